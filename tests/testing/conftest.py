@@ -1,0 +1,39 @@
+"""Each test of the fake venue must leave no thread, socket or file behind."""
+
+import gc
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from websockets.sync.client import ClientConnection, connect
+
+from wsclient.testing import FakeVenue
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    left = [t for t in set(threading.enumerate()) - before if t.name.startswith("fakevenue")]
+    assert not left
+    gc.collect()  # an open socket is a ResourceWarning here, and so an error
+
+
+@pytest.fixture
+def dial() -> Iterator[Callable[..., ClientConnection]]:
+    """Connects an independent client, which is closed after the test."""
+    with ExitStack() as clients:
+
+        def dial(venue: FakeVenue, **options: Any) -> ClientConnection:
+            client = connect(venue.url, close_timeout=1, **options)
+            return clients.enter_context(client)
+
+        yield dial
+
+
+@pytest.fixture
+def venue() -> Iterator[FakeVenue]:
+    with FakeVenue() as venue:
+        yield venue

@@ -1,0 +1,268 @@
+import gzip
+import json
+import threading
+import zlib
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from wsclient.testing import FakeVenue, Replay, read_recording
+
+RECORDED = Path(__file__).parents[3] / "shared" / "recorded"
+needs_recordings = pytest.mark.skipif(
+    not RECORDED.is_dir(), reason="no recorded venue traffic at ../shared/recorded"
+)
+KRAKEN = RECORDED / "kraken" / "kraken_btcusd_l2.jsonl"
+
+# (connected, sent, received, http)
+COUNTS = {
+    "binance/BINANCE.http.0.0": (0, 0, 0, 4),
+    "binance/BINANCE.ws.1.0": (1, 0, 265, 0),
+    "bitfinex/BITFINEX.ws.11.0": (1, 22, 1693, 0),
+    "bitstamp/BITSTAMP.http.0.0": (0, 0, 0, 10),
+    "bitstamp/BITSTAMP.ws.1.0": (1, 20, 747, 0),
+    "bybit/2024-12-01_XRPUSDT_ob500.data": (0, 0, 50, 0),
+    "coinbase_exchange/COINBASE.ws.28.0": (1, 3, 9946, 0),
+    "deribit/DERIBIT.ws.1.0": (1, 1, 136, 0),
+    "gemini/GEMINI.ws.1.0": (1, 1, 678, 0),
+    "htx/HUOBI.ws.44.0": (1, 26, 362, 0),
+    "kraken/KRAKEN.ws.48.0": (1, 1, 49, 0),
+    "kraken/KRAKEN.ws.49.0": (1, 1, 60, 0),
+    "kraken/kraken_btcusd_l2.cbcap": (0, 0, 377, 0),
+    "kraken/kraken_btcusd_l2.jsonl": (0, 0, 377, 0),
+    "kucoin/KUCOIN.http.0.0": (0, 0, 0, 9),
+    "kucoin/KUCOIN.ws.1.0": (1, 13, 4721, 0),
+    "okx/OKX.ws.1.0": (1, 3, 410, 0),
+}
+
+
+# Reading
+
+
+@needs_recordings
+@pytest.mark.parametrize("name", COUNTS)
+def test_every_recording_is_read_whole(name):
+    items = read_recording(RECORDED / name)
+    directions = [item.direction for item in items]
+    kinds = ("connected", "sent", "received", "http")
+    assert tuple(directions.count(kind) for kind in kinds) == COUNTS[name]
+    times = [item.time for item in items if item.time is not None]
+    assert times == sorted(times)
+    for item in items:
+        if item.direction != "connected":
+            payload = item.payload
+            json.loads(gzip.decompress(payload) if payload[:2] == b"\x1f\x8b" else payload)
+
+
+@needs_recordings
+def test_no_recording_is_left_out():
+    found = {
+        str(path.relative_to(RECORDED))
+        for path in RECORDED.rglob("*")
+        if path.is_file() and "shapes" not in path.parts and path.suffix != ".md"
+    }
+    assert found == set(COUNTS)
+
+
+@needs_recordings
+def test_both_forms_of_the_kraken_recording_hold_the_same_payloads():
+    captured = read_recording(KRAKEN.with_suffix(".cbcap"))
+    assert [i.payload for i in captured] == [i.payload for i in read_recording(KRAKEN)]
+
+
+def test_each_form_of_line_says_what_it_is():
+    lines = [
+        "wss://venue/ws <-> 1618678069.5",
+        'wss://venue/ws <- 1618678070.000000001: {"sub": 1}',
+        "1618678071: b'\\x1f\\x8b'",
+        'https://venue/book -> 1618678072.25: {"a": ": "}',
+    ]
+    assert [(i.direction, i.time, i.payload, i.uri) for i in read_recording(lines)] == [
+        ("connected", 1618678069_500000000, b"", "wss://venue/ws"),
+        ("sent", 1618678070_000000001, b'{"sub": 1}', "wss://venue/ws"),
+        ("received", 1618678071_000000000, b"\x1f\x8b", None),
+        ("http", 1618678072_250000000, b'{"a": ": "}', "https://venue/book"),
+    ]
+
+
+@pytest.mark.parametrize("lines", [["no recording"], ["CBCAP1 x", "1 two", "{}"]])
+def test_other_content_is_an_error(lines):
+    with pytest.raises(ValueError, match="not "):
+        read_recording(lines)
+
+
+# Replaying
+
+
+def trade(n, symbol="A/B"):
+    return f'{{"channel":"trade","type":"update","data":[{{"symbol":"{symbol}","trade_id":{n}}}]}}'
+
+
+TRADES = [trade(n) for n in range(1, 7)]
+
+
+def subscribe(client, channel, symbol, **params):
+    """Subscribes and returns the ack."""
+    params = {"channel": channel, "symbol": [symbol], **params}
+    client.send(json.dumps({"method": "subscribe", "params": params}))
+    while "method" not in (message := json.loads(client.recv(timeout=5))):
+        pass
+    return message
+
+
+def receive(client, count):
+    return [client.recv(timeout=5) for _ in range(count)]
+
+
+def test_lines_go_to_the_subscriber_in_order_and_unchanged(dial):
+    replay = Replay(TRADES)
+    with FakeVenue(replay) as venue:
+        client = dial(venue)
+        subscribe(client, "trade", "A/B")
+        assert replay.play(venue, 2) == 2
+        assert replay.play(venue) == 4
+        assert replay.play(venue) == 0
+        assert receive(client, 6) == TRADES
+
+
+def test_recorded_answers_and_status_are_not_replayed():
+    noise = ['{"channel":"status","data":[{}]}', '{"method":"pong"}', '{"method":"subscribe"}']
+    assert Replay([*noise, TRADES[0]]).lines == [TRADES[0]]
+
+
+def test_lines_that_nobody_hears_are_missed(dial):
+    replay = Replay(TRADES)
+    with FakeVenue(replay) as venue:
+        replay.play(venue, 4)
+        client = dial(venue)
+        subscribe(client, "trade", "A/B")
+        replay.play(venue)
+        assert receive(client, 2) == TRADES[4:]
+        assert replay.missed == 4
+
+
+def test_held_lines_wait_for_a_subscriber(dial):
+    replay = Replay(TRADES, hold=True)
+    with FakeVenue(replay) as venue:
+        thread = threading.Thread(target=replay.play, args=(venue,))
+        thread.start()
+        client = dial(venue)
+        subscribe(client, "trade", "A/B")
+        assert receive(client, 6) == TRADES
+        thread.join()
+        assert replay.missed == 0
+
+
+def test_held_line_without_a_subscriber_times_out():
+    replay = Replay(TRADES, hold=True)
+    with FakeVenue(replay) as venue, pytest.raises(TimeoutError):
+        replay.play(venue, timeout=0.01)
+    assert replay.cursor == 0
+
+
+@pytest.mark.parametrize("options", [{"hold": True}, {}])
+def test_closing_the_venue_ends_a_play(options):
+    replay = Replay(TRADES, **options)
+    with FakeVenue(replay) as venue:
+        thread = threading.Thread(target=replay.play, args=(venue,), kwargs={"pace": 60})
+        thread.start()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_faults_replace_or_leave_out_single_lines(dial):
+    replay = Replay(TRADES)
+    replay.faults = {1: None, 3: "broken"}
+    with FakeVenue(replay) as venue:
+        client = dial(venue)
+        subscribe(client, "trade", "A/B")
+        replay.play(venue)
+        assert receive(client, 5) == [TRADES[0], TRADES[2], "broken", TRADES[4], TRADES[5]]
+
+
+def test_each_subscriber_gets_its_own_channel_and_all_get_heartbeats(dial):
+    beat = '{"channel":"heartbeat"}'
+    replay = Replay([trade(1), trade(2, "C/D"), beat])
+    with FakeVenue(replay) as venue:
+        clients = {symbol: dial(venue) for symbol in ("A/B", "C/D")}
+        for symbol, client in clients.items():
+            subscribe(client, "trade", symbol)
+        replay.play(venue)
+        assert receive(clients["A/B"], 2) == [trade(1), beat]
+        assert receive(clients["C/D"], 2) == [trade(2, "C/D"), beat]
+
+
+class Book:
+    """An independent Kraken book, which checks itself."""
+
+    def __init__(self):
+        self.checked = 0
+
+    def apply(self, text):
+        message = json.loads(text, parse_float=str, parse_int=str)
+        if message["channel"] != "book":
+            return
+        (item,) = message["data"]
+        if message["type"] == "snapshot":
+            self.bids, self.asks = {}, {}
+        for side, levels in ((self.bids, item["bids"]), (self.asks, item["asks"])):
+            for level in levels:
+                side[Decimal(level["price"])] = level
+                if Decimal(level["qty"]) == 0:
+                    del side[Decimal(level["price"])]
+        for side, reverse in ((self.bids, True), (self.asks, False)):
+            for price in sorted(side, reverse=reverse)[10:]:
+                del side[price]
+        levels = [self.asks[p] for p in sorted(self.asks)]
+        levels += [self.bids[p] for p in sorted(self.bids, reverse=True)]
+        texts = [level[key].replace(".", "").lstrip("0") for level in levels for key in level]
+        assert zlib.crc32("".join(texts).encode()) == int(item["checksum"]), text
+        self.checked += 1
+
+
+@needs_recordings
+def test_replayed_book_holds_its_checksums(dial):
+    replay = Replay(KRAKEN)
+    with FakeVenue(replay) as venue:
+        client = dial(venue)
+        subscribe(client, "book", "BTC/USD", depth=10)
+        replay.play(venue)
+        book = Book()
+        for text in receive(client, len(replay.lines)):
+            book.apply(text)
+        assert book.checked > 250
+
+
+@needs_recordings
+@pytest.mark.parametrize("cut", range(1, 340, 37))
+def test_subscriber_midway_gets_a_snapshot_that_fits_what_follows(dial, cut):
+    replay = Replay(KRAKEN)
+    with FakeVenue(replay) as venue:
+        replay.play(venue, cut)
+        client = dial(venue)
+        subscribe(client, "book", "BTC/USD", depth=10)
+        replay.play(venue)
+        book = Book()
+        texts = receive(client, 1 + len(replay.lines) - cut)
+        assert json.loads(texts[0])["type"] == "snapshot"
+        for text in texts:
+            book.apply(text)
+
+
+@needs_recordings
+def test_subscribing_while_a_replay_runs_misses_nothing_after_the_snapshot(dial):
+    replay = Replay(KRAKEN)
+    with FakeVenue(replay) as venue:
+        thread = threading.Thread(target=replay.play, args=(venue,), kwargs={"pace": 0.0002})
+        thread.start()
+        clients = [dial(venue) for _ in range(8)]
+        for client in clients:
+            subscribe(client, "book", "BTC/USD", depth=10)
+        thread.join()
+        venue.broadcast("end")
+        for client in clients:
+            book = Book()
+            for text in iter(lambda client=client: client.recv(timeout=5), "end"):
+                book.apply(text)
+            assert book.checked

@@ -1,0 +1,101 @@
+"""A blocking WebSocket client for market data that loses nothing silently."""
+
+import logging
+
+from wsclient.client import Reader, WebSocketClient, connect
+from wsclient.dialects import Generic, Kraken
+from wsclient.errors import (
+    AuthenticationError,
+    ClientClosed,
+    ConfigurationError,
+    ConnectError,
+    ConnectionLost,
+    ConnectTimeout,
+    HandshakeRejected,
+    NotConnected,
+    NotSupported,
+    OutcomeUnknown,
+    QueueOverflow,
+    ReconnectError,
+    RequestRejected,
+    SubscriptionError,
+    SubscriptionRejected,
+    SubscriptionTimeout,
+    WaitTimeout,
+    WSClientError,
+)
+from wsclient.handler import WebSocketHandler
+from wsclient.messages import Gap, Message, Subscription, SubscriptionState
+from wsclient.options import Options
+from wsclient.sansio.backoff import Verdict, classify
+from wsclient.sansio.dialect import (
+    Ack,
+    Data,
+    Dialect,
+    Heartbeat,
+    Limits,
+    LoginAccepted,
+    LoginRefused,
+    Notice,
+    Rejection,
+    Reply,
+    Respond,
+    Subscribed,
+    Unhandled,
+)
+from wsclient.sansio.session import State
+from wsclient.stats import ChannelStats, Stats
+from wsclient.version import __version__
+
+__all__ = [
+    "Ack",
+    "AuthenticationError",
+    "ChannelStats",
+    "ClientClosed",
+    "ConfigurationError",
+    "ConnectError",
+    "ConnectTimeout",
+    "ConnectionLost",
+    "Data",
+    "Dialect",
+    "Gap",
+    "Generic",
+    "HandshakeRejected",
+    "Heartbeat",
+    "Kraken",
+    "Limits",
+    "LoginAccepted",
+    "LoginRefused",
+    "Message",
+    "NotConnected",
+    "NotSupported",
+    "Notice",
+    "Options",
+    "OutcomeUnknown",
+    "QueueOverflow",
+    "Reader",
+    "ReconnectError",
+    "Rejection",
+    "Reply",
+    "RequestRejected",
+    "Respond",
+    "State",
+    "Stats",
+    "Subscribed",
+    "Subscription",
+    "SubscriptionError",
+    "SubscriptionRejected",
+    "SubscriptionState",
+    "SubscriptionTimeout",
+    "Unhandled",
+    "Verdict",
+    "WSClientError",
+    "WaitTimeout",
+    "WebSocketClient",
+    "WebSocketHandler",
+    "__version__",
+    "classify",
+    "connect",
+]
+
+logging.getLogger("wsclient").addHandler(logging.NullHandler())

@@ -1,0 +1,432 @@
+"""WebSocketClient: blocking calls and an iterator over a connection that looks after itself."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Any
+
+from wsclient import dialects
+from wsclient.errors import ClientClosed, ConfigurationError, NotConnected, SubscriptionError
+from wsclient.messages import Message, Subscription
+from wsclient.options import Options, check_overflow
+from wsclient.runtime.handshake import check_headers, parse_url
+from wsclient.runtime.mailbox import Mailbox
+from wsclient.runtime.transport import Target, is_worker_thread
+from wsclient.runtime.waiting import Deadline, Waiter
+from wsclient.runtime.watchdog import Watchdog
+from wsclient.sansio.codec import encode
+from wsclient.sansio.session import State
+from wsclient.stats import ChannelStats, Stats
+
+__all__ = ["Reader", "WebSocketClient", "connect"]
+
+
+class _Receiver:
+    """What the client and each reader of its own have in common: one mailbox, taken from."""
+
+    _core: Watchdog
+    _mailbox: Mailbox
+
+    def recv(self, timeout: float | None = None) -> Message:
+        """The next message.
+
+        ``timeout`` in seconds: None waits for ever, 0 polls. Raises TimeoutError when none came,
+        NotConnected when ``connect()`` was never called, ClientClosed after ``close()``, and what
+        ended the client when it has failed; queued messages are handed out first.
+        """
+        taken: list[Message] = []
+        try:
+            self._take(1, timeout, taken)
+            return taken[0]
+        except KeyboardInterrupt:
+            self._mailbox.put_back(taken)
+            raise
+
+    def recv_batch(
+        self, max_messages: int | None = None, timeout: float | None = None
+    ) -> list[Message]:
+        """All messages that are waiting, at least one and at most ``max_messages``; else as
+        :meth:`recv`."""
+        if max_messages is not None and max_messages < 1:
+            raise ConfigurationError(f"max_messages must be 1 or more, not {max_messages}")
+        taken: list[Message] = []
+        try:
+            self._take(max_messages, timeout, taken)
+            return taken
+        except KeyboardInterrupt:
+            self._mailbox.put_back(taken)
+            raise
+
+    def __iter__(self) -> Iterator[Message]:
+        return self
+
+    def __next__(self) -> Message:
+        try:
+            return self.recv()
+        except ClientClosed:
+            raise StopIteration from None
+
+    def _take(self, maximum: int | None, timeout: float | None, taken: list[Message]) -> None:
+        _forbid_worker_threads()
+        if not self._mailbox and self._core.peek().state is State.IDLE:
+            raise NotConnected("not connected; call connect() first")
+        self._mailbox.take(maximum, Deadline(timeout), taken)
+        if not taken:
+            raise ClientClosed("closed; no message will come any more")
+
+
+class Reader(_Receiver):
+    """An independent reader of some channels, with a queue of its own.
+
+    Made by ``client.reader()``. It is its own iterator, a context manager, and keeps the client
+    alive.
+    """
+
+    def __init__(
+        self, client: WebSocketClient, mailbox: Mailbox, channels: tuple[str, ...]
+    ) -> None:
+        self._client = client
+        self._core = client._core
+        self._mailbox = mailbox
+        self.channels = channels
+
+    def close(self, timeout: float | None = None) -> None:
+        """End its iteration, and unsubscribe from what nobody else reads."""
+        self._core.retire(self._mailbox)
+        orphans = self._core.unroute(self.channels, self._mailbox)
+        if orphans and self._client.state not in (State.CLOSING, State.CLOSED, State.FAILED):
+            self._client._unsubscribe(orphans, timeout)
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        _close_quietly(self.close, kind)
+
+    def __repr__(self) -> str:
+        return f"<Reader of {', '.join(self.channels)}: {len(self._mailbox)} queued>"
+
+
+class WebSocketClient(_Receiver):
+    """A connection to one venue, kept up in the background, read by blocking calls.
+
+    ``url`` is ``ws://`` or ``wss://``, or a function that gives it, asked anew at each attempt.
+    The options are those of :class:`wsclient.Options`. Nothing is opened before
+    :meth:`connect`; leaving a ``with`` block closes. May be used from any number of threads.
+
+    Raises ConfigurationError for a URL or an option that cannot work.
+    """
+
+    def __init__(self, url: str | Callable[[], str], **options: Any) -> None:
+        checked = Options.of(options)
+        dialect = dialects.find(checked.dialect)
+        where = dialect.name
+        if not callable(url):
+            where = str(parse_url(url))
+        if checked.headers is not None and not callable(checked.headers):
+            check_headers(checked.headers)
+        self._where = where
+        self._core = Watchdog(Target(url, checked, dialect), checked.name or where)
+        self._mailbox = self._core.default
+        # The threads hold the core only: a client that nobody holds is collected, and closes it.
+        self._finalizer = weakref.finalize(self, self._core.close_soon)
+
+    # The connection.
+
+    def connect(self, timeout: float | None = None) -> None:
+        """Open the connection; nothing to do when it is open.
+
+        Makes at most ``max_retries`` attempts, with backoff between them, and at most for
+        ``timeout`` seconds. Raises ConnectError (also a ConnectionError), chained to the last
+        attempt's failure, or ConnectTimeout; the client may then be told to connect again, unless
+        the venue refused for good (401, 403, login refused). Raises ClientClosed after close().
+        """
+        _forbid_worker_threads()
+        waiter = Waiter()
+        try:
+            self._core.connect(waiter, Deadline(timeout).at)
+            waiter.wait()
+        except KeyboardInterrupt:
+            with self._core.session() as session:
+                session.cancel_connect(waiter)
+            raise
+
+    def close(self, timeout: float | None = None) -> None:
+        """End for good: the connection, every iteration, every blocked call.
+
+        Takes at most ``timeout`` seconds (``close_timeout`` by default). Idempotent, and may be
+        called from any thread. Messages still queued are discarded.
+        """
+        self._finalizer.detach()
+        if is_worker_thread():
+            self._core.close_soon()
+            return
+        self._core.close(self._core.options.close_timeout if timeout is None else timeout)
+
+    def __enter__(self) -> WebSocketClient:
+        if self._core.peek().state is State.IDLE:
+            self.connect()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        _close_quietly(self.close, kind)
+
+    # Channels.
+
+    def subscribe(
+        self, *channels: str, timeout: float | None = None, **options: Any
+    ) -> list[Subscription]:
+        """Subscribe, and block until the venue has answered for every channel.
+
+        ``options`` go to the dialect (``depth=100``) and are used again to resubscribe. While the
+        link is down, the wish waits for it. ``timeout`` (s) bounds the whole call; by default each
+        message to the venue is given ``ack_timeout``.
+
+        Raises SubscriptionRejected or SubscriptionTimeout, whose ``failed`` names each channel
+        that failed and why; the others stay subscribed.
+        """
+        self._subscribe(channels, self._mailbox, timeout, options)
+        subscriptions = self.subscriptions
+        return [subscriptions[c] for c in channels if c in subscriptions]
+
+    def unsubscribe(self, *channels: str, timeout: float | None = None) -> None:
+        """The reverse. A channel that a reader or a callback still wants stays with those.
+
+        Raises SubscriptionRejected where the venue refuses, SubscriptionTimeout where it does not
+        answer; in the latter case the channel is no longer wanted all the same.
+        """
+        _check_channels(channels)
+        mine = [c for c in channels if not self._core.is_shared(c, self._mailbox)]
+        if mine:
+            self._unsubscribe(mine, timeout)
+        self._core.unroute(channels, self._mailbox)
+
+    @property
+    def subscriptions(self) -> dict[str, Subscription]:
+        """The channels wanted now, with their state and a gap that is still to be delivered."""
+        with self._core.session() as session:
+            return {
+                channel: Subscription(channel, state, options, self._core.pending_gap(channel))
+                for channel, state, options in session.subscriptions.wanted()
+            }
+
+    def reader(
+        self,
+        *channels: str,
+        queue_size: int | None = None,
+        overflow: str | None = None,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> Reader:
+        """An independent reader of ``channels``, which it subscribes to if need be.
+
+        Their messages go to it, and to the client's own ``recv`` only where the client has
+        subscribed to them as well. Raises as :meth:`subscribe`.
+        """
+        if overflow is not None:
+            check_overflow(overflow)
+        _check_channels(channels)
+        mailbox = self._core.new_mailbox(queue_size, overflow)
+        try:
+            self._subscribe(channels, mailbox, timeout, options)
+        except BaseException:
+            self._core.retire(mailbox)
+            self._core.unroute(channels, mailbox)
+            raise
+        return Reader(self, mailbox, channels)
+
+    def on(
+        self,
+        channel: str,
+        function: Callable[[Message], object],
+        timeout: float | None = None,
+        **options: Any,
+    ) -> Subscription:
+        """Call ``function`` with each message of ``channel``, which is subscribed to if need be.
+
+        It runs on the ``wsclient-callbacks`` thread; what it raises is logged and counted, and
+        stops nothing. Raises as :meth:`subscribe`.
+        """
+        callbacks = self._core.callbacks
+        _check_channels((channel,))
+        with self._core.session() as session:
+            session.check()
+        callbacks.add(channel, function)
+        try:
+            self._subscribe((channel,), callbacks.mailbox, timeout, options)
+        except BaseException:
+            callbacks.remove(channel, function)
+            raise
+        return self.subscriptions[channel]
+
+    def latest(self, channel: str) -> Message | None:
+        """The newest message received of ``channel``, or None. Consumes nothing."""
+        with self._core.session() as session:
+            tracker = session.trackers.get(channel)
+            return None if tracker is None else tracker.latest
+
+    # Messages to the venue.
+
+    def send(self, payload: Any) -> None:
+        """Send text, bytes, or an object as JSON; returns when its bytes are out.
+
+        Raises NotConnected at once when the link is not open, or when it drops before any byte
+        went out; OutcomeUnknown when it drops half way. Nothing is queued or sent twice.
+        """
+        _forbid_worker_threads()
+        waiter = Waiter()
+        self._core.send(encode(payload), waiter)
+        waiter.wait()
+
+    def request(self, payload: Any, timeout: float = 10.0) -> Any:
+        """Send, and return the decoded reply that the dialect correlates to it.
+
+        Raises NotSupported for a dialect without correlation, NotConnected as :meth:`send`,
+        TimeoutError after ``timeout`` seconds, RequestRejected when the venue answers with an
+        error, OutcomeUnknown when the link drops before the answer.
+        """
+        _forbid_worker_threads()
+        dialect = self._core.dialect
+        sent, reply = Waiter(), Waiter()
+        request_id = self._core.request(
+            lambda id: encode(dialect.request(payload, id)), sent, reply, Deadline(timeout).at
+        )
+        try:
+            sent.wait(Deadline(timeout))
+        except TimeoutError:
+            pass  # the reply's own deadline tells what came of it
+        except BaseException:
+            with self._core.session() as session:
+                session.cancel_request(request_id)
+            raise
+        return reply.wait()
+
+    # What is going on.
+
+    @property
+    def state(self) -> State:
+        """Where the connection stands."""
+        return self._core.peek().state
+
+    @property
+    def is_connected(self) -> bool:
+        """True while the link is open and messages can be sent."""
+        return self.state is State.OPEN
+
+    def stats(self) -> Stats:
+        """All counters, as they stand now."""
+        mailboxes = self._core.mailboxes
+        with self._core.session() as session:
+            counters = session.counters
+            channels: Mapping[str, ChannelStats] = {
+                channel: ChannelStats(
+                    t.messages, t.gaps, t.missed, t.strays, t.last, t.last_received_at
+                )
+                for channel, t in session.trackers.items()
+            }
+            return Stats(
+                state=session.state.value,
+                messages=counters.messages,
+                frames=counters.frames,
+                bytes=counters.bytes,
+                dials=counters.dials,
+                connects=counters.connects,
+                disconnects=counters.disconnects,
+                gaps=counters.gaps,
+                missed=counters.missed,
+                invalid=counters.invalid,
+                unhandled=counters.unhandled,
+                queued=sum(map(len, mailboxes)),
+                queued_bytes=sum(m.queued_bytes for m in mailboxes),
+                dropped=sum(m.dropped for m in mailboxes),
+                callback_errors=self._core.callbacks.errors,
+                channels=channels,
+            )
+
+    def __repr__(self) -> str:
+        session = self._core.peek()
+        count = len(session.subscriptions.wanted())
+        return (
+            f"<WebSocketClient {self._where} {session.state.value}, "
+            f"{count} channel{'s'[: count != 1]}, {len(self._mailbox)} queued>"
+        )
+
+    # Inside.
+
+    def _subscribe(
+        self,
+        channels: tuple[str, ...],
+        mailbox: Mailbox,
+        timeout: float | None,
+        options: Mapping[str, Any],
+    ) -> None:
+        _forbid_worker_threads()
+        _check_channels(channels)
+        # Routed before it is asked for: data may come before the answer.
+        new = self._core.route(channels, mailbox)
+        waiter = Waiter()
+        try:
+            with self._core.session() as session:
+                session.subscribe(channels, options, waiter, Deadline(timeout).at)
+            waiter.wait()
+        except SubscriptionError as error:
+            self._core.unroute([c for c in new if c in error.failed], mailbox)
+            raise
+        except KeyboardInterrupt:
+            raise  # the venue's answer is still taken, in the background
+        except BaseException:
+            self._core.unroute(new, mailbox)
+            raise
+
+    def _unsubscribe(self, channels: list[str], timeout: float | None) -> None:
+        _forbid_worker_threads()
+        waiter = Waiter()
+        with self._core.session() as session:
+            session.unsubscribe(channels, waiter, Deadline(timeout).at)
+        waiter.wait()
+
+
+def connect(url: str | Callable[[], str], **options: Any) -> WebSocketClient:
+    """A :class:`WebSocketClient`, opened. Takes its arguments, and raises as its ``connect()``."""
+    client = WebSocketClient(url, **options)
+    try:
+        client.connect()
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+def _forbid_worker_threads() -> None:
+    if is_worker_thread():
+        raise RuntimeError(
+            "a blocking call from wsclient's own reader or watchdog thread would wait for itself; "
+            "use client.on(), or a thread of your own"
+        )
+
+
+def _check_channels(channels: tuple[str, ...]) -> None:
+    if not channels:
+        raise ConfigurationError("name at least one channel")
+    for channel in channels:
+        if not isinstance(channel, str):
+            raise ConfigurationError(
+                f"a channel is text, not {type(channel).__name__}; "
+                "several are several arguments: subscribe(*channels)"
+            )
+
+
+def _close_quietly(close: Callable[[], None], kind: type[BaseException] | None) -> None:
+    """Close on leaving a ``with`` block, masking no exception of its body."""
+    try:
+        close()
+    except Exception:
+        if kind is None:
+            raise

@@ -1,0 +1,24 @@
+"""Venues, one file each. They are pure, and import ``wsclient.sansio`` only."""
+
+from __future__ import annotations
+
+from wsclient.dialects.generic import Generic
+from wsclient.dialects.kraken import Kraken
+from wsclient.errors import ConfigurationError
+from wsclient.sansio.dialect import Dialect
+
+__all__ = ["Generic", "Kraken", "find"]
+
+_BY_NAME: dict[str, type[Dialect]] = {"generic": Generic, "kraken": Kraken}
+
+
+def find(dialect: str | Dialect) -> Dialect:
+    """A dialect by name, or the object itself. Raises ConfigurationError for an unknown name."""
+    if isinstance(dialect, Dialect):
+        return dialect
+    kind = _BY_NAME.get(dialect) if isinstance(dialect, str) else None
+    if kind is None:
+        raise ConfigurationError(
+            f"dialect must be one of {', '.join(_BY_NAME)}, or a wsclient.Dialect, not {dialect!r}"
+        )
+    return kind()

@@ -1,0 +1,164 @@
+"""Every exception that wsclient raises, in one tree.
+
+::
+
+    WSClientError
+     ├── ConfigurationError      (also ValueError)       an option or argument cannot work
+     ├── NotSupported            (also NotImplementedError)  the dialect cannot do that
+     ├── ConnectError            (also ConnectionError)  connect() is out of attempts
+     │    └── ConnectTimeout     (also TimeoutError)     connect(timeout=...) ran out of time
+     ├── HandshakeRejected       (also ConnectionError)  the upgrade was refused (HTTP status)
+     ├── ConnectionLost          (also ConnectionError)  why a link ended
+     ├── AuthenticationError                             the venue refused the login; never retried
+     ├── ReconnectError          (also ConnectionError)  max_reconnects in a row have failed
+     ├── NotConnected            (also ConnectionError)  the link is not open; nothing was sent
+     ├── OutcomeUnknown                                  sent, but the link dropped before an answer
+     ├── WaitTimeout             (also TimeoutError)     nothing arrived within the timeout
+     ├── SubscriptionError                               .failed: channel -> reason
+     │    ├── SubscriptionRejected
+     │    └── SubscriptionTimeout  (also TimeoutError)
+     ├── RequestRejected                                 the venue answered a request with an error
+     ├── QueueOverflow                                   overflow="error" and a queue is full
+     └── ClientClosed                                    close() was called
+
+A failure in the background reaches the caller at its next blocking call, as a fresh exception
+chained (``__cause__``) to the original. No text of these holds a header, a credential, a URL's
+query, or what a venue put into an error page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+__all__ = [
+    "AuthenticationError",
+    "ClientClosed",
+    "ConfigurationError",
+    "ConnectError",
+    "ConnectTimeout",
+    "ConnectionLost",
+    "HandshakeRejected",
+    "NotConnected",
+    "NotSupported",
+    "OutcomeUnknown",
+    "QueueOverflow",
+    "ReconnectError",
+    "RequestRejected",
+    "SubscriptionError",
+    "SubscriptionRejected",
+    "SubscriptionTimeout",
+    "WSClientError",
+    "WaitTimeout",
+]
+
+
+class WSClientError(Exception):
+    """Base of all exceptions that wsclient raises."""
+
+    def fresh(self) -> WSClientError:
+        """A copy to raise in another thread: tracebacks must not pile up on a shared instance."""
+        copy = type(self).__new__(type(self))
+        copy.args = self.args
+        copy.__dict__.update(self.__dict__)
+        copy.__cause__ = self.__cause__ or self
+        return copy
+
+
+class ConfigurationError(WSClientError, ValueError):
+    """An option or an argument cannot work; the text says which and what would."""
+
+
+class NotSupported(WSClientError, NotImplementedError):
+    """The dialect has no such thing (``request()`` on one without correlation, for instance)."""
+
+
+class ConnectError(WSClientError, ConnectionError):
+    """``connect()`` made all its attempts; ``__cause__`` is the last one's failure.
+
+    ``attempts`` is the number of attempts made.
+    """
+
+    def __init__(self, message: str, attempts: int = 0) -> None:
+        super().__init__(message)
+        self.attempts = attempts
+
+
+class ConnectTimeout(ConnectError, TimeoutError):
+    """``connect(timeout=...)`` or one attempt of it ran out of time."""
+
+
+class HandshakeRejected(WSClientError, ConnectionError):
+    """The venue answered the upgrade request with something other than 101.
+
+    ``status`` is the HTTP status (0 when the answer was no HTTP), ``retry_after`` the seconds that
+    its ``Retry-After`` asks for or None, ``excerpt`` at most 512 bytes of the body: material from
+    outside, kept out of the exception's text.
+    """
+
+    def __init__(
+        self, message: str, status: int = 0, retry_after: float | None = None, excerpt: bytes = b""
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
+        self.excerpt = excerpt
+
+
+class ConnectionLost(WSClientError, ConnectionError):
+    """A link ended. ``code`` is the close code seen or sent, 1006 where there was none."""
+
+    def __init__(self, message: str, code: int = 1006) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class AuthenticationError(WSClientError):
+    """The venue refused the login. Retrying with the same credentials would not help."""
+
+
+class ReconnectError(WSClientError, ConnectionError):
+    """``max_reconnects`` attempts in a row have failed; the client has given up."""
+
+
+class NotConnected(WSClientError, ConnectionError):
+    """The link is not open, and nothing was sent."""
+
+
+class OutcomeUnknown(WSClientError):
+    """Bytes went out, and the link dropped before the answer: the venue may have acted on them."""
+
+
+class WaitTimeout(WSClientError, TimeoutError):
+    """Nothing arrived within the timeout."""
+
+
+class SubscriptionError(WSClientError):
+    """Some channels failed. ``failed`` maps each to its reason; the others are as asked for."""
+
+    def __init__(self, message: str, failed: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.failed: dict[str, str] = dict(failed or {})
+
+
+class SubscriptionRejected(SubscriptionError):
+    """The venue refused at least one channel."""
+
+
+class SubscriptionTimeout(SubscriptionError, TimeoutError):
+    """The venue did not answer for at least one channel, and refused none."""
+
+
+class RequestRejected(WSClientError):
+    """The venue answered a ``request()`` with an error. ``reply`` is its decoded answer."""
+
+    def __init__(self, message: str, reply: object = None) -> None:
+        super().__init__(message)
+        self.reply = reply
+
+
+class QueueOverflow(WSClientError):
+    """A queue with ``overflow="error"`` is full: the consumer is too slow for the feed."""
+
+
+class ClientClosed(WSClientError):
+    """The client was closed. Make a new one."""

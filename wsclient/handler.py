@@ -1,0 +1,104 @@
+"""WebSocketHandler: the same client in the older dict style, for code that is written to it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from wsclient.client import WebSocketClient
+from wsclient.errors import ConnectError, NotConnected, SubscriptionError
+from wsclient.messages import Gap, Message, Subscription
+
+__all__ = ["WebSocketHandler"]
+
+logger = logging.getLogger("wsclient.handler")
+
+
+class WebSocketHandler:
+    """A thin adapter of :class:`WebSocketClient`.
+
+    ``config`` holds ``websocket_uri``, ``max_retries`` (3), ``retry_delay_sec`` (5, a constant
+    delay), ``on_market_data`` (a function of one decoded message, instead of overriding
+    :meth:`process_market_data`); any other key is an option of the client.
+
+    Incoming JSON is routed by its ``type``: ``system`` is filtered, ``market_data`` is handed to
+    :meth:`run` or to iteration, ``subscription`` answers a subscribe, anything else is logged as
+    unhandled. Invalid JSON is logged and counted, never fatal.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        options = dict(config)
+        url = options.pop("websocket_uri")
+        delay = float(options.pop("retry_delay_sec", 5))
+        self._on_market_data: Callable[[Any], object] | None = options.pop("on_market_data", None)
+        options.setdefault("max_retries", 3)
+        options.setdefault("retry_delay", delay)
+        options.setdefault("max_retry_delay", max(delay, 1e-3))
+        options.setdefault("jitter", False)
+        self.client = WebSocketClient(url, **options)
+
+    def connect(self) -> None:
+        """Raises ConnectionError("Max connection retries exceeded") after ``max_retries``."""
+        try:
+            self.client.connect()
+        except ConnectError as error:
+            raise ConnectError("Max connection retries exceeded", error.attempts) from error
+
+    def subscribe(self, channel: str, **options: Any) -> dict[str, str]:
+        """``{"status": "success"}``, or ``{"status": "error", "error": why}``. Never raises."""
+        if not self.is_connected:
+            return {"status": "error", "error": "Not connected"}
+        try:
+            self.client.subscribe(channel, **options)
+        except NotConnected:
+            return {"status": "error", "error": "Not connected"}
+        except SubscriptionError as error:
+            refused = not isinstance(error, TimeoutError)
+            return {"status": "error", "error": "Subscription failed" if refused else str(error)}
+        except Exception as error:  # noqa: BLE001 - the contract of this call
+            return {"status": "error", "error": str(error)}
+        return {"status": "success"}
+
+    def process_market_data(self, data: Any) -> None:
+        """Override this, or pass ``on_market_data``; runs on the caller's thread."""
+        if self._on_market_data is not None:
+            self._on_market_data(data)
+
+    def process_gap(self, channel: str, gap: Gap) -> None:
+        """Override this to learn what was missed; called before the message after the hole."""
+        logger.warning("%s: missed before this message: %s", channel, gap)
+
+    def run(self) -> None:
+        """Process market data until :meth:`close`. Raises what ended the client otherwise."""
+        for data in self:
+            self.process_market_data(data)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Each decoded ``market_data`` message."""
+        for message in self.client:
+            if message.gap is not None:
+                self.process_gap(message.channel, message.gap)
+            if _has_data(message):
+                yield message.data
+
+    @property
+    def is_connected(self) -> bool:
+        return self.client.is_connected
+
+    @property
+    def subscriptions(self) -> dict[str, Subscription]:
+        return self.client.subscriptions
+
+    def close(self) -> None:
+        self.client.close()
+
+    def __enter__(self) -> WebSocketHandler:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _has_data(message: Message) -> bool:
+    return message.type != "lost"

@@ -1,0 +1,108 @@
+"""Every option of a client, its default, and the check that it can work."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from wsclient.errors import ConfigurationError
+from wsclient.sansio.backoff import Verdict, classify
+
+if TYPE_CHECKING:
+    from wsclient.messages import Message
+    from wsclient.sansio.dialect import Dialect
+
+__all__ = ["OVERFLOW_POLICIES", "Options"]
+
+OVERFLOW_POLICIES = ("drop_oldest", "drop_newest", "conflate", "error")
+
+Headers = Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Durations are seconds, sizes bytes; None means no bound, or the dialect's own value.
+
+    Raises ConfigurationError for a value that cannot work.
+    """
+
+    dialect: str | Dialect = "generic"
+    headers: Headers | Callable[[], Headers] | None = None
+    subprotocols: Sequence[str] | None = None
+    cookie: str | None = None
+    origin: str | None = None
+    credentials: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None
+    proxy: str | None = None
+    ssl_context: ssl.SSLContext | None = None
+    connect_timeout: float = 10.0
+    max_retries: int = 3
+    max_reconnects: int | None = None
+    retry_delay: float = 1.0
+    max_retry_delay: float = 60.0
+    jitter: bool = True
+    classify: Callable[[BaseException], Verdict] = classify
+    ping_interval: float | None = 20.0
+    ping_timeout: float | None = 10.0
+    silence_timeout: float | None = None
+    stale_after: float | None = None
+    stall_timeout: float | None = 10.0
+    send_timeout: float | None = 10.0
+    ack_timeout: float = 20.0
+    close_timeout: float = 1.0
+    queue_size: int | None = 100_000
+    queue_bytes: int | None = 256 * 1024 * 1024
+    overflow: str = "drop_oldest"
+    max_message_size: int | None = 16 * 1024 * 1024
+    decimal: bool = False
+    deliver_unhandled: bool = False
+    validate: Callable[[Message], object] | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("connect_timeout", "ack_timeout", "close_timeout", "max_retry_delay"):
+            _check_positive(name, getattr(self, name))
+        for name in (
+            "ping_interval",
+            "ping_timeout",
+            "silence_timeout",
+            "stale_after",
+            "stall_timeout",
+            "send_timeout",
+            "queue_size",
+            "queue_bytes",
+            "max_message_size",
+        ):
+            if getattr(self, name) is not None:
+                _check_positive(name, getattr(self, name))
+        if self.max_retries < 1:
+            raise ConfigurationError(f"max_retries must be 1 or more, not {self.max_retries}")
+        if self.max_reconnects is not None and self.max_reconnects < 0:
+            raise ConfigurationError("max_reconnects must be 0 or more, or None for no limit")
+        if self.retry_delay < 0:
+            raise ConfigurationError(f"retry_delay must be 0 or more, not {self.retry_delay}")
+        check_overflow(self.overflow)
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Options:
+        """Options from keywords; an unknown one raises ConfigurationError with the known ones."""
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(options) - known)
+        if unknown:
+            raise ConfigurationError(
+                f"unknown option {', '.join(unknown)}; the options are {', '.join(sorted(known))}"
+            )
+        return cls(**options)
+
+
+def check_overflow(policy: str) -> None:
+    if policy not in OVERFLOW_POLICIES:
+        raise ConfigurationError(
+            f"overflow must be one of {', '.join(OVERFLOW_POLICIES)}, not {policy!r}"
+        )
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise ConfigurationError(f"{name} must be more than 0, not {value!r}")

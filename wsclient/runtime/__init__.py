@@ -1,0 +1,1 @@
+"""All that blocks: threads, sockets, locks. Decisions are taken in ``wsclient.sansio``."""

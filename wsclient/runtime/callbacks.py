@@ -1,0 +1,65 @@
+"""``on()`` functions, called one after the other on a thread of their own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from wsclient.errors import WSClientError
+from wsclient.messages import Message
+from wsclient.runtime.mailbox import Mailbox
+from wsclient.runtime.waiting import Deadline
+
+__all__ = ["Callbacks"]
+
+logger = logging.getLogger("wsclient.callbacks")
+
+
+class Callbacks:
+    """Takes from its mailbox until that is closed. The thread starts with the first function."""
+
+    def __init__(self, mailbox: Mailbox, name: str) -> None:
+        self.mailbox = mailbox
+        self.errors = 0
+        self._name = name
+        #: Protects the table and the thread's start; never held while a function runs.
+        self._lock = threading.Lock()
+        self._functions: dict[str, tuple[Callable[[Message], object], ...]] = {}
+        self.thread: threading.Thread | None = None
+
+    def add(self, channel: str, function: Callable[[Message], object]) -> None:
+        with self._lock:
+            self._functions[channel] = (*self._functions.get(channel, ()), function)
+            if self.thread is None:
+                self.thread = threading.Thread(
+                    name="wsclient-callbacks", target=self._run, daemon=True
+                )
+                self.thread.start()
+
+    def remove(self, channel: str, function: Callable[[Message], object]) -> None:
+        """Undo one :meth:`add`."""
+        with self._lock:
+            functions = list(self._functions.get(channel, ()))
+            if function in functions:
+                functions.remove(function)
+            self._functions[channel] = tuple(functions)
+
+    def _run(self) -> None:
+        while True:
+            taken: list[Message] = []
+            try:
+                self.mailbox.take(1, Deadline(None), taken)
+            except WSClientError:
+                return  # the client failed; its callers are told by their own calls
+            if not taken:
+                return
+            (message,) = taken
+            for function in self._functions.get(message.channel, ()):
+                if self.mailbox.is_closed:
+                    return
+                try:
+                    function(message)
+                except Exception:
+                    self.errors += 1
+                    logger.exception("%s: on(%r) raised", self._name, message.channel)

@@ -1,0 +1,309 @@
+"""From a URL to an upgraded socket, within one deadline and bounded sizes.
+
+websocket-client writes the request and checks the answer's key. What surrounds that is here, for
+reasons of safety: it has no connect timeout, no limit on the head, follows redirects with our
+headers, and shares one cookie jar with the whole process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import ipaddress
+import re
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from wsclient.errors import (
+    ConfigurationError,
+    ConnectionLost,
+    ConnectTimeout,
+    HandshakeRejected,
+    NotSupported,
+)
+from wsclient.runtime.waiting import Deadline
+
+__all__ = ["Address", "HandshakeSocket", "check_headers", "open_socket", "parse_url"]
+
+#: The longest answer to the upgrade request that is read (bytes).
+MAX_HEAD = 64 * 1024
+#: As much of an error page as is kept (bytes).
+MAX_EXCERPT = 512
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})(?: |\r|$)")
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
+
+
+class Address(NamedTuple):
+    host: str
+    port: int
+    is_secure: bool
+
+    @property
+    def is_loopback(self) -> bool:
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'wss' if self.is_secure else 'ws'}://{host}:{self.port}"
+
+
+def parse_url(url: object) -> Address:
+    """Check a ``ws://`` or ``wss://`` URL. Raises ConfigurationError without quoting it: its
+    query, its path or its user part may hold a secret."""
+    if not isinstance(url, str):
+        raise ConfigurationError(f"url must be text, not {type(url).__name__}")
+    if _CONTROL.search(url) or " " in url:
+        raise ConfigurationError("the URL has a space or a control character; percent-encode it")
+    parts = urlsplit(url)
+    if parts.scheme not in ("ws", "wss"):
+        raise ConfigurationError(f"the URL must begin with ws:// or wss://, not {parts.scheme!r}")
+    if "@" in parts.netloc:
+        raise ConfigurationError(
+            "the URL has a user part, which would be dropped silently: pass "
+            "headers={'Authorization': ...} instead"
+        )
+    if parts.fragment:
+        raise ConfigurationError("the URL has a fragment (#...), which WebSocket does not allow")
+    try:
+        port = parts.port
+    except ValueError:
+        raise ConfigurationError("the URL's port is not a number from 0 to 65535") from None
+    if not parts.hostname:
+        raise ConfigurationError("the URL has no host")
+    secure = parts.scheme == "wss"
+    return Address(parts.hostname, port or (443 if secure else 80), secure)
+
+
+def check_headers(headers: Mapping[str, str]) -> list[str]:
+    """``Name: value`` lines. Raises ConfigurationError for what could inject another header."""
+    lines = []
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _TOKEN.match(name):
+            raise ConfigurationError(f"not a header name: {name!r:.40}")
+        lines.append(f"{name}: {check_value(f'header {name}', value)}")
+    return lines
+
+
+def check_value(what: str, value: object) -> str:
+    """One line of text. Raises ConfigurationError, without quoting the value."""
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{what} must be text, not {type(value).__name__}")
+    if _CONTROL.search(value):
+        raise ConfigurationError(f"{what} has a control character (CR, LF, NUL ...)")
+    return value
+
+
+def default_ssl_context() -> ssl.SSLContext:
+    """Verifying, TLS 1.2 or newer, and deaf to SSLKEYLOGFILE."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_default_certs()
+    return context
+
+
+def open_socket(
+    address: Address,
+    *,
+    proxy: str | None,
+    ssl_context: ssl.SSLContext | None,
+    deadline: Deadline,
+    hold: Callable[[socket.socket], None],
+) -> socket.socket:
+    """A connected socket, TLS done. ``hold`` is given each socket before anything on it can
+    block, so that whoever watches the deadline can shut it down.
+
+    Raises OSError, ConnectTimeout, or ConfigurationError and NotSupported about the proxy.
+    """
+    if proxy is not None:
+        sock = _open_by_proxy(proxy, address, deadline)
+        hold(sock)
+    else:
+        sock = _open_directly(address, deadline, hold)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if not address.is_secure:
+        return sock
+    context = ssl_context or default_ssl_context()
+    with _closing_on_error(sock):
+        sock = context.wrap_socket(
+            sock, server_hostname=address.host, do_handshake_on_connect=False
+        )
+    with _closing_on_error(sock):
+        hold(sock)
+        sock.settimeout(_left(deadline))
+        assert isinstance(sock, ssl.SSLSocket)
+        sock.do_handshake()
+    return sock
+
+
+def _open_directly(
+    address: Address, deadline: Deadline, hold: Callable[[socket.socket], None]
+) -> socket.socket:
+    infos = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    error: OSError | None = None
+    for i, (family, kind, protocol, _, target) in enumerate(infos):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            with _closing_on_error(sock):
+                hold(sock)
+                # Each address gets its share of what is left: a dead first one must not take all.
+                sock.settimeout(_left(deadline) / (len(infos) - i))
+                sock.connect(target)
+            return sock
+        except OSError as failure:
+            if isinstance(failure, ConnectionLost):
+                raise
+            error = failure
+    raise error or OSError(f"{address.host} has no address")
+
+
+def _open_by_proxy(proxy: str, address: Address, deadline: Deadline) -> socket.socket:
+    try:
+        from python_socks import ProxyError
+        from python_socks import ProxyTimeoutError as ProxyTimeout
+        from python_socks.sync import Proxy
+    except ImportError:
+        raise NotSupported(
+            "proxy= needs the package python-socks: pip install 'wsclient-market[proxy]'"
+        ) from None
+    scheme, separator, rest = proxy.partition("://")
+    if not separator or scheme not in ("http", "socks5", "socks5h"):
+        raise ConfigurationError("proxy must begin with http://, socks5:// or socks5h://")
+    remote_dns = scheme != "socks5"
+    try:
+        via = Proxy.from_url(f"{scheme.removesuffix('h')}://{rest}", rdns=remote_dns)
+    except ValueError as error:
+        raise ConfigurationError(f"proxy: {error}") from None
+    try:
+        sock: socket.socket = via.connect(address.host, address.port, timeout=_left(deadline))
+    except ProxyTimeout:
+        raise ConnectTimeout("the proxy did not answer in time") from None
+    except ProxyError as error:
+        raise ConnectionLost(f"the proxy refused: {str(error)[:200]}") from None
+    return sock
+
+
+@contextlib.contextmanager
+def _closing_on_error(sock: socket.socket) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _left(deadline: Deadline) -> float:
+    remaining = deadline.remaining()
+    if remaining <= 0:
+        raise ConnectTimeout("connect_timeout is over")
+    return remaining
+
+
+class HandshakeSocket:
+    """What websocket-client takes for its socket during the handshake.
+
+    It reads the whole head of the answer within the deadline and MAX_HEAD, refuses all but a
+    plain 101 (so no redirect is followed), and keeps the shared cookie jar out, both ways.
+    What came after the head is in :attr:`leftover`.
+    """
+
+    def __init__(self, sock: socket.socket, deadline: Deadline, cookie: str | None) -> None:
+        self.sock = sock
+        self.leftover = b""
+        self._deadline = deadline
+        self._cookie = cookie
+        self._head = b""
+        self._closed = False
+
+    # What the library calls.
+
+    def gettimeout(self) -> float:
+        return max(0.001, self._deadline.remaining())
+
+    def settimeout(self, timeout: float | None) -> None:
+        """The deadline is the only timeout here."""
+
+    def send(self, data: bytes) -> int:
+        lines = [x for x in data.split(b"\r\n") if not x.lower().startswith(b"cookie:")]
+        if self._cookie is not None:
+            lines[-2:-2] = [b"Cookie: " + self._cookie.encode()]
+        self.sock.settimeout(_left(self._deadline))
+        self.sock.sendall(b"\r\n".join(lines))
+        return len(data)
+
+    def recv(self, size: int) -> bytes:
+        if not self._head:
+            self._head = self._read_head()
+        piece, self._head = self._head[:size], self._head[size:]
+        return piece
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    def shutdown(self, how: int) -> None:
+        self.sock.shutdown(how)
+
+    def close(self) -> None:
+        self._closed = True
+        self.sock.close()
+
+    # Inside.
+
+    def _read_head(self) -> bytes:
+        data = bytearray()
+        while True:
+            self.sock.settimeout(_left(self._deadline))
+            piece = self.sock.recv(4096)
+            if not piece:
+                raise ConnectionLost("the venue closed the connection during the handshake")
+            data += piece
+            if not data.startswith(b"HTTP/"[: len(data)]):
+                raise HandshakeRejected("the answer to the upgrade request is not HTTP")
+            end = data.find(b"\r\n\r\n", max(0, len(data) - len(piece) - 3))
+            if end >= 0:
+                head, self.leftover = bytes(data[: end + 4]), bytes(data[end + 4 :])
+                return self._check(head)
+            if len(data) > MAX_HEAD:
+                raise HandshakeRejected(f"the answer's head is longer than {MAX_HEAD} bytes")
+
+    def _check(self, head: bytes) -> bytes:
+        lines = head.split(b"\r\n")
+        match = _STATUS.match(lines[0])
+        if match is None:
+            raise HandshakeRejected("the answer to the upgrade request is not HTTP/1.1")
+        status = int(match[1])
+        fields = [(line, *line.partition(b":")[::2]) for line in lines[1:]]
+        values = {name.strip().lower(): value.strip() for _, name, value in fields}
+        if status != 101:
+            raise HandshakeRejected(
+                f"the venue answered the upgrade request with HTTP {status}",
+                status,
+                _retry_after(values.get(b"retry-after", b"")),
+                self.leftover[:MAX_EXCERPT],
+            )
+        if values.get(b"sec-websocket-extensions"):
+            raise HandshakeRejected("the venue insists on an extension that was not offered", 101)
+        kept = [line for line, name, _ in fields if name.strip().lower() != b"set-cookie"]
+        return b"\r\n".join([lines[0], *kept])
+
+
+def _retry_after(value: bytes) -> float | None:
+    """Seconds, from a number or a date (RFC 9110, 10.2.3); None where it is neither."""
+    text = value.decode("latin-1")
+    if text.isdigit():
+        return float(text)
+    try:
+        at: Any = email.utils.parsedate_to_datetime(text)
+    except (TypeError, ValueError):
+        return None
+    return max(0.0, float(at.timestamp()) - time.time())

@@ -1,0 +1,112 @@
+"""Every byte that leaves: subscribe, send, request, ping, and the library's own pong and close.
+
+Any thread may put; only the watchdog flushes, and it never blocks. So a peer that does not read
+parks nobody, bytes go out in the order of the decisions, and a Ctrl-C in a caller's thread cannot
+tear a frame.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import NamedTuple
+
+from wsclient.errors import NotConnected, OutcomeUnknown
+from wsclient.runtime.stream import Stream
+from wsclient.runtime.waiting import Waiter
+
+__all__ = ["Outbox"]
+
+#: One write (bytes): as much as TLS puts into a record.
+CHUNK = 16 * 1024
+
+
+class _Ticket(NamedTuple):
+    start: int
+    end: int
+    waiter: Waiter
+
+
+class Outbox:
+    def __init__(self) -> None:
+        #: Protects all below. A leaf: no other lock is taken under it, and no I/O is done.
+        self._lock = threading.Lock()
+        self._chunks: deque[memoryview] = deque()
+        self._put = 0
+        self._out = 0
+        self._tickets: deque[_Ticket] = deque()
+        self._closed = False
+        #: Since when bytes have waited without progress (monotonic s); None when none wait.
+        self.unsent_since: float | None = None
+
+    def put(self, data: bytes, now: float) -> None:
+        """Queue bytes. After :meth:`close` they are dropped: the link is gone."""
+        with self._lock:
+            if self._closed:
+                return
+            self._chunks.append(memoryview(data))
+            self._put += len(data)
+            if self.unsent_since is None:
+                self.unsent_since = now
+
+    @property
+    def position(self) -> int:
+        """Bytes put so far."""
+        with self._lock:
+            return self._put
+
+    def when_out(self, start: int, waiter: Waiter) -> None:
+        """Settle ``waiter`` when all that is put so far is out.
+
+        ``start`` is the position before the bytes in question: when the link ends, it tells
+        whether some of them may have left (OutcomeUnknown) or none (NotConnected).
+        """
+        with self._lock:
+            ticket = _Ticket(start, self._put, waiter)
+            if self._closed:
+                self._settle(ticket)
+            elif self._out >= ticket.end:
+                waiter.settle()
+            else:
+                self._tickets.append(ticket)
+
+    def flush(self, stream: Stream, now: float) -> None:
+        """Write as much as the peer takes. Called by the watchdog only. Raises OSError."""
+        while True:
+            with self._lock:
+                if not self._chunks or self._closed:
+                    return
+                # The head stays where it is until it is out: TLS wants the same bytes again
+                # after a write that could not be finished.
+                head = self._chunks[0]
+            taken = stream.write(head[:CHUNK])
+            if taken == 0:
+                return
+            with self._lock:
+                if self._closed:
+                    return
+                self._out += taken
+                if taken == len(head):
+                    self._chunks.popleft()
+                else:
+                    self._chunks[0] = head[taken:]
+                self.unsent_since = now if self._chunks else None
+                while self._tickets and self._out >= self._tickets[0].end:
+                    self._tickets.popleft().waiter.settle()
+
+    def close(self) -> None:
+        """The link is gone: whoever waits learns what became of its bytes."""
+        with self._lock:
+            self._closed = True
+            self._chunks.clear()
+            self.unsent_since = None
+            while self._tickets:
+                self._settle(self._tickets.popleft())
+
+    def _settle(self, ticket: _Ticket) -> None:
+        if self._out >= ticket.end:
+            ticket.waiter.settle()
+        elif self._out > ticket.start:
+            ticket.waiter.settle(OutcomeUnknown("the link ended while the message was going out"))
+        else:
+            ticket.waiter.settle(NotConnected("the link ended before the message went out"))

@@ -1,0 +1,137 @@
+"""A connected socket, plain or TLS: reads block, writes never do, and anyone may end it."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import ssl
+import struct
+import threading
+import time
+
+__all__ = ["Stream", "open_stream"]
+
+#: The longest that a read blocks (s), as a safety net should a shutdown not wake it.
+NET = 1.0
+_DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
+
+
+def open_stream(sock: socket.socket) -> Stream:
+    return TlsStream(sock) if isinstance(sock, ssl.SSLSocket) else Stream(sock)
+
+
+class Stream:
+    """A plain socket. It blocks in ``recv_into``, which saves a poll a read."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        #: Serialises the end: shutdown() must not meet a file number that close() has given back
+        #: and another thread's new socket has got. Neither call blocks.
+        self._end = threading.Lock()
+        self._prepare()
+
+    def _prepare(self) -> None:
+        if os.name == "posix":
+            self.sock.settimeout(None)
+            self.sock.setsockopt(
+                socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(NET), 0)
+            )
+        else:
+            self.sock.settimeout(NET)
+
+    def read_into(self, buffer: memoryview) -> int | None:
+        """Bytes read; 0 at the end of the stream; None when nothing came for a while.
+
+        Called by the reader thread only. Raises OSError.
+        """
+        try:
+            return self.sock.recv_into(buffer)
+        except (BlockingIOError, TimeoutError):
+            return None
+
+    def write(self, chunk: memoryview) -> int:
+        """Bytes taken, 0 when the peer does not read. Never blocks. Raises OSError."""
+        try:
+            if not _DONTWAIT and not _is_ready(self.sock, for_write=True, timeout=0):
+                return 0
+            return self.sock.send(chunk, _DONTWAIT)
+        except (BlockingIOError, TimeoutError):
+            return 0
+
+    def finish_writing(self) -> None:
+        """No more will be sent: the peer sees the end after what is on its way."""
+        self._shutdown(socket.SHUT_WR)
+
+    def drain(self, seconds: float, limit: int) -> None:
+        """Read and discard until the peer's end, ``seconds`` or ``limit`` bytes.
+
+        Closing with unread input would send a reset, and the peer might never see what was said.
+        """
+        deadline = time.monotonic() + seconds
+        try:
+            while limit > 0:
+                remaining = deadline - time.monotonic()
+                if remaining <= 0 or not _is_ready(self.sock, for_write=False, timeout=remaining):
+                    return
+                # Past TLS: what is thrown away need not be decrypted.
+                piece = socket.socket.recv(self.sock, 65536, _DONTWAIT)
+                if not piece:
+                    return
+                limit -= len(piece)
+        except OSError:
+            return
+
+    def abort(self) -> None:
+        """End both directions now, from any thread: a blocked read returns."""
+        self._shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        with self._end:
+            self.sock.close()
+
+    def _shutdown(self, how: int) -> None:
+        with self._end:
+            try:
+                # Unbound: an SSLSocket's own would begin a TLS goodbye, which can block.
+                socket.socket.shutdown(self.sock, how)
+            except OSError:
+                pass  # not connected any more, which is what was asked for
+
+
+class TlsStream(Stream):
+    """A TLS socket, non-blocking: a blocking read beside another thread's write can deadlock
+    (cpython issue 137583)."""
+
+    sock: ssl.SSLSocket
+
+    def _prepare(self) -> None:
+        self.sock.setblocking(False)
+        #: OpenSSL's connection is not safe for two threads; both calls return at once.
+        self._tls = threading.Lock()
+
+    def read_into(self, buffer: memoryview) -> int | None:
+        try:
+            with self._tls:
+                return self.sock.recv_into(buffer)
+        except ssl.SSLWantReadError:
+            _is_ready(self.sock, for_write=False, timeout=NET)
+        except ssl.SSLWantWriteError:
+            _is_ready(self.sock, for_write=True, timeout=NET)
+        return None
+
+    def write(self, chunk: memoryview) -> int:
+        try:
+            with self._tls:
+                return self.sock.send(chunk)
+        except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            return 0
+
+
+def _is_ready(sock: socket.socket, *, for_write: bool, timeout: float) -> bool:
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(sock, select.POLLOUT if for_write else select.POLLIN)
+        return bool(poll.poll(timeout * 1000))
+    read, write = ([], [sock]) if for_write else ([sock], [])
+    return any(select.select(read, write, [], timeout))

@@ -1,0 +1,376 @@
+"""One connection: its reader thread dials, then runs websocket-client's ``run_forever``, once.
+
+From the library come the handshake, the masking and framing of what is sent, and the loop's
+frame of ``run_forever``; the reading itself is ours (:class:`_Dispatcher`), since the library's
+own reader is never given bytes. Each transport reports its own end, exactly once, and closes
+what it opened.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from websocket import ABNF, WebSocket, WebSocketApp
+
+from wsclient.errors import ConfigurationError, ConnectionLost, ConnectTimeout, WSClientError
+from wsclient.options import Options
+from wsclient.runtime.handshake import (
+    Address,
+    HandshakeSocket,
+    check_headers,
+    check_value,
+    open_socket,
+    parse_url,
+)
+from wsclient.runtime.outbox import Outbox
+from wsclient.runtime.stream import Stream, open_stream
+from wsclient.runtime.waiting import Deadline, Waiter
+from wsclient.sansio.dialect import Dialect
+from wsclient.sansio.frames import CLOSE, PING, PONG, FrameParser, Received
+from wsclient.sansio.heartbeat import LinkView
+from wsclient.sansio.inbound import Inbound
+from wsclient.sansio.session import Entry
+
+__all__ = ["Events", "Transport", "WorkerThread", "is_worker_thread"]
+
+#: After a goodbye, how long (s) and how much (bytes) to read until the peer hangs up.
+LINGER = 1.0
+LINGER_BYTES = 1024 * 1024
+
+
+class WorkerThread(threading.Thread):
+    """A thread of ours on which no blocking call may be made: it would wait for itself."""
+
+    def __init__(self, name: str, target: Callable[[], None]) -> None:
+        super().__init__(name=name, target=target, daemon=True)
+
+
+def is_worker_thread() -> bool:
+    return isinstance(threading.current_thread(), WorkerThread)
+
+
+def _not_from_our_threads(_record: logging.LogRecord) -> bool:
+    # The library logs each failed attempt as an error, and with its trace switched on also the
+    # request's headers. Ours are told by the wsclient loggers, once and without secrets.
+    return not is_worker_thread()
+
+
+logging.getLogger("websocket").addFilter(_not_from_our_threads)
+
+
+class Events(Protocol):
+    """What a transport tells, from its reader thread."""
+
+    def opened(self, connection_id: int, login: Any) -> None: ...
+    def received(
+        self, connection_id: int, entries: list[Entry], frames: int, size: int
+    ) -> None: ...
+    def pinged(self, connection_id: int) -> None: ...
+    def ponged(self, connection_id: int) -> None: ...
+    def unreadable(self, connection_id: int, text: str) -> None: ...
+    def ended(self, connection_id: int, error: BaseException) -> None: ...
+    def finished(self, connection_id: int) -> None: ...
+    def wake(self) -> None: ...
+
+
+class Target(NamedTuple):
+    """Where to connect, and how; the callables are asked anew at each attempt."""
+
+    url: str | Callable[[], str]
+    options: Options
+    dialect: Dialect
+
+
+class Transport:
+    """``start`` it once. All other methods may be called from any thread, and return at once."""
+
+    def __init__(
+        self, connection_id: int, target: Target, inbound: Inbound, events: Events
+    ) -> None:
+        self.connection_id = connection_id
+        self._target = target
+        self._options = target.options
+        self._inbound = inbound
+        self._events = events
+        self._deadline = Deadline(target.options.connect_timeout)
+        self._parser = FrameParser(target.options.max_message_size)
+        self._outbox = Outbox()
+        self._last_byte_at = time.monotonic()
+        self._sock: socket.socket | None = None
+        self._stream: Stream | None = None
+        self._ws: WebSocket | None = None
+        self._aborted = False
+        self._said_goodbye = False
+        self._error: BaseException | None = None
+        self._reported = False
+        self.thread = WorkerThread(f"wsclient-reader-{connection_id}", self._run)
+
+    def start(self) -> None:
+        self.thread.start()
+
+    # What the watchdog does with it.
+
+    def view(self) -> LinkView:
+        return LinkView(self._last_byte_at, self._parser.in_frame, self._outbox.unsent_since)
+
+    def send(self, payload: str | bytes, waiter: Waiter | None = None) -> None:
+        """Queue a message; ``waiter`` is settled when its bytes are out, or never will be."""
+        start = self._outbox.position
+        if self._ws is not None and not self._said_goodbye:
+            opcode = ABNF.OPCODE_TEXT if isinstance(payload, str) else ABNF.OPCODE_BINARY
+            self._ws.send(payload, opcode)
+        else:
+            self._outbox.close()
+        if waiter is not None:
+            self._outbox.when_out(start, waiter)
+
+    def put(self, data: bytes) -> None:
+        """A frame, as the library has framed it."""
+        self._outbox.put(data, time.monotonic())
+
+    def ping(self) -> None:
+        if self._ws is not None and not self._said_goodbye:
+            self._ws.ping()
+
+    def hang_up(self, code: int = 1000) -> None:
+        """Say goodbye; the peer's answer ends the connection."""
+        if self._ws is not None and not self._said_goodbye:
+            self._said_goodbye = True
+            self._ws.send_close(code)
+
+    def flush(self) -> bool:
+        """Write what the peer takes; True when some is left for a later call."""
+        stream = self._stream
+        if stream is None:
+            return False
+        try:
+            self._outbox.flush(stream, time.monotonic())
+        except OSError:
+            # Broken: the reader sees it too, and reports what it could still read before it.
+            self._outbox.close()
+        return self._outbox.unsent_since is not None
+
+    def abort(self) -> None:
+        """Cut the connection, or give up the attempt, now."""
+        # The order matters, as in _hold, so that one of the two sees the other's doing.
+        self._aborted = True
+        sock = self._sock
+        self._outbox.close()
+        if self._stream is not None:
+            self._stream.abort()
+        elif sock is not None:
+            try:
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            except OSError:
+                pass  # not connected yet: its own timeout ends it
+
+    # The reader thread.
+
+    def _run(self) -> None:
+        try:
+            self._connect_and_read()
+        except Exception as error:  # noqa: BLE001 - whatever it was, the session must hear of it
+            self._fail(error)
+        finally:
+            self._report()
+            self._outbox.close()
+            if self._stream is not None:
+                self._stream.close()
+            elif self._sock is not None:
+                self._sock.close()
+            self._events.finished(self.connection_id)
+
+    def _connect_and_read(self) -> None:
+        options = self._options
+        credentials = _ask(options.credentials)
+        url = self._target.dialect.url(_ask(self._target.url), credentials)
+        address = parse_url(url)
+        headers = _ask(options.headers)
+        lines = check_headers(headers or {})
+        _refuse_secrets_in_the_clear(address, headers or {}, options)
+        sock = open_socket(
+            address,
+            proxy=options.proxy,
+            ssl_context=options.ssl_context,
+            deadline=self._deadline,
+            hold=self._hold,
+        )
+        self._hold(sock)
+        handshake = HandshakeSocket(sock, self._deadline, options.cookie)
+
+        def on_open(app: WebSocketApp) -> None:
+            assert app.sock is not None
+            self._sock = sock
+            self._stream = open_stream(sock)
+            self._ws = app.sock
+            self._ws.sock = sock
+            self._hold(sock)
+            login = self._target.dialect.login(credentials) if credentials is not None else None
+            self._last_byte_at = time.monotonic()
+            self._events.opened(self.connection_id, login)
+
+        app = _App(
+            self,
+            handshake,
+            url=url,
+            header=lines,
+            subprotocols=list(options.subprotocols) if options.subprotocols else None,
+            socket=handshake,
+            on_open=on_open,
+            on_error=lambda _app, error: self._fail(error),
+        )
+        app.run_forever(origin=options.origin, skip_utf8_validation=True, reconnect=0)
+
+    def _hold(self, sock: socket.socket) -> None:
+        """Make ``sock`` known to abort(), or end here if abort() has been before us."""
+        self._sock = sock
+        if self._aborted:
+            raise ConnectionLost("given up")
+
+    def read(self, leftover: bytes) -> None:
+        """The body of ``run_forever``: read until the end, and never raise into the library."""
+        try:
+            self._read(leftover)
+        except Exception as error:  # noqa: BLE001 - reported by _run
+            self._fail(error)
+        finally:
+            if self._ws is not None:
+                # The library's teardown must not begin a closing handshake of its own.
+                self._ws.connected = False
+
+    def _read(self, leftover: bytes) -> None:
+        stream, parser = self._stream, self._parser
+        if stream is None or self._error is not None:
+            return
+        going = True
+        if leftover:
+            going = self._digest(parser.feed(leftover))
+        while going and not self._aborted:
+            count = stream.read_into(parser.buffer())
+            if count is None:
+                continue
+            if count == 0:
+                what = "in the middle of a frame" if parser.in_frame else "without a close frame"
+                self._fail(ConnectionLost(f"the venue ended the connection {what}"))
+                return
+            self._last_byte_at = time.monotonic()
+            going = self._digest(parser.received(count))
+
+    def _digest(self, received: Received) -> bool:
+        """Hand on what one read brought; False when it was the last."""
+        cid, events = self.connection_id, self._events
+        if received.messages:
+            entries = self._inbound.entries(received.messages, time.time_ns(), cid)
+            events.received(cid, entries, len(received.messages), sum(map(len, received.messages)))
+        for control in received.controls:
+            if control.opcode == PING:
+                events.pinged(cid)
+                if self._ws is not None and not self._said_goodbye:
+                    self._ws.pong(control.payload)
+                    events.wake()
+            elif control.opcode == PONG:
+                events.ponged(cid)
+            elif control.opcode == CLOSE:
+                self._on_close()
+                return False
+        if received.violation is not None:
+            code, reason = received.violation
+            self._fail(ConnectionLost(f"the venue broke the protocol: {reason}", code))
+            if code == 1007:
+                events.unreadable(cid, f"a frame that is not UTF-8: {reason}")
+            self._part(code)
+            return False
+        return True
+
+    def _on_close(self) -> None:
+        code = self._parser.close_code or 1005
+        reason = self._parser.close_reason
+        said = f": {reason}" if reason else ""
+        self._fail(ConnectionLost(f"the venue closed the connection ({code}{said})", code))
+        self._part(1000 if code == 1005 else code)
+
+    def _part(self, code: int) -> None:
+        """Say goodbye with ``code``, and leave only when the peer has had time to read it."""
+        assert self._stream is not None
+        self.hang_up(code)
+        self._events.wake()
+        # The end is reported before the courtesies: the next connection need not wait for them.
+        self._report()
+        if self._aborted:
+            return
+        waiter = Waiter()
+        self._outbox.when_out(0, waiter)
+        try:
+            waiter.wait(Deadline(LINGER))
+        except (TimeoutError, WSClientError):
+            return
+        self._stream.finish_writing()
+        self._stream.drain(LINGER, LINGER_BYTES)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._error is None:
+            self._error = error
+
+    def _report(self) -> None:
+        if self._reported:
+            return
+        self._reported = True
+        error = self._error or ConnectionLost("the connection was cut by the client")
+        if isinstance(error, TimeoutError) and not isinstance(error, WSClientError):
+            error = ConnectTimeout("the connection attempt took too long")
+        self._events.ended(self.connection_id, error)
+
+
+def _ask(option: Any) -> Any:
+    """The option's value, from its function where it is one."""
+    return option() if callable(option) else option
+
+
+def _refuse_secrets_in_the_clear(
+    address: Address, headers: Mapping[str, str], options: Options
+) -> None:
+    if options.cookie is not None:
+        check_value("cookie", options.cookie)
+    if options.origin is not None:
+        check_value("origin", options.origin)
+    for protocol in options.subprotocols or ():
+        check_value("a subprotocol", protocol)
+    if address.is_secure or address.is_loopback:
+        return
+    secret = {name.lower() for name in headers} & {"authorization", "cookie", "x-api-key"}
+    if options.credentials is not None or options.cookie is not None or secret:
+        raise ConfigurationError(
+            "credentials, cookies and authorization headers go over wss:// only (or to loopback)"
+        )
+
+
+class _App(WebSocketApp):
+    """A WebSocketApp that reads by our dispatcher."""
+
+    def __init__(self, transport: Transport, handshake: HandshakeSocket, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._transport = transport
+        self._handshake = handshake
+
+    def create_dispatcher(self, *_: object, **__: object) -> Any:
+        return _Dispatcher(self._transport, self._handshake)
+
+
+class _Dispatcher:
+    """What the library calls instead of its own select loop and its own ``send``."""
+
+    def __init__(self, transport: Transport, handshake: HandshakeSocket) -> None:
+        self._transport = transport
+        self._handshake = handshake
+
+    def read(self, sock: object, read_callback: object, check_callback: object) -> None:
+        self._transport.read(self._handshake.leftover)
+
+    def send(self, sock: object, data: str | bytes) -> int:
+        self._transport.put(data.encode() if isinstance(data, str) else data)
+        return len(data)

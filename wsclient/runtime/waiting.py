@@ -1,0 +1,71 @@
+"""Waiting, so that Ctrl-C is always heard and never leaves a lock held.
+
+``threading.Condition`` and ``concurrent.futures.Future`` take their locks in Python code: a
+KeyboardInterrupt that lands there leaves the lock held for ever, and the next thread to settle a
+result would hang. A bare lock used as a signal has no such place: nothing is held while waiting.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import Any
+
+from wsclient.errors import WSClientError
+
+__all__ = ["Deadline", "Waiter", "acquire"]
+
+#: On Windows a lock's wait does not hear Ctrl-C, so it is cut into slices (s).
+_SLICE = 0.1 if os.name == "nt" else threading.TIMEOUT_MAX
+
+
+class Deadline:
+    """One timeout over several steps, on the monotonic clock (s); None never ends."""
+
+    def __init__(self, timeout: float | None) -> None:
+        self.at = float("inf") if timeout is None else time.monotonic() + timeout
+
+    def remaining(self) -> float:
+        return max(0.0, self.at - time.monotonic())
+
+
+def acquire(signal: threading.Lock, deadline: Deadline) -> bool:
+    """Wait until ``signal`` is released, and take it. False when the deadline came first."""
+    while True:
+        remaining = deadline.remaining()
+        if signal.acquire(timeout=min(remaining, _SLICE)):
+            return True
+        if remaining <= _SLICE:
+            return False
+
+
+class Waiter:
+    """A result that one thread waits for and another settles, once; later settles are ignored."""
+
+    __slots__ = ("_error", "_result", "_signal", "settled")
+
+    def __init__(self) -> None:
+        self._signal = threading.Lock()
+        self._signal.acquire()
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self.settled = False
+
+    def settle(self, error: BaseException | None = None, result: Any = None) -> None:
+        """Called under the session's lock, or by the one thread that owns this waiter."""
+        if self.settled:
+            return
+        self._result, self._error = result, error
+        self.settled = True
+        self._signal.release()
+
+    def wait(self, deadline: Deadline | None = None) -> Any:
+        """The result, or raise the error. Raises TimeoutError when the deadline came first."""
+        if not acquire(self._signal, deadline or Deadline(None)):
+            raise TimeoutError
+        self._signal.release()
+        if self._error is None:
+            return self._result
+        error = self._error
+        raise error.fresh() if isinstance(error, WSClientError) else error

@@ -1,0 +1,369 @@
+"""The thread that decides: it runs the session, and carries out what the session asks for.
+
+It never blocks on I/O: it starts readers, puts frames into the outbox, shuts sockets down, and
+waits on one queue, which any thread may wake at any time (``SimpleQueue.put`` is safe even in a
+signal handler or a finalizer that interrupts its holder).
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from wsclient.errors import NotConnected, WSClientError
+from wsclient.messages import Gap, Message
+from wsclient.runtime.callbacks import Callbacks
+from wsclient.runtime.mailbox import Mailbox
+from wsclient.runtime.transport import Target, Transport, WorkerThread
+from wsclient.runtime.waiting import Deadline, Waiter
+from wsclient.sansio.backoff import Verdict, classify
+from wsclient.sansio.inbound import Inbound
+from wsclient.sansio.session import (
+    Abort,
+    Action,
+    Cut,
+    Dial,
+    Entry,
+    Fail,
+    Hangup,
+    Invalid,
+    Log,
+    Ping,
+    Send,
+    Session,
+    Settle,
+    State,
+)
+
+__all__ = ["Watchdog"]
+
+logger = logging.getLogger("wsclient")
+
+#: How soon (s) to try again when a peer does not take our bytes.
+RETRY_WRITE = 0.01
+
+
+class Watchdog:
+    """Owns the session, the transports and the queues. It knows nothing of the client object,
+    so that a client which nobody holds any more can be collected, and closes this."""
+
+    def __init__(self, target: Target, name: str) -> None:
+        options = target.options
+        self.name = name
+        self.options = options
+        self.dialect = target.dialect
+        self._target = target
+        self._inbound = Inbound(
+            target.dialect,
+            decimal=options.decimal,
+            deliver_unhandled=options.deliver_unhandled,
+            validate=options.validate,
+        )
+        #: Protects the session and the routes. Never held during I/O or a user's function. A
+        #: mailbox's lock may be taken under it, never the other way round.
+        self._lock = threading.Lock()
+        self._session = Session(target.dialect, options, random.random)
+        self._routes: dict[str, tuple[Mailbox, ...]] = {}
+        self._mailboxes: list[Mailbox] = []
+        self.default = self.new_mailbox()
+        self.callbacks = Callbacks(self.new_mailbox(), name)
+        #: News for the thread: a function to call, or None to just look again.
+        self._news: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        #: Each transport whose thread has not ended. Changed by the watchdog thread only, but for
+        #: the removal by a reader that ends, which is atomic.
+        self._transports: dict[int, Transport] = {}
+        self._thread: WorkerThread | None = None
+
+    # For callers: none of these blocks.
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """The session, under the lock; the thread is woken afterwards to act on what changed."""
+        with self._lock:
+            yield self._session
+        self.wake()
+
+    def peek(self) -> Session:
+        """The session, to read one attribute of it without the lock."""
+        return self._session
+
+    def wake(self) -> None:
+        self._news.put(None)
+
+    def connect(self, token: Waiter, deadline: float) -> None:
+        with self._lock:
+            self._session.connect(token, deadline, time.monotonic())
+            if self._thread is None:
+                self._thread = WorkerThread("wsclient-watchdog", self._run)
+                self._thread.start()
+        self.wake()
+
+    def send(self, payload: str | bytes, waiter: Waiter) -> None:
+        """Queue a caller's message. Raises NotConnected when the link is not open."""
+        with self._lock:
+            connection_id = self._session.require_open()
+            self._session.sent(time.monotonic())
+        self._news.put(partial(self._send, connection_id, payload, waiter))
+
+    def request(
+        self, make: Callable[[int], str | bytes], sent: Waiter, reply: Waiter, deadline: float
+    ) -> int:
+        """Queue a request; ``make`` is given its id. Returns the id."""
+        with self._lock:
+            connection_id = self._session.require_open()
+            request_id = self._session.begin_request(reply, deadline, time.monotonic())
+        try:
+            payload = make(request_id)
+        except BaseException:
+            with self._lock:
+                self._session.cancel_request(request_id)
+            raise
+        self._news.put(partial(self._send, connection_id, payload, sent))
+        return request_id
+
+    def new_mailbox(self, size: int | None = None, overflow: str | None = None) -> Mailbox:
+        mailbox = Mailbox(
+            size or self.options.queue_size,
+            self.options.queue_bytes,
+            overflow or self.options.overflow,
+        )
+        self._mailboxes.append(mailbox)
+        return mailbox
+
+    def route(self, channels: Iterable[str], mailbox: Mailbox) -> list[str]:
+        """Messages of ``channels`` go to ``mailbox`` (too). Returns those that did not before."""
+        new = []
+        with self._lock:
+            for channel in channels:
+                boxes = self._routes.get(channel, ())
+                if mailbox not in boxes:
+                    self._routes[channel] = (*boxes, mailbox)
+                    new.append(channel)
+        return new
+
+    def unroute(self, channels: Iterable[str], mailbox: Mailbox) -> list[str]:
+        """The reverse. Returns the channels that no mailbox is left for."""
+        orphans = []
+        with self._lock:
+            for channel in channels:
+                boxes = self._routes.get(channel, ())
+                left = tuple(box for box in boxes if box is not mailbox)
+                if left:
+                    self._routes[channel] = left
+                elif boxes:
+                    del self._routes[channel]
+                    orphans.append(channel)
+        return orphans
+
+    def is_shared(self, channel: str, mailbox: Mailbox) -> bool:
+        """Does another mailbox want this channel too?"""
+        with self._lock:
+            return any(box is not mailbox for box in self._routes.get(channel, ()))
+
+    def retire(self, mailbox: Mailbox) -> None:
+        """A reader is closed; its queue is no longer to be told of anything."""
+        mailbox.close()
+        with self._lock:
+            if mailbox in self._mailboxes:
+                self._mailboxes.remove(mailbox)
+
+    @property
+    def mailboxes(self) -> Sequence[Mailbox]:
+        return tuple(self._mailboxes)
+
+    def pending_gap(self, channel: str) -> Gap | None:
+        """A hole not yet delivered. Called under the session's lock."""
+        gap = self._session.pending_gap(channel)
+        for mailbox in self._routes.get(channel, (self.default,)):
+            queued = mailbox.pending_gap(channel)
+            if queued is not None:
+                gap = queued if gap is None else queued.merge(gap)
+        return gap
+
+    def close_soon(self) -> None:
+        """Close, without waiting and without a lock: safe in a finalizer."""
+        self._news.put(partial(self._close, self.options.close_timeout))
+
+    def close(self, timeout: float) -> None:
+        """Close, and wait for the threads to end, all within ``timeout`` seconds."""
+        deadline = Deadline(timeout)
+        self._close(timeout)
+        self.wake()
+        current = threading.current_thread()
+        transports = [t.thread for t in list(self._transports.values())]
+        for thread in (self._thread, self.callbacks.thread, *transports):
+            if thread is None or thread is current:
+                continue
+            thread.join(deadline.remaining())
+            if thread.is_alive():
+                logger.warning("%s: thread %s has not ended yet", self.name, thread.name)
+
+    def _close(self, timeout: float) -> None:
+        with self._lock:
+            self._session.close(time.monotonic(), timeout)
+        unread = sum(mailbox.close() for mailbox in self.mailboxes)
+        if unread:
+            logger.info("%s: closed with %d messages unread", self.name, unread)
+
+    # From the readers.
+
+    def opened(self, connection_id: int, login: Any) -> None:
+        with self.session() as session:
+            session.opened(connection_id, login, time.monotonic())
+
+    def received(self, connection_id: int, entries: list[Entry], frames: int, size: int) -> None:
+        now = time.monotonic()
+        with self._lock:
+            session = self._session
+            session.counters.frames += frames
+            session.counters.bytes += size
+            messages = session.received(connection_id, entries, now)
+            if messages:
+                self._deliver(messages)
+            due = session.is_due
+        if due:
+            self.wake()
+
+    def unreadable(self, connection_id: int, text: str) -> None:
+        self.received(connection_id, [Invalid(text)], 1, 0)
+
+    def pinged(self, connection_id: int) -> None:
+        with self._lock:
+            self._session.control(connection_id, time.monotonic())
+
+    def ponged(self, connection_id: int) -> None:
+        with self.session() as session:
+            session.pong(connection_id)
+
+    def ended(self, connection_id: int, error: BaseException) -> None:
+        verdict = self._judge(error)
+        with self.session() as session:
+            session.ended(connection_id, error, verdict, time.monotonic())
+
+    def finished(self, connection_id: int) -> None:
+        self._transports.pop(connection_id, None)
+
+    def _deliver(self, messages: list[Message]) -> None:
+        failure = None
+        if not self._routes:
+            failure = self.default.put(messages)
+        else:
+            batches: dict[Mailbox, list[Message]] = {}
+            for message in messages:
+                boxes = self._routes.get(message.channel) or (self.default,)
+                batches.setdefault(boxes[0], []).append(message)
+                for box in boxes[1:]:
+                    # A gap made in one queue is not a gap in another.
+                    batches.setdefault(box, []).append(message.copy())
+            for box, batch in batches.items():
+                failure = box.put(batch) or failure
+        if failure is not None:
+            self._session.fail(failure)
+
+    # The thread.
+
+    def _run(self) -> None:
+        try:
+            self._loop()
+        except Exception as error:
+            logger.exception("%s: internal error; the client has failed", self.name)
+            failure = WSClientError(f"internal error ({type(error).__name__}); see the log")
+            failure.__cause__ = error
+            with self._lock:
+                self._session.fail(failure)
+                actions = self._session.actions()
+            for action in actions:
+                if isinstance(action, (Settle, Fail)):
+                    self._perform(action)
+        finally:
+            for transport in list(self._transports.values()):
+                transport.abort()
+
+    def _loop(self) -> None:
+        while True:
+            now = time.monotonic()
+            with self._lock:
+                session = self._session
+                transport = self._transports.get(session.connection_id)
+                link = None if transport is None else transport.view()
+                session.tick(now, link)
+                actions = session.actions()
+                deadline = session.next_deadline(now, link)
+                closed = session.state is State.CLOSED
+            for action in actions:
+                self._perform(action)
+            unsent = [t.flush() for t in list(self._transports.values())]
+            if actions:
+                continue
+            if closed:
+                return
+            timeout = min(deadline - now, threading.TIMEOUT_MAX)
+            if any(unsent):
+                timeout = min(timeout, RETRY_WRITE)
+            self._hear(max(0.0, timeout))
+
+    def _hear(self, timeout: float) -> None:
+        """Wait for news, or for the time; then take all the news there is."""
+        try:
+            news = self._news.get(timeout=timeout)
+            while True:
+                if news is not None:
+                    news()
+                news = self._news.get_nowait()
+        except queue.Empty:
+            pass
+
+    def _perform(self, action: Action) -> None:
+        if isinstance(action, Settle):
+            action.token.settle(action.error, action.result)
+        elif isinstance(action, Log):
+            level = logging.getLevelName(action.level.upper())
+            logger.log(level, "%s: %s", self.name, action.text)
+        elif isinstance(action, Dial):
+            transport = Transport(action.connection_id, self._target, self._inbound, self)
+            self._transports[action.connection_id] = transport
+            transport.start()
+        elif isinstance(action, Fail):
+            for mailbox in self.mailboxes:
+                mailbox.fail(action.error)
+        elif isinstance(action, Cut):
+            self._cut(action)
+        elif link := self._transports.get(action.connection_id):
+            # Where there is none it has ended meanwhile, and said so.
+            if isinstance(action, Send):
+                link.send(action.payload)
+            elif isinstance(action, Ping):
+                link.ping()
+            elif isinstance(action, Hangup):
+                link.hang_up()
+            elif isinstance(action, Abort):
+                link.abort()
+
+    def _cut(self, cut: Cut) -> None:
+        if link := self._transports.get(cut.connection_id):
+            link.abort()
+        verdict = self._judge(cut.error)
+        with self._lock:
+            self._session.ended(cut.connection_id, cut.error, verdict, time.monotonic())
+
+    def _send(self, connection_id: int, payload: str | bytes, waiter: Waiter) -> None:
+        transport = self._transports.get(connection_id)
+        if transport is None:
+            waiter.settle(NotConnected("the link ended before the message went out"))
+        else:
+            transport.send(payload, waiter)
+
+    def _judge(self, error: BaseException) -> Verdict:
+        """``classify`` may be the user's: it runs without a lock, and cannot break us."""
+        try:
+            return self.options.classify(error)
+        except Exception:
+            logger.exception("%s: classify raised; the built-in one decides", self.name)
+            return classify(error)

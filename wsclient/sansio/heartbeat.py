@@ -1,0 +1,123 @@
+"""Is the link alive? When to ping, and when it is half-open, stalled, deaf or silent.
+
+The watchdog hands in what it can see of the link (:class:`LinkView`), and gets back what to do.
+Every verdict has one deadline, and :meth:`Heartbeat.deadline` is the earliest of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+__all__ = ["Heartbeat", "LinkView"]
+
+
+class LinkView(NamedTuple):
+    """What can be seen of a link from outside, all times monotonic seconds.
+
+    ``last_byte_at``: when bytes last arrived. ``in_frame``: a frame has begun and is not complete.
+    ``unsent_since``: since when bytes wait to go out without any progress, None when none wait.
+    """
+
+    last_byte_at: float
+    in_frame: bool = False
+    unsent_since: float | None = None
+
+
+class Heartbeat:
+    """One connection's clocks. All durations in seconds; None switches a check off."""
+
+    def __init__(
+        self,
+        now: float,
+        *,
+        ping_interval: float | None,
+        ping_timeout: float | None,
+        silence_timeout: float | None,
+        stall_timeout: float | None,
+        send_timeout: float | None,
+        keepalive_interval: float | None = None,
+    ) -> None:
+        self._ping_interval = ping_interval
+        self._ping_timeout = ping_timeout
+        self._silence_timeout = silence_timeout
+        self._stall_timeout = stall_timeout
+        self._send_timeout = send_timeout
+        self._keepalive_interval = keepalive_interval
+        self._pinged_at = now
+        self._ping_unanswered = False
+        self._keepalive_at = now
+        self._frame_at = now
+        #: No clock of the peer may run from before this: it was then that we could last look.
+        self._since = now
+
+    def frame_received(self, now: float) -> None:
+        """Any frame but a pong: the peer has something to say."""
+        self._frame_at = now
+
+    def pong_received(self) -> None:
+        self._ping_unanswered = False
+
+    def rebase(self, now: float) -> None:
+        """We slept (laptop lid, SIGSTOP): the peer is not to blame. Ping at once, count afresh."""
+        self._since = self._frame_at = now
+        self._ping_unanswered = False
+        if self._ping_interval is not None:
+            self._pinged_at = now - self._ping_interval
+
+    def ping_due(self, now: float) -> bool:
+        """True when a ping is due, which then counts as sent."""
+        if self._ping_interval is None or self._ping_unanswered:
+            return False
+        if now < self._pinged_at + self._ping_interval:
+            return False
+        self._pinged_at = now
+        self._ping_unanswered = self._ping_timeout is not None
+        return True
+
+    def keepalive_due(self, now: float) -> bool:
+        """True when the venue's own ping is due, which then counts as sent."""
+        if self._keepalive_interval is None or now < self._keepalive_at + self._keepalive_interval:
+            return False
+        self._keepalive_at = now
+        return True
+
+    def failure(self, now: float, link: LinkView) -> str | None:
+        """Why this link is dead, or None."""
+        for deadline, reason in self._deadlines(link):
+            if now >= deadline:
+                return reason
+        return None
+
+    def deadline(self, link: LinkView) -> float:
+        """When to look again at the latest (monotonic seconds, ``inf`` for never)."""
+        times = [deadline for deadline, _ in self._deadlines(link)]
+        if self._ping_interval is not None and not self._ping_unanswered:
+            times.append(self._pinged_at + self._ping_interval)
+        if self._keepalive_interval is not None:
+            times.append(self._keepalive_at + self._keepalive_interval)
+        return min(times, default=float("inf"))
+
+    def _deadlines(self, link: LinkView) -> Iterator[tuple[float, str]]:
+        heard_at = max(link.last_byte_at, self._since)
+        if self._ping_unanswered and self._ping_timeout is not None:
+            # A big frame may hold the pong up: any progress of bytes extends the deadline.
+            yield (
+                max(self._pinged_at, heard_at) + self._ping_timeout,
+                f"no pong and no byte for {self._ping_timeout:g} s (half-open link)",
+            )
+        if link.in_frame and self._stall_timeout is not None:
+            yield (
+                heard_at + self._stall_timeout,
+                f"a frame stopped half way for {self._stall_timeout:g} s",
+            )
+        if link.unsent_since is not None and self._send_timeout is not None:
+            yield (
+                max(link.unsent_since, self._since) + self._send_timeout,
+                f"the peer did not read for {self._send_timeout:g} s",
+            )
+        if self._silence_timeout is not None:
+            yield (
+                self._frame_at + self._silence_timeout,
+                f"no frame but pongs for {self._silence_timeout:g} s",
+            )

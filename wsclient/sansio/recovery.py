@@ -1,0 +1,112 @@
+"""What a channel has missed: sequences checked, holes remembered until a message can carry them."""
+
+from __future__ import annotations
+
+from wsclient.messages import Gap, Message
+
+__all__ = ["ChannelTracker"]
+
+
+class ChannelTracker:
+    """One channel's account: where its sequence stands, and the holes not yet delivered.
+
+    Two kinds of hole wait here. One that is *suspected* (the link dropped; an unreadable frame may
+    have been of this channel) is settled by the next sequence: it says how many were missed, or
+    that none was. One that is *certain* (a message was refused) is added in any case.
+    """
+
+    __slots__ = (
+        "_certain",
+        "_stray",
+        "_suspected",
+        "data_at",
+        "gaps",
+        "last",
+        "last_received_at",
+        "latest",
+        "messages",
+        "missed",
+        "refreshed",
+        "strays",
+    )
+
+    def __init__(self) -> None:
+        self.last: int | None = None
+        self.last_received_at: int | None = None
+        self.latest: Message | None = None
+        self.messages = 0
+        self.gaps = 0
+        self.missed = 0
+        self.strays = 0
+        #: When data, or the confirmation, last came (monotonic seconds).
+        self.data_at = 0.0
+        #: It was subscribed anew for its silence, and has been silent since.
+        self.refreshed = False
+        self._stray: int | None = None
+        self._suspected: Gap | None = None
+        self._certain: Gap | None = None
+
+    @property
+    def pending(self) -> Gap | None:
+        """The hole that the next message will carry, as far as is known now."""
+        if self._suspected is None:
+            return self._certain
+        return self._suspected.merge(self._certain)
+
+    def suspect(self, reason: str) -> None:
+        """Something may have been missed."""
+        hole = Gap(reason, None, self.last_received_at)
+        self._suspected = hole if self._suspected is None else self._suspected.merge(hole)
+
+    def refused(self, sequence: int | None) -> None:
+        """One message was received and not delivered (``validate`` raised)."""
+        gap = self._check(sequence)
+        hole = Gap("invalid", 1, self.last_received_at)
+        hole = hole if gap is None else gap.merge(hole)
+        self._certain = hole if self._certain is None else self._certain.merge(hole)
+
+    def accept(self, message: Message, now: float) -> None:
+        """Account for a message about to be delivered, and mark the hole before it."""
+        self.data_at = now
+        self.refreshed = False
+        gap = self._check(message.sequence)
+        if self._certain is not None:
+            gap = self._certain if gap is None else self._certain.merge(gap)
+            self._certain = None
+        if gap is not None:
+            message.gap = gap
+            self.gaps += 1
+            self.missed += gap.missed or 0
+        self.messages += 1
+        message.previous_at = self.last_received_at
+        self.last_received_at = message.received_at
+        self.latest = message
+
+    def _check(self, sequence: int | None) -> Gap | None:
+        suspected, self._suspected = self._suspected, None
+        last = self.last
+        if sequence is None:
+            return suspected
+        if last is None:
+            self.last = sequence
+            return suspected
+        if sequence > last:
+            self.last = sequence
+            self._stray = None
+            if sequence == last + 1:
+                return None
+            reason = "sequence" if suspected is None else suspected.reason
+            return Gap(reason, sequence - last - 1, self.last_received_at)
+        if suspected is not None:
+            # The venue counts anew on each connection: nothing proves what was missed.
+            self.last = sequence
+            return suspected
+        self.strays += 1
+        if self._stray is not None and sequence == self._stray + 1:
+            # Two in a row below the mark: not a late or doubled message, but a counter that
+            # started again.
+            self.last = sequence
+            self._stray = None
+            return Gap("sequence", None, self.last_received_at)
+        self._stray = sequence
+        return None

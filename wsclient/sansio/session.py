@@ -1,0 +1,790 @@
+"""The session: every decision about the connection, and nothing else.
+
+Rules of this module:
+
+* Events come in as method calls with ``now`` (monotonic seconds); actions go out through
+  :meth:`Session.actions`, and whoever runs the session carries them out, in order.
+* Everything that affects the state lives here. ``TRANSITIONS`` is the whole truth about which
+  state may follow which, and :meth:`Session._enter` is the one place that assigns it.
+* A transport's event bears the id of its connection, and is ignored unless that connection is the
+  present one: a late word of a dead reader does no harm.
+
+::
+
+    IDLE --connect--> CONNECTING --opened--> [AUTHENTICATING --accepted-->] OPEN
+    CONNECTING, AUTHENTICATING, OPEN --closed, deadline, stale--> BACKING_OFF --due--> CONNECTING
+    connect() out of attempts --> IDLE;  fatal, or max_reconnects --> FAILED
+    any --close()--> CLOSING --closed, deadline--> CLOSED, for good
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from wsclient.errors import (
+    AuthenticationError,
+    ClientClosed,
+    ConnectError,
+    ConnectionLost,
+    ConnectTimeout,
+    HandshakeRejected,
+    NotConnected,
+    OutcomeUnknown,
+    ReconnectError,
+    RequestRejected,
+    WaitTimeout,
+    WSClientError,
+)
+from wsclient.messages import Gap, Message, SubscriptionState
+from wsclient.options import Options
+from wsclient.sansio.backoff import Backoff, Budget, Verdict
+from wsclient.sansio.codec import encode
+from wsclient.sansio.dialect import (
+    Ack,
+    Dialect,
+    Heartbeat,
+    Item,
+    LoginAccepted,
+    LoginRefused,
+    Notice,
+    Rejection,
+    Reply,
+    Respond,
+    Subscribed,
+    Unhandled,
+)
+from wsclient.sansio.heartbeat import Heartbeat as Pulse
+from wsclient.sansio.heartbeat import LinkView
+from wsclient.sansio.recovery import ChannelTracker
+from wsclient.sansio.subscriptions import Lost, Removed, Settled, Subscriptions
+
+__all__ = ["TRANSITIONS", "Session", "State"]
+
+#: A link that has been open so long (s) has proved itself, even without any data.
+HEALTHY_AFTER = 10.0
+#: A tick later than this (s) means that we were asleep, and that no peer is to blame.
+LATE_TICK = 1.0
+#: Unreadable frames are counted one by one, and logged at most once in so many seconds.
+INVALID_LOG_INTERVAL = 1.0
+
+
+class State(enum.Enum):
+    IDLE = "idle"
+    CONNECTING = "connecting"
+    AUTHENTICATING = "authenticating"
+    OPEN = "open"
+    BACKING_OFF = "backing off"
+    FAILED = "failed"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+IDLE, CONNECTING, AUTHENTICATING, OPEN, BACKING_OFF, FAILED, CLOSING, CLOSED = State
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    IDLE: frozenset({CONNECTING, FAILED, CLOSING}),
+    CONNECTING: frozenset({AUTHENTICATING, OPEN, BACKING_OFF, IDLE, FAILED, CLOSING}),
+    AUTHENTICATING: frozenset({OPEN, BACKING_OFF, IDLE, FAILED, CLOSING}),
+    OPEN: frozenset({BACKING_OFF, FAILED, CLOSING}),
+    BACKING_OFF: frozenset({CONNECTING, IDLE, FAILED, CLOSING}),
+    FAILED: frozenset({CLOSING}),
+    CLOSING: frozenset({CLOSED}),
+    CLOSED: frozenset(),
+}
+
+#: States with a connection, or one under way.
+LINKED = frozenset({CONNECTING, AUTHENTICATING, OPEN})
+
+
+# What the runtime is asked to do.
+
+
+class Dial(NamedTuple):
+    connection_id: int
+
+
+class Send(NamedTuple):
+    connection_id: int
+    payload: str | bytes
+
+
+class Ping(NamedTuple):
+    connection_id: int
+
+
+class Hangup(NamedTuple):
+    """Close politely, by a close frame; the peer's own ends the connection."""
+
+    connection_id: int
+
+
+class Abort(NamedTuple):
+    """Cut the link now; its end is accounted for already."""
+
+    connection_id: int
+
+
+class Cut(NamedTuple):
+    """Cut the link now, judge ``error``, and report the end by :meth:`Session.ended`."""
+
+    connection_id: int
+    error: WSClientError
+
+
+class Settle(NamedTuple):
+    """Wake the caller that waits with ``token``."""
+
+    token: Any
+    error: BaseException | None = None
+    result: Any = None
+
+
+class Fail(NamedTuple):
+    """The client has failed for good: queues end with this, after what they hold."""
+
+    error: WSClientError
+
+
+class Log(NamedTuple):
+    level: str
+    text: str
+
+
+Action = Dial | Send | Ping | Hangup | Abort | Cut | Settle | Fail | Log
+
+
+class Invalid(NamedTuple):
+    """A frame that could not be read, or a message that ``validate`` refused.
+
+    ``channel`` is None where it cannot be known whose it was. ``text`` says what is wrong, with a
+    bounded excerpt.
+    """
+
+    text: str
+    channel: str | None = None
+    sequence: int | None = None
+
+
+ControlEntry = Item | Invalid
+Entry = Message | ControlEntry
+
+
+class Counters:
+    """What has happened so far; read by ``client.stats()``."""
+
+    __slots__ = (
+        "bytes",
+        "connects",
+        "dials",
+        "disconnects",
+        "frames",
+        "gaps",
+        "invalid",
+        "messages",
+        "missed",
+        "strays",
+        "unhandled",
+    )
+
+    def __init__(self) -> None:
+        for name in self.__slots__:
+            setattr(self, name, 0)
+
+    bytes: int
+    connects: int
+    dials: int
+    disconnects: int
+    frames: int
+    gaps: int
+    invalid: int
+    messages: int
+    missed: int
+    strays: int
+    unhandled: int
+
+
+class Session:
+    """Pure, and not thread-safe: the runtime holds one lock around every call."""
+
+    def __init__(self, dialect: Dialect, options: Options, random: Callable[[], float]) -> None:
+        self._dialect = dialect
+        self._options = options
+        self._ids = itertools.count(1)
+        self._state = IDLE
+        self._actions: list[Action] = []
+        self.failure: WSClientError | None = None
+        self.connection_id = 0
+        self.counters = Counters()
+        self.trackers: dict[str, ChannelTracker] = {}
+        self.subscriptions = Subscriptions(dialect, options.ack_timeout, self._ids)
+        self._requests: dict[str, tuple[Any, float]] = {}
+        self._connecting: dict[Any, float] = {}
+        self._established = False
+        self._attempts = 0
+        self._attempt_deadline = float("inf")
+        self._backoff = Backoff(
+            options.retry_delay, options.max_retry_delay, random, jitter=options.jitter
+        )
+        limits = dialect.limits
+        self._connects = Budget(*limits.connects) if limits.connects else None
+        rate = limits.messages_per_second
+        self._sends = Budget(max(1, int(rate)), max(1.0, 1 / rate)) if rate else None
+        self._dial_at = float("inf")
+        self._close_at = float("inf")
+        self._opened_at = 0.0
+        self._pulse: Pulse | None = None
+        self._confirmed = False
+        self._healthy = False
+        self._planned: float | None = None
+        self._unhandled_types: set[str] = set()
+        self._invalid_logged_at = float("-inf")
+        self._invalid_unlogged = 0
+        silence = options.silence_timeout
+        self._silence_timeout = dialect.silence_timeout if silence is None else silence
+
+    # The state.
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    def _enter(self, state: State, why: str = "") -> None:
+        assert state in TRANSITIONS[self._state], f"{self._state} -> {state}"
+        self._state = state
+        level = "warning" if state in (BACKING_OFF, FAILED) else "info"
+        self._actions.append(Log(level, f"{state.value}{': ' if why else ''}{why}"))
+
+    def actions(self) -> list[Action]:
+        """What is to be done since the last call, in order."""
+        actions, self._actions = self._actions, []
+        return actions
+
+    @property
+    def is_due(self) -> bool:
+        """Is there something to do before the next deadline?"""
+        subscriptions = self.subscriptions
+        return bool(self._actions) or subscriptions.has_unsent or subscriptions.is_suspect
+
+    def check(self) -> None:
+        """Raise what a call on a closed or failed client must raise."""
+        if self._state in (CLOSING, CLOSED):
+            raise ClientClosed("the client is closed; make a new one")
+        if self.failure is not None:
+            raise self.failure.fresh()
+
+    # What callers ask for.
+
+    def connect(self, token: Any, deadline: float, now: float) -> None:
+        """Open, if not open; ``token`` is settled when it is, or cannot be."""
+        self.check()
+        if self._state is OPEN:
+            self._actions.append(Settle(token))
+            return
+        self._connecting[token] = deadline
+        if self._state is IDLE:
+            self._attempts = 0
+            self._backoff.reset()
+            self._dial(now)
+
+    def cancel_connect(self, token: Any) -> None:
+        """The caller waits no longer; with nobody else waiting, the first connect is given up."""
+        if self._connecting.pop(token, None) is None or self._connecting or self._established:
+            return
+        if self._state in LINKED:
+            self._actions.append(Abort(self.connection_id))
+            self._leave_link()
+        self._enter(IDLE, "connect() was given up")
+
+    def subscribe(
+        self, channels: Iterable[str], options: Mapping[str, Any], token: Any, deadline: float
+    ) -> None:
+        """Want channels. While the link is down the wish waits for the next connection."""
+        self.check()
+        if self._state is IDLE:
+            raise NotConnected("not connected; call connect() first")
+        self.subscriptions.subscribe(channels, options, token, deadline)
+        self._apply_effects()
+
+    def unsubscribe(self, channels: Iterable[str], token: Any, deadline: float) -> None:
+        self.check()
+        self.subscriptions.unsubscribe(channels, token, deadline)
+        self._apply_effects()
+
+    def begin_request(self, token: Any, deadline: float, now: float) -> int:
+        """Register a request before it is sent; returns its id."""
+        self.require_open()
+        request_id = next(self._ids)
+        self._requests[str(request_id)] = (token, deadline)
+        self.sent(now)
+        return request_id
+
+    def cancel_request(self, request_id: int) -> None:
+        self._requests.pop(str(request_id), None)
+
+    def require_open(self) -> int:
+        """The connection to send on. Raises NotConnected, or why there will be none."""
+        self.check()
+        if self._state is not OPEN:
+            raise NotConnected(f"not connected ({self._state.value}); nothing was sent")
+        return self.connection_id
+
+    def sent(self, now: float) -> None:
+        """A caller's own message went out: it counts against the venue's rate."""
+        if self._sends is not None:
+            self._sends.spend(now)
+
+    def close(self, now: float, timeout: float) -> None:
+        """End, from any state; idempotent. At most half of ``timeout`` (s) is the peer's."""
+        if self._state in (CLOSING, CLOSED):
+            return
+        was = self._state
+        self._enter(CLOSING)
+        error = ClientClosed("the client was closed")
+        self._settle_all(error)
+        if was is OPEN:
+            self._close_at = now + timeout / 2
+            self._actions.append(Hangup(self.connection_id))
+        else:
+            if was in LINKED:
+                self._actions.append(Abort(self.connection_id))
+            self._leave_link()
+            self._enter(CLOSED)
+
+    def fail(self, error: WSClientError) -> None:
+        """A fatal error from outside the session (a queue's policy, a bug in a thread)."""
+        if self._state in (FAILED, CLOSING, CLOSED):
+            return
+        if self._state in LINKED:
+            self._actions.append(Abort(self.connection_id))
+        self._leave_link()
+        self._give_up(error)
+
+    # What the transport reports.
+
+    def opened(self, connection_id: int, login: Any, now: float) -> None:
+        """The handshake is complete; ``login`` is the message to send first, None for none."""
+        if connection_id != self.connection_id or self._state is not CONNECTING:
+            return
+        self._opened_at = now
+        self._pulse = Pulse(
+            now,
+            ping_interval=self._options.ping_interval,
+            ping_timeout=self._options.ping_timeout,
+            silence_timeout=self._silence_timeout,
+            stall_timeout=self._options.stall_timeout,
+            send_timeout=self._options.send_timeout,
+            keepalive_interval=self._dialect.keepalive[1] if self._dialect.keepalive else None,
+        )
+        if login is None:
+            self._open(now)
+        else:
+            self._enter(AUTHENTICATING)
+            self._attempt_deadline = now + self._options.ack_timeout
+            self._send(login, now)
+
+    def ended(self, connection_id: int, error: BaseException, verdict: Verdict, now: float) -> None:
+        """The link has ended, or its attempt has failed; ``verdict`` is what classify() says."""
+        if connection_id != self.connection_id:
+            return
+        if self._state in LINKED:
+            self._link_lost(error, verdict, now)
+        elif self._state is CLOSING:
+            self._leave_link()
+            self._enter(CLOSED)
+
+    def pong(self, connection_id: int) -> None:
+        if connection_id == self.connection_id and self._pulse is not None:
+            self._pulse.pong_received()
+
+    def control(self, connection_id: int, now: float) -> None:
+        """A ping came in: a sign of life."""
+        if connection_id == self.connection_id and self._pulse is not None:
+            self._pulse.frame_received(now)
+
+    def received(self, connection_id: int, entries: Iterable[Entry], now: float) -> list[Message]:
+        """One read's worth of what came in; returns the messages to deliver, marked."""
+        if connection_id != self.connection_id or self._state not in LINKED:
+            return []
+        if self._pulse is not None:
+            self._pulse.frame_received(now)
+        delivered: list[Message] = []
+        append = delivered.append
+        trackers = self.trackers
+        first_data = not self._dialect.acknowledges
+        for entry in entries:
+            if isinstance(entry, Message):
+                channel = entry.channel
+                if first_data and self.subscriptions.data(channel):
+                    self._on_confirmed(channel, now)
+                tracker = trackers.get(channel)
+                if tracker is None:
+                    tracker = trackers[channel] = ChannelTracker()
+                tracker.accept(entry, now)
+                if entry.gap is not None:
+                    self.counters.gaps += 1
+                    self.counters.missed += entry.gap.missed or 0
+                append(entry)
+            else:
+                self._control(entry, delivered, now)
+                if self._state not in LINKED:
+                    break
+        self.counters.messages += len(delivered)
+        if delivered and self._confirmed and not self._healthy:
+            self._prove_healthy()
+        self._apply_effects(delivered)
+        return delivered
+
+    # Time.
+
+    def tick(self, now: float, link: LinkView | None) -> None:
+        """Do what is due. ``link`` is what can be seen of the present connection."""
+        if self._planned is not None and now - self._planned > LATE_TICK:
+            self._rebase(now, now - self._planned)
+        for token in [t for t, deadline in self._connecting.items() if now >= deadline]:
+            self._actions.append(Settle(token, ConnectTimeout("not connected within the timeout")))
+            self.cancel_connect(token)
+        for key in [k for k, (_, deadline) in self._requests.items() if now >= deadline]:
+            token, _ = self._requests.pop(key)
+            self._actions.append(Settle(token, WaitTimeout("no reply within the timeout")))
+        self.subscriptions.expire(now)
+        if self._state in (CONNECTING, AUTHENTICATING) and now >= self._attempt_deadline:
+            what = "connected" if self._state is CONNECTING else "logged in"
+            self._cut(ConnectTimeout(f"not {what} in time"))
+            self._attempt_deadline = float("inf")
+        if self._state is BACKING_OFF and now >= self._dial_at:
+            self._dial(now)
+        if self._state in (AUTHENTICATING, OPEN) and link is not None:
+            self._tick_link(now, link)
+        if self._state is OPEN:
+            self._tick_channels(now)
+        if self._state is OPEN:
+            self._flush(now)
+        if self._state is CLOSING and now >= self._close_at:
+            self._actions.append(Abort(self.connection_id))
+            self._leave_link()
+            self._enter(CLOSED)
+        self._apply_effects()
+
+    def next_deadline(self, now: float, link: LinkView | None) -> float:
+        """When the next tick is due (monotonic seconds, ``inf`` for never)."""
+        times = [self.subscriptions.deadline(), *self._connecting.values()]
+        times += [deadline for _, deadline in self._requests.values()]
+        if self._state in (CONNECTING, AUTHENTICATING):
+            times.append(self._attempt_deadline)
+        elif self._state is BACKING_OFF:
+            times.append(self._dial_at)
+        elif self._state is CLOSING:
+            times.append(self._close_at)
+        if self._state in (AUTHENTICATING, OPEN) and link is not None and self._pulse is not None:
+            times.append(self._pulse.deadline(link))
+            if not self._healthy:
+                times.append(self._opened_at + HEALTHY_AFTER)
+            if self._dialect.limits.max_age is not None:
+                times.append(self._opened_at + self._dialect.limits.max_age)
+        if self._state is OPEN:
+            if self._options.stale_after is not None:
+                times += [t.data_at + self._options.stale_after for _, t in self._watched()]
+            if self.subscriptions.is_suspect:
+                times.append(now)
+            if self.subscriptions.has_unsent:
+                times.append(now if self._sends is None else self._sends.ready_at(now))
+        self._planned = min(times)
+        return self._planned
+
+    # What stands.
+
+    def pending_gap(self, channel: str) -> Gap | None:
+        tracker = self.trackers.get(channel)
+        return None if tracker is None else tracker.pending
+
+    # Inside: the connection.
+
+    def _dial(self, now: float) -> None:
+        self.connection_id += 1
+        self.counters.dials += 1
+        self._attempts += 1
+        self._attempt_deadline = now + self._options.connect_timeout
+        self._healthy = self._confirmed = False
+        if self._connects is not None:
+            self._connects.spend(now)
+        self._enter(CONNECTING, f"connection {self.connection_id}, attempt {self._attempts}")
+        self._actions.append(Dial(self.connection_id))
+
+    def _open(self, now: float) -> None:
+        if not self._established:
+            self._established = True
+            self._attempts = 0
+        self.counters.connects += 1
+        self._enter(OPEN, f"connection {self.connection_id}")
+        for token in self._connecting:
+            self._actions.append(Settle(token))
+        self._connecting.clear()
+        self.subscriptions.restore()
+        self._flush(now)
+
+    def _cut(self, error: WSClientError) -> None:
+        self._actions.append(Cut(self.connection_id, error))
+
+    def _leave_link(self) -> None:
+        """No connection: nothing is confirmed, no answer will come."""
+        self._pulse = None
+        self.subscriptions.link_lost()
+        self._fail_requests()
+
+    def _fail_requests(self) -> None:
+        for token, _ in self._requests.values():
+            error = OutcomeUnknown("sent, but the link ended before the answer")
+            self._actions.append(Settle(token, error))
+        self._requests.clear()
+
+    def _link_lost(self, error: BaseException, verdict: Verdict, now: float) -> None:
+        was_open = self._state is OPEN
+        self._leave_link()
+        if was_open:
+            self.counters.disconnects += 1
+            for tracker in self.trackers.values():
+                tracker.suspect("reconnect")
+                tracker.refreshed = False
+            if self._healthy:
+                self._attempts = 0
+        limit = self._options.max_reconnects
+        if verdict is Verdict.FATAL:
+            self._give_up(self._fatal(error))
+        elif not self._established and self._attempts >= self._options.max_retries:
+            self._out_of_attempts(error)
+        elif self._established and limit is not None and self._attempts >= limit:
+            text = f"gave up after {self._attempts} reconnects in a row: {error}"
+            self._give_up(_chain(ReconnectError(text), error))
+        else:
+            self._back_off(error, verdict, was_open, now)
+        self._apply_effects()
+
+    def _back_off(self, error: BaseException, verdict: Verdict, was_open: bool, now: float) -> None:
+        if was_open and self._healthy and verdict is Verdict.RETRY:
+            delay = 0.0
+        else:
+            delay = self._backoff.next(verdict)
+        retry_after = getattr(error, "retry_after", None)
+        if retry_after is not None:
+            delay = max(delay, retry_after)
+        self._dial_at = now + delay
+        if self._connects is not None:
+            self._dial_at = max(self._dial_at, self._connects.ready_at(now))
+        wait = self._dial_at - now
+        self._enter(BACKING_OFF, f"{error}; next attempt in {wait:.2f} s")
+
+    def _out_of_attempts(self, error: BaseException) -> None:
+        failure = ConnectError(
+            f"no connection after {self._attempts} attempt(s): {error}",
+            self._attempts,
+        )
+        self._enter(IDLE, str(failure))
+        for token in self._connecting:
+            self._actions.append(Settle(token, _chain(failure, error)))
+        self._connecting.clear()
+        self._settle_wishes(failure)
+        self._apply_effects()
+
+    def _fatal(self, error: BaseException) -> WSClientError:
+        if isinstance(error, WSClientError) and not isinstance(
+            error, (HandshakeRejected, ConnectionLost)
+        ):
+            return error
+        return _chain(ConnectError(f"{error}; not retried", self._attempts), error)
+
+    def _give_up(self, error: WSClientError) -> None:
+        self.failure = error
+        self._enter(FAILED, str(error))
+        self._settle_all(error)
+        self._actions.append(Fail(error))
+
+    def _settle_all(self, error: WSClientError) -> None:
+        for token in self._connecting:
+            self._actions.append(Settle(token, error.fresh()))
+        self._connecting.clear()
+        self._fail_requests()
+        self._settle_wishes(error)
+
+    def _settle_wishes(self, error: WSClientError) -> None:
+        for token in self.subscriptions.fail_all():
+            self._actions.append(Settle(token, error.fresh()))
+
+    def _prove_healthy(self) -> None:
+        self._healthy = True
+        self._attempts = 0
+        self._backoff.reset()
+
+    # Inside: frames.
+
+    def _control(self, entry: ControlEntry, delivered: list[Message], now: float) -> None:
+        if isinstance(entry, Heartbeat):
+            pass
+        elif isinstance(entry, Ack):
+            for channel in self.subscriptions.acknowledged(entry):
+                self._on_confirmed(channel, now)
+        elif isinstance(entry, Subscribed):
+            for channel in self.subscriptions.subscribed(entry.channels):
+                self._on_confirmed(channel, now)
+        elif isinstance(entry, Rejection):
+            if not self.subscriptions.rejected(entry):
+                self._actions.append(Log("warning", f"the venue refused: {entry.reason[:200]}"))
+        elif isinstance(entry, Reply):
+            self._on_reply(entry)
+        elif isinstance(entry, Respond):
+            self._send(entry.payload, now)
+        elif isinstance(entry, Notice):
+            self._actions.append(Log("warning", f"the venue says: {entry.text[:200]}"))
+        elif isinstance(entry, Unhandled):
+            self._on_unhandled(entry)
+        elif isinstance(entry, Invalid):
+            self._on_invalid(entry, now)
+        elif isinstance(entry, LoginAccepted):
+            if self._state is AUTHENTICATING:
+                self._open(now)
+        elif isinstance(entry, LoginRefused) and self._state is AUTHENTICATING:
+            error = AuthenticationError(f"the venue refused the login: {entry.reason[:200]}")
+            self._cut(error)
+        self._apply_effects(delivered)
+
+    def _on_confirmed(self, channel: str, now: float) -> None:
+        self._confirmed = True
+        tracker = self.trackers.setdefault(channel, ChannelTracker())
+        tracker.data_at = now
+
+    def _on_reply(self, entry: Reply) -> None:
+        found = self._requests.pop(str(entry.request_id), None)
+        if found is None:
+            return
+        token = found[0]
+        if entry.error is None:
+            self._actions.append(Settle(token, None, entry.payload))
+        else:
+            error = RequestRejected(f"the venue refused the request: {entry.error}", entry.payload)
+            self._actions.append(Settle(token, error))
+
+    def _on_unhandled(self, entry: Unhandled) -> None:
+        self.counters.unhandled += 1
+        if entry.type not in self._unhandled_types and len(self._unhandled_types) < 1000:
+            self._unhandled_types.add(entry.type)
+            text = f"unhandled message type {entry.type[:100]!r} (said once a type)"
+            self._actions.append(Log("warning", text))
+
+    def _on_invalid(self, entry: Invalid, now: float) -> None:
+        self.counters.invalid += 1
+        if entry.channel is not None:
+            tracker = self.trackers.setdefault(entry.channel, ChannelTracker())
+            tracker.refused(entry.sequence)
+        else:
+            for tracker in self.trackers.values():
+                tracker.suspect("invalid")
+        if now - self._invalid_logged_at < INVALID_LOG_INTERVAL:
+            self._invalid_unlogged += 1
+            return
+        more = f" (and {self._invalid_unlogged} before it)" if self._invalid_unlogged else ""
+        self._invalid_logged_at, self._invalid_unlogged = now, 0
+        self._actions.append(Log("warning", f"skipped {entry.text}{more}"))
+
+    def _apply_effects(self, delivered: list[Message] | None = None) -> None:
+        for effect in self.subscriptions.effects():
+            if isinstance(effect, Settled):
+                self._actions.append(Settle(effect.token, effect.error))
+            elif isinstance(effect, Lost):
+                self._actions.append(
+                    Log("error", f"lost {effect.channel!r}: {effect.reason[:200]}")
+                )
+                assert delivered is not None, "only an answer of the venue loses a channel"
+                delivered.append(self._lost_message(effect.channel))
+            elif isinstance(effect, Removed):
+                self.trackers.pop(effect.channel, None)
+
+    def _lost_message(self, channel: str) -> Message:
+        pending = self.pending_gap(channel)
+        tracker = self.trackers.get(channel)
+        since = tracker.last_received_at if tracker else None
+        gap = Gap("rejected", None, since)
+        gap = gap if pending is None else pending.merge(gap)
+        self.counters.gaps += 1
+        return Message(channel, "lost", None, b"", _nothing, since or 0, self.connection_id, gap)
+
+    # Inside: timed work on an open link.
+
+    def _tick_link(self, now: float, link: LinkView) -> None:
+        assert self._pulse is not None
+        why = self._pulse.failure(now, link) or self.subscriptions.link_suspect
+        max_age = self._dialect.limits.max_age
+        if why is None and max_age is not None and now >= self._opened_at + max_age:
+            self._prove_healthy()
+            why = "the venue's maximum age of a connection is reached"
+        if why is not None:
+            self._cut(ConnectionLost(why))
+            return
+        if self._pulse.ping_due(now):
+            self._actions.append(Ping(self.connection_id))
+        if self._pulse.keepalive_due(now) and self._dialect.keepalive is not None:
+            self._send(self._dialect.keepalive[0], now)
+        if not self._healthy and now >= self._opened_at + HEALTHY_AFTER:
+            self._prove_healthy()
+
+    def _tick_channels(self, now: float) -> None:
+        stale_after = self._options.stale_after
+        if stale_after is None:
+            return
+        for channel, tracker in self._watched():
+            if now < tracker.data_at + stale_after:
+                continue
+            tracker.suspect("reconnect")
+            if tracker.refreshed:
+                self._cut(ConnectionLost(f"{channel!r} is silent, even subscribed anew"))
+                return
+            text = f"{channel!r} is silent for {stale_after:g} s: subscribing to it anew"
+            self._actions.append(Log("warning", text))
+            tracker.refreshed = True
+            self.subscriptions.refresh(channel)
+
+    def _watched(self) -> list[tuple[str, ChannelTracker]]:
+        """Active channels, which must not fall silent."""
+        return [
+            (channel, tracker)
+            for channel, tracker in self.trackers.items()
+            if self.subscriptions.state(channel) is SubscriptionState.ACTIVE
+        ]
+
+    def _flush(self, now: float) -> None:
+        while self.subscriptions.has_unsent:
+            if self._sends is not None and self._sends.ready_at(now) > now:
+                return
+            request = self.subscriptions.next_request(now)
+            if request is None:
+                return
+            make = self._dialect.subscribe if request.subscribe else self._dialect.unsubscribe
+            try:
+                self._send(make(tuple(request.channels), request.id, request.options), now)
+            except Exception as error:  # noqa: BLE001 - a dialect's; it concerns these channels only
+                self.subscriptions.rejected(
+                    Rejection(f"{type(error).__name__}: {error}", request.id)
+                )
+
+    def _send(self, payload: Any, now: float) -> None:
+        self._actions.append(Send(self.connection_id, encode(payload)))
+        self.sent(now)
+
+    def _rebase(self, now: float, late: float) -> None:
+        if self._pulse is not None:
+            self._pulse.rebase(now)
+        self.subscriptions.postpone(late)
+        for tracker in self.trackers.values():
+            tracker.data_at += late
+        if self._state in (CONNECTING, AUTHENTICATING):
+            self._attempt_deadline += late
+
+
+def _chain(error: WSClientError, cause: BaseException) -> WSClientError:
+    error.__cause__ = cause
+    return error
+
+
+def _nothing(_raw: bytes) -> None:
+    return None

@@ -1,0 +1,484 @@
+"""Which channels are wanted, which the venue has confirmed, and who waits for its answer.
+
+Wanted is what the caller asked for, and survives a reconnect; confirmed is what the venue has
+acknowledged on the present connection, and does not. An :class:`Entry` is a wanted channel; a
+:class:`Request` is a message on its way, not yet fully answered; a :class:`Wish` is one call of
+``subscribe()`` or ``unsubscribe()`` that waits until each of its channels is decided.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from wsclient.errors import (
+    ConfigurationError,
+    SubscriptionError,
+    SubscriptionRejected,
+    SubscriptionTimeout,
+)
+from wsclient.messages import SubscriptionState
+from wsclient.sansio.dialect import Ack, Dialect, Rejection
+
+__all__ = ["Lost", "Removed", "Request", "Settled", "Subscriptions"]
+
+#: Requests for one channel on one connection before the connection itself is given up.
+RESUBSCRIBE_ATTEMPTS = 2
+
+PENDING = SubscriptionState.PENDING
+ACTIVE = SubscriptionState.ACTIVE
+UNSUBSCRIBING = SubscriptionState.UNSUBSCRIBING
+
+
+class Settled(NamedTuple):
+    """A wish is decided: ``error`` is None when all of its channels are as asked for."""
+
+    token: Any
+    error: SubscriptionError | None
+
+
+class Lost(NamedTuple):
+    """A channel that was active will not come back: its resubscription was refused."""
+
+    channel: str
+    reason: str
+
+
+class Removed(NamedTuple):
+    """A channel is wanted no longer; what was known of its stream is void."""
+
+    channel: str
+
+
+@dataclass(eq=False)
+class Wish:
+    token: Any
+    subscribe: bool
+    channels: set[str]
+    deadline: float
+    failed: dict[str, str] = field(default_factory=dict)
+    rejected: bool = False
+
+
+@dataclass(eq=False)
+class Entry:
+    channel: str
+    options: Mapping[str, Any]
+    state: SubscriptionState = PENDING
+    wishes: list[Wish] = field(default_factory=list)
+    #: It has been confirmed once, on this connection or an earlier one.
+    was_active: bool = False
+    #: Subscribe messages sent for it on this connection.
+    attempts: int = 0
+    #: It is wanted again, once the unsubscribe under way is answered.
+    wanted_again: bool = False
+
+
+@dataclass(eq=False)
+class Request:
+    """A subscribe or unsubscribe message; ``channels`` are those not yet answered."""
+
+    id: int
+    subscribe: bool
+    channels: list[str]
+    options: Mapping[str, Any]
+    #: Nobody waits for the answer (the first half of a refresh, a late ack undone).
+    quiet: bool = False
+    deadline: float = float("inf")
+
+
+class Subscriptions:
+    """Pure bookkeeping. What happened is handed out by :meth:`effects`."""
+
+    def __init__(self, dialect: Dialect, ack_timeout: float, ids: Iterator[int]) -> None:
+        self._dialect = dialect
+        self._ids = ids
+        self._ack_timeout = ack_timeout
+        self._entries: dict[str, Entry] = {}
+        self._unsent: deque[Request] = deque()
+        self._outstanding: dict[int, Request] = {}
+        self._wishes: list[Wish] = []
+        self._effects: list[Settled | Lost | Removed] = []
+        #: Set when a resubscription went unanswered RESUBSCRIBE_ATTEMPTS times.
+        self.link_suspect: str | None = None
+
+    # What the caller asks for.
+
+    def subscribe(
+        self,
+        channels: Iterable[str],
+        options: Mapping[str, Any],
+        token: Any,
+        deadline: float,
+    ) -> None:
+        """Want ``channels``; ``token`` is settled when each is decided.
+
+        Raises ConfigurationError when one is already subscribed with other options.
+        """
+        names = list(dict.fromkeys(channels))
+        for name in names:
+            entry = self._entries.get(name)
+            if entry and dict(entry.options) != dict(options) and entry.state is not UNSUBSCRIBING:
+                raise ConfigurationError(
+                    f"{name!r} is already subscribed with {dict(entry.options)}; "
+                    "unsubscribe from it before subscribing with other options"
+                )
+        wish = Wish(token, True, set(names), deadline)
+        self._wishes.append(wish)
+        new: list[str] = []
+        limit = self._dialect.limits.channels_per_connection
+        for name in names:
+            entry = self._entries.get(name)
+            if entry is None:
+                if limit is not None and len(self._entries) >= limit:
+                    self._decide(
+                        wish, name, f"the venue allows {limit} channels a connection", refused=True
+                    )
+                    continue
+                self._entries[name] = Entry(name, dict(options), wishes=[wish])
+                new.append(name)
+            elif entry.state is ACTIVE:
+                self._decide(wish, name)
+            else:
+                entry.wishes.append(wish)
+                if entry.state is UNSUBSCRIBING:
+                    entry.wanted_again = True
+                    entry.options = dict(options)
+        self._enqueue(new, options)
+        self._finish(wish)
+
+    def unsubscribe(self, channels: Iterable[str], token: Any, deadline: float) -> None:
+        """Stop wanting ``channels``. One that the venue was never asked for is gone at once."""
+        names = set(channels)
+        wish = Wish(token, False, set(names), deadline)
+        self._wishes.append(wish)
+        for name in names:
+            entry = self._entries.get(name)
+            if entry is None:
+                self._decide(wish, name)
+                continue
+            self._settle_entry(
+                entry, "unsubscribed before it was acknowledged", refused=True, subscribe=True
+            )
+            entry.wishes.append(wish)
+            entry.wanted_again = False
+            if entry.state is UNSUBSCRIBING:
+                continue
+            self._drop_unsent(name)
+            if entry.state is PENDING and entry.attempts == 0:
+                self._unsubscribed(entry)
+                continue
+            entry.state = UNSUBSCRIBING
+            self._enqueue([name], entry.options, subscribe=False)
+        self._finish(wish)
+
+    def refresh(self, channel: str) -> None:
+        """Ask anew for an active channel that has gone silent, on the same connection."""
+        entry = self._entries[channel]
+        entry.state = PENDING
+        self._enqueue([channel], entry.options, subscribe=False, quiet=True)
+        self._enqueue([channel], entry.options)
+
+    # What the link does.
+
+    def restore(self) -> None:
+        """The link is open: ask for all that is wanted, in batches, oldest wish first."""
+        self._unsent.clear()
+        groups: list[tuple[Mapping[str, Any], list[str]]] = []
+        for entry in self._entries.values():
+            if groups and dict(groups[-1][0]) == dict(entry.options):
+                groups[-1][1].append(entry.channel)
+            else:
+                groups.append((entry.options, [entry.channel]))
+        for options, names in groups:
+            self._enqueue(names, options)
+
+    def link_lost(self) -> None:
+        """Nothing is confirmed any more, and whatever was unsubscribed is."""
+        self._unsent.clear()
+        self._outstanding.clear()
+        self.link_suspect = None
+        for entry in list(self._entries.values()):
+            entry.attempts = 0
+            if entry.state is UNSUBSCRIBING:
+                self._unsubscribed(entry)
+            else:
+                entry.state = PENDING
+
+    def next_request(self, now: float) -> Request | None:
+        """The next message to send, which then counts as sent at ``now``."""
+        while self._unsent:
+            request = self._unsent.popleft()
+            if not request.channels:
+                continue
+            request.deadline = now + self._ack_timeout
+            self._outstanding[request.id] = request
+            for name in request.channels:
+                if request.subscribe and (entry := self._entries.get(name)):
+                    entry.attempts += 1
+            if not request.subscribe and not self._dialect.acknowledges:
+                for name in list(request.channels):
+                    self._answered(request, name)
+            return request
+        return None
+
+    @property
+    def has_unsent(self) -> bool:
+        return bool(self._unsent)
+
+    @property
+    def is_suspect(self) -> bool:
+        return self.link_suspect is not None
+
+    # What the venue answers.
+
+    def acknowledged(self, ack: Ack) -> list[str]:
+        """An accepting answer. Returns the channels that are active from now on."""
+        confirmed = []
+        for request, name in self._match(ack):
+            if self._answered(request, name):
+                confirmed.append(name)
+        return confirmed
+
+    def rejected(self, rejection: Rejection) -> bool:
+        """A refusing answer. False: it answers nothing that was asked."""
+        reason = rejection.reason
+        matches = self._match(rejection)
+        for request, name in matches:
+            self._discard(request, name)
+            entry = self._entries.get(name)
+            if entry is None or request.quiet:
+                continue
+            if not request.subscribe:
+                if entry.state is UNSUBSCRIBING:
+                    entry.state = ACTIVE
+                    entry.wanted_again = False
+                    self._settle_entry(entry, subscribe=True)
+                    self._settle_entry(entry, reason, refused=True)
+            elif entry.state is PENDING:
+                self._drop(entry, reason)
+        return bool(matches)
+
+    def subscribed(self, channels: Iterable[str]) -> list[str]:
+        """The cumulative answer: what is listed is active, what is not is unsubscribed."""
+        listed = set(channels)
+        confirmed = []
+        for request in list(self._outstanding.values()):
+            for name in list(request.channels):
+                if request.subscribe == (name in listed) and self._answered(request, name):
+                    confirmed.append(name)
+        return confirmed
+
+    def data(self, channel: str) -> bool:
+        """Data came: where the venue never acknowledges, that confirms the channel."""
+        if self._dialect.acknowledges:
+            return False
+        return any(
+            self._answered(request, channel)
+            for request in list(self._outstanding.values())
+            if request.subscribe and channel in request.channels
+        )
+
+    # Time.
+
+    def expire(self, now: float) -> None:
+        """Give up on what has waited too long."""
+        for wish in [w for w in self._wishes if now >= w.deadline]:
+            for name in list(wish.channels):
+                entry = self._entries.get(name)
+                self._decide(wish, name, "no answer within the timeout")
+                if entry is not None:
+                    entry.wishes.remove(wish)
+                    self._forget_unwanted(entry)
+            self._finish(wish)
+        for request in [r for r in self._outstanding.values() if now >= r.deadline]:
+            for name in list(request.channels):
+                self._discard(request, name)
+                if entry := self._entries.get(name):
+                    self._unanswered(request, entry)
+
+    def deadline(self) -> float:
+        """When :meth:`expire` is due next (``inf`` for never)."""
+        return min(
+            (
+                *(wish.deadline for wish in self._wishes),
+                *(request.deadline for request in self._outstanding.values()),
+            ),
+            default=float("inf"),
+        )
+
+    def postpone(self, seconds: float) -> None:
+        """We slept for so long: no answer could be read meanwhile."""
+        for request in self._outstanding.values():
+            request.deadline += seconds
+
+    def fail_all(self) -> list[Any]:
+        """Forget all wishes; returns their tokens, for the caller to fail."""
+        tokens = [wish.token for wish in self._wishes]
+        self._wishes.clear()
+        for entry in list(self._entries.values()):
+            entry.wishes.clear()
+            self._forget_unwanted(entry)
+        return tokens
+
+    def effects(self) -> list[Settled | Lost | Removed]:
+        """What has happened since the last call."""
+        effects, self._effects = self._effects, []
+        return effects
+
+    # What stands.
+
+    def state(self, channel: str) -> SubscriptionState | None:
+        entry = self._entries.get(channel)
+        return None if entry is None else entry.state
+
+    def wanted(self) -> list[tuple[str, SubscriptionState, Mapping[str, Any]]]:
+        return [(e.channel, e.state, e.options) for e in self._entries.values()]
+
+    @property
+    def all_confirmed(self) -> bool:
+        return all(entry.state is not PENDING for entry in self._entries.values())
+
+    # Inside.
+
+    def _enqueue(
+        self,
+        channels: Sequence[str],
+        options: Mapping[str, Any],
+        *,
+        subscribe: bool = True,
+        quiet: bool = False,
+    ) -> None:
+        if not channels:
+            return
+        for batch in self._dialect.batches(channels):
+            self._unsent.append(Request(next(self._ids), subscribe, list(batch), options, quiet))
+
+    def _drop_unsent(self, channel: str) -> None:
+        for request in self._unsent:
+            if request.subscribe and channel in request.channels:
+                request.channels.remove(channel)
+
+    def _match(self, answer: Ack | Rejection) -> list[tuple[Request, str]]:
+        """The (request, channel) pairs that an answer speaks of.
+
+        An answer with an id of ours is of that request, with or without a channel. One without is
+        of the oldest request for its channel; and one with neither is of the oldest of all.
+        """
+
+        def meant(name: str) -> bool:
+            if answer.channel is not None:
+                return name == answer.channel
+            return answer.symbol is None or name.endswith(f":{answer.symbol}")
+
+        candidates = list(self._outstanding.values())
+        if answer.request_id is not None:
+            candidates = [r for r in candidates if str(r.id) == str(answer.request_id)]
+        else:
+            candidates = [r for r in candidates if any(map(meant, r.channels))][:1]
+        return [
+            (request, name) for request in candidates for name in request.channels if meant(name)
+        ]
+
+    def _discard(self, request: Request, channel: str) -> None:
+        request.channels.remove(channel)
+        if not request.channels:
+            self._outstanding.pop(request.id, None)
+
+    def _answered(self, request: Request, channel: str) -> bool:
+        """``channel`` of ``request`` was accepted; True when that makes it active."""
+        self._discard(request, channel)
+        entry = self._entries.get(channel)
+        if request.subscribe:
+            if entry is None:
+                # Late: the caller has given up on it. The venue must not be left subscribed.
+                self._enqueue([channel], request.options, subscribe=False, quiet=True)
+            elif entry.state is PENDING:
+                entry.state = ACTIVE
+                entry.was_active = True
+                self._settle_entry(entry)
+                return True
+        elif entry is not None and entry.state is UNSUBSCRIBING and not request.quiet:
+            self._unsubscribed(entry)
+        return False
+
+    def _unsubscribed(self, entry: Entry) -> None:
+        if entry.wanted_again:
+            self._settle_entry(entry, subscribe=False)
+            entry.wanted_again = False
+            entry.was_active = False
+            entry.state = PENDING
+            self._enqueue([entry.channel], entry.options)
+        else:
+            self._remove(entry)
+
+    def _unanswered(self, request: Request, entry: Entry) -> None:
+        if request.quiet:
+            return
+        silence = f"no answer within {self._ack_timeout:g} s"
+        if not request.subscribe:
+            if entry.state is UNSUBSCRIBING:
+                self._remove(entry, silence)
+        elif entry.state is PENDING:
+            if not entry.was_active:
+                self._remove(entry, silence)
+            elif entry.attempts < RESUBSCRIBE_ATTEMPTS:
+                self._enqueue([entry.channel], entry.options)
+            else:
+                self.link_suspect = f"the resubscription of {entry.channel!r} is not answered"
+
+    def _drop(self, entry: Entry, reason: str) -> None:
+        if entry.was_active:
+            self._effects.append(Lost(entry.channel, reason))
+        self._remove(entry, reason, refused=True)
+
+    def _forget_unwanted(self, entry: Entry) -> None:
+        """The last call that waited for this channel has given up."""
+        if entry.wishes:
+            return
+        if entry.state is UNSUBSCRIBING or (entry.state is PENDING and not entry.was_active):
+            self._drop_unsent(entry.channel)
+            self._remove(entry)
+
+    def _remove(self, entry: Entry, reason: str | None = None, *, refused: bool = False) -> None:
+        del self._entries[entry.channel]
+        self._effects.append(Removed(entry.channel))
+        self._settle_entry(entry, reason, refused=refused)
+
+    def _settle_entry(
+        self,
+        entry: Entry,
+        reason: str | None = None,
+        *,
+        refused: bool = False,
+        subscribe: bool | None = None,
+    ) -> None:
+        """Decide this channel for all who wait for it, or for one kind of them."""
+        for wish in list(entry.wishes):
+            if subscribe is None or wish.subscribe == subscribe:
+                entry.wishes.remove(wish)
+                self._decide(wish, entry.channel, reason, refused=refused)
+                self._finish(wish)
+
+    def _decide(
+        self, wish: Wish, channel: str, reason: str | None = None, *, refused: bool = False
+    ) -> None:
+        wish.channels.discard(channel)
+        if reason is not None:
+            wish.failed[channel] = reason
+            wish.rejected |= refused
+
+    def _finish(self, wish: Wish) -> None:
+        if wish.channels or wish not in self._wishes:
+            return
+        self._wishes.remove(wish)
+        error: SubscriptionError | None = None
+        if wish.failed:
+            kind = SubscriptionRejected if wish.rejected else SubscriptionTimeout
+            error = kind(
+                "; ".join(f"{name!r}: {reason}" for name, reason in sorted(wish.failed.items())),
+                wish.failed,
+            )
+        self._effects.append(Settled(wish.token, error))

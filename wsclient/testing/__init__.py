@@ -1,0 +1,34 @@
+"""A fake venue to test against: a real WebSocket server on loopback, with scripted faults.
+
+with FakeVenue() as venue:
+    client = ...  # connects to venue.url
+    peer = venue.accept()
+    peer.expect_json({"type": "subscribe", "channel": "a"})
+    venue.publish("a", price=1)
+    peer.rst()
+"""
+
+from .protocols import (
+    GenericProtocol,
+    KrakenProtocol,
+    Payload,
+    ScriptedProtocol,
+    VenueProtocol,
+)
+from .replay import Recorded, Replay, read_recording
+from .venue import FakeVenue, HandshakeFault, Peer, Sent
+
+__all__ = [
+    "FakeVenue",
+    "GenericProtocol",
+    "HandshakeFault",
+    "KrakenProtocol",
+    "Payload",
+    "Peer",
+    "Recorded",
+    "Replay",
+    "ScriptedProtocol",
+    "Sent",
+    "VenueProtocol",
+    "read_recording",
+]
