@@ -1,0 +1,51 @@
+"""What every test is held to: no thread, socket or file is left behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from wsclient.testing import FakeVenue
+
+_FDS = Path("/proc/self/fd")
+#: How long (s) what a test has ended may take to be gone: a reader lingers up to 2 s.
+_GRACE = 5.0
+
+
+def _open_files() -> dict[str, str]:
+    found = {}
+    for fd in _FDS.iterdir() if _FDS.exists() else ():
+        try:
+            found[fd.name] = os.readlink(fd)
+        except OSError:
+            continue  # the one that lists the directory
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_leaks() -> Iterator[None]:
+    """Fails a test that leaves a thread, a socket or a file behind."""
+    threads_before = set(threading.enumerate())
+    files_before = _open_files()
+    yield
+    deadline = time.monotonic() + _GRACE
+    gc.collect()
+    for thread in set(threading.enumerate()) - threads_before:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    left = [t.name for t in set(threading.enumerate()) - threads_before]
+    assert not left, f"threads left behind: {left}"
+    files = {fd: what for fd, what in _open_files().items() if fd not in files_before}
+    assert not files, f"files left behind: {files}"
+
+
+@pytest.fixture
+def venue() -> Iterator[FakeVenue]:
+    """A venue that speaks the generic protocol."""
+    with FakeVenue("generic") as venue:
+        yield venue
