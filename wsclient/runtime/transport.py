@@ -155,8 +155,10 @@ class Transport:
             self._outbox.close()
         return self._outbox.unsent_since is not None
 
-    def abort(self) -> None:
-        """Cut the connection, or give up the attempt, now."""
+    def abort(self, why: WSClientError | None = None) -> None:
+        """Cut the connection, or give up the attempt, now. ``why`` is put down as the cause."""
+        if why is not None:
+            self._fail(why)
         # The order matters, as in _hold, so that one of the two sees the other's doing.
         self._aborted = True
         sock = self._sock

@@ -348,7 +348,8 @@ class Watchdog:
 
     def _cut(self, cut: Cut) -> None:
         if link := self._transports.get(cut.connection_id):
-            link.abort()
+            # Told why, since its reader may report the end before we do.
+            link.abort(cut.error)
         verdict = self._judge(cut.error)
         with self._lock:
             self._session.ended(cut.connection_id, cut.error, verdict, time.monotonic())

@@ -266,7 +266,12 @@ class Session:
     def is_due(self) -> bool:
         """Is there something to do before the next deadline?"""
         subscriptions = self.subscriptions
-        return bool(self._actions) or subscriptions.has_unsent or subscriptions.is_suspect
+        return (
+            bool(self._actions)
+            or self._planned is None
+            or subscriptions.has_unsent
+            or subscriptions.is_suspect
+        )
 
     def check(self) -> None:
         """Raise what a call on a closed or failed client must raise."""
@@ -653,6 +658,7 @@ class Session:
         self._confirmed = True
         tracker = self.trackers.setdefault(channel, ChannelTracker())
         tracker.data_at = now
+        self._planned = None  # it may fall silent before anything else is due
 
     def _on_reply(self, entry: Reply) -> None:
         found = self._requests.pop(str(entry.request_id), None)
