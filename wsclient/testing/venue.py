@@ -493,9 +493,9 @@ class Peer:
 
     def send(self, payload: Payload) -> Sent:
         """Send one message, str as a text frame and bytes as a binary one."""
-        opcode = Opcode.TEXT if isinstance(payload, str) else Opcode.BINARY
+        frame = Frame(_opcode(payload), _bytes(payload)).serialize(mask=False)
         with self._sending():
-            return self._send_message(payload, Frame(opcode, _bytes(payload)).serialize(mask=False))
+            return self._send_message(payload, frame)
 
     def send_json(self, message: Any) -> Sent:
         """Send `message` as JSON without spaces, in a text frame."""
@@ -505,10 +505,9 @@ class Peer:
         """Send one message in `count` frames."""
         data = _bytes(payload)
         size = -(-len(data) // count)
-        opcode = Opcode.TEXT if isinstance(payload, str) else Opcode.BINARY
         frames = b"".join(
             Frame(
-                opcode if n == 0 else Opcode.CONT,
+                _opcode(payload) if n == 0 else Opcode.CONT,
                 data[n * size : (n + 1) * size],
                 fin=n == count - 1,
             ).serialize(mask=False)
@@ -585,8 +584,7 @@ class Peer:
         The message is not journaled.
         """
         data = _bytes(payload)
-        opcode = Opcode.TEXT if isinstance(payload, str) else Opcode.BINARY
-        frame = Frame(opcode, data).serialize(mask=False)
+        frame = Frame(_opcode(payload), data).serialize(mask=False)
         with self._sending():
             self._write(frame[: len(frame) - max(1, (len(data) + 1) // 2)])
             self._end("half frame")
@@ -907,3 +905,7 @@ def _select_subprotocol(
 
 def _bytes(payload: Payload) -> bytes:
     return payload.encode() if isinstance(payload, str) else payload
+
+
+def _opcode(payload: Payload) -> Opcode:
+    return Opcode.TEXT if isinstance(payload, str) else Opcode.BINARY

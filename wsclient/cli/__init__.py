@@ -1,0 +1,185 @@
+"""The command line: ``wsclient demo`` and ``wsclient tail``.
+
+Exit codes: 0 done, 1 it did not work (one line on stderr says why), 2 it was called wrongly or
+something is not installed, 130 Ctrl-C, 141 whoever read the output has gone, 143 SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from wsclient import dialects
+from wsclient.cli.terminal import Terminated, complain, let_go, raise_on_sigterm
+from wsclient.errors import ConfigurationError, WSClientError
+from wsclient.sansio.dialect import Dialect
+from wsclient.version import __version__
+
+__all__ = ["main"]
+
+#: What the extra ``cli`` brings.
+_EXTRA = ("rich", "websockets")
+
+_EXAMPLES = """\
+examples:
+  wsclient demo
+  wsclient tail wss://ws.kraken.com/v2 ticker:BTC/USD trade:BTC/USD --dialect kraken
+  wsclient tail wss://ws.kraken.com/v2 book:ETH/USD --dialect kraken --option depth=10 --json
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code. Usage errors, --help and --version raise SystemExit."""
+    try:
+        with raise_on_sigterm():
+            try:
+                return _run(_parser().parse_args(argv))
+            finally:
+                # Here, where a closed pipe can still be answered; not when Python shuts down.
+                sys.stdout.flush()
+    except BrokenPipeError:
+        code = 141
+    except Terminated:
+        code = 143
+    except KeyboardInterrupt:
+        code = 130
+    except (WSClientError, OSError) as error:
+        complain(str(error))
+        code = 1
+    let_go()
+    return code
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.command == "tail":
+        from wsclient.cli import tail
+
+        return tail.run(args)
+    try:
+        from wsclient.cli import demo
+
+        return demo.run(args)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _EXTRA:
+            raise
+        complain(f"the demo needs {missing}: pip install 'wsclient-market[cli]'")
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="wsclient",
+        description="Market data over WebSocket, with nothing lost silently.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"wsclient {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_demo(commands)
+    _add_tail(commands)
+    return parser
+
+
+def _add_demo(commands: Any) -> None:
+    text = "watch a client lose its link, recover, and account for every message"
+    parser = commands.add_parser(
+        "demo",
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}. All of it runs on this machine: a venue on "
+        "loopback publishes made-up prices, and the client is a real one. "
+        "The exit code is 1 if a single message is unaccounted for.",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, metavar="N", help="of the made-up prices (default: 1)"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=_number_from(1.0),
+        default=12.0,
+        metavar="S",
+        help="how long it runs; the link is cut half way (default: 12, at least 1)",
+    )
+    parser.add_argument(
+        "--plain", action="store_true", help="plain lines, as when piped or with NO_COLOR set"
+    )
+
+
+def _add_tail(commands: Any) -> None:
+    parser = commands.add_parser(
+        "tail",
+        help="print the messages of some channels as they come",
+        description="Print the messages of some channels as they come: on stdout the data, and "
+        "where something was missed; on stderr what becomes of the connection. Reconnects.",
+    )
+    parser.add_argument("url", metavar="URL", help="ws:// or wss://")
+    parser.add_argument("channels", metavar="CHANNEL", nargs="+", help="as the dialect names it")
+    parser.add_argument(
+        "--dialect",
+        type=_dialect,
+        default="generic",
+        metavar="NAME",
+        help="what the venue speaks: generic (default), kraken",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object a line, numbers digit for digit"
+    )
+    parser.add_argument(
+        "--count", type=_count, metavar="N", help="end after so many messages"
+    )
+    parser.add_argument(
+        "--duration",
+        type=_number_from(0.0),
+        metavar="S",
+        help="end so many seconds after the subscription",
+    )
+    parser.add_argument(
+        "--option",
+        dest="options",
+        type=_option,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="of the subscription, such as depth=10; JSON where it can be read as such, else text",
+    )
+
+
+def _number_from(least: float) -> Any:
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value < math.inf:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least:g} on")
+        return value
+
+    return number
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
+def _dialect(name: str) -> Dialect:
+    try:
+        return dialects.find(name)
+    except ConfigurationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _option(text: str) -> tuple[str, Any]:
+    key, separator, value = text.partition("=")
+    if not (key and separator):
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    try:
+        return key, msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        return key, value

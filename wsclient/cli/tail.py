@@ -1,0 +1,225 @@
+"""``wsclient tail``: the messages of some channels, one line each."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from wsclient.cli.terminal import is_rich, printable
+from wsclient.client import WebSocketClient, connect
+from wsclient.errors import SubscriptionError
+from wsclient.messages import Gap, Message
+from wsclient.sansio.dialect import Dialect
+
+__all__ = ["run"]
+
+#: So many messages are written at once at most; fewer when fewer are waiting.
+BATCH = 1000
+#: How long (s) to wait for the venue's goodbye, so that Ctrl-C ends well within a second.
+CLOSE_TIMEOUT = 0.5
+
+Format = Callable[[Message], str]
+
+
+def run(args: argparse.Namespace) -> int:
+    exact = Exact(args.dialect)
+    text = Json(exact) if args.json else Human(exact, args.channels)
+    sys.stdout.reconfigure(  # type: ignore[union-attr]
+        encoding="utf-8" if args.json else None, errors="backslashreplace"
+    )
+    with _told_on_stderr(), _connected(args.url, exact.dialect) as client:
+        client.subscribe(*args.channels, **dict(args.options))
+        for messages in _batches(client, args.count, args.duration):
+            sys.stdout.write("".join(map(text, messages)))
+            sys.stdout.flush()
+            if any(m.type == "lost" for m in messages) and not client.subscriptions:
+                raise SubscriptionError("no channel is left")
+    return 0
+
+
+def _connected(url: str, dialect: Dialect) -> WebSocketClient:
+    return connect(url, dialect=dialect, name="wsclient", close_timeout=CLOSE_TIMEOUT)
+
+
+def _batches(
+    client: WebSocketClient, count: int | None, duration: float | None
+) -> Iterator[list[Message]]:
+    """All that is waiting, again and again, until ``count`` or ``duration`` (s) is reached."""
+    left = float("inf") if count is None else count
+    end = None if duration is None else time.monotonic() + duration
+    while left > 0:
+        timeout = None if end is None else end - time.monotonic()
+        if timeout is not None and timeout <= 0:
+            return
+        try:
+            messages = client.recv_batch(int(min(left, BATCH)), timeout)
+        except TimeoutError:
+            return
+        left -= len(messages)
+        yield messages
+
+
+class Exact:
+    """Reads what a message holds as the JSON text that the venue sent, digit for digit.
+
+    A frame may hold several messages, and a message does not tell which of them it is. So
+    ``dialect``, for the client to use, gives the position of an item for the item itself.
+    """
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._item = dialect.item
+        kind = type(dialect)
+        self.dialect: Dialect = type(kind.__name__, (kind,), {"item": _position})()
+
+    def __call__(self, message: Message) -> bytes:
+        """The JSON text of ``message.data``, on one line."""
+        if not message.raw:
+            return b"null"
+        text = message.raw
+        if isinstance(message.data, _Position):
+            text = self._item(_Text(text), message.data.index).text
+        return msgspec.json.format(text, indent=-1) if b"\n" in text or b"\r" in text else text
+
+
+class _Position(msgspec.Struct):
+    index: int
+
+
+def _position(_dialect: Dialect, _decoded: Any, index: int) -> _Position:
+    return _Position(index)
+
+
+_parts = msgspec.json.Decoder(dict[str, msgspec.Raw] | list[msgspec.Raw]).decode
+
+
+class _Text:
+    """A JSON text that is taken apart only where somebody reaches into it."""
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+
+    def __getitem__(self, key: Any) -> _Text:
+        return _Text(bytes(_parts(self.text)[key]))
+
+
+class _Line(msgspec.Struct):
+    channel: str
+    type: str
+    sequence: int | None
+    received_at: int
+    connection_id: int
+    gap: dict[str, Any] | None
+    data: msgspec.Raw
+
+
+class Json:
+    """One JSON object a message."""
+
+    def __init__(self, exact: Exact) -> None:
+        self._exact = exact
+
+    def __call__(self, message: Message) -> str:
+        line = _Line(
+            message.channel,
+            message.type,
+            message.sequence,
+            message.received_at,
+            message.connection_id,
+            None if message.gap is None else message.gap._asdict(),
+            msgspec.Raw(self._exact(message)),
+        )
+        return msgspec.json.encode(line).decode() + "\n"
+
+
+class Human:
+    """One line a message, cut to the terminal's width; one more where something was missed."""
+
+    def __init__(self, exact: Exact, channels: Iterable[str]) -> None:
+        self._exact = exact
+        self._width = max(map(len, channels))
+        self._is_terminal = sys.stdout.isatty()
+        self._is_rich = is_rich(sys.stdout)
+
+    def __call__(self, message: Message) -> str:
+        gap = "" if message.gap is None else self._gap(message.channel, message.gap)
+        number = "" if message.sequence is None else f"  #{message.sequence}"
+        head = f"{_clock(message.received_at)}  {message.channel:<{self._width}}  {message.type}"
+        return gap + self._cut(printable(f"{head}{number}  {self._data(message)}")) + "\n"
+
+    def _data(self, message: Message) -> str:
+        """``key=value`` where it is an object, without what the line has told already."""
+        text = self._exact(message)
+        try:
+            fields = _parts(text)
+        except msgspec.DecodeError:
+            return text.decode(errors="replace")
+        if isinstance(fields, list):
+            return text.decode(errors="replace")
+        told = {
+            "type": message.type,
+            "channel": message.channel,
+            "sequence": str(message.sequence),
+            "seq": str(message.sequence),
+        }
+        shown = [(key, _value(value)) for key, value in fields.items()]
+        return " ".join(f"{key}={value}" for key, value in shown if told.get(key) != value)
+
+    def _gap(self, channel: str, gap: Gap) -> str:
+        missed = "an unknown number" if gap.missed is None else gap.missed
+        line = self._cut(printable(f"-- missed {missed} ({gap.reason}) of {channel}"))
+        return f"\x1b[1;33m{line}\x1b[0m\n" if self._is_rich else f"{line}\n"
+
+    def _cut(self, line: str) -> str:
+        if not self._is_terminal:
+            return line
+        width = shutil.get_terminal_size().columns
+        return line if len(line) <= width else line[: width - 1] + ">"
+
+
+def _value(value: msgspec.Raw) -> str:
+    text = bytes(value)
+    if text.startswith(b'"'):
+        return str(msgspec.json.decode(text))
+    return text.decode(errors="replace")
+
+
+def _clock(nanoseconds: int) -> str:
+    seconds, rest = divmod(nanoseconds, 10**9)
+    return f"{datetime.fromtimestamp(seconds):%H:%M:%S}.{rest // 10**6:03d}"
+
+
+@contextmanager
+def _told_on_stderr() -> Iterator[None]:
+    """What the client logs goes to stderr, one line each."""
+    logger = logging.getLogger("wsclient")
+    level = logger.level
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine("%(asctime)s.%(msecs)03d  %(message)s", "%H:%M:%S"))
+    handler.addFilter(_is_news)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+class _OneLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not so the end: that is told by the error that ends the command, or was asked for."""
+    _, _, text = record.getMessage().partition(": ")
+    return not text.startswith(("idle", "failed", "closing", "closed"))
