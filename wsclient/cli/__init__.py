@@ -129,9 +129,7 @@ def _add_tail(commands: Any) -> None:
     parser.add_argument(
         "--json", action="store_true", help="one JSON object a line, numbers digit for digit"
     )
-    parser.add_argument(
-        "--count", type=_count, metavar="N", help="end after so many messages"
-    )
+    parser.add_argument("--count", type=_count, metavar="N", help="end after so many messages")
     parser.add_argument(
         "--duration",
         type=_number_from(0.0),

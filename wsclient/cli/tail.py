@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import logging
 import shutil
 import sys
@@ -77,8 +78,8 @@ class Exact:
 
     def __init__(self, dialect: Dialect) -> None:
         self._item = dialect.item
-        kind = type(dialect)
-        self.dialect: Dialect = type(kind.__name__, (kind,), {"item": _position})()
+        self.dialect = copy.copy(dialect)
+        self.dialect.item = _position  # type: ignore[assignment]
 
     def __call__(self, message: Message) -> bytes:
         """The JSON text of ``message.data``, on one line."""
@@ -94,7 +95,7 @@ class _Position(msgspec.Struct):
     index: int
 
 
-def _position(_dialect: Dialect, _decoded: Any, index: int) -> _Position:
+def _position(_decoded: Any, index: int) -> _Position:
     return _Position(index)
 
 
@@ -137,7 +138,7 @@ class Json:
             None if message.gap is None else message.gap._asdict(),
             msgspec.Raw(self._exact(message)),
         )
-        return msgspec.json.encode(line).decode() + "\n"
+        return msgspec.json.encode(line).decode(errors="replace") + "\n"
 
 
 class Human:
@@ -160,18 +161,20 @@ class Human:
         text = self._exact(message)
         try:
             fields = _parts(text)
+            if isinstance(fields, dict):
+                return " ".join(self._fields(message, fields))
         except msgspec.DecodeError:
-            return text.decode(errors="replace")
-        if isinstance(fields, list):
-            return text.decode(errors="replace")
-        told = {
-            "type": message.type,
-            "channel": message.channel,
-            "sequence": str(message.sequence),
-            "seq": str(message.sequence),
-        }
-        shown = [(key, _value(value)) for key, value in fields.items()]
-        return " ".join(f"{key}={value}" for key, value in shown if told.get(key) != value)
+            pass  # neither an object nor an array
+        return text.decode(errors="replace")
+
+    def _fields(self, message: Message, fields: dict[str, msgspec.Raw]) -> Iterator[str]:
+        number = str(message.sequence)
+        told = {"type": message.type, "channel": message.channel}
+        told |= {"sequence": number, "seq": number}
+        for key, raw in fields.items():
+            value = _value(bytes(raw))
+            if told.get(key) != value:
+                yield f"{key}={value}"
 
     def _gap(self, channel: str, gap: Gap) -> str:
         missed = "an unknown number" if gap.missed is None else gap.missed
@@ -185,8 +188,8 @@ class Human:
         return line if len(line) <= width else line[: width - 1] + ">"
 
 
-def _value(value: msgspec.Raw) -> str:
-    text = bytes(value)
+def _value(text: bytes) -> str:
+    """JSON, but a string without its quotes."""
     if text.startswith(b'"'):
         return str(msgspec.json.decode(text))
     return text.decode(errors="replace")

@@ -118,7 +118,6 @@ class Generic(Dialect):
         refused = isinstance(status, str) and status.lower() in _REFUSED
         if error is None and not refused and answer.get("success") is not False:
             return Ack(channel=channel)
-        for reason in (error, answer.get("reason"), answer.get("message"), status):
-            if isinstance(reason, str) and reason:
-                return Rejection(reason, channel=channel)
-        return Rejection("refused without a reason" if error is None else str(error), None, channel)
+        reasons = (error, answer.get("reason"), answer.get("message"), str(error or ""), status)
+        reason = next((r for r in reasons if isinstance(r, str) and r), "refused without a reason")
+        return Rejection(reason, channel=channel)

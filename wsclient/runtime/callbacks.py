@@ -60,6 +60,6 @@ class Callbacks:
                     return
                 try:
                     function(message)
-                except Exception:
+                except BaseException:  # a sys.exit() too: it must not end the others silently
                     self.errors += 1
                     logger.exception("%s: on(%r) raised", self._name, message.channel)

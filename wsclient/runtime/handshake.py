@@ -65,20 +65,25 @@ def parse_url(url: object) -> Address:
         raise ConfigurationError(f"url must be text, not {type(url).__name__}")
     if _CONTROL.search(url) or " " in url:
         raise ConfigurationError("the URL has a space or a control character; percent-encode it")
-    parts = urlsplit(url)
-    if parts.scheme not in ("ws", "wss"):
-        raise ConfigurationError(f"the URL must begin with ws:// or wss://, not {parts.scheme!r}")
+    if not url.startswith(("ws://", "wss://")):
+        raise ConfigurationError("the URL must begin with ws:// or wss://")
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ConfigurationError("the URL's host is not valid") from None
     if "@" in parts.netloc:
         raise ConfigurationError(
             "the URL has a user part, which would be dropped silently: pass "
             "headers={'Authorization': ...} instead"
         )
-    if parts.fragment:
+    if "#" in url:
         raise ConfigurationError("the URL has a fragment (#...), which WebSocket does not allow")
     try:
         port = parts.port
     except ValueError:
-        raise ConfigurationError("the URL's port is not a number from 0 to 65535") from None
+        port = 0
+    if port == 0:
+        raise ConfigurationError("the URL's port is not a number from 1 to 65535")
     if not parts.hostname:
         raise ConfigurationError("the URL has no host")
     secure = parts.scheme == "wss"
@@ -87,6 +92,8 @@ def parse_url(url: object) -> Address:
 
 def check_headers(headers: Mapping[str, str]) -> list[str]:
     """``Name: value`` lines. Raises ConfigurationError for what could inject another header."""
+    if not isinstance(headers, Mapping):
+        raise ConfigurationError(f"headers must be a mapping, not {type(headers).__name__}")
     lines = []
     for name, value in headers.items():
         if not isinstance(name, str) or not _TOKEN.match(name):
@@ -126,8 +133,7 @@ def open_socket(
     Raises OSError, ConnectTimeout, or ConfigurationError and NotSupported about the proxy.
     """
     if proxy is not None:
-        sock = _open_by_proxy(proxy, address, deadline)
-        hold(sock)
+        sock = _open_by_proxy(proxy, address, deadline, hold)
     else:
         sock = _open_directly(address, deadline, hold)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -152,8 +158,8 @@ def _open_directly(
     infos = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     error: OSError | None = None
     for i, (family, kind, protocol, _, target) in enumerate(infos):
-        sock = socket.socket(family, kind, protocol)
         try:
+            sock = socket.socket(family, kind, protocol)
             with _closing_on_error(sock):
                 hold(sock)
                 # Each address gets its share of what is left: a dead first one must not take all.
@@ -167,7 +173,21 @@ def _open_directly(
     raise error or OSError(f"{address.host} has no address")
 
 
-def _open_by_proxy(proxy: str, address: Address, deadline: Deadline) -> socket.socket:
+class _ProxyDialer(NamedTuple):
+    """Opens the connection to the proxy in python-socks' stead, so that it can be held."""
+
+    deadline: Deadline
+    hold: Callable[[socket.socket], None]
+
+    def connect(self, dest_host: str, dest_port: int, timeout: float) -> socket.socket:
+        sock = _open_directly(Address(dest_host, dest_port, False), self.deadline, self.hold)
+        sock.settimeout(_left(self.deadline))
+        return sock
+
+
+def _open_by_proxy(
+    proxy: str, address: Address, deadline: Deadline, hold: Callable[[socket.socket], None]
+) -> socket.socket:
     try:
         from python_socks import ProxyError
         from python_socks import ProxyTimeoutError as ProxyTimeout
@@ -179,11 +199,15 @@ def _open_by_proxy(proxy: str, address: Address, deadline: Deadline) -> socket.s
     scheme, separator, rest = proxy.partition("://")
     if not separator or scheme not in ("http", "socks5", "socks5h"):
         raise ConfigurationError("proxy must begin with http://, socks5:// or socks5h://")
-    remote_dns = scheme != "socks5"
+    dialer: Any = _ProxyDialer(deadline, hold)
     try:
-        via = Proxy.from_url(f"{scheme.removesuffix('h')}://{rest}", rdns=remote_dns)
-    except ValueError as error:
-        raise ConfigurationError(f"proxy: {error}") from None
+        via = Proxy.from_url(
+            f"{scheme.removesuffix('h')}://{rest}", rdns=scheme != "socks5", forward=dialer
+        )
+    except ValueError:
+        raise ConfigurationError(
+            "proxy must be like http://host:port or socks5://user:password@host:port"
+        ) from None
     try:
         sock: socket.socket = via.connect(address.host, address.port, timeout=_left(deadline))
     except ProxyTimeout:
@@ -217,7 +241,7 @@ class HandshakeSocket:
     What came after the head is in :attr:`leftover`.
     """
 
-    def __init__(self, sock: socket.socket, deadline: Deadline, cookie: str | None) -> None:
+    def __init__(self, sock: socket.socket, deadline: Deadline, cookie: str = "") -> None:
         self.sock = sock
         self.leftover = b""
         self._deadline = deadline
@@ -235,7 +259,7 @@ class HandshakeSocket:
 
     def send(self, data: bytes) -> int:
         lines = [x for x in data.split(b"\r\n") if not x.lower().startswith(b"cookie:")]
-        if self._cookie is not None:
+        if self._cookie:
             lines[-2:-2] = [b"Cookie: " + self._cookie.encode()]
         self.sock.settimeout(_left(self._deadline))
         self.sock.sendall(b"\r\n".join(lines))
@@ -299,11 +323,10 @@ class HandshakeSocket:
 
 def _retry_after(value: bytes) -> float | None:
     """Seconds, from a number or a date (RFC 9110, 10.2.3); None where it is neither."""
-    text = value.decode("latin-1")
-    if text.isdigit():
-        return float(text)
+    if value.isdigit():
+        return float(value)
     try:
-        at: Any = email.utils.parsedate_to_datetime(text)
-    except (TypeError, ValueError):
+        at = email.utils.parsedate_to_datetime(value.decode("latin-1")).timestamp()
+    except (TypeError, ValueError, OverflowError):
         return None
-    return max(0.0, float(at.timestamp()) - time.time())
+    return max(0.0, at - time.time())

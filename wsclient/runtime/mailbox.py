@@ -7,8 +7,10 @@ of its channel, be that one queued already or still to come.
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Sequence
+from itertools import islice, repeat, starmap
+from operator import itemgetter, methodcaller
 
 from wsclient.errors import QueueOverflow, WaitTimeout, WSClientError
 from wsclient.messages import Gap, Message
@@ -18,6 +20,12 @@ __all__ = ["Mailbox"]
 
 #: What a queued message costs beside its payload (bytes): the object, its fields, its slot.
 MESSAGE_OVERHEAD = 150
+
+# A KeyboardInterrupt can come between any two calls, but not inside one that is all in C. So
+# whatever must not be torn is one such call.
+_message = itemgetter(1)
+_release = methodcaller("release")
+_run_all = deque[None](maxlen=0).extend
 
 
 def _cost(message: Message) -> int:
@@ -47,7 +55,10 @@ class Mailbox:
         self._lock = threading.Lock()
         self._queue: deque[Message] = deque()
         #: conflate: what waits, by channel, in the order of the channels' turns.
-        self._latest: dict[str, Message] = {}
+        self._latest: OrderedDict[str, Message] = OrderedDict()
+        #: Each step takes the next message out of one of the two.
+        self._queued = starmap(self._queue.popleft, repeat(()))
+        self._conflated = map(_message, starmap(self._latest.popitem, repeat((False,))))
         self._bytes = 0
         #: Holes before the next message of a channel to be taken (drop_oldest) ...
         self._before_taken: dict[str, Gap] = {}
@@ -70,7 +81,10 @@ class Mailbox:
                 return None
             failed_before = self._failure is not None
             for message in messages:
-                let_in(message)
+                if self._failure is None:
+                    let_in(message)
+                else:
+                    self.dropped += 1
             self._wake()
             return None if failed_before else self._failure
 
@@ -99,7 +113,7 @@ class Mailbox:
                 if not acquire(signal, deadline):
                     self._stop_waiting(signal)
                     raise WaitTimeout("no message within the timeout")
-        except KeyboardInterrupt:
+        except BaseException:  # also what a signal handler of the user's raises
             if signal is not None:
                 self._stop_waiting(signal)
             raise
@@ -110,15 +124,15 @@ class Mailbox:
             if self._closed:
                 return
             for message in reversed(taken):
-                if self._overflow == "conflate":
-                    newer = self._latest.pop(message.channel, None)
-                    if newer is not None and newer is not message:
-                        hole = _hole(message, "conflate")
-                        newer.gap = hole if newer.gap is None else hole.merge(newer.gap)
-                        message = newer
-                    self._latest = {message.channel: message, **self._latest}
-                elif not (self._queue and self._queue[0] is message):
+                if self._overflow != "conflate":
                     self._queue.appendleft(message)
+                    continue
+                newer = self._latest.setdefault(message.channel, message)
+                if newer is not message:
+                    self._replace(message, newer)
+                self._latest.move_to_end(message.channel, last=False)
+            for channel in {message.channel for message in taken} & self._before_taken.keys():
+                self._pass_on(channel, len(taken))
             self._bytes = sum(map(_cost, self._queue)) + sum(map(_cost, self._latest.values()))
             self._wake()
 
@@ -164,9 +178,6 @@ class Mailbox:
     # Inside, under the lock.
 
     def _append(self, message: Message) -> None:
-        if self._failure is not None:
-            self.dropped += 1
-            return
         cost = _cost(message)
         queue = self._queue
         if queue and self._is_full(len(queue), cost):
@@ -191,20 +202,20 @@ class Mailbox:
 
     def _conflate(self, message: Message) -> None:
         latest = self._latest
+        cost = _cost(message)
         older = latest.get(message.channel)
         if older is not None:
             self._bytes -= _cost(older)
-            self.dropped += 1
-            hole = _hole(older, "conflate")
-            message.gap = hole if message.gap is None else hole.merge(message.gap)
+            self._replace(older, message)
         else:
-            while latest and self._is_full(len(latest), _cost(message)):
-                oldest = latest.pop(next(iter(latest)))
-                self._bytes -= _cost(oldest)
-                self._drop(oldest, self._before_put)
             self._mark(message, self._before_put)
         latest[message.channel] = message
-        self._bytes += _cost(message)
+        while len(latest) > 1 and self._is_full(len(latest) - 1, cost):
+            first, second = islice(latest, 2)
+            oldest = latest.pop(second if first == message.channel else first)
+            self._bytes -= _cost(oldest)
+            self._drop(oldest, self._before_put)
+        self._bytes += cost
 
     def _is_full(self, count: int, cost: int) -> bool:
         return count >= self._max_messages or self._bytes + cost > self._max_bytes
@@ -215,28 +226,33 @@ class Mailbox:
         before = holes.get(message.channel)
         holes[message.channel] = hole if before is None else before.merge(hole)
 
+    def _replace(self, older: Message, newer: Message) -> None:
+        self.dropped += 1
+        newer.gap = _hole(older, "conflate").merge(newer.gap)
+
     def _mark(self, message: Message, holes: dict[str, Gap]) -> None:
-        hole = holes.pop(message.channel, None)
+        hole = holes.get(message.channel)
         if hole is not None:
-            message.gap = hole if message.gap is None else hole.merge(message.gap)
+            # No call, and so no interrupt, between these two.
+            message.gap = hole.merge(message.gap)
+            del holes[message.channel]
+
+    def _pass_on(self, channel: str, skip: int) -> None:
+        """Messages of ``channel`` came back before a hole that is marked on what follows them."""
+        for message in islice(self._queue, skip, None):
+            if message.channel == channel:
+                return self._mark(message, self._before_taken)
+        self._before_put[channel] = self._before_taken.pop(channel)
+        return None
 
     def _move(self, maximum: int | None, taken: list[Message]) -> None:
-        # A message stands in ``taken`` before it leaves here: an interrupt between the two finds
-        # it in both places, and put_back can tell.
         count = len(self) if maximum is None else min(maximum, len(self))
-        queue, latest = self._queue, self._latest
-        while len(taken) < count:
-            if latest:
-                channel, message = next(iter(latest.items()))
-                taken.append(message)
-                del latest[channel]
-            else:
-                message = queue[0]
-                taken.append(message)
-                del queue[0]
-            self._bytes -= _cost(message)
-            if self._before_taken:
+        if self._before_taken:
+            for message in islice(self._queue, count):
                 self._mark(message, self._before_taken)
+        taken.extend(islice(self._conflated if self._latest else self._queued, count))
+        for message in taken:
+            self._bytes -= _cost(message)
 
     def _stop_waiting(self, signal: threading.Lock) -> None:
         with self._lock:
@@ -248,8 +264,10 @@ class Mailbox:
 
     def _wake(self) -> None:
         if self._waiting and (self._queue or self._latest or self._failure is not None):
-            self._waiting.popleft().release()
+            self._release(1)
 
     def _wake_all(self) -> None:
-        while self._waiting:
-            self._waiting.popleft().release()
+        self._release(len(self._waiting))
+
+    def _release(self, count: int) -> None:
+        _run_all(map(_release, starmap(self._waiting.popleft, repeat((), count))))

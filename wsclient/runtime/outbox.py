@@ -34,6 +34,8 @@ class Outbox:
         self._chunks: deque[memoryview] = deque()
         self._put = 0
         self._out = 0
+        #: More than ``_out`` during a write: these bytes may be out, and are not counted yet.
+        self._maybe_out = 0
         self._tickets: deque[_Ticket] = deque()
         self._closed = False
         #: Since when bytes have waited without progress (monotonic s); None when none wait.
@@ -79,13 +81,19 @@ class Outbox:
                 # The head stays where it is until it is out: TLS wants the same bytes again
                 # after a write that could not be finished.
                 head = self._chunks[0]
-            taken = stream.write(head[:CHUNK])
+                self._maybe_out = self._out + min(len(head), CHUNK)
+            taken = 0
+            try:
+                taken = stream.write(head[:CHUNK])
+            finally:
+                with self._lock:
+                    self._out += taken
+                    self._maybe_out = self._out
             if taken == 0:
                 return
             with self._lock:
                 if self._closed:
                     return
-                self._out += taken
                 if taken == len(head):
                     self._chunks.popleft()
                 else:
@@ -106,7 +114,7 @@ class Outbox:
     def _settle(self, ticket: _Ticket) -> None:
         if self._out >= ticket.end:
             ticket.waiter.settle()
-        elif self._out > ticket.start:
+        elif self._maybe_out > ticket.start:
             ticket.waiter.settle(OutcomeUnknown("the link ended while the message was going out"))
         else:
             ticket.waiter.settle(NotConnected("the link ended before the message went out"))

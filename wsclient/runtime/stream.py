@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -26,8 +27,8 @@ class Stream:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        #: Serialises the end: shutdown() must not meet a file number that close() has given back
-        #: and another thread's new socket has got. Neither call blocks.
+        #: Serialises writes and the end: neither a write nor shutdown() must meet a file number
+        #: that close() has given back and another thread's new socket has got. None blocks.
         self._end = threading.Lock()
         self._prepare()
 
@@ -53,9 +54,10 @@ class Stream:
     def write(self, chunk: memoryview) -> int:
         """Bytes taken, 0 when the peer does not read. Never blocks. Raises OSError."""
         try:
-            if not _DONTWAIT and not _is_ready(self.sock, for_write=True, timeout=0):
-                return 0
-            return self.sock.send(chunk, _DONTWAIT)
+            with self._end:
+                if not _DONTWAIT and not _is_ready(self.sock, for_write=True, timeout=0):
+                    return 0
+                return self.sock.send(chunk, _DONTWAIT)
         except (BlockingIOError, TimeoutError):
             return 0
 
@@ -122,13 +124,15 @@ class TlsStream(Stream):
 
     def write(self, chunk: memoryview) -> int:
         try:
-            with self._tls:
+            with self._end, self._tls:
                 return self.sock.send(chunk)
         except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
             return 0
 
 
 def _is_ready(sock: socket.socket, *, for_write: bool, timeout: float) -> bool:
+    if sock.fileno() < 0:
+        raise OSError(errno.EBADF, "the socket is closed")
     if hasattr(select, "poll"):
         poll = select.poll()
         poll.register(sock, select.POLLOUT if for_write else select.POLLIN)

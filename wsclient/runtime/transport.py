@@ -15,9 +15,22 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from websocket import ABNF, WebSocket, WebSocketApp
+from websocket import (
+    ABNF,
+    WebSocket,
+    WebSocketApp,
+    WebSocketException,
+    WebSocketTimeoutException,
+)
 
-from wsclient.errors import ConfigurationError, ConnectionLost, ConnectTimeout, WSClientError
+from wsclient.errors import (
+    ConfigurationError,
+    ConnectionLost,
+    ConnectTimeout,
+    HandshakeRejected,
+    NotConnected,
+    WSClientError,
+)
 from wsclient.options import Options
 from wsclient.runtime.handshake import (
     Address,
@@ -120,12 +133,13 @@ class Transport:
 
     def send(self, payload: str | bytes, waiter: Waiter | None = None) -> None:
         """Queue a message; ``waiter`` is settled when its bytes are out, or never will be."""
+        if self._ws is None or self._said_goodbye:
+            if waiter is not None:
+                waiter.settle(NotConnected("the link ended before the message went out"))
+            return
         start = self._outbox.position
-        if self._ws is not None and not self._said_goodbye:
-            opcode = ABNF.OPCODE_TEXT if isinstance(payload, str) else ABNF.OPCODE_BINARY
-            self._ws.send(payload, opcode)
-        else:
-            self._outbox.close()
+        opcode = ABNF.OPCODE_TEXT if isinstance(payload, str) else ABNF.OPCODE_BINARY
+        self._ws.send(payload, opcode)
         if waiter is not None:
             self._outbox.when_out(start, waiter)
 
@@ -203,7 +217,9 @@ class Transport:
             hold=self._hold,
         )
         self._hold(sock)
-        handshake = HandshakeSocket(sock, self._deadline, options.cookie)
+        cookies = [value for name, value in (headers or {}).items() if name.lower() == "cookie"]
+        cookies += [options.cookie] if options.cookie is not None else []
+        handshake = HandshakeSocket(sock, self._deadline, "; ".join(cookies))
 
         def on_open(app: WebSocketApp) -> None:
             assert app.sock is not None
@@ -323,8 +339,13 @@ class Transport:
             return
         self._reported = True
         error = self._error or ConnectionLost("the connection was cut by the client")
-        if isinstance(error, TimeoutError) and not isinstance(error, WSClientError):
+        if isinstance(error, WSClientError):
+            pass
+        elif isinstance(error, (TimeoutError, WebSocketTimeoutException)):
             error = ConnectTimeout("the connection attempt took too long")
+        elif isinstance(error, WebSocketException):
+            # Its own text may quote what the venue sent.
+            error = HandshakeRejected("the venue's answer to the upgrade request is not valid", 101)
         self._events.ended(self.connection_id, error)
 
 

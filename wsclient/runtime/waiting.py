@@ -62,9 +62,8 @@ class Waiter:
 
     def wait(self, deadline: Deadline | None = None) -> Any:
         """The result, or raise the error. Raises TimeoutError when the deadline came first."""
-        if not acquire(self._signal, deadline or Deadline(None)):
+        if not self.settled and not acquire(self._signal, deadline or Deadline(None)):
             raise TimeoutError
-        self._signal.release()
         if self._error is None:
             return self._result
         error = self._error

@@ -49,10 +49,11 @@ class Inbound:
         for raw in payloads:
             try:
                 items = peek(raw)
+                is_single = len(items) == 1
             except Exception as error:  # noqa: BLE001 - whatever a dialect raises, input is to blame
                 append(Invalid(f"an unreadable frame ({_why(error)}): {excerpt(raw)}"))
                 continue
-            decoders = _SharedDecode(self._dialect, decode) if len(items) > 1 else None
+            decoders = None if is_single else _SharedDecode(self._dialect, decode)
             for item in items:
                 if type(item) is not Data:
                     if self._deliver_unhandled and type(item) is Unhandled:

@@ -97,9 +97,9 @@ class ChannelTracker:
                 return None
             reason = "sequence" if suspected is None else suspected.reason
             return Gap(reason, sequence - last - 1, self.last_received_at)
-        if suspected is not None:
+        if suspected is not None and suspected.reason == "reconnect":
             # The venue counts anew on each connection: nothing proves what was missed.
-            self.last = sequence
+            self.last, self._stray = sequence, None
             return suspected
         self.strays += 1
         if self._stray is not None and sequence == self._stray + 1:
@@ -108,5 +108,6 @@ class ChannelTracker:
             self.last = sequence
             self._stray = None
             return Gap("sequence", None, self.last_received_at)
-        self._stray = sequence
+        # A late or doubled message: it settles no suspicion.
+        self._stray, self._suspected = sequence, suspected
         return None

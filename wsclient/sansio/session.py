@@ -302,6 +302,7 @@ class Session:
             self._actions.append(Abort(self.connection_id))
             self._leave_link()
         self._enter(IDLE, "connect() was given up")
+        self._settle_wishes(NotConnected("not connected; connect() was given up"))
 
     def subscribe(
         self, channels: Iterable[str], options: Mapping[str, Any], token: Any, deadline: float
@@ -485,7 +486,7 @@ class Session:
             times.append(self._close_at)
         if self._state in (AUTHENTICATING, OPEN) and link is not None and self._pulse is not None:
             times.append(self._pulse.deadline(link))
-            if not self._healthy:
+            if self._state is OPEN and not self._healthy:
                 times.append(self._opened_at + HEALTHY_AFTER)
             if self._dialect.limits.max_age is not None:
                 times.append(self._opened_at + self._dialect.limits.max_age)
@@ -582,16 +583,10 @@ class Session:
         self._enter(BACKING_OFF, f"{error}; next attempt in {wait:.2f} s")
 
     def _out_of_attempts(self, error: BaseException) -> None:
-        failure = ConnectError(
-            f"no connection after {self._attempts} attempt(s): {error}",
-            self._attempts,
-        )
-        self._enter(IDLE, str(failure))
-        for token in self._connecting:
-            self._actions.append(Settle(token, _chain(failure, error)))
-        self._connecting.clear()
-        self._settle_wishes(failure)
-        self._apply_effects()
+        text = f"no connection after {self._attempts} attempt(s): {error}"
+        failure = _chain(ConnectError(text, self._attempts), error)
+        self._enter(IDLE, text)
+        self._settle_all(failure)
 
     def _fatal(self, error: BaseException) -> WSClientError:
         if isinstance(error, WSClientError) and not isinstance(
@@ -616,6 +611,7 @@ class Session:
     def _settle_wishes(self, error: WSClientError) -> None:
         for token in self.subscriptions.fail_all():
             self._actions.append(Settle(token, error.fresh()))
+        self._apply_effects()
 
     def _prove_healthy(self) -> None:
         self._healthy = True
@@ -731,7 +727,7 @@ class Session:
             self._actions.append(Ping(self.connection_id))
         if self._pulse.keepalive_due(now) and self._dialect.keepalive is not None:
             self._send(self._dialect.keepalive[0], now)
-        if not self._healthy and now >= self._opened_at + HEALTHY_AFTER:
+        if self._state is OPEN and not self._healthy and now >= self._opened_at + HEALTHY_AFTER:
             self._prove_healthy()
 
     def _tick_channels(self, now: float) -> None:
@@ -768,6 +764,7 @@ class Session:
             make = self._dialect.subscribe if request.subscribe else self._dialect.unsubscribe
             try:
                 self._send(make(tuple(request.channels), request.id, request.options), now)
+                self.subscriptions.sent(request)
             except Exception as error:  # noqa: BLE001 - a dialect's; it concerns these channels only
                 self.subscriptions.rejected(
                     Rejection(f"{type(error).__name__}: {error}", request.id)

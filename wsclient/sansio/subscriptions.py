@@ -218,11 +218,14 @@ class Subscriptions:
             for name in request.channels:
                 if request.subscribe and (entry := self._entries.get(name)):
                     entry.attempts += 1
-            if not request.subscribe and not self._dialect.acknowledges:
-                for name in list(request.channels):
-                    self._answered(request, name)
             return request
         return None
+
+    def sent(self, request: Request) -> None:
+        """It is on its way: where the venue never acknowledges, an unsubscribe is done by that."""
+        if not request.subscribe and not self._dialect.acknowledges:
+            for name in list(request.channels):
+                self._answered(request, name)
 
     @property
     def has_unsent(self) -> bool:
@@ -254,11 +257,14 @@ class Subscriptions:
             if not request.subscribe:
                 if entry.state is UNSUBSCRIBING:
                     entry.state = ACTIVE
+                    entry.was_active = True
                     entry.wanted_again = False
                     self._settle_entry(entry, subscribe=True)
                     self._settle_entry(entry, reason, refused=True)
             elif entry.state is PENDING:
                 self._drop(entry, reason)
+            elif entry.state is UNSUBSCRIBING:
+                self._unsubscribed(entry)
         return bool(matches)
 
     def subscribed(self, channels: Iterable[str]) -> list[str]:
@@ -296,8 +302,7 @@ class Subscriptions:
         for request in [r for r in self._outstanding.values() if now >= r.deadline]:
             for name in list(request.channels):
                 self._discard(request, name)
-                if entry := self._entries.get(name):
-                    self._unanswered(request, entry)
+                self._unanswered(request, name)
 
     def deadline(self) -> float:
         """When :meth:`expire` is due next (``inf`` for never)."""
@@ -393,8 +398,7 @@ class Subscriptions:
         entry = self._entries.get(channel)
         if request.subscribe:
             if entry is None:
-                # Late: the caller has given up on it. The venue must not be left subscribed.
-                self._enqueue([channel], request.options, subscribe=False, quiet=True)
+                self._undo(request, channel)
             elif entry.state is PENDING:
                 entry.state = ACTIVE
                 entry.was_active = True
@@ -406,6 +410,7 @@ class Subscriptions:
 
     def _unsubscribed(self, entry: Entry) -> None:
         if entry.wanted_again:
+            self._effects.append(Removed(entry.channel))
             self._settle_entry(entry, subscribe=False)
             entry.wanted_again = False
             entry.was_active = False
@@ -414,16 +419,24 @@ class Subscriptions:
         else:
             self._remove(entry)
 
-    def _unanswered(self, request: Request, entry: Entry) -> None:
+    def _undo(self, request: Request, channel: str) -> None:
+        """Nobody wants it any more, and the venue must not be left subscribed."""
+        self._enqueue([channel], request.options, subscribe=False, quiet=True)
+
+    def _unanswered(self, request: Request, channel: str) -> None:
         if request.quiet:
             return
         silence = f"no answer within {self._ack_timeout:g} s"
+        entry = self._entries.get(channel)
         if not request.subscribe:
-            if entry.state is UNSUBSCRIBING:
+            if entry is not None and entry.state is UNSUBSCRIBING:
                 self._remove(entry, silence)
+        elif entry is None:
+            self._undo(request, channel)
         elif entry.state is PENDING:
             if not entry.was_active:
                 self._remove(entry, silence)
+                self._undo(request, channel)
             elif entry.attempts < RESUBSCRIBE_ATTEMPTS:
                 self._enqueue([entry.channel], entry.options)
             else:

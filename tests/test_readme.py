@@ -1,0 +1,193 @@
+"""The README is true: it renders, its tables match the code, its Python blocks run."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import docutils.core
+import docutils.nodes
+import pytest
+
+import wsclient
+from wsclient.testing import FakeVenue, GenericProtocol
+
+README = (Path(__file__).parents[1] / "README.rst").read_text()
+DOCUMENT = docutils.core.publish_doctree(README, settings_overrides={"report_level": 5})
+
+
+def blocks(language: str) -> list[str]:
+    return [
+        node.astext()
+        for node in DOCUMENT.findall(docutils.nodes.literal_block)
+        if language in node["classes"]
+    ]
+
+
+def section(title: str) -> str:
+    _, _, rest = README.partition(f"\n{title}\n{'-' * len(title)}\n")
+    assert rest, f"no section {title!r}"
+    return re.split(r"\n[^\n]+\n-{3,}\n", rest)[0]
+
+
+def test_it_renders_without_a_warning() -> None:
+    messages = [node.astext() for node in DOCUMENT.findall(docutils.nodes.system_message)]
+    assert not messages
+
+
+def test_its_first_two_blocks_are_the_demo_and_the_tests() -> None:
+    demo, tests = blocks("sh")[:2]
+    assert demo.endswith("wsclient demo")
+    assert tests.endswith("pytest")
+
+
+def test_the_table_of_options_is_that_of_the_code() -> None:
+    rows = re.findall(r"^``(\w+)`` +(\S+(?: built-in)?) ", section("Options"), re.MULTILINE)
+    shown = {name: default.strip("`") for name, default in rows}
+    actual = {
+        field.name: "the built-in"
+        if callable(field.default)
+        else f'"{field.default}"'
+        if isinstance(field.default, str)
+        else str(field.default)
+        for field in fields(wsclient.Options)
+    }
+    assert shown == actual
+
+
+# The Python blocks.
+
+
+class Prices(GenericProtocol):
+    """Subscribers get a price at once; the Acme dialect of the README is answered too."""
+
+    def received(self, peer: Any, payload: Any) -> Iterator[Any]:
+        import json
+
+        request = json.loads(payload)
+        if "op" not in request:
+            yield from super().received(peer, payload)
+            return
+        for channel in request["args"]:
+            peer.subscribe(channel)
+        yield json.dumps({"id": request["id"]})
+
+    def data(self, channel: str, sequence: int, fields: Any) -> Any:
+        import json
+
+        message = {"type": "market_data", "channel": channel, "topic": channel, "n": sequence}
+        return json.dumps({**message, "sequence": sequence, **fields})
+
+
+@contextmanager
+def lively(venue: FakeVenue, channels: list[str]) -> Iterator[None]:
+    """Something is published on every channel, again and again."""
+    stop = threading.Event()
+
+    def run() -> None:
+        price = 0
+        while not stop.wait(0.005):
+            price += 1
+            for channel in channels:
+                venue.publish(channel, price=price, last=price)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.fixture
+def clients(monkeypatch: pytest.MonkeyPatch) -> list[wsclient.WebSocketClient]:
+    """Every client that a block makes."""
+    made: list[wsclient.WebSocketClient] = []
+    original = wsclient.WebSocketClient.__init__
+
+    def remember(self: wsclient.WebSocketClient, *args: Any, **kwargs: Any) -> None:
+        made.append(self)
+        original(self, *args, **kwargs)
+
+    monkeypatch.setattr(wsclient.WebSocketClient, "__init__", remember)
+    return made
+
+
+def run_block(code: str, namespace: dict[str, Any], clients: list[Any], messages: int) -> None:
+    """Run a block as it stands; one that loops for ever is ended by closing its client."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            exec(compile(code, "README.rst", "exec"), namespace)
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    for _ in range(2000):
+        thread.join(0.005)
+        if not thread.is_alive():
+            break
+        if "for message in client" in code or ".run()" in code:
+            for client in clients:
+                stats = client.stats()
+                if stats.messages - stats.queued >= messages:
+                    client.close()
+    assert not thread.is_alive(), "the block did not end"
+    if errors:
+        raise errors[0]
+
+
+PYTHON = blocks("python")
+
+
+def test_the_blocks_are_the_ones_below() -> None:
+    assert len(PYTHON) == 6
+
+
+def test_the_script(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    with FakeVenue("kraken") as venue, lively(venue, ["ticker:BTC/USD", "trade:BTC/USD"]):
+        code = PYTHON[0].replace("wss://ws.kraken.com/v2", venue.url)
+        run_block(code, {}, clients, messages=10)
+    printed = capsys.readouterr().out
+    assert "ticker:BTC/USD {'symbol': 'BTC/USD'" in printed
+    assert "trade:BTC/USD" in printed
+
+
+def test_the_notebook(clients: list[Any]) -> None:
+    namespace: dict[str, Any] = {}
+    with FakeVenue("kraken") as venue, lively(venue, ["ticker:BTC/USD", "ticker:ETH/USD"]):
+        code = PYTHON[1].replace("wss://ws.kraken.com/v2", venue.url)
+        run_block(code, namespace, clients, messages=0)
+        run_block(PYTHON[2], namespace, clients, messages=0)
+        assert len(namespace["client"].subscriptions) == 2
+        clients[0].close()
+
+
+def test_the_handler(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    with FakeVenue(Prices()) as venue, lively(venue, ["BTC-USD"]):
+        code = PYTHON[3].replace("ws://127.0.0.1:8765/", venue.url)
+        run_block(code, {}, clients, messages=5)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "{'status': 'success'}"
+    assert lines[1].startswith("BTC-USD ")
+
+
+def test_the_dialect(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    with FakeVenue(Prices()) as venue, lively(venue, ["BTC-USD", "ETH-USD"]):
+        code = PYTHON[4].replace("ws://127.0.0.1:8765/", venue.url)
+        run_block(code, {}, clients, messages=1)
+    assert "<Message '" in capsys.readouterr().out
+    body = PYTHON[4].partition("class Acme")[2].partition("client =")[0]
+    assert len([line for line in body.splitlines() if line.strip()]) <= 20
+
+
+def test_the_fake_venue(clients: list[Any]) -> None:
+    run_block(PYTHON[5], {}, clients, messages=0)

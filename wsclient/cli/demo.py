@@ -1,0 +1,332 @@
+"""``wsclient demo``: a client loses its link, recovers, and accounts for every message.
+
+A venue on loopback publishes made-up prices, numbered by channel. Half way the link is cut, and
+the venue cannot be reached for a while; it goes on publishing. What the client could not get
+must come out of its loop as gaps, with the exact count. At the end that is held against the
+venue's own count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import queue
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from random import Random
+from types import FrameType
+from typing import Any, NamedTuple
+
+from wsclient.cli.board import Board, Event, Summary, View
+from wsclient.cli.plain import PlainView
+from wsclient.cli.terminal import is_rich
+from wsclient.client import WebSocketClient
+from wsclient.messages import Message
+from wsclient.sansio.session import State
+from wsclient.testing import FakeVenue
+
+__all__ = ["CHANNELS", "Demo", "Feed", "market", "run"]
+
+#: Each channel's opening price (in cents) and messages a second.
+CHANNELS = {
+    "ticker:BTC/USD": (6_701_230, 20.0),
+    "ticker:ETH/USD": (351_244, 14.0),
+    "ticker:SOL/USD": (14_852, 9.0),
+    "trades:BTC/USD": (6_701_230, 12.0),
+}
+#: The spread of one move of a price, as a part of it.
+VOLATILITY = 2e-4
+#: The longest pause (s) without looking whether a signal came.
+SLICE = 0.1
+#: How long (s) the end may be put off for the link to come back, and for the last messages.
+GRACE = 5.0
+
+
+def run(args: argparse.Namespace) -> int:
+    view: View = PlainView()
+    if is_rich(sys.stdout) and not args.plain:
+        from wsclient.cli.screen import ScreenView
+
+        view = ScreenView()
+    with Signals() as signals:
+        demo = Demo(view, args.seed, args.seconds, signals)
+        with view:
+            summary = demo.run()
+        view.finish(demo.board, summary)
+    if signals.heard is not None:
+        return 128 + signals.heard
+    return 1 if summary.unaccounted else 0
+
+
+class Tick(NamedTuple):
+    pause: float
+    channel: str
+    fields: dict[str, Any]
+
+
+def market(seed: int) -> Iterator[Tick]:
+    """Made-up prices without end; the same for the same seed. ``pause`` (s) comes before each."""
+    random = Random(seed)
+    cents = {name.partition(":")[2]: opening for name, (opening, _) in CHANNELS.items()}
+    rates = [rate for _, rate in CHANNELS.values()]
+    while True:
+        pause = random.expovariate(sum(rates))
+        (channel,) = random.choices(list(CHANNELS), rates)
+        kind, _, symbol = channel.partition(":")
+        cents[symbol] += round(random.gauss(0, VOLATILITY) * cents[symbol])
+        price = cents[symbol]
+        if kind == "ticker":
+            spread = random.randint(1, max(1, price // 20_000))
+            fields = {"last": _dollars(price), "bid": _dollars(price - spread)}
+            fields["ask"] = _dollars(price + spread)
+            yield Tick(pause, channel, fields)
+        else:
+            quantity = Decimal(random.randint(1, 50_000)).scaleb(-5)
+            side = random.choice(("buy", "sell"))
+            yield Tick(
+                pause, channel, {"price": _dollars(price), "quantity": quantity, "side": side}
+            )
+
+
+def _dollars(cents: int) -> Decimal:
+    return Decimal(cents).scaleb(-2)
+
+
+class Feed:
+    """Publishes the market on a thread of its own, whoever listens, and keeps the venue's count."""
+
+    def __init__(self, venue: FakeVenue, seed: int) -> None:
+        #: The numbers that the venue gave out, by channel.
+        self.published: dict[str, list[int]] = {channel: [] for channel in CHANNELS}
+        self._venue = venue
+        self._market = market(seed)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="wsclient-demo-feed", daemon=True)
+
+    def __enter__(self) -> Feed:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Publish no more; afterwards ``published`` is final."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        due = time.monotonic()
+        for tick in self._market:
+            due += tick.pause
+            if self._stopped.wait(max(0.0, due - time.monotonic())):
+                return
+            number = self._venue.publish(tick.channel, **tick.fields)
+            self.published[tick.channel].append(number)
+
+
+class Demo:
+    """Runs the venue, the client and the script of the demo, and tells a view."""
+
+    def __init__(self, view: View, seed: int, seconds: float, signals: Signals) -> None:
+        self.board = Board(CHANNELS, seconds)
+        self._view = view
+        self._seed = seed
+        self._signals = signals
+        self._started = time.monotonic()
+        self._cut_after = seconds / 2
+        self._away = min(1.5, seconds / 12)
+        #: When (ns since the epoch) the link was cut, and when the venue could be reached again.
+        self._cut_at: int | None = None
+        self._back_at: int | None = None
+        self._recovered_at: int | None = None
+        self._update_due = view.interval
+
+    def run(self) -> Summary:
+        # Delays that double from here on: the third attempt finds the venue back.
+        options: dict[str, Any] = {
+            "retry_delay": self._away * 0.4,
+            "jitter": False,
+            "close_timeout": 0.5,
+        }
+        with (
+            FakeVenue() as venue,
+            Feed(venue, self._seed) as feed,
+            WebSocketClient(venue.url, name="client", decimal=True, **options) as client,
+            Told(self._now) as told,
+        ):
+            client.subscribe(*CHANNELS)
+            self._say("good", f"connected to {venue.url}, {len(CHANNELS)} channels")
+            self._say("note", f"at {self._cut_after:g} s the link will be cut")
+            while not (self._signals.heard or self._is_over(client)):
+                self._play(venue)
+                self._take(client)
+                for event in told.news():
+                    self._tell(event)
+                self._show(client)
+            feed.stop()
+            is_whole = self._signals.heard is None
+            if is_whole:
+                self._take_the_rest(client, feed)
+            self._show(client, at_once=True)
+            return self._account(client, feed, is_whole)
+
+    # The script.
+
+    def _play(self, venue: FakeVenue) -> None:
+        """Cut the link, or let the client come back, when it is time."""
+        now = self._now()
+        if self._cut_at is None and now >= self._cut_after:
+            self._cut_at = time.time_ns()
+            venue.down()
+            for peer in venue.live:
+                peer.rst()
+            self._say("bad", "the link is cut; the venue goes on publishing")
+        elif self._cut_at and self._back_at is None and now >= self._cut_after + self._away:
+            self._back_at = time.time_ns()
+            venue.up()
+            self._say("note", "the venue can be reached again")
+
+    def _is_over(self, client: WebSocketClient) -> bool:
+        """Not before every channel has had a message over the new link, as far as one can wait."""
+        late = self._now() - self.board.seconds
+        connections = {row.connection_id for row in self.board.rows.values()}
+        return late >= GRACE or (
+            late >= 0 and len(connections) == 1 and self._recovered_at is not None
+        )
+
+    def _take_the_rest(self, client: WebSocketClient, feed: Feed) -> None:
+        end = self._now() + GRACE
+        while self._now() < end and any(
+            numbers and self.board.rows[channel].last != numbers[-1]
+            for channel, numbers in feed.published.items()
+        ):
+            self._take(client)
+
+    # The client's side.
+
+    def _take(self, client: WebSocketClient) -> None:
+        try:
+            messages = client.recv_batch(timeout=SLICE)
+        except TimeoutError:
+            return
+        for message in messages:
+            self._count(message)
+
+    def _count(self, message: Message) -> None:
+        board = self.board
+        row = board.rows[message.channel]
+        is_new = row.connection_id and message.connection_id > max(
+            r.connection_id for r in board.rows.values()
+        )
+        row.add(message, self._now())
+        if is_new and self._cut_at is not None:
+            self._recovered_at = message.received_at
+            ms = (message.received_at - self._cut_at) / 1e6
+            self._say("good", f"recovered: the first message {ms:,.0f} ms after the cut")
+        if message.gap is not None:
+            board.gaps += 1
+            missed = "an unknown number" if message.gap.missed is None else message.gap.missed
+            self._say("gap", f"gap: {message.channel} missed {missed} ({message.gap.reason})")
+
+    def _show(self, client: WebSocketClient, at_once: bool = False) -> None:
+        board = self.board
+        board.elapsed = self._now()
+        if board.elapsed < self._update_due and not at_once:
+            return
+        self._update_due += self._view.interval
+        stats = client.stats()
+        board.is_open = client.state is State.OPEN
+        board.state = (
+            "open" if board.is_open else f"reconnecting, attempt {stats.dials - stats.connects}"
+        )
+        board.reconnects = stats.reconnects
+        for channel, subscription in client.subscriptions.items():
+            board.rows[channel].is_missing = subscription.gap is not None
+        self._view.update(board)
+
+    def _account(self, client: WebSocketClient, feed: Feed, is_whole: bool) -> Summary:
+        rows = self.board.rows.values()
+        published = [row.published(feed.published[row.channel], is_whole) for row in rows]
+        unaccounted = [
+            n - row.messages - row.missed for n, row in zip(published, rows, strict=True)
+        ]
+        return Summary(
+            published=sum(published),
+            messages=self.board.messages,
+            reconnects=client.stats().reconnects,
+            gaps=self.board.gaps,
+            missed=self.board.missed,
+            # By channel, so that a surplus here cannot hide a loss there.
+            unaccounted=sum(map(abs, unaccounted)),
+            recovered=_ms(self._cut_at, self._recovered_at),
+            away=_ms(self._cut_at, self._back_at) or 0.0,
+            is_whole=is_whole,
+        )
+
+    # What is told.
+
+    def _now(self) -> float:
+        return time.monotonic() - self._started
+
+    def _say(self, kind: str, text: str) -> None:
+        self._tell(Event(self._now(), kind, text))
+
+    def _tell(self, event: Event) -> None:
+        self.board.events.append(event)
+        self._view.event(event)
+
+
+def _ms(start: int | None, end: int | None) -> float | None:
+    return None if start is None or end is None else (end - start) / 1e6
+
+
+class Told(logging.Handler):
+    """What the client logs as a warning meanwhile, as events."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        super().__init__(logging.WARNING)
+        self._now = now
+        self._queue: queue.SimpleQueue[Event] = queue.SimpleQueue()
+
+    def __enter__(self) -> Told:
+        logging.getLogger("wsclient").addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("wsclient").removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = re.sub(r"^client: backing off: |\[Errno -?\d+\] ", "", record.getMessage())
+        self._queue.put(Event(self._now(), "note", text))
+
+    def news(self) -> Iterator[Event]:
+        while not self._queue.empty():
+            yield self._queue.get()
+
+
+class Signals:
+    """Notes the first SIGINT or SIGTERM in ``heard``, so that the demo can end where all it has
+    taken is counted. A second one acts as usual."""
+
+    def __init__(self) -> None:
+        self.heard: int | None = None
+
+    def __enter__(self) -> Signals:
+        self._before = {
+            number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _hear(self, number: int, _frame: FrameType | None) -> None:
+        self.heard = number
+        self.__exit__()

@@ -1,0 +1,58 @@
+"""The demo as plain lines, for pipes, files and whoever wants no colours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from wsclient.cli.board import Board, Event, Summary, View
+from wsclient.cli.terminal import printable
+
+__all__ = ["PlainView", "summary_lines", "verdict"]
+
+
+class PlainView(View):
+    """A line a second, and one for each event."""
+
+    def update(self, board: Board) -> None:
+        prices = "  ".join(
+            f"{row.channel.partition(':')[2].partition('/')[0]} {row.price:,}"
+            for row in board.rows.values()
+            if row.price is not None and row.channel.startswith("ticker:")
+        )
+        rate = sum(row.rate(board.elapsed) for row in board.rows.values())
+        counts = f"{board.messages:5} messages {rate:3.0f}/s"
+        self._print(board.elapsed, f"{board.state:<11}  {counts}  {prices}")
+
+    def event(self, event: Event) -> None:
+        self._print(event.at, f"{'!' if event.kind in ('bad', 'gap') else '*'} {event.text}")
+
+    def finish(self, board: Board, summary: Summary) -> None:
+        print()
+        for name, value, remark in summary_lines(summary):
+            print(f"{name:<12}{value:>9}  {remark}".rstrip())
+        print(f"\n{verdict(summary)}", flush=True)
+
+    def _print(self, at: float, text: str) -> None:
+        print(f"{at:5.1f} s  {printable(text)}", flush=True)
+
+
+def summary_lines(summary: Summary) -> Iterator[tuple[str, str, str]]:
+    """Name, value and remark of each line of the account."""
+    yield "published", f"{summary.published:,}", "by the venue, as it counts them"
+    yield "messages", f"{summary.messages:,}", "delivered to the loop"
+    yield "missed", f"{summary.missed:,}", "while the link was down, and marked"
+    yield "unaccounted", f"{summary.unaccounted:,}", "published - messages - missed"
+    yield "gaps", f"{summary.gaps:,}", "marks in the stream"
+    yield "reconnects", f"{summary.reconnects:,}", ""
+    if summary.recovered is not None:
+        away = f"{summary.away:,.0f} ms of it without a venue"
+        yield "recovery", f"{summary.recovered:,.0f} ms", away
+
+
+def verdict(summary: Summary) -> str:
+    """The last word."""
+    if summary.unaccounted:
+        return "NOT ACCOUNTED FOR: that is a bug; please report it with the seed."
+    if not summary.is_whole:
+        return "Interrupted. Nothing was lost silently so far."
+    return "Nothing was lost silently."
