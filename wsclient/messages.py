@@ -120,6 +120,8 @@ class Message:
 
 
 class SubscriptionState(enum.Enum):
+    """Where a channel stands with the venue, on the present connection."""
+
     PENDING = "pending"
     ACTIVE = "active"
     UNSUBSCRIBING = "unsubscribing"

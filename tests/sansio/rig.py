@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from wsclient.errors import ConnectionLost, WSClientError
+from wsclient.errors import ConnectionLost
 from wsclient.messages import Message
 from wsclient.options import Options
 from wsclient.sansio.backoff import Verdict, classify
 from wsclient.sansio.dialect import Ack, Dialect, Limits, LoginAccepted, Rejection
 from wsclient.sansio.heartbeat import LinkView
 from wsclient.sansio.session import (
-    Abort,
     Action,
     Cut,
-    Dial,
     Entry,
-    Fail,
-    Hangup,
     Log,
-    Ping,
     Send,
     Session,
     Settle,
@@ -86,6 +82,7 @@ class Rig:
         #: Who waits, or has waited: each must be settled once, at the latest by close().
         self.tokens: set[Any] = set()
         self.received_at = 0
+        self._numbers = itertools.count()
 
     # What it has done.
 
@@ -121,7 +118,7 @@ class Rig:
         """The subscribes and unsubscribes on the present connection, without ids."""
         return [(m["op"], m["channels"]) for m in self.sent() if "channels" in m]
 
-    def outcome(self, token: Any) -> BaseException | None | str:
+    def outcome(self, token: Any) -> BaseException | str | None:
         """``"waiting"``, or the error that ``token`` was settled with, None for none."""
         self.collect()
         return self.settled[token][0].error if self.settled[token] else "waiting"
@@ -134,7 +131,7 @@ class Rig:
     def connect(self, token: Any = "connect", timeout: float = INF) -> None:
         self.session.connect(token, self.now + timeout, self.now)
         self.tokens.add(token)
-        self.collect()
+        self.tick()
 
     def cancel_connect(self, token: Any = "connect") -> None:
         """The caller leaves: from now on, nobody is to be woken."""
@@ -145,7 +142,7 @@ class Rig:
 
     def opened(self, login: Any = None) -> None:
         self.session.opened(self.cid, login, self.now)
-        self.collect()
+        self.tick()
 
     def open(self) -> Rig:
         """From whatever state that allows it, to OPEN."""
@@ -201,7 +198,7 @@ class Rig:
     def active(self, *channels: str, **options: Any) -> Rig:
         """Subscribed and confirmed, on an open link."""
         self.open()
-        self.subscribe(*channels, token=("active", *channels), **options)
+        self.subscribe(*channels, token=("active", next(self._numbers)), **options)
         self.ack(*channels)
         return self
 
@@ -240,6 +237,7 @@ class Rig:
         Bytes arrive all the while, unless ``link`` says what is seen instead.
         """
         end = self.now + seconds
+        self.tick(link)
         while self.now < end:
             self.now = max(self.now, min(end, self.deadline(link)))
             self.tick(link)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
 from rig import INF, LOGIN, Plain, Rig
+
 from wsclient.errors import (
     AuthenticationError,
     ClientClosed,
@@ -49,7 +49,6 @@ from wsclient.sansio.session import (
     Fail,
     Hangup,
     Invalid,
-    Log,
     Ping,
     State,
 )
@@ -162,7 +161,6 @@ ALIVE = ("idle", *LINKS, *WAITS)
 OVER = ("closing", "closed")
 
 Expected = State | type[BaseException]
-
 
 
 def all_of(*groups: tuple[tuple[str, ...] | str, Expected]) -> dict[str, Expected]:
@@ -325,3 +323,1329 @@ def test_event(situation: str, event: str) -> None:
 
     rig.close()
     assert all(after in TRANSITIONS[before] for before, after in rig.session.path)
+
+
+def test_a_step_that_is_not_in_the_table_is_a_bug() -> None:
+    """The one place that assigns the state holds the table."""
+    rig = Rig()
+    with pytest.raises(AssertionError):
+        rig.session._enter(OPEN)
+    assert rig.state is IDLE
+
+
+def test_closed_is_for_good() -> None:
+    assert TRANSITIONS[CLOSED] == frozenset()
+    assert set(TRANSITIONS) == set(State)
+
+
+# --- connect() -----------------------------------------------------------------------------------
+
+
+def test_connect_returns_when_the_link_is_open() -> None:
+    rig = Rig()
+    rig.connect()
+    assert rig.outcome("connect") == "waiting"
+    rig.opened()
+    assert rig.outcome("connect") is None
+
+
+def test_connect_on_an_open_link_returns_at_once() -> None:
+    rig = Rig().open()
+    rig.connect("again")
+    assert rig.outcome("again") is None
+    assert len(rig.done(Dial)) == 1
+
+
+def test_all_who_connect_share_one_attempt() -> None:
+    rig = Rig()
+    rig.connect("one")
+    rig.connect("two")
+    rig.opened()
+    assert (rig.outcome("one"), rig.outcome("two")) == (None, None)
+    assert rig.done(Dial) == [Dial(1)]
+
+
+def test_connect_makes_max_retries_attempts_in_all() -> None:
+    rig = Rig(max_retries=3)
+    rig.connect()
+    for attempt in (1, 2, 3):
+        assert rig.done(Dial)[-1] == Dial(attempt)
+        assert rig.outcome("connect") == "waiting"
+        rig.drop(OSError("refused"))
+        rig.wait(0 if attempt == 3 else rig.deadline() - rig.now)
+    assert rig.state is IDLE
+    error = rig.outcome("connect")
+    assert isinstance(error, ConnectError)
+    assert error.attempts == 3
+
+
+def test_the_cause_of_a_connect_error_is_the_last_failure() -> None:
+    rig = Rig(max_retries=1)
+    rig.connect()
+    refused = OSError("refused")
+    rig.drop(refused)
+    error = rig.outcome("connect")
+    assert isinstance(error, ConnectError)
+    assert error.__cause__ is refused
+
+
+def test_each_who_waits_gets_a_failure_of_its_own() -> None:
+    """Tracebacks must not pile up on a shared exception."""
+    rig = Rig(max_retries=1)
+    rig.connect("one")
+    rig.connect("two")
+    rig.drop()
+    assert isinstance(rig.outcome("one"), ConnectError)
+    assert rig.outcome("one") is not rig.outcome("two")
+
+
+def test_after_a_connect_error_connect_may_be_called_again() -> None:
+    rig = Rig(max_retries=1)
+    rig.connect("first")
+    rig.drop()
+    rig.connect("second")
+    rig.opened()
+    assert rig.outcome("second") is None
+
+
+def test_a_second_connect_has_all_its_attempts_and_the_shortest_delay() -> None:
+    rig = Rig(max_retries=2)
+    for token in ("first", "second"):
+        rig.connect(token)
+        rig.drop()
+        assert rig.deadline() == rig.now + 1.0
+        rig.wait(1.0)
+        rig.drop()
+        assert isinstance(rig.outcome(token), ConnectError)
+
+
+def test_connect_times_out_in_idle_and_cuts_what_is_under_way() -> None:
+    rig = Rig()
+    rig.connect(timeout=5.0)
+    rig.wait(4.999)
+    assert rig.outcome("connect") == "waiting"
+    rig.wait(0.001)
+    assert isinstance(rig.outcome("connect"), ConnectTimeout)
+    assert rig.done(Abort) == [Abort(1)]
+    assert rig.state is IDLE
+
+
+def test_a_connect_that_times_out_does_not_end_that_of_another() -> None:
+    rig = Rig()
+    rig.connect("hasty", timeout=1.0)
+    rig.connect("patient")
+    rig.wait(1.0)
+    assert isinstance(rig.outcome("hasty"), ConnectTimeout)
+    assert rig.state is CONNECTING
+    rig.opened()
+    assert rig.outcome("patient") is None
+
+
+def test_a_connect_that_times_out_during_a_reconnect_does_not_stop_it() -> None:
+    rig = Rig().open()
+    rig.drop(verdict=RATE_LIMITED)
+    rig.connect("hasty", timeout=0.5)
+    rig.wait(0.5)
+    assert isinstance(rig.outcome("hasty"), ConnectTimeout)
+    assert rig.state is BACKING_OFF
+
+
+def test_a_connect_that_is_given_up_cuts_its_attempt() -> None:
+    rig = Rig()
+    rig.connect()
+    rig.cancel_connect()
+    assert rig.done(Abort) == [Abort(1)]
+
+
+def test_a_connect_given_up_between_attempts_has_nothing_to_cut() -> None:
+    rig = Rig()
+    rig.connect()
+    rig.drop()
+    rig.cancel_connect()
+    assert rig.done(Abort) == []
+    rig.wait(1000.0)
+    assert rig.done(Dial) == [Dial(1)]
+
+
+@pytest.mark.parametrize("end", ["given up", "out of attempts", "out of time"])
+def test_who_waits_for_a_channel_hears_when_connect_fails(end: str) -> None:
+    """In IDLE nothing would ever wake it."""
+    rig = Rig(max_retries=1)
+    rig.connect(timeout=5.0)
+    wish = rig.subscribe("a")
+    if end == "given up":
+        rig.cancel_connect()
+    elif end == "out of attempts":
+        rig.drop()
+    else:
+        rig.wait(5.0)
+    assert rig.state is IDLE
+    assert isinstance(rig.outcome(wish), (NotConnected, ConnectError))
+    assert rig.session.subscriptions.wanted() == []
+
+
+def test_an_attempt_has_connect_timeout_in_all() -> None:
+    rig = Rig(connect_timeout=10.0)
+    rig.connect()
+    rig.wait(9.999)
+    assert rig.state is CONNECTING
+    rig.wait(0.001)
+    assert isinstance(rig.done(Cut)[0].error, ConnectTimeout)
+    assert rig.state is BACKING_OFF
+
+
+def test_an_attempt_that_is_out_of_time_is_cut_once() -> None:
+    rig = Rig()
+    rig.connect()
+    rig.now += 10.0
+    for _ in range(3):
+        rig.session.tick(rig.now, None)
+    assert [type(action) for action in rig.session.actions()] == [Cut]
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refusal_for_good_is_not_retried(status: int) -> None:
+    rig = Rig()
+    rig.connect()
+    refused = HandshakeRejected("refused", status)
+    rig.drop(refused)
+    error = rig.outcome("connect")
+    assert rig.state is FAILED
+    assert isinstance(error, ConnectError)
+    assert isinstance(rig.session.failure, ConnectError)
+    assert rig.session.failure.__cause__ is refused
+
+
+def test_after_a_failure_every_call_raises_a_fresh_copy_chained_to_the_cause() -> None:
+    rig = Rig().open()
+    failure = QueueOverflow("full")
+    rig.session.fail(failure)
+    raised = []
+    for _ in range(2):
+        with pytest.raises(QueueOverflow) as caught:
+            rig.session.check()
+        raised.append(caught.value)
+    assert raised[0] is not raised[1]
+    assert all(error.__cause__ is failure for error in raised)
+
+
+def test_a_failure_ends_the_queues_once() -> None:
+    rig = Rig().open()
+    failure = QueueOverflow("full")
+    rig.session.fail(failure)
+    rig.session.fail(WSClientError("later"))
+    assert rig.done(Fail) == [Fail(failure)]
+    assert rig.session.failure is failure
+
+
+@pytest.mark.parametrize("situation", LINKS)
+def test_a_failure_cuts_the_link(situation: str) -> None:
+    rig = SITUATIONS[situation][1]()
+    rig.session.fail(QueueOverflow("full"))
+    assert rig.done(Abort) == [Abort(rig.cid)]
+
+
+def test_a_failure_tells_all_who_wait_why() -> None:
+    rig = Rig(max_retries=2)
+    rig.connect()
+    wish = rig.subscribe("a")
+    rig.session.fail(WSClientError("bug"))
+    assert str(rig.outcome("connect")) == "bug"
+    assert str(rig.outcome(wish)) == "bug"
+
+
+def test_a_failure_settles_even_those_whose_wish_it_fulfils() -> None:
+    """After an internal error there may be no further tick."""
+    rig = Rig().active("a")
+    gone = rig.unsubscribe("a")
+    rig.session.fail(WSClientError("bug"))
+    assert rig.outcome(gone) is None
+
+
+# --- login ---------------------------------------------------------------------------------------
+
+
+def test_the_login_is_sent_first_and_opens_the_link_when_accepted() -> None:
+    rig = Rig()
+    rig.connect()
+    rig.subscribe("a")
+    rig.opened(LOGIN)
+    assert rig.sent() == [LOGIN]
+    assert rig.outcome("connect") == "waiting"
+    rig.receive(LoginAccepted())
+    assert rig.outcome("connect") is None
+    assert rig.asked() == [("subscribe", ["a"])]
+
+
+def test_a_refused_login_is_fatal() -> None:
+    rig = Rig()
+    rig.connect()
+    rig.opened(LOGIN)
+    rig.receive(LoginRefused("bad key"))
+    assert rig.state is FAILED
+    assert isinstance(rig.outcome("connect"), AuthenticationError)
+    assert "bad key" in str(rig.outcome("connect"))
+
+
+def test_a_login_that_is_not_answered_in_time_is_an_attempt_that_failed() -> None:
+    rig = Rig(ack_timeout=20.0, max_retries=1)
+    rig.connect()
+    rig.opened(LOGIN)
+    rig.wait(19.999)
+    assert rig.state is AUTHENTICATING
+    rig.wait(0.001)
+    assert rig.state is IDLE
+    assert isinstance(rig.outcome("connect"), ConnectError)
+
+
+def test_a_link_that_waits_for_its_login_has_not_proved_healthy() -> None:
+    """Else a venue that never answers a login would be tried for ever."""
+    rig = Rig(ack_timeout=20.0, max_retries=2)
+    rig.connect()
+    for _ in range(2):
+        rig.opened(LOGIN)
+        rig.wait(20.0)
+        rig.wait(0.0 if rig.state is IDLE else rig.deadline() - rig.now)
+    assert rig.state is IDLE
+
+
+def test_a_login_message_after_the_login_changes_nothing() -> None:
+    rig = Rig().open()
+    rig.receive(LoginRefused("again?"), LoginAccepted())
+    assert rig.state is OPEN
+    assert rig.session.counters.connects == 1
+
+
+# --- backoff -------------------------------------------------------------------------------------
+
+
+def delay(rig: Rig) -> float:
+    """Until the next attempt."""
+    assert rig.state is BACKING_OFF
+    return rig.deadline() - rig.now
+
+
+def healthy(rig: Rig) -> Rig:
+    rig.open()
+    rig.wait(10.0)
+    return rig
+
+
+def test_delays_double_up_to_the_cap() -> None:
+    rig = Rig(max_retries=6, retry_delay=1.0, max_retry_delay=5.0)
+    rig.connect()
+    delays = []
+    for _ in range(5):
+        rig.drop()
+        delays.append(delay(rig))
+        rig.wait(delays[-1])
+    assert delays == [1.0, 2.0, 4.0, 5.0, 5.0]
+
+
+def test_a_delay_is_jittered() -> None:
+    rig = Rig(random=0.25, retry_delay=8.0)
+    rig.connect()
+    rig.drop()
+    assert delay(rig) == 2.0
+
+
+def test_the_first_reconnect_of_a_healthy_link_is_immediate() -> None:
+    rig = healthy(Rig())
+    rig.drop()
+    assert delay(rig) == 0.0
+    rig.tick()
+    assert rig.state is CONNECTING
+
+
+def test_a_link_is_healthy_after_ten_seconds() -> None:
+    rig = Rig().open()
+    rig.wait(9.999)
+    rig.drop()
+    assert delay(rig) == 1.0
+
+
+def test_a_link_is_healthy_with_a_confirmed_channel_and_data() -> None:
+    rig = Rig().active("a")
+    rig.data("a")
+    rig.drop()
+    assert delay(rig) == 0.0
+
+
+def test_data_alone_does_not_prove_a_link_healthy() -> None:
+    rig = Rig().open()
+    rig.data("a")
+    rig.drop()
+    assert delay(rig) == 1.0
+
+
+def test_a_confirmed_channel_alone_does_not_prove_a_link_healthy() -> None:
+    rig = Rig().active("a")
+    rig.drop()
+    assert delay(rig) == 1.0
+
+
+def test_health_is_of_one_connection() -> None:
+    rig = Rig().active("a")
+    rig.data("a")
+    rig.drop()
+    rig.open()
+    rig.data("a")
+    rig.drop()
+    assert delay(rig) == 1.0
+
+
+def test_a_venue_that_accepts_and_drops_is_asked_ever_more_slowly() -> None:
+    rig = Rig(max_retry_delay=60.0)
+    delays = []
+    for _ in range(6):
+        rig.open()
+        rig.drop()
+        delays.append(delay(rig))
+    assert delays == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
+
+
+def test_health_resets_the_delays() -> None:
+    rig = Rig()
+    for _ in range(4):
+        rig.open()
+        rig.drop()
+    healthy(rig)
+    rig.drop()
+    assert delay(rig) == 0.0
+    rig.open()
+    rig.drop()
+    assert delay(rig) == 1.0
+
+
+def test_a_rate_limited_client_waits_the_delay_in_full_even_if_it_was_healthy() -> None:
+    rig = healthy(Rig(random=0.0))
+    rig.drop(verdict=RATE_LIMITED)
+    assert delay(rig) == 1.0
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after_is_honoured(status: int) -> None:
+    rig = Rig(retry_delay=1.0)
+    rig.connect()
+    rig.drop(HandshakeRejected("busy", status, retry_after=30.0))
+    assert delay(rig) == 30.0
+
+
+def test_retry_after_does_not_shorten_a_delay() -> None:
+    rig = Rig(retry_delay=8.0)
+    rig.connect()
+    rig.drop(HandshakeRejected("busy", 503, retry_after=1.0))
+    assert delay(rig) == 8.0
+
+
+def test_the_venues_budget_of_connects_bounds_even_a_healthy_link() -> None:
+    """The hot loop of a venue that accepts, confirms, sends, and drops."""
+    rig = Rig(Plain(Limits(connects=(3, 60.0))))
+    start = rig.now
+    for _ in range(3):
+        rig.active("a") if not rig.session.subscriptions.wanted() else (rig.open(), rig.ack("a"))
+        rig.data("a")
+        rig.drop()
+    assert delay(rig) == start + 60.0 - rig.now
+    rig.wait(delay(rig))
+    assert rig.state is CONNECTING
+
+
+def test_without_a_budget_only_the_delay_counts() -> None:
+    rig = Rig(Plain(Limits(connects=None)))
+    for _ in range(100):
+        healthy(rig)
+        rig.drop()
+        assert delay(rig) == 0.0
+
+
+def test_max_reconnects_in_a_row_end_the_client() -> None:
+    rig = Rig(max_reconnects=2).open()
+    why = ConnectionLost("gone")
+    for _ in range(2):
+        rig.drop(why)
+        rig.wait(delay(rig))
+    rig.drop(why)
+    assert rig.state is FAILED
+    assert isinstance(rig.session.failure, ReconnectError)
+    assert rig.session.failure.__cause__ is why
+
+
+def test_max_reconnects_counts_links_that_open_and_drop() -> None:
+    rig = Rig(max_reconnects=2)
+    for _ in range(3):
+        rig.open()
+        rig.drop()
+    assert rig.state is FAILED
+
+
+def test_max_reconnects_counts_anew_after_a_healthy_link() -> None:
+    rig = Rig(max_reconnects=1)
+    for _ in range(5):
+        healthy(rig)
+        rig.drop()
+    assert rig.state is BACKING_OFF
+
+
+def test_with_max_reconnects_0_the_first_drop_is_the_end() -> None:
+    rig = healthy(Rig(max_reconnects=0))
+    rig.drop()
+    assert rig.state is FAILED
+
+
+def test_without_max_reconnects_the_client_never_gives_up() -> None:
+    rig = Rig(max_retries=1, max_retry_delay=1.0).open()
+    for _ in range(200):
+        rig.drop()
+        rig.wait(delay(rig))
+    assert rig.state is CONNECTING
+
+
+def test_the_failed_attempts_before_the_first_success_are_no_reconnects() -> None:
+    rig = Rig(max_retries=3, max_reconnects=1)
+    rig.connect()
+    rig.drop()
+    rig.wait(delay(rig))
+    rig.opened()
+    rig.drop()
+    rig.wait(delay(rig))
+    assert rig.state is CONNECTING
+    rig.drop()
+    assert rig.state is FAILED
+
+
+# --- close() -------------------------------------------------------------------------------------
+
+
+def test_close_says_goodbye_and_waits_for_the_peers() -> None:
+    rig = Rig().open()
+    rig.session.close(rig.now, 1.0)
+    assert rig.done(Hangup) == [Hangup(1)]
+    assert rig.done(Abort) == []
+    rig.drop()
+    assert rig.state is CLOSED
+    assert rig.done(Abort) == []
+
+
+def test_close_gives_the_peer_half_of_its_time() -> None:
+    rig = Rig().open()
+    rig.session.close(rig.now, 1.0)
+    rig.wait(0.499)
+    assert rig.state is CLOSING
+    rig.wait(0.001)
+    assert rig.state is CLOSED
+    assert rig.done(Abort) == [Abort(1)]
+
+
+@pytest.mark.parametrize("situation", [*DIALS, *LOGINS])
+def test_close_cuts_an_attempt(situation: str) -> None:
+    rig = SITUATIONS[situation][1]()
+    rig.session.close(rig.now, 1.0)
+    assert rig.done(Abort) == [Abort(rig.cid)]
+    assert rig.done(Hangup) == []
+
+
+@pytest.mark.parametrize("situation", [s for s in SITUATIONS if s not in OVER])
+def test_nothing_is_dialled_or_sent_after_close(situation: str) -> None:
+    rig = SITUATIONS[situation][1]()
+    rig.session.close(rig.now, 1.0)
+    rig.collect()
+    before = len(rig.done(Dial)), len(rig.sent())
+    rig.drop()
+    rig.opened()
+    rig.wait(1000.0)
+    assert (len(rig.done(Dial)), len(rig.sent())) == before
+    assert rig.deadline() == INF
+
+
+def test_close_wakes_each_kind_of_caller_at_once() -> None:
+    rig = Rig().active("a")
+    wish, gone = rig.subscribe("b"), rig.unsubscribe("a")
+    rig.request()
+    rig.session.close(rig.now, 1.0)
+    assert isinstance(rig.outcome(wish), ClientClosed)
+    assert isinstance(rig.outcome(gone), ClientClosed)
+    assert isinstance(rig.outcome("request"), OutcomeUnknown)
+
+
+def test_messages_that_arrive_during_close_are_not_delivered() -> None:
+    rig = Rig().active("a")
+    rig.session.close(rig.now, 1.0)
+    assert rig.data("a") == []
+
+
+def test_close_after_a_failure_makes_later_calls_say_closed() -> None:
+    rig = failed()
+    rig.close()
+    with pytest.raises(ClientClosed):
+        rig.session.check()
+
+
+# --- connection ids ------------------------------------------------------------------------------
+
+
+def test_each_attempt_has_an_id_of_its_own() -> None:
+    rig = Rig()
+    for _ in range(3):
+        rig.open()
+        rig.drop()
+    assert rig.done(Dial) == [Dial(1), Dial(2), Dial(3)]
+
+
+def test_a_dead_readers_messages_are_not_delivered() -> None:
+    rig = Rig().active("a")
+    old = rig.cid
+    rig.drop()
+    rig.open()
+    assert rig.session.received(old, [rig.message("a")], rig.now) == []
+    assert rig.session.counters.messages == 0
+
+
+def test_the_end_of_a_connection_is_counted_once() -> None:
+    rig = Rig().open()
+    rig.drop()
+    rig.drop()
+    assert rig.session.counters.disconnects == 1
+
+
+def test_an_attempt_that_was_given_up_opens_nothing() -> None:
+    rig = Rig()
+    rig.connect()
+    rig.cancel_connect()
+    rig.opened()
+    assert rig.state is IDLE
+
+
+# --- messages and gaps ---------------------------------------------------------------------------
+
+
+def test_messages_come_in_the_order_of_the_wire_and_answers_do_not() -> None:
+    rig = Rig().open()
+    one, two, three = rig.message("a"), rig.message("b"), rig.message("a")
+    assert rig.receive(one, Heartbeat(), two, Ack(), three) == [one, two, three]
+
+
+def test_an_unbroken_stream_carries_no_gap() -> None:
+    rig = Rig().active("a")
+    assert [m.gap for m in rig.data("a", 1, 2, 3)] == [None, None, None]
+
+
+def test_the_first_message_after_a_reconnect_carries_a_gap() -> None:
+    rig = Rig().active("a")
+    last = rig.data("a")[-1].received_at
+    rig.drop()
+    rig.open()
+    assert [m.gap for m in rig.data("a", None, None)] == [Gap("reconnect", None, last), None]
+
+
+def test_a_sequence_that_goes_on_proves_that_nothing_was_missed() -> None:
+    rig = Rig().active("a")
+    rig.data("a", 5)
+    rig.drop()
+    rig.open()
+    assert rig.data("a", 6)[0].gap is None
+
+
+def test_a_sequence_says_how_many_a_reconnect_cost() -> None:
+    rig = Rig().active("a")
+    last = rig.data("a", 5)[0].received_at
+    rig.drop()
+    rig.open()
+    assert rig.data("a", 9)[0].gap == Gap("reconnect", 3, last)
+
+
+def test_a_sequence_that_starts_again_after_a_reconnect_proves_nothing() -> None:
+    rig = Rig().active("a")
+    last = rig.data("a", 5)[0].received_at
+    rig.drop()
+    rig.open()
+    assert [m.gap for m in rig.data("a", 1, 2)] == [Gap("reconnect", None, last), None]
+
+
+def test_two_drops_before_a_message_are_one_gap() -> None:
+    rig = Rig().active("a")
+    last = rig.data("a")[0].received_at
+    for _ in range(2):
+        rig.drop()
+        rig.open()
+    assert rig.data("a")[0].gap == Gap("reconnect", None, last)
+
+
+def test_a_failed_attempt_is_no_hole_of_its_own() -> None:
+    rig = Rig().active("a")
+    rig.data("a", 5)
+    rig.drop()
+    rig.wait(delay(rig))
+    rig.drop()
+    rig.open()
+    assert rig.data("a", 6)[0].gap is None
+
+
+def test_a_channel_that_had_no_message_yet_carries_a_gap_all_the_same() -> None:
+    """It was confirmed: what came while the link was down was missed."""
+    rig = Rig().active("a")
+    rig.drop()
+    rig.open()
+    assert rig.data("a")[0].gap == Gap("reconnect", None, None)
+
+
+def test_a_channel_first_confirmed_on_the_new_link_carries_no_gap() -> None:
+    rig = Rig().open()
+    rig.subscribe("a")
+    rig.drop()
+    rig.open()
+    rig.ack("a")
+    assert rig.data("a")[0].gap is None
+
+
+def test_a_hole_in_the_sequence_is_counted_exactly() -> None:
+    rig = Rig().active("a")
+    last = rig.data("a", 1)[0].received_at
+    assert rig.data("a", 5)[0].gap == Gap("sequence", 3, last)
+    assert rig.session.counters.missed == 3
+    assert rig.session.counters.gaps == 1
+
+
+def test_gaps_are_of_one_channel() -> None:
+    rig = Rig().active("a", "b")
+    rig.data("a", 1)
+    rig.data("b", 1)
+    assert rig.data("a", 3)[0].gap is not None
+    assert rig.data("b", 2)[0].gap is None
+
+
+def test_a_gap_not_yet_delivered_is_known_from_the_drop_on() -> None:
+    rig = Rig().active("a")
+    last = rig.data("a")[0].received_at
+    assert rig.session.pending_gap("a") is None
+    rig.drop()
+    assert rig.session.pending_gap("a") == Gap("reconnect", None, last)
+    rig.open()
+    rig.data("a")
+    assert rig.session.pending_gap("a") is None
+    assert rig.session.pending_gap("unknown") is None
+
+
+def test_an_unreadable_frame_may_have_been_of_any_channel() -> None:
+    rig = Rig().active("a", "b")
+    seen = {c: rig.data(c)[0].received_at for c in "ab"}
+    rig.receive(Invalid("not JSON"))
+    assert rig.data("a")[0].gap == Gap("invalid", None, seen["a"])
+    assert rig.data("b")[0].gap == Gap("invalid", None, seen["b"])
+    assert rig.session.counters.invalid == 1
+
+
+def test_a_sequence_tells_whose_the_unreadable_frame_was() -> None:
+    rig = Rig().active("a", "b")
+    last = rig.data("a", 1)[0].received_at
+    rig.data("b", 1)
+    rig.receive(Invalid("not JSON"))
+    assert rig.data("a", 3)[0].gap == Gap("invalid", 1, last)
+    assert rig.data("b", 2)[0].gap is None
+
+
+def test_a_refused_message_is_a_gap_of_one() -> None:
+    rig = Rig().active("a")
+    last = rig.data("a", 1)[0].received_at
+    rig.receive(Invalid("refused", "a", 2))
+    assert rig.data("a", 3)[0].gap == Gap("invalid", 1, last)
+
+
+def test_a_new_subscription_owes_nothing_to_an_earlier_one() -> None:
+    rig = Rig().active("a")
+    rig.data("a", 5)
+    rig.unsubscribe("a")
+    rig.ack("a")
+    rig.active("a")
+    assert rig.data("a", 100)[0].gap is None
+
+
+def test_a_new_subscription_in_the_middle_of_an_unsubscribe_owes_nothing_either() -> None:
+    rig = Rig().active("a")
+    rig.data("a", 5)
+    rig.unsubscribe("a")
+    rig.subscribe("a", token="again")
+    rig.ack("a")
+    rig.ack("a")
+    assert rig.outcome("again") is None
+    assert rig.data("a", 100)[0].gap is None
+
+
+def test_the_newest_message_survives_a_disconnect() -> None:
+    rig = Rig().active("a")
+    (message,) = rig.data("a")
+    rig.drop()
+    assert rig.session.trackers["a"].latest is message
+
+
+# --- a channel that will not come back -----------------------------------------------------------
+
+
+def test_a_channel_whose_resubscription_is_refused_ends_with_a_lost_message() -> None:
+    rig = Rig().active("a")
+    last = rig.data("a")[0].received_at
+    rig.drop()
+    rig.open()
+    (lost,) = rig.reject("a", "delisted")
+    assert (lost.channel, lost.type, lost.data, lost.sequence) == ("a", "lost", None, None)
+    assert lost.gap == Gap("rejected", None, last)
+    assert lost.connection_id == rig.cid
+    assert rig.session.subscriptions.wanted() == []
+    assert "delisted" in rig.logs("error")[0]
+
+
+def test_a_lost_message_stands_in_its_place_in_the_stream() -> None:
+    rig = Rig().active("a", "b")
+    rig.drop()
+    rig.open()
+    before, after = rig.message("b"), rig.message("b")
+    delivered = rig.receive(before, Rejection("delisted", channel="a"), after)
+    assert [m.channel for m in delivered] == ["b", "a", "b"]
+
+
+def test_a_channel_that_was_never_confirmed_is_refused_without_a_lost_message() -> None:
+    rig = Rig().open()
+    wish = rig.subscribe("a")
+    assert rig.reject("a", "unknown") == []
+    error = rig.outcome(wish)
+    assert isinstance(error, SubscriptionRejected)
+    assert error.failed == {"a": "unknown"}
+
+
+# --- subscribing ---------------------------------------------------------------------------------
+
+
+def test_a_subscribe_is_sent_by_the_next_tick() -> None:
+    rig = Rig().open()
+    rig.session.subscribe(["a"], {"depth": 5}, "wish", INF)
+    assert rig.sent() == []
+    assert rig.session.is_due
+    rig.tick()
+    assert rig.sent() == [{"op": "subscribe", "channels": ["a"], "id": 1, "depth": 5}]
+
+
+def test_a_subscribe_made_while_the_link_is_down_waits_for_the_next() -> None:
+    rig = Rig().open()
+    rig.drop()
+    wish = rig.subscribe("a")
+    rig.open()
+    assert rig.asked() == [("subscribe", ["a"])]
+    rig.ack("a")
+    assert rig.outcome(wish) is None
+
+
+def test_all_that_is_wanted_is_subscribed_anew_within_the_limits() -> None:
+    rig = Rig(Plain(Limits(channels_per_message=2)))
+    rig.active("a", "b", "c")
+    rig.active("d", depth=5)
+    rig.active("e")
+    rig.drop()
+    rig.open()
+    assert rig.asked() == [
+        ("subscribe", ["a", "b"]),
+        ("subscribe", ["c"]),
+        ("subscribe", ["d"]),
+        ("subscribe", ["e"]),
+    ]
+    assert [m.get("depth") for m in rig.sent()] == [None, None, 5, None]
+
+
+def test_after_a_drop_nothing_is_active_until_it_is_acknowledged_anew() -> None:
+    rig = Rig().active("a")
+    rig.drop()
+    assert rig.session.subscriptions.state("a") is SubscriptionState.PENDING
+    rig.open()
+    assert rig.session.subscriptions.state("a") is SubscriptionState.PENDING
+    rig.ack("a")
+    assert rig.session.subscriptions.state("a") is SubscriptionState.ACTIVE
+
+
+def test_messages_go_out_within_the_venues_rate() -> None:
+    rig = Rig(Plain(Limits(messages_per_second=2))).open()
+    rig.subscribe("a", "b", "c", "d", "e")
+    assert len(rig.sent()) == 2
+    rig.wait(0.999)
+    assert len(rig.sent()) == 2
+    rig.wait(0.001)
+    assert len(rig.sent()) == 4
+    rig.wait(1.0)
+    assert len(rig.sent()) == 5
+
+
+def test_a_rate_below_one_a_second_is_kept() -> None:
+    rig = Rig(Plain(Limits(messages_per_second=0.5))).open()
+    rig.subscribe("a", "b")
+    rig.wait(1.999)
+    assert len(rig.sent()) == 1
+    rig.wait(0.001)
+    assert len(rig.sent()) == 2
+
+
+def test_a_callers_own_messages_count_against_the_rate() -> None:
+    rig = Rig(Plain(Limits(messages_per_second=2))).open()
+    rig.request()
+    rig.session.sent(rig.now)
+    rig.subscribe("a")
+    assert rig.sent() == []
+
+
+def test_what_the_dialect_cannot_express_concerns_its_channels_only() -> None:
+    class Picky(Plain):
+        def subscribe(self, channels: Any, request_id: int, options: Any) -> Any:
+            if "bad" in channels:
+                raise ValueError("no such thing")
+            return super().subscribe(channels, request_id, options)
+
+    rig = Rig(Picky()).open()
+    bad, good = rig.subscribe("bad"), rig.subscribe("good")
+    rig.ack("good")
+    error = rig.outcome(bad)
+    assert isinstance(error, SubscriptionRejected)
+    assert "no such thing" in error.failed["bad"]
+    assert rig.outcome(good) is None
+
+
+def test_a_refusal_of_nothing_is_logged() -> None:
+    rig = Rig().open()
+    rig.receive(Rejection("slow down"))
+    assert rig.logs("warning") == ["the venue refused: slow down"]
+
+
+def test_the_first_data_confirms_a_channel_where_the_venue_never_acknowledges() -> None:
+    rig = Rig(Plain(acknowledges=False)).open()
+    wish = rig.subscribe("a")
+    assert rig.outcome(wish) == "waiting"
+    rig.data("a")
+    assert rig.outcome(wish) is None
+
+
+def test_an_unsubscribe_is_done_when_it_is_out_where_the_venue_never_acknowledges() -> None:
+    rig = Rig(Plain(acknowledges=False)).open()
+    rig.subscribe("a")
+    rig.data("a")
+    gone = rig.unsubscribe("a")
+    assert rig.asked() == [("subscribe", ["a"]), ("unsubscribe", ["a"])]
+    assert rig.outcome(gone) is None
+    assert rig.session.subscriptions.wanted() == []
+
+
+# --- requests ------------------------------------------------------------------------------------
+
+
+def test_a_reply_is_matched_by_its_id_even_as_another_type() -> None:
+    rig = Rig().open()
+    one, two = rig.request("one"), rig.request("two")
+    rig.receive(Reply(str(two), {"for": "two"}), Reply(one, {"for": "one"}))
+    assert rig.settled["one"][0].result == {"for": "one"}
+    assert rig.settled["two"][0].result == {"for": "two"}
+
+
+def test_a_reply_with_an_error_is_a_rejection_that_holds_it() -> None:
+    rig = Rig().open()
+    rig.receive(Reply(rig.request(), {"code": 7}, error="no funds"))
+    error = rig.outcome("request")
+    assert isinstance(error, RequestRejected)
+    assert error.reply == {"code": 7}
+    assert "no funds" in str(error)
+
+
+def test_a_second_reply_is_ignored() -> None:
+    rig = Rig().open()
+    request_id = rig.request()
+    rig.receive(Reply(request_id, 1), Reply(request_id, 2))
+    assert rig.settled["request"][0].result == 1
+
+
+def test_a_request_without_a_reply_times_out() -> None:
+    rig = Rig().open()
+    rig.request(timeout=10.0)
+    rig.wait(9.999)
+    assert rig.outcome("request") == "waiting"
+    rig.wait(0.001)
+    assert isinstance(rig.outcome("request"), WaitTimeout)
+
+
+def test_the_outcome_of_a_request_in_flight_at_a_drop_is_unknown() -> None:
+    rig = Rig().open()
+    request_id = rig.request()
+    rig.drop()
+    assert isinstance(rig.outcome("request"), OutcomeUnknown)
+    rig.open()
+    rig.receive(Reply(request_id, "late"))
+
+
+def test_a_request_whose_caller_left_wakes_nobody() -> None:
+    rig = Rig().open()
+    request_id = rig.request()
+    rig.session.cancel_request(request_id)
+    rig.receive(Reply(request_id, {}))
+    assert rig.outcome("request") == "waiting"
+
+
+def test_requests_and_subscriptions_share_no_id() -> None:
+    rig = Rig().open()
+    request_id = rig.request()
+    rig.subscribe("a")
+    assert rig.sent()[0]["id"] != request_id
+
+
+# --- the link's health ---------------------------------------------------------------------------
+
+
+def test_a_ping_is_sent_each_interval_when_it_is_answered() -> None:
+    rig = Rig(ping_interval=20.0).open()
+    for count in (1, 2, 3):
+        rig.wait(20.0)
+        assert len(rig.done(Ping)) == count
+        rig.session.pong(rig.cid)
+    assert rig.state is OPEN
+
+
+def test_an_unanswered_ping_cuts_a_link_on_which_no_byte_moves() -> None:
+    rig = Rig(ping_interval=20.0, ping_timeout=10.0).open()
+    silent = LinkView(rig.now)
+    rig.wait(29.999, silent)
+    assert rig.state is OPEN
+    assert rig.done(Cut) == []
+    rig.wait(0.001, silent)
+    assert "half-open" in str(rig.done(Cut)[0].error)
+
+
+def test_a_peer_that_does_not_read_is_cut() -> None:
+    rig = Rig(send_timeout=10.0).open()
+    rig.wait(10.0, LinkView(rig.now, unsent_since=rig.now))
+    assert rig.state is BACKING_OFF
+    assert "did not read" in str(rig.done(Cut)[0].error)
+
+
+@pytest.mark.parametrize(
+    ("sign", "alive"),
+    [
+        (lambda rig: rig.receive(Heartbeat()), True),
+        (lambda rig: rig.session.control(rig.cid, rig.now), True),
+        (lambda rig: rig.session.pong(rig.cid), False),
+        (lambda rig: rig.session.control(rig.cid - 1, rig.now), False),
+    ],
+    ids=["frame", "ping", "pong", "ping of another link"],
+)
+def test_any_frame_but_a_pong_is_a_sign_of_life(sign: Callable[[Rig], object], alive: bool) -> None:
+    rig = Rig(silence_timeout=15.0).open()
+    rig.wait(10.0)
+    sign(rig)
+    rig.wait(10.0)
+    assert (rig.state is OPEN) == alive
+
+
+def test_the_dialect_says_how_long_its_venue_may_be_silent() -> None:
+    rig = Rig(Plain(silence_timeout=15.0)).open()
+    rig.wait(14.999)
+    assert rig.done(Cut) == []
+    rig.wait(0.001)
+    assert "no frame but pongs" in str(rig.done(Cut)[0].error)
+
+
+def test_the_option_overrides_the_dialects_silence() -> None:
+    rig = Rig(Plain(silence_timeout=15.0), silence_timeout=60.0).open()
+    rig.wait(59.0)
+    assert rig.state is OPEN
+
+
+def test_the_venues_own_ping_is_sent_at_its_interval() -> None:
+    rig = Rig(Plain(keepalive=({"op": "ping"}, 20.0))).open()
+    rig.wait(60.0)
+    assert rig.sent() == [{"op": "ping"}] * 3
+
+
+def test_a_heartbeat_that_asks_for_an_answer_gets_it() -> None:
+    rig = Rig().open()
+    rig.receive(Respond({"op": "pong", "n": 7}))
+    assert rig.sent() == [{"op": "pong", "n": 7}]
+
+
+def test_a_connection_is_renewed_at_its_maximum_age_at_once() -> None:
+    rig = Rig(Plain(Limits(max_age=5.0))).open()
+    rig.wait(4.999)
+    assert rig.state is OPEN
+    rig.wait(0.001)
+    assert "maximum age" in str(rig.done(Cut)[0].error)
+    assert rig.state is CONNECTING
+
+
+# --- silent channels -----------------------------------------------------------------------------
+
+
+def test_a_silent_channel_is_subscribed_anew_on_the_same_link() -> None:
+    rig = Rig(stale_after=30.0).active("a")
+    rig.wait(29.999)
+    assert rig.asked() == [("subscribe", ["a"])]
+    rig.wait(0.001)
+    assert rig.asked()[1:] == [("unsubscribe", ["a"]), ("subscribe", ["a"])]
+    assert rig.state is OPEN
+
+
+def test_data_restarts_the_clock_of_its_channel_only() -> None:
+    rig = Rig(stale_after=30.0).active("a", "b")
+    rig.wait(20.0)
+    rig.data("a")
+    rig.wait(10.0)
+    assert rig.asked()[2:] == [("unsubscribe", ["b"]), ("subscribe", ["b"])]
+
+
+def test_the_clock_of_a_channel_starts_when_it_is_confirmed() -> None:
+    rig = Rig(stale_after=5.0, ack_timeout=100.0).open()
+    rig.subscribe("a")
+    rig.wait(20.0)
+    assert rig.asked() == [("subscribe", ["a"])]
+    rig.ack("a")
+    assert rig.deadline() == rig.now + 5.0
+
+
+def test_a_confirmation_makes_the_watchdog_look_at_its_clock() -> None:
+    """It may fall silent before anything else is due."""
+    rig = Rig(stale_after=5.0).open()
+    rig.subscribe("a")
+    rig.session.received(rig.cid, [Ack(channel="a")], rig.now)
+    rig.session.actions()
+    assert rig.session.is_due
+    rig.deadline()
+    assert not rig.session.is_due
+
+
+def test_a_channel_that_stays_silent_cuts_the_link() -> None:
+    rig = Rig(stale_after=30.0).active("a")
+    rig.wait(30.0)
+    rig.ack("a")  # of the unsubscribe
+    rig.ack("a")
+    rig.wait(29.999)
+    assert rig.done(Cut) == []
+    rig.wait(0.001)
+    assert "silent" in str(rig.done(Cut)[0].error)
+
+
+def test_a_channel_that_speaks_again_is_forgiven() -> None:
+    rig = Rig(stale_after=30.0).active("a")
+    rig.wait(30.0)
+    rig.ack("a")
+    rig.ack("a")
+    rig.data("a")
+    rig.wait(30.0)
+    assert rig.done(Cut) == []
+    assert rig.asked()[3:] == [("unsubscribe", ["a"]), ("subscribe", ["a"])]
+
+
+def test_a_channel_that_was_subscribed_anew_may_have_missed_something() -> None:
+    rig = Rig(stale_after=30.0).active("a")
+    last = rig.data("a")[0].received_at
+    rig.wait(30.0)
+    assert rig.data("a")[0].gap == Gap("reconnect", None, last)
+
+
+def test_a_reconnect_forgives_a_silent_channel() -> None:
+    rig = Rig(stale_after=30.0).active("a")
+    rig.wait(30.0)
+    rig.drop()
+    rig.open()
+    rig.ack("a")
+    rig.wait(30.0)
+    assert rig.done(Cut) == []
+    assert rig.state is OPEN
+
+
+def test_an_unwatched_client_asks_for_no_look_at_its_channels() -> None:
+    rig = Rig(stale_after=None).active("a")
+    rig.wait(10_000.0)
+    assert rig.state is OPEN
+    assert len(rig.asked()) == 1
+
+
+# --- resubscriptions that nobody answers ---------------------------------------------------------
+
+
+def test_an_unanswered_resubscription_is_sent_once_more_and_then_cuts_the_link() -> None:
+    rig = Rig(ack_timeout=20.0).active("a")
+    rig.drop()
+    rig.open()
+    assert rig.asked() == [("subscribe", ["a"])]
+    rig.wait(20.0)
+    assert rig.asked() == [("subscribe", ["a"])] * 2
+    rig.wait(20.0)
+    assert "'a' is not answered" in str(rig.done(Cut)[0].error)
+    assert rig.session.subscriptions.wanted()[0][0] == "a"
+
+
+def test_a_first_subscribe_without_an_answer_times_out_and_is_undone() -> None:
+    """The venue may have heard it: it must not be left subscribed."""
+    rig = Rig(ack_timeout=20.0).open()
+    wish = rig.subscribe("a")
+    rig.wait(20.0)
+    error = rig.outcome(wish)
+    assert isinstance(error, SubscriptionTimeout)
+    assert error.failed == {"a": "no answer within 20 s"}
+    assert rig.asked() == [("subscribe", ["a"]), ("unsubscribe", ["a"])]
+    assert rig.session.subscriptions.wanted() == []
+
+
+# --- sleep ---------------------------------------------------------------------------------------
+
+
+def test_after_a_sleep_the_peer_is_not_blamed_but_pinged() -> None:
+    rig = Rig(ping_interval=20.0, ping_timeout=10.0, silence_timeout=30.0).open()
+    rig.wait(5.0)
+    rig.now += 3600.0
+    rig.session.tick(rig.now, LinkView(rig.now - 3605.0, in_frame=True))
+    assert rig.state is OPEN
+    assert rig.done(Ping) == [Ping(1)]
+
+
+def test_a_tick_that_is_a_little_late_counts_as_time() -> None:
+    rig = Rig(silence_timeout=5.0).open()
+    rig.sleep(5.999)
+    assert rig.state is BACKING_OFF
+
+
+def test_a_sleep_does_not_age_a_channel() -> None:
+    rig = Rig(stale_after=30.0).active("a")
+    rig.wait(11.0)
+    rig.sleep(3600.0)
+    assert rig.asked() == [("subscribe", ["a"])]
+
+
+def test_a_sleep_postpones_the_answers_that_are_due() -> None:
+    rig = Rig(ack_timeout=20.0).open()
+    wish = rig.subscribe("a")
+    rig.wait(12.0)
+    rig.sleep(3600.0)
+    rig.wait(7.999)
+    assert rig.outcome(wish) == "waiting"
+    rig.wait(0.001)
+    assert isinstance(rig.outcome(wish), SubscriptionTimeout)
+
+
+def test_a_sleep_does_not_age_an_attempt() -> None:
+    rig = Rig(connect_timeout=10.0)
+    rig.connect()
+    rig.sleep(3600.0)
+    assert rig.state is CONNECTING
+    rig.wait(10.0)
+    assert rig.state is BACKING_OFF
+
+
+def test_a_sleep_is_made_up_for_once() -> None:
+    rig = Rig(silence_timeout=30.0).open()
+    rig.sleep(3600.0)
+    rig.wait(29.999)
+    assert rig.done(Cut) == []
+    rig.wait(0.001)
+    assert len(rig.done(Cut)) == 1
+
+
+def test_a_callers_own_timeout_runs_through_a_sleep() -> None:
+    rig = Rig().open()
+    rig.request(timeout=50.0)
+    rig.sleep(60.0)
+    assert isinstance(rig.outcome("request"), WaitTimeout)
+
+
+# --- the next look -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("situation", ["idle", "failed", "closed"])
+def test_where_nothing_can_happen_nothing_is_due(situation: str) -> None:
+    rig = SITUATIONS[situation][1]()
+    rig.tick()
+    assert rig.deadline() == INF
+    assert not rig.session.is_due
+
+
+@pytest.mark.parametrize(
+    ("options", "prepare", "after"),
+    [
+        ({"ping_interval": 3.0}, lambda rig: None, 3.0),
+        ({"silence_timeout": 4.0}, lambda rig: None, 4.0),
+        ({"stale_after": 5.0}, lambda rig: rig.active("a"), 5.0),
+        ({"ack_timeout": 6.0}, lambda rig: rig.subscribe("a"), 6.0),
+        ({}, lambda rig: rig.subscribe("a", timeout=7.0), 7.0),
+        ({}, lambda rig: rig.request(timeout=8.0), 8.0),
+        ({}, lambda rig: None, 10.0),
+        ({}, lambda rig: rig.wait(10.0), INF),
+    ],
+)
+def test_the_next_look_is_at_the_earliest_deadline(
+    options: dict[str, float], prepare: Callable[[Rig], object], after: float
+) -> None:
+    rig = Rig(**options).open()
+    prepare(rig)
+    assert rig.deadline() == rig.now + after
+
+
+def test_while_it_connects_the_caller_and_the_attempt_have_deadlines() -> None:
+    rig = Rig(connect_timeout=10.0)
+    rig.connect(timeout=50.0)
+    assert rig.deadline() == rig.now + 10.0
+    rig.connect("hasty", timeout=4.0)
+    assert rig.deadline() == rig.now + 4.0
+
+
+# --- what is told --------------------------------------------------------------------------------
+
+
+def test_unreadable_frames_are_logged_once_a_second_and_all_are_counted() -> None:
+    rig = Rig().open()
+    for _ in range(5):
+        rig.receive(Invalid("rubbish"))
+    rig.wait(1.0)
+    rig.receive(Invalid("more rubbish"))
+    assert rig.logs("warning") == [
+        "skipped rubbish",
+        "skipped more rubbish (and 4 before it)",
+    ]
+    assert rig.session.counters.invalid == 6
+
+
+def test_an_unknown_type_is_logged_once_and_counted_each_time() -> None:
+    rig = Rig().open()
+    rig.receive(Unhandled("odd"), Unhandled("odd"), Unhandled("even"))
+    assert len(rig.logs("warning")) == 2
+    assert rig.session.counters.unhandled == 3
+
+
+def test_no_more_than_a_thousand_unknown_types_are_remembered() -> None:
+    rig = Rig().open()
+    rig.receive(*(Unhandled(str(n)) for n in range(1500)))
+    assert len(rig.logs("warning")) == 1000
+
+
+def test_the_venues_words_are_told_but_not_at_any_length() -> None:
+    rig = Rig().open()
+    rig.receive(Notice("x" * 10_000))
+    (text,) = rig.logs("warning")
+    assert text.startswith("the venue says: xxx")
+    assert len(text) < 300
+
+
+def test_each_change_of_state_is_told() -> None:
+    rig = Rig().open()
+    rig.drop(ConnectionLost("gone"))
+    assert [text.partition(":")[0] for text in rig.logs("info")] == ["connecting", "open"]
+    assert rig.logs("warning") == ["backing off: gone; next attempt in 1.00 s"]
+
+
+def test_everything_is_counted() -> None:
+    rig = Rig().active("a")
+    rig.data("a", 1, 3)
+    rig.drop()
+    rig.wait(delay(rig))
+    rig.drop()
+    rig.open()
+    rig.data("a", 4)
+    counters = rig.session.counters
+    assert (counters.dials, counters.connects, counters.disconnects) == (3, 2, 1)
+    assert (counters.messages, counters.gaps, counters.missed) == (3, 1, 1)
+
+
+def test_a_lost_message_is_counted_like_any_other() -> None:
+    rig = Rig().active("a")
+    rig.drop()
+    rig.open()
+    rig.reject("a")
+    assert (rig.session.counters.messages, rig.session.counters.gaps) == (1, 1)

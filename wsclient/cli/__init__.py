@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -34,14 +35,16 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit code. Usage errors, --help and --version raise SystemExit."""
+    """Run a command; returns its exit code."""
+    if sys.stdout is None:  # it was closed before we began
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     try:
         with raise_on_sigterm():
-            try:
-                return _run(_parser().parse_args(argv))
-            finally:
-                # Here, where a closed pipe can still be answered; not when Python shuts down.
-                sys.stdout.flush()
+            code = _run(argv)
+            # Here, where a closed pipe can still be answered; not when Python shuts down. And not
+            # after Ctrl-C: nobody may be reading, and the flush would wait for ever.
+            sys.stdout.flush()
+            return code
     except BrokenPipeError:
         code = 141
     except Terminated:
@@ -55,7 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        args = _parser().parse_args(argv)
+    except SystemExit as end:  # help, version, usage errors
+        return int(end.code or 0)
     if args.command == "tail":
         from wsclient.cli import tail
 
@@ -177,6 +184,8 @@ def _option(text: str) -> tuple[str, Any]:
     key, separator, value = text.partition("=")
     if not (key and separator):
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    if key in ("self", "timeout"):  # arguments of WebSocketClient.subscribe() itself
+        raise argparse.ArgumentTypeError(f"{key!r} cannot be an option of a subscription")
     try:
         return key, msgspec.json.decode(value)
     except msgspec.DecodeError:

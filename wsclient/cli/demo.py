@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import queue
 import re
 import signal
@@ -163,7 +164,7 @@ class Demo:
             client.subscribe(*CHANNELS)
             self._say("good", f"connected to {venue.url}, {len(CHANNELS)} channels")
             self._say("note", f"at {self._cut_after:g} s the link will be cut")
-            while not (self._signals.heard or self._is_over(client)):
+            while not (self._signals.heard or self._is_over()):
                 self._play(venue)
                 self._take(client)
                 for event in told.news():
@@ -180,19 +181,28 @@ class Demo:
 
     def _play(self, venue: FakeVenue) -> None:
         """Cut the link, or let the client come back, when it is time."""
-        now = self._now()
-        if self._cut_at is None and now >= self._cut_after:
+        if self._until_step() > 0:
+            return
+        if self._cut_at is None:
             self._cut_at = time.time_ns()
             venue.down()
             for peer in venue.live:
                 peer.rst()
             self._say("bad", "the link is cut; the venue goes on publishing")
-        elif self._cut_at and self._back_at is None and now >= self._cut_after + self._away:
+        else:
             self._back_at = time.time_ns()
             venue.up()
             self._say("note", "the venue can be reached again")
 
-    def _is_over(self, client: WebSocketClient) -> bool:
+    def _until_step(self) -> float:
+        """Seconds to the next step of the script."""
+        if self._cut_at is None:
+            return self._cut_after - self._now()
+        if self._back_at is None:
+            return self._cut_after + self._away - self._now()
+        return math.inf
+
+    def _is_over(self) -> bool:
         """Not before every channel has had a message over the new link, as far as one can wait."""
         late = self._now() - self.board.seconds
         connections = {row.connection_id for row in self.board.rows.values()}
@@ -202,9 +212,13 @@ class Demo:
 
     def _take_the_rest(self, client: WebSocketClient, feed: Feed) -> None:
         end = self._now() + GRACE
-        while self._now() < end and any(
-            numbers and self.board.rows[channel].last != numbers[-1]
-            for channel, numbers in feed.published.items()
+        while (
+            self._now() < end
+            and not self._signals.heard
+            and any(
+                numbers and self.board.rows[channel].last != numbers[-1]
+                for channel, numbers in feed.published.items()
+            )
         ):
             self._take(client)
 
@@ -212,7 +226,7 @@ class Demo:
 
     def _take(self, client: WebSocketClient) -> None:
         try:
-            messages = client.recv_batch(timeout=SLICE)
+            messages = client.recv_batch(timeout=max(0.0, min(SLICE, self._until_step())))
         except TimeoutError:
             return
         for message in messages:
@@ -220,12 +234,9 @@ class Demo:
 
     def _count(self, message: Message) -> None:
         board = self.board
-        row = board.rows[message.channel]
-        is_new = row.connection_id and message.connection_id > max(
-            r.connection_id for r in board.rows.values()
-        )
-        row.add(message, self._now())
-        if is_new and self._cut_at is not None:
+        latest = max(row.connection_id for row in board.rows.values())
+        board.rows[message.channel].add(message, self._now())
+        if self._cut_at is not None and 0 < latest < message.connection_id:
             self._recovered_at = message.received_at
             ms = (message.received_at - self._cut_at) / 1e6
             self._say("good", f"recovered: the first message {ms:,.0f} ms after the cut")
@@ -239,7 +250,7 @@ class Demo:
         board.elapsed = self._now()
         if board.elapsed < self._update_due and not at_once:
             return
-        self._update_due += self._view.interval
+        self._update_due = max(self._update_due + self._view.interval, board.elapsed)
         stats = client.stats()
         board.is_open = client.state is State.OPEN
         board.state = (

@@ -61,8 +61,8 @@ class ScreenView(View):
     def finish(self, board: Board, summary: Summary) -> None:
         table, account = self._table(board), _account(summary)
         used = sum(len(self._console.render_lines(part)) for part in (table, account))
-        events = _events(board.events, self._console.height - used - 2)
-        self._console.print(Group(table, Text(), events, account))
+        events = _events(board.events, self._console.height - used - 1)
+        self._console.print(Group(table, events, account))
 
     def _screen(self, board: Board) -> RenderableType:
         table = self._table(board)
@@ -155,7 +155,7 @@ def _events(events: list[Event], room: int) -> RenderableType:
 
 
 def _account(summary: Summary) -> RenderableType:
-    grid = Table.grid(padding=(0, 2, 0, 1))
+    grid = Table(box=None, show_header=False)
     grid.add_column()
     grid.add_column(justify="right")
     grid.add_column(style="dim", overflow="fold")

@@ -155,7 +155,8 @@ class Mailbox:
     def pending_gap(self, channel: str) -> Gap | None:
         """A hole made here that no queued message of the channel carries yet."""
         with self._lock:
-            return self._before_taken.get(channel) or self._before_put.get(channel)
+            earlier, later = self._before_taken.get(channel), self._before_put.get(channel)
+        return later if earlier is None else earlier.merge(later)
 
     def fail(self, error: WSClientError) -> None:
         """No more will come: after what is queued, take() raises ``error``."""
@@ -203,12 +204,12 @@ class Mailbox:
     def _conflate(self, message: Message) -> None:
         latest = self._latest
         cost = _cost(message)
+        if self._before_put:
+            self._mark(message, self._before_put)
         older = latest.get(message.channel)
         if older is not None:
             self._bytes -= _cost(older)
             self._replace(older, message)
-        else:
-            self._mark(message, self._before_put)
         latest[message.channel] = message
         while len(latest) > 1 and self._is_full(len(latest) - 1, cost):
             first, second = islice(latest, 2)

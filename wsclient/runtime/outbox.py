@@ -44,10 +44,10 @@ class Outbox:
     def put(self, data: bytes, now: float) -> None:
         """Queue bytes. After :meth:`close` they are dropped: the link is gone."""
         with self._lock:
+            self._put += len(data)
             if self._closed:
                 return
             self._chunks.append(memoryview(data))
-            self._put += len(data)
             if self.unsent_since is None:
                 self.unsent_since = now
 
@@ -82,17 +82,15 @@ class Outbox:
                 # after a write that could not be finished.
                 head = self._chunks[0]
                 self._maybe_out = self._out + min(len(head), CHUNK)
-            taken = 0
             try:
                 taken = stream.write(head[:CHUNK])
-            finally:
-                with self._lock:
-                    self._out += taken
-                    self._maybe_out = self._out
-            if taken == 0:
-                return
+            except OSError:
+                self._maybe_out = self._out
+                raise
             with self._lock:
-                if self._closed:
+                self._out += taken
+                self._maybe_out = self._out
+                if taken == 0 or self._closed:
                     return
                 if taken == len(head):
                     self._chunks.popleft()

@@ -13,6 +13,8 @@ __all__ = ["Backoff", "Budget", "Verdict", "classify"]
 
 
 class Verdict(enum.Enum):
+    """What :func:`classify` says: try again, try again later and in full, or never."""
+
     RETRY = "retry"
     RATE_LIMITED = "rate limited"
     FATAL = "fatal"

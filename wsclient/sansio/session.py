@@ -72,6 +72,8 @@ INVALID_LOG_INTERVAL = 1.0
 
 
 class State(enum.Enum):
+    """Where the connection stands; ``client.state``."""
+
     IDLE = "idle"
     CONNECTING = "connecting"
     AUTHENTICATING = "authenticating"
@@ -239,6 +241,7 @@ class Session:
         self._confirmed = False
         self._healthy = False
         self._planned: float | None = None
+        self._looked_at = 0.0
         self._unhandled_types: set[str] = set()
         self._invalid_logged_at = float("-inf")
         self._invalid_unlogged = 0
@@ -448,7 +451,7 @@ class Session:
     def tick(self, now: float, link: LinkView | None) -> None:
         """Do what is due. ``link`` is what can be seen of the present connection."""
         if self._planned is not None and now - self._planned > LATE_TICK:
-            self._rebase(now, now - self._planned)
+            self._rebase(now, now - self._looked_at)
         for token in [t for t, deadline in self._connecting.items() if now >= deadline]:
             self._actions.append(Settle(token, ConnectTimeout("not connected within the timeout")))
             self.cancel_connect(token)
@@ -497,7 +500,7 @@ class Session:
                 times.append(now)
             if self.subscriptions.has_unsent:
                 times.append(now if self._sends is None else self._sends.ready_at(now))
-        self._planned = min(times)
+        self._planned, self._looked_at = min(times), now
         return self._planned
 
     # What stands.
@@ -774,14 +777,15 @@ class Session:
         self._actions.append(Send(self.connection_id, encode(payload)))
         self.sent(now)
 
-    def _rebase(self, now: float, late: float) -> None:
+    def _rebase(self, now: float, slept: float) -> None:
+        """What remained of each deadline when we last looked remains of it now."""
         if self._pulse is not None:
             self._pulse.rebase(now)
-        self.subscriptions.postpone(late)
+        self.subscriptions.postpone(slept)
         for tracker in self.trackers.values():
-            tracker.data_at += late
+            tracker.data_at += slept
         if self._state in (CONNECTING, AUTHENTICATING):
-            self._attempt_deadline += late
+            self._attempt_deadline += slept
 
 
 def _chain(error: WSClientError, cause: BaseException) -> WSClientError:

@@ -1,0 +1,221 @@
+"""The server that feeds the clients: a process of its own, plain blocking sockets.
+
+The URL says what a connection gets: ``/?size=small&count=1000&rate=0`` (``rate`` in messages a
+second, 0 for as fast as the socket takes them). It waits until every channel is subscribed to,
+answers each, sends, and then answers pings until the client goes. It prints its ports as JSON, and
+ends when its standard input does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import json
+import os
+import select
+import socket
+import ssl
+import struct
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from urllib.parse import parse_qs, urlsplit
+
+import payloads
+from payloads import CHANNELS, FIRST_SEQUENCE, SIZES
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+#: Below this distance from a message's time (ns) the pacing spins instead of sleeping.
+_SPIN = 150_000
+
+
+class Connection:
+    """One client, served by one thread."""
+
+    def __init__(self, sock: socket.socket, blobs: dict[str, list[bytes]]) -> None:
+        self._sock = sock
+        self._blobs = blobs
+        self._buffer = bytearray()
+
+    def serve(self) -> None:
+        head = self._read_until(b"\r\n\r\n").decode("latin-1")
+        target = head.split(" ", 2)[1]
+        query = parse_qs(urlsplit(target).query)
+        headers = {
+            name.strip().lower(): value.strip()
+            for name, _, value in (line.partition(":") for line in head.split("\r\n")[1:])
+        }
+        accept = hashlib.sha1(headers["sec-websocket-key"].encode() + _GUID).digest()
+        self._sock.sendall(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + base64.b64encode(accept) + b"\r\n\r\n"
+        )
+        self._answer_subscribes()
+        size, count = query["size"][0], int(query["count"][0])
+        rate = int(query["rate"][0])
+        if rate:
+            self._send_paced(size, count, rate)
+        elif count:
+            self._blast(size, count)
+        while True:
+            self._handle(*self._read_frame())
+
+    def _answer_subscribes(self) -> None:
+        missing = set(CHANNELS)
+        while missing:
+            opcode, payload = self._read_frame()
+            if opcode != 1:
+                self._handle(opcode, payload)
+                continue
+            request = json.loads(payload)
+            if request["type"] == "subscribe":
+                missing.discard(request["channel"])
+                answer = {
+                    "type": "subscription",
+                    "channel": request["channel"],
+                    "status": "success",
+                }
+                self._send_frame(1, json.dumps(answer).encode())
+
+    # Sending.
+
+    def _blast(self, size: str, count: int) -> None:
+        """``count`` frames at full speed; from the first one on again when they run out."""
+        frame_length = SIZES[size].frame_length
+        while count:
+            for chunk in self._blobs[size]:
+                frames = min(count, len(chunk) // frame_length)
+                self._sock.sendall(memoryview(chunk)[: frames * frame_length])
+                count -= frames
+                if not count:
+                    return
+                self._handle_what_came()
+
+    def _send_paced(self, size: str, count: int, rate: int) -> None:
+        """``count`` messages at ``rate`` a second, each with the time of its sending."""
+        turn = payloads.halves(SIZES[size])
+        channels, period = len(CHANNELS), len(turn)
+        now = time.monotonic_ns
+        start = now() + 20_000_000
+        n = 0
+        while n < count:
+            due = start + n * 1_000_000_000 // rate
+            wait = due - now()
+            if wait > _SPIN:
+                self._handle_what_came()
+                time.sleep((wait - _SPIN / 2) / 1e9)
+                continue
+            if wait > 0:
+                continue
+            # All that are due by now, in one send; a late feed does not send a long burst.
+            due_now = min(count, (now() - start) * rate // 1_000_000_000 + 1, n + 64)
+            frames = []
+            for i in range(n, due_now):
+                before, between, after = turn[i % period]
+                sequence = FIRST_SEQUENCE + i // channels
+                frames.append(
+                    payloads.frame(b"%b%d%b%d%b" % (before, sequence, between, now(), after))
+                )
+            self._sock.sendall(b"".join(frames))
+            n = due_now
+
+    def _send_frame(self, opcode: int, payload: bytes) -> None:
+        self._sock.sendall(struct.pack("!BB", 0x80 | opcode, len(payload)) + payload)
+
+    # Receiving: just enough of the protocol for well-behaved clients.
+
+    def _handle_what_came(self) -> None:
+        while self._is_readable():
+            self._handle(*self._read_frame())
+
+    def _is_readable(self) -> bool:
+        if isinstance(self._sock, ssl.SSLSocket) and self._sock.pending():
+            return True
+        return bool(self._buffer) or bool(select.select([self._sock], [], [], 0)[0])
+
+    def _handle(self, opcode: int, payload: bytes) -> None:
+        if opcode == 9:
+            self._send_frame(10, payload)
+        elif opcode == 8:
+            self._send_frame(8, payload[:2])
+            raise EOFError
+
+    def _read_frame(self) -> tuple[int, bytes]:
+        first, second = self._read(2)
+        length = second & 0x7F
+        if length == 126:
+            (length,) = struct.unpack("!H", self._read(2))
+        elif length == 127:
+            (length,) = struct.unpack("!Q", self._read(8))
+        mask = self._read(4)
+        payload = bytes(byte ^ mask[i % 4] for i, byte in enumerate(self._read(length)))
+        return first & 0x0F, payload
+
+    def _read(self, count: int) -> bytes:
+        while len(self._buffer) < count:
+            self._fill()
+        found = bytes(self._buffer[:count])
+        del self._buffer[:count]
+        return found
+
+    def _read_until(self, end: bytes) -> bytes:
+        while end not in self._buffer:
+            self._fill()
+        return self._read(self._buffer.index(end) + len(end))
+
+    def _fill(self) -> None:
+        received = self._sock.recv(65536)
+        if not received:
+            raise EOFError
+        self._buffer += received
+
+
+def _serve(sock: socket.socket, tls: ssl.SSLContext | None, blobs: dict[str, list[bytes]]) -> None:
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            sock = tls.wrap_socket(sock, server_side=True)
+        Connection(sock, blobs).serve()
+    except (EOFError, OSError):
+        pass  # the client has gone
+    finally:
+        sock.close()
+
+
+def _accept(
+    listener: socket.socket, tls: ssl.SSLContext | None, blobs: dict[str, list[bytes]]
+) -> None:
+    while True:
+        sock, _ = listener.accept()
+        threading.Thread(target=_serve, args=(sock, tls, blobs), daemon=True).start()
+
+
+def _listeners(certificate: str | None) -> Iterator[tuple[str, ssl.SSLContext | None]]:
+    yield "ws", None
+    if certificate:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificate)
+        yield "wss", tls
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--core", type=int, help="run on this core only")
+    parser.add_argument("--certificate", help="PEM of key and certificate, for wss")
+    arguments = parser.parse_args()
+    if arguments.core is not None:
+        os.sched_setaffinity(0, {arguments.core})
+    blobs = {name: list(payloads.chunks(size)) for name, size in SIZES.items()}
+    ports = {}
+    for scheme, tls in _listeners(arguments.certificate):
+        listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        ports[scheme] = listener.getsockname()[1]
+        threading.Thread(target=_accept, args=(listener, tls, blobs), daemon=True).start()
+    print(json.dumps(ports), flush=True)
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""The command line as such: help, usage errors, what is not installed."""
+
+import subprocess
+import sys
+
+import pytest
+
+from wsclient.cli import main
+from wsclient.version import __version__
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"wsclient {__version__}\n"
+
+
+def test_python_m_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "wsclient", "--help"], capture_output=True, text=True, timeout=20
+    )
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: wsclient ")
+    assert "wsclient demo" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ([], "COMMAND"),
+        (["nonsense"], "nonsense"),
+        (["tail"], "URL"),
+        (["tail", "ws://localhost"], "CHANNEL"),
+        (["tail", "ws://localhost", "a", "--option", "depth"], "'depth' is not KEY=VALUE"),
+        (["tail", "ws://localhost", "a", "--option", "timeout=1"], "'timeout' cannot be an option"),
+        (["tail", "ws://localhost", "a", "--dialect", "klingon"], "generic, kraken"),
+        (["tail", "ws://localhost", "a", "--count", "0"], "'0' is not a whole number from 1 on"),
+        (["tail", "ws://localhost", "a", "--duration", "inf"], "'inf' is not a number"),
+        (["demo", "--seconds", "0.5"], "'0.5' is not a number from 1 on"),
+        (["demo", "--seconds", "nan"], "'nan' is not a number"),
+    ],
+)
+def test_usage_errors(args, said, capsys):
+    assert main(args) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert captured.out == ""
+
+
+def test_says_what_to_install(command):
+    for module, terminal in (("websockets", None), ("rich", (80, 24))):
+        run = command("demo", without=(module,), terminal=terminal)
+        assert run.end() == 2
+        assert run.err == f"wsclient: the demo needs {module}: pip install 'wsclient-market[cli]'\n"
+        assert run.out == ""
+
+
+def test_tail_needs_nothing_of_the_extra(command):
+    run = command("tail", "ftp://localhost", "a", without=("websockets", "rich"))
+    assert run.end() == 1
+    assert run.err.startswith("wsclient: the URL must begin with ws:// or wss://")
+    assert run.err.count("\n") == 1

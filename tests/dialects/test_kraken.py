@@ -1,0 +1,291 @@
+"""Kraken v2: what its documents show, what was recorded, and what it answers to our ids."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from wsclient.dialects import Kraken
+from wsclient.messages import Message
+from wsclient.sansio.dialect import (
+    Ack,
+    Data,
+    Heartbeat,
+    Item,
+    Notice,
+    Rejection,
+    Reply,
+    Unhandled,
+)
+from wsclient.sansio.inbound import Inbound
+
+RECORDED = Path(__file__).parents[2] / ".." / "shared" / "recorded" / "kraken"
+
+
+@pytest.fixture(scope="module")
+def book() -> list[bytes]:
+    """The payloads of a recorded minute of BTC/USD, depth 10."""
+    path = RECORDED / "kraken_btcusd_l2.jsonl"
+    if not path.exists():
+        pytest.skip("the recorded traffic is not here (../shared/recorded, beside the project)")
+    return path.read_bytes().splitlines()
+
+
+def peek(frame: Any) -> Item:
+    raw = frame if isinstance(frame, bytes) else msgspec.json.encode(frame)
+    (item,) = Kraken().peek(raw)
+    return item
+
+
+# --- out -----------------------------------------------------------------------------------------
+
+
+def test_one_message_asks_for_several_symbols_of_a_channel() -> None:
+    message = Kraken().subscribe(
+        ["book:ALGO/USD", "book:MATIC/USD"], 1, {"depth": 10, "snapshot": True}
+    )
+    assert message == {
+        "method": "subscribe",
+        "params": {
+            "channel": "book",
+            "symbol": ["ALGO/USD", "MATIC/USD"],
+            "depth": 10,
+            "snapshot": True,
+        },
+        "req_id": 1,
+    }
+
+
+def test_an_unsubscribe_bears_the_same_params() -> None:
+    """Kraken finds the subscription by its depth too."""
+    message = Kraken().unsubscribe(["book:BTC/USD"], 2, {"depth": 100})
+    assert message["method"] == "unsubscribe"
+    assert message["params"] == {"channel": "book", "symbol": ["BTC/USD"], "depth": 100}
+
+
+def test_a_channel_without_a_symbol_has_none() -> None:
+    message = Kraken().subscribe(["status"], 3, {})
+    assert message == {"method": "subscribe", "params": {"channel": "status"}, "req_id": 3}
+
+
+def test_a_message_holds_symbols_of_one_channel_only() -> None:
+    batches = Kraken().batches(["book:A/B", "ticker:A/B", "book:C/D", "status"])
+    assert [list(b) for b in batches] == [["book:A/B", "book:C/D"], ["ticker:A/B"], ["status"]]
+
+
+def test_a_message_holds_a_hundred_symbols_at_most() -> None:
+    channels = [f"ticker:{n}/USD" for n in range(250)]
+    batches = [list(b) for b in Kraken().batches(channels)]
+    assert [len(b) for b in batches] == [100, 100, 50]
+    assert [channel for batch in batches for channel in batch] == channels
+
+
+def test_a_request_bears_our_id() -> None:
+    assert Kraken().request({"method": "ping"}, 101) == {"method": "ping", "req_id": 101}
+
+
+def test_a_minute_of_silence_is_never_waited_for() -> None:
+    assert Kraken().silence_timeout == 15.0
+    assert Kraken().limits.connects == (150, 600.0)
+
+
+# --- in: answers ---------------------------------------------------------------------------------
+
+
+def test_an_acknowledgement_is_of_one_symbol() -> None:
+    frame = {
+        "method": "subscribe",
+        "result": {"channel": "book", "depth": 10, "snapshot": True, "symbol": "ALGO/USD"},
+        "success": True,
+        "time_in": "2023-10-06T17:35:55.219022Z",
+        "time_out": "2023-10-06T17:35:55.219067Z",
+        "req_id": 1,
+    }
+    assert peek(frame) == Ack(1, "book:ALGO/USD")
+
+
+def test_an_acknowledgement_may_bear_warnings() -> None:
+    result = {"channel": "ticker", "symbol": "BTC/USD", "warnings": ["deprecated"]}
+    frame = {"method": "subscribe", "result": result, "success": True, "req_id": 1}
+    assert peek(frame) == Ack(1, "ticker:BTC/USD")
+
+
+def test_an_acknowledgement_without_our_id_is_known_by_its_channel() -> None:
+    result = {"channel": "book", "depth": 10, "symbol": "BTC/USD"}
+    frame = {"method": "unsubscribe", "result": result, "success": True}
+    assert peek(frame) == Ack(None, "book:BTC/USD")
+
+
+def test_an_acknowledgement_of_a_channel_without_symbols() -> None:
+    frame = {"method": "subscribe", "result": {"channel": "status"}, "success": True, "req_id": 4}
+    assert peek(frame) == Ack(4, "status")
+
+
+def test_an_acknowledgement_without_a_result_is_of_the_whole_request() -> None:
+    assert peek({"method": "subscribe", "success": True, "req_id": 4}) == Ack(4)
+
+
+def test_a_refused_depth_is_known_by_our_id_alone() -> None:
+    frame = {
+        "error": "Subscription depth not supported",
+        "method": "subscribe",
+        "req_id": 7,
+        "success": False,
+        "time_in": "2026-08-12T19:29:00.921195Z",
+        "time_out": "2026-08-12T19:29:00.921223Z",
+    }
+    assert peek(frame) == Rejection("Subscription depth not supported", 7)
+
+
+def test_a_refused_symbol_names_it() -> None:
+    frame = {
+        "error": "Currency pair not supported BAD/USD",
+        "method": "subscribe",
+        "req_id": 7,
+        "success": False,
+        "symbol": "BAD/USD",
+    }
+    assert peek(frame) == Rejection("Currency pair not supported BAD/USD", 7, None, "BAD/USD")
+
+
+def test_a_refusal_without_a_reason_is_one() -> None:
+    frame = {"method": "unsubscribe", "success": False, "req_id": 7}
+    assert peek(frame) == Rejection("refused without a reason", 7)
+
+
+def test_a_pong_is_the_reply_to_a_ping() -> None:
+    frame = {"method": "pong", "req_id": 101, "time_in": "t", "time_out": "t"}
+    assert peek(frame) == Reply(101, frame)
+
+
+def test_a_refused_request_is_a_reply_with_an_error() -> None:
+    frame = {"method": "add_order", "req_id": 5, "success": False, "error": "EOrder:No funds"}
+    assert peek(frame) == Reply(5, frame, "EOrder:No funds")
+
+
+def test_an_accepted_request_is_a_reply_without_one() -> None:
+    frame = {"method": "add_order", "req_id": 5, "success": True, "result": {"order_id": "O"}}
+    assert peek(frame) == Reply(5, frame)
+
+
+def test_an_error_of_no_request_is_a_notice() -> None:
+    assert peek({"error": "Malformed request"}) == Notice("Malformed request")
+
+
+def test_a_frame_without_a_name_is_unhandled() -> None:
+    assert peek({"event": "odd"}) == Unhandled("")
+
+
+# --- in: data ------------------------------------------------------------------------------------
+
+
+def test_the_greeting_and_the_heartbeat_are_filtered() -> None:
+    greeting = {
+        "channel": "status",
+        "type": "update",
+        "data": [
+            {
+                "version": "2.0.10",
+                "system": "online",
+                "api_version": "v2",
+                "connection_id": 7204881492680171915,
+            }
+        ],
+    }
+    assert peek(greeting) == Heartbeat()
+    assert peek(b'{"channel":"heartbeat"}') == Heartbeat()
+
+
+TRADE = {
+    "channel": "trade",
+    "type": "update",
+    "data": [
+        {
+            "symbol": "MATIC/USD",
+            "side": "sell",
+            "qty": 40.0,
+            "price": 0.5117,
+            "ord_type": "market",
+            "trade_id": 4665906,
+            "timestamp": "2023-09-25T07:49:37.708706Z",
+        }
+    ],
+}
+TICKER = {
+    "channel": "ticker",
+    "type": "snapshot",
+    "data": [{"symbol": "BTC/USD", "bid": 63297.7, "ask": 63297.8, "last": 63297.8}],
+}
+
+
+def test_data_is_of_a_channel_and_a_symbol() -> None:
+    assert peek(TRADE) == Data("trade:MATIC/USD", "update", None, 0)
+    assert peek(TICKER) == Data("ticker:BTC/USD", "snapshot", None, 0)
+
+
+def test_a_frame_of_several_rows_is_several_messages() -> None:
+    rows = [{"symbol": "A/B", "n": 1}, {"symbol": "C/D", "n": 2}]
+    frame = {"channel": "trade", "type": "update", "data": rows}
+    entries = Inbound(Kraken()).entries([msgspec.json.encode(frame)], 1, 1)
+    messages = [m for m in entries if isinstance(m, Message)]
+    assert [m.channel for m in messages] == ["trade:A/B", "trade:C/D"]
+    assert [m.data for m in messages] == rows
+
+
+def test_a_channel_without_symbols_is_one_message_whole() -> None:
+    frame = {"channel": "instrument", "type": "snapshot", "data": {"assets": [], "pairs": []}}
+    (message,) = Inbound(Kraken()).entries([msgspec.json.encode(frame)], 1, 1)
+    assert isinstance(message, Message)
+    assert (message.channel, message.type, message.data) == ("instrument", "snapshot", frame)
+
+
+def test_rows_of_a_channel_without_symbols_stay_together() -> None:
+    rows = [{"order_id": "A", "symbol": "X/Y"}, {"order_id": "B", "symbol": "X/Y"}]
+    assert peek({"channel": "executions", "type": "update", "data": rows}) == Data(
+        "executions", "update"
+    )
+
+
+def test_a_frame_of_no_rows_is_of_its_channel() -> None:
+    assert peek({"channel": "trade", "type": "snapshot", "data": []}) == Data("trade", "snapshot")
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"[1,2]", b'{"channel": 5}', b'{"channel": "book", "data": 5}']
+)
+def test_what_does_not_look_like_kraken_cannot_be_read(raw: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        Kraken().peek(raw)
+
+
+# --- recorded ------------------------------------------------------------------------------------
+
+
+def test_every_recorded_frame_is_understood(book: list[bytes]) -> None:
+    kinds = Counter(type(peek(raw)).__name__ for raw in book)
+    assert kinds == {"Data": 301, "Heartbeat": 61, "Ack": 15}
+
+
+def test_all_recorded_data_is_of_the_one_book(book: list[bytes]) -> None:
+    items = [item for item in map(peek, book) if isinstance(item, Data)]
+    assert {item.channel for item in items} == {"book:BTC/USD"}
+    assert Counter(item.type for item in items) == {"update": 296, "snapshot": 5}
+
+
+def test_all_recorded_answers_are_of_the_one_book(book: list[bytes]) -> None:
+    acks = [item for item in map(peek, book) if isinstance(item, Ack)]
+    assert set(map(repr, acks)) == {repr(Ack(None, "book:BTC/USD"))}
+
+
+def test_each_recorded_message_gives_its_row_digit_for_digit(book: list[bytes]) -> None:
+    """A checksum is over the digits as sent: trailing zeros count."""
+    entries = Inbound(Kraken(), decimal=True).entries(book, 1, 1)
+    for message in (m for m in entries if isinstance(m, Message)):
+        sent = json.loads(message.raw, parse_float=Decimal)["data"][0]
+        assert str(message.data) == str(sent)

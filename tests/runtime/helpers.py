@@ -1,0 +1,160 @@
+"""What these tests share: calls on threads, pairs of connected sockets, interrupts."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+#: A key, and a self-signed certificate for localhost, 127.0.0.1 and ::1.
+LOCALHOST = Path(__file__).parents[1] / "testing" / "localhost.pem"
+PACKAGE = str(Path(__file__).parents[2] / "wsclient")
+
+
+class Call(threading.Thread):
+    """A call on a thread of its own; :meth:`result` gives what came of it."""
+
+    def __init__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        super().__init__(daemon=True)
+        self._call = lambda: function(*args, **kwargs)
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self.ended_at = 0.0
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._value = self._call()
+        except BaseException as error:  # noqa: BLE001 - raised again by result()
+            self._error = error
+        self.ended_at = time.monotonic()
+
+    def is_in(self, name: str) -> bool:
+        """Is a function of this name being run?"""
+        assert self.ident is not None
+        frame = sys._current_frames().get(self.ident)
+        while frame is not None and frame.f_code.co_name != name:
+            frame = frame.f_back
+        return frame is not None
+
+    def result(self, timeout: float = 10.0) -> Any:
+        self.join(timeout)
+        assert not self.is_alive(), "the call is still blocked"
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+def until(condition: Callable[[], Any], timeout: float = 10.0) -> None:
+    """Wait for something that no event tells of."""
+    deadline = time.monotonic() + timeout
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        pause.wait(0.001)
+
+
+class Interrupter:
+    """Raises KeyboardInterrupt at the ``step``-th place where a Ctrl-C can strike.
+
+    CPython looks for signals at the entry of a Python function and after each call. Only calls
+    made by wsclient's own functions count. ``until_return_of`` names functions whose own return is
+    no such place: what they return is the test's from then on.
+    """
+
+    def __init__(self, step: int, until_return_of: tuple[str, ...] = ()) -> None:
+        self._left = step
+        self._spared = until_return_of
+
+    def __enter__(self) -> Interrupter:
+        sys.setprofile(self._profile)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+    def _profile(self, frame: FrameType, event: str, arg: object) -> None:
+        code = frame.f_code
+        if event not in ("call", "return", "c_return") or PACKAGE not in code.co_filename:
+            return
+        if event == "return" and code.co_name in self._spared:
+            return
+        self._left -= 1
+        if self._left == 0:
+            sys.setprofile(None)
+            raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def tcp_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two ends of a TCP connection over loopback."""
+    with listener() as listening:
+        near = socket.create_connection(listening.getsockname(), timeout=5)
+        far, _ = listening.accept()
+        far.settimeout(5)
+        with near, far:
+            yield near, far
+
+
+@contextlib.contextmanager
+def tls_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """The same with TLS on both ends."""
+    with tcp_pair() as (near, far):
+        accept = Call(server_context().wrap_socket, far, server_side=True)
+        secure_near = client_context().wrap_socket(near, server_hostname="localhost")
+        secure_far = accept.result()
+        with secure_near, secure_far:
+            yield secure_near, secure_far
+
+
+PAIRS = {"plain": tcp_pair, "tls": tls_pair}
+
+
+@contextlib.contextmanager
+def listener(host: str = "127.0.0.1", backlog: int = 16) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listening:
+        listening.bind((host, 0))
+        listening.listen(backlog)
+        listening.settimeout(5)
+        yield listening
+
+
+def server_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(LOCALHOST)
+    return context
+
+
+def client_context() -> ssl.SSLContext:
+    """Verifies, and trusts the one certificate of these tests."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(LOCALHOST)
+    return context
+
+
+def receive(sock: socket.socket, count: int) -> bytes:
+    """Exactly ``count`` bytes."""
+    data = bytearray()
+    while len(data) < count:
+        piece = sock.recv(min(65536, count - len(data)))
+        assert piece, f"the stream ended after {len(data)} of {count} bytes"
+        data += piece
+    return bytes(data)
+
+
+def receive_head(sock: socket.socket) -> bytes:
+    """Up to and with the empty line that ends an HTTP head."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        piece = sock.recv(1)
+        assert piece, f"the stream ended after {head!r}"
+        head += piece
+    return head

@@ -1,0 +1,572 @@
+"""The hand-off: bounds, overflow policies and their gaps, waiting, interrupts."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, defaultdict
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from helpers import Call, Interrupter, until
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wsclient import Gap, Message, QueueOverflow, State, WaitTimeout, WSClientError
+from wsclient.client import _Receiver
+from wsclient.runtime.mailbox import MESSAGE_OVERHEAD, Mailbox
+from wsclient.runtime.waiting import Deadline
+
+POLICIES = ("drop_oldest", "drop_newest", "conflate", "error")
+
+
+class Feed:
+    """Makes numbered messages, as a session would mark them."""
+
+    def __init__(self) -> None:
+        self.put: Counter[str] = Counter()
+        self._last: dict[str, int] = {}
+        self._clock = 0
+
+    def message(self, channel: str = "a", size: int = 0, skip: int = 0) -> Message:
+        """The channel's next message; ``skip`` of its numbers were missed just before it."""
+        previous = self._last.get(channel)
+        gap = Gap("sequence", skip, previous) if skip else None
+        self.put[channel] += skip + 1
+        self._clock += 1
+        self._last[channel] = self._clock
+        number = self.put[channel]
+        raw = b"x" * size
+        message = Message(channel, "update", number, raw, bytes, self._clock, 1, gap)
+        message.previous_at = previous
+        return message
+
+    def messages(self, channels: str) -> list[Message]:
+        return [self.message(channel) for channel in channels]
+
+
+def mailbox(
+    overflow: str = "drop_oldest", messages: int | None = None, size: int | None = None
+) -> Mailbox:
+    return Mailbox(messages, size, overflow)
+
+
+def take(box: Mailbox, maximum: int | None = None, timeout: float | None = 0) -> list[Message]:
+    taken: list[Message] = []
+    box.take(maximum, Deadline(timeout), taken)
+    return taken
+
+
+def names(messages: list[Message]) -> list[str]:
+    return [f"{m.channel}{m.sequence}" for m in messages]
+
+
+class Account:
+    """Holds every delivered message against the one delivered before it in its channel."""
+
+    def __init__(self) -> None:
+        self.accounted: Counter[str] = Counter()
+        self.check_since = True
+        self._received_at: dict[str, int] = {}
+
+    def deliver(self, messages: list[Message]) -> None:
+        for message in messages:
+            channel, number = message.channel, message.sequence
+            assert number is not None
+            missed = number - self.accounted[channel] - 1
+            assert missed >= 0, f"{message} is doubled or out of order"
+            assert (message.gap is not None) == (missed > 0), message
+            if message.gap is not None:
+                assert message.gap.missed == missed, message
+                if self.check_since:
+                    assert message.gap.since == self._received_at.get(channel), message
+            self.accounted[channel] = number
+            self._received_at[channel] = message.received_at
+
+
+class Reference:
+    """The four policies, said simply."""
+
+    def __init__(self, overflow: str, messages: int | None, size: int | None) -> None:
+        self.overflow = overflow
+        self.max_messages = messages
+        self.max_bytes = size
+        self.queue: list[Message] = []
+        self.dropped = 0
+        self.failed = False
+
+    @property
+    def bytes(self) -> int:
+        return sum(len(m.raw) + MESSAGE_OVERHEAD for m in self.queue)
+
+    @property
+    def over(self) -> bool:
+        """Do the messages break a bound? One alone never does."""
+        if len(self.queue) <= 1:
+            return False
+        return (self.max_messages is not None and len(self.queue) > self.max_messages) or (
+            self.max_bytes is not None and self.bytes > self.max_bytes
+        )
+
+    def put(self, message: Message) -> None:
+        if self.failed:
+            self.dropped += 1
+            return
+        place = len(self.queue)
+        if self.overflow == "conflate":
+            for i, queued in enumerate(self.queue):
+                if queued.channel == message.channel:
+                    place = i
+                    self.dropped += 1
+                    del self.queue[i]
+                    break
+        self.queue.insert(place, message)
+        while self.over:
+            self.dropped += 1
+            if self.overflow in ("drop_newest", "error"):
+                self.failed = self.overflow == "error"
+                self.queue.pop()
+                return
+            oldest = next(m for m in self.queue if m is not message)
+            self.queue.remove(oldest)
+
+    def take(self, maximum: int | None) -> list[Message]:
+        count = len(self.queue) if maximum is None else maximum
+        taken, self.queue = self.queue[:count], self.queue[count:]
+        return taken
+
+    def put_back(self, taken: list[Message]) -> None:
+        if self.overflow != "conflate":
+            self.queue = taken + self.queue
+            return
+        newest = {m.channel: m for m in taken + self.queue}
+        self.dropped += len(taken) + len(self.queue) - len(newest)
+        self.queue = list(newest.values())
+
+
+puts = st.tuples(
+    st.just("put"),
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.integers(0, 400), st.sampled_from((0, 0, 0, 2))),
+        max_size=8,
+    ),
+)
+takes = st.tuples(st.just("take"), st.none() | st.integers(1, 4))
+interrupted = st.tuples(st.just("interrupted"), st.none() | st.integers(1, 4), puts)
+
+
+class TestPolicies:
+    @pytest.mark.parametrize("overflow", POLICIES)
+    @given(
+        max_messages=st.none() | st.integers(1, 5),
+        max_bytes=st.none() | st.integers(1, 1500),
+        steps=st.lists(puts | takes | interrupted, max_size=25),
+    )
+    @settings(max_examples=250, deadline=None)
+    def test_each_is_exact_and_accounts_for_every_message(
+        self, overflow: str, max_messages: int | None, max_bytes: int | None, steps: list[Any]
+    ) -> None:
+        box = mailbox(overflow, max_messages, max_bytes)
+        reference = Reference(overflow, max_messages, max_bytes)
+        feed, account = Feed(), Account()
+        put_back = False
+
+        def put(batch: list[tuple[str, int, int]]) -> None:
+            messages = [feed.message(*item) for item in batch]
+            failed_before = reference.failed
+            for message in messages:
+                reference.put(message)
+            failure = box.put(messages)
+            assert isinstance(failure, QueueOverflow) == (reference.failed and not failed_before)
+            # What was put back may stay over the bound, until it is taken.
+            if messages and not put_back:
+                assert not reference.over
+
+        def taken(maximum: int | None) -> list[Message]:
+            expected = reference.take(maximum)
+            if not expected:
+                with pytest.raises(QueueOverflow if reference.failed else WaitTimeout):
+                    take(box, maximum)
+                return []
+            got = take(box, maximum)
+            assert names(got) == names(expected)
+            return got
+
+        for step in steps:
+            if step[0] == "put":
+                put(step[1])
+            elif step[0] == "take":
+                account.deliver(taken(step[1]))
+            else:
+                interrupted = taken(step[1])
+                put(step[2][1])
+                box.put_back(interrupted)
+                reference.put_back(interrupted)
+                # A conflated one that came back may be dropped after its successor was.
+                account.check_since = overflow != "conflate"
+            put_back = reference.over
+            assert len(box) == len(reference.queue)
+            assert box.queued_bytes == reference.bytes
+            assert box.dropped == reference.dropped
+
+        if reference.failed:
+            return  # such a client has ended: its failure tells, in place of a gap
+        if reference.queue:
+            account.deliver(taken(None))
+        for channel in "abc":
+            pending = box.pending_gap(channel)
+            owed = feed.put[channel] - account.accounted[channel]
+            assert (pending.missed if pending else 0) == owed
+            box.put([feed.message(channel)])
+            account.deliver(take(box))
+            assert account.accounted[channel] == feed.put[channel]
+            assert box.pending_gap(channel) is None
+
+    def test_drop_oldest_marks_the_message_after_the_hole(self) -> None:
+        box, feed = mailbox("drop_oldest", 2), Feed()
+        box.put(feed.messages("aaba"))
+        b, a = take(box)
+        assert names([b, a]) == ["b1", "a3"]
+        assert b.gap is None
+        assert a.gap == Gap("overflow", 2, None)
+
+    def test_drop_newest_marks_the_next_one_let_in(self) -> None:
+        box, feed = mailbox("drop_newest", 2), Feed()
+        box.put(feed.messages("aaaa"))
+        first, second = take(box)
+        assert (first.gap, second.gap) == (None, None)
+        box.put(feed.messages("a"))
+        (third,) = take(box)
+        assert third.sequence == 5
+        assert third.gap == Gap("overflow", 2, second.received_at)
+
+    def test_conflate_keeps_the_place_of_the_replaced_message(self) -> None:
+        box, feed = mailbox("conflate"), Feed()
+        box.put(feed.messages("abcaa"))
+        a, b, c = take(box)
+        assert names([a, b, c]) == ["a3", "b1", "c1"]
+        assert a.gap == Gap("conflate", 2, None)
+
+    def test_conflate_holds_its_bounds_when_a_bigger_message_replaces(self) -> None:
+        box, feed = mailbox("conflate", size=1000), Feed()
+        box.put([feed.message("a", 400), feed.message("b", 200)])
+        box.put([feed.message("b", 800)])
+        assert box.queued_bytes <= 1000
+        (b,) = take(box)
+        assert names([b]) == ["b2"]
+        box.put([feed.message("a")])
+        assert take(box)[0].gap == Gap("overflow", 1, None)
+
+    def test_error_fails_after_the_queued_ones(self) -> None:
+        box, feed = mailbox("error", 2), Feed()
+        failure = box.put(feed.messages("aaa"))
+        assert isinstance(failure, QueueOverflow)
+        assert names(take(box, 1) + take(box, 1)) == ["a1", "a2"]
+        for _ in range(2):
+            with pytest.raises(QueueOverflow, match="2 messages"):
+                take(box, timeout=None)
+
+    @pytest.mark.parametrize("overflow", POLICIES)
+    def test_one_message_larger_than_the_bound_is_let_in(self, overflow: str) -> None:
+        box, feed = mailbox(overflow, 10, 1000), Feed()
+        box.put([feed.message(size=5000)])
+        assert len(box) == 1
+        assert box.queued_bytes == 5000 + MESSAGE_OVERHEAD
+        assert names(take(box)) == ["a1"]
+        assert box.queued_bytes == 0
+
+    def test_a_dropped_message_hands_its_own_gap_on(self) -> None:
+        box, feed = mailbox("drop_oldest", 1), Feed()
+        lost = feed.message()
+        lost.gap = Gap("reconnect", None, 7)
+        box.put([lost, feed.message()])
+        assert take(box)[0].gap == Gap("reconnect", None, 7)
+
+    def test_what_comes_after_a_failure_is_not_queued(self) -> None:
+        for overflow in POLICIES:
+            box, feed = mailbox(overflow), Feed()
+            box.put(feed.messages("a"))
+            box.fail(WSClientError("over"))
+            box.put(feed.messages("b"))
+            assert names(take(box)) == ["a1"]
+            assert box.dropped == 1
+
+
+class TestWaiting:
+    def test_a_poll_of_an_empty_mailbox_times_out_at_once(self) -> None:
+        started = time.monotonic()
+        with pytest.raises(TimeoutError):
+            take(mailbox(), timeout=0)
+        assert time.monotonic() - started < 0.5
+
+    def test_a_wait_ends_at_its_deadline(self) -> None:
+        started = time.monotonic()
+        with pytest.raises(WaitTimeout):
+            take(mailbox(), timeout=0.05)
+        assert 0.05 <= time.monotonic() - started < 1
+
+    def test_put_wakes_one_who_waits(self) -> None:
+        box, feed = mailbox(), Feed()
+        call = Call(take, box, timeout=None)
+        until(lambda: box._waiting)
+        box.put(feed.messages("a"))
+        assert names(call.result()) == ["a1"]
+
+    def test_a_batch_wakes_as_many_as_it_can_serve(self) -> None:
+        box, feed = mailbox(), Feed()
+        calls = [Call(take, box, 1, None) for _ in range(8)]
+        until(lambda: len(box._waiting) == 8)
+        box.put(feed.messages("aaaaaaaa"))
+        assert sorted(names([call.result()[0] for call in calls])) == [f"a{n}" for n in range(1, 9)]
+
+    def test_close_wakes_all_who_wait_within_50_ms(self) -> None:
+        times = []
+        for _ in range(3):
+            box = mailbox()
+            calls = [Call(take, box, timeout=None) for _ in range(8)]
+            until(lambda box=box: len(box._waiting) == 8)
+            started = time.monotonic()
+            box.close()
+            assert [call.result() for call in calls] == [[]] * 8
+            times.append(max(call.ended_at for call in calls) - started)
+        assert min(times) < 0.05
+
+    def test_close_tells_how_many_were_unread_and_drops_what_comes_later(self) -> None:
+        box, feed = mailbox(), Feed()
+        box.put(feed.messages("aab"))
+        assert box.close() == 3
+        assert box.put(feed.messages("a")) is None
+        assert (len(box), box.queued_bytes) == (0, 0)
+        assert take(box, timeout=None) == []
+        assert box.close() == 0
+
+    def test_fail_wakes_all_who_wait_with_errors_of_their_own(self) -> None:
+        box = mailbox()
+        calls = [Call(take, box, timeout=None) for _ in range(4)]
+        until(lambda: len(box._waiting) == 4)
+        cause = WSClientError("the cause")
+        box.fail(cause)
+        errors = []
+        for call in calls:
+            with pytest.raises(WSClientError, match="the cause") as caught:
+                call.result()
+            errors.append(caught.value)
+        assert len({id(error) for error in errors}) == 4
+        assert all(error.__cause__ is cause for error in errors)
+
+    def test_fail_comes_after_the_queued_ones_and_the_first_one_counts(self) -> None:
+        box, feed = mailbox(), Feed()
+        box.put(feed.messages("aa"))
+        box.fail(WSClientError("first"))
+        box.fail(WSClientError("second"))
+        assert names(take(box, 1, None) + take(box, 1, None)) == ["a1", "a2"]
+        with pytest.raises(WSClientError, match="first"):
+            take(box, timeout=None)
+
+    def test_close_ends_what_failed(self) -> None:
+        box = mailbox()
+        box.fail(WSClientError("over"))
+        box.close()
+        assert take(box, timeout=None) == []
+
+
+class TestManyThreads:
+    def test_each_message_goes_to_exactly_one_in_order_and_no_wake_up_is_lost(self) -> None:
+        """Some wait for ever, some give up all the time: neither may miss the other's news."""
+        box, total = mailbox(), 6000
+        got: list[list[Message]] = []
+
+        def consume(timeout: float | None, maximum: int | None) -> list[Message]:
+            mine: list[Message] = []
+            while not box.is_closed:
+                try:
+                    mine += take(box, maximum, timeout)
+                except WaitTimeout:
+                    pass
+            return mine
+
+        def produce(channel: str) -> None:
+            feed = Feed()
+            left = total // 3
+            while left:
+                count = min(left, 1 + left % 7)
+                box.put(feed.messages(channel * count))
+                left -= count
+
+        consumers = [
+            Call(consume, timeout, maximum)
+            for timeout in (None, None, 0.0005, 0)
+            for maximum in (1, 3)
+        ]
+        producers = [Call(produce, channel) for channel in "abc"]
+        for producer in producers:
+            producer.result(20)
+        until(lambda: not box)
+        box.close()
+        got = [consumer.result() for consumer in consumers]
+        counts = Counter(name for mine in got for name in names(mine))
+        assert len(counts) == total
+        assert set(counts.values()) == {1}
+        for mine in got:
+            per_channel = defaultdict(list)
+            for message in mine:
+                per_channel[message.channel].append(message.sequence)
+            assert all(numbers == sorted(numbers) for numbers in per_channel.values())
+
+    def test_one_at_a_time_never_stalls(self) -> None:
+        """Each consumer waits for ever: one wake-up lost, and this hangs."""
+        box, feed, rounds = mailbox(), Feed(), 1500
+        seen = threading.Semaphore(0)
+
+        def consume() -> int:
+            count = 0
+            while take(box, 1, None):
+                count += 1
+                seen.release()
+            return count
+
+        consumers = [Call(consume) for _ in range(6)]
+        for _ in range(rounds):
+            box.put(feed.messages("a"))
+            assert seen.acquire(timeout=10), "a wake-up was lost"
+        box.close()
+        assert sum(consumer.result() for consumer in consumers) == rounds
+
+
+class Receiver(_Receiver):
+    """The receiving half of a client, without its connection."""
+
+    def __init__(self, box: Mailbox) -> None:
+        self._core: Any = SimpleNamespace(peek=lambda: SimpleNamespace(state=State.OPEN))
+        self._mailbox = box
+
+
+SPARED = ("recv", "recv_batch", "__next__")
+
+
+def put_when_awaited(
+    box: Mailbox, messages: list[Message], given_up: threading.Event, waiting: int = 1
+) -> None:
+    until(lambda: len(box._waiting) == waiting or given_up.is_set())
+    box.put(messages)
+
+
+def take_second(box: Mailbox, given_up: threading.Event) -> list[Message]:
+    """Begin to wait only when another does."""
+    until(lambda: box._waiting or given_up.is_set())
+    return take(box, 1, None)
+
+
+class TestInterrupts:
+    """A KeyboardInterrupt at each place where one can strike loses and doubles nothing."""
+
+    @pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest", "conflate"])
+    @pytest.mark.parametrize("maximum", [1, 2, None])
+    def test_while_messages_are_taken(self, overflow: str, maximum: int | None) -> None:
+        step, interrupted = 0, True
+        while interrupted:
+            step += 1
+            box, feed, account = mailbox(overflow, 3), Feed(), Account()
+            receiver = Receiver(box)
+            box.put(feed.messages("abcabca"))
+            got: list[Message] = []
+            interrupted = False
+            try:
+                with Interrupter(step, SPARED):
+                    got += [receiver.recv()] if maximum == 1 else receiver.recv_batch(maximum)
+            except KeyboardInterrupt:
+                interrupted = True
+            assert not box._lock.locked(), f"step {step}"
+            bytes_left = sum(MESSAGE_OVERHEAD for _ in range(len(box)))
+            assert box.queued_bytes == bytes_left, f"step {step}"
+            while box:
+                got.append(receiver.recv(timeout=0))
+            account.deliver(got)
+            for channel in "abc":
+                box.put([feed.message(channel)])
+                account.deliver([receiver.recv(timeout=0)])
+            assert account.accounted == feed.put, f"step {step}"
+        assert step > 10
+
+    def test_while_waiting(self) -> None:
+        step, interrupted = 0, True
+        while interrupted:
+            step += 1
+            box, feed, account = mailbox(), Feed(), Account()
+            receiver, done = Receiver(box), threading.Event()
+            putter = Call(put_when_awaited, box, feed.messages("aa"), done)
+            got: list[Message] = []
+            interrupted = False
+            try:
+                with Interrupter(step, SPARED):
+                    got.append(receiver.recv())
+            except KeyboardInterrupt:
+                interrupted = True
+            done.set()
+            putter.result()
+            assert not box._lock.locked(), f"step {step}"
+            assert not box._waiting, f"step {step}"
+            while len(got) < 2:
+                got.append(receiver.recv(timeout=5))
+            account.deliver(got)
+            assert account.accounted == feed.put, f"step {step}"
+        assert step > 15
+
+    def test_while_others_wait_none_of_them_is_forgotten(self) -> None:
+        step, interrupted = 0, True
+        while interrupted:
+            step += 1
+            box, feed = mailbox(), Feed()
+            receiver = Receiver(box)
+            others = [Call(take, box, 1, None) for _ in range(2)]
+            until(lambda box=box: len(box._waiting) == 2)
+            box.put(feed.messages("aaa"))
+            got: list[Message] = []
+            interrupted = False
+            try:
+                with Interrupter(step, SPARED):
+                    got.append(receiver.recv())
+            except KeyboardInterrupt:
+                interrupted = True
+            for other in others:
+                got += other.result()
+            got += take(box) if len(got) < 3 else []
+            assert sorted(names(got)) == ["a1", "a2", "a3"], f"step {step}"
+        assert step > 10
+
+    def test_a_wait_that_is_interrupted_hands_its_news_on(self) -> None:
+        """Both wait; the one that is woken is interrupted before it takes."""
+        step, interrupted = 0, True
+        while interrupted:
+            step += 1
+            box, feed = mailbox(), Feed()
+            done = threading.Event()
+            other = Call(take_second, box, done)
+            putter = Call(put_when_awaited, box, feed.messages("aa"), done, 2)
+            got: list[Message] = []
+            interrupted = False
+            try:
+                with Interrupter(step, SPARED):
+                    got.append(Receiver(box).recv())
+            except KeyboardInterrupt:
+                interrupted = True
+            done.set()
+            putter.result()
+            got += other.result()
+            got += take(box) if len(got) < 2 else []
+            assert sorted(names(got)) == ["a1", "a2"], f"step {step}"
+        assert step > 15
+
+    def test_another_exception_from_a_signal_handler_forgets_no_waiter(self) -> None:
+        box, feed = mailbox(), Feed()
+        first = threading.Lock()
+        first.acquire()
+        taken: list[Message] = []
+        deadline = Deadline(None)
+        deadline.remaining = lambda: 1 / 0  # type: ignore[method-assign]
+        with pytest.raises(ZeroDivisionError):
+            box.take(1, deadline, taken)
+        assert not box._waiting
+        box.put(feed.messages("a"))
+        assert names(take(box)) == ["a1"]

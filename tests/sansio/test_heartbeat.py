@@ -1,0 +1,251 @@
+"""One connection's clocks: when to ping, and when the link is dead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wsclient.sansio.heartbeat import Heartbeat, LinkView
+
+INF = float("inf")
+START = 1000.0
+OFF = dict.fromkeys(
+    ("ping_interval", "ping_timeout", "silence_timeout", "stall_timeout", "send_timeout")
+)
+
+
+def heartbeat(**checks: float) -> Heartbeat:
+    """A connection opened at START, with only these checks."""
+    return Heartbeat(START, **{**OFF, **checks})
+
+
+def view(last_byte_at: float = START, **seen: Any) -> LinkView:
+    return LinkView(last_byte_at, **seen)
+
+
+# --- pings ---------------------------------------------------------------------------------------
+
+
+def test_a_ping_is_due_after_the_interval() -> None:
+    beat = heartbeat(ping_interval=20.0, ping_timeout=10.0)
+    assert not beat.ping_due(START + 19.999)
+    assert beat.ping_due(START + 20.0)
+
+
+def test_a_ping_counts_as_sent_when_it_is_due() -> None:
+    beat = heartbeat(ping_interval=20.0, ping_timeout=10.0)
+    assert beat.ping_due(START + 20.0)
+    assert not beat.ping_due(START + 20.0)
+
+
+def test_the_next_ping_waits_for_the_pong() -> None:
+    beat = heartbeat(ping_interval=20.0, ping_timeout=30.0)
+    beat.ping_due(START + 20.0)
+    assert not beat.ping_due(START + 45.0)
+    beat.pong_received()
+    assert beat.ping_due(START + 45.0)
+
+
+def test_pings_keep_their_interval_when_they_are_answered() -> None:
+    beat = heartbeat(ping_interval=20.0, ping_timeout=10.0)
+    beat.ping_due(START + 20.0)
+    beat.pong_received()
+    assert not beat.ping_due(START + 39.999)
+    assert beat.ping_due(START + 40.0)
+
+
+def test_without_a_timeout_pings_go_on_unanswered() -> None:
+    beat = heartbeat(ping_interval=20.0)
+    assert beat.ping_due(START + 20.0)
+    assert beat.ping_due(START + 40.0)
+    assert beat.failure(START + 10_000.0, view()) is None
+
+
+def test_without_an_interval_there_is_no_ping() -> None:
+    beat = heartbeat(ping_timeout=10.0)
+    assert not beat.ping_due(START + 10_000.0)
+    assert beat.deadline(view()) == INF
+
+
+# --- verdicts ------------------------------------------------------------------------------------
+
+
+def pinged(**checks: float) -> Heartbeat:
+    beat = heartbeat(ping_interval=20.0, ping_timeout=10.0, **checks)
+    assert beat.ping_due(START + 20.0)
+    return beat
+
+
+def test_no_pong_and_no_byte_is_a_half_open_link() -> None:
+    beat = pinged()
+    assert beat.failure(START + 29.999, view()) is None
+    reason = beat.failure(START + 30.0, view())
+    assert reason == "no pong and no byte for 10 s (half-open link)"
+
+
+def test_a_pong_answers_a_ping() -> None:
+    beat = pinged()
+    beat.pong_received()
+    assert beat.failure(START + 10_000.0, view()) is None
+
+
+def test_progress_of_bytes_extends_the_deadline_of_a_pong() -> None:
+    """A big frame may hold the pong up."""
+    beat = pinged()
+    assert beat.failure(START + 34.999, view(START + 25.0)) is None
+    assert beat.failure(START + 35.0, view(START + 25.0)) is not None
+
+
+def test_bytes_before_the_ping_do_not_shorten_the_deadline_of_its_pong() -> None:
+    beat = pinged()
+    assert beat.failure(START + 29.999, view(START - 500.0)) is None
+
+
+def test_a_frame_that_stops_half_way_is_a_stalled_link() -> None:
+    beat = heartbeat(stall_timeout=10.0)
+    link = view(START + 5.0, in_frame=True)
+    assert beat.failure(START + 14.999, link) is None
+    assert beat.failure(START + 15.0, link) == "a frame stopped half way for 10 s"
+
+
+def test_between_frames_nothing_stalls() -> None:
+    beat = heartbeat(stall_timeout=10.0)
+    assert beat.failure(START + 10_000.0, view()) is None
+
+
+def test_a_peer_that_does_not_read_is_deaf() -> None:
+    beat = heartbeat(send_timeout=10.0)
+    link = view(START + 500.0, unsent_since=START + 5.0)
+    assert beat.failure(START + 14.999, link) is None
+    assert beat.failure(START + 15.0, link) == "the peer did not read for 10 s"
+
+
+def test_nothing_to_send_is_not_deafness() -> None:
+    beat = heartbeat(send_timeout=10.0)
+    assert beat.failure(START + 10_000.0, view()) is None
+
+
+def test_no_frame_but_pongs_is_a_silent_link() -> None:
+    beat = heartbeat(silence_timeout=15.0)
+    assert beat.failure(START + 14.999, view(START + 14.0)) is None
+    assert beat.failure(START + 15.0, view(START + 14.0)) == "no frame but pongs for 15 s"
+
+
+def test_a_frame_ends_a_silence() -> None:
+    beat = heartbeat(silence_timeout=15.0)
+    beat.frame_received(START + 10.0)
+    assert beat.failure(START + 24.999, view()) is None
+    assert beat.failure(START + 25.0, view()) is not None
+
+
+def test_a_pong_does_not_end_a_silence() -> None:
+    beat = heartbeat(silence_timeout=15.0)
+    beat.pong_received()
+    assert beat.failure(START + 15.0, view()) is not None
+
+
+def test_a_check_that_is_off_never_fails() -> None:
+    link = view(in_frame=True, unsent_since=START)
+    assert heartbeat().failure(START + 10_000.0, link) is None
+    assert heartbeat().deadline(link) == INF
+
+
+# --- the venue's own ping ------------------------------------------------------------------------
+
+
+def test_the_venues_own_ping_keeps_its_interval() -> None:
+    beat = heartbeat(keepalive_interval=15.0)
+    assert not beat.keepalive_due(START + 14.999)
+    assert beat.keepalive_due(START + 15.0)
+    assert not beat.keepalive_due(START + 29.999)
+    assert beat.keepalive_due(START + 30.0)
+
+
+def test_a_venue_without_a_ping_of_its_own_gets_none() -> None:
+    assert not heartbeat().keepalive_due(START + 10_000.0)
+
+
+# --- the next look -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("checks", "link", "deadline"),
+    [
+        ({"ping_interval": 20.0, "ping_timeout": 10.0}, view(), START + 20.0),
+        ({"silence_timeout": 15.0}, view(), START + 15.0),
+        ({"stall_timeout": 10.0}, view(START + 2.0, in_frame=True), START + 12.0),
+        ({"stall_timeout": 10.0}, view(START + 2.0), INF),
+        ({"send_timeout": 10.0}, view(unsent_since=START + 3.0), START + 13.0),
+        ({"send_timeout": 10.0}, view(), INF),
+        ({"keepalive_interval": 5.0}, view(), START + 5.0),
+        ({"silence_timeout": 15.0, "keepalive_interval": 5.0}, view(), START + 5.0),
+        ({"silence_timeout": 15.0, "ping_interval": 16.0}, view(), START + 15.0),
+    ],
+)
+def test_the_next_look_is_at_the_earliest_deadline(
+    checks: dict[str, float], link: LinkView, deadline: float
+) -> None:
+    assert heartbeat(**checks).deadline(link) == deadline
+
+
+def test_while_a_pong_is_out_its_deadline_counts_and_no_next_ping() -> None:
+    assert pinged().deadline(view()) == START + 30.0
+
+
+# --- sleep ---------------------------------------------------------------------------------------
+
+
+def test_after_a_sleep_a_ping_is_due_at_once() -> None:
+    beat = pinged()
+    beat.rebase(START + 3600.0)
+    assert beat.ping_due(START + 3600.0)
+
+
+def test_after_a_sleep_every_clock_of_the_peer_starts_afresh() -> None:
+    beat = pinged(silence_timeout=15.0, stall_timeout=10.0, send_timeout=10.0)
+    link = view(in_frame=True, unsent_since=START)
+    assert beat.failure(START + 3600.0, link) is not None
+    beat.rebase(START + 3600.0)
+    assert beat.failure(START + 3600.0, link) is None
+    beat.ping_due(START + 3600.0)
+    assert beat.failure(START + 3609.999, link) is None
+    assert beat.failure(START + 3610.0, link) is not None
+
+
+def test_after_a_sleep_a_client_that_does_not_ping_still_does_not() -> None:
+    beat = heartbeat(silence_timeout=15.0)
+    beat.rebase(START + 3600.0)
+    assert not beat.ping_due(START + 3600.0)
+
+
+# --- at random -----------------------------------------------------------------------------------
+
+durations = st.one_of(st.none(), st.floats(0.5, 60.0))
+
+
+@settings(deadline=None)
+@given(
+    st.fixed_dictionaries({**dict.fromkeys(OFF, durations), "keepalive_interval": durations}),
+    st.floats(0.0, 100.0),
+    st.booleans(),
+    st.one_of(st.none(), st.floats(0.0, 100.0)),
+)
+def test_nothing_is_due_before_the_next_look(
+    checks: dict[str, Any], last_byte: float, in_frame: bool, unsent: float | None
+) -> None:
+    """Whoever sleeps until ``deadline`` misses nothing, and finds something to do then."""
+    beat = Heartbeat(START, **checks)
+    link = view(START + last_byte, in_frame=in_frame, unsent_since=unsent and START + unsent)
+    deadline = beat.deadline(link)
+    if deadline > START:
+        before = START + (min(deadline, START + 200.0) - START) * 0.999
+        assert beat.failure(before, link) is None
+        assert not beat.ping_due(before)
+        assert not beat.keepalive_due(before)
+    if deadline != INF:
+        assert (
+            beat.failure(deadline, link) or beat.ping_due(deadline) or beat.keepalive_due(deadline)
+        )

@@ -1,0 +1,236 @@
+"""From payloads to what the session works on: nothing raises, nothing is left out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rig import Plain
+
+from wsclient.dialects import Generic, Kraken
+from wsclient.messages import Message
+from wsclient.sansio.dialect import Ack, Data, Heartbeat, Item, Unhandled
+from wsclient.sansio.inbound import EXCERPT, Inbound, excerpt
+from wsclient.sansio.session import Entry, Invalid
+
+
+class Rows(Plain):
+    """A frame is a list of items: ``"ack"``, ``"beat"``, ``"?type"``, or a channel's name."""
+
+    def peek(self, frame: bytes) -> Sequence[Item]:
+        return [self._item_of(name, i) for i, name in enumerate(json.loads(frame))]
+
+    def _item_of(self, name: str, index: int) -> Item:
+        if name == "ack":
+            return Ack()
+        if name == "beat":
+            return Heartbeat()
+        if name.startswith("?"):
+            return Unhandled(name[1:], "where")
+        return Data(name, "row", index, index)
+
+
+def read(*frames: Any, dialect: Any = None, **options: Any) -> list[Entry]:
+    payloads = [f if isinstance(f, bytes) else json.dumps(f).encode() for f in frames]
+    return Inbound(dialect or Rows(), **options).entries(payloads, 123, 7)
+
+
+# --- messages ------------------------------------------------------------------------------------
+
+
+def test_a_message_bears_all_that_is_known_of_it() -> None:
+    (message,) = read({"type": "market_data", "channel": "a", "seq": 5}, dialect=Generic())
+    assert isinstance(message, Message)
+    assert (message.channel, message.type, message.sequence) == ("a", "market_data", 5)
+    assert (message.received_at, message.connection_id, message.gap) == (123, 7, None)
+    assert message.raw == b'{"type": "market_data", "channel": "a", "seq": 5}'
+
+
+def test_everything_stands_in_the_order_of_the_wire() -> None:
+    entries = read(["a", "ack", "b"], ["beat", "c"])
+    told = [e.channel if isinstance(e, Message) else type(e) for e in entries]
+    assert told == ["a", Ack, "b", Heartbeat, "c"]
+
+
+def test_a_frame_of_nothing_is_nothing() -> None:
+    assert read([]) == []
+
+
+def test_a_frame_of_several_items_is_several_messages_each_with_its_own() -> None:
+    entries = read(["a", "b", "c"])
+    assert [m.data for m in entries if isinstance(m, Message)] == ["a", "b", "c"]
+
+
+def test_a_frame_of_one_item_gives_that_item() -> None:
+    (message,) = read(["a"])
+    assert isinstance(message, Message)
+    assert message.data == "a"
+
+
+def test_a_frame_whose_one_message_is_not_its_first_item() -> None:
+    class Second(Plain):
+        def peek(self, frame: bytes) -> Sequence[Item]:
+            return (Data("a", "row", None, 1),)
+
+    (message,) = read(["x", "y"], dialect=Second())
+    assert isinstance(message, Message)
+    assert message.data == "y"
+
+
+def test_a_frame_that_is_the_message_gives_all_of_it() -> None:
+    frame = {"type": "market_data", "channel": "a", "price": 1.5}
+    (message,) = read(frame, dialect=Generic())
+    assert isinstance(message, Message)
+    assert message.data == frame
+
+
+def test_a_frame_of_several_items_is_decoded_once() -> None:
+    class Watched(Rows):
+        def item(self, decoded: Any, index: int) -> Any:
+            return decoded
+
+    one, two = read(["a", "b"], dialect=Watched())
+    assert isinstance(one, Message)
+    assert isinstance(two, Message)
+    assert one.data is two.data
+
+
+def test_numbers_are_decimals_when_asked_for() -> None:
+    raw = b'{"type": "market_data", "channel": "a", "price": 1.10}'
+    (message,) = read(raw, dialect=Generic(), decimal=True)
+    assert isinstance(message, Message)
+    assert str(message.data["price"]) == "1.10"
+
+
+# --- what cannot be read -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"\xff\xfe", b"null", b'"text"', b"[1, 2]", b"{}{}"])
+@pytest.mark.parametrize("dialect", [Generic(), Kraken()], ids=["generic", "kraken"])
+def test_what_cannot_be_read_is_an_invalid_entry(raw: bytes, dialect: Any) -> None:
+    (entry,) = read(raw, dialect=dialect)
+    assert isinstance(entry, Invalid)
+    assert (entry.channel, entry.sequence) == (None, None)
+    assert entry.text.startswith("an unreadable frame (")
+    assert entry.text.endswith(repr(raw))
+
+
+def test_an_unreadable_frame_costs_only_itself() -> None:
+    entries = read(["a"], b"rubbish", ["b"])
+    assert [type(e) for e in entries] == [Message, Invalid, Message]
+
+
+@pytest.mark.parametrize("answer", [None, 5, iter(())])
+def test_a_dialect_that_gives_no_items_makes_a_frame_unreadable(answer: Any) -> None:
+    class Broken(Plain):
+        def peek(self, frame: bytes) -> Any:
+            return answer
+
+    (entry,) = read(["a"], dialect=Broken())
+    assert isinstance(entry, Invalid)
+
+
+def test_an_excerpt_is_bounded_and_says_how_long_the_frame_was() -> None:
+    text = excerpt(b"x" * 1_000_000)
+    assert len(text) < EXCERPT + 40
+    assert text.endswith("(1000000 bytes)")
+
+
+def test_an_excerpt_of_a_short_frame_is_all_of_it() -> None:
+    assert excerpt(b"x" * EXCERPT) == repr(b"x" * EXCERPT)
+
+
+def test_an_excerpt_can_be_printed() -> None:
+    assert excerpt(b"\x1b[2J\r\n\x00").isprintable()
+
+
+def test_an_error_is_quoted_up_to_a_bound() -> None:
+    class Wordy(Plain):
+        def peek(self, frame: bytes) -> Sequence[Item]:
+            raise ValueError("y" * 1_000_000)
+
+    (entry,) = read(["a"], dialect=Wordy())
+    assert isinstance(entry, Invalid)
+    assert len(entry.text) < 3 * EXCERPT
+
+
+# --- validate ------------------------------------------------------------------------------------
+
+
+def refuse_b(message: Message) -> None:
+    if message.data == "b":
+        raise ValueError("b is bad")
+
+
+def test_a_message_that_validate_refuses_is_an_invalid_entry_in_its_place() -> None:
+    entries = read(["a", "b", "c"], validate=refuse_b)
+    assert [type(e) for e in entries] == [Message, Invalid, Message]
+    refused = entries[1]
+    assert isinstance(refused, Invalid)
+    assert (refused.channel, refused.sequence) == ("b", 1)
+    assert "ValueError: b is bad" in refused.text
+
+
+def test_what_validate_returns_does_not_matter() -> None:
+    assert isinstance(read(["a"], validate=lambda message: False)[0], Message)
+
+
+def test_answers_and_heartbeats_are_not_validated() -> None:
+    def refuse(message: Message) -> None:
+        raise ValueError
+
+    assert [type(e) for e in read(["ack", "beat", "?"], validate=refuse)] == [
+        Ack,
+        Heartbeat,
+        Unhandled,
+    ]
+
+
+# --- the unhandled -------------------------------------------------------------------------------
+
+
+def test_an_unknown_type_is_not_delivered() -> None:
+    assert [type(e) for e in read(["?odd"])] == [Unhandled]
+
+
+def test_an_unknown_type_is_counted_and_delivered_when_asked_for() -> None:
+    counted, message = read(["?odd"], deliver_unhandled=True)
+    assert isinstance(counted, Unhandled)
+    assert isinstance(message, Message)
+    assert (message.type, message.channel, message.data) == ("odd", "where", ["?odd"])
+
+
+def test_a_delivered_unknown_type_is_validated() -> None:
+    def refuse(message: Message) -> None:
+        raise ValueError
+
+    entries = read(["?odd"], deliver_unhandled=True, validate=refuse)
+    assert [type(e) for e in entries] == [Unhandled, Invalid]
+
+
+# --- at random -----------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(st.lists(st.binary(max_size=60) | st.text(max_size=60).map(str.encode), max_size=8))
+def test_no_bytes_raise(payloads: list[bytes]) -> None:
+    for dialect in (Generic(), Kraken()):
+        entries = Inbound(dialect).entries(payloads, 1, 1)
+        assert len(entries) >= len(payloads)
+
+
+GOOD = json.dumps(
+    {"type": "market_data", "channel": "a", "sequence": 5, "data": {"bids": [[1.5, 2]]}}
+).encode()
+
+
+@settings(deadline=None)
+@given(st.integers(0, len(GOOD) - 1), st.integers(0, 255))
+def test_a_mutated_frame_is_read_or_told(place: int, byte: int) -> None:
+    """Each frame gives one entry, whatever became of it."""
+    raw = GOOD[:place] + bytes([byte]) + GOOD[place + 1 :]
+    assert len(Inbound(Generic()).entries([raw], 1, 1)) == 1

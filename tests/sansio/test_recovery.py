@@ -1,0 +1,329 @@
+"""A channel's account: sequences, holes, and on which message a hole is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wsclient.messages import Gap, Message
+from wsclient.sansio.recovery import ChannelTracker
+
+
+class Stream:
+    """Messages of one channel, received at 1, 2, 3 ..."""
+
+    def __init__(self) -> None:
+        self.tracker = ChannelTracker()
+        self.count = 0
+
+    def take(self, sequence: int | None = None) -> Gap | None:
+        """One more message; returns the gap that it carries."""
+        self.count += 1
+        message = Message("a", "update", sequence, b"{}", json.loads, self.count, 1)
+        self.tracker.accept(message, float(self.count))
+        return message.gap
+
+    def takes(self, *sequences: int | None) -> list[Gap | None]:
+        return [self.take(s) for s in sequences]
+
+
+# --- sequences -----------------------------------------------------------------------------------
+
+
+def test_the_first_sequence_may_be_any() -> None:
+    assert Stream().take(1_000_000) is None
+
+
+def test_a_sequence_that_counts_up_by_one_has_no_hole() -> None:
+    assert Stream().takes(5, 6, 7) == [None, None, None]
+
+
+def test_a_jump_says_how_many_are_missing_and_since_when() -> None:
+    assert Stream().takes(5, 9) == [None, Gap("sequence", 3, 1)]
+
+
+def test_a_hole_is_told_once() -> None:
+    assert Stream().takes(5, 9, 10) == [None, Gap("sequence", 3, 1), None]
+
+
+def test_messages_without_a_sequence_have_no_hole_to_see() -> None:
+    assert Stream().takes(None, None, None) == [None, None, None]
+
+
+def test_a_message_without_a_sequence_leaves_the_count_alone() -> None:
+    assert Stream().takes(5, None, 6, None, 8) == [None, None, None, None, Gap("sequence", 1, 4)]
+
+
+@pytest.mark.parametrize("late", [7, 6, 1])
+def test_a_late_or_doubled_message_is_a_stray_and_no_hole(late: int) -> None:
+    stream = Stream()
+    assert stream.takes(5, 6, 7, late, 8) == [None] * 5
+    assert stream.tracker.strays == 1
+    assert stream.tracker.last == 8
+
+
+def test_two_strays_in_a_row_are_a_counter_that_started_again() -> None:
+    stream = Stream()
+    assert stream.takes(100, 1, 2, 3) == [None, None, Gap("sequence", None, 2), None]
+    assert stream.tracker.last == 3
+
+
+def test_two_strays_that_do_not_follow_each_other_are_strays() -> None:
+    stream = Stream()
+    assert stream.takes(100, 5, 3, 101) == [None, None, None, None]
+    assert stream.tracker.strays == 2
+
+
+def test_two_strays_with_a_good_message_between_them_are_strays() -> None:
+    stream = Stream()
+    assert stream.takes(100, 5, 101, 6, 102) == [None] * 5
+
+
+# --- what is suspected ---------------------------------------------------------------------------
+
+
+def test_without_a_sequence_a_suspicion_stands() -> None:
+    stream = Stream()
+    stream.take()
+    stream.tracker.suspect("reconnect")
+    assert stream.takes(None, None) == [Gap("reconnect", None, 1), None]
+
+
+@pytest.mark.parametrize("reason", ["reconnect", "invalid"])
+def test_the_next_sequence_disproves_a_suspicion(reason: str) -> None:
+    stream = Stream()
+    stream.take(5)
+    stream.tracker.suspect(reason)
+    assert stream.takes(6, None) == [None, None]
+
+
+@pytest.mark.parametrize("reason", ["reconnect", "invalid"])
+def test_a_jump_counts_what_was_suspected(reason: str) -> None:
+    stream = Stream()
+    stream.take(5)
+    stream.tracker.suspect(reason)
+    assert stream.take(8) == Gap(reason, 2, 1)
+
+
+def test_after_a_reconnect_a_lower_sequence_is_a_new_count() -> None:
+    stream = Stream()
+    stream.take(100)
+    stream.tracker.suspect("reconnect")
+    assert stream.takes(1, 2, 4) == [Gap("reconnect", None, 1), None, Gap("sequence", 1, 3)]
+    assert stream.tracker.strays == 0
+
+
+def test_a_new_count_forgets_the_strays_of_the_old() -> None:
+    stream = Stream()
+    stream.takes(100, 3)
+    stream.tracker.suspect("reconnect")
+    assert stream.takes(5, 4, 6) == [Gap("reconnect", None, 2), None, None]
+
+
+def test_on_the_same_link_a_stray_settles_no_suspicion() -> None:
+    """A doubled message beside an unreadable frame: only the next in line can tell."""
+    stream = Stream()
+    stream.take(5)
+    stream.tracker.suspect("invalid")
+    assert stream.takes(5, 7) == [None, Gap("invalid", 1, 2)]
+
+
+def test_a_stray_does_not_make_a_suspicion_out_of_nothing() -> None:
+    stream = Stream()
+    stream.takes(5, 5)
+    assert stream.tracker.pending is None
+
+
+def test_a_counter_that_started_again_settles_a_suspicion() -> None:
+    stream = Stream()
+    stream.take(100)
+    stream.tracker.suspect("invalid")
+    assert stream.takes(1, 2, 3) == [None, Gap("sequence", None, 2), None]
+
+
+def test_the_first_message_of_all_may_be_after_a_hole() -> None:
+    stream = Stream()
+    stream.tracker.suspect("reconnect")
+    assert stream.take(5) == Gap("reconnect", None, None)
+
+
+def test_the_stronger_of_two_suspicions_names_the_hole() -> None:
+    stream = Stream()
+    stream.take()
+    stream.tracker.suspect("invalid")
+    stream.tracker.suspect("reconnect")
+    assert stream.take() == Gap("reconnect", None, 1)
+
+
+# --- what is certain -----------------------------------------------------------------------------
+
+
+def test_a_refused_message_is_a_hole_of_one() -> None:
+    stream = Stream()
+    stream.take()
+    stream.tracker.refused(None)
+    assert stream.takes(None, None) == [Gap("invalid", 1, 1), None]
+
+
+def test_a_refused_message_takes_part_in_the_count() -> None:
+    stream = Stream()
+    stream.take(5)
+    stream.tracker.refused(6)
+    assert stream.takes(7, 8) == [Gap("invalid", 1, 1), None]
+
+
+def test_several_refused_messages_are_one_hole() -> None:
+    stream = Stream()
+    stream.take(5)
+    for sequence in (6, 7, 8):
+        stream.tracker.refused(sequence)
+    assert stream.take(9) == Gap("invalid", 3, 1)
+
+
+def test_a_refused_message_after_a_jump_adds_to_it() -> None:
+    stream = Stream()
+    stream.take(5)
+    stream.tracker.refused(8)
+    assert stream.take(9) == Gap("sequence", 3, 1)
+
+
+def test_a_jump_after_a_refused_message_adds_to_it() -> None:
+    stream = Stream()
+    stream.take(5)
+    stream.tracker.refused(6)
+    assert stream.take(9) == Gap("sequence", 3, 1)
+
+
+def test_a_sequence_disproves_no_refused_message() -> None:
+    stream = Stream()
+    stream.take(5)
+    stream.tracker.refused(6)
+    stream.tracker.suspect("reconnect")
+    assert stream.take(7) == Gap("invalid", 1, 1)
+
+
+def test_a_refused_message_after_a_reconnect_is_part_of_its_hole() -> None:
+    stream = Stream()
+    stream.take()
+    stream.tracker.suspect("reconnect")
+    stream.tracker.refused(None)
+    assert stream.take() == Gap("reconnect", None, 1)
+
+
+# --- what waits ----------------------------------------------------------------------------------
+
+
+def test_a_hole_that_waits_can_be_seen() -> None:
+    stream = Stream()
+    stream.take()
+    assert stream.tracker.pending is None
+    stream.tracker.refused(None)
+    assert stream.tracker.pending == Gap("invalid", 1, 1)
+    stream.tracker.suspect("reconnect")
+    assert stream.tracker.pending == Gap("reconnect", None, 1)
+    stream.take()
+    assert stream.tracker.pending is None
+
+
+# --- the account ---------------------------------------------------------------------------------
+
+
+def test_the_account_counts_messages_gaps_and_what_was_missed() -> None:
+    stream = Stream()
+    stream.takes(1, 3, 4, 8)
+    stream.tracker.suspect("reconnect")
+    stream.take(None)
+    tracker = stream.tracker
+    assert (tracker.messages, tracker.gaps, tracker.missed) == (5, 3, 4)
+
+
+def test_the_newest_message_and_its_time_are_kept() -> None:
+    stream = Stream()
+    stream.takes(1, 2)
+    assert stream.tracker.latest is not None
+    assert stream.tracker.latest.sequence == 2
+    assert stream.tracker.last_received_at == 2
+    assert stream.tracker.data_at == 2.0
+
+
+def test_each_message_knows_when_the_one_before_it_came() -> None:
+    stream = Stream()
+    stream.take()
+    assert stream.tracker.latest is not None
+    assert stream.tracker.latest.previous_at is None
+    stream.take()
+    assert stream.tracker.latest.previous_at == 1
+
+
+def test_a_refused_message_is_not_the_last_one_before_a_hole() -> None:
+    stream = Stream()
+    stream.take()
+    stream.tracker.refused(None)
+    assert stream.tracker.last_received_at == 1
+
+
+def test_a_message_ends_the_silence_of_a_refreshed_channel() -> None:
+    stream = Stream()
+    stream.tracker.refreshed = True
+    stream.take()
+    assert not stream.tracker.refreshed
+
+
+# --- at random -----------------------------------------------------------------------------------
+
+sent = st.integers(1, 60)
+
+
+@settings(deadline=None)
+@given(last=sent, dropped=st.sets(sent), refused=st.sets(sent), start=st.integers(-100, 100))
+def test_what_is_missed_is_counted_exactly(
+    last: int, dropped: set[int], refused: set[int], start: int
+) -> None:
+    """Whatever is dropped on the way or refused on arrival, between the first message and the
+    last: what is delivered and what is told as missed add up to what was sent."""
+    stream = Stream()
+    delivered = missed = 0
+    for number in range(last + 1):
+        if number in dropped and 0 < number < last:
+            continue
+        if number in refused and 0 < number < last:
+            stream.tracker.refused(start + number)
+            continue
+        gap = stream.take(start + number)
+        delivered += 1
+        if gap is not None:
+            assert gap.missed is not None
+            missed += gap.missed
+    assert delivered + missed == last + 1
+    assert stream.tracker.missed == missed
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.one_of(st.none(), st.integers(1, 9), st.sampled_from(["reconnect", "invalid"])),
+        max_size=30,
+    )
+)
+def test_no_hole_passes_untold(steps: Sequence[int | str | None]) -> None:
+    """A drop of ``n`` messages, or a doubt, is told by the next message, or by none when the
+    count goes on without a hole."""
+    stream = Stream()
+    number = 0
+    stream.take(number)
+    for step in steps:
+        if isinstance(step, str):
+            stream.tracker.suspect(step)
+            continue
+        doubt = stream.tracker.pending
+        number += 1 + (step or 0)
+        gap = stream.take(number)
+        if step is None:
+            assert gap is None
+        else:
+            reason = "sequence" if doubt is None else doubt.reason
+            assert gap == Gap(reason, step, stream.count - 1)

@@ -1,0 +1,365 @@
+"""The session at random: a venue that answers late, partly, oddly or not at all, links that drop,
+callers that come and go; and what must hold whatever happens."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from rig import INF, LOGIN, Plain, Rig
+
+from wsclient.errors import ConfigurationError, NotConnected, QueueOverflow, WSClientError
+from wsclient.messages import Gap, SubscriptionState
+from wsclient.sansio.backoff import Verdict
+from wsclient.sansio.dialect import (
+    Ack,
+    Heartbeat,
+    Limits,
+    LoginAccepted,
+    LoginRefused,
+    Rejection,
+    Reply,
+    Subscribed,
+)
+from wsclient.sansio.session import TRANSITIONS, Invalid, Send, State
+
+ACTIVE = SubscriptionState.ACTIVE
+CHANNELS = ("a", "b", "c", "d")
+ACK_TIMEOUT = 5.0
+
+some_channels = st.lists(st.sampled_from(CHANNELS), min_size=1, max_size=3)
+timeouts = st.sampled_from([INF, INF, 1.0, 8.0])
+
+
+class Venue:
+    """What the venue knows of one connection. It takes requests in order and does as asked;
+    whether it then says so is another matter."""
+
+    def __init__(self, answers: str) -> None:
+        self.answers = answers
+        self.subscribed: set[str] = set()
+        self.unread: deque[dict[str, Any]] = deque()
+
+    def take(self, refuse: frozenset[str] = frozenset()) -> list[Ack | Rejection | Subscribed]:
+        """Do what the oldest request asks; returns the answers that are owed for it."""
+        request = self.unread.popleft()
+        answers: list[Ack | Rejection | Subscribed] = []
+        for channel in request["channels"]:
+            name = self.names(request["id"], channel)
+            if request["op"] == "subscribe" and channel in refuse:
+                answers.append(Rejection("no", **name))
+            elif request["op"] == "unsubscribe" and channel not in self.subscribed:
+                answers.append(Rejection("not subscribed", **name))
+            else:
+                change = self.subscribed.add if request["op"] == "subscribe" else None
+                (change or self.subscribed.discard)(channel)
+                answers.append(Ack(**name))
+        if self.answers == "whole" and all(isinstance(a, Ack) for a in answers):
+            return [Ack(request_id=request["id"])]
+        if self.answers == "cumulative":
+            refusals = [a for a in answers if isinstance(a, Rejection)]
+            return [*refusals, Subscribed(sorted(self.subscribed))]
+        return answers
+
+    def names(self, request_id: int, channel: str) -> dict[str, Any]:
+        return {
+            "text": {"request_id": str(request_id), "channel": channel},
+            "channel": {"channel": channel},
+        }.get(self.answers, {"request_id": request_id, "channel": channel})
+
+
+class SessionMachine(RuleBasedStateMachine):
+    """Each rule is one event; the invariants are what the client promises."""
+
+    answers = "id"
+
+    @initialize(
+        batch=st.sampled_from([1, 3]),
+        rate=st.sampled_from([None, None, 2.0]),
+        limit=st.sampled_from([None, None, 3]),
+        stale_after=st.sampled_from([None, None, 20.0]),
+        max_reconnects=st.sampled_from([None, None, None, 4]),
+    )
+    def make(
+        self,
+        batch: int,
+        rate: float | None,
+        limit: int | None,
+        stale_after: float | None,
+        max_reconnects: int | None,
+    ) -> None:
+        limits = Limits(batch, rate, limit, connects=(30, 60.0))
+        self.rig = Rig(
+            Plain(limits),
+            ack_timeout=ACK_TIMEOUT,
+            connect_timeout=5.0,
+            stale_after=stale_after,
+            max_reconnects=max_reconnects,
+        )
+        self.session = self.rig.session
+        self.venue = Venue(self.answers)
+        self.read = 0
+        self.tokens = 0
+        self.requests: list[int] = []
+        #: Channels that were confirmed, and whose next message must say what it missed.
+        self.owed: set[str] = set()
+        #: The venue's count for each channel on this connection; it goes on over reconnects.
+        self.counts = dict.fromkeys(CHANNELS, 0)
+
+    # Helpers.
+
+    def token(self, what: str) -> str:
+        self.tokens += 1
+        return f"{what} {self.tokens}"
+
+    @property
+    def is_linked(self) -> bool:
+        return self.rig.state in (State.AUTHENTICATING, State.OPEN)
+
+    @property
+    def is_open(self) -> bool:
+        return self.rig.state is State.OPEN
+
+    def attempt(self, call: Any) -> None:
+        """A call that may be refused for the state that it is in, and for nothing else."""
+        try:
+            call()
+        except NotConnected:
+            assert self.rig.state is State.IDLE or not self.is_open
+        except ConfigurationError:
+            pass  # other options
+        except WSClientError:
+            assert self.rig.state in (State.FAILED, State.CLOSING, State.CLOSED)
+
+    def hear(self) -> None:
+        """The venue's side of the wire: a new connection knows nothing."""
+        sends = [a for a in self.rig.done(Send) if a.connection_id == self.rig.cid]
+        if self.read > len(sends) or self.venue_cid != self.rig.cid:
+            self.venue, self.venue_cid, self.read = Venue(self.answers), self.rig.cid, 0
+        for send in sends[self.read :]:
+            message = json.loads(send.payload)
+            if "channels" in message:
+                assert message["channels"], "a message that names nothing"
+                self.venue.unread.append(message)
+        self.read = len(sends)
+
+    venue_cid = 0
+
+    def receive(self, *entries: Any) -> None:
+        before = self.session.subscriptions
+        active = {c for c in CHANNELS if before.state(c) is ACTIVE}
+        delivered = self.rig.receive(*entries)
+        for message in delivered:
+            assert message.connection_id == self.rig.cid or not self.is_linked
+            if message.type == "lost":
+                assert message.gap is not None
+                assert message.gap.reason == "rejected"
+                assert before.state(message.channel) is None
+        assert active <= set(CHANNELS)
+
+    # The link.
+
+    @rule(timeout=timeouts)
+    def connect(self, timeout: float) -> None:
+        self.attempt(lambda: self.rig.connect(self.token("connect"), timeout))
+
+    @rule()
+    def cancel_connect(self) -> None:
+        self.rig.cancel_connect(f"connect {self.tokens}")
+
+    @precondition(lambda self: self.rig.state is State.CONNECTING)
+    @rule(login=st.sampled_from([None, None, LOGIN]))
+    def opened(self, login: Any) -> None:
+        self.rig.opened(login)
+
+    @precondition(lambda self: self.rig.state is State.AUTHENTICATING)
+    @rule(accepted=st.sampled_from([True, True, True, False]))
+    def login(self, accepted: bool) -> None:
+        self.receive(LoginAccepted() if accepted else LoginRefused("no"))
+
+    @precondition(lambda self: self.rig.state not in (State.IDLE, State.CLOSED))
+    @rule(verdict=st.sampled_from([Verdict.RETRY] * 6 + [Verdict.RATE_LIMITED, Verdict.FATAL]))
+    def ended(self, verdict: Verdict) -> None:
+        self.rig.drop(verdict=verdict)
+        for channel in CHANNELS:
+            assert self.session.subscriptions.state(channel) is not ACTIVE
+
+    @rule(verdict=st.sampled_from(Verdict))
+    def another_ended(self, verdict: Verdict) -> None:
+        state = self.rig.state
+        self.session.ended(self.rig.cid - 1, OSError(), verdict, self.rig.now)
+        self.session.opened(self.rig.cid + 1, None, self.rig.now)
+        assert self.session.received(self.rig.cid - 1, [LoginRefused("")], self.rig.now) == []
+        assert self.rig.state is state
+
+    # Callers.
+
+    @rule(channels=some_channels, timeout=timeouts, depth=st.sampled_from([None, None, 10]))
+    def subscribe(self, channels: list[str], timeout: float, depth: int | None) -> None:
+        options = {} if depth is None else {"depth": depth}
+        wanted = set(self.rig.session.subscriptions.wanted_channels()) if False else None
+        assert wanted is None
+        token = self.token("subscribe")
+        self.attempt(
+            lambda: self.rig.subscribe(*channels, token=token, timeout=timeout, **options)
+        )
+
+    @rule(channels=some_channels, timeout=timeouts)
+    def unsubscribe(self, channels: list[str], timeout: float) -> None:
+        token = self.token("unsubscribe")
+        self.attempt(lambda: self.rig.unsubscribe(*channels, token=token, timeout=timeout))
+
+    @rule(timeout=timeouts)
+    def request(self, timeout: float) -> None:
+        token = self.token("request")
+        self.attempt(lambda: self.requests.append(self.rig.request(token, timeout)))
+
+    # The venue.
+
+    @precondition(lambda self: self.is_open)
+    @rule(
+        refuse=st.frozensets(st.sampled_from(CHANNELS), max_size=1),
+        answer=st.sampled_from([True, True, True, False]),
+    )
+    def take(self, refuse: frozenset[str], answer: bool) -> None:
+        """The venue does what the oldest request asks, and says so, or does not."""
+        self.hear()
+        if self.venue.unread:
+            answers = self.venue.take(refuse)
+            if answer:
+                self.receive(*answers)
+
+    @precondition(lambda self: self.is_open)
+    @rule()
+    def take_all(self) -> None:
+        self.hear()
+        while self.is_open and self.venue.unread:
+            self.receive(*self.venue.take())
+            self.hear()
+
+    @precondition(lambda self: self.is_open)
+    @rule(channel=st.sampled_from(CHANNELS), skipped=st.sampled_from([0, 0, 0, 1, 5]))
+    def data(self, channel: str, skipped: int) -> None:
+        """A numbered message: whatever was skipped, on this link or between links, is told."""
+        self.counts[channel] += 1 + skipped
+        number = self.counts[channel]
+        tracker = self.session.trackers.get(channel)
+        last, pending = (None, None) if tracker is None else (tracker.last, tracker.pending)
+        (message,) = (m for m in self.rig.receive(self.rig.message(channel, number)))
+        if last is None:
+            assert message.gap == pending
+        elif number == last + 1:
+            assert message.gap is None
+        else:
+            assert message.gap is not None
+            assert message.gap.missed == number - last - 1
+
+    @precondition(lambda self: self.is_open)
+    @rule()
+    def unreadable(self) -> None:
+        self.receive(Invalid("rubbish"))
+        for tracker in self.session.trackers.values():
+            assert tracker.pending is not None
+
+    @precondition(lambda self: self.is_open)
+    @rule()
+    def reply(self) -> None:
+        if self.requests:
+            self.receive(Reply(self.requests.pop(), {}), Heartbeat())
+
+    # Time.
+
+    @rule(seconds=st.sampled_from([0.1, 1.0, 6.0, 30.0]))
+    def wait(self, seconds: float) -> None:
+        self.rig.wait(seconds)
+
+    @rule(seconds=st.sampled_from([2.0, 600.0]))
+    def sleep(self, seconds: float) -> None:
+        self.rig.sleep(seconds)
+
+    # The end.
+
+    @precondition(lambda self: self.rig.state is not State.FAILED)
+    @rule(chance=st.integers(0, 19))
+    def fail(self, chance: int) -> None:
+        if chance == 0:
+            self.session.fail(QueueOverflow("full"))
+            self.rig.tick()
+
+    @rule(chance=st.integers(0, 19))
+    def close(self, chance: int) -> None:
+        if chance == 0:
+            self.session.close(self.rig.now, 1.0)
+            self.rig.tick()
+
+    def teardown(self) -> None:
+        if not hasattr(self, "rig"):
+            return
+        self.settle()
+        self.rig.close()  # each token is settled by now, and none was twice
+        assert all(after in TRANSITIONS[before] for before, after in self.session.path)
+
+    def settle(self) -> None:
+        """Once the venue has answered all there is, and what it did not answer is given up, it is
+        subscribed to exactly what is wanted."""
+        for _ in range(20):
+            self.hear()
+            if self.is_open:
+                self.take_all()
+            if not self.is_open:
+                return
+            if not self.session.subscriptions.has_unsent and self.quiet:
+                break
+            self.rig.wait(min(ACK_TIMEOUT, max(0.0, self.rig.deadline() - self.rig.now)))
+        wanted = self.session.subscriptions.wanted()
+        assert {channel for channel, _, _ in wanted} == self.venue.subscribed
+        assert {state for _, state, _ in wanted} <= {ACTIVE}
+
+    @property
+    def quiet(self) -> bool:
+        return self.session.subscriptions.deadline() == INF
+
+    # What always holds.
+
+    @invariant()
+    def nothing_is_active_without_a_link(self) -> None:
+        if hasattr(self, "rig") and not self.is_open:
+            for channel, state, _ in self.session.subscriptions.wanted():
+                assert state is not ACTIVE or self.rig.state is State.CLOSING, channel
+
+    @invariant()
+    def nobody_waits_where_nothing_comes(self) -> None:
+        """In IDLE, FAILED and CLOSED no caller is left to wait."""
+        if hasattr(self, "rig") and self.rig.state in (State.IDLE, State.FAILED, State.CLOSED):
+            self.rig.collect()
+            assert all(self.rig.settled[token] for token in self.rig.tokens)
+
+
+@pytest.mark.parametrize("answers", ["id", "text", "whole", "channel", "cumulative"])
+def test_whatever_happens(answers: str) -> None:
+    """Of each way in which venues answer."""
+    machine = type("Machine", (SessionMachine,), {"answers": answers})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=40,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+assert Gap is not None

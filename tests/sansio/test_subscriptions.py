@@ -1,0 +1,823 @@
+"""Wanted, asked, answered: who is told what, and what goes out to the venue."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from rig import INF, Plain
+
+from wsclient.errors import ConfigurationError, SubscriptionRejected, SubscriptionTimeout
+from wsclient.messages import SubscriptionState
+from wsclient.sansio.dialect import Ack, Limits, Rejection
+from wsclient.sansio.subscriptions import Lost, Request, Settled, Subscriptions
+
+PENDING = SubscriptionState.PENDING
+ACTIVE = SubscriptionState.ACTIVE
+UNSUBSCRIBING = SubscriptionState.UNSUBSCRIBING
+
+ACK_TIMEOUT = 20.0
+
+
+class Desk:
+    """Subscriptions, with what went out and what came of each call."""
+
+    def __init__(self, limits: Limits | None = None, **attributes: Any) -> None:
+        dialect = Plain(limits, **attributes)
+        self.subscriptions = Subscriptions(dialect, ACK_TIMEOUT, itertools.count(1))
+        self.now = 0.0
+        self.outcomes: dict[Any, Any] = {}
+        self.lost: list[Lost] = []
+        self.removed: list[str] = []
+        self.out: list[Request] = []
+
+    def subscribe(
+        self, *channels: str, token: Any = "sub", deadline: float = INF, **options: Any
+    ) -> Desk:
+        self.subscriptions.subscribe(channels, options, token, deadline)
+        return self.collect()
+
+    def unsubscribe(self, *channels: str, token: Any = "unsub", deadline: float = INF) -> Desk:
+        self.subscriptions.unsubscribe(channels, token, deadline)
+        return self.collect()
+
+    def send(self) -> list[tuple[str, list[str]]]:
+        """Let out all that waits; returns it."""
+        sent = []
+        while (request := self.subscriptions.next_request(self.now)) is not None:
+            what = "subscribe" if request.subscribe else "unsubscribe"
+            sent.append((what, list(request.channels)))
+            self.out.append(request)
+            self.subscriptions.sent(request)
+        self.collect()
+        return sent
+
+    def ack(self, channel: str | None = None, **fields: Any) -> list[str]:
+        confirmed = self.subscriptions.acknowledged(Ack(channel=channel, **fields))
+        self.collect()
+        return confirmed
+
+    def reject(self, channel: str | None = None, reason: str = "no", **fields: Any) -> bool:
+        matched = self.subscriptions.rejected(Rejection(reason, channel=channel, **fields))
+        self.collect()
+        return matched
+
+    def active(self, *channels: str, **options: Any) -> Desk:
+        self.subscribe(*channels, token=object(), **options).send()
+        for channel in channels:
+            assert self.ack(channel) == [channel]
+        return self
+
+    def wait(self, seconds: float) -> Desk:
+        self.now += seconds
+        self.subscriptions.expire(self.now)
+        return self.collect()
+
+    def drop(self) -> Desk:
+        self.subscriptions.link_lost()
+        return self.collect()
+
+    def restore(self) -> list[tuple[str, list[str]]]:
+        self.subscriptions.restore()
+        return self.send()
+
+    def collect(self) -> Desk:
+        for effect in self.subscriptions.effects():
+            if isinstance(effect, Settled):
+                assert effect.token not in self.outcomes, f"{effect.token!r} settled twice"
+                self.outcomes[effect.token] = effect.error
+            elif isinstance(effect, Lost):
+                self.lost.append(effect)
+            else:
+                self.removed.append(effect.channel)
+        return self
+
+    def state(self, channel: str) -> SubscriptionState | None:
+        return self.subscriptions.state(channel)
+
+    @property
+    def wanted(self) -> list[str]:
+        return [channel for channel, _, _ in self.subscriptions.wanted()]
+
+
+# --- subscribe -----------------------------------------------------------------------------------
+
+
+def test_a_channel_is_pending_until_it_is_acknowledged() -> None:
+    desk = Desk().subscribe("a")
+    assert desk.send() == [("subscribe", ["a"])]
+    assert desk.state("a") is PENDING
+    assert desk.outcomes == {}
+    assert desk.ack("a") == ["a"]
+    assert desk.state("a") is ACTIVE
+    assert desk.outcomes == {"sub": None}
+
+
+def test_a_call_ends_when_each_of_its_channels_is_decided() -> None:
+    desk = Desk().subscribe("a", "b")
+    desk.send()
+    desk.ack("a")
+    assert desk.outcomes == {}
+    desk.ack("b")
+    assert desk.outcomes == {"sub": None}
+
+
+def test_some_channels_may_fail_and_the_others_stay() -> None:
+    desk = Desk().subscribe("a", "b", "c")
+    desk.send()
+    desk.ack("a")
+    desk.reject("b", "unknown")
+    desk.reject("c", "no right to it")
+    error = desk.outcomes["sub"]
+    assert isinstance(error, SubscriptionRejected)
+    assert error.failed == {"b": "unknown", "c": "no right to it"}
+    assert str(error) == "'b': unknown; 'c': no right to it"
+    assert desk.wanted == ["a"]
+
+
+def test_a_refusal_and_a_timeout_together_are_a_refusal() -> None:
+    desk = Desk().subscribe("a", "b")
+    desk.send()
+    desk.reject("a", "unknown")
+    desk.wait(ACK_TIMEOUT)
+    error = desk.outcomes["sub"]
+    assert isinstance(error, SubscriptionRejected)
+    assert error.failed == {"a": "unknown", "b": "no answer within 20 s"}
+
+
+def test_a_call_for_nothing_ends_at_once() -> None:
+    desk = Desk().subscribe()
+    assert desk.outcomes == {"sub": None}
+    assert desk.send() == []
+
+
+def test_a_channel_named_twice_is_asked_for_once() -> None:
+    desk = Desk().subscribe("a", "a")
+    assert desk.send() == [("subscribe", ["a"])]
+
+
+def test_an_active_channel_is_not_asked_for_again() -> None:
+    desk = Desk().active("a")
+    desk.subscribe("a")
+    assert desk.outcomes["sub"] is None
+    assert desk.send() == []
+
+
+def test_a_pending_channel_is_asked_for_once_for_all_who_want_it() -> None:
+    desk = Desk().subscribe("a", token="one").subscribe("a", token="two")
+    assert desk.send() == [("subscribe", ["a"])]
+    desk.ack("a")
+    assert desk.outcomes == {"one": None, "two": None}
+
+
+def test_other_options_for_the_same_channel_are_a_mistake() -> None:
+    desk = Desk().active("a", depth=10)
+    with pytest.raises(ConfigurationError, match=r"'a' is already subscribed with \{'depth': 10\}"):
+        desk.subscribe("new", "a", depth=5)
+    assert desk.wanted == ["a"]
+    assert desk.send() == []
+
+
+def test_the_options_go_out_with_the_request_and_are_kept() -> None:
+    desk = Desk().active("a", depth=10)
+    desk.unsubscribe("a").send()
+    assert [r.options for r in desk.out] == [{"depth": 10}, {"depth": 10}]
+
+
+def test_channels_go_out_in_batches_of_what_a_message_may_hold() -> None:
+    desk = Desk(Limits(channels_per_message=2)).subscribe("a", "b", "c", "d", "e")
+    assert [channels for _, channels in desk.send()] == [["a", "b"], ["c", "d"], ["e"]]
+
+
+def test_the_venues_limit_of_channels_refuses_those_beyond_it() -> None:
+    desk = Desk(Limits(channels_per_connection=2)).subscribe("a", "b", "c")
+    assert desk.send() == [("subscribe", ["a"]), ("subscribe", ["b"])]
+    desk.ack("a")
+    desk.ack("b")
+    error = desk.outcomes["sub"]
+    assert isinstance(error, SubscriptionRejected)
+    assert error.failed == {"c": "the venue allows 2 channels a connection"}
+    assert desk.wanted == ["a", "b"]
+
+
+def test_a_channel_beyond_the_limit_alone_is_refused_at_once() -> None:
+    desk = Desk(Limits(channels_per_connection=1)).active("a")
+    desk.subscribe("b")
+    assert isinstance(desk.outcomes["sub"], SubscriptionRejected)
+
+
+def test_a_channel_that_is_there_already_does_not_count_against_the_limit() -> None:
+    desk = Desk(Limits(channels_per_connection=1)).active("a")
+    desk.subscribe("a")
+    assert desk.outcomes["sub"] is None
+
+
+def test_an_unsubscribe_makes_room_under_the_limit() -> None:
+    desk = Desk(Limits(channels_per_connection=1)).active("a")
+    desk.unsubscribe("a").send()
+    desk.ack("a")
+    assert desk.subscribe("b").send() == [("subscribe", ["b"])]
+
+
+# --- answers -------------------------------------------------------------------------------------
+
+
+def both_asked(**attributes: Any) -> Desk:
+    """Two requests are out, the older for two channels."""
+    desk = Desk(Limits(channels_per_message=2), **attributes)
+    desk.subscribe("x:A", "x:B", token="first").subscribe("x:C", token="second")
+    assert desk.send() == [("subscribe", ["x:A", "x:B"]), ("subscribe", ["x:C"])]
+    return desk
+
+
+@pytest.mark.parametrize(
+    ("fields", "meant"),
+    [
+        ({"request_id": 1}, ["x:A", "x:B"]),
+        ({"request_id": "1"}, ["x:A", "x:B"]),
+        ({"request_id": 2}, ["x:C"]),
+        ({"request_id": "2"}, ["x:C"]),
+        ({"request_id": 1, "channel": "x:B"}, ["x:B"]),
+        ({"request_id": 1, "symbol": "B"}, ["x:B"]),
+        ({"channel": "x:B"}, ["x:B"]),
+        ({"channel": "x:C"}, ["x:C"]),
+        ({"symbol": "C"}, ["x:C"]),
+        ({}, ["x:A", "x:B"]),
+        ({"request_id": 3}, []),
+        ({"request_id": 2, "channel": "x:A"}, []),
+        ({"channel": "x:D"}, []),
+        ({"symbol": "D"}, []),
+        ({"symbol": ":C"}, []),
+    ],
+)
+def test_an_answer_is_matched(fields: dict[str, Any], meant: list[str]) -> None:
+    """By id, as whatever type, with or without a channel; by channel or symbol; or the oldest."""
+    assert sorted(both_asked().ack(**fields)) == meant
+    refusing = both_asked()
+    assert refusing.reject(**fields) == bool(meant)
+    assert [c for c in ("x:A", "x:B", "x:C") if c not in refusing.wanted] == meant
+
+
+def test_an_answer_by_channel_is_of_its_oldest_request() -> None:
+    desk = Desk().active("a")
+    desk.unsubscribe("a").subscribe("a").send()
+    assert desk.ack("a") == []
+    assert desk.send() == [("subscribe", ["a"])]
+    assert desk.ack("a") == ["a"]
+
+
+def test_an_answer_without_a_name_is_of_the_oldest_outstanding() -> None:
+    desk = both_asked()
+    desk.ack()
+    assert desk.ack() == ["x:C"]
+    assert desk.ack() == []
+
+
+def test_an_answer_that_comes_twice_confirms_once() -> None:
+    desk = Desk().subscribe("a")
+    desk.send()
+    assert desk.ack("a") == ["a"]
+    assert desk.ack("a") == []
+    assert desk.state("a") is ACTIVE
+
+
+def test_a_request_not_yet_sent_has_no_answer() -> None:
+    desk = Desk().subscribe("a")
+    assert desk.ack("a") == []
+    assert desk.state("a") is PENDING
+
+
+def test_a_cumulative_answer_confirms_what_it_lists_in_any_order() -> None:
+    desk = both_asked()
+    assert sorted(desk.subscriptions.subscribed(["x:C", "other", "x:A"])) == ["x:A", "x:C"]
+    assert desk.collect().outcomes == {"second": None}
+    assert desk.state("x:B") is PENDING
+
+
+def test_a_cumulative_answer_ends_the_unsubscribes_of_what_it_does_not_list() -> None:
+    desk = Desk().active("a", "b")
+    desk.unsubscribe("a", token="a").unsubscribe("b", token="b").send()
+    assert desk.subscriptions.subscribed(["b"]) == []
+    assert desk.collect().outcomes["a"] is None
+    assert "b" not in desk.outcomes
+    assert desk.wanted == ["b"]
+
+
+def test_first_data_confirms_where_the_venue_never_acknowledges() -> None:
+    desk = both_asked(acknowledges=False)
+    assert desk.subscriptions.data("x:B")
+    assert not desk.subscriptions.data("x:B")
+    assert not desk.subscriptions.data("other")
+    assert desk.state("x:B") is ACTIVE
+    assert desk.state("x:A") is PENDING
+
+
+def test_data_confirms_nothing_where_the_venue_acknowledges() -> None:
+    desk = both_asked()
+    assert not desk.subscriptions.data("x:B")
+    assert desk.state("x:B") is PENDING
+
+
+def test_an_unsubscribe_that_is_never_acknowledged_still_names_its_channel() -> None:
+    desk = Desk(acknowledges=False).subscribe("a")
+    desk.send()
+    desk.subscriptions.data("a")
+    desk.unsubscribe("a")
+    assert desk.send() == [("unsubscribe", ["a"])]
+    assert desk.outcomes["unsub"] is None
+    assert desk.wanted == []
+
+
+def test_a_refusal_that_answers_nothing_says_so() -> None:
+    assert not Desk().active("a").reject("a")
+
+
+# --- unsubscribe ---------------------------------------------------------------------------------
+
+
+def test_a_channel_is_wanted_until_its_unsubscribe_is_answered() -> None:
+    desk = Desk().active("a").unsubscribe("a")
+    assert desk.send() == [("unsubscribe", ["a"])]
+    assert desk.state("a") is UNSUBSCRIBING
+    assert desk.outcomes.get("unsub", "waiting") == "waiting"
+    desk.ack("a")
+    assert desk.outcomes["unsub"] is None
+    assert (desk.wanted, desk.removed) == ([], ["a"])
+
+
+def test_what_is_not_subscribed_is_unsubscribed() -> None:
+    desk = Desk().unsubscribe("a")
+    assert desk.outcomes == {"unsub": None}
+    assert desk.send() == []
+
+
+def test_an_unsubscribe_of_what_was_never_sent_takes_it_back() -> None:
+    desk = Desk().subscribe("a", "b").unsubscribe("a")
+    assert desk.outcomes["unsub"] is None
+    assert desk.send() == [("subscribe", ["b"])]
+    desk.ack("b")
+    error = desk.outcomes["sub"]
+    assert isinstance(error, SubscriptionRejected)
+    assert error.failed == {"a": "unsubscribed before it was acknowledged"}
+
+
+def test_an_unsubscribe_of_what_is_in_flight_follows_it() -> None:
+    desk = Desk().subscribe("a")
+    desk.send()
+    desk.unsubscribe("a")
+    assert isinstance(desk.outcomes["sub"], SubscriptionRejected)
+    assert desk.send() == [("unsubscribe", ["a"])]
+    assert desk.ack(request_id=1) == []
+    assert desk.state("a") is UNSUBSCRIBING
+    desk.ack(request_id=2)
+    assert desk.outcomes["unsub"] is None
+    assert desk.wanted == []
+
+
+def test_a_refused_subscribe_completes_the_unsubscribe_that_followed_it() -> None:
+    desk = Desk().subscribe("a")
+    desk.send()
+    desk.unsubscribe("a").send()
+    desk.reject("a", "unknown")
+    assert desk.outcomes["unsub"] is None
+    assert desk.wanted == []
+    desk.reject("a", "not subscribed")
+    assert desk.wanted == []
+
+
+def test_an_unsubscribe_while_the_link_is_down_needs_no_message() -> None:
+    desk = Desk().active("a").drop().unsubscribe("a")
+    assert desk.outcomes["unsub"] is None
+    assert desk.restore() == []
+
+
+def test_a_second_unsubscribe_waits_for_the_first() -> None:
+    desk = Desk().active("a").unsubscribe("a", token="one").unsubscribe("a", token="two")
+    assert desk.send() == [("unsubscribe", ["a"])]
+    desk.ack("a")
+    assert (desk.outcomes["one"], desk.outcomes["two"]) == (None, None)
+
+
+def test_a_refused_unsubscribe_leaves_the_channel_active() -> None:
+    desk = Desk().active("a").unsubscribe("a")
+    desk.send()
+    desk.reject("a", "not now")
+    assert desk.state("a") is ACTIVE
+    error = desk.outcomes["unsub"]
+    assert isinstance(error, SubscriptionRejected)
+    assert error.failed == {"a": "not now"}
+
+
+def test_a_channel_kept_by_a_refused_unsubscribe_is_one_that_can_be_lost() -> None:
+    desk = Desk().subscribe("a")
+    desk.send()
+    desk.unsubscribe("a").send()
+    desk.ack(request_id=1)
+    desk.reject(request_id=2)
+    desk.drop().restore()
+    desk.reject("a", "delisted")
+    assert desk.lost == [Lost("a", "delisted")]
+
+
+def test_an_unanswered_unsubscribe_times_out_and_is_over_all_the_same() -> None:
+    desk = Desk().active("a").unsubscribe("a")
+    desk.send()
+    desk.wait(ACK_TIMEOUT)
+    assert isinstance(desk.outcomes["unsub"], SubscriptionTimeout)
+    assert desk.wanted == []
+    desk.ack("a")
+    assert desk.send() == []
+
+
+# --- subscribe again while unsubscribing ---------------------------------------------------------
+
+
+def changed_mind(**options: Any) -> Desk:
+    desk = Desk().active("a", depth=10).unsubscribe("a")
+    desk.send()
+    return desk.subscribe("a", **options)
+
+
+def test_a_channel_wanted_again_is_subscribed_after_its_unsubscribe() -> None:
+    desk = changed_mind(depth=10)
+    assert desk.send() == []
+    assert desk.ack("a") == []
+    assert desk.outcomes["unsub"] is None
+    assert "sub" not in desk.outcomes
+    assert desk.state("a") is PENDING
+    assert desk.send() == [("subscribe", ["a"])]
+    assert desk.ack("a") == ["a"]
+    assert desk.outcomes["sub"] is None
+
+
+def test_a_channel_wanted_again_may_have_other_options() -> None:
+    desk = changed_mind(depth=5)
+    desk.ack("a")
+    desk.send()
+    assert [r.options["depth"] for r in desk.out] == [10, 10, 5]
+
+
+def test_a_channel_wanted_again_is_a_new_stream() -> None:
+    desk = changed_mind()
+    desk.ack("a")
+    assert desk.removed == ["a"]
+    desk.send()
+    desk.reject("a")
+    assert desk.lost == []
+
+
+def test_a_channel_wanted_again_and_again_not_is_unsubscribed() -> None:
+    desk = changed_mind().unsubscribe("a", token="after all")
+    assert isinstance(desk.outcomes["sub"], SubscriptionRejected)
+    desk.ack("a")
+    assert (desk.outcomes["unsub"], desk.outcomes["after all"]) == (None, None)
+    assert desk.send() == []
+    assert desk.wanted == []
+
+
+def test_a_refused_unsubscribe_is_what_a_channel_wanted_again_needs() -> None:
+    desk = changed_mind()
+    desk.reject("a", "not now")
+    assert desk.outcomes["sub"] is None
+    assert isinstance(desk.outcomes["unsub"], SubscriptionRejected)
+    assert desk.state("a") is ACTIVE
+
+
+def test_a_drop_is_an_answer_to_an_unsubscribe() -> None:
+    desk = Desk().active("a", "b").unsubscribe("a")
+    desk.send()
+    desk.drop()
+    assert desk.outcomes["unsub"] is None
+    assert desk.restore() == [("subscribe", ["b"])]
+
+
+def test_a_channel_wanted_again_is_subscribed_once_after_a_drop() -> None:
+    desk = changed_mind().drop()
+    assert desk.outcomes["unsub"] is None
+    assert desk.restore() == [("subscribe", ["a"])]
+    assert desk.ack("a") == ["a"]
+    assert desk.outcomes["sub"] is None
+
+
+# --- a wish's own deadline -----------------------------------------------------------------------
+
+
+def test_a_call_that_waits_too_long_is_told_which_channels_are_open() -> None:
+    desk = Desk().subscribe("a", "b", deadline=5.0)
+    desk.send()
+    desk.ack("a")
+    desk.wait(4.999)
+    assert desk.outcomes == {}
+    desk.wait(0.001)
+    error = desk.outcomes["sub"]
+    assert isinstance(error, SubscriptionTimeout)
+    assert error.failed == {"b": "no answer within the timeout"}
+    assert desk.wanted == ["a"]
+
+
+def test_a_withdrawn_wish_that_was_never_sent_leaves_no_trace() -> None:
+    desk = Desk().subscribe("a", deadline=5.0).wait(5.0)
+    assert desk.send() == []
+    assert desk.wanted == []
+
+
+def test_a_late_acknowledgement_of_a_withdrawn_wish_is_undone() -> None:
+    """The venue must not be left subscribed to what nobody wants."""
+    desk = Desk().subscribe("a", deadline=5.0, depth=10)
+    desk.send()
+    desk.wait(5.0)
+    assert desk.ack("a") == []
+    assert desk.send() == [("unsubscribe", ["a"])]
+    assert desk.out[-1].options == {"depth": 10}
+    assert desk.ack("a") == []
+    assert desk.wanted == []
+    assert desk.subscriptions.deadline() == INF
+
+
+def test_a_withdrawn_wish_that_is_never_answered_is_undone_too() -> None:
+    desk = Desk().subscribe("a", deadline=5.0)
+    desk.send()
+    desk.wait(5.0)
+    desk.wait(ACK_TIMEOUT)
+    assert desk.send() == [("unsubscribe", ["a"])]
+
+
+def test_a_late_refusal_of_a_withdrawn_wish_needs_nothing() -> None:
+    desk = Desk().subscribe("a", deadline=5.0)
+    desk.send()
+    desk.wait(5.0)
+    assert desk.reject("a")
+    assert desk.send() == []
+
+
+def test_a_late_acknowledgement_counts_for_who_has_asked_again() -> None:
+    desk = Desk().subscribe("a", token="hasty", deadline=5.0)
+    desk.send()
+    desk.wait(5.0)
+    desk.subscribe("a").send()
+    assert desk.ack("a") == ["a"]
+    assert desk.outcomes["sub"] is None
+    desk.ack("a")
+    assert desk.send() == []
+
+
+def test_one_callers_timeout_leaves_the_channel_to_the_others() -> None:
+    desk = Desk().subscribe("a", token="hasty", deadline=5.0).subscribe("a", token="patient")
+    desk.send()
+    desk.wait(5.0)
+    assert isinstance(desk.outcomes["hasty"], SubscriptionTimeout)
+    assert desk.ack("a") == ["a"]
+    assert desk.outcomes["patient"] is None
+
+
+def test_a_caller_who_waits_for_a_channel_to_come_back_may_leave_it_wanted() -> None:
+    desk = Desk().active("a").drop().subscribe("a", deadline=5.0).wait(5.0)
+    assert isinstance(desk.outcomes["sub"], SubscriptionTimeout)
+    assert desk.wanted == ["a"]
+
+
+def test_an_unsubscribe_whose_caller_left_goes_on_without_it() -> None:
+    desk = Desk().active("a").unsubscribe("a", deadline=5.0).wait(5.0)
+    assert isinstance(desk.outcomes["unsub"], SubscriptionTimeout)
+    assert desk.wanted == []
+    assert desk.send() == [("unsubscribe", ["a"])]
+
+
+# --- the link ------------------------------------------------------------------------------------
+
+
+def test_after_a_drop_nothing_is_active_and_all_is_wanted() -> None:
+    desk = Desk().active("a", "b").drop()
+    assert desk.wanted == ["a", "b"]
+    assert (desk.state("a"), desk.state("b")) == (PENDING, PENDING)
+
+
+def test_a_drop_forgets_what_was_under_way() -> None:
+    desk = Desk().subscribe("a")
+    desk.send()
+    desk.drop()
+    assert desk.ack("a") == []
+    assert desk.subscriptions.deadline() == INF
+
+
+def test_a_wish_waits_for_the_next_link() -> None:
+    desk = Desk().subscribe("a")
+    desk.send()
+    desk.drop()
+    assert desk.outcomes == {}
+    assert desk.restore() == [("subscribe", ["a"])]
+    desk.ack("a")
+    assert desk.outcomes == {"sub": None}
+
+
+def test_what_was_not_sent_before_a_drop_is_sent_once_after_it() -> None:
+    desk = Desk().active("a").drop().subscribe("b")
+    assert desk.restore() == [("subscribe", ["a"]), ("subscribe", ["b"])]
+
+
+def test_a_restore_groups_channels_of_the_same_options_in_the_order_of_their_wishes() -> None:
+    desk = Desk(Limits(channels_per_message=10))
+    desk.active("a").active("b").active("c", depth=5).active("d", depth=5).active("e")
+    desk.drop()
+    assert [channels for _, channels in desk.restore()] == [["a", "b"], ["c", "d"], ["e"]]
+    assert [r.options for r in desk.out[-3:]] == [{}, {"depth": 5}, {}]
+
+
+def test_a_refused_resubscription_is_a_lost_channel() -> None:
+    desk = Desk().active("a").drop()
+    desk.restore()
+    desk.reject("a", "delisted")
+    assert desk.lost == [Lost("a", "delisted")]
+    assert (desk.wanted, desk.removed) == ([], ["a"])
+
+
+def test_who_waits_for_a_lost_channel_is_told() -> None:
+    desk = Desk().active("a").drop().subscribe("a")
+    desk.restore()
+    desk.reject("a", "delisted")
+    assert isinstance(desk.outcomes["sub"], SubscriptionRejected)
+
+
+def test_an_unanswered_resubscription_is_sent_once_more_and_then_puts_the_link_in_doubt() -> None:
+    desk = Desk().active("a").drop()
+    assert desk.restore() == [("subscribe", ["a"])]
+    desk.wait(ACK_TIMEOUT)
+    assert not desk.subscriptions.is_suspect
+    assert desk.send() == [("subscribe", ["a"])]
+    desk.wait(ACK_TIMEOUT)
+    assert desk.subscriptions.is_suspect
+    assert desk.send() == []
+    assert desk.wanted == ["a"]
+    desk.drop()
+    assert not desk.subscriptions.is_suspect
+
+
+def test_a_resubscription_answered_at_the_second_asking_is_well() -> None:
+    desk = Desk().active("a").drop()
+    desk.restore()
+    desk.wait(ACK_TIMEOUT)
+    desk.send()
+    assert desk.ack("a") == ["a"]
+    desk.wait(ACK_TIMEOUT)
+    assert not desk.subscriptions.is_suspect
+
+
+def test_each_link_has_its_own_attempts() -> None:
+    desk = Desk().active("a")
+    for _ in range(3):
+        desk.drop()
+        desk.restore()
+        desk.wait(ACK_TIMEOUT)
+        assert desk.send() == [("subscribe", ["a"])]
+        assert not desk.subscriptions.is_suspect
+
+
+def test_a_first_subscribe_that_is_not_answered_fails_and_is_undone() -> None:
+    desk = Desk().subscribe("a", depth=10)
+    desk.send()
+    desk.wait(ACK_TIMEOUT - 0.001)
+    assert desk.outcomes == {}
+    desk.wait(0.001)
+    assert isinstance(desk.outcomes["sub"], SubscriptionTimeout)
+    assert desk.wanted == []
+    assert desk.send() == [("unsubscribe", ["a"])]
+    assert desk.out[-1].options == {"depth": 10}
+
+
+def test_nobody_waits_for_what_undoes_a_subscribe() -> None:
+    desk = Desk().subscribe("a")
+    desk.send()
+    desk.wait(ACK_TIMEOUT)
+    desk.send()
+    desk.wait(ACK_TIMEOUT)
+    assert desk.send() == []
+    assert desk.subscriptions.deadline() == INF
+
+
+# --- refresh -------------------------------------------------------------------------------------
+
+
+def refreshed() -> Desk:
+    desk = Desk().active("a", depth=10)
+    desk.subscriptions.refresh("a")
+    assert desk.send() == [("unsubscribe", ["a"]), ("subscribe", ["a"])]
+    return desk
+
+
+def test_a_refreshed_channel_is_pending_until_both_halves_are_answered() -> None:
+    desk = refreshed()
+    assert desk.state("a") is PENDING
+    assert desk.ack("a") == []
+    assert desk.state("a") is PENDING
+    assert desk.ack("a") == ["a"]
+    assert desk.removed == []
+    assert [r.options for r in desk.out] == [{"depth": 10}] * 3
+
+
+def test_a_refused_first_half_of_a_refresh_does_not_matter() -> None:
+    desk = refreshed()
+    assert desk.reject("a", "not subscribed")
+    assert desk.ack("a") == ["a"]
+    assert desk.lost == []
+
+
+def test_a_refused_second_half_of_a_refresh_is_a_lost_channel() -> None:
+    desk = refreshed()
+    desk.ack("a")
+    desk.reject("a", "delisted")
+    assert desk.lost == [Lost("a", "delisted")]
+
+
+def test_an_unanswered_refresh_puts_the_link_in_doubt() -> None:
+    desk = refreshed()
+    desk.wait(ACK_TIMEOUT)
+    assert desk.subscriptions.is_suspect
+
+
+def test_a_channel_may_be_unsubscribed_in_the_middle_of_a_refresh() -> None:
+    desk = refreshed()
+    desk.unsubscribe("a")
+    assert desk.send() == [("unsubscribe", ["a"])]
+    for _ in range(3):
+        desk.ack("a")
+    assert desk.outcomes["unsub"] is None
+    assert desk.wanted == []
+
+
+# --- time ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("prepare", "deadline"),
+    [
+        (lambda desk: None, INF),
+        (lambda desk: desk.subscribe("a"), INF),
+        (lambda desk: desk.subscribe("a", deadline=7.0), 7.0),
+        (lambda desk: desk.subscribe("a").send(), ACK_TIMEOUT),
+        (lambda desk: desk.subscribe("a", deadline=7.0).send(), 7.0),
+        (lambda desk: desk.subscribe("a", deadline=70.0).send(), ACK_TIMEOUT),
+        (lambda desk: desk.active("a"), INF),
+    ],
+)
+def test_the_next_deadline_is_the_earliest_of_calls_and_requests(
+    prepare: Callable[[Desk], object], deadline: float
+) -> None:
+    desk = Desk()
+    prepare(desk)
+    assert desk.subscriptions.deadline() == deadline
+
+
+def test_a_sleep_postpones_what_the_venue_is_to_answer_and_no_callers_timeout() -> None:
+    desk = Desk().subscribe("a", deadline=21.0)
+    desk.send()
+    desk.subscriptions.postpone(5.0)
+    desk.wait(ACK_TIMEOUT)
+    assert desk.outcomes == {}
+    desk.wait(1.0)
+    assert isinstance(desk.outcomes["sub"], SubscriptionTimeout)
+
+
+# --- the end -------------------------------------------------------------------------------------
+
+
+def test_the_end_hands_over_all_who_wait_and_settles_none_of_them() -> None:
+    desk = Desk().active("a").subscribe("b", "c").unsubscribe("a")
+    assert desk.subscriptions.fail_all() == ["sub", "unsub"]
+    assert desk.collect().outcomes.keys().isdisjoint({"sub", "unsub"})
+    assert desk.subscriptions.fail_all() == []
+
+
+def test_the_end_leaves_what_was_confirmed_and_forgets_what_was_not() -> None:
+    desk = Desk().active("a").subscribe("b")
+    desk.subscriptions.fail_all()
+    assert desk.wanted == ["a"]
+    assert desk.send() == []
+
+
+# --- what stands ---------------------------------------------------------------------------------
+
+
+def test_the_wanted_channels_are_listed_with_state_and_options() -> None:
+    desk = Desk().active("a", depth=10).subscribe("b")
+    assert desk.subscriptions.wanted() == [("a", ACTIVE, {"depth": 10}), ("b", PENDING, {})]
+    assert desk.state("unknown") is None
+
+
+def test_all_is_confirmed_when_nothing_is_pending() -> None:
+    desk = Desk()
+    assert desk.subscriptions.all_confirmed
+    desk.subscribe("a").send()
+    assert not desk.subscriptions.all_confirmed
+    desk.ack("a")
+    assert desk.subscriptions.all_confirmed
+
+
+def test_what_is_unsent_is_known() -> None:
+    desk = Desk()
+    assert not desk.subscriptions.has_unsent
+    desk.subscribe("a")
+    assert desk.subscriptions.has_unsent
+    desk.send()
+    assert not desk.subscriptions.has_unsent

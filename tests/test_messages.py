@@ -1,0 +1,145 @@
+"""Message, Gap and Subscription."""
+
+from __future__ import annotations
+
+import json
+from itertools import combinations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wsclient.messages import GAP_REASONS, Gap, Message, Subscription, SubscriptionState
+
+reasons = st.sampled_from(GAP_REASONS)
+gaps = st.builds(
+    Gap, reasons, st.one_of(st.none(), st.integers(0, 9)), st.one_of(st.none(), st.integers(1, 9))
+)
+
+
+# --- Gap -----------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(gaps, gaps, gaps)
+def test_merging_is_associative(first: Gap, second: Gap, third: Gap) -> None:
+    """Holes become one in whatever order they are put together."""
+    assert first.merge(second).merge(third) == first.merge(second.merge(third))
+
+
+@pytest.mark.parametrize(("strong", "weak"), list(combinations(GAP_REASONS, 2)))
+def test_the_stronger_reason_names_the_hole(strong: str, weak: str) -> None:
+    assert Gap(strong).merge(Gap(weak)).reason == strong
+    assert Gap(weak).merge(Gap(strong)).reason == strong
+
+
+def test_the_order_of_the_reasons() -> None:
+    assert GAP_REASONS == (
+        "rejected",
+        "reconnect",
+        "sequence",
+        "overflow",
+        "invalid",
+        "conflate",
+    )
+
+
+def test_what_was_missed_is_summed() -> None:
+    assert Gap("sequence", 2).merge(Gap("sequence", 3)).missed == 5
+
+
+@pytest.mark.parametrize(("one", "two"), [(None, 3), (3, None), (None, None)])
+def test_what_was_missed_is_unknown_when_any_is(one: int | None, two: int | None) -> None:
+    assert Gap("sequence", one).merge(Gap("sequence", two)).missed is None
+
+
+def test_a_hole_is_since_the_last_message_before_the_first() -> None:
+    assert Gap("overflow", 1, 10).merge(Gap("overflow", 1, 20)).since == 10
+    assert Gap("overflow", 1, None).merge(Gap("overflow", 1, 20)).since is None
+
+
+def test_a_hole_beside_none_is_itself() -> None:
+    gap = Gap("overflow", 1, 10)
+    assert gap.merge(None) is gap
+
+
+def test_a_hole_is_true() -> None:
+    """``if message.gap:`` must not depend on what is in it."""
+    assert Gap("overflow", 0, None)
+
+
+# --- Message -------------------------------------------------------------------------------------
+
+
+def message(raw: bytes = b'{"n": 1}', **fields: object) -> Message:
+    given = {
+        "channel": "a",
+        "type": "update",
+        "sequence": None,
+        "raw": raw,
+        "decode": json.loads,
+        "received_at": 10,
+        "connection_id": 3,
+    }
+    return Message(**{**given, **fields})  # type: ignore[arg-type]
+
+
+def test_data_is_decoded_on_first_use_and_kept() -> None:
+    calls = []
+    msg = message(decode=lambda raw: calls.append(raw) or json.loads(raw))
+    assert calls == []
+    assert msg.data is msg.data
+    assert msg.data == {"n": 1}
+    assert calls == [b'{"n": 1}']
+
+
+def test_data_that_is_none_is_decoded_once_too() -> None:
+    calls = []
+    msg = message(b"null", decode=lambda raw: calls.append(raw))
+    assert (msg.data, msg.data) == (None, None)
+    assert len(calls) == 1
+
+
+def test_a_copy_has_a_gap_of_its_own() -> None:
+    msg = message(gap=Gap("sequence", 1))
+    msg.previous_at = 5
+    copy = msg.copy()
+    copy.gap = None
+    assert msg.gap == Gap("sequence", 1)
+
+
+def test_a_copy_is_the_same_in_all_else() -> None:
+    msg = message(sequence=7, gap=Gap("sequence", 1))
+    msg.previous_at = 5
+    copy = msg.copy()
+    for name in ("channel", "type", "sequence", "raw", "received_at", "connection_id", "gap",
+                 "previous_at", "data"):  # fmt: skip
+        assert getattr(copy, name) == getattr(msg, name), name
+
+
+def test_a_message_takes_no_other_attributes() -> None:
+    with pytest.raises(AttributeError):
+        message().other = 1  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("msg", "text"),
+    [
+        (message(), "<Message 'a' type='update' 8 bytes>"),
+        (message(sequence=0), "<Message 'a' type='update' sequence=0 8 bytes>"),
+        (
+            message(gap=Gap("sequence", 2, 5)),
+            "<Message 'a' type='update' gap=Gap(reason='sequence', missed=2, since=5) 8 bytes>",
+        ),
+    ],
+)
+def test_repr(msg: Message, text: str) -> None:
+    assert repr(msg) == text
+
+
+# --- Subscription --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", SubscriptionState)
+def test_a_subscription_is_active_when_it_is_confirmed(state: SubscriptionState) -> None:
+    assert Subscription("a", state).is_active == (state is SubscriptionState.ACTIVE)
