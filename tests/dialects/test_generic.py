@@ -109,6 +109,7 @@ def test_data_is_of_its_channel() -> None:
 def test_data_without_a_channel_is_of_the_nameless_one() -> None:
     assert peek({"type": "market_data"}) == Data("", "market_data")
     assert peek({"type": "market_data", "channel": None}) == Data("", "market_data")
+    assert peek({"type": "market_data", "seq": 5}) == Data("", "market_data", 5)
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,11 @@ def test_a_refused_request_is_a_reply_with_an_error() -> None:
     assert peek(frame) == Reply(5, frame, "EOrder:No funds")
 
 
+def test_a_refused_request_without_a_reason_is_one() -> None:
+    frame = {"method": "add_order", "req_id": 5, "success": False}
+    assert peek(frame) == Reply(5, frame, "refused without a reason")
+
+
 def test_an_accepted_request_is_a_reply_without_one() -> None:
     frame = {"method": "add_order", "req_id": 5, "success": True, "result": {"order_id": "O"}}
     assert peek(frame) == Reply(5, frame)
@@ -243,6 +248,11 @@ def test_a_channel_without_symbols_is_one_message_whole() -> None:
     (message,) = Inbound(Kraken()).entries([msgspec.json.encode(frame)], 1, 1)
     assert isinstance(message, Message)
     assert (message.channel, message.type, message.data) == ("instrument", "snapshot", frame)
+
+
+def test_a_frame_without_rows_where_rows_are_due_is_whole() -> None:
+    frame = {"channel": "ticker", "type": "update", "data": {"symbol": "A/B"}}
+    assert peek(frame) == Data("ticker", "update")
 
 
 def test_rows_of_a_channel_without_symbols_stay_together() -> None:

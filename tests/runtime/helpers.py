@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import socket
 import ssl
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -15,6 +18,7 @@ from typing import Any
 
 #: A key, and a self-signed certificate for localhost, 127.0.0.1 and ::1.
 LOCALHOST = Path(__file__).parents[1] / "testing" / "localhost.pem"
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 PACKAGE = str(Path(__file__).parents[2] / "wsclient")
 
 
@@ -158,3 +162,79 @@ def receive_head(sock: socket.socket) -> bytes:
         assert piece, f"the stream ended after {head!r}"
         head += piece
     return head
+
+
+def handshake_answer(request: bytes, *lines: bytes) -> bytes:
+    """The 101 to an upgrade request, with further header lines."""
+    key = next(x for x in request.split(b"\r\n") if x.lower().startswith(b"sec-websocket-key"))
+    accept = hashlib.sha1(key.partition(b":")[2].strip() + GUID).digest()
+    head = [
+        b"HTTP/1.1 101 Switching Protocols",
+        b"Upgrade: websocket",
+        b"Connection: Upgrade",
+        b"Sec-WebSocket-Accept: " + base64.b64encode(accept),
+        *lines,
+        b"",
+        b"",
+    ]
+    return b"\r\n".join(head)
+
+
+class Server:
+    """Runs ``handle(sock)`` on a thread for each connection, and closes it afterwards."""
+
+    def __init__(self, handle: Callable[[socket.socket], None]) -> None:
+        self._handle = handle
+        self._calls: list[Call] = []
+        self._sockets: list[socket.socket] = []
+        self.closing = threading.Event()
+
+    def __enter__(self) -> Server:
+        self._stack = contextlib.ExitStack()
+        self._listener = self._stack.enter_context(listener())
+        self._listener.settimeout(None)
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"ws://127.0.0.1:{self.port}/"
+        self._accepting = Call(self._accept)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closing.set()
+        for sock in (self._listener, *self._sockets):
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        self._accepting.result()
+        for call in self._calls:
+            call.result()
+        self._stack.close()
+
+    @property
+    def connections(self) -> int:
+        return len(self._sockets)
+
+    def dial(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=5)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            self._sockets.append(sock)
+            self._calls.append(Call(self._serve, sock))
+
+    def _serve(self, sock: socket.socket) -> None:
+        with sock, contextlib.suppress(OSError, AssertionError):
+            self._handle(sock)
+
+
+def expect_end(sock: socket.socket) -> None:
+    """Read until the other side has ended."""
+    while sock.recv(65536):
+        pass
+
+
+def text_of(error: BaseException) -> str:
+    """All that a traceback of it would show, and its repr."""
+    return "".join(traceback.format_exception(error)) + repr(error)

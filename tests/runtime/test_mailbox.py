@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import threading
 import time
 from collections import Counter, defaultdict
@@ -9,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from helpers import Call, Interrupter, until
+from helpers import PACKAGE, Call, Interrupter, until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -163,7 +165,7 @@ class TestPolicies:
         max_bytes=st.none() | st.integers(1, 1500),
         steps=st.lists(puts | takes | interrupted, max_size=25),
     )
-    @settings(max_examples=250, deadline=None)
+    @settings(max_examples=150, deadline=None)
     def test_each_is_exact_and_accounts_for_every_message(
         self, overflow: str, max_messages: int | None, max_bytes: int | None, steps: list[Any]
     ) -> None:
@@ -570,3 +572,48 @@ class TestInterrupts:
         assert not box._waiting
         box.put(feed.messages("a"))
         assert names(take(box)) == ["a1"]
+
+    @pytest.mark.skipif(sys.version_info < (3, 11), reason="a return is a place to strike, too")
+    @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs signals")
+    def test_real_signals_at_random_times(self) -> None:
+        box, account, total = mailbox(), Account(), 4000
+        receiver, feed = Receiver(box), Feed()
+        main, over = threading.main_thread(), threading.Event()
+        armed = False
+        strikes = 0
+
+        def strike(_: int, frame: Any) -> None:
+            nonlocal armed, strikes
+            if armed and PACKAGE in frame.f_code.co_filename:
+                armed, strikes = False, strikes + 1
+                raise KeyboardInterrupt
+
+        def disturb() -> None:
+            assert main.ident is not None
+            while not over.wait(0.0002):
+                signal.pthread_kill(main.ident, signal.SIGUSR1)
+
+        def produce() -> None:
+            for _ in range(total // 4):
+                box.put(feed.messages("abca"))
+                over.wait(0.00005)
+
+        before = signal.signal(signal.SIGUSR1, strike)
+        calls = [Call(disturb), Call(produce)]
+        try:
+            got: list[Message] = []
+            while len(got) < total:
+                armed = True
+                try:
+                    got.append(receiver.recv(timeout=10))
+                except KeyboardInterrupt:
+                    pass
+                armed = False
+        finally:
+            over.set()
+            for call in calls:
+                call.result()
+            signal.signal(signal.SIGUSR1, before)
+        account.deliver(got)
+        assert account.accounted == feed.put
+        assert strikes

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from helpers import PAIRS, Call, receive, tcp_pair
+from helpers import PAIRS, Call, receive, tcp_pair, until
 
 from wsclient import NotConnected, OutcomeUnknown
 from wsclient.runtime.outbox import CHUNK, Outbox
@@ -260,8 +260,7 @@ def test_every_ticket_is_settled_when_the_end_comes_amid_puts_and_flushes() -> N
                 pass
 
         calls = [Call(put), Call(flush), Call(read)]
-        while len(waiters) < 500:
-            stop.wait(0.001)
+        until(lambda: len(waiters) > 500 and waiters[0].settled)
         outbox.close()
         stop.set()
         stream.abort()

@@ -88,9 +88,7 @@ class TestReading:
         peer.sendall(b"late")
         assert call.result() == b"late"
 
-    def test_says_none_when_nothing_comes_for_a_while(
-        self, ends: Ends, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_says_none_when_nothing_comes_for_a_while(self, ends: Ends) -> None:
         stream, _ = ends
         started = time.monotonic()
         assert stream.read_into(memoryview(bytearray(10))) is None
@@ -176,7 +174,7 @@ class TestWriting:
 
     def test_a_flood_in_both_directions_does_not_deadlock(self, ends: Ends) -> None:
         stream, peer = ends
-        size, until_time = 64 * 1024, time.monotonic() + 1.0
+        size, until_time = 64 * 1024, time.monotonic() + 0.7
         block = bytes(range(256)) * (size // 256)
         counts: dict[str, int] = {}
 

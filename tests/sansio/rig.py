@@ -147,8 +147,8 @@ class Rig:
     def open(self) -> Rig:
         """From whatever state that allows it, to OPEN."""
         if self.state is State.IDLE:
-            self.connect(f"connect {self.cid}")
-        if self.state is State.BACKING_OFF:
+            self.connect(("open", next(self._numbers)))
+        while self.state is State.BACKING_OFF:
             self.wait(self.deadline() - self.now)
         if self.state is State.CONNECTING:
             self.opened()

@@ -204,6 +204,11 @@ def test_an_unknown_type_is_counted_and_delivered_when_asked_for() -> None:
     assert (message.type, message.channel, message.data) == ("odd", "where", ["?odd"])
 
 
+def test_only_the_unknown_is_delivered_beside_the_data() -> None:
+    entries = read(["ack", "beat", "a"], deliver_unhandled=True)
+    assert [type(e) for e in entries] == [Ack, Heartbeat, Message]
+
+
 def test_a_delivered_unknown_type_is_validated() -> None:
     def refuse(message: Message) -> None:
         raise ValueError

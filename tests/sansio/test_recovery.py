@@ -72,6 +72,12 @@ def test_two_strays_in_a_row_are_a_counter_that_started_again() -> None:
     assert stream.tracker.last == 3
 
 
+def test_a_counter_that_started_again_may_double_a_message_too() -> None:
+    stream = Stream()
+    stream.takes(100, 1, 2)
+    assert stream.takes(2, 3) == [None, None]
+
+
 def test_two_strays_that_do_not_follow_each_other_are_strays() -> None:
     stream = Stream()
     assert stream.takes(100, 5, 3, 101) == [None, None, None, None]
@@ -154,9 +160,12 @@ def test_the_first_message_of_all_may_be_after_a_hole() -> None:
 def test_the_stronger_of_two_suspicions_names_the_hole() -> None:
     stream = Stream()
     stream.take()
+    stream.tracker.suspect("reconnect")
+    stream.tracker.suspect("invalid")
+    assert stream.take() == Gap("reconnect", None, 1)
     stream.tracker.suspect("invalid")
     stream.tracker.suspect("reconnect")
-    assert stream.take() == Gap("reconnect", None, 1)
+    assert stream.take() == Gap("reconnect", None, 2)
 
 
 # --- what is certain -----------------------------------------------------------------------------

@@ -585,6 +585,17 @@ def test_an_unsubscribe_whose_caller_left_goes_on_without_it() -> None:
     assert desk.send() == [("unsubscribe", ["a"])]
 
 
+def test_an_old_unsubscribe_that_is_never_answered_ends_no_new_subscription() -> None:
+    desk = Desk().active("a").unsubscribe("a", deadline=5.0)
+    desk.send()
+    desk.wait(5.0)
+    desk.subscribe("a").send()
+    desk.wait(ACK_TIMEOUT - 5.0)
+    assert desk.ack(request_id=3) == ["a"]
+    assert desk.outcomes["sub"] is None
+    assert desk.wanted == ["a"]
+
+
 # --- the link ------------------------------------------------------------------------------------
 
 
@@ -744,6 +755,24 @@ def test_a_channel_may_be_unsubscribed_in_the_middle_of_a_refresh() -> None:
         desk.ack("a")
     assert desk.outcomes["unsub"] is None
     assert desk.wanted == []
+
+
+def test_an_unanswered_first_half_of_a_refresh_decides_no_unsubscribe() -> None:
+    desk = refreshed()
+    desk.wait(5.0)
+    desk.unsubscribe("a").send()
+    desk.wait(ACK_TIMEOUT - 5.0)
+    assert "unsub" not in desk.outcomes
+    desk.ack("a")
+    assert desk.outcomes["unsub"] is None
+
+
+def test_a_refused_first_half_of_a_refresh_decides_no_unsubscribe() -> None:
+    desk = refreshed()
+    desk.unsubscribe("a").send()
+    desk.reject("a", "not subscribed")
+    assert desk.state("a") is UNSUBSCRIBING
+    assert "unsub" not in desk.outcomes
 
 
 # --- time ----------------------------------------------------------------------------------------

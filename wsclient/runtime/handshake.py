@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import io
 import ipaddress
 import re
 import socket
@@ -36,7 +37,7 @@ MAX_EXCERPT = 512
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})(?: |\r|$)")
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
 class Address(NamedTuple):
@@ -96,8 +97,12 @@ def check_headers(headers: Mapping[str, str]) -> list[str]:
         raise ConfigurationError(f"headers must be a mapping, not {type(headers).__name__}")
     lines = []
     for name, value in headers.items():
-        if not isinstance(name, str) or not _TOKEN.match(name):
-            raise ConfigurationError(f"not a header name: {name!r:.40}")
+        if not isinstance(name, str):
+            raise ConfigurationError(f"a header's name must be text, not {type(name).__name__}")
+        token = _TOKEN.match(name)
+        if token is None or token.end() < len(name):
+            good = token[0] if token else ""
+            raise ConfigurationError(f"a header's name goes wrong after {good!r}")
         lines.append(f"{name}: {check_value(f'header {name}', value)}")
     return lines
 
@@ -246,8 +251,8 @@ class HandshakeSocket:
         self.leftover = b""
         self._deadline = deadline
         self._cookie = cookie
-        self._head = b""
-        self._closed = False
+        self._head: io.BytesIO | None = None
+        self._closed = False  # the library looks at it before it closes
 
     # What the library calls.
 
@@ -266,10 +271,9 @@ class HandshakeSocket:
         return len(data)
 
     def recv(self, size: int) -> bytes:
-        if not self._head:
-            self._head = self._read_head()
-        piece, self._head = self._head[:size], self._head[size:]
-        return piece
+        if self._head is None:
+            self._head = io.BytesIO(self._read_head())
+        return self._head.read(size)
 
     def fileno(self) -> int:
         return self.sock.fileno()

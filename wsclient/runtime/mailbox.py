@@ -242,9 +242,10 @@ class Mailbox:
         """Messages of ``channel`` came back before a hole that is marked on what follows them."""
         for message in islice(self._queue, skip, None):
             if message.channel == channel:
-                return self._mark(message, self._before_taken)
-        self._before_put[channel] = self._before_taken.pop(channel)
-        return None
+                self._mark(message, self._before_taken)
+                break
+        else:
+            self._before_put[channel] = self._before_taken.pop(channel)
 
     def _move(self, maximum: int | None, taken: list[Message]) -> None:
         count = len(self) if maximum is None else min(maximum, len(self))

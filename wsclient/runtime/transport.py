@@ -190,7 +190,7 @@ class Transport:
     def _run(self) -> None:
         try:
             self._connect_and_read()
-        except Exception as error:  # noqa: BLE001 - whatever it was, the session must hear of it
+        except BaseException as error:  # noqa: BLE001 - whatever it was, the session must hear of it
             self._fail(error)
         finally:
             self._report()

@@ -71,7 +71,7 @@ class ChannelTracker:
         self.refreshed = False
         gap = self._check(message.sequence)
         if self._certain is not None:
-            gap = self._certain if gap is None else self._certain.merge(gap)
+            gap = self._certain.merge(gap)
             self._certain = None
         if gap is not None:
             message.gap = gap

@@ -557,8 +557,6 @@ class Session:
             for tracker in self.trackers.values():
                 tracker.suspect("reconnect")
                 tracker.refreshed = False
-            if self._healthy:
-                self._attempts = 0
         limit = self._options.max_reconnects
         if verdict is Verdict.FATAL:
             self._give_up(self._fatal(error))

@@ -1,0 +1,682 @@
+"""The clients that are compared, each as its users would write it.
+
+One run is one fresh process: ``python clients.py TASK CLIENT URL JSON`` prints its result as JSON.
+All of them subscribe to every channel, touch each message's channel, and check what came last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import queue
+import ssl
+import sys
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import payloads
+from payloads import CHANNELS, SIZES
+
+CERTIFICATE = Path(__file__).parent.parent / "testing" / "localhost.pem"
+
+Result = dict[str, Any]
+
+
+class Run:
+    """What a run is told, and the stop-watch that every client uses."""
+
+    def __init__(self, url: str, told: dict[str, Any]) -> None:
+        self.url = f"{url}/?size={told['size']}&count={told['count']}&rate={told.get('rate', 0)}"
+        self.size = SIZES[told["size"]]
+        self.count: int = told["count"]
+        self.told = told
+        self.ssl: ssl.SSLContext | None = None
+        if url.startswith("wss:"):
+            self.ssl = ssl.create_default_context(cafile=str(CERTIFICATE))
+        #: The last message of each channel.
+        self.last: dict[str, Any] = {}
+        self._started = (0, 0.0)
+        self._ended = (0, 0.0)
+
+    def start(self) -> None:
+        """The consumer has its first message."""
+        self._started = (time.monotonic_ns(), time.process_time())
+
+    def end(self) -> None:
+        """The consumer has its last message."""
+        self._ended = (time.monotonic_ns(), time.process_time())
+
+    def result(self, missed: int = 0, **more: Any) -> Result:
+        """Messages a second, microseconds of processor time for each, and what was missed."""
+        for channel, sequence in payloads.last_sequences(self.count).items():
+            found = self.last[channel]
+            found = found["sequence"] if isinstance(found, dict) else found.sequence
+            if found != sequence:
+                raise AssertionError(f"{channel} ended at {found} instead of {sequence}")
+        return self.figures(missed, **more)
+
+    def figures(self, missed: int = 0, **more: Any) -> Result:
+        seconds = (self._ended[0] - self._started[0]) / 1e9
+        delivered = self.count - missed
+        return {
+            "rate": (delivered - 1) / seconds,
+            "cpu": (self._ended[1] - self._started[1]) / delivered * 1e6,
+            "missed": missed,
+            **more,
+        }
+
+
+def subscribe_message(channel: str) -> str:
+    return json.dumps({"type": "subscribe", "channel": channel})
+
+
+# Ours.
+
+
+def connect_ours(run: Run, **options: Any) -> Any:
+    import wsclient
+
+    client = wsclient.WebSocketClient(run.url, ssl_context=run.ssl, **options)
+    client.connect()
+    return client
+
+
+def ours(run: Run) -> Result:
+    """``for message in client``, with everything on, and dicts."""
+    last, wanted, count, missed = run.last, run.count, 0, 0
+    with connect_ours(run) as client:
+        client.subscribe(*CHANNELS)
+        for message in client:
+            if not count:
+                run.start()
+            if message.gap is not None:
+                missed += message.gap.missed
+            data = message.data
+            last[message.channel] = data
+            data["channel"]
+            count += 1
+            if count + missed >= wanted:
+                break
+        run.end()
+        return run.result(missed)
+
+
+def ours_typed(run: Run) -> Result:
+    """The same, with each message decoded into a Struct."""
+    import wsclient
+
+    last, wanted, count, missed, typed = run.last, run.count, 0, 0, run.size.typed
+    note = ""
+    decode: Callable[[Any], Any]
+    if hasattr(wsclient.Message, "decode"):
+
+        def decode(message: Any) -> Any:
+            return message.decode(typed)
+
+    else:
+        decoder = msgspec.json.Decoder(typed).decode
+        note = "ours typed: no Message.decode(), so a decoder of message.raw"
+
+        def decode(message: Any) -> Any:
+            return decoder(message.raw)
+
+    with connect_ours(run) as client:
+        client.subscribe(*CHANNELS)
+        for message in client:
+            if not count:
+                run.start()
+            if message.gap is not None:
+                missed += message.gap.missed
+            data = decode(message)
+            last[message.channel] = data
+            data.channel  # noqa: B018 - touched, as by all
+            count += 1
+            if count + missed >= wanted:
+                break
+        run.end()
+        return run.result(missed, note=note)
+
+
+def ours_untouched(run: Run) -> Result:
+    """The same, with ``data`` never touched: what the client itself costs."""
+    last, wanted, count, missed = run.last, run.count, 0, 0
+    with connect_ours(run) as client:
+        client.subscribe(*CHANNELS)
+        for message in client:
+            if not count:
+                run.start()
+            if message.gap is not None:
+                missed += message.gap.missed
+            last[message.channel] = message
+            count += 1
+            if count + missed >= wanted:
+                break
+        run.end()
+        return run.result(missed)
+
+
+# websocket-client: the usual recipe, and the same tuned.
+
+
+def _stock(run: Run, loads: Callable[[Any], Any], take: Callable[[Any], Any], **how: Any) -> None:
+    import websocket
+
+    inbox: queue.Queue[Any] = queue.Queue()
+
+    def on_open(app: websocket.WebSocketApp) -> None:
+        for channel in CHANNELS:
+            app.send(subscribe_message(channel))
+
+    def on_message(_: websocket.WebSocketApp, text: Any) -> None:
+        data = loads(text)
+        if data["type"] == "market_data":
+            inbox.put(data)
+
+    app = websocket.WebSocketApp(run.url, on_open=on_open, on_message=on_message)
+    if run.ssl is not None:
+        how["sslopt"] = {"context": run.ssl}
+    threading.Thread(target=app.run_forever, kwargs=how, daemon=True).start()
+    while take(inbox.get()):
+        pass
+
+
+def _count(run: Run) -> Callable[[Any], bool]:
+    """Takes each message of a dict client; false when it was the last."""
+    last, wanted, count = run.last, run.count, 0
+
+    def take(data: Any) -> bool:
+        nonlocal count
+        if not count:
+            run.start()
+        last[data["channel"]] = data
+        count += 1
+        if count < wanted:
+            return True
+        run.end()
+        return False
+
+    return take
+
+
+def stock(run: Run) -> Result:
+    """``run_forever``, ``json`` and ``queue.Queue``."""
+    _stock(run, json.loads, _count(run))
+    return run.result()
+
+
+def tuned(run: Run) -> Result:
+    """The same with ``skip_utf8_validation`` and orjson."""
+    import orjson
+
+    _stock(run, orjson.loads, _count(run), skip_utf8_validation=True)
+    return run.result()
+
+
+# websockets.sync.
+
+
+def _websockets(run: Run) -> Any:
+    from websockets.sync.client import connect
+
+    return connect(run.url, ssl=run.ssl, compression=None)
+
+
+def _subscribe_websockets(connection: Any) -> None:
+    for channel in CHANNELS:
+        connection.send(subscribe_message(channel))
+    for _ in CHANNELS:
+        connection.recv()
+
+
+def websockets_sync(run: Run) -> Result:
+    """``for message in connection`` and orjson."""
+    from orjson import loads
+
+    last, wanted, count = run.last, run.count, 0
+    with _websockets(run) as connection:
+        _subscribe_websockets(connection)
+        for message in connection:
+            if not count:
+                run.start()
+            data = loads(message)
+            last[data["channel"]] = data
+            count += 1
+            if count == wanted:
+                break
+        run.end()
+    return run.result()
+
+
+def websockets_typed(run: Run) -> Result:
+    """``for message in connection`` and a msgspec Struct."""
+    decode: Callable[[Any], Any] = msgspec.json.Decoder(run.size.typed).decode
+    last, wanted, count = run.last, run.count, 0
+    with _websockets(run) as connection:
+        _subscribe_websockets(connection)
+        for message in connection:
+            if not count:
+                run.start()
+            data = decode(message)
+            last[data.channel] = data
+            count += 1
+            if count == wanted:
+                break
+        run.end()
+    return run.result()
+
+
+# picows.
+
+
+def _picows(run: Run, on_data: Callable[[Any], bool]) -> None:
+    """``on_data`` gets each frame behind the answers; false when it was the last."""
+    import picows
+
+    answers = len(CHANNELS)
+
+    class Listener(picows.WSListener):
+        def on_ws_connected(self, transport: picows.WSTransport) -> None:
+            for channel in CHANNELS:
+                transport.send(picows.WSMsgType.TEXT, subscribe_message(channel).encode())
+
+        def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
+            nonlocal answers
+            if answers:
+                answers -= 1
+            elif not on_data(frame):
+                transport.disconnect()
+
+    async def main() -> None:
+        transport, _ = await picows.ws_connect(Listener, run.url, ssl_context=run.ssl)
+        await transport.wait_disconnected()
+
+    asyncio.run(main())
+
+
+def picows_dict(run: Run) -> Result:
+    """orjson in the callback."""
+    from orjson import loads
+
+    last, wanted, count = run.last, run.count, 0
+
+    def on_data(frame: Any) -> bool:
+        nonlocal count
+        if not count:
+            run.start()
+        data = loads(frame.get_payload_as_memoryview())
+        last[data["channel"]] = data
+        count += 1
+        if count < wanted:
+            return True
+        run.end()
+        return False
+
+    _picows(run, on_data)
+    return run.result()
+
+
+def picows_typed(run: Run) -> Result:
+    """A msgspec Struct in the callback."""
+    decode: Callable[[Any], Any] = msgspec.json.Decoder(run.size.typed).decode
+    last, wanted, count = run.last, run.count, 0
+
+    def on_data(frame: Any) -> bool:
+        nonlocal count
+        if not count:
+            run.start()
+        data = decode(frame.get_payload_as_memoryview())
+        last[data.channel] = data
+        count += 1
+        if count < wanted:
+            return True
+        run.end()
+        return False
+
+    _picows(run, on_data)
+    return run.result()
+
+
+# The limit of the pipe.
+
+
+def raw(run: Run) -> Result:
+    """``recv_into`` and nothing else: what the feed and the socket can do."""
+    sock = _raw_socket(run)
+    wanted = run.count * run.size.frame_length
+    buffer = bytearray(256 * 1024)
+    received = sock.recv_into(buffer)
+    run.start()
+    while received < wanted:
+        got = sock.recv_into(buffer)
+        if not got:
+            raise AssertionError("the feed ended early")
+        received += got
+    run.end()
+    sock.close()
+    return run.figures()
+
+
+def _raw_socket(run: Run) -> Any:
+    """websocket-client's handshake and subscribes; then its bare socket."""
+    import websocket
+
+    connection = websocket.create_connection(
+        run.url, skip_utf8_validation=True, sslopt={"context": run.ssl} if run.ssl else None
+    )
+    for channel in CHANNELS:
+        connection.send(subscribe_message(channel))
+    for _ in CHANNELS:
+        connection.recv()
+    return connection.sock
+
+
+THROUGHPUT: dict[str, Callable[[Run], Result]] = {
+    "ours": ours,
+    "ours typed": ours_typed,
+    "ours untouched": ours_untouched,
+    "stock": stock,
+    "tuned": tuned,
+    "websockets": websockets_sync,
+    "websockets typed": websockets_typed,
+    "picows": picows_dict,
+    "picows typed": picows_typed,
+    "raw": raw,
+}
+
+
+# Latency: the same loops, with each message's time on the way.
+
+
+class Latencies:
+    """Collects the time (us) from the feed's send to the decoded message in the user's code."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._found: list[int] = []
+
+    def take(self, data: Any) -> bool:
+        found = self._found
+        found.append(time.monotonic_ns() - data["sent"])
+        if len(found) == 1:
+            self._run.start()
+        if len(found) < self._run.count:
+            return True
+        self._run.end()
+        return False
+
+    def result(self) -> Result:
+        """Without the first tenth, in which caches and buffers settle."""
+        settled = sorted(self._found[len(self._found) // 10 :])
+        return {
+            "p50": settled[len(settled) // 2] / 1e3,
+            "p99": settled[len(settled) * 99 // 100] / 1e3,
+            "share": self._run.figures()["rate"] / self._run.told["rate"],
+        }
+
+
+def latency(client: str, run: Run) -> Result:
+    latencies = Latencies(run)
+    take = latencies.take
+    if client == "ours":
+        with connect_ours(run) as connection:
+            connection.subscribe(*CHANNELS)
+            for message in connection:
+                if not take(message.data):
+                    break
+    elif client == "stock":
+        _stock(run, json.loads, take)
+    elif client == "tuned":
+        from orjson import loads
+
+        _stock(run, loads, take, skip_utf8_validation=True)
+    elif client == "websockets":
+        from orjson import loads
+
+        with _websockets(run) as connection:
+            _subscribe_websockets(connection)
+            for message in connection:
+                if not take(loads(message)):
+                    break
+    elif client == "raw":
+        _take_raw(run, take)
+    else:
+        from orjson import loads
+
+        _picows(run, lambda frame: take(loads(frame.get_payload_as_memoryview())))
+    return latencies.result()
+
+
+def _take_raw(run: Run, take: Callable[[Any], bool]) -> None:
+    """The floor: a bare socket and orjson."""
+    from orjson import loads
+
+    sock = _raw_socket(run)
+    buffer = b""
+    while True:
+        buffer += sock.recv(65536)
+        at = 0
+        while len(buffer) >= at + 4:
+            start = at + 4
+            end = start + int.from_bytes(buffer[at + 2 : start], "big")
+            if len(buffer) < end:
+                break
+            if not take(loads(buffer[start:end])):
+                return
+            at = end
+        buffer = buffer[at:]
+
+
+# Memory.
+
+
+def rss() -> int:
+    """Resident bytes of this process, now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _wait_for_all(client: Any, wanted: int) -> tuple[float, int]:
+    """Until so many were received. Returns their rate, and the highest RSS (bytes) seen."""
+    started, first, peak = 0.0, 0, 0
+    deadline = time.monotonic() + 60
+    while True:
+        messages = client.stats().messages
+        now = time.monotonic()
+        peak = max(peak, rss())
+        if messages and not started:
+            started, first = now, messages
+        if messages >= wanted:
+            return (wanted - first) / max(now - started, 1e-9), peak
+        if now > deadline:
+            raise AssertionError(f"{messages} of {wanted} came")
+        time.sleep(0.005)
+
+
+def backlog(client: str, run: Run) -> Result:
+    """A queue without bounds that nobody reads: what each message in it costs."""
+    traced = run.told["traced"]
+    with connect_ours(run, queue_size=None, queue_bytes=None) as connection:
+        gc.collect()
+        if traced:
+            tracemalloc.start()
+        before = tracemalloc.get_traced_memory()[0] if traced else rss()
+        connection.subscribe(*CHANNELS)
+        _wait_for_all(connection, run.count)
+        gc.collect()
+        after = tracemalloc.get_traced_memory()[0] if traced else rss()
+        queued = connection.stats().queued
+    if queued != run.count:
+        raise AssertionError(f"{queued} of {run.count} are queued")
+    return {"each": (after - before) / queued - run.size.length}
+
+
+def overflow(client: str, run: Run) -> Result:
+    """Full speed into a bounded queue, with nobody or a slow reader at its other end.
+
+    ``busy`` is how long (s) the reader takes for a message; 0 for no reader at all."""
+    busy = run.told["busy"]
+    done = threading.Event()
+    seen = missed = 0
+
+    def read() -> None:
+        nonlocal seen, missed
+        while seen + missed < run.count:
+            message = connection.recv(timeout=30)
+            seen += 1
+            if message.gap is not None:
+                missed += message.gap.missed
+            if not done.is_set():
+                time.sleep(busy)
+
+    with connect_ours(run, **run.told["options"]) as connection:
+        before = rss()
+        reader = threading.Thread(target=read)
+        if busy:
+            reader.start()
+        connection.subscribe(*CHANNELS)
+        rate, peak = _wait_for_all(connection, run.count)
+        stats = connection.stats()
+        done.set()
+        if not busy:
+            reader.start()
+        reader.join()
+        peak = max(peak, rss())
+    return {
+        "rate": rate,
+        "queued": stats.queued,
+        "queued_bytes": stats.queued_bytes,
+        "peak": peak - before,
+        "seen": seen,
+        "missed": missed,
+    }
+
+
+# Many idle connections.
+
+
+def connections(client: str, run: Run) -> Result:
+    """RSS, threads, and share of a core for each of many connections that wait for data."""
+    opened = run.told["connections"]
+    openers = {
+        "ours": _open_ours,
+        "stock": _open_stock,
+        "tuned": _open_tuned,
+        "websockets": _open_websockets,
+    }
+    if client == "picows":
+        return asyncio.run(_many_picows(run, opened))
+    opener = openers[client]
+    keep = [opener(run)]  # the first one pays for imports
+    before = _state()
+    keep += [opener(run) for _ in range(opened)]
+    time.sleep(1.0)
+    result = _each(before, _state(), opened)
+    used, started = time.process_time(), time.monotonic()
+    time.sleep(2.0)
+    idle = (time.process_time() - used) / (time.monotonic() - started)
+    print(json.dumps({**result, "idle": idle / (opened + 1)}), flush=True)
+    os._exit(0)  # closing is not what is measured
+
+
+async def _many_picows(run: Run, opened: int) -> Result:
+    import picows
+
+    async def one() -> Any:
+        answered = asyncio.Event()
+
+        class Listener(picows.WSListener):
+            def on_ws_connected(self, transport: picows.WSTransport) -> None:
+                self.answers = 0
+                for channel in CHANNELS:
+                    transport.send(picows.WSMsgType.TEXT, subscribe_message(channel).encode())
+
+            def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
+                self.answers += 1
+                if self.answers == len(CHANNELS):
+                    answered.set()
+
+        transport, _ = await picows.ws_connect(Listener, run.url)
+        await answered.wait()
+        return transport
+
+    keep = [await one()]
+    before = _state()
+    keep += [await one() for _ in range(opened)]
+    await asyncio.sleep(1.0)
+    result = _each(before, _state(), opened)
+    used, started = time.process_time(), time.monotonic()
+    await asyncio.sleep(2.0)
+    idle = (time.process_time() - used) / (time.monotonic() - started)
+    for transport in keep:
+        transport.disconnect()
+    return {**result, "idle": idle / (opened + 1)}
+
+
+def _state() -> tuple[int, int]:
+    gc.collect()
+    return rss(), threading.active_count()
+
+
+def _each(before: tuple[int, int], after: tuple[int, int], opened: int) -> Result:
+    return {"rss": (after[0] - before[0]) / opened, "threads": (after[1] - before[1]) / opened}
+
+
+def _open_ours(run: Run) -> Any:
+    client = connect_ours(run)
+    client.subscribe(*CHANNELS)
+    return client
+
+
+def _open_stock(run: Run, **how: Any) -> Any:
+    import websocket
+
+    opened = threading.Event()
+
+    def on_open(app: websocket.WebSocketApp) -> None:
+        for channel in CHANNELS:
+            app.send(subscribe_message(channel))
+        opened.set()
+
+    app = websocket.WebSocketApp(run.url, on_open=on_open, on_message=lambda *_: None)
+    threading.Thread(target=app.run_forever, kwargs=how, daemon=True).start()
+    opened.wait(10)
+    return app
+
+
+def _open_tuned(run: Run) -> Any:
+    return _open_stock(run, skip_utf8_validation=True)
+
+
+def _open_websockets(run: Run) -> Any:
+    connection = _websockets(run)
+    _subscribe_websockets(connection)
+    return connection
+
+
+TASKS: dict[str, Callable[[str, Run], Result]] = {
+    "throughput": lambda client, run: THROUGHPUT[client](run),
+    "latency": latency,
+    "backlog": backlog,
+    "overflow": overflow,
+    "connections": connections,
+}
+
+
+def main() -> None:
+    task, client, url, told = sys.argv[1:]
+    run = Run(url, json.loads(told))
+    core = run.told.get("core")
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+    print(json.dumps(TASKS[task](client, run)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""What is asked of our client, as ratios to others in the same run, or as plain figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: A figure within a tenth of its goal holds it: no two runs on a shared machine agree closer.
+TOLERANCE = 0.9
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One goal, and what was measured."""
+
+    name: str
+    goal: float
+    measured: float
+    at_least: bool = True
+    unit: str = "x"
+    note: str = ""
+
+    @property
+    def is_held(self) -> bool:
+        if self.at_least:
+            return self.measured >= self.goal * TOLERANCE
+        return self.measured <= self.goal / TOLERANCE
+
+    def row(self) -> list[str]:
+        sign = ">=" if self.at_least else "<="
+        return [
+            self.name,
+            f"{sign} {self.goal:.4g}{self.unit}",
+            f"{self.measured:.3g}{self.unit}",
+            "held" if self.is_held else "missed",
+            self.note,
+        ]
+
+
+#: (ours, the other): {size: least ratio}, with both sides pinned to a core of their own.
+PINNED = {
+    ("ours", "stock"): {"small": 45.0, "big": 42.0},
+    ("ours", "tuned"): {"small": 14.0, "big": 2.7},
+    ("ours", "websockets"): {"small": 3.9, "big": 1.5},
+    ("ours typed", "websockets typed"): {"small": 5.0, "big": 1.6},
+    ("ours", "picows"): {"small": 0.9, "big": 0.85},
+    ("ours typed", "picows typed"): {"small": 1.1, "big": 0.95},
+}
+
+#: The same, as users run.
+NOT_PINNED = {
+    ("ours", "websockets"): {"small": 3.7, "big": 1.25},
+    ("ours", "picows"): {"small": 0.85, "big": 0.65},
+}
+
+#: Over TLS, the ratios of PINNED may be lower by this factor.
+TLS_FACTOR = 0.8
+
+#: Median latency: rate (messages/s) -> largest share of websockets.sync's.
+P50_OF_WEBSOCKETS = {1_000: 1.0, 10_000: 1.0, 50_000: 0.75}
+P50_OF_PICOWS = 2.2
+#: At the highest rate: p99 at most websockets.sync's, and at most this (us).
+P99_RATE = 50_000
+P99_LIMIT = 200.0
+
+#: Bytes for each queued message, beside its payload.
+QUEUED_LIMIT = 150.0
+
+#: For each of 100 idle connections.
+CONNECTIONS = 100
+CONNECTION_KIB = 64.0
+CONNECTION_THREADS = 2.0

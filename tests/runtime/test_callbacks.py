@@ -1,0 +1,181 @@
+"""``on()`` functions: one thread, in order, whatever they raise."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import sys
+import threading
+import time
+from typing import Any
+
+import pytest
+from helpers import until
+
+import wsclient
+from wsclient import Message
+from wsclient.runtime.callbacks import Callbacks
+from wsclient.runtime.mailbox import Mailbox
+from wsclient.testing import FakeVenue
+
+
+def message(channel: str, number: int) -> Message:
+    return Message(channel, "update", number, b"", bytes, number, 1)
+
+
+@pytest.fixture
+def callbacks() -> Any:
+    callbacks = Callbacks(Mailbox(None, None, "drop_oldest"), "test")
+    yield callbacks
+    callbacks.mailbox.close()
+    if callbacks.thread is not None:
+        callbacks.thread.join(5)
+
+
+class TestCalls:
+    def test_the_thread_starts_with_the_first_function(self, callbacks: Callbacks) -> None:
+        assert callbacks.thread is None
+        callbacks.add("a", print)
+        first = callbacks.thread
+        callbacks.add("a", print)
+        assert callbacks.thread is first is not None
+        assert first.name == "wsclient-callbacks"
+        assert first.daemon
+
+    def test_each_function_gets_each_message_of_its_channel_in_order(
+        self, callbacks: Callbacks
+    ) -> None:
+        got: queue.Queue[tuple[str, str, int | None]] = queue.Queue()
+        callbacks.add("a", lambda m: got.put(("first", m.channel, m.sequence)))
+        callbacks.add("a", lambda m: got.put(("second", m.channel, m.sequence)))
+        callbacks.add("b", lambda m: got.put(("third", m.channel, m.sequence)))
+        callbacks.mailbox.put([message("a", 1), message("b", 1), message("a", 2)])
+        assert [got.get(timeout=5) for _ in range(5)] == [
+            ("first", "a", 1),
+            ("second", "a", 1),
+            ("third", "b", 1),
+            ("first", "a", 2),
+            ("second", "a", 2),
+        ]
+
+    @pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt])
+    def test_what_one_raises_is_logged_and_counted_and_stops_nothing(
+        self,
+        callbacks: Callbacks,
+        error: type[BaseException],
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        got: queue.Queue[int | None] = queue.Queue()
+
+        def fail(_: Message) -> None:
+            raise error("on purpose")
+
+        callbacks.add("a", fail)
+        callbacks.add("a", lambda m: got.put(m.sequence))
+        callbacks.mailbox.put([message("a", 1), message("a", 2)])
+        assert [got.get(timeout=5) for _ in range(2)] == [1, 2]
+        assert callbacks.errors == 2
+        records = [r for r in caplog.records if r.levelno == logging.ERROR]
+        assert len(records) == 2
+        assert "on('a') raised" in records[0].getMessage()
+        assert "on purpose" in str(records[0].exc_info)
+
+    def test_a_removed_one_is_called_no_more(self, callbacks: Callbacks) -> None:
+        got: queue.Queue[str] = queue.Queue()
+
+        def twice(m: Message) -> None:
+            got.put("twice")
+
+        callbacks.add("a", twice)
+        callbacks.add("a", twice)
+        callbacks.add("a", lambda m: got.put("other"))
+        callbacks.remove("a", twice)
+        callbacks.remove("a", print)
+        callbacks.remove("b", print)
+        callbacks.mailbox.put([message("a", 1)])
+        assert [got.get(timeout=5) for _ in range(2)] == ["twice", "other"]
+
+
+class TestEnd:
+    def test_the_thread_ends_when_the_mailbox_is_closed(self, callbacks: Callbacks) -> None:
+        callbacks.add("a", print)
+        callbacks.mailbox.close()
+        assert callbacks.thread is not None
+        callbacks.thread.join(1)
+        assert not callbacks.thread.is_alive()
+
+    def test_the_thread_ends_after_the_queued_ones_when_the_client_failed(
+        self, callbacks: Callbacks
+    ) -> None:
+        got: list[int | None] = []
+        callbacks.mailbox.put([message("a", 1)])
+        callbacks.mailbox.fail(wsclient.WSClientError("over"))
+        callbacks.add("a", lambda m: got.append(m.sequence))
+        assert callbacks.thread is not None
+        callbacks.thread.join(1)
+        assert not callbacks.thread.is_alive()
+        assert got == [1]
+
+    def test_none_is_called_after_a_close_during_another(self, callbacks: Callbacks) -> None:
+        entered, leave = threading.Event(), threading.Event()
+        late: list[Message] = []
+
+        def slow(_: Message) -> None:
+            entered.set()
+            leave.wait(5)
+
+        callbacks.add("a", slow)
+        callbacks.add("a", late.append)
+        callbacks.mailbox.put([message("a", 1), message("a", 2)])
+        assert entered.wait(5)
+        callbacks.mailbox.close()
+        leave.set()
+        assert callbacks.thread is not None
+        callbacks.thread.join(5)
+        assert late == []
+
+
+class TestThroughTheClient:
+    def test_a_slow_one_delays_neither_the_reader_nor_recv(self, venue: FakeVenue) -> None:
+        leave = threading.Event()
+        with wsclient.connect(venue.url) as client:
+            client.on("slow", lambda _: leave.wait(10))
+            client.subscribe("a")
+            venue.publish("slow", price=1)
+            started = time.monotonic()
+            for n in range(50):
+                venue.publish("a", price=n)
+                assert client.recv(5).data["price"] == n
+            assert time.monotonic() - started < 5
+            leave.set()
+
+    def test_one_may_call_the_client(self, venue: FakeVenue) -> None:
+        got: queue.Queue[Any] = queue.Queue()
+        with wsclient.connect(venue.url) as client:
+
+            def subscribe(m: Message) -> None:
+                got.put(client.subscribe("b")[0].is_active)
+
+            client.on("a", subscribe)
+            venue.publish("a", price=1)
+            assert got.get(timeout=5) is True
+
+    def test_one_may_close_the_client(self, venue: FakeVenue) -> None:
+        client = wsclient.connect(venue.url)
+        started = threading.Event()
+
+        def close(_: Message) -> None:
+            client.close()
+            started.set()
+
+        client.on("a", close)
+        venue.publish("a", price=1)
+        assert started.wait(5)
+        until(lambda: client.state is wsclient.State.CLOSED)
+
+    def test_errors_are_in_the_stats(self, venue: FakeVenue) -> None:
+        with wsclient.connect(venue.url) as client:
+            client.on("a", lambda m: sys.exit("on purpose"))
+            venue.publish("a", price=1)
+            venue.publish("a", price=2)
+            until(lambda: client.stats().callback_errors == 2)
