@@ -113,9 +113,7 @@ def test_run_drives_the_callback_of_the_config(venue: FakeVenue) -> None:
     assert seen == [1]
 
 
-def test_only_market_data_is_handed_out(
-    venue: FakeVenue, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_only_market_data_is_handed_out(venue: FakeVenue, caplog: pytest.LogCaptureFixture) -> None:
     with handler(venue) as ws, caplog.at_level(logging.WARNING, "wsclient"):
         ws.connect()
         ws.subscribe("a")

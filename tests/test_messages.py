@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from itertools import combinations
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from making import message as make
 
 from wsclient.messages import GAP_REASONS, Gap, Message, Subscription, SubscriptionState
 
@@ -71,33 +74,44 @@ def test_a_hole_is_true() -> None:
 # --- Message -------------------------------------------------------------------------------------
 
 
-def message(raw: bytes = b'{"n": 1}', **fields: object) -> Message:
-    given = {
-        "channel": "a",
-        "type": "update",
-        "sequence": None,
-        "raw": raw,
-        "decode": json.loads,
-        "received_at": 10,
-        "connection_id": 3,
-    }
-    return Message(**{**given, **fields})  # type: ignore[arg-type]
+def message(raw: bytes = b'{"n": 1}', **fields: Any) -> Message:
+    return make("a", raw=raw, received_at=10, connection_id=3, **fields)
+
+
+class Counting:
+    """Decodes, and counts."""
+
+    def __init__(self) -> None:
+        self.calls: list[bytes] = []
+
+    def data(self, message: Message) -> Any:
+        self.calls.append(message.raw)
+        return json.loads(message.raw)
 
 
 def test_data_is_decoded_on_first_use_and_kept() -> None:
-    calls = []
-    msg = message(decode=lambda raw: calls.append(raw) or json.loads(raw))
-    assert calls == []
+    decoder = Counting()
+    msg = message(decoder=decoder)
+    assert decoder.calls == []
     assert msg.data is msg.data
     assert msg.data == {"n": 1}
-    assert calls == [b'{"n": 1}']
+    assert decoder.calls == [b'{"n": 1}']
 
 
 def test_data_that_is_none_is_decoded_once_too() -> None:
-    calls = []
-    msg = message(b"null", decode=lambda raw: calls.append(raw))
+    decoder = Counting()
+    msg = message(b"null", decoder=decoder)
     assert (msg.data, msg.data) == (None, None)
-    assert len(calls) == 1
+    assert len(decoder.calls) == 1
+
+
+def test_decode_gives_a_type_of_the_users() -> None:
+    class Number(msgspec.Struct):
+        n: int
+
+    assert message().decode(Number) == Number(1)
+    with pytest.raises(msgspec.ValidationError):
+        message(b'{"n": "x"}').decode(Number)
 
 
 def test_a_copy_has_a_gap_of_its_own() -> None:

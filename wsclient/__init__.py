@@ -30,7 +30,6 @@ from wsclient.options import Options
 from wsclient.sansio.backoff import Verdict, classify
 from wsclient.sansio.dialect import (
     Ack,
-    Data,
     Dialect,
     Heartbeat,
     Limits,
@@ -56,7 +55,6 @@ __all__ = [
     "ConnectError",
     "ConnectTimeout",
     "ConnectionLost",
-    "Data",
     "Dialect",
     "Gap",
     "Generic",

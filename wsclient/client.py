@@ -38,6 +38,13 @@ class _Receiver:
         """
         taken: list[Message] = []
         try:
+            # An iterator all in C, and no call after it: an interrupt finds the message either
+            # still in the mailbox or already with the caller.
+            for message in self._mailbox.handed_out:
+                return message
+        except IndexError:
+            pass  # nothing is handed out
+        try:
             self._take(1, timeout, taken)
             return taken[0]
         except KeyboardInterrupt:
@@ -63,6 +70,11 @@ class _Receiver:
         return self
 
     def __next__(self) -> Message:
+        try:
+            for message in self._mailbox.handed_out:
+                return message
+        except IndexError:
+            pass
         try:
             return self.recv()
         except ClientClosed:

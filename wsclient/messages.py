@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
 
 __all__ = ["Gap", "Message", "Subscription", "SubscriptionState"]
 
@@ -40,75 +43,79 @@ class Gap(NamedTuple):
         )
 
 
-_UNDECODED: Any = object()
+class Decoder(Protocol):
+    """How the messages of a client are decoded, when their ``data`` is asked for."""
+
+    def data(self, message: Message) -> Any: ...
+    def typed(self, message: Message, type: Any) -> Any: ...
 
 
-class Message:
-    """One message of one channel.
+class Arrival:
+    """What the messages of one socket read have in common."""
 
-    ``channel`` (str), ``type`` (the venue's word: ``"update"``, ``"snapshot"``, ``"lost"`` ...),
-    ``sequence`` (int or None), ``received_at`` (ns since the epoch), ``connection_id`` (int),
-    ``raw`` (the whole frame's payload as received), ``data`` (decoded on first use),
-    ``gap`` (a :class:`Gap`, or None where nothing before it was missed).
-    """
+    __slots__ = ("connection_id", "decoder", "received_at")
 
-    __slots__ = (
-        "_data",
-        "_decode",
-        "channel",
-        "connection_id",
-        "gap",
-        "previous_at",
-        "raw",
-        "received_at",
-        "sequence",
-        "type",
-    )
-
-    def __init__(
-        self,
-        channel: str,
-        type: str,
-        sequence: int | None,
-        raw: bytes,
-        decode: Callable[[bytes], Any],
-        received_at: int,
-        connection_id: int,
-        gap: Gap | None = None,
-    ) -> None:
-        self.channel = channel
-        self.type = type
-        self.sequence = sequence
-        self.raw = raw
+    def __init__(self, received_at: int, connection_id: int, decoder: Decoder | None) -> None:
         self.received_at = received_at
         self.connection_id = connection_id
-        self.gap = gap
-        #: ``received_at`` of the channel's message before this one, for a gap to tell.
-        self.previous_at: int | None = None
-        self._decode = decode
-        self._data = _UNDECODED
+        self.decoder = decoder
+
+
+_NOWHERE = Arrival(0, 0, None)
+_UNDECODED: Any = msgspec.UNSET
+
+
+class Message(msgspec.Struct, gc=False, eq=False):
+    """One message of one channel.
+
+    A dialect makes it of ``channel`` (str), ``type`` (the venue's word: ``"update"``,
+    ``"snapshot"``; ours: ``"lost"``), ``sequence`` (the venue's number, +1 a channel, or None) and
+    ``item`` (its place in a frame that holds several, else None). The client adds ``raw`` (the
+    whole frame's payload as received), ``gap`` (a :class:`Gap`, None where nothing before it was
+    missed) and what the properties tell.
+    """
+
+    channel: str
+    type: str = "update"
+    sequence: int | None = None
+    item: int | None = None
+    raw: bytes = b""
+    gap: Gap | None = None
+    #: ``received_at`` of the channel's message before this one, for a gap to tell.
+    previous_at: int | None = None
+    arrival: Arrival = _NOWHERE
+    decoded: Any = _UNDECODED
 
     @property
     def data(self) -> Any:
-        """The decoded payload: for a frame with several items, this message's item."""
-        if self._data is _UNDECODED:
-            self._data = self._decode(self.raw)
-        return self._data
+        """The decoded payload, decoded at the latest now; one item of it where ``item`` says so."""
+        data = self.decoded
+        if data is _UNDECODED:
+            decoder = self.arrival.decoder
+            data = self.decoded = None if decoder is None else decoder.data(self)
+        return data
+
+    def decode(self, type: Any) -> Any:
+        """``data`` as a type of yours: a ``msgspec.Struct``, a dataclass, a TypedDict ...
+
+        Raises ``msgspec.ValidationError`` where the payload is not of that type.
+        """
+        decoder = self.arrival.decoder
+        return None if decoder is None else decoder.typed(self, type)
+
+    @property
+    def received_at(self) -> int:
+        """When it was read from the socket (ns since the epoch)."""
+        return self.arrival.received_at
+
+    @property
+    def connection_id(self) -> int:
+        """Which of the client's connections brought it, counted from 1."""
+        return self.arrival.connection_id
 
     def copy(self) -> Message:
         """The same message with a gap of its own, for a second reader of the channel."""
-        copy = Message(
-            self.channel,
-            self.type,
-            self.sequence,
-            self.raw,
-            self._decode,
-            self.received_at,
-            self.connection_id,
-            self.gap,
-        )
-        copy.previous_at = self.previous_at
-        return copy
+        return copy.copy(self)
 
     def __repr__(self) -> str:
         parts = [repr(self.channel), f"type={self.type!r}"]
@@ -125,8 +132,6 @@ class SubscriptionState(enum.Enum):
     PENDING = "pending"
     ACTIVE = "active"
     UNSUBSCRIBING = "unsubscribing"
-    REJECTED = "rejected"
-    TIMED_OUT = "timed out"
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,16 @@ import itertools
 import json
 
 import pytest
+from making import message as make
 
 from wsclient.cli.board import Board, Row
 from wsclient.cli.demo import CHANNELS, market
-from wsclient.messages import Gap, Message
+from wsclient.messages import Gap
 
 
 def message(sequence, price=1.0, gap=None, connection_id=1):
     raw = json.dumps({"last": price}).encode()
-    return Message("a", "market_data", sequence, raw, json.loads, 0, connection_id, gap)
+    return make("a", "market_data", sequence, raw, 0, connection_id, gap)
 
 
 def row_of(*messages):
@@ -57,7 +58,7 @@ def test_to_the_end_a_channel_that_fell_silent_is_unaccounted():
 
 
 def test_the_word_that_a_channel_is_lost_is_no_message():
-    lost = Message("a", "lost", None, b"", lambda raw: None, 0, 1, Gap("rejected"))
+    lost = make("a", "lost", gap=Gap("rejected"), decoder=None)
     row = row_of(message(1), lost)
     assert (row.messages, row.gap) == (1, Gap("rejected"))
 

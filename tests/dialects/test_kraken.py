@@ -10,20 +10,20 @@ from typing import Any
 
 import msgspec
 import pytest
+from reading import Data, read
 
 from wsclient.dialects import Kraken
 from wsclient.messages import Message
 from wsclient.sansio.dialect import (
     Ack,
-    Data,
     Heartbeat,
-    Item,
     Notice,
     Rejection,
     Reply,
     Unhandled,
 )
 from wsclient.sansio.inbound import Inbound
+from wsclient.sansio.session import Invalid
 
 RECORDED = Path(__file__).parents[2] / ".." / "shared" / "recorded" / "kraken"
 
@@ -37,9 +37,8 @@ def book() -> list[bytes]:
     return path.read_bytes().splitlines()
 
 
-def peek(frame: Any) -> Item:
-    raw = frame if isinstance(frame, bytes) else msgspec.json.encode(frame)
-    (item,) = Kraken().peek(raw)
+def peek(frame: Any) -> Any:
+    (item,) = read(Kraken(), frame)
     return item
 
 
@@ -270,8 +269,7 @@ def test_a_frame_of_no_rows_is_of_its_channel() -> None:
     "raw", [b"", b"[1,2]", b'{"channel": 5}', b'{"channel": "book", "data": 5}']
 )
 def test_what_does_not_look_like_kraken_cannot_be_read(raw: bytes) -> None:
-    with pytest.raises(msgspec.DecodeError):
-        Kraken().peek(raw)
+    assert peek(raw) is Invalid
 
 
 # --- recorded ------------------------------------------------------------------------------------

@@ -103,9 +103,7 @@ def test_a_blocked_request_is_interrupted() -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_interrupts_at_any_instant_lose_and_double_no_message(
-    venue: FakeVenue, seed: int
-) -> None:
+def test_interrupts_at_any_instant_lose_and_double_no_message(venue: FakeVenue, seed: int) -> None:
     """The interrupt strikes inside the client only: what a caller's own code drops is its own."""
     rng = random.Random(seed)
     total, got, struck = 3000, [], 0

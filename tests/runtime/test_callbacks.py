@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from helpers import until
+from making import message as make
 
 import wsclient
 from wsclient import Message
@@ -20,7 +21,7 @@ from wsclient.testing import FakeVenue
 
 
 def message(channel: str, number: int) -> Message:
-    return Message(channel, "update", number, b"", bytes, number, 1)
+    return make(channel, sequence=number, received_at=number)
 
 
 @pytest.fixture

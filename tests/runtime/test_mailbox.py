@@ -14,6 +14,7 @@ import pytest
 from helpers import PACKAGE, Call, Interrupter, until
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from making import message as make
 
 from wsclient import Gap, Message, QueueOverflow, State, WaitTimeout, WSClientError
 from wsclient.client import _Receiver
@@ -40,7 +41,7 @@ class Feed:
         self._last[channel] = self._clock
         number = self.put[channel]
         raw = b"x" * size
-        message = Message(channel, "update", number, raw, bytes, self._clock, 1, gap)
+        message = make(channel, "update", number, raw, self._clock, 1, gap)
         message.previous_at = previous
         return message
 
@@ -51,7 +52,7 @@ class Feed:
 def mailbox(
     overflow: str = "drop_oldest", messages: int | None = None, size: int | None = None
 ) -> Mailbox:
-    return Mailbox(messages, size, overflow)
+    return Mailbox(messages, size, overflow, batch_size=1)
 
 
 def take(box: Mailbox, maximum: int | None = None, timeout: float | None = 0) -> list[Message]:

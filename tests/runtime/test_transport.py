@@ -125,7 +125,6 @@ class TestDeadLinks:
             assert client.recv(5).raw == message[4:]
             assert len(any_venue.peers) == 1
 
-    @pytest.mark.xfail(reason="the watchdog sleeps past it: nobody tells it of half a frame")
     @pytest.mark.parametrize("sent", [1, 2, 5, 60])
     def test_a_frame_that_stops_half_way(
         self, any_venue: FakeVenue, sent: int, caplog: pytest.LogCaptureFixture

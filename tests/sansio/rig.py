@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from making import message as make
+
 from wsclient.errors import ConnectionLost
 from wsclient.messages import Message
 from wsclient.options import Options
@@ -206,7 +208,7 @@ class Rig:
         self.received_at += 1
         raw = json.dumps({"channel": channel, "n": sequence}).encode()
         type = fields.get("type", "update")
-        return Message(channel, type, sequence, raw, json.loads, self.received_at, self.cid)
+        return make(channel, type, sequence, raw, self.received_at, self.cid)
 
     def data(self, channel: str, *sequences: int | None) -> list[Message]:
         """Messages of one channel arrive; without ``sequences``, one that bears none."""

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsclient.sansio.codec import decoder, encode
+from wsclient.sansio.codec import decoder, encode, lenient_decoder
 
 # --- out -----------------------------------------------------------------------------------------
 
@@ -75,12 +75,23 @@ def test_a_whole_number_is_an_int_even_among_decimals() -> None:
     [
         (b"1e999", math.inf),
         (b"-1e999", -math.inf),
-        (b'"\\ud800"', "\ud800"),
         (b"12345678901234567890123", 12345678901234567890123),
     ],
 )
-def test_what_the_fast_reader_refuses_the_standard_one_reads(raw: bytes, value: Any) -> None:
-    assert decoder()(raw) == value
+def test_a_number_that_the_fast_reader_refuses_is_read_leniently(raw: bytes, value: Any) -> None:
+    assert lenient_decoder()(raw) == value
+
+
+@pytest.mark.parametrize("raw", [b"NaN", b"[Infinity]", b"-Infinity"])
+def test_what_is_no_json_is_refused_leniently_too(raw: bytes) -> None:
+    with pytest.raises(ValueError, match="not JSON"):
+        lenient_decoder()(raw)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, Decimal("NaN"), Decimal("-Infinity")])
+def test_what_is_no_number_is_not_sent_as_null(number: Any) -> None:
+    with pytest.raises(ValueError, match="cannot be sent"):
+        encode({"prices": [number]})
 
 
 def test_a_number_too_large_for_a_float_is_exact_as_a_decimal() -> None:

@@ -13,7 +13,7 @@ from rig import Plain
 
 from wsclient.dialects import Generic, Kraken
 from wsclient.messages import Message
-from wsclient.sansio.dialect import Ack, Data, Heartbeat, Item, Unhandled
+from wsclient.sansio.dialect import Ack, Heartbeat, Item, Unhandled
 from wsclient.sansio.inbound import EXCERPT, Inbound, excerpt
 from wsclient.sansio.session import Entry, Invalid
 
@@ -31,7 +31,7 @@ class Rows(Plain):
             return Heartbeat()
         if name.startswith("?"):
             return Unhandled(name[1:], "where")
-        return Data(name, "row", index, index)
+        return Message(name, "row", index, index)
 
 
 def read(*frames: Any, dialect: Any = None, **options: Any) -> list[Entry]:
@@ -74,7 +74,7 @@ def test_a_frame_of_one_item_gives_that_item() -> None:
 def test_a_frame_whose_one_message_is_not_its_first_item() -> None:
     class Second(Plain):
         def peek(self, frame: bytes) -> Sequence[Item]:
-            return (Data("a", "row", None, 1),)
+            return (Message("a", "row", None, 1),)
 
     (message,) = read(["x", "y"], dialect=Second())
     assert isinstance(message, Message)

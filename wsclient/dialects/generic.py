@@ -14,14 +14,14 @@ Names of fields and of types are parameters, so that a near relative needs no cl
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
-import msgspec
-
+from wsclient.errors import ConfigurationError
+from wsclient.messages import Message
 from wsclient.sansio.dialect import (
     Ack,
-    Data,
+    DataFields,
     Dialect,
     Heartbeat,
     Item,
@@ -62,23 +62,16 @@ class Generic(Dialect):
         self._answer_types = frozenset(answer_types)
         self._data_types = frozenset(data_types)
         self._system_types = frozenset(system_types)
-        self._sequences = [f"sequence_{i}" for i in range(len(sequence_fields))]
+        self._sequence_fields = tuple(sequence_fields)
+        self.data_fields = DataFields(
+            self._data_types, type_field, channel_field, self._sequence_fields
+        )
         self.silence_timeout = silence_timeout
         if limits is not None:
             self.limits = limits
-        names = {"type": type_field, "channel": channel_field}
-        names.update(zip(self._sequences, sequence_fields, strict=True))
-        head = msgspec.defstruct(
-            "Head",
-            [
-                ("type", str | None, None),
-                ("channel", str | None, None),
-                *((name, Any, None) for name in self._sequences),
-            ],
-            rename=names,
-            gc=False,
-        )
-        self._peek = msgspec.json.Decoder(head).decode
+
+    def batches(self, channels: Sequence[str]) -> Iterable[Sequence[str]]:
+        return [[channel] for channel in channels]  # the protocol knows no other message
 
     def subscribe(
         self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
@@ -94,25 +87,31 @@ class Generic(Dialect):
         self, kind: str, channels: Sequence[str], options: Mapping[str, Any]
     ) -> dict[str, Any]:
         (channel,) = channels
-        return {self._type_field: kind, self._channel_field: channel, **options}
+        request = {self._type_field: kind, self._channel_field: channel}
+        if clash := sorted(request.keys() & options.keys()):
+            raise ConfigurationError(f"the option {clash[0]!r} is a field of the protocol's own")
+        return {**request, **options}
 
-    def peek(self, frame: bytes) -> Sequence[Item]:
-        head: Any = self._peek(frame)
-        kind = head.type
+    def read(self, message: Any) -> Item:
+        if type(message) is not dict:
+            raise TypeError("not a JSON object")
+        kind = message.get(self._type_field)
+        channel = message.get(self._channel_field)
+        if not (kind is None or type(kind) is str) or not (channel is None or type(channel) is str):
+            raise TypeError(f"{self._type_field} or {self._channel_field} is not text")
         if kind in self._data_types:
-            for name in self._sequences:
-                sequence = getattr(head, name)
+            for field in self._sequence_fields:
+                sequence = message.get(field)
                 if type(sequence) is int:
-                    return (Data(head.channel or "", kind, sequence),)
-            return (Data(head.channel or "", kind),)
+                    return Message(channel or "", kind, sequence)
+            return Message(channel or "", kind)
         if kind in self._answer_types:
-            return (self._answer(frame, head.channel),)
+            return self._answer(message, channel or None)
         if kind in self._system_types:
-            return (Heartbeat(),)
-        return (Unhandled(kind or "", head.channel or ""),)
+            return Heartbeat()
+        return Unhandled(kind or "", channel or "")
 
-    def _answer(self, frame: bytes, channel: str | None) -> Item:
-        answer = msgspec.json.decode(frame)
+    def _answer(self, answer: dict[str, Any], channel: str | None) -> Item:
         error = answer.get("error")
         status = answer.get("status")
         refused = isinstance(status, str) and status.lower() in _REFUSED

@@ -18,14 +18,15 @@ Sources, under docs.kraken.com/api/docs/websocket-v2:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, ClassVar
 
 import msgspec
 
+from wsclient.messages import Message
 from wsclient.sansio.dialect import (
     Ack,
-    Data,
     Dialect,
     Heartbeat,
     Item,
@@ -51,25 +52,9 @@ class _Head(msgspec.Struct, gc=False):
     channel: str | None = None
     type: str = ""
     data: list[_Row] | _Row = []
-    method: str | None = None
 
 
-class _Result(msgspec.Struct):
-    channel: str = ""
-    symbol: str | None = None
-
-
-class _Answer(msgspec.Struct):
-    method: str
-    success: bool = True
-    req_id: int | None = None
-    error: str | None = None
-    symbol: str | None = None
-    result: Any = None
-
-
-_peek = msgspec.json.Decoder(_Head).decode
-_answer = msgspec.json.Decoder(_Answer).decode
+_head = msgspec.json.Decoder(_Head).decode
 
 
 class Kraken(Dialect):
@@ -109,44 +94,59 @@ class Kraken(Dialect):
     def request(self, payload: Any, request_id: int) -> Any:
         return {**payload, "req_id": request_id}
 
-    def peek(self, frame: bytes) -> Sequence[Item]:
-        head = _peek(frame)
-        if head.method is not None:
-            return (self._method(frame),)
-        name = head.channel
+    def read(self, message: Any) -> Item | Sequence[Item]:
+        if "method" in message:
+            return self._answer(message)
+        name = message.get("channel")
+        if name is not None and not isinstance(name, str):
+            raise TypeError("'channel' is not text")
         if name is None:
-            return (self._unnamed(frame),)
+            error = message.get("error")
+            return Unhandled("") if error is None else Notice(str(error))
         if name in _FILTERED:
-            return (Heartbeat(),)
-        rows = head.data
-        if name not in _BY_SYMBOL or not rows or isinstance(rows, _Row):
-            return (Data(name, head.type),)
-        if len(rows) == 1:
-            return (Data(_channel(name, rows[0].symbol), head.type, None, 0),)
-        return [Data(_channel(name, r.symbol), head.type, None, i) for i, r in enumerate(rows)]
+            return Heartbeat()
+        return _messages(name, message.get("type", ""), message.get("data"), _symbol_of)
+
+    def peek(self, frame: bytes) -> Item | Sequence[Item]:
+        head = _head(frame)
+        if head.channel not in _BY_SYMBOL:
+            return self.read(msgspec.json.decode(frame))
+        return _messages(head.channel, head.type, head.data, _symbol)
 
     def item(self, decoded: Any, index: int) -> Any:
         return decoded["data"][index]
 
-    def _method(self, frame: bytes) -> Item:
-        answer = _answer(frame)
-        if answer.method not in ("subscribe", "unsubscribe"):
-            payload = msgspec.json.decode(frame)
-            error = None if answer.success else answer.error or "refused without a reason"
-            return Reply(answer.req_id, payload, error)
-        channel = None
-        if isinstance(answer.result, dict) and answer.result.get("channel"):
-            channel = _channel(answer.result["channel"], answer.result.get("symbol"))
-        if answer.success:
-            return Ack(answer.req_id, channel)
-        reason = answer.error or "refused without a reason"
-        return Rejection(reason, answer.req_id, channel, answer.symbol)
+    def _answer(self, answer: dict[str, Any]) -> Item:
+        request_id = answer.get("req_id")
+        refused = answer.get("success") is False
+        reason = str(answer.get("error") or "refused without a reason")
+        if answer["method"] not in ("subscribe", "unsubscribe"):
+            return Reply(request_id, answer, reason if refused else None)
+        result = answer.get("result") or {}
+        channel = _channel(result["channel"], result.get("symbol")) if "channel" in result else None
+        if refused:
+            return Rejection(reason, request_id, channel, answer.get("symbol"))
+        return Ack(request_id, channel)
 
-    def _unnamed(self, frame: bytes) -> Item:
-        decoded = msgspec.json.decode(frame)
-        if "error" in decoded:
-            return Notice(str(decoded["error"]))
-        return Unhandled("")
+
+_symbol = attrgetter("symbol")
+
+
+def _symbol_of(row: Any) -> Any:
+    return row.get("symbol")
+
+
+def _messages(
+    name: str, kind: str, rows: Any, symbol: Callable[[Any], Any]
+) -> Message | list[Message]:
+    """One message for each row of a frame; one for the frame where its rows have no symbol."""
+    if name not in _BY_SYMBOL or not rows or isinstance(rows, (dict, _Row)):
+        return Message(name, kind)
+    if not isinstance(rows, list):
+        raise TypeError("'data' is no list of rows")
+    if len(rows) == 1:
+        return Message(_channel(name, symbol(rows[0])), kind, None, 0)
+    return [Message(_channel(name, symbol(row)), kind, None, i) for i, row in enumerate(rows)]
 
 
 def _channel(name: str, symbol: str | None) -> str:

@@ -2,13 +2,16 @@
 
 Within a channel the order is always kept, and what is dropped leaves its gap on the next message
 of its channel, be that one queued already or still to come.
+
+Consumers take messages out of the queue by the batch, under the lock, and the messages out of the
+batch one by one, without it. What is in the batch is charged as what is in the queue.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice, repeat, starmap
 from operator import itemgetter, methodcaller
 
@@ -20,6 +23,11 @@ __all__ = ["Mailbox"]
 
 #: What a queued message costs beside its payload (bytes): the object, its fields, its slot.
 MESSAGE_OVERHEAD = 150
+#: The largest batch, in messages; and at most this part of the bound.
+BATCH = 512
+BATCH_SHARE = 8
+#: How long (s) a reader waits for a consumer that it woke; see Mailbox.pace.
+PACE = 0.002
 
 # A KeyboardInterrupt can come between any two calls, but not inside one that is all in C. So
 # whatever must not be torn is one such call.
@@ -32,61 +40,132 @@ def _cost(message: Message) -> int:
     return len(message.raw) + MESSAGE_OVERHEAD
 
 
-def _hole(message: Message, reason: str) -> Gap:
-    """The hole that a message leaves when it is dropped, its own gap included."""
-    hole = Gap(reason, 1, message.previous_at)
-    return hole if message.gap is None else message.gap.merge(hole)
+def _since(message: Message) -> int | None:
+    """When the last message came before this one and the hole that it carries."""
+    return message.previous_at if message.gap is None else message.gap.since
+
+
+class _Hole:
+    """Messages of one channel dropped in a row, counted as cheaply as they may come."""
+
+    __slots__ = ("dropped", "gap", "reason", "since")
+
+    def __init__(self, reason: str, since: int | None) -> None:
+        self.reason = reason
+        self.since = since
+        self.dropped = 0
+        self.gap: Gap | None = None
+
+    def add(self, message: Message) -> None:
+        """One more, with the gap that it carries itself."""
+        self.dropped += 1
+        if message.gap is not None:
+            self.gap = message.gap if self.gap is None else self.gap.merge(message.gap)
+
+    def absorb(self, later: _Hole | None) -> None:
+        """The hole right after this one is part of it."""
+        if later is not None:
+            gap = later.merged(None)
+            self.gap = gap if self.gap is None else self.gap.merge(gap)
+
+    def merged(self, later: Gap | None) -> Gap:
+        hole = Gap(self.reason, self.dropped, self.since).merge(self.gap)
+        return hole.merge(later)
 
 
 class Mailbox:
     """``max_messages`` and ``max_bytes`` bound it (None: no bound), each message charged its
     payload and MESSAGE_OVERHEAD until it is taken. One message is always let in, however large.
 
-    ``overflow`` is one of ``drop_oldest``, ``drop_newest``, ``conflate`` (at most one waiting a
-    channel, the newest, in the place of the one it replaces) and ``error``.
-    Every call but :meth:`take` returns at once.
+    ``overflow`` is one of ``drop_oldest`` (of those not in a consumer's batch), ``drop_newest``,
+    ``conflate`` (at most one waiting a channel, the newest, in the place of the one it replaces)
+    and ``error``. Every call but :meth:`take` and :meth:`pace` returns at once.
     """
 
-    def __init__(self, max_messages: int | None, max_bytes: int | None, overflow: str) -> None:
+    def __init__(
+        self,
+        max_messages: int | None,
+        max_bytes: int | None,
+        overflow: str,
+        batch_size: int = BATCH,
+    ) -> None:
         self._max_messages = float("inf") if max_messages is None else max_messages
         self._max_bytes = float("inf") if max_bytes is None else max_bytes
         self._overflow = overflow
-        #: Protects all below. Held while a batch is moved; never during a wait.
+        self._batch_size = batch_size
+        if max_messages is not None:
+            self._batch_size = max(1, min(batch_size, max_messages // BATCH_SHARE))
+        #: Protects all below, but for _batch, whose own calls are atomic. Held while messages are
+        #: moved; never during a wait.
         self._lock = threading.Lock()
         self._queue: deque[Message] = deque()
         #: conflate: what waits, by channel, in the order of the channels' turns.
         self._latest: OrderedDict[str, Message] = OrderedDict()
-        #: Each step takes the next message out of one of the two.
+        #: Handed out to the consumers; empty with ``conflate``.
+        self._batch: deque[Message] = deque()
+        #: Each step takes the next message out of one of the three.
         self._queued = starmap(self._queue.popleft, repeat(()))
         self._conflated = map(_message, starmap(self._latest.popitem, repeat((False,))))
+        self.handed_out: Iterator[Message] = starmap(self._batch.popleft, repeat(()))
+        #: What all is charged, and how much of it was the batch's when it was handed out.
         self._bytes = 0
-        #: Holes before the next message of a channel to be taken (drop_oldest) ...
-        self._before_taken: dict[str, Gap] = {}
+        self._batch_bytes = 0
+        #: Holes before the next message of a channel to be taken (drop_oldest, conflate) ...
+        self._before_taken: dict[str, _Hole] = {}
         #: ... and before the next one to be let in (drop_newest).
-        self._before_put: dict[str, Gap] = {}
+        self._before_put: dict[str, _Hole] = {}
         #: One signal for each thread that waits in take(); released to wake it.
         self._waiting: deque[threading.Lock] = deque()
+        #: Released when the consumer that a put woke has come for the messages.
+        self._collected = threading.Lock()
+        self._collected.acquire()
+        self._is_paced = False
+        self._is_late = False
         self._closed = False
         self._failure: WSClientError | None = None
         self.dropped = 0
+
+    # The reader's side.
 
     def put(self, messages: Sequence[Message]) -> WSClientError | None:
         """Queue messages, applying the overflow policy, and wake whoever waits.
 
         Returns the QueueOverflow of ``overflow="error"`` when this put caused it.
         """
-        let_in = self._conflate if self._overflow == "conflate" else self._append
+        cost = sum([len(message.raw) for message in messages]) + len(messages) * MESSAGE_OVERHEAD
         with self._lock:
             if self._closed:
                 return None
             failed_before = self._failure is not None
-            for message in messages:
-                if self._failure is None:
-                    let_in(message)
-                else:
-                    self.dropped += 1
+            if failed_before:
+                self.dropped += len(messages)
+            elif self._overflow == "conflate":
+                for message in messages:
+                    self._conflate(message)
+            elif self._before_put or self._is_full(len(messages), cost):
+                for message in messages:
+                    self._append(message)
+            else:
+                self._queue.extend(messages)
+                self._bytes += cost
+            if self._waiting and not self._is_late:
+                self._collected.acquire(blocking=False)
+                self._is_paced = True
             self._wake()
             return None if failed_before else self._failure
+
+    def pace(self) -> None:
+        """Give way to the consumer that the last put woke, until it has come for the messages.
+
+        Without this the reader, which never stops, takes the interpreter's lock back before the
+        consumer gets it, and a message waits for several milliseconds. One that does not come in
+        time is not waited for again until it does.
+        """
+        if self._is_paced and not self._collected.acquire(timeout=PACE):
+            with self._lock:
+                self._is_late, self._is_paced = self._is_paced, False
+
+    # The consumers' side.
 
     def take(self, maximum: int | None, deadline: Deadline, taken: list[Message]) -> None:
         """Move up to ``maximum`` messages into ``taken``; blocks until there is at least one.
@@ -101,8 +180,8 @@ class Mailbox:
                 with self._lock:
                     if self._closed:
                         return
-                    if self._queue or self._latest:
-                        self._move(maximum, taken)
+                    self._move(maximum, taken)
+                    if taken:
                         self._wake()
                         return
                     if self._failure is not None:
@@ -116,6 +195,8 @@ class Mailbox:
         except BaseException:  # also what a signal handler of the user's raises
             if signal is not None:
                 self._stop_waiting(signal)
+            with self._lock:
+                self._count_bytes()  # it may have been torn between a message and its account
             raise
 
     def put_back(self, taken: list[Message]) -> None:
@@ -123,26 +204,40 @@ class Mailbox:
         with self._lock:
             if self._closed:
                 return
+            if self._overflow != "conflate":
+                self._requeue(taken)
+                taken = []
             for message in reversed(taken):
-                if self._overflow != "conflate":
-                    self._queue.appendleft(message)
-                    continue
                 newer = self._latest.setdefault(message.channel, message)
-                if newer is not message:
-                    self._replace(message, newer)
+                if newer is message:
+                    self._postpone(message.channel)
+                else:
+                    self._drop(message, self._before_taken, "conflate").since = _since(message)
                 self._latest.move_to_end(message.channel, last=False)
-            for channel in {message.channel for message in taken} & self._before_taken.keys():
-                self._pass_on(channel, len(taken))
-            self._bytes = sum(map(_cost, self._queue)) + sum(map(_cost, self._latest.values()))
+            self._count_bytes()
             self._wake()
 
+    def __bool__(self) -> bool:
+        return bool(self._batch or self._queue or self._latest)
+
     def __len__(self) -> int:
-        return len(self._queue) + len(self._latest)
+        return len(self._batch) + len(self._queue) + len(self._latest)
 
     @property
     def queued_bytes(self) -> int:
         """What the queued messages are charged."""
-        return self._bytes
+        with self._lock:
+            self._discharge()
+            return self._bytes
+
+    def pending_gap(self, channel: str) -> Gap | None:
+        """A hole made here that no queued message of the channel carries yet."""
+        with self._lock:
+            earlier, later = self._before_taken.get(channel), self._before_put.get(channel)
+            gap = None if later is None else later.merged(None)
+            return gap if earlier is None else earlier.merged(gap)
+
+    # Its end.
 
     @property
     def is_closed(self) -> bool:
@@ -151,12 +246,6 @@ class Mailbox:
     @property
     def failure(self) -> WSClientError | None:
         return self._failure
-
-    def pending_gap(self, channel: str) -> Gap | None:
-        """A hole made here that no queued message of the channel carries yet."""
-        with self._lock:
-            earlier, later = self._before_taken.get(channel), self._before_put.get(channel)
-        return later if earlier is None else earlier.merge(later)
 
     def fail(self, error: WSClientError) -> None:
         """No more will come: after what is queued, take() raises ``error``."""
@@ -170,9 +259,9 @@ class Mailbox:
         with self._lock:
             unread = len(self)
             self._closed = True
-            self._queue.clear()
-            self._latest.clear()
-            self._bytes = 0
+            for messages in (self._batch, self._queue, self._latest):
+                messages.clear()
+            self._bytes = self._batch_bytes = 0
             self._wake_all()
         return unread
 
@@ -181,18 +270,21 @@ class Mailbox:
     def _append(self, message: Message) -> None:
         cost = _cost(message)
         queue = self._queue
-        if queue and self._is_full(len(queue), cost):
+        if self._failure is not None:
+            self.dropped += 1
+            return
+        if self and self._is_full(1, cost):
             if self._overflow == "drop_newest":
                 self._drop(message, self._before_put)
                 return
             if self._overflow == "error":
                 self.dropped += 1
                 self._failure = QueueOverflow(
-                    f"the queue is full ({len(queue)} messages, {self._bytes} bytes): consume "
+                    f"the queue is full ({len(self)} messages, {self._bytes} bytes): consume "
                     "faster, raise queue_size or queue_bytes, or choose another overflow policy"
                 )
                 return
-            while queue and self._is_full(len(queue), cost):
+            while queue and self._is_full(1, cost):
                 oldest = queue.popleft()
                 self._bytes -= _cost(oldest)
                 self._drop(oldest, self._before_taken)
@@ -204,57 +296,114 @@ class Mailbox:
     def _conflate(self, message: Message) -> None:
         latest = self._latest
         cost = _cost(message)
-        if self._before_put:
-            self._mark(message, self._before_put)
         older = latest.get(message.channel)
         if older is not None:
             self._bytes -= _cost(older)
-            self._replace(older, message)
+            self._drop(older, self._before_taken, "conflate")
+        if self._before_put:
+            self._mark(message, self._before_put)
         latest[message.channel] = message
-        while len(latest) > 1 and self._is_full(len(latest) - 1, cost):
+        while len(latest) > 1 and self._is_full(0, cost):
             first, second = islice(latest, 2)
             oldest = latest.pop(second if first == message.channel else first)
             self._bytes -= _cost(oldest)
-            self._drop(oldest, self._before_put)
+            self._drop(oldest, self._before_taken)
         self._bytes += cost
 
     def _is_full(self, count: int, cost: int) -> bool:
-        return count >= self._max_messages or self._bytes + cost > self._max_bytes
+        if len(self) + count <= self._max_messages and self._bytes + cost <= self._max_bytes:
+            return False
+        self._discharge()
+        return len(self) + count > self._max_messages or self._bytes + cost > self._max_bytes
 
-    def _drop(self, message: Message, holes: dict[str, Gap]) -> None:
+    def _discharge(self) -> None:
+        """Take off what has been consumed of the batch."""
+        left = sum(map(_cost, tuple(self._batch)))
+        self._bytes -= self._batch_bytes - left
+        self._batch_bytes = left
+
+    def _drop(self, message: Message, holes: dict[str, _Hole], reason: str = "overflow") -> _Hole:
         self.dropped += 1
-        hole = _hole(message, "overflow")
-        before = holes.get(message.channel)
-        holes[message.channel] = hole if before is None else before.merge(hole)
+        hole = holes.get(message.channel)
+        if hole is None:
+            hole = holes[message.channel] = _Hole(reason, _since(message))
+        elif reason == "overflow":
+            hole.reason = reason
+        hole.add(message)
+        return hole
 
-    def _replace(self, older: Message, newer: Message) -> None:
-        self.dropped += 1
-        newer.gap = _hole(older, "conflate").merge(newer.gap)
-
-    def _mark(self, message: Message, holes: dict[str, Gap]) -> None:
+    def _mark(self, message: Message, holes: dict[str, _Hole]) -> None:
         hole = holes.get(message.channel)
         if hole is not None:
+            gap = hole.merged(message.gap)
             # No call, and so no interrupt, between these two.
-            message.gap = hole.merge(message.gap)
+            message.gap = gap
             del holes[message.channel]
 
-    def _pass_on(self, channel: str, skip: int) -> None:
-        """Messages of ``channel`` came back before a hole that is marked on what follows them."""
-        for message in islice(self._queue, skip, None):
-            if message.channel == channel:
-                self._mark(message, self._before_taken)
-                break
-        else:
-            self._before_put[channel] = self._before_taken.pop(channel)
-
     def _move(self, maximum: int | None, taken: list[Message]) -> None:
-        count = len(self) if maximum is None else min(maximum, len(self))
-        if self._before_taken:
-            for message in islice(self._queue, count):
-                self._mark(message, self._before_taken)
-        taken.extend(islice(self._conflated if self._latest else self._queued, count))
-        for message in taken:
+        wanted = len(self) if maximum is None else maximum
+        if self._overflow == "conflate":
+            self._move_latest(wanted, taken)
+        else:
+            if len(self._batch) < wanted:
+                self._hand_out(max(wanted, self._batch_size))
+            try:
+                taken.extend(islice(self.handed_out, wanted))
+            except IndexError:
+                pass  # that was all; other consumers take from the batch too
+        if taken:
+            self._is_late = False
+            if self._is_paced:
+                self._is_paced = False
+                self._collected.release()
+
+    def _move_latest(self, count: int, taken: list[Message]) -> None:
+        count = min(count, len(self._latest))
+        for message in islice(self._latest.values(), count):
             self._bytes -= _cost(message)
+            self._mark(message, self._before_taken)
+        taken.extend(islice(self._conflated, count))
+
+    def _hand_out(self, count: int) -> None:
+        if not self._batch:
+            self._bytes -= self._batch_bytes
+            self._batch_bytes = 0
+        count = min(count, len(self._queue))
+        for message in islice(self._queue, count):
+            self._batch_bytes += _cost(message)
+            if self._before_taken:
+                self._mark(message, self._before_taken)
+        self._batch.extend(islice(self._queued, count))
+
+    def _requeue(self, taken: list[Message]) -> None:
+        """Back to the front of the queue, and with them what is left of the batch behind them."""
+        returned = list(taken)
+        try:
+            while True:
+                returned.insert(len(taken), self._batch.pop())
+        except IndexError:
+            pass
+        self._queue.extendleft(reversed(returned))
+        # They came before the holes that wait: those belong to what follows them.
+        for channel in {message.channel for message in returned} & self._before_taken.keys():
+            for message in islice(self._queue, len(returned), None):
+                if message.channel == channel:
+                    self._mark(message, self._before_taken)
+                    break
+            else:
+                self._postpone(channel)
+
+    def _postpone(self, channel: str) -> None:
+        """The hole that waits is not before what is queued of the channel, but after it."""
+        hole = self._before_taken.pop(channel, None)
+        if hole is not None:
+            hole.absorb(self._before_put.get(channel))
+            self._before_put[channel] = hole
+
+    def _count_bytes(self) -> None:
+        self._batch_bytes = sum(map(_cost, tuple(self._batch)))
+        waiting = sum(map(_cost, (*self._queue, *self._latest.values())))
+        self._bytes = self._batch_bytes + waiting
 
     def _stop_waiting(self, signal: threading.Lock) -> None:
         with self._lock:
@@ -265,7 +414,7 @@ class Mailbox:
                 self._wake()
 
     def _wake(self) -> None:
-        if self._waiting and (self._queue or self._latest or self._failure is not None):
+        if self._waiting and (self or self._failure is not None):
             self._release(1)
 
     def _wake_all(self) -> None:

@@ -46,8 +46,6 @@ from wsclient.runtime.waiting import Deadline, Waiter
 from wsclient.sansio.dialect import Dialect
 from wsclient.sansio.frames import CLOSE, PING, PONG, FrameParser, Received
 from wsclient.sansio.heartbeat import LinkView
-from wsclient.sansio.inbound import Inbound
-from wsclient.sansio.session import Entry
 
 __all__ = ["Events", "Transport", "WorkerThread", "is_worker_thread"]
 
@@ -80,9 +78,9 @@ class Events(Protocol):
     """What a transport tells, from its reader thread."""
 
     def opened(self, connection_id: int, login: Any) -> None: ...
-    def received(
-        self, connection_id: int, entries: list[Entry], frames: int, size: int
-    ) -> None: ...
+    def received(self, connection_id: int, payloads: list[bytes], now: float) -> None: ...
+    def in_frame(self, now: float) -> None: ...
+    def pace(self) -> None: ...
     def pinged(self, connection_id: int) -> None: ...
     def ponged(self, connection_id: int) -> None: ...
     def unreadable(self, connection_id: int, text: str) -> None: ...
@@ -102,13 +100,10 @@ class Target(NamedTuple):
 class Transport:
     """``start`` it once. All other methods may be called from any thread, and return at once."""
 
-    def __init__(
-        self, connection_id: int, target: Target, inbound: Inbound, events: Events
-    ) -> None:
+    def __init__(self, connection_id: int, target: Target, events: Events) -> None:
         self.connection_id = connection_id
         self._target = target
         self._options = target.options
-        self._inbound = inbound
         self._events = events
         self._deadline = Deadline(target.options.connect_timeout)
         self._parser = FrameParser(target.options.max_message_size)
@@ -278,13 +273,17 @@ class Transport:
                 return
             self._last_byte_at = time.monotonic()
             going = self._digest(parser.received(count))
+            if parser.in_frame:
+                self._events.in_frame(self._last_byte_at)
 
     def _digest(self, received: Received) -> bool:
         """Hand on what one read brought; False when it was the last."""
         cid, events = self.connection_id, self._events
         if received.messages:
-            entries = self._inbound.entries(received.messages, time.time_ns(), cid)
-            events.received(cid, entries, len(received.messages), sum(map(len, received.messages)))
+            events.received(cid, received.messages, self._last_byte_at)
+            # Here nothing holds the messages any more: a consumer that is given way decodes and
+            # drops them one by one, and must be the last to hold each.
+            events.pace()
         for control in received.controls:
             if control.opcode == PING:
                 events.pinged(cid)

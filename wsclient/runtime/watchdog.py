@@ -29,6 +29,7 @@ from wsclient.sansio.session import (
     Abort,
     Action,
     Cut,
+    Deliver,
     Dial,
     Entry,
     Fail,
@@ -48,6 +49,8 @@ logger = logging.getLogger("wsclient")
 
 #: How soon (s) to try again when a peer does not take our bytes.
 RETRY_WRITE = 0.01
+#: A consumer that leaves no more than so many messages waiting keeps up with the feed.
+KEEPS_UP = 256
 
 
 class Watchdog:
@@ -218,8 +221,28 @@ class Watchdog:
         with self.session() as session:
             session.opened(connection_id, login, time.monotonic())
 
-    def received(self, connection_id: int, entries: list[Entry], frames: int, size: int) -> None:
-        now = time.monotonic()
+    def received(self, connection_id: int, payloads: list[bytes], now: float) -> None:
+        inbound, default = self._inbound, self.default
+        inbound.ahead = len(default) <= KEEPS_UP
+        entries = inbound.entries(payloads, time.time_ns(), connection_id)
+        self._take_in(connection_id, entries, now, len(payloads), sum(map(len, payloads)))
+
+    def in_frame(self, now: float) -> None:
+        """A read ended within a frame, as most do: see that the watchdog looks in time should
+        the rest not come."""
+        stall, planned = self.options.stall_timeout, self._session.planned
+        if stall is not None and (planned is None or planned > now + stall):
+            self.wake()
+
+    def pace(self) -> None:
+        self.default.pace()
+
+    def unreadable(self, connection_id: int, text: str) -> None:
+        self._take_in(connection_id, [Invalid(text)], time.monotonic(), 1, 0)
+
+    def _take_in(
+        self, connection_id: int, entries: list[Entry], now: float, frames: int, size: int
+    ) -> None:
         with self._lock:
             session = self._session
             session.counters.frames += frames
@@ -230,9 +253,6 @@ class Watchdog:
             due = session.is_due
         if due:
             self.wake()
-
-    def unreadable(self, connection_id: int, text: str) -> None:
-        self.received(connection_id, [Invalid(text)], 1, 0)
 
     def pinged(self, connection_id: int) -> None:
         with self._lock:
@@ -327,9 +347,12 @@ class Watchdog:
             level = logging.getLevelName(action.level.upper())
             logger.log(level, "%s: %s", self.name, action.text)
         elif isinstance(action, Dial):
-            transport = Transport(action.connection_id, self._target, self._inbound, self)
+            transport = Transport(action.connection_id, self._target, self)
             self._transports[action.connection_id] = transport
             transport.start()
+        elif isinstance(action, Deliver):
+            with self._lock:
+                self._deliver([action.message])
         elif isinstance(action, Fail):
             for mailbox in self.mailboxes:
                 mailbox.fail(action.error)

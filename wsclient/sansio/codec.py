@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import msgspec
 
-__all__ = ["decoder", "encode"]
+__all__ = ["decoder", "encode", "lenient_decoder"]
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
@@ -17,29 +19,42 @@ _encoder = msgspec.json.Encoder(decimal_format="number")
 def encode(payload: Any) -> str | bytes:
     """What goes into a frame: text and bytes as they are, anything else as JSON text.
 
-    Raises TypeError for an object that JSON cannot express.
+    Raises TypeError or ValueError for what JSON cannot express: NaN and infinities too, which
+    would go out as ``null``.
     """
     if isinstance(payload, (str, bytes)):
         return payload
     if isinstance(payload, (bytearray, memoryview)):
         return bytes(payload)
+    _check_finite(payload)
     return _encoder.encode(payload).decode()
+
+
+def _check_finite(payload: Any) -> None:
+    if isinstance(payload, (float, Decimal)) and not math.isfinite(payload):
+        raise ValueError(f"{payload} cannot be sent as JSON")
+    if isinstance(payload, dict):
+        for value in payload.values():
+            _check_finite(value)
+    elif isinstance(payload, (list, tuple)):
+        for value in payload:
+            _check_finite(value)
 
 
 def decoder(decimal: bool = False) -> Callable[[bytes], Any]:
     """A function from a frame's payload to Python objects.
 
     With ``decimal``, numbers with a fraction or an exponent become :class:`decimal.Decimal`,
-    digit for digit. The standard library's reader is the fallback for what msgspec refuses and a
-    peek lets pass (``1e999``), so that reading ``message.data`` does not raise.
+    digit for digit. Raises ``msgspec.DecodeError``.
     """
-    decode = msgspec.json.Decoder(float_hook=Decimal if decimal else None).decode
+    return msgspec.json.Decoder(float_hook=Decimal if decimal else None).decode
+
+
+def lenient_decoder(decimal: bool = False) -> Callable[[bytes], Any]:
+    """The same for what msgspec refuses and a peek lets pass, as ``1e999``; far slower."""
     parse_float = Decimal if decimal else None
+    return partial(json.loads, parse_float=parse_float, parse_constant=_refuse)
 
-    def decode_json(raw: bytes) -> Any:
-        try:
-            return decode(raw)
-        except msgspec.DecodeError:
-            return json.loads(raw, parse_float=parse_float)
 
-    return decode_json
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")

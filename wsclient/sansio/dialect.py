@@ -1,23 +1,25 @@
 """What a venue speaks. A dialect is stateless: it translates, and the session decides.
 
 A dialect answers three questions: how to ask for channels (:meth:`Dialect.subscribe`), what an
-incoming frame is (:meth:`Dialect.peek`), and what limits hold (:attr:`Dialect.limits`). All else
+incoming message is (:meth:`Dialect.read`), and what limits hold (:attr:`Dialect.limits`). All else
 has a default.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 
 from wsclient.errors import NotSupported
+from wsclient.messages import Message
+from wsclient.sansio.codec import decoder
 
 __all__ = [
     "Ack",
-    "Data",
+    "DataFields",
     "Dialect",
     "Heartbeat",
     "Item",
@@ -31,19 +33,6 @@ __all__ = [
     "Subscribed",
     "Unhandled",
 ]
-
-
-class Data(msgspec.Struct, gc=False):
-    """Market data of one channel.
-
-    ``sequence`` is the venue's number for it, +1 a channel, or None. ``item`` is its place in a
-    frame that holds several (see :meth:`Dialect.item`), None where the frame is the message.
-    """
-
-    channel: str
-    type: str = "update"
-    sequence: int | None = None
-    item: int | None = None
 
 
 class Ack(msgspec.Struct, gc=False):
@@ -115,8 +104,9 @@ class Unhandled(msgspec.Struct, gc=False):
     channel: str = ""
 
 
+#: What an incoming message can be: market data, or one of the above.
 Item = (
-    Data
+    Message
     | Ack
     | Rejection
     | Subscribed
@@ -128,6 +118,42 @@ Item = (
     | LoginRefused
     | Unhandled
 )
+
+
+class DataFields(NamedTuple):
+    """Where a data message says what it is: JSON objects with these fields at their top level.
+
+    The ``type`` field is one of ``types``; the ``channel`` field is text, and is the channel; the
+    first of the ``sequences`` fields that is an integer counts +1 a channel.
+    """
+
+    types: Collection[str]
+    type: str = "type"
+    channel: str = "channel"
+    sequences: Sequence[str] = ("sequence",)
+
+    def head(self) -> Any:
+        """A Struct with just these fields, that a frame can be decoded to: the rest is skipped."""
+        numbers = {f"sequence_{i}": name for i, name in enumerate(self.sequences)}
+
+        def sequence(head: Any) -> int | None:
+            for name in numbers:
+                value = getattr(head, name)
+                if type(value) is int:
+                    return value
+            return None
+
+        return msgspec.defstruct(
+            "Head",
+            [
+                ("type", str | None, None),
+                ("channel", str | None, None),
+                *((name, Any, None) for name in numbers),
+            ],
+            rename={"type": self.type, "channel": self.channel, **numbers},
+            namespace={"sequence": sequence},
+            gc=False,
+        )
 
 
 @dataclass(frozen=True)
@@ -146,7 +172,7 @@ class Limits:
 
 
 class Dialect:
-    """Base of all dialects. Override :meth:`subscribe`, :meth:`unsubscribe` and :meth:`peek`."""
+    """Base of all dialects. Override :meth:`subscribe`, :meth:`unsubscribe` and :meth:`read`."""
 
     name: ClassVar[str] = "custom"
     limits: Limits = Limits()
@@ -183,12 +209,26 @@ class Dialect:
         """The reverse, with the options that the channels were subscribed with."""
         raise NotImplementedError
 
-    def peek(self, frame: bytes) -> Sequence[Item]:
-        """What a frame is, without decoding more of it than needed.
+    def decoder(self, decimal: bool) -> Callable[[bytes], Any]:
+        """How a frame is decoded: as JSON, by default (:func:`wsclient.sansio.codec.decoder`)."""
+        return decoder(decimal)
 
-        Raise anything for a frame that cannot be read: it is counted, logged and skipped.
+    def read(self, message: Any) -> Item | Sequence[Item]:
+        """What a decoded frame is: one item, or several.
+
+        Raise anything for a frame that makes no sense: it is counted, logged and skipped.
         """
         raise NotImplementedError
+
+    #: Where data messages are plain enough, the fields by which they are known: :meth:`read` need
+    #: then be asked of the others only. It must say the same of them.
+    data_fields: DataFields | None = None
+
+    #: ``peek(frame: bytes)`` says the same as :meth:`read` of a frame that is not decoded yet. A
+    #: dialect that looks only at what it needs (with a ``msgspec`` Struct) spares the reader most
+    #: of the work on large frames. None where there is no such shortcut. A dialect that has it may
+    #: do without :meth:`read`.
+    peek: Callable[[bytes], Item | Sequence[Item]] | None = None
 
     def item(self, decoded: Any, index: int) -> Any:
         """The ``index``-th message of a decoded frame that holds several."""

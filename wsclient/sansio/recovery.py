@@ -7,21 +7,29 @@ from wsclient.messages import Gap, Message
 __all__ = ["ChannelTracker"]
 
 
+#: What no message's sequence is equal to.
+_NOTHING = object()
+
+
 class ChannelTracker:
     """One channel's account: where its sequence stands, and the holes not yet delivered.
 
     Two kinds of hole wait here. One that is *suspected* (the link dropped; an unreadable frame may
     have been of this channel) is settled by the next sequence: it says how many were missed, or
     that none was. One that is *certain* (a message was refused) is added in any case.
+
+    ``expected`` is the sequence of a message that needs no second look: the next number, or None
+    on a channel without numbers; nothing, while a hole is waiting.
     """
 
     __slots__ = (
         "_certain",
+        "_last",
         "_stray",
         "_suspected",
         "data_at",
+        "expected",
         "gaps",
-        "last",
         "last_received_at",
         "latest",
         "messages",
@@ -31,20 +39,26 @@ class ChannelTracker:
     )
 
     def __init__(self) -> None:
-        self.last: int | None = None
-        self.last_received_at: int | None = None
-        self.latest: Message | None = None
+        self.expected: object = _NOTHING
         self.messages = 0
         self.gaps = 0
         self.missed = 0
         self.strays = 0
-        #: When data, or the confirmation, last came (monotonic seconds).
+        self.last_received_at: int | None = None
+        self.latest: Message | None = None
+        #: When data, or the confirmation, last came (monotonic s; kept while silence is watched).
         self.data_at = 0.0
         #: It was subscribed anew for its silence, and has been silent since.
         self.refreshed = False
+        self._last: int | None = None
         self._stray: int | None = None
         self._suspected: Gap | None = None
         self._certain: Gap | None = None
+
+    @property
+    def last(self) -> int | None:
+        """The highest sequence so far, None where there was none."""
+        return self.expected - 1 if isinstance(self.expected, int) else self._last
 
     @property
     def pending(self) -> Gap | None:
@@ -55,20 +69,33 @@ class ChannelTracker:
 
     def suspect(self, reason: str) -> None:
         """Something may have been missed."""
+        self._expect_nothing()
         hole = Gap(reason, None, self.last_received_at)
         self._suspected = hole if self._suspected is None else self._suspected.merge(hole)
 
     def refused(self, sequence: int | None) -> None:
         """One message was received and not delivered (``validate`` raised)."""
+        self._expect_nothing()
         gap = self._check(sequence)
         hole = Gap("invalid", 1, self.last_received_at)
         hole = hole if gap is None else gap.merge(hole)
         self._certain = hole if self._certain is None else self._certain.merge(hole)
 
-    def accept(self, message: Message, now: float) -> None:
+    def accept(self, message: Message) -> None:
         """Account for a message about to be delivered, and mark the hole before it."""
-        self.data_at = now
+        sequence = message.sequence
+        if sequence != self.expected:
+            self._judge(message)
+        elif sequence is not None:
+            self.expected = sequence + 1
+        self.messages += 1
         self.refreshed = False
+        message.previous_at = self.last_received_at
+        self.last_received_at = message.arrival.received_at
+        self.latest = message
+
+    def _judge(self, message: Message) -> None:
+        self._expect_nothing()
         gap = self._check(message.sequence)
         if self._certain is not None:
             gap = self._certain.merge(gap)
@@ -77,21 +104,23 @@ class ChannelTracker:
             message.gap = gap
             self.gaps += 1
             self.missed += gap.missed or 0
-        self.messages += 1
-        message.previous_at = self.last_received_at
-        self.last_received_at = message.received_at
-        self.latest = message
+        if self._suspected is None and self._stray is None:
+            self.expected = None if self._last is None else self._last + 1
+
+    def _expect_nothing(self) -> None:
+        self._last = self.last
+        self.expected = _NOTHING
 
     def _check(self, sequence: int | None) -> Gap | None:
         suspected, self._suspected = self._suspected, None
-        last = self.last
+        last = self._last
         if sequence is None:
             return suspected
         if last is None:
-            self.last = sequence
+            self._last = sequence
             return suspected
         if sequence > last:
-            self.last = sequence
+            self._last = sequence
             self._stray = None
             if sequence == last + 1:
                 return None
@@ -99,13 +128,13 @@ class ChannelTracker:
             return Gap(reason, sequence - last - 1, self.last_received_at)
         if suspected is not None and suspected.reason == "reconnect":
             # The venue counts anew on each connection: nothing proves what was missed.
-            self.last, self._stray = sequence, None
+            self._last, self._stray = sequence, None
             return suspected
         self.strays += 1
         if self._stray is not None and sequence == self._stray + 1:
             # Two in a row below the mark: not a late or doubled message, but a counter that
             # started again.
-            self.last = sequence
+            self._last = sequence
             self._stray = None
             return Gap("sequence", None, self.last_received_at)
         # A late or doubled message: it settles no suspicion.

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import enum
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from wsclient.errors import (
@@ -38,7 +38,7 @@ from wsclient.errors import (
     WaitTimeout,
     WSClientError,
 )
-from wsclient.messages import Gap, Message, SubscriptionState
+from wsclient.messages import Arrival, Gap, Message, SubscriptionState
 from wsclient.options import Options
 from wsclient.sansio.backoff import Backoff, Budget, Verdict
 from wsclient.sansio.codec import encode
@@ -59,7 +59,7 @@ from wsclient.sansio.dialect import (
 from wsclient.sansio.heartbeat import Heartbeat as Pulse
 from wsclient.sansio.heartbeat import LinkView
 from wsclient.sansio.recovery import ChannelTracker
-from wsclient.sansio.subscriptions import Lost, Removed, Settled, Subscriptions
+from wsclient.sansio.subscriptions import Lost, Missing, Removed, Settled, Subscriptions
 
 __all__ = ["TRANSITIONS", "Session", "State"]
 
@@ -87,7 +87,7 @@ class State(enum.Enum):
 IDLE, CONNECTING, AUTHENTICATING, OPEN, BACKING_OFF, FAILED, CLOSING, CLOSED = State
 
 TRANSITIONS: dict[State, frozenset[State]] = {
-    IDLE: frozenset({CONNECTING, FAILED, CLOSING}),
+    IDLE: frozenset({CONNECTING, BACKING_OFF, FAILED, CLOSING}),
     CONNECTING: frozenset({AUTHENTICATING, OPEN, BACKING_OFF, IDLE, FAILED, CLOSING}),
     AUTHENTICATING: frozenset({OPEN, BACKING_OFF, IDLE, FAILED, CLOSING}),
     OPEN: frozenset({BACKING_OFF, FAILED, CLOSING}),
@@ -144,6 +144,12 @@ class Settle(NamedTuple):
     result: Any = None
 
 
+class Deliver(NamedTuple):
+    """A message that no frame brought: the last one of a lost channel."""
+
+    message: Message
+
+
 class Fail(NamedTuple):
     """The client has failed for good: queues end with this, after what they hold."""
 
@@ -155,7 +161,7 @@ class Log(NamedTuple):
     text: str
 
 
-Action = Dial | Send | Ping | Hangup | Abort | Cut | Settle | Fail | Log
+Action = Dial | Send | Ping | Hangup | Abort | Cut | Settle | Deliver | Fail | Log
 
 
 class Invalid(NamedTuple):
@@ -170,8 +176,7 @@ class Invalid(NamedTuple):
     sequence: int | None = None
 
 
-ControlEntry = Item | Invalid
-Entry = Message | ControlEntry
+Entry = Item | Invalid
 
 
 class Counters:
@@ -187,7 +192,6 @@ class Counters:
         "invalid",
         "messages",
         "missed",
-        "strays",
         "unhandled",
     )
 
@@ -204,7 +208,6 @@ class Counters:
     invalid: int
     messages: int
     missed: int
-    strays: int
     unhandled: int
 
 
@@ -235,12 +238,14 @@ class Session:
         rate = limits.messages_per_second
         self._sends = Budget(max(1, int(rate)), max(1.0, 1 / rate)) if rate else None
         self._dial_at = float("inf")
+        self._not_before = float("-inf")
         self._close_at = float("inf")
         self._opened_at = 0.0
         self._pulse: Pulse | None = None
         self._confirmed = False
         self._healthy = False
-        self._planned: float | None = None
+        #: When the next tick is due, as last told; None: at once.
+        self.planned: float | None = None
         self._looked_at = 0.0
         self._unhandled_types: set[str] = set()
         self._invalid_logged_at = float("-inf")
@@ -271,7 +276,7 @@ class Session:
         subscriptions = self.subscriptions
         return (
             bool(self._actions)
-            or self._planned is None
+            or self.planned is None
             or subscriptions.has_unsent
             or subscriptions.is_suspect
         )
@@ -295,7 +300,11 @@ class Session:
         if self._state is IDLE:
             self._attempts = 0
             self._backoff.reset()
-            self._dial(now)
+            at = self._earliest_dial(now)
+            if at <= now:
+                self._dial(now)
+            else:
+                self._wait_until(at, "the venue wants no connection yet", now)
 
     def cancel_connect(self, token: Any) -> None:
         """The caller waits no longer; with nobody else waiting, the first connect is given up."""
@@ -413,7 +422,7 @@ class Session:
         if connection_id == self.connection_id and self._pulse is not None:
             self._pulse.frame_received(now)
 
-    def received(self, connection_id: int, entries: Iterable[Entry], now: float) -> list[Message]:
+    def received(self, connection_id: int, entries: Sequence[Entry], now: float) -> list[Message]:
         """One read's worth of what came in; returns the messages to deliver, marked."""
         if connection_id != self.connection_id or self._state not in LINKED:
             return []
@@ -423,18 +432,22 @@ class Session:
         append = delivered.append
         trackers = self.trackers
         first_data = not self._dialect.acknowledges
+        is_watched = self._options.stale_after is not None
         for entry in entries:
-            if isinstance(entry, Message):
+            if type(entry) is Message:
                 channel = entry.channel
                 if first_data and self.subscriptions.data(channel):
                     self._on_confirmed(channel, now)
-                tracker = trackers.get(channel)
-                if tracker is None:
+                try:
+                    tracker = trackers[channel]
+                except KeyError:
                     tracker = trackers[channel] = ChannelTracker()
-                tracker.accept(entry, now)
+                tracker.accept(entry)
                 if entry.gap is not None:
                     self.counters.gaps += 1
                     self.counters.missed += entry.gap.missed or 0
+                if is_watched:
+                    tracker.data_at = now
                 append(entry)
             else:
                 self._control(entry, delivered, now)
@@ -450,7 +463,7 @@ class Session:
 
     def tick(self, now: float, link: LinkView | None) -> None:
         """Do what is due. ``link`` is what can be seen of the present connection."""
-        if self._planned is not None and now - self._planned > LATE_TICK:
+        if self.planned is not None and now - self.planned > LATE_TICK:
             self._rebase(now, now - self._looked_at)
         for token in [t for t, deadline in self._connecting.items() if now >= deadline]:
             self._actions.append(Settle(token, ConnectTimeout("not connected within the timeout")))
@@ -500,8 +513,8 @@ class Session:
                 times.append(now)
             if self.subscriptions.has_unsent:
                 times.append(now if self._sends is None else self._sends.ready_at(now))
-        self._planned, self._looked_at = min(times), now
-        return self._planned
+        self.planned, self._looked_at = min(times), now
+        return self.planned
 
     # What stands.
 
@@ -557,6 +570,7 @@ class Session:
             for tracker in self.trackers.values():
                 tracker.suspect("reconnect")
                 tracker.refreshed = False
+        self._not_before = now + (getattr(error, "retry_after", None) or 0.0)
         limit = self._options.max_reconnects
         if verdict is Verdict.FATAL:
             self._give_up(self._fatal(error))
@@ -574,14 +588,16 @@ class Session:
             delay = 0.0
         else:
             delay = self._backoff.next(verdict)
-        retry_after = getattr(error, "retry_after", None)
-        if retry_after is not None:
-            delay = max(delay, retry_after)
-        self._dial_at = now + delay
-        if self._connects is not None:
-            self._dial_at = max(self._dial_at, self._connects.ready_at(now))
-        wait = self._dial_at - now
-        self._enter(BACKING_OFF, f"{error}; next attempt in {wait:.2f} s")
+        self._wait_until(max(now + delay, self._earliest_dial(now)), str(error), now)
+
+    def _earliest_dial(self, now: float) -> float:
+        """When the venue's ``Retry-After`` and its budget of connects allow the next attempt."""
+        ready = now if self._connects is None else self._connects.ready_at(now)
+        return max(ready, self._not_before)
+
+    def _wait_until(self, at: float, why: str, now: float) -> None:
+        self._dial_at = at
+        self._enter(BACKING_OFF, f"{why}; next attempt in {at - now:.2f} s")
 
     def _out_of_attempts(self, error: BaseException) -> None:
         text = f"no connection after {self._attempts} attempt(s): {error}"
@@ -621,7 +637,7 @@ class Session:
 
     # Inside: frames.
 
-    def _control(self, entry: ControlEntry, delivered: list[Message], now: float) -> None:
+    def _control(self, entry: Entry, delivered: list[Message], now: float) -> None:
         if isinstance(entry, Heartbeat):
             pass
         elif isinstance(entry, Ack):
@@ -655,7 +671,7 @@ class Session:
         self._confirmed = True
         tracker = self.trackers.setdefault(channel, ChannelTracker())
         tracker.data_at = now
-        self._planned = None  # it may fall silent before anything else is due
+        self.planned = None  # it may fall silent before anything else is due
 
     def _on_reply(self, entry: Reply) -> None:
         found = self._requests.pop(str(entry.request_id), None)
@@ -698,8 +714,13 @@ class Session:
                 self._actions.append(
                     Log("error", f"lost {effect.channel!r}: {effect.reason[:200]}")
                 )
-                assert delivered is not None, "only an answer of the venue loses a channel"
-                delivered.append(self._lost_message(effect.channel))
+                lost = self._lost_message(effect.channel)
+                if delivered is None:
+                    self._actions.append(Deliver(lost))
+                else:
+                    delivered.append(lost)
+            elif isinstance(effect, Missing):
+                self.trackers.setdefault(effect.channel, ChannelTracker()).suspect("reconnect")
             elif isinstance(effect, Removed):
                 self.trackers.pop(effect.channel, None)
 
@@ -710,7 +731,8 @@ class Session:
         gap = Gap("rejected", None, since)
         gap = gap if pending is None else pending.merge(gap)
         self.counters.gaps += 1
-        return Message(channel, "lost", None, b"", _nothing, since or 0, self.connection_id, gap)
+        arrival = Arrival(since or 0, self.connection_id, None)
+        return Message(channel, "lost", gap=gap, arrival=arrival)
 
     # Inside: timed work on an open link.
 
@@ -789,7 +811,3 @@ class Session:
 def _chain(error: WSClientError, cause: BaseException) -> WSClientError:
     error.__cause__ = cause
     return error
-
-
-def _nothing(_raw: bytes) -> None:
-    return None

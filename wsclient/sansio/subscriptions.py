@@ -22,7 +22,7 @@ from wsclient.errors import (
 from wsclient.messages import SubscriptionState
 from wsclient.sansio.dialect import Ack, Dialect, Rejection
 
-__all__ = ["Lost", "Removed", "Request", "Settled", "Subscriptions"]
+__all__ = ["Lost", "Missing", "Removed", "Request", "Settled", "Subscriptions"]
 
 #: Requests for one channel on one connection before the connection itself is given up.
 RESUBSCRIBE_ATTEMPTS = 2
@@ -44,6 +44,12 @@ class Lost(NamedTuple):
 
     channel: str
     reason: str
+
+
+class Missing(NamedTuple):
+    """An active channel is not on the venue's list any more; it is being asked for anew."""
+
+    channel: str
 
 
 class Removed(NamedTuple):
@@ -100,7 +106,7 @@ class Subscriptions:
         self._unsent: deque[Request] = deque()
         self._outstanding: dict[int, Request] = {}
         self._wishes: list[Wish] = []
-        self._effects: list[Settled | Lost | Removed] = []
+        self._effects: list[Settled | Lost | Missing | Removed] = []
         #: Set when a resubscription went unanswered RESUBSCRIBE_ATTEMPTS times.
         self.link_suspect: str | None = None
 
@@ -275,6 +281,11 @@ class Subscriptions:
             for name in list(request.channels):
                 if request.subscribe == (name in listed) and self._answered(request, name):
                     confirmed.append(name)
+        for entry in self._entries.values():
+            if entry.state is ACTIVE and entry.channel not in listed:
+                entry.state = PENDING
+                self._effects.append(Missing(entry.channel))
+                self._enqueue([entry.channel], entry.options)
         return confirmed
 
     def data(self, channel: str) -> bool:
@@ -328,7 +339,7 @@ class Subscriptions:
             self._forget_unwanted(entry)
         return tokens
 
-    def effects(self) -> list[Settled | Lost | Removed]:
+    def effects(self) -> list[Settled | Lost | Missing | Removed]:
         """What has happened since the last call."""
         effects, self._effects = self._effects, []
         return effects
@@ -433,14 +444,21 @@ class Subscriptions:
                 self._remove(entry, silence)
         elif entry is None:
             self._undo(request, channel)
-        elif entry.state is PENDING:
+        elif entry.state is PENDING and not self._is_asked_for(channel):
             if not entry.was_active:
                 self._remove(entry, silence)
                 self._undo(request, channel)
+            elif not self._dialect.acknowledges:
+                pass  # nobody has refused it: its first data will come when there is some
             elif entry.attempts < RESUBSCRIBE_ATTEMPTS:
                 self._enqueue([entry.channel], entry.options)
             else:
                 self.link_suspect = f"the resubscription of {entry.channel!r} is not answered"
+
+    def _is_asked_for(self, channel: str) -> bool:
+        """A later request for it is on its way, and has its own time."""
+        requests = (*self._unsent, *self._outstanding.values())
+        return any(r.subscribe and channel in r.channels for r in requests)
 
     def _drop(self, entry: Entry, reason: str) -> None:
         if entry.was_active:

@@ -741,10 +741,12 @@ class Peer:
         response = self._protocol.accept(request)
         if self._fault is None:
             self._protocol.send_response(response)
-            self._transmit()
             if response.status_code == 101:
+                # Before the client can know: a test looks for its peer as soon as it is connected.
                 self._opened = True
                 self.venue.peers.append(self)
+            self._transmit()
+            if self._opened:
                 self._say(self.venue.protocol.greeting(self))
             return
         self._discarding = True

@@ -1,0 +1,38 @@
+"""What a dialect makes of a frame, by both ways of reading it, which must agree."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from wsclient.messages import Message
+from wsclient.sansio.dialect import Dialect
+from wsclient.sansio.inbound import Inbound
+from wsclient.sansio.session import Invalid
+
+
+class Data(NamedTuple):
+    """What a dialect says of a message."""
+
+    channel: str
+    type: str = "update"
+    sequence: int | None = None
+    item: int | None = None
+
+
+def shape(entry: Any) -> Any:
+    if isinstance(entry, Message):
+        return Data(entry.channel, entry.type, entry.sequence, entry.item)
+    return Invalid if isinstance(entry, Invalid) else entry
+
+
+def read(dialect: Dialect, frame: Any) -> list[Any]:
+    """The shapes of what a frame holds; ``Invalid`` for one that cannot be read."""
+    raw = frame if isinstance(frame, bytes) else msgspec.json.encode(frame)
+    ahead, later = Inbound(dialect), Inbound(dialect)
+    later.ahead = False
+    decoded = [shape(entry) for entry in ahead.entries([raw], 1, 1)]
+    peeked = [shape(entry) for entry in later.entries([raw], 1, 1)]
+    assert decoded == peeked, "the two ways of reading a frame disagree"
+    return decoded
