@@ -675,6 +675,25 @@ def test_noise_cut_anywhere_comes_to_the_same(data: bytes, cuts: list[int]) -> N
     assert outcome(*[parser.feed(piece) for piece in pieces(data, cuts)]) == expected
 
 
+class Careful(FrameParser):
+    """The parser without its fast path."""
+
+    def _ordinary(self, data: bytes, position: int, out: Received) -> int:
+        return position
+
+
+@quick
+@given(streams, cut_points)
+def test_any_stream_comes_to_the_same_without_the_fast_path(
+    frames: list[Frame], cuts: list[int]
+) -> None:
+    fast, careful = FrameParser(), Careful()
+    parts = pieces(wire(*frames), cuts)
+    assert outcome(*map(fast.feed, parts)) == outcome(*map(careful.feed, parts))
+    assert (fast.close_code, fast.close_reason) == (careful.close_code, careful.close_reason)
+    assert fast.in_frame == careful.in_frame
+
+
 # --- Against an independent implementation -------------------------------------------------------
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import copy
 import logging
 import shutil
 import sys
@@ -37,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     sys.stdout.reconfigure(  # type: ignore[union-attr]
         encoding="utf-8" if args.json else None, errors="backslashreplace"
     )
-    with _told_on_stderr(), _connected(args.url, exact.dialect) as client:
+    with _told_on_stderr(), _connected(args.url, args.dialect) as client:
         client.subscribe(*args.channels, **dict(args.options))
         for messages in _batches(client, args.count, args.duration):
             sys.stdout.write("".join(map(text, messages)))
@@ -70,33 +69,17 @@ def _batches(
 
 
 class Exact:
-    """Reads what a message holds as the JSON text that the venue sent, digit for digit.
-
-    A frame may hold several messages, and a message does not tell which of them it is. So
-    ``dialect``, for the client to use, gives the position of an item for the item itself.
-    """
+    """Reads what a message holds as the JSON text that the venue sent, digit for digit."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._item = dialect.item
-        self.dialect = copy.copy(dialect)
-        self.dialect.item = _position  # type: ignore[assignment]
 
     def __call__(self, message: Message) -> bytes:
         """The JSON text of ``message.data``, on one line."""
-        if not message.raw:
-            return b"null"
-        text = message.raw
-        if isinstance(message.data, _Position):
-            text = self._item(_Text(text), message.data.index).text
+        text = message.raw or b"null"
+        if message.item is not None:
+            text = self._item(_Text(text), message.item).text
         return msgspec.json.format(text, indent=-1) if b"\n" in text or b"\r" in text else text
-
-
-class _Position(msgspec.Struct):
-    index: int
-
-
-def _position(_decoded: Any, index: int) -> _Position:
-    return _Position(index)
 
 
 _parts = msgspec.json.Decoder(dict[str, msgspec.Raw] | list[msgspec.Raw]).decode
