@@ -6,7 +6,7 @@ import signal
 import pytest
 
 #: A second (s), and one more for a busy machine.
-PROMPTLY = 2.0
+PROMPTLY = 1.0
 LOSES_ONE = """
 from wsclient.cli.demo import Demo
 count = Demo._count

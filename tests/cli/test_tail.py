@@ -14,7 +14,7 @@ EXACT = (
 )
 
 #: A second (s), and one more for a busy machine.
-PROMPTLY = 2.0
+PROMPTLY = 1.0
 WITHOUT_DELAY = "import random; random.random = float"
 
 

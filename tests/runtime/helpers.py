@@ -236,5 +236,7 @@ def expect_end(sock: socket.socket) -> None:
 
 
 def text_of(error: BaseException) -> str:
-    """All that a traceback of it would show, and its repr."""
-    return "".join(traceback.format_exception(error)) + repr(error)
+    """All that a traceback would say of it and of what it is chained to, and their reprs."""
+    said = "".join(traceback.format_exception_only(type(error), error)) + repr(error)
+    context = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return said if context is None else said + text_of(context)

@@ -107,9 +107,10 @@ class Mailbox:
         self._queued = starmap(self._queue.popleft, repeat(()))
         self._conflated = map(_message, starmap(self._latest.popitem, repeat((False,))))
         self.handed_out: Iterator[Message] = starmap(self._batch.popleft, repeat(()))
-        #: What all is charged, and how much of it was the batch's when it was handed out.
+        #: What all is charged, and how much of it for how many that were in the batch.
         self._bytes = 0
         self._batch_bytes = 0
+        self._batch_count = 0
         #: Holes before the next message of a channel to be taken (drop_oldest, conflate) ...
         self._before_taken: dict[str, _Hole] = {}
         #: ... and before the next one to be let in (drop_newest).
@@ -261,7 +262,7 @@ class Mailbox:
             self._closed = True
             for messages in (self._batch, self._queue, self._latest):
                 messages.clear()
-            self._bytes = self._batch_bytes = 0
+            self._count_bytes()
             self._wake_all()
         return unread
 
@@ -318,9 +319,15 @@ class Mailbox:
 
     def _discharge(self) -> None:
         """Take off what has been consumed of the batch."""
-        left = sum(map(_cost, tuple(self._batch)))
-        self._bytes -= self._batch_bytes - left
-        self._batch_bytes = left
+        if len(self._batch) != self._batch_count:
+            charged = self._batch_bytes
+            self._count_batch()
+            self._bytes -= charged - self._batch_bytes
+
+    def _count_batch(self) -> None:
+        left = tuple(self._batch)
+        self._batch_bytes = sum(map(_cost, left))
+        self._batch_count = len(left)
 
     def _drop(self, message: Message, holes: dict[str, _Hole], reason: str = "overflow") -> _Hole:
         self.dropped += 1
@@ -367,8 +374,9 @@ class Mailbox:
     def _hand_out(self, count: int) -> None:
         if not self._batch:
             self._bytes -= self._batch_bytes
-            self._batch_bytes = 0
+            self._batch_bytes = self._batch_count = 0
         count = min(count, len(self._queue))
+        self._batch_count += count
         for message in islice(self._queue, count):
             self._batch_bytes += _cost(message)
             if self._before_taken:
@@ -401,7 +409,7 @@ class Mailbox:
             self._before_put[channel] = hole
 
     def _count_bytes(self) -> None:
-        self._batch_bytes = sum(map(_cost, tuple(self._batch)))
+        self._count_batch()
         waiting = sum(map(_cost, (*self._queue, *self._latest.values())))
         self._bytes = self._batch_bytes + waiting
 
