@@ -106,6 +106,17 @@ class TestConnect:
             client.recv()
         client.close()
 
+    def test_slow_dns_does_not_hold_up_the_failure(
+        self, venue: FakeVenue, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        release = threading.Event()
+        monkeypatch.setattr("socket.getaddrinfo", lambda *args, **kwargs: release.wait(5) and [])
+        started = time.monotonic()
+        with pytest.raises(wsclient.ConnectError):
+            wsclient.connect(venue.url, connect_timeout=0.2, max_retries=1)
+        assert time.monotonic() - started < 0.2 + 0.25
+        release.set()
+
     @pytest.mark.parametrize("status", [429, 503])
     def test_retry_after_is_waited_for(self, venue: FakeVenue, status: int) -> None:
         venue.refuse(status, retry_after=1)
@@ -909,6 +920,15 @@ class TestClose:
 
 
 class TestTelling:
+    def test_options_show_no_secret(self) -> None:
+        options = wsclient.Options(
+            headers={"X-Api-Key": "hunter2"},
+            cookie="hunter2",
+            credentials={"secret": "hunter2"},
+            proxy="http://me:hunter2@localhost:1",
+        )
+        assert "hunter2" not in repr(options)
+
     def test_repr_says_where_it_stands_without_secrets(self, venue: FakeVenue) -> None:
         with wsclient.connect(f"{venue.url}private/key?token=hunter2") as client:
             client.subscribe("a")

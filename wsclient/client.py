@@ -47,8 +47,9 @@ class _Receiver:
         try:
             self._take(1, timeout, taken)
             return taken[0]
-        except KeyboardInterrupt:
-            self._mailbox.put_back(taken)
+        except BaseException:  # Ctrl-C, or what another signal handler raises
+            if taken:
+                self._mailbox.put_back(taken)
             raise
 
     def recv_batch(
@@ -62,8 +63,9 @@ class _Receiver:
         try:
             self._take(max_messages, timeout, taken)
             return taken
-        except KeyboardInterrupt:
-            self._mailbox.put_back(taken)
+        except BaseException:  # Ctrl-C, or what another signal handler raises
+            if taken:
+                self._mailbox.put_back(taken)
             raise
 
     def __iter__(self) -> Iterator[Message]:
@@ -411,7 +413,7 @@ def connect(url: str | Callable[[], str], **options: Any) -> WebSocketClient:
     try:
         client.connect()
     except BaseException:
-        client.close()
+        client.close(timeout=0.1)  # nothing is open: only a stuck attempt could take longer
         raise
     return client
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from wsclient.errors import ConfigurationError
@@ -29,12 +29,14 @@ class Options:
     """
 
     dialect: str | Dialect = "generic"
-    headers: Headers | Callable[[], Headers] | None = None
+    headers: Headers | Callable[[], Headers] | None = field(default=None, repr=False)
     subprotocols: Sequence[str] | None = None
-    cookie: str | None = None
+    cookie: str | None = field(default=None, repr=False)
     origin: str | None = None
-    credentials: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None
-    proxy: str | None = None
+    credentials: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = field(
+        default=None, repr=False
+    )
+    proxy: str | None = field(default=None, repr=False)
     ssl_context: ssl.SSLContext | None = None
     connect_timeout: float = 10.0
     max_retries: int = 3

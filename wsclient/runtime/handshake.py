@@ -32,6 +32,8 @@ __all__ = ["Address", "HandshakeSocket", "check_headers", "open_socket", "parse_
 
 #: The longest answer to the upgrade request that is read (bytes).
 MAX_HEAD = 64 * 1024
+#: The longest wait (s) that a venue may ask for.
+MAX_RETRY_AFTER = 86_400.0
 #: As much of an error page as is kept (bytes).
 MAX_EXCERPT = 512
 
@@ -326,11 +328,14 @@ class HandshakeSocket:
 
 
 def _retry_after(value: bytes) -> float | None:
-    """Seconds, from a number or a date (RFC 9110, 10.2.3); None where it is neither."""
+    """Seconds, from a number or a date (RFC 9110, 10.2.3); None where it is neither.
+
+    At most MAX_RETRY_AFTER: a venue must not be able to switch a client off by a header.
+    """
     if value.isdigit():
-        return float(value)
+        return min(float(value), MAX_RETRY_AFTER)
     try:
         at = email.utils.parsedate_to_datetime(value.decode("latin-1")).timestamp()
     except (TypeError, ValueError, OverflowError):
         return None
-    return max(0.0, at - time.time())
+    return min(max(0.0, at - time.time()), MAX_RETRY_AFTER)

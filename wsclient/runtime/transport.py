@@ -9,6 +9,7 @@ what it opened.
 from __future__ import annotations
 
 import logging
+import re
 import socket
 import threading
 import time
@@ -52,6 +53,10 @@ __all__ = ["Events", "Transport", "WorkerThread", "is_worker_thread"]
 #: After a goodbye, how long (s) and how much (bytes) to read until the peer hangs up.
 LINGER = 1.0
 LINGER_BYTES = 1024 * 1024
+
+
+#: Names of headers that are likely to hold one.
+_SECRET = re.compile("auth|cookie|key|token|secret|pass|sign", re.IGNORECASE)
 
 
 class WorkerThread(threading.Thread):
@@ -364,10 +369,10 @@ def _refuse_secrets_in_the_clear(
         check_value("a subprotocol", protocol)
     if address.is_secure or address.is_loopback:
         return
-    secret = {name.lower() for name in headers} & {"authorization", "cookie", "x-api-key"}
+    secret = any(_SECRET.search(name) for name in headers)
     if options.credentials is not None or options.cookie is not None or secret:
         raise ConfigurationError(
-            "credentials, cookies and authorization headers go over wss:// only (or to loopback)"
+            "credentials, cookies, keys and tokens go over wss:// only (or to loopback)"
         )
 
 
