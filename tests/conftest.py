@@ -10,8 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from wsclient.testing import FakeVenue
+
+# The suite asks the same questions each time; HYPOTHESIS_PROFILE=explore asks new ones.
+settings.register_profile("suite", derandomize=True)
+settings.register_profile("explore", derandomize=False)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 _FDS = Path("/proc/self/fd")
 #: How long (s) what a test has ended may take to be gone: a reader lingers up to 2 s.

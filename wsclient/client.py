@@ -36,21 +36,10 @@ class _Receiver:
         NotConnected when ``connect()`` was never called, ClientClosed after ``close()``, and what
         ended the client when it has failed; queued messages are handed out first.
         """
-        taken: list[Message] = []
-        try:
-            # An iterator all in C, and no call after it: an interrupt finds the message either
-            # still in the mailbox or already with the caller.
-            for message in self._mailbox.handed_out:
-                return message
-        except IndexError:
-            pass  # nothing is handed out
-        try:
-            self._take(1, timeout, taken)
-            return taken[0]
-        except BaseException:  # Ctrl-C, or what another signal handler raises
-            if taken:
-                self._mailbox.put_back(taken)
-            raise
+        core, mailbox = self._core, self._mailbox
+        # A notebook keeps the frames of the last traceback: they must not keep the client.
+        del self
+        return _receive(core, mailbox, timeout)
 
     def recv_batch(
         self, max_messages: int | None = None, timeout: float | None = None
@@ -59,36 +48,60 @@ class _Receiver:
         :meth:`recv`."""
         if max_messages is not None and max_messages < 1:
             raise ConfigurationError(f"max_messages must be 1 or more, not {max_messages}")
+        core, mailbox = self._core, self._mailbox
+        del self
         taken: list[Message] = []
         try:
-            self._take(max_messages, timeout, taken)
+            _take(core, mailbox, max_messages, timeout, taken)
             return taken
-        except BaseException:  # Ctrl-C, or what another signal handler raises
+        except BaseException:
             if taken:
-                self._mailbox.put_back(taken)
+                mailbox.put_back(taken)
             raise
 
     def __iter__(self) -> Iterator[Message]:
         return self
 
     def __next__(self) -> Message:
+        core, mailbox = self._core, self._mailbox
+        del self
         try:
-            for message in self._mailbox.handed_out:
-                return message
-        except IndexError:
-            pass
-        try:
-            return self.recv()
+            return _receive(core, mailbox, None)
         except ClientClosed:
             raise StopIteration from None
 
-    def _take(self, maximum: int | None, timeout: float | None, taken: list[Message]) -> None:
-        _forbid_worker_threads()
-        if not self._mailbox and self._core.peek().state is State.IDLE:
-            raise NotConnected("not connected; call connect() first")
-        self._mailbox.take(maximum, Deadline(timeout), taken)
-        if not taken:
-            raise ClientClosed("closed; no message will come any more")
+
+def _receive(core: Watchdog, mailbox: Mailbox, timeout: float | None) -> Message:
+    try:
+        # An iterator all in C, and no call after it: an interrupt finds the message either still
+        # in the mailbox or already with the caller.
+        for message in mailbox.handed_out:
+            return message
+    except IndexError:
+        pass  # nothing is handed out
+    taken: list[Message] = []
+    try:
+        _take(core, mailbox, 1, timeout, taken)
+        return taken[0]
+    except BaseException:  # Ctrl-C, or what another signal handler raises
+        if taken:
+            mailbox.put_back(taken)
+        raise
+
+
+def _take(
+    core: Watchdog,
+    mailbox: Mailbox,
+    maximum: int | None,
+    timeout: float | None,
+    taken: list[Message],
+) -> None:
+    _forbid_worker_threads()
+    if not mailbox and core.peek().state is State.IDLE:
+        raise NotConnected("not connected; call connect() first")
+    mailbox.take(maximum, Deadline(timeout), taken)
+    if not taken:
+        raise ClientClosed("closed; no message will come any more")
 
 
 class Reader(_Receiver):
@@ -108,10 +121,14 @@ class Reader(_Receiver):
 
     def close(self, timeout: float | None = None) -> None:
         """End its iteration, and unsubscribe from what nobody else reads."""
-        self._core.retire(self._mailbox)
-        orphans = self._core.unroute(self.channels, self._mailbox)
-        if orphans and self._client.state not in (State.CLOSING, State.CLOSED, State.FAILED):
-            self._client._unsubscribe(orphans, timeout)
+        core = self._core
+        core.retire(self._mailbox)
+        try:
+            mine = [c for c in self.channels if not core.is_shared(c, self._mailbox)]
+            if mine and self._client.state not in (State.CLOSING, State.CLOSED, State.FAILED):
+                self._client._unsubscribe(mine, timeout)
+        finally:
+            core.unroute(self.channels, self._mailbox)
 
     def __enter__(self) -> Reader:
         return self
@@ -128,7 +145,8 @@ class WebSocketClient(_Receiver):
 
     ``url`` is ``ws://`` or ``wss://``, or a function that gives it, asked anew at each attempt.
     The options are those of :class:`wsclient.Options`. Nothing is opened before
-    :meth:`connect`; leaving a ``with`` block closes. May be used from any number of threads.
+    :meth:`connect`, or a ``with`` block, which closes at its end. May be used from any number of
+    threads.
 
     Raises ConfigurationError for a URL or an option that cannot work.
     """
@@ -252,7 +270,7 @@ class WebSocketClient(_Receiver):
             self._subscribe(channels, mailbox, timeout, options)
         except BaseException:
             self._core.retire(mailbox)
-            self._core.unroute(channels, mailbox)
+            self._core.abandon(self._core.unroute(channels, mailbox))
             raise
         return Reader(self, mailbox, channels)
 
@@ -270,6 +288,8 @@ class WebSocketClient(_Receiver):
         """
         callbacks = self._core.callbacks
         _check_channels((channel,))
+        if not callable(function):
+            raise ConfigurationError(f"on() takes a function, not {type(function).__name__}")
         with self._core.session() as session:
             session.check()
         callbacks.add(channel, function)
@@ -391,12 +411,12 @@ class WebSocketClient(_Receiver):
                 session.subscribe(channels, options, waiter, Deadline(timeout).at)
             waiter.wait()
         except SubscriptionError as error:
-            self._core.unroute([c for c in new if c in error.failed], mailbox)
+            self._core.unroute_unwanted([c for c in new if c in error.failed], mailbox)
             raise
         except KeyboardInterrupt:
             raise  # the venue's answer is still taken, in the background
         except BaseException:
-            self._core.unroute(new, mailbox)
+            self._core.unroute_unwanted(new, mailbox)
             raise
 
     def _unsubscribe(self, channels: list[str], timeout: float | None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from wsclient.client import WebSocketClient
-from wsclient.errors import ConnectError, NotConnected, SubscriptionError
+from wsclient.errors import ConfigurationError, ConnectError, NotConnected, SubscriptionError
 from wsclient.messages import Gap, Message, Subscription
 
 __all__ = ["WebSocketHandler"]
@@ -29,6 +29,8 @@ class WebSocketHandler:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         options = dict(config)
+        if "websocket_uri" not in options:
+            raise ConfigurationError("the config needs the key 'websocket_uri'")
         url = options.pop("websocket_uri")
         delay = float(options.pop("retry_delay_sec", 5))
         self._on_market_data: Callable[[Any], object] | None = options.pop("on_market_data", None)

@@ -114,8 +114,10 @@ class Message(msgspec.Struct, gc=False, eq=False):
         return self.arrival.connection_id
 
     def copy(self) -> Message:
-        """The same message with a gap of its own, for a second reader of the channel."""
-        return copy.copy(self)
+        """The same message with a gap and data of its own, for a second reader of the channel."""
+        twin = copy.copy(self)
+        twin.decoded = _UNDECODED
+        return twin
 
     def __repr__(self) -> str:
         parts = [repr(self.channel), f"type={self.type!r}"]
@@ -144,7 +146,7 @@ class Subscription:
 
     channel: str
     state: SubscriptionState
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     gap: Gap | None = None
 
     @property

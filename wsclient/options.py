@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -23,7 +24,9 @@ Headers = Mapping[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Durations are seconds, sizes bytes; None means no bound, or the dialect's own value.
+    """What ``connect()`` and ``WebSocketClient`` take as keywords; the README's section Options
+    says what each means. Durations are seconds, sizes bytes; None means no bound, or the
+    dialect's own value.
 
     Raises ConfigurationError for a value that cannot work.
     """
@@ -78,12 +81,10 @@ class Options:
         ):
             if getattr(self, name) is not None:
                 _check_positive(name, getattr(self, name))
-        if self.max_retries < 1:
-            raise ConfigurationError(f"max_retries must be 1 or more, not {self.max_retries}")
-        if self.max_reconnects is not None and self.max_reconnects < 0:
-            raise ConfigurationError("max_reconnects must be 0 or more, or None for no limit")
-        if self.retry_delay < 0:
-            raise ConfigurationError(f"retry_delay must be 0 or more, not {self.retry_delay}")
+        _check_least("max_retries", self.max_retries, 1)
+        _check_least("retry_delay", self.retry_delay, 0)
+        if self.max_reconnects is not None:
+            _check_least("max_reconnects", self.max_reconnects, 0)
         check_overflow(self.overflow)
 
     @classmethod
@@ -92,8 +93,11 @@ class Options:
         known = {field.name for field in fields(cls)}
         unknown = sorted(set(options) - known)
         if unknown:
+            close = difflib.get_close_matches(unknown[0], known)
+            hint = f"did you mean {' or '.join(close)}? " if close else ""
             raise ConfigurationError(
-                f"unknown option {', '.join(unknown)}; the options are {', '.join(sorted(known))}"
+                f"unknown option {', '.join(unknown)}; {hint}the options are "
+                f"{', '.join(sorted(known))}"
             )
         return cls(**options)
 
@@ -105,6 +109,11 @@ def check_overflow(policy: str) -> None:
         )
 
 
-def _check_positive(name: str, value: float) -> None:
-    if not value > 0:
-        raise ConfigurationError(f"{name} must be more than 0, not {value!r}")
+def _check_positive(name: str, value: object) -> None:
+    if not isinstance(value, (int, float)) or not value > 0:
+        raise ConfigurationError(f"{name} must be a number above 0, not {value!r}")
+
+
+def _check_least(name: str, value: object, least: int) -> None:
+    if not isinstance(value, (int, float)) or not value >= least:
+        raise ConfigurationError(f"{name} must be a number from {least} up, not {value!r}")

@@ -531,7 +531,8 @@ class Receiver(_Receiver):
         self._mailbox = box
 
 
-SPARED = ("recv", "recv_batch", "__next__")
+#: CPython hears no signal between a return and what the caller does with the value.
+SPARED = ("recv", "recv_batch", "__next__", "_receive")
 
 
 def put_when_awaited(

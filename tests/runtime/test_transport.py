@@ -614,9 +614,12 @@ class TestThreads:
         def headers() -> dict[str, str]:
             raise LookupError("no token today")
 
-        with pytest.raises(wsclient.ConnectError, match="no token today") as caught:
+        with pytest.raises(wsclient.ConnectError, match="headers raised LookupError") as caught:
             wsclient.connect(venue.url, headers=headers, max_retries=1)
-        assert isinstance(caught.value.__cause__, LookupError)
+        cause = caught.value.__cause__
+        assert cause is not None
+        assert isinstance(cause.__cause__, LookupError)
+        assert "no token today" not in str(caught.value)
 
     def test_a_callable_may_even_exit(self, venue: FakeVenue) -> None:
         """The end is reported, whatever ends the reader."""

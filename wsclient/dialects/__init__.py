@@ -16,6 +16,10 @@ def find(dialect: str | Dialect) -> Dialect:
     """A dialect by name, or the object itself. Raises ConfigurationError for an unknown name."""
     if isinstance(dialect, Dialect):
         return dialect
+    if isinstance(dialect, type) and issubclass(dialect, Dialect):
+        raise ConfigurationError(
+            f"dialect must be one of {', '.join(_BY_NAME)}, or an object: {dialect.__name__}()"
+        )
     kind = _BY_NAME.get(dialect) if isinstance(dialect, str) else None
     if kind is None:
         raise ConfigurationError(

@@ -8,12 +8,13 @@ what it opened.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from websocket import (
@@ -44,6 +45,7 @@ from wsclient.runtime.handshake import (
 from wsclient.runtime.outbox import Outbox
 from wsclient.runtime.stream import Stream, open_stream
 from wsclient.runtime.waiting import Deadline, Waiter
+from wsclient.sansio.codec import one_line
 from wsclient.sansio.dialect import Dialect
 from wsclient.sansio.frames import CLOSE, PING, PONG, FrameParser, Received
 from wsclient.sansio.heartbeat import LinkView
@@ -203,10 +205,13 @@ class Transport:
 
     def _connect_and_read(self) -> None:
         options = self._options
-        credentials = _ask(options.credentials)
-        url = self._target.dialect.url(_ask(self._target.url), credentials)
+        dialect = self._target.dialect
+        credentials = _ask("credentials", options.credentials)
+        url = _ask("url", self._target.url)
+        with _naming("the dialect's url()"):
+            url = dialect.url(url, credentials)
         address = parse_url(url)
-        headers = _ask(options.headers)
+        headers = _ask("headers", options.headers)
         lines = check_headers(headers or {})
         _refuse_secrets_in_the_clear(address, headers or {}, options)
         sock = open_socket(
@@ -228,7 +233,8 @@ class Transport:
             self._ws = app.sock
             self._ws.sock = sock
             self._hold(sock)
-            login = self._target.dialect.login(credentials) if credentials is not None else None
+            with _naming("the dialect's login()"):
+                login = dialect.login(credentials) if credentials is not None else None
             self._last_byte_at = time.monotonic()
             self._events.opened(self.connection_id, login)
 
@@ -312,7 +318,7 @@ class Transport:
     def _on_close(self) -> None:
         code = self._parser.close_code or 1005
         reason = self._parser.close_reason
-        said = f": {reason}" if reason else ""
+        said = f": {one_line(reason)}" if reason else ""
         self._fail(ConnectionLost(f"the venue closed the connection ({code}{said})", code))
         self._part(1000 if code == 1005 else code)
 
@@ -353,9 +359,23 @@ class Transport:
         self._events.ended(self.connection_id, error)
 
 
-def _ask(option: Any) -> Any:
+def _ask(name: str, option: Any) -> Any:
     """The option's value, from its function where it is one."""
-    return option() if callable(option) else option
+    if not callable(option):
+        return option
+    with _naming(f"the function given as {name}"):
+        return option()
+
+
+@contextlib.contextmanager
+def _naming(what: str) -> Iterator[None]:
+    """Say who raised, and not what: an HTTP client's errors quote URLs with their tokens."""
+    try:
+        yield
+    except WSClientError:
+        raise
+    except Exception as error:
+        raise ConnectionLost(f"{what} raised {type(error).__name__}") from error
 
 
 def _refuse_secrets_in_the_clear(
@@ -367,7 +387,7 @@ def _refuse_secrets_in_the_clear(
         check_value("origin", options.origin)
     for protocol in options.subprotocols or ():
         check_value("a subprotocol", protocol)
-    if address.is_secure or address.is_loopback:
+    if address.is_secure or (address.is_loopback and options.proxy is None):
         return
     secret = any(_SECRET.search(name) for name in headers)
     if options.credentials is not None or options.cookie is not None or secret:

@@ -33,6 +33,7 @@ from wsclient.sansio.session import (
     Dial,
     Entry,
     Fail,
+    Forget,
     Hangup,
     Invalid,
     Log,
@@ -113,7 +114,8 @@ class Watchdog:
         with self._lock:
             connection_id = self._session.require_open()
             self._session.sent(time.monotonic())
-        self._news.put(partial(self._send, connection_id, payload, waiter))
+            # Under the lock: the thread, when it ends, looks once more for what was put before.
+            self._news.put(partial(self._send, connection_id, payload, waiter))
 
     def request(
         self, make: Callable[[int], str | bytes], sent: Waiter, reply: Waiter, deadline: float
@@ -128,7 +130,11 @@ class Watchdog:
             with self._lock:
                 self._session.cancel_request(request_id)
             raise
-        self._news.put(partial(self._send, connection_id, payload, sent))
+        with self._lock:
+            if self._session.state is State.OPEN:
+                self._news.put(partial(self._send, connection_id, payload, sent))
+            else:
+                sent.settle(NotConnected("the link ended before the message went out"))
         return request_id
 
     def new_mailbox(self, size: int | None = None, overflow: str | None = None) -> Mailbox:
@@ -164,6 +170,20 @@ class Watchdog:
                     del self._routes[channel]
                     orphans.append(channel)
         return orphans
+
+    def unroute_unwanted(self, channels: Iterable[str], mailbox: Mailbox) -> None:
+        """Undo :meth:`route` where the subscription has failed for everybody."""
+        with self._lock:
+            wanted = self._session.subscriptions
+            gone = [channel for channel in channels if wanted.state(channel) is None]
+        self.unroute(gone, mailbox)
+
+    def abandon(self, channels: list[str]) -> None:
+        """Unsubscribe from what nobody reads, without waiting for the answer."""
+        with self._lock:
+            if channels and self._session.state not in (State.CLOSING, State.CLOSED, State.FAILED):
+                self._session.unsubscribe(channels, Waiter(), float("inf"))
+        self.wake()
 
     def is_shared(self, channel: str, mailbox: Mailbox) -> bool:
         """Does another mailbox want this channel too?"""
@@ -204,7 +224,7 @@ class Watchdog:
         for thread in (self._thread, self.callbacks.thread, *transports):
             if thread is None or thread is current:
                 continue
-            thread.join(deadline.remaining())
+            thread.join(min(deadline.remaining(), threading.TIMEOUT_MAX))
             if thread.is_alive():
                 logger.warning("%s: thread %s has not ended yet", self.name, thread.name)
 
@@ -305,6 +325,9 @@ class Watchdog:
         finally:
             for transport in list(self._transports.values()):
                 transport.abort()
+            with self._lock:
+                pass  # whoever found the link open has put its news by now
+            self._hear(0.0)
 
     def _loop(self) -> None:
         while True:
@@ -353,6 +376,10 @@ class Watchdog:
         elif isinstance(action, Deliver):
             with self._lock:
                 self._deliver([action.message])
+        elif isinstance(action, Forget):
+            with self._lock:
+                if self._session.subscriptions.state(action.channel) is None:
+                    self._routes.pop(action.channel, None)
         elif isinstance(action, Fail):
             for mailbox in self.mailboxes:
                 mailbox.fail(action.error)
@@ -381,13 +408,16 @@ class Watchdog:
         transport = self._transports.get(connection_id)
         if transport is None:
             waiter.settle(NotConnected("the link ended before the message went out"))
-        else:
+            return
+        try:
             transport.send(payload, waiter)
+        except Exception as error:  # noqa: BLE001 - the caller's, and raised there
+            waiter.settle(error)
 
     def _judge(self, error: BaseException) -> Verdict:
         """``classify`` may be the user's: it runs without a lock, and cannot break us."""
         try:
             return self.options.classify(error)
-        except Exception:
+        except BaseException:  # SystemExit too: this thread must go on
             logger.exception("%s: classify raised; the built-in one decides", self.name)
             return classify(error)

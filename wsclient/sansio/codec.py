@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["decoder", "encode", "lenient_decoder"]
+__all__ = ["decoder", "encode", "lenient_decoder", "one_line"]
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
@@ -22,7 +22,10 @@ def encode(payload: Any) -> str | bytes:
     Raises TypeError or ValueError for what JSON cannot express: NaN and infinities too, which
     would go out as ``null``.
     """
-    if isinstance(payload, (str, bytes)):
+    if isinstance(payload, str):
+        payload.encode()  # raises for a lone surrogate, which no text frame can hold
+        return payload
+    if isinstance(payload, bytes):
         return payload
     if isinstance(payload, (bytearray, memoryview)):
         return bytes(payload)
@@ -39,6 +42,11 @@ def _check_finite(payload: Any) -> None:
     elif isinstance(payload, (list, tuple)):
         for value in payload:
             _check_finite(value)
+
+
+def one_line(text: str) -> str:
+    """A venue's words for a log: bounded, and unable to begin a line of their own."""
+    return "".join(c if c.isprintable() else " " for c in text[:200])
 
 
 def decoder(decimal: bool = False) -> Callable[[bytes], Any]:

@@ -172,16 +172,19 @@ class Limits:
 
 
 class Dialect:
-    """Base of all dialects. Override :meth:`subscribe`, :meth:`unsubscribe` and :meth:`read`."""
+    """Base of all dialects. Override :meth:`subscribe`, :meth:`unsubscribe` and :meth:`read`.
+
+    Attributes: ``limits``; ``acknowledges`` (False where the venue never answers a subscribe: a
+    channel's first data then confirms it); ``silence_timeout`` (s without any frame but pongs after
+    which the link is dead, for venues that send heartbeats); ``keepalive`` (payload and interval in
+    s of a ping in the venue's own words); ``data_fields`` and ``peek``, for speed.
+    """
 
     name: ClassVar[str] = "custom"
     limits: Limits = Limits()
-    #: False where the venue never acknowledges: a channel's first data then confirms it.
     acknowledges: bool = True
-    #: Seconds without any frame but pongs after which the link is dead, for venues that send
-    #: heartbeats; the client's ``silence_timeout`` overrides it.
+    #: The client's option of the same name overrides it.
     silence_timeout: float | None = None
-    #: (payload, interval in s) of a ping in the venue's own words, where it asks for one.
     keepalive: tuple[Any, float] | None = None
 
     def url(self, url: str, credentials: Mapping[str, Any] | None) -> str:

@@ -8,8 +8,18 @@ from typing import Any
 import msgspec
 
 from wsclient.messages import Arrival, Message
-from wsclient.sansio.codec import lenient_decoder
-from wsclient.sansio.dialect import DataFields, Dialect, Item, Unhandled
+from wsclient.sansio.codec import encode, lenient_decoder
+from wsclient.sansio.dialect import (
+    DataFields,
+    Dialect,
+    Item,
+    LoginRefused,
+    Notice,
+    Rejection,
+    Respond,
+    Subscribed,
+    Unhandled,
+)
 from wsclient.sansio.session import Entry, Invalid
 
 __all__ = ["Inbound"]
@@ -181,10 +191,11 @@ class Inbound:
                 if type(item) is Unhandled and self._deliver_unhandled:
                     append(item)
                     self._append(Message(item.channel, item.type), raw, decoded, arrival, append)
-                elif type(item) is Message:
+                elif isinstance(item, Message):
+                    _check(item)
                     self._append(item, raw, decoded, arrival, append)
                 elif isinstance(item, Item):
-                    append(item)
+                    append(_tidy(item))
                 else:
                     raise TypeError(f"the dialect gave {type(item).__name__}, which is no item")
         except Exception as error:  # noqa: BLE001 - whatever a dialect raises, input is to blame
@@ -211,6 +222,28 @@ class Inbound:
                 append(Invalid(text, message.channel, message.sequence))
                 return
         append(message)
+
+
+def _check(message: Message) -> None:
+    if type(message.channel) is not str or type(message.type) is not str:
+        raise TypeError("a message's channel and type are text")
+    if message.sequence is not None and type(message.sequence) is not int:
+        raise TypeError("a message's sequence is an integer, or None")
+
+
+def _tidy(item: Item) -> Item:
+    """What venues may put in the place of text, as text; what is to be sent, as it will be."""
+    if isinstance(item, (Rejection, LoginRefused)):
+        item.reason = str(item.reason)
+    elif isinstance(item, Notice):
+        item.text = str(item.text)
+    elif isinstance(item, Unhandled):
+        item.type, item.channel = str(item.type), str(item.channel)
+    elif isinstance(item, Respond):
+        item.payload = encode(item.payload)
+    elif isinstance(item, Subscribed):
+        item.channels = [str(channel) for channel in item.channels]
+    return item
 
 
 def _is_utf8(raw: bytes) -> bool:

@@ -131,9 +131,9 @@ class ChannelTracker:
             self._last, self._stray = sequence, None
             return suspected
         self.strays += 1
-        if self._stray is not None and sequence == self._stray + 1:
-            # Two in a row below the mark: not a late or doubled message, but a counter that
-            # started again.
+        if self._stray is not None and sequence > self._stray:
+            # Two rising below the mark: not a late or doubled message, but a counter that started
+            # again. A mark too many is cheaper than a hole that nobody sees.
             self._last = sequence
             self._stray = None
             return Gap("sequence", None, self.last_received_at)

@@ -41,7 +41,7 @@ from wsclient.errors import (
 from wsclient.messages import Arrival, Gap, Message, SubscriptionState
 from wsclient.options import Options
 from wsclient.sansio.backoff import Backoff, Budget, Verdict
-from wsclient.sansio.codec import encode
+from wsclient.sansio.codec import encode, one_line
 from wsclient.sansio.dialect import (
     Ack,
     Dialect,
@@ -150,6 +150,12 @@ class Deliver(NamedTuple):
     message: Message
 
 
+class Forget(NamedTuple):
+    """A channel is wanted no longer: nobody is to get what may still come of it."""
+
+    channel: str
+
+
 class Fail(NamedTuple):
     """The client has failed for good: queues end with this, after what they hold."""
 
@@ -161,7 +167,7 @@ class Log(NamedTuple):
     text: str
 
 
-Action = Dial | Send | Ping | Hangup | Abort | Cut | Settle | Deliver | Fail | Log
+Action = Dial | Send | Ping | Hangup | Abort | Cut | Settle | Deliver | Forget | Fail | Log
 
 
 class Invalid(NamedTuple):
@@ -239,6 +245,7 @@ class Session:
         self._sends = Budget(max(1, int(rate)), max(1.0, 1 / rate)) if rate else None
         self._dial_at = float("inf")
         self._not_before = float("-inf")
+        self._last_error: BaseException | None = None
         self._close_at = float("inf")
         self._opened_at = 0.0
         self._pulse: Pulse | None = None
@@ -299,6 +306,7 @@ class Session:
         self._connecting[token] = deadline
         if self._state is IDLE:
             self._attempts = 0
+            self._last_error = None
             self._backoff.reset()
             at = self._earliest_dial(now)
             if at <= now:
@@ -434,25 +442,28 @@ class Session:
         first_data = not self._dialect.acknowledges
         is_watched = self._options.stale_after is not None
         for entry in entries:
-            if type(entry) is Message:
-                channel = entry.channel
-                if first_data and self.subscriptions.data(channel):
-                    self._on_confirmed(channel, now)
-                try:
-                    tracker = trackers[channel]
-                except KeyError:
-                    tracker = trackers[channel] = ChannelTracker()
-                tracker.accept(entry)
-                if entry.gap is not None:
-                    self.counters.gaps += 1
-                    self.counters.missed += entry.gap.missed or 0
-                if is_watched:
-                    tracker.data_at = now
-                append(entry)
-            else:
+            try:
+                if isinstance(entry, Message):
+                    channel = entry.channel
+                    if first_data and self.subscriptions.data(channel):
+                        self._on_confirmed(channel, now)
+                    tracker = trackers.get(channel)
+                    if tracker is None:
+                        tracker = trackers[channel] = ChannelTracker()
+                    tracker.accept(entry)
+                    if entry.gap is not None:
+                        self.counters.gaps += 1
+                        self.counters.missed += entry.gap.missed or 0
+                    if is_watched:
+                        tracker.data_at = now
+                    append(entry)
+                    continue
                 self._control(entry, delivered, now)
-                if self._state not in LINKED:
-                    break
+            except Exception as error:  # noqa: BLE001 - the batch's other messages must go out
+                text = f"a frame that cannot be worked on ({type(error).__name__})"
+                self._on_invalid(Invalid(text), now)
+            if self._state not in LINKED:
+                break
         self.counters.messages += len(delivered)
         if delivered and self._confirmed and not self._healthy:
             self._prove_healthy()
@@ -466,7 +477,7 @@ class Session:
         if self.planned is not None and now - self.planned > LATE_TICK:
             self._rebase(now, now - self._looked_at)
         for token in [t for t, deadline in self._connecting.items() if now >= deadline]:
-            self._actions.append(Settle(token, ConnectTimeout("not connected within the timeout")))
+            self._actions.append(Settle(token, self._connect_timeout()))
             self.cancel_connect(token)
         for key in [k for k, (_, deadline) in self._requests.items() if now >= deadline]:
             token, _ = self._requests.pop(key)
@@ -564,12 +575,15 @@ class Session:
 
     def _link_lost(self, error: BaseException, verdict: Verdict, now: float) -> None:
         was_open = self._state is OPEN
+        could_deliver = self._state in (AUTHENTICATING, OPEN)
         self._leave_link()
         if was_open:
             self.counters.disconnects += 1
+        if could_deliver:
             for tracker in self.trackers.values():
                 tracker.suspect("reconnect")
                 tracker.refreshed = False
+        self._last_error = error
         self._not_before = now + (getattr(error, "retry_after", None) or 0.0)
         limit = self._options.max_reconnects
         if verdict is Verdict.FATAL:
@@ -598,6 +612,13 @@ class Session:
     def _wait_until(self, at: float, why: str, now: float) -> None:
         self._dial_at = at
         self._enter(BACKING_OFF, f"{why}; next attempt in {at - now:.2f} s")
+
+    def _connect_timeout(self) -> ConnectTimeout:
+        last = self._last_error
+        said = "" if last is None else f"; the last attempt failed: {last}"
+        error = ConnectTimeout(f"not connected within the timeout{said}", self._attempts)
+        error.__cause__ = last
+        return error
 
     def _out_of_attempts(self, error: BaseException) -> None:
         text = f"no connection after {self._attempts} attempt(s): {error}"
@@ -648,13 +669,13 @@ class Session:
                 self._on_confirmed(channel, now)
         elif isinstance(entry, Rejection):
             if not self.subscriptions.rejected(entry):
-                self._actions.append(Log("warning", f"the venue refused: {entry.reason[:200]}"))
+                self._actions.append(Log("warning", f"the venue refused: {one_line(entry.reason)}"))
         elif isinstance(entry, Reply):
             self._on_reply(entry)
         elif isinstance(entry, Respond):
             self._send(entry.payload, now)
         elif isinstance(entry, Notice):
-            self._actions.append(Log("warning", f"the venue says: {entry.text[:200]}"))
+            self._actions.append(Log("warning", f"the venue says: {one_line(entry.text)}"))
         elif isinstance(entry, Unhandled):
             self._on_unhandled(entry)
         elif isinstance(entry, Invalid):
@@ -663,7 +684,7 @@ class Session:
             if self._state is AUTHENTICATING:
                 self._open(now)
         elif isinstance(entry, LoginRefused) and self._state is AUTHENTICATING:
-            error = AuthenticationError(f"the venue refused the login: {entry.reason[:200]}")
+            error = AuthenticationError(f"the venue refused the login: {one_line(entry.reason)}")
             self._cut(error)
         self._apply_effects(delivered)
 
@@ -712,7 +733,7 @@ class Session:
                 self._actions.append(Settle(effect.token, effect.error))
             elif isinstance(effect, Lost):
                 self._actions.append(
-                    Log("error", f"lost {effect.channel!r}: {effect.reason[:200]}")
+                    Log("error", f"lost {effect.channel!r}: {one_line(effect.reason)}")
                 )
                 lost = self._lost_message(effect.channel)
                 if delivered is None:
@@ -723,6 +744,7 @@ class Session:
                 self.trackers.setdefault(effect.channel, ChannelTracker()).suspect("reconnect")
             elif isinstance(effect, Removed):
                 self.trackers.pop(effect.channel, None)
+                self._actions.append(Forget(effect.channel))
 
     def _lost_message(self, channel: str) -> Message:
         pending = self.pending_gap(channel)

@@ -128,8 +128,8 @@ class Subscriptions:
             entry = self._entries.get(name)
             if entry and dict(entry.options) != dict(options) and entry.state is not UNSUBSCRIBING:
                 raise ConfigurationError(
-                    f"{name!r} is already subscribed with {dict(entry.options)}; "
-                    "unsubscribe from it before subscribing with other options"
+                    f"{name!r} is already subscribed with other values of "
+                    f"{', '.join({**entry.options, **options})}; unsubscribe from it first"
                 )
         wish = Wish(token, True, set(names), deadline)
         self._wishes.append(wish)
@@ -270,6 +270,10 @@ class Subscriptions:
             elif entry.state is PENDING:
                 self._drop(entry, reason)
             elif entry.state is UNSUBSCRIBING:
+                # The unsubscribe under way has nothing to end any more: its answer says nothing.
+                for other in (*self._unsent, *self._outstanding.values()):
+                    if not other.subscribe and name in other.channels:
+                        other.quiet = True
                 self._unsubscribed(entry)
         return bool(matches)
 

@@ -8,6 +8,14 @@ with FakeVenue() as venue:
     peer.rst()
 """
 
+try:
+    import websockets  # noqa: F401 - to say what is missing
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "wsclient.testing needs the package websockets: pip install 'wsclient-market[testing]'",
+        name=error.name,
+    ) from error
+
 from .protocols import (
     GenericProtocol,
     KrakenProtocol,
