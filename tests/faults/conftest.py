@@ -22,7 +22,7 @@ def promise() -> Callable[..., None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if not _lines or "soak" not in terminalreporter.config.getoption("markexpr"):
+    if not _lines or terminalreporter.config.getoption("markexpr") == "not soak":
         return
     rows = [("row", "fault", "promise", "measured", "")]
     rows += [line.cells for line in sorted(_lines, key=lambda line: (line.row, line.fault))]
