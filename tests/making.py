@@ -7,6 +7,7 @@ from typing import Any
 from wsclient.dialects import Generic
 from wsclient.messages import Arrival, Gap, Message
 from wsclient.sansio.inbound import Inbound
+from wsclient.sansio.session import Entry
 
 _INBOUND = Inbound(Generic())
 
@@ -23,3 +24,8 @@ def message(
 ) -> Message:
     arrival = Arrival(received_at, connection_id, decoder)
     return Message(channel, type, sequence, raw=raw, gap=gap, arrival=arrival)
+
+
+def entries_of(inbound: Inbound, *payloads: bytes, received_at: int = 1) -> list[Entry]:
+    """What the careful path makes of one read's payloads, all of connection 7."""
+    return inbound.entries(inbound.batch(list(payloads), False, received_at, 7))

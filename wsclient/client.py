@@ -60,7 +60,7 @@ class _Receiver:
             raise
 
     def __iter__(self) -> Iterator[Message]:
-        return self
+        return _iterate(self)
 
     def __next__(self) -> Message:
         core, mailbox = self._core, self._mailbox
@@ -69,6 +69,23 @@ class _Receiver:
             return _receive(core, mailbox, None)
         except ClientClosed:
             raise StopIteration from None
+
+
+def _iterate(owner: _Receiver | None) -> Iterator[Message]:
+    """What a ``for`` loop runs; a generator, since resuming one costs half of a ``__next__``."""
+    assert owner is not None
+    core, mailbox = owner._core, owner._mailbox
+    try:
+        while True:
+            try:
+                yield from mailbox.handed_out
+            except IndexError:
+                pass  # nothing is handed out
+            yield _receive(core, mailbox, None)
+    except ClientClosed:
+        return
+    finally:
+        owner = None  # whoever loops keeps it alive; a traceback that is kept must not
 
 
 def _receive(core: Watchdog, mailbox: Mailbox, timeout: float | None) -> Message:
@@ -107,8 +124,7 @@ def _take(
 class Reader(_Receiver):
     """An independent reader of some channels, with a queue of its own.
 
-    Made by ``client.reader()``. It is its own iterator, a context manager, and keeps the client
-    alive.
+    Made by ``client.reader()``. It is an iterator, a context manager, and keeps the client alive.
     """
 
     def __init__(

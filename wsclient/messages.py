@@ -85,6 +85,8 @@ class Message(msgspec.Struct, gc=False, eq=False):
     previous_at: int | None = None
     arrival: Arrival = _NOWHERE
     decoded: Any = _UNDECODED
+    #: The payload as the type that was last asked for, where the reader has made it already.
+    typed: Any = None
 
     @property
     def data(self) -> Any:
@@ -100,6 +102,8 @@ class Message(msgspec.Struct, gc=False, eq=False):
 
         Raises ``msgspec.ValidationError`` where the payload is not of that type.
         """
+        if self.typed.__class__ is type:
+            return self.typed
         decoder = self.arrival.decoder
         return None if decoder is None else decoder.typed(self, type)
 
@@ -117,6 +121,7 @@ class Message(msgspec.Struct, gc=False, eq=False):
         """The same message with a gap and data of its own, for a second reader of the channel."""
         twin = copy.copy(self)
         twin.decoded = _UNDECODED
+        twin.typed = None
         return twin
 
     def __repr__(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import msgspec
+from making import entries_of
 
 from wsclient.messages import Message
 from wsclient.sansio.dialect import Dialect
@@ -32,7 +33,7 @@ def read(dialect: Dialect, frame: Any) -> list[Any]:
     raw = frame if isinstance(frame, bytes) else msgspec.json.encode(frame)
     ahead, later = Inbound(dialect), Inbound(dialect)
     later.ahead = False
-    decoded = [shape(entry) for entry in ahead.entries([raw], 1, 1)]
-    peeked = [shape(entry) for entry in later.entries([raw], 1, 1)]
+    decoded = [shape(entry) for entry in entries_of(ahead, raw)]
+    peeked = [shape(entry) for entry in entries_of(later, raw)]
     assert decoded == peeked, "the two ways of reading a frame disagree"
     return decoded

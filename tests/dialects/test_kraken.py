@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from making import entries_of
 from reading import Data, read
 
 from wsclient.dialects import Kraken
@@ -236,7 +237,7 @@ def test_data_is_of_a_channel_and_a_symbol() -> None:
 def test_a_frame_of_several_rows_is_several_messages() -> None:
     rows = [{"symbol": "A/B", "n": 1}, {"symbol": "C/D", "n": 2}]
     frame = {"channel": "trade", "type": "update", "data": rows}
-    entries = Inbound(Kraken()).entries([msgspec.json.encode(frame)], 1, 1)
+    entries = entries_of(Inbound(Kraken()), msgspec.json.encode(frame))
     messages = [m for m in entries if isinstance(m, Message)]
     assert [m.channel for m in messages] == ["trade:A/B", "trade:C/D"]
     assert [m.data for m in messages] == rows
@@ -244,7 +245,7 @@ def test_a_frame_of_several_rows_is_several_messages() -> None:
 
 def test_a_channel_without_symbols_is_one_message_whole() -> None:
     frame = {"channel": "instrument", "type": "snapshot", "data": {"assets": [], "pairs": []}}
-    (message,) = Inbound(Kraken()).entries([msgspec.json.encode(frame)], 1, 1)
+    (message,) = entries_of(Inbound(Kraken()), msgspec.json.encode(frame))
     assert isinstance(message, Message)
     assert (message.channel, message.type, message.data) == ("instrument", "snapshot", frame)
 
@@ -293,7 +294,7 @@ def test_all_recorded_answers_are_of_the_one_book(book: list[bytes]) -> None:
 
 def test_each_recorded_message_gives_its_row_digit_for_digit(book: list[bytes]) -> None:
     """A checksum is over the digits as sent: trailing zeros count."""
-    entries = Inbound(Kraken(), decimal=True).entries(book, 1, 1)
+    entries = entries_of(Inbound(Kraken(), decimal=True), *book)
     for message in (m for m in entries if isinstance(m, Message)):
         sent = json.loads(message.raw, parse_float=Decimal)["data"][0]
         assert str(message.data) == str(sent)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from making import entries_of
 from rig import Plain
 
 from wsclient.dialects import Generic, Kraken
@@ -36,7 +37,7 @@ class Rows(Plain):
 
 def read(*frames: Any, dialect: Any = None, **options: Any) -> list[Entry]:
     payloads = [f if isinstance(f, bytes) else json.dumps(f).encode() for f in frames]
-    return Inbound(dialect or Rows(), **options).entries(payloads, 123, 7)
+    return entries_of(Inbound(dialect or Rows(), **options), *payloads, received_at=123)
 
 
 # --- messages ------------------------------------------------------------------------------------
@@ -224,7 +225,7 @@ def test_a_delivered_unknown_type_is_validated() -> None:
 @given(st.lists(st.binary(max_size=60) | st.text(max_size=60).map(str.encode), max_size=8))
 def test_no_bytes_raise(payloads: list[bytes]) -> None:
     for dialect in (Generic(), Kraken()):
-        entries = Inbound(dialect).entries(payloads, 1, 1)
+        entries = entries_of(Inbound(dialect), *payloads)
         assert len(entries) >= len(payloads)
 
 
@@ -238,4 +239,4 @@ GOOD = json.dumps(
 def test_a_mutated_frame_is_read_or_told(place: int, byte: int) -> None:
     """Each frame gives one entry, whatever became of it."""
     raw = GOOD[:place] + bytes([byte]) + GOOD[place + 1 :]
-    assert len(Inbound(Generic()).entries([raw], 1, 1)) == 1
+    assert len(entries_of(Inbound(Generic()), raw)) == 1

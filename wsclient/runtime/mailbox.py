@@ -24,7 +24,7 @@ __all__ = ["Mailbox"]
 #: What a queued message costs beside its payload (bytes): the object, its fields, its slot.
 MESSAGE_OVERHEAD = 150
 #: The largest batch, in messages; and at most this part of the bound.
-BATCH = 512
+BATCH = 1024
 BATCH_SHARE = 8
 #: How long (s) a reader waits for a consumer that it woke; see Mailbox.pace.
 PACE = 0.002
@@ -99,6 +99,8 @@ class Mailbox:
         #: moved; never during a wait.
         self._lock = threading.Lock()
         self._queue: deque[Message] = deque()
+        #: [messages, bytes charged] of each piece of the queue, as it was put.
+        self._pieces: deque[list[int]] = deque()
         #: conflate: what waits, by channel, in the order of the channels' turns.
         self._latest: OrderedDict[str, Message] = OrderedDict()
         #: Handed out to the consumers; empty with ``conflate``.
@@ -128,12 +130,15 @@ class Mailbox:
 
     # The reader's side.
 
-    def put(self, messages: Sequence[Message]) -> WSClientError | None:
+    def put(self, messages: Sequence[Message], size: int | None = None) -> WSClientError | None:
         """Queue messages, applying the overflow policy, and wake whoever waits.
 
-        Returns the QueueOverflow of ``overflow="error"`` when this put caused it.
+        ``size`` is that of their payloads together (bytes), for a caller that knows it. Returns the
+        QueueOverflow of ``overflow="error"`` when this put caused it.
         """
-        cost = sum([len(message.raw) for message in messages]) + len(messages) * MESSAGE_OVERHEAD
+        if size is None:
+            size = sum([len(message.raw) for message in messages])
+        cost = size + len(messages) * MESSAGE_OVERHEAD
         with self._lock:
             if self._closed:
                 return None
@@ -148,6 +153,7 @@ class Mailbox:
                     self._append(message)
             else:
                 self._queue.extend(messages)
+                self._pieces.append([len(messages), cost])
                 self._bytes += cost
             if self._waiting and not self._is_late:
                 self._collected.acquire(blocking=False)
@@ -287,11 +293,13 @@ class Mailbox:
                 return
             while queue and self._is_full(1, cost):
                 oldest = queue.popleft()
+                self._take_off(1, _cost(oldest))
                 self._bytes -= _cost(oldest)
                 self._drop(oldest, self._before_taken)
         if self._before_put:
             self._mark(message, self._before_put)
         queue.append(message)
+        self._pieces.append([1, cost])
         self._bytes += cost
 
     def _conflate(self, message: Message) -> None:
@@ -375,13 +383,34 @@ class Mailbox:
         if not self._batch:
             self._bytes -= self._batch_bytes
             self._batch_bytes = self._batch_count = 0
-        count = min(count, len(self._queue))
+        count, cost = self._next_pieces(count)
         self._batch_count += count
-        for message in islice(self._queue, count):
-            self._batch_bytes += _cost(message)
-            if self._before_taken:
+        self._batch_bytes += cost
+        if self._before_taken:
+            for message in islice(self._queue, count):
                 self._mark(message, self._before_taken)
         self._batch.extend(islice(self._queued, count))
+
+    def _next_pieces(self, limit: int) -> tuple[int, int]:
+        """Take whole pieces off the account of the queue, or a part of one that is larger than
+        ``limit`` (messages). Returns how many messages they are, and what they are charged."""
+        count = cost = 0
+        pieces = self._pieces
+        while pieces and count + pieces[0][0] <= limit:
+            more, bytes = pieces.popleft()
+            count += more
+            cost += bytes
+        if pieces and not count:
+            count, cost = limit, sum(map(_cost, islice(self._queue, limit)))
+            self._take_off(count, cost)
+        return count, cost
+
+    def _take_off(self, count: int, cost: int) -> None:
+        piece = self._pieces[0]
+        piece[0] -= count
+        piece[1] -= cost
+        if not piece[0]:
+            self._pieces.popleft()
 
     def _requeue(self, taken: list[Message]) -> None:
         """Back to the front of the queue, and with them what is left of the batch behind them."""
@@ -410,8 +439,11 @@ class Mailbox:
 
     def _count_bytes(self) -> None:
         self._count_batch()
-        waiting = sum(map(_cost, (*self._queue, *self._latest.values())))
-        self._bytes = self._batch_bytes + waiting
+        queued = sum(map(_cost, tuple(self._queue)))
+        self._pieces.clear()
+        if queued:
+            self._pieces.append([len(self._queue), queued])
+        self._bytes = self._batch_bytes + queued + sum(map(_cost, self._latest.values()))
 
     def _stop_waiting(self, signal: threading.Lock) -> None:
         with self._lock:

@@ -85,7 +85,7 @@ class Events(Protocol):
     """What a transport tells, from its reader thread."""
 
     def opened(self, connection_id: int, login: Any) -> None: ...
-    def received(self, connection_id: int, payloads: list[bytes], now: float) -> None: ...
+    def received(self, connection_id: int, received: Received, now: float) -> None: ...
     def in_frame(self, now: float) -> None: ...
     def pace(self) -> None: ...
     def pinged(self, connection_id: int) -> None: ...
@@ -291,9 +291,7 @@ class Transport:
         """Hand on what one read brought; False when it was the last."""
         cid, events = self.connection_id, self._events
         if received.messages:
-            events.received(cid, received.messages, self._last_byte_at)
-            # Here nothing holds the messages any more: a consumer that is given way decodes and
-            # drops them one by one, and must be the last to hold each.
+            events.received(cid, received, self._last_byte_at)
             events.pace()
         for control in received.controls:
             if control.opcode == PING:

@@ -24,6 +24,7 @@ from wsclient.runtime.mailbox import Mailbox
 from wsclient.runtime.transport import Target, Transport, WorkerThread
 from wsclient.runtime.waiting import Deadline, Waiter
 from wsclient.sansio.backoff import Verdict, classify
+from wsclient.sansio.frames import Received
 from wsclient.sansio.inbound import Inbound
 from wsclient.sansio.session import (
     Abort,
@@ -75,6 +76,8 @@ class Watchdog:
         self._lock = threading.Lock()
         self._session = Session(target.dialect, options, random.random)
         self._routes: dict[str, tuple[Mailbox, ...]] = {}
+        #: All that is routed goes to the default queue only.
+        self._is_plain = True
         self._mailboxes: list[Mailbox] = []
         self.default = self.new_mailbox()
         self.callbacks = Callbacks(self.new_mailbox(), name)
@@ -155,6 +158,7 @@ class Watchdog:
                 if mailbox not in boxes:
                     self._routes[channel] = (*boxes, mailbox)
                     new.append(channel)
+            self._look_at_routes()
         return new
 
     def unroute(self, channels: Iterable[str], mailbox: Mailbox) -> list[str]:
@@ -169,7 +173,11 @@ class Watchdog:
                 elif boxes:
                     del self._routes[channel]
                     orphans.append(channel)
+            self._look_at_routes()
         return orphans
+
+    def _look_at_routes(self) -> None:
+        self._is_plain = all(boxes == (self.default,) for boxes in self._routes.values())
 
     def unroute_unwanted(self, channels: Iterable[str], mailbox: Mailbox) -> None:
         """Undo :meth:`route` where the subscription has failed for everybody."""
@@ -241,11 +249,30 @@ class Watchdog:
         with self.session() as session:
             session.opened(connection_id, login, time.monotonic())
 
-    def received(self, connection_id: int, payloads: list[bytes], now: float) -> None:
-        inbound, default = self._inbound, self.default
-        inbound.ahead = len(default) <= KEEPS_UP
-        entries = inbound.entries(payloads, time.time_ns(), connection_id)
-        self._take_in(connection_id, entries, now, len(payloads), sum(map(len, payloads)))
+    def received(self, connection_id: int, received: Received, now: float) -> None:
+        inbound = self._inbound
+        # Nothing here, nor in the caller, may hold the messages when the reader gives way: a
+        # consumer decodes and drops them one by one, and must be the last to hold each.
+        payloads, received.messages = received.messages, []
+        size = sum(map(len, payloads))
+        inbound.ahead = len(self.default) <= KEEPS_UP
+        batch = inbound.batch(payloads, bool(received.binary), time.time_ns(), connection_id)
+        with self._lock:
+            session = self._session
+            session.counters.frames += len(payloads)
+            session.counters.bytes += size
+            messages = session.ordinary(connection_id, batch, now)
+            done = len(messages)
+            if done == len(payloads):
+                self._deliver(messages, size)
+            elif done:
+                self._deliver(messages)
+            due = session.is_due
+        if done < len(payloads):
+            del messages
+            due = self._take_in(connection_id, inbound.entries(batch, done), now)
+        if due:
+            self.wake()
 
     def in_frame(self, now: float) -> None:
         """A read ended within a frame, as most do: see that the watchdog looks in time should
@@ -258,21 +285,17 @@ class Watchdog:
         self.default.pace()
 
     def unreadable(self, connection_id: int, text: str) -> None:
-        self._take_in(connection_id, [Invalid(text)], time.monotonic(), 1, 0)
-
-    def _take_in(
-        self, connection_id: int, entries: list[Entry], now: float, frames: int, size: int
-    ) -> None:
         with self._lock:
-            session = self._session
-            session.counters.frames += frames
-            session.counters.bytes += size
-            messages = session.received(connection_id, entries, now)
+            self._session.counters.frames += 1
+        if self._take_in(connection_id, [Invalid(text)], time.monotonic()):
+            self.wake()
+
+    def _take_in(self, connection_id: int, entries: list[Entry], now: float) -> bool:
+        with self._lock:
+            messages = self._session.received(connection_id, entries, now)
             if messages:
                 self._deliver(messages)
-            due = session.is_due
-        if due:
-            self.wake()
+            return self._session.is_due
 
     def pinged(self, connection_id: int) -> None:
         with self._lock:
@@ -290,10 +313,11 @@ class Watchdog:
     def finished(self, connection_id: int) -> None:
         self._transports.pop(connection_id, None)
 
-    def _deliver(self, messages: list[Message]) -> None:
+    def _deliver(self, messages: list[Message], size: int | None = None) -> None:
+        """``size`` is that of their payloads together, where it is known."""
         failure = None
-        if not self._routes:
-            failure = self.default.put(messages)
+        if self._is_plain:
+            failure = self.default.put(messages, size)
         else:
             batches: dict[Mailbox, list[Message]] = {}
             for message in messages:
@@ -380,6 +404,7 @@ class Watchdog:
             with self._lock:
                 if self._session.subscriptions.state(action.channel) is None:
                     self._routes.pop(action.channel, None)
+                    self._look_at_routes()
         elif isinstance(action, Fail):
             for mailbox in self.mailboxes:
                 mailbox.fail(action.error)

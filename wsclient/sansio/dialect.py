@@ -132,29 +132,6 @@ class DataFields(NamedTuple):
     channel: str = "channel"
     sequences: Sequence[str] = ("sequence",)
 
-    def head(self) -> Any:
-        """A Struct with just these fields, that a frame can be decoded to: the rest is skipped."""
-        numbers = {f"sequence_{i}": name for i, name in enumerate(self.sequences)}
-
-        def sequence(head: Any) -> int | None:
-            for name in numbers:
-                value = getattr(head, name)
-                if type(value) is int:
-                    return value
-            return None
-
-        return msgspec.defstruct(
-            "Head",
-            [
-                ("type", str | None, None),
-                ("channel", str | None, None),
-                *((name, Any, None) for name in numbers),
-            ],
-            rename={"type": self.type, "channel": self.channel, **numbers},
-            namespace={"sequence": sequence},
-            gc=False,
-        )
-
 
 @dataclass(frozen=True)
 class Limits:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
+from itertools import repeat
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import msgspec
@@ -20,6 +23,7 @@ from wsclient.sansio.dialect import (
     Subscribed,
     Unhandled,
 )
+from wsclient.sansio.recovery import Batch
 from wsclient.sansio.session import Entry, Invalid
 
 __all__ = ["Inbound"]
@@ -33,13 +37,61 @@ SMALL = 1024
 _UNDECODED: Any = msgspec.UNSET
 
 
+class _Shape:
+    """One way to decode a data frame, and where its type, channel and sequence then are."""
+
+    def __init__(
+        self,
+        decode: Callable[[bytes], Any],
+        get: Callable[[Any, str], Any],
+        quick: Callable[..., Any],
+        names: Sequence[str],
+    ) -> None:
+        self.decode = decode
+        self._get = get
+        self._names = names
+        #: (type, channel, sequence) of a value. The quick way knows the first sequence field only.
+        self.keys: Callable[[Any], Any] = self.exact
+        self.is_exact = len(names) <= 3
+        self._is_quick = len(names) >= 3
+        if self._is_quick:
+            self.keys = quick(*names[:3])
+
+    def decoded(self, payloads: Iterable[bytes]) -> list[Any]:
+        """The values of the payloads, up to the first that has none."""
+        values: list[Any] = []
+        with suppress(Exception):  # the careful way tells why, and goes on with the rest
+            values.extend(map(self.decode, payloads))
+        return values
+
+    def exact(self, value: Any) -> tuple[Any, Any, int | None]:
+        get = self._get
+        kind, channel, *numbers = (get(value, name) for name in self._names)
+        return kind, channel, next((n for n in numbers if type(n) is int), None)
+
+    def fit(self, value: Any, types: Collection[str]) -> None:
+        """Give up the quick way for good if this data message shows that it does not do."""
+        if not self._is_quick:
+            return
+        try:
+            found = self.exact(value)
+            is_numbered = self.is_exact or found[2] is not None
+            if found[0] not in types or (is_numbered and self.keys(value) == found):
+                return
+        except (AttributeError, TypeError):
+            return  # not of that shape
+        except KeyError:
+            pass
+        self.keys, self.is_exact, self._is_quick = self.exact, True, False
+
+
 class Inbound:
     """Makes Messages of payloads, and decodes them when asked.
 
     A frame takes either a peek at its head now and the decoding later, in the consumer's thread,
     or one decoding now, which serves for both. The latter is less work in all, but only if
     somebody wants the objects, soon. So the reader decodes ahead while ``ahead`` is set, by
-    whoever knows that the consumer keeps up, and what consumers last asked for was ``data``.
+    whoever knows that the consumer keeps up, and into what consumers last asked for.
     """
 
     def __init__(
@@ -51,117 +103,104 @@ class Inbound:
         validate: Callable[[Message], object] | None = None,
     ) -> None:
         self.ahead = True
-        self._wants_data = True
+        #: What consumers last asked for: the type given to ``decode``, or None for ``data``.
+        self._wanted: Any = None
         self._dialect = dialect
         self._decode = dialect.decoder(decimal)
         self._decode_leniently = lenient_decoder(decimal)
         self._is_json = type(dialect).decoder is Dialect.decoder
         self._typed: dict[Any, Callable[[bytes], Any]] = {}
+        #: For the types that the reader may decode into; None for one that did not do.
+        self._shapes: dict[Any, _Shape | None] = {}
         self._deliver_unhandled = deliver_unhandled
         self._validate = validate
-        self._fields = dialect.data_fields if validate is None and self._is_json else None
-        self._head: Callable[[bytes], Any] = self._decode
-        if self._fields is not None:
-            self._head = msgspec.json.Decoder(self._fields.head()).decode
         # A dialect may know frames by peek alone.
         self._reads = type(dialect).read is not Dialect.read
+        self._fields = dialect.data_fields if validate is None and self._is_json else None
+        if self._fields is not None:
+            _, type_field, channel_field, sequences = self._fields
+            self._names = [type_field, channel_field, *sequences]
+            self._object = _Shape(self._decode, dict.get, itemgetter, self._names)
+            attributes = {f"field_{i}": name for i, name in enumerate(self._names)}
+            fields = [(attribute, Any, None) for attribute in attributes]
+            head = msgspec.defstruct("Head", fields, rename=attributes, gc=False)
+            decode = msgspec.json.Decoder(head).decode
+            self._head = _Shape(decode, getattr, attrgetter, list(attributes))
 
-    def entries(
-        self, payloads: Sequence[bytes], received_at: int, connection_id: int
-    ) -> list[Entry]:
-        """One entry a message, answer or sign of life, in the order of the wire.
+    def batch(
+        self, payloads: list[bytes], binary: bool, received_at: int, connection_id: int
+    ) -> Batch:
+        """What one read brought, for the fast path. ``binary``: not all were text frames."""
+        batch = Batch(payloads, Arrival(received_at, connection_id, self))
+        fields = self._fields
+        if fields is None or (binary and not _are_utf8(payloads)):
+            return batch
+        batch.types = fields.types
+        wanted = self._wanted
+        shape = self._head
+        if self.ahead and max(map(len, payloads), default=0) <= SMALL:
+            shape = self._object if wanted is None else self._shapes.get(wanted) or self._head
+        values = shape.decoded(payloads)
+        if shape is self._object:
+            batch.decoded = values
+        elif shape is not self._head:
+            batch.typed = values
+            if len(values) < len(payloads) and self._is_data(payloads[len(values)], fields):
+                self._shapes[wanted] = None  # not all data is of this type
+        if values:
+            shape.fit(values[0], fields.types)
+        batch.keys = map(shape.keys, values)
+        batch.are_exact = shape.is_exact
+        return batch
+
+    def entries(self, batch: Batch, start: int = 0) -> list[Entry]:
+        """The careful path: one entry a message, answer or sign of life, in the order of the wire,
+        from the payload ``start`` on.
 
         Never raises: what cannot be read becomes an :class:`Invalid`.
         """
-        arrival = Arrival(received_at, connection_id, self)
         entries: list[Entry] = []
-        append = entries.append
-        decoded = self._decode_ahead(payloads)
-        if self._fields is None:
-            for i, raw in enumerate(payloads):
-                self._read(raw, _UNDECODED if decoded is None else decoded[i], arrival, append)
-        elif decoded is None:
-            self._peek_at_fields(self._fields, payloads, arrival, entries)
-        else:
-            self._look_up_fields(self._fields, payloads, decoded, arrival, entries)
+        for raw in batch.payloads[start:]:
+            self._read(raw, batch.arrival, entries.append)
         return entries
 
     def data(self, message: Message) -> Any:
         """What ``message.data`` is, decoded in the consumer's thread."""
-        self._wants_data = True
+        self._wanted = None
         decoded = self._decoded(message.raw)
         return decoded if message.item is None else self._dialect.item(decoded, message.item)
 
     def typed(self, message: Message, kind: Any) -> Any:
         """What ``message.decode(kind)`` is."""
-        self._wants_data = False
         if message.item is not None or not self._is_json:
             return msgspec.convert(message.data, kind)
         decode = self._typed.get(kind)
         if decode is None:
             decode = self._typed[kind] = msgspec.json.Decoder(kind).decode
+            self._shapes[kind] = self._shape_of(kind, decode)
+        self._wanted = kind
         return decode(message.raw)
 
     # Inside.
 
-    def _decode_ahead(self, payloads: Sequence[bytes]) -> list[Any] | None:
-        if not (self.ahead and self._wants_data and self._reads):
+    def _shape_of(self, kind: Any, decode: Callable[[bytes], Any]) -> _Shape | None:
+        """The shape of frames decoded into a type of the user's, if it has all that we need."""
+        is_struct = isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+        if self._fields is None or not is_struct:
             return None
-        if max(map(len, payloads), default=0) > SMALL:
+        known = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+        found = [known[name] for name in self._names[:3] if name in known]
+        if len(found) < 3 or not all(field.required for field in found):
             return None
+        if found[2].type is not int:
+            return None  # None there could mean that the number is in another field
+        return _Shape(decode, getattr, attrgetter, [field.name for field in found])
+
+    def _is_data(self, raw: bytes, fields: DataFields) -> bool:
         try:
-            return list(map(self._decode, payloads))
-        except Exception:  # noqa: BLE001 - the careful way tells which, and goes on with the rest
-            return None
-
-    # The next two are the same but for where they look: most messages end here, so neither calls
-    # anything for one that is as expected.
-
-    def _look_up_fields(
-        self,
-        fields: DataFields,
-        payloads: Sequence[bytes],
-        decoded: list[Any],
-        arrival: Arrival,
-        entries: list[Entry],
-    ) -> None:
-        append = entries.append
-        types, type_field, channel_field, sequences = fields
-        sequence_field = sequences[0] if sequences else ""
-        for raw, data in zip(payloads, decoded, strict=True):
-            try:
-                kind, channel, sequence = (
-                    data[type_field],
-                    data[channel_field],
-                    data[sequence_field],
-                )
-                if kind in types and type(channel) is str and type(sequence) is int:
-                    append(Message(channel, kind, sequence, None, raw, None, None, arrival, data))
-                    continue
-            except (KeyError, TypeError):
-                pass  # not of that shape
-            self._read(raw, data, arrival, append)
-
-    def _peek_at_fields(
-        self,
-        fields: DataFields,
-        payloads: Sequence[bytes],
-        arrival: Arrival,
-        entries: list[Entry],
-    ) -> None:
-        append = entries.append
-        types, head_of = fields.types, self._head
-        for raw in payloads:
-            try:
-                head = head_of(raw)
-                kind, channel = head.type, head.channel
-                if kind in types and channel is not None and _is_utf8(raw):
-                    sequence = head.sequence()
-                    append(Message(channel, kind, sequence, None, raw, None, None, arrival))
-                    continue
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                pass  # the careful way tells why
-            self._read(raw, _UNDECODED, arrival, append)
+            return self._head.keys(self._head.decode(raw))[0] in fields.types
+        except (msgspec.DecodeError, TypeError):
+            return False
 
     def _decoded(self, raw: bytes) -> Any:
         try:
@@ -169,18 +208,17 @@ class Inbound:
         except msgspec.ValidationError:  # a number out of range, which a peek does not see
             return self._decode_leniently(raw)
 
-    def _read(
-        self, raw: bytes, decoded: Any, arrival: Arrival, append: Callable[[Entry], None]
-    ) -> None:
+    def _read(self, raw: bytes, arrival: Arrival, append: Callable[[Entry], None]) -> None:
         """One frame, the careful way: all there is to it, and nothing is taken for granted."""
         dialect = self._dialect
+        decoded = _UNDECODED
         try:
-            if decoded is _UNDECODED and dialect.peek is not None:
-                _is_utf8(raw)
+            ahead = self.ahead and self._wanted is None and len(raw) <= SMALL
+            if dialect.peek is not None and not (ahead and self._reads):
+                _ = raw.isascii() or str(raw, "utf-8")  # a peek skips what it does not need
                 found = dialect.peek(raw)
             else:
-                if decoded is _UNDECODED:
-                    decoded = self._decoded(raw)
+                decoded = self._decoded(raw)
                 found = dialect.read(decoded)
             items = found if isinstance(found, (list, tuple)) else (found,)
             if len(items) > 1 and decoded is _UNDECODED:
@@ -246,10 +284,12 @@ def _tidy(item: Item) -> Item:
     return item
 
 
-def _is_utf8(raw: bytes) -> bool:
-    """True, or raise UnicodeDecodeError: a peek does not look into what it skips, and the parser
-    not into binary frames."""
-    return raw.isascii() or str(raw, "utf-8") is not None
+def _are_utf8(payloads: Iterable[bytes]) -> bool:
+    """The parser looks into text frames only, and a peek not into what it skips."""
+    try:
+        return all(map(str, payloads, repeat("utf-8")))
+    except UnicodeDecodeError:
+        return False
 
 
 def excerpt(raw: bytes) -> str:

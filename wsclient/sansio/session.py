@@ -58,7 +58,7 @@ from wsclient.sansio.dialect import (
 )
 from wsclient.sansio.heartbeat import Heartbeat as Pulse
 from wsclient.sansio.heartbeat import LinkView
-from wsclient.sansio.recovery import ChannelTracker
+from wsclient.sansio.recovery import Batch, ChannelTracker, accept_ordinary
 from wsclient.sansio.subscriptions import Lost, Missing, Removed, Settled, Subscriptions
 
 __all__ = ["TRANSITIONS", "Session", "State"]
@@ -429,6 +429,25 @@ class Session:
         """A ping came in: a sign of life."""
         if connection_id == self.connection_id and self._pulse is not None:
             self._pulse.frame_received(now)
+
+    def ordinary(self, connection_id: int, batch: Batch, now: float) -> list[Message]:
+        """The fast path of :meth:`received`: messages to deliver, one for each of the payloads that
+        the batch begins with, up to the first that is not ordinary."""
+        if connection_id != self.connection_id or self._state is not OPEN:
+            return []
+        if not (self._dialect.acknowledges or self.subscriptions.all_confirmed):
+            return []
+        if self._pulse is not None:
+            self._pulse.frame_received(now)
+        messages = accept_ordinary(self.trackers, batch)
+        self.counters.messages += len(messages)
+        if self._options.stale_after is not None:
+            for channel in {message.channel for message in messages}:
+                self.trackers[channel].data_at = now
+                self.trackers[channel].refreshed = False
+        if messages and self._confirmed and not self._healthy:
+            self._prove_healthy()
+        return messages
 
     def received(self, connection_id: int, entries: Sequence[Entry], now: float) -> list[Message]:
         """One read's worth of what came in; returns the messages to deliver, marked."""
