@@ -308,9 +308,9 @@ class WebSocketClient(_Receiver):
             raise ConfigurationError(f"on() takes a function, not {type(function).__name__}")
         with self._core.session() as session:
             session.check()
-        callbacks.add(channel, function)
+        mailbox = callbacks.add(channel, function)
         try:
-            self._subscribe((channel,), callbacks.mailbox, timeout, options)
+            self._subscribe((channel,), mailbox, timeout, options)
         except BaseException:
             callbacks.remove(channel, function)
             raise

@@ -85,8 +85,6 @@ class Message(msgspec.Struct, gc=False, eq=False):
     previous_at: int | None = None
     arrival: Arrival = _NOWHERE
     decoded: Any = _UNDECODED
-    #: The payload as the type that was last asked for, where the reader has made it already.
-    typed: Any = None
 
     @property
     def data(self) -> Any:
@@ -102,8 +100,6 @@ class Message(msgspec.Struct, gc=False, eq=False):
 
         Raises ``msgspec.ValidationError`` where the payload is not of that type.
         """
-        if self.typed.__class__ is type:
-            return self.typed
         decoder = self.arrival.decoder
         return None if decoder is None else decoder.typed(self, type)
 
@@ -121,7 +117,6 @@ class Message(msgspec.Struct, gc=False, eq=False):
         """The same message with a gap and data of its own, for a second reader of the channel."""
         twin = copy.copy(self)
         twin.decoded = _UNDECODED
-        twin.typed = None
         return twin
 
     def __repr__(self) -> str:
@@ -131,6 +126,18 @@ class Message(msgspec.Struct, gc=False, eq=False):
         if self.gap is not None:
             parts.append(f"gap={self.gap!r}")
         return f"<Message {' '.join(parts)} {len(self.raw)} bytes>"
+
+
+class TypedMessage(Message, gc=False, eq=False):
+    """A Message whose ``decoded`` is of the type that consumers last gave to :meth:`decode`."""
+
+    @property
+    def data(self) -> Any:
+        decoder = self.arrival.decoder
+        return None if decoder is None else decoder.data(self)
+
+    def decode(self, type: Any) -> Any:
+        return self.decoded if self.decoded.__class__ is type else super().decode(type)
 
 
 class SubscriptionState(enum.Enum):

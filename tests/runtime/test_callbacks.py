@@ -25,10 +25,15 @@ def message(channel: str, number: int) -> Message:
 
 
 @pytest.fixture
-def callbacks() -> Any:
-    callbacks = Callbacks(Mailbox(None, None, "drop_oldest"), "test")
+def mailbox() -> Mailbox:
+    return Mailbox(None, None, "drop_oldest")
+
+
+@pytest.fixture
+def callbacks(mailbox: Mailbox) -> Any:
+    callbacks = Callbacks(lambda: mailbox, "test")
     yield callbacks
-    callbacks.mailbox.close()
+    mailbox.close()
     if callbacks.thread is not None:
         callbacks.thread.join(5)
 
@@ -44,13 +49,13 @@ class TestCalls:
         assert first.daemon
 
     def test_each_function_gets_each_message_of_its_channel_in_order(
-        self, callbacks: Callbacks
+        self, callbacks: Callbacks, mailbox: Mailbox
     ) -> None:
         got: queue.Queue[tuple[str, str, int | None]] = queue.Queue()
         callbacks.add("a", lambda m: got.put(("first", m.channel, m.sequence)))
         callbacks.add("a", lambda m: got.put(("second", m.channel, m.sequence)))
         callbacks.add("b", lambda m: got.put(("third", m.channel, m.sequence)))
-        callbacks.mailbox.put([message("a", 1), message("b", 1), message("a", 2)])
+        mailbox.put([message("a", 1), message("b", 1), message("a", 2)])
         assert [got.get(timeout=5) for _ in range(5)] == [
             ("first", "a", 1),
             ("second", "a", 1),
@@ -63,6 +68,7 @@ class TestCalls:
     def test_what_one_raises_is_logged_and_counted_and_stops_nothing(
         self,
         callbacks: Callbacks,
+        mailbox: Mailbox,
         error: type[BaseException],
         caplog: pytest.LogCaptureFixture,
     ) -> None:
@@ -73,7 +79,7 @@ class TestCalls:
 
         callbacks.add("a", fail)
         callbacks.add("a", lambda m: got.put(m.sequence))
-        callbacks.mailbox.put([message("a", 1), message("a", 2)])
+        mailbox.put([message("a", 1), message("a", 2)])
         assert [got.get(timeout=5) for _ in range(2)] == [1, 2]
         assert callbacks.errors == 2
         records = [r for r in caplog.records if r.levelno == logging.ERROR]
@@ -81,7 +87,7 @@ class TestCalls:
         assert "on('a') raised" in records[0].getMessage()
         assert "on purpose" in str(records[0].exc_info)
 
-    def test_a_removed_one_is_called_no_more(self, callbacks: Callbacks) -> None:
+    def test_a_removed_one_is_called_no_more(self, callbacks: Callbacks, mailbox: Mailbox) -> None:
         got: queue.Queue[str] = queue.Queue()
 
         def twice(m: Message) -> None:
@@ -93,31 +99,35 @@ class TestCalls:
         callbacks.remove("a", twice)
         callbacks.remove("a", print)
         callbacks.remove("b", print)
-        callbacks.mailbox.put([message("a", 1)])
+        mailbox.put([message("a", 1)])
         assert [got.get(timeout=5) for _ in range(2)] == ["twice", "other"]
 
 
 class TestEnd:
-    def test_the_thread_ends_when_the_mailbox_is_closed(self, callbacks: Callbacks) -> None:
+    def test_the_thread_ends_when_the_mailbox_is_closed(
+        self, callbacks: Callbacks, mailbox: Mailbox
+    ) -> None:
         callbacks.add("a", print)
-        callbacks.mailbox.close()
+        mailbox.close()
         assert callbacks.thread is not None
         callbacks.thread.join(1)
         assert not callbacks.thread.is_alive()
 
     def test_the_thread_ends_after_the_queued_ones_when_the_client_failed(
-        self, callbacks: Callbacks
+        self, callbacks: Callbacks, mailbox: Mailbox
     ) -> None:
         got: list[int | None] = []
-        callbacks.mailbox.put([message("a", 1)])
-        callbacks.mailbox.fail(wsclient.WSClientError("over"))
+        mailbox.put([message("a", 1)])
+        mailbox.fail(wsclient.WSClientError("over"))
         callbacks.add("a", lambda m: got.append(m.sequence))
         assert callbacks.thread is not None
         callbacks.thread.join(1)
         assert not callbacks.thread.is_alive()
         assert got == [1]
 
-    def test_none_is_called_after_a_close_during_another(self, callbacks: Callbacks) -> None:
+    def test_none_is_called_after_a_close_during_another(
+        self, callbacks: Callbacks, mailbox: Mailbox
+    ) -> None:
         entered, leave = threading.Event(), threading.Event()
         late: list[Message] = []
 
@@ -127,9 +137,9 @@ class TestEnd:
 
         callbacks.add("a", slow)
         callbacks.add("a", late.append)
-        callbacks.mailbox.put([message("a", 1), message("a", 2)])
+        mailbox.put([message("a", 1), message("a", 2)])
         assert entered.wait(5)
-        callbacks.mailbox.close()
+        mailbox.close()
         leave.set()
         assert callbacks.thread is not None
         callbacks.thread.join(5)

@@ -440,7 +440,7 @@ def fill(parser: FrameParser) -> int:
 
 
 def test_buffer_doubles_with_each_read_that_fills_it_up_to_its_maximum() -> None:
-    parser = FrameParser()
+    parser = FrameParser(initial_buffer=16 * KIB)
     sizes = [fill(parser) for _ in range(6)]
     assert sizes == [16 * KIB, 32 * KIB, 64 * KIB, 128 * KIB, 128 * KIB, 128 * KIB]
 

@@ -17,7 +17,7 @@ class Stream:
     """Messages of one channel, received at 1, 2, 3 ..."""
 
     def __init__(self) -> None:
-        self.tracker = ChannelTracker()
+        self.tracker = ChannelTracker("a")
         self.count = 0
 
     def take(self, sequence: int | None = None) -> Gap | None:

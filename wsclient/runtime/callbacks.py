@@ -17,10 +17,11 @@ logger = logging.getLogger("wsclient.callbacks")
 
 
 class Callbacks:
-    """Takes from its mailbox until that is closed. The thread starts with the first function."""
+    """Takes from its mailbox until that is closed. Both the mailbox and the thread are made for the
+    first function: most clients have none."""
 
-    def __init__(self, mailbox: Mailbox, name: str) -> None:
-        self.mailbox = mailbox
+    def __init__(self, new_mailbox: Callable[[], Mailbox], name: str) -> None:
+        self._new_mailbox = new_mailbox
         self.errors = 0
         self._name = name
         #: Protects the table and the thread's start; never held while a function runs.
@@ -28,14 +29,17 @@ class Callbacks:
         self._functions: dict[str, tuple[Callable[[Message], object], ...]] = {}
         self.thread: threading.Thread | None = None
 
-    def add(self, channel: str, function: Callable[[Message], object]) -> None:
+    def add(self, channel: str, function: Callable[[Message], object]) -> Mailbox:
+        """Returns the mailbox that the channel's messages are to be put into."""
         with self._lock:
             self._functions[channel] = (*self._functions.get(channel, ()), function)
             if self.thread is None:
+                self._mailbox = self._new_mailbox()
                 self.thread = threading.Thread(
-                    name="wsclient-callbacks", target=self._run, daemon=True
+                    name="wsclient-callbacks", target=self._run, args=(self._mailbox,), daemon=True
                 )
                 self.thread.start()
+            return self._mailbox
 
     def remove(self, channel: str, function: Callable[[Message], object]) -> None:
         """Undo one :meth:`add`."""
@@ -45,18 +49,18 @@ class Callbacks:
                 functions.remove(function)
             self._functions[channel] = tuple(functions)
 
-    def _run(self) -> None:
+    def _run(self, mailbox: Mailbox) -> None:
         while True:
             taken: list[Message] = []
             try:
-                self.mailbox.take(1, Deadline(None), taken)
+                mailbox.take(1, Deadline(None), taken)
             except WSClientError:
                 return  # the client failed; its callers are told by their own calls
             if not taken:
                 return
             (message,) = taken
             for function in self._functions.get(message.channel, ()):
-                if self.mailbox.is_closed:
+                if mailbox.is_closed:
                     return
                 try:
                     function(message)

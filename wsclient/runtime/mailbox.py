@@ -22,7 +22,7 @@ from wsclient.runtime.waiting import Deadline, acquire
 __all__ = ["Mailbox"]
 
 #: What a queued message costs beside its payload (bytes): the object, its fields, its slot.
-MESSAGE_OVERHEAD = 150
+MESSAGE_OVERHEAD = 168
 #: The largest batch, in messages; and at most this part of the bound.
 BATCH = 1024
 BATCH_SHARE = 8
@@ -118,7 +118,7 @@ class Mailbox:
         #: ... and before the next one to be let in (drop_newest).
         self._before_put: dict[str, _Hole] = {}
         #: One signal for each thread that waits in take(); released to wake it.
-        self._waiting: deque[threading.Lock] = deque()
+        self._waiting: list[threading.Lock] = []
         #: Released when the consumer that a put woke has come for the messages.
         self._collected = threading.Lock()
         self._collected.acquire()
@@ -461,4 +461,4 @@ class Mailbox:
         self._release(len(self._waiting))
 
     def _release(self, count: int) -> None:
-        _run_all(map(_release, starmap(self._waiting.popleft, repeat((), count))))
+        _run_all(map(_release, starmap(self._waiting.pop, repeat((0,), count))))

@@ -80,7 +80,7 @@ class Watchdog:
         self._is_plain = True
         self._mailboxes: list[Mailbox] = []
         self.default = self.new_mailbox()
-        self.callbacks = Callbacks(self.new_mailbox(), name)
+        self.callbacks = Callbacks(self.new_mailbox, name)
         #: News for the thread: a function to call, or None to just look again.
         self._news: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         #: Each transport whose thread has not ended. Changed by the watchdog thread only, but for
@@ -146,7 +146,11 @@ class Watchdog:
             self.options.queue_bytes,
             overflow or self.options.overflow,
         )
-        self._mailboxes.append(mailbox)
+        with self._lock:
+            self._mailboxes.append(mailbox)
+            is_over = self._session.state in (State.CLOSING, State.CLOSED)
+        if is_over:
+            mailbox.close()  # _close() may have been through the others already
         return mailbox
 
     def route(self, channels: Iterable[str], mailbox: Mailbox) -> list[str]:

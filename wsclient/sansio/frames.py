@@ -87,7 +87,7 @@ class FrameParser:
         max_message_size: int | None = 16 * 1024 * 1024,
         *,
         max_fragments: int = 131072,
-        initial_buffer: int = 16 * 1024,
+        initial_buffer: int = MIN_BUFFER,
         max_buffer: int = 128 * 1024,
     ) -> None:
         if not MIN_BUFFER <= initial_buffer <= max_buffer:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from itertools import repeat
 from operator import attrgetter, itemgetter
 from typing import Any
 
 import msgspec
 
-from wsclient.messages import Arrival, Message
+from wsclient.messages import Arrival, Message, TypedMessage
 from wsclient.sansio.codec import encode, lenient_decoder
 from wsclient.sansio.dialect import (
     DataFields,
@@ -118,14 +119,13 @@ class Inbound:
         self._reads = type(dialect).read is not Dialect.read
         self._fields = dialect.data_fields if validate is None and self._is_json else None
         if self._fields is not None:
-            _, type_field, channel_field, sequences = self._fields
+            types, type_field, channel_field, sequences = self._fields
+            self._types = {kind: kind for kind in types}
             self._names = [type_field, channel_field, *sequences]
             self._object = _Shape(self._decode, dict.get, itemgetter, self._names)
-            attributes = {f"field_{i}": name for i, name in enumerate(self._names)}
-            fields = [(attribute, Any, None) for attribute in attributes]
-            head = msgspec.defstruct("Head", fields, rename=attributes, gc=False)
+            head = _head(tuple(self._names))
             decode = msgspec.json.Decoder(head).decode
-            self._head = _Shape(decode, getattr, attrgetter, list(attributes))
+            self._head = _Shape(decode, getattr, attrgetter, head.__struct_fields__)
 
     def batch(
         self, payloads: list[bytes], binary: bool, received_at: int, connection_id: int
@@ -135,7 +135,7 @@ class Inbound:
         fields = self._fields
         if fields is None or (binary and not _are_utf8(payloads)):
             return batch
-        batch.types = fields.types
+        batch.types = self._types
         wanted = self._wanted
         shape = self._head
         if self.ahead and max(map(len, payloads), default=0) <= SMALL:
@@ -144,7 +144,7 @@ class Inbound:
         if shape is self._object:
             batch.decoded = values
         elif shape is not self._head:
-            batch.typed = values
+            batch.decoded, batch.make = values, TypedMessage
             if len(values) < len(payloads) and self._is_data(payloads[len(values)], fields):
                 self._shapes[wanted] = None  # not all data is of this type
         if values:
@@ -260,6 +260,14 @@ class Inbound:
                 append(Invalid(text, message.channel, message.sequence))
                 return
         append(message)
+
+
+@lru_cache
+def _head(names: Sequence[str]) -> type[msgspec.Struct]:
+    """A Struct with just these fields, that a frame can be decoded to: the rest is skipped."""
+    attributes = {f"field_{i}": name for i, name in enumerate(names)}
+    fields = [(attribute, Any, None) for attribute in attributes]
+    return msgspec.defstruct("Head", fields, rename=attributes, gc=False)
 
 
 def _check(message: Message) -> None:

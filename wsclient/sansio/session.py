@@ -457,7 +457,6 @@ class Session:
             self._pulse.frame_received(now)
         delivered: list[Message] = []
         append = delivered.append
-        trackers = self.trackers
         first_data = not self._dialect.acknowledges
         is_watched = self._options.stale_after is not None
         for entry in entries:
@@ -466,9 +465,7 @@ class Session:
                     channel = entry.channel
                     if first_data and self.subscriptions.data(channel):
                         self._on_confirmed(channel, now)
-                    tracker = trackers.get(channel)
-                    if tracker is None:
-                        tracker = trackers[channel] = ChannelTracker()
+                    tracker = self._tracker(channel)
                     tracker.accept(entry)
                     if entry.gap is not None:
                         self.counters.gaps += 1
@@ -707,9 +704,15 @@ class Session:
             self._cut(error)
         self._apply_effects(delivered)
 
+    def _tracker(self, channel: str) -> ChannelTracker:
+        tracker = self.trackers.get(channel)
+        if tracker is None:
+            tracker = self.trackers[channel] = ChannelTracker(channel)
+        return tracker
+
     def _on_confirmed(self, channel: str, now: float) -> None:
         self._confirmed = True
-        tracker = self.trackers.setdefault(channel, ChannelTracker())
+        tracker = self._tracker(channel)
         tracker.data_at = now
         self.planned = None  # it may fall silent before anything else is due
 
@@ -734,7 +737,7 @@ class Session:
     def _on_invalid(self, entry: Invalid, now: float) -> None:
         self.counters.invalid += 1
         if entry.channel is not None:
-            tracker = self.trackers.setdefault(entry.channel, ChannelTracker())
+            tracker = self._tracker(entry.channel)
             tracker.refused(entry.sequence)
         else:
             for tracker in self.trackers.values():
@@ -760,7 +763,7 @@ class Session:
                 else:
                     delivered.append(lost)
             elif isinstance(effect, Missing):
-                self.trackers.setdefault(effect.channel, ChannelTracker()).suspect("reconnect")
+                self._tracker(effect.channel).suspect("reconnect")
             elif isinstance(effect, Removed):
                 self.trackers.pop(effect.channel, None)
                 self._actions.append(Forget(effect.channel))
