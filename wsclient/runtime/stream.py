@@ -111,16 +111,34 @@ class TlsStream(Stream):
         self.sock.setblocking(False)
         #: OpenSSL's connection is not safe for two threads; both calls return at once.
         self._tls = threading.Lock()
+        #: All that had arrived was read.
+        self._is_dry = False
 
     def read_into(self, buffer: memoryview) -> int | None:
+        if self._is_dry:
+            self._is_dry = False
+            if not _is_ready(self.sock, for_write=False, timeout=NET):
+                return None
+        count = 0
         try:
+            # A record holds 16 KiB at most: with one a read, all that is done once a read weighs.
             with self._tls:
-                return self.sock.recv_into(buffer)
+                while count < len(buffer):
+                    more = self.sock.recv_into(buffer[count:])
+                    if not more:
+                        break
+                    count += more
         except ssl.SSLWantReadError:
-            _is_ready(self.sock, for_write=False, timeout=NET)
+            self._is_dry = True
+            return count or None
         except ssl.SSLWantWriteError:
-            _is_ready(self.sock, for_write=True, timeout=NET)
-        return None
+            if not count:
+                _is_ready(self.sock, for_write=True, timeout=NET)
+            return count or None
+        except OSError:
+            if not count:
+                raise  # else it is met again by the next read
+        return count
 
     def write(self, chunk: memoryview) -> int:
         try:
