@@ -671,7 +671,8 @@ class TestInterrupts:
     @pytest.mark.skipif(sys.version_info < (3, 11), reason="a return is a place to strike, too")
     @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs signals")
     @pytest.mark.parametrize("batch", [1, 512])
-    def test_real_signals_at_random_times(self, batch: int) -> None:
+    @pytest.mark.parametrize("is_loop", [False, True], ids=["recv", "for"])
+    def test_real_signals_at_random_times(self, batch: int, is_loop: bool) -> None:
         box, account, total = mailbox(batch=batch), Account(), 4000
         receiver, feed = Receiver(box), Feed()
         main, over = threading.main_thread(), threading.Event()
@@ -701,7 +702,14 @@ class TestInterrupts:
             while len(got) < total:
                 armed = True
                 try:
-                    got.append(receiver.recv(timeout=10))
+                    if is_loop:
+                        for message in receiver:
+                            got.append(message)
+                            armed = True
+                            if len(got) == total:
+                                break
+                    else:
+                        got.append(receiver.recv(timeout=10))
                 except KeyboardInterrupt:
                     pass
                 armed = False
