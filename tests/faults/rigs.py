@@ -58,6 +58,11 @@ class Losses(logging.Handler):
         assert loss is not None, f"{client}: nothing noticed within {timeout:.2f} s"
         return loss
 
+    @property
+    def all(self) -> list[Loss]:
+        with self._heard:
+            return [loss for losses in self._losses.values() for loss in losses]
+
     def __enter__(self) -> Losses:
         logging.getLogger("wsclient").addHandler(self)
         return self
