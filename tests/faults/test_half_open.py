@@ -147,11 +147,11 @@ def test_a_blocked_consumer_is_no_dead_link(
         while time.monotonic() < end:
             for channel in ("never read", "never returns"):
                 venue.publish(channel, text="x" * 1000)
-            pause.wait(0.1)
+            pause.wait(watch.interval / 5)
         pings = [len(peer.pings) for peer in venue.peers]
         stats = [client.stats() for client in clients]
-        assert min(pings) >= watch.seconds / watch.interval * 0.7
-        assert all(s.messages > 100 for s in stats) or watch.seconds < 10
+        assert min(pings) >= watch.seconds / watch.interval * 0.5
+        assert all(s.messages > 50 for s in stats)
     promise(
         2,
         "consumer blocked",

@@ -29,7 +29,7 @@ class Size(NamedTuple):
 
 #: The slack that the matrix names is held in the full run: a loaded machine is no defect.
 SHORT = Size(clients=4, rounds=2, timeout=0.2, slack=5 * SLACK)
-FULL = Size(clients=20, rounds=5, timeout=3, slack=SLACK)
+FULL = Size(clients=10, rounds=10, timeout=3, slack=SLACK)
 
 
 def stop_within_a_frame(
@@ -44,9 +44,9 @@ def stop_within_a_frame(
 def send_without_a_reader(
     venue: FakeVenue, proxy: FaultProxy, client: wsclient.WebSocketClient, rng: random.Random
 ) -> None:
-    proxy.set(Fault("stall", after=rng.randrange(0, 100_000)), "to_venue", on="present")
+    proxy.set(Fault("stall", after=rng.randrange(1000)), "to_venue", on="present")
     with pytest.raises(wsclient.OutcomeUnknown):
-        client.send("x" * 16 * 1024 * 1024)
+        client.send("x" * 5 * 1024 * 1024)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_is_noticed_in_time_and_leaves_no_thread(
         losses = stack.enter_context(Losses())
         calls = []
         for n in range(size.clients):
-            proxy = stack.enter_context(FaultProxy(venue.url))
+            proxy = stack.enter_context(FaultProxy(venue.url, receive_buffer=16 * 1024))
             client = stack.enter_context(dial(proxy.url, n, **options))
             client.subscribe(client._core.name)
             calls.append(Call(trials, proxy, client, seed=n))

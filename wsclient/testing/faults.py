@@ -63,11 +63,13 @@ class FaultProxy:
             proxy.links[0].set(Fault("rst", after=10))    # cut within a frame
             proxy.refuse()                                # new connections are refused
 
+    `receive_buffer` sets SO_RCVBUF, in bytes: small, a stall is felt soon by a client that sends.
     What is corrupted depends on `seed`, the link's number, the direction and the bytes alone.
     """
 
-    def __init__(self, url: str, *, seed: int = 0) -> None:
+    def __init__(self, url: str, *, seed: int = 0, receive_buffer: int | None = None) -> None:
         self.seed = seed
+        self._receive_buffer = receive_buffer
         self.address: tuple[str, int] = ("127.0.0.1", 0)
         self._venue = urlsplit(url)
         self._lock = threading.Condition()
@@ -177,6 +179,8 @@ class FaultProxy:
         listener = socket.socket()
         if os.name != "nt":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if self._receive_buffer is not None:  # inherited by each connection
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
         listener.setblocking(False)
         listener.bind(self.address)
         self.address = listener.getsockname()
