@@ -170,7 +170,7 @@ def test_pings_keep_idle_links_through_nginx(
 
 
 @pytest.mark.parametrize("percent", [1, 5, 20])
-@each_size("count", short=[300], full=[5_000], timeout=300)
+@each_size("count", short=[100], full=[5_000], timeout=300)
 def test_lost_packets(promise: Callable[..., None], percent: int, count: int) -> None:
     """Of those of each direction, from the handshake on. TCP repairs them, in bursts of silence
     that are longer than the default timeouts, now and then."""

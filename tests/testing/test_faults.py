@@ -245,7 +245,7 @@ def test_a_link_that_nothing_happens_on_costs_no_turns(proxy: FaultProxy, ends: 
         ends.link.set(fault)
         ends.venue.sendall(b"x")
         before = time.process_time()
-        assert_quiet(ends.venue, 0.3)
+        assert_quiet(ends.venue, 0.2)
         assert time.process_time() - before < 0.1
 
 
