@@ -125,6 +125,17 @@ class TestDeadLinks:
             assert client.recv(5).raw == message[4:]
             assert len(any_venue.peers) == 1
 
+    def test_no_alarm_while_it_is_us_who_do_not_read(self, any_venue: FakeVenue) -> None:
+        """``validate`` holds the reader up; the pongs wait in the socket."""
+        held = threading.Event()
+        options: dict[str, Any] = {"ping_interval": 0.05, "ping_timeout": 0.2, "stall_timeout": 0.2}
+        with dial(any_venue, validate=lambda message: held.wait(0.8), **options) as client:
+            client.subscribe("a")
+            any_venue.publish("a")
+            assert client.recv(5).gap is None
+            any_venue.accept().expect_ping()
+            assert client.stats().dials == 1
+
     @pytest.mark.parametrize("sent", [1, 2, 5, 60])
     def test_a_frame_that_stops_half_way(
         self, any_venue: FakeVenue, sent: int, caplog: pytest.LogCaptureFixture

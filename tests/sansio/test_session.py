@@ -1508,8 +1508,14 @@ def test_after_a_sleep_the_peer_is_not_blamed_but_pinged() -> None:
 
 def test_a_tick_that_is_a_little_late_counts_as_time() -> None:
     rig = Rig(silence_timeout=5.0).open()
-    rig.sleep(5.999)
+    rig.sleep(5.249)
     assert rig.state is BACKING_OFF
+
+
+def test_a_short_sleep_past_a_deadline_is_a_sleep_too() -> None:
+    rig = Rig(silence_timeout=5.0).open()
+    rig.sleep(5.251)
+    assert rig.state is OPEN
 
 
 def test_a_sleep_does_not_age_a_channel() -> None:

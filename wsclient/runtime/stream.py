@@ -51,6 +51,11 @@ class Stream:
         except (BlockingIOError, TimeoutError):
             return None
 
+    def has_unread(self) -> bool:
+        """Has something come that was not read yet? Never blocks."""
+        with self._end:
+            return self.sock.fileno() >= 0 and _is_ready(self.sock, for_write=False, timeout=0)
+
     def write(self, chunk: memoryview) -> int:
         """Bytes taken, 0 when the peer does not read. Never blocks. Raises OSError."""
         try:

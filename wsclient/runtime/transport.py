@@ -131,7 +131,11 @@ class Transport:
     # What the watchdog does with it.
 
     def view(self) -> LinkView:
-        return LinkView(self._last_byte_at, self._parser.in_frame, self._outbox.unsent_since)
+        heard_at = self._last_byte_at
+        if self._stream is not None and self._stream.has_unread():
+            # The reader is late (a stop of the process, a slow ``validate``), not the peer.
+            heard_at = time.monotonic()
+        return LinkView(heard_at, self._parser.in_frame, self._outbox.unsent_since)
 
     def send(self, payload: str | bytes, waiter: Waiter | None = None) -> None:
         """Queue a message; ``waiter`` is settled when its bytes are out, or never will be."""

@@ -66,7 +66,7 @@ __all__ = ["TRANSITIONS", "Session", "State"]
 #: A link that has been open so long (s) has proved itself, even without any data.
 HEALTHY_AFTER = 10.0
 #: A tick later than this (s) means that we were asleep, and that no peer is to blame.
-LATE_TICK = 1.0
+LATE_TICK = 0.25
 #: Unreadable frames are counted one by one, and logged at most once in so many seconds.
 INVALID_LOG_INTERVAL = 1.0
 

@@ -6,6 +6,8 @@ with FakeVenue() as venue:
     peer.expect_json({"type": "subscribe", "channel": "a"})
     venue.publish("a", price=1)
     peer.rst()
+
+Between the two a `FaultProxy` does to the link what the venue's own end cannot.
 """
 
 try:
@@ -16,6 +18,7 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
+from .faults import Fault, FaultProxy, Link
 from .protocols import (
     GenericProtocol,
     KrakenProtocol,
@@ -28,9 +31,12 @@ from .venue import FakeVenue, HandshakeFault, Peer, Sent
 
 __all__ = [
     "FakeVenue",
+    "Fault",
+    "FaultProxy",
     "GenericProtocol",
     "HandshakeFault",
     "KrakenProtocol",
+    "Link",
     "Payload",
     "Peer",
     "Recorded",

@@ -1,0 +1,265 @@
+"""The fault proxy: what it does to the bytes between two plain sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import wsclient
+from wsclient.testing import FakeVenue, Fault, FaultProxy
+
+PAYLOAD = bytes(range(256)) * 64
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(5)
+        yield listener
+
+
+@pytest.fixture
+def proxy(listener: socket.socket) -> Iterator[FaultProxy]:
+    with FaultProxy(f"ws://127.0.0.1:{listener.getsockname()[1]}/path?a=b") as proxy:
+        yield proxy
+
+
+class Ends:
+    """Both ends of a link, and the link."""
+
+    def __init__(self, proxy: FaultProxy, listener: socket.socket) -> None:
+        self.client = socket.create_connection(proxy.address, timeout=5)
+        self.venue, _ = listener.accept()
+        self.venue.settimeout(5)
+        self.link = proxy.links[-1]
+
+    def pass_on(self, data: bytes) -> bytes:
+        """What arrives of as many bytes, from the venue to the client."""
+        self.venue.sendall(data)
+        return receive(self.client, len(data))
+
+
+@pytest.fixture
+def ends(proxy: FaultProxy, listener: socket.socket) -> Iterator[Ends]:
+    ends = Ends(proxy, listener)
+    with ends.client, ends.venue:
+        yield ends
+
+
+def receive(sock: socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        piece = sock.recv(count - len(data))
+        assert piece, f"the stream ended after {data!r}"
+        data += piece
+    return data
+
+
+def assert_quiet(sock: socket.socket, seconds: float = 0.1) -> None:
+    """Nothing comes, and no end either."""
+    sock.settimeout(seconds)
+    with pytest.raises(TimeoutError):
+        sock.recv(1)
+    sock.settimeout(5)
+
+
+def fill(sock: socket.socket) -> int:
+    """Write until the window is full; returns how many bytes it took."""
+    sock.settimeout(0.2)
+    count = 0
+    with contextlib.suppress(TimeoutError):
+        while count < 64 * 1024 * 1024:
+            count += sock.send(bytes(65536))
+    return count
+
+
+def test_without_a_fault_bytes_and_ends_pass_both_ways(ends: Ends) -> None:
+    assert ends.pass_on(PAYLOAD) == PAYLOAD
+    ends.client.sendall(PAYLOAD)
+    ends.client.shutdown(socket.SHUT_WR)
+    assert receive(ends.venue, len(PAYLOAD)) == PAYLOAD
+    assert ends.venue.recv(1) == b""
+    assert ends.pass_on(b"after") == b"after"
+    ends.venue.close()
+    assert ends.client.recv(1) == b""
+
+
+def test_a_reset_passes(ends: Ends) -> None:
+    ends.venue.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    ends.venue.close()
+    with pytest.raises(ConnectionResetError):
+        ends.client.recv(1)
+
+
+def test_its_url_is_the_venues_with_its_own_address(proxy: FaultProxy) -> None:
+    assert proxy.url == f"ws://127.0.0.1:{proxy.address[1]}/path?a=b"
+
+
+def test_a_deaf_link_swallows_bytes_and_the_end(ends: Ends) -> None:
+    ends.link.set(Fault("deaf"))
+    ends.venue.sendall(PAYLOAD)
+    ends.client.sendall(PAYLOAD)
+    ends.client.shutdown(socket.SHUT_WR)
+    assert_quiet(ends.client)
+    assert_quiet(ends.venue)
+    assert fill(ends.venue) == 64 * 1024 * 1024  # deaf, and not full
+
+
+def test_one_direction_can_be_deaf(ends: Ends) -> None:
+    ends.link.set(Fault("deaf"), "to_venue")
+    ends.client.sendall(b"lost")
+    assert ends.pass_on(b"heard") == b"heard"
+    assert_quiet(ends.venue)
+
+
+def test_a_stalled_link_fills_the_window_and_loses_nothing(ends: Ends) -> None:
+    ends.link.set(Fault("stall", after=3))
+    count = fill(ends.venue)
+    assert 0 < count < 64 * 1024 * 1024
+    assert receive(ends.client, 3) == bytes(3)
+    assert_quiet(ends.client)
+    ends.link.set(Fault())
+    assert receive(ends.client, count - 3) == bytes(count - 3)
+
+
+@pytest.mark.parametrize("after", [0, 1, 1000])
+def test_a_fin_after_so_many_bytes(ends: Ends, after: int) -> None:
+    ends.link.set(Fault("fin", after=after), "to_client")
+    if after:
+        ends.venue.sendall(PAYLOAD)
+    assert receive(ends.client, after) == PAYLOAD[:after]
+    assert ends.client.recv(1) == b""
+    assert ends.venue.recv(1) == b""
+
+
+@pytest.mark.parametrize("after", [0, 1000])
+def test_a_reset_after_so_many_bytes(ends: Ends, after: int) -> None:
+    ends.link.set(Fault("rst", after=after), "to_client")
+    if after:
+        ends.venue.sendall(PAYLOAD)
+    with pytest.raises(ConnectionResetError):
+        receive(ends.client, after + 1)
+    with pytest.raises(ConnectionResetError):
+        ends.venue.recv(1)
+
+
+def test_a_delay_keeps_the_order_also_when_it_ends(ends: Ends) -> None:
+    ends.link.set(Fault(delay=0.2))
+    started = time.monotonic()
+    ends.venue.sendall(b"late")
+    assert receive(ends.client, 1) == b"l"
+    assert time.monotonic() - started >= 0.2
+    ends.venue.sendall(b", ")
+    assert_quiet(ends.venue, 0.05)
+    ends.link.set(Fault())
+    assert ends.pass_on(b"soon") == b"ate,"
+    assert receive(ends.client, 5) == b" soon"
+
+
+def test_a_drip(ends: Ends) -> None:
+    ends.link.set(Fault(rate=1000))
+    started = time.monotonic()
+    assert ends.pass_on(PAYLOAD[:300]) == PAYLOAD[:300]
+    assert time.monotonic() - started >= 0.25
+
+
+def test_what_is_corrupted_follows_from_the_seed(listener: socket.socket) -> None:
+    def corrupted(seed: int, step: int) -> bytes:
+        url = f"ws://127.0.0.1:{listener.getsockname()[1]}/"
+        with FaultProxy(url, seed=seed) as proxy:
+            proxy.set(Fault(corrupt=0.01), on="new")
+            ends = Ends(proxy, listener)
+            with ends.client, ends.venue:
+                pieces = [PAYLOAD[i : i + step] for i in range(0, len(PAYLOAD), step)]
+                return b"".join(ends.pass_on(piece) for piece in pieces)
+
+    first = corrupted(1, 1000)
+    changed = sum(a != b for a, b in zip(first, PAYLOAD, strict=True))
+    assert 0.005 < changed / len(PAYLOAD) < 0.015
+    assert first == corrupted(1, 77)
+    assert first != corrupted(2, 1000)
+
+
+def test_present_and_new_links_are_told_apart(
+    proxy: FaultProxy, listener: socket.socket, ends: Ends
+) -> None:
+    proxy.set(Fault("deaf"), on="new")
+    new = Ends(proxy, listener)
+    with new.client, new.venue:
+        assert ends.pass_on(b"present") == b"present"
+        new.venue.sendall(b"new")
+        assert_quiet(new.client)
+        proxy.set(Fault("deaf"), on="present")
+        proxy.set(Fault(), on="new")
+        ends.venue.sendall(b"present")
+        assert_quiet(ends.client)
+        newest = Ends(proxy, listener)
+        with newest.client, newest.venue:
+            assert newest.pass_on(b"newest") == b"newest"
+            assert [link.number for link in proxy.links] == [1, 2, 3]
+
+
+def test_refuses_new_connections_and_keeps_the_present_ones(
+    proxy: FaultProxy, listener: socket.socket, ends: Ends
+) -> None:
+    proxy.refuse()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(proxy.address, timeout=5)
+    assert ends.pass_on(b"x") == b"x"
+    proxy.refuse(False)
+    again = Ends(proxy, listener)
+    with again.client, again.venue:
+        assert again.pass_on(b"x") == b"x"
+
+
+def test_a_venue_that_is_not_there_resets_the_client(listener: socket.socket) -> None:
+    with FaultProxy(f"ws://127.0.0.1:{listener.getsockname()[1]}/") as proxy:
+        listener.close()
+        with socket.create_connection(proxy.address, timeout=5) as client:
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+            assert proxy.links == []
+
+
+@pytest.mark.parametrize("stop", [None, "deaf", "stall", "fin"])
+def test_close_is_prompt_and_leaves_nothing(proxy: FaultProxy, ends: Ends, stop: Any) -> None:
+    proxy.set(Fault(stop))
+    started = time.monotonic()
+    proxy.close()
+    proxy.close()
+    assert time.monotonic() - started < 1
+    assert "faultproxy" not in [thread.name for thread in threading.enumerate()]
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(proxy.address, timeout=5)
+
+
+def test_a_link_that_nothing_happens_on_costs_no_turns(proxy: FaultProxy, ends: Ends) -> None:
+    """Not one fault makes the thread spin."""
+    for fault in (Fault(), Fault("stall"), Fault("deaf")):
+        ends.link.set(fault)
+        ends.venue.sendall(b"x")
+        before = time.process_time()
+        assert_quiet(ends.venue, 0.2)
+        assert time.process_time() - before < 0.1
+
+
+def test_a_client_lives_through_it_all(venue: FakeVenue) -> None:
+    with (
+        FaultProxy(venue.url) as proxy,
+        wsclient.connect(proxy.url, retry_delay=0.01, connect_timeout=0.5) as client,
+    ):
+        client.subscribe("a")
+        for number, fault in enumerate([Fault("fin"), Fault("rst", after=10), Fault(delay=0.02)]):
+            peer = venue.wait_for(lambda venue: venue.subscribers("a"))[0]
+            proxy.set(fault, "to_client", on="present")
+            venue.publish("a", number=number)
+            if fault.stop:
+                peer.wait_closed()
+        assert client.recv(timeout=5).data["number"] == 2
+        assert client.stats().disconnects == 2

@@ -1,0 +1,361 @@
+"""A TCP proxy between a client and a venue, whose links fail to order.
+
+One thread does all the work: it alone reads, writes and closes sockets, all non-blocking. Other
+threads change what is wanted, under the one lock, and wake it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal
+from urllib.parse import urlsplit
+
+from .venue import _WOULD_BLOCK, JOIN_TIMEOUT, _join, _reset_on_close, _select, _Waker
+
+__all__ = ["Fault", "FaultProxy", "Link"]
+
+Direction = Literal["to_client", "to_venue"]
+DIRECTIONS: tuple[Direction, ...] = ("to_client", "to_venue")
+
+BUFFER = 64 * 1024  # bytes on their way in one direction; with more the sender's window fills
+DRIP_INTERVAL = 0.02
+DIAL_TIMEOUT = 1.0
+CLOSE_TIMEOUT = 1.0  # for both sides to answer a FIN with theirs
+NEVER = float("inf")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What befalls the bytes of one direction; `Fault()` is none.
+
+    `stop` strikes when `after` more bytes have passed:
+
+    - `"deaf"`: bytes, and the end of the stream, are taken and thrown away: a half-open link;
+    - `"stall"`: nothing moves, nothing is read, and the sender's window fills;
+    - `"fin"`, `"rst"`: the link ends, on both sides.
+
+    Until then bytes come `delay` seconds late, `rate` of them a second (None: no limit), and each
+    is replaced by another with the probability `corrupt`.
+    """
+
+    stop: Literal["deaf", "stall", "fin", "rst"] | None = None
+    after: int = 0
+    delay: float = 0.0
+    rate: float | None = None
+    corrupt: float = 0.0
+
+
+class FaultProxy:
+    """Forwards to the venue at `url`; clients connect to the proxy's own `url`, on loopback.
+
+        with FakeVenue() as venue, FaultProxy(venue.url) as proxy:
+            client = wsclient.connect(proxy.url)
+            proxy.set(Fault("deaf"))                      # all links are half-open, new ones too
+            proxy.set(Fault(delay=0.1), "to_client", on="new")
+            proxy.links[0].set(Fault("rst", after=10))    # cut within a frame
+            proxy.refuse()                                # new connections are refused
+
+    `receive_buffer` sets SO_RCVBUF, in bytes: small, a stall is felt soon by a client that sends.
+    What is corrupted depends on `seed`, the link's number, the direction and the bytes alone.
+    """
+
+    def __init__(self, url: str, *, seed: int = 0, receive_buffer: int | None = None) -> None:
+        self.seed = seed
+        self._receive_buffer = receive_buffer
+        self.address: tuple[str, int] = ("127.0.0.1", 0)
+        self._venue = urlsplit(url)
+        self._lock = threading.Condition()
+        self._links: list[Link] = []
+        self._faults: dict[Direction, Fault] = dict.fromkeys(DIRECTIONS, Fault())
+        self._dialled = 0
+        self._is_refusing = self._is_listening = self._is_closing = False
+        self._listener = self._bind()
+        self._waker = _Waker()
+        self._thread = threading.Thread(target=self._run, name="faultproxy", daemon=True)
+        self._thread.start()
+
+    def __repr__(self) -> str:
+        return f"<FaultProxy {self.url} to {self._venue.netloc}, {len(self._links)} links>"
+
+    def __enter__(self) -> FaultProxy:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End every link, the thread and the sockets; idempotent."""
+        self._is_closing = True
+        self._waker.wake()
+        _join(self._thread)
+
+    @property
+    def url(self) -> str:
+        """The venue's URL, with the proxy's address in it."""
+        host, port = self.address
+        return self._venue._replace(netloc=f"{host}:{port}").geturl()
+
+    @property
+    def links(self) -> list[Link]:
+        """The links that have not ended, oldest first."""
+        with self._lock:
+            return list(self._links)
+
+    def set(
+        self,
+        fault: Fault,
+        *directions: Direction,
+        on: Literal["all", "present", "new"] = "all",
+    ) -> None:
+        """Put `fault` in the place of what was set before, in both directions unless named."""
+        with self._lock:
+            if on != "present":
+                self._faults.update(dict.fromkeys(directions or DIRECTIONS, fault))
+            for link in self._links if on != "new" else ():
+                link.set(fault, *directions)
+
+    def refuse(self, on: bool = True) -> None:
+        """Refuse new TCP connections, or no longer. Those that are open stay open."""
+        with self._lock:
+            self._is_refusing = on
+            self._waker.wake()
+            if not self._lock.wait_for(lambda: self._is_listening is not on, JOIN_TIMEOUT):
+                raise TimeoutError(f"{self} does not answer")
+
+    # The thread
+
+    def _run(self) -> None:
+        try:
+            while True:
+                with self._lock:
+                    self._waker.clear()
+                    if self._is_closing:
+                        return
+                    reads, writes, timeout = self._advance(time.monotonic())
+                _select([self._waker.receiver, *reads], writes, timeout)
+        finally:
+            with self._lock:
+                for link in self._links:
+                    link._close()
+                self._links.clear()
+                self._listener.close()
+                self._waker.close()
+
+    def _advance(self, now: float) -> tuple[list[socket.socket], list[socket.socket], float | None]:
+        """Do what can be done now; returns what to wait for: reads, writes, a timeout."""
+        if self._is_listening is self._is_refusing:
+            self._listener.close()
+            self._listener = self._bind()
+            self._lock.notify_all()
+        if self._is_listening:
+            self._accept()
+        for link in self._links:
+            link._advance(now)
+        self._links = [link for link in self._links if not link._is_closed]
+        flows = [flow for link in self._links for flow in link._flows.values()]
+        reads = [flow.source for flow in flows if flow.wants_read]
+        times = [link._close_at for link in self._links] + [flow.due for flow in flows]
+        soonest = min((due for due in times if due > now), default=NEVER)
+        return (
+            [*reads, self._listener] if self._is_listening else reads,
+            [flow.sink for flow in flows if flow.due <= now],
+            None if soonest == NEVER else soonest - now,
+        )
+
+    def _bind(self) -> socket.socket:
+        listener = socket.socket()
+        if os.name != "nt":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if self._receive_buffer is not None:  # inherited by each connection
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
+        listener.setblocking(False)
+        listener.bind(self.address)
+        self.address = listener.getsockname()
+        # Bound but not listening: connections are refused, and nobody else gets the port.
+        if not self._is_refusing:
+            listener.listen(128)
+        self._is_listening = not self._is_refusing
+        return listener
+
+    def _accept(self) -> None:
+        try:
+            client, _ = self._listener.accept()
+        except OSError:
+            return  # nobody is there, or has gone again
+        self._dialled += 1
+        port = self._venue.port or (443 if self._venue.scheme == "wss" else 80)
+        try:
+            venue = socket.create_connection((self._venue.hostname, port), DIAL_TIMEOUT)
+        except OSError:
+            _reset_on_close(client)
+            client.close()
+            return
+        self._links.append(Link(self, self._dialled, client, venue))
+
+
+class Link:
+    """One connection of a client through the proxy; `number` counts them from 1."""
+
+    def __init__(
+        self, proxy: FaultProxy, number: int, client: socket.socket, venue: socket.socket
+    ) -> None:
+        self.number = number
+        self._proxy = proxy
+        self._sockets = (client, venue)
+        for sock in self._sockets:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._flows: dict[Direction, _Flow] = {
+            "to_client": _Flow(venue, client, f"{proxy.seed}/{number}/to_client"),
+            "to_venue": _Flow(client, venue, f"{proxy.seed}/{number}/to_venue"),
+        }
+        self._close_at = NEVER
+        self._is_closed = False
+        for direction, fault in proxy._faults.items():
+            self._flows[direction].set(fault)
+
+    def set(self, fault: Fault, *directions: Direction) -> None:
+        """As `FaultProxy.set`, for this link."""
+        with self._proxy._lock:
+            for direction in directions or DIRECTIONS:
+                self._flows[direction].set(fault)
+            self._proxy._waker.wake()
+
+    def _advance(self, now: float) -> None:
+        flows = self._flows.values()
+        for flow in flows:
+            flow.read(now)
+            flow.write(now)
+        if "rst" in [flow.struck for flow in flows] or any(flow.was_reset for flow in flows):
+            self._close(reset=True)
+        elif "fin" in [flow.struck for flow in flows] and self._close_at == NEVER:
+            self._close_at = now + CLOSE_TIMEOUT
+            for flow in flows:
+                flow.finish()
+        if all(flow.has_ended for flow in flows) or now >= self._close_at:
+            self._close()
+
+    def _close(self, reset: bool = False) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            for sock in self._sockets:
+                if reset:
+                    _reset_on_close(sock)
+                sock.close()
+
+
+class _Flow:
+    """The bytes of one direction, from `source` to `sink`."""
+
+    def __init__(self, source: socket.socket, sink: socket.socket, seed: str) -> None:
+        self.source = source
+        self.sink = sink
+        self.was_reset = False
+        self._rng = random.Random(seed)
+        self._queue: deque[tuple[float, memoryview]] = deque()
+        self._size = 0
+        self._next_at = 0.0  # of the next drop of a drip
+        self._left = sys.maxsize  # bytes that may pass until the fault strikes
+        self._fault = Fault()
+        self._at_end = False  # the source has sent its last
+        self._is_shut = False  # the sink was told so, or nothing reaches it any more
+
+    def set(self, fault: Fault) -> None:
+        self._fault = fault
+        self._left = sys.maxsize if fault.stop is None else fault.after
+
+    @property
+    def struck(self) -> str | None:
+        return self._fault.stop if self._left == 0 else None
+
+    @property
+    def wants_read(self) -> bool:
+        return not self._at_end and self._size < BUFFER and self.struck != "stall"
+
+    @property
+    def due(self) -> float:
+        """When the next bytes may go."""
+        if not self._queue or self.struck:
+            return NEVER
+        return max(self._queue[0][0], self._next_at)
+
+    @property
+    def has_ended(self) -> bool:
+        return self._at_end and not self._queue
+
+    def read(self, now: float) -> None:
+        if not self.wants_read:
+            return
+        try:
+            data = bytearray(self.source.recv(BUFFER))
+        except _WOULD_BLOCK:
+            return
+        except OSError:
+            # A dead network tells nobody of a reset.
+            self._at_end, self.was_reset = True, self.struck != "deaf"
+            return
+        if not data:
+            self._at_end = True
+        elif not self._is_shut and self.struck != "deaf":
+            due = max(now + self._fault.delay, self._queue[-1][0] if self._queue else 0.0)
+            self._queue.append((due, memoryview(self._corrupt(data))))
+            self._size += len(data)
+
+    def write(self, now: float) -> None:
+        while self.due <= now:
+            due, data = self._queue[0]
+            rate = self._fault.rate
+            size = len(data) if rate is None else max(1, int(rate * DRIP_INTERVAL))
+            try:
+                count = self.sink.send(data[: min(size, self._left)])
+            except _WOULD_BLOCK:
+                return
+            except OSError:
+                self.finish()
+                return
+            self._size -= count
+            self._left -= count if self._fault.stop else 0
+            if rate is not None:
+                self._next_at = now + count / rate
+            if count < len(data):
+                self._queue[0] = (due, data[count:])
+            else:
+                self._queue.popleft()
+        if self.struck == "deaf":
+            self._drop()
+        elif self.has_ended and not self.struck and not self.was_reset:
+            self.finish()
+
+    def finish(self) -> None:
+        """Tell the sink that no more will come; what still does is thrown away."""
+        self._drop()
+        if not self._is_shut:
+            self._is_shut = True
+            try:
+                self.sink.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass  # it has gone already
+
+    def _drop(self) -> None:
+        self._queue.clear()
+        self._size = 0
+
+    def _corrupt(self, data: bytearray) -> bytearray:
+        rate = self._fault.corrupt
+        for i in range(len(data)) if rate else ():
+            if self._rng.random() < rate:
+                data[i] ^= self._rng.randrange(1, 256)
+        return data
