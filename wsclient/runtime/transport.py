@@ -162,6 +162,10 @@ class Transport:
             self._said_goodbye = True
             ws.send_close(code)
 
+    def release(self) -> None:
+        """Wake the callers whose messages the peer does not take."""
+        self._outbox.release()
+
     def flush(self) -> bool:
         """Write what the peer takes; True when some is left for a later call."""
         stream = self._stream

@@ -392,6 +392,8 @@ class Watchdog:
             elif isinstance(action, Ping):
                 link.ping()
             elif isinstance(action, Hangup):
+                link.flush()
+                link.release()
                 link.hang_up()
             elif isinstance(action, Abort):
                 link.abort()
