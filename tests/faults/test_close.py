@@ -288,6 +288,30 @@ def test_close_at_any_instant(promise: Callable[..., None], instants: int, seed:
     )
 
 
+def test_close_while_the_first_function_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread is there, and not started: it must not be joined yet."""
+    starting, go_on = threading.Event(), threading.Event()
+    start = threading.Thread.start
+
+    def slowly(thread: threading.Thread) -> None:
+        if thread.name == "wsclient-callbacks":
+            starting.set()
+            go_on.wait(5)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", slowly)
+    with FakeVenue() as venue:
+        client = wsclient.connect(venue.url)
+        adding = Call(client.on, "a", print)
+        assert starting.wait(5)
+        closing = Call(client.close)
+        until(lambda: client.state is State.CLOSED)
+        go_on.set()
+        closing.result()
+        with pytest.raises(wsclient.ClientClosed):
+            adding.result()
+
+
 def until_closed(client: WebSocketClient, function: Callable[[], object]) -> None:
     """Call it again and again, whatever it raises, until the client is closed."""
     pace = threading.Event()
