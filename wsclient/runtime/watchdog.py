@@ -50,6 +50,8 @@ logger = logging.getLogger("wsclient")
 
 #: How soon (s) to try again when a peer does not take our bytes.
 RETRY_WRITE = 0.01
+#: How often (s) to see whether queues drop messages; an episode ends when one has not meanwhile.
+LOOK_FOR_DROPS = 1.0
 #: A consumer that leaves no more than so many messages waiting keeps up with the feed.
 KEEPS_UP = 256
 
@@ -76,6 +78,9 @@ class Watchdog:
         self._session = Session(target.dialect, options, random.random)
         self._routes: dict[str, tuple[Mailbox, ...]] = {}
         self._mailboxes: list[Mailbox] = []
+        #: How many messages each had dropped when last looked at; those that conflate drop on
+        #: purpose, and are not here.
+        self._lossy: dict[Mailbox, int] = {}
         self.default = self.new_mailbox()
         self.callbacks = Callbacks(self.new_mailbox(), name)
         #: News for the thread: a function to call, or None to just look again.
@@ -84,6 +89,9 @@ class Watchdog:
         #: the removal by a reader that ends, which is atomic.
         self._transports: dict[int, Transport] = {}
         self._thread: WorkerThread | None = None
+        #: When the queues are next looked at, and those found dropping the last time.
+        self._look_at = 0.0
+        self._dropping: set[Mailbox] = set()
 
     # For callers: none of these blocks.
 
@@ -138,12 +146,11 @@ class Watchdog:
         return request_id
 
     def new_mailbox(self, size: int | None = None, overflow: str | None = None) -> Mailbox:
-        mailbox = Mailbox(
-            size or self.options.queue_size,
-            self.options.queue_bytes,
-            overflow or self.options.overflow,
-        )
+        overflow = overflow or self.options.overflow
+        mailbox = Mailbox(size or self.options.queue_size, self.options.queue_bytes, overflow)
         self._mailboxes.append(mailbox)
+        if overflow != "conflate":
+            self._lossy[mailbox] = 0
         return mailbox
 
     def route(self, channels: Iterable[str], mailbox: Mailbox) -> list[str]:
@@ -196,6 +203,7 @@ class Watchdog:
         with self._lock:
             if mailbox in self._mailboxes:
                 self._mailboxes.remove(mailbox)
+                self._lossy.pop(mailbox, None)
 
     @property
     def mailboxes(self) -> Sequence[Mailbox]:
@@ -347,10 +355,29 @@ class Watchdog:
                 continue
             if closed:
                 return
-            timeout = min(deadline - now, threading.TIMEOUT_MAX)
+            self._tell_of_drops(now)
+            timeout = min(max(0.0, deadline - now), LOOK_FOR_DROPS)
             if any(unsent):
                 timeout = min(timeout, RETRY_WRITE)
             self._hear(max(0.0, timeout))
+
+    def _tell_of_drops(self, now: float) -> None:
+        """One warning an episode, in which a consumer is too slow for its queue."""
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_FOR_DROPS
+        dropping = set()
+        for mailbox, before in list(self._lossy.items()):
+            if mailbox.dropped == before:
+                continue
+            with self._lock:
+                if mailbox in self._lossy:  # it may have been retired
+                    self._lossy[mailbox] = mailbox.dropped
+            dropping.add(mailbox)
+            if mailbox not in self._dropping:
+                text = "%s: a queue is full and drops messages: its consumer is too slow"
+                logger.warning(text, self.name)
+        self._dropping = dropping
 
     def _hear(self, timeout: float) -> None:
         """Wait for news, or for the time; then take all the news there is."""
