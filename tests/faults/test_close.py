@@ -129,8 +129,11 @@ def opened(fault: str = "", *, tls: bool = False) -> Iterator[Scene]:
             peer.send_raw(b"\x81\x7e\x01\x00half")
         elif fault == "blocked send":
             peer.stop_reading()
+            outbox = client._core._transports[1]._outbox
+            before = outbox.position
             calls.append(Call(client.send, "x" * 8 * 1024 * 1024))
-            until(lambda: client._core._transports[1]._outbox._out > 0)
+            # Framed, and as much of it sent as the peer's window takes.
+            until(lambda: outbox._out > before and outbox._out < outbox.position)
             calls.append(Call(client.send, "behind it"))
             until(lambda: calls[-1].is_in("acquire"))
         elif fault:
