@@ -50,15 +50,12 @@ class Decoder(Protocol):
     def typed(self, message: Message, type: Any) -> Any: ...
 
 
-class Arrival:
+class Arrival(msgspec.Struct, frozen=True, gc=False, eq=False):
     """What the messages of one socket read have in common."""
 
-    __slots__ = ("connection_id", "decoder", "received_at")
-
-    def __init__(self, received_at: int, connection_id: int, decoder: Decoder | None) -> None:
-        self.received_at = received_at
-        self.connection_id = connection_id
-        self.decoder = decoder
+    received_at: int
+    connection_id: int
+    decoder: Decoder | None
 
 
 _NOWHERE = Arrival(0, 0, None)

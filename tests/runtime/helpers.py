@@ -29,7 +29,7 @@ class Call(threading.Thread):
         super().__init__(daemon=True)
         self._call = lambda: function(*args, **kwargs)
         self._value: Any = None
-        self._error: BaseException | None = None
+        self.error: BaseException | None = None
         self.ended_at = 0.0
         self.start()
 
@@ -37,7 +37,7 @@ class Call(threading.Thread):
         try:
             self._value = self._call()
         except BaseException as error:  # noqa: BLE001 - raised again by result()
-            self._error = error
+            self.error = error
         self.ended_at = time.monotonic()
 
     def is_in(self, name: str) -> bool:
@@ -51,8 +51,8 @@ class Call(threading.Thread):
     def result(self, timeout: float = 10.0) -> Any:
         self.join(timeout)
         assert not self.is_alive(), "the call is still blocked"
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         return self._value
 
 

@@ -281,8 +281,8 @@ class TestPolicies:
 
     def test_conflate_holds_its_bounds_when_a_bigger_message_replaces(self) -> None:
         box, feed = mailbox("conflate", size=1000), Feed()
-        box.put([feed.message("a", 400), feed.message("b", 200)])
-        box.put([feed.message("b", 800)])
+        box.put([feed.message("a", 250), feed.message("b", 150)])
+        box.put([feed.message("b", 700)])
         assert box.queued_bytes <= 1000
         (b,) = take(box)
         assert names([b]) == ["b2"]

@@ -27,18 +27,24 @@ class Callbacks:
         #: Protects the table and the thread's start; never held while a function runs.
         self._lock = threading.Lock()
         self._functions: dict[str, tuple[Callable[[Message], object], ...]] = {}
-        self.thread: threading.Thread | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def thread(self) -> threading.Thread | None:
+        """The thread, once it has started. Under the lock: one being started cannot be joined."""
+        with self._lock:
+            return self._thread
 
     def add(self, channel: str, function: Callable[[Message], object]) -> Mailbox:
         """Returns the mailbox that the channel's messages are to be put into."""
         with self._lock:
             self._functions[channel] = (*self._functions.get(channel, ()), function)
-            if self.thread is None:
+            if self._thread is None:
                 self._mailbox = self._new_mailbox()
-                self.thread = threading.Thread(
+                self._thread = threading.Thread(
                     name="wsclient-callbacks", target=self._run, args=(self._mailbox,), daemon=True
                 )
-                self.thread.start()
+                self._thread.start()
             return self._mailbox
 
     def remove(self, channel: str, function: Callable[[Message], object]) -> None:

@@ -177,7 +177,10 @@ def _open_directly(
             if isinstance(failure, ConnectionLost):
                 raise
             error = failure
-    raise error or OSError(f"{address.host} has no address")
+    try:
+        raise error or OSError(f"{address.host} has no address")
+    finally:
+        del error  # its traceback leads to this frame, and this frame to it
 
 
 class _ProxyDialer(NamedTuple):

@@ -21,8 +21,9 @@ from wsclient.runtime.waiting import Deadline, acquire
 
 __all__ = ["Mailbox"]
 
-#: What a queued message costs beside its payload (bytes): the object, its fields, its slot.
-MESSAGE_OVERHEAD = 168
+#: What a queued message costs at most beside its payload (bytes): the object, its fields, its
+#: slot, and, of a message that came alone, all that one socket read costs (75).
+MESSAGE_OVERHEAD = 240
 #: The largest batch, in messages; and at most this part of the bound.
 BATCH = 1024
 BATCH_SHARE = 8
@@ -99,7 +100,7 @@ class Mailbox:
         #: moved; never during a wait.
         self._lock = threading.Lock()
         self._queue: deque[Message] = deque()
-        #: [messages, bytes charged] of each piece of the queue, as it was put.
+        #: [messages, bytes charged] of each piece of the queue, of a batch's size where possible.
         self._pieces: deque[list[int]] = deque()
         #: conflate: what waits, by channel, in the order of the channels' turns.
         self._latest: OrderedDict[str, Message] = OrderedDict()
@@ -153,7 +154,7 @@ class Mailbox:
                     self._append(message)
             else:
                 self._queue.extend(messages)
-                self._pieces.append([len(messages), cost])
+                self._add_piece(len(messages), cost)
                 self._bytes += cost
             if self._waiting and not self._is_late:
                 self._collected.acquire(blocking=False)
@@ -299,7 +300,7 @@ class Mailbox:
         if self._before_put:
             self._mark(message, self._before_put)
         queue.append(message)
-        self._pieces.append([1, cost])
+        self._add_piece(1, cost)
         self._bytes += cost
 
     def _conflate(self, message: Message) -> None:
@@ -404,6 +405,14 @@ class Mailbox:
             count, cost = limit, sum(map(_cost, islice(self._queue, limit)))
             self._take_off(count, cost)
         return count, cost
+
+    def _add_piece(self, count: int, cost: int) -> None:
+        last = self._pieces[-1] if self._pieces else None
+        if last is not None and last[0] + count <= self._batch_size:
+            last[0] += count
+            last[1] += cost
+        else:
+            self._pieces.append([count, cost])
 
     def _take_off(self, count: int, cost: int) -> None:
         piece = self._pieces[0]

@@ -100,6 +100,13 @@ class Outbox:
                 while self._tickets and self._out >= self._tickets[0].end:
                     self._tickets.popleft().waiter.settle()
 
+    def release(self) -> None:
+        """Whoever waits for its bytes waits no longer, though they may still go out."""
+        with self._lock:
+            while self._tickets:
+                error = OutcomeUnknown("the client was closed while the message was going out")
+                self._tickets.popleft().waiter.settle(error)
+
     def close(self) -> None:
         """The link is gone: whoever waits learns what became of its bytes."""
         with self._lock:

@@ -139,13 +139,14 @@ class Transport:
 
     def send(self, payload: str | bytes, waiter: Waiter | None = None) -> None:
         """Queue a message; ``waiter`` is settled when its bytes are out, or never will be."""
-        if self._ws is None or self._said_goodbye:
+        ws = self._ws
+        if ws is None or self._said_goodbye:
             if waiter is not None:
                 waiter.settle(NotConnected("the link ended before the message went out"))
             return
         start = self._outbox.position
         opcode = ABNF.OPCODE_TEXT if isinstance(payload, str) else ABNF.OPCODE_BINARY
-        self._ws.send(payload, opcode)
+        ws.send(payload, opcode)
         if waiter is not None:
             self._outbox.when_out(start, waiter)
 
@@ -154,14 +155,20 @@ class Transport:
         self._outbox.put(data, time.monotonic())
 
     def ping(self) -> None:
-        if self._ws is not None and not self._said_goodbye:
-            self._ws.ping()
+        ws = self._ws
+        if ws is not None and not self._said_goodbye:
+            ws.ping()
 
     def hang_up(self, code: int = 1000) -> None:
         """Say goodbye; the peer's answer ends the connection."""
-        if self._ws is not None and not self._said_goodbye:
+        ws = self._ws
+        if ws is not None and not self._said_goodbye:
             self._said_goodbye = True
-            self._ws.send_close(code)
+            ws.send_close(code)
+
+    def release(self) -> None:
+        """Wake the callers whose messages the peer does not take."""
+        self._outbox.release()
 
     def flush(self) -> bool:
         """Write what the peer takes; True when some is left for a later call."""
@@ -205,6 +212,7 @@ class Transport:
                 self._stream.close()
             elif self._sock is not None:
                 self._sock.close()
+            self._untie()
             self._events.finished(self.connection_id)
 
     def _connect_and_read(self) -> None:
@@ -242,6 +250,11 @@ class Transport:
             self._last_byte_at = time.monotonic()
             self._events.opened(self.connection_id, login)
 
+        def on_error(app: WebSocketApp, error: Exception) -> None:
+            self._fail(error)
+            if self._ws is None and app.sock is not None:
+                _untie(app.sock)
+
         app = _App(
             self,
             handshake,
@@ -250,9 +263,19 @@ class Transport:
             subprotocols=list(options.subprotocols) if options.subprotocols else None,
             socket=handshake,
             on_open=on_open,
-            on_error=lambda _app, error: self._fail(error),
+            on_error=on_error,
         )
-        app.run_forever(origin=options.origin, skip_utf8_validation=True, reconnect=0)
+        try:
+            app.run_forever(origin=options.origin, skip_utf8_validation=True, reconnect=0)
+        finally:
+            app.untie()
+
+    def _untie(self) -> None:
+        """Leave nothing to the collector, which may be switched off: no cycle keeps us."""
+        ws, self._ws = self._ws, None
+        if ws is not None:
+            _untie(ws)
+        self._error = None  # its traceback leads back here
 
     def _hold(self, sock: socket.socket) -> None:
         """Make ``sock`` known to abort(), or end here if abort() has been before us."""
@@ -398,6 +421,10 @@ def _refuse_secrets_in_the_clear(
         )
 
 
+def _untie(ws: WebSocket) -> None:
+    del ws.frame_buffer.recv  # a method of its own; only the library's reader would call it
+
+
 class _App(WebSocketApp):
     """A WebSocketApp that reads by our dispatcher."""
 
@@ -405,9 +432,17 @@ class _App(WebSocketApp):
         super().__init__(**kwargs)
         self._transport = transport
         self._handshake = handshake
+        self._inner: Callable[..., object] | None = None
 
-    def create_dispatcher(self, *_: object, **__: object) -> Any:
+    def create_dispatcher(self, *args: Any, **_: object) -> Any:
+        self._inner = args[-1]
         return _Dispatcher(self._transport, self._handshake)
+
+    def untie(self) -> None:
+        """The functions within ``run_forever`` refer to each other, and to this: no more."""
+        inner, self._inner = self._inner, None
+        for cell in getattr(inner, "__closure__", None) or ():
+            cell.cell_contents = None
 
 
 class _Dispatcher:

@@ -51,6 +51,8 @@ logger = logging.getLogger("wsclient")
 
 #: How soon (s) to try again when a peer does not take our bytes.
 RETRY_WRITE = 0.01
+#: How long (s) a queue must not drop any message for an episode to be over.
+LOOK_FOR_DROPS = 1.0
 #: A consumer that leaves no more than so many messages waiting keeps up with the feed.
 KEEPS_UP = 256
 
@@ -79,6 +81,9 @@ class Watchdog:
         #: All that is routed goes to the default queue only.
         self._is_plain = True
         self._mailboxes: list[Mailbox] = []
+        #: How many messages each had dropped when last looked at; those that conflate drop on
+        #: purpose, and are not here.
+        self._lossy: dict[Mailbox, int] = {}
         self.default = self.new_mailbox()
         self.callbacks = Callbacks(self.new_mailbox, name)
         #: News for the thread: a function to call, or None to just look again.
@@ -87,6 +92,9 @@ class Watchdog:
         #: the removal by a reader that ends, which is atomic.
         self._transports: dict[int, Transport] = {}
         self._thread: WorkerThread | None = None
+        #: When a queue that drops is next looked at, and those found dropping the last time.
+        self._look_at = 0.0
+        self._dropping: set[Mailbox] = set()
 
     # For callers: none of these blocks.
 
@@ -141,13 +149,12 @@ class Watchdog:
         return request_id
 
     def new_mailbox(self, size: int | None = None, overflow: str | None = None) -> Mailbox:
-        mailbox = Mailbox(
-            size or self.options.queue_size,
-            self.options.queue_bytes,
-            overflow or self.options.overflow,
-        )
+        overflow = overflow or self.options.overflow
+        mailbox = Mailbox(size or self.options.queue_size, self.options.queue_bytes, overflow)
         with self._lock:
             self._mailboxes.append(mailbox)
+            if overflow != "conflate":
+                self._lossy[mailbox] = 0
             is_over = self._session.state in (State.CLOSING, State.CLOSED)
         if is_over:
             mailbox.close()  # _close() may have been through the others already
@@ -208,6 +215,7 @@ class Watchdog:
         with self._lock:
             if mailbox in self._mailboxes:
                 self._mailboxes.remove(mailbox)
+                self._lossy.pop(mailbox, None)
 
     @property
     def mailboxes(self) -> Sequence[Mailbox]:
@@ -322,6 +330,7 @@ class Watchdog:
         failure = None
         if self._is_plain:
             failure = self.default.put(messages, size)
+            self._watch_drops(self.default)
         else:
             batches: dict[Mailbox, list[Message]] = {}
             for message in messages:
@@ -332,8 +341,13 @@ class Watchdog:
                     batches.setdefault(box, []).append(message.copy())
             for box, batch in batches.items():
                 failure = box.put(batch) or failure
+                self._watch_drops(box)
         if failure is not None:
             self._session.fail(failure)
+
+    def _watch_drops(self, box: Mailbox) -> None:
+        if box.dropped != self._lossy.get(box, box.dropped) and box not in self._dropping:
+            self.wake()
 
     # The thread.
 
@@ -375,10 +389,28 @@ class Watchdog:
                 continue
             if closed:
                 return
+            deadline = min(deadline, self._tell_of_drops(now))
             timeout = min(deadline - now, threading.TIMEOUT_MAX)
             if any(unsent):
                 timeout = min(timeout, RETRY_WRITE)
             self._hear(max(0.0, timeout))
+
+    def _tell_of_drops(self, now: float) -> float:
+        """One warning an episode, in which a consumer is too slow for its queue. Returns when to
+        look again."""
+        with self._lock:
+            found = {box for box, before in self._lossy.items() if box.dropped != before}
+            if not found and not self._dropping:
+                return float("inf")
+            if now < self._look_at:
+                return self._look_at
+            self._lossy.update((box, box.dropped) for box in found)
+            begun, self._dropping = found - self._dropping, found
+        for _ in begun:
+            text = "%s: a queue is full and drops messages: its consumer is too slow"
+            logger.warning(text, self.name)
+        self._look_at = now + LOOK_FOR_DROPS
+        return self._look_at
 
     def _hear(self, timeout: float) -> None:
         """Wait for news, or for the time; then take all the news there is."""
@@ -421,6 +453,8 @@ class Watchdog:
             elif isinstance(action, Ping):
                 link.ping()
             elif isinstance(action, Hangup):
+                link.flush()
+                link.release()
                 link.hang_up()
             elif isinstance(action, Abort):
                 link.abort()

@@ -1,0 +1,89 @@
+"""Row 1: connections cut at random, against a server that is not ours."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+from journal import Journal, Link
+from matrix import each_size
+from oracle import check_numbered_holes, check_prefixes, cut, is_market_data
+
+import wsclient
+
+CHANNELS = ["a", "b", "c", "d"]
+UNLIMITED = wsclient.Generic(limits=wsclient.Limits(connects=None))
+
+
+@pytest.mark.parametrize("seed", [11, 12])
+@each_size("kills", short=[50], full=[500], timeout=300)
+def test_nothing_is_lost_doubled_or_reordered_silently(
+    promise: Callable[..., None], kills: int, seed: int
+) -> None:
+    rng = random.Random(seed)
+    delivered: list[wsclient.Message] = []
+    ends: dict[int, str] = {}
+
+    def publish(server: Journal, most: int) -> None:
+        for _ in range(rng.randint(0, most)):
+            server.publish(rng.choice(CHANNELS), pad="x" * rng.choice([0, 100, 5000]))
+
+    def publish_and_cut(server: Journal, link: Link) -> None:
+        publish(server, 12)
+        ends[link.id] = cut(link, rng)  # type: ignore[arg-type]
+        publish(server, 5)
+
+    with (
+        Journal() as server,
+        wsclient.connect(server.url, dialect=UNLIMITED, retry_delay=0.01) as client,
+    ):
+        client.subscribe(*CHANNELS)
+        for _ in range(kills):
+            link = restored(server)
+            publish(server, 12)
+            if rng.random() < 0.5 and link.journal[len(CHANNELS) :]:
+                # Half of the time the data is read first, and the link has proved itself.
+                delivered += client.recv_batch(timeout=5)
+            if rng.random() < 0.5:
+                server.run(lambda link=link: publish_and_cut(server, link))  # in one go
+            else:
+                publish_and_cut(server, link)
+        restored(server)
+        final = {channel: server.publish(channel) for channel in CHANNELS}
+        last: dict[str, int | None] = {}
+        while any(last.get(channel) != number for channel, number in final.items()):
+            batch = client.recv_batch(timeout=5)
+            delivered += batch
+            last.update((message.channel, message.sequence) for message in batch)
+        stats = client.stats()
+        links = list(server.links)
+
+    check_prefixes(delivered, links, is_market_data, ends)  # type: ignore[arg-type]
+    missed = check_numbered_holes(delivered)
+    sent = sum(final.values())
+    unheard = 0  # before the first of a channel, whose gap cannot know how many
+    for message in {m.channel: m for m in reversed(delivered)}.values():
+        assert message.sequence is not None
+        unheard += message.sequence - 1
+        assert (message.gap is not None) == (message.sequence > 1)
+    assert stats.connects == stats.dials == len(links) == kills + 1
+    promise(
+        1,
+        f"{kills} random kills (seed {seed})",
+        "each hole marked once, at its place, with its size; prefixes, whole on FIN",
+        f"{sent} sent, {len(delivered)} delivered, {missed} missed and marked",
+        sent == len(delivered) + missed + unheard and stats.missed == missed,
+    )
+
+
+def restored(server: Journal) -> Link:
+    """The one live link, when it is subscribed to all."""
+
+    def ready(server: Journal) -> Link | None:
+        assert len(server.live) <= 1, "a second connection"
+        return next((x for x in server.live if x.subscriptions == set(CHANNELS)), None)
+
+    link = server.wait_for(ready)
+    assert link is not None
+    return link
