@@ -132,6 +132,36 @@ def test_a_flood_is_refused(name: str, amount: int, promise: Callable[..., None]
     _judge(promise, name, f"{flood.code}, ", took, peak, amount)
 
 
+@amounts
+def test_a_venue_that_pings_and_does_not_read_fills_no_memory(
+    amount: int, promise: Callable[..., None]
+) -> None:
+    """Each ping wants a pong of its size, which would wait for as long as the venue reads a bit."""
+    pings = (bytes([0x80 | PING, 125]) + bytes(125)) * 1000
+    data = b'{"type":"market_data","channel":"a"}'
+
+    def venue(sock: socket.socket) -> None:
+        sock.sendall(handshake_answer(receive_head(sock)))
+        pour(sock, b"", pings, min(amount, 256 * MIB) // 4)
+        pour(sock, bytes([0x81, len(data)]) + data, b"", 0)
+        server.closing.wait(30)
+
+    with Server(venue) as server, Peak() as peak:
+        client = wsclient.connect(server.url, send_timeout=None, ping_interval=None)
+        with closing(client):
+            client.recv(timeout=50)
+            (transport,) = client._core._transports.values()
+            waiting = transport._outbox.waiting
+            server.closing.set()
+    promise(
+        9,
+        "endless pings, nothing read",
+        "at most 64 kB of pongs wait",
+        f"{waiting / 1024:.0f} kB, memory +{peak.growth:.1f} MiB",
+        0 < waiting < 65 * 1024 and peak.growth < 8,
+    )
+
+
 def _status_line() -> bytes:
     return b"HTTP/1.1 500 Internal Server Error\r\n"
 
