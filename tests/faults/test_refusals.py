@@ -16,6 +16,7 @@ from matrix import each_size
 import wsclient
 from wsclient import HandshakeRejected, Limits, State
 from wsclient.options import Options
+from wsclient.runtime.handshake import MAX_RETRY_AFTER
 from wsclient.sansio.backoff import classify
 from wsclient.sansio.heartbeat import LinkView
 from wsclient.sansio.session import Cut, Dial, Session
@@ -83,6 +84,15 @@ def test_no_attempt_comes_before_retry_after(
         f"{-early * 1000:+.0f} ms",
         early <= 0.0,
     )
+
+
+@pytest.mark.parametrize("form", ["9" * 30, "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_a_venue_cannot_switch_a_client_off(venue: FakeVenue, form: str) -> None:
+    venue.refuse(503, retry_after=form)
+    with pytest.raises(wsclient.ConnectError) as caught:
+        wsclient.connect(venue.url, max_retries=1)
+    assert isinstance(caught.value.__cause__, HandshakeRejected)
+    assert caught.value.__cause__.retry_after == MAX_RETRY_AFTER
 
 
 class Outage:
