@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import pickle
 import socket
 import ssl
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 import trustme
+import websocket
 from canaries import TOKENS, found_in, secret_options, secret_url
 from helpers import Server, expect_end, handshake_answer, listener, receive_head, until
 
@@ -330,8 +332,9 @@ def _proxy(scheme: str, answer: bytes) -> Callable[[Stage], None]:
 
 
 def _bad_proxy_url(stage: Stage) -> None:
-    proxy = f"http://user:{TOKENS['Proxy']}@:x"
-    stage.fails(stage.client(proxy=proxy).connect)
+    stage.url = secret_url("wss://venue.example/")
+    for proxy in (f"http://user:{TOKENS['Proxy']}@:x", f"ftp://user:{TOKENS['Proxy']}@127.0.0.1:1"):
+        stage.fails(stage.client(proxy=proxy).connect)
 
 
 def _bad_url(stage: Stage) -> None:
@@ -537,7 +540,20 @@ FAULTS: dict[str, Callable[[Stage], None]] = {
 }
 
 
+@pytest.fixture
+def traced() -> Iterator[None]:
+    """websocket-client tells all that it knows, as a user may have asked it to."""
+    library = logging.getLogger("websocket")
+    handlers, level = list(library.handlers), library.level
+    websocket.enableTrace(True, logging.NullHandler())
+    yield
+    websocket.enableTrace(False)
+    library.handlers[:] = handlers
+    library.setLevel(level)
+
+
 @pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.usefixtures("traced")
 def test_07_no_fault_makes_a_secret_known(fault: str, capfd: pytest.CaptureFixture[str]) -> None:
     """The log is searched by a fixture of all fault tests."""
     with Stage() as stage:
