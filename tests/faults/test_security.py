@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import json
 import logging
@@ -13,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -596,3 +598,44 @@ def test_08_nothing_that_holds_credentials_is_pickled_or_copied(venue: FakeVenue
                     duplicate(thing)
                 assert found_in(str(caught.value)) == []
         handler.close()
+
+
+# 10. REST: nothing here speaks it yet.
+
+
+def test_10_no_module_speaks_http_but_the_handshake() -> None:
+    """Whoever adds REST holds it to the same TLS rules, a timeout, a size and no redirects."""
+    clients = {"requests", "urllib3", "urllib.request", "http.client", "httpx"}
+    for path in Path(wsclient.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                assert not clients & {name.name for name in node.names}, path
+            elif isinstance(node, ast.ImportFrom):
+                assert node.module not in clients, path
+
+
+# 12. The depth of JSON is bounded, and what exceeds it is counted.
+
+
+@pytest.mark.parametrize(
+    "dialect",
+    [
+        pytest.param(
+            "generic",
+            marks=pytest.mark.xfail(
+                strict=True,
+                reason="Inbound._peek_at_fields lets the RecursionError out, which ends the link",
+            ),
+        ),
+        "kraken",
+    ],
+)
+def test_12_json_that_is_too_deep_costs_one_frame_only(dialect: str) -> None:
+    deep = "[" * 100_000 + "]" * 100_000
+    with FakeVenue(None) as venue, wsclient.connect(venue.url, dialect=dialect, **QUICK) as client:
+        peer = venue.accept()
+        kind = "market_data" if dialect == "generic" else "update"
+        peer.send(f'{{"channel":"a","type":"{kind}","data":{deep}}}')
+        peer.send(f'{{"channel":"a","type":"{kind}","data":[]}}')
+        assert client.recv(timeout=1).raw.endswith(b"[]}")
+        assert client.stats().invalid == client.stats().dials == 1
