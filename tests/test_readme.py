@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import inspect
 import re
 import threading
 from collections.abc import Iterator
@@ -15,6 +18,7 @@ import docutils.nodes
 import pytest
 
 import wsclient
+from wsclient.sansio.frames import FrameParser
 from wsclient.testing import FakeVenue, GenericProtocol
 
 README = (Path(__file__).parents[1] / "README.rst").read_text()
@@ -58,6 +62,43 @@ def test_the_table_of_options_is_that_of_the_code() -> None:
         for field in fields(wsclient.Options)
     }
     assert shown == actual
+
+
+LIMITS = re.findall(
+    r"^``([\w.]+)`` +(\S.*?) +\| .*\n +\| ``([\w/.]+)::([\w:]+)``$",
+    section("Limits and deadlines"),
+    re.MULTILINE,
+)
+
+
+def test_the_table_of_limits_is_read_whole() -> None:
+    assert len(LIMITS) == section("Limits and deadlines").count("::test_")
+    assert len(LIMITS) > 20
+
+
+@pytest.mark.parametrize(("name", "default", "path", "test"), LIMITS)
+def test_a_limit_has_the_default_and_the_test_that_are_said(
+    name: str, default: str, path: str, test: str
+) -> None:
+    assert default == str(default_of(name))
+    defined: Any = ast.parse((Path(__file__).parent / path).read_text())
+    for part in test.split("::"):
+        found = [node for node in defined.body if getattr(node, "name", None) == part]
+        assert found, f"no {part} in {path}"
+        (defined,) = found
+
+
+def default_of(name: str) -> Any:
+    """Of an option, of a field of Limits, of a module's constant, of the parser's argument."""
+    where, _, attribute = name.rpartition(".")
+    if not where:
+        return getattr(wsclient.Options(), attribute)
+    if where == "Limits":
+        return getattr(wsclient.Limits(), attribute)
+    if where == "frames":
+        return inspect.signature(FrameParser).parameters[attribute].default
+    layer = "sansio" if where == "inbound" else "runtime"
+    return getattr(importlib.import_module(f"wsclient.{layer}.{where}"), attribute)
 
 
 # The Python blocks.

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from wsclient import dialects
 from wsclient.errors import ClientClosed, ConfigurationError, NotConnected, SubscriptionError
 from wsclient.messages import Message, Subscription
 from wsclient.options import Options, check_overflow
-from wsclient.runtime.handshake import check_headers, parse_url
+from wsclient.runtime.handshake import check_headers, parse_url, weakness_of
 from wsclient.runtime.mailbox import Mailbox
 from wsclient.runtime.transport import Target, is_worker_thread
 from wsclient.runtime.waiting import Deadline, Waiter
@@ -21,6 +22,8 @@ from wsclient.sansio.session import State
 from wsclient.stats import ChannelStats, Stats
 
 __all__ = ["Reader", "WebSocketClient", "connect"]
+
+logger = logging.getLogger("wsclient")
 
 
 class _Receiver:
@@ -58,6 +61,12 @@ class _Receiver:
             if taken:
                 mailbox.put_back(taken)
             raise
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"a {type(self).__name__} is never pickled: it may hold credentials, and its "
+            "connection is this process's; make a new one there"
+        )
 
     def __iter__(self) -> Iterator[Message]:
         return _iterate(self)
@@ -175,8 +184,11 @@ class WebSocketClient(_Receiver):
             where = str(parse_url(url))
         if checked.headers is not None and not callable(checked.headers):
             check_headers(checked.headers)
+        name = checked.name or where
+        if checked.ssl_context is not None and (weakness := weakness_of(checked.ssl_context)):
+            logger.warning("%s: the ssl_context is insecure: %s", name, weakness)
         self._where = where
-        self._core = Watchdog(Target(url, checked, dialect), checked.name or where)
+        self._core = Watchdog(Target(url, checked, dialect), name)
         self._mailbox = self._core.default
         # The threads hold the core only: a client that nobody holds is collected, and closes it.
         self._finalizer = weakref.finalize(self, self._core.close_soon)

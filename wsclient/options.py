@@ -6,7 +6,7 @@ import difflib
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from wsclient.errors import ConfigurationError
 from wsclient.sansio.backoff import Verdict, classify
@@ -86,6 +86,9 @@ class Options:
         if self.max_reconnects is not None:
             _check_least("max_reconnects", self.max_reconnects, 0)
         check_overflow(self.overflow)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("Options may hold credentials, and are never pickled")
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Options:

@@ -1,10 +1,13 @@
-"""``promise`` checks a figure of the fault matrix, and has it in the table that ends a run."""
+"""``promise`` checks a figure of the fault matrix, and has it in the table that ends a run. No
+fault may make a secret known: every test here is searched for the canaries."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 
 import pytest
+from canaries import found_in
 from matrix import Line
 
 _lines: list[Line] = []
@@ -19,6 +22,37 @@ def promise() -> Callable[..., None]:
         assert is_held, f"row {row}, {fault}: promised {what}, measured {measured}"
 
     return check
+
+
+class _Search(logging.Handler):
+    """Looks for the canaries in each record, its traceback included."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.found += found_in(self.format(record))
+
+
+@pytest.fixture(autouse=True)
+def no_secret_is_logged() -> Iterator[None]:
+    """Fails a test in whose log a canary stands, whatever the level."""
+    root, venues = logging.getLogger(), logging.getLogger("websockets")
+    search = _Search()
+    levels = [(x, x.level) for x in (root, venues, *root.handlers)]
+    for handler in root.handlers:  # pytest's: what it keeps of each test stays as it was
+        handler.setLevel(max(handler.level, root.level))
+    root.setLevel(logging.DEBUG)
+    venues.setLevel(logging.WARNING)  # the FakeVenue's, which may tell what it was told
+    root.addHandler(search)
+    try:
+        yield
+    finally:
+        root.removeHandler(search)
+        for each, level in levels:
+            each.setLevel(level)
+    assert not search.found, f"secrets in the log: {search.found}"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -728,8 +728,9 @@ class TestTls:
 class Proxy:
     """A handler for :class:`Server`: HTTP CONNECT and SOCKS5, or a fault."""
 
-    def __init__(self, fault: str | None = None) -> None:
+    def __init__(self, fault: str | None = None, pieces: bool = False) -> None:
         self.fault = fault
+        self.pieces = pieces
         self.asked: list[str] = []
         self.logins: list[str] = []
         self.stop = threading.Event()
@@ -754,7 +755,11 @@ class Proxy:
             return
         host, _, port = request.split()[1].rpartition(":")
         with socket.create_connection((host, int(port)), timeout=5) as target:
-            sock.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            answer = b"HTTP/1.1 200 Connection established\r\nVia: 1.1 proxy\r\n\r\n"
+            for byte in answer if self.pieces else ():
+                sock.sendall(bytes([byte]))
+                self.stop.wait(0.001)
+            sock.sendall(b"" if self.pieces else answer)
             relay(sock, target)
 
     def _socks(self, sock: socket.socket) -> None:
@@ -836,6 +841,17 @@ class TestProxies:
             with connect(venue.url, proxy=via):
                 pass
         assert proxy.logins == ["user:p@ss"]
+
+    def test_its_answer_may_come_in_pieces(self, venue: FakeVenue) -> None:
+        proxy = Proxy(pieces=True)
+        with Server(proxy) as server:
+            connect(venue.url, proxy=f"http://127.0.0.1:{server.port}").close()
+
+    def test_an_answer_without_end_is_cut(self, venue: FakeVenue) -> None:
+        with Server(Proxy("200 OK\r\nX: " + "~" * MAX_HEAD)) as server:
+            error = failure_of(venue.url, proxy=f"http://127.0.0.1:{server.port}")
+            assert isinstance(error, ConnectionLost)
+            assert str(MAX_HEAD) in str(error)
 
     def test_tls_is_end_to_end(self, tls_venue: FakeVenue) -> None:
         with Server(Proxy()) as server:

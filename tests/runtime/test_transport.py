@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import websocket
 from helpers import (
     Call,
     Server,
@@ -193,6 +194,24 @@ class TestDeadLinks:
             any_venue.accept()
             assert Clock(any_venue).until_reconnected() < 0.3 + SLACK
         assert "no frame" in losses(caplog)[0]
+
+    @pytest.mark.parametrize("of", [socket, websocket])
+    def test_no_alarm_by_the_default_timeout_of_the_process(
+        self, any_venue: FakeVenue, of: Any
+    ) -> None:
+        of.setdefaulttimeout(0.1)
+        try:
+            with dial(any_venue) as client:
+                whole = frame(TEXT, data("x"))
+                peer = any_venue.accept()
+                peer.send_raw(whole[:9])
+                threading.Event().wait(0.3)
+                peer.send_raw(whole[9:])
+                assert client.recv(5).data["text"] == "x"
+                assert client.stats().dials == 1
+            assert of.getdefaulttimeout() == 0.1
+        finally:
+            of.setdefaulttimeout(None)
 
 
 class TestDeadHandshakes:

@@ -28,7 +28,14 @@ from wsclient.errors import (
 )
 from wsclient.runtime.waiting import Deadline
 
-__all__ = ["Address", "HandshakeSocket", "check_headers", "open_socket", "parse_url"]
+__all__ = [
+    "Address",
+    "HandshakeSocket",
+    "check_headers",
+    "open_socket",
+    "parse_url",
+    "weakness_of",
+]
 
 #: The longest answer to the upgrade request that is read (bytes).
 MAX_HEAD = 64 * 1024
@@ -126,6 +133,17 @@ def default_ssl_context() -> ssl.SSLContext:
     return context
 
 
+def weakness_of(context: ssl.SSLContext) -> str | None:
+    """What a context of the user's own lets pass; None where it is as strict as ours."""
+    if context.verify_mode is not ssl.CERT_REQUIRED:
+        return "certificates are not verified"
+    if not context.check_hostname:
+        return "a certificate of any host is accepted"
+    if context.minimum_version < ssl.TLSVersion.TLSv1_2:
+        return "TLS older than 1.2 is allowed"
+    return None
+
+
 def open_socket(
     address: Address,
     *,
@@ -188,11 +206,35 @@ class _ProxyDialer(NamedTuple):
 
     deadline: Deadline
     hold: Callable[[socket.socket], None]
+    is_http: bool
 
-    def connect(self, dest_host: str, dest_port: int, timeout: float) -> socket.socket:
+    def connect(self, dest_host: str, dest_port: int, timeout: float) -> Any:
         sock = _open_directly(Address(dest_host, dest_port, False), self.deadline, self.hold)
         sock.settimeout(_left(self.deadline))
-        return sock
+        return _WholeAnswers(sock, self.deadline) if self.is_http else sock
+
+
+class _WholeAnswers:
+    """A socket to an HTTP proxy, for python-socks, which takes one read for the whole answer: it
+    may come in pieces, and a piece left unread would be taken for the venue's."""
+
+    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
+        self.sock = sock
+        self.sendall = sock.sendall
+        self.close = sock.close
+        self._deadline = deadline
+
+    def recv(self, _size: int) -> bytes:
+        answer = bytearray()
+        while not answer.endswith(b"\r\n\r\n"):
+            self.sock.settimeout(_left(self._deadline))
+            byte = self.sock.recv(1)
+            if not byte:
+                break
+            answer += byte
+            if len(answer) > MAX_HEAD:
+                raise ConnectionLost(f"the proxy's answer is longer than {MAX_HEAD} bytes")
+        return bytes(answer)
 
 
 def _open_by_proxy(
@@ -209,7 +251,7 @@ def _open_by_proxy(
     scheme, separator, rest = proxy.partition("://")
     if not separator or scheme not in ("http", "socks5", "socks5h"):
         raise ConfigurationError("proxy must begin with http://, socks5:// or socks5h://")
-    dialer: Any = _ProxyDialer(deadline, hold)
+    dialer: Any = _ProxyDialer(deadline, hold, scheme == "http")
     try:
         via = Proxy.from_url(
             f"{scheme.removesuffix('h')}://{rest}", rdns=scheme != "socks5", forward=dialer
@@ -219,12 +261,13 @@ def _open_by_proxy(
             "proxy must be like http://host:port or socks5://user:password@host:port"
         ) from None
     try:
-        sock: socket.socket = via.connect(address.host, address.port, timeout=_left(deadline))
+        sock: Any = via.connect(address.host, address.port, timeout=_left(deadline))
     except ProxyTimeout:
         raise ConnectTimeout("the proxy did not answer in time") from None
     except ProxyError as error:
         raise ConnectionLost(f"the proxy refused: {str(error)[:200]}") from None
-    return sock
+    opened: socket.socket = getattr(sock, "sock", sock)
+    return opened
 
 
 @contextlib.contextmanager

@@ -57,6 +57,11 @@ class Outbox:
         with self._lock:
             return self._put
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that the peer has not taken yet."""
+        return self._put - self._out
+
     def when_out(self, start: int, waiter: Waiter) -> None:
         """Settle ``waiter`` when all that is put so far is out.
 

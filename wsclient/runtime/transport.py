@@ -55,6 +55,9 @@ __all__ = ["Events", "Transport", "WorkerThread", "is_worker_thread"]
 #: After a goodbye, how long (s) and how much (bytes) to read until the peer hangs up.
 LINGER = 1.0
 LINGER_BYTES = 1024 * 1024
+#: With so much (bytes) waiting for the peer, its pings are not answered: one that sends pings and
+#: reads little must not fill our memory with pongs.
+MAX_BACKLOG = 64 * 1024
 
 
 #: Names of headers that are likely to hold one.
@@ -324,7 +327,8 @@ class Transport:
             if control.opcode == PING:
                 events.pinged(cid)
                 if self._ws is not None and not self._said_goodbye:
-                    self._ws.pong(control.payload)
+                    if self._outbox.waiting < MAX_BACKLOG:
+                        self._ws.pong(control.payload)
                     events.wake()
             elif control.opcode == PONG:
                 events.ponged(cid)

@@ -1,0 +1,641 @@
+"""The security list, line by line; what is held elsewhere in the suite is not repeated here."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import json
+import logging
+import pickle
+import socket
+import ssl
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+import websocket
+from canaries import TOKENS, found_in, secret_options, secret_url
+from helpers import Server, expect_end, handshake_answer, listener, receive_head, until
+
+import wsclient
+from wsclient import LoginAccepted, LoginRefused, WebSocketClient, WebSocketHandler
+from wsclient.options import Options
+from wsclient.runtime.handshake import default_ssl_context, weakness_of
+from wsclient.testing import FakeVenue, GenericProtocol, Peer
+
+QUICK: dict[str, Any] = {"retry_delay": 0.01, "max_retry_delay": 0.02}
+
+
+def failure_of(url: str, **options: Any) -> BaseException:
+    """What has ended the one attempt."""
+    with pytest.raises(wsclient.ConnectError) as caught:
+        wsclient.connect(url, max_retries=1, **options)
+    assert caught.value.__cause__ is not None
+    return caught.value.__cause__
+
+
+# 1. TLS is verified; insecure only by a context of the user's own, with a warning.
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def server_context(certificate: trustme.LeafCert) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+    return context
+
+
+def trusting(authority: trustme.CA) -> ssl.SSLContext:
+    """Our own default, which also trusts the authority of these tests."""
+    context = default_ssl_context()
+    authority.configure_trust(context)
+    return context
+
+
+@pytest.mark.parametrize(
+    ("certificate", "why"),
+    [
+        (lambda ca: ca.issue_cert("127.0.0.1", not_after=_yesterday()), "expired"),
+        (lambda ca: ca.issue_cert("venue.example"), "not valid for '127.0.0.1'"),
+        (lambda ca: ca.issue_cert("127.0.0.2"), "not valid for '127.0.0.1'"),
+        (lambda ca: trustme.CA().issue_cert("127.0.0.1"), "unable to get local issuer"),
+    ],
+    ids=["expired", "of another host", "of another address", "of an unknown authority"],
+)
+def test_01_a_bad_certificate_is_refused_before_anything_is_said(
+    authority: trustme.CA, certificate: Callable[[trustme.CA], trustme.LeafCert], why: str
+) -> None:
+    with FakeVenue(ssl_context=server_context(certificate(authority))) as venue:
+        error = failure_of(venue.url, ssl_context=trusting(authority))
+        assert isinstance(error, ssl.SSLCertVerificationError)
+        assert why in str(error)
+        assert venue.requests == []
+
+
+def test_01_a_good_certificate_is_accepted(authority: trustme.CA) -> None:
+    context = server_context(authority.issue_cert("127.0.0.1"))
+    with FakeVenue(ssl_context=context) as venue:
+        wsclient.connect(venue.url, ssl_context=trusting(authority)).close()
+
+
+def _yesterday() -> datetime:
+    return datetime.now(timezone.utc) - timedelta(days=1)
+
+
+def _allow_old(context: ssl.SSLContext) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        context.minimum_version = ssl.TLSVersion.TLSv1
+        context.set_ciphers("ALL:@SECLEVEL=0")
+
+
+def _any_certificate(context: ssl.SSLContext) -> None:
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+
+
+def _any_host(context: ssl.SSLContext) -> None:
+    context.check_hostname = False
+
+
+@pytest.mark.parametrize(
+    ("weaken", "said"),
+    [
+        (_any_certificate, "certificates are not verified"),
+        (_any_host, "a certificate of any host is accepted"),
+        (_allow_old, "TLS older than 1.2 is allowed"),
+    ],
+)
+def test_01_an_insecure_context_is_warned_of_once(
+    weaken: Callable[[ssl.SSLContext], None], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    context = ssl.create_default_context()
+    weaken(context)
+    with FakeVenue(ssl_context=server_context(trustme.CA().issue_cert("x.example"))) as venue:
+        client = WebSocketClient(venue.url, ssl_context=context, max_retries=2, **QUICK)
+        with closing(client), ExitStack() as stack:
+            if weaken is not _any_certificate:
+                stack.enter_context(pytest.raises(wsclient.ConnectError))
+            client.connect()
+    warned = [r.getMessage() for r in caplog.records if "insecure" in r.getMessage()]
+    assert warned == [f"{venue.url[:-1]}: the ssl_context is insecure: {said}"]
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        default_ssl_context,
+        ssl.create_default_context,
+        lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+    ],
+)
+def test_01_a_secure_context_is_not_warned_of(context: Callable[[], ssl.SSLContext]) -> None:
+    assert weakness_of(context()) is None
+
+
+# 2. ws:// with credentials is refused, except to loopback.
+
+
+@pytest.mark.parametrize("name", ["headers", "cookie", "credentials"])
+def test_02_secrets_do_not_go_to_a_proxy_in_the_clear(name: str) -> None:
+    """Loopback or not: behind the proxy it is another host's."""
+    with listener() as trap:
+        host, port = trap.getsockname()
+        options = {name: secret_options()[name], "proxy": f"http://{host}:{port}"}
+        with pytest.raises(wsclient.ConfigurationError, match="wss://"):
+            wsclient.connect(f"ws://{host}:{port}/", **options)
+        trap.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            trap.accept()
+
+
+# 6. Limits are on by default: the table of limits in the README names each limit's test.
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "connect_timeout",
+        "max_message_size",
+        "queue_size",
+        "queue_bytes",
+        "stall_timeout",
+        "send_timeout",
+        "ping_interval",
+        "ping_timeout",
+        "ack_timeout",
+        "close_timeout",
+    ],
+)
+def test_06_a_limit_is_on_by_default(name: str) -> None:
+    assert getattr(Options(), name) is not None
+
+
+# 7. Secrets are in nothing that is said, whatever goes wrong.
+
+
+class Login(wsclient.Generic):
+    """Generic, with a login and a token in the URL."""
+
+    def url(self, url: str, credentials: Any) -> str:
+        return f"{url}&key={credentials['key']}"
+
+    def login(self, credentials: Any) -> Any:
+        return {"type": "login", "key": credentials["key"], "nonce": TOKENS["Login"]}
+
+    def read(self, message: Any) -> Any:
+        if message["type"] == "login":
+            return LoginAccepted() if message["ok"] else LoginRefused("no")
+        return super().read(message)
+
+
+class LoginVenue(GenericProtocol):
+    def __init__(self) -> None:
+        self.accepts = True
+
+    def received(self, peer: Peer, payload: Any) -> Any:
+        if json.loads(payload)["type"] == "login":
+            return [json.dumps({"type": "login", "ok": self.accepts})]
+        return super().received(peer, payload)
+
+
+class Stage:
+    """A venue that tells secrets, a client that has some, and all that is said of the two."""
+
+    def __init__(self) -> None:
+        self.protocol = LoginVenue()
+        self.venue = FakeVenue(self.protocol)
+        self.said: list[str] = []
+        self.url = ""
+        self.options: dict[str, Any] = {
+            "dialect": Login(),
+            "max_retries": 1,
+            "connect_timeout": 0.2,
+            **secret_options(),
+            **QUICK,
+        }
+
+    def client(self, **options: Any) -> WebSocketClient:
+        client = WebSocketClient(self.url or secret_url(self.venue.url), **self.options | options)
+        self._clients.callback(client.close)
+        self._clients.callback(self.listen_to, client)
+        return client
+
+    def open(self, **options: Any) -> tuple[WebSocketClient, Peer]:
+        client = self.client(**options)
+        client.connect()
+        client.subscribe("a", token=TOKENS["Option"])
+        client.send({"type": "order", "key": TOKENS["Payload"]})
+        return client, self.venue.accept()
+
+    def fails(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """The call must fail; what a caller can learn of its error is said."""
+        with pytest.raises(Exception) as caught:
+            function(*args, **kwargs)
+        self.listen_to_error(caught.value)
+
+    def listen_to_error(self, error: BaseException) -> None:
+        """Its own words, those of all that it is chained to, shown or not, and the traceback."""
+        self.said += traceback.format_exception(type(error), error, error.__traceback__)
+        chain: list[BaseException] = [error]
+        for link in chain:
+            self.said += [str(link), repr(link), str(getattr(link, "failed", ""))]
+            more = (link.__cause__, link.__context__)
+            chain += [other for other in more if other is not None and other not in chain]
+
+    def listen_to(self, client: WebSocketClient) -> None:
+        core = client._core
+        things = (client, client.stats(), client.subscriptions, client.latest("a"), core.options)
+        for thing in (*things, core, core.peek(), core.callbacks, *core._transports.values()):
+            self.said += [repr(thing), str(thing)]
+
+    def __enter__(self) -> Stage:
+        self._clients = ExitStack()
+        self.venue.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._clients.close()
+        self.venue.close()
+
+
+def _refused(status: int) -> Callable[[Stage], None]:
+    def fault(stage: Stage) -> None:
+        stage.venue.refuse(
+            status,
+            body=TOKENS["Body"].encode() * 10,
+            headers=[
+                ("Set-Cookie", TOKENS["SetCookie"]),
+                ("Location", f"{stage.venue.url}?{TOKENS['Location']}"),
+                ("WWW-Authenticate", f"Bearer {TOKENS['Header']}"),
+            ],
+            retry_after=0,
+        )
+        stage.fails(stage.client().connect)
+
+    return fault
+
+
+def _broken_handshake(kind: Any) -> Callable[[Stage], None]:
+    def fault(stage: Stage) -> None:
+        stage.venue.fail_handshake(kind)
+        stage.fails(stage.client().connect)
+
+    return fault
+
+
+def _answer(lines: Callable[[bytes], bytes]) -> Callable[[Stage], None]:
+    """A venue that answers the upgrade request in a way of its own, telling what it was told."""
+
+    def fault(stage: Stage) -> None:
+        def answer(sock: socket.socket) -> None:
+            sock.sendall(lines(receive_head(sock)))
+            expect_end(sock)
+
+        with Server(answer) as server:
+            stage.url = secret_url(server.url)
+            stage.fails(stage.client().connect)
+
+    return fault
+
+
+def _dead_proxy(stage: Stage) -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        _through(stage, "http", bound.getsockname()[1])
+
+
+def _through(stage: Stage, scheme: str, port: int) -> None:
+    stage.url = secret_url("wss://venue.example/")
+    proxy = f"{scheme}://user:{TOKENS['Proxy']}@127.0.0.1:{port}"
+    stage.fails(stage.client(proxy=proxy).connect)
+
+
+def _proxy(scheme: str, answer: bytes) -> Callable[[Stage], None]:
+    def fault(stage: Stage) -> None:
+        def proxy(sock: socket.socket) -> None:
+            sock.recv(65536)
+            sock.sendall(answer)
+            expect_end(sock)
+
+        with Server(proxy) as server:
+            _through(stage, scheme, server.port)
+
+    return fault
+
+
+def _bad_proxy_url(stage: Stage) -> None:
+    stage.url = secret_url("wss://venue.example/")
+    for proxy in (f"http://user:{TOKENS['Proxy']}@:x", f"ftp://user:{TOKENS['Proxy']}@127.0.0.1:1"):
+        stage.fails(stage.client(proxy=proxy).connect)
+
+
+def _bad_url(stage: Stage) -> None:
+    for url in (
+        f"http://venue.example/?{TOKENS['Query']}",
+        f"ws://venue.example/?a b{TOKENS['Query']}",
+        f"ws://venue.example:{TOKENS['Query']}/",
+        f"ws://[{TOKENS['Query']}/",
+        f"ws://user:{TOKENS['Query']}@venue.example/",
+        f"ws://venue.example/#{TOKENS['Query']}",
+    ):
+        stage.url = url
+        stage.fails(stage.client)
+
+
+def _bad_header(stage: Stage) -> None:
+    for headers in (
+        {"X": f"{TOKENS['Header']}\r\n"},
+        {"X-A:" + TOKENS["Header"]: "1"},
+        [TOKENS["Header"]],
+    ):
+        stage.fails(stage.client, headers=headers)
+    stage.fails(stage.client(cookie=f"{TOKENS['Cookie']}\n").connect)
+
+
+def _in_the_clear(stage: Stage) -> None:
+    stage.url = secret_url("ws://192.0.2.1/")
+    stage.fails(stage.client().connect)
+
+
+def _unknown_host(stage: Stage) -> None:
+    stage.url = secret_url("wss://venue.invalid/")
+    stage.fails(stage.client(connect_timeout=2).connect)
+
+
+def _bad_tls(stage: Stage) -> None:
+    with FakeVenue(ssl_context=server_context(trustme.CA().issue_cert("127.0.0.1"))) as venue:
+        stage.url = secret_url(venue.url)
+        stage.fails(stage.client().connect)
+
+
+def _login_refused(stage: Stage) -> None:
+    stage.protocol.accepts = False
+    client = stage.client()
+    stage.fails(client.connect)
+    stage.fails(client.recv)
+
+
+def _dialect_raises(stage: Stage) -> None:
+    class Raising(Login):
+        def login(self, credentials: Any) -> Any:
+            return {"type": "login", "key": {credentials["key"]: object()}}
+
+    stage.fails(stage.client(dialect=Raising()).connect)
+
+
+def _link_ends(end: Callable[[Peer], None]) -> Callable[[Stage], None]:
+    def fault(stage: Stage) -> None:
+        client, peer = stage.open()
+        end(peer)
+        stage.venue.wait_for(lambda venue: len(venue.peers) == 2 and venue.subscribers("a"))
+        stage.venue.publish("a")
+        stage.listen_to(client)
+        client.recv(timeout=5)
+
+    return fault
+
+
+def _half_frame(peer: Peer) -> None:
+    peer.half_frame("x" * 100)
+
+
+def _given_up(stage: Stage) -> None:
+    client, peer = stage.open(max_reconnects=1)
+    stage.venue.refuse(500, body=TOKENS["Body"].encode(), times=9)
+    peer.rst()
+    stage.fails(client.recv, timeout=5)
+    stage.fails(client.send, TOKENS["Payload"])
+
+
+def _unreadable(stage: Stage) -> None:
+    client, peer = stage.open()
+    peer.send('{"type": ')
+    until(lambda: client.stats().invalid)
+
+
+def _subscription_rejected(stage: Stage) -> None:
+    stage.venue.refuse_channel("b", "no")
+    client, _ = stage.open()
+    stage.fails(client.subscribe, "b", token=TOKENS["Option"])
+    stage.fails(client.subscribe, "c", type=TOKENS["Option"])  # the dialect refuses
+    stage.fails(client.subscribe, "d", token={TOKENS["Option"]: object()})  # no JSON
+    stage.fails(client.subscribe, "a", token=TOKENS["Option"] + "other")
+
+
+def _subscription_unanswered(stage: Stage) -> None:
+    client, _ = stage.open()
+    stage.venue.mute_acks()
+    stage.fails(client.subscribe, "b", timeout=0.05, token=TOKENS["Option"])
+
+
+def _unsendable(stage: Stage) -> None:
+    client, _ = stage.open()
+    for payload in ({TOKENS["Payload"]: object()}, [TOKENS["Payload"], float("nan")]):
+        stage.fails(client.send, payload)
+    stage.fails(client.request, {"key": TOKENS["Payload"]})
+
+
+def _callback_raises(stage: Stage) -> None:
+    client, _ = stage.open()
+    client.on("b", lambda message: message.data["missing"], token=TOKENS["Option"])
+    stage.venue.publish("b")
+    until(lambda: client.stats().callback_errors)
+
+
+def _classify_raises(stage: Stage) -> None:
+    def raising(error: BaseException) -> Any:
+        raise RuntimeError
+
+    stage.venue.refuse(500, body=TOKENS["Body"].encode())
+    stage.fails(stage.client(classify=raising).connect)
+
+
+def _overflow(stage: Stage) -> None:
+    client, _ = stage.open(queue_size=1, overflow="error")
+    for _ in range(3):
+        stage.venue.publish("a")
+    until(lambda: client.state is wsclient.State.FAILED)
+    client.recv(timeout=5)
+    stage.fails(client.recv)
+
+
+def _closed(stage: Stage) -> None:
+    client, _ = stage.open()
+    client.close()
+    stage.fails(client.recv)
+    stage.fails(client.connect)
+    stage.fails(client.send, TOKENS["Payload"])
+
+
+def _misspelt(stage: Stage) -> None:
+    stage.fails(stage.client, credential=TOKENS["Credential"])
+    stage.fails(stage.client, connect_timeout=-1)
+
+
+def _handler(stage: Stage) -> None:
+    stage.venue.refuse(401, body=TOKENS["Body"].encode())
+    config = {"websocket_uri": secret_url(stage.venue.url), **stage.options}
+    with WebSocketHandler(config) as handler:
+        stage.fails(handler.connect)
+        stage.said += [repr(handler), repr(handler.subscribe("a", token=TOKENS["Option"]))]
+
+
+FAULTS: dict[str, Callable[[Stage], None]] = {
+    **{f"HTTP {status}": _refused(status) for status in (301, 400, 401, 403, 407, 429, 500, 503)},
+    **{
+        f"{kind} handshake": _broken_handshake(kind)
+        for kind in ("deaf", "reset", "eof", "drip", "headers", "garbage")
+    },
+    "answer that tells the request": _answer(lambda head: b"HTTP/1.1 101 " + head),
+    "answer that is the request": _answer(lambda head: head),
+    "answer with the request as a header": _answer(
+        lambda head: handshake_answer(head, head.split(b"\r\n")[0])
+    ),
+    "answer to another key": _answer(
+        lambda head: handshake_answer(
+            b"Sec-WebSocket-Key: " + TOKENS["Header"].encode(),
+            b"Set-Cookie: " + TOKENS["SetCookie"].encode(),
+        )
+    ),
+    "dead proxy": _dead_proxy,
+    "proxy that wants another password": _proxy(
+        "http", b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"
+    ),
+    "proxy that is no proxy": _proxy("http", b"SSH-2.0\r\n\r\n"),
+    "mute proxy": _proxy("http", b""),
+    "socks proxy that refuses": _proxy("socks5", b"\x05\xff"),
+    "proxy with a bad URL": _bad_proxy_url,
+    "bad URL": _bad_url,
+    "bad header": _bad_header,
+    "no TLS": _in_the_clear,
+    "unknown host": _unknown_host,
+    "bad TLS": _bad_tls,
+    "login refused": _login_refused,
+    "dialect raises": _dialect_raises,
+    "kill": _link_ends(lambda peer: peer.rst()),
+    "end without a close frame": _link_ends(lambda peer: peer.fin()),
+    "close by the venue": _link_ends(lambda peer: peer.close(4001, "go")),
+    "protocol violation": _link_ends(lambda peer: peer.send_raw(b"\x83\x00")),
+    "invalid UTF-8": _link_ends(lambda peer: peer.send_raw(b"\x81\x01\xff")),
+    "cut in a frame": _link_ends(lambda peer: peer.half_frame("x" * 100, then="rst")),
+    "too many reconnects": _given_up,
+    "unreadable frame": _unreadable,
+    "subscription rejected": _subscription_rejected,
+    "subscription unanswered": _subscription_unanswered,
+    "unsendable payload": _unsendable,
+    "callback raises": _callback_raises,
+    "classify raises": _classify_raises,
+    "overflow": _overflow,
+    "close": _closed,
+    "misspelt option": _misspelt,
+    "handler": _handler,
+}
+
+
+@pytest.fixture
+def traced() -> Iterator[None]:
+    """websocket-client tells all that it knows, as a user may have asked it to."""
+    library = logging.getLogger("websocket")
+    handlers, level = list(library.handlers), library.level
+    websocket.enableTrace(True, logging.NullHandler())
+    yield
+    websocket.enableTrace(False)
+    library.handlers[:] = handlers
+    library.setLevel(level)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.usefixtures("traced")
+def test_07_no_fault_makes_a_secret_known(fault: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """The log is searched by a fixture of all fault tests."""
+    with Stage() as stage:
+        FAULTS[fault](stage)
+    assert stage.said
+    out, err = capfd.readouterr()
+    assert err == ""
+    assert found_in("\n".join([*stage.said, out])) == []
+
+
+# 8. Credentials are asked anew for each connect, and never pickled.
+
+
+def test_08_credentials_are_asked_anew_for_each_connect(venue: FakeVenue) -> None:
+    venue.protocol = LoginVenue()
+    numbers = iter(range(1, 9))
+    client = wsclient.connect(
+        venue.url + "?", dialect=Login(), credentials=lambda: {"key": str(next(numbers))}, **QUICK
+    )
+    with client:
+        first = venue.accept()
+        first.rst()
+        second = venue.accept()
+        logins = [peer.expect_json()["key"] for peer in (first, second)]
+    assert logins == ["1", "2"]
+    assert [peer.request.path for peer in (first, second) if peer.request] == [
+        "/?&key=1",
+        "/?&key=2",
+    ]
+
+
+def test_08_nothing_that_holds_credentials_is_pickled_or_copied(venue: FakeVenue) -> None:
+    with wsclient.connect(venue.url, **secret_options()) as client:
+        handler = WebSocketHandler({"websocket_uri": venue.url, **secret_options()})
+        for thing in (client, client.reader("a"), client._core.options, handler):
+            for duplicate in (pickle.dumps, copy.copy, copy.deepcopy):
+                if thing is handler and duplicate is copy.copy:
+                    continue  # two handlers of one client
+                with pytest.raises(TypeError, match="never pickled") as caught:
+                    duplicate(thing)
+                assert found_in(str(caught.value)) == []
+        handler.close()
+
+
+# 10. REST: nothing here speaks it yet.
+
+
+def test_10_no_module_speaks_http_but_the_handshake() -> None:
+    """Whoever adds REST holds it to the same TLS rules, a timeout, a size and no redirects."""
+    clients = {"requests", "urllib3", "urllib.request", "http.client", "httpx"}
+    for path in Path(wsclient.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                assert not clients & {name.name for name in node.names}, path
+            elif isinstance(node, ast.ImportFrom):
+                assert node.module not in clients, path
+
+
+# 12. The depth of JSON is bounded, and what exceeds it is counted.
+
+
+@pytest.mark.parametrize(
+    "dialect",
+    [
+        pytest.param(
+            "generic",
+            marks=pytest.mark.xfail(
+                strict=True,
+                reason="Inbound._peek_at_fields lets the RecursionError out, which ends the link",
+            ),
+        ),
+        "kraken",
+    ],
+)
+def test_12_json_that_is_too_deep_costs_one_frame_only(dialect: str) -> None:
+    deep = "[" * 100_000 + "]" * 100_000
+    with FakeVenue(None) as venue, wsclient.connect(venue.url, dialect=dialect, **QUICK) as client:
+        peer = venue.accept()
+        kind = "market_data" if dialect == "generic" else "update"
+        peer.send(f'{{"channel":"a","type":"{kind}","data":{deep}}}')
+        peer.send(f'{{"channel":"a","type":"{kind}","data":[]}}')
+        assert client.recv(timeout=1).raw.endswith(b"[]}")
+        assert client.stats().invalid == client.stats().dials == 1
