@@ -35,10 +35,10 @@ class TestDeadline:
         assert Deadline(None).remaining() == float("inf")
 
     def test_several_steps_share_it(self) -> None:
-        deadline = Deadline(0.05)
         signal = threading.Lock()
         signal.acquire()
         started = time.monotonic()
+        deadline = Deadline(0.05)
         assert [acquire(signal, deadline) for _ in range(3)] == [False] * 3
         assert 0.05 <= time.monotonic() - started < 1
 
