@@ -187,6 +187,12 @@ class Transport:
             except OSError:
                 pass  # not connected yet: its own timeout ends it
 
+    def forked(self) -> None:
+        """In a child process: let go of the copy of the parent's socket, without a word to the
+        peer. A close of the socket object alone says none, with TLS either."""
+        if self._sock is not None:
+            self._sock.close()
+
     # The reader thread.
 
     def _run(self) -> None:
