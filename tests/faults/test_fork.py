@@ -350,6 +350,7 @@ except ChildProcessError:
     print(client.stats().disconnects)
 """
     with Program(program, venue.url, str(CERTIFICATE)) as parent:
+        parent.line()
         assert parent.end()[:3] == (0, "0\n", "")
 
 
