@@ -296,11 +296,7 @@ class Transport:
     def _digest(self, received: Received) -> bool:
         """Hand on what one read brought; False when it was the last."""
         cid, events = self.connection_id, self._events
-        if received.messages:
-            events.received(cid, received.messages, self._last_byte_at)
-            # Here nothing holds the messages any more: a consumer that is given way decodes and
-            # drops them one by one, and must be the last to hold each.
-            events.pace()
+        # Pings first: they may have come before a message that the consumer answers at once.
         for control in received.controls:
             if control.opcode == PING:
                 events.pinged(cid)
@@ -309,9 +305,14 @@ class Transport:
                     events.wake()
             elif control.opcode == PONG:
                 events.ponged(cid)
-            elif control.opcode == CLOSE:
-                self._on_close()
-                return False
+        if received.messages:
+            events.received(cid, received.messages, self._last_byte_at)
+            # Here nothing holds the messages any more: a consumer that is given way decodes and
+            # drops them one by one, and must be the last to hold each.
+            events.pace()
+        if any(control.opcode == CLOSE for control in received.controls):
+            self._on_close()
+            return False
         if received.violation is not None:
             code, reason = received.violation
             self._fail(ConnectionLost(f"the venue broke the protocol: {reason}", code))
