@@ -886,3 +886,15 @@ def test_what_waits_to_be_sent_at_a_drop_does_not_go_out_after_it() -> None:
     desk = Desk().subscribe("a").drop()
     assert desk.send() == []
     assert desk.restore() == [("subscribe", ["a"])]
+
+
+def test_a_request_that_is_not_answered_does_not_end_what_a_later_one_asks_for() -> None:
+    desk = Desk().subscribe("a", token="first")
+    desk.send()
+    desk.unsubscribe("a").subscribe("a", token="again").send()
+    desk.ack("a", request_id=desk.out[-1].id)
+    desk.wait(ACK_TIMEOUT / 2).send()
+    desk.wait(ACK_TIMEOUT / 2)
+    assert "again" not in desk.outcomes
+    assert desk.ack("a", request_id=desk.out[-1].id) == ["a"]
+    assert desk.outcomes["again"] is None
