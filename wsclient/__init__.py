@@ -7,6 +7,7 @@ from wsclient.dialects import Generic, Kraken
 from wsclient.errors import (
     AuthenticationError,
     ClientClosed,
+    ClientForked,
     ConfigurationError,
     ConnectError,
     ConnectionLost,
@@ -52,6 +53,7 @@ __all__ = [
     "AuthenticationError",
     "ChannelStats",
     "ClientClosed",
+    "ClientForked",
     "ConfigurationError",
     "ConnectError",
     "ConnectTimeout",

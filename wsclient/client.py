@@ -147,6 +147,8 @@ class Reader(_Receiver):
     def close(self, timeout: float | None = None) -> None:
         """End its iteration, and unsubscribe from what nobody else reads."""
         core = self._core
+        if core.is_forked:
+            return
         core.retire(self._mailbox)
         try:
             mine = [c for c in self.channels if not core.is_shared(c, self._mailbox)]

@@ -19,6 +19,7 @@
      │    └── SubscriptionTimeout  (also TimeoutError)
      ├── RequestRejected                                 the venue answered a request with an error
      ├── QueueOverflow                                   overflow="error" and a queue is full
+     ├── ClientForked                                    used in a child of the process it is of
      └── ClientClosed                                    close() was called
 
 A failure in the background reaches the caller at its next blocking call, as a fresh exception
@@ -33,6 +34,7 @@ from collections.abc import Mapping
 __all__ = [
     "AuthenticationError",
     "ClientClosed",
+    "ClientForked",
     "ConfigurationError",
     "ConnectError",
     "ConnectTimeout",
@@ -158,6 +160,10 @@ class RequestRejected(WSClientError):
 
 class QueueOverflow(WSClientError):
     """A queue with ``overflow="error"`` is full: the consumer is too slow for the feed."""
+
+
+class ClientForked(WSClientError):
+    """The process was forked, and the client is the parent's. Make a new one in the child."""
 
 
 class ClientClosed(WSClientError):

@@ -492,6 +492,22 @@ class TestControlFrames:
             peer.send_raw(b"".join(frame(PING, payload) for payload in payloads))
             assert [peer.expect_pong() for _ in payloads] == payloads
 
+    def test_a_ping_is_answered_before_the_message_behind_it_is_handed_on(
+        self, any_venue: FakeVenue
+    ) -> None:
+        """Autobahn 5.19: the consumer's answer to the message must not overtake the pong."""
+        pongs = []
+
+        def look(_: wsclient.Message) -> None:
+            pongs.append(peer.expect_pong(timeout=2))
+
+        with dial(any_venue, validate=look) as client:
+            client.subscribe("a")
+            peer = any_venue.accept()
+            peer.send_raw(frame(PING, b"x") + frame(TEXT, data("1")))
+            client.recv(5)
+        assert pongs == [b"x"]
+
     def test_an_unasked_pong_does_no_harm(self, any_venue: FakeVenue) -> None:
         with dial(any_venue) as client:
             client.subscribe("a")

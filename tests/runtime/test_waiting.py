@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 
@@ -89,19 +90,25 @@ class TestWaiter:
         assert waiter.wait(Deadline(0)) == "late"
 
     def test_an_interrupt_at_any_point_leaves_it_usable(self) -> None:
-        step, interrupted = 0, True
+        main, step, interrupted = threading.get_ident(), 0, True
+
+        def settle(waiter: Waiter, done: threading.Event) -> None:
+            # Not before it is waited for, however late that is: all steps shall be seen.
+            until(lambda: done.is_set() or sys._current_frames()[main].f_code.co_name == "acquire")
+            waiter.settle(None, 1)
+
         while interrupted:
             step += 1
-            waiter = Waiter()
-            timer = threading.Timer(0.002, waiter.settle, (None, 1))
+            waiter, done = Waiter(), threading.Event()
             interrupted = False
-            timer.start()
+            settling = Call(settle, waiter, done)
             try:
                 with Interrupter(step, ("wait",)):
                     waiter.wait()
             except KeyboardInterrupt:
                 interrupted = True
-            timer.join()
+            done.set()
+            settling.result()
             assert waiter.wait(Deadline(1)) == 1, f"step {step}"
         assert step > 5
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsclient.sansio.codec import decoder, encode, lenient_decoder
+from wsclient.sansio.codec import decoder, encode, lenient_decoder, one_line
 
 # --- out -----------------------------------------------------------------------------------------
 
@@ -112,3 +112,13 @@ def test_what_goes_out_comes_in_the_same(value: Any) -> None:
     text = encode([value])
     assert isinstance(text, str)
     assert decoder()(text.encode()) == json.loads(text) == [value]
+
+
+def test_a_lone_surrogate_is_refused_before_it_is_sent() -> None:
+    with pytest.raises(UnicodeEncodeError):
+        encode("price \ud800")
+
+
+def test_a_venues_words_are_one_short_line() -> None:
+    assert one_line("a\r\nb\x1b[0m") == "a  b [0m"
+    assert one_line("x" * 300) == "x" * 200

@@ -850,3 +850,51 @@ def test_what_is_unsent_is_known() -> None:
     assert desk.subscriptions.has_unsent
     desk.send()
     assert not desk.subscriptions.has_unsent
+
+
+# --- answers that come late, or are missed -------------------------------------------------------
+
+
+def test_the_late_answer_to_an_unsubscribe_that_had_nothing_to_end_ends_no_later_one() -> None:
+    desk = Desk().active("b")
+    desk.subscribe("a").send()
+    desk.unsubscribe("a", token="first").unsubscribe("b", token="other").send()
+    subscribe, first, other = (request.id for request in desk.out[1:])
+    desk.reject("a", request_id=subscribe)
+    assert desk.outcomes["first"] is None
+    desk.subscribe("a", token="again").send()
+    assert desk.ack("a", request_id=desk.out[-1].id) == ["a"]
+    desk.unsubscribe("a", token="second").send()
+    desk.ack("a", request_id=first)
+    assert "second" not in desk.outcomes
+    desk.ack("a", request_id=desk.out[-1].id)
+    assert desk.outcomes["second"] is None
+    desk.ack("b", request_id=other)
+    assert desk.outcomes["other"] is None
+
+
+def test_what_a_cumulative_answer_no_longer_lists_is_subscribed_anew() -> None:
+    desk = Desk().active("a", "b")
+    desk.subscribe("c").send()
+    desk.subscriptions.subscribed(["a"])
+    assert [desk.state(channel) for channel in "abc"] == [ACTIVE, PENDING, PENDING]
+    assert desk.collect().removed == ["b"]
+    assert desk.send() == [("subscribe", ["b"])]
+
+
+def test_what_waits_to_be_sent_at_a_drop_does_not_go_out_after_it() -> None:
+    desk = Desk().subscribe("a").drop()
+    assert desk.send() == []
+    assert desk.restore() == [("subscribe", ["a"])]
+
+
+def test_a_request_that_is_not_answered_does_not_end_what_a_later_one_asks_for() -> None:
+    desk = Desk().subscribe("a", token="first")
+    desk.send()
+    desk.unsubscribe("a").subscribe("a", token="again").send()
+    desk.ack("a", request_id=desk.out[-1].id)
+    desk.wait(ACK_TIMEOUT / 2).send()
+    desk.wait(ACK_TIMEOUT / 2)
+    assert "again" not in desk.outcomes
+    assert desk.ack("a", request_id=desk.out[-1].id) == ["a"]
+    assert desk.outcomes["again"] is None

@@ -17,6 +17,7 @@ from operator import itemgetter, methodcaller
 
 from wsclient.errors import QueueOverflow, WaitTimeout, WSClientError
 from wsclient.messages import Gap, Message
+from wsclient.runtime.forking import forked_error, watch
 from wsclient.runtime.waiting import Deadline, acquire
 
 __all__ = ["Mailbox"]
@@ -128,6 +129,7 @@ class Mailbox:
         self._closed = False
         self._failure: WSClientError | None = None
         self.dropped = 0
+        watch(self)
 
     # The reader's side.
 
@@ -272,6 +274,13 @@ class Mailbox:
             self._count_bytes()
             self._wake_all()
         return unread
+
+    def forked(self) -> None:
+        """In a child process: what is queued is the parent's, and take() says so."""
+        self._lock = threading.Lock()  # its holder may not exist here
+        self.close()
+        self._closed = False
+        self.fail(forked_error())
 
     # Inside, under the lock.
 

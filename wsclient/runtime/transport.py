@@ -201,6 +201,12 @@ class Transport:
             except OSError:
                 pass  # not connected yet: its own timeout ends it
 
+    def forked(self) -> None:
+        """In a child process: let go of the copy of the parent's socket, without a word to the
+        peer. A close of the socket object alone says none, with TLS either."""
+        if self._sock is not None:
+            self._sock.close()
+
     # The reader thread.
 
     def _run(self) -> None:
@@ -320,9 +326,7 @@ class Transport:
     def _digest(self, received: Received) -> bool:
         """Hand on what one read brought; False when it was the last."""
         cid, events = self.connection_id, self._events
-        if received.messages:
-            events.received(cid, received, self._last_byte_at)
-            events.pace()
+        # Pings first: they may have come before a message that the consumer answers at once.
         for control in received.controls:
             if control.opcode == PING:
                 events.pinged(cid)
@@ -332,9 +336,12 @@ class Transport:
                     events.wake()
             elif control.opcode == PONG:
                 events.ponged(cid)
-            elif control.opcode == CLOSE:
-                self._on_close()
-                return False
+        if received.messages:
+            events.received(cid, received, self._last_byte_at)
+            events.pace()
+        if any(control.opcode == CLOSE for control in received.controls):
+            self._on_close()
+            return False
         if received.violation is not None:
             code, reason = received.violation
             self._fail(ConnectionLost(f"the venue broke the protocol: {reason}", code))

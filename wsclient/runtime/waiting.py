@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 from wsclient.errors import WSClientError
+from wsclient.runtime.forking import forked_error, watch
 
 __all__ = ["Deadline", "Waiter", "acquire"]
 
@@ -43,7 +44,7 @@ def acquire(signal: threading.Lock, deadline: Deadline) -> bool:
 class Waiter:
     """A result that one thread waits for and another settles, once; later settles are ignored."""
 
-    __slots__ = ("_error", "_result", "_signal", "settled")
+    __slots__ = ("__weakref__", "_error", "_result", "_signal", "settled")
 
     def __init__(self) -> None:
         self._signal = threading.Lock()
@@ -51,6 +52,7 @@ class Waiter:
         self._result: Any = None
         self._error: BaseException | None = None
         self.settled = False
+        watch(self)
 
     def settle(self, error: BaseException | None = None, result: Any = None) -> None:
         """Called under the session's lock, or by the one thread that owns this waiter."""
@@ -59,6 +61,12 @@ class Waiter:
         self._result, self._error = result, error
         self.settled = True
         self._signal.release()
+
+    def forked(self) -> None:
+        """In a child process, where nobody is left to settle it."""
+        self._error, self.settled = forked_error(), True
+        if self._signal.locked():
+            self._signal.release()
 
     def wait(self, deadline: Deadline | None = None) -> Any:
         """The result, or raise the error. Raises TimeoutError when the deadline came first."""

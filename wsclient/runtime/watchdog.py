@@ -13,13 +13,14 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
 from wsclient.errors import NotConnected, WSClientError
 from wsclient.messages import Gap, Message
 from wsclient.runtime.callbacks import Callbacks
+from wsclient.runtime.forking import forked_error, watch
 from wsclient.runtime.mailbox import Mailbox
 from wsclient.runtime.transport import Target, Transport, WorkerThread
 from wsclient.runtime.waiting import Deadline, Waiter
@@ -57,6 +58,16 @@ LOOK_FOR_DROPS = 1.0
 KEEPS_UP = 256
 
 
+class _Refusal:
+    """In the place of the lock, in a forked child."""
+
+    def __enter__(self) -> None:
+        raise forked_error()
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
 class Watchdog:
     """Owns the session, the transports and the queues. It knows nothing of the client object,
     so that a client which nobody holds any more can be collected, and closes this."""
@@ -75,7 +86,7 @@ class Watchdog:
         )
         #: Protects the session and the routes. Never held during I/O or a user's function. A
         #: mailbox's lock may be taken under it, never the other way round.
-        self._lock = threading.Lock()
+        self._lock: AbstractContextManager[Any] = threading.Lock()
         self._session = Session(target.dialect, options, random.random)
         self._routes: dict[str, tuple[Mailbox, ...]] = {}
         #: All that is routed goes to the default queue only.
@@ -95,6 +106,8 @@ class Watchdog:
         #: When a queue that drops is next looked at, and those found dropping the last time.
         self._look_at = 0.0
         self._dropping: set[Mailbox] = set()
+        self.is_forked = False
+        watch(self)
 
     # For callers: none of these blocks.
 
@@ -236,6 +249,8 @@ class Watchdog:
 
     def close(self, timeout: float) -> None:
         """Close, and wait for the threads to end, all within ``timeout`` seconds."""
+        if self.is_forked:
+            return  # there is nothing here to end
         deadline = Deadline(timeout)
         self._close(timeout)
         self.wake()
@@ -247,6 +262,18 @@ class Watchdog:
             thread.join(min(deadline.remaining(), threading.TIMEOUT_MAX))
             if thread.is_alive():
                 logger.warning("%s: thread %s has not ended yet", self.name, thread.name)
+
+    def forked(self) -> None:
+        """In a child process: every call that takes the lock is refused, and nothing is left that
+        could reach the parent's link."""
+        self.is_forked = True
+        self._lock = _Refusal()
+        transports, self._transports = self._transports, {}
+        for transport in transports.values():
+            transport.forked()
+        # The old one may be torn. This one is for those who peek.
+        self._session = Session(self.dialect, self.options, random.random)
+        self._session.fail(forked_error())
 
     def _close(self, timeout: float) -> None:
         with self._lock:

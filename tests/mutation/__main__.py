@@ -1,0 +1,152 @@
+"""Mutation testing of the pure modules: is every line of them held by a test?
+
+    python tests/mutation [module ...] [--sample N] [--seed S]
+
+Each single change of ``wsclient/sansio`` runs the module's own tests, then those of all pure
+modules, in a forked process that imports the changed text; no file is touched. What survives is
+printed, unless ``survivors.txt`` has it with the reason; what is new makes the exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import os
+import random
+import select
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+# Before the forks, so that no child has to.
+import hypothesis  # noqa: F401
+import msgspec  # noqa: F401
+import pytest
+import requests  # noqa: F401
+import websocket  # noqa: F401
+import websockets.sync.server  # noqa: F401
+from mutants import Mutant, mutants
+
+ROOT = Path(__file__).parents[2]
+SANSIO = ROOT / "wsclient" / "sansio"
+SURVIVORS = Path(__file__).with_name("survivors.txt")
+#: All tests that need no thread and no socket.
+PURE = ["tests/sansio", "tests/dialects", "tests/test_messages.py"]
+#: Plugins imported before the forks cannot have their asserts rewritten, of which pytest warns.
+QUIETLY = ["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+#: How long (s) the tests may take before the change counts as noticed: it made them hang.
+PATIENCE = 120.0
+
+
+class Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Gives one module another text."""
+
+    def __init__(self, name: str, path: Path, text: str) -> None:
+        self.name, self.path, self.text = name, path, text
+
+    def find_spec(
+        self, name: str, path: object = None, target: object = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name != self.name:
+            return None
+        return importlib.util.spec_from_file_location(name, self.path, loader=self)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        exec(compile(self.text, str(self.path), "exec"), module.__dict__)
+
+
+def passes(path: Path, text: str, tests: Sequence[str]) -> bool:
+    """Do these tests pass with this text in the place of the module's own?"""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+        os.dup2(1, 2)
+        sys.meta_path.insert(0, Changed(f"wsclient.sansio.{path.stem}", path, text))
+        code: int = 1
+        try:
+            code = pytest.main([*QUIETLY, *tests])
+        finally:
+            os._exit(code)
+    os.close(writing)
+    try:
+        # The child's end closes its end of the pipe.
+        in_time = bool(select.select([reading], [], [], PATIENCE)[0])
+        if not in_time:
+            os.killpg(child, signal.SIGKILL)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0 and in_time
+    finally:
+        os.close(reading)
+
+
+def own_tests(path: Path) -> list[str]:
+    return sorted(map(str, (ROOT / "tests" / "sansio").glob(f"test_{path.stem}*.py")))
+
+
+def survives(path: Path, mutant: Mutant) -> bool:
+    own = own_tests(path)
+    return not (own and not passes(path, mutant.text, own)) and passes(path, mutant.text, PURE)
+
+
+def known() -> dict[str, str]:
+    """The survivors that are known, with the reason of each."""
+    lines = SURVIVORS.read_text("utf-8").splitlines() if SURVIVORS.exists() else []
+    entries = (line.split("  # ") for line in lines if line and not line.startswith("#"))
+    return dict(entries)
+
+
+def check(path: Path, sample: int | None, seed: int) -> tuple[int, int, int]:
+    """Try the changes of one module. How many there were, survived, and are new."""
+    source = path.read_text("utf-8")
+    if not passes(path, source, own_tests(path) or PURE):
+        sys.exit(f"{path.name}: its tests fail without any change")
+    chosen = mutants(source)
+    if sample is not None and sample < len(chosen):
+        chosen = sorted(random.Random(seed).sample(chosen, sample))
+    expected, survived, new = known(), 0, 0
+    started = time.monotonic()
+    for mutant in chosen:
+        if survives(path, mutant):
+            survived += 1
+            key = f"{path.name} {mutant.key}"
+            if key not in expected:
+                new += 1
+                print(f"{key}  # line {mutant.line}", flush=True)
+    took = time.monotonic() - started
+    killed = len(chosen) - survived
+    print(
+        f"{path.name}: {killed} of {len(chosen)} killed ({killed / max(1, len(chosen)):.1%}), "
+        f"{survived} survived, {new} of them new; {took:.0f} s",
+        flush=True,
+    )
+    return len(chosen), survived, new
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="tests/mutation", description=__doc__)
+    names = sorted(path.stem for path in SANSIO.glob("*.py") if path.stem != "__init__")
+    parser.add_argument("modules", nargs="*", help=f"of {', '.join(names)}; by default all")
+    parser.add_argument("--sample", type=int, help="at most so many changes of each module")
+    parser.add_argument("--seed", type=int, default=1, help="of the sample")
+    options = parser.parse_args()
+    os.chdir(ROOT)
+    totals = [
+        check(SANSIO / f"{name}.py", options.sample, options.seed)
+        for name in options.modules or names
+    ]
+    tried, survived, new = map(sum, zip(*totals, strict=True))
+    print(f"in all: {tried - survived} of {tried} killed ({1 - survived / max(1, tried):.1%})")
+    return 1 if new else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
