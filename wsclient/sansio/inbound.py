@@ -147,8 +147,6 @@ class Inbound:
             batch.decoded, batch.make = values, TypedMessage
             if len(values) < len(payloads) and self._is_data(payloads[len(values)], fields):
                 self._shapes[wanted] = None  # not all data is of this type
-        if values:
-            shape.fit(values[0], fields.types)
         batch.keys = map(shape.keys, values)
         batch.are_exact = shape.is_exact
         return batch
@@ -160,6 +158,8 @@ class Inbound:
         Never raises: what cannot be read becomes an :class:`Invalid`.
         """
         entries: list[Entry] = []
+        if start == 0 and batch.payloads and self._fields is not None:
+            self._fit(batch.payloads[0], self._fields)
         for raw in batch.payloads[start:]:
             self._read(raw, batch.arrival, entries.append)
         return entries
@@ -195,6 +195,12 @@ class Inbound:
         if found[2].type is not int:
             return None  # None there could mean that the number is in another field
         return _Shape(decode, getattr, attrgetter, [field.name for field in found])
+
+    def _fit(self, raw: bytes, fields: DataFields) -> None:
+        """Was this frame not ordinary because of how we looked at it?"""
+        for shape in (self._object, self._head):
+            for value in shape.decoded([raw]):
+                shape.fit(value, fields.types)
 
     def _is_data(self, raw: bytes, fields: DataFields) -> bool:
         try:
