@@ -26,11 +26,12 @@ from wsclient.errors import (
     WSClientError,
 )
 from wsclient.handler import WebSocketHandler
-from wsclient.messages import Gap, Message, Subscription, SubscriptionState
+from wsclient.messages import Gap, LinkedMessage, Message, Subscription, SubscriptionState
 from wsclient.options import Options
 from wsclient.sansio.backoff import Verdict, classify
 from wsclient.sansio.dialect import (
     Ack,
+    Counted,
     Dialect,
     Heartbeat,
     Item,
@@ -58,6 +59,7 @@ __all__ = [
     "ConnectError",
     "ConnectTimeout",
     "ConnectionLost",
+    "Counted",
     "Dialect",
     "Gap",
     "Generic",
@@ -66,6 +68,7 @@ __all__ = [
     "Item",
     "Kraken",
     "Limits",
+    "LinkedMessage",
     "LoginAccepted",
     "LoginRefused",
     "Message",
