@@ -3,7 +3,7 @@
 import logging
 
 from wsclient.client import Reader, WebSocketClient, connect
-from wsclient.dialects import Generic, Kraken
+from wsclient.dialects import OKX, Bybit, CoinbaseExchange, Generic, Kraken
 from wsclient.errors import (
     AuthenticationError,
     ClientClosed,
@@ -49,12 +49,14 @@ from wsclient.sansio.session import State
 from wsclient.stats import ChannelStats, Stats
 from wsclient.version import __version__
 
-__all__ = [
+__all__ = [  # noqa: RUF022 - in plain order
     "Ack",
     "AuthenticationError",
+    "Bybit",
     "ChannelStats",
     "ClientClosed",
     "ClientForked",
+    "CoinbaseExchange",
     "ConfigurationError",
     "ConnectError",
     "ConnectTimeout",
@@ -75,6 +77,7 @@ __all__ = [
     "NotConnected",
     "NotSupported",
     "Notice",
+    "OKX",
     "Options",
     "OutcomeUnknown",
     "QueueOverflow",
