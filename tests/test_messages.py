@@ -44,6 +44,8 @@ def test_the_order_of_the_reasons() -> None:
         "overflow",
         "invalid",
         "conflate",
+        "late",
+        "duplicate",
     )
 
 

@@ -3,7 +3,7 @@
 import logging
 
 from wsclient.client import Reader, WebSocketClient, connect
-from wsclient.dialects import Generic, Kraken
+from wsclient.dialects import OKX, Bybit, CoinbaseExchange, Generic, Kraken
 from wsclient.errors import (
     AuthenticationError,
     ClientClosed,
@@ -26,11 +26,12 @@ from wsclient.errors import (
     WSClientError,
 )
 from wsclient.handler import WebSocketHandler
-from wsclient.messages import Gap, Message, Subscription, SubscriptionState
+from wsclient.messages import Gap, LinkedMessage, Message, Subscription, SubscriptionState
 from wsclient.options import Options
 from wsclient.sansio.backoff import Verdict, classify
 from wsclient.sansio.dialect import (
     Ack,
+    Counted,
     Dialect,
     Heartbeat,
     Item,
@@ -48,16 +49,19 @@ from wsclient.sansio.session import State
 from wsclient.stats import ChannelStats, Stats
 from wsclient.version import __version__
 
-__all__ = [
+__all__ = [  # noqa: RUF022 - in plain order
     "Ack",
     "AuthenticationError",
+    "Bybit",
     "ChannelStats",
     "ClientClosed",
     "ClientForked",
+    "CoinbaseExchange",
     "ConfigurationError",
     "ConnectError",
     "ConnectTimeout",
     "ConnectionLost",
+    "Counted",
     "Dialect",
     "Gap",
     "Generic",
@@ -66,12 +70,14 @@ __all__ = [
     "Item",
     "Kraken",
     "Limits",
+    "LinkedMessage",
     "LoginAccepted",
     "LoginRefused",
     "Message",
     "NotConnected",
     "NotSupported",
     "Notice",
+    "OKX",
     "Options",
     "OutcomeUnknown",
     "QueueOverflow",

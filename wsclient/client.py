@@ -391,7 +391,13 @@ class WebSocketClient(_Receiver):
             counters = session.counters
             channels: Mapping[str, ChannelStats] = {
                 channel: ChannelStats(
-                    t.messages, t.gaps, t.missed, t.strays, t.last, t.last_received_at
+                    t.messages,
+                    t.gaps,
+                    t.missed,
+                    t.strays - t.late,
+                    t.late,
+                    t.last,
+                    t.last_received_at,
                 )
                 for channel, t in session.trackers.items()
             }

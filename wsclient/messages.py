@@ -10,10 +10,19 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-__all__ = ["Gap", "Message", "Subscription", "SubscriptionState"]
+__all__ = ["Gap", "LinkedMessage", "Message", "Subscription", "SubscriptionState"]
 
 #: Strongest first: when two holes become one, the stronger reason names it.
-GAP_REASONS = ("rejected", "reconnect", "sequence", "overflow", "invalid", "conflate")
+GAP_REASONS = (
+    "rejected",
+    "reconnect",
+    "sequence",
+    "overflow",
+    "invalid",
+    "conflate",
+    "late",
+    "duplicate",
+)
 
 
 class Gap(NamedTuple):
@@ -21,7 +30,9 @@ class Gap(NamedTuple):
 
     ``reason`` is one of ``rejected`` (the channel will not come back), ``reconnect``,
     ``sequence`` (the venue's numbers jumped), ``overflow`` (the consumer was too slow),
-    ``invalid`` (a frame could not be read, or ``validate`` refused it), ``conflate``.
+    ``invalid`` (a frame could not be read, or ``validate`` refused it), ``conflate``; or of two
+    that say what the message itself is: ``duplicate`` (it has come before; 0 are missed) and
+    ``late`` (an earlier gap has counted it; -1, so that sums come out right).
     ``missed`` is how many messages, None where that cannot be known.
     ``since`` is the ``received_at`` of the channel's last message before the hole (ns since the
     epoch), None where there was none.
@@ -135,6 +146,19 @@ class TypedMessage(Message, gc=False, eq=False):
 
     def decode(self, type: Any) -> Any:
         return self.decoded if self.decoded.__class__ is type else super().decode(type)
+
+
+class LinkedMessage(Message, gc=False, eq=False):
+    """A Message whose number says by itself which one it follows, for a dialect to make.
+
+    ``follows`` is the number of the message directly before it: one less than the first of the
+    range of numbers that it stands for, or the venue's pointer. None: the count begins anew here
+    (a snapshot). ``is_counted``: numbers count one by one, so that a jump says how many are
+    missing; pointers do not.
+    """
+
+    follows: int | None = None
+    is_counted: bool = True
 
 
 class SubscriptionState(enum.Enum):

@@ -12,14 +12,15 @@ __all__ = ["ChannelStats", "Stats"]
 class ChannelStats:
     """One channel: messages delivered, gaps marked, messages known to be missed.
 
-    ``strays`` came late or twice (their sequence did not go on); ``last_sequence`` and
-    ``last_received_at`` (ns since the epoch) are None where there was none.
+    ``duplicates`` have come before, and ``late`` ones had been counted as missed; ``last_sequence``
+    and ``last_received_at`` (ns since the epoch) are None where there was none.
     """
 
     messages: int
     gaps: int
     missed: int
-    strays: int
+    duplicates: int
+    late: int
     last_sequence: int | None
     last_received_at: int | None
 

@@ -115,7 +115,7 @@ def test_numbers_are_decimals_when_asked_for() -> None:
 def test_what_cannot_be_read_is_an_invalid_entry(raw: bytes, dialect: Any) -> None:
     (entry,) = read(raw, dialect=dialect)
     assert isinstance(entry, Invalid)
-    assert (entry.channel, entry.sequence) == (None, None)
+    assert entry.message is None
     assert entry.text.startswith("an unreadable frame (")
     assert entry.text.endswith(repr(raw))
 
@@ -172,7 +172,8 @@ def test_a_message_that_validate_refuses_is_an_invalid_entry_in_its_place() -> N
     assert [type(e) for e in entries] == [Message, Invalid, Message]
     refused = entries[1]
     assert isinstance(refused, Invalid)
-    assert (refused.channel, refused.sequence) == ("b", 1)
+    assert refused.message is not None
+    assert (refused.message.channel, refused.message.sequence) == ("b", 1)
     assert "ValueError: b is bad" in refused.text
 
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from making import message as make
 
-from wsclient.messages import Gap
-from wsclient.sansio.recovery import ChannelTracker
+from wsclient.messages import Gap, LinkedMessage
+from wsclient.sansio.recovery import HOLES, ChannelTracker
 
 
 class Stream:
@@ -58,35 +58,153 @@ def test_a_message_without_a_sequence_leaves_the_count_alone() -> None:
     assert Stream().takes(5, None, 6, None, 8) == [None, None, None, None, Gap("sequence", 1, 4)]
 
 
-@pytest.mark.parametrize("late", [7, 6, 1])
-def test_a_late_or_doubled_message_is_a_stray_and_no_hole(late: int) -> None:
+def test_what_has_come_before_is_a_duplicate() -> None:
     stream = Stream()
-    assert stream.takes(5, 6, 7, late, 8) == [None] * 5
-    assert stream.tracker.strays == 1
+    assert stream.takes(5, 6, 7, 6, 8) == [None, None, None, Gap("duplicate", 0, 3), None]
+    assert (stream.tracker.strays, stream.tracker.late, stream.tracker.gaps) == (1, 0, 0)
     assert stream.tracker.last == 8
 
 
-def test_two_strays_in_a_row_are_a_counter_that_started_again() -> None:
+def test_what_was_counted_as_missed_comes_late_and_is_taken_off() -> None:
     stream = Stream()
-    assert stream.takes(100, 1, 2, 3) == [None, None, Gap("sequence", None, 2), None]
+    assert stream.takes(5, 8, 7, 9) == [None, Gap("sequence", 2, 1), Gap("late", -1, 2), None]
+    assert (stream.tracker.strays, stream.tracker.late, stream.tracker.gaps) == (1, 1, 1)
+    assert stream.tracker.missed == 1
+
+
+def test_all_that_was_missed_may_come_late_in_its_order() -> None:
+    stream = Stream()
+    assert [gap and gap.reason for gap in stream.takes(1, 5, 2, 3, 4, 6)] == [
+        None, "sequence", "late", "late", "late", None,
+    ]  # fmt: skip
+    assert stream.tracker.missed == 0
+
+
+def test_late_twice_is_a_duplicate() -> None:
+    assert Stream().takes(1, 4, 2, 2)[-1] == Gap("duplicate", 0, 3)
+
+
+def test_an_old_hole_is_forgotten_when_there_are_many() -> None:
+    stream = Stream()
+    stream.takes(*range(0, 3 * HOLES + 6, 3))
+    assert stream.takes(1, 10) == [
+        Gap("duplicate", 0, HOLES + 2),
+        Gap("late", -1, HOLES + 3),
+    ]
+
+
+def test_two_duplicates_in_a_row_that_rise_are_a_counter_that_started_again() -> None:
+    stream = Stream()
+    marks = stream.takes(100, 1, 2, 3)
+    assert marks == [None, Gap("duplicate", 0, 1), Gap("sequence", None, 2), None]
     assert stream.tracker.last == 3
 
 
 def test_a_counter_that_started_again_may_double_a_message_too() -> None:
     stream = Stream()
     stream.takes(100, 1, 2)
-    assert stream.takes(2, 3) == [None, None]
+    assert stream.takes(2, 3) == [Gap("duplicate", 0, 3), None]
 
 
-def test_two_strays_that_do_not_follow_each_other_are_strays() -> None:
+def test_two_duplicates_that_do_not_follow_each_other_are_duplicates() -> None:
     stream = Stream()
-    assert stream.takes(100, 5, 3, 101) == [None, None, None, None]
+    assert [gap and gap.reason for gap in stream.takes(100, 5, 3, 101)] == [
+        None, "duplicate", "duplicate", None,
+    ]  # fmt: skip
     assert stream.tracker.strays == 2
 
 
-def test_two_strays_with_a_good_message_between_them_are_strays() -> None:
+def test_two_duplicates_with_a_good_message_between_them_are_duplicates() -> None:
+    marks = Stream().takes(100, 5, 101, 6, 102)
+    assert [gap and gap.reason for gap in marks] == [None, "duplicate", None, "duplicate", None]
+
+
+# --- ranges, pointers, and new beginnings --------------------------------------------------------
+
+
+def linked(*links: tuple[int | None, int], is_counted: bool = True) -> list[Gap | None]:
+    """The marks of messages that each say (the number they follow, their own)."""
     stream = Stream()
-    assert stream.takes(100, 5, 101, 6, 102) == [None] * 5
+    marks = []
+    for follows, sequence in links:
+        message = LinkedMessage("a", "update", sequence, follows=follows, is_counted=is_counted)
+        stream.tracker.accept(message)
+        marks.append(message.gap)
+    return marks
+
+
+def test_ranges_that_join_have_no_hole() -> None:
+    assert linked((10, 12), (12, 13), (13, 20)) == [None, None, None]
+
+
+def test_a_hole_between_ranges_is_counted_in_numbers() -> None:
+    assert linked((10, 12), (15, 20))[1] == Gap("sequence", 3, 0)
+
+
+def test_ranges_may_overlap() -> None:
+    assert linked((10, 12), (11, 15), (12, 16)) == [None, None, None]
+
+
+def test_a_range_of_the_past_is_a_duplicate_and_one_out_of_a_hole_is_late() -> None:
+    marks = linked((0, 2), (6, 8), (3, 5), (7, 8))
+    assert marks[2:] == [Gap("late", -2, 0), Gap("duplicate", 0, 0)]
+
+
+def test_pointers_that_join_have_no_hole_whatever_their_numbers() -> None:
+    assert linked((90, 100), (100, 170), (170, 171), is_counted=False) == [None] * 3
+
+
+def test_a_pointer_that_misses_is_a_hole_of_unknown_size() -> None:
+    assert linked((90, 100), (120, 170), is_counted=False)[1] == Gap("sequence", None, 0)
+
+
+def test_a_pointer_to_itself_says_that_nothing_has_changed() -> None:
+    assert linked((90, 100), (100, 100), (100, 130), is_counted=False) == [None] * 3
+
+
+def test_numbers_may_fall_where_the_pointer_is_right() -> None:
+    assert linked((90, 100), (100, 3), (3, 5), is_counted=False) == [None] * 3
+
+
+def test_a_doubled_and_a_late_pointer_are_told_apart() -> None:
+    doubled = linked((90, 100), (100, 110), (100, 110), (110, 120), is_counted=False)
+    assert doubled == [None, None, Gap("duplicate", 0, 0), None]
+    swapped = linked((90, 100), (110, 120), (100, 110), (120, 130), is_counted=False)
+    assert swapped == [None, Gap("sequence", None, 0), Gap("late", None, 0), None]
+
+
+def test_a_snapshot_begins_anew_and_says_that_something_may_lie_before_it() -> None:
+    assert linked((None, 7), (7, 8), (None, 3), (3, 4)) == [
+        None,
+        None,
+        Gap("sequence", None, 0),
+        None,
+    ]
+
+
+def test_a_snapshot_of_where_we_are_is_no_hole() -> None:
+    assert linked((6, 7), (None, 7), (7, 8)) == [None, None, None]
+
+
+def test_a_snapshot_carries_the_hole_of_a_reconnect() -> None:
+    stream = Stream()
+    stream.take(5)
+    stream.tracker.suspect("reconnect")
+    message = LinkedMessage("a", "snapshot", 50, follows=None)
+    stream.tracker.accept(message)
+    assert message.gap == Gap("reconnect", None, 1)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=60))
+def test_delivered_and_missed_make_up_all_numbers(numbers: list[int]) -> None:
+    """As long as nothing is taken for a new count, and each comes once."""
+    numbers = list(dict.fromkeys(numbers))
+    marks = [gap for gap in Stream().takes(*numbers) if gap is not None]
+    if all(gap.reason == "late" or gap.missed is not None for gap in marks):
+        early = [n for n in numbers if n < numbers[0]]
+        missed = sum(gap.missed or 0 for gap in marks)
+        assert max(numbers) - numbers[0] + 1 == len(numbers) - len(early) + missed
 
 
 # --- what is suspected ---------------------------------------------------------------------------
@@ -127,7 +245,7 @@ def test_a_new_count_forgets_the_strays_of_the_old() -> None:
     stream = Stream()
     stream.takes(100, 3)
     stream.tracker.suspect("reconnect")
-    assert stream.takes(5, 4, 6) == [Gap("reconnect", None, 2), None, None]
+    assert stream.takes(5, 4, 6) == [Gap("reconnect", None, 2), Gap("duplicate", 0, 3), None]
 
 
 def test_on_the_same_link_a_stray_settles_no_suspicion() -> None:
@@ -135,7 +253,7 @@ def test_on_the_same_link_a_stray_settles_no_suspicion() -> None:
     stream = Stream()
     stream.take(5)
     stream.tracker.suspect("invalid")
-    assert stream.takes(5, 7) == [None, Gap("invalid", 1, 2)]
+    assert stream.takes(5, 7) == [Gap("duplicate", 0, 1), Gap("invalid", 1, 2)]
 
 
 def test_a_stray_does_not_make_a_suspicion_out_of_nothing() -> None:
@@ -148,7 +266,8 @@ def test_a_counter_that_started_again_settles_a_suspicion() -> None:
     stream = Stream()
     stream.take(100)
     stream.tracker.suspect("invalid")
-    assert stream.takes(1, 2, 3) == [None, Gap("sequence", None, 2), None]
+    marks = stream.takes(1, 2, 3)
+    assert marks == [Gap("duplicate", 0, 1), Gap("sequence", None, 2), None]
 
 
 def test_the_first_message_of_all_may_be_after_a_hole() -> None:
@@ -174,14 +293,14 @@ def test_the_stronger_of_two_suspicions_names_the_hole() -> None:
 def test_a_refused_message_is_a_hole_of_one() -> None:
     stream = Stream()
     stream.take()
-    stream.tracker.refused(None)
+    stream.tracker.refused(make("a", sequence=None))
     assert stream.takes(None, None) == [Gap("invalid", 1, 1), None]
 
 
 def test_a_refused_message_takes_part_in_the_count() -> None:
     stream = Stream()
     stream.take(5)
-    stream.tracker.refused(6)
+    stream.tracker.refused(make("a", sequence=6))
     assert stream.takes(7, 8) == [Gap("invalid", 1, 1), None]
 
 
@@ -189,28 +308,28 @@ def test_several_refused_messages_are_one_hole() -> None:
     stream = Stream()
     stream.take(5)
     for sequence in (6, 7, 8):
-        stream.tracker.refused(sequence)
+        stream.tracker.refused(make("a", sequence=sequence))
     assert stream.take(9) == Gap("invalid", 3, 1)
 
 
 def test_a_refused_message_after_a_jump_adds_to_it() -> None:
     stream = Stream()
     stream.take(5)
-    stream.tracker.refused(8)
+    stream.tracker.refused(make("a", sequence=8))
     assert stream.take(9) == Gap("sequence", 3, 1)
 
 
 def test_a_jump_after_a_refused_message_adds_to_it() -> None:
     stream = Stream()
     stream.take(5)
-    stream.tracker.refused(6)
+    stream.tracker.refused(make("a", sequence=6))
     assert stream.take(9) == Gap("sequence", 3, 1)
 
 
 def test_a_sequence_disproves_no_refused_message() -> None:
     stream = Stream()
     stream.take(5)
-    stream.tracker.refused(6)
+    stream.tracker.refused(make("a", sequence=6))
     stream.tracker.suspect("reconnect")
     assert stream.take(7) == Gap("invalid", 1, 1)
 
@@ -219,7 +338,7 @@ def test_a_refused_message_after_a_reconnect_is_part_of_its_hole() -> None:
     stream = Stream()
     stream.take()
     stream.tracker.suspect("reconnect")
-    stream.tracker.refused(None)
+    stream.tracker.refused(make("a", sequence=None))
     assert stream.take() == Gap("reconnect", None, 1)
 
 
@@ -230,7 +349,7 @@ def test_a_hole_that_waits_can_be_seen() -> None:
     stream = Stream()
     stream.take()
     assert stream.tracker.pending is None
-    stream.tracker.refused(None)
+    stream.tracker.refused(make("a", sequence=None))
     assert stream.tracker.pending == Gap("invalid", 1, 1)
     stream.tracker.suspect("reconnect")
     assert stream.tracker.pending == Gap("reconnect", None, 1)
@@ -270,7 +389,7 @@ def test_each_message_knows_when_the_one_before_it_came() -> None:
 def test_a_refused_message_is_not_the_last_one_before_a_hole() -> None:
     stream = Stream()
     stream.take()
-    stream.tracker.refused(None)
+    stream.tracker.refused(make("a", sequence=None))
     assert stream.tracker.last_received_at == 1
 
 
@@ -299,7 +418,7 @@ def test_what_is_missed_is_counted_exactly(
         if number in dropped and 0 < number < last:
             continue
         if number in refused and 0 < number < last:
-            stream.tracker.refused(start + number)
+            stream.tracker.refused(make("a", sequence=start + number))
             continue
         gap = stream.take(start + number)
         delivered += 1

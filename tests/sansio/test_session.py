@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from making import message
 from rig import INF, LOGIN, Plain, Rig
 
 from wsclient.errors import (
@@ -29,6 +30,7 @@ from wsclient.messages import Gap, SubscriptionState
 from wsclient.sansio.backoff import Verdict
 from wsclient.sansio.dialect import (
     Ack,
+    Counted,
     Heartbeat,
     Limits,
     LoginAccepted,
@@ -278,7 +280,7 @@ EVENTS: dict[str, tuple[Callable[[Rig], object], dict[str, Expected]]] = {
     "a reply to nothing": (receive(Reply(10**6, {})), {}),
     "an unknown type": (receive(Unhandled("odd")), {}),
     "an unreadable frame": (receive(Invalid("not JSON")), {}),
-    "a refused message": (receive(Invalid("refused", "wished", 7)), {}),
+    "a refused message": (receive(Invalid("refused", message("wished", sequence=7))), {}),
     "a pong": (lambda rig: rig.session.pong(rig.cid), {}),
     "a ping": (lambda rig: rig.session.control(rig.cid, rig.now), {}),
     "another connection's pong": (late(lambda rig, cid: rig.session.pong(cid)), {}),
@@ -1056,7 +1058,7 @@ def test_a_sequence_tells_whose_the_unreadable_frame_was() -> None:
 def test_a_refused_message_is_a_gap_of_one() -> None:
     rig = Rig().active("a")
     last = rig.data("a", 1)[0].received_at
-    rig.receive(Invalid("refused", "a", 2))
+    rig.receive(Invalid("refused", message("a", sequence=2)))
     assert rig.data("a", 3)[0].gap == Gap("invalid", 1, last)
 
 
@@ -1676,3 +1678,93 @@ def test_a_lost_message_is_counted_like_any_other() -> None:
     rig.open()
     rig.reject("a")
     assert (rig.session.counters.messages, rig.session.counters.gaps) == (1, 1)
+
+
+# --- a connection's own count --------------------------------------------------------------------
+
+
+def test_a_jump_of_the_connections_count_is_told_by_every_channel() -> None:
+    rig = Rig().active("a", "b")
+    rig.receive(Counted(1), rig.message("a"), Counted(2), rig.message("b"))
+
+    messages = rig.receive(Counted(4), rig.message("a"), Counted(5), rig.message("b"))
+    after = rig.receive(Counted(6), rig.message("a"), Counted(7), Heartbeat())
+
+    assert [m.gap and m.gap.reason for m in messages] == ["sequence", "sequence"]
+    assert [m.gap for m in after] == [None]
+    assert rig.logs("warning") == ["the connection's count jumped from 2 to 4"]
+
+
+def test_the_count_of_a_heartbeat_tells_too() -> None:
+    rig = Rig().active("a")
+    rig.receive(Counted(1), rig.message("a"))
+    rig.receive(Counted(3), Heartbeat())
+    (message,) = rig.data("a")
+    assert message.gap is not None
+    assert message.gap.reason == "sequence"
+
+
+def test_each_connection_counts_for_itself() -> None:
+    rig = Rig().active("a")
+    rig.receive(Counted(7), rig.message("a", 1))
+    rig.drop()
+    rig.open()
+    rig.receive(Counted(0), rig.message("a", 2))
+    assert not [text for text in rig.logs("warning") if "jumped" in text]
+
+
+# --- a venue that speaks first -------------------------------------------------------------------
+
+
+def test_a_venue_that_greets_hears_nothing_before_its_greeting() -> None:
+    rig = Rig(Plain(greets=True))
+    rig.connect()
+    rig.subscribe("a")
+    rig.opened()
+    assert (rig.state, rig.sent()) == (State.AUTHENTICATING, [])
+
+    rig.receive(LoginAccepted())
+
+    assert (rig.state, rig.asked()) == (State.OPEN, [("subscribe", ["a"])])
+
+
+def test_a_venue_that_never_greets_is_left() -> None:
+    rig = Rig(Plain(greets=True), ack_timeout=5.0)
+    rig.connect()
+    rig.opened()
+    rig.wait(5.0)
+    assert rig.state is State.BACKING_OFF
+
+
+# --- names that last as long as the connection ---------------------------------------------------
+
+
+def test_data_by_its_alias_is_of_the_channel() -> None:
+    rig = Rig().open()
+    rig.subscribe("a")
+    rig.receive(Ack(channel="a", alias="#7"))
+    (named,) = rig.data("#7", 1)
+    (refused,) = (rig.receive(Invalid("no", message("#7", sequence=2))), rig.data("#7", 3))[1]
+    assert (named.channel, refused.channel) == ("a", "a")
+    assert refused.gap is not None
+    assert refused.gap.missed == 1
+
+
+def test_it_is_unsubscribed_by_its_alias() -> None:
+    rig = Rig().open()
+    rig.subscribe("a")
+    rig.receive(Ack(channel="a", alias="#7"))
+    token = rig.unsubscribe("a")
+    assert rig.asked()[-1] == ("unsubscribe", ["#7"])
+    rig.receive(Ack(channel="#7"))
+    assert rig.outcome(token) is None
+
+
+def test_an_alias_ends_with_its_connection() -> None:
+    rig = Rig().open()
+    rig.subscribe("a")
+    rig.receive(Ack(channel="a", alias="#7"))
+    rig.drop()
+    rig.open()
+    (stranger,) = rig.data("#7")
+    assert stranger.channel == "#7"

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from wsclient.dialects.bybit import Bybit
+from wsclient.dialects.coinbase import CoinbaseExchange
 from wsclient.dialects.generic import Generic
 from wsclient.dialects.kraken import Kraken
+from wsclient.dialects.okx import OKX
 from wsclient.errors import ConfigurationError
 from wsclient.sansio.dialect import Dialect
 
-__all__ = ["Generic", "Kraken", "find"]
+__all__ = ["OKX", "Bybit", "CoinbaseExchange", "Generic", "Kraken", "find"]
 
-_BY_NAME: dict[str, type[Dialect]] = {"generic": Generic, "kraken": Kraken}
+_BY_NAME: dict[str, type[Dialect]] = {
+    "bybit": Bybit,
+    "coinbase_exchange": CoinbaseExchange,
+    "generic": Generic,
+    "kraken": Kraken,
+    "okx": OKX,
+}
 
 
 def find(dialect: str | Dialect) -> Dialect:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, ClassVar, NamedTuple
 
 import msgspec
@@ -19,10 +20,13 @@ from wsclient.sansio.codec import decoder
 
 __all__ = [
     "Ack",
+    "BookUpdate",
+    "Counted",
     "DataFields",
     "Dialect",
     "Heartbeat",
     "Item",
+    "Levels",
     "Limits",
     "LoginAccepted",
     "LoginRefused",
@@ -30,6 +34,8 @@ __all__ = [
     "Rejection",
     "Reply",
     "Respond",
+    "RestRequest",
+    "Snapshot",
     "Subscribed",
     "Unhandled",
 ]
@@ -41,11 +47,15 @@ class Ack(msgspec.Struct, gc=False):
     By id (all of its channels, or the ``channel`` named), by channel alone, or, with neither, the
     oldest request outstanding. Ids are compared as text: venues answer ``"1"`` to ``1``.
     ``symbol`` instead of ``channel`` names the channel of that request that ends in ``:symbol``.
+    ``alias``: how the venue calls the ``channel`` on this connection from now on. Messages and
+    answers may bear the alias in the place of the channel, and :meth:`Dialect.unsubscribe` is given
+    it.
     """
 
     request_id: Any = None
     channel: str | None = None
     symbol: str | None = None
+    alias: str | None = None
 
 
 class Rejection(msgspec.Struct, gc=False):
@@ -61,6 +71,14 @@ class Subscribed(msgspec.Struct, gc=False):
     """The cumulative answer: all channels that are subscribed now, in any order."""
 
     channels: Sequence[str]
+
+
+class Counted(msgspec.Struct, gc=False):
+    """The number of this frame, where a venue counts all that it sends on a connection, answers and
+    heartbeats too. It comes before the frame's other items: after a jump, each channel's next
+    message bears a mark."""
+
+    sequence: int
 
 
 class Heartbeat(msgspec.Struct, gc=False):
@@ -108,6 +126,7 @@ class Unhandled(msgspec.Struct, gc=False):
 Item = (
     Message
     | Ack
+    | Counted
     | Rejection
     | Subscribed
     | Heartbeat
@@ -118,6 +137,40 @@ Item = (
     | LoginRefused
     | Unhandled
 )
+
+
+#: (price, size) of each level.
+Levels = Iterable[tuple[Decimal, Decimal]]
+
+
+class BookUpdate(NamedTuple):
+    """What a message does to an order book: sizes are absolute, 0 removes the level.
+
+    ``is_snapshot``: the whole book, instead of what was there. ``checksum``: of the book after it,
+    as the venue says; None where it says none.
+    """
+
+    is_snapshot: bool
+    bids: Levels
+    asks: Levels
+    checksum: int | None = None
+
+
+class RestRequest(NamedTuple):
+    """A GET (or another ``method``) at ``url``, with query parameters and headers."""
+
+    url: str
+    params: Mapping[str, str] = {}
+    method: str = "GET"
+    headers: Mapping[str, str] = {}
+
+
+class Snapshot(NamedTuple):
+    """A book by REST, and the number of the last message that is in it already."""
+
+    sequence: int
+    bids: Levels
+    asks: Levels
 
 
 class DataFields(NamedTuple):
@@ -163,6 +216,16 @@ class Dialect:
     #: The client's option of the same name overrides it.
     silence_timeout: float | None = None
     keepalive: tuple[Any, float] | None = None
+    #: The venue speaks first (LoginAccepted), and wants to hear nothing before that.
+    greets: bool = False
+
+    def url_request(self, url: str, credentials: Mapping[str, Any] | None) -> RestRequest | None:
+        """What to ask by REST before each connect (a token, an address); None for nothing."""
+        return None
+
+    def url_from(self, url: str, answer: Any) -> str:
+        """The address, out of the decoded answer to :meth:`url_request`."""
+        raise NotSupported(f"the {self.name} dialect asks nothing before it connects")
 
     def url(self, url: str, credentials: Mapping[str, Any] | None) -> str:
         """The address for this attempt. May block (a token by REST); called anew at each."""
@@ -213,6 +276,37 @@ class Dialect:
     def item(self, decoded: Any, index: int) -> Any:
         """The ``index``-th message of a decoded frame that holds several."""
         return decoded[index]
+
+    # Order books. A dialect without them leaves these alone.
+
+    def book_channel(self, symbol: str, options: Mapping[str, Any]) -> str:
+        """The channel of a symbol's order book, for ``client.order_book(symbol, **options)``."""
+        raise NotSupported(f"the {self.name} dialect knows no order books")
+
+    def book_update(self, message: Message) -> BookUpdate | None:
+        """What a message of a book's channel changes, digit for digit; None: nothing.
+
+        Decodes ``message.raw`` by itself: ``message.data`` may hold floats. Raises for a payload
+        that makes no sense: the book is then out of sync.
+        """
+        raise NotSupported(f"the {self.name} dialect knows no order books")
+
+    def book_depth(self, options: Mapping[str, Any]) -> int | None:
+        """How many levels a side the venue keeps up to date, of which it removes none that fall
+        out; None for all of them."""
+        return None
+
+    def book_checksum(self, bids: Levels, asks: Levels) -> int | None:
+        """The checksum of a book as the venue computes it, best levels first; None: it has none."""
+        return None
+
+    def book_request(self, channel: str, options: Mapping[str, Any]) -> RestRequest | None:
+        """Where a book's snapshot is to be had by REST; None where it comes in the stream."""
+        return None
+
+    def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
+        """The answer to :meth:`book_request`, decoded with Decimals. Raises for nonsense."""
+        raise NotSupported(f"the {self.name} dialect fetches no snapshots")
 
     def request(self, payload: Any, request_id: int) -> Any:
         """``payload`` with the id by which its answer will be known."""

@@ -263,7 +263,7 @@ class Inbound:
                 self._validate(message)
             except Exception as error:  # noqa: BLE001 - a user's check says no
                 text = f"a message that validate refused ({_why(error)}): {excerpt(raw)}"
-                append(Invalid(text, message.channel, message.sequence))
+                append(Invalid(text, message))
                 return
         append(message)
 

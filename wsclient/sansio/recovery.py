@@ -8,17 +8,31 @@ from typing import Any
 
 import msgspec
 
-from wsclient.messages import Arrival, Gap, Message
+from wsclient.messages import Arrival, Gap, LinkedMessage, Message
 
 __all__ = ["Batch", "ChannelTracker", "accept_ordinary"]
 
 
+#: Reasons of marks that are no gap.
+STRAYS = frozenset({"late", "duplicate"})
 #: What no message's sequence is equal to.
 _NOTHING = object()
 
 
+#: So many holes of a channel are remembered, to tell what comes late from what comes twice.
+HOLES = 32
+
+
 class ChannelTracker:
     """One channel's account: where its sequence stands, and the holes not yet delivered.
+
+    A message says which number it follows (:class:`~wsclient.messages.LinkedMessage`), or that is
+    the one before its own. It must be the last one seen; where it is not:
+
+    * the message begins anew (a snapshot): so does the account;
+    * its number is higher: the numbers between are missing, a *gap*;
+    * its number is in a gap of before: it is *late*;
+    * else it has been here: a *duplicate*; two of those, rising, are a counter that started again.
 
     Two kinds of hole wait here. One that is *suspected* (the link dropped; an unreadable frame may
     have been of this channel) is settled by the next sequence: it says how many were missed, or
@@ -30,6 +44,7 @@ class ChannelTracker:
 
     __slots__ = (
         "_certain",
+        "_holes",
         "_last",
         "_stray",
         "_suspected",
@@ -38,6 +53,7 @@ class ChannelTracker:
         "expected",
         "gaps",
         "last_received_at",
+        "late",
         "latest",
         "messages",
         "missed",
@@ -51,7 +67,10 @@ class ChannelTracker:
         self.messages = 0
         self.gaps = 0
         self.missed = 0
+        #: Late or doubled ...
         self.strays = 0
+        #: ... and of these, late.
+        self.late = 0
         self.last_received_at: int | None = None
         self.latest: Message | None = None
         #: When data, or the confirmation, last came (monotonic s; kept while silence is watched).
@@ -60,6 +79,8 @@ class ChannelTracker:
         self.refreshed = False
         self._last: int | None = None
         self._stray: int | None = None
+        #: (number before, last number) of what is missing, oldest first.
+        self._holes: list[tuple[int, int]] = []
         self._suspected: Gap | None = None
         self._certain: Gap | None = None
 
@@ -81,10 +102,10 @@ class ChannelTracker:
         hole = Gap(reason, None, self.last_received_at)
         self._suspected = hole if self._suspected is None else self._suspected.merge(hole)
 
-    def refused(self, sequence: int | None) -> None:
+    def refused(self, message: Message) -> None:
         """One message was received and not delivered (``validate`` raised)."""
         self._expect_nothing()
-        gap = self._check(sequence)
+        gap = self._check(message)
         hole = Gap("invalid", 1, self.last_received_at)
         hole = hole if gap is None else gap.merge(hole)
         self._certain = hole if self._certain is None else self._certain.merge(hole)
@@ -92,7 +113,7 @@ class ChannelTracker:
     def accept(self, message: Message) -> None:
         """Account for a message about to be delivered, and mark the hole before it."""
         sequence = message.sequence
-        if sequence != self.expected:
+        if sequence != self.expected or isinstance(message, LinkedMessage):
             self._judge(message)
         elif sequence is not None:
             self.expected = sequence + 1
@@ -104,13 +125,14 @@ class ChannelTracker:
 
     def _judge(self, message: Message) -> None:
         self._expect_nothing()
-        gap = self._check(message.sequence)
+        gap = self._check(message)
+        is_stray = gap is not None and gap.reason in STRAYS
         if self._certain is not None:
             gap = self._certain.merge(gap)
-            self._certain = None
+            self._certain, is_stray = None, False
         if gap is not None:
             message.gap = gap
-            self.gaps += 1
+            self.gaps += not is_stray
             self.missed += gap.missed or 0
         if self._suspected is None and self._stray is None:
             self.expected = None if self._last is None else self._last + 1
@@ -119,35 +141,57 @@ class ChannelTracker:
         self._last = self.last
         self.expected = _NOTHING
 
-    def _check(self, sequence: int | None) -> Gap | None:
+    def _check(self, message: Message) -> Gap | None:
+        sequence, last = message.sequence, self._last
         suspected, self._suspected = self._suspected, None
-        last = self._last
         if sequence is None:
             return suspected
+        is_counted, follows = True, sequence - 1
+        if isinstance(message, LinkedMessage):
+            is_counted = message.is_counted
+            if message.follows is None:
+                return self._begin(sequence, suspected)
+            follows = message.follows
         if last is None:
-            self._last = sequence
-            return suspected
+            return self._begin(sequence, suspected)
+        if follows == last or (is_counted and follows < last < sequence):
+            self._last, self._stray = sequence, None
+            return None
+        since = self.last_received_at
         if sequence > last:
-            self._last = sequence
-            self._stray = None
-            if sequence == last + 1:
-                return None
+            self._last, self._stray = sequence, None
+            self._holes = [*self._holes[1 - HOLES :], (last, follows)]
             reason = "sequence" if suspected is None else suspected.reason
-            return Gap(reason, sequence - last - 1, self.last_received_at)
+            return Gap(reason, follows - last if is_counted else None, since)
         if suspected is not None and suspected.reason == "reconnect":
             # The venue counts anew on each connection: nothing proves what was missed.
-            self._last, self._stray = sequence, None
-            return suspected
+            return self._begin(sequence, suspected)
         self.strays += 1
+        if self._fills_hole(follows, sequence):
+            self.late += 1
+            self._suspected = suspected
+            return Gap("late", follows - sequence if is_counted else None, since)
         if self._stray is not None and sequence > self._stray:
-            # Two rising below the mark: not a late or doubled message, but a counter that started
-            # again. A mark too many is cheaper than a hole that nobody sees.
-            self._last = sequence
-            self._stray = None
-            return Gap("sequence", None, self.last_received_at)
-        # A late or doubled message: it settles no suspicion.
+            # Two rising below the mark: a mark too many is cheaper than a hole that nobody sees.
+            return self._begin(sequence, None)
         self._stray, self._suspected = sequence, suspected
-        return None
+        return Gap("duplicate", 0, since)
+
+    def _begin(self, sequence: int, suspected: Gap | None) -> Gap | None:
+        """Count from here."""
+        last, self._last, self._stray = self._last, sequence, None
+        self._holes = []
+        if suspected is None and last is not None and sequence != last:
+            return Gap("sequence", None, self.last_received_at)
+        return suspected
+
+    def _fills_hole(self, follows: int, sequence: int) -> bool:
+        for i, (before, end) in enumerate(self._holes):
+            if before <= follows and sequence <= end:
+                parts = [(before, follows), (sequence, end)]
+                self._holes[i : i + 1] = [part for part in parts if part[0] < part[1]]
+                return True
+        return False
 
 
 class Batch:

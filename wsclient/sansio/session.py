@@ -44,6 +44,7 @@ from wsclient.sansio.backoff import Backoff, Budget, Verdict
 from wsclient.sansio.codec import encode, one_line
 from wsclient.sansio.dialect import (
     Ack,
+    Counted,
     Dialect,
     Heartbeat,
     Item,
@@ -58,7 +59,7 @@ from wsclient.sansio.dialect import (
 )
 from wsclient.sansio.heartbeat import Heartbeat as Pulse
 from wsclient.sansio.heartbeat import LinkView
-from wsclient.sansio.recovery import Batch, ChannelTracker, accept_ordinary
+from wsclient.sansio.recovery import STRAYS, Batch, ChannelTracker, accept_ordinary
 from wsclient.sansio.subscriptions import Lost, Missing, Removed, Settled, Subscriptions
 
 __all__ = ["TRANSITIONS", "Session", "State"]
@@ -173,13 +174,12 @@ Action = Dial | Send | Ping | Hangup | Abort | Cut | Settle | Deliver | Forget |
 class Invalid(NamedTuple):
     """A frame that could not be read, or a message that ``validate`` refused.
 
-    ``channel`` is None where it cannot be known whose it was. ``text`` says what is wrong, with a
+    ``message`` is None where it cannot be known whose it was. ``text`` says what is wrong, with a
     bounded excerpt.
     """
 
     text: str
-    channel: str | None = None
-    sequence: int | None = None
+    message: Message | None = None
 
 
 Entry = Item | Invalid
@@ -249,6 +249,10 @@ class Session:
         self._close_at = float("inf")
         self._opened_at = 0.0
         self._pulse: Pulse | None = None
+        #: The number of the connection's last frame, where the venue counts those.
+        self._count: int | None = None
+        #: Names that the venue gave to channels on this connection.
+        self._aliases: dict[str, str] = {}
         self._confirmed = False
         self._healthy = False
         #: When the next tick is due, as last told; None: at once.
@@ -395,6 +399,8 @@ class Session:
         if connection_id != self.connection_id or self._state is not CONNECTING:
             return
         self._opened_at = now
+        self._count = None
+        self._aliases.clear()
         self._pulse = Pulse(
             now,
             ping_interval=self._options.ping_interval,
@@ -404,11 +410,12 @@ class Session:
             send_timeout=self._options.send_timeout,
             keepalive_interval=self._dialect.keepalive[1] if self._dialect.keepalive else None,
         )
-        if login is None:
+        if login is None and not self._dialect.greets:
             self._open(now)
-        else:
-            self._enter(AUTHENTICATING)
-            self._attempt_deadline = now + self._options.ack_timeout
+            return
+        self._enter(AUTHENTICATING)
+        self._attempt_deadline = now + self._options.ack_timeout
+        if login is not None:
             self._send(login, now)
 
     def ended(self, connection_id: int, error: BaseException, verdict: Verdict, now: float) -> None:
@@ -461,6 +468,8 @@ class Session:
         is_watched = self._options.stale_after is not None
         for entry in entries:
             try:
+                if self._aliases:
+                    self._resolve(entry)
                 if isinstance(entry, Message):
                     channel = entry.channel
                     if first_data and self.subscriptions.data(channel):
@@ -468,7 +477,7 @@ class Session:
                     tracker = self._tracker(channel)
                     tracker.accept(entry)
                     if entry.gap is not None:
-                        self.counters.gaps += 1
+                        self.counters.gaps += entry.gap.reason not in STRAYS
                         self.counters.missed += entry.gap.missed or 0
                     if is_watched:
                         tracker.data_at = now
@@ -678,6 +687,8 @@ class Session:
         if isinstance(entry, Heartbeat):
             pass
         elif isinstance(entry, Ack):
+            if entry.alias is not None and entry.channel is not None:
+                self._aliases[entry.alias] = entry.channel
             for channel in self.subscriptions.acknowledged(entry):
                 self._on_confirmed(channel, now)
         elif isinstance(entry, Subscribed):
@@ -696,6 +707,8 @@ class Session:
             self._on_unhandled(entry)
         elif isinstance(entry, Invalid):
             self._on_invalid(entry, now)
+        elif isinstance(entry, Counted):
+            self._on_counted(entry.sequence)
         elif isinstance(entry, LoginAccepted):
             if self._state is AUTHENTICATING:
                 self._open(now)
@@ -734,11 +747,26 @@ class Session:
             text = f"unhandled message type {entry.type[:100]!r} (said once a type)"
             self._actions.append(Log("warning", text))
 
+    def _resolve(self, entry: Entry) -> None:
+        """The channel's own name, in the place of its alias."""
+        named = entry.message if isinstance(entry, Invalid) else entry
+        if isinstance(named, (Message, Ack, Rejection)) and named.channel in self._aliases:
+            named.channel = self._aliases[named.channel]
+
+    def _on_counted(self, sequence: int) -> None:
+        """Something is missing, and it cannot be known of which channel."""
+        last, self._count = self._count, sequence
+        if last is not None and sequence != last + 1:
+            for tracker in self.trackers.values():
+                tracker.suspect("sequence")
+            self._actions.append(
+                Log("warning", f"the connection's count jumped from {last} to {sequence}")
+            )
+
     def _on_invalid(self, entry: Invalid, now: float) -> None:
         self.counters.invalid += 1
-        if entry.channel is not None:
-            tracker = self._tracker(entry.channel)
-            tracker.refused(entry.sequence)
+        if entry.message is not None:
+            self._tracker(entry.message.channel).refused(entry.message)
         else:
             for tracker in self.trackers.values():
                 tracker.suspect("invalid")
@@ -829,8 +857,12 @@ class Session:
             if request is None:
                 return
             make = self._dialect.subscribe if request.subscribe else self._dialect.unsubscribe
+            names = tuple(request.channels)
+            if self._aliases and not request.subscribe:
+                aliases = {channel: alias for alias, channel in self._aliases.items()}
+                names = tuple(aliases.get(channel, channel) for channel in names)
             try:
-                self._send(make(tuple(request.channels), request.id, request.options), now)
+                self._send(make(names, request.id, request.options), now)
                 self.subscriptions.sent(request)
             except Exception as error:  # noqa: BLE001 - a dialect's; it concerns these channels only
                 self.subscriptions.rejected(

@@ -1,0 +1,278 @@
+"""Bybit v5: what its documents show, and what it publishes of its history."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from making import entries_of
+from reading import Data, read
+from replaying import (
+    Book,
+    deleted,
+    doubled,
+    marks,
+    over_a_socket,
+    recorded,
+    refused,
+    replaced,
+    swapped,
+    tracked,
+    updates_of,
+)
+
+from wsclient.dialects import Bybit
+from wsclient.errors import ConfigurationError
+from wsclient.messages import Message
+from wsclient.sansio.dialect import (
+    Ack,
+    BookUpdate,
+    Heartbeat,
+    LoginAccepted,
+    LoginRefused,
+    Rejection,
+    Unhandled,
+)
+from wsclient.sansio.inbound import Inbound
+from wsclient.sansio.session import Invalid
+
+RECORDING = "bybit/2024-12-01_XRPUSDT_ob500.data"
+TOPIC = "orderbook.500.XRPUSDT"
+
+
+def peek(frame: Any) -> Any:
+    (item,) = read(Bybit(), frame)
+    return item
+
+
+def book(update: int, kind: str = "delta", topic: str = TOPIC) -> dict[str, Any]:
+    data = {"s": "XRPUSDT", "b": [["1.9530", "0"]], "a": [["1.9540", "10.50"]], "u": update}
+    return {"ts": 1, "topic": topic, "type": kind, "data": data}
+
+
+def message(frame: dict[str, Any]) -> Message:
+    (entry,) = entries_of(Inbound(Bybit()), msgspec.json.encode(frame))
+    assert isinstance(entry, Message)
+    return entry
+
+
+def marked(*frames: dict[str, Any]) -> list[tuple[int, str]]:
+    return marks(Bybit(sequenced=True), [msgspec.json.encode(frame) for frame in frames])
+
+
+# --- out -----------------------------------------------------------------------------------------
+
+
+def test_one_message_asks_for_several_topics() -> None:
+    topics = ["orderbook.1.BTCUSDT", "publicTrade.BTCUSDT"]
+    assert Bybit().subscribe(topics, 7, {}) == {"req_id": "7", "op": "subscribe", "args": topics}
+    assert Bybit().unsubscribe(topics, 8, {"depth": 1}) == {
+        "req_id": "8",
+        "op": "unsubscribe",
+        "args": topics,
+    }
+
+
+def test_there_are_no_options() -> None:
+    with pytest.raises(ConfigurationError, match="'speed'"):
+        Bybit().subscribe(["orderbook.1.BTCUSDT"], 7, {"speed": 3})
+
+
+def test_the_limits_of_the_venue() -> None:
+    assert Bybit().limits.connects == (500, 300.0)
+    topics = [f"tickers.{n}USDT" for n in range(25)]
+    assert [len(batch) for batch in Bybit().batches(topics)] == [10, 10, 5]
+
+
+def test_a_ping_is_json_and_comes_every_20_seconds() -> None:
+    assert Bybit().keepalive == ({"op": "ping"}, 20.0)
+    assert Bybit().silence_timeout == 30.0
+
+
+def test_a_login_bears_the_signature() -> None:
+    sign = Bybit.sign("secret", 1711010121452)
+    assert sign == hmac.new(b"secret", b"GET/realtime1711010121452", hashlib.sha256).hexdigest()
+    credentials = {"api_key": "K", "expires": 1711010121452, "sign": sign}
+    assert Bybit().login(credentials) == {"op": "auth", "args": ["K", 1711010121452, sign]}
+
+
+# --- in: answers ---------------------------------------------------------------------------------
+
+
+def test_an_acknowledgement_of_spot() -> None:
+    frame = {"success": True, "ret_msg": "subscribe", "conn_id": "c", "req_id": "10001"}
+    assert peek({**frame, "op": "subscribe"}) == Ack("10001")
+
+
+def test_an_acknowledgement_of_linear_may_have_an_empty_id() -> None:
+    frame = {"success": True, "ret_msg": "", "conn_id": "c", "req_id": "", "op": "subscribe"}
+    assert peek(frame) == Ack()
+
+
+def test_an_acknowledgement_of_options_names_the_topics() -> None:
+    data = {"failTopics": ["orderbook.100.BAD"], "successTopics": ["orderbook.100.A", "tickers.B"]}
+    frame = {"success": True, "conn_id": "c", "data": data, "type": "COMMAND_RESP"}
+    assert read(Bybit(), frame) == [
+        Ack(channel="orderbook.100.A"),
+        Ack(channel="tickers.B"),
+        Rejection("refused without a reason", channel="orderbook.100.BAD"),
+    ]
+
+
+def test_a_refusal() -> None:
+    text = "error:handler not found,topic:orderbook.7.BTCUSDT"
+    frame = {"success": False, "ret_msg": text, "conn_id": "c", "op": "subscribe"}
+    assert peek(frame) == Rejection(text)
+    assert peek({**frame, "req_id": "4"}) == Rejection(text, "4")
+    assert peek({**frame, "ret_msg": ""}) == Rejection("refused without a reason")
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"success": True, "ret_msg": "pong", "conn_id": "c", "req_id": "", "op": "ping"},
+        {"args": ["1672916271846"], "op": "pong"},
+        {"req_id": "test", "op": "pong", "args": ["1675418560633"], "conn_id": "c"},
+    ],
+)
+def test_a_pong_has_three_forms(frame: dict[str, Any]) -> None:
+    assert peek(frame) == Heartbeat()
+
+
+def test_the_answers_to_a_login() -> None:
+    frame = {"success": True, "ret_msg": "", "op": "auth", "conn_id": "c"}
+    assert peek(frame) == LoginAccepted()
+    frame = {"success": False, "ret_msg": "Params Error", "op": "auth", "conn_id": "c"}
+    assert peek(frame) == LoginRefused("Params Error")
+
+
+def test_a_frame_of_nothing_known_is_unhandled() -> None:
+    assert peek({"op": "odd"}) == Unhandled("odd")
+    assert peek({}) == Unhandled("")
+
+
+@pytest.mark.parametrize("raw", [b"", b"pong", b"[1,2]", b'{"topic": 5}'])
+def test_what_does_not_look_like_bybit_cannot_be_read(raw: bytes) -> None:
+    assert peek(raw) is Invalid
+
+
+def test_a_refused_topic_of_options_leaves_the_others() -> None:
+    data = {"failTopics": ["tickers.BAD"], "successTopics": ["tickers.A"]}
+    answer = {"success": True, "data": data, "type": "COMMAND_RESP"}
+    reasons = refused(Bybit(), ["tickers.A", "tickers.BAD"], answer)
+    assert reasons == {"tickers.BAD": "refused without a reason"}
+
+
+# --- in: data ------------------------------------------------------------------------------------
+
+
+def test_data_is_of_its_topic() -> None:
+    trade = {
+        "topic": "publicTrade.BTCUSDT",
+        "type": "snapshot",
+        "ts": 1672304486868,
+        "data": [{"T": 1672304486865, "s": "BTCUSDT", "S": "Buy", "v": "0.001", "p": "16578.50"}],
+    }
+    assert peek(trade) == Data("publicTrade.BTCUSDT", "snapshot")
+    ticker = {"topic": "tickers.BTCUSDT", "type": "delta", "data": {"symbol": "BTCUSDT"}}
+    assert peek(ticker) == Data("tickers.BTCUSDT", "delta")
+
+
+def test_the_numbers_of_a_book_count_only_where_that_is_wanted() -> None:
+    assert peek(book(7)) == Data(TOPIC, "delta", None)
+    assert read(Bybit(sequenced=True), book(7)) == [Data(TOPIC, "delta", 7)]
+
+
+def test_a_jump_is_a_gap() -> None:
+    assert marked(book(7, "snapshot"), book(8), book(10)) == [(2, "sequence")]
+
+
+def test_a_restart_of_the_service_begins_anew() -> None:
+    """That something was missed is likely then, and said once; what comes after counts on."""
+    assert marked(book(7, "snapshot"), book(8), book(1), book(2)) == [(2, "sequence")]
+
+
+def test_the_best_level_is_sent_whole_and_counts_nothing() -> None:
+    topic = "orderbook.1.XRPUSDT"
+    frames = [book(n, "snapshot", topic) for n in (7, 7, 9, 30)]
+    assert marked(*frames) == []
+
+
+# --- books ---------------------------------------------------------------------------------------
+
+
+def test_the_channel_of_a_book() -> None:
+    assert Bybit().book_channel("BTCUSDT", {}) == "orderbook.50.BTCUSDT"
+    assert Bybit().book_channel("BTCUSDT", {"depth": 200}) == "orderbook.200.BTCUSDT"
+    assert Bybit().book_depth({}) is None
+    assert Bybit().book_checksum([], []) is None
+
+
+def test_an_update_of_a_book() -> None:
+    bids, asks = [(Decimal("1.9530"), Decimal("0"))], [(Decimal("1.9540"), Decimal("10.50"))]
+    update = Bybit().book_update(message(book(7)))
+    assert update == BookUpdate(False, bids, asks)
+    assert str(update.asks[0][1]) == "10.50"
+
+
+def test_a_book_is_whole_in_a_snapshot_and_after_a_restart() -> None:
+    for frame in (book(7, "snapshot"), book(1, "delta")):
+        update = Bybit().book_update(message(frame))
+        assert update is not None
+        assert update.is_snapshot
+
+
+@pytest.mark.parametrize("frame", [{"type": "odd"}, {"data": {}}, {"data": []}])
+def test_a_book_that_makes_no_sense_raises(frame: dict[str, Any]) -> None:
+    found = Message(TOPIC, raw=msgspec.json.encode({**book(7), **frame}))
+    with pytest.raises(msgspec.ValidationError):
+        Bybit().book_update(found)
+
+
+# --- recorded ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stream() -> list[bytes]:
+    return recorded(RECORDING)
+
+
+def check(messages: list[Message]) -> None:
+    assert [m.type for m in messages] == ["snapshot"] + ["delta"] * 49
+    assert {m.channel for m in messages} == {TOPIC}
+    numbers = [m.sequence for m in messages]
+    assert numbers == list(range(20254869, 20254869 + 50))
+    assert not any(m.gap for m in messages)
+    state = Book()
+    for update in updates_of(Bybit(), messages):
+        state.apply(update)
+        assert not state.is_crossed
+        assert len(state.bids) == len(state.asks) == 500  # what falls out is removed by name
+
+
+def test_the_recorded_book_counts_on(stream: list[bytes]) -> None:
+    check(tracked(Bybit(sequenced=True), stream))
+
+
+def test_a_recording_over_a_socket(stream: list[bytes]) -> None:
+    ack = b'{"success":true,"ret_msg":"","conn_id":"c","req_id":"","op":"subscribe"}'
+    messages, stats = over_a_socket(Bybit(sequenced=True), [TOPIC], [ack, *stream], 50)
+    check(messages)
+    assert (stats.messages, stats.gaps, stats.invalid, stats.unhandled) == (50, 0, 0, 0)
+
+
+def test_each_edit_is_marked_where_it_is(stream: list[bytes]) -> None:
+    dialect = Bybit(sequenced=True)
+    for i in range(1, len(stream) - 1):
+        assert marks(dialect, deleted(stream, i)) == [(i, "sequence")]
+        assert marks(dialect, doubled(stream, i)) == [(i + 1, "duplicate")]
+        assert marks(dialect, swapped(stream, i)) == [(i, "sequence"), (i + 1, "late")]
+        frame = json.loads(stream[i])
+        frame["data"]["u"] += 1
+        altered = replaced(stream, i, msgspec.json.encode(frame))
+        assert marks(dialect, altered) == [(i, "sequence"), (i + 1, "duplicate")]

@@ -1,0 +1,303 @@
+"""Coinbase Exchange: what its documents show, and what was recorded of ten products."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from making import entries_of
+from reading import Data, read
+from replaying import (
+    Book,
+    deleted,
+    doubled,
+    marks,
+    over_a_socket,
+    recorded,
+    refused,
+    replaced,
+    swapped,
+    tracked,
+    updates_of,
+)
+
+from wsclient.dialects import CoinbaseExchange
+from wsclient.errors import ConfigurationError
+from wsclient.messages import Message
+from wsclient.sansio.dialect import BookUpdate, Notice, Rejection, Subscribed, Unhandled
+from wsclient.sansio.inbound import Inbound
+from wsclient.sansio.session import Invalid
+
+RECORDING = "coinbase_exchange/COINBASE.ws.28.0"
+PRODUCTS = [
+    "BAND-BTC",
+    "BAND-GBP",
+    "CRV-EUR",
+    "DASH-BTC",
+    "NMR-EUR",
+    "NU-GBP",
+    "SKL-BTC",
+    "SKL-GBP",
+    "SKL-USD",
+    "YFI-BTC",
+]
+#: Of 2021, when nobody had to sign.
+OF_2021 = CoinbaseExchange(book="level2")
+
+
+def peek(frame: Any) -> Any:
+    (item,) = read(CoinbaseExchange(), frame)
+    return item
+
+
+def message(frame: dict[str, Any]) -> Message:
+    (entry,) = entries_of(Inbound(CoinbaseExchange()), msgspec.json.encode(frame))
+    assert isinstance(entry, Message)
+    return entry
+
+
+# --- out -----------------------------------------------------------------------------------------
+
+
+def test_one_message_asks_for_several_products_of_a_channel() -> None:
+    assert CoinbaseExchange().subscribe(["ticker:BTC-USD", "ticker:ETH-EUR"], 1, {}) == {
+        "type": "subscribe",
+        "channels": [{"name": "ticker", "product_ids": ["BTC-USD", "ETH-EUR"]}],
+    }
+
+
+def test_an_unsubscribe_has_the_same_shape() -> None:
+    assert CoinbaseExchange().unsubscribe(["status"], 1, {"key": "K"}) == {
+        "key": "K",
+        "type": "unsubscribe",
+        "channels": [{"name": "status", "product_ids": []}],
+    }
+
+
+def test_a_message_holds_products_of_one_channel_only() -> None:
+    batches = CoinbaseExchange().batches(["ticker:A-B", "matches:A-B", "ticker:C-D"])
+    assert [list(b) for b in batches] == [["ticker:A-B", "ticker:C-D"], ["matches:A-B"]]
+
+
+def test_a_channel_whose_frames_would_bear_another_name_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="not 'level2'"):
+        CoinbaseExchange().subscribe(["level2:BTC-USD"], 1, {})
+    assert OF_2021.subscribe(["level2:BTC-USD"], 1, {})
+
+
+def test_the_limits_of_the_venue() -> None:
+    limits = CoinbaseExchange().limits
+    assert (limits.connects, limits.messages_per_second) == ((8, 1.0), 100.0)
+
+
+# --- in: answers ---------------------------------------------------------------------------------
+
+
+def test_the_answer_is_all_that_is_subscribed() -> None:
+    channels = [
+        {"name": "level2_50", "product_ids": ["BTC-USD", "A-B"], "account_ids": None},
+        {"name": "matches", "product_ids": ["BTC-USD"], "account_ids": None},
+        {"name": "status", "product_ids": None},
+    ]
+    assert peek({"type": "subscriptions", "channels": channels}) == Subscribed(
+        ["level2_batch:BTC-USD", "level2_batch:A-B", "matches:BTC-USD", "status"]
+    )
+    assert peek({"type": "subscriptions", "channels": []}) == Subscribed([])
+
+
+def test_an_error_is_of_the_oldest_request() -> None:
+    reason = "level2, level3, and full channels now require authentication."
+    frame = {"type": "error", "message": "Failed to subscribe", "reason": reason}
+    assert peek(frame) == Rejection(f"Failed to subscribe: {reason}")
+    assert peek({"type": "error", "message": "Malformed"}) == Rejection("Malformed")
+
+
+@pytest.mark.parametrize("reason", ["BAD-USD is not a valid product", "BAD-USD is delisted"])
+def test_an_error_that_names_the_product_is_of_that_one_alone(reason: str) -> None:
+    frame = {"type": "error", "message": "Failed to subscribe", "reason": reason}
+    assert peek(frame) == Rejection(f"Failed to subscribe: {reason}", symbol="BAD-USD")
+
+
+def test_a_refused_product_leaves_the_others() -> None:
+    error = {"type": "error", "message": "Failed to subscribe", "reason": "BAD-USD is delisted"}
+    rest = [{"name": "ticker", "product_ids": ["BTC-USD"]}]
+    reasons = refused(
+        CoinbaseExchange(),
+        ["ticker:BTC-USD", "ticker:BAD-USD"],
+        error,
+        {"type": "subscriptions", "channels": rest},
+    )
+    assert reasons == {"ticker:BAD-USD": "Failed to subscribe: BAD-USD is delisted"}
+
+
+@pytest.mark.parametrize("message", ["ErrSlowConsume", "ErrSlowRead", "Message too big"])
+def test_an_error_of_the_link_refuses_nothing(message: str) -> None:
+    assert peek({"type": "error", "message": message}) == Notice(message)
+
+
+def test_an_unknown_type_is_unhandled() -> None:
+    assert peek({"type": "auction"}) == Unhandled("auction")
+    assert peek({"type": "received", "product_id": "A-B"}) == Unhandled("received")
+
+
+@pytest.mark.parametrize("raw", [b"", b"[1,2]", b"{}", b'{"type": 5}'])
+def test_what_does_not_look_like_coinbase_cannot_be_read(raw: bytes) -> None:
+    assert peek(raw) is Invalid
+
+
+# --- in: data ------------------------------------------------------------------------------------
+
+HEARTBEAT = {
+    "type": "heartbeat",
+    "sequence": 90,
+    "last_trade_id": 20,
+    "product_id": "BTC-USD",
+    "time": "2014-11-07T08:19:28.464459Z",
+}
+MATCH = {"trade_id": 20, "sequence": 50, "product_id": "BTC-USD", "size": "1", "price": "2"}
+TICKER = {"type": "ticker", "sequence": 50, "trade_id": 20, "product_id": "BTC-USD"}
+
+
+def test_data_is_of_a_channel_and_a_product() -> None:
+    assert peek(HEARTBEAT) == Data("heartbeat:BTC-USD", "heartbeat")
+    assert peek({"type": "status", "products": []}) == Data("status", "status")
+    frame = {"type": "l2update", "product_id": "BTC-USD", "changes": []}
+    assert peek(frame) == Data("level2_batch:BTC-USD", "l2update")
+    assert read(OF_2021, frame) == [Data("level2:BTC-USD", "l2update")]
+
+
+def test_trades_count_by_their_id() -> None:
+    assert peek({"type": "last_match", **MATCH}) == Data("matches:BTC-USD", "last_match", 20)
+    assert peek({"type": "match", **MATCH}) == Data("matches:BTC-USD", "match", 20)
+
+
+def test_a_ticker_does_not_count() -> None:
+    """Its sequence is that of the whole feed, of which it shows a part."""
+    assert peek(TICKER) == Data("ticker:BTC-USD", "ticker", None)
+
+
+def test_the_whole_feed_counts_by_its_sequence() -> None:
+    full = CoinbaseExchange(trades="full")
+    frame = {"type": "open", "sequence": 51, "product_id": "BTC-USD"}
+    assert read(full, {"type": "match", **MATCH}) == [Data("full:BTC-USD", "match", 50)]
+    assert read(full, frame) == [Data("full:BTC-USD", "open", 51)]
+
+
+# --- books ---------------------------------------------------------------------------------------
+
+
+def test_the_channel_of_a_book() -> None:
+    assert CoinbaseExchange().book_channel("BTC-USD", {}) == "level2_batch:BTC-USD"
+    assert OF_2021.book_channel("BTC-USD", {}) == "level2:BTC-USD"
+    assert CoinbaseExchange().book_depth({}) is None
+    assert CoinbaseExchange().book_checksum([], []) is None
+
+
+def test_a_snapshot_of_a_book() -> None:
+    frame = {"type": "snapshot", "product_id": "A-B", "bids": [["10.10", "0.450"]], "asks": []}
+    update = CoinbaseExchange().book_update(message(frame))
+    assert update == BookUpdate(True, [(Decimal("10.10"), Decimal("0.450"))], [])
+    assert str(update.bids[0]) == "(Decimal('10.10'), Decimal('0.450'))"
+
+
+def test_an_update_of_a_book() -> None:
+    changes = [["buy", "10.1", "0.0"], ["sell", "10.3", "2"], ["buy", "10.0", "1"]]
+    frame = {"type": "l2update", "product_id": "A-B", "changes": changes}
+    bids = [(Decimal("10.1"), Decimal("0")), (Decimal("10.0"), Decimal("1"))]
+    update = CoinbaseExchange().book_update(message(frame))
+    assert update == BookUpdate(False, bids, [(Decimal("10.3"), Decimal("2"))])
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"type": "ticker"},
+        {"type": "l2update"},
+        {"type": "l2update", "changes": [["hold", "1", "2"]]},
+        {"type": "snapshot", "bids": []},
+    ],
+)
+def test_a_book_that_makes_no_sense_raises(frame: dict[str, Any]) -> None:
+    found = Message("level2_batch:A-B", raw=msgspec.json.encode(frame))
+    with pytest.raises(msgspec.ValidationError):
+        CoinbaseExchange().book_update(found)
+
+
+# --- recorded ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stream() -> list[bytes]:
+    return recorded(RECORDING)
+
+
+def of_channels(messages: list[Message]) -> dict[str, list[Message]]:
+    found = defaultdict(list)
+    for m in messages:
+        found[m.channel].append(m)
+    return found
+
+
+def check(messages: list[Message]) -> None:
+    """Ten books that are not crossed at the end, and ten counts of trades without a hole."""
+    kinds = {"snapshot": 10, "l2update": 9719, "ticker": 107, "last_match": 10, "match": 97}
+    assert Counter(m.type for m in messages) == kinds
+    assert not any(m.gap for m in messages)
+    channels = of_channels(messages)
+    counted = removed = 0
+    for product in PRODUCTS:
+        trades = [m.sequence for m in channels[f"matches:{product}"]]
+        assert trades == list(range(trades[0], trades[0] + len(trades)))
+        counted += len(trades) - 1
+        state = Book()
+        for update in updates_of(OF_2021, channels[f"level2:{product}"]):
+            sides = zip((update.bids, update.asks), (state.bids, state.asks), strict=True)
+            for levels, side in sides if not update.is_snapshot else ():
+                gone = {price for price, size in levels if not size}
+                assert gone <= {price for price, _ in side}
+                removed += len(gone)
+            state.apply(update)
+        assert not state.is_crossed
+    assert (counted, removed) == (97, 2634)
+
+
+def test_the_recorded_answers_are_cumulative(stream: list[bytes]) -> None:
+    answers = [peek(raw) for raw in stream if b'"subscriptions"' in raw]
+    found = [{channel.partition(":")[0] for channel in a.channels} for a in answers]
+    assert found == [{"level2"}, {"level2", "ticker"}, {"level2", "ticker", "matches"}]
+    assert [len(a.channels) for a in answers] == [10, 20, 30]
+
+
+def test_the_recorded_trades_count_on_and_the_books_are_right(stream: list[bytes]) -> None:
+    entries = entries_of(Inbound(OF_2021), *stream)
+    assert Counter(type(e).__name__ for e in entries) == {"Message": 9943, "Subscribed": 3}
+    check(tracked(OF_2021, stream))
+
+
+def test_a_recording_over_a_socket(stream: list[bytes]) -> None:
+    channels = [f"{name}:{p}" for name in ("level2", "ticker", "matches") for p in PRODUCTS]
+    messages, stats = over_a_socket(OF_2021, channels, stream, 9943)
+    check(messages)
+    assert (stats.messages, stats.gaps, stats.invalid, stats.unhandled) == (9943, 0, 0, 0)
+
+
+def test_each_edit_of_trades_is_marked_where_it_is(stream: list[bytes]) -> None:
+    edits = 0
+    channels = of_channels(tracked(OF_2021, stream))
+    for product in PRODUCTS:
+        trades = [m.raw for m in channels[f"matches:{product}"]]
+        assert marks(OF_2021, trades) == []
+        for i in range(1, len(trades) - 1):
+            assert marks(OF_2021, deleted(trades, i)) == [(i, "sequence")]
+            assert marks(OF_2021, doubled(trades, i)) == [(i + 1, "duplicate")]
+            assert marks(OF_2021, swapped(trades, i)) == [(i, "sequence"), (i + 1, "late")]
+            frame = json.loads(trades[i])
+            frame["trade_id"] += 1
+            altered = replaced(trades, i, msgspec.json.encode(frame))
+            assert marks(OF_2021, altered) == [(i, "sequence"), (i + 1, "duplicate")]
+            edits += 1
+    assert edits == 89

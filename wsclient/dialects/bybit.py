@@ -1,0 +1,157 @@
+"""Bybit v5: ``wss://stream.bybit.com/v5/public/spot`` (or ``linear``, ``inverse``, ``option``).
+
+A channel is a topic as Bybit writes it: ``orderbook.50.BTCUSDT``, ``publicTrade.BTCUSDT``.
+
+Sources, under bybit-exchange.github.io/docs/v5:
+
+* one answer a request, by ``req_id`` where there was one; for options without any, with lists of
+  the topics that succeeded and failed (page ``ws/connect``);
+* ``{"op":"ping"}`` every 20 s; the pong's ``op`` is ``ping`` or ``pong`` (page ``ws/connect``); the
+  silence timeout of 30 s is ours;
+* spot takes 10 topics a request; 500 connects in 5 minutes (page ``ws/connect``);
+* a book's snapshot may come at any time, ``u`` of 1 is one too (the service has restarted), and
+  level 1 is sent in snapshots only, the same one again after 3 s (page ``websocket/public/
+  orderbook``);
+* ``u`` was +1 a message in what Bybit publishes of its history. Its documents promise no such
+  thing: hence ``sequenced``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from wsclient.errors import ConfigurationError
+from wsclient.messages import LinkedMessage, Message
+from wsclient.sansio.dialect import (
+    Ack,
+    BookUpdate,
+    Dialect,
+    Heartbeat,
+    Item,
+    Limits,
+    LoginAccepted,
+    LoginRefused,
+    Rejection,
+    Unhandled,
+)
+
+__all__ = ["Bybit"]
+
+_RESTARTED = 1
+
+
+class _Data(msgspec.Struct, gc=False):
+    """What we look for in the data of a book, and in the answer to a request for options."""
+
+    u: int | None = None
+    successTopics: list[str] = []
+    failTopics: list[str] = []
+
+
+class _Head(msgspec.Struct, gc=False):
+    topic: str | None = None
+    type: str = ""
+    data: _Data | list[msgspec.Raw] | None = None
+    op: str = ""
+    success: bool | None = None
+    ret_msg: str = ""
+    req_id: str | None = None
+
+
+class _Book(msgspec.Struct, gc=False):
+    b: list[tuple[Decimal, Decimal]]
+    a: list[tuple[Decimal, Decimal]]
+    u: int
+
+
+class _BookFrame(msgspec.Struct, gc=False):
+    type: Literal["snapshot", "delta"]
+    data: _Book
+
+
+_head = msgspec.json.Decoder(_Head).decode
+_book = msgspec.json.Decoder(_BookFrame).decode
+
+
+class Bybit(Dialect):
+    """``sequenced``: a jump of a book's ``u`` is a gap. ``credentials``, for private topics, have
+    ``api_key``, ``expires`` (ms since the epoch, in the future) and ``sign`` (:meth:`sign`); give a
+    function that makes them, as they expire."""
+
+    name: ClassVar[str] = "bybit"
+    limits = Limits(channels_per_message=10, connects=(500, 300.0))
+    keepalive = ({"op": "ping"}, 20.0)
+    silence_timeout = 30.0
+
+    def __init__(self, *, sequenced: bool = False) -> None:
+        self._sequenced = sequenced
+
+    @staticmethod
+    def sign(secret: str, expires: int) -> str:
+        """The signature of a login."""
+        return hmac.digest(secret.encode(), f"GET/realtime{expires}".encode(), hashlib.sha256).hex()
+
+    def login(self, credentials: Mapping[str, Any]) -> Any:
+        args = [credentials["api_key"], credentials["expires"], credentials["sign"]]
+        return {"op": "auth", "args": args}
+
+    def subscribe(
+        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+    ) -> Any:
+        return _request("subscribe", channels, request_id, options)
+
+    def unsubscribe(
+        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+    ) -> Any:
+        return _request("unsubscribe", channels, request_id, options)
+
+    def peek(self, frame: bytes) -> Item | Sequence[Item]:
+        head = _head(frame)
+        if head.topic is None:
+            return _answer(head)
+        update = head.data.u if isinstance(head.data, _Data) else None
+        if not self._sequenced or not head.topic.startswith("orderbook."):
+            update = None
+        if update is None or head.topic.startswith("orderbook.1."):
+            return Message(head.topic, head.type)
+        if head.type == "snapshot" or update == _RESTARTED:
+            return LinkedMessage(head.topic, head.type, update)
+        return Message(head.topic, head.type, update)
+
+    def book_channel(self, symbol: str, options: Mapping[str, Any]) -> str:
+        """``depth``: 1, 50 (the default), 200 or 1000."""
+        return f"orderbook.{options.get('depth', 50)}.{symbol}"
+
+    def book_update(self, message: Message) -> BookUpdate | None:
+        frame = _book(message.raw)
+        is_snapshot = frame.type == "snapshot" or frame.data.u == _RESTARTED
+        return BookUpdate(is_snapshot, frame.data.b, frame.data.a)
+
+
+def _request(
+    op: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    if unknown := sorted(options.keys() - {"depth"}):  # a book's, and in its topic already
+        raise ConfigurationError(f"Bybit takes no options, but {unknown[0]!r} was given")
+    return {"req_id": str(request_id), "op": op, "args": list(channels)}
+
+
+def _answer(head: _Head) -> Item | Sequence[Item]:
+    if head.op in ("ping", "pong"):
+        return Heartbeat()
+    if head.op == "auth":
+        return LoginAccepted() if head.success else LoginRefused(head.ret_msg or "no reason given")
+    reason = head.ret_msg or "refused without a reason"
+    if isinstance(head.data, _Data):  # of options: neither id nor op
+        accepted = [Ack(channel=topic) for topic in head.data.successTopics]
+        return [*accepted, *(Rejection(reason, channel=topic) for topic in head.data.failTopics)]
+    if head.success is None:
+        return Unhandled(head.op or head.type)
+    request_id = head.req_id or None
+    return Ack(request_id) if head.success else Rejection(reason, request_id)

@@ -1,0 +1,171 @@
+"""Coinbase Exchange: ``wss://ws-feed.exchange.coinbase.com``.
+
+A channel is ``channel:product`` (``level2_batch:BTC-USD``, ``ticker:BTC-USD``, ``matches:BTC-USD``,
+``heartbeat:BTC-USD``), or ``status``. Coinbase ends a connection on which nothing is subscribed
+within 5 s: subscribe right after ``connect``.
+
+Sources, under docs.cdp.coinbase.com/exchange/websocket-feed:
+
+* each ``subscribe`` and ``unsubscribe`` is answered by all that is subscribed now, in any order
+  (page ``overview``); ``level2_batch`` is called ``level2_50`` there (seen on the wire);
+* an error has no id (page ``overview``). Its reason may name the product (seen on the wire): then
+  it is of that one alone;
+* ``level2`` and ``full`` want a signed subscribe (page ``channels``), which this dialect does not
+  do; ``level2_batch`` does not;
+* ``sequence`` is of the product's ``full`` feed, and +1 there alone (page ``overview``): what
+  ``ticker`` and ``matches`` show of it jumps. A trade's ``trade_id`` is +1 on ``matches``, from
+  ``last_match`` on (seen on the wire). ``level2`` has no number; the venue guarantees delivery;
+* 8 connects and 100 messages a second an address (page ``rate-limits``); batches of at most 100
+  products are ours.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from wsclient.errors import ConfigurationError
+from wsclient.messages import Message
+from wsclient.sansio.dialect import (
+    BookUpdate,
+    Dialect,
+    Item,
+    Limits,
+    Notice,
+    Rejection,
+    Subscribed,
+    Unhandled,
+)
+
+__all__ = ["CoinbaseExchange"]
+
+_FULL = ("received", "open", "done", "change", "activate")
+#: Errors after which the venue hangs up; they answer nothing.
+_LINK_ERRORS = ("ErrSlowConsume", "ErrSlowRead", "Message too big")
+_NAMED = re.compile(r"(\S+) is (?:not a valid product|delisted)")
+
+
+class _Channel(msgspec.Struct, gc=False):
+    name: str
+    product_ids: list[str] | None = None
+
+
+class _Head(msgspec.Struct, gc=False):
+    type: str
+    product_id: str = ""
+    sequence: int | None = None
+    trade_id: int | None = None
+    channels: list[_Channel] = []
+    message: str = ""
+    reason: str = ""
+
+
+class _Snapshot(msgspec.Struct, tag="snapshot", gc=False):
+    bids: list[tuple[Decimal, Decimal]]
+    asks: list[tuple[Decimal, Decimal]]
+
+
+class _Update(msgspec.Struct, tag="l2update", gc=False):
+    changes: list[tuple[Literal["buy", "sell"], Decimal, Decimal]]
+
+
+_head = msgspec.json.Decoder(_Head).decode
+_book = msgspec.json.Decoder(_Snapshot | _Update).decode
+
+
+class CoinbaseExchange(Dialect):
+    """Frames name their product, not their channel: ``book`` says which one books are of
+    (``level2_batch`` or ``level2``), ``trades`` which one matches are of (``matches`` or
+    ``full``)."""
+
+    name: ClassVar[str] = "coinbase_exchange"
+    limits = Limits(channels_per_message=100, messages_per_second=100.0, connects=(8, 1.0))
+
+    def __init__(self, *, book: str = "level2_batch", trades: str = "matches") -> None:
+        self._book = book
+        self._trades = trades
+        self._channels = {
+            "heartbeat": "heartbeat",
+            "l2update": book,
+            "last_match": trades,
+            "match": trades,
+            "snapshot": book,
+            "status": "status",
+            "ticker": "ticker",
+        }
+        if trades == "full":
+            self._channels |= dict.fromkeys(_FULL, "full")
+
+    def batches(self, channels: Sequence[str]) -> Iterable[Sequence[str]]:
+        """One channel name a message, so that a refused one takes no other with it."""
+        by_name: dict[str, list[str]] = {}
+        for channel in channels:
+            by_name.setdefault(channel.partition(":")[0], []).append(channel)
+        for group in by_name.values():
+            yield from super().batches(group)
+
+    def subscribe(
+        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+    ) -> Any:
+        return self._request("subscribe", channels, options)
+
+    def unsubscribe(
+        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+    ) -> Any:
+        return self._request("unsubscribe", channels, options)
+
+    def _request(
+        self, kind: str, channels: Sequence[str], options: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        name = channels[0].partition(":")[0]
+        if name not in self._channels.values():
+            known = ", ".join(sorted(set(self._channels.values())))
+            raise ConfigurationError(f"channels are {known} (see CoinbaseExchange), not {name!r}")
+        products = [product for _, _, product in (c.partition(":") for c in channels) if product]
+        return {**options, "type": kind, "channels": [{"name": name, "product_ids": products}]}
+
+    def peek(self, frame: bytes) -> Item:
+        head = _head(frame)
+        if head.type == "subscriptions":
+            return Subscribed([channel for row in head.channels for channel in _named(row)])
+        if head.type == "error":
+            return _error(head)
+        name = self._channels.get(head.type)
+        if name is None:
+            return Unhandled(head.type)
+        number = {"matches": head.trade_id, "full": head.sequence}.get(name)
+        return Message(_channel(name, head.product_id), head.type, number)
+
+    def book_channel(self, symbol: str, options: Mapping[str, Any]) -> str:
+        return f"{self._book}:{symbol}"
+
+    def book_update(self, message: Message) -> BookUpdate | None:
+        frame = _book(message.raw)
+        if isinstance(frame, _Snapshot):
+            return BookUpdate(True, frame.bids, frame.asks)
+        bids, asks = (
+            [(price, size) for side, price, size in frame.changes if side == wanted]
+            for wanted in ("buy", "sell")
+        )
+        return BookUpdate(False, bids, asks)
+
+
+def _named(row: _Channel) -> list[str]:
+    name = "level2_batch" if row.name == "level2_50" else row.name
+    return [_channel(name, product) for product in row.product_ids or [""]]
+
+
+def _error(head: _Head) -> Item:
+    text = f"{head.message}: {head.reason}" if head.reason else head.message
+    if any(error in text for error in _LINK_ERRORS):
+        return Notice(text)
+    named = _NAMED.match(head.reason)
+    return Rejection(text, symbol=named[1] if named else None)
+
+
+def _channel(name: str, product: str) -> str:
+    return f"{name}:{product}" if product else name

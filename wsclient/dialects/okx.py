@@ -1,0 +1,211 @@
+"""OKX v5: ``wss://ws.okx.com:8443/ws/v5/public`` (or ``/private``, ``/business``).
+
+A channel is ``channel:instId`` (``books:BTC-USDT``, ``tickers:BTC-USDT``), or a bare name where OKX
+takes no instrument. Options of ``subscribe`` become further fields of the args
+(``instType="SPOT"``).
+
+Sources, in OKX's API guide (www.okx.com/docs-v5/en), section "WebSocket" unless named:
+
+* one ack for each arg, with our ``id``; an error bears the ``id`` and no arg ("Subscribe"). That a
+  60018 names the arg in its text is what clients have seen on the wire; then the others of the
+  request are left alone;
+* the text ``ping``, not JSON, and the text ``pong``; a connection without data for 30 s is closed
+  ("Connect");
+* 3 connects a second an address, and 480 subscribes, unsubscribes and logins an hour a connection
+  ("Connect"). The client does not pace by the hour: batches of 50 args, our number, keep far
+  from it;
+* ``login`` within 30 s of its timestamp ("Login"), error codes ("Error Code");
+* notice 64008 a minute before an upgrade ("Notification");
+* ``prevSeqId`` is the ``seqId`` of the message before, -1 in a snapshot, equal to ``seqId`` where
+  nothing has changed for a minute, and higher than it after maintenance ("Order book channel");
+  older recordings have neither;
+* ``checksum`` is deprecated and fixed at 0; before, it was a CRC32 ("Order book channel").
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from itertools import islice, zip_longest
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from wsclient.messages import LinkedMessage, Message
+from wsclient.sansio.dialect import (
+    Ack,
+    BookUpdate,
+    Dialect,
+    Heartbeat,
+    Item,
+    Levels,
+    Limits,
+    LoginAccepted,
+    LoginRefused,
+    Notice,
+    Rejection,
+    Unhandled,
+)
+
+__all__ = ["OKX"]
+
+#: Timestamp, key, signature, login as a whole, passphrase, unknown key.
+_LOGIN_CODES = frozenset({"60004", "60005", "60006", "60007", "60009", "60024", "60031"})
+_NAMED = re.compile(r"channel:([^,\s]+),instId:(\S+) doesn't exist")
+#: So many levels a side were in the checksum.
+_CHECKED = 25
+
+
+class _Arg(msgspec.Struct, gc=False):
+    channel: str
+    instId: str | None = None
+
+
+class _Row(msgspec.Struct, gc=False):
+    seqId: int | None = None
+    prevSeqId: int | None = None
+
+
+class _Head(msgspec.Struct, gc=False):
+    event: str | None = None
+    arg: _Arg | None = None
+    action: str = "update"
+    data: list[_Row | list[msgspec.Raw]] = []
+    id: str | None = None
+    code: str = ""
+    msg: str = ""
+
+
+class _Level(msgspec.Struct, array_like=True, gc=False):
+    """The further fields (orders, and one that is always 0) are skipped."""
+
+    price: Decimal
+    size: Decimal
+
+
+class _Book(msgspec.Struct, gc=False):
+    asks: list[_Level]
+    bids: list[_Level]
+    checksum: int = 0
+
+
+class _BookFrame(msgspec.Struct, gc=False):
+    """``books5`` and ``bbo-tbt`` have no action: each message is the whole book."""
+
+    data: tuple[_Book]
+    action: Literal["snapshot", "update"] = "snapshot"
+
+
+_head = msgspec.json.Decoder(_Head).decode
+_book = msgspec.json.Decoder(_BookFrame).decode
+
+
+class OKX(Dialect):
+    """``credentials``, for private channels, have ``api_key``, ``passphrase``, ``timestamp`` (text,
+    seconds since the epoch) and ``sign`` (:meth:`sign`). They last 30 s, so give a function that
+    makes them: it is asked anew at each connect. The silence timeout is the venue's own."""
+
+    name: ClassVar[str] = "okx"
+    limits = Limits(channels_per_message=50, connects=(3, 1.0))
+    keepalive = ("ping", 20.0)
+    silence_timeout = 30.0
+
+    @staticmethod
+    def sign(secret: str, timestamp: str) -> str:
+        """The signature of a login."""
+        text = f"{timestamp}GET/users/self/verify"
+        digest = hmac.digest(secret.encode(), text.encode(), hashlib.sha256)
+        return base64.b64encode(digest).decode()
+
+    def login(self, credentials: Mapping[str, Any]) -> Any:
+        arg = {
+            "apiKey": credentials["api_key"],
+            "passphrase": credentials["passphrase"],
+            "timestamp": credentials["timestamp"],
+            "sign": credentials["sign"],
+        }
+        return {"op": "login", "args": [arg]}
+
+    def subscribe(
+        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+    ) -> Any:
+        return self._request("subscribe", channels, request_id, options)
+
+    def unsubscribe(
+        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+    ) -> Any:
+        return self._request("unsubscribe", channels, request_id, options)
+
+    def _request(
+        self, op: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        args = []
+        for channel in channels:
+            name, _, instrument = channel.partition(":")
+            args.append({**options, "channel": name})
+            if instrument:
+                args[-1]["instId"] = instrument
+        return {"id": str(request_id), "op": op, "args": args}
+
+    def peek(self, frame: bytes) -> Item:
+        if frame == b"pong":
+            return Heartbeat()
+        head = _head(frame)
+        if head.event is not None:
+            return _answer(head)
+        if head.arg is None:
+            return Unhandled("")
+        channel = _channel(head.arg)
+        row = head.data[0] if len(head.data) == 1 else None
+        if not isinstance(row, _Row) or row.seqId is None or row.prevSeqId is None:
+            return Message(channel, head.action)
+        follows = None if row.prevSeqId == -1 else row.prevSeqId
+        return LinkedMessage(channel, head.action, row.seqId, follows=follows, is_counted=False)
+
+    def book_channel(self, symbol: str, options: Mapping[str, Any]) -> str:
+        """``channel="books5"`` (or another) instead of ``books``, of 400 levels."""
+        return f"{options.get('channel', 'books')}:{symbol}"
+
+    def book_update(self, message: Message) -> BookUpdate | None:
+        frame = _book(message.raw)
+        (book,) = frame.data
+        bids, asks = (
+            [(level.price, level.size) for level in side] for side in (book.bids, book.asks)
+        )
+        return BookUpdate(frame.action == "snapshot", bids, asks, book.checksum or None)
+
+    def book_checksum(self, bids: Levels, asks: Levels) -> int | None:
+        sides = (
+            [f"{price:f}:{size:f}" for price, size in islice(side, _CHECKED)]
+            for side in (bids, asks)
+        )
+        text = ":".join(level for pair in zip_longest(*sides) for level in pair if level)
+        unsigned = zlib.crc32(text.encode())
+        return unsigned - (unsigned >> 31 << 32)
+
+
+def _answer(head: _Head) -> Item:
+    if head.event in ("subscribe", "unsubscribe"):
+        return Ack(head.id, _channel(head.arg) if head.arg else None)
+    if head.event == "login":
+        return LoginAccepted()
+    reason = f"{head.msg} ({head.code})"
+    if head.event == "error":
+        if head.code in _LOGIN_CODES:
+            return LoginRefused(reason)
+        named = _NAMED.search(head.msg)
+        return Rejection(reason, head.id, ":".join(named.groups()) if named else None)
+    if head.event in ("notice", "channel-conn-count-error"):
+        return Notice(reason)
+    if head.event == "channel-conn-count":
+        return Heartbeat()
+    return Unhandled(head.event or "")
+
+
+def _channel(arg: _Arg) -> str:
+    return f"{arg.channel}:{arg.instId}" if arg.instId else arg.channel
