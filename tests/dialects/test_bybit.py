@@ -197,6 +197,16 @@ def test_a_restart_of_the_service_begins_anew() -> None:
     assert marked(book(7, "snapshot"), book(8), book(1), book(2)) == [(2, "sequence")]
 
 
+def test_a_snapshot_begins_anew() -> None:
+    frames = [book(7, "snapshot"), book(8), book(3, "snapshot"), book(4)]
+    assert marked(*frames) == [(2, "sequence")]
+
+
+def test_only_books_are_numbered() -> None:
+    frame = {"topic": "tickers.BTCUSDT", "type": "delta", "data": {"u": 5}}
+    assert read(Bybit(sequenced=True), frame) == [Data("tickers.BTCUSDT", "delta", None)]
+
+
 def test_the_best_level_is_sent_whole_and_counts_nothing() -> None:
     topic = "orderbook.1.XRPUSDT"
     frames = [book(n, "snapshot", topic) for n in (7, 7, 9, 30)]

@@ -223,6 +223,12 @@ def test_a_number_without_a_pointer_counts_nothing() -> None:
     assert peek(frame) == Data("trades:A-B", "update", None)
 
 
+def test_several_rows_in_one_message_count_nothing() -> None:
+    frame = book(15, 10)
+    frame["data"] *= 2
+    assert peek(frame) == Data("books:BTC-USDT", "update", None)
+
+
 def test_a_message_points_to_the_one_before() -> None:
     found = message(book(15, 10))
     assert isinstance(found, LinkedMessage)
