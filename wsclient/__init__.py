@@ -3,7 +3,7 @@
 import logging
 
 from wsclient.client import Reader, WebSocketClient, connect
-from wsclient.dialects import Generic, Kraken
+from wsclient.dialects import Binance, BinanceFutures, Generic, Kraken, Kucoin
 from wsclient.errors import (
     AuthenticationError,
     ClientClosed,
@@ -52,6 +52,8 @@ from wsclient.version import __version__
 __all__ = [
     "Ack",
     "AuthenticationError",
+    "Binance",
+    "BinanceFutures",
     "ChannelStats",
     "ClientClosed",
     "ClientForked",
@@ -67,6 +69,7 @@ __all__ = [
     "Heartbeat",
     "Item",
     "Kraken",
+    "Kucoin",
     "Limits",
     "LinkedMessage",
     "LoginAccepted",

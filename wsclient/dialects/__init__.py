@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from wsclient.dialects.binance import Binance, BinanceFutures
 from wsclient.dialects.generic import Generic
 from wsclient.dialects.kraken import Kraken
+from wsclient.dialects.kucoin import Kucoin
 from wsclient.errors import ConfigurationError
 from wsclient.sansio.dialect import Dialect
 
-__all__ = ["Generic", "Kraken", "find"]
+__all__ = ["Binance", "BinanceFutures", "Generic", "Kraken", "Kucoin", "find"]
 
-_BY_NAME: dict[str, type[Dialect]] = {"generic": Generic, "kraken": Kraken}
+_BY_NAME: dict[str, type[Dialect]] = {
+    "binance": Binance,
+    "binance_futures": BinanceFutures,
+    "generic": Generic,
+    "kraken": Kraken,
+    "kucoin": Kucoin,
+}
 
 
 def find(dialect: str | Dialect) -> Dialect:
