@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from decimal import Decimal
 from typing import Any
 
@@ -287,6 +288,23 @@ class TestDeadline:
     def test_a_failure_of_the_library(self, mocked: responses.RequestsMock) -> None:
         mocked.get(URL, body=requests.ConnectionError("5ecret"))
         assert str(failure(REQUEST)) == "the REST request to venue.example failed: ConnectionError"
+
+
+class TestCycles:
+    """The collector may be switched off."""
+
+    @pytest.mark.parametrize("piece", [answer(), answer(b"", "503 No"), HEAD, b"no HTTP\r\n\r\n"])
+    def test_nothing_is_left_to_the_collector(self, piece: bytes) -> None:
+        with serving(piece) as server:
+            request = asking(server)
+            gc.collect()
+            gc.disable()
+            try:
+                with suppress(WSClientError):
+                    fetch(request, 0.2)
+                assert gc.collect() == 0
+            finally:
+                gc.enable()
 
 
 class TestTls:

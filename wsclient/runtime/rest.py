@@ -12,6 +12,7 @@ import logging
 import socket
 import ssl
 import threading
+import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -107,7 +108,10 @@ def fetch(
         failure = _failure(error, deadline, address.host)
     finally:
         _here.is_fetching = False
-    raise failure  # not from within: the context would quote the URL
+    try:
+        raise failure  # not from within: the context would quote the URL
+    finally:
+        del failure  # its traceback leads to this frame, and this frame to it
 
 
 def _address(url: str, proxy: str | None) -> Address:
@@ -143,6 +147,8 @@ def _failure(error: BaseException, deadline: Deadline, host: str) -> WSClientErr
     while (cause := causes[-1].__context__) is not None:
         causes.append(cause)
     for cause in causes:
+        traceback.clear_frames(cause.__traceback__)  # urllib3's hold their own errors
+    for cause in causes:
         if isinstance(cause, WSClientError) and not isinstance(cause, ConnectTimeout):
             return cause
     root = causes[-1]
@@ -162,11 +168,16 @@ class _Adapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        plain = type("_Pool", (HTTPConnectionPool,), {})
-        secure = type("_SecurePool", (HTTPSConnectionPool,), {})
-        plain.ConnectionCls = partial(_Connection, self._connect)  # type: ignore[attr-defined]
-        secure.ConnectionCls = partial(_SecureConnection, self._connect)  # type: ignore[attr-defined]
-        self.poolmanager.pool_classes_by_scheme = {"http": plain, "https": secure}
+        self.poolmanager.pool_classes_by_scheme = {
+            "http": partial(_pool, HTTPConnectionPool, partial(_Connection, self._connect)),
+            "https": partial(_pool, HTTPSConnectionPool, partial(_SecureConnection, self._connect)),
+        }
+
+
+def _pool(kind: type[HTTPConnectionPool], connection: Any, *args: Any, **kwargs: Any) -> Any:
+    pool: Any = kind(*args, **kwargs)
+    pool.ConnectionCls = connection
+    return pool
 
 
 class _Connection(HTTPConnection):
