@@ -12,8 +12,7 @@ Sources, unless another is named: ``web-socket-streams.md`` of binance/binance-s
 * 5 messages a second, pings and pongs among them (futures 10), 1024 streams a connection, 300
   connects in 5 minutes, 24 hours a connection, ``serverShutdown`` before a planned end;
 * ``@depth`` numbers its updates: a message is the range ``U..u``, the next begins with ``u + 1``.
-  Futures name the ``u`` before it, ``pu`` (developers.binance.com, "How to manage a local order
-  book correctly");
+  Futures name the ``u`` before it, ``pu`` (seen on the wire);
 * a book begins with a snapshot by REST. From one of 100 levels it was seen to go wrong within 90 s
   on BTCUSDT, from one of 1000 not (GarethCooke/DepthCharge, ``NOTES-binance.md``): the venue tells
   nothing of levels that stay as they are. ``limit=`` says how many; by default as many as it gives.
@@ -199,7 +198,9 @@ class Binance(Dialect):
 
 class BinanceFutures(Binance):
     """USD-M futures. Numbers of a book do not count one by one: each message names the one before
-    it."""
+    it. The REST address and its 1000 levels, and that connects and ages are bounded as on spot, are
+    assumptions of ours.
+    """
 
     name: ClassVar[str] = "binance_futures"
     limits = Limits(
