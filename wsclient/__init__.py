@@ -3,7 +3,16 @@
 import logging
 
 from wsclient.client import Reader, WebSocketClient, connect
-from wsclient.dialects import OKX, Bybit, CoinbaseExchange, Generic, Kraken
+from wsclient.dialects import (
+    OKX,
+    Binance,
+    BinanceFutures,
+    Bybit,
+    CoinbaseExchange,
+    Generic,
+    Kraken,
+    Kucoin,
+)
 from wsclient.errors import (
     AuthenticationError,
     ClientClosed,
@@ -52,6 +61,8 @@ from wsclient.version import __version__
 __all__ = [  # noqa: RUF022 - in plain order
     "Ack",
     "AuthenticationError",
+    "Binance",
+    "BinanceFutures",
     "Bybit",
     "ChannelStats",
     "ClientClosed",
@@ -69,6 +80,7 @@ __all__ = [  # noqa: RUF022 - in plain order
     "Heartbeat",
     "Item",
     "Kraken",
+    "Kucoin",
     "Limits",
     "LinkedMessage",
     "LoginAccepted",

@@ -90,7 +90,8 @@ class ConnectTimeout(ConnectError, TimeoutError):
 
 
 class HandshakeRejected(WSClientError, ConnectionError):
-    """The venue answered the upgrade request with something other than 101.
+    """The venue answered the upgrade request with something other than 101, or a REST request with
+    something other than 2xx.
 
     ``status`` is the HTTP status (0 when the answer was no HTTP), ``retry_after`` the seconds that
     its ``Retry-After`` asks for or None, ``excerpt`` at most 512 bytes of the body: material from

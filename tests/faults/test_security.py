@@ -26,7 +26,10 @@ from helpers import Server, expect_end, handshake_answer, listener, receive_head
 import wsclient
 from wsclient import LoginAccepted, LoginRefused, WebSocketClient, WebSocketHandler
 from wsclient.options import Options
+from wsclient.runtime import rest
 from wsclient.runtime.handshake import default_ssl_context, weakness_of
+from wsclient.runtime.rest import fetch
+from wsclient.sansio.dialect import RestRequest
 from wsclient.testing import FakeVenue, GenericProtocol, Peer
 
 QUICK: dict[str, Any] = {"retry_delay": 0.01, "max_retry_delay": 0.02}
@@ -600,18 +603,98 @@ def test_08_nothing_that_holds_credentials_is_pickled_or_copied(venue: FakeVenue
         handler.close()
 
 
-# 10. REST: nothing here speaks it yet.
+# 10. REST: the same TLS rules, timeout, size cap, no redirect to another host.
 
 
-def test_10_no_module_speaks_http_but_the_handshake() -> None:
-    """Whoever adds REST holds it to the same TLS rules, a timeout, a size and no redirects."""
+def test_10_one_module_speaks_http() -> None:
+    """The others would have to be held to all this too."""
     clients = {"requests", "urllib3", "urllib.request", "http.client", "httpx"}
+    speakers = set()
     for path in Path(wsclient.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                assert not clients & {name.name for name in node.names}, path
-            elif isinstance(node, ast.ImportFrom):
-                assert node.module not in clients, path
+            names = [name.name for name in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if any(name == c or name.startswith(f"{c}.") for name in names for c in clients):
+                speakers.add(path.name)
+    assert speakers == {"rest.py"}
+
+
+def rest_failure(request: RestRequest, **options: Any) -> wsclient.WSClientError:
+    with pytest.raises(wsclient.WSClientError) as caught:
+        fetch(request, 1.0, **options)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("certificate", "is_trusted"),
+    [
+        (lambda ca: ca.issue_cert("127.0.0.1"), True),
+        (lambda ca: ca.issue_cert("127.0.0.1", not_after=_yesterday()), False),
+        (lambda ca: ca.issue_cert("venue.example"), False),
+        (lambda ca: trustme.CA().issue_cert("127.0.0.1"), False),
+    ],
+    ids=["good", "expired", "of another host", "of an unknown authority"],
+)
+def test_10_rest_is_held_to_the_same_tls_rules(
+    authority: trustme.CA, certificate: Callable[[trustme.CA], trustme.LeafCert], is_trusted: bool
+) -> None:
+    context = server_context(certificate(authority))
+    heads = []
+
+    def handle(sock: socket.socket) -> None:
+        with context.wrap_socket(sock, server_side=True) as secure:
+            heads.append(receive_head(secure))
+            secure.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1")
+            expect_end(secure)
+
+    with Server(handle) as server:
+        request = RestRequest(f"https://127.0.0.1:{server.port}/?5ecret")
+        if is_trusted:
+            assert fetch(request, 5.0, trusting(authority)) == 1
+        else:
+            error = rest_failure(request, ssl_context=trusting(authority))
+            assert str(error).endswith("127.0.0.1 failed: SSLCertVerificationError")
+            assert heads == []
+
+
+def test_10_rest_trusts_no_certificate_of_the_environments(
+    authority: trustme.CA, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(bundle)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+    monkeypatch.setenv("CURL_CA_BUNDLE", str(bundle))
+    context = server_context(authority.issue_cert("127.0.0.1"))
+    with Server(lambda sock: context.wrap_socket(sock, server_side=True).close()) as server:
+        error = rest_failure(RestRequest(f"https://127.0.0.1:{server.port}/"))
+    assert str(error).endswith("SSLCertVerificationError")
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (b"", "did not answer the REST request in time"),
+        (b"200 OK\r\nContent-Length: 9999\r\n\r\n" + b"1" * 9999, "is longer than 4096 bytes"),
+        (b"302 Found\r\nContent-Length: 0\r\nLocation: http://127.0.0.1:%d/\r\n\r\n", "HTTP 302"),
+    ],
+    ids=["no answer", "too large", "redirect"],
+)
+def test_10_rest_has_a_timeout_a_size_cap_and_no_redirects(
+    answer: bytes, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rest, "MAX_BODY", 4096)
+    with Server(expect_end) as other:
+
+        def handle(sock: socket.socket) -> None:
+            receive_head(sock)
+            text = answer % other.port if b"%d" in answer else answer
+            sock.sendall(b"HTTP/1.1 " + text if text else b"")
+            expect_end(sock)
+
+        with Server(handle) as server:
+            error = rest_failure(RestRequest(f"http://127.0.0.1:{server.port}/"))
+        assert why in str(error)
+        assert other.connections == 0
 
 
 # 12. The depth of JSON is bounded, and what exceeds it is counted.

@@ -51,10 +51,10 @@ from wsclient.runtime.handshake import (
     MAX_HEAD,
     Address,
     HandshakeSocket,
-    _retry_after,
     check_headers,
     default_ssl_context,
     open_socket,
+    parse_retry_after,
     parse_url,
 )
 from wsclient.runtime.waiting import Deadline
@@ -286,12 +286,12 @@ class TestHead:
         ],
     )
     def test_retry_after_of_other_kinds(self, value: bytes, seconds: float | None) -> None:
-        assert _retry_after(value) in (seconds, 0.0 if seconds is None else seconds)
-        assert (_retry_after(value) is None) == (seconds is None) or b"0001" in value
+        assert parse_retry_after(value) in (seconds, 0.0 if seconds is None else seconds)
+        assert (parse_retry_after(value) is None) == (seconds is None) or b"0001" in value
 
     @given(value=st.binary(max_size=40) | st.text("0123456789 GMTJan:,+-", max_size=40))
     def test_no_retry_after_breaks_the_handshake(self, value: bytes | str) -> None:
-        seconds = _retry_after(value if isinstance(value, bytes) else value.encode())
+        seconds = parse_retry_after(value if isinstance(value, bytes) else value.encode())
         assert seconds is None or seconds >= 0
 
     def test_of_an_error_is_kept_apart_from_its_body(self) -> None:

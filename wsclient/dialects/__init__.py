@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+from wsclient.dialects.binance import Binance, BinanceFutures
 from wsclient.dialects.bybit import Bybit
 from wsclient.dialects.coinbase import CoinbaseExchange
 from wsclient.dialects.generic import Generic
 from wsclient.dialects.kraken import Kraken
+from wsclient.dialects.kucoin import Kucoin
 from wsclient.dialects.okx import OKX
 from wsclient.errors import ConfigurationError
 from wsclient.sansio.dialect import Dialect
 
-__all__ = ["OKX", "Bybit", "CoinbaseExchange", "Generic", "Kraken", "find"]
+__all__ = [  # noqa: RUF022 - in plain order
+    "Binance",
+    "BinanceFutures",
+    "Bybit",
+    "CoinbaseExchange",
+    "Generic",
+    "Kraken",
+    "Kucoin",
+    "OKX",
+    "find",
+]
 
 _BY_NAME: dict[str, type[Dialect]] = {
+    "binance": Binance,
+    "binance_futures": BinanceFutures,
     "bybit": Bybit,
     "coinbase_exchange": CoinbaseExchange,
     "generic": Generic,
     "kraken": Kraken,
+    "kucoin": Kucoin,
     "okx": OKX,
 }
 

@@ -33,6 +33,7 @@ __all__ = [
     "HandshakeSocket",
     "check_headers",
     "open_socket",
+    "parse_retry_after",
     "parse_url",
     "weakness_of",
 ]
@@ -364,7 +365,7 @@ class HandshakeSocket:
             raise HandshakeRejected(
                 f"the venue answered the upgrade request with HTTP {status}",
                 status,
-                _retry_after(values.get(b"retry-after", b"")),
+                parse_retry_after(values.get(b"retry-after", b"")),
                 self.leftover[:MAX_EXCERPT],
             )
         if values.get(b"sec-websocket-extensions"):
@@ -373,7 +374,7 @@ class HandshakeSocket:
         return b"\r\n".join([lines[0], *kept])
 
 
-def _retry_after(value: bytes) -> float | None:
+def parse_retry_after(value: bytes) -> float | None:
     """Seconds, from a number or a date (RFC 9110, 10.2.3); None where it is neither.
 
     At most MAX_RETRY_AFTER: a venue must not be able to switch a client off by a header.

@@ -46,7 +46,7 @@ from wsclient.runtime.outbox import Outbox
 from wsclient.runtime.stream import Stream, open_stream
 from wsclient.runtime.waiting import Deadline, Waiter
 from wsclient.sansio.codec import one_line
-from wsclient.sansio.dialect import Dialect
+from wsclient.sansio.dialect import Dialect, RestRequest
 from wsclient.sansio.frames import CLOSE, PING, PONG, FrameParser, Received
 from wsclient.sansio.heartbeat import LinkView
 
@@ -229,12 +229,18 @@ class Transport:
         dialect = self._target.dialect
         credentials = _ask("credentials", options.credentials)
         url = _ask("url", self._target.url)
+        with _naming("the dialect's url_request()"):
+            request = dialect.url_request(url, credentials)
+        if request is not None:
+            answer = self._fetch(request)
+            with _naming("the dialect's url_from()"):
+                url = dialect.url_from(url, answer)
         with _naming("the dialect's url()"):
             url = dialect.url(url, credentials)
         address = parse_url(url)
         headers = _ask("headers", options.headers)
         lines = check_headers(headers or {})
-        _refuse_secrets_in_the_clear(address, headers or {}, options)
+        _refuse_secrets_in_the_clear(address, headers or {}, options, request is not None)
         sock = open_socket(
             address,
             proxy=options.proxy,
@@ -278,6 +284,21 @@ class Transport:
             app.run_forever(origin=options.origin, skip_utf8_validation=True, reconnect=0)
         finally:
             app.untie()
+
+    def _fetch(self, request: RestRequest) -> Any:
+        from wsclient.runtime.rest import fetch  # its imports are a burden to who needs it not
+
+        options = self._options
+        try:
+            return fetch(
+                request,
+                self._deadline.remaining(),
+                options.ssl_context,
+                proxy=options.proxy,
+                hold=self._hold,
+            )
+        finally:
+            self._sock = None  # closed
 
     def _untie(self) -> None:
         """Leave nothing to the collector, which may be switched off: no cycle keeps us."""
@@ -415,7 +436,7 @@ def _naming(what: str) -> Iterator[None]:
 
 
 def _refuse_secrets_in_the_clear(
-    address: Address, headers: Mapping[str, str], options: Options
+    address: Address, headers: Mapping[str, str], options: Options, has_token: bool
 ) -> None:
     if options.cookie is not None:
         check_value("cookie", options.cookie)
@@ -425,7 +446,7 @@ def _refuse_secrets_in_the_clear(
         check_value("a subprotocol", protocol)
     if address.is_secure or (address.is_loopback and options.proxy is None):
         return
-    secret = any(_SECRET.search(name) for name in headers)
+    secret = has_token or any(_SECRET.search(name) for name in headers)
     if options.credentials is not None or options.cookie is not None or secret:
         raise ConfigurationError(
             "credentials, cookies, keys and tokens go over wss:// only (or to loopback)"

@@ -1,0 +1,371 @@
+"""KuCoin: the forms of its documents, and recorded traffic of ten symbols."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from books import align, edited, marks, messages_of, noticed, recording
+from helpers import Call, Server, expect_end, receive_head
+from reading import Data, read
+
+from wsclient import WebSocketClient
+from wsclient.dialects import Kucoin, find
+from wsclient.errors import ConfigurationError, HandshakeRejected, NotSupported
+from wsclient.messages import LinkedMessage, Message
+from wsclient.sansio.dialect import (
+    Ack,
+    Heartbeat,
+    LoginAccepted,
+    Rejection,
+    RestRequest,
+    Unhandled,
+)
+from wsclient.sansio.session import Invalid
+from wsclient.testing import FakeVenue, Peer
+
+LEVEL2 = (
+    b'{"data":{"sequenceStart":1612844051655,"symbol":"SNX-BTC","changes":{"asks":'
+    b'[["0","0","1612844051655"],["0.10","2.50","1612844051657"],["0.10","0","1612844051656"]],'
+    b'"bids":[]},"sequenceEnd":1612844051657},"subject":"trade.l2update",'
+    b'"topic":"/market/level2:SNX-BTC","type":"message"}'
+)
+BULLET = {
+    "code": "200000",
+    "data": {
+        "token": "T0ken",
+        "instanceServers": [
+            {
+                "endpoint": "wss://ws-api-spot.kucoin.com/",
+                "encrypt": True,
+                "protocol": "websocket",
+                "pingInterval": 18000,
+                "pingTimeout": 10000,
+            }
+        ],
+    },
+}
+BOOK = "/market/level2:"
+
+
+def peek(frame: Any) -> Any:
+    (item,) = read(Kucoin(), frame)
+    return item
+
+
+def message_of(frame: Any) -> Message:
+    raw = frame if isinstance(frame, bytes) else msgspec.json.encode(frame)
+    (message,) = messages_of(Kucoin(), [raw])
+    return message
+
+
+# --- before a connect ----------------------------------------------------------------------------
+
+
+def test_a_token_and_the_address_come_by_rest() -> None:
+    request = Kucoin().url_request("wss://x/", None)
+    assert request == RestRequest("https://api.kucoin.com/api/v1/bullet-public", method="POST")
+    url = Kucoin().url_from("wss://x/", BULLET)
+    assert re.fullmatch(r"wss://ws-api-spot\.kucoin\.com/\?token=T0ken&connectId=[0-9a-f]{8}", url)
+
+
+def test_a_refusal_by_rest_is_told_by_its_code() -> None:
+    with pytest.raises(HandshakeRejected, match="code 400100"):
+        Kucoin().url_from("wss://x/", {"code": "400100", "msg": "5ecret"})
+    with pytest.raises(HandshakeRejected, match="code 429000"):
+        Kucoin().book_snapshot(BOOK + "A-B", {"code": "429000", "msg": "slow down"})
+
+
+def test_credentials_are_of_no_use() -> None:
+    with pytest.raises(NotSupported, match="public"):
+        Kucoin().url_request("wss://x/", {"key": "5ecret"})
+
+
+# --- out -----------------------------------------------------------------------------------------
+
+
+def test_one_message_asks_for_several_symbols_of_a_topic() -> None:
+    channels = ["/market/ticker:BTC-USDT", "/market/ticker:ETH-USDT"]
+    assert Kucoin().subscribe(channels, 1, {}) == {
+        "id": 1,
+        "type": "subscribe",
+        "topic": "/market/ticker:BTC-USDT,ETH-USDT",
+        "privateChannel": False,
+        "response": True,
+    }
+    assert Kucoin().unsubscribe(channels[:1], 2, {}) == {
+        "id": 2,
+        "type": "unsubscribe",
+        "topic": "/market/ticker:BTC-USDT",
+        "privateChannel": False,
+        "response": True,
+    }
+
+
+def test_a_message_holds_a_hundred_symbols_of_one_topic_at_most() -> None:
+    tickers = [f"/market/ticker:{n}" for n in range(150)]
+    batches = Kucoin().batches([BOOK + "A", *tickers, BOOK + "B"])
+    assert [list(b) for b in batches] == [[BOOK + "A", BOOK + "B"], tickers[:100], tickers[100:]]
+
+
+def test_a_list_is_no_channel() -> None:
+    """What comes would be of no channel that was asked for."""
+    with pytest.raises(ConfigurationError, match="several channels"):
+        Kucoin().subscribe([BOOK + "A,B"], 1, {})
+
+
+def test_the_venues_limits_and_its_ping() -> None:
+    dialect = find("kucoin")
+    assert type(dialect) is Kucoin
+    assert dialect.limits.messages_per_second == 10.0
+    assert dialect.keepalive is not None
+    ping, interval = dialect.keepalive
+    assert (ping["type"], interval) == ("ping", 18.0)
+    assert dialect.silence_timeout == 18.0 + 10.0
+    assert dialect.greets
+
+
+# --- in ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("frame", "item"),
+    [
+        ({"id": "hQvf8jkno", "type": "welcome"}, LoginAccepted()),
+        ({"id": "1545910660739", "type": "ack"}, Ack("1545910660739")),
+        ({"id": "ping", "type": "pong"}, Heartbeat()),
+        ({"id": "7", "type": "error", "code": 404, "data": "no"}, Rejection("no (code 404)", "7")),
+        (
+            {"id": "7", "type": "error", "code": 509},
+            Rejection("refused without a reason (code 509)", "7"),
+        ),
+        ({"type": "odd", "topic": "/t"}, Unhandled("odd", "/t")),
+        (
+            {"type": "message", "topic": "/market/ticker:A-B", "subject": "trade.ticker"},
+            Data("/market/ticker:A-B", "trade.ticker"),
+        ),
+        ({"type": "message", "topic": "/market/ticker:all"}, Data("/market/ticker:all", "message")),
+        ({"topic": "/market/ticker:A-B"}, Invalid),
+        (b"[]", Invalid),
+        (b"", Invalid),
+    ],
+)
+def test_what_a_frame_is(frame: Any, item: Any) -> None:
+    assert peek(frame) == item
+
+
+def test_an_update_of_a_book_is_a_range() -> None:
+    message = message_of(LEVEL2)
+    assert isinstance(message, LinkedMessage)
+    assert (message.channel, message.type) == (BOOK + "SNX-BTC", "trade.l2update")
+    assert (message.follows, message.sequence) == (1612844051654, 1612844051657)
+    assert message.is_counted
+
+
+def test_ranges_may_overlap() -> None:
+    def ranged(first: int, last: int) -> bytes:
+        data = {"sequenceStart": first, "sequenceEnd": last}
+        return msgspec.json.encode({"type": "message", "topic": BOOK + "A", "data": data})
+
+    frames = [ranged(1, 5), ranged(4, 8), ranged(10, 11)]
+    ((place, gap),) = marks(messages_of(Kucoin(), frames))
+    assert (place, gap.reason, gap.missed) == (2, "sequence", 1)
+
+
+# --- books ---------------------------------------------------------------------------------------
+
+
+def test_a_books_channel_and_its_snapshot() -> None:
+    assert Kucoin().book_channel("BTC-USDT", {}) == BOOK + "BTC-USDT"
+    request = Kucoin().book_request(BOOK + "BTC-USDT", {})
+    expected = "https://api.kucoin.com/api/v3/market/orderbook/level2"
+    assert request == RestRequest(expected, {"symbol": "BTC-USDT"})
+    partial = Kucoin(rest="http://[::1]:1", book_path="/level2_100").book_request(BOOK + "A", {})
+    assert partial == RestRequest("http://[::1]:1/level2_100", {"symbol": "A"})
+    data = {"sequence": "12", "bids": [["0.10", "1"]], "asks": []}
+    snapshot = Kucoin().book_snapshot(BOOK + "A", {"code": "200000", "data": data})
+    assert repr(snapshot.bids) == repr([(Decimal("0.10"), Decimal("1"))])
+    assert (snapshot.sequence, snapshot.asks) == (12, [])
+
+
+def test_rows_count_in_the_order_of_their_numbers_and_those_of_price_0_not_at_all() -> None:
+    update = Kucoin().book_update(message_of(LEVEL2))
+    expected = [(Decimal("0.10"), Decimal("0")), (Decimal("0.10"), Decimal("2.50"))]
+    assert repr(update) == f"BookUpdate(is_snapshot=False, bids=[], asks={expected}, checksum=None)"
+
+
+def test_what_is_no_level2_changes_no_book() -> None:
+    ticker = {"type": "message", "topic": "/market/ticker:A", "data": {}}
+    assert Kucoin().book_update(message_of(ticker)) is None
+
+
+@pytest.mark.parametrize("answer", [[], {}, {"code": "200000"}, {"code": "200000", "data": {}}])
+def test_nonsense_is_no_snapshot(answer: Any) -> None:
+    with pytest.raises((msgspec.ValidationError, TypeError, KeyError)):
+        Kucoin().book_snapshot(BOOK + "A", answer)
+
+
+# --- recorded ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def lines() -> list[bytes]:
+    items = recording("kucoin/KUCOIN.ws.1.0")
+    return [item.payload for item in items if item.direction == "received"]
+
+
+@pytest.fixture(scope="module")
+def data(lines: list[bytes]) -> list[bytes]:
+    return [line for line in lines if b'"type":"message"' in line]
+
+
+@pytest.fixture(scope="module")
+def busy(data: list[bytes]) -> list[bytes]:
+    """The updates of one book."""
+    return [line for line in data if b'"topic":"/market/level2:BCHSV-USDT"' in line][:300]
+
+
+def alter(line: bytes) -> bytes:
+    """Its range begins one later."""
+    return re.sub(
+        rb'"sequenceStart":(\d+)', lambda m: b'"sequenceStart":%d' % (int(m[1]) + 1), line
+    )
+
+
+def test_every_recorded_frame_is_understood(lines: list[bytes]) -> None:
+    found = Counter(getattr(item, "type", type(item).__name__) for item in map(peek, lines))
+    assert found == {
+        "LoginAccepted": 1,
+        "Ack": 13,
+        "trade.l2update": 3853,
+        "trade.ticker": 830,
+        "trade.l3match": 18,
+        "trade.candles.add": 5,
+        "trade.candles.update": 1,
+    }
+
+
+def test_every_recorded_book_aligns_with_its_snapshot(data: list[bytes]) -> None:
+    dialect = Kucoin()
+    messages = messages_of(dialect, data)
+    applied = {}
+    for item in recording("kucoin/KUCOIN.http.0.0"):
+        symbol = (item.uri or "").partition("symbol=")[2]
+        channel = dialect.book_channel(symbol, {})
+        snapshot = dialect.book_snapshot(channel, msgspec.json.decode(item.payload))
+        updates = [m for m in messages if m.channel == channel]
+        applied[symbol], _ = align(dialect, snapshot, updates)
+    assert len(applied) == 9
+    assert sum(applied.values()) == 3805
+
+
+def test_rows_of_price_0_are_left_out_of_every_recorded_update(data: list[bytes]) -> None:
+    rows = zeros = 0
+    for message in messages_of(Kucoin(), data):
+        update = Kucoin().book_update(message)
+        if update is None:
+            continue
+        changes = msgspec.json.decode(message.raw)["data"]["changes"]
+        zeros += sum(price == "0" for side in changes.values() for price, _, _ in side)
+        rows += sum(map(len, changes.values()))
+        kept = [*update.bids, *update.asks]
+        assert all(price for price, _ in kept)
+        rows -= len(kept)
+    assert rows == zeros == 1355
+
+
+def test_nothing_recorded_is_marked(data: list[bytes]) -> None:
+    assert marks(messages_of(Kucoin(), data)) == []
+
+
+@pytest.mark.parametrize("edit", ["deleted", "doubled", "swapped", "altered"])
+def test_an_edited_line_is_noticed_there_and_nowhere_else(edit: str, busy: list[bytes]) -> None:
+    for place in range(1, len(busy) - 2, 7):
+        found = marks(messages_of(Kucoin(), edited(busy, place, edit, alter)))
+        assert [(i, gap.reason) for i, gap in found] == noticed(edit, place)
+
+
+@pytest.fixture
+def venue() -> Iterator[FakeVenue]:
+    with FakeVenue(None) as venue:
+        yield venue
+
+
+@pytest.fixture
+def rest(venue: FakeVenue) -> Iterator[Server]:
+    """Gives tokens for the venue."""
+
+    def handle(sock: socket.socket) -> None:
+        assert receive_head(sock).startswith(b"POST /api/v1/bullet-public ")
+        data = {"token": f"T{server.connections}", "instanceServers": [{"endpoint": venue.url}]}
+        body = msgspec.json.encode({"code": "200000", "data": data})
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        expect_end(sock)
+
+    with Server(handle) as server:
+        yield server
+
+
+def client_of(rest: Server) -> WebSocketClient:
+    dialect = Kucoin(rest=f"http://127.0.0.1:{rest.port}")
+    return WebSocketClient("wss://ws-api-spot.kucoin.com/", dialect=dialect, retry_delay=0.01)
+
+
+def welcome(peer: Peer) -> None:
+    assert peer.request is not None
+    connect_id = peer.request.path.partition("connectId=")[2]
+    peer.send_json({"id": connect_id, "type": "welcome"})
+
+
+def test_each_connect_has_a_token_of_its_own_and_waits_for_the_welcome(
+    venue: FakeVenue, rest: Server
+) -> None:
+    with closing(client_of(rest)) as client:
+        call = Call(client.connect)
+        first = venue.accept()
+        welcome(first)
+        call.result()
+        call = Call(client.subscribe, BOOK + "A")
+        first.send_json({"id": str(first.expect_json()["id"]), "type": "ack"})
+        call.result()
+        first.rst()
+        second = venue.accept()
+        second.ping()
+        second.expect_pong()
+        assert second.received == []
+        welcome(second)
+        assert second.expect_json()["topic"] == BOOK + "A"
+    tokens = [re.findall(r"token=(\w+)", p.request.path) for p in (first, second) if p.request]
+    assert tokens == [["T1"], ["T2"]]
+
+
+@pytest.mark.parametrize("edit", ["", "deleted", "doubled", "swapped", "altered"])
+def test_the_recording_goes_through_a_client(
+    edit: str, data: list[bytes], busy: list[bytes], venue: FakeVenue, rest: Server
+) -> None:
+    place = 100
+    sent = edited(busy, place, edit, alter) if edit else data
+    channels = sorted({message.channel for message in messages_of(Kucoin(), sent)})
+    with closing(client_of(rest)) as client:
+        call = Call(client.connect)
+        peer = venue.accept()
+        welcome(peer)
+        call.result()
+        call = Call(client.subscribe, *channels)
+        for _ in {channel.partition(":")[0] for channel in channels}:
+            peer.send_json({"id": str(peer.expect_json()["id"]), "type": "ack"})
+        call.result()
+        for line in sent:
+            peer.send(line.decode())
+        delivered = [client.recv(timeout=5) for _ in sent]
+        assert client.stats().invalid == client.stats().unhandled == 0
+    assert [message.raw for message in delivered] == sent
+    found = [(i, m.gap.reason) for i, m in enumerate(delivered) if m.gap is not None]
+    assert found == (noticed(edit, place) if edit else [])

@@ -1,0 +1,214 @@
+"""KuCoin spot, public market data: ``wss://ws-api-spot.kucoin.com/``.
+
+A channel is a topic of one symbol (``/market/level2:BTC-USDT``, ``/market/ticker:BTC-USDT``), or of
+all (``/market/ticker:all``). The address and a token come by REST before each connect; the address
+given is only a name.
+
+Sources, unless another is named: ``index.html.md`` of Kucoin/kucoin-api-docs:
+
+* POST ``/api/v1/bullet-public`` gives the token and the endpoint; the venue's ``welcome`` must come
+  before anything is sent;
+* one message takes one topic and a list of at most 100 symbols, and is acknowledged by its id,
+  which comes back as text; at most 100 messages in 10 s;
+* ``{"type": "ping"}`` every ``pingInterval`` (18 s); no pong for ``pingTimeout`` (10 s) is a dead
+  link;
+* ``level2`` numbers its changes: a message is the range ``sequenceStart..sequenceEnd``, which may
+  overlap with the one before it. A row of price 0 changes nothing, and its number counts;
+* a book begins with a snapshot by REST. Rows that it has already may be applied again with the rest
+  of their message, in the order of their numbers: sizes are absolute, and a message has all of its
+  range's changes, so that the state after its last number is the same.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, ClassVar
+
+import msgspec
+
+from wsclient.errors import ConfigurationError, HandshakeRejected, NotSupported
+from wsclient.messages import LinkedMessage, Message
+from wsclient.sansio.dialect import (
+    Ack,
+    BookUpdate,
+    Dialect,
+    Heartbeat,
+    Item,
+    Limits,
+    LoginAccepted,
+    Rejection,
+    RestRequest,
+    Snapshot,
+    Unhandled,
+)
+
+__all__ = ["Kucoin"]
+
+_BOOK = "/market/level2:"
+
+
+class _Frame(msgspec.Struct, gc=False):
+    type: str
+    topic: str = ""
+    subject: str = ""
+    id: Any = None
+    code: Any = None
+    data: msgspec.Raw = msgspec.Raw()
+
+
+class _Range(msgspec.Struct, gc=False):
+    first: int = msgspec.field(name="sequenceStart")
+    last: int = msgspec.field(name="sequenceEnd")
+
+
+#: (price, size, sequence)
+_Rows = list[tuple[Decimal, Decimal, int]]
+
+
+class _Sides(msgspec.Struct, gc=False):
+    bids: _Rows
+    asks: _Rows
+
+
+class _Changes(msgspec.Struct, gc=False):
+    changes: _Sides
+
+
+class _Update(msgspec.Struct, gc=False):
+    data: _Changes
+
+
+class _Book(msgspec.Struct, gc=False):
+    sequence: int
+    bids: list[tuple[Decimal, Decimal]]
+    asks: list[tuple[Decimal, Decimal]]
+
+
+class _Server(msgspec.Struct, gc=False):
+    endpoint: str
+
+
+class _Bullet(msgspec.Struct, gc=False):
+    token: str
+    servers: list[_Server] = msgspec.field(name="instanceServers")
+
+
+_frame = msgspec.json.Decoder(_Frame).decode
+_range = msgspec.json.Decoder(_Range).decode
+_update = msgspec.json.Decoder(_Update, strict=False).decode
+
+
+class Kucoin(Dialect):
+    """``rest``: the venue's REST address; ``book_path``: where it gives a whole book.
+
+    ``/api/v1/market/orderbook/level2_100`` has the best 100 levels a side only, and asks for no
+    signature.
+    """
+
+    name: ClassVar[str] = "kucoin"
+    limits = Limits(channels_per_message=100, messages_per_second=10.0)
+    greets = True
+    keepalive = ({"id": "ping", "type": "ping"}, 18.0)
+    silence_timeout = 28.0
+
+    def __init__(
+        self,
+        *,
+        rest: str = "https://api.kucoin.com",
+        book_path: str = "/api/v3/market/orderbook/level2",
+    ) -> None:
+        self._rest = rest
+        self._book_path = book_path
+
+    def url_request(self, url: str, credentials: Mapping[str, Any] | None) -> RestRequest | None:
+        if credentials is not None:
+            raise NotSupported("the kucoin dialect knows public channels only: no credentials")
+        return RestRequest(f"{self._rest}/api/v1/bullet-public", method="POST")
+
+    def url_from(self, url: str, answer: Any) -> str:
+        bullet = msgspec.convert(_data(answer), _Bullet)
+        # One token, one connection: its checksum will do for the connection's id.
+        connect_id = f"{zlib.crc32(bullet.token.encode()):08x}"
+        return f"{bullet.servers[0].endpoint}?token={bullet.token}&connectId={connect_id}"
+
+    def batches(self, channels: Sequence[str]) -> Iterable[Sequence[str]]:
+        by_topic: dict[str, list[str]] = {}
+        for channel in channels:
+            by_topic.setdefault(channel.partition(":")[0], []).append(channel)
+        for group in by_topic.values():
+            yield from super().batches(group)
+
+    def subscribe(
+        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+    ) -> Any:
+        return _request("subscribe", channels, request_id, options)
+
+    def unsubscribe(
+        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+    ) -> Any:
+        return _request("unsubscribe", channels, request_id, options)
+
+    def peek(self, frame: bytes) -> Item | Sequence[Item]:
+        head = _frame(frame)
+        kind = head.type
+        if kind == "message":
+            if not head.topic.startswith(_BOOK):
+                return Message(head.topic, head.subject or kind)
+            numbers = _range(head.data)
+            return LinkedMessage(head.topic, head.subject, numbers.last, follows=numbers.first - 1)
+        if kind == "ack":
+            return Ack(head.id)
+        if kind == "error":
+            reason = msgspec.json.decode(head.data) if head.data else "refused without a reason"
+            return Rejection(f"{reason} (code {head.code})", head.id)
+        if kind == "welcome":
+            return LoginAccepted()
+        return Heartbeat() if kind == "pong" else Unhandled(kind, head.topic)
+
+    def book_channel(self, symbol: str, options: Mapping[str, Any]) -> str:
+        return _BOOK + symbol
+
+    def book_update(self, message: Message) -> BookUpdate | None:
+        if not message.channel.startswith(_BOOK):
+            return None
+        changes = _update(message.raw).data.changes
+        return BookUpdate(False, _levels(changes.bids), _levels(changes.asks))
+
+    def book_request(self, channel: str, options: Mapping[str, Any]) -> RestRequest | None:
+        symbol = channel.partition(":")[2]
+        return RestRequest(f"{self._rest}{self._book_path}", {"symbol": symbol})
+
+    def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
+        book = msgspec.convert(_data(answer), _Book, strict=False)
+        return Snapshot(book.sequence, book.bids, book.asks)
+
+
+def _request(
+    kind: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    topic = channels[0].partition(":")[0]
+    symbols = [channel.partition(":")[2] for channel in channels]
+    if any("," in symbol for symbol in symbols):
+        raise ConfigurationError("a KuCoin channel has one symbol: pass several channels instead")
+    topic = f"{topic}:{','.join(symbols)}" if any(symbols) else topic
+    request = {"id": request_id, "type": kind, "topic": topic}
+    return {**request, "privateChannel": False, "response": True, **options}
+
+
+def _data(answer: Any) -> Any:
+    """KuCoin refuses with HTTP 200 as well."""
+    code = str(answer["code"])
+    if code != "200000":
+        raise HandshakeRejected(f"KuCoin refused the REST request: code {code[:20]}", 200)
+    return answer["data"]
+
+
+def _levels(rows: _Rows) -> list[tuple[Decimal, Decimal]]:
+    rows.sort(key=_number)
+    return [(price, size) for price, size, _ in rows if price]
+
+
+def _number(row: tuple[Decimal, Decimal, int]) -> int:
+    return row[2]

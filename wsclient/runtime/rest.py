@@ -1,0 +1,246 @@
+"""One question by HTTP, through ``requests``: a token before a connect, a snapshot of a book.
+
+The connection is opened as a WebSocket's is (:func:`open_socket`): by the same TLS rules, through
+the same proxy, within one deadline. The environment's proxies, netrc and certificates are ignored,
+no cookie is kept, no redirect followed. No text of an error or a log holds more than the host.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import socket
+import ssl
+import threading
+import traceback
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import msgspec
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from wsclient.errors import (
+    ConfigurationError,
+    ConnectionLost,
+    ConnectTimeout,
+    HandshakeRejected,
+    WSClientError,
+)
+from wsclient.runtime.handshake import (
+    Address,
+    check_headers,
+    open_socket,
+    parse_retry_after,
+    parse_url,
+)
+from wsclient.runtime.waiting import Deadline
+from wsclient.sansio.codec import decoder
+from wsclient.sansio.dialect import RestRequest
+
+__all__ = ["fetch"]
+
+#: The longest answer that is read (bytes).
+MAX_BODY = 64 * 1024 * 1024
+
+_PIECE = 64 * 1024
+#: ``identity``: what is small on the wire must not be large in memory.
+_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "Connection": "close"}
+
+_decode = decoder(decimal=True)
+_here = threading.local()
+
+
+def _not_of_ours(_record: logging.LogRecord) -> bool:
+    # urllib3 logs paths and queries, which may hold a token.
+    return not getattr(_here, "is_fetching", False)
+
+
+for _name in ("urllib3.connection", "urllib3.connectionpool"):
+    logging.getLogger(_name).addFilter(_not_of_ours)
+
+
+def fetch(
+    request: RestRequest,
+    timeout: float,
+    ssl_context: ssl.SSLContext | None = None,
+    *,
+    proxy: str | None = None,
+    hold: Callable[[socket.socket], None] = lambda _: None,
+) -> Any:
+    """The decoded answer, fractions as Decimals. ``hold`` is as in :func:`open_socket`.
+
+    Raises HandshakeRejected for any status but 2xx, ConnectTimeout, ConnectionLost for what broke
+    or is no JSON, ConfigurationError for what is not to be asked. The answer of the system's
+    resolver is waited for, however long it takes.
+    """
+    address = _address(request.url, proxy)
+    check_headers(request.headers)
+    deadline = Deadline(timeout)
+
+    def connect() -> _Socket:
+        sock = open_socket(
+            address, proxy=proxy, ssl_context=ssl_context, deadline=deadline, hold=hold
+        )
+        return _Socket(sock, deadline)
+
+    _here.is_fetching = True
+    try:
+        with requests.Session() as session:
+            session.trust_env = False
+            session.mount("https://", _Adapter(connect))
+            session.mount("http://", _Adapter(connect))
+            session.headers.update(_HEADERS)
+            with session.request(
+                request.method,
+                request.url,
+                params=dict(request.params),
+                headers=dict(request.headers),
+                timeout=max(0.001, timeout),
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                return _decode(_body(response, address.host))
+    except Exception as error:  # noqa: BLE001 - told in our words below
+        failure = _failure(error, deadline, address.host)
+    finally:
+        _here.is_fetching = False
+    try:
+        raise failure  # not from within: the context would quote the URL
+    finally:
+        del failure  # its traceback leads to this frame, and this frame to it
+
+
+def _address(url: str, proxy: str | None) -> Address:
+    scheme, _, rest = url.partition("://")
+    if scheme not in ("https", "http"):
+        raise ConfigurationError("the REST URL must begin with https://")
+    address = parse_url(f"{'wss' if scheme == 'https' else 'ws'}://{rest}")
+    if not address.is_secure and not (address.is_loopback and proxy is None):
+        raise ConfigurationError("REST goes over https:// only (or to loopback)")
+    return address
+
+
+def _body(response: requests.Response, host: str) -> bytes:
+    status = response.status_code
+    if not 200 <= status < 300:
+        what = " (a redirect, which is not followed)" if 300 <= status < 400 else ""
+        wait = response.headers.get("Retry-After", "").encode("latin-1", "replace")
+        text = f"{host} answered the REST request with HTTP {status}{what}"
+        raise HandshakeRejected(text, status, parse_retry_after(wait))
+    body = bytearray()
+    for piece in response.raw.stream(_PIECE, decode_content=False):
+        body += piece
+        if len(body) > MAX_BODY:
+            raise ConnectionLost(f"the REST answer of {host} is longer than {MAX_BODY} bytes")
+    if not body.strip():
+        raise ConnectionLost(f"the REST answer of {host} is empty")
+    return bytes(body)
+
+
+def _failure(error: BaseException, deadline: Deadline, host: str) -> WSClientError:
+    """What went wrong, without the texts of others: they quote URLs."""
+    causes = [error]
+    while (cause := causes[-1].__context__) is not None:
+        causes.append(cause)
+    for cause in causes:
+        traceback.clear_frames(cause.__traceback__)  # urllib3's hold their own errors
+    for cause in causes:
+        if isinstance(cause, WSClientError) and not isinstance(cause, ConnectTimeout):
+            return cause
+    root = causes[-1]
+    if isinstance(error, requests.Timeout | ConnectTimeout) or deadline.remaining() <= 0:
+        return ConnectTimeout(f"{host} did not answer the REST request in time")
+    if isinstance(root, (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)):
+        return ConnectionLost(f"the REST answer of {host} is not JSON")
+    return ConnectionLost(f"the REST request to {host} failed: {type(root).__name__}")
+
+
+class _Adapter(HTTPAdapter):
+    """Of connections that ``connect`` opens. Nothing is tried twice."""
+
+    def __init__(self, connect: Callable[[], _Socket]) -> None:
+        self._connect = connect
+        super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {
+            "http": partial(_pool, HTTPConnectionPool, partial(_Connection, self._connect)),
+            "https": partial(_pool, HTTPSConnectionPool, partial(_SecureConnection, self._connect)),
+        }
+
+
+def _pool(kind: type[HTTPConnectionPool], connection: Any, *args: Any, **kwargs: Any) -> Any:
+    pool: Any = kind(*args, **kwargs)
+    pool.ConnectionCls = connection
+    return pool
+
+
+class _Connection(HTTPConnection):
+    def __init__(self, open: Callable[[], _Socket], *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._open = open
+
+    def connect(self) -> None:
+        self.sock: Any = self._open()
+
+
+class _SecureConnection(HTTPSConnection):
+    def __init__(self, open: Callable[[], _Socket], *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._open = open
+
+    def connect(self) -> None:
+        self.sock: Any = self._open()
+        self.is_verified = True
+
+
+class _Socket:
+    """What urllib3 takes for its socket: each step has what is left of the deadline."""
+
+    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
+        self._sock = sock
+        self._deadline = deadline
+        self.close = sock.close
+        self.fileno = sock.fileno
+        self.shutdown = sock.shutdown
+
+    def settimeout(self, timeout: float | None) -> None:
+        """The deadline is the only timeout here."""
+
+    def sendall(self, data: bytes) -> None:
+        self._sock.settimeout(_left(self._deadline))
+        self._sock.sendall(data)
+
+    def makefile(self, *_: object) -> io.BufferedReader:
+        return io.BufferedReader(_Reader(self._sock, self._deadline))
+
+
+class _Reader(io.RawIOBase):
+    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
+        self._sock = sock
+        self._deadline = deadline
+        # It keeps the socket open, though urllib3 closes it once the head has been read.
+        self._file = sock.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._sock.settimeout(_left(self._deadline))
+        return self._file.readinto(buffer)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _left(deadline: Deadline) -> float:
+    remaining = deadline.remaining()
+    if remaining <= 0:
+        raise TimeoutError
+    return remaining
