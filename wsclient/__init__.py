@@ -3,7 +3,7 @@
 import logging
 
 from wsclient.client import Reader, WebSocketClient, connect
-from wsclient.dialects import Generic, Kraken
+from wsclient.dialects import Bitfinex, Deribit, Generic, Kraken
 from wsclient.errors import (
     AuthenticationError,
     ClientClosed,
@@ -52,6 +52,7 @@ from wsclient.version import __version__
 __all__ = [
     "Ack",
     "AuthenticationError",
+    "Bitfinex",
     "ChannelStats",
     "ClientClosed",
     "ClientForked",
@@ -60,6 +61,7 @@ __all__ = [
     "ConnectTimeout",
     "ConnectionLost",
     "Counted",
+    "Deribit",
     "Dialect",
     "Gap",
     "Generic",

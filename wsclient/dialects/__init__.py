@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from wsclient.dialects.bitfinex import Bitfinex
+from wsclient.dialects.deribit import Deribit
 from wsclient.dialects.generic import Generic
 from wsclient.dialects.kraken import Kraken
 from wsclient.errors import ConfigurationError
 from wsclient.sansio.dialect import Dialect
 
-__all__ = ["Generic", "Kraken", "find"]
+__all__ = ["Bitfinex", "Deribit", "Generic", "Kraken", "find"]
 
-_BY_NAME: dict[str, type[Dialect]] = {"generic": Generic, "kraken": Kraken}
+_BY_NAME: dict[str, type[Dialect]] = {
+    "bitfinex": Bitfinex,
+    "deribit": Deribit,
+    "generic": Generic,
+    "kraken": Kraken,
+}
 
 
 def find(dialect: str | Dialect) -> Dialect:
