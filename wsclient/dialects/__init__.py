@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from wsclient.dialects.binance import Binance, BinanceFutures
+from wsclient.dialects.bitfinex import Bitfinex
 from wsclient.dialects.bybit import Bybit
 from wsclient.dialects.coinbase import CoinbaseExchange
+from wsclient.dialects.deribit import Deribit
 from wsclient.dialects.generic import Generic
 from wsclient.dialects.kraken import Kraken
 from wsclient.dialects.kucoin import Kucoin
@@ -15,8 +17,10 @@ from wsclient.sansio.dialect import Dialect
 __all__ = [  # noqa: RUF022 - in plain order
     "Binance",
     "BinanceFutures",
+    "Bitfinex",
     "Bybit",
     "CoinbaseExchange",
+    "Deribit",
     "Generic",
     "Kraken",
     "Kucoin",
@@ -27,8 +31,10 @@ __all__ = [  # noqa: RUF022 - in plain order
 _BY_NAME: dict[str, type[Dialect]] = {
     "binance": Binance,
     "binance_futures": BinanceFutures,
+    "bitfinex": Bitfinex,
     "bybit": Bybit,
     "coinbase_exchange": CoinbaseExchange,
+    "deribit": Deribit,
     "generic": Generic,
     "kraken": Kraken,
     "kucoin": Kucoin,

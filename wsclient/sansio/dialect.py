@@ -59,12 +59,16 @@ class Ack(msgspec.Struct, gc=False):
 
 
 class Rejection(msgspec.Struct, gc=False):
-    """A request for channels was refused; matched as an :class:`Ack`."""
+    """A request for channels was refused; matched as an :class:`Ack`.
+
+    ``is_rest``: what the Acks of the same answer have left over, which may be nothing.
+    """
 
     reason: str
     request_id: Any = None
     channel: str | None = None
     symbol: str | None = None
+    is_rest: bool = False
 
 
 class Subscribed(msgspec.Struct, gc=False):
@@ -218,6 +222,8 @@ class Dialect:
     keepalive: tuple[Any, float] | None = None
     #: The venue speaks first (LoginAccepted), and wants to hear nothing before that.
     greets: bool = False
+    #: What is sent first on each connection, before the login; for no venue that ``greets``.
+    opening: Sequence[Any] = ()
 
     def url_request(self, url: str, credentials: Mapping[str, Any] | None) -> RestRequest | None:
         """What to ask by REST before each connect (a token, an address); None for nothing."""

@@ -410,6 +410,8 @@ class Session:
             send_timeout=self._options.send_timeout,
             keepalive_interval=self._dialect.keepalive[1] if self._dialect.keepalive else None,
         )
+        for payload in self._dialect.opening:
+            self._send(payload, now)
         if login is None and not self._dialect.greets:
             self._open(now)
             return
@@ -695,7 +697,7 @@ class Session:
             for channel in self.subscriptions.subscribed(entry.channels):
                 self._on_confirmed(channel, now)
         elif isinstance(entry, Rejection):
-            if not self.subscriptions.rejected(entry):
+            if not self.subscriptions.rejected(entry) and not entry.is_rest:
                 self._actions.append(Log("warning", f"the venue refused: {one_line(entry.reason)}"))
         elif isinstance(entry, Reply):
             self._on_reply(entry)

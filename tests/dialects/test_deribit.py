@@ -1,0 +1,488 @@
+"""Deribit: its documents' frames, and a recording whose pointers must hold."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from bench import Bench, payloads
+from making import message
+from reading import Data, read
+from rig import Rig
+
+import wsclient
+from wsclient.dialects import Deribit, find
+from wsclient.errors import ConfigurationError, RequestRejected, SubscriptionRejected
+from wsclient.messages import LinkedMessage, Message, SubscriptionState
+from wsclient.sansio.dialect import (
+    Ack,
+    Heartbeat,
+    Limits,
+    LoginAccepted,
+    LoginRefused,
+    Notice,
+    Rejection,
+    Reply,
+    Respond,
+    Unhandled,
+)
+from wsclient.sansio.session import Invalid, State
+from wsclient.testing import FakeVenue, Peer
+from wsclient.testing.protocols import ScriptedProtocol
+
+BOOK = "book.BTC-PERPETUAL.100ms"
+TICKER = "ticker.BTC-PERPETUAL.100ms"
+REST = "not among the channels of the answer"
+
+
+def push(channel: str, data: Any) -> dict[str, Any]:
+    params = {"channel": channel, "data": data}
+    return {"jsonrpc": "2.0", "method": "subscription", "params": params}
+
+
+def peek(frame: Any, dialect: Deribit | None = None) -> Any:
+    (item,) = read(dialect or Deribit(), frame)
+    return item
+
+
+# --- out -----------------------------------------------------------------------------------------
+
+
+def test_one_message_asks_for_several_channels() -> None:
+    assert Deribit().subscribe([BOOK, TICKER], 1, {}) == {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "public/subscribe",
+        "params": {"channels": [BOOK, TICKER]},
+    }
+
+
+def test_an_unsubscribe_is_told_by_a_text_for_an_id() -> None:
+    assert Deribit().unsubscribe([BOOK], 2, {}) == {
+        "jsonrpc": "2.0",
+        "id": "2",
+        "method": "public/unsubscribe",
+        "params": {"channels": [BOOK]},
+    }
+
+
+def test_private_channels_have_a_message_of_their_own() -> None:
+    channels = ["user.orders.any.any.raw", BOOK, "user.trades.any.any.raw"]
+    batches = [list(batch) for batch in Deribit().batches(channels)]
+    assert batches == [[BOOK], [channels[0], channels[2]]]
+    assert Deribit().subscribe(batches[1], 1, {})["method"] == "private/subscribe"
+    assert Deribit().unsubscribe(batches[1], 1, {})["method"] == "private/unsubscribe"
+
+
+def test_options_become_params_but_for_what_is_in_the_channels_name() -> None:
+    params = Deribit().subscribe([BOOK], 1, {"interval": "100ms", "label": "x"})["params"]
+    assert params == {"channels": [BOOK], "label": "x"}
+
+
+def test_a_request_bears_our_id_as_text() -> None:
+    request = Deribit().request({"method": "public/get_time", "params": {}}, 7)
+    assert request == {"jsonrpc": "2.0", "id": "7", "method": "public/get_time", "params": {}}
+
+
+def test_a_login_is_by_client_credentials() -> None:
+    assert Deribit().login({"client_id": "i", "client_secret": "s"}) == {
+        "jsonrpc": "2.0",
+        "id": "login",
+        "method": "public/auth",
+        "params": {"grant_type": "client_credentials", "client_id": "i", "client_secret": "s"},
+    }
+
+
+def test_heartbeats_are_asked_for_first_on_each_connection() -> None:
+    rig = Rig(Deribit(heartbeat=10))
+    rig.connect()
+    rig.opened(login={"method": "public/auth"})
+    asked = {
+        "jsonrpc": "2.0",
+        "id": "heartbeat",
+        "method": "public/set_heartbeat",
+        "params": {"interval": 10},
+    }
+    assert rig.sent() == [asked, {"method": "public/auth"}]
+    rig.receive(LoginAccepted())
+    rig.drop()
+    rig.open()
+    assert rig.sent() == [asked]
+    assert Deribit(heartbeat=10).silence_timeout == 20.0
+
+
+def test_without_heartbeats_nothing_is_sent_and_silence_is_no_sign() -> None:
+    assert not Deribit().opening
+    assert Deribit().silence_timeout is None
+
+
+def test_heartbeats_more_often_than_each_ten_seconds_are_a_mistake() -> None:
+    with pytest.raises(ConfigurationError, match="at least 10"):
+        Deribit(heartbeat=9)
+
+
+def test_limits_are_a_parameter() -> None:
+    assert Deribit(limits=Limits(7)).limits == Limits(7)
+    assert Deribit().limits == Limits(channels_per_message=500, messages_per_second=3)
+    assert type(find("deribit")) is Deribit
+
+
+# --- in: answers ---------------------------------------------------------------------------------
+
+
+def test_an_answer_lists_the_channels_in_any_order() -> None:
+    frame = {"jsonrpc": "2.0", "id": 1, "result": [TICKER, BOOK], "usIn": 1, "testnet": False}
+    rest = Rejection(REST, 1, is_rest=True)
+    assert read(Deribit(), frame) == [Ack(1, TICKER), Ack(1, BOOK), rest]
+
+
+def test_a_channel_that_the_answer_does_not_list_was_refused() -> None:
+    bench = Bench(Deribit())
+    token = bench.rig.subscribe(BOOK, TICKER)
+    bench.feed(b'{"jsonrpc":"2.0","id":1,"result":["%s"]}' % TICKER.encode())
+    error = bench.rig.outcome(token)
+    assert isinstance(error, SubscriptionRejected)
+    assert error.failed == {BOOK: REST}
+    assert bench.rig.session.subscriptions.state(TICKER) is SubscriptionState.ACTIVE
+
+
+def test_a_full_list_leaves_nothing_to_refuse_or_to_log() -> None:
+    bench = Bench(Deribit())
+    token = bench.rig.subscribe(BOOK)
+    bench.feed(b'{"jsonrpc":"2.0","id":1,"result":["%s"]}' % BOOK.encode())
+    assert bench.rig.outcome(token) is None
+    assert not bench.rig.logs("warning")
+
+
+def test_whether_a_missing_channel_was_refused_is_a_parameter() -> None:
+    dialect = Deribit(missing_is_refused=False)
+    assert peek({"jsonrpc": "2.0", "id": 1, "result": []}, dialect) == Ack(1)
+
+
+def test_an_unsubscribe_is_answered_whatever_its_list_means() -> None:
+    bench = Bench(Deribit())
+    bench.rig.active(BOOK)
+    token = bench.rig.unsubscribe(BOOK)
+    bench.feed(b'{"jsonrpc":"2.0","id":"%s","result":[]}' % bench.rig.sent()[-1]["id"].encode())
+    assert bench.rig.outcome(token) is None
+    assert bench.rig.session.subscriptions.state(BOOK) is None
+
+
+ERROR = {
+    "message": "Invalid params",
+    "data": {"reason": "invalid format", "param": "nonce"},
+    "code": -32602,
+}
+REASON = "Invalid params (-32602): {'reason': 'invalid format', 'param': 'nonce'}"
+
+
+def test_an_error_refuses_the_request_of_its_id() -> None:
+    assert peek({"jsonrpc": "2.0", "id": 1, "error": ERROR}) == Rejection(REASON, 1)
+    short = {"message": "too_many_requests", "code": 10028}
+    refused = Rejection("too_many_requests (10028)", 1)
+    assert peek({"jsonrpc": "2.0", "id": 1, "error": short}) == refused
+    assert peek({"jsonrpc": "2.0", "id": 1, "error": "no"}) == Rejection("no", 1)
+
+
+@pytest.mark.parametrize("id", [{}, {"id": None}, {"id": "heartbeat"}, {"id": "test"}])
+def test_an_error_of_no_request_is_a_notice(id: dict[str, Any]) -> None:
+    assert peek({"jsonrpc": "2.0", **id, "error": ERROR}) == Notice(REASON)
+
+
+def test_a_request_is_answered_by_its_id() -> None:
+    bench = Bench(Deribit())
+    assert bench.rig.request() == 1
+    bench.feed(b'{"jsonrpc":"2.0","id":"1","result":[1]}')
+    (settled,) = bench.rig.settled["request"]
+    assert (settled.error, settled.result["result"]) == (None, [1])
+    assert not bench.rig.logs("warning")
+
+
+def test_a_refused_request_is_an_error() -> None:
+    bench = Bench(Deribit())
+    bench.rig.request()
+    frame = {"jsonrpc": "2.0", "id": "1", "error": ERROR}
+    bench.feed(json.dumps(frame).encode())
+    assert isinstance(bench.rig.outcome("request"), RequestRejected)
+    assert not bench.rig.logs("warning")
+    rest = Rejection(REASON, "1", is_rest=True)
+    assert read(Deribit(), frame) == [Reply("1", frame, REASON), rest]
+
+
+def test_a_refused_unsubscribe_says_so() -> None:
+    bench = Bench(Deribit())
+    bench.rig.active(BOOK)
+    token = bench.rig.unsubscribe(BOOK)
+    frame = {"jsonrpc": "2.0", "id": bench.rig.sent()[-1]["id"], "error": ERROR}
+    bench.feed(json.dumps(frame).encode())
+    assert isinstance(bench.rig.outcome(token), SubscriptionRejected)
+
+
+def test_a_login_is_accepted_or_refused() -> None:
+    accepted = {"jsonrpc": "2.0", "id": "login", "result": {"access_token": "t"}}
+    assert peek(accepted) == LoginAccepted()
+    refused = {"jsonrpc": "2.0", "id": "login", "error": {"message": "invalid", "code": 13004}}
+    assert peek(refused) == LoginRefused("invalid (13004)")
+
+
+# --- in: heartbeats ------------------------------------------------------------------------------
+
+
+def beat(kind: str) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "method": "heartbeat", "params": {"type": kind}}
+
+
+def test_a_test_request_is_answered_at_once() -> None:
+    bench = Bench(Deribit(heartbeat=10))
+    bench.feed(json.dumps(beat("test_request")).encode())
+    answer = {"jsonrpc": "2.0", "id": "test", "method": "public/test", "params": {}}
+    assert bench.rig.sent()[-1] == answer
+    (item,) = read(Deribit(), beat("test_request"))
+    assert isinstance(item, Respond)
+
+
+def test_other_heartbeats_and_the_answers_to_ours_are_filtered() -> None:
+    assert peek(beat("heartbeat")) == Heartbeat()
+    assert peek({"jsonrpc": "2.0", "id": "heartbeat", "result": "ok"}) == Heartbeat()
+    assert peek({"jsonrpc": "2.0", "id": "test", "result": {"version": "1"}}) == Heartbeat()
+
+
+@pytest.mark.parametrize("frame", [{"method": "x"}, {"jsonrpc": "2.0"}])
+def test_what_is_not_known_is_unhandled(frame: Any) -> None:
+    assert peek(frame) == Unhandled(frame.get("method", ""))
+
+
+@pytest.mark.parametrize("frame", [b"", b"[]", b"5", b'{"method":5}', b'{"id":1}'])
+def test_what_makes_no_sense_cannot_be_read(frame: bytes) -> None:
+    assert peek(frame) is Invalid
+
+
+# --- in: data ------------------------------------------------------------------------------------
+
+
+def test_data_without_numbers_is_of_its_channel() -> None:
+    assert peek(push(TICKER, {"last_price": 1.5})) == Data(TICKER)
+    assert peek(push("trades.BTC-PERPETUAL.raw", [{"trade_seq": 5}])) == Data(
+        "trades.BTC-PERPETUAL.raw"
+    )
+
+
+def linked(frame: Any) -> LinkedMessage:
+    item = Deribit().peek(json.dumps(frame).encode())
+    assert isinstance(item, LinkedMessage)
+    return item
+
+
+def test_a_book_begins_with_a_snapshot_and_goes_on_by_pointers() -> None:
+    first = linked(push(BOOK, {"type": "snapshot", "change_id": 5, "bids": [], "asks": []}))
+    assert (first.type, first.sequence, first.follows) == ("snapshot", 5, None)
+    change = {"type": "change", "prev_change_id": 5, "change_id": 9, "bids": [], "asks": []}
+    second = linked(push(BOOK, change))
+    assert (second.type, second.sequence, second.follows) == ("change", 9, 5)
+    assert not second.is_counted
+
+
+@pytest.mark.parametrize("lacks", ["prev_change_id", "change_id"])
+def test_a_change_without_its_numbers_cannot_be_read(lacks: str) -> None:
+    change = {"type": "change", "prev_change_id": 5, "change_id": 9, "bids": [], "asks": []}
+    del change[lacks]
+    assert peek(push(BOOK, change)) is Invalid
+
+
+def test_a_grouped_book_is_whole_each_time() -> None:
+    channel = "book.BTC-PERPETUAL.none.20.100ms"
+    frame = push(channel, {"change_id": 5, "bids": [[1.50, 2.0]], "asks": []})
+    assert peek(frame) == Data(channel, "snapshot")
+    update = Deribit().book_update(message(channel, "snapshot", raw=json.dumps(frame).encode()))
+    assert update == (True, [(Decimal("1.5"), Decimal("2.0"))], [], None)
+
+
+def test_a_book_update_keeps_the_digits() -> None:
+    raw = (
+        b'{"method":"subscription","params":{"channel":"c","data":{"type":"change","bids":'
+        b'[["new",0.1550,5.0],["delete",0.155,0.0]],"asks":[["change",1E-8,12345678901.123456789]]}}}'
+    )
+    update = Deribit().book_update(message(BOOK, "change", 9, raw))
+    assert update is not None
+    assert not update.is_snapshot
+    assert [(str(p), str(s)) for p, s in update.bids] == [("0.1550", "5.0"), ("0.155", "0")]
+    assert [(str(p), str(s)) for p, s in update.asks] == [("1E-8", "12345678901.123456789")]
+    snapshot = Deribit().book_update(message(BOOK, "snapshot", 9, raw))
+    assert snapshot is not None
+    assert snapshot.is_snapshot
+
+
+def test_the_channel_of_a_book() -> None:
+    assert Deribit().book_channel("BTC-PERPETUAL", {}) == BOOK
+    raw = Deribit().book_channel("BTC-PERPETUAL", {"interval": "raw"})
+    assert raw == "book.BTC-PERPETUAL.raw"
+    assert Deribit().book_depth({}) is None
+
+
+# --- the recording -------------------------------------------------------------------------------
+
+RECORDING = "deribit/DERIBIT.ws.1.0"
+
+
+@pytest.fixture(scope="module")
+def channels() -> list[str]:
+    (request,) = payloads(RECORDING, "sent")
+    return json.loads(request)["params"]["channels"]
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[bytes]:
+    """What was received, the answer as if it were to our id."""
+    answer, *data = payloads(RECORDING, "received")
+    return [answer.replace(b'"id":0', b'"id":1'), *data]
+
+
+def subscribed(channels: list[str]) -> Bench:
+    bench = Bench(Deribit())
+    bench.rig.subscribe(*channels, token="all")
+    return bench
+
+
+def params(frame: bytes) -> Any:
+    return json.loads(frame).get("params", {})
+
+
+def channel_of(frame: bytes) -> str:
+    return params(frame).get("channel", "")
+
+
+def changes(frames: list[bytes]) -> list[int]:
+    """The indices of the changes of books."""
+    books = [i for i, frame in enumerate(frames) if channel_of(frame).startswith("book.")]
+    return [i for i in books if params(frames[i])["data"]["type"] == "change"]
+
+
+def followed(frames: list[bytes]) -> list[tuple[int, int]]:
+    """(index of a change, index of the next one of its channel), where there is one."""
+    indices = changes(frames)
+    pairs = []
+    for i in indices:
+        later = [j for j in indices if j > i and channel_of(frames[j]) == channel_of(frames[i])]
+        pairs += [(i, later[0])] if later else []
+    assert len(pairs) > 20
+    return pairs
+
+
+def test_a_recording_has_all_its_channels_and_no_gap(
+    channels: list[str], frames: list[bytes]
+) -> None:
+    bench = subscribed(channels)
+    delivered = bench.feed(*frames)
+    assert bench.rig.outcome("all") is None
+    assert len(channels) == 30
+    books = Counter(m.type for m in delivered if isinstance(m, LinkedMessage))
+    assert books == {"snapshot": 10, "change": 36}
+    assert len(delivered) == len(frames) - 1
+    assert [m for m in delivered if m.gap is not None] == []
+    assert {m.channel for m in delivered} <= set(channels)
+    assert not bench.rig.session.counters.invalid
+    assert not bench.rig.session.counters.unhandled
+
+
+def test_recorded_books_remove_only_what_is_there(channels: list[str], frames: list[bytes]) -> None:
+    books: dict[str, tuple[dict[Decimal, Decimal], dict[Decimal, Decimal]]] = {}
+    removed = 0
+    for one in subscribed(channels).feed(*frames):
+        if not one.channel.startswith("book."):
+            continue
+        update = Deribit().book_update(one)
+        assert update is not None
+        if update.is_snapshot:
+            books[one.channel] = ({}, {})
+        for side, levels in zip(books[one.channel], (update.bids, update.asks), strict=True):
+            for price, size in levels:
+                if size:
+                    side[price] = size
+                else:
+                    del side[price]
+                    removed += 1
+    assert (len(books), removed) == (10, 19)
+    assert all(not b or not a or max(b) < min(a) for b, a in books.values())
+
+
+def test_a_deleted_line_marks_the_next_of_its_channel(
+    channels: list[str], frames: list[bytes]
+) -> None:
+    for i, following in followed(frames):
+        edited = frames[:i] + frames[i + 1 :]
+        assert subscribed(channels).marks(edited) == [(following - 1, "sequence")]
+
+
+def test_a_doubled_line_marks_its_second(channels: list[str], frames: list[bytes]) -> None:
+    for i in changes(frames):
+        edited = [*frames[: i + 1], *frames[i:]]
+        assert subscribed(channels).marks(edited) == [(i + 1, "duplicate")]
+
+
+def test_swapped_lines_are_marked_as_such(channels: list[str], frames: list[bytes]) -> None:
+    for i, j in followed(frames):
+        edited = list(frames)
+        edited[i], edited[j] = edited[j], edited[i]
+        assert subscribed(channels).marks(edited) == [(i, "sequence"), (j, "late")]
+
+
+@pytest.mark.parametrize("by", [-1, 1])
+def test_an_altered_pointer_marks_its_line(
+    channels: list[str], frames: list[bytes], by: int
+) -> None:
+    for i in changes(frames):
+        frame = json.loads(frames[i])
+        frame["params"]["data"]["prev_change_id"] += by
+        edited = [*frames[:i], json.dumps(frame).encode(), *frames[i + 1 :]]
+        assert subscribed(channels).marks(edited) == [(i, "sequence")]
+
+
+def test_an_altered_number_marks_the_line_that_points_to_it(
+    channels: list[str], frames: list[bytes]
+) -> None:
+    for i, following in followed(frames):
+        frame = json.loads(frames[i])
+        frame["params"]["data"]["change_id"] -= 1
+        edited = [*frames[:i], json.dumps(frame).encode(), *frames[i + 1 :]]
+        assert subscribed(channels).marks(edited) == [(following, "sequence")]
+
+
+class Played(ScriptedProtocol):
+    """Answers a subscribe with all that was received in the recording."""
+
+    def __init__(self, frames: list[bytes]) -> None:
+        self._frames = frames
+
+    def received(self, peer: Peer, payload: Any) -> Any:
+        request = json.loads(payload)
+        if request["method"] == "public/subscribe":
+            answer, *data = self._frames
+            yield json.dumps({**json.loads(answer), "id": request["id"]})
+            yield from (frame.decode() for frame in data)
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_recording_comes_over_a_socket(
+    channels: list[str], frames: list[bytes], deleted: bool
+) -> None:
+    expected = []
+    if deleted:
+        i, following = followed(frames)[0]
+        expected = [(channel_of(frames[i]), frames[following], "sequence")]
+        frames = frames[:i] + frames[i + 1 :]
+    delivered: list[Message] = []
+    with (
+        FakeVenue(Played(frames)) as venue,
+        wsclient.connect(venue.url, dialect="deribit") as client,
+    ):
+        client.subscribe(*channels)
+        while len(delivered) < len(frames) - 1:
+            delivered += client.recv_batch(timeout=5)
+        assert client.state is State.OPEN
+        stats = client.stats()
+    assert [m.raw for m in delivered] == frames[1:]
+    assert [(m.channel, m.raw, m.gap.reason) for m in delivered if m.gap] == expected
+    assert (stats.gaps, stats.invalid, stats.unhandled) == (len(expected), 0, 0)

@@ -1,0 +1,228 @@
+"""A channel's account against an oracle that knows what was done to the stream.
+
+A stream is a list of steps: each message has a fate (delivered, deleted, doubled, delayed), and
+something may come to pass before it (an unreadable frame, a reconnect, a count that starts again, a
+snapshot). The tracker sees numbers only; the oracle sees the places in the stream, and no number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from making import message as make
+
+from wsclient.messages import Arrival, Gap, LinkedMessage, Message
+from wsclient.sansio.recovery import HOLES, STRAYS, ChannelTracker
+
+Numbering = Literal["plain", "ranged", "pointer"]
+Before = Literal["", "invalid", "reconnect", "restart", "snapshot"]
+#: What ends the account that was: nothing of before is counted after it.
+BEGINNINGS = ("restart", "snapshot")
+
+
+@dataclass(frozen=True)
+class Step:
+    #: How many numbers the message stands for, or how far a pointer moves on.
+    width: int
+    #: How often it is delivered, and how many places too late.
+    copies: int
+    delay: int
+    before: Before
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A message as the venue made it."""
+
+    place: int
+    width: int
+    sequence: int
+    follows: int | None
+    before: Before
+
+    def message(self, numbering: Numbering, received_at: int) -> Message:
+        if numbering == "plain":
+            return make("a", sequence=self.sequence, received_at=received_at)
+        return LinkedMessage(
+            "a",
+            sequence=self.sequence,
+            arrival=Arrival(received_at, 1, None),
+            follows=self.follows,
+            is_counted=numbering == "ranged",
+        )
+
+
+def steps(numbering: Numbering) -> st.SearchStrategy[list[Step]]:
+    before: list[Before] = ["", "", "", "invalid", "reconnect", "restart"]
+    if numbering != "plain":
+        before.append("snapshot")
+    fates = st.sampled_from(
+        [(1, 0), (1, 0), (1, 0), (0, 0), (2, 0), (1, 1), (1, 2), (1, 5), (2, 3)]
+    )
+    width = st.just(1) if numbering == "plain" else st.integers(1, 4)
+    step = st.builds(
+        lambda width, fate, before: Step(width, *fate, before),
+        width,
+        fates,
+        st.sampled_from(before),
+    )
+    return st.lists(step, min_size=1, max_size=HOLES) | st.lists(step, min_size=20, max_size=HOLES)
+
+
+def sent(steps: list[Step]) -> list[Sent]:
+    """The stream before anything happened to it."""
+    stream = []
+    # Each restart begins below all that was before.
+    start = number = 1000 * (1 + sum(step.before == "restart" for step in steps))
+    for place, step in enumerate(steps):
+        if step.before == "restart":
+            start -= 1000
+            number = start
+        follows = None if step.before == "snapshot" else number
+        number += step.width
+        stream.append(Sent(place, step.width, number, follows, step.before))
+    return stream
+
+
+def arriving(steps: list[Step]) -> list[int | Before]:
+    """What the tracker sees, in order: places in the stream, and what comes between.
+
+    Nothing is delayed past the end of a connection, or past a beginning: it is lost there. A
+    beginning itself arrives, once and in time.
+    """
+    events: list[tuple[float, int | Before]] = []
+    barriers = [i for i, step in enumerate(steps) if step.before in (*BEGINNINGS, "reconnect")]
+    # Two strays that rise are taken for a count that starts again: let there be no two such.
+    late_twice = [i for i, step in enumerate(steps) if step.copies == 2 and step.delay][:1]
+    for place, step in enumerate(steps):
+        if step.before in ("reconnect", "restart"):
+            events.append((place - 0.3, "reconnect"))
+        elif step.before == "invalid":
+            events.append((place - 0.3, "invalid"))
+        if place == 0 or step.before in BEGINNINGS:
+            events.append((place, place))
+        elif not any(place < barrier <= place + step.delay for barrier in barriers):
+            at = place + step.delay + 0.5 if step.delay else place
+            # A second copy may come after what comes to pass before the next message.
+            again = 0.9 if place + 1 not in barriers and not step.delay else 0
+            copies = step.copies if late_twice in ([], [place]) else min(step.copies, 1)
+            events += [(at, place), (at + again, place)][:copies]
+    return [event for _, event in sorted(events, key=lambda event: event[0])]
+
+
+@dataclass
+class Oracle:
+    """What each message must bear, out of what has been delivered of the stream."""
+
+    stream: list[Sent]
+    is_counted: bool
+    suspected: Gap | None = None
+    #: Places delivered since the account began.
+    seen: set[int] = field(default_factory=set)
+    last_received_at: int | None = None
+
+    def suspects(self, reason: str) -> None:
+        """Of two suspicions, the stronger names the hole, and the first dates it."""
+        hole, before = Gap(reason, None, self.last_received_at), self.suspected
+        if before is not None:
+            hole = before if before.reason == "reconnect" else before._replace(reason=reason)
+        self.suspected = hole
+
+    def expects(self, place: int) -> Gap | None:
+        one = self.stream[place]
+        suspected, since = self.suspected, self.last_received_at
+        if place in self.seen:
+            return Gap("duplicate", 0, since)
+        highest = max(self.seen, default=place)
+        if place < highest:
+            return Gap("late", -one.width if self.is_counted else None, since)
+        self.suspected = None
+        if since is None:
+            return suspected
+        if one.before in BEGINNINGS:
+            return suspected or Gap("sequence", None, since)
+        missing = [self.stream[i].width for i in range(highest + 1, place)]
+        if not missing:
+            return None
+        reason = "sequence" if suspected is None else suspected.reason
+        return Gap(reason, sum(missing) if self.is_counted else None, since)
+
+    def delivered(self, place: int, received_at: int) -> None:
+        if self.stream[place].before in BEGINNINGS and place not in self.seen:
+            self.seen.clear()
+        self.seen.add(place)
+        self.last_received_at = received_at
+
+
+def check(numbering: Numbering, steps: list[Step]) -> None:
+    stream = sent(steps)
+    is_counted = numbering != "pointer"
+    tracker = ChannelTracker("a")
+    oracle = Oracle(stream, is_counted)
+    delivered: list[tuple[int, Message]] = []
+    for received_at, event in enumerate(arriving(steps), 1):
+        if isinstance(event, str):
+            tracker.suspect(event)
+            oracle.suspects(event)
+            continue
+        message = stream[event].message(numbering, received_at)
+        expected = oracle.expects(event)
+        tracker.accept(message)
+        assert message.gap == expected, (event, stream[event])
+        oracle.delivered(event, received_at)
+        delivered.append((event, message))
+    check_losses(stream, delivered)
+    if is_counted:
+        check_sums(stream, delivered)
+    marks = [message.gap for _, message in delivered if message.gap is not None]
+    assert tracker.messages == len(delivered)
+    assert tracker.gaps == sum(gap.reason not in STRAYS for gap in marks)
+    assert tracker.strays == sum(gap.reason in STRAYS for gap in marks)
+    assert tracker.late == sum(gap.reason == "late" for gap in marks)
+    assert tracker.missed == sum(gap.missed or 0 for gap in marks)
+
+
+def check_losses(stream: list[Sent], delivered: list[tuple[int, Message]]) -> None:
+    """Of whatever was not there in time, the first message after it says so."""
+    first = delivered[0][0]
+    for lost in range(first, len(stream)):
+        for place, message in delivered:
+            if place == lost:
+                break
+            if place > lost:
+                assert message.gap is not None, f"{lost} was lost, {place} says nothing"
+                assert message.gap.reason not in STRAYS
+                break
+
+
+def check_sums(stream: list[Sent], delivered: list[tuple[int, Message]]) -> None:
+    """Between two beginnings, all that is said to be missing is what is missing in the end."""
+    begins = [place for place, one in enumerate(stream) if one.before in BEGINNINGS]
+    for start, end in zip([0, *begins], [*begins, len(stream)], strict=True):
+        part = {place: message for place, message in delivered if start <= place < end}
+        if not part:
+            continue
+        missing = sum(stream[i].width for i in range(start, max(part)) if i not in part)
+        said = sum(m.gap.missed or 0 for p, m in delivered if p in part and m.gap is not None)
+        assert said == missing
+
+
+@settings(max_examples=200)
+@given(steps("plain"))
+def test_plain_numbers(steps: list[Step]) -> None:
+    check("plain", steps)
+
+
+@settings(max_examples=200)
+@given(steps("ranged"))
+def test_ranges(steps: list[Step]) -> None:
+    check("ranged", steps)
+
+
+@settings(max_examples=200)
+@given(steps("pointer"))
+def test_pointers(steps: list[Step]) -> None:
+    check("pointer", steps)

@@ -1,0 +1,193 @@
+"""Bitfinex, WebSocket API v2, public channels: ``wss://api-pub.bitfinex.com/ws/2``.
+
+A channel is ``name:SYMBOL`` (``book:tBTCUSD``, ``trades:tETHUSD``), or ``name:KEY`` for
+``candles`` and ``status`` (``candles:trade:1m:tBTCUSD``). Options of ``subscribe`` become its
+fields (``prec="P0"``, ``freq="F0"``, ``len="25"``).
+
+Sources, under docs.bitfinex.com/docs, where nothing else is said:
+
+* one channel a message; the ``subId`` sent is echoed (bitfinex-api-py); data bears only the number
+  that the answer gave to the channel, as an unsubscribe must (page ``ws-general``);
+* all this took 13 s for 21 subscribes on the wire: an ``ack_timeout`` below 20 s is too short;
+* ``conf`` flags: 65536 numbers each data frame and heartbeat of the connection, in the last place
+  (seen on the wire); 131072 sends a checksum after each change of a book (page
+  ``ws-websocket-checksum``). Without the flags the last place means something else, or nothing;
+* a channel's heartbeat after 15 s without data (seen on the wire). The ping that we send, for a
+  connection without channels, and 45 s of silence for a dead link are ours;
+* books are absolute, count 0 removes (page ``ws-public``); a level that falls out of ``len`` is
+  removed too (seen on the wire);
+* codes: 10001, 10305 (page ``ws-general``); 10300 to 10302 (the client barter-rs). The others of
+  10300 to 10499, and what 20051, 20060 and 20061 mean, are not confirmed: a warning is logged;
+* 25 channels a connection, 20 connects a minute (page ``ws-general``).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from itertools import islice, zip_longest
+from typing import Any, ClassVar
+
+import msgspec
+
+from wsclient.errors import ConfigurationError, NotSupported
+from wsclient.messages import Message
+from wsclient.sansio.dialect import (
+    Ack,
+    BookUpdate,
+    Counted,
+    Dialect,
+    Heartbeat,
+    Item,
+    Levels,
+    Limits,
+    Notice,
+    Rejection,
+    Reply,
+    Unhandled,
+)
+
+__all__ = ["Bitfinex"]
+
+_SEQ_ALL, _OB_CHECKSUM = 65536, 131072
+#: Channels that are named by a key, not by a symbol.
+_BY_KEY = frozenset({"candles", "status"})
+#: So many levels a side are in the checksum.
+_CHECKED = 25
+
+_parts = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_integer = msgspec.json.Decoder(int, strict=True).decode
+_text = msgspec.json.Decoder(str).decode
+_Row = tuple[Decimal, int, Decimal]
+_row = msgspec.json.Decoder(_Row).decode
+_rows = msgspec.json.Decoder(list[_Row]).decode
+
+
+class Bitfinex(Dialect):
+    """``sequences``: have all frames numbered; ``checksums``: have checksums of books sent."""
+
+    name: ClassVar[str] = "bitfinex"
+    limits = Limits(channels_per_connection=25, connects=(20, 60.0))
+    silence_timeout = 45.0
+    keepalive = ({"event": "ping"}, 15.0)
+
+    def __init__(self, *, sequences: bool = True, checksums: bool = True) -> None:
+        self._counts = sequences
+        flags = _SEQ_ALL * sequences + _OB_CHECKSUM * checksums
+        if flags:
+            self.opening = [{"event": "conf", "flags": flags}]
+
+    def subscribe(
+        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+    ) -> Any:
+        (channel,) = channels
+        name, _, symbol = channel.partition(":")
+        message = {"event": "subscribe", "channel": name, "subId": str(request_id)}
+        if symbol:
+            message["key" if name in _BY_KEY else "symbol"] = symbol
+        if clash := sorted(message.keys() & options.keys()):
+            raise ConfigurationError(f"the option {clash[0]!r} is a field of the protocol's own")
+        return {**message, **options}
+
+    def unsubscribe(
+        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+    ) -> Any:
+        (alias,) = channels
+        if not alias.startswith("#"):
+            raise NotSupported(f"Bitfinex has not yet said by what number it knows {alias!r}")
+        return {"event": "unsubscribe", "chanId": int(alias[1:])}
+
+    def request(self, payload: Any, request_id: int) -> Any:
+        """Only a ``ping`` is answered with our id."""
+        return {**payload, "cid": request_id}
+
+    def peek(self, frame: bytes) -> Item | Sequence[Item]:
+        if frame.lstrip()[:1] == b"{":
+            return _event(msgspec.json.decode(frame))
+        parts = _parts(frame)
+        number, payload = _integer(parts[0]), bytes(parts[1])
+        item: Item = Heartbeat()
+        kind = _kind(payload)
+        if kind != "hb":
+            item = Message(f"#{number}", kind)
+        return [Counted(_integer(parts[-1])), item] if self._counts else item
+
+    def book_channel(self, symbol: str, options: Mapping[str, Any]) -> str:
+        if options.get("prec") == "R0":
+            raise NotSupported("R0 is a list of orders, not a book of prices")
+        return f"book:{symbol}"
+
+    def book_update(self, message: Message) -> BookUpdate | None:
+        parts = _parts(message.raw)
+        if message.type == "checksum":
+            return BookUpdate(False, [], [], _integer(parts[2]))
+        is_snapshot = message.type == "snapshot"
+        bids: list[tuple[Decimal, Decimal]] = []
+        asks: list[tuple[Decimal, Decimal]] = []
+        for price, count, amount in _rows(parts[1]) if is_snapshot else [_row(parts[1])]:
+            side = bids if amount > 0 else asks
+            side.append((price, amount.copy_abs() if count else Decimal(0)))
+        return BookUpdate(is_snapshot, bids, asks)
+
+    def book_checksum(self, bids: Levels, asks: Levels) -> int | None:
+        """The two sides in turn, as long as each lasts; a signed number."""
+        negative = ((price, -size) for price, size in islice(asks, _CHECKED))
+        both = zip_longest(islice(bids, _CHECKED), negative)
+        levels: Iterable[tuple[Decimal, Decimal]] = filter(None, (x for pair in both for x in pair))
+        text = ":".join(_number(number) for level in levels for number in level)
+        checksum = zlib.crc32(text.encode())
+        return checksum - 2**32 if checksum >= 2**31 else checksum
+
+
+def _kind(payload: bytes) -> str:
+    if payload[:1] == b'"':
+        kind = _text(payload)
+        return "checksum" if kind == "cs" else kind
+    rows = _parts(payload)
+    return "snapshot" if not rows or bytes(rows[0])[:1] == b"[" else "update"
+
+
+def _event(message: dict[str, Any]) -> Item:
+    event, number = message["event"], message.get("chanId")
+    alias = None if number is None else f"#{number}"
+    code = message.get("code", 0)
+    reason = f"{message.get('msg') or 'no reason given'} ({code})"
+    if event == "subscribed":
+        return Ack(message.get("subId"), _channel(message), alias=alias)
+    if event == "unsubscribed":
+        return Ack(channel=alias)
+    if event == "error":
+        channel = _channel(message) or alias
+        if "subId" in message or channel or code == 10001 or 10300 <= code < 10500:
+            return Rejection(reason, message.get("subId"), channel)
+        return Notice(reason)
+    if event == "info":
+        if code:
+            return Notice(reason)
+        is_up = message.get("platform", {}).get("status", 1) == 1
+        return Heartbeat() if is_up else Notice("the platform is in maintenance")
+    if event == "conf":
+        return Heartbeat() if message.get("status") == "OK" else Notice(f"conf refused: {message}")
+    if event == "pong":
+        return Reply(message["cid"], message) if "cid" in message else Heartbeat()
+    return Unhandled(str(event), alias or "")
+
+
+def _channel(message: dict[str, Any]) -> str | None:
+    name, symbol = message.get("channel"), message.get("symbol") or message.get("key")
+    return f"{name}:{symbol}" if name and symbol else name
+
+
+def _number(number: Decimal) -> str:
+    """As JavaScript prints it: ``2500``, ``0.000001``, ``6e-8``."""
+    if not number:
+        return "0"
+    exponent = number.adjusted()
+    if -7 < exponent < 21:
+        text = f"{number:f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    sign, digits, _ = number.as_tuple()
+    text = "".join(map(str, digits)).rstrip("0")
+    fraction = f".{text[1:]}" if text[1:] else ""
+    return f"{'-' if sign else ''}{text[0]}{fraction}e{exponent:+d}"

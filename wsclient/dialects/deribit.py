@@ -1,0 +1,217 @@
+"""Deribit, JSON-RPC 2.0: ``wss://www.deribit.com/ws/api/v2``, ``wss://test.deribit.com/ws/api/v2``.
+
+A channel is Deribit's own name: ``book.BTC-PERPETUAL.100ms``, ``ticker.ETH-PERPETUAL.raw``.
+
+Sources: docs.deribit.com, by page, where nothing else is said.
+
+* An answer bears the id of its request, text or number as that was (the notes on JSON-RPC). The
+  result of a subscribe lists its channels, in another order (seen on the wire). That one which is
+  not listed was refused, is not documented: ``missing_is_refused``.
+* ``heartbeat``: ``public/set_heartbeat``, every 10 s at most; a ``test_request`` must be answered
+  by ``public/test`` at once (page ``session-management/public-set_heartbeat``). That twice the
+  interval without a frame means a dead link is ours.
+* The first message of a book is the whole of it, and from there on ``prev_change_id`` is the
+  ``change_id`` of the message before (pages ``notifications``, ``subscriptions/orderbook``).
+  Grouped books (``book.X.none.20.100ms``) are whole each time.
+* ``.raw`` channels need a login, ``public/auth`` (as the clients tardis-node and nautilus_trader
+  do it).
+* 500 channels a message, 10 subscribes at once and 3 a second are not confirmed: ``limits``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, ClassVar
+
+import msgspec
+
+from wsclient.errors import ConfigurationError
+from wsclient.messages import LinkedMessage, Message
+from wsclient.sansio.dialect import (
+    Ack,
+    BookUpdate,
+    Dialect,
+    Heartbeat,
+    Item,
+    Limits,
+    LoginAccepted,
+    LoginRefused,
+    Notice,
+    Rejection,
+    Reply,
+    Respond,
+    Unhandled,
+)
+
+__all__ = ["Deribit"]
+
+
+class _Params(msgspec.Struct, frozen=True, gc=False):
+    channel: str = ""
+    data: msgspec.Raw = msgspec.Raw(b"null")
+    type: str = ""
+
+
+class _Push(msgspec.Struct, gc=False):
+    method: str | None = None
+    params: _Params = _Params()
+
+
+class _BookHead(msgspec.Struct, gc=False):
+    type: str | None = None
+    change_id: int | None = None
+    prev_change_id: int | None = None
+
+
+class _Book(msgspec.Struct, gc=False):
+    bids: list[tuple[str, Decimal, Decimal]]
+    asks: list[tuple[str, Decimal, Decimal]]
+
+
+class _GroupedBook(msgspec.Struct, gc=False):
+    bids: list[tuple[Decimal, Decimal]]
+    asks: list[tuple[Decimal, Decimal]]
+
+
+_push = msgspec.json.Decoder(_Push).decode
+_book_head = msgspec.json.Decoder(_BookHead).decode
+_book = msgspec.json.Decoder(_Book).decode
+_grouped_book = msgspec.json.Decoder(_GroupedBook).decode
+
+
+class Deribit(Dialect):
+    """``heartbeat`` (s, at least 10) asks for heartbeats; None for none.
+
+    ``missing_is_refused``: whether a channel that the answer to its subscribe does not list was
+    refused. Credentials are ``client_id`` and ``client_secret``.
+    """
+
+    name: ClassVar[str] = "deribit"
+
+    def __init__(
+        self,
+        *,
+        heartbeat: int | None = None,
+        missing_is_refused: bool = True,
+        limits: Limits | None = None,
+    ) -> None:
+        self._missing_is_refused = missing_is_refused
+        self.limits = limits or Limits(channels_per_message=500, messages_per_second=3)
+        if heartbeat is not None:
+            if heartbeat < 10:
+                raise ConfigurationError(f"heartbeat must be at least 10 (s), not {heartbeat!r}")
+            params = {"interval": heartbeat}
+            self.opening = [_call("public/set_heartbeat", params, "heartbeat")]
+            self.silence_timeout = 2.0 * heartbeat
+
+    def login(self, credentials: Mapping[str, Any]) -> Any:
+        params = {
+            "grant_type": "client_credentials",
+            "client_id": credentials["client_id"],
+            "client_secret": credentials["client_secret"],
+        }
+        return _call("public/auth", params, "login")
+
+    def batches(self, channels: Sequence[str]) -> Iterable[Sequence[str]]:
+        for is_private in (False, True):
+            yield from super().batches([c for c in channels if _is_private(c) == is_private])
+
+    def subscribe(
+        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+    ) -> Any:
+        return _request("subscribe", channels, request_id, options)
+
+    def unsubscribe(
+        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+    ) -> Any:
+        return _request("unsubscribe", channels, str(request_id), options)
+
+    def request(self, payload: Any, request_id: int) -> Any:
+        return {"jsonrpc": "2.0", **payload, "id": str(request_id)}
+
+    def peek(self, frame: bytes) -> Item | Sequence[Item]:
+        push = _push(frame)
+        if push.method == "subscription":
+            return _message(push.params.channel, push.params.data)
+        if push.method == "heartbeat":
+            if push.params.type == "test_request":
+                return Respond(_call("public/test", {}, "test"))
+            return Heartbeat()
+        if push.method is not None:
+            return Unhandled(push.method)
+        return self._answer(msgspec.json.decode(frame))
+
+    def _answer(self, answer: dict[str, Any]) -> Item | Sequence[Item]:
+        """Subscribes bear a number, all else a text: an answer does not say what it answers."""
+        request_id = answer.get("id")
+        reason = _reason(answer["error"]) if "error" in answer else None
+        if request_id == "login":
+            return LoginAccepted() if reason is None else LoginRefused(reason)
+        if request_id in (None, "heartbeat", "test"):
+            if reason is not None:
+                return Notice(reason)
+            return Unhandled("") if request_id is None else Heartbeat()
+        if type(request_id) is str:
+            reply = Reply(request_id, answer, reason)
+            if reason is None:
+                return [reply, Ack(request_id)]
+            return [reply, Rejection(reason, request_id, is_rest=True)]
+        if reason is not None:
+            return Rejection(reason, request_id)
+        if not self._missing_is_refused:
+            return Ack(request_id)
+        rest = Rejection("not among the channels of the answer", request_id, is_rest=True)
+        return [*(Ack(request_id, channel) for channel in answer["result"]), rest]
+
+    def book_channel(self, symbol: str, options: Mapping[str, Any]) -> str:
+        """``interval``: ``"100ms"``, ``"agg2"``, or ``"raw"``."""
+        return f"book.{symbol}.{options.get('interval', '100ms')}"
+
+    def book_update(self, message: Message) -> BookUpdate | None:
+        data = _push(message.raw).params.data
+        if message.sequence is None:
+            grouped = _grouped_book(data)
+            return BookUpdate(True, grouped.bids, grouped.asks)
+        book = _book(data)
+        return BookUpdate(message.type == "snapshot", _levels(book.bids), _levels(book.asks))
+
+
+def _call(method: str, params: Mapping[str, Any], request_id: int | str) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
+
+
+def _request(
+    method: str, channels: Sequence[str], request_id: int | str, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    scope = "private" if _is_private(channels[0]) else "public"
+    more = {name: value for name, value in options.items() if name != "interval"}
+    return _call(f"{scope}/{method}", {"channels": list(channels), **more}, request_id)
+
+
+def _is_private(channel: str) -> bool:
+    return channel.startswith("user.")
+
+
+def _message(channel: str, data: msgspec.Raw) -> Message:
+    if not channel.startswith("book."):
+        return Message(channel)
+    head = _book_head(data)
+    if head.type is None:
+        return Message(channel, "snapshot")
+    if head.change_id is None or (head.prev_change_id is None and head.type != "snapshot"):
+        raise ValueError("a change of a book without its number, or the one before")
+    follows = None if head.type == "snapshot" else head.prev_change_id
+    return LinkedMessage(channel, head.type, head.change_id, follows=follows, is_counted=False)
+
+
+def _levels(rows: Iterable[tuple[str, Decimal, Decimal]]) -> list[tuple[Decimal, Decimal]]:
+    return [(price, Decimal(0) if action == "delete" else size) for action, price, size in rows]
+
+
+def _reason(error: Any) -> str:
+    """``Invalid params (-32602): {'reason': 'invalid format', 'param': 'nonce'}``"""
+    if not isinstance(error, dict):
+        return str(error)
+    data = f": {error['data']}" if error.get("data") else ""
+    return f"{error.get('message')} ({error.get('code')}){data}"
