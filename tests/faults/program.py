@@ -23,7 +23,10 @@ PATIENCE = 30.0
 #: For programs: ``strike(number)`` has the process signalled when the main thread is blocked in
 #: the client, which is when it is found twice at the same place, and prints the time.
 STRIKE = """
-import os, sys, threading, time
+import os, signal, sys, threading, time
+
+# A shell starts what it runs in the background deaf to it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def strike(number):
     def place():
