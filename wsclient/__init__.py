@@ -15,6 +15,7 @@ from wsclient.errors import (
     HandshakeRejected,
     NotConnected,
     NotSupported,
+    OrderBookOutOfSync,
     OutcomeUnknown,
     QueueOverflow,
     ReconnectError,
@@ -28,7 +29,9 @@ from wsclient.errors import (
 from wsclient.handler import WebSocketHandler
 from wsclient.messages import Gap, LinkedMessage, Message, Subscription, SubscriptionState
 from wsclient.options import Options
+from wsclient.orderbook import OrderBook
 from wsclient.sansio.backoff import Verdict, classify
+from wsclient.sansio.book import Level
 from wsclient.sansio.dialect import (
     Ack,
     Counted,
@@ -67,6 +70,7 @@ __all__ = [
     "Heartbeat",
     "Item",
     "Kraken",
+    "Level",
     "Limits",
     "LinkedMessage",
     "LoginAccepted",
@@ -76,6 +80,8 @@ __all__ = [
     "NotSupported",
     "Notice",
     "Options",
+    "OrderBook",
+    "OrderBookOutOfSync",
     "OutcomeUnknown",
     "QueueOverflow",
     "Reader",
