@@ -66,7 +66,7 @@ def test_the_digits_of_the_last_update_are_kept() -> None:
     assert [tuple(map(str, level)) for level in side] == [("1.00", "2.500")]
 
 
-@pytest.mark.parametrize("size", ["-1", "NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize("size", ["-1", "-0.5", "NaN", "Infinity", "-Infinity"])
 def test_a_size_that_is_none_is_refused(size: str) -> None:
     with pytest.raises((BookError, ArithmeticError)):
         Side(is_bids=True).apply(levels((1, size)))
@@ -89,6 +89,12 @@ def test_a_snapshot_replaces_and_an_update_changes() -> None:
     assert list(book.asks) == levels((11, 5))
     book.apply(snapshot([(3, 1)], []))
     assert (list(book.bids), list(book.asks)) == (levels((3, 1)), [])
+
+
+def test_a_book_may_begin_with_updates() -> None:
+    book = Book(depth=1)
+    book.apply(update([(8, 1), (9, 1)], [(12, 1), (11, 1)]))
+    assert (list(book.bids), list(book.asks)) == (levels((9, 1)), levels((11, 1)))
 
 
 def test_mid_and_spread_are_exact_and_need_both_sides() -> None:
