@@ -19,7 +19,7 @@ import pytest
 
 import wsclient
 from wsclient.sansio.frames import FrameParser
-from wsclient.testing import FakeVenue, GenericProtocol
+from wsclient.testing import FakeVenue, GenericProtocol, KrakenProtocol
 
 README = (Path(__file__).parents[1] / "README.rst").read_text()
 DOCUMENT = docutils.core.publish_doctree(README, settings_overrides={"report_level": 5})
@@ -97,7 +97,7 @@ def default_of(name: str) -> Any:
         return getattr(wsclient.Limits(), attribute)
     if where == "frames":
         return inspect.signature(FrameParser).parameters[attribute].default
-    layer = "sansio" if where == "inbound" else "runtime"
+    layer = "sansio" if where in ("inbound", "resync") else "runtime"
     return getattr(importlib.import_module(f"wsclient.{layer}.{where}"), attribute)
 
 
@@ -190,7 +190,7 @@ PYTHON = blocks("python")
 
 
 def test_the_blocks_are_the_ones_below() -> None:
-    assert len(PYTHON) == 6
+    assert len(PYTHON) == 7
 
 
 def test_the_script(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
@@ -221,14 +221,27 @@ def test_the_handler(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> 
     assert lines[1].startswith("BTC-USD ")
 
 
+def test_the_order_book(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    kraken = KrakenProtocol()
+    asks = [{"price": 101 + n, "qty": 1} for n in range(10)]
+    bids = [{"price": 99 - n, "qty": 2} for n in range(10)]
+    kraken.set_snapshot("book:BTC/USD", bids=bids, asks=asks)
+    with FakeVenue(kraken) as venue:
+        code = PYTHON[4].replace("wss://ws.kraken.com/v2", venue.url)
+        run_block(code, {}, clients, messages=0)
+    best, *levels = capsys.readouterr().out.splitlines()
+    assert best.endswith(" 100")
+    assert levels == ["99 2", "98 2", "97 2", "96 2", "95 2"]
+
+
 def test_the_dialect(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     with FakeVenue(Prices()) as venue, lively(venue, ["BTC-USD", "ETH-USD"]):
-        code = PYTHON[4].replace("ws://127.0.0.1:8765/", venue.url)
+        code = PYTHON[5].replace("ws://127.0.0.1:8765/", venue.url)
         run_block(code, {}, clients, messages=1)
     assert "<Message '" in capsys.readouterr().out
-    body = PYTHON[4].partition("class Acme")[2].partition("client =")[0]
+    body = PYTHON[5].partition("class Acme")[2].partition("client =")[0]
     assert len([line for line in body.splitlines() if line.strip()]) <= 20
 
 
 def test_the_fake_venue(clients: list[Any]) -> None:
-    run_block(PYTHON[5], {}, clients, messages=0)
+    run_block(PYTHON[6], {}, clients, messages=0)

@@ -26,6 +26,7 @@ from wsclient.errors import (
     HandshakeRejected,
     NotConnected,
     NotSupported,
+    OrderBookOutOfSync,
     OutcomeUnknown,
     QueueOverflow,
     ReconnectError,
@@ -39,7 +40,9 @@ from wsclient.errors import (
 from wsclient.handler import WebSocketHandler
 from wsclient.messages import Gap, LinkedMessage, Message, Subscription, SubscriptionState
 from wsclient.options import Options
+from wsclient.orderbook import OrderBook
 from wsclient.sansio.backoff import Verdict, classify
+from wsclient.sansio.book import Level
 from wsclient.sansio.dialect import (
     Ack,
     Counted,
@@ -85,6 +88,7 @@ __all__ = [  # noqa: RUF022 - in plain order
     "Item",
     "Kraken",
     "Kucoin",
+    "Level",
     "Limits",
     "LinkedMessage",
     "LoginAccepted",
@@ -95,6 +99,8 @@ __all__ = [  # noqa: RUF022 - in plain order
     "Notice",
     "OKX",
     "Options",
+    "OrderBook",
+    "OrderBookOutOfSync",
     "OutcomeUnknown",
     "QueueOverflow",
     "Reader",

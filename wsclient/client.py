@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import logging
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, NoReturn
 
 from wsclient import dialects
-from wsclient.errors import ClientClosed, ConfigurationError, NotConnected, SubscriptionError
+from wsclient.errors import (
+    ClientClosed,
+    ConfigurationError,
+    NotConnected,
+    NotSupported,
+    SubscriptionError,
+)
 from wsclient.messages import Message, Subscription
 from wsclient.options import Options, check_overflow
+from wsclient.orderbook import OrderBook
+from wsclient.runtime.books import BookLink
 from wsclient.runtime.handshake import check_headers, parse_url, weakness_of
 from wsclient.runtime.mailbox import Mailbox
 from wsclient.runtime.transport import Target, is_worker_thread
@@ -192,6 +201,9 @@ class WebSocketClient(_Receiver):
         self._where = where
         self._core = Watchdog(Target(url, checked, dialect), name)
         self._mailbox = self._core.default
+        #: Protects the table of order books. Never held while waiting.
+        self._books_lock = threading.Lock()
+        self._books: dict[str, tuple[OrderBook, BookLink]] = {}
         # The threads hold the core only: a client that nobody holds is collected, and closes it.
         self._finalizer = weakref.finalize(self, self._core.close_soon)
 
@@ -330,6 +342,68 @@ class WebSocketClient(_Receiver):
             raise
         return self.subscriptions[channel]
 
+    def order_book(
+        self,
+        symbol: str,
+        *,
+        verify_checksum: bool = True,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> OrderBook:
+        """The order book of ``symbol``, kept up to date on the ``wsclient-callbacks`` thread.
+
+        Returns when it has its first snapshot; the same book for the same symbol. ``options`` go
+        to the dialect, as with :meth:`subscribe`. A book that falls out of sync is subscribed to
+        anew by itself. ``timeout`` (s) bounds the whole call; by default the venue's answer and
+        the snapshot are each given ``ack_timeout``.
+
+        Raises as :meth:`subscribe`, TimeoutError when no snapshot came, and NotSupported where the
+        dialect has no order books.
+        """
+        core = self._core
+        if core.options.overflow == "conflate":
+            raise ConfigurationError(
+                'an order book needs every message, and overflow="conflate" keeps the newest only'
+            )
+        channel = core.dialect.book_channel(symbol, options)
+        if core.dialect.book_request(channel, options) is not None:
+            raise NotSupported(
+                f"the {core.dialect.name} dialect's books begin with a REST snapshot"
+            )
+        deadline = Deadline(timeout)
+        with core.session() as session:
+            session.check()
+            is_wanted = session.subscriptions.state(channel) is not None
+        with self._books_lock:
+            found = self._books.get(channel)
+            is_new = found is None or found[0].is_lost
+            if found is not None and is_new:
+                self._drop_book(*found)
+            if found is None or is_new:
+                link = BookLink(core, channel)
+                book = OrderBook(core.dialect, channel, verify_checksum, link=link, **options)
+                link.keep(book.apply, book.wake)
+                self._books[channel] = book, link
+            else:
+                book, link = found
+        if book.verify_checksum != verify_checksum:
+            raise ConfigurationError(
+                f"the book of {symbol!r} is there already, with another verify_checksum"
+            )
+        try:
+            link.check()
+            self._subscribe((channel,), link.mailbox, timeout, options)
+            if is_new and is_wanted:
+                link.ask(0.0)  # its snapshot may have come before there was a book to take it
+            left = core.options.ack_timeout if timeout is None else deadline.remaining()
+            book.wait_synced(left)
+        except BaseException:
+            if is_new:
+                with self._books_lock:
+                    self._drop_book(book, link)
+            raise
+        return book
+
     def latest(self, channel: str) -> Message | None:
         """The newest message received of ``channel``, or None. Consumes nothing."""
         with self._core.session() as session:
@@ -429,6 +503,12 @@ class WebSocketClient(_Receiver):
         )
 
     # Inside.
+
+    def _drop_book(self, book: OrderBook, link: BookLink) -> None:
+        """Under the lock of the books: it is fed no longer."""
+        if self._books.get(book.channel) == (book, link):
+            del self._books[book.channel]
+        link.end()
 
     def _subscribe(
         self,

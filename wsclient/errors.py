@@ -19,6 +19,7 @@
      │    └── SubscriptionTimeout  (also TimeoutError)
      ├── RequestRejected                                 the venue answered a request with an error
      ├── QueueOverflow                                   overflow="error" and a queue is full
+     ├── OrderBookOutOfSync                              a book was read that may be wrong
      ├── ClientForked                                    used in a child of the process it is of
      └── ClientClosed                                    close() was called
 
@@ -42,6 +43,7 @@ __all__ = [
     "HandshakeRejected",
     "NotConnected",
     "NotSupported",
+    "OrderBookOutOfSync",
     "OutcomeUnknown",
     "QueueOverflow",
     "ReconnectError",
@@ -161,6 +163,10 @@ class RequestRejected(WSClientError):
 
 class QueueOverflow(WSClientError):
     """A queue with ``overflow="error"`` is full: the consumer is too slow for the feed."""
+
+
+class OrderBookOutOfSync(WSClientError):
+    """An order book may not be what the venue has; the text says why, and what to do."""
 
 
 class ClientForked(WSClientError):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import re
+import zlib
 from collections import Counter
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +18,7 @@ from reading import Data, read
 
 from wsclient.dialects import Kraken
 from wsclient.messages import Message
+from wsclient.orderbook import OrderBook
 from wsclient.sansio.dialect import (
     Ack,
     Heartbeat,
@@ -298,3 +302,154 @@ def test_each_recorded_message_gives_its_row_digit_for_digit(book: list[bytes]) 
     for message in (m for m in entries if isinstance(m, Message)):
         sent = json.loads(message.raw, parse_float=Decimal)["data"][0]
         assert str(message.data) == str(sent)
+
+
+# --- books ---------------------------------------------------------------------------------------
+
+BOOK = "book:BTC/USD"
+
+
+def messages_of(frames: list[bytes]) -> list[Message]:
+    return [m for m in entries_of(Inbound(Kraken()), *frames) if isinstance(m, Message)]
+
+
+def first_fault(messages: list[Message]) -> int | None:
+    """The index of the message that puts a synced book out of sync, None where none does."""
+    book = OrderBook("kraken", BOOK)
+    for i, message in enumerate(messages):
+        if not book.apply(message):
+            assert "its checksum is" in repr(book) or "it is crossed" in repr(book)
+            return i
+    return None
+
+
+def first_wrong_checksum(messages: list[Message]) -> int | None:
+    """The same by the text of the wire, and a sort after each message."""
+    sides: dict[str, dict[str, str]] = {}
+    for i, message in enumerate(messages):
+        frame = json.loads(message.raw, parse_float=str, parse_int=str)
+        (row,) = frame["data"]
+        if frame["type"] == "snapshot":
+            sides = {"asks": {}, "bids": {}}
+        text = ""
+        for name, side in sides.items():
+            for level in row[name]:
+                side[level["price"]] = level["qty"]
+                if not float(level["qty"]):
+                    del side[level["price"]]
+            best = sorted(side, key=Decimal, reverse=name == "bids")[:10]
+            sides[name] = {price: side[price] for price in best}
+            for number in (n for price in best for n in (price, side[price])):
+                text += number.replace(".", "").lstrip("0")
+        if zlib.crc32(text.encode()) != int(row["checksum"]):
+            return i
+    return None
+
+
+def test_a_book_is_of_a_symbol_and_ten_deep_by_default() -> None:
+    dialect = Kraken()
+    assert dialect.book_channel("BTC/USD", {"depth": 100}) == BOOK
+    assert (dialect.book_depth({}), dialect.book_depth({"depth": 100})) == (10, 100)
+    assert dialect.book_request(BOOK, {}) is None
+
+
+def test_a_book_message_is_its_row_digit_for_digit() -> None:
+    rows = [
+        {"symbol": "A/B", "bids": [], "asks": []},
+        {"symbol": "C/D", "bids": [{"price": 1.50, "qty": 0}], "asks": [], "checksum": 7},
+    ]
+    raw = json.dumps({"channel": "book", "type": "update", "data": rows}).encode()
+    raw = raw.replace(b"1.5", b"1.500").replace(b'"qty": 0', b'"qty": 0.00000000')
+    update = Kraken().book_update(messages_of([raw])[1])
+    assert update is not None
+    assert (update.is_snapshot, list(update.asks), update.checksum) == (False, [], 7)
+    ((price, size),) = update.bids
+    assert (str(price), f"{size:f}") == ("1.500", "0.00000000")
+
+
+@pytest.mark.parametrize(
+    "data", ['[{"symbol":"A/B"}]', "[]", '[{"symbol":"A/B","bids":[{"price":1}],"asks":[]}]']
+)
+def test_a_book_message_without_its_fields_is_refused(data: str) -> None:
+    raw = b'{"channel":"book","type":"update","data":%s}' % data.encode()
+    (message,) = messages_of([raw])
+    with pytest.raises(ValueError):
+        Kraken().book_update(message)
+
+
+def test_a_checksum_is_over_the_ten_best_asks_then_bids_without_points_and_leading_zeros() -> None:
+    """The rule spelt out over the text, as Kraken's guide does."""
+    bids = [(f"0.05{30 - i}0", f"0.00000{500 + i}00") for i in range(1, 12)]
+    asks = [(f"0.0{605 + i}", f"{i}.10") for i in range(12)]
+    text = "".join(
+        n.replace(".", "").lstrip("0")
+        for side in (asks, bids)
+        for level in side[:10]
+        for n in level
+    )
+    as_decimals = [[(Decimal(p), Decimal(s)) for p, s in side] for side in (bids, asks)]
+    assert Kraken().book_checksum(*as_decimals) == zlib.crc32(text.encode())
+
+
+def test_a_small_number_is_written_out_for_its_checksum() -> None:
+    tiny = [(Decimal("1E-7"), Decimal("0.00000510"))]
+    assert Kraken().book_checksum([], tiny) == zlib.crc32(b"1510")
+
+
+def test_every_recorded_book_message_verifies(book: list[bytes]) -> None:
+    messages = messages_of(book)
+    checked = OrderBook("kraken", BOOK)
+    assert [checked.apply(message) for message in messages] == [True] * 301
+    assert all(b'"checksum":' in message.raw for message in messages)
+    assert len(checked.bids()) == len(checked.asks()) == 10
+
+
+@pytest.fixture(scope="module")
+def messages(book: list[bytes]) -> list[Message]:
+    return messages_of(book)
+
+
+def test_a_deleted_message_is_noticed_at_its_place(messages: list[Message]) -> None:
+    """But where the checksums of what follows say that it does not matter: a snapshot follows, or
+    the same levels are set again at once."""
+    noticed = 0
+    for i in range(1, len(messages) - 1):
+        edited = [*messages[:i], *messages[i + 1 :]]
+        fault = first_fault(edited)
+        if fault == i:
+            noticed += 1
+        else:
+            assert fault == first_wrong_checksum(edited)
+    assert noticed == 229
+
+
+def test_a_doubled_message_changes_nothing_and_its_checksum_says_so(
+    messages: list[Message],
+) -> None:
+    """Sizes are absolute: Kraken's book is the same after the second one."""
+    doubled = [message for message in messages for _ in range(2)]
+    assert first_wrong_checksum(doubled) is None
+    assert first_fault(doubled) is None
+
+
+def test_swapped_messages_are_noticed_at_the_first_of_them(messages: list[Message]) -> None:
+    noticed = 0
+    for i in range(1, len(messages) - 1):
+        edited = [*messages[:i], messages[i + 1], messages[i], *messages[i + 2 :]]
+        fault = first_fault(edited)
+        if fault == i:
+            noticed += 1
+        else:
+            assert fault == first_wrong_checksum(edited)
+    assert noticed == 229
+
+
+@pytest.mark.parametrize("field", ["qty", "checksum"])
+def test_an_altered_message_is_noticed_there(messages: list[Message], field: str) -> None:
+    """One digit of the last size, or of the checksum, of each message in turn."""
+    pattern = re.compile(rb'(.*"%s":)(\d)' % field.encode())
+    for i, message in enumerate(messages):
+        altered = copy.copy(message)
+        altered.raw = pattern.sub(lambda m: m[1] + (b"2" if m[2] == b"1" else b"1"), message.raw, 1)
+        assert altered.raw != message.raw
+        assert first_fault([*messages[:i], altered, *messages[i + 1 :]]) == i

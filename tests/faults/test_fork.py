@@ -20,7 +20,7 @@ from program import CERTIFICATE, STRIKE, Program
 
 import wsclient
 from wsclient import ClientForked, WebSocketClient
-from wsclient.testing import FakeVenue
+from wsclient.testing import FakeVenue, KrakenProtocol
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork"),
@@ -364,3 +364,31 @@ signal.pause()
         assert parent.line() == "forked"
         parent.process.kill()
         venue.accept().wait_closed()
+
+
+def test_a_book_of_the_parents_client_is_out_of_sync_in_the_child() -> None:
+    """Its lock may be held by a thread that is not there."""
+    kraken = KrakenProtocol()
+    kraken.set_snapshot("book:BTC/USD", bids=[{"price": 9, "qty": 1}], asks=[])
+    with FakeVenue(kraken) as venue, wsclient.connect(venue.url, dialect="kraken") as client:
+        book = client.order_book("BTC/USD", timeout=5)
+        with book._lock:
+            told = in_child(
+                lambda: [
+                    book.is_synced,
+                    outcome(book.bids),
+                    len(book.bids(stale_ok=True)),
+                    outcome(lambda: book.wait_synced(5)),
+                ]
+            )
+        assert told == [False, "OrderBookOutOfSync", 1, "ClientForked"]
+        assert book.is_synced
+
+
+def test_a_book_by_hand_is_the_childs_as_well_unless_it_was_half_way() -> None:
+    book = wsclient.OrderBook("kraken", "book:A/B")
+    raw = b'{"data":[{"bids":[],"asks":[]}]}'
+    book.apply(wsclient.Message("book:A/B", "snapshot", item=0, raw=raw))
+    assert in_child(lambda: book.is_synced) is True
+    with book._lock:
+        assert in_child(lambda: book.is_synced) is False

@@ -12,7 +12,7 @@ from rig import INF, Plain
 from wsclient.errors import ConfigurationError, SubscriptionRejected, SubscriptionTimeout
 from wsclient.messages import SubscriptionState
 from wsclient.sansio.dialect import Ack, Limits, Rejection
-from wsclient.sansio.subscriptions import Lost, Request, Settled, Subscriptions
+from wsclient.sansio.subscriptions import Lost, Missing, Request, Settled, Subscriptions
 
 PENDING = SubscriptionState.PENDING
 ACTIVE = SubscriptionState.ACTIVE
@@ -31,6 +31,7 @@ class Desk:
         self.outcomes: dict[Any, Any] = {}
         self.lost: list[Lost] = []
         self.removed: list[str] = []
+        self.missing: list[str] = []
         self.out: list[Request] = []
 
     def subscribe(
@@ -90,6 +91,8 @@ class Desk:
                 self.outcomes[effect.token] = effect.error
             elif isinstance(effect, Lost):
                 self.lost.append(effect)
+            elif isinstance(effect, Missing):
+                self.missing.append(effect.channel)
             else:
                 self.removed.append(effect.channel)
         return self
@@ -720,10 +723,12 @@ def refreshed() -> Desk:
 def test_a_refreshed_channel_is_pending_until_both_halves_are_answered() -> None:
     desk = refreshed()
     assert desk.state("a") is PENDING
+    assert desk.missing == []
     assert desk.ack("a") == []
     assert desk.state("a") is PENDING
+    assert desk.missing == ["a"], "from the first half's answer on, data is missed"
     assert desk.ack("a") == ["a"]
-    assert desk.removed == []
+    assert (desk.missing, desk.removed) == (["a"], [])
     assert [r.options for r in desk.out] == [{"depth": 10}] * 3
 
 
@@ -878,7 +883,8 @@ def test_what_a_cumulative_answer_no_longer_lists_is_subscribed_anew() -> None:
     desk.subscribe("c").send()
     desk.subscriptions.subscribed(["a"])
     assert [desk.state(channel) for channel in "abc"] == [ACTIVE, PENDING, PENDING]
-    assert desk.collect().removed == ["b"]
+    assert desk.collect().missing == ["b"]
+    assert desk.removed == []
     assert desk.send() == [("subscribe", ["b"])]
 
 

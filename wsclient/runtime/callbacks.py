@@ -35,6 +35,11 @@ class Callbacks:
         with self._lock:
             return self._thread
 
+    @property
+    def is_current(self) -> bool:
+        """Are we called from one of the functions?"""
+        return self.thread is threading.current_thread()
+
     def add(self, channel: str, function: Callable[[Message], object]) -> Mailbox:
         """Returns the mailbox that the channel's messages are to be put into."""
         with self._lock:
@@ -47,13 +52,14 @@ class Callbacks:
                 self._thread.start()
             return self._mailbox
 
-    def remove(self, channel: str, function: Callable[[Message], object]) -> None:
-        """Undo one :meth:`add`."""
+    def remove(self, channel: str, function: Callable[[Message], object]) -> bool:
+        """Undo one :meth:`add`. Returns whether any function is left for the channel."""
         with self._lock:
             functions = list(self._functions.get(channel, ()))
             if function in functions:
                 functions.remove(function)
             self._functions[channel] = tuple(functions)
+            return bool(functions)
 
     def _run(self, mailbox: Mailbox) -> None:
         while True:

@@ -97,6 +97,8 @@ class Watchdog:
         self._lossy: dict[Mailbox, int] = {}
         self.default = self.new_mailbox()
         self.callbacks = Callbacks(self.new_mailbox, name)
+        #: Called, without the lock, when the client has been closed or has failed.
+        self.at_end: list[Callable[[], None]] = []
         #: News for the thread: a function to call, or None to just look again.
         self._news: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         #: Each transport whose thread has not ended. Changed by the watchdog thread only, but for
@@ -217,6 +219,19 @@ class Watchdog:
                 self._session.unsubscribe(channels, Waiter(), float("inf"))
         self.wake()
 
+    def want_snapshot(self, channel: str, delay: float) -> None:
+        """An order book is out of sync: subscribe anew, in ``delay`` seconds unless it is in sync
+        again by then, and as often as can be answered for."""
+        with self._lock:
+            if self._session.subscriptions.state(channel) is not None:
+                self._session.resyncs.want(channel, time.monotonic(), delay)
+        self.wake()
+
+    def has_snapshot(self, channel: str) -> None:
+        """The reverse."""
+        with self._lock:
+            self._session.resyncs.done(channel)
+
     def is_shared(self, channel: str, mailbox: Mailbox) -> bool:
         """Does another mailbox want this channel too?"""
         with self._lock:
@@ -242,6 +257,10 @@ class Watchdog:
             if queued is not None:
                 gap = queued if gap is None else queued.merge(gap)
         return gap
+
+    def _tell_of_the_end(self) -> None:
+        for tell in tuple(self.at_end):
+            tell()
 
     def close_soon(self) -> None:
         """Close, without waiting and without a lock: safe in a finalizer."""
@@ -279,6 +298,7 @@ class Watchdog:
         with self._lock:
             self._session.close(time.monotonic(), timeout)
         unread = sum(mailbox.close() for mailbox in self.mailboxes)
+        self._tell_of_the_end()
         if unread:
             logger.info("%s: closed with %d messages unread", self.name, unread)
 
@@ -471,6 +491,7 @@ class Watchdog:
         elif isinstance(action, Fail):
             for mailbox in self.mailboxes:
                 mailbox.fail(action.error)
+            self._tell_of_the_end()
         elif isinstance(action, Cut):
             self._cut(action)
         elif link := self._transports.get(action.connection_id):

@@ -60,6 +60,7 @@ from wsclient.sansio.dialect import (
 from wsclient.sansio.heartbeat import Heartbeat as Pulse
 from wsclient.sansio.heartbeat import LinkView
 from wsclient.sansio.recovery import STRAYS, Batch, ChannelTracker, accept_ordinary
+from wsclient.sansio.resync import Resyncs
 from wsclient.sansio.subscriptions import Lost, Missing, Removed, Settled, Subscriptions
 
 __all__ = ["TRANSITIONS", "Session", "State"]
@@ -231,6 +232,8 @@ class Session:
         self.counters = Counters()
         self.trackers: dict[str, ChannelTracker] = {}
         self.subscriptions = Subscriptions(dialect, options.ack_timeout, self._ids)
+        #: Channels whose order books are out of sync.
+        self.resyncs = Resyncs()
         self._requests: dict[str, tuple[Any, float]] = {}
         self._connecting: dict[Any, float] = {}
         self._established = False
@@ -520,6 +523,11 @@ class Session:
             self._tick_link(now, link)
         if self._state is OPEN:
             self._tick_channels(now)
+            for channel in self.resyncs.take(now):
+                if self.subscriptions.state(channel) is SubscriptionState.ACTIVE:
+                    text = f"the order book {channel!r} is out of sync: subscribing to it anew"
+                    self._actions.append(Log("warning", text))
+                    self.subscriptions.refresh(channel)
         if self._state is OPEN:
             self._flush(now)
         if self._state is CLOSING and now >= self._close_at:
@@ -545,6 +553,7 @@ class Session:
             if self._dialect.limits.max_age is not None:
                 times.append(self._opened_at + self._dialect.limits.max_age)
         if self._state is OPEN:
+            times.append(self.resyncs.deadline(now))
             if self._options.stale_after is not None:
                 times += [t.data_at + self._options.stale_after for _, t in self._watched()]
             if self.subscriptions.is_suspect:
@@ -583,6 +592,7 @@ class Session:
             self._actions.append(Settle(token))
         self._connecting.clear()
         self.subscriptions.restore()
+        self.resyncs.postpone(now)
         self._flush(now)
 
     def _cut(self, error: WSClientError) -> None:
@@ -796,6 +806,7 @@ class Session:
                 self._tracker(effect.channel).suspect("reconnect")
             elif isinstance(effect, Removed):
                 self.trackers.pop(effect.channel, None)
+                self.resyncs.forget(effect.channel)
                 self._actions.append(Forget(effect.channel))
 
     def _lost_message(self, channel: str) -> Message:

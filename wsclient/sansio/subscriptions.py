@@ -47,7 +47,8 @@ class Lost(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """An active channel is not on the venue's list any more; it is being asked for anew."""
+    """An active channel has ended with the venue (it is not on its list any more, or this is the
+    first half of a refresh) and is being asked for anew: between the two, data is missed."""
 
     channel: str
 
@@ -181,7 +182,7 @@ class Subscriptions:
         self._finish(wish)
 
     def refresh(self, channel: str) -> None:
-        """Ask anew for an active channel that has gone silent, on the same connection."""
+        """Ask anew for an active channel (gone silent, or out of sync), on the same connection."""
         entry = self._entries[channel]
         entry.state = PENDING
         self._enqueue([channel], entry.options, subscribe=False, quiet=True)
@@ -419,7 +420,10 @@ class Subscriptions:
                 entry.was_active = True
                 self._settle_entry(entry)
                 return True
-        elif entry is not None and entry.state is UNSUBSCRIBING and not request.quiet:
+        elif entry is not None and request.quiet:
+            if entry.state is PENDING and entry.was_active:
+                self._effects.append(Missing(channel))
+        elif entry is not None and entry.state is UNSUBSCRIBING:
             self._unsubscribed(entry)
         return False
 

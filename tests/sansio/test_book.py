@@ -1,0 +1,295 @@
+"""Books: sides against a plain model, and snapshots joined to a stream in every order."""
+
+from __future__ import annotations
+
+import itertools
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wsclient.messages import LinkedMessage, Message
+from wsclient.sansio.book import Book, BookError, Joiner, Level, Side
+from wsclient.sansio.dialect import BookUpdate, Dialect, Snapshot
+
+
+def levels(*pairs: tuple[Any, Any]) -> list[tuple[Decimal, Decimal]]:
+    return [(Decimal(price), Decimal(size)) for price, size in pairs]
+
+
+def snapshot(bids: Any = (), asks: Any = (), checksum: int | None = None) -> BookUpdate:
+    return BookUpdate(True, levels(*bids), levels(*asks), checksum)
+
+
+def update(bids: Any = (), asks: Any = (), checksum: int | None = None) -> BookUpdate:
+    return BookUpdate(False, levels(*bids), levels(*asks), checksum)
+
+
+# --- sides ---------------------------------------------------------------------------------------
+
+CHANGES = st.lists(
+    st.lists(st.tuples(st.integers(-5, 20), st.integers(0, 3)), max_size=6), max_size=12
+)
+
+
+@pytest.mark.parametrize("is_bids", [True, False], ids=["bids", "asks"])
+@given(changes=CHANGES, depth=st.integers(1, 8))
+def test_a_side_is_what_a_plain_dict_sorted_anew_would_be(
+    is_bids: bool, changes: list[list[tuple[int, int]]], depth: int
+) -> None:
+    side, model = Side(is_bids=is_bids), dict[Decimal, Decimal]()
+    for change in changes:
+        side.apply(levels(*change))
+        side.truncate(depth)
+        for price, size in levels(*change):
+            model[price] = size
+            if not size:
+                del model[price]
+        model = dict(sorted(model.items(), reverse=is_bids)[:depth])
+        assert list(side) == list(model.items())
+        assert len(side) == len(model)
+        assert side.best == next(iter(model.items()), None)
+        assert side.best_price == next(iter(model), None)
+
+
+def test_the_best_level_has_names() -> None:
+    side = Side(is_bids=True)
+    side.apply(levels((1, 2), (3, 4)))
+    assert side.best == Level(price=Decimal(3), size=Decimal(4))
+
+
+def test_the_digits_of_the_last_update_are_kept() -> None:
+    side = Side(is_bids=True)
+    side.apply(levels(("1.0", "2.50"), ("1.00", "2.500")))
+    assert [tuple(map(str, level)) for level in side] == [("1.00", "2.500")]
+
+
+@pytest.mark.parametrize("size", ["-1", "-0.5", "NaN", "Infinity", "-Infinity"])
+def test_a_size_that_is_none_is_refused(size: str) -> None:
+    with pytest.raises((BookError, ArithmeticError)):
+        Side(is_bids=True).apply(levels((1, size)))
+
+
+@pytest.mark.parametrize("price", ["NaN", "Infinity"])
+def test_a_price_that_is_none_is_refused(price: str) -> None:
+    with pytest.raises(BookError, match="price"):
+        Side(is_bids=True).apply(levels((price, 1)))
+
+
+# --- books ---------------------------------------------------------------------------------------
+
+
+def test_a_snapshot_replaces_and_an_update_changes() -> None:
+    book = Book()
+    book.apply(snapshot([(9, 1), (8, 1)], [(11, 1)]))
+    book.apply(update([(9, 0), (7, 2), (5, 0)], [(11, 5)]))
+    assert list(book.bids) == levels((8, 1), (7, 2))
+    assert list(book.asks) == levels((11, 5))
+    book.apply(snapshot([(3, 1)], []))
+    assert (list(book.bids), list(book.asks)) == (levels((3, 1)), [])
+
+
+def test_a_book_may_begin_with_updates() -> None:
+    book = Book(depth=1)
+    book.apply(update([(8, 1), (9, 1)], [(12, 1), (11, 1)]))
+    assert (list(book.bids), list(book.asks)) == (levels((9, 1)), levels((11, 1)))
+
+
+def test_mid_and_spread_are_exact_and_need_both_sides() -> None:
+    book = Book()
+    assert (book.mid, book.spread) == (None, None)
+    book.apply(snapshot([("0.1", 1)], [("0.3", 1)]))
+    assert (book.mid, book.spread) == (Decimal("0.2"), Decimal("0.2"))
+    book.apply(update([("0.1", 0)]))
+    assert (book.mid, book.spread) == (None, None)
+
+
+def test_levels_that_fall_out_of_the_depth_are_dropped_after_the_whole_message() -> None:
+    book = Book(depth=2)
+    book.apply(snapshot([(9, 1), (8, 1)], [(11, 1), (12, 1)]))
+    book.apply(update([(10, 1), (9, 0)], [(10.5, 1), (13, 1)]))
+    assert list(book.bids) == levels((10, 1), (8, 1))
+    assert list(book.asks) == levels((10.5, 1), (11, 1))
+
+
+@pytest.mark.parametrize("ask", [9, 10], ids=["crossed", "locked"])
+def test_a_crossed_book_is_refused_and_one_crossed_within_a_message_is_not(ask: int) -> None:
+    book = Book()
+    book.apply(snapshot([(10, 1)], [(11, 1)]))
+    book.apply(update([(11, 1), (11, 0)], []))
+    with pytest.raises(BookError, match="crossed"):
+        book.apply(update([], [(ask, 1)]))
+
+
+class Counting(Dialect):
+    """The checksum is the number of levels."""
+
+    def book_checksum(self, bids: Any, asks: Any) -> int | None:
+        return len([*bids, *asks]) or None
+
+
+def test_a_checksum_is_verified_after_truncation_where_there_is_one() -> None:
+    book = Book(depth=1, dialect=Counting())
+    book.apply(snapshot([(9, 1), (8, 1)], [(11, 1)], 2))
+    book.apply(update([(9, 2)], [], None))
+    with pytest.raises(BookError, match="checksum is 2, the venue's 3"):
+        book.apply(update([], [], 3))
+    Book(depth=1).apply(snapshot([(9, 1)], [], 77))
+    Book(dialect=Dialect()).apply(snapshot([(9, 1)], [], 77))
+
+
+# --- a snapshot and a stream ---------------------------------------------------------------------
+
+
+def change(first: int, last: int | None = None) -> LinkedMessage:
+    """One that stands for the numbers ``first`` to ``last``."""
+    return LinkedMessage("a", sequence=last or first, follows=first - 1)
+
+
+def at(sequence: int) -> Snapshot:
+    return Snapshot(sequence, (), ())
+
+
+#: A true stream: a book is the last number that is in it.
+STREAM = [change(1, 3), change(4), change(5, 6), change(7), change(8, 10)]
+#: A snapshot may be taken within the range of a change: what is in it then is not to be known from
+#: the numbers, and sizes are absolute.
+SNAPSHOTS = range(11)
+
+
+class Reader:
+    """Applies as a book does, and sees to it that no number is left out."""
+
+    def __init__(self, limit: int = 100) -> None:
+        self.joiner = Joiner(limit)
+        self.at: int | None = None
+
+    def change(self, message: LinkedMessage) -> None:
+        if self.joiner.add(message):
+            self._apply(message)
+        elif self.joiner.wants_snapshot:
+            self.at = None
+
+    def snapshot(self, taken_at: int) -> None:
+        if not self.joiner.wants_snapshot:
+            return
+        changes = self.joiner.join(at(taken_at))
+        if changes is None:
+            assert self.joiner.wants_snapshot
+            return
+        self.at = taken_at
+        for message in changes:
+            self._apply(message)  # type: ignore[arg-type]
+
+    def _apply(self, message: LinkedMessage) -> None:
+        assert self.at is not None
+        assert message.follows is not None
+        assert message.sequence is not None
+        assert message.follows <= self.at < message.sequence
+        self.at = message.sequence
+
+
+@pytest.mark.parametrize("begins", range(len(STREAM)))
+@pytest.mark.parametrize("limit", [1, 2, 100])
+def test_any_snapshot_at_any_place_of_any_stream_with_any_losses(begins: int, limit: int) -> None:
+    """Every subset lost, every place of a snapshot, every age of it: a book is whole or none."""
+    stream = STREAM[begins:]
+    joined = 0
+    for kept in itertools.product([True, False], repeat=len(stream)):
+        for place, taken_at in itertools.product(range(len(stream) + 1), SNAPSHOTS):
+            reader = Reader(limit)
+            for i, message in enumerate(stream):
+                if i == place:
+                    reader.snapshot(taken_at)
+                if kept[i]:
+                    reader.change(message)
+            if place == len(stream):
+                reader.snapshot(taken_at)
+            if not reader.joiner.wants_snapshot:
+                joined += 1
+                # What follows the snapshot is all there, up to the last that came.
+                came = [m for m, is_kept in zip(stream, kept, strict=True) if is_kept]
+                last = max([taken_at, *(m.sequence or 0 for m in came)])
+                assert reader.at == last
+                needed = [m for m in STREAM if taken_at < (m.sequence or 0) <= last]
+                assert all(m in came for m in needed)
+            else:
+                assert reader.at is None
+    assert joined > 10
+
+
+@pytest.mark.parametrize("place", range(len(STREAM) + 1))
+@pytest.mark.parametrize("taken_at", SNAPSHOTS)
+def test_a_stream_without_loss_is_joined_by_each_snapshot_that_is_not_too_old(
+    place: int, taken_at: int
+) -> None:
+    reader = Reader()
+    for message in STREAM[:place]:
+        reader.change(message)
+    reader.snapshot(taken_at)
+    for message in STREAM[place:]:
+        reader.change(message)
+    assert not reader.joiner.wants_snapshot
+    assert reader.at == 10
+
+
+def test_a_snapshot_older_than_what_waits_is_not_taken_and_a_newer_one_is() -> None:
+    joiner = Joiner()
+    second, third = change(5), change(6)
+    assert not joiner.add(second)
+    assert not joiner.add(third)
+    assert joiner.join(at(3)) is None
+    assert joiner.wants_snapshot
+    assert joiner.join(at(4)) == [second, third]
+    assert not joiner.wants_snapshot
+
+
+def test_doubled_and_late_changes_are_dropped_before_and_after_the_snapshot() -> None:
+    joiner = Joiner()
+    for message in (change(5), change(5), change(4), change(6)):
+        assert not joiner.add(message)
+    changes = joiner.join(at(4))
+    assert changes is not None
+    assert [m.sequence for m in changes] == [5, 6]
+    assert [joiner.add(change(n)) for n in (6, 5, 7, 7)] == [False, False, True, False]
+    assert not joiner.wants_snapshot
+
+
+def test_a_hole_after_the_join_wants_another_snapshot_and_keeps_what_came_after_it() -> None:
+    joiner = Joiner()
+    assert joiner.join(at(4)) == []
+    after = change(6)
+    assert not joiner.add(after)
+    assert joiner.wants_snapshot
+    assert joiner.join(at(4)) is None
+    assert joiner.join(at(5)) == [after]
+
+
+def test_of_too_many_that_wait_the_oldest_are_dropped() -> None:
+    joiner = Joiner(limit=3)
+    for n in range(1, 6):
+        joiner.add(change(n))
+    assert joiner.join(at(1)) is None
+    changes = joiner.join(at(2))
+    assert changes is not None
+    assert [m.sequence for m in changes] == [3, 4, 5]
+
+
+def test_a_restart_forgets_what_waits() -> None:
+    joiner = Joiner()
+    joiner.add(change(5))
+    joiner.restart()
+    assert joiner.join(at(1)) == []
+    joiner.restart()
+    assert joiner.wants_snapshot
+    assert not joiner.add(change(2))
+
+
+def test_plain_numbers_follow_one_another_and_none_cannot_be_joined() -> None:
+    joiner = Joiner()
+    joiner.join(at(4))
+    assert joiner.add(Message("a", sequence=5))
+    with pytest.raises(BookError, match="without a number"):
+        joiner.add(Message("a"))

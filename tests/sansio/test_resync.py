@@ -1,0 +1,132 @@
+"""Books out of sync are subscribed to anew: soon, seldom where it does not help, a few at once."""
+
+from __future__ import annotations
+
+import itertools
+
+from rig import INF, Rig
+
+from wsclient.messages import Gap
+from wsclient.sansio.resync import BUDGET, MAX_PATIENCE, PATIENCE, Resyncs
+
+
+def taken(resyncs: Resyncs, until: float, step: float = 1.0) -> list[float]:
+    """When it was due; the snapshot never comes."""
+    times, now = [], 0.0
+    while now < until:
+        times += [now] * len(resyncs.take(now))
+        now += step
+    return times
+
+
+def test_one_that_falls_out_is_due_at_once_and_once() -> None:
+    resyncs = Resyncs()
+    assert resyncs.deadline(0.0) == INF
+    resyncs.want("a", 1.0)
+    resyncs.want("a", 1.0)
+    assert resyncs.deadline(1.0) == 1.0
+    assert resyncs.take(1.0) == ["a"]
+    assert resyncs.take(1.0) == []
+
+
+def test_it_may_be_given_time_to_come_back_by_itself() -> None:
+    resyncs = Resyncs()
+    resyncs.want("a", 1.0, delay=PATIENCE)
+    assert resyncs.deadline(1.0) == 1.0 + PATIENCE
+    resyncs.done("a")
+    assert resyncs.deadline(1.0) == INF
+    assert resyncs.take(100.0) == []
+
+
+def test_one_whose_snapshot_does_not_come_is_asked_for_less_and_less_often() -> None:
+    resyncs = Resyncs()
+    resyncs.want("a", 0.0)
+    times = taken(resyncs, 2000)
+    waits = [b - a for a, b in itertools.pairwise(times)]
+    assert waits[:4] == [PATIENCE, 2 * PATIENCE, 4 * PATIENCE, 8 * PATIENCE]
+    assert waits[-1] == MAX_PATIENCE
+
+
+def test_one_that_keeps_falling_out_has_to_wait_for_it_until_it_has_stayed_in() -> None:
+    resyncs = Resyncs()
+    resyncs.want("a", 0.0)
+    assert resyncs.take(0.0) == ["a"]
+    resyncs.done("a")
+    resyncs.want("a", 1.0)
+    assert resyncs.deadline(1.0) == PATIENCE
+    assert resyncs.take(PATIENCE) == ["a"]
+    resyncs.done("a")
+    later = PATIENCE + 2 * 2 * PATIENCE
+    resyncs.want("a", later)
+    assert resyncs.take(later) == ["a"]
+    assert resyncs.deadline(later) == later + PATIENCE, "it begins anew"
+
+
+def test_fifty_books_at_once_do_not_flood_the_venue() -> None:
+    resyncs = Resyncs()
+    count, per = BUDGET
+    for i in range(50):
+        resyncs.want(f"book-{i}", 0.0)
+    seen: list[str] = []
+    now = 0.0
+    while len(seen) < 50:
+        batch = resyncs.take(now)
+        assert len(batch) <= count
+        for channel in batch:
+            resyncs.done(channel)
+        seen += batch
+        now = max(now, resyncs.deadline(now)) if len(seen) < 50 else now
+    assert sorted(seen) == sorted(f"book-{i}" for i in range(50))
+    assert now == (50 / count - 1) * per
+
+
+def test_a_new_link_brings_snapshots_by_itself() -> None:
+    resyncs = Resyncs()
+    resyncs.want("a", 0.0)
+    resyncs.postpone(3.0)
+    assert resyncs.take(3.0) == []
+    assert resyncs.deadline(3.0) == 3.0 + PATIENCE
+
+
+def test_what_is_forgotten_is_not_due() -> None:
+    resyncs = Resyncs()
+    resyncs.want("a", 0.0)
+    resyncs.forget("a")
+    resyncs.done("a")
+    assert resyncs.take(0.0) == []
+
+
+# --- in a session --------------------------------------------------------------------------------
+
+
+def test_a_session_subscribes_anew_and_marks_where_data_is_missed() -> None:
+    rig = Rig().active("a")
+    rig.data("a", None)
+    rig.session.resyncs.want("a", rig.now)
+    rig.tick()
+    assert rig.asked()[-2:] == [("unsubscribe", ["a"]), ("subscribe", ["a"])]
+    assert rig.data("a", None)[0].gap is None, "still of the old subscription"
+    rig.ack("a")
+    rig.ack("a")
+    (first,) = rig.data("a", None)
+    assert first.gap is not None
+    assert first.gap == Gap("reconnect", None, first.gap.since)
+    assert rig.data("a", None)[0].gap is None
+
+
+def test_a_session_wakes_for_it() -> None:
+    rig = Rig().active("a")
+    rig.session.resyncs.want("a", rig.now, PATIENCE)
+    rig.tick()
+    assert rig.deadline() == rig.now + PATIENCE
+
+
+def test_a_session_leaves_a_channel_alone_that_is_not_active() -> None:
+    rig = Rig().active("a")
+    asked = rig.asked()
+    rig.unsubscribe("a")
+    rig.session.resyncs.want("a", rig.now)
+    rig.tick()
+    assert rig.asked() == [*asked, ("unsubscribe", ["a"])]
+    rig.ack("a")
+    assert rig.session.resyncs.deadline(rig.now) == INF, "and forgets it with the channel"

@@ -1,0 +1,506 @@
+"""Order books: never read as true when they may not be, by hand and with a client."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from helpers import until
+
+import wsclient
+from wsclient import Gap, Level, Message, OrderBook, OrderBookOutOfSync
+from wsclient.messages import Arrival
+from wsclient.sansio.dialect import BookUpdate, Dialect, RestRequest
+from wsclient.testing import FakeVenue, KrakenProtocol, Replay
+
+RECORDING = Path(__file__).parents[2] / "shared/recorded/kraken/kraken_btcusd_l2.jsonl"
+needs_recording = pytest.mark.skipif(
+    not RECORDING.exists(), reason="needs the recordings in ../shared/recorded"
+)
+BOOK = "book:BTC/USD"
+
+
+class Simple(Dialect):
+    """``{"bids": [[price, size], ...], "asks": [...]}``, with a checksum: the number of levels."""
+
+    def book_update(self, message: Message) -> BookUpdate | None:
+        if message.type == "other":
+            return None
+        data = msgspec.json.decode(message.raw, type=dict[str, list[tuple[Decimal, Decimal]]])
+        checksum = len(data["sum"]) if "sum" in data else None
+        return BookUpdate(message.type == "snapshot", data["bids"], data["asks"], checksum)
+
+    def book_checksum(self, bids: Any, asks: Any) -> int | None:
+        return len([*bids, *asks])
+
+
+def message(
+    type: str = "update",
+    bids: Sequence[tuple[float, float]] = (),
+    asks: Sequence[tuple[float, float]] = (),
+    *,
+    gap: str | None = None,
+    sum: int | None = None,
+    sequence: int | None = None,
+    channel: str = "a",
+    raw: bytes | None = None,
+) -> Message:
+    fields: dict[str, Any] = {"bids": bids, "asks": asks}
+    if sum is not None:
+        fields["sum"] = [(0, 0)] * sum
+    return Message(
+        channel,
+        type,
+        sequence,
+        raw=json.dumps(fields).encode() if raw is None else raw,
+        gap=None if gap is None else Gap(gap),
+        arrival=Arrival(5, 1, None),
+    )
+
+
+SNAPSHOT = message("snapshot", [(9, 1), (8, 2)], [(11, 3)], sequence=7)
+
+
+def synced() -> OrderBook:
+    book = OrderBook(Simple(), "a")
+    assert book.apply(SNAPSHOT)
+    return book
+
+
+# --- by hand -------------------------------------------------------------------------------------
+
+
+def test_it_reads_as_levels_best_first() -> None:
+    book = synced()
+    assert book.best_bid == Level(Decimal(9), Decimal(1))
+    assert book.best_ask == Level(price=Decimal(11), size=Decimal(3))
+    assert (book.mid, book.spread) == (Decimal(10), Decimal(2))
+    assert book.bids() == [(9, 1), (8, 2)]
+    assert book.bids(1) == [(9, 1)]
+    assert book.asks(5)[0].size == 3
+    assert (book.sequence, book.received_at) == (7, 5)
+    assert repr(book) == "<OrderBook 'a' 2 bids, 1 asks>"
+
+
+def test_an_empty_side_has_no_best() -> None:
+    book = OrderBook(Simple(), "a")
+    book.apply(message("snapshot"))
+    assert (book.best_bid, book.best_ask, book.mid, book.spread) == (None, None, None, None)
+
+
+def test_messages_of_other_channels_are_ignored() -> None:
+    book = synced()
+    assert book.apply(message("snapshot", channel="b"))
+    assert book.bids() == [(9, 1), (8, 2)]
+
+
+def test_nothing_is_read_before_the_first_snapshot_and_updates_before_it_are_ignored() -> None:
+    book = OrderBook(Simple(), "a")
+    assert not book.apply(message(bids=[(1, 1)]))
+    assert not book.is_synced
+    assert book.bids(stale_ok=True) == []
+    with pytest.raises(OrderBookOutOfSync, match="'a' is out of sync: it has had no snapshot yet;"):
+        _ = book.best_bid
+    assert book.apply(SNAPSHOT)
+    assert book.is_synced
+
+
+READS: dict[str, Any] = {
+    "best_bid": lambda book: book.best_bid,
+    "best_ask": lambda book: book.best_ask,
+    "mid": lambda book: book.mid,
+    "spread": lambda book: book.spread,
+    "bids": lambda book: book.bids(),
+    "asks": lambda book: book.asks(),
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_a_stale_book_is_read_only_by_who_says_so(read: Any) -> None:
+    book = synced()
+    fresh = read(book)
+    book.apply(message(gap="sequence"))
+    with pytest.raises(OrderBookOutOfSync, match=r"missed \(sequence\).*wait_synced.*stale_ok"):
+        read(book)
+    book.stale_ok = True
+    assert read(book) == fresh
+    assert not book.is_synced
+
+
+def test_stale_ok_may_be_passed() -> None:
+    book = synced()
+    book.apply(message(gap="sequence"))
+    assert book.bids(1, stale_ok=True) == [(9, 1)]
+    assert book.asks(stale_ok=True) == [(11, 3)]
+
+
+DOUBTS = {
+    **{
+        reason: message(bids=[(9, 5)], gap=reason)
+        for reason in (
+            "rejected",
+            "reconnect",
+            "sequence",
+            "overflow",
+            "invalid",
+            "conflate",
+            "late",
+        )
+    },
+    "checksum": message(sum=4),
+    "crossed": message(bids=[(11, 1)]),
+    "nonsense": message(raw=b"{"),
+    "a negative size": message(bids=[(9, -1)]),
+    "a gap before nothing": message("other", gap="sequence"),
+    "lost": message("lost"),
+}
+
+
+@pytest.mark.parametrize("doubt", DOUBTS.values(), ids=DOUBTS)
+def test_what_casts_doubt_puts_it_out_of_sync_until_the_next_snapshot(doubt: Message) -> None:
+    book = synced()
+    assert not book.apply(doubt)
+    assert not book.is_synced
+    assert not book.apply(message(bids=[(9, 1)]))
+    with pytest.raises(OrderBookOutOfSync):
+        book.bids()
+    assert book.apply(message("snapshot", [(5, 1)], gap="reconnect"))
+    assert book.bids() == [(5, 1)]
+
+
+def test_a_doubled_message_is_ignored() -> None:
+    book = synced()
+    assert book.apply(message(bids=[(9, 77)], gap="duplicate"))
+    assert book.apply(message("snapshot", gap="duplicate"))
+    assert book.bids() == [(9, 1), (8, 2)]
+
+
+def test_a_late_snapshot_is_taken() -> None:
+    assert synced().apply(message("snapshot", gap="late"))
+
+
+def test_a_doubled_snapshot_is_taken_by_a_book_that_needs_one() -> None:
+    book = synced()
+    book.apply(message(gap="sequence"))
+    assert book.apply(message("snapshot", gap="duplicate"))
+
+
+def test_what_is_no_update_changes_nothing() -> None:
+    assert synced().apply(message("other"))
+
+
+def test_a_checksum_may_go_unverified() -> None:
+    book = OrderBook(Simple(), "a", verify_checksum=False)
+    assert book.apply(message("snapshot", sum=4))
+
+
+def test_a_wrong_snapshot_is_not_taken() -> None:
+    book = OrderBook(Simple(), "a")
+    assert not book.apply(message("snapshot", sum=4))
+
+
+def test_its_depth_is_that_of_the_options() -> None:
+    class Deep(Simple):
+        def book_depth(self, options: Mapping[str, Any]) -> int | None:
+            return options.get("depth")
+
+    book = OrderBook(Deep(), "a", depth=1)
+    book.apply(SNAPSHOT)
+    assert book.bids() == [(9, 1)]
+
+
+def test_wait_synced_returns_raises_at_its_time_and_when_it_is_in_vain() -> None:
+    book = synced()
+    book.wait_synced(0)
+    book.apply(message(gap="overflow"))
+    with pytest.raises(TimeoutError, match="overflow"):
+        book.wait_synced(0.01)
+    book.apply(message("lost"))
+    assert book.is_lost
+    with pytest.raises(OrderBookOutOfSync, match="ended its subscription"):
+        book.wait_synced(5)
+    book.apply(SNAPSHOT)
+    assert not book.is_lost
+
+
+def test_wait_synced_hears_of_a_snapshot_on_another_thread() -> None:
+    book = OrderBook(Simple(), "a")
+    waits = [threading.Thread(target=book.wait_synced, args=(5,)) for _ in range(3)]
+    for thread in waits:
+        thread.start()
+    until(lambda: len(book._waiting) == 3)
+    book.apply(SNAPSHOT)
+    for thread in waits:
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+def test_readers_see_the_book_between_two_messages() -> None:
+    """Each message moves both sides together; no read may find them apart."""
+    book = synced()
+    stop = threading.Event()
+    torn: list[Decimal | None] = []
+
+    def read() -> None:
+        while not stop.is_set():
+            if book.spread != 2:
+                torn.append(book.spread)
+
+    threads = [threading.Thread(target=read) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for i in range(300):
+        low = 9 + i % 2
+        old = 10 - i % 2
+        book.apply(message(bids=[(old, 0), (low, 1)], asks=[(old + 2, 0), (low + 2, 3)]))
+    stop.set()
+    for thread in threads:
+        thread.join(5)
+    assert not torn
+    assert book.is_synced
+
+
+# --- with a client -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def protocol() -> KrakenProtocol:
+    protocol = KrakenProtocol()
+    protocol.snapshots[BOOK] = frame("snapshot", [(9, 1)], [(11, 1)])
+    return protocol
+
+
+@pytest.fixture
+def kraken(protocol: KrakenProtocol) -> Iterator[FakeVenue]:
+    with FakeVenue(protocol) as venue:
+        yield venue
+
+
+@pytest.fixture
+def client(kraken: FakeVenue) -> Iterator[wsclient.WebSocketClient]:
+    with wsclient.connect(kraken.url, dialect="kraken", retry_delay=0.01) as client:
+        yield client
+
+
+def frame(type: str, bids: Any = (), asks: Any = (), **fields: Any) -> str:
+    row = {
+        "symbol": "BTC/USD",
+        "bids": [{"price": p, "qty": q} for p, q in bids],
+        "asks": [{"price": p, "qty": q} for p, q in asks],
+        **fields,
+    }
+    return json.dumps({"channel": "book", "type": type, "data": [row]})
+
+
+def push(venue: FakeVenue, *args: Any, **fields: Any) -> None:
+    venue.broadcast(frame(*args, **fields), BOOK)
+
+
+def subscribes(venue: FakeVenue) -> int:
+    return sum('"subscribe"' in text for peer in venue.peers for text in peer.received)
+
+
+def test_a_clients_book_is_there_with_its_first_snapshot_and_follows(
+    kraken: FakeVenue, client: wsclient.WebSocketClient
+) -> None:
+    book = client.order_book("BTC/USD", timeout=5)
+    assert book.best_bid == (9, 1)
+    push(kraken, "update", [(9.5, 2)])
+    until(lambda: book.best_bid == (Decimal("9.5"), 2))
+    assert client.order_book("BTC/USD", timeout=5) is book
+    assert subscribes(kraken) == 1
+    with pytest.raises(wsclient.ConfigurationError, match="verify_checksum"):
+        client.order_book("BTC/USD", verify_checksum=False)
+    with pytest.raises(wsclient.ConfigurationError, match="depth"):
+        client.order_book("BTC/USD", depth=100)
+
+
+def test_a_book_that_falls_out_of_sync_is_subscribed_to_anew(
+    kraken: FakeVenue, client: wsclient.WebSocketClient
+) -> None:
+    book = client.order_book("BTC/USD", timeout=5)
+    push(kraken, "update", [(9, 5)], checksum=1)
+    until(lambda: subscribes(kraken) == 2)
+    book.wait_synced(5)
+    assert book.bids() == [(9, 1)]
+    assert len(kraken.peers) == 1
+
+
+def test_a_client_that_reads_the_channel_too_is_told_of_the_hole(
+    kraken: FakeVenue, client: wsclient.WebSocketClient
+) -> None:
+    client.subscribe(BOOK)
+    book = client.order_book("BTC/USD", timeout=5)
+    push(kraken, "update", [(9, 5)], checksum=1)
+    until(lambda: subscribes(kraken) == 3)
+    book.wait_synced(5)
+    got = [client.recv(timeout=5) for _ in range(4)]
+    assert [m.type for m in got] == ["snapshot", "snapshot", "update", "snapshot"]
+    assert [m.gap and m.gap.reason for m in got] == [None, "reconnect", None, "reconnect"]
+
+
+def test_a_book_is_not_in_sync_from_the_drop_of_the_link_to_the_next_snapshot(
+    kraken: FakeVenue, protocol: KrakenProtocol, client: wsclient.WebSocketClient
+) -> None:
+    book = client.order_book("BTC/USD", timeout=5)
+    protocol.snapshots.clear()
+    kraken.live[0].rst()
+    until(lambda: not book.is_synced)
+    with pytest.raises(OrderBookOutOfSync, match="link"):
+        book.bids()
+    until(lambda: client.is_connected and client.subscriptions[BOOK].is_active)
+    assert not book.is_synced
+    with pytest.raises(OrderBookOutOfSync, match="no snapshot has come yet"):
+        book.bids()
+    push(kraken, "update", [(8, 1)])
+    push(kraken, "snapshot", [(7, 1)], [(12, 1)])
+    book.wait_synced(5)
+    assert book.bids() == [(7, 1)]
+    assert subscribes(kraken) == 2, "the new link's own, and none besides"
+
+
+def test_a_closed_clients_book_is_not_in_sync(
+    kraken: FakeVenue, client: wsclient.WebSocketClient
+) -> None:
+    """No message says that the link is gone; the state does."""
+    book = client.order_book("BTC/USD", timeout=5)
+    client.close()
+    assert not book.is_synced
+    with pytest.raises(OrderBookOutOfSync, match="closed"):
+        book.bids()
+    assert book.bids(stale_ok=True) == [(9, 1)]
+    with pytest.raises(wsclient.ClientClosed):
+        book.wait_synced(5)
+    with pytest.raises(wsclient.ClientClosed):
+        client.order_book("BTC/USD")
+
+
+def test_close_ends_a_wait_for_a_book(
+    kraken: FakeVenue, protocol: KrakenProtocol, client: wsclient.WebSocketClient
+) -> None:
+    protocol.snapshots.clear()
+    raised: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            client.order_book("BTC/USD", timeout=30)
+        except BaseException as error:  # noqa: BLE001 - looked at below
+            raised.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    until(lambda: BOOK in client._books and client._books[BOOK][0]._waiting)
+    client.close()
+    thread.join(5)
+    assert isinstance(raised[0], wsclient.ClientClosed)
+
+
+def test_a_book_whose_snapshot_does_not_come_is_given_up(
+    kraken: FakeVenue, protocol: KrakenProtocol, client: wsclient.WebSocketClient
+) -> None:
+    snapshots = dict(protocol.snapshots)
+    protocol.snapshots.clear()
+    with pytest.raises(TimeoutError, match="no snapshot yet"):
+        client.order_book("BTC/USD", timeout=0.2)
+    until(lambda: not client.subscriptions)
+    protocol.snapshots.update(snapshots)
+    assert client.order_book("BTC/USD", timeout=5).is_synced
+
+
+def test_a_refused_book_says_why_and_leaves_nothing(
+    kraken: FakeVenue, client: wsclient.WebSocketClient
+) -> None:
+    with pytest.raises(wsclient.SubscriptionRejected, match="depth"):
+        client.order_book("BTC/USD", depth=11, timeout=5)
+    assert client.order_book("BTC/USD", depth=25, timeout=5).is_synced
+
+
+def test_a_lost_book_can_be_had_anew(kraken: FakeVenue, client: wsclient.WebSocketClient) -> None:
+    book = client.order_book("BTC/USD", timeout=5)
+    book.apply(Message(BOOK, "lost"))
+    again = client.order_book("BTC/USD", timeout=5)
+    assert again is not book
+    assert again.is_synced
+
+
+def test_a_book_within_a_callback_is_refused(
+    kraken: FakeVenue, client: wsclient.WebSocketClient
+) -> None:
+    raised: list[BaseException] = []
+
+    def called(_: Message) -> None:
+        try:
+            client.order_book("ETH/USD")
+        except RuntimeError as error:
+            raised.append(error)
+
+    client.on(BOOK, called)
+    until(lambda: raised)
+    assert "wait for itself" in str(raised[0])
+
+
+def test_what_cannot_have_a_book_is_refused(kraken: FakeVenue, venue: FakeVenue) -> None:
+    class ByRest(wsclient.Kraken):
+        def book_request(self, channel: str, options: Mapping[str, Any]) -> RestRequest | None:
+            return RestRequest("https://example.com/")
+
+    with (
+        wsclient.connect(venue.url) as generic,
+        pytest.raises(wsclient.NotSupported, match="generic"),
+    ):
+        generic.order_book("a")
+    with (
+        wsclient.connect(kraken.url, dialect=ByRest()) as by_rest,
+        pytest.raises(wsclient.NotSupported, match="REST"),
+    ):
+        by_rest.order_book("BTC/USD")
+    with (
+        wsclient.connect(kraken.url, dialect="kraken", overflow="conflate") as newest,
+        pytest.raises(wsclient.ConfigurationError, match="conflate"),
+    ):
+        newest.order_book("BTC/USD")
+
+
+@needs_recording
+@pytest.mark.parametrize("kills", [0, 6])
+def test_recorded_books_verify_through_a_socket_and_through_killed_links(kills: int) -> None:
+    """Every message is verified twice: in the client's book, and in one fed by hand from its
+    stream."""
+    replay = Replay(RECORDING, hold=True)
+    by_hand = OrderBook("kraken", BOOK)
+    applied = 0
+    with (
+        FakeVenue(replay) as venue,
+        wsclient.connect(venue.url, dialect="kraken", retry_delay=0.01) as client,
+    ):
+        client.subscribe(BOOK)
+        replay.play(venue, 1)
+        book = client.order_book("BTC/USD", timeout=5)  # which asks for a snapshot of its own
+        for left in range(kills, -1, -1):
+            replay.play(venue, 50 if left else None)
+            last = next(
+                sent.payload
+                for sent in reversed(venue.peers[-1].journal)
+                if b"book" in sent.payload
+            )
+            message = None
+            while message is None or message.raw != last:
+                message = client.recv(timeout=5)
+                applied += 1
+                assert by_hand.apply(message)
+            until(lambda: book.bids(1) == by_hand.bids(1))
+            if left:
+                connects = client.stats().connects
+                venue.live[0].rst()
+                until(lambda before=connects: client.stats().connects > before)
+                book.wait_synced(5)
+        assert (book.bids(), book.asks()) == (by_hand.bids(), by_hand.asks())
+        assert client.stats().connects == 1 + kills
+        assert subscribes(venue) == 2 + kills, "no checksum was wrong"
+    assert applied == 301 + 1 + kills

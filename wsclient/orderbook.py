@@ -1,0 +1,253 @@
+"""OrderBook: a book kept from a channel's messages, which never passes for true when it is not."""
+
+from __future__ import annotations
+
+import threading
+from decimal import Decimal
+from itertools import islice
+from typing import Any, NoReturn, Protocol
+
+from wsclient import dialects
+from wsclient.errors import OrderBookOutOfSync, WaitTimeout
+from wsclient.messages import Message
+from wsclient.runtime.forking import watch
+from wsclient.runtime.waiting import Deadline, acquire
+from wsclient.sansio.book import Book, Level, Side
+from wsclient.sansio.codec import one_line
+from wsclient.sansio.dialect import Dialect
+
+__all__ = ["OrderBook"]
+
+
+class Link(Protocol):
+    """Where the messages of a client's book come from."""
+
+    def trouble(self, connection_id: int) -> str | None:
+        """Why what came over this connection is not up to date any more; None: it is."""
+
+    def check(self) -> None:
+        """Raise where waiting for a snapshot is in vain."""
+
+
+class OrderBook:
+    """An order book in exact Decimals, made by ``client.order_book()``, or fed by hand.
+
+    By hand: ``OrderBook("kraken", "book:BTC/USD")``, then :meth:`apply` with each message, of a
+    client or of a recording. ``options`` are those that the channel is subscribed with.
+
+    It is *in sync* from a snapshot on, until anything casts doubt on it: a gap, a wrong checksum,
+    a crossed book, a payload that makes no sense, the end of the subscription; and, with a client,
+    the end of the connection that it came over. Then reading raises OrderBookOutOfSync until the
+    next snapshot, unless ``stale_ok`` is set, or passed: what is there may be wrong then.
+
+    Any number of threads may read it.
+    """
+
+    def __init__(
+        self,
+        dialect: str | Dialect,
+        channel: str,
+        verify_checksum: bool = True,
+        *,
+        link: Link | None = None,
+        **options: Any,
+    ) -> None:
+        self._dialect = dialects.find(dialect)
+        self.channel = channel
+        self.verify_checksum = verify_checksum
+        self.stale_ok = False
+        self._link = link
+        #: Protects all below, so that each read sees the book between two messages, never within
+        #: one. Held for a message or a read; never while waiting.
+        self._lock = threading.Lock()
+        self._book = Book(
+            self._dialect.book_depth(options), self._dialect if verify_checksum else None
+        )
+        self._why: str | None = "it has had no snapshot yet"
+        self._is_lost = False
+        self._connection_id = 0
+        self._sequence: int | None = None
+        self._received_at: int | None = None
+        #: One signal for each thread in wait_synced(); released to wake it.
+        self._waiting: list[threading.Lock] = []
+        watch(self)
+
+    # Its messages.
+
+    def apply(self, message: Message) -> bool:
+        """Take in the channel's next message; those of other channels are ignored.
+
+        Returns whether the book is in sync after it.
+        """
+        with self._lock:
+            if message.channel == self.channel:
+                try:
+                    self._apply(message)
+                except Exception as error:  # noqa: BLE001 - a dialect's, about a venue's payload
+                    text = str(error) or type(error).__name__
+                    self._why = f"a message does not fit it: {one_line(text)}"
+            return self._trouble() is None
+
+    def _apply(self, message: Message) -> None:
+        if message.type == "lost":
+            self._why, self._is_lost = "the venue has ended its subscription", True
+            self._wake()
+            return
+        gap = message.gap
+        if self._why is None and gap is not None and gap.reason == "duplicate":
+            return
+        update = self._dialect.book_update(message)
+        if update is None and gap is None:
+            return
+        if update is None or not update.is_snapshot:
+            if self._why is not None:
+                return
+            if gap is not None:
+                self._why = f"messages were missed ({gap.reason})"
+                return
+        assert update is not None
+        self._book.apply(update)
+        self._sequence = message.sequence
+        self._received_at = message.received_at
+        if update.is_snapshot:
+            self._connection_id = message.connection_id
+            self._why, self._is_lost = None, False
+            self._wake()
+
+    # What is in it.
+
+    @property
+    def best_bid(self) -> Level | None:
+        """The highest bid, None where there is none."""
+        with self._lock:
+            self._check(False)
+            return self._book.bids.best
+
+    @property
+    def best_ask(self) -> Level | None:
+        """The lowest ask, None where there is none."""
+        with self._lock:
+            self._check(False)
+            return self._book.asks.best
+
+    @property
+    def mid(self) -> Decimal | None:
+        """Half way between the best two; None where a side is empty."""
+        with self._lock:
+            self._check(False)
+            return self._book.mid
+
+    @property
+    def spread(self) -> Decimal | None:
+        """From the best bid up to the best ask; None where a side is empty."""
+        with self._lock:
+            self._check(False)
+            return self._book.spread
+
+    def bids(self, depth: int | None = None, *, stale_ok: bool = False) -> list[Level]:
+        """The ``depth`` best bids, best first; None for all."""
+        with self._lock:
+            self._check(stale_ok)
+            return _levels(self._book.bids, depth)
+
+    def asks(self, depth: int | None = None, *, stale_ok: bool = False) -> list[Level]:
+        """The ``depth`` best asks, best first; None for all."""
+        with self._lock:
+            self._check(stale_ok)
+            return _levels(self._book.asks, depth)
+
+    # How it stands.
+
+    @property
+    def is_synced(self) -> bool:
+        """Is it what the venue's messages say, as far as they have come?"""
+        with self._lock:
+            return self._trouble() is None
+
+    @property
+    def is_lost(self) -> bool:
+        """Has the venue ended the subscription? No snapshot will come of itself then."""
+        return self._is_lost
+
+    @property
+    def sequence(self) -> int | None:
+        """The number of the last message applied, where the venue numbers them."""
+        return self._sequence
+
+    @property
+    def received_at(self) -> int | None:
+        """When the last message applied was received (ns since the epoch)."""
+        return self._received_at
+
+    def wait_synced(self, timeout: float | None = None) -> None:
+        """Block until the book is in sync.
+
+        Raises TimeoutError after ``timeout`` seconds, OrderBookOutOfSync when the subscription has
+        ended, and what a closed or failed client raises.
+        """
+        deadline = Deadline(timeout)
+        while True:
+            with self._lock:
+                why = self._trouble()
+                if why is None:
+                    return
+                if self._is_lost:
+                    self._raise(why)
+                signal = threading.Lock()
+                signal.acquire()
+                self._waiting.append(signal)
+            try:
+                if self._link is not None:
+                    self._link.check()  # after the signal is in place: its end is not missed
+                if not acquire(signal, deadline):
+                    raise WaitTimeout(f"{self.channel!r} is not in sync within the timeout: {why}")
+            finally:
+                with self._lock:
+                    if signal in self._waiting:
+                        self._waiting.remove(signal)
+
+    def wake(self) -> None:
+        """Have all who wait look again: the client has ended."""
+        with self._lock:
+            self._wake()
+
+    def forked(self) -> None:
+        """In a child process: a message may be half applied, and a client is the parent's."""
+        if self._lock.locked() or self._link is not None:
+            self._why = "the process was forked, and it was the parent's"
+        self._lock = threading.Lock()
+        self._waiting = []
+
+    def __repr__(self) -> str:
+        with self._lock:
+            why = self._trouble()
+            sides = f"{len(self._book.bids)} bids, {len(self._book.asks)} asks"
+        return f"<OrderBook {self.channel!r} {f'out of sync: {why}' if why else sides}>"
+
+    # Inside, under the lock.
+
+    def _trouble(self) -> str | None:
+        if self._why is None and self._link is not None:
+            return self._link.trouble(self._connection_id)
+        return self._why
+
+    def _check(self, stale_ok: bool) -> None:
+        if not (stale_ok or self.stale_ok):
+            why = self._trouble()
+            if why is not None:
+                self._raise(why)
+
+    def _raise(self, why: str) -> NoReturn:
+        raise OrderBookOutOfSync(
+            f"the order book {self.channel!r} is out of sync: {why}; wait_synced() waits for the "
+            "next snapshot, stale_ok=True reads what is there"
+        )
+
+    def _wake(self) -> None:
+        for signal in self._waiting:
+            signal.release()
+        self._waiting.clear()
+
+
+def _levels(side: Side, depth: int | None) -> list[Level]:
+    return [Level(*level) for level in islice(side, depth)]
