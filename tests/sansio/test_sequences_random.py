@@ -226,3 +226,21 @@ def test_ranges(steps: list[Step]) -> None:
 @given(steps("pointer"))
 def test_pointers(steps: list[Step]) -> None:
     check("pointer", steps)
+
+
+def test_the_holes_of_an_earlier_count_are_not_filled_by_a_later_one() -> None:
+    tracker = ChannelTracker("a")
+    gaps = []
+    for received_at, sequence in enumerate([5, 9, None, 7, 6], 1):
+        if sequence is None:
+            tracker.suspect("reconnect")
+            continue
+        message = make("a", sequence=sequence, received_at=received_at)
+        tracker.accept(message)
+        gaps.append(message.gap)
+    assert gaps == [
+        None,
+        Gap("sequence", 3, 1),
+        Gap("reconnect", None, 2),
+        Gap("duplicate", 0, 4),
+    ]

@@ -7,15 +7,16 @@ Sources: docs.deribit.com, by page, where nothing else is said.
 * An answer bears the id of its request, text or number as that was (the notes on JSON-RPC). The
   result of a subscribe lists its channels, in another order (seen on the wire). That one which is
   not listed was refused, is not documented: ``missing_is_refused``.
-* ``heartbeat``: ``public/set_heartbeat``, every 10 s at most; a ``test_request`` must be answered
-  by ``public/test`` at once (page ``session-management/public-set_heartbeat``). That twice the
-  interval without a frame means a dead link is ours.
+* ``heartbeat``: ``public/set_heartbeat``, from 10 s up; a ``test_request`` must be
+  answered by ``public/test`` at once (page ``session-management/public-set_heartbeat``). That twice
+  the interval without a frame means a dead link is ours.
 * The first message of a book is the whole of it, and from there on ``prev_change_id`` is the
   ``change_id`` of the message before (pages ``notifications``, ``subscriptions/orderbook``).
   Grouped books (``book.X.none.20.100ms``) are whole each time.
 * ``.raw`` channels need a login, ``public/auth`` (as the clients tardis-node and nautilus_trader
   do it).
-* 500 channels a message, 10 subscribes at once and 3 a second are not confirmed: ``limits``.
+* 500 channels a message, 3 messages a second, and ``private/subscribe`` for ``user.`` channels are
+  not confirmed; the former are ``limits``.
 """
 
 from __future__ import annotations
