@@ -330,6 +330,8 @@ def test_a_book_that_falls_out_of_sync_is_subscribed_to_anew(
     book.wait_synced(5)
     assert book.bids() == [(9, 1)]
     assert len(kraken.peers) == 1
+    resyncs = client._core.peek().resyncs
+    until(lambda: resyncs.deadline(0.0) == float("inf"))  # and is not asked for again
 
 
 def test_a_client_that_reads_the_channel_too_is_told_of_the_hole(
