@@ -54,7 +54,10 @@ class Line:
         counters = self.rig.session.counters
         totals = [getattr(counters, n) for n in ("messages", "gaps", "missed", "invalid")]
         return totals + [
-            (channel, t.messages, t.gaps, t.missed, t.strays, t.last, t.pending, t.last_received_at)
+            (
+                *(channel, t.messages, t.gaps, t.missed, t.strays, t.last, t.pending),
+                *(t.last_received_at, t.latest and told(t.latest)),
+            )
             for channel, t in sorted(trackers.items())
         ]
 
@@ -236,6 +239,15 @@ def test_where_the_venue_never_answers_the_first_data_confirms() -> None:
 
     assert line.rig.outcome("wish") is None
     assert line.quick == 1
+
+
+def test_a_number_may_be_in_the_second_field_of_one_channel_only() -> None:
+    """Null in the first field is no number, but the other field may hold one."""
+    line = Line(is_fast=True)
+    line.take(market_data("a", 1), market_data("b", None))
+    (_, message) = line.take(market_data("a", 2), market_data("b", None, seq=7))
+    assert line.quick == 1
+    assert message.sequence == 7
 
 
 FRAMES = st.one_of(
