@@ -374,6 +374,32 @@ def test_a_fetch_has_a_deadline(rig: Rig) -> None:
     assert rig.truth.asked == 2
 
 
+def test_a_book_that_falls_out_of_sync_as_it_is_joined_is_fetched_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it says then is no news yet, and must not be forgotten."""
+    book = rig.book()
+    take = book.take_snapshot
+    spoilt: list[bool] = []
+
+    def spoil(answer: Any, connection_id: int, age: int) -> bool:
+        is_joined = take(answer, connection_id, age)
+        if not spoilt:
+            spoilt.append(is_joined)
+            rig.truth.change("6", "1")  # never sent
+            rig.push("5", "1")
+            until(lambda: not book.is_synced)
+        return is_joined
+
+    monkeypatch.setattr(book, "take_snapshot", spoil)
+    rig.truth.change("8", "1")  # never sent
+    rig.push("7", "1")
+    until(lambda: spoilt and book.is_synced)
+    assert spoilt == [True]
+    assert rig.truth.asked == 3
+    assert rig.truth.is_told_by(book)
+
+
 def test_no_lock_is_held_while_a_snapshot_is_fetched(rig: Rig) -> None:
     book = rig.book()
     asked, go = threading.Event(), threading.Event()
