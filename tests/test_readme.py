@@ -18,6 +18,7 @@ import docutils.nodes
 import pytest
 
 import wsclient
+from wsclient import dialects
 from wsclient.sansio.frames import FrameParser
 from wsclient.testing import FakeVenue, GenericProtocol, KrakenProtocol
 
@@ -69,6 +70,11 @@ LIMITS = re.findall(
     section("Limits and deadlines"),
     re.MULTILINE,
 )
+
+
+def test_each_dialect_is_named() -> None:
+    row = section("Options").partition("``dialect``")[2].partition("``headers``")[0]
+    assert sorted(re.findall(r'``"(\w+)"``', row)) == sorted(dialects.NAMES)
 
 
 def test_the_table_of_limits_is_read_whole() -> None:

@@ -131,7 +131,7 @@ def _add_tail(commands: Any) -> None:
         type=_dialect,
         default="generic",
         metavar="NAME",
-        help="what the venue speaks: generic (default), kraken",
+        help=f"what the venue speaks, generic by default: {', '.join(dialects.NAMES)}",
     )
     parser.add_argument(
         "--json", action="store_true", help="one JSON object a line, numbers digit for digit"

@@ -24,6 +24,7 @@ __all__ = [  # noqa: RUF022 - in plain order
     "Generic",
     "Kraken",
     "Kucoin",
+    "NAMES",
     "OKX",
     "find",
 ]
@@ -41,6 +42,8 @@ _BY_NAME: dict[str, type[Dialect]] = {
     "okx": OKX,
 }
 
+NAMES = tuple(_BY_NAME)
+
 
 def find(dialect: str | Dialect) -> Dialect:
     """A dialect by name, or the object itself. Raises ConfigurationError for an unknown name."""
@@ -48,11 +51,11 @@ def find(dialect: str | Dialect) -> Dialect:
         return dialect
     if isinstance(dialect, type) and issubclass(dialect, Dialect):
         raise ConfigurationError(
-            f"dialect must be one of {', '.join(_BY_NAME)}, or an object: {dialect.__name__}()"
+            f"dialect must be one of {', '.join(NAMES)}, or an object: {dialect.__name__}()"
         )
     kind = _BY_NAME.get(dialect) if isinstance(dialect, str) else None
     if kind is None:
         raise ConfigurationError(
-            f"dialect must be one of {', '.join(_BY_NAME)}, or a wsclient.Dialect, not {dialect!r}"
+            f"dialect must be one of {', '.join(NAMES)}, or a wsclient.Dialect, not {dialect!r}"
         )
     return kind()

@@ -42,6 +42,8 @@ class BookLink:
         self._core = core
         self._channel = channel
         self._was_synced = False
+        #: The connection that brought the last message.
+        self._connection_id = 0
         #: The client has been asked for a snapshot.
         self._is_asked = False
         self._apply: Callable[[Message], bool]
@@ -63,13 +65,15 @@ class BookLink:
 
     def __call__(self, message: Message) -> None:
         was_synced, self._was_synced = self._was_synced, self._apply(message)
+        is_same_link = message.connection_id == self._connection_id
+        self._connection_id = message.connection_id
         if self._was_synced:
             if self._is_asked:
                 self._is_asked = False
                 self._core.has_snapshot(self._channel)
         elif not self._is_asked and self.trouble(message.connection_id) is None:
-            # Where the link has dropped, the next one brings a snapshot by itself.
-            self.ask(0.0 if was_synced else PATIENCE)
+            # Where the link has dropped, the next one brings a snapshot by itself, in time.
+            self.ask(0.0 if was_synced and is_same_link else PATIENCE)
 
     def ask(self, delay: float) -> None:
         self._is_asked = True
