@@ -15,8 +15,9 @@ from helpers import until
 
 import wsclient
 from wsclient import Gap, Level, Message, OrderBook, OrderBookOutOfSync
-from wsclient.messages import Arrival
-from wsclient.sansio.dialect import BookUpdate, Dialect, RestRequest
+from wsclient.messages import Arrival, LinkedMessage
+from wsclient.sansio.book import BookError
+from wsclient.sansio.dialect import BookUpdate, Dialect, RestRequest, Snapshot
 from wsclient.testing import FakeVenue, KrakenProtocol, Replay
 
 RECORDING = Path(__file__).parents[2] / "shared/recorded/kraken/kraken_btcusd_l2.jsonl"
@@ -266,6 +267,104 @@ def test_readers_see_the_book_between_two_messages() -> None:
     assert book.is_synced
 
 
+# --- by hand, with a snapshot by REST ------------------------------------------------------------
+
+
+class ByRest(Simple):
+    """``{"sequence": 5, "bids": ..., "asks": ...}`` by REST."""
+
+    def book_request(self, channel: str, options: Mapping[str, Any]) -> RestRequest | None:
+        return RestRequest("https://example.com/")
+
+    def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
+        return Snapshot(answer["sequence"], answer["bids"], answer.get("asks", ()))
+
+
+def change(sequence: int, size: int, *, gap: str | None = None, connection_id: int = 1) -> Message:
+    return LinkedMessage(
+        "a",
+        sequence=sequence,
+        follows=sequence - 1,
+        raw=json.dumps({"bids": [(9, size)], "asks": []}).encode(),
+        gap=None if gap is None else Gap(gap),
+        arrival=Arrival(5, connection_id, None),
+    )
+
+
+def answer(sequence: int, size: int = 1) -> dict[str, Any]:
+    return {"sequence": sequence, "bids": [(Decimal(9), Decimal(size))]}
+
+
+def joined() -> OrderBook:
+    book = OrderBook(ByRest(), "a")
+    assert not book.apply(change(5, 50))
+    assert not book.apply(change(6, 60))
+    assert book.take_snapshot(answer(5))
+    assert (book.bids(), book.sequence) == ([(9, 60)], 6)
+    return book
+
+
+def test_changes_wait_for_a_snapshot_by_rest_and_follow_on_it() -> None:
+    book = joined()
+    assert book.apply(change(7, 70))
+    assert book.apply(change(6, 60, gap="duplicate"))
+    assert book.take_snapshot(answer(99, 99)), "it needs none"
+    assert (book.bids(), book.sequence) == ([(9, 70)], 7)
+
+
+def test_a_snapshot_too_old_is_not_taken() -> None:
+    book = OrderBook(ByRest(), "a")
+    book.apply(change(5, 50))
+    assert not book.take_snapshot(answer(3))
+    assert not book.is_synced
+    assert book.take_snapshot(answer(4))
+    assert book.bids() == [(9, 50)]
+
+
+@pytest.mark.parametrize(
+    "doubt",
+    [
+        change(8, 80),
+        change(8, 80, gap="sequence"),
+        change(7, 70, gap="overflow"),
+        change(7, 70, gap="invalid"),
+        change(3, 30, gap="late"),
+        change(7, 70, connection_id=2),
+        change(7, -1),
+    ],
+    ids=["a hole", "marked", "overflow", "invalid", "late", "another link", "nonsense"],
+)
+def test_what_casts_doubt_needs_another_snapshot_by_rest(doubt: Message) -> None:
+    book = joined()
+    age = book.begin_snapshot()
+    assert not book.apply(doubt)
+    with pytest.raises(OrderBookOutOfSync):
+        book.bids()
+    if doubt.gap or doubt.connection_id == 2:
+        assert not book.take_snapshot(answer(8, 8), age=age), "one on its way is void"
+    assert book.take_snapshot(answer(8, 8))
+    assert book.bids() == [(9, 8)]
+
+
+def test_a_wrong_snapshot_by_rest_is_not_taken_and_says_so() -> None:
+    book = OrderBook(ByRest(), "a")
+    with pytest.raises(BookError, match="size"):
+        book.take_snapshot(answer(5, -1))
+    assert not book.is_synced
+    assert book.take_snapshot(answer(5))
+    with pytest.raises(BookError, match="REST"):
+        OrderBook(Simple(), "a").take_snapshot(answer(5))
+
+
+def test_a_lost_book_takes_no_snapshot_that_was_on_its_way() -> None:
+    book = joined()
+    age = book.begin_snapshot()
+    book.apply(message("lost"))
+    assert not book.take_snapshot(answer(9), age=age)
+    assert book.is_lost
+    assert not book.is_synced
+
+
 # --- with a client -------------------------------------------------------------------------------
 
 
@@ -448,20 +547,11 @@ def test_a_book_within_a_callback_is_refused(
 
 
 def test_what_cannot_have_a_book_is_refused(kraken: FakeVenue, venue: FakeVenue) -> None:
-    class ByRest(wsclient.Kraken):
-        def book_request(self, channel: str, options: Mapping[str, Any]) -> RestRequest | None:
-            return RestRequest("https://example.com/")
-
     with (
         wsclient.connect(venue.url) as generic,
         pytest.raises(wsclient.NotSupported, match="generic"),
     ):
         generic.order_book("a")
-    with (
-        wsclient.connect(kraken.url, dialect=ByRest()) as by_rest,
-        pytest.raises(wsclient.NotSupported, match="REST"),
-    ):
-        by_rest.order_book("BTC/USD")
     with (
         wsclient.connect(kraken.url, dialect="kraken", overflow="conflate") as newest,
         pytest.raises(wsclient.ConfigurationError, match="conflate"),

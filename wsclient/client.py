@@ -14,13 +14,12 @@ from wsclient.errors import (
     ClientClosed,
     ConfigurationError,
     NotConnected,
-    NotSupported,
     SubscriptionError,
 )
 from wsclient.messages import Message, Subscription
 from wsclient.options import Options, check_overflow
 from wsclient.orderbook import OrderBook
-from wsclient.runtime.books import BookLink
+from wsclient.runtime.books import BookLink, RestBookLink
 from wsclient.runtime.handshake import check_headers, parse_url, weakness_of
 from wsclient.runtime.mailbox import Mailbox
 from wsclient.runtime.transport import Target, is_worker_thread
@@ -354,8 +353,9 @@ class WebSocketClient(_Receiver):
 
         Returns when it has its first snapshot; the same book for the same symbol. ``options`` go
         to the dialect, as with :meth:`subscribe`. A book that falls out of sync is subscribed to
-        anew by itself. ``timeout`` (s) bounds the whole call; by default the venue's answer and
-        the snapshot are each given ``ack_timeout``.
+        anew by itself, or its snapshot is fetched anew where the venue gives it by REST.
+        ``timeout`` (s) bounds the whole call; by default the venue's answer and the snapshot are
+        each given ``ack_timeout``.
 
         Raises as :meth:`subscribe`, TimeoutError when no snapshot came, and NotSupported where the
         dialect has no order books.
@@ -366,10 +366,7 @@ class WebSocketClient(_Receiver):
                 'an order book needs every message, and overflow="conflate" keeps the newest only'
             )
         channel = core.dialect.book_channel(symbol, options)
-        if core.dialect.book_request(channel, options) is not None:
-            raise NotSupported(
-                f"the {core.dialect.name} dialect's books begin with a REST snapshot"
-            )
+        request = core.dialect.book_request(channel, options)
         deadline = Deadline(timeout)
         with core.session() as session:
             session.check()
@@ -380,9 +377,13 @@ class WebSocketClient(_Receiver):
             if found is not None and is_new:
                 self._drop_book(*found)
             if found is None or is_new:
-                link = BookLink(core, channel)
+                link = (
+                    BookLink(core, channel)
+                    if request is None
+                    else RestBookLink(core, channel, request)
+                )
                 book = OrderBook(core.dialect, channel, verify_checksum, link=link, **options)
-                link.keep(book.apply, book.wake)
+                link.keep(book)
                 self._books[channel] = book, link
             else:
                 book, link = found
@@ -393,7 +394,7 @@ class WebSocketClient(_Receiver):
         try:
             link.check()
             self._subscribe((channel,), link.mailbox, timeout, options)
-            if is_new and is_wanted:
+            if is_new and (is_wanted or request is not None):
                 link.ask(0.0)  # its snapshot may have come before there was a book to take it
             left = core.options.ack_timeout if timeout is None else deadline.remaining()
             book.wait_synced(left)

@@ -12,9 +12,9 @@ from wsclient.errors import OrderBookOutOfSync, WaitTimeout
 from wsclient.messages import Message
 from wsclient.runtime.forking import watch
 from wsclient.runtime.waiting import Deadline, acquire
-from wsclient.sansio.book import Book, Level, Side
+from wsclient.sansio.book import Book, BookError, Joiner, Level, Side
 from wsclient.sansio.codec import one_line
-from wsclient.sansio.dialect import Dialect
+from wsclient.sansio.dialect import BookUpdate, Dialect
 
 __all__ = ["OrderBook"]
 
@@ -63,6 +63,11 @@ class OrderBook:
         self._book = Book(
             self._dialect.book_depth(options), self._dialect if verify_checksum else None
         )
+        by_rest = self._dialect.book_request(channel, options) is not None
+        #: Where the book begins with a snapshot by REST.
+        self._joiner = Joiner() if by_rest else None
+        #: How often what was there, a snapshot on its way too, has become void.
+        self._age = 0
         self._why: str | None = "it has had no snapshot yet"
         self._is_lost = False
         self._connection_id = 0
@@ -90,8 +95,13 @@ class OrderBook:
 
     def _apply(self, message: Message) -> None:
         if message.type == "lost":
+            if self._joiner is not None:
+                self._restart(self._joiner, self._connection_id)
             self._why, self._is_lost = "the venue has ended its subscription", True
             self._wake()
+            return
+        if self._joiner is not None:
+            self._join(self._joiner, message)
             return
         gap = message.gap
         if self._why is None and gap is not None and gap.reason == "duplicate":
@@ -113,6 +123,90 @@ class OrderBook:
             self._connection_id = message.connection_id
             self._why, self._is_lost = None, False
             self._wake()
+
+    # Snapshots by REST.
+
+    def begin_snapshot(self, connection_id: int = 0) -> int:
+        """Its snapshot is about to be fetched. Returns what :meth:`take_snapshot` needs."""
+        with self._lock:
+            if self._joiner is not None and connection_id > self._connection_id:
+                self._restart(self._joiner, connection_id)
+            return self._age
+
+    def take_snapshot(
+        self, answer: Any, connection_id: int | None = None, age: int | None = None
+    ) -> bool:
+        """Take the venue's answer to ``dialect.book_request()``, decoded with Decimals.
+
+        False where the changes that have come do not follow on it: a newer one is needed. Raises
+        for what makes no sense. The connection that the changes come over, and what
+        :meth:`begin_snapshot` returned, are for a client's book.
+        """
+        joiner = self._joiner
+        if joiner is None:
+            raise BookError(f"the books of {self._dialect.name} begin with a message, not by REST")
+        snapshot = self._dialect.book_snapshot(self.channel, answer)
+        with self._lock:
+            if not joiner.wants_snapshot:
+                return True
+            if connection_id not in (None, self._connection_id) or age not in (None, self._age):
+                return False
+            changes = joiner.join(snapshot)
+            if changes is None:
+                return False
+            try:
+                self._book.apply(BookUpdate(True, snapshot.bids, snapshot.asks))
+                self._sequence = snapshot.sequence
+                for message in changes:
+                    self._change(message)
+            except BaseException:
+                joiner.restart()
+                raise
+            self._why, self._is_lost = None, False
+            self._wake()
+            return True
+
+    def give_up(self, why: str) -> None:
+        """No snapshot will come."""
+        with self._lock:
+            self._why, self._is_lost = why, True
+            self._wake()
+
+    def _join(self, joiner: Joiner, message: Message) -> None:
+        """The numbers decide, but where they may have begun anew."""
+        gap = message.gap
+        if message.connection_id < self._connection_id or self._is_lost:
+            return
+        if message.connection_id > self._connection_id:
+            self._restart(joiner, message.connection_id)
+        elif gap is not None and gap.reason not in ("duplicate", "reconnect"):
+            self._restart(joiner, message.connection_id)
+            self._why = f"messages were missed ({gap.reason})"
+        if message.sequence is None:
+            return
+        was_joined = not joiner.wants_snapshot
+        try:
+            if joiner.add(message):
+                self._change(message)
+        except BaseException:
+            joiner.restart()
+            raise
+        if was_joined and joiner.wants_snapshot:
+            self._why = "messages were missed (sequence)"
+
+    def _restart(self, joiner: Joiner, connection_id: int) -> None:
+        joiner.restart()
+        self._age += 1
+        self._connection_id = connection_id
+        if self._why is None:
+            self._why = "the link has been replaced, and no snapshot has come yet"
+
+    def _change(self, message: Message) -> None:
+        update = self._dialect.book_update(message)
+        if update is not None:
+            self._book.apply(update)
+            self._sequence = message.sequence
+            self._received_at = message.received_at
 
     # What is in it.
 
@@ -166,7 +260,8 @@ class OrderBook:
 
     @property
     def is_lost(self) -> bool:
-        """Has the venue ended the subscription? No snapshot will come of itself then."""
+        """Has the venue ended the subscription, or refused the snapshot? None will come of itself
+        then."""
         return self._is_lost
 
     @property

@@ -130,3 +130,32 @@ def test_a_session_leaves_a_channel_alone_that_is_not_active() -> None:
     assert rig.asked() == [*asked, ("unsubscribe", ["a"])]
     rig.ack("a")
     assert rig.session.resyncs.deadline(rig.now) == INF, "and forgets it with the channel"
+
+
+def test_at_most_so_many_are_taken_and_only_those_that_can_be() -> None:
+    resyncs = Resyncs()
+    for channel in "abc":
+        resyncs.want(channel, 0.0)
+    assert resyncs.take(0.0, of="bc", most=1) == ["b"]
+    assert resyncs.take(0.0, of="bc") == ["c"]
+    assert resyncs.take(0.0, of="") == []
+    assert resyncs.deadline(0.0) == 0.0
+    assert resyncs.take(0.0) == ["a"]
+
+
+def test_what_has_failed_is_due_its_delay_after_that() -> None:
+    resyncs = Resyncs(1.0, 2.0)
+    assert resyncs.want("a", 0.0)
+    assert not resyncs.want("a", 0.0), "nothing new"
+    dues = []
+    now = 0.0
+    for _ in range(3):
+        assert resyncs.take(now) == ["a"]
+        now += 10.0
+        resyncs.failed("a", now)
+        dues.append(resyncs.deadline(now) - now)
+        now = resyncs.deadline(now)
+    assert dues == [1.0, 2.0, 2.0]
+    resyncs.done("a")
+    assert resyncs.want("a", now)
+    resyncs.failed("b", now)

@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, Protocol
 
 from wsclient.messages import Message
 from wsclient.runtime.mailbox import Mailbox
 from wsclient.runtime.watchdog import Watchdog
+from wsclient.sansio.dialect import RestRequest
 from wsclient.sansio.resync import PATIENCE
 from wsclient.sansio.session import State
 
-__all__ = ["BookLink"]
+__all__ = ["BookLink", "RestBookLink"]
+
+
+class Kept(Protocol):
+    """The order book."""
+
+    @property
+    def is_synced(self) -> bool: ...
+
+    @property
+    def is_lost(self) -> bool: ...
+
+    def apply(self, message: Message) -> bool: ...
+
+    def wake(self) -> None: ...
+
+    def begin_snapshot(self, connection_id: int) -> int: ...
+
+    def take_snapshot(self, answer: Any, connection_id: int, age: int) -> bool: ...
+
+    def give_up(self, why: str) -> None: ...
 
 
 class BookLink:
@@ -28,11 +50,11 @@ class BookLink:
         self._wake: Callable[[], None]
         self.mailbox: Mailbox
 
-    def keep(self, apply: Callable[[Message], bool], wake: Callable[[], None]) -> None:
-        """Begin: the book's messages go to ``apply``; ``wake`` is called at the client's end."""
-        self._apply, self._wake = apply, wake
+    def keep(self, book: Kept) -> None:
+        """Begin: its messages go to the book, which is woken at the client's end."""
+        self._apply, self._wake = book.apply, book.wake
         self.mailbox = self._core.callbacks.add(self._channel, self)
-        self._core.at_end.append(wake)
+        self._core.at_end.append(self._wake)
 
     def end(self) -> None:
         """The reverse. Unsubscribes, without waiting, from what nobody else reads."""
@@ -76,3 +98,49 @@ class BookLink:
             )
         with self._core.session() as session:
             session.check()
+
+
+class RestBookLink(BookLink):
+    """The same for a book that begins with a snapshot by REST."""
+
+    def __init__(self, core: Watchdog, channel: str, request: RestRequest) -> None:
+        super().__init__(core, channel)
+        self.channel = channel
+        self.request = request
+        self._has_ended = False
+        self._book: Kept
+
+    def keep(self, book: Kept) -> None:
+        self._book = book
+        super().keep(book)
+
+    def end(self) -> None:
+        self._has_ended = True
+        self._core.snapshots.forget(self)
+        super().end()
+
+    def __call__(self, message: Message) -> None:
+        if not self._apply(message):
+            self.ask(0.0)
+
+    def ask(self, delay: float) -> None:
+        if self.wants_snapshot:
+            self._core.snapshots.want(self)
+
+    # Called on the thread that fetches.
+
+    @property
+    def wants_snapshot(self) -> bool:
+        return not (self._has_ended or self._book.is_lost or self._book.is_synced)
+
+    def ready(self) -> int | None:
+        return self._core.active_on(self._channel)
+
+    def begin(self, connection_id: int) -> int:
+        return self._book.begin_snapshot(connection_id)
+
+    def join(self, answer: Any, connection_id: int, age: int) -> bool:
+        return self._book.take_snapshot(answer, connection_id, age)
+
+    def give_up(self, why: str) -> None:
+        self._book.give_up(why)

@@ -18,10 +18,11 @@ from functools import partial
 from typing import Any
 
 from wsclient.errors import NotConnected, WSClientError
-from wsclient.messages import Gap, Message
+from wsclient.messages import Gap, Message, SubscriptionState
 from wsclient.runtime.callbacks import Callbacks
 from wsclient.runtime.forking import forked_error, watch
 from wsclient.runtime.mailbox import Mailbox
+from wsclient.runtime.snapshots import Snapshots
 from wsclient.runtime.transport import Target, Transport, WorkerThread
 from wsclient.runtime.waiting import Deadline, Waiter
 from wsclient.sansio.backoff import Verdict, classify
@@ -99,6 +100,13 @@ class Watchdog:
         self.callbacks = Callbacks(self.new_mailbox, name)
         #: Called, without the lock, when the client has been closed or has failed.
         self.at_end: list[Callable[[], None]] = []
+        self.snapshots = Snapshots(
+            options,
+            name,
+            self._judge,
+            lambda: self._session.state in (State.AUTHENTICATING, State.OPEN),
+        )
+        self.at_end.append(self.snapshots.close)
         #: News for the thread: a function to call, or None to just look again.
         self._news: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         #: Each transport whose thread has not ended. Changed by the watchdog thread only, but for
@@ -232,6 +240,15 @@ class Watchdog:
         with self._lock:
             self._session.resyncs.done(channel)
 
+    def active_on(self, channel: str) -> int | None:
+        """The connection on which the channel is subscribed; None where it is not."""
+        with self._lock:
+            session = self._session
+            if session.state is not State.OPEN:
+                return None
+            is_active = session.subscriptions.state(channel) is SubscriptionState.ACTIVE
+            return session.connection_id if is_active else None
+
     def is_shared(self, channel: str, mailbox: Mailbox) -> bool:
         """Does another mailbox want this channel too?"""
         with self._lock:
@@ -275,7 +292,7 @@ class Watchdog:
         self.wake()
         current = threading.current_thread()
         transports = [t.thread for t in list(self._transports.values())]
-        for thread in (self._thread, self.callbacks.thread, *transports):
+        for thread in (self._thread, self.callbacks.thread, self.snapshots.thread, *transports):
             if thread is None or thread is current:
                 continue
             thread.join(min(deadline.remaining(), threading.TIMEOUT_MAX))
@@ -307,6 +324,7 @@ class Watchdog:
     def opened(self, connection_id: int, login: Any) -> None:
         with self.session() as session:
             session.opened(connection_id, login, time.monotonic())
+        self.snapshots.opened()
 
     def received(self, connection_id: int, received: Received, now: float) -> None:
         inbound = self._inbound

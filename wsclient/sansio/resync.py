@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from wsclient.sansio.backoff import Backoff, Budget
@@ -31,21 +32,31 @@ class Resyncs:
     as long as its last delay.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = PATIENCE, max_patience: float = MAX_PATIENCE) -> None:
+        self._patience = patience, max_patience
         self._budget = Budget(*BUDGET)
         self._channels: dict[str, _Channel] = {}
 
-    def want(self, channel: str, now: float, delay: float = 0.0) -> None:
-        """It is out of sync. Nothing new where that is known."""
+    def want(self, channel: str, now: float, delay: float = 0.0) -> bool:
+        """It is out of sync. False where that is known: nothing is new then."""
         entry = self._channels.get(channel)
         if entry is None:
-            backoff = Backoff(PATIENCE, MAX_PATIENCE, lambda: 1.0, jitter=False)
+            backoff = Backoff(*self._patience, lambda: 1.0, jitter=False)
             self._channels[channel] = _Channel(backoff, now + delay)
-        elif not entry.is_wanted:
+            return True
+        if not entry.is_wanted:
             if now >= entry.due + (entry.due - entry.asked_at):
                 entry.backoff.reset()
             entry.due = max(entry.due, now + delay)
             entry.is_wanted = True
+            return True
+        return False
+
+    def failed(self, channel: str, now: float) -> None:
+        """What was taken has come to nothing, now: its delay begins anew."""
+        if (entry := self._channels.get(channel)) is not None:
+            delay = entry.due - entry.asked_at
+            entry.asked_at, entry.due = now, now + delay
 
     def done(self, channel: str) -> None:
         """It is in sync again."""
@@ -60,13 +71,18 @@ class Resyncs:
         for entry in self._channels.values():
             entry.due = max(entry.due, now + PATIENCE)
 
-    def take(self, now: float) -> list[str]:
-        """The channels to subscribe to anew now, which then counts as done."""
-        taken = []
+    def take(
+        self, now: float, of: Collection[str] | None = None, most: int | None = None
+    ) -> list[str]:
+        """The channels to subscribe to anew now, which then counts as done; at most so many, and
+        only of those that can be."""
+        taken: list[str] = []
         for channel, entry in sorted(self._channels.items(), key=lambda item: item[1].due):
             if not entry.is_wanted or entry.due > now:
                 continue
-            if self._budget.ready_at(now) > now:
+            if of is not None and channel not in of:
+                continue
+            if self._budget.ready_at(now) > now or len(taken) == most:
                 break
             self._budget.spend(now)
             entry.asked_at, entry.due = now, now + entry.backoff.next()

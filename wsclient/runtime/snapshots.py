@@ -1,0 +1,239 @@
+"""Snapshots of order books by REST, fetched one after the other on a thread of their own."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from wsclient.errors import ConnectionLost, HandshakeRejected
+from wsclient.options import Options
+from wsclient.runtime.forking import watch
+from wsclient.runtime.transport import WorkerThread
+from wsclient.sansio.backoff import Backoff, Verdict
+from wsclient.sansio.codec import one_line
+from wsclient.sansio.dialect import RestRequest
+from wsclient.sansio.resync import Resyncs
+
+__all__ = ["Snapshots", "Wanting"]
+
+logger = logging.getLogger("wsclient")
+
+#: How soon (s) after a failure, or a snapshot that is too old, a book's next one is fetched;
+#: doubled each time.
+PATIENCE = 1.0
+MAX_PATIENCE = 300.0
+#: How often (s) to look whether the venue has confirmed a channel on a new link.
+LOOK = 0.05
+
+
+class Wanting(Protocol):
+    """A book that begins with a snapshot by REST."""
+
+    channel: str
+    request: RestRequest
+
+    @property
+    def wants_snapshot(self) -> bool:
+        """Is it out of sync, and kept?"""
+
+    def ready(self) -> int | None:
+        """The connection that its changes come over; None while they do not."""
+
+    def begin(self, connection_id: int) -> int:
+        """What :meth:`join` is to be told of the snapshot about to be fetched."""
+
+    def join(self, answer: Any, connection_id: int, age: int) -> bool:
+        """Take it. False where another is needed; raises for nonsense."""
+
+    def give_up(self, why: str) -> None:
+        """None will come."""
+
+
+class Snapshots:
+    """The thread is started for the first book: most clients have none.
+
+    A venue that says Retry-After, or that we ask too often, is asked nothing before that time. What
+    is refused for good (401, 403) is not asked for again.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        name: str,
+        judge: Callable[[BaseException], Verdict],
+        is_open: Callable[[], bool],
+    ) -> None:
+        self._options = options
+        self._name = name
+        self._judge = judge
+        self._is_open = is_open
+        #: Protects the books, what is due, and the thread's start. Never held during I/O, nor while
+        #: a book is asked for anything.
+        self._lock = threading.Lock()
+        self._books: dict[str, Wanting] = {}
+        self._resyncs = Resyncs(PATIENCE, MAX_PATIENCE)
+        self._thread: WorkerThread | None = None
+        self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
+        # The thread's own.
+        self._backoff = Backoff(PATIENCE, MAX_PATIENCE, lambda: 1.0, jitter=False)
+        self._not_before = 0.0
+        self._sock: socket.socket | None = None
+        self._is_closed = False
+        watch(self)
+
+    @property
+    def thread(self) -> threading.Thread | None:
+        """The thread, once it has started. Under the lock: one being started cannot be joined."""
+        with self._lock:
+            return self._thread
+
+    def want(self, book: Wanting) -> None:
+        """It needs a snapshot. Nothing new where that is known."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self._books[book.channel] = book
+            is_news = self._resyncs.want(book.channel, time.monotonic())
+            if self._thread is None:
+                self._thread = WorkerThread("wsclient-snapshot", self._run)
+                self._thread.start()
+        if is_news:
+            self._news.put(None)
+
+    def forget(self, book: Wanting) -> None:
+        """It is kept no longer, or none will come."""
+        with self._lock:
+            if self._books.get(book.channel) is book:
+                del self._books[book.channel]
+                self._resyncs.forget(book.channel)
+
+    def opened(self) -> None:
+        """The link is new: so must be every snapshot."""
+        with self._lock:
+            now = time.monotonic()
+            for channel in self._books:
+                self._resyncs.want(channel, now)
+        self._news.put(None)
+
+    def close(self) -> None:
+        """End the thread, without waiting for it. Any thread may do so, a finalizer's too."""
+        # The order matters, as in _hold, so that one of the two sees the other's doing.
+        self._is_closed = True
+        sock = self._sock
+        if sock is not None:
+            try:
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            except OSError:
+                pass  # not connected yet: its own timeout ends it
+        self._news.put(None)
+
+    def forked(self) -> None:
+        """In a child process: let go of the copy of the parent's socket, without a word."""
+        self._is_closed = True
+        self._lock = threading.Lock()
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            socket.socket.close(sock)
+
+    # The thread.
+
+    def _run(self) -> None:
+        while not self._is_closed:
+            try:
+                timeout = self._step(time.monotonic())
+            except Exception:
+                logger.exception("%s: internal error about a snapshot", self._name)
+                timeout = PATIENCE
+            if timeout > 0:
+                try:
+                    self._news.get(timeout=min(timeout, threading.TIMEOUT_MAX))
+                except queue.Empty:
+                    pass
+
+    def _step(self, now: float) -> float:
+        """Fetch what is due first. Returns how long (s) nothing will be."""
+        with self._lock:
+            books = dict(self._books)
+        ready: dict[str, int] = {}
+        for channel, book in books.items():
+            if not book.wants_snapshot:
+                self._done(book)
+            elif (connection_id := book.ready()) is not None:
+                ready[channel] = connection_id
+        with self._lock:
+            wait = self._not_before - now
+            taken = [] if wait > 0 else self._resyncs.take(now, ready, 1)
+            due = self._resyncs.deadline(now)
+        for channel in taken:
+            self._serve(books[channel], ready[channel])
+            return 0.0
+        if due <= now and wait <= 0:
+            # It waits for the venue's word on the channel; for a link, which tells of itself.
+            return LOOK if self._is_open() else float("inf")
+        return max(wait, due - now)
+
+    def _serve(self, book: Wanting, connection_id: int) -> None:
+        age = book.begin(connection_id)
+        try:
+            answer = self._fetch(book.request)
+            is_joined = book.join(answer, connection_id, age)
+        except Exception as error:  # noqa: BLE001 - a dialect's too, about a venue's answer
+            if not self._is_closed:
+                self._failed(book, error)
+            return
+        self._backoff.reset()
+        if is_joined:
+            self._done(book)
+        else:
+            text = "%s: the snapshot of %r is too old for its changes; another is fetched"
+            logger.info(text, self._name, book.channel)
+
+    def _done(self, book: Wanting) -> None:
+        with self._lock:
+            self._resyncs.done(book.channel)
+        if book.wants_snapshot:
+            self.want(book)  # it fell out of sync meanwhile, which was no news then
+
+    def _failed(self, book: Wanting, error: Exception) -> None:
+        text = one_line(str(error) or type(error).__name__)
+        verdict = self._judge(error)
+        if verdict is Verdict.FATAL:
+            self.forget(book)
+            book.give_up(f"its snapshot was refused: {text}")
+            text = f"the order book {book.channel!r} gets no snapshot: {text}"
+            logger.error("%s: %s", self._name, text)
+            return
+        now = time.monotonic()
+        delay = error.retry_after or 0.0 if isinstance(error, HandshakeRejected) else 0.0
+        if verdict is Verdict.RATE_LIMITED:
+            delay = max(delay, self._backoff.next(verdict))
+        self._not_before = now + delay
+        with self._lock:
+            self._resyncs.failed(book.channel, now)
+        logger.warning("%s: no snapshot of %r yet: %s", self._name, book.channel, text)
+
+    def _fetch(self, request: RestRequest) -> Any:
+        from wsclient.runtime.rest import fetch  # its imports are a burden to who needs it not
+
+        options = self._options
+        try:
+            return fetch(
+                request,
+                options.connect_timeout,
+                options.ssl_context,
+                proxy=options.proxy,
+                hold=self._hold,
+            )
+        finally:
+            self._sock = None  # closed
+
+    def _hold(self, sock: socket.socket) -> None:
+        """Make ``sock`` known to close(), or end here if that has been before us."""
+        self._sock = sock
+        if self._is_closed:
+            raise ConnectionLost("given up")
