@@ -1760,6 +1760,15 @@ def test_it_is_unsubscribed_by_its_alias() -> None:
     assert rig.outcome(token) is None
 
 
+def test_it_is_unsubscribed_by_its_newest_alias() -> None:
+    rig = Rig().open()
+    rig.subscribe("a")
+    for alias in ("#7", "#8", "#7"):
+        rig.receive(Ack(channel="a", alias=alias))
+    rig.unsubscribe("a")
+    assert rig.asked()[-1] == ("unsubscribe", ["#7"])
+
+
 def test_an_alias_ends_with_its_connection() -> None:
     rig = Rig().open()
     rig.subscribe("a")

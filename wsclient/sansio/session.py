@@ -700,6 +700,7 @@ class Session:
             pass
         elif isinstance(entry, Ack):
             if entry.alias is not None and entry.channel is not None:
+                self._aliases.pop(entry.alias, None)  # the newest name of a channel comes last
                 self._aliases[entry.alias] = entry.channel
             for channel in self.subscriptions.acknowledged(entry):
                 self._on_confirmed(channel, now)
