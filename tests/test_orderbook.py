@@ -573,6 +573,7 @@ def test_recorded_books_verify_through_a_socket_and_through_killed_links(kills: 
     ):
         client.subscribe(BOOK)
         replay.play(venue, 1)
+        until(lambda: client.stats().messages)  # before there is a book that could take it
         book = client.order_book("BTC/USD", timeout=5)  # which asks for a snapshot of its own
         for left in range(kills, -1, -1):
             replay.play(venue, 50 if left else None)
