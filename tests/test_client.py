@@ -947,11 +947,11 @@ class TestTelling:
                 venue.publish("a")
             client.recv_batch(timeout=5)
             venue.live[0].close(1012, "restart")
-            venue.wait_for(lambda v: v.live and v.live[0].subscriptions)
-            until(lambda: client.is_connected)
+            until(lambda: "recovered" in caplog.text)
         lines = [r.getMessage() for r in caplog.records if r.name.startswith("wsclient")]
         states = [line.removeprefix("feed: ").split(":")[0] for line in lines]
-        expected = ["connecting", "open", "backing off", "connecting", "open", "closing", "closed"]
+        away = ["backing off", "connecting", "open", "recovered"]
+        expected = ["connecting", "open", *away, "closing", "closed"]
         assert [s for s in states if "unread" not in s] == expected
         assert "1012: restart" in lines[2]
 

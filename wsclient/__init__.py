@@ -2,6 +2,7 @@
 
 import logging
 
+from wsclient import events
 from wsclient.client import Reader, WebSocketClient, connect
 from wsclient.dialects import (
     OKX,
@@ -41,6 +42,7 @@ from wsclient.handler import WebSocketHandler
 from wsclient.messages import Gap, LinkedMessage, Message, Subscription, SubscriptionState
 from wsclient.options import Options
 from wsclient.orderbook import OrderBook
+from wsclient.runtime.telling import EventStream
 from wsclient.sansio.backoff import Verdict, classify
 from wsclient.sansio.book import Level
 from wsclient.sansio.dialect import (
@@ -81,6 +83,7 @@ __all__ = [  # noqa: RUF022 - in plain order
     "Counted",
     "Deribit",
     "Dialect",
+    "EventStream",
     "Gap",
     "Generic",
     "HandshakeRejected",
@@ -126,6 +129,7 @@ __all__ = [  # noqa: RUF022 - in plain order
     "__version__",
     "classify",
     "connect",
+    "events",
 ]
 
 logging.getLogger("wsclient").addHandler(logging.NullHandler())

@@ -16,12 +16,15 @@ from wsclient.errors import (
     NotConnected,
     SubscriptionError,
 )
+from wsclient.events import Event
 from wsclient.messages import Message, Subscription
 from wsclient.options import Options, check_overflow
 from wsclient.orderbook import OrderBook
 from wsclient.runtime.books import BookLink, RestBookLink
 from wsclient.runtime.handshake import check_headers, parse_url, weakness_of
+from wsclient.runtime.logs import ClientLog
 from wsclient.runtime.mailbox import Mailbox
+from wsclient.runtime.telling import EventStream
 from wsclient.runtime.transport import Target, is_worker_thread
 from wsclient.runtime.waiting import Deadline, Waiter
 from wsclient.runtime.watchdog import Watchdog
@@ -30,8 +33,6 @@ from wsclient.sansio.session import State
 from wsclient.stats import ChannelStats, Stats
 
 __all__ = ["Reader", "WebSocketClient", "connect"]
-
-logger = logging.getLogger("wsclient")
 
 
 class _Receiver:
@@ -194,11 +195,11 @@ class WebSocketClient(_Receiver):
             where = str(parse_url(url))
         if checked.headers is not None and not callable(checked.headers):
             check_headers(checked.headers)
-        name = checked.name or where
+        log = ClientLog(checked.name or where, where)
         if checked.ssl_context is not None and (weakness := weakness_of(checked.ssl_context)):
-            logger.warning("%s: the ssl_context is insecure: %s", name, weakness)
+            log(logging.WARNING, f"the ssl_context is insecure: {weakness}")
         self._where = where
-        self._core = Watchdog(Target(url, checked, dialect), name)
+        self._core = Watchdog(Target(url, checked, dialect), log)
         self._mailbox = self._core.default
         #: Protects the table of order books. Never held while waiting.
         self._books_lock = threading.Lock()
@@ -340,6 +341,27 @@ class WebSocketClient(_Receiver):
             callbacks.remove(channel, function)
             raise
         return self.subscriptions[channel]
+
+    def on_event(self, function: Callable[[Event], object]) -> None:
+        """Call ``function`` with each event from now on: see :mod:`wsclient.events`.
+
+        It runs on the ``wsclient-callbacks`` thread, which is shared with the functions of
+        :meth:`on`; what it raises is logged and counted, and harms nothing. May be called before
+        :meth:`connect`. ``close()`` waits, as long as it may take, for the last event to be told.
+        """
+        if not callable(function):
+            raise ConfigurationError(f"on_event() takes a function, not {type(function).__name__}")
+        self._core.callbacks.listen(function)
+        self._core.listen(self._core.callbacks.events)
+
+    def events(self) -> EventStream:
+        """The same events, from now on, to iterate over: usually in a thread of your own.
+
+        The iteration ends after the last event, :class:`wsclient.events.Closed`.
+        """
+        stream = EventStream()
+        self._core.listen(stream)
+        return stream
 
     def order_book(
         self,
@@ -492,6 +514,8 @@ class WebSocketClient(_Receiver):
                 queued_bytes=sum(m.queued_bytes for m in mailboxes),
                 dropped=sum(m.dropped for m in mailboxes),
                 callback_errors=self._core.callbacks.errors,
+                disconnect_reasons=dict(session.disconnect_reasons),
+                attempt_failures=dict(session.attempt_failures),
                 channels=channels,
             )
 

@@ -110,11 +110,13 @@ class HandshakeRejected(WSClientError, ConnectionError):
 
 
 class ConnectionLost(WSClientError, ConnectionError):
-    """A link ended. ``code`` is the close code seen or sent, 1006 where there was none."""
+    """A link ended. ``code`` is the close code seen or sent, 1006 where there was none;
+    ``reason`` a word for why, as in :class:`wsclient.events.Disconnected`."""
 
-    def __init__(self, message: str, code: int = 1006) -> None:
+    def __init__(self, message: str, code: int = 1006, reason: str = "ended") -> None:
         super().__init__(message)
         self.code = code
+        self.reason = reason
 
 
 class AuthenticationError(WSClientError):

@@ -33,7 +33,9 @@ class Stats:
     completed, of ``dials`` attempted; ``disconnects`` of an open link; ``gaps`` marked, with
     ``missed`` messages where the number is known; ``invalid`` frames and messages skipped;
     ``unhandled`` frames of unknown type; ``queued`` and ``queued_bytes`` waiting now; ``dropped``
-    by overflow policies; ``callback_errors`` raised by ``on()`` functions.
+    by overflow policies; ``callback_errors`` raised by ``on()`` and ``on_event()`` functions;
+    ``disconnect_reasons``, whose sum is ``disconnects`` (the words are those of
+    :class:`wsclient.events.Disconnected`), and ``attempt_failures``: how often, by reason.
     """
 
     state: str
@@ -51,6 +53,8 @@ class Stats:
     queued_bytes: int
     dropped: int
     callback_errors: int
+    disconnect_reasons: Mapping[str, int]
+    attempt_failures: Mapping[str, int]
     channels: Mapping[str, ChannelStats]
 
     @property

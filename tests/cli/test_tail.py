@@ -56,7 +56,7 @@ def test_marks_what_was_missed_and_says_why(venue, command):
     assert told[0] == "wsclient: connecting: connection 1, attempt 1"
     assert told[1] == "wsclient: open: connection 1"
     assert told[2].startswith("wsclient: backing off: ")
-    assert told[-1] == "wsclient: open: connection 2"
+    assert "wsclient: open: connection 2" in told
 
 
 def test_json_keeps_every_digit(venue, command):

@@ -16,6 +16,7 @@ from making import message as make
 import wsclient
 from wsclient import Message
 from wsclient.runtime.callbacks import Callbacks
+from wsclient.runtime.logs import ClientLog
 from wsclient.runtime.mailbox import Mailbox
 from wsclient.testing import FakeVenue
 
@@ -31,7 +32,7 @@ def mailbox() -> Mailbox:
 
 @pytest.fixture
 def callbacks(mailbox: Mailbox) -> Any:
-    callbacks = Callbacks(lambda: mailbox, "test")
+    callbacks = Callbacks(lambda: mailbox, ClientLog("test", "ws://test"))
     yield callbacks
     mailbox.close()
     if callbacks.thread is not None:

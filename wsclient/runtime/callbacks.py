@@ -1,33 +1,40 @@
-"""``on()`` functions, called one after the other on a thread of their own."""
+"""``on()`` and ``on_event()`` functions, called one after the other on a thread of their own."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections.abc import Callable
+from typing import Any
 
-from wsclient.errors import WSClientError
+from wsclient.errors import ClientClosed, WaitTimeout, WSClientError
+from wsclient.events import Event
 from wsclient.messages import Message
+from wsclient.runtime.logs import ClientLog
 from wsclient.runtime.mailbox import Mailbox
+from wsclient.runtime.telling import EventStream
 from wsclient.runtime.waiting import Deadline
 
 __all__ = ["Callbacks"]
 
-logger = logging.getLogger("wsclient.callbacks")
-
 
 class Callbacks:
-    """Takes from its mailbox until that is closed. Both the mailbox and the thread are made for the
-    first function: most clients have none."""
+    """Takes from its mailbox until that is closed, and all events that there are before each
+    message. Both the mailbox and the thread are made when there is something to call: most clients
+    have nothing."""
 
-    def __init__(self, new_mailbox: Callable[[], Mailbox], name: str) -> None:
+    def __init__(self, new_mailbox: Callable[[], Mailbox], log: ClientLog) -> None:
         self._new_mailbox = new_mailbox
         self.errors = 0
-        self._name = name
-        #: Protects the table and the thread's start; never held while a function runs.
+        self._log = log
+        #: Protects the tables and the thread's start; never held while a function runs.
         self._lock = threading.Lock()
         self._functions: dict[str, tuple[Callable[[Message], object], ...]] = {}
+        self._listeners: tuple[Callable[[Event], object], ...] = ()
+        self.events = EventStream(self._look_at_events)
         self._thread: threading.Thread | None = None
+        #: close() has returned: nothing is called any more.
+        self.is_over = False
 
     @property
     def thread(self) -> threading.Thread | None:
@@ -44,12 +51,7 @@ class Callbacks:
         """Returns the mailbox that the channel's messages are to be put into."""
         with self._lock:
             self._functions[channel] = (*self._functions.get(channel, ()), function)
-            if self._thread is None:
-                self._mailbox = self._new_mailbox()
-                self._thread = threading.Thread(
-                    name="wsclient-callbacks", target=self._run, args=(self._mailbox,), daemon=True
-                )
-                self._thread.start()
+            self._start()
             return self._mailbox
 
     def remove(self, channel: str, function: Callable[[Message], object]) -> bool:
@@ -61,21 +63,67 @@ class Callbacks:
             self._functions[channel] = tuple(functions)
             return bool(functions)
 
+    def listen(self, function: Callable[[Event], object]) -> None:
+        """Call it with each event put into :attr:`events`."""
+        with self._lock:
+            self._listeners = (*self._listeners, function)
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._mailbox = self._new_mailbox()
+            self._thread = threading.Thread(
+                name="wsclient-callbacks", target=self._run, args=(self._mailbox,), daemon=True
+            )
+            self._thread.start()
+
+    def _look_at_events(self) -> None:
+        with self._lock:
+            self._start()
+            self._mailbox.rouse()
+
     def _run(self, mailbox: Mailbox) -> None:
         while True:
+            self._call_listeners(0.0)
             taken: list[Message] = []
             try:
                 mailbox.take(1, Deadline(None), taken)
             except WSClientError:
-                return  # the client failed; its callers are told by their own calls
-            if not taken:
-                return
-            (message,) = taken
-            for function in self._functions.get(message.channel, ()):
-                if mailbox.is_closed:
-                    return
-                try:
-                    function(message)
-                except BaseException:  # a sys.exit() too: it must not end the others silently
-                    self.errors += 1
-                    logger.exception("%s: on(%r) raised", self._name, message.channel)
+                break  # the client failed; its callers are told by their own calls
+            if mailbox.is_closed:
+                break
+            for message in taken:
+                for function in self._functions.get(message.channel, ()):
+                    if not mailbox.is_closed:
+                        self._call(function, message, f"on({message.channel!r})", message.channel)
+        self._call_listeners(None)
+
+    def _call_listeners(self, timeout: float | None) -> None:
+        """With all events that have come; without a ``timeout``, up to the client's last one."""
+        try:
+            while self._listeners:
+                event = self.events.recv(timeout)
+                for function in self._listeners:
+                    if not self.is_over:
+                        self._call(function, event, "on_event()")
+        except (WaitTimeout, ClientClosed):
+            pass
+
+    def _call(
+        self,
+        function: Callable[[Any], object],
+        argument: Message | Event,
+        what: str,
+        channel: str | None = None,
+    ) -> None:
+        try:
+            function(argument)
+        except BaseException:  # noqa: BLE001 - a sys.exit() too must not end the others silently
+            self.errors += 1
+            self._log(
+                logging.ERROR,
+                f"{what} raised",
+                connection_id=argument.connection_id,
+                channel=channel,
+                exc_info=True,
+                logger="wsclient.callbacks",
+            )

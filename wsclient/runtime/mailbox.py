@@ -127,6 +127,7 @@ class Mailbox:
         self._is_paced = False
         self._is_late = False
         self._closed = False
+        self._is_roused = False
         self._failure: WSClientError | None = None
         self.dropped = 0
         watch(self)
@@ -180,9 +181,10 @@ class Mailbox:
     def take(self, maximum: int | None, deadline: Deadline, taken: list[Message]) -> None:
         """Move up to ``maximum`` messages into ``taken``; blocks until there is at least one.
 
-        Leaves it empty when the mailbox is closed. Raises WaitTimeout at the deadline, and what
-        :meth:`fail` was given once the queue is empty. A KeyboardInterrupt may come at any point:
-        the list is the caller's so that it can :meth:`put_back` what it did not get to hand on.
+        Leaves it empty when the mailbox is closed, and once after :meth:`rouse`. Raises WaitTimeout
+        at the deadline, and what :meth:`fail` was given once the queue is empty. A
+        KeyboardInterrupt may come at any point: the list is the caller's so that it can
+        :meth:`put_back` what it did not get to hand on.
         """
         signal: threading.Lock | None = None
         try:
@@ -193,6 +195,9 @@ class Mailbox:
                     self._move(maximum, taken)
                     if taken:
                         self._wake()
+                        return
+                    if self._is_roused:
+                        self._is_roused = False
                         return
                     if self._failure is not None:
                         raise self._failure.fresh()
@@ -208,6 +213,12 @@ class Mailbox:
             with self._lock:
                 self._count_bytes()  # it may have been torn between a message and its account
             raise
+
+    def rouse(self) -> None:
+        """Have the one consumer look at something else: its take() returns, empty if need be."""
+        with self._lock:
+            self._is_roused = True
+            self._wake_all()
 
     def put_back(self, taken: list[Message]) -> None:
         """Undo a take() that was interrupted before its messages reached anybody."""

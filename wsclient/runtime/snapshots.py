@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from wsclient.errors import ConnectionLost, HandshakeRejected
 from wsclient.options import Options
 from wsclient.runtime.forking import watch
+from wsclient.runtime.logs import ClientLog
 from wsclient.runtime.transport import WorkerThread
 from wsclient.sansio.backoff import Backoff, Verdict
 from wsclient.sansio.codec import one_line
@@ -20,8 +21,6 @@ from wsclient.sansio.dialect import RestRequest
 from wsclient.sansio.resync import Resyncs
 
 __all__ = ["Snapshots", "Wanting"]
-
-logger = logging.getLogger("wsclient")
 
 #: How soon (s) after a failure, or a snapshot that is too old, a book's next one is fetched;
 #: doubled each time.
@@ -64,12 +63,12 @@ class Snapshots:
     def __init__(
         self,
         options: Options,
-        name: str,
+        log: ClientLog,
         judge: Callable[[BaseException], Verdict],
         is_open: Callable[[], bool],
     ) -> None:
         self._options = options
-        self._name = name
+        self._log = log
         self._judge = judge
         self._is_open = is_open
         #: Protects the books, what is due, and the thread's start. Never held during I/O, nor while
@@ -146,8 +145,8 @@ class Snapshots:
         while not self._is_closed:
             try:
                 timeout = self._step(time.monotonic())
-            except Exception:
-                logger.exception("%s: internal error about a snapshot", self._name)
+            except Exception:  # noqa: BLE001 - logged, and the thread goes on
+                self._log(logging.ERROR, "internal error about a snapshot", exc_info=True)
                 timeout = PATIENCE
             if timeout > 0:
                 try:
@@ -190,8 +189,10 @@ class Snapshots:
         if is_joined:
             self._done(book)
         else:
-            text = "%s: the snapshot of %r is too old for its changes; another is fetched"
-            logger.info(text, self._name, book.channel)
+            text = (
+                f"the snapshot of {book.channel!r} is too old for its changes; another is fetched"
+            )
+            self._log(logging.INFO, text, channel=book.channel)
 
     def _done(self, book: Wanting) -> None:
         with self._lock:
@@ -206,7 +207,7 @@ class Snapshots:
             self.forget(book)
             book.give_up(f"its snapshot was refused: {text}")
             text = f"the order book {book.channel!r} gets no snapshot: {text}"
-            logger.error("%s: %s", self._name, text)
+            self._log(logging.ERROR, text, channel=book.channel)
             return
         now = time.monotonic()
         delay = error.retry_after or 0.0 if isinstance(error, HandshakeRejected) else 0.0
@@ -215,7 +216,9 @@ class Snapshots:
         self._not_before = now + delay
         with self._lock:
             self._resyncs.failed(book.channel, now)
-        logger.warning("%s: no snapshot of %r yet: %s", self._name, book.channel, text)
+        self._log(
+            logging.WARNING, f"no snapshot of {book.channel!r} yet: {text}", channel=book.channel
+        )
 
     def _fetch(self, request: RestRequest) -> Any:
         from wsclient.runtime.rest import fetch  # its imports are a burden to who needs it not

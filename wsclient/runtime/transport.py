@@ -365,7 +365,8 @@ class Transport:
             return False
         if received.violation is not None:
             code, reason = received.violation
-            self._fail(ConnectionLost(f"the venue broke the protocol: {reason}", code))
+            why = f"the venue broke the protocol: {reason}"
+            self._fail(ConnectionLost(why, code, "protocol"))
             if code == 1007:
                 events.unreadable(cid, f"a frame that is not UTF-8: {reason}")
             self._part(code)
@@ -376,7 +377,8 @@ class Transport:
         code = self._parser.close_code or 1005
         reason = self._parser.close_reason
         said = f": {one_line(reason)}" if reason else ""
-        self._fail(ConnectionLost(f"the venue closed the connection ({code}{said})", code))
+        why = f"the venue closed the connection ({code}{said})"
+        self._fail(ConnectionLost(why, code, "closed"))
         self._part(1000 if code == 1005 else code)
 
     def _part(self, code: int) -> None:

@@ -15,10 +15,10 @@ from typing import Any
 from wsclient.errors import WSClientError
 from wsclient.runtime.forking import forked_error, watch
 
-__all__ = ["Deadline", "Waiter", "acquire"]
+__all__ = ["SLICE", "Deadline", "Waiter", "acquire"]
 
 #: On Windows a lock's wait does not hear Ctrl-C, so it is cut into slices (s).
-_SLICE = 0.1 if os.name == "nt" else threading.TIMEOUT_MAX
+SLICE = 0.1 if os.name == "nt" else threading.TIMEOUT_MAX
 
 
 class Deadline:
@@ -35,9 +35,9 @@ def acquire(signal: threading.Lock, deadline: Deadline) -> bool:
     """Wait until ``signal`` is released, and take it. False when the deadline came first."""
     while True:
         remaining = deadline.remaining()
-        if signal.acquire(timeout=min(remaining, _SLICE)):
+        if signal.acquire(timeout=min(remaining, SLICE)):
             return True
-        if remaining <= _SLICE:
+        if remaining <= SLICE:
             return False
 
 

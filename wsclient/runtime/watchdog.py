@@ -18,11 +18,14 @@ from functools import partial
 from typing import Any
 
 from wsclient.errors import NotConnected, WSClientError
+from wsclient.events import SlowConsumer
 from wsclient.messages import Gap, Message, SubscriptionState
 from wsclient.runtime.callbacks import Callbacks
 from wsclient.runtime.forking import forked_error, watch
+from wsclient.runtime.logs import ClientLog
 from wsclient.runtime.mailbox import Mailbox
 from wsclient.runtime.snapshots import Snapshots
+from wsclient.runtime.telling import EventStream, Teller
 from wsclient.runtime.transport import Target, Transport, WorkerThread
 from wsclient.runtime.waiting import Deadline, Waiter
 from wsclient.sansio.backoff import Verdict, classify
@@ -45,11 +48,10 @@ from wsclient.sansio.session import (
     Session,
     Settle,
     State,
+    Tell,
 )
 
 __all__ = ["Watchdog"]
-
-logger = logging.getLogger("wsclient")
 
 #: How soon (s) to try again when a peer does not take our bytes.
 RETRY_WRITE = 0.01
@@ -73,9 +75,9 @@ class Watchdog:
     """Owns the session, the transports and the queues. It knows nothing of the client object,
     so that a client which nobody holds any more can be collected, and closes this."""
 
-    def __init__(self, target: Target, name: str) -> None:
+    def __init__(self, target: Target, log: ClientLog) -> None:
         options = target.options
-        self.name = name
+        self.log = log
         self.options = options
         self.dialect = target.dialect
         self._target = target
@@ -97,12 +99,13 @@ class Watchdog:
         #: purpose, and are not here.
         self._lossy: dict[Mailbox, int] = {}
         self.default = self.new_mailbox()
-        self.callbacks = Callbacks(self.new_mailbox, name)
+        self.callbacks = Callbacks(self.new_mailbox, log)
+        self._teller = Teller()
         #: Called, without the lock, when the client has been closed or has failed.
         self.at_end: list[Callable[[], None]] = []
         self.snapshots = Snapshots(
             options,
-            name,
+            log,
             self._judge,
             lambda: self._session.state in (State.AUTHENTICATING, State.OPEN),
         )
@@ -227,6 +230,12 @@ class Watchdog:
                 self._session.unsubscribe(channels, Waiter(), float("inf"))
         self.wake()
 
+    def listen(self, stream: EventStream) -> None:
+        """Tell ``stream`` of what happens, from now on."""
+        with self._lock:
+            self._session.is_observed = True
+        self._teller.add(stream)
+
     def want_snapshot(self, channel: str, delay: float) -> None:
         """An order book is out of sync: subscribe anew, in ``delay`` seconds unless it is in sync
         again by then, and as often as can be answered for."""
@@ -297,13 +306,16 @@ class Watchdog:
                 continue
             thread.join(min(deadline.remaining(), threading.TIMEOUT_MAX))
             if thread.is_alive():
-                logger.warning("%s: thread %s has not ended yet", self.name, thread.name)
+                self.log(logging.WARNING, f"thread {thread.name} has not ended yet")
+        if self.callbacks.thread is not current:
+            self.callbacks.is_over = True
 
     def forked(self) -> None:
         """In a child process: every call that takes the lock is refused, and nothing is left that
         could reach the parent's link."""
         self.is_forked = True
         self._lock = _Refusal()
+        self._teller.forked()
         transports, self._transports = self._transports, {}
         for transport in transports.values():
             transport.forked()
@@ -314,10 +326,14 @@ class Watchdog:
     def _close(self, timeout: float) -> None:
         with self._lock:
             self._session.close(time.monotonic(), timeout)
+            # With no thread, nor any to come, whoever closes says so.
+            actions = self._session.actions() if self._thread is None else []
+        for action in actions:
+            self._perform(action)
         unread = sum(mailbox.close() for mailbox in self.mailboxes)
         self._tell_of_the_end()
         if unread:
-            logger.info("%s: closed with %d messages unread", self.name, unread)
+            self.log(logging.INFO, f"closed with {unread} messages unread")
 
     # From the readers.
 
@@ -419,15 +435,15 @@ class Watchdog:
     def _run(self) -> None:
         try:
             self._loop()
-        except Exception as error:
-            logger.exception("%s: internal error; the client has failed", self.name)
+        except Exception as error:  # noqa: BLE001 - logged, and every caller is told
+            self.log(logging.ERROR, "internal error; the client has failed", exc_info=True)
             failure = WSClientError(f"internal error ({type(error).__name__}); see the log")
             failure.__cause__ = error
             with self._lock:
                 self._session.fail(failure)
                 actions = self._session.actions()
             for action in actions:
-                if isinstance(action, (Settle, Fail)):
+                if isinstance(action, (Settle, Fail, Tell)):
                     self._perform(action)
         finally:
             for transport in list(self._transports.values()):
@@ -471,9 +487,10 @@ class Watchdog:
                 return self._look_at
             self._lossy.update((box, box.dropped) for box in found)
             begun, self._dropping = found - self._dropping, found
-        for _ in begun:
-            text = "%s: a queue is full and drops messages: its consumer is too slow"
-            logger.warning(text, self.name)
+        for box in begun:
+            text = "a queue is full and drops messages: its consumer is too slow"
+            self.log(logging.WARNING, text)
+            self._teller.tell(SlowConsumer(box.dropped, connection_id=self.peek().connection_id))
         self._look_at = now + LOOK_FOR_DROPS
         return self._look_at
 
@@ -493,7 +510,9 @@ class Watchdog:
             action.token.settle(action.error, action.result)
         elif isinstance(action, Log):
             level = logging.getLevelName(action.level.upper())
-            logger.log(level, "%s: %s", self.name, action.text)
+            self.log(level, action.text, connection_id=action.connection_id, channel=action.channel)
+        elif isinstance(action, Tell):
+            self._teller.tell(action.event)
         elif isinstance(action, Dial):
             transport = Transport(action.connection_id, self._target, self)
             self._transports[action.connection_id] = transport
@@ -547,6 +566,6 @@ class Watchdog:
         """``classify`` may be the user's: it runs without a lock, and cannot break us."""
         try:
             return self.options.classify(error)
-        except BaseException:  # SystemExit too: this thread must go on
-            logger.exception("%s: classify raised; the built-in one decides", self.name)
+        except BaseException:  # noqa: BLE001 - SystemExit too: this thread must go on
+            self.log(logging.ERROR, "classify raised; the built-in one decides", exc_info=True)
             return classify(error)

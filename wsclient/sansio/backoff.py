@@ -7,9 +7,16 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from wsclient.errors import AuthenticationError, ConfigurationError, HandshakeRejected, NotSupported
+from wsclient.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    ConnectionLost,
+    ConnectTimeout,
+    HandshakeRejected,
+    NotSupported,
+)
 
-__all__ = ["Backoff", "Budget", "Verdict", "classify"]
+__all__ = ["Backoff", "Budget", "Verdict", "classify", "reason_of"]
 
 
 class Verdict(enum.Enum):
@@ -39,6 +46,19 @@ def classify(error: BaseException) -> Verdict:
     if isinstance(error, (AuthenticationError, ConfigurationError, NotSupported)):
         return Verdict.FATAL
     return Verdict.RETRY
+
+
+def reason_of(error: BaseException) -> str:
+    """A word for why a link or an attempt ended, to count it under."""
+    if isinstance(error, ConnectionLost):
+        return error.reason
+    if isinstance(error, HandshakeRejected):
+        return f"http {error.status}"
+    if isinstance(error, ConnectTimeout):
+        return "timeout"
+    if isinstance(error, (ConnectionResetError, BrokenPipeError)):
+        return "reset"
+    return type(error).__name__
 
 
 @dataclass

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from wsclient.errors import ConnectionLost
+
 __all__ = ["Heartbeat", "LinkView"]
 
 
@@ -82,42 +84,46 @@ class Heartbeat:
         self._keepalive_at = now
         return True
 
-    def failure(self, now: float, link: LinkView) -> str | None:
+    def failure(self, now: float, link: LinkView) -> ConnectionLost | None:
         """Why this link is dead, or None."""
-        for deadline, reason in self._deadlines(link):
+        for deadline, reason, why in self._deadlines(link):
             if now >= deadline:
-                return reason
+                return ConnectionLost(why, reason=reason)
         return None
 
     def deadline(self, link: LinkView) -> float:
         """When to look again at the latest (monotonic seconds, ``inf`` for never)."""
-        times = [deadline for deadline, _ in self._deadlines(link)]
+        times = [deadline for deadline, _, _ in self._deadlines(link)]
         if self._ping_interval is not None and not self._ping_unanswered:
             times.append(self._pinged_at + self._ping_interval)
         if self._keepalive_interval is not None:
             times.append(self._keepalive_at + self._keepalive_interval)
         return min(times, default=float("inf"))
 
-    def _deadlines(self, link: LinkView) -> Iterator[tuple[float, str]]:
+    def _deadlines(self, link: LinkView) -> Iterator[tuple[float, str, str]]:
         heard_at = max(link.last_byte_at, self._since)
         if self._ping_unanswered and self._ping_timeout is not None:
             # A big frame may hold the pong up: any progress of bytes extends the deadline.
             yield (
                 max(self._pinged_at, heard_at) + self._ping_timeout,
+                "half-open",
                 f"no pong and no byte for {self._ping_timeout:g} s (half-open link)",
             )
         if link.in_frame and self._stall_timeout is not None:
             yield (
                 heard_at + self._stall_timeout,
+                "stalled",
                 f"a frame stopped half way for {self._stall_timeout:g} s",
             )
         if link.unsent_since is not None and self._send_timeout is not None:
             yield (
                 max(link.unsent_since, self._since) + self._send_timeout,
+                "deaf",
                 f"the peer did not read for {self._send_timeout:g} s",
             )
         if self._silence_timeout is not None:
             yield (
                 self._frame_at + self._silence_timeout,
+                "silent",
                 f"no frame but pongs for {self._silence_timeout:g} s",
             )

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import enum
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -38,9 +39,21 @@ from wsclient.errors import (
     WaitTimeout,
     WSClientError,
 )
+from wsclient.events import (
+    Closed,
+    Connected,
+    DecodeError,
+    Disconnected,
+    Event,
+    GapMarked,
+    Reconnecting,
+    Recovered,
+    Rejected,
+)
+from wsclient.events import Subscribed as Confirmed
 from wsclient.messages import Arrival, Gap, Message, SubscriptionState
 from wsclient.options import Options
-from wsclient.sansio.backoff import Backoff, Budget, Verdict
+from wsclient.sansio.backoff import Backoff, Budget, Verdict, reason_of
 from wsclient.sansio.codec import encode, one_line
 from wsclient.sansio.dialect import (
     Ack,
@@ -61,7 +74,7 @@ from wsclient.sansio.heartbeat import Heartbeat as Pulse
 from wsclient.sansio.heartbeat import LinkView
 from wsclient.sansio.recovery import STRAYS, Batch, ChannelTracker, accept_ordinary
 from wsclient.sansio.resync import Resyncs
-from wsclient.sansio.subscriptions import Lost, Missing, Removed, Settled, Subscriptions
+from wsclient.sansio.subscriptions import Lost, Missing, Refused, Removed, Settled, Subscriptions
 
 __all__ = ["TRANSITIONS", "Session", "State"]
 
@@ -69,8 +82,8 @@ __all__ = ["TRANSITIONS", "Session", "State"]
 HEALTHY_AFTER = 10.0
 #: A tick later than this (s) means that we were asleep, and that no peer is to blame.
 LATE_TICK = 0.25
-#: Unreadable frames are counted one by one, and logged at most once in so many seconds.
-INVALID_LOG_INTERVAL = 1.0
+#: Unreadable frames are counted one by one, and logged and told at most once in so many seconds.
+LOG_INTERVAL = 1.0
 
 
 class State(enum.Enum):
@@ -167,9 +180,17 @@ class Fail(NamedTuple):
 class Log(NamedTuple):
     level: str
     text: str
+    connection_id: int
+    channel: str | None = None
 
 
-Action = Dial | Send | Ping | Hangup | Abort | Cut | Settle | Deliver | Forget | Fail | Log
+class Tell(NamedTuple):
+    """For whoever listens to events."""
+
+    event: Event
+
+
+Action = Dial | Send | Ping | Hangup | Abort | Cut | Settle | Deliver | Forget | Fail | Log | Tell
 
 
 class Invalid(NamedTuple):
@@ -184,6 +205,23 @@ class Invalid(NamedTuple):
 
 
 Entry = Item | Invalid
+
+
+class _Throttle:
+    """Lets one in each LOG_INTERVAL through."""
+
+    def __init__(self) -> None:
+        self._next_at = float("-inf")
+        self._count = 0
+
+    def admit(self, now: float) -> int:
+        """How many there were since the last one let through, this one included; 0: not yet."""
+        self._count += 1
+        if now < self._next_at:
+            return 0
+        self._next_at = now + LOG_INTERVAL
+        count, self._count = self._count, 0
+        return count
 
 
 class Counters:
@@ -261,9 +299,17 @@ class Session:
         #: When the next tick is due, as last told; None: at once.
         self.planned: float | None = None
         self._looked_at = 0.0
+        #: Somebody listens to events. Of gaps there may be many, and none is told else.
+        self.is_observed = False
+        #: Why open links have ended, and why attempts have come to nothing.
+        self.disconnect_reasons: Counter[str] = Counter()
+        self.attempt_failures: Counter[str] = Counter()
+        #: When the last data came over this link, and when the link ended that is to be made up for
+        #: (monotonic s).
+        self._data_at: float | None = None
+        self._lost_at: float | None = None
         self._unhandled_types: set[str] = set()
-        self._invalid_logged_at = float("-inf")
-        self._invalid_unlogged = 0
+        self._invalid_log = _Throttle()
         silence = options.silence_timeout
         self._silence_timeout = dialect.silence_timeout if silence is None else silence
 
@@ -277,7 +323,15 @@ class Session:
         assert state in TRANSITIONS[self._state], f"{self._state} -> {state}"
         self._state = state
         level = "warning" if state in (BACKING_OFF, FAILED) else "info"
-        self._actions.append(Log(level, f"{state.value}{': ' if why else ''}{why}"))
+        self._log(level, f"{state.value}{': ' if why else ''}{why}")
+        if state is CLOSED and self.failure is None:
+            self._tell(Closed, None)
+
+    def _log(self, level: str, text: str, channel: str | None = None) -> None:
+        self._actions.append(Log(level, text, self.connection_id, channel))
+
+    def _tell(self, kind: Callable[..., Event], *what: Any) -> None:
+        self._actions.append(Tell(kind(*what, connection_id=self.connection_id)))
 
     def actions(self) -> list[Action]:
         """What is to be done since the last call, in order."""
@@ -402,6 +456,7 @@ class Session:
         if connection_id != self.connection_id or self._state is not CONNECTING:
             return
         self._opened_at = now
+        self._data_at = None
         self._count = None
         self._aliases.clear()
         self._pulse = Pulse(
@@ -453,6 +508,7 @@ class Session:
             self._pulse.frame_received(now)
         messages = accept_ordinary(self.trackers, batch)
         self.counters.messages += len(messages)
+        self._data_at = now
         if self._options.stale_after is not None:
             for channel in {message.channel for message in messages}:
                 self.trackers[channel].data_at = now
@@ -478,12 +534,11 @@ class Session:
                 if isinstance(entry, Message):
                     channel = entry.channel
                     if first_data and self.subscriptions.data(channel):
-                        self._on_confirmed(channel, now)
+                        self._on_confirmed([channel], now)
                     tracker = self._tracker(channel)
                     tracker.accept(entry)
                     if entry.gap is not None:
-                        self.counters.gaps += entry.gap.reason not in STRAYS
-                        self.counters.missed += entry.gap.missed or 0
+                        self._on_gap(channel, entry.gap)
                     if is_watched:
                         tracker.data_at = now
                     append(entry)
@@ -495,9 +550,12 @@ class Session:
             if self._state not in LINKED:
                 break
         self.counters.messages += len(delivered)
+        if delivered:
+            self._data_at = now
         if delivered and self._confirmed and not self._healthy:
             self._prove_healthy()
         self._apply_effects(delivered)
+        self._look_recovered(now)
         return delivered
 
     # Time.
@@ -526,7 +584,7 @@ class Session:
             for channel in self.resyncs.take(now):
                 if self.subscriptions.state(channel) is SubscriptionState.ACTIVE:
                     text = f"the order book {channel!r} is out of sync: subscribing to it anew"
-                    self._actions.append(Log("warning", text))
+                    self._log("warning", text, channel)
                     self.subscriptions.refresh(channel)
         if self._state is OPEN:
             self._flush(now)
@@ -535,6 +593,7 @@ class Session:
             self._leave_link()
             self._enter(CLOSED)
         self._apply_effects()
+        self._look_recovered(now)
 
     def next_deadline(self, now: float, link: LinkView | None) -> float:
         """When the next tick is due (monotonic seconds, ``inf`` for never)."""
@@ -583,11 +642,12 @@ class Session:
         self._actions.append(Dial(self.connection_id))
 
     def _open(self, now: float) -> None:
+        self._enter(OPEN, f"connection {self.connection_id}")
+        self._tell(Connected, self._attempts)
         if not self._established:
             self._established = True
             self._attempts = 0
         self.counters.connects += 1
-        self._enter(OPEN, f"connection {self.connection_id}")
         for token in self._connecting:
             self._actions.append(Settle(token))
         self._connecting.clear()
@@ -614,8 +674,16 @@ class Session:
         was_open = self._state is OPEN
         could_deliver = self._state in (AUTHENTICATING, OPEN)
         self._leave_link()
+        reason = reason_of(error)
         if was_open:
             self.counters.disconnects += 1
+            self.disconnect_reasons[reason] += 1
+            if self._lost_at is None:
+                self._lost_at = now
+            age = None if self._data_at is None else now - self._data_at
+            self._tell(Disconnected, str(error), reason, getattr(error, "code", 1006), age)
+        else:
+            self.attempt_failures[reason] += 1
         if could_deliver:
             for tracker in self.trackers.values():
                 tracker.suspect("reconnect")
@@ -649,6 +717,7 @@ class Session:
     def _wait_until(self, at: float, why: str, now: float) -> None:
         self._dial_at = at
         self._enter(BACKING_OFF, f"{why}; next attempt in {at - now:.2f} s")
+        self._tell(Reconnecting, self._attempts + 1, at - now, why)
 
     def _connect_timeout(self) -> ConnectTimeout:
         last = self._last_error
@@ -675,6 +744,15 @@ class Session:
         self._enter(FAILED, str(error))
         self._settle_all(error)
         self._actions.append(Fail(error))
+        self._tell(Closed, error)
+
+    def _look_recovered(self, now: float) -> None:
+        if self._lost_at is None or self._state is not OPEN or not self.subscriptions.all_confirmed:
+            return
+        seconds, self._lost_at = now - self._lost_at, None
+        channels = len(self.subscriptions.wanted())
+        self._log("info", f"recovered: {channels} channel(s) after {seconds:.2f} s")
+        self._tell(Recovered, seconds, channels)
 
     def _settle_all(self, error: WSClientError) -> None:
         for token in self._connecting:
@@ -702,20 +780,18 @@ class Session:
             if entry.alias is not None and entry.channel is not None:
                 self._aliases.pop(entry.alias, None)  # the newest name of a channel comes last
                 self._aliases[entry.alias] = entry.channel
-            for channel in self.subscriptions.acknowledged(entry):
-                self._on_confirmed(channel, now)
+            self._on_confirmed(self.subscriptions.acknowledged(entry), now)
         elif isinstance(entry, Subscribed):
-            for channel in self.subscriptions.subscribed(entry.channels):
-                self._on_confirmed(channel, now)
+            self._on_confirmed(self.subscriptions.subscribed(entry.channels), now)
         elif isinstance(entry, Rejection):
             if not self.subscriptions.rejected(entry) and not entry.is_rest:
-                self._actions.append(Log("warning", f"the venue refused: {one_line(entry.reason)}"))
+                self._log("warning", f"the venue refused: {one_line(entry.reason)}")
         elif isinstance(entry, Reply):
             self._on_reply(entry)
         elif isinstance(entry, Respond):
             self._send(entry.payload, now)
         elif isinstance(entry, Notice):
-            self._actions.append(Log("warning", f"the venue says: {one_line(entry.text)}"))
+            self._log("warning", f"the venue says: {one_line(entry.text)}")
         elif isinstance(entry, Unhandled):
             self._on_unhandled(entry)
         elif isinstance(entry, Invalid):
@@ -736,11 +812,22 @@ class Session:
             tracker = self.trackers[channel] = ChannelTracker(channel)
         return tracker
 
-    def _on_confirmed(self, channel: str, now: float) -> None:
+    def _on_confirmed(self, channels: Sequence[str], now: float) -> None:
+        if not channels:
+            return
         self._confirmed = True
-        tracker = self._tracker(channel)
-        tracker.data_at = now
-        self.planned = None  # it may fall silent before anything else is due
+        for channel in channels:
+            self._tracker(channel).data_at = now
+        self.planned = None  # they may fall silent before anything else is due
+        self._tell(Confirmed, tuple(channels))
+
+    def _on_gap(self, channel: str, gap: Gap) -> None:
+        self.counters.missed += gap.missed or 0
+        if gap.reason in STRAYS:
+            return
+        self.counters.gaps += 1
+        if self.is_observed:
+            self._tell(GapMarked, channel, gap)
 
     def _on_reply(self, entry: Reply) -> None:
         found = self._requests.pop(str(entry.request_id), None)
@@ -758,7 +845,7 @@ class Session:
         if entry.type not in self._unhandled_types and len(self._unhandled_types) < 1000:
             self._unhandled_types.add(entry.type)
             text = f"unhandled message type {entry.type[:100]!r} (said once a type)"
-            self._actions.append(Log("warning", text))
+            self._log("warning", text)
 
     def _resolve(self, entry: Entry) -> None:
         """The channel's own name, in the place of its alias."""
@@ -772,9 +859,7 @@ class Session:
         if last is not None and sequence != last + 1:
             for tracker in self.trackers.values():
                 tracker.suspect("sequence")
-            self._actions.append(
-                Log("warning", f"the connection's count jumped from {last} to {sequence}")
-            )
+            self._log("warning", f"the connection's count jumped from {last} to {sequence}")
 
     def _on_invalid(self, entry: Invalid, now: float) -> None:
         self.counters.invalid += 1
@@ -783,26 +868,31 @@ class Session:
         else:
             for tracker in self.trackers.values():
                 tracker.suspect("invalid")
-        if now - self._invalid_logged_at < INVALID_LOG_INTERVAL:
-            self._invalid_unlogged += 1
+        count = self._invalid_log.admit(now)
+        if not count:
             return
-        more = f" (and {self._invalid_unlogged} before it)" if self._invalid_unlogged else ""
-        self._invalid_logged_at, self._invalid_unlogged = now, 0
-        self._actions.append(Log("warning", f"skipped {entry.text}{more}"))
+        channel = None if entry.message is None else entry.message.channel
+        more = f" (and {count - 1} before it)" if count > 1 else ""
+        self._log("warning", f"skipped {entry.text}{more}", channel)
+        self._tell(DecodeError, entry.text, count)
 
     def _apply_effects(self, delivered: list[Message] | None = None) -> None:
         for effect in self.subscriptions.effects():
             if isinstance(effect, Settled):
                 self._actions.append(Settle(effect.token, effect.error))
             elif isinstance(effect, Lost):
-                self._actions.append(
-                    Log("error", f"lost {effect.channel!r}: {one_line(effect.reason)}")
-                )
+                reason = one_line(effect.reason)
+                self._log("error", f"lost {effect.channel!r}: {reason}", effect.channel)
+                self._tell(Rejected, effect.channel, reason, True)
                 lost = self._lost_message(effect.channel)
                 if delivered is None:
                     self._actions.append(Deliver(lost))
                 else:
                     delivered.append(lost)
+            elif isinstance(effect, Refused):
+                reason = one_line(effect.reason)
+                self._log("info", f"refused {effect.channel!r}: {reason}", effect.channel)
+                self._tell(Rejected, effect.channel, reason, False)
             elif isinstance(effect, Missing):
                 self._tracker(effect.channel).suspect("reconnect")
             elif isinstance(effect, Removed):
@@ -824,13 +914,16 @@ class Session:
 
     def _tick_link(self, now: float, link: LinkView) -> None:
         assert self._pulse is not None
-        why = self._pulse.failure(now, link) or self.subscriptions.link_suspect
-        max_age = self._dialect.limits.max_age
-        if why is None and max_age is not None and now >= self._opened_at + max_age:
+        error = self._pulse.failure(now, link)
+        suspect, max_age = self.subscriptions.link_suspect, self._dialect.limits.max_age
+        if error is None and suspect is not None:
+            error = ConnectionLost(suspect, reason="unanswered")
+        if error is None and max_age is not None and now >= self._opened_at + max_age:
             self._prove_healthy()
             why = "the venue's maximum age of a connection is reached"
-        if why is not None:
-            self._cut(ConnectionLost(why))
+            error = ConnectionLost(why, reason="age")
+        if error is not None:
+            self._cut(error)
             return
         if self._pulse.ping_due(now):
             self._actions.append(Ping(self.connection_id))
@@ -848,10 +941,11 @@ class Session:
                 continue
             tracker.suspect("reconnect")
             if tracker.refreshed:
-                self._cut(ConnectionLost(f"{channel!r} is silent, even subscribed anew"))
+                why = f"{channel!r} is silent, even subscribed anew"
+                self._cut(ConnectionLost(why, reason="silent"))
                 return
             text = f"{channel!r} is silent for {stale_after:g} s: subscribing to it anew"
-            self._actions.append(Log("warning", text))
+            self._log("warning", text, channel)
             tracker.refreshed = True
             self.subscriptions.refresh(channel)
 

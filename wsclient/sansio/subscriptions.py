@@ -22,7 +22,7 @@ from wsclient.errors import (
 from wsclient.messages import SubscriptionState
 from wsclient.sansio.dialect import Ack, Dialect, Rejection
 
-__all__ = ["Lost", "Missing", "Removed", "Request", "Settled", "Subscriptions"]
+__all__ = ["Effect", "Lost", "Missing", "Refused", "Removed", "Request", "Settled", "Subscriptions"]
 
 #: Requests for one channel on one connection before the connection itself is given up.
 RESUBSCRIBE_ATTEMPTS = 2
@@ -46,6 +46,13 @@ class Lost(NamedTuple):
     reason: str
 
 
+class Refused(NamedTuple):
+    """A channel that never was active will not be: it was refused, or nothing was answered."""
+
+    channel: str
+    reason: str
+
+
 class Missing(NamedTuple):
     """An active channel has ended with the venue (it is not on its list any more, or this is the
     first half of a refresh) and is being asked for anew: between the two, data is missed."""
@@ -57,6 +64,9 @@ class Removed(NamedTuple):
     """A channel is wanted no longer; what was known of its stream is void."""
 
     channel: str
+
+
+Effect = Settled | Lost | Refused | Missing | Removed
 
 
 @dataclass(eq=False)
@@ -107,7 +117,7 @@ class Subscriptions:
         self._unsent: deque[Request] = deque()
         self._outstanding: dict[int, Request] = {}
         self._wishes: list[Wish] = []
-        self._effects: list[Settled | Lost | Missing | Removed] = []
+        self._effects: list[Effect] = []
         #: Set when a resubscription went unanswered RESUBSCRIBE_ATTEMPTS times.
         self.link_suspect: str | None = None
 
@@ -344,7 +354,7 @@ class Subscriptions:
             self._forget_unwanted(entry)
         return tokens
 
-    def effects(self) -> list[Settled | Lost | Missing | Removed]:
+    def effects(self) -> list[Effect]:
         """What has happened since the last call."""
         effects, self._effects = self._effects, []
         return effects
@@ -454,6 +464,7 @@ class Subscriptions:
             self._undo(request, channel)
         elif entry.state is PENDING and not self._is_asked_for(channel):
             if not entry.was_active:
+                self._effects.append(Refused(channel, silence))
                 self._remove(entry, silence)
                 self._undo(request, channel)
             elif not self._dialect.acknowledges:
@@ -469,8 +480,8 @@ class Subscriptions:
         return any(r.subscribe and channel in r.channels for r in requests)
 
     def _drop(self, entry: Entry, reason: str) -> None:
-        if entry.was_active:
-            self._effects.append(Lost(entry.channel, reason))
+        kind = Lost if entry.was_active else Refused
+        self._effects.append(kind(entry.channel, reason))
         self._remove(entry, reason, refused=True)
 
     def _forget_unwanted(self, entry: Entry) -> None:

@@ -1,0 +1,142 @@
+"""What happens to a client, one frozen event each: ``client.on_event()`` and ``client.events()``.
+
+Every event bears the ``connection_id`` at its time (0 before the first), its ``number``, counted
+from 1 for each client, and ``at``, the time when it was told (ns since the epoch). Events are told
+in order. A jump of the number means that whoever listens was too slow, and has missed some.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wsclient.errors import WSClientError
+from wsclient.messages import Gap
+
+__all__ = [
+    "Closed",
+    "Connected",
+    "DecodeError",
+    "Disconnected",
+    "Event",
+    "GapMarked",
+    "Reconnecting",
+    "Recovered",
+    "Rejected",
+    "SlowConsumer",
+    "Subscribed",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Base of all events."""
+
+    connection_id: int = 0
+    number: int = 0
+    at: int = 0
+
+
+@dataclass(frozen=True)
+class Connected(Event):
+    """The link is open, and logged in where the venue asks for that.
+
+    ``attempt`` is the number of attempts that it took, the successful one included.
+    """
+
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Disconnected(Event):
+    """An open link has ended.
+
+    ``why`` is a sentence, ``reason`` the word for it that ``stats().disconnect_reasons`` counts:
+    ``closed`` (by a close frame), ``ended`` (without one), ``reset``, ``half-open``, ``stalled``,
+    ``deaf`` (the peer did not read), ``silent``, ``unanswered`` (a resubscription), ``protocol``
+    (the venue broke it), ``age`` (the venue's maximum is reached), or an exception's type.
+    ``code`` is the close code, 1006 where there was none; ``data_age`` how long before the end the
+    last data came (s), None where none had come over this link.
+    """
+
+    why: str
+    reason: str
+    code: int
+    data_age: float | None
+
+
+@dataclass(frozen=True)
+class Reconnecting(Event):
+    """There will be another attempt, number ``attempt`` of this outage, in ``delay`` seconds.
+
+    ``why`` is what became of the link, or of the attempt before.
+    """
+
+    attempt: int
+    delay: float
+    why: str
+
+
+@dataclass(frozen=True)
+class Subscribed(Event):
+    """The venue has confirmed ``channels``: asked for, or restored after a reconnect."""
+
+    channels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Rejected(Event):
+    """The venue has refused ``channel``; ``why`` is its own word, or that it gave none in time.
+
+    ``is_lost``: the channel was active before, and has ended with a message of type ``lost``.
+    """
+
+    channel: str
+    why: str
+    is_lost: bool
+
+
+@dataclass(frozen=True)
+class GapMarked(Event):
+    """A message of ``channel`` bears ``gap``: the numbers jumped, or the link had been down.
+
+    What a queue drops is not told here, but by :class:`SlowConsumer`.
+    """
+
+    channel: str
+    gap: Gap
+
+
+@dataclass(frozen=True)
+class Recovered(Event):
+    """All is as before the disconnect: the link is open, and every channel that is still wanted
+    confirmed. ``seconds`` after the link ended; ``channels`` is their number."""
+
+    seconds: float
+    channels: int
+
+
+@dataclass(frozen=True)
+class SlowConsumer(Event):
+    """A queue is full and drops messages; told once an episode, which is over when it has not
+    dropped any for a second. ``dropped`` is the number so far, of this queue."""
+
+    dropped: int
+
+
+@dataclass(frozen=True)
+class DecodeError(Event):
+    """A frame could not be read, or ``validate`` refused a message.
+
+    ``why`` says so, with an excerpt of at most 120 bytes. Told at most once a second: ``count`` is
+    how many there were since the last time, this one included.
+    """
+
+    why: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Closed(Event):
+    """The last event: by ``close()``, or, with an ``error``, because the client failed for good."""
+
+    error: WSClientError | None
