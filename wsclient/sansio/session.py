@@ -508,7 +508,8 @@ class Session:
             self._pulse.frame_received(now)
         messages = accept_ordinary(self.trackers, batch)
         self.counters.messages += len(messages)
-        self._data_at = now
+        if messages:
+            self._data_at = now
         if self._options.stale_after is not None:
             for channel in {message.channel for message in messages}:
                 self.trackers[channel].data_at = now

@@ -1,0 +1,282 @@
+"""What the session tells of what happens to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from rig import Plain, Rig
+
+from wsclient.errors import ConnectionLost, HandshakeRejected, QueueOverflow, WSClientError
+from wsclient.events import (
+    Closed,
+    Connected,
+    DecodeError,
+    Disconnected,
+    Event,
+    GapMarked,
+    Reconnecting,
+    Recovered,
+    Rejected,
+    Subscribed,
+)
+from wsclient.messages import Gap
+from wsclient.sansio import dialect
+from wsclient.sansio.backoff import reason_of
+from wsclient.sansio.heartbeat import LinkView
+from wsclient.sansio.session import Invalid, State, Tell
+
+
+def told(rig: Rig, kind: type[Event] = Event) -> list[Any]:
+    return [tell.event for tell in rig.done(Tell) if isinstance(tell.event, kind)]
+
+
+class TestConnection:
+    def test_an_attempt_that_succeeds(self) -> None:
+        rig = Rig().open()
+        assert told(rig) == [Connected(1, connection_id=1)]
+
+    def test_attempts_are_counted_until_a_link_has_proved_healthy(self) -> None:
+        rig = Rig().active("a")
+        rig.data("a", 1)
+        for _ in range(3):
+            rig.drop()
+            rig.open()
+        assert [event.attempt for event in told(rig, Connected)] == [1, 1, 2, 3]
+
+    def test_a_wait_for_the_next_attempt(self) -> None:
+        rig = Rig(retry_delay=2.0)
+        rig.connect()
+        rig.drop(HandshakeRejected("busy", 503))
+        (event,) = told(rig, Reconnecting)
+        assert event == Reconnecting(2, 2.0, "busy", connection_id=1)
+        assert rig.session.attempt_failures == {"http 503": 1}
+        assert told(rig, Disconnected) == []
+
+    def test_the_end_of_an_open_link(self) -> None:
+        rig = Rig().active("a")
+        rig.data("a", 1)
+        rig.wait(3.0)
+        rig.drop(ConnectionLost("bye", 1001, "closed"))
+        assert told(rig, Disconnected) == [
+            Disconnected("bye", "closed", 1001, pytest.approx(3.0), connection_id=1)
+        ]
+        assert rig.session.disconnect_reasons == {"closed": 1}
+
+    def test_without_data_there_is_no_age_of_it_not_even_of_the_link_before(self) -> None:
+        rig = Rig().active("a")
+        rig.data("a", 1)
+        rig.drop()
+        rig.open()
+        rig.drop()
+        assert [event.data_age for event in told(rig, Disconnected)] == [0.0, None]
+
+    def test_an_error_without_a_close_code_counts_as_1006(self) -> None:
+        rig = Rig().open()
+        rig.drop(ConnectionResetError("reset by peer"))
+        (event,) = told(rig, Disconnected)
+        assert (event.code, event.reason) == (1006, "reset")
+
+    def test_close_is_the_last_event_and_no_disconnect(self) -> None:
+        rig = Rig().open()
+        rig.close()
+        assert [type(event) for event in told(rig)] == [Connected, Closed]
+        assert told(rig, Closed) == [Closed(None, connection_id=1)]
+
+    def test_a_failure_is_the_last_event_though_close_comes_after_it(self) -> None:
+        rig = Rig().open()
+        error = QueueOverflow("full")
+        rig.session.fail(error)
+        rig.close()
+        assert told(rig, Closed) == [Closed(error, connection_id=1)]
+
+    def test_a_failure_that_ends_the_link_tells_of_both(self) -> None:
+        rig = Rig(max_reconnects=0).open()
+        rig.drop()
+        assert [type(event) for event in told(rig)] == [Connected, Disconnected, Closed]
+
+
+class TestReasons:
+    @pytest.mark.parametrize(
+        ("options", "link", "reason"),
+        [
+            ({"ping_interval": 1.0, "ping_timeout": 1.0}, LinkView(1000.0), "half-open"),
+            ({"stall_timeout": 1.0}, LinkView(1000.0, in_frame=True), "stalled"),
+            ({"send_timeout": 1.0}, LinkView(1000.0, unsent_since=1000.0), "deaf"),
+            ({"silence_timeout": 1.0}, LinkView(1000.0), "silent"),
+        ],
+    )
+    def test_of_a_dead_link(self, options: dict[str, Any], link: LinkView, reason: str) -> None:
+        rig = Rig(**options).open()
+        rig.wait(3.0, link)
+        assert told(rig, Disconnected)[0].reason == reason
+
+    def test_of_a_link_that_has_reached_its_age(self) -> None:
+        rig = Rig(Plain(dialect.Limits(max_age=10.0))).open()
+        rig.wait(10.0)
+        assert told(rig, Disconnected)[0].reason == "age"
+
+    def test_of_a_channel_that_stays_silent(self) -> None:
+        rig = Rig(stale_after=1.0).active("a")
+        rig.wait(1.0)
+        rig.ack("a")  # of the unsubscribe
+        rig.ack("a")
+        rig.wait(1.0)
+        assert told(rig, Disconnected)[0].reason == "silent"
+
+    def test_of_a_resubscription_without_an_answer(self) -> None:
+        rig = Rig(ack_timeout=1.0).active("a")
+        rig.drop()
+        rig.open()
+        rig.wait(2.0)
+        assert [event.reason for event in told(rig, Disconnected)] == ["ended", "unanswered"]
+
+    @pytest.mark.parametrize(
+        ("error", "reason"),
+        [
+            (ConnectionLost("gone"), "ended"),
+            (HandshakeRejected("no", 429), "http 429"),
+            (TimeoutError("slow"), "TimeoutError"),
+            (BrokenPipeError(), "reset"),
+            (ConnectionRefusedError(), "ConnectionRefusedError"),
+        ],
+    )
+    def test_of_an_error(self, error: BaseException, reason: str) -> None:
+        assert reason_of(error) == reason
+
+
+class TestChannels:
+    def test_one_event_for_each_answer(self) -> None:
+        rig = Rig().open()
+        rig.subscribe("a", "b", "c")
+        rig.ack("a")
+        rig.receive(dialect.Subscribed(["a", "b", "c"]))
+        assert [event.channels for event in told(rig, Subscribed)] == [("a",), ("b", "c")]
+
+    def test_an_answer_that_confirms_nothing_new_is_not_told(self) -> None:
+        rig = Rig().active("a")
+        rig.ack("a")
+        assert len(told(rig, Subscribed)) == 1
+
+    def test_a_refusal(self) -> None:
+        rig = Rig().open()
+        rig.subscribe("a")
+        rig.reject("a", "no such market")
+        assert told(rig, Rejected) == [Rejected("a", "no such market", False, connection_id=1)]
+
+    def test_a_refusal_of_an_unsubscribe_is_none_of_the_channel(self) -> None:
+        rig = Rig().active("a")
+        rig.unsubscribe("a")
+        rig.reject("a", "not now")
+        assert told(rig, Rejected) == []
+
+    def test_no_answer_to_the_first_subscribe(self) -> None:
+        rig = Rig(ack_timeout=1.0).open()
+        rig.subscribe("a")
+        rig.wait(1.0)
+        assert told(rig, Rejected) == [
+            Rejected("a", "no answer within 1 s", False, connection_id=1)
+        ]
+
+    def test_a_lost_channel(self) -> None:
+        rig = Rig().active("a")
+        rig.drop()
+        rig.open()
+        rig.reject("a", "delisted")
+        assert told(rig, Rejected) == [Rejected("a", "delisted", True, connection_id=2)]
+
+
+class TestRecovered:
+    def test_comes_when_every_channel_is_confirmed_again(self) -> None:
+        rig = Rig(retry_delay=4.0).active("a", "b")
+        rig.drop()
+        rig.open()
+        rig.ack("a")
+        assert told(rig, Recovered) == []
+        rig.wait(1.0)
+        rig.ack("b")
+        assert told(rig, Recovered) == [Recovered(pytest.approx(5.0), 2, connection_id=2)]
+
+    def test_comes_at_once_where_no_channel_is_wanted(self) -> None:
+        rig = Rig().open()
+        rig.drop()
+        rig.open()
+        assert [event.channels for event in told(rig, Recovered)] == [0]
+
+    def test_counts_from_the_first_of_several_ends(self) -> None:
+        rig = Rig(retry_delay=4.0).active("a")
+        rig.drop()
+        rig.open()
+        rig.drop()
+        rig.open()
+        rig.ack("a")
+        assert [event.seconds for event in told(rig, Recovered)] == [pytest.approx(12.0)]
+
+    def test_does_not_come_on_the_first_connection_nor_twice(self) -> None:
+        rig = Rig().active("a")
+        assert told(rig, Recovered) == []
+        rig.drop()
+        rig.open()
+        rig.ack("a")
+        rig.wait(60.0)
+        assert len(told(rig, Recovered)) == 1
+
+    def test_a_channel_that_is_lost_is_not_waited_for(self) -> None:
+        rig = Rig().active("a", "b")
+        rig.drop()
+        rig.open()
+        rig.ack("a")
+        rig.reject("b")
+        assert [event.channels for event in told(rig, Recovered)] == [1]
+
+    def test_comes_with_the_data_where_nothing_is_acknowledged(self) -> None:
+        rig = Rig(Plain(acknowledges=False)).open()
+        rig.subscribe("a")
+        rig.data("a", 1)
+        rig.drop()
+        rig.open()
+        assert told(rig, Recovered) == []
+        rig.data("a", 2)
+        assert len(told(rig, Recovered)) == 1
+
+
+class TestGaps:
+    def test_each_is_told_to_whoever_listens(self) -> None:
+        rig = Rig().active("a")
+        rig.session.is_observed = True
+        rig.data("a", 1, 3, 5)
+        assert [(e.channel, e.gap) for e in told(rig, GapMarked)] == [
+            ("a", Gap("sequence", 1, 1)),
+            ("a", Gap("sequence", 1, 2)),
+        ]
+
+    def test_what_is_late_or_doubled_is_none(self) -> None:
+        rig = Rig().active("a")
+        rig.session.is_observed = True
+        rig.data("a", 1, 3, 2, 3)
+        assert len(told(rig, GapMarked)) == 1
+
+    def test_none_is_told_where_nobody_listens(self) -> None:
+        rig = Rig().active("a")
+        rig.data("a", 1, 3)
+        assert told(rig, GapMarked) == []
+        assert rig.session.counters.gaps == 1
+
+
+class TestDecodeErrors:
+    def test_at_most_one_a_second_which_says_how_many_there_were(self) -> None:
+        rig = Rig().open()
+        rig.receive(*[Invalid("nonsense")] * 5)
+        rig.wait(1.0)
+        rig.receive(Invalid("more"))
+        assert told(rig, DecodeError) == [
+            DecodeError("nonsense", 1, connection_id=1),
+            DecodeError("more", 5, connection_id=1),
+        ]
+
+
+def test_an_internal_error_is_told_too() -> None:
+    rig = Rig().open()
+    rig.session.fail(WSClientError("internal error"))
+    assert rig.state is State.FAILED
+    assert len(told(rig, Closed)) == 1

@@ -1,0 +1,345 @@
+"""What a client tells of what happens to it, over real sockets."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import queue
+import threading
+import weakref
+from typing import Any
+
+import pytest
+
+import wsclient
+from wsclient import Gap, WebSocketClient, events
+from wsclient.testing import FakeVenue
+
+QUICK = {"retry_delay": 0.01, "max_retry_delay": 0.05}
+
+
+class Ear:
+    """Reads a stream's events, each within seconds."""
+
+    def __init__(self, client: WebSocketClient) -> None:
+        self.stream = client.events()
+        self.heard: list[events.Event] = []
+
+    def until(self, kind: type[events.Event]) -> Any:
+        while True:
+            event = self.stream.recv(timeout=5)
+            self.heard.append(event)
+            if type(event) is kind:
+                return event
+
+    @property
+    def names(self) -> list[str]:
+        return [type(event).__name__ for event in self.heard]
+
+
+@pytest.fixture
+def client(venue: FakeVenue) -> Any:
+    client = WebSocketClient(venue.url, **QUICK)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def ear(client: WebSocketClient) -> Ear:
+    return Ear(client)
+
+
+def peer_of(venue: FakeVenue, channel: str = "a") -> Any:
+    return venue.wait_for(lambda v: next(iter(v.subscribers(channel)), None))
+
+
+class TestHistory:
+    def test_of_a_run_with_three_kinds_of_cut(
+        self, client: WebSocketClient, ear: Ear, venue: FakeVenue
+    ) -> None:
+        client.connect()
+        client.subscribe("a", "b")
+        venue.publish("a")
+        client.recv(timeout=5)
+
+        peer_of(venue).close(1012, "restart")
+        ear.until(events.Recovered)
+        venue.publish("a")
+        client.recv(timeout=5)
+
+        with venue.lock:
+            peer_of(venue).rst()
+            venue.publish("a")
+        ear.until(events.Recovered)
+        venue.publish("a")
+        assert client.recv(timeout=5).gap is not None
+
+        with venue.lock:
+            venue.refuse(503, times=1)
+            peer_of(venue).fin()
+        ear.until(events.Recovered)
+        client.close()
+        ear.until(events.Closed)
+
+        back = ["Connected", "Subscribed", "Subscribed", "Recovered"]
+        assert ear.names == [
+            *["Connected", "Subscribed", "Subscribed"],
+            *["Disconnected", "Reconnecting", *back],
+            *["Disconnected", "Reconnecting", *back, "GapMarked"],
+            *["Disconnected", "Reconnecting", "Reconnecting", *back],
+            "Closed",
+        ]
+        assert [event.number for event in ear.heard] == list(range(1, len(ear.heard) + 1))
+        cuts = [event for event in ear.heard if isinstance(event, events.Disconnected)]
+        assert [cut.reason for cut in cuts] == ["closed", "reset", "ended"]
+        assert [cut.code for cut in cuts] == [1012, 1006, 1006]
+        assert [cut.connection_id for cut in cuts] == [1, 2, 3]
+        assert all(cut.data_age is not None for cut in cuts[:2])
+        assert "1012: restart" in cuts[0].why
+        stats = client.stats()
+        assert stats.disconnect_reasons == {"closed": 1, "reset": 1, "ended": 1}
+        assert stats.attempt_failures == {"http 503": 1}
+        assert sum(stats.disconnect_reasons.values()) == stats.disconnects
+
+
+class TestEach:
+    def test_connected_tells_the_attempts_that_it_took(
+        self, client: WebSocketClient, ear: Ear, venue: FakeVenue
+    ) -> None:
+        venue.refuse(503, times=1)
+        client.connect()
+        reconnecting = ear.until(events.Reconnecting)
+        assert reconnecting.attempt == 2
+        assert 0.0 <= reconnecting.delay <= 0.01
+        assert "503" in reconnecting.why
+        assert ear.until(events.Connected).attempt == 2
+
+    def test_disconnected_tells_how_old_the_last_data_was(
+        self, client: WebSocketClient, ear: Ear, venue: FakeVenue
+    ) -> None:
+        client.connect()
+        client.subscribe("a")
+        peer_of(venue).fin()
+        assert ear.until(events.Disconnected).data_age is None
+        ear.until(events.Recovered)
+        peer = peer_of(venue)
+        venue.publish("a")
+        client.recv(timeout=5)
+        peer.fin()
+        assert 0.0 <= ear.until(events.Disconnected).data_age < 5.0
+
+    def test_subscribed_names_the_channels_of_one_answer(
+        self, client: WebSocketClient, ear: Ear
+    ) -> None:
+        client.connect()
+        client.subscribe("a")
+        assert ear.until(events.Subscribed).channels == ("a",)
+
+    def test_rejected_gives_the_venues_reason(
+        self, client: WebSocketClient, ear: Ear, venue: FakeVenue
+    ) -> None:
+        venue.refuse_channel("a", "no such market")
+        client.connect()
+        with pytest.raises(wsclient.SubscriptionRejected):
+            client.subscribe("a")
+        rejected = ear.until(events.Rejected)
+        assert (rejected.channel, rejected.why) == ("a", "no such market")
+        assert not rejected.is_lost
+
+    def test_rejected_tells_of_an_answer_that_never_came(self, venue: FakeVenue) -> None:
+        venue.mute_acks()
+        with wsclient.connect(venue.url, ack_timeout=0.05) as client:
+            ear = Ear(client)
+            with pytest.raises(wsclient.SubscriptionTimeout):
+                client.subscribe("a")
+            assert "no answer" in ear.until(events.Rejected).why
+
+    def test_a_lost_channel_is_rejected_and_the_others_recover(
+        self, client: WebSocketClient, ear: Ear, venue: FakeVenue
+    ) -> None:
+        client.connect()
+        client.subscribe("a", "b")
+        venue.refuse_channel("a", "delisted")
+        peer_of(venue).rst()
+        assert ear.until(events.Rejected).is_lost
+        assert ear.until(events.Recovered).channels == 1
+
+    def test_gap_marked_bears_the_gap_of_the_message(
+        self, client: WebSocketClient, ear: Ear, venue: FakeVenue
+    ) -> None:
+        client.connect()
+        client.subscribe("a")
+        venue.publish("a", sequence=1)
+        peer_of(venue).send_json({"type": "market_data", "channel": "a", "sequence": 9})
+        told = ear.until(events.GapMarked)
+        client.recv(timeout=5)
+        message = client.recv(timeout=5)
+        assert (told.channel, told.gap) == ("a", message.gap)
+        assert isinstance(message.gap, Gap)
+
+    def test_slow_consumer_is_told_once_an_episode(self, venue: FakeVenue) -> None:
+        with wsclient.connect(venue.url, queue_size=2) as client:
+            client.subscribe("a")
+            ear = Ear(client)
+            for _ in range(20):
+                venue.publish("a")
+            first = ear.until(events.SlowConsumer)
+            assert 1 <= first.dropped <= 18
+            venue.publish("a")
+            client.close()
+            ear.until(events.Closed)
+            assert ear.names.count("SlowConsumer") == 1
+
+    def test_decode_error_has_a_bounded_excerpt(
+        self, client: WebSocketClient, ear: Ear, venue: FakeVenue
+    ) -> None:
+        client.connect()
+        venue.live[0].send("{" + "x" * 10_000)
+        error = ear.until(events.DecodeError)
+        assert error.count == 1
+        assert "{xxx" in error.why
+        assert len(error.why) < 400
+
+    def test_closed_bears_what_the_client_failed_of(self, venue: FakeVenue) -> None:
+        with wsclient.connect(venue.url, max_reconnects=0) as client:
+            ear = Ear(client)
+            venue.live[0].rst()
+            closed = ear.until(events.Closed)
+            assert isinstance(closed.error, wsclient.ReconnectError)
+            assert list(ear.stream) == []
+
+    def test_closed_comes_though_it_was_never_connected(
+        self, client: WebSocketClient, ear: Ear
+    ) -> None:
+        client.close()
+        assert ear.until(events.Closed).error is None
+
+    def test_closed_comes_when_nobody_holds_the_client_any_more(self, venue: FakeVenue) -> None:
+        client = wsclient.connect(venue.url)
+        ear = Ear(client)
+        gone = weakref.ref(client)
+        del client
+        gc.collect()
+        assert gone() is None, "its events keep it"
+        ear.until(events.Closed)
+
+
+class TestFunctions:
+    def test_run_on_the_callbacks_thread_up_to_the_last_event(
+        self, client: WebSocketClient, venue: FakeVenue
+    ) -> None:
+        heard: list[tuple[str, str]] = []
+        client.on_event(
+            lambda event: heard.append((type(event).__name__, threading.current_thread().name))
+        )
+        client.connect()
+        client.close(timeout=5)
+        assert heard == [("Connected", "wsclient-callbacks"), ("Closed", "wsclient-callbacks")]
+
+    def test_every_function_is_called_and_one_that_raises_harms_nothing(
+        self, client: WebSocketClient, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        heard: list[events.Event] = []
+
+        def bad(event: events.Event) -> None:
+            raise ZeroDivisionError
+
+        client.on_event(bad)
+        client.on_event(heard.append)
+        client.connect()
+        client.subscribe("a")
+        client.close(timeout=5)
+        assert [type(event).__name__ for event in heard] == ["Connected", "Subscribed", "Closed"]
+        assert client.stats().callback_errors == 3
+        assert "on_event() raised" in caplog.text
+
+    def test_events_come_between_messages_to_functions_of_both(
+        self, client: WebSocketClient, venue: FakeVenue
+    ) -> None:
+        heard: queue.Queue[str] = queue.Queue()
+        client.on_event(lambda event: heard.put(type(event).__name__))
+        client.connect()
+        client.on("a", lambda message: heard.put(f"a {message.sequence}"))
+        venue.publish("a")
+        assert [heard.get(timeout=5) for _ in range(3)] == ["Connected", "Subscribed", "a 1"]
+        peer_of(venue).rst()
+        assert [heard.get(timeout=5) for _ in range(2)] == ["Disconnected", "Reconnecting"]
+
+    def test_a_function_may_call_the_client(
+        self, client: WebSocketClient, venue: FakeVenue
+    ) -> None:
+        done = threading.Event()
+
+        def on_event(event: events.Event) -> None:
+            if isinstance(event, events.Connected):
+                client.subscribe("a")
+                done.set()
+
+        client.on_event(on_event)
+        client.connect()
+        assert done.wait(5)
+        assert "a" in client.subscriptions
+
+    def test_a_function_may_close_the_client_and_hears_of_it(self, client: WebSocketClient) -> None:
+        heard: queue.Queue[str] = queue.Queue()
+
+        def on_event(event: events.Event) -> None:
+            heard.put(type(event).__name__)
+            client.close()
+
+        client.on_event(on_event)
+        client.connect()
+        assert [heard.get(timeout=5) for _ in range(2)] == ["Connected", "Closed"]
+
+    def test_none_is_called_after_close_has_returned(self, client: WebSocketClient) -> None:
+        entered, leave = threading.Event(), threading.Event()
+        heard: list[str] = []
+
+        def slow(event: events.Event) -> None:
+            heard.append(type(event).__name__)
+            entered.set()
+            leave.wait(5)
+
+        client.on_event(slow)
+        client.connect()
+        assert entered.wait(5)
+        client.close(timeout=0.05)
+        thread = client._core.callbacks.thread
+        leave.set()
+        assert thread is not None
+        thread.join(5)
+        assert heard == ["Connected"]
+
+    def test_no_thread_is_started_before_there_is_an_event(self, client: WebSocketClient) -> None:
+        client.on_event(print)
+        assert client._core.callbacks.thread is None
+
+    def test_what_is_no_function_is_refused(self, client: WebSocketClient) -> None:
+        with pytest.raises(wsclient.ConfigurationError, match="function"):
+            client.on_event("print")  # type: ignore[arg-type]
+
+
+class TestLogRecords:
+    def test_bear_client_venue_connection_and_channel_as_fields(
+        self, venue: FakeVenue, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        venue.refuse_channel("a", "no such market")
+        with (
+            caplog.at_level(logging.DEBUG, "wsclient"),
+            wsclient.connect(venue.url, name="feed", **QUICK) as client,
+            pytest.raises(wsclient.SubscriptionRejected),
+        ):
+            client.subscribe("a")
+        records: list[Any] = [r for r in caplog.records if r.name.startswith("wsclient")]
+        assert {r.client for r in records} == {"feed"}
+        assert {r.venue for r in records} == {venue.url.rstrip("/")}
+        assert [r.connection_id for r in records if "open: " in r.getMessage()] == [1]
+        assert [r.channel for r in records if "refused" in r.getMessage()] == ["a"]
+        assert {r.channel for r in records} == {"a", None}
+
+    def test_name_the_line_that_wrote_them(
+        self, venue: FakeVenue, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.INFO, "wsclient"), wsclient.connect(venue.url):
+            pass
+        assert {record.filename for record in caplog.records} == {"watchdog.py"}
