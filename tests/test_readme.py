@@ -192,16 +192,23 @@ def run_block(code: str, namespace: dict[str, Any], clients: list[Any], messages
         raise errors[0]
 
 
-PYTHON = blocks("python")
+PYTHON = {
+    node.parent[0].astext(): node.astext()
+    for node in DOCUMENT.findall(docutils.nodes.literal_block)
+    if "python" in node["classes"] and node.parent[0].astext() != "In a notebook"
+}
+CELLS = [code for code in blocks("python") if code not in PYTHON.values()]
 
 
-def test_the_blocks_are_the_ones_below() -> None:
-    assert len(PYTHON) == 7
+def test_every_block_is_run_below() -> None:
+    assert len(PYTHON) + len(CELLS) == len(blocks("python"))
+    source = Path(__file__).read_text()
+    assert all(f'PYTHON["{title}"]' in source for title in PYTHON)
 
 
 def test_the_script(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     with FakeVenue("kraken") as venue, lively(venue, ["ticker:BTC/USD", "trade:BTC/USD"]):
-        code = PYTHON[0].replace("wss://ws.kraken.com/v2", venue.url)
+        code = PYTHON["In a script"].replace("wss://ws.kraken.com/v2", venue.url)
         run_block(code, {}, clients, messages=10)
     printed = capsys.readouterr().out
     assert "ticker:BTC/USD {'symbol': 'BTC/USD'" in printed
@@ -211,16 +218,16 @@ def test_the_script(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> N
 def test_the_notebook(clients: list[Any]) -> None:
     namespace: dict[str, Any] = {}
     with FakeVenue("kraken") as venue, lively(venue, ["ticker:BTC/USD", "ticker:ETH/USD"]):
-        code = PYTHON[1].replace("wss://ws.kraken.com/v2", venue.url)
+        code = CELLS[0].replace("wss://ws.kraken.com/v2", venue.url)
         run_block(code, namespace, clients, messages=0)
-        run_block(PYTHON[2], namespace, clients, messages=0)
+        run_block(CELLS[1], namespace, clients, messages=0)
         assert len(namespace["client"].subscriptions) == 2
         clients[0].close()
 
 
 def test_the_handler(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     with FakeVenue(Prices()) as venue, lively(venue, ["BTC-USD"]):
-        code = PYTHON[3].replace("ws://127.0.0.1:8765/", venue.url)
+        code = PYTHON["In code of the older dict style"].replace("ws://127.0.0.1:8765/", venue.url)
         run_block(code, {}, clients, messages=5)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "{'status': 'success'}"
@@ -233,21 +240,30 @@ def test_the_order_book(clients: list[Any], capsys: pytest.CaptureFixture[str]) 
     bids = [{"price": 99 - n, "qty": 2} for n in range(10)]
     kraken.set_snapshot("book:BTC/USD", bids=bids, asks=asks)
     with FakeVenue(kraken) as venue:
-        code = PYTHON[4].replace("wss://ws.kraken.com/v2", venue.url)
+        code = PYTHON["Order books"].replace("wss://ws.kraken.com/v2", venue.url)
         run_block(code, {}, clients, messages=0)
     best, *levels = capsys.readouterr().out.splitlines()
     assert best.endswith(" 100")
     assert levels == ["99 2", "98 2", "97 2", "96 2", "95 2"]
 
 
+def test_the_events(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    with FakeVenue("kraken") as venue:
+        code = PYTHON["Events"].replace("wss://ws.kraken.com/v2", venue.url)
+        run_block(code, {}, clients, messages=0)
+        clients[0].close(timeout=5)
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.partition("(")[0] for line in printed] == ["Connected", "Subscribed", "Closed"]
+
+
 def test_the_dialect(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     with FakeVenue(Prices()) as venue, lively(venue, ["BTC-USD", "ETH-USD"]):
-        code = PYTHON[5].replace("ws://127.0.0.1:8765/", venue.url)
+        code = PYTHON["A dialect in twenty lines"].replace("ws://127.0.0.1:8765/", venue.url)
         run_block(code, {}, clients, messages=1)
     assert "<Message '" in capsys.readouterr().out
-    body = PYTHON[5].partition("class Acme")[2].partition("client =")[0]
+    body = PYTHON["A dialect in twenty lines"].partition("class Acme")[2].partition("client =")[0]
     assert len([line for line in body.splitlines() if line.strip()]) <= 20
 
 
 def test_the_fake_venue(clients: list[Any]) -> None:
-    run_block(PYTHON[6], {}, clients, messages=0)
+    run_block(PYTHON["Testing your own code"], {}, clients, messages=0)
