@@ -214,8 +214,13 @@ class TestEach:
         client.close()
         assert ear.until(events.Closed).error is None
 
-    def test_closed_comes_when_nobody_holds_the_client_any_more(self, venue: FakeVenue) -> None:
-        client = wsclient.connect(venue.url)
+    @pytest.mark.parametrize("is_connected", [True, False])
+    def test_closed_comes_when_nobody_holds_the_client_any_more(
+        self, venue: FakeVenue, is_connected: bool
+    ) -> None:
+        client = WebSocketClient(venue.url)
+        if is_connected:
+            client.connect()
         ear = Ear(client)
         gone = weakref.ref(client)
         del client

@@ -12,8 +12,6 @@ from wsclient.messages import Gap, Message, Subscription
 
 __all__ = ["WebSocketHandler"]
 
-logger = logging.getLogger("wsclient.handler")
-
 
 class WebSocketHandler:
     """A thin adapter of :class:`WebSocketClient`.
@@ -69,7 +67,12 @@ class WebSocketHandler:
 
     def process_gap(self, channel: str, gap: Gap) -> None:
         """Override this to learn what was missed; called before the message after the hole."""
-        logger.warning("%s: missed before this message: %s", channel, gap)
+        self.client._core.log(
+            logging.WARNING,
+            f"{channel}: missed before this message: {gap}",
+            channel=channel,
+            logger="wsclient.handler",
+        )
 
     def run(self) -> None:
         """Process market data until :meth:`close`. Raises what ended the client otherwise."""

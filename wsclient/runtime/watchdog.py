@@ -289,8 +289,12 @@ class Watchdog:
             tell()
 
     def close_soon(self) -> None:
-        """Close, without waiting and without a lock: safe in a finalizer."""
-        self._news.put(partial(self._close, self.options.close_timeout))
+        """Close, without waiting and, once there is a thread, without a lock: safe in a finalizer.
+        Before that, nobody is there to hold one."""
+        if self._thread is None:
+            self._close(self.options.close_timeout)
+        else:
+            self._news.put(partial(self._close, self.options.close_timeout))
 
     def close(self, timeout: float) -> None:
         """Close, and wait for the threads to end, all within ``timeout`` seconds."""
