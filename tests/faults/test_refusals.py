@@ -17,9 +17,15 @@ import wsclient
 from wsclient import HandshakeRejected, Limits, State
 from wsclient.options import Options
 from wsclient.runtime.handshake import MAX_RETRY_AFTER
+from wsclient.sansio.actions import (
+    Cut,
+    Dial,
+)
 from wsclient.sansio.backoff import classify
 from wsclient.sansio.heartbeat import LinkView
-from wsclient.sansio.session import Cut, Dial, Session
+from wsclient.sansio.session import (
+    Session,
+)
 from wsclient.testing import FakeVenue
 
 HOUR = 3600.0

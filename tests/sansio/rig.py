@@ -13,17 +13,19 @@ from making import message as make
 from wsclient.errors import ConnectionLost
 from wsclient.messages import Message
 from wsclient.options import Options
+from wsclient.sansio.actions import (
+    Action,
+    Cut,
+    Log,
+    Send,
+    Settle,
+)
 from wsclient.sansio.backoff import Verdict, classify
 from wsclient.sansio.dialect import Ack, Dialect, Limits, LoginAccepted, Rejection
 from wsclient.sansio.heartbeat import LinkView
 from wsclient.sansio.session import (
-    Action,
-    Cut,
     Entry,
-    Log,
-    Send,
     Session,
-    Settle,
     State,
 )
 

@@ -27,6 +27,14 @@ from wsclient.errors import (
     WSClientError,
 )
 from wsclient.messages import Gap, SubscriptionState
+from wsclient.sansio.actions import (
+    Abort,
+    Cut,
+    Dial,
+    Fail,
+    Hangup,
+    Ping,
+)
 from wsclient.sansio.backoff import Verdict
 from wsclient.sansio.dialect import (
     Ack,
@@ -45,13 +53,7 @@ from wsclient.sansio.dialect import (
 from wsclient.sansio.heartbeat import LinkView
 from wsclient.sansio.session import (
     TRANSITIONS,
-    Abort,
-    Cut,
-    Dial,
-    Fail,
-    Hangup,
     Invalid,
-    Ping,
     State,
 )
 

@@ -22,9 +22,15 @@ from wsclient.events import (
 )
 from wsclient.messages import Gap
 from wsclient.sansio import dialect
+from wsclient.sansio.actions import (
+    Tell,
+)
 from wsclient.sansio.backoff import reason_of
 from wsclient.sansio.heartbeat import LinkView
-from wsclient.sansio.session import Invalid, State, Tell
+from wsclient.sansio.session import (
+    Invalid,
+    State,
+)
 
 
 def told(rig: Rig, kind: type[Event] = Event) -> list[Any]:

@@ -22,6 +22,9 @@ from rig import INF, LOGIN, Plain, Rig
 
 from wsclient.errors import ConfigurationError, NotConnected, QueueOverflow, WSClientError
 from wsclient.messages import SubscriptionState
+from wsclient.sansio.actions import (
+    Send,
+)
 from wsclient.sansio.backoff import Verdict
 from wsclient.sansio.dialect import (
     Ack,
@@ -33,7 +36,11 @@ from wsclient.sansio.dialect import (
     Reply,
     Subscribed,
 )
-from wsclient.sansio.session import TRANSITIONS, Invalid, Send, State
+from wsclient.sansio.session import (
+    TRANSITIONS,
+    Invalid,
+    State,
+)
 
 ACTIVE = SubscriptionState.ACTIVE
 UNSUBSCRIBING = SubscriptionState.UNSUBSCRIBING

@@ -28,27 +28,29 @@ from wsclient.runtime.snapshots import Snapshots
 from wsclient.runtime.telling import EventStream, Teller
 from wsclient.runtime.transport import Target, Transport, WorkerThread
 from wsclient.runtime.waiting import Deadline, Waiter
-from wsclient.sansio.backoff import Verdict, classify
-from wsclient.sansio.frames import Received
-from wsclient.sansio.inbound import Inbound
-from wsclient.sansio.session import (
+from wsclient.sansio.actions import (
     Abort,
     Action,
     Cut,
     Deliver,
     Dial,
-    Entry,
     Fail,
     Forget,
     Hangup,
-    Invalid,
     Log,
     Ping,
     Send,
-    Session,
     Settle,
-    State,
     Tell,
+)
+from wsclient.sansio.backoff import Verdict, classify
+from wsclient.sansio.frames import Received
+from wsclient.sansio.inbound import Inbound
+from wsclient.sansio.session import (
+    Entry,
+    Invalid,
+    Session,
+    State,
 )
 
 __all__ = ["Watchdog"]

@@ -53,6 +53,21 @@ from wsclient.events import (
 from wsclient.events import Subscribed as Confirmed
 from wsclient.messages import Arrival, Gap, Message, SubscriptionState
 from wsclient.options import Options
+from wsclient.sansio.actions import (
+    Abort,
+    Action,
+    Cut,
+    Deliver,
+    Dial,
+    Fail,
+    Forget,
+    Hangup,
+    Log,
+    Ping,
+    Send,
+    Settle,
+    Tell,
+)
 from wsclient.sansio.backoff import Backoff, Budget, Verdict, reason_of
 from wsclient.sansio.codec import encode, one_line
 from wsclient.sansio.dialect import (
@@ -114,83 +129,6 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 
 #: States with a connection, or one under way.
 LINKED = frozenset({CONNECTING, AUTHENTICATING, OPEN})
-
-
-# What the runtime is asked to do.
-
-
-class Dial(NamedTuple):
-    connection_id: int
-
-
-class Send(NamedTuple):
-    connection_id: int
-    payload: str | bytes
-
-
-class Ping(NamedTuple):
-    connection_id: int
-
-
-class Hangup(NamedTuple):
-    """Close politely, by a close frame; the peer's own ends the connection."""
-
-    connection_id: int
-
-
-class Abort(NamedTuple):
-    """Cut the link now; its end is accounted for already."""
-
-    connection_id: int
-
-
-class Cut(NamedTuple):
-    """Cut the link now, judge ``error``, and report the end by :meth:`Session.ended`."""
-
-    connection_id: int
-    error: WSClientError
-
-
-class Settle(NamedTuple):
-    """Wake the caller that waits with ``token``."""
-
-    token: Any
-    error: BaseException | None = None
-    result: Any = None
-
-
-class Deliver(NamedTuple):
-    """A message that no frame brought: the last one of a lost channel."""
-
-    message: Message
-
-
-class Forget(NamedTuple):
-    """A channel is wanted no longer: nobody is to get what may still come of it."""
-
-    channel: str
-
-
-class Fail(NamedTuple):
-    """The client has failed for good: queues end with this, after what they hold."""
-
-    error: WSClientError
-
-
-class Log(NamedTuple):
-    level: str
-    text: str
-    connection_id: int
-    channel: str | None = None
-
-
-class Tell(NamedTuple):
-    """For whoever listens to events."""
-
-    event: Event
-
-
-Action = Dial | Send | Ping | Hangup | Abort | Cut | Settle | Deliver | Forget | Fail | Log | Tell
 
 
 class Invalid(NamedTuple):

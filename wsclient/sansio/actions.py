@@ -1,0 +1,99 @@
+"""What the session asks of the runtime, which does it in order."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from wsclient.errors import WSClientError
+from wsclient.events import Event
+from wsclient.messages import Message
+
+__all__ = [
+    "Abort",
+    "Action",
+    "Cut",
+    "Deliver",
+    "Dial",
+    "Fail",
+    "Forget",
+    "Hangup",
+    "Log",
+    "Ping",
+    "Send",
+    "Settle",
+    "Tell",
+]
+
+
+class Dial(NamedTuple):
+    connection_id: int
+
+
+class Send(NamedTuple):
+    connection_id: int
+    payload: str | bytes
+
+
+class Ping(NamedTuple):
+    connection_id: int
+
+
+class Hangup(NamedTuple):
+    """Close politely, by a close frame; the peer's own ends the connection."""
+
+    connection_id: int
+
+
+class Abort(NamedTuple):
+    """Cut the link now; its end is accounted for already."""
+
+    connection_id: int
+
+
+class Cut(NamedTuple):
+    """Cut the link now, judge ``error``, and report the end by :meth:`Session.ended`."""
+
+    connection_id: int
+    error: WSClientError
+
+
+class Settle(NamedTuple):
+    """Wake the caller that waits with ``token``."""
+
+    token: Any
+    error: BaseException | None = None
+    result: Any = None
+
+
+class Deliver(NamedTuple):
+    """A message that no frame brought: the last one of a lost channel."""
+
+    message: Message
+
+
+class Forget(NamedTuple):
+    """A channel is wanted no longer: nobody is to get what may still come of it."""
+
+    channel: str
+
+
+class Fail(NamedTuple):
+    """The client has failed for good: queues end with this, after what they hold."""
+
+    error: WSClientError
+
+
+class Log(NamedTuple):
+    level: str
+    text: str
+    connection_id: int
+    channel: str | None = None
+
+
+class Tell(NamedTuple):
+    """For whoever listens to events."""
+
+    event: Event
+
+
+Action = Dial | Send | Ping | Hangup | Abort | Cut | Settle | Deliver | Forget | Fail | Log | Tell
