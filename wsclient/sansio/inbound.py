@@ -203,10 +203,8 @@ class Inbound:
                 shape.fit(value, fields.types)
 
     def _is_data(self, raw: bytes, fields: DataFields) -> bool:
-        try:
-            return self._head.keys(self._head.decode(raw))[0] in fields.types
-        except (msgspec.DecodeError, TypeError):
-            return False
+        kinds = [self._head.keys(value)[0] for value in self._head.decoded([raw])]
+        return any(type(kind) is str and kind in fields.types for kind in kinds)
 
     def _decoded(self, raw: bytes) -> Any:
         try:

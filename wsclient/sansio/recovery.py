@@ -218,8 +218,7 @@ def accept_ordinary(trackers: Mapping[str, ChannelTracker], batch: Batch) -> lis
     """The fast path of :meth:`ChannelTracker.accept`: make and account for messages, up to the
     first payload that is anything but data of a known channel with the number expected there.
 
-    Nothing is judged here: what looks unusual is left, with all after it, to the caller. (A number
-    that equals the expected one is that number: JSON knows no difference of 7 and 7.0.)
+    Nothing is judged here: what looks unusual is left, with all after it, to the caller.
     """
     messages: list[Message] = []
     append = messages.append
@@ -232,9 +231,12 @@ def accept_ordinary(trackers: Mapping[str, ChannelTracker], batch: Batch) -> lis
             expected = tracker.expected
             if sequence != expected:
                 break
-            if expected is not None:
+            if expected is None:
+                if not batch.are_exact:
+                    break
+            elif type(sequence) is int:  # 1.0 and true equal 1
                 tracker.expected = expected + 1
-            elif not batch.are_exact:
+            else:
                 break
             channel, last_at = tracker.channel, tracker.last_received_at
             # Positional, as keywords cost more. All messages share one text for each channel and

@@ -447,7 +447,7 @@ class Session:
         the batch begins with, up to the first that is not ordinary."""
         if connection_id != self.connection_id or self._state is not OPEN:
             return []
-        if not (self._dialect.acknowledges or self.subscriptions.all_confirmed):
+        if self._aliases or not (self._dialect.acknowledges or self.subscriptions.all_confirmed):
             return []
         if self._pulse is not None:
             self._pulse.frame_received(now)
