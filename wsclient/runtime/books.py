@@ -61,7 +61,7 @@ class BookLink:
         core = self._core
         core.at_end.remove(self._wake)
         if not core.callbacks.remove(self._channel, self):
-            core.abandon(core.unroute((self._channel,), self.mailbox))
+            core.abandon((self._channel,), self.mailbox)
 
     def __call__(self, message: Message) -> None:
         was_synced, self._was_synced = self._was_synced, self._apply(message)
