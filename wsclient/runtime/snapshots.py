@@ -204,9 +204,9 @@ class Snapshots:
         verdict = self._judge(error)
         if verdict is Verdict.FATAL:
             self.forget(book)
+            told = f"the order book {book.channel!r} gets no snapshot: {text}"
+            logger.error("%s: %s", self._name, told)
             book.give_up(f"its snapshot was refused: {text}")
-            text = f"the order book {book.channel!r} gets no snapshot: {text}"
-            logger.error("%s: %s", self._name, text)
             return
         now = time.monotonic()
         delay = error.retry_after or 0.0 if isinstance(error, HandshakeRejected) else 0.0
