@@ -13,6 +13,7 @@ import pytest
 
 import wsclient
 from wsclient import Gap, State, SubscriptionState, WebSocketClient
+from wsclient.sansio.session import Forget
 from wsclient.testing import FakeVenue
 
 QUICK = {"retry_delay": 0.01, "max_retry_delay": 0.05}
@@ -47,6 +48,26 @@ def in_thread(function: Any, *args: Any, **kwargs: Any) -> Any:
 
     result.thread = thread  # type: ignore[attr-defined]
     return result
+
+
+class Turns:
+    """A lock after whose ``turn``-th release by this thread something else gets it, once."""
+
+    def __init__(self, lock: Any, turn: int, function: Any) -> None:
+        self.lock = lock
+        self._left = turn
+        self._function = function
+        self._thread = threading.current_thread()
+
+    def __enter__(self) -> None:
+        self.lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+        if threading.current_thread() is self._thread:
+            self._left -= 1
+            if self._left == -1:
+                self._function()
 
 
 def until(condition: Any, timeout: float = 5.0) -> None:
@@ -620,6 +641,10 @@ class TestSending:
 
 
 class TestReaders:
+    def test_nothing_is_left_by_a_client_that_was_never_connected(self, venue: FakeVenue) -> None:
+        with_nothing = in_thread(WebSocketClient(venue.url).unsubscribe, "a")
+        assert with_nothing() is None
+
     def test_a_reader_gets_its_channels_and_the_client_does_not(
         self, client: Any, venue: FakeVenue
     ) -> None:
@@ -660,11 +685,57 @@ class TestReaders:
         assert reader.recv(timeout=5).gap == Gap("conflate", 4, None)
         assert all(client.recv(timeout=5).gap is None for _ in range(5))
 
+    def test_a_channel_named_twice_comes_once(self, client: Any, venue: FakeVenue) -> None:
+        reader = client.reader("a", "a")
+        venue.publish("a")
+        venue.publish("a")
+        assert [reader.recv(timeout=5).sequence for _ in range(2)] == [1, 2]
+
     def test_a_closed_reader_ends_its_iteration(self, client: Any) -> None:
         reader = client.reader("a")
         result = in_thread(list, reader)
         reader.close()
         assert result() == []
+
+    @pytest.mark.parametrize("turn", range(8))
+    @pytest.mark.parametrize("leaves", ["close", "unsubscribe", "refused"])
+    def test_one_that_comes_as_another_leaves_has_its_channel(
+        self, client: Any, venue: FakeVenue, leaves: str, turn: int
+    ) -> None:
+        """Whenever it comes: between any two steps that the other takes under the lock."""
+        came: list[Any] = []
+        core = client._core
+        if leaves == "close":
+            leaver = client.reader("a")
+        elif leaves == "unsubscribe":
+            client.subscribe("a")
+        core._lock = Turns(core._lock, turn, lambda: came.append(client.reader("a")))
+
+        if leaves == "close":
+            leaver.close()
+        elif leaves == "unsubscribe":
+            client.unsubscribe("a")
+        else:
+            venue.refuse_channel("b", "no")
+            with pytest.raises(wsclient.SubscriptionRejected):
+                client.reader("a", "b")
+
+        core._lock = core._lock.lock
+        client.subscribe("z")  # whatever was sent before it has been worked on
+        if came:
+            venue.publish("a")
+            assert came[0].recv(timeout=5).channel == "a"
+
+    @pytest.mark.parametrize("turn", range(4))
+    def test_one_that_comes_as_a_channel_is_forgotten_has_it(
+        self, client: Any, venue: FakeVenue, turn: int
+    ) -> None:
+        core = client._core
+        core._lock = Turns(core._lock, turn, lambda: core._perform(Forget("a")))
+        reader = client.reader("a")
+        core._lock = core._lock.lock
+        venue.publish("a")
+        assert reader.recv(timeout=5).channel == "a"
 
     def test_a_reader_of_a_refused_channel_leaves_nothing(
         self, client: Any, venue: FakeVenue

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from helpers import until
+from helpers import Call, until
 
 import wsclient
 from wsclient import Gap, Level, Message, OrderBook, OrderBookOutOfSync
@@ -464,6 +464,48 @@ def test_a_book_is_not_in_sync_from_the_drop_of_the_link_to_the_next_snapshot(
     book.wait_synced(5)
     assert book.bids() == [(7, 1)]
     assert subscribes(kraken) == 2, "the new link's own, and none besides"
+
+
+def test_a_book_is_in_doubt_from_the_frame_on_that_cannot_be_read(
+    kraken: FakeVenue, client: wsclient.WebSocketClient
+) -> None:
+    book = client.order_book("BTC/USD", timeout=5)
+    kraken.broadcast("rubbish")
+    until(lambda: not book.is_synced)
+    with pytest.raises(OrderBookOutOfSync, match=r"may have been missed \(invalid\)"):
+        book.bids()
+    assert book.bids(stale_ok=True) == [(9, 1)]
+    assert subscribes(kraken) == 1, "the next message will tell"
+    push(kraken, "update", [(9, 5)])
+    until(lambda: subscribes(kraken) == 2)
+    book.wait_synced(5)
+    assert book.bids() == [(9, 1)]
+
+
+def test_a_doubt_that_a_number_disproves_wakes_who_waits() -> None:
+    class Doubtful:
+        gap: str | None = "messages may have been missed (invalid)"
+
+        def trouble(self, connection_id: int) -> str | None:
+            return None
+
+        def doubt(self) -> str | None:
+            return self.gap
+
+        def check(self) -> None:
+            pass
+
+    link = Doubtful()
+    book = OrderBook(Simple(), "a", link=link)
+    assert book.apply(SNAPSHOT), "it is what its messages say"
+    assert not book.is_synced
+    assert "may have been missed" in repr(book)
+    wait = Call(book.wait_synced, 5)
+    until(lambda: book._waiting)
+    link.gap = None
+    assert book.apply(message(bids=[(9, 2)]))
+    wait.result()
+    assert book.is_synced
 
 
 def test_a_closed_clients_book_is_not_in_sync(

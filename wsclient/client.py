@@ -160,9 +160,8 @@ class Reader(_Receiver):
             return
         core.retire(self._mailbox)
         try:
-            mine = [c for c in self.channels if not core.is_shared(c, self._mailbox)]
-            if mine and self._client.state not in (State.CLOSING, State.CLOSED, State.FAILED):
-                self._client._unsubscribe(mine, timeout)
+            if self._client.state not in (State.CLOSING, State.CLOSED, State.FAILED):
+                self._client._unsubscribe(self.channels, self._mailbox, timeout)
         finally:
             core.unroute(self.channels, self._mailbox)
 
@@ -277,9 +276,7 @@ class WebSocketClient(_Receiver):
         answer; in the latter case the channel is no longer wanted all the same.
         """
         _check_channels(channels)
-        mine = [c for c in channels if not self._core.is_shared(c, self._mailbox)]
-        if mine:
-            self._unsubscribe(mine, timeout)
+        self._unsubscribe(channels, self._mailbox, timeout)
         self._core.unroute(channels, self._mailbox)
 
     @property
@@ -312,7 +309,7 @@ class WebSocketClient(_Receiver):
             self._subscribe(channels, mailbox, timeout, options)
         except BaseException:
             self._core.retire(mailbox)
-            self._core.abandon(self._core.unroute(channels, mailbox))
+            self._core.abandon(channels, mailbox)
             raise
         return Reader(self, mailbox, channels)
 
@@ -547,12 +544,9 @@ class WebSocketClient(_Receiver):
     ) -> None:
         _forbid_worker_threads()
         _check_channels(channels)
-        # Routed before it is asked for: data may come before the answer.
-        new = self._core.route(channels, mailbox)
         waiter = Waiter()
+        new = self._core.subscribe(channels, mailbox, options, waiter, Deadline(timeout).at)
         try:
-            with self._core.session() as session:
-                session.subscribe(channels, options, waiter, Deadline(timeout).at)
             waiter.wait()
         except SubscriptionError as error:
             self._core.unroute_unwanted([c for c in new if c in error.failed], mailbox)
@@ -563,11 +557,12 @@ class WebSocketClient(_Receiver):
             self._core.unroute_unwanted(new, mailbox)
             raise
 
-    def _unsubscribe(self, channels: list[str], timeout: float | None) -> None:
+    def _unsubscribe(
+        self, channels: tuple[str, ...], mailbox: Mailbox, timeout: float | None
+    ) -> None:
         _forbid_worker_threads()
         waiter = Waiter()
-        with self._core.session() as session:
-            session.unsubscribe(channels, waiter, Deadline(timeout).at)
+        self._core.unsubscribe(channels, mailbox, waiter, Deadline(timeout).at)
         waiter.wait()
 
 

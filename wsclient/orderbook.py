@@ -25,6 +25,9 @@ class Link(Protocol):
     def trouble(self, connection_id: int) -> str | None:
         """Why what came over this connection is not up to date any more; None: it is."""
 
+    def doubt(self) -> str | None:
+        """What the next message may tell; None: nothing is known to be missed."""
+
     def check(self) -> None:
         """Raise where waiting for a snapshot is in vain."""
 
@@ -37,7 +40,8 @@ class OrderBook:
 
     It is *in sync* from a snapshot on, until anything casts doubt on it: a gap, a wrong checksum,
     a crossed book, a payload that makes no sense, the end of the subscription; and, with a client,
-    the end of the connection that it came over. Then reading raises OrderBookOutOfSync until the
+    the end of the connection that it came over, or what its next message may tell to be missed
+    (until it tells that nothing is). Then reading raises OrderBookOutOfSync until the
     next snapshot, unless ``stale_ok`` is set, or passed: what is there may be wrong then.
 
     Any number of threads may read it.
@@ -91,6 +95,8 @@ class OrderBook:
                 except Exception as error:  # noqa: BLE001 - a dialect's, about a venue's payload
                     text = str(error) or type(error).__name__
                     self._why = f"a message does not fit it: {one_line(text)}"
+                if self._waiting:
+                    self._wake()  # it may have ended a doubt
             return self._trouble() is None
 
     def _apply(self, message: Message) -> None:
@@ -256,7 +262,13 @@ class OrderBook:
     def is_synced(self) -> bool:
         """Is it what the venue's messages say, as far as they have come?"""
         with self._lock:
-            return self._trouble() is None
+            return self._doubt() is None
+
+    @property
+    def needs_snapshot(self) -> bool:
+        """Is it out of sync until the next one?"""
+        with self._lock:
+            return self._trouble() is not None
 
     @property
     def is_lost(self) -> bool:
@@ -283,7 +295,7 @@ class OrderBook:
         deadline = Deadline(timeout)
         while True:
             with self._lock:
-                why = self._trouble()
+                why = self._doubt()
                 if why is None:
                     return
                 if self._is_lost:
@@ -315,7 +327,7 @@ class OrderBook:
 
     def __repr__(self) -> str:
         with self._lock:
-            why = self._trouble()
+            why = self._doubt()
             sides = f"{len(self._book.bids)} bids, {len(self._book.asks)} asks"
         return f"<OrderBook {self.channel!r} {f'out of sync: {why}' if why else sides}>"
 
@@ -326,9 +338,13 @@ class OrderBook:
             return self._link.trouble(self._connection_id)
         return self._why
 
+    def _doubt(self) -> str | None:
+        why = self._trouble()
+        return self._link.doubt() if why is None and self._link is not None else why
+
     def _check(self, stale_ok: bool) -> None:
         if not (stale_ok or self.stale_ok):
-            why = self._trouble()
+            why = self._doubt()
             if why is not None:
                 self._raise(why)
 

@@ -257,7 +257,7 @@ def test_numbers_that_start_again_after_maintenance_are_no_gap() -> None:
 
 def test_numbers_that_start_again_without_the_pointer_are_marked() -> None:
     stream = lines(book(10, -1, action="snapshot"), book(3, 15), book(5, 3))
-    assert [i for i, _ in marks(OKX(), stream)] == [1, 2]
+    assert [i for i, _ in marks(OKX(), stream)] == [1]
 
 
 # --- books ---------------------------------------------------------------------------------------

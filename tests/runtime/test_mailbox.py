@@ -314,6 +314,35 @@ class TestPolicies:
         box.put([lost, feed.message()])
         assert take(box)[0].gap == Gap("reconnect", None, 7)
 
+    @pytest.mark.parametrize("overflow", POLICIES[:2])
+    def test_a_dropped_duplicate_is_not_missed(self, overflow: str) -> None:
+        box, feed = mailbox(overflow, messages=1), Feed()
+        first, doubled, after = feed.messages("aaa")
+        doubled.gap = Gap("duplicate", 0, 1)
+        if overflow == "drop_oldest":
+            box.put([doubled, after])
+        else:
+            box.put([first, doubled])
+            take(box)
+            box.put([after])
+        (message,) = take(box)
+        assert message is after
+        assert message.gap == Gap("overflow", 0, 1)
+
+    @pytest.mark.parametrize("overflow", POLICIES[:3])
+    def test_the_last_word_of_a_lost_channel_is_never_dropped(self, overflow: str) -> None:
+        box, feed = mailbox(overflow, messages=2), Feed()
+        lost = make("a", "lost", raw=b"", gap=Gap("rejected"))
+        other = make("z", "lost", raw=b"", gap=Gap("rejected"))
+        box.put([*feed.messages("ab"), lost, *feed.messages("cd"), other, *feed.messages("ef")])
+        taken = take(box)
+        assert [m for m in taken if m.type == "lost"] == [lost, other]
+        assert box.dropped == 8 - len(taken)
+        assert (len(box), box.queued_bytes) == (0, 0)
+        assert lost.gap == (
+            Gap("rejected", None, None) if overflow != "drop_newest" else Gap("rejected")
+        )
+
     def test_what_comes_after_a_failure_is_not_queued(self) -> None:
         for overflow in POLICIES:
             box, feed = mailbox(overflow), Feed()

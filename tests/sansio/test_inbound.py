@@ -13,7 +13,7 @@ from making import entries_of
 from rig import Plain
 
 from wsclient.dialects import Generic, Kraken
-from wsclient.messages import Message
+from wsclient.messages import LinkedMessage, Message
 from wsclient.sansio.dialect import Ack, Heartbeat, Item, Unhandled
 from wsclient.sansio.inbound import EXCERPT, Inbound, excerpt
 from wsclient.sansio.session import Entry, Invalid
@@ -133,6 +133,32 @@ def test_a_dialect_that_gives_no_items_makes_a_frame_unreadable(answer: Any) -> 
 
     (entry,) = read(["a"], dialect=Broken())
     assert isinstance(entry, Invalid)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "is_counted", "is_read"),
+    [
+        ((None, 5), True, True),
+        ((5, 5), True, True),
+        ((6, 5), True, False),
+        ((6, 5), False, True),
+        ((6, None), True, True),
+        ((True, 5), True, False),
+        (("4", 5), False, False),
+        ((4, 5.0), False, False),
+        ((4, True), False, False),
+    ],
+)
+def test_numbers_that_make_no_sense_make_a_frame_unreadable(
+    numbers: tuple[Any, Any], is_counted: bool, is_read: bool
+) -> None:
+    class Linked(Plain):
+        def peek(self, frame: bytes) -> Item:
+            follows, sequence = numbers
+            return LinkedMessage("a", sequence=sequence, follows=follows, is_counted=is_counted)
+
+    (entry,) = read([], dialect=Linked())
+    assert isinstance(entry, LinkedMessage if is_read else Invalid)
 
 
 def test_an_excerpt_is_bounded_and_says_how_long_the_frame_was() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from making import message as make
 
 from wsclient.messages import Gap, LinkedMessage
-from wsclient.sansio.recovery import HOLES, ChannelTracker
+from wsclient.sansio.recovery import HOLES, RECENT, ChannelTracker
 
 
 class Stream:
@@ -106,6 +106,12 @@ def test_a_counter_that_started_again_may_double_a_message_too() -> None:
     assert stream.takes(2, 3) == [Gap("duplicate", 0, 3), None]
 
 
+def test_a_run_that_comes_twice_up_to_the_last_is_duplicates() -> None:
+    assert [gap and gap.reason for gap in Stream().takes(99, 100, 99, 100, 101)] == [
+        None, None, "duplicate", "duplicate", None,
+    ]  # fmt: skip
+
+
 def test_two_duplicates_that_do_not_follow_each_other_are_duplicates() -> None:
     stream = Stream()
     assert [gap and gap.reason for gap in stream.takes(100, 5, 3, 101)] == [
@@ -171,6 +177,42 @@ def test_a_doubled_and_a_late_pointer_are_told_apart() -> None:
     assert doubled == [None, None, Gap("duplicate", 0, 0), None]
     swapped = linked((90, 100), (110, 120), (100, 110), (120, 130), is_counted=False)
     assert swapped == [None, Gap("sequence", None, 0), Gap("late", None, 0), None]
+
+
+@pytest.mark.parametrize("is_counted", [True, False], ids=["range", "pointer"])
+def test_a_number_that_was_too_high_makes_no_duplicate_of_what_comes_after_it(
+    is_counted: bool,
+) -> None:
+    marks = linked((90, 100), (100, 999), (105, 110), (110, 111), is_counted=is_counted)
+    assert marks == [None, None, Gap("sequence", None, 0), None]
+
+
+def test_pointers_that_come_twice_are_known_whatever_their_order() -> None:
+    links = [(90, 100), (100, 70), (70, 110), (110, 120)]
+    assert linked(*links, *links[1:], (120, 130), is_counted=False) == [
+        *[None] * 4,
+        *[Gap("duplicate", 0, 0)] * 3,
+        None,
+    ]
+
+
+def test_a_new_beginning_voids_what_has_come_before_it() -> None:
+    marks = linked((90, 100), (None, 200), (95, 100), is_counted=False)
+    assert marks[1:] == [Gap("sequence", None, 0)] * 2
+
+
+def test_of_the_numbers_that_have_come_the_last_are_known() -> None:
+    count = RECENT + 1
+    links = [(n, n + 1) for n in range(count)]
+    assert linked(*links, links[1], is_counted=False)[-1] == Gap("duplicate", 0, 0)
+    assert linked(*links, links[0], is_counted=False)[-1] == Gap("sequence", None, 0)
+
+
+def test_what_comes_late_is_known_when_it_comes_again() -> None:
+    marks = linked((0, 1), (5, 6), (3, 4), (3, 4), (6, 7), is_counted=False)
+    assert [gap and gap.reason for gap in marks] == [
+        None, "sequence", "late", "duplicate", None,
+    ]  # fmt: skip
 
 
 def test_a_snapshot_begins_anew_and_says_that_something_may_lie_before_it() -> None:
@@ -324,6 +366,18 @@ def test_a_jump_after_a_refused_message_adds_to_it() -> None:
     stream.take(5)
     stream.tracker.refused(make("a", sequence=6))
     assert stream.take(9) == Gap("sequence", 3, 1)
+
+
+@pytest.mark.parametrize(("number", "strays"), [(8, (1, 0)), (6, (1, 1))], ids=["doubled", "late"])
+def test_a_refused_message_that_was_counted_before_is_not_counted_again(
+    number: int, strays: tuple[int, int]
+) -> None:
+    stream = Stream()
+    assert stream.takes(5, 8) == [None, Gap("sequence", 2, 1)]
+    stream.tracker.refused(make("a", sequence=number))
+    assert stream.tracker.pending is None
+    assert stream.take(9) is None
+    assert (stream.tracker.strays, stream.tracker.late) == strays
 
 
 def test_a_sequence_disproves_no_refused_message() -> None:

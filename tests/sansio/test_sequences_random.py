@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from making import message as make
 
 from wsclient.messages import Arrival, Gap, LinkedMessage, Message
-from wsclient.sansio.recovery import HOLES, STRAYS, ChannelTracker
+from wsclient.sansio.recovery import HOLES, RECENT, STRAYS, ChannelTracker
 
 Numbering = Literal["plain", "ranged", "pointer"]
 Before = Literal["", "invalid", "reconnect", "restart", "snapshot"]
@@ -244,3 +244,26 @@ def test_the_holes_of_an_earlier_count_are_not_filled_by_a_later_one() -> None:
         Gap("reconnect", None, 2),
         Gap("duplicate", 0, 4),
     ]
+
+
+@settings(max_examples=200)
+@given(
+    is_counted=st.booleans(),
+    fates=st.lists(st.sampled_from(["", "", "", "lost", "doubled", "wrong"]), max_size=RECENT // 2),
+    far=st.integers(-100, 1_000_000),
+)
+def test_what_has_come_but_once_is_called_no_duplicate(
+    is_counted: bool, fates: list[str], far: int
+) -> None:
+    """Not after a wrong number either: who drops duplicates drops nothing new."""
+    tracker = ChannelTracker("a")
+    for place, fate in enumerate(fates):
+        number = 10 * place
+        sequence = number + far * 10 + 7 if fate == "wrong" else number
+        for copy in range({"lost": 0, "doubled": 2}.get(fate, 1)):
+            message = LinkedMessage(
+                "a", sequence=sequence, follows=number - 10, is_counted=is_counted
+            )
+            tracker.accept(message)
+            is_doubled = message.gap is not None and message.gap.reason == "duplicate"
+            assert is_doubled == (copy == 1)

@@ -317,6 +317,29 @@ def test_first_data_confirms_where_the_venue_never_acknowledges() -> None:
     assert desk.state("x:A") is PENDING
 
 
+def test_data_confirms_a_channel_again_however_late_it_comes() -> None:
+    desk = Desk(acknowledges=False).subscribe("a")
+    desk.send()
+    assert desk.subscriptions.data("a")
+    desk.drop().restore()
+    desk.wait(2 * ACK_TIMEOUT)
+    assert desk.state("a") is PENDING
+    desk.subscribe("a", token="waits")
+    assert desk.subscriptions.data("a")
+    assert not desk.subscriptions.data("a"), "once"
+    assert (desk.state("a"), desk.collect().outcomes["waits"]) == (ACTIVE, None)
+
+
+def test_data_of_an_old_subscription_confirms_no_new_one() -> None:
+    desk = Desk(acknowledges=False).subscribe("a")
+    desk.send()
+    assert desk.subscriptions.data("a")
+    desk.subscriptions.refresh("a")
+    assert not desk.subscriptions.data("a")
+    desk.send()
+    assert desk.subscriptions.data("a")
+
+
 def test_data_confirms_nothing_where_the_venue_acknowledges() -> None:
     desk = both_asked()
     assert not desk.subscriptions.data("x:B")
@@ -732,11 +755,27 @@ def test_a_refreshed_channel_is_pending_until_both_halves_are_answered() -> None
     assert [r.options for r in desk.out] == [{"depth": 10}] * 3
 
 
-def test_a_refused_first_half_of_a_refresh_does_not_matter() -> None:
+def test_a_refused_first_half_of_a_refresh_tells_that_the_channel_had_ended_before() -> None:
     desk = refreshed()
     assert desk.reject("a", "not subscribed")
+    assert desk.missing == ["a"]
     assert desk.ack("a") == ["a"]
-    assert desk.lost == []
+    assert (desk.lost, desk.missing) == ([], ["a"])
+
+
+def test_an_unanswered_first_half_of_a_refresh_may_have_ended_the_channel() -> None:
+    desk = refreshed()
+    assert desk.ack(request_id=desk.out[-1].id) == ["a"]
+    assert desk.missing == []
+    desk.wait(ACK_TIMEOUT)
+    assert (desk.state("a"), desk.missing) == (ACTIVE, ["a"])
+
+
+def test_so_does_one_that_is_answered_after_the_second() -> None:
+    desk = refreshed()
+    assert desk.ack(request_id=desk.out[-1].id) == ["a"]
+    assert desk.ack(request_id=desk.out[-2].id) == []
+    assert (desk.state("a"), desk.missing) == (ACTIVE, ["a"])
 
 
 def test_a_refused_second_half_of_a_refresh_is_a_lost_channel() -> None:
@@ -776,7 +815,7 @@ def test_a_refused_first_half_of_a_refresh_decides_no_unsubscribe() -> None:
     desk = refreshed()
     desk.unsubscribe("a").send()
     desk.reject("a", "not subscribed")
-    assert desk.state("a") is UNSUBSCRIBING
+    assert (desk.state("a"), desk.missing) == (UNSUBSCRIBING, [])
     assert "unsub" not in desk.outcomes
 
 

@@ -19,7 +19,7 @@ class Kept(Protocol):
     """The order book."""
 
     @property
-    def is_synced(self) -> bool: ...
+    def needs_snapshot(self) -> bool: ...
 
     @property
     def is_lost(self) -> bool: ...
@@ -61,7 +61,7 @@ class BookLink:
         core = self._core
         core.at_end.remove(self._wake)
         if not core.callbacks.remove(self._channel, self):
-            core.abandon(core.unroute((self._channel,), self.mailbox))
+            core.abandon((self._channel,), self.mailbox)
 
     def __call__(self, message: Message) -> None:
         was_synced, self._was_synced = self._was_synced, self._apply(message)
@@ -87,6 +87,11 @@ class BookLink:
         if session.connection_id != connection_id:
             return "the link has been replaced, and no snapshot has come yet"
         return None
+
+    def doubt(self) -> str | None:
+        """What the next message may tell; None: nothing is known to be missed."""
+        gap = self._core.peek().pending_gap(self._channel)
+        return None if gap is None else f"messages may have been missed ({gap.reason})"
 
     def check(self) -> None:
         """Raise what a call on a closed or failed client must raise, and where we would wait for
@@ -123,6 +128,11 @@ class RestBookLink(BookLink):
         if not self._apply(message):
             self.ask(0.0)
 
+    def doubt(self) -> str | None:
+        gap = self._core.peek().pending_gap(self._channel)
+        # What a link's end may have taken is in the snapshot that was fetched since.
+        return None if gap is None or gap.reason == "reconnect" else super().doubt()
+
     def ask(self, delay: float) -> None:
         if self.wants_snapshot:
             self._core.snapshots.want(self)
@@ -131,7 +141,7 @@ class RestBookLink(BookLink):
 
     @property
     def wants_snapshot(self) -> bool:
-        return not (self._has_ended or self._book.is_lost or self._book.is_synced)
+        return not (self._has_ended or self._book.is_lost) and self._book.needs_snapshot
 
     def ready(self) -> int | None:
         return self._core.active_on(self._channel)

@@ -1,7 +1,8 @@
 """A bounded, closable queue of messages: the hand-off from the reader to a caller.
 
 Within a channel the order is always kept, and what is dropped leaves its gap on the next message
-of its channel, be that one queued already or still to come.
+of its channel, be that one queued already or still to come. The last message of a lost channel,
+after which none will come, is never dropped.
 
 Consumers take messages out of the queue by the batch, under the lock, and the messages out of the
 batch one by one, without it. What is in the batch is charged as what is in the queue.
@@ -47,6 +48,11 @@ def _since(message: Message) -> int | None:
     return message.previous_at if message.gap is None else message.gap.since
 
 
+def _is_last(message: Message) -> bool:
+    """Is it the client's own word on a lost channel?"""
+    return message.type == "lost" and not message.raw
+
+
 class _Hole:
     """Messages of one channel dropped in a row, counted as cheaply as they may come."""
 
@@ -62,6 +68,7 @@ class _Hole:
         """One more, with the gap that it carries itself."""
         self.dropped += 1
         if message.gap is not None:
+            self.dropped -= message.gap.reason == "duplicate"  # it has come before
             self.gap = message.gap if self.gap is None else self.gap.merge(message.gap)
 
     def absorb(self, later: _Hole | None) -> None:
@@ -301,7 +308,7 @@ class Mailbox:
         if self._failure is not None:
             self.dropped += 1
             return
-        if self and self._is_full(1, cost):
+        if self and self._is_full(1, cost) and not _is_last(message):
             if self._overflow == "drop_newest":
                 self._drop(message, self._before_put)
                 return
@@ -312,11 +319,18 @@ class Mailbox:
                     "faster, raise queue_size or queue_bytes, or choose another overflow policy"
                 )
                 return
+            kept: list[Message] = []
             while queue and self._is_full(1, cost):
                 oldest = queue.popleft()
                 self._take_off(1, _cost(oldest))
+                if _is_last(oldest):
+                    kept.append(oldest)
+                    continue
                 self._bytes -= _cost(oldest)
                 self._drop(oldest, self._before_taken)
+            if kept:
+                queue.extendleft(reversed(kept))
+                self._pieces.appendleft([len(kept), sum(map(_cost, kept))])
         if self._before_put:
             self._mark(message, self._before_put)
         queue.append(message)
@@ -333,9 +347,12 @@ class Mailbox:
         if self._before_put:
             self._mark(message, self._before_put)
         latest[message.channel] = message
-        while len(latest) > 1 and self._is_full(0, cost):
-            first, second = islice(latest, 2)
-            oldest = latest.pop(second if first == message.channel else first)
+        while self._is_full(0, cost):
+            others = (m for m in latest.values() if m is not message and not _is_last(m))
+            oldest = next(others, None)
+            if oldest is None:
+                break
+            del latest[oldest.channel]
             self._bytes -= _cost(oldest)
             self._drop(oldest, self._before_taken)
         self._bytes += cost

@@ -205,9 +205,9 @@ class Snapshots:
         verdict = self._judge(error)
         if verdict is Verdict.FATAL:
             self.forget(book)
+            told = f"the order book {book.channel!r} gets no snapshot: {text}"
+            self._log(logging.ERROR, told, channel=book.channel)
             book.give_up(f"its snapshot was refused: {text}")
-            text = f"the order book {book.channel!r} gets no snapshot: {text}"
-            self._log(logging.ERROR, text, channel=book.channel)
             return
         now = time.monotonic()
         delay = error.retry_after or 0.0 if isinstance(error, HandshakeRejected) else 0.0

@@ -12,7 +12,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
@@ -192,49 +192,71 @@ class Watchdog:
             mailbox.close()  # _close() may have been through the others already
         return mailbox
 
-    def route(self, channels: Iterable[str], mailbox: Mailbox) -> list[str]:
-        """Messages of ``channels`` go to ``mailbox`` (too). Returns those that did not before."""
-        new = []
-        with self._lock:
-            for channel in channels:
-                boxes = self._routes.get(channel, ())
-                if mailbox not in boxes:
-                    self._routes[channel] = (*boxes, mailbox)
-                    new.append(channel)
+    def subscribe(
+        self,
+        channels: Sequence[str],
+        mailbox: Mailbox,
+        options: Mapping[str, Any],
+        waiter: Waiter,
+        deadline: float,
+    ) -> set[str]:
+        """Want ``channels``, whose messages go to ``mailbox`` (too). Returns those that did not
+        before. In one step, as the next two: nobody may want or leave a channel in the midst."""
+        with self.session() as session:
+            session.subscribe(channels, options, waiter, deadline)
+            new = {c for c in channels if mailbox not in self._routes.get(c, ())}
+            for channel in new:
+                self._routes[channel] = (*self._routes.get(channel, ()), mailbox)
             self._look_at_routes()
         return new
 
-    def unroute(self, channels: Iterable[str], mailbox: Mailbox) -> list[str]:
-        """The reverse. Returns the channels that no mailbox is left for."""
-        orphans = []
+    def unsubscribe(
+        self, channels: Sequence[str], mailbox: Mailbox, waiter: Waiter, deadline: float
+    ) -> None:
+        """Leave ``channels``, but for those that another mailbox wants too. The routes stay, for
+        what is still to come."""
+        with self.session() as session:
+            session.check()
+            wanted = session.subscriptions.state
+            mine = [
+                c for c in channels if wanted(c) is not None and not self._is_shared(c, mailbox)
+            ]
+            if mine:
+                session.unsubscribe(mine, waiter, deadline)
+            else:
+                waiter.settle()
+
+    def abandon(self, channels: Sequence[str], mailbox: Mailbox) -> None:
+        """The same without waiting for an answer, and the routes end at once."""
+        with self.session() as session:
+            mine = [c for c in channels if self._routes.get(c) == (mailbox,)]
+            self._unroute(channels, mailbox)
+            if mine and session.state not in (State.CLOSING, State.CLOSED, State.FAILED):
+                session.unsubscribe(mine, Waiter(), float("inf"))
+
+    def unroute(self, channels: Iterable[str], mailbox: Mailbox) -> None:
+        """Messages of ``channels`` go to ``mailbox`` no more."""
         with self._lock:
-            for channel in channels:
-                boxes = self._routes.get(channel, ())
-                left = tuple(box for box in boxes if box is not mailbox)
-                if left:
-                    self._routes[channel] = left
-                elif boxes:
-                    del self._routes[channel]
-                    orphans.append(channel)
-            self._look_at_routes()
-        return orphans
+            self._unroute(channels, mailbox)
+
+    def unroute_unwanted(self, channels: Iterable[str], mailbox: Mailbox) -> None:
+        """The same where the subscription has failed for everybody."""
+        with self._lock:
+            wanted = self._session.subscriptions.state
+            self._unroute([c for c in channels if wanted(c) is None], mailbox)
+
+    def _unroute(self, channels: Iterable[str], mailbox: Mailbox) -> None:
+        for channel in channels:
+            left = tuple(box for box in self._routes.pop(channel, ()) if box is not mailbox)
+            if left:
+                self._routes[channel] = left
+        self._look_at_routes()
 
     def _look_at_routes(self) -> None:
         self._is_plain = all(boxes == (self.default,) for boxes in self._routes.values())
 
-    def unroute_unwanted(self, channels: Iterable[str], mailbox: Mailbox) -> None:
-        """Undo :meth:`route` where the subscription has failed for everybody."""
-        with self._lock:
-            wanted = self._session.subscriptions
-            gone = [channel for channel in channels if wanted.state(channel) is None]
-        self.unroute(gone, mailbox)
-
-    def abandon(self, channels: list[str]) -> None:
-        """Unsubscribe from what nobody reads, without waiting for the answer."""
-        with self._lock:
-            if channels and self._session.state not in (State.CLOSING, State.CLOSED, State.FAILED):
-                self._session.unsubscribe(channels, Waiter(), float("inf"))
-        self.wake()
+    def _is_shared(self, channel: str, mailbox: Mailbox) -> bool:
+        return any(box is not mailbox for box in self._routes.get(channel, ()))
 
     def listen(self, stream: EventStream) -> None:
         """Tell ``stream`` of what happens, from now on. That is the thread's to do, which so is
@@ -264,11 +286,6 @@ class Watchdog:
                 return None
             is_active = session.subscriptions.state(channel) is SubscriptionState.ACTIVE
             return session.connection_id if is_active else None
-
-    def is_shared(self, channel: str, mailbox: Mailbox) -> bool:
-        """Does another mailbox want this channel too?"""
-        with self._lock:
-            return any(box is not mailbox for box in self._routes.get(channel, ()))
 
     def retire(self, mailbox: Mailbox) -> None:
         """A reader is closed; its queue is no longer to be told of anything."""

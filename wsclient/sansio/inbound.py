@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from wsclient.messages import Arrival, Message, TypedMessage
+from wsclient.messages import Arrival, LinkedMessage, Message, TypedMessage
 from wsclient.sansio.codec import encode, lenient_decoder
 from wsclient.sansio.dialect import (
     DataFields,
@@ -203,10 +203,8 @@ class Inbound:
                 shape.fit(value, fields.types)
 
     def _is_data(self, raw: bytes, fields: DataFields) -> bool:
-        try:
-            return self._head.keys(self._head.decode(raw))[0] in fields.types
-        except (msgspec.DecodeError, TypeError):
-            return False
+        kinds = [self._head.keys(value)[0] for value in self._head.decoded([raw])]
+        return any(type(kind) is str and kind in fields.types for kind in kinds)
 
     def _decoded(self, raw: bytes) -> Any:
         try:
@@ -281,6 +279,12 @@ def _check(message: Message) -> None:
         raise TypeError("a message's channel and type are text")
     if message.sequence is not None and type(message.sequence) is not int:
         raise TypeError("a message's sequence is an integer, or None")
+    if isinstance(message, LinkedMessage) and message.follows is not None:
+        if type(message.follows) is not int:
+            raise TypeError("what a message follows is an integer, or None")
+        first = message.follows if message.is_counted else None
+        if first is not None and message.sequence is not None and first > message.sequence:
+            raise ValueError("a range of numbers ends before it begins")
 
 
 def _tidy(item: Item) -> Item:

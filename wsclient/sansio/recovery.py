@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import repeat
 from typing import Any
@@ -21,6 +22,8 @@ _NOTHING = object()
 
 #: So many holes of a channel are remembered, to tell what comes late from what comes twice.
 HOLES = 32
+#: So many of its numbers, to tell a new one below the last from one that comes twice.
+RECENT = 32
 
 
 class ChannelTracker:
@@ -32,7 +35,9 @@ class ChannelTracker:
     * the message begins anew (a snapshot): so does the account;
     * its number is higher: the numbers between are missing, a *gap*;
     * its number is in a gap of before: it is *late*;
-    * else it has been here: a *duplicate*; two of those, rising, are a counter that started again.
+    * else it has been here: a *duplicate*. But two of those, rising, are a counter that started
+      again; and one that names what it follows, by a number that has not been here, is a new
+      beginning: the number before it was wrong, or is void.
 
     Two kinds of hole wait here. One that is *suspected* (the link dropped; an unreadable frame may
     have been of this channel) is settled by the next sequence: it says how many were missed, or
@@ -46,6 +51,7 @@ class ChannelTracker:
         "_certain",
         "_holes",
         "_last",
+        "_recent",
         "_stray",
         "_suspected",
         "channel",
@@ -81,6 +87,8 @@ class ChannelTracker:
         self._stray: int | None = None
         #: (number before, last number) of what is missing, oldest first.
         self._holes: list[tuple[int, int]] = []
+        #: The last numbers of messages that name what they follow (others, too).
+        self._recent: deque[int] = deque(maxlen=RECENT)
         self._suspected: Gap | None = None
         self._certain: Gap | None = None
 
@@ -106,6 +114,8 @@ class ChannelTracker:
         """One message was received and not delivered (``validate`` raised)."""
         self._expect_nothing()
         gap = self._check(message)
+        if gap is not None and gap.reason in STRAYS:
+            return  # it is not missing anew
         hole = Gap("invalid", 1, self.last_received_at)
         hole = hole if gap is None else gap.merge(hole)
         self._certain = hole if self._certain is None else self._certain.merge(hole)
@@ -155,32 +165,44 @@ class ChannelTracker:
         if last is None:
             return self._begin(sequence, suspected)
         if follows == last or (is_counted and follows < last < sequence):
-            self._last, self._stray = sequence, None
+            self._advance(sequence)
             return None
         since = self.last_received_at
         if sequence > last:
-            self._last, self._stray = sequence, None
+            self._advance(sequence)
             self._holes = [*self._holes[1 - HOLES :], (last, follows)]
             reason = "sequence" if suspected is None else suspected.reason
             return Gap(reason, follows - last if is_counted else None, since)
         if suspected is not None and suspected.reason == "reconnect":
             # The venue counts anew on each connection: nothing proves what was missed.
             return self._begin(sequence, suspected)
-        self.strays += 1
         if self._fills_hole(follows, sequence):
+            self.strays += 1
             self.late += 1
+            self._recent.append(sequence)
             self._suspected = suspected
             return Gap("late", follows - sequence if is_counted else None, since)
-        if self._stray is not None and sequence > self._stray:
-            # Two rising below the mark: a mark too many is cheaper than a hole that nobody sees.
+        if isinstance(message, LinkedMessage):
+            has_come = sequence in self._recent
+        else:
+            has_come = self._stray is None or sequence <= self._stray
+        if not has_come and sequence != last:
+            # A mark too many is cheaper than a hole that nobody sees.
             return self._begin(sequence, None)
+        self.strays += 1
         self._stray, self._suspected = sequence, suspected
         return Gap("duplicate", 0, since)
 
+    def _advance(self, sequence: int) -> None:
+        self._last, self._stray = sequence, None
+        self._recent.append(sequence)
+
     def _begin(self, sequence: int, suspected: Gap | None) -> Gap | None:
         """Count from here."""
-        last, self._last, self._stray = self._last, sequence, None
+        last = self._last
         self._holes = []
+        self._recent.clear()
+        self._advance(sequence)
         if suspected is None and last is not None and sequence != last:
             return Gap("sequence", None, self.last_received_at)
         return suspected
@@ -218,8 +240,7 @@ def accept_ordinary(trackers: Mapping[str, ChannelTracker], batch: Batch) -> lis
     """The fast path of :meth:`ChannelTracker.accept`: make and account for messages, up to the
     first payload that is anything but data of a known channel with the number expected there.
 
-    Nothing is judged here: what looks unusual is left, with all after it, to the caller. (A number
-    that equals the expected one is that number: JSON knows no difference of 7 and 7.0.)
+    Nothing is judged here: what looks unusual is left, with all after it, to the caller.
     """
     messages: list[Message] = []
     append = messages.append
@@ -232,9 +253,12 @@ def accept_ordinary(trackers: Mapping[str, ChannelTracker], batch: Batch) -> lis
             expected = tracker.expected
             if sequence != expected:
                 break
-            if expected is not None:
+            if expected is None:
+                if not batch.are_exact:
+                    break
+            elif type(sequence) is int:  # 1.0 and true equal 1
                 tracker.expected = expected + 1
-            elif not batch.are_exact:
+            else:
                 break
             channel, last_at = tracker.channel, tracker.last_received_at
             # Positional, as keywords cost more. All messages share one text for each channel and

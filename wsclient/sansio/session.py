@@ -102,6 +102,8 @@ LATE_TICK = 0.25
 LOG_INTERVAL = 1.0
 #: With so many actions waiting, of gaps only the number is told: it jumps.
 MAX_UNTOLD = 10_000
+#: Names that nobody has asked for, and venues may invent without end: so many are remembered.
+STRANGERS = 10_000
 
 
 class State(enum.Enum):
@@ -210,6 +212,9 @@ class Session:
         self.connection_id = 0
         self.counters = Counters()
         self.trackers: dict[str, ChannelTracker] = {}
+        #: How many of them there may be before some are forgotten, and whether any has been.
+        self._room = STRANGERS
+        self._has_forgotten = False
         self.subscriptions = Subscriptions(dialect, options.ack_timeout, self._ids)
         #: Channels whose order books are out of sync.
         self.resyncs = Resyncs()
@@ -455,7 +460,7 @@ class Session:
         the batch begins with, up to the first that is not ordinary."""
         if connection_id != self.connection_id or self._state is not OPEN:
             return []
-        if not (self._dialect.acknowledges or self.subscriptions.all_confirmed):
+        if self._aliases or not (self._dialect.acknowledges or self.subscriptions.all_confirmed):
             return []
         if self._pulse is not None:
             self._pulse.frame_received(now)
@@ -732,8 +737,7 @@ class Session:
             pass
         elif isinstance(entry, Ack):
             if entry.alias is not None and entry.channel is not None:
-                self._aliases.pop(entry.alias, None)  # the newest name of a channel comes last
-                self._aliases[entry.alias] = entry.channel
+                self._name(entry.alias, entry.channel)
             self._on_confirmed(self.subscriptions.acknowledged(entry), now)
         elif isinstance(entry, Subscribed):
             self._on_confirmed(self.subscriptions.subscribed(entry.channels), now)
@@ -763,8 +767,20 @@ class Session:
     def _tracker(self, channel: str) -> ChannelTracker:
         tracker = self.trackers.get(channel)
         if tracker is None:
+            if len(self.trackers) >= self._room:
+                self._make_room()
             tracker = self.trackers[channel] = ChannelTracker(channel)
+            if self._has_forgotten and self.subscriptions.state(channel) is None:
+                tracker.suspect("sequence")  # it may be one of those
         return tracker
+
+    def _make_room(self) -> None:
+        """Forget the older half of the channels that nobody has asked for."""
+        strangers = [c for c in self.trackers if self.subscriptions.state(c) is None]
+        for channel in strangers[: -STRANGERS // 2]:
+            del self.trackers[channel]
+            self._has_forgotten = True
+        self._room = len(self.trackers) + STRANGERS // 2
 
     def _on_confirmed(self, channels: Sequence[str], now: float) -> None:
         if not channels:
@@ -804,6 +820,14 @@ class Session:
             self._unhandled_types.add(entry.type)
             text = f"unhandled message type {entry.type[:100]!r} (said once a type)"
             self._log("warning", text)
+
+    def _name(self, alias: str, channel: str) -> None:
+        self._aliases.pop(alias, None)  # the newest name of a channel comes last
+        if len(self._aliases) >= STRANGERS:
+            newest = {channel: alias for alias, channel in self._aliases.items()}
+            wanted = self.subscriptions.state
+            self._aliases = {a: c for c, a in newest.items() if wanted(c) is not None}
+        self._aliases[alias] = channel
 
     def _resolve(self, entry: Entry) -> None:
         """The channel's own name, in the place of its alias."""

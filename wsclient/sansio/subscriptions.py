@@ -54,8 +54,8 @@ class Refused(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """An active channel has ended with the venue (it is not on its list any more, or this is the
-    first half of a refresh) and is being asked for anew: between the two, data is missed."""
+    """An active channel has ended with the venue, or may have (it is not on its list any more, or
+    this is the first half of a refresh), and is being asked for anew: data is missed."""
 
     channel: str
 
@@ -269,9 +269,11 @@ class Subscriptions:
         for request, name in matches:
             self._discard(request, name)
             entry = self._entries.get(name)
-            if entry is None or request.quiet:
+            if entry is None:
                 continue
-            if not request.subscribe:
+            if request.quiet:
+                self._interrupted(name)
+            elif not request.subscribe:
                 if entry.state is UNSUBSCRIBING:
                     entry.state = ACTIVE
                     entry.was_active = True
@@ -307,11 +309,14 @@ class Subscriptions:
         """Data came: where the venue never acknowledges, that confirms the channel."""
         if self._dialect.acknowledges:
             return False
-        return any(
-            self._answered(request, channel)
-            for request in list(self._outstanding.values())
-            if request.subscribe and channel in request.channels
-        )
+        for request in list(self._outstanding.values()):
+            if request.subscribe and channel in request.channels:
+                return self._answered(request, channel)
+        entry = self._entries.get(channel)
+        if entry is None or entry.state is not PENDING or self._is_asked_for(channel):
+            return False
+        self._confirm(entry)  # it was asked for so long ago that nothing waits for an answer
+        return True
 
     # Time.
 
@@ -426,16 +431,25 @@ class Subscriptions:
             if entry is None:
                 self._undo(request, channel)
             elif entry.state is PENDING:
-                entry.state = ACTIVE
-                entry.was_active = True
-                self._settle_entry(entry)
+                self._confirm(entry)
                 return True
-        elif entry is not None and request.quiet:
-            if entry.state is PENDING and entry.was_active:
-                self._effects.append(Missing(channel))
+        elif request.quiet:
+            self._interrupted(channel)
         elif entry is not None and entry.state is UNSUBSCRIBING:
             self._unsubscribed(entry)
         return False
+
+    def _confirm(self, entry: Entry) -> None:
+        entry.state = ACTIVE
+        entry.was_active = True
+        self._settle_entry(entry)
+
+    def _interrupted(self, channel: str) -> None:
+        """The first half of a refresh is over. Accepted, it has ended the channel; refused, the
+        channel had ended before; unanswered, nobody knows."""
+        entry = self._entries.get(channel)
+        if entry is not None and entry.was_active and entry.state is not UNSUBSCRIBING:
+            self._effects.append(Missing(channel))
 
     def _unsubscribed(self, entry: Entry) -> None:
         if entry.wanted_again:
@@ -454,6 +468,7 @@ class Subscriptions:
 
     def _unanswered(self, request: Request, channel: str) -> None:
         if request.quiet:
+            self._interrupted(channel)
             return
         silence = f"no answer within {self._ack_timeout:g} s"
         entry = self._entries.get(channel)
