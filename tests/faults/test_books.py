@@ -18,6 +18,7 @@ from oracle import check_prefixes
 import wsclient
 from wsclient import client as client_module
 from wsclient.messages import LinkedMessage
+from wsclient.runtime.books import KeptBook
 from wsclient.testing import Fault, Peer
 
 CLOSES = (1001, 1012, 4000)
@@ -108,7 +109,7 @@ class Run:
         until(lambda: client.is_connected and client.subscriptions[self.rig.channel].is_active)
 
     def look(self) -> bool:
-        is_synced = self.truth.check(self.book)
+        is_synced = self.truth.check(self.book._kept)
         self.looks[is_synced] += 1
         return is_synced
 
@@ -231,7 +232,7 @@ def test_through_kills_a_book_is_the_venues_or_not_in_sync(
     checks: Counter[bool] = Counter()
     wrong: list[str] = []
 
-    class Checked(wsclient.OrderBook):
+    class Checked(KeptBook):
         """Looked at after each message and each snapshot, on the thread that brings them."""
 
         def apply(self, message: wsclient.Message) -> bool:
@@ -252,7 +253,7 @@ def test_through_kills_a_book_is_the_venues_or_not_in_sync(
             except AssertionError as error:
                 wrong.append(str(error))
 
-    monkeypatch.setattr(client_module, "OrderBook", Checked)
+    monkeypatch.setattr(client_module, "KeptBook", Checked)
     with rig_of(truth(), **PING) as rig:
         run = Run(rig, seed)
         run.run(kills)

@@ -15,6 +15,7 @@ from helpers import Server, expect_end, receive_head
 
 import wsclient
 from wsclient.runtime import snapshots
+from wsclient.runtime.books import KeptBook
 from wsclient.sansio.dialect import Dialect
 from wsclient.testing import FakeVenue, FaultProxy
 from wsclient.testing.protocols import Payload, ScriptedProtocol
@@ -132,14 +133,14 @@ class Truth(ScriptedProtocol):
 
     def is_told_by(self, book: wsclient.OrderBook) -> bool:
         """Exactly, and up to its newest number."""
-        return self.check(book) and book.sequence == self.number
+        return self.check(book._kept) and book.sequence == self.number
 
-    def check(self, book: wsclient.OrderBook) -> bool:
+    def check(self, book: KeptBook) -> bool:
         """Is it in sync? If so it must be the venue's book at the number that it says."""
-        with book._lock:
-            if book._trouble() is not None:
+        with book.lock:
+            if book.trouble() is not None:
                 return False
-            number, bids, asks = book._sequence, list(book._book.bids), list(book._book.asks)
+            number, bids, asks = book.sequence, list(book.book.bids), list(book.book.asks)
         assert number is not None
         assert (bids, asks) == self.states[number], f"wrong at {number}"
         return True
@@ -304,7 +305,6 @@ def rig_of(truth: Truth, **options: Any) -> Iterator[Rig]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(snapshots, "PATIENCE", 0.01)
         patch.setattr(snapshots, "MAX_PATIENCE", 0.05)
-        patch.setattr(snapshots, "LOOK", 0.005)
         patch.setattr("wsclient.sansio.resync.BUDGET", (1000, 1.0))
         options = {"retry_delay": 0.01, "max_retry_delay": 0.05, "connect_timeout": 5, **options}
         with (

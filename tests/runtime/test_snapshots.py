@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 import threading
@@ -45,7 +46,7 @@ def test_changes_that_come_before_a_late_snapshot_wait_for_it(rig: Rig) -> None:
     assert late.asked.wait(5)
     rig.push((8, 5))
     rig.push((9, 0))
-    waiting = rig.client._books[CHANNEL][0]._joiner._waiting  # type: ignore[union-attr]
+    waiting = rig.client._kept[CHANNEL].book.joiner._waiting  # type: ignore[union-attr]
     until(lambda: len(waiting) == 2)
     late.go.set()
     book = call.result()
@@ -117,7 +118,7 @@ def test_a_snapshot_older_than_the_first_change_is_fetched_again(rig: Rig) -> No
     call = Call(rig.book)
     assert late.asked.wait(5)
     rig.push((8, 5))
-    waiting = rig.client._books[CHANNEL][0]._joiner._waiting  # type: ignore[union-attr]
+    waiting = rig.client._kept[CHANNEL].book.joiner._waiting  # type: ignore[union-attr]
     until(lambda: waiting)
     late.go.set()
     book = call.result()
@@ -156,7 +157,7 @@ def test_a_snapshot_of_the_link_before_is_not_taken(rig: Rig) -> None:
     until(lambda: rig.client.stats().connects > connects and rig.venue.subscribers(CHANNEL))
     rig.truth.number = 3
     rig.push((6, 1))
-    until(lambda: book._connection_id == 2)
+    until(lambda: book._kept.connection_id == 2)
     late.go.set()
     until(lambda: book.is_synced)
     assert book.sequence == rig.truth.number
@@ -184,6 +185,52 @@ def test_a_book_that_is_given_up_is_asked_for_no_longer(rig: Rig) -> None:
     assert rig.book().is_synced
 
 
+def test_a_book_that_is_closed_is_asked_for_no_longer(rig: Rig) -> None:
+    book = rig.book()
+    with Late(rig.truth) as late:
+        rig.truth.step(8, 1)  # never sent
+        rig.push((7, 1))
+        assert late.asked.wait(5)
+        book.close()
+    core = rig.client._core
+    assert not core.snapshots._books
+    until(lambda: not rig.client.subscriptions)
+    assert not book.is_synced
+    assert rig.book().is_synced
+    assert len(rig.truth.asked) == 3
+
+
+def test_who_waits_in_vain_is_told_what_came_of_the_last_fetch(rig: Rig) -> None:
+    book = rig.book()
+    rig.truth.script += [answer(b"500 Oops")] * 1000
+    rig.truth.step(8, 1)  # never sent
+    rig.push((7, 1))
+    until(lambda: len(rig.truth.asked) > 3)
+    why = r"missed \(sequence\) \(the last fetch of it: .* answered .* HTTP 500\)"
+    with pytest.raises(TimeoutError, match=why):
+        book.wait_synced(0.01)
+    rig.truth.script.clear()
+    book.wait_synced(5)
+    rig.venue.live[0].rst()
+    until(lambda: not book.is_synced)
+    assert "fetch" not in repr(book), "that was another time"
+
+
+def test_a_channel_confirmed_late_is_news(rig: Rig) -> None:
+    """Nobody looks at the clock for it."""
+    book = rig.book()
+    rig.truth.instead = lambda peer: rig.venue.lock.notify_all()
+    rig.venue.live[0].rst()
+    rig.venue.wait_for(lambda venue: venue.live and venue.live[0].received)
+    snapshots = rig.client._core.snapshots
+    until(lambda: snapshots._is_listening and not book.is_synced)
+    (peer,) = rig.venue.live
+    peer.send_json({"result": None, "id": json.loads(peer.received[0])["id"]})
+    book.wait_synced(5)
+    assert not snapshots._is_listening
+    assert rig.truth.is_told_by(book)
+
+
 def test_numbers_that_begin_anew_on_a_link_put_it_out_of_sync(rig: Rig) -> None:
     book = rig.book()
     rig.push((8, 1))
@@ -197,8 +244,8 @@ def test_numbers_that_begin_anew_on_a_link_put_it_out_of_sync(rig: Rig) -> None:
 
 def test_what_waits_is_bounded() -> None:
     book = wsclient.OrderBook("binance", CHANNEL)
-    assert book._joiner is not None
-    assert book._joiner._waiting.maxlen == 10_000
+    assert book._kept.joiner is not None
+    assert book._kept.joiner._waiting.maxlen == 10_000
 
 
 @pytest.mark.parametrize("where", ["head", "body"])
@@ -248,7 +295,7 @@ def test_a_book_that_falls_out_of_sync_as_it_is_joined_is_fetched_again(
 ) -> None:
     """What it says then is no news yet, and must not be forgotten."""
     book = rig.book()
-    take = book.take_snapshot
+    take = book._kept.take_snapshot
     spoilt: list[bool] = []
 
     def spoil(answer: Any, connection_id: int, age: int) -> bool:
@@ -260,7 +307,7 @@ def test_a_book_that_falls_out_of_sync_as_it_is_joined_is_fetched_again(
             until(lambda: not book.is_synced)
         return is_joined
 
-    monkeypatch.setattr(book, "take_snapshot", spoil)
+    monkeypatch.setattr(book._kept, "take_snapshot", spoil)
     rig.truth.step(8, 1)  # never sent
     rig.push((7, 1))
     until(lambda: len(rig.truth.asked) == 3 and book.is_synced)
@@ -275,7 +322,7 @@ def test_no_lock_is_held_while_a_snapshot_is_fetched(rig: Rig) -> None:
     rig.push((7, 1))
     assert late.asked.wait(5)
     core = rig.client._core
-    assert not book._lock.locked()
+    assert not book._kept.lock.locked()
     assert not core.snapshots._lock.locked()
     assert book.bids(stale_ok=True) == [(9, 1)]
     rig.client.subscribe("btcusdt@trade", timeout=5)
