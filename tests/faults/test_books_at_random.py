@@ -39,6 +39,8 @@ from wsclient.sansio.session import Send
 from wsclient.sansio.session import State as LinkState
 
 ACTIVE = SubscriptionState.ACTIVE
+#: No count goes so far.
+EPOCH = 100_000
 
 
 class Okx(Truth):
@@ -137,6 +139,7 @@ class BookMachine(RuleBasedStateMachine):
     @initialize(queue_size=st.sampled_from([3, 1000]))
     def begin(self, queue_size: int) -> None:
         self.truth = self.venue()
+        self.truth.count_from(100 * EPOCH)
         dialect = self.truth.dialect()
         self.channel = self.truth.channel()
         self.rig = Rig(dialect, ack_timeout=1e9, retry_delay=0.1)
@@ -230,11 +233,14 @@ class BookMachine(RuleBasedStateMachine):
             count -= 1
 
     @precondition(lambda self: self.is_open)
-    @rule(now=seldom)
-    def drop(self, now: bool) -> None:
+    @rule(now=seldom, anew=seldom)
+    def drop(self, now: bool, anew: bool) -> None:
+        """The venue may count anew on its next links."""
         if not now:
             return
         self.rig.drop()
+        if anew:
+            self.truth.count_from(self.truth.number // EPOCH * EPOCH - EPOCH + 100)
         self.unread.clear()
         self.delayed.clear()
         self.is_subscribed, self.read = False, 0
@@ -269,7 +275,8 @@ class BookMachine(RuleBasedStateMachine):
         connection_id = self.link.ready()
         if connection_id is None or not self.link.wants_snapshot:
             return
-        number = list(self.truth.states)[-1 - age :][0]
+        epoch = self.truth.number // EPOCH
+        number = [n for n in self.truth.states if n // EPOCH == epoch][-1 - age :][0]
         answer = self.truth.body(number, self.truth.states[number])
         if is_bad:
             answer = json.loads(json.dumps(answer).replace('["11"', '["1"'))  # crossed, perhaps
@@ -317,6 +324,8 @@ class BookMachine(RuleBasedStateMachine):
         self.steps[is_synced] += 1
         if not is_synced:
             return
+        assert self.is_open
+        assert self.book.connection_id == self.rig.cid
         if self.venue is Kraken:
             assert self.last is not None
             self.book.sequence = json.loads(self.last.raw)["n"]

@@ -105,6 +105,11 @@ class Truth(ScriptedProtocol):
             self.states[self.number] = self.state
             return Row(self.number, price, size)
 
+    def count_from(self, number: int) -> None:
+        with self.lock:
+            self.number = number
+            self.states[number] = self.state
+
     def change(self, *rows: tuple[int, int], channel: str | None = None) -> str:
         """The frame of the stream that tells of these."""
         follows = self.number
