@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from helpers import Call, until
 import wsclient
 from wsclient import Gap, Level, Message, OrderBook, OrderBookOutOfSync
 from wsclient.messages import Arrival, LinkedMessage
+from wsclient.runtime.books import KeptBook
 from wsclient.sansio.book import BookError
 from wsclient.sansio.dialect import BookUpdate, Dialect, RestRequest, Snapshot
 from wsclient.testing import FakeVenue, KrakenProtocol, Replay
@@ -235,7 +237,7 @@ def test_wait_synced_hears_of_a_snapshot_on_another_thread() -> None:
     waits = [threading.Thread(target=book.wait_synced, args=(5,)) for _ in range(3)]
     for thread in waits:
         thread.start()
-    until(lambda: len(book._waiting) == 3)
+    until(lambda: len(book._kept.waiting) == 3)
     book.apply(SNAPSHOT)
     for thread in waits:
         thread.join(5)
@@ -336,12 +338,12 @@ def test_a_snapshot_too_old_is_not_taken() -> None:
 )
 def test_what_casts_doubt_needs_another_snapshot_by_rest(doubt: Message) -> None:
     book = joined()
-    age = book.begin_snapshot()
+    age = book._kept.begin_snapshot()
     assert not book.apply(doubt)
     with pytest.raises(OrderBookOutOfSync):
         book.bids()
     if doubt.gap or doubt.connection_id == 2:
-        assert not book.take_snapshot(answer(8, 8), age=age), "one on its way is void"
+        assert not book._kept.take_snapshot(answer(8, 8), age=age), "one on its way is void"
     assert book.take_snapshot(answer(8, 8))
     assert book.bids() == [(9, 8)]
 
@@ -358,9 +360,9 @@ def test_a_wrong_snapshot_by_rest_is_not_taken_and_says_so() -> None:
 
 def test_a_lost_book_takes_no_snapshot_that_was_on_its_way() -> None:
     book = joined()
-    age = book.begin_snapshot()
+    age = book._kept.begin_snapshot()
     book.apply(message("lost"))
-    assert not book.take_snapshot(answer(9), age=age)
+    assert not book._kept.take_snapshot(answer(9), age=age)
     assert book.is_lost
     assert not book.is_synced
 
@@ -496,12 +498,13 @@ def test_a_doubt_that_a_number_disproves_wakes_who_waits() -> None:
             pass
 
     link = Doubtful()
-    book = OrderBook(Simple(), "a", link=link)
+    kept = KeptBook(Simple(), "a", True, {}, link)
+    book = OrderBook._of(kept, kept.close)
     assert book.apply(SNAPSHOT), "it is what its messages say"
     assert not book.is_synced
     assert "may have been missed" in repr(book)
     wait = Call(book.wait_synced, 5)
-    until(lambda: book._waiting)
+    until(lambda: kept.waiting)
     link.gap = None
     assert book.apply(message(bids=[(9, 2)]))
     wait.result()
@@ -538,7 +541,7 @@ def test_close_ends_a_wait_for_a_book(
 
     thread = threading.Thread(target=wait)
     thread.start()
-    until(lambda: BOOK in client._books and client._books[BOOK][0]._waiting)
+    until(lambda: BOOK in client._kept and client._kept[BOOK].book.waiting)
     client.close()
     thread.join(5)
     assert isinstance(raised[0], wsclient.ClientClosed)
@@ -570,6 +573,116 @@ def test_a_lost_book_can_be_had_anew(kraken: FakeVenue, client: wsclient.WebSock
     again = client.order_book("BTC/USD", timeout=5)
     assert again is not book
     assert again.is_synced
+
+
+def test_a_closed_book_says_so_and_its_channel_is_unsubscribed(
+    kraken: FakeVenue, client: wsclient.WebSocketClient
+) -> None:
+    book = client.order_book("BTC/USD", timeout=5)
+    book.close()
+    until(lambda: not client.subscriptions)
+    kraken.wait_for(lambda venue: not venue.subscribers(BOOK))
+    with pytest.raises(OrderBookOutOfSync, match=r"it was closed; order_book\(\) makes a new one"):
+        book.bids()
+    with pytest.raises(OrderBookOutOfSync, match="closed"):
+        book.wait_synced(5)
+    assert book.bids(stale_ok=True) == [(9, 1)]
+    again = client.order_book("BTC/USD", timeout=5)
+    book.close()
+    assert again.is_synced, "the new one is another"
+    assert again is not book
+
+
+def test_a_closed_books_channel_stays_with_who_reads_it_too(
+    kraken: FakeVenue, client: wsclient.WebSocketClient
+) -> None:
+    client.subscribe(BOOK)
+    with client.order_book("BTC/USD", timeout=5) as book:
+        assert book.is_synced
+    assert not book.is_synced
+    push(kraken, "update", [(8, 1)])
+    while client.recv(timeout=5).type != "update":
+        pass
+    assert client.subscriptions[BOOK].is_active
+
+
+def test_a_book_closed_out_of_sync_has_its_channel_subscribed_anew_no_more(
+    kraken: FakeVenue, protocol: KrakenProtocol, client: wsclient.WebSocketClient
+) -> None:
+    client.subscribe(BOOK)
+    book = client.order_book("BTC/USD", timeout=5)
+    protocol.snapshots.clear()
+    push(kraken, "update", [(9, 5)], checksum=1)
+    resyncs = client._core.peek().resyncs
+    until(lambda: resyncs.deadline(0.0) < float("inf"))
+    book.close()
+    assert resyncs.deadline(0.0) == float("inf")
+    client._core.callbacks.add(BOOK, lambda _: None)  # whoever else is called with it
+    push(kraken, "update", [(8, 1)])
+    while client.recv(timeout=5).raw.count(b"8") == 0:
+        pass
+    assert resyncs.deadline(0.0) == float("inf")
+
+
+def test_close_ends_a_wait_for_the_book_and_may_be_called_by_a_callback(
+    kraken: FakeVenue, protocol: KrakenProtocol, client: wsclient.WebSocketClient
+) -> None:
+    book = client.order_book("BTC/USD", timeout=5)
+    client.on("trade:BTC/USD", lambda _: book.close())
+    protocol.snapshots.clear()
+    push(kraken, "update", [(9, 5)], checksum=1)
+    until(lambda: not book.is_synced)
+    wait = Call(book.wait_synced, 30)
+    until(lambda: book._kept.waiting)
+    trade = {"channel": "trade", "type": "update", "data": [{"symbol": "BTC/USD"}]}
+    kraken.broadcast(json.dumps(trade), "trade:BTC/USD")
+    with pytest.raises(OrderBookOutOfSync, match="closed"):
+        wait.result()
+
+
+def test_a_book_by_hand_is_closed_too() -> None:
+    book = synced()
+    book.close()
+    assert not book.apply(SNAPSHOT)
+    with pytest.raises(OrderBookOutOfSync, match="closed"):
+        book.bids()
+
+
+def test_a_book_keeps_its_client_and_nothing_else_does(
+    kraken: FakeVenue, protocol: KrakenProtocol
+) -> None:
+    """The collector may be switched off, and the traceback of the last error kept."""
+    gc.collect()
+    gc.disable()
+    try:
+        held = [wsclient.connect(kraken.url, dialect="kraken").order_book("BTC/USD", timeout=5)]
+        push(kraken, "update", [(9.5, 2)])
+        until(lambda: held[0].best_bid == (Decimal("9.5"), 2))
+        protocol.snapshots.clear()
+        push(kraken, "update", [(9, 5)], checksum=1)
+        until(lambda: not held[0].is_synced)
+        caught = []
+        for name in READS:  # from this frame, which holds no book: others would
+            with pytest.raises(OrderBookOutOfSync) as raised:
+                _ = getattr(held[0], name)() if name in ("bids", "asks") else getattr(held[0], name)
+            caught.append(raised)
+        with pytest.raises(TimeoutError) as waited:
+            held[0].wait_synced(0)
+        assert kraken.live
+        held.clear()
+        kraken.wait_for(lambda venue: not venue.live)
+        assert all(raised.tb for raised in (*caught, waited))
+    finally:
+        gc.enable()
+
+
+def test_a_book_that_nobody_holds_is_kept_by_the_client(
+    kraken: FakeVenue, client: wsclient.WebSocketClient
+) -> None:
+    assert client.order_book("BTC/USD", timeout=5).best_bid == (9, 1)
+    push(kraken, "update", [(9.5, 2)])
+    until(lambda: client.order_book("BTC/USD").best_bid == (Decimal("9.5"), 2))
+    assert subscribes(kraken) == 1
 
 
 def test_a_book_within_a_callback_is_refused(

@@ -6,6 +6,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -20,7 +21,7 @@ from wsclient.events import Event
 from wsclient.messages import Message, Subscription
 from wsclient.options import Options, check_overflow
 from wsclient.orderbook import OrderBook
-from wsclient.runtime.books import BookLink, RestBookLink
+from wsclient.runtime.books import BookLink, KeptBook, RestBookLink
 from wsclient.runtime.handshake import check_headers, parse_url, weakness_of
 from wsclient.runtime.logs import ClientLog
 from wsclient.runtime.mailbox import Mailbox
@@ -200,9 +201,11 @@ class WebSocketClient(_Receiver):
         self._where = where
         self._core = Watchdog(Target(url, checked, dialect), log)
         self._mailbox = self._core.default
-        #: Protects the table of order books. Never held while waiting.
+        #: Protects the tables of order books. Never held while waiting.
         self._books_lock = threading.Lock()
-        self._books: dict[str, tuple[OrderBook, BookLink]] = {}
+        self._kept: dict[str, BookLink] = {}
+        #: What their readers hold, and what holds us: not held here.
+        self._books: weakref.WeakValueDictionary[str, OrderBook] = weakref.WeakValueDictionary()
         # The threads hold the core only: a client that nobody holds is collected, and closes it.
         self._finalizer = weakref.finalize(self, self._core.close_soon)
 
@@ -394,22 +397,20 @@ class WebSocketClient(_Receiver):
             session.check_begun()
             is_wanted = session.subscriptions.state(channel) is not None
         with self._books_lock:
-            found = self._books.get(channel)
-            is_new = found is None or found[0].is_lost
-            if found is not None and is_new:
-                self._drop_book(*found)
-            if found is None or is_new:
+            link = self._kept.get(channel)
+            if link is not None and link.book.is_lost:
+                self._drop_book(link)
+                link = None
+            is_new = link is None
+            if link is None:
                 link = (
                     BookLink(core, channel)
                     if request is None
                     else RestBookLink(core, channel, request)
                 )
-                book = OrderBook(core.dialect, channel, verify_checksum, link=link, **options)
-                link.keep(book)
-                self._books[channel] = book, link
-            else:
-                book, link = found
-        if book.verify_checksum != verify_checksum:
+                link.keep(KeptBook(core.dialect, channel, verify_checksum, options, link))
+                self._kept[channel] = link
+        if link.book.verify_checksum != verify_checksum:
             raise ConfigurationError(
                 f"the book of {symbol!r} is there already, with another verify_checksum"
             )
@@ -419,13 +420,19 @@ class WebSocketClient(_Receiver):
             if is_new and (is_wanted or request is not None):
                 link.ask(0.0)  # its snapshot may have come before there was a book to take it
             left = core.options.ack_timeout if timeout is None else deadline.remaining()
-            book.wait_synced(left)
+            link.book.wait_synced(left)
         except BaseException:
             if is_new:
                 with self._books_lock:
-                    self._drop_book(book, link)
+                    self._drop_book(link)
             raise
-        return book
+        with self._books_lock:
+            book = self._books.get(channel)
+            if book is None or book._kept is not link.book:
+                book = self._books[channel] = OrderBook._of(
+                    link.book, partial(self._close_book, link)
+                )
+            return book
 
     def latest(self, channel: str) -> Message | None:
         """The newest message received of ``channel``, or None. Consumes nothing."""
@@ -529,11 +536,17 @@ class WebSocketClient(_Receiver):
 
     # Inside.
 
-    def _drop_book(self, book: OrderBook, link: BookLink) -> None:
+    def _close_book(self, link: BookLink) -> None:
+        if self._core.is_forked:
+            return  # it is the parent's
+        with self._books_lock:
+            self._drop_book(link)
+
+    def _drop_book(self, link: BookLink) -> None:
         """Under the lock of the books: it is fed no longer."""
-        if self._books.get(book.channel) == (book, link):
-            del self._books[book.channel]
-        link.end()
+        if self._kept.get(link.channel) is link:
+            del self._kept[link.channel]
+            link.end()
 
     def _subscribe(
         self,

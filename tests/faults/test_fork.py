@@ -395,7 +395,7 @@ def test_a_book_of_the_parents_client_is_out_of_sync_in_the_child() -> None:
     kraken.set_snapshot("book:BTC/USD", bids=[{"price": 9, "qty": 1}], asks=[])
     with FakeVenue(kraken) as venue, wsclient.connect(venue.url, dialect="kraken") as client:
         book = client.order_book("BTC/USD", timeout=5)
-        with book._lock:
+        with book._kept.lock:
             told = in_child(
                 lambda: [
                     book.is_synced,
@@ -413,5 +413,5 @@ def test_a_book_by_hand_is_the_childs_as_well_unless_it_was_half_way() -> None:
     raw = b'{"data":[{"bids":[],"asks":[]}]}'
     book.apply(wsclient.Message("book:A/B", "snapshot", item=0, raw=raw))
     assert in_child(lambda: book.is_synced) is True
-    with book._lock:
+    with book._kept.lock:
         assert in_child(lambda: book.is_synced) is False

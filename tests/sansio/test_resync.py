@@ -139,7 +139,8 @@ def test_at_most_so_many_are_taken_and_only_those_that_can_be() -> None:
     assert resyncs.take(0.0, of="bc", most=1) == ["b"]
     assert resyncs.take(0.0, of="bc") == ["c"]
     assert resyncs.take(0.0, of="") == []
-    assert resyncs.deadline(0.0) == 0.0
+    assert (resyncs.deadline(0.0), resyncs.deadline(0.0, of="bc")) == (0.0, PATIENCE)
+    assert resyncs.deadline(0.0, of="") == INF
     assert resyncs.take(0.0) == ["a"]
 
 

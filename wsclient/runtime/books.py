@@ -1,38 +1,290 @@
-"""What keeps a client's order book up to date, and knows when it is not."""
+"""What keeps an order book up to date, and knows when it is not."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+import threading
+from collections.abc import Mapping
+from typing import Any, NoReturn, Protocol
 
+from wsclient.errors import OrderBookOutOfSync, WaitTimeout
 from wsclient.messages import Message
+from wsclient.runtime.forking import watch
 from wsclient.runtime.mailbox import Mailbox
+from wsclient.runtime.waiting import Deadline, acquire
 from wsclient.runtime.watchdog import Watchdog
-from wsclient.sansio.dialect import RestRequest
+from wsclient.sansio.book import Book, BookError, Joiner
+from wsclient.sansio.codec import one_line
+from wsclient.sansio.dialect import BookUpdate, Dialect, RestRequest
 from wsclient.sansio.resync import PATIENCE
 from wsclient.sansio.session import State
 
-__all__ = ["BookLink", "RestBookLink"]
+__all__ = ["BookLink", "KeptBook", "RestBookLink"]
 
 
-class Kept(Protocol):
-    """The order book."""
+class Link(Protocol):
+    """Where the messages of a client's book come from."""
 
-    @property
-    def needs_snapshot(self) -> bool: ...
+    def trouble(self, connection_id: int) -> str | None:
+        """Why what came over this connection is not up to date any more; None: it is."""
 
-    @property
-    def is_lost(self) -> bool: ...
+    def doubt(self) -> str | None:
+        """What the next message may tell; None: nothing is known to be missed."""
 
-    def apply(self, message: Message) -> bool: ...
+    def check(self) -> None:
+        """Raise where waiting for a snapshot is in vain."""
 
-    def wake(self) -> None: ...
 
-    def begin_snapshot(self, connection_id: int) -> int: ...
+class KeptBook:
+    """A book, what messages and snapshots do to it, and who waits for it.
 
-    def take_snapshot(self, answer: Any, connection_id: int, age: int) -> bool: ...
+    It knows nothing of the client, nor of the OrderBook that its reader holds, so that it may be
+    kept by the client's threads and these still be collected.
+    """
 
-    def give_up(self, why: str) -> None: ...
+    def __init__(
+        self,
+        dialect: Dialect,
+        channel: str,
+        verify_checksum: bool,
+        options: Mapping[str, Any],
+        link: Link | None = None,
+    ) -> None:
+        self._dialect = dialect
+        self.channel = channel
+        self.verify_checksum = verify_checksum
+        self._link = link
+        #: Protects all below, so that each read sees the book between two messages, never within
+        #: one. Held for a message or a read; never while waiting.
+        self.lock = threading.Lock()
+        self.book = Book(dialect.book_depth(options), dialect if verify_checksum else None)
+        by_rest = dialect.book_request(channel, options) is not None
+        #: Where the book begins with a snapshot by REST.
+        self.joiner = Joiner() if by_rest else None
+        #: How often what was there, a snapshot on its way too, has become void.
+        self._age = 0
+        self._why: str | None = "it has had no snapshot yet"
+        #: Why there is no snapshot by REST yet.
+        self._failure = ""
+        #: No snapshot will come of itself ...
+        self.is_lost = False
+        #: ... and none is taken any more.
+        self._is_closed = False
+        self.connection_id = 0
+        self.sequence: int | None = None
+        self.received_at: int | None = None
+        #: One signal for each thread in wait_synced(); released to wake it.
+        self.waiting: list[threading.Lock] = []
+        watch(self)
+
+    # Its messages.
+
+    def apply(self, message: Message) -> bool:
+        with self.lock:
+            if message.channel == self.channel and not self._is_closed:
+                try:
+                    self._apply(message)
+                except Exception as error:  # noqa: BLE001 - a dialect's, about a venue's payload
+                    text = str(error) or type(error).__name__
+                    self._why = f"a message does not fit it: {one_line(text)}"
+                self._wake()  # it may have ended a doubt
+            return self.trouble() is None
+
+    def _apply(self, message: Message) -> None:
+        if message.type == "lost":
+            if self.joiner is not None:
+                self._restart(self.joiner, self.connection_id)
+            self._lose("the venue has ended its subscription")
+            return
+        if self.joiner is not None:
+            self._join(self.joiner, message)
+            return
+        gap = message.gap
+        if self._why is None and gap is not None and gap.reason == "duplicate":
+            return
+        update = self._dialect.book_update(message)
+        if update is None and gap is None:
+            return
+        if update is None or not update.is_snapshot:
+            if self._why is not None:
+                return
+            if gap is not None:
+                self._why = f"messages were missed ({gap.reason})"
+                return
+        assert update is not None
+        self.book.apply(update)
+        self.sequence = message.sequence
+        self.received_at = message.received_at
+        if update.is_snapshot:
+            self.connection_id = message.connection_id
+            self._why, self.is_lost = None, False
+            self._wake()
+
+    # Snapshots by REST.
+
+    def begin_snapshot(self, connection_id: int = 0) -> int:
+        """Its snapshot is about to be fetched. Returns what :meth:`take_snapshot` needs."""
+        with self.lock:
+            if self.joiner is not None and connection_id > self.connection_id:
+                self._restart(self.joiner, connection_id)
+            return self._age
+
+    def take_snapshot(
+        self, answer: Any, connection_id: int | None = None, age: int | None = None
+    ) -> bool:
+        """As the OrderBook's; the connection that the changes come over, and what
+        :meth:`begin_snapshot` returned, are for a client's book."""
+        joiner = self.joiner
+        if joiner is None:
+            raise BookError(f"the books of {self._dialect.name} begin with a message, not by REST")
+        snapshot = self._dialect.book_snapshot(self.channel, answer)
+        with self.lock:
+            if self._is_closed or not joiner.wants_snapshot:
+                return True
+            if connection_id not in (None, self.connection_id) or age not in (None, self._age):
+                return False
+            changes = joiner.join(snapshot)
+            if changes is None:
+                return False
+            try:
+                self.book.apply(BookUpdate(True, snapshot.bids, snapshot.asks))
+                self.sequence = snapshot.sequence
+                for message in changes:
+                    self._change(message)
+            except BaseException:
+                joiner.restart()
+                raise
+            self._why, self._failure, self.is_lost = None, "", False
+            self._wake()
+            return True
+
+    def snapshot_failed(self, why: str) -> None:
+        """Another will be fetched."""
+        with self.lock:
+            self._failure = why
+
+    def give_up(self, why: str) -> None:
+        """No snapshot will come."""
+        with self.lock:
+            self._lose(why)
+
+    def close(self) -> None:
+        """Take nothing any more."""
+        with self.lock:
+            self._is_closed = True
+            self._lose("it was closed")
+
+    def _lose(self, why: str) -> None:
+        self._why, self._failure, self.is_lost = why, "", True
+        self._wake()
+
+    def _join(self, joiner: Joiner, message: Message) -> None:
+        """The numbers decide, but where they may have begun anew."""
+        gap = message.gap
+        if message.connection_id < self.connection_id or self.is_lost:
+            return
+        if message.connection_id > self.connection_id:
+            self._restart(joiner, message.connection_id)
+        elif gap is not None and gap.reason not in ("duplicate", "reconnect"):
+            self._restart(joiner, message.connection_id)
+            self._why = f"messages were missed ({gap.reason})"
+        if message.sequence is None:
+            return
+        was_joined = not joiner.wants_snapshot
+        try:
+            if joiner.add(message):
+                self._change(message)
+        except BaseException:
+            joiner.restart()
+            raise
+        if was_joined and joiner.wants_snapshot:
+            self._why = "messages were missed (sequence)"
+
+    def _restart(self, joiner: Joiner, connection_id: int) -> None:
+        joiner.restart()
+        self._age += 1
+        self.connection_id = connection_id
+        if self._why is None:
+            self._why = "the link has been replaced, and no snapshot has come yet"
+
+    def _change(self, message: Message) -> None:
+        update = self._dialect.book_update(message)
+        if update is not None:
+            self.book.apply(update)
+            self.sequence = message.sequence
+            self.received_at = message.received_at
+
+    # How it stands. All but the first two are called under the lock.
+
+    def wait_synced(self, timeout: float | None) -> None:
+        deadline = Deadline(timeout)
+        while True:
+            with self.lock:
+                why = self.doubt()
+                if why is None:
+                    return
+                if self.is_lost:
+                    self._raise(why)
+                signal = threading.Lock()
+                signal.acquire()
+                self.waiting.append(signal)
+            try:
+                if self._link is not None:
+                    self._link.check()  # after the signal is in place: its end is not missed
+                if not acquire(signal, deadline):
+                    with self.lock:
+                        why = self.doubt() or why
+                    raise WaitTimeout(f"{self.channel!r} is not in sync within the timeout: {why}")
+            finally:
+                with self.lock:
+                    if signal in self.waiting:
+                        self.waiting.remove(signal)
+
+    def wake(self) -> None:
+        """Have all who wait look again: the client has ended."""
+        with self.lock:
+            self._wake()
+
+    def trouble(self) -> str | None:
+        """Why it is out of sync until the next snapshot; None: it is not."""
+        why = self._why
+        if why is None and self._link is not None:
+            why = self._link.trouble(self.connection_id)
+        return f"{why} ({self._failure})" if why and self._failure else why
+
+    def doubt(self) -> str | None:
+        """Why it is not in sync; None: it is."""
+        why = self.trouble()
+        return self._link.doubt() if why is None and self._link is not None else why
+
+    def check(self, stale_ok: bool) -> None:
+        """Raise unless it may be read."""
+        if not stale_ok:
+            why = self.doubt()
+            if why is not None:
+                self._raise(why)
+
+    def _raise(self, why: str) -> NoReturn:
+        helps = (
+            "order_book() makes a new one"
+            if self.is_lost
+            else "wait_synced() waits for the next snapshot"
+        )
+        raise OrderBookOutOfSync(
+            f"the order book {self.channel!r} is out of sync: {why}; {helps}, stale_ok=True reads "
+            "what is there"
+        )
+
+    def _wake(self) -> None:
+        for signal in self.waiting:
+            signal.release()
+        self.waiting.clear()
+
+    def forked(self) -> None:
+        """In a child process: a message may be half applied, and a client is the parent's."""
+        if self.lock.locked() or self._link is not None:
+            self._why = "the process was forked, and it was the parent's"
+        self.lock = threading.Lock()
+        self.waiting = []
 
 
 class BookLink:
@@ -40,44 +292,45 @@ class BookLink:
 
     def __init__(self, core: Watchdog, channel: str) -> None:
         self._core = core
-        self._channel = channel
+        self.channel = channel
         self._was_synced = False
         #: The connection that brought the last message.
         self._connection_id = 0
         #: The client has been asked for a snapshot.
         self._is_asked = False
-        self._apply: Callable[[Message], bool]
-        self._wake: Callable[[], None]
+        self.book: KeptBook
         self.mailbox: Mailbox
 
-    def keep(self, book: Kept) -> None:
+    def keep(self, book: KeptBook) -> None:
         """Begin: its messages go to the book, which is woken at the client's end."""
-        self._apply, self._wake = book.apply, book.wake
-        self.mailbox = self._core.callbacks.add(self._channel, self)
-        self._core.at_end.append(self._wake)
+        self.book = book
+        self.mailbox = self._core.callbacks.add(self.channel, self)
+        self._core.at_end.append(book.wake)
 
     def end(self) -> None:
-        """The reverse. Unsubscribes, without waiting, from what nobody else reads."""
-        core = self._core
-        core.at_end.remove(self._wake)
-        if not core.callbacks.remove(self._channel, self):
-            core.abandon((self._channel,), self.mailbox)
+        """The reverse, once. Unsubscribes, without waiting, from what nobody else reads."""
+        core, book = self._core, self.book
+        book.close()
+        core.has_snapshot(self.channel)  # and asks for none any more
+        core.at_end.remove(book.wake)
+        if not core.callbacks.remove(self.channel, self):
+            core.abandon((self.channel,), self.mailbox)
 
     def __call__(self, message: Message) -> None:
-        was_synced, self._was_synced = self._was_synced, self._apply(message)
+        was_synced, self._was_synced = self._was_synced, self.book.apply(message)
         is_same_link = message.connection_id == self._connection_id
         self._connection_id = message.connection_id
         if self._was_synced:
             if self._is_asked:
                 self._is_asked = False
-                self._core.has_snapshot(self._channel)
+                self._core.has_snapshot(self.channel)
         elif not self._is_asked and self.trouble(message.connection_id) is None:
             # Where the link has dropped, the next one brings a snapshot by itself, in time.
             self.ask(0.0 if was_synced and is_same_link else PATIENCE)
 
     def ask(self, delay: float) -> None:
         self._is_asked = True
-        self._core.want_snapshot(self._channel, delay)
+        self._core.want_snapshot(self.channel, delay, unless=lambda: self.book.is_lost)
 
     def trouble(self, connection_id: int) -> str | None:
         """Why what came over this connection is not up to date any more; None: it is."""
@@ -90,7 +343,7 @@ class BookLink:
 
     def doubt(self) -> str | None:
         """What the next message may tell; None: nothing is known to be missed."""
-        gap = self._core.peek().pending_gap(self._channel)
+        gap = self._core.peek().pending_gap(self.channel)
         return None if gap is None else f"messages may have been missed ({gap.reason})"
 
     def check(self) -> None:
@@ -110,47 +363,45 @@ class RestBookLink(BookLink):
 
     def __init__(self, core: Watchdog, channel: str, request: RestRequest) -> None:
         super().__init__(core, channel)
-        self.channel = channel
         self.request = request
-        self._has_ended = False
-        self._book: Kept
-
-    def keep(self, book: Kept) -> None:
-        self._book = book
-        super().keep(book)
 
     def end(self) -> None:
-        self._has_ended = True
-        self._core.snapshots.forget(self)
         super().end()
+        self._core.snapshots.forget(self)
 
     def __call__(self, message: Message) -> None:
-        if not self._apply(message):
+        if not self.book.apply(message):
             self.ask(0.0)
 
     def doubt(self) -> str | None:
-        gap = self._core.peek().pending_gap(self._channel)
+        gap = self._core.peek().pending_gap(self.channel)
         # What a link's end may have taken is in the snapshot that was fetched since.
         return None if gap is None or gap.reason == "reconnect" else super().doubt()
 
     def ask(self, delay: float) -> None:
         if self.wants_snapshot:
             self._core.snapshots.want(self)
+        else:
+            self._core.snapshots.forget(self)
 
     # Called on the thread that fetches.
 
     @property
     def wants_snapshot(self) -> bool:
-        return not (self._has_ended or self._book.is_lost) and self._book.needs_snapshot
+        with self.book.lock:
+            return not self.book.is_lost and self.book.trouble() is not None
 
     def ready(self) -> int | None:
-        return self._core.active_on(self._channel)
+        return self._core.active_on(self.channel)
 
     def begin(self, connection_id: int) -> int:
-        return self._book.begin_snapshot(connection_id)
+        return self.book.begin_snapshot(connection_id)
 
     def join(self, answer: Any, connection_id: int, age: int) -> bool:
-        return self._book.take_snapshot(answer, connection_id, age)
+        return self.book.take_snapshot(answer, connection_id, age)
+
+    def failed(self, why: str) -> None:
+        self.book.snapshot_failed(why)
 
     def give_up(self, why: str) -> None:
-        self._book.give_up(why)
+        self.book.give_up(why)

@@ -26,8 +26,6 @@ __all__ = ["Snapshots", "Wanting"]
 #: doubled each time.
 PATIENCE = 1.0
 MAX_PATIENCE = 300.0
-#: How often (s) to look whether the venue has confirmed a channel on a new link.
-LOOK = 0.05
 
 
 class Wanting(Protocol):
@@ -49,6 +47,9 @@ class Wanting(Protocol):
     def join(self, answer: Any, connection_id: int, age: int) -> bool:
         """Take it. False where another is needed; raises for nonsense."""
 
+    def failed(self, why: str) -> None:
+        """It is not to be had now; another will be fetched."""
+
     def give_up(self, why: str) -> None:
         """None will come."""
 
@@ -65,12 +66,10 @@ class Snapshots:
         options: Options,
         log: ClientLog,
         judge: Callable[[BaseException], Verdict],
-        is_open: Callable[[], bool],
     ) -> None:
         self._options = options
         self._log = log
         self._judge = judge
-        self._is_open = is_open
         #: Protects the books, what is due, and the thread's start. Never held during I/O, nor while
         #: a book is asked for anything.
         self._lock = threading.Lock()
@@ -78,6 +77,8 @@ class Snapshots:
         self._resyncs = Resyncs(PATIENCE, MAX_PATIENCE)
         self._thread: WorkerThread | None = None
         self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
+        #: A book waits for the venue's word on its channel: :meth:`confirmed` is news.
+        self._is_listening = False
         # The thread's own.
         self._backoff = Backoff(PATIENCE, MAX_PATIENCE, lambda: 1.0, jitter=False)
         self._not_before = 0.0
@@ -119,6 +120,12 @@ class Snapshots:
                 self._resyncs.want(channel, now)
         self._news.put(None)
 
+    def confirmed(self) -> None:
+        """The venue may have confirmed a channel."""
+        if self._is_listening:
+            self._is_listening = False
+            self._news.put(None)
+
     def close(self) -> None:
         """End the thread, without waiting for it. Any thread may do so, a finalizer's too."""
         # The order matters, as in _hold, so that one of the two sees the other's doing.
@@ -159,21 +166,24 @@ class Snapshots:
         with self._lock:
             books = dict(self._books)
         ready: dict[str, int] = {}
+        waiting = 0
+        self._is_listening = True  # from before we look: what comes later is news
         for channel, book in books.items():
             if not book.wants_snapshot:
                 self._done(book)
             elif (connection_id := book.ready()) is not None:
                 ready[channel] = connection_id
+            else:
+                waiting += 1
+        if not waiting:
+            self._is_listening = False
         with self._lock:
             wait = self._not_before - now
             taken = [] if wait > 0 else self._resyncs.take(now, ready, 1)
-            due = self._resyncs.deadline(now)
+            due = self._resyncs.deadline(now, ready)
         for channel in taken:
             self._serve(books[channel], ready[channel])
             return 0.0
-        if due <= now and wait <= 0:
-            # It waits for the venue's word on the channel; for a link, which tells of itself.
-            return LOOK if self._is_open() else float("inf")
         return max(wait, due - now)
 
     def _serve(self, book: Wanting, connection_id: int) -> None:
@@ -196,7 +206,9 @@ class Snapshots:
 
     def _done(self, book: Wanting) -> None:
         with self._lock:
-            self._resyncs.done(book.channel)
+            # Closed meanwhile, it may have a successor, which is not done.
+            if self._books.get(book.channel) is book:
+                self._resyncs.done(book.channel)
         if book.wants_snapshot:
             self.want(book)  # it fell out of sync meanwhile, which was no news then
 
@@ -216,6 +228,7 @@ class Snapshots:
         self._not_before = now + delay
         with self._lock:
             self._resyncs.failed(book.channel, now)
+        book.failed(f"the last fetch of it: {text}")
         self._log(
             logging.WARNING, f"no snapshot of {book.channel!r} yet: {text}", channel=book.channel
         )

@@ -105,12 +105,7 @@ class Watchdog:
         self._session.is_observed = lambda: self._teller.has_streams
         #: Called, without the lock, when the client has been closed or has failed.
         self.at_end: list[Callable[[], None]] = []
-        self.snapshots = Snapshots(
-            options,
-            log,
-            self._judge,
-            lambda: self._session.state in (State.AUTHENTICATING, State.OPEN),
-        )
+        self.snapshots = Snapshots(options, log, self._judge)
         self.at_end.append(self.snapshots.close)
         #: News for the thread: a function to call, or None to just look again.
         self._news: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -265,11 +260,13 @@ class Watchdog:
             self._start()
         self._teller.add(stream)
 
-    def want_snapshot(self, channel: str, delay: float) -> None:
+    def want_snapshot(self, channel: str, delay: float, unless: Callable[[], bool]) -> None:
         """An order book is out of sync: subscribe anew, in ``delay`` seconds unless it is in sync
-        again by then, and as often as can be answered for."""
+        again by then, and as often as can be answered for.
+
+        Not ``unless`` it has been given up, asked under the lock: :meth:`has_snapshot` follows."""
         with self._lock:
-            if self._session.subscriptions.state(channel) is not None:
+            if not unless() and self._session.subscriptions.state(channel) is not None:
                 self._session.resyncs.want(channel, time.monotonic(), delay)
         self.wake()
 
@@ -409,7 +406,9 @@ class Watchdog:
             messages = self._session.received(connection_id, entries, now)
             if messages:
                 self._deliver(messages)
-            return self._session.is_due
+            is_due = self._session.is_due
+        self.snapshots.confirmed()
+        return is_due
 
     def pinged(self, connection_id: int) -> None:
         with self._lock:

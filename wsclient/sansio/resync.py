@@ -89,7 +89,12 @@ class Resyncs:
             taken.append(channel)
         return taken
 
-    def deadline(self, now: float) -> float:
+    def deadline(self, now: float, of: Collection[str] | None = None) -> float:
         """When :meth:`take` has something next (``inf`` for never)."""
-        due = min((e.due for e in self._channels.values() if e.is_wanted), default=float("inf"))
+        wanted = (
+            entry.due
+            for channel, entry in self._channels.items()
+            if entry.is_wanted and (of is None or channel in of)
+        )
+        due = min(wanted, default=float("inf"))
         return due if due == float("inf") else max(due, self._budget.ready_at(now))

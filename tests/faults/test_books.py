@@ -1,0 +1,310 @@
+"""Rows 1 and 11: a book that begins with a snapshot by REST, whatever befalls the link, the stream
+and the answers. In sync it is the venue's at the number that it says, after every event."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from depth import Binance, BinanceFutures, Kucoin, Late, Rig, Truth, answer, ok, rig_of
+from helpers import until
+from oracle import check_prefixes
+
+import wsclient
+from wsclient import client as client_module
+from wsclient.messages import LinkedMessage
+from wsclient.runtime.books import KeptBook
+from wsclient.testing import Fault, Peer
+
+CLOSES = (1001, 1012, 4000)
+PING: dict[str, Any] = {"ping_interval": 0.1, "ping_timeout": 0.4}
+#: Each kind of event, and how often it comes.
+EVENTS = {"push": 8, "wait": 4, "lost": 1, "doubled": 1, "swapped": 1, "answer": 2, "kill": 2}
+
+
+class Run:
+    """One client's book, and what is done to it at random."""
+
+    def __init__(self, rig: Rig, seed: int) -> None:
+        self.rig, self.truth, self.rng = rig, rig.truth, random.Random(seed)
+        self.delivered: list[wsclient.Message] = []
+        self.ways: list[str] = []
+        self.done: Counter[str] = Counter()
+        self.looks: Counter[bool] = Counter()
+
+    # The stream.
+
+    def change(self) -> str:
+        count = self.rng.randint(1, 3)
+        rows = [(self.rng.randint(1, 20), self.rng.randint(0, 5)) for _ in range(count)]
+        return self.truth.change(*rows)
+
+    def send(self, *frames: str) -> None:
+        for frame in frames:
+            self.rig.venue.broadcast(frame, self.rig.channel)
+
+    def push(self, most: int = 1) -> None:
+        for _ in range(self.rng.randint(1, most)):
+            self.send(self.change())
+
+    def wait(self) -> None:
+        self.restored()
+        until(self.look)
+
+    def lost(self) -> None:
+        self.change()
+
+    def doubled(self) -> None:
+        self.send(*[self.change()] * 2)
+
+    def swapped(self) -> None:
+        self.send(*reversed([self.change(), self.change()]))
+
+    # The answers by REST.
+
+    def answer(self) -> None:
+        self.truth.script.append(self.rng.choice(self.answers())())
+
+    def answers(self) -> list[Callable[[], bytes | Callable[[socket.socket], None]]]:
+        old = self.rng.choice(list(self.truth.states)[-30:])
+        wait = [b"Retry-After: 1"] if self.rng.random() < 0.02 else []
+        return [
+            lambda: answer(b"500 Oops"),
+            lambda: answer(b"503 Later"),
+            lambda: answer(b"429 Slow down", b"", *wait),
+            lambda: ok(b"{"),
+            lambda: ok(b"{}"),
+            lambda: ok(b""),
+            lambda: _hang_up,
+            lambda: self.truth.snapshot(old),
+            lambda: self.truth.snapshot(old),
+        ]
+
+    # Kills.
+
+    def kill(self) -> None:
+        peer = next(iter(self.rig.venue.subscribers()), None)
+        if peer is None:
+            return
+        before = self.rig.client.stats().disconnects
+        self.ways = self.ways or self.rng.sample(sorted(WAYS), len(WAYS))
+        name = self.ways.pop()
+        WAYS[name](self, peer)
+        until(lambda: self.rig.client.stats().disconnects > before)
+        self.done[name] += 1
+        if self.rng.random() < 0.8:
+            self.restored()
+        if self.rng.random() < 0.2:
+            self.push(3)
+        if self.rng.random() < 0.7:
+            self.wait()
+
+    def restored(self) -> None:
+        client = self.rig.client
+        until(lambda: client.is_connected and client.subscriptions[self.rig.channel].is_active)
+
+    def look(self) -> bool:
+        is_synced = self.truth.check(self.book._kept)
+        self.looks[is_synced] += 1
+        return is_synced
+
+    def cut(self, peer: Peer) -> None:
+        if peer.live:
+            self.rng.choice([Peer.rst, Peer.fin, self._close])(peer)
+
+    def _close(self, peer: Peer) -> None:
+        peer.close(self.rng.choice(CLOSES))
+
+    def half_a_frame(self, peer: Peer) -> None:
+        peer.half_frame(self.change(), then=self.rng.choice(["fin", "rst"]))
+
+    def within_a_frame(self, peer: Peer) -> None:
+        fault = Fault(self.rng.choice(["fin", "rst"]), after=self.rng.randint(1, 60))
+        self.rig.proxy.set(fault, "to_client", on="present")
+        self.push()
+
+    def half_open(self, peer: Peer) -> None:
+        self.rig.proxy.set(Fault("deaf"), on="present")
+        self.push(3)
+        until(lambda: not self.book.is_synced)
+        peer.rst()
+
+    def within_a_fetch(self, peer: Peer) -> None:
+        """The answer comes on the next link: the book of before the kill, or of now. Part of it
+        may come before."""
+        text = self.truth.snapshot() if self.rng.random() < 0.5 else b""
+        with Late(self.truth, text, self.rng.randint(0, len(text) // 2)) as late:
+            self._ask()
+            assert late.asked.wait(10)
+            self.cut(peer)
+            if self.rng.random() < 0.5:
+                self.restored()
+                self.push(3)
+
+    def between_changes_and_snapshot(self, peer: Peer) -> None:
+        with Late(self.truth) as late:
+            self._ask()
+            assert late.asked.wait(10)
+            self.push(5)
+            self.cut(peer)
+
+    def _ask(self) -> None:
+        """Make it need a snapshot."""
+        self.lost()
+        self.push()
+
+    def within_the_next_subscribe(self, peer: Peer) -> None:
+        self.truth.instead = self.cut
+        self.cut(peer)
+
+    def with_refused_handshakes(self, peer: Peer) -> None:
+        self.rig.venue.fail_handshake(self.rng.choice(["reset", "eof"]))
+        self.rig.venue.refuse(503)
+        self.cut(peer)
+
+    # All of it.
+
+    def run(self, kills: int) -> None:
+        client, channel = self.rig.client, self.rig.channel
+        client.subscribe(channel)
+        self.book = self.rig.book()
+        events, weights = list(EVENTS), list(EVENTS.values())
+        while self.done.total() < kills:
+            getattr(self, self.rng.choices(events, weights)[0])()
+            self.look()
+            with contextlib.suppress(TimeoutError):
+                self.delivered += client.recv_batch(timeout=0)
+        self.truth.script.clear()
+        self.restored()
+        self.push()
+        until(lambda: self.look() and self.truth.is_told_by(self.book))
+        while not self.delivered or self.delivered[-1].sequence != self.truth.number:
+            self.delivered += client.recv_batch(timeout=5)
+
+
+WAYS: dict[str, Callable[[Run, Peer], None]] = {
+    "rst": lambda run, peer: peer.rst(),
+    "fin": lambda run, peer: peer.fin(),
+    "close": Run._close,
+    "half a frame": Run.half_a_frame,
+    "within a frame": Run.within_a_frame,
+    "half-open": Run.half_open,
+    "within a fetch": Run.within_a_fetch,
+    "between changes and snapshot": Run.between_changes_and_snapshot,
+    "within the next subscribe": Run.within_the_next_subscribe,
+    "with refused handshakes": Run.with_refused_handshakes,
+}
+
+
+def _hang_up(sock: socket.socket) -> None:
+    pass
+
+
+def soak(*values: Any) -> Any:
+    return pytest.param(*values, marks=(pytest.mark.soak, pytest.mark.timeout(1200)))
+
+
+@pytest.mark.parametrize(
+    ("truth", "kills", "seed"),
+    [
+        (Binance, 40, 21),
+        (BinanceFutures, 15, 21),
+        (Kucoin, 15, 21),
+        soak(Binance, 1000, 21),
+        soak(Binance, 1000, 22),
+        soak(Binance, 1000, 23),
+        soak(BinanceFutures, 300, 21),
+        soak(Kucoin, 300, 21),
+    ],
+)
+def test_through_kills_a_book_is_the_venues_or_not_in_sync(
+    promise: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    truth: type[Truth],
+    kills: int,
+    seed: int,
+) -> None:
+    checks: Counter[bool] = Counter()
+    wrong: list[str] = []
+
+    class Checked(KeptBook):
+        """Looked at after each message and each snapshot, on the thread that brings them."""
+
+        def apply(self, message: wsclient.Message) -> bool:
+            try:
+                return super().apply(message)
+            finally:
+                self._look()
+
+        def take_snapshot(self, *args: Any, **kwargs: Any) -> bool:
+            try:
+                return super().take_snapshot(*args, **kwargs)
+            finally:
+                self._look()
+
+        def _look(self) -> None:
+            try:
+                checks[rig.truth.check(self)] += 1
+            except AssertionError as error:
+                wrong.append(str(error))
+
+    monkeypatch.setattr(client_module, "KeptBook", Checked)
+    with rig_of(truth(), **PING) as rig:
+        run = Run(rig, seed)
+        run.run(kills)
+        asked, stats = len(rig.truth.asked), rig.client.stats()
+    assert not wrong
+    check_prefixes(run.delivered, rig.venue.peers, is_change, {})
+    missed = account(run.delivered, rig.truth)
+    promise(
+        11,
+        f"{truth.dialect.name}: {kills} kills of a book by REST (seed {seed})",
+        "in sync it is the venue's, after every event; each hole marked once, at its place",
+        f"in sync {checks[True]} of {checks.total()} times, {asked} fetches, "
+        f"{len(run.delivered)} messages, {missed} numbers missed and marked",
+        checks[True] > kills and asked > kills and stats.missed == missed,
+    )
+    assert run.looks[True] > kills
+    assert set(run.done) == set(WAYS)
+
+
+def is_change(payload: bytes) -> bool:
+    return b'"depthUpdate"' in payload or b'"sequenceEnd"' in payload
+
+
+def account(delivered: list[wsclient.Message], truth: Truth) -> int:
+    """Each hole, and each message doubled or late, is marked as such, and nothing else is.
+
+    Returns how many numbers were missed in all, as far as numbers tell.
+    """
+    seen: set[int] = set()
+    last = missed = 0
+    for message in delivered:
+        assert isinstance(message, LinkedMessage)
+        assert message.sequence is not None
+        assert message.follows is not None
+        gap = message.gap
+        width = message.sequence - message.follows
+        if message.sequence in seen:
+            assert gap is not None
+            assert (gap.reason, gap.missed) == ("duplicate", 0)
+        elif message.sequence < last:
+            assert gap is not None
+            assert (gap.reason, gap.missed) == ("late", -width if truth.is_counted else None)
+            missed -= width
+        elif seen and message.follows != last:
+            assert gap is not None, f"a hole that nobody was told of, before {message}"
+            hole = message.follows - last
+            assert hole > 0
+            assert gap.missed == (hole if truth.is_counted else None)
+            missed += hole
+        elif seen:
+            assert gap is None, f"no hole before {message}"
+        seen.add(message.sequence)
+        last = max(last, message.sequence)
+    return missed if truth.is_counted else 0

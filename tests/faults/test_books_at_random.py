@@ -1,0 +1,393 @@
+"""Row 11: books of each kind of numbering, without a socket and with a clock that is a number.
+
+What is real: dialect, session, queue, and the book with its link. What is not: the wire, the
+threads. A venue's messages may be lost, doubled and late, its snapshots old, late or nonsense, its
+links may end at any time, and the book may be slow in taking its messages.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any, ClassVar
+from zlib import crc32
+
+import pytest
+from depth import Binance, BinanceFutures, Change, Kucoin, State, Truth, texts
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from matrix import each_size
+from rig import Rig
+
+import wsclient
+from wsclient.messages import LinkedMessage, Message, SubscriptionState
+from wsclient.runtime.books import BookLink, KeptBook, RestBookLink
+from wsclient.runtime.mailbox import Mailbox
+from wsclient.runtime.waiting import Deadline
+from wsclient.sansio.inbound import Inbound
+from wsclient.sansio.recovery import STRAYS
+from wsclient.sansio.session import Send
+from wsclient.sansio.session import State as LinkState
+
+ACTIVE = SubscriptionState.ACTIVE
+#: No count goes so far.
+EPOCH = 100_000
+
+
+class Okx(Truth):
+    """Begins with a snapshot in the stream, and points to the message before."""
+
+    dialect = wsclient.OKX
+    symbol = "BTC-USDT"
+    is_counted = False
+    stride = 3
+
+    def frame(self, change: Change, channel: str | None = None) -> str:
+        rows = {row.price: row.size for row in change.rows}
+        return self._frame("update", change.follows, change.last, _sides(rows))
+
+    def opening(self) -> str:
+        return self._frame("snapshot", -1, self.number, self.state)
+
+    def _frame(self, action: str, follows: int, number: int, state: State) -> str:
+        bids, asks = ([[*row, "0", "1"] for row in texts(side)] for side in state)
+        data = {"bids": bids, "asks": asks, "prevSeqId": follows, "seqId": number, "checksum": 0}
+        arg = {"channel": "books", "instId": self.symbol}
+        return json.dumps({"arg": arg, "action": action, "data": [data]})
+
+
+class Kraken(Truth):
+    """Begins with a snapshot in the stream, and numbers nothing: there is a checksum."""
+
+    dialect = wsclient.Kraken
+    symbol = "BTC/USD"
+
+    def frame(self, change: Change, channel: str | None = None) -> str:
+        return self._frame("update", _sides({row.price: row.size for row in change.rows}))
+
+    def opening(self) -> str:
+        return self._frame("snapshot", self.state)
+
+    def _frame(self, kind: str, state: State) -> str:
+        bids, asks = ([{"price": p, "qty": q} for p, q in side] for side in state)
+        best = [n for side in reversed(self.state) for level in side for n in level]
+        checksum = crc32("".join(map(str, best)).encode())
+        row = {"symbol": self.symbol, "bids": bids, "asks": asks, "checksum": checksum}
+        # The number is for the test's own use.
+        return json.dumps({"channel": "book", "type": kind, "data": [row], "n": self.number})
+
+
+def _sides(sizes: dict[int, int]) -> State:
+    rows = sizes.items()
+    return [row for row in rows if row[0] <= 10], [row for row in rows if row[0] > 10]
+
+
+class Bench:
+    """In the place of the Watchdog, its callbacks and its snapshots."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+        self.callbacks = self.snapshots = self
+        self.at_end: list[Callable[[], None]] = []
+        self.wanting = False
+
+    def peek(self) -> Any:
+        return self._rig.session
+
+    def add(self, channel: str, function: Callable[[Message], None]) -> None:
+        pass
+
+    def want_snapshot(self, channel: str, delay: float, unless: Callable[[], bool]) -> None:
+        self._rig.session.resyncs.want(channel, self._rig.now, delay)
+
+    def has_snapshot(self, channel: str) -> None:
+        self._rig.session.resyncs.done(channel)
+
+    def active_on(self, channel: str) -> int | None:
+        session = self._rig.session
+        is_active = session.subscriptions.state(channel) is ACTIVE
+        return session.connection_id if is_active and session.state is LinkState.OPEN else None
+
+    def want(self, book: RestBookLink) -> None:
+        self.wanting = True
+
+    def forget(self, book: RestBookLink) -> None:
+        self.wanting = False
+
+
+rows = st.lists(st.tuples(st.integers(1, 20), st.integers(0, 3)), min_size=1, max_size=3)
+seldom = st.sampled_from([False, False, True])
+fates = st.sampled_from(["comes"] * 6 + ["lost", "doubled", "late"])
+
+
+class BookMachine(RuleBasedStateMachine):
+    """Each rule is one event."""
+
+    venue: ClassVar[type[Truth]]
+    #: How many steps were made, and whether the book was in sync after them, of all runs.
+    steps: ClassVar[Counter[bool]]
+
+    @initialize(queue_size=st.sampled_from([3, 1000]))
+    def begin(self, queue_size: int) -> None:
+        self.truth = self.venue()
+        self.truth.count_from(100 * EPOCH)
+        dialect = self.truth.dialect()
+        self.channel = self.truth.channel()
+        self.rig = Rig(dialect, ack_timeout=1e9, retry_delay=0.1)
+        self.inbound = Inbound(dialect)
+        self.mailbox = Mailbox(queue_size, None, "drop_oldest")
+        self.bench = Bench(self.rig)
+        request = dialect.book_request(self.channel, {})
+        core: Any = self.bench
+        self.by_rest = request is not None
+        self.link = (
+            BookLink(core, self.channel)
+            if request is None
+            else RestBookLink(core, self.channel, request)
+        )
+        self.book = KeptBook(dialect, self.channel, True, {}, self.link)
+        self.link.keep(self.book)
+        #: What the venue has been asked and has not answered, and whether it sends changes.
+        self.unread: deque[str] = deque()
+        self.read = 0
+        self.is_subscribed = False
+        self.delayed: list[str] = []
+        #: Snapshots that are on their way: their connection, age, and answer.
+        self.fetches: deque[tuple[int, int, Any]] = deque()
+        self.last: Message | None = None
+        self.rig.open()
+        self.rig.subscribe(self.channel, token="subscribe")
+        self.link.ask(0.0)
+        self.answer_all()
+
+    # The wire.
+
+    def arrive(self, frame: str) -> None:
+        batch = self.inbound.batch([frame.encode()], False, 1, self.rig.cid)
+        messages = self.rig.receive(*self.inbound.entries(batch, 0))
+        if messages:
+            self.mailbox.put(messages)
+
+    def hear(self) -> None:
+        """The venue's side: a new connection knows nothing."""
+        sends = [a for a in self.rig.done(Send) if a.connection_id == self.rig.cid]
+        for send in sends[self.read :]:
+            text = str(send.payload)
+            if "subscribe" in text.lower():
+                self.unread.append("unsubscribe" if "unsubscribe" in text.lower() else "subscribe")
+        self.read = len(sends)
+
+    def answer_one(self) -> None:
+        self.is_subscribed = self.unread.popleft() == "subscribe"
+        self.rig.ack(self.channel)
+        if self.is_subscribed and not self.by_rest:
+            self.arrive(self.truth.opening())  # type: ignore[attr-defined]
+
+    def answer_all(self) -> None:
+        self.hear()
+        while self.unread and self.is_open:
+            self.answer_one()
+            self.hear()
+
+    @property
+    def is_open(self) -> bool:
+        return self.rig.state is LinkState.OPEN
+
+    # Rules.
+
+    @rule(rows=rows, fate=fates)
+    def change(self, rows: list[tuple[int, int]], fate: str) -> None:
+        frame = self.truth.change(*rows)
+        if not (self.is_subscribed and self.is_open) or fate == "lost":
+            return
+        if fate == "late":
+            self.delayed.append(frame)
+            return
+        self.arrive(frame)
+        if fate == "doubled":
+            self.arrive(frame)
+
+    @precondition(lambda self: self.delayed)
+    @rule()
+    def come_late(self) -> None:
+        frame = self.delayed.pop()
+        if self.is_subscribed and self.is_open:
+            self.arrive(frame)
+
+    @rule(count=st.sampled_from([1, 1000, 1000]))
+    def take(self, count: int) -> None:
+        """The book takes what waits for it."""
+        taken: list[Message] = []
+        while self.mailbox and count:
+            self.mailbox.take(1, Deadline(0), taken)
+            self.see(taken.pop())
+            count -= 1
+
+    @precondition(lambda self: self.is_open)
+    @rule(now=seldom, anew=seldom)
+    def drop(self, now: bool, anew: bool) -> None:
+        """The venue may count anew on its next links."""
+        if not now:
+            return
+        self.rig.drop()
+        if anew:
+            self.truth.count_from(self.truth.number // EPOCH * EPOCH - EPOCH + 100)
+        self.unread.clear()
+        self.delayed.clear()
+        self.is_subscribed, self.read = False, 0
+
+    @precondition(lambda self: not self.is_open)
+    @rule()
+    def open(self) -> None:
+        self.rig.open()
+
+    @rule()
+    def answer(self) -> None:
+        """The venue takes the next request."""
+        self.hear()
+        if self.unread and self.is_open:
+            self.answer_one()
+
+    @rule()
+    def answer_everything(self) -> None:
+        if not self.is_open:
+            self.rig.open()
+        self.answer_all()
+
+    @rule(seconds=st.sampled_from([0.1, 5.0, 60.0]))
+    def wait(self, seconds: float) -> None:
+        self.rig.wait(seconds)
+
+    @precondition(lambda self: self.by_rest and self.bench.wanting)
+    @rule(age=st.integers(0, 8), is_bad=st.sampled_from([False, False, False, True]))
+    def fetch(self, age: int, is_bad: bool) -> None:
+        """The book of now, or of some changes ago."""
+        assert isinstance(self.link, RestBookLink)
+        connection_id = self.link.ready()
+        if connection_id is None or not self.link.wants_snapshot:
+            return
+        epoch = self.truth.number // EPOCH
+        number = [n for n in self.truth.states if n // EPOCH == epoch][-1 - age :][0]
+        answer = self.truth.body(number, self.truth.states[number])
+        if is_bad:
+            answer = json.loads(json.dumps(answer).replace('["11"', '["1"'))  # crossed, perhaps
+        answer = json.loads(json.dumps(answer))
+        self.fetches.append((connection_id, self.link.begin(connection_id), (number, answer)))
+
+    @precondition(lambda self: self.fetches)
+    @rule()
+    def fetched(self) -> None:
+        assert isinstance(self.link, RestBookLink)
+        connection_id, age, (_, answer) = self.fetches.popleft()
+        try:
+            self.link.join(answer, connection_id, age)
+        except ValueError:
+            assert not self.is_synced
+        self.bench.wanting = self.link.wants_snapshot
+
+    # What always holds.
+
+    def see(self, message: Message) -> None:
+        """A message that bears no mark follows directly on the one that was taken before it, those
+        apart that are said to be late or doubled."""
+        if message.gap is None and self.last is not None:
+            if self.venue is Kraken:
+                assert message.connection_id == self.last.connection_id
+            else:
+                assert isinstance(message, LinkedMessage)
+                follows = message.sequence if message.follows is None else message.follows
+                assert follows == self.last.sequence, f"a silent hole before {message}"
+        if message.gap is None or message.gap.reason not in STRAYS:
+            self.last = message
+        self.link(message)
+        self.check()
+
+    @property
+    def is_synced(self) -> bool:
+        with self.book.lock:
+            return self.book.trouble() is None
+
+    @invariant()
+    def check(self) -> None:
+        if not hasattr(self, "book"):
+            return
+        is_synced = self.is_synced
+        self.steps[is_synced] += 1
+        if not is_synced:
+            return
+        assert self.is_open
+        assert self.book.connection_id == self.rig.cid
+        if self.venue is Kraken:
+            assert self.last is not None
+            self.book.sequence = json.loads(self.last.raw)["n"]
+        assert self.truth.check(self.book)
+
+    @rule(changes=st.lists(rows, max_size=3))
+    def go_well(self, changes: list[list[tuple[int, int]]]) -> None:
+        """All that is due comes, in order, and so do the next changes."""
+        self.answer_everything()
+        self.take(1000)
+        if self.by_rest and self.bench.wanting:
+            self.fetch(0, False)
+            while self.fetches:
+                self.fetched()
+        for rows in changes:
+            self.change(rows, "comes")
+            self.take(1000)
+
+    def teardown(self) -> None:
+        """When all is well again, so is the book."""
+        for _ in range(50 if hasattr(self, "book") else 0):
+            self.go_well([[(5, 2)]])
+            if self.is_synced and self.book.sequence == self.truth.number:
+                return
+            self.rig.wait(60.0)
+        assert not hasattr(self, "book"), "it never comes back"
+
+
+@pytest.fixture
+def no_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of connects: links end as often as they like."""
+    for venue in VENUES:
+        monkeypatch.setattr(venue.dialect, "limits", wsclient.Limits(connects=None))
+        monkeypatch.setattr(venue.dialect, "silence_timeout", None)
+        monkeypatch.setattr(venue.dialect, "keepalive", None)
+        monkeypatch.setattr(venue.dialect, "greets", False)
+
+
+VENUES = (Binance, BinanceFutures, Okx, Kucoin, Kraken)
+
+
+@pytest.mark.usefixtures("no_budget")
+@each_size("size", short=[(50, 50)], full=[(200, 100)], timeout=1200)
+@pytest.mark.parametrize("venue", VENUES)
+def test_a_book_is_the_venues_or_not_in_sync_after_every_event(
+    promise: Callable[..., None], venue: type[Truth], size: tuple[int, int]
+) -> None:
+    steps: Counter[bool] = Counter()
+    machine = type("Machine", (BookMachine,), {"venue": venue, "steps": steps})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=size[0],
+            stateful_step_count=size[1],
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    promise(
+        11,
+        f"{venue.dialect.name}: messages and snapshots at random",
+        "in sync it is the venue's, after every event; each hole marked",
+        f"in sync after {steps[True]} of {steps.total()} events",
+        steps[True] * 5 > steps.total(),
+    )
