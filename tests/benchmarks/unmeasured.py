@@ -10,9 +10,9 @@ PACKAGE = Path(__file__).parents[2] / "wsclient"
 #: Module: each line that counts or measures on the way of a message, and what is there instead.
 EDITS = {
     "sansio/recovery.py": {
-        "            elif batch.are_exact:\n                tracker.counted += 1\n            else:\n": (
-            "            elif not batch.are_exact:\n"
-        ),
+        "            elif batch.are_exact:\n"
+        "                tracker.counted += 1\n"
+        "            else:\n": "            elif not batch.are_exact:\n",
     },
     "sansio/session.py": {"        self.counters.messages += len(messages)\n": ""},
     "runtime/watchdog.py": {
