@@ -40,7 +40,7 @@ def nanoseconds(value: Any) -> int | None:
     """A number, or its digits, in s, ms, us or ns since the epoch, or an ISO 8601 date, in UTC
     unless it says otherwise. None for what is no time from 1973 on.
 
-    Raises ValueError or OverflowError for some text that is no time at all.
+    Raises ValueError or OverflowError for some of what is no time at all.
     """
     if isinstance(value, str):
         if not value.replace(".", "", 1).isdigit():
