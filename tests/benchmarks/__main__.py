@@ -328,8 +328,8 @@ class Bench:
                 for client in OURS:
                     if client in self._clients:
                         rows.append(self._cost(feed, client, size, trees))
-        header = ["client", "size", "messages/s with", "without", "ratio", "lowest-highest"]
-        header += ["by processor time", "lowest-highest"]
+        header = ["client", "size", "messages/s with", "without", "ratio", "lowest-highest", "best"]
+        header += ["by processor time", "lowest-highest", "best"]
         self._report.table("Statistics, on against off, pinned", header, rows)
 
     def _cost(self, feed: Feed, client: str, size: str, trees: dict[str, Path]) -> list[str]:
@@ -343,10 +343,12 @@ class Bench:
                     "throughput", client, tree=trees[name], size=size, count=count, timed=True
                 )
                 rounds[name].append(result)
-        by_rate, by_cpu = (
-            sorted(a[figure] / b[figure] for a, b in zip(rounds[x], rounds[y], strict=True))
-            for figure, x, y in (("rate", "with", "without"), ("cpu", "without", "with"))
-        )
+        pairs = list(zip(rounds["with"], rounds["without"], strict=True))
+        by_rate = sorted(a["rate"] / b["rate"] for a, b in pairs)
+        by_cpu = sorted(b["cpu"] / a["cpu"] for a, b in pairs)
+        # Of the best rounds: what is left of a busy machine's noise.
+        best_rate = max(a["rate"] for a, _ in pairs) / max(b["rate"] for _, b in pairs)
+        best_cpu = min(b["cpu"] for _, b in pairs) / min(a["cpu"] for a, _ in pairs)
         self._report.verdicts.append(
             Verdict(
                 f"{client}, statistics on / off, {size}",
@@ -357,8 +359,10 @@ class Bench:
             )
         )
         rates = [thousands(median(r["rate"] for r in rounds[name])) for name in trees]
-        cells = [[f"{median(x):.3f}", f"{x[0]:.3f}-{x[-1]:.3f}"] for x in (by_rate, by_cpu)]
-        return [client, size, *rates, *cells[0], *cells[1]]
+        cells = []
+        for found, best in ((by_rate, best_rate), (by_cpu, best_cpu)):
+            cells += [f"{median(found):.3f}", f"{found[0]:.3f}-{found[-1]:.3f}", f"{best:.3f}"]
+        return [client, size, *rates, *cells]
 
     def latency(self) -> None:
         """Send to decoded message, at fixed rates."""
