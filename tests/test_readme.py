@@ -7,6 +7,7 @@ import importlib
 import inspect
 import re
 import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -103,7 +104,7 @@ def default_of(name: str) -> Any:
         return getattr(wsclient.Limits(), attribute)
     if where == "frames":
         return inspect.signature(FrameParser).parameters[attribute].default
-    layer = "sansio" if where in ("inbound", "resync") else "runtime"
+    layer = "sansio" if where in ("inbound", "measures", "resync") else "runtime"
     return getattr(importlib.import_module(f"wsclient.{layer}.{where}"), attribute)
 
 
@@ -267,3 +268,28 @@ def test_the_dialect(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> 
 
 def test_the_fake_venue(clients: list[Any]) -> None:
     run_block(PYTHON["Testing your own code"], {}, clients, messages=0)
+
+
+def test_the_statistics(clients: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    prometheus = pytest.importorskip("prometheus_client")
+    registry, start = prometheus.CollectorRegistry(), prometheus.start_http_server
+    servers = []
+
+    def serve(port: int) -> None:
+        assert port == 9000
+        servers.append(start(0, addr="127.0.0.1", registry=registry))
+
+    monkeypatch.setattr(prometheus, "REGISTRY", registry)
+    monkeypatch.setattr(prometheus, "start_http_server", serve)
+    namespace: dict[str, Any] = {}
+    with FakeVenue("kraken") as venue:
+        code = PYTHON["Statistics"].replace("wss://ws.kraken.com/v2", venue.url)
+        run_block(code, namespace, clients, messages=0)
+        ((server, thread),) = servers
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics") as answer:
+            told = answer.read().decode()
+        clients[0].close()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+    assert 'wsclient_state{client="kraken",state="open"} 1.0' in told

@@ -62,7 +62,7 @@ from wsclient.sansio.dialect import (
     Unhandled,
 )
 from wsclient.sansio.session import State
-from wsclient.stats import ChannelStats, Stats
+from wsclient.stats import ChannelStats, Lag, QueueStats, Rate, Stats
 from wsclient.version import __version__
 
 __all__ = [  # noqa: RUF022 - in plain order
@@ -91,6 +91,7 @@ __all__ = [  # noqa: RUF022 - in plain order
     "Item",
     "Kraken",
     "Kucoin",
+    "Lag",
     "Level",
     "Limits",
     "LinkedMessage",
@@ -106,6 +107,8 @@ __all__ = [  # noqa: RUF022 - in plain order
     "OrderBookOutOfSync",
     "OutcomeUnknown",
     "QueueOverflow",
+    "QueueStats",
+    "Rate",
     "Reader",
     "ReconnectError",
     "Rejection",

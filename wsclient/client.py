@@ -21,6 +21,7 @@ from wsclient.events import Event
 from wsclient.messages import Message, Subscription
 from wsclient.options import Options, check_overflow
 from wsclient.orderbook import OrderBook
+from wsclient.runtime.accounting import stats_of
 from wsclient.runtime.books import BookLink, KeptBook, RestBookLink
 from wsclient.runtime.handshake import check_headers, parse_url, weakness_of
 from wsclient.runtime.logs import ClientLog
@@ -31,7 +32,7 @@ from wsclient.runtime.waiting import Deadline, Waiter
 from wsclient.runtime.watchdog import Watchdog
 from wsclient.sansio.codec import encode
 from wsclient.sansio.session import State
-from wsclient.stats import ChannelStats, Stats
+from wsclient.stats import Stats
 
 __all__ = ["Reader", "WebSocketClient", "connect"]
 
@@ -307,7 +308,7 @@ class WebSocketClient(_Receiver):
         if overflow is not None:
             check_overflow(overflow)
         _check_channels(channels)
-        mailbox = self._core.new_mailbox(queue_size, overflow)
+        mailbox = self._core.new_mailbox(next(self._core.reader_names), queue_size, overflow)
         try:
             self._subscribe(channels, mailbox, timeout, options)
         except BaseException:
@@ -489,42 +490,8 @@ class WebSocketClient(_Receiver):
         return self.state is State.OPEN
 
     def stats(self) -> Stats:
-        """All counters, as they stand now."""
-        mailboxes = self._core.mailboxes
-        with self._core.session() as session:
-            counters = session.counters
-            channels: Mapping[str, ChannelStats] = {
-                channel: ChannelStats(
-                    t.messages,
-                    t.gaps,
-                    t.missed,
-                    t.strays - t.late,
-                    t.late,
-                    t.last,
-                    t.last_received_at,
-                )
-                for channel, t in session.trackers.items()
-            }
-            return Stats(
-                state=session.state.value,
-                messages=counters.messages,
-                frames=counters.frames,
-                bytes=counters.bytes,
-                dials=counters.dials,
-                connects=counters.connects,
-                disconnects=counters.disconnects,
-                gaps=counters.gaps,
-                missed=counters.missed,
-                invalid=counters.invalid,
-                unhandled=counters.unhandled,
-                queued=sum(map(len, mailboxes)),
-                queued_bytes=sum(m.queued_bytes for m in mailboxes),
-                dropped=sum(m.dropped for m in mailboxes),
-                callback_errors=self._core.callbacks.errors,
-                disconnect_reasons=dict(session.disconnect_reasons),
-                attempt_failures=dict(session.attempt_failures),
-                channels=channels,
-            )
+        """All counters and measures, as they stand now. Raises ClientForked in a child process."""
+        return stats_of(self._core)
 
     def __repr__(self) -> str:
         session = self._core.peek()

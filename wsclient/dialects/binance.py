@@ -116,6 +116,7 @@ class Binance(Dialect):
         connects=(300, 300.0),
         max_age=86_400.0 - 300.0,
     )
+    timestamp_fields = (("data", "E"), ("data", 0, "E"))
     #: The most levels a side that the venue gives of a book by REST.
     max_levels: ClassVar[int] = 5000
 

@@ -88,6 +88,7 @@ class Bybit(Dialect):
     limits = Limits(channels_per_message=10, connects=(500, 300.0))
     keepalive = ({"op": "ping"}, 20.0)
     silence_timeout = 30.0
+    timestamp_fields = (("ts",),)
 
     def __init__(self, *, sequenced: bool = False) -> None:
         self._sequenced = sequenced

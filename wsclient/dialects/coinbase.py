@@ -84,6 +84,7 @@ class CoinbaseExchange(Dialect):
 
     name: ClassVar[str] = "coinbase_exchange"
     limits = Limits(channels_per_message=100, messages_per_second=100.0, connects=(8, 1.0))
+    timestamp_fields = (("time",),)
 
     def __init__(self, *, book: str = "level2_batch", trades: str = "matches") -> None:
         self._book = book
@@ -139,6 +140,10 @@ class CoinbaseExchange(Dialect):
             return Unhandled(head.type)
         number = {"matches": head.trade_id, "full": head.sequence}.get(name)
         return Message(_channel(name, head.product_id), head.type, number)
+
+    def timestamp(self, message: Message) -> int | None:
+        # That match may have been long ago.
+        return None if message.type == "last_match" else super().timestamp(message)
 
     def book_channel(self, symbol: str, options: Mapping[str, Any]) -> str:
         return f"{self._book}:{symbol}"

@@ -89,6 +89,8 @@ class Deribit(Dialect):
     """
 
     name: ClassVar[str] = "deribit"
+    #: Trades come as a list.
+    timestamp_fields = (("params", "data", "timestamp"), ("params", "data", 0, "timestamp"))
 
     def __init__(
         self,

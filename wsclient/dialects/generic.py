@@ -37,7 +37,8 @@ _REFUSED = frozenset({"error", "rejected", "failed"})
 
 class Generic(Dialect):
     """``data_types``, ``answer_types`` and ``system_types`` say what an incoming ``type`` means;
-    the ``*_field`` parameters name the fields; ``sequence_fields`` are tried in order."""
+    the ``*_field`` parameters name the fields; ``sequence_fields`` are tried in order.
+    ``timestamp_field``: where the venue says when it sent a message; None where it does not."""
 
     name: ClassVar[str] = "generic"
 
@@ -54,6 +55,7 @@ class Generic(Dialect):
         system_types: Collection[str] = ("system", "heartbeat", "ping", "pong", "status"),
         limits: Limits | None = None,
         silence_timeout: float | None = None,
+        timestamp_field: str | None = None,
     ) -> None:
         self._type_field = type_field
         self._channel_field = channel_field
@@ -67,6 +69,8 @@ class Generic(Dialect):
             self._data_types, type_field, channel_field, self._sequence_fields
         )
         self.silence_timeout = silence_timeout
+        if timestamp_field is not None:
+            self.timestamp_fields = ((timestamp_field,),)
         if limits is not None:
             self.limits = limits
 

@@ -88,6 +88,7 @@ class Kraken(Dialect):
     name: ClassVar[str] = "kraken"
     limits = Limits(channels_per_message=100, connects=(150, 600.0))
     silence_timeout = 15.0
+    timestamp_fields = (("data", 0, "timestamp"),)
 
     def batches(self, channels: Sequence[str]) -> Iterable[Sequence[str]]:
         by_name: dict[str, list[str]] = {}
@@ -137,6 +138,10 @@ class Kraken(Dialect):
         if head.channel not in _BY_SYMBOL:
             return self.read(msgspec.json.decode(frame))
         return _messages(head.channel, head.type, head.data, _symbol)
+
+    def timestamp(self, message: Message) -> int | None:
+        # The trades of a snapshot were made long ago.
+        return None if message.type == "snapshot" else super().timestamp(message)
 
     def item(self, decoded: Any, index: int) -> Any:
         return decoded["data"][index]

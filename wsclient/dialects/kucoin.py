@@ -112,6 +112,7 @@ class Kucoin(Dialect):
     greets = True
     keepalive = ({"id": "ping", "type": "ping"}, 18.0)
     silence_timeout = 28.0
+    timestamp_fields = (("data", "time"),)
 
     def __init__(
         self,

@@ -114,6 +114,7 @@ class OKX(Dialect):
     limits = Limits(channels_per_message=50, connects=(3, 1.0))
     keepalive = ("ping", 20.0)
     silence_timeout = 30.0
+    timestamp_fields = (("data", 0, "ts"),)
 
     @staticmethod
     def sign(secret: str, timestamp: str) -> str:

@@ -11,15 +11,18 @@ batch one by one, without it. What is in the batch is charged as what is in the 
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Sequence
-from itertools import islice, repeat, starmap
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice, repeat, starmap
 from operator import itemgetter, methodcaller
 
 from wsclient.errors import QueueOverflow, WaitTimeout, WSClientError
 from wsclient.messages import Gap, Message
 from wsclient.runtime.forking import forked_error, watch
 from wsclient.runtime.waiting import Deadline, acquire
+from wsclient.sansio.measures import Lags
+from wsclient.stats import Lag, QueueStats
 
 __all__ = ["Mailbox"]
 
@@ -29,6 +32,8 @@ MESSAGE_OVERHEAD = 240
 #: The largest batch, in messages; and at most this part of the bound.
 BATCH = 1024
 BATCH_SHARE = 8
+#: The time (ns) between two messages whose time in here is measured.
+SAMPLE_EVERY = 1_000_000
 #: How long (s) a reader waits for a consumer that it woke; see Mailbox.pace.
 PACE = 0.002
 
@@ -97,7 +102,9 @@ class Mailbox:
         max_bytes: int | None,
         overflow: str,
         batch_size: int = BATCH,
+        name: str = "",
     ) -> None:
+        self.name = name
         self._max_messages = float("inf") if max_messages is None else max_messages
         self._max_bytes = float("inf") if max_bytes is None else max_bytes
         self._overflow = overflow
@@ -137,6 +144,10 @@ class Mailbox:
         self._is_roused = False
         self._failure: WSClientError | None = None
         self.dropped = 0
+        #: From the receipt of a message to its being handed out; of the first of a batch, and of
+        #: one in SAMPLE_EVERY.
+        self.lags = Lags()
+        self._sampled_at = 0
         watch(self)
 
     # The reader's side.
@@ -264,6 +275,19 @@ class Mailbox:
             earlier, later = self._before_taken.get(channel), self._before_put.get(channel)
             gap = None if later is None else later.merged(None)
             return gap if earlier is None else earlier.merged(gap)
+
+    def stats(self, now: int) -> tuple[QueueStats, Lags]:
+        """What waits at ``now`` (ns since the epoch), and all that was measured."""
+        lags = self.lags.copy(self._lock)
+        with self._lock:
+            self._discharge()
+            oldest, lag = self._oldest(now), Lag(lags.total)
+            return QueueStats(len(self), self._bytes, oldest, self.dropped, lag), lags
+
+    def forget(self, channel: str) -> None:
+        """The channel is wanted no longer: measure it anew, should it come back."""
+        with self._lock:
+            self.lags.forget(channel)
 
     # Its end.
 
@@ -412,12 +436,14 @@ class Mailbox:
 
     def _move_latest(self, count: int, taken: list[Message]) -> None:
         count = min(count, len(self._latest))
+        self._measure(self._latest.values())
         for message in islice(self._latest.values(), count):
             self._bytes -= _cost(message)
             self._mark(message, self._before_taken)
         taken.extend(islice(self._conflated, count))
 
     def _hand_out(self, count: int) -> None:
+        self._measure(self._queue)
         if not self._batch:
             self._bytes -= self._batch_bytes
             self._batch_bytes = self._batch_count = 0
@@ -428,6 +454,25 @@ class Mailbox:
             for message in islice(self._queue, count):
                 self._mark(message, self._before_taken)
         self._batch.extend(islice(self._queued, count))
+
+    def _measure(self, messages: Iterable[Message]) -> None:
+        """How long the first of them has been here, if a frame brought it."""
+        now = time.time_ns()
+        if 0 <= now - self._sampled_at < SAMPLE_EVERY:
+            return
+        for message in islice(messages, 1):
+            if message.arrival.decoder is not None:
+                self._sampled_at = now
+                self.lags.record(message.channel, now - message.arrival.received_at)
+
+    def _oldest(self, now: int) -> float | None:
+        """The age (s) of the oldest message that a frame brought."""
+        # Consumers take from the batch without the lock.
+        waiting = chain(tuple(self._batch), self._queue, self._latest.values())
+        brought = (m.received_at for m in waiting if m.arrival.decoder is not None)
+        # In the order of their coming, but for those that replaced another.
+        oldest = min(brought, default=None) if self._latest else next(brought, None)
+        return None if oldest is None else (now - oldest) / 1e9
 
     def _next_pieces(self, limit: int) -> tuple[int, int]:
         """Take whole pieces off the account of the queue, or a part of one that is larger than

@@ -7,6 +7,7 @@ signal handler or a finalizer that interrupts its holder).
 
 from __future__ import annotations
 
+import itertools
 import logging
 import queue
 import random
@@ -43,8 +44,10 @@ from wsclient.sansio.actions import (
     Tell,
 )
 from wsclient.sansio.backoff import Verdict, classify
+from wsclient.sansio.dialect import Dialect
 from wsclient.sansio.frames import Received
 from wsclient.sansio.inbound import Inbound
+from wsclient.sansio.measures import Lags
 from wsclient.sansio.session import (
     Entry,
     Invalid,
@@ -60,6 +63,16 @@ RETRY_WRITE = 0.01
 LOOK_FOR_DROPS = 1.0
 #: A consumer that leaves no more than so many messages waiting keeps up with the feed.
 KEEPS_UP = 256
+#: The time (s) between two messages whose lag behind the venue is measured: each is a peek more.
+SAMPLE_EVERY = 0.01
+
+
+class Retired:
+    """What the queues of closed readers had counted: counters never go back."""
+
+    def __init__(self) -> None:
+        self.dropped = 0
+        self.lags = Lags()
 
 
 class _Refusal:
@@ -70,6 +83,10 @@ class _Refusal:
 
     def __exit__(self, *_: object) -> None:
         pass
+
+
+def _tells_time(dialect: Dialect) -> bool:
+    return bool(dialect.timestamp_fields) or type(dialect).timestamp is not Dialect.timestamp
 
 
 class Watchdog:
@@ -96,11 +113,14 @@ class Watchdog:
         #: All that is routed goes to the default queue only.
         self._is_plain = True
         self._mailboxes: list[Mailbox] = []
+        self.retired = Retired()
+        #: Names for the queues of readers.
+        self.reader_names = map("reader-{}".format, itertools.count(1))
         #: How many messages each had dropped when last looked at; those that conflate drop on
         #: purpose, and are not here.
         self._lossy: dict[Mailbox, int] = {}
-        self.default = self.new_mailbox()
-        self.callbacks = Callbacks(self.new_mailbox, log)
+        self.default = self.new_mailbox("client")
+        self.callbacks = Callbacks(partial(self.new_mailbox, "callbacks"), log)
         self._teller = Teller()
         self._session.is_observed = lambda: self._teller.has_streams
         #: Called, without the lock, when the client has been closed or has failed.
@@ -116,6 +136,8 @@ class Watchdog:
         #: When a queue that drops is next looked at, and those found dropping the last time.
         self._look_at = 0.0
         self._dropping: set[Mailbox] = set()
+        #: When the next message is to be measured. Of the reader thread.
+        self._sample_at = float("-inf") if _tells_time(target.dialect) else float("inf")
         self.is_forked = False
         watch(self)
 
@@ -127,6 +149,11 @@ class Watchdog:
         with self._lock:
             yield self._session
         self.wake()
+
+    @property
+    def lock(self) -> AbstractContextManager[Any]:
+        """To read the session, and no more: see :meth:`session`."""
+        return self._lock
 
     def peek(self) -> Session:
         """The session, to read one attribute of it without the lock."""
@@ -175,9 +202,12 @@ class Watchdog:
                 sent.settle(NotConnected("the link ended before the message went out"))
         return request_id
 
-    def new_mailbox(self, size: int | None = None, overflow: str | None = None) -> Mailbox:
+    def new_mailbox(
+        self, name: str, size: int | None = None, overflow: str | None = None
+    ) -> Mailbox:
         overflow = overflow or self.options.overflow
-        mailbox = Mailbox(size or self.options.queue_size, self.options.queue_bytes, overflow)
+        size = size or self.options.queue_size
+        mailbox = Mailbox(size, self.options.queue_bytes, overflow, name=name)
         with self._lock:
             self._mailboxes.append(mailbox)
             if overflow != "conflate":
@@ -291,6 +321,8 @@ class Watchdog:
             if mailbox in self._mailboxes:
                 self._mailboxes.remove(mailbox)
                 self._lossy.pop(mailbox, None)
+                self.retired.dropped += mailbox.dropped
+                self.retired.lags.absorb(mailbox.lags)
 
     @property
     def mailboxes(self) -> Sequence[Mailbox]:
@@ -370,15 +402,17 @@ class Watchdog:
         batch = inbound.batch(payloads, bool(received.binary), time.time_ns(), connection_id)
         with self._lock:
             session = self._session
-            session.counters.frames += len(payloads)
-            session.counters.bytes += size
+            session.count(len(payloads), size, now)
             messages = session.ordinary(connection_id, batch, now)
+            sample = self._sampled(messages, now)
             done = len(messages)
             if done == len(payloads):
                 self._deliver(messages, size)
             elif done:
                 self._deliver(messages)
             due = session.is_due
+        if sample is not None:
+            self._measure(sample)
         if done < len(payloads):
             del messages
             due = self._take_in(connection_id, inbound.entries(batch, done), now)
@@ -397,18 +431,38 @@ class Watchdog:
 
     def unreadable(self, connection_id: int, text: str) -> None:
         with self._lock:
-            self._session.counters.frames += 1
+            self._session.count(1, 0, time.monotonic())
         if self._take_in(connection_id, [Invalid(text)], time.monotonic()):
             self.wake()
 
     def _take_in(self, connection_id: int, entries: list[Entry], now: float) -> bool:
         with self._lock:
             messages = self._session.received(connection_id, entries, now)
+            sample = self._sampled(messages, now)
             if messages:
                 self._deliver(messages)
-            is_due = self._session.is_due
+            due = self._session.is_due
+        if sample is not None:
+            self._measure(sample)
         self.snapshots.confirmed()
-        return is_due
+        return due
+
+    def _sampled(self, messages: list[Message], now: float) -> Message | None:
+        """The first that a read brought, when it is time to measure one again."""
+        if now < self._sample_at or not messages:
+            return None
+        self._sample_at = now + SAMPLE_EVERY
+        return messages[0]
+
+    def _measure(self, message: Message) -> None:
+        """How long it took from the venue. Without the lock: the dialect may be the user's."""
+        try:
+            sent_at = self.dialect.timestamp(message)
+        except Exception:  # noqa: BLE001 - it does not say, then
+            return
+        if sent_at is not None:
+            with self._lock:
+                self._session.venue_lags.record(message.channel, message.received_at - sent_at)
 
     def pinged(self, connection_id: int) -> None:
         with self._lock:
@@ -547,6 +601,9 @@ class Watchdog:
             with self._lock:
                 if self._session.subscriptions.state(action.channel) is None:
                     self._routes.pop(action.channel, None)
+                    self.retired.lags.forget(action.channel)
+                    for mailbox in self._mailboxes:
+                        mailbox.forget(action.channel)
                     self._look_at_routes()
         elif isinstance(action, Fail):
             for mailbox in self.mailboxes:

@@ -17,6 +17,7 @@ import msgspec
 from wsclient.errors import NotSupported
 from wsclient.messages import Message
 from wsclient.sansio.codec import decoder
+from wsclient.sansio.timestamps import Path, find_timestamp
 
 __all__ = [
     "Ack",
@@ -278,6 +279,16 @@ class Dialect:
     #: of the work on large frames. None where there is no such shortcut. A dialect that has it may
     #: do without :meth:`read`.
     peek: Callable[[bytes], Item | Sequence[Item]] | None = None
+
+    #: Where a data message tells when the venue sent it: paths, tried in their order. Names of
+    #: fields from the outside in, and 0 for the first element of an array.
+    timestamp_fields: Sequence[Path] = ()
+
+    def timestamp(self, message: Message) -> int | None:
+        """When the venue says that it sent the message (ns since the epoch), for ``client.stats()``
+        to tell how long it took; None where it does not say. Asked of few, in the reader's thread,
+        so it looks at ``message.raw`` alone; what it raises counts as None."""
+        return find_timestamp(message.raw, self.timestamp_fields)
 
     def item(self, decoded: Any, index: int) -> Any:
         """The ``index``-th message of a decoded frame that holds several."""

@@ -48,6 +48,7 @@ class ChannelTracker:
     """
 
     __slots__ = (
+        "_began",
         "_certain",
         "_holes",
         "_last",
@@ -55,13 +56,13 @@ class ChannelTracker:
         "_stray",
         "_suspected",
         "channel",
+        "counted",
         "data_at",
         "expected",
         "gaps",
         "last_received_at",
         "late",
         "latest",
-        "messages",
         "missed",
         "refreshed",
         "strays",
@@ -70,7 +71,9 @@ class ChannelTracker:
     def __init__(self, channel: str) -> None:
         self.channel = channel
         self.expected: Any = _NOTHING
-        self.messages = 0
+        #: Messages so far, but for those that ``expected`` has counted since it was _began.
+        self.counted = 0
+        self._began = 0
         self.gaps = 0
         self.missed = 0
         #: Late or doubled ...
@@ -93,9 +96,18 @@ class ChannelTracker:
         self._certain: Gap | None = None
 
     @property
+    def messages(self) -> int:
+        """Messages accepted. What counts the numbers of ordinary ones has counted them too."""
+        return self.counted + (self.expected - self._began if self._is_counting else 0)
+
+    @property
+    def _is_counting(self) -> bool:
+        return isinstance(self.expected, int)
+
+    @property
     def last(self) -> int | None:
         """The highest sequence so far, None where there was none."""
-        return self.expected - 1 if isinstance(self.expected, int) else self._last
+        return self.expected - 1 if self._is_counting else self._last
 
     @property
     def pending(self) -> Gap | None:
@@ -125,9 +137,11 @@ class ChannelTracker:
         sequence = message.sequence
         if sequence != self.expected or isinstance(message, LinkedMessage):
             self._judge(message)
-        elif sequence is not None:
+            self.counted += 1
+        elif sequence is None:
+            self.counted += 1
+        else:
             self.expected = sequence + 1
-        self.messages += 1
         self.refreshed = False
         message.previous_at = self.last_received_at
         self.last_received_at = message.arrival.received_at
@@ -145,10 +159,12 @@ class ChannelTracker:
             self.gaps += not is_stray
             self.missed += gap.missed or 0
         if self._suspected is None and self._stray is None:
-            self.expected = None if self._last is None else self._last + 1
+            self.expected = None
+            if self._last is not None:
+                self.expected = self._began = self._last + 1
 
     def _expect_nothing(self) -> None:
-        self._last = self.last
+        self.counted, self._last = self.messages, self.last
         self.expected = _NOTHING
 
     def _check(self, message: Message) -> Gap | None:
@@ -256,6 +272,7 @@ def accept_ordinary(trackers: Mapping[str, ChannelTracker], batch: Batch) -> lis
             if expected is None:
                 if not batch.are_exact:
                     break
+                tracker.counted += 1
             elif type(sequence) is int:  # 1.0 and true equal 1
                 tracker.expected = expected + 1
             else:
@@ -264,7 +281,6 @@ def accept_ordinary(trackers: Mapping[str, ChannelTracker], batch: Batch) -> lis
             # Positional, as keywords cost more. All messages share one text for each channel and
             # type: with texts of their own, a queue full of them would weigh half as much again.
             message = make(channel, kind, expected, None, raw, None, last_at, arrival, data)
-            tracker.messages += 1
             tracker.last_received_at = received_at
             tracker.latest = message
             append(message)

@@ -88,6 +88,7 @@ from wsclient.sansio.dialect import (
 )
 from wsclient.sansio.heartbeat import Heartbeat as Pulse
 from wsclient.sansio.heartbeat import LinkView
+from wsclient.sansio.measures import Lags, Rates
 from wsclient.sansio.recovery import STRAYS, Batch, ChannelTracker, accept_ordinary
 from wsclient.sansio.resync import Resyncs
 from wsclient.sansio.subscriptions import Lost, Missing, Refused, Removed, Settled, Subscriptions
@@ -215,6 +216,9 @@ class Session:
         #: How many of them there may be before some are forgotten, and whether any has been.
         self._room = STRANGERS
         self._has_forgotten = False
+        self.rates = Rates()
+        #: From the venue's time of a message to its receipt.
+        self.venue_lags = Lags()
         self.subscriptions = Subscriptions(dialect, options.ack_timeout, self._ids)
         #: Channels whose order books are out of sync.
         self.resyncs = Resyncs()
@@ -446,6 +450,20 @@ class Session:
             self._leave_link()
             self._enter(CLOSED)
 
+    def count(self, frames: int, size: int, now: float) -> None:
+        """So many frames have come, of ``size`` bytes together, and none of them is counted yet."""
+        rates, counters = self.rates, self.counters
+        if now >= rates.due:
+            rates.mark(now, *self.totals())
+        rates.counted_at = now
+        counters.frames += frames
+        counters.bytes += size
+
+    def totals(self) -> tuple[int, int, dict[str, int]]:
+        """Messages and bytes so far, and messages of each channel."""
+        channels = {channel: tracker.messages for channel, tracker in self.trackers.items()}
+        return self.counters.messages, self.counters.bytes, channels
+
     def pong(self, connection_id: int) -> None:
         if connection_id == self.connection_id and self._pulse is not None:
             self._pulse.pong_received()
@@ -607,6 +625,7 @@ class Session:
             self._established = True
             self._attempts = 0
         self.counters.connects += 1
+        self.rates.opened(now, *self.totals())
         for token in self._connecting:
             self._actions.append(Settle(token))
         self._connecting.clear()
@@ -880,6 +899,7 @@ class Session:
             elif isinstance(effect, Removed):
                 self.trackers.pop(effect.channel, None)
                 self.resyncs.forget(effect.channel)
+                self.venue_lags.forget(effect.channel)
                 self._actions.append(Forget(effect.channel))
 
     def _lost_message(self, channel: str) -> Message:

@@ -1,0 +1,387 @@
+"""What ``client.stats()`` puts together: rates, queues, lags, of a client at work."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from helpers import until
+from making import message as make
+
+import wsclient
+from wsclient import Dialect, Generic, Message, WebSocketClient
+from wsclient.runtime import mailbox as mailboxes
+from wsclient.runtime import watchdog
+from wsclient.runtime.mailbox import Mailbox
+from wsclient.runtime.waiting import Deadline
+from wsclient.testing import FakeVenue
+
+NOW = 1_700_000_000 * 10**9
+POLICIES = ("drop_oldest", "drop_newest", "conflate", "error")
+
+
+def taken(mailbox: Mailbox, count: int | None = 1) -> list[Message]:
+    found: list[Message] = []
+    mailbox.take(count, Deadline(5), found)
+    return found
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The wall clock of queues, which a test sets."""
+
+    class Clock:
+        now = NOW
+
+        def time_ns(self) -> int:
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr(mailboxes, "time", clock)
+    return clock
+
+
+class TestQueues:
+    @pytest.mark.parametrize("policy", POLICIES)
+    def test_one_tells_how_much_waits_and_for_how_long(self, policy: str) -> None:
+        box = Mailbox(10, None, policy)
+        box.put([make("a", received_at=NOW - 5 * 10**9), make("b", received_at=NOW - 10**9)])
+        stats, _ = box.stats(NOW)
+        assert (stats.messages, stats.oldest, stats.dropped) == (2, 5.0, 0)
+        assert stats.bytes == box.queued_bytes
+        taken(box)
+        assert box.stats(NOW)[0].oldest == 1.0
+        taken(box)
+        assert (box.stats(NOW)[0].messages, box.stats(NOW)[0].oldest) == (0, None)
+
+    def test_what_a_consumer_has_not_taken_out_of_its_batch_waits_too(self) -> None:
+        box = Mailbox(None, None, "drop_oldest")
+        box.put([make(received_at=NOW - n * 10**9) for n in (5, 4, 3)])
+        taken(box)
+        box.put([make(received_at=NOW)])
+        stats, _ = box.stats(NOW)
+        assert (stats.messages, stats.oldest) == (3, 4.0)
+
+    def test_a_conflated_queue_is_as_old_as_its_oldest_message(self) -> None:
+        box = Mailbox(None, None, "conflate")
+        for channel, age in (("a", 9), ("b", 5), ("a", 2)):
+            box.put([make(channel, received_at=NOW - age * 10**9)])
+        assert box.stats(NOW)[0].oldest == 5.0
+
+    def test_a_message_that_no_frame_brought_has_no_age(self) -> None:
+        box = Mailbox(None, None, "drop_oldest")
+        box.put([Message("a", "lost")])
+        assert box.stats(NOW)[0].oldest is None
+        box.put([make(received_at=NOW - 10**9)])
+        assert box.stats(NOW)[0].oldest == 1.0
+
+    def test_a_clock_that_was_set_back_is_not_hidden(self) -> None:
+        box = Mailbox(None, None, "drop_oldest")
+        box.put([make(received_at=NOW + 10**9)])
+        assert box.stats(NOW)[0].oldest == -1.0
+
+    @pytest.mark.parametrize("policy", POLICIES)
+    def test_the_first_of_a_batch_is_measured_when_it_is_handed_out(
+        self, policy: str, clock: Any
+    ) -> None:
+        box = Mailbox(None, None, policy)
+        box.put([make("ab"[n], received_at=NOW - (n + 1) * 10**9) for n in range(2)])
+        taken(box, None)
+        stats, lags = box.stats(NOW)
+        assert (stats.consumer_lag.count, stats.consumer_lag.max) == (1, 1.0)
+        assert {c: h.total for c, h in lags.by_channel.items()} == {"a": 10**9}
+
+    @pytest.mark.parametrize("policy", POLICIES)
+    def test_one_is_measured_in_a_millisecond(self, policy: str, clock: Any) -> None:
+        box = Mailbox(None, None, policy)
+        for at in (0, 999_999, 1_000_000, 1_500_000, 2_000_000):
+            clock.now = NOW + at
+            box.put([make(received_at=NOW)])
+            taken(box)
+        assert box.stats(NOW)[0].consumer_lag.count == 3
+
+    def test_measuring_goes_on_after_the_clock_was_set_back(self, clock: Any) -> None:
+        box = Mailbox(None, None, "drop_oldest")
+        for at in (0, -3600 * 10**9):
+            clock.now = NOW + at
+            box.put([make(received_at=NOW)])
+            taken(box)
+        assert box.stats(NOW)[0].consumer_lag.min == -3600.0
+
+    def test_a_message_that_no_frame_brought_is_not_measured(self, clock: Any) -> None:
+        box = Mailbox(None, None, "drop_oldest")
+        box.put([Message("a", "lost")])
+        taken(box)
+        box.put([make(received_at=NOW)])
+        taken(box)
+        assert box.stats(NOW)[0].consumer_lag.count == 1
+
+    def test_a_forgotten_channel_is_measured_anew(self, clock: Any) -> None:
+        box = Mailbox(None, None, "drop_oldest")
+        box.put([make(received_at=NOW)])
+        taken(box)
+        box.forget("a")
+        assert box.stats(NOW)[1].by_channel == {}
+
+
+class Timed(Generic):
+    """Says of each message what the test says."""
+
+    def __init__(self, tell: Any) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def timestamp(self, message: Message) -> int | None:
+        return self._tell(message)  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every read and every batch is measured."""
+    monkeypatch.setattr(watchdog, "SAMPLE_EVERY", 0.0)
+    monkeypatch.setattr(mailboxes, "SAMPLE_EVERY", 0)
+
+
+@pytest.fixture
+def client(venue: FakeVenue) -> Iterator[WebSocketClient]:
+    with wsclient.connect(venue.url, dialect=Generic(timestamp_field="sent")) as client:
+        yield client
+
+
+def publish(
+    venue: FakeVenue, client: WebSocketClient, channel: str = "a", **fields: Any
+) -> Message:
+    """One message, from the venue to the caller."""
+    venue.publish(channel, **fields)
+    return client.recv(timeout=5)
+
+
+class TestVenueLag:
+    def test_it_is_from_the_venues_time_to_the_receipt(
+        self, client: WebSocketClient, venue: FakeVenue, often: None
+    ) -> None:
+        client.subscribe("a", "b")
+        sent_at = time.time_ns() - 3 * 10**9
+        message = publish(venue, client, sent=sent_at)
+        stats = client.stats()
+        lag = stats.venue_lag
+        assert (lag.count, lag.max) == (1, (message.received_at - sent_at) / 1e9)
+        assert stats.channels["a"].venue_lag.max == lag.max
+        assert stats.channels["b"].venue_lag.count == 0
+
+    def test_it_is_below_zero_where_the_clocks_disagree(
+        self, client: WebSocketClient, venue: FakeVenue, often: None
+    ) -> None:
+        client.subscribe("a")
+        publish(venue, client, sent=time.time_ns() + 60 * 10**9)
+        lag = client.stats().venue_lag
+        assert lag.min is not None
+        assert -60 < lag.min < -50
+        assert lag.p50 == pytest.approx(lag.min, rel=0.016)
+        assert lag.below(0) == 1
+
+    def test_a_message_that_tells_no_time_has_none(
+        self, client: WebSocketClient, venue: FakeVenue, often: None
+    ) -> None:
+        client.subscribe("a")
+        publish(venue, client, price=1)
+        publish(venue, client, sent="nonsense")
+        assert client.stats().venue_lag.count == 0
+        assert client.stats().messages == 2
+
+    def test_a_dialect_without_times_is_never_asked(self, venue: FakeVenue) -> None:
+        assert not watchdog._tells_time(Generic())
+        assert not watchdog._tells_time(Dialect())
+        assert watchdog._tells_time(Generic(timestamp_field="ts"))
+        assert watchdog._tells_time(Timed(None))
+
+    def test_a_dialect_may_tell_it_in_its_own_way_and_raise(
+        self, venue: FakeVenue, often: None
+    ) -> None:
+        asked = []
+
+        def tell(message: Message) -> int | None:
+            asked.append(message.sequence)
+            if len(asked) == 1:
+                raise RuntimeError("no time")
+            return message.received_at - 7
+
+        with wsclient.connect(venue.url, dialect=Timed(tell)) as client:
+            client.subscribe("a")
+            for _ in range(2):
+                publish(venue, client)
+            stats = client.stats()
+        assert asked == [1, 2]
+        assert (stats.venue_lag.count, stats.venue_lag.total) == (1, 7e-9)
+
+    def test_it_is_asked_without_a_lock(self, venue: FakeVenue, often: None) -> None:
+        """A dialect may ask the client something, as the README's own may not deadlock."""
+        done = threading.Event()
+
+        def tell(message: Message) -> int | None:
+            if client.stats().messages:
+                done.set()
+            return None
+
+        with wsclient.connect(venue.url, dialect=Timed(tell)) as client:
+            client.subscribe("a")
+            publish(venue, client)
+            assert done.wait(5)
+
+    def test_messages_of_the_careful_path_are_measured_too(self, venue: FakeVenue) -> None:
+        """Kraken's frames never take the fast one."""
+        with FakeVenue("kraken") as venue, wsclient.connect(venue.url, dialect="kraken") as client:
+            client.subscribe("trade:BTC/USD")
+            publish(venue, client, "trade:BTC/USD", timestamp="2023-11-14T22:13:20.123Z")
+            lag = client.stats().venue_lag
+        assert lag.count == 1
+        assert lag.min is not None
+        assert lag.min > 1e6
+
+    def test_one_is_measured_in_ten_milliseconds(
+        self, client: WebSocketClient, venue: FakeVenue, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(watchdog, "SAMPLE_EVERY", 3600.0)
+        client.subscribe("a")
+        for _ in range(3):
+            publish(venue, client, sent=time.time_ns())
+        assert client.stats().venue_lag.count == 1
+
+
+class TestConsumerLag:
+    def test_it_is_of_every_way_to_consume(
+        self, client: WebSocketClient, venue: FakeVenue, often: None
+    ) -> None:
+        called = threading.Event()
+        client.on("c", lambda message: called.set())
+        with client.reader("b") as reader:
+            client.subscribe("a")
+            publish(venue, client)
+            venue.publish("a")
+            next(iter(client))
+            venue.publish("b")
+            reader.recv_batch(timeout=5)
+            venue.publish("c")
+            assert called.wait(5)
+            stats = client.stats()
+        counts = {name: queue.consumer_lag.count for name, queue in stats.queues.items()}
+        assert counts == {"client": 2, "callbacks": 1, "reader-1": 1}
+        assert stats.consumer_lag.count == 4
+        by_channel = {name: c.consumer_lag.count for name, c in stats.channels.items()}
+        assert by_channel == {"a": 2, "b": 1, "c": 1}
+        assert stats.consumer_lag.max is not None
+        assert 0 <= stats.consumer_lag.max < 5
+
+    def test_that_of_a_closed_reader_is_not_lost(
+        self, client: WebSocketClient, venue: FakeVenue, often: None
+    ) -> None:
+        with client.reader("b", queue_size=1) as reader:
+            venue.publish("b")
+            reader.recv(timeout=5)
+            for n in range(2, 5):
+                venue.publish("b")
+                until(lambda n=n: client.stats().messages == n)
+            assert client.stats().dropped == 2
+            reader.close()
+        stats = client.stats()
+        assert list(stats.queues) == ["client"]
+        assert (stats.dropped, stats.consumer_lag.count) == (2, 1)
+
+    def test_an_unsubscribed_channel_is_measured_anew(
+        self, client: WebSocketClient, venue: FakeVenue, often: None
+    ) -> None:
+        client.subscribe("a")
+        publish(venue, client, sent=time.time_ns())
+        client.unsubscribe("a")
+        until(lambda: "a" not in client.stats().channels)
+        client.subscribe("a")
+        stats = client.stats()
+        assert stats.channels["a"].venue_lag.count == 0
+        assert stats.channels["a"].consumer_lag.count == 0
+        assert stats.venue_lag.count == stats.consumer_lag.count == 1
+
+
+class TestRates:
+    def test_they_are_of_all_and_of_each_channel(
+        self, client: WebSocketClient, venue: FakeVenue
+    ) -> None:
+        client.subscribe("a", "b")
+        for channel in "aab":
+            publish(venue, client, channel)
+        stats = client.stats()
+        for rate in (stats.rate, stats.connection_rate):
+            assert 0 < rate.seconds <= 15
+            assert rate.messages * rate.seconds == pytest.approx(3)
+            assert rate.bytes * rate.seconds == pytest.approx(stats.bytes)
+        for name, count in (("a", 2), ("b", 1)):
+            channel = stats.channels[name]
+            assert channel.rate * stats.rate.seconds == pytest.approx(count)
+            assert channel.connection_rate * stats.connection_rate.seconds == pytest.approx(count)
+
+    def test_there_are_none_before_the_first_connection(self, venue: FakeVenue) -> None:
+        client = WebSocketClient(venue.url)
+        stats = client.stats()
+        assert stats.rate == stats.connection_rate == wsclient.Rate(0.0, 0.0, 0.0)
+        client.close()
+
+    def test_that_of_a_connection_begins_anew_with_the_next(
+        self, client: WebSocketClient, venue: FakeVenue
+    ) -> None:
+        client.subscribe("a")
+        for _ in range(5):
+            publish(venue, client)
+        venue.live[0].rst()
+        until(lambda: client.stats().connects == 2 and venue.subscribers("a"))
+        publish(venue, client)
+        stats = client.stats()
+        assert stats.connection_rate.messages * stats.connection_rate.seconds == pytest.approx(1)
+        assert stats.rate.messages * stats.rate.seconds == pytest.approx(6)
+
+    def test_that_of_a_connection_that_has_ended_stands_still(self, venue: FakeVenue) -> None:
+        with wsclient.connect(venue.url) as client:
+            client.subscribe("a")
+            publish(venue, client)
+        assert client.stats().connection_rate == client.stats().connection_rate
+        assert client.stats().connection_rate.messages > 0
+
+
+def test_asking_does_not_wake_the_watchdog(client: WebSocketClient, venue: FakeVenue) -> None:
+    core = client._core
+    until(core._news.empty)
+    wake, woken = core.wake, []
+    core.wake = lambda: woken.append(1) or wake()  # type: ignore[func-returns-value,method-assign]
+    client.stats()
+    assert not woken
+
+
+def test_it_tells_the_name_and_whether_anything_waits(
+    client: WebSocketClient, venue: FakeVenue
+) -> None:
+    client.subscribe("a")
+    venue.publish("a")
+    until(lambda: client.stats().queued == 1)
+    stats = client.stats()
+    assert stats.name == client._core.name
+    assert stats.queued_bytes == stats.queues["client"].bytes > 0
+    assert stats.oldest == stats.queues["client"].oldest
+    assert stats.oldest is not None
+    client.recv(timeout=5)
+    assert client.stats().oldest is None
+
+
+def test_thousands_of_channels_are_told_of_while_they_are_received(
+    client: WebSocketClient, venue: FakeVenue, often: None
+) -> None:
+    names = [f"c{n}" for n in range(2000)]
+    session = client._core.peek()
+    for name in names:
+        session._tracker(name)
+        session.venue_lags.record(name, 5)
+        client._core.default.lags.record(name, 7)
+    stats = client.stats()
+    assert len(stats.channels) == 2000
+    assert all(stats.channels[name].venue_lag.total == 5e-9 for name in names)
+    assert all(stats.channels[name].consumer_lag.total == 7e-9 for name in names)

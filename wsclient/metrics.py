@@ -1,0 +1,270 @@
+"""Statistics of clients for Prometheus (extra ``prometheus``).
+
+::
+
+    from prometheus_client import REGISTRY, start_http_server
+    from wsclient.metrics import PrometheusCollector
+
+    REGISTRY.register(PrometheusCollector(client))
+    start_http_server(9000)
+
+Each scrape asks ``client.stats()`` anew; nothing runs in between, and nothing waits for a venue.
+What the numbers mean is told at :class:`wsclient.Stats`. All of them bear the label ``client``:
+
+===================================== ========= ===================================================
+wsclient_state{state}                 gauge     1 for the state that the client is in, else 0
+wsclient_messages_total               counter   messages delivered to queues
+wsclient_frames_total                 counter   data frames received
+wsclient_bytes_total                  counter   bytes of payload received
+wsclient_dials_total                  counter   connections attempted
+wsclient_connects_total               counter   connections opened
+wsclient_disconnects_total            counter   connections that ended
+wsclient_disconnect_reasons_total     counter   the same by {reason}, where reasons are known
+wsclient_gaps_total                   counter   holes marked in the stream
+wsclient_missed_messages              gauge     messages known to be missed; late ones lower it
+wsclient_invalid_total                counter   frames and messages that could not be read
+wsclient_unhandled_total              counter   frames of a type that the dialect does not know
+wsclient_dropped_total                counter   messages dropped by overflow policies
+wsclient_callback_errors_total        counter   exceptions raised by on() functions
+wsclient_venue_lag_seconds            histogram from the venue's own time to receipt, of a sample
+wsclient_consumer_lag_seconds         histogram from receipt to the consumer, of a sample
+wsclient_venue_lag_min_seconds        gauge     the least so far: below 0, the clocks disagree
+wsclient_queue_messages{queue}        gauge     messages waiting
+wsclient_queue_bytes{queue}           gauge     what they are charged
+wsclient_queue_oldest_seconds{queue}  gauge     the age of the oldest; 0 where nothing waits
+wsclient_channels                     gauge     channels that there are statistics of
+wsclient_channel_messages_total       counter   messages of one {channel}
+wsclient_channel_gaps_total           counter   holes marked in it
+wsclient_channel_missed_messages      gauge     messages of it known to be missed
+wsclient_channel_last_message_seconds gauge     when the last one was received, since the epoch
+wsclient_channel_venue_lag_seconds    summary   the lags of one {channel}, {quantile} 0.5 and 0.99
+wsclient_channel_consumer_lag_seconds summary   likewise
+===================================== ========= ===================================================
+
+A venue lag below zero is in the first bucket, and lowers the histogram's sum.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from heapq import nlargest
+from weakref import WeakValueDictionary
+
+from wsclient.client import WebSocketClient
+from wsclient.errors import ClientForked, ConfigurationError
+from wsclient.sansio.session import State
+from wsclient.stats import ChannelStats, Lag, Stats
+
+try:
+    from prometheus_client import Metric
+    from prometheus_client.core import (
+        CounterMetricFamily,
+        GaugeMetricFamily,
+        HistogramMetricFamily,
+    )
+    from prometheus_client.registry import Collector
+except ImportError as error:
+    raise ImportError(
+        "wsclient.metrics needs: pip install 'wsclient-market[prometheus]'"
+    ) from error
+
+__all__ = ["PrometheusCollector"]
+
+#: Bounds of the histograms' buckets (s), from 16 us to 17 s: where the client's own buckets end, so
+#: that each count is exact.
+BOUNDS = [2**exponent / 1e9 for exponent in range(14, 35, 2)]
+QUANTILES = (0.5, 0.99)
+
+#: What is told of each client: fields of Stats.
+COUNTERS = {
+    "messages": "Messages delivered to queues.",
+    "frames": "Data frames received.",
+    "bytes": "Bytes of payload received.",
+    "dials": "Connections attempted.",
+    "connects": "Connections opened.",
+    "disconnects": "Connections that ended.",
+    "gaps": "Holes marked in the stream.",
+    "invalid": "Frames and messages that could not be read.",
+    "unhandled": "Frames of a type that the dialect does not know.",
+    "dropped": "Messages dropped by overflow policies.",
+    "callback_errors": "Exceptions raised by on() functions.",
+}
+LAGS = {
+    "venue_lag": "From the venue's own time of a message to its receipt, of a sample.",
+    "consumer_lag": "From a message's receipt to the consumer, of a sample.",
+}
+
+#: A sample: its labels' values, and its own.
+Sample = tuple[Sequence[str], float]
+
+
+class PrometheusCollector(Collector):
+    """Tells a ``prometheus_client`` registry the statistics of clients, which it does not keep
+    alive: one that is collected is no longer told of.
+
+    ``channels``: at most so many of a client's channels, those with the most messages, have series
+    of their own, twelve each. 0 leaves them out.
+
+    The label ``client`` is the client's name (its option ``name``), with ``-2`` and so on behind
+    it where another client that is told of has the same. May be used from any thread. Raises
+    ConfigurationError for ``channels`` below 0.
+    """
+
+    def __init__(self, *clients: WebSocketClient, channels: int = 100) -> None:
+        if channels < 0:
+            raise ConfigurationError(f"channels must be 0 or more, not {channels}")
+        self._channels = channels
+        #: Protects the table of clients. Not held while their statistics are asked for.
+        self._lock = threading.Lock()
+        self._clients: WeakValueDictionary[str, WebSocketClient] = WeakValueDictionary()
+        for client in clients:
+            self.add(client)
+
+    def add(self, client: WebSocketClient) -> None:
+        """Tell of this one too."""
+        name = label = client.stats().name
+        with self._lock:
+            known = dict(self._clients.items())
+            if client in known.values():
+                return
+            number = 1
+            while label in known:
+                number += 1
+                label = f"{name}-{number}"
+            self._clients[label] = client
+
+    def remove(self, client: WebSocketClient) -> None:
+        """Tell of it no longer."""
+        with self._lock:
+            for label, known in list(self._clients.items()):
+                if known is client:
+                    del self._clients[label]
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing, so that a registry asks for no statistics when it is told of this."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """All series, as they stand now. Called by the registry at each scrape."""
+        found = self._ask()
+        yield from _of_clients(found)
+        yield from _of_lags(found)
+        yield from _of_queues(found)
+        yield from _of_channels(found, self._channels)
+
+    def _ask(self) -> dict[str, Stats]:
+        with self._lock:
+            clients = list(self._clients.items())
+        found = {}
+        for label, client in clients:
+            with suppress(ClientForked):  # it is the parent process's, which tells of it
+                found[label] = client.stats()
+        return found
+
+
+def _gauge(name: str, text: str, labels: Sequence[str], samples: Iterable[Sample]) -> Metric:
+    family = GaugeMetricFamily(f"wsclient_{name}", text, labels=labels)
+    for values, number in samples:
+        family.add_metric(values, number)
+    return family
+
+
+def _counter(name: str, text: str, labels: Sequence[str], samples: Iterable[Sample]) -> Metric:
+    family = CounterMetricFamily(f"wsclient_{name}", text, labels=labels)
+    for values, number in samples:
+        family.add_metric(values, number)
+    return family
+
+
+def _of_clients(found: dict[str, Stats]) -> Iterator[Metric]:
+    states = [
+        ([label, state.value], float(stats.state == state.value))
+        for label, stats in found.items()
+        for state in State
+    ]
+    yield _gauge("state", "1 for the state that the client is in.", ["client", "state"], states)
+    for name, text in COUNTERS.items():
+        samples = [([label], getattr(stats, name)) for label, stats in found.items()]
+        yield _counter(name, text, ["client"], samples)
+    reasons = [
+        ([label, reason], count)
+        for label, stats in found.items()
+        for reason, count in stats.disconnect_reasons.items()
+    ]
+    text = "Connections that ended, by why."
+    yield _counter("disconnect_reasons", text, ["client", "reason"], reasons)
+    missed = [([label], stats.missed) for label, stats in found.items()]
+    yield _gauge("missed_messages", "Messages known to be missed.", ["client"], missed)
+
+
+def _of_lags(found: dict[str, Stats]) -> Iterator[Metric]:
+    for name, text in LAGS.items():
+        histogram = HistogramMetricFamily(f"wsclient_{name}_seconds", text, labels=["client"])
+        for label, stats in found.items():
+            lag: Lag = getattr(stats, name)
+            buckets = [(str(bound), float(lag.below(bound))) for bound in BOUNDS]
+            histogram.add_metric([label], [*buckets, ("+Inf", lag.count)], lag.total)
+        yield histogram
+    least = [
+        ([label], stats.venue_lag.min)
+        for label, stats in found.items()
+        if stats.venue_lag.min is not None
+    ]
+    yield _gauge("venue_lag_min_seconds", "The least venue lag so far.", ["client"], least)
+
+
+def _of_queues(found: dict[str, Stats]) -> Iterator[Metric]:
+    labels = ["client", "queue"]
+    queues = [
+        ([label, name], queue)
+        for label, stats in found.items()
+        for name, queue in stats.queues.items()
+    ]
+    text = "Messages waiting in a queue."
+    yield _gauge("queue_messages", text, labels, [(names, q.messages) for names, q in queues])
+    text = "What the messages waiting in a queue are charged."
+    yield _gauge("queue_bytes", text, labels, [(names, q.bytes) for names, q in queues])
+    text = "The age of the oldest message waiting in a queue."
+    ages = [(names, q.oldest or 0.0) for names, q in queues]
+    yield _gauge("queue_oldest_seconds", text, labels, ages)
+
+
+def _of_channels(found: dict[str, Stats], most: int) -> Iterator[Metric]:
+    known = [([label], len(stats.channels)) for label, stats in found.items()]
+    yield _gauge("channels", "Channels that there are statistics of.", ["client"], known)
+    labels = ["client", "channel"]
+    channels = [
+        ([label, name], channel)
+        for label, stats in found.items()
+        for name, channel in nlargest(most, stats.channels.items(), key=_messages_of)
+    ]
+    text = "Messages of a channel, delivered to queues."
+    yield _counter("channel_messages", text, labels, [(n, c.messages) for n, c in channels])
+    text = "Holes marked in a channel."
+    yield _counter("channel_gaps", text, labels, [(n, c.gaps) for n, c in channels])
+    text = "Messages of a channel known to be missed."
+    yield _gauge("channel_missed_messages", text, labels, [(n, c.missed) for n, c in channels])
+    text = "When a channel's last message was received, since the epoch."
+    times = [(n, c.last_received_at / 1e9) for n, c in channels if c.last_received_at is not None]
+    yield _gauge("channel_last_message_seconds", text, labels, times)
+    for name, text in LAGS.items():
+        summary = Metric(f"wsclient_channel_{name}_seconds", text, "summary")
+        for names, channel in channels:
+            _add(summary, dict(zip(labels, names, strict=True)), getattr(channel, name))
+        yield summary
+
+
+def _messages_of(item: tuple[str, ChannelStats]) -> int:
+    return item[1].messages
+
+
+def _add(summary: Metric, labels: dict[str, str], lag: Lag) -> None:
+    for share in QUANTILES:
+        found = lag.quantile(share)
+        if found is not None:
+            summary.add_sample(summary.name, {**labels, "quantile": str(share)}, found)
+    if lag.count:
+        summary.add_sample(f"{summary.name}_count", labels, lag.count)
+        summary.add_sample(f"{summary.name}_sum", labels, lag.total)

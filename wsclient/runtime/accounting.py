@@ -1,0 +1,93 @@
+"""What ``client.stats()`` tells: all that is counted, put together."""
+
+from __future__ import annotations
+
+import time
+
+from wsclient.runtime.watchdog import Watchdog
+from wsclient.sansio.measures import Histogram, Lags, Window
+from wsclient.sansio.session import State
+from wsclient.stats import ChannelStats, Lag, Rate, Stats
+
+__all__ = ["stats_of"]
+
+
+def stats_of(core: Watchdog) -> Stats:
+    """A snapshot. Under the locks things are copied, and no more: the reader needs them."""
+    session, retired = core.peek(), core.retired
+    with core.lock:
+        now = time.monotonic()
+        mailboxes = core.mailboxes
+        counters, rates = session.counters, session.rates
+        is_open = session.state is State.OPEN
+        recent = rates.recent(now)
+        connection = rates.connection(now if is_open else rates.counted_at)
+        rows = [
+            (name, t.messages, t.gaps, t.missed, t.strays, t.late, t.last, t.last_received_at)
+            for name, t in session.trackers.items()
+        ]
+        counted = {
+            "state": session.state.value,
+            "dropped": retired.dropped,
+            "disconnect_reasons": dict(session.disconnect_reasons),
+            "attempt_failures": dict(session.attempt_failures),
+            **{name: getattr(counters, name) for name in counters.__slots__},
+        }
+    clock = time.time_ns()
+    venue = session.venue_lags.copy(core.lock)
+    consumer = retired.lags.copy(core.lock)
+    queues = {}
+    for mailbox in mailboxes:
+        queues[mailbox.name], lags = mailbox.stats(clock)
+        consumer.absorb(lags)
+    channels = {
+        name: ChannelStats(
+            messages,
+            gaps,
+            missed,
+            strays - late,
+            late,
+            last,
+            last_at,
+            recent.channel_rate(name, messages) if recent else 0.0,
+            connection.channel_rate(name, messages) if connection else 0.0,
+            _lag(venue, name),
+            _lag(consumer, name),
+        )
+        for name, messages, gaps, missed, strays, late, last, last_at in rows
+    }
+    counted["dropped"] += sum(queue.dropped for queue in queues.values())
+    ages = [queue.oldest for queue in queues.values() if queue.oldest is not None]
+    return Stats(
+        **counted,
+        name=core.log.name,
+        queued=sum(queue.messages for queue in queues.values()),
+        queued_bytes=sum(queue.bytes for queue in queues.values()),
+        oldest=max(ages, default=None),
+        callback_errors=core.callbacks.errors,
+        rate=_rate(recent, counted),
+        connection_rate=_rate(connection, counted),
+        venue_lag=Lag(venue.total),
+        consumer_lag=Lag(consumer.total),
+        queues=queues,
+        channels=channels,
+    )
+
+
+_NOTHING = Lag(Histogram(0))
+
+
+def _lag(lags: Lags, channel: str) -> Lag:
+    found = lags.by_channel.get(channel)
+    return _NOTHING if found is None else Lag(found)
+
+
+def _rate(window: Window | None, counted: dict[str, int]) -> Rate:
+    if window is None:
+        return Rate(0.0, 0.0, 0.0)
+    start = window.start
+    return Rate(
+        window.rate(counted["messages"], start.messages),
+        window.rate(counted["bytes"], start.bytes),
+        window.seconds,
+    )

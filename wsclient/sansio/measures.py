@@ -1,0 +1,251 @@
+"""Measures that cost next to nothing while they are taken: distributions of times, and rates."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from itertools import accumulate, islice
+from math import ceil
+from typing import Any, NamedTuple
+
+__all__ = ["Histogram", "Lags", "Mark", "Rates", "Window"]
+
+#: The width of the finest bucket is 2 ** 10 ns, which is 1.024 us.
+UNIT_BITS = 10
+#: Times from 2 ** 42 ns (73 minutes) up share one bucket.
+LONGEST_BITS = 42
+#: Each power of two is cut into 2 ** so many buckets, for a client and for one of its channels.
+CLIENT_PRECISION = 5
+CHANNEL_PRECISION = 3
+#: So many channels have a distribution of their own; one more takes the place of the oldest.
+CHANNELS = 10_000
+#: So many of them are copied at a time.
+AT_A_TIME = 100
+
+#: Rates are of the last WINDOW to WINDOW + STEP seconds.
+WINDOW = 10.0
+STEP = 5.0
+
+
+class Histogram:
+    """A distribution of times (ns), in fixed memory: log-linear buckets, as HdrHistogram's.
+
+    A quantile is the middle of its bucket, and so off by at most 1 part in
+    ``2 ** (precision + 1)``, or by half a unit (0.512 us) where that is more; of times past the
+    longest only ``max`` is known. Times below zero have buckets of their own, likewise. There are
+    ``buckets`` counters of 4 bytes for either sign, made when the first one comes.
+    """
+
+    __slots__ = ("_above", "_below", "_precision", "max", "min", "total")
+
+    def __init__(self, precision: int) -> None:
+        self._precision = precision
+        self._above: array[int] | None = None
+        self._below: array[int] | None = None
+        self.total = 0
+        #: Of nothing: the least and the greatest are the wrong way round.
+        self.min: float = float("inf")
+        self.max: float = float("-inf")
+
+    @property
+    def buckets(self) -> int:
+        return self._index((1 << LONGEST_BITS) - 1) + 1
+
+    @property
+    def count(self) -> int:
+        return sum(self._above or ()) + sum(self._below or ())
+
+    def record(self, ns: int) -> None:
+        """One more."""
+        self.total += ns
+        if ns > self.max:
+            self.max = ns
+        if ns < self.min:
+            self.min = ns
+        if ns < 0:
+            counts = self._below = self._below or self._zeros()
+        else:
+            counts = self._above = self._above or self._zeros()
+        index = min(self._index(abs(ns)), len(counts) - 1)
+        try:
+            counts[index] += 1
+        except OverflowError:  # after four thousand million
+            counts = array("Q", counts)
+            counts[index] += 1
+            if ns < 0:
+                self._below = counts
+            else:
+                self._above = counts
+
+    def add(self, other: Histogram) -> None:
+        """Take over what another of the same precision holds."""
+        self.min = min(self.min, other.min)
+        self.max = max(self.max, other.max)
+        self.total += other.total
+        self._above = _sum(self._above, other._above)
+        self._below = _sum(self._below, other._below)
+
+    def copy(self) -> Histogram:
+        twin = Histogram(self._precision)
+        twin.total, twin.min, twin.max = self.total, self.min, self.max
+        twin._above = None if self._above is None else self._above[:]
+        twin._below = None if self._below is None else self._below[:]
+        return twin
+
+    def quantile(self, share: float) -> float | None:
+        """The time (ns) that ``share`` of all do not exceed; None where there is none."""
+        below = self._below or ()
+        running = list(accumulate([*reversed(below), *(self._above or ())]))
+        if not running:
+            return None
+        index = bisect_left(running, max(1, ceil(share * running[-1]))) - len(below)
+        return self._clipped(self._middle(index) if index >= 0 else -self._middle(~index))
+
+    def below(self, ns: int) -> int:
+        """How many are less than ``ns``, which is 0 or where a bucket begins (a power of two from
+        2 ** 10 up does)."""
+        above = self._above[: self._index(ns)] if self._above is not None and ns else ()
+        return sum(above) + sum(self._below or ())
+
+    def _index(self, ns: int) -> int:
+        units = ns >> UNIT_BITS
+        shift = units.bit_length() - self._precision - 1
+        return units if shift <= 0 else (shift << self._precision) + (units >> shift)
+
+    def _middle(self, index: int) -> float:
+        shift = max(0, (index >> self._precision) - 1)
+        units = index - (shift << self._precision)
+        return (units + 0.5) * (1 << shift + UNIT_BITS)
+
+    def _clipped(self, ns: float) -> float:
+        if abs(ns) >= 1 << LONGEST_BITS:
+            return self.max if ns > 0 else self.min
+        return min(max(ns, self.min), self.max)
+
+    def _zeros(self) -> array[int]:
+        return array("I", bytes(4 * (self.buckets + 1)))
+
+
+def _sum(one: array[int] | None, other: array[int] | None) -> array[int] | None:
+    if one is None or other is None:
+        found = one or other
+        return None if found is None else found[:]
+    return array("Q", map(int.__add__, one, other))
+
+
+class Lags:
+    """Times that messages took, of all channels together and of each."""
+
+    __slots__ = ("by_channel", "total")
+
+    def __init__(self) -> None:
+        self.total = Histogram(CLIENT_PRECISION)
+        self.by_channel: dict[str, Histogram] = {}
+
+    def record(self, channel: str, ns: int) -> None:
+        self.total.record(ns)
+        self._of(channel).record(ns)
+
+    def absorb(self, other: Lags) -> None:
+        """Take over what another holds, which records no more."""
+        self.total.add(other.total)
+        for channel, histogram in other.by_channel.items():
+            if channel in self.by_channel:
+                self.by_channel[channel].add(histogram)
+            else:
+                self.by_channel[channel] = histogram
+
+    def copy(self, lock: AbstractContextManager[Any]) -> Lags:
+        """Under the lock, which is given up again and again: with thousands of channels, those who
+        record would wait too long."""
+        twin = Lags()
+        with lock:
+            twin.total = self.total.copy()
+            channels = iter(tuple(self.by_channel))
+        while some := tuple(islice(channels, AT_A_TIME)):
+            with lock:
+                found = [(channel, self.by_channel.get(channel)) for channel in some]
+                twin.by_channel.update((c, one.copy()) for c, one in found if one is not None)
+        return twin
+
+    def forget(self, channel: str) -> None:
+        self.by_channel.pop(channel, None)
+
+    def _of(self, channel: str) -> Histogram:
+        found = self.by_channel.get(channel)
+        if found is None:
+            if len(self.by_channel) >= CHANNELS:
+                del self.by_channel[next(iter(self.by_channel))]
+            found = self.by_channel[channel] = Histogram(CHANNEL_PRECISION)
+        return found
+
+
+class Mark(NamedTuple):
+    """How the counters stood from ``since`` to ``at`` (monotonic s); ``channels``: messages."""
+
+    since: float
+    at: float
+    messages: int
+    bytes: int
+    channels: Mapping[str, int]
+
+
+class Window(NamedTuple):
+    """The last ``seconds``, and how the counters stood when they began."""
+
+    seconds: float
+    start: Mark
+
+    def rate(self, now: int, then: int) -> float:
+        """Per second, of a counter that stood at ``then`` when the window began."""
+        return max(0, now - then) / self.seconds if self.seconds > 0 else 0.0
+
+    def channel_rate(self, channel: str, now: int) -> float:
+        return self.rate(now, self.start.channels.get(channel, 0))
+
+
+class Rates:
+    """Knows how the counters stood a while ago, from marks that are made as messages come."""
+
+    def __init__(self) -> None:
+        #: When the next mark is to be made.
+        self.due = float("-inf")
+        #: When anything was last counted.
+        self.counted_at = float("-inf")
+        self._marks: deque[Mark] = deque(maxlen=1 + int(WINDOW / STEP))
+        #: When the first connection was opened, and the counters when the last one was.
+        self._began: float | None = None
+        self._opening: Mark | None = None
+
+    def mark(self, now: float, messages: int, size: int, channels: Mapping[str, int]) -> None:
+        """Put down the counters, just before something is counted."""
+        self.due = now + STEP
+        self._marks.append(Mark(self.counted_at, now, messages, size, channels))
+
+    def opened(self, now: float, messages: int, size: int, channels: Mapping[str, int]) -> None:
+        """A connection begins."""
+        self._opening = Mark(self.counted_at, now, messages, size, channels)
+        if self._began is None:
+            self._began = now
+
+    def recent(self, now: float) -> Window | None:
+        """The last WINDOW to WINDOW + STEP seconds; fewer while the client is younger, None where
+        nothing was counted in them."""
+        if self._began is None:
+            return None
+        begin = max(now - WINDOW, self._began)
+        if self.counted_at <= begin:
+            return None
+        for mark in reversed(self._marks):
+            if mark.since <= begin:
+                return Window(now - min(begin, mark.at), mark)
+        return None
+
+    def connection(self, now: float) -> Window | None:
+        """From the opening of the last connection up to ``now``, None before the first."""
+        if self._opening is None:
+            return None
+        return Window(now - self._opening.at, self._opening)
