@@ -19,6 +19,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from .faults import Fault, FaultProxy, Link
+from .peer import HandshakeFault, Peer, Sent
 from .protocols import (
     GenericProtocol,
     KrakenProtocol,
@@ -27,7 +28,7 @@ from .protocols import (
     VenueProtocol,
 )
 from .replay import Recorded, Replay, read_recording
-from .venue import FakeVenue, HandshakeFault, Peer, Sent
+from .venue import FakeVenue
 
 __all__ = [
     "FakeVenue",

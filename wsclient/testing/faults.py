@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Literal
 from urllib.parse import urlsplit
 
-from .venue import _WOULD_BLOCK, JOIN_TIMEOUT, _join, _reset_on_close, _select, _Waker
+from .sockets import JOIN_TIMEOUT, WOULD_BLOCK, Waker, join, reset_on_close, select
 
 __all__ = ["Fault", "FaultProxy", "Link"]
 
@@ -78,7 +78,7 @@ class FaultProxy:
         self._dialled = 0
         self._is_refusing = self._is_listening = self._is_closing = False
         self._listener = self._bind()
-        self._waker = _Waker()
+        self._waker = Waker()
         self._thread = threading.Thread(target=self._run, name="faultproxy", daemon=True)
         self._thread.start()
 
@@ -100,7 +100,7 @@ class FaultProxy:
         """End every link, the thread and the sockets; idempotent."""
         self._is_closing = True
         self._waker.wake()
-        _join(self._thread)
+        join(self._thread)
 
     @property
     def url(self) -> str:
@@ -145,7 +145,7 @@ class FaultProxy:
                     if self._is_closing:
                         return
                     reads, writes, timeout = self._advance(time.monotonic())
-                _select([self._waker.receiver, *reads], writes, timeout)
+                select([self._waker.receiver, *reads], writes, timeout)
         finally:
             with self._lock:
                 for link in self._links:
@@ -200,7 +200,7 @@ class FaultProxy:
         try:
             venue = socket.create_connection((self._venue.hostname, port), DIAL_TIMEOUT)
         except OSError:
-            _reset_on_close(client)
+            reset_on_close(client)
             client.close()
             return
         self._links.append(Link(self, self._dialled, client, venue))
@@ -253,7 +253,7 @@ class Link:
             self._is_closed = True
             for sock in self._sockets:
                 if reset:
-                    _reset_on_close(sock)
+                    reset_on_close(sock)
                 sock.close()
 
 
@@ -301,7 +301,7 @@ class _Flow:
             return
         try:
             data = bytearray(self.source.recv(BUFFER))
-        except _WOULD_BLOCK:
+        except WOULD_BLOCK:
             return
         except OSError:
             # A dead network tells nobody of a reset.
@@ -321,7 +321,7 @@ class _Flow:
             size = len(data) if rate is None else max(1, int(rate * DRIP_INTERVAL))
             try:
                 count = self.sink.send(data[: min(size, self._left)])
-            except _WOULD_BLOCK:
+            except WOULD_BLOCK:
                 return
             except OSError:
                 self.finish()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 if TYPE_CHECKING:
-    from .venue import Peer
+    from .peer import Peer
 
 Payload = str | bytes
 """A message: str in a text frame, bytes in a binary one."""

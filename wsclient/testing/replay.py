@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from .peer import Peer
 from .protocols import KrakenProtocol, Payload, encode
-from .venue import FakeVenue, Peer
+from .venue import FakeVenue
 
 Direction = Literal["received", "sent", "connected", "http"]
 
