@@ -18,11 +18,11 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
+from .exchanges import KrakenProtocol
 from .faults import Fault, FaultProxy, Link
 from .peer import HandshakeFault, Peer, Sent
 from .protocols import (
     GenericProtocol,
-    KrakenProtocol,
     Payload,
     ScriptedProtocol,
     VenueProtocol,

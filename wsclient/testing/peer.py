@@ -95,6 +95,8 @@ class Peer:
         self._fragments: list[bytes] = []
         self._is_text = True
         self._pongs_muted = False
+        self._is_muted = False
+        self._sent = 0
         # What the thread is to do; `_sealed`: nothing more may be written, `_gone`: close at once.
         self._backlog = bytearray()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
@@ -136,6 +138,9 @@ class Peer:
             if reason is None:
                 self._subscriptions[channel] = options
                 self._lock.notify_all()
+                self._tell(f"subscribed to {channel}")
+            else:
+                self._tell(f"refused {channel}: {reason}")
             return reason
 
     def unsubscribe(self, channel: str) -> bool:
@@ -143,6 +148,8 @@ class Peer:
         with self._lock:
             known = self._subscriptions.pop(channel, None) is not None
             self._lock.notify_all()
+            if known:
+                self._tell(f"unsubscribed from {channel}")
             return known
 
     def options(self, channel: str) -> dict[str, Any]:
@@ -255,13 +262,22 @@ class Peer:
             yield
 
     def _send_message(self, payload: Payload, frames: bytes) -> Sent:
-        sent = Sent(len(self.journal) + 1, self.id, _bytes(payload), time.time_ns())
-        self.journal.append(sent)
+        sent = Sent(self._sent + 1, self.id, _bytes(payload), time.time_ns())
+        if self._is_muted:
+            return sent
+        self._sent += 1
+        if self.venue.has_journal:
+            self.journal.append(sent)
         self._write(frames)
         self._lock.notify_all()
         return sent
 
     # Faults and endings
+
+    def mute(self, on: bool = True) -> None:
+        """Send no message any more, neither data nor answers; pings are still answered."""
+        with self._lock:
+            self._is_muted = on
 
     def mute_pongs(self, on: bool = True) -> None:
         """Leave the client's pings unanswered."""
@@ -318,7 +334,12 @@ class Peer:
     def _end(self, cause: str) -> None:
         if self.ended_by is None:
             self.ended_by = cause
+            self._tell(f"gone: {cause}")
         self._lock.notify_all()
+
+    def _tell(self, text: str) -> None:
+        if self.venue.tell is not None:
+            self.venue.tell(self, text)
 
     def _abandon(self, cause: str) -> None:
         """Have the socket closed as soon as its thread comes to it."""
@@ -457,8 +478,14 @@ class Peer:
 
     def _handshake(self, request: Request) -> None:
         self.request = request
-        self.venue.requests.append(request)
+        if self.venue.has_journal:
+            self.venue.requests.append(request)
         self._lock.notify_all()
+        if self._fault is None and "Upgrade" not in request.headers:
+            body = self.venue.protocol.http(request.path)
+            if body is not None:
+                self._serve(request.path, body)
+                return
         response = self._protocol.accept(request)
         if self._fault is None:
             self._protocol.send_response(response)
@@ -466,11 +493,13 @@ class Peer:
                 # Before the client can know: a test looks for its peer as soon as it is connected.
                 self._opened = True
                 self.venue.peers.append(self)
+                self._tell("connected")
             self._transmit()
             if self._opened:
                 self._say(self.venue.protocol.greeting(self))
             return
         self._discarding = True
+        self._tell(f"handshake answered with {self._fault}")
         head = response.serialize().removesuffix(b"\r\n")
         match self._fault.kind:
             case "refuse":
@@ -486,6 +515,15 @@ class Peer:
                 lines = (b"X-Header-%d: %s\r\n" % (n, b"~" * 4096) for n in itertools.count())
                 self._pour(itertools.chain([head], lines), 0.0005)
 
+    def _serve(self, path: str, body: bytes) -> None:
+        """Answer a plain GET."""
+        self._discarding = True
+        head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        self._tell(f"GET {path}")
+        self._write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        self._end("http")
+        self._finish()
+
     def _pour(self, chunks: Iterator[bytes], interval: float) -> None:
         if not self._backlog:
             self._write(next(chunks))
@@ -494,6 +532,8 @@ class Peer:
     def _frame(self, frame: Frame, now: float) -> None:
         data = bytes(frame.data)
         match frame.opcode:
+            case Opcode.PING | Opcode.PONG if not self.venue.has_journal:
+                pass
             case Opcode.PING:
                 self.pings.append(data)
             case Opcode.PONG:
@@ -513,7 +553,8 @@ class Peer:
         self._lock.notify_all()
 
     def _message(self, payload: Payload, now: float) -> None:
-        self.received.append(payload)
+        if self.venue.has_journal:
+            self.received.append(payload)
         # A message never overtakes an earlier one, also when the delay has become shorter.
         self._handled_until = max(self._handled_until, now + self.venue.ack_delay)
         if self._handled_until <= now:

@@ -18,15 +18,16 @@ import socket
 import ssl
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from types import TracebackType
 from typing import Any, TypeVar, get_args
 
 from websockets.http11 import Request
 from websockets.typing import Subprotocol
 
+from .exchanges import PROTOCOLS
 from .peer import HandshakeFailure, HandshakeFault, Peer
-from .protocols import PROTOCOLS, Payload, VenueProtocol
+from .protocols import Payload, VenueProtocol
 from .sockets import Waker, join, select
 
 T = TypeVar("T")
@@ -40,6 +41,12 @@ class FakeVenue:
     between the arrival of a message and its handling by the protocol: its effect comes as late as
     its answer. `receive_buffer` sets SO_RCVBUF, in bytes: small, a peer that stops reading is
     felt soon. With an `ssl_context` the venue speaks TLS.
+
+    `port` 0 is a free one. `channels` are those that there are (None: any): others are refused.
+    `tamper(peer, channel, payload)` returns what `peer` is sent instead of a published message.
+    `tell(peer, text)` is called for what becomes of a connection. Both are called under the lock,
+    and must not block. Without a `journal` nothing is remembered of what has been sent or received,
+    nor of a connection that has ended: for a venue that runs for days.
     """
 
     def __init__(
@@ -51,6 +58,11 @@ class FakeVenue:
         host: str = "127.0.0.1",
         subprotocols: Sequence[str] = (),
         receive_buffer: int | None = None,
+        port: int = 0,
+        channels: Collection[str] | None = None,
+        tamper: Callable[[Peer, str, Payload], Iterable[Payload]] | None = None,
+        tell: Callable[[Peer, str], None] | None = None,
+        journal: bool = True,
     ) -> None:
         if protocol is None or isinstance(protocol, str):
             protocol = PROTOCOLS[protocol]()
@@ -58,6 +70,10 @@ class FakeVenue:
         self.ack_delay = ack_delay
         self.host = host
         self.port = 0
+        self.channels = channels
+        self.tamper = tamper
+        self.tell = tell
+        self.has_journal = journal
         self.attempts = 0
         self.requests: list[Request] = []
         self.peers: list[Peer] = []
@@ -65,6 +81,7 @@ class FakeVenue:
         self._ssl_context = ssl_context
         self._subprotocols = [Subprotocol(name) for name in subprotocols]
         self._receive_buffer = receive_buffer
+        self._wanted_port = port
         self._faults: deque[HandshakeFailure] = deque()
         self._sequences: dict[str, int] = {}
         self._refusals: dict[str, str] = {}
@@ -94,12 +111,17 @@ class FakeVenue:
     # Life
 
     def start(self) -> None:
-        """Bind a free port and accept connections. RuntimeError when that was done before."""
+        """Bind the port and accept connections. RuntimeError when that was done before; OSError
+        where the port is taken."""
         if self.port:
             raise RuntimeError("a FakeVenue starts once")
-        self._listener = self._bind(0)
+        self._listener = self._bind(self._wanted_port)
+        try:
+            self.up()
+        except OSError:
+            self._listener.close()
+            raise
         self.port = self._listener.getsockname()[1]
-        self.up()
 
     def close(self) -> None:
         """End every connection, thread and socket; idempotent. Clients see their link drop."""
@@ -138,7 +160,11 @@ class FakeVenue:
         if self._receive_buffer is not None:  # inherited by each connection
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
         listener.setblocking(False)
-        listener.bind((self.host, port))
+        try:
+            listener.bind((self.host, port))
+        except OSError:
+            listener.close()
+            raise
         return listener
 
     def _stop_accepting(self) -> None:
@@ -151,6 +177,9 @@ class FakeVenue:
             self.attempts += 1
             fault = self._faults.popleft() if self._faults else None
             peer = Peer(self, sock, self.attempts, fault)
+            if not self.has_journal:
+                self.peers = [peer for peer in self.peers if not peer.closed]
+                self._connections = [peer for peer in self._connections if not peer.closed]
             self._connections.append(peer)
             peer._thread.start()
             self.lock.notify_all()
@@ -168,12 +197,16 @@ class FakeVenue:
         """The peers that are connected and have neither closed nor been broken."""
         return [peer for peer in self.peers if peer.live]
 
-    def subscribers(self, channel: str | None = None) -> list[Peer]:
-        """The live peers that are subscribed to `channel`, or to anything."""
+    def subscribers(self, *channels: str) -> list[Peer]:
+        """The live peers that are subscribed to one of `channels`, or, without any, to anything."""
         return [
             peer
             for peer in self.live
-            if (peer._subscriptions if channel is None else channel in peer._subscriptions)
+            if (
+                any(map(peer._subscriptions.__contains__, channels))
+                if channels
+                else peer._subscriptions
+            )
         ]
 
     def accept(self, timeout: float = 5.0) -> Peer:
@@ -243,21 +276,28 @@ class FakeVenue:
         Returns its sequence number, which counts from 1 whether anyone listens or not.
         """
         with self.lock:
-            sequence = self._sequences.get(channel, 0) + 1
+            sequence = self.sequence(channel) + 1
             self._sequences[channel] = sequence
             self.broadcast(self.protocol.data(channel, sequence, fields), channel)
             return sequence
 
-    def broadcast(self, payload: Payload, channel: str | None = None) -> int:
-        """Send `payload` as it is to every live peer that subscribed to `channel`, or to anything.
-
-        Returns how many these were.
+    def broadcast(self, payload: Payload, *channels: str) -> int:
+        """Send `payload` as it is to every live peer that subscribed to one of `channels`, or,
+        without any, to anything. Returns how many these were.
         """
         with self.lock:
-            peers = self.subscribers(channel)
+            peers = self.subscribers(*channels)
             for peer in peers:
-                peer.send(payload)
+                if self.tamper is None or not channels:
+                    peer.send(payload)
+                else:
+                    for replacement in self.tamper(peer, channels[0], payload):
+                        peer.send(replacement)
             return len(peers)
+
+    def sequence(self, channel: str) -> int:
+        """The number of the latest message that was published on `channel`, 0 for none."""
+        return self._sequences.get(channel, 0)
 
     def refuse_channel(self, channel: str, reason: str) -> None:
         """Answer each subscribe to `channel` with an error, until `allow_channel`."""
@@ -271,7 +311,10 @@ class FakeVenue:
 
     def refusal(self, channel: str) -> str | None:
         """For protocols: why `channel` is refused, or None."""
-        return self._refusals.get(channel)
+        reason = self._refusals.get(channel)
+        if reason is None and self.channels is not None and channel not in self.channels:
+            return f"there is no {channel!r} here, but {', '.join(self.channels)}"
+        return reason
 
     def mute_acks(self, on: bool = True, channel: str | None = None) -> None:
         """Leave requests about `channel` (None: all) unanswered, though they take effect.

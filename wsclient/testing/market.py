@@ -1,0 +1,159 @@
+"""A made-up market: prices and order books of any symbol, the same for the same seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from itertools import count
+from random import Random
+from typing import Literal, NamedTuple
+
+__all__ = ["Depth", "Event", "Instrument", "Levels", "Listing", "Quote", "Trade"]
+
+Levels = list[tuple[Decimal, Decimal]]
+
+#: Where some prices begin (in cents), by how the symbol begins; all others begin at OTHERS.
+OPENINGS = {"BTC": 6_701_230, "XBT": 6_701_230, "ETH": 351_244, "SOL": 14_852}
+OTHERS = 10_000
+#: The spread of one move of a price, as a part of it.
+VOLATILITY = 1e-4
+#: So many levels has each side of a book, at any time.
+LEVELS = 10
+
+
+class Trade(NamedTuple):
+    """``number`` counts those of the symbol, from 1."""
+
+    number: int
+    price: Decimal
+    size: Decimal
+    side: Literal["buy", "sell"]
+
+
+class Quote(NamedTuple):
+    """The best prices, and the last one traded."""
+
+    bid: Decimal
+    bid_size: Decimal
+    ask: Decimal
+    ask_size: Decimal
+    last: Decimal
+
+
+class Depth(NamedTuple):
+    """Levels of a book: all of them, best first, or those that have changed; size 0: gone.
+
+    ``book`` is the whole of it, bids and asks, after the change.
+    """
+
+    bids: Levels
+    asks: Levels
+    book: tuple[Levels, Levels]
+
+
+Event = Trade | Quote | Depth
+_Side = dict[int, int]
+
+
+class Instrument:
+    """What is traded of one symbol: each move changes its price, and the sizes in its book."""
+
+    def __init__(self, symbol: str, seed: int) -> None:
+        self._random = Random(f"{seed}/{symbol}")
+        base = symbol.upper()
+        self._bid = next((at for name, at in OPENINGS.items() if base.startswith(name)), OTHERS)
+        #: From one level to the next.
+        self._step = 10 ** max(0, len(str(self._bid)) - 5)
+        self._bid -= self._bid % self._step
+        self._trades = count(1)
+        self._last = self._bid
+        #: From price (in cents) to size (in hundred thousandths), best first.
+        self.sides: tuple[_Side, _Side] = ({}, {})
+        self.move()
+
+    def move(self) -> None:
+        random = self._random
+        steps = round(random.gauss(0, VOLATILITY) * self._bid / self._step)
+        self._bid = max(LEVELS * self._step, self._bid + steps * self._step)
+        before = self.sides
+        self.sides = tuple(  # type: ignore[assignment]
+            {
+                price: side.get(price) or self._size()
+                for price in range(best, best + LEVELS * step, step)
+            }
+            for side, best, step in (
+                (before[0], self._bid, -self._step),
+                (before[1], self._bid + self._step, self._step),
+            )
+        )
+        for side in self.sides:
+            side[random.choice(list(side))] = self._size()
+
+    def _size(self) -> int:
+        return self._random.randint(1, 500_000)
+
+    def trade(self) -> Trade:
+        """The next one, at one of the best prices."""
+        side: Literal["buy", "sell"] = "buy" if self._random.random() < 0.5 else "sell"
+        self._last = self._bid + (self._step if side == "buy" else 0)
+        return Trade(next(self._trades), _price(self._last), _amount(self._size()), side)
+
+    def quote(self) -> Quote:
+        (bid, bid_size), (ask, ask_size) = (next(iter(side.items())) for side in self.sides)
+        return Quote(
+            _price(bid), _amount(bid_size), _price(ask), _amount(ask_size), _price(self._last)
+        )
+
+
+class Listing:
+    """One channel of a venue: ``next()`` makes what its next message tells.
+
+    Two channels of one symbol share the instrument, not what they have told of it.
+    """
+
+    def __init__(self, instrument: Instrument, kind: type[Event]) -> None:
+        self._instrument = instrument
+        self._kind = kind
+        self._told: tuple[_Side, _Side] = instrument.sides
+
+    def next(self) -> Event:
+        instrument = self._instrument
+        instrument.move()
+        if self._kind is Trade:
+            return instrument.trade()
+        if self._kind is Quote:
+            return instrument.quote()
+        before, self._told = self._told, instrument.sides
+        bids, asks = (list(_changes(*pair)) for pair in zip(before, self._told, strict=True))
+        return Depth(bids, asks, self._book())
+
+    def snapshot(self) -> Quote | Depth | None:
+        """What has been told so far, for one who comes later; None for trades."""
+        if self._kind is Quote:
+            return self._instrument.quote()
+        if self._kind is Depth:
+            book = self._book()
+            return Depth(*book, book)
+        return None
+
+    def _book(self) -> tuple[Levels, Levels]:
+        bids, asks = ([(_price(p), _amount(n)) for p, n in side.items()] for side in self._told)
+        return bids, asks
+
+
+def _changes(
+    before: Mapping[int, int], after: Mapping[int, int]
+) -> Iterator[tuple[Decimal, Decimal]]:
+    for price in before.keys() - after.keys():
+        yield _price(price), _amount(0)
+    for price, size in after.items():
+        if before.get(price) != size:
+            yield _price(price), _amount(size)
+
+
+def _price(cents: int) -> Decimal:
+    return Decimal(cents).scaleb(-2)
+
+
+def _amount(parts: int) -> Decimal:
+    return Decimal(parts).scaleb(-5)
