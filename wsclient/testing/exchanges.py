@@ -41,6 +41,7 @@ class KrakenProtocol(MarketProtocol):
 
     dialect = dialects.Kraken()
     kinds: ClassVar = {"ticker:{}": Quote, "trade:{}": Trade, "book:{}": Depth}
+    patterns = tuple(kinds)
     symbols = ("BTC/USD", "ETH/USD", "SOL/USD")
     DEPTHS = (10, 25, 100, 500, 1000)
     heartbeat_payload = b'{"channel":"heartbeat"}'
@@ -158,6 +159,7 @@ class BinanceProtocol(MarketProtocol):
         "{}@depth@100ms": Depth,
         "{}@aggTrade": Trade,
     }
+    patterns = ("{}@trade", "{}@bookTicker", "{}@depth@100ms")
     symbols = ("btcusdt", "ethusdt", "solusdt")
     #: The interval (s) of ping frames.
     PING = 20.0
@@ -241,6 +243,7 @@ class BybitProtocol(MarketProtocol):
         "orderbook.200.{}": Depth,
         "orderbook.1000.{}": Depth,
     }
+    patterns = ("publicTrade.{}", "tickers.{}", "orderbook.50.{}")
     symbols = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 
     def received(self, peer: Peer, payload: Payload) -> Iterator[Payload]:
@@ -287,6 +290,7 @@ class OKXProtocol(MarketProtocol):
 
     dialect = dialects.OKX()
     kinds: ClassVar = {"trades:{}": Trade, "tickers:{}": Quote, "books:{}": Depth}
+    patterns = tuple(kinds)
     symbols = ("BTC-USDT", "ETH-USDT", "SOL-USDT")
 
     def received(self, peer: Peer, payload: Payload) -> Iterator[Payload]:

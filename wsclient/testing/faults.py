@@ -6,7 +6,6 @@ threads change what is wanted, under the one lock, and wake it.
 
 from __future__ import annotations
 
-import os
 import random
 import socket
 import sys
@@ -18,7 +17,7 @@ from types import TracebackType
 from typing import Literal
 from urllib.parse import urlsplit
 
-from .sockets import JOIN_TIMEOUT, WOULD_BLOCK, Waker, join, reset_on_close, select
+from .sockets import JOIN_TIMEOUT, WOULD_BLOCK, Waker, bind, join, netloc, reset_on_close, select
 
 __all__ = ["Fault", "FaultProxy", "Link"]
 
@@ -64,13 +63,22 @@ class FaultProxy:
             proxy.refuse()                                # new connections are refused
 
     `receive_buffer` sets SO_RCVBUF, in bytes: small, a stall is felt soon by a client that sends.
+    `port` 0 is a free one.
     What is corrupted depends on `seed`, the link's number, the direction and the bytes alone.
     """
 
-    def __init__(self, url: str, *, seed: int = 0, receive_buffer: int | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        seed: int = 0,
+        receive_buffer: int | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
         self.seed = seed
         self._receive_buffer = receive_buffer
-        self.address: tuple[str, int] = ("127.0.0.1", 0)
+        self.address: tuple[str, int] = (host, port)
         self._venue = urlsplit(url)
         self._lock = threading.Condition()
         self._links: list[Link] = []
@@ -105,8 +113,7 @@ class FaultProxy:
     @property
     def url(self) -> str:
         """The venue's URL, with the proxy's address in it."""
-        host, port = self.address
-        return self._venue._replace(netloc=f"{host}:{port}").geturl()
+        return self._venue._replace(netloc=netloc(*self.address)).geturl()
 
     @property
     def links(self) -> list[Link]:
@@ -176,17 +183,14 @@ class FaultProxy:
         )
 
     def _bind(self) -> socket.socket:
-        listener = socket.socket()
-        if os.name != "nt":
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if self._receive_buffer is not None:  # inherited by each connection
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
-        listener.setblocking(False)
-        listener.bind(self.address)
-        self.address = listener.getsockname()
-        # Bound but not listening: connections are refused, and nobody else gets the port.
+        listener = bind(*self.address, self._receive_buffer)
+        self.address = listener.getsockname()[:2]
         if not self._is_refusing:
-            listener.listen(128)
+            try:
+                listener.listen(128)
+            except OSError:  # another one listens on the port
+                listener.close()
+                raise
         self._is_listening = not self._is_refusing
         return listener
 

@@ -56,7 +56,7 @@ _Side = dict[int, int]
 
 
 class Instrument:
-    """What is traded of one symbol: each move changes its price, and the sizes in its book."""
+    """What is traded of one symbol: each move is a trade, and changes its price and its book."""
 
     def __init__(self, symbol: str, seed: int) -> None:
         self._random = Random(f"{seed}/{symbol}")
@@ -64,9 +64,7 @@ class Instrument:
         self._bid = next((at for name, at in OPENINGS.items() if base.startswith(name)), OTHERS)
         #: From one level to the next.
         self._step = 10 ** max(0, len(str(self._bid)) - 5)
-        self._bid -= self._bid % self._step
         self._trades = count(1)
-        self._last = self._bid
         #: From price (in cents) to size (in hundred thousandths), best first.
         self.sides: tuple[_Side, _Side] = ({}, {})
         self.move()
@@ -88,15 +86,17 @@ class Instrument:
         )
         for side in self.sides:
             side[random.choice(list(side))] = self._size()
+        self._is_bought = random.random() < 0.5
+        self._last = self._bid + self._step * self._is_bought
 
     def _size(self) -> int:
         return self._random.randint(1, 500_000)
 
     def trade(self) -> Trade:
-        """The next one, at one of the best prices."""
-        side: Literal["buy", "sell"] = "buy" if self._random.random() < 0.5 else "sell"
-        self._last = self._bid + (self._step if side == "buy" else 0)
-        return Trade(next(self._trades), _price(self._last), _amount(self._size()), side)
+        """The last one, at one of the best prices."""
+        size = _amount(self._size())
+        side: Literal["buy", "sell"] = "buy" if self._is_bought else "sell"
+        return Trade(next(self._trades), _price(self._last), size, side)
 
     def quote(self) -> Quote:
         (bid, bid_size), (ask, ask_size) = (next(iter(side.items())) for side in self.sides)

@@ -76,7 +76,8 @@ class MarketProtocol(ScriptedProtocol):
     #: What a channel is about, and how it is called; `{}` stands for the symbol. The first that
     #: fits counts.
     kinds: ClassVar[Mapping[str, type[Event]]]
-    #: The symbols that are worth showing.
+    #: The channels that are worth showing: each of these patterns with each of these symbols.
+    patterns: ClassVar[Sequence[str]]
     symbols: ClassVar[Sequence[str]]
     #: A heartbeat that goes to all who are subscribed to anything.
     heartbeat_payload: ClassVar[bytes | None] = None
@@ -92,6 +93,10 @@ class MarketProtocol(ScriptedProtocol):
             if channel == head + symbol + end and symbol:
                 return symbol, kind
         return None
+
+    @classmethod
+    def channels(cls) -> list[str]:
+        return [pattern.format(symbol) for symbol in cls.symbols for pattern in cls.patterns]
 
     def fields(self, channel: str, event: Event, is_snapshot: bool = False) -> dict[str, Any]:
         """The fields that `data` needs to tell `event`."""
@@ -111,7 +116,8 @@ class GenericProtocol(MarketProtocol):
     """
 
     dialect = Generic()
-    kinds: ClassVar = {"ticker:{}": Quote, "{}": Trade}
+    kinds: ClassVar = {"ticker:{}": Quote, "trades:{}": Trade, "{}": Trade}
+    patterns = ("{}", "ticker:{}")
     symbols = ("BTC-USD", "ETH-USD", "SOL-USD")
 
     def received(self, peer: Peer, payload: Payload) -> Iterator[Payload]:

@@ -20,6 +20,30 @@ _Selector: type[selectors.BaseSelector] = getattr(
 )
 
 
+def bind(host: str, port: int, receive_buffer: int | None = None) -> socket.socket:
+    """A socket that does not listen yet: connections are refused, and nobody else gets the port.
+
+    `receive_buffer` (bytes) is inherited by each connection. OSError.
+    """
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        if os.name != "nt":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if receive_buffer is not None:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        listener.setblocking(False)
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def netloc(host: str, port: int) -> str:
+    """As it stands in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class Waker:
     """Ends another thread's wait in `_select`."""
 

@@ -13,7 +13,6 @@ Two rules hold this module together:
 from __future__ import annotations
 
 import http
-import os
 import socket
 import ssl
 import threading
@@ -28,7 +27,7 @@ from websockets.typing import Subprotocol
 from .exchanges import PROTOCOLS
 from .peer import HandshakeFailure, HandshakeFault, Peer
 from .protocols import Payload, VenueProtocol
-from .sockets import Waker, join, select
+from .sockets import Waker, bind, join, netloc, select
 
 T = TypeVar("T")
 
@@ -143,7 +142,6 @@ class FakeVenue:
         if self._acceptor is not None:
             self._stop_accepting()
             self._listener.close()
-            # Bound but not listening: connections are refused, and nobody else gets the port.
             self._listener = self._bind(self.port)
 
     def up(self) -> None:
@@ -154,18 +152,7 @@ class FakeVenue:
             self._acceptor = _Acceptor(self._listener, self._connected)
 
     def _bind(self, port: int) -> socket.socket:
-        listener = socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET)
-        if os.name != "nt":
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if self._receive_buffer is not None:  # inherited by each connection
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
-        listener.setblocking(False)
-        try:
-            listener.bind((self.host, port))
-        except OSError:
-            listener.close()
-            raise
-        return listener
+        return bind(self.host, port, self._receive_buffer)
 
     def _stop_accepting(self) -> None:
         if self._acceptor is not None:
@@ -190,7 +177,7 @@ class FakeVenue:
     def url(self) -> str:
         """`ws://host:port/`, or `wss://` with an `ssl_context`."""
         scheme = "ws" if self._ssl_context is None else "wss"
-        return f"{scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}/"
+        return f"{scheme}://{netloc(self.host, self.port)}/"
 
     @property
     def live(self) -> list[Peer]:
