@@ -45,7 +45,7 @@ def netloc(host: str, port: int) -> str:
 
 
 class Waker:
-    """Ends another thread's wait in `_select`."""
+    """Ends another thread's wait in `select`."""
 
     def __init__(self) -> None:
         self.receiver, self._sender = socket.socketpair()
