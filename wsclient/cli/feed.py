@@ -17,6 +17,9 @@ __all__ = ["Feed"]
 
 #: So far (s) the feed may be behind; what is more is not made up for.
 PATIENCE = 0.5
+#: So many messages are published at once at most, and so long (s) others may have the lock then.
+BATCH = 100
+PAUSE = 0.0005
 
 
 class Feed:
@@ -75,21 +78,23 @@ class Feed:
 
     def _run(self) -> None:
         due = time.monotonic()
-        while not self._stopped.is_set():
-            due += self._random.expovariate(self._weights[-1])
-            early = due - time.monotonic()
-            if early < -PATIENCE:
-                due -= early
-                self.is_late = True
-            elif early > 0 and self._stopped.wait(early):
-                return
-            (channel,) = self._random.choices(self._channels, cum_weights=self._weights)
-            self._publish(channel)
+        while not self._stopped.wait(max(PAUSE, due - time.monotonic())):
+            now = time.monotonic()
+            if due < now - PATIENCE:
+                due, self.is_late = now, True
+            # One write for all that is due by now, under the lock, so that a snapshot fits what
+            # follows on it.
+            with self._venue.batch():
+                for _ in range(BATCH):
+                    self._publish()
+                    due += self._random.expovariate(self._weights[-1])
+                    if due > now:
+                        break
 
-    def _publish(self, channel: str) -> None:
-        with self._venue.lock:  # a snapshot fits what follows on it
-            fields = self._protocol.fields(channel, self._listings[channel].next())
-            number = self._venue.publish(channel, **fields)
+    def _publish(self) -> None:
+        (channel,) = self._random.choices(self._channels, cum_weights=self._weights)
+        fields = self._protocol.fields(channel, self._listings[channel].next())
+        number = self._venue.publish(channel, **fields)
         if self._published is not None:
             self._published(channel, number)
 

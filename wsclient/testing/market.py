@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from decimal import Decimal
 from itertools import count
 from random import Random
@@ -16,7 +16,7 @@ Levels = list[tuple[Decimal, Decimal]]
 OPENINGS = {"BTC": 6_701_230, "XBT": 6_701_230, "ETH": 351_244, "SOL": 14_852}
 OTHERS = 10_000
 #: The spread of one move of a price, as a part of it.
-VOLATILITY = 1e-4
+VOLATILITY = 5e-5
 #: So many levels has each side of a book, at any time.
 LEVELS = 10
 
@@ -52,7 +52,9 @@ class Depth(NamedTuple):
 
 
 Event = Trade | Quote | Depth
-_Side = dict[int, int]
+#: From price (in cents) to level, best first. A level that changes is a new object.
+_Side = dict[int, tuple[Decimal, Decimal]]
+_NOTHING = Decimal(0).scaleb(-5)
 
 
 class Instrument:
@@ -65,7 +67,6 @@ class Instrument:
         #: From one level to the next.
         self._step = 10 ** max(0, len(str(self._bid)) - 5)
         self._trades = count(1)
-        #: From price (in cents) to size (in hundred thousandths), best first.
         self.sides: tuple[_Side, _Side] = ({}, {})
         self.move()
 
@@ -73,36 +74,36 @@ class Instrument:
         random = self._random
         steps = round(random.gauss(0, VOLATILITY) * self._bid / self._step)
         self._bid = max(LEVELS * self._step, self._bid + steps * self._step)
-        before = self.sides
-        self.sides = tuple(  # type: ignore[assignment]
-            {
-                price: side.get(price) or self._size()
-                for price in range(best, best + LEVELS * step, step)
-            }
-            for side, best, step in (
-                (before[0], self._bid, -self._step),
-                (before[1], self._bid + self._step, self._step),
-            )
+        bids, asks = self.sides
+        self.sides = (
+            self._side(bids, self._bid, -self._step),
+            self._side(asks, self._bid + self._step, self._step),
         )
-        for side in self.sides:
-            side[random.choice(list(side))] = self._size()
         self._is_bought = random.random() < 0.5
         self._last = self._bid + self._step * self._is_bought
 
-    def _size(self) -> int:
-        return self._random.randint(1, 500_000)
+    def _side(self, before: _Side, best: int, step: int) -> _Side:
+        """As it was, as far as it reaches; one level has a new size."""
+        prices = range(best, best + LEVELS * step, step)
+        side = {price: before.get(price) or self._level(price) for price in prices}
+        changed = prices[int(self._random.random() * LEVELS)]
+        side[changed] = self._level(changed)
+        return side
+
+    def _level(self, price: int) -> tuple[Decimal, Decimal]:
+        return _price(price), self._size()
+
+    def _size(self) -> Decimal:
+        return Decimal(1 + int(self._random.random() * 500_000)).scaleb(-5)
 
     def trade(self) -> Trade:
         """The last one, at one of the best prices."""
-        size = _amount(self._size())
         side: Literal["buy", "sell"] = "buy" if self._is_bought else "sell"
-        return Trade(next(self._trades), _price(self._last), size, side)
+        return Trade(next(self._trades), _price(self._last), self._size(), side)
 
     def quote(self) -> Quote:
-        (bid, bid_size), (ask, ask_size) = (next(iter(side.items())) for side in self.sides)
-        return Quote(
-            _price(bid), _amount(bid_size), _price(ask), _amount(ask_size), _price(self._last)
-        )
+        bid, ask = (next(iter(side.values())) for side in self.sides)
+        return Quote(*bid, *ask, _price(self._last))
 
 
 class Listing:
@@ -137,23 +138,17 @@ class Listing:
         return None
 
     def _book(self) -> tuple[Levels, Levels]:
-        bids, asks = ([(_price(p), _amount(n)) for p, n in side.items()] for side in self._told)
+        bids, asks = (list(side.values()) for side in self._told)
         return bids, asks
 
 
-def _changes(
-    before: Mapping[int, int], after: Mapping[int, int]
-) -> Iterator[tuple[Decimal, Decimal]]:
+def _changes(before: _Side, after: _Side) -> Iterator[tuple[Decimal, Decimal]]:
     for price in before.keys() - after.keys():
-        yield _price(price), _amount(0)
-    for price, size in after.items():
-        if before.get(price) != size:
-            yield _price(price), _amount(size)
+        yield before[price][0], _NOTHING
+    for price, level in after.items():
+        if before.get(price) is not level:
+            yield level
 
 
 def _price(cents: int) -> Decimal:
     return Decimal(cents).scaleb(-2)
-
-
-def _amount(parts: int) -> Decimal:
-    return Decimal(parts).scaleb(-5)

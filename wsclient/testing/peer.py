@@ -366,7 +366,8 @@ class Peer:
     def _write(self, data: bytes) -> None:
         if not self._sealed:
             self._backlog += data
-            self._flush()
+            if not self.venue._is_batching:
+                self._flush()
 
     def _flush(self) -> None:
         if self._gone:

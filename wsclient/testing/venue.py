@@ -12,12 +12,13 @@ Two rules hold this module together:
 
 from __future__ import annotations
 
+import contextlib
 import http
 import socket
 import ssl
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, TypeVar, get_args
 
@@ -73,6 +74,7 @@ class FakeVenue:
         self.tamper = tamper
         self.tell = tell
         self.has_journal = journal
+        self._is_batching = False
         self.attempts = 0
         self.requests: list[Request] = []
         self.peers: list[Peer] = []
@@ -281,6 +283,18 @@ class FakeVenue:
                     for replacement in self.tamper(peer, channels[0], payload):
                         peer.send(replacement)
             return len(peers)
+
+    @contextlib.contextmanager
+    def batch(self) -> Iterator[None]:
+        """What is sent meanwhile goes out at the end, in as few writes as can be."""
+        with self.lock:
+            self._is_batching = True
+            try:
+                yield
+            finally:
+                self._is_batching = False
+                for peer in self.live:
+                    peer._flush()
 
     def sequence(self, channel: str) -> int:
         """The number of the latest message that was published on `channel`, 0 for none."""
