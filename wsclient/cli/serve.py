@@ -13,6 +13,7 @@ import ipaddress
 import itertools
 import queue
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -94,6 +95,7 @@ class Service:
         self._by_proxy = by_proxy
         self._proxy: FaultProxy | None = None
         self._feed: Feed | None = None
+        self._is_late = False
         self._running = ExitStack()
 
     # What is served.
@@ -148,7 +150,14 @@ class Service:
         else:
             what = f"{channels}, {len(self._replay.lines)} messages of {self._args.replay}"
         yield f"{self._dialect} on {self.url}  {what}; Ctrl-C ends it"
-        yield f"  {' '.join(self.channels)}"
+        yield from textwrap.wrap(
+            " ".join(self.channels),
+            98,
+            initial_indent="  ",
+            subsequent_indent="  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
         yield "In another shell:"
         dialect = "" if self._dialect == "generic" else f" --dialect {self._dialect}"
         yield f"  wsclient tail {self.url} {self.channels[0]}{dialect}"
@@ -158,7 +167,7 @@ class Service:
             rest = f"{self.url.replace('ws:', 'http:')}depth"
             option = f'wsclient.{type(self._args.dialect).__name__}(rest="{rest}")'
         option = "" if self._dialect == "generic" else f", dialect={option}"
-        yield f'  client = wsclient.connect("{self.url}"{option})'
+        yield f'  import wsclient; client = wsclient.connect("{self.url}"{option})'
 
     # Life.
 
@@ -280,8 +289,8 @@ class Service:
             if peer.backlog > MAX_BACKLOG:
                 self._say(f"client {peer.id}", "does not read, and is cut off")
                 peer.rst()
-        if self._feed is not None and self._feed.is_late:
-            self._feed.is_late = False
+        if self._feed is not None and self._feed.is_late and not self._is_late:
+            self._is_late = True
             self._say("", f"{self._rate:g} messages/s are more than this machine can publish")
 
     def _peers(self) -> list[Peer]:
