@@ -1,5 +1,6 @@
 """``wsclient serve``: real clients against it, in this process and, for the command, as one."""
 
+import io
 import json
 import re
 import signal
@@ -14,7 +15,7 @@ from websockets.frames import Frame, Opcode
 
 import wsclient
 from wsclient import dialects
-from wsclient.cli import _parser, main, serve
+from wsclient.cli import _SERVED, _parser, main, serve
 from wsclient.testing.exchanges import PROTOCOLS
 
 SPOKEN = [name for name in PROTOCOLS if name is not None]
@@ -40,7 +41,7 @@ def serving():
         def start(*options):
             rate = [] if {"--rate", "--replay"} & set(options) else ["--rate", "400"]
             args = _parser().parse_args(["serve", "--port", "0", *rate, *options])
-            service = stack.enter_context(serve.Service(args))
+            service = stack.enter_context(serve.Service(args, io.StringIO()))
             thread = threading.Thread(target=service.run)
             thread.start()
             stack.callback(thread.join)
@@ -77,17 +78,10 @@ def with_gap(client, *reasons):
     return first(client, lambda m: m.gap is not None and m.gap.reason in reasons)
 
 
-def said_until(capsys, text):
-    """All that was said on stderr, as soon as ``text`` is."""
-    said = ""
-
-    def is_said():
-        nonlocal said
-        said += capsys.readouterr().err
-        return text in said
-
-    until(is_said)
-    return said
+def said_until(service, text):
+    """All that was said, as soon as ``text`` is."""
+    until(lambda: text in service._err.getvalue())
+    return service._err.getvalue()
 
 
 # What is served
@@ -95,6 +89,7 @@ def said_until(capsys, text):
 
 def test_every_protocol_is_that_of_a_dialect():
     assert set(SPOKEN) == set(CHANNELS) <= set(dialects.NAMES)
+    assert tuple(SPOKEN) == _SERVED
 
 
 @pytest.mark.parametrize("dialect", SPOKEN)
@@ -190,14 +185,15 @@ def test_garbage(serving, connect):
         ("down:every=400ms,for=100ms", "refused|reset"),
     ],
 )
-def test_a_link_that_ends(fault, said, serving, connect, capsys, caplog):
-    client = connect(serving("--fault", fault))
+def test_a_link_that_ends(fault, said, serving, connect, caplog):
+    service = serving("--fault", fault)
+    client = connect(service)
     client.subscribe("BTC-USD")
     message = with_gap(client, "reconnect")
     assert message.connection_id >= 2
     assert message.gap.missed is not None
     assert re.search(said, caplog.text)
-    assert f"client 1   fault {fault}\n" in capsys.readouterr().err
+    said_until(service, f"client 1   fault {fault}\n")
 
 
 def test_deaf(serving, connect):
@@ -246,12 +242,13 @@ def test_latency(serving, connect):
     assert time.monotonic() - start >= 0.4
 
 
-def test_what_happens_is_said_with_time_and_client(serving, connect, capsys):
-    client = connect(serving("--fault", "gap:every=10"))
+def test_what_happens_is_said_with_time_and_client(serving, connect):
+    service = serving("--fault", "gap:every=10")
+    client = connect(service)
     client.subscribe("BTC-USD")
     with_gap(client, "sequence")
     client.close()
-    said = said_until(capsys, "gone")
+    said = said_until(service, "gone")
     lines = [re.sub(r"^\d\d:\d\d:\d\d\.\d{3}  client 1   ", "", line) for line in said.splitlines()]
     assert lines[:3] == [
         "connected",
@@ -261,7 +258,7 @@ def test_what_happens_is_said_with_time_and_client(serving, connect, capsys):
     assert lines[-1] == "gone: client close 1000"
 
 
-def test_a_client_that_does_not_read_is_cut_off(serving, monkeypatch, capsys):
+def test_a_client_that_does_not_read_is_cut_off(serving, monkeypatch):
     monkeypatch.setattr(serve, "MAX_BACKLOG", 1000)
     service = serving()
     key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
@@ -275,7 +272,7 @@ def test_a_client_that_does_not_read_is_cut_off(serving, monkeypatch, capsys):
         service.venue.wait_for(lambda v: v.subscribers("BTC-USD"))
         service.venue.broadcast("x" * 20_000_000, "BTC-USD")  # more than sockets hold
         peer.wait_closed()
-    said_until(capsys, "client 1   does not read, and is cut off\n")
+    said_until(service, "client 1   does not read, and is cut off\n")
 
 
 # A replay
@@ -309,13 +306,13 @@ def received(client, count):
     return [client.recv(timeout=5).raw.decode() for _ in range(count)]
 
 
-def test_a_replay_delivers_the_lines_in_order(serving, connect, recording, capsys):
+def test_a_replay_delivers_the_lines_in_order(serving, connect, recording):
     path = recording([*TRADES, trade(1, "C/D")])
     service = serving("--dialect", "kraken", "--replay", path, "--speed", "max")
     client = connect(service)
     client.subscribe("trade:A/B")
     assert received(client, len(TRADES)) == TRADES
-    said_until(capsys, "replay     over: 100 sent, 1 that nobody had asked for\n")
+    said_until(service, "replay     over: 100 sent, 1 that nobody had asked for\n")
 
 
 def test_a_replay_without_times_has_a_rate(serving, connect, recording):
@@ -408,13 +405,13 @@ def test_what_cannot_be_is_one_line(serving, command):
         assert run.out == ""
 
 
-def test_all_interfaces_only_with_a_warning(serving, capsys):
+def test_all_interfaces_only_with_a_warning(serving, connect):
     service = serving("--host", "0.0.0.0")
     assert service.url.startswith("ws://0.0.0.0:")
-    said_until(capsys, "warning: on 0.0.0.0 everyone who reaches this machine may connect\n")
-    serving()
-    serving("--host", "localhost")
-    assert "warning" not in capsys.readouterr().err
+    said_until(service, "warning: on 0.0.0.0 everyone who reaches this machine may connect\n")
+    service = serving("--host", "localhost")
+    connect(service)
+    assert "warning" not in said_until(service, "connected")
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,9 @@ __all__ = ["main"]
 #: What the extra ``cli`` brings.
 _EXTRA = ("rich", "websockets")
 
+#: The dialects that ``serve`` speaks; known here, as its own module needs the extra.
+_SERVED = ("generic", "binance", "binance_futures", "bybit", "kraken", "okx")
+
 _EXAMPLES = """\
 examples:
   wsclient demo
@@ -128,14 +131,20 @@ def _add_serve(commands: Any) -> None:
     parser = commands.add_parser(
         "serve",
         help="a venue on this machine with made-up prices, to develop against; fails to order",
-        description="A venue on this machine, with made-up prices or a recording. On stdout how to "
-        "reach it; on stderr what its clients do, and what is done to them.",
+        description="A venue on this machine, with made-up prices or a recording. Tells on stdout "
+        "how to reach\nit; on stderr what its clients do, and what is done to them.",
         epilog="faults:\n"
         + "".join(f"  {example:<26} {what}\n" for example, what in faults.EXAMPLES.items())
         + "every= again and again, after= once, both: from then on; s, ms or m.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--dialect", type=_dialect, default="generic", metavar="NAME")
+    parser.add_argument(
+        "--dialect",
+        type=_dialect,
+        default="generic",
+        metavar="NAME",
+        help=f"what it speaks, generic by default: {', '.join(_SERVED)}",
+    )
     parser.add_argument("--host", default="127.0.0.1", help="to listen on (default: 127.0.0.1)")
     parser.add_argument(
         "--port", type=_port, default=8765, metavar="N", help="0: any (default: 8765)"

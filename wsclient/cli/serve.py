@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from random import Random
-from typing import Any
+from typing import Any, TextIO
 from weakref import WeakKeyDictionary
 
 from wsclient.cli.faults import Fault
@@ -38,13 +38,15 @@ RATE = 20.0
 MAX_BACKLOG = 64 * 1024 * 1024
 #: How long (s) before the venue gives up a link that a fault has made deaf.
 DEAF_FOR = 60.0
+#: After the first subscription a replay waits (s) for those that the client asks for apart.
+GRACE = 0.2
 #: So many lines wait to be printed; what is more is counted.
 MAX_LINES = 10_000
 
 
 def run(args: argparse.Namespace) -> int:
     try:
-        service = Service(args)
+        service = Service(args, sys.stderr)
     except UsageError as error:
         complain(str(error))
         return 2
@@ -61,10 +63,11 @@ class UsageError(ValueError):
 
 
 class Service:
-    """The venue and what happens to it; ``with`` starts and ends it."""
+    """The venue and what happens to it, told on ``err``; ``with`` starts and ends it."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, args: argparse.Namespace, err: TextIO) -> None:
         self._args = args
+        self._err = err
         self._dialect = args.dialect.name
         self._protocol = _protocol(self._dialect)
         self._faults: list[Fault] = args.faults
@@ -224,7 +227,7 @@ class Service:
             if line is None:
                 return
             at, who, text = line
-            print(printable(f"{clock(at)}  {who:<9}  {text}".rstrip()), file=sys.stderr, flush=True)
+            print(printable(f"{clock(at)}  {who:<9}  {text}".rstrip()), file=self._err, flush=True)
 
     def stop(self) -> None:
         """End :meth:`run`, from another thread."""
@@ -261,6 +264,8 @@ class Service:
             how = {}
         while True:
             venue.wait_for(lambda v: v.subscribers() or v.closing.is_set(), threading.TIMEOUT_MAX)
+            if venue.closing.wait(GRACE):
+                return
             replay.missed = 0
             replay.play(venue, **how)
             if venue.closing.is_set():

@@ -242,6 +242,7 @@ class BybitProtocol(MarketProtocol):
         "tickers.{}": Quote,
         "orderbook.50.{}": Depth,
         "orderbook.200.{}": Depth,
+        "orderbook.500.{}": Depth,
         "orderbook.1000.{}": Depth,
     }
     patterns = ("publicTrade.{}", "tickers.{}", "orderbook.50.{}")
@@ -375,9 +376,8 @@ def _repeat(peer: Peer, interval: float, function: Callable[[], None]) -> None:
 def _subscribe(peer: Peer, channels: Sequence[str]) -> str | None:
     """To all of them, or, with one that is refused, to none."""
     for channel in channels:
-        error = peer.venue.refusal(channel)
-        if error is not None:
-            return error
+        if peer.venue.refusal(channel) is not None:
+            return peer.subscribe(channel)
     for channel in channels:
         peer.subscribe(channel)
     return None

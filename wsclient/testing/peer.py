@@ -334,7 +334,8 @@ class Peer:
     def _end(self, cause: str) -> None:
         if self.ended_by is None:
             self.ended_by = cause
-            self._tell(f"gone: {cause}")
+            if self._opened:
+                self._tell(f"gone: {cause}")
         self._lock.notify_all()
 
     def _tell(self, text: str) -> None:
@@ -500,10 +501,10 @@ class Peer:
                 self._say(self.venue.protocol.greeting(self))
             return
         self._discarding = True
-        self._tell(f"handshake answered with {self._fault}")
         head = response.serialize().removesuffix(b"\r\n")
         match self._fault.kind:
             case "refuse":
+                self._tell(f"refused: {self._fault.reply.splitlines()[0].decode()}")
                 self._write(self._fault.reply)
                 self._end("refused")
                 self._finish()
