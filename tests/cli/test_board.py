@@ -1,13 +1,12 @@
 """The demo's account, and its made-up prices."""
 
-import itertools
 import json
 
 import pytest
 from making import message as make
 
 from wsclient.cli.board import Board, Row
-from wsclient.cli.demo import CHANNELS, market
+from wsclient.cli.demo import CHANNELS
 from wsclient.messages import Gap
 
 
@@ -75,18 +74,6 @@ def test_the_rate_is_that_of_the_last_seconds():
         row.add(message(n), n / 10)
     assert row.rate(4.0) == pytest.approx(10, abs=1)
     assert row.rate(10.0) == 0
-
-
-def test_the_same_seed_makes_the_same_market():
-    def first(seed):
-        return list(itertools.islice(market(seed), 200))
-
-    assert first(1) == first(1)
-    assert first(1) != first(2)
-    assert {tick.channel for tick in first(1)} == set(CHANNELS)
-    for tick in first(3):
-        if "bid" in tick.fields:
-            assert tick.fields["bid"] < tick.fields["last"] < tick.fields["ask"]
 
 
 def test_an_empty_board():

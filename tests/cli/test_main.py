@@ -50,7 +50,7 @@ def test_says_what_to_install(command):
     for module, terminal in (("websockets", None), ("rich", (80, 24))):
         run = command("demo", without=(module,), terminal=terminal)
         assert run.end() == 2
-        assert run.err == f"wsclient: the demo needs {module}: pip install 'wsclient-market[cli]'\n"
+        assert run.err == f"wsclient: demo needs {module}: pip install 'wsclient-market[cli]'\n"
         assert run.out == ""
 
 

@@ -17,7 +17,7 @@ from websockets.exceptions import (
 from websockets.frames import Frame, Opcode
 from websockets.sync.client import connect
 
-from wsclient.testing import FakeVenue
+from wsclient.testing import FakeVenue, ScriptedProtocol
 
 LOCALHOST = Path(__file__).with_name("localhost.pem")  # key and self-signed certificate, to 2125
 HANDSHAKE = (
@@ -649,3 +649,116 @@ def test_normal_close_is_ok_for_the_client(venue, dial):
     venue.accept().close()
     with pytest.raises(ConnectionClosedOK):
         client.recv(timeout=5)
+
+
+# For a venue that runs for days
+
+
+def test_a_port_can_be_asked_for_and_is_refused_when_taken(venue):
+    with pytest.raises(OSError, match="in use"), FakeVenue(port=venue.port):
+        pass
+    venue.close()
+    with FakeVenue(port=venue.port) as again:
+        assert again.port == venue.port
+
+
+def test_channels_that_are_not_listed_are_refused(dial):
+    with FakeVenue(channels=["a"]) as venue:
+        client = dial(venue)
+        assert subscribe(client, "a")["status"] == "success"
+        assert subscribe(client, "b")["error"] == "there is no 'b' here, but a"
+
+
+def test_published_messages_can_be_tampered_with_and_are_still_counted(dial):
+    def tamper(peer, channel, payload):
+        number = json.loads(payload)["sequence"]
+        return [f"{peer.id} {channel} {number}"] * number
+
+    with FakeVenue(tamper=tamper) as venue:
+        client = dial(venue)
+        subscribe(client, "a")
+        assert [venue.publish("a"), venue.publish("a")] == [1, 2]
+        assert venue.sequence("a") == 2
+        assert venue.sequence("b") == 0
+        assert [client.recv(timeout=5) for _ in range(3)] == ["1 a 1", "1 a 2", "1 a 2"]
+
+
+def test_it_tells_what_becomes_of_a_connection(dial):
+    told = []
+    with FakeVenue(channels=["a"], tell=lambda peer, text: told.append((peer.id, text))) as venue:
+        venue.refuse(503)
+        with tcp(venue) as sock:
+            read_all(sock)
+        client = dial(venue)
+        for request in ("subscribe", "unsubscribe", "unsubscribe"):
+            client.send(json.dumps({"type": request, "channel": "a"}))
+            client.recv(timeout=5)
+        subscribe(client, "b")
+        venue.peers[0].rst()
+        venue.peers[0].wait_closed()
+    assert told == [
+        (1, "refused: HTTP/1.1 503 Service Unavailable"),
+        (2, "connected"),
+        (2, "subscribed to a"),
+        (2, "unsubscribed from a"),
+        (2, "refused b: there is no 'b' here, but a"),
+        (2, "gone: rst"),
+    ]
+
+
+def test_without_a_journal_nothing_is_remembered(dial):
+    with FakeVenue(journal=False) as venue:
+        for number in (1, 2, 3):
+            client = dial(venue)
+            subscribe(client, "a")
+            client.ping()
+            venue.publish("a")
+            client.recv(timeout=5)
+            (peer,) = venue.live
+            peer.rst()
+            peer.wait_closed()
+            assert (peer.id, peer.journal, peer.received, peer.pings) == (number, [], [], [])
+        assert venue.attempts == 3
+        assert len(venue.peers) == len(venue._connections) == 1
+        assert venue.requests == []
+
+
+def test_a_get_is_answered_by_the_protocol():
+    class Rest(ScriptedProtocol):
+        def http(self, path):
+            return path.encode() if path.startswith("/book?") else None
+
+    with FakeVenue(Rest()) as venue:
+        with tcp(venue, b"GET /book?x=1 HTTP/1.1\r\nHost: localhost\r\n\r\n") as sock:
+            head, _, body = read_all(sock).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"Content-Length: 9" in head
+        assert body == b"/book?x=1"
+        with tcp(venue, b"GET /other HTTP/1.1\r\nHost: localhost\r\n\r\n") as sock:
+            assert read_all(sock).startswith(b"HTTP/1.1 426 ")
+        assert venue.peers == []
+
+
+def test_a_muted_peer_sends_nothing_but_pongs_until_it_is_unmuted(venue, dial):
+    client = dial(venue)
+    subscribe(client, "a")
+    peer = venue.accept()
+    peer.mute()
+    venue.publish("a")
+    client.send(json.dumps({"type": "subscribe", "channel": "b"}))
+    assert client.ping().wait(5)
+    peer.mute(False)
+    venue.publish("a")
+    assert json.loads(client.recv(timeout=5))["sequence"] == 2
+    assert len(peer.journal) == 2
+
+
+def test_a_batch_goes_out_at_its_end_in_order(venue, dial):
+    client = dial(venue)
+    subscribe(client, "a")
+    peer = venue.accept()
+    with venue.batch():
+        for _ in range(50):
+            venue.publish("a")
+        assert peer.backlog > 50 * 40
+    assert [json.loads(client.recv(timeout=5))["sequence"] for _ in range(50)] == [*range(1, 51)]

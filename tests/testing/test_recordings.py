@@ -1,12 +1,15 @@
 import gzip
 import json
 import threading
+import time
 import zlib
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+import wsclient
+import wsclient.dialects
 from wsclient.testing import FakeVenue, Replay, read_recording
 
 RECORDED = Path(__file__).parents[3] / "shared" / "recorded"
@@ -266,3 +269,65 @@ def test_subscribing_while_a_replay_runs_misses_nothing_after_the_snapshot(dial)
             for text in iter(lambda client=client: client.recv(timeout=5), "end"):
                 book.apply(text)
             assert book.checked
+
+
+@needs_recordings
+@pytest.mark.parametrize("cut", [0, 1, 20, 45])
+@pytest.mark.parametrize(
+    ("name", "dialect", "channel", "options"),
+    [
+        ("kraken/kraken_btcusd_l2.cbcap", "kraken", "book:BTC/USD", {"depth": 10}),
+        ("okx/OKX.ws.1.0", "okx", "books:BTC-USDT", {}),
+        ("bybit/2024-12-01_XRPUSDT_ob500.data", "bybit", "orderbook.500.XRPUSDT", {}),
+    ],
+)
+def test_a_client_that_comes_midway_has_the_recorded_book(name, dialect, channel, options, cut):
+    replay = Replay(RECORDED / name, dialect)
+    whole = wsclient.OrderBook(dialect, channel, **options)
+    with (
+        FakeVenue(replay, channels=replay.channels) as venue,
+        wsclient.connect(venue.url, dialect=dialect) as early,
+        wsclient.connect(venue.url, dialect=dialect) as late,
+    ):
+        late_book = wsclient.OrderBook(dialect, channel, **options)
+        early.subscribe(channel, **options)
+        replay.play(venue, cut)
+        late.subscribe(channel, **options)
+        replay.play(venue)
+        lines = [line for line in replay.lines if _is_of(dialect, line, channel)]
+        for _ in lines:
+            assert whole.apply(early.recv(timeout=5))
+        while late_book.bids(stale_ok=True) != whole.bids() or late_book.asks() != whole.asks():
+            assert late_book.apply(late.recv(timeout=5))
+    assert len(whole.bids()) >= 10
+
+
+def _is_of(dialect, line, channel):
+    item = wsclient.dialects.find(dialect).peek(line.encode())
+    return getattr(item, "channel", None) == channel
+
+
+def test_a_replay_is_played_as_fast_as_it_was_recorded(dial):
+    lines = [f"{time}: {line}" for time, line in zip((1.0, 1.05, 1.3), TRADES, strict=False)]
+    replay = Replay(["wss://venue/ws <-> 0.5", *lines])
+    with FakeVenue(replay) as venue:
+        client = dial(venue)
+        subscribe(client, "trade", "A/B")
+        start = time.monotonic()
+        replay.play(venue, speed=2.0)
+        assert time.monotonic() - start >= 0.15
+        assert receive(client, 3) == TRADES[:3]
+        replay.rewind()
+        assert replay.play(venue, speed=100.0) == 3
+
+
+def test_a_recording_without_times_has_no_speed():
+    replay = Replay(TRADES)
+    assert not replay.has_times
+    with FakeVenue(replay) as venue, pytest.raises(ValueError, match="does not tell when"):
+        replay.play(venue, speed=1.0)
+
+
+def test_the_channels_of_a_recording():
+    lines = [trade(1), '{"channel":"heartbeat"}', trade(2, "C/D"), trade(3)]
+    assert Replay(lines).channels == ["trade:A/B", "trade:C/D"]

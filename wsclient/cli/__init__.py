@@ -1,4 +1,4 @@
-"""The command line: ``wsclient demo`` and ``wsclient tail``.
+"""The command line: ``wsclient demo``, ``wsclient serve`` and ``wsclient tail``.
 
 Exit codes: 0 done, 1 it did not work (one line on stderr says why), 2 it was called wrongly or
 something is not installed, 130 Ctrl-C, 141 whoever read the output has gone, 143 SIGTERM.
@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from wsclient import dialects
+from wsclient.cli import faults
 from wsclient.cli.terminal import Terminated, complain, let_go, raise_on_sigterm
 from wsclient.errors import ConfigurationError, WSClientError
 from wsclient.sansio.dialect import Dialect
@@ -26,9 +27,13 @@ __all__ = ["main"]
 #: What the extra ``cli`` brings.
 _EXTRA = ("rich", "websockets")
 
+#: The dialects that ``serve`` speaks; known here, as its own module needs the extra.
+_SERVED = ("generic", "binance", "binance_futures", "bybit", "kraken", "okx")
+
 _EXAMPLES = """\
 examples:
   wsclient demo
+  wsclient serve --dialect kraken --fault rst:every=30s
   wsclient tail wss://ws.kraken.com/v2 ticker:BTC/USD trade:BTC/USD --dialect kraken
   wsclient tail wss://ws.kraken.com/v2 book:ETH/USD --dialect kraken --option depth=10 --json
 """
@@ -68,6 +73,10 @@ def _run(argv: Sequence[str] | None) -> int:
 
         return tail.run(args)
     try:
+        if args.command == "serve":
+            from wsclient.cli import serve
+
+            return serve.run(args)
         from wsclient.cli import demo
 
         return demo.run(args)
@@ -75,7 +84,7 @@ def _run(argv: Sequence[str] | None) -> int:
         missing = (error.name or "").partition(".")[0]
         if missing not in _EXTRA:
             raise
-        complain(f"the demo needs {missing}: pip install 'wsclient-market[cli]'")
+        complain(f"{args.command} needs {missing}: pip install 'wsclient-market[cli]'")
         return 2
 
 
@@ -89,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"wsclient {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_demo(commands)
+    _add_serve(commands)
     _add_tail(commands)
     return parser
 
@@ -115,6 +125,61 @@ def _add_demo(commands: Any) -> None:
     parser.add_argument(
         "--plain", action="store_true", help="plain lines, as when piped or with NO_COLOR set"
     )
+
+
+def _add_serve(commands: Any) -> None:
+    parser = commands.add_parser(
+        "serve",
+        help="a venue on this machine with made-up prices, to develop against; fails to order",
+        description="A venue on this machine, with made-up prices or a recording. Tells on stdout "
+        "how to reach\nit; on stderr what its clients do, and what is done to them.",
+        epilog="faults:\n"
+        + "".join(f"  {example:<26} {what}\n" for example, what in faults.EXAMPLES.items())
+        + "every= again and again, after= once, both: from then on; s, ms or m.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--dialect",
+        type=_dialect,
+        default="generic",
+        metavar="NAME",
+        help=f"what it speaks, generic by default: {', '.join(_SERVED)}",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="to listen on (default: 127.0.0.1)")
+    parser.add_argument(
+        "--port", type=_port, default=8765, metavar="N", help="0: any (default: 8765)"
+    )
+    parser.add_argument(
+        "--channel",
+        dest="channels",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="there is this one, and others named so; as the dialect calls it",
+    )
+    parser.add_argument(
+        "--rate",
+        type=_number_from(0.001),
+        metavar="N",
+        help="messages a second, all channels together (default: 20)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, metavar="N", help="of what is made up (default: 1)"
+    )
+    parser.add_argument(
+        "--fault",
+        dest="faults",
+        type=_fault,
+        action="append",
+        default=[],
+        metavar="FAULT",
+        help="see below; may be given several times",
+    )
+    parser.add_argument("--replay", metavar="FILE", help="a recording, in the place of the market")
+    parser.add_argument(
+        "--speed", type=_speed, metavar="X", help="of the replay: 1 as recorded (default), or max"
+    )
+    parser.add_argument("--loop", action="store_true", help="the replay begins again at its end")
 
 
 def _add_tail(commands: Any) -> None:
@@ -171,6 +236,24 @@ def _count(text: str) -> int:
     if not (text.isdecimal() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
     return int(text)
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, 0 to 65535")
+    return int(text)
+
+
+def _fault(text: str) -> faults.Fault:
+    try:
+        return faults.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _speed(text: str) -> float:
+    """0: as fast as can be."""
+    return 0.0 if text == "max" else float(_number_from(0.001)(text))
 
 
 def _dialect(name: str) -> Dialect:

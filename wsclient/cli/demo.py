@@ -15,33 +15,29 @@ import queue
 import re
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from decimal import Decimal
-from random import Random
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
 from wsclient.cli.board import Board, Event, Summary, View
+from wsclient.cli.feed import Feed
 from wsclient.cli.plain import PlainView
 from wsclient.cli.terminal import is_rich
 from wsclient.client import WebSocketClient
 from wsclient.messages import Message
 from wsclient.sansio.session import State
-from wsclient.testing import FakeVenue
+from wsclient.testing import FakeVenue, GenericProtocol
 
-__all__ = ["CHANNELS", "Demo", "Feed", "market", "run"]
+__all__ = ["CHANNELS", "Demo", "run"]
 
-#: Each channel's opening price (in cents) and messages a second.
+#: Messages a second of each channel.
 CHANNELS = {
-    "ticker:BTC/USD": (6_701_230, 20.0),
-    "ticker:ETH/USD": (351_244, 14.0),
-    "ticker:SOL/USD": (14_852, 9.0),
-    "trades:BTC/USD": (6_701_230, 12.0),
+    "ticker:BTC/USD": 20.0,
+    "ticker:ETH/USD": 14.0,
+    "ticker:SOL/USD": 9.0,
+    "trades:BTC/USD": 12.0,
 }
-#: The spread of one move of a price, as a part of it.
-VOLATILITY = 2e-4
 #: The longest pause (s) without looking whether a signal came.
 SLICE = 0.1
 #: How long (s) the end may be put off for the link to come back, and for the last messages.
@@ -64,73 +60,6 @@ def run(args: argparse.Namespace) -> int:
     return 1 if summary.unaccounted else 0
 
 
-class Tick(NamedTuple):
-    pause: float
-    channel: str
-    fields: dict[str, Any]
-
-
-def market(seed: int) -> Iterator[Tick]:
-    """Made-up prices without end; the same for the same seed. ``pause`` (s) comes before each."""
-    random = Random(seed)
-    cents = {name.partition(":")[2]: opening for name, (opening, _) in CHANNELS.items()}
-    rates = [rate for _, rate in CHANNELS.values()]
-    while True:
-        pause = random.expovariate(sum(rates))
-        (channel,) = random.choices(list(CHANNELS), rates)
-        kind, _, symbol = channel.partition(":")
-        cents[symbol] += round(random.gauss(0, VOLATILITY) * cents[symbol])
-        price = cents[symbol]
-        if kind == "ticker":
-            spread = random.randint(1, max(1, price // 20_000))
-            fields = {"last": _dollars(price), "bid": _dollars(price - spread)}
-            fields["ask"] = _dollars(price + spread)
-            yield Tick(pause, channel, fields)
-        else:
-            quantity = Decimal(random.randint(1, 50_000)).scaleb(-5)
-            side = random.choice(("buy", "sell"))
-            yield Tick(
-                pause, channel, {"price": _dollars(price), "quantity": quantity, "side": side}
-            )
-
-
-def _dollars(cents: int) -> Decimal:
-    return Decimal(cents).scaleb(-2)
-
-
-class Feed:
-    """Publishes the market on a thread of its own, whoever listens, and keeps the venue's count."""
-
-    def __init__(self, venue: FakeVenue, seed: int) -> None:
-        #: The numbers that the venue gave out, by channel.
-        self.published: dict[str, list[int]] = {channel: [] for channel in CHANNELS}
-        self._venue = venue
-        self._market = market(seed)
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="wsclient-demo-feed", daemon=True)
-
-    def __enter__(self) -> Feed:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """Publish no more; afterwards ``published`` is final."""
-        self._stopped.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        due = time.monotonic()
-        for tick in self._market:
-            due += tick.pause
-            if self._stopped.wait(max(0.0, due - time.monotonic())):
-                return
-            number = self._venue.publish(tick.channel, **tick.fields)
-            self.published[tick.channel].append(number)
-
-
 class Demo:
     """Runs the venue, the client and the script of the demo, and tells a view."""
 
@@ -147,6 +76,8 @@ class Demo:
         self._back_at: int | None = None
         self._recovered_at: int | None = None
         self._update_due = view.interval
+        #: The numbers that the venue gave out, by channel.
+        self._published: dict[str, list[int]] = {channel: [] for channel in CHANNELS}
 
     def run(self) -> Summary:
         # Delays that double from here on: the third attempt finds the venue back.
@@ -155,27 +86,30 @@ class Demo:
             "jitter": False,
             "close_timeout": 0.5,
         }
+        protocol = GenericProtocol()
         with (
-            FakeVenue() as venue,
-            Feed(venue, self._seed) as feed,
+            FakeVenue(protocol) as venue,
             WebSocketClient(venue.url, name="client", decimal=True, **options) as client,
             Told(self._now) as told,
         ):
             client.subscribe(*CHANNELS)
             self._say("good", f"connected to {venue.url}, {len(CHANNELS)} channels")
             self._say("note", f"at {self._cut_after:g} s the link will be cut")
-            while not (self._signals.heard or self._is_over()):
-                self._play(venue)
-                self._take(client)
-                for event in told.news():
-                    self._tell(event)
-                self._show(client)
-            feed.stop()
+            with Feed(venue, protocol, CHANNELS, self._seed, self._publishes):
+                while not (self._signals.heard or self._is_over()):
+                    self._play(venue)
+                    self._take(client)
+                    for event in told.news():
+                        self._tell(event)
+                    self._show(client)
             is_whole = self._signals.heard is None
             if is_whole:
-                self._take_the_rest(client, feed)
+                self._take_the_rest(client)
             self._show(client, at_once=True)
-            return self._account(client, feed, is_whole)
+            return self._account(client, is_whole)
+
+    def _publishes(self, channel: str, number: int) -> None:
+        self._published[channel].append(number)
 
     # The script.
 
@@ -210,14 +144,14 @@ class Demo:
             late >= 0 and len(connections) == 1 and self._recovered_at is not None
         )
 
-    def _take_the_rest(self, client: WebSocketClient, feed: Feed) -> None:
+    def _take_the_rest(self, client: WebSocketClient) -> None:
         end = self._now() + GRACE
         while (
             self._now() < end
             and not self._signals.heard
             and any(
                 numbers and self.board.rows[channel].last != numbers[-1]
-                for channel, numbers in feed.published.items()
+                for channel, numbers in self._published.items()
             )
         ):
             self._take(client)
@@ -261,9 +195,9 @@ class Demo:
             board.rows[channel].is_missing = subscription.gap is not None
         self._view.update(board)
 
-    def _account(self, client: WebSocketClient, feed: Feed, is_whole: bool) -> Summary:
+    def _account(self, client: WebSocketClient, is_whole: bool) -> Summary:
         rows = self.board.rows.values()
-        published = [row.published(feed.published[row.channel], is_whole) for row in rows]
+        published = [row.published(self._published[row.channel], is_whole) for row in rows]
         unaccounted = [
             n - row.messages - row.missed for n, row in zip(published, rows, strict=True)
         ]

@@ -9,12 +9,11 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from wsclient.cli.terminal import is_rich, printable
+from wsclient.cli.terminal import clock, is_rich, printable
 from wsclient.client import WebSocketClient, connect
 from wsclient.errors import SubscriptionError
 from wsclient.messages import Gap, Message
@@ -136,7 +135,7 @@ class Human:
     def __call__(self, message: Message) -> str:
         gap = "" if message.gap is None else self._gap(message.channel, message.gap)
         number = "" if message.sequence is None else f"  #{message.sequence}"
-        head = f"{_clock(message.received_at)}  {message.channel:<{self._width}}  {message.type}"
+        head = f"{clock(message.received_at)}  {message.channel:<{self._width}}  {message.type}"
         return gap + self._cut(printable(f"{head}{number}  {self._data(message)}")) + "\n"
 
     def _data(self, message: Message) -> str:
@@ -176,11 +175,6 @@ def _value(text: bytes) -> str:
     if text.startswith(b'"'):
         return str(msgspec.json.decode(text))
     return text.decode(errors="replace")
-
-
-def _clock(nanoseconds: int) -> str:
-    seconds, rest = divmod(nanoseconds, 10**9)
-    return f"{datetime.fromtimestamp(seconds):%H:%M:%S}.{rest // 10**6:03d}"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What both commands need to know of the terminal, the pipes and the signals around them."""
+"""What the commands need to know of the terminal, the pipes and the signals around them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from types import FrameType
 from typing import TextIO
 
-__all__ = ["Terminated", "complain", "is_rich", "let_go", "printable", "raise_on_sigterm"]
+__all__ = ["Terminated", "clock", "complain", "is_rich", "let_go", "printable", "raise_on_sigterm"]
 
 
 class Terminated(KeyboardInterrupt):
@@ -40,6 +41,12 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def clock(nanoseconds: int) -> str:
+    """The local time of day, of ns since the epoch."""
+    seconds, rest = divmod(nanoseconds, 10**9)
+    return f"{datetime.fromtimestamp(seconds):%H:%M:%S}.{rest // 10**6:03d}"
 
 
 def complain(text: str) -> None:

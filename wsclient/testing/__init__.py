@@ -18,16 +18,17 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
+from .exchanges import KrakenProtocol
 from .faults import Fault, FaultProxy, Link
+from .peer import HandshakeFault, Peer, Sent
 from .protocols import (
     GenericProtocol,
-    KrakenProtocol,
     Payload,
     ScriptedProtocol,
     VenueProtocol,
 )
 from .replay import Recorded, Replay, read_recording
-from .venue import FakeVenue, HandshakeFault, Peer, Sent
+from .venue import FakeVenue
 
 __all__ = [
     "FakeVenue",

@@ -6,7 +6,6 @@ threads change what is wanted, under the one lock, and wake it.
 
 from __future__ import annotations
 
-import os
 import random
 import socket
 import sys
@@ -18,7 +17,7 @@ from types import TracebackType
 from typing import Literal
 from urllib.parse import urlsplit
 
-from .venue import _WOULD_BLOCK, JOIN_TIMEOUT, _join, _reset_on_close, _select, _Waker
+from .sockets import JOIN_TIMEOUT, WOULD_BLOCK, Waker, bind, join, netloc, reset_on_close, select
 
 __all__ = ["Fault", "FaultProxy", "Link"]
 
@@ -64,13 +63,22 @@ class FaultProxy:
             proxy.refuse()                                # new connections are refused
 
     `receive_buffer` sets SO_RCVBUF, in bytes: small, a stall is felt soon by a client that sends.
+    `port` 0 is a free one.
     What is corrupted depends on `seed`, the link's number, the direction and the bytes alone.
     """
 
-    def __init__(self, url: str, *, seed: int = 0, receive_buffer: int | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        seed: int = 0,
+        receive_buffer: int | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
         self.seed = seed
         self._receive_buffer = receive_buffer
-        self.address: tuple[str, int] = ("127.0.0.1", 0)
+        self.address: tuple[str, int] = (host, port)
         self._venue = urlsplit(url)
         self._lock = threading.Condition()
         self._links: list[Link] = []
@@ -78,7 +86,7 @@ class FaultProxy:
         self._dialled = 0
         self._is_refusing = self._is_listening = self._is_closing = False
         self._listener = self._bind()
-        self._waker = _Waker()
+        self._waker = Waker()
         self._thread = threading.Thread(target=self._run, name="faultproxy", daemon=True)
         self._thread.start()
 
@@ -100,13 +108,12 @@ class FaultProxy:
         """End every link, the thread and the sockets; idempotent."""
         self._is_closing = True
         self._waker.wake()
-        _join(self._thread)
+        join(self._thread)
 
     @property
     def url(self) -> str:
         """The venue's URL, with the proxy's address in it."""
-        host, port = self.address
-        return self._venue._replace(netloc=f"{host}:{port}").geturl()
+        return self._venue._replace(netloc=netloc(*self.address)).geturl()
 
     @property
     def links(self) -> list[Link]:
@@ -145,7 +152,7 @@ class FaultProxy:
                     if self._is_closing:
                         return
                     reads, writes, timeout = self._advance(time.monotonic())
-                _select([self._waker.receiver, *reads], writes, timeout)
+                select([self._waker.receiver, *reads], writes, timeout)
         finally:
             with self._lock:
                 for link in self._links:
@@ -176,17 +183,14 @@ class FaultProxy:
         )
 
     def _bind(self) -> socket.socket:
-        listener = socket.socket()
-        if os.name != "nt":
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if self._receive_buffer is not None:  # inherited by each connection
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
-        listener.setblocking(False)
-        listener.bind(self.address)
-        self.address = listener.getsockname()
-        # Bound but not listening: connections are refused, and nobody else gets the port.
+        listener = bind(*self.address, self._receive_buffer)
+        self.address = listener.getsockname()[:2]
         if not self._is_refusing:
-            listener.listen(128)
+            try:
+                listener.listen(128)
+            except OSError:  # another one listens on the port
+                listener.close()
+                raise
         self._is_listening = not self._is_refusing
         return listener
 
@@ -200,7 +204,7 @@ class FaultProxy:
         try:
             venue = socket.create_connection((self._venue.hostname, port), DIAL_TIMEOUT)
         except OSError:
-            _reset_on_close(client)
+            reset_on_close(client)
             client.close()
             return
         self._links.append(Link(self, self._dialled, client, venue))
@@ -253,7 +257,7 @@ class Link:
             self._is_closed = True
             for sock in self._sockets:
                 if reset:
-                    _reset_on_close(sock)
+                    reset_on_close(sock)
                 sock.close()
 
 
@@ -301,7 +305,7 @@ class _Flow:
             return
         try:
             data = bytearray(self.source.recv(BUFFER))
-        except _WOULD_BLOCK:
+        except WOULD_BLOCK:
             return
         except OSError:
             # A dead network tells nobody of a reset.
@@ -321,7 +325,7 @@ class _Flow:
             size = len(data) if rate is None else max(1, int(rate * DRIP_INTERVAL))
             try:
                 count = self.sink.send(data[: min(size, self._left)])
-            except _WOULD_BLOCK:
+            except WOULD_BLOCK:
                 return
             except OSError:
                 self.finish()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import msgspec
 
+from wsclient.dialects import Generic
+from wsclient.sansio.dialect import Dialect
+
+from .market import Event, Quote, Trade
+
 if TYPE_CHECKING:
-    from .venue import Peer
+    from .peer import Peer
 
 Payload = str | bytes
 """A message: str in a text frame, bytes in a binary one."""
@@ -40,6 +43,9 @@ class VenueProtocol(Protocol):
     def data(self, channel: str, sequence: int, fields: Mapping[str, Any]) -> Payload:
         """The message that `publish(channel, **fields)` sends."""
 
+    def http(self, path: str) -> bytes | None:
+        """The JSON that a GET of `path` is answered with; None: there is nothing."""
+
 
 class ScriptedProtocol:
     """Answers nothing: the test does. A base for protocols of a few lines."""
@@ -54,15 +60,68 @@ class ScriptedProtocol:
         message = {"type": "market_data", "channel": channel, "sequence": sequence}
         return encode({**message, **fields})
 
+    def http(self, path: str) -> bytes | None:
+        return None
 
-class GenericProtocol(ScriptedProtocol):
+
+class MarketProtocol(ScriptedProtocol):
+    """A base for the protocols of dialects: they also know how a made-up market is told.
+
+    What is in `snapshots`, or what the function there returns, is sent to each later subscriber of
+    the channel, right after the answer, where the venue sends such a thing.
+    """
+
+    #: The client's own, which reads what this protocol writes.
+    dialect: ClassVar[Dialect]
+    #: What a channel is about, and how it is called; `{}` stands for the symbol. The first that
+    #: fits counts.
+    kinds: ClassVar[Mapping[str, type[Event]]]
+    #: The channels that are worth showing: each of these patterns with each of these symbols.
+    patterns: ClassVar[Sequence[str]]
+    symbols: ClassVar[Sequence[str]]
+    #: A heartbeat that goes to all who are subscribed to anything.
+    heartbeat_payload: ClassVar[bytes | None] = None
+
+    def __init__(self) -> None:
+        self.snapshots: dict[str, Payload | Callable[[], Payload]] = {}
+
+    def listing(self, channel: str) -> tuple[str, type[Event]] | None:
+        """The symbol of a channel and what is told of it; None when there is no such channel."""
+        for pattern, kind in self.kinds.items():
+            head, _, end = pattern.partition("{}")
+            symbol = channel.removeprefix(head).removesuffix(end)
+            if channel == head + symbol + end and symbol:
+                return symbol, kind
+        return None
+
+    @classmethod
+    def channels(cls) -> list[str]:
+        return [pattern.format(symbol) for symbol in cls.symbols for pattern in cls.patterns]
+
+    def fields(self, channel: str, event: Event, is_snapshot: bool = False) -> dict[str, Any]:
+        """The fields that `data` needs to tell `event`."""
+        raise NotImplementedError
+
+    def snapshot(self, channel: str) -> Iterator[Payload]:
+        """That of `channel`, if there is one."""
+        snapshot = self.snapshots.get(channel)
+        if snapshot is not None:
+            yield snapshot() if callable(snapshot) else snapshot
+
+
+class GenericProtocol(MarketProtocol):
     """Subscriptions by channel and numbered data, one JSON object a frame.
 
     Messages other than `subscribe` and `unsubscribe` go unanswered.
     """
 
+    dialect = Generic()
+    kinds: ClassVar = {"ticker:{}": Quote, "trades:{}": Trade, "{}": Trade}
+    patterns = ("{}", "ticker:{}")
+    symbols = ("BTC-USD", "ETH-USD", "SOL-USD")
+
     def received(self, peer: Peer, payload: Payload) -> Iterator[Payload]:
-        request = _object(payload)
+        request = as_object(payload)
         channel = str(request.get("channel", ""))
         match request.get("type"):
             case "subscribe":
@@ -79,110 +138,15 @@ class GenericProtocol(ScriptedProtocol):
         else:
             yield encode({**answer, "status": "error", "error": error})
 
-
-class KrakenProtocol(ScriptedProtocol):
-    """Kraken v2. A channel is called `book:BTC/USD`, or `instrument` where it has no symbol.
-
-    `heartbeat` is the interval in seconds of heartbeats to a client with a subscription; None
-    sends none. A book in `snapshots` is sent right after the ack of a subscribe that wants it.
-    """
-
-    DEPTHS = (10, 25, 100, 500, 1000)
-    HEARTBEAT = '{"channel":"heartbeat"}'
-
-    def __init__(self, *, heartbeat: float | None = None) -> None:
-        self.heartbeat = heartbeat
-        self.snapshots: dict[str, Payload] = {}
-
-    def set_snapshot(self, channel: str, **fields: Any) -> None:
-        """Send `fields` to each later subscriber of `channel`, as a message of type snapshot."""
-        self.snapshots[channel] = self.data(channel, 0, {"type": "snapshot", **fields})
-
-    def channel_of(self, message: Mapping[str, Any]) -> str | None:
-        """The channel of a message of the venue; None for an answer to a request."""
-        name = message.get("channel")
-        for item in message.get("data", ()):
-            if isinstance(item, dict) and "symbol" in item:
-                return f"{name}:{item['symbol']}"
-        return name
-
-    def greeting(self, peer: Peer) -> Iterator[Payload]:
-        if self.heartbeat is not None:
-            peer.call_later(self.heartbeat, functools.partial(self._beat, peer, self.heartbeat))
-        status = {
-            "version": "2.0.10",
-            "system": "online",
-            "api_version": "v2",
-            "connection_id": 7204881492680171915 + peer.id,
-        }
-        yield encode({"channel": "status", "type": "update", "data": [status]})
-
-    def _beat(self, peer: Peer, interval: float) -> None:
-        if peer.live:
-            if peer.subscriptions:
-                peer.send(self.HEARTBEAT)
-            peer.call_later(interval, functools.partial(self._beat, peer, interval))
-
-    def received(self, peer: Peer, payload: Payload) -> Iterator[Payload]:
-        request = _object(payload)
-        req_id = {"req_id": request["req_id"]} if "req_id" in request else {}
-        method = request.get("method")
-        if method == "ping":
-            yield encode({"method": "pong", **req_id, **_times()})
-        if method not in ("subscribe", "unsubscribe"):
-            return
-        params = request.get("params", {})
-        name = str(params.get("channel", ""))
-        options: dict[str, Any] = {}
-        if name == "book":
-            options["depth"] = params.get("depth", 10)
-            if options["depth"] not in self.DEPTHS:
-                if not peer.venue.muted(name):  # Kraken tells no symbol here
-                    yield _refusal(method, "Subscription depth not supported", {}, req_id)
-                return
-        for symbol in params.get("symbol", [None]):
-            which = {} if symbol is None else {"symbol": symbol}
-            channel = name if symbol is None else f"{name}:{symbol}"
-            result = {"channel": name, **options, **which}
-            wants_snapshot = params.get("snapshot", name != "trade")
-            if method == "subscribe":
-                result["snapshot"] = wants_snapshot
-                error = peer.subscribe(channel, **options)
-            else:
-                error = self._unsubscribe(peer, channel, options)
-            if peer.venue.muted(channel):
-                continue
-            if error is not None:
-                yield _refusal(method, error, which, req_id)
-                continue
-            yield encode(
-                {"method": method, **req_id, "result": result, "success": True, **_times()}
-            )
-            if method == "subscribe" and wants_snapshot and channel in self.snapshots:
-                yield self.snapshots[channel]
-
-    def _unsubscribe(self, peer: Peer, channel: str, options: dict[str, Any]) -> str | None:
-        if channel not in peer.subscriptions or peer.options(channel) != options:
-            return "Subscription Not Found"
-        peer.unsubscribe(channel)
-        return None
-
-    def data(self, channel: str, sequence: int, fields: Mapping[str, Any]) -> Payload:
-        name, _, symbol = channel.partition(":")
-        item = {key: value for key, value in fields.items() if key != "type"}
-        if symbol:
-            item = {"symbol": symbol, **item}
-        return encode({"channel": name, "type": fields.get("type", "update"), "data": [item]})
+    def fields(self, channel: str, event: Event, is_snapshot: bool = False) -> dict[str, Any]:
+        if isinstance(event, Quote):
+            return {"last": event.last, "bid": event.bid, "ask": event.ask}
+        assert isinstance(event, Trade), "the protocol has no books"
+        return {"price": event.price, "quantity": event.size, "side": event.side}
 
 
-PROTOCOLS: dict[str | None, Callable[[], VenueProtocol]] = {
-    None: ScriptedProtocol,
-    "generic": GenericProtocol,
-    "kraken": KrakenProtocol,
-}
-
-
-def _object(payload: Payload) -> dict[str, Any]:
+def as_object(payload: Payload) -> dict[str, Any]:
+    """A request; empty when it is no JSON object."""
     try:
         message = json.loads(payload)
     except ValueError:
@@ -190,14 +154,6 @@ def _object(payload: Payload) -> dict[str, Any]:
     return message if isinstance(message, dict) else {}
 
 
-def _refusal(
-    method: str, error: str, which: Mapping[str, Any], req_id: Mapping[str, Any]
-) -> Payload:
-    return encode(
-        {"error": error, "method": method, **req_id, "success": False, **which, **_times()}
-    )
-
-
-def _times() -> dict[str, str]:
-    now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    return {"time_in": now, "time_out": now}
+def texts(value: Any) -> list[str]:
+    """A list of texts in a request; empty when it is none."""
+    return [str(item) for item in value] if isinstance(value, list) else []

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
+from wsclient.messages import Message
+from wsclient.sansio.book import Book
+from wsclient.sansio.dialect import Dialect
 
-from .protocols import KrakenProtocol, Payload, encode
-from .venue import FakeVenue, Peer
+from .exchanges import PROTOCOLS
+from .market import Depth
+from .peer import Peer
+from .protocols import MarketProtocol, Payload, ScriptedProtocol
+from .venue import FakeVenue
 
 Direction = Literal["received", "sent", "connected", "http"]
 
@@ -89,13 +96,15 @@ def _cryptofeed(line: bytes) -> Recorded:
     return Recorded(_DIRECTIONS[arrow], nanoseconds, payload, uri.decode() or None)
 
 
-class Replay:
-    """A protocol that plays a Kraken v2 recording, for `FakeVenue(protocol=Replay(path))`.
+class Replay(ScriptedProtocol):
+    """A protocol that plays a recording, for `FakeVenue(protocol=Replay(path))`.
 
-    The recorded data and heartbeats are `lines`; requests are answered live. There is one `cursor`
-    for all connections, as time goes on for a venue also while nobody listens: a line that no peer
-    is subscribed to is skipped and counted in `missed`, unless `hold`: then `play` waits for a
-    subscriber. Who subscribes to a book midway gets a snapshot of it after the ack.
+    `protocol` is what the recording speaks: a name, or a `MarketProtocol`; requests are answered by
+    it, live. The recorded data and heartbeats are `lines`, of these `channels`. There is one
+    `cursor` for all connections, as time goes on for a venue also while nobody listens: a line that
+    no peer is subscribed to is skipped and counted in `missed`, unless `hold`: then `play` waits
+    for a subscriber. Who subscribes to a book midway gets a snapshot of it after the ack, where the
+    venue's books begin with a message.
 
     `faults` maps the index of a line to what is sent instead, None for nothing. The snapshots stay
     true to the recording.
@@ -104,31 +113,49 @@ class Replay:
     def __init__(
         self,
         source: str | os.PathLike[str] | Iterable[str],
+        protocol: str | MarketProtocol = "kraken",
         *,
         hold: bool = False,
-        heartbeat: float | None = None,
     ) -> None:
+        made = PROTOCOLS[protocol]() if isinstance(protocol, str) else protocol
+        assert isinstance(made, MarketProtocol)
         self.hold = hold
         self.faults: dict[int, str | None] = {}
         self.cursor = 0
         self.missed = 0
-        self._kraken = KrakenProtocol(heartbeat=heartbeat)
-        self._books: dict[str, _Book] = {}
-        self.lines: list[str] = [
-            item.payload.decode()
-            for item in read_recording(source)
-            if item.direction == "received"
-            and self._kraken.channel_of(json.loads(item.payload)) not in (None, "status")
-        ]
+        self.lines: list[str] = []
+        self._protocol = made
+        self._times: list[int | None] = []
+        #: What a client makes of each line; nothing of a heartbeat.
+        self._messages: list[list[Message]] = []
+        self._books: dict[str, Book] = {}
+        for item in read_recording(source):
+            messages = _messages(made.dialect, item.payload) if item.direction == "received" else []
+            if messages or item.payload == made.heartbeat_payload:
+                self.lines.append(item.payload.decode())
+                self._times.append(item.time)
+                self._messages.append(messages)
+        self.channels = list(dict.fromkeys(m.channel for ms in self._messages for m in ms))
 
     def greeting(self, peer: Peer) -> Iterable[Payload]:
-        return self._kraken.greeting(peer)
+        return self._protocol.greeting(peer)
 
     def received(self, peer: Peer, payload: Payload) -> Iterable[Payload]:
-        return self._kraken.received(peer, payload)
+        return self._protocol.received(peer, payload)
 
     def data(self, channel: str, sequence: int, fields: Mapping[str, Any]) -> Payload:
-        return self._kraken.data(channel, sequence, fields)
+        return self._protocol.data(channel, sequence, fields)
+
+    @property
+    def has_times(self) -> bool:
+        """Whether the recording tells when each line came."""
+        return None not in self._times
+
+    def rewind(self) -> None:
+        """Begin again with the first line."""
+        self.cursor = 0
+        self._books.clear()
+        self._protocol.snapshots.clear()
 
     def play(
         self,
@@ -136,82 +163,93 @@ class Replay:
         count: int | None = None,
         *,
         pace: float = 0.0,
+        speed: float | None = None,
         timeout: float = 5.0,
     ) -> int:
         """Send the next `count` lines, or all that are left; returns how many these were.
 
-        `pace` is the time in seconds between two lines; closing the venue ends the play. One
-        thread at a time may play. TimeoutError when a held line finds no subscriber in `timeout`
-        seconds.
+        `pace` is the time in seconds between two lines, or `speed` how many times as fast as they
+        were recorded; closing the venue ends the play. One thread at a time may play. TimeoutError
+        when a held line finds no subscriber in `timeout` seconds, ValueError for a `speed` without
+        times.
         """
-        start = self.cursor
-        end = len(self.lines) if count is None else min(start + count, len(self.lines))
+        if speed is not None and not self.has_times:
+            raise ValueError("the recording does not tell when its lines came")
+        first = self.cursor
+        end = len(self.lines) if count is None else min(first + count, len(self.lines))
+        start = time.monotonic()
         while self.cursor < end and not venue.closing.is_set():
-            message = json.loads(self.lines[self.cursor], parse_float=str, parse_int=str)
-            channel = self._kraken.channel_of(message)
-            if channel == "heartbeat":
-                channel = None  # goes to whoever is subscribed to anything
-            elif self.hold:
-                _wait_for_subscriber(venue, channel, timeout)
-            self._send(venue, channel, message)
-            if pace and self.cursor < end:
-                venue.closing.wait(pace)
-        return self.cursor - start
+            channels = {message.channel for message in self._messages[self.cursor]}
+            if self.hold and channels:
+                _wait_for_subscriber(venue, channels, timeout)
+            self._send(venue, channels)
+            if self.cursor < end:
+                due = start + (self.cursor - first) * pace
+                if speed is not None:
+                    due = start + self._seconds(first, self.cursor) / speed
+                if due > start:
+                    venue.closing.wait(due - time.monotonic())
+        return self.cursor - first
 
-    def _send(self, venue: FakeVenue, channel: str | None, message: dict[str, Any]) -> None:
+    def _seconds(self, start: int, end: int) -> float:
+        """From one line to another, as recorded."""
+        before, after = self._times[start], self._times[end]
+        assert before is not None
+        assert after is not None
+        return (after - before) / 1e9
+
+    def _send(self, venue: FakeVenue, channels: Collection[str]) -> None:
         # Under the lock, so that a subscriber gets each line once: in its snapshot or after it.
         with venue.lock:
             line = self.faults.get(self.cursor, self.lines[self.cursor])
+            messages = self._messages[self.cursor]
             self.cursor += 1
-            if channel is not None and not venue.subscribers(channel):
+            if channels and not any(map(venue.subscribers, channels)):
                 self.missed += 1
             elif line is not None:
-                venue.broadcast(line, channel)
-            if channel is not None and message["channel"] == "book":
-                self._follow(channel, message)
+                venue.broadcast(line, *channels)
+            for message in messages:
+                self._follow(message)
 
-    def _follow(self, channel: str, message: dict[str, Any]) -> None:
-        if message["type"] == "snapshot":
-            self._books[channel] = _Book()
-        if channel in self._books:
-            book = self._books[channel]
-            book.apply(message["data"][0])
-            self._kraken.snapshots[channel] = book.snapshot()
+    def _follow(self, message: Message) -> None:
+        listed = self._protocol.listing(message.channel)
+        if listed is None or listed[1] is not Depth:
+            return
+        update = self._protocol.dialect.book_update(message)
+        if update is None:
+            return
+        channel = message.channel
+        if update.is_snapshot:
+            # Of some, no removal is told for a level that falls out of the subscribed depth, which
+            # a snapshot shows.
+            is_cut = self._protocol.dialect.book_depth({}) is not None
+            depth = max(len(list(side)) for side in (update.bids, update.asks))
+            self._books[channel] = Book(depth if is_cut else None)
+        book = self._books.get(channel)
+        if book is not None:
+            book.apply(update)
+            self._protocol.snapshots[channel] = functools.partial(
+                self._snapshot, channel, message.sequence or 0, book
+            )
 
-
-def _wait_for_subscriber(venue: FakeVenue, channel: str | None, timeout: float) -> None:
-    venue.wait_for(lambda venue: venue.subscribers(channel) or venue.closing.is_set(), timeout)
-
-
-class _Book:
-    """The state of a recorded book, its numbers in the wire's own text."""
-
-    def __init__(self) -> None:
-        self._sides: dict[str, dict[str, str]] = {"bids": {}, "asks": {}}
-        self._last: dict[str, Any] = {}
-        self._depth = 0  # that of the subscription recorded, shown by the snapshot
-
-    def apply(self, item: dict[str, Any]) -> None:
-        self._last = item
-        self._depth = self._depth or max(len(item["bids"]), len(item["asks"]))
-        for name, side in self._sides.items():
-            for level in item[name]:
-                if Decimal(level["qty"]):
-                    side[level["price"]] = level["qty"]
-                else:
-                    side.pop(level["price"], None)
-            # Kraken does not tell when a level falls out of the subscribed depth.
-            best = sorted(side, key=Decimal, reverse=name == "bids")[: self._depth]
-            self._sides[name] = {price: side[price] for price in best}
-
-    def snapshot(self) -> str:
-        levels = {
-            name: [{"price": _number(price), "qty": _number(qty)} for price, qty in side.items()]
-            for name, side in self._sides.items()
-        }
-        item = {**self._last, **levels, "checksum": _number(self._last["checksum"])}
-        return encode({"channel": "book", "type": "snapshot", "data": [item]})
+    def _snapshot(self, channel: str, sequence: int, book: Book) -> Payload:
+        sides = list(book.bids), list(book.asks)
+        fields = self._protocol.fields(channel, Depth(*sides, sides), is_snapshot=True)
+        return self._protocol.data(channel, sequence, fields)
 
 
-def _number(text: str) -> msgspec.Raw:
-    return msgspec.Raw(text.encode())
+def _messages(dialect: Dialect, payload: bytes) -> list[Message]:
+    """The market data in a payload."""
+    peek = dialect.peek
+    found = dialect.read(json.loads(payload)) if peek is None else peek(payload)
+    items = found if isinstance(found, list | tuple) else (found,)
+    messages = [item for item in items if isinstance(item, Message)]
+    for message in messages:
+        message.raw = payload
+    return messages
+
+
+def _wait_for_subscriber(venue: FakeVenue, channels: Collection[str], timeout: float) -> None:
+    venue.wait_for(
+        lambda venue: any(map(venue.subscribers, channels)) or venue.closing.is_set(), timeout
+    )

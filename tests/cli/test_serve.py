@@ -1,0 +1,442 @@
+"""``wsclient serve``: real clients against it, in this process and, for the command, as one."""
+
+import io
+import json
+import re
+import signal
+import socket
+import threading
+import time
+from contextlib import ExitStack
+
+import pytest
+from helpers import until
+from websockets.frames import Frame, Opcode
+
+import wsclient
+from wsclient import dialects
+from wsclient.cli import _SERVED, _parser, main, serve
+from wsclient.testing.exchanges import PROTOCOLS
+
+SPOKEN = [name for name in PROTOCOLS if name is not None]
+#: Of each dialect a channel of trades, one of quotes, and the symbol of a book.
+CHANNELS = {
+    "generic": ("BTC-USD", "ticker:BTC-USD", None),
+    "binance": ("btcusdt@trade", "btcusdt@bookTicker", "BTCUSDT"),
+    "binance_futures": ("btcusdt@aggTrade", "btcusdt@bookTicker", "BTCUSDT"),
+    "bybit": ("publicTrade.BTCUSDT", "tickers.BTCUSDT", "BTCUSDT"),
+    "kraken": ("trade:BTC/USD", "ticker:BTC/USD", "BTC/USD"),
+    "okx": ("trades:BTC-USDT", "tickers:BTC-USDT", "BTC-USDT"),
+}
+WITH_BOOKS = [name for name, (*_, symbol) in CHANNELS.items() if symbol]
+#: A second (s), and one more for a busy machine.
+PROMPTLY = 2.0
+
+
+@pytest.fixture
+def serving():
+    """Starts a service with the options of the command line."""
+    with ExitStack() as stack:
+
+        def start(*options):
+            rate = [] if {"--rate", "--replay"} & set(options) else ["--rate", "400"]
+            args = _parser().parse_args(["serve", "--port", "0", *rate, *options])
+            service = stack.enter_context(serve.Service(args, io.StringIO()))
+            thread = threading.Thread(target=service.run)
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(service.stop)
+            return service
+
+        yield start
+
+
+@pytest.fixture
+def connect():
+    """Connects clients to a service, as its introduction says."""
+    with ExitStack() as stack:
+
+        def connect(service, **options):
+            code = list(service.introduction())[-1].partition("client = ")[2]
+            namespace = {"wsclient": wsclient, "options": {"retry_delay": 0.01, **options}}
+            client = eval(code[:-1] + ", **options)", namespace)
+            return stack.enter_context(client)
+
+        yield connect
+
+
+def first(client, condition):
+    """The first message that meets it."""
+    deadline = time.monotonic() + 10
+    while True:
+        message = client.recv(timeout=max(0.0, deadline - time.monotonic()))
+        if condition(message):
+            return message
+
+
+def with_gap(client, *reasons):
+    return first(client, lambda m: m.gap is not None and m.gap.reason in reasons)
+
+
+def said_until(service, text):
+    """All that was said, as soon as ``text`` is."""
+    until(lambda: text in service._err.getvalue())
+    return service._err.getvalue()
+
+
+# What is served
+
+
+def test_every_protocol_is_that_of_a_dialect():
+    assert set(SPOKEN) == set(CHANNELS) <= set(dialects.NAMES)
+    assert tuple(SPOKEN) == _SERVED
+
+
+@pytest.mark.parametrize("dialect", SPOKEN)
+def test_a_client_gets_what_it_has_subscribed_to(dialect, serving, connect):
+    client = connect(serving("--dialect", dialect))
+    trades, quotes, _ = CHANNELS[dialect]
+    client.subscribe(trades, quotes, timeout=5)
+    seen = {client.recv(timeout=5).channel for _ in range(40)}
+    assert seen == {trades, quotes}
+    client.unsubscribe(trades, timeout=5)
+    client.recv_batch(timeout=5)
+    assert {client.recv(timeout=5).channel for _ in range(20)} == {quotes}
+    stats = client.stats()
+    assert (stats.gaps, stats.invalid, stats.unhandled) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("dialect", SPOKEN)
+def test_a_channel_that_is_not_there_is_refused_with_the_reason(dialect, serving, connect):
+    trades, quotes, _ = CHANNELS[dialect]
+    client = connect(serving("--dialect", dialect, "--channel", quotes))
+    client.subscribe(quotes, timeout=5)
+    with pytest.raises(wsclient.SubscriptionRejected, match=f"there is no '{trades}' here"):
+        client.subscribe(trades, timeout=5)
+    assert client.recv(timeout=5).channel == quotes
+
+
+@pytest.mark.parametrize("dialect", WITH_BOOKS)
+def test_a_book_is_the_venues_to_the_digit(dialect, serving, connect):
+    service = serving("--dialect", dialect)
+    client = connect(service)
+    book = client.order_book(CHANNELS[dialect][2], timeout=5)
+    at = book.received_at or 0
+    until(lambda: (book.received_at or 0) > at + 10**8)
+    service._feed.stop()
+    bids, asks, _ = service._feed._listings[book.channel].snapshot()
+    assert len(bids) == len(asks) == 10
+    until(lambda: (book.bids(), book.asks()) == (bids, asks))
+    assert book.best_bid.price < book.best_ask.price
+    assert client.stats().gaps == 0
+
+
+def test_a_kraken_book_has_checksums_that_find_a_missing_message(serving, connect):
+    """Kraken numbers nothing: only the checksum can tell."""
+    client = connect(serving("--dialect", "kraken", "--fault", "gap:every=50"))
+    book = client.order_book("BTC/USD", timeout=5)
+    until(lambda: re.search("out of sync: .*(checksum|crossed)", repr(book)))
+    book.wait_synced(5)
+
+
+def test_the_same_seed_makes_the_same_prices(serving, connect):
+    def prices(seed):
+        client = connect(serving("--seed", seed, "--channel", "BTC-USD"))
+        client.subscribe("BTC-USD")
+        messages = [client.recv(timeout=5) for _ in range(20)]
+        return {m.sequence: m.data["price"] for m in messages}
+
+    one, other, another = prices("1"), prices("1"), prices("2")
+    both = one.keys() & other.keys() & another.keys()
+    assert len(both) > 5
+    assert [one[n] for n in both] == [other[n] for n in both] != [another[n] for n in both]
+
+
+# Faults, as a real client sees them
+
+
+def test_gap(serving, connect):
+    client = connect(serving("--fault", "gap:every=10"))
+    client.subscribe("BTC-USD")
+    message = with_gap(client, "sequence")
+    assert message.gap.missed == 1
+    assert message.connection_id == 1
+
+
+def test_duplicate(serving, connect):
+    client = connect(serving("--fault", "duplicate:every=10"))
+    client.subscribe("BTC-USD")
+    assert with_gap(client, "duplicate").gap.missed == 0
+
+
+def test_garbage(serving, connect):
+    client = connect(serving("--fault", "garbage:every=10"))
+    client.subscribe("BTC-USD")
+    with_gap(client, "invalid")
+    assert client.stats().invalid >= 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("rst:every=300ms", "reset by peer"),
+        ("fin:every=300ms", "without a close frame"),
+        ("close:code=1012,every=300ms", "1012"),
+        ("down:every=400ms,for=100ms", "refused|reset"),
+    ],
+)
+def test_a_link_that_ends(fault, said, serving, connect, caplog):
+    service = serving("--fault", fault)
+    client = connect(service)
+    client.subscribe("BTC-USD")
+    message = with_gap(client, "reconnect")
+    assert message.connection_id >= 2
+    assert message.gap.missed is not None
+    assert re.search(said, caplog.text)
+    said_until(service, f"client 1   fault {fault}\n")
+
+
+def test_deaf(serving, connect):
+    service = serving("--fault", "deaf:every=400ms")
+    client = connect(service, ping_interval=0.05, ping_timeout=0.1)
+    client.subscribe("BTC-USD")
+    assert with_gap(client, "reconnect").connection_id >= 2
+
+
+def test_silence(serving, connect):
+    client = connect(serving("--fault", "silence:every=300ms,for=100ms"))
+    client.subscribe("BTC-USD")
+    message = with_gap(client, "sequence")
+    assert message.gap.missed > 1
+    assert message.connection_id == 1
+
+
+def test_silence_is_felt_as_such(serving, connect, caplog):
+    service = serving("--fault", "silence:after=300ms,for=30s")
+    client = connect(service, silence_timeout=0.3)
+    client.subscribe("BTC-USD")
+    assert with_gap(client, "reconnect").connection_id == 2
+    assert "no frame but pongs for 0.3 s" in caplog.text
+
+
+def test_reject(serving, connect):
+    client = connect(serving("--fault", "reject:channel=ETH-USD"))
+    with pytest.raises(wsclient.SubscriptionRejected) as caught:
+        client.subscribe("BTC-USD", "ETH-USD")
+    assert caught.value.failed == {"ETH-USD": "refused, by --fault reject:channel=ETH-USD"}
+
+
+def test_a_refused_handshake(serving, connect):
+    client = connect(serving("--fault", "503:first=2"))
+    assert client.stats().dials == 3
+    with pytest.raises(wsclient.ConnectError, match="503"):
+        connect(serving("--fault", "503:first=3"))
+
+
+def test_latency(serving, connect):
+    service = serving("--fault", "latency:ms=100")
+    start = time.monotonic()
+    client = connect(service)
+    assert time.monotonic() - start >= 0.2  # there and back
+    client.subscribe("BTC-USD")
+    assert time.monotonic() - start >= 0.4
+
+
+def test_what_happens_is_said_with_time_and_client(serving, connect):
+    service = serving("--fault", "gap:every=10")
+    client = connect(service)
+    client.subscribe("BTC-USD")
+    with_gap(client, "sequence")
+    client.close()
+    said = said_until(service, "gone")
+    lines = [re.sub(r"^\d\d:\d\d:\d\d\.\d{3}  client 1   ", "", line) for line in said.splitlines()]
+    assert lines[:3] == [
+        "connected",
+        "subscribed to BTC-USD",
+        "fault gap:every=10: message 10, of BTC-USD",
+    ]
+    assert lines[-1] == "gone: client close 1000"
+
+
+def test_a_client_that_does_not_read_is_cut_off(serving, monkeypatch):
+    monkeypatch.setattr(serve, "MAX_BACKLOG", 1000)
+    service = serving()
+    key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+    head = f"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{key}\r\n"
+    request = json.dumps({"type": "subscribe", "channel": "BTC-USD"}).encode()
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(("127.0.0.1", service.venue.port))
+        sock.sendall(head.encode() + Frame(Opcode.TEXT, request).serialize(mask=True))
+        peer = service.venue.accept()
+        service.venue.wait_for(lambda v: v.subscribers("BTC-USD"))
+        service.venue.broadcast("x" * 20_000_000, "BTC-USD")  # more than sockets hold
+        peer.wait_closed()
+    said_until(service, "client 1   does not read, and is cut off\n")
+
+
+# A replay
+
+
+def trade(n, symbol="A/B"):
+    return f'{{"channel":"trade","type":"update","data":[{{"symbol":"{symbol}","trade_id":{n}}}]}}'
+
+
+TRADES = [trade(n) for n in range(100)]
+
+
+@pytest.fixture
+def recording(tmp_path):
+    """Writes a recording, with times (ms) or without."""
+
+    def write(lines, times=()):
+        path = tmp_path / "recording"
+        text = "\n".join(lines)
+        if times:
+            parts = zip(times, lines, strict=True)
+            text = "".join(f"{ms * 10**6} {len(line)}\n{line}\n" for ms, line in parts)
+            text = f"CBCAP1 kraken\n{text}"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def received(client, count):
+    return [client.recv(timeout=5).raw.decode() for _ in range(count)]
+
+
+def test_a_replay_delivers_the_lines_in_order(serving, connect, recording):
+    path = recording([*TRADES, trade(1, "C/D")])
+    service = serving("--dialect", "kraken", "--replay", path, "--speed", "max")
+    client = connect(service)
+    client.subscribe("trade:A/B")
+    assert received(client, len(TRADES)) == TRADES
+    said_until(service, "replay     over: 100 sent, 1 that nobody had asked for\n")
+
+
+def test_a_replay_without_times_has_a_rate(serving, connect, recording):
+    client = connect(serving("--dialect", "kraken", "--replay", recording(TRADES), "--rate", "100"))
+    start = time.monotonic()
+    client.subscribe("trade:A/B")
+    received(client, 31)
+    assert time.monotonic() - start >= 0.3
+
+
+@pytest.mark.parametrize(("speed", "least"), [("1", 0.4), ("2", 0.2), ("max", 0.0)])
+def test_a_replay_is_as_fast_as_recorded_or_as_told(speed, least, serving, connect, recording):
+    path = recording(TRADES[:3], times=[1000, 1100, 1400])
+    if speed == "max":
+        path = recording(TRADES[:3], times=[1000, 1100, 10**7])
+    client = connect(serving("--dialect", "kraken", "--replay", path, "--speed", speed))
+    start = time.monotonic()
+    client.subscribe("trade:A/B")
+    assert received(client, 3) == TRADES[:3]
+    assert time.monotonic() - start >= least
+
+
+def test_a_replay_begins_again_at_its_end(serving, connect, recording):
+    path = recording(TRADES)
+    client = connect(serving("--dialect", "kraken", "--replay", path, "--speed", "max", "--loop"))
+    client.subscribe("trade:A/B")
+    assert received(client, 250) == [*TRADES, *TRADES, *TRADES[:50]]
+
+
+def test_a_replay_can_have_faults(serving, connect, recording):
+    path = recording([book(n) for n in range(1, 10)])
+    client = connect(serving("--dialect", "okx", "--replay", path, "--fault", "gap:every=4"))
+    client.subscribe("books:A-B")
+    assert with_gap(client, "sequence").sequence == 5
+
+
+def book(n):
+    arg = {"channel": "books", "instId": "A-B"}
+    row = {"asks": [], "bids": [], "seqId": n, "prevSeqId": n - 1}
+    return json.dumps({"arg": arg, "action": "update", "data": [row]})
+
+
+# The command
+
+
+def test_it_says_how_to_reach_it_and_that_works(command):
+    run = command("serve", "--dialect", "binance", "--port", "0", "--rate", "200")
+    run.wait_for("wsclient.connect")
+    lines = run.out.splitlines()
+    assert re.match(r"binance on ws://127\.0\.0\.1:\d+/  9 channels, 200 messages/s", lines[0])
+    tail = next(line for line in lines if line.startswith("  wsclient tail "))
+    reader = command(*tail.split()[1:], "--count", "3")
+    assert reader.end() == 0
+    assert reader.out.count("btcusdt@trade") >= 3
+    namespace = {}
+    exec(lines[-1].strip(), namespace)
+    with namespace["client"] as client:
+        assert client.order_book("BTCUSDT", timeout=5).is_synced
+    run.signal(signal.SIGTERM)
+    assert "GET /depth?symbol=BTCUSDT" in run.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_and_its_clients_links(command, number):
+    run = command("serve", "--port", "0")
+    run.wait_for("wsclient.connect")
+    url = re.search(r"ws://\S+", run.out).group()
+    with wsclient.connect(url, max_reconnects=0) as client:
+        client.subscribe("BTC-USD")
+        client.recv(timeout=5)
+        run.wait_for("subscribed to BTC-USD")
+        assert run.signal(number) < PROMPTLY
+        assert run.end() == 128 + number
+        with pytest.raises(wsclient.ReconnectError):
+            list(client)
+    assert "Traceback" not in run.err
+
+
+def test_what_cannot_be_is_one_line(serving, command):
+    port = str(serving().venue.port)
+    for args, said in (
+        (["--port", port], f"port {port} of 127.0.0.1 is in use; --port 0 takes any that is free"),
+        (["--host", "192.0.2.1"], "cannot listen on port 8765 of 192.0.2.1: "),
+        (["--replay", "/no/such/file"], "[Errno 2] No such file or directory: '/no/such/file'"),
+    ):
+        run = command("serve", *args)
+        assert run.end() == 1
+        assert run.err.startswith(f"wsclient: {said}")
+        assert run.err.count("\n") == 1
+        assert run.out == ""
+
+
+def test_all_interfaces_only_with_a_warning(serving, connect):
+    service = serving("--host", "0.0.0.0")
+    assert service.url.startswith("ws://0.0.0.0:")
+    said_until(service, "warning: on 0.0.0.0 everyone who reaches this machine may connect\n")
+    service = serving("--host", "localhost")
+    connect(service)
+    assert "warning" not in said_until(service, "connected")
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--dialect", "deribit"], "serve does not speak deribit, but generic, "),
+        (["--dialect", "okx", "--channel", "x"], "called 'x'; they are like trades:BTC-USDT, "),
+        (["--port", "65536"], "'65536' is not a port"),
+        (["--rate", "0"], "'0' is not a number from 0.001 on"),
+        (["--speed", "max"], "--speed and --loop go with --replay FILE"),
+        (["--loop"], "--speed and --loop go with --replay FILE"),
+        (["--fault", "rst"], "'every' or 'after' is missing; right is rst:every=30s"),
+        (["--replay", "FILE", "--channel", "a"], "those of its recording"),
+        (["--replay", "FILE", "--speed", "1", "--rate", "1"], "not both"),
+        (["--replay", "FILE", "--dialect", "kraken", "--speed", "2"], "--speed max, or --rate N"),
+        (["--replay", "FILE", "--dialect", "okx"], "no market data of okx"),
+    ],
+)
+def test_usage_errors(args, said, recording, capsys):
+    if "FILE" in args:
+        path = recording(TRADES)
+        args = [path if arg == "FILE" else arg for arg in args]
+        if "--dialect" not in args:
+            args += ["--dialect", "kraken"]
+    assert main(["serve", *args]) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert captured.out == ""

@@ -1,0 +1,154 @@
+"""What ``wsclient serve --fault`` may say: ``KIND:key=value,key=value``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["EXAMPLES", "Fault", "parse"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """``kind`` is the name, or the HTTP status of a refused handshake; ``text`` as it was given."""
+
+    kind: str
+    text: str = field(compare=False)
+    #: Seconds from the start to the first time, and between two; None: not at all, once only.
+    first_at: float | None = None
+    period: float | None = None
+    #: How long it lasts (s).
+    duration: float = 0.0
+    #: Each so many messages of a client.
+    every: int = 0
+    #: So many handshakes.
+    times: int = 0
+    code: int = 1012
+    channel: str = ""
+    delay: float = 0.0
+
+
+def _seconds(text: str) -> float:
+    """``30s``, ``200ms``, ``2m``."""
+    for unit, size in (("ms", 1e-3), ("s", 1.0), ("m", 60.0)):
+        if text.endswith(unit):
+            return _positive(text.removesuffix(unit), "a time such as 30s, 200ms or 2m") * size
+    raise ValueError(f"{text!r} is not a time such as 30s, 200ms or 2m")
+
+
+def _positive(text: str, what: str = "a number above 0") -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ValueError(f"{text!r} is not {what}")
+    return value
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and int(text) > 0):
+        raise ValueError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
+def _code(text: str) -> int:
+    if not (text.isdecimal() and 1000 <= int(text) < 5000 and int(text) not in (1004, 1005, 1006)):
+        raise ValueError(f"{text!r} is not a code of a close frame")
+    return int(text)
+
+
+def _text(text: str) -> str:
+    if not text:
+        raise ValueError("it is empty")
+    return text
+
+
+Keys = Mapping[str, Callable[[str], Any]]
+_WHEN: Keys = {"every": _seconds, "after": _seconds}
+_LASTS: Keys = {**_WHEN, "for": _seconds}
+_PER_MESSAGE: Keys = {"every": _count}
+#: The keys of each kind. All must be there, but for ``code``, and one of ``every`` and ``after``.
+_KEYS: dict[str, Keys] = {
+    "rst": _WHEN,
+    "fin": _WHEN,
+    "close": {**_WHEN, "code": _code},
+    "deaf": _WHEN,
+    "silence": _LASTS,
+    "down": _LASTS,
+    "gap": _PER_MESSAGE,
+    "duplicate": _PER_MESSAGE,
+    "garbage": _PER_MESSAGE,
+    "reject": {"channel": _text},
+    "latency": {"ms": _positive},
+    "503": {"first": _count},
+}
+#: What happens to the links at some time.
+_TIMED = frozenset(kind for kind, keys in _KEYS.items() if "after" in keys)
+#: One of each kind, and what it does.
+EXAMPLES = {
+    "rst:every=30s": "every link is cut by a TCP reset",
+    "fin:after=60s": "... by an end of the stream, without a close frame",
+    "close:code=1012,every=60s": "... by a close frame",
+    "deaf:every=60s": "... and neither side is told: it is half-open",
+    "silence:after=60s,for=20s": "nothing is sent any more but answers to pings",
+    "down:every=60s,for=5s": "links are cut, and new ones refused",
+    "gap:every=1000": "a message is left out, counted for each client",
+    "duplicate:every=500": "... comes twice",
+    "garbage:every=200": "... is cut short, and no JSON any more",
+    "reject:channel=X": "subscribing to it is refused",
+    "503:first=3": "so many handshakes are answered with this status, 400 to 599",
+    "latency:ms=200": "everything comes so late, in both directions",
+}
+_BY_KIND = {example.partition(":")[0]: example for example in EXAMPLES}
+
+
+def parse(text: str) -> Fault:
+    """Raises ValueError, which says what is right."""
+    kind, _, rest = text.partition(":")
+    is_status = len(kind) == 3 and kind.isdecimal() and 400 <= int(kind) <= 599
+    form = "503" if is_status else kind
+    if form not in _KEYS:
+        raise ValueError(f"{text!r}: there is no fault {kind!r}, but {', '.join(_KEYS)}")
+    try:
+        return _fault(kind, text, _values(_KEYS[form], rest))
+    except ValueError as error:
+        raise ValueError(f"{text!r}: {error}; right is {_BY_KIND[form]}") from None
+
+
+def _values(keys: Keys, rest: str) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for part in rest.split(",") if rest else ():
+        key, equals, value = part.partition("=")
+        if not equals or key not in keys:
+            raise ValueError(f"{part!r} is not one of {', '.join(f'{key}=' for key in keys)}")
+        if key in values:
+            raise ValueError(f"{key!r} is there twice")
+        try:
+            values[key] = keys[key](value)
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from None
+    is_timed = "after" in keys
+    if is_timed and not values.keys() & {"every", "after"}:
+        raise ValueError("'every' or 'after' is missing")
+    for key in keys.keys() - values.keys() - {"code", *(_WHEN if is_timed else ())}:
+        raise ValueError(f"{key!r} is missing")
+    return values
+
+
+def _fault(kind: str, text: str, values: Mapping[str, Any]) -> Fault:
+    fault: dict[str, Any] = {}
+    if kind in _TIMED:
+        fault["period"] = values.get("every")
+        fault["first_at"] = values.get("after", fault["period"])
+        fault["duration"] = values.get("for", 0.0)
+        if fault["period"] is not None and fault["duration"] >= fault["period"]:
+            raise ValueError("'for' must be shorter than 'every'")
+    else:
+        fault["every"] = values.get("every", 0)
+    fault["times"] = values.get("first", 0)
+    fault["channel"] = values.get("channel", "")
+    fault["delay"] = values.get("ms", 0.0) / 1000
+    return Fault(kind, text, code=values.get("code", 1012), **fault)

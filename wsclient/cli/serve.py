@@ -1,0 +1,376 @@
+"""``wsclient serve``: a venue on this machine, to develop against, with faults to order.
+
+The main thread says what happens and carries out what is due; the venue has threads of its own,
+and so has the feed, or the replay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import heapq
+import ipaddress
+import itertools
+import queue
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from random import Random
+from typing import Any, TextIO
+from weakref import WeakKeyDictionary
+
+from wsclient.cli.faults import Fault
+from wsclient.cli.feed import Feed
+from wsclient.cli.terminal import clock, complain, printable
+from wsclient.testing import FakeVenue, FaultProxy, Payload, Peer, Replay
+from wsclient.testing import Fault as LinkFault
+from wsclient.testing.exchanges import PROTOCOLS, KrakenProtocol
+from wsclient.testing.protocols import MarketProtocol
+
+__all__ = ["Service", "run"]
+
+#: Messages a second, all channels together, unless told otherwise.
+RATE = 20.0
+#: A client that leaves so many bytes unread is cut off.
+MAX_BACKLOG = 64 * 1024 * 1024
+#: How long (s) before the venue gives up a link that a fault has made deaf.
+DEAF_FOR = 60.0
+#: After the first subscription a replay waits (s) for those that the client asks for apart.
+GRACE = 0.2
+#: So many lines wait to be printed; what is more is counted.
+MAX_LINES = 10_000
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        service = Service(args, sys.stderr)
+    except UsageError as error:
+        complain(str(error))
+        return 2
+    with service:
+        for line in service.introduction():
+            print(line)
+        sys.stdout.flush()
+        service.run()
+    return 0
+
+
+class UsageError(ValueError):
+    """The arguments do not fit together."""
+
+
+class Service:
+    """The venue and what happens to it, told on ``err``; ``with`` starts and ends it."""
+
+    def __init__(self, args: argparse.Namespace, err: TextIO) -> None:
+        self._args = args
+        self._err = err
+        self._dialect = args.dialect.name
+        self._protocol = _protocol(self._dialect)
+        self._faults: list[Fault] = args.faults
+        self._random = Random(args.seed)
+        self._counts: WeakKeyDictionary[Peer, int] = WeakKeyDictionary()
+        self._lines: queue.Queue[tuple[int, str, str] | None] = queue.Queue(MAX_LINES)
+        self._unsaid = 0
+        #: What is due when: (monotonic s, number, what).
+        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = itertools.count()
+        self._replay = self._recording()
+        self.channels = self._channels()
+        by_proxy = any(fault.kind in ("deaf", "latency") for fault in self._faults)
+        self.venue = FakeVenue(
+            self._replay or self._protocol,
+            host="127.0.0.1" if by_proxy else args.host,
+            port=0 if by_proxy else args.port,
+            channels=self.channels,
+            tamper=self._tamper if any(fault.every for fault in self._faults) else None,
+            tell=lambda peer, text: self._say(f"client {peer.id}", text),
+            journal=False,
+        )
+        for fault in self._faults:
+            if fault.kind == "reject":
+                self.venue.refuse_channel(fault.channel, f"refused, by --fault {fault.text}")
+            elif fault.times:
+                self.venue.refuse(int(fault.kind), times=fault.times)
+        self._by_proxy = by_proxy
+        self._proxy: FaultProxy | None = None
+        self._feed: Feed | None = None
+        self._is_late = False
+        self._running = ExitStack()
+
+    # What is served.
+
+    def _recording(self) -> Replay | None:
+        args = self._args
+        if args.replay is None:
+            if args.speed is not None or args.loop:
+                raise UsageError("--speed and --loop go with --replay FILE")
+            return None
+        if args.speed is not None and args.rate is not None:
+            raise UsageError("give --speed or --rate, not both")
+        try:
+            replay = Replay(args.replay, self._protocol)
+        except ValueError as error:
+            raise UsageError(f"{args.replay} is not read as {self._dialect}: {error}") from None
+        if not replay.lines:
+            raise UsageError(f"{args.replay} has no market data of {self._dialect}")
+        if not replay.has_times and args.speed not in (None, 0.0):
+            raise UsageError(
+                f"{args.replay} does not tell when its messages came: --speed max, or --rate N"
+            )
+        return replay
+
+    def _channels(self) -> list[str]:
+        if self._replay is not None:
+            if self._args.channels:
+                raise UsageError("the channels of a replay are those of its recording")
+            return self._replay.channels
+        channels = list(dict.fromkeys(self._args.channels)) or self._protocol.channels()
+        for channel in channels:
+            if self._protocol.listing(channel) is None:
+                raise UsageError(
+                    f"no channel of {self._dialect} is called {channel!r}; they are like "
+                    f"{', '.join(self._protocol.channels()[:3])}"
+                )
+        return channels
+
+    @property
+    def _rate(self) -> float:
+        return RATE if self._args.rate is None else float(self._args.rate)
+
+    @property
+    def url(self) -> str:
+        return self.venue.url if self._proxy is None else self._proxy.url
+
+    def introduction(self) -> Iterator[str]:
+        """What it is, and how to use it."""
+        channels = f"{len(self.channels)} channel{'s' if len(self.channels) > 1 else ''}"
+        if self._replay is None:
+            what = f"{channels}, {self._rate:g} messages/s, seed {self._args.seed}"
+        else:
+            what = f"{channels}, {len(self._replay.lines)} messages of {self._args.replay}"
+        yield f"{self._dialect} on {self.url}  {what}; Ctrl-C ends it"
+        yield from textwrap.wrap(
+            " ".join(self.channels),
+            98,
+            initial_indent="  ",
+            subsequent_indent="  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        yield "In another shell:"
+        dialect = "" if self._dialect == "generic" else f" --dialect {self._dialect}"
+        yield f"  wsclient tail {self.url} {self.channels[0]}{dialect}"
+        yield "In Python:"
+        option = f'"{self._dialect}"'
+        if self._dialect.startswith("binance"):
+            rest = f"{self.url.replace('ws:', 'http:')}depth"
+            option = f'wsclient.{type(self._args.dialect).__name__}(rest="{rest}")'
+        option = "" if self._dialect == "generic" else f", dialect={option}"
+        yield f'  import wsclient; client = wsclient.connect("{self.url}"{option})'
+
+    # Life.
+
+    def __enter__(self) -> Service:
+        with ExitStack() as stack:
+            if self._replay is None:
+                rates = dict.fromkeys(self.channels, self._rate / len(self.channels))
+                self._feed = Feed(self.venue, self._protocol, rates, self._args.seed)
+                stack.enter_context(self._feed)
+            self._listen(stack)
+            if self._replay is not None:
+                thread = threading.Thread(
+                    target=self._play, args=(self._replay,), name="wsclient-replay", daemon=True
+                )
+                thread.start()
+                stack.callback(thread.join)
+                stack.callback(self.venue.close)  # which ends the thread
+            start = time.monotonic()
+            self._at(start + 1.0, self._look_after)
+            for fault in self._faults:
+                if fault.first_at is not None:
+                    self._schedule(fault, start + fault.first_at)
+            self._running = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._running.close()
+
+    def _listen(self, stack: ExitStack) -> None:
+        host, port = self._args.host, self._args.port
+        try:
+            stack.enter_context(self.venue)
+            if self._by_proxy:
+                self._proxy = FaultProxy(self.venue.url, seed=self._args.seed, host=host, port=port)
+                stack.enter_context(self._proxy)
+                self._proxy.set(LinkFault(delay=sum(fault.delay for fault in self._faults)))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                text = f"port {port} of {host} is in use; --port 0 takes any that is free"
+            else:
+                text = f"cannot listen on port {port} of {host}: {error.strerror or error}"
+            raise OSError(text) from error
+        if not _is_loopback(host):
+            self._say("", f"warning: on {host} everyone who reaches this machine may connect")
+
+    def run(self) -> None:
+        """Say what happens, and do what is due, until :meth:`stop`."""
+        while True:
+            try:
+                line = self._lines.get(timeout=self._time_left())
+            except queue.Empty:
+                self._do_what_is_due()
+                continue
+            if line is None:
+                return
+            at, who, text = line
+            print(printable(f"{clock(at)}  {who:<9}  {text}".rstrip()), file=self._err, flush=True)
+
+    def stop(self) -> None:
+        """End :meth:`run`, from another thread."""
+        self._lines.put(None)
+
+    def _say(self, who: str, text: str) -> None:
+        # Never blocks, as it may be called under the venue's lock.
+        try:
+            if self._unsaid:
+                self._lines.put_nowait((time.time_ns(), "", f"{self._unsaid} lines are left out"))
+                self._unsaid = 0
+            self._lines.put_nowait((time.time_ns(), who, text))
+        except queue.Full:
+            self._unsaid += 1
+
+    def _time_left(self) -> float:
+        return max(0.0, self._agenda[0][0] - time.monotonic())
+
+    def _do_what_is_due(self) -> None:
+        while self._agenda[0][0] <= time.monotonic():
+            heapq.heappop(self._agenda)[2]()
+
+    def _at(self, due: float, what: Callable[[], None]) -> None:
+        heapq.heappush(self._agenda, (due, next(self._numbers), what))
+
+    # The replay.
+
+    def _play(self, replay: Replay) -> None:
+        venue = self.venue
+        how: dict[str, Any] = {"speed": self._args.speed or 1.0}
+        if self._args.rate is not None or not replay.has_times:
+            how = {"pace": 1 / self._rate}
+        if self._args.speed == 0.0:
+            how = {}
+        while True:
+            venue.wait_for(lambda v: v.subscribers() or v.closing.is_set(), threading.TIMEOUT_MAX)
+            if venue.closing.wait(GRACE):
+                return
+            replay.missed = 0
+            replay.play(venue, **how)
+            if venue.closing.is_set():
+                return
+            sent = len(replay.lines) - replay.missed
+            self._say("replay", f"over: {sent} sent, {replay.missed} that nobody had asked for")
+            if not self._args.loop:
+                return
+            with venue.lock:
+                replay.rewind()
+
+    # The faults.
+
+    def _schedule(self, fault: Fault, due: float) -> None:
+        def strike() -> None:
+            self._strike(fault)
+            if fault.period is not None:
+                self._schedule(fault, due + fault.period)
+
+        self._at(due, strike)
+
+    def _look_after(self) -> None:
+        """Each second: what must not grow."""
+        self._at(time.monotonic() + 1.0, self._look_after)
+        for peer in self._peers():
+            if peer.backlog > MAX_BACKLOG:
+                self._say(f"client {peer.id}", "does not read, and is cut off")
+                peer.rst()
+        if self._feed is not None and self._feed.is_late and not self._is_late:
+            self._is_late = True
+            self._say("", f"{self._rate:g} messages/s are more than this machine can publish")
+
+    def _peers(self) -> list[Peer]:
+        with self.venue.lock:
+            return self.venue.live
+
+    def _strike(self, fault: Fault) -> None:
+        end = time.monotonic() + fault.duration
+        peers = self._peers()
+        if fault.kind == "down":
+            self._say("", f"fault {fault.text}: down")
+            self.venue.down()
+            self._at(end, self._up)
+        for peer in peers:
+            self._say(f"client {peer.id}", f"fault {fault.text}")
+            try:
+                self._harm(fault, peer, end)
+            except ConnectionError:
+                pass  # it has gone meanwhile
+
+    def _up(self) -> None:
+        self.venue.up()
+        self._say("", "up again")
+
+    def _harm(self, fault: Fault, peer: Peer, end: float) -> None:
+        match fault.kind:
+            case "rst" | "down":
+                peer.rst()
+            case "fin":
+                peer.fin()
+            case "close":
+                peer.close(fault.code, "by --fault")
+            case "silence":
+                peer.mute()
+                self._at(end, lambda: self._speak(peer))
+            case "deaf":
+                assert self._proxy is not None
+                for link in self._proxy.links:
+                    if link.number == peer.id:
+                        link.set(LinkFault("deaf"))
+                self._at(end + DEAF_FOR, peer.rst)
+
+    def _speak(self, peer: Peer) -> None:
+        if peer.live:
+            peer.mute(False)
+            self._say(f"client {peer.id}", "silent no more")
+
+    def _tamper(self, peer: Peer, channel: str, payload: Payload) -> Iterator[Payload]:
+        """What a client is sent instead of its next message; under the venue's lock."""
+        number = self._counts[peer] = self._counts.get(peer, 0) + 1
+        for fault in self._faults:
+            if not fault.every or number % fault.every:
+                continue
+            self._say(f"client {peer.id}", f"fault {fault.text}: message {number}, of {channel}")
+            if fault.kind == "duplicate":
+                yield payload
+                yield payload
+            elif fault.kind == "garbage":
+                yield payload[: self._random.randrange(1, len(payload))]
+            return
+        yield payload
+
+
+def _protocol(name: str) -> MarketProtocol:
+    if name == "kraken":
+        return KrakenProtocol(heartbeat=1.0)
+    made = PROTOCOLS[name]() if name in PROTOCOLS else None
+    if not isinstance(made, MarketProtocol):
+        spoken = ", ".join(str(known) for known in PROTOCOLS if known is not None)
+        raise UsageError(f"serve does not speak {name}, but {spoken}")
+    return made
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

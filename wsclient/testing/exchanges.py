@@ -1,0 +1,409 @@
+"""How some exchanges speak: what their dialects read is written here.
+
+The sources are those of `wsclient.dialects`, named there by what they tell. Where a venue's answer
+to a channel that it does not have is not known for sure, it is refused: a mistake should be seen.
+Books have ten levels a side, whatever depth is asked for.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import parse_qs, urlsplit
+
+from wsclient import dialects
+
+from .market import Depth, Event, Levels, Quote, Trade
+from .protocols import (
+    GenericProtocol,
+    MarketProtocol,
+    Payload,
+    ScriptedProtocol,
+    VenueProtocol,
+    as_object,
+    encode,
+    texts,
+)
+
+if TYPE_CHECKING:
+    from .peer import Peer
+
+
+class KrakenProtocol(MarketProtocol):
+    """Kraken v2. A channel is called `book:BTC/USD`, or `instrument` where it has no symbol.
+
+    `heartbeat` is the interval in seconds of heartbeats to a client with a subscription; None
+    sends none. A snapshot goes to a subscribe that wants it.
+    """
+
+    dialect = dialects.Kraken()
+    kinds: ClassVar = {"ticker:{}": Quote, "trade:{}": Trade, "book:{}": Depth}
+    patterns = tuple(kinds)
+    symbols = ("BTC/USD", "ETH/USD", "SOL/USD")
+    DEPTHS = (10, 25, 100, 500, 1000)
+    heartbeat_payload = b'{"channel":"heartbeat"}'
+
+    def __init__(self, *, heartbeat: float | None = None) -> None:
+        super().__init__()
+        self.heartbeat = heartbeat
+
+    def set_snapshot(self, channel: str, **fields: Any) -> None:
+        """Send `fields` to each later subscriber of `channel`, as a message of type snapshot."""
+        self.snapshots[channel] = self.data(channel, 0, {"type": "snapshot", **fields})
+
+    def greeting(self, peer: Peer) -> Iterator[Payload]:
+        if self.heartbeat is not None:
+            _repeat(peer, self.heartbeat, functools.partial(self._beat, peer))
+        status = {
+            "version": "2.0.10",
+            "system": "online",
+            "api_version": "v2",
+            "connection_id": 7204881492680171915 + peer.id,
+        }
+        yield encode({"channel": "status", "type": "update", "data": [status]})
+
+    def _beat(self, peer: Peer) -> None:
+        if peer.subscriptions:
+            peer.send(self.heartbeat_payload.decode())
+
+    def received(self, peer: Peer, payload: Payload) -> Iterator[Payload]:
+        request = as_object(payload)
+        req_id = {"req_id": request["req_id"]} if "req_id" in request else {}
+        method = request.get("method")
+        if method == "ping":
+            yield encode({"method": "pong", **req_id, **_times()})
+        if method not in ("subscribe", "unsubscribe"):
+            return
+        params = request.get("params")
+        if not isinstance(params, dict):
+            params = {}
+        name = str(params.get("channel", ""))
+        options: dict[str, Any] = {}
+        if name == "book":
+            options["depth"] = params.get("depth", 10)
+            if options["depth"] not in self.DEPTHS:
+                if not peer.venue.muted(name):  # Kraken tells no symbol here
+                    yield _refusal(method, "Subscription depth not supported", {}, req_id)
+                return
+        symbols: list[str | None] = [*texts(params["symbol"])] if "symbol" in params else [None]
+        for symbol in symbols:
+            which = {} if symbol is None else {"symbol": symbol}
+            channel = name if symbol is None else f"{name}:{symbol}"
+            result = {"channel": name, **options, **which}
+            wants_snapshot = params.get("snapshot", name != "trade")
+            if method == "subscribe":
+                result["snapshot"] = wants_snapshot
+                error = peer.subscribe(channel, **options)
+            else:
+                error = self._unsubscribe(peer, channel, options)
+            if peer.venue.muted(channel):
+                continue
+            if error is not None:
+                yield _refusal(method, error, which, req_id)
+                continue
+            yield encode(
+                {"method": method, **req_id, "result": result, "success": True, **_times()}
+            )
+            if method == "subscribe" and wants_snapshot:
+                yield from self.snapshot(channel)
+
+    def _unsubscribe(self, peer: Peer, channel: str, options: dict[str, Any]) -> str | None:
+        if channel not in peer.subscriptions or peer.options(channel) != options:
+            return "Subscription Not Found"
+        peer.unsubscribe(channel)
+        return None
+
+    def fields(self, channel: str, event: Event, is_snapshot: bool = False) -> dict[str, Any]:
+        kind = {"type": "snapshot"} if is_snapshot else {}
+        match event:
+            case Trade(number, price, size, side):
+                more = {"ord_type": "market", "trade_id": number, "timestamp": _now()}
+                return {**kind, "side": side, "qty": size, "price": price, **more}
+            case Quote(bid, bid_size, ask, ask_size, last):
+                best = {"bid": bid, "bid_qty": bid_size, "ask": ask, "ask_qty": ask_size}
+                return {**kind, **best, "last": last, "timestamp": _now()}
+            case Depth(bids, asks, book):
+                sides = {
+                    name: [{"price": price, "qty": size} for price, size in side]
+                    for name, side in (("bids", bids), ("asks", asks))
+                }
+                checksum = self.dialect.book_checksum(*book)
+                return {**kind, **sides, "checksum": checksum, "timestamp": _now()}
+
+    def data(self, channel: str, sequence: int, fields: Mapping[str, Any]) -> Payload:
+        name, _, symbol = channel.partition(":")
+        item = {key: value for key, value in fields.items() if key != "type"}
+        if symbol:
+            item = {"symbol": symbol, **item}
+        return encode({"channel": name, "type": fields.get("type", "update"), "data": [item]})
+
+
+def _refusal(
+    method: str, error: str, which: Mapping[str, Any], req_id: Mapping[str, Any]
+) -> Payload:
+    return encode(
+        {"error": error, "method": method, **req_id, "success": False, **which, **_times()}
+    )
+
+
+class BinanceProtocol(MarketProtocol):
+    """Binance spot, on combined streams; the snapshots of its books are answers to a GET."""
+
+    dialect = dialects.Binance()
+    kinds: ClassVar = {
+        "{}@trade": Trade,
+        "{}@bookTicker": Quote,
+        "{}@depth@100ms": Depth,
+        "{}@aggTrade": Trade,
+    }
+    patterns = ("{}@trade", "{}@bookTicker", "{}@depth@100ms")
+    symbols = ("btcusdt", "ethusdt", "solusdt")
+    #: The interval (s) of ping frames.
+    PING = 20.0
+
+    def greeting(self, peer: Peer) -> Iterator[Payload]:
+        _repeat(peer, self.PING, functools.partial(peer.ping, b"%d" % peer.id))
+        yield from ()
+
+    def received(self, peer: Peer, payload: Payload) -> Iterator[Payload]:
+        request = as_object(payload)
+        channels = texts(request.get("params"))
+        if request.get("method") == "SUBSCRIBE":
+            error = _subscribe(peer, channels)
+        elif request.get("method") == "UNSUBSCRIBE":
+            error = _unsubscribe(peer, channels)
+        else:
+            return
+        if _is_muted(peer, channels):
+            return
+        if error is None:
+            yield encode({"result": None, "id": request.get("id")})
+        else:
+            yield encode({"code": 2, "msg": f"Invalid request: {error}", "id": request.get("id")})
+
+    def http(self, path: str) -> bytes | None:
+        query = parse_qs(urlsplit(path).query)
+        for symbol in query.get("symbol", ()):
+            for snapshot in self.snapshot(f"{symbol.lower()}@depth@100ms"):
+                return snapshot.encode() if isinstance(snapshot, str) else snapshot
+        return None
+
+    def fields(self, channel: str, event: Event, is_snapshot: bool = False) -> dict[str, Any]:
+        symbol = {"s": channel.partition("@")[0].upper()}
+        now = _milliseconds()
+        match event:
+            case Trade(number, price, size, side):
+                deal = {"p": str(price), "q": str(size), "T": now, "m": side == "sell", "M": True}
+                if channel.endswith("@trade"):
+                    return {"e": "trade", "E": now, **symbol, "t": number, **deal}
+                return {"e": "aggTrade", "E": now, **symbol, "a": number, **deal}
+            case Quote(bid, bid_size, ask, ask_size):
+                best = {"b": str(bid), "B": str(bid_size), "a": str(ask), "A": str(ask_size)}
+                return {**symbol, **best}
+            case Depth(bids, asks) if is_snapshot:
+                return {"bids": _texts(bids), "asks": _texts(asks)}
+            case Depth(bids, asks):
+                sides = {"b": _texts(bids), "a": _texts(asks)}
+                return {"e": "depthUpdate", "E": now, **symbol, **sides}
+
+    def data(self, channel: str, sequence: int, fields: Mapping[str, Any]) -> Payload:
+        if "bids" in fields:
+            return encode({"lastUpdateId": sequence, **fields})
+        if fields.get("e") == "depthUpdate":
+            fields = {**fields, **self._numbers(sequence)}
+        elif channel.endswith("@bookTicker"):
+            fields = {"u": sequence, **fields}
+        return encode({"stream": channel, "data": fields})
+
+    def _numbers(self, sequence: int) -> dict[str, int]:
+        return {"U": sequence, "u": sequence}
+
+
+class BinanceFuturesProtocol(BinanceProtocol):
+    """USD-M futures: a change of a book names the one before it."""
+
+    dialect = dialects.BinanceFutures()
+    patterns = ("{}@aggTrade", "{}@bookTicker", "{}@depth@100ms")
+    PING = 180.0
+
+    def _numbers(self, sequence: int) -> dict[str, int]:
+        return {"U": sequence, "u": sequence, "pu": sequence - 1}
+
+
+class BybitProtocol(MarketProtocol):
+    """Bybit v5, spot or linear: one answer a request, which is refused as a whole."""
+
+    dialect = dialects.Bybit(sequenced=True)
+    kinds: ClassVar = {
+        "publicTrade.{}": Trade,
+        "tickers.{}": Quote,
+        "orderbook.50.{}": Depth,
+        "orderbook.200.{}": Depth,
+        "orderbook.500.{}": Depth,
+        "orderbook.1000.{}": Depth,
+    }
+    patterns = ("publicTrade.{}", "tickers.{}", "orderbook.50.{}")
+    symbols = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+
+    def received(self, peer: Peer, payload: Payload) -> Iterator[Payload]:
+        request = as_object(payload)
+        op = request.get("op")
+        channels = texts(request.get("args"))
+        answer = {"conn_id": str(peer.id), "req_id": request.get("req_id", ""), "op": op}
+        if op == "ping":
+            yield encode({"success": True, "ret_msg": "pong", **answer})
+        if op not in ("subscribe", "unsubscribe"):
+            return
+        error = (_subscribe if op == "subscribe" else _unsubscribe)(peer, channels)
+        if not _is_muted(peer, channels):
+            yield encode({"success": error is None, "ret_msg": error or op, **answer})
+        if op == "subscribe" and error is None:
+            for channel in channels:
+                yield from self.snapshot(channel)
+
+    def fields(self, channel: str, event: Event, is_snapshot: bool = False) -> dict[str, Any]:
+        symbol = channel.rpartition(".")[2]
+        now = _milliseconds()
+        match event:
+            case Trade(number, price, size, side):
+                deal = {"S": side.title(), "v": str(size), "p": str(price), "i": str(number)}
+                return {"data": [{"T": now, "s": symbol, **deal, "BT": False, "seq": number}]}
+            case Quote(bid, bid_size, ask, ask_size, last):
+                best = {"bid1Price": str(bid), "bid1Size": str(bid_size)}
+                best |= {"ask1Price": str(ask), "ask1Size": str(ask_size)}
+                return {"data": {"symbol": symbol, "lastPrice": str(last), **best}}
+            case Depth(bids, asks):
+                sides = {"b": _texts(bids), "a": _texts(asks)}
+                kind = "snapshot" if is_snapshot else "delta"
+                return {"type": kind, "data": {"s": symbol, **sides}}
+
+    def data(self, channel: str, sequence: int, fields: Mapping[str, Any]) -> Payload:
+        if channel.startswith("orderbook."):
+            fields = {**fields, "data": {**fields["data"], "u": sequence, "seq": sequence}}
+        head = {"topic": channel, "type": "snapshot", "ts": _milliseconds()}
+        return encode({**head, **fields})
+
+
+class OKXProtocol(MarketProtocol):
+    """OKX v5: one answer an arg. Books are numbered, their checksum is 0, as it is now."""
+
+    dialect = dialects.OKX()
+    kinds: ClassVar = {"trades:{}": Trade, "tickers:{}": Quote, "books:{}": Depth}
+    patterns = tuple(kinds)
+    symbols = ("BTC-USDT", "ETH-USDT", "SOL-USDT")
+
+    def received(self, peer: Peer, payload: Payload) -> Iterator[Payload]:
+        if payload == "ping":
+            yield "pong"
+            return
+        request = as_object(payload)
+        op = request.get("op")
+        if op not in ("subscribe", "unsubscribe"):
+            return
+        args = request.get("args")
+        for arg in args if isinstance(args, list) else ():
+            which = {key: str(arg[key]) for key in ("channel", "instId") if key in arg}
+            channel = ":".join(which.values())
+            answer = {"id": request["id"]} if "id" in request else {}
+            error = (_subscribe if op == "subscribe" else _unsubscribe)(peer, [channel])
+            if _is_muted(peer, [channel]):
+                continue
+            if error is None:
+                yield encode({**answer, "event": op, "arg": which, "connId": str(peer.id)})
+                if op == "subscribe":
+                    yield from self.snapshot(channel)
+                continue
+            named = ",".join(f"{key}:{value}" for key, value in which.items())
+            text = f"{named} doesn't exist: {error}"
+            answer |= {"event": "error", "code": "60018", "msg": text}
+            yield encode({**answer, "connId": str(peer.id)})
+
+    def fields(self, channel: str, event: Event, is_snapshot: bool = False) -> dict[str, Any]:
+        now = str(_milliseconds())
+        match event:
+            case Trade(number, price, size, side):
+                return {"tradeId": str(number), "px": str(price), "sz": str(size), "side": side}
+            case Quote(bid, bid_size, ask, ask_size, last):
+                best = {"askPx": str(ask), "askSz": str(ask_size)}
+                best |= {"bidPx": str(bid), "bidSz": str(bid_size)}
+                return {"last": str(last), **best, "ts": now}
+            case Depth(bids, asks):
+                sides = {
+                    name: [[*level, "0", "1"] for level in _texts(side)]
+                    for name, side in (("asks", asks), ("bids", bids))
+                }
+                kind = "snapshot" if is_snapshot else "update"
+                return {"action": kind, **sides, "ts": now, "checksum": 0}
+
+    def data(self, channel: str, sequence: int, fields: Mapping[str, Any]) -> Payload:
+        name, _, instrument = channel.partition(":")
+        head: dict[str, Any] = {"arg": {"channel": name, "instId": instrument}}
+        row = dict(fields)
+        if name == "books":
+            head["action"] = row.pop("action")
+            before = -1 if head["action"] == "snapshot" else sequence - 1
+            row |= {"seqId": sequence, "prevSeqId": before}
+        else:
+            row = {"instId": instrument, **row}
+        return encode({**head, "data": [row]})
+
+
+PROTOCOLS: dict[str | None, Callable[[], VenueProtocol]] = {
+    None: ScriptedProtocol,
+    "generic": GenericProtocol,
+    "binance": BinanceProtocol,
+    "binance_futures": BinanceFuturesProtocol,
+    "bybit": BybitProtocol,
+    "kraken": KrakenProtocol,
+    "okx": OKXProtocol,
+}
+
+
+def _repeat(peer: Peer, interval: float, function: Callable[[], None]) -> None:
+    """Call `function` again and again, as long as the peer lives."""
+
+    def call() -> None:
+        if peer.live:
+            function()
+            peer.call_later(interval, call)
+
+    peer.call_later(interval, call)
+
+
+def _subscribe(peer: Peer, channels: Sequence[str]) -> str | None:
+    """To all of them, or, with one that is refused, to none."""
+    for channel in channels:
+        if peer.venue.refusal(channel) is not None:
+            return peer.subscribe(channel)
+    for channel in channels:
+        peer.subscribe(channel)
+    return None
+
+
+def _unsubscribe(peer: Peer, channels: Sequence[str]) -> str | None:
+    unknown = [channel for channel in channels if not peer.unsubscribe(channel)]
+    return f"not subscribed to {', '.join(unknown)}" if unknown else None
+
+
+def _is_muted(peer: Peer, channels: Sequence[str]) -> bool:
+    return any(peer.venue.muted(channel) for channel in channels)
+
+
+def _texts(levels: Levels) -> list[list[str]]:
+    return [[str(price), str(size)] for price, size in levels]
+
+
+def _milliseconds() -> int:
+    return time.time_ns() // 10**6
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _times() -> dict[str, str]:
+    now = _now()
+    return {"time_in": now, "time_out": now}

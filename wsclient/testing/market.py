@@ -1,0 +1,154 @@
+"""A made-up market: prices and order books of any symbol, the same for the same seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from itertools import count
+from random import Random
+from typing import Literal, NamedTuple
+
+__all__ = ["Depth", "Event", "Instrument", "Levels", "Listing", "Quote", "Trade"]
+
+Levels = list[tuple[Decimal, Decimal]]
+
+#: Where some prices begin (in cents), by how the symbol begins; all others begin at OTHERS.
+OPENINGS = {"BTC": 6_701_230, "XBT": 6_701_230, "ETH": 351_244, "SOL": 14_852}
+OTHERS = 10_000
+#: The spread of one move of a price, as a part of it.
+VOLATILITY = 5e-5
+#: So many levels has each side of a book, at any time.
+LEVELS = 10
+
+
+class Trade(NamedTuple):
+    """``number`` counts those of the symbol, from 1."""
+
+    number: int
+    price: Decimal
+    size: Decimal
+    side: Literal["buy", "sell"]
+
+
+class Quote(NamedTuple):
+    """The best prices, and the last one traded."""
+
+    bid: Decimal
+    bid_size: Decimal
+    ask: Decimal
+    ask_size: Decimal
+    last: Decimal
+
+
+class Depth(NamedTuple):
+    """Levels of a book: all of them, best first, or those that have changed; size 0: gone.
+
+    ``book`` is the whole of it, bids and asks, after the change.
+    """
+
+    bids: Levels
+    asks: Levels
+    book: tuple[Levels, Levels]
+
+
+Event = Trade | Quote | Depth
+#: From price (in cents) to level, best first. A level that changes is a new object.
+_Side = dict[int, tuple[Decimal, Decimal]]
+_NOTHING = Decimal(0).scaleb(-5)
+
+
+class Instrument:
+    """What is traded of one symbol: each move is a trade, and changes its price and its book."""
+
+    def __init__(self, symbol: str, seed: int) -> None:
+        self._random = Random(f"{seed}/{symbol}")
+        base = symbol.upper()
+        self._bid = next((at for name, at in OPENINGS.items() if base.startswith(name)), OTHERS)
+        #: From one level to the next.
+        self._step = 10 ** max(0, len(str(self._bid)) - 5)
+        self._trades = count(1)
+        self.sides: tuple[_Side, _Side] = ({}, {})
+        self.move()
+
+    def move(self) -> None:
+        random = self._random
+        steps = round(random.gauss(0, VOLATILITY) * self._bid / self._step)
+        self._bid = max(LEVELS * self._step, self._bid + steps * self._step)
+        bids, asks = self.sides
+        self.sides = (
+            self._side(bids, self._bid, -self._step),
+            self._side(asks, self._bid + self._step, self._step),
+        )
+        self._is_bought = random.random() < 0.5
+        self._last = self._bid + self._step * self._is_bought
+
+    def _side(self, before: _Side, best: int, step: int) -> _Side:
+        """As it was, as far as it reaches; one level has a new size."""
+        prices = range(best, best + LEVELS * step, step)
+        side = {price: before.get(price) or self._level(price) for price in prices}
+        changed = prices[int(self._random.random() * LEVELS)]
+        side[changed] = self._level(changed)
+        return side
+
+    def _level(self, price: int) -> tuple[Decimal, Decimal]:
+        return _price(price), self._size()
+
+    def _size(self) -> Decimal:
+        return Decimal(1 + int(self._random.random() * 500_000)).scaleb(-5)
+
+    def trade(self) -> Trade:
+        """The last one, at one of the best prices."""
+        side: Literal["buy", "sell"] = "buy" if self._is_bought else "sell"
+        return Trade(next(self._trades), _price(self._last), self._size(), side)
+
+    def quote(self) -> Quote:
+        bid, ask = (next(iter(side.values())) for side in self.sides)
+        return Quote(*bid, *ask, _price(self._last))
+
+
+class Listing:
+    """One channel of a venue: ``next()`` makes what its next message tells.
+
+    Two channels of one symbol share the instrument, not what they have told of it.
+    """
+
+    def __init__(self, instrument: Instrument, kind: type[Event]) -> None:
+        self._instrument = instrument
+        self._kind = kind
+        self._told: tuple[_Side, _Side] = instrument.sides
+
+    def next(self) -> Event:
+        instrument = self._instrument
+        instrument.move()
+        if self._kind is Trade:
+            return instrument.trade()
+        if self._kind is Quote:
+            return instrument.quote()
+        before, self._told = self._told, instrument.sides
+        bids, asks = (list(_changes(*pair)) for pair in zip(before, self._told, strict=True))
+        return Depth(bids, asks, self._book())
+
+    def snapshot(self) -> Quote | Depth | None:
+        """What has been told so far, for one who comes later; None for trades."""
+        if self._kind is Quote:
+            return self._instrument.quote()
+        if self._kind is Depth:
+            book = self._book()
+            return Depth(*book, book)
+        return None
+
+    def _book(self) -> tuple[Levels, Levels]:
+        bids, asks = (list(side.values()) for side in self._told)
+        return bids, asks
+
+
+def _changes(before: _Side, after: _Side) -> Iterator[tuple[Decimal, Decimal]]:
+    for price in before.keys() - after.keys():
+        yield before[price][0], _NOTHING
+    for price, level in after.items():
+        if before.get(price) is not level:
+            yield level
+
+
+def _price(cents: int) -> Decimal:
+    return Decimal(cents).scaleb(-2)

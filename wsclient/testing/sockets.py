@@ -1,0 +1,97 @@
+"""What the venue and the proxy need of sockets and threads: waiting, waking, ending."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import ssl
+import struct
+import threading
+import warnings
+from collections.abc import Iterable
+
+JOIN_TIMEOUT = 5.0
+
+WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+# Unlike epoll's, this selector holds no file descriptor; select() alone stops at 1,024 of them.
+_Selector: type[selectors.BaseSelector] = getattr(
+    selectors, "PollSelector", selectors.SelectSelector
+)
+
+
+def bind(host: str, port: int, receive_buffer: int | None = None) -> socket.socket:
+    """A socket that does not listen yet: connections are refused, and nobody else gets the port.
+
+    `receive_buffer` (bytes) is inherited by each connection. OSError.
+    """
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        if os.name != "nt":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if receive_buffer is not None:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        listener.setblocking(False)
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def netloc(host: str, port: int) -> str:
+    """As it stands in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class Waker:
+    """Ends another thread's wait in `select`."""
+
+    def __init__(self) -> None:
+        self.receiver, self._sender = socket.socketpair()
+        self.receiver.setblocking(False)
+        self._sender.setblocking(False)
+
+    def wake(self) -> None:
+        try:
+            self._sender.send(b"\0")
+        except OSError:
+            pass  # full: the thread is about to wake anyway; closed: it has ended
+
+    def clear(self) -> None:
+        try:
+            while self.receiver.recv(4096):
+                pass
+        except BlockingIOError:
+            pass
+
+    def close(self) -> None:
+        self.receiver.close()
+        self._sender.close()
+
+
+def select(
+    reads: Iterable[socket.socket], writes: Iterable[socket.socket], timeout: float | None
+) -> None:
+    """Wait until one of the sockets is ready, or for `timeout` seconds."""
+    events: dict[socket.socket, int] = dict.fromkeys(reads, selectors.EVENT_READ)
+    for sock in writes:
+        events[sock] = events.get(sock, 0) | selectors.EVENT_WRITE
+    with _Selector() as selector:
+        for sock, wanted in events.items():
+            selector.register(sock, wanted)
+        selector.select(timeout)
+
+
+def reset_on_close(sock: socket.socket) -> None:
+    linger = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    except OSError:
+        pass  # the client was first
+
+
+def join(thread: threading.Thread) -> None:
+    thread.join(JOIN_TIMEOUT)
+    if thread.is_alive():
+        warnings.warn(f"thread {thread.name} did not stop", ResourceWarning, stacklevel=3)
