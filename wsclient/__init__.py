@@ -3,6 +3,7 @@
 import logging
 
 from wsclient.client import Reader, WebSocketClient, connect
+from wsclient.diagnose import Check, Diagnosis, diagnose
 from wsclient.dialects import (
     OKX,
     Binance,
@@ -71,6 +72,7 @@ __all__ = [  # noqa: RUF022 - in plain order
     "Bitfinex",
     "Bybit",
     "ChannelStats",
+    "Check",
     "ClientClosed",
     "ClientForked",
     "CoinbaseExchange",
@@ -80,6 +82,7 @@ __all__ = [  # noqa: RUF022 - in plain order
     "ConnectionLost",
     "Counted",
     "Deribit",
+    "Diagnosis",
     "Dialect",
     "Gap",
     "Generic",
@@ -126,6 +129,7 @@ __all__ = [  # noqa: RUF022 - in plain order
     "__version__",
     "classify",
     "connect",
+    "diagnose",
 ]
 
 logging.getLogger("wsclient").addHandler(logging.NullHandler())

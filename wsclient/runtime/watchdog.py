@@ -100,6 +100,8 @@ class Watchdog:
         self.callbacks = Callbacks(self.new_mailbox, name)
         #: Called, without the lock, when the client has been closed or has failed.
         self.at_end: list[Callable[[], None]] = []
+        #: Told by the reader of each step of an attempt (see :meth:`step`), and of each pong.
+        self.on_step: Callable[[str, Any], None] | None = None
         self.snapshots = Snapshots(
             options,
             name,
@@ -150,6 +152,12 @@ class Watchdog:
             self._session.sent(time.monotonic())
             # Under the lock: the thread, when it ends, looks once more for what was put before.
             self._news.put(partial(self._send, connection_id, payload, waiter))
+
+    def ping(self) -> None:
+        """Send a protocol ping now. Raises NotConnected when the link is not open."""
+        with self._lock:
+            connection_id = self._session.require_open()
+        self._news.put(partial(self._perform, Ping(connection_id)))
 
     def request(
         self, make: Callable[[int], str | bytes], sent: Waiter, reply: Waiter, deadline: float
@@ -321,6 +329,13 @@ class Watchdog:
 
     # From the readers.
 
+    def step(self, name: str, about: Any) -> None:
+        """An attempt has come to ``"rest"`` (a RestRequest), ``"target"`` (URL, headers and
+        credentials), the steps of :func:`wsclient.runtime.handshake.open_socket`, ``"handshake"``
+        (its HandshakeSocket) or ``"open"``."""
+        if self.on_step is not None:
+            self.on_step(name, about)
+
     def opened(self, connection_id: int, login: Any) -> None:
         with self.session() as session:
             session.opened(connection_id, login, time.monotonic())
@@ -379,6 +394,7 @@ class Watchdog:
             self._session.control(connection_id, time.monotonic())
 
     def ponged(self, connection_id: int) -> None:
+        self.step("pong", None)
         with self.session() as session:
             session.pong(connection_id)
 

@@ -1,0 +1,380 @@
+"""What went wrong at a step of a connect, and what to do about it: words for whoever is on call.
+
+Nothing here opens or waits for anything. No text holds more of a URL than its host and port.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from wsclient.errors import ConnectionLost, HandshakeRejected
+from wsclient.runtime.handshake import Address
+
+__all__ = [
+    "Finding",
+    "about_certificate",
+    "about_dns",
+    "about_handshake",
+    "about_link",
+    "about_proxy",
+    "about_rest",
+    "about_tcp",
+    "about_tls",
+    "is_without_route",
+    "span",
+]
+
+#: A certificate that ends within so many seconds is worth a warning.
+EXPIRES_SOON = 14 * 86_400.0
+#: At most so many of a certificate's names are told.
+MAX_NAMES = 5
+
+_NO_NAME = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
+_NO_ROUTE = {
+    errno.ENETUNREACH,
+    errno.EHOSTUNREACH,
+    errno.EADDRNOTAVAIL,
+    errno.EAFNOSUPPORT,
+    errno.ENETDOWN,
+}
+
+# What OpenSSL says of a certificate (X509_V_ERR_...).
+_NOT_YET, _EXPIRED, _OTHER_HOST, _OTHER_IP = 9, 10, 62, 64
+_SELF_SIGNED, _UNKNOWN_CA = 18, (2, 19, 20, 21)
+
+
+class Finding(NamedTuple):
+    """What was seen, and what to do about it."""
+
+    detail: str
+    advice: str
+
+
+def span(seconds: float) -> str:
+    """A duration, in the unit that a person would take."""
+    for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        if seconds >= 2 * size or (unit == "day" and seconds >= size):
+            count = int(seconds // size)
+            return f"{count} {unit}{'s'[: count != 1]}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.3g} s"
+
+
+def about_dns(error: BaseException, host: str) -> Finding:
+    if isinstance(error, socket.gaierror) and error.errno in _NO_NAME:
+        return Finding(
+            f"the name {host} does not exist",
+            "Look for a typo in the host of the URL. If it is right, this machine's DNS server "
+            "does not know it: try `getent hosts` with it, here and on another machine, and check "
+            "the VPN.",
+        )
+    said = "no DNS server has answered"
+    if isinstance(error, socket.gaierror) and error.errno != socket.EAI_AGAIN:
+        said = f"the lookup failed ({error.strerror})"
+    elif not isinstance(error, (TimeoutError, socket.gaierror)):
+        said = "the name has no address"
+    return Finding(
+        f"{said} for {host}",
+        "Names cannot be looked up on this machine now: check its network, the VPN, and the "
+        "servers in /etc/resolv.conf.",
+    )
+
+
+def about_tcp(error: OSError, port: int, whose: str) -> Finding:
+    """``whose``: the venue or the proxy."""
+    if isinstance(error, ConnectionRefusedError):
+        return Finding(
+            "refused",
+            f"The machine is there, but nothing takes connections on port {port}: check the port, "
+            f"then whether {whose} is down for maintenance. A firewall may refuse, too.",
+        )
+    if isinstance(error, TimeoutError):
+        return Finding(
+            "no answer",
+            "Packets vanish on the way: a firewall drops them, or the machine is down. See whether "
+            f"outgoing TCP to port {port} is allowed here, and try from another network.",
+        )
+    if is_without_route(error):
+        return Finding(
+            f"no route ({error.strerror})",
+            "This machine has no network to get there: check its cable or Wi-Fi, its default route "
+            "and the VPN.",
+        )
+    return Finding(
+        f"failed ({error.strerror or type(error).__name__})", f"Is {whose} up? See its status page."
+    )
+
+
+def is_without_route(error: BaseException | None) -> bool:
+    """Has this machine no network of that kind, as one without IPv6?"""
+    return isinstance(error, OSError) and error.errno in _NO_ROUTE
+
+
+def about_proxy(error: BaseException, said: str) -> Finding:
+    """``said`` is the error's text, fit to be shown."""
+    if isinstance(error, socket.gaierror):
+        advice = (
+            "socks5:// looks the venue's name up on this machine; socks5h:// has the proxy do it."
+        )
+        return Finding("the venue's name could not be looked up", advice)
+    if isinstance(error, TimeoutError):
+        said = "the proxy took the connection, and says nothing"
+        advice = (
+            "It is overloaded, cannot reach the venue, or is no proxy of this kind: check http:// "
+            "or socks5://, and the port."
+        )
+    elif re.search(r"\b407\b|authentic", said, re.IGNORECASE):
+        advice = (
+            "The proxy wants a user and a password, or does not take the ones given: "
+            "scheme://user:password@host:port, with special characters percent-encoded."
+        )
+    elif re.search(r"\b403\b|ruleset", said):
+        advice = (
+            "The rules of the proxy forbid this host or port (many allow port 443 only): ask "
+            "whoever runs it."
+        )
+    elif re.search(r"\b(?:404|5\d\d)\b|unreachable|refused by|Connection refused|TTL", said):
+        advice = (
+            "The proxy works, but could not look up or reach the venue: check the URL's host and "
+            "port, and try from the machine that the proxy runs on."
+        )
+    else:
+        advice = "Is this a proxy of that kind? Check http:// or socks5://, and the port."
+    return Finding(said, advice)
+
+
+_TOO_OLD = re.compile("UNSUPPORTED_PROTOCOL|PROTOCOL_VERSION|VERSION_TOO_LOW|INSUFFICIENT_SECURITY")
+_NOT_TLS = re.compile("WRONG_VERSION_NUMBER|HTTP_REQUEST|RECORD_LAYER|PACKET_LENGTH|UNKNOWN_PROTO")
+
+
+def about_tls(
+    error: BaseException, address: Address, certificate: Mapping[str, Any], now: float
+) -> Finding:
+    """``certificate`` is what was looked up of one that does not verify; ``now`` is the time."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _about_distrust(error, address.host, certificate, now)
+    reason = getattr(error, "reason", None) or ""
+    plain = (
+        f"If the venue speaks without TLS on port {address.port}, the URL begins with ws://. Else "
+        "something on the way answers in its place."
+    )
+    if _NOT_TLS.search(reason):
+        return Finding("what answers is not TLS", plain)
+    if _TOO_OLD.search(reason):
+        return Finding(
+            "TLS older than 1.2, or none that both sides speak",
+            "The venue, or a box in front of it, is out of date. No setting of this client that is "
+            "safe helps: ask the venue for an address with TLS 1.2 or newer.",
+        )
+    if isinstance(error, TimeoutError):
+        return Finding("no answer to the TLS greeting", plain)
+    if isinstance(error, (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        return Finding(
+            "the connection was closed during the TLS handshake",
+            f"A firewall that dislikes the name {address.host}, a venue that is restarting, or no "
+            f"TLS there at all. {plain}",
+        )
+    words = reason.lower().replace("_", " ") or type(error).__name__
+    return Finding(
+        f"TLS failed: {words}",
+        "The two sides do not agree on how to encrypt, or the venue wants a certificate of yours: "
+        "see its documentation, and pass an ssl_context.",
+    )
+
+
+def _about_distrust(
+    error: ssl.SSLCertVerificationError, host: str, certificate: Mapping[str, Any], now: float
+) -> Finding:
+    code = error.verify_code
+    issuer = _name(certificate.get("issuer", ())) or "somebody unknown"
+    if code in (_EXPIRED, _NOT_YET):
+        clock = f"By this machine's clock it is {_date(now)} UTC: is that right? If so, "
+        detail = "the certificate has expired" if code == _EXPIRED else "it is not valid yet"
+        if code == _EXPIRED and "notAfter" in certificate:
+            end = ssl.cert_time_to_seconds(certificate["notAfter"])
+            detail = f"the certificate has expired on {_date(end)} UTC, {span(now - end)} ago"
+        elif "notBefore" in certificate:
+            start = ssl.cert_time_to_seconds(certificate["notBefore"])
+            detail = f"the certificate is valid from {_date(start)} UTC on only"
+        return Finding(detail, f"{clock}only the venue can put in another one: tell it.")
+    if code in (_OTHER_HOST, _OTHER_IP):
+        names = [name for _, name in certificate.get("subjectAltName", ())]
+        listed = ", ".join(names[:MAX_NAMES]) + ", ..." * (len(names) > MAX_NAMES)
+        return Finding(
+            f"the certificate is not for {host}" + (f" but for {listed}" if listed else ""),
+            "Check the host in the URL: it must be one of those names, not an address. If it is "
+            "right, DNS or something on the way leads to another server.",
+        )
+    stranger = (
+        "If that is a server of yours, or a proxy of your company that looks into TLS, trust it by "
+        "ssl_context=. Else somebody on the way answers in the venue's place: send nothing there."
+    )
+    if code == _SELF_SIGNED:
+        return Finding("the certificate is self-signed: nobody vouches for it", stranger)
+    if code in _UNKNOWN_CA:
+        return Finding(
+            f"the certificate is by {issuer}, whom this machine does not trust",
+            f"Are the CA certificates of this machine installed, and new? {stranger}",
+        )
+    return Finding(f"the certificate does not verify: {error.verify_message}", stranger)
+
+
+def about_certificate(certificate: Mapping[str, Any], now: float) -> tuple[str, str]:
+    """Whose, by whom and how long, of one that verifies; and a warning, where it ends soon."""
+    end = ssl.cert_time_to_seconds(certificate["notAfter"])
+    left = end - now
+    names = [name for _, name in certificate.get("subjectAltName", ())]
+    subject = _name(certificate.get("subject", ())) or (names[0] if names else "nobody")
+    detail = (
+        f"certificate of {subject} by {_name(certificate['issuer'])}, until {_date(end)[:10]} "
+        f"({span(max(0.0, left))} left)"
+    )
+    soon = "The certificate ends soon: see that it is renewed, or everybody's links fail at once."
+    return detail, soon if left < EXPIRES_SOON else ""
+
+
+def _name(parts: Any) -> str:
+    """The common name and the organization of a subject or an issuer."""
+    found = {key: value for part in parts for key, value in part}
+    names = [found[key] for key in ("commonName", "organizationName") if key in found]
+    return f"{names[0]} ({names[1]})" if len(names) == 2 else "".join(names)
+
+
+def _date(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, timezone.utc):%Y-%m-%d %H:%M}"
+
+
+_BY_STATUS = {
+    400: "The venue did not understand the request: check the path in the URL, and whether it asks "
+    "for a header or a subprotocol.",
+    401: "The venue wants credentials, or does not take these: check the key or token, when it "
+    "expires, and this machine's clock. The client does not try again by itself.",
+    403: "The venue refuses this machine or this key: an address that is not on its list, a region "
+    "that it blocks, a ban. The client does not try again by itself.",
+    404: "There is nothing at this path: check the path in the URL.",
+    405: "This address answers, but not to a WebSocket: check the path in the URL.",
+    407: "A proxy in front of the venue wants credentials: pass proxy=http://user:password@host:port",
+    426: "This address speaks another protocol, or another version of it: check the path in the "
+    "URL, and the venue's documentation.",
+    451: "The venue may not serve this region: connect from another one.",
+}
+_SPEAKS_TLS = re.compile(rb"[\x15\x16]\x03|.*HTTPS (?:port|server)", re.DOTALL)
+
+
+def about_handshake(
+    error: BaseException,
+    address: Address,
+    fields: Mapping[bytes, bytes],
+    shown: Callable[[bytes], str],
+    status_line: bytes,
+) -> Finding:
+    """``fields`` are those of the answer's head; ``shown`` makes the venue's words fit to print."""
+    wants_tls = (
+        "" if address.is_secure else " If the venue speaks TLS there, the URL begins with wss://."
+    )
+    if isinstance(error, TimeoutError):
+        return Finding(
+            "no whole answer to the upgrade request",
+            "The venue takes connections, but is stuck or overloaded: see its status page, and try "
+            f"another of its addresses.{wants_tls}",
+        )
+    if not isinstance(error, HandshakeRejected):
+        return Finding(
+            "the connection was closed before an answer to the upgrade request",
+            "The venue is restarting, refuses this machine's address, or allows no more "
+            f"connections from it: see its status page.{wants_tls}",
+        )
+    if not address.is_secure and _SPEAKS_TLS.match(error.excerpt):
+        advice = f"Begin the URL with wss:// (port {address.port} speaks TLS)."
+        return Finding("the venue wants TLS, and the URL says ws://", advice)
+    if error.status in (0, 101):
+        return Finding(
+            str(error),
+            "What listens there is no WebSocket server, or a broken one: check the host, the port "
+            f"and the path in the URL.{wants_tls}",
+        )
+    said = shown(status_line.partition(b" ")[2])
+    names = ((b"server", "server"), (b"content-type", "type"))
+    marks = [f"{label}: {shown(fields[name])}" for name, label in names if name in fields]
+    detail = f"HTTP {said}" + (f" ({', '.join(marks)})" if marks else "")
+    return Finding(detail, _about_status(error, fields))
+
+
+def _about_status(error: HandshakeRejected, fields: Mapping[bytes, bytes]) -> str:
+    status, wait = error.status, error.retry_after
+    later = "" if wait is None else f" It asks to be left alone for {span(wait)}."
+    if status in (418, 429):
+        return (
+            f"Too many connects or requests from this address.{later} Stop what else connects from "
+            "it; the client waits by itself."
+        )
+    if 200 <= status < 300:
+        return (
+            "A web server answered, and no WebSocket: a log-in page of a hotel or company network, "
+            "or the wrong host or path in the URL. Open the host in a browser from this machine."
+        )
+    if 300 <= status < 400:
+        target = _origin(fields.get(b"location", b""))
+        return (
+            f"The venue sends elsewhere{target}, which is never followed, for the sake of your "
+            "keys. If its documentation names that address, use it as the URL."
+        )
+    if status >= 500:
+        return (
+            f"The venue, or what stands in front of it, is in trouble.{later} See its status page; "
+            "the client keeps trying by itself."
+        )
+    return _BY_STATUS.get(status, f"See the venue's documentation for this status.{later}")
+
+
+def _origin(location: bytes) -> str:
+    """Scheme and host of a redirect's target; the rest may hold a token."""
+    try:
+        parts = urlsplit(location.decode("latin-1"))
+        if not parts.hostname:
+            return ", on the same host"
+        port = f":{parts.port}" if parts.port else ""
+        return f", to {parts.scheme or 'the same scheme'}://{parts.hostname}{port}"
+    except ValueError:
+        return ""
+
+
+def about_rest(error: BaseException, host: str, said: str) -> Finding:
+    advice = (
+        f"This venue gives a token and an address by REST first, from {host}: without them there "
+        f"is no link. See its status page, and whether `wsclient doctor wss://{host}` gets through "
+        "tls."
+    )
+    if isinstance(error, HandshakeRejected) and error.status in (403, 418, 429, 451):
+        advice = f"{_about_status(error, {})} (The token is asked for by REST, from {host}.)"
+    return Finding(said, advice)
+
+
+_BY_CODE = {
+    1000: "The venue ends the link in an orderly way: it may want another path, a login or a "
+    "subscription first. See its documentation.",
+    1001: "The venue, or a machine of it, is going away: a restart or maintenance. The client "
+    "reconnects by itself.",
+    1006: "It went without a word: a firewall or load balancer that cuts, a venue that crashed, or "
+    "too many connections from this address.",
+    1008: "The venue refuses this client: a key or token that is wrong or old, an address that is "
+    "not on its list, or too many connections.",
+    1011: "An error inside the venue: see its status page. The client reconnects by itself.",
+    1012: "The venue restarts. The client reconnects by itself.",
+    1013: "The venue is overloaded and wants to be tried later. The client reconnects by itself.",
+}
+
+
+def about_link(error: BaseException | None, said: str) -> Finding:
+    """Why an open link has ended."""
+    code = error.code if isinstance(error, ConnectionLost) else 1006
+    return Finding(
+        said,
+        _BY_CODE.get(code, f"Look the close code {code} up in the venue's documentation."),
+    )
