@@ -80,6 +80,8 @@ SLICE = 0.1 if os.name == "nt" else threading.TIMEOUT_MAX
 MAX_SHOWN = 60
 MIN_SECRET = 5
 
+#: Told between the steps: how one has ended.
+_MARKS = ("addresses", "refused", "connected")
 _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which the ssl module does not name
 
 
@@ -282,7 +284,7 @@ class _Examination:
     @property
     def _last(self) -> _Step:
         """The step that the attempt has come to."""
-        met = [step for step in self._steps if step.name not in ("refused", "addresses")]
+        met = [step for step in self._steps if step.name not in _MARKS]
         return met[-1] if met else self._began
 
     def _find(self, name: str) -> _Step | None:
@@ -393,8 +395,8 @@ class _Examination:
             return _Result(
                 "failed",
                 f"nothing came within {advice.span(timeout)} of the subscription",
-                "A channel may just be quiet: try a busy one, or a longer timeout. Else the venue's "
-                "feed stands still: see its status page.",
+                "A channel may just be quiet: try a busy one, or a longer timeout. Else the "
+                "venue's feed stands still: see its status page.",
             )
         late = max(0.0, message.received_at / 1e9 - self._asked_at)
         what = f"{one_line(message.type)} of {one_line(message.channel)}"

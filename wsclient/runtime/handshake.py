@@ -166,8 +166,8 @@ def open_socket(
 ) -> socket.socket:
     """A connected socket, TLS done. ``hold`` is given each socket before anything on it can
     block, so that whoever watches the deadline can shut it down. ``tell`` hears of ``"dns"`` (an
-    Address), ``"addresses"`` (what was found), ``"tcp"`` (one of these), ``"proxy"`` (an Address)
-    and ``"tls"`` (a socket).
+    Address), ``"addresses"`` (what was found), ``"tcp"`` (one of these), ``"proxy"`` (an Address),
+    ``"connected"`` and ``"tls"`` (a socket).
 
     Raises OSError, ConnectTimeout, or ConfigurationError and NotSupported about the proxy.
     """
@@ -175,6 +175,7 @@ def open_socket(
         sock = _open_by_proxy(proxy, address, deadline, hold, tell)
     else:
         sock = _open_directly(address, deadline, hold, tell)
+    tell("connected", None)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if not address.is_secure:
         return sock
