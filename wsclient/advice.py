@@ -86,7 +86,7 @@ def about_dns(error: BaseException, host: str) -> Finding:
     )
 
 
-def about_tcp(error: OSError, port: int, whose: str) -> Finding:
+def about_tcp(error: BaseException, port: int, whose: str) -> Finding:
     """``whose``: the venue or the proxy."""
     if isinstance(error, ConnectionRefusedError):
         return Finding(
@@ -100,15 +100,20 @@ def about_tcp(error: OSError, port: int, whose: str) -> Finding:
             "Packets vanish on the way: a firewall drops them, or the machine is down. See whether "
             f"outgoing TCP to port {port} is allowed here, and try from another network.",
         )
+    if isinstance(error, ConnectionResetError):
+        return Finding(
+            "reset as soon as it was open",
+            f"A firewall, or {whose}: it is restarting, refuses this machine's address, or allows "
+            "no more connections from it.",
+        )
+    said = getattr(error, "strerror", None) or type(error).__name__
     if is_without_route(error):
         return Finding(
-            f"no route ({error.strerror})",
+            f"no route ({said})",
             "This machine has no network to get there: check its cable or Wi-Fi, its default route "
             "and the VPN.",
         )
-    return Finding(
-        f"failed ({error.strerror or type(error).__name__})", f"Is {whose} up? See its status page."
-    )
+    return Finding(f"failed ({said})", f"Is {whose} up? See its status page.")
 
 
 def is_without_route(error: BaseException | None) -> bool:
@@ -192,7 +197,7 @@ def _about_distrust(
     error: ssl.SSLCertVerificationError, host: str, certificate: Mapping[str, Any], now: float
 ) -> Finding:
     code = error.verify_code
-    issuer = _name(certificate.get("issuer", ())) or "somebody unknown"
+    issuer = _name(certificate.get("issuer", ())) or "an authority"
     if code in (_EXPIRED, _NOT_YET):
         clock = f"By this machine's clock it is {_date(now)} UTC: is that right? If so, "
         detail = "the certificate has expired" if code == _EXPIRED else "it is not valid yet"
@@ -219,7 +224,7 @@ def _about_distrust(
         return Finding("the certificate is self-signed: nobody vouches for it", stranger)
     if code in _UNKNOWN_CA:
         return Finding(
-            f"the certificate is by {issuer}, whom this machine does not trust",
+            f"the certificate is by {issuer}, which this machine does not trust",
             f"Are the CA certificates of this machine installed, and new? {stranger}",
         )
     return Finding(f"the certificate does not verify: {error.verify_message}", stranger)

@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -349,7 +350,7 @@ class _Examination:
             took = time.monotonic() - began if result.seconds is None else result.seconds
             seconds = None if result.status == "skipped" else took
             self._of_link.append(Check(name, result.status, seconds, *result[1:3]))
-            if self._core.peek().failure is not None:
+            if result.status == "failed" and self._core.peek().failure is not None:
                 return
 
     def _settle(self) -> _Result:
@@ -386,7 +387,7 @@ class _Examination:
     def _receive(self) -> _Result:
         if not self._channels:
             return _Result("skipped", "nothing was subscribed to")
-        if not self._client.subscriptions:
+        if not self._client.subscriptions and self._core.peek().failure is None:
             return _Result("skipped", "no channel is subscribed")
         timeout = self._left_for_messages()
         try:
@@ -456,7 +457,9 @@ class _Examination:
         expected = ["dns", "tcp", "handshake", "clock", "link", "message", "ping"]
         if self._options.proxy is not None:
             expected.insert(2, "proxy")
-        if self._client._where.startswith("wss"):
+        found = self._find("target")
+        is_secure = self._client._where.startswith("wss") if found is None else self._address[2]
+        if is_secure:
             expected.insert(-5, "tls")
         if self._logs_in:
             expected.insert(-3, "login")
@@ -477,13 +480,13 @@ class _Examination:
             "tls": self._tls_check,
             "handshake": self._handshake,
         }
-        if self._last is self._began:
+        if self._failure is not None and self._last.name in ("begin", "target"):
             said = self._shown(str(self._failure))
             result = _Result(
                 "failed", said, "It is called before each connect, and must not raise."
             )
             yield self._check("url", self._began, self._ended, result)
-        for step, end in zip(self._steps, [*self._steps[1:], self._ended], strict=True):
+        for step, end in pairwise([*self._steps, self._ended]):
             error = self._failure if step is self._last else None
             if step.name in tell:
                 yield self._check(step.name, step, end, tell[step.name](step, error))
@@ -526,13 +529,14 @@ class _Examination:
 
     def _tcp(self) -> Iterator[Check]:
         """Each address: those that the client came to, then the others."""
-        tried: list[tuple[Any, float, OSError | None]] = []
-        following = [*self._steps[1:], self._ended]
-        for step, end in zip(self._steps, following, strict=True):
+        tried: list[tuple[Any, float, BaseException | None]] = []
+        for step, end in pairwise([*self._steps, self._ended]):
             if step.name == "tcp":
                 error = end.about if end.name == "refused" else None
-                if step is self._last and error is None and self._failure is not None:
-                    error = TimeoutError()  # given up in the middle of it
+                if step is self._last and (
+                    error is None or isinstance(self._failure, TimeoutError)
+                ):
+                    error = self._failure  # not the reset by which we gave it up
                 tried.append((step.about, end.at - step.at, error))
         tried += self._tried
         works = any(error is None for _, _, error in tried)
@@ -615,6 +619,13 @@ class _Examination:
     def _login(self, error: BaseException | None) -> _Result:
         if error is None:
             return _Result("ok", "accepted")
+        if isinstance(error, TimeoutError):
+            return _Result(
+                "failed",
+                "the venue has not let us in in time",
+                "It takes connections, but neither greets nor answers the login: see its status "
+                "page, and whether the URL and the dialect belong together.",
+            )
         if isinstance(error, ConnectionLost):
             return self._why_it_ended(error)
         return _Result(
