@@ -328,7 +328,7 @@ class HangsUpLater(GenericProtocol):
 @contextlib.contextmanager
 def open_venue(protocol: Any = "generic", **options: Any) -> Iterator[Arguments]:
     with FakeVenue(protocol) as venue:
-        venue.refuse_channel("refused", "no such channel")
+        venue.refuse_channel("gone", "no such channel")
         venue.mute_acks(channel="muted")
         yield {"url": f"{venue.url}?token=trust-no-1", **options}
 
@@ -430,14 +430,19 @@ BROKEN: dict[str, tuple[Callable[[], Any], str, str, str]] = {
         "overloaded",
     ),
     "proxy is not there": (proxy_that_is_not_there, "tcp", "refused", "whether the proxy is down"),
-    "proxy of no such name": (proxy_of_no_such_name, "dns", "proxy.example does not exist", "typo"),
+    "proxy of no such name": (
+        proxy_of_no_such_name,
+        "dns",
+        "proxy.example does not exist",
+        "the proxy's URL",
+    ),
     "name that only the proxy knows": (
         name_that_only_the_proxy_knows,
         "proxy",
         "could not be looked up",
         "socks5h://",
     ),
-    "expired certificate": (expired, "tls", "3 days ago", "only the venue can"),
+    "expired certificate": (expired, "tls", "3 days ago", "only the venue"),
     "certificate for another host": (
         for_another_host,
         "tls",
@@ -446,15 +451,15 @@ BROKEN: dict[str, tuple[Callable[[], Any], str, str, str]] = {
     ),
     "unknown authority": (by_a_stranger, "tls", "Stranger Authority", "CA certificates"),
     "self-signed certificate": (self_signed, "tls", "self-signed", "send nothing there"),
-    "old TLS": (old_tls, "tls", "older than 1.2", "out of date"),
-    "plain venue by wss": (plain_venue_by_wss, "tls", "not TLS", "begins with ws://"),
+    "old TLS": (old_tls, "tls", "1.2 or newer is needed", "out of date"),
+    "plain venue by wss": (plain_venue_by_wss, "tls", "not TLS", "ws://, without TLS"),
     "plain venue hangs up on wss": (
         plain_venue_that_hangs_up_on_wss,
         "tls",
         "closed during the TLS handshake",
-        "begins with ws://",
+        "ws://, without TLS",
     ),
-    "mute TLS": (mute_tls, "tls", "no answer", "begins with ws://"),
+    "mute TLS": (mute_tls, "tls", "no answer", "ws://, without TLS"),
     "TLS venue by ws": (tls_venue_by_ws, "handshake", "wants TLS", "wss://"),
     "TLS venue by ws, in words": (
         functools.partial(refusing, 400, body=b"400 The plain HTTP request was sent to HTTPS port"),
@@ -476,14 +481,14 @@ BROKEN: dict[str, tuple[Callable[[], Any], str, str, str]] = {
     "redirect": (
         functools.partial(refusing, 301, headers=FAR),
         "handshake",
-        "HTTP 301",
-        "to https://www.venue.example, which is never followed",
+        "HTTP 301 Moved Permanently, to https://www.venue.example",
+        "No redirect is followed",
     ),
     "redirect to itself": (
         functools.partial(refusing, 307, headers=[("Location", "/v3")]),
         "handshake",
-        "HTTP 307",
-        "on the same host, which is never followed",
+        "HTTP 307 Temporary Redirect, to another path of this host",
+        "No redirect is followed",
     ),
     "400": (functools.partial(refusing, 400), "handshake", "HTTP 400", "subprotocol"),
     "401": (functools.partial(refusing, 401), "handshake", "HTTP 401", "credentials"),
@@ -493,14 +498,14 @@ BROKEN: dict[str, tuple[Callable[[], Any], str, str, str]] = {
     "429": (
         functools.partial(refusing, 429, retry_after=90),
         "handshake",
-        "HTTP 429",
-        "left alone for 90 s",
+        "HTTP 429 Too Many Requests, retry after 90 s",
+        "Too many connects",
     ),
     "503": (
         functools.partial(refusing, 503, retry_after=300),
         "handshake",
-        "HTTP 503",
-        "left alone for 5 minutes",
+        "HTTP 503 Service Unavailable, retry after 5 minutes",
+        "status page",
     ),
     "a status of its own": (functools.partial(refusing, 599), "handshake", "HTTP 599", "trouble"),
     "garbage": (functools.partial(failing, "garbage"), "handshake", "not HTTP", "no WebSocket"),
@@ -544,14 +549,14 @@ BROKEN: dict[str, tuple[Callable[[], Any], str, str, str]] = {
     "hangs up on a subscription": (
         functools.partial(open_venue, HangsUpLater(), subscribe="a"),
         "subscribe",
-        "",
+        "the connection broke (Connection reset by peer)",
         "without a word",
     ),
     "token refused": (
         functools.partial(token_server, b"503 Service Unavailable", b""),
         "rest",
         "HTTP 503",
-        "from 127.0.0.1",
+        "in trouble",
     ),
     "too many tokens": (
         functools.partial(token_server, b"429 Too Many Requests", b""),
@@ -577,5 +582,5 @@ BROKEN: dict[str, tuple[Callable[[], Any], str, str, str]] = {
         "must begin with ws://",
         "from 127.0.0.1",
     ),
-    "no welcome": (no_welcome, "login", "not let us in in time", "neither greets"),
+    "no welcome": (no_welcome, "login", "no answer to the login, in time", "does not let us in"),
 }

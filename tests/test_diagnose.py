@@ -329,9 +329,9 @@ class TestClock:
 
 class TestOpenLink:
     def test_a_refused_channel(self) -> None:
-        with open_venue(subscribe="refused") as options:
+        with open_venue(subscribe="gone") as options:
             diagnosis = diagnose(**options)
-        assert check(diagnosis, "subscribe").detail == "refused: refused: no such channel"
+        assert check(diagnosis, "subscribe").detail == "refused: gone: no such channel"
         assert "name" in check(diagnosis, "subscribe").advice
         assert check(diagnosis, "message").status == "skipped"
         assert check(diagnosis, "ping").status == "ok"

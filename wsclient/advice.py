@@ -27,6 +27,7 @@ __all__ = [
     "about_rest",
     "about_tcp",
     "about_tls",
+    "head",
     "is_without_route",
     "span",
 ]
@@ -63,24 +64,27 @@ def span(seconds: float) -> str:
         if seconds >= 2 * size or (unit == "day" and seconds >= size):
             count = int(seconds // size)
             return f"{count} {unit}{'s'[: count != 1]}"
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.3g} s"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
 
 
-def about_dns(error: BaseException, host: str) -> Finding:
+def about_dns(error: BaseException, host: str, url: str) -> Finding:
+    """``url``: what the host stands in, the URL or the proxy."""
     if isinstance(error, socket.gaierror) and error.errno in _NO_NAME:
         return Finding(
             f"the name {host} does not exist",
-            "Look for a typo in the host of the URL. If it is right, this machine's DNS server "
-            "does not know it: try `getent hosts` with it, here and on another machine, and check "
-            "the VPN.",
+            f"Look for a typo in the host of {url}. If it is right, this machine's DNS server does "
+            "not know it: try `getent hosts` with it, here and on another machine, and check the "
+            "VPN.",
         )
-    said = "no DNS server has answered"
+    detail = f"no DNS server has answered for {host}"
     if isinstance(error, socket.gaierror) and error.errno != socket.EAI_AGAIN:
-        said = f"the lookup failed ({error.strerror})"
+        detail = f"the lookup of {host} failed ({error.strerror})"
     elif not isinstance(error, (TimeoutError, socket.gaierror)):
-        said = "the name has no address"
+        detail = f"the name {host} has no address"
     return Finding(
-        f"{said} for {host}",
+        detail,
         "Names cannot be looked up on this machine now: check its network, the VPN, and the "
         "servers in /etc/resolv.conf.",
     )
@@ -166,24 +170,23 @@ def about_tls(
         return _about_distrust(error, address.host, certificate, now)
     reason = getattr(error, "reason", None) or ""
     plain = (
-        f"If the venue speaks without TLS on port {address.port}, the URL begins with ws://. Else "
-        "something on the way answers in its place."
+        f"Does the venue speak ws://, without TLS, on port {address.port}? Else something on the way "
+        "(a proxy, a log-in page) answers in its place."
     )
     if _NOT_TLS.search(reason):
         return Finding("what answers is not TLS", plain)
     if _TOO_OLD.search(reason):
         return Finding(
-            "TLS older than 1.2, or none that both sides speak",
-            "The venue, or a box in front of it, is out of date. No setting of this client that is "
-            "safe helps: ask the venue for an address with TLS 1.2 or newer.",
+            "no version of TLS in common: 1.2 or newer is needed",
+            "The venue, or a box in front of it, is out of date: ask it for an address with TLS 1.2 "
+            "or newer. An older TLS is not safe, and no option allows it.",
         )
     if isinstance(error, TimeoutError):
         return Finding("no answer to the TLS greeting", plain)
     if isinstance(error, (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return Finding(
             "the connection was closed during the TLS handshake",
-            f"A firewall that dislikes the name {address.host}, a venue that is restarting, or no "
-            f"TLS there at all. {plain}",
+            f"A firewall that goes by names, or a venue that is restarting. {plain}",
         )
     words = reason.lower().replace("_", " ") or type(error).__name__
     return Finding(
@@ -199,15 +202,18 @@ def _about_distrust(
     code = error.verify_code
     issuer = _name(certificate.get("issuer", ())) or "an authority"
     if code in (_EXPIRED, _NOT_YET):
-        clock = f"By this machine's clock it is {_date(now)} UTC: is that right? If so, "
         detail = "the certificate has expired" if code == _EXPIRED else "it is not valid yet"
         if code == _EXPIRED and "notAfter" in certificate:
             end = ssl.cert_time_to_seconds(certificate["notAfter"])
-            detail = f"the certificate has expired on {_date(end)} UTC, {span(now - end)} ago"
+            detail = f"the certificate expired on {_date(end)} UTC, {span(now - end)} ago"
         elif "notBefore" in certificate:
             start = ssl.cert_time_to_seconds(certificate["notBefore"])
             detail = f"the certificate is valid from {_date(start)} UTC on only"
-        return Finding(detail, f"{clock}only the venue can put in another one: tell it.")
+        return Finding(
+            detail,
+            f"By this machine's clock it is {_date(now)} UTC: is that right? If so, only the venue "
+            "can put in another certificate: report it. Do not switch verification off.",
+        )
     if code in (_OTHER_HOST, _OTHER_IP):
         names = [name for _, name in certificate.get("subjectAltName", ())]
         listed = ", ".join(names[:MAX_NAMES]) + ", ..." * (len(names) > MAX_NAMES)
@@ -225,7 +231,8 @@ def _about_distrust(
     if code in _UNKNOWN_CA:
         return Finding(
             f"the certificate is by {issuer}, which this machine does not trust",
-            f"Are the CA certificates of this machine installed, and new? {stranger}",
+            "Are this machine's CA certificates there and up to date (package ca-certificates)? "
+            f"{stranger}",
         )
     return Finding(f"the certificate does not verify: {error.verify_message}", stranger)
 
@@ -275,14 +282,12 @@ _SPEAKS_TLS = re.compile(rb"[\x15\x16]\x03|.*HTTPS (?:port|server)", re.DOTALL)
 def about_handshake(
     error: BaseException,
     address: Address,
+    status_line: bytes,
     fields: Mapping[bytes, bytes],
     shown: Callable[[bytes], str],
-    status_line: bytes,
 ) -> Finding:
     """``fields`` are those of the answer's head; ``shown`` makes the venue's words fit to print."""
-    wants_tls = (
-        "" if address.is_secure else " If the venue speaks TLS there, the URL begins with wss://."
-    )
+    wants_tls = "" if address.is_secure else " Should the URL begin with wss://?"
     if isinstance(error, TimeoutError):
         return Finding(
             "no whole answer to the upgrade request",
@@ -296,7 +301,7 @@ def about_handshake(
             f"connections from it: see its status page.{wants_tls}",
         )
     if not address.is_secure and _SPEAKS_TLS.match(error.excerpt):
-        advice = f"Begin the URL with wss:// (port {address.port} speaks TLS)."
+        advice = f"Begin the URL with wss://: port {address.port} speaks TLS."
         return Finding("the venue wants TLS, and the URL says ws://", advice)
     if error.status in (0, 101):
         return Finding(
@@ -304,20 +309,26 @@ def about_handshake(
             "What listens there is no WebSocket server, or a broken one: check the host, the port "
             f"and the path in the URL.{wants_tls}",
         )
-    said = shown(status_line.partition(b" ")[2])
+    detail = head(status_line, fields, shown)
+    if error.retry_after is not None:
+        detail += f", retry after {span(error.retry_after)}"
+    if 300 <= error.status < 400:
+        detail += _target(fields.get(b"location", b""))
+    return Finding(detail, _about_status(error.status))
+
+
+def head(status_line: bytes, fields: Mapping[bytes, bytes], shown: Callable[[bytes], str]) -> str:
+    """What is worth seeing of an answer's head."""
     names = ((b"server", "server"), (b"content-type", "type"))
     marks = [f"{label}: {shown(fields[name])}" for name, label in names if name in fields]
-    detail = f"HTTP {said}" + (f" ({', '.join(marks)})" if marks else "")
-    return Finding(detail, _about_status(error, fields))
+    return f"HTTP {shown(status_line.partition(b' ')[2])}" + f" ({', '.join(marks)})" * bool(marks)
 
 
-def _about_status(error: HandshakeRejected, fields: Mapping[bytes, bytes]) -> str:
-    status, wait = error.status, error.retry_after
-    later = "" if wait is None else f" It asks to be left alone for {span(wait)}."
+def _about_status(status: int) -> str:
     if status in (418, 429):
         return (
-            f"Too many connects or requests from this address.{later} Stop what else connects from "
-            "it; the client waits by itself."
+            "Too many connects or requests from this address: stop what else connects from it. The "
+            "client waits as long as it is told, by itself."
         )
     if 200 <= status < 300:
         return (
@@ -325,40 +336,39 @@ def _about_status(error: HandshakeRejected, fields: Mapping[bytes, bytes]) -> st
             "or the wrong host or path in the URL. Open the host in a browser from this machine."
         )
     if 300 <= status < 400:
-        target = _origin(fields.get(b"location", b""))
         return (
-            f"The venue sends elsewhere{target}, which is never followed, for the sake of your "
-            "keys. If its documentation names that address, use it as the URL."
+            "No redirect is followed, for the sake of your keys. If the venue's documentation names "
+            "that address, use it in the URL."
         )
     if status >= 500:
         return (
-            f"The venue, or what stands in front of it, is in trouble.{later} See its status page; "
-            "the client keeps trying by itself."
+            "The venue, or what stands in front of it, is in trouble: see its status page. The "
+            "client keeps trying by itself."
         )
-    return _BY_STATUS.get(status, f"See the venue's documentation for this status.{later}")
+    return _BY_STATUS.get(status, "Look this status up in the venue's documentation.")
 
 
-def _origin(location: bytes) -> str:
-    """Scheme and host of a redirect's target; the rest may hold a token."""
+def _target(location: bytes) -> str:
+    """Scheme and host that a redirect leads to; the rest may hold a token."""
     try:
         parts = urlsplit(location.decode("latin-1"))
         if not parts.hostname:
-            return ", on the same host"
+            return ", to another path of this host"
         port = f":{parts.port}" if parts.port else ""
-        return f", to {parts.scheme or 'the same scheme'}://{parts.hostname}{port}"
+        return f", to {parts.scheme}{':' * bool(parts.scheme)}//{parts.hostname}{port}"
     except ValueError:
         return ""
 
 
 def about_rest(error: BaseException, host: str, said: str) -> Finding:
-    advice = (
-        f"This venue gives a token and an address by REST first, from {host}: without them there "
-        f"is no link. See its status page, and whether `wsclient doctor wss://{host}` gets through "
-        "tls."
+    """Of the token and the address that a venue gives by REST first."""
+    if isinstance(error, HandshakeRejected):
+        return Finding(said, f"{_about_status(error.status)} (REST gives a token for each link.)")
+    return Finding(
+        said,
+        f"Without a token by REST, from {host}, there is no link. `wsclient doctor wss://{host}` "
+        "tells how far that host can be reached; if it can, see the venue's status page.",
     )
-    if isinstance(error, HandshakeRejected) and error.status in (403, 418, 429, 451):
-        advice = f"{_about_status(error, {})} (The token is asked for by REST, from {host}.)"
-    return Finding(said, advice)
 
 
 _BY_CODE = {
@@ -378,6 +388,8 @@ _BY_CODE = {
 
 def about_link(error: BaseException | None, said: str) -> Finding:
     """Why an open link has ended."""
+    if isinstance(error, OSError) and not isinstance(error, ConnectionLost):
+        said = f"the connection broke ({error.strerror or type(error).__name__})"
     code = error.code if isinstance(error, ConnectionLost) else 1006
     return Finding(
         said,

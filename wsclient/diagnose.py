@@ -57,6 +57,8 @@ __all__ = ["Check", "Diagnosis", "Status", "diagnose"]
 
 Status = Literal["ok", "warning", "failed", "skipped"]
 
+#: Of a check after one that failed.
+NOT_REACHED = "not reached"
 #: A lookup that takes longer (s) is worth a warning.
 SLOW_DNS = 1.0
 #: A clock that is off by more (s) is worth a warning: signed logins are refused.
@@ -120,6 +122,8 @@ class Diagnosis:
         indent = " " * 31
         lines = [self.url, ""]
         for check in self.checks:
+            if check.detail == NOT_REACHED:
+                continue
             took = "-" if check.seconds is None else f"{check.seconds * 1000:,.1f} ms"
             word = check.status.upper() if check.status == "failed" else check.status
             detail = textwrap.wrap(check.detail, max(20, width - len(indent)))
@@ -131,6 +135,11 @@ class Diagnosis:
                 indent + paint(check.status, mark + line)
                 for mark, line in zip(marks, wrapped, strict=False)
             ]
+        rest = [check.name for check in self.checks if check.detail == NOT_REACHED]
+        if rest:
+            head = "not reached: "
+            text = textwrap.fill(", ".join(rest), width, initial_indent=head)
+            lines += ["", paint("skipped", text)]
         return "\n".join([*lines, "", self._verdict(paint)])
 
     def _verdict(self, paint: Callable[[Status, str], str]) -> str:
@@ -465,7 +474,7 @@ class _Examination:
             expected.insert(-3, "login")
         if self._channels:
             expected.insert(-2, "subscribe")
-        checks += [Check(x, "skipped", None, "not reached") for x in expected if x not in met]
+        checks += [Check(x, "skipped", None, NOT_REACHED) for x in expected if x not in met]
         return Diagnosis(self._client._where, tuple(checks))
 
     @property
@@ -512,7 +521,8 @@ class _Examination:
     def _dns(self, step: _Step, error: BaseException | None) -> _Result:
         host = step.about.host
         if error is not None:
-            return _failed(advice.about_dns(error, host))
+            url = "the URL" if self._options.proxy is None else "the proxy's URL"
+            return _failed(advice.about_dns(error, host, url))
         found = self._find("addresses")
         assert found is not None
         addresses = [info[4][0] for info in found.about]
@@ -576,17 +586,11 @@ class _Examination:
         return _Result("warning" if warning else "ok", f"{how}; {detail}", warning)
 
     def _handshake(self, step: _Step, error: BaseException | None) -> _Result:
-        answer = step.about
-        if error is not None:
-            found = advice.about_handshake(
-                error,
-                self._address,
-                answer.fields,
-                lambda words: self._shown(words.decode("latin-1"))[:MAX_SHOWN],
-                answer.status_line,
-            )
-            return _failed(found)
-        return _Result("ok", "HTTP 101")
+        line, fields = step.about.status_line, step.about.fields
+        if error is None:
+            return _Result("ok", advice.head(line, fields, self._excerpt))
+        found = advice.about_handshake(error, self._address, line, fields, self._excerpt)
+        return _failed(found)
 
     def _clock(self, step: _Step, end: _Step) -> Iterator[Check]:
         text = step.about.fields.get(b"date", b"").decode("latin-1")
@@ -622,9 +626,9 @@ class _Examination:
         if isinstance(error, TimeoutError):
             return _Result(
                 "failed",
-                "the venue has not let us in in time",
-                "It takes connections, but neither greets nor answers the login: see its status "
-                "page, and whether the URL and the dialect belong together.",
+                "no greeting, or no answer to the login, in time",
+                "The venue takes connections, but does not let us in: see its status page, and "
+                "whether the URL and the dialect belong together.",
             )
         if isinstance(error, ConnectionLost):
             return self._why_it_ended(error)
@@ -643,6 +647,9 @@ class _Examination:
         for secret in sorted(self._secrets(), key=len, reverse=True):
             words = words.replace(secret, "***")
         return one_line(words)
+
+    def _excerpt(self, words: bytes) -> str:
+        return self._shown(words.decode("latin-1"))[:MAX_SHOWN]
 
     def _secrets(self) -> Iterator[str]:
         urls, headers = [self._url, self._options.proxy], self._options.headers
