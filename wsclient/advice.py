@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from wsclient.errors import ConnectionLost, HandshakeRejected
 from wsclient.runtime.handshake import Address
+from wsclient.sansio.codec import one_line
 
 __all__ = [
     "Finding",
@@ -170,16 +171,16 @@ def about_tls(
         return _about_distrust(error, address.host, certificate, now)
     reason = getattr(error, "reason", None) or ""
     plain = (
-        f"Does the venue speak ws://, without TLS, on port {address.port}? Else something on the way "
-        "(a proxy, a log-in page) answers in its place."
+        f"Does the venue speak ws://, without TLS, on port {address.port}? Else something on the "
+        "way (a proxy, a log-in page) answers in its place."
     )
     if _NOT_TLS.search(reason):
         return Finding("what answers is not TLS", plain)
     if _TOO_OLD.search(reason):
         return Finding(
             "no version of TLS in common: 1.2 or newer is needed",
-            "The venue, or a box in front of it, is out of date: ask it for an address with TLS 1.2 "
-            "or newer. An older TLS is not safe, and no option allows it.",
+            "The venue, or a box in front of it, is out of date: ask it for an address with a newer "
+            "TLS. An older one is not safe.",
         )
     if isinstance(error, TimeoutError):
         return Finding("no answer to the TLS greeting", plain)
@@ -215,7 +216,7 @@ def _about_distrust(
             "can put in another certificate: report it. Do not switch verification off.",
         )
     if code in (_OTHER_HOST, _OTHER_IP):
-        names = [name for _, name in certificate.get("subjectAltName", ())]
+        names = _names(certificate)
         listed = ", ".join(names[:MAX_NAMES]) + ", ..." * (len(names) > MAX_NAMES)
         return Finding(
             f"the certificate is not for {host}" + (f" but for {listed}" if listed else ""),
@@ -241,7 +242,7 @@ def about_certificate(certificate: Mapping[str, Any], now: float) -> tuple[str, 
     """Whose, by whom and how long, of one that verifies; and a warning, where it ends soon."""
     end = ssl.cert_time_to_seconds(certificate["notAfter"])
     left = end - now
-    names = [name for _, name in certificate.get("subjectAltName", ())]
+    names = _names(certificate)
     subject = _name(certificate.get("subject", ())) or (names[0] if names else "nobody")
     detail = (
         f"certificate of {subject} by {_name(certificate['issuer'])}, until {_date(end)[:10]} "
@@ -251,9 +252,13 @@ def about_certificate(certificate: Mapping[str, Any], now: float) -> tuple[str, 
     return detail, soon if left < EXPIRES_SOON else ""
 
 
+def _names(certificate: Mapping[str, Any]) -> list[str]:
+    return [one_line(name) for _, name in certificate.get("subjectAltName", ())]
+
+
 def _name(parts: Any) -> str:
     """The common name and the organization of a subject or an issuer."""
-    found = {key: value for part in parts for key, value in part}
+    found = {key: one_line(value) for part in parts for key, value in part}
     names = [found[key] for key in ("commonName", "organizationName") if key in found]
     return f"{names[0]} ({names[1]})" if len(names) == 2 else "".join(names)
 
@@ -313,7 +318,7 @@ def about_handshake(
     if error.retry_after is not None:
         detail += f", retry after {span(error.retry_after)}"
     if 300 <= error.status < 400:
-        detail += _target(fields.get(b"location", b""))
+        detail += _target(fields.get(b"location", b""), shown)
     return Finding(detail, _about_status(error.status))
 
 
@@ -337,8 +342,8 @@ def _about_status(status: int) -> str:
         )
     if 300 <= status < 400:
         return (
-            "No redirect is followed, for the sake of your keys. If the venue's documentation names "
-            "that address, use it in the URL."
+            "No redirect is followed, for the sake of your keys. If the venue's documentation "
+            "names that address, use it in the URL."
         )
     if status >= 500:
         return (
@@ -348,14 +353,15 @@ def _about_status(status: int) -> str:
     return _BY_STATUS.get(status, "Look this status up in the venue's documentation.")
 
 
-def _target(location: bytes) -> str:
+def _target(location: bytes, shown: Callable[[bytes], str]) -> str:
     """Scheme and host that a redirect leads to; the rest may hold a token."""
     try:
         parts = urlsplit(location.decode("latin-1"))
         if not parts.hostname:
             return ", to another path of this host"
         port = f":{parts.port}" if parts.port else ""
-        return f", to {parts.scheme}{':' * bool(parts.scheme)}//{parts.hostname}{port}"
+        origin = f"{parts.scheme}{':' * bool(parts.scheme)}//{parts.hostname}{port}"
+        return f", to {shown(origin.encode('latin-1'))}"
     except ValueError:
         return ""
 

@@ -8,7 +8,7 @@ import sys
 
 import msgspec
 
-from wsclient.cli.terminal import complain, is_rich, printable
+from wsclient.cli.terminal import complain, is_rich
 from wsclient.diagnose import Diagnosis, Status, diagnose
 from wsclient.errors import ConfigurationError, NotSupported
 
@@ -43,7 +43,7 @@ def _text(diagnosis: Diagnosis) -> str:
 
 
 def _paint(status: Status, text: str) -> str:
-    return f"\x1b[{_COLOURS[status]}m{printable(text)}\x1b[0m"
+    return f"\x1b[{_COLOURS[status]}m{text}\x1b[0m"
 
 
 def _leave(_status: Status, text: str) -> str:
