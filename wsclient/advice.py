@@ -179,8 +179,8 @@ def about_tls(
     if _TOO_OLD.search(reason):
         return Finding(
             "no version of TLS in common: 1.2 or newer is needed",
-            "The venue, or a box in front of it, is out of date: ask it for an address with a newer "
-            "TLS. An older one is not safe.",
+            "The venue, or a box in front of it, is out of date: ask it for an address with a "
+            "newer TLS. An older one is not safe.",
         )
     if isinstance(error, TimeoutError):
         return Finding("no answer to the TLS greeting", plain)

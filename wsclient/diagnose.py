@@ -11,6 +11,7 @@ TLS is spoken, and nothing else: no byte of ours goes over a link that is not ve
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import email.utils
 import os
@@ -262,6 +263,7 @@ class _Examination:
         self._core.at_end.append(partial(self._news.put, False))
 
     def run(self) -> None:
+        codecs.lookup("idna")  # loaded by the first lookup, which would seem to be slow
         try:
             self._client.connect(self._deadline.remaining())
         except WSClientError as error:
