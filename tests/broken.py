@@ -558,6 +558,12 @@ BROKEN: dict[str, tuple[Callable[[], Any], str, str, str]] = {
         "HTTP 503",
         "in trouble",
     ),
+    "token refused in words": (
+        functools.partial(token_server, b"200 OK", b'{"code":"400100","msg":"No"}'),
+        "rest",
+        "code 400100",
+        "look its code up",
+    ),
     "too many tokens": (
         functools.partial(token_server, b"429 Too Many Requests", b""),
         "rest",

@@ -369,7 +369,10 @@ def _target(location: bytes, shown: Callable[[bytes], str]) -> str:
 def about_rest(error: BaseException, host: str, said: str) -> Finding:
     """Of the token and the address that a venue gives by REST first."""
     if isinstance(error, HandshakeRejected):
-        return Finding(said, f"{_about_status(error.status)} (REST gives a token for each link.)")
+        advice = "The venue refuses to give a token: look its code up in its documentation."
+        if not 200 <= error.status < 300:
+            advice = f"{_about_status(error.status)} (REST gives a token for each link.)"
+        return Finding(said, advice)
     return Finding(
         said,
         f"Without a token by REST, from {host}, there is no link. `wsclient doctor wss://{host}` "

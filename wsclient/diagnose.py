@@ -72,8 +72,9 @@ PINGS = 5
 PING_PAUSE = 0.1
 PING_TIMEOUT = 5.0
 PING_RESERVE = 2.0
-#: How long (s) each of the things done aside may take.
+#: How long (s) each of the things done aside may take, and with how little it is not begun.
 ASIDE = 3.0
+MIN_SHARE = 0.05
 #: How long (s) to wait at the end for the client's goodbye, and for a thread.
 GOODBYE = 0.5
 #: The longest wait (s) that hears no Ctrl-C on Windows.
@@ -169,14 +170,15 @@ def diagnose(
 ) -> Diagnosis:
     """Connect once, step by step, and say what works, how fast, and what to do where it does not.
 
-    The options are those of :func:`wsclient.connect`; ``timeout`` (s) is its ``connect_timeout``,
-    and bounds all the rest too. An address has its share of what is left, and so has each later
-    step. ``subscribe`` are channels to subscribe to, and to see a first message of.
+    The options are those of :func:`wsclient.connect`. ``timeout`` (s) is its ``connect_timeout``,
+    and bounds the rest too: each address has its share of what is left, a message what the pings
+    leave it, a ping 5 s. ``subscribe`` are channels to subscribe to, and to see a message of.
 
     The checks, in order: ``rest`` (where the dialect asks for a token first), ``dns``, ``tcp`` (one
     for each address), ``proxy``, ``tls``, ``handshake``, ``clock`` (this machine's against the Date
     of the answer, which is exact to 1 s), ``login``, ``link`` (does the venue hang up at once?),
-    ``subscribe``, ``message``, ``ping``. After one that failed the others are skipped.
+    ``subscribe``, ``message``, ``ping`` (the median round trip). After a step that failed, those
+    that need it are skipped.
 
     A broken venue is told in the answer, whatever is broken. Raises ConfigurationError for an
     argument that cannot work, NotSupported for what the dialect or the installation lacks. Takes
@@ -184,6 +186,8 @@ def diagnose(
     credential, the proxy's password, or a path or query of the URL.
     """
     channels = (subscribe,) if isinstance(subscribe, str) else tuple(subscribe)
+    if not all(isinstance(channel, str) for channel in channels):
+        raise ConfigurationError("subscribe takes the names of channels, which are text")
     if not isinstance(timeout, (int, float)) or not 0 < timeout < threading.TIMEOUT_MAX:
         raise ConfigurationError(f"timeout must be a number of seconds above 0, not {timeout!r}")
     client = WebSocketClient(
@@ -313,19 +317,25 @@ class _Examination:
     def _look_aside(self) -> None:
         if isinstance(self._failure, ssl.SSLCertVerificationError):
             self._aside.start(self._look_at_certificate)
-        elif found := self._find("addresses"):
-            spare = found.about[sum(step.name == "tcp" for step in self._steps) :]
+        elif spare := self._spare():
             self._aside.start(partial(self._try, spare))
+
+    def _spare(self) -> Sequence[Any]:
+        """The addresses that the client did not come to."""
+        found = self._find("addresses")
+        return found.about[sum(step.name == "tcp" for step in self._steps) :] if found else ()
 
     def _try(self, spare: Sequence[Any], hold: Callable[[socket.socket], None]) -> None:
         for i, info in enumerate(spare):
             began, error = time.monotonic(), None
             share = min(ASIDE, self._deadline.remaining() / (len(spare) - i))
-            try:
-                connect_to(info, max(0.001, share), hold).close()
-            except ConnectionLost:
+            if share < MIN_SHARE:
                 return
+            try:
+                connect_to(info, share, hold).close()
             except OSError as failure:
+                if self._aside.is_closed:
+                    return
                 error = failure.with_traceback(None)
             self._tried.append((info, time.monotonic() - began, error))
 
@@ -367,7 +377,7 @@ class _Examination:
     def _settle(self) -> _Result:
         if self._next(SETTLE) is False:
             return self._lost()
-        return _Result("ok", "open, and the venue does not hang up")
+        return _Result("ok", f"still open after {advice.span(SETTLE)}")
 
     def _lost(self) -> _Result:
         failure = self._core.peek().failure
@@ -439,14 +449,16 @@ class _Examination:
                 "The link looks open, but nothing comes back: the venue hangs, does not answer "
                 "pings, or something on the way lets nothing through any more.",
             )
-        told = f"{min(times):.1f} ms at best, {statistics.median(times):.1f} ms median"
+        median = statistics.median(times)
+        told = f"{min(times):.1f} ms at best, {median:.1f} ms median of {len(times)}"
         if len(times) < PINGS:
             return _Result(
                 "warning",
-                f"{len(times)} answered ({told}), and then none in time",
+                f"{told}; then one was not answered in time",
                 "The link is slow or loses packets, or the time was too short for it.",
+                median / 1000,
             )
-        return _Result("ok", f"{told}, of {len(times)}")
+        return _Result("ok", told, seconds=median / 1000)
 
     def _next(self, timeout: float) -> bool | None:
         """True for a pong, False for the end of the link, None when nothing came."""
@@ -469,8 +481,8 @@ class _Examination:
         if self._options.proxy is not None:
             expected.insert(2, "proxy")
         found = self._find("target")
-        is_secure = self._client._where.startswith("wss") if found is None else self._address[2]
-        if is_secure:
+        given = self._client._where.startswith("wss")
+        if given if found is None else self._address.is_secure:
             expected.insert(-5, "tls")
         if self._logs_in:
             expected.insert(-3, "login")
@@ -554,9 +566,7 @@ class _Examination:
         works = any(error is None for _, _, error in tried)
         whose = "the venue" if self._options.proxy is None else "the proxy"
         for info, seconds, error in tried:
-            host, port, *_ = info[4]
-            kind = "IPv6" if info[0] == socket.AF_INET6 else "IPv4"
-            where = f"{kind} {host} port {port}"
+            where, port = _where(info), info[4][1]
             if error is None:
                 yield Check("tcp", "ok", seconds, where)
                 continue
@@ -564,10 +574,12 @@ class _Examination:
             if not works:
                 yield Check("tcp", "failed", seconds, f"{where}: {detail}", what_to_do)
             elif advice.is_without_route(error):
-                yield Check("tcp", "skipped", None, f"{where}: no {kind} on this machine")
+                yield Check("tcp", "skipped", None, f"{where}: this machine has no {where[:4]}")
             else:
                 text = f"The client goes on to another address, after a delay. {what_to_do}"
                 yield Check("tcp", "warning", seconds, f"{where}: {detail}", text)
+        for info in self._spare()[len(self._tried) :]:
+            yield Check("tcp", "skipped", None, f"{_where(info)}: no time was left for it")
 
     def _proxy(self, step: _Step, error: BaseException | None) -> _Result:
         if error is not None:
@@ -680,7 +692,7 @@ class _Aside:
         self._deadline = deadline
         self._thread: WorkerThread | None = None
         self._sock: socket.socket | None = None
-        self._is_closed = False
+        self.is_closed = False
 
     def start(self, work: Callable[[Callable[[socket.socket], None]], None]) -> None:
         self._thread = WorkerThread("wsclient-diagnose", partial(work, self._hold))
@@ -693,7 +705,7 @@ class _Aside:
 
     def close(self) -> None:
         # The order matters, as in _hold, so that one of the two sees the other's doing.
-        self._is_closed = True
+        self.is_closed = True
         sock = self._sock
         if sock is not None:
             with contextlib.suppress(OSError):
@@ -703,8 +715,14 @@ class _Aside:
 
     def _hold(self, sock: socket.socket) -> None:
         self._sock = sock
-        if self._is_closed:
+        if self.is_closed:
             raise ConnectionLost("given up")
+
+
+def _where(info: Any) -> str:
+    """One of the addresses that ``getaddrinfo`` gives."""
+    host, port, *_ = info[4]
+    return f"{'IPv6' if info[0] == socket.AF_INET6 else 'IPv4'} {host} port {port}"
 
 
 def _failed(finding: Finding) -> _Result:

@@ -333,8 +333,9 @@ class Watchdog:
         """An attempt has come to ``"rest"`` (a RestRequest), ``"target"`` (URL, headers and
         credentials), the steps of :func:`wsclient.runtime.handshake.open_socket`, ``"handshake"``
         (its HandshakeSocket) or ``"open"``."""
-        if self.on_step is not None:
-            self.on_step(name, about)
+        tell = self.on_step
+        if tell is not None:
+            tell(name, about)
 
     def opened(self, connection_id: int, login: Any) -> None:
         with self.session() as session:
