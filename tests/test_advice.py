@@ -263,6 +263,7 @@ def test_a_link_that_ends(error: Exception | None, detail: str, advice: str) -> 
 
 
 def test_rest_that_cannot_be_reached() -> None:
-    finding = about_rest(ConnectTimeout("x"), "api.example", "said")
+    finding = about_rest(ConnectionLost("x"), "api.example", "said")
     assert finding.detail == "said"
     assert "wsclient doctor wss://api.example" in finding.advice
+    assert "did not answer" in about_rest(ConnectTimeout("x"), "api.example", "said").detail

@@ -155,7 +155,7 @@ class TestAddresses:
         first, second = [c for c in diagnosis.checks if c.name == "tcp"]
         assert (first.status, second.status) == ("warning", "ok")
         assert str(port) in first.detail
-        assert "goes on to another address" in first.advice
+        assert first.advice.startswith("Another address works. ")
         assert venue.attempts == 1
 
     def test_those_after_the_one_that_works_are_tried_too(self, venue: FakeVenue) -> None:
@@ -244,6 +244,17 @@ class TestCertificates:
         assert check(diagnosis, "tls").status == "warning"
         assert "(5 days left)" in check(diagnosis, "tls").detail
         assert "renewed" in check(diagnosis, "tls").advice
+
+    def test_one_that_does_not_verify_is_looked_at_through_the_proxy_too(self) -> None:
+        with FakeVenue(ssl_context=server_context()) as venue, Server(Proxy()) as proxy:
+            diagnosis = diagnose(
+                venue.url, proxy=f"http://127.0.0.1:{proxy.port}", ssl_context=trusting()
+            )
+            assert proxy.connections == 3
+        assert [name for name, status in statuses(diagnosis) if status == "ok"] == [
+            *("dns", "tcp", "proxy")
+        ]
+        assert check(diagnosis, "tls").detail.endswith(f"but for {HOST}")
 
     def test_one_that_is_not_valid_yet(self) -> None:
         context = server_context(not_after=now() + 31 * DAY)
@@ -376,7 +387,7 @@ class TestOpenLink:
         peer.mute_pongs()
         diagnosis = calling.result()
         assert check(diagnosis, "ping").status == "warning"
-        assert "median of 2; then one was not answered" in check(diagnosis, "ping").detail
+        assert "; then one was not answered in time" in check(diagnosis, "ping").detail
         assert diagnosis.is_healthy
 
     def test_a_link_that_ends_while_it_is_pinged(self, venue: FakeVenue) -> None:

@@ -373,6 +373,8 @@ def about_rest(error: BaseException, host: str, said: str) -> Finding:
         if not 200 <= error.status < 300:
             advice = f"{_about_status(error.status)} (REST gives a token for each link.)"
         return Finding(said, advice)
+    if isinstance(error, TimeoutError):
+        said = f"{host} did not answer in time"
     return Finding(
         said,
         f"Without a token by REST, from {host}, there is no link. `wsclient doctor wss://{host}` "

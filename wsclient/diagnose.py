@@ -576,7 +576,7 @@ class _Examination:
             elif advice.is_without_route(error):
                 yield Check("tcp", "skipped", None, f"{where}: this machine has no {where[:4]}")
             else:
-                text = f"The client goes on to another address, after a delay. {what_to_do}"
+                text = f"Another address works. {what_to_do}"
                 yield Check("tcp", "warning", seconds, f"{where}: {detail}", text)
         for info in self._spare()[len(self._tried) :]:
             yield Check("tcp", "skipped", None, f"{_where(info)}: no time was left for it")
