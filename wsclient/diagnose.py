@@ -120,7 +120,8 @@ class Diagnosis:
     def table(
         self, width: int = 100, paint: Callable[[Status, str], str] = lambda _, text: text
     ) -> str:
-        """Aligned lines of at most ``width`` characters; ``paint`` colours a status' words."""
+        """Aligned lines of at most ``width`` characters; ``paint`` colours the word of a
+        status, and the last line."""
         indent = " " * 31
         lines = [self.url, ""]
         for check in self.checks:
@@ -128,19 +129,17 @@ class Diagnosis:
                 continue
             took = "-" if check.seconds is None else f"{check.seconds * 1000:,.1f} ms"
             word = check.status.upper() if check.status == "failed" else check.status
-            detail = textwrap.wrap(check.detail, max(20, width - len(indent)))
-            head = f"{paint(check.status, f'{word:<7}')}  {check.name:<9} {took:>10}"
-            lines += [f"{head}  {(detail or [''])[0]}", *(indent + line for line in detail[1:])]
-            wrapped = textwrap.wrap(check.advice, max(20, width - len(indent) - 3))
-            marks = ("-> ", *["   "] * len(wrapped))
-            lines += [
-                indent + paint(check.status, mark + line)
-                for mark, line in zip(marks, wrapped, strict=False)
-            ]
+            head = f"{paint(check.status, f'{word:<7}')}  {check.name:<9} {took:>10}  "
+            room = max(20, width - len(indent))
+            lines.append(head + textwrap.fill(check.detail, room).replace("\n", f"\n{indent}"))
+            if check.advice:
+                text = textwrap.fill(
+                    check.advice, room, initial_indent="-> ", subsequent_indent="   "
+                )
+                lines.append(textwrap.indent(text, indent))
         rest = [check.name for check in self.checks if check.detail == NOT_REACHED]
         if rest:
-            head = "not reached: "
-            text = textwrap.fill(", ".join(rest), width, initial_indent=head)
+            text = textwrap.fill(", ".join(rest), width, initial_indent="not reached: ")
             lines += ["", paint("skipped", text)]
         return "\n".join([*lines, "", self._verdict(paint)])
 
