@@ -32,7 +32,7 @@ from test_handshake import Proxy, dead_address, linux_only, listener, refused_ad
 
 import wsclient
 from wsclient import Check, ConfigurationError, Diagnosis, NotSupported, diagnose
-from wsclient.testing import FakeVenue
+from wsclient.testing import FakeVenue, GenericProtocol
 
 #: What a deadline may be missed by (s): the client's goodbye, and a machine that is busy.
 SLACK = 1.5
@@ -409,6 +409,26 @@ class TestOpenLink:
         assert "4001" in failed[0].detail
         assert "close code 4001" in failed[0].advice
         assert check(diagnosis, "ping").status == "skipped"
+
+
+def test_what_a_venue_quotes_of_ours_is_not_told() -> None:
+    class Quotes(GenericProtocol):
+        def greeting(self, peer: Any) -> Any:
+            headers = peer.request.headers
+            quoted = [peer.request.path, headers["X-Key"], headers["Authorization"]]
+            peer.close(1008, f"stream {' '.join(quoted)} {headers['Cookie']}")
+            return []
+
+    with FakeVenue(Quotes()) as venue:
+        diagnosis = diagnose(
+            f"{venue.url}stream/listen-key-of-mine?token=trust-no-1&n=7",
+            headers=lambda: {"X-Key": "hunter22", "Authorization": "Bearer abcdef"},
+            cookie="session=c00kie",
+        )
+    text = str(diagnosis)
+    for secret in ("listen-key", "trust-no-1", "hunter22", "abcdef", "c00kie"):
+        assert secret not in text
+    assert "1008: stream /stream/***" in text
 
 
 class TestArguments:

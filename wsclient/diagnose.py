@@ -16,6 +16,7 @@ import contextlib
 import email.utils
 import os
 import queue
+import re
 import socket
 import ssl
 import statistics
@@ -80,10 +81,11 @@ GOODBYE = 0.5
 #: The longest wait (s) that hears no Ctrl-C on Windows.
 SLICE = 0.1 if os.name == "nt" else threading.TIMEOUT_MAX
 
-#: As much of a header of the venue's (characters) as is shown, and the shortest text that is taken
-#: for a secret.
+#: As much of a header of the venue's (characters) as is shown.
 MAX_SHOWN = 60
+#: The shortest text (characters) of ours that is taken for a secret, and of a URL's path.
 MIN_SECRET = 5
+MIN_KEY = 12
 
 #: Told between the steps: how one has ended.
 _MARKS = ("addresses", "refused", "connected")
@@ -665,23 +667,20 @@ class _Examination:
         return self._shown(words.decode("latin-1"))[:MAX_SHOWN]
 
     def _secrets(self) -> Iterator[str]:
-        urls, headers = [self._url, self._options.proxy], self._options.headers
-        credentials = self._options.credentials
-        if (target := self._find("target")) is not None:
-            url, headers, credentials = target.about
-            urls.append(url)
-        found = [self._options.cookie]
-        for url in urls:
-            if isinstance(url, str):
-                parts = urlsplit(url)
-                found += [parts.password, unquote(parts.password or ""), parts.query]
-                found += [value for _, value in parse_qsl(parts.query)]
-                found += parts.path.split("/")
-        for values in (headers, credentials):
-            if isinstance(values, Mapping):
-                for value in values.values():
-                    found += [str(value), *str(value).split()]
-        return (text for text in found if text and len(text) >= MIN_SECRET)
+        """Every text of ours that a venue might quote and nobody else should read."""
+        options, target = self._options, self._find("target")
+        url, headers, credentials = target.about if target else ("", options.headers, None)
+        texts = [options.cookie or ""]
+        for given in (headers, credentials or options.credentials):
+            texts += map(str, given.values()) if isinstance(given, Mapping) else ()
+        for given in (self._url, url, options.proxy):
+            parts = urlsplit(given if isinstance(given, str) else "")
+            texts += [parts.query, *(value for _, value in parse_qsl(parts.query))]
+            texts += [parts.password or "", unquote(parts.password or "")]
+            # A name on the way, such as "stream", is none.
+            texts += [name for name in parts.path.split("/") if len(name) >= MIN_KEY]
+        for text in texts:
+            yield from (x for x in (text, *re.split(r"[\s;=,]+", text)) if len(x) >= MIN_SECRET)
 
 
 class _Aside:
