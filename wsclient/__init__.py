@@ -4,6 +4,7 @@ import logging
 
 from wsclient import events
 from wsclient.client import Reader, WebSocketClient, connect
+from wsclient.diagnose import Check, Diagnosis, diagnose
 from wsclient.dialects import (
     OKX,
     Binance,
@@ -73,6 +74,7 @@ __all__ = [  # noqa: RUF022 - in plain order
     "Bitfinex",
     "Bybit",
     "ChannelStats",
+    "Check",
     "ClientClosed",
     "ClientForked",
     "CoinbaseExchange",
@@ -82,6 +84,7 @@ __all__ = [  # noqa: RUF022 - in plain order
     "ConnectionLost",
     "Counted",
     "Deribit",
+    "Diagnosis",
     "Dialect",
     "EventStream",
     "Gap",
@@ -132,6 +135,7 @@ __all__ = [  # noqa: RUF022 - in plain order
     "__version__",
     "classify",
     "connect",
+    "diagnose",
     "events",
 ]
 

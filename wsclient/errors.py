@@ -96,8 +96,8 @@ class HandshakeRejected(WSClientError, ConnectionError):
     something other than 2xx.
 
     ``status`` is the HTTP status (0 when the answer was no HTTP), ``retry_after`` the seconds that
-    its ``Retry-After`` asks for or None, ``excerpt`` at most 512 bytes of the body: material from
-    outside, kept out of the exception's text.
+    its ``Retry-After`` asks for or None, ``excerpt`` at most 512 bytes of the body, or of an answer
+    that was no HTTP: material from outside, kept out of the exception's text.
     """
 
     def __init__(

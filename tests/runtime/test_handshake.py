@@ -623,6 +623,32 @@ class TestAddresses:
                 assert held[-1] is sock
         assert len(held) == 2
 
+    def test_each_step_is_told_as_it_begins(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        told: list[tuple[str, Any]] = []
+        with refused_address() as refused, listener() as good:
+            found = addresses(refused, good.getsockname())
+            monkeypatch.setattr(socket, "getaddrinfo", found)
+            address = Address("venue.example", 80, False)
+            with open_socket(
+                address,
+                proxy=None,
+                ssl_context=None,
+                deadline=Deadline(5),
+                hold=lambda _: None,
+                tell=lambda step, about: told.append((step, about)),
+            ):
+                pass
+        first, second = found()
+        assert [step for step, _ in told] == [
+            *("dns", "addresses", "tcp", "refused", "tcp", "connected")
+        ]
+        abouts = dict(told)
+        assert abouts["dns"] == address
+        assert abouts["addresses"] == [first, second]
+        assert told[2][1] == first
+        assert isinstance(told[3][1], ConnectionRefusedError)
+        assert told[4][1] == second
+
     def test_no_other_is_tried_once_the_attempt_is_given_up(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:

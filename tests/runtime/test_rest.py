@@ -245,6 +245,19 @@ class TestBadAnswers:
         assert classify(error) is Verdict.RETRY
         assert str(error).startswith("the REST request to 127.0.0.1 failed: ")
 
+    def test_its_connection_is_closed_though_whoever_asked_keeps_the_error(self) -> None:
+        kept: list[BaseException] = []
+
+        def hold(_: socket.socket) -> None:
+            assert not kept
+
+        with serving(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{") as server:
+            try:
+                fetch(asking(server), 5.0, hold=hold)
+            except ConnectionLost as error:
+                kept.append(error)
+        assert len(kept) == 1  # the rest is seen by the fixture that looks for leaks
+
     def test_nobody_there(self) -> None:
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))

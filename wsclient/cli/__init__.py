@@ -1,4 +1,4 @@
-"""The command line: ``wsclient demo``, ``wsclient serve`` and ``wsclient tail``.
+"""The command line: ``wsclient demo``, ``wsclient serve``, ``wsclient tail``, ``wsclient doctor``.
 
 Exit codes: 0 done, 1 it did not work (one line on stderr says why), 2 it was called wrongly or
 something is not installed, 130 Ctrl-C, 141 whoever read the output has gone, 143 SIGTERM.
@@ -36,6 +36,7 @@ examples:
   wsclient serve --dialect kraken --fault rst:every=30s
   wsclient tail wss://ws.kraken.com/v2 ticker:BTC/USD trade:BTC/USD --dialect kraken
   wsclient tail wss://ws.kraken.com/v2 book:ETH/USD --dialect kraken --option depth=10 --json
+  wsclient doctor wss://ws.kraken.com/v2 --dialect kraken --subscribe ticker:BTC/USD
 """
 
 
@@ -72,6 +73,10 @@ def _run(argv: Sequence[str] | None) -> int:
         from wsclient.cli import tail
 
         return tail.run(args)
+    if args.command == "doctor":
+        from wsclient.cli import doctor
+
+        return doctor.run(args)
     try:
         if args.command == "serve":
             from wsclient.cli import serve
@@ -100,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_serve(commands)
     _add_tail(commands)
+    _add_doctor(commands)
     return parser
 
 
@@ -217,6 +223,42 @@ def _add_tail(commands: Any) -> None:
         metavar="KEY=VALUE",
         help="of the subscription, such as depth=10; JSON where it can be read as such, else text",
     )
+
+
+def _add_doctor(commands: Any) -> None:
+    parser = commands.add_parser(
+        "doctor",
+        help="say why it does not connect, step by step, and what to do",
+        description="Connect once: names, addresses, proxy, TLS, handshake, clock, messages and "
+        "pings, each timed, and each failure with what to do about it. The exit code is 0 when all "
+        "is well, 1 when something has failed. No secret of the URL is printed.",
+    )
+    parser.add_argument("url", metavar="URL", help="ws:// or wss://")
+    parser.add_argument(
+        "--dialect",
+        type=_dialect,
+        default="generic",
+        metavar="NAME",
+        help=f"what the venue speaks, generic by default: {', '.join(dialects.NAMES)}",
+    )
+    parser.add_argument(
+        "--proxy", metavar="URL", help="http://, socks5:// or socks5h://, with user:password@"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=_number_from(0.1),
+        default=10.0,
+        metavar="S",
+        help="for all of it (default: 10)",
+    )
+    parser.add_argument(
+        "--subscribe",
+        action="append",
+        default=[],
+        metavar="CHANNEL",
+        help="see a first message of it, too; may be repeated",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object")
 
 
 def _number_from(least: float) -> Any:

@@ -31,7 +31,9 @@ from wsclient.runtime.waiting import Deadline
 __all__ = [
     "Address",
     "HandshakeSocket",
+    "Tell",
     "check_headers",
+    "connect_to",
     "open_socket",
     "parse_retry_after",
     "parse_url",
@@ -44,6 +46,10 @@ MAX_HEAD = 64 * 1024
 MAX_RETRY_AFTER = 86_400.0
 #: As much of an error page as is kept (bytes).
 MAX_EXCERPT = 512
+
+#: Told of each step of an attempt as it begins, with what it is about; an address that does not
+#: take a connection is told as ``"refused"``, with its error.
+Tell = Callable[[str, Any], None]
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})(?: |\r|$)")
@@ -145,6 +151,10 @@ def weakness_of(context: ssl.SSLContext) -> str | None:
     return None
 
 
+def _to_nobody(_step: str, _about: object) -> None:
+    pass
+
+
 def open_socket(
     address: Address,
     *,
@@ -152,16 +162,20 @@ def open_socket(
     ssl_context: ssl.SSLContext | None,
     deadline: Deadline,
     hold: Callable[[socket.socket], None],
+    tell: Tell = _to_nobody,
 ) -> socket.socket:
     """A connected socket, TLS done. ``hold`` is given each socket before anything on it can
-    block, so that whoever watches the deadline can shut it down.
+    block, so that whoever watches the deadline can shut it down. ``tell`` hears of ``"dns"`` (an
+    Address), ``"addresses"`` (what was found), ``"tcp"`` (one of these), ``"proxy"`` (an Address),
+    ``"connected"`` and ``"tls"`` (a socket).
 
     Raises OSError, ConnectTimeout, or ConfigurationError and NotSupported about the proxy.
     """
     if proxy is not None:
-        sock = _open_by_proxy(proxy, address, deadline, hold)
+        sock = _open_by_proxy(proxy, address, deadline, hold, tell)
     else:
-        sock = _open_directly(address, deadline, hold)
+        sock = _open_directly(address, deadline, hold, tell)
+    tell("connected", None)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if not address.is_secure:
         return sock
@@ -172,6 +186,7 @@ def open_socket(
         )
     with _closing_on_error(sock):
         hold(sock)
+        tell("tls", sock)
         sock.settimeout(_left(deadline))
         assert isinstance(sock, ssl.SSLSocket)
         sock.do_handshake()
@@ -179,22 +194,21 @@ def open_socket(
 
 
 def _open_directly(
-    address: Address, deadline: Deadline, hold: Callable[[socket.socket], None]
+    address: Address, deadline: Deadline, hold: Callable[[socket.socket], None], tell: Tell
 ) -> socket.socket:
+    tell("dns", address)
     infos = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    tell("addresses", infos)
     error: OSError | None = None
-    for i, (family, kind, protocol, _, target) in enumerate(infos):
+    for i, info in enumerate(infos):
+        tell("tcp", info)
         try:
-            sock = socket.socket(family, kind, protocol)
-            with _closing_on_error(sock):
-                hold(sock)
-                # Each address gets its share of what is left: a dead first one must not take all.
-                sock.settimeout(_left(deadline) / (len(infos) - i))
-                sock.connect(target)
-            return sock
+            # Each address gets its share of what is left: a dead first one must not take all.
+            return connect_to(info, _left(deadline) / (len(infos) - i), hold)
         except OSError as failure:
             if isinstance(failure, ConnectionLost):
                 raise
+            tell("refused", failure)
             error = failure
     try:
         raise error or OSError(f"{address.host} has no address")
@@ -202,15 +216,31 @@ def _open_directly(
         del error  # its traceback leads to this frame, and this frame to it
 
 
+def connect_to(
+    info: tuple[Any, ...], timeout: float, hold: Callable[[socket.socket], None]
+) -> socket.socket:
+    """A socket connected to one of the addresses that ``getaddrinfo`` has found."""
+    family, kind, protocol, _, target = info
+    sock = socket.socket(family, kind, protocol)
+    with _closing_on_error(sock):
+        hold(sock)
+        sock.settimeout(timeout)
+        sock.connect(target)
+    return sock
+
+
 class _ProxyDialer(NamedTuple):
     """Opens the connection to the proxy in python-socks' stead, so that it can be held."""
 
     deadline: Deadline
     hold: Callable[[socket.socket], None]
+    tell: Tell
     is_http: bool
 
     def connect(self, dest_host: str, dest_port: int, timeout: float) -> Any:
-        sock = _open_directly(Address(dest_host, dest_port, False), self.deadline, self.hold)
+        proxy = Address(dest_host, dest_port, False)
+        sock = _open_directly(proxy, self.deadline, self.hold, self.tell)
+        self.tell("proxy", proxy)
         sock.settimeout(_left(self.deadline))
         return _WholeAnswers(sock, self.deadline) if self.is_http else sock
 
@@ -239,7 +269,11 @@ class _WholeAnswers:
 
 
 def _open_by_proxy(
-    proxy: str, address: Address, deadline: Deadline, hold: Callable[[socket.socket], None]
+    proxy: str,
+    address: Address,
+    deadline: Deadline,
+    hold: Callable[[socket.socket], None],
+    tell: Tell,
 ) -> socket.socket:
     try:
         from python_socks import ProxyError
@@ -252,7 +286,7 @@ def _open_by_proxy(
     scheme, separator, rest = proxy.partition("://")
     if not separator or scheme not in ("http", "socks5", "socks5h"):
         raise ConfigurationError("proxy must begin with http://, socks5:// or socks5h://")
-    dialer: Any = _ProxyDialer(deadline, hold, scheme == "http")
+    dialer: Any = _ProxyDialer(deadline, hold, tell, scheme == "http")
     try:
         via = Proxy.from_url(
             f"{scheme.removesuffix('h')}://{rest}", rdns=scheme != "socks5", forward=dialer
@@ -292,12 +326,15 @@ class HandshakeSocket:
 
     It reads the whole head of the answer within the deadline and MAX_HEAD, refuses all but a
     plain 101 (so no redirect is followed), and keeps the shared cookie jar out, both ways.
-    What came after the head is in :attr:`leftover`.
+    What came after the head is in :attr:`leftover`; the answer's first line is :attr:`status_line`,
+    its header fields by their names in lower case are :attr:`fields`.
     """
 
     def __init__(self, sock: socket.socket, deadline: Deadline, cookie: str = "") -> None:
         self.sock = sock
         self.leftover = b""
+        self.status_line = b""
+        self.fields: dict[bytes, bytes] = {}
         self._deadline = deadline
         self._cookie = cookie
         self._head: io.BytesIO | None = None
@@ -345,7 +382,10 @@ class HandshakeSocket:
                 raise ConnectionLost("the venue closed the connection during the handshake")
             data += piece
             if not data.startswith(b"HTTP/"[: len(data)]):
-                raise HandshakeRejected("the answer to the upgrade request is not HTTP")
+                raise HandshakeRejected(
+                    "the answer to the upgrade request is not HTTP",
+                    excerpt=bytes(data[:MAX_EXCERPT]),
+                )
             end = data.find(b"\r\n\r\n", max(0, len(data) - len(piece) - 3))
             if end >= 0:
                 head, self.leftover = bytes(data[: end + 4]), bytes(data[end + 4 :])
@@ -361,6 +401,7 @@ class HandshakeSocket:
         status = int(match[1])
         fields = [(line, *line.partition(b":")[::2]) for line in lines[1:]]
         values = {name.strip().lower(): value.strip() for _, name, value in fields}
+        self.status_line, self.fields = lines[0], values
         if status != 101:
             raise HandshakeRejected(
                 f"the venue answered the upgrade request with HTTP {status}",

@@ -173,6 +173,14 @@ class _Adapter(HTTPAdapter):
             "https": partial(_pool, HTTPSConnectionPool, partial(_SecureConnection, self._connect)),
         }
 
+    def close(self) -> None:
+        # Else a pool closes its connections when it is collected, and may never be: it is kept by
+        # the traceback of an error that its own finalizer keeps, by way of a connection and us.
+        pools = self.poolmanager.pools
+        for key in pools.keys():  # noqa: SIM118 - no dict: it cannot be iterated over
+            pools[key].close()
+        super().close()
+
 
 def _pool(kind: type[HTTPConnectionPool], connection: Any, *args: Any, **kwargs: Any) -> Any:
     pool: Any = kind(*args, **kwargs)

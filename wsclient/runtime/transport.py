@@ -87,6 +87,7 @@ logging.getLogger("websocket").addFilter(_not_from_our_threads)
 class Events(Protocol):
     """What a transport tells, from its reader thread."""
 
+    def step(self, name: str, about: Any) -> None: ...
     def opened(self, connection_id: int, login: Any) -> None: ...
     def received(self, connection_id: int, received: Received, now: float) -> None: ...
     def in_frame(self, now: float) -> None: ...
@@ -231,7 +232,9 @@ class Transport:
         url = _ask("url", self._target.url)
         with _naming("the dialect's url_request()"):
             request = dialect.url_request(url, credentials)
+        tell = self._events.step
         if request is not None:
+            tell("rest", request)
             answer = self._fetch(request)
             with _naming("the dialect's url_from()"):
                 url = dialect.url_from(url, answer)
@@ -241,19 +244,23 @@ class Transport:
         headers = _ask("headers", options.headers)
         lines = check_headers(headers or {})
         _refuse_secrets_in_the_clear(address, headers or {}, options, request is not None)
+        tell("target", (url, headers, credentials))
         sock = open_socket(
             address,
             proxy=options.proxy,
             ssl_context=options.ssl_context,
             deadline=self._deadline,
             hold=self._hold,
+            tell=tell,
         )
         self._hold(sock)
         cookies = [value for name, value in (headers or {}).items() if name.lower() == "cookie"]
         cookies += [options.cookie] if options.cookie is not None else []
         handshake = HandshakeSocket(sock, self._deadline, "; ".join(cookies))
+        tell("handshake", handshake)
 
         def on_open(app: WebSocketApp) -> None:
+            tell("open", None)
             assert app.sock is not None
             self._sock = sock
             self._stream = open_stream(sock)

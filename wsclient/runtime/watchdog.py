@@ -125,6 +125,8 @@ class Watchdog:
         self._session.is_observed = lambda: self._teller.has_streams
         #: Called, without the lock, when the client has been closed or has failed.
         self.at_end: list[Callable[[], None]] = []
+        #: Told by the reader of each step of an attempt (see :meth:`step`), and of each pong.
+        self.on_step: Callable[[str, Any], None] | None = None
         self.snapshots = Snapshots(options, log, self._judge)
         self.at_end.append(self.snapshots.close)
         #: News for the thread: a function to call, or None to just look again.
@@ -181,6 +183,12 @@ class Watchdog:
             self._session.sent(time.monotonic())
             # Under the lock: the thread, when it ends, looks once more for what was put before.
             self._news.put(partial(self._send, connection_id, payload, waiter))
+
+    def ping(self) -> None:
+        """Send a protocol ping now. Raises NotConnected when the link is not open."""
+        with self._lock:
+            connection_id = self._session.require_open()
+        self._news.put(partial(self._perform, Ping(connection_id)))
 
     def request(
         self, make: Callable[[int], str | bytes], sent: Waiter, reply: Waiter, deadline: float
@@ -387,6 +395,14 @@ class Watchdog:
 
     # From the readers.
 
+    def step(self, name: str, about: Any) -> None:
+        """An attempt has come to ``"rest"`` (a RestRequest), ``"target"`` (URL, headers and
+        credentials), the steps of :func:`wsclient.runtime.handshake.open_socket`, ``"handshake"``
+        (its HandshakeSocket) or ``"open"``."""
+        tell = self.on_step
+        if tell is not None:
+            tell(name, about)
+
     def opened(self, connection_id: int, login: Any) -> None:
         with self.session() as session:
             session.opened(connection_id, login, time.monotonic())
@@ -469,6 +485,7 @@ class Watchdog:
             self._session.control(connection_id, time.monotonic())
 
     def ponged(self, connection_id: int) -> None:
+        self.step("pong", None)
         with self.session() as session:
             session.pong(connection_id)
 

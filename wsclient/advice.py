@@ -1,0 +1,408 @@
+"""What went wrong at a step of a connect, and what to do about it: words for whoever is on call.
+
+Nothing here opens or waits for anything. No text holds more of a URL than its host and port.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from wsclient.errors import ConnectionLost, HandshakeRejected
+from wsclient.runtime.handshake import Address
+from wsclient.sansio.codec import one_line
+
+__all__ = [
+    "Finding",
+    "about_certificate",
+    "about_dns",
+    "about_handshake",
+    "about_link",
+    "about_proxy",
+    "about_rest",
+    "about_tcp",
+    "about_tls",
+    "head",
+    "is_without_route",
+    "span",
+]
+
+#: A certificate that ends within so many seconds is worth a warning.
+EXPIRES_SOON = 14 * 86_400.0
+#: At most so many of a certificate's names are told.
+MAX_NAMES = 5
+
+_NO_NAME = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
+_NO_ROUTE = {
+    errno.ENETUNREACH,
+    errno.EHOSTUNREACH,
+    errno.EADDRNOTAVAIL,
+    errno.EAFNOSUPPORT,
+    errno.ENETDOWN,
+}
+
+# What OpenSSL says of a certificate (X509_V_ERR_...).
+_NOT_YET, _EXPIRED, _OTHER_HOST, _OTHER_IP = 9, 10, 62, 64
+_SELF_SIGNED, _UNKNOWN_CA = 18, (2, 19, 20, 21)
+
+
+class Finding(NamedTuple):
+    """What was seen, and what to do about it."""
+
+    detail: str
+    advice: str
+
+
+def span(seconds: float) -> str:
+    """A duration, in the unit that a person would take."""
+    for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        if seconds >= 2 * size or (unit == "day" and seconds >= size):
+            count = int(seconds // size)
+            return f"{count} {unit}{'s'[: count != 1]}"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+
+
+def about_dns(error: BaseException, host: str, url: str) -> Finding:
+    """``url``: what the host stands in, the URL or the proxy."""
+    if isinstance(error, socket.gaierror) and error.errno in _NO_NAME:
+        return Finding(
+            f"the name {host} does not exist",
+            f"Look for a typo in the host of {url}. If it is right, this machine's DNS server does "
+            "not know it: try `getent hosts` with it, here and on another machine, and check the "
+            "VPN.",
+        )
+    detail = f"no DNS server has answered for {host}"
+    if isinstance(error, socket.gaierror) and error.errno != socket.EAI_AGAIN:
+        detail = f"the lookup of {host} failed ({error.strerror})"
+    elif not isinstance(error, (TimeoutError, socket.gaierror)):
+        detail = f"the name {host} has no address"
+    return Finding(
+        detail,
+        "Names cannot be looked up on this machine now: check its network, the VPN, and the "
+        "servers in /etc/resolv.conf.",
+    )
+
+
+def about_tcp(error: BaseException, port: int, whose: str) -> Finding:
+    """``whose``: the venue or the proxy."""
+    if isinstance(error, ConnectionRefusedError):
+        return Finding(
+            "refused",
+            f"The machine is there, but nothing takes connections on port {port}: check the port, "
+            f"then whether {whose} is down for maintenance. A firewall may refuse, too.",
+        )
+    if isinstance(error, TimeoutError):
+        return Finding(
+            "no answer",
+            "Packets vanish on the way: a firewall drops them, or the machine is down. See whether "
+            f"outgoing TCP to port {port} is allowed here, and try from another network.",
+        )
+    if isinstance(error, ConnectionResetError):
+        return Finding(
+            "reset as soon as it was open",
+            f"A firewall, or {whose}: it is restarting, refuses this machine's address, or allows "
+            "no more connections from it.",
+        )
+    said = getattr(error, "strerror", None) or type(error).__name__
+    if is_without_route(error):
+        return Finding(
+            f"no route ({said})",
+            "This machine has no network to get there: check its cable or Wi-Fi, its default route "
+            "and the VPN.",
+        )
+    return Finding(f"failed ({said})", f"Is {whose} up? See its status page.")
+
+
+def is_without_route(error: BaseException | None) -> bool:
+    """Has this machine no network of that kind, as one without IPv6?"""
+    return isinstance(error, OSError) and error.errno in _NO_ROUTE
+
+
+def about_proxy(error: BaseException, said: str) -> Finding:
+    """``said`` is the error's text, fit to be shown."""
+    if isinstance(error, socket.gaierror):
+        advice = (
+            "socks5:// looks the venue's name up on this machine; socks5h:// has the proxy do it."
+        )
+        return Finding("the venue's name could not be looked up", advice)
+    if isinstance(error, TimeoutError):
+        said = "the proxy took the connection, and says nothing"
+        advice = (
+            "It is overloaded, cannot reach the venue, or is no proxy of this kind: check http:// "
+            "or socks5://, and the port."
+        )
+    elif re.search(r"\b407\b|authentic", said, re.IGNORECASE):
+        advice = (
+            "The proxy wants a user and a password, or does not take the ones given: "
+            "scheme://user:password@host:port, with special characters percent-encoded."
+        )
+    elif re.search(r"\b403\b|ruleset", said):
+        advice = (
+            "The rules of the proxy forbid this host or port (many allow port 443 only): ask "
+            "whoever runs it."
+        )
+    elif re.search(r"\b(?:404|5\d\d)\b|unreachable|refused by|Connection refused|TTL", said):
+        advice = (
+            "The proxy works, but could not look up or reach the venue: check the URL's host and "
+            "port, and try from the machine that the proxy runs on."
+        )
+    else:
+        advice = "Is this a proxy of that kind? Check http:// or socks5://, and the port."
+    return Finding(said, advice)
+
+
+_TOO_OLD = re.compile("UNSUPPORTED_PROTOCOL|PROTOCOL_VERSION|VERSION_TOO_LOW|INSUFFICIENT_SECURITY")
+_NOT_TLS = re.compile("WRONG_VERSION_NUMBER|HTTP_REQUEST|RECORD_LAYER|PACKET_LENGTH|UNKNOWN_PROTO")
+
+
+def about_tls(
+    error: BaseException, address: Address, certificate: Mapping[str, Any], now: float
+) -> Finding:
+    """``certificate`` is what was looked up of one that does not verify; ``now`` is the time."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _about_distrust(error, address.host, certificate, now)
+    reason = getattr(error, "reason", None) or ""
+    plain = (
+        f"Does the venue speak ws://, without TLS, on port {address.port}? Else something on the "
+        "way (a proxy, a log-in page) answers in its place."
+    )
+    if _NOT_TLS.search(reason):
+        return Finding("what answers is not TLS", plain)
+    if _TOO_OLD.search(reason):
+        return Finding(
+            "no version of TLS in common: 1.2 or newer is needed",
+            "The venue, or a box in front of it, is out of date: ask it for an address with a "
+            "newer TLS. An older one is not safe.",
+        )
+    if isinstance(error, TimeoutError):
+        return Finding("no answer to the TLS greeting", plain)
+    if isinstance(error, (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        return Finding(
+            "the connection was closed during the TLS handshake",
+            f"A firewall that goes by names, or a venue that is restarting. {plain}",
+        )
+    words = reason.lower().replace("_", " ") or type(error).__name__
+    return Finding(
+        f"TLS failed: {words}",
+        "The two sides do not agree on how to encrypt, or the venue wants a certificate of yours: "
+        "see its documentation, and pass an ssl_context.",
+    )
+
+
+def _about_distrust(
+    error: ssl.SSLCertVerificationError, host: str, certificate: Mapping[str, Any], now: float
+) -> Finding:
+    code = error.verify_code
+    issuer = _name(certificate.get("issuer", ())) or "an authority"
+    if code in (_EXPIRED, _NOT_YET):
+        detail = "the certificate has expired" if code == _EXPIRED else "it is not valid yet"
+        if code == _EXPIRED and "notAfter" in certificate:
+            end = ssl.cert_time_to_seconds(certificate["notAfter"])
+            detail = f"the certificate expired on {_date(end)} UTC, {span(now - end)} ago"
+        elif "notBefore" in certificate:
+            start = ssl.cert_time_to_seconds(certificate["notBefore"])
+            detail = f"the certificate is valid from {_date(start)} UTC on only"
+        return Finding(
+            detail,
+            f"By this machine's clock it is {_date(now)} UTC: is that right? If so, only the venue "
+            "can put in another certificate: report it. Do not switch verification off.",
+        )
+    if code in (_OTHER_HOST, _OTHER_IP):
+        names = _names(certificate)
+        listed = ", ".join(names[:MAX_NAMES]) + ", ..." * (len(names) > MAX_NAMES)
+        return Finding(
+            f"the certificate is not for {host}" + (f" but for {listed}" if listed else ""),
+            "Check the host in the URL: it must be one of those names, not an address. If it is "
+            "right, DNS or something on the way leads to another server.",
+        )
+    stranger = (
+        "If that is a server of yours, or a proxy of your company that looks into TLS, trust it by "
+        "ssl_context=. Else somebody on the way answers in the venue's place: send nothing there."
+    )
+    if code == _SELF_SIGNED:
+        return Finding("the certificate is self-signed: nobody vouches for it", stranger)
+    if code in _UNKNOWN_CA:
+        return Finding(
+            f"the certificate is by {issuer}, which this machine does not trust",
+            "Are this machine's CA certificates there and up to date (package ca-certificates)? "
+            f"{stranger}",
+        )
+    return Finding(f"the certificate does not verify: {error.verify_message}", stranger)
+
+
+def about_certificate(certificate: Mapping[str, Any], now: float) -> tuple[str, str]:
+    """Whose, by whom and how long, of one that verifies; and a warning, where it ends soon."""
+    end = ssl.cert_time_to_seconds(certificate["notAfter"])
+    left = end - now
+    names = _names(certificate)
+    subject = _name(certificate.get("subject", ())) or (names[0] if names else "nobody")
+    detail = (
+        f"certificate of {subject} by {_name(certificate['issuer'])}, until {_date(end)[:10]} "
+        f"({span(max(0.0, left))} left)"
+    )
+    soon = "The certificate ends soon: see that it is renewed, or everybody's links fail at once."
+    return detail, soon if left < EXPIRES_SOON else ""
+
+
+def _names(certificate: Mapping[str, Any]) -> list[str]:
+    return [one_line(name) for _, name in certificate.get("subjectAltName", ())]
+
+
+def _name(parts: Any) -> str:
+    """The common name and the organization of a subject or an issuer."""
+    found = {key: one_line(value) for part in parts for key, value in part}
+    names = [found[key] for key in ("commonName", "organizationName") if key in found]
+    return f"{names[0]} ({names[1]})" if len(names) == 2 else "".join(names)
+
+
+def _date(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, timezone.utc):%Y-%m-%d %H:%M}"
+
+
+_BY_STATUS = {
+    400: "The venue did not understand the request: check the path in the URL, and whether it asks "
+    "for a header or a subprotocol.",
+    401: "The venue wants credentials, or does not take these: check the key or token, when it "
+    "expires, and this machine's clock. The client does not try again by itself.",
+    403: "The venue refuses this machine or this key: an address that is not on its list, a region "
+    "that it blocks, a ban. The client does not try again by itself.",
+    404: "There is nothing at this path: check the path in the URL.",
+    405: "This address answers, but not to a WebSocket: check the path in the URL.",
+    407: "A proxy in front of the venue wants credentials: pass proxy=http://user:password@host:port",
+    426: "This address speaks another protocol, or another version of it: check the path in the "
+    "URL, and the venue's documentation.",
+    451: "The venue may not serve this region: connect from another one.",
+}
+_SPEAKS_TLS = re.compile(rb"[\x15\x16]\x03|.*HTTPS (?:port|server)", re.DOTALL)
+
+
+def about_handshake(
+    error: BaseException,
+    address: Address,
+    status_line: bytes,
+    fields: Mapping[bytes, bytes],
+    shown: Callable[[bytes], str],
+) -> Finding:
+    """``fields`` are those of the answer's head; ``shown`` makes the venue's words fit to print."""
+    wants_tls = "" if address.is_secure else " Should the URL begin with wss://?"
+    if isinstance(error, TimeoutError):
+        return Finding(
+            "no whole answer to the upgrade request",
+            "The venue takes connections, but is stuck or overloaded: see its status page, and try "
+            f"another of its addresses.{wants_tls}",
+        )
+    if not isinstance(error, HandshakeRejected):
+        return Finding(
+            "the connection was closed before an answer to the upgrade request",
+            "The venue is restarting, refuses this machine's address, or allows no more "
+            f"connections from it: see its status page.{wants_tls}",
+        )
+    if not address.is_secure and _SPEAKS_TLS.match(error.excerpt):
+        advice = f"Begin the URL with wss://: port {address.port} speaks TLS."
+        return Finding("the venue wants TLS, and the URL says ws://", advice)
+    if error.status in (0, 101):
+        return Finding(
+            str(error),
+            "What listens there is no WebSocket server, or a broken one: check the host, the port "
+            f"and the path in the URL.{wants_tls}",
+        )
+    detail = head(status_line, fields, shown)
+    if error.retry_after is not None:
+        detail += f", retry after {span(error.retry_after)}"
+    if 300 <= error.status < 400:
+        detail += _target(fields.get(b"location", b""), shown)
+    return Finding(detail, _about_status(error.status))
+
+
+def head(status_line: bytes, fields: Mapping[bytes, bytes], shown: Callable[[bytes], str]) -> str:
+    """What is worth seeing of an answer's head."""
+    names = ((b"server", "server"), (b"content-type", "type"))
+    marks = [f"{label}: {shown(fields[name])}" for name, label in names if name in fields]
+    return f"HTTP {shown(status_line.partition(b' ')[2])}" + f" ({', '.join(marks)})" * bool(marks)
+
+
+def _about_status(status: int) -> str:
+    if status in (418, 429):
+        return (
+            "Too many connects or requests from this address: stop what else connects from it. The "
+            "client waits as long as it is told, by itself."
+        )
+    if 200 <= status < 300:
+        return (
+            "A web server answered, and no WebSocket: a log-in page of a hotel or company network, "
+            "or the wrong host or path in the URL. Open the host in a browser from this machine."
+        )
+    if 300 <= status < 400:
+        return (
+            "No redirect is followed, for the sake of your keys. If the venue's documentation "
+            "names that address, use it in the URL."
+        )
+    if status >= 500:
+        return (
+            "The venue, or what stands in front of it, is in trouble: see its status page. The "
+            "client keeps trying by itself."
+        )
+    return _BY_STATUS.get(status, "Look this status up in the venue's documentation.")
+
+
+def _target(location: bytes, shown: Callable[[bytes], str]) -> str:
+    """Scheme and host that a redirect leads to; the rest may hold a token."""
+    try:
+        parts = urlsplit(location.decode("latin-1"))
+        if not parts.hostname:
+            return ", to another path of this host"
+        port = f":{parts.port}" if parts.port else ""
+        origin = f"{parts.scheme}{':' * bool(parts.scheme)}//{parts.hostname}{port}"
+        return f", to {shown(origin.encode('latin-1'))}"
+    except ValueError:
+        return ""
+
+
+def about_rest(error: BaseException, host: str, said: str) -> Finding:
+    """Of the token and the address that a venue gives by REST first."""
+    if isinstance(error, HandshakeRejected):
+        advice = "The venue refuses to give a token: look its code up in its documentation."
+        if not 200 <= error.status < 300:
+            advice = f"{_about_status(error.status)} (REST gives a token for each link.)"
+        return Finding(said, advice)
+    if isinstance(error, TimeoutError):
+        said = f"{host} did not answer in time"
+    return Finding(
+        said,
+        f"Without a token by REST, from {host}, there is no link. `wsclient doctor wss://{host}` "
+        "tells how far that host can be reached; if it can, see the venue's status page.",
+    )
+
+
+_BY_CODE = {
+    1000: "The venue ends the link in an orderly way: it may want another path, a login or a "
+    "subscription first. See its documentation.",
+    1001: "The venue, or a machine of it, is going away: a restart or maintenance. The client "
+    "reconnects by itself.",
+    1006: "It went without a word: a firewall or load balancer that cuts, a venue that crashed, or "
+    "too many connections from this address.",
+    1008: "The venue refuses this client: a key or token that is wrong or old, an address that is "
+    "not on its list, or too many connections.",
+    1011: "An error inside the venue: see its status page. The client reconnects by itself.",
+    1012: "The venue restarts. The client reconnects by itself.",
+    1013: "The venue is overloaded and wants to be tried later. The client reconnects by itself.",
+}
+
+
+def about_link(error: BaseException | None, said: str) -> Finding:
+    """Why an open link has ended."""
+    if isinstance(error, OSError) and not isinstance(error, ConnectionLost):
+        said = f"the connection broke ({error.strerror or type(error).__name__})"
+    code = error.code if isinstance(error, ConnectionLost) else 1006
+    return Finding(
+        said,
+        _BY_CODE.get(code, f"Look the close code {code} up in the venue's documentation."),
+    )

@@ -1,0 +1,55 @@
+"""``wsclient doctor``: what stands between this machine and a venue, step by step."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+
+import msgspec
+
+from wsclient.cli.terminal import complain, is_rich
+from wsclient.diagnose import Diagnosis, Status, diagnose
+from wsclient.errors import ConfigurationError, NotSupported
+
+__all__ = ["run"]
+
+_COLOURS: dict[Status, str] = {"ok": "32", "warning": "33", "failed": "1;31", "skipped": "2"}
+#: No line is longer, however wide the terminal: long ones are hard to read.
+MAX_WIDTH = 110
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        diagnosis = diagnose(
+            args.url,
+            dialect=args.dialect,
+            proxy=args.proxy,
+            subscribe=args.subscribe,
+            timeout=args.timeout,
+        )
+    except (ConfigurationError, NotSupported) as error:
+        complain(str(error))
+        return 2
+    print(_json(diagnosis) if args.json else _text(diagnosis))
+    return 0 if diagnosis.is_healthy else 1
+
+
+def _text(diagnosis: Diagnosis) -> str:
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    width = min(MAX_WIDTH, shutil.get_terminal_size((100, 24)).columns)
+    paint = _paint if is_rich(sys.stdout) else _leave
+    return diagnosis.table(width, paint)
+
+
+def _paint(status: Status, text: str) -> str:
+    return f"\x1b[{_COLOURS[status]}m{text}\x1b[0m"
+
+
+def _leave(_status: Status, text: str) -> str:
+    return text
+
+
+def _json(diagnosis: Diagnosis) -> str:
+    found = {"url": diagnosis.url, "is_healthy": diagnosis.is_healthy, "checks": diagnosis.checks}
+    return msgspec.json.encode(found).decode()

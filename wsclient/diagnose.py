@@ -1,0 +1,740 @@
+"""Why does it not connect? Each step between this machine and a venue, timed, with what to do.
+
+The one who is examined is a client as any other, of one attempt: its reader tells of each step of
+its way (:meth:`wsclient.runtime.watchdog.Watchdog.step`), and its public calls do the rest. So the
+addresses, the proxy, TLS, the limits and the words of a failure are those of every client.
+
+Two things a client has no need of are done aside, on a thread of their own: connections to the
+addresses that it did not come to, and a look at a certificate that does not verify. For the latter
+TLS is spoken, and nothing else: no byte of ours goes over a link that is not verified.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import email.utils
+import os
+import queue
+import re
+import socket
+import ssl
+import statistics
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from wsclient import advice
+from wsclient.advice import Finding
+from wsclient.client import WebSocketClient
+from wsclient.errors import (
+    ClientClosed,
+    ConfigurationError,
+    ConnectionLost,
+    NotSupported,
+    SubscriptionError,
+    WaitTimeout,
+    WSClientError,
+)
+from wsclient.options import Headers
+from wsclient.runtime.handshake import (
+    Address,
+    connect_to,
+    open_socket,
+    parse_url,
+    weakness_of,
+)
+from wsclient.runtime.transport import WorkerThread
+from wsclient.runtime.waiting import Deadline
+from wsclient.sansio.codec import one_line
+from wsclient.sansio.dialect import Dialect
+
+__all__ = ["Check", "Diagnosis", "Status", "diagnose"]
+
+Status = Literal["ok", "warning", "failed", "skipped"]
+
+#: Of a check after one that failed.
+NOT_REACHED = "not reached"
+#: A lookup that takes longer (s) is worth a warning.
+SLOW_DNS = 1.0
+#: A clock that is off by more (s) is worth a warning: signed logins are refused.
+MAX_SKEW = 3.0
+#: How long (s) to see whether the venue hangs up at once.
+SETTLE = 0.25
+#: Pings sent, the pause (s) between two, how long (s) one is waited for, and how much of the time
+#: (s) the waiting for a message leaves them.
+PINGS = 5
+PING_PAUSE = 0.1
+PING_TIMEOUT = 5.0
+PING_RESERVE = 2.0
+#: How long (s) each of the things done aside may take, and with how little it is not begun.
+ASIDE = 3.0
+MIN_SHARE = 0.05
+#: How long (s) to wait at the end for the client's goodbye, and for a thread.
+GOODBYE = 0.5
+#: The longest wait (s) that hears no Ctrl-C on Windows.
+SLICE = 0.1 if os.name == "nt" else threading.TIMEOUT_MAX
+
+#: As much of a header of the venue's (characters) as is shown.
+MAX_SHOWN = 60
+#: The shortest text (characters) of ours that is taken for a secret, and of a URL's path.
+MIN_SECRET = 5
+MIN_KEY = 12
+
+#: Told between the steps: how one has ended.
+_MARKS = ("addresses", "refused", "connected")
+_NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which the ssl module does not name
+
+
+@dataclass(frozen=True)
+class Check:
+    """One step: what was seen (``detail``), how long it took (``seconds``, None where it was not
+    made), and what to do about a failure or a warning (``advice``)."""
+
+    name: str
+    status: Status
+    seconds: float | None
+    detail: str
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What :func:`diagnose` has found; ``str()`` is a table. ``url`` is without path and query."""
+
+    url: str
+    checks: tuple[Check, ...]
+
+    @property
+    def is_healthy(self) -> bool:
+        """Nothing has failed; there may be warnings."""
+        return all(check.status != "failed" for check in self.checks)
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def table(
+        self, width: int = 100, paint: Callable[[Status, str], str] = lambda _, text: text
+    ) -> str:
+        """Aligned lines of at most ``width`` characters; ``paint`` colours the word of a
+        status, and the last line."""
+        indent = " " * 31
+        lines = [self.url, ""]
+        for check in self.checks:
+            if check.detail == NOT_REACHED:
+                continue
+            took = "-" if check.seconds is None else f"{check.seconds * 1000:,.1f} ms"
+            word = check.status.upper() if check.status == "failed" else check.status
+            head = f"{paint(check.status, f'{word:<7}')}  {check.name:<9} {took:>10}  "
+            room = max(20, width - len(indent))
+            lines.append(head + textwrap.fill(check.detail, room).replace("\n", f"\n{indent}"))
+            if check.advice:
+                text = textwrap.fill(
+                    check.advice, room, initial_indent="-> ", subsequent_indent="   "
+                )
+                lines.append(textwrap.indent(text, indent))
+        rest = [check.name for check in self.checks if check.detail == NOT_REACHED]
+        if rest:
+            text = textwrap.fill(", ".join(rest), width, initial_indent="not reached: ")
+            lines += ["", paint("skipped", text)]
+        return "\n".join([*lines, "", self._verdict(paint)])
+
+    def _verdict(self, paint: Callable[[Status, str], str]) -> str:
+        failed = [check.name for check in self.checks if check.status == "failed"]
+        warned = [check.name for check in self.checks if check.status == "warning"]
+        if failed:
+            return paint("failed", f"Not healthy: {', '.join(dict.fromkeys(failed))} failed.")
+        if warned:
+            return paint("warning", f"Healthy, but look at {', '.join(dict.fromkeys(warned))}.")
+        return paint("ok", "Healthy.")
+
+
+def diagnose(
+    url: str | Callable[[], str],
+    *,
+    dialect: str | Dialect = "generic",
+    headers: Headers | Callable[[], Headers] | None = None,
+    subprotocols: Sequence[str] | None = None,
+    cookie: str | None = None,
+    origin: str | None = None,
+    credentials: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+    proxy: str | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    subscribe: str | Sequence[str] = (),
+    timeout: float = 10.0,
+) -> Diagnosis:
+    """Connect once, step by step, and say what works, how fast, and what to do where it does not.
+
+    The options are those of :func:`wsclient.connect`. ``timeout`` (s) is its ``connect_timeout``,
+    and bounds the rest too: each address has its share of what is left, a message what the pings
+    leave it, a ping 5 s. ``subscribe`` are channels to subscribe to, and to see a message of.
+
+    The checks, in order: ``rest`` (where the dialect asks for a token first), ``dns``, ``tcp`` (one
+    for each address), ``proxy``, ``tls``, ``handshake``, ``clock`` (this machine's against the Date
+    of the answer, which is exact to 1 s), ``login``, ``link`` (does the venue hang up at once?),
+    ``subscribe``, ``message``, ``ping`` (the median round trip). After a step that failed, those
+    that need it are skipped.
+
+    A broken venue is told in the answer, whatever is broken. Raises ConfigurationError for an
+    argument that cannot work, NotSupported for what the dialect or the installation lacks. Takes
+    at most ``timeout`` and half a second to part. No text in the answer holds a header, a
+    credential, the proxy's password, or a path or query of the URL.
+    """
+    channels = (subscribe,) if isinstance(subscribe, str) else tuple(subscribe)
+    if not all(isinstance(channel, str) for channel in channels):
+        raise ConfigurationError("subscribe takes the names of channels, which are text")
+    if not isinstance(timeout, (int, float)) or not 0 < timeout < threading.TIMEOUT_MAX:
+        raise ConfigurationError(f"timeout must be a number of seconds above 0, not {timeout!r}")
+    client = WebSocketClient(
+        url,
+        dialect=dialect,
+        headers=headers,
+        subprotocols=subprotocols,
+        cookie=cookie,
+        origin=origin,
+        credentials=credentials,
+        proxy=proxy,
+        ssl_context=ssl_context,
+        connect_timeout=timeout,
+        ack_timeout=timeout,
+        close_timeout=GOODBYE,
+        max_retries=1,
+        max_reconnects=0,
+        ping_interval=None,
+    )
+    examination = _Examination(client, url, channels, Deadline(timeout))
+    try:
+        examination.run()
+    finally:
+        examination.close()
+    return examination.report()
+
+
+class _Step(NamedTuple):
+    """What the client came to, and when: on the monotonic clock, and since the epoch (s)."""
+
+    name: str
+    about: Any
+    at: float
+    wall: float
+
+    @classmethod
+    def now(cls, name: str, about: Any = None) -> _Step:
+        return cls(name, about, time.monotonic(), time.time())
+
+
+class _Result(NamedTuple):
+    """What came of a check; ``seconds`` where it is not the time that it took."""
+
+    status: Status
+    detail: str
+    advice: str = ""
+    seconds: float | None = None
+
+
+class _Examination:
+    """``run`` it, ``close`` it, then ask for the ``report``."""
+
+    def __init__(
+        self, client: WebSocketClient, url: object, channels: tuple[str, ...], deadline: Deadline
+    ) -> None:
+        self._client = client
+        self._url = url
+        self._core = client._core
+        self._options = client._core.options
+        self._channels = channels
+        self._deadline = deadline
+        self._began = _Step.now("begin")
+        self._ended = self._began
+        #: Written by the client's reader alone, until it has ended.
+        self._steps: list[_Step] = []
+        self._tls: tuple[str, Mapping[str, Any]] = ("", {})
+        self._failure: BaseException | None = None
+        #: Pongs (True) and the end of the link (False).
+        self._news: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._aside = _Aside(deadline)
+        #: Of the addresses that the client did not come to: how long it took, and what was wrong.
+        self._tried: list[tuple[Any, float, OSError | None]] = []
+        self._unverified: Mapping[str, Any] = {}
+        self._of_link: list[Check] = []
+        self._asked_at = 0.0
+        self._core.on_step = self._hear
+        self._core.at_end.append(partial(self._news.put, False))
+
+    def run(self) -> None:
+        codecs.lookup("idna")  # loaded by the first lookup, which would seem to be slow
+        try:
+            self._client.connect(self._deadline.remaining())
+        except WSClientError as error:
+            self._failure = error.__cause__ or error
+        self._ended = _Step.now("end")
+        is_ours = isinstance(self._failure, (ConfigurationError, NotSupported))
+        if self._failure is not None and is_ours and self._last is not self._find("rest"):
+            raise self._failure
+        self._look_aside()
+        if self._failure is None:
+            self._examine_link()
+        self._aside.join()
+
+    def close(self) -> None:
+        self._aside.close()
+        self._client.close()
+        self._core.on_step = None
+
+    def _hear(self, name: str, about: Any) -> None:
+        """On the thread of the client's reader."""
+        if name == "pong":
+            self._news.put(True)
+            return
+        if name == "handshake" and self._last.name == "tls":
+            sock: ssl.SSLSocket = self._last.about
+            cipher, _, bits = sock.cipher() or ("no cipher", "", 0)
+            self._tls = f"{sock.version()}, {cipher}, {bits} bit", sock.getpeercert() or {}
+        self._steps.append(_Step.now(name, about))
+
+    @property
+    def _last(self) -> _Step:
+        """The step that the attempt has come to."""
+        met = [step for step in self._steps if step.name not in _MARKS]
+        return met[-1] if met else self._began
+
+    def _find(self, name: str) -> _Step | None:
+        return next((step for step in self._steps if step.name == name), None)
+
+    @property
+    def _address(self) -> Address:
+        """Of the venue. Raises StopIteration before the client knew it."""
+        url, _, _ = next(step.about for step in self._steps if step.name == "target")
+        return parse_url(url)
+
+    # Aside.
+
+    def _look_aside(self) -> None:
+        if isinstance(self._failure, ssl.SSLCertVerificationError):
+            self._aside.start(self._look_at_certificate)
+        elif spare := self._spare():
+            self._aside.start(partial(self._try, spare))
+
+    def _spare(self) -> Sequence[Any]:
+        """The addresses that the client did not come to."""
+        found = self._find("addresses")
+        return found.about[sum(step.name == "tcp" for step in self._steps) :] if found else ()
+
+    def _try(self, spare: Sequence[Any], hold: Callable[[socket.socket], None]) -> None:
+        for i, info in enumerate(spare):
+            began, error = time.monotonic(), None
+            share = min(ASIDE, self._deadline.remaining() / (len(spare) - i))
+            if share < MIN_SHARE:
+                return
+            try:
+                connect_to(info, share, hold).close()
+            except OSError as failure:
+                if self._aside.is_closed:
+                    return
+                error = failure.with_traceback(None)
+            self._tried.append((info, time.monotonic() - began, error))
+
+    def _look_at_certificate(self, hold: Callable[[socket.socket], None]) -> None:
+        """Ask for the certificate without any trust; then, to have it decoded, with trust in
+        nothing but itself. Each time TLS is spoken, and that is all."""
+        der: bytes | None = None
+        with contextlib.suppress(OSError):
+            for _ in range(2):
+                with open_socket(
+                    self._address,
+                    proxy=self._options.proxy,
+                    ssl_context=_trusting(der),
+                    deadline=Deadline(min(ASIDE, self._deadline.remaining())),
+                    hold=hold,
+                ) as sock:
+                    assert isinstance(sock, ssl.SSLSocket)
+                    der = sock.getpeercert(binary_form=True)
+                    self._unverified = sock.getpeercert() or {}
+
+    # The open link.
+
+    def _examine_link(self) -> None:
+        examinations = [("link", self._settle), ("message", self._receive), ("ping", self._ping)]
+        if self._channels:
+            examinations.insert(1, ("subscribe", self._subscribe))
+        for name, examine in examinations:
+            began = time.monotonic()
+            try:
+                result = examine()
+            except (ConnectionError, ClientClosed):  # the link, and with it the client, has ended
+                result = self._lost()
+            took = time.monotonic() - began if result.seconds is None else result.seconds
+            seconds = None if result.status == "skipped" else took
+            self._of_link.append(Check(name, result.status, seconds, *result[1:3]))
+            if result.status == "failed" and self._core.peek().failure is not None:
+                return
+
+    def _settle(self) -> _Result:
+        if self._next(SETTLE) is False:
+            return self._lost()
+        return _Result("ok", f"still open after {advice.span(SETTLE)}")
+
+    def _lost(self) -> _Result:
+        failure = self._core.peek().failure
+        error = None if failure is None else failure.__cause__
+        return self._why_it_ended(error or failure)
+
+    def _subscribe(self) -> _Result:
+        self._asked_at = time.time()
+        try:
+            self._client.subscribe(*self._channels, timeout=self._left_for_messages())
+        except SubscriptionError as error:
+            failed = [f"{one_line(c)}: {self._shown(why)}" for c, why in error.failed.items()]
+            if isinstance(error, TimeoutError):
+                return _Result(
+                    "failed",
+                    f"no answer to the subscription ({', '.join(map(one_line, error.failed))})",
+                    "The venue took it without a word: does it speak the dialect that was named? "
+                    "See its status page; try again with a longer timeout.",
+                )
+            return _Result(
+                "failed",
+                f"refused: {'; '.join(failed)}",
+                "Check the channel's name, as the dialect writes it, and whether the venue lists "
+                "the symbol, or wants a login for it.",
+            )
+        return _Result("ok", f"acknowledged: {', '.join(map(one_line, self._channels))}")
+
+    def _receive(self) -> _Result:
+        if not self._channels:
+            return _Result("skipped", "nothing was subscribed to")
+        if not self._client.subscriptions and self._core.peek().failure is None:
+            return _Result("skipped", "no channel is subscribed")
+        timeout = self._left_for_messages()
+        try:
+            message = self._client.recv(timeout)
+        except WaitTimeout:
+            return _Result(
+                "failed",
+                f"nothing came within {advice.span(timeout)} of the subscription",
+                "A channel may just be quiet: try a busy one, or a longer timeout. Else the "
+                "venue's feed stands still: see its status page.",
+            )
+        late = max(0.0, message.received_at / 1e9 - self._asked_at)
+        what = f"{one_line(message.type)} of {one_line(message.channel)}"
+        return _Result("ok", f"{what}, {advice.span(late)} after the subscription", seconds=late)
+
+    def _left_for_messages(self) -> float:
+        remaining = self._deadline.remaining()
+        return max(0.001, remaining - min(PING_RESERVE, remaining / 2))
+
+    def _ping(self) -> _Result:
+        times: list[float] = []
+        wait = min(PING_TIMEOUT, self._deadline.remaining())
+        for n in range(PINGS):
+            if n and self._next(PING_PAUSE) is False:
+                return self._lost()
+            sent = time.monotonic()
+            self._core.ping()
+            answer = self._next(min(wait, self._deadline.remaining()))
+            if answer is False:
+                return self._lost()
+            if answer is None:
+                break
+            times.append((time.monotonic() - sent) * 1000)
+        if not times:
+            return _Result(
+                "failed",
+                f"no answer to a ping within {advice.span(wait)}",
+                "The link looks open, but nothing comes back: the venue hangs, does not answer "
+                "pings, or something on the way lets nothing through any more.",
+            )
+        median = statistics.median(times)
+        told = f"{min(times):.1f} ms at best, {median:.1f} ms median of {len(times)}"
+        if len(times) < PINGS:
+            return _Result(
+                "warning",
+                f"{told}; then one was not answered in time",
+                "The link is slow or loses packets, or the time was too short for it.",
+                median / 1000,
+            )
+        return _Result("ok", told, seconds=median / 1000)
+
+    def _next(self, timeout: float) -> bool | None:
+        """True for a pong, False for the end of the link, None when nothing came."""
+        deadline = Deadline(timeout)
+        while True:
+            remaining = deadline.remaining()
+            try:
+                return self._news.get(timeout=min(remaining, SLICE))
+            except queue.Empty:
+                if remaining <= SLICE:
+                    return None
+
+    # What is told.
+
+    def report(self) -> Diagnosis:
+        """Once all has ended."""
+        checks = [*self._of_connect(), *self._of_link]
+        met = {check.name for check in checks}
+        expected = ["dns", "tcp", "handshake", "clock", "link", "message", "ping"]
+        if self._options.proxy is not None:
+            expected.insert(2, "proxy")
+        found = self._find("target")
+        given = self._client._where.startswith("wss")
+        if given if found is None else self._address.is_secure:
+            expected.insert(-5, "tls")
+        if self._logs_in:
+            expected.insert(-3, "login")
+        if self._channels:
+            expected.insert(-2, "subscribe")
+        checks += [Check(x, "skipped", None, NOT_REACHED) for x in expected if x not in met]
+        return Diagnosis(self._client._where, tuple(checks))
+
+    @property
+    def _logs_in(self) -> bool:
+        return self._options.credentials is not None or self._core.dialect.greets
+
+    def _of_connect(self) -> Iterator[Check]:
+        tell = {
+            "rest": self._rest,
+            "dns": self._dns,
+            "proxy": self._proxy,
+            "tls": self._tls_check,
+            "handshake": self._handshake,
+        }
+        if self._failure is not None and self._last.name in ("begin", "target"):
+            said = self._shown(str(self._failure))
+            result = _Result(
+                "failed", said, "It is called before each connect, and must not raise."
+            )
+            yield self._check("url", self._began, self._ended, result)
+        for step, end in pairwise([*self._steps, self._ended]):
+            error = self._failure if step is self._last else None
+            if step.name in tell:
+                yield self._check(step.name, step, end, tell[step.name](step, error))
+            if step.name == "addresses" and step.about:
+                yield from self._tcp()
+            elif step.name == "handshake":
+                yield from self._clock(step, end)
+            elif step.name == "open" and self._logs_in:
+                yield self._check("login", step, end, self._login(error))
+            elif step.name == "open" and error is not None:
+                yield self._check("link", step, end, self._why_it_ended(error))
+
+    @staticmethod
+    def _check(name: str, step: _Step, end: _Step, result: _Result) -> Check:
+        return Check(name, result.status, end.at - step.at, result.detail, result.advice)
+
+    def _rest(self, step: _Step, error: BaseException | None) -> _Result:
+        host = urlsplit(step.about.url).hostname or "nowhere"
+        if error is not None:
+            return _failed(advice.about_rest(error, host, self._shown(str(error))))
+        return _Result("ok", f"a token and an address ({self._address}) from {host}")
+
+    def _dns(self, step: _Step, error: BaseException | None) -> _Result:
+        host = step.about.host
+        if error is not None:
+            url = "the URL" if self._options.proxy is None else "the proxy's URL"
+            return _failed(advice.about_dns(error, host, url))
+        found = self._find("addresses")
+        assert found is not None
+        addresses = [info[4][0] for info in found.about]
+        took = found.at - step.at
+        if took > SLOW_DNS:
+            return _Result(
+                "warning",
+                f"{host} is {', '.join(addresses)}, but it took {advice.span(took)}",
+                "Every reconnect waits as long: the first server in /etc/resolv.conf may be dead.",
+            )
+        if addresses == [host]:
+            return _Result("ok", "an address already, nothing to look up")
+        return _Result("ok", f"{host} is {', '.join(addresses)}")
+
+    def _tcp(self) -> Iterator[Check]:
+        """Each address: those that the client came to, then the others."""
+        tried: list[tuple[Any, float, BaseException | None]] = []
+        for step, end in pairwise([*self._steps, self._ended]):
+            if step.name == "tcp":
+                error = end.about if end.name == "refused" else None
+                if step is self._last and (
+                    error is None or isinstance(self._failure, TimeoutError)
+                ):
+                    error = self._failure  # not the reset by which we gave it up
+                tried.append((step.about, end.at - step.at, error))
+        tried += self._tried
+        works = any(error is None for _, _, error in tried)
+        whose = "the venue" if self._options.proxy is None else "the proxy"
+        for info, seconds, error in tried:
+            where, port = _where(info), info[4][1]
+            if error is None:
+                yield Check("tcp", "ok", seconds, where)
+                continue
+            detail, what_to_do = advice.about_tcp(error, port, whose)
+            if not works:
+                yield Check("tcp", "failed", seconds, f"{where}: {detail}", what_to_do)
+            elif advice.is_without_route(error):
+                yield Check("tcp", "skipped", None, f"{where}: this machine has no {where[:4]}")
+            else:
+                text = f"Another address works. {what_to_do}"
+                yield Check("tcp", "warning", seconds, f"{where}: {detail}", text)
+        for info in self._spare()[len(self._tried) :]:
+            yield Check("tcp", "skipped", None, f"{_where(info)}: no time was left for it")
+
+    def _proxy(self, step: _Step, error: BaseException | None) -> _Result:
+        if error is not None:
+            return _failed(advice.about_proxy(error, self._shown(str(error))))
+        host, port, _ = step.about
+        return _Result("ok", f"{host} port {port} leads to {self._address}")
+
+    def _tls_check(self, step: _Step, error: BaseException | None) -> _Result:
+        now = self._ended.wall
+        if error is not None:
+            return _failed(advice.about_tls(error, self._address, self._unverified, now))
+        how, certificate = self._tls
+        context = self._options.ssl_context
+        if context is not None and (weakness := weakness_of(context)):
+            text = "Anybody on the way can read and change all: use a context that verifies."
+            return _Result("warning", f"{how}; {weakness}", text)
+        detail, warning = advice.about_certificate(certificate, now)
+        return _Result("warning" if warning else "ok", f"{how}; {detail}", warning)
+
+    def _handshake(self, step: _Step, error: BaseException | None) -> _Result:
+        line, fields = step.about.status_line, step.about.fields
+        if error is None:
+            return _Result("ok", advice.head(line, fields, self._excerpt))
+        found = advice.about_handshake(error, self._address, line, fields, self._excerpt)
+        return _failed(found)
+
+    def _clock(self, step: _Step, end: _Step) -> Iterator[Check]:
+        text = step.about.fields.get(b"date", b"").decode("latin-1")
+        try:
+            date = email.utils.parsedate_to_datetime(text).timestamp()
+        except (TypeError, ValueError, OverflowError):
+            if end.name == "open":
+                yield Check("clock", "skipped", None, "the answer does not say the venue's time")
+            return
+        # The Date was cut to a whole second, at some time between the request and its answer.
+        least, most = date - end.wall, date + 1 - step.wall
+        off = max(0.0, least) or min(0.0, most)
+        if abs(off) < 1:
+            yield Check("clock", "ok", None, "as the venue's, to 1 s")
+            return
+        how = "behind" if off > 0 else "ahead of"
+        detail = f"this machine's clock is {advice.span(abs(off))} {how} the venue's (to 1 s)"
+        if abs(off) <= MAX_SKEW:
+            yield Check("clock", "ok", None, detail)
+            return
+        yield Check(
+            "clock",
+            "warning",
+            None,
+            detail,
+            "Set it (chrony, or `timedatectl set-ntp true`): venues refuse logins and signed "
+            "requests that bear a wrong time, and certificates seem to have expired.",
+        )
+
+    def _login(self, error: BaseException | None) -> _Result:
+        if error is None:
+            return _Result("ok", "accepted")
+        if isinstance(error, TimeoutError):
+            return _Result(
+                "failed",
+                "no greeting, or no answer to the login, in time",
+                "The venue takes connections, but does not let us in: see its status page, and "
+                "whether the URL and the dialect belong together.",
+            )
+        if isinstance(error, ConnectionLost):
+            return self._why_it_ended(error)
+        return _Result(
+            "failed",
+            self._shown(str(error)),
+            "Check the key, the secret and what else the venue wants, when they expire, and this "
+            "machine's clock.",
+        )
+
+    def _why_it_ended(self, error: BaseException | None) -> _Result:
+        return _failed(advice.about_link(error, self._shown(str(error))))
+
+    def _shown(self, words: str) -> str:
+        """A text that may quote the venue, on one line, without any secret of ours."""
+        for secret in sorted(self._secrets(), key=len, reverse=True):
+            words = words.replace(secret, "***")
+        return one_line(words)
+
+    def _excerpt(self, words: bytes) -> str:
+        return self._shown(words.decode("latin-1"))[:MAX_SHOWN]
+
+    def _secrets(self) -> Iterator[str]:
+        """Every text of ours that a venue might quote and nobody else should read."""
+        options, target = self._options, self._find("target")
+        url, headers, credentials = target.about if target else ("", options.headers, None)
+        texts = [options.cookie or ""]
+        for given in (headers, credentials or options.credentials):
+            texts += map(str, given.values()) if isinstance(given, Mapping) else ()
+        for given in (self._url, url, options.proxy):
+            parts = urlsplit(given if isinstance(given, str) else "")
+            texts += [parts.query, *(value for _, value in parse_qsl(parts.query))]
+            texts += [parts.password or "", unquote(parts.password or "")]
+            # A name on the way, such as "stream", is none.
+            texts += [name for name in parts.path.split("/") if len(name) >= MIN_KEY]
+        for text in texts:
+            yield from (x for x in (text, *re.split(r"[\s;=,]+", text)) if len(x) >= MIN_SECRET)
+
+
+class _Aside:
+    """A thread for what the client has no need of, ended with all the rest."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline = deadline
+        self._thread: WorkerThread | None = None
+        self._sock: socket.socket | None = None
+        self.is_closed = False
+
+    def start(self, work: Callable[[Callable[[socket.socket], None]], None]) -> None:
+        self._thread = WorkerThread("wsclient-diagnose", partial(work, self._hold))
+        self._thread.start()
+
+    def join(self) -> None:
+        """Let it finish, if there is time."""
+        if self._thread is not None:
+            self._thread.join(self._deadline.remaining())
+
+    def close(self) -> None:
+        # The order matters, as in _hold, so that one of the two sees the other's doing.
+        self.is_closed = True
+        sock = self._sock
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        if self._thread is not None:
+            self._thread.join(GOODBYE)
+
+    def _hold(self, sock: socket.socket) -> None:
+        self._sock = sock
+        if self.is_closed:
+            raise ConnectionLost("given up")
+
+
+def _where(info: Any) -> str:
+    """One of the addresses that ``getaddrinfo`` gives."""
+    host, port, *_ = info[4]
+    return f"{'IPv6' if info[0] == socket.AF_INET6 else 'IPv4'} {host} port {port}"
+
+
+def _failed(finding: Finding) -> _Result:
+    return _Result("failed", *finding)
+
+
+def _trusting(der: bytes | None) -> ssl.SSLContext:
+    """Trust in this one certificate, whoever it is for and whenever; without one, no trust, and no
+    use but to see what is there."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    if der is None:
+        context.verify_mode = ssl.CERT_NONE
+    else:
+        context.load_verify_locations(cadata=der)
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VerifyFlags(_NO_CHECK_TIME)
+    return context
