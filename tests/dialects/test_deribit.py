@@ -72,9 +72,9 @@ def test_an_unsubscribe_is_told_by_a_text_for_an_id() -> None:
 def test_private_channels_have_a_message_of_their_own() -> None:
     channels = ["user.orders.any.any.raw", BOOK, "user.trades.any.any.raw"]
     batches = [list(batch) for batch in Deribit().batches(channels)]
-    assert batches == [[BOOK], [channels[0], channels[2]]]
-    assert Deribit().subscribe(batches[1], 1, {})["method"] == "private/subscribe"
-    assert Deribit().unsubscribe(batches[1], 1, {})["method"] == "private/unsubscribe"
+    assert batches == [[channels[0], channels[2]], [BOOK]]
+    assert Deribit().subscribe(batches[0], 1, {})["method"] == "private/subscribe"
+    assert Deribit().unsubscribe(batches[0], 1, {})["method"] == "private/unsubscribe"
 
 
 def test_options_become_params_but_for_what_is_in_the_channels_name() -> None:

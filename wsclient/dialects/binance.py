@@ -135,8 +135,8 @@ class Binance(Dialect):
             mark = "?"
         return f"{base}{mark}{query}"
 
-    def subscribe(
-        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+    def change(
+        self, verb: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
     ) -> Any:
         if unknown := sorted(options.keys() - _BOOK_OPTIONS):
             raise ConfigurationError(f"Binance knows no option {unknown[0]!r} of a subscription")
@@ -144,12 +144,7 @@ class Binance(Dialect):
             symbol = channel.partition("@")[0]
             if symbol != symbol.lower() and not channel.startswith("!"):
                 raise ConfigurationError(f"{channel!r}: Binance's streams have lowercase symbols")
-        return {"method": "SUBSCRIBE", "params": list(channels), "id": request_id}
-
-    def unsubscribe(
-        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
-    ) -> Any:
-        return {"method": "UNSUBSCRIBE", "params": list(channels), "id": request_id}
+        return {"method": verb.upper(), "params": list(channels), "id": request_id}
 
     def request(self, payload: Any, request_id: int) -> Any:
         return {**payload, "id": request_id}

@@ -101,15 +101,12 @@ class Bybit(Dialect):
         args = [credentials["api_key"], credentials["expires"], credentials["sign"]]
         return {"op": "auth", "args": args}
 
-    def subscribe(
-        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+    def change(
+        self, verb: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
     ) -> Any:
-        return _request("subscribe", channels, request_id, options)
-
-    def unsubscribe(
-        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
-    ) -> Any:
-        return _request("unsubscribe", channels, request_id, options)
+        if unknown := sorted(options.keys() - {"depth"}):  # a book's, and in its topic already
+            raise ConfigurationError(f"Bybit takes no options, but {unknown[0]!r} was given")
+        return {"req_id": str(request_id), "op": verb, "args": list(channels)}
 
     def peek(self, frame: bytes) -> Item | Sequence[Item]:
         head = _head(frame)
@@ -132,14 +129,6 @@ class Bybit(Dialect):
         frame = _book(message.raw)
         is_snapshot = frame.type == "snapshot" or frame.data.u == _RESTARTED
         return BookUpdate(is_snapshot, frame.data.b, frame.data.a)
-
-
-def _request(
-    op: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
-) -> dict[str, Any]:
-    if unknown := sorted(options.keys() - {"depth"}):  # a book's, and in its topic already
-        raise ConfigurationError(f"Bybit takes no options, but {unknown[0]!r} was given")
-    return {"req_id": str(request_id), "op": op, "args": list(channels)}
 
 
 def _answer(head: _Head) -> Item | Sequence[Item]:

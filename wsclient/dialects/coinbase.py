@@ -22,7 +22,7 @@ Sources, under docs.cdp.coinbase.com/exchange/websocket-feed:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar, Literal
 
@@ -100,33 +100,19 @@ class CoinbaseExchange(Dialect):
         if trades == "full":
             self._channels |= dict.fromkeys(_FULL, "full")
 
-    def batches(self, channels: Sequence[str]) -> Iterable[Sequence[str]]:
+    def group(self, channel: str) -> Any:
         """One channel name a message, so that a refused one takes no other with it."""
-        by_name: dict[str, list[str]] = {}
-        for channel in channels:
-            by_name.setdefault(channel.partition(":")[0], []).append(channel)
-        for group in by_name.values():
-            yield from super().batches(group)
+        return channel.partition(":")[0]
 
-    def subscribe(
-        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+    def change(
+        self, verb: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
     ) -> Any:
-        return self._request("subscribe", channels, options)
-
-    def unsubscribe(
-        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
-    ) -> Any:
-        return self._request("unsubscribe", channels, options)
-
-    def _request(
-        self, kind: str, channels: Sequence[str], options: Mapping[str, Any]
-    ) -> dict[str, Any]:
         name = channels[0].partition(":")[0]
         if name not in self._channels.values():
             known = ", ".join(sorted(set(self._channels.values())))
             raise ConfigurationError(f"channels are {known} (see CoinbaseExchange), not {name!r}")
         products = [product for _, _, product in (c.partition(":") for c in channels) if product]
-        return {**options, "type": kind, "channels": [{"name": name, "product_ids": products}]}
+        return {**options, "type": verb, "channels": [{"name": name, "product_ids": products}]}
 
     def peek(self, frame: bytes) -> Item:
         head = _head(frame)

@@ -20,7 +20,7 @@ Sources, under docs.kraken.com/api/docs/websocket-v2:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from itertools import islice
 from operator import attrgetter
@@ -89,32 +89,18 @@ class Kraken(Dialect):
     limits = Limits(channels_per_message=100, connects=(150, 600.0))
     silence_timeout = 15.0
 
-    def batches(self, channels: Sequence[str]) -> Iterable[Sequence[str]]:
-        by_name: dict[str, list[str]] = {}
-        for channel in channels:
-            by_name.setdefault(channel.partition(":")[0], []).append(channel)
-        for group in by_name.values():
-            yield from super().batches(group)
+    def group(self, channel: str) -> Any:
+        return channel.partition(":")[0]
 
-    def subscribe(
-        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+    def change(
+        self, verb: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
     ) -> Any:
-        return self._request("subscribe", channels, request_id, options)
-
-    def unsubscribe(
-        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
-    ) -> Any:
-        return self._request("unsubscribe", channels, request_id, options)
-
-    def _request(
-        self, method: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
-    ) -> dict[str, Any]:
         params: dict[str, Any] = {"channel": channels[0].partition(":")[0]}
         symbols = [symbol for _, _, symbol in (c.partition(":") for c in channels) if symbol]
         if symbols:
             params["symbol"] = symbols
         params.update(options)
-        return {"method": method, "params": params, "req_id": request_id}
+        return {"method": verb, "params": params, "req_id": request_id}
 
     def request(self, payload: Any, request_id: int) -> Any:
         return {**payload, "req_id": request_id}

@@ -22,7 +22,7 @@ Sources, unless another is named: ``index.html.md`` of Kucoin/kucoin-api-docs:
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar
 
@@ -133,22 +133,21 @@ class Kucoin(Dialect):
         connect_id = f"{zlib.crc32(bullet.token.encode()):08x}"
         return f"{bullet.servers[0].endpoint}?token={bullet.token}&connectId={connect_id}"
 
-    def batches(self, channels: Sequence[str]) -> Iterable[Sequence[str]]:
-        by_topic: dict[str, list[str]] = {}
-        for channel in channels:
-            by_topic.setdefault(channel.partition(":")[0], []).append(channel)
-        for group in by_topic.values():
-            yield from super().batches(group)
+    def group(self, channel: str) -> Any:
+        return channel.partition(":")[0]
 
-    def subscribe(
-        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+    def change(
+        self, verb: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
     ) -> Any:
-        return _request("subscribe", channels, request_id, options)
-
-    def unsubscribe(
-        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
-    ) -> Any:
-        return _request("unsubscribe", channels, request_id, options)
+        topic = channels[0].partition(":")[0]
+        symbols = [channel.partition(":")[2] for channel in channels]
+        if any("," in symbol for symbol in symbols):
+            raise ConfigurationError(
+                "a KuCoin channel has one symbol: pass several channels instead"
+            )
+        topic = f"{topic}:{','.join(symbols)}" if any(symbols) else topic
+        request = {"id": request_id, "type": verb, "topic": topic}
+        return {**request, "privateChannel": False, "response": True, **options}
 
     def peek(self, frame: bytes) -> Item | Sequence[Item]:
         head = _frame(frame)
@@ -183,18 +182,6 @@ class Kucoin(Dialect):
     def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
         book = msgspec.convert(_data(answer), _Book, strict=False)
         return Snapshot(book.sequence, book.bids, book.asks)
-
-
-def _request(
-    kind: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
-) -> dict[str, Any]:
-    topic = channels[0].partition(":")[0]
-    symbols = [channel.partition(":")[2] for channel in channels]
-    if any("," in symbol for symbol in symbols):
-        raise ConfigurationError("a KuCoin channel has one symbol: pass several channels instead")
-    topic = f"{topic}:{','.join(symbols)}" if any(symbols) else topic
-    request = {"id": request_id, "type": kind, "topic": topic}
-    return {**request, "privateChannel": False, "response": True, **options}
 
 
 def _data(answer: Any) -> Any:

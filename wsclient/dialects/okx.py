@@ -131,26 +131,16 @@ class OKX(Dialect):
         }
         return {"op": "login", "args": [arg]}
 
-    def subscribe(
-        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+    def change(
+        self, verb: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
     ) -> Any:
-        return self._request("subscribe", channels, request_id, options)
-
-    def unsubscribe(
-        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
-    ) -> Any:
-        return self._request("unsubscribe", channels, request_id, options)
-
-    def _request(
-        self, op: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
-    ) -> dict[str, Any]:
         args = []
         for channel in channels:
             name, _, instrument = channel.partition(":")
             args.append({**options, "channel": name})
             if instrument:
                 args[-1]["instId"] = instrument
-        return {"id": str(request_id), "op": op, "args": args}
+        return {"id": str(request_id), "op": verb, "args": args}
 
     def peek(self, frame: bytes) -> Item:
         if frame == b"pong":
