@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import zlib
 from collections import Counter
@@ -23,7 +25,10 @@ from wsclient.sansio.dialect import (
     Ack,
     BookUpdate,
     Counted,
+    Credentials,
     Heartbeat,
+    LoginAccepted,
+    LoginRefused,
     Notice,
     Rejection,
     Reply,
@@ -71,6 +76,18 @@ def test_an_option_may_not_be_a_field_of_the_protocol() -> None:
 
 def test_a_message_holds_one_channel() -> None:
     assert [list(batch) for batch in Bitfinex().batches(["a:b", "c:d"])] == [["a:b"], ["c:d"]]
+
+
+def test_a_login_bears_the_signature() -> None:
+    given = {"api_key": "K", "secret": "5ecret"}
+    payload = "AUTH1616492376594512"
+    assert Bitfinex().login(Credentials(given, lambda: 1616492376.594512)) == {
+        "event": "auth",
+        "apiKey": "K",
+        "authSig": hmac.new(b"5ecret", payload.encode(), hashlib.sha384).hexdigest(),
+        "authPayload": payload,
+        "authNonce": "1616492376594512",
+    }
 
 
 def test_an_unsubscribe_is_by_the_venues_number() -> None:
@@ -225,6 +242,13 @@ def test_any_other_event_is_unhandled() -> None:
     assert peek({"event": "odd"}) == Unhandled("odd")
 
 
+def test_the_answer_to_a_login() -> None:
+    answer = {"event": "auth", "status": "OK", "chanId": 0, "userId": 5, "auth_id": "a"}
+    assert peek(answer) == LoginAccepted()
+    refusal = {"event": "auth", "status": "FAILED", "chanId": 0, "code": 10100, "msg": "no"}
+    assert peek(refusal) == LoginRefused("no (10100)")
+
+
 @pytest.mark.parametrize("frame", [b"", b"[]", b"[1]", b"5", b"{}", b'["x","hb"]', b'[1,5,"x"]'])
 def test_what_makes_no_sense_cannot_be_read(frame: bytes) -> None:
     assert peek(frame) is Invalid
@@ -257,9 +281,13 @@ def test_what_a_frame_is(frame: bytes, item: Any) -> None:
         (b"[5,[60400,1,0.5],9]", Data("#5", "update")),
         (b'[5,"te",[1,2,3,4],9]', Data("#5", "te")),
         (b'[5,"cs",-123,9]', Data("#5", "checksum")),
+        (b'[5,[1,2,3],9,"more"]', Data("#5", "update")),
+        (b'[0,"hb",9]', Heartbeat()),
+        (b'[0,"ws",[["exchange","BTC",1,0,1]],9,1]', Data("account", "ws")),
+        (b'[0,"n",[1,"oc-req"],9]', Data("account", "n")),
     ],
 )
-def test_with_the_flag_the_last_place_counts_all_frames(frame: bytes, item: Any) -> None:
+def test_with_the_flag_the_number_behind_the_payload_counts_frames(frame: bytes, item: Any) -> None:
     assert read(Bitfinex(), frame) == [Counted(9), item]
 
 

@@ -32,6 +32,7 @@ from wsclient.messages import Message
 from wsclient.sansio.dialect import (
     Ack,
     BookUpdate,
+    Credentials,
     Heartbeat,
     LoginAccepted,
     LoginRefused,
@@ -95,9 +96,8 @@ def test_a_ping_is_json_and_comes_every_20_seconds() -> None:
 
 
 def test_a_login_bears_the_signature() -> None:
-    sign = Bybit.sign("secret", 1711010121452)
-    assert sign == hmac.new(b"secret", b"GET/realtime1711010121452", hashlib.sha256).hexdigest()
-    credentials = {"api_key": "K", "expires": 1711010121452, "sign": sign}
+    sign = hmac.new(b"secret", b"GET/realtime1711010121452", hashlib.sha256).hexdigest()
+    credentials = Credentials({"api_key": "K", "secret": "secret"}, lambda: 1711010111.452)
     assert Bybit().login(credentials) == {"op": "auth", "args": ["K", 1711010121452, sign]}
 
 

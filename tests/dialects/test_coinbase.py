@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
+import time
 from collections import Counter, defaultdict
 from decimal import Decimal
 from typing import Any
@@ -13,6 +17,7 @@ from making import entries_of
 from reading import Data, read
 from replaying import (
     Book,
+    Script,
     deleted,
     doubled,
     marks,
@@ -25,12 +30,21 @@ from replaying import (
     updates_of,
 )
 
+import wsclient
 from wsclient.dialects import CoinbaseExchange
 from wsclient.errors import ConfigurationError
 from wsclient.messages import Message
-from wsclient.sansio.dialect import BookUpdate, Notice, Rejection, Subscribed, Unhandled
+from wsclient.sansio.dialect import (
+    BookUpdate,
+    Credentials,
+    Notice,
+    Rejection,
+    Subscribed,
+    Unhandled,
+)
 from wsclient.sansio.inbound import Inbound
 from wsclient.sansio.session import Invalid
+from wsclient.testing import FakeVenue
 
 RECORDING = "coinbase_exchange/COINBASE.ws.28.0"
 PRODUCTS = [
@@ -87,6 +101,40 @@ def test_a_channel_whose_frames_would_bear_another_name_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="not 'level2'"):
         CoinbaseExchange().subscribe(["level2:BTC-USD"], 1, {})
     assert OF_2021.subscribe(["level2:BTC-USD"], 1, {})
+
+
+GIVEN = {"api_key": "K", "secret": base64.b64encode(b"5ecret").decode(), "passphrase": "P"}
+
+
+def test_with_credentials_each_subscribe_is_signed() -> None:
+    answer = {"type": "subscriptions", "channels": [{"name": "level2", "product_ids": ["A-B"]}]}
+    script = Script([msgspec.json.encode(answer)], 1)
+    dialect = CoinbaseExchange(book="level2")
+    with (
+        FakeVenue(script) as venue,
+        wsclient.connect(venue.url, dialect=dialect, credentials=GIVEN) as client,
+    ):
+        client.subscribe("level2:A-B", timeout=5)
+        request = venue.accept().expect_json()
+    text = f"{request['timestamp']}GET/users/self/verify".encode()
+    signature = base64.b64encode(hmac.new(b"5ecret", text, hashlib.sha256).digest()).decode()
+    assert abs(int(request["timestamp"]) - time.time()) < 5
+    assert request == {
+        "type": "subscribe",
+        "channels": [{"name": "level2", "product_ids": ["A-B"]}],
+        "signature": signature,
+        "key": "K",
+        "passphrase": "P",
+        "timestamp": request["timestamp"],
+    }
+
+
+def test_the_signature_is_of_its_own_time_not_that_of_the_connect() -> None:
+    clock = iter([1e9, 1e9 + 60])
+    credentials = Credentials(GIVEN, lambda: next(clock))
+    fields = [CoinbaseExchange().access(["ticker:A-B"], credentials) for _ in range(2)]
+    assert [f["timestamp"] for f in fields] == ["1000000000", "1000000060"]
+    assert fields[0]["signature"] != fields[1]["signature"]
 
 
 def test_the_limits_of_the_venue() -> None:

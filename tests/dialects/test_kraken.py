@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import hashlib
+import hmac
 import json
 import re
+import time
 import zlib
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
+import responses
 from making import entries_of
 from reading import Data, read
+from resting import Rest, rest
 
+import wsclient
 from wsclient.dialects import Kraken
+from wsclient.errors import AuthenticationError, HandshakeRejected
 from wsclient.messages import Message
 from wsclient.orderbook import OrderBook
+from wsclient.sansio.backoff import Verdict, classify
 from wsclient.sansio.dialect import (
     Ack,
+    Credentials,
     Heartbeat,
     Notice,
     Rejection,
@@ -29,6 +41,9 @@ from wsclient.sansio.dialect import (
 )
 from wsclient.sansio.inbound import Inbound
 from wsclient.sansio.session import Invalid
+from wsclient.testing import FakeVenue
+from wsclient.testing.protocols import Payload, ScriptedProtocol
+from wsclient.testing.venue import Peer
 
 RECORDED = Path(__file__).parents[2] / ".." / "shared" / "recorded" / "kraken"
 
@@ -97,6 +112,162 @@ def test_a_request_bears_our_id() -> None:
 def test_a_minute_of_silence_is_never_waited_for() -> None:
     assert Kraken().silence_timeout == 15.0
     assert Kraken().limits.connects == (150, 600.0)
+
+
+# --- private channels ----------------------------------------------------------------------------
+
+SECRET = base64.b64encode(b"5ecret").decode()
+GIVEN = {"api_key": "K", "secret": SECRET}
+PATH = "/0/private/GetWebSocketsToken"
+
+
+def api_sign(body: str) -> str:
+    digest = hashlib.sha256(f"{body.removeprefix('nonce=')}{body}".encode()).digest()
+    signed = hmac.new(b"5ecret", PATH.encode() + digest, hashlib.sha512).digest()
+    return base64.b64encode(signed).decode()
+
+
+def test_a_token_is_asked_for_with_a_signature() -> None:
+    request = Kraken().url_request("wss://x/", Credentials(GIVEN, lambda: 1616492376.5949))
+    assert request is not None
+    assert tuple(request) == (
+        f"https://api.kraken.com{PATH}",
+        {},
+        "POST",
+        {
+            "API-Key": "K",
+            "API-Sign": api_sign("nonce=1616492376594"),
+            "Content-Type": "application/x-www-form-urlencoded",
+        },
+        "nonce=1616492376594",
+    )
+
+
+def test_without_credentials_nothing_is_asked() -> None:
+    assert Kraken().url_request("wss://x/", None) is None
+
+
+def test_private_channels_alone_bear_the_token() -> None:
+    credentials = Credentials(GIVEN, lambda: 0.0, token="T")
+    for channel in ("executions", "balances", "level3:BTC/USD"):
+        assert Kraken().access([channel], credentials) == {"token": "T"}
+    assert Kraken().access(["book:BTC/USD"], credentials) == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "text"),
+    [
+        ("EAPI:Invalid key", AuthenticationError, "EAPI:Invalid key"),
+        ("EAPI:Invalid signature", AuthenticationError, "EAPI:Invalid signature"),
+        ("EGeneral:Permission denied", AuthenticationError, "EGeneral:Permission denied"),
+        ("EAPI:Invalid nonce", HandshakeRejected, "EAPI:Invalid nonce"),
+        ("EService:Unavailable", HandshakeRejected, "EService:Unavailable"),
+        ("5ecret", HandshakeRejected, "no known reason"),
+        ("EAPI:Invalid key 5ecret", AuthenticationError, "EAPI:Invalid key"),
+    ],
+)
+def test_a_refused_token_is_told_by_its_error(error: str, kind: Any, text: str) -> None:
+    with pytest.raises(kind) as caught:
+        Kraken().token_from({"error": [error]})
+    assert str(caught.value).endswith(f": {text}")
+    is_final = kind is AuthenticationError
+    assert (classify(caught.value) is Verdict.FATAL) == is_final
+
+
+class Private(ScriptedProtocol):
+    """Acknowledges whatever is asked for."""
+
+    def received(self, peer: Peer, payload: Payload) -> Iterator[Payload]:
+        request = json.loads(payload)
+        result = {k: v for k, v in request["params"].items() if k != "token"}
+        result["symbol"] = next(iter(result.get("symbol", [])), None)
+        answer = {"method": request["method"], "success": True, "req_id": request["req_id"]}
+        yield json.dumps({**answer, "result": result})
+
+
+def token(n: int) -> Any:
+    return {"error": [], "result": {"token": f"T{n}", "expires": 900}}
+
+
+class Scene(NamedTuple):
+    client: wsclient.WebSocketClient
+    venue: FakeVenue
+    rest: Rest
+
+
+@contextmanager
+def private(answer: Callable[[int], Any], **options: Any) -> Iterator[Scene]:
+    """A client with credentials, and a venue whose REST server gives these answers."""
+    options = {"retry_delay": 0.01, "max_retry_delay": 0.02, **options}
+    with FakeVenue(Private()) as venue, rest(answer) as server:
+        dialect = Kraken(rest=server.url)
+        client = wsclient.WebSocketClient(venue.url, dialect=dialect, credentials=GIVEN, **options)
+        with closing(client):
+            yield Scene(client, venue, server)
+
+
+def test_each_connect_has_a_token_of_its_own() -> None:
+    with private(token) as (client, venue, server):
+        client.connect()
+        client.subscribe("executions", snap_orders=True)
+        client.subscribe("ticker:BTC/USD")
+        first = venue.accept()
+        sent = [first.expect_json()["params"], first.expect_json()["params"]]
+        first.rst()
+        second = venue.accept()
+        again = [second.expect_json()["params"], second.expect_json()["params"]]
+        client.unsubscribe("executions")
+        last = second.expect_json()
+    executions = {"channel": "executions", "snap_orders": True}
+    ticker = {"channel": "ticker", "symbol": ["BTC/USD"]}
+    assert sent == [{**executions, "token": "T1"}, ticker]
+    assert again == [{**executions, "token": "T2"}, ticker]
+    assert (last["method"], last["params"]) == ("unsubscribe", {**executions, "token": "T2"})
+    bodies = [asked.body for asked in server.asked]
+    assert len(set(bodies)) == 2
+    assert all(abs(int(body.removeprefix("nonce=")) / 1000 - time.time()) < 5 for body in bodies)
+    for asked in server.asked:
+        assert asked.line.startswith(f"POST {PATH} ")
+        assert asked.headers["api-key"] == "K"
+        assert asked.headers["api-sign"] == api_sign(asked.body)
+        assert asked.headers["content-type"] == "application/x-www-form-urlencoded"
+
+
+def test_a_dead_token_endpoint_is_a_failed_attempt() -> None:
+    answers = [503, {"error": ["EService:Unavailable"]}, [], token(4)]
+    with private(lambda n: answers[n - 1], max_retries=4) as (client, venue, _):
+        client.connect()
+        client.subscribe("balances")
+        assert client.stats().dials == 4
+        assert venue.accept().expect_json()["params"]["token"] == "T4"
+
+
+@pytest.mark.parametrize("answer", [401, 403, {"error": ["EAPI:Invalid key"]}])
+def test_a_refused_token_is_final(answer: Any) -> None:
+    with private(lambda n: answer) as (client, venue, server):
+        with pytest.raises((wsclient.ConnectError, AuthenticationError)):
+            client.connect()
+        assert client.state is wsclient.State.FAILED
+        assert (len(server.asked), len(venue.peers)) == (1, 0)
+
+
+def test_a_token_refused_on_a_reconnect_ends_the_client() -> None:
+    answers = [token(1), 403]
+    with private(lambda n: answers[n - 1]) as (client, venue, _):
+        client.connect()
+        venue.accept().rst()
+        with pytest.raises(wsclient.ConnectError, match="403"):
+            client.recv(timeout=5)
+
+
+def test_the_token_is_asked_for_at_krakens_own_address() -> None:
+    with responses.RequestsMock() as mock, FakeVenue(Private()) as venue:
+        mock.post(f"https://api.kraken.com{PATH}", json=token(7))
+        with wsclient.connect(venue.url, dialect="kraken", credentials=GIVEN) as client:
+            client.subscribe("executions")
+            assert venue.accept().expect_json()["params"]["token"] == "T7"
+        sent = mock.calls[0].request
+    assert sent.headers["API-Sign"] == api_sign(str(sent.body))
 
 
 # --- in: answers ---------------------------------------------------------------------------------

@@ -6,10 +6,12 @@ import base64
 import hashlib
 import hmac
 import json
+import time
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -38,6 +40,7 @@ from wsclient.messages import LinkedMessage, Message
 from wsclient.sansio.dialect import (
     Ack,
     BookUpdate,
+    Credentials,
     Heartbeat,
     LoginAccepted,
     LoginRefused,
@@ -114,12 +117,10 @@ def test_a_ping_is_text_and_comes_before_the_venue_hangs_up() -> None:
 
 
 def test_a_login_bears_the_signature() -> None:
-    timestamp = "1538054050"
-    sign = OKX.sign("secret", timestamp)
+    given = {"api_key": "K", "secret": "secret", "passphrase": "P"}
     digest = hmac.new(b"secret", b"1538054050GET/users/self/verify", hashlib.sha256).digest()
-    assert base64.b64decode(sign) == digest
-    credentials = {"api_key": "K", "passphrase": "P", "timestamp": timestamp, "sign": sign}
-    assert OKX().login(credentials) == {
+    sign = base64.b64encode(digest).decode()
+    assert OKX().login(Credentials(given, lambda: 1538054050.9)) == {
         "op": "login",
         "args": [{"apiKey": "K", "passphrase": "P", "timestamp": "1538054050", "sign": sign}],
     }
@@ -450,9 +451,8 @@ def test_a_login_is_signed_anew_on_each_connection() -> None:
     made: list[str] = []
 
     def credentials() -> dict[str, str]:
-        timestamp = str(1538054050 + len(made))
-        made.append(OKX.sign("secret", timestamp))
-        return {"api_key": "K", "passphrase": "P", "timestamp": timestamp, "sign": made[-1]}
+        made.append(f"K{len(made)}")
+        return {"api_key": made[-1], "secret": "5ecret", "passphrase": "P"}
 
     with (
         FakeVenue(_Answering()) as venue,
@@ -464,7 +464,11 @@ def test_a_login_is_signed_anew_on_each_connection() -> None:
         for n in range(2):
             peer = venue.accept()
             (arg,) = peer.expect_json()["args"]
-            assert arg["sign"] == made[n]
+            assert arg["apiKey"] == made[n]
+            clock = partial(float, arg["timestamp"])
+            given = {"api_key": made[n], "secret": "5ecret", "passphrase": "P"}
+            assert OKX().login(Credentials(given, clock))["args"] == [arg]
+            assert abs(clock() - time.time()) < 5
             assert peer.expect_json()["op"] == "subscribe"
             peer.rst()
     assert len(set(made)) == len(made)

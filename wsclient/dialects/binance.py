@@ -31,6 +31,7 @@ from wsclient.messages import LinkedMessage, Message
 from wsclient.sansio.dialect import (
     Ack,
     BookUpdate,
+    Credentials,
     Dialect,
     Item,
     Limits,
@@ -122,7 +123,7 @@ class Binance(Dialect):
     def __init__(self, *, rest: str = "https://api.binance.com/api/v3/depth") -> None:
         self._rest = rest
 
-    def url(self, url: str, credentials: Mapping[str, Any] | None) -> str:
+    def url(self, url: str, credentials: Credentials | None) -> str:
         base, mark, query = url.partition("?")
         scheme, _, place = base.partition("://")
         if "/" not in place.rstrip("/"):

@@ -18,19 +18,19 @@ Sources, under bybit-exchange.github.io/docs/v5:
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar, Literal
 
 import msgspec
 
+from wsclient.dialects.signing import sign
 from wsclient.errors import ConfigurationError
 from wsclient.messages import LinkedMessage, Message
 from wsclient.sansio.dialect import (
     Ack,
     BookUpdate,
+    Credentials,
     Dialect,
     Heartbeat,
     Item,
@@ -44,6 +44,8 @@ from wsclient.sansio.dialect import (
 __all__ = ["Bybit"]
 
 _RESTARTED = 1
+#: So long (s) a login may be on its way; ours.
+_LOGIN_LASTS = 10.0
 
 
 class _Data(msgspec.Struct, gc=False):
@@ -81,8 +83,7 @@ _book = msgspec.json.Decoder(_BookFrame).decode
 
 class Bybit(Dialect):
     """``sequenced``: a jump of a book's ``u`` is a gap. ``credentials``, for private topics, have
-    ``api_key``, ``expires`` (ms since the epoch, in the future) and ``sign`` (:meth:`sign`); give a
-    function that makes them, as they expire."""
+    ``api_key`` and ``secret``."""
 
     name: ClassVar[str] = "bybit"
     limits = Limits(channels_per_message=10, connects=(500, 300.0))
@@ -92,14 +93,10 @@ class Bybit(Dialect):
     def __init__(self, *, sequenced: bool = False) -> None:
         self._sequenced = sequenced
 
-    @staticmethod
-    def sign(secret: str, expires: int) -> str:
-        """The signature of a login."""
-        return hmac.digest(secret.encode(), f"GET/realtime{expires}".encode(), hashlib.sha256).hex()
-
-    def login(self, credentials: Mapping[str, Any]) -> Any:
-        args = [credentials["api_key"], credentials["expires"], credentials["sign"]]
-        return {"op": "auth", "args": args}
+    def login(self, credentials: Credentials) -> Any:
+        expires = int((credentials.clock() + _LOGIN_LASTS) * 1000)
+        signature = sign(credentials["secret"], f"GET/realtime{expires}").hex()
+        return {"op": "auth", "args": [credentials["api_key"], expires, signature]}
 
     def change(
         self, verb: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]

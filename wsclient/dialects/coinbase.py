@@ -10,8 +10,8 @@ Sources, under docs.cdp.coinbase.com/exchange/websocket-feed:
   (page ``overview``); ``level2_batch`` is called ``level2_50`` there (seen on the wire);
 * an error has no id (page ``overview``). Its reason may name the product (seen on the wire): then
   it is of that one alone;
-* ``level2`` and ``full`` want a signed subscribe (page ``channels``), which this dialect does not
-  do; ``level2_batch`` does not;
+* ``level2`` and ``full`` want a signed subscribe (page ``channels``; how it is signed: the client
+  tardis-node); ``level2_batch`` does not;
 * ``sequence`` is of the product's ``full`` feed, and +1 there alone (page ``overview``): what
   ``ticker`` and ``matches`` show of it jumps. A trade's ``trade_id`` is +1 on ``matches``, from
   ``last_match`` on (seen on the wire). ``level2`` has no number; the venue guarantees delivery;
@@ -28,10 +28,12 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
+from wsclient.dialects.signing import from_base64, sign_in_base64
 from wsclient.errors import ConfigurationError
 from wsclient.messages import Message
 from wsclient.sansio.dialect import (
     BookUpdate,
+    Credentials,
     Dialect,
     Item,
     Limits,
@@ -80,7 +82,10 @@ _book = msgspec.json.Decoder(_Snapshot | _Update).decode
 class CoinbaseExchange(Dialect):
     """Frames name their product, not their channel: ``book`` says which one books are of
     (``level2_batch`` or ``level2``), ``trades`` which one matches are of (``matches`` or
-    ``full``)."""
+    ``full``).
+
+    With ``credentials`` (``api_key``, ``secret``, ``passphrase``) each subscribe is signed.
+    """
 
     name: ClassVar[str] = "coinbase_exchange"
     limits = Limits(channels_per_message=100, messages_per_second=100.0, connects=(8, 1.0))
@@ -99,6 +104,16 @@ class CoinbaseExchange(Dialect):
         }
         if trades == "full":
             self._channels |= dict.fromkeys(_FULL, "full")
+
+    def access(self, channels: Sequence[str], credentials: Credentials) -> Mapping[str, Any]:
+        timestamp = str(int(credentials.clock()))
+        secret = from_base64(credentials["secret"])
+        return {
+            "signature": sign_in_base64(secret, f"{timestamp}GET/users/self/verify"),
+            "key": credentials["api_key"],
+            "passphrase": credentials["passphrase"],
+            "timestamp": timestamp,
+        }
 
     def group(self, channel: str) -> Any:
         """One channel name a message, so that a refused one takes no other with it."""

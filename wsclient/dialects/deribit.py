@@ -32,6 +32,7 @@ from wsclient.messages import LinkedMessage, Message
 from wsclient.sansio.dialect import (
     Ack,
     BookUpdate,
+    Credentials,
     Dialect,
     Heartbeat,
     Item,
@@ -106,7 +107,7 @@ class Deribit(Dialect):
             self.opening = [_call("public/set_heartbeat", params, "heartbeat")]
             self.silence_timeout = 2.0 * heartbeat
 
-    def login(self, credentials: Mapping[str, Any]) -> Any:
+    def login(self, credentials: Credentials) -> Any:
         params = {
             "grant_type": "client_credentials",
             "client_id": credentials["client_id"],

@@ -15,11 +15,15 @@ Sources, under docs.kraken.com/api/docs/websocket-v2:
 * book messages carry no sequence, but a checksum of the ten best levels of each side, asks first:
   CRC32 of the digits of price and size, without the point and leading zeros; no removal is sent
   for levels that fall out of the subscribed depth (guide ``book-checksum-v2``);
-* about 150 connections in a rolling 10 minutes an address (guide ``spot-ws-intro``).
+* about 150 connections in a rolling 10 minutes an address (guide ``spot-ws-intro``);
+* private channels want a token (pages ``executions``, ``balances``, ``level3``), to be used within
+  15 minutes (REST page ``get-websockets-token``). The request for it is signed (guide
+  ``spot-rest-auth``), and may be refused with HTTP 200 (guide ``errors``).
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from itertools import islice
@@ -29,10 +33,13 @@ from zlib import crc32
 
 import msgspec
 
+from wsclient.dialects.signing import from_base64, sign_in_base64
+from wsclient.errors import AuthenticationError, HandshakeRejected
 from wsclient.messages import Message
 from wsclient.sansio.dialect import (
     Ack,
     BookUpdate,
+    Credentials,
     Dialect,
     Heartbeat,
     Item,
@@ -41,6 +48,7 @@ from wsclient.sansio.dialect import (
     Notice,
     Rejection,
     Reply,
+    RestRequest,
     Unhandled,
 )
 
@@ -49,6 +57,19 @@ __all__ = ["Kraken"]
 _FILTERED = frozenset({"heartbeat", "status"})
 #: Channels that are subscribed by symbol; any other has one stream for all.
 _BY_SYMBOL = frozenset({"book", "level3", "ohlc", "ticker", "trade"})
+#: Channels that are subscribed with a token.
+_PRIVATE = frozenset({"balances", "executions", "level3"})
+_TOKEN_PATH = "/0/private/GetWebSocketsToken"
+#: What no further attempt will mend; after several of them Kraken locks the account for a while.
+_REFUSED = ("EAPI:Invalid key", "EAPI:Invalid signature", "EGeneral:Permission denied")
+#: No other words of the venue are told: they might quote what was asked.
+_ERRORS = (
+    *_REFUSED,
+    "EAPI:Invalid nonce",
+    "EAPI:Rate limit exceeded",
+    "EGeneral:Temporary lockout",
+    "EService:Unavailable",
+)
 
 
 class _Row(msgspec.Struct, gc=False):
@@ -83,11 +104,44 @@ _book_frame = msgspec.json.Decoder(_BookFrame).decode
 
 
 class Kraken(Dialect):
-    """Batches of at most 100 symbols a message are ours: Kraken states no limit there."""
+    """Batches of at most 100 symbols a message are ours: Kraken states no limit there.
+
+    ``credentials`` have ``api_key`` and ``secret``: with them a token is asked for before each
+    connect, at the address ``rest``. Private channels (``executions``, ``balances``) are to be had
+    at ``wss://ws-auth.kraken.com/v2``, ``level3`` at ``wss://ws-l3.kraken.com/v2``.
+    """
 
     name: ClassVar[str] = "kraken"
     limits = Limits(channels_per_message=100, connects=(150, 600.0))
     silence_timeout = 15.0
+
+    def __init__(self, *, rest: str = "https://api.kraken.com") -> None:
+        self._rest = rest
+
+    def url_request(self, url: str, credentials: Credentials | None) -> RestRequest | None:
+        if credentials is None:
+            return None
+        nonce = int(credentials.clock() * 1000)
+        body = f"nonce={nonce}"
+        digest = hashlib.sha256(f"{nonce}{body}".encode()).digest()
+        secret = from_base64(credentials["secret"])
+        headers = {
+            "API-Key": credentials["api_key"],
+            "API-Sign": sign_in_base64(secret, _TOKEN_PATH.encode() + digest, "sha512"),
+            "Content-Type": "application/x-www-form-urlencoded",
+        }
+        return RestRequest(f"{self._rest}{_TOKEN_PATH}", {}, "POST", headers, body)
+
+    def token_from(self, answer: Any) -> Any:
+        if errors := answer.get("error"):
+            reason = next((e for e in _ERRORS if str(errors[0]).startswith(e)), "no known reason")
+            text = f"Kraken gives no token: {reason}"
+            raise AuthenticationError(text) if reason in _REFUSED else HandshakeRejected(text, 200)
+        return answer["result"]["token"]
+
+    def access(self, channels: Sequence[str], credentials: Credentials) -> Mapping[str, Any]:
+        is_private = self.group(channels[0]) in _PRIVATE
+        return {"token": credentials.token} if is_private else {}
 
     def group(self, channel: str) -> Any:
         return channel.partition(":")[0]

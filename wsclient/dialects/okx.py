@@ -24,9 +24,6 @@ Sources, in OKX's API guide (www.okx.com/docs-v5/en), section "WebSocket" unless
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -36,10 +33,12 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
+from wsclient.dialects.signing import sign_in_base64
 from wsclient.messages import LinkedMessage, Message
 from wsclient.sansio.dialect import (
     Ack,
     BookUpdate,
+    Credentials,
     Dialect,
     Heartbeat,
     Item,
@@ -106,28 +105,21 @@ _book = msgspec.json.Decoder(_BookFrame).decode
 
 
 class OKX(Dialect):
-    """``credentials``, for private channels, have ``api_key``, ``passphrase``, ``timestamp`` (text,
-    seconds since the epoch) and ``sign`` (:meth:`sign`). They last 30 s, so give a function that
-    makes them: it is asked anew at each connect. The silence timeout is the venue's own."""
+    """``credentials``, for private channels, have ``api_key``, ``secret`` and ``passphrase``. The
+    silence timeout is the venue's own."""
 
     name: ClassVar[str] = "okx"
     limits = Limits(channels_per_message=50, connects=(3, 1.0))
     keepalive = ("ping", 20.0)
     silence_timeout = 30.0
 
-    @staticmethod
-    def sign(secret: str, timestamp: str) -> str:
-        """The signature of a login."""
-        text = f"{timestamp}GET/users/self/verify"
-        digest = hmac.digest(secret.encode(), text.encode(), hashlib.sha256)
-        return base64.b64encode(digest).decode()
-
-    def login(self, credentials: Mapping[str, Any]) -> Any:
+    def login(self, credentials: Credentials) -> Any:
+        timestamp = str(int(credentials.clock()))
         arg = {
             "apiKey": credentials["api_key"],
             "passphrase": credentials["passphrase"],
-            "timestamp": credentials["timestamp"],
-            "sign": credentials["sign"],
+            "timestamp": timestamp,
+            "sign": sign_in_base64(credentials["secret"], f"{timestamp}GET/users/self/verify"),
         }
         return {"op": "login", "args": [arg]}
 

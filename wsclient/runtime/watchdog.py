@@ -26,6 +26,7 @@ from wsclient.runtime.snapshots import Snapshots
 from wsclient.runtime.transport import Target, Transport, WorkerThread
 from wsclient.runtime.waiting import Deadline, Waiter
 from wsclient.sansio.backoff import Verdict, classify
+from wsclient.sansio.dialect import Credentials
 from wsclient.sansio.frames import Received
 from wsclient.sansio.inbound import Inbound
 from wsclient.sansio.session import (
@@ -321,9 +322,9 @@ class Watchdog:
 
     # From the readers.
 
-    def opened(self, connection_id: int, login: Any) -> None:
+    def opened(self, connection_id: int, login: Any, credentials: Credentials | None) -> None:
         with self.session() as session:
-            session.opened(connection_id, login, time.monotonic())
+            session.opened(connection_id, login, time.monotonic(), credentials)
         self.snapshots.opened()
 
     def received(self, connection_id: int, received: Received, now: float) -> None:
