@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import json
 import time
-from collections import Counter, defaultdict
 from decimal import Decimal
 from typing import Any
 
@@ -15,20 +13,7 @@ import msgspec
 import pytest
 from making import entries_of
 from reading import Data, read
-from replaying import (
-    Book,
-    Script,
-    deleted,
-    doubled,
-    marks,
-    over_a_socket,
-    recorded,
-    refused,
-    replaced,
-    swapped,
-    tracked,
-    updates_of,
-)
+from recordings import Script, payloads, refused
 
 import wsclient
 from wsclient.dialects import CoinbaseExchange
@@ -278,74 +263,9 @@ def test_a_book_that_makes_no_sense_raises(frame: dict[str, Any]) -> None:
 # --- recorded ------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def stream() -> list[bytes]:
-    return recorded(RECORDING)
-
-
-def of_channels(messages: list[Message]) -> dict[str, list[Message]]:
-    found = defaultdict(list)
-    for m in messages:
-        found[m.channel].append(m)
-    return found
-
-
-def check(messages: list[Message]) -> None:
-    """Ten books that are not crossed at the end, and ten counts of trades without a hole."""
-    kinds = {"snapshot": 10, "l2update": 9719, "ticker": 107, "last_match": 10, "match": 97}
-    assert Counter(m.type for m in messages) == kinds
-    assert not any(m.gap for m in messages)
-    channels = of_channels(messages)
-    counted = removed = 0
-    for product in PRODUCTS:
-        trades = [m.sequence for m in channels[f"matches:{product}"]]
-        assert trades == list(range(trades[0], trades[0] + len(trades)))
-        counted += len(trades) - 1
-        state = Book()
-        for update in updates_of(OF_2021, channels[f"level2:{product}"]):
-            sides = zip((update.bids, update.asks), (state.bids, state.asks), strict=True)
-            for levels, side in sides if not update.is_snapshot else ():
-                gone = {price for price, size in levels if not size}
-                assert gone <= {price for price, _ in side}
-                removed += len(gone)
-            state.apply(update)
-        assert not state.is_crossed
-    assert (counted, removed) == (97, 2634)
-
-
-def test_the_recorded_answers_are_cumulative(stream: list[bytes]) -> None:
-    answers = [peek(raw) for raw in stream if b'"subscriptions"' in raw]
+def test_the_recorded_answers_are_cumulative() -> None:
+    lines = payloads("coinbase_exchange/COINBASE.ws.28.0")
+    answers = [peek(raw) for raw in lines if b'"subscriptions"' in raw]
     found = [{channel.partition(":")[0] for channel in a.channels} for a in answers]
     assert found == [{"level2"}, {"level2", "ticker"}, {"level2", "ticker", "matches"}]
     assert [len(a.channels) for a in answers] == [10, 20, 30]
-
-
-def test_the_recorded_trades_count_on_and_the_books_are_right(stream: list[bytes]) -> None:
-    entries = entries_of(Inbound(OF_2021), *stream)
-    assert Counter(type(e).__name__ for e in entries) == {"Message": 9943, "Subscribed": 3}
-    check(tracked(OF_2021, stream))
-
-
-def test_a_recording_over_a_socket(stream: list[bytes]) -> None:
-    channels = [f"{name}:{p}" for name in ("level2", "ticker", "matches") for p in PRODUCTS]
-    messages, stats = over_a_socket(OF_2021, channels, stream, 9943)
-    check(messages)
-    assert (stats.messages, stats.gaps, stats.invalid, stats.unhandled) == (9943, 0, 0, 0)
-
-
-def test_each_edit_of_trades_is_marked_where_it_is(stream: list[bytes]) -> None:
-    edits = 0
-    channels = of_channels(tracked(OF_2021, stream))
-    for product in PRODUCTS:
-        trades = [m.raw for m in channels[f"matches:{product}"]]
-        assert marks(OF_2021, trades) == []
-        for i in range(1, len(trades) - 1):
-            assert marks(OF_2021, deleted(trades, i)) == [(i, "sequence")]
-            assert marks(OF_2021, doubled(trades, i)) == [(i + 1, "duplicate")]
-            assert marks(OF_2021, swapped(trades, i)) == [(i, "sequence"), (i + 1, "late")]
-            frame = json.loads(trades[i])
-            frame["trade_id"] += 1
-            altered = replaced(trades, i, msgspec.json.encode(frame))
-            assert marks(OF_2021, altered) == [(i, "sequence"), (i + 1, "duplicate")]
-            edits += 1
-    assert edits == 89

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import base64
-import copy
 import hashlib
 import hmac
 import json
-import re
 import time
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -22,13 +18,13 @@ import pytest
 import responses
 from making import entries_of
 from reading import Data, read
+from recordings import messages_of, payloads
 from resting import Rest, rest
 
 import wsclient
 from wsclient.dialects import Kraken
 from wsclient.errors import AuthenticationError, HandshakeRejected
 from wsclient.messages import Message
-from wsclient.orderbook import OrderBook
 from wsclient.sansio.backoff import Verdict, classify
 from wsclient.sansio.dialect import (
     Ack,
@@ -45,16 +41,7 @@ from wsclient.testing import FakeVenue
 from wsclient.testing.protocols import Payload, ScriptedProtocol
 from wsclient.testing.venue import Peer
 
-RECORDED = Path(__file__).parents[2] / ".." / "shared" / "recorded" / "kraken"
-
-
-@pytest.fixture(scope="module")
-def book() -> list[bytes]:
-    """The payloads of a recorded minute of BTC/USD, depth 10."""
-    path = RECORDED / "kraken_btcusd_l2.jsonl"
-    if not path.exists():
-        pytest.skip("the recorded traffic is not here (../shared/recorded, beside the project)")
-    return path.read_bytes().splitlines()
+RECORDING = "kraken/kraken_btcusd_l2.jsonl"
 
 
 def peek(frame: Any) -> Any:
@@ -451,25 +438,14 @@ def test_what_does_not_look_like_kraken_cannot_be_read(raw: bytes) -> None:
 # --- recorded ------------------------------------------------------------------------------------
 
 
-def test_every_recorded_frame_is_understood(book: list[bytes]) -> None:
-    kinds = Counter(type(peek(raw)).__name__ for raw in book)
-    assert kinds == {"Data": 301, "Heartbeat": 61, "Ack": 15}
-
-
-def test_all_recorded_data_is_of_the_one_book(book: list[bytes]) -> None:
-    items = [item for item in map(peek, book) if isinstance(item, Data)]
-    assert {item.channel for item in items} == {"book:BTC/USD"}
-    assert Counter(item.type for item in items) == {"update": 296, "snapshot": 5}
-
-
-def test_all_recorded_answers_are_of_the_one_book(book: list[bytes]) -> None:
-    acks = [item for item in map(peek, book) if isinstance(item, Ack)]
+def test_all_recorded_answers_are_of_the_one_book() -> None:
+    acks = [item for item in map(peek, payloads(RECORDING)) if isinstance(item, Ack)]
     assert set(map(repr, acks)) == {repr(Ack(None, "book:BTC/USD"))}
 
 
-def test_each_recorded_message_gives_its_row_digit_for_digit(book: list[bytes]) -> None:
+def test_each_recorded_message_gives_its_row_digit_for_digit() -> None:
     """A checksum is over the digits as sent: trailing zeros count."""
-    entries = entries_of(Inbound(Kraken(), decimal=True), *book)
+    entries = entries_of(Inbound(Kraken(), decimal=True), *payloads(RECORDING))
     for message in (m for m in entries if isinstance(m, Message)):
         sent = json.loads(message.raw, parse_float=Decimal)["data"][0]
         assert str(message.data) == str(sent)
@@ -478,43 +454,6 @@ def test_each_recorded_message_gives_its_row_digit_for_digit(book: list[bytes]) 
 # --- books ---------------------------------------------------------------------------------------
 
 BOOK = "book:BTC/USD"
-
-
-def messages_of(frames: list[bytes]) -> list[Message]:
-    return [m for m in entries_of(Inbound(Kraken()), *frames) if isinstance(m, Message)]
-
-
-def first_fault(messages: list[Message]) -> int | None:
-    """The index of the message that puts a synced book out of sync, None where none does."""
-    book = OrderBook("kraken", BOOK)
-    for i, message in enumerate(messages):
-        if not book.apply(message):
-            assert "its checksum is" in repr(book) or "it is crossed" in repr(book)
-            return i
-    return None
-
-
-def first_wrong_checksum(messages: list[Message]) -> int | None:
-    """The same by the text of the wire, and a sort after each message."""
-    sides: dict[str, dict[str, str]] = {}
-    for i, message in enumerate(messages):
-        frame = json.loads(message.raw, parse_float=str, parse_int=str)
-        (row,) = frame["data"]
-        if frame["type"] == "snapshot":
-            sides = {"asks": {}, "bids": {}}
-        text = ""
-        for name, side in sides.items():
-            for level in row[name]:
-                side[level["price"]] = level["qty"]
-                if not float(level["qty"]):
-                    del side[level["price"]]
-            best = sorted(side, key=Decimal, reverse=name == "bids")[:10]
-            sides[name] = {price: side[price] for price in best}
-            for number in (n for price in best for n in (price, side[price])):
-                text += number.replace(".", "").lstrip("0")
-        if zlib.crc32(text.encode()) != int(row["checksum"]):
-            return i
-    return None
 
 
 def test_a_book_is_of_a_symbol_and_ten_deep_by_default() -> None:
@@ -531,7 +470,7 @@ def test_a_book_message_is_its_row_digit_for_digit() -> None:
     ]
     raw = json.dumps({"channel": "book", "type": "update", "data": rows}).encode()
     raw = raw.replace(b"1.5", b"1.500").replace(b'"qty": 0', b'"qty": 0.00000000')
-    update = Kraken().book_update(messages_of([raw])[1])
+    update = Kraken().book_update(messages_of(Kraken(), [raw])[1])
     assert update is not None
     assert (update.is_snapshot, list(update.asks), update.checksum) == (False, [], 7)
     ((price, size),) = update.bids
@@ -543,7 +482,7 @@ def test_a_book_message_is_its_row_digit_for_digit() -> None:
 )
 def test_a_book_message_without_its_fields_is_refused(data: str) -> None:
     raw = b'{"channel":"book","type":"update","data":%s}' % data.encode()
-    (message,) = messages_of([raw])
+    (message,) = messages_of(Kraken(), [raw])
     with pytest.raises(ValueError):
         Kraken().book_update(message)
 
@@ -565,62 +504,3 @@ def test_a_checksum_is_over_the_ten_best_asks_then_bids_without_points_and_leadi
 def test_a_small_number_is_written_out_for_its_checksum() -> None:
     tiny = [(Decimal("1E-7"), Decimal("0.00000510"))]
     assert Kraken().book_checksum([], tiny) == zlib.crc32(b"1510")
-
-
-def test_every_recorded_book_message_verifies(book: list[bytes]) -> None:
-    messages = messages_of(book)
-    checked = OrderBook("kraken", BOOK)
-    assert [checked.apply(message) for message in messages] == [True] * 301
-    assert all(b'"checksum":' in message.raw for message in messages)
-    assert len(checked.bids()) == len(checked.asks()) == 10
-
-
-@pytest.fixture(scope="module")
-def messages(book: list[bytes]) -> list[Message]:
-    return messages_of(book)
-
-
-def test_a_deleted_message_is_noticed_at_its_place(messages: list[Message]) -> None:
-    """But where the checksums of what follows say that it does not matter: a snapshot follows, or
-    the same levels are set again at once."""
-    noticed = 0
-    for i in range(1, len(messages) - 1):
-        edited = [*messages[:i], *messages[i + 1 :]]
-        fault = first_fault(edited)
-        if fault == i:
-            noticed += 1
-        else:
-            assert fault == first_wrong_checksum(edited)
-    assert noticed == 229
-
-
-def test_a_doubled_message_changes_nothing_and_its_checksum_says_so(
-    messages: list[Message],
-) -> None:
-    """Sizes are absolute: Kraken's book is the same after the second one."""
-    doubled = [message for message in messages for _ in range(2)]
-    assert first_wrong_checksum(doubled) is None
-    assert first_fault(doubled) is None
-
-
-def test_swapped_messages_are_noticed_at_the_first_of_them(messages: list[Message]) -> None:
-    noticed = 0
-    for i in range(1, len(messages) - 1):
-        edited = [*messages[:i], messages[i + 1], messages[i], *messages[i + 2 :]]
-        fault = first_fault(edited)
-        if fault == i:
-            noticed += 1
-        else:
-            assert fault == first_wrong_checksum(edited)
-    assert noticed == 229
-
-
-@pytest.mark.parametrize("field", ["qty", "checksum"])
-def test_an_altered_message_is_noticed_there(messages: list[Message], field: str) -> None:
-    """One digit of the last size, or of the checksum, of each message in turn."""
-    pattern = re.compile(rb'(.*"%s":)(\d)' % field.encode())
-    for i, message in enumerate(messages):
-        altered = copy.copy(message)
-        altered.raw = pattern.sub(lambda m: m[1] + (b"2" if m[2] == b"1" else b"1"), message.raw, 1)
-        assert altered.raw != message.raw
-        assert first_fault([*messages[:i], altered, *messages[i + 1 :]]) == i

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import hmac
 import re
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal
@@ -14,9 +13,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from books import align, edited, marks, messages_of, noticed, recording
 from helpers import Call
 from reading import Data, read
+from recordings import Bench, messages_of, payloads
 from resting import Rest, rest
 
 from wsclient import WebSocketClient
@@ -211,8 +210,8 @@ def test_ranges_may_overlap() -> None:
         return msgspec.json.encode({"type": "message", "topic": BOOK + "A", "data": data})
 
     frames = [ranged(1, 5), ranged(4, 8), ranged(10, 11)]
-    ((place, gap),) = marks(messages_of(Kucoin(), frames))
-    assert (place, gap.reason, gap.missed) == (2, "sequence", 1)
+    gaps = [message.gap for message in Bench(Kucoin()).feed(*frames)]
+    assert [gap and (gap.reason, gap.missed) for gap in gaps] == [None, None, ("sequence", 1)]
 
 
 # --- books ---------------------------------------------------------------------------------------
@@ -251,60 +250,9 @@ def test_nonsense_is_no_snapshot(answer: Any) -> None:
 # --- recorded ------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def lines() -> list[bytes]:
-    items = recording("kucoin/KUCOIN.ws.1.0")
-    return [item.payload for item in items if item.direction == "received"]
-
-
-@pytest.fixture(scope="module")
-def data(lines: list[bytes]) -> list[bytes]:
-    return [line for line in lines if b'"type":"message"' in line]
-
-
-@pytest.fixture(scope="module")
-def busy(data: list[bytes]) -> list[bytes]:
-    """The updates of one book."""
-    return [line for line in data if b'"topic":"/market/level2:BCHSV-USDT"' in line][:300]
-
-
-def alter(line: bytes) -> bytes:
-    """Its range begins one later."""
-    return re.sub(
-        rb'"sequenceStart":(\d+)', lambda m: b'"sequenceStart":%d' % (int(m[1]) + 1), line
-    )
-
-
-def test_every_recorded_frame_is_understood(lines: list[bytes]) -> None:
-    found = Counter(getattr(item, "type", type(item).__name__) for item in map(peek, lines))
-    assert found == {
-        "LoginAccepted": 1,
-        "Ack": 13,
-        "trade.l2update": 3853,
-        "trade.ticker": 830,
-        "trade.l3match": 18,
-        "trade.candles.add": 5,
-        "trade.candles.update": 1,
-    }
-
-
-def test_every_recorded_book_aligns_with_its_snapshot(data: list[bytes]) -> None:
-    dialect = Kucoin()
-    messages = messages_of(dialect, data)
-    applied = {}
-    for item in recording("kucoin/KUCOIN.http.0.0"):
-        symbol = (item.uri or "").partition("symbol=")[2]
-        channel = dialect.book_channel(symbol, {})
-        snapshot = dialect.book_snapshot(channel, msgspec.json.decode(item.payload))
-        updates = [m for m in messages if m.channel == channel]
-        applied[symbol], _ = align(dialect, snapshot, updates)
-    assert len(applied) == 9
-    assert sum(applied.values()) == 3805
-
-
-def test_rows_of_price_0_are_left_out_of_every_recorded_update(data: list[bytes]) -> None:
+def test_rows_of_price_0_are_left_out_of_every_recorded_update() -> None:
     rows = zeros = 0
-    for message in messages_of(Kucoin(), data):
+    for message in messages_of(Kucoin(), payloads("kucoin/KUCOIN.ws.1.0")):
         update = Kucoin().book_update(message)
         if update is None:
             continue
@@ -317,15 +265,7 @@ def test_rows_of_price_0_are_left_out_of_every_recorded_update(data: list[bytes]
     assert rows == zeros == 1355
 
 
-def test_nothing_recorded_is_marked(data: list[bytes]) -> None:
-    assert marks(messages_of(Kucoin(), data)) == []
-
-
-@pytest.mark.parametrize("edit", ["deleted", "doubled", "swapped", "altered"])
-def test_an_edited_line_is_noticed_there_and_nowhere_else(edit: str, busy: list[bytes]) -> None:
-    for place in range(1, len(busy) - 2, 7):
-        found = marks(messages_of(Kucoin(), edited(busy, place, edit, alter)))
-        assert [(i, gap.reason) for i, gap in found] == noticed(edit, place)
+# --- over a socket -------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -400,28 +340,3 @@ def test_private_channels_come_by_a_token_of_their_own(venue: FakeVenue, bullets
     assert asked.headers["kc-api-sign"] == base64_hmac(
         f"{asked.headers['kc-api-timestamp']}POST/api/v1/bullet-private".encode()
     )
-
-
-@pytest.mark.parametrize("edit", ["", "deleted", "doubled", "swapped", "altered"])
-def test_the_recording_goes_through_a_client(
-    edit: str, data: list[bytes], busy: list[bytes], venue: FakeVenue, bullets: Rest
-) -> None:
-    place = 100
-    sent = edited(busy, place, edit, alter) if edit else data
-    channels = sorted({message.channel for message in messages_of(Kucoin(), sent)})
-    with closing(client_of(bullets)) as client:
-        call = Call(client.connect)
-        peer = venue.accept()
-        welcome(peer)
-        call.result()
-        call = Call(client.subscribe, *channels)
-        for _ in {channel.partition(":")[0] for channel in channels}:
-            peer.send_json({"id": str(peer.expect_json()["id"]), "type": "ack"})
-        call.result()
-        for line in sent:
-            peer.send(line.decode())
-        delivered = [client.recv(timeout=5) for _ in sent]
-        assert client.stats().invalid == client.stats().unhandled == 0
-    assert [message.raw for message in delivered] == sent
-    found = [(i, m.gap.reason) for i, m in enumerate(delivered) if m.gap is not None]
-    assert found == (noticed(edit, place) if edit else [])
