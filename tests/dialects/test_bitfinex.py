@@ -8,11 +8,12 @@ import json
 import zlib
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
 from making import message
-from reading import Data, read
+from reading import Data, read, read_one
 from recordings import Bench, Script, payloads
 from rig import Rig
 
@@ -41,9 +42,7 @@ BOOK = "book:tBTCUSD"
 PLAIN = Bitfinex(sequences=False)
 
 
-def peek(frame: Any, dialect: Bitfinex = PLAIN) -> Any:
-    (item,) = read(dialect, frame)
-    return item
+peek = partial(read_one, PLAIN)
 
 
 # --- out -----------------------------------------------------------------------------------------
@@ -291,7 +290,7 @@ def test_with_the_flag_the_number_behind_the_payload_counts_frames(frame: bytes,
 
 
 def test_a_frame_without_its_count_cannot_be_read() -> None:
-    assert peek(b"[5,[60400,1,0.5]]", Bitfinex()) is Invalid
+    assert read_one(Bitfinex(), b"[5,[60400,1,0.5]]") is Invalid
 
 
 def test_a_lost_heartbeat_may_have_been_data_and_marks_each_channel() -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
-from making import entries_of
-from reading import Data, read
+from reading import Data, message_in, read, read_one
 from recordings import Book, marks, messages_of, payloads, refused, updates_of
 
 from wsclient.dialects import Bybit
@@ -26,16 +26,13 @@ from wsclient.sansio.dialect import (
     Rejection,
     Unhandled,
 )
-from wsclient.sansio.inbound import Inbound
 from wsclient.sansio.session import Invalid
 
 RECORDING = "bybit/2024-12-01_XRPUSDT_ob500.data"
 TOPIC = "orderbook.500.XRPUSDT"
 
 
-def peek(frame: Any) -> Any:
-    (item,) = read(Bybit(), frame)
-    return item
+peek = partial(read_one, Bybit())
 
 
 def book(update: int, kind: str = "delta", topic: str = TOPIC) -> dict[str, Any]:
@@ -43,10 +40,7 @@ def book(update: int, kind: str = "delta", topic: str = TOPIC) -> dict[str, Any]
     return {"ts": 1, "topic": topic, "type": kind, "data": data}
 
 
-def message(frame: dict[str, Any]) -> Message:
-    (entry,) = entries_of(Inbound(Bybit()), msgspec.json.encode(frame))
-    assert isinstance(entry, Message)
-    return entry
+message = partial(message_in, Bybit())
 
 
 def marked(*frames: dict[str, Any]) -> list[tuple[int, str]]:

@@ -7,12 +7,12 @@ import hashlib
 import hmac
 import time
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
-from making import entries_of
-from reading import Data, read
+from reading import Data, message_in, read, read_one
 from recordings import Script, payloads, refused
 
 import wsclient
@@ -27,7 +27,6 @@ from wsclient.sansio.dialect import (
     Subscribed,
     Unhandled,
 )
-from wsclient.sansio.inbound import Inbound
 from wsclient.sansio.session import Invalid
 from wsclient.testing import FakeVenue
 
@@ -48,15 +47,8 @@ PRODUCTS = [
 OF_2021 = CoinbaseExchange(book="level2")
 
 
-def peek(frame: Any) -> Any:
-    (item,) = read(CoinbaseExchange(), frame)
-    return item
-
-
-def message(frame: dict[str, Any]) -> Message:
-    (entry,) = entries_of(Inbound(CoinbaseExchange()), msgspec.json.encode(frame))
-    assert isinstance(entry, Message)
-    return entry
+peek = partial(read_one, CoinbaseExchange())
+message = partial(message_in, CoinbaseExchange())
 
 
 # --- out -----------------------------------------------------------------------------------------

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
 from making import message
-from reading import Data, read
+from reading import Data, read, read_one
 from recordings import Bench
 from rig import Rig
 
@@ -39,9 +40,7 @@ def push(channel: str, data: Any) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "method": "subscription", "params": params}
 
 
-def peek(frame: Any, dialect: Deribit | None = None) -> Any:
-    (item,) = read(dialect or Deribit(), frame)
-    return item
+peek = partial(read_one, Deribit())
 
 
 # --- out -----------------------------------------------------------------------------------------
@@ -155,7 +154,7 @@ def test_a_full_list_leaves_nothing_to_refuse_or_to_log() -> None:
 
 def test_whether_a_missing_channel_was_refused_is_a_parameter() -> None:
     dialect = Deribit(missing_is_refused=False)
-    assert peek({"jsonrpc": "2.0", "id": 1, "result": []}, dialect) == Ack(1)
+    assert read_one(dialect, {"jsonrpc": "2.0", "id": 1, "result": []}) == Ack(1)
 
 
 def test_an_unsubscribe_is_answered_whatever_its_list_means() -> None:

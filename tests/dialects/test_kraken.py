@@ -11,13 +11,14 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from decimal import Decimal
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
 import pytest
 import responses
 from making import entries_of
-from reading import Data, read
+from reading import Data, read_one
 from recordings import messages_of, payloads
 from resting import Rest, rest
 
@@ -44,9 +45,7 @@ from wsclient.testing.venue import Peer
 RECORDING = "kraken/kraken_btcusd_l2.jsonl"
 
 
-def peek(frame: Any) -> Any:
-    (item,) = read(Kraken(), frame)
-    return item
+peek = partial(read_one, Kraken())
 
 
 # --- out -----------------------------------------------------------------------------------------

@@ -9,19 +9,20 @@ import re
 from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
 from helpers import Call
-from reading import Data, read
+from reading import Data, message_in, read_one
 from recordings import Bench, messages_of, payloads
 from resting import Rest, rest
 
 from wsclient import WebSocketClient
 from wsclient.dialects import Kucoin, find
 from wsclient.errors import AuthenticationError, ConfigurationError, HandshakeRejected
-from wsclient.messages import LinkedMessage, Message
+from wsclient.messages import LinkedMessage
 from wsclient.sansio.dialect import (
     Ack,
     Credentials,
@@ -58,15 +59,8 @@ BULLET = {
 BOOK = "/market/level2:"
 
 
-def peek(frame: Any) -> Any:
-    (item,) = read(Kucoin(), frame)
-    return item
-
-
-def message_of(frame: Any) -> Message:
-    raw = frame if isinstance(frame, bytes) else msgspec.json.encode(frame)
-    (message,) = messages_of(Kucoin(), [raw])
-    return message
+peek = partial(read_one, Kucoin())
+message_of = partial(message_in, Kucoin())
 
 
 # --- before a connect ----------------------------------------------------------------------------

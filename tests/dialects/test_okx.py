@@ -15,8 +15,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from making import entries_of
-from reading import Data, read
+from reading import Data, message_in, read_one
 from recordings import marks, messages_of, refused, there, updates_of
 
 import wsclient
@@ -33,7 +32,6 @@ from wsclient.sansio.dialect import (
     Rejection,
     Unhandled,
 )
-from wsclient.sansio.inbound import Inbound
 from wsclient.sansio.session import Invalid
 from wsclient.testing import FakeVenue
 from wsclient.testing.protocols import Payload, ScriptedProtocol
@@ -43,15 +41,8 @@ RECORDING = "okx/OKX.ws.1.0"
 INSTRUMENTS = ("BTC-USD-220527", "UNI-USD-SWAP", "BTC-USDT")
 
 
-def peek(frame: Any) -> Any:
-    (item,) = read(OKX(), frame)
-    return item
-
-
-def message(frame: Any) -> Message:
-    (entry,) = entries_of(Inbound(OKX()), msgspec.json.encode(frame))
-    assert isinstance(entry, Message)
-    return entry
+peek = partial(read_one, OKX())
+message = partial(message_in, OKX())
 
 
 def book(
