@@ -128,7 +128,7 @@ def test_limits() -> None:
     limits = Bitfinex().limits
     assert limits.channels_per_message == 1
     assert limits.channels_per_connection == 25
-    assert limits.connects == (20, 60.0)
+    assert limits.connects == (5, 15.0)
     assert Bitfinex().silence_timeout == 45.0
     assert Bitfinex().keepalive == ({"event": "ping"}, 15.0)
     assert type(find("bitfinex")) is Bitfinex

@@ -19,7 +19,7 @@ import pytest
 import responses
 from making import entries_of
 from reading import Data, read_one
-from recordings import messages_of, payloads
+from recordings import Bench, messages_of, payloads
 from resting import Rest, rest
 
 import wsclient
@@ -95,9 +95,25 @@ def test_a_request_bears_our_id() -> None:
     assert Kraken().request({"method": "ping"}, 101) == {"method": "ping", "req_id": 101}
 
 
-def test_a_minute_of_silence_is_never_waited_for() -> None:
-    assert Kraken().silence_timeout == 15.0
+def test_the_limits_of_the_venue() -> None:
     assert Kraken().limits.connects == (150, 600.0)
+
+
+def test_a_link_without_subscriptions_is_kept_alive() -> None:
+    """Kraken sends heartbeats only where something is subscribed."""
+    bench = Bench(Kraken())
+    for _ in range(12):
+        bench.rig.wait(5.0)
+        if bench.rig.sent()[-1:] == [{"method": "ping"}]:
+            bench.feed(b'{"method":"pong","time_in":"t","time_out":"t"}')
+    assert bench.rig.state is wsclient.State.OPEN
+    assert bench.rig.sent() == [{"method": "ping"}] * 6
+
+
+def test_a_minute_of_silence_is_never_waited_for() -> None:
+    bench = Bench(Kraken())
+    bench.rig.wait(15.0)
+    assert bench.rig.state is not wsclient.State.OPEN
 
 
 # --- private channels ----------------------------------------------------------------------------

@@ -9,8 +9,9 @@ Sources, unless another is named: ``web-socket-streams.md`` of binance/binance-s
 
 * ``{"result": null, "id": N}`` accepts a whole request; errors are ``{"code", "msg"}``, some
   without an id; wrapped in ``"error"`` they are understood too;
-* 5 messages a second, pings and pongs among them (futures 10), 1024 streams a connection, 300
-  connects in 5 minutes, 24 hours a connection, ``serverShutdown`` before a planned end;
+* 5 messages a second, pings and pongs among them (futures 10: developers.binance.com), 1024
+  streams a connection, 300 connects in 5 minutes, 24 hours a connection, ``serverShutdown`` before
+  a planned end;
 * ``@depth`` numbers its updates: a message is the range ``U..u``, the next begins with ``u + 1``.
   Futures name the ``u`` before it, ``pu`` (seen on the wire);
 * a book begins with a snapshot by REST. From one of 100 levels it was seen to go wrong within 90 s

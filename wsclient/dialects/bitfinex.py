@@ -14,12 +14,14 @@ Sources, under docs.bitfinex.com/docs, where nothing else is said:
   (seen on the wire); 131072 sends a checksum after each change of a book (page
   ``ws-websocket-checksum``). Without the flags the last place means something else, or nothing;
 * a channel's heartbeat after 15 s without data (seen on the wire). The ping that we send, for a
-  connection without channels, and 45 s of silence for a dead link are ours;
+  connection without channels, and 45 s of silence for a dead link are ours; that a ``ping`` is
+  answered, with its ``cid``, is not confirmed;
 * books are absolute, count 0 removes (page ``ws-public``); a level that falls out of ``len`` is
   removed too (seen on the wire);
 * codes: 10001, 10305 (page ``ws-general``); 10300 to 10302 (the client barter-rs). The others of
   10300 to 10499, and what 20051, 20060 and 20061 mean, are not confirmed: a warning is logged;
-* 25 channels a connection, 20 connects a minute (page ``ws-general``);
+* 25 channels a connection (page ``ws-general``), 5 connects in 15 s (page ``ws-auth``, and no more
+  than the 20 a minute of ``ws-general``);
 * ``auth``, and the account's channel 0 (page ``ws-auth``). Its answer, and that frames of channel 0
   bear a number of their own behind the connection's: the client bitfinex-api-node.
 """
@@ -78,7 +80,7 @@ class Bitfinex(Dialect):
     ``credentials``, for the account, have ``api_key`` and ``secret``."""
 
     name: ClassVar[str] = "bitfinex"
-    limits = Limits(channels_per_connection=25, connects=(20, 60.0))
+    limits = Limits(channels_per_connection=25, connects=(5, 15.0))
     silence_timeout = 45.0
     keepalive = ({"event": "ping"}, 15.0)
 
@@ -120,7 +122,7 @@ class Bitfinex(Dialect):
         return {"event": "unsubscribe", "chanId": int(alias[1:])}
 
     def request(self, payload: Any, request_id: int) -> Any:
-        """Only a ``ping`` is answered with our id."""
+        """For a ``ping``: nothing else takes our id."""
         return {**payload, "cid": request_id}
 
     def peek(self, frame: bytes) -> Item | Sequence[Item]:

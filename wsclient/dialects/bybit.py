@@ -1,4 +1,5 @@
-"""Bybit v5: ``wss://stream.bybit.com/v5/public/spot`` (or ``linear``, ``inverse``, ``option``).
+"""Bybit v5: ``wss://stream.bybit.com/v5/public/spot`` (or ``linear``, ``inverse``, ``option``,
+``spread``), and with credentials ``wss://stream.bybit.com/v5/private``.
 
 A channel is a topic as Bybit writes it: ``orderbook.50.BTCUSDT``, ``publicTrade.BTCUSDT``.
 
@@ -8,7 +9,8 @@ Sources, under bybit-exchange.github.io/docs/v5:
   the topics that succeeded and failed (page ``ws/connect``);
 * ``{"op":"ping"}`` every 20 s; the pong's ``op`` is ``ping`` or ``pong`` (page ``ws/connect``); the
   silence timeout of 30 s is ours;
-* spot takes 10 topics a request; 500 connects in 5 minutes (page ``ws/connect``);
+* spot takes 10 topics a request; 500 connects in 5 minutes; the topics of a connection at most
+  21,000 characters, which the client does not count; ``auth`` (page ``ws/connect``);
 * a book's snapshot may come at any time, ``u`` of 1 is one too (the service has restarted), and
   level 1 is sent in snapshots only, the same one again after 3 s (page ``websocket/public/
   orderbook``);

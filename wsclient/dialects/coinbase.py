@@ -1,4 +1,5 @@
-"""Coinbase Exchange: ``wss://ws-feed.exchange.coinbase.com``.
+"""Coinbase Exchange: ``wss://ws-feed.exchange.coinbase.com``, or, with credentials,
+``wss://ws-direct.exchange.coinbase.com``.
 
 A channel is ``channel:product`` (``level2_batch:BTC-USD``, ``ticker:BTC-USD``, ``matches:BTC-USD``,
 ``heartbeat:BTC-USD``), or ``status``. Coinbase ends a connection on which nothing is subscribed

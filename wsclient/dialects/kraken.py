@@ -1,7 +1,7 @@
 """Kraken spot, WebSocket API v2: ``wss://ws.kraken.com/v2``.
 
 A channel is ``name:SYMBOL`` (``ticker:BTC/USD``, ``book:ETH/USD``), or a bare name where Kraken
-takes no symbol (``status``). Options of ``subscribe`` become its params (``depth=100``,
+takes no symbol (``instrument``). Options of ``subscribe`` become its params (``depth=100``,
 ``snapshot=False``).
 
 Sources, under docs.kraken.com/api/docs/websocket-v2:
@@ -11,7 +11,8 @@ Sources, under docs.kraken.com/api/docs/websocket-v2:
   ``ticker``; the latter seen on the wire);
 * unsubscribe needs the same params, ``depth`` included (page ``book``);
 * ``{"channel":"heartbeat"}`` about once a second while anything is subscribed (page
-  ``heartbeat``); the silence timeout of 15 s is ours;
+  ``heartbeat``), and nothing where nothing is: hence our ``ping`` (page ``ping``), which also keeps
+  the venue from closing an idle connection after a minute. The silence timeout of 15 s is ours;
 * book messages carry no sequence, but a checksum of the ten best levels of each side, asks first:
   CRC32 of the digits of price and size, without the point and leading zeros; no removal is sent
   for levels that fall out of the subscribed depth (guide ``book-checksum-v2``);
@@ -114,6 +115,7 @@ class Kraken(Dialect):
     name: ClassVar[str] = "kraken"
     limits = Limits(channels_per_message=100, connects=(150, 600.0))
     silence_timeout = 15.0
+    keepalive = ({"method": "ping"}, 10.0)
 
     def __init__(self, *, rest: str = "https://api.kraken.com") -> None:
         self._rest = rest

@@ -12,8 +12,8 @@ Sources, in OKX's API guide (www.okx.com/docs-v5/en), section "WebSocket" unless
 * the text ``ping``, not JSON, and the text ``pong``; a connection without data for 30 s is closed
   ("Connect");
 * 3 connects a second an address, and 480 subscribes, unsubscribes and logins an hour a connection
-  ("Connect"). The client does not pace by the hour: batches of 50 args, our number, keep far
-  from it;
+  ("Connect"), whose args have at most 64 KB ("Subscribe"). The client does neither pace by the
+  hour nor count these: batches of 50 args, our number, keep far from the former;
 * ``login`` within 30 s of its timestamp ("Login"), error codes ("Error Code");
 * notice 64008 a minute before an upgrade ("Notification");
 * ``prevSeqId`` is the ``seqId`` of the message before, -1 in a snapshot, equal to ``seqId`` where
