@@ -10,9 +10,9 @@ Sources, under docs.bitfinex.com/docs, where nothing else is said:
 * one channel a message; the ``subId`` sent is echoed (bitfinex-api-py); data bears only the number
   that the answer gave to the channel, as an unsubscribe must (page ``ws-general``);
 * all this took 13 s for 21 subscribes on the wire: an ``ack_timeout`` below 20 s is too short;
-* ``conf`` flags: 65536 numbers each data frame and heartbeat of the connection, in the last place
+* ``conf`` flags: 65536 numbers each data frame and heartbeat of the connection, behind the payload
   (seen on the wire); 131072 sends a checksum after each change of a book (page
-  ``ws-websocket-checksum``). Without the flags the last place means something else, or nothing;
+  ``ws-websocket-checksum``);
 * a channel's heartbeat after 15 s without data (seen on the wire). The ping that we send, for a
   connection without channels, and 45 s of silence for a dead link are ours; that a ``ping`` is
   answered, with its ``cid``, is not confirmed;
