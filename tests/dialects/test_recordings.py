@@ -14,15 +14,7 @@ import msgspec
 import pytest
 from helpers import until
 from making import entries_of
-from recordings import (
-    RECORDED,
-    Book,
-    count_links,
-    messages_of,
-    payloads,
-    recording,
-    updates_of,
-)
+from recordings import RECORDED, Book, count_links, messages_of, payloads, recording, updates_of
 
 import wsclient
 from wsclient.messages import Message
@@ -45,7 +37,8 @@ class Direct(wsclient.Kucoin):
 class Stream(NamedTuple):
     """A recording, and what is in it.
 
-    ``kinds``: how many of each type of message, and of each kind of other frame. ``links``: how
+    ``frames`` were received, and in them so many of each of the ``kinds``, which are types of
+    messages and of what is none (Deribit answers for thirty channels in one frame). ``links``: how
     many messages (of Bitfinex: frames) have the number that must come after the one before them.
     ``checksums``: how many hold. ``books``: (how many, messages that change them), of channels that
     begin with ``prefix``. ``removals``: of levels that were there, and of others.
@@ -54,6 +47,7 @@ class Stream(NamedTuple):
 
     file: str
     dialect: Dialect
+    frames: int
     kinds: dict[str, int]
     prefix: str
     books: tuple[int, int]
@@ -68,10 +62,10 @@ class Stream(NamedTuple):
     #: Breaks the number of a line; whether the line after it then seems to come twice.
     alter: Callable[[bytes], bytes] | None = None
     echoes: bool = False
-    #: So many levels a side are in the checksum; how many edits of each kind are seen at the line.
-    covered: int = 0
     #: What the edits begin with, instead of the recording as it is.
     rewritten: Callable[[Sequence[bytes]], Sequence[bytes]] = list
+    #: So many levels a side are in the checksum; how many edits of each kind are seen at the line.
+    covered: int = 0
     noticed: Mapping[str, int] = {}
 
 
@@ -91,6 +85,7 @@ def kraken(file: str, noticed: Mapping[str, int] | None = None) -> Stream:
     return Stream(
         file,
         wsclient.Kraken(),
+        377,
         {"Heartbeat": 61, "Ack": 15, "snapshot": 5, "update": 296},
         prefix="book:",
         books=(1, 301),
@@ -105,6 +100,7 @@ STREAMS = [
     Stream(
         "binance/BINANCE.ws.1.0",
         wsclient.Binance(),
+        265,
         {"depth": 177, "bookTicker": 84, "aggTrade": 2, "kline_1m": 2},
         prefix="",
         suffix="@depth",
@@ -117,6 +113,7 @@ STREAMS = [
     Stream(
         "bitfinex/BITFINEX.ws.11.0",
         wsclient.Bitfinex(checksums=False),
+        1693,
         {"Heartbeat": 44, "Ack": 21, "update": 1614, "snapshot": 14},
         prefix="book:",
         books=(7, 1600),
@@ -126,6 +123,7 @@ STREAMS = [
     Stream(
         "bybit/2024-12-01_XRPUSDT_ob500.data",
         wsclient.Bybit(sequenced=True),
+        50,
         {"snapshot": 1, "delta": 49},
         prefix="orderbook.",
         books=(1, 50),
@@ -144,6 +142,7 @@ STREAMS = [
     Stream(
         "coinbase_exchange/COINBASE.ws.28.0",
         wsclient.CoinbaseExchange(book="level2"),
+        9946,
         {
             "Subscribed": 3,
             "snapshot": 10,
@@ -162,6 +161,7 @@ STREAMS = [
     Stream(
         "deribit/DERIBIT.ws.1.0",
         wsclient.Deribit(),
+        136,
         {"Ack": 30, "Rejection": 1, "snapshot": 10, "change": 36, "update": 89},
         prefix="book.",
         books=(10, 46),
@@ -179,6 +179,7 @@ STREAMS = [
     Stream(
         "kucoin/KUCOIN.ws.1.0",
         Direct(),
+        4721,
         {
             "LoginAccepted": 1,
             "Ack": 13,
@@ -199,6 +200,7 @@ STREAMS = [
     Stream(
         "okx/OKX.ws.1.0",
         wsclient.OKX(),
+        410,
         {"Ack": 18, "update": 389, "snapshot": 3},
         prefix="books:",
         books=(3, 290),
@@ -224,10 +226,10 @@ def with_numbers(lines: Sequence[bytes]) -> list[bytes]:
     return found
 
 
-NUMBERED = [stream for stream in STREAMS if stream.alter is not None]
-NUMBERED.append(
+NUMBERED = [
+    *(stream for stream in STREAMS if stream.alter is not None),
     STREAMS[-1]._replace(alter=raised("prevSeqId"), rewritten=with_numbers),
-)
+]
 #: Files without a stream that a dialect of ours could read, and why.
 EXCLUDED = {
     "README.md": "about the files",
@@ -304,7 +306,7 @@ def test_a_recording_goes_through_a_client_and_all_its_checks_hold(
     entries = entries_of(Inbound(dialect), *lines)
     messages, stats = play(stream, lines, channels_of(dialect, lines))
     assert (stats.gaps, stats.missed, stats.invalid, stats.unhandled) == (0, 0, 0, 0)
-    assert stats.messages == len(messages)
+    assert (len(lines), stats.messages) == (stream.frames, len(messages))
     assert [message for message in messages if message.gap] == []
     assert [record for record in caplog.records if record.levelname == "WARNING"] == []
     sent = [entry.raw for entry in entries if isinstance(entry, Message)]
