@@ -673,6 +673,7 @@ class _Examination:
         texts = [options.cookie or ""]
         for given in (headers, credentials or options.credentials):
             texts += map(str, given.values()) if isinstance(given, Mapping) else ()
+        texts.append(str(getattr(credentials, "token", None) or ""))
         for given in (self._url, url, options.proxy):
             parts = urlsplit(given if isinstance(given, str) else "")
             texts += [parts.query, *(value for _, value in parse_qsl(parts.query))]

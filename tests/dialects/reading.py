@@ -37,3 +37,17 @@ def read(dialect: Dialect, frame: Any) -> list[Any]:
     peeked = [shape(entry) for entry in entries_of(later, raw)]
     assert decoded == peeked, "the two ways of reading a frame disagree"
     return decoded
+
+
+def read_one(dialect: Dialect, frame: Any) -> Any:
+    """The same of a frame that holds one item."""
+    (item,) = read(dialect, frame)
+    return item
+
+
+def message_in(dialect: Dialect, frame: Any) -> Message:
+    """The message that a frame is."""
+    raw = frame if isinstance(frame, bytes) else msgspec.json.encode(frame)
+    (message,) = entries_of(Inbound(dialect), raw)
+    assert isinstance(message, Message)
+    return message

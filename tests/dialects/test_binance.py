@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
 import msgspec
 import pytest
-from books import align, edited, marks, messages_of, noticed, recording
-from helpers import Call
 from reading import Data, read
+from recordings import Bench, marks, messages_of
 
-import wsclient
 from wsclient.dialects import Binance, BinanceFutures, find
 from wsclient.errors import ConfigurationError
 from wsclient.messages import LinkedMessage, Message
 from wsclient.sansio.dialect import Ack, Notice, Rejection, Reply, RestRequest, Unhandled
 from wsclient.sansio.session import Invalid
-from wsclient.testing import FakeVenue
 
 DEPTH = (
     b'{"stream":"blzeth@depth@100ms","data":{"e":"depthUpdate","E":1633998514469,"s":"BLZETH",'
@@ -258,94 +253,17 @@ def test_nonsense_is_no_snapshot() -> None:
             Binance().book_snapshot("a@depth", answer)
 
 
-# --- recorded ------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def lines() -> list[bytes]:
-    items = recording("binance/BINANCE.ws.1.0")
-    return [item.payload for item in items if item.direction == "received"]
-
-
-@pytest.fixture(scope="module")
-def busy(lines: list[bytes]) -> list[bytes]:
-    """The updates of one book."""
-    return [line for line in lines if b"nknusdt@depth" in line]
-
-
-def alter(line: bytes) -> bytes:
-    """Its range begins one later."""
-    return re.sub(rb'"U":(\d+)', lambda m: b'"U":%d' % (int(m[1]) + 1), line)
-
-
-def test_every_recorded_frame_is_understood(lines: list[bytes]) -> None:
-    found = [peek(line) for line in lines]
-    assert Counter(item.type for item in found) == {
-        "depth": 177,
-        "bookTicker": 84,
-        "aggTrade": 2,
-        "kline_1m": 2,
-    }
-
-
-def test_every_recorded_book_aligns_with_its_snapshot(lines: list[bytes]) -> None:
-    dialect = Binance()
-    messages = messages_of(dialect, lines)
-    applied = {}
-    for item in recording("binance/BINANCE.http.0.0"):
-        symbol = re.findall("symbol=([A-Z]+)", item.uri or "")[0]
-        channel = dialect.book_channel(symbol, {})
-        snapshot = dialect.book_snapshot(channel, msgspec.json.decode(item.payload))
-        updates = [m for m in messages if m.channel == channel]
-        applied[symbol], _ = align(dialect, snapshot, updates)
-    assert applied == {"NKNUSDT": 149, "BLZETH": 9, "LRCBTC": 13, "RUNEEUR": 1}
-
-
-def test_nothing_recorded_is_marked(lines: list[bytes]) -> None:
-    assert marks(messages_of(Binance(), lines)) == []
-
-
-@pytest.mark.parametrize("edit", ["deleted", "doubled", "swapped", "altered"])
-def test_an_edited_line_is_noticed_there_and_nowhere_else(edit: str, busy: list[bytes]) -> None:
-    dialect = Binance()
-    for place in range(1, len(busy) - 2):
-        found = marks(messages_of(dialect, edited(busy, place, edit, alter)))
-        assert [(i, gap.reason) for i, gap in found] == noticed(edit, place)
-
-
-@pytest.mark.parametrize("edit", ["deleted", "doubled", "swapped", "altered"])
-def test_pointers_notice_an_edited_line_too(edit: str) -> None:
+def test_pointers_notice_an_edited_line() -> None:
     numbers = [7, 19, 20, 88, 93, 140]
     frame = '{"stream":"a@depth","data":{"U":%d,"u":%d,"pu":%d,"b":[],"a":[]}}'
-    pairs = pairwise(numbers)
-    chain = [(frame % (last - 1, last, previous)).encode() for previous, last in pairs]
-
-    def broken(line: bytes) -> bytes:
-        return re.sub(rb'"pu":(\d+)', lambda m: b'"pu":%d' % (int(m[1]) + 1), line)
-
-    found = marks(messages_of(BinanceFutures(), edited(chain, 2, edit, broken)))
-    assert [(i, gap.reason) for i, gap in found] == noticed(edit, 2)
-    assert all(gap.missed is None for _, gap in found if gap.reason == "sequence")
-
-
-@pytest.mark.parametrize("edit", ["", "deleted", "doubled", "swapped", "altered"])
-def test_the_recording_goes_through_a_client(edit: str, lines: list[bytes]) -> None:
-    place = 100
-    depth = [line for line in lines if b"nknusdt@depth" in line]
-    sent = edited(depth, place, edit, alter) if edit else lines
-    channels = sorted({message.channel for message in messages_of(Binance(), lines)})
-    with (
-        FakeVenue(None) as venue,
-        wsclient.connect(venue.url, dialect="binance") as client,
-    ):
-        peer = venue.accept()
-        call = Call(client.subscribe, *channels)
-        peer.send_json({"result": None, "id": peer.expect_json()["id"]})
-        call.result()
-        for line in sent:
-            peer.send(line.decode())
-        delivered = [client.recv(timeout=5) for _ in sent]
-        assert client.stats().invalid == client.stats().unhandled == 0
-    assert [message.raw for message in delivered] == sent
-    found = [(i, m.gap.reason) for i, m in enumerate(delivered) if m.gap is not None]
-    assert found == (noticed(edit, place) if edit else [])
+    a, b, c, d, e = (
+        (frame % (last - 1, last, previous)).encode() for previous, last in pairwise(numbers)
+    )
+    altered = c.replace(b'"pu":20', b'"pu":21')
+    dialect = BinanceFutures()
+    assert marks(dialect, [a, b, c, d, e]) == []
+    assert marks(dialect, [a, b, d, e]) == [(2, "sequence")]
+    assert marks(dialect, [a, b, c, c, d, e]) == [(3, "duplicate")]
+    assert marks(dialect, [a, b, d, c, e]) == [(2, "sequence"), (3, "late")]
+    assert marks(dialect, [a, b, altered, d, e]) == [(2, "sequence")]
+    assert [m.gap and m.gap.missed for m in Bench(dialect).feed(a, c)] == [None, None]

@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
-from making import entries_of
-from reading import Data, read
-from replaying import (
-    Book,
-    deleted,
-    doubled,
-    marks,
-    over_a_socket,
-    recorded,
-    refused,
-    replaced,
-    swapped,
-    tracked,
-    updates_of,
-)
+from reading import Data, message_in, read, read_one
+from recordings import Book, marks, messages_of, payloads, refused, updates_of
 
 from wsclient.dialects import Bybit
 from wsclient.errors import ConfigurationError
@@ -32,22 +19,20 @@ from wsclient.messages import Message
 from wsclient.sansio.dialect import (
     Ack,
     BookUpdate,
+    Credentials,
     Heartbeat,
     LoginAccepted,
     LoginRefused,
     Rejection,
     Unhandled,
 )
-from wsclient.sansio.inbound import Inbound
 from wsclient.sansio.session import Invalid
 
 RECORDING = "bybit/2024-12-01_XRPUSDT_ob500.data"
 TOPIC = "orderbook.500.XRPUSDT"
 
 
-def peek(frame: Any) -> Any:
-    (item,) = read(Bybit(), frame)
-    return item
+peek = partial(read_one, Bybit())
 
 
 def book(update: int, kind: str = "delta", topic: str = TOPIC) -> dict[str, Any]:
@@ -55,10 +40,7 @@ def book(update: int, kind: str = "delta", topic: str = TOPIC) -> dict[str, Any]
     return {"ts": 1, "topic": topic, "type": kind, "data": data}
 
 
-def message(frame: dict[str, Any]) -> Message:
-    (entry,) = entries_of(Inbound(Bybit()), msgspec.json.encode(frame))
-    assert isinstance(entry, Message)
-    return entry
+message = partial(message_in, Bybit())
 
 
 def marked(*frames: dict[str, Any]) -> list[tuple[int, str]]:
@@ -95,9 +77,8 @@ def test_a_ping_is_json_and_comes_every_20_seconds() -> None:
 
 
 def test_a_login_bears_the_signature() -> None:
-    sign = Bybit.sign("secret", 1711010121452)
-    assert sign == hmac.new(b"secret", b"GET/realtime1711010121452", hashlib.sha256).hexdigest()
-    credentials = {"api_key": "K", "expires": 1711010121452, "sign": sign}
+    sign = hmac.new(b"secret", b"GET/realtime1711010121452", hashlib.sha256).hexdigest()
+    credentials = Credentials({"api_key": "K", "secret": "secret"}, lambda: 1711010111.452)
     assert Bybit().login(credentials) == {"op": "auth", "args": ["K", 1711010121452, sign]}
 
 
@@ -247,42 +228,9 @@ def test_a_book_that_makes_no_sense_raises(frame: dict[str, Any]) -> None:
 # --- recorded ------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def stream() -> list[bytes]:
-    return recorded(RECORDING)
-
-
-def check(messages: list[Message]) -> None:
-    assert [m.type for m in messages] == ["snapshot"] + ["delta"] * 49
-    assert {m.channel for m in messages} == {TOPIC}
-    numbers = [m.sequence for m in messages]
-    assert numbers == list(range(20254869, 20254869 + 50))
-    assert not any(m.gap for m in messages)
-    state = Book()
-    for update in updates_of(Bybit(), messages):
-        state.apply(update)
-        assert not state.is_crossed
-        assert len(state.bids) == len(state.asks) == 500  # what falls out is removed by name
-
-
-def test_the_recorded_book_counts_on(stream: list[bytes]) -> None:
-    check(tracked(Bybit(sequenced=True), stream))
-
-
-def test_a_recording_over_a_socket(stream: list[bytes]) -> None:
-    ack = b'{"success":true,"ret_msg":"","conn_id":"c","req_id":"","op":"subscribe"}'
-    messages, stats = over_a_socket(Bybit(sequenced=True), [TOPIC], [ack, *stream], 50)
-    check(messages)
-    assert (stats.messages, stats.gaps, stats.invalid, stats.unhandled) == (50, 0, 0, 0)
-
-
-def test_each_edit_is_marked_where_it_is(stream: list[bytes]) -> None:
-    dialect = Bybit(sequenced=True)
-    for i in range(1, len(stream) - 1):
-        assert marks(dialect, deleted(stream, i)) == [(i, "sequence")]
-        assert marks(dialect, doubled(stream, i)) == [(i + 1, "duplicate")]
-        assert marks(dialect, swapped(stream, i)) == [(i, "sequence"), (i + 1, "late")]
-        frame = json.loads(stream[i])
-        frame["data"]["u"] += 1
-        altered = replaced(stream, i, msgspec.json.encode(frame))
-        assert marks(dialect, altered) == [(i, "sequence"), (i + 1, "duplicate")]
+def test_a_recorded_book_keeps_its_depth() -> None:
+    """What falls out is removed by name."""
+    book = Book()
+    for update in updates_of(Bybit(), messages_of(Bybit(), payloads(RECORDING))):
+        book.apply(update)
+        assert len(book.bids) == len(book.asks) == 500

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter, defaultdict
+import base64
+import hashlib
+import hmac
+import time
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
-from making import entries_of
-from reading import Data, read
-from replaying import (
-    Book,
-    deleted,
-    doubled,
-    marks,
-    over_a_socket,
-    recorded,
-    refused,
-    replaced,
-    swapped,
-    tracked,
-    updates_of,
-)
+from reading import Data, message_in, read, read_one
+from recordings import Script, payloads, refused
 
+import wsclient
 from wsclient.dialects import CoinbaseExchange
 from wsclient.errors import ConfigurationError
 from wsclient.messages import Message
-from wsclient.sansio.dialect import BookUpdate, Notice, Rejection, Subscribed, Unhandled
-from wsclient.sansio.inbound import Inbound
+from wsclient.sansio.dialect import (
+    BookUpdate,
+    Credentials,
+    Notice,
+    Rejection,
+    Subscribed,
+    Unhandled,
+)
 from wsclient.sansio.session import Invalid
+from wsclient.testing import FakeVenue
 
 RECORDING = "coinbase_exchange/COINBASE.ws.28.0"
 PRODUCTS = [
@@ -49,15 +47,8 @@ PRODUCTS = [
 OF_2021 = CoinbaseExchange(book="level2")
 
 
-def peek(frame: Any) -> Any:
-    (item,) = read(CoinbaseExchange(), frame)
-    return item
-
-
-def message(frame: dict[str, Any]) -> Message:
-    (entry,) = entries_of(Inbound(CoinbaseExchange()), msgspec.json.encode(frame))
-    assert isinstance(entry, Message)
-    return entry
+peek = partial(read_one, CoinbaseExchange())
+message = partial(message_in, CoinbaseExchange())
 
 
 # --- out -----------------------------------------------------------------------------------------
@@ -87,6 +78,40 @@ def test_a_channel_whose_frames_would_bear_another_name_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="not 'level2'"):
         CoinbaseExchange().subscribe(["level2:BTC-USD"], 1, {})
     assert OF_2021.subscribe(["level2:BTC-USD"], 1, {})
+
+
+GIVEN = {"api_key": "K", "secret": base64.b64encode(b"5ecret").decode(), "passphrase": "P"}
+
+
+def test_with_credentials_each_subscribe_is_signed() -> None:
+    answer = {"type": "subscriptions", "channels": [{"name": "level2", "product_ids": ["A-B"]}]}
+    script = Script([msgspec.json.encode(answer)], 1)
+    dialect = CoinbaseExchange(book="level2")
+    with (
+        FakeVenue(script) as venue,
+        wsclient.connect(venue.url, dialect=dialect, credentials=GIVEN) as client,
+    ):
+        client.subscribe("level2:A-B", timeout=5)
+        request = venue.accept().expect_json()
+    text = f"{request['timestamp']}GET/users/self/verify".encode()
+    signature = base64.b64encode(hmac.new(b"5ecret", text, hashlib.sha256).digest()).decode()
+    assert abs(int(request["timestamp"]) - time.time()) < 5
+    assert request == {
+        "type": "subscribe",
+        "channels": [{"name": "level2", "product_ids": ["A-B"]}],
+        "signature": signature,
+        "key": "K",
+        "passphrase": "P",
+        "timestamp": request["timestamp"],
+    }
+
+
+def test_the_signature_is_of_its_own_time_not_that_of_the_connect() -> None:
+    clock = iter([1e9, 1e9 + 60])
+    credentials = Credentials(GIVEN, lambda: next(clock))
+    fields = [CoinbaseExchange().access(["ticker:A-B"], credentials) for _ in range(2)]
+    assert [f["timestamp"] for f in fields] == ["1000000000", "1000000060"]
+    assert fields[0]["signature"] != fields[1]["signature"]
 
 
 def test_the_limits_of_the_venue() -> None:
@@ -230,74 +255,9 @@ def test_a_book_that_makes_no_sense_raises(frame: dict[str, Any]) -> None:
 # --- recorded ------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def stream() -> list[bytes]:
-    return recorded(RECORDING)
-
-
-def of_channels(messages: list[Message]) -> dict[str, list[Message]]:
-    found = defaultdict(list)
-    for m in messages:
-        found[m.channel].append(m)
-    return found
-
-
-def check(messages: list[Message]) -> None:
-    """Ten books that are not crossed at the end, and ten counts of trades without a hole."""
-    kinds = {"snapshot": 10, "l2update": 9719, "ticker": 107, "last_match": 10, "match": 97}
-    assert Counter(m.type for m in messages) == kinds
-    assert not any(m.gap for m in messages)
-    channels = of_channels(messages)
-    counted = removed = 0
-    for product in PRODUCTS:
-        trades = [m.sequence for m in channels[f"matches:{product}"]]
-        assert trades == list(range(trades[0], trades[0] + len(trades)))
-        counted += len(trades) - 1
-        state = Book()
-        for update in updates_of(OF_2021, channels[f"level2:{product}"]):
-            sides = zip((update.bids, update.asks), (state.bids, state.asks), strict=True)
-            for levels, side in sides if not update.is_snapshot else ():
-                gone = {price for price, size in levels if not size}
-                assert gone <= {price for price, _ in side}
-                removed += len(gone)
-            state.apply(update)
-        assert not state.is_crossed
-    assert (counted, removed) == (97, 2634)
-
-
-def test_the_recorded_answers_are_cumulative(stream: list[bytes]) -> None:
-    answers = [peek(raw) for raw in stream if b'"subscriptions"' in raw]
+def test_the_recorded_answers_are_cumulative() -> None:
+    lines = payloads("coinbase_exchange/COINBASE.ws.28.0")
+    answers = [peek(raw) for raw in lines if b'"subscriptions"' in raw]
     found = [{channel.partition(":")[0] for channel in a.channels} for a in answers]
     assert found == [{"level2"}, {"level2", "ticker"}, {"level2", "ticker", "matches"}]
     assert [len(a.channels) for a in answers] == [10, 20, 30]
-
-
-def test_the_recorded_trades_count_on_and_the_books_are_right(stream: list[bytes]) -> None:
-    entries = entries_of(Inbound(OF_2021), *stream)
-    assert Counter(type(e).__name__ for e in entries) == {"Message": 9943, "Subscribed": 3}
-    check(tracked(OF_2021, stream))
-
-
-def test_a_recording_over_a_socket(stream: list[bytes]) -> None:
-    channels = [f"{name}:{p}" for name in ("level2", "ticker", "matches") for p in PRODUCTS]
-    messages, stats = over_a_socket(OF_2021, channels, stream, 9943)
-    check(messages)
-    assert (stats.messages, stats.gaps, stats.invalid, stats.unhandled) == (9943, 0, 0, 0)
-
-
-def test_each_edit_of_trades_is_marked_where_it_is(stream: list[bytes]) -> None:
-    edits = 0
-    channels = of_channels(tracked(OF_2021, stream))
-    for product in PRODUCTS:
-        trades = [m.raw for m in channels[f"matches:{product}"]]
-        assert marks(OF_2021, trades) == []
-        for i in range(1, len(trades) - 1):
-            assert marks(OF_2021, deleted(trades, i)) == [(i, "sequence")]
-            assert marks(OF_2021, doubled(trades, i)) == [(i + 1, "duplicate")]
-            assert marks(OF_2021, swapped(trades, i)) == [(i, "sequence"), (i + 1, "late")]
-            frame = json.loads(trades[i])
-            frame["trade_id"] += 1
-            altered = replaced(trades, i, msgspec.json.encode(frame))
-            assert marks(OF_2021, altered) == [(i, "sequence"), (i + 1, "duplicate")]
-            edits += 1
-    assert edits == 89

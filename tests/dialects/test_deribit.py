@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
-from bench import Bench, payloads
 from making import message
-from reading import Data, read
+from reading import Data, read, read_one
+from recordings import Bench
 from rig import Rig
 
-import wsclient
 from wsclient.dialects import Deribit, find
 from wsclient.errors import ConfigurationError, RequestRejected, SubscriptionRejected
-from wsclient.messages import LinkedMessage, Message, SubscriptionState
+from wsclient.messages import LinkedMessage, SubscriptionState
 from wsclient.sansio.dialect import (
     Ack,
     Heartbeat,
@@ -29,9 +28,7 @@ from wsclient.sansio.dialect import (
     Respond,
     Unhandled,
 )
-from wsclient.sansio.session import Invalid, State
-from wsclient.testing import FakeVenue, Peer
-from wsclient.testing.protocols import ScriptedProtocol
+from wsclient.sansio.session import Invalid
 
 BOOK = "book.BTC-PERPETUAL.100ms"
 TICKER = "ticker.BTC-PERPETUAL.100ms"
@@ -43,9 +40,7 @@ def push(channel: str, data: Any) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "method": "subscription", "params": params}
 
 
-def peek(frame: Any, dialect: Deribit | None = None) -> Any:
-    (item,) = read(dialect or Deribit(), frame)
-    return item
+peek = partial(read_one, Deribit())
 
 
 # --- out -----------------------------------------------------------------------------------------
@@ -72,9 +67,9 @@ def test_an_unsubscribe_is_told_by_a_text_for_an_id() -> None:
 def test_private_channels_have_a_message_of_their_own() -> None:
     channels = ["user.orders.any.any.raw", BOOK, "user.trades.any.any.raw"]
     batches = [list(batch) for batch in Deribit().batches(channels)]
-    assert batches == [[BOOK], [channels[0], channels[2]]]
-    assert Deribit().subscribe(batches[1], 1, {})["method"] == "private/subscribe"
-    assert Deribit().unsubscribe(batches[1], 1, {})["method"] == "private/unsubscribe"
+    assert batches == [[channels[0], channels[2]], [BOOK]]
+    assert Deribit().subscribe(batches[0], 1, {})["method"] == "private/subscribe"
+    assert Deribit().unsubscribe(batches[0], 1, {})["method"] == "private/unsubscribe"
 
 
 def test_options_become_params_but_for_what_is_in_the_channels_name() -> None:
@@ -159,7 +154,7 @@ def test_a_full_list_leaves_nothing_to_refuse_or_to_log() -> None:
 
 def test_whether_a_missing_channel_was_refused_is_a_parameter() -> None:
     dialect = Deribit(missing_is_refused=False)
-    assert peek({"jsonrpc": "2.0", "id": 1, "result": []}, dialect) == Ack(1)
+    assert read_one(dialect, {"jsonrpc": "2.0", "id": 1, "result": []}) == Ack(1)
 
 
 def test_an_unsubscribe_is_answered_whatever_its_list_means() -> None:
@@ -320,169 +315,3 @@ def test_the_channel_of_a_book() -> None:
     raw = Deribit().book_channel("BTC-PERPETUAL", {"interval": "raw"})
     assert raw == "book.BTC-PERPETUAL.raw"
     assert Deribit().book_depth({}) is None
-
-
-# --- the recording -------------------------------------------------------------------------------
-
-RECORDING = "deribit/DERIBIT.ws.1.0"
-
-
-@pytest.fixture(scope="module")
-def channels() -> list[str]:
-    (request,) = payloads(RECORDING, "sent")
-    return json.loads(request)["params"]["channels"]
-
-
-@pytest.fixture(scope="module")
-def frames() -> list[bytes]:
-    """What was received, the answer as if it were to our id."""
-    answer, *data = payloads(RECORDING, "received")
-    return [answer.replace(b'"id":0', b'"id":1'), *data]
-
-
-def subscribed(channels: list[str]) -> Bench:
-    bench = Bench(Deribit())
-    bench.rig.subscribe(*channels, token="all")
-    return bench
-
-
-def params(frame: bytes) -> Any:
-    return json.loads(frame).get("params", {})
-
-
-def channel_of(frame: bytes) -> str:
-    return params(frame).get("channel", "")
-
-
-def changes(frames: list[bytes]) -> list[int]:
-    """The indices of the changes of books."""
-    books = [i for i, frame in enumerate(frames) if channel_of(frame).startswith("book.")]
-    return [i for i in books if params(frames[i])["data"]["type"] == "change"]
-
-
-def followed(frames: list[bytes]) -> list[tuple[int, int]]:
-    """(index of a change, index of the next one of its channel), where there is one."""
-    indices = changes(frames)
-    pairs = []
-    for i in indices:
-        later = [j for j in indices if j > i and channel_of(frames[j]) == channel_of(frames[i])]
-        pairs += [(i, later[0])] if later else []
-    assert len(pairs) > 20
-    return pairs
-
-
-def test_a_recording_has_all_its_channels_and_no_gap(
-    channels: list[str], frames: list[bytes]
-) -> None:
-    bench = subscribed(channels)
-    delivered = bench.feed(*frames)
-    assert bench.rig.outcome("all") is None
-    assert len(channels) == 30
-    books = Counter(m.type for m in delivered if isinstance(m, LinkedMessage))
-    assert books == {"snapshot": 10, "change": 36}
-    assert len(delivered) == len(frames) - 1
-    assert [m for m in delivered if m.gap is not None] == []
-    assert {m.channel for m in delivered} <= set(channels)
-    assert not bench.rig.session.counters.invalid
-    assert not bench.rig.session.counters.unhandled
-
-
-def test_recorded_books_remove_only_what_is_there(channels: list[str], frames: list[bytes]) -> None:
-    books: dict[str, tuple[dict[Decimal, Decimal], dict[Decimal, Decimal]]] = {}
-    removed = 0
-    for one in subscribed(channels).feed(*frames):
-        if not one.channel.startswith("book."):
-            continue
-        update = Deribit().book_update(one)
-        assert update is not None
-        if update.is_snapshot:
-            books[one.channel] = ({}, {})
-        for side, levels in zip(books[one.channel], (update.bids, update.asks), strict=True):
-            for price, size in levels:
-                if size:
-                    side[price] = size
-                else:
-                    del side[price]
-                    removed += 1
-    assert (len(books), removed) == (10, 19)
-    assert all(not b or not a or max(b) < min(a) for b, a in books.values())
-
-
-def test_a_deleted_line_marks_the_next_of_its_channel(
-    channels: list[str], frames: list[bytes]
-) -> None:
-    for i, following in followed(frames):
-        edited = frames[:i] + frames[i + 1 :]
-        assert subscribed(channels).marks(edited) == [(following - 1, "sequence")]
-
-
-def test_a_doubled_line_marks_its_second(channels: list[str], frames: list[bytes]) -> None:
-    for i in changes(frames):
-        edited = [*frames[: i + 1], *frames[i:]]
-        assert subscribed(channels).marks(edited) == [(i + 1, "duplicate")]
-
-
-def test_swapped_lines_are_marked_as_such(channels: list[str], frames: list[bytes]) -> None:
-    for i, j in followed(frames):
-        edited = list(frames)
-        edited[i], edited[j] = edited[j], edited[i]
-        assert subscribed(channels).marks(edited) == [(i, "sequence"), (j, "late")]
-
-
-@pytest.mark.parametrize("by", [-1, 1])
-def test_an_altered_pointer_marks_its_line(
-    channels: list[str], frames: list[bytes], by: int
-) -> None:
-    for i in changes(frames):
-        frame = json.loads(frames[i])
-        frame["params"]["data"]["prev_change_id"] += by
-        edited = [*frames[:i], json.dumps(frame).encode(), *frames[i + 1 :]]
-        assert subscribed(channels).marks(edited) == [(i, "sequence")]
-
-
-def test_an_altered_number_marks_the_line_that_points_to_it(
-    channels: list[str], frames: list[bytes]
-) -> None:
-    for i, following in followed(frames):
-        frame = json.loads(frames[i])
-        frame["params"]["data"]["change_id"] -= 1
-        edited = [*frames[:i], json.dumps(frame).encode(), *frames[i + 1 :]]
-        assert subscribed(channels).marks(edited) == [(following, "sequence")]
-
-
-class Played(ScriptedProtocol):
-    """Answers a subscribe with all that was received in the recording."""
-
-    def __init__(self, frames: list[bytes]) -> None:
-        self._frames = frames
-
-    def received(self, peer: Peer, payload: Any) -> Any:
-        request = json.loads(payload)
-        if request["method"] == "public/subscribe":
-            answer, *data = self._frames
-            yield json.dumps({**json.loads(answer), "id": request["id"]})
-            yield from (frame.decode() for frame in data)
-
-
-@pytest.mark.parametrize("deleted", [False, True])
-def test_a_recording_comes_over_a_socket(
-    channels: list[str], frames: list[bytes], deleted: bool
-) -> None:
-    expected = []
-    if deleted:
-        i, following = followed(frames)[0]
-        expected = [(channel_of(frames[i]), frames[following], "sequence")]
-        frames = frames[:i] + frames[i + 1 :]
-    delivered: list[Message] = []
-    with (
-        FakeVenue(Played(frames)) as venue,
-        wsclient.connect(venue.url, dialect="deribit") as client,
-    ):
-        client.subscribe(*channels)
-        while len(delivered) < len(frames) - 1:
-            delivered += client.recv_batch(timeout=5)
-        assert client.state is State.OPEN
-        stats = client.stats()
-    assert [m.raw for m in delivered] == frames[1:]
-    assert [(m.channel, m.raw, m.gap.reason) for m in delivered if m.gap] == expected
-    assert (stats.gaps, stats.invalid, stats.unhandled) == (len(expected), 0, 0)

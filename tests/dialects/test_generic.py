@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
-from reading import Data, read
+from reading import Data, read_one
 
 from wsclient.dialects import Generic, Kraken, find
 from wsclient.errors import ConfigurationError, NotSupported
 from wsclient.sansio.dialect import Ack, Heartbeat, Item, Limits, Rejection, Unhandled
 from wsclient.sansio.session import Invalid
 
-
-def peek(frame: Any, dialect: Generic | None = None) -> Any:
-    (item,) = read(dialect or Generic(), frame)
-    return item
+peek = partial(read_one, Generic())
 
 
 # --- out -----------------------------------------------------------------------------------------
@@ -192,11 +190,11 @@ def test_a_relative_speaks_its_own_words() -> None:
     ],
 )
 def test_a_relative_understands_its_own_words(frame: dict[str, Any], item: Item) -> None:
-    assert peek(frame, RELATIVE) == item
+    assert read_one(RELATIVE, frame) == item
 
 
 def test_a_relative_may_have_no_sequence() -> None:
-    item = peek({"type": "market_data", "sequence": 5}, Generic(sequence_fields=()))
+    item = read_one(Generic(sequence_fields=()), {"type": "market_data", "sequence": 5})
     assert item == Data("", "market_data", None)
 
 

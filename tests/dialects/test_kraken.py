@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-import copy
+import base64
+import hashlib
+import hmac
 import json
-import re
+import time
 import zlib
-from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from decimal import Decimal
-from pathlib import Path
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
+import responses
 from making import entries_of
-from reading import Data, read
+from reading import Data, read_one
+from recordings import Bench, messages_of, payloads
+from resting import Rest, rest
 
+import wsclient
 from wsclient.dialects import Kraken
+from wsclient.errors import AuthenticationError, HandshakeRejected
 from wsclient.messages import Message
-from wsclient.orderbook import OrderBook
+from wsclient.sansio.backoff import Verdict, classify
 from wsclient.sansio.dialect import (
     Ack,
+    Credentials,
     Heartbeat,
     Notice,
     Rejection,
@@ -29,22 +38,14 @@ from wsclient.sansio.dialect import (
 )
 from wsclient.sansio.inbound import Inbound
 from wsclient.sansio.session import Invalid
+from wsclient.testing import FakeVenue
+from wsclient.testing.protocols import Payload, ScriptedProtocol
+from wsclient.testing.venue import Peer
 
-RECORDED = Path(__file__).parents[2] / ".." / "shared" / "recorded" / "kraken"
-
-
-@pytest.fixture(scope="module")
-def book() -> list[bytes]:
-    """The payloads of a recorded minute of BTC/USD, depth 10."""
-    path = RECORDED / "kraken_btcusd_l2.jsonl"
-    if not path.exists():
-        pytest.skip("the recorded traffic is not here (../shared/recorded, beside the project)")
-    return path.read_bytes().splitlines()
+RECORDING = "kraken/kraken_btcusd_l2.jsonl"
 
 
-def peek(frame: Any) -> Any:
-    (item,) = read(Kraken(), frame)
-    return item
+peek = partial(read_one, Kraken())
 
 
 # --- out -----------------------------------------------------------------------------------------
@@ -94,9 +95,181 @@ def test_a_request_bears_our_id() -> None:
     assert Kraken().request({"method": "ping"}, 101) == {"method": "ping", "req_id": 101}
 
 
-def test_a_minute_of_silence_is_never_waited_for() -> None:
-    assert Kraken().silence_timeout == 15.0
+def test_the_limits_of_the_venue() -> None:
     assert Kraken().limits.connects == (150, 600.0)
+
+
+def test_a_link_without_subscriptions_is_kept_alive() -> None:
+    """Kraken sends heartbeats only where something is subscribed."""
+    bench = Bench(Kraken())
+    for _ in range(12):
+        bench.rig.wait(5.0)
+        if bench.rig.sent()[-1:] == [{"method": "ping"}]:
+            bench.feed(b'{"method":"pong","time_in":"t","time_out":"t"}')
+    assert bench.rig.state is wsclient.State.OPEN
+    assert bench.rig.sent() == [{"method": "ping"}] * 6
+
+
+def test_a_minute_of_silence_is_never_waited_for() -> None:
+    bench = Bench(Kraken())
+    bench.rig.wait(15.0)
+    assert bench.rig.state is not wsclient.State.OPEN
+
+
+# --- private channels ----------------------------------------------------------------------------
+
+SECRET = base64.b64encode(b"5ecret").decode()
+GIVEN = {"api_key": "K", "secret": SECRET}
+PATH = "/0/private/GetWebSocketsToken"
+
+
+def api_sign(body: str) -> str:
+    digest = hashlib.sha256(f"{body.removeprefix('nonce=')}{body}".encode()).digest()
+    signed = hmac.new(b"5ecret", PATH.encode() + digest, hashlib.sha512).digest()
+    return base64.b64encode(signed).decode()
+
+
+def test_a_token_is_asked_for_with_a_signature() -> None:
+    request = Kraken().url_request("wss://x/", Credentials(GIVEN, lambda: 1616492376.5949))
+    assert request is not None
+    assert tuple(request) == (
+        f"https://api.kraken.com{PATH}",
+        {},
+        "POST",
+        {
+            "API-Key": "K",
+            "API-Sign": api_sign("nonce=1616492376594"),
+            "Content-Type": "application/x-www-form-urlencoded",
+        },
+        "nonce=1616492376594",
+    )
+
+
+def test_without_credentials_nothing_is_asked() -> None:
+    assert Kraken().url_request("wss://x/", None) is None
+
+
+def test_private_channels_alone_bear_the_token() -> None:
+    credentials = Credentials(GIVEN, lambda: 0.0, token="T")
+    for channel in ("executions", "balances", "level3:BTC/USD"):
+        assert Kraken().access([channel], credentials) == {"token": "T"}
+    assert Kraken().access(["book:BTC/USD"], credentials) == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "text"),
+    [
+        ("EAPI:Invalid key", AuthenticationError, "EAPI:Invalid key"),
+        ("EAPI:Invalid signature", AuthenticationError, "EAPI:Invalid signature"),
+        ("EGeneral:Permission denied", AuthenticationError, "EGeneral:Permission denied"),
+        ("EAPI:Invalid nonce", HandshakeRejected, "EAPI:Invalid nonce"),
+        ("EService:Unavailable", HandshakeRejected, "EService:Unavailable"),
+        ("5ecret", HandshakeRejected, "no known reason"),
+        ("EAPI:Invalid key 5ecret", AuthenticationError, "EAPI:Invalid key"),
+    ],
+)
+def test_a_refused_token_is_told_by_its_error(error: str, kind: Any, text: str) -> None:
+    with pytest.raises(kind) as caught:
+        Kraken().token_from({"error": [error]})
+    assert str(caught.value).endswith(f": {text}")
+    is_final = kind is AuthenticationError
+    assert (classify(caught.value) is Verdict.FATAL) == is_final
+
+
+class Private(ScriptedProtocol):
+    """Acknowledges whatever is asked for."""
+
+    def received(self, peer: Peer, payload: Payload) -> Iterator[Payload]:
+        request = json.loads(payload)
+        result = {k: v for k, v in request["params"].items() if k != "token"}
+        result["symbol"] = next(iter(result.get("symbol", [])), None)
+        answer = {"method": request["method"], "success": True, "req_id": request["req_id"]}
+        yield json.dumps({**answer, "result": result})
+
+
+def token(n: int) -> Any:
+    return {"error": [], "result": {"token": f"T{n}", "expires": 900}}
+
+
+class Scene(NamedTuple):
+    client: wsclient.WebSocketClient
+    venue: FakeVenue
+    rest: Rest
+
+
+@contextmanager
+def private(answer: Callable[[int], Any], **options: Any) -> Iterator[Scene]:
+    """A client with credentials, and a venue whose REST server gives these answers."""
+    options = {"retry_delay": 0.01, "max_retry_delay": 0.02, **options}
+    with FakeVenue(Private()) as venue, rest(answer) as server:
+        dialect = Kraken(rest=server.url)
+        client = wsclient.WebSocketClient(venue.url, dialect=dialect, credentials=GIVEN, **options)
+        with closing(client):
+            yield Scene(client, venue, server)
+
+
+def test_each_connect_has_a_token_of_its_own() -> None:
+    with private(token) as (client, venue, server):
+        client.connect()
+        client.subscribe("executions", snap_orders=True)
+        client.subscribe("ticker:BTC/USD")
+        first = venue.accept()
+        sent = [first.expect_json()["params"], first.expect_json()["params"]]
+        first.rst()
+        second = venue.accept()
+        again = [second.expect_json()["params"], second.expect_json()["params"]]
+        client.unsubscribe("executions")
+        last = second.expect_json()
+    executions = {"channel": "executions", "snap_orders": True}
+    ticker = {"channel": "ticker", "symbol": ["BTC/USD"]}
+    assert sent == [{**executions, "token": "T1"}, ticker]
+    assert again == [{**executions, "token": "T2"}, ticker]
+    assert (last["method"], last["params"]) == ("unsubscribe", {**executions, "token": "T2"})
+    bodies = [asked.body for asked in server.asked]
+    assert len(set(bodies)) == 2
+    assert all(abs(int(body.removeprefix("nonce=")) / 1000 - time.time()) < 5 for body in bodies)
+    for asked in server.asked:
+        assert asked.line.startswith(f"POST {PATH} ")
+        assert asked.headers["api-key"] == "K"
+        assert asked.headers["api-sign"] == api_sign(asked.body)
+        assert asked.headers["content-type"] == "application/x-www-form-urlencoded"
+
+
+def test_a_dead_token_endpoint_is_a_failed_attempt() -> None:
+    answers = [503, {"error": ["EService:Unavailable"]}, [], token(4)]
+    with private(lambda n: answers[n - 1], max_retries=4) as (client, venue, _):
+        client.connect()
+        client.subscribe("balances")
+        assert client.stats().dials == 4
+        assert venue.accept().expect_json()["params"]["token"] == "T4"
+
+
+@pytest.mark.parametrize("answer", [401, 403, {"error": ["EAPI:Invalid key"]}])
+def test_a_refused_token_is_final(answer: Any) -> None:
+    with private(lambda n: answer) as (client, venue, server):
+        with pytest.raises((wsclient.ConnectError, AuthenticationError)):
+            client.connect()
+        assert client.state is wsclient.State.FAILED
+        assert (len(server.asked), len(venue.peers)) == (1, 0)
+
+
+def test_a_token_refused_on_a_reconnect_ends_the_client() -> None:
+    answers = [token(1), 403]
+    with private(lambda n: answers[n - 1]) as (client, venue, _):
+        client.connect()
+        venue.accept().rst()
+        with pytest.raises(wsclient.ConnectError, match="403"):
+            client.recv(timeout=5)
+
+
+def test_the_token_is_asked_for_at_krakens_own_address() -> None:
+    with responses.RequestsMock() as mock, FakeVenue(Private()) as venue:
+        mock.post(f"https://api.kraken.com{PATH}", json=token(7))
+        with wsclient.connect(venue.url, dialect="kraken", credentials=GIVEN) as client:
+            client.subscribe("executions")
+            assert venue.accept().expect_json()["params"]["token"] == "T7"
+        sent = mock.calls[0].request
+    assert sent.headers["API-Sign"] == api_sign(str(sent.body))
 
 
 # --- in: answers ---------------------------------------------------------------------------------
@@ -280,25 +453,14 @@ def test_what_does_not_look_like_kraken_cannot_be_read(raw: bytes) -> None:
 # --- recorded ------------------------------------------------------------------------------------
 
 
-def test_every_recorded_frame_is_understood(book: list[bytes]) -> None:
-    kinds = Counter(type(peek(raw)).__name__ for raw in book)
-    assert kinds == {"Data": 301, "Heartbeat": 61, "Ack": 15}
-
-
-def test_all_recorded_data_is_of_the_one_book(book: list[bytes]) -> None:
-    items = [item for item in map(peek, book) if isinstance(item, Data)]
-    assert {item.channel for item in items} == {"book:BTC/USD"}
-    assert Counter(item.type for item in items) == {"update": 296, "snapshot": 5}
-
-
-def test_all_recorded_answers_are_of_the_one_book(book: list[bytes]) -> None:
-    acks = [item for item in map(peek, book) if isinstance(item, Ack)]
+def test_all_recorded_answers_are_of_the_one_book() -> None:
+    acks = [item for item in map(peek, payloads(RECORDING)) if isinstance(item, Ack)]
     assert set(map(repr, acks)) == {repr(Ack(None, "book:BTC/USD"))}
 
 
-def test_each_recorded_message_gives_its_row_digit_for_digit(book: list[bytes]) -> None:
+def test_each_recorded_message_gives_its_row_digit_for_digit() -> None:
     """A checksum is over the digits as sent: trailing zeros count."""
-    entries = entries_of(Inbound(Kraken(), decimal=True), *book)
+    entries = entries_of(Inbound(Kraken(), decimal=True), *payloads(RECORDING))
     for message in (m for m in entries if isinstance(m, Message)):
         sent = json.loads(message.raw, parse_float=Decimal)["data"][0]
         assert str(message.data) == str(sent)
@@ -307,43 +469,6 @@ def test_each_recorded_message_gives_its_row_digit_for_digit(book: list[bytes]) 
 # --- books ---------------------------------------------------------------------------------------
 
 BOOK = "book:BTC/USD"
-
-
-def messages_of(frames: list[bytes]) -> list[Message]:
-    return [m for m in entries_of(Inbound(Kraken()), *frames) if isinstance(m, Message)]
-
-
-def first_fault(messages: list[Message]) -> int | None:
-    """The index of the message that puts a synced book out of sync, None where none does."""
-    book = OrderBook("kraken", BOOK)
-    for i, message in enumerate(messages):
-        if not book.apply(message):
-            assert "its checksum is" in repr(book) or "it is crossed" in repr(book)
-            return i
-    return None
-
-
-def first_wrong_checksum(messages: list[Message]) -> int | None:
-    """The same by the text of the wire, and a sort after each message."""
-    sides: dict[str, dict[str, str]] = {}
-    for i, message in enumerate(messages):
-        frame = json.loads(message.raw, parse_float=str, parse_int=str)
-        (row,) = frame["data"]
-        if frame["type"] == "snapshot":
-            sides = {"asks": {}, "bids": {}}
-        text = ""
-        for name, side in sides.items():
-            for level in row[name]:
-                side[level["price"]] = level["qty"]
-                if not float(level["qty"]):
-                    del side[level["price"]]
-            best = sorted(side, key=Decimal, reverse=name == "bids")[:10]
-            sides[name] = {price: side[price] for price in best}
-            for number in (n for price in best for n in (price, side[price])):
-                text += number.replace(".", "").lstrip("0")
-        if zlib.crc32(text.encode()) != int(row["checksum"]):
-            return i
-    return None
 
 
 def test_a_book_is_of_a_symbol_and_ten_deep_by_default() -> None:
@@ -360,7 +485,7 @@ def test_a_book_message_is_its_row_digit_for_digit() -> None:
     ]
     raw = json.dumps({"channel": "book", "type": "update", "data": rows}).encode()
     raw = raw.replace(b"1.5", b"1.500").replace(b'"qty": 0', b'"qty": 0.00000000')
-    update = Kraken().book_update(messages_of([raw])[1])
+    update = Kraken().book_update(messages_of(Kraken(), [raw])[1])
     assert update is not None
     assert (update.is_snapshot, list(update.asks), update.checksum) == (False, [], 7)
     ((price, size),) = update.bids
@@ -372,7 +497,7 @@ def test_a_book_message_is_its_row_digit_for_digit() -> None:
 )
 def test_a_book_message_without_its_fields_is_refused(data: str) -> None:
     raw = b'{"channel":"book","type":"update","data":%s}' % data.encode()
-    (message,) = messages_of([raw])
+    (message,) = messages_of(Kraken(), [raw])
     with pytest.raises(ValueError):
         Kraken().book_update(message)
 
@@ -394,62 +519,3 @@ def test_a_checksum_is_over_the_ten_best_asks_then_bids_without_points_and_leadi
 def test_a_small_number_is_written_out_for_its_checksum() -> None:
     tiny = [(Decimal("1E-7"), Decimal("0.00000510"))]
     assert Kraken().book_checksum([], tiny) == zlib.crc32(b"1510")
-
-
-def test_every_recorded_book_message_verifies(book: list[bytes]) -> None:
-    messages = messages_of(book)
-    checked = OrderBook("kraken", BOOK)
-    assert [checked.apply(message) for message in messages] == [True] * 301
-    assert all(b'"checksum":' in message.raw for message in messages)
-    assert len(checked.bids()) == len(checked.asks()) == 10
-
-
-@pytest.fixture(scope="module")
-def messages(book: list[bytes]) -> list[Message]:
-    return messages_of(book)
-
-
-def test_a_deleted_message_is_noticed_at_its_place(messages: list[Message]) -> None:
-    """But where the checksums of what follows say that it does not matter: a snapshot follows, or
-    the same levels are set again at once."""
-    noticed = 0
-    for i in range(1, len(messages) - 1):
-        edited = [*messages[:i], *messages[i + 1 :]]
-        fault = first_fault(edited)
-        if fault == i:
-            noticed += 1
-        else:
-            assert fault == first_wrong_checksum(edited)
-    assert noticed == 229
-
-
-def test_a_doubled_message_changes_nothing_and_its_checksum_says_so(
-    messages: list[Message],
-) -> None:
-    """Sizes are absolute: Kraken's book is the same after the second one."""
-    doubled = [message for message in messages for _ in range(2)]
-    assert first_wrong_checksum(doubled) is None
-    assert first_fault(doubled) is None
-
-
-def test_swapped_messages_are_noticed_at_the_first_of_them(messages: list[Message]) -> None:
-    noticed = 0
-    for i in range(1, len(messages) - 1):
-        edited = [*messages[:i], messages[i + 1], messages[i], *messages[i + 2 :]]
-        fault = first_fault(edited)
-        if fault == i:
-            noticed += 1
-        else:
-            assert fault == first_wrong_checksum(edited)
-    assert noticed == 229
-
-
-@pytest.mark.parametrize("field", ["qty", "checksum"])
-def test_an_altered_message_is_noticed_there(messages: list[Message], field: str) -> None:
-    """One digit of the last size, or of the checksum, of each message in turn."""
-    pattern = re.compile(rb'(.*"%s":)(\d)' % field.encode())
-    for i, message in enumerate(messages):
-        altered = copy.copy(message)
-        altered.raw = pattern.sub(lambda m: m[1] + (b"2" if m[2] == b"1" else b"1"), message.raw, 1)
-        assert altered.raw != message.raw
-        assert first_fault([*messages[:i], altered, *messages[i + 1 :]]) == i

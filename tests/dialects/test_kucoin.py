@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import re
-import socket
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
-from books import align, edited, marks, messages_of, noticed, recording
-from helpers import Call, Server, expect_end, receive_head
-from reading import Data, read
+from helpers import Call
+from reading import Data, message_in, read_one
+from recordings import Bench, messages_of, payloads
+from resting import Rest, rest
 
 from wsclient import WebSocketClient
 from wsclient.dialects import Kucoin, find
-from wsclient.errors import ConfigurationError, HandshakeRejected, NotSupported
-from wsclient.messages import LinkedMessage, Message
+from wsclient.errors import AuthenticationError, ConfigurationError, HandshakeRejected
+from wsclient.messages import LinkedMessage
 from wsclient.sansio.dialect import (
     Ack,
+    Credentials,
     Heartbeat,
     LoginAccepted,
     Rejection,
@@ -55,15 +59,8 @@ BULLET = {
 BOOK = "/market/level2:"
 
 
-def peek(frame: Any) -> Any:
-    (item,) = read(Kucoin(), frame)
-    return item
-
-
-def message_of(frame: Any) -> Message:
-    raw = frame if isinstance(frame, bytes) else msgspec.json.encode(frame)
-    (message,) = messages_of(Kucoin(), [raw])
-    return message
+peek = partial(read_one, Kucoin())
+message_of = partial(message_in, Kucoin())
 
 
 # --- before a connect ----------------------------------------------------------------------------
@@ -83,9 +80,40 @@ def test_a_refusal_by_rest_is_told_by_its_code() -> None:
         Kucoin().book_snapshot(BOOK + "A-B", {"code": "429000", "msg": "slow down"})
 
 
-def test_credentials_are_of_no_use() -> None:
-    with pytest.raises(NotSupported, match="public"):
-        Kucoin().url_request("wss://x/", {"key": "5ecret"})
+def base64_hmac(text: bytes) -> str:
+    return base64.b64encode(hmac.new(b"5ecret", text, hashlib.sha256).digest()).decode()
+
+
+def test_a_token_for_private_channels_is_asked_for_with_a_signature() -> None:
+    given = {"api_key": "K", "secret": "5ecret", "passphrase": "P"}
+    request = Kucoin().url_request("wss://x/", Credentials(given, lambda: 1547015186.5329))
+    assert request is not None
+    assert request._replace(headers={}) == RestRequest(
+        "https://api.kucoin.com/api/v1/bullet-private", method="POST"
+    )
+    assert request.headers == {
+        "KC-API-KEY": "K",
+        "KC-API-KEY-VERSION": "2",
+        "KC-API-PASSPHRASE": base64_hmac(b"P"),
+        "KC-API-SIGN": base64_hmac(b"1547015186532POST/api/v1/bullet-private"),
+        "KC-API-TIMESTAMP": "1547015186532",
+    }
+
+
+@pytest.mark.parametrize("code", ["400003", "400004", "400005", "400006"])
+def test_a_refused_key_is_final(code: str) -> None:
+    with pytest.raises(AuthenticationError, match=f"code {code}"):
+        Kucoin().url_from("wss://x/", {"code": code, "msg": "5ecret"})
+
+
+@pytest.mark.parametrize("channel", ["/spotMarket/tradeOrders", "/account/balance"])
+def test_a_private_channel_is_asked_for_as_one(channel: str) -> None:
+    request = {"id": 1, "type": "subscribe", "topic": channel}
+    assert Kucoin().subscribe([channel], 1, {}) == {
+        **request,
+        "privateChannel": True,
+        "response": True,
+    }
 
 
 # --- out -----------------------------------------------------------------------------------------
@@ -125,6 +153,7 @@ def test_the_venues_limits_and_its_ping() -> None:
     dialect = find("kucoin")
     assert type(dialect) is Kucoin
     assert dialect.limits.messages_per_second == 10.0
+    assert dialect.limits.channels_per_connection == 300
     assert dialect.keepalive is not None
     ping, interval = dialect.keepalive
     assert (ping["type"], interval) == ("ping", 18.0)
@@ -175,8 +204,8 @@ def test_ranges_may_overlap() -> None:
         return msgspec.json.encode({"type": "message", "topic": BOOK + "A", "data": data})
 
     frames = [ranged(1, 5), ranged(4, 8), ranged(10, 11)]
-    ((place, gap),) = marks(messages_of(Kucoin(), frames))
-    assert (place, gap.reason, gap.missed) == (2, "sequence", 1)
+    gaps = [message.gap for message in Bench(Kucoin()).feed(*frames)]
+    assert [gap and (gap.reason, gap.missed) for gap in gaps] == [None, None, ("sequence", 1)]
 
 
 # --- books ---------------------------------------------------------------------------------------
@@ -215,60 +244,9 @@ def test_nonsense_is_no_snapshot(answer: Any) -> None:
 # --- recorded ------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def lines() -> list[bytes]:
-    items = recording("kucoin/KUCOIN.ws.1.0")
-    return [item.payload for item in items if item.direction == "received"]
-
-
-@pytest.fixture(scope="module")
-def data(lines: list[bytes]) -> list[bytes]:
-    return [line for line in lines if b'"type":"message"' in line]
-
-
-@pytest.fixture(scope="module")
-def busy(data: list[bytes]) -> list[bytes]:
-    """The updates of one book."""
-    return [line for line in data if b'"topic":"/market/level2:BCHSV-USDT"' in line][:300]
-
-
-def alter(line: bytes) -> bytes:
-    """Its range begins one later."""
-    return re.sub(
-        rb'"sequenceStart":(\d+)', lambda m: b'"sequenceStart":%d' % (int(m[1]) + 1), line
-    )
-
-
-def test_every_recorded_frame_is_understood(lines: list[bytes]) -> None:
-    found = Counter(getattr(item, "type", type(item).__name__) for item in map(peek, lines))
-    assert found == {
-        "LoginAccepted": 1,
-        "Ack": 13,
-        "trade.l2update": 3853,
-        "trade.ticker": 830,
-        "trade.l3match": 18,
-        "trade.candles.add": 5,
-        "trade.candles.update": 1,
-    }
-
-
-def test_every_recorded_book_aligns_with_its_snapshot(data: list[bytes]) -> None:
-    dialect = Kucoin()
-    messages = messages_of(dialect, data)
-    applied = {}
-    for item in recording("kucoin/KUCOIN.http.0.0"):
-        symbol = (item.uri or "").partition("symbol=")[2]
-        channel = dialect.book_channel(symbol, {})
-        snapshot = dialect.book_snapshot(channel, msgspec.json.decode(item.payload))
-        updates = [m for m in messages if m.channel == channel]
-        applied[symbol], _ = align(dialect, snapshot, updates)
-    assert len(applied) == 9
-    assert sum(applied.values()) == 3805
-
-
-def test_rows_of_price_0_are_left_out_of_every_recorded_update(data: list[bytes]) -> None:
+def test_rows_of_price_0_are_left_out_of_every_recorded_update() -> None:
     rows = zeros = 0
-    for message in messages_of(Kucoin(), data):
+    for message in messages_of(Kucoin(), payloads("kucoin/KUCOIN.ws.1.0")):
         update = Kucoin().book_update(message)
         if update is None:
             continue
@@ -281,15 +259,7 @@ def test_rows_of_price_0_are_left_out_of_every_recorded_update(data: list[bytes]
     assert rows == zeros == 1355
 
 
-def test_nothing_recorded_is_marked(data: list[bytes]) -> None:
-    assert marks(messages_of(Kucoin(), data)) == []
-
-
-@pytest.mark.parametrize("edit", ["deleted", "doubled", "swapped", "altered"])
-def test_an_edited_line_is_noticed_there_and_nowhere_else(edit: str, busy: list[bytes]) -> None:
-    for place in range(1, len(busy) - 2, 7):
-        found = marks(messages_of(Kucoin(), edited(busy, place, edit, alter)))
-        assert [(i, gap.reason) for i, gap in found] == noticed(edit, place)
+# --- over a socket -------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -299,23 +269,21 @@ def venue() -> Iterator[FakeVenue]:
 
 
 @pytest.fixture
-def rest(venue: FakeVenue) -> Iterator[Server]:
+def bullets(venue: FakeVenue) -> Iterator[Rest]:
     """Gives tokens for the venue."""
 
-    def handle(sock: socket.socket) -> None:
-        assert receive_head(sock).startswith(b"POST /api/v1/bullet-public ")
-        data = {"token": f"T{server.connections}", "instanceServers": [{"endpoint": venue.url}]}
-        body = msgspec.json.encode({"code": "200000", "data": data})
-        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
-        expect_end(sock)
+    def bullet(n: int) -> Any:
+        data = {"token": f"T{n}", "instanceServers": [{"endpoint": venue.url}]}
+        return {"code": "200000", "data": data}
 
-    with Server(handle) as server:
+    with rest(bullet) as server:
         yield server
 
 
-def client_of(rest: Server) -> WebSocketClient:
-    dialect = Kucoin(rest=f"http://127.0.0.1:{rest.port}")
-    return WebSocketClient("wss://ws-api-spot.kucoin.com/", dialect=dialect, retry_delay=0.01)
+def client_of(server: Rest, **options: Any) -> WebSocketClient:
+    dialect = Kucoin(rest=server.url)
+    url = "wss://ws-api-spot.kucoin.com/"
+    return WebSocketClient(url, dialect=dialect, retry_delay=0.01, **options)
 
 
 def welcome(peer: Peer) -> None:
@@ -325,9 +293,9 @@ def welcome(peer: Peer) -> None:
 
 
 def test_each_connect_has_a_token_of_its_own_and_waits_for_the_welcome(
-    venue: FakeVenue, rest: Server
+    venue: FakeVenue, bullets: Rest
 ) -> None:
-    with closing(client_of(rest)) as client:
+    with closing(client_of(bullets)) as client:
         call = Call(client.connect)
         first = venue.accept()
         welcome(first)
@@ -344,28 +312,25 @@ def test_each_connect_has_a_token_of_its_own_and_waits_for_the_welcome(
         assert second.expect_json()["topic"] == BOOK + "A"
     tokens = [re.findall(r"token=(\w+)", p.request.path) for p in (first, second) if p.request]
     assert tokens == [["T1"], ["T2"]]
+    assert [asked.line.split()[:2] for asked in bullets.asked] == [
+        ["POST", "/api/v1/bullet-public"]
+    ] * 2
 
 
-@pytest.mark.parametrize("edit", ["", "deleted", "doubled", "swapped", "altered"])
-def test_the_recording_goes_through_a_client(
-    edit: str, data: list[bytes], busy: list[bytes], venue: FakeVenue, rest: Server
-) -> None:
-    place = 100
-    sent = edited(busy, place, edit, alter) if edit else data
-    channels = sorted({message.channel for message in messages_of(Kucoin(), sent)})
-    with closing(client_of(rest)) as client:
+def test_private_channels_come_by_a_token_of_their_own(venue: FakeVenue, bullets: Rest) -> None:
+    credentials = {"api_key": "K", "secret": "5ecret", "passphrase": "P"}
+    with closing(client_of(bullets, credentials=credentials)) as client:
         call = Call(client.connect)
         peer = venue.accept()
         welcome(peer)
         call.result()
-        call = Call(client.subscribe, *channels)
-        for _ in {channel.partition(":")[0] for channel in channels}:
-            peer.send_json({"id": str(peer.expect_json()["id"]), "type": "ack"})
+        call = Call(client.subscribe, "/account/balance")
+        request = peer.expect_json()
+        assert request["privateChannel"] is True
+        peer.send_json({"id": str(request["id"]), "type": "ack"})
         call.result()
-        for line in sent:
-            peer.send(line.decode())
-        delivered = [client.recv(timeout=5) for _ in sent]
-        assert client.stats().invalid == client.stats().unhandled == 0
-    assert [message.raw for message in delivered] == sent
-    found = [(i, m.gap.reason) for i, m in enumerate(delivered) if m.gap is not None]
-    assert found == (noticed(edit, place) if edit else [])
+    (asked,) = bullets.asked
+    assert asked.line.startswith("POST /api/v1/bullet-private ")
+    assert asked.headers["kc-api-sign"] == base64_hmac(
+        f"{asked.headers['kc-api-timestamp']}POST/api/v1/bullet-private".encode()
+    )

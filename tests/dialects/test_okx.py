@@ -6,31 +6,17 @@ import base64
 import hashlib
 import hmac
 import json
+import time
 import zlib
-from collections import Counter, defaultdict
 from collections.abc import Iterator
 from decimal import Decimal
-from itertools import pairwise
+from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
-from making import entries_of
-from reading import Data, read
-from replaying import (
-    RECORDED,
-    Book,
-    deleted,
-    doubled,
-    marks,
-    over_a_socket,
-    recorded,
-    refused,
-    replaced,
-    swapped,
-    tracked,
-    updates_of,
-)
+from reading import Data, message_in, read_one
+from recordings import marks, messages_of, refused, there, updates_of
 
 import wsclient
 from wsclient.dialects import OKX
@@ -38,6 +24,7 @@ from wsclient.messages import LinkedMessage, Message
 from wsclient.sansio.dialect import (
     Ack,
     BookUpdate,
+    Credentials,
     Heartbeat,
     LoginAccepted,
     LoginRefused,
@@ -45,7 +32,6 @@ from wsclient.sansio.dialect import (
     Rejection,
     Unhandled,
 )
-from wsclient.sansio.inbound import Inbound
 from wsclient.sansio.session import Invalid
 from wsclient.testing import FakeVenue
 from wsclient.testing.protocols import Payload, ScriptedProtocol
@@ -55,15 +41,8 @@ RECORDING = "okx/OKX.ws.1.0"
 INSTRUMENTS = ("BTC-USD-220527", "UNI-USD-SWAP", "BTC-USDT")
 
 
-def peek(frame: Any) -> Any:
-    (item,) = read(OKX(), frame)
-    return item
-
-
-def message(frame: Any) -> Message:
-    (entry,) = entries_of(Inbound(OKX()), msgspec.json.encode(frame))
-    assert isinstance(entry, Message)
-    return entry
+peek = partial(read_one, OKX())
+message = partial(message_in, OKX())
 
 
 def book(
@@ -114,12 +93,10 @@ def test_a_ping_is_text_and_comes_before_the_venue_hangs_up() -> None:
 
 
 def test_a_login_bears_the_signature() -> None:
-    timestamp = "1538054050"
-    sign = OKX.sign("secret", timestamp)
+    given = {"api_key": "K", "secret": "secret", "passphrase": "P"}
     digest = hmac.new(b"secret", b"1538054050GET/users/self/verify", hashlib.sha256).digest()
-    assert base64.b64decode(sign) == digest
-    credentials = {"api_key": "K", "passphrase": "P", "timestamp": timestamp, "sign": sign}
-    assert OKX().login(credentials) == {
+    sign = base64.b64encode(digest).decode()
+    assert OKX().login(Credentials(given, lambda: 1538054050.9)) == {
         "op": "login",
         "args": [{"apiKey": "K", "passphrase": "P", "timestamp": "1538054050", "sign": sign}],
     }
@@ -313,127 +290,12 @@ def test_the_longer_side_goes_on_alone_in_a_checksum() -> None:
 # --- recorded ------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def stream() -> list[bytes]:
-    return recorded(RECORDING)
-
-
-def test_every_recorded_frame_is_understood(stream: list[bytes]) -> None:
-    kinds = Counter(type(peek(raw)).__name__ for raw in stream)
-    assert kinds == {"Data": 392, "Ack": 18}
-
-
-def books(messages: list[Message]) -> dict[str, list[Message]]:
-    found = defaultdict(list)
-    for m in messages:
-        if m.channel.startswith("books:"):
-            found[m.channel].append(m)
-    return found
-
-
-def check(messages: list[Message]) -> tuple[int, int]:
-    """How many checksums hold, and how many there are."""
-    held = total = 0
-    for of_one in books(messages).values():
-        state = Book()
-        for update in updates_of(OKX(), of_one):
-            state.apply(update)
-            held += OKX().book_checksum(state.bids, state.asks) == update.checksum
-            total += update.checksum is not None
-        assert not state.is_crossed
-    return held, total
-
-
-def test_all_recorded_checksums_hold(stream: list[bytes]) -> None:
-    messages = tracked(OKX(), stream)
-    assert check(messages) == (290, 290)
-    assert not any(m.gap for m in messages)
-
-
 def test_checksums_of_other_recorded_books_hold() -> None:
     """Snapshots of whole books; the longer ones were cut, and their checksums are not theirs."""
-    path = RECORDED / "shapes" / "okx.tsv"
-    if not path.exists():
-        pytest.skip("the recorded traffic is not here (../shared/recorded, beside the project)")
-    row = next(r for r in path.read_text().splitlines() if r.startswith("l2_event.option_snapshot"))
-    (update,) = updates_of(OKX(), tracked(OKX(), [row.partition("\t")[2].encode()]))
+    rows = there("shapes/okx.tsv").read_text().splitlines()
+    row = next(r for r in rows if r.startswith("l2_event.option_snapshot"))
+    (update,) = updates_of(OKX(), messages_of(OKX(), [row.partition("\t")[2].encode()]))
     assert OKX().book_checksum(update.bids, update.asks) == update.checksum == 971343753
-
-
-def test_a_recording_over_a_socket(stream: list[bytes]) -> None:
-    channels = [f"{name}:{i}" for name in ("tickers", "trades", "books") for i in INSTRUMENTS]
-    messages, stats = over_a_socket(OKX(), channels, stream, 392)
-    assert check(messages) == (290, 290)
-    assert (stats.messages, stats.gaps, stats.invalid, stats.unhandled) == (392, 0, 0, 0)
-
-
-def top(book: Book) -> tuple[Any, Any]:
-    return book.bids[:25], book.asks[:25]
-
-
-def test_each_altered_line_breaks_its_checksum(stream: list[bytes]) -> None:
-    """Each that can be seen in the best 25 levels, at once."""
-    fired = 0
-    for of_one in books(tracked(OKX(), stream)).values():
-        state = Book()
-        for update in updates_of(OKX(), of_one):
-            wrong = BookUpdate(
-                update.is_snapshot,
-                [(price, size + 1) for price, size in update.bids],
-                [(price, size + 1) for price, size in update.asks],
-            )
-            altered, state, before = state.after(wrong), state.after(update), state
-            if top(state) != top(before):
-                assert OKX().book_checksum(altered.bids, altered.asks) != update.checksum
-                fired += 1
-    assert fired == 285
-
-
-def test_each_missing_line_breaks_the_next_checksum(stream: list[bytes]) -> None:
-    """Two lines swapped are the same to the first of them. One that comes twice does no harm."""
-    fired = 0
-    for of_one in books(tracked(OKX(), stream)).values():
-        state = Book()
-        updates = updates_of(OKX(), of_one)
-        for update, following in pairwise(updates):
-            before, state = state, state.after(update)
-            again = state.after(update)
-            assert OKX().book_checksum(again.bids, again.asks) == update.checksum
-            if update.is_snapshot:
-                continue
-            without, truth = before.after(following), state.after(following)
-            broken = OKX().book_checksum(without.bids, without.asks) != following.checksum
-            assert broken == (top(without) != top(truth))
-            fired += broken
-    assert fired == 272
-
-
-def numbered(stream: list[bytes]) -> list[bytes]:
-    """One recorded book, with the numbers that OKX has sent since."""
-    found, last = [], -1
-    for raw in stream:
-        frame = json.loads(raw)
-        if frame["arg"] == ARG and "data" in frame:
-            number = max(last, 1000) + 3
-            frame["data"][0].update(prevSeqId=last, seqId=number)
-            found.append(msgspec.json.encode(frame))
-            last = number
-    return found
-
-
-def test_each_edit_of_a_numbered_book_is_marked_where_it_is(stream: list[bytes]) -> None:
-    numbers = numbered(stream)
-    dialect = OKX()
-    assert len(numbers) > 90
-    assert marks(dialect, numbers) == []
-    for i in range(1, len(numbers) - 1):
-        assert marks(dialect, deleted(numbers, i)) == [(i, "sequence")]
-        assert marks(dialect, doubled(numbers, i)) == [(i + 1, "duplicate")]
-        assert marks(dialect, swapped(numbers, i)) == [(i, "sequence"), (i + 1, "late")]
-        frame = json.loads(numbers[i])
-        frame["data"][0]["prevSeqId"] += 1
-        altered = replaced(numbers, i, msgspec.json.encode(frame))
-        assert marks(dialect, altered) == [(i, "sequence")]
 
 
 class _Answering(ScriptedProtocol):
@@ -450,9 +312,8 @@ def test_a_login_is_signed_anew_on_each_connection() -> None:
     made: list[str] = []
 
     def credentials() -> dict[str, str]:
-        timestamp = str(1538054050 + len(made))
-        made.append(OKX.sign("secret", timestamp))
-        return {"api_key": "K", "passphrase": "P", "timestamp": timestamp, "sign": made[-1]}
+        made.append(f"K{len(made)}")
+        return {"api_key": made[-1], "secret": "5ecret", "passphrase": "P"}
 
     with (
         FakeVenue(_Answering()) as venue,
@@ -464,7 +325,11 @@ def test_a_login_is_signed_anew_on_each_connection() -> None:
         for n in range(2):
             peer = venue.accept()
             (arg,) = peer.expect_json()["args"]
-            assert arg["sign"] == made[n]
+            assert arg["apiKey"] == made[n]
+            clock = partial(float, arg["timestamp"])
+            given = {"api_key": made[n], "secret": "5ecret", "passphrase": "P"}
+            assert OKX().login(Credentials(given, clock))["args"] == [arg]
+            assert abs(clock() - time.time()) < 5
             assert peer.expect_json()["op"] == "subscribe"
             peer.rst()
     assert len(set(made)) == len(made)

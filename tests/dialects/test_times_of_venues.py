@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from making import entries_of
-from replaying import RECORDED
+from recordings import RECORDED
 
 from wsclient.dialects import (
     OKX,

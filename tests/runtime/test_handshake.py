@@ -51,6 +51,7 @@ from wsclient.runtime.handshake import (
     MAX_HEAD,
     Address,
     HandshakeSocket,
+    _wrap,
     check_headers,
     default_ssl_context,
     open_socket,
@@ -670,6 +671,15 @@ def tls_venue() -> Iterator[FakeVenue]:
 
 
 class TestTls:
+    def test_a_peer_that_has_reset_the_connection_already_leaves_no_socket_open(self) -> None:
+        with tcp_pair() as (near, far):
+            far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            far.close()
+            assert select.select([near], [], [], 5)[0]
+            with pytest.raises(OSError, match=r"(?i)reset|not connected"):
+                _wrap(near, client_context(), "localhost")
+            assert near.fileno() == -1
+
     def test_a_self_signed_certificate_is_refused_by_default(self, tls_venue: FakeVenue) -> None:
         error = failure_of(tls_venue.url)
         assert isinstance(error, ssl.SSLCertVerificationError)

@@ -93,6 +93,11 @@ class TestAsking:
         assert (sent.method, sent.url) == ("POST", f"{URL}?token=query-5ecret")
         assert sent.headers["X-Key"] == "header-5ecret"
 
+    def test_a_body_goes_out_as_it_is(self, mocked: responses.RequestsMock) -> None:
+        mocked.post(URL, json=1)
+        fetch(REQUEST._replace(method="POST", body="nonce=1&otp=2"), 5.0)
+        assert mocked.calls[0].request.body == "nonce=1&otp=2"
+
     def test_fractions_are_decimals_digit_for_digit(self, mocked: responses.RequestsMock) -> None:
         mocked.get(URL, body=b'{"p": 0.10, "n": 12, "s": "1.0"}')
         found = fetch(REQUEST, 5.0)

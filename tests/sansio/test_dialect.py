@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from rig import Plain, Rig
 
-from wsclient import Dialect, Limits
+from wsclient import ConfigurationError, Dialect, Limits
+from wsclient.sansio.dialect import Credentials, RestRequest
 
 
 @pytest.mark.parametrize(
@@ -31,3 +34,80 @@ def test_channels_go_in_messages_of_the_size_that_is_allowed() -> None:
         limits = Limits(channels_per_message=2)
 
     assert list(Two().batches(["a", "b", "c"])) == [["a", "b"], ["c"]]
+
+
+def test_channels_of_different_groups_go_in_different_messages() -> None:
+    class Grouped(Dialect):
+        limits = Limits(channels_per_message=2)
+
+        def group(self, channel: str) -> str:
+            return channel[0]
+
+    batches = Grouped().batches(["a1", "b1", "a2", "b2", "a3"])
+    assert list(batches) == [["a1", "a2"], ["a3"], ["b1", "b2"]]
+
+
+def test_a_subscribe_and_its_reverse_may_be_one_method() -> None:
+    class Changing(Dialect):
+        def change(self, verb: str, channels: Any, request_id: int, options: Any) -> Any:
+            return verb, channels, request_id, options
+
+    assert Changing().subscribe(["a"], 1, {"o": 1}) == ("subscribe", ["a"], 1, {"o": 1})
+    assert Changing().unsubscribe(["a"], 2, {}) == ("unsubscribe", ["a"], 2, {})
+
+
+# --- credentials ---------------------------------------------------------------------------------
+
+
+def test_credentials_are_never_shown() -> None:
+    credentials = Credentials({"secret": "5ecret"}, lambda: 0.0, "T0ken")
+    assert credentials["secret"] == "5ecret"
+    for text in (repr(credentials), str(credentials), f"{credentials}", f"{[credentials]}"):
+        assert "5ecret" not in text
+        assert "T0ken" not in text
+
+
+def test_what_credentials_lack_is_named() -> None:
+    with pytest.raises(ConfigurationError, match="must have 'secret'"):
+        Credentials({"api_key": "K"}, lambda: 0.0)["secret"]
+
+
+def test_a_rest_request_does_not_show_its_headers() -> None:
+    request = RestRequest("https://a/", {"q": "5ecret"}, "POST", {"Key": "5ecret"}, "5ecret")
+    assert repr(request) == "RestRequest(POST https://a/)"
+
+
+class Signing(Plain):
+    """Each request bears a token, and the time."""
+
+    def access(self, channels: Any, credentials: Credentials) -> dict[str, Any]:
+        return {"token": credentials.token, "at": credentials.clock()}
+
+
+def test_what_gives_access_is_made_anew_for_each_message() -> None:
+    rig = Rig(Signing())
+    rig.connect()
+    credentials = Credentials({}, lambda: rig.now, "T1")
+    rig.session.opened(rig.cid, None, rig.now, credentials)
+    rig.subscribe("a", depth=5)
+    rig.now += 1
+    rig.subscribe("b")
+    assert [(m["token"], m["at"], m.get("depth")) for m in rig.sent()] == [
+        ("T1", 1000.0, 5),
+        ("T1", 1001.0, None),
+    ]
+    assert dict(rig.session.subscriptions.wanted()[0][2]) == {"depth": 5}
+
+
+def test_a_failure_to_give_access_concerns_these_channels_only() -> None:
+    class Failing(Signing):
+        def access(self, channels: Any, credentials: Credentials) -> dict[str, Any]:
+            return {"secret": credentials["secret"]} if "a" in channels else {}
+
+    rig = Rig(Failing())
+    rig.connect()
+    rig.session.opened(rig.cid, None, rig.now, Credentials({}, lambda: 0.0))
+    first, second = rig.subscribe("a"), rig.subscribe("b")
+    assert "must have 'secret'" in str(rig.outcome(first))
+    assert rig.outcome(second) == "waiting"
+    assert rig.asked() == [("subscribe", ["b"])]

@@ -9,8 +9,9 @@ Sources, unless another is named: ``web-socket-streams.md`` of binance/binance-s
 
 * ``{"result": null, "id": N}`` accepts a whole request; errors are ``{"code", "msg"}``, some
   without an id; wrapped in ``"error"`` they are understood too;
-* 5 messages a second, pings and pongs among them (futures 10), 1024 streams a connection, 300
-  connects in 5 minutes, 24 hours a connection, ``serverShutdown`` before a planned end;
+* 5 messages a second, pings and pongs among them (futures 10: developers.binance.com), 1024
+  streams a connection, 300 connects in 5 minutes, 24 hours a connection, ``serverShutdown`` before
+  a planned end;
 * ``@depth`` numbers its updates: a message is the range ``U..u``, the next begins with ``u + 1``.
   Futures name the ``u`` before it, ``pu`` (seen on the wire);
 * a book begins with a snapshot by REST. From one of 100 levels it was seen to go wrong within 90 s
@@ -31,6 +32,7 @@ from wsclient.messages import LinkedMessage, Message
 from wsclient.sansio.dialect import (
     Ack,
     BookUpdate,
+    Credentials,
     Dialect,
     Item,
     Limits,
@@ -123,7 +125,7 @@ class Binance(Dialect):
     def __init__(self, *, rest: str = "https://api.binance.com/api/v3/depth") -> None:
         self._rest = rest
 
-    def url(self, url: str, credentials: Mapping[str, Any] | None) -> str:
+    def url(self, url: str, credentials: Credentials | None) -> str:
         base, mark, query = url.partition("?")
         scheme, _, place = base.partition("://")
         if "/" not in place.rstrip("/"):
@@ -136,8 +138,8 @@ class Binance(Dialect):
             mark = "?"
         return f"{base}{mark}{query}"
 
-    def subscribe(
-        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+    def change(
+        self, verb: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
     ) -> Any:
         if unknown := sorted(options.keys() - _BOOK_OPTIONS):
             raise ConfigurationError(f"Binance knows no option {unknown[0]!r} of a subscription")
@@ -145,12 +147,7 @@ class Binance(Dialect):
             symbol = channel.partition("@")[0]
             if symbol != symbol.lower() and not channel.startswith("!"):
                 raise ConfigurationError(f"{channel!r}: Binance's streams have lowercase symbols")
-        return {"method": "SUBSCRIBE", "params": list(channels), "id": request_id}
-
-    def unsubscribe(
-        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
-    ) -> Any:
-        return {"method": "UNSUBSCRIBE", "params": list(channels), "id": request_id}
+        return {"method": verb.upper(), "params": list(channels), "id": request_id}
 
     def request(self, payload: Any, request_id: int) -> Any:
         return {**payload, "id": request_id}

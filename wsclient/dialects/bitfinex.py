@@ -1,24 +1,29 @@
-"""Bitfinex, WebSocket API v2, public channels: ``wss://api-pub.bitfinex.com/ws/2``.
+"""Bitfinex, WebSocket API v2: ``wss://api-pub.bitfinex.com/ws/2``.
 
 A channel is ``name:SYMBOL`` (``book:tBTCUSD``, ``trades:tETHUSD``), or ``name:KEY`` for
 ``candles`` and ``status`` (``candles:trade:1m:tBTCUSD``). Options of ``subscribe`` become its
-fields (``prec="P0"``, ``freq="F0"``, ``len="25"``).
+fields (``prec="P0"``, ``freq="F0"``, ``len="25"``). With credentials, at
+``wss://api.bitfinex.com/ws/2``, the channel ``account`` comes unasked.
 
 Sources, under docs.bitfinex.com/docs, where nothing else is said:
 
 * one channel a message; the ``subId`` sent is echoed (bitfinex-api-py); data bears only the number
   that the answer gave to the channel, as an unsubscribe must (page ``ws-general``);
 * all this took 13 s for 21 subscribes on the wire: an ``ack_timeout`` below 20 s is too short;
-* ``conf`` flags: 65536 numbers each data frame and heartbeat of the connection, in the last place
+* ``conf`` flags: 65536 numbers each data frame and heartbeat of the connection, behind the payload
   (seen on the wire); 131072 sends a checksum after each change of a book (page
-  ``ws-websocket-checksum``). Without the flags the last place means something else, or nothing;
+  ``ws-websocket-checksum``);
 * a channel's heartbeat after 15 s without data (seen on the wire). The ping that we send, for a
-  connection without channels, and 45 s of silence for a dead link are ours;
+  connection without channels, and 45 s of silence for a dead link are ours; that a ``ping`` is
+  answered, with its ``cid``, is not confirmed;
 * books are absolute, count 0 removes (page ``ws-public``); a level that falls out of ``len`` is
   removed too (seen on the wire);
 * codes: 10001, 10305 (page ``ws-general``); 10300 to 10302 (the client barter-rs). The others of
   10300 to 10499, and what 20051, 20060 and 20061 mean, are not confirmed: a warning is logged;
-* 25 channels a connection, 20 connects a minute (page ``ws-general``).
+* 25 channels a connection (page ``ws-general``), 5 connects in 15 s (page ``ws-auth``, and no more
+  than the 20 a minute of ``ws-general``);
+* ``auth``, and the account's channel 0 (page ``ws-auth``). Its answer, and that frames of channel 0
+  bear a number of their own behind the connection's: the client bitfinex-api-node.
 """
 
 from __future__ import annotations
@@ -31,17 +36,21 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from wsclient.dialects.signing import sign
 from wsclient.errors import ConfigurationError, NotSupported
 from wsclient.messages import Message
 from wsclient.sansio.dialect import (
     Ack,
     BookUpdate,
     Counted,
+    Credentials,
     Dialect,
     Heartbeat,
     Item,
     Levels,
     Limits,
+    LoginAccepted,
+    LoginRefused,
     Notice,
     Rejection,
     Reply,
@@ -53,6 +62,8 @@ __all__ = ["Bitfinex"]
 _SEQ_ALL, _OB_CHECKSUM = 65536, 131072
 #: Channels that are named by a key, not by a symbol.
 _BY_KEY = frozenset({"candles", "status"})
+#: The channel of number 0.
+_ACCOUNT = "account"
 #: So many levels a side are in the checksum.
 _CHECKED = 25
 
@@ -65,10 +76,11 @@ _rows = msgspec.json.Decoder(list[_Row]).decode
 
 
 class Bitfinex(Dialect):
-    """``sequences``: have all frames numbered; ``checksums``: have checksums of books sent."""
+    """``sequences``: have all frames numbered; ``checksums``: have checksums of books sent.
+    ``credentials``, for the account, have ``api_key`` and ``secret``."""
 
     name: ClassVar[str] = "bitfinex"
-    limits = Limits(channels_per_connection=25, connects=(20, 60.0))
+    limits = Limits(channels_per_connection=25, connects=(5, 15.0))
     silence_timeout = 45.0
     keepalive = ({"event": "ping"}, 15.0)
 
@@ -77,6 +89,17 @@ class Bitfinex(Dialect):
         flags = _SEQ_ALL * sequences + _OB_CHECKSUM * checksums
         if flags:
             self.opening = [{"event": "conf", "flags": flags}]
+
+    def login(self, credentials: Credentials) -> Any:
+        nonce = str(int(credentials.clock() * 1e6))
+        payload = f"AUTH{nonce}"
+        return {
+            "event": "auth",
+            "apiKey": credentials["api_key"],
+            "authSig": sign(credentials["secret"], payload, "sha384").hex(),
+            "authPayload": payload,
+            "authNonce": nonce,
+        }
 
     def subscribe(
         self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
@@ -99,7 +122,7 @@ class Bitfinex(Dialect):
         return {"event": "unsubscribe", "chanId": int(alias[1:])}
 
     def request(self, payload: Any, request_id: int) -> Any:
-        """Only a ``ping`` is answered with our id."""
+        """For a ``ping``: nothing else takes our id."""
         return {**payload, "cid": request_id}
 
     def peek(self, frame: bytes) -> Item | Sequence[Item]:
@@ -107,11 +130,13 @@ class Bitfinex(Dialect):
             return _event(msgspec.json.decode(frame))
         parts = _parts(frame)
         number, payload = _integer(parts[0]), bytes(parts[1])
-        item: Item = Heartbeat()
         kind = _kind(payload)
-        if kind != "hb":
-            item = Message(f"#{number}", kind)
-        return [Counted(_integer(parts[-1])), item] if self._counts else item
+        item = Heartbeat() if kind == "hb" else Message(f"#{number}" if number else _ACCOUNT, kind)
+        if not self._counts:
+            return item
+        # A kind in words has its payload behind it, but for the heartbeat.
+        is_in_words = payload[:1] == b'"' and kind != "hb"
+        return [Counted(_integer(parts[3 if is_in_words else 2])), item]
 
     def book_channel(self, symbol: str, options: Mapping[str, Any]) -> str:
         if options.get("prec") == "R0":
@@ -162,6 +187,8 @@ def _event(message: dict[str, Any]) -> Item:
         if "subId" in message or channel or code == 10001 or 10300 <= code < 10500:
             return Rejection(reason, message.get("subId"), channel)
         return Notice(reason)
+    if event == "auth":
+        return LoginAccepted() if message.get("status") == "OK" else LoginRefused(reason)
     if event == "info":
         if code:
             return Notice(reason)

@@ -1,4 +1,5 @@
-"""Bybit v5: ``wss://stream.bybit.com/v5/public/spot`` (or ``linear``, ``inverse``, ``option``).
+"""Bybit v5: ``wss://stream.bybit.com/v5/public/spot`` (or ``linear``, ``inverse``, ``option``,
+``spread``), and with credentials ``wss://stream.bybit.com/v5/private``.
 
 A channel is a topic as Bybit writes it: ``orderbook.50.BTCUSDT``, ``publicTrade.BTCUSDT``.
 
@@ -8,7 +9,8 @@ Sources, under bybit-exchange.github.io/docs/v5:
   the topics that succeeded and failed (page ``ws/connect``);
 * ``{"op":"ping"}`` every 20 s; the pong's ``op`` is ``ping`` or ``pong`` (page ``ws/connect``); the
   silence timeout of 30 s is ours;
-* spot takes 10 topics a request; 500 connects in 5 minutes (page ``ws/connect``);
+* spot takes 10 topics a request; 500 connects in 5 minutes; the topics of a connection at most
+  21,000 characters, which the client does not count; ``auth`` (page ``ws/connect``);
 * a book's snapshot may come at any time, ``u`` of 1 is one too (the service has restarted), and
   level 1 is sent in snapshots only, the same one again after 3 s (page ``websocket/public/
   orderbook``);
@@ -18,19 +20,19 @@ Sources, under bybit-exchange.github.io/docs/v5:
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar, Literal
 
 import msgspec
 
+from wsclient.dialects.signing import sign
 from wsclient.errors import ConfigurationError
 from wsclient.messages import LinkedMessage, Message
 from wsclient.sansio.dialect import (
     Ack,
     BookUpdate,
+    Credentials,
     Dialect,
     Heartbeat,
     Item,
@@ -44,6 +46,8 @@ from wsclient.sansio.dialect import (
 __all__ = ["Bybit"]
 
 _RESTARTED = 1
+#: So long (s) a login may be on its way; ours.
+_LOGIN_LASTS = 10.0
 
 
 class _Data(msgspec.Struct, gc=False):
@@ -81,8 +85,7 @@ _book = msgspec.json.Decoder(_BookFrame).decode
 
 class Bybit(Dialect):
     """``sequenced``: a jump of a book's ``u`` is a gap. ``credentials``, for private topics, have
-    ``api_key``, ``expires`` (ms since the epoch, in the future) and ``sign`` (:meth:`sign`); give a
-    function that makes them, as they expire."""
+    ``api_key`` and ``secret``."""
 
     name: ClassVar[str] = "bybit"
     limits = Limits(channels_per_message=10, connects=(500, 300.0))
@@ -93,24 +96,17 @@ class Bybit(Dialect):
     def __init__(self, *, sequenced: bool = False) -> None:
         self._sequenced = sequenced
 
-    @staticmethod
-    def sign(secret: str, expires: int) -> str:
-        """The signature of a login."""
-        return hmac.digest(secret.encode(), f"GET/realtime{expires}".encode(), hashlib.sha256).hex()
+    def login(self, credentials: Credentials) -> Any:
+        expires = int((credentials.clock() + _LOGIN_LASTS) * 1000)
+        signature = sign(credentials["secret"], f"GET/realtime{expires}").hex()
+        return {"op": "auth", "args": [credentials["api_key"], expires, signature]}
 
-    def login(self, credentials: Mapping[str, Any]) -> Any:
-        args = [credentials["api_key"], credentials["expires"], credentials["sign"]]
-        return {"op": "auth", "args": args}
-
-    def subscribe(
-        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+    def change(
+        self, verb: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
     ) -> Any:
-        return _request("subscribe", channels, request_id, options)
-
-    def unsubscribe(
-        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
-    ) -> Any:
-        return _request("unsubscribe", channels, request_id, options)
+        if unknown := sorted(options.keys() - {"depth"}):  # a book's, and in its topic already
+            raise ConfigurationError(f"Bybit takes no options, but {unknown[0]!r} was given")
+        return {"req_id": str(request_id), "op": verb, "args": list(channels)}
 
     def peek(self, frame: bytes) -> Item | Sequence[Item]:
         head = _head(frame)
@@ -133,14 +129,6 @@ class Bybit(Dialect):
         frame = _book(message.raw)
         is_snapshot = frame.type == "snapshot" or frame.data.u == _RESTARTED
         return BookUpdate(is_snapshot, frame.data.b, frame.data.a)
-
-
-def _request(
-    op: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
-) -> dict[str, Any]:
-    if unknown := sorted(options.keys() - {"depth"}):  # a book's, and in its topic already
-        raise ConfigurationError(f"Bybit takes no options, but {unknown[0]!r} was given")
-    return {"req_id": str(request_id), "op": op, "args": list(channels)}
 
 
 def _answer(head: _Head) -> Item | Sequence[Item]:

@@ -1,4 +1,5 @@
-"""Coinbase Exchange: ``wss://ws-feed.exchange.coinbase.com``.
+"""Coinbase Exchange: ``wss://ws-feed.exchange.coinbase.com``, or, with credentials,
+``wss://ws-direct.exchange.coinbase.com``.
 
 A channel is ``channel:product`` (``level2_batch:BTC-USD``, ``ticker:BTC-USD``, ``matches:BTC-USD``,
 ``heartbeat:BTC-USD``), or ``status``. Coinbase ends a connection on which nothing is subscribed
@@ -10,8 +11,8 @@ Sources, under docs.cdp.coinbase.com/exchange/websocket-feed:
   (page ``overview``); ``level2_batch`` is called ``level2_50`` there (seen on the wire);
 * an error has no id (page ``overview``). Its reason may name the product (seen on the wire): then
   it is of that one alone;
-* ``level2`` and ``full`` want a signed subscribe (page ``channels``), which this dialect does not
-  do; ``level2_batch`` does not;
+* ``level2`` and ``full`` want a signed subscribe (page ``channels``; how it is signed: the client
+  tardis-node); ``level2_batch`` does not;
 * ``sequence`` is of the product's ``full`` feed, and +1 there alone (page ``overview``): what
   ``ticker`` and ``matches`` show of it jumps. A trade's ``trade_id`` is +1 on ``matches``, from
   ``last_match`` on (seen on the wire). ``level2`` has no number; the venue guarantees delivery;
@@ -22,16 +23,18 @@ Sources, under docs.cdp.coinbase.com/exchange/websocket-feed:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar, Literal
 
 import msgspec
 
+from wsclient.dialects.signing import from_base64, sign_in_base64
 from wsclient.errors import ConfigurationError
 from wsclient.messages import Message
 from wsclient.sansio.dialect import (
     BookUpdate,
+    Credentials,
     Dialect,
     Item,
     Limits,
@@ -80,7 +83,10 @@ _book = msgspec.json.Decoder(_Snapshot | _Update).decode
 class CoinbaseExchange(Dialect):
     """Frames name their product, not their channel: ``book`` says which one books are of
     (``level2_batch`` or ``level2``), ``trades`` which one matches are of (``matches`` or
-    ``full``)."""
+    ``full``).
+
+    With ``credentials`` (``api_key``, ``secret``, ``passphrase``) each subscribe is signed.
+    """
 
     name: ClassVar[str] = "coinbase_exchange"
     limits = Limits(channels_per_message=100, messages_per_second=100.0, connects=(8, 1.0))
@@ -101,33 +107,29 @@ class CoinbaseExchange(Dialect):
         if trades == "full":
             self._channels |= dict.fromkeys(_FULL, "full")
 
-    def batches(self, channels: Sequence[str]) -> Iterable[Sequence[str]]:
+    def access(self, channels: Sequence[str], credentials: Credentials) -> Mapping[str, Any]:
+        timestamp = str(int(credentials.clock()))
+        secret = from_base64(credentials["secret"])
+        return {
+            "signature": sign_in_base64(secret, f"{timestamp}GET/users/self/verify"),
+            "key": credentials["api_key"],
+            "passphrase": credentials["passphrase"],
+            "timestamp": timestamp,
+        }
+
+    def group(self, channel: str) -> Any:
         """One channel name a message, so that a refused one takes no other with it."""
-        by_name: dict[str, list[str]] = {}
-        for channel in channels:
-            by_name.setdefault(channel.partition(":")[0], []).append(channel)
-        for group in by_name.values():
-            yield from super().batches(group)
+        return channel.partition(":")[0]
 
-    def subscribe(
-        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+    def change(
+        self, verb: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
     ) -> Any:
-        return self._request("subscribe", channels, options)
-
-    def unsubscribe(
-        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
-    ) -> Any:
-        return self._request("unsubscribe", channels, options)
-
-    def _request(
-        self, kind: str, channels: Sequence[str], options: Mapping[str, Any]
-    ) -> dict[str, Any]:
         name = channels[0].partition(":")[0]
         if name not in self._channels.values():
             known = ", ".join(sorted(set(self._channels.values())))
             raise ConfigurationError(f"channels are {known} (see CoinbaseExchange), not {name!r}")
         products = [product for _, _, product in (c.partition(":") for c in channels) if product]
-        return {**options, "type": kind, "channels": [{"name": name, "product_ids": products}]}
+        return {**options, "type": verb, "channels": [{"name": name, "product_ids": products}]}
 
     def peek(self, frame: bytes) -> Item:
         head = _head(frame)

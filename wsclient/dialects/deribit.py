@@ -32,6 +32,7 @@ from wsclient.messages import LinkedMessage, Message
 from wsclient.sansio.dialect import (
     Ack,
     BookUpdate,
+    Credentials,
     Dialect,
     Heartbeat,
     Item,
@@ -108,7 +109,7 @@ class Deribit(Dialect):
             self.opening = [_call("public/set_heartbeat", params, "heartbeat")]
             self.silence_timeout = 2.0 * heartbeat
 
-    def login(self, credentials: Mapping[str, Any]) -> Any:
+    def login(self, credentials: Credentials) -> Any:
         params = {
             "grant_type": "client_credentials",
             "client_id": credentials["client_id"],
@@ -116,19 +117,18 @@ class Deribit(Dialect):
         }
         return _call("public/auth", params, "login")
 
-    def batches(self, channels: Sequence[str]) -> Iterable[Sequence[str]]:
-        for is_private in (False, True):
-            yield from super().batches([c for c in channels if _is_private(c) == is_private])
+    def group(self, channel: str) -> Any:
+        return _is_private(channel)
 
-    def subscribe(
-        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+    def change(
+        self, verb: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
     ) -> Any:
-        return _request("subscribe", channels, request_id, options)
-
-    def unsubscribe(
-        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
-    ) -> Any:
-        return _request("unsubscribe", channels, str(request_id), options)
+        scope = "private" if _is_private(channels[0]) else "public"
+        params = {name: value for name, value in options.items() if name != "interval"}
+        params = {"channels": list(channels), **params}
+        # A subscribe bears a number, all else a text: an answer does not say what it answers.
+        id = request_id if verb == "subscribe" else str(request_id)
+        return _call(f"{scope}/{verb}", params, id)
 
     def request(self, payload: Any, request_id: int) -> Any:
         return {"jsonrpc": "2.0", **payload, "id": str(request_id)}
@@ -146,7 +146,6 @@ class Deribit(Dialect):
         return self._answer(msgspec.json.decode(frame))
 
     def _answer(self, answer: dict[str, Any]) -> Item | Sequence[Item]:
-        """Subscribes bear a number, all else a text: an answer does not say what it answers."""
         request_id = answer.get("id")
         reason = _reason(answer["error"]) if "error" in answer else None
         if request_id == "login":
@@ -182,14 +181,6 @@ class Deribit(Dialect):
 
 def _call(method: str, params: Mapping[str, Any], request_id: int | str) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
-
-
-def _request(
-    method: str, channels: Sequence[str], request_id: int | str, options: Mapping[str, Any]
-) -> dict[str, Any]:
-    scope = "private" if _is_private(channels[0]) else "public"
-    more = {name: value for name, value in options.items() if name != "interval"}
-    return _call(f"{scope}/{method}", {"channels": list(channels), **more}, request_id)
 
 
 def _is_private(channel: str) -> bool:

@@ -59,8 +59,7 @@ class Generic(Dialect):
     ) -> None:
         self._type_field = type_field
         self._channel_field = channel_field
-        self._subscribe_type = subscribe_type
-        self._unsubscribe_type = unsubscribe_type
+        self._types = {"subscribe": subscribe_type, "unsubscribe": unsubscribe_type}
         self._answer_types = frozenset(answer_types)
         self._data_types = frozenset(data_types)
         self._system_types = frozenset(system_types)
@@ -77,21 +76,11 @@ class Generic(Dialect):
     def batches(self, channels: Sequence[str]) -> Iterable[Sequence[str]]:
         return [[channel] for channel in channels]  # the protocol knows no other message
 
-    def subscribe(
-        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+    def change(
+        self, verb: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
     ) -> Any:
-        return self._request(self._subscribe_type, channels, options)
-
-    def unsubscribe(
-        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
-    ) -> Any:
-        return self._request(self._unsubscribe_type, channels, options)
-
-    def _request(
-        self, kind: str, channels: Sequence[str], options: Mapping[str, Any]
-    ) -> dict[str, Any]:
         (channel,) = channels
-        request = {self._type_field: kind, self._channel_field: channel}
+        request = {self._type_field: self._types[verb], self._channel_field: channel}
         if clash := sorted(request.keys() & options.keys()):
             raise ConfigurationError(f"the option {clash[0]!r} is a field of the protocol's own")
         return {**request, **options}

@@ -1,7 +1,7 @@
 """Kraken spot, WebSocket API v2: ``wss://ws.kraken.com/v2``.
 
 A channel is ``name:SYMBOL`` (``ticker:BTC/USD``, ``book:ETH/USD``), or a bare name where Kraken
-takes no symbol (``status``). Options of ``subscribe`` become its params (``depth=100``,
+takes no symbol (``instrument``). Options of ``subscribe`` become its params (``depth=100``,
 ``snapshot=False``).
 
 Sources, under docs.kraken.com/api/docs/websocket-v2:
@@ -11,16 +11,21 @@ Sources, under docs.kraken.com/api/docs/websocket-v2:
   ``ticker``; the latter seen on the wire);
 * unsubscribe needs the same params, ``depth`` included (page ``book``);
 * ``{"channel":"heartbeat"}`` about once a second while anything is subscribed (page
-  ``heartbeat``); the silence timeout of 15 s is ours;
+  ``heartbeat``), and nothing where nothing is: hence our ``ping`` (page ``ping``), which also keeps
+  the venue from closing an idle connection after a minute. The silence timeout of 15 s is ours;
 * book messages carry no sequence, but a checksum of the ten best levels of each side, asks first:
   CRC32 of the digits of price and size, without the point and leading zeros; no removal is sent
   for levels that fall out of the subscribed depth (guide ``book-checksum-v2``);
-* about 150 connections in a rolling 10 minutes an address (guide ``spot-ws-intro``).
+* about 150 connections in a rolling 10 minutes an address (guide ``spot-ws-intro``);
+* private channels want a token (pages ``executions``, ``balances``, ``level3``), to be used within
+  15 minutes (REST page ``get-websockets-token``). The request for it is signed (guide
+  ``spot-rest-auth``), and may be refused with HTTP 200 (guide ``errors``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from itertools import islice
 from operator import attrgetter
@@ -29,10 +34,13 @@ from zlib import crc32
 
 import msgspec
 
+from wsclient.dialects.signing import from_base64, sign_in_base64
+from wsclient.errors import AuthenticationError, HandshakeRejected
 from wsclient.messages import Message
 from wsclient.sansio.dialect import (
     Ack,
     BookUpdate,
+    Credentials,
     Dialect,
     Heartbeat,
     Item,
@@ -41,6 +49,7 @@ from wsclient.sansio.dialect import (
     Notice,
     Rejection,
     Reply,
+    RestRequest,
     Unhandled,
 )
 
@@ -49,6 +58,19 @@ __all__ = ["Kraken"]
 _FILTERED = frozenset({"heartbeat", "status"})
 #: Channels that are subscribed by symbol; any other has one stream for all.
 _BY_SYMBOL = frozenset({"book", "level3", "ohlc", "ticker", "trade"})
+#: Channels that are subscribed with a token.
+_PRIVATE = frozenset({"balances", "executions", "level3"})
+_TOKEN_PATH = "/0/private/GetWebSocketsToken"
+#: What no further attempt will mend; after several of them Kraken locks the account for a while.
+_REFUSED = ("EAPI:Invalid key", "EAPI:Invalid signature", "EGeneral:Permission denied")
+#: No other words of the venue are told: they might quote what was asked.
+_ERRORS = (
+    *_REFUSED,
+    "EAPI:Invalid nonce",
+    "EAPI:Rate limit exceeded",
+    "EGeneral:Temporary lockout",
+    "EService:Unavailable",
+)
 
 
 class _Row(msgspec.Struct, gc=False):
@@ -83,39 +105,59 @@ _book_frame = msgspec.json.Decoder(_BookFrame).decode
 
 
 class Kraken(Dialect):
-    """Batches of at most 100 symbols a message are ours: Kraken states no limit there."""
+    """Batches of at most 100 symbols a message are ours: Kraken states no limit there.
+
+    ``credentials`` have ``api_key`` and ``secret``: with them a token is asked for before each
+    connect, at the address ``rest``. Private channels (``executions``, ``balances``) are to be had
+    at ``wss://ws-auth.kraken.com/v2``, ``level3`` at ``wss://ws-l3.kraken.com/v2``.
+    """
 
     name: ClassVar[str] = "kraken"
     limits = Limits(channels_per_message=100, connects=(150, 600.0))
     silence_timeout = 15.0
     timestamp_fields = (("data", 0, "timestamp"),)
+    keepalive = ({"method": "ping"}, 10.0)
 
-    def batches(self, channels: Sequence[str]) -> Iterable[Sequence[str]]:
-        by_name: dict[str, list[str]] = {}
-        for channel in channels:
-            by_name.setdefault(channel.partition(":")[0], []).append(channel)
-        for group in by_name.values():
-            yield from super().batches(group)
+    def __init__(self, *, rest: str = "https://api.kraken.com") -> None:
+        self._rest = rest
 
-    def subscribe(
-        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+    def url_request(self, url: str, credentials: Credentials | None) -> RestRequest | None:
+        if credentials is None:
+            return None
+        nonce = int(credentials.clock() * 1000)
+        body = f"nonce={nonce}"
+        digest = hashlib.sha256(f"{nonce}{body}".encode()).digest()
+        secret = from_base64(credentials["secret"])
+        headers = {
+            "API-Key": credentials["api_key"],
+            "API-Sign": sign_in_base64(secret, _TOKEN_PATH.encode() + digest, "sha512"),
+            "Content-Type": "application/x-www-form-urlencoded",
+        }
+        return RestRequest(f"{self._rest}{_TOKEN_PATH}", {}, "POST", headers, body)
+
+    def token_from(self, answer: Any) -> Any:
+        if errors := answer.get("error"):
+            reason = next((e for e in _ERRORS if str(errors[0]).startswith(e)), "no known reason")
+            text = f"Kraken gives no token: {reason}"
+            raise AuthenticationError(text) if reason in _REFUSED else HandshakeRejected(text, 200)
+        return answer["result"]["token"]
+
+    def access(self, channels: Sequence[str], credentials: Credentials) -> Mapping[str, Any]:
+        is_private = self.group(channels[0]) in _PRIVATE
+        return {"token": credentials.token} if is_private else {}
+
+    def group(self, channel: str) -> Any:
+        return channel.partition(":")[0]
+
+    def change(
+        self, verb: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
     ) -> Any:
-        return self._request("subscribe", channels, request_id, options)
-
-    def unsubscribe(
-        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
-    ) -> Any:
-        return self._request("unsubscribe", channels, request_id, options)
-
-    def _request(
-        self, method: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
-    ) -> dict[str, Any]:
         params: dict[str, Any] = {"channel": channels[0].partition(":")[0]}
         symbols = [symbol for _, _, symbol in (c.partition(":") for c in channels) if symbol]
         if symbols:
             params["symbol"] = symbols
         params.update(options)
-        return {"method": method, "params": params, "req_id": request_id}
+        return {"method": verb, "params": params, "req_id": request_id}
 
     def request(self, payload: Any, request_id: int) -> Any:
         return {**payload, "req_id": request_id}

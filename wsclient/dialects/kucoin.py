@@ -1,4 +1,4 @@
-"""KuCoin spot, public market data: ``wss://ws-api-spot.kucoin.com/``.
+"""KuCoin spot: ``wss://ws-api-spot.kucoin.com/``.
 
 A channel is a topic of one symbol (``/market/level2:BTC-USDT``, ``/market/ticker:BTC-USDT``), or of
 all (``/market/ticker:all``). The address and a token come by REST before each connect; the address
@@ -6,10 +6,10 @@ given is only a name.
 
 Sources, unless another is named: ``index.html.md`` of Kucoin/kucoin-api-docs:
 
-* POST ``/api/v1/bullet-public`` gives the token and the endpoint; the venue's ``welcome`` must come
-  before anything is sent;
+* POST ``/api/v1/bullet-public`` gives the token and the endpoint, ``bullet-private``, which is
+  signed, one for private channels too; the venue's ``welcome`` must come before anything is sent;
 * one message takes one topic and a list of at most 100 symbols, and is acknowledged by its id,
-  which comes back as text; at most 100 messages in 10 s;
+  which comes back as text; at most 100 messages in 10 s, and 300 topics a connection;
 * ``{"type": "ping"}`` every ``pingInterval`` (18 s); no pong for ``pingTimeout`` (10 s) is a dead
   link;
 * ``level2`` numbers its changes: a message is the range ``sequenceStart..sequenceEnd``, which may
@@ -22,17 +22,19 @@ Sources, unless another is named: ``index.html.md`` of Kucoin/kucoin-api-docs:
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar
 
 import msgspec
 
-from wsclient.errors import ConfigurationError, HandshakeRejected, NotSupported
+from wsclient.dialects.signing import sign_in_base64
+from wsclient.errors import AuthenticationError, ConfigurationError, HandshakeRejected
 from wsclient.messages import LinkedMessage, Message
 from wsclient.sansio.dialect import (
     Ack,
     BookUpdate,
+    Credentials,
     Dialect,
     Heartbeat,
     Item,
@@ -47,6 +49,15 @@ from wsclient.sansio.dialect import (
 __all__ = ["Kucoin"]
 
 _BOOK = "/market/level2:"
+_PRIVATE = (
+    "/account/",
+    "/margin/loan",
+    "/margin/position",
+    "/spotMarket/advancedOrders",
+    "/spotMarket/tradeOrders",
+)
+#: Key, passphrase, signature, address: what no further attempt will mend.
+_REFUSED = frozenset({"400001", "400003", "400004", "400005", "400006", "400007", "411100"})
 
 
 class _Frame(msgspec.Struct, gc=False):
@@ -105,10 +116,13 @@ class Kucoin(Dialect):
 
     ``/api/v1/market/orderbook/level2_100`` has the best 100 levels a side only, and asks for no
     signature.
+
+    ``credentials``, for private channels, have ``api_key``, ``secret`` and ``passphrase``, of a key
+    of version 2.
     """
 
     name: ClassVar[str] = "kucoin"
-    limits = Limits(channels_per_message=100, messages_per_second=10.0)
+    limits = Limits(channels_per_message=100, messages_per_second=10.0, channels_per_connection=300)
     greets = True
     keepalive = ({"id": "ping", "type": "ping"}, 18.0)
     silence_timeout = 28.0
@@ -123,10 +137,19 @@ class Kucoin(Dialect):
         self._rest = rest
         self._book_path = book_path
 
-    def url_request(self, url: str, credentials: Mapping[str, Any] | None) -> RestRequest | None:
-        if credentials is not None:
-            raise NotSupported("the kucoin dialect knows public channels only: no credentials")
-        return RestRequest(f"{self._rest}/api/v1/bullet-public", method="POST")
+    def url_request(self, url: str, credentials: Credentials | None) -> RestRequest | None:
+        if credentials is None:
+            return RestRequest(f"{self._rest}/api/v1/bullet-public", method="POST")
+        path, timestamp = "/api/v1/bullet-private", str(int(credentials.clock() * 1000))
+        secret = credentials["secret"]
+        headers = {
+            "KC-API-KEY": credentials["api_key"],
+            "KC-API-KEY-VERSION": "2",
+            "KC-API-PASSPHRASE": sign_in_base64(secret, credentials["passphrase"]),
+            "KC-API-SIGN": sign_in_base64(secret, f"{timestamp}POST{path}"),
+            "KC-API-TIMESTAMP": timestamp,
+        }
+        return RestRequest(f"{self._rest}{path}", method="POST", headers=headers)
 
     def url_from(self, url: str, answer: Any) -> str:
         bullet = msgspec.convert(_data(answer), _Bullet)
@@ -134,22 +157,22 @@ class Kucoin(Dialect):
         connect_id = f"{zlib.crc32(bullet.token.encode()):08x}"
         return f"{bullet.servers[0].endpoint}?token={bullet.token}&connectId={connect_id}"
 
-    def batches(self, channels: Sequence[str]) -> Iterable[Sequence[str]]:
-        by_topic: dict[str, list[str]] = {}
-        for channel in channels:
-            by_topic.setdefault(channel.partition(":")[0], []).append(channel)
-        for group in by_topic.values():
-            yield from super().batches(group)
+    def group(self, channel: str) -> Any:
+        return channel.partition(":")[0]
 
-    def subscribe(
-        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+    def change(
+        self, verb: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
     ) -> Any:
-        return _request("subscribe", channels, request_id, options)
-
-    def unsubscribe(
-        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
-    ) -> Any:
-        return _request("unsubscribe", channels, request_id, options)
+        topic = channels[0].partition(":")[0]
+        symbols = [channel.partition(":")[2] for channel in channels]
+        if any("," in symbol for symbol in symbols):
+            raise ConfigurationError(
+                "a KuCoin channel has one symbol: pass several channels instead"
+            )
+        topic = f"{topic}:{','.join(symbols)}" if any(symbols) else topic
+        request = {"id": request_id, "type": verb, "topic": topic}
+        is_private = topic.startswith(_PRIVATE)
+        return {**request, "privateChannel": is_private, "response": True, **options}
 
     def peek(self, frame: bytes) -> Item | Sequence[Item]:
         head = _frame(frame)
@@ -186,23 +209,12 @@ class Kucoin(Dialect):
         return Snapshot(book.sequence, book.bids, book.asks)
 
 
-def _request(
-    kind: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
-) -> dict[str, Any]:
-    topic = channels[0].partition(":")[0]
-    symbols = [channel.partition(":")[2] for channel in channels]
-    if any("," in symbol for symbol in symbols):
-        raise ConfigurationError("a KuCoin channel has one symbol: pass several channels instead")
-    topic = f"{topic}:{','.join(symbols)}" if any(symbols) else topic
-    request = {"id": request_id, "type": kind, "topic": topic}
-    return {**request, "privateChannel": False, "response": True, **options}
-
-
 def _data(answer: Any) -> Any:
     """KuCoin refuses with HTTP 200 as well."""
     code = str(answer["code"])
     if code != "200000":
-        raise HandshakeRejected(f"KuCoin refused the REST request: code {code[:20]}", 200)
+        text = f"KuCoin refused the REST request: code {code[:20] if code.isdecimal() else '?'}"
+        raise AuthenticationError(text) if code in _REFUSED else HandshakeRejected(text, 200)
     return answer["data"]
 
 

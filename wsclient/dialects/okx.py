@@ -12,8 +12,8 @@ Sources, in OKX's API guide (www.okx.com/docs-v5/en), section "WebSocket" unless
 * the text ``ping``, not JSON, and the text ``pong``; a connection without data for 30 s is closed
   ("Connect");
 * 3 connects a second an address, and 480 subscribes, unsubscribes and logins an hour a connection
-  ("Connect"). The client does not pace by the hour: batches of 50 args, our number, keep far
-  from it;
+  ("Connect"), whose args have at most 64 KB ("Subscribe"). The client does neither pace by the
+  hour nor count these: batches of 50 args, our number, keep far from the former;
 * ``login`` within 30 s of its timestamp ("Login"), error codes ("Error Code");
 * notice 64008 a minute before an upgrade ("Notification");
 * ``prevSeqId`` is the ``seqId`` of the message before, -1 in a snapshot, equal to ``seqId`` where
@@ -24,9 +24,6 @@ Sources, in OKX's API guide (www.okx.com/docs-v5/en), section "WebSocket" unless
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -36,10 +33,12 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
+from wsclient.dialects.signing import sign_in_base64
 from wsclient.messages import LinkedMessage, Message
 from wsclient.sansio.dialect import (
     Ack,
     BookUpdate,
+    Credentials,
     Dialect,
     Heartbeat,
     Item,
@@ -106,9 +105,8 @@ _book = msgspec.json.Decoder(_BookFrame).decode
 
 
 class OKX(Dialect):
-    """``credentials``, for private channels, have ``api_key``, ``passphrase``, ``timestamp`` (text,
-    seconds since the epoch) and ``sign`` (:meth:`sign`). They last 30 s, so give a function that
-    makes them: it is asked anew at each connect. The silence timeout is the venue's own."""
+    """``credentials``, for private channels, have ``api_key``, ``secret`` and ``passphrase``. The
+    silence timeout is the venue's own."""
 
     name: ClassVar[str] = "okx"
     limits = Limits(channels_per_message=50, connects=(3, 1.0))
@@ -116,42 +114,26 @@ class OKX(Dialect):
     silence_timeout = 30.0
     timestamp_fields = (("data", 0, "ts"),)
 
-    @staticmethod
-    def sign(secret: str, timestamp: str) -> str:
-        """The signature of a login."""
-        text = f"{timestamp}GET/users/self/verify"
-        digest = hmac.digest(secret.encode(), text.encode(), hashlib.sha256)
-        return base64.b64encode(digest).decode()
-
-    def login(self, credentials: Mapping[str, Any]) -> Any:
+    def login(self, credentials: Credentials) -> Any:
+        timestamp = str(int(credentials.clock()))
         arg = {
             "apiKey": credentials["api_key"],
             "passphrase": credentials["passphrase"],
-            "timestamp": credentials["timestamp"],
-            "sign": credentials["sign"],
+            "timestamp": timestamp,
+            "sign": sign_in_base64(credentials["secret"], f"{timestamp}GET/users/self/verify"),
         }
         return {"op": "login", "args": [arg]}
 
-    def subscribe(
-        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+    def change(
+        self, verb: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
     ) -> Any:
-        return self._request("subscribe", channels, request_id, options)
-
-    def unsubscribe(
-        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
-    ) -> Any:
-        return self._request("unsubscribe", channels, request_id, options)
-
-    def _request(
-        self, op: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
-    ) -> dict[str, Any]:
         args = []
         for channel in channels:
             name, _, instrument = channel.partition(":")
             args.append({**options, "channel": name})
             if instrument:
                 args[-1]["instId"] = instrument
-        return {"id": str(request_id), "op": op, "args": args}
+        return {"id": str(request_id), "op": verb, "args": args}
 
     def peek(self, frame: bytes) -> Item:
         if frame == b"pong":

@@ -15,6 +15,7 @@ import re
 import socket
 import ssl
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -180,17 +181,31 @@ def open_socket(
     if not address.is_secure:
         return sock
     context = ssl_context or default_ssl_context()
-    with _closing_on_error(sock):
-        sock = context.wrap_socket(
-            sock, server_hostname=address.host, do_handshake_on_connect=False
-        )
+    sock = _wrap(sock, context, address.host)
     with _closing_on_error(sock):
         hold(sock)
         tell("tls", sock)
         sock.settimeout(_left(deadline))
-        assert isinstance(sock, ssl.SSLSocket)
         sock.do_handshake()
     return sock
+
+
+def _wrap(sock: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
+    with _closing_on_error(sock):
+        try:
+            return context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+        except OSError as error:
+            _close_half_made(error)
+            raise
+
+
+def _close_half_made(error: OSError) -> None:
+    """Of a socket that the peer has reset already, ``ssl`` makes half of one, and leaves it open
+    for the collector."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        half = frame.f_locals.get("self")
+        if isinstance(half, ssl.SSLSocket):
+            socket.socket.close(half)
 
 
 def _open_directly(

@@ -99,6 +99,7 @@ def fetch(
                 request.url,
                 params=dict(request.params),
                 headers=dict(request.headers),
+                data=request.body or None,
                 timeout=max(0.001, timeout),
                 allow_redirects=False,
                 stream=True,

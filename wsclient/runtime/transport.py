@@ -46,7 +46,7 @@ from wsclient.runtime.outbox import Outbox
 from wsclient.runtime.stream import Stream, open_stream
 from wsclient.runtime.waiting import Deadline, Waiter
 from wsclient.sansio.codec import one_line
-from wsclient.sansio.dialect import Dialect, RestRequest
+from wsclient.sansio.dialect import Credentials, Dialect, RestRequest
 from wsclient.sansio.frames import CLOSE, PING, PONG, FrameParser, Received
 from wsclient.sansio.heartbeat import LinkView
 
@@ -88,7 +88,7 @@ class Events(Protocol):
     """What a transport tells, from its reader thread."""
 
     def step(self, name: str, about: Any) -> None: ...
-    def opened(self, connection_id: int, login: Any) -> None: ...
+    def opened(self, connection_id: int, login: Any, credentials: Credentials | None) -> None: ...
     def received(self, connection_id: int, received: Received, now: float) -> None: ...
     def in_frame(self, now: float) -> None: ...
     def pace(self) -> None: ...
@@ -228,7 +228,7 @@ class Transport:
     def _connect_and_read(self) -> None:
         options = self._options
         dialect = self._target.dialect
-        credentials = _ask("credentials", options.credentials)
+        credentials = _credentials(options)
         url = _ask("url", self._target.url)
         with _naming("the dialect's url_request()"):
             request = dialect.url_request(url, credentials)
@@ -238,6 +238,9 @@ class Transport:
             answer = self._fetch(request)
             with _naming("the dialect's url_from()"):
                 url = dialect.url_from(url, answer)
+            with _naming("the dialect's token_from()"):
+                if credentials is not None:
+                    credentials.token = dialect.token_from(answer)
         with _naming("the dialect's url()"):
             url = dialect.url(url, credentials)
         address = parse_url(url)
@@ -270,7 +273,7 @@ class Transport:
             with _naming("the dialect's login()"):
                 login = dialect.login(credentials) if credentials is not None else None
             self._last_byte_at = time.monotonic()
-            self._events.opened(self.connection_id, login)
+            self._events.opened(self.connection_id, login, credentials)
 
         def on_error(app: WebSocketApp, error: Exception) -> None:
             self._fail(error)
@@ -431,6 +434,15 @@ def _ask(name: str, option: Any) -> Any:
         return option
     with _naming(f"the function given as {name}"):
         return option()
+
+
+def _credentials(options: Options) -> Credentials | None:
+    given = _ask("credentials", options.credentials)
+    if given is None:
+        return None
+    if not isinstance(given, Mapping):
+        raise ConfigurationError("credentials must be a mapping, or a function that gives one")
+    return Credentials(given, time.time)  # what a venue compares is the time of day
 
 
 @contextlib.contextmanager

@@ -44,7 +44,7 @@ from wsclient.sansio.actions import (
     Tell,
 )
 from wsclient.sansio.backoff import Verdict, classify
-from wsclient.sansio.dialect import Dialect
+from wsclient.sansio.dialect import Credentials, Dialect
 from wsclient.sansio.frames import Received
 from wsclient.sansio.inbound import Inbound
 from wsclient.sansio.measures import Lags
@@ -403,9 +403,9 @@ class Watchdog:
         if tell is not None:
             tell(name, about)
 
-    def opened(self, connection_id: int, login: Any) -> None:
+    def opened(self, connection_id: int, login: Any, credentials: Credentials | None) -> None:
         with self.session() as session:
-            session.opened(connection_id, login, time.monotonic())
+            session.opened(connection_id, login, time.monotonic(), credentials)
         self.snapshots.opened()
 
     def received(self, connection_id: int, received: Received, now: float) -> None:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 
-from wsclient.errors import NotSupported
+from wsclient.errors import ConfigurationError, NotSupported
 from wsclient.messages import Message
 from wsclient.sansio.codec import decoder
 from wsclient.sansio.timestamps import Path, find_timestamp
@@ -23,6 +23,7 @@ __all__ = [
     "Ack",
     "BookUpdate",
     "Counted",
+    "Credentials",
     "DataFields",
     "Dialect",
     "Heartbeat",
@@ -162,12 +163,39 @@ class BookUpdate(NamedTuple):
 
 
 class RestRequest(NamedTuple):
-    """A GET (or another ``method``) at ``url``, with query parameters and headers."""
+    """A GET (or another ``method``) at ``url``, with query parameters, headers and a body."""
 
     url: str
     params: Mapping[str, str] = {}
     method: str = "GET"
     headers: Mapping[str, str] = {}
+    body: str = ""
+
+    def __repr__(self) -> str:
+        """Keys and signatures are in the headers."""
+        return f"RestRequest({self.method} {self.url})"
+
+
+class Credentials(dict[str, Any]):
+    """What the client's option ``credentials`` gave for one connection; its ``repr`` shows nothing.
+
+    ``clock`` gives the seconds since the epoch, for what is signed with a time. ``token`` is what
+    :meth:`Dialect.token_from` found before this connect. Raises ConfigurationError for a field that
+    is not there.
+    """
+
+    def __init__(
+        self, given: Mapping[str, Any], clock: Callable[[], float], token: Any = None
+    ) -> None:
+        super().__init__(given)
+        self.clock = clock
+        self.token = token
+
+    def __missing__(self, name: str) -> Any:
+        raise ConfigurationError(f"the credentials must have {name!r}, as this dialect logs in")
+
+    def __repr__(self) -> str:
+        return "Credentials(...)"
 
 
 class Snapshot(NamedTuple):
@@ -207,7 +235,8 @@ class Limits:
 
 
 class Dialect:
-    """Base of all dialects. Override :meth:`subscribe`, :meth:`unsubscribe` and :meth:`read`.
+    """Base of all dialects. Override :meth:`read`, and :meth:`change` or the two that call it,
+    :meth:`subscribe` and :meth:`unsubscribe`.
 
     Attributes: ``limits``; ``acknowledges`` (False where the venue never answers a subscribe: a
     channel's first data then confirms it); ``silence_timeout`` (s without any frame but pongs after
@@ -226,37 +255,60 @@ class Dialect:
     #: What is sent first on each connection, before the login; for no venue that ``greets``.
     opening: Sequence[Any] = ()
 
-    def url_request(self, url: str, credentials: Mapping[str, Any] | None) -> RestRequest | None:
+    def url_request(self, url: str, credentials: Credentials | None) -> RestRequest | None:
         """What to ask by REST before each connect (a token, an address); None for nothing."""
         return None
 
     def url_from(self, url: str, answer: Any) -> str:
         """The address, out of the decoded answer to :meth:`url_request`."""
-        raise NotSupported(f"the {self.name} dialect asks nothing before it connects")
+        return url
 
-    def url(self, url: str, credentials: Mapping[str, Any] | None) -> str:
+    def token_from(self, answer: Any) -> Any:
+        """A token, out of the same answer: ``credentials.token`` of this connection."""
+        return None
+
+    def url(self, url: str, credentials: Credentials | None) -> str:
         """The address for this attempt. May block (a token by REST); called anew at each."""
         return url
 
-    def login(self, credentials: Mapping[str, Any]) -> Any:
+    def login(self, credentials: Credentials) -> Any:
         """The login message, sent first on each connection; None where there is no login."""
         return None
 
+    def access(self, channels: Sequence[str], credentials: Credentials) -> Mapping[str, Any]:
+        """Options that a subscribe or unsubscribe of these channels must have besides its own, on
+        a connection with credentials: a token, a signature."""
+        return {}
+
+    def group(self, channel: str) -> Any:
+        """Channels of different groups go in different messages; all are of one by default."""
+        return None
+
     def batches(self, channels: Sequence[str]) -> Iterable[Sequence[str]]:
-        """Split channels of one ``subscribe`` into messages, within the limits."""
+        """Split channels of one ``subscribe`` into messages, by group and within the limits."""
+        groups: dict[Any, list[str]] = {}
+        for channel in channels:
+            groups.setdefault(self.group(channel), []).append(channel)
         size = self.limits.channels_per_message
-        return [channels[i : i + size] for i in range(0, len(channels), size)]
+        return [g[i : i + size] for g in groups.values() for i in range(0, len(g), size)]
 
     def subscribe(
         self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
     ) -> Any:
         """One message that subscribes to ``channels``: text, bytes, or an object for JSON."""
-        raise NotImplementedError
+        return self.change("subscribe", channels, request_id, options)
 
     def unsubscribe(
         self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
     ) -> Any:
         """The reverse, with the options that the channels were subscribed with."""
+        return self.change("unsubscribe", channels, request_id, options)
+
+    def change(
+        self, verb: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+    ) -> Any:
+        """Both of the above, where a word makes the difference: ``verb`` is ``"subscribe"`` or
+        ``"unsubscribe"``."""
         raise NotImplementedError
 
     def decoder(self, decimal: bool) -> Callable[[bytes], Any]:

@@ -74,6 +74,7 @@ from wsclient.sansio.codec import encode, one_line
 from wsclient.sansio.dialect import (
     Ack,
     Counted,
+    Credentials,
     Dialect,
     Heartbeat,
     Item,
@@ -244,6 +245,8 @@ class Session:
         self._count: int | None = None
         #: Names that the venue gave to channels on this connection.
         self._aliases: dict[str, str] = {}
+        #: Those of this connection.
+        self._credentials: Credentials | None = None
         self._confirmed = False
         self._healthy = False
         #: When the next tick is due, as last told; None: at once.
@@ -413,7 +416,9 @@ class Session:
 
     # What the transport reports.
 
-    def opened(self, connection_id: int, login: Any, now: float) -> None:
+    def opened(
+        self, connection_id: int, login: Any, now: float, credentials: Credentials | None = None
+    ) -> None:
         """The handshake is complete; ``login`` is the message to send first, None for none."""
         if connection_id != self.connection_id or self._state is not CONNECTING:
             return
@@ -421,6 +426,7 @@ class Session:
         self._data_at = None
         self._count = None
         self._aliases.clear()
+        self._credentials = credentials
         self._pulse = Pulse(
             now,
             ping_interval=self._options.ping_interval,
@@ -972,7 +978,10 @@ class Session:
                 aliases = {channel: alias for alias, channel in self._aliases.items()}
                 names = tuple(aliases.get(channel, channel) for channel in names)
             try:
-                self._send(make(names, request.id, request.options), now)
+                options = request.options
+                if self._credentials is not None:
+                    options = {**options, **self._dialect.access(names, self._credentials)}
+                self._send(make(names, request.id, options), now)
                 self.subscriptions.sent(request)
             except Exception as error:  # noqa: BLE001 - a dialect's; it concerns these channels only
                 self.subscriptions.rejected(

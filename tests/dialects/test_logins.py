@@ -1,0 +1,97 @@
+"""Logins over a socket: nothing is asked for before the venue has accepted them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+from helpers import Call
+
+import wsclient
+from wsclient import OKX, Bitfinex, Bybit, Deribit, Dialect, WebSocketClient
+from wsclient.testing import FakeVenue
+
+GIVEN = {
+    "api_key": "K",
+    "secret": "5ecret",
+    "passphrase": "P",
+    "client_id": "K",
+    "client_secret": "5ecret",
+}
+#: The answer to the login, a channel, and the answer to its subscribe.
+VENUES: dict[type[Dialect], tuple[Any, str, Any]] = {
+    Bitfinex: (
+        {"event": "auth", "status": "OK", "chanId": 0, "userId": 5},
+        "ticker:tBTCUSD",
+        {"event": "subscribed", "channel": "ticker", "chanId": 7, "symbol": "tBTCUSD"},
+    ),
+    Bybit: (
+        {"success": True, "ret_msg": "", "op": "auth", "conn_id": "c"},
+        "order",
+        {"success": True, "ret_msg": "", "op": "subscribe", "req_id": "", "conn_id": "c"},
+    ),
+    Deribit: (
+        {"jsonrpc": "2.0", "id": "login", "result": {"access_token": "T", "expires_in": 900}},
+        "user.orders.any.any.raw",
+        {"jsonrpc": "2.0", "id": None, "result": ["user.orders.any.any.raw"]},
+    ),
+    OKX: (
+        {"event": "login", "code": "0", "msg": "", "connId": "c"},
+        "account",
+        {"event": "subscribe", "arg": {"channel": "account"}, "connId": "c"},
+    ),
+}
+
+
+@pytest.fixture
+def venue() -> Iterator[FakeVenue]:
+    with FakeVenue(None) as venue:
+        yield venue
+
+
+def client_of(venue: FakeVenue, dialect: Dialect) -> closing[WebSocketClient]:
+    return closing(WebSocketClient(venue.url, dialect=dialect, credentials=GIVEN))
+
+
+@pytest.mark.parametrize("kind", VENUES, ids=lambda kind: kind.name)
+def test_a_subscribe_waits_until_the_login_is_accepted(kind: Any, venue: FakeVenue) -> None:
+    accepted, channel, acknowledged = VENUES[kind]
+    dialect = kind()
+    with client_of(venue, dialect) as client:
+        connecting = Call(client.connect)
+        peer = venue.accept()
+        for _ in [*dialect.opening, "login"]:
+            said = peer.expect()
+        assert "K" in str(said)
+        assert "5ecret" not in str(said) or kind is Deribit
+        subscribing = Call(client.subscribe, channel)
+        peer.ping()
+        peer.expect_pong()
+        assert len(peer.received) == len(dialect.opening) + 1
+        assert client.state is wsclient.State.AUTHENTICATING
+        peer.send_json(accepted)
+        connecting.result()
+        request = peer.expect_json()
+        assert channel.rpartition(":")[2] in str(request)
+        ours = {"id": request["id"]} if "id" in acknowledged else {}
+        peer.send_json({**acknowledged, **ours})
+        subscribing.result()
+        assert client.stats().unhandled == client.stats().invalid == 0
+
+
+def test_bitfinex_tells_of_the_account_unasked(venue: FakeVenue) -> None:
+    with client_of(venue, Bitfinex()) as client:
+        connecting = Call(client.connect)
+        peer = venue.accept()
+        peer.send_json(VENUES[Bitfinex][0])
+        connecting.result()
+        for frame in ('[0,"ps",[],1,1]', '[0,"hb",2]', '[0,"wu",["exchange","BTC",1,0,1],3,2]'):
+            peer.send(frame)
+        messages = [client.recv(timeout=5) for _ in range(2)]
+    assert [(m.channel, m.type, m.gap) for m in messages] == [
+        ("account", "ps", None),
+        ("account", "wu", None),
+    ]
+    assert messages[1].data[2] == ["exchange", "BTC", 1, 0, 1]

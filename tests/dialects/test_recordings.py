@@ -1,0 +1,505 @@
+"""Every recording goes through a client over a socket, with all that can be checked in it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+from helpers import until
+from making import entries_of
+from recordings import RECORDED, Book, count_links, messages_of, payloads, recording, updates_of
+
+import wsclient
+from wsclient.messages import Message
+from wsclient.sansio.book import Book as SortedBook
+from wsclient.sansio.book import BookError
+from wsclient.sansio.dialect import Ack, BookUpdate, Counted, Dialect
+from wsclient.sansio.inbound import Inbound
+from wsclient.testing import FakeVenue
+from wsclient.testing.protocols import Payload, ScriptedProtocol
+from wsclient.testing.venue import Peer
+
+
+class Direct(wsclient.Kucoin):
+    """Without a token by REST."""
+
+    def url_request(self, url: str, credentials: Any) -> None:
+        return None
+
+
+class Stream(NamedTuple):
+    """A recording, and what is in it.
+
+    ``frames`` were received, and in them so many of each of the ``kinds``, which are types of
+    messages and of what is none (Deribit answers for thirty channels in one frame). ``links``: how
+    many messages (of Bitfinex: frames) have the number that must come after the one before them.
+    ``checksums``: how many hold. ``books``: (how many, messages that change them), of channels that
+    begin with ``prefix``. ``removals``: of levels that were there, and of others.
+    ``answer``: to a request, where the recording has none or one to another id.
+    """
+
+    file: str
+    dialect: Dialect
+    frames: int
+    kinds: dict[str, int]
+    prefix: str
+    books: tuple[int, int]
+    links: int = 0
+    checksums: int = 0
+    removals: tuple[int, int] = (0, 0)
+    suffix: str = ""
+    #: Snapshots by REST, in a file of their own.
+    rest: str | None = None
+    answer: Callable[[Any], Any] | None = None
+    greeting: tuple[str, ...] = ()
+    #: Breaks the number of a line; whether the line after it then seems to come twice.
+    alter: Callable[[bytes], bytes] | None = None
+    echoes: bool = False
+    #: What the edits begin with, instead of the recording as it is.
+    rewritten: Callable[[Sequence[bytes]], Sequence[bytes]] = list
+    #: So many levels a side are in the checksum; how many edits of each kind are seen at the line.
+    covered: int = 0
+    noticed: Mapping[str, int] = {}
+
+
+def raised(field: str) -> Callable[[bytes], bytes]:
+    """Puts the number in this field up by one."""
+
+    def alter(line: bytes) -> bytes:
+        pattern = rb'("%s":"?)(\d+)' % field.encode()
+        altered, count = re.subn(pattern, lambda m: m[1] + b"%d" % (int(m[2]) + 1), line)
+        assert count == 1
+        return altered
+
+    return alter
+
+
+def kraken(file: str, noticed: Mapping[str, int] | None = None) -> Stream:
+    return Stream(
+        file,
+        wsclient.Kraken(),
+        377,
+        {"Heartbeat": 61, "Ack": 15, "snapshot": 5, "update": 296},
+        prefix="book:",
+        books=(1, 301),
+        checksums=301,
+        removals=(67, 0),
+        covered=10,
+        noticed=noticed or {},
+    )
+
+
+STREAMS = [
+    Stream(
+        "binance/BINANCE.ws.1.0",
+        wsclient.Binance(),
+        265,
+        {"depth": 177, "bookTicker": 84, "aggTrade": 2, "kline_1m": 2},
+        prefix="",
+        suffix="@depth",
+        books=(4, 172),
+        links=173,
+        rest="binance/BINANCE.http.0.0",
+        answer=lambda request: {"result": None, "id": request["id"]},
+        alter=raised("U"),
+    ),
+    Stream(
+        "bitfinex/BITFINEX.ws.11.0",
+        wsclient.Bitfinex(checksums=False),
+        1693,
+        {"Heartbeat": 44, "Ack": 21, "update": 1614, "snapshot": 14},
+        prefix="book:",
+        books=(7, 1600),
+        removals=(722, 0),
+        links=1669,
+    ),
+    Stream(
+        "bybit/2024-12-01_XRPUSDT_ob500.data",
+        wsclient.Bybit(sequenced=True),
+        50,
+        {"snapshot": 1, "delta": 49},
+        prefix="orderbook.",
+        books=(1, 50),
+        removals=(18, 0),
+        links=49,
+        answer=lambda request: {
+            "success": True,
+            "ret_msg": "",
+            "conn_id": "c",
+            "req_id": request["req_id"],
+            "op": "subscribe",
+        },
+        alter=raised("u"),
+        echoes=True,
+    ),
+    Stream(
+        "coinbase_exchange/COINBASE.ws.28.0",
+        wsclient.CoinbaseExchange(book="level2"),
+        9946,
+        {
+            "Subscribed": 3,
+            "snapshot": 10,
+            "l2update": 9719,
+            "ticker": 107,
+            "last_match": 10,
+            "match": 97,
+        },
+        prefix="level2:",
+        books=(10, 9729),
+        links=97,
+        removals=(2634, 0),
+        alter=raised("trade_id"),
+        echoes=True,
+    ),
+    Stream(
+        "deribit/DERIBIT.ws.1.0",
+        wsclient.Deribit(),
+        136,
+        {"Ack": 30, "Rejection": 1, "snapshot": 10, "change": 36, "update": 89},
+        prefix="book.",
+        books=(10, 46),
+        links=36,
+        removals=(19, 0),
+        answer=lambda request: {
+            "jsonrpc": "2.0",
+            "id": request["id"],
+            "result": request["params"]["channels"],
+        },
+        alter=raised("prev_change_id"),
+    ),
+    kraken("kraken/kraken_btcusd_l2.cbcap"),
+    kraken("kraken/kraken_btcusd_l2.jsonl", {"deleted": 229, "swapped": 229, "altered": 299}),
+    Stream(
+        "kucoin/KUCOIN.ws.1.0",
+        Direct(),
+        4721,
+        {
+            "LoginAccepted": 1,
+            "Ack": 13,
+            "trade.ticker": 830,
+            "trade.l2update": 3853,
+            "trade.l3match": 18,
+            "trade.candles.add": 5,
+            "trade.candles.update": 1,
+        },
+        prefix="/market/level2:",
+        books=(9, 3805),
+        links=3844,
+        rest="kucoin/KUCOIN.http.0.0",
+        answer=lambda request: {"id": str(request["id"]), "type": "ack"},
+        greeting=('{"id":"x","type":"welcome"}',),
+        alter=raised("sequenceStart"),
+    ),
+    Stream(
+        "okx/OKX.ws.1.0",
+        wsclient.OKX(),
+        410,
+        {"Ack": 18, "update": 389, "snapshot": 3},
+        prefix="books:",
+        books=(3, 290),
+        checksums=290,
+        removals=(2283, 953),
+        covered=25,
+        noticed={"deleted": 272, "swapped": 272, "altered": 282},
+    ),
+]
+
+
+def with_numbers(lines: Sequence[bytes]) -> list[bytes]:
+    """With what OKX has sent in each message of a book since 2022."""
+    last: dict[str, int] = {}
+    found = []
+    for line in lines:
+        frame = json.loads(line)
+        if "data" in frame and frame["arg"]["channel"] == "books":
+            before = last.get(frame["arg"]["instId"], -1)
+            number = last[frame["arg"]["instId"]] = max(before, 1000) + 3
+            frame["data"][0].update(prevSeqId=before, seqId=number)
+        found.append(msgspec.json.encode(frame))
+    return found
+
+
+NUMBERED = [
+    *(stream for stream in STREAMS if stream.alter is not None),
+    STREAMS[-1]._replace(alter=raised("prevSeqId"), rewritten=with_numbers),
+]
+#: Files without a stream that a dialect of ours could read, and why.
+EXCLUDED = {
+    "README.md": "about the files",
+    "bitstamp/": "no dialect of ours",
+    "gemini/": "no dialect of ours",
+    "htx/": "no dialect of ours",
+    "kraken/KRAKEN.ws.48.0": "Kraken's v1, of which there is no dialect",
+    "kraken/KRAKEN.ws.49.0": "Kraken's v1, of which there is no dialect",
+    "shapes/": "single messages, not streams",
+}
+
+
+def test_each_file_is_in_the_table_or_left_out_for_a_reason() -> None:
+    if not RECORDED.exists():
+        pytest.skip("the recorded traffic is not here (../shared/recorded, beside the project)")
+    files = {str(f.relative_to(RECORDED)) for f in RECORDED.rglob("*") if f.is_file()}
+    table = {name for stream in STREAMS for name in (stream.file, stream.rest) if name}
+    assert table <= files
+    left_out = {file for file in files if file.startswith(tuple(EXCLUDED))}
+    assert not table & left_out
+    assert table | left_out == files
+
+
+class Playing(ScriptedProtocol):
+    """Answers the requests, and plays the lines once there were so many."""
+
+    def __init__(self, stream: Stream, lines: Sequence[bytes], requests: int) -> None:
+        self._stream = stream
+        self._lines = lines
+        self._awaited = requests
+
+    def greeting(self, peer: Peer) -> Sequence[Payload]:
+        return self._stream.greeting
+
+    def received(self, peer: Peer, payload: Payload) -> Iterator[Payload]:
+        if self._stream.answer is not None:
+            yield json.dumps(self._stream.answer(json.loads(payload)))
+        self._awaited -= 1
+        if self._awaited == 0:
+            yield from (line.decode() for line in self._lines)
+
+
+def play(
+    stream: Stream, lines: Sequence[bytes], channels: Sequence[str]
+) -> tuple[list[Message], wsclient.Stats]:
+    """What a client delivers of these lines, all of them received."""
+    dialect = stream.dialect
+    expected = len(messages_of(dialect, lines))
+    requests = len(list(dialect.batches(channels))) + len(dialect.opening)
+    ours = len(stream.greeting) + requests * (stream.answer is not None)
+    with (
+        FakeVenue(Playing(stream, lines, requests)) as venue,
+        wsclient.connect(venue.url, dialect=dialect) as client,
+    ):
+        client.subscribe(*channels, timeout=10)
+        messages: list[Message] = []
+        while len(messages) < expected:
+            messages += client.recv_batch(timeout=10)
+        until(lambda: client.stats().frames == ours + len(lines))
+        return messages, client.stats()
+
+
+def channels_of(dialect: Dialect, lines: Sequence[bytes]) -> list[str]:
+    entries = entries_of(Inbound(dialect), *lines)
+    named = [entry.channel for entry in entries if isinstance(entry, Message | Ack)]
+    return sorted({name for name in named if name and not name.startswith("#")})
+
+
+@pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: stream.file)
+def test_a_recording_goes_through_a_client_and_all_its_checks_hold(
+    stream: Stream, caplog: pytest.LogCaptureFixture
+) -> None:
+    dialect, lines = stream.dialect, payloads(stream.file)
+    entries = entries_of(Inbound(dialect), *lines)
+    messages, stats = play(stream, lines, channels_of(dialect, lines))
+    assert (stats.gaps, stats.missed, stats.invalid, stats.unhandled) == (0, 0, 0, 0)
+    assert (len(lines), stats.messages) == (stream.frames, len(messages))
+    assert [message for message in messages if message.gap] == []
+    assert [record for record in caplog.records if record.levelname == "WARNING"] == []
+    sent = [entry.raw for entry in entries if isinstance(entry, Message)]
+    assert [message.raw for message in messages] == sent
+
+    others = (type(e).__name__ for e in entries if not isinstance(e, Message | Counted))
+    assert Counter([*others, *(message.type for message in messages)]) == stream.kinds
+    frames = [entry.sequence for entry in entries if isinstance(entry, Counted)]
+    assert frames == list(range(1, len(frames) + 1))
+    assert count_links(messages) + max(0, len(frames) - 1) == stream.links
+    assert check_books(stream, messages) == (stream.books, stream.checksums, stream.removals)
+
+
+def check_books(stream: Stream, messages: Sequence[Message]) -> tuple[Any, ...]:
+    """(books, messages that changed them), checksums that held, removals; none is crossed."""
+    by_channel: dict[str, list[Message]] = defaultdict(list)
+    for message in messages:
+        if message.channel.startswith(stream.prefix) and stream.suffix in message.channel:
+            by_channel[message.channel].append(message)
+    changes = checksums = removed = absent = 0
+    for channel, of_one in by_channel.items():
+        book = wsclient.OrderBook(stream.dialect, channel)
+        if stream.rest is not None:
+            answer = snapshot_of(stream, channel)
+            for message in of_one:
+                book.apply(message)
+            assert book.take_snapshot(answer)
+            start = stream.dialect.book_snapshot(channel, answer).sequence
+            changes += sum((message.sequence or 0) > start for message in of_one)
+            continue
+        plain = Book(stream.dialect.book_depth({}))
+        for message in of_one:
+            assert book.apply(message)
+            update = stream.dialect.book_update(message)
+            assert update is not None
+            plain.apply(update)
+            checksums += update.checksum is not None
+        assert not plain.is_crossed
+        assert (book.bids(), book.asks()) == (plain.bids, plain.asks)
+        changes += len(of_one)
+        removed += plain.removed
+        absent += plain.absent
+    return (len(by_channel), changes), checksums, (removed, absent)
+
+
+def snapshot_of(stream: Stream, channel: str) -> Any:
+    """What the venue's REST server answered about this book."""
+    assert stream.rest is not None
+    for item in recording(stream.rest):
+        symbol = re.findall("symbol=([A-Z0-9-]+)", item.uri or "")[0]
+        if stream.dialect.book_channel(symbol, {}) == channel:
+            return msgspec.json.decode(item.payload)
+    raise AssertionError(f"no snapshot of {channel}")
+
+
+# --- edits ---------------------------------------------------------------------------------------
+
+#: So far apart are two edits of a channel: the marks of one end before the next.
+APART = 5
+#: A frame, whether it is a message, and the reason of the mark that this must bear.
+Line = tuple[bytes, bool, str | None]
+
+
+def numbered(stream: Stream) -> tuple[list[Line], dict[str, list[int]]]:
+    """The recording without messages that have no number, and where those of each channel are."""
+    lines: list[Line] = []
+    places = defaultdict(list)
+    for raw in stream.rewritten(payloads(stream.file)):
+        entries = entries_of(Inbound(stream.dialect), raw)
+        message = entries[0] if isinstance(entries[0], Message) else None
+        if message is not None and message.sequence is None:
+            continue
+        if message is not None:
+            places[message.channel].append(len(lines))
+        lines.append((raw, message is not None, None))
+    return lines, places
+
+
+def edited(
+    stream: Stream, lines: list[Line], places: dict[str, list[int]], edit: str, start: int
+) -> Iterator[Line]:
+    """Each fifth message of each channel is edited, from the ``start``-th on."""
+    assert stream.alter is not None
+    sent = [[line] for line in lines]
+    for of_one in places.values():
+        for place in range(start, len(of_one) - 2, APART):
+            i, j = of_one[place : place + 2]
+            line, following = lines[i][0], lines[j][0]
+            if edit == "deleted":
+                sent[i], sent[j] = [], [(following, True, "sequence")]
+            elif edit == "doubled":
+                sent[i] = [(line, True, None), (line, True, "duplicate")]
+            elif edit == "swapped":
+                sent[i], sent[j] = [(following, True, "sequence")], [(line, True, "late")]
+            else:
+                sent[i] = [(stream.alter(line), True, "sequence")]
+                sent[j] = [(following, True, "duplicate" if stream.echoes else None)]
+    for group in sent:
+        yield from group
+
+
+@pytest.mark.parametrize("edit", ["deleted", "doubled", "swapped", "altered"])
+@pytest.mark.parametrize("stream", NUMBERED, ids=lambda stream: stream.file)
+def test_each_edit_of_a_numbered_line_is_marked_there_and_nowhere_else(
+    stream: Stream, edit: str
+) -> None:
+    """Each in turn, over a socket; but the first and the last two of a channel."""
+    lines, places = numbered(stream)
+    edits = 0
+    for start in range(1, APART + 1):
+        sent = list(edited(stream, lines, places, edit, start))
+        delivered, stats = play(stream, [raw for raw, _, _ in sent], sorted(places))
+        found = [(message.raw, message.gap and message.gap.reason) for message in delivered]
+        assert found == [(raw, reason) for raw, is_message, reason in sent if is_message]
+        assert stats.invalid == 0
+        edits += sum(len(range(start, len(of_one) - 2, APART)) for of_one in places.values())
+    assert edits == sum(max(0, len(of_one) - 3) for of_one in places.values()) > 0
+
+
+CHECKED = [stream for stream in STREAMS if stream.noticed]
+
+
+def books_of(stream: Stream) -> list[list[BookUpdate]]:
+    by_channel = defaultdict(list)
+    for message in messages_of(stream.dialect, payloads(stream.file)):
+        if message.channel.startswith(stream.prefix):
+            (update,) = updates_of(stream.dialect, [message])
+            by_channel[message.channel].append(update)
+    return list(by_channel.values())
+
+
+def levels(book: SortedBook, count: int | None = None) -> Any:
+    return [list(islice(side, count)) for side in (book.bids, book.asks)]
+
+
+def altered(update: BookUpdate) -> BookUpdate:
+    """Each of its levels has one unit more."""
+    sides = ([(price, size + 1) for price, size in side] for side in (update.bids, update.asks))
+    return BookUpdate(update.is_snapshot, *sides, update.checksum)
+
+
+@pytest.mark.parametrize("edit", ["deleted", "swapped", "altered"])
+@pytest.mark.parametrize("stream", CHECKED, ids=lambda stream: stream.file)
+def test_each_edit_of_a_checked_line_is_noticed_where_it_first_shows(
+    stream: Stream, edit: str
+) -> None:
+    """Which is there, unless the levels that the checksum covers are the same with the edit."""
+    depth = stream.dialect.book_depth({})
+    at_once = 0
+    for updates in books_of(stream):
+        book = SortedBook(depth)
+        truth = [(book.apply(update), levels(book))[1] for update in updates]
+        for i in range(1, len(updates) - 1):
+            instead = {
+                "deleted": [(i + 1, updates[i + 1])],
+                "swapped": [(i + 1, updates[i + 1]), (i, updates[i])],
+                "altered": [(i, altered(updates[i])), (i + 1, updates[i + 1])],
+            }[edit]
+            order = [*instead, *list(enumerate(updates))[i + 2 :]]
+            place = first_fault(stream, truth, i - 1, order)
+            at_once += place == 0
+    assert at_once == stream.noticed[edit]
+
+
+def first_fault(
+    stream: Stream, truth: Sequence[Any], start: int, order: Sequence[tuple[int, BookUpdate]]
+) -> int | None:
+    """How many lines after ``start`` the checked book fails, which is where another one shows other
+    levels than it has in truth."""
+    depth = stream.dialect.book_depth({})
+    checked, plain = SortedBook(depth, stream.dialect), SortedBook(depth)
+    for book in (checked, plain):
+        book.apply(BookUpdate(True, *truth[start]))
+    for place, (line, update) in enumerate(order):
+        with suppress(BookError):
+            plain.apply(update)
+        right = [side[: stream.covered] for side in truth[line]]
+        is_wrong = str(levels(plain, stream.covered)) != str(right)
+        if is_wrong:
+            with pytest.raises(BookError):
+                checked.apply(update)
+            return place
+        checked.apply(update)
+        if place and levels(plain) == truth[line]:
+            return None  # nothing is left of the edit
+    return None
+
+
+@pytest.mark.parametrize("stream", CHECKED, ids=lambda stream: stream.file)
+def test_a_doubled_line_changes_no_checked_book(stream: Stream) -> None:
+    """Sizes are absolute: its checksum holds again."""
+    for updates in books_of(stream):
+        book = SortedBook(stream.dialect.book_depth({}), stream.dialect)
+        for update in updates:
+            book.apply(update)
+            book.apply(update)
