@@ -410,7 +410,7 @@ class TestRequest:
             handshake = HandshakeSocket(near, Deadline(0.2))
             started = time.monotonic()
             with pytest.raises(TimeoutError):
-                handshake.send(bytes(64 * 1024 * 1024) + b"\r\n\r\n")
+                handshake.send(bytes(16 * 1024 * 1024) + b"\r\n\r\n")
             assert time.monotonic() - started < 1
 
 
