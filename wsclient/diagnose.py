@@ -14,7 +14,6 @@ from __future__ import annotations
 import codecs
 import contextlib
 import email.utils
-import os
 import queue
 import re
 import socket
@@ -78,8 +77,9 @@ ASIDE = 3.0
 MIN_SHARE = 0.05
 #: How long (s) to wait at the end for the client's goodbye, and for a thread.
 GOODBYE = 0.5
-#: The longest wait (s) that hears no Ctrl-C on Windows.
-SLICE = 0.1 if os.name == "nt" else threading.TIMEOUT_MAX
+#: The longest wait (s) without looking for a Ctrl-C: one that comes just before a wait does not end
+#: it, and on Windows none does.
+SLICE = 0.1
 
 #: As much of a header of the venue's (characters) as is shown.
 MAX_SHOWN = 60
