@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 import pytest
 import trustme
-from helpers import Server, expect_end, handshake_answer, receive_head
+from helpers import Server, expect_end, handshake_answer, receive, receive_head
 from test_handshake import Proxy, dead_address, refused_address
 
 from wsclient.dialects import Kucoin
@@ -360,18 +360,18 @@ def no_welcome() -> Iterator[Arguments]:
 
 
 @contextlib.contextmanager
-def skewed(seconds: float) -> Iterator[Arguments]:
-    """A venue by whose clock ours is behind by so many seconds."""
+def skewed(seconds: float = 0.0, pongs: int = 99) -> Iterator[Arguments]:
+    """A venue by whose clock ours is behind by so many seconds, and that answers so many pings."""
 
     def serve(sock: socket.socket) -> None:
         request = receive_head(sock)
         date = email.utils.formatdate(time.time() + seconds, usegmt=True).encode()
         sock.sendall(handshake_answer(request, b"Date: " + date))
-        while True:
-            if sock.recv(1000)[0] & 0x0F == 9:  # a ping, whose payload is empty
-                sock.sendall(b"\x8a\x00")
-            else:
+        for _ in range(pongs):
+            if receive(sock, 6)[0] & 0x0F != 9:  # an empty ping is as long as its head
                 return
+            sock.sendall(b"\x8a\x00")
+        expect_end(sock)
 
     with Server(serve) as server:
         yield {"url": server.url}

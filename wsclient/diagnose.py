@@ -14,7 +14,6 @@ from __future__ import annotations
 import codecs
 import contextlib
 import email.utils
-import os
 import queue
 import re
 import socket
@@ -78,8 +77,9 @@ ASIDE = 3.0
 MIN_SHARE = 0.05
 #: How long (s) to wait at the end for the client's goodbye, and for a thread.
 GOODBYE = 0.5
-#: The longest wait (s) that hears no Ctrl-C on Windows.
-SLICE = 0.1 if os.name == "nt" else threading.TIMEOUT_MAX
+#: The longest wait (s) without looking for a Ctrl-C: one that comes just before a wait does not end
+#: it, and on Windows none does.
+SLICE = 0.1
 
 #: As much of a header of the venue's (characters) as is shown.
 MAX_SHOWN = 60
@@ -477,19 +477,27 @@ class _Examination:
     def report(self) -> Diagnosis:
         """Once all has ended."""
         checks = [*self._of_connect(), *self._of_link]
-        met = {check.name for check in checks}
-        expected = ["dns", "tcp", "handshake", "clock", "link", "message", "ping"]
-        if self._options.proxy is not None:
-            expected.insert(2, "proxy")
-        found = self._find("target")
-        given = self._client._where.startswith("wss")
-        if given if found is None else self._address.is_secure:
-            expected.insert(-5, "tls")
-        if self._logs_in:
-            expected.insert(-3, "login")
-        if self._channels:
-            expected.insert(-2, "subscribe")
-        checks += [Check(x, "skipped", None, NOT_REACHED) for x in expected if x not in met]
+        is_secure = self._client._where.startswith("wss")
+        if self._find("target") is not None:
+            is_secure = self._address.is_secure  # REST may have led elsewhere
+        expected = {
+            "dns": True,
+            "tcp": True,
+            "proxy": self._options.proxy is not None,
+            "tls": is_secure,
+            "handshake": True,
+            "clock": True,
+            "login": self._logs_in,
+            "link": True,
+            "subscribe": bool(self._channels),
+            "message": True,
+            "ping": True,
+        }
+        missing = [name for name, is_made in expected.items() if is_made]
+        for check in checks:
+            if check.name in missing:
+                missing.remove(check.name)
+        checks += [Check(name, "skipped", None, NOT_REACHED) for name in missing]
         return Diagnosis(self._client._where, tuple(checks))
 
     @property
@@ -525,7 +533,8 @@ class _Examination:
 
     @staticmethod
     def _check(name: str, step: _Step, end: _Step, result: _Result) -> Check:
-        return Check(name, result.status, end.at - step.at, result.detail, result.advice)
+        seconds = max(0.0, end.at - step.at)  # it may have come to it after the end
+        return Check(name, result.status, seconds, result.detail, result.advice)
 
     def _rest(self, step: _Step, error: BaseException | None) -> _Result:
         host = urlsplit(step.about.url).hostname or "nowhere"
@@ -562,7 +571,7 @@ class _Examination:
                     error is None or isinstance(self._failure, TimeoutError)
                 ):
                     error = self._failure  # not the reset by which we gave it up
-                tried.append((step.about, end.at - step.at, error))
+                tried.append((step.about, max(0.0, end.at - step.at), error))
         tried += self._tried
         works = any(error is None for _, _, error in tried)
         whose = "the venue" if self._options.proxy is None else "the proxy"

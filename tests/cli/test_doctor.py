@@ -4,6 +4,7 @@ import json
 import signal
 
 import pytest
+from broken import Mute
 from helpers import LOCALHOST, Server, server_context
 from test_handshake import Proxy
 
@@ -146,11 +147,11 @@ def test_a_signal_ends_it(venue, command, number):
     assert "Traceback" not in run.err
 
 
-def test_ctrl_c_ends_it_while_it_pings(venue, command):
-    run = command("doctor", venue.url)
-    peer = venue.accept()
-    peer.mute_pongs()
-    venue.wait_for(lambda _: peer.pings)
-    assert run.signal(signal.SIGINT) < PROMPTLY
+def test_ctrl_c_ends_it_while_it_pings(command):
+    with FakeVenue(Mute()) as venue:
+        run = command("doctor", venue.url)
+        peer = venue.accept()
+        venue.wait_for(lambda _: peer.pings)
+        assert run.signal(signal.SIGINT) < PROMPTLY
     assert run.process.returncode == 130
     assert "Traceback" not in run.err
