@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from typing import ClassVar
 
 import pytest
 from helpers import Call, Interrupter, until
@@ -42,6 +43,22 @@ class TestDeadline:
         deadline = Deadline(0.05)
         assert [acquire(signal, deadline) for _ in range(3)] == [False] * 3
         assert 0.05 <= time.monotonic() - started < 1
+
+    @pytest.mark.parametrize(("timeout", "slices"), [(None, 3), (60, 3), (0.05, 1)])
+    def test_a_wait_is_cut_into_slices_between_which_a_late_ctrl_c_is_heard(
+        self, timeout: float | None, slices: int
+    ) -> None:
+        class Slow:
+            waits: ClassVar[list[float]] = []
+
+            def acquire(self, timeout: float) -> bool:
+                self.waits.append(timeout)
+                return len(self.waits) == slices
+
+        Slow.waits.clear()
+        assert acquire(Slow(), Deadline(timeout))  # type: ignore[arg-type]
+        assert len(Slow.waits) == slices
+        assert 0 < max(Slow.waits) <= 1.0
 
 
 class TestWaiter:

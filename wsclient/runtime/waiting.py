@@ -17,8 +17,9 @@ from wsclient.runtime.forking import forked_error, watch
 
 __all__ = ["SLICE", "Deadline", "Waiter", "acquire"]
 
-#: On Windows a lock's wait does not hear Ctrl-C, so it is cut into slices (s).
-SLICE = 0.1 if os.name == "nt" else threading.TIMEOUT_MAX
+#: A Ctrl-C just before a lock's wait is not heard while that lasts, nor, on Windows, is one during
+#: it. So waits are cut into slices (s).
+SLICE = 0.1 if os.name == "nt" else 1.0
 
 
 class Deadline:
