@@ -6,6 +6,7 @@ import gc
 import logging
 import queue
 import threading
+import time
 import weakref
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 import wsclient
 from wsclient import Gap, WebSocketClient, events
+from wsclient.runtime.transport import Transport
 from wsclient.testing import FakeVenue
 
 QUICK = {"retry_delay": 0.01, "max_retry_delay": 0.05}
@@ -229,6 +231,74 @@ class TestEach:
         ear.until(events.Closed)
 
 
+class TestEnd:
+    """The events end with the client, whatever becomes of it."""
+
+    def test_an_error_of_ours_as_the_client_is_closed(
+        self, client: WebSocketClient, ear: Ear, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(_: Transport) -> None:
+            raise ZeroDivisionError
+
+        client.connect()
+        monkeypatch.setattr(Transport, "hang_up", broken)
+        client.close(timeout=5)
+        ear.until(events.Closed)
+        assert list(ear.stream) == []
+
+    def test_a_watchdog_that_is_held_up_by_a_function_of_the_users(self, venue: FakeVenue) -> None:
+        entered, leave = threading.Event(), threading.Event()
+
+        def classify(_: BaseException) -> wsclient.Verdict:
+            entered.set()
+            leave.wait(20)
+            return wsclient.Verdict.RETRY
+
+        with wsclient.connect(venue.url, classify=classify, stall_timeout=0.05) as client:
+            ear = Ear(client)
+            venue.live[0].send_raw(b"\x81\x05ab")
+            assert entered.wait(5)
+            client.close(timeout=0.05)
+            ear.until(events.Closed)
+            assert list(ear.stream) == []
+            leave.set()
+
+    def test_of_a_closed_client_there_are_none(self, client: WebSocketClient) -> None:
+        client.connect()
+        client.close()
+        assert list(client.events()) == []
+
+    def test_close_ends_the_iteration_of_another_thread(
+        self, client: WebSocketClient, ear: Ear
+    ) -> None:
+        client.connect()
+        heard: list[str] = []
+        thread = threading.Thread(
+            target=lambda: heard.extend(type(event).__name__ for event in ear.stream)
+        )
+        thread.start()
+        client.close()
+        thread.join(5)
+        assert heard == ["Connected", "Closed"]
+
+    def test_gaps_are_told_no_longer_when_nobody_holds_the_iterator(
+        self, client: WebSocketClient
+    ) -> None:
+        stream = client.events()
+        assert client._core.peek().is_observed()
+        del stream
+        gc.collect()
+        assert not client._core.peek().is_observed()
+
+    def test_a_channel_asked_for_before_connect_leaves_no_thread_behind(
+        self, venue: FakeVenue
+    ) -> None:
+        client = WebSocketClient(venue.url)
+        with pytest.raises(wsclient.NotConnected):
+            client.on("a", print)
+        assert client._core.callbacks.thread is None
+
+
 class TestFunctions:
     def test_run_on_the_callbacks_thread_up_to_the_last_event(
         self, client: WebSocketClient, venue: FakeVenue
@@ -315,9 +385,55 @@ class TestFunctions:
         thread.join(5)
         assert heard == ["Connected"]
 
-    def test_no_thread_is_started_before_there_is_an_event(self, client: WebSocketClient) -> None:
-        client.on_event(print)
-        assert client._core.callbacks.thread is None
+    def test_close_waits_for_the_last_event_to_be_told(self, client: WebSocketClient) -> None:
+        heard: list[str] = []
+
+        def slow(event: events.Event) -> None:
+            threading.Event().wait(0.05)
+            heard.append(type(event).__name__)
+
+        client.connect()
+        client.on_event(slow)
+        client.close(timeout=5)
+        assert heard == ["Closed"]
+
+    def test_a_function_that_never_returns_holds_up_close_no_longer_than_its_timeout(
+        self, client: WebSocketClient
+    ) -> None:
+        entered, leave = threading.Event(), threading.Event()
+
+        def stuck(_: events.Event) -> None:
+            entered.set()
+            leave.wait(20)
+
+        client.on_event(stuck)
+        client.connect()
+        assert entered.wait(5)
+        began = time.monotonic()
+        client.close(timeout=0.1)
+        assert time.monotonic() - began < 5
+        leave.set()
+
+    def test_a_closed_client_takes_none(self, client: WebSocketClient) -> None:
+        client.close()
+        with pytest.raises(wsclient.ClientClosed):
+            client.on_event(print)
+
+    def test_a_failed_client_takes_none_and_says_why(self, venue: FakeVenue) -> None:
+        with wsclient.connect(venue.url, max_reconnects=0) as client:
+            ear = Ear(client)
+            venue.live[0].rst()
+            ear.until(events.Closed)
+            with pytest.raises(wsclient.ReconnectError):
+                client.on_event(print)
+
+    def test_of_a_handler_too(self, venue: FakeVenue) -> None:
+        heard: list[str] = []
+        with wsclient.WebSocketHandler({"websocket_uri": venue.url}) as handler:
+            handler.client.on_event(lambda event: heard.append(type(event).__name__))
+            handler.connect()
+            handler.subscribe("a")
+        assert heard == ["Connected", "Subscribed", "Closed"]
 
     def test_what_is_no_function_is_refused(self, client: WebSocketClient) -> None:
         with pytest.raises(wsclient.ConfigurationError, match="function"):

@@ -333,7 +333,7 @@ class WebSocketClient(_Receiver):
         if not callable(function):
             raise ConfigurationError(f"on() takes a function, not {type(function).__name__}")
         with self._core.session() as session:
-            session.check()
+            session.check_begun()
         mailbox = callbacks.add(channel, function)
         try:
             self._subscribe((channel,), mailbox, timeout, options)
@@ -347,10 +347,13 @@ class WebSocketClient(_Receiver):
 
         It runs on the ``wsclient-callbacks`` thread, which is shared with the functions of
         :meth:`on`; what it raises is logged and counted, and harms nothing. May be called before
-        :meth:`connect`. ``close()`` waits, as long as it may take, for the last event to be told.
+        :meth:`connect`. ``close()`` waits for the last event to be told, within its timeout; after
+        it none is. Raises ClientClosed after it, and what ended the client when it has failed.
         """
         if not callable(function):
             raise ConfigurationError(f"on_event() takes a function, not {type(function).__name__}")
+        with self._core.session() as session:
+            session.check()
         self._core.callbacks.listen(function)
         self._core.listen(self._core.callbacks.events)
 
@@ -391,7 +394,7 @@ class WebSocketClient(_Receiver):
         request = core.dialect.book_request(channel, options)
         deadline = Deadline(timeout)
         with core.session() as session:
-            session.check()
+            session.check_begun()
             is_wanted = session.subscriptions.state(channel) is not None
         with self._books_lock:
             found = self._books.get(channel)

@@ -106,6 +106,8 @@ CALLS: dict[str, Callable[[WebSocketClient], object]] = {
     "for": lambda client: list(client),
     "reader": lambda client: client.reader("b"),
     "on": lambda client: client.on("b", print),
+    "on_event": lambda client: client.on_event(print),
+    "events": lambda client: client.events(),
     "latest": lambda client: client.latest("a"),
     "send": lambda client: client.send("x"),
     "request": lambda client: client.request({}),
@@ -116,12 +118,14 @@ CALLS: dict[str, Callable[[WebSocketClient], object]] = {
 @KINDS
 def test_each_call_in_a_child_is_refused_and_the_parents_stream_goes_on(kind: str) -> None:
     with opened(kind) as (venue, client), client.reader("r") as reader:
+        stream = client.events()
         queued = [venue.publish("a"), venue.publish("a")]
         assert client.recv(timeout=5).sequence == queued[0]
 
         def use_all() -> dict[str, str]:
             outcomes = {name: outcome(lambda c=call: c(client)) for name, call in CALLS.items()}
             outcomes["recv of a reader"] = outcome(reader.recv)
+            outcomes["recv of events"] = outcome(stream.recv)
             outcomes["close"] = outcome(client.close)
             outcomes["close of a reader"] = outcome(reader.close)
             outcomes["recv after close"] = outcome(client.recv)
@@ -171,6 +175,8 @@ def test_a_client_made_in_the_child_works_there(venue: FakeVenue) -> None:
 LOCKS: dict[str, Callable[[WebSocketClient], Any]] = {
     "the session's": lambda client: client._core._lock,
     "the queue's": lambda client: client._mailbox._lock,
+    "the callbacks'": lambda client: client._core.callbacks._lock,
+    "the events'": lambda client: client._core._teller._lock,
 }
 
 
@@ -190,12 +196,9 @@ def test_a_lock_that_another_thread_holds_at_the_fork_blocks_nothing(
         thread.start()
         assert held.wait(PATIENCE)
         try:
-            calls = [client.recv, client.stats, client.close]
-            assert in_child(lambda: list(map(outcome, calls))) == [
-                "ClientForked",
-                "ClientForked",
-                "nothing",
-            ]
+            calls = [client.recv, client.stats, lambda: client.on_event(print), client.events]
+            outcomes = in_child(lambda: list(map(outcome, [*calls, client.close])))
+            assert outcomes == ["ClientForked"] * len(calls) + ["nothing"]
         finally:
             done.set()
             thread.join()
@@ -325,7 +328,27 @@ child.close()
     )
 
 
-@pytest.mark.parametrize("call", ["client.recv(timeout=20)", "client.subscribe('muted')"])
+@KINDS
+def test_a_child_says_nothing_of_a_client_that_was_never_connected(kind: str) -> None:
+    run_beside_a_feed(
+        kind,
+        f"""{CONNECTED}
+other = wsclient.WebSocketClient(url)
+other.on_event(print)
+unheard = wsclient.WebSocketClient(url)
+child = os.fork()
+if child == 0:
+    sys.exit()
+assert os.waitpid(child, 0)[1] == 0
+other.close(timeout=0)
+{REPORT}""",
+    )
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["client.recv(timeout=20)", "client.subscribe('muted')", "client.events().recv(timeout=20)"],
+)
 def test_a_handler_that_forks_does_not_leave_the_child_in_a_blocked_call(
     venue: FakeVenue, call: str
 ) -> None:

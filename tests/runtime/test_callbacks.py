@@ -15,7 +15,8 @@ from making import message as make
 
 import wsclient
 from wsclient import Message
-from wsclient.runtime.callbacks import Callbacks
+from wsclient.events import Connected, Event
+from wsclient.runtime.callbacks import EVENTS_AT_ONCE, Callbacks
 from wsclient.runtime.logs import ClientLog
 from wsclient.runtime.mailbox import Mailbox
 from wsclient.testing import FakeVenue
@@ -102,6 +103,39 @@ class TestCalls:
         callbacks.remove("b", print)
         mailbox.put([message("a", 1)])
         assert [got.get(timeout=5) for _ in range(2)] == ["twice", "other"]
+
+
+class TestEvents:
+    def test_a_storm_of_them_does_not_keep_messages_waiting(
+        self, callbacks: Callbacks, mailbox: Mailbox
+    ) -> None:
+        got = threading.Event()
+
+        def listen(event: Event) -> None:
+            if not got.is_set():
+                callbacks.events.put(event)  # always another
+                mailbox.put([message("a", 1)])
+
+        callbacks.add("a", lambda _: got.set())
+        callbacks.listen(listen)
+        callbacks.events.put(Connected(1))
+        assert got.wait(5)
+        callbacks.events.end()
+
+    def test_all_that_wait_are_told_though_no_message_comes(self, callbacks: Callbacks) -> None:
+        got: queue.Queue[int] = queue.Queue()
+        total, begin = 2 * EVENTS_AT_ONCE + 1, threading.Event()
+
+        def listen(event: Event) -> None:
+            begin.wait(5)
+            got.put(event.number)
+
+        callbacks.listen(listen)
+        for number in range(total):
+            callbacks.events.put(Connected(1, number=number))
+        begin.set()
+        assert [got.get(timeout=5) for _ in range(total)] == list(range(total))
+        callbacks.events.end()
 
 
 class TestEnd:

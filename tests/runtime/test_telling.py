@@ -7,17 +7,20 @@ import threading
 import time
 
 import pytest
-from helpers import Call
+from helpers import Call, Interrupter, until
 
-from wsclient.errors import ClientClosed, WSClientError
+from wsclient.errors import ClientClosed, ClientForked, WSClientError
 from wsclient.events import Closed, Connected, Event, Subscribed
 from wsclient.runtime import telling
 from wsclient.runtime.telling import EventStream, Teller
+from wsclient.sansio.actions import Tell
 
 
 def told(teller: Teller, *events: Event) -> None:
+    """Tell of events like these, whose numbers are the next ones."""
     for event in events:
-        teller.tell(event)
+        what = tuple(vars(event)[field] for field in type(event).__match_args__)
+        teller.tell(Tell(type(event), what, event.connection_id, teller._number + 1))
 
 
 @pytest.fixture
@@ -106,25 +109,106 @@ class TestStream:
             stream.recv(timeout=0.005)
 
     def test_the_oldest_make_room_and_the_numbers_jump(
-        self, teller: Teller, stream: EventStream, monkeypatch: pytest.MonkeyPatch
+        self, teller: Teller, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(telling, "MAX_EVENTS", 3)
+        stream = EventStream()
+        teller.add(stream)
         told(teller, *(Connected(n) for n in range(1, 6)), Closed(None))
         assert [event.number for event in stream] == [4, 5, 6]
 
     def test_one_that_nobody_holds_is_collected(self, teller: Teller) -> None:
-        teller.add(EventStream())
+        assert not teller.has_streams
+        stream = EventStream()
+        teller.add(stream)
+        assert teller.has_streams
+        del stream
         gc.collect()
-        assert not tuple(teller._streams)
+        assert not teller.has_streams
 
     def test_its_repr_says_how_many_wait(self, teller: Teller, stream: EventStream) -> None:
         told(teller, Connected(1))
         assert repr(stream) == "<EventStream: 1 waiting>"
 
-    def test_in_a_forked_child_it_says_so(self, stream: EventStream) -> None:
+    def test_in_a_forked_child_it_says_so_whatever_waited_in_it(
+        self, teller: Teller, stream: EventStream
+    ) -> None:
+        told(teller, Connected(1))
         stream.forked()
-        with pytest.raises(WSClientError, match="parent"):
-            stream.recv(timeout=5)
+        for _ in range(2):
+            with pytest.raises(ClientForked):
+                stream.recv(timeout=5)
+
+    def test_a_fork_ends_the_wait_in_which_it_came(self, stream: EventStream) -> None:
+        call = Call(stream.recv, timeout=10)
+        until(lambda: call.is_in("_wait"))
+        stream.forked()
+        with pytest.raises(ClientForked):
+            call.result(5)
+
+    def test_an_interrupt_at_any_point_loses_neither_an_event_nor_the_end(self) -> None:
+        step, interrupted = 0, True
+        while interrupted:
+            step, interrupted = step + 1, False
+            teller, stream = Teller(), EventStream()
+            teller.add(stream)
+            other = Call(list, stream)
+            until(lambda call=other: call.is_in("_wait"))
+            told(teller, Connected(1), Connected(2), Closed(None))
+            mine: list[Event] = []
+            try:
+                with Interrupter(step, ("recv",)):
+                    while True:
+                        mine.append(stream.recv(timeout=5))
+            except KeyboardInterrupt:
+                interrupted = True
+            except ClientClosed:
+                pass
+            numbers = [event.number for event in mine + other.result(5)]
+            assert sorted(numbers) == [1, 2, 3], f"step {step}"
+            assert list(stream) == []
+        assert step > 10
+
+    def test_an_interrupted_wait_does_not_keep_the_news_from_another(
+        self, teller: Teller, stream: EventStream
+    ) -> None:
+        step, interrupted = 0, True
+        while interrupted:
+            step, interrupted = step + 1, False
+            waiting = Call(stream.recv)
+            until(lambda call=waiting: call.is_in("_wait"))
+            try:
+                with Interrupter(step, ("recv",)):
+                    stream.recv(timeout=0.001)
+            except KeyboardInterrupt:
+                interrupted = True
+            except TimeoutError:
+                pass
+            told(teller, Connected(1))
+            assert waiting.result(5).number == step
+        assert step > 5
+
+    def test_news_that_nobody_waits_for_are_bounded(
+        self, teller: Teller, stream: EventStream, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(telling, "MAX_EVENTS", 3)
+        told(teller, *[Connected(1)] * 100)
+        assert stream._news.qsize() == 3
+
+
+class TestEnd:
+    def test_is_told_where_nobody_has_told_of_it(self, teller: Teller, stream: EventStream) -> None:
+        told(teller, Connected(1))
+        error = WSClientError("broken")
+        teller.end(error, 7)
+        *_, last = stream
+        assert isinstance(last, Closed)
+        assert (last.error, last.connection_id, last.number) == (error, 7, 2)
+
+    def test_is_told_once(self, teller: Teller, stream: EventStream) -> None:
+        told(teller, Closed(None))
+        teller.end(WSClientError("late"), 1)
+        assert [type(event) for event in stream] == [Closed]
 
 
 def test_each_put_and_the_end_are_told() -> None:

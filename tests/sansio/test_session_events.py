@@ -18,10 +18,11 @@ from wsclient.events import (
     Reconnecting,
     Recovered,
     Rejected,
+    SlowConsumer,
     Subscribed,
 )
 from wsclient.messages import Gap
-from wsclient.sansio import dialect
+from wsclient.sansio import dialect, session
 from wsclient.sansio.actions import (
     Tell,
 )
@@ -34,7 +35,8 @@ from wsclient.sansio.session import (
 
 
 def told(rig: Rig, kind: type[Event] = Event) -> list[Any]:
-    return [tell.event for tell in rig.done(Tell) if isinstance(tell.event, kind)]
+    events = [t.kind(*t.what, connection_id=t.connection_id) for t in rig.done(Tell)]
+    return [event for event in events if isinstance(event, kind)]
 
 
 class TestConnection:
@@ -249,7 +251,7 @@ class TestRecovered:
 class TestGaps:
     def test_each_is_told_to_whoever_listens(self) -> None:
         rig = Rig().active("a")
-        rig.session.is_observed = True
+        rig.session.is_observed = lambda: True
         rig.data("a", 1, 3, 5)
         assert [(e.channel, e.gap) for e in told(rig, GapMarked)] == [
             ("a", Gap("sequence", 1, 1)),
@@ -258,9 +260,21 @@ class TestGaps:
 
     def test_what_is_late_or_doubled_is_none(self) -> None:
         rig = Rig().active("a")
-        rig.session.is_observed = True
+        rig.session.is_observed = lambda: True
         rig.data("a", 1, 3, 2, 3)
         assert len(told(rig, GapMarked)) == 1
+
+    def test_of_a_flood_the_numbers_tell_what_is_not_told(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(session, "MAX_UNTOLD", 3)
+        rig = Rig().active("a")
+        rig.session.is_observed = lambda: True
+        before = rig.done(Tell)[-1].number
+        rig.data("a", *range(1, 21, 2))
+        rig.data("a", 100)
+        numbers = [tell.number - before for tell in rig.done(Tell) if tell.kind is GapMarked]
+        assert numbers == [1, 2, 3, 10]
 
     def test_none_is_told_where_nobody_listens(self) -> None:
         rig = Rig().active("a")
@@ -279,6 +293,19 @@ class TestDecodeErrors:
             DecodeError("nonsense", 1, connection_id=1),
             DecodeError("more", 5, connection_id=1),
         ]
+
+
+def test_a_slow_consumer_is_told_and_logged() -> None:
+    rig = Rig().open()
+    rig.session.slow_consumer(7)
+    assert told(rig, SlowConsumer) == [SlowConsumer(7, connection_id=1)]
+    assert "too slow" in rig.logs("warning")[0]
+
+
+def test_events_are_numbered_from_1() -> None:
+    rig = Rig().active("a")
+    rig.drop()
+    assert [tell.number for tell in rig.done(Tell)] == [1, 2, 3, 4]
 
 
 def test_an_internal_error_is_told_too() -> None:

@@ -18,10 +18,14 @@ from wsclient.runtime.waiting import Deadline
 __all__ = ["Callbacks"]
 
 
+#: So many events at most before the next message: a storm of them must not hold it up for ever.
+EVENTS_AT_ONCE = 100
+
+
 class Callbacks:
-    """Takes from its mailbox until that is closed, and all events that there are before each
-    message. Both the mailbox and the thread are made when there is something to call: most clients
-    have nothing."""
+    """Takes from its mailbox until that is closed, and before each message the events that there
+    are. Both the mailbox and the thread are made when there is something to call: most clients have
+    nothing."""
 
     def __init__(self, new_mailbox: Callable[[], Mailbox], log: ClientLog) -> None:
         self._new_mailbox = new_mailbox
@@ -31,7 +35,8 @@ class Callbacks:
         self._lock = threading.Lock()
         self._functions: dict[str, tuple[Callable[[Message], object], ...]] = {}
         self._listeners: tuple[Callable[[Event], object], ...] = ()
-        self.events = EventStream(self._look_at_events)
+        #: For the listeners: what is put into it is made known to the thread.
+        self.events = EventStream(lambda: self._mailbox.rouse())
         self._thread: threading.Thread | None = None
         #: close() has returned: nothing is called any more.
         self.is_over = False
@@ -67,6 +72,7 @@ class Callbacks:
         """Call it with each event put into :attr:`events`."""
         with self._lock:
             self._listeners = (*self._listeners, function)
+            self._start()
 
     def _start(self) -> None:
         if self._thread is None:
@@ -76,14 +82,10 @@ class Callbacks:
             )
             self._thread.start()
 
-    def _look_at_events(self) -> None:
-        with self._lock:
-            self._start()
-            self._mailbox.rouse()
-
     def _run(self, mailbox: Mailbox) -> None:
         while True:
-            self._call_listeners(0.0)
+            if self._call_listeners(0.0, EVENTS_AT_ONCE):
+                mailbox.rouse()  # there may be more
             taken: list[Message] = []
             try:
                 mailbox.take(1, Deadline(None), taken)
@@ -95,18 +97,23 @@ class Callbacks:
                 for function in self._functions.get(message.channel, ()):
                     if not mailbox.is_closed:
                         self._call(function, message, f"on({message.channel!r})", message.channel)
-        self._call_listeners(None)
+        while self._call_listeners(None, EVENTS_AT_ONCE):
+            pass  # until after the client's last one
 
-    def _call_listeners(self, timeout: float | None) -> None:
-        """With all events that have come; without a ``timeout``, up to the client's last one."""
+    def _call_listeners(self, timeout: float | None, count: int) -> bool:
+        """With ``count`` events, waiting for each as long as ``timeout`` says. Were there so
+        many?"""
+        if not self._listeners:
+            return False
         try:
-            while self._listeners:
+            for _ in range(count):
                 event = self.events.recv(timeout)
                 for function in self._listeners:
                     if not self.is_over:
                         self._call(function, event, "on_event()")
         except (WaitTimeout, ClientClosed):
-            pass
+            return False
+        return True
 
     def _call(
         self,

@@ -5,14 +5,17 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from functools import partial
+from itertools import repeat, starmap
 from weakref import WeakSet
 
 from wsclient.errors import ClientClosed, WaitTimeout, WSClientError
 from wsclient.events import Closed, Event
 from wsclient.runtime.forking import forked_error, watch
 from wsclient.runtime.waiting import SLICE, Deadline
+from wsclient.sansio.actions import Tell
 
 __all__ = ["EventStream", "Teller"]
 
@@ -29,9 +32,14 @@ class EventStream:
     """
 
     def __init__(self, told: Callable[[], None] | None = None) -> None:
-        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
+        #: Each step takes the next one. All in C, as in Mailbox: an interrupt loses none.
+        self._next = starmap(self._events.popleft, repeat(()))
+        #: Wakes one of those who wait, for each event and for the end.
+        self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._told = told
-        self._error: WSClientError | None = None
+        #: After the last one: makes what is raised.
+        self._over: Callable[[], WSClientError] | None = None
         watch(self)
 
     def recv(self, timeout: float | None = None) -> Event:
@@ -41,20 +49,28 @@ class EventStream:
         ClientClosed after the last one.
         """
         deadline = Deadline(timeout)
-        while True:
-            remaining = deadline.remaining()
-            try:
-                event = self._events.get(timeout=min(remaining, SLICE))
-            except queue.Empty:
-                if remaining <= SLICE:
-                    raise WaitTimeout("no event within the timeout") from None
-                continue
-            if event is None:
-                self._events.put(None)  # for whoever asks next
-                if self._error is not None:
-                    raise self._error.fresh()
-                raise ClientClosed("there will be no more events: the client has ended")
-            return event
+        try:
+            while True:
+                over = self._over  # looked at first: the last event may come meanwhile
+                try:
+                    for event in self._next:
+                        return event
+                except IndexError:
+                    pass
+                if over is not None:
+                    raise over()
+                self._wait(deadline)
+        except BaseException:
+            self._news.put(None)  # it may have been for us: the next in line must not miss it
+            raise
+
+    def _wait(self, deadline: Deadline) -> None:
+        remaining = deadline.remaining()
+        try:
+            self._news.get(timeout=min(remaining, SLICE))
+        except queue.Empty:
+            if remaining <= SLICE:
+                raise WaitTimeout("no event within the timeout") from None
 
     def __iter__(self) -> Iterator[Event]:
         return self
@@ -66,40 +82,44 @@ class EventStream:
             raise StopIteration from None
 
     def put(self, event: Event) -> None:
-        """By one thread at a time; returns at once."""
-        if self._events.qsize() >= MAX_EVENTS:
-            try:
-                self._events.get_nowait()
-            except queue.Empty:
-                pass  # it has been taken meanwhile
-        self._events.put(event)
-        if self._told is not None:
-            self._told()
+        self._events.append(event)
+        self._wake()
 
     def end(self) -> None:
-        self._events.put(None)
+        """After what is in it."""
+        self._over = partial(ClientClosed, "there will be no more events: the client has ended")
+        self._wake()
+
+    def forked(self) -> None:
+        """In a child process: what is in it is the parent's."""
+        self._over = forked_error
+        self._events.clear()
+        self._news.put(None)
+
+    def _wake(self) -> None:
+        if self._news.qsize() < MAX_EVENTS:  # else nobody waits
+            self._news.put(None)
         if self._told is not None:
             self._told()
 
-    def forked(self) -> None:
-        """In a child process: the queue's own lock may be held for ever."""
-        self._error = forked_error()
-        self._events = queue.SimpleQueue()
-        self._events.put(None)
-
     def __repr__(self) -> str:
-        return f"<EventStream: {self._events.qsize()} waiting>"
+        return f"<EventStream: {len(self._events)} waiting>"
 
 
 class Teller:
-    """Gives each event its number and time, and to every stream."""
+    """Makes each event, once, and gives it to every stream."""
 
     def __init__(self) -> None:
         #: Protects all below. Held while an event is put into the streams, which returns at once.
         self._lock = threading.Lock()
         self._streams: WeakSet[EventStream] = WeakSet()
-        self._count = 0
+        self._number = 0
         self._is_over = False
+
+    @property
+    def has_streams(self) -> bool:
+        """Without the lock: it may be asked at any time."""
+        return bool(self._streams)
 
     def add(self, stream: EventStream) -> None:
         """From the next event on."""
@@ -108,18 +128,31 @@ class Teller:
             if self._is_over:
                 stream.end()
 
-    def tell(self, event: Event) -> None:
+    def tell(self, tell: Tell) -> None:
         """The first :class:`Closed` is the last of all."""
         with self._lock:
-            if self._is_over:
-                return
-            self._count += 1
-            event = replace(event, number=self._count, at=time.time_ns())
-            self._is_over = isinstance(event, Closed)
-            for stream in tuple(self._streams):
+            self._tell(tell)
+
+    def end(self, error: WSClientError | None, connection_id: int) -> None:
+        """See that the last event is told, if it has not been."""
+        with self._lock:
+            self._tell(Tell(Closed, (error,), connection_id, self._number + 1))
+
+    def _tell(self, tell: Tell) -> None:
+        """Under the lock."""
+        if self._is_over:
+            return
+        kind, what, connection_id, self._number = tell
+        streams = tuple(self._streams)
+        if streams:
+            at = time.time_ns()
+            event = kind(*what, connection_id=connection_id, number=tell.number, at=at)
+            for stream in streams:
                 stream.put(event)
-                if self._is_over:
-                    stream.end()
+        if kind is Closed:
+            for stream in streams:
+                stream.end()
+            self._is_over = True
 
     def forked(self) -> None:
         """In a child process, where nothing is told."""

@@ -18,7 +18,6 @@ from functools import partial
 from typing import Any
 
 from wsclient.errors import NotConnected, WSClientError
-from wsclient.events import SlowConsumer
 from wsclient.messages import Gap, Message, SubscriptionState
 from wsclient.runtime.callbacks import Callbacks
 from wsclient.runtime.forking import forked_error, watch
@@ -103,6 +102,7 @@ class Watchdog:
         self.default = self.new_mailbox()
         self.callbacks = Callbacks(self.new_mailbox, log)
         self._teller = Teller()
+        self._session.is_observed = lambda: self._teller.has_streams
         #: Called, without the lock, when the client has been closed or has failed.
         self.at_end: list[Callable[[], None]] = []
         self.snapshots = Snapshots(
@@ -143,10 +143,14 @@ class Watchdog:
     def connect(self, token: Waiter, deadline: float) -> None:
         with self._lock:
             self._session.connect(token, deadline, time.monotonic())
-            if self._thread is None:
-                self._thread = WorkerThread("wsclient-watchdog", self._run)
-                self._thread.start()
+            self._start()
         self.wake()
+
+    def _start(self) -> None:
+        """Under the lock."""
+        if self._thread is None:
+            self._thread = WorkerThread("wsclient-watchdog", self._run)
+            self._thread.start()
 
     def send(self, payload: str | bytes, waiter: Waiter) -> None:
         """Queue a caller's message. Raises NotConnected when the link is not open."""
@@ -233,9 +237,10 @@ class Watchdog:
         self.wake()
 
     def listen(self, stream: EventStream) -> None:
-        """Tell ``stream`` of what happens, from now on."""
+        """Tell ``stream`` of what happens, from now on. That is the thread's to do, which so is
+        needed though nobody has called connect()."""
         with self._lock:
-            self._session.is_observed = True
+            self._start()
         self._teller.add(stream)
 
     def want_snapshot(self, channel: str, delay: float) -> None:
@@ -291,12 +296,8 @@ class Watchdog:
             tell()
 
     def close_soon(self) -> None:
-        """Close, without waiting and, once there is a thread, without a lock: safe in a finalizer.
-        Before that, nobody is there to hold one."""
-        if self._thread is None:
-            self._close(self.options.close_timeout)
-        else:
-            self._news.put(partial(self._close, self.options.close_timeout))
+        """Close, without waiting and without a lock: safe in a finalizer."""
+        self._news.put(partial(self._close, self.options.close_timeout))
 
     def close(self, timeout: float) -> None:
         """Close, and wait for the threads to end, all within ``timeout`` seconds."""
@@ -315,6 +316,7 @@ class Watchdog:
                 self.log(logging.WARNING, f"thread {thread.name} has not ended yet")
         if self.callbacks.thread is not current:
             self.callbacks.is_over = True
+        self._end_events()  # whatever holds up the watchdog, who listens must not wait for ever
 
     def forked(self) -> None:
         """In a child process: every call that takes the lock is refused, and nothing is left that
@@ -332,10 +334,6 @@ class Watchdog:
     def _close(self, timeout: float) -> None:
         with self._lock:
             self._session.close(time.monotonic(), timeout)
-            # With no thread, nor any to come, whoever closes says so.
-            actions = self._session.actions() if self._thread is None else []
-        for action in actions:
-            self._perform(action)
         unread = sum(mailbox.close() for mailbox in self.mailboxes)
         self._tell_of_the_end()
         if unread:
@@ -452,11 +450,16 @@ class Watchdog:
                 if isinstance(action, (Settle, Fail, Tell)):
                     self._perform(action)
         finally:
+            self._end_events()
             for transport in list(self._transports.values()):
                 transport.abort()
             with self._lock:
                 pass  # whoever found the link open has put its news by now
             self._hear(0.0)
+
+    def _end_events(self) -> None:
+        session = self.peek()
+        self._teller.end(session.failure, session.connection_id)
 
     def _loop(self) -> None:
         while True:
@@ -493,12 +496,10 @@ class Watchdog:
                 return self._look_at
             self._lossy.update((box, box.dropped) for box in found)
             begun, self._dropping = found - self._dropping, found
-        for box in begun:
-            text = "a queue is full and drops messages: its consumer is too slow"
-            self.log(logging.WARNING, text)
-            self._teller.tell(SlowConsumer(box.dropped, connection_id=self.peek().connection_id))
+            for box in begun:
+                self._session.slow_consumer(box.dropped)
         self._look_at = now + LOOK_FOR_DROPS
-        return self._look_at
+        return now if begun else self._look_at
 
     def _hear(self, timeout: float) -> None:
         """Wait for news, or for the time; then take all the news there is."""
@@ -518,7 +519,7 @@ class Watchdog:
             level = logging.getLevelName(action.level.upper())
             self.log(level, action.text, connection_id=action.connection_id, channel=action.channel)
         elif isinstance(action, Tell):
-            self._teller.tell(action.event)
+            self._teller.tell(action)
         elif isinstance(action, Dial):
             transport = Transport(action.connection_id, self._target, self)
             self._transports[action.connection_id] = transport

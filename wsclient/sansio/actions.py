@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from wsclient.errors import WSClientError
@@ -91,9 +92,12 @@ class Log(NamedTuple):
 
 
 class Tell(NamedTuple):
-    """For whoever listens to events."""
+    """For whoever listens to events: the ``number``-th, made by ``kind`` of ``what``."""
 
-    event: Event
+    kind: Callable[..., Event]
+    what: tuple[Any, ...]
+    connection_id: int
+    number: int
 
 
 Action = Dial | Send | Ping | Hangup | Abort | Cut | Settle | Deliver | Forget | Fail | Log | Tell

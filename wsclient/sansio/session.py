@@ -49,6 +49,7 @@ from wsclient.events import (
     Reconnecting,
     Recovered,
     Rejected,
+    SlowConsumer,
 )
 from wsclient.events import Subscribed as Confirmed
 from wsclient.messages import Arrival, Gap, Message, SubscriptionState
@@ -99,6 +100,8 @@ HEALTHY_AFTER = 10.0
 LATE_TICK = 0.25
 #: Unreadable frames are counted one by one, and logged and told at most once in so many seconds.
 LOG_INTERVAL = 1.0
+#: With so many actions waiting, of gaps only the number is told: it jumps.
+MAX_UNTOLD = 10_000
 
 
 class State(enum.Enum):
@@ -237,8 +240,10 @@ class Session:
         #: When the next tick is due, as last told; None: at once.
         self.planned: float | None = None
         self._looked_at = 0.0
-        #: Somebody listens to events. Of gaps there may be many, and none is told else.
-        self.is_observed = False
+        #: Does anybody listen to events? Of gaps there may be many, and none is told else.
+        self.is_observed: Callable[[], bool] = lambda: False
+        #: How many events there have been.
+        self._told = 0
         #: Why open links have ended, and why attempts have come to nothing.
         self.disconnect_reasons: Counter[str] = Counter()
         self.attempt_failures: Counter[str] = Counter()
@@ -269,7 +274,8 @@ class Session:
         self._actions.append(Log(level, text, self.connection_id, channel))
 
     def _tell(self, kind: Callable[..., Event], *what: Any) -> None:
-        self._actions.append(Tell(kind(*what, connection_id=self.connection_id)))
+        self._told += 1
+        self._actions.append(Tell(kind, what, self.connection_id, self._told))
 
     def actions(self) -> list[Action]:
         """What is to be done since the last call, in order."""
@@ -293,6 +299,12 @@ class Session:
             raise ClientClosed("the client is closed; make a new one")
         if self.failure is not None:
             raise self.failure.fresh()
+
+    def check_begun(self) -> None:
+        """Raise what a call that wants channels must raise."""
+        self.check()
+        if self._state is IDLE:
+            raise NotConnected("not connected; call connect() first")
 
     # What callers ask for.
 
@@ -327,9 +339,7 @@ class Session:
         self, channels: Iterable[str], options: Mapping[str, Any], token: Any, deadline: float
     ) -> None:
         """Want channels. While the link is down the wish waits for the next connection."""
-        self.check()
-        if self._state is IDLE:
-            raise NotConnected("not connected; call connect() first")
+        self.check_begun()
         self.subscriptions.subscribe(channels, options, token, deadline)
         self._apply_effects()
 
@@ -386,6 +396,11 @@ class Session:
             self._actions.append(Abort(self.connection_id))
         self._leave_link()
         self._give_up(error)
+
+    def slow_consumer(self, dropped: int) -> None:
+        """A queue that is full has begun to drop messages, ``dropped`` in all so far."""
+        self._log("warning", "a queue is full and drops messages: its consumer is too slow")
+        self._tell(SlowConsumer, dropped)
 
     # What the transport reports.
 
@@ -765,8 +780,12 @@ class Session:
         if gap.reason in STRAYS:
             return
         self.counters.gaps += 1
-        if self.is_observed:
+        if not self.is_observed():
+            return
+        if len(self._actions) < MAX_UNTOLD:
             self._tell(GapMarked, channel, gap)
+        else:
+            self._told += 1
 
     def _on_reply(self, entry: Reply) -> None:
         found = self._requests.pop(str(entry.request_id), None)
