@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import logging
 import queue
@@ -53,6 +54,23 @@ def ear(client: WebSocketClient) -> Ear:
 
 def peer_of(venue: FakeVenue, channel: str = "a") -> Any:
     return venue.wait_for(lambda v: next(iter(v.subscribers(channel)), None))
+
+
+class TestText:
+    """What a person reads of an event."""
+
+    EVENT = events.Recovered(2.5, 3, connection_id=4, number=7, at=1_700_000_000_012_345_678)
+
+    def test_begins_with_when_and_where_it_was(self) -> None:
+        assert str(self.EVENT) == (
+            "2023-11-14 22:13:20.012Z #7 connection 4: Recovered(seconds=2.5, channels=3)"
+        )
+
+    def test_of_its_repr_is_what_happened(self) -> None:
+        assert repr(self.EVENT) == "Recovered(seconds=2.5, channels=3)"
+
+    def test_does_not_make_two_the_same(self) -> None:
+        assert dataclasses.replace(self.EVENT, number=8) != self.EVENT
 
 
 class TestHistory:
