@@ -204,11 +204,34 @@ class TestEach:
             for _ in range(20):
                 venue.publish("a")
             first = ear.until(events.SlowConsumer)
+            assert first.queue == "the client"
             assert 1 <= first.dropped <= 18
             venue.publish("a")
             client.close()
             ear.until(events.Closed)
             assert ear.names.count("SlowConsumer") == 1
+
+    @pytest.mark.parametrize(
+        ("channels", "owner"), [("ab", "a reader of a, b"), ("abcd", "a reader of a, b, c, ...")]
+    )
+    def test_slow_consumer_tells_which_reader_it_is(
+        self, client: WebSocketClient, ear: Ear, venue: FakeVenue, channels: str, owner: str
+    ) -> None:
+        client.connect()
+        with client.reader(*channels, queue_size=1):
+            for _ in range(5):
+                venue.publish("a")
+            assert ear.until(events.SlowConsumer).queue == owner
+
+    def test_slow_consumer_tells_of_the_callbacks(self, venue: FakeVenue) -> None:
+        leave = threading.Event()
+        with wsclient.connect(venue.url, queue_size=1) as client:
+            ear = Ear(client)
+            client.on("a", lambda _: leave.wait(5))
+            for _ in range(5):
+                venue.publish("a")
+            assert ear.until(events.SlowConsumer).queue == "the callbacks"
+            leave.set()
 
     def test_decode_error_has_a_bounded_excerpt(
         self, client: WebSocketClient, ear: Ear, venue: FakeVenue

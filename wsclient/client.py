@@ -307,7 +307,8 @@ class WebSocketClient(_Receiver):
         if overflow is not None:
             check_overflow(overflow)
         _check_channels(channels)
-        mailbox = self._core.new_mailbox(queue_size, overflow)
+        owner = f"a reader of {', '.join(channels[:3])}{', ...'[: 5 * (len(channels) > 3)]}"
+        mailbox = self._core.new_mailbox(owner, queue_size, overflow)
         try:
             self._subscribe(channels, mailbox, timeout, options)
         except BaseException:

@@ -127,8 +127,10 @@ class Recovered(Event):
 @dataclass(frozen=True)
 class SlowConsumer(Event):
     """A queue is full and drops messages; told once an episode, which is over when it has not
-    dropped any for a second. ``dropped`` is the number so far, of this queue."""
+    dropped any for a second. ``queue`` says whose it is ("the client", "the callbacks", "a reader
+    of ..."), ``dropped`` how many it has dropped so far."""
 
+    queue: str
     dropped: int
 
 

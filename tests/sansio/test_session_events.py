@@ -329,9 +329,9 @@ class TestDecodeErrors:
 
 def test_a_slow_consumer_is_told_and_logged() -> None:
     rig = Rig().open()
-    rig.session.slow_consumer(7)
-    assert told(rig, SlowConsumer) == [SlowConsumer(7, connection_id=1)]
-    assert "too slow" in rig.logs("warning")[0]
+    rig.session.slow_consumer("the client", 7)
+    assert told(rig, SlowConsumer) == [SlowConsumer("the client", 7, connection_id=1)]
+    assert "the queue of the client is full" in rig.logs("warning")[0]
 
 
 def test_events_are_numbered_from_1() -> None:

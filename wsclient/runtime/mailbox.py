@@ -90,7 +90,10 @@ class Mailbox:
         max_bytes: int | None,
         overflow: str,
         batch_size: int = BATCH,
+        owner: str = "",
     ) -> None:
+        #: Whose it is, for who is told of it.
+        self.owner = owner
         self._max_messages = float("inf") if max_messages is None else max_messages
         self._max_bytes = float("inf") if max_bytes is None else max_bytes
         self._overflow = overflow

@@ -99,8 +99,8 @@ class Watchdog:
         #: How many messages each had dropped when last looked at; those that conflate drop on
         #: purpose, and are not here.
         self._lossy: dict[Mailbox, int] = {}
-        self.default = self.new_mailbox()
-        self.callbacks = Callbacks(self.new_mailbox, log)
+        self.default = self.new_mailbox("the client")
+        self.callbacks = Callbacks(lambda: self.new_mailbox("the callbacks"), log)
         self._teller = Teller()
         self._session.is_observed = lambda: self._teller.has_streams
         #: Called, without the lock, when the client has been closed or has failed.
@@ -180,9 +180,13 @@ class Watchdog:
                 sent.settle(NotConnected("the link ended before the message went out"))
         return request_id
 
-    def new_mailbox(self, size: int | None = None, overflow: str | None = None) -> Mailbox:
-        overflow = overflow or self.options.overflow
-        mailbox = Mailbox(size or self.options.queue_size, self.options.queue_bytes, overflow)
+    def new_mailbox(
+        self, owner: str, size: int | None = None, overflow: str | None = None
+    ) -> Mailbox:
+        options = self.options
+        overflow = overflow or options.overflow
+        size = size or options.queue_size
+        mailbox = Mailbox(size, options.queue_bytes, overflow, owner=owner)
         with self._lock:
             self._mailboxes.append(mailbox)
             if overflow != "conflate":
@@ -497,7 +501,7 @@ class Watchdog:
             self._lossy.update((box, box.dropped) for box in found)
             begun, self._dropping = found - self._dropping, found
             for box in begun:
-                self._session.slow_consumer(box.dropped)
+                self._session.slow_consumer(box.owner, box.dropped)
         self._look_at = now + LOOK_FOR_DROPS
         return now if begun else self._look_at
 

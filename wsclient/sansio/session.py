@@ -397,10 +397,11 @@ class Session:
         self._leave_link()
         self._give_up(error)
 
-    def slow_consumer(self, dropped: int) -> None:
+    def slow_consumer(self, queue: str, dropped: int) -> None:
         """A queue that is full has begun to drop messages, ``dropped`` in all so far."""
-        self._log("warning", "a queue is full and drops messages: its consumer is too slow")
-        self._tell(SlowConsumer, dropped)
+        text = f"the queue of {queue} is full and drops messages: its consumer is too slow"
+        self._log("warning", text)
+        self._tell(SlowConsumer, queue, dropped)
 
     # What the transport reports.
 
