@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import logging
 import queue
@@ -53,6 +54,23 @@ def ear(client: WebSocketClient) -> Ear:
 
 def peer_of(venue: FakeVenue, channel: str = "a") -> Any:
     return venue.wait_for(lambda v: next(iter(v.subscribers(channel)), None))
+
+
+class TestText:
+    """What a person reads of an event."""
+
+    EVENT = events.Recovered(2.5, 3, connection_id=4, number=7, at=1_700_000_000_012_345_678)
+
+    def test_begins_with_when_and_where_it_was(self) -> None:
+        assert str(self.EVENT) == (
+            "2023-11-14 22:13:20.012Z #7 connection 4: Recovered(seconds=2.5, channels=3)"
+        )
+
+    def test_of_its_repr_is_what_happened(self) -> None:
+        assert repr(self.EVENT) == "Recovered(seconds=2.5, channels=3)"
+
+    def test_does_not_make_two_the_same(self) -> None:
+        assert dataclasses.replace(self.EVENT, number=8) != self.EVENT
 
 
 class TestHistory:
@@ -186,11 +204,31 @@ class TestEach:
             for _ in range(20):
                 venue.publish("a")
             first = ear.until(events.SlowConsumer)
+            assert first.queue == "client"
             assert 1 <= first.dropped <= 18
             venue.publish("a")
             client.close()
             ear.until(events.Closed)
             assert ear.names.count("SlowConsumer") == 1
+
+    def test_slow_consumer_tells_which_reader_it_is(
+        self, client: WebSocketClient, ear: Ear, venue: FakeVenue
+    ) -> None:
+        client.connect()
+        with client.reader("b"), client.reader("a", queue_size=1):
+            for _ in range(5):
+                venue.publish("a")
+            assert ear.until(events.SlowConsumer).queue == "reader-2"
+
+    def test_slow_consumer_tells_of_the_callbacks(self, venue: FakeVenue) -> None:
+        leave = threading.Event()
+        with wsclient.connect(venue.url, queue_size=1) as client:
+            ear = Ear(client)
+            client.on("a", lambda _: leave.wait(5))
+            for _ in range(5):
+                venue.publish("a")
+            assert ear.until(events.SlowConsumer).queue == "callbacks"
+            leave.set()
 
     def test_decode_error_has_a_bounded_excerpt(
         self, client: WebSocketClient, ear: Ear, venue: FakeVenue

@@ -104,7 +104,7 @@ def default_of(name: str) -> Any:
         return getattr(wsclient.Limits(), attribute)
     if where == "frames":
         return inspect.signature(FrameParser).parameters[attribute].default
-    layer = "sansio" if where in ("inbound", "measures", "resync") else "runtime"
+    layer = "sansio" if where in ("inbound", "measures", "resync", "session") else "runtime"
     return getattr(importlib.import_module(f"wsclient.{layer}.{where}"), attribute)
 
 
@@ -254,7 +254,9 @@ def test_the_events(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> N
         run_block(code, {}, clients, messages=0)
         clients[0].close(timeout=5)
     printed = capsys.readouterr().out.splitlines()
-    assert [line.partition("(")[0] for line in printed] == ["Connected", "Subscribed", "Closed"]
+    names = [line.partition("(")[0].rpartition(" ")[2] for line in printed]
+    assert names == ["Connected", "Subscribed", "Closed"]
+    assert "#1 connection 1: Connected(attempt=1)" in printed[0]
 
 
 def test_the_dialect(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,12 +2,14 @@
 
 Every event bears the ``connection_id`` at its time (0 before the first), its ``number``, counted
 from 1 for each client, and ``at``, the time when it was told (ns since the epoch). Events are told
-in order. A jump of the number means that whoever listens was too slow, and has missed some.
+in order. A jump of the number means that whoever listens was too slow, and has missed some. As
+text an event begins with these three, the time in UTC; its repr is without them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
 
 from wsclient.errors import WSClientError
 from wsclient.messages import Gap
@@ -31,16 +33,22 @@ __all__ = [
 class Event:
     """Base of all events."""
 
-    connection_id: int = 0
-    number: int = 0
-    at: int = 0
+    connection_id: int = field(default=0, repr=False)
+    number: int = field(default=0, repr=False)
+    at: int = field(default=0, repr=False)
+
+    def __str__(self) -> str:
+        at = datetime.fromtimestamp(self.at / 1e9, timezone.utc)
+        when = at.isoformat(" ", "milliseconds").removesuffix("+00:00")
+        return f"{when}Z #{self.number} connection {self.connection_id}: {self!r}"
 
 
 @dataclass(frozen=True)
 class Connected(Event):
     """The link is open, and logged in where the venue asks for that.
 
-    ``attempt`` is the number of attempts that it took, the successful one included.
+    ``attempt`` is the number of attempts that it took, the successful one included; those since a
+    link has last proved healthy, by data or by ten seconds.
     """
 
     attempt: int
@@ -99,7 +107,8 @@ class Rejected(Event):
 class GapMarked(Event):
     """A message of ``channel`` bears ``gap``: the numbers jumped, or the link had been down.
 
-    What a queue drops is not told here, but by :class:`SlowConsumer`.
+    What a queue drops is not told here, but by :class:`SlowConsumer`; nor is the end of a lost
+    channel, but by :class:`Rejected`.
     """
 
     channel: str
@@ -118,8 +127,10 @@ class Recovered(Event):
 @dataclass(frozen=True)
 class SlowConsumer(Event):
     """A queue is full and drops messages; told once an episode, which is over when it has not
-    dropped any for a second. ``dropped`` is the number so far, of this queue."""
+    dropped any for a second. ``queue`` is its name in ``stats().queues``, ``dropped`` how many it
+    has dropped so far."""
 
+    queue: str
     dropped: int
 
 

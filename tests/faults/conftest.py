@@ -10,6 +10,10 @@ import pytest
 from canaries import found_in
 from matrix import Line
 
+from wsclient.events import Event
+from wsclient.runtime import watchdog
+from wsclient.runtime.telling import EventStream, Teller
+
 _lines: list[Line] = []
 
 
@@ -33,6 +37,34 @@ class _Search(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.found += found_in(self.format(record))
+
+
+class _Ear(EventStream):
+    """Looks for the canaries in each event."""
+
+    def __init__(self, found: list[str]) -> None:
+        super().__init__()
+        self.found = found
+
+    def put(self, event: Event) -> None:
+        self.found += found_in(f"{event} {event!r} {vars(event)}")
+
+
+@pytest.fixture(autouse=True)
+def no_secret_is_told(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Fails a test in which an event of any client has a canary. Gives what is found."""
+    found: list[str] = []
+    ears: list[_Ear] = []
+
+    class Overheard(Teller):
+        def __init__(self) -> None:
+            super().__init__()
+            ears.append(_Ear(found))
+            self.add(ears[-1])
+
+    monkeypatch.setattr(watchdog, "Teller", Overheard)
+    yield found
+    assert not found, f"secrets in events: {found}"
 
 
 @pytest.fixture(autouse=True)

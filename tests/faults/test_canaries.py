@@ -9,6 +9,7 @@ import pytest
 from canaries import TOKENS, found_in
 
 import wsclient
+from wsclient.testing import FakeVenue
 
 ENCODINGS = {
     "as it is": lambda text: text,
@@ -44,3 +45,13 @@ def test_a_secret_in_the_log_is_found_at_any_level(
         logging.getLogger(name).debug("failed", exc_info=True)
     assert search.found
     search.found.clear()  # else this test would fail, as it should
+
+
+def test_a_secret_in_an_event_is_found(venue: FakeVenue, no_secret_is_told: list[str]) -> None:
+    venue.refuse_channel("a", TOKENS["Option"])  # the venue's own word is told as it is
+    with wsclient.connect(venue.url) as client, pytest.raises(wsclient.SubscriptionRejected):
+        client.subscribe("a")
+    assert no_secret_is_told
+    no_secret_is_told.clear()  # else this test would fail, as it should
+    search = next(h for h in logging.getLogger().handlers if type(h).__name__ == "_Search")
+    search.found.clear()

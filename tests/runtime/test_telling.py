@@ -92,6 +92,28 @@ class TestStream:
         events = [event for call in calls for event in call.result()]
         assert sorted(event.number for event in events) == [1, 2]
 
+    def test_one_word_of_the_end_is_enough_for_all_who_wait(self, stream: EventStream) -> None:
+        calls = [Call(list, stream) for _ in range(4)]
+        for call in calls:
+            until(lambda call=call: call.is_in("_wait"))
+        stream.end()
+        assert [call.result() for call in calls] == [[]] * 4
+
+    def test_who_is_interrupted_with_the_news_passes_it_on(
+        self, stream: EventStream, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        other = Call(stream.recv)
+        until(lambda: other.is_in("_wait"))
+
+        def interrupted(_: object) -> None:
+            stream._events.append(Connected(1))  # its news is the one that was taken
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(stream, "_wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            stream.recv()
+        assert other.result() == Connected(1)
+
     @pytest.mark.parametrize("timeout", [0, 0.01])
     def test_recv_ends_at_its_timeout(self, stream: EventStream, timeout: float) -> None:
         with pytest.raises(TimeoutError, match="no event"):

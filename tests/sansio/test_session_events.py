@@ -26,7 +26,7 @@ from wsclient.sansio import dialect, session
 from wsclient.sansio.actions import (
     Tell,
 )
-from wsclient.sansio.backoff import reason_of
+from wsclient.sansio.backoff import Verdict, reason_of
 from wsclient.sansio.heartbeat import LinkView
 from wsclient.sansio.session import (
     Invalid,
@@ -84,6 +84,30 @@ class TestConnection:
         rig.drop(ConnectionResetError("reset by peer"))
         (event,) = told(rig, Disconnected)
         assert (event.code, event.reason) == (1006, "reset")
+
+    def test_a_code_of_something_else_is_no_close_code(self) -> None:
+        rig = Rig().open()
+        rig.drop(SystemExit("a function's"))
+        assert [event.code for event in told(rig, Disconnected)] == [1006]
+
+    def test_the_end_of_a_channel_is_no_data(self) -> None:
+        rig = Rig().active("a")
+        rig.drop()
+        rig.open()
+        rig.reject("a", "delisted")
+        rig.drop()
+        assert told(rig, Disconnected)[-1].data_age is None
+
+    def test_times_are_told_to_the_millisecond(self) -> None:
+        rig = Rig(retry_delay=1 / 3).active("a")
+        rig.data("a", 1)
+        rig.wait(2 / 3)
+        rig.drop(verdict=Verdict.RATE_LIMITED)
+        rig.open()
+        rig.ack("a")
+        assert told(rig, Disconnected)[0].data_age == 0.667
+        assert told(rig, Reconnecting)[0].delay == 0.333
+        assert told(rig, Recovered)[0].seconds == 0.333
 
     def test_close_is_the_last_event_and_no_disconnect(self) -> None:
         rig = Rig().open()
@@ -205,6 +229,14 @@ class TestRecovered:
         rig.ack("b")
         assert told(rig, Recovered) == [Recovered(pytest.approx(5.0), 2, connection_id=2)]
 
+    def test_does_not_count_what_is_being_unsubscribed(self) -> None:
+        rig = Rig().active("a", "b")
+        rig.drop()
+        rig.open()
+        rig.unsubscribe("b")
+        rig.ack("a")
+        assert [event.channels for event in told(rig, Recovered)] == [1]
+
     def test_comes_at_once_where_no_channel_is_wanted(self) -> None:
         rig = Rig().open()
         rig.drop()
@@ -297,9 +329,9 @@ class TestDecodeErrors:
 
 def test_a_slow_consumer_is_told_and_logged() -> None:
     rig = Rig().open()
-    rig.session.slow_consumer(7)
-    assert told(rig, SlowConsumer) == [SlowConsumer(7, connection_id=1)]
-    assert "too slow" in rig.logs("warning")[0]
+    rig.session.slow_consumer("client", 7)
+    assert told(rig, SlowConsumer) == [SlowConsumer("client", 7, connection_id=1)]
+    assert "the queue 'client' is full" in rig.logs("warning")[0]
 
 
 def test_events_are_numbered_from_1() -> None:

@@ -584,7 +584,7 @@ class Watchdog:
             self._lossy.update((box, box.dropped) for box in found)
             begun, self._dropping = found - self._dropping, found
             for box in begun:
-                self._session.slow_consumer(box.dropped)
+                self._session.slow_consumer(box.name, box.dropped)
         self._look_at = now + LOOK_FOR_DROPS
         return now if begun else self._look_at
 

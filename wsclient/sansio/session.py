@@ -409,10 +409,11 @@ class Session:
         self._leave_link()
         self._give_up(error)
 
-    def slow_consumer(self, dropped: int) -> None:
+    def slow_consumer(self, queue: str, dropped: int) -> None:
         """A queue that is full has begun to drop messages, ``dropped`` in all so far."""
-        self._log("warning", "a queue is full and drops messages: its consumer is too slow")
-        self._tell(SlowConsumer, dropped)
+        text = f"the queue {queue!r} is full and drops messages: its consumer is too slow"
+        self._log("warning", text)
+        self._tell(SlowConsumer, queue, dropped)
 
     # What the transport reports.
 
@@ -524,6 +525,7 @@ class Session:
                         self._on_gap(channel, entry.gap)
                     if is_watched:
                         tracker.data_at = now
+                    self._data_at = now
                     append(entry)
                     continue
                 self._control(entry, delivered, now)
@@ -533,8 +535,6 @@ class Session:
             if self._state not in LINKED:
                 break
         self.counters.messages += len(delivered)
-        if delivered:
-            self._data_at = now
         if delivered and self._confirmed and not self._healthy:
             self._prove_healthy()
         self._apply_effects(delivered)
@@ -664,8 +664,9 @@ class Session:
             self.disconnect_reasons[reason] += 1
             if self._lost_at is None:
                 self._lost_at = now
-            age = None if self._data_at is None else now - self._data_at
-            self._tell(Disconnected, str(error), reason, getattr(error, "code", 1006), age)
+            age = None if self._data_at is None else round(now - self._data_at, 3)
+            code = error.code if isinstance(error, ConnectionLost) else 1006
+            self._tell(Disconnected, str(error), reason, code, age)
         else:
             self.attempt_failures[reason] += 1
         if could_deliver:
@@ -701,7 +702,7 @@ class Session:
     def _wait_until(self, at: float, why: str, now: float) -> None:
         self._dial_at = at
         self._enter(BACKING_OFF, f"{why}; next attempt in {at - now:.2f} s")
-        self._tell(Reconnecting, self._attempts + 1, at - now, why)
+        self._tell(Reconnecting, self._attempts + 1, round(at - now, 3), why)
 
     def _connect_timeout(self) -> ConnectTimeout:
         last = self._last_error
@@ -733,8 +734,9 @@ class Session:
     def _look_recovered(self, now: float) -> None:
         if self._lost_at is None or self._state is not OPEN or not self.subscriptions.all_confirmed:
             return
-        seconds, self._lost_at = now - self._lost_at, None
-        channels = len(self.subscriptions.wanted())
+        seconds, self._lost_at = round(now - self._lost_at, 3), None
+        states = [state for _, state, _ in self.subscriptions.wanted()]
+        channels = states.count(SubscriptionState.ACTIVE)
         self._log("info", f"recovered: {channels} channel(s) after {seconds:.2f} s")
         self._tell(Recovered, seconds, channels)
 
