@@ -482,6 +482,29 @@ def test_a_book_is_in_doubt_from_the_frame_on_that_cannot_be_read(
     assert book.bids() == [(9, 1)]
 
 
+def test_a_book_is_in_doubt_while_a_message_of_its_is_dropped(kraken: FakeVenue) -> None:
+    with wsclient.connect(
+        kraken.url, dialect="kraken", queue_size=1, overflow="drop_newest"
+    ) as client:
+        go, is_held = threading.Event(), threading.Event()
+        book = client.order_book("BTC/USD", timeout=5)
+
+        def hold(message: Message) -> None:
+            is_held.set()
+            go.wait(5)
+
+        client.on("status", hold)
+        mailbox = client._core.callbacks._mailbox
+        held = Message("status", raw=b"{}")
+        mailbox.put([held])
+        assert is_held.wait(5)
+        mailbox.put([held])
+        mailbox.put([message(channel=BOOK)])
+        with pytest.raises(OrderBookOutOfSync, match=r"may have been missed \(overflow\)"):
+            book.bids()
+        go.set()
+
+
 def test_a_doubt_that_a_number_disproves_wakes_who_waits() -> None:
     class Doubtful:
         gap: str | None = "messages may have been missed (invalid)"
