@@ -397,6 +397,10 @@ def frame(type: str, bids: Any = (), asks: Any = (), **fields: Any) -> str:
     return json.dumps({"channel": "book", "type": type, "data": [row]})
 
 
+def book_message(*args: Any) -> Message:
+    return Message(BOOK, args[0], item=0, raw=frame(*args).encode(), arrival=Arrival(5, 1, None))
+
+
 def push(venue: FakeVenue, *args: Any, **fields: Any) -> None:
     venue.broadcast(frame(*args, **fields), BOOK)
 
@@ -593,6 +597,35 @@ def test_a_lost_book_can_be_had_anew(kraken: FakeVenue, client: wsclient.WebSock
     again = client.order_book("BTC/USD", timeout=5)
     assert again is not book
     assert again.is_synced
+
+
+def test_a_book_that_is_kept_no_longer_does_not_pass_for_true(
+    kraken: FakeVenue, client: wsclient.WebSocketClient
+) -> None:
+    """Somebody else waited for it too, got it as the first one gave up, and still has it."""
+    book = client.order_book("BTC/USD", timeout=5)
+    client._drop_book(*client._books[BOOK])
+    book.apply(book_message("snapshot", [(1, 1)], [(2, 1)]))  # it was on its way
+    assert not book.is_synced
+    with pytest.raises(OrderBookOutOfSync, match="kept no longer"):
+        book.bids()
+    with pytest.raises(OrderBookOutOfSync, match="kept no longer"):
+        book.wait_synced(5)
+    assert client.order_book("BTC/USD", timeout=5) is not book
+
+
+def test_who_waits_for_a_book_that_another_gives_up_is_told(
+    kraken: FakeVenue, protocol: KrakenProtocol, client: wsclient.WebSocketClient
+) -> None:
+    protocol.snapshots.clear()
+    first = Call(client.order_book, "BTC/USD", timeout=5)
+    until(lambda: BOOK in client._books and client._books[BOOK][0]._waiting)
+    second = Call(client.order_book, "BTC/USD", timeout=50)
+    until(lambda: len(client._books[BOOK][0]._waiting) == 2)
+    client._drop_book(*client._books[BOOK])
+    for call in (first, second):
+        with pytest.raises(OrderBookOutOfSync, match="kept no longer"):
+            call.result(5)
 
 
 def test_a_book_within_a_callback_is_refused(

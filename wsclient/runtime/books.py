@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from wsclient.errors import OrderBookOutOfSync
 from wsclient.messages import Gap, Message
 from wsclient.runtime.mailbox import Mailbox
 from wsclient.runtime.watchdog import Watchdog
@@ -13,6 +14,10 @@ from wsclient.sansio.resync import PATIENCE
 from wsclient.sansio.session import State
 
 __all__ = ["BookLink", "RestBookLink"]
+
+
+#: Of a book that was given up, in the hands of who has it still.
+NOT_KEPT = "it is kept no longer; ask the client for it anew"
 
 
 class Kept(Protocol):
@@ -46,25 +51,31 @@ class BookLink:
         self._connection_id = 0
         #: The client has been asked for a snapshot.
         self._is_asked = False
-        self._apply: Callable[[Message], bool]
+        self._has_ended = False
+        self._book: Kept
         self._wake: Callable[[], None]
         self.mailbox: Mailbox
 
     def keep(self, book: Kept) -> None:
         """Begin: its messages go to the book, which is woken at the client's end."""
-        self._apply, self._wake = book.apply, book.wake
+        self._book, self._wake = book, book.wake
         self.mailbox = self._core.callbacks.add(self._channel, self)
         self._core.at_end.append(self._wake)
 
     def end(self) -> None:
-        """The reverse. Unsubscribes, without waiting, from what nobody else reads."""
+        """The reverse, once. Unsubscribes, without waiting, from what nobody else reads."""
+        if self._has_ended:
+            return
+        self._has_ended = True
+        if not self._book.is_lost:
+            self._book.give_up(NOT_KEPT)
         core = self._core
         core.at_end.remove(self._wake)
         if not core.callbacks.remove(self._channel, self):
             core.abandon((self._channel,), self.mailbox)
 
     def __call__(self, message: Message) -> None:
-        was_synced, self._was_synced = self._was_synced, self._apply(message)
+        was_synced, self._was_synced = self._was_synced, self._book.apply(message)
         is_same_link = message.connection_id == self._connection_id
         self._connection_id = message.connection_id
         if self._was_synced:
@@ -81,6 +92,8 @@ class BookLink:
 
     def trouble(self, connection_id: int) -> str | None:
         """Why what came over this connection is not up to date any more; None: it is."""
+        if self._has_ended:
+            return NOT_KEPT  # whatever was on its way to it
         session = self._core.peek()
         if session.state is not State.OPEN:
             return f"the link is down ({session.state.value})"
@@ -98,12 +111,14 @@ class BookLink:
 
     def check(self) -> None:
         """Raise what a call on a closed or failed client must raise, and where we would wait for
-        ourselves."""
+        ourselves or in vain."""
         if self._core.callbacks.is_current:
             raise RuntimeError(
                 "waiting for an order book within an on() function would wait for itself: books "
                 "are kept on the same thread; use one of your own"
             )
+        if self._has_ended:
+            raise OrderBookOutOfSync(f"the order book {self._channel!r}: {NOT_KEPT}")
         with self._core.session() as session:
             session.check()
 
@@ -115,20 +130,13 @@ class RestBookLink(BookLink):
         super().__init__(core, channel)
         self.channel = channel
         self.request = request
-        self._has_ended = False
-        self._book: Kept
-
-    def keep(self, book: Kept) -> None:
-        self._book = book
-        super().keep(book)
 
     def end(self) -> None:
-        self._has_ended = True
-        self._core.snapshots.forget(self)
         super().end()
+        self._core.snapshots.forget(self)
 
     def __call__(self, message: Message) -> None:
-        if not self._apply(message):
+        if not self._book.apply(message):
             self.ask(0.0)
 
     def _suspected(self) -> Gap | None:
