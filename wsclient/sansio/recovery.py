@@ -104,10 +104,12 @@ class ChannelTracker:
 
     @property
     def pending(self) -> Gap | None:
-        """The hole that the next message will carry, as far as is known now."""
-        if self._suspected is None:
-            return self._certain
-        return self._suspected.merge(self._certain)
+        """The hole that the next message will carry, as far as is known now.
+
+        An order book asks from another thread, without the session's lock: each is read once.
+        """
+        suspected, certain = self._suspected, self._certain
+        return certain if suspected is None else suspected.merge(certain)
 
     def suspect(self, reason: str) -> None:
         """Something may have been missed."""
