@@ -1240,6 +1240,13 @@ def test_an_unsubscribe_is_done_when_it_is_out_where_the_venue_never_acknowledge
     assert rig.session.subscriptions.wanted() == []
 
 
+def test_what_is_decided_at_once_is_told_at_once() -> None:
+    rig = Rig().active("a")
+    rig.session.subscribe(["a"], {}, "subscribed", INF)
+    rig.session.unsubscribe(["b"], "unsubscribed", INF)
+    assert [action.token for action in rig.session.actions()] == ["subscribed", "unsubscribed"]
+
+
 # --- requests ------------------------------------------------------------------------------------
 
 
