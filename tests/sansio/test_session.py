@@ -49,9 +49,11 @@ from wsclient.sansio.session import (
     Cut,
     Dial,
     Fail,
+    Forget,
     Hangup,
     Invalid,
     Ping,
+    Settle,
     State,
 )
 
@@ -1245,6 +1247,13 @@ def test_what_is_decided_at_once_is_told_at_once() -> None:
     rig.session.subscribe(["a"], {}, "subscribed", INF)
     rig.session.unsubscribe(["b"], "unsubscribed", INF)
     assert [action.token for action in rig.session.actions()] == ["subscribed", "unsubscribed"]
+
+
+def test_a_channel_is_forgotten_before_whoever_left_it_is_woken() -> None:
+    rig = Rig().active("a")
+    token = rig.unsubscribe("a")
+    rig.session.received(rig.cid, [Ack(channel="a")], rig.now)
+    assert rig.session.actions() == [Forget("a"), Settle(token)]
 
 
 # --- requests ------------------------------------------------------------------------------------
