@@ -399,6 +399,10 @@ def frame(type: str, bids: Any = (), asks: Any = (), **fields: Any) -> str:
     return json.dumps({"channel": "book", "type": type, "data": [row]})
 
 
+def book_message(*args: Any) -> Message:
+    return Message(BOOK, args[0], item=0, raw=frame(*args).encode(), arrival=Arrival(5, 1, None))
+
+
 def push(venue: FakeVenue, *args: Any, **fields: Any) -> None:
     venue.broadcast(frame(*args, **fields), BOOK)
 
@@ -482,6 +486,29 @@ def test_a_book_is_in_doubt_from_the_frame_on_that_cannot_be_read(
     until(lambda: subscribes(kraken) == 2)
     book.wait_synced(5)
     assert book.bids() == [(9, 1)]
+
+
+def test_a_book_is_in_doubt_while_a_message_of_its_is_dropped(kraken: FakeVenue) -> None:
+    with wsclient.connect(
+        kraken.url, dialect="kraken", queue_size=1, overflow="drop_newest"
+    ) as client:
+        go, is_held = threading.Event(), threading.Event()
+        book = client.order_book("BTC/USD", timeout=5)
+
+        def hold(message: Message) -> None:
+            is_held.set()
+            go.wait(5)
+
+        client.on("status", hold)
+        mailbox = client._core.callbacks._mailbox
+        held = Message("status", raw=b"{}")
+        mailbox.put([held])
+        assert is_held.wait(5)
+        mailbox.put([held])
+        mailbox.put([message(channel=BOOK)])
+        with pytest.raises(OrderBookOutOfSync, match=r"may have been missed \(overflow\)"):
+            book.bids()
+        go.set()
 
 
 def test_a_doubt_that_a_number_disproves_wakes_who_waits() -> None:
@@ -683,6 +710,36 @@ def test_a_book_that_nobody_holds_is_kept_by_the_client(
     push(kraken, "update", [(9.5, 2)])
     until(lambda: client.order_book("BTC/USD").best_bid == (Decimal("9.5"), 2))
     assert subscribes(kraken) == 1
+
+
+def test_a_book_that_another_call_has_given_up_does_not_pass_for_true(
+    kraken: FakeVenue, client: wsclient.WebSocketClient
+) -> None:
+    """Somebody else waited for it too, got it as the first one gave up, and still has it."""
+    book = client.order_book("BTC/USD", timeout=5)
+    with client._books_lock:
+        client._drop_book(client._kept[BOOK])
+    book.apply(book_message("snapshot", [(1, 1)], [(2, 1)]))  # it was on its way
+    assert not book.is_synced
+    for read in (book.bids, lambda: book.wait_synced(5)):
+        with pytest.raises(OrderBookOutOfSync, match="closed"):
+            read()
+    assert client.order_book("BTC/USD", timeout=5) is not book
+
+
+def test_who_waits_for_a_book_that_another_gives_up_is_told(
+    kraken: FakeVenue, protocol: KrakenProtocol, client: wsclient.WebSocketClient
+) -> None:
+    protocol.snapshots.clear()
+    first = Call(client.order_book, "BTC/USD", timeout=5)
+    until(lambda: BOOK in client._kept and client._kept[BOOK].book.waiting)
+    second = Call(client.order_book, "BTC/USD", timeout=50)
+    until(lambda: len(client._kept[BOOK].book.waiting) == 2)
+    with client._books_lock:
+        client._drop_book(client._kept[BOOK])
+    for call in (first, second):
+        with pytest.raises(OrderBookOutOfSync, match="closed"):
+            call.result(5)
 
 
 def test_a_book_within_a_callback_is_refused(

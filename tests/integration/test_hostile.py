@@ -169,7 +169,7 @@ def test_a_counter_that_starts_again_is_marked(venue: FakeVenue) -> None:
         gaps = [client.recv(timeout=5).gap for _ in range(4)]
         assert [gap and (gap.reason, gap.missed) for gap in gaps] == [
             None,
-            ("duplicate", 0),
             ("sequence", None),
+            ("sequence", 1),
             ("sequence", 1),
         ]

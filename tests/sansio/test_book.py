@@ -293,3 +293,13 @@ def test_plain_numbers_follow_one_another_and_none_cannot_be_joined() -> None:
     assert joiner.add(Message("a", sequence=5))
     with pytest.raises(BookError, match="without a number"):
         joiner.add(Message("a"))
+
+
+def test_a_number_may_fall_where_it_says_that_it_follows() -> None:
+    """As the channel's account has it: else the change would be dropped, and nothing told."""
+    joiner = Joiner()
+    joiner.join(at(4))
+    assert joiner.add(LinkedMessage("a", sequence=2, follows=4, is_counted=False))
+    assert joiner.add(LinkedMessage("a", sequence=9, follows=2, is_counted=False))
+    assert not joiner.add(LinkedMessage("a", sequence=7, follows=2, is_counted=False))
+    assert not joiner.wants_snapshot

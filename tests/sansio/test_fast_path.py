@@ -479,7 +479,7 @@ def placed(raw: bytes, channel: str, number: int) -> bytes:
 
 @pytest.mark.parametrize("fields", FIELDS, ids=len)
 @pytest.mark.parametrize("way", WAYS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     is_decimal=st.booleans(),
     start=st.sampled_from([-2, 0, 7, 2**53]),
@@ -513,7 +513,7 @@ def test_both_paths_tell_the_same(
 
 
 @pytest.mark.parametrize("way", WAYS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(odd=WHOLE | MALFORMED, place=st.integers(0, 4))
 def test_one_odd_frame_at_any_place_of_a_run(
     way: Callable[[Line], None], odd: bytes, place: int

@@ -32,8 +32,10 @@ from wsclient.sansio.actions import (
     Cut,
     Dial,
     Fail,
+    Forget,
     Hangup,
     Ping,
+    Settle,
 )
 from wsclient.sansio.backoff import Verdict
 from wsclient.sansio.dialect import (
@@ -1240,6 +1242,20 @@ def test_an_unsubscribe_is_done_when_it_is_out_where_the_venue_never_acknowledge
     assert rig.asked() == [("subscribe", ["a"]), ("unsubscribe", ["a"])]
     assert rig.outcome(gone) is None
     assert rig.session.subscriptions.wanted() == []
+
+
+def test_what_is_decided_at_once_is_told_at_once() -> None:
+    rig = Rig().active("a")
+    rig.session.subscribe(["a"], {}, "subscribed", INF)
+    rig.session.unsubscribe(["b"], "unsubscribed", INF)
+    assert [action.token for action in rig.session.actions()] == ["subscribed", "unsubscribed"]
+
+
+def test_a_channel_is_forgotten_before_whoever_left_it_is_woken() -> None:
+    rig = Rig().active("a")
+    token = rig.unsubscribe("a")
+    rig.session.received(rig.cid, [Ack(channel="a")], rig.now)
+    assert rig.session.actions() == [Forget("a"), Settle(token)]
 
 
 # --- requests ------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from collections import deque
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -420,3 +420,65 @@ def test_whatever_happens(answers: str) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+@pytest.mark.parametrize("answers", ["id", "channel"])
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "refresh",
+                "done",
+                "done",
+                "unanswered",
+                "refused",
+                "ended",
+                "due",
+                "due",
+                "wait",
+                "drop",
+            ]
+        ),
+        max_size=25,
+    )
+)
+def test_what_a_venue_had_to_tell_while_a_channel_was_not_subscribed_is_missed(
+    answers: str, steps: list[str]
+) -> None:
+    """However it came to that: a refresh, an end that the venue does not tell of, a drop."""
+    rig = Rig(Plain(), ack_timeout=ACK_TIMEOUT, max_reconnects=None).active("a")
+    venue, read, cid = Venue(answers), len(rig.sent()), rig.cid
+    venue.subscribed.add("a")
+    is_owed = False
+    for step in steps:
+        if rig.session.subscriptions.state("a") is None:
+            return  # lost, and told
+        if rig.state is not State.OPEN:
+            rig.open()
+            is_owed = True
+        if cid != rig.cid:
+            venue, read, cid = Venue(answers), 0, rig.cid
+        venue.unread += rig.sent()[read:]
+        read = len(rig.sent())
+        if step == "refresh" and rig.session.subscriptions.state("a") is ACTIVE:
+            rig.session.subscriptions.refresh("a")
+            rig.tick()
+        elif step == "ended":
+            venue.subscribed.discard("a")
+        elif step == "wait" and answers == "id":
+            rig.wait(ACK_TIMEOUT)
+        elif step == "drop":
+            rig.drop()
+        elif step in ("done", "refused") and venue.unread:
+            rig.receive(*venue.take(frozenset("a") if step == "refused" else frozenset()))
+        elif step == "unanswered" and venue.unread and answers == "id":
+            # Data of a subscribe that nobody has answered cannot be told from what was before.
+            if venue.unread[0]["op"] == "unsubscribe":
+                venue.take()
+        elif step == "due" and "a" not in venue.subscribed:
+            is_owed = True
+        elif step == "due":
+            (message,) = rig.receive(rig.message("a"))
+            assert message.gap is not None or not is_owed
+            is_owed = False

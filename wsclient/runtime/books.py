@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn, Protocol
 
 from wsclient.errors import OrderBookOutOfSync, WaitTimeout
-from wsclient.messages import Message
+from wsclient.messages import Gap, Message
 from wsclient.runtime.forking import watch
 from wsclient.runtime.mailbox import Mailbox
 from wsclient.runtime.waiting import Deadline, acquire
@@ -343,8 +343,11 @@ class BookLink:
 
     def doubt(self) -> str | None:
         """What the next message may tell; None: nothing is known to be missed."""
-        gap = self._core.peek().pending_gap(self.channel)
+        gap = self._suspected() or self.mailbox.pending_gap(self.channel)
         return None if gap is None else f"messages may have been missed ({gap.reason})"
+
+    def _suspected(self) -> Gap | None:
+        return self._core.peek().pending_gap(self.channel)
 
     def check(self) -> None:
         """Raise what a call on a closed or failed client must raise, and where we would wait for
@@ -373,10 +376,10 @@ class RestBookLink(BookLink):
         if not self.book.apply(message):
             self.ask(0.0)
 
-    def doubt(self) -> str | None:
-        gap = self._core.peek().pending_gap(self.channel)
+    def _suspected(self) -> Gap | None:
+        gap = super()._suspected()
         # What a link's end may have taken is in the snapshot that was fetched since.
-        return None if gap is None or gap.reason == "reconnect" else super().doubt()
+        return None if gap is None or gap.reason == "reconnect" else gap
 
     def ask(self, delay: float) -> None:
         if self.wants_snapshot:

@@ -271,6 +271,8 @@ class Mailbox:
 
     def pending_gap(self, channel: str) -> Gap | None:
         """A hole made here that no queued message of the channel carries yet."""
+        if not (self._before_taken or self._before_put):
+            return None  # as nearly always
         with self._lock:
             earlier, later = self._before_taken.get(channel), self._before_put.get(channel)
             gap = None if later is None else later.merged(None)

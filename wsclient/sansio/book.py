@@ -161,7 +161,7 @@ class Joiner:
             self._waiting.append(message)
             return False
         assert self._last is not None
-        if sequence <= self._last:
+        if sequence <= self._last != follows:
             return False
         if follows > self._last:
             self.restart()

@@ -35,9 +35,11 @@ class ChannelTracker:
     * the message begins anew (a snapshot): so does the account;
     * its number is higher: the numbers between are missing, a *gap*;
     * its number is in a gap of before: it is *late*;
-    * else it has been here: a *duplicate*. But two of those, rising, are a counter that started
-      again; and one that names what it follows, by a number that has not been here, is a new
-      beginning: the number before it was wrong, or is void.
+    * it has been here: a *duplicate*;
+    * else the numbers have started again, or the last one was wrong: the account begins anew.
+
+    Of messages that name what they follow, the last numbers are known. Of others, a number lower
+    than the first has not been here; nor has the second in a row that rises, so it is taken.
 
     Two kinds of hole wait here. One that is *suspected* (the link dropped; an unreadable frame may
     have been of this channel) is settled by the next sequence: it says how many were missed, or
@@ -50,6 +52,7 @@ class ChannelTracker:
     __slots__ = (
         "_began",
         "_certain",
+        "_first",
         "_holes",
         "_last",
         "_recent",
@@ -87,6 +90,8 @@ class ChannelTracker:
         #: It was subscribed anew for its silence, and has been silent since.
         self.refreshed = False
         self._last: int | None = None
+        #: Where the count began.
+        self._first = 0
         self._stray: int | None = None
         #: (number before, last number) of what is missing, oldest first.
         self._holes: list[tuple[int, int]] = []
@@ -111,10 +116,12 @@ class ChannelTracker:
 
     @property
     def pending(self) -> Gap | None:
-        """The hole that the next message will carry, as far as is known now."""
-        if self._suspected is None:
-            return self._certain
-        return self._suspected.merge(self._certain)
+        """The hole that the next message will carry, as far as is known now.
+
+        An order book asks from another thread, without the session's lock: each is read once.
+        """
+        suspected, certain = self._suspected, self._certain
+        return certain if suspected is None else suspected.merge(certain)
 
     def suspect(self, reason: str) -> None:
         """Something may have been missed."""
@@ -201,7 +208,8 @@ class ChannelTracker:
         if isinstance(message, LinkedMessage):
             has_come = sequence in self._recent
         else:
-            has_come = self._stray is None or sequence <= self._stray
+            has_come = sequence >= self._first
+            has_come &= self._stray is None or sequence <= self._stray
         if not has_come and sequence != last:
             # A mark too many is cheaper than a hole that nobody sees.
             return self._begin(sequence, None)
@@ -215,7 +223,7 @@ class ChannelTracker:
 
     def _begin(self, sequence: int, suspected: Gap | None) -> Gap | None:
         """Count from here."""
-        last = self._last
+        last, self._first = self._last, sequence
         self._holes = []
         self._recent.clear()
         self._advance(sequence)

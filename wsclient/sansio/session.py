@@ -637,7 +637,6 @@ class Session:
         self._connecting.clear()
         self.subscriptions.restore()
         self.resyncs.postpone(now)
-        self._flush(now)
 
     def _cut(self, error: WSClientError) -> None:
         self._actions.append(Cut(self.connection_id, error))

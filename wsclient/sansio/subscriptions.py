@@ -103,6 +103,8 @@ class Request:
     options: Mapping[str, Any]
     #: Nobody waits for the answer (the first half of a refresh, a late ack undone).
     quiet: bool = False
+    #: That it may have ended its channel has been told.
+    told: bool = False
     deadline: float = float("inf")
 
 
@@ -272,7 +274,7 @@ class Subscriptions:
             if entry is None:
                 continue
             if request.quiet:
-                self._interrupted(name)
+                self._interrupted(request, name)
             elif not request.subscribe:
                 if entry.state is UNSUBSCRIBING:
                     entry.state = ACTIVE
@@ -431,10 +433,13 @@ class Subscriptions:
             if entry is None:
                 self._undo(request, channel)
             elif entry.state is PENDING:
+                for other in self._outstanding.values():
+                    if other.quiet and channel in other.channels:
+                        self._interrupted(other, channel)  # it has been worked on before
                 self._confirm(entry)
                 return True
         elif request.quiet:
-            self._interrupted(channel)
+            self._interrupted(request, channel)
         elif entry is not None and entry.state is UNSUBSCRIBING:
             self._unsubscribed(entry)
         return False
@@ -444,11 +449,14 @@ class Subscriptions:
         entry.was_active = True
         self._settle_entry(entry)
 
-    def _interrupted(self, channel: str) -> None:
+    def _interrupted(self, request: Request, channel: str) -> None:
         """The first half of a refresh is over. Accepted, it has ended the channel; refused, the
         channel had ended before; unanswered, nobody knows."""
         entry = self._entries.get(channel)
-        if entry is not None and entry.was_active and entry.state is not UNSUBSCRIBING:
+        if entry is None or request.told:
+            return
+        request.told = True
+        if entry.was_active and entry.state is not UNSUBSCRIBING:
             self._effects.append(Missing(channel))
 
     def _unsubscribed(self, entry: Entry) -> None:
@@ -468,7 +476,7 @@ class Subscriptions:
 
     def _unanswered(self, request: Request, channel: str) -> None:
         if request.quiet:
-            self._interrupted(channel)
+            self._interrupted(request, channel)
             return
         silence = f"no answer within {self._ack_timeout:g} s"
         entry = self._entries.get(channel)
