@@ -204,8 +204,13 @@ class BookMachine(RuleBasedStateMachine):
 
     # Rules.
 
-    @rule(rows=rows, fate=fates)
-    def change(self, rows: list[tuple[int, int]], fate: str) -> None:
+    @rule(rows=rows, fate=fates, is_taken=st.sampled_from([True, True, False]))
+    def change(self, rows: list[tuple[int, int]], fate: str, is_taken: bool) -> None:
+        self._change(rows, fate)
+        if is_taken:
+            self.take(1000)
+
+    def _change(self, rows: list[tuple[int, int]], fate: str) -> None:
         frame = self.truth.change(*rows)
         if not (self.is_subscribed and self.is_open) or fate == "lost":
             return
@@ -294,6 +299,17 @@ class BookMachine(RuleBasedStateMachine):
             assert not self.is_synced
         self.bench.wanting = self.link.wants_snapshot
 
+    @precondition(lambda self: self.by_rest and not self.is_synced)
+    @rule(age=st.integers(0, 4), meanwhile=st.lists(st.tuples(rows, fates), max_size=4))
+    def fetch_slowly(self, age: int, meanwhile: list[tuple[list[tuple[int, int]], str]]) -> None:
+        """Changes come before the answer does."""
+        self.answer_everything()
+        self.fetch(age, False)
+        for rows, fate in meanwhile:
+            self.change(rows, fate, True)
+        while self.fetches:
+            self.fetched()
+
     # What always holds.
 
     def see(self, message: Message) -> None:
@@ -341,8 +357,7 @@ class BookMachine(RuleBasedStateMachine):
             while self.fetches:
                 self.fetched()
         for rows in changes:
-            self.change(rows, "comes")
-            self.take(1000)
+            self.change(rows, "comes", True)
 
     def teardown(self) -> None:
         """When all is well again, so is the book."""
@@ -368,7 +383,7 @@ VENUES = (Binance, BinanceFutures, Okx, Kucoin, Kraken)
 
 
 @pytest.mark.usefixtures("no_budget")
-@each_size("size", short=[(50, 50)], full=[(200, 100)], timeout=1200)
+@each_size("size", short=[(25, 40)], full=[(200, 100)], timeout=1200)
 @pytest.mark.parametrize("venue", VENUES)
 def test_a_book_is_the_venues_or_not_in_sync_after_every_event(
     promise: Callable[..., None], venue: type[Truth], size: tuple[int, int]

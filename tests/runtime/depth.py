@@ -305,8 +305,8 @@ class Rig:
 
 
 @contextlib.contextmanager
-def rig_of(truth: Truth, **options: Any) -> Iterator[Rig]:
-    """Its client asks again within milliseconds, and as often as it likes."""
+def rig_of(truth: Truth, at: str | None = None, **options: Any) -> Iterator[Rig]:
+    """Its client asks again within milliseconds, and as often as it likes; elsewhere, if told."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(snapshots, "PATIENCE", 0.01)
         patch.setattr(snapshots, "MAX_PATIENCE", 0.05)
@@ -318,6 +318,6 @@ def rig_of(truth: Truth, **options: Any) -> Iterator[Rig]:
             FaultProxy(venue.url) as proxy,
         ):
             truth.url = proxy.url
-            dialect = truth.at(f"http://127.0.0.1:{rest.port}")
+            dialect = truth.at(at or f"http://127.0.0.1:{rest.port}")
             with wsclient.connect(proxy.url, dialect=dialect, **options) as client:
                 yield Rig(truth, venue, proxy, client)

@@ -368,6 +368,10 @@ class RestBookLink(BookLink):
     # Called on the thread that fetches.
 
     @property
+    def is_lost(self) -> bool:
+        return self.book.is_lost
+
+    @property
     def wants_snapshot(self) -> bool:
         with self.book.lock:
             return not self.book.is_lost and self.book.trouble() is not None

@@ -36,6 +36,10 @@ class Wanting(Protocol):
     request: RestRequest
 
     @property
+    def is_lost(self) -> bool:
+        """Is it kept no longer? Whoever makes it so calls :meth:`Snapshots.forget` after that."""
+
+    @property
     def wants_snapshot(self) -> bool:
         """Is it out of sync, and kept?"""
 
@@ -96,8 +100,8 @@ class Snapshots:
     def want(self, book: Wanting) -> None:
         """It needs a snapshot. Nothing new where that is known."""
         with self._lock:
-            if self._is_closed:
-                return
+            if self._is_closed or book.is_lost:
+                return  # its channel may be another book's by now
             self._books[book.channel] = book
             is_news = self._resyncs.want(book.channel, time.monotonic())
             if self._thread is None:
@@ -205,7 +209,8 @@ class Snapshots:
 
     def _done(self, book: Wanting) -> None:
         with self._lock:
-            self._resyncs.done(book.channel)
+            if self._books.get(book.channel) is book:
+                self._resyncs.done(book.channel)
         if book.wants_snapshot:
             self.want(book)  # it fell out of sync meanwhile, which was no news then
 
@@ -213,8 +218,8 @@ class Snapshots:
         text = one_line(str(error) or type(error).__name__)
         verdict = self._judge(error)
         if verdict is Verdict.FATAL:
-            self.forget(book)
             book.give_up(f"its snapshot was refused: {text}")
+            self.forget(book)
             text = f"the order book {book.channel!r} gets no snapshot: {text}"
             logger.error("%s: %s", self._name, text)
             return
@@ -224,7 +229,8 @@ class Snapshots:
             delay = max(delay, self._backoff.next(verdict))
         self._not_before = now + delay
         with self._lock:
-            self._resyncs.failed(book.channel, now)
+            if self._books.get(book.channel) is book:
+                self._resyncs.failed(book.channel, now)
         book.failed(f"the last fetch of it: {text}")
         logger.warning("%s: no snapshot of %r yet: %s", self._name, book.channel, text)
 
