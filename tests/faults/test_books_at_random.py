@@ -383,7 +383,7 @@ VENUES = (Binance, BinanceFutures, Okx, Kucoin, Kraken)
 
 
 @pytest.mark.usefixtures("no_budget")
-@each_size("size", short=[(25, 40)], full=[(200, 100)], timeout=1200)
+@each_size("size", short=[(60, 40)], full=[(200, 100)], timeout=1200)
 @pytest.mark.parametrize("venue", VENUES)
 def test_a_book_is_the_venues_or_not_in_sync_after_every_event(
     promise: Callable[..., None], venue: type[Truth], size: tuple[int, int]

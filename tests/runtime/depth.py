@@ -64,6 +64,7 @@ class Truth(ScriptedProtocol):
         #: the socket; then the book as it is.
         self.script: deque[bytes | Callable[[socket.socket], None]] = deque()
         self.asked: list[str] = []
+        self.tokens = 0
         #: Protects the book: requests by REST are answered on threads of their own.
         self.lock = threading.Lock()
         self.refuses = False
@@ -124,7 +125,8 @@ class Truth(ScriptedProtocol):
     def answer(self, sock: socket.socket) -> None:
         head = receive_head(sock).decode()
         if "bullet" in head:
-            data = {"token": "T", "instanceServers": [{"endpoint": self.url}]}
+            self.tokens += 1
+            data = {"token": f"T{self.tokens}", "instanceServers": [{"endpoint": self.url}]}
             sock.sendall(ok(json.dumps({"code": "200000", "data": data}).encode()))
             expect_end(sock)
             return

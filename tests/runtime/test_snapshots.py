@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 import socket
 import threading
 import time
@@ -13,7 +14,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytest
-from depth import Binance, Late, Rig, answer, ok, rig_of
+from depth import Binance, BinanceFutures, Kucoin, Late, Rig, Truth, answer, ok, rig_of
 from helpers import Call, Server, expect_end, until
 from test_handshake import dead_address, linux_only
 
@@ -42,6 +43,37 @@ def test_a_book_is_fetched_and_follows_the_stream(rig: Rig) -> None:
     assert book.sequence == 101
     assert rig.book() is book
     assert len(rig.truth.asked) == 1
+
+
+@pytest.mark.parametrize("truth", [Binance, BinanceFutures, Kucoin])
+def test_a_book_of_each_venue_follows_by_its_own_numbers_and_comes_back(truth: type[Truth]) -> None:
+    with rig_of(truth()) as rig:
+        book = rig.book()
+        rig.push((10, 3), (9, 0), (12, 1))
+        rig.push((10, 0))
+        until(lambda: rig.truth.is_told_by(book))
+        assert (book.bids(), book.asks()) == ([], [(11, 1), (12, 1)])
+        rig.truth.step(8, 1)  # never sent
+        rig.push((7, 1))
+        until(lambda: len(rig.truth.asked) == 2 and rig.truth.is_told_by(book))
+        rig.venue.live[0].rst()
+        rig.truth.step(6, 1)  # to nobody
+        until(lambda: len(rig.truth.asked) == 3 and rig.truth.is_told_by(book))
+        rig.push((5, 1))
+        until(lambda: rig.truth.is_told_by(book))
+        paths = [request.path for request in rig.venue.requests]
+    assert rig.truth.asked == [rig.truth.symbol] * 3
+    if truth is Kucoin:
+        assert [re.findall("token=(T.)", path) for path in paths] == [["T1"], ["T2"]]
+
+
+def test_a_refusal_with_http_200_is_told_and_the_next_good_answer_taken(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with rig_of(Kucoin()) as rig:
+        rig.truth.script.append(ok(b'{"code": "429000", "msg": "too many"}'))
+        assert rig.book().is_synced
+    assert [text for text in warnings(caplog) if "code 429000" in text]
 
 
 def test_changes_that_come_before_a_late_snapshot_wait_for_it(rig: Rig) -> None:
@@ -224,7 +256,7 @@ def test_a_book_whose_channel_is_lost_is_asked_for_no_longer(rig: Rig) -> None:
 
 def test_a_book_that_is_given_up_is_asked_for_no_longer(rig: Rig) -> None:
     rig.truth.script += [answer(b"500 Oops")] * 1000
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError, match=r"no snapshot yet .*HTTP 500"):
         rig.book(timeout=0.2)
     core = rig.client._core
     assert not core.snapshots._books
