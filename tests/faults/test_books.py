@@ -21,6 +21,8 @@ from wsclient.messages import LinkedMessage
 from wsclient.runtime.books import KeptBook
 from wsclient.testing import Fault, Peer
 
+#: No count goes so far; each count that begins anew is below all before it.
+EPOCH = 1_000_000
 CLOSES = (1001, 1012, 4000)
 PING: dict[str, Any] = {"ping_interval": 0.1, "ping_timeout": 0.4}
 #: Each kind of event, and how often it comes.
@@ -71,7 +73,8 @@ class Run:
         self.truth.script.append(self.rng.choice(self.answers())())
 
     def answers(self) -> list[Callable[[], bytes | Callable[[socket.socket], None]]]:
-        old = self.rng.choice(list(self.truth.states)[-30:])
+        epoch = self.truth.number // EPOCH
+        old = self.rng.choice([n for n in list(self.truth.states)[-30:] if n // EPOCH == epoch])
         wait = [b"Retry-After: 1"] if self.rng.random() < 0.02 else []
         return [
             lambda: answer(b"500 Oops"),
@@ -94,6 +97,10 @@ class Run:
         before = self.rig.client.stats().disconnects
         self.ways = self.ways or self.rng.sample(sorted(WAYS), len(WAYS))
         name = self.ways.pop()
+        if name in BETWEEN_CHANGES and self.rng.random() < 0.3:
+            self.truth.script.clear()  # nothing of before is answered after it
+            self.truth.count_from((self.truth.number // EPOCH - 1) * EPOCH)
+            self.done["counted anew"] += 1
         WAYS[name](self, peer)
         until(lambda: self.rig.client.stats().disconnects > before)
         self.done[name] += 1
@@ -171,10 +178,11 @@ class Run:
 
     def run(self, kills: int) -> None:
         client, channel = self.rig.client, self.rig.channel
+        self.truth.count_from(1000 * EPOCH)
         client.subscribe(channel)
         self.book = self.rig.book()
         events, weights = list(EVENTS), list(EVENTS.values())
-        while self.done.total() < kills:
+        while self.rig.client.stats().disconnects < kills:
             getattr(self, self.rng.choices(events, weights)[0])()
             self.look()
             with contextlib.suppress(TimeoutError):
@@ -198,6 +206,16 @@ WAYS: dict[str, Callable[[Run, Peer], None]] = {
     "between changes and snapshot": Run.between_changes_and_snapshot,
     "within the next subscribe": Run.within_the_next_subscribe,
     "with refused handshakes": Run.with_refused_handshakes,
+}
+
+
+#: Those with which the venue may begin to count anew: nothing is sent on the old link any more.
+BETWEEN_CHANGES = frozenset(WAYS) & {
+    "rst",
+    "fin",
+    "close",
+    "within the next subscribe",
+    "with refused handshakes",
 }
 
 
@@ -270,7 +288,7 @@ def test_through_kills_a_book_is_the_venues_or_not_in_sync(
         checks[True] > kills and asked > kills and stats.missed == missed,
     )
     assert run.looks[True] > kills
-    assert set(run.done) == set(WAYS)
+    assert set(run.done) == {*WAYS, "counted anew"}
 
 
 def is_change(payload: bytes) -> bool:
@@ -293,6 +311,11 @@ def account(delivered: list[wsclient.Message], truth: Truth) -> int:
         if message.sequence in seen:
             assert gap is not None
             assert (gap.reason, gap.missed) == ("duplicate", 0)
+        elif message.sequence // EPOCH < last // EPOCH:
+            assert gap is not None
+            assert (gap.reason, gap.missed) == ("reconnect", None)
+            seen.clear()
+            last = 0
         elif message.sequence < last:
             assert gap is not None
             assert (gap.reason, gap.missed) == ("late", -width if truth.is_counted else None)

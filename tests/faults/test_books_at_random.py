@@ -350,6 +350,9 @@ class BookMachine(RuleBasedStateMachine):
             assert self.last is not None
             self.book.sequence = json.loads(self.last.raw)["n"]
         assert self.truth.check(self.book)
+        if self.last is not None and self.last.connection_id == self.rig.cid:
+            ahead = self.book.sequence - (self.last.sequence or 0)  # type: ignore[operator]
+            assert self.venue is Kraken or 0 <= ahead < EPOCH, "changes are passed over"
 
     @rule(of=st.lists(rows, max_size=3))
     def go_well(self, of: list[list[tuple[int, int]]]) -> None:
