@@ -204,7 +204,7 @@ class WebSocketClient(_Receiver):
         self._mailbox = self._core.default
         #: Protects the tables of order books. Never held while waiting.
         self._books_lock = threading.Lock()
-        self._kept: dict[str, BookLink] = {}
+        self._book_links: dict[str, BookLink] = {}
         #: What their readers hold, and what holds us: not held here.
         self._books: weakref.WeakValueDictionary[str, OrderBook] = weakref.WeakValueDictionary()
         # The threads hold the core only: a client that nobody holds is collected, and closes it.
@@ -398,7 +398,7 @@ class WebSocketClient(_Receiver):
             session.check_begun()
             is_wanted = session.subscriptions.state(channel) is not None
         with self._books_lock:
-            link = self._kept.get(channel)
+            link = self._book_links.get(channel)
             if link is not None and link.book.is_lost:
                 self._drop_book(link)
                 link = None
@@ -410,7 +410,7 @@ class WebSocketClient(_Receiver):
                     else RestBookLink(core, channel, request)
                 )
                 link.keep(KeptBook(core.dialect, channel, verify_checksum, options, link))
-                self._kept[channel] = link
+                self._book_links[channel] = link
         if link.book.verify_checksum != verify_checksum:
             raise ConfigurationError(
                 f"the book of {symbol!r} is there already, with another verify_checksum"
@@ -511,8 +511,8 @@ class WebSocketClient(_Receiver):
 
     def _drop_book(self, link: BookLink) -> None:
         """Under the lock of the books: it is fed no longer."""
-        if self._kept.get(link.channel) is link:
-            del self._kept[link.channel]
+        if self._book_links.get(link.channel) is link:
+            del self._book_links[link.channel]
             link.end()
 
     def _subscribe(

@@ -21,6 +21,8 @@ from wsclient.messages import LinkedMessage
 from wsclient.runtime.books import KeptBook
 from wsclient.testing import Fault, Peer
 
+#: No count goes so far; each count that begins anew is below all before it.
+EPOCH = 1_000_000
 CLOSES = (1001, 1012, 4000)
 PING: dict[str, Any] = {"ping_interval": 0.1, "ping_timeout": 0.4}
 #: Each kind of event, and how often it comes.
@@ -71,7 +73,8 @@ class Run:
         self.truth.script.append(self.rng.choice(self.answers())())
 
     def answers(self) -> list[Callable[[], bytes | Callable[[socket.socket], None]]]:
-        old = self.rng.choice(list(self.truth.states)[-30:])
+        epoch = self.truth.number // EPOCH
+        old = self.rng.choice([n for n in list(self.truth.states)[-30:] if n // EPOCH == epoch])
         wait = [b"Retry-After: 1"] if self.rng.random() < 0.02 else []
         return [
             lambda: answer(b"500 Oops"),
@@ -94,6 +97,10 @@ class Run:
         before = self.rig.client.stats().disconnects
         self.ways = self.ways or self.rng.sample(sorted(WAYS), len(WAYS))
         name = self.ways.pop()
+        if name in BETWEEN_CHANGES and self.rng.random() < 0.3:
+            self.truth.script.clear()  # nothing of before is answered after it
+            self.truth.count_from((self.truth.number // EPOCH - 1) * EPOCH)
+            self.done["counted anew"] += 1
         WAYS[name](self, peer)
         until(lambda: self.rig.client.stats().disconnects > before)
         self.done[name] += 1
@@ -129,9 +136,11 @@ class Run:
         self.push()
 
     def half_open(self, peer: Peer) -> None:
+        """It is in sync until the client has noticed; the venue never does."""
+        before = self.rig.client.stats().disconnects
         self.rig.proxy.set(Fault("deaf"), on="present")
         self.push(3)
-        until(lambda: not self.book.is_synced)
+        until(lambda: self.rig.client.stats().disconnects > before)
         peer.rst()
 
     def within_a_fetch(self, peer: Peer) -> None:
@@ -171,10 +180,11 @@ class Run:
 
     def run(self, kills: int) -> None:
         client, channel = self.rig.client, self.rig.channel
+        self.truth.count_from(1000 * EPOCH)
         client.subscribe(channel)
         self.book = self.rig.book()
         events, weights = list(EVENTS), list(EVENTS.values())
-        while self.done.total() < kills:
+        while self.rig.client.stats().disconnects < kills:
             getattr(self, self.rng.choices(events, weights)[0])()
             self.look()
             with contextlib.suppress(TimeoutError):
@@ -198,6 +208,16 @@ WAYS: dict[str, Callable[[Run, Peer], None]] = {
     "between changes and snapshot": Run.between_changes_and_snapshot,
     "within the next subscribe": Run.within_the_next_subscribe,
     "with refused handshakes": Run.with_refused_handshakes,
+}
+
+
+#: Those with which the venue may begin to count anew: nothing is sent on the old link any more.
+BETWEEN_CHANGES = frozenset(WAYS) & {
+    "rst",
+    "fin",
+    "close",
+    "within the next subscribe",
+    "with refused handshakes",
 }
 
 
@@ -270,7 +290,7 @@ def test_through_kills_a_book_is_the_venues_or_not_in_sync(
         checks[True] > kills and asked > kills and stats.missed == missed,
     )
     assert run.looks[True] > kills
-    assert set(run.done) == set(WAYS)
+    assert set(run.done) == {*WAYS, "counted anew"}
 
 
 def is_change(payload: bytes) -> bool:
@@ -280,31 +300,33 @@ def is_change(payload: bytes) -> bool:
 def account(delivered: list[wsclient.Message], truth: Truth) -> int:
     """Each hole, and each message doubled or late, is marked as such, and nothing else is.
 
-    Returns how many numbers were missed in all, as far as numbers tell.
+    What is older than the first of a count cannot be told from what is doubled: no hole had a size
+    before it. Returns how many numbers were missed in all, as far as numbers tell.
     """
     seen: set[int] = set()
-    last = missed = 0
+    first = last = missed = 0
     for message in delivered:
         assert isinstance(message, LinkedMessage)
-        assert message.sequence is not None
-        assert message.follows is not None
-        gap = message.gap
-        width = message.sequence - message.follows
-        if message.sequence in seen:
-            assert gap is not None
-            assert (gap.reason, gap.missed) == ("duplicate", 0)
-        elif message.sequence < last:
-            assert gap is not None
-            assert (gap.reason, gap.missed) == ("late", -width if truth.is_counted else None)
-            missed -= width
-        elif seen and message.follows != last:
+        sequence, follows, gap = message.sequence, message.follows, message.gap
+        assert sequence is not None
+        assert follows is not None
+        marks = None if gap is None else (gap.reason, gap.missed)
+        if sequence // EPOCH < last // EPOCH:
+            assert marks == ("reconnect", None), f"counts anew: {message}"
+            seen.clear()
+        elif sequence in seen or sequence < first:
+            assert marks == ("duplicate", 0), message
+        elif sequence < last:
+            assert marks == ("late", follows - sequence if truth.is_counted else None), message
+            missed -= sequence - follows
+        elif seen and follows != last:
             assert gap is not None, f"a hole that nobody was told of, before {message}"
-            hole = message.follows - last
-            assert hole > 0
-            assert gap.missed == (hole if truth.is_counted else None)
-            missed += hole
+            assert gap.missed == (follows - last if truth.is_counted else None), message
+            missed += follows - last
         elif seen:
             assert gap is None, f"no hole before {message}"
-        seen.add(message.sequence)
-        last = max(last, message.sequence)
+        if not seen:
+            first = last = sequence
+        seen.add(sequence)
+        last = max(last, sequence)
     return missed if truth.is_counted else 0

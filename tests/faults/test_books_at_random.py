@@ -127,6 +127,8 @@ class Bench:
 rows = st.lists(st.tuples(st.integers(1, 20), st.integers(0, 3)), min_size=1, max_size=3)
 seldom = st.sampled_from([False, False, True])
 fates = st.sampled_from(["comes"] * 6 + ["lost", "doubled", "late"])
+changes = st.lists(st.tuples(rows, fates), max_size=3)
+Changes = list[tuple[list[tuple[int, int]], str]]
 
 
 class BookMachine(RuleBasedStateMachine):
@@ -204,8 +206,13 @@ class BookMachine(RuleBasedStateMachine):
 
     # Rules.
 
-    @rule(rows=rows, fate=fates)
-    def change(self, rows: list[tuple[int, int]], fate: str) -> None:
+    @rule(rows=rows, fate=fates, is_taken=st.sampled_from([True, True, False]))
+    def change(self, rows: list[tuple[int, int]], fate: str, is_taken: bool) -> None:
+        self._change(rows, fate)
+        if is_taken:
+            self.take(1000)
+
+    def _change(self, rows: list[tuple[int, int]], fate: str) -> None:
         frame = self.truth.change(*rows)
         if not (self.is_subscribed and self.is_open) or fate == "lost":
             return
@@ -294,6 +301,19 @@ class BookMachine(RuleBasedStateMachine):
             assert not self.is_synced
         self.bench.wanting = self.link.wants_snapshot
 
+    @precondition(lambda self: self.by_rest and not self.is_synced)
+    @rule(age=st.integers(0, 4), before=changes, after=changes)
+    def fetch_slowly(self, age: int, before: Changes, after: Changes) -> None:
+        """Changes come before the answer does, and after it."""
+        self.answer_everything()
+        self.fetch(age, False)
+        for rows, fate in before:
+            self.change(rows, fate, True)
+        while self.fetches:
+            self.fetched()
+        for rows, fate in after:
+            self.change(rows, fate, True)
+
     # What always holds.
 
     def see(self, message: Message) -> None:
@@ -330,9 +350,12 @@ class BookMachine(RuleBasedStateMachine):
             assert self.last is not None
             self.book.sequence = json.loads(self.last.raw)["n"]
         assert self.truth.check(self.book)
+        if self.last is not None and self.last.connection_id == self.rig.cid:
+            ahead = self.book.sequence - (self.last.sequence or 0)  # type: ignore[operator]
+            assert self.venue is Kraken or 0 <= ahead < EPOCH, "changes are passed over"
 
-    @rule(changes=st.lists(rows, max_size=3))
-    def go_well(self, changes: list[list[tuple[int, int]]]) -> None:
+    @rule(of=st.lists(rows, max_size=3))
+    def go_well(self, of: list[list[tuple[int, int]]]) -> None:
         """All that is due comes, in order, and so do the next changes."""
         self.answer_everything()
         self.take(1000)
@@ -340,9 +363,8 @@ class BookMachine(RuleBasedStateMachine):
             self.fetch(0, False)
             while self.fetches:
                 self.fetched()
-        for rows in changes:
-            self.change(rows, "comes")
-            self.take(1000)
+        for rows in of:
+            self.change(rows, "comes", True)
 
     def teardown(self) -> None:
         """When all is well again, so is the book."""
@@ -367,8 +389,9 @@ def no_budget(monkeypatch: pytest.MonkeyPatch) -> None:
 VENUES = (Binance, BinanceFutures, Okx, Kucoin, Kraken)
 
 
+@pytest.mark.timeout(600)  # to make a failure small takes time
 @pytest.mark.usefixtures("no_budget")
-@each_size("size", short=[(50, 50)], full=[(200, 100)], timeout=1200)
+@each_size("size", short=[(40, 40)], full=[(200, 100)], timeout=1200)
 @pytest.mark.parametrize("venue", VENUES)
 def test_a_book_is_the_venues_or_not_in_sync_after_every_event(
     promise: Callable[..., None], venue: type[Truth], size: tuple[int, int]

@@ -64,6 +64,7 @@ class Truth(ScriptedProtocol):
         #: the socket; then the book as it is.
         self.script: deque[bytes | Callable[[socket.socket], None]] = deque()
         self.asked: list[str] = []
+        self.tokens = 0
         #: Protects the book: requests by REST are answered on threads of their own.
         self.lock = threading.Lock()
         self.refuses = False
@@ -124,7 +125,8 @@ class Truth(ScriptedProtocol):
     def answer(self, sock: socket.socket) -> None:
         head = receive_head(sock).decode()
         if "bullet" in head:
-            data = {"token": "T", "instanceServers": [{"endpoint": self.url}]}
+            self.tokens += 1
+            data = {"token": f"T{self.tokens}", "instanceServers": [{"endpoint": self.url}]}
             sock.sendall(ok(json.dumps({"code": "200000", "data": data}).encode()))
             expect_end(sock)
             return
@@ -305,8 +307,8 @@ class Rig:
 
 
 @contextlib.contextmanager
-def rig_of(truth: Truth, **options: Any) -> Iterator[Rig]:
-    """Its client asks again within milliseconds, and as often as it likes."""
+def rig_of(truth: Truth, at: str | None = None, **options: Any) -> Iterator[Rig]:
+    """Its client asks again within milliseconds, and as often as it likes; elsewhere, if told."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(snapshots, "PATIENCE", 0.01)
         patch.setattr(snapshots, "MAX_PATIENCE", 0.05)
@@ -318,6 +320,6 @@ def rig_of(truth: Truth, **options: Any) -> Iterator[Rig]:
             FaultProxy(venue.url) as proxy,
         ):
             truth.url = proxy.url
-            dialect = truth.at(f"http://127.0.0.1:{rest.port}")
+            dialect = truth.at(at or f"http://127.0.0.1:{rest.port}")
             with wsclient.connect(proxy.url, dialect=dialect, **options) as client:
                 yield Rig(truth, venue, proxy, client)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import requests
 import responses
+from depth import Binance
 from helpers import (
     Call,
     Server,
@@ -26,6 +27,7 @@ from helpers import (
     text_of,
     until,
 )
+from test_handshake import Proxy
 
 import wsclient
 from wsclient import (
@@ -327,15 +329,77 @@ class TestCycles:
 
 class TestTls:
     def test_an_own_context_is_used(self) -> None:
-        def handle(sock: socket.socket) -> None:
-            with server_context().wrap_socket(sock, server_side=True) as secure:
-                receive_head(secure)
-                secure.sendall(answer())
-                expect_end(secure)
-
-        with Server(handle) as server:
+        with Server(secure_answer) as server:
             request = RestRequest(f"https://localhost:{server.port}/")
             assert fetch(request, 5.0, client_context()) == {"a": 1}
+            assert isinstance(failure(request), ConnectionLost), "trusted by nobody else"
+
+
+class TestProxies:
+    @pytest.mark.parametrize("scheme", ["http", "socks5", "socks5h"])
+    def test_it_goes_through_the_proxy_and_its_tls_is_end_to_end(self, scheme: str) -> None:
+        proxy = Proxy()
+        with Server(secure_answer) as server, Server(proxy) as between:
+            via = f"{scheme}://user:p%40ss@127.0.0.1:{between.port}"
+            request = RestRequest(f"https://127.0.0.1:{server.port}/path")
+            assert fetch(request, 5.0, client_context(), proxy=via) == {"a": 1}
+            assert (between.connections, server.connections) == (1, 1)
+        assert proxy.logins == ["user:p@ss"]
+        assert f"127.0.0.1:{server.port}" in proxy.asked[0]
+        assert "path" not in proxy.asked[0]
+
+    @pytest.mark.parametrize(
+        ("scheme", "fault"),
+        [("http", "407 No"), ("http", "502 Down"), ("socks5h", "login"), ("socks5h", "no")],
+    )
+    def test_its_refusal_is_told_without_the_password(self, scheme: str, fault: str) -> None:
+        with Server(Proxy(fault)) as between:
+            via = f"{scheme}://user:5ecret@127.0.0.1:{between.port}"
+            with pytest.raises(WSClientError, match="proxy") as caught:
+                fetch(REQUEST, 5.0, proxy=via)
+        assert "5ecret" not in text_of(caught.value)
+        assert classify(caught.value) is Verdict.RETRY
+
+    @pytest.mark.parametrize("scheme", ["http", "socks5h"])
+    def test_a_mute_one_is_ended_at_the_deadline(self, scheme: str) -> None:
+        with Server(Proxy("mute")) as between:
+            started = time.monotonic()
+            with pytest.raises(ConnectTimeout):
+                fetch(REQUEST, 0.2, proxy=f"{scheme}://127.0.0.1:{between.port}")
+            assert time.monotonic() - started < 0.2 + SLACK
+
+    def test_what_is_not_encrypted_goes_through_none(self) -> None:
+        """Not even to what is loopback here: it is the proxy's there."""
+        with pytest.raises(ConfigurationError, match="https"):
+            fetch(RestRequest("http://127.0.0.1:1/"), 5.0, proxy="http://127.0.0.1:1")
+
+    def test_a_books_snapshot_goes_through_the_clients(self) -> None:
+        truth, proxy = Binance(), Proxy()
+
+        def answer_securely(sock: socket.socket) -> None:
+            with server_context().wrap_socket(sock, server_side=True) as secure:
+                truth.answer(secure)
+
+        with (
+            Server(answer_securely) as server,
+            FakeVenue(truth, ssl_context=server_context()) as venue,
+            Server(proxy) as between,
+            wsclient.connect(
+                venue.url,
+                dialect=truth.at(f"https://localhost:{server.port}"),
+                proxy=f"socks5h://127.0.0.1:{between.port}",
+                ssl_context=client_context(),
+            ) as client,
+        ):
+            assert client.order_book(truth.symbol, timeout=5).is_synced
+        assert proxy.asked == [f"127.0.0.1:{venue.port}", f"localhost:{server.port}"]
+
+
+def secure_answer(sock: socket.socket) -> None:
+    with server_context().wrap_socket(sock, server_side=True) as secure:
+        receive_head(secure)
+        secure.sendall(answer())
+        expect_end(secure)
 
 
 class TestSecrets:

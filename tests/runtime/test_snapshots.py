@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
-from depth import Binance, Late, Rig, answer, ok, rig_of
-from helpers import Call, expect_end, until
+from depth import Binance, BinanceFutures, Kucoin, Late, Rig, Truth, answer, ok, rig_of
+from helpers import Call, Server, expect_end, until
+from test_handshake import dead_address, linux_only
 
 import wsclient
+from wsclient.sansio.backoff import Budget
 
 CHANNEL = Binance.channel()
 
@@ -40,13 +45,44 @@ def test_a_book_is_fetched_and_follows_the_stream(rig: Rig) -> None:
     assert len(rig.truth.asked) == 1
 
 
+@pytest.mark.parametrize("truth", [Binance, BinanceFutures, Kucoin])
+def test_a_book_of_each_venue_follows_by_its_own_numbers_and_comes_back(truth: type[Truth]) -> None:
+    with rig_of(truth()) as rig:
+        book = rig.book()
+        rig.push((10, 3), (9, 0), (12, 1))
+        rig.push((10, 0))
+        until(lambda: rig.truth.is_told_by(book))
+        assert (book.bids(), book.asks()) == ([], [(11, 1), (12, 1)])
+        rig.truth.step(8, 1)  # never sent
+        rig.push((7, 1))
+        until(lambda: len(rig.truth.asked) == 2 and rig.truth.is_told_by(book))
+        rig.venue.live[0].rst()
+        rig.truth.step(6, 1)  # to nobody
+        until(lambda: len(rig.truth.asked) == 3 and rig.truth.is_told_by(book))
+        rig.push((5, 1))
+        until(lambda: rig.truth.is_told_by(book))
+        paths = [request.path for request in rig.venue.requests]
+    assert rig.truth.asked == [rig.truth.symbol] * 3
+    if truth is Kucoin:
+        assert [re.findall("token=(T.)", path) for path in paths] == [["T1"], ["T2"]]
+
+
+def test_a_refusal_with_http_200_is_told_and_the_next_good_answer_taken(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with rig_of(Kucoin()) as rig:
+        rig.truth.script.append(ok(b'{"code": "429000", "msg": "too many"}'))
+        assert rig.book().is_synced
+    assert [text for text in warnings(caplog) if "code 429000" in text]
+
+
 def test_changes_that_come_before_a_late_snapshot_wait_for_it(rig: Rig) -> None:
     late = Late(rig.truth, rig.truth.snapshot())
     call = Call(rig.book)
     assert late.asked.wait(5)
     rig.push((8, 5))
     rig.push((9, 0))
-    waiting = rig.client._kept[CHANNEL].book.joiner._waiting  # type: ignore[union-attr]
+    waiting = rig.client._book_links[CHANNEL].book.joiner._waiting  # type: ignore[union-attr]
     until(lambda: len(waiting) == 2)
     late.go.set()
     book = call.result()
@@ -118,7 +154,7 @@ def test_a_snapshot_older_than_the_first_change_is_fetched_again(rig: Rig) -> No
     call = Call(rig.book)
     assert late.asked.wait(5)
     rig.push((8, 5))
-    waiting = rig.client._kept[CHANNEL].book.joiner._waiting  # type: ignore[union-attr]
+    waiting = rig.client._book_links[CHANNEL].book.joiner._waiting  # type: ignore[union-attr]
     until(lambda: waiting)
     late.go.set()
     book = call.result()
@@ -132,6 +168,50 @@ def test_after_a_gap_there_is_a_new_snapshot(rig: Rig) -> None:
     rig.push((7, 1))
     until(lambda: len(rig.truth.asked) == 2 and book.is_synced)
     assert rig.truth.is_told_by(book)
+
+
+def test_a_doubled_change_is_nothing_and_a_swapped_pair_needs_a_new_snapshot(rig: Rig) -> None:
+    book = rig.book()
+    first, second = rig.truth.change((8, 1)), rig.truth.change((7, 2))
+    for frame in (first, first, second, second, first):
+        rig.venue.broadcast(frame, CHANNEL)
+    rig.push((6, 3))
+    until(lambda: book.sequence == rig.truth.number)
+    assert rig.truth.is_told_by(book)
+    assert len(rig.truth.asked) == 1
+    first, second = rig.truth.change((8, 0)), rig.truth.change((7, 0))
+    for frame in (second, first):
+        rig.venue.broadcast(frame, CHANNEL)
+    until(lambda: len(rig.truth.asked) >= 2 and rig.truth.is_told_by(book))
+
+
+def test_fifty_books_keep_within_the_budget_and_all_come_back() -> None:
+    symbols = [f"S{n}" for n in range(50)]
+    count, per = 10, 0.25
+    times: list[float] = []
+
+    class Timed(Budget):
+        def spend(self, now: float) -> None:
+            super().spend(now)
+            times.append(now)
+
+    with rig_of(Binance()) as rig:
+        rig.client._core.snapshots._resyncs._budget = Timed(count, per)
+        calls = [Call(rig.client.order_book, symbol, timeout=30) for symbol in symbols]
+        books = [call.result(30) for call in calls]
+        for _ in range(2):
+            rig.venue.live[0].rst()
+            rig.truth.step(8, 5)  # to nobody
+            until(lambda: not any(book.is_synced for book in books))
+            until(lambda: rig.client.is_connected and all(book.is_synced for book in books))
+            assert all(rig.truth.is_told_by(book) for book in books)
+        rig.venue.broadcast(rig.truth.change((8, 6), channel=books[0].channel), books[0].channel)
+        until(lambda: books[0].sequence == 103)
+        assert books[1].sequence == 102, "each has its own stream"
+    assert set(rig.truth.asked) == set(symbols)
+    assert len(times) == len(rig.truth.asked) >= 150
+    for first, last in zip(times, times[count:], strict=False):
+        assert last - first >= per - 1e-9
 
 
 def test_after_a_reconnect_there_is_a_new_snapshot_without_any_message(rig: Rig) -> None:
@@ -176,7 +256,7 @@ def test_a_book_whose_channel_is_lost_is_asked_for_no_longer(rig: Rig) -> None:
 
 def test_a_book_that_is_given_up_is_asked_for_no_longer(rig: Rig) -> None:
     rig.truth.script += [answer(b"500 Oops")] * 1000
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError, match=r"no snapshot yet .*HTTP 500"):
         rig.book(timeout=0.2)
     core = rig.client._core
     assert not core.snapshots._books
@@ -261,39 +341,122 @@ def test_what_waits_is_bounded() -> None:
     assert book._kept.joiner._waiting.maxlen == 10_000
 
 
-@pytest.mark.parametrize("where", ["head", "body"])
-def test_close_ends_a_fetch_at_once(rig: Rig, where: str) -> None:
-    asked = threading.Event()
+# --- close(), in each phase of a fetch -----------------------------------------------------------
 
-    def stall(sock: socket.socket) -> None:
-        sock.sendall(b"" if where == "head" else b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{")
-        asked.set()
-        expect_end(sock)
 
-    rig.truth.script.append(stall)
-    call = Call(rig.book, 30)
-    assert asked.wait(5)
+def stall(*parts: bytes) -> Callable[[socket.socket], None]:
+    """Say these, one every 10 ms, and then nothing."""
+
+    def say(sock: socket.socket) -> None:
+        gone = Call(expect_end, sock)
+        for part in parts:
+            sock.sendall(part)
+            gone.join(0.01)
+        gone.result()
+
+    return say
+
+
+@contextlib.contextmanager
+def mute_tls() -> Iterator[str]:
+    with Server(expect_end) as server:
+        yield f"https://127.0.0.1:{server.port}"
+
+
+@contextlib.contextmanager
+def dead_venue() -> Iterator[str]:
+    with dead_address() as (host, port):
+        yield f"http://{host}:{port}"
+
+
+def is_asked(rig: Rig) -> bool:
+    return len(rig.truth.asked) == 1
+
+
+def is_dialling(rig: Rig) -> bool:
     thread = rig.thread()
-    begun = time.monotonic()
-    rig.client.close(timeout=3)
-    assert time.monotonic() - begun < 2.5
-    assert thread is not None
-    assert thread.name == "wsclient-snapshot"
-    assert not thread.is_alive()
-    with pytest.raises(wsclient.ClientClosed):
-        call.result()
+    return thread is not None and Call.is_in(thread, "open_socket")  # type: ignore[arg-type]
 
 
-def test_close_ends_a_wait_for_the_next_attempt(rig: Rig) -> None:
-    rig.truth.script.append(answer(b"429 Slow down", b"", b"Retry-After: 3600"))
-    call = Call(rig.book, 30)
-    until(lambda: rig.client._core.snapshots._not_before)
-    rig.client.close(timeout=3)
-    thread = rig.thread()
-    assert thread is not None
-    assert not thread.is_alive()
-    with pytest.raises(wsclient.ClientClosed):
-        call.result()
+def is_put_off(rig: Rig) -> bool:
+    snapshots = rig.client._core.snapshots
+    now = time.monotonic()
+    return max(snapshots._not_before, snapshots._resyncs.deadline(now)) > now + 100
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"
+#: What is answered, when it has come so far, and who answers in the venue's place.
+PHASES: dict[str, tuple[Any, Callable[[Rig], bool], Any]] = {
+    "connection": (None, is_dialling, dead_venue),
+    "TLS handshake": (None, is_dialling, mute_tls),
+    "head": (stall(), is_asked, nullcontext),
+    "body": (stall(HEAD), is_asked, nullcontext),
+    "slow body": (stall(HEAD, *[b" "] * 900), is_asked, nullcontext),
+    "Retry-After": (answer(b"429 No", b"", b"Retry-After: 3600"), is_put_off, nullcontext),
+    "budget": (answer(b"500 Oops"), is_put_off, nullcontext),
+}
+
+
+@linux_only
+@pytest.mark.parametrize("phase", PHASES)
+def test_close_ends_a_fetch_that_waits_for_its(
+    phase: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another book waits for its turn all the while."""
+    step, is_reached, venue = PHASES[phase]
+    with venue() as at, rig_of(Binance(), at) as rig:
+        if phase == "budget":
+            rig.client._core.snapshots._resyncs._budget = Budget(1, 3600.0)
+        rig.truth.script.append(step)
+        calls = [Call(rig.client.order_book, symbol, timeout=30) for symbol in ("A", "B")]
+        until(lambda: len(rig.client._core.snapshots._books) == 2 and is_reached(rig))
+        thread = rig.thread()
+        begun = time.monotonic()
+        rig.client.close(timeout=3)
+        assert time.monotonic() - begun < 2.5
+        assert thread is not None
+        assert thread.name == "wsclient-snapshot"
+        assert not thread.is_alive()
+        for call in calls:
+            with pytest.raises(wsclient.ClientClosed):
+                call.result()
+    assert len(rig.truth.asked) <= 1
+    assert not warnings(caplog, logging.ERROR)
+
+
+def test_close_does_not_wait_for_the_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing ends that. What it says in the end is not heard."""
+    answer, real = threading.Event(), socket.getaddrinfo
+    asked: list[str] = []
+
+    def resolve(host: str, *args: Any, **kwargs: Any) -> Any:
+        if host != "venue.example":
+            return real(host, *args, **kwargs)
+        asked.append(host)
+        assert answer.wait(10)
+        return real("127.0.0.1", *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with (
+        Server(expect_end) as server,
+        rig_of(Binance(), f"https://venue.example:{server.port}") as rig,
+    ):
+        call = Call(rig.book, 30)
+        until(lambda: asked)
+        begun = time.monotonic()
+        rig.client.close(timeout=0.2)
+        assert time.monotonic() - begun < 1.0
+        with pytest.raises(wsclient.ClientClosed):
+            call.result()
+        answer.set()
+        thread = rig.thread()
+        assert thread is not None
+        thread.join(5)
+        assert not thread.is_alive()
+        assert server.connections == 0
+
+
+# --- the rest ------------------------------------------------------------------------------------
 
 
 def test_a_fetch_has_a_deadline(rig: Rig) -> None:

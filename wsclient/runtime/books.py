@@ -264,13 +264,9 @@ class KeptBook:
                 self._raise(why)
 
     def _raise(self, why: str) -> NoReturn:
-        helps = (
-            "order_book() makes a new one"
-            if self.is_lost
-            else "wait_synced() waits for the next snapshot"
-        )
+        way = "make a new one" if self.is_lost else "wait_synced() waits for the next snapshot"
         raise OrderBookOutOfSync(
-            f"the order book {self.channel!r} is out of sync: {why}; {helps}, stale_ok=True reads "
+            f"the order book {self.channel!r} is out of sync: {why}; {way}, stale_ok=True reads "
             "what is there"
         )
 
@@ -388,6 +384,10 @@ class RestBookLink(BookLink):
             self._core.snapshots.forget(self)
 
     # Called on the thread that fetches.
+
+    @property
+    def is_lost(self) -> bool:
+        return self.book.is_lost
 
     @property
     def wants_snapshot(self) -> bool:

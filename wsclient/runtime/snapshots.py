@@ -35,6 +35,10 @@ class Wanting(Protocol):
     request: RestRequest
 
     @property
+    def is_lost(self) -> bool:
+        """Is it kept no longer? Whoever makes it so calls :meth:`Snapshots.forget` after that."""
+
+    @property
     def wants_snapshot(self) -> bool:
         """Is it out of sync, and kept?"""
 
@@ -95,8 +99,8 @@ class Snapshots:
     def want(self, book: Wanting) -> None:
         """It needs a snapshot. Nothing new where that is known."""
         with self._lock:
-            if self._is_closed:
-                return
+            if self._is_closed or book.is_lost:
+                return  # its channel may be another book's by now
             self._books[book.channel] = book
             is_news = self._resyncs.want(book.channel, time.monotonic())
             if self._thread is None:
@@ -216,10 +220,10 @@ class Snapshots:
         text = one_line(str(error) or type(error).__name__)
         verdict = self._judge(error)
         if verdict is Verdict.FATAL:
-            self.forget(book)
             told = f"the order book {book.channel!r} gets no snapshot: {text}"
             self._log(logging.ERROR, told, channel=book.channel)
             book.give_up(f"its snapshot was refused: {text}")
+            self.forget(book)
             return
         now = time.monotonic()
         delay = error.retry_after or 0.0 if isinstance(error, HandshakeRejected) else 0.0
@@ -227,7 +231,8 @@ class Snapshots:
             delay = max(delay, self._backoff.next(verdict))
         self._not_before = now + delay
         with self._lock:
-            self._resyncs.failed(book.channel, now)
+            if self._books.get(book.channel) is book:
+                self._resyncs.failed(book.channel, now)
         book.failed(f"the last fetch of it: {text}")
         self._log(
             logging.WARNING, f"no snapshot of {book.channel!r} yet: {text}", channel=book.channel
