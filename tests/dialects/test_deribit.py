@@ -223,6 +223,13 @@ def test_a_login_is_accepted_or_refused() -> None:
     assert peek(refused) == LoginRefused("invalid (13004)")
 
 
+def test_too_many_requests_do_not_refuse_a_login() -> None:
+    error = {"code": 10028, "message": "too_many_requests"}
+    frame = {"jsonrpc": "2.0", "id": "login", "error": error}
+    assert peek(frame) == Notice("too_many_requests (10028)")
+    assert peek({**frame, "id": 1}) == Rejection("too_many_requests (10028)", 1)
+
+
 # --- in: heartbeats ------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ Sources: docs.deribit.com, by page, where nothing else is said.
   ``change_id`` of the message before (pages ``notifications``, ``subscriptions/orderbook``).
   Grouped books (``book.X.none.20.100ms``) are whole each time.
 * ``.raw`` channels need a login, ``public/auth`` (as the clients tardis-node and nautilus_trader
-  do it).
+  do it); the code of too many requests (from clients, too).
 * 500 channels a message, 3 messages a second, and ``private/subscribe`` for ``user.`` channels are
   not confirmed; the former are ``limits``.
 """
@@ -47,6 +47,9 @@ from wsclient.sansio.dialect import (
 )
 
 __all__ = ["Deribit"]
+
+#: ``too_many_requests`` refuses no login: without an answer, it is tried again later.
+_TOO_MANY = 10028
 
 
 class _Params(msgspec.Struct, frozen=True, gc=False):
@@ -147,9 +150,13 @@ class Deribit(Dialect):
 
     def _answer(self, answer: dict[str, Any]) -> Item | Sequence[Item]:
         request_id = answer.get("id")
-        reason = _reason(answer["error"]) if "error" in answer else None
+        error = answer.get("error")
+        reason = _reason(error) if "error" in answer else None
         if request_id == "login":
-            return LoginAccepted() if reason is None else LoginRefused(reason)
+            if reason is None:
+                return LoginAccepted()
+            is_passing = isinstance(error, dict) and error.get("code") == _TOO_MANY
+            return Notice(reason) if is_passing else LoginRefused(reason)
         if request_id in (None, "heartbeat", "test"):
             if reason is not None:
                 return Notice(reason)
