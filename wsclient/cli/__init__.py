@@ -155,7 +155,8 @@ def _add_serve(commands: Any) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="there is this one, and others named so; as the dialect calls it",
+        help="a channel that there is, as the dialect calls it; may be given several times "
+        "(default: some of three symbols)",
     )
     parser.add_argument(
         "--rate",

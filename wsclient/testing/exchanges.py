@@ -185,8 +185,9 @@ class BinanceProtocol(MarketProtocol):
             yield encode({"code": 2, "msg": f"Invalid request: {error}", "id": request.get("id")})
 
     def http(self, path: str) -> bytes | None:
-        query = parse_qs(urlsplit(path).query)
-        for symbol in query.get("symbol", ()):
+        parts = urlsplit(path)
+        symbols = parse_qs(parts.query).get("symbol", ())
+        for symbol in symbols if parts.path.endswith("/depth") else ():
             for snapshot in self.snapshot(f"{symbol.lower()}@depth@100ms"):
                 return snapshot.encode() if isinstance(snapshot, str) else snapshot
         return None
@@ -305,6 +306,8 @@ class OKXProtocol(MarketProtocol):
             return
         args = request.get("args")
         for arg in args if isinstance(args, list) else ():
+            if not isinstance(arg, dict):
+                continue
             which = {key: str(arg[key]) for key in ("channel", "instId") if key in arg}
             channel = ":".join(which.values())
             answer = {"id": request["id"]} if "id" in request else {}
