@@ -306,6 +306,8 @@ class Service:
             self._say("", f"fault {fault.text}: no new links")
             self._refuse(True)
             self._at(end, lambda: self._refuse(False))
+        elif not peers and fault.period is None:
+            self._say("", f"fault {fault.text}: no client is here")
         for peer in peers:
             self._say(f"client {peer.id}", f"fault {fault.text}")
             try:
