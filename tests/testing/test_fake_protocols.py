@@ -6,8 +6,8 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from wsclient.testing import FakeVenue, GenericProtocol, KrakenProtocol, ScriptedProtocol
-from wsclient.testing.exchanges import BinanceProtocol, OKXProtocol
+from wsclient.testing import FakeVenue, GenericProtocol, KrakenProtocol, ScriptedProtocol, exchanges
+from wsclient.testing.exchanges import BinanceProtocol, DeribitProtocol, OKXProtocol
 from wsclient.testing.market import Depth, Quote, Trade
 
 
@@ -334,6 +334,12 @@ def test_late_kraken_heartbeat_does_not_outlive_the_peer(dial):
 SUBSCRIBE = {
     "binance": {"method": "SUBSCRIBE", "params": ["a@trade"], "id": 7},
     "bybit": {"op": "subscribe", "args": ["publicTrade.A"], "req_id": "7"},
+    "coinbase_exchange": {
+        "type": "subscribe",
+        "product_ids": ["A"],
+        "channels": ["ticker", {"name": "ticker", "product_ids": ["A"]}],
+    },
+    "deribit": {"method": "public/subscribe", "params": {"channels": ["ticker.A.100ms"]}, "id": 7},
     "kraken": {"method": "subscribe", "params": {"channel": "trade", "symbol": ["A"]}, "req_id": 7},
     "okx": {"op": "subscribe", "args": [{"channel": "trades", "instId": "A"}], "id": "7"},
 }
@@ -348,6 +354,10 @@ MALFORMED = (
     '{"op":"subscribe"}',
     '{"op":"subscribe","args":5}',
     '{"op":"subscribe","args":[1,{}]}',
+    '{"type":"subscribe","channels":5}',
+    '{"type":"subscribe","channels":[5,{"name":[],"product_ids":5}]}',
+    '{"method":"public/subscribe","params":5}',
+    '{"method":"public/set_heartbeat","params":{"interval":"x"}}',
 )
 
 
@@ -362,7 +372,7 @@ def test_malformed_requests_do_no_harm(name, dial):
         venue.wait_for(lambda v: v.peers[0].subscriptions and v.live)
 
 
-@pytest.mark.parametrize("name", SUBSCRIBE)
+@pytest.mark.parametrize("name", sorted(SUBSCRIBE.keys() - {"coinbase_exchange"}))
 def test_an_answer_bears_the_id_unless_it_is_muted(name, dial):
     with FakeVenue(name) as venue:
         client = dial(venue)
@@ -447,3 +457,40 @@ def test_the_channels_worth_showing_are_there(protocol):
     channels = protocol.channels()
     assert len(channels) >= 6
     assert all(map(protocol().listing, channels))
+
+
+def test_coinbase_answers_with_all_that_is_subscribed(dial):
+    with FakeVenue("coinbase_exchange", channels=["ticker:A", "level2_batch:A"]) as venue:
+        client = dial(venue)
+        for name, products in (("ticker", ["A", "B"]), ("level2_batch", ["A"])):
+            ask(client, type="subscribe", channels=[{"name": name, "product_ids": products}])
+        error = json.loads(client.recv(timeout=5))
+        assert error["reason"].startswith("B is not a valid product: there is no 'ticker:B' here")
+        ticker, book = ({"name": n, "product_ids": ["A"]} for n in ("ticker", "level2_50"))
+        assert json.loads(client.recv(timeout=5))["channels"] == [ticker]
+        assert json.loads(client.recv(timeout=5))["channels"] == [book, ticker]
+        ask(client, type="unsubscribe", channels=[ticker])
+        assert json.loads(client.recv(timeout=5))["channels"] == [book]
+
+
+def test_deribit_sends_the_heartbeats_that_are_asked_for(dial, monkeypatch):
+    monkeypatch.setattr(exchanges, "_repeat", lambda peer, interval, send: send())
+    with FakeVenue("deribit") as venue:
+        client = dial(venue)
+        ask(client, id=1, method="public/set_heartbeat", params={"interval": 10})
+        assert json.loads(client.recv(timeout=5))["params"] == {"type": "test_request"}
+        assert json.loads(client.recv(timeout=5)) == {"jsonrpc": "2.0", "id": 1, "result": "ok"}
+        ask(client, id=2, method="public/test")
+        assert "version" in json.loads(client.recv(timeout=5))["result"]
+        ask(client, id=3, method="public/nonsense")
+        assert json.loads(client.recv(timeout=5))["error"]["code"] == -32601
+
+
+def test_deribit_says_what_becomes_of_a_level():
+    one, two, three = (Decimal(n) for n in (1, 2, 3))
+    depth = Depth(
+        [(one, two), (two, Decimal(0))], [(three, one)], ([], []), ([(two, one)], [(three, two)])
+    )
+    fields = DeribitProtocol().fields("book.A.100ms", depth)
+    assert fields["bids"] == [("new", one, two), ("delete", two, 0)]
+    assert fields["asks"] == [("change", three, one)]

@@ -28,7 +28,16 @@ __all__ = ["main"]
 _EXTRA = ("rich", "websockets")
 
 #: The dialects that ``serve`` speaks; known here, as its own module needs the extra.
-_SERVED = ("generic", "binance", "binance_futures", "bybit", "kraken", "okx")
+_SERVED = (
+    "generic",
+    "binance",
+    "binance_futures",
+    "bybit",
+    "coinbase_exchange",
+    "deribit",
+    "kraken",
+    "okx",
+)
 
 _EXAMPLES = """\
 examples:
