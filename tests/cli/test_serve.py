@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from helpers import until
@@ -92,6 +93,11 @@ def said_until(service, text):
 def test_every_protocol_is_that_of_a_dialect():
     assert set(SPOKEN) == set(CHANNELS) <= set(dialects.NAMES)
     assert tuple(SPOKEN) == _SERVED
+    readme = (Path(__file__).parents[2] / "README.rst").read_text()
+    section = readme.partition("\nA venue on your own machine\n")[2].partition(
+        "---\n\n``wsclient demo``"
+    )[0]
+    assert set(re.findall(r"``(\w+)``", section)) >= set(SPOKEN)
 
 
 @pytest.mark.parametrize("dialect", SPOKEN)
@@ -196,19 +202,24 @@ def test_deaf(serving, connect):
 
 
 def test_silence(serving, connect):
-    client = connect(serving("--fault", "silence:every=300ms,for=100ms"))
+    service = serving("--fault", "silence:after=60m,for=100ms")
+    client = connect(service)
     client.subscribe("BTC-USD")
+    first(client, lambda message: True)
+    service._strike(*service._faults)  # by the clock it could swallow the answer to subscribe()
     message = with_gap(client, "sequence")
     assert message.gap.missed > 1
     assert message.connection_id == 1
 
 
 def test_silence_is_felt_as_such(serving, connect, caplog):
-    service = serving("--fault", "silence:after=300ms,for=30s")
-    client = connect(service, silence_timeout=0.3)
+    service = serving("--fault", "silence:after=60m,for=30m")
+    client = connect(service, silence_timeout=0.5)
     client.subscribe("BTC-USD")
+    first(client, lambda message: True)
+    service._strike(*service._faults)
     assert with_gap(client, "reconnect").connection_id == 2
-    assert "no frame but pongs for 0.3 s" in caplog.text
+    assert "no frame but pongs for 0.5 s" in caplog.text
 
 
 def test_reject(serving, connect):
