@@ -50,10 +50,14 @@ def test_usage_errors(args, said, capsys):
 
 
 def test_says_what_to_install(command):
-    for module, terminal in (("websockets", None), ("rich", (80, 24))):
-        run = command("demo", without=(module,), terminal=terminal)
+    for name, module, terminal in (
+        ("demo", "websockets", None),
+        ("demo", "rich", (80, 24)),
+        ("serve", "websockets", None),
+    ):
+        run = command(name, without=(module,), terminal=terminal)
         assert run.end() == 2
-        assert run.err == f"wsclient: demo needs {module}: pip install 'wsclient-market[cli]'\n"
+        assert run.err == f"wsclient: {name} needs {module}: pip install 'wsclient-market[cli]'\n"
         assert run.out == ""
 
 

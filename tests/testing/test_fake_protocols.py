@@ -6,7 +6,9 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from wsclient.testing import FakeVenue, KrakenProtocol, ScriptedProtocol
+from wsclient.testing import FakeVenue, GenericProtocol, KrakenProtocol, ScriptedProtocol, exchanges
+from wsclient.testing.exchanges import BinanceProtocol, DeribitProtocol, OKXProtocol
+from wsclient.testing.market import Depth, Quote, Trade
 
 
 def ask(client, **request):
@@ -325,3 +327,170 @@ def test_late_kraken_heartbeat_does_not_outlive_the_peer(dial):
         sent = len(peer.journal)
         peer.wait_closed()
         assert len(peer.journal) == sent
+
+
+# Other exchanges; that their dialects are served whole is tested with `wsclient serve`
+
+SUBSCRIBE = {
+    "binance": {"method": "SUBSCRIBE", "params": ["a@trade"], "id": 7},
+    "bybit": {"op": "subscribe", "args": ["publicTrade.A"], "req_id": "7"},
+    "coinbase_exchange": {
+        "type": "subscribe",
+        "product_ids": ["A"],
+        "channels": ["ticker", {"name": "ticker", "product_ids": ["A"]}],
+    },
+    "deribit": {"method": "public/subscribe", "params": {"channels": ["ticker.A.100ms"]}, "id": 7},
+    "kraken": {"method": "subscribe", "params": {"channel": "trade", "symbol": ["A"]}, "req_id": 7},
+    "okx": {"op": "subscribe", "args": [{"channel": "trades", "instId": "A"}], "id": "7"},
+}
+MALFORMED = (
+    b"\x00",
+    "no json",
+    "[]",
+    "{}",
+    '{"method":"SUBSCRIBE","params":5,"id":1}',
+    '{"method":"subscribe","params":5}',
+    '{"method":"subscribe","params":{"channel":[],"symbol":5}}',
+    '{"op":"subscribe"}',
+    '{"op":"subscribe","args":5}',
+    '{"op":"subscribe","args":[1,{}]}',
+    '{"type":"subscribe","channels":5}',
+    '{"type":"subscribe","channels":[5,{"name":[],"product_ids":5}]}',
+    '{"method":"public/subscribe","params":5}',
+    '{"method":"public/set_heartbeat","params":{"interval":"x"}}',
+)
+
+
+@pytest.mark.parametrize("name", SUBSCRIBE)
+def test_malformed_requests_do_no_harm(name, dial):
+    with FakeVenue(name) as venue:
+        client = dial(venue)
+        for payload in MALFORMED:
+            client.send(payload)
+        venue.wait_for(lambda v: v.peers and len(v.peers[0].received) == len(MALFORMED))
+        ask(client, **SUBSCRIBE[name])
+        venue.wait_for(lambda v: v.peers[0].subscriptions and v.live)
+
+
+@pytest.mark.parametrize("name", sorted(SUBSCRIBE.keys() - {"coinbase_exchange"}))
+def test_an_answer_bears_the_id_unless_it_is_muted(name, dial):
+    with FakeVenue(name) as venue:
+        client = dial(venue)
+        venue.mute_acks()
+        ask(client, **SUBSCRIBE[name])
+        (peer,) = venue.wait_for(lambda v: v.subscribers())
+        venue.mute_acks(False)
+        ask(
+            client,
+            **{key: 8 if value in (7, "7") else value for key, value in SUBSCRIBE[name].items()},
+        )
+        answers = iter(lambda: json.loads(client.recv(timeout=5)), None)
+        ids = (answer.get("id", answer.get("req_id")) for answer in answers)
+        assert next(number for number in ids if number is not None) == 8
+        assert len(peer.subscriptions) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "ping", "pong"),
+    [
+        ("okx", "ping", "pong"),
+        (
+            "bybit",
+            '{"op":"ping","req_id":"1"}',
+            '{"success":true,"ret_msg":"pong","conn_id":"1","req_id":"1","op":"ping"}',
+        ),
+    ],
+)
+def test_pings_in_the_venues_own_words(name, ping, pong, dial):
+    with FakeVenue(name) as venue:
+        client = dial(venue)
+        client.send(ping)
+        assert client.recv(timeout=5) == pong
+
+
+def test_binance_sends_ping_frames(dial, monkeypatch):
+    monkeypatch.setattr(BinanceProtocol, "PING", 0.01)
+    with FakeVenue("binance") as venue:
+        dial(venue)
+        peer = venue.accept()
+        assert [peer.expect_pong(), peer.expect_pong()] == [b"1", b"1"]
+
+
+def test_binance_gives_the_books_it_has_by_rest():
+    protocol = BinanceProtocol()
+    protocol.snapshots["btcusdt@depth@100ms"] = '{"lastUpdateId":1}'
+    assert protocol.http("/api/v3/depth?symbol=BTCUSDT&limit=5") == b'{"lastUpdateId":1}'
+    for path in ("/api/v3/depth?symbol=X", "/api/v3/depth", "/time?symbol=BTCUSDT", "/"):
+        assert protocol.http(path) is None
+
+
+def test_snapshots_may_be_made_when_they_are_sent(dial):
+    protocol = OKXProtocol()
+    made = iter(["first", "second"])
+    protocol.snapshots["trades:A"] = lambda: next(made)
+    with FakeVenue(protocol) as venue:
+        client = dial(venue)
+        for snapshot in ("first", "second"):
+            ask(client, **SUBSCRIBE["okx"])
+            assert json.loads(client.recv(timeout=5))["event"] == "subscribe"
+            assert client.recv(timeout=5) == snapshot
+
+
+@pytest.mark.parametrize(
+    ("protocol", "channel", "listed"),
+    [
+        (KrakenProtocol, "book:BTC/USD", ("BTC/USD", Depth)),
+        (KrakenProtocol, "book:", None),
+        (KrakenProtocol, "instrument", None),
+        (BinanceProtocol, "btcusdt@aggTrade", ("btcusdt", Trade)),
+        (BinanceProtocol, "@trade", None),
+        (GenericProtocol, "ticker:a", ("a", Quote)),
+        (GenericProtocol, "anything", ("anything", Trade)),
+    ],
+)
+def test_a_channel_says_what_it_is_about(protocol, channel, listed):
+    assert protocol().listing(channel) == listed
+
+
+@pytest.mark.parametrize("protocol", [GenericProtocol, KrakenProtocol, BinanceProtocol])
+def test_the_channels_worth_showing_are_there(protocol):
+    channels = protocol.channels()
+    assert len(channels) >= 6
+    assert all(map(protocol().listing, channels))
+
+
+def test_coinbase_answers_with_all_that_is_subscribed(dial):
+    with FakeVenue("coinbase_exchange", channels=["ticker:A", "level2_batch:A"]) as venue:
+        client = dial(venue)
+        for name, products in (("ticker", ["A", "B"]), ("level2_batch", ["A"])):
+            ask(client, type="subscribe", channels=[{"name": name, "product_ids": products}])
+        error = json.loads(client.recv(timeout=5))
+        assert error["reason"].startswith("B is not a valid product: there is no 'ticker:B' here")
+        ticker, book = ({"name": n, "product_ids": ["A"]} for n in ("ticker", "level2_50"))
+        assert json.loads(client.recv(timeout=5))["channels"] == [ticker]
+        assert json.loads(client.recv(timeout=5))["channels"] == [book, ticker]
+        ask(client, type="unsubscribe", channels=[ticker])
+        assert json.loads(client.recv(timeout=5))["channels"] == [book]
+
+
+def test_deribit_sends_the_heartbeats_that_are_asked_for(dial, monkeypatch):
+    monkeypatch.setattr(exchanges, "_repeat", lambda peer, interval, send: send())
+    with FakeVenue("deribit") as venue:
+        client = dial(venue)
+        ask(client, id=1, method="public/set_heartbeat", params={"interval": 10})
+        assert json.loads(client.recv(timeout=5))["params"] == {"type": "test_request"}
+        assert json.loads(client.recv(timeout=5)) == {"jsonrpc": "2.0", "id": 1, "result": "ok"}
+        ask(client, id=2, method="public/test")
+        assert "version" in json.loads(client.recv(timeout=5))["result"]
+        ask(client, id=3, method="public/nonsense")
+        assert json.loads(client.recv(timeout=5))["error"]["code"] == -32601
+
+
+def test_deribit_says_what_becomes_of_a_level():
+    one, two, three = (Decimal(n) for n in (1, 2, 3))
+    depth = Depth(
+        [(one, two), (two, Decimal(0))], [(three, one)], ([], []), ([(two, one)], [(three, two)])
+    )
+    fields = DeribitProtocol().fields("book.A.100ms", depth)
+    assert fields["bids"] == [("new", one, two), ("delete", two, 0)]
+    assert fields["asks"] == [("change", three, one)]

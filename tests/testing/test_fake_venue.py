@@ -651,6 +651,14 @@ def test_normal_close_is_ok_for_the_client(venue, dial):
         client.recv(timeout=5)
 
 
+def test_a_text_that_is_none_is_refused(venue):
+    with tcp(venue) as sock:
+        read_head(sock)
+        sock.sendall(Frame(Opcode.TEXT, b"\xff").serialize(mask=True))
+        assert read_all(sock).startswith(b"\x88\x0b\x03\xefnot UTF-8")
+    assert venue.accept().ended_by == "close 1007"
+
+
 # For a venue that runs for days
 
 

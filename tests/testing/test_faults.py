@@ -263,3 +263,12 @@ def test_a_client_lives_through_it_all(venue: FakeVenue) -> None:
                 peer.wait_closed()
         assert client.recv(timeout=5).data["number"] == 2
         assert client.stats().disconnects == 2
+
+
+def test_a_port_can_be_asked_for_and_is_refused_when_taken(proxy: FaultProxy) -> None:
+    port = proxy.address[1]
+    with pytest.raises(OSError, match="in use"):
+        FaultProxy("ws://127.0.0.1:1/", port=port)
+    proxy.close()
+    with FaultProxy("ws://127.0.0.1:1/", port=port) as again:
+        assert again.url == f"ws://127.0.0.1:{port}/"

@@ -28,7 +28,16 @@ __all__ = ["main"]
 _EXTRA = ("rich", "websockets")
 
 #: The dialects that ``serve`` speaks; known here, as its own module needs the extra.
-_SERVED = ("generic", "binance", "binance_futures", "bybit", "kraken", "okx")
+_SERVED = (
+    "generic",
+    "binance",
+    "binance_futures",
+    "bybit",
+    "coinbase_exchange",
+    "deribit",
+    "kraken",
+    "okx",
+)
 
 _EXAMPLES = """\
 examples:
@@ -161,7 +170,8 @@ def _add_serve(commands: Any) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="there is this one, and others named so; as the dialect calls it",
+        help="a channel that there is, as the dialect calls it; may be given several times "
+        "(default: some of three symbols)",
     )
     parser.add_argument(
         "--rate",

@@ -20,6 +20,7 @@ PATIENCE = 0.5
 #: So many messages are published at once at most, and so long (s) others may have the lock then.
 BATCH = 100
 PAUSE = 0.0005
+JOIN_TIMEOUT = 5.0
 
 
 class Feed:
@@ -74,7 +75,7 @@ class Feed:
     def stop(self) -> None:
         """Publish no more, once it returns."""
         self._stopped.set()
-        self._thread.join()
+        self._thread.join(JOIN_TIMEOUT)
 
     def _run(self) -> None:
         due = time.monotonic()

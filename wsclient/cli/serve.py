@@ -38,6 +38,7 @@ RATE = 20.0
 MAX_BACKLOG = 64 * 1024 * 1024
 #: How long (s) before the venue gives up a link that a fault has made deaf.
 DEAF_FOR = 60.0
+JOIN_TIMEOUT = 5.0
 #: After the first subscription a replay waits (s) for those that the client asks for apart.
 GRACE = 0.2
 #: So many lines wait to be printed; what is more is counted.
@@ -92,6 +93,8 @@ class Service:
         )
         for fault in self._faults:
             if fault.kind == "reject":
+                if fault.channel not in self.channels:
+                    raise UsageError(f"--fault {fault.text}: there is no such channel")
                 self.venue.refuse_channel(fault.channel, f"refused, by --fault {fault.text}")
             elif fault.times:
                 self.venue.refuse(int(fault.kind), times=fault.times)
@@ -186,7 +189,7 @@ class Service:
                     target=self._play, args=(self._replay,), name="wsclient-replay", daemon=True
                 )
                 thread.start()
-                stack.callback(thread.join)
+                stack.callback(thread.join, JOIN_TIMEOUT)
                 stack.callback(self.venue.close)  # which ends the thread
             start = time.monotonic()
             self._at(start + 1.0, self._look_after)
@@ -219,10 +222,11 @@ class Service:
     def run(self) -> None:
         """Say what happens, and do what is due, until :meth:`stop`."""
         while True:
+            while self._agenda[0][0] <= time.monotonic():
+                heapq.heappop(self._agenda)[2]()
             try:
-                line = self._lines.get(timeout=self._time_left())
+                line = self._lines.get(timeout=max(0.0, self._agenda[0][0] - time.monotonic()))
             except queue.Empty:
-                self._do_what_is_due()
                 continue
             if line is None:
                 return
@@ -243,13 +247,6 @@ class Service:
         except queue.Full:
             self._unsaid += 1
 
-    def _time_left(self) -> float:
-        return max(0.0, self._agenda[0][0] - time.monotonic())
-
-    def _do_what_is_due(self) -> None:
-        while self._agenda[0][0] <= time.monotonic():
-            heapq.heappop(self._agenda)[2]()
-
     def _at(self, due: float, what: Callable[[], None]) -> None:
         heapq.heappush(self._agenda, (due, next(self._numbers), what))
 
@@ -257,11 +254,11 @@ class Service:
 
     def _play(self, replay: Replay) -> None:
         venue = self.venue
-        how: dict[str, Any] = {"speed": self._args.speed or 1.0}
-        if self._args.rate is not None or not replay.has_times:
-            how = {"pace": 1 / self._rate}
-        if self._args.speed == 0.0:
-            how = {}
+        how: dict[str, Any] = {}
+        if self._args.rate is not None or not (replay.has_times or self._args.speed == 0.0):
+            how["pace"] = 1 / self._rate
+        elif self._args.speed != 0.0:
+            how["speed"] = self._args.speed or 1.0
         while True:
             venue.wait_for(lambda v: v.subscribers() or v.closing.is_set(), threading.TIMEOUT_MAX)
             if venue.closing.wait(GRACE):
@@ -306,9 +303,11 @@ class Service:
         end = time.monotonic() + fault.duration
         peers = self._peers()
         if fault.kind == "down":
-            self._say("", f"fault {fault.text}: down")
-            self.venue.down()
-            self._at(end, self._up)
+            self._say("", f"fault {fault.text}: no new links")
+            self._refuse(True)
+            self._at(end, lambda: self._refuse(False))
+        elif not peers and fault.period is None:
+            self._say("", f"fault {fault.text}: no client is here")
         for peer in peers:
             self._say(f"client {peer.id}", f"fault {fault.text}")
             try:
@@ -316,9 +315,15 @@ class Service:
             except ConnectionError:
                 pass  # it has gone meanwhile
 
-    def _up(self) -> None:
-        self.venue.up()
-        self._say("", "up again")
+    def _refuse(self, on: bool) -> None:
+        if self._proxy is not None:
+            self._proxy.refuse(on)
+        elif on:
+            self.venue.down()
+        else:
+            self.venue.up()
+        if not on:
+            self._say("", "new links again")
 
     def _harm(self, fault: Fault, peer: Peer, end: float) -> None:
         match fault.kind:

@@ -11,6 +11,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
@@ -185,8 +186,9 @@ class BinanceProtocol(MarketProtocol):
             yield encode({"code": 2, "msg": f"Invalid request: {error}", "id": request.get("id")})
 
     def http(self, path: str) -> bytes | None:
-        query = parse_qs(urlsplit(path).query)
-        for symbol in query.get("symbol", ()):
+        parts = urlsplit(path)
+        symbols = parse_qs(parts.query).get("symbol", ())
+        for symbol in symbols if parts.path.endswith("/depth") else ():
             for snapshot in self.snapshot(f"{symbol.lower()}@depth@100ms"):
                 return snapshot.encode() if isinstance(snapshot, str) else snapshot
         return None
@@ -305,6 +307,8 @@ class OKXProtocol(MarketProtocol):
             return
         args = request.get("args")
         for arg in args if isinstance(args, list) else ():
+            if not isinstance(arg, dict):
+                continue
             which = {key: str(arg[key]) for key in ("channel", "instId") if key in arg}
             channel = ":".join(which.values())
             answer = {"id": request["id"]} if "id" in request else {}
@@ -351,18 +355,166 @@ class OKXProtocol(MarketProtocol):
         return encode({**head, "data": [row]})
 
 
+class CoinbaseExchangeProtocol(MarketProtocol):
+    """Coinbase Exchange: each request is answered by all that is subscribed, after an error for
+    each product that is refused. Books are not numbered."""
+
+    dialect = dialects.CoinbaseExchange()
+    kinds: ClassVar = {"matches:{}": Trade, "ticker:{}": Quote, "level2_batch:{}": Depth}
+    patterns = tuple(kinds)
+    symbols = ("BTC-USD", "ETH-USD", "SOL-USD")
+
+    def received(self, peer: Peer, payload: Payload) -> Iterator[Payload]:
+        request = as_object(payload)
+        kind = request.get("type")
+        if kind not in ("subscribe", "unsubscribe"):
+            return
+        begun = []
+        for channel in self._channels(request):
+            if kind == "unsubscribe":
+                peer.unsubscribe(channel)
+                continue
+            error = peer.subscribe(channel)
+            if peer.venue.muted(channel):
+                continue
+            if error is None:
+                begun.append(channel)
+                continue
+            reason = f"{channel.partition(':')[2]} is not a valid product: {error}"
+            yield encode({"type": "error", "message": "Failed to subscribe", "reason": reason})
+        if not _is_muted(peer, self._channels(request)):
+            yield encode({"type": "subscriptions", "channels": self._subscribed(peer)})
+        for channel in begun:
+            yield from self.snapshot(channel)
+
+    def _channels(self, request: Mapping[str, Any]) -> list[str]:
+        rows = request.get("channels")
+        found = []
+        for row in rows if isinstance(rows, list) else ():
+            name, products = row, request.get("product_ids")
+            if isinstance(row, dict):
+                name, products = row.get("name"), row.get("product_ids", products)
+            found += [f"{name}:{product}" for product in texts(products)]
+        return found
+
+    def _subscribed(self, peer: Peer) -> list[dict[str, Any]]:
+        products: dict[str, list[str]] = {}
+        for channel in sorted(peer.subscriptions):
+            name, _, product = channel.partition(":")
+            products.setdefault(name, []).append(product)
+        called = {"level2_batch": "level2_50"}
+        return [
+            {"name": called.get(name, name), "product_ids": ids} for name, ids in products.items()
+        ]
+
+    def fields(self, channel: str, event: Event, is_snapshot: bool = False) -> dict[str, Any]:
+        match event:
+            case Trade(number, price, size, side):
+                deal = {"side": side, "size": str(size), "price": str(price), "time": _now()}
+                return {"type": "match", "trade_id": number, **deal}
+            case Quote(bid, bid_size, ask, ask_size, last):
+                best = {"best_bid": str(bid), "best_bid_size": str(bid_size)}
+                best |= {"best_ask": str(ask), "best_ask_size": str(ask_size)}
+                return {"type": "ticker", "price": str(last), **best, "time": _now()}
+            case Depth(bids, asks) if is_snapshot:
+                return {"type": "snapshot", "bids": _texts(bids), "asks": _texts(asks)}
+            case Depth(bids, asks):
+                changes = [["buy", *level] for level in _texts(bids)]
+                changes += [["sell", *level] for level in _texts(asks)]
+                return {"type": "l2update", "changes": changes, "time": _now()}
+
+    def data(self, channel: str, sequence: int, fields: Mapping[str, Any]) -> Payload:
+        number = {} if channel.startswith("level2") else {"sequence": sequence}
+        return encode({**fields, **number, "product_id": channel.partition(":")[2]})
+
+
+class DeribitProtocol(MarketProtocol):
+    """Deribit: a channel that is refused is left out of the answer, as `dialects.Deribit` has it.
+
+    Who asks for heartbeats gets nothing but test requests; an answer to them is not insisted on.
+    """
+
+    dialect = dialects.Deribit()
+    kinds: ClassVar = {
+        "trades.{}.100ms": Trade,
+        "ticker.{}.100ms": Quote,
+        "book.{}.100ms": Depth,
+        "trades.{}.raw": Trade,
+        "ticker.{}.raw": Quote,
+        "book.{}.raw": Depth,
+    }
+    patterns = ("trades.{}.100ms", "ticker.{}.100ms", "book.{}.100ms")
+    symbols = ("BTC-PERPETUAL", "ETH-PERPETUAL", "SOL_USDC-PERPETUAL")
+
+    def received(self, peer: Peer, payload: Payload) -> Iterator[Payload]:
+        request = as_object(payload)
+        params = request.get("params")
+        params = params if isinstance(params, dict) else {}
+        channels = texts(params.get("channels"))
+        outcome: dict[str, Any]
+        match request.get("method"):
+            case "public/subscribe":
+                outcome = {"result": [c for c in channels if peer.subscribe(c) is None]}
+            case "public/unsubscribe":
+                outcome = {"result": [c for c in channels if peer.unsubscribe(c)]}
+            case "public/set_heartbeat":
+                interval = params.get("interval")
+                if isinstance(interval, int) and interval >= 10:
+                    beat = {"method": "heartbeat", "params": {"type": "test_request"}}
+                    _repeat(peer, interval, lambda: peer.send_json({"jsonrpc": "2.0", **beat}))
+                outcome = {"result": "ok"}
+            case "public/test":
+                outcome = {"result": {"version": "1.2.26"}}
+            case _:
+                outcome = {"error": {"code": -32601, "message": "Method not found"}}
+        if not _is_muted(peer, channels):
+            yield encode({"jsonrpc": "2.0", "id": request.get("id"), **outcome})
+        if request.get("method") == "public/subscribe":
+            for channel in outcome["result"]:
+                yield from self.snapshot(channel)
+
+    def fields(self, channel: str, event: Event, is_snapshot: bool = False) -> dict[str, Any]:
+        now = _milliseconds()
+        match event:
+            case Trade(number, price, size, side):
+                deal = {"price": price, "amount": size, "direction": side, "timestamp": now}
+                return {"trade_seq": number, "trade_id": str(number), **deal}
+            case Quote(bid, bid_size, ask, ask_size, last):
+                best = {"best_bid_price": bid, "best_bid_amount": bid_size}
+                best |= {"best_ask_price": ask, "best_ask_amount": ask_size}
+                return {"last_price": last, **best, "timestamp": now}
+            case Depth(bids, asks, _, before):
+                kind = "snapshot" if is_snapshot else "change"
+                sides = {"bids": _actions(bids, before[0]), "asks": _actions(asks, before[1])}
+                return {"type": kind, **sides, "timestamp": now}
+
+    def data(self, channel: str, sequence: int, fields: Mapping[str, Any]) -> Payload:
+        name, instrument, _ = channel.split(".", 2)
+        data: Any = {**fields, "instrument_name": instrument}
+        if name == "book":
+            data["change_id"] = sequence
+            if data["type"] == "change":
+                data["prev_change_id"] = sequence - 1
+        elif name == "trades":
+            data = [data]
+        params = {"channel": channel, "data": data}
+        return encode({"jsonrpc": "2.0", "method": "subscription", "params": params})
+
+
 PROTOCOLS: dict[str | None, Callable[[], VenueProtocol]] = {
     None: ScriptedProtocol,
     "generic": GenericProtocol,
     "binance": BinanceProtocol,
     "binance_futures": BinanceFuturesProtocol,
     "bybit": BybitProtocol,
+    "coinbase_exchange": CoinbaseExchangeProtocol,
+    "deribit": DeribitProtocol,
     "kraken": KrakenProtocol,
     "okx": OKXProtocol,
 }
 
 
-def _repeat(peer: Peer, interval: float, function: Callable[[], None]) -> None:
+def _repeat(peer: Peer, interval: float, function: Callable[[], object]) -> None:
     """Call `function` again and again, as long as the peer lives."""
 
     def call() -> None:
@@ -390,6 +542,16 @@ def _unsubscribe(peer: Peer, channels: Sequence[str]) -> str | None:
 
 def _is_muted(peer: Peer, channels: Sequence[str]) -> bool:
     return any(peer.venue.muted(channel) for channel in channels)
+
+
+def _actions(changes: Levels, before: Levels) -> list[tuple[str, Decimal, Decimal]]:
+    known = {price for price, _ in before}
+    return [
+        ("change" if price in known else "new", price, size)
+        if size
+        else ("delete", price, Decimal(0))
+        for price, size in changes
+    ]
 
 
 def _texts(levels: Levels) -> list[list[str]]:

@@ -43,12 +43,13 @@ class Quote(NamedTuple):
 class Depth(NamedTuple):
     """Levels of a book: all of them, best first, or those that have changed; size 0: gone.
 
-    ``book`` is the whole of it, bids and asks, after the change.
+    ``book`` is the whole of it, bids and asks, after the change; ``before`` before.
     """
 
     bids: Levels
     asks: Levels
     book: tuple[Levels, Levels]
+    before: tuple[Levels, Levels] = ([], [])
 
 
 Event = Trade | Quote | Depth
@@ -126,20 +127,21 @@ class Listing:
             return instrument.quote()
         before, self._told = self._told, instrument.sides
         bids, asks = (list(_changes(*pair)) for pair in zip(before, self._told, strict=True))
-        return Depth(bids, asks, self._book())
+        return Depth(bids, asks, _levels(self._told), _levels(before))
 
     def snapshot(self) -> Quote | Depth | None:
         """What has been told so far, for one who comes later; None for trades."""
         if self._kind is Quote:
             return self._instrument.quote()
         if self._kind is Depth:
-            book = self._book()
+            book = _levels(self._told)
             return Depth(*book, book)
         return None
 
-    def _book(self) -> tuple[Levels, Levels]:
-        bids, asks = (list(side.values()) for side in self._told)
-        return bids, asks
+
+def _levels(sides: tuple[_Side, _Side]) -> tuple[Levels, Levels]:
+    bids, asks = sides
+    return list(bids.values()), list(asks.values())
 
 
 def _changes(before: _Side, after: _Side) -> Iterator[tuple[Decimal, Decimal]]:

@@ -551,7 +551,13 @@ class Peer:
                 if frame.fin:
                     message = b"".join(self._fragments)
                     self._fragments.clear()
-                    self._message(message.decode() if self._is_text else message, now)
+                    try:
+                        payload = message.decode() if self._is_text else message
+                    except UnicodeDecodeError:
+                        if self.live:
+                            self.close(1007, "not UTF-8")
+                    else:
+                        self._message(payload, now)
         self._lock.notify_all()
 
     def _message(self, payload: Payload, now: float) -> None:

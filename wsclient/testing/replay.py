@@ -118,7 +118,8 @@ class Replay(ScriptedProtocol):
         hold: bool = False,
     ) -> None:
         made = PROTOCOLS[protocol]() if isinstance(protocol, str) else protocol
-        assert isinstance(made, MarketProtocol)
+        if not isinstance(made, MarketProtocol):
+            raise TypeError(f"no recording can be played with {made!r}")
         self.hold = hold
         self.faults: dict[int, str | None] = {}
         self.cursor = 0
@@ -239,9 +240,12 @@ class Replay(ScriptedProtocol):
 
 
 def _messages(dialect: Dialect, payload: bytes) -> list[Message]:
-    """The market data in a payload."""
+    """The market data in a payload. ValueError for what the dialect cannot read."""
     peek = dialect.peek
-    found = dialect.read(json.loads(payload)) if peek is None else peek(payload)
+    try:
+        found = dialect.read(json.loads(payload)) if peek is None else peek(payload)
+    except Exception as error:
+        raise ValueError(f"not a message of {dialect.name}: {payload[:100]!r}") from error
     items = found if isinstance(found, list | tuple) else (found,)
     messages = [item for item in items if isinstance(item, Message)]
     for message in messages:

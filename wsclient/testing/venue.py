@@ -36,17 +36,17 @@ T = TypeVar("T")
 class FakeVenue:
     """A WebSocket venue on a loopback port of its own; `with` starts and closes it.
 
-    `protocol` says how it answers: `"generic"`, `"kraken"`, an object (see `VenueProtocol`), or
-    None, which answers nothing but pings and close frames. `ack_delay` is the time in seconds
-    between the arrival of a message and its handling by the protocol: its effect comes as late as
-    its answer. `receive_buffer` sets SO_RCVBUF, in bytes: small, a peer that stops reading is
-    felt soon. With an `ssl_context` the venue speaks TLS.
+    `protocol` says how it answers: `"generic"`, `"kraken"` or another of `exchanges.PROTOCOLS`, an
+    object (see `VenueProtocol`), or None, which answers nothing but pings and close frames.
+    `ack_delay` is the time in seconds between the arrival of a message and its handling by the
+    protocol: its effect comes as late as its answer. `receive_buffer` sets SO_RCVBUF, in bytes:
+    small, a peer that stops reading is felt soon. With an `ssl_context` the venue speaks TLS.
 
     `port` 0 is a free one. `channels` are those that there are (None: any): others are refused.
     `tamper(peer, channel, payload)` returns what `peer` is sent instead of a published message.
     `tell(peer, text)` is called for what becomes of a connection. Both are called under the lock,
     and must not block. Without a `journal` nothing is remembered of what has been sent or received,
-    nor of a connection that has ended: for a venue that runs for days.
+    nor of a connection that has ended, and `accept` is of no use: for a venue that runs for days.
     """
 
     def __init__(
