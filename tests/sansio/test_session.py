@@ -27,6 +27,7 @@ from wsclient.errors import (
     WSClientError,
 )
 from wsclient.messages import Gap, SubscriptionState
+from wsclient.sansio import measures
 from wsclient.sansio.backoff import Verdict
 from wsclient.sansio.dialect import (
     Ack,
@@ -1777,3 +1778,47 @@ def test_an_alias_ends_with_its_connection() -> None:
     rig.open()
     (stranger,) = rig.data("#7")
     assert stranger.channel == "#7"
+
+
+# --- what is counted ------------------------------------------------------------------------------
+
+
+def test_frames_are_counted_before_their_messages() -> None:
+    rig = Rig().active("a", "b")
+    session = rig.session
+    session.count(2, 100, rig.now)
+    rig.data("a", 1)
+    rig.data("b", 1)
+    rig.now += 20
+    session.count(3, 50, rig.now)
+    assert session.totals() == (2, 150, {"a": 1, "b": 1})
+    assert (session.counters.frames, session.counters.bytes) == (5, 150)
+    assert session.rates.counted_at == rig.now
+    window = session.rates.recent(rig.now + 1)
+    assert window is not None
+    assert (window.start.messages, window.start.bytes) == (2, 100)
+    assert window.start.channels == {"a": 1, "b": 1}
+    session.count(1, 1, rig.now + 1)
+    assert session.rates.due == rig.now + measures.STEP
+
+
+def test_a_connections_rate_begins_when_it_is_open() -> None:
+    rig = Rig().active("a")
+    rig.data("a", 1, 2)
+    rig.drop()
+    rig.tick()
+    rig.now += 3
+    rig.opened()
+    window = rig.session.rates.connection(rig.now + 2)
+    assert window is not None
+    assert (window.seconds, window.start.messages, window.start.channels) == (2.0, 2, {"a": 2})
+
+
+def test_an_unsubscribed_channels_lag_is_forgotten() -> None:
+    rig = Rig().active("a", "b")
+    for channel in "ab":
+        rig.session.venue_lags.record(channel, 5)
+    rig.unsubscribe("a")
+    rig.tick()
+    rig.ack("a")
+    assert list(rig.session.venue_lags.by_channel) == ["b"]

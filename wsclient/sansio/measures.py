@@ -248,4 +248,4 @@ class Rates:
         """From the opening of the last connection up to ``now``, None before the first."""
         if self._opening is None:
             return None
-        return Window(now - self._opening.at, self._opening)
+        return Window(max(0.0, now - self._opening.at), self._opening)
