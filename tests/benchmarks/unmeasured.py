@@ -38,7 +38,9 @@ EDITS = [
         "Watchdog.received",
         {
             "            session.count(len(payloads), size, now)\n": "",
-            "            sample = self._sampled(messages, now)\n": "            sample = None\n",
+            "            sample = self._sampled(messages, now) if now >= self._sample_at else None\n": (
+                "            sample = None\n"
+            ),
         },
     ),
     Edit(

@@ -372,7 +372,7 @@ class Watchdog:
             session = self._session
             session.count(len(payloads), size, now)
             messages = session.ordinary(connection_id, batch, now)
-            sample = self._sampled(messages, now)
+            sample = self._sampled(messages, now) if now >= self._sample_at else None
             done = len(messages)
             if done == len(payloads):
                 self._deliver(messages, size)
