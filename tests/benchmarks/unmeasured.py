@@ -38,9 +38,7 @@ EDITS = [
         "Watchdog.received",
         {
             "            session.count(len(payloads), size, now)\n": "",
-            "            sample = self._sampled(messages, now) if now >= self._sample_at else None\n": (
-                "            sample = None\n"
-            ),
+            "self._sampled(messages, now) if now >= self._sample_at else None": "None",
         },
     ),
     Edit(
