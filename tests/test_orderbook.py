@@ -718,7 +718,7 @@ def test_a_book_that_another_call_has_given_up_does_not_pass_for_true(
     """Somebody else waited for it too, got it as the first one gave up, and still has it."""
     book = client.order_book("BTC/USD", timeout=5)
     with client._books_lock:
-        client._drop_book(client._kept[BOOK])
+        client._drop_book(client._book_links[BOOK])
     book.apply(book_message("snapshot", [(1, 1)], [(2, 1)]))  # it was on its way
     assert not book.is_synced
     for read in (book.bids, lambda: book.wait_synced(5)):
@@ -732,11 +732,11 @@ def test_who_waits_for_a_book_that_another_gives_up_is_told(
 ) -> None:
     protocol.snapshots.clear()
     first = Call(client.order_book, "BTC/USD", timeout=5)
-    until(lambda: BOOK in client._kept and client._kept[BOOK].book.waiting)
+    until(lambda: BOOK in client._book_links and client._book_links[BOOK].book.waiting)
     second = Call(client.order_book, "BTC/USD", timeout=50)
-    until(lambda: len(client._kept[BOOK].book.waiting) == 2)
+    until(lambda: len(client._book_links[BOOK].book.waiting) == 2)
     with client._books_lock:
-        client._drop_book(client._kept[BOOK])
+        client._drop_book(client._book_links[BOOK])
     for call in (first, second):
         with pytest.raises(OrderBookOutOfSync, match="closed"):
             call.result(5)

@@ -308,7 +308,8 @@ class WebSocketClient(_Receiver):
         if overflow is not None:
             check_overflow(overflow)
         _check_channels(channels)
-        mailbox = self._core.new_mailbox(next(self._core.reader_names), queue_size, overflow)
+        name = f"reader-{next(self._core.reader_numbers)}"
+        mailbox = self._core.new_mailbox(name, queue_size, overflow)
         try:
             self._subscribe(channels, mailbox, timeout, options)
         except BaseException:

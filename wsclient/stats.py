@@ -21,10 +21,10 @@ SHOWN = 20
 class Lag:
     """How long messages took (s): their ``count``, ``min``, ``max``, ``mean``, and quantiles.
 
-    Of a sample, since the client was made. ``venue_lag`` is from the venue's own time of a message
-    to its receipt, of the first that a read brought, at most every 10 ms; it has none where the
+    Since the client was made, of a sample: one in 10 ms at most. ``venue_lag`` is from the venue's
+    own time of a message to its receipt, of the first that a read brought; there is none where the
     dialect finds no such time. ``consumer_lag`` is from there to when it was handed to ``recv()``,
-    a loop or a function, of the first of each batch, at most every 1 ms.
+    a loop or a function, of the first of the batch that a consumer took.
 
     Both are differences of wall clocks. Where those disagree (the venue's is ahead of ours, or ours
     was set), a lag can be negative, and is shown so.

@@ -18,20 +18,17 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 from typing import Any
 
 import goals
-import unmeasured
 from goals import Verdict
 from payloads import CHANNELS, SIZES
 
 HERE = Path(__file__).parent
-TREE = HERE.parent.parent
 CERTIFICATE = HERE.parent / "testing" / "localhost.pem"
 
 #: A first guess of messages a second, for the first, discarded run of each client.
@@ -47,10 +44,9 @@ GUESSES = {
     "picows typed": {"small": 600_000, "big": 80_000},
     "raw": {"small": 10_000_000, "big": 1_000_000},
 }
-#: What is measured with and without statistics, and in how many times as many rounds as others:
-#: it is a small difference.
-OURS = ("ours", "ours typed", "ours untouched")
-ROUNDS_OF_STATISTICS = 3
+#: What is measured with statistics on and off, and the messages of a turn.
+OURS = ("ours", "ours untouched")
+TURN = {"small": 5_000, "big": 1_000}
 LATENCY_RATES = (1_000, 10_000, 50_000)
 SIDE_BY_SIDE = ("ours", "stock", "tuned", "websockets", "picows")
 NEEDS = {"websockets": "websockets", "picows": "picows", "tuned": "orjson"}
@@ -94,8 +90,8 @@ class Feed:
         url = f"{scheme}://127.0.0.1:{self._ports[scheme]}"
         told["core"] = self._client_core
         command = [sys.executable, str(HERE / "clients.py"), task, client, url, json.dumps(told)]
-        # By default the tree that this file is in, and no other that may be installed.
-        environment = {**os.environ, "PYTHONPATH": str(tree)}
+        # The tree that this file is in, and no other that may be installed.
+        environment = {**os.environ, "PYTHONPATH": str(HERE.parent.parent)}
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=120, env=environment, check=False
         )
@@ -317,52 +313,45 @@ class Bench:
         self._report.table(title, header + [f"/ {other}" for other in against], rows)
 
     def statistics(self) -> None:
-        """What the accounting of statistics costs: as it is, against a copy without it."""
+        """What the accounting of statistics costs: on and off by turns in each run."""
         if not can_pin(self._report):
             return
         rows = []
-        with Feed(True) as feed, tempfile.TemporaryDirectory() as without:
-            unmeasured.make(Path(without))
-            trees = {"with": TREE, "without": Path(without)}
+        with Feed(True) as feed:
             for size in self._sizes:
-                for client in OURS:
-                    if client in self._clients:
-                        rows.append(self._cost(feed, client, size, trees))
-        header = ["client", "size", "messages/s with", "without", "ratio", "lowest-highest", "best"]
-        header += ["by processor time", "lowest-highest", "best"]
+                rows += [
+                    self._cost(feed, client, size) for client in OURS if client in self._clients
+                ]
+        header = ["client", "size", "turns", "CPU us each, on", "off", "off / on", "quartiles"]
         self._report.table("Statistics, on against off, pinned", header, rows)
 
-    def _cost(self, feed: Feed, client: str, size: str, trees: dict[str, Path]) -> list[str]:
-        count = self._calibrate(feed, client, "ws", size)
-        rounds: Rounds = {name: [] for name in trees}
-        for number in range(self._rounds * ROUNDS_OF_STATISTICS):
-            progress(f"Statistics, {client}, {size}: round {number + 1}")
-            # First the one, then the other first: what a machine does with time cancels out.
-            for name in sorted(trees, reverse=number % 2 == 1):
-                result = feed.run(
-                    "throughput", client, tree=trees[name], size=size, count=count, timed=True
-                )
-                rounds[name].append(result)
-        pairs = list(zip(rounds["with"], rounds["without"], strict=True))
-        by_rate = sorted(a["rate"] / b["rate"] for a, b in pairs)
-        by_cpu = sorted(b["cpu"] / a["cpu"] for a, b in pairs)
-        # Of the best rounds: what is left of a busy machine's noise.
-        best_rate = max(a["rate"] for a, _ in pairs) / max(b["rate"] for _, b in pairs)
-        best_cpu = min(b["cpu"] for _, b in pairs) / min(a["cpu"] for a, _ in pairs)
+    def _cost(self, feed: Feed, client: str, size: str) -> list[str]:
+        slice_, pairs = TURN[size], []
+        count = SIZES[size].available // (4 if self._quick else 1) // slice_ * slice_
+        on: list[float] = []
+        off: list[float] = []
+        for number in range(self._rounds):
+            progress(f"Statistics, {client}, {size}: round {number + 1} of {self._rounds}")
+            found = feed.run("statistics", client, size=size, count=count, slice=slice_)
+            on += found["on"]
+            off += found["off"]
+            # Neighbours in time: on off, off on.
+            pairs += [b / a for a, b in zip(found["on"], found["off"], strict=False)]
+        low, middle, high = quantiles(pairs, n=4)
         self._report.verdicts.append(
             Verdict(
-                f"{client}, statistics on / off, {size}",
-                goals.STATISTICS,
-                median(by_rate),
-                note=f"{median(by_cpu):.3f}x",
-                tolerance=1.0,
+                f"{client}, statistics off / on, {size}", goals.STATISTICS, middle, tolerance=1.0
             )
         )
-        rates = [thousands(median(r["rate"] for r in rounds[name])) for name in trees]
-        cells = []
-        for found, best in ((by_rate, best_rate), (by_cpu, best_cpu)):
-            cells += [f"{median(found):.3f}", f"{found[0]:.3f}-{found[-1]:.3f}", f"{best:.3f}"]
-        return [client, size, *rates, *cells]
+        times = [f"{median(on):.3f}", f"{median(off):.3f}"]
+        return [
+            client,
+            size,
+            f"{len(on) + len(off)}",
+            *times,
+            f"{middle:.3f}",
+            f"{low:.3f}-{high:.3f}",
+        ]
 
     def latency(self) -> None:
         """Send to decoded message, at fixed rates."""

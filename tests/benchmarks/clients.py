@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import json
 import os
 import queue
@@ -83,8 +84,6 @@ def subscribe_message(channel: str) -> str:
 def connect_ours(run: Run, **options: Any) -> Any:
     import wsclient
 
-    if run.told.get("timed"):  # its lag behind the feed is measured too
-        options["dialect"] = wsclient.Generic(timestamp_field="sent")
     client = wsclient.WebSocketClient(run.url, ssl_context=run.ssl, **options)
     client.connect()
     return client
@@ -393,6 +392,43 @@ THROUGHPUT: dict[str, Callable[[Run], Result]] = {
 }
 
 
+# What statistics cost.
+
+
+def statistics(client: str, run: Run) -> Result:
+    """Our loop, with statistics on and off by turns. Gives the processor time (us) of each message
+    in each turn: all threads, as the reader does most of it. ``slice``: the messages of a turn."""
+    import unmeasured
+
+    import wsclient
+
+    switch, each = unmeasured.Switch(), run.told["slice"]
+    turns: dict[bool, list[float]] = {True: [], False: []}
+    # On, off, off, on: what a machine does with time cancels out. The first turn settles.
+    order = itertools.cycle((True, False, False, True))
+    last, touches, count, due, is_on = run.last, client == "ours", 0, each, True
+    dialect = wsclient.Generic(timestamp_field="sent")  # its lag behind the feed is measured too
+    with connect_ours(run, dialect=dialect) as connection:
+        connection.subscribe(*CHANNELS)
+        used = 0.0
+        for message in connection:
+            if touches:
+                last[message.channel] = message.data
+            count += 1
+            if count < due:
+                continue
+            now = time.process_time()
+            if used:
+                turns[is_on].append((now - used) / each * 1e6)
+            if count >= run.count:
+                break
+            due += each
+            is_on = next(order)
+            switch.turn(is_on)
+            used = time.process_time()
+    return {"on": turns[True], "off": turns[False]}
+
+
 # Latency: the same loops, with each message's time on the way.
 
 
@@ -665,6 +701,7 @@ def _open_websockets(run: Run) -> Any:
 TASKS: dict[str, Callable[[str, Run], Result]] = {
     "throughput": lambda client, run: THROUGHPUT[client](run),
     "latency": latency,
+    "statistics": statistics,
     "backlog": backlog,
     "overflow": overflow,
     "connections": connections,

@@ -56,7 +56,7 @@ NOT_PINNED = {
 #: Over TLS, the ratios of PINNED may be lower by this factor.
 TLS_FACTOR = 0.8
 
-#: With statistics, as all clients have them, against a copy of the client without.
+#: By processor time: without statistics, by with them, as all clients have them.
 STATISTICS = 0.97
 
 #: Median latency: rate (messages/s) -> largest share of websockets.sync's.

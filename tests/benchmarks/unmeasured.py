@@ -1,43 +1,85 @@
-"""A copy of the client without the accounting of statistics, to tell what that costs."""
+"""The client's code without the accounting of statistics, to tell what that costs."""
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
-PACKAGE = Path(__file__).parents[2] / "wsclient"
-
-#: Module: each line that counts or measures on the way of a message, and what is there instead.
-EDITS = {
-    "sansio/recovery.py": {
-        "                    break\n"
-        "                tracker.counted += 1\n": "                    break\n",
-    },
-    "sansio/session.py": {"        self.counters.messages += len(messages)\n": ""},
-    "runtime/watchdog.py": {
-        "            session.count(len(payloads), size, now)\n": "",
-        "            messages = session.ordinary(connection_id, batch, now)\n"
-        "            sample = self._sampled(messages, now)\n": (
-            "            messages = session.ordinary(connection_id, batch, now)\n"
-            "            sample = None\n"
-        ),
-    },
-    "runtime/mailbox.py": {
-        "        self._measure(self._queue)\n": "",
-        "        self._measure(self._latest.values())\n": "",
-    },
-}
+import importlib
+import inspect
+from collections.abc import Callable
+from types import CodeType
+from typing import Any, NamedTuple
 
 
-def make(tree: Path) -> None:
-    """Put it into a directory, for the path of Python. Raises ValueError where a line is not there
-    any more."""
-    shutil.copytree(PACKAGE, tree / "wsclient", ignore=shutil.ignore_patterns("__pycache__"))
-    for module, edits in EDITS.items():
-        path = tree / "wsclient" / module
-        text = path.read_text("utf-8")
-        for old, new in edits.items():
-            if text.count(old) != 1:
-                raise ValueError(f"{module} has not, or not once: {old.strip()!r}")
-            text = text.replace(old, new)
-        path.write_text(text, "utf-8")
+class Edit(NamedTuple):
+    """A function of the client, and what it has for each piece that counts or measures."""
+
+    module: str
+    function: str
+    pieces: dict[str, str]
+
+
+#: All that is done on the way of an ordinary message.
+EDITS = [
+    Edit(
+        "wsclient.sansio.recovery",
+        "accept_ordinary",
+        {
+            "                    break\n"
+            "                tracker.counted += 1\n": "                    break\n",
+        },
+    ),
+    Edit(
+        "wsclient.sansio.session",
+        "Session.ordinary",
+        {"        self.counters.messages += len(messages)\n": ""},
+    ),
+    Edit(
+        "wsclient.runtime.watchdog",
+        "Watchdog.received",
+        {
+            "            session.count(len(payloads), size, now)\n": "",
+            "self._sampled(messages, now) if now >= self._sample_at else None": "None",
+        },
+    ),
+    Edit(
+        "wsclient.runtime.mailbox",
+        "Mailbox._hand_out",
+        {"        self._measure(self._queue)\n": ""},
+    ),
+]
+
+
+class Switch:
+    """Turns the accounting of all clients of this process off and on."""
+
+    def __init__(self) -> None:
+        #: Each function, and its code when off and when on.
+        self._codes = [
+            (function, (_edited(edit, function), function.__code__))
+            for edit, function in ((edit, _function(edit)) for edit in EDITS)
+        ]
+
+    def turn(self, on: bool) -> None:
+        for function, codes in self._codes:
+            function.__code__ = codes[on]
+
+
+def _function(edit: Edit) -> Any:
+    found: Any = importlib.import_module(edit.module)
+    for name in edit.function.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def _edited(edit: Edit, function: Callable[..., Any]) -> CodeType:
+    """Raises ValueError where a piece is not there any more."""
+    module = importlib.import_module(edit.module)
+    whole = inspect.getsource(module)
+    text = old = inspect.getsource(function)
+    for piece, other in edit.pieces.items():
+        if text.count(piece) != 1:
+            raise ValueError(f"{edit.function} has not, or not once: {piece.strip()!r}")
+        text = text.replace(piece, other)
+    code = compile(whole.replace(old, text), str(module.__file__), "exec")
+    for name in edit.function.split("."):
+        code = next(c for c in code.co_consts if inspect.iscode(c) and c.co_name == name)
+    return code

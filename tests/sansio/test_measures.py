@@ -337,11 +337,12 @@ class TestConnectionRate:
     def test_it_is_nothing_before_the_first_connection(self) -> None:
         assert Rates().connection(5.0) is None
 
-    @pytest.mark.parametrize("now", [100.0, 99.0])
+    @pytest.mark.parametrize("now", [100.0, 99.0, float("-inf")])
     def test_it_is_nothing_at_once(self, now: float) -> None:
+        """Of a connection that has ended, ``now`` is when it last brought anything: never."""
         window = Feed(100.0).rates.connection(now)
         assert window is not None
-        assert window.rate(5, 0) == 0.0
+        assert (window.seconds, window.rate(5, 0)) == (0.0, 0.0)
 
 
 def test_a_mark_is_made_every_few_seconds_only() -> None:

@@ -27,6 +27,7 @@ from wsclient.errors import (
     WSClientError,
 )
 from wsclient.messages import Gap, SubscriptionState
+from wsclient.sansio import measures
 from wsclient.sansio.actions import (
     Abort,
     Cut,
@@ -1849,3 +1850,47 @@ def test_of_names_for_channels_the_wanted_ones_are_kept(little_room: None) -> No
         rig.session.received(rig.cid, [Ack(channel=f"x{i}", alias=f"#{i}")], rig.now)
     first, stranger, newest = (rig.data(f"#{i}")[0].channel for i in (0, 1, ROOM))
     assert (first, stranger, newest) == ("a", "#1", f"x{ROOM}")
+
+
+# --- what is counted ------------------------------------------------------------------------------
+
+
+def test_frames_are_counted_before_their_messages() -> None:
+    rig = Rig().active("a", "b")
+    session = rig.session
+    session.count(2, 100, rig.now)
+    rig.data("a", 1)
+    rig.data("b", 1)
+    rig.now += 20
+    session.count(3, 50, rig.now)
+    assert session.totals() == (2, 150, {"a": 1, "b": 1})
+    assert (session.counters.frames, session.counters.bytes) == (5, 150)
+    assert session.rates.counted_at == rig.now
+    window = session.rates.recent(rig.now + 1)
+    assert window is not None
+    assert (window.start.messages, window.start.bytes) == (2, 100)
+    assert window.start.channels == {"a": 1, "b": 1}
+    session.count(1, 1, rig.now + 1)
+    assert session.rates.due == rig.now + measures.STEP
+
+
+def test_a_connections_rate_begins_when_it_is_open() -> None:
+    rig = Rig().active("a")
+    rig.data("a", 1, 2)
+    rig.drop()
+    rig.tick()
+    rig.now += 3
+    rig.opened()
+    window = rig.session.rates.connection(rig.now + 2)
+    assert window is not None
+    assert (window.seconds, window.start.messages, window.start.channels) == (2.0, 2, {"a": 2})
+
+
+def test_an_unsubscribed_channels_lag_is_forgotten() -> None:
+    rig = Rig().active("a", "b")
+    for channel in "ab":
+        rig.session.venue_lags.record(channel, 5)
+    rig.unsubscribe("a")
+    rig.tick()
+    rig.ack("a")
+    assert list(rig.session.venue_lags.by_channel) == ["b"]

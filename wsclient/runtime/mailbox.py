@@ -33,7 +33,7 @@ MESSAGE_OVERHEAD = 240
 BATCH = 1024
 BATCH_SHARE = 8
 #: The time (ns) between two messages whose time in here is measured.
-SAMPLE_EVERY = 1_000_000
+SAMPLE_EVERY = 10_000_000
 #: How long (s) a reader waits for a consumer that it woke; see Mailbox.pace.
 PACE = 0.002
 

@@ -70,6 +70,8 @@ SAMPLE_EVERY = 0.01
 class Retired:
     """What the queues of closed readers had counted: counters never go back."""
 
+    __slots__ = ("dropped", "lags")
+
     def __init__(self) -> None:
         self.dropped = 0
         self.lags = Lags()
@@ -114,8 +116,8 @@ class Watchdog:
         self._is_plain = True
         self._mailboxes: list[Mailbox] = []
         self.retired = Retired()
-        #: Names for the queues of readers.
-        self.reader_names = map("reader-{}".format, itertools.count(1))
+        #: Numbers for the queues of readers.
+        self.reader_numbers = itertools.count(1)
         #: How many messages each had dropped when last looked at; those that conflate drop on
         #: purpose, and are not here.
         self._lossy: dict[Mailbox, int] = {}
@@ -420,7 +422,7 @@ class Watchdog:
             session = self._session
             session.count(len(payloads), size, now)
             messages = session.ordinary(connection_id, batch, now)
-            sample = self._sampled(messages, now)
+            sample = self._sampled(messages, now) if now >= self._sample_at else None
             done = len(messages)
             if done == len(payloads):
                 self._deliver(messages, size)

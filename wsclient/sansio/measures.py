@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections import deque
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from itertools import accumulate, islice
@@ -210,12 +209,15 @@ class Window(NamedTuple):
 class Rates:
     """Knows how the counters stood a while ago, from marks that are made as messages come."""
 
+    __slots__ = ("_began", "_marks", "_opening", "counted_at", "due")
+
     def __init__(self) -> None:
         #: When the next mark is to be made.
         self.due = float("-inf")
         #: When anything was last counted.
         self.counted_at = float("-inf")
-        self._marks: deque[Mark] = deque(maxlen=1 + int(WINDOW / STEP))
+        #: The newest last; as many as reach back to the beginning of a window.
+        self._marks: tuple[Mark, ...] = ()
         #: When the first connection was opened, and the counters when the last one was.
         self._began: float | None = None
         self._opening: Mark | None = None
@@ -223,7 +225,8 @@ class Rates:
     def mark(self, now: float, messages: int, size: int, channels: Mapping[str, int]) -> None:
         """Put down the counters, just before something is counted."""
         self.due = now + STEP
-        self._marks.append(Mark(self.counted_at, now, messages, size, channels))
+        mark = Mark(self.counted_at, now, messages, size, channels)
+        self._marks = (*self._marks[-int(WINDOW / STEP) :], mark)
 
     def opened(self, now: float, messages: int, size: int, channels: Mapping[str, int]) -> None:
         """A connection begins."""
@@ -248,4 +251,4 @@ class Rates:
         """From the opening of the last connection up to ``now``, None before the first."""
         if self._opening is None:
             return None
-        return Window(now - self._opening.at, self._opening)
+        return Window(max(0.0, now - self._opening.at), self._opening)
