@@ -87,6 +87,8 @@ class TestCalls:
         records = [r for r in caplog.records if r.levelno == logging.ERROR]
         assert len(records) == 2
         assert "on('a') raised" in records[0].getMessage()
+        assert vars(records[0])["channel"] == "a"
+        assert vars(records[0])["connection_id"] == message("a", 1).connection_id
         assert "on purpose" in str(records[0].exc_info)
 
     def test_a_removed_one_is_called_no_more(self, callbacks: Callbacks, mailbox: Mailbox) -> None:

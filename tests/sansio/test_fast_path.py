@@ -88,6 +88,7 @@ class Line:
             totals
             + [
                 wanted,
+                self.rig.session._data_at,
                 self.rig.logs("warning"),
                 self.rig.sent(),
             ]

@@ -243,6 +243,13 @@ class TestRecovered:
         rig.open()
         assert [event.channels for event in told(rig, Recovered)] == [0]
 
+    def test_does_not_come_while_the_link_is_down(self) -> None:
+        rig = Rig(retry_delay=4.0).open()
+        rig.drop()
+        rig.wait(1.0)
+        assert rig.state is State.BACKING_OFF
+        assert told(rig, Recovered) == []
+
     def test_counts_from_the_first_of_several_ends(self) -> None:
         rig = Rig(retry_delay=4.0).active("a")
         rig.drop()
