@@ -431,6 +431,8 @@ class Peer:
                     self._discarding = True
                 case _ if self.venue._ssl_context is not None:
                     try:
+                        # Raises when the client has gone already: wrapping would lose the socket.
+                        self._sock.getpeername()
                         self._sock = self.venue._ssl_context.wrap_socket(
                             self._sock, server_side=True, do_handshake_on_connect=False
                         )
