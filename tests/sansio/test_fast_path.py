@@ -177,6 +177,23 @@ def test_so_does_data_with_another_number_or_none(
     assert [m.sequence for m in messages] == ([2, 3] if field else [None, None])
 
 
+@pytest.mark.parametrize("way", [ahead, behind])
+@pytest.mark.parametrize("is_numbered", [True, False])
+@pytest.mark.parametrize("fields", [(), ("sequence",), ("sequence", "seq"), ("id", "seq", "n")])
+def test_so_does_data_whatever_fields_its_number_may_be_in(
+    fields: tuple[str, ...], is_numbered: bool, way: Callable[[Line], None]
+) -> None:
+    line = Line(True, Generic(sequence_fields=fields))
+    way(line)
+    for n in range(3):
+        numbers = {fields[-1]: n} if fields and is_numbered else {}
+        (message,) = line.take(
+            json.dumps({"type": "market_data", "channel": "a", **numbers}).encode()
+        )
+        assert message.sequence == (n if numbers else None)
+    assert line.quick == 2
+
+
 def test_what_is_decoded_into_a_type_is_made_once() -> None:
     line = Line(is_fast=True)
     line.take(market_data())

@@ -440,6 +440,13 @@ def test_the_account_counts_messages_gaps_and_what_was_missed() -> None:
     assert (tracker.messages, tracker.gaps, tracker.missed) == (5, 3, 4)
 
 
+def test_a_hole_before_a_duplicate_is_a_gap_in_the_account() -> None:
+    stream = counted(5)
+    stream.tracker.refused(make("a", sequence=6))
+    assert stream.take(5) == Gap("invalid", 1, 5)
+    assert (stream.tracker.gaps, stream.tracker.missed, stream.tracker.strays) == (1, 1, 1)
+
+
 def test_the_newest_message_and_its_time_are_kept() -> None:
     stream = Stream()
     stream.takes(1, 2)

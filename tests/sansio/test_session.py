@@ -1582,6 +1582,13 @@ def test_a_callers_own_timeout_runs_through_a_sleep() -> None:
     assert isinstance(rig.outcome("request"), WaitTimeout)
 
 
+def test_a_sleep_is_well_with_a_channel_that_nobody_asked_for() -> None:
+    rig = Rig().open()
+    rig.data("x")
+    rig.sleep(600.0)
+    assert rig.state is OPEN
+
+
 # --- the next look -------------------------------------------------------------------------------
 
 
