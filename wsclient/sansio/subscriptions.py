@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from wsclient.errors import (
@@ -99,13 +100,57 @@ class Request:
 
     id: int
     subscribe: bool
-    channels: list[str]
+    channels: dict[str, None]
     options: Mapping[str, Any]
     #: Nobody waits for the answer (the first half of a refresh, a late ack undone).
     quiet: bool = False
     #: That it may have ended its channel has been told.
     told: bool = False
     deadline: float = float("inf")
+
+
+class Outstanding:
+    """Requests that are on their way, oldest first: found by their ids, and by their channels."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, Request] = {}
+        self._by_channel: dict[str, list[Request]] = {}
+
+    def __iter__(self) -> Iterator[Request]:
+        return iter(tuple(self._by_id.values()))
+
+    def add(self, request: Request) -> None:
+        self._by_id[str(request.id)] = request
+        for name in request.channels:
+            self._by_channel.setdefault(name, []).append(request)
+
+    def get(self, request_id: object) -> Request | None:
+        return self._by_id.get(str(request_id))
+
+    def of(self, channel: str) -> Sequence[Request]:
+        return tuple(self._by_channel.get(channel, ()))
+
+    def discard(self, request: Request, channel: str) -> None:
+        """``channel`` of ``request`` is answered, or will not be."""
+        del request.channels[channel]
+        if not request.channels:
+            del self._by_id[str(request.id)]
+        requests = self._by_channel[channel]
+        requests.remove(request)
+        if not requests:
+            del self._by_channel[channel]
+
+    def clear(self) -> None:
+        self._by_id.clear()
+        self._by_channel.clear()
+
+    @property
+    def deadline(self) -> float:
+        """That of the oldest is the earliest."""
+        return next((request.deadline for request in self._by_id.values()), float("inf"))
+
+    def overdue(self, now: float) -> list[Request]:
+        return list(takewhile(lambda request: now >= request.deadline, self._by_id.values()))
 
 
 class Subscriptions:
@@ -117,9 +162,11 @@ class Subscriptions:
         self._ack_timeout = ack_timeout
         self._entries: dict[str, Entry] = {}
         self._unsent: deque[Request] = deque()
-        self._outstanding: dict[int, Request] = {}
+        self._outstanding = Outstanding()
         self._wishes: list[Wish] = []
         self._effects: list[Effect] = []
+        #: One that was PENDING when last looked for.
+        self._pending: Entry | None = None
         #: Set when a resubscription went unanswered RESUBSCRIBE_ATTEMPTS times.
         self.link_suspect: str | None = None
 
@@ -233,7 +280,7 @@ class Subscriptions:
             if not request.channels:
                 continue
             request.deadline = now + self._ack_timeout
-            self._outstanding[request.id] = request
+            self._outstanding.add(request)
             for name in request.channels:
                 if request.subscribe and (entry := self._entries.get(name)):
                     entry.attempts += 1
@@ -269,7 +316,7 @@ class Subscriptions:
         reason = rejection.reason
         matches = self._match(rejection)
         for request, name in matches:
-            self._discard(request, name)
+            self._outstanding.discard(request, name)
             entry = self._entries.get(name)
             if entry is None:
                 continue
@@ -286,7 +333,7 @@ class Subscriptions:
                 self._drop(entry, reason)
             elif entry.state is UNSUBSCRIBING:
                 # The unsubscribe under way has nothing to end any more: its answer says nothing.
-                for other in (*self._unsent, *self._outstanding.values()):
+                for other in (*self._unsent, *self._outstanding.of(name)):
                     if not other.subscribe and name in other.channels:
                         other.quiet = True
                 self._unsubscribed(entry)
@@ -296,7 +343,7 @@ class Subscriptions:
         """The cumulative answer: what is listed is active, what is not is unsubscribed."""
         listed = set(channels)
         confirmed = []
-        for request in list(self._outstanding.values()):
+        for request in self._outstanding:
             for name in list(request.channels):
                 if request.subscribe == (name in listed) and self._answered(request, name):
                     confirmed.append(name)
@@ -311,8 +358,8 @@ class Subscriptions:
         """Data came: where the venue never acknowledges, that confirms the channel."""
         if self._dialect.acknowledges:
             return False
-        for request in list(self._outstanding.values()):
-            if request.subscribe and channel in request.channels:
+        for request in self._outstanding.of(channel):
+            if request.subscribe:
                 return self._answered(request, channel)
         entry = self._entries.get(channel)
         if entry is None or entry.state is not PENDING or self._is_asked_for(channel):
@@ -332,24 +379,18 @@ class Subscriptions:
                     entry.wishes.remove(wish)
                     self._forget_unwanted(entry)
             self._finish(wish)
-        for request in [r for r in self._outstanding.values() if now >= r.deadline]:
+        for request in self._outstanding.overdue(now):
             for name in list(request.channels):
-                self._discard(request, name)
+                self._outstanding.discard(request, name)
                 self._unanswered(request, name)
 
     def deadline(self) -> float:
         """When :meth:`expire` is due next (``inf`` for never)."""
-        return min(
-            (
-                *(wish.deadline for wish in self._wishes),
-                *(request.deadline for request in self._outstanding.values()),
-            ),
-            default=float("inf"),
-        )
+        return min((self._outstanding.deadline, *(wish.deadline for wish in self._wishes)))
 
     def postpone(self, seconds: float) -> None:
         """We slept for so long: no answer could be read meanwhile."""
-        for request in self._outstanding.values():
+        for request in self._outstanding:
             request.deadline += seconds
 
     def fail_all(self) -> list[Any]:
@@ -377,7 +418,13 @@ class Subscriptions:
 
     @property
     def all_confirmed(self) -> bool:
-        return all(entry.state is not PENDING for entry in self._entries.values())
+        known = self._pending
+        if known and known.state is PENDING and self._entries.get(known.channel) is known:
+            return False
+        # From the end, as venues answer in order.
+        entries = reversed(self._entries.values())
+        self._pending = next((entry for entry in entries if entry.state is PENDING), None)
+        return self._pending is None
 
     # Inside.
 
@@ -392,12 +439,13 @@ class Subscriptions:
         if not channels:
             return
         for batch in self._dialect.batches(channels):
-            self._unsent.append(Request(next(self._ids), subscribe, list(batch), options, quiet))
+            names = dict.fromkeys(batch)
+            self._unsent.append(Request(next(self._ids), subscribe, names, options, quiet))
 
     def _drop_unsent(self, channel: str) -> None:
         for request in self._unsent:
             if request.subscribe and channel in request.channels:
-                request.channels.remove(channel)
+                del request.channels[channel]
 
     def _match(self, answer: Ack | Rejection) -> list[tuple[Request, str]]:
         """The (request, channel) pairs that an answer speaks of.
@@ -406,35 +454,33 @@ class Subscriptions:
         of the oldest request for its channel; and one with neither is of the oldest of all.
         """
 
-        def meant(name: str) -> bool:
+        def meant(request: Request) -> list[tuple[Request, str]]:
             if answer.channel is not None:
-                return name == answer.channel
-            return answer.symbol is None or name.endswith(f":{answer.symbol}")
+                names = [answer.channel] if answer.channel in request.channels else []
+            else:
+                end = "" if answer.symbol is None else f":{answer.symbol}"
+                names = [name for name in request.channels if name.endswith(end)]
+            return [(request, name) for name in names]
 
-        candidates = list(self._outstanding.values())
         if answer.request_id is not None:
-            candidates = [r for r in candidates if str(r.id) == str(answer.request_id)]
+            request = self._outstanding.get(answer.request_id)
+            return [] if request is None else meant(request)
+        if answer.channel is not None:
+            candidates: Iterable[Request] = self._outstanding.of(answer.channel)
         else:
-            candidates = [r for r in candidates if any(map(meant, r.channels))][:1]
-        return [
-            (request, name) for request in candidates for name in request.channels if meant(name)
-        ]
-
-    def _discard(self, request: Request, channel: str) -> None:
-        request.channels.remove(channel)
-        if not request.channels:
-            self._outstanding.pop(request.id, None)
+            candidates = self._outstanding
+        return next(filter(None, map(meant, candidates)), [])
 
     def _answered(self, request: Request, channel: str) -> bool:
         """``channel`` of ``request`` was accepted; True when that makes it active."""
-        self._discard(request, channel)
+        self._outstanding.discard(request, channel)
         entry = self._entries.get(channel)
         if request.subscribe:
             if entry is None:
                 self._undo(request, channel)
             elif entry.state is PENDING:
-                for other in self._outstanding.values():
-                    if other.quiet and channel in other.channels:
+                for other in self._outstanding.of(channel):
+                    if other.quiet:
                         self._interrupted(other, channel)  # it has been worked on before
                 self._confirm(entry)
                 return True
@@ -499,7 +545,7 @@ class Subscriptions:
 
     def _is_asked_for(self, channel: str) -> bool:
         """A later request for it is on its way, and has its own time."""
-        requests = (*self._unsent, *self._outstanding.values())
+        requests = (*self._unsent, *self._outstanding.of(channel))
         return any(r.subscribe and channel in r.channels for r in requests)
 
     def _drop(self, entry: Entry, reason: str) -> None:
