@@ -297,6 +297,7 @@ class TestRecentRate:
         feed = Feed(100.0)
         feed.come(101.0)
         assert feed.recent(101.0 + WINDOW + 0.001) == (0.0, 0.0, 0.0)
+        assert feed.recent(101.0 + WINDOW) == (0.0, 0.0, 0.0)
         assert feed.recent(101.0 + WINDOW - 0.001)[0] > 0
 
     def test_it_knows_each_channel(self) -> None:
