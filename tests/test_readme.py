@@ -104,7 +104,8 @@ def default_of(name: str) -> Any:
         return getattr(wsclient.Limits(), attribute)
     if where == "frames":
         return inspect.signature(FrameParser).parameters[attribute].default
-    layer = "sansio" if where in ("inbound", "measures", "resync", "session") else "runtime"
+    is_pure = (Path(wsclient.__file__).parent / "sansio" / f"{where}.py").exists()
+    layer = "sansio" if is_pure else "runtime"
     return getattr(importlib.import_module(f"wsclient.{layer}.{where}"), attribute)
 
 

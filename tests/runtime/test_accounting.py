@@ -364,7 +364,7 @@ def test_it_tells_the_name_and_whether_anything_waits(
     venue.publish("a")
     until(lambda: client.stats().queued == 1)
     stats = client.stats()
-    assert stats.name == client._core.name
+    assert stats.name == client._core.log.name
     assert stats.queued_bytes == stats.queues["client"].bytes > 0
     assert stats.oldest == stats.queues["client"].oldest
     assert stats.oldest is not None
@@ -378,7 +378,7 @@ def test_thousands_of_channels_are_told_of_while_they_are_received(
     names = [f"c{n}" for n in range(2000)]
     session = client._core.peek()
     for name in names:
-        session._tracker(name)
+        session._channels.tracker(name)
         session.venue_lags.record(name, 5)
         client._core.default.lags.record(name, 7)
     stats = client.stats()

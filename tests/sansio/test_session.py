@@ -1812,7 +1812,7 @@ ROOM = 20
 
 @pytest.fixture
 def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wsclient.sansio.session.STRANGERS", ROOM)
+    monkeypatch.setattr("wsclient.sansio.channels.STRANGERS", ROOM)
 
 
 def test_of_channels_that_nobody_asked_for_the_newest_are_known(little_room: None) -> None:

@@ -70,6 +70,7 @@ from wsclient.sansio.actions import (
     Tell,
 )
 from wsclient.sansio.backoff import Backoff, Budget, Verdict, reason_of
+from wsclient.sansio.channels import Channels
 from wsclient.sansio.codec import encode, one_line
 from wsclient.sansio.dialect import (
     Ack,
@@ -104,8 +105,6 @@ LATE_TICK = 0.25
 LOG_INTERVAL = 1.0
 #: With so many actions waiting, of gaps only the number is told: it jumps.
 MAX_UNTOLD = 10_000
-#: Names that nobody has asked for, and venues may invent without end: so many are remembered.
-STRANGERS = 10_000
 
 
 class State(enum.Enum):
@@ -213,10 +212,9 @@ class Session:
         self.failure: WSClientError | None = None
         self.connection_id = 0
         self.counters = Counters()
-        self.trackers: dict[str, ChannelTracker] = {}
-        #: How many of them there may be before some are forgotten, and whether any has been.
-        self._room = STRANGERS
-        self._has_forgotten = False
+        self._channels = Channels(lambda channel: self.subscriptions.state(channel) is not None)
+        #: Their accounts.
+        self.trackers = self._channels.trackers
         self.rates = Rates()
         #: From the venue's time of a message to its receipt.
         self.venue_lags = Lags()
@@ -243,8 +241,6 @@ class Session:
         self._pulse: Pulse | None = None
         #: The number of the connection's last frame, where the venue counts those.
         self._count: int | None = None
-        #: Names that the venue gave to channels on this connection.
-        self._aliases: dict[str, str] = {}
         #: Those of this connection.
         self._credentials: Credentials | None = None
         self._confirmed = False
@@ -426,7 +422,7 @@ class Session:
         self._opened_at = now
         self._data_at = None
         self._count = None
-        self._aliases.clear()
+        self._channels.aliases.clear()
         self._credentials = credentials
         self._pulse = Pulse(
             now,
@@ -485,7 +481,9 @@ class Session:
         the batch begins with, up to the first that is not ordinary."""
         if connection_id != self.connection_id or self._state is not OPEN:
             return []
-        if self._aliases or not (self._dialect.acknowledges or self.subscriptions.all_confirmed):
+        if self._channels.aliases:
+            return []
+        if not (self._dialect.acknowledges or self.subscriptions.all_confirmed):
             return []
         if self._pulse is not None:
             self._pulse.frame_received(now)
@@ -513,13 +511,13 @@ class Session:
         is_watched = self._options.stale_after is not None
         for entry in entries:
             try:
-                if self._aliases:
+                if self._channels.aliases:
                     self._resolve(entry)
                 if isinstance(entry, Message):
                     channel = entry.channel
                     if first_data and self.subscriptions.data(channel):
                         self._on_confirmed([channel], now)
-                    tracker = self._tracker(channel)
+                    tracker = self._channels.tracker(channel)
                     tracker.accept(entry)
                     if entry.gap is not None:
                         self._on_gap(channel, entry.gap)
@@ -763,7 +761,7 @@ class Session:
             pass
         elif isinstance(entry, Ack):
             if entry.alias is not None and entry.channel is not None:
-                self._name(entry.alias, entry.channel)
+                self._channels.name(entry.alias, entry.channel)
             self._on_confirmed(self.subscriptions.acknowledged(entry), now)
         elif isinstance(entry, Subscribed):
             self._on_confirmed(self.subscriptions.subscribed(entry.channels), now)
@@ -790,30 +788,12 @@ class Session:
             self._cut(error)
         self._apply_effects(delivered)
 
-    def _tracker(self, channel: str) -> ChannelTracker:
-        tracker = self.trackers.get(channel)
-        if tracker is None:
-            if len(self.trackers) >= self._room:
-                self._make_room()
-            tracker = self.trackers[channel] = ChannelTracker(channel)
-            if self._has_forgotten and self.subscriptions.state(channel) is None:
-                tracker.suspect("sequence")  # it may be one of those
-        return tracker
-
-    def _make_room(self) -> None:
-        """Forget the older half of the channels that nobody has asked for."""
-        strangers = [c for c in self.trackers if self.subscriptions.state(c) is None]
-        for channel in strangers[: -STRANGERS // 2]:
-            del self.trackers[channel]
-            self._has_forgotten = True
-        self._room = len(self.trackers) + STRANGERS // 2
-
     def _on_confirmed(self, channels: Sequence[str], now: float) -> None:
         if not channels:
             return
         self._confirmed = True
         for channel in channels:
-            self._tracker(channel).data_at = now
+            self._channels.tracker(channel).data_at = now
         self.planned = None  # they may fall silent before anything else is due
         self._tell(Confirmed, tuple(channels))
 
@@ -847,35 +827,25 @@ class Session:
             text = f"unhandled message type {entry.type[:100]!r} (said once a type)"
             self._log("warning", text)
 
-    def _name(self, alias: str, channel: str) -> None:
-        self._aliases.pop(alias, None)  # the newest name of a channel comes last
-        if len(self._aliases) >= STRANGERS:
-            newest = {channel: alias for alias, channel in self._aliases.items()}
-            wanted = self.subscriptions.state
-            self._aliases = {a: c for c, a in newest.items() if wanted(c) is not None}
-        self._aliases[alias] = channel
-
     def _resolve(self, entry: Entry) -> None:
         """The channel's own name, in the place of its alias."""
         named = entry.message if isinstance(entry, Invalid) else entry
-        if isinstance(named, (Message, Ack, Rejection)) and named.channel in self._aliases:
-            named.channel = self._aliases[named.channel]
+        if isinstance(named, (Message, Ack, Rejection)) and named.channel is not None:
+            named.channel = self._channels.aliases.get(named.channel, named.channel)
 
     def _on_counted(self, sequence: int) -> None:
         """Something is missing, and it cannot be known of which channel."""
         last, self._count = self._count, sequence
         if last is not None and sequence != last + 1:
-            for tracker in self.trackers.values():
-                tracker.suspect("sequence")
+            self._channels.suspect_all("sequence")
             self._log("warning", f"the connection's count jumped from {last} to {sequence}")
 
     def _on_invalid(self, entry: Invalid, now: float) -> None:
         self.counters.invalid += 1
         if entry.message is not None:
-            self._tracker(entry.message.channel).refused(entry.message)
+            self._channels.tracker(entry.message.channel).refused(entry.message)
         else:
-            for tracker in self.trackers.values():
-                tracker.suspect("invalid")
+            self._channels.suspect_all("invalid")
         count = self._invalid_log.admit(now)
         if not count:
             return
@@ -902,7 +872,7 @@ class Session:
                 self._log("info", f"refused {effect.channel!r}: {reason}", effect.channel)
                 self._tell(Rejected, effect.channel, reason, False)
             elif isinstance(effect, Missing):
-                self._tracker(effect.channel).suspect("reconnect")
+                self._channels.tracker(effect.channel).suspect("reconnect")
             elif isinstance(effect, Removed):
                 self.trackers.pop(effect.channel, None)
                 self.resyncs.forget(effect.channel)
@@ -975,9 +945,8 @@ class Session:
                 return
             make = self._dialect.subscribe if request.subscribe else self._dialect.unsubscribe
             names = tuple(request.channels)
-            if self._aliases and not request.subscribe:
-                aliases = {channel: alias for alias, channel in self._aliases.items()}
-                names = tuple(aliases.get(channel, channel) for channel in names)
+            if self._channels.aliases and not request.subscribe:
+                names = self._channels.named(names)
             try:
                 options = request.options
                 if self._credentials is not None:
