@@ -50,7 +50,7 @@ class Losses(logging.Handler):
         """The first link that this client has lost from ``since`` on."""
 
         def found() -> Loss | None:
-            losses = self._losses.get(client._core.name, ())
+            losses = self._losses.get(client._core.log.name, ())
             return next((loss for loss in losses if loss.at >= since), None)
 
         with self._heard:
