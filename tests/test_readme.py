@@ -103,7 +103,7 @@ def default_of(name: str) -> Any:
         return getattr(wsclient.Limits(), attribute)
     if where == "frames":
         return inspect.signature(FrameParser).parameters[attribute].default
-    layer = "sansio" if where in ("inbound", "resync") else "runtime"
+    layer = "sansio" if where in ("book", "inbound", "resync") else "runtime"
     return getattr(importlib.import_module(f"wsclient.{layer}.{where}"), attribute)
 
 
