@@ -53,7 +53,7 @@ class Wanting(Protocol):
         """Take it. False where another is needed; raises for nonsense."""
 
     def failed(self, why: str) -> None:
-        """It is not to be had now; another will be fetched."""
+        """Why this one does not do; another will be fetched."""
 
     def give_up(self, why: str) -> None:
         """None will come."""
@@ -204,6 +204,7 @@ class Snapshots:
         if is_joined:
             self._done(book)
         else:
+            book.failed("it is too old for its changes")
             text = "%s: the snapshot of %r is too old for its changes; another is fetched"
             logger.info(text, self._name, book.channel)
 
@@ -231,7 +232,7 @@ class Snapshots:
         with self._lock:
             if self._books.get(book.channel) is book:
                 self._resyncs.failed(book.channel, now)
-        book.failed(f"the last fetch of it: {text}")
+        book.failed(text)
         logger.warning("%s: no snapshot of %r yet: %s", self._name, book.channel, text)
 
     def _fetch(self, request: RestRequest) -> Any:
