@@ -63,7 +63,7 @@ class KeptBook:
         #: How often what was there, a snapshot on its way too, has become void.
         self._age = 0
         self._why: str | None = "it has had no snapshot yet"
-        #: Why there is no snapshot by REST yet.
+        #: What was wrong with the last snapshot by REST; nothing, once there is a good one.
         self._failure = ""
         #: No snapshot will come of itself ...
         self.is_lost = False
@@ -249,7 +249,9 @@ class KeptBook:
         why = self._why
         if why is None and self._link is not None:
             why = self._link.trouble(self.connection_id)
-        return f"{why} ({self._failure})" if why and self._failure else why
+        if why and self._failure:
+            return f"{why} (the last snapshot that was fetched: {self._failure})"
+        return why
 
     def doubt(self) -> str | None:
         """Why it is not in sync; None: it is."""

@@ -52,7 +52,7 @@ class Wanting(Protocol):
         """Take it. False where another is needed; raises for nonsense."""
 
     def failed(self, why: str) -> None:
-        """It is not to be had now; another will be fetched."""
+        """Why this one does not do; another will be fetched."""
 
     def give_up(self, why: str) -> None:
         """None will come."""
@@ -203,9 +203,8 @@ class Snapshots:
         if is_joined:
             self._done(book)
         else:
-            text = (
-                f"the snapshot of {book.channel!r} is too old for its changes; another is fetched"
-            )
+            book.failed("it is too old for its changes")
+            text = f"the snapshot of {book.channel!r} is too old; another is fetched"
             self._log(logging.INFO, text, channel=book.channel)
 
     def _done(self, book: Wanting) -> None:
@@ -233,7 +232,7 @@ class Snapshots:
         with self._lock:
             if self._books.get(book.channel) is book:
                 self._resyncs.failed(book.channel, now)
-        book.failed(f"the last fetch of it: {text}")
+        book.failed(text)
         self._log(
             logging.WARNING, f"no snapshot of {book.channel!r} yet: {text}", channel=book.channel
         )
