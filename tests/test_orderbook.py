@@ -357,6 +357,27 @@ def test_a_wrong_snapshot_by_rest_is_not_taken_and_says_so() -> None:
         OrderBook(Simple(), "a").take_snapshot(answer(5))
 
 
+def test_what_waits_is_passed_over_by_no_older_snapshot_after_a_wrong_one() -> None:
+    book = OrderBook(ByRest(), "a")
+    book.apply(change(5, 50))
+    with pytest.raises(BookError, match="size"):
+        book.take_snapshot(answer(5, -1))
+    assert not book.take_snapshot(answer(3))
+    assert not book.is_synced
+    assert book.take_snapshot(answer(4))
+    assert (book.bids(), book.sequence) == ([(9, 50)], 5)
+
+
+def test_a_wrong_change_is_passed_over_by_no_older_snapshot() -> None:
+    book = joined()
+    assert not book.apply(change(7, -1))
+    with pytest.raises(BookError, match="size"):
+        book.take_snapshot(answer(6))
+    assert not book.is_synced
+    assert book.take_snapshot(answer(7, 70))
+    assert book.bids() == [(9, 70)]
+
+
 def test_a_lost_book_takes_no_snapshot_that_was_on_its_way() -> None:
     book = joined()
     age = book._kept.begin_snapshot()
