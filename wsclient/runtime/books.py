@@ -181,7 +181,7 @@ class KeptBook:
             return
         if message.connection_id > self.connection_id:
             self._restart(joiner, message.connection_id)
-        elif gap is not None and gap.reason not in ("duplicate", "reconnect"):
+        elif gap is not None and gap.reason not in ("duplicate", "late", "reconnect"):
             self._restart(joiner, message.connection_id)
             self._why = f"messages were missed ({gap.reason})"
         if message.sequence is None:
