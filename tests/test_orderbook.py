@@ -310,6 +310,7 @@ def test_changes_wait_for_a_snapshot_by_rest_and_follow_on_it() -> None:
     book = joined()
     assert book.apply(change(7, 70))
     assert book.apply(change(6, 60, gap="duplicate"))
+    assert book.apply(change(4, 40, gap="late")), "the snapshot has it"
     assert book.take_snapshot(answer(99, 99)), "it needs none"
     assert (book.bids(), book.sequence) == ([(9, 70)], 7)
 
@@ -330,11 +331,10 @@ def test_a_snapshot_too_old_is_not_taken() -> None:
         change(8, 80, gap="sequence"),
         change(7, 70, gap="overflow"),
         change(7, 70, gap="invalid"),
-        change(3, 30, gap="late"),
         change(7, 70, connection_id=2),
         change(7, -1),
     ],
-    ids=["a hole", "marked", "overflow", "invalid", "late", "another link", "nonsense"],
+    ids=["a hole", "marked", "overflow", "invalid", "another link", "nonsense"],
 )
 def test_what_casts_doubt_needs_another_snapshot_by_rest(doubt: Message) -> None:
     book = joined()
@@ -356,6 +356,27 @@ def test_a_wrong_snapshot_by_rest_is_not_taken_and_says_so() -> None:
     assert book.take_snapshot(answer(5))
     with pytest.raises(BookError, match="REST"):
         OrderBook(Simple(), "a").take_snapshot(answer(5))
+
+
+def test_what_waits_is_passed_over_by_no_older_snapshot_after_a_wrong_one() -> None:
+    book = OrderBook(ByRest(), "a")
+    book.apply(change(5, 50))
+    with pytest.raises(BookError, match="size"):
+        book.take_snapshot(answer(5, -1))
+    assert not book.take_snapshot(answer(3))
+    assert not book.is_synced
+    assert book.take_snapshot(answer(4))
+    assert (book.bids(), book.sequence) == ([(9, 50)], 5)
+
+
+def test_a_wrong_change_is_passed_over_by_no_older_snapshot() -> None:
+    book = joined()
+    assert not book.apply(change(7, -1))
+    with pytest.raises(BookError, match="size"):
+        book.take_snapshot(answer(6))
+    assert not book.is_synced
+    assert book.take_snapshot(answer(7, 70))
+    assert book.bids() == [(9, 70)]
 
 
 def test_a_lost_book_takes_no_snapshot_that_was_on_its_way() -> None:

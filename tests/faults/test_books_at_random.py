@@ -284,17 +284,15 @@ class BookMachine(RuleBasedStateMachine):
             return
         epoch = self.truth.number // EPOCH
         number = [n for n in self.truth.states if n // EPOCH == epoch][-1 - age :][0]
-        answer = self.truth.body(number, self.truth.states[number])
-        if is_bad:
-            answer = json.loads(json.dumps(answer).replace('["11"', '["1"'))  # crossed, perhaps
-        answer = json.loads(json.dumps(answer))
-        self.fetches.append((connection_id, self.link.begin(connection_id), (number, answer)))
+        state = ([(15, 1)], [(3, 1)]) if is_bad else self.truth.states[number]  # crossed
+        answer = json.loads(json.dumps(self.truth.body(number, state)))
+        self.fetches.append((connection_id, self.link.begin(connection_id), answer))
 
     @precondition(lambda self: self.fetches)
     @rule()
     def fetched(self) -> None:
         assert isinstance(self.link, RestBookLink)
-        connection_id, age, (_, answer) = self.fetches.popleft()
+        connection_id, age, answer = self.fetches.popleft()
         try:
             self.link.join(answer, connection_id, age)
         except ValueError:

@@ -82,7 +82,7 @@ def test_changes_that_come_before_a_late_snapshot_wait_for_it(rig: Rig) -> None:
     assert late.asked.wait(5)
     rig.push((8, 5))
     rig.push((9, 0))
-    waiting = rig.client._book_links[CHANNEL].book.joiner._waiting  # type: ignore[union-attr]
+    waiting = rig.client._book_links[CHANNEL].book.joiner.waiting  # type: ignore[union-attr]
     until(lambda: len(waiting) == 2)
     late.go.set()
     book = call.result()
@@ -154,7 +154,7 @@ def test_a_snapshot_older_than_the_first_change_is_fetched_again(rig: Rig) -> No
     call = Call(rig.book)
     assert late.asked.wait(5)
     rig.push((8, 5))
-    waiting = rig.client._book_links[CHANNEL].book.joiner._waiting  # type: ignore[union-attr]
+    waiting = rig.client._book_links[CHANNEL].book.joiner.waiting  # type: ignore[union-attr]
     until(lambda: waiting)
     late.go.set()
     book = call.result()
@@ -348,7 +348,7 @@ def test_numbers_that_begin_anew_on_a_link_put_it_out_of_sync(rig: Rig) -> None:
 def test_what_waits_is_bounded() -> None:
     book = wsclient.OrderBook("binance", CHANNEL)
     assert book._kept.joiner is not None
-    assert book._kept.joiner._waiting.maxlen == 10_000
+    assert book._kept.joiner.waiting.maxlen == 10_000
 
 
 # --- close(), in each phase of a fetch -----------------------------------------------------------

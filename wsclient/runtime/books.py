@@ -142,6 +142,7 @@ class KeptBook:
                 return True
             if connection_id not in (None, self.connection_id) or age not in (None, self._age):
                 return False
+            waiting = list(joiner.waiting)
             changes = joiner.join(snapshot)
             if changes is None:
                 return False
@@ -151,7 +152,7 @@ class KeptBook:
                 for message in changes:
                     self._change(message)
             except BaseException:
-                joiner.restart()
+                joiner.restart(waiting)  # an older one would pass over them
                 raise
             self._why, self._failure, self.is_lost = None, "", False
             self._wake()
@@ -184,7 +185,7 @@ class KeptBook:
             return
         if message.connection_id > self.connection_id:
             self._restart(joiner, message.connection_id)
-        elif gap is not None and gap.reason not in ("duplicate", "reconnect"):
+        elif gap is not None and gap.reason not in ("duplicate", "late", "reconnect"):
             self._restart(joiner, message.connection_id)
             self._why = f"messages were missed ({gap.reason})"
         if message.sequence is None:
@@ -194,7 +195,7 @@ class KeptBook:
             if joiner.add(message):
                 self._change(message)
         except BaseException:
-            joiner.restart()
+            joiner.restart([message])  # only a snapshot that has it will do
             raise
         if was_joined and joiner.wants_snapshot:
             self._why = "messages were missed (sequence)"

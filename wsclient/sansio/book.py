@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -143,7 +143,8 @@ class Joiner:
     """
 
     def __init__(self, limit: int = MAX_BUFFER) -> None:
-        self._waiting: deque[Message] = deque(maxlen=limit)
+        #: What has come and is in no book yet, oldest first.
+        self.waiting: deque[Message] = deque(maxlen=limit)
         #: The number that the next change must follow, when none is waiting.
         self._last: int | None = None
         self.wants_snapshot = True
@@ -152,39 +153,39 @@ class Joiner:
         """The next change of the stream. True: apply it now."""
         sequence, follows = _numbers(message)
         if self.wants_snapshot:
-            if self._waiting:
-                last = _numbers(self._waiting[-1])[0]
+            if self.waiting:
+                last = _numbers(self.waiting[-1])[0]
                 if sequence <= last:
                     return False
                 if follows > last:
-                    self._waiting.clear()
-            self._waiting.append(message)
+                    self.waiting.clear()
+            self.waiting.append(message)
             return False
         assert self._last is not None
         if sequence <= self._last != follows:
             return False
         if follows > self._last:
-            self.restart()
-            self._waiting.append(message)
+            self.restart([message])
             return False
         self._last = sequence
         return True
 
     def join(self, snapshot: Snapshot) -> list[Message] | None:
         """The changes to apply to ``snapshot``; None where it is too old, and another is wanted."""
-        while self._waiting and _numbers(self._waiting[0])[0] <= snapshot.sequence:
-            self._waiting.popleft()
-        changes = list(self._waiting)
+        while self.waiting and _numbers(self.waiting[0])[0] <= snapshot.sequence:
+            self.waiting.popleft()
+        changes = list(self.waiting)
         if changes and _numbers(changes[0])[1] > snapshot.sequence:
             return None
-        self._waiting.clear()
+        self.waiting.clear()
         self._last = _numbers(changes[-1])[0] if changes else snapshot.sequence
         self.wants_snapshot = False
         return changes
 
-    def restart(self) -> None:
-        """Begin anew: the stream has a hole, or the book proved wrong."""
-        self._waiting.clear()
+    def restart(self, waiting: Iterable[Message] = ()) -> None:
+        """Begin anew, with these: the stream has a hole, or the book proved wrong."""
+        self.waiting.clear()
+        self.waiting.extend(waiting)
         self._last = None
         self.wants_snapshot = True
 
