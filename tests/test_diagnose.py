@@ -31,7 +31,7 @@ from helpers import Call, Server, until
 from test_handshake import Proxy, dead_address, linux_only, listener, refused_address
 
 import wsclient
-from wsclient import Check, ConfigurationError, Diagnosis, NotSupported, diagnose
+from wsclient import Check, ConfigurationError, Diagnosis, diagnose
 from wsclient.testing import FakeVenue, GenericProtocol
 
 #: What a deadline may be missed by (s): the client's goodbye, and a machine that is busy.
@@ -450,9 +450,9 @@ class TestArguments:
             diagnose(**{"url": venue.url, **options})
         assert "hunter22" not in str(caught.value)
 
-    def test_what_the_dialect_cannot_do_is_refused(self) -> None:
-        with pytest.raises(NotSupported):
-            diagnose("wss://venue.example/", dialect="kucoin", credentials={"key": "k"})
+    def test_credentials_that_lack_what_the_dialect_needs_are_refused(self) -> None:
+        with pytest.raises(ConfigurationError, match="'secret'"):
+            diagnose("wss://venue.example/", dialect="kucoin", credentials={"api_key": "k"})
 
     def test_the_handshake_bears_what_it_was_given(self, venue: FakeVenue) -> None:
         diagnosis = diagnose(
