@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import wsclient
+from wsclient.sansio import dialect
 
 ROOT = Path(wsclient.__file__).parent
 
@@ -128,6 +129,10 @@ def test_the_public_names_are_all_that_the_package_imports() -> None:
         name.rpartition(".")[2] for name in imports("__init__.py") if within(name, "wsclient")
     }
     assert imported == set(wsclient.__all__)
+
+
+def test_all_that_a_dialect_is_written_with_is_public() -> None:
+    assert set(dialect.__all__) <= set(wsclient.__all__)
 
 
 @pytest.mark.parametrize("name", wsclient.__all__)
