@@ -154,16 +154,15 @@ class TestScrape:
         assert 0 < value(samples, "queue_oldest_seconds", queue="client") <= (stats.oldest or 0)
         assert value(samples, "queue_oldest_seconds", queue="reader-1") == 0
 
-    def test_disconnects_are_told_by_their_reasons(
-        self, client: WebSocketClient, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        from dataclasses import replace
-
-        stats = replace(client.stats(), disconnects=3, disconnect_reasons={"reset": 2, "eof": 1})
-        monkeypatch.setattr(WebSocketClient, "stats", lambda self: stats)
-        samples = scrape(PrometheusCollector(client))
-        assert value(samples, "disconnects_total") == 3
-        assert value(samples, "disconnect_reasons_total", reason="reset") == 2
+    def test_what_failed_is_told_by_its_reasons(self, venue: FakeVenue) -> None:
+        with wsclient.connect(venue.url, name="feed", retry_delay=0.01) as client:
+            venue.refuse(503, times=1)
+            venue.live[0].rst()
+            until(lambda: client.stats().connects == 2)
+            samples = scrape(PrometheusCollector(client))
+        assert value(samples, "disconnects_total") == 1
+        assert value(samples, "disconnect_reasons_total", reason="reset") == 1
+        assert value(samples, "attempt_failures_total", reason="http 503") == 1
 
     def test_channel_names_may_be_anything(self, client: WebSocketClient, venue: FakeVenue) -> None:
         name = 'a"b\\c\nd'

@@ -19,13 +19,14 @@ wsclient_bytes_total                  counter   bytes of payload received
 wsclient_dials_total                  counter   connections attempted
 wsclient_connects_total               counter   connections opened
 wsclient_disconnects_total            counter   connections that ended
-wsclient_disconnect_reasons_total     counter   the same by {reason}, where reasons are known
+wsclient_disconnect_reasons_total     counter   the same by {reason}
+wsclient_attempt_failures_total       counter   attempts that came to nothing, by {reason}
 wsclient_gaps_total                   counter   holes marked in the stream
 wsclient_missed_messages              gauge     messages known to be missed; late ones lower it
 wsclient_invalid_total                counter   frames and messages that could not be read
 wsclient_unhandled_total              counter   frames of a type that the dialect does not know
 wsclient_dropped_total                counter   messages dropped by overflow policies
-wsclient_callback_errors_total        counter   exceptions raised by on() functions
+wsclient_callback_errors_total        counter   exceptions raised by on() and on_event()
 wsclient_venue_lag_seconds            histogram from the venue's own time to receipt, of a sample
 wsclient_consumer_lag_seconds         histogram from receipt to the consumer, of a sample
 wsclient_venue_lag_min_seconds        gauge     the least so far: below 0, the clocks disagree
@@ -89,7 +90,11 @@ COUNTERS = {
     "invalid": "Frames and messages that could not be read.",
     "unhandled": "Frames of a type that the dialect does not know.",
     "dropped": "Messages dropped by overflow policies.",
-    "callback_errors": "Exceptions raised by on() functions.",
+    "callback_errors": "Exceptions raised by on() and on_event() functions.",
+}
+REASONS = {
+    "disconnect_reasons": "Connections that ended, by why.",
+    "attempt_failures": "Attempts to connect that came to nothing, by why.",
 }
 LAGS = {
     "venue_lag": "From the venue's own time of a message to its receipt, of a sample.",
@@ -188,13 +193,13 @@ def _of_clients(found: dict[str, Stats]) -> Iterator[Metric]:
     for name, text in COUNTERS.items():
         samples = [([label], getattr(stats, name)) for label, stats in found.items()]
         yield _counter(name, text, ["client"], samples)
-    reasons = [
-        ([label, reason], count)
-        for label, stats in found.items()
-        for reason, count in stats.disconnect_reasons.items()
-    ]
-    text = "Connections that ended, by why."
-    yield _counter("disconnect_reasons", text, ["client", "reason"], reasons)
+    for name, text in REASONS.items():
+        reasons = [
+            ([label, reason], count)
+            for label, stats in found.items()
+            for reason, count in getattr(stats, name).items()
+        ]
+        yield _counter(name, text, ["client", "reason"], reasons)
     missed = [([label], stats.missed) for label, stats in found.items()]
     yield _gauge("missed_messages", "Messages known to be missed.", ["client"], missed)
 
