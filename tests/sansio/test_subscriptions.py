@@ -7,12 +7,22 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rig import INF, Plain
 
 from wsclient.errors import ConfigurationError, SubscriptionRejected, SubscriptionTimeout
 from wsclient.messages import SubscriptionState
 from wsclient.sansio.dialect import Ack, Limits, Rejection
-from wsclient.sansio.subscriptions import Lost, Missing, Request, Settled, Subscriptions
+from wsclient.sansio.subscriptions import (
+    Lost,
+    Missing,
+    Outstanding,
+    Refused,
+    Request,
+    Settled,
+    Subscriptions,
+)
 
 PENDING = SubscriptionState.PENDING
 ACTIVE = SubscriptionState.ACTIVE
@@ -30,6 +40,7 @@ class Desk:
         self.now = 0.0
         self.outcomes: dict[Any, Any] = {}
         self.lost: list[Lost] = []
+        self.refused: list[str] = []
         self.removed: list[str] = []
         self.missing: list[str] = []
         self.out: list[Request] = []
@@ -93,8 +104,12 @@ class Desk:
                 self.lost.append(effect)
             elif isinstance(effect, Missing):
                 self.missing.append(effect.channel)
+            elif isinstance(effect, Refused):
+                self.refused.append(effect.channel)
             else:
                 self.removed.append(effect.channel)
+        states = [state for _, state, _ in self.subscriptions.wanted()]
+        assert self.subscriptions.all_confirmed == (PENDING not in states)
         return self
 
     def state(self, channel: str) -> SubscriptionState | None:
@@ -148,6 +163,7 @@ def test_a_refusal_and_a_timeout_together_are_a_refusal() -> None:
     error = desk.outcomes["sub"]
     assert isinstance(error, SubscriptionRejected)
     assert error.failed == {"a": "unknown", "b": "no answer within 20 s"}
+    assert desk.refused == desk.removed == ["a", "b"]
 
 
 def test_a_call_for_nothing_ends_at_once() -> None:
@@ -943,3 +959,46 @@ def test_a_request_that_is_not_answered_does_not_end_what_a_later_one_asks_for()
     assert "again" not in desk.outcomes
     assert desk.ack("a", request_id=desk.out[-1].id) == ["a"]
     assert desk.outcomes["again"] is None
+
+
+# --- requests that are on their way --------------------------------------------------------------
+
+#: Channels of a new request; which of those on their way is answered; seconds that pass, awake or
+#: asleep; or the end of the link.
+STEPS = st.one_of(
+    st.tuples(st.just("send"), st.lists(st.sampled_from("abc"), min_size=1)),
+    st.tuples(st.just("answer"), st.integers(0, 20)),
+    st.tuples(st.sampled_from(["wait", "sleep"]), st.floats(0, 1.5 * ACK_TIMEOUT)),
+    st.just(("lose", None)),
+)
+
+
+@given(st.lists(STEPS, max_size=30))
+def test_requests_on_their_way_are_found_as_in_a_plain_list(steps: list[tuple[str, Any]]) -> None:
+    outstanding, plain, now = Outstanding(), list[Request](), 0.0
+    for number, (step, how) in enumerate(steps):
+        if step == "send":
+            request = Request(number, True, dict.fromkeys(how), {}, deadline=now + ACK_TIMEOUT)
+            outstanding.add(request)
+            plain.append(request)
+        elif step == "answer":
+            pairs = [(request, channel) for request in plain for channel in request.channels]
+            if pairs:
+                outstanding.discard(*pairs[how % len(pairs)])
+                plain = [request for request in plain if request.channels]
+        elif step == "lose":
+            outstanding.clear()
+            plain.clear()
+        else:
+            now += how
+            if step == "sleep":
+                for request in outstanding:
+                    request.deadline += how
+        assert list(outstanding) == plain
+        for channel in "abc":
+            assert [*outstanding.of(channel)] == [r for r in plain if channel in r.channels]
+        for known in range(len(steps)):
+            found = [request for request in plain if request.id == known]
+            assert [outstanding.get(known), outstanding.get(str(known))] == (found or [None]) * 2
+        assert outstanding.deadline == min((r.deadline for r in plain), default=INF)
+        assert outstanding.overdue(now) == [r for r in plain if now >= r.deadline]
