@@ -351,13 +351,13 @@ class BookLink:
     def check(self) -> None:
         """Raise what a call on a closed or failed client must raise, and where we would wait for
         ourselves."""
+        with self._core.lock:  # before the lock of the callbacks: a forked child has no use of it
+            self._core.peek().check()
         if self._core.callbacks.is_current:
             raise RuntimeError(
                 "waiting for an order book within an on() function would wait for itself: books "
                 "are kept on the same thread; use one of your own"
             )
-        with self._core.session() as session:
-            session.check()
 
 
 class RestBookLink(BookLink):
