@@ -1,0 +1,107 @@
+"""What is known of channels, and by what names, as the session goes by it."""
+
+from __future__ import annotations
+
+import pytest
+from making import message
+from rig import Plain, Rig
+
+from wsclient.messages import Gap
+from wsclient.sansio.dialect import Ack, Limits
+from wsclient.sansio.session import Invalid
+
+# --- names that last as long as the connection ---------------------------------------------------
+
+
+def test_data_by_its_alias_is_of_the_channel() -> None:
+    rig = Rig().open()
+    rig.subscribe("a")
+    rig.receive(Ack(channel="a", alias="#7"))
+    (named,) = rig.data("#7", 1)
+    (refused,) = (rig.receive(Invalid("no", message("#7", sequence=2))), rig.data("#7", 3))[1]
+    assert (named.channel, refused.channel) == ("a", "a")
+    assert refused.gap is not None
+    assert refused.gap.missed == 1
+
+
+def test_it_is_unsubscribed_by_its_alias() -> None:
+    rig = Rig().open()
+    rig.subscribe("a")
+    rig.receive(Ack(channel="a", alias="#7"))
+    token = rig.unsubscribe("a")
+    assert rig.asked()[-1] == ("unsubscribe", ["#7"])
+    rig.receive(Ack(channel="#7"))
+    assert rig.outcome(token) is None
+
+
+def test_it_is_unsubscribed_by_its_newest_alias() -> None:
+    rig = Rig().open()
+    rig.subscribe("a")
+    for alias in ("#7", "#8", "#7"):
+        rig.receive(Ack(channel="a", alias=alias))
+    rig.unsubscribe("a")
+    assert rig.asked()[-1] == ("unsubscribe", ["#7"])
+
+
+def test_an_alias_ends_with_its_connection() -> None:
+    rig = Rig().open()
+    rig.subscribe("a")
+    rig.receive(Ack(channel="a", alias="#7"))
+    rig.drop()
+    rig.open()
+    (stranger,) = rig.data("#7")
+    assert stranger.channel == "#7"
+
+
+# --- names that a venue invents ------------------------------------------------------------------
+
+ROOM = 20
+
+
+@pytest.fixture
+def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wsclient.sansio.channels.STRANGERS", ROOM)
+
+
+def test_of_channels_that_nobody_asked_for_the_newest_are_known(little_room: None) -> None:
+    rig = Rig().active("mine")
+    rig.data("mine", 1)
+    for i in range(3 * ROOM):
+        rig.session.received(rig.cid, [rig.message(f"x{i}", 1)], rig.now)
+    trackers = rig.session.trackers
+    assert len(trackers) <= ROOM + 1
+    assert list(trackers)[-ROOM // 2 :] == [f"x{i}" for i in range(3 * ROOM - ROOM // 2, 3 * ROOM)]
+    assert rig.data("mine", 2)[0].gap is None
+
+
+def test_a_channel_that_may_have_been_forgotten_says_that_something_may_be_missing(
+    little_room: None,
+) -> None:
+    rig = Rig()
+    rig.open()
+    names = [f"x{i}" for i in range(ROOM + 1)]
+    first = [rig.session.received(rig.cid, [rig.message(name, 1)], rig.now)[0] for name in names]
+    assert {message.gap for message in first} == {None, Gap("sequence", None, None)}
+    (again,) = rig.data("x0", 3)
+    assert again.gap == Gap("sequence", None, None)
+    (known,) = rig.data(f"x{ROOM}", 3)
+    assert known.gap is not None
+    assert known.gap.missed == 1
+    rig.active("mine")
+    assert rig.data("mine", 1)[0].gap is None
+
+
+def test_no_channel_that_is_wanted_is_forgotten(little_room: None) -> None:
+    names = [f"x{i}" for i in range(2 * ROOM)]
+    rig = Rig(Plain(Limits(ROOM))).active(*names)
+    assert list(rig.session.trackers) == names
+
+
+def test_of_names_for_channels_the_wanted_ones_are_kept(little_room: None) -> None:
+    rig = Rig().open()
+    rig.subscribe("a")
+    rig.receive(Ack(channel="a", alias="#0"))
+    for i in range(1, ROOM + 1):
+        rig.session.received(rig.cid, [Ack(channel=f"x{i}", alias=f"#{i}")], rig.now)
+    first, stranger, newest = (rig.data(f"#{i}")[0].channel for i in (0, 1, ROOM))
+    assert (first, stranger, newest) == ("a", "#1", f"x{ROOM}")
