@@ -274,7 +274,8 @@ class WebSocketClient(_Receiver):
         return [subscriptions[c] for c in channels if c in subscriptions]
 
     def unsubscribe(self, *channels: str, timeout: float | None = None) -> None:
-        """The reverse. A channel that a reader or a callback still wants stays with those.
+        """Unsubscribe, and block until the venue has answered. A channel that a reader or a
+        callback still wants stays with those. ``timeout`` as in :meth:`subscribe`.
 
         Raises SubscriptionRejected where the venue refuses, SubscriptionTimeout where it does not
         answer; in the latter case the channel is no longer wanted all the same.
@@ -340,7 +341,8 @@ class WebSocketClient(_Receiver):
         try:
             self._subscribe((channel,), mailbox, timeout, options)
         except BaseException:
-            callbacks.remove(channel, function)
+            if not callbacks.remove(channel, function):
+                self._core.abandon((channel,), mailbox)
             raise
         return self.subscriptions[channel]
 
@@ -360,9 +362,10 @@ class WebSocketClient(_Receiver):
         self._core.listen(self._core.callbacks.events)
 
     def events(self) -> EventStream:
-        """The same events, from now on, to iterate over: usually in a thread of your own.
+        """What happens to the client, from now on, to iterate over: see :mod:`wsclient.events`.
 
-        The iteration ends after the last event, :class:`wsclient.events.Closed`.
+        Usually in a thread of your own. May be called before :meth:`connect`. The iteration ends
+        after the last event, :class:`wsclient.events.Closed`.
         """
         stream = EventStream()
         self._core.listen(stream)
@@ -384,8 +387,9 @@ class WebSocketClient(_Receiver):
         ``timeout`` (s) bounds the whole call; by default the venue's answer and the snapshot are
         each given ``ack_timeout``.
 
-        Raises as :meth:`subscribe`, TimeoutError when no snapshot came, and NotSupported where the
-        dialect has no order books.
+        Raises as :meth:`subscribe`, TimeoutError when no snapshot came, OrderBookOutOfSync where
+        it was refused for good, NotSupported where the dialect has no order books, and
+        ConfigurationError with ``overflow="conflate"``.
         """
         core = self._core
         if core.options.overflow == "conflate":

@@ -68,6 +68,16 @@ def test_a_blocked_call_is_interrupted_at_once_and_the_client_works_on(
         _works_on(client, venue)
 
 
+@pytest.mark.parametrize("call", ["reader", "on"])
+def test_a_channel_that_nobody_came_to_read_is_left(venue: FakeVenue, call: str) -> None:
+    venue.mute_acks(channel="muted")
+    with wsclient.connect(venue.url) as client:
+        with interrupt_soon():
+            BLOCKING[call](client)
+        left = client.subscriptions.get("muted")
+        assert left is None or left.state is wsclient.SubscriptionState.UNSUBSCRIBING
+
+
 def test_a_blocked_unsubscribe_is_interrupted(venue: FakeVenue) -> None:
     with wsclient.connect(venue.url) as client:
         client.subscribe("a")
