@@ -439,6 +439,7 @@ class TestArguments:
             {"timeout": float("nan")},
             {"timeout": "10"},
             {"dialect": "klingon"},
+            {"dialect": "kucoin", "credentials": {"api_key": "hunter22"}},
             {"headers": {"X-Key": "hunter22\n"}},
             {"proxy": "ftp://hunter22@x:1"},
             {"url": "ws://192.0.2.1/", "headers": {"Authorization": "hunter22"}},

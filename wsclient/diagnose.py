@@ -50,7 +50,7 @@ from wsclient.runtime.handshake import (
     weakness_of,
 )
 from wsclient.runtime.transport import WorkerThread
-from wsclient.runtime.waiting import Deadline
+from wsclient.runtime.waiting import SLICE, Deadline
 from wsclient.sansio.codec import one_line
 from wsclient.sansio.dialect import Dialect
 
@@ -77,9 +77,6 @@ ASIDE = 3.0
 MIN_SHARE = 0.05
 #: How long (s) to wait at the end for the client's goodbye, and for a thread.
 GOODBYE = 0.5
-#: The longest wait (s) without looking for a Ctrl-C: one that comes just before a wait does not end
-#: it, and on Windows none does.
-SLICE = 0.1
 
 #: As much of a header of the venue's (characters) as is shown.
 MAX_SHOWN = 60
