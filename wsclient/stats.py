@@ -158,7 +158,8 @@ class Stats(_AsDict):
     ``queued_bytes`` waiting now, the ``oldest`` for so many seconds; ``dropped`` by overflow
     policies; ``callback_errors`` raised by ``on()`` and ``on_event()`` functions. The words of
     ``disconnect_reasons`` are those of :class:`wsclient.events.Disconnected`; attempts that came to
-    nothing are in ``attempt_failures``, likewise.
+    nothing are in ``attempt_failures``, under the same words, ``timeout`` and ``http 503`` (the
+    status of the answer).
 
     ``rate`` is over the last 10 to 15 s, ``connection_rate`` since the present connection was
     opened (the last one, up to what it brought last, where there is none). ``queues`` are
