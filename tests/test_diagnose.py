@@ -31,7 +31,7 @@ from helpers import Call, Server, until
 from test_handshake import Proxy, dead_address, linux_only, listener, refused_address
 
 import wsclient
-from wsclient import Check, ConfigurationError, Diagnosis, diagnose
+from wsclient import Check, ConfigurationError, Diagnosis, NotSupported, diagnose
 from wsclient.testing import FakeVenue, GenericProtocol
 
 #: What a deadline may be missed by (s): the client's goodbye, and a machine that is busy.
@@ -454,6 +454,14 @@ class TestArguments:
     def test_credentials_that_lack_what_the_dialect_needs_are_refused(self) -> None:
         with pytest.raises(ConfigurationError, match="'secret'"):
             diagnose("wss://venue.example/", dialect="kucoin", credentials={"api_key": "k"})
+
+    def test_what_the_dialect_cannot_do_is_refused(self) -> None:
+        class Public(wsclient.Generic):
+            def url_request(self, url: str, credentials: object) -> None:
+                raise NotSupported("no login")
+
+        with pytest.raises(NotSupported, match="no login"):
+            diagnose("wss://venue.example/", dialect=Public(), credentials={"key": "k"})
 
     def test_the_handshake_bears_what_it_was_given(self, venue: FakeVenue) -> None:
         diagnosis = diagnose(
