@@ -17,6 +17,7 @@ from wsclient.runtime import mailbox as mailboxes
 from wsclient.runtime import watchdog
 from wsclient.runtime.mailbox import Mailbox
 from wsclient.runtime.waiting import Deadline
+from wsclient.sansio.measures import Lags
 from wsclient.testing import FakeVenue
 
 NOW = 1_700_000_000 * 10**9
@@ -289,6 +290,30 @@ class TestConsumerLag:
         stats = client.stats()
         assert list(stats.queues) == ["client"]
         assert (stats.dropped, stats.consumer_lag.count) == (2, 1)
+
+    def test_that_of_a_reader_closed_meanwhile_is_told_once(
+        self,
+        client: WebSocketClient,
+        venue: FakeVenue,
+        often: None,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        copy = Lags.copy
+        for channel in "bcb":
+            with client.reader(channel) as reader:
+                venue.publish(channel)
+                reader.recv(timeout=5)
+
+                def close_first(lags: Lags, lock: Any, reader: wsclient.Reader = reader) -> Lags:
+                    reader.close()
+                    return copy(lags, lock)
+
+                before = client.stats().consumer_lag.count
+                with monkeypatch.context() as patch:
+                    patch.setattr(Lags, "copy", close_first)
+                    assert client.stats().consumer_lag.count == before
+                assert client.stats().consumer_lag.count == before
+        assert before == 3
 
     def test_an_unsubscribed_channel_is_measured_anew(
         self, client: WebSocketClient, venue: FakeVenue, often: None

@@ -169,6 +169,8 @@ class TestLags:
         lags.absorb(other)
         assert lags.total.count == 5
         assert {c: h.count for c, h in lags.by_channel.items()} == {"a": 1, "b": 2, "c": 2}
+        lags.absorb(other)
+        assert {c: h.count for c, h in other.by_channel.items()} == {"b": 1, "c": 2}
 
     def test_a_copy_is_made_under_the_lock_a_part_at_a_time(self) -> None:
         class Lock:

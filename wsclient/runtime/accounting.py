@@ -14,10 +14,10 @@ __all__ = ["stats_of"]
 
 def stats_of(core: Watchdog) -> Stats:
     """A snapshot. Under the locks things are copied, and no more: the reader needs them."""
-    session, retired = core.peek(), core.retired
+    session = core.peek()
     with core.lock:
         now = time.monotonic()
-        mailboxes = core.mailboxes
+        mailboxes, retired = core.mailboxes, core.retired
         counters, rates = session.counters, session.rates
         is_open = session.state is State.OPEN
         recent = rates.recent(now)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from wsclient.errors import NotConnected, WSClientError
 from wsclient.messages import Gap, Message, SubscriptionState
@@ -67,14 +67,18 @@ KEEPS_UP = 256
 SAMPLE_EVERY = 0.01
 
 
-class Retired:
-    """What the queues of closed readers had counted: counters never go back."""
+class Retired(NamedTuple):
+    """What the queues of closed readers had counted: counters never go back. One more makes a new
+    one, so that whoever holds this and the queues that there were counts each once."""
 
-    __slots__ = ("dropped", "lags")
+    dropped: int
+    lags: Lags
 
-    def __init__(self) -> None:
-        self.dropped = 0
-        self.lags = Lags()
+    def and_of(self, mailbox: Mailbox) -> Retired:
+        lags = Lags()
+        lags.absorb(self.lags)
+        lags.absorb(mailbox.lags)
+        return Retired(self.dropped + mailbox.dropped, lags)
 
 
 class _Refusal:
@@ -115,7 +119,7 @@ class Watchdog:
         #: All that is routed goes to the default queue only.
         self._is_plain = True
         self._mailboxes: list[Mailbox] = []
-        self.retired = Retired()
+        self.retired = Retired(0, Lags())
         #: Numbers for the queues of readers.
         self.reader_numbers = itertools.count(1)
         #: How many messages each had dropped when last looked at; those that conflate drop on
@@ -331,8 +335,7 @@ class Watchdog:
             if mailbox in self._mailboxes:
                 self._mailboxes.remove(mailbox)
                 self._lossy.pop(mailbox, None)
-                self.retired.dropped += mailbox.dropped
-                self.retired.lags.absorb(mailbox.lags)
+                self.retired = self.retired.and_of(mailbox)
 
     @property
     def mailboxes(self) -> Sequence[Mailbox]:

@@ -149,13 +149,14 @@ class Lags:
         self._of(channel).record(ns)
 
     def absorb(self, other: Lags) -> None:
-        """Take over what another holds, which records no more."""
+        """Take over what another holds, which records no more. Its distributions may be shared
+        then, and none is changed."""
         self.total.add(other.total)
         for channel, histogram in other.by_channel.items():
             if channel in self.by_channel:
-                self.by_channel[channel].add(histogram)
-            else:
-                self.by_channel[channel] = histogram
+                histogram = histogram.copy()
+                histogram.add(self.by_channel[channel])
+            self.by_channel[channel] = histogram
 
     def copy(self, lock: AbstractContextManager[Any]) -> Lags:
         """Under the lock, which is given up again and again: with thousands of channels, those who
