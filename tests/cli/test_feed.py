@@ -62,7 +62,7 @@ def test_it_publishes_until_it_is_stopped_and_tells_each_number():
 def test_a_book_begins_with_a_whole_one_as_number_1():
     venue = Venue(BybitProtocol())
     with Feed(venue, venue.protocol, {"orderbook.50.A": 0.001}, 1):
-        ((channel, payload),) = venue.published
+        (channel, payload), *_ = venue.published
     assert channel == "orderbook.50.A"
     assert '"type":"snapshot"' in payload
     assert '"u":1,' in payload
