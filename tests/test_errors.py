@@ -92,7 +92,7 @@ def test_a_fresh_copy_is_chained_to_the_cause_where_there_is_one() -> None:
             HandshakeRejected("no", 429, 5.0, b"slow down"),
             {"status": 429, "retry_after": 5.0, "excerpt": b"slow down"},
         ),
-        (ConnectionLost("gone", 1001), {"code": 1001, "reason": "ended"}),
+        (ConnectionLost("gone", 1001, "closed"), {"code": 1001, "reason": "closed"}),
         (SubscriptionRejected("no", {"a": "unknown"}), {"failed": {"a": "unknown"}}),
         (RequestRejected("no", {"code": 7}), {"reply": {"code": 7}}),
     ],
