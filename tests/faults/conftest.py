@@ -29,14 +29,14 @@ def promise() -> Callable[..., None]:
 
 
 class _Search(logging.Handler):
-    """Looks for the canaries in each record, its traceback included."""
+    """Looks for the canaries in each record, its traceback and its fields included."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
         self.found: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.found += found_in(self.format(record))
+        self.found += found_in(f"{self.format(record)} {vars(record)}")
 
 
 class _Ear(EventStream):

@@ -78,7 +78,9 @@ def dialect_at(kind: Callable[..., Dialect], url: str) -> Dialect:
 def assert_secret(client: WebSocketClient, error: BaseException | None = None) -> None:
     """All that can be learned of the client, and of an error."""
     core = client._core
-    things = (client, client.stats(), client.subscriptions, core.options, core, core.peek())
+    stats = client.stats()
+    things = [client, stats, stats.as_dict(), client.subscriptions]
+    things += [core.options, core, core.peek()]
     said = [repr(thing) for thing in things]
     chain = [] if error is None else [error]
     for link in chain:
