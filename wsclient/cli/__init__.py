@@ -207,13 +207,7 @@ def _add_tail(commands: Any) -> None:
     )
     parser.add_argument("url", metavar="URL", help="ws:// or wss://")
     parser.add_argument("channels", metavar="CHANNEL", nargs="+", help="as the dialect names it")
-    parser.add_argument(
-        "--dialect",
-        type=_dialect,
-        default="generic",
-        metavar="NAME",
-        help=f"what the venue speaks, generic by default: {', '.join(dialects.NAMES)}",
-    )
+    _add_dialect(parser)
     parser.add_argument(
         "--json", action="store_true", help="one JSON object a line, numbers digit for digit"
     )
@@ -244,13 +238,7 @@ def _add_doctor(commands: Any) -> None:
         "is well, 1 when something has failed. No secret of the URL is printed.",
     )
     parser.add_argument("url", metavar="URL", help="ws:// or wss://")
-    parser.add_argument(
-        "--dialect",
-        type=_dialect,
-        default="generic",
-        metavar="NAME",
-        help=f"what the venue speaks, generic by default: {', '.join(dialects.NAMES)}",
-    )
+    _add_dialect(parser)
     parser.add_argument(
         "--proxy", metavar="URL", help="http://, socks5:// or socks5h://, with user:password@"
     )
@@ -269,6 +257,16 @@ def _add_doctor(commands: Any) -> None:
         help="see a first message of it, too; may be repeated",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object")
+
+
+def _add_dialect(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dialect",
+        type=_dialect,
+        default="generic",
+        metavar="NAME",
+        help=f"what the venue speaks, generic by default: {', '.join(dialects.NAMES)}",
+    )
 
 
 def _number_from(least: float) -> Any:
