@@ -145,7 +145,7 @@ def _add_demo(commands: Any) -> None:
 def _add_serve(commands: Any) -> None:
     parser = commands.add_parser(
         "serve",
-        help="a venue on this machine with made-up prices, to develop against; fails to order",
+        help="a venue on this machine with made-up prices, to develop against; faults on request",
         description="A venue on this machine, with made-up prices or a recording. Tells on stdout "
         "how to reach\nit; on stderr what its clients do, and what is done to them.",
         epilog="faults:\n"
