@@ -20,6 +20,8 @@
      ├── RequestRejected                                 the venue answered a request with an error
      ├── QueueOverflow                                   overflow="error" and a queue is full
      ├── OrderBookOutOfSync                              a book was read that may be wrong
+     ├── ReentrantCall           (also RuntimeError)     called within a call that it interrupted
+     ├── ThreadStartError        (also RuntimeError)     the system gives us no thread
      ├── ClientForked                                    used in a child of the process it is of
      └── ClientClosed                                    close() was called
 
@@ -47,10 +49,12 @@ __all__ = [
     "OutcomeUnknown",
     "QueueOverflow",
     "ReconnectError",
+    "ReentrantCall",
     "RequestRejected",
     "SubscriptionError",
     "SubscriptionRejected",
     "SubscriptionTimeout",
+    "ThreadStartError",
     "WSClientError",
     "WaitTimeout",
 ]
@@ -169,6 +173,16 @@ class QueueOverflow(WSClientError):
 
 class OrderBookOutOfSync(WSClientError):
     """An order book may not be what the venue has; the text says why, and what to do."""
+
+
+class ReentrantCall(WSClientError, RuntimeError):
+    """A signal handler or a finalizer interrupted wsclient on this thread, and made a call that
+    would wait for what it has interrupted. Only ``close()`` works there."""
+
+
+class ThreadStartError(WSClientError, RuntimeError):
+    """A thread could not be started: the process or the system has reached its limit. End some
+    threads, or raise the limit, and call again."""
 
 
 class ClientForked(WSClientError):

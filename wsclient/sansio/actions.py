@@ -12,6 +12,7 @@ from wsclient.messages import Message
 __all__ = [
     "Abort",
     "Action",
+    "Consult",
     "Cut",
     "Deliver",
     "Dial",
@@ -58,6 +59,15 @@ class Cut(NamedTuple):
     error: WSClientError
 
 
+class Consult(NamedTuple):
+    """Call ``ask``, which is a dialect's or a user's code, without the lock; then tell the session,
+    under the lock, by ``then(result)``, or by ``failed(error)`` when it raised."""
+
+    ask: Callable[[], Any]
+    then: Callable[[Any], None]
+    failed: Callable[[Exception], None]
+
+
 class Settle(NamedTuple):
     """Wake the caller that waits with ``token``."""
 
@@ -100,4 +110,18 @@ class Tell(NamedTuple):
     number: int
 
 
-Action = Dial | Send | Ping | Hangup | Abort | Cut | Settle | Deliver | Forget | Fail | Log | Tell
+Action = (
+    Dial
+    | Send
+    | Ping
+    | Hangup
+    | Abort
+    | Cut
+    | Consult
+    | Settle
+    | Deliver
+    | Forget
+    | Fail
+    | Log
+    | Tell
+)

@@ -1,0 +1,56 @@
+"""The locks of one client, which know whether the present thread holds one of them.
+
+A signal handler, or a finalizer that the garbage collector runs, may interrupt a thread within a
+locked section and call the client from there. Waiting for the lock would then be waiting for
+itself. So a call that takes locks asks first: ``close()`` leaves the work to the watchdog, and any
+other call raises.
+
+Rules for every lock of the package:
+
+* It is made by :meth:`Locks.new`, taken by ``with lock:`` and never re-entered. Both ends of that
+  statement are C: no interrupt can come between a lock's release and the end of its section. A
+  lock is never taken in a generator, nor in a ``contextlib`` manager.
+* It is never held during I/O, during a wait, or while a user's code runs: callbacks, hooks of a
+  dialect, logging.
+* Locks are taken in this order: the core's, an order book's, a queue's; all others are leaves.
+"""
+
+from __future__ import annotations
+
+import threading
+from weakref import ref
+
+from wsclient.errors import ReentrantCall
+
+__all__ = ["Locks"]
+
+
+class Locks:
+    """Makes the locks of one client, and looks through them."""
+
+    def __init__(self) -> None:
+        self._refs: dict[int, ref[threading.RLock]] = {}
+
+    def new(self, what: str) -> threading.RLock:
+        """Return a new lock, which protects ``what``."""
+        lock = threading.RLock()  # knows its owner, as a Lock does not
+        key, refs = id(lock), self._refs
+        refs[key] = ref(lock, lambda _: refs.pop(key, None))
+        return lock
+
+    @property
+    def is_held(self) -> bool:
+        """True when the present thread is within a section of one of them."""
+        for known in tuple(self._refs.values()):
+            lock = known()
+            if lock is not None and lock._is_owned():  # type: ignore[attr-defined]
+                return True
+        return False
+
+    def check(self) -> None:
+        """Raise ReentrantCall when the present thread is within a section of one of them."""
+        if self.is_held:
+            raise ReentrantCall(
+                "this call came from a signal handler or a finalizer that interrupted wsclient "
+                "itself; only close() works there: set a flag, and call from the main program"
+            )
