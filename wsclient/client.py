@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -15,7 +14,6 @@ from wsclient.errors import (
     ClientClosed,
     ConfigurationError,
     NotConnected,
-    SubscriptionError,
 )
 from wsclient.events import Event
 from wsclient.messages import Message, Subscription
@@ -23,14 +21,16 @@ from wsclient.options import Options, check_overflow
 from wsclient.orderbook import OrderBook
 from wsclient.runtime.accounting import stats_of
 from wsclient.runtime.books import BookLink, KeptBook, RestBookLink
+from wsclient.runtime.core import Core
+from wsclient.runtime.forking import forked_error
 from wsclient.runtime.handshake import check_headers, parse_url, weakness_of
 from wsclient.runtime.logs import ClientLog
 from wsclient.runtime.mailbox import Mailbox
 from wsclient.runtime.telling import EventStream
-from wsclient.runtime.transport import Target, is_worker_thread
+from wsclient.runtime.transport import Target, Turn, is_worker_thread
 from wsclient.runtime.waiting import Deadline, Waiter
-from wsclient.runtime.watchdog import Watchdog
 from wsclient.sansio.codec import encode
+from wsclient.sansio.dialect import RestRequest
 from wsclient.sansio.session import State
 from wsclient.stats import Stats
 
@@ -40,7 +40,7 @@ __all__ = ["Reader", "WebSocketClient", "connect"]
 class _Receiver:
     """What the client and each reader of its own have in common: one mailbox, taken from."""
 
-    _core: Watchdog
+    _core: Core
     _mailbox: Mailbox
 
     def recv(self, timeout: float | None = None) -> Message:
@@ -108,7 +108,7 @@ def _iterate(owner: _Receiver | None) -> Iterator[Message]:
         owner = None  # whoever loops keeps it alive; a traceback that is kept must not
 
 
-def _receive(core: Watchdog, mailbox: Mailbox, timeout: float | None) -> Message:
+def _receive(core: Core, mailbox: Mailbox, timeout: float | None) -> Message:
     try:
         # An iterator all in C, and no call after it: an interrupt finds the message either still
         # in the mailbox or already with the caller.
@@ -127,7 +127,7 @@ def _receive(core: Watchdog, mailbox: Mailbox, timeout: float | None) -> Message
 
 
 def _take(
-    core: Watchdog,
+    core: Core,
     mailbox: Mailbox,
     maximum: int | None,
     timeout: float | None,
@@ -145,6 +145,7 @@ class Reader(_Receiver):
     """An independent reader of some channels, with a queue of its own.
 
     Made by ``client.reader()``. It is an iterator, a context manager, and keeps the client alive.
+    One that nobody holds any more is closed; a ``for`` loop holds its reader.
     """
 
     def __init__(
@@ -154,18 +155,27 @@ class Reader(_Receiver):
         self._core = client._core
         self._mailbox = mailbox
         self.channels = channels
+        self._finalizer = weakref.finalize(self, self._core.drop, channels, mailbox)
+        self._finalizer.atexit = False
 
     def close(self, timeout: float | None = None) -> None:
-        """End its iteration, and unsubscribe from what nobody else reads."""
+        """End its iteration, and unsubscribe from what nobody else reads.
+
+        Blocks until the venue has answered, or ``timeout`` (s). Within a signal handler or a
+        finalizer that has interrupted wsclient it returns at once, and the rest follows. Raises as
+        ``client.unsubscribe()``.
+        """
         core = self._core
         if core.is_forked:
             return
-        core.retire(self._mailbox)
-        try:
-            if self._client.state not in (State.CLOSING, State.CLOSED, State.FAILED):
-                self._client._unsubscribe(self.channels, self._mailbox, timeout)
-        finally:
-            core.unroute(self.channels, self._mailbox)
+        self._finalizer.detach()
+        if core.locks.is_held:
+            core.drop(self.channels, self._mailbox)
+            return
+        _forbid_worker_threads()
+        waiter = Waiter()
+        core.drop(self.channels, self._mailbox, waiter, Deadline(timeout).at)
+        waiter.wait()
 
     def __enter__(self) -> Reader:
         return self
@@ -200,10 +210,9 @@ class WebSocketClient(_Receiver):
         if checked.ssl_context is not None and (weakness := weakness_of(checked.ssl_context)):
             log(logging.WARNING, f"the ssl_context is insecure: {weakness}")
         self._where = where
-        self._core = Watchdog(Target(url, checked, dialect), log)
+        self._core = Core(Target(url, checked, dialect, Turn()), log)
         self._mailbox = self._core.default
-        #: Protects the tables of order books. Never held while waiting.
-        self._books_lock = threading.Lock()
+        #: Changed on the watchdog thread only.
         self._book_links: dict[str, BookLink] = {}
         #: What their readers hold, and what holds us: not held here.
         self._books: weakref.WeakValueDictionary[str, OrderBook] = weakref.WeakValueDictionary()
@@ -225,21 +234,19 @@ class WebSocketClient(_Receiver):
         try:
             self._core.connect(waiter, Deadline(timeout).at)
             waiter.wait()
-        except KeyboardInterrupt:
-            with self._core.session() as session:
-                session.cancel_connect(waiter)
+        except BaseException:  # Ctrl-C, or what another signal handler raises
+            self._core.cancel_connect(waiter)
             raise
 
     def close(self, timeout: float | None = None) -> None:
         """End for good: the connection, every iteration, every blocked call.
 
         Takes at most ``timeout`` seconds (``close_timeout`` by default). Idempotent, and may be
-        called from any thread. Messages still queued are discarded.
+        called from any thread, a signal handler and a finalizer: where these have interrupted
+        wsclient itself it returns at once, and the client is closed as soon as they have returned.
+        Messages still queued are discarded.
         """
         self._finalizer.detach()
-        if is_worker_thread():
-            self._core.close_soon()
-            return
         self._core.close(self._core.options.close_timeout if timeout is None else timeout)
 
     def __enter__(self) -> WebSocketClient:
@@ -270,8 +277,8 @@ class WebSocketClient(_Receiver):
         that failed and why; the others stay subscribed.
         """
         self._subscribe(channels, self._mailbox, timeout, options)
-        subscriptions = self.subscriptions
-        return [subscriptions[c] for c in channels if c in subscriptions]
+        found = self._core.subscriptions(channels)
+        return [found[c] for c in channels if c in found]
 
     def unsubscribe(self, *channels: str, timeout: float | None = None) -> None:
         """Unsubscribe, and block until the venue has answered. A channel that a reader or a
@@ -280,18 +287,16 @@ class WebSocketClient(_Receiver):
         Raises SubscriptionRejected where the venue refuses, SubscriptionTimeout where it does not
         answer; in the latter case the channel is no longer wanted all the same.
         """
+        _forbid_worker_threads()
         _check_channels(channels)
-        self._unsubscribe(channels, self._mailbox, timeout)
-        self._core.unroute(channels, self._mailbox)
+        waiter = Waiter()
+        self._core.unsubscribe(channels, self._mailbox, waiter, Deadline(timeout).at)
+        waiter.wait()
 
     @property
     def subscriptions(self) -> dict[str, Subscription]:
         """The channels wanted now, with their state and a gap that is still to be delivered."""
-        with self._core.session() as session:
-            return {
-                channel: Subscription(channel, state, options, self._core.pending_gap(channel))
-                for channel, state, options in session.subscriptions.wanted()
-            }
+        return self._core.subscriptions()
 
     def reader(
         self,
@@ -311,13 +316,13 @@ class WebSocketClient(_Receiver):
         _check_channels(channels)
         name = f"reader-{next(self._core.reader_numbers)}"
         mailbox = self._core.new_mailbox(name, queue_size, overflow)
+        reader = Reader(self, mailbox, channels)
         try:
             self._subscribe(channels, mailbox, timeout, options)
         except BaseException:
-            self._core.retire(mailbox)
-            self._core.abandon(channels, mailbox)
+            self._core.drop(channels, mailbox)
             raise
-        return Reader(self, mailbox, channels)
+        return reader
 
     def on(
         self,
@@ -331,20 +336,18 @@ class WebSocketClient(_Receiver):
         It runs on the ``wsclient-callbacks`` thread; what it raises is logged and counted, and
         stops nothing. Raises as :meth:`subscribe`.
         """
-        callbacks = self._core.callbacks
+        _forbid_worker_threads()
         _check_channels((channel,))
         if not callable(function):
             raise ConfigurationError(f"on() takes a function, not {type(function).__name__}")
-        with self._core.session() as session:
-            session.check_begun()
-        mailbox = callbacks.add(channel, function)
+        waiter = Waiter()
         try:
-            self._subscribe((channel,), mailbox, timeout, options)
+            self._core.on(channel, function, options, waiter, Deadline(timeout).at)
+            waiter.wait()
         except BaseException:
-            if not callbacks.remove(channel, function):
-                self._core.abandon((channel,), mailbox)
+            self._core.off(channel, function)
             raise
-        return self.subscriptions[channel]
+        return self._core.subscriptions((channel,))[channel]
 
     def on_event(self, function: Callable[[Event], object]) -> None:
         """Call ``function`` with each event from now on: see :mod:`wsclient.events`.
@@ -356,10 +359,7 @@ class WebSocketClient(_Receiver):
         """
         if not callable(function):
             raise ConfigurationError(f"on_event() takes a function, not {type(function).__name__}")
-        with self._core.session() as session:
-            session.check()
-        self._core.callbacks.listen(function)
-        self._core.listen(self._core.callbacks.events)
+        self._core.listen(self._core.callbacks.events, function)
 
     def events(self) -> EventStream:
         """What happens to the client, from now on, to iterate over: see :mod:`wsclient.events`.
@@ -399,23 +399,11 @@ class WebSocketClient(_Receiver):
         channel = core.dialect.book_channel(symbol, options)
         request = core.dialect.book_request(channel, options)
         deadline = Deadline(timeout)
-        with core.session() as session:
-            session.check_begun()
-            is_wanted = session.subscriptions.state(channel) is not None
-        with self._books_lock:
-            link = self._book_links.get(channel)
-            if link is not None and link.book.is_lost:
-                self._drop_book(link)
-                link = None
-            is_new = link is None
-            if link is None:
-                link = (
-                    BookLink(core, channel)
-                    if request is None
-                    else RestBookLink(core, channel, request)
-                )
-                link.keep(KeptBook(core.dialect, channel, verify_checksum, options, link))
-                self._book_links[channel] = link
+        _forbid_worker_threads()
+        core.peek().check_begun()
+        link, is_new, is_wanted = core.call(
+            partial(self._find_book, channel, request, verify_checksum, options)
+        )
         if link.book.verify_checksum != verify_checksum:
             raise ConfigurationError(
                 f"the book of {symbol!r} is there already, with another verify_checksum"
@@ -429,22 +417,18 @@ class WebSocketClient(_Receiver):
             link.book.wait_synced(left)
         except BaseException:
             if is_new:
-                with self._books_lock:
-                    self._drop_book(link)
+                core.post(partial(self._drop_book, link))
             raise
-        with self._books_lock:
-            book = self._books.get(channel)
-            if book is None or book._kept is not link.book:
-                book = self._books[channel] = OrderBook._of(
-                    link.book, partial(self._close_book, link)
-                )
-            return book
+        book: OrderBook = core.call(partial(self._book_of, link))
+        return book
 
     def latest(self, channel: str) -> Message | None:
-        """The newest message received of ``channel``, or None. Consumes nothing."""
-        with self._core.session() as session:
-            tracker = session.trackers.get(channel)
-            return None if tracker is None else tracker.latest
+        """The newest message received of ``channel``, or None. Consumes nothing, and waits for
+        nothing. Raises ClientForked in a child process."""
+        if self._core.is_forked:
+            raise forked_error()
+        tracker = self._core.peek().trackers.get(channel)
+        return None if tracker is None else tracker.latest
 
     # Messages to the venue.
 
@@ -477,8 +461,7 @@ class WebSocketClient(_Receiver):
         except TimeoutError:
             pass  # the reply's own deadline tells what came of it
         except BaseException:
-            with self._core.session() as session:
-                session.cancel_request(request_id)
+            self._core.cancel_request(request_id)
             raise
         return reply.wait()
 
@@ -496,11 +479,12 @@ class WebSocketClient(_Receiver):
 
     def stats(self) -> Stats:
         """All counters and measures, as they stand now. Raises ClientForked in a child process."""
+        self._core.check_call()
         return stats_of(self._core)
 
     def __repr__(self) -> str:
         session = self._core.peek()
-        count = len(session.subscriptions.wanted())
+        count = len(session.subscriptions)
         return (
             f"<WebSocketClient {self._where} {session.state.value}, "
             f"{count} channel{'s'[: count != 1]}, {len(self._mailbox)} queued>"
@@ -508,17 +492,48 @@ class WebSocketClient(_Receiver):
 
     # Inside.
 
-    def _close_book(self, link: BookLink) -> None:
-        if self._core.is_forked:
-            return  # it is the parent's
-        with self._books_lock:
+    def _find_book(
+        self,
+        channel: str,
+        request: RestRequest | None,
+        verify_checksum: bool,
+        options: Mapping[str, Any],
+    ) -> tuple[BookLink, bool, bool]:
+        """Return the channel's book, whether it is new, and whether its channel was wanted before.
+        On the watchdog thread, as the next three."""
+        core = self._core
+        is_wanted = core.peek().subscriptions.state(channel) is not None
+        link = self._book_links.get(channel)
+        if link is not None and link.book.is_lost:
             self._drop_book(link)
+            link = None
+        is_new = link is None
+        if link is None:
+            if request is None:
+                link = BookLink(core, channel)
+            else:
+                link = RestBookLink(core, channel, request)
+            link.keep(KeptBook(core.dialect, channel, verify_checksum, options, link))
+            self._book_links[channel] = link
+        return link, is_new, is_wanted
+
+    def _book_of(self, link: BookLink) -> OrderBook:
+        book = self._books.get(link.channel)
+        if book is None or book._kept is not link.book:
+            book = OrderBook._of(link.book, partial(self._close_book, link))
+            self._books[link.channel] = book
+        return book
 
     def _drop_book(self, link: BookLink) -> None:
-        """Under the lock of the books: it is fed no longer."""
+        """It is fed no longer."""
         if self._book_links.get(link.channel) is link:
             del self._book_links[link.channel]
             link.end()
+
+    def _close_book(self, link: BookLink) -> None:
+        if not self._core.is_forked:
+            link.book.close()
+            self._core.post(partial(self._drop_book, link))
 
     def _subscribe(
         self,
@@ -530,24 +545,7 @@ class WebSocketClient(_Receiver):
         _forbid_worker_threads()
         _check_channels(channels)
         waiter = Waiter()
-        new = self._core.subscribe(channels, mailbox, options, waiter, Deadline(timeout).at)
-        try:
-            waiter.wait()
-        except SubscriptionError as error:
-            self._core.unroute_unwanted([c for c in new if c in error.failed], mailbox)
-            raise
-        except KeyboardInterrupt:
-            raise  # the venue's answer is still taken, in the background
-        except BaseException:
-            self._core.unroute_unwanted(new, mailbox)
-            raise
-
-    def _unsubscribe(
-        self, channels: tuple[str, ...], mailbox: Mailbox, timeout: float | None
-    ) -> None:
-        _forbid_worker_threads()
-        waiter = Waiter()
-        self._core.unsubscribe(channels, mailbox, waiter, Deadline(timeout).at)
+        self._core.subscribe(channels, mailbox, options, waiter, Deadline(timeout).at)
         waiter.wait()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from wsclient.runtime.watchdog import Watchdog
+from wsclient.runtime.core import Core
 from wsclient.sansio.measures import Histogram, Lags, Window
 from wsclient.sansio.session import State
 from wsclient.stats import ChannelStats, Lag, Rate, Stats
@@ -12,12 +12,12 @@ from wsclient.stats import ChannelStats, Lag, Rate, Stats
 __all__ = ["stats_of"]
 
 
-def stats_of(core: Watchdog) -> Stats:
+def stats_of(core: Core) -> Stats:
     """A snapshot. Under the locks things are copied, and no more: the reader needs them."""
     session = core.peek()
     with core.lock:
         now = time.monotonic()
-        mailboxes, retired = core.mailboxes, core.retired
+        mailboxes, retired = core.router.mailboxes, core.router.retired
         counters, rates = session.counters, session.rates
         is_open = session.state is State.OPEN
         recent = rates.recent(now)

@@ -8,10 +8,10 @@ from typing import Any, NoReturn, Protocol
 
 from wsclient.errors import OrderBookOutOfSync, WaitTimeout
 from wsclient.messages import Gap, Message
+from wsclient.runtime.core import Core
 from wsclient.runtime.forking import watch
 from wsclient.runtime.mailbox import Mailbox
-from wsclient.runtime.waiting import Deadline, acquire
-from wsclient.runtime.watchdog import Watchdog
+from wsclient.runtime.waiting import Deadline, Waiter, acquire
 from wsclient.sansio.book import Book, BookError, Joiner
 from wsclient.sansio.codec import one_line
 from wsclient.sansio.dialect import BookUpdate, Dialect, RestRequest
@@ -289,7 +289,7 @@ class KeptBook:
 class BookLink:
     """Between one order book and the client. Called on the callbacks thread with each message."""
 
-    def __init__(self, core: Watchdog, channel: str) -> None:
+    def __init__(self, core: Core, channel: str) -> None:
         self._core = core
         self.channel = channel
         self._was_synced = False
@@ -312,8 +312,9 @@ class BookLink:
         book.close()
         core.has_snapshot(self.channel)  # and asks for none any more
         core.at_end.remove(book.wake)
-        if not core.callbacks.remove(self.channel, self):
-            core.abandon((self.channel,), self.mailbox)
+        mailbox = core.callbacks.remove(self.channel, self)
+        if mailbox is not None:
+            core.leave((self.channel,), mailbox, Waiter())
 
     def __call__(self, message: Message) -> None:
         was_synced, self._was_synced = self._was_synced, self.book.apply(message)
@@ -363,7 +364,7 @@ class BookLink:
 class RestBookLink(BookLink):
     """The same for a book that begins with a snapshot by REST."""
 
-    def __init__(self, core: Watchdog, channel: str, request: RestRequest) -> None:
+    def __init__(self, core: Core, channel: str, request: RestRequest) -> None:
         super().__init__(core, channel)
         self.request = request
 

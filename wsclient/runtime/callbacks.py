@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from wsclient.errors import ClientClosed, WaitTimeout, WSClientError
+from wsclient.errors import ClientClosed, ThreadStartError, WaitTimeout, WSClientError
 from wsclient.events import Event
 from wsclient.messages import Message
 from wsclient.runtime.logs import ClientLog
@@ -25,27 +25,31 @@ EVENTS_AT_ONCE = 100
 class Callbacks:
     """Takes from its mailbox until that is closed, and before each message the events that there
     are. Both the mailbox and the thread are made when there is something to call: most clients have
-    nothing."""
+    nothing.
 
-    def __init__(self, new_mailbox: Callable[[], Mailbox], log: ClientLog) -> None:
+    The tables change on the watchdog thread only. They are replaced as a whole, so that the thread
+    reads them without a lock.
+    """
+
+    def __init__(
+        self,
+        new_mailbox: Callable[[], Mailbox],
+        log: ClientLog,
+        died: Callable[[str, BaseException], None] | None = None,
+    ) -> None:
         self._new_mailbox = new_mailbox
         self.errors = 0
         self._log = log
-        #: Protects the tables and the thread's start; never held while a function runs.
-        self._lock = threading.Lock()
+        self._died = died
         self._functions: dict[str, tuple[Callable[[Message], object], ...]] = {}
         self._listeners: tuple[Callable[[Event], object], ...] = ()
         #: For the listeners: what is put into it is made known to the thread.
-        self.events = EventStream(lambda: self._mailbox.rouse())
-        self._thread: threading.Thread | None = None
+        self.events = EventStream(self._rouse)
+        self._mailbox: Mailbox | None = None
+        #: The thread, once it has started.
+        self.thread: threading.Thread | None = None
         #: close() has returned: nothing is called any more.
         self.is_over = False
-
-    @property
-    def thread(self) -> threading.Thread | None:
-        """The thread, once it has started. Under the lock: one being started cannot be joined."""
-        with self._lock:
-            return self._thread
 
     @property
     def is_current(self) -> bool:
@@ -53,36 +57,57 @@ class Callbacks:
         return self.thread is threading.current_thread()
 
     def add(self, channel: str, function: Callable[[Message], object]) -> Mailbox:
-        """Returns the mailbox that the channel's messages are to be put into."""
-        with self._lock:
-            self._functions[channel] = (*self._functions.get(channel, ()), function)
-            self._start()
-            return self._mailbox
+        """Call ``function`` with the channel's messages. Return the mailbox that they are to be put
+        into. Raises ThreadStartError."""
+        mailbox = self._start()
+        self._functions[channel] = (*self._functions.get(channel, ()), function)
+        return mailbox
 
-    def remove(self, channel: str, function: Callable[[Message], object]) -> bool:
-        """Undo one :meth:`add`. Returns whether any function is left for the channel."""
-        with self._lock:
-            functions = list(self._functions.get(channel, ()))
-            if function in functions:
-                functions.remove(function)
+    def remove(self, channel: str, function: Callable[[Message], object]) -> Mailbox | None:
+        """Undo one :meth:`add`. Return the mailbox when no function is left for the channel."""
+        functions = list(self._functions.get(channel, ()))
+        if function in functions:
+            functions.remove(function)
+        if functions:
             self._functions[channel] = tuple(functions)
-            return bool(functions)
+            return None
+        self._functions.pop(channel, None)
+        return self._mailbox
 
     def listen(self, function: Callable[[Event], object]) -> None:
-        """Call it with each event put into :attr:`events`."""
-        with self._lock:
-            self._listeners = (*self._listeners, function)
-            self._start()
+        """Call it with each event put into :attr:`events`. Raises ThreadStartError."""
+        self._start()
+        self._listeners = (*self._listeners, function)
 
-    def _start(self) -> None:
-        if self._thread is None:
+    def _rouse(self) -> None:
+        if self._mailbox is not None:
+            self._mailbox.rouse()
+
+    def _start(self) -> Mailbox:
+        if self._mailbox is None:
             self._mailbox = self._new_mailbox()
-            self._thread = threading.Thread(
+        if self.thread is None:
+            thread = threading.Thread(
                 name="wsclient-callbacks", target=self._run, args=(self._mailbox,), daemon=True
             )
-            self._thread.start()
+            try:
+                thread.start()
+            except RuntimeError as error:
+                raise ThreadStartError(
+                    f"the thread of callbacks cannot be started ({error}); end some threads, or "
+                    "raise the limit of the process, and call again"
+                ) from error
+            self.thread = thread
+        return self._mailbox
 
     def _run(self, mailbox: Mailbox) -> None:
+        try:
+            self._loop(mailbox)
+        except BaseException as error:  # noqa: BLE001 - the client fails, and says so
+            if self._died is not None:
+                self._died("wsclient-callbacks", error)
+
+    def _loop(self, mailbox: Mailbox) -> None:
         while True:
             if self._call_listeners(0.0, EVENTS_AT_ONCE):
                 mailbox.rouse()  # there may be more

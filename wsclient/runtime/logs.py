@@ -22,7 +22,7 @@ class ClientLog:
         *,
         connection_id: int | None = None,
         channel: str | None = None,
-        exc_info: bool = False,
+        exc_info: bool | BaseException = False,
         logger: str = "wsclient",
     ) -> None:
         fields = {

@@ -20,6 +20,7 @@ from operator import itemgetter, methodcaller
 from wsclient.errors import QueueOverflow, WaitTimeout, WSClientError
 from wsclient.messages import Gap, Message
 from wsclient.runtime.forking import forked_error, watch
+from wsclient.runtime.locks import Locks
 from wsclient.runtime.waiting import Deadline, acquire
 from wsclient.sansio.measures import Lags
 from wsclient.stats import Lag, QueueStats
@@ -103,6 +104,7 @@ class Mailbox:
         overflow: str,
         batch_size: int = BATCH,
         name: str = "",
+        locks: Locks | None = None,
     ) -> None:
         self.name = name
         self._max_messages = float("inf") if max_messages is None else max_messages
@@ -113,7 +115,7 @@ class Mailbox:
             self._batch_size = max(1, min(batch_size, max_messages // BATCH_SHARE))
         #: Protects all below, but for _batch, whose own calls are atomic. Held while messages are
         #: moved; never during a wait.
-        self._lock = threading.Lock()
+        self._lock = (locks or Locks()).new("a queue")
         self._queue: deque[Message] = deque()
         #: [messages, bytes charged] of each piece of the queue, of a batch's size where possible.
         self._pieces: deque[list[int]] = deque()
@@ -294,6 +296,11 @@ class Mailbox:
     # Its end.
 
     @property
+    def conflates(self) -> bool:
+        """True when messages are dropped on purpose, by newer ones of their channel."""
+        return self._overflow == "conflate"
+
+    @property
     def is_closed(self) -> bool:
         return self._closed
 
@@ -321,7 +328,7 @@ class Mailbox:
 
     def forked(self) -> None:
         """In a child process: what is queued is the parent's, and take() says so."""
-        self._lock = threading.Lock()  # its holder may not exist here
+        self._lock = threading.RLock()  # its holder may not exist here
         self.close()
         self._closed = False
         self.fail(forked_error())

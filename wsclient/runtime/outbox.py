@@ -7,11 +7,11 @@ tear a frame.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from typing import NamedTuple
 
 from wsclient.errors import NotConnected, OutcomeUnknown
+from wsclient.runtime.locks import Locks
 from wsclient.runtime.stream import Stream
 from wsclient.runtime.waiting import Waiter
 
@@ -28,9 +28,9 @@ class _Ticket(NamedTuple):
 
 
 class Outbox:
-    def __init__(self) -> None:
+    def __init__(self, locks: Locks | None = None) -> None:
         #: Protects all below. A leaf: no other lock is taken under it, and no I/O is done.
-        self._lock = threading.Lock()
+        self._lock = (locks or Locks()).new("an outbox")
         self._chunks: deque[memoryview] = deque()
         self._put = 0
         self._out = 0

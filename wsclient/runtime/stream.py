@@ -8,8 +8,9 @@ import select
 import socket
 import ssl
 import struct
-import threading
 import time
+
+from wsclient.runtime.locks import Locks
 
 __all__ = ["Stream", "open_stream"]
 
@@ -18,21 +19,22 @@ NET = 1.0
 _DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
 
 
-def open_stream(sock: socket.socket) -> Stream:
-    return TlsStream(sock) if isinstance(sock, ssl.SSLSocket) else Stream(sock)
+def open_stream(sock: socket.socket, locks: Locks | None = None) -> Stream:
+    kind = TlsStream if isinstance(sock, ssl.SSLSocket) else Stream
+    return kind(sock, locks or Locks())
 
 
 class Stream:
     """A plain socket. It blocks in ``recv_into``, which saves a poll a read."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, locks: Locks) -> None:
         self.sock = sock
         #: Serialises writes and the end: neither a write nor shutdown() must meet a file number
         #: that close() has given back and another thread's new socket has got. None blocks.
-        self._end = threading.Lock()
-        self._prepare()
+        self._end = locks.new("a socket")
+        self._prepare(locks)
 
-    def _prepare(self) -> None:
+    def _prepare(self, locks: Locks) -> None:
         if os.name == "posix":
             self.sock.settimeout(None)
             self.sock.setsockopt(
@@ -112,10 +114,10 @@ class TlsStream(Stream):
 
     sock: ssl.SSLSocket
 
-    def _prepare(self) -> None:
+    def _prepare(self, locks: Locks) -> None:
         self.sock.setblocking(False)
         #: OpenSSL's connection is not safe for two threads; both calls return at once.
-        self._tls = threading.Lock()
+        self._tls = locks.new("TLS")
         #: All that had arrived was read.
         self._is_dry = False
 

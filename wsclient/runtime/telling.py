@@ -14,6 +14,7 @@ from weakref import WeakSet
 from wsclient.errors import ClientClosed, WaitTimeout, WSClientError
 from wsclient.events import Closed, Event
 from wsclient.runtime.forking import forked_error, watch
+from wsclient.runtime.locks import Locks
 from wsclient.runtime.waiting import SLICE, Deadline
 from wsclient.sansio.actions import Tell
 
@@ -109,9 +110,9 @@ class EventStream:
 class Teller:
     """Makes each event, once, and gives it to every stream."""
 
-    def __init__(self) -> None:
+    def __init__(self, locks: Locks | None = None) -> None:
         #: Protects all below. Held while an event is put into the streams, which returns at once.
-        self._lock = threading.Lock()
+        self._lock = (locks or Locks()).new("the events")
         self._streams: WeakSet[EventStream] = WeakSet()
         self._number = 0
         self._is_over = False
@@ -156,5 +157,5 @@ class Teller:
 
     def forked(self) -> None:
         """In a child process, where nothing is told."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._is_over = True

@@ -14,6 +14,7 @@ import re
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -42,6 +43,7 @@ from wsclient.runtime.handshake import (
     open_socket,
     parse_url,
 )
+from wsclient.runtime.locks import Locks
 from wsclient.runtime.outbox import Outbox
 from wsclient.runtime.stream import Stream, open_stream
 from wsclient.runtime.waiting import Deadline, Waiter
@@ -100,25 +102,51 @@ class Events(Protocol):
     def wake(self) -> None: ...
 
 
+class Turn:
+    """Lets one attempt at a time run the user's functions. No lock, since those may block: the next
+    attempts fail until the function has returned."""
+
+    def __init__(self) -> None:
+        self._free = deque([None])  # atomic pops
+
+    def __enter__(self) -> None:
+        try:
+            self._free.pop()
+        except IndexError:
+            raise ConnectionLost(
+                "the function given as url, headers or credentials, or the dialect's, has not "
+                "returned yet in an earlier attempt, so this one cannot begin",
+                reason="busy",
+            ) from None
+
+    def __exit__(self, *_: object) -> None:
+        self._free.append(None)
+
+
 class Target(NamedTuple):
-    """Where to connect, and how; the callables are asked anew at each attempt."""
+    """Where to connect, and how. The callables are called at each attempt, by one attempt at a time
+    (``turn``)."""
 
     url: str | Callable[[], str]
     options: Options
     dialect: Dialect
+    turn: Turn
 
 
 class Transport:
     """``start`` it once. All other methods may be called from any thread, and return at once."""
 
-    def __init__(self, connection_id: int, target: Target, events: Events) -> None:
+    def __init__(
+        self, connection_id: int, target: Target, events: Events, locks: Locks | None = None
+    ) -> None:
         self.connection_id = connection_id
         self._target = target
         self._options = target.options
         self._events = events
         self._deadline = Deadline(target.options.connect_timeout)
         self._parser = FrameParser(target.options.max_message_size)
-        self._outbox = Outbox()
+        self._locks = locks or Locks()
+        self._outbox = Outbox(self._locks)
         self._last_byte_at = time.monotonic()
         self._sock: socket.socket | None = None
         self._stream: Stream | None = None
@@ -228,23 +256,10 @@ class Transport:
     def _connect_and_read(self) -> None:
         options = self._options
         dialect = self._target.dialect
-        credentials = _credentials(options)
-        url = _ask("url", self._target.url)
-        with _naming("the dialect's url_request()"):
-            request = dialect.url_request(url, credentials)
+        with self._target.turn:
+            url, headers, credentials, request = self._ask_where()
         tell = self._events.step
-        if request is not None:
-            tell("rest", request)
-            answer = self._fetch(request)
-            with _naming("the dialect's url_from()"):
-                url = dialect.url_from(url, answer)
-            with _naming("the dialect's token_from()"):
-                if credentials is not None:
-                    credentials.token = dialect.token_from(answer)
-        with _naming("the dialect's url()"):
-            url = dialect.url(url, credentials)
         address = parse_url(url)
-        headers = _ask("headers", options.headers)
         lines = check_headers(headers or {})
         _refuse_secrets_in_the_clear(address, headers or {}, options, request is not None)
         tell("target", (url, headers, credentials))
@@ -266,7 +281,7 @@ class Transport:
             tell("open", None)
             assert app.sock is not None
             self._sock = sock
-            self._stream = open_stream(sock)
+            self._stream = open_stream(sock, self._locks)
             self._ws = app.sock
             self._ws.sock = sock
             self._hold(sock)
@@ -294,6 +309,29 @@ class Transport:
             app.run_forever(origin=options.origin, skip_utf8_validation=True, reconnect=0)
         finally:
             app.untie()
+
+    def _ask_where(
+        self,
+    ) -> tuple[str, Mapping[str, str] | None, Credentials | None, RestRequest | None]:
+        """Ask the user's functions and the dialect for the address, the headers, the credentials,
+        and what was fetched by REST for them."""
+        options, dialect = self._options, self._target.dialect
+        credentials = _credentials(options)
+        url = _ask("url", self._target.url)
+        with _naming("the dialect's url_request()"):
+            request = dialect.url_request(url, credentials)
+        if request is not None:
+            self._events.step("rest", request)
+            answer = self._fetch(request)
+            with _naming("the dialect's url_from()"):
+                url = dialect.url_from(url, answer)
+            with _naming("the dialect's token_from()"):
+                if credentials is not None:
+                    credentials.token = dialect.token_from(answer)
+        with _naming("the dialect's url()"):
+            url = dialect.url(url, credentials)
+        parse_url(url)  # refused before the headers are asked for
+        return url, _ask("headers", options.headers), credentials, request
 
     def _fetch(self, request: RestRequest) -> Any:
         from wsclient.runtime.rest import fetch  # its imports are a burden to who needs it not
@@ -452,7 +490,7 @@ def _naming(what: str) -> Iterator[None]:
         yield
     except WSClientError:
         raise
-    except Exception as error:
+    except BaseException as error:
         raise ConnectionLost(f"{what} raised {type(error).__name__}") from error
 
 

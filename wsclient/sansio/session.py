@@ -356,10 +356,16 @@ class Session:
         self.subscriptions.unsubscribe(channels, token, deadline)
         self._apply_effects()
 
-    def begin_request(self, token: Any, deadline: float, now: float) -> int:
-        """Register a request before it is sent; returns its id."""
+    def next_id(self) -> int:
+        """A new number for a request. Atomic: needs no lock."""
+        return next(self._ids)
+
+    def begin_request(
+        self, token: Any, deadline: float, now: float, request_id: int | None = None
+    ) -> int:
+        """Register a request before it is sent, with an id of :meth:`next_id`; returns the id."""
         self.require_open()
-        request_id = next(self._ids)
+        request_id = self.next_id() if request_id is None else request_id
         self._requests[str(request_id)] = (token, deadline)
         self.sent(now)
         return request_id

@@ -413,8 +413,19 @@ class Subscriptions:
         entry = self._entries.get(channel)
         return None if entry is None else entry.state
 
-    def wanted(self) -> list[tuple[str, SubscriptionState, Mapping[str, Any]]]:
-        return [(e.channel, e.state, e.options) for e in self._entries.values()]
+    def wanted(
+        self, channels: Iterable[str] | None = None
+    ) -> list[tuple[str, SubscriptionState, Mapping[str, Any]]]:
+        """What is wanted; of ``channels`` only, where these are given."""
+        entries = self._entries
+        if channels is None:
+            found = list(entries.values())
+        else:
+            found = [entries[c] for c in dict.fromkeys(channels) if c in entries]
+        return [(e.channel, e.state, e.options) for e in found]
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
     @property
     def all_confirmed(self) -> bool:

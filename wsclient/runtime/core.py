@@ -1,0 +1,607 @@
+"""The core of a client: the session under its lock, and what callers and readers do with it.
+
+* What callers want changed is *posted* to the watchdog thread, as a function, and the caller waits
+  for the answer. So an interrupt in the caller's thread finds nothing half done.
+* What only reads takes the lock, and copies.
+* Readers report what came in, under the lock.
+
+The core knows nothing of the client object, so that a client which nobody holds any more can be
+collected, and closes it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any
+
+from wsclient.messages import Message, Subscription, SubscriptionState
+from wsclient.runtime.callbacks import Callbacks
+from wsclient.runtime.forking import forked_error, watch
+from wsclient.runtime.judging import Judge
+from wsclient.runtime.locks import Locks
+from wsclient.runtime.logs import ClientLog
+from wsclient.runtime.mailbox import Mailbox
+from wsclient.runtime.router import Router
+from wsclient.runtime.snapshots import Snapshots
+from wsclient.runtime.telling import EventStream, Teller
+from wsclient.runtime.transport import Target, is_worker_thread
+from wsclient.runtime.waiting import Deadline, Waiter
+from wsclient.runtime.watchdog import Watchdog
+from wsclient.sansio.dialect import Credentials, Dialect
+from wsclient.sansio.frames import Received
+from wsclient.sansio.inbound import Inbound
+from wsclient.sansio.session import Entry, Invalid, Session, State
+
+__all__ = ["Core"]
+
+#: A consumer that leaves no more than this many messages waiting keeps up with the feed.
+KEEPS_UP = 256
+#: The time (s) between two messages whose lag behind the venue is measured: each costs a peek.
+SAMPLE_EVERY = 0.01
+#: How long (s) close() waits for a watchdog that is held up before it closes by itself.
+HELD_UP = 0.25
+
+ENDED = frozenset({State.CLOSING, State.CLOSED, State.FAILED})
+
+
+class _Refusal:
+    """Stands in the place of the lock in a forked child."""
+
+    def __enter__(self) -> None:
+        raise forked_error()
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class _Call:
+    """A caller's waiter, and what is to be done first when it is settled."""
+
+    def __init__(self, waiter: Waiter, done: Callable[[BaseException | None], None]) -> None:
+        self._waiter = waiter
+        self._done = done
+
+    def settle(self, error: BaseException | None = None, result: Any = None) -> None:
+        self._done(error)
+        self._waiter.settle(error, result)
+
+
+def _tells_time(dialect: Dialect) -> bool:
+    return bool(dialect.timestamp_fields) or type(dialect).timestamp is not Dialect.timestamp
+
+
+class Core:
+    """Owns the session, the queues, and the threads."""
+
+    def __init__(self, target: Target, log: ClientLog) -> None:
+        options = target.options
+        self.log = log
+        self.options = options
+        self.dialect = target.dialect
+        self.locks = Locks()
+        self._inbound = Inbound(
+            target.dialect,
+            decimal=options.decimal,
+            deliver_unhandled=options.deliver_unhandled,
+            validate=options.validate,
+        )
+        #: Protects the session and the router.
+        self.lock: AbstractContextManager[Any] = self.locks.new("the core")
+        self._session = Session(target.dialect, options, random.random)
+        self.default = self.new_mailbox("client")
+        self.router = Router(self.default)
+        #: Numbers for the queues of readers.
+        self.reader_numbers = itertools.count(1)
+        self.teller = Teller(self.locks)
+        self._session.is_observed = lambda: self.teller.has_streams
+        #: Called, without the lock, when the client has been closed or has failed.
+        self.at_end: list[Callable[[], None]] = []
+        #: Called by the reader at each step of an attempt (see :meth:`step`), and at each pong.
+        self.on_step: Callable[[str, Any], None] | None = None
+        self._watchdog = Watchdog(self, target)
+        self.post = self._watchdog.post
+        self.wake = self._watchdog.wake
+        self.judge = Judge(options.classify, log, self.post)
+        self.callbacks = Callbacks(self._add_callbacks_mailbox, log, self.died)
+        self.snapshots = Snapshots(options, log, self.judge.now)
+        self.at_end.append(self.snapshots.close)
+        #: When the next message is to be measured. Of the reader thread.
+        self._sample_at = float("-inf") if _tells_time(target.dialect) else float("inf")
+        self.is_forked = False
+        watch(self)
+
+    def peek(self) -> Session:
+        """Return the session, to read one attribute of it without the lock."""
+        return self._session
+
+    # For callers.
+
+    def check_call(self) -> None:
+        """Raise ClientForked in a child process, ReentrantCall within one of our own sections."""
+        if self.is_forked:
+            raise forked_error()
+        self.locks.check()
+
+    def ask(self, waiter: Waiter, function: Callable[[], None]) -> None:
+        """Have the watchdog thread run ``function``, which settles ``waiter`` some time later; what
+        it raises settles it, too."""
+        self.check_call()
+        self.post(partial(_try, waiter, function))
+
+    def call(self, function: Callable[[], Any]) -> Any:
+        """Have the watchdog thread run ``function``, and return what it returns, or raise what it
+        raises."""
+        self.check_call()
+        waiter = Waiter()
+        self.post(partial(_answer, waiter, function))
+        return waiter.wait()
+
+    def start(self) -> None:
+        """Start the watchdog thread if need be. Raises ThreadStartError."""
+        self.check_call()
+        self._session.check()
+        self._watchdog.start()
+
+    def connect(self, waiter: Waiter, deadline: float) -> None:
+        def connect() -> None:
+            with self.lock:
+                self._session.connect(waiter, deadline, time.monotonic())
+
+        self.start()
+        self.ask(waiter, connect)
+
+    def cancel_connect(self, waiter: Waiter) -> None:
+        """The caller of :meth:`connect` waits no longer."""
+
+        def cancel() -> None:
+            with self.lock:
+                self._session.cancel_connect(waiter)
+
+        self.post(cancel)
+
+    def send(self, payload: str | bytes, waiter: Waiter) -> None:
+        """Send a caller's message. Settles with NotConnected when the connection is not open."""
+
+        def send() -> None:
+            with self.lock:
+                connection_id = self._session.require_open()
+                self._session.sent(time.monotonic())
+            self._watchdog.send(connection_id, payload, waiter)
+
+        self.ask(waiter, send)
+
+    def ping(self) -> None:
+        """Send a protocol ping now. Raises NotConnected when the connection is not open."""
+
+        def ping() -> None:
+            with self.lock:
+                connection_id = self._session.require_open()
+            self._watchdog.ping(connection_id)
+
+        self.call(ping)
+
+    def request(
+        self, make: Callable[[int], str | bytes], sent: Waiter, reply: Waiter, deadline: float
+    ) -> int:
+        """Send a request; ``make`` is given its id. Return the id.
+
+        ``sent`` is settled when its bytes are out, or never will be.
+        """
+        self.check_call()
+        self._session.require_open()
+        request_id = self._session.next_id()
+        payload = make(request_id)
+
+        def request() -> None:
+            with self.lock:
+                connection_id = self._session.require_open()
+                self._session.begin_request(reply, deadline, time.monotonic(), request_id)
+            self._watchdog.send(connection_id, payload, sent)
+
+        self.ask(sent, request)
+        return request_id
+
+    def cancel_request(self, request_id: int) -> None:
+        """The caller of :meth:`request` waits no longer."""
+
+        def cancel() -> None:
+            with self.lock:
+                self._session.cancel_request(request_id)
+
+        self.post(cancel)
+
+    # Channels.
+
+    def new_mailbox(
+        self, name: str, size: int | None = None, overflow: str | None = None
+    ) -> Mailbox:
+        """Return a queue that is not routed to yet."""
+        options = self.options
+        size, overflow = size or options.queue_size, overflow or options.overflow
+        return Mailbox(size, options.queue_bytes, overflow, name=name, locks=self.locks)
+
+    def _add_callbacks_mailbox(self) -> Mailbox:
+        mailbox = self.new_mailbox("callbacks")
+        with self.lock:
+            self.router.add(mailbox)
+        return mailbox
+
+    def subscribe(
+        self,
+        channels: Sequence[str],
+        mailbox: Mailbox,
+        options: Mapping[str, Any],
+        waiter: Waiter,
+        deadline: float,
+    ) -> None:
+        """Subscribe to ``channels``, and have their messages go to ``mailbox``, too."""
+        self.ask(waiter, partial(self._subscribe, channels, mailbox, options, waiter, deadline))
+
+    def _subscribe(
+        self,
+        channels: Sequence[str],
+        mailbox: Mailbox,
+        options: Mapping[str, Any],
+        waiter: Waiter,
+        deadline: float,
+    ) -> None:
+        new: list[str] = []
+
+        def done(error: BaseException | None) -> None:
+            if error is not None:
+                with self.lock:
+                    wanted = self._session.subscriptions.state
+                    self.router.unroute([c for c in new if wanted(c) is None], mailbox)
+
+        with self.lock:
+            self._session.subscribe(channels, options, _Call(waiter, done), deadline)
+            new += self.router.route(channels, mailbox)
+
+    def unsubscribe(
+        self, channels: Sequence[str], mailbox: Mailbox, waiter: Waiter, deadline: float
+    ) -> None:
+        """Unsubscribe from ``channels``, except those that another queue gets, too. The routes stay
+        until the venue has answered, for what is still to come."""
+
+        def done(error: BaseException | None) -> None:
+            if error is None:
+                with self.lock:
+                    self.router.unroute(channels, mailbox)
+
+        def unsubscribe() -> None:
+            with self.lock:
+                self._session.check()
+                mine = [c for c in channels if self._is_sole(c, mailbox)]
+                if mine:
+                    self._session.unsubscribe(mine, _Call(waiter, done), deadline)
+            if not mine:
+                done(None)
+                waiter.settle()
+
+        self.ask(waiter, unsubscribe)
+
+    def drop(
+        self,
+        channels: Sequence[str],
+        mailbox: Mailbox,
+        waiter: Waiter | None = None,
+        deadline: float = float("inf"),
+    ) -> None:
+        """End a reader's queue, and unsubscribe from what nobody else reads. Needs no lock: it may
+        be called anywhere."""
+
+        def drop() -> None:
+            mailbox.close()
+            self.leave(channels, mailbox, waiter or Waiter(), deadline)
+            with self.lock:
+                self.router.retire(mailbox)
+
+        if waiter is None:
+            self._watchdog.put(drop)
+        else:
+            self.ask(waiter, drop)
+
+    def leave(
+        self,
+        channels: Sequence[str],
+        mailbox: Mailbox,
+        waiter: Waiter,
+        deadline: float = float("inf"),
+    ) -> None:
+        """End the routes of ``channels`` to ``mailbox`` now, and unsubscribe from those that no
+        other queue gets. On the watchdog thread."""
+        with self.lock:
+            mine = [c for c in channels if self._is_sole(c, mailbox)]
+            self.router.unroute(channels, mailbox)
+            if self._session.state in ENDED:
+                mine = []
+            if mine:
+                self._session.unsubscribe(mine, waiter, deadline)
+        if not mine:
+            waiter.settle()
+
+    def _is_sole(self, channel: str, mailbox: Mailbox) -> bool:
+        """True when the channel is wanted, and for no other queue."""
+        is_wanted = self._session.subscriptions.state(channel) is not None
+        return is_wanted and not self.router.has_others(channel, mailbox)
+
+    def on(
+        self,
+        channel: str,
+        function: Callable[[Message], object],
+        options: Mapping[str, Any],
+        waiter: Waiter,
+        deadline: float,
+    ) -> None:
+        """Subscribe to ``channel``, and have ``function`` called with its messages."""
+
+        def on() -> None:
+            with self.lock:
+                self._session.check_begun()
+            mailbox = self.callbacks.add(channel, function)
+            self._subscribe((channel,), mailbox, options, waiter, deadline)
+
+        self.ask(waiter, on)
+
+    def off(self, channel: str, function: Callable[[Message], object]) -> None:
+        """Undo :meth:`on`, if it has come to that. Needs no lock: it may be called anywhere."""
+
+        def off() -> None:
+            mailbox = self.callbacks.remove(channel, function)
+            if mailbox is not None:
+                self.leave((channel,), mailbox, Waiter())
+
+        self._watchdog.put(off)
+
+    def listen(self, stream: EventStream, function: Callable[..., object] | None = None) -> None:
+        """Put events into ``stream`` from now on, and have ``function`` called with those of the
+        callbacks' own stream."""
+
+        def listen() -> None:
+            with self.lock:
+                if function is not None:
+                    self._session.check()
+            if function is not None:
+                self.callbacks.listen(function)
+            self.teller.add(stream)
+
+        if self._session.state not in ENDED:
+            self.start()
+        self.call(listen)
+
+    def subscriptions(self, channels: Sequence[str] | None = None) -> dict[str, Subscription]:
+        """Return the channels that are wanted; of ``channels`` only, where these are given."""
+        self.check_call()
+        with self.lock:
+            session, pending = self._session, self.router.pending_gap
+            found = session.subscriptions.wanted(channels)
+            return {
+                channel: Subscription(channel, state, options, pending(channel, gap))
+                for channel, state, options in found
+                for gap in (session.pending_gap(channel),)
+            }
+
+    # For order books.
+
+    def want_snapshot(self, channel: str, delay: float, unless: Callable[[], bool]) -> None:
+        """Subscribe again to the channel of an order book that is out of sync, in ``delay`` seconds
+        unless :meth:`has_snapshot` is called by then, and as often as the venue can be asked.
+
+        Not ``unless`` the book has been given up, asked under the lock: :meth:`has_snapshot`
+        follows."""
+        with self.lock:
+            if not unless() and self._session.subscriptions.state(channel) is not None:
+                self._session.resyncs.want(channel, time.monotonic(), delay)
+        self.wake()
+
+    def has_snapshot(self, channel: str) -> None:
+        """Withdraw :meth:`want_snapshot`."""
+        with self.lock:
+            self._session.resyncs.done(channel)
+
+    def active_on(self, channel: str) -> int | None:
+        """The connection on which the channel is subscribed; None where it is not."""
+        with self.lock:
+            session = self._session
+            if session.state is not State.OPEN:
+                return None
+            is_active = session.subscriptions.state(channel) is SubscriptionState.ACTIVE
+            return session.connection_id if is_active else None
+
+    # The end.
+
+    def close_soon(self) -> None:
+        """Close, without waiting and without a lock: safe in a finalizer or a signal handler."""
+        self._watchdog.put(partial(self._close, self.options.close_timeout))
+
+    def close(self, timeout: float) -> None:
+        """Close, and wait for the threads to end, all within ``timeout`` seconds."""
+        if self.is_forked:
+            return  # there is nothing here to end
+        if self.locks.is_held or is_worker_thread():
+            self.close_soon()  # waiting would be for what this call has interrupted
+            return
+        deadline = Deadline(timeout)
+        waiter = Waiter()
+        self.post(partial(_answer, waiter, partial(self._close, timeout)))
+        try:
+            waiter.wait(Deadline(min(timeout, HELD_UP)))
+        except TimeoutError:  # a dialect's code does not return: end what can be ended
+            self._close(timeout)
+            self._watchdog.settle_all()
+        for thread in self._watchdog.threads():
+            self._join(thread, deadline)
+        if self.callbacks.thread is not threading.current_thread():
+            self.callbacks.is_over = True
+        self.end_events()  # whatever holds up the watchdog, who listens must not wait for ever
+
+    def _join(self, thread: threading.Thread | None, deadline: Deadline) -> None:
+        if thread is None or thread is threading.current_thread():
+            return
+        thread.join(min(deadline.remaining(), threading.TIMEOUT_MAX))
+        if thread.is_alive():
+            self.log(logging.WARNING, f"thread {thread.name} has not ended yet")
+
+    def _close(self, timeout: float) -> None:
+        with self.lock:
+            self._session.close(time.monotonic(), timeout)
+        unread = sum(mailbox.close() for mailbox in self.router.mailboxes)
+        self.tell_of_the_end()
+        if unread:
+            self.log(logging.INFO, f"closed with {unread} messages unread")
+
+    def tell_of_the_end(self) -> None:
+        for tell in tuple(self.at_end):
+            tell()
+
+    def end_events(self) -> None:
+        session = self._session
+        self.teller.end(session.failure, session.connection_id)
+
+    def died(self, name: str, error: BaseException) -> None:
+        """A thread of ours has ended by ``error``: so does the client."""
+        self.post(partial(self._watchdog.fail, name, error))
+
+    def forked(self) -> None:
+        """In a child process: every call that takes the lock is refused, and nothing is left that
+        could reach the parent's connection."""
+        self.is_forked = True
+        self.lock = _Refusal()
+        self.teller.forked()
+        self._watchdog.forked()
+        # The old one may be torn. This one is for those who peek.
+        self._session = Session(self.dialect, self.options, random.random)
+        self._session.fail(forked_error())
+
+    # From the readers.
+
+    def step(self, name: str, about: Any) -> None:
+        """An attempt has come to ``"rest"`` (a RestRequest), ``"target"`` (URL, headers and
+        credentials), the steps of :func:`wsclient.runtime.handshake.open_socket`, ``"handshake"``
+        (its HandshakeSocket) or ``"open"``."""
+        tell = self.on_step
+        if tell is not None:
+            tell(name, about)
+
+    def opened(self, connection_id: int, login: Any, credentials: Credentials | None) -> None:
+        with self.lock:
+            self._session.opened(connection_id, login, time.monotonic(), credentials)
+        self.wake()
+        self.snapshots.opened()
+
+    def received(self, connection_id: int, received: Received, now: float) -> None:
+        inbound = self._inbound
+        # Nothing here, nor in the caller, may hold the messages when the reader gives way: a
+        # consumer decodes and drops them one by one, and must be the last to hold each.
+        payloads, received.messages = received.messages, []
+        size = sum(map(len, payloads))
+        inbound.ahead = len(self.default) <= KEEPS_UP
+        batch = inbound.batch(payloads, bool(received.binary), time.time_ns(), connection_id)
+        with self.lock:
+            session = self._session
+            session.count(len(payloads), size, now)
+            messages = session.ordinary(connection_id, batch, now)
+            sample = self._sampled(messages, now) if now >= self._sample_at else None
+            done = len(messages)
+            if done == len(payloads):
+                self.deliver(messages, size)
+            elif done:
+                self.deliver(messages)
+            due = session.is_due or self.router.has_news
+        if sample is not None:
+            self._measure(sample)
+        if done < len(payloads):
+            del messages
+            due = self._take_in(connection_id, inbound.entries(batch, done), now)
+        if due:
+            self.wake()
+
+    def in_frame(self, now: float) -> None:
+        """A read ended within a frame, as most do: see that the watchdog looks in time should
+        the rest not come."""
+        stall, planned = self.options.stall_timeout, self._session.planned
+        if stall is not None and (planned is None or planned > now + stall):
+            self.wake()
+
+    def pace(self) -> None:
+        self.default.pace()
+
+    def unreadable(self, connection_id: int, text: str) -> None:
+        with self.lock:
+            self._session.count(1, 0, time.monotonic())
+        if self._take_in(connection_id, [Invalid(text)], time.monotonic()):
+            self.wake()
+
+    def _take_in(self, connection_id: int, entries: list[Entry], now: float) -> bool:
+        with self.lock:
+            messages = self._session.received(connection_id, entries, now)
+            sample = self._sampled(messages, now)
+            if messages:
+                self.deliver(messages)
+            due = self._session.is_due or self.router.has_news
+        if sample is not None:
+            self._measure(sample)
+        self.snapshots.confirmed()
+        return due
+
+    def _sampled(self, messages: list[Message], now: float) -> Message | None:
+        """The first that a read brought, when it is time to measure one again."""
+        if now < self._sample_at or not messages:
+            return None
+        self._sample_at = now + SAMPLE_EVERY
+        return messages[0]
+
+    def _measure(self, message: Message) -> None:
+        """How long it took from the venue. Without the lock: the dialect may be the user's."""
+        try:
+            sent_at = self.dialect.timestamp(message)
+        except Exception:  # noqa: BLE001 - it does not say, then
+            return
+        if sent_at is not None:
+            with self.lock:
+                self._session.venue_lags.record(message.channel, message.received_at - sent_at)
+
+    def deliver(self, messages: Sequence[Message], size: int | None = None) -> None:
+        """Under the lock; ``size`` is that of their payloads together, where it is known."""
+        failure = self.router.deliver(messages, size)
+        if failure is not None:
+            self._session.fail(failure)
+
+    def pinged(self, connection_id: int) -> None:
+        with self.lock:
+            self._session.control(connection_id, time.monotonic())
+
+    def ponged(self, connection_id: int) -> None:
+        self.step("pong", None)
+        with self.lock:
+            self._session.pong(connection_id)
+        self.wake()
+
+    def ended(self, connection_id: int, error: BaseException) -> None:
+        self.post(partial(self._watchdog.ended, connection_id, error))
+
+    def finished(self, connection_id: int) -> None:
+        self._watchdog.transports.pop(connection_id, None)
+
+
+def _try(waiter: Waiter, function: Callable[[], None]) -> None:
+    try:
+        function()
+    except Exception as error:  # noqa: BLE001 - the caller's, and raised there
+        waiter.settle(error)
+
+
+def _answer(waiter: Waiter, function: Callable[[], Any]) -> None:
+    try:
+        result = function()
+    except Exception as error:  # noqa: BLE001 - the caller's, and raised there
+        waiter.settle(error)
+    else:
+        waiter.settle(None, result)

@@ -1,0 +1,96 @@
+"""Asks ``classify``, which may be the user's, so that it holds up nothing but its own thread."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from wsclient.runtime.logs import ClientLog
+from wsclient.sansio.backoff import Verdict, classify
+
+__all__ = ["Judge"]
+
+#: How long (s) a ``classify`` of the user's may take before the built-in one decides.
+PATIENCE = 1.0
+
+Then = Callable[[Verdict], None]
+
+
+class Judge:
+    """Of the watchdog thread, except :meth:`now`.
+
+    A ``classify`` of the user's runs on a thread of its own. What it says is posted to the
+    watchdog. While one call has not returned, the built-in function decides.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[BaseException], Verdict],
+        log: ClientLog,
+        post: Callable[[Callable[[], None]], None],
+    ) -> None:
+        self._function = function
+        self._log = log
+        self._post = post
+        #: The call that is out: until when it is waited for, the error, and what to do then.
+        self._asked: tuple[float, BaseException, Then] | None = None
+        self.thread: threading.Thread | None = None
+
+    def judge(self, error: BaseException, then: Then, now: float) -> None:
+        """Call ``then`` with the verdict, now or on the watchdog thread within PATIENCE."""
+        if self._function is classify:
+            then(classify(error))
+        elif self._asked is not None or (self.thread is not None and self.thread.is_alive()):
+            self._decide(error, then, "has not returned yet from an earlier call")
+        else:
+            self._ask(error, then, now)
+
+    def _ask(self, error: BaseException, then: Then, now: float) -> None:
+        asked = (now + PATIENCE, error, then)
+
+        def ask() -> None:
+            verdict = self.now(error)
+            self._post(lambda: self._answered(asked, verdict))
+
+        thread = threading.Thread(name="wsclient-classify", target=ask, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            self._decide(error, then, "cannot be asked, as no thread can be started")
+            return
+        self.thread, self._asked = thread, asked
+
+    def _answered(self, asked: tuple[float, BaseException, Then], verdict: Verdict) -> None:
+        if self._asked is asked:
+            self._asked = None
+            asked[2](verdict)
+
+    def _decide(self, error: BaseException, then: Then, why: str) -> None:
+        self._log(logging.WARNING, f"classify {why}: the built-in function decides")
+        then(classify(error))
+
+    @property
+    def deadline(self) -> float:
+        """When :meth:`expire` is due (monotonic s; ``inf`` for never)."""
+        return float("inf") if self._asked is None else self._asked[0]
+
+    def expire(self, now: float) -> None:
+        """Decide what has waited too long."""
+        if self._asked is not None and now >= self._asked[0]:
+            _, error, then = self._asked
+            self._asked = None
+            self._decide(error, then, f"has not returned within {PATIENCE:g} s")
+
+    def now(self, error: BaseException) -> Verdict:
+        """Return the verdict. Any thread may call this that may wait for the user's function."""
+        try:
+            verdict = self._function(error)
+            if isinstance(verdict, Verdict):
+                return verdict
+            text = f"classify returned {type(verdict).__name__}, not a Verdict"
+            self._log(logging.ERROR, f"{text}: the built-in function decides")
+        except BaseException:  # noqa: BLE001 - SystemExit too: the client must go on
+            text = "classify raised: the built-in function decides"
+            self._log(logging.ERROR, text, exc_info=True)
+        return classify(error)
