@@ -51,23 +51,21 @@ def in_thread(function: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 class Turns:
-    """A lock after whose ``turn``-th release by this thread something else gets it, once."""
+    """A lock after whose ``turn``-th release something else is done, once."""
 
     def __init__(self, lock: Any, turn: int, function: Any) -> None:
         self.lock = lock
         self._left = turn
         self._function = function
-        self._thread = threading.current_thread()
 
     def __enter__(self) -> None:
         self.lock.acquire()
 
     def __exit__(self, *_: object) -> None:
         self.lock.release()
-        if threading.current_thread() is self._thread:
-            self._left -= 1
-            if self._left == -1:
-                self._function()
+        self._left -= 1
+        if self._left == -1:
+            self._function()
 
 
 def until(condition: Any, timeout: float = 5.0) -> None:
@@ -709,7 +707,7 @@ class TestReaders:
             leaver = client.reader("a")
         elif leaves == "unsubscribe":
             client.subscribe("a")
-        core._lock = Turns(core._lock, turn, lambda: came.append(client.reader("a")))
+        core.lock = Turns(core.lock, turn, lambda: came.append(in_thread(client.reader, "a")))
 
         if leaves == "close":
             leaver.close()
@@ -720,20 +718,21 @@ class TestReaders:
             with pytest.raises(wsclient.SubscriptionRejected):
                 client.reader("a", "b")
 
-        core._lock = core._lock.lock
-        client.subscribe("z")  # whatever was sent before it has been worked on
+        core.lock = core.lock.lock
         if came:
+            reader = came[0]()
             venue.publish("a")
-            assert came[0].recv(timeout=5).channel == "a"
+            assert reader.recv(timeout=5).channel == "a"
 
     @pytest.mark.parametrize("turn", range(4))
     def test_one_that_comes_as_a_channel_is_forgotten_has_it(
         self, client: Any, venue: FakeVenue, turn: int
     ) -> None:
         core = client._core
-        core._lock = Turns(core._lock, turn, lambda: core._perform(Forget("a")))
+        watchdog = core._watchdog
+        core.lock = Turns(core.lock, turn, lambda: watchdog._perform(Forget("a")))
         reader = client.reader("a")
-        core._lock = core._lock.lock
+        core.lock = core.lock.lock
         venue.publish("a")
         assert reader.recv(timeout=5).channel == "a"
 

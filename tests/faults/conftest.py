@@ -11,7 +11,8 @@ from canaries import found_in
 from matrix import Line
 
 from wsclient.events import Event
-from wsclient.runtime import watchdog
+from wsclient.runtime import core
+from wsclient.runtime.locks import Locks
 from wsclient.runtime.telling import EventStream, Teller
 
 _lines: list[Line] = []
@@ -57,12 +58,12 @@ def no_secret_is_told(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     ears: list[_Ear] = []
 
     class Overheard(Teller):
-        def __init__(self) -> None:
-            super().__init__()
+        def __init__(self, locks: Locks) -> None:
+            super().__init__(locks)
             ears.append(_Ear(found))
             self.add(ears[-1])
 
-    monkeypatch.setattr(watchdog, "Teller", Overheard)
+    monkeypatch.setattr(core, "Teller", Overheard)
     yield found
     assert not found, f"secrets in events: {found}"
 

@@ -258,7 +258,13 @@ class Stage:
     def listen_to(self, client: WebSocketClient) -> None:
         core = client._core
         things = (client, client.stats(), client.subscriptions, client.latest("a"), core.options)
-        for thing in (*things, core, core.peek(), core.callbacks, *core._transports.values()):
+        for thing in (
+            *things,
+            core,
+            core.peek(),
+            core.callbacks,
+            *core._watchdog.transports.values(),
+        ):
             self.said += [repr(thing), str(thing)]
 
     def __enter__(self) -> Stage:

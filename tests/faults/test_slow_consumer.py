@@ -13,7 +13,7 @@ from matrix import each_size
 
 import wsclient
 from wsclient import Message
-from wsclient.runtime import watchdog
+from wsclient.runtime import router
 
 CHANNELS = "abc"
 SIZE = 50
@@ -153,7 +153,7 @@ def test_one_alarm_an_episode(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(watchdog, "LOOK_FOR_DROPS", 0.05)
+    monkeypatch.setattr(router, "LOOK_FOR_DROPS", 0.05)
 
     def alarms() -> int:
         return sum("drops messages" in record.getMessage() for record in caplog.records)
@@ -162,19 +162,19 @@ def test_one_alarm_an_episode(
         client.subscribe(*CHANNELS)
         for episode in (1, 2):
             for _ in range(4):  # looks, and drops before each
-                looked_at = client._core._look_at
+                looked_at = client._core.router._look_at
                 feed(server, 2 * SIZE)
-                until(lambda at=looked_at: client._core._look_at > at)
+                until(lambda at=looked_at: client._core.router._look_at > at)
             until(lambda episode=episode: alarms() == episode)
             client.recv_batch(timeout=5)
-            until(lambda: not client._core._dropping)
+            until(lambda: not client._core.router.dropping)
     promise(8, "slow consumer, alarm", "one an episode", f"{alarms()} in 2 episodes", alarms() == 2)
 
 
 def test_conflating_is_no_alarm(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(watchdog, "LOOK_FOR_DROPS", 0.01)
+    monkeypatch.setattr(router, "LOOK_FOR_DROPS", 0.01)
     with Journal() as server, wsclient.connect(server.url, overflow="conflate") as client:
         client.subscribe(*CHANNELS)
         feed(server, 100)

@@ -13,8 +13,8 @@ from making import message as make
 
 import wsclient
 from wsclient import Dialect, Generic, Message, WebSocketClient
+from wsclient.runtime import core as cores
 from wsclient.runtime import mailbox as mailboxes
-from wsclient.runtime import watchdog
 from wsclient.runtime.mailbox import Mailbox
 from wsclient.runtime.waiting import Deadline
 from wsclient.sansio.measures import Lags
@@ -142,7 +142,7 @@ class Timed(Generic):
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every read and every batch is measured."""
-    monkeypatch.setattr(watchdog, "SAMPLE_EVERY", 0.0)
+    monkeypatch.setattr(cores, "SAMPLE_EVERY", 0.0)
     monkeypatch.setattr(mailboxes, "SAMPLE_EVERY", 0)
 
 
@@ -194,10 +194,10 @@ class TestVenueLag:
         assert client.stats().messages == 2
 
     def test_a_dialect_without_times_is_never_asked(self, venue: FakeVenue) -> None:
-        assert not watchdog._tells_time(Generic())
-        assert not watchdog._tells_time(Dialect())
-        assert watchdog._tells_time(Generic(timestamp_field="ts"))
-        assert watchdog._tells_time(Timed(None))
+        assert not cores._tells_time(Generic())
+        assert not cores._tells_time(Dialect())
+        assert cores._tells_time(Generic(timestamp_field="ts"))
+        assert cores._tells_time(Timed(None))
 
     def test_a_dialect_may_tell_it_in_its_own_way_and_raise(
         self, venue: FakeVenue, often: None
@@ -245,7 +245,7 @@ class TestVenueLag:
     def test_one_is_measured_in_ten_milliseconds(
         self, client: WebSocketClient, venue: FakeVenue, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(watchdog, "SAMPLE_EVERY", 3600.0)
+        monkeypatch.setattr(cores, "SAMPLE_EVERY", 3600.0)
         client.subscribe("a")
         for _ in range(3):
             publish(venue, client, sent=time.time_ns())
@@ -375,7 +375,7 @@ class TestRates:
 
 def test_asking_does_not_wake_the_watchdog(client: WebSocketClient, venue: FakeVenue) -> None:
     core = client._core
-    until(core._news.empty)
+    until(core._watchdog._news.empty)
     wake, woken = core.wake, []
     core.wake = lambda: woken.append(1) or wake()  # type: ignore[func-returns-value,method-assign]
     client.stats()

@@ -257,7 +257,7 @@ def test_a_book_that_is_given_up_is_asked_for_no_longer(rig: Rig) -> None:
     with pytest.raises(TimeoutError, match="no snapshot yet"):
         rig.book(timeout=0.2)
     core = rig.client._core
-    assert not core.snapshots._books
+    until(lambda: not core.snapshots._books)
     until(lambda: not rig.client.subscriptions)
     rig.truth.script.clear()
     assert rig.book().is_synced
@@ -271,7 +271,7 @@ def test_a_book_that_is_closed_is_asked_for_no_longer(rig: Rig) -> None:
         assert late.asked.wait(5)
         book.close()
     core = rig.client._core
-    assert not core.snapshots._books
+    until(lambda: not core.snapshots._books)
     until(lambda: not rig.client.subscriptions)
     assert not book.is_synced
     assert rig.book().is_synced

@@ -59,9 +59,13 @@ class Callbacks:
     def add(self, channel: str, function: Callable[[Message], object]) -> Mailbox:
         """Call ``function`` with the channel's messages. Return the mailbox that they are to be put
         into. Raises ThreadStartError."""
-        mailbox = self._start()
-        self._functions[channel] = (*self._functions.get(channel, ()), function)
-        return mailbox
+        before = self._functions.get(channel, ())
+        self._functions[channel] = (*before, function)
+        try:
+            return self._start()
+        except ThreadStartError:
+            self._functions[channel] = before
+            raise
 
     def remove(self, channel: str, function: Callable[[Message], object]) -> Mailbox | None:
         """Undo one :meth:`add`. Return the mailbox when no function is left for the channel."""
