@@ -131,7 +131,7 @@ def opened(fault: str = "", *, tls: bool = False) -> Iterator[Scene]:
             peer.send_raw(b"\x81\x7e\x01\x00half")
         elif fault == "blocked send":
             peer.stop_reading()
-            outbox = client._core._transports[1]._outbox
+            outbox = client._core._watchdog.transports[1]._outbox
             before = outbox.position
             calls.append(Call(client.send, "x" * 8 * 1024 * 1024))
             # Framed, and as much of it sent as the peer's window takes.

@@ -150,7 +150,7 @@ def test_a_venue_that_pings_and_does_not_read_fills_no_memory(
         client = wsclient.connect(server.url, send_timeout=None, ping_interval=None)
         with closing(client):
             client.recv(timeout=50)
-            (transport,) = client._core._transports.values()
+            (transport,) = client._core._watchdog.transports.values()
             waiting = transport._outbox.waiting
             server.closing.set()
     promise(

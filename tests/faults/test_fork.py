@@ -173,10 +173,9 @@ def test_a_client_made_in_the_child_works_there(venue: FakeVenue) -> None:
 
 
 LOCKS: dict[str, Callable[[WebSocketClient], Any]] = {
-    "the session's": lambda client: client._core._lock,
+    "the session's": lambda client: client._core.lock,
     "the queue's": lambda client: client._mailbox._lock,
-    "the callbacks'": lambda client: client._core.callbacks._lock,
-    "the events'": lambda client: client._core._teller._lock,
+    "the events'": lambda client: client._core.teller._lock,
 }
 
 
@@ -391,12 +390,12 @@ signal.pause()
 
 
 def test_a_book_of_the_parents_client_is_out_of_sync_in_the_child() -> None:
-    """Its lock, and that of the callbacks, may be held by a thread that is not there."""
+    """Its lock may be held by a thread that is not there."""
     kraken = KrakenProtocol()
     kraken.set_snapshot("book:BTC/USD", bids=[{"price": 9, "qty": 1}], asks=[])
     with FakeVenue(kraken) as venue, wsclient.connect(venue.url, dialect="kraken") as client:
         book = client.order_book("BTC/USD", timeout=5)
-        with book._kept.lock, client._core.callbacks._lock:
+        with book._kept.lock:
             told = in_child(
                 lambda: [
                     book.is_synced,

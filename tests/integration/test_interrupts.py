@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 import pytest
+from helpers import until
 
 import wsclient
 from wsclient.testing import FakeVenue
@@ -74,8 +75,12 @@ def test_a_channel_that_nobody_came_to_read_is_left(venue: FakeVenue, call: str)
     with wsclient.connect(venue.url) as client:
         with interrupt_soon():
             BLOCKING[call](client)
-        left = client.subscriptions.get("muted")
-        assert left is None or left.state is wsclient.SubscriptionState.UNSUBSCRIBING
+
+        def is_left() -> bool:
+            left = client.subscriptions.get("muted")
+            return left is None or left.state is wsclient.SubscriptionState.UNSUBSCRIBING
+
+        until(is_left)
 
 
 def test_a_blocked_unsubscribe_is_interrupted(venue: FakeVenue) -> None:
@@ -92,7 +97,7 @@ def test_a_blocked_connect_is_interrupted_and_given_up(venue: FakeVenue) -> None
     client = wsclient.WebSocketClient(venue.url)
     with interrupt_soon():
         client.connect()
-    assert client.state is wsclient.State.IDLE
+    until(lambda: client.state is wsclient.State.IDLE)
     client.connect()
     _works_on(client, venue)
     client.close()
