@@ -1,0 +1,381 @@
+"""What callers post and what they read, from wherever they call."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+from helpers import Call, until
+
+import wsclient
+from wsclient import WebSocketClient
+from wsclient.errors import ReentrantCall, ThreadStartError
+from wsclient.runtime.transport import WorkerThread
+from wsclient.sansio.actions import Ping
+from wsclient.testing import FakeVenue
+
+QUICK: dict[str, Any] = {"retry_delay": 0.01, "max_retry_delay": 0.05}
+
+
+@pytest.fixture
+def client(venue: FakeVenue) -> Iterator[WebSocketClient]:
+    with wsclient.connect(venue.url, **QUICK) as client:
+        yield client
+
+
+def threads(name: str) -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name.startswith(name)]
+
+
+class Refusing:
+    """Refuses to start the next threads of this name, each once."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str, count: int = 1) -> None:
+        self.left = count
+        start = threading.Thread.start
+
+        def refusing(thread: threading.Thread) -> None:
+            if self.left and thread.name.startswith(name):
+                self.left -= 1
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", refusing)
+
+
+class TestReentrance:
+    """A signal handler, or a finalizer, has interrupted a locked section of this thread."""
+
+    CALLS: dict[str, Callable[[WebSocketClient], Any]] = {
+        "stats": lambda client: client.stats(),
+        "subscriptions": lambda client: client.subscriptions,
+        "subscribe": lambda client: client.subscribe("b"),
+        "unsubscribe": lambda client: client.unsubscribe("a"),
+        "reader": lambda client: client.reader("b"),
+        "on": lambda client: client.on("b", print),
+        "on_event": lambda client: client.on_event(print),
+        "events": lambda client: client.events(),
+        "connect": lambda client: client.connect(),
+        "send": lambda client: client.send("x"),
+        "order_book": lambda client: client.order_book("b"),
+    }
+
+    @pytest.mark.parametrize("call", CALLS)
+    def test_a_call_that_would_wait_for_itself_raises(self, venue: FakeVenue, call: str) -> None:
+        with wsclient.connect(venue.url, dialect="kraken") as client:
+            with client._core.lock, pytest.raises(ReentrantCall):
+                self.CALLS[call](client)
+            assert client.subscriptions == {}
+
+    def test_what_takes_no_lock_works(self, client: WebSocketClient, venue: FakeVenue) -> None:
+        client.subscribe("a")
+        venue.publish("a")
+        assert client.recv(timeout=5) is not None
+        with client._core.lock:
+            assert client.latest("a") is not None
+            assert client.is_connected
+            assert "1 channel" in repr(client)
+
+    def test_close_returns_at_once_and_the_client_is_closed_after_it(
+        self, client: WebSocketClient
+    ) -> None:
+        with client._core.lock:
+            client.close()
+            assert client.state is wsclient.State.OPEN
+        until(lambda: client.state is wsclient.State.CLOSED)
+
+    def test_a_readers_close_returns_at_once(self, client: WebSocketClient) -> None:
+        reader = client.reader("a")
+        with client._core.lock:
+            reader.close()
+        assert list(reader) == []
+        until(lambda: not client.subscriptions)
+
+
+class TestDroppedReaders:
+    def test_one_that_nobody_holds_ends(self, client: WebSocketClient, venue: FakeVenue) -> None:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):  # a cell that is run again and again
+                reader = client.reader("a")
+            until(lambda: len(client.stats().queues) == 2)
+            venue.publish("a")
+            assert reader.recv(timeout=5).channel == "a"
+            del reader
+            until(lambda: not client.subscriptions)
+        finally:
+            gc.enable()
+
+    def test_a_loop_holds_its_reader(self, client: WebSocketClient, venue: FakeVenue) -> None:
+        got = []
+        iterator = iter(client.reader("a"))
+        for _ in range(3):
+            venue.publish("a")
+        gc.collect()
+        for message in iterator:
+            got.append(message.sequence)
+            if len(got) == 3:
+                break
+        assert got == [1, 2, 3]
+
+    def test_a_call_holds_its_reader(self, client: WebSocketClient, venue: FakeVenue) -> None:
+        result = Call(lambda: client.reader("a").recv(timeout=10))
+        until(lambda: client.subscriptions.get("a") and client.subscriptions["a"].is_active)
+        venue.publish("a")
+        assert result.result().channel == "a"
+
+    def test_the_traceback_of_its_last_error_does_not_hold_it(
+        self, client: WebSocketClient
+    ) -> None:
+        reader = client.reader("a")
+        with pytest.raises(TimeoutError) as caught:
+            reader.recv(timeout=0)
+        del reader
+        until(lambda: not client.subscriptions)
+        assert caught.tb
+
+
+class TestThreadsThatCannotBeStarted:
+    def test_the_watchdog(self, venue: FakeVenue, monkeypatch: pytest.MonkeyPatch) -> None:
+        Refusing(monkeypatch, "wsclient-watchdog")
+        with closing(WebSocketClient(venue.url, **QUICK)) as client:
+            with pytest.raises(ThreadStartError, match="can't start new thread"):
+                client.connect(timeout=3)
+            assert client.state is wsclient.State.IDLE
+            client.connect(timeout=3)
+            assert client.is_connected
+
+    def test_a_client_whose_watchdog_never_started_closes(
+        self, venue: FakeVenue, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        Refusing(monkeypatch, "wsclient-watchdog")
+        client = WebSocketClient(venue.url)
+        with pytest.raises(ThreadStartError):
+            client.connect()
+        client.close()
+        assert client.state is wsclient.State.CLOSED
+
+    def test_a_reader_is_a_failed_attempt(
+        self, venue: FakeVenue, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        Refusing(monkeypatch, "wsclient-reader")
+        with wsclient.connect(venue.url, **QUICK) as client:
+            assert client.stats().attempt_failures == {"thread": 1}
+
+    def test_a_reader_at_a_reconnect(
+        self, client: WebSocketClient, venue: FakeVenue, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        client.subscribe("a")
+        Refusing(monkeypatch, "wsclient-reader", 2)
+        venue.live[0].rst()
+        until(lambda: client.stats().connects == 2)
+        until(lambda: client.subscriptions["a"].is_active)
+
+    def test_that_of_callbacks(
+        self, client: WebSocketClient, venue: FakeVenue, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        Refusing(monkeypatch, "wsclient-callbacks", 2)
+        with pytest.raises(ThreadStartError):
+            client.on("a", print)
+        with pytest.raises(ThreadStartError):
+            client.on_event(print)
+        assert client.subscriptions == {}
+        called = threading.Event()
+        client.on("a", lambda _: called.set())
+        venue.publish("a")
+        assert called.wait(5)
+
+    @pytest.mark.parametrize("has_started", [True, False])
+    def test_a_start_that_is_interrupted_leaves_one_thread_or_none(
+        self, venue: FakeVenue, monkeypatch: pytest.MonkeyPatch, has_started: bool
+    ) -> None:
+        start = threading.Thread.start
+
+        def interrupted(thread: threading.Thread) -> None:
+            monkeypatch.setattr(threading.Thread, "start", start)
+            if has_started:
+                start(thread)
+            raise KeyboardInterrupt
+
+        with closing(WebSocketClient(venue.url)) as client:
+            monkeypatch.setattr(threading.Thread, "start", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                client.connect()
+            client.connect(timeout=5)
+            assert client.is_connected
+            assert len(threads("wsclient-watchdog")) == 1
+
+
+class TestThreadsThatDie:
+    """By a bug of ours, which stands in for anything."""
+
+    @pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
+    def test_the_watchdog(
+        self,
+        client: WebSocketClient,
+        error: type[BaseException],
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        client.subscribe("a")
+        waiting = Call(client.recv)
+        until(lambda: waiting.is_in("acquire"))
+
+        def bug() -> None:
+            raise error("a bug")
+
+        client._core.post(bug)
+        for call in (waiting.result, lambda: client.subscribe("b"), client.recv):
+            with pytest.raises(wsclient.WSClientError, match="internal error") as caught:
+                call()
+            assert "wsclient-watchdog" in str(caught.value)
+        until(lambda: "a bug" in caplog.text)
+        client.close()
+
+    def test_that_of_callbacks(self, client: WebSocketClient, venue: FakeVenue) -> None:
+        class Broken(dict[Any, Any]):
+            def get(self, *_: Any) -> Any:
+                raise ZeroDivisionError("a bug")
+
+        client.on("a", print)
+        client._core.callbacks._functions = Broken()
+        venue.publish("a")
+        with pytest.raises(wsclient.WSClientError, match="wsclient-callbacks has ended"):
+            client.recv(timeout=5)
+
+
+class TestUsersFunctions:
+    def test_at_most_one_attempt_is_within_a_url_that_does_not_return(
+        self, venue: FakeVenue, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        entered, leave = threading.Semaphore(0), threading.Event()
+        blocks = False
+
+        def url() -> str:
+            if blocks:
+                entered.release()
+                leave.wait(30)
+            return venue.url
+
+        with wsclient.connect(url, connect_timeout=0.2, **QUICK) as client:
+            blocks = True
+            venue.live[0].rst()
+            until(lambda: client.stats().attempt_failures.get("busy", 0) >= 3)
+            assert len(threads("wsclient-reader")) <= 2, "one is held, one just fails"
+            assert entered.acquire(timeout=0)
+            assert not entered.acquire(timeout=0)
+            assert "has not returned yet" in caplog.text
+            blocks = False
+            leave.set()
+            until(lambda: client.is_connected)
+
+    def test_a_classify_that_does_not_return_delays_no_reconnect_for_long(
+        self, venue: FakeVenue
+    ) -> None:
+        leave = threading.Event()
+
+        def classify(_: BaseException) -> wsclient.Verdict:
+            leave.wait(30)
+            return wsclient.Verdict.RETRY
+
+        try:
+            with wsclient.connect(venue.url, classify=classify, **QUICK) as client:
+                client.subscribe("a")
+                for count in (2, 3):
+                    venue.live[0].rst()
+                    until(lambda count=count: client.stats().connects == count)
+                    until(lambda: client.subscriptions["a"].is_active)
+                closed = Call(client.close, 1.0)
+                closed.result(5)
+        finally:
+            leave.set()
+
+
+class TestTicks:
+    def test_a_long_list_of_actions_is_carried_out_in_pieces(self, client: WebSocketClient) -> None:
+        """What callers post is heard between two of them."""
+        left = 100_000
+        heard = [left]
+        core = client._core
+
+        def look() -> None:
+            heard.append(len(core._watchdog._todo))
+            if len(set(heard)) < 5:
+                core.post(look)
+
+        def flood() -> None:
+            core.peek()._actions += [Ping(-1)] * left
+            core.post(look)
+
+        core.post(flood)
+        until(lambda: len(set(heard)) == 5)
+        assert any(0 < n < left for n in heard)
+
+    def test_posts_without_end_are_run_in_pieces(self, client: WebSocketClient) -> None:
+        over = threading.Event()
+
+        def again() -> None:
+            if not over.is_set():
+                client._core.post(again)
+
+        client._core.post(again)
+        client.subscribe("a")
+        over.set()
+
+
+def test_a_close_that_a_dialects_code_holds_up_ends_the_calls_all_the_same(
+    venue: FakeVenue,
+) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    class Stuck(wsclient.Generic):
+        def subscribe(self, *args: Any) -> Any:
+            if entered.is_set():
+                leave.wait(30)
+            entered.set()
+            return super().subscribe(*args)
+
+    try:
+        with wsclient.connect(venue.url, dialect=Stuck()) as client:
+            client.subscribe("a")
+            calls = [Call(client.subscribe, "b"), Call(client.recv)]
+            until(lambda: all(call.is_in("acquire") for call in calls))
+            client.close(1.0)
+            for call in calls:
+                with pytest.raises(wsclient.ClientClosed):
+                    call.result(5)
+    finally:
+        leave.set()
+
+
+def test_the_repr_of_a_client_that_subscribes_meanwhile(client: WebSocketClient) -> None:
+    over = threading.Event()
+
+    def subscribe() -> None:
+        for n in range(200):
+            client.subscribe(f"c{n}")
+        over.set()
+
+    call = Call(subscribe)
+    while not over.is_set():
+        assert "WebSocketClient" in repr(client)
+    call.result()
+
+
+def test_our_threads_refuse_calls_that_would_wait_for_themselves(client: WebSocketClient) -> None:
+    refused: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            client.subscribe("a")
+        except RuntimeError as error:
+            refused.append(error)
+
+    thread = WorkerThread("test", run)
+    thread.start()
+    thread.join(5)
+    assert len(refused) == 1

@@ -1,0 +1,133 @@
+"""Who asks ``classify``, and what happens when it does not answer."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from helpers import until
+
+from wsclient.errors import ConnectionLost, HandshakeRejected
+from wsclient.runtime.judging import PATIENCE, Judge
+from wsclient.runtime.logs import ClientLog
+from wsclient.sansio.backoff import Verdict, classify
+
+LOST = ConnectionLost("gone")
+REFUSED = HandshakeRejected("no", 403)
+
+
+class Rig:
+    """A judge, what it has posted, and the verdicts that it has given."""
+
+    def __init__(self, function: Callable[[BaseException], Any]) -> None:
+        self.posts: queue.Queue[Callable[[], None]] = queue.Queue()
+        self.given: list[Verdict] = []
+        self.judge = Judge(function, ClientLog("test", "ws://test"), self.posts.put)
+
+    def ask(self, error: BaseException = LOST, now: float = 0.0) -> None:
+        self.judge.judge(error, self.given.append, now)
+
+    def hear(self) -> None:
+        self.posts.get(timeout=5)()
+
+
+def test_the_built_in_one_is_asked_at_once() -> None:
+    rig = Rig(classify)
+    rig.ask(LOST)
+    rig.ask(REFUSED)
+    assert rig.given == [Verdict.RETRY, Verdict.FATAL]
+    assert rig.judge.thread is None
+
+
+def test_the_users_is_asked_on_a_thread_of_its_own() -> None:
+    names: list[str] = []
+
+    def asked(error: BaseException) -> Verdict:
+        assert error is LOST
+        names.append(threading.current_thread().name)
+        return Verdict.RATE_LIMITED
+
+    rig = Rig(asked)
+    rig.ask()
+    assert rig.given == []
+    rig.hear()
+    assert rig.given == [Verdict.RATE_LIMITED]
+    assert names == ["wsclient-classify"]
+    assert rig.judge.deadline == float("inf")
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit, KeyboardInterrupt])
+def test_one_that_raises_leaves_it_to_the_built_in_one(
+    error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    def raises(_: BaseException) -> Verdict:
+        raise error
+
+    rig = Rig(raises)
+    rig.ask(REFUSED)
+    rig.hear()
+    assert rig.given == [Verdict.FATAL]
+    assert "classify raised" in caplog.text
+
+
+def test_one_that_returns_no_verdict_leaves_it_to_the_built_in_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rig = Rig(lambda _: None)
+    rig.ask(REFUSED)
+    rig.hear()
+    assert rig.given == [Verdict.FATAL]
+    assert "returned NoneType" in caplog.text
+
+
+def test_one_that_does_not_return_in_time_is_waited_for_no_longer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    leave = threading.Event()
+
+    def blocks(_: BaseException) -> Verdict:
+        leave.wait(30)
+        return Verdict.FATAL
+
+    rig = Rig(blocks)
+    try:
+        rig.ask(now=10.0)
+        assert rig.judge.deadline == 10.0 + PATIENCE
+        rig.judge.expire(10.0 + PATIENCE / 2)
+        assert rig.given == []
+        rig.judge.expire(10.0 + PATIENCE)
+        assert rig.given == [Verdict.RETRY]
+        assert "has not returned within" in caplog.text
+        rig.ask(REFUSED, now=20.0)
+        assert rig.given == [Verdict.RETRY, Verdict.FATAL], "nobody waits for it a second time"
+        assert "has not returned yet" in caplog.text
+    finally:
+        leave.set()
+    rig.hear()
+    assert len(rig.given) == 2, "an answer that comes too late is ignored"
+
+
+def test_one_that_works_again_is_asked_again() -> None:
+    rig = Rig(lambda _: Verdict.FATAL)
+    for count in (1, 2):
+        rig.ask()
+        rig.hear()
+        until(lambda: not rig.judge.thread.is_alive())  # type: ignore[union-attr]
+        assert rig.given == [Verdict.FATAL] * count
+
+
+def test_without_a_thread_the_built_in_one_decides(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    rig = Rig(lambda _: Verdict.FATAL)
+    rig.ask(LOST)
+    assert rig.given == [Verdict.RETRY]
+    assert rig.judge.thread is None
+    assert "no thread can be started" in caplog.text
