@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import re
+from traceback import walk_tb
 from typing import Any
 
 import pytest
@@ -108,6 +109,20 @@ def test_raising_a_copy_leaves_the_original_as_it_was() -> None:
     with pytest.raises(ConnectionLost):
         raise original.fresh()
     assert original.__traceback__ is None
+
+
+def test_a_fresh_copy_is_chained_to_no_variables() -> None:
+    def failing(secret: str) -> None:
+        raise OSError
+
+    error = ConnectError("gave up")
+    with pytest.raises(OSError) as caught:
+        failing("S3CRET")
+    error.__cause__ = caught.value
+    assert any("secret" in frame.f_locals for frame, _ in walk_tb(caught.value.__traceback__))
+    cause = error.fresh().__cause__
+    assert cause is caught.value
+    assert not any("secret" in frame.f_locals for frame, _ in walk_tb(cause.__traceback__))
 
 
 def test_what_the_venue_put_into_an_error_page_is_not_in_the_text() -> None:

@@ -26,13 +26,15 @@
      └── ClientClosed                                    close() was called
 
 A failure in the background reaches the caller at its next blocking call, as a fresh exception
-chained (``__cause__``) to the original. No text of these holds a header, a credential, a URL's
-query, or what a venue put into an error page.
+chained (``__cause__``) to the original. No text of these, and no variable in their tracebacks,
+holds a header, a credential, a URL's query, or what a venue put into an error page.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+
+from wsclient.tracebacks import forget_locals
 
 __all__ = [
     "AuthenticationError",
@@ -64,7 +66,9 @@ class WSClientError(Exception):
     """Base of all exceptions that wsclient raises."""
 
     def fresh(self) -> WSClientError:
-        """A copy to raise in another thread: tracebacks must not pile up on a shared instance."""
+        """Return a copy to raise in another thread: tracebacks must not pile up on a shared
+        instance. What it is chained to keeps no local variables."""
+        forget_locals(self)
         copy = type(self).__new__(type(self))
         copy.args = self.args
         copy.__dict__.update(self.__dict__)

@@ -328,9 +328,10 @@ class TestCycles:
 
 
 class TestTls:
-    def test_an_own_context_is_used(self) -> None:
+    @pytest.mark.parametrize("scheme", ["https", "HTTPS"])
+    def test_an_own_context_is_used(self, scheme: str) -> None:
         with Server(secure_answer) as server:
-            request = RestRequest(f"https://localhost:{server.port}/")
+            request = RestRequest(f"{scheme}://localhost:{server.port}/")
             assert fetch(request, 5.0, client_context()) == {"a": 1}
             assert isinstance(failure(request), ConnectionLost), "trusted by nobody else"
 

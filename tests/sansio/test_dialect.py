@@ -73,7 +73,8 @@ def test_what_credentials_lack_is_named() -> None:
 
 
 def test_a_rest_request_does_not_show_its_headers() -> None:
-    request = RestRequest("https://a/", {"q": "5ecret"}, "POST", {"Key": "5ecret"}, "5ecret")
+    url = "https://a/?key=5ecret"
+    request = RestRequest(url, {"q": "5ecret"}, "POST", {"Key": "5ecret"}, "5ecret")
     assert repr(request) == "RestRequest(POST https://a/)"
 
 

@@ -12,7 +12,6 @@ import logging
 import socket
 import ssl
 import threading
-import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -40,6 +39,7 @@ from wsclient.runtime.handshake import (
 from wsclient.runtime.waiting import Deadline
 from wsclient.sansio.codec import decoder
 from wsclient.sansio.dialect import RestRequest
+from wsclient.tracebacks import forget_locals, without_locals
 
 __all__ = ["fetch"]
 
@@ -63,6 +63,7 @@ for _name in ("urllib3.connection", "urllib3.connectionpool"):
     logging.getLogger(_name).addFilter(_not_of_ours)
 
 
+@without_locals
 def fetch(
     request: RestRequest,
     timeout: float,
@@ -109,14 +110,12 @@ def fetch(
         failure = _failure(error, deadline, address.host)
     finally:
         _here.is_fetching = False
-    try:
-        raise failure  # not from within: the context would quote the URL
-    finally:
-        del failure  # its traceback leads to this frame, and this frame to it
+    raise failure  # not from within: the context would quote the URL
 
 
 def _address(url: str, proxy: str | None) -> Address:
     scheme, _, rest = url.partition("://")
+    scheme = scheme.lower()
     if scheme not in ("https", "http"):
         raise ConfigurationError("the REST URL must begin with https://")
     address = parse_url(f"{'wss' if scheme == 'https' else 'ws'}://{rest}")
@@ -147,10 +146,10 @@ def _failure(error: BaseException, deadline: Deadline, host: str) -> WSClientErr
     causes = [error]
     while (cause := causes[-1].__context__) is not None:
         causes.append(cause)
-    for cause in causes:
-        traceback.clear_frames(cause.__traceback__)  # urllib3's hold their own errors
+    forget_locals(error)  # urllib3's frames hold their own errors
     for cause in causes:
         if isinstance(cause, WSClientError) and not isinstance(cause, ConnectTimeout):
+            cause.__cause__ = cause.__context__ = None
             return cause
     root = causes[-1]
     if isinstance(error, requests.Timeout | ConnectTimeout) or deadline.remaining() <= 0:

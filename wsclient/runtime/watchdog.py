@@ -37,6 +37,7 @@ from wsclient.sansio.actions import (
 )
 from wsclient.sansio.backoff import Verdict
 from wsclient.sansio.session import State
+from wsclient.tracebacks import forget_locals
 
 if TYPE_CHECKING:
     from wsclient.runtime.core import Core
@@ -280,7 +281,7 @@ class Watchdog:
         failure = WSClientError(
             f"internal error: the thread {name} has ended by {type(error).__name__}; see the log"
         )
-        failure.__cause__ = error
+        failure.__cause__ = forget_locals(error)
         try:
             with core.lock:
                 core.peek().fail(failure)

@@ -172,8 +172,8 @@ class RestRequest(NamedTuple):
     body: str = ""
 
     def __repr__(self) -> str:
-        """Keys and signatures are in the headers."""
-        return f"RestRequest({self.method} {self.url})"
+        """Keys and signatures are in the headers, tokens in the query."""
+        return f"RestRequest({self.method} {self.url.partition('?')[0]})"
 
 
 class Credentials(dict[str, Any]):
