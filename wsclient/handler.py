@@ -9,6 +9,8 @@ from typing import Any
 from wsclient.client import WebSocketClient
 from wsclient.errors import ConfigurationError, ConnectError, NotConnected, SubscriptionError
 from wsclient.messages import Gap, Message, Subscription
+from wsclient.options import check_number
+from wsclient.tracebacks import without_locals
 
 __all__ = ["WebSocketHandler"]
 
@@ -25,12 +27,14 @@ class WebSocketHandler:
     unhandled. Invalid JSON is logged and counted, never fatal.
     """
 
+    @without_locals
     def __init__(self, config: Mapping[str, Any]) -> None:
         options = dict(config)
         if "websocket_uri" not in options:
             raise ConfigurationError("the config needs the key 'websocket_uri'")
         url = options.pop("websocket_uri")
-        delay = float(options.pop("retry_delay_sec", 5))
+        delay = options.pop("retry_delay_sec", 5)
+        check_number("retry_delay_sec", delay, 0.0)
         self._on_market_data: Callable[[Any], object] | None = options.pop("on_market_data", None)
         options.setdefault("max_retries", 3)
         options.setdefault("retry_delay", delay)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import numbers
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -10,14 +11,32 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from wsclient.errors import ConfigurationError
 from wsclient.sansio.backoff import Verdict, classify
+from wsclient.tracebacks import without_locals
 
 if TYPE_CHECKING:
     from wsclient.messages import Message
     from wsclient.sansio.dialect import Dialect
 
-__all__ = ["OVERFLOW_POLICIES", "Options"]
+__all__ = [
+    "OVERFLOW_POLICIES",
+    "Options",
+    "check_number",
+    "check_overflow",
+    "check_timeout",
+    "check_whole",
+]
 
 OVERFLOW_POLICIES = ("drop_oldest", "drop_newest", "conflate", "error")
+
+_DURATIONS = ("connect_timeout", "ack_timeout", "close_timeout", "max_retry_delay")
+_DURATIONS_OR_NONE = (
+    "ping_interval",
+    "ping_timeout",
+    "silence_timeout",
+    "stale_after",
+    "stall_timeout",
+    "send_timeout",
+)
 
 Headers = Mapping[str, str]
 
@@ -25,7 +44,7 @@ Headers = Mapping[str, str]
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """What ``connect()`` and ``WebSocketClient`` take as keywords; the README's section Options
-    says what each means. Durations are seconds, sizes bytes; None means no bound, or the
+    says what each means. Durations are finite seconds, sizes bytes; None means no bound, or the
     dialect's own value.
 
     Raises ConfigurationError for a value that cannot work.
@@ -66,25 +85,32 @@ class Options:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("connect_timeout", "ack_timeout", "close_timeout", "max_retry_delay"):
-            _check_positive(name, getattr(self, name))
-        for name in (
-            "ping_interval",
-            "ping_timeout",
-            "silence_timeout",
-            "stale_after",
-            "stall_timeout",
-            "send_timeout",
-            "queue_size",
-            "queue_bytes",
-            "max_message_size",
-        ):
+        for name in _DURATIONS:
+            _check_duration(name, getattr(self, name))
+        for name in _DURATIONS_OR_NONE:
             if getattr(self, name) is not None:
-                _check_positive(name, getattr(self, name))
-        _check_least("max_retries", self.max_retries, 1)
-        _check_least("retry_delay", self.retry_delay, 0)
-        if self.max_reconnects is not None:
-            _check_least("max_reconnects", self.max_reconnects, 0)
+                _check_duration(name, getattr(self, name), ", or None")
+        check_number("retry_delay", self.retry_delay, 0.0)
+        for name in ("queue_size", "queue_bytes", "max_message_size"):
+            check_whole(name, getattr(self, name), 1, or_none=True)
+        if self.max_retries != float("inf"):
+            check_whole("max_retries", self.max_retries, 1)
+        check_whole("max_reconnects", self.max_reconnects, 0, or_none=True)
+        for name in ("jitter", "decimal", "deliver_unhandled"):
+            _check_type(name, getattr(self, name), bool, "True or False")
+        for name in ("cookie", "origin", "proxy", "name"):
+            _check_type(name, getattr(self, name), (str, type(None)), "text, or None")
+        for name in ("headers", "credentials"):
+            value = getattr(self, name)
+            if value is not None and not callable(value):
+                _check_type(name, value, Mapping, "a mapping, a function that gives one, or None")
+        if not callable(self.classify):
+            _refuse("classify", "a function of an exception", self.classify)
+        if self.validate is not None and not callable(self.validate):
+            _refuse("validate", "a function of a message, or None", self.validate)
+        kinds = (ssl.SSLContext, type(None))
+        _check_type("ssl_context", self.ssl_context, kinds, "an ssl.SSLContext, or None")
+        _check_subprotocols(self.subprotocols)
         check_overflow(self.overflow)
 
     def __reduce__(self) -> NoReturn:
@@ -105,6 +131,10 @@ class Options:
         return cls(**options)
 
 
+# A traceback must not show what the generated function was given.
+Options.__init__ = without_locals(Options.__init__)  # type: ignore[method-assign]
+
+
 def check_overflow(policy: str) -> None:
     if policy not in OVERFLOW_POLICIES:
         raise ConfigurationError(
@@ -112,11 +142,61 @@ def check_overflow(policy: str) -> None:
         )
 
 
-def _check_positive(name: str, value: object) -> None:
-    if not isinstance(value, (int, float)) or not value > 0:
-        raise ConfigurationError(f"{name} must be a number above 0, not {value!r}")
+def check_timeout(timeout: object, name: str = "timeout") -> None:
+    """Raise ConfigurationError for a timeout that is no number of seconds, and not None.
+
+    One that is over already polls, and infinity is as None.
+    """
+    if timeout is None:
+        return
+    if not _is_number(timeout) or timeout != timeout:
+        raise ConfigurationError(f"{name} must be a number of seconds, or None, not {timeout!r}")
 
 
-def _check_least(name: str, value: object, least: int) -> None:
-    if not isinstance(value, (int, float)) or not value >= least:
-        raise ConfigurationError(f"{name} must be a number from {least} up, not {value!r}")
+def check_number(name: str, value: object, least: float) -> None:
+    """Raise ConfigurationError for what is no finite number from ``least`` up."""
+    if not _is_number(value) or not least <= value < float("inf"):  # type: ignore[operator]
+        raise ConfigurationError(f"{name} must be a finite number from {least:g} up, not {value!r}")
+
+
+def check_whole(name: str, value: object, least: int, or_none: bool = False) -> None:
+    """Raise ConfigurationError for what is no whole number from ``least`` up."""
+    if value is None and or_none:
+        return
+    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_whole or not value >= least:  # type: ignore[operator]
+        more = ", or None" if or_none else ""
+        raise ConfigurationError(
+            f"{name} must be a whole number from {least} up{more}, not {value!r}"
+        )
+
+
+def _check_duration(name: str, value: object, more: str = "") -> None:
+    if not _is_number(value) or not 0 < value < float("inf"):  # type: ignore[operator]
+        what = f"{name} must be a finite number of seconds above 0{more}"
+        raise ConfigurationError(f"{what}, not {value!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _check_type(name: str, value: object, kind: type | tuple[type, ...], what: str) -> None:
+    if not isinstance(value, kind):
+        _refuse(name, what, value)
+
+
+def _check_subprotocols(given: object) -> None:
+    what = "a list of text, or None"
+    if given is None:
+        return
+    if isinstance(given, (str, bytes)) or not isinstance(given, Sequence):
+        _refuse("subprotocols", f"{what} (several are tried in order)", given)
+    for each in given:
+        if not isinstance(each, str):
+            _refuse("subprotocols", what, each)
+
+
+def _refuse(name: str, what: str, value: object) -> NoReturn:
+    """Without quoting the value: of some options it is a secret."""
+    raise ConfigurationError(f"{name} must be {what}, not {type(value).__name__}")

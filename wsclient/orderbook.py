@@ -9,6 +9,7 @@ from typing import Any
 
 from wsclient import dialects
 from wsclient.messages import Message
+from wsclient.options import check_timeout
 from wsclient.runtime.books import KeptBook
 from wsclient.sansio.book import Level, Side
 from wsclient.sansio.dialect import Dialect
@@ -168,6 +169,7 @@ class OrderBook:
         Raises TimeoutError after ``timeout`` seconds, OrderBookOutOfSync when the subscription has
         ended, and what a closed or failed client raises.
         """
+        check_timeout(timeout)
         kept = self._kept
         del self
         kept.wait_synced(timeout)

@@ -13,6 +13,7 @@ from weakref import WeakSet
 
 from wsclient.errors import ClientClosed, WaitTimeout, WSClientError
 from wsclient.events import Closed, Event
+from wsclient.options import check_timeout
 from wsclient.runtime.forking import forked_error, watch
 from wsclient.runtime.locks import Locks
 from wsclient.runtime.waiting import SLICE, Deadline
@@ -49,6 +50,7 @@ class EventStream:
         ``timeout`` in seconds: None waits for ever, 0 polls. Raises TimeoutError when none came,
         ClientClosed after the last one.
         """
+        check_timeout(timeout)
         deadline = Deadline(timeout)
         try:
             while True:
