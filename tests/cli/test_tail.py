@@ -93,6 +93,22 @@ def test_json_keeps_every_digit_of_frames_with_several_messages(command):
         ]
 
 
+OBEYED = "\x7f\x9b\u061c\u200e\u200f\u2028\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=["lines", "json"])
+def test_nothing_that_a_terminal_obeys_is_printed_as_it_came(venue, command, options):
+    """Bidirectional characters show prices and names in another order."""
+    run = command("tail", venue.url, "a", "--count", "1", *options)
+    subscribed(venue, "a")
+    venue.broadcast(frame("a", 1, json.dumps({"text": f"<{OBEYED}>"}, ensure_ascii=False)), "a")
+    assert run.end() == 0
+    assert not set(run.out) & set(OBEYED)
+    assert r"\u202e" in run.out
+    if options:
+        assert json.loads(run.out)["data"]["data"]["text"] == f"<{OBEYED}>"
+
+
 def test_count_is_exact(venue, command):
     run = command("tail", venue.url, "a", "--count", "3")
     subscribed(venue, "a")

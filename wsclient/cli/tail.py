@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import shutil
 import sys
 import time
@@ -27,6 +28,12 @@ BATCH = 1000
 CLOSE_TIMEOUT = 0.5
 
 Format = Callable[[Message], str]
+
+#: What a terminal obeys, or shows in another order. It can only be within a JSON string, where an
+#: escape means the same.
+_OBEYED = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
+)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -120,7 +127,8 @@ class Json:
             None if message.gap is None else message.gap._asdict(),
             msgspec.Raw(self._exact(message)),
         )
-        return msgspec.json.encode(line).decode(errors="replace") + "\n"
+        text = msgspec.json.encode(line).decode(errors="replace")
+        return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
 
 
 class Human:
