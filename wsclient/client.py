@@ -17,13 +17,18 @@ from wsclient.errors import (
 )
 from wsclient.events import Event
 from wsclient.messages import Message, Subscription
-from wsclient.options import Options, check_overflow
+from wsclient.options import Options, check_overflow, check_timeout, check_whole
 from wsclient.orderbook import OrderBook
 from wsclient.runtime.accounting import stats_of
 from wsclient.runtime.books import BookLink, KeptBook, RestBookLink
 from wsclient.runtime.core import Core
 from wsclient.runtime.forking import forked_error
-from wsclient.runtime.handshake import check_headers, parse_url, weakness_of
+from wsclient.runtime.handshake import (
+    check_handshake_headers,
+    parse_proxy,
+    parse_url,
+    weakness_of,
+)
 from wsclient.runtime.logs import ClientLog
 from wsclient.runtime.mailbox import Mailbox
 from wsclient.runtime.telling import EventStream
@@ -33,6 +38,7 @@ from wsclient.sansio.codec import encode
 from wsclient.sansio.dialect import RestRequest
 from wsclient.sansio.session import State
 from wsclient.stats import Stats
+from wsclient.tracebacks import without_locals
 
 __all__ = ["Reader", "WebSocketClient", "connect"]
 
@@ -50,6 +56,8 @@ class _Receiver:
         NotConnected when ``connect()`` was never called, ClientClosed after ``close()``, and what
         ended the client when it has failed; queued messages are handed out first.
         """
+        if timeout is not None:
+            check_timeout(timeout)
         core, mailbox = self._core, self._mailbox
         # A notebook keeps the frames of the last traceback: they must not keep the client.
         del self
@@ -60,8 +68,8 @@ class _Receiver:
     ) -> list[Message]:
         """All messages that are waiting, at least one and at most ``max_messages``; else as
         :meth:`recv`."""
-        if max_messages is not None and max_messages < 1:
-            raise ConfigurationError(f"max_messages must be 1 or more, not {max_messages}")
+        check_whole("max_messages", max_messages, 1, or_none=True)
+        check_timeout(timeout)
         core, mailbox = self._core, self._mailbox
         del self
         taken: list[Message] = []
@@ -165,6 +173,7 @@ class Reader(_Receiver):
         finalizer that has interrupted wsclient it returns at once, and the rest follows. Raises as
         ``client.unsubscribe()``.
         """
+        check_timeout(timeout)
         core = self._core
         if core.is_forked:
             return
@@ -198,6 +207,7 @@ class WebSocketClient(_Receiver):
     Raises ConfigurationError for a URL or an option that cannot work.
     """
 
+    @without_locals
     def __init__(self, url: str | Callable[[], str], **options: Any) -> None:
         checked = Options.of(options)
         dialect = dialects.find(checked.dialect)
@@ -205,7 +215,9 @@ class WebSocketClient(_Receiver):
         if not callable(url):
             where = str(parse_url(url))
         if checked.headers is not None and not callable(checked.headers):
-            check_headers(checked.headers)
+            check_handshake_headers(checked.headers)
+        if checked.proxy is not None:
+            parse_proxy(checked.proxy)
         log = ClientLog(checked.name or where, where)
         if checked.ssl_context is not None and (weakness := weakness_of(checked.ssl_context)):
             log(logging.WARNING, f"the ssl_context is insecure: {weakness}")
@@ -229,6 +241,7 @@ class WebSocketClient(_Receiver):
         attempt's failure, or ConnectTimeout; the client may then be told to connect again, unless
         the venue refused for good (401, 403, login refused). Raises ClientClosed after close().
         """
+        check_timeout(timeout)
         _forbid_worker_threads()
         waiter = Waiter()
         try:
@@ -246,6 +259,7 @@ class WebSocketClient(_Receiver):
         wsclient itself it returns at once, and the client is closed as soon as they have returned.
         Messages still queued are discarded.
         """
+        check_timeout(timeout)
         self._finalizer.detach()
         self._core.close(self._core.options.close_timeout if timeout is None else timeout)
 
@@ -264,6 +278,7 @@ class WebSocketClient(_Receiver):
 
     # Channels.
 
+    @without_locals
     def subscribe(
         self, *channels: str, timeout: float | None = None, **options: Any
     ) -> list[Subscription]:
@@ -287,6 +302,7 @@ class WebSocketClient(_Receiver):
         Raises SubscriptionRejected where the venue refuses, SubscriptionTimeout where it does not
         answer; in the latter case the channel is no longer wanted all the same.
         """
+        check_timeout(timeout)
         _forbid_worker_threads()
         _check_channels(channels)
         waiter = Waiter()
@@ -298,6 +314,7 @@ class WebSocketClient(_Receiver):
         """The channels wanted now, with their state and a gap that is still to be delivered."""
         return self._core.subscriptions()
 
+    @without_locals
     def reader(
         self,
         *channels: str,
@@ -311,8 +328,10 @@ class WebSocketClient(_Receiver):
         Their messages go to it, and to the client's own ``recv`` only where the client has
         subscribed to them as well. Raises as :meth:`subscribe`.
         """
+        check_whole("queue_size", queue_size, 1, or_none=True)
         if overflow is not None:
             check_overflow(overflow)
+        check_timeout(timeout)
         _check_channels(channels)
         name = f"reader-{next(self._core.reader_numbers)}"
         mailbox = self._core.new_mailbox(name, queue_size, overflow)
@@ -324,6 +343,7 @@ class WebSocketClient(_Receiver):
             raise
         return reader
 
+    @without_locals
     def on(
         self,
         channel: str,
@@ -336,6 +356,7 @@ class WebSocketClient(_Receiver):
         It runs on the ``wsclient-callbacks`` thread; what it raises is logged and counted, and
         stops nothing. Raises as :meth:`subscribe`.
         """
+        check_timeout(timeout)
         _forbid_worker_threads()
         _check_channels((channel,))
         if not callable(function):
@@ -371,6 +392,7 @@ class WebSocketClient(_Receiver):
         self._core.listen(stream)
         return stream
 
+    @without_locals
     def order_book(
         self,
         symbol: str,
@@ -391,6 +413,7 @@ class WebSocketClient(_Receiver):
         it was refused for good, NotSupported where the dialect has no order books, and
         ConfigurationError with ``overflow="conflate"``.
         """
+        check_timeout(timeout)
         core = self._core
         if core.options.overflow == "conflate":
             raise ConfigurationError(
@@ -432,6 +455,7 @@ class WebSocketClient(_Receiver):
 
     # Messages to the venue.
 
+    @without_locals
     def send(self, payload: Any) -> None:
         """Send text, bytes, or an object as JSON; returns when its bytes are out.
 
@@ -443,13 +467,15 @@ class WebSocketClient(_Receiver):
         self._core.send(encode(payload), waiter)
         waiter.wait()
 
-    def request(self, payload: Any, timeout: float = 10.0) -> Any:
+    @without_locals
+    def request(self, payload: Any, timeout: float | None = 10.0) -> Any:
         """Send, and return the decoded reply that the dialect correlates to it.
 
         Raises NotSupported for a dialect without correlation, NotConnected as :meth:`send`,
         TimeoutError after ``timeout`` seconds, RequestRejected when the venue answers with an
         error, OutcomeUnknown when the link drops before the answer.
         """
+        check_timeout(timeout)
         _forbid_worker_threads()
         dialect = self._core.dialect
         sent, reply = Waiter(), Waiter()
@@ -542,6 +568,7 @@ class WebSocketClient(_Receiver):
         timeout: float | None,
         options: Mapping[str, Any],
     ) -> None:
+        check_timeout(timeout)
         _forbid_worker_threads()
         _check_channels(channels)
         waiter = Waiter()
@@ -549,6 +576,7 @@ class WebSocketClient(_Receiver):
         waiter.wait()
 
 
+@without_locals
 def connect(url: str | Callable[[], str], **options: Any) -> WebSocketClient:
     """A :class:`WebSocketClient`, opened. Takes its arguments, and raises as its ``connect()``."""
     client = WebSocketClient(url, **options)

@@ -15,7 +15,6 @@ import codecs
 import contextlib
 import email.utils
 import queue
-import re
 import socket
 import ssl
 import statistics
@@ -27,7 +26,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import urlsplit
 
 from wsclient import advice
 from wsclient.advice import Finding
@@ -41,7 +40,7 @@ from wsclient.errors import (
     WaitTimeout,
     WSClientError,
 )
-from wsclient.options import Headers
+from wsclient.options import Headers, check_timeout
 from wsclient.runtime.handshake import (
     Address,
     connect_to,
@@ -53,6 +52,7 @@ from wsclient.runtime.transport import WorkerThread
 from wsclient.runtime.waiting import SLICE, Deadline
 from wsclient.sansio.codec import one_line
 from wsclient.sansio.dialect import Dialect
+from wsclient.tracebacks import without_locals
 
 __all__ = ["Check", "Diagnosis", "Status", "diagnose"]
 
@@ -80,9 +80,6 @@ GOODBYE = 0.5
 
 #: As much of a header of the venue's (characters) as is shown.
 MAX_SHOWN = 60
-#: The shortest text (characters) of ours that is taken for a secret, and of a URL's path.
-MIN_SECRET = 5
-MIN_KEY = 12
 
 #: Told between the steps: how one has ended.
 _MARKS = ("addresses", "refused", "connected")
@@ -152,6 +149,7 @@ class Diagnosis:
         return paint("ok", "Healthy.")
 
 
+@without_locals
 def diagnose(
     url: str | Callable[[], str],
     *,
@@ -186,7 +184,8 @@ def diagnose(
     channels = (subscribe,) if isinstance(subscribe, str) else tuple(subscribe)
     if not all(isinstance(channel, str) for channel in channels):
         raise ConfigurationError("subscribe takes the names of channels, which are text")
-    if not isinstance(timeout, (int, float)) or not 0 < timeout < threading.TIMEOUT_MAX:
+    check_timeout(timeout)
+    if not 0 < timeout < threading.TIMEOUT_MAX:
         raise ConfigurationError(f"timeout must be a number of seconds above 0, not {timeout!r}")
     client = WebSocketClient(
         url,
@@ -205,7 +204,7 @@ def diagnose(
         max_reconnects=0,
         ping_interval=None,
     )
-    examination = _Examination(client, url, channels, Deadline(timeout))
+    examination = _Examination(client, channels, Deadline(timeout))
     try:
         examination.run()
     finally:
@@ -239,10 +238,9 @@ class _Examination:
     """``run`` it, ``close`` it, then ask for the ``report``."""
 
     def __init__(
-        self, client: WebSocketClient, url: object, channels: tuple[str, ...], deadline: Deadline
+        self, client: WebSocketClient, channels: tuple[str, ...], deadline: Deadline
     ) -> None:
         self._client = client
-        self._url = url
         self._core = client._core
         self._options = client._core.options
         self._channels = channels
@@ -665,29 +663,10 @@ class _Examination:
 
     def _shown(self, words: str) -> str:
         """A text that may quote the venue, on one line, without any secret of ours."""
-        for secret in sorted(self._secrets(), key=len, reverse=True):
-            words = words.replace(secret, "***")
-        return one_line(words)
+        return one_line(self._core.mask(words))
 
     def _excerpt(self, words: bytes) -> str:
         return self._shown(words.decode("latin-1"))[:MAX_SHOWN]
-
-    def _secrets(self) -> Iterator[str]:
-        """Every text of ours that a venue might quote and nobody else should read."""
-        options, target = self._options, self._find("target")
-        url, headers, credentials = target.about if target else ("", options.headers, None)
-        texts = [options.cookie or ""]
-        for given in (headers, credentials or options.credentials):
-            texts += map(str, given.values()) if isinstance(given, Mapping) else ()
-        texts.append(str(getattr(credentials, "token", None) or ""))
-        for given in (self._url, url, options.proxy):
-            parts = urlsplit(given if isinstance(given, str) else "")
-            texts += [parts.query, *(value for _, value in parse_qsl(parts.query))]
-            texts += [parts.password or "", unquote(parts.password or "")]
-            # A name on the way, such as "stream", is none.
-            texts += [name for name in parts.path.split("/") if len(name) >= MIN_KEY]
-        for text in texts:
-            yield from (x for x in (text, *re.split(r"[\s;=,]+", text)) if len(x) >= MIN_SECRET)
 
 
 class _Aside:

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import base64
 import re
+import traceback
+from pathlib import Path
 from typing import Any
 
-__all__ = ["TOKENS", "found_in", "secret_options", "secret_url"]
+import wsclient
+
+__all__ = ["TOKENS", "found_in", "secret_options", "secret_url", "variables_of", "whole_chain"]
 
 _MARK = "cAnArY"
 #: A secret for each place where one may be, by the name of that place.
@@ -27,6 +31,7 @@ TOKENS = {
         "Proxy",  # password
         "Query",  # of the URL
         "SetCookie",
+        "Token",  # by REST
     )
 }
 
@@ -56,6 +61,33 @@ def _in_base64(text: str) -> list[str]:
 
 
 _LOOKS = re.compile("|".join(map(re.escape, (_MARK, _MARK.encode().hex(), *_in_base64(_MARK)))))
+
+
+_TESTS = Path(__file__).parents[1]
+_TESTING = Path(wsclient.__file__).parent / "testing"
+
+
+def whole_chain(error: BaseException) -> list[BaseException]:
+    """``error`` and all that it is chained to, shown or not."""
+    chain = [error]
+    for link in chain:
+        more = (link.__cause__, link.__context__)
+        chain += [other for other in more if other is not None and other not in chain]
+    return chain
+
+
+def variables_of(error: BaseException) -> list[str]:
+    """What an error reporter shows of the variables in all frames that ``error`` keeps, but for
+    those of the tests and of the venue, which may hold whatever they like."""
+    found = []
+    for link in whole_chain(error):
+        told = traceback.TracebackException(
+            type(link), link, link.__traceback__, capture_locals=True
+        )
+        for frame in told.stack:
+            if not {_TESTS, _TESTING}.intersection(Path(frame.filename).parents):
+                found.append(f"{frame.filename}:{frame.lineno} {frame.name} {frame.locals}")
+    return found
 
 
 def found_in(text: str) -> list[str]:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 
 import pytest
-from canaries import found_in
+from canaries import found_in, variables_of
 from matrix import Line
 
 from wsclient.events import Event
@@ -30,7 +30,7 @@ def promise() -> Callable[..., None]:
 
 
 class _Search(logging.Handler):
-    """Looks for the canaries in each record, its traceback and its fields included."""
+    """Looks for the canaries in each record: its traceback, with variables, and its fields too."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -38,6 +38,8 @@ class _Search(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.found += found_in(f"{self.format(record)} {vars(record)}")
+        if record.exc_info and record.exc_info[1] is not None:
+            self.found += found_in("\n".join(variables_of(record.exc_info[1])))
 
 
 class _Ear(EventStream):
@@ -49,6 +51,9 @@ class _Ear(EventStream):
 
     def put(self, event: Event) -> None:
         self.found += found_in(f"{event} {event!r} {vars(event)}")
+        error = getattr(event, "error", None)
+        if error is not None:
+            self.found += found_in("\n".join(variables_of(error)))
 
 
 @pytest.fixture(autouse=True)

@@ -20,11 +20,27 @@ from typing import Any
 import pytest
 import trustme
 import websocket
-from canaries import TOKENS, found_in, secret_options, secret_url
-from helpers import Server, expect_end, handshake_answer, listener, receive_head, until
+from canaries import TOKENS, found_in, secret_options, secret_url, variables_of, whole_chain
+from helpers import (
+    Interrupter,
+    Server,
+    expect_end,
+    handshake_answer,
+    listener,
+    receive_head,
+    until,
+)
 
 import wsclient
-from wsclient import LoginAccepted, LoginRefused, WebSocketClient, WebSocketHandler
+from wsclient import (
+    LoginAccepted,
+    LoginRefused,
+    Notice,
+    Rejection,
+    Reply,
+    WebSocketClient,
+    WebSocketHandler,
+)
 from wsclient.options import Options
 from wsclient.runtime import rest
 from wsclient.runtime.handshake import default_ssl_context, weakness_of
@@ -195,19 +211,32 @@ class Login(wsclient.Generic):
     def login(self, credentials: Any) -> Any:
         return {"type": "login", "key": credentials["key"], "nonce": TOKENS["Login"]}
 
+    def request(self, payload: Any, request_id: int) -> Any:
+        return {"type": "request", "id": request_id, **payload}
+
     def read(self, message: Any) -> Any:
+        if message["type"] == "notice":
+            return Notice(message["words"])
+        if message["type"] == "rejected":
+            return Rejection(message["words"], request_id=0)
+        if message["type"] == "reply":
+            return Reply(message["id"], message, message["words"])
         if message["type"] == "login":
-            return LoginAccepted() if message["ok"] else LoginRefused("no")
+            return LoginAccepted() if message["ok"] else LoginRefused(message["words"])
         return super().read(message)
 
 
 class LoginVenue(GenericProtocol):
     def __init__(self) -> None:
         self.accepts = True
+        self.words = f"no key {TOKENS['Credential']}"
 
     def received(self, peer: Peer, payload: Any) -> Any:
         if json.loads(payload)["type"] == "login":
-            return [json.dumps({"type": "login", "ok": self.accepts})]
+            return [json.dumps({"type": "login", "ok": self.accepts, "words": self.words})]
+        message = json.loads(payload)
+        if message["type"] == "request":
+            return [json.dumps({**message, "type": "reply"})]
         return super().received(peer, payload)
 
 
@@ -247,13 +276,15 @@ class Stage:
         self.listen_to_error(caught.value)
 
     def listen_to_error(self, error: BaseException) -> None:
-        """Its own words, those of all that it is chained to, shown or not, and the traceback."""
+        """Its own words, those of all that it is chained to, shown or not, and the tracebacks with
+        the variables in them."""
         self.said += traceback.format_exception(type(error), error, error.__traceback__)
-        chain: list[BaseException] = [error]
-        for link in chain:
-            self.said += [str(link), repr(link), str(getattr(link, "failed", ""))]
-            more = (link.__cause__, link.__context__)
-            chain += [other for other in more if other is not None and other not in chain]
+        self.said += variables_of(error)
+        for link in whole_chain(error):
+            self.said += [str(link), repr(link)]
+            # What a venue's page says is the program's to see, but for what is ours.
+            data = {name: value for name, value in vars(link).items() if name != "reply"}
+            self.said.append(str(data).replace(TOKENS["Body"], ""))
 
     def listen_to(self, client: WebSocketClient) -> None:
         core = client._core
@@ -345,7 +376,7 @@ def _proxy(scheme: str, answer: bytes) -> Callable[[Stage], None]:
 def _bad_proxy_url(stage: Stage) -> None:
     stage.url = secret_url("wss://venue.example/")
     for proxy in (f"http://user:{TOKENS['Proxy']}@:x", f"ftp://user:{TOKENS['Proxy']}@127.0.0.1:1"):
-        stage.fails(stage.client(proxy=proxy).connect)
+        stage.fails(stage.client, proxy=proxy)
 
 
 def _bad_url(stage: Stage) -> None:
@@ -385,6 +416,66 @@ def _bad_tls(stage: Stage) -> None:
     with FakeVenue(ssl_context=server_context(trustme.CA().issue_cert("127.0.0.1"))) as venue:
         stage.url = secret_url(venue.url)
         stage.fails(stage.client().connect)
+
+
+def _function_raises(name: str) -> Callable[[Stage], None]:
+    """What an HTTP client raises quotes the URL that it asked, with its token."""
+
+    def fault(stage: Stage) -> None:
+        def raising() -> Any:
+            token = TOKENS["Token"]
+            raise LookupError(f"https://venue.example/?{token}") from OSError(token)
+
+        if name == "url":
+            stage.fails(wsclient.connect, raising, **stage.options)
+        else:
+            stage.fails(stage.client(**{name: raising}).connect)
+
+    return fault
+
+
+class ByRest(Login):
+    """Fetches a token first, in the way of ``url_from``."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def url_request(self, url: str, credentials: Any) -> RestRequest:
+        return RestRequest(
+            f"http://127.0.0.1:{self.port}/?key={credentials['key']}",
+            headers={"X-Sign": TOKENS["Header"]},
+        )
+
+    def url_from(self, url: str, answer: Any) -> str:
+        if "error" in answer:
+            raise wsclient.HandshakeRejected(f"no token: {answer['error']}", 200)
+        return url
+
+    def token_from(self, answer: Any) -> Any:
+        return answer["token"]
+
+    def url(self, url: str, credentials: Any) -> str:
+        return f"{url}&bullet={credentials.token}"
+
+
+def _by_rest(answer: bytes, *, is_refused: bool = False) -> Callable[[Stage], None]:
+    """A REST server that answers so; ``is_refused``: then the venue quotes the token."""
+
+    def fault(stage: Stage) -> None:
+        def handle(sock: socket.socket) -> None:
+            receive_head(sock)
+            length = b"Content-Length: %d\r\n\r\n" % len(answer.partition(b"\r\n")[2])
+            line, _, body = answer.partition(b"\r\n")
+            sock.sendall(b"HTTP/1.1 " + line + b"\r\n" + length + body)
+            expect_end(sock)
+
+        with Server(handle) as server:
+            if is_refused:
+                stage.protocol.accepts = False
+                stage.protocol.words = f"the token {TOKENS['Token']} is void"
+            stage.fails(stage.client(dialect=ByRest(server.port)).connect)
+
+    return fault
 
 
 def _login_refused(stage: Stage) -> None:
@@ -428,8 +519,51 @@ def _given_up(stage: Stage) -> None:
 
 def _unreadable(stage: Stage) -> None:
     client, peer = stage.open()
-    peer.send('{"type": ')
-    until(lambda: client.stats().invalid)
+    for quoted in (TOKENS["Header"], "x" * 90 + TOKENS["Query"]):  # the excerpt ends within it
+        before = client.stats().invalid
+        peer.send(f'{{"you said": "{quoted}')
+        until(lambda before=before: client.stats().invalid > before)
+
+
+def _quoting_notice(stage: Stage) -> None:
+    """A venue that tells what it was told, in each way that there is."""
+    client, peer = stage.open()
+    for quoted in ("Credential", "Header", "Cookie", "Query"):
+        peer.send(json.dumps({"type": "notice", "words": f"you are {TOKENS[quoted]}"}))
+        peer.send(json.dumps({"type": f"type of {TOKENS[quoted]}"}))
+    peer.send(json.dumps({"type": "rejected", "words": f"no {TOKENS['Header']}"}))
+    until(lambda: client.stats().unhandled == 4)
+    stage.fails(client.request, {"words": f"no {TOKENS['Cookie']}"})
+
+
+def _quoting_refusal(stage: Stage) -> None:
+    client, _ = stage.open()
+    for n, quoted in enumerate(("Credential", "Header", "Cookie", "Query")):
+        stage.venue.refuse_channel(f"b{n}", f"not for {TOKENS[quoted]}")
+        stage.fails(client.subscribe, f"b{n}")
+        stage.fails(client.reader, f"b{n}")
+        stage.fails(client.on, f"b{n}", print)
+
+
+def _dialect_raises_of_a_channel(stage: Stage) -> None:
+    class Raising(Login):
+        def subscribe(self, channels: Any, request_id: int, options: Any) -> Any:
+            if channels == ("b",):
+                raise LookupError(TOKENS["Credential"])
+            return super().subscribe(channels, request_id, options)
+
+    client, _ = stage.open(dialect=Raising())
+    stage.fails(client.subscribe, "b", token=TOKENS["Option"])
+
+
+def _interrupted(stage: Stage) -> None:
+    """An error reporter is told of these, too."""
+    client, _ = stage.open()
+    stage.venue.mute_acks()
+    for call in (client.subscribe, client.reader):
+        with Interrupter(40), pytest.raises(KeyboardInterrupt) as caught:
+            call("c", token=TOKENS["Option"])
+        stage.listen_to_error(caught.value)
 
 
 def _subscription_rejected(stage: Stage) -> None:
@@ -451,7 +585,7 @@ def _unsendable(stage: Stage) -> None:
     client, _ = stage.open()
     for payload in ({TOKENS["Payload"]: object()}, [TOKENS["Payload"], float("nan")]):
         stage.fails(client.send, payload)
-    stage.fails(client.request, {"key": TOKENS["Payload"]})
+    stage.fails(client.request, {"key": {TOKENS["Payload"]: object()}})
 
 
 def _callback_raises(stage: Stage) -> None:
@@ -488,7 +622,16 @@ def _closed(stage: Stage) -> None:
 
 def _misspelt(stage: Stage) -> None:
     stage.fails(stage.client, credential=TOKENS["Credential"])
-    stage.fails(stage.client, connect_timeout=-1)
+    for options in ({"connect_timeout": -1}, {"headers": {"Origin": TOKENS["Header"]}}):
+        stage.fails(stage.client, **options)
+        stage.fails(wsclient.connect, secret_url(stage.venue.url), **stage.options | options)
+        stage.fails(wsclient.diagnose, secret_url(stage.venue.url), **secret_options() | options)
+        config = {"websocket_uri": secret_url(stage.venue.url), **stage.options, **options}
+        stage.fails(WebSocketHandler, config)
+    stage.fails(Options, **secret_options(), ack_timeout=0)
+    client, _ = stage.open()
+    stage.fails(client.subscribe, "b", timeout="1", token=TOKENS["Option"])
+    stage.fails(client.order_book, "b", token=TOKENS["Option"])
 
 
 def _handler(stage: Stage) -> None:
@@ -529,11 +672,31 @@ FAULTS: dict[str, Callable[[Stage], None]] = {
     "no TLS": _in_the_clear,
     "unknown host": _unknown_host,
     "bad TLS": _bad_tls,
+    "url that raises": _function_raises("url"),
+    "headers that raise": _function_raises("headers"),
+    "credentials that raise": _function_raises("credentials"),
+    "REST refused": _by_rest(b"401 No\r\n" + TOKENS["Body"].encode()),
+    "REST without a token": _by_rest(b'200 OK\r\n{"token'),
+    "REST that quotes": _by_rest(
+        b'200 OK\r\n{"error": "no key %s, sign %s"}'
+        % (TOKENS["Credential"].encode(), TOKENS["Header"].encode())
+    ),
+    "token by REST refused": _by_rest(
+        b'200 OK\r\n{"token": "%s"}' % TOKENS["Token"].encode(), is_refused=True
+    ),
     "login refused": _login_refused,
     "dialect raises": _dialect_raises,
     "kill": _link_ends(lambda peer: peer.rst()),
     "end without a close frame": _link_ends(lambda peer: peer.fin()),
     "close by the venue": _link_ends(lambda peer: peer.close(4001, "go")),
+    "close that quotes": _link_ends(lambda peer: peer.close(4001, f"bad {TOKENS['Header']}")),
+    "close that quotes a part": _link_ends(
+        lambda peer: peer.close(4001, "x" * 108 + TOKENS["Cookie"][:15])
+    ),
+    "notice that quotes": _quoting_notice,
+    "refusal that quotes": _quoting_refusal,
+    "dialect raises of a channel": _dialect_raises_of_a_channel,
+    "interrupt": _interrupted,
     "protocol violation": _link_ends(lambda peer: peer.send_raw(b"\x83\x00")),
     "invalid UTF-8": _link_ends(lambda peer: peer.send_raw(b"\x81\x01\xff")),
     "cut in a frame": _link_ends(lambda peer: peer.half_frame("x" * 100, then="rst")),

@@ -52,6 +52,7 @@ from wsclient.runtime.handshake import (
     Address,
     HandshakeSocket,
     _wrap,
+    check_handshake_headers,
     check_headers,
     default_ssl_context,
     open_socket,
@@ -92,6 +93,12 @@ class TestUrl:
             ("wss://Venue.Example/v2?token=x", Address("venue.example", 443, True)),
             ("ws://127.0.0.1:8080/", Address("127.0.0.1", 8080, False)),
             ("wss://[::1]:9/path", Address("::1", 9, True)),
+            ("WS://host/", Address("host", 80, False)),
+            ("Wss://HOST:8443", Address("host", 8443, True)),
+            ("wss://börse.example/", Address("xn--brse-5qa.example", 443, True)),
+            ("wss://BÖRSE.example/", Address("xn--brse-5qa.example", 443, True)),
+            ("wss://straße.example/", Address("xn--strae-oqa.example", 443, True)),
+            ("ws://\uff11\uff12\uff17.0.0.1/", Address("127.0.0.1", 80, False)),
         ],
     )
     def test_is_taken_apart(self, url: str, address: Address) -> None:
@@ -113,13 +120,14 @@ class TestUrl:
             (f"ws://host:0/{SECRET}", "port"),
             (f"ws://host:-1/{SECRET}", "port"),
             (f"http://host/{SECRET}", "begin with"),
-            (f"WS://host/{SECRET}", "begin with"),
             (f"{SECRET}://host/", "begin with"),
             (SECRET, "begin with"),
             (f"ws:///{SECRET}", "host"),
             (f"ws://:80/{SECRET}", "host"),
             (f"ws://[::1/{SECRET}", "host"),
             (f"ws://user:{SECRET}\u2100@host/", "host"),
+            (f"ws://-ö-.example/{SECRET}", "international"),
+            (f"ws://host/{SECRET}\ud800", "surrogate"),
             (b"ws://host/", "bytes"),
             (None, "NoneType"),
         ],
@@ -148,6 +156,59 @@ class TestUrl:
         assert str(parse_url(f"wss://[::1]:9/{SECRET}?{SECRET}")) == "wss://[::1]:9"
 
 
+class TestResource:
+    """What the request line asks for, through the whole client."""
+
+    @pytest.mark.parametrize(
+        ("given", "sent"),
+        [
+            ("", "/"),
+            ("/", "/"),
+            ("?a=1", "/?a=1"),
+            ("/v2?", "/v2?"),
+            ("/a;b=1/c;d=2?e;f=3", "/a;b=1/c;d=2?e;f=3"),
+            ("/a%20b%2Fc", "/a%20b%2Fc"),
+            ("/kurs/größe?währung=€", "/kurs/gr%C3%B6%C3%9Fe?w%C3%A4hrung=%E2%82%AC"),
+            ("?u=ws://x/?y", "/?u=ws://x/?y"),
+        ],
+    )
+    def test_is_what_was_given(self, venue: FakeVenue, given: str, sent: str) -> None:
+        with connect(venue.url.rstrip("/") + given):
+            request = venue.accept().request
+        assert request is not None
+        assert request.path == sent
+
+    def test_an_international_host_goes_out_in_ascii(
+        self, venue: FakeVenue, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(socket, "getaddrinfo", addresses(("127.0.0.1", venue.port)))
+        with connect(f"ws://börse.example:{venue.port}/"):
+            request = venue.accept().request
+        assert request is not None
+        assert request.headers["Host"] == f"xn--brse-5qa.example:{venue.port}"
+        assert request.headers["Origin"] == f"http://xn--brse-5qa.example:{venue.port}"
+
+    def test_a_scheme_in_capitals_connects(self, venue: FakeVenue) -> None:
+        with connect(venue.url.replace("ws://", "WS://")) as client:
+            assert client.is_connected
+
+    @pytest.mark.parametrize(
+        ("address", "header"),
+        [
+            (Address("host", 80, False), "host"),
+            (Address("host", 443, True), "host"),
+            (Address("host", 80, True), "host:80"),
+            (Address("host", 443, False), "host:443"),
+            (Address("::1", 9, False), "[::1]:9"),
+            (Address("::1", 443, True), "[::1]"),
+        ],
+    )
+    def test_the_host_is_without_the_port_of_its_scheme(
+        self, address: Address, header: str
+    ) -> None:
+        assert address.host_header == header
+
+
 class TestHeaders:
     def test_become_lines(self) -> None:
         assert check_headers({"X-A": "1", "x_b": ""}) == ["X-A: 1", "x_b: "]
@@ -172,6 +233,49 @@ class TestHeaders:
     def test_are_a_mapping_of_text(self, headers: Any) -> None:
         with pytest.raises(ConfigurationError):
             check_headers(headers)
+
+    @pytest.mark.parametrize(
+        ("name", "advice"),
+        [
+            ("Origin", "pass origin="),
+            ("ORIGIN", "pass origin="),
+            ("Sec-WebSocket-Protocol", "pass subprotocols="),
+            ("sec-websocket-extensions", "no extension"),
+            ("Sec-WebSocket-Key", "cannot be another"),
+            ("Sec-WebSocket-Version", "cannot be another"),
+            ("Sec-WebSocket-Whatever", "cannot be another"),
+            ("Connection", "cannot be another"),
+            ("upgrade", "cannot be another"),
+        ],
+    )
+    @pytest.mark.parametrize("kind", ["given", "from a function"])
+    def test_of_the_handshakes_own_are_refused(
+        self, venue: FakeVenue, name: str, advice: str, kind: str
+    ) -> None:
+        """They would be sent twice."""
+        headers: Any = {name: SECRET}
+        error = failure_of(venue.url, headers=headers if kind == "given" else lambda: headers)
+        assert isinstance(error, ConfigurationError)
+        assert advice in str(error)
+        assert venue.attempts == 0
+
+    def test_the_host_is_ones_own_where_it_is_given(self, venue: FakeVenue) -> None:
+        with connect(venue.url, headers={"hOst": "venue.example", "X-A": "1"}):
+            request = venue.accept().request
+        assert request is not None
+        assert request.headers.get_all("Host") == ["venue.example"]
+        assert request.headers["X-A"] == "1"
+
+    @pytest.mark.parametrize("headers", [{"Host": ""}, {"Host": "a", "host": "b"}])
+    def test_a_host_is_given_once_with_a_value(self, headers: dict[str, str]) -> None:
+        with pytest.raises(ConfigurationError, match="Host must be given once"):
+            check_handshake_headers(headers)
+
+    def test_what_utf8_cannot_express_is_refused_and_not_quoted(self, venue: FakeVenue) -> None:
+        for option in ({"headers": {"X": f"{SECRET}\ud800"}}, {"cookie": f"{SECRET}\udfff"}):
+            error = failure_of(venue.url, **option)
+            assert isinstance(error, ConfigurationError)
+            assert "surrogate" in str(error)
 
     @pytest.mark.parametrize(
         "option",
@@ -242,6 +346,71 @@ class TestHead:
         sent = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
         with head(sent) as handshake:
             assert answer_of(handshake) == sent
+
+    @pytest.mark.parametrize(
+        "interim",
+        [
+            b"HTTP/1.1 100 Continue\r\n\r\n",
+            b"HTTP/1.1 102 Processing\r\nX: y\r\n\r\n",
+            b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 \r\n\r\n",
+        ],
+    )
+    def test_interim_answers_before_it_are_skipped(self, interim: bytes) -> None:
+        sent = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
+        with head(interim + sent + b"\x81\x02hi") as handshake:
+            assert answer_of(handshake) == sent
+            assert handshake.leftover == b"\x81\x02hi"
+
+    def test_interim_answers_in_pieces_are_skipped(self) -> None:
+        sent = b"HTTP/1.1 101 OK\r\n\r\n"
+
+        def drip(sock: socket.socket) -> None:
+            for byte in b"HTTP/1.1 100 Continue\r\n\r\n" + sent:
+                sock.sendall(bytes([byte]))
+
+        with Server(drip) as server, server.dial() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+            assert answer_of(HandshakeSocket(sock, Deadline(5))) == sent
+
+    def test_a_refusal_after_an_interim_answer_counts(self) -> None:
+        answer = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 403 No\r\n\r\nbody"
+        with head(answer) as handshake:
+            with pytest.raises(HandshakeRejected, match="HTTP 403") as caught:
+                handshake.recv(1)
+            assert caught.value.excerpt == b"body"
+
+    def test_interim_answers_without_end_are_cut_at_64_kib(self) -> None:
+        def flood(sock: socket.socket) -> None:
+            while True:
+                sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+
+        with Server(flood) as server, server.dial() as sock:
+            handshake = HandshakeSocket(sock, Deadline(10))
+            with pytest.raises(HandshakeRejected, match=str(MAX_HEAD)):
+                handshake.recv(1)
+
+    def test_interim_answers_in_drips_are_ended_at_the_deadline(self) -> None:
+        def drip(sock: socket.socket) -> None:
+            while not server.closing.wait(0.02):
+                sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+        with Server(drip) as server, server.dial() as sock:
+            started = time.monotonic()
+            with pytest.raises(TimeoutError):
+                HandshakeSocket(sock, Deadline(0.3)).recv(1)
+            assert time.monotonic() - started < 0.3 + SLACK
+
+    def test_of_a_101_in_http_1_0_is_refused(self) -> None:
+        with head(b"HTTP/1.0 101 OK\r\nUpgrade: websocket\r\n\r\n") as handshake:
+            with pytest.raises(HandshakeRejected, match=r"HTTP/1\.0") as caught:
+                handshake.recv(1)
+            assert caught.value.status == 101
+
+    def test_of_a_refusal_in_http_1_0_has_its_status(self) -> None:
+        with head(b"HTTP/1.0 503 No\r\n\r\n") as handshake:
+            with pytest.raises(HandshakeRejected) as caught:
+                handshake.recv(1)
+            assert caught.value.status == 503
 
     def test_frames_glued_to_it_are_left_over(self) -> None:
         with head(b"HTTP/1.1 101 OK\r\n\r\n\x81\x02hi\x81") as handshake:
@@ -483,7 +652,27 @@ class TestRefusals:
             expect_end(sock)
 
         with Server(answer) as server:
-            assert isinstance(failure_of(server.url, subprotocols=["mine"]), HandshakeRejected)
+            for offered in (["mine"], [], None):
+                error = failure_of(server.url, subprotocols=offered)
+                assert isinstance(error, HandshakeRejected)
+                assert "'other', which was not asked for" in str(error)
+
+    def test_an_answer_without_any_subprotocol_offered_is_refused(self) -> None:
+        def answer(sock: socket.socket) -> None:
+            sock.sendall(handshake_answer(receive_head(sock)))
+            expect_end(sock)
+
+        with Server(answer) as server:
+            error = failure_of(server.url, subprotocols=["mine"])
+            assert "takes none of the subprotocols" in str(error)
+
+    def test_a_subprotocol_that_was_offered_is_taken(self) -> None:
+        def answer(sock: socket.socket) -> None:
+            sock.sendall(handshake_answer(receive_head(sock), b"Sec-WebSocket-Protocol: mine"))
+            sock.recv(100)  # the close frame
+
+        with Server(answer) as server:
+            connect(server.url, subprotocols=("other", "mine")).close()
 
     @pytest.mark.parametrize("line", [f"X: {SECRET}\xff".encode("latin-1"), SECRET.encode()])
     def test_a_malformed_header_is_refused_and_not_quoted(self, line: bytes) -> None:
@@ -878,6 +1067,18 @@ class TestProxies:
                 pass
         assert proxy.logins == ["user:p@ss"]
 
+    def test_a_user_without_a_password_is_told(self, venue: FakeVenue) -> None:
+        proxy = Proxy()
+        with Server(proxy) as server:
+            connect(venue.url, proxy=f"http://user@127.0.0.1:{server.port}").close()
+        assert proxy.logins == ["user:"]
+
+    def test_a_scheme_has_no_case(self, venue: FakeVenue) -> None:
+        proxy = Proxy()
+        with Server(proxy) as server:
+            connect(venue.url, proxy=f"HTTP://127.0.0.1:{server.port}").close()
+        assert len(proxy.asked) == 1
+
     def test_its_answer_may_come_in_pieces(self, venue: FakeVenue) -> None:
         proxy = Proxy(pieces=True)
         with Server(proxy) as server:
@@ -978,12 +1179,21 @@ class TestProxies:
             f"http://user:{SECRET}@[::1",
             f"http://user:{SECRET}\u2100@127.0.0.1:1",
             f"http://user:{SECRET}@:1",
+            f"http://:{SECRET}@127.0.0.1:1",
+            f"http://us%3Aer:{SECRET}@127.0.0.1:1",
+            f"http://user:{SECRET}€@127.0.0.1:1",
+            f"socks5://{SECRET}@127.0.0.1:1",
+            f"socks5h://:{SECRET}@127.0.0.1:1",
+            f"socks5://user:{SECRET}ö@127.0.0.1:1",
+            f"socks5://user:{SECRET * 50}@127.0.0.1:1",
         ],
     )
-    def test_a_url_that_cannot_work_is_refused_and_not_quoted(
+    def test_a_url_that_cannot_work_is_refused_when_given_and_not_quoted(
         self, venue: FakeVenue, proxy: str
     ) -> None:
-        assert isinstance(failure_of(venue.url, proxy=proxy), ConfigurationError)
+        with pytest.raises(ConfigurationError) as caught:
+            wsclient.WebSocketClient(venue.url, proxy=proxy)
+        assert SECRET not in text_of(caught.value)
 
     def test_needs_python_socks(self, venue: FakeVenue, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "python_socks", None)

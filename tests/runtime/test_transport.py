@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
 import sys
@@ -26,6 +27,9 @@ from test_handshake import dead_address, linux_only
 
 import wsclient
 from wsclient import ClientClosed, ConnectionLost, ConnectTimeout, NotConnected, OutcomeUnknown
+from wsclient.dialects.generic import Generic
+from wsclient.options import Options
+from wsclient.runtime.transport import Target, Turn
 from wsclient.testing import FakeVenue, Peer
 
 #: What a deadline may be missed by (s).
@@ -639,6 +643,20 @@ class TestSending:
         assert done
 
 
+class TestTarget:
+    @pytest.mark.parametrize(
+        ("url", "shown"),
+        [
+            ("wss://venue.example/S3CRET?key=S3CRET", "<Target wss://venue.example:443, generic>"),
+            (lambda: "wss://venue.example/?S3CRET", "<Target a function, generic>"),
+        ],
+    )
+    def test_its_repr_is_without_path_query_and_options(self, url: Any, shown: str) -> None:
+        options = Options(cookie="S3CRET", credentials={"key": "S3CRET"})
+        target = Target(url, options, Generic(), Turn())
+        assert repr(target) == shown
+
+
 class TestThreads:
     def test_blocking_calls_from_the_readers_thread_are_refused(self, venue: FakeVenue) -> None:
         errors = []
@@ -660,12 +678,27 @@ class TestThreads:
         def headers() -> dict[str, str]:
             raise LookupError("no token today")
 
-        with pytest.raises(wsclient.ConnectError, match="headers raised LookupError") as caught:
+        line = headers.__code__.co_firstlineno + 1
+        said = f"headers raised LookupError at line {line} of test_transport.py"
+        with pytest.raises(wsclient.ConnectError, match=said):
             wsclient.connect(venue.url, headers=headers, max_retries=1)
+
+    def test_what_a_callable_raises_is_not_chained(self, venue: FakeVenue) -> None:
+        """Its text may quote a URL with a token."""
+
+        def url() -> str:
+            raise LookupError("S3CRET") from OSError("S3CRET")
+
+        with pytest.raises(wsclient.ConnectError) as caught:
+            wsclient.connect(url, max_retries=1)
         cause = caught.value.__cause__
-        assert cause is not None
-        assert isinstance(cause.__cause__, LookupError)
-        assert "no token today" not in str(caught.value)
+        assert isinstance(cause, ConnectionLost)
+        assert (cause.__cause__, cause.__context__) == (None, None)
+        assert "S3CRET" not in text_of(caught.value)
+
+    def test_the_place_is_in_the_functions_own_file(self, venue: FakeVenue) -> None:
+        with pytest.raises(wsclient.ConnectError, match=r"JSONDecodeError at line \d+ of test_tr"):
+            wsclient.connect(venue.url, headers=lambda: json.loads("{"), max_retries=1)
 
     def test_a_callable_may_even_exit(self, venue: FakeVenue) -> None:
         """The end is reported, whatever ends the reader."""

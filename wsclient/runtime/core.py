@@ -38,6 +38,7 @@ from wsclient.sansio.dialect import Credentials, Dialect
 from wsclient.sansio.frames import Received
 from wsclient.sansio.inbound import Inbound
 from wsclient.sansio.session import Entry, Invalid, Session, State
+from wsclient.tracebacks import forget_locals
 
 __all__ = ["Core"]
 
@@ -101,6 +102,8 @@ class Core:
         self.reader_numbers = itertools.count(1)
         self.teller = Teller(self.locks)
         self._session.is_observed = lambda: self.teller.has_streams
+        self.mask = target.mask
+        self._session.mask = target.mask
         #: Called, without the lock, when the client has been closed or has failed.
         self.at_end: list[Callable[[], None]] = []
         #: Called by the reader at each step of an attempt (see :meth:`step`), and at each pong.
@@ -110,7 +113,7 @@ class Core:
         self.wake = self._watchdog.wake
         self.judge = Judge(options.classify, log, self.post)
         self.callbacks = Callbacks(self._add_callbacks_mailbox, log, self.died)
-        self.snapshots = Snapshots(options, log, self.judge.now)
+        self.snapshots = Snapshots(options, log, self.judge.now, target.mask)
         self.at_end.append(self.snapshots.close)
         #: When the next message is to be measured. Of the reader thread.
         self._sample_at = float("-inf") if _tells_time(target.dialect) else float("inf")
@@ -595,13 +598,13 @@ def _try(waiter: Waiter, function: Callable[[], None]) -> None:
     try:
         function()
     except Exception as error:  # noqa: BLE001 - the caller's, and raised there
-        waiter.settle(error)
+        waiter.settle(forget_locals(error))
 
 
 def _answer(waiter: Waiter, function: Callable[[], Any]) -> None:
     try:
         result = function()
     except Exception as error:  # noqa: BLE001 - the caller's, and raised there
-        waiter.settle(error)
+        waiter.settle(forget_locals(error))
     else:
         waiter.settle(None, result)

@@ -16,9 +16,9 @@ import socket
 import ssl
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from wsclient.errors import (
     ConfigurationError,
@@ -33,11 +33,14 @@ __all__ = [
     "Address",
     "HandshakeSocket",
     "Tell",
+    "check_handshake_headers",
     "check_headers",
     "connect_to",
     "open_socket",
+    "parse_proxy",
     "parse_retry_after",
     "parse_url",
+    "resource_of",
     "weakness_of",
 ]
 
@@ -47,13 +50,24 @@ MAX_HEAD = 64 * 1024
 MAX_RETRY_AFTER = 86_400.0
 #: As much of an error page as is kept (bytes).
 MAX_EXCERPT = 512
+#: The longest wait (s) that a socket can be told of is 24 days.
+MAX_WAIT = 86_400.0
 
 #: Told of each step of an attempt as it begins, with what it is about; an address that does not
 #: take a connection is told as ``"refused"``, with its error.
 Tell = Callable[[str, Any], None]
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})(?: |\r|$)")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
+_SCHEME = re.compile("wss?://", re.IGNORECASE)
+_STATUS = re.compile(rb"HTTP/1\.([01]) (\d{3})(?: |\r|$)")
+#: Headers that the handshake writes by itself, and the option that they come from.
+_OWN = {
+    "origin": "pass origin= instead",
+    "sec-websocket-protocol": "pass subprotocols= instead",
+    "sec-websocket-extensions": "no extension is spoken",
+}
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
@@ -71,6 +85,12 @@ class Address(NamedTuple):
         except ValueError:
             return False
 
+    @property
+    def host_header(self) -> str:
+        """What the header ``Host`` says; without the port where it is the scheme's."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.is_secure else 80) else f"{host}:{self.port}"
+
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'wss' if self.is_secure else 'ws'}://{host}:{self.port}"
@@ -81,9 +101,11 @@ def parse_url(url: object) -> Address:
     query, its path or its user part may hold a secret."""
     if not isinstance(url, str):
         raise ConfigurationError(f"url must be text, not {type(url).__name__}")
-    if _CONTROL.search(url) or " " in url:
-        raise ConfigurationError("the URL has a space or a control character; percent-encode it")
-    if not url.startswith(("ws://", "wss://")):
+    if _CONTROL.search(url) or " " in url or _SURROGATE.search(url):
+        raise ConfigurationError(
+            "the URL has a space, a control character or half a surrogate pair; percent-encode it"
+        )
+    if not _SCHEME.match(url):
         raise ConfigurationError("the URL must begin with ws:// or wss://")
     try:
         parts = urlsplit(url)
@@ -105,7 +127,28 @@ def parse_url(url: object) -> Address:
     if not parts.hostname:
         raise ConfigurationError("the URL has no host")
     secure = parts.scheme == "wss"
-    return Address(parts.hostname, port or (443 if secure else 80), secure)
+    return Address(_ascii_host(parts.hostname, "URL"), port or (443 if secure else 80), secure)
+
+
+def _ascii_host(host: str, what: str) -> str:
+    """``host`` as DNS, TLS and HTTP write it."""
+    if host.isascii():
+        return host
+    import idna  # slow to import, and most hosts are ASCII; requests needs it anyway
+
+    try:
+        return idna.encode(host, uts46=True).decode()
+    except idna.IDNAError:
+        raise ConfigurationError(f"the host of the {what} is no international name") from None
+
+
+def resource_of(url: str) -> str:
+    """Return path and query of a URL that :func:`parse_url` takes, as the request line has them:
+    as they are given, but what is not ASCII in UTF-8 percent-escapes."""
+    rest = url.partition("://")[2]
+    begin = min((rest.find(mark) for mark in "/?" if mark in rest), default=len(rest))
+    resource = _NOT_ASCII.sub(lambda found: quote(found[0]), rest[begin:])
+    return resource if resource.startswith("/") else f"/{resource}"
 
 
 def check_headers(headers: Mapping[str, str]) -> list[str]:
@@ -124,12 +167,36 @@ def check_headers(headers: Mapping[str, str]) -> list[str]:
     return lines
 
 
+def check_handshake_headers(headers: Mapping[str, str]) -> tuple[str | None, list[str]]:
+    """Return the ``Host`` that the user wants, None for the URL's, and the other headers' lines.
+
+    Raises ConfigurationError for what the handshake writes by itself: it would be sent twice.
+    """
+    host: str | None = None
+    lines = []
+    for line in check_headers(headers):
+        name, _, value = line.partition(": ")
+        key = name.lower()
+        if key == "host":
+            if host is not None or not value.strip():
+                raise ConfigurationError("the header Host must be given once, with a value")
+            host = value
+        elif key in ("connection", "upgrade", *_OWN) or key.startswith("sec-websocket-"):
+            what = _OWN.get(key, "it cannot be another")
+            raise ConfigurationError(f"the handshake writes the header {name} by itself: {what}")
+        else:
+            lines.append(line)
+    return host, lines
+
+
 def check_value(what: str, value: object) -> str:
     """One line of text. Raises ConfigurationError, without quoting the value."""
     if not isinstance(value, str):
         raise ConfigurationError(f"{what} must be text, not {type(value).__name__}")
     if _CONTROL.search(value):
         raise ConfigurationError(f"{what} has a control character (CR, LF, NUL ...)")
+    if _SURROGATE.search(value):
+        raise ConfigurationError(f"{what} has half a surrogate pair, which UTF-8 cannot express")
     return value
 
 
@@ -283,6 +350,55 @@ class _WholeAnswers:
         return bytes(answer)
 
 
+class ProxyUrl(NamedTuple):
+    """``user`` is None where there is none."""
+
+    scheme: str
+    host: str
+    port: int
+    user: str | None
+    password: str
+
+
+def parse_proxy(proxy: str) -> ProxyUrl:
+    """Check the URL of a proxy. Raises ConfigurationError, without quoting it."""
+    scheme = proxy.partition("://")[0].lower()
+    if scheme not in ("http", "socks5", "socks5h") or "://" not in proxy:
+        raise ConfigurationError("proxy must begin with http://, socks5:// or socks5h://")
+    try:
+        parts = urlsplit(proxy)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or not port:
+        raise ConfigurationError(
+            "proxy must be like http://host:port or socks5://user:password@host:port"
+        )
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    is_login = bool(user or password)
+    if (
+        scheme == "http"
+        and is_login
+        and not (user and ":" not in user and _is_latin(user + password))
+    ):
+        raise ConfigurationError(
+            "an HTTP proxy takes a user without a colon, and a password, both in Latin-1"
+        )
+    if scheme != "http" and is_login and not (_is_socks_word(user) and _is_socks_word(password)):
+        raise ConfigurationError(
+            "a SOCKS5 proxy takes a user and a password, each 1 to 255 characters of ASCII"
+        )
+    return ProxyUrl(scheme, _ascii_host(host, "proxy"), port, user or None, password)
+
+
+def _is_socks_word(text: str) -> bool:
+    return text.isascii() and 0 < len(text) < 256
+
+
+def _is_latin(text: str) -> bool:
+    return all(ord(char) < 256 for char in text)
+
+
 def _open_by_proxy(
     proxy: str,
     address: Address,
@@ -290,26 +406,19 @@ def _open_by_proxy(
     hold: Callable[[socket.socket], None],
     tell: Tell,
 ) -> socket.socket:
+    scheme, host, port, user, password = parse_proxy(proxy)
     try:
-        from python_socks import ProxyError
+        from python_socks import ProxyError, ProxyType
         from python_socks import ProxyTimeoutError as ProxyTimeout
         from python_socks.sync import Proxy
     except ImportError:
         raise NotSupported(
             "proxy= needs the package python-socks: pip install 'wsclient-market[proxy]'"
         ) from None
-    scheme, separator, rest = proxy.partition("://")
-    if not separator or scheme not in ("http", "socks5", "socks5h"):
-        raise ConfigurationError("proxy must begin with http://, socks5:// or socks5h://")
-    dialer: Any = _ProxyDialer(deadline, hold, tell, scheme == "http")
-    try:
-        via = Proxy.from_url(
-            f"{scheme.removesuffix('h')}://{rest}", rdns=scheme != "socks5", forward=dialer
-        )
-    except ValueError:
-        raise ConfigurationError(
-            "proxy must be like http://host:port or socks5://user:password@host:port"
-        ) from None
+    is_http = scheme == "http"
+    dialer: Any = _ProxyDialer(deadline, hold, tell, is_http)
+    kind = ProxyType.HTTP if is_http else ProxyType.SOCKS5
+    via = Proxy(kind, host, port, user, password, rdns=scheme != "socks5", forward=dialer)
     try:
         sock: Any = via.connect(address.host, address.port, timeout=_left(deadline))
     except ProxyTimeout:
@@ -333,25 +442,35 @@ def _left(deadline: Deadline) -> float:
     remaining = deadline.remaining()
     if remaining <= 0:
         raise ConnectTimeout("connect_timeout is over")
-    return remaining
+    return min(remaining, MAX_WAIT)
 
 
 class HandshakeSocket:
     """What websocket-client takes for its socket during the handshake.
 
-    It reads the whole head of the answer within the deadline and MAX_HEAD, refuses all but a
-    plain 101 (so no redirect is followed), and keeps the shared cookie jar out, both ways.
-    What came after the head is in :attr:`leftover`; the answer's first line is :attr:`status_line`,
-    its header fields by their names in lower case are :attr:`fields`.
+    It asks for ``resource``, which the library cannot be told: it drops ``;params``. It reads the
+    whole head of the answer within the deadline and MAX_HEAD, skips 1xx answers before it, refuses
+    all but a plain 101 (so no redirect is followed), and keeps the shared cookie jar out, both
+    ways. What came after the head is in :attr:`leftover`; the answer's first line is
+    :attr:`status_line`, its header fields by their names in lower case are :attr:`fields`.
     """
 
-    def __init__(self, sock: socket.socket, deadline: Deadline, cookie: str = "") -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        deadline: Deadline,
+        cookie: str = "",
+        resource: str = "",
+        subprotocols: Sequence[str] = (),
+    ) -> None:
         self.sock = sock
         self.leftover = b""
         self.status_line = b""
         self.fields: dict[bytes, bytes] = {}
         self._deadline = deadline
         self._cookie = cookie
+        self._resource = resource
+        self._subprotocols = [name.lower() for name in subprotocols]
         self._head: io.BytesIO | None = None
         self._closed = False  # the library looks at it before it closes
 
@@ -365,6 +484,8 @@ class HandshakeSocket:
 
     def send(self, data: bytes) -> int:
         lines = [x for x in data.split(b"\r\n") if not x.lower().startswith(b"cookie:")]
+        if self._resource:
+            lines[0] = b"GET " + self._resource.encode() + b" HTTP/1.1"
         if self._cookie:
             lines[-2:-2] = [b"Cookie: " + self._cookie.encode()]
         self.sock.settimeout(_left(self._deadline))
@@ -389,31 +510,44 @@ class HandshakeSocket:
     # Inside.
 
     def _read_head(self) -> bytes:
-        data = bytearray()
+        data, searched, skipped = bytearray(), 0, 0
         while True:
+            end = data.find(b"\r\n\r\n", max(0, searched - 3))
+            searched = len(data) if end < 0 else 0
+            if end >= 0:
+                head = bytes(data[: end + 4])
+                del data[: end + 4]
+                self.leftover = bytes(data)
+                if not self._is_interim(head):
+                    return self._check(head)
+                skipped += len(head)
+            if data and not data.startswith(b"HTTP/"[: len(data)]):
+                raise HandshakeRejected(
+                    "the answer to the upgrade request is not HTTP",
+                    excerpt=bytes(data[:MAX_EXCERPT]),
+                )
+            if skipped + len(data) > MAX_HEAD:
+                raise HandshakeRejected(f"the answer's head is longer than {MAX_HEAD} bytes")
+            if end >= 0:
+                continue  # the next one may have come already
             self.sock.settimeout(_left(self._deadline))
             piece = self.sock.recv(4096)
             if not piece:
                 raise ConnectionLost("the venue closed the connection during the handshake")
             data += piece
-            if not data.startswith(b"HTTP/"[: len(data)]):
-                raise HandshakeRejected(
-                    "the answer to the upgrade request is not HTTP",
-                    excerpt=bytes(data[:MAX_EXCERPT]),
-                )
-            end = data.find(b"\r\n\r\n", max(0, len(data) - len(piece) - 3))
-            if end >= 0:
-                head, self.leftover = bytes(data[: end + 4]), bytes(data[end + 4 :])
-                return self._check(head)
-            if len(data) > MAX_HEAD:
-                raise HandshakeRejected(f"the answer's head is longer than {MAX_HEAD} bytes")
+
+    @staticmethod
+    def _is_interim(head: bytes) -> bool:
+        """Is it a 1xx answer, which another one follows (RFC 9110, 15.2)?"""
+        match = _STATUS.match(head)
+        return match is not None and match[2].startswith(b"1") and match[2] != b"101"
 
     def _check(self, head: bytes) -> bytes:
         lines = head.split(b"\r\n")
         match = _STATUS.match(lines[0])
         if match is None:
             raise HandshakeRejected("the answer to the upgrade request is not HTTP/1.1")
-        status = int(match[1])
+        status = int(match[2])
         fields = [(line, *line.partition(b":")[::2]) for line in lines[1:]]
         values = {name.strip().lower(): value.strip() for _, name, value in fields}
         self.status_line, self.fields = lines[0], values
@@ -424,8 +558,18 @@ class HandshakeSocket:
                 parse_retry_after(values.get(b"retry-after", b"")),
                 self.leftover[:MAX_EXCERPT],
             )
+        if match[1] == b"0":
+            raise HandshakeRejected("the venue answered in HTTP/1.0, which knows no upgrade", 101)
         if values.get(b"sec-websocket-extensions"):
             raise HandshakeRejected("the venue insists on an extension that was not offered", 101)
+        chosen = [x for _, name, x in fields if name.strip().lower() == b"sec-websocket-protocol"]
+        for each in chosen:
+            name = each.strip().decode("latin-1")
+            if name.lower() not in self._subprotocols:
+                text = f"the venue chose the subprotocol {name[:60]!r}, which was not asked for"
+                raise HandshakeRejected(text, 101)
+        if self._subprotocols and not chosen:
+            raise HandshakeRejected("the venue takes none of the subprotocols asked for", 101)
         kept = [line for line, name, _ in fields if name.strip().lower() != b"set-cookie"]
         return b"\r\n".join([lines[0], *kept])
 

@@ -19,6 +19,7 @@ from wsclient.sansio.backoff import Backoff, Verdict
 from wsclient.sansio.codec import one_line
 from wsclient.sansio.dialect import RestRequest
 from wsclient.sansio.resync import Resyncs
+from wsclient.tracebacks import forget_locals
 
 __all__ = ["Snapshots", "Wanting"]
 
@@ -70,8 +71,10 @@ class Snapshots:
         options: Options,
         log: ClientLog,
         judge: Callable[[BaseException], Verdict],
+        mask: Callable[[str], str] = str,
     ) -> None:
         self._options = options
+        self._mask = mask
         self._log = log
         self._judge = judge
         #: Protects the books, what is due, and the thread's start. Never held during I/O, nor while
@@ -216,7 +219,7 @@ class Snapshots:
             self.want(book)  # it fell out of sync meanwhile, which was no news then
 
     def _failed(self, book: Wanting, error: Exception) -> None:
-        text = one_line(str(error) or type(error).__name__)
+        text = one_line(self._mask(str(forget_locals(error)) or type(error).__name__))
         verdict = self._judge(error)
         if verdict is Verdict.FATAL:
             told = f"the order book {book.channel!r} gets no snapshot: {text}"

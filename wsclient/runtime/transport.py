@@ -8,15 +8,18 @@ what it opened.
 
 from __future__ import annotations
 
-import contextlib
 import logging
+import os.path
 import re
 import socket
+import ssl
 import threading
 import time
+import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from websocket import (
     ABNF,
@@ -38,12 +41,14 @@ from wsclient.options import Options
 from wsclient.runtime.handshake import (
     Address,
     HandshakeSocket,
-    check_headers,
+    check_handshake_headers,
     check_value,
     open_socket,
     parse_url,
+    resource_of,
 )
 from wsclient.runtime.locks import Locks
+from wsclient.runtime.masking import Mask
 from wsclient.runtime.outbox import Outbox
 from wsclient.runtime.stream import Stream, open_stream
 from wsclient.runtime.waiting import Deadline, Waiter
@@ -51,6 +56,7 @@ from wsclient.sansio.codec import one_line
 from wsclient.sansio.dialect import Credentials, Dialect, RestRequest
 from wsclient.sansio.frames import CLOSE, PING, PONG, FrameParser, Received
 from wsclient.sansio.heartbeat import LinkView
+from wsclient.tracebacks import forget_locals
 
 __all__ = ["Events", "Transport", "WorkerThread", "is_worker_thread"]
 
@@ -123,14 +129,23 @@ class Turn:
         self._free.append(None)
 
 
-class Target(NamedTuple):
+@dataclass(frozen=True, eq=False, repr=False)
+class Target:
     """Where to connect, and how. The callables are called at each attempt, by one attempt at a time
-    (``turn``)."""
+    (``turn``). ``mask`` knows the secrets of all attempts."""
 
     url: str | Callable[[], str]
     options: Options
     dialect: Dialect
     turn: Turn
+    mask: Mask = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mask", Mask(self.url, self.options))
+
+    def __repr__(self) -> str:
+        where = "a function" if callable(self.url) else parse_url(self.url)
+        return f"<Target {where}, {self.dialect.name}>"
 
 
 class Transport:
@@ -260,7 +275,7 @@ class Transport:
             url, headers, credentials, request = self._ask_where()
         tell = self._events.step
         address = parse_url(url)
-        lines = check_headers(headers or {})
+        host, lines = check_handshake_headers(headers or {})
         _refuse_secrets_in_the_clear(address, headers or {}, options, request is not None)
         tell("target", (url, headers, credentials))
         sock = open_socket(
@@ -274,7 +289,9 @@ class Transport:
         self._hold(sock)
         cookies = [value for name, value in (headers or {}).items() if name.lower() == "cookie"]
         cookies += [options.cookie] if options.cookie is not None else []
-        handshake = HandshakeSocket(sock, self._deadline, "; ".join(cookies))
+        handshake = HandshakeSocket(
+            sock, self._deadline, "; ".join(cookies), resource_of(url), options.subprotocols or ()
+        )
         tell("handshake", handshake)
 
         def on_open(app: WebSocketApp) -> None:
@@ -285,8 +302,9 @@ class Transport:
             self._ws = app.sock
             self._ws.sock = sock
             self._hold(sock)
-            with _naming("the dialect's login()"):
-                login = dialect.login(credentials) if credentials is not None else None
+            login = None
+            if credentials is not None:
+                login = _call("the dialect's login()", dialect.login, credentials)
             self._last_byte_at = time.monotonic()
             self._events.opened(self.connection_id, login, credentials)
 
@@ -298,7 +316,7 @@ class Transport:
         app = _App(
             self,
             handshake,
-            url=url,
+            url=f"{address}/",
             header=lines,
             subprotocols=list(options.subprotocols) if options.subprotocols else None,
             socket=handshake,
@@ -306,7 +324,12 @@ class Transport:
             on_error=on_error,
         )
         try:
-            app.run_forever(origin=options.origin, skip_utf8_validation=True, reconnect=0)
+            app.run_forever(
+                host=host or address.host_header,
+                origin=options.origin,
+                skip_utf8_validation=True,
+                reconnect=0,
+            )
         finally:
             app.untie()
 
@@ -315,23 +338,24 @@ class Transport:
     ) -> tuple[str, Mapping[str, str] | None, Credentials | None, RestRequest | None]:
         """Ask the user's functions and the dialect for the address, the headers, the credentials,
         and what was fetched by REST for them."""
-        options, dialect = self._options, self._target.dialect
+        options, dialect, mask = self._options, self._target.dialect, self._target.mask
         credentials = _credentials(options)
         url = _ask("url", self._target.url)
-        with _naming("the dialect's url_request()"):
-            request = dialect.url_request(url, credentials)
+        mask.learn(url, credentials=credentials)
+        request = _call("the dialect's url_request()", dialect.url_request, url, credentials)
         if request is not None:
+            mask.learn(request.url, request.headers)
             self._events.step("rest", request)
             answer = self._fetch(request)
-            with _naming("the dialect's url_from()"):
-                url = dialect.url_from(url, answer)
-            with _naming("the dialect's token_from()"):
-                if credentials is not None:
-                    credentials.token = dialect.token_from(answer)
-        with _naming("the dialect's url()"):
-            url = dialect.url(url, credentials)
+            url = _call("the dialect's url_from()", dialect.url_from, url, answer)
+            if credentials is not None:
+                credentials.token = _call("the dialect's token_from()", dialect.token_from, answer)
+                mask.learn(token=credentials.token)
+        url = _call("the dialect's url()", dialect.url, url, credentials)
         parse_url(url)  # refused before the headers are asked for
-        return url, _ask("headers", options.headers), credentials, request
+        headers = _ask("headers", options.headers)
+        mask.learn(url, headers)
+        return url, headers, credentials, request
 
     def _fetch(self, request: RestRequest) -> Any:
         from wsclient.runtime.rest import fetch  # its imports are a burden to who needs it not
@@ -463,15 +487,26 @@ class Transport:
         elif isinstance(error, WebSocketException):
             # Its own text may quote what the venue sent.
             error = HandshakeRejected("the venue's answer to the upgrade request is not valid", 101)
-        self._events.ended(self.connection_id, error)
+        elif isinstance(error, UnicodeError):
+            # It keeps what could not be encoded.
+            error = ConnectionLost(f"the attempt failed by {type(error).__name__}")
+        self._events.ended(self.connection_id, _discreet(error, self._target.mask))
+
+
+def _discreet(error: BaseException, mask: Mask) -> BaseException:
+    """Return ``error`` without any secret of ours, as it leaves the thread: others quote them, and
+    so do the variables in its traceback."""
+    error.__cause__ = error.__context__ = None
+    if not isinstance(error, ssl.SSLError):  # whose text is made of further attributes
+        error.args = tuple(mask(arg) if isinstance(arg, str) else arg for arg in error.args)
+    if isinstance(error, HandshakeRejected):
+        error.excerpt = mask(error.excerpt.decode("latin-1")).encode("latin-1")
+    return forget_locals(error)
 
 
 def _ask(name: str, option: Any) -> Any:
     """The option's value, from its function where it is one."""
-    if not callable(option):
-        return option
-    with _naming(f"the function given as {name}"):
-        return option()
+    return _call(f"the function given as {name}", option) if callable(option) else option
 
 
 def _credentials(options: Options) -> Credentials | None:
@@ -483,15 +518,27 @@ def _credentials(options: Options) -> Credentials | None:
     return Credentials(given, time.time)  # what a venue compares is the time of day
 
 
-@contextlib.contextmanager
-def _naming(what: str) -> Iterator[None]:
-    """Say who raised, and not what: an HTTP client's errors quote URLs with their tokens."""
+def _call(what: str, function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function of the user's or of the dialect's.
+
+    Raises ConnectionLost that says who raised, of which type and where, but not what: an HTTP
+    client's errors quote URLs with their tokens.
+    """
     try:
-        yield
+        return function(*args)
     except WSClientError:
         raise
-    except BaseException as error:
-        raise ConnectionLost(f"{what} raised {type(error).__name__}") from error
+    except BaseException as error:  # noqa: BLE001 - SystemExit too: the attempt has failed
+        text = f"{what} raised {type(error).__name__}{_place(error)}"
+    raise ConnectionLost(text)
+
+
+def _place(error: BaseException) -> str:
+    """Where in the function's own file ``error`` was raised, or passed through last."""
+    walk = list(traceback.walk_tb(error.__traceback__))[1:]
+    places = [(frame.f_code.co_filename, line) for frame, line in walk]
+    own = [place for place in places if place[0] == places[0][0]]
+    return f" at line {own[-1][1]} of {os.path.basename(own[-1][0])}" if own else ""
 
 
 def _refuse_secrets_in_the_clear(

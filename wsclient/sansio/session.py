@@ -250,6 +250,8 @@ class Session:
         self._looked_at = 0.0
         #: Does anybody listen to events? Of gaps there may be many, and none is told else.
         self.is_observed: Callable[[], bool] = lambda: False
+        #: Hides our own secrets in what a venue says.
+        self.mask: Callable[[str], str] = str
         #: How many events there have been.
         self._told = 0
         #: Why open links have ended, and why attempts have come to nothing.
@@ -772,6 +774,7 @@ class Session:
         elif isinstance(entry, Subscribed):
             self._on_confirmed(self.subscriptions.subscribed(entry.channels), now)
         elif isinstance(entry, Rejection):
+            entry.reason = self.mask(entry.reason)
             if not self.subscriptions.rejected(entry) and not entry.is_rest:
                 self._log("warning", f"the venue refused: {one_line(entry.reason)}")
         elif isinstance(entry, Reply):
@@ -779,7 +782,7 @@ class Session:
         elif isinstance(entry, Respond):
             self._send(entry.payload, now)
         elif isinstance(entry, Notice):
-            self._log("warning", f"the venue says: {one_line(entry.text)}")
+            self._log("warning", f"the venue says: {one_line(self.mask(entry.text))}")
         elif isinstance(entry, Unhandled):
             self._on_unhandled(entry)
         elif isinstance(entry, Invalid):
@@ -790,8 +793,8 @@ class Session:
             if self._state is AUTHENTICATING:
                 self._open(now)
         elif isinstance(entry, LoginRefused) and self._state is AUTHENTICATING:
-            error = AuthenticationError(f"the venue refused the login: {one_line(entry.reason)}")
-            self._cut(error)
+            reason = one_line(self.mask(entry.reason))
+            self._cut(AuthenticationError(f"the venue refused the login: {reason}"))
         self._apply_effects(delivered)
 
     def _on_confirmed(self, channels: Sequence[str], now: float) -> None:
@@ -823,14 +826,16 @@ class Session:
         if entry.error is None:
             self._actions.append(Settle(token, None, entry.payload))
         else:
-            error = RequestRejected(f"the venue refused the request: {entry.error}", entry.payload)
+            reason = self.mask(str(entry.error))
+            error = RequestRejected(f"the venue refused the request: {reason}", entry.payload)
             self._actions.append(Settle(token, error))
 
     def _on_unhandled(self, entry: Unhandled) -> None:
         self.counters.unhandled += 1
         if entry.type not in self._unhandled_types and len(self._unhandled_types) < 1000:
             self._unhandled_types.add(entry.type)
-            text = f"unhandled message type {entry.type[:100]!r} (said once a type)"
+            kind = self.mask(entry.type)[:100]
+            text = f"unhandled message type {kind!r} (said once a type)"
             self._log("warning", text)
 
     def _resolve(self, entry: Entry) -> None:
@@ -857,8 +862,9 @@ class Session:
             return
         channel = None if entry.message is None else entry.message.channel
         more = f" (and {count - 1} before it)" if count > 1 else ""
-        self._log("warning", f"skipped {entry.text}{more}", channel)
-        self._tell(DecodeError, entry.text, count)
+        text = self.mask(entry.text)
+        self._log("warning", f"skipped {text}{more}", channel)
+        self._tell(DecodeError, text, count)
 
     def _apply_effects(self, delivered: list[Message] | None = None) -> None:
         for effect in self.subscriptions.effects():
@@ -960,9 +966,8 @@ class Session:
                 self._send(make(names, request.id, options), now)
                 self.subscriptions.sent(request)
             except Exception as error:  # noqa: BLE001 - a dialect's; it concerns these channels only
-                self.subscriptions.rejected(
-                    Rejection(f"{type(error).__name__}: {error}", request.id)
-                )
+                reason = self.mask(f"{type(error).__name__}: {error}")
+                self.subscriptions.rejected(Rejection(reason, request.id))
 
     def _send(self, payload: Any, now: float) -> None:
         self._actions.append(Send(self.connection_id, encode(payload)))
