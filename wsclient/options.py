@@ -147,8 +147,8 @@ def check_timeout(timeout: object, name: str = "timeout") -> None:
 
     One that is over already polls, and infinity is as None.
     """
-    if timeout is None:
-        return
+    if timeout is None or (type(timeout) in (float, int) and timeout == timeout):
+        return  # quickly: each recv() asks
     if not _is_number(timeout) or timeout != timeout:
         raise ConfigurationError(f"{name} must be a number of seconds, or None, not {timeout!r}")
 

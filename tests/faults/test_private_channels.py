@@ -147,10 +147,13 @@ def test_credentials_that_lack_something_are_named(
 
 @pytest.mark.parametrize("given", [["a", SECRET], SECRET, 5], ids=["a list", "text", "a number"])
 def test_credentials_that_are_no_mapping_are_refused(given: Any, venue: FakeVenue) -> None:
-    with client_of(venue, OKX(), credentials=given) as client:
+    with pytest.raises(wsclient.ConfigurationError, match="must be a mapping") as refused:
+        client_of(venue, OKX(), credentials=given)
+    with client_of(venue, OKX(), credentials=lambda: given) as client:
         with pytest.raises(wsclient.ConfigurationError, match="must be a mapping") as caught:
             client.connect()
-        assert_secret(client, caught.value)
+        for error in (refused.value, caught.value):
+            assert_secret(client, error)
 
 
 @pytest.mark.parametrize("kind", [CoinbaseExchange, Kraken], ids=name_of)
