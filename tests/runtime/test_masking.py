@@ -9,6 +9,7 @@ import pytest
 from wsclient.options import Options
 from wsclient.runtime.masking import ATTEMPTS, MAX_WORDS, Mask
 from wsclient.sansio.dialect import Credentials
+from wsclient.sansio.inbound import excerpt
 
 SECRET = "Zm9vYmFy7Qx"
 
@@ -68,6 +69,13 @@ def test_a_secret_that_was_cut_is_masked(length: int) -> None:
     """Excerpts and close reasons are cut."""
     known = mask(credentials={"key": SECRET})
     assert known(f"key {SECRET[:length]}") == "key ***"
+
+
+@pytest.mark.parametrize("secret", ["ab/cd/ef+gh=", "pässwört-1", "back\\slash-1"])
+def test_a_secret_is_masked_in_the_excerpt_of_a_frame(secret: str) -> None:
+    known = mask(credentials={"key": secret})
+    for frame in (secret, secret.replace("/", "\\/")):
+        assert known(excerpt(frame.encode())) == "b'***'"
 
 
 def test_a_short_secret_is_masked_as_a_whole() -> None:

@@ -127,4 +127,11 @@ def _of_texts(texts: Any) -> Iterator[str]:
         words = str(text)
         for word in (words, *re.split(r"[\s;=,]+", words)):
             if len(word) >= MIN_SECRET and word.lower() not in _SCHEMES:
-                yield word
+                yield from _forms(word)
+
+
+def _forms(word: str) -> Iterator[str]:
+    """The word, as JSON may have it, and both as the excerpt of a frame shows them."""
+    for form in {word, word.replace("/", "\\/")}:
+        yield form
+        yield repr(form.encode(errors="replace"))[2:-1]
