@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
+from weakref import WeakSet
 
 from wsclient.messages import Message, Subscription, SubscriptionState
 from wsclient.runtime.callbacks import Callbacks
@@ -114,6 +115,8 @@ class Core:
         self.at_end.append(self.snapshots.close)
         #: When the next message is to be measured. Of the reader thread.
         self._sample_at = float("-inf") if _tells_time(target.dialect) else float("inf")
+        #: Of the calls that wait, to be told if the session cannot do so any more.
+        self.waiters: WeakSet[Waiter] = WeakSet()
         self.is_forked = False
         watch(self)
 
@@ -133,6 +136,7 @@ class Core:
         """Have the watchdog thread run ``function``, which settles ``waiter`` some time later; what
         it raises settles it, too."""
         self.check_call()
+        self.waiters.add(waiter)
         self.post(partial(_try, waiter, function))
 
     def call(self, function: Callable[[], Any]) -> Any:
@@ -140,6 +144,7 @@ class Core:
         raises."""
         self.check_call()
         waiter = Waiter()
+        self.waiters.add(waiter)
         self.post(partial(_answer, waiter, function))
         return waiter.wait()
 
@@ -443,7 +448,7 @@ class Core:
         self.end_events()  # whatever holds up the watchdog, who listens must not wait for ever
 
     def _join(self, thread: threading.Thread | None, deadline: Deadline) -> None:
-        if thread is None or thread is threading.current_thread():
+        if thread is None or thread.ident is None or thread is threading.current_thread():
             return
         thread.join(min(deadline.remaining(), threading.TIMEOUT_MAX))
         if thread.is_alive():

@@ -288,6 +288,8 @@ class Watchdog:
         finally:
             for mailbox in core.router.mailboxes:
                 mailbox.fail(failure)
+            for waiter in list(core.waiters):
+                waiter.settle(failure)
             text = f"internal error: the thread {name} has ended, and the client has failed"
             core.log(logging.ERROR, text, exc_info=error)
 
