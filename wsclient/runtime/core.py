@@ -20,7 +20,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
-from weakref import WeakSet
 
 from wsclient.messages import Message, Subscription, SubscriptionState
 from wsclient.runtime.callbacks import Callbacks
@@ -35,6 +34,7 @@ from wsclient.runtime.telling import EventStream, Teller
 from wsclient.runtime.transport import Target, is_worker_thread
 from wsclient.runtime.waiting import Deadline, Waiter
 from wsclient.runtime.watchdog import Watchdog
+from wsclient.runtime.weak import WeakGroup
 from wsclient.sansio.dialect import Credentials, Dialect
 from wsclient.sansio.frames import Received
 from wsclient.sansio.inbound import Inbound
@@ -116,7 +116,7 @@ class Core:
         #: When the next message is to be measured. Of the reader thread.
         self._sample_at = float("-inf") if _tells_time(target.dialect) else float("inf")
         #: Of the calls that wait, to be told if the session cannot do so any more.
-        self.waiters: WeakSet[Waiter] = WeakSet()
+        self.waiters: WeakGroup[Waiter] = WeakGroup()
         self.is_forked = False
         watch(self)
 

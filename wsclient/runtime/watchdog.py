@@ -288,10 +288,8 @@ class Watchdog:
         finally:
             for mailbox in core.router.mailboxes:
                 mailbox.fail(failure)
-            for known in tuple(core.waiters.data):  # one copy, as others may add to it
-                waiter = known()
-                if waiter is not None:
-                    waiter.settle(failure)
+            for waiter in core.waiters.all():
+                waiter.settle(failure)
             text = f"internal error: the thread {name} has ended, and the client has failed"
             core.log(logging.ERROR, text, exc_info=error)
 
