@@ -6,12 +6,16 @@ is logged, it is only captured and put into a queue; ``wsclient-log`` makes the 
 time, thread and exception of its origin, and hands it to the logger. A handler may make any call
 there, blocking ones too: they hold up nothing but the log.
 
-Three exceptions, in which the record is made where it is logged, guarded in the same way:
+Two exceptions, in which the record is made where it is logged, guarded in the same way:
 
 * While pytest runs a test in this process, so that ``caplog`` has each record at once. A handler
   that blocks there blocks the thread that logs. ``monkeypatch.delenv("PYTEST_CURRENT_TEST")`` at
   the start of a test gives it the thread, and :func:`flush` waits for the records.
 * In a forked child: the parent's thread does not live on there.
+
+At the interpreter's exit the records have :data:`FLUSH` seconds; afterwards nothing is logged. A
+handler that blocks for ever within ``emit`` holds the exit up nevertheless: ``logging.shutdown``
+waits for its lock.
 
 What is not logged is counted: more than :data:`LIMIT` records waiting, or a handler or filter that
 raised. The number is told in a record before the next one, at most once per second, and by
@@ -184,8 +188,7 @@ class LogThread:
         self._running = threading.Lock()
         self._ident: int | None = None
         self._is_forked = False
-        #: Set at the interpreter's exit: a daemon thread that is killed while it writes to stderr
-        #: would abort the process.
+        #: Set at the interpreter's exit, whose end would stop a handler anywhere in its work.
         self._is_over = False
         # Several threads count, without a lock: a signal handler may interrupt any of them.
         self._drops, self._failures = count(1), count(1)
