@@ -1,4 +1,5 @@
-"""What every test is held to: no thread, socket or file is left behind."""
+"""What every test is held to: no thread, socket or file is left behind. The log's thread is the
+process's own, and stays."""
 
 from __future__ import annotations
 
@@ -34,16 +35,20 @@ def _open_files() -> dict[str, str]:
     return found
 
 
+def _threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name != "wsclient-log"}
+
+
 @pytest.fixture(autouse=True)
 def no_leaks() -> Iterator[None]:
     """Fails a test that leaves a thread, a socket or a file behind."""
-    threads_before = set(threading.enumerate())
+    threads_before = _threads()
     files_before = _open_files()
     yield
     deadline = time.monotonic() + _GRACE
-    for thread in set(threading.enumerate()) - threads_before:
+    for thread in _threads() - threads_before:
         thread.join(max(0.0, deadline - time.monotonic()))
-    left = [t.name for t in set(threading.enumerate()) - threads_before]
+    left = [t.name for t in _threads() - threads_before]
     assert not left, f"threads left behind: {left}"
     if _open_files().keys() - files_before.keys():
         gc.collect()  # what only a cycle holds is closed by this, with a warning that is an error
