@@ -203,7 +203,10 @@ class PlainDecoder:
         return self
 
 
-plain_decoder = lru_cache(PlainDecoder)  # one for all the messages that a process is sent
+@lru_cache
+def plain_decoder(decimal: bool) -> PlainDecoder:
+    """The one decoder of all the messages that a process is sent."""
+    return PlainDecoder(decimal)
 
 
 class Decoded(msgspec.Struct, frozen=True):
