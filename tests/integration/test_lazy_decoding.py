@@ -165,5 +165,5 @@ def test_an_endless_integer_puts_a_book_out_of_sync_until_its_next_snapshot() ->
         until(lambda: client.stats().invalid == 1)
         assert not found.is_synced
         peer.send(book("update"))
+        until(lambda: sum('"subscribe"' in str(text) for text in peer.received) == 2)
         found.wait_synced(5)
-        assert sum('"subscribe"' in str(text) for text in peer.received) == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterable, Iterator
-from decimal import Context, Decimal
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 from typing import NamedTuple
 
 from wsclient.messages import LinkedMessage, Message
@@ -15,7 +15,7 @@ __all__ = ["Book", "BookError", "Joiner", "Level", "Side"]
 
 _INFINITY = Decimal("Infinity")
 #: Exact for any price that there is, whatever the decimal context of the program.
-_EXACT = Context(prec=100, traps=[])
+_EXACT = Context(prec=100, Emax=MAX_EMAX, Emin=MIN_EMIN, clamp=0, traps=[])
 #: So many messages wait for a snapshot; of more, the oldest are dropped.
 MAX_BUFFER = 10_000
 

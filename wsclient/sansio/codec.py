@@ -16,7 +16,7 @@ import json
 import math
 import re
 from collections.abc import Callable
-from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal
 from functools import lru_cache, partial
 from typing import Any
 
@@ -82,7 +82,9 @@ def one_line(text: str) -> str:
 
 #: Exact, whatever the decimal context of the program, and never raises: an exponent of more than 18
 #: digits gives an infinity or zero, as it does with floats.
-_exact = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[]).create_decimal
+_exact = Context(
+    prec=MAX_PREC, rounding=ROUND_HALF_EVEN, Emax=MAX_EMAX, Emin=MIN_EMIN, clamp=0, traps=[]
+).create_decimal
 
 
 def decoder(decimal: bool = False) -> Callable[[bytes], Any]:
