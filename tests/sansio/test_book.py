@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact, localcontext
 from typing import Any
 
 import pytest
@@ -104,6 +104,14 @@ def test_mid_and_spread_are_exact_and_need_both_sides() -> None:
     assert (book.mid, book.spread) == (Decimal("0.2"), Decimal("0.2"))
     book.apply(update([("0.1", 0)]))
     assert (book.mid, book.spread) == (None, None)
+
+
+@pytest.mark.parametrize("context", [Context(prec=3), Context(prec=3, traps=[Inexact])])
+def test_mid_and_spread_do_not_depend_on_the_programs_decimal_context(context: Context) -> None:
+    book = Book()
+    book.apply(snapshot([("12345678.01", 1)], [("12345679.99", 1)]))
+    with localcontext(context):
+        assert (str(book.mid), str(book.spread)) == ("12345679.00", "1.98")
 
 
 def test_levels_that_fall_out_of_the_depth_are_dropped_after_the_whole_message() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterable, Iterator
-from decimal import Decimal
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 from typing import NamedTuple
 
 from wsclient.messages import LinkedMessage, Message
@@ -14,6 +14,8 @@ from wsclient.sansio.dialect import BookUpdate, Dialect, Levels, Snapshot
 __all__ = ["Book", "BookError", "Joiner", "Level", "Side"]
 
 _INFINITY = Decimal("Infinity")
+#: Exact for any price that there is, whatever the decimal context of the program.
+_EXACT = Context(prec=100, Emax=MAX_EMAX, Emin=MIN_EMIN, clamp=0, traps=[])
 #: So many messages wait for a snapshot; of more, the oldest are dropped.
 MAX_BUFFER = 10_000
 
@@ -123,12 +125,12 @@ class Book:
     @property
     def mid(self) -> Decimal | None:
         bid, ask = self.bids.best_price, self.asks.best_price
-        return None if bid is None or ask is None else (bid + ask) / 2
+        return None if bid is None or ask is None else _EXACT.divide(_EXACT.add(bid, ask), 2)
 
     @property
     def spread(self) -> Decimal | None:
         bid, ask = self.bids.best_price, self.asks.best_price
-        return None if bid is None or ask is None else ask - bid
+        return None if bid is None or ask is None else _EXACT.subtract(ask, bid)
 
 
 class Joiner:
