@@ -26,6 +26,7 @@ from wsclient.runtime.forking import forked_error
 from wsclient.runtime.handshake import check_headers, parse_url, weakness_of
 from wsclient.runtime.logs import ClientLog
 from wsclient.runtime.mailbox import Mailbox
+from wsclient.runtime.platform import check_threads
 from wsclient.runtime.telling import EventStream
 from wsclient.runtime.transport import Target, Turn, is_worker_thread
 from wsclient.runtime.waiting import Deadline, Waiter
@@ -199,6 +200,7 @@ class WebSocketClient(_Receiver):
     """
 
     def __init__(self, url: str | Callable[[], str], **options: Any) -> None:
+        check_threads()
         checked = Options.of(options)
         dialect = dialects.find(checked.dialect)
         where = dialect.name

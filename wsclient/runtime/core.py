@@ -26,7 +26,7 @@ from wsclient.runtime.callbacks import Callbacks
 from wsclient.runtime.forking import forked_error, watch
 from wsclient.runtime.judging import Judge
 from wsclient.runtime.locks import Locks
-from wsclient.runtime.logs import ClientLog
+from wsclient.runtime.logs import FLUSH, ClientLog, flush
 from wsclient.runtime.mailbox import Mailbox
 from wsclient.runtime.router import Router
 from wsclient.runtime.snapshots import Snapshots
@@ -446,6 +446,7 @@ class Core:
         if self.callbacks.thread is not threading.current_thread():
             self.callbacks.is_over = True
         self.end_events()  # whatever holds up the watchdog, who listens must not wait for ever
+        flush(min(deadline.remaining(), FLUSH))
 
     def _join(self, thread: threading.Thread | None, deadline: Deadline) -> None:
         if thread is None or thread.ident is None or thread is threading.current_thread():
