@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import islice
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -53,7 +54,17 @@ class _Receiver:
         core, mailbox = self._core, self._mailbox
         # A notebook keeps the frames of the last traceback: they must not keep the client.
         del self
-        return _receive(core, mailbox, timeout)
+        deadline = None
+        while True:
+            try:
+                # An iterator all in C, and no call after it, here and wherever messages are taken:
+                # an interrupt finds the message still in the mailbox or already with the caller.
+                for message in mailbox.handed_out:
+                    return message
+            except IndexError:
+                pass  # nothing is handed out
+            deadline = deadline or Deadline(timeout)
+            _fill(core, mailbox, 1, deadline)
 
     def recv_batch(
         self, max_messages: int | None = None, timeout: float | None = None
@@ -64,14 +75,17 @@ class _Receiver:
             raise ConfigurationError(f"max_messages must be 1 or more, not {max_messages}")
         core, mailbox = self._core, self._mailbox
         del self
-        taken: list[Message] = []
-        try:
-            _take(core, mailbox, max_messages, timeout, taken)
-            return taken
-        except BaseException:
-            if taken:
-                mailbox.put_back(taken)
-            raise
+        deadline = Deadline(timeout)
+        while True:
+            _fill(core, mailbox, max_messages, deadline)
+            messages: list[Message] = []
+            try:
+                for _ in map(messages.extend, (islice(mailbox.handed_out, max_messages),)):
+                    return messages
+            except IndexError:
+                pass  # that was all
+            if messages:
+                return messages
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -85,10 +99,16 @@ class _Receiver:
     def __next__(self) -> Message:
         core, mailbox = self._core, self._mailbox
         del self
-        try:
-            return _receive(core, mailbox, None)
-        except ClientClosed:
-            raise StopIteration from None
+        while True:
+            try:
+                for message in mailbox.handed_out:
+                    return message
+            except IndexError:
+                pass
+            try:
+                _fill(core, mailbox, 1, _NEVER)
+            except ClientClosed:
+                raise StopIteration from None
 
 
 def _iterate(owner: _Receiver | None) -> Iterator[Message]:
@@ -100,44 +120,23 @@ def _iterate(owner: _Receiver | None) -> Iterator[Message]:
             try:
                 yield from mailbox.handed_out
             except IndexError:
-                pass  # nothing is handed out
-            yield _receive(core, mailbox, None)
+                pass
+            _fill(core, mailbox, 1, _NEVER)
     except ClientClosed:
         return
     finally:
         owner = None  # whoever loops keeps it alive; a traceback that is kept must not
 
 
-def _receive(core: Watchdog, mailbox: Mailbox, timeout: float | None) -> Message:
-    try:
-        # An iterator all in C, and no call after it: an interrupt finds the message either still
-        # in the mailbox or already with the caller.
-        for message in mailbox.handed_out:
-            return message
-    except IndexError:
-        pass  # nothing is handed out
-    taken: list[Message] = []
-    try:
-        _take(core, mailbox, 1, timeout, taken)
-        return taken[0]
-    except BaseException:  # Ctrl-C, or what another signal handler raises
-        if taken:
-            mailbox.put_back(taken)
-        raise
+_NEVER = Deadline(None)
 
 
-def _take(
-    core: Watchdog,
-    mailbox: Mailbox,
-    maximum: int | None,
-    timeout: float | None,
-    taken: list[Message],
-) -> None:
+def _fill(core: Watchdog, mailbox: Mailbox, maximum: int | None, deadline: Deadline) -> None:
+    """Wait until messages are handed out."""
     _forbid_worker_threads()
     if not mailbox and core.peek().state is State.IDLE:
         raise NotConnected("not connected; call connect() first")
-    mailbox.take(maximum, Deadline(timeout), taken)
-    if not taken:
+    if not mailbox.fill(maximum, deadline):
         raise ClientClosed("closed; no message will come any more")
 
 
