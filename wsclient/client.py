@@ -82,10 +82,9 @@ class _Receiver:
             try:
                 for _ in map(messages.extend, (islice(mailbox.handed_out, max_messages),)):
                     return messages
-            except IndexError:
-                pass  # that was all
-            if messages:
-                return messages
+            except IndexError:  # that was all
+                if messages:
+                    return messages  # from here: after the handler's end there is a jump
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
