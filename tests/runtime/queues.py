@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from collections.abc import Container, Iterable
 from itertools import islice
 from types import SimpleNamespace
 from typing import Any
@@ -39,7 +40,11 @@ class Feed:
         message.previous_at = previous
         return message
 
-    def messages(self, channels: str) -> list[Message]:
+    def previous(self, channel: str) -> int | None:
+        """When the channel's last message came."""
+        return self._last.get(channel)
+
+    def messages(self, channels: Iterable[str]) -> list[Message]:
         return [self.message(channel) for channel in channels]
 
 
@@ -48,8 +53,9 @@ def mailbox(
     messages: int | None = None,
     size: int | None = None,
     batch: int = 1,
+    wanted: Container[str] = (),
 ) -> Mailbox:
-    return Mailbox(messages, size, overflow, batch)
+    return Mailbox(messages, size, overflow, batch, wanted=wanted)
 
 
 def take(box: Mailbox, maximum: int | None = None, timeout: float | None = 0) -> list[Message]:

@@ -127,7 +127,7 @@ class Mailbox:
         self.name = name
         self._max_messages = float("inf") if max_messages is None else max_messages
         self._max_bytes = float("inf") if max_bytes is None else max_bytes
-        self._overflow = overflow
+        self.overflow = overflow
         self._batch_size = batch_size
         if max_messages is not None:
             self._batch_size = max(1, min(batch_size, max_messages // BATCH_SHARE))
@@ -196,7 +196,7 @@ class Mailbox:
             failed_before = self._failure is not None
             if failed_before:
                 self.dropped += len(messages)
-            elif self._overflow == "conflate":
+            elif self.overflow == "conflate":
                 if self._batch_count:
                     self._take_back()
                 for message in messages:
@@ -366,10 +366,10 @@ class Mailbox:
             self.dropped += 1
             return
         if self and self._is_full(1, cost) and not _is_last(message):
-            if self._overflow == "drop_newest":
+            if self.overflow == "drop_newest":
                 self._drop(message)
                 return
-            if self._overflow == "error":
+            if self.overflow == "error":
                 self.dropped += 1
                 self._failure = QueueOverflow(
                     f"the queue is full ({len(self)} messages, {self._bytes} bytes): consume "
@@ -495,7 +495,7 @@ class Mailbox:
                 self._bytes -= self._batch_bytes
                 self._batch_bytes = self._batch_count = 0
             self._is_torn = True
-            if self._overflow == "conflate":
+            if self.overflow == "conflate":
                 self._move_latest(wanted - len(batch))
             else:
                 self._move(wanted)

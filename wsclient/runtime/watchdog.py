@@ -221,7 +221,7 @@ class Watchdog:
     ) -> Mailbox:
         overflow = overflow or self.options.overflow
         size = size or self.options.queue_size
-        mailbox = Mailbox(size, self.options.queue_bytes, overflow, name=name)
+        mailbox = Mailbox(size, self.options.queue_bytes, overflow, name=name, wanted=self._routes)
         with self._lock:
             self._mailboxes.append(mailbox)
             if overflow != "conflate":
