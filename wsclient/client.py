@@ -6,6 +6,7 @@ import logging
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import islice
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -51,10 +52,23 @@ class _Receiver:
         NotConnected when ``connect()`` was never called, ClientClosed after ``close()``, and what
         ended the client when it has failed; queued messages are handed out first.
         """
-        core, mailbox = self._core, self._mailbox
-        # A notebook keeps the frames of the last traceback: they must not keep the client.
-        del self
-        return _receive(core, mailbox, timeout)
+        core, mailbox, deadline = self._core, self._mailbox, None
+        try:
+            while True:
+                try:
+                    # An iterator all in C, and no call after it, here and wherever messages are
+                    # taken: an interrupt finds the message still in the mailbox or already with
+                    # the caller.
+                    for message in mailbox.handed_out:
+                        return message
+                except IndexError:
+                    pass  # nothing is handed out
+                deadline = deadline or Deadline(timeout)
+                _fill(core, mailbox, 1, deadline)
+        finally:
+            # A call keeps a reader that only it holds. The traceback of its error, whose frames a
+            # notebook keeps, must not.
+            del self
 
     def recv_batch(
         self, max_messages: int | None = None, timeout: float | None = None
@@ -63,16 +77,19 @@ class _Receiver:
         :meth:`recv`."""
         if max_messages is not None and max_messages < 1:
             raise ConfigurationError(f"max_messages must be 1 or more, not {max_messages}")
-        core, mailbox = self._core, self._mailbox
-        del self
-        taken: list[Message] = []
+        core, mailbox, deadline = self._core, self._mailbox, Deadline(timeout)
         try:
-            _take(core, mailbox, max_messages, timeout, taken)
-            return taken
-        except BaseException:
-            if taken:
-                mailbox.put_back(taken)
-            raise
+            while True:
+                _fill(core, mailbox, max_messages, deadline)
+                messages: list[Message] = []
+                try:
+                    for _ in map(messages.extend, (islice(mailbox.handed_out, max_messages),)):
+                        return messages
+                except IndexError:  # that was all
+                    if messages:
+                        return messages  # from here: after the handler's end there is a jump
+        finally:
+            del self
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -85,11 +102,18 @@ class _Receiver:
 
     def __next__(self) -> Message:
         core, mailbox = self._core, self._mailbox
-        del self
         try:
-            return _receive(core, mailbox, None)
+            while True:
+                try:
+                    for message in mailbox.handed_out:
+                        return message
+                except IndexError:
+                    pass
+                _fill(core, mailbox, 1, _NEVER)
         except ClientClosed:
             raise StopIteration from None
+        finally:
+            del self
 
 
 def _iterate(owner: _Receiver | None) -> Iterator[Message]:
@@ -101,44 +125,23 @@ def _iterate(owner: _Receiver | None) -> Iterator[Message]:
             try:
                 yield from mailbox.handed_out
             except IndexError:
-                pass  # nothing is handed out
-            yield _receive(core, mailbox, None)
+                pass
+            _fill(core, mailbox, 1, _NEVER)
     except ClientClosed:
         return
     finally:
         owner = None  # whoever loops keeps it alive; a traceback that is kept must not
 
 
-def _receive(core: Core, mailbox: Mailbox, timeout: float | None) -> Message:
-    try:
-        # An iterator all in C, and no call after it: an interrupt finds the message either still
-        # in the mailbox or already with the caller.
-        for message in mailbox.handed_out:
-            return message
-    except IndexError:
-        pass  # nothing is handed out
-    taken: list[Message] = []
-    try:
-        _take(core, mailbox, 1, timeout, taken)
-        return taken[0]
-    except BaseException:  # Ctrl-C, or what another signal handler raises
-        if taken:
-            mailbox.put_back(taken)
-        raise
+_NEVER = Deadline(None)
 
 
-def _take(
-    core: Core,
-    mailbox: Mailbox,
-    maximum: int | None,
-    timeout: float | None,
-    taken: list[Message],
-) -> None:
+def _fill(core: Core, mailbox: Mailbox, maximum: int | None, deadline: Deadline) -> None:
+    """Wait until messages are handed out."""
     _forbid_worker_threads()
     if not mailbox and core.peek().state is State.IDLE:
         raise NotConnected("not connected; call connect() first")
-    mailbox.take(maximum, Deadline(timeout), taken)
-    if not taken:
+    if not mailbox.fill(maximum, deadline):
         raise ClientClosed("closed; no message will come any more")
 
 

@@ -233,10 +233,9 @@ class BookMachine(RuleBasedStateMachine):
     @rule(count=st.sampled_from([1, 1000, 1000]))
     def take(self, count: int) -> None:
         """The book takes what waits for it."""
-        taken: list[Message] = []
         while self.mailbox and count:
-            self.mailbox.take(1, Deadline(0), taken)
-            self.see(taken.pop())
+            self.mailbox.fill(1, Deadline(0))
+            self.see(next(self.mailbox.handed_out))
             count -= 1
 
     @precondition(lambda self: self.is_open)

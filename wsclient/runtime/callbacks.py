@@ -115,17 +115,17 @@ class Callbacks:
         while True:
             if self._call_listeners(0.0, EVENTS_AT_ONCE):
                 mailbox.rouse()  # there may be more
-            taken: list[Message] = []
             try:
-                mailbox.take(1, Deadline(None), taken)
+                if not mailbox.fill(1, Deadline(None)):
+                    break
+                message = next(mailbox.handed_out)
             except WSClientError:
                 break  # the client failed; its callers are told by their own calls
-            if mailbox.is_closed:
-                break
-            for message in taken:
-                for function in self._functions.get(message.channel, ()):
-                    if not mailbox.is_closed:
-                        self._call(function, message, f"on({message.channel!r})", message.channel)
+            except IndexError:
+                continue  # there is an event
+            for function in self._functions.get(message.channel, ()):
+                if not mailbox.is_closed:
+                    self._call(function, message, f"on({message.channel!r})", message.channel)
         while self._call_listeners(None, EVENTS_AT_ONCE):
             pass  # until after the client's last one
 

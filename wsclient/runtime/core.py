@@ -28,7 +28,7 @@ from wsclient.runtime.judging import Judge
 from wsclient.runtime.locks import Locks
 from wsclient.runtime.logs import FLUSH, ClientLog, flush
 from wsclient.runtime.mailbox import Mailbox
-from wsclient.runtime.router import Router
+from wsclient.runtime.router import Router, Routes
 from wsclient.runtime.snapshots import Snapshots
 from wsclient.runtime.telling import EventStream, Teller
 from wsclient.runtime.transport import Target, is_worker_thread
@@ -96,8 +96,10 @@ class Core:
         #: Protects the session and the router.
         self.lock: AbstractContextManager[Any] = self.locks.new("the core")
         self._session = Session(target.dialect, options, random.random)
+        #: The router's: each queue keeps the gaps of these channels apart.
+        self._routes: Routes = {}
         self.default = self.new_mailbox("client")
-        self.router = Router(self.default)
+        self.router = Router(self.default, self._routes)
         #: Numbers for the queues of readers.
         self.reader_numbers = itertools.count(1)
         self.teller = Teller(self.locks)
@@ -230,7 +232,14 @@ class Core:
         """Return a queue that is not routed to yet."""
         options = self.options
         size, overflow = size or options.queue_size, overflow or options.overflow
-        return Mailbox(size, options.queue_bytes, overflow, name=name, locks=self.locks)
+        return Mailbox(
+            size,
+            options.queue_bytes,
+            overflow,
+            name=name,
+            locks=self.locks,
+            wanted=self._routes,
+        )
 
     def _add_callbacks_mailbox(self) -> Mailbox:
         mailbox = self.new_mailbox("callbacks")
