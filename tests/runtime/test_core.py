@@ -223,7 +223,7 @@ class TestThreadsThatDie:
     ) -> None:
         client.subscribe("a")
         waiting = Call(client.recv)
-        until(lambda: waiting.is_in("acquire"))
+        until(lambda: waiting.is_in("fill"))
 
         def bug() -> None:
             raise error("a bug")
@@ -343,8 +343,9 @@ def test_a_close_that_a_dialects_code_holds_up_ends_the_calls_all_the_same(
         with wsclient.connect(venue.url, dialect=Stuck()) as client:
             client.subscribe("a")
             calls = [Call(client.subscribe, "b"), Call(client.recv)]
-            until(lambda: all(call.is_in("acquire") for call in calls))
-            client.close(1.0)
+            until(lambda: calls[0].is_in("acquire") and calls[1].is_in("fill"))
+            closed = Call(client.close, 1.0)
+            closed.result(5)
             for call in calls:
                 with pytest.raises(wsclient.ClientClosed):
                     call.result(5)
