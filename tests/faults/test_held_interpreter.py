@@ -14,7 +14,6 @@ from matrix import each_size
 from program import Program
 from rigs import SLACK, dial
 
-import wsclient
 from wsclient.events import Disconnected
 from wsclient.runtime.telling import EventStream
 from wsclient.testing import FakeVenue, Fault, FaultProxy
@@ -117,7 +116,7 @@ def test_a_half_open_connection_is_noticed_in_time_beside_a_thread_that_hogs_the
 
 @each_size(
     "held",
-    short=[Hold(0.3, 0.01, 3), Hold(1.2, 0.05, 4)],
+    short=[Hold(1.2, 0.05, 2)],
     full=[Hold(0.25, 0.005, 60), Hold(0.5, 0.01, 60), Hold(1, 0.05, 60), Hold(2, 0.05, 120)],
     timeout=600,
 )
@@ -126,13 +125,11 @@ def test_a_live_connection_is_not_taken_for_dead_beside_a_thread_that_hogs_the_i
 ) -> None:
     """The holds are longer than the ping's timeout; ``trials`` are seconds here. The venue answers
     from another process, as it does in life."""
-    with (
-        Program(VENUE) as program,
-        wsclient.connect(program.line(), ping_interval=INTERVAL, ping_timeout=TIMEOUT) as client,
-        Holder(held.hold, held.pause) as holder,
-    ):
+    options = {"ping_interval": INTERVAL, "ping_timeout": TIMEOUT}
+    with Program(VENUE, patience=500) as program, dial(program.line(), **options) as client:
         client.subscribe("a", timeout=20)
-        threading.Event().wait(held.trials)
+        with Holder(held.hold, held.pause) as holder:
+            threading.Event().wait(held.trials)
         stats, longest = client.stats(), holder.longest
     promise(
         25,
