@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from locking import Instrument
 
 from wsclient.testing import FakeVenue
 
@@ -54,6 +55,29 @@ def no_leaks() -> Iterator[None]:
         gc.collect()  # what only a cycle holds is closed by this, with a warning that is an error
     files = {fd: what for fd, what in _open_files().items() if fd not in files_before}
     assert not files, f"files left behind: {files}"
+
+
+#: These interrupt the client, or look at its locks: see tests/locking.py.
+_UNWATCHED = {
+    "test_interrupted_calls.py",
+    "test_interrupting.py",
+    "test_interrupts.py",
+    "test_locking.py",
+    "test_locks.py",
+    "test_waiting.py",
+}
+
+
+@pytest.fixture(autouse=True)
+def locks_are_watched(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With WSCLIENT_TEST_LOCKS=1, fails a test that takes locks in a wrong order, or that runs
+    user code, logging or I/O under one."""
+    if not os.environ.get("WSCLIENT_TEST_LOCKS") or request.path.name in _UNWATCHED:
+        yield
+        return
+    with Instrument() as instrument:
+        yield
+    instrument.check()
 
 
 @pytest.fixture
