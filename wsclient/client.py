@@ -17,7 +17,7 @@ from wsclient.errors import (
     NotConnected,
 )
 from wsclient.events import Event
-from wsclient.messages import Message, Subscription
+from wsclient.messages import Message, Subscription, SubscriptionState
 from wsclient.options import Options, check_overflow
 from wsclient.orderbook import OrderBook
 from wsclient.runtime.accounting import stats_of
@@ -349,10 +349,12 @@ class WebSocketClient(_Receiver):
         try:
             self._core.on(channel, function, options, waiter, Deadline(timeout).at)
             waiter.wait()
+            found = self._core.subscriptions((channel,)).get(channel)
+            gone = Subscription(channel, SubscriptionState.UNSUBSCRIBING, options)
+            return found or gone  # somebody may have unsubscribed from it meanwhile
         except BaseException:
             self._core.off(channel, function)
             raise
-        return self._core.subscriptions((channel,))[channel]
 
     def on_event(self, function: Callable[[Event], object]) -> None:
         """Call ``function`` with each event from now on: see :mod:`wsclient.events`.

@@ -190,26 +190,6 @@ class TestThreadsThatCannotBeStarted:
         venue.publish("a")
         assert called.wait(5)
 
-    @pytest.mark.parametrize("has_started", [True, False])
-    def test_a_start_that_is_interrupted_leaves_one_thread_or_none(
-        self, venue: FakeVenue, monkeypatch: pytest.MonkeyPatch, has_started: bool
-    ) -> None:
-        start = threading.Thread.start
-
-        def interrupted(thread: threading.Thread) -> None:
-            monkeypatch.setattr(threading.Thread, "start", start)
-            if has_started:
-                start(thread)
-            raise KeyboardInterrupt
-
-        with closing(WebSocketClient(venue.url)) as client:
-            monkeypatch.setattr(threading.Thread, "start", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                client.connect()
-            client.connect(timeout=5)
-            assert client.is_connected
-            assert len(threads("wsclient-watchdog")) == 1
-
 
 class TestThreadsThatDie:
     """By a bug of ours, which stands in for anything."""

@@ -112,7 +112,8 @@ class Core:
         self.post = self._watchdog.post
         self.wake = self._watchdog.wake
         self.judge = Judge(options.classify, log, self.post)
-        self.callbacks = Callbacks(self._add_callbacks_mailbox, log, self.died)
+        make = partial(self.new_mailbox, "callbacks")
+        self.callbacks = Callbacks(make, self._add_mailbox, log, self.died)
         self.snapshots = Snapshots(options, log, self.judge.now)
         self.at_end.append(self.snapshots.close)
         #: When the next message is to be measured. Of the reader thread.
@@ -241,11 +242,9 @@ class Core:
             wanted=self._routes,
         )
 
-    def _add_callbacks_mailbox(self) -> Mailbox:
-        mailbox = self.new_mailbox("callbacks")
+    def _add_mailbox(self, mailbox: Mailbox) -> None:
         with self.lock:
             self.router.add(mailbox)
-        return mailbox
 
     def subscribe(
         self,

@@ -37,6 +37,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from wsclient.runtime.forking import watch
+from wsclient.runtime.threads import launch
 from wsclient.runtime.waiting import Deadline, acquire
 
 __all__ = ["ClientLog", "LogThread", "flush", "log_thread", "silence"]
@@ -252,8 +253,8 @@ class LogThread:
         wait, and the next one tries again."""
         if not self._running.locked():
             try:
-                threading.Thread(name="wsclient-log", target=self._run, daemon=True).start()
-            except Exception:  # noqa: BLE001 - RuntimeError, or MemoryError
+                launch(threading.Thread(name="wsclient-log", target=self._run, daemon=True))
+            except Exception:  # noqa: BLE001 - ThreadStartError, or MemoryError
                 return False
         return True
 

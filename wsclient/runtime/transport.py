@@ -46,6 +46,7 @@ from wsclient.runtime.locks import Locks
 from wsclient.runtime.logs import silence
 from wsclient.runtime.outbox import Outbox
 from wsclient.runtime.stream import Stream, open_stream
+from wsclient.runtime.threads import start
 from wsclient.runtime.waiting import Deadline, Waiter
 from wsclient.sansio.codec import one_line
 from wsclient.sansio.dialect import Credentials, Dialect, RestRequest
@@ -154,7 +155,8 @@ class Transport:
         self.thread = WorkerThread(f"wsclient-reader-{connection_id}", self._run)
 
     def start(self) -> None:
-        self.thread.start()
+        """Raises ThreadStartError."""
+        start(self.thread)
 
     # What the watchdog does with it.
 
