@@ -29,7 +29,7 @@ from wsclient.runtime.logs import ClientLog
 from wsclient.runtime.mailbox import Mailbox
 from wsclient.runtime.telling import EventStream
 from wsclient.runtime.transport import Target, is_worker_thread
-from wsclient.runtime.waiting import Deadline, Waiter
+from wsclient.runtime.waiting import NEVER, Deadline, Waiter
 from wsclient.runtime.watchdog import Watchdog
 from wsclient.sansio.codec import encode
 from wsclient.sansio.session import State
@@ -105,7 +105,7 @@ class _Receiver:
             except IndexError:
                 pass
             try:
-                _fill(core, mailbox, 1, _NEVER)
+                _fill(core, mailbox, 1, NEVER)
             except ClientClosed:
                 raise StopIteration from None
 
@@ -120,14 +120,11 @@ def _iterate(owner: _Receiver | None) -> Iterator[Message]:
                 yield from mailbox.handed_out
             except IndexError:
                 pass
-            _fill(core, mailbox, 1, _NEVER)
+            _fill(core, mailbox, 1, NEVER)
     except ClientClosed:
         return
     finally:
         owner = None  # whoever loops keeps it alive; a traceback that is kept must not
-
-
-_NEVER = Deadline(None)
 
 
 def _fill(core: Watchdog, mailbox: Mailbox, maximum: int | None, deadline: Deadline) -> None:
