@@ -21,6 +21,27 @@ def with_lock(log):
 def last_in_body(log):
     with lock:
         return log("body")
+def last_in_try(log):
+    try:
+        return give(log)
+    except BaseException:
+        log("caught")
+        raise
+def last_is_c(log):
+    try:
+        return log("try")
+    except BaseException:
+        log("caught")
+        raise
+def give(log):
+    log("try")
+def fails(log):
+    try:
+        return raises(log)
+    except ValueError:
+        log("failed")
+def raises(log):
+    raise ValueError
 def loop(log):
     total = 0
     while total < 3:
@@ -81,13 +102,23 @@ def test_resumptions_of_generators_are_points(code: SimpleNamespace) -> None:
 def test_no_lock_stays_held_by_a_with_statement(code: SimpleNamespace, name: str) -> None:
     for point in interrupted(lambda: getattr(code, name)(len)):
         assert not code.lock._is_owned(), str(point)
+    assert len(list(kinds(getattr(code, name)))) >= 3
 
 
 def test_the_body_of_a_try_statement_catches_what_comes_after_its_last_call(
     code: SimpleNamespace,
 ) -> None:
-    found = list(kinds(code.catch))
-    assert "after a call in catch, try caught" in found
+    assert "after a call in catch, try caught" in list(kinds(code.catch))
+    assert "after a call in last_in_try, try caught" in list(kinds(code.last_in_try))
+    assert "after a call in last_is_c, try caught" in list(kinds(code.last_is_c))
+
+
+def test_a_call_that_raises_does_not_return(code: SimpleNamespace) -> None:
+    assert list(kinds(code.fails)) == [
+        "start in fails",
+        "start in raises",
+        "after a call in fails, failed",
+    ]
 
 
 def test_each_run_has_one_and_its_traceback_is_kept(code: SimpleNamespace) -> None:

@@ -30,7 +30,7 @@ from wsclient.runtime.mailbox import Mailbox
 from wsclient.runtime.platform import check_threads
 from wsclient.runtime.telling import EventStream
 from wsclient.runtime.transport import Target, Turn, is_worker_thread
-from wsclient.runtime.waiting import Deadline, Waiter
+from wsclient.runtime.waiting import NEVER, Deadline, Waiter
 from wsclient.sansio.codec import encode
 from wsclient.sansio.dialect import RestRequest
 from wsclient.sansio.session import State
@@ -109,7 +109,7 @@ class _Receiver:
                         return message
                 except IndexError:
                     pass
-                _fill(core, mailbox, 1, _NEVER)
+                _fill(core, mailbox, 1, NEVER)
         except ClientClosed:
             raise StopIteration from None
         finally:
@@ -126,14 +126,11 @@ def _iterate(owner: _Receiver | None) -> Iterator[Message]:
                 yield from mailbox.handed_out
             except IndexError:
                 pass
-            _fill(core, mailbox, 1, _NEVER)
+            _fill(core, mailbox, 1, NEVER)
     except ClientClosed:
         return
     finally:
         owner = None  # whoever loops keeps it alive; a traceback that is kept must not
-
-
-_NEVER = Deadline(None)
 
 
 def _fill(core: Core, mailbox: Mailbox, maximum: int | None, deadline: Deadline) -> None:

@@ -331,20 +331,20 @@ class TestStart:
 
     def test_two_at_once_do_not_make_two(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A signal handler logs while the thread that it interrupted is starting it."""
-        start, depth = threading.Thread.start, 0
+        launch, depth = logs.launch, 0
 
         def interrupted(thread: threading.Thread) -> None:
             nonlocal depth
             depth += 1
             if depth == 1:
                 log_all("from the signal handler")
-            start(thread)
+            launch(thread)
 
         idents: list[int] = []
         memory = Memory(lambda _: idents.append(threading.get_ident()))
         with threaded(), listening(memory):
             with monkeypatch.context() as patch:
-                patch.setattr(threading.Thread, "start", interrupted)
+                patch.setattr(logs, "launch", interrupted)
                 log_all("interrupted")
             log_all(*(["x"] * 100))
             assert flush(PATIENCE)

@@ -14,7 +14,7 @@ from wsclient.runtime.logs import ClientLog
 from wsclient.runtime.mailbox import Mailbox
 from wsclient.runtime.telling import EventStream
 from wsclient.runtime.threads import start
-from wsclient.runtime.waiting import Deadline
+from wsclient.runtime.waiting import NEVER
 
 __all__ = ["Callbacks"]
 
@@ -113,7 +113,7 @@ class Callbacks:
             if self._call_listeners(0.0, EVENTS_AT_ONCE):
                 mailbox.rouse()  # there may be more
             try:
-                if not mailbox.fill(1, Deadline(None)):
+                if not mailbox.fill(1, NEVER):
                     break
                 message = next(mailbox.handed_out)
             except WSClientError:
