@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ import pytest
 from hypothesis import settings
 
 from wsclient.testing import FakeVenue
+
+# So that their asserts are checked under ``python -O`` too, as those of test modules are.
+pytest.register_assert_rewrite("broken", "helpers", "making", "oracle", "program", "rig", "rigs")
 
 # The suite asks the same questions each time; HYPOTHESIS_PROFILE=explore asks new ones.
 settings.register_profile("suite", derandomize=True)
@@ -32,6 +36,16 @@ def _open_files() -> dict[str, str]:
         except OSError:
             continue  # the one that lists the directory
     return found
+
+
+@pytest.fixture(autouse=True, scope="session")
+def hears_interrupts() -> Iterator[None]:
+    """What ``nohup``, cron or a shell's ``&`` starts ignores Ctrl-C, and so do its children."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)
