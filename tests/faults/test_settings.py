@@ -73,7 +73,9 @@ def test_the_tests_of_books_pass_under(setting: str) -> None:
 @pytest.mark.timeout(300)
 def test_the_tests_of_interrupts_pass_where_interrupts_are_ignored() -> None:
     """As what ``nohup`` or cron starts does."""
-    run_tests("SIGINT ignored", "tests/runtime/test_waiting.py", "tests/integration/test_interrupts.py")
+    run_tests(
+        "SIGINT ignored", "tests/runtime/test_waiting.py", "tests/integration/test_interrupts.py"
+    )
 
 
 @pytest.mark.soak
