@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ from hypothesis import settings
 from locking import Instrument
 
 from wsclient.testing import FakeVenue
+
+# So that their asserts are checked under ``python -O`` too, as those of test modules are.
+pytest.register_assert_rewrite("broken", "helpers", "making", "oracle", "program", "rig", "rigs")
 
 # The suite asks the same questions each time; HYPOTHESIS_PROFILE=explore asks new ones.
 settings.register_profile("suite", derandomize=True)
@@ -38,6 +42,16 @@ def _open_files() -> dict[str, str]:
 
 def _threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name != "wsclient-log"}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def hears_interrupts() -> Iterator[None]:
+    """What ``nohup``, cron or a shell's ``&`` starts ignores Ctrl-C, and so do its children."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)

@@ -70,6 +70,14 @@ def test_the_tests_of_books_pass_under(setting: str) -> None:
     run_tests(setting, *FILES[1:], "-k", "not pass_under")
 
 
+@pytest.mark.timeout(300)
+def test_the_tests_of_interrupts_pass_where_interrupts_are_ignored() -> None:
+    """As what ``nohup`` or cron starts does."""
+    run_tests(
+        "SIGINT ignored", "tests/runtime/test_waiting.py", "tests/integration/test_interrupts.py"
+    )
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("setting", SETTINGS)
