@@ -7,22 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rig import INF, Plain
 
 from wsclient.errors import ConfigurationError, SubscriptionRejected, SubscriptionTimeout
 from wsclient.messages import SubscriptionState
+from wsclient.sansio.asked import Request
 from wsclient.sansio.dialect import Ack, Limits, Rejection
-from wsclient.sansio.subscriptions import (
-    Lost,
-    Missing,
-    Outstanding,
-    Refused,
-    Request,
-    Settled,
-    Subscriptions,
-)
+from wsclient.sansio.stops import Stops
+from wsclient.sansio.subscriptions import Lost, Missing, Refused, Settled, Subscriptions
 
 PENDING = SubscriptionState.PENDING
 ACTIVE = SubscriptionState.ACTIVE
@@ -36,7 +28,9 @@ class Desk:
 
     def __init__(self, limits: Limits | None = None, **attributes: Any) -> None:
         dialect = Plain(limits, **attributes)
-        self.subscriptions = Subscriptions(dialect, ACK_TIMEOUT, itertools.count(1))
+        self.stops = Stops()
+        self.subscriptions = Subscriptions(dialect, ACK_TIMEOUT, itertools.count(1), self.stops)
+        self._dialect = dialect
         self.now = 0.0
         self.outcomes: dict[Any, Any] = {}
         self.lost: list[Lost] = []
@@ -58,11 +52,15 @@ class Desk:
     def send(self) -> list[tuple[str, list[str]]]:
         """Let out all that waits; returns it."""
         sent = []
-        while (request := self.subscriptions.next_request(self.now)) is not None:
+        while unsent := self.subscriptions.unsent():
+            (request,) = unsent
+            if request.id is None:
+                self.subscriptions.split(request, self._dialect.batches(list(request.channels)))
+                continue
             what = "subscribe" if request.subscribe else "unsubscribe"
             sent.append((what, list(request.channels)))
+            assert self.subscriptions.send(self.now) is request
             self.out.append(request)
-            self.subscriptions.sent(request)
         self.collect()
         return sent
 
@@ -861,7 +859,7 @@ def test_the_next_deadline_is_the_earliest_of_calls_and_requests(
 def test_a_sleep_postpones_what_the_venue_is_to_answer_and_no_callers_timeout() -> None:
     desk = Desk().subscribe("a", deadline=21.0)
     desk.send()
-    desk.subscriptions.postpone(5.0)
+    desk.stops.add(0.0, 5.0)
     desk.wait(ACK_TIMEOUT)
     assert desk.outcomes == {}
     desk.wait(1.0)
@@ -959,46 +957,3 @@ def test_a_request_that_is_not_answered_does_not_end_what_a_later_one_asks_for()
     assert "again" not in desk.outcomes
     assert desk.ack("a", request_id=desk.out[-1].id) == ["a"]
     assert desk.outcomes["again"] is None
-
-
-# --- requests that are on their way --------------------------------------------------------------
-
-#: Channels of a new request; which of those on their way is answered; seconds that pass, awake or
-#: asleep; or the end of the link.
-STEPS = st.one_of(
-    st.tuples(st.just("send"), st.lists(st.sampled_from("abc"), min_size=1)),
-    st.tuples(st.just("answer"), st.integers(0, 20)),
-    st.tuples(st.sampled_from(["wait", "sleep"]), st.floats(0, 1.5 * ACK_TIMEOUT)),
-    st.just(("lose", None)),
-)
-
-
-@given(st.lists(STEPS, max_size=30))
-def test_requests_on_their_way_are_found_as_in_a_plain_list(steps: list[tuple[str, Any]]) -> None:
-    outstanding, plain, now = Outstanding(), list[Request](), 0.0
-    for number, (step, how) in enumerate(steps):
-        if step == "send":
-            request = Request(number, True, dict.fromkeys(how), {}, deadline=now + ACK_TIMEOUT)
-            outstanding.add(request)
-            plain.append(request)
-        elif step == "answer":
-            pairs = [(request, channel) for request in plain for channel in request.channels]
-            if pairs:
-                outstanding.discard(*pairs[how % len(pairs)])
-                plain = [request for request in plain if request.channels]
-        elif step == "lose":
-            outstanding.clear()
-            plain.clear()
-        else:
-            now += how
-            if step == "sleep":
-                for request in outstanding:
-                    request.deadline += how
-        assert list(outstanding) == plain
-        for channel in "abc":
-            assert [*outstanding.of(channel)] == [r for r in plain if channel in r.channels]
-        for known in range(len(steps)):
-            found = [request for request in plain if request.id == known]
-            assert [outstanding.get(known), outstanding.get(str(known))] == (found or [None]) * 2
-        assert outstanding.deadline == min((r.deadline for r in plain), default=INF)
-        assert outstanding.overdue(now) == [r for r in plain if now >= r.deadline]

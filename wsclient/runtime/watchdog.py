@@ -31,6 +31,7 @@ from wsclient.runtime.waiting import Deadline, Waiter
 from wsclient.sansio.actions import (
     Abort,
     Action,
+    Consult,
     Cut,
     Deliver,
     Dial,
@@ -633,6 +634,8 @@ class Watchdog:
             self._tell_of_the_end()
         elif isinstance(action, Cut):
             self._cut(action)
+        elif isinstance(action, Consult):
+            self._consult(action)
         elif link := self._transports.get(action.connection_id):
             # Where there is none it has ended meanwhile, and said so.
             if isinstance(action, Send):
@@ -653,6 +656,16 @@ class Watchdog:
         verdict = self._judge(cut.error)
         with self._lock:
             self._session.ended(cut.connection_id, cut.error, verdict, time.monotonic())
+
+    def _consult(self, consult: Consult) -> None:
+        try:
+            result = consult.ask()
+        except Exception as error:  # noqa: BLE001 - the session is told
+            with self._lock:
+                consult.failed(error)
+        else:
+            with self._lock:
+                consult.then(result)
 
     def _send(self, connection_id: int, payload: str | bytes, waiter: Waiter) -> None:
         transport = self._transports.get(connection_id)
