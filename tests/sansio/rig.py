@@ -221,8 +221,9 @@ class Rig:
         """Messages of one channel arrive; without ``sequences``, one that bears none."""
         return self.receive(*(self.message(channel, s) for s in sequences or (None,)))
 
-    def consult(self) -> None:
-        """Ask the dialect what it has not been asked yet, as the watchdog does."""
+    def consult(self) -> bool:
+        """Ask the dialect what it has not been asked yet, as the watchdog does; False: nothing."""
+        was_asked = bool(self.consults)
         while self.consults:
             ask, then, failed = self.consults.pop(0)
             try:
@@ -231,6 +232,7 @@ class Rig:
                 failed(error)
             else:
                 then(answer)
+        return was_asked
 
     # Time.
 
@@ -243,8 +245,8 @@ class Rig:
             while self._cuts:
                 cid, error = self._cuts.pop(0)
                 self.session.ended(cid, error, classify(error), self.now)
-            if not self.holds:
-                self.consult()
+            if not self.holds and self.consult():
+                continue
             self.deadline(link)
             if not actions:
                 return

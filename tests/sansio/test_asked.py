@@ -71,7 +71,7 @@ def test_requests_go_out_in_order_without_those_that_have_become_empty(
             del plain[0]
         elif step == "split" and first:
             parts = [[channel] for channel in first[0].channels]
-            unsent.replace([request(part) for part in parts])
+            unsent.replace(first, [request(part) for part in parts])
             plain[:1] = parts
         elif step == "join" and first and (last := unsent.last) is not None and last.channels:
             unsent.join(last, how)

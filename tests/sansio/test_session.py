@@ -1260,6 +1260,84 @@ def test_a_channel_is_forgotten_before_whoever_left_it_is_woken() -> None:
     assert rig.session.actions() == [Forget("a"), Settle(token)]
 
 
+# --- a call that nobody answers ------------------------------------------------------------------
+
+
+def closed_by_venue() -> ConnectionLost:
+    return ConnectionLost("the venue closed the connection (1008: no)", 1008, "closed")
+
+
+@pytest.mark.parametrize("is_asked", [True, False])
+def test_a_subscribe_ends_where_the_venue_closes_each_connection(is_asked: bool) -> None:
+    """In answer to it, or right after the handshake; the reason and the code are in the error."""
+    rig = Rig(max_retry_delay=1.0).active("mine")
+    rig.drop()
+    rig.holds = not is_asked
+    token = rig.subscribe("a")
+    for _ in range(2):
+        assert rig.outcome(token) == "waiting"
+        rig.open()
+        rig.drop(closed_by_venue())
+    error = rig.outcome(token)
+    assert isinstance(error, SubscriptionTimeout)
+    assert "(1008: no) (close code 1008)" in error.failed["a"]
+    assert [channel for channel, _, _ in rig.session.subscriptions.wanted()] == ["mine"]
+
+
+def test_a_subscribe_ends_where_the_venue_closes_each_connection_at_its_login() -> None:
+    rig = Rig(max_retry_delay=1.0).active("mine")
+    rig.drop()
+    token = rig.subscribe("a")
+    for _ in range(2):
+        rig.wait(delay(rig))
+        rig.opened(LOGIN)
+        rig.drop(closed_by_venue())
+    assert isinstance(rig.outcome(token), SubscriptionTimeout)
+
+
+def test_attempts_that_fail_end_no_subscribe() -> None:
+    rig = Rig(max_retry_delay=1.0).active("mine")
+    rig.drop()
+    token = rig.subscribe("a")
+    for _ in range(20):
+        rig.wait(delay(rig))
+        rig.drop(OSError("refused"))
+    assert rig.outcome(token) == "waiting"
+
+
+def test_a_subscribe_that_waits_for_a_connection_says_so_once() -> None:
+    rig = Rig(max_retry_delay=1.0).active("mine")
+    rig.subscribe("early")
+    rig.drop()
+    rig.subscribe("a", "b", "c", "d", "e")
+    for _ in range(5):
+        rig.wait(delay(rig))
+        rig.drop(OSError("refused"))
+    assert [text for text in rig.logs("warning") if "waits" in text] == [
+        "subscribe() of 'early' waits for a connection (backing off)",
+        "subscribe() of 'a', 'b', 'c' and 2 more waits for a connection (backing off)",
+    ]
+
+
+def test_a_subscribe_on_an_open_link_says_nothing() -> None:
+    rig = Rig().active("a")
+    rig.subscribe("b")
+    assert rig.logs("warning") == []
+
+
+def test_the_text_of_a_users_exception_is_not_made_by_the_session() -> None:
+    """That would run the user's code under the lock."""
+
+    class Mine(Exception):
+        def __str__(self) -> str:
+            raise AssertionError("asked for its text")
+
+    rig = Rig(max_retries=1)
+    rig.connect()
+    rig.session.ended(rig.cid, Mine(), RETRY, rig.now, "in words")
+    assert str(rig.outcome("connect")) == "no connection after 1 attempt(s): in words"
+
+
 # --- requests ------------------------------------------------------------------------------------
 
 

@@ -55,7 +55,8 @@ class Desk:
         while unsent := self.subscriptions.unsent():
             (request,) = unsent
             if request.id is None:
-                self.subscriptions.split(request, self._dialect.batches(list(request.channels)))
+                batches = self._dialect.batches(list(request.channels))
+                self.subscriptions.split(unsent, [batches])
                 continue
             what = "subscribe" if request.subscribe else "unsubscribe"
             sent.append((what, list(request.channels)))
@@ -957,3 +958,165 @@ def test_a_request_that_is_not_answered_does_not_end_what_a_later_one_asks_for()
     assert "again" not in desk.outcomes
     assert desk.ack("a", request_id=desk.out[-1].id) == ["a"]
     assert desk.outcomes["again"] is None
+
+
+# --- many at once --------------------------------------------------------------------------------
+
+
+def test_an_unsubscribe_goes_out_in_batches_in_the_callers_order() -> None:
+    names = [f"x{n}" for n in range(300)]
+    desk = Desk(Limits(channels_per_message=100)).active(*names)
+    desk.unsubscribe(*reversed(names))
+    assert desk.send() == [
+        ("unsubscribe", names[299:199:-1]),
+        ("unsubscribe", names[199:99:-1]),
+        ("unsubscribe", names[99::-1]),
+    ]
+
+
+def test_channels_of_other_options_are_unsubscribed_in_a_message_of_their_own() -> None:
+    desk = Desk(Limits(channels_per_message=10))
+    desk.active("a", "c", depth=5).active("b", "d")
+    desk.unsubscribe("a", "b", "c", "d")
+    assert desk.send() == [("unsubscribe", ["a", "c"]), ("unsubscribe", ["b", "d"])]
+    assert [request.options for request in desk.out[-2:]] == [{"depth": 5}, {}]
+
+
+def test_a_refused_channel_of_a_batch_leaves_the_others_alone() -> None:
+    """Its unsubscribe, in the same message as another's, has nothing to end any more."""
+    desk = Desk(Limits(channels_per_message=10)).active("b")
+    desk.subscribe("a").send()
+    desk.unsubscribe("a", "b").send()
+    desk.reject("a", "unknown", request_id=desk.out[-2].id)
+    assert desk.wanted == ["b"]
+    desk.ack(request_id=desk.out[-1].id)
+    assert (desk.wanted, desk.outcomes["unsub"]) == ([], None)
+
+
+def test_what_is_undone_goes_out_in_batches() -> None:
+    names = [f"x{n}" for n in range(100)]
+    desk = Desk(Limits(channels_per_message=100)).subscribe(*names)
+    desk.send()
+    desk.wait(ACK_TIMEOUT)
+    assert [channels for _, channels in desk.send()] == [["x0"], names[1:]][:1] + [names[1:]]
+
+
+def test_what_a_cumulative_answer_does_not_list_goes_out_in_batches() -> None:
+    desk = Desk(Limits(channels_per_message=10)).active("a", "b", "c")
+    desk.subscriptions.subscribed(["b"])
+    assert desk.send() == [("subscribe", ["a", "c"])]
+
+
+def test_wanted_channels_are_counted_and_looked_up() -> None:
+    desk = Desk().active("a", depth=10).subscribe("b").subscribe("c")
+    assert len(desk.subscriptions) == 3
+    assert desk.subscriptions.wanted_among(["c", "x", "a", "c"]) == [
+        ("c", PENDING, {}),
+        ("a", ACTIVE, {"depth": 10}),
+    ]
+
+
+# --- connections that end before the venue has answered -------------------------------------------
+
+
+def end(desk: Desk, after: float = 0.0, why: str = "gone") -> Desk:
+    desk.wait(after)
+    desk.subscriptions.connection_ended(desk.now, why)
+    return desk.drop()
+
+
+def test_two_connections_in_a_row_that_confirm_nothing_of_a_call_end_it() -> None:
+    desk = Desk().active("mine").subscribe("a", "b")
+    desk.send()
+    end(desk)
+    assert "sub" not in desk.outcomes
+    desk.restore()
+    desk.ack("mine")
+    end(desk, why="the venue closed the connection (1008: no)")
+    error = desk.outcomes["sub"]
+    assert isinstance(error, SubscriptionTimeout)
+    assert error.failed.keys() == {"a", "b"}
+    assert error.failed["a"] == (
+        "2 connections in a row ended before the venue answered, "
+        "the last one because the venue closed the connection (1008: no)"
+    )
+    assert (desk.refused, desk.wanted) == (["a", "b"], ["mine"])
+    assert desk.restore() == [("subscribe", ["mine"])]
+
+
+def test_connections_that_end_before_anything_can_be_asked_end_it_too() -> None:
+    desk = Desk().subscribe("a")
+    end(end(desk))
+    assert isinstance(desk.outcomes["sub"], SubscriptionTimeout)
+
+
+def test_a_connection_that_works_does_not_end_a_call_whose_turn_has_not_come() -> None:
+    desk = Desk().active("mine")
+    for _ in range(5):
+        end(desk)
+        desk.subscriptions.restore()
+        (request,) = desk.subscriptions.unsent()
+        desk.subscriptions.split([request], [[["mine"]]])
+        desk.out.append(desk.subscriptions.send(desk.now))
+        desk.ack("mine")
+        if "a" not in desk.wanted:
+            desk.subscribe("a")
+    assert "sub" not in desk.outcomes
+    assert desk.wanted == ["mine", "a"]
+
+
+def test_what_is_confirmed_of_a_call_gives_the_rest_two_more_connections() -> None:
+    desk = Desk().subscribe("a", "b", "c")
+    for channel in "abc":
+        desk.restore()
+        end(desk)
+        desk.restore()
+        desk.ack(channel)
+        end(desk)
+    assert desk.outcomes == {"sub": None}
+
+
+def test_a_call_for_a_channel_that_was_confirmed_before_leaves_it_wanted() -> None:
+    desk = Desk().active("a")
+    end(desk).subscribe("a")
+    for _ in range(2):
+        desk.restore()
+        end(desk)
+    assert isinstance(desk.outcomes["sub"], SubscriptionTimeout)
+    assert (desk.wanted, desk.refused) == (["a"], [])
+
+
+def test_new_channels_go_in_messages_of_their_own_after_those_confirmed_before() -> None:
+    desk = Desk(Limits(channels_per_message=10)).subscribe("new", token="one")
+    desk.active("a", "b").subscribe("c", "d", token="two").subscribe("e", token="three")
+    end(desk)
+    assert desk.restore() == [
+        ("subscribe", ["a", "b"]),
+        ("subscribe", ["new"]),
+        ("subscribe", ["c", "d"]),
+        ("subscribe", ["e"]),
+    ]
+
+
+def test_the_time_for_an_answer_is_summed_over_connections() -> None:
+    desk = Desk().subscribe("a", "b")
+    desk.send()
+    desk.wait(5.0)
+    desk.ack("b")
+    end(desk, after=10.0)
+    desk.wait(1000.0)
+    desk.restore()
+    desk.wait(4.999)
+    assert "sub" not in desk.outcomes
+    desk.wait(0.001)
+    assert desk.outcomes["sub"].failed == {"a": "no answer within 20 s"}
+    assert desk.wanted == ["b"]
+
+
+def test_a_channel_wanted_again_by_nobody_who_still_waits_is_not_subscribed_again() -> None:
+    desk = Desk().active("a").unsubscribe("a")
+    desk.send()
+    desk.subscribe("a", deadline=5.0).wait(5.0)
+    desk.ack("a")
+    assert desk.wanted == []
+    assert desk.send() == []

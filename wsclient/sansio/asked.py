@@ -87,9 +87,11 @@ class Unsent(_ByChannel):
             request.channels[channel] = None
             self._by_channel.setdefault(channel, []).append(request)
 
-    def replace(self, parts: Sequence[Request]) -> None:
-        """Put ``parts`` into the place of the first one."""
-        self.pop()
+    def replace(self, requests: Sequence[Request], parts: Sequence[Request]) -> None:
+        """Put ``parts`` into the place of ``requests``, which are the first ones, but for those
+        that have become empty."""
+        while self._queue and (self._queue[0] in requests or not self._queue[0].channels):
+            self.pop()
         for part in reversed(parts):
             self._queue.appendleft(part)
             self._enter(part)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from wsclient.sansio.actions import Consult
@@ -30,6 +31,10 @@ class Refusal(NamedTuple):
     """Why the dialect has made no message. In words: an exception's text is the user's code."""
 
     reason: str
+
+
+#: Requests, and under which names their channels were asked for.
+Asked = list[tuple[Request, tuple[str, ...]]]
 
 
 class Order(NamedTuple):
@@ -74,20 +79,16 @@ class Consulting:
         if self.is_waiting or not requests:
             return None
         question = self._question = object()
-        if requests[0].id is None:
-            names = list(requests[0].channels)
+        is_whole = requests[0].id is None
+        requests = list(takewhile(lambda request: (request.id is None) == is_whole, requests))
+        asked = [(request, self._names(request)) for request in requests]
+        if is_whole:
             return Consult(
-                partial(_split, self._dialect, names),
-                partial(self._on_split, question, requests[0], names),
-                partial(self._on_failed, question, [(requests[0], tuple(names))]),
+                partial(_split, self._dialect, [names for _, names in asked]),
+                partial(self._on_split, question, asked),
+                partial(self._on_failed, question, asked),
             )
-        orders, asked = [], []
-        for request in requests:
-            if request.id is None:
-                break
-            names_ = self._names(request)
-            orders.append(Order(request.subscribe, names_, request.id, request.options))
-            asked.append((request, names_))
+        orders = [Order(r.subscribe, names, r.id or 0, r.options) for r, names in asked]
         return Consult(
             partial(_make, self._dialect, self._credentials, orders),
             partial(self._on_made, question, asked),
@@ -100,25 +101,20 @@ class Consulting:
         return self._channels.named(request.channels)
 
     def _on_split(
-        self,
-        question: object,
-        request: Request,
-        asked: list[str],
-        answer: Refusal | list[list[str]],
+        self, question: object, asked: Asked, answers: list[Refusal | list[list[str]]]
     ) -> None:
         if self._question is not question:
             return
         self._question = None
-        if isinstance(answer, Refusal):
-            self._subscriptions.refuse(request, asked, answer.reason)
-        else:
-            self._subscriptions.split(request, answer)
+        requests = [request for request, _ in asked]
+        batches = [[] if isinstance(answer, Refusal) else answer for answer in answers]
+        for (request, names), answer in zip(asked, answers, strict=True):
+            if isinstance(answer, Refusal):
+                self._subscriptions.refuse(request, names, answer.reason)
+        self._subscriptions.split(requests, batches)
 
     def _on_made(
-        self,
-        question: object,
-        asked: list[tuple[Request, tuple[str, ...]]],
-        answers: list[Refusal | str | bytes],
+        self, question: object, asked: Asked, answers: list[Refusal | str | bytes]
     ) -> None:
         if self._question is not question:
             return
@@ -127,34 +123,32 @@ class Consulting:
             if self._names(request) != names:
                 continue  # it is asked for again, as it is now
             if isinstance(answer, Refusal):
-                self._subscriptions.refuse(request, list(request.channels), answer.reason)
+                self._subscriptions.refuse(request, tuple(request.channels), answer.reason)
             else:
                 request.payload, request.names = answer, names
         self._subscriptions.has_news = True
 
-    def _on_failed(
-        self,
-        question: object,
-        asked: list[tuple[Request, tuple[str, ...]]],
-        error: Exception,
-    ) -> None:
+    def _on_failed(self, question: object, asked: Asked, error: Exception) -> None:
         if self._question is not question:
             return
         self._question = None
         reason = f"internal error ({type(error).__name__})"
-        for request, _ in asked:
-            self._subscriptions.refuse(request, list(request.channels), reason)
+        for request, names in asked:
+            self._subscriptions.refuse(request, names, reason)
 
 
 # What follows runs without the lock, and knows nothing of the session.
 
 
-def _split(dialect: Dialect, names: list[str]) -> Refusal | list[list[str]]:
+def _split(dialect: Dialect, groups: Sequence[tuple[str, ...]]) -> list[Refusal | list[list[str]]]:
     """Ask which channels go together, and see that each goes once."""
-    try:
-        return _checked(dialect.batches(list(names)), dict.fromkeys(names))
-    except BaseException as error:  # noqa: BLE001 - SystemExit too: it concerns these channels only
-        return _refusal(error)
+    split: list[Refusal | list[list[str]]] = []
+    for names in groups:
+        try:
+            split.append(_checked(dialect.batches(list(names)), dict.fromkeys(names)))
+        except BaseException as error:  # noqa: BLE001 - SystemExit too: it concerns these only
+            split.append(_refusal(error))
+    return split
 
 
 def _checked(batches: Iterable[Sequence[str]], left: dict[str, None]) -> list[list[str]]:

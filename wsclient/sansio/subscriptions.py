@@ -198,7 +198,7 @@ class Subscriptions:
         """Stop wanting ``channels``. One that the venue was never asked for is gone at once."""
         names = list(dict.fromkeys(channels))
         wish = self._wish(token, False, names, deadline)
-        groups: list[tuple[Mapping[str, Any], list[str]]] = []
+        leaving = []
         for name in names:
             entry = self._entries.get(name)
             if entry is None:
@@ -216,13 +216,8 @@ class Subscriptions:
                 self._unsubscribed(entry)
                 continue
             self._set(entry, UNSUBSCRIBING)
-            for options, group in groups:
-                if dict(options) == dict(entry.options):
-                    group.append(name)
-                    break
-            else:
-                groups.append((entry.options, [name]))
-        for options, group in groups:
+            leaving.append(entry)
+        for options, group in _by_options(leaving):
             self._enqueue(group, options, subscribe=False)
         self._finish(wish)
 
@@ -301,19 +296,23 @@ class Subscriptions:
         """The next requests to go out, at most so many."""
         return self._unsent.first(most)
 
-    def split(self, request: Request, batches: Iterable[Sequence[str]]) -> None:
-        """The first unsent request goes out in these messages, of what is still in it."""
-        left = dict(request.channels)
+    def split(
+        self, requests: Sequence[Request], batches: Iterable[Iterable[Sequence[str]]]
+    ) -> None:
+        """The first unsent requests go out in these messages, of what is still in them."""
         parts = []
-        for batch in batches:
-            names = {name: None for name in batch if name in left}
-            for name in names:
-                del left[name]
-            parts.append(self._part(request, names))
-            parts[-1].id = next(self._ids)
-        # Asked for meanwhile: the dialect has not heard of these yet.
-        parts.append(self._part(request, left))
-        self._unsent.replace([part for part in parts if part.channels])
+        for request, names in zip(requests, batches, strict=True):
+            left = dict(request.channels)
+            for batch in names:
+                part = self._part(request, {name: None for name in batch if name in left})
+                if part.channels:
+                    part.id = next(self._ids)
+                    parts.append(part)
+                    for name in part.channels:
+                        del left[name]
+            if left:  # wanted meanwhile: the dialect has not heard of these yet
+                parts.append(self._part(request, left))
+        self._unsent.replace(requests, parts)
         self.has_news = True
 
     def _part(self, request: Request, names: dict[str, None]) -> Request:
@@ -403,11 +402,14 @@ class Subscriptions:
             for name in list(request.channels):
                 if request.subscribe == (name in listed) and self._answered(request, name):
                     confirmed.append(name)
+        gone = []
         for entry in self._entries.values() if self._counts[ACTIVE] else ():
             if entry.state is ACTIVE and entry.channel not in listed:
                 self._set(entry, PENDING)
                 self._effects.append(Missing(entry.channel))
-                self._enqueue([entry.channel], entry.options)
+                gone.append(entry)
+        for options, names in _by_options(gone):
+            self._enqueue(names, options)
         return confirmed
 
     def data(self, channel: str) -> bool:
@@ -703,3 +705,16 @@ class Subscriptions:
                 wish.failed,
             )
         self._effects.append(Settled(wish.token, error))
+
+
+def _by_options(entries: Iterable[Entry]) -> list[tuple[Mapping[str, Any], list[str]]]:
+    """Channels that may go in one message, in their order."""
+    groups: list[tuple[Mapping[str, Any], list[str]]] = []
+    for entry in entries:
+        for options, names in groups:
+            if dict(options) == dict(entry.options):
+                names.append(entry.channel)
+                break
+        else:
+            groups.append((entry.options, [entry.channel]))
+    return groups
