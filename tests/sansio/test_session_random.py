@@ -319,6 +319,18 @@ class SessionMachine(RuleBasedStateMachine):
             assert message.gap.reason == "reconnect"
         self.owed.discard(channel)
 
+    # The dialect, which is asked without the lock: anything may happen before its answer is there.
+
+    @rule(is_slow=st.booleans())
+    def pace(self, is_slow: bool) -> None:
+        self.rig.holds = is_slow
+        self.rig.tick()
+
+    @rule()
+    def answer(self) -> None:
+        self.rig.consult()
+        self.rig.tick()
+
     @precondition(lambda self: self.is_open)
     @rule()
     def unreadable(self) -> None:
@@ -374,6 +386,8 @@ class SessionMachine(RuleBasedStateMachine):
     def settle(self) -> None:
         """Once the venue has answered all there is, and what it did not answer is given up, it is
         subscribed to exactly what is wanted."""
+        self.rig.holds = False
+        self.rig.tick()
         for _ in range(20):
             self.hear()
             if self.is_open:

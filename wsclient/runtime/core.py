@@ -394,7 +394,8 @@ class Core:
         self.check_call()
         with self.lock:
             session, pending = self._session, self.router.pending_gap
-            found = session.subscriptions.wanted(channels)
+            wanted = session.subscriptions
+            found = wanted.wanted() if channels is None else wanted.wanted_among(channels)
             return {
                 channel: Subscription(channel, state, options, pending(channel, gap))
                 for channel, state, options in found
