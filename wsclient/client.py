@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -203,7 +202,7 @@ class WebSocketClient(_Receiver):
         self._core = Watchdog(Target(url, checked, dialect), log)
         self._mailbox = self._core.default
         #: Protects the tables of order books. Never held while waiting.
-        self._books_lock = threading.Lock()
+        self._books_lock = self._core.locks.new("the tables of order books")
         self._book_links: dict[str, BookLink] = {}
         #: What their readers hold, and what holds us: not held here.
         self._books: weakref.WeakValueDictionary[str, OrderBook] = weakref.WeakValueDictionary()
@@ -379,7 +378,7 @@ class WebSocketClient(_Receiver):
         timeout: float | None = None,
         **options: Any,
     ) -> OrderBook:
-        """The order book of ``symbol``, kept up to date on the ``wsclient-callbacks`` thread.
+        """The order book of ``symbol``, kept up to date on the ``wsclient-books`` thread.
 
         Returns when it has its first snapshot; the same book for the same symbol. ``options`` go
         to the dialect, as with :meth:`subscribe`. A book that falls out of sync is subscribed to
@@ -401,7 +400,6 @@ class WebSocketClient(_Receiver):
         deadline = Deadline(timeout)
         with core.session() as session:
             session.check_begun()
-            is_wanted = session.subscriptions.state(channel) is not None
         with self._books_lock:
             link = self._book_links.get(channel)
             if link is not None and link.book.is_lost:
@@ -414,7 +412,8 @@ class WebSocketClient(_Receiver):
                     if request is None
                     else RestBookLink(core, channel, request)
                 )
-                link.keep(KeptBook(core.dialect, channel, verify_checksum, options, link))
+                book = KeptBook(core.dialect, channel, verify_checksum, options, link, core.locks)
+                link.keep(book)
                 self._book_links[channel] = link
         if link.book.verify_checksum != verify_checksum:
             raise ConfigurationError(
@@ -423,8 +422,8 @@ class WebSocketClient(_Receiver):
         try:
             link.check()
             self._subscribe((channel,), link.mailbox, timeout, options)
-            if is_new and (is_wanted or request is not None):
-                link.ask(0.0)  # its snapshot may have come before there was a book to take it
+            if is_new:
+                link.start()
             left = core.options.ack_timeout if timeout is None else deadline.remaining()
             link.book.wait_synced(left)
         except BaseException:
@@ -433,12 +432,12 @@ class WebSocketClient(_Receiver):
                     self._drop_book(link)
             raise
         with self._books_lock:
-            book = self._books.get(channel)
-            if book is None or book._kept is not link.book:
-                book = self._books[channel] = OrderBook._of(
+            known = self._books.get(channel)
+            if known is None or known._kept is not link.book:
+                known = self._books[channel] = OrderBook._of(
                     link.book, partial(self._close_book, link)
                 )
-            return book
+            return known
 
     def latest(self, channel: str) -> Message | None:
         """The newest message received of ``channel``, or None. Consumes nothing."""
@@ -511,6 +510,10 @@ class WebSocketClient(_Receiver):
     def _close_book(self, link: BookLink) -> None:
         if self._core.is_forked:
             return  # it is the parent's
+        link.book.close()
+        if self._core.locks.is_held:
+            self._core._news.put(partial(self._close_book, link))
+            return
         with self._books_lock:
             self._drop_book(link)
 

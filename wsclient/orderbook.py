@@ -9,7 +9,7 @@ from typing import Any
 
 from wsclient import dialects
 from wsclient.messages import Message
-from wsclient.runtime.books import KeptBook
+from wsclient.runtime.keeper import KeptBook
 from wsclient.sansio.book import Level, Side
 from wsclient.sansio.dialect import Dialect
 
@@ -73,6 +73,7 @@ class OrderBook:
 
         Returns whether the book is in sync after it.
         """
+        self._kept.locks.check()
         return self._kept.apply(message)
 
     def take_snapshot(self, answer: Any) -> bool:
@@ -81,6 +82,7 @@ class OrderBook:
         False where the changes that have come do not follow on it: a newer one is needed. Raises
         for what makes no sense.
         """
+        self._kept.locks.check()
         return self._kept.take_snapshot(answer)
 
     # What is in it. What raises lets go of ``self``: a notebook keeps the frames of the last
@@ -91,6 +93,7 @@ class OrderBook:
         """The highest bid, None where there is none."""
         kept, stale_ok = self._kept, self.stale_ok
         del self
+        kept.catch_up()
         with kept.lock:
             kept.check(stale_ok)
             return kept.book.bids.best
@@ -100,6 +103,7 @@ class OrderBook:
         """The lowest ask, None where there is none."""
         kept, stale_ok = self._kept, self.stale_ok
         del self
+        kept.catch_up()
         with kept.lock:
             kept.check(stale_ok)
             return kept.book.asks.best
@@ -109,6 +113,7 @@ class OrderBook:
         """Half way between the best two; None where a side is empty."""
         kept, stale_ok = self._kept, self.stale_ok
         del self
+        kept.catch_up()
         with kept.lock:
             kept.check(stale_ok)
             return kept.book.mid
@@ -118,6 +123,7 @@ class OrderBook:
         """From the best bid up to the best ask; None where a side is empty."""
         kept, stale_ok = self._kept, self.stale_ok
         del self
+        kept.catch_up()
         with kept.lock:
             kept.check(stale_ok)
             return kept.book.spread
@@ -126,6 +132,7 @@ class OrderBook:
         """The ``depth`` best bids, best first; None for all."""
         kept, stale_ok = self._kept, stale_ok or self.stale_ok
         del self
+        kept.catch_up()
         with kept.lock:
             kept.check(stale_ok)
             return _levels(kept.book.bids, depth)
@@ -134,6 +141,7 @@ class OrderBook:
         """The ``depth`` best asks, best first; None for all."""
         kept, stale_ok = self._kept, stale_ok or self.stale_ok
         del self
+        kept.catch_up()
         with kept.lock:
             kept.check(stale_ok)
             return _levels(kept.book.asks, depth)
@@ -143,8 +151,10 @@ class OrderBook:
     @property
     def is_synced(self) -> bool:
         """Is it what the venue's messages say, as far as they have come?"""
-        with self._kept.lock:
-            return self._kept.doubt() is None
+        kept = self._kept
+        kept.catch_up()
+        with kept.lock:
+            return kept.doubt() is None
 
     @property
     def is_lost(self) -> bool:
@@ -170,10 +180,12 @@ class OrderBook:
         """
         kept = self._kept
         del self
+        kept.locks.check()
         kept.wait_synced(timeout)
 
     def __repr__(self) -> str:
         kept = self._kept
+        kept.catch_up()
         with kept.lock:
             why = kept.doubt()
             sides = f"{len(kept.book.bids)} bids, {len(kept.book.asks)} asks"

@@ -21,7 +21,9 @@ from typing import Any, NamedTuple
 from wsclient.errors import NotConnected, WSClientError
 from wsclient.messages import Gap, Message, SubscriptionState
 from wsclient.runtime.callbacks import Callbacks
+from wsclient.runtime.feeder import Feeder
 from wsclient.runtime.forking import forked_error, watch
+from wsclient.runtime.locks import Locks
 from wsclient.runtime.logs import ClientLog
 from wsclient.runtime.mailbox import Mailbox
 from wsclient.runtime.snapshots import Snapshots
@@ -81,6 +83,16 @@ class Retired(NamedTuple):
         return Retired(self.dropped + mailbox.dropped, lags)
 
 
+class Routed(NamedTuple):
+    """How a channel stood as an order book's queue was added to its routes: whether it was wanted
+    already, and its messages had begun to come on this connection; and the newest of them, unless
+    that has been put into the queue."""
+
+    is_wanted: bool
+    is_begun: bool
+    newest: Message | None
+
+
 class _Refusal:
     """In the place of the lock, in a forked child."""
 
@@ -127,13 +139,15 @@ class Watchdog:
         self._lossy: dict[Mailbox, int] = {}
         self.default = self.new_mailbox("client")
         self.callbacks = Callbacks(partial(self.new_mailbox, "callbacks"), log)
+        self.locks = Locks()
+        self.books = Feeder(partial(self.new_mailbox, "books"), log, self._books_died)
         self._teller = Teller()
         self._session.is_observed = lambda: self._teller.has_streams
         #: Called, without the lock, when the client has been closed or has failed.
         self.at_end: list[Callable[[], None]] = []
         #: Told by the reader of each step of an attempt (see :meth:`step`), and of each pong.
         self.on_step: Callable[[str, Any], None] | None = None
-        self.snapshots = Snapshots(options, log, self._judge)
+        self.snapshots = Snapshots(options, log, self._judge, self.locks)
         self.at_end.append(self.snapshots.close)
         #: News for the thread: a function to call, or None to just look again.
         self._news: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -273,6 +287,33 @@ class Watchdog:
             if mine and session.state not in (State.CLOSING, State.CLOSED, State.FAILED):
                 session.unsubscribe(mine, Waiter(), float("inf"))
 
+    def route_book(self, channel: str, mailbox: Mailbox) -> Routed:
+        """Have the messages of ``channel`` go to the books too. The newest one, which has come
+        before, goes first: it may be the snapshot."""
+        with self._lock:
+            session, routes = self._session, self._routes.get(channel, ())
+            if mailbox not in routes:
+                self._routes[channel] = (*routes, mailbox)
+                self._look_at_routes()
+            tracker, state = session.trackers.get(channel), session.subscriptions.state(channel)
+            newest = None if tracker is None else tracker.latest
+            is_wanted = state is not None
+            is_here = state in (SubscriptionState.ACTIVE, SubscriptionState.PENDING)
+            if tracker is None or newest is None or not is_here or session.state is not State.OPEN:
+                return Routed(is_wanted, False, newest)
+            pending = tracker.pending
+            if pending is not None or newest.connection_id != session.connection_id:
+                is_begun = pending is not None and pending.reason != "reconnect"
+                return Routed(is_wanted, is_begun, newest)
+            mailbox.put([newest.copy()])
+            return Routed(is_wanted, True, None)
+
+    def _books_died(self, error: BaseException) -> None:
+        failure = WSClientError(f"internal error ({type(error).__name__}); see the log")
+        failure.__cause__ = error
+        with self.session() as session:
+            session.fail(failure)
+
     def unroute(self, channels: Iterable[str], mailbox: Mailbox) -> None:
         """Messages of ``channels`` go to ``mailbox`` no more."""
         with self._lock:
@@ -367,7 +408,13 @@ class Watchdog:
         self.wake()
         current = threading.current_thread()
         transports = [t.thread for t in list(self._transports.values())]
-        for thread in (self._thread, self.callbacks.thread, self.snapshots.thread, *transports):
+        for thread in (
+            self._thread,
+            self.callbacks.thread,
+            self.books.thread,
+            self.snapshots.thread,
+            *transports,
+        ):
             if thread is None or thread is current:
                 continue
             thread.join(min(deadline.remaining(), threading.TIMEOUT_MAX))
