@@ -177,7 +177,9 @@ class KeptBook:
             with self.lock:
                 if message.connection_id < self.connection_id or self.is_lost:
                     return
-                if message.connection_id > self.connection_id:
+                if not self.connection_id:
+                    self.connection_id = message.connection_id  # the first, of a book by hand
+                elif message.connection_id > self.connection_id:
                     self._restart(joiner, message.connection_id)
                 elif gap is not None and gap.reason not in ("duplicate", "late", "reconnect"):
                     self._restart(joiner, message.connection_id)
@@ -260,7 +262,7 @@ class KeptBook:
             raise BookError(f"the books of {self._dialect.name} begin with a message, not by REST")
         snapshot = self._dialect.book_snapshot(self.channel, answer)
         draft, last, sequence = self._new_book(), None, snapshot.sequence
-        draft.apply(BookUpdate(True, snapshot.bids, snapshot.asks))
+        update: BookUpdate | None = BookUpdate(True, snapshot.bids, snapshot.asks)
         is_joined = False
         while not is_joined:
             with self.lock:
@@ -272,17 +274,20 @@ class KeptBook:
                 changes = joiner.join(snapshot, last)
                 if changes is None:
                     return False
-                is_joined = not changes
+                is_joined = update is None and not changes
                 if is_joined:
                     received_at = self.received_at if last is None else last.received_at
                     self._version += 1
                     self.book, self.sequence, self.received_at = draft, sequence, received_at
                     self._why, self._failure, self._is_lost = None, "", False
                     joiner.joined(snapshot, last)  # the book is out of sync until then
+            if update is not None:
+                draft.apply(update)
+                update = None
             for last in changes:
-                update = self._read(last)
-                if update is not None:
-                    draft.apply(update)
+                change = self._read(last)
+                if change is not None:
+                    draft.apply(change)
                     sequence = last.sequence or sequence
         self._wake()
         return True
