@@ -23,7 +23,7 @@ from wsclient.runtime.locks import Locks
 from wsclient.runtime.waiting import Deadline, acquire
 from wsclient.sansio.book import BadLevel, Book, BookError, Joiner
 from wsclient.sansio.codec import one_line
-from wsclient.sansio.dialect import BookUpdate, Dialect
+from wsclient.sansio.dialect import BookUpdate, Dialect, Snapshot
 
 __all__ = ["KeptBook", "Link"]
 
@@ -126,16 +126,23 @@ class KeptBook:
         """Take in the channel's next message. Returns whether the book is in sync after it."""
         if message.channel == self.channel and not self._is_closed:
             try:
-                self._take(message)
-            except BaseException as error:
-                self._misfit(message, error)
-                if not isinstance(error, Exception):
-                    raise
-            finally:
-                self.seen = message
-                self._wake()  # it may have ended a doubt
+                self._apply(message)
+            except BaseException:
+                self._wake()  # the first one may have been interrupted itself
+                raise
         with self.lock:
             return self.trouble() is None
+
+    def _apply(self, message: Message) -> None:
+        try:
+            self._take(message)
+        except BaseException as error:
+            self._misfit(message, error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self.seen = message
+            self._wake()  # it may have ended a doubt
 
     def _take(self, message: Message) -> None:
         if message.type == "lost":
@@ -261,6 +268,18 @@ class KeptBook:
         if joiner is None:
             raise BookError(f"the books of {self._dialect.name} begin with a message, not by REST")
         snapshot = self._dialect.book_snapshot(self.channel, answer)
+        try:
+            try:
+                return self._join(joiner, snapshot, connection_id, age)
+            finally:
+                self._wake()
+        except BaseException:
+            self._wake()  # as in apply()
+            raise
+
+    def _join(
+        self, joiner: Joiner, snapshot: Snapshot, connection_id: int | None, age: int | None
+    ) -> bool:
         draft, last, sequence = self._new_book(), None, snapshot.sequence
         update: BookUpdate | None = BookUpdate(True, snapshot.bids, snapshot.asks)
         is_joined = False
@@ -289,7 +308,6 @@ class KeptBook:
                 if change is not None:
                     draft.apply(change)
                     sequence = last.sequence or sequence
-        self._wake()
         return True
 
     def snapshot_failed(self, why: str) -> None:
@@ -306,7 +324,11 @@ class KeptBook:
     def close(self) -> None:
         """Take nothing any more. Takes no lock: a signal handler may call it at any time."""
         self._is_closed = True
-        self._wake()
+        try:
+            self._wake()
+        except BaseException:
+            self._wake()
+            raise
 
     def _new_book(self) -> Book:
         return Book(self._depth, self._dialect if self.verify_checksum else None)
