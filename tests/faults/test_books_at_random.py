@@ -111,8 +111,8 @@ class Bench:
     def add(self, channel: str, fed: Callable[[Message], None]) -> Mailbox:
         return self._mailbox
 
-    def route_book(self, channel: str, mailbox: Mailbox) -> Routed:
-        return Routed(False, False, None)
+    def route_book(self, channel: str, mailbox: Mailbox, begin: Callable[[Routed], None]) -> None:
+        begin(Routed(False, False, None, False))
 
     def want_snapshot(self, channel: str, delay: float, unless: Callable[[], bool]) -> None:
         self._rig.session.resyncs.want(channel, self._rig.now, delay)

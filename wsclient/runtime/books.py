@@ -43,15 +43,18 @@ class BookLink:
         ThreadStartError, and nothing has begun then."""
         core, self.book = self._core, book
         self.mailbox = core.books.add(self.channel, self)
-        self._routed = routed = core.route_book(self.channel, self.mailbox)
-        self._is_late = routed.is_begun and routed.newest is None
-        book.seen = routed.newest
+        core.route_book(self.channel, self.mailbox, self._begin)
         core.at_end.append(book.wake)
+
+    def _begin(self, routed: Routed) -> None:
+        """Under the session's lock, before the first message."""
+        self._routed, self._is_late = routed, routed.is_given
+        self.book.seen = routed.newest
 
     def start(self) -> None:
         """See that it gets a snapshot: its channel is subscribed to now."""
         routed = self._routed
-        if routed.is_wanted and not self._is_late:
+        if routed.is_wanted and not routed.is_given:
             self.ask(0.0 if routed.is_begun else PATIENCE)
 
     def end(self) -> None:

@@ -466,7 +466,10 @@ class KeptBook:
 
     def forked(self) -> None:
         """In a child process: who changed it may be gone, and a client is the parent's."""
-        if not self.lock.acquire(blocking=False) or self._link is not None:
+        lock = self.lock
+        is_free = not lock._is_owned() and lock.acquire(blocking=False)  # type: ignore[attr-defined]
+        if not is_free or self._link is not None:
             self._why = "the process was forked, and it was the parent's"
+        self.locks = Locks()  # those of the parent may be held for ever
         self.lock = self.locks.new("an order book")
         self.waiting = []

@@ -84,13 +84,14 @@ class Retired(NamedTuple):
 
 
 class Routed(NamedTuple):
-    """How a channel stood as an order book's queue was added to its routes: whether it was wanted
-    already, and its messages had begun to come on this connection; and the newest of them, unless
-    that has been put into the queue."""
+    """How a channel stood when an order book's queue was added to its routes: whether it was
+    wanted, whether its messages had begun to come on this connection, and the newest of them; and
+    whether the queue has been given a copy of that."""
 
     is_wanted: bool
     is_begun: bool
     newest: Message | None
+    is_given: bool
 
 
 class _Refusal:
@@ -287,9 +288,10 @@ class Watchdog:
             if mine and session.state not in (State.CLOSING, State.CLOSED, State.FAILED):
                 session.unsubscribe(mine, Waiter(), float("inf"))
 
-    def route_book(self, channel: str, mailbox: Mailbox) -> Routed:
+    def route_book(self, channel: str, mailbox: Mailbox, begin: Callable[[Routed], None]) -> None:
         """Have the messages of ``channel`` go to the books too. The newest one, which has come
-        before, goes first: it may be the snapshot."""
+        before, goes first: it may be the snapshot. ``begin`` is called, under the lock, before
+        that."""
         with self._lock:
             session, routes = self._session, self._routes.get(channel, ())
             if mailbox not in routes:
@@ -297,16 +299,19 @@ class Watchdog:
                 self._look_at_routes()
             tracker, state = session.trackers.get(channel), session.subscriptions.state(channel)
             newest = None if tracker is None else tracker.latest
-            is_wanted = state is not None
-            is_here = state in (SubscriptionState.ACTIVE, SubscriptionState.PENDING)
-            if tracker is None or newest is None or not is_here or session.state is not State.OPEN:
-                return Routed(is_wanted, False, newest)
-            pending = tracker.pending
-            if pending is not None or newest.connection_id != session.connection_id:
-                is_begun = pending is not None and pending.reason != "reconnect"
-                return Routed(is_wanted, is_begun, newest)
-            mailbox.put([newest.copy()])
-            return Routed(is_wanted, True, None)
+            pending = None if tracker is None else tracker.pending
+            is_begun = (
+                newest is not None
+                and newest.connection_id == session.connection_id
+                and session.state is State.OPEN
+                and state in (SubscriptionState.ACTIVE, SubscriptionState.PENDING)
+                and (pending is None or pending.reason != "reconnect")
+            )
+            is_given = is_begun and pending is None
+            begin(Routed(state is not None, is_begun, newest, is_given))
+            failure = mailbox.put([newest.copy()]) if newest is not None and is_given else None
+            if failure is not None:
+                session.fail(failure)
 
     def _books_died(self, error: BaseException) -> None:
         failure = WSClientError(f"internal error ({type(error).__name__}); see the log")
