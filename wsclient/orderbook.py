@@ -1,4 +1,4 @@
-"""OrderBook: a book kept from a channel's messages, which never passes for true when it is not."""
+"""OrderBook: kept from a channel's messages. Reading raises rather than return a wrong book."""
 
 from __future__ import annotations
 
@@ -24,11 +24,15 @@ class OrderBook:
 
     It is *in sync* from a snapshot on, until anything casts doubt on it: a gap, a wrong checksum,
     a crossed book, a payload that makes no sense, the end of the subscription; and, with a client,
-    the end of the connection that it came over, or what its next message may tell to be missed
-    (until it tells that nothing is). Then reading raises OrderBookOutOfSync until the
-    next snapshot, unless ``stale_ok`` is set, or passed: what is there may be wrong then.
+    the end of the connection that it came over, a message that may be missing (until the next one
+    tells), or one that has been waiting to be applied for more than 0.25 s. Then reading raises
+    OrderBookOutOfSync until the next snapshot, unless ``stale_ok`` is set, or passed: what is there
+    may be wrong then. With a client, a read first waits for the messages that have come by then,
+    for at most 10 ms.
 
-    Any number of threads may read it. A client's book keeps its client alive.
+    Any number of threads may read it, and feed it. A client's book keeps its client alive. In a
+    signal handler that has interrupted a call of this package, all but :meth:`close` may raise
+    ReentrantCall.
     """
 
     def __init__(
@@ -71,7 +75,8 @@ class OrderBook:
     def apply(self, message: Message) -> bool:
         """Take in the channel's next message; those of other channels are ignored.
 
-        Returns whether the book is in sync after it.
+        Returns whether the book is in sync after it. A KeyboardInterrupt leaves the book as it was
+        before the message, or as it is after it, or out of sync.
         """
         self._kept.locks.check()
         return self._kept.apply(message)

@@ -315,6 +315,25 @@ def test_what_a_hook_raises_ends_no_thread(venue: FakeVenue, error: type[BaseExc
         until(lambda: book.best_bid == (9, 3))
 
 
+def test_what_a_hook_raises_about_a_snapshot_ends_no_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    raised: list[BaseException] = []
+
+    class Raising(wsclient.Binance):
+        def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
+            if not raised:
+                raised.append(SystemExit("on purpose"))
+                raise raised[0]
+            return super().book_snapshot(channel, answer)
+
+    truth = Binance()
+    monkeypatch.setattr(type(truth), "dialect", Raising)
+    with rig_of(truth) as rig:
+        assert rig.truth.is_told_by(rig.book())
+    assert len(rig.truth.asked) == 2
+
+
 # --- bugs of dialects ----------------------------------------------------------------------------
 
 
