@@ -383,7 +383,7 @@ class WebSocketClient(_Receiver):
         timeout: float | None = None,
         **options: Any,
     ) -> OrderBook:
-        """The order book of ``symbol``, kept up to date on the ``wsclient-callbacks`` thread.
+        """The order book of ``symbol``, kept up to date on the ``wsclient-books`` thread.
 
         Returns when it has its first snapshot; the same book for the same symbol. ``options`` go
         to the dialect, as with :meth:`subscribe`. A book that falls out of sync is subscribed to
@@ -405,7 +405,7 @@ class WebSocketClient(_Receiver):
         deadline = Deadline(timeout)
         _forbid_worker_threads()
         core.peek().check_begun()
-        link, is_new, is_wanted = core.call(
+        link, is_new = core.call(
             partial(self._find_book, channel, request, verify_checksum, options)
         )
         if link.book.verify_checksum != verify_checksum:
@@ -415,8 +415,8 @@ class WebSocketClient(_Receiver):
         try:
             link.check()
             self._subscribe((channel,), link.mailbox, timeout, options)
-            if is_new and (is_wanted or request is not None):
-                link.ask(0.0)  # its snapshot may have come before there was a book to take it
+            if is_new:
+                core.call(link.start)
             left = core.options.ack_timeout if timeout is None else deadline.remaining()
             link.book.wait_synced(left)
         except BaseException:
@@ -502,11 +502,10 @@ class WebSocketClient(_Receiver):
         request: RestRequest | None,
         verify_checksum: bool,
         options: Mapping[str, Any],
-    ) -> tuple[BookLink, bool, bool]:
-        """Return the channel's book, whether it is new, and whether its channel was wanted before.
-        On the watchdog thread, as the next three."""
+    ) -> tuple[BookLink, bool]:
+        """Return the channel's book, and whether it is new. On the watchdog thread, as the next
+        two."""
         core = self._core
-        is_wanted = core.peek().subscriptions.state(channel) is not None
         link = self._book_links.get(channel)
         if link is not None and link.book.is_lost:
             self._drop_book(link)
@@ -517,9 +516,10 @@ class WebSocketClient(_Receiver):
                 link = BookLink(core, channel)
             else:
                 link = RestBookLink(core, channel, request)
-            link.keep(KeptBook(core.dialect, channel, verify_checksum, options, link))
+            book = KeptBook(core.dialect, channel, verify_checksum, options, link, core.locks)
+            link.keep(book)
             self._book_links[channel] = link
-        return link, is_new, is_wanted
+        return link, is_new
 
     def _book_of(self, link: BookLink) -> OrderBook:
         book = self._books.get(link.channel)

@@ -19,10 +19,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from wsclient.messages import Message, Subscription, SubscriptionState
 from wsclient.runtime.callbacks import Callbacks
+from wsclient.runtime.feeder import Feeder
 from wsclient.runtime.forking import forked_error, watch
 from wsclient.runtime.judging import Judge
 from wsclient.runtime.locks import Locks
@@ -50,6 +51,17 @@ SAMPLE_EVERY = 0.01
 HELD_UP = 0.25
 
 ENDED = frozenset({State.CLOSING, State.CLOSED, State.FAILED})
+
+
+class Routed(NamedTuple):
+    """How a channel stood when an order book's queue was added to its routes: whether it was
+    wanted, whether its messages had begun to come on this connection, and the newest of them; and
+    whether the queue has been given a copy of that."""
+
+    is_wanted: bool
+    is_begun: bool
+    newest: Message | None
+    is_given: bool
 
 
 class _Refusal:
@@ -114,7 +126,9 @@ class Core:
         self.judge = Judge(options.classify, log, self.post)
         make = partial(self.new_mailbox, "callbacks")
         self.callbacks = Callbacks(make, self._add_mailbox, log, self.died)
-        self.snapshots = Snapshots(options, log, self.judge.now)
+        make = partial(self.new_mailbox, "books")
+        self.books = Feeder(make, self._add_mailbox, log, self.died)
+        self.snapshots = Snapshots(options, log, self.judge.now, self.locks)
         self.at_end.append(self.snapshots.close)
         #: When the next message is to be measured. Of the reader thread.
         self._sample_at = float("-inf") if _tells_time(target.dialect) else float("inf")
@@ -403,6 +417,29 @@ class Core:
             }
 
     # For order books.
+
+    def route_book(self, channel: str, mailbox: Mailbox, begin: Callable[[Routed], None]) -> None:
+        """Have the messages of ``channel`` go to the books too. The newest one, which has come
+        before, goes first: it may be the snapshot. ``begin`` is called, under the lock, before
+        that."""
+        with self.lock:
+            session = self._session
+            self.router.route([channel], mailbox)
+            tracker, state = session.trackers.get(channel), session.subscriptions.state(channel)
+            newest = None if tracker is None else tracker.latest
+            pending = None if tracker is None else tracker.pending
+            is_begun = (
+                newest is not None
+                and newest.connection_id == session.connection_id
+                and session.state is State.OPEN
+                and state in (SubscriptionState.ACTIVE, SubscriptionState.PENDING)
+                and (pending is None or pending.reason != "reconnect")
+            )
+            is_given = is_begun and pending is None
+            begin(Routed(state is not None, is_begun, newest, is_given))
+            failure = mailbox.put([newest.copy()]) if newest is not None and is_given else None
+            if failure is not None:
+                session.fail(failure)
 
     def want_snapshot(self, channel: str, delay: float, unless: Callable[[], bool]) -> None:
         """Subscribe again to the channel of an order book that is out of sync, in ``delay`` seconds

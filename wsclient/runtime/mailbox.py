@@ -299,6 +299,17 @@ class Mailbox:
             hole = self._holes.get(channel)
             return None if hole is None else hole.merged(None)
 
+    def waits_since(self, channel: str, before: int) -> int | None:
+        """When the oldest message of ``channel`` in here was received; None where there is none
+        that was received before ``before`` (ns since the epoch)."""
+        with self._lock:
+            for message in chain(tuple(self._batch), self._queue):
+                if message.received_at >= before:
+                    return None  # so was what is behind it
+                if message.channel == channel:
+                    return message.received_at
+            return None
+
     def stats(self, now: int) -> tuple[QueueStats, Lags]:
         """What waits at ``now`` (ns since the epoch), and all that was measured."""
         self._check()

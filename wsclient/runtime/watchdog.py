@@ -99,7 +99,12 @@ class Watchdog:
         """All threads of the client, for close() to join."""
         core = self._core
         readers = [transport.thread for transport in list(self.transports.values())]
-        lazy = [core.callbacks.thread, core.snapshots.thread, core.judge.thread]
+        lazy = [
+            core.callbacks.thread,
+            core.books.thread,
+            core.snapshots.thread,
+            core.judge.thread,
+        ]
         return [self._threads.get(None), *lazy, *readers]
 
     def forked(self) -> None:
