@@ -415,8 +415,7 @@ class WebSocketClient(_Receiver):
         try:
             link.check()
             self._subscribe((channel,), link.mailbox, timeout, options)
-            if is_new:
-                core.call(link.start)
+            core.call(link.start)
             left = core.options.ack_timeout if timeout is None else deadline.remaining()
             link.book.wait_synced(left)
         except BaseException:

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from helpers import Call, Interrupter, until
+from helpers import Call, until
+from interrupting import Point
 
 from wsclient import Gap, Message, OrderBook, OrderBookOutOfSync
 from wsclient.errors import ReentrantCall
@@ -269,12 +270,9 @@ def is_free(book: OrderBook) -> bool:
 
 
 def interrupted(step: int, call: Callable[[], Any]) -> bool:
-    try:
-        with Interrupter(step):
-            call()
-    except KeyboardInterrupt:
-        return True
-    return False
+    point = Point(step)
+    point(call)
+    return point.error is not None
 
 
 @pytest.mark.parametrize("name", [name for name in CALLS if name not in ("apply", "take_snapshot")])

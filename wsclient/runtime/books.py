@@ -35,6 +35,7 @@ class BookLink:
         self._is_asked = False
         #: The first message is the newest of those that came before there was a book.
         self._is_late = False
+        self._has_started = False
         self._routed: Routed
         self.book: KeptBook
         self.mailbox: Mailbox
@@ -53,8 +54,12 @@ class BookLink:
         self.book.seen = routed.newest
 
     def start(self) -> None:
-        """See that it gets a snapshot: its channel is subscribed to now."""
+        """See that it gets a snapshot, once: its channel is subscribed to now. On the watchdog
+        thread."""
         routed = self._routed
+        if self._has_started:
+            return
+        self._has_started = True
         if routed.is_wanted and not routed.is_given:
             self.ask(0.0 if routed.is_begun else PATIENCE)
 
@@ -162,7 +167,9 @@ class RestBookLink(BookLink):
         self.request = request
 
     def start(self) -> None:
-        self.ask(0.0)
+        if not self._has_started:
+            self._has_started = True
+            self.ask(0.0)
 
     def end(self) -> None:
         super().end()
