@@ -249,7 +249,7 @@ def test_a_thread_for_books_that_cannot_be_started_is_the_callers_error(
 ) -> None:
     with connected(venue) as client:
         refused = refuse_once(monkeypatch, "wsclient-books")
-        with pytest.raises(ThreadStartError, match="no order book can be kept"):
+        with pytest.raises(ThreadStartError, match="wsclient-books cannot be started"):
             client.order_book("BTC/USD", timeout=5)
         assert refused
         assert not client.subscriptions
@@ -267,7 +267,10 @@ def test_a_thread_for_snapshots_that_cannot_be_started_is_tried_again(
         book = rig.book()
         assert refused
         assert rig.truth.is_told_by(book)
-        assert any("no thread for it" in record.getMessage() for record in caplog.records)
+        assert any(
+            "wsclient-snapshot cannot be started" in record.getMessage()
+            for record in caplog.records
+        )
     assert len(rig.truth.asked) == 1
 
 
@@ -287,7 +290,7 @@ def test_when_the_thread_of_the_books_dies_they_are_out_of_sync_and_calls_raise(
         def die(*_: Any) -> None:
             raise MemoryError
 
-        monkeypatch.setattr(mailbox, "take", die)
+        monkeypatch.setattr(mailbox, "fill", die)
         push(venue, 7)
         until(lambda: not book.is_synced)
         with pytest.raises(OrderBookOutOfSync, match="the thread that keeps order books has died"):
