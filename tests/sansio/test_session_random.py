@@ -235,7 +235,10 @@ class SessionMachine(RuleBasedStateMachine):
         self.rig.drop(verdict=Verdict.FATAL if fatal else verdict)
         if self.rig.state is State.BACKING_OFF:
             after = [channel for channel, _, _ in subscriptions.wanted()]
-            assert after == [c for c, s, _ in before if s is not UNSUBSCRIBING or c in after]
+            assert after == [channel for channel, _, _ in before if channel in after]
+            leaving = {channel for channel, state, _ in before if state is UNSUBSCRIBING}
+            # What was never confirmed goes when its call ends, after two connections in vain.
+            assert self.confirmed <= {*after, *leaving}
         assert all(subscriptions.state(channel) is not ACTIVE for channel in CHANNELS)
 
     @rule(verdict=st.sampled_from(Verdict))

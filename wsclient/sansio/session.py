@@ -120,7 +120,7 @@ HEALTHY_AFTER = 10.0
 LATE_TICK = 0.25
 #: Beyond this many queued actions gap events are dropped. Their numbers are still used, so a
 #: listener sees a jump.
-MAX_UNTOLD = 5_000
+MAX_UNTOLD = 10_000
 #: Types of messages that the dialect does not know and that have been logged: at most so many are
 #: remembered, of at most so many characters.
 MAX_UNHANDLED_TYPES = 1000
