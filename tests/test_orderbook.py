@@ -682,8 +682,11 @@ def test_a_book_closed_out_of_sync_has_its_channel_subscribed_anew_no_more(
 ) -> None:
     client.subscribe(BOOK)
     book = client.order_book("BTC/USD", timeout=5)
-    protocol.snapshots.clear()
     push(kraken, "update", [(9, 5)], checksum=1)
+    until(lambda: subscribes(kraken) == 2)
+    book.wait_synced(5)
+    protocol.snapshots.clear()
+    push(kraken, "update", [(9, 5)], checksum=1)  # so soon, that it is not asked for at once
     resyncs = client._core.peek().resyncs
     until(lambda: resyncs.deadline(0.0) < float("inf"))
     book.close()

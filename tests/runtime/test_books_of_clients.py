@@ -340,6 +340,10 @@ def test_what_a_hook_raises_about_a_snapshot_ends_no_thread(
 # --- bugs of dialects ----------------------------------------------------------------------------
 
 
+def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if record.levelno == logging.ERROR]
+
+
 class TextByRest(wsclient.Binance):
     def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
         return Snapshot(answer["lastUpdateId"], answer["bids"], answer["asks"])  # as they came
@@ -358,7 +362,7 @@ def test_a_snapshot_of_text_is_told_at_once_with_its_traceback(
     with rig_of(truth) as rig:
         with pytest.raises(OrderBookOutOfSync, match=r"a bug of its dialect: .*Decimals, not"):
             rig.book(timeout=15)
-        (record,) = [r for r in caplog.records if r.levelno == logging.ERROR]
+        (record,) = errors(caplog)
         assert record.exc_info
         assert len(rig.truth.asked) == 1
 
@@ -386,7 +390,8 @@ def test_a_message_of_text_is_told_at_once_with_its_traceback(
     with connected(venue, Text()) as client:
         with pytest.raises(OrderBookOutOfSync, match="a bug of its dialect"):
             client.order_book("BTC/USD", timeout=15)
-        (record,) = [r for r in caplog.records if r.levelno == logging.ERROR]
+        until(lambda: errors(caplog))
+        (record,) = errors(caplog)
         assert record.exc_info
 
 
