@@ -32,7 +32,6 @@ from wsclient.runtime.telling import EventStream
 from wsclient.runtime.transport import Target, Turn, is_worker_thread
 from wsclient.runtime.waiting import NEVER, Deadline, Waiter
 from wsclient.sansio.codec import encode
-from wsclient.sansio.dialect import RestRequest
 from wsclient.sansio.session import State
 from wsclient.stats import Stats
 
@@ -405,9 +404,10 @@ class WebSocketClient(_Receiver):
         deadline = Deadline(timeout)
         _forbid_worker_threads()
         core.peek().check_begun()
-        link, is_new = core.call(
-            partial(self._find_book, channel, request, verify_checksum, options)
-        )
+        # Made here, since it asks the dialect; kept on the watchdog thread.
+        link = BookLink(core, channel) if request is None else RestBookLink(core, channel, request)
+        kept = KeptBook(core.dialect, channel, verify_checksum, options, link, core.locks)
+        link, is_new = core.call(partial(self._find_book, link, kept))
         if link.book.verify_checksum != verify_checksum:
             raise ConfigurationError(
                 f"the book of {symbol!r} is there already, with another verify_checksum"
@@ -495,30 +495,17 @@ class WebSocketClient(_Receiver):
 
     # Inside.
 
-    def _find_book(
-        self,
-        channel: str,
-        request: RestRequest | None,
-        verify_checksum: bool,
-        options: Mapping[str, Any],
-    ) -> tuple[BookLink, bool]:
-        """Return the channel's book, and whether it is new. On the watchdog thread, as the next
-        two."""
-        core = self._core
-        link = self._book_links.get(channel)
-        if link is not None and link.book.is_lost:
+    def _find_book(self, new: BookLink, kept: KeptBook) -> tuple[BookLink, bool]:
+        """Return what keeps the channel's book, and whether that is ``new``. On the watchdog
+        thread, as the next two."""
+        link = self._book_links.get(new.channel)
+        if link is not None and not link.book.is_lost:
+            return link, False
+        if link is not None:
             self._drop_book(link)
-            link = None
-        is_new = link is None
-        if link is None:
-            if request is None:
-                link = BookLink(core, channel)
-            else:
-                link = RestBookLink(core, channel, request)
-            book = KeptBook(core.dialect, channel, verify_checksum, options, link, core.locks)
-            link.keep(book)
-            self._book_links[channel] = link
-        return link, is_new
+        new.keep(kept)
+        self._book_links[new.channel] = new
+        return new, True
 
     def _book_of(self, link: BookLink) -> OrderBook:
         book = self._books.get(link.channel)

@@ -526,6 +526,7 @@ class Core:
         could reach the parent's connection."""
         self.is_forked = True
         self.lock = _Refusal()
+        self.locks = Locks()  # of the old ones, some may be held by threads that are not there
         self.teller.forked()
         self._watchdog.forked()
         # The old one may be torn. This one is for those who peek.
