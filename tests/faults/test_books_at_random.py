@@ -31,9 +31,9 @@ from rig import Rig
 import wsclient
 from wsclient.messages import LinkedMessage, Message, SubscriptionState
 from wsclient.runtime.books import BookLink, KeptBook, RestBookLink
+from wsclient.runtime.core import Routed
 from wsclient.runtime.mailbox import Mailbox
 from wsclient.runtime.waiting import Deadline
-from wsclient.runtime.watchdog import Routed
 from wsclient.sansio.inbound import Inbound
 from wsclient.sansio.recovery import STRAYS
 from wsclient.sansio.session import Send
