@@ -45,6 +45,8 @@ BATCH_SHARE = 8
 SAMPLE_EVERY = 10_000_000
 #: How long (s) a reader waits for a consumer that it woke; see Mailbox.pace.
 PACE = 0.002
+
+# In C, as whatever an interrupt must not tear.
 _message = itemgetter(1)
 _release = methodcaller("release")
 _run_all = deque[None](maxlen=0).extend
