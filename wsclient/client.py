@@ -62,7 +62,8 @@ class _Receiver:
                         return message
                 except IndexError:
                     pass  # nothing is handed out
-                deadline = deadline or Deadline(timeout)
+                if deadline is None:
+                    deadline = NEVER if timeout is None else Deadline(timeout)
                 _fill(core, mailbox, 1, deadline)
         finally:
             # A call keeps a reader that only it holds. The traceback of its error, whose frames a

@@ -266,6 +266,14 @@ class TestPolicies:
             assert box.dropped == 1
 
 
+def test_a_batch_may_come_of_several_puts() -> None:
+    box, feed = mailbox(batch=5), Feed()
+    for _ in range(3):
+        box.put(feed.messages("aaa"))
+    assert names(Receiver(box).recv_batch(8, timeout=0)) == [f"a{n}" for n in range(1, 9)]
+    assert names(take(box)) == ["a9"]
+
+
 class TestWaiting:
     def test_a_poll_of_an_empty_mailbox_times_out_at_once(self) -> None:
         started = time.monotonic()

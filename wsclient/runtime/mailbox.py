@@ -17,7 +17,6 @@ consumers are interrupted: messages are put, and the queue is closed, on the cli
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections import OrderedDict, deque
@@ -28,6 +27,7 @@ from operator import itemgetter, methodcaller
 from wsclient.errors import QueueOverflow, WaitTimeout, WSClientError
 from wsclient.messages import Gap, Message
 from wsclient.runtime.forking import forked_error, watch
+from wsclient.runtime.gaps import Gaps
 from wsclient.runtime.locks import Locks
 from wsclient.runtime.waiting import SLICE, Deadline
 from wsclient.sansio.measures import Lags
@@ -45,10 +45,8 @@ BATCH_SHARE = 8
 SAMPLE_EVERY = 10_000_000
 #: How long (s) a reader waits for a consumer that it woke; see Mailbox.pace.
 PACE = 0.002
-#: Gaps are remembered up to this size (bytes), and each is charged its channel's name and this.
-HOLES_SIZE = 4 * 1024 * 1024
-HOLE_OVERHEAD = 320
 
+# In C, as whatever an interrupt must not tear.
 _message = itemgetter(1)
 _release = methodcaller("release")
 _run_all = deque[None](maxlen=0).extend
@@ -64,41 +62,9 @@ def _charge(messages: Iterable[Message]) -> tuple[int, int]:
     return len(held), sum(map(_cost, held))
 
 
-def _since(message: Message) -> int | None:
-    """When the last message came before this one and the hole that it carries."""
-    return message.previous_at if message.gap is None else message.gap.since
-
-
 def _is_last(message: Message) -> bool:
     """Is it the client's own word on a lost channel?"""
     return message.type == "lost" and not message.raw
-
-
-class _Hole:
-    """Messages of one channel dropped in a row, counted as cheaply as they may come."""
-
-    __slots__ = ("cost", "dropped", "gap", "reason", "since", "until")
-
-    def __init__(self, reason: str, since: int | None, cost: int) -> None:
-        self.reason = reason
-        self.since = since
-        #: When the last of them came.
-        self.until = 0
-        self.cost = cost
-        self.dropped = 0
-        self.gap: Gap | None = None
-
-    def add(self, message: Message) -> None:
-        """One more, with the gap that it carries itself."""
-        self.dropped += 1
-        self.until = message.arrival.received_at
-        if message.gap is not None:
-            self.dropped -= message.gap.reason == "duplicate"  # it has come before
-            self.gap = message.gap if self.gap is None else self.gap.merge(message.gap)
-
-    def merged(self, later: Gap | None) -> Gap:
-        hole = Gap(self.reason, self.dropped, self.since).merge(self.gap)
-        return hole.merge(later)
 
 
 class Mailbox:
@@ -109,9 +75,7 @@ class Mailbox:
     ``conflate`` (at most one waiting a channel, the newest, in the place of the one it replaces)
     and ``error``. Every call but :meth:`fill` and :meth:`pace` returns at once.
 
-    A gap waits here for the next message of its channel. Those of ``wanted`` channels are never
-    forgotten. Of the others, whose names a venue may invent without end, the oldest are: from then
-    on, a message that may be the next one after such a gap is marked, ``missed`` being None.
+    What is dropped leaves a gap: see :class:`wsclient.runtime.gaps.Gaps`, also for ``wanted``.
     """
 
     def __init__(
@@ -153,15 +117,9 @@ class Mailbox:
         self._batch_count = 0
         #: The account of the queue and of the batch may not be what they hold.
         self._is_torn = False
-        #: Before the next message of a channel: to be let in (drop_newest) or to be handed out.
-        self._holes: dict[str, _Hole] = {}
-        self._is_marked_when_taken = overflow != "drop_newest"
-        self._wanted = wanted
-        #: What they are charged, and at how much some are forgotten; of those that were, when the
-        #: last message came that is missing (ns since the epoch).
-        self._holes_size = 0
-        self._holes_room = HOLES_SIZE
-        self._forgotten_until = -1
+        #: Of messages dropped, for the next one to be let in (drop_newest) or to be handed out.
+        self._gaps = Gaps(wanted)
+        self._is_marked_when_put = overflow == "drop_newest"
         #: One signal for each thread that waits in fill(); released to wake it.
         self._waiting: list[threading.Lock] = []
         #: Released when the consumer that a put woke has come for the messages.
@@ -193,15 +151,19 @@ class Mailbox:
         with self._lock:
             if self._closed:
                 return None
+            if self._is_torn:
+                self._recount()
             failed_before = self._failure is not None
             if failed_before:
                 self.dropped += len(messages)
             elif self.overflow == "conflate":
-                if self._batch_count:
+                if self._batch:
                     self._take_back()
                 for message in messages:
                     self._conflate(message)
-            elif self._is_full(len(messages), cost) or self._must_mark():
+            elif self._is_full(len(messages), cost) or (
+                self._is_marked_when_put and self._gaps.are_possible
+            ):
                 for message in messages:
                     self._append(message)
             else:
@@ -292,12 +254,11 @@ class Mailbox:
 
     def pending_gap(self, channel: str) -> Gap | None:
         """A hole made here that no queued message of the channel carries yet."""
-        if not self._holes:
-            return None  # as nearly always
+        if not self._gaps.are_possible:
+            return None
         self._check()
         with self._lock:
-            hole = self._holes.get(channel)
-            return None if hole is None else hole.merged(None)
+            return self._gaps.pending(channel)
 
     def waits_since(self, channel: str, before: int) -> int | None:
         """When the oldest message of ``channel`` in here was received; None where there is none
@@ -404,8 +365,8 @@ class Mailbox:
             if kept:
                 queue.extendleft(reversed(kept))
                 self._pieces.appendleft([len(kept), sum(map(_cost, kept))])
-        if not self._is_marked_when_taken:
-            self._mark(message)
+        if self._is_marked_when_put:
+            self._gaps.mark((message,))
         queue.append(message)
         self._add_piece(1, cost)
         self._bytes += cost
@@ -454,51 +415,7 @@ class Mailbox:
 
     def _drop(self, message: Message, reason: str = "overflow") -> None:
         self.dropped += 1
-        channel = message.channel
-        hole = self._holes.get(channel)
-        if hole is None:
-            self._mark(message)  # the one before it may be forgotten
-            if self._holes_size >= self._holes_room:
-                self._forget_holes()
-            cost = HOLE_OVERHEAD + sys.getsizeof(channel)
-            hole = self._holes[channel] = _Hole(reason, _since(message), cost)
-            self._holes_size += cost
-        elif reason == "overflow":
-            hole.reason = reason
-        hole.add(message)
-
-    def _forget_holes(self) -> None:
-        """Forget the older half of the holes of channels that nobody has asked for."""
-        strangers = [channel for channel in self._holes if channel not in self._wanted]
-        for channel in strangers[: (len(strangers) + 1) // 2]:
-            hole = self._holes.pop(channel)
-            self._holes_size -= hole.cost
-            self._forgotten_until = max(self._forgotten_until, hole.until)
-        self._holes_room = max(HOLES_SIZE, self._holes_size + HOLES_SIZE // 2)
-
-    def _must_mark(self) -> bool:
-        """May a message that is put have to be marked?"""
-        if self._is_marked_when_taken:
-            return False
-        return bool(self._holes) or self._forgotten_until >= 0
-
-    def _mark(self, message: Message) -> None:
-        """Have it carry the hole before it, if there is one."""
-        channel, previous_at = message.channel, message.previous_at
-        hole = self._holes.get(channel)
-        if hole is not None:
-            gap = hole.merged(message.gap)
-            size = self._holes_size - hole.cost
-            # No call, and so no interrupt, between these.
-            message.gap = gap
-            del self._holes[channel]
-            self._holes_size = size
-        elif (
-            previous_at is not None
-            and previous_at <= self._forgotten_until
-            and channel not in self._wanted
-        ):
-            message.gap = Gap("overflow").merge(message.gap)
+        self._gaps.add(message, reason)
 
     def _hand_out(self, maximum: int | None) -> bool:
         """See that ``maximum`` messages are in the batch, or all (None). Is there any?"""
@@ -536,9 +453,8 @@ class Mailbox:
                 count, cost = self._next_pieces(limit)
             self._batch_count += count
             self._batch_bytes += cost
-            if self._is_marked_when_taken and (self._holes or self._forgotten_until >= 0):
-                for message in islice(queue, count):
-                    self._mark(message)
+            if self._gaps.are_possible and not self._is_marked_when_put:
+                self._gaps.mark(islice(queue, count))
             batch.extend(islice(self._queued, count))
 
     def _move_latest(self, wanted: int) -> None:
@@ -547,9 +463,8 @@ class Mailbox:
         count = min(wanted, len(latest))
         self._batch_count += count
         self._batch_bytes += sum(map(_cost, islice(latest.values(), count)))
-        if self._holes or self._forgotten_until >= 0:
-            for message in islice(latest.values(), count):
-                self._mark(message)
+        if self._gaps.are_possible:
+            self._gaps.mark(islice(latest.values(), count))
         self._batch.extend(islice(self._conflated, count))
 
     def _take_back(self) -> None:

@@ -13,8 +13,8 @@ from making import message as make
 from queues import POLICIES, Feed, mailbox, take
 
 from wsclient import Gap, Message
-from wsclient.runtime import mailbox as mailboxes
-from wsclient.runtime.mailbox import HOLE_OVERHEAD, Mailbox
+from wsclient.runtime import gaps
+from wsclient.runtime.mailbox import Mailbox
 
 LOSSY = POLICIES[:3]
 
@@ -22,8 +22,8 @@ LOSSY = POLICIES[:3]
 @pytest.fixture(autouse=True)
 def room(monkeypatch: pytest.MonkeyPatch) -> int:
     """Some 100 gaps may be remembered."""
-    size = 100 * (HOLE_OVERHEAD + 60)
-    monkeypatch.setattr(mailboxes, "HOLES_SIZE", size)
+    size = 100 * (gaps.OVERHEAD + 60)
+    monkeypatch.setattr(gaps, "SIZE", size)
     return size
 
 
