@@ -33,8 +33,8 @@ EDITS = [
         {"        self.counters.messages += len(messages)\n": ""},
     ),
     Edit(
-        "wsclient.runtime.watchdog",
-        "Watchdog.received",
+        "wsclient.runtime.core",
+        "Core.received",
         {
             "            session.count(len(payloads), size, now)\n": "",
             "self._sampled(messages, now) if now >= self._sample_at else None": "None",

@@ -21,15 +21,8 @@ import pytest
 import trustme
 import websocket
 from canaries import TOKENS, found_in, secret_options, secret_url, variables_of, whole_chain
-from helpers import (
-    Interrupter,
-    Server,
-    expect_end,
-    handshake_answer,
-    listener,
-    receive_head,
-    until,
-)
+from helpers import Server, expect_end, handshake_answer, listener, receive_head, until
+from interrupting import Point
 
 import wsclient
 from wsclient import (
@@ -561,9 +554,11 @@ def _interrupted(stage: Stage) -> None:
     client, _ = stage.open()
     stage.venue.mute_acks()
     for call in (client.subscribe, client.reader):
-        with Interrupter(40), pytest.raises(KeyboardInterrupt) as caught:
-            call("c", token=TOKENS["Option"])
-        stage.listen_to_error(caught.value)
+        for number in (20, 40, 60):
+            point = Point(number)
+            point(call, "c", token=TOKENS["Option"], timeout=5)
+            assert point.error is not None, point
+            stage.listen_to_error(point.error)
 
 
 def _subscription_rejected(stage: Stage) -> None:

@@ -26,6 +26,7 @@ from wsclient.cli.plain import PlainView
 from wsclient.cli.terminal import is_rich
 from wsclient.client import WebSocketClient
 from wsclient.messages import Message
+from wsclient.runtime.logs import flush
 from wsclient.sansio.session import State
 from wsclient.testing import FakeVenue, GenericProtocol
 
@@ -244,6 +245,7 @@ class Told(logging.Handler):
         return self
 
     def __exit__(self, *_: object) -> None:
+        flush()
         logging.getLogger("wsclient").removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:

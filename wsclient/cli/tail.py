@@ -18,6 +18,7 @@ from wsclient.cli.terminal import clock, is_rich, printable
 from wsclient.client import WebSocketClient, connect
 from wsclient.errors import SubscriptionError
 from wsclient.messages import Gap, Message
+from wsclient.runtime.logs import flush
 from wsclient.sansio.dialect import Dialect
 
 __all__ = ["run"]
@@ -198,6 +199,7 @@ def _told_on_stderr() -> Iterator[None]:
     try:
         yield
     finally:
+        flush()
         logger.removeHandler(handler)
         logger.setLevel(level)
 

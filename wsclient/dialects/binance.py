@@ -16,17 +16,19 @@ Sources, unless another is named: ``web-socket-streams.md`` of binance/binance-s
   Futures name the ``u`` before it, ``pu`` (seen on the wire);
 * a book begins with a snapshot by REST. From one of 100 levels it was seen to go wrong within 90 s
   on BTCUSDT, from one of 1000 not (GarethCooke/DepthCharge, ``NOTES-binance.md``): the venue tells
-  nothing of levels that stay as they are. ``limit=`` says how many; by default as many as it gives.
+  nothing of levels that stay as they are. ``limit=`` says how many; by default as many as it gives;
+* the update whose ``u`` is the snapshot's ``lastUpdateId`` is dropped on spot, and applied on
+  futures (developers.binance.com, "How to manage a local order book correctly"; seen on the wire).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
+from wsclient.dialects.rows import Row, levels
 from wsclient.errors import ConfigurationError
 from wsclient.messages import LinkedMessage, Message
 from wsclient.sansio.dialect import (
@@ -67,20 +69,18 @@ class _FuturesUpdate(msgspec.Struct, gc=False):
     previous: int = msgspec.field(name="pu")
 
 
-_Rows = list[tuple[Decimal, Decimal]]
-
-
 class _Changes(msgspec.Struct, gc=False):
-    bids: _Rows = msgspec.field(name="b")
-    asks: _Rows = msgspec.field(name="a")
+    event: Literal["depthUpdate"] = msgspec.field(name="e")
+    bids: list[Row] = msgspec.field(name="b")
+    asks: list[Row] = msgspec.field(name="a")
 
 
 class _Book(msgspec.Struct, gc=False):
     """By REST."""
 
     sequence: int = msgspec.field(name="lastUpdateId")
-    bids: _Rows
-    asks: _Rows
+    bids: list[Row]
+    asks: list[Row]
 
 
 class _Wrapped(msgspec.Struct, gc=False):
@@ -90,8 +90,8 @@ class _Wrapped(msgspec.Struct, gc=False):
 class _Top(msgspec.Struct, gc=False):
     """Partial depth: the whole of it each time."""
 
-    bids: _Rows
-    asks: _Rows
+    bids: list[Row]
+    asks: list[Row]
 
 
 class _WrappedTop(msgspec.Struct, gc=False):
@@ -175,9 +175,9 @@ class Binance(Dialect):
             return None
         if kind == "depth":
             changes = _changes(message.raw).data
-            return BookUpdate(False, changes.bids, changes.asks)
+            return BookUpdate(False, levels(changes.bids), levels(changes.asks))
         top = self._partial(message.raw)
-        return BookUpdate(True, top.bids, top.asks)
+        return BookUpdate(True, levels(top.bids), levels(top.asks))
 
     def _partial(self, raw: bytes) -> _Top | _Changes:
         return _top(raw).data
@@ -191,13 +191,13 @@ class Binance(Dialect):
 
     def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
         book = msgspec.convert(answer, _Book)
-        return Snapshot(book.sequence, book.bids, book.asks)
+        return Snapshot(book.sequence, levels(book.bids), levels(book.asks))
 
 
 class BinanceFutures(Binance):
-    """USD-M futures. Numbers of a book do not count one by one: each message names the one before
-    it. The REST address and its 1000 levels, and that connects and ages are bounded as on spot, are
-    assumptions of ours.
+    """USD-M futures, and COIN-M with its own ``rest``. Numbers of a book do not count one by one:
+    each message names the one before it. The REST address and its 1000 levels, and that connects
+    and ages are bounded as on spot, are assumptions of ours.
     """
 
     name: ClassVar[str] = "binance_futures"
@@ -220,6 +220,9 @@ class BinanceFutures(Binance):
 
     def _partial(self, raw: bytes) -> _Top | _Changes:
         return _changes(raw).data
+
+    def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
+        return super().book_snapshot(channel, answer)._replace(has_last=False)
 
 
 def _kind(stream: str) -> str:

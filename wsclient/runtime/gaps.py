@@ -1,0 +1,113 @@
+"""Gaps made in a queue, which wait for the next message of their channel."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Container, Iterable
+
+from wsclient.messages import Gap, Message
+
+__all__ = ["Gaps"]
+
+#: At most so much is remembered (bytes) of channels that nobody has asked for ...
+SIZE = 4 * 1024 * 1024
+#: ... each being charged its name and this.
+OVERHEAD = 320
+
+
+class _Hole:
+    """Messages of one channel dropped in a row, counted as cheaply as they may come."""
+
+    __slots__ = ("cost", "dropped", "gap", "reason", "since", "until")
+
+    def __init__(self, reason: str, since: int | None, cost: int) -> None:
+        self.reason = reason
+        self.since = since
+        #: When the last of them came.
+        self.until = 0
+        self.cost = cost
+        self.dropped = 0
+        self.gap: Gap | None = None
+
+    def add(self, message: Message) -> None:
+        """One more, with the gap that it carries itself."""
+        self.dropped += 1
+        self.until = message.arrival.received_at
+        if message.gap is not None:
+            self.dropped -= message.gap.reason == "duplicate"  # it has come before
+            self.gap = message.gap if self.gap is None else self.gap.merge(message.gap)
+
+    def merged(self, later: Gap | None) -> Gap:
+        return Gap(self.reason, self.dropped, self.since).merge(self.gap).merge(later)
+
+
+class Gaps:
+    """Those of ``wanted`` channels are never forgotten. Of the others, whose names a venue may
+    invent without end, the oldest are: from then on, a message that may be the next one after such
+    a gap is marked, ``missed`` being None.
+
+    Not thread-safe. An interrupt within :meth:`mark` leaves a gap either here or on the message.
+    """
+
+    __slots__ = ("_forgotten_until", "_holes", "_room", "_size", "_wanted", "are_possible")
+
+    def __init__(self, wanted: Container[str]) -> None:
+        self._wanted = wanted
+        self._holes: dict[str, _Hole] = {}
+        #: What they are charged, and at how much some are forgotten.
+        self._size = 0
+        self._room = SIZE
+        #: When the last message came that is missing in one that was (ns since the epoch).
+        self._forgotten_until = -1
+        #: False while no message can have to be marked, as nearly always.
+        self.are_possible = False
+
+    def add(self, message: Message, reason: str) -> None:
+        """The message is dropped."""
+        channel = message.channel
+        hole = self._holes.get(channel)
+        if hole is None:
+            self.mark((message,))  # the gap before it may be forgotten
+            if self._size >= self._room:
+                self._forget()
+            since = message.previous_at if message.gap is None else message.gap.since
+            hole = _Hole(reason, since, OVERHEAD + sys.getsizeof(channel))
+            self._holes[channel] = hole
+            self._size += hole.cost
+            self.are_possible = True
+        elif reason == "overflow":
+            hole.reason = reason
+        hole.add(message)
+
+    def mark(self, messages: Iterable[Message]) -> None:
+        """Have each message carry the gap before it, if there is one."""
+        for message in messages:
+            channel, previous_at = message.channel, message.previous_at
+            hole = self._holes.get(channel)
+            if hole is not None:
+                gap = hole.merged(message.gap)
+                size = self._size - hole.cost
+                # No call, and so no interrupt, between these.
+                message.gap = gap
+                del self._holes[channel]
+                self._size = size
+            elif (
+                previous_at is not None
+                and previous_at <= self._forgotten_until
+                and channel not in self._wanted
+            ):
+                message.gap = Gap("overflow").merge(message.gap)
+        self.are_possible = bool(self._holes) or self._forgotten_until >= 0
+
+    def pending(self, channel: str) -> Gap | None:
+        hole = self._holes.get(channel)
+        return None if hole is None else hole.merged(None)
+
+    def _forget(self) -> None:
+        """Forget the older half of those of channels that nobody has asked for."""
+        strangers = [channel for channel in self._holes if channel not in self._wanted]
+        for channel in strangers[: (len(strangers) + 1) // 2]:
+            hole = self._holes.pop(channel)
+            self._size -= hole.cost
+            self._forgotten_until = max(self._forgotten_until, hole.until)
+        self._room = max(SIZE, self._size + SIZE // 2)
