@@ -637,6 +637,18 @@ def test_an_old_unsubscribe_that_is_never_answered_ends_no_new_subscription() ->
     assert desk.wanted == ["a"]
 
 
+def test_a_channel_wanted_again_and_left_before_it_is_asked_for_needs_no_message() -> None:
+    """The venue would refuse to unsubscribe it, and that would count as active."""
+    desk = Desk().subscribe("a", token="first")
+    desk.send()
+    desk.unsubscribe("a").subscribe("a", token="again").send()
+    desk.ack("a")
+    desk.ack("a")
+    desk.unsubscribe("a", token="after all")
+    assert desk.outcomes["after all"] is None
+    assert (desk.wanted, desk.send()) == ([], [])
+
+
 # --- the link ------------------------------------------------------------------------------------
 
 

@@ -585,7 +585,7 @@ class Subscriptions:
             self._effects.append(Removed(entry.channel))
             self._settle_entry(entry, subscribe=False)
             entry.wanted_again = False
-            entry.was_active, entry.waited = False, 0.0
+            entry.was_active, entry.attempts, entry.waited = False, 0, 0.0
             self._set(entry, PENDING)
             self._enqueue([entry.channel], entry.options)
         else:
