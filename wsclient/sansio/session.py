@@ -93,7 +93,15 @@ from wsclient.sansio.heartbeat import LinkView
 from wsclient.sansio.measures import Lags, Rates
 from wsclient.sansio.recovery import STRAYS, Batch, ChannelTracker, accept_ordinary
 from wsclient.sansio.resync import Resyncs
-from wsclient.sansio.subscriptions import Lost, Missing, Refused, Removed, Settled, Subscriptions
+from wsclient.sansio.subscriptions import (
+    Lost,
+    Missing,
+    Refused,
+    Removed,
+    Request,
+    Settled,
+    Subscriptions,
+)
 
 __all__ = ["TRANSITIONS", "Session", "State"]
 
@@ -243,6 +251,7 @@ class Session:
         self._count: int | None = None
         #: Those of this connection.
         self._credentials: Credentials | None = None
+        self._address = ""
         self._confirmed = False
         self._healthy = False
         #: When the next tick is due, as last told; None: at once.
@@ -420,9 +429,15 @@ class Session:
     # What the transport reports.
 
     def opened(
-        self, connection_id: int, login: Any, now: float, credentials: Credentials | None = None
+        self,
+        connection_id: int,
+        login: Any,
+        now: float,
+        credentials: Credentials | None = None,
+        address: str = "",
     ) -> None:
-        """The handshake is complete; ``login`` is the message to send first, None for none."""
+        """The handshake is complete; ``login`` is the message to send first, None for none.
+        ``address``: where to, without its query, for :meth:`Dialect.refusal`."""
         if connection_id != self.connection_id or self._state is not CONNECTING:
             return
         self._opened_at = now
@@ -430,6 +445,7 @@ class Session:
         self._count = None
         self._channels.aliases.clear()
         self._credentials = credentials
+        self._address = address
         self._pulse = Pulse(
             now,
             ping_interval=self._options.ping_interval,
@@ -950,10 +966,14 @@ class Session:
             if request is None:
                 return
             make = self._dialect.subscribe if request.subscribe else self._dialect.unsubscribe
-            names = tuple(request.channels)
-            if self._channels.aliases and not request.subscribe:
-                names = self._channels.named(names)
             try:
+                if request.subscribe:
+                    self._refuse(request)
+                names = tuple(request.channels)
+                if not names:
+                    continue
+                if self._channels.aliases and not request.subscribe:
+                    names = self._channels.named(names)
                 options = request.options
                 if self._credentials is not None:
                     options = {**options, **self._dialect.access(names, self._credentials)}
@@ -963,6 +983,13 @@ class Session:
                 self.subscriptions.rejected(
                     Rejection(f"{type(error).__name__}: {error}", request.id)
                 )
+
+    def _refuse(self, request: Request) -> None:
+        """Refuse those channels of a request that cannot be had on this connection."""
+        for channel in tuple(request.channels):
+            reason = self._dialect.refusal(channel, self._address)
+            if reason is not None:
+                self.subscriptions.rejected(Rejection(reason, request.id, channel))
 
     def _send(self, payload: Any, now: float) -> None:
         self._actions.append(Send(self.connection_id, encode(payload)))

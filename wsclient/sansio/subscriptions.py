@@ -107,6 +107,8 @@ class Request:
     #: That it may have ended its channel has been told.
     told: bool = False
     deadline: float = float("inf")
+    #: Why some of its channels were refused, where the venue did not say which ones.
+    refusals: list[str] = field(default_factory=list)
 
 
 class Outstanding:
@@ -305,38 +307,23 @@ class Subscriptions:
 
     def acknowledged(self, ack: Ack) -> list[str]:
         """An accepting answer. Returns the channels that are active from now on."""
-        confirmed = []
-        for request, name in self._match(ack):
-            if self._answered(request, name):
-                confirmed.append(name)
+        matches = self._match(ack)
+        confirmed = [name for request, name in matches if self._answered(request, name)]
+        for request, _ in matches[:1]:
+            self._deduce_refusals(request)
         return confirmed
 
     def rejected(self, rejection: Rejection) -> bool:
         """A refusing answer. False: it answers nothing that was asked."""
-        reason = rejection.reason
         matches = self._match(rejection)
-        for request, name in matches:
-            self._outstanding.discard(request, name)
-            entry = self._entries.get(name)
-            if entry is None:
-                continue
-            if request.quiet:
-                self._interrupted(request, name)
-            elif not request.subscribe:
-                if entry.state is UNSUBSCRIBING:
-                    entry.state = ACTIVE
-                    entry.was_active = True
-                    entry.wanted_again = False
-                    self._settle_entry(entry, subscribe=True)
-                    self._settle_entry(entry, reason, refused=True)
-            elif entry.state is PENDING:
-                self._drop(entry, reason)
-            elif entry.state is UNSUBSCRIBING:
-                # The unsubscribe under way has nothing to end any more: its answer says nothing.
-                for other in (*self._unsent, *self._outstanding.of(name)):
-                    if not other.subscribe and name in other.channels:
-                        other.quiet = True
-                self._unsubscribed(entry)
+        if rejection.is_one:
+            for request, _ in matches[:1]:
+                request.refusals.append(rejection.reason)
+        else:
+            for request, name in matches:
+                self._refused(request, name, rejection.reason)
+        for request, _ in matches[:1]:
+            self._deduce_refusals(request)
         return bool(matches)
 
     def subscribed(self, channels: Iterable[str]) -> list[str]:
@@ -381,6 +368,9 @@ class Subscriptions:
             self._finish(wish)
         for request in self._outstanding.overdue(now):
             for name in list(request.channels):
+                if request.refusals:
+                    self._refused(request, name, request.refusals[0])
+                    continue
                 self._outstanding.discard(request, name)
                 self._unanswered(request, name)
 
@@ -462,12 +452,17 @@ class Subscriptions:
         """The (request, channel) pairs that an answer speaks of.
 
         An answer with an id of ours is of that request, with or without a channel. One without is
-        of the oldest request for its channel; and one with neither is of the oldest of all.
+        of the oldest request for its channel; and one with neither is of the oldest of all. All
+        pairs are of one request.
         """
+        first_part = answer.name if isinstance(answer, Rejection) else None
 
         def meant(request: Request) -> list[tuple[Request, str]]:
             if answer.channel is not None:
                 names = [answer.channel] if answer.channel in request.channels else []
+            elif first_part is not None:
+                names = [name for name in request.channels if request.subscribe]
+                names = [name for name in names if name.partition(":")[0] == first_part]
             else:
                 end = "" if answer.symbol is None else f":{answer.symbol}"
                 names = [name for name in request.channels if name.endswith(end)]
@@ -500,6 +495,36 @@ class Subscriptions:
         elif entry is not None and entry.state is UNSUBSCRIBING:
             self._unsubscribed(entry)
         return False
+
+    def _refused(self, request: Request, channel: str, reason: str) -> None:
+        """``channel`` of ``request`` was refused."""
+        self._outstanding.discard(request, channel)
+        entry = self._entries.get(channel)
+        if entry is None:
+            return
+        if request.quiet:
+            self._interrupted(request, channel)
+        elif not request.subscribe:
+            if entry.state is UNSUBSCRIBING:
+                entry.state = ACTIVE
+                entry.was_active = True
+                entry.wanted_again = False
+                self._settle_entry(entry, subscribe=True)
+                self._settle_entry(entry, reason, refused=True)
+        elif entry.state is PENDING:
+            self._drop(entry, reason)
+        elif entry.state is UNSUBSCRIBING:
+            # The unsubscribe under way has nothing to end any more: its answer says nothing.
+            for other in (*self._unsent, *self._outstanding.of(channel)):
+                if not other.subscribe and channel in other.channels:
+                    other.quiet = True
+            self._unsubscribed(entry)
+
+    def _deduce_refusals(self, request: Request) -> None:
+        """As many channels are unanswered as were refused without a name: these are refused."""
+        if len(request.channels) <= len(request.refusals):
+            for name, reason in zip(tuple(request.channels), request.refusals, strict=False):
+                self._refused(request, name, reason)
 
     def _confirm(self, entry: Entry) -> None:
         entry.state = ACTIVE
