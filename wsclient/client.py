@@ -201,6 +201,7 @@ class WebSocketClient(_Receiver):
     def __init__(self, url: str | Callable[[], str], **options: Any) -> None:
         checked = Options.of(options)
         dialect = dialects.find(checked.dialect)
+        checked.check_credentials(dialect)
         where = dialect.name
         if not callable(url):
             where = str(parse_url(url))
