@@ -34,6 +34,13 @@ class Direct(wsclient.Kucoin):
         return None
 
 
+class Unrouted(wsclient.BinanceFutures):
+    """As in 2021, when one address had all streams."""
+
+    def refusal(self, channel: str, address: str) -> None:
+        return None
+
+
 class Stream(NamedTuple):
     """A recording, and what is in it.
 
@@ -109,6 +116,19 @@ STREAMS = [
         rest="binance/BINANCE.http.0.0",
         answer=lambda request: {"result": None, "id": request["id"]},
         alter=raised("U"),
+    ),
+    Stream(
+        "binance_futures/BINANCE_FUTURES.ws.1.0",
+        Unrouted(),
+        1535,
+        {"depth": 764, "bookTicker": 613, "aggTrade": 91, "kline_1m": 67},
+        prefix="",
+        suffix="@depth",
+        books=(4, 749),
+        links=760,
+        rest="binance_futures/BINANCE_FUTURES.http.0.0",
+        answer=lambda request: {"result": None, "id": request["id"]},
+        alter=raised("pu"),
     ),
     Stream(
         "bitfinex/BITFINEX.ws.11.0",
