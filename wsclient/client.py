@@ -6,6 +6,7 @@ import logging
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import islice
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -16,7 +17,7 @@ from wsclient.errors import (
     NotConnected,
 )
 from wsclient.events import Event
-from wsclient.messages import Message, Subscription
+from wsclient.messages import Message, Subscription, SubscriptionState
 from wsclient.options import Options, check_overflow
 from wsclient.orderbook import OrderBook
 from wsclient.runtime.accounting import stats_of
@@ -26,11 +27,11 @@ from wsclient.runtime.forking import forked_error
 from wsclient.runtime.handshake import check_headers, parse_url, weakness_of
 from wsclient.runtime.logs import ClientLog
 from wsclient.runtime.mailbox import Mailbox
+from wsclient.runtime.platform import check_threads
 from wsclient.runtime.telling import EventStream
 from wsclient.runtime.transport import Target, Turn, is_worker_thread
-from wsclient.runtime.waiting import Deadline, Waiter
+from wsclient.runtime.waiting import NEVER, Deadline, Waiter
 from wsclient.sansio.codec import encode
-from wsclient.sansio.dialect import RestRequest
 from wsclient.sansio.session import State
 from wsclient.stats import Stats
 
@@ -50,10 +51,23 @@ class _Receiver:
         NotConnected when ``connect()`` was never called, ClientClosed after ``close()``, and what
         ended the client when it has failed; queued messages are handed out first.
         """
-        core, mailbox = self._core, self._mailbox
-        # A notebook keeps the frames of the last traceback: they must not keep the client.
-        del self
-        return _receive(core, mailbox, timeout)
+        core, mailbox, deadline = self._core, self._mailbox, None
+        try:
+            while True:
+                try:
+                    # An iterator all in C, and no call after it, here and wherever messages are
+                    # taken: an interrupt finds the message still in the mailbox or already with
+                    # the caller.
+                    for message in mailbox.handed_out:
+                        return message
+                except IndexError:
+                    pass  # nothing is handed out
+                deadline = deadline or Deadline(timeout)
+                _fill(core, mailbox, 1, deadline)
+        finally:
+            # A call keeps a reader that only it holds. The traceback of its error, whose frames a
+            # notebook keeps, must not.
+            del self
 
     def recv_batch(
         self, max_messages: int | None = None, timeout: float | None = None
@@ -62,16 +76,19 @@ class _Receiver:
         :meth:`recv`."""
         if max_messages is not None and max_messages < 1:
             raise ConfigurationError(f"max_messages must be 1 or more, not {max_messages}")
-        core, mailbox = self._core, self._mailbox
-        del self
-        taken: list[Message] = []
+        core, mailbox, deadline = self._core, self._mailbox, Deadline(timeout)
         try:
-            _take(core, mailbox, max_messages, timeout, taken)
-            return taken
-        except BaseException:
-            if taken:
-                mailbox.put_back(taken)
-            raise
+            while True:
+                _fill(core, mailbox, max_messages, deadline)
+                messages: list[Message] = []
+                try:
+                    for _ in map(messages.extend, (islice(mailbox.handed_out, max_messages),)):
+                        return messages
+                except IndexError:  # that was all
+                    if messages:
+                        return messages  # from here: after the handler's end there is a jump
+        finally:
+            del self
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -84,11 +101,18 @@ class _Receiver:
 
     def __next__(self) -> Message:
         core, mailbox = self._core, self._mailbox
-        del self
         try:
-            return _receive(core, mailbox, None)
+            while True:
+                try:
+                    for message in mailbox.handed_out:
+                        return message
+                except IndexError:
+                    pass
+                _fill(core, mailbox, 1, NEVER)
         except ClientClosed:
             raise StopIteration from None
+        finally:
+            del self
 
 
 def _iterate(owner: _Receiver | None) -> Iterator[Message]:
@@ -100,44 +124,20 @@ def _iterate(owner: _Receiver | None) -> Iterator[Message]:
             try:
                 yield from mailbox.handed_out
             except IndexError:
-                pass  # nothing is handed out
-            yield _receive(core, mailbox, None)
+                pass
+            _fill(core, mailbox, 1, NEVER)
     except ClientClosed:
         return
     finally:
         owner = None  # whoever loops keeps it alive; a traceback that is kept must not
 
 
-def _receive(core: Core, mailbox: Mailbox, timeout: float | None) -> Message:
-    try:
-        # An iterator all in C, and no call after it: an interrupt finds the message either still
-        # in the mailbox or already with the caller.
-        for message in mailbox.handed_out:
-            return message
-    except IndexError:
-        pass  # nothing is handed out
-    taken: list[Message] = []
-    try:
-        _take(core, mailbox, 1, timeout, taken)
-        return taken[0]
-    except BaseException:  # Ctrl-C, or what another signal handler raises
-        if taken:
-            mailbox.put_back(taken)
-        raise
-
-
-def _take(
-    core: Core,
-    mailbox: Mailbox,
-    maximum: int | None,
-    timeout: float | None,
-    taken: list[Message],
-) -> None:
+def _fill(core: Core, mailbox: Mailbox, maximum: int | None, deadline: Deadline) -> None:
+    """Wait until messages are handed out."""
     _forbid_worker_threads()
     if not mailbox and core.peek().state is State.IDLE:
         raise NotConnected("not connected; call connect() first")
-    mailbox.take(maximum, Deadline(timeout), taken)
-    if not taken:
+    if not mailbox.fill(maximum, deadline):
         raise ClientClosed("closed; no message will come any more")
 
 
@@ -199,6 +199,7 @@ class WebSocketClient(_Receiver):
     """
 
     def __init__(self, url: str | Callable[[], str], **options: Any) -> None:
+        check_threads()
         checked = Options.of(options)
         dialect = dialects.find(checked.dialect)
         checked.check_credentials(dialect)
@@ -345,10 +346,12 @@ class WebSocketClient(_Receiver):
         try:
             self._core.on(channel, function, options, waiter, Deadline(timeout).at)
             waiter.wait()
+            found = self._core.subscriptions((channel,)).get(channel)
+            gone = Subscription(channel, SubscriptionState.UNSUBSCRIBING, options)
+            return found or gone  # somebody may have unsubscribed from it meanwhile
         except BaseException:
             self._core.off(channel, function)
             raise
-        return self._core.subscriptions((channel,))[channel]
 
     def on_event(self, function: Callable[[Event], object]) -> None:
         """Call ``function`` with each event from now on: see :mod:`wsclient.events`.
@@ -380,7 +383,7 @@ class WebSocketClient(_Receiver):
         timeout: float | None = None,
         **options: Any,
     ) -> OrderBook:
-        """The order book of ``symbol``, kept up to date on the ``wsclient-callbacks`` thread.
+        """The order book of ``symbol``, kept up to date on the ``wsclient-books`` thread.
 
         Returns when it has its first snapshot; the same book for the same symbol. ``options`` go
         to the dialect, as with :meth:`subscribe`. A book that falls out of sync is subscribed to
@@ -402,9 +405,10 @@ class WebSocketClient(_Receiver):
         deadline = Deadline(timeout)
         _forbid_worker_threads()
         core.peek().check_begun()
-        link, is_new, is_wanted = core.call(
-            partial(self._find_book, channel, request, verify_checksum, options)
-        )
+        # Made here, since it asks the dialect; kept on the watchdog thread.
+        link = BookLink(core, channel) if request is None else RestBookLink(core, channel, request)
+        kept = KeptBook(core.dialect, channel, verify_checksum, options, link, core.locks)
+        link, is_new = core.call(partial(self._find_book, link, kept))
         if link.book.verify_checksum != verify_checksum:
             raise ConfigurationError(
                 f"the book of {symbol!r} is there already, with another verify_checksum"
@@ -412,8 +416,7 @@ class WebSocketClient(_Receiver):
         try:
             link.check()
             self._subscribe((channel,), link.mailbox, timeout, options)
-            if is_new and (is_wanted or request is not None):
-                link.ask(0.0)  # its snapshot may have come before there was a book to take it
+            core.call(link.start)
             left = core.options.ack_timeout if timeout is None else deadline.remaining()
             link.book.wait_synced(left)
         except BaseException:
@@ -493,30 +496,17 @@ class WebSocketClient(_Receiver):
 
     # Inside.
 
-    def _find_book(
-        self,
-        channel: str,
-        request: RestRequest | None,
-        verify_checksum: bool,
-        options: Mapping[str, Any],
-    ) -> tuple[BookLink, bool, bool]:
-        """Return the channel's book, whether it is new, and whether its channel was wanted before.
-        On the watchdog thread, as the next three."""
-        core = self._core
-        is_wanted = core.peek().subscriptions.state(channel) is not None
-        link = self._book_links.get(channel)
-        if link is not None and link.book.is_lost:
+    def _find_book(self, new: BookLink, kept: KeptBook) -> tuple[BookLink, bool]:
+        """Return what keeps the channel's book, and whether that is ``new``. On the watchdog
+        thread, as the next two."""
+        link = self._book_links.get(new.channel)
+        if link is not None and not link.book.is_lost:
+            return link, False
+        if link is not None:
             self._drop_book(link)
-            link = None
-        is_new = link is None
-        if link is None:
-            if request is None:
-                link = BookLink(core, channel)
-            else:
-                link = RestBookLink(core, channel, request)
-            link.keep(KeptBook(core.dialect, channel, verify_checksum, options, link))
-            self._book_links[channel] = link
-        return link, is_new, is_wanted
+        new.keep(kept)
+        self._book_links[new.channel] = new
+        return new, True
 
     def _book_of(self, link: BookLink) -> OrderBook:
         book = self._books.get(link.channel)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -59,6 +59,7 @@ class Decoder(Protocol):
 
     def data(self, message: Message) -> Any: ...
     def typed(self, message: Message, type: Any) -> Any: ...
+    def portable(self, message: Message) -> Decoder: ...
 
 
 class Arrival(msgspec.Struct, frozen=True, gc=False, eq=False):
@@ -81,6 +82,11 @@ class Message(msgspec.Struct, gc=False, eq=False):
     ``item`` (its place in a frame that holds several, else None). The client adds ``raw`` (the
     whole frame's payload as received), ``gap`` (a :class:`Gap`, None where nothing before it was
     missed) and what the properties tell.
+
+    It pickles, for another process or a file: without the client and what it was given, and without
+    the data where ``raw`` is all of them. There, ``data`` and :meth:`decode` give the same as here;
+    so they do in a ``copy.deepcopy()``. An item of several, and what a dialect decodes in a way of
+    its own, is sent decoded.
     """
 
     channel: str
@@ -127,6 +133,14 @@ class Message(msgspec.Struct, gc=False, eq=False):
         twin.decoded = _UNDECODED
         return twin
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        arrival = self.arrival
+        decoder = arrival.decoder
+        if decoder is not None:
+            arrival = Arrival(self.received_at, self.connection_id, decoder.portable(self))
+        fields = {name: getattr(self, name) for name in self.__struct_fields__}
+        return _make, (type(self), {**fields, "arrival": arrival, "decoded": _UNDECODED})
+
     def __repr__(self) -> str:
         parts = [repr(self.channel), f"type={self.type!r}"]
         if self.sequence is not None:
@@ -134,6 +148,10 @@ class Message(msgspec.Struct, gc=False, eq=False):
         if self.gap is not None:
             parts.append(f"gap={self.gap!r}")
         return f"<Message {' '.join(parts)} {len(self.raw)} bytes>"
+
+
+def _make(kind: Callable[..., Message], fields: Mapping[str, Any]) -> Message:
+    return kind(**fields)
 
 
 class TypedMessage(Message, gc=False, eq=False):

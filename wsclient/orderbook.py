@@ -1,4 +1,4 @@
-"""OrderBook: a book kept from a channel's messages, which never passes for true when it is not."""
+"""OrderBook: kept from a channel's messages. Reading raises rather than return a wrong book."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from wsclient import dialects
 from wsclient.messages import Message
-from wsclient.runtime.books import KeptBook
+from wsclient.runtime.keeper import KeptBook
 from wsclient.sansio.book import Level, Side
 from wsclient.sansio.dialect import Dialect
 
@@ -24,11 +24,15 @@ class OrderBook:
 
     It is *in sync* from a snapshot on, until anything casts doubt on it: a gap, a wrong checksum,
     a crossed book, a payload that makes no sense, the end of the subscription; and, with a client,
-    the end of the connection that it came over, or what its next message may tell to be missed
-    (until it tells that nothing is). Then reading raises OrderBookOutOfSync until the
-    next snapshot, unless ``stale_ok`` is set, or passed: what is there may be wrong then.
+    the end of the connection that it came over, a message that may be missing (until the next one
+    tells), or one that has been waiting to be applied for more than 0.25 s. Then reading raises
+    OrderBookOutOfSync until the next snapshot, unless ``stale_ok`` is set, or passed: what is there
+    may be wrong then. With a client, a read first waits for the messages that have come by then,
+    for at most 10 ms.
 
-    Any number of threads may read it. A client's book keeps its client alive.
+    Any number of threads may read it, and feed it. A client's book keeps its client alive. In a
+    signal handler that has interrupted a call of this package, all but :meth:`close` may raise
+    ReentrantCall.
     """
 
     def __init__(
@@ -71,8 +75,10 @@ class OrderBook:
     def apply(self, message: Message) -> bool:
         """Take in the channel's next message; those of other channels are ignored.
 
-        Returns whether the book is in sync after it.
+        Returns whether the book is in sync after it. A KeyboardInterrupt leaves the book as it was
+        before the message, or as it is after it, or out of sync.
         """
+        self._kept.locks.check()
         return self._kept.apply(message)
 
     def take_snapshot(self, answer: Any) -> bool:
@@ -81,6 +87,7 @@ class OrderBook:
         False where the changes that have come do not follow on it: a newer one is needed. Raises
         for what makes no sense.
         """
+        self._kept.locks.check()
         return self._kept.take_snapshot(answer)
 
     # What is in it. What raises lets go of ``self``: a notebook keeps the frames of the last
@@ -91,6 +98,7 @@ class OrderBook:
         """The highest bid, None where there is none."""
         kept, stale_ok = self._kept, self.stale_ok
         del self
+        kept.catch_up()
         with kept.lock:
             kept.check(stale_ok)
             return kept.book.bids.best
@@ -100,6 +108,7 @@ class OrderBook:
         """The lowest ask, None where there is none."""
         kept, stale_ok = self._kept, self.stale_ok
         del self
+        kept.catch_up()
         with kept.lock:
             kept.check(stale_ok)
             return kept.book.asks.best
@@ -109,6 +118,7 @@ class OrderBook:
         """Half way between the best two; None where a side is empty."""
         kept, stale_ok = self._kept, self.stale_ok
         del self
+        kept.catch_up()
         with kept.lock:
             kept.check(stale_ok)
             return kept.book.mid
@@ -118,6 +128,7 @@ class OrderBook:
         """From the best bid up to the best ask; None where a side is empty."""
         kept, stale_ok = self._kept, self.stale_ok
         del self
+        kept.catch_up()
         with kept.lock:
             kept.check(stale_ok)
             return kept.book.spread
@@ -126,6 +137,7 @@ class OrderBook:
         """The ``depth`` best bids, best first; None for all."""
         kept, stale_ok = self._kept, stale_ok or self.stale_ok
         del self
+        kept.catch_up()
         with kept.lock:
             kept.check(stale_ok)
             return _levels(kept.book.bids, depth)
@@ -134,6 +146,7 @@ class OrderBook:
         """The ``depth`` best asks, best first; None for all."""
         kept, stale_ok = self._kept, stale_ok or self.stale_ok
         del self
+        kept.catch_up()
         with kept.lock:
             kept.check(stale_ok)
             return _levels(kept.book.asks, depth)
@@ -143,8 +156,10 @@ class OrderBook:
     @property
     def is_synced(self) -> bool:
         """Is it what the venue's messages say, as far as they have come?"""
-        with self._kept.lock:
-            return self._kept.doubt() is None
+        kept = self._kept
+        kept.catch_up()
+        with kept.lock:
+            return kept.doubt() is None
 
     @property
     def is_lost(self) -> bool:
@@ -170,10 +185,12 @@ class OrderBook:
         """
         kept = self._kept
         del self
+        kept.locks.check()
         kept.wait_synced(timeout)
 
     def __repr__(self) -> str:
         kept = self._kept
+        kept.catch_up()
         with kept.lock:
             why = kept.doubt()
             sides = f"{len(kept.book.bids)} bids, {len(kept.book.asks)} asks"

@@ -85,6 +85,23 @@ class Lag:
         return f"<Lag of {self.count}: {_lag_cell(self)}>"
 
 
+# Above what has a Lag for a default: where docstrings are left out (``python -OO``), dataclasses
+# describe themselves, and their defaults with ``repr``, as soon as they are made.
+
+
+def _lag_cell(lag: Lag) -> str:
+    return f"{_time(lag.p50)} / {_time(lag.p99)}" if lag.count else "-"
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    for unit, name in ((1.0, "s"), (1e-3, "ms")):
+        if abs(seconds) >= unit:
+            return f"{seconds / unit:.3g} {name}" if abs(seconds) < 1000 else f"{seconds:,.0f} s"
+    return f"{seconds * 1e6:.3g} us"
+
+
 _NO_LAG = Lag(Histogram(0))
 
 
@@ -267,19 +284,6 @@ def _channel_cells(channel: ChannelStats) -> list[str]:
 
 def _lag_cells(lag: Lag) -> list[str]:
     return [_time(lag.p50), _time(lag.p99), _time(lag.max)]
-
-
-def _lag_cell(lag: Lag) -> str:
-    return f"{_time(lag.p50)} / {_time(lag.p99)}" if lag.count else "-"
-
-
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    for unit, name in ((1.0, "s"), (1e-3, "ms")):
-        if abs(seconds) >= unit:
-            return f"{seconds / unit:.3g} {name}" if abs(seconds) < 1000 else f"{seconds:,.0f} s"
-    return f"{seconds * 1e6:.3g} us"
 
 
 def _size(count: float) -> str:

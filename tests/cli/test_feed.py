@@ -78,5 +78,5 @@ def test_what_cannot_be_kept_up_with_is_noticed():
 
 def test_a_channel_that_the_protocol_does_not_list():
     venue = Venue(BybitProtocol())
-    with pytest.raises(AssertionError, match="no channel 'x'"):
+    with pytest.raises(ValueError, match="no channel 'x'"):
         Feed(venue, venue.protocol, {"x": 1.0}, 1)

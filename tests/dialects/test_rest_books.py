@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from decimal import Decimal
 
 import msgspec
 import pytest
@@ -35,13 +36,72 @@ def test_a_futures_book_follows_by_the_number_that_each_change_names() -> None:
         book.bids()
 
 
+def of_futures(first: int, last: int, previous: int, bids: list[list[str]]) -> wsclient.Message:
+    data = {"e": "depthUpdate", "U": first, "u": last, "pu": previous, "b": bids, "a": []}
+    frame = json.dumps({"stream": CHANNEL, "data": data}).encode()
+    (message,) = messages_of(wsclient.BinanceFutures(), [frame])
+    return message
+
+
+@pytest.mark.parametrize("rest", ["https://fapi.example", "https://dapi.example"])
+@pytest.mark.parametrize("comes_first", [True, False], ids=["change first", "snapshot first"])
+def test_a_futures_book_takes_the_change_of_the_snapshots_own_number(
+    rest: str, comes_first: bool
+) -> None:
+    """Of USD-M and of COIN-M."""
+    book = wsclient.OrderBook(wsclient.BinanceFutures(rest=rest), CHANNEL)
+    snapshot = {"lastUpdateId": 167006094705, "bids": [["15.060", "716"]], "asks": []}
+    same = of_futures(167006094390, 167006094705, 167006093498, [["15.060", "817"]])
+    older = of_futures(167006093390, 167006093498, 167006092000, [["15.060", "1"]])
+    if comes_first:
+        book.apply(older)
+        book.apply(same)
+    assert book.take_snapshot(snapshot)
+    if not comes_first:
+        assert book.apply(older)
+        assert book.best_bid is not None
+        assert book.best_bid.size == 716
+        assert book.apply(same)
+    assert book.best_bid == (Decimal("15.060"), 817)
+    assert book.apply(of_futures(167006094706, 167006094800, 167006094705, [["15.060", "5"]]))
+    assert book.apply(same), "once only"
+    assert book.best_bid == (Decimal("15.060"), 5)
+
+
+def test_a_spot_book_drops_the_change_of_the_snapshots_own_number() -> None:
+    book = wsclient.OrderBook("binance", CHANNEL)
+    data = {"e": "depthUpdate", "U": 5, "u": 7, "b": [["9", "2"]], "a": []}
+    frame = json.dumps({"stream": CHANNEL, "data": data}).encode()
+    (message,) = messages_of(wsclient.Binance(), [frame])
+    book.apply(message)
+    assert book.take_snapshot({"lastUpdateId": 7, "bids": [["9", "1"]], "asks": []})
+    assert book.best_bid == (9, 1)
+
+
+def test_a_kucoin_book_drops_the_change_of_the_snapshots_own_number() -> None:
+    book = wsclient.OrderBook("kucoin", "/market/level2:A-B")
+    changes = {"bids": [["9", "2", "7"]], "asks": []}
+    data = {"sequenceStart": 5, "sequenceEnd": 7, "changes": changes}
+    message = {"type": "message", "topic": "/market/level2:A-B", "subject": "trade.l2update"}
+    frame = json.dumps({**message, "data": data}).encode()
+    book.apply(messages_of(wsclient.Kucoin(), [frame])[0])
+    answer = {"sequence": "7", "bids": [["9", "1"]], "asks": []}
+    assert book.take_snapshot({"code": "200000", "data": answer})
+    assert book.best_bid == (9, 1)
+
+
 @pytest.mark.parametrize(
     ("dialect", "stream", "answers"),
     [
         (wsclient.Binance(), "binance/BINANCE.ws.1.0", "binance/BINANCE.http.0.0"),
+        (
+            wsclient.BinanceFutures(),
+            "binance_futures/BINANCE_FUTURES.ws.1.0",
+            "binance_futures/BINANCE_FUTURES.http.0.0",
+        ),
         (wsclient.Kucoin(), "kucoin/KUCOIN.ws.1.0", "kucoin/KUCOIN.http.0.0"),
     ],
-    ids=["binance", "kucoin"],
+    ids=["binance", "binance_futures", "kucoin"],
 )
 def test_recorded_books_are_what_snapshot_and_changes_make_of_them(
     dialect: Dialect, stream: str, answers: str
@@ -60,7 +120,8 @@ def test_recorded_books_are_what_snapshot_and_changes_make_of_them(
         for message in changes:
             update = dialect.book_update(message)
             assert message.sequence is not None
-            if update is not None and message.sequence > snapshot.sequence:
+            is_in = message.sequence - snapshot.has_last < snapshot.sequence
+            if update is not None and not is_in:
                 expected.apply(update)
         for place in (0, len(changes) // 2, len(changes)):
             book = wsclient.OrderBook(dialect, channel)
@@ -71,4 +132,4 @@ def test_recorded_books_are_what_snapshot_and_changes_make_of_them(
             assert book.take_snapshot(decoded)
             assert (book.bids(), book.asks()) == (expected.bids, expected.asks)
             count += 1
-    assert count == {"binance": 12, "kucoin": 27}[dialect.name]
+    assert count == {"binance": 12, "binance_futures": 12, "kucoin": 27}[dialect.name]

@@ -58,9 +58,9 @@ class End(NamedTuple):
 
 class Program:
     """Runs ``source``, with all warnings as errors, and kills it and its children at the end of
-    the block, or when it takes too long."""
+    the block, or when it takes longer than ``patience`` (s)."""
 
-    def __init__(self, source: str, *args: str) -> None:
+    def __init__(self, source: str, *args: str, patience: float = PATIENCE) -> None:
         # Python 3.12 and newer warn of a fork beside threads.
         warnings = ["-W", "error", "-W", "ignore:This process:DeprecationWarning"]
         self.process = subprocess.Popen(
@@ -71,7 +71,7 @@ class Program:
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             start_new_session=True,
         )
-        self._timer = threading.Timer(PATIENCE, self._kill)
+        self._timer = threading.Timer(patience, self._kill)
         self._timer.start()
 
     def line(self) -> str:

@@ -33,6 +33,7 @@ from wsclient.messages import LinkedMessage, Message, SubscriptionState
 from wsclient.runtime.books import BookLink, KeptBook, RestBookLink
 from wsclient.runtime.mailbox import Mailbox
 from wsclient.runtime.waiting import Deadline
+from wsclient.runtime.watchdog import Routed
 from wsclient.sansio.inbound import Inbound
 from wsclient.sansio.recovery import STRAYS
 from wsclient.sansio.session import Send
@@ -92,19 +93,26 @@ def _sides(sizes: dict[int, int]) -> State:
 
 
 class Bench:
-    """In the place of the Watchdog, its callbacks and its snapshots."""
+    """In the place of the Watchdog, what feeds its books, and its snapshots."""
 
-    def __init__(self, rig: Rig) -> None:
+    is_current = True
+    failure = None
+
+    def __init__(self, rig: Rig, mailbox: Mailbox) -> None:
         self._rig = rig
-        self.callbacks = self.snapshots = self
+        self._mailbox = mailbox
+        self.books = self.snapshots = self
         self.at_end: list[Callable[[], None]] = []
         self.wanting = False
 
     def peek(self) -> Any:
         return self._rig.session
 
-    def add(self, channel: str, function: Callable[[Message], None]) -> None:
-        pass
+    def add(self, channel: str, fed: Callable[[Message], None]) -> Mailbox:
+        return self._mailbox
+
+    def route_book(self, channel: str, mailbox: Mailbox, begin: Callable[[Routed], None]) -> None:
+        begin(Routed(False, False, None, False))
 
     def want_snapshot(self, channel: str, delay: float, unless: Callable[[], bool]) -> None:
         self._rig.session.resyncs.want(channel, self._rig.now, delay)
@@ -117,8 +125,9 @@ class Bench:
         is_active = session.subscriptions.state(channel) is ACTIVE
         return session.connection_id if is_active and session.state is LinkState.OPEN else None
 
-    def want(self, book: RestBookLink) -> None:
+    def want(self, book: RestBookLink) -> bool:
         self.wanting = True
+        return True
 
     def forget(self, book: RestBookLink) -> None:
         self.wanting = False
@@ -147,7 +156,7 @@ class BookMachine(RuleBasedStateMachine):
         self.rig = Rig(dialect, ack_timeout=1e9, retry_delay=0.1)
         self.inbound = Inbound(dialect)
         self.mailbox = Mailbox(queue_size, None, "drop_oldest")
-        self.bench = Bench(self.rig)
+        self.bench = Bench(self.rig, self.mailbox)
         request = dialect.book_request(self.channel, {})
         core: Any = self.bench
         self.by_rest = request is not None
@@ -233,10 +242,9 @@ class BookMachine(RuleBasedStateMachine):
     @rule(count=st.sampled_from([1, 1000, 1000]))
     def take(self, count: int) -> None:
         """The book takes what waits for it."""
-        taken: list[Message] = []
         while self.mailbox and count:
-            self.mailbox.take(1, Deadline(0), taken)
-            self.see(taken.pop())
+            self.mailbox.fill(1, Deadline(0))
+            self.see(next(self.mailbox.handed_out))
             count -= 1
 
     @precondition(lambda self: self.is_open)

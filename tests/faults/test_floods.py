@@ -1,4 +1,5 @@
-"""Row 9: a venue that sends without end is refused at once, by the right code, in little memory."""
+"""Row 9: a venue that sends without end is refused at once, by the right code, in little memory.
+Row 24: one that floods a client with small frames fills no memory, and holds up nothing."""
 
 from __future__ import annotations
 
@@ -9,15 +10,16 @@ import os
 import re
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
-from helpers import Call, Server, handshake_answer, receive_head
-from matrix import each_size
+from helpers import Call, Server, handshake_answer, receive_head, until
+from matrix import each_size, percentile
 
 import wsclient
 
@@ -219,4 +221,122 @@ def _judge(
         f"{code}fails within {PROMISED:g} s, memory <= 2 x max_message_size",
         f"{took * 1000:.0f} ms, {peak.growth / (LIMIT / MIB):.2f} x",
         took <= (PROMISED if amount == GB else BUSY) and peak.growth <= 2 * LIMIT / MIB,
+    )
+
+
+# Row 24: floods of small frames that each ask for something.
+
+
+class Wordy(wsclient.Generic):
+    """A dialect in which the venue may say whatever a client has to deal with."""
+
+    limits = wsclient.Limits(connects=None)
+
+    def read(self, message: Any) -> Any:
+        kind = message.get("type") if isinstance(message, dict) else None
+        if kind == "notice":
+            return wsclient.Notice(message["text"])
+        if kind == "beat":
+            return wsclient.Respond({"type": "beat", "n": message["n"]})
+        if kind == "answer":
+            return wsclient.Reply(message["n"], message)
+        return super().read(message)
+
+
+#: What the n-th frame says.
+WORDS: dict[str, Callable[[int], str]] = {
+    "channels": lambda n: f'{{"type":"market_data","channel":"channel {n}","sequence":7}}',
+    "refusals": lambda n: f'{{"type":"subscription","channel":"channel {n}","error":"no"}}',
+    "acks": lambda n: f'{{"type":"subscription","channel":"channel {n}","success":true}}',
+    "notices": lambda n: f'{{"type":"notice","text":"notice {n}"}}',
+    "heartbeats": lambda n: f'{{"type":"beat","n":{n}}}',
+    "replies": lambda n: f'{{"type":"answer","n":{n}}}',
+    "unknown types": lambda n: f'{{"type":"type {n}"}}',
+    "nonsense": lambda n: f"this is no JSON, {n}",
+}
+#: Frames to begin with, which are not measured: what they take is taken once.
+WARM = 5_000
+#: What a client's queue may hold (bytes).
+QUEUE = MIB
+#: How long (s) the watchdog, and the next dial, may be waited for: promised, and on a busy machine.
+TICK, BUSY_TICK = 0.1, 1.0
+REDIAL, BUSY_REDIAL = 1.0, 5.0
+
+
+def text_frames(word: Callable[[int], str], numbers: range) -> bytes:
+    bodies = [word(n).encode() for n in numbers]
+    return b"".join(bytes([0x81, len(body)]) + body for body in bodies)
+
+
+class Chatterbox:
+    """The venue: it pours the words when told, and cuts when told."""
+
+    def __init__(self, word: Callable[[int], str], count: int) -> None:
+        self._word, self._count = word, count
+        self.go, self.poured, self.cut = (threading.Event() for _ in range(3))
+
+    def __call__(self, sock: socket.socket) -> None:
+        sock.sendall(handshake_answer(receive_head(sock)))
+        reading = Call(expect_end_or_reset, sock)
+        if not self.poured.is_set():
+            sock.sendall(text_frames(self._word, range(WARM)))
+            assert self.go.wait(30)
+            for start in range(WARM, WARM + self._count, 1000):
+                sock.sendall(text_frames(self._word, range(start, start + 1000)))
+            self.poured.set()
+            assert self.cut.wait(50)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            socket.socket.shutdown(sock, socket.SHUT_RD)
+        reading.result(60)
+
+
+def expect_end_or_reset(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while sock.recv(65536):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("name", "overflow"),
+    # Of these words only messages go to a queue.
+    [
+        *((name, "drop_oldest") for name in WORDS),
+        *(("channels", p) for p in ("drop_newest", "conflate")),
+    ],
+)
+@each_size("count", short=[100_000], full=[600_000], timeout=300)
+def test_a_flood_of_words_fills_no_memory_and_holds_up_nothing(
+    name: str, overflow: str, count: int, promise: Callable[..., None]
+) -> None:
+    venue = Chatterbox(WORDS[name], count)
+    waits: list[float] = []
+    options = {"queue_size": 2000, "queue_bytes": QUEUE, "overflow": overflow, "retry_delay": 0.01}
+    with Server(venue) as server:
+        client = wsclient.connect(server.url, dialect=Wordy(), **options)
+        with closing(client):
+            until(lambda: client.stats().frames >= WARM, 10)
+            with Peak() as peak:
+                venue.go.set()
+                while not venue.poured.is_set() or not waits:
+                    at = time.monotonic()
+                    client.send("{}")
+                    waits.append(time.monotonic() - at)
+                    venue.poured.wait(0.01)
+                at = time.monotonic()
+                venue.cut.set()
+                until(lambda: server.connections > 1, 20)
+                redial = time.monotonic() - at
+            at = time.monotonic()
+        close = time.monotonic() - at
+    is_full = count == 600_000
+    tick, late = (TICK, REDIAL) if is_full else (BUSY_TICK, BUSY_REDIAL)
+    promise(
+        24,
+        f"{count} {name}, {overflow}",
+        f"memory <= {QUEUE // MIB} + 10 MiB, a tick each {TICK} s, redial within {REDIAL} s",
+        f"+{peak.growth:.1f} MiB, longest tick {max(waits):.2f} s, redial {redial:.2f} s",
+        peak.growth <= QUEUE / MIB + 10
+        and percentile(waits, 99) <= tick
+        and redial <= late
+        and close <= BUSY,
     )

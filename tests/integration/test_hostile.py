@@ -173,3 +173,19 @@ def test_a_counter_that_starts_again_is_marked(venue: FakeVenue) -> None:
             ("sequence", 1),
             ("sequence", 1),
         ]
+
+
+def test_a_validate_that_leaves_the_program_costs_one_message(venue: FakeVenue) -> None:
+    def validate(message: Message) -> None:
+        if message.sequence == 2:
+            raise SystemExit("not this one")
+
+    with wsclient.connect(venue.url, validate=validate) as client:
+        client.subscribe("a")
+        for number in range(3):
+            venue.publish("a", n=number)
+        first, last = client.recv(timeout=5), client.recv(timeout=5)
+        assert (first.data["n"], last.data["n"]) == (0, 2)
+        assert last.gap is not None
+        assert (last.gap.reason, last.gap.missed) == ("invalid", 1)
+        assert client.stats().dials == 1

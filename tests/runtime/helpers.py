@@ -1,4 +1,4 @@
-"""What these tests share: calls on threads, pairs of connected sockets, interrupts."""
+"""What these tests share: calls on threads, and pairs of connected sockets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 #: A key, and a self-signed certificate for localhost, 127.0.0.1 and ::1.
@@ -63,37 +62,6 @@ def until(condition: Callable[[], Any], timeout: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it never came true"
         pause.wait(0.001)
-
-
-class Interrupter:
-    """Raises KeyboardInterrupt at the ``step``-th place where a Ctrl-C can strike.
-
-    CPython looks for signals at the entry of a Python function and after each call. Only calls
-    made by wsclient's own functions count. ``until_return_of`` names functions whose own return is
-    no such place: what they return is the test's from then on.
-    """
-
-    def __init__(self, step: int, until_return_of: tuple[str, ...] = ()) -> None:
-        self._left = step
-        self._spared = until_return_of
-
-    def __enter__(self) -> Interrupter:
-        sys.setprofile(self._profile)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        sys.setprofile(None)
-
-    def _profile(self, frame: FrameType, event: str, arg: object) -> None:
-        code = frame.f_code
-        if event not in ("call", "return", "c_return") or PACKAGE not in code.co_filename:
-            return
-        if event == "return" and code.co_name in self._spared:
-            return
-        self._left -= 1
-        if self._left == 0:
-            sys.setprofile(None)
-            raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ def mailbox() -> Mailbox:
 
 @pytest.fixture
 def callbacks(mailbox: Mailbox) -> Any:
-    callbacks = Callbacks(lambda: mailbox, ClientLog("test", "ws://test"))
+    callbacks = Callbacks(lambda: mailbox, lambda _: None, ClientLog("test", "ws://test"))
     yield callbacks
     mailbox.close()
     if callbacks.thread is not None:

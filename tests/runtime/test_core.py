@@ -190,26 +190,6 @@ class TestThreadsThatCannotBeStarted:
         venue.publish("a")
         assert called.wait(5)
 
-    @pytest.mark.parametrize("has_started", [True, False])
-    def test_a_start_that_is_interrupted_leaves_one_thread_or_none(
-        self, venue: FakeVenue, monkeypatch: pytest.MonkeyPatch, has_started: bool
-    ) -> None:
-        start = threading.Thread.start
-
-        def interrupted(thread: threading.Thread) -> None:
-            monkeypatch.setattr(threading.Thread, "start", start)
-            if has_started:
-                start(thread)
-            raise KeyboardInterrupt
-
-        with closing(WebSocketClient(venue.url)) as client:
-            monkeypatch.setattr(threading.Thread, "start", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                client.connect()
-            client.connect(timeout=5)
-            assert client.is_connected
-            assert len(threads("wsclient-watchdog")) == 1
-
 
 class TestThreadsThatDie:
     """By a bug of ours, which stands in for anything."""
@@ -223,7 +203,7 @@ class TestThreadsThatDie:
     ) -> None:
         client.subscribe("a")
         waiting = Call(client.recv)
-        until(lambda: waiting.is_in("acquire"))
+        until(lambda: waiting.is_in("fill"))
 
         def bug() -> None:
             raise error("a bug")
@@ -343,8 +323,9 @@ def test_a_close_that_a_dialects_code_holds_up_ends_the_calls_all_the_same(
         with wsclient.connect(venue.url, dialect=Stuck()) as client:
             client.subscribe("a")
             calls = [Call(client.subscribe, "b"), Call(client.recv)]
-            until(lambda: all(call.is_in("acquire") for call in calls))
-            client.close(1.0)
+            until(lambda: calls[0].is_in("acquire") and calls[1].is_in("fill"))
+            closed = Call(client.close, 1.0)
+            closed.result(5)
             for call in calls:
                 with pytest.raises(wsclient.ClientClosed):
                     call.result(5)

@@ -11,6 +11,7 @@ import pytest
 import websocket
 import websocket._handshake
 from helpers import Call, handshake_answer, receive_head, tcp_pair
+from logrig import listening, making
 from websocket import ABNF, WebSocket, WebSocketApp
 
 import wsclient
@@ -231,6 +232,21 @@ class TestLogger:
                 venue.accept().close(1001)
                 venue.accept()
         assert [r for r in caplog.records if r.name == "websocket"] == []
+
+    def test_makes_no_record_on_our_threads(self, venue: FakeVenue) -> None:
+        """The record factory is the user's, and may raise or block."""
+        made: list[str] = []
+
+        def factory(name: str, *args: Any, **kwargs: Any) -> logging.LogRecord:
+            made.append(name)
+            return logging.LogRecord(name, *args, **kwargs)
+
+        with listening(name="websocket"), making(factory):
+            venue.fail_handshake("garbage")
+            with wsclient.connect(venue.url, retry_delay=0.01):
+                venue.accept()
+        assert venue.attempts == 2
+        assert "websocket" not in made
 
     def test_still_speaks_for_others(self, caplog: pytest.LogCaptureFixture) -> None:
         logger = logging.getLogger("websocket")

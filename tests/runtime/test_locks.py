@@ -45,6 +45,6 @@ def test_a_lock_that_nobody_has_any_more_is_forgotten() -> None:
     for _ in range(100):
         locks.new("gone")
     gc.collect()
-    assert len(locks._refs) == 1
+    assert len(locks._locks) == 1
     with kept:
         assert locks.is_held

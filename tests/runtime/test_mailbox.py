@@ -1,101 +1,23 @@
-"""The hand-off: bounds, overflow policies and their gaps, waiting, interrupts."""
+"""The hand-off: bounds, overflow policies and their gaps, waiting."""
 
 from __future__ import annotations
 
 import contextlib
-import signal
-import sys
 import threading
 import time
 from collections import Counter, defaultdict
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from helpers import PACKAGE, Call, Interrupter, until
+from helpers import Call, until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from making import message as make
+from queues import POLICIES, Account, Feed, Receiver, mailbox, names, take
 
-from wsclient import (
-    ClientClosed,
-    Gap,
-    Message,
-    QueueOverflow,
-    State,
-    WaitTimeout,
-    WSClientError,
-)
-from wsclient.client import _Receiver
-from wsclient.runtime.mailbox import BATCH_SHARE, MESSAGE_OVERHEAD, PACE, Mailbox
+from wsclient import ClientClosed, Gap, Message, QueueOverflow, WaitTimeout, WSClientError
+from wsclient.runtime.mailbox import BATCH_SHARE, MESSAGE_OVERHEAD, PACE
 from wsclient.runtime.waiting import Deadline
-
-POLICIES = ("drop_oldest", "drop_newest", "conflate", "error")
-
-
-class Feed:
-    """Makes numbered messages, as a session would mark them."""
-
-    def __init__(self) -> None:
-        self.put: Counter[str] = Counter()
-        self._last: dict[str, int] = {}
-        self._clock = 0
-
-    def message(self, channel: str = "a", size: int = 0, skip: int = 0) -> Message:
-        """The channel's next message; ``skip`` of its numbers were missed just before it."""
-        previous = self._last.get(channel)
-        gap = Gap("sequence", skip, previous) if skip else None
-        self.put[channel] += skip + 1
-        self._clock += 1
-        self._last[channel] = self._clock
-        number = self.put[channel]
-        raw = b"x" * size
-        message = make(channel, "update", number, raw, self._clock, 1, gap)
-        message.previous_at = previous
-        return message
-
-    def messages(self, channels: str) -> list[Message]:
-        return [self.message(channel) for channel in channels]
-
-
-def mailbox(
-    overflow: str = "drop_oldest",
-    messages: int | None = None,
-    size: int | None = None,
-    batch: int = 1,
-) -> Mailbox:
-    return Mailbox(messages, size, overflow, batch)
-
-
-def take(box: Mailbox, maximum: int | None = None, timeout: float | None = 0) -> list[Message]:
-    taken: list[Message] = []
-    box.take(maximum, Deadline(timeout), taken)
-    return taken
-
-
-def names(messages: list[Message]) -> list[str]:
-    return [f"{m.channel}{m.sequence}" for m in messages]
-
-
-class Account:
-    """Holds every delivered message against the one delivered before it in its channel."""
-
-    def __init__(self) -> None:
-        self.accounted: Counter[str] = Counter()
-        self._received_at: dict[str, int] = {}
-
-    def deliver(self, messages: list[Message]) -> None:
-        for message in messages:
-            channel, number = message.channel, message.sequence
-            assert number is not None
-            missed = number - self.accounted[channel] - 1
-            assert missed >= 0, f"{message} is doubled or out of order"
-            assert (message.gap is not None) == (missed > 0), message
-            if message.gap is not None:
-                assert message.gap.missed == missed, message
-                assert message.gap.since == self._received_at.get(channel), message
-            self.accounted[channel] = number
-            self._received_at[channel] = message.received_at
 
 
 class Reference:
@@ -151,23 +73,18 @@ class Reference:
             self.dropped += 1
             self.queue.remove(next(m for m in self.queue if m is not message))
 
-    def take(self, maximum: int | None) -> list[Message]:
+    def hand_out(self, maximum: int | None) -> None:
         wanted = len(self.waiting) if maximum is None else maximum
         if len(self.batch) < wanted and self.overflow != "conflate":
             count = max(wanted, self.batch_size)
             self.batch, self.queue = self.batch + self.queue[:count], self.queue[count:]
-        source = self.queue if self.overflow == "conflate" else self.batch
-        taken = source[:wanted]
-        del source[:wanted]
-        return taken
 
-    def put_back(self, taken: list[Message]) -> None:
-        if self.overflow != "conflate":
-            self.batch, self.queue = [], taken + self.waiting
-            return
-        newest = {m.channel: m for m in taken + self.queue}
-        self.dropped += len(taken) + len(self.queue) - len(newest)
-        self.queue = list(newest.values())
+    def take(self, maximum: int | None) -> list[Message]:
+        self.hand_out(maximum)
+        source = self.queue if self.overflow == "conflate" else self.batch
+        taken = source[:maximum]
+        del source[:maximum]
+        return taken
 
 
 puts = st.tuples(
@@ -179,7 +96,8 @@ puts = st.tuples(
 )
 takes = st.tuples(st.just("take"), st.none() | st.integers(1, 4))
 receives = st.tuples(st.just("receive"), st.just(1))
-interrupted = st.tuples(st.just("interrupted"), st.none() | st.integers(1, 4), puts)
+#: A consumer is interrupted before it takes what was handed out to it.
+interrupted = st.tuples(st.just("interrupted"), st.none() | st.integers(1, 4))
 
 
 class TestPolicies:
@@ -202,7 +120,6 @@ class TestPolicies:
         box = mailbox(overflow, max_messages, max_bytes, batch_size)
         reference = Reference(overflow, max_messages, max_bytes, batch_size)
         receiver, feed, account = Receiver(box), Feed(), Account()
-        put_back = False
 
         def put(batch: list[tuple[str, int, int]]) -> None:
             messages = [feed.message(*item) for item in batch]
@@ -211,9 +128,8 @@ class TestPolicies:
                 reference.put(message)
             failure = box.put(messages)
             assert isinstance(failure, QueueOverflow) == (reference.failed and not failed_before)
-            # What was put back may stay over the bound, until it is taken; and one message is
-            # let in beside a consumer's batch.
-            if messages and not put_back and len(reference.queue) != 1:
+            # One message is let in beside a consumer's batch.
+            if messages and len(reference.queue) != 1:
                 assert not reference.over
 
         def taken(maximum: int | None, how: str = "take") -> list[Message]:
@@ -231,12 +147,9 @@ class TestPolicies:
                 put(step[1])
             elif step[0] != "interrupted":
                 account.deliver(taken(step[1], step[0]))
-            else:
-                interrupted = taken(step[1])
-                put(step[2][1])
-                box.put_back(interrupted)
-                reference.put_back(interrupted)
-            put_back = reference.over
+            elif reference.waiting:
+                assert box.fill(step[1], Deadline(0))
+                reference.hand_out(step[1])
             assert len(box) == len(reference.waiting)
             assert box.queued_bytes == reference.bytes
             assert box.dropped == reference.dropped
@@ -550,203 +463,3 @@ class TestPace:
         box.pace()
         assert time.monotonic() - started < 1
         consumer.result()
-
-
-class Receiver(_Receiver):
-    """The receiving half of a client, without its connection."""
-
-    def __init__(self, box: Mailbox) -> None:
-        self._core: Any = SimpleNamespace(peek=lambda: SimpleNamespace(state=State.OPEN))
-        self._mailbox = box
-
-
-#: CPython hears no signal between a return and what the caller does with the value.
-SPARED = ("recv", "recv_batch", "__next__", "_receive")
-
-
-def put_when_awaited(
-    box: Mailbox, messages: list[Message], given_up: threading.Event, waiting: int = 1
-) -> None:
-    until(lambda: len(box._waiting) == waiting or given_up.is_set())
-    box.put(messages)
-
-
-def take_second(box: Mailbox, given_up: threading.Event) -> list[Message]:
-    """Begin to wait only when another does."""
-    until(lambda: box._waiting or given_up.is_set())
-    return take(box, 1, None)
-
-
-class TestInterrupts:
-    """A KeyboardInterrupt at each place where one can strike loses and doubles nothing."""
-
-    @pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest", "conflate"])
-    @pytest.mark.parametrize("batch", [1, 2, 512])
-    @pytest.mark.parametrize("how", ["recv", "next", "two", "all"])
-    def test_while_messages_are_taken(self, overflow: str, batch: int, how: str) -> None:
-        step, interrupted = 0, True
-        while interrupted:
-            step += 1
-            # Three fit in, so that there are holes to be lost as well.
-            box = mailbox(overflow, size=3 * MESSAGE_OVERHEAD, batch=batch)
-            receiver, feed, account = Receiver(box), Feed(), Account()
-            box.put(feed.messages("abcabca"))
-            got: list[Message] = []
-            interrupted = False
-            try:
-                with Interrupter(step, SPARED):
-                    if how == "recv":
-                        got.append(receiver.recv())
-                    elif how == "next":
-                        got.append(next(receiver))
-                    else:
-                        got += receiver.recv_batch(2 if how == "two" else None)
-            except KeyboardInterrupt:
-                interrupted = True
-            assert not box._lock.locked(), f"step {step}"
-            assert box.queued_bytes == len(box) * MESSAGE_OVERHEAD, f"step {step}"
-            box.put(feed.messages("ab"))
-            while box:
-                got.append(receiver.recv(timeout=0))
-            account.deliver(got)
-            for channel in "abc":
-                box.put([feed.message(channel)])
-                account.deliver([receiver.recv(timeout=0)])
-            assert account.accounted == feed.put, f"step {step}"
-        assert step > 10
-
-    def test_while_waiting(self) -> None:
-        step, interrupted = 0, True
-        while interrupted:
-            step += 1
-            box, feed, account = mailbox(), Feed(), Account()
-            receiver, done = Receiver(box), threading.Event()
-            putter = Call(put_when_awaited, box, feed.messages("aa"), done)
-            got: list[Message] = []
-            interrupted = False
-            try:
-                with Interrupter(step, SPARED):
-                    got.append(receiver.recv())
-            except KeyboardInterrupt:
-                interrupted = True
-            done.set()
-            putter.result()
-            assert not box._lock.locked(), f"step {step}"
-            assert not box._waiting, f"step {step}"
-            while len(got) < 2:
-                got.append(receiver.recv(timeout=5))
-            account.deliver(got)
-            assert account.accounted == feed.put, f"step {step}"
-        assert step > 15
-
-    def test_while_others_wait_none_of_them_is_forgotten(self) -> None:
-        step, interrupted = 0, True
-        while interrupted:
-            step += 1
-            box, feed = mailbox(), Feed()
-            receiver = Receiver(box)
-            others = [Call(take, box, 1, None) for _ in range(2)]
-            until(lambda box=box: len(box._waiting) == 2)
-            box.put(feed.messages("aaa"))
-            got: list[Message] = []
-            interrupted = False
-            try:
-                with Interrupter(step, SPARED):
-                    got.append(receiver.recv())
-            except KeyboardInterrupt:
-                interrupted = True
-            for other in others:
-                got += other.result()
-            got += take(box) if len(got) < 3 else []
-            assert sorted(names(got)) == ["a1", "a2", "a3"], f"step {step}"
-        assert step > 10
-
-    def test_a_wait_that_is_interrupted_hands_its_news_on(self) -> None:
-        """Both wait; the one that is woken is interrupted before it takes."""
-        step, interrupted = 0, True
-        while interrupted:
-            step += 1
-            box, feed = mailbox(), Feed()
-            done = threading.Event()
-            other = Call(take_second, box, done)
-            putter = Call(put_when_awaited, box, feed.messages("aa"), done, 2)
-            got: list[Message] = []
-            interrupted = False
-            try:
-                with Interrupter(step, SPARED):
-                    got.append(Receiver(box).recv())
-            except KeyboardInterrupt:
-                interrupted = True
-            done.set()
-            putter.result()
-            got += other.result()
-            got += take(box) if len(got) < 2 else []
-            assert sorted(names(got)) == ["a1", "a2"], f"step {step}"
-        assert step > 15
-
-    def test_another_exception_from_a_signal_handler_forgets_no_waiter(self) -> None:
-        box, feed = mailbox(), Feed()
-        first = threading.Lock()
-        first.acquire()
-        taken: list[Message] = []
-        deadline = Deadline(None)
-        deadline.remaining = lambda: 1 / 0  # type: ignore[method-assign]
-        with pytest.raises(ZeroDivisionError):
-            box.take(1, deadline, taken)
-        assert not box._waiting
-        box.put(feed.messages("a"))
-        assert names(take(box)) == ["a1"]
-
-    @pytest.mark.skipif(sys.version_info < (3, 11), reason="a return is a place to strike, too")
-    @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs signals")
-    @pytest.mark.parametrize("batch", [1, 512])
-    @pytest.mark.parametrize("is_loop", [False, True], ids=["recv", "for"])
-    def test_real_signals_at_random_times(self, batch: int, is_loop: bool) -> None:
-        box, account, total = mailbox(batch=batch), Account(), 4000
-        receiver, feed = Receiver(box), Feed()
-        main, over = threading.main_thread(), threading.Event()
-        armed = False
-        strikes = 0
-
-        def strike(_: int, frame: Any) -> None:
-            nonlocal armed, strikes
-            if armed and PACKAGE in frame.f_code.co_filename:
-                armed, strikes = False, strikes + 1
-                raise KeyboardInterrupt
-
-        def disturb() -> None:
-            assert main.ident is not None
-            while not over.wait(0.0002):
-                signal.pthread_kill(main.ident, signal.SIGUSR1)
-
-        def produce() -> None:
-            for _ in range(total // 4):
-                box.put(feed.messages("abca"))
-                over.wait(0.00005)
-
-        before = signal.signal(signal.SIGUSR1, strike)
-        calls = [Call(disturb), Call(produce)]
-        try:
-            got: list[Message] = []
-            while len(got) < total:
-                armed = True
-                try:
-                    if is_loop:
-                        for message in receiver:
-                            got.append(message)
-                            armed = True
-                            if len(got) == total:
-                                break
-                    else:
-                        got.append(receiver.recv(timeout=10))
-                except KeyboardInterrupt:
-                    pass
-                armed = False
-        finally:
-            over.set()
-            for call in calls:
-                call.result()
-            signal.signal(signal.SIGUSR1, before)
-        account.deliver(got)
-        assert account.accounted == feed.put
-        assert strikes

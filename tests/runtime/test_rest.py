@@ -27,6 +27,7 @@ from helpers import (
     text_of,
     until,
 )
+from logrig import making
 from test_handshake import Proxy
 
 import wsclient
@@ -413,6 +414,19 @@ class TestSecrets:
                 except WSClientError:
                     pass  # as the library likes
         assert "5ecret" not in caplog.text
+
+    def test_no_record_is_made_of_it(self, caplog: pytest.LogCaptureFixture) -> None:
+        """The record factory is the user's, and may raise or block."""
+        caplog.set_level(logging.DEBUG)
+        made: list[str] = []
+
+        def factory(name: str, *args: Any, **kwargs: Any) -> logging.LogRecord:
+            made.append(name)
+            return logging.LogRecord(name, *args, **kwargs)
+
+        with serving(answer()) as server, making(factory):
+            fetch(asking(server), 5.0)
+        assert made == []
 
     def test_what_others_ask_is_logged_still(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.DEBUG)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
-from helpers import Call, Interrupter, until
+from helpers import Call, until
+from interrupting import points
 
 from wsclient.errors import ClientClosed, ClientForked, WSClientError
 from wsclient.events import Closed, Connected, Event, Subscribed
@@ -33,6 +36,23 @@ def stream(teller: Teller) -> EventStream:
     stream = EventStream()
     teller.add(stream)
     return stream
+
+
+def receive(stream: EventStream, got: list[Event]) -> None:
+    with contextlib.suppress(ClientClosed):
+        while True:
+            got.append(stream.recv(timeout=5))
+
+
+def call_next(stream: EventStream, got: list[Event]) -> None:
+    with contextlib.suppress(StopIteration):
+        while True:
+            got.append(next(stream))
+
+
+def loop(stream: EventStream, got: list[Event]) -> None:
+    for event in stream:
+        got.append(event)
 
 
 class TestStream:
@@ -99,21 +119,6 @@ class TestStream:
         stream.end()
         assert [call.result() for call in calls] == [[]] * 4
 
-    def test_who_is_interrupted_with_the_news_passes_it_on(
-        self, stream: EventStream, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        other = Call(stream.recv)
-        until(lambda: other.is_in("_wait"))
-
-        def interrupted(_: object) -> None:
-            stream._events.append(Connected(1))  # its news is the one that was taken
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr(stream, "_wait", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            stream.recv()
-        assert other.result() == Connected(1)
-
     @pytest.mark.parametrize("timeout", [0, 0.01])
     def test_recv_ends_at_its_timeout(self, stream: EventStream, timeout: float) -> None:
         with pytest.raises(TimeoutError, match="no event"):
@@ -168,47 +173,62 @@ class TestStream:
         with pytest.raises(ClientForked):
             call.result(5)
 
-    def test_an_interrupt_at_any_point_loses_neither_an_event_nor_the_end(self) -> None:
-        step, interrupted = 0, True
-        while interrupted:
-            step, interrupted = step + 1, False
+    @pytest.mark.parametrize("way", [receive, call_next, loop])
+    def test_an_interrupt_at_any_point_loses_neither_an_event_nor_the_end(
+        self, way: Callable[[EventStream, list[Event]], None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(telling, "SLICE", 60.0)  # only news end a wait
+        for point in points():
             teller, stream = Teller(), EventStream()
             teller.add(stream)
             other = Call(list, stream)
             until(lambda call=other: call.is_in("_wait"))
             told(teller, Connected(1), Connected(2), Closed(None))
             mine: list[Event] = []
-            try:
-                with Interrupter(step, ("recv",)):
-                    while True:
-                        mine.append(stream.recv(timeout=5))
-            except KeyboardInterrupt:
-                interrupted = True
-            except ClientClosed:
-                pass
+            point(way, stream, mine)
             numbers = [event.number for event in mine + other.result(5)]
-            assert sorted(numbers) == [1, 2, 3], f"step {step}"
+            assert sorted(numbers) == [1, 2, 3], str(point)
             assert list(stream) == []
-        assert step > 10
+
+    @pytest.mark.parametrize("way", [receive, call_next, loop])
+    def test_an_interrupt_before_another_has_it_leaves_it_to_the_next_call(
+        self, way: Callable[[EventStream, list[Event]], None]
+    ) -> None:
+        for point in points():
+            stream = EventStream()
+            for number in range(3):
+                stream.put(Connected(1, number=number))
+            stream.end()
+            mine: list[Event] = []
+            point(way, stream, mine)
+            assert [event.number for event in [*mine, *stream]] == [0, 1, 2], str(point)
 
     def test_an_interrupted_wait_does_not_keep_the_news_from_another(
-        self, teller: Teller, stream: EventStream
+        self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        step, interrupted = 0, True
-        while interrupted:
-            step, interrupted = step + 1, False
+        monkeypatch.setattr(telling, "SLICE", 60.0)
+
+        def poll(stream: EventStream) -> None:
+            with contextlib.suppress(TimeoutError):
+                stream.recv(timeout=0.001)
+
+        for point in points():
+            stream = EventStream()
             waiting = Call(stream.recv)
             until(lambda call=waiting: call.is_in("_wait"))
-            try:
-                with Interrupter(step, ("recv",)):
-                    stream.recv(timeout=0.001)
-            except KeyboardInterrupt:
-                interrupted = True
-            except TimeoutError:
-                pass
-            told(teller, Connected(1))
-            assert waiting.result(5).number == step
-        assert step > 5
+            point(poll, stream)
+            stream.put(Connected(1))
+            assert waiting.result(5) == Connected(1), str(point)
+
+    def test_who_asks_again_and_again_after_the_end_leaves_nothing_behind(
+        self, stream: EventStream
+    ) -> None:
+        stream.end()
+        before = stream._news.qsize()
+        for _ in range(10):
+            with pytest.raises(ClientClosed):
+                stream.recv()
+        assert stream._news.qsize() == before
 
     def test_news_that_nobody_waits_for_are_bounded(
         self, teller: Teller, stream: EventStream, monkeypatch: pytest.MonkeyPatch

@@ -9,7 +9,8 @@ import time
 from typing import ClassVar
 
 import pytest
-from helpers import Call, Interrupter, until
+from helpers import Call, until
+from interrupting import points
 
 from wsclient import NotConnected
 from wsclient.runtime.waiting import Deadline, Waiter, acquire
@@ -107,27 +108,20 @@ class TestWaiter:
         assert waiter.wait(Deadline(0)) == "late"
 
     def test_an_interrupt_at_any_point_leaves_it_usable(self) -> None:
-        main, step, interrupted = threading.get_ident(), 0, True
+        main = threading.get_ident()
 
         def settle(waiter: Waiter, done: threading.Event) -> None:
-            # Not before it is waited for, however late that is: all steps shall be seen.
+            # Not before it is waited for, however late that is: all points shall be seen.
             until(lambda: done.is_set() or sys._current_frames()[main].f_code.co_name == "acquire")
             waiter.settle(None, 1)
 
-        while interrupted:
-            step += 1
+        for point in points():
             waiter, done = Waiter(), threading.Event()
-            interrupted = False
             settling = Call(settle, waiter, done)
-            try:
-                with Interrupter(step, ("wait",)):
-                    waiter.wait()
-            except KeyboardInterrupt:
-                interrupted = True
+            point(waiter.wait)
             done.set()
             settling.result()
-            assert waiter.wait(Deadline(1)) == 1, f"step {step}"
-        assert step > 5
+            assert waiter.wait(Deadline(1)) == 1, str(point)
 
 
 @only_main_thread

@@ -15,6 +15,7 @@ from wsclient.messages import Message
 from wsclient.options import Options
 from wsclient.sansio.actions import (
     Action,
+    Consult,
     Cut,
     Log,
     Send,
@@ -82,6 +83,9 @@ class Rig:
         self.session = RecordedSession(self.dialect, Options(**options), lambda: random)
         self.actions: list[Action] = []
         self._cuts: list[Cut] = []
+        #: Questions to the dialect that are not asked yet; while ``holds`` they wait here.
+        self.consults: list[Consult] = []
+        self.holds = False
         self.settled: defaultdict[Any, list[Settle]] = defaultdict(list)
         #: Who waits, or has waited: each must be settled once, at the latest by close().
         self.tokens: set[Any] = set()
@@ -103,6 +107,7 @@ class Rig:
         actions = self.session.actions()
         self.actions += actions
         self._cuts += [action for action in actions if isinstance(action, Cut)]
+        self.consults += [action for action in actions if isinstance(action, Consult)]
         for action in actions:
             if isinstance(action, Settle):
                 self.settled[action.token].append(action)
@@ -216,6 +221,19 @@ class Rig:
         """Messages of one channel arrive; without ``sequences``, one that bears none."""
         return self.receive(*(self.message(channel, s) for s in sequences or (None,)))
 
+    def consult(self) -> bool:
+        """Ask the dialect what it has not been asked yet, as the watchdog does; False: nothing."""
+        was_asked = bool(self.consults)
+        while self.consults:
+            ask, then, failed = self.consults.pop(0)
+            try:
+                answer = ask()
+            except Exception as error:  # noqa: BLE001 - the session is told
+                failed(error)
+            else:
+                then(answer)
+        return was_asked
+
     # Time.
 
     def tick(self, link: LinkView | None = None) -> None:
@@ -227,6 +245,8 @@ class Rig:
             while self._cuts:
                 cid, error = self._cuts.pop(0)
                 self.session.ended(cid, error, classify(error), self.now)
+            if not self.holds and self.consult():
+                continue
             self.deadline(link)
             if not actions:
                 return

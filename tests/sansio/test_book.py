@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from decimal import Decimal
+from decimal import (
+    ROUND_DOWN,
+    ROUND_UP,
+    Context,
+    Decimal,
+    FloatOperation,
+    Inexact,
+    Rounded,
+    Subnormal,
+    localcontext,
+)
 from typing import Any
 
 import pytest
@@ -11,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsclient.messages import LinkedMessage, Message
-from wsclient.sansio.book import Book, BookError, Joiner, Level, Side
+from wsclient.sansio.book import BadLevel, Book, BookError, Joiner, Level, Side
 from wsclient.sansio.dialect import BookUpdate, Dialect, Snapshot
 
 
@@ -66,13 +76,19 @@ def test_the_digits_of_the_last_update_are_kept() -> None:
     assert [tuple(map(str, level)) for level in side] == [("1.00", "2.500")]
 
 
-@pytest.mark.parametrize("size", ["-1", "-0.5", "NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize("size", ["-1", "-0.5", "NaN", "sNaN", "Infinity", "-Infinity"])
 def test_a_size_that_is_none_is_refused(size: str) -> None:
-    with pytest.raises((BookError, ArithmeticError)):
+    with pytest.raises(BookError, match="size"):
         Side(is_bids=True).apply(levels((1, size)))
 
 
-@pytest.mark.parametrize("price", ["NaN", "Infinity"])
+@pytest.mark.parametrize("level", [("9", Decimal(0)), (Decimal(9), "1"), (9.0, 1.0), (9, 1)])
+def test_a_level_that_is_not_of_decimals_is_the_dialects_bug(level: Any) -> None:
+    with pytest.raises(BadLevel, match="Decimals, not"):
+        Side(is_bids=True).apply([level])
+
+
+@pytest.mark.parametrize("price", ["NaN", "sNaN", "Infinity"])
 def test_a_price_that_is_none_is_refused(price: str) -> None:
     with pytest.raises(BookError, match="price"):
         Side(is_bids=True).apply(levels((price, 1)))
@@ -104,6 +120,37 @@ def test_mid_and_spread_are_exact_and_need_both_sides() -> None:
     assert (book.mid, book.spread) == (Decimal("0.2"), Decimal("0.2"))
     book.apply(update([("0.1", 0)]))
     assert (book.mid, book.spread) == (None, None)
+
+
+CONTEXTS = {
+    "8 digits": Context(prec=8),
+    "1 digit, down": Context(prec=1, rounding=ROUND_DOWN),
+    "up": Context(prec=3, rounding=ROUND_UP),
+    "traps": Context(prec=2, traps=[Inexact, Rounded, FloatOperation, Subnormal]),
+    "small numbers only": Context(Emax=2, Emin=-2),
+}
+
+
+@pytest.mark.parametrize("context", CONTEXTS.values(), ids=CONTEXTS)
+def test_the_programs_decimal_context_changes_nothing(context: Context) -> None:
+    book = Book()
+    bid, ask = levels(("96123.45678", "1.000000001"), ("96123.45679", "2"))
+    with localcontext(context):
+        book.apply(BookUpdate(True, [bid], [ask]))
+        mid, spread = book.mid, book.spread
+        with pytest.raises(BookError, match="crossed"):
+            book.apply(BookUpdate(False, [(ask[0], bid[1])], []))
+    assert (mid, spread) == (Decimal("96123.456785"), Decimal("0.00001"))
+    assert [str(n) for n in next(iter(book.asks))] == ["96123.45679", "2"]
+
+
+def test_a_copy_is_another_book_with_the_same_levels() -> None:
+    book = Book(depth=1)
+    book.apply(snapshot([(9, 1)], [(11, 1)]))
+    twin = book.copy()
+    twin.apply(update([(10, 1)], [(11, 0)]))
+    assert (list(book.bids), list(book.asks)) == (levels((9, 1)), levels((11, 1)))
+    assert (list(twin.bids), list(twin.asks)) == (levels((10, 1)), [])
 
 
 def test_levels_that_fall_out_of_the_depth_are_dropped_after_the_whole_message() -> None:
@@ -148,8 +195,23 @@ def change(first: int, last: int | None = None) -> LinkedMessage:
     return LinkedMessage("a", sequence=last or first, follows=first - 1)
 
 
-def at(sequence: int) -> Snapshot:
-    return Snapshot(sequence, (), ())
+def at(sequence: int, *, has_last: bool = True) -> Snapshot:
+    return Snapshot(sequence, (), (), has_last)
+
+
+def joined(sequence: int, *, has_last: bool = True) -> Joiner:
+    """A joiner to which a snapshot has come before any change."""
+    joiner, snapshot = Joiner(), at(sequence, has_last=has_last)
+    assert joiner.join(snapshot) == []
+    joiner.joined(snapshot, None)
+    return joiner
+
+
+def add(joiner: Joiner, message: Message) -> bool:
+    is_next = joiner.add(message)
+    if is_next:
+        joiner.took(message)
+    return is_next
 
 
 #: A true stream: a book is the last number that is in it.
@@ -169,6 +231,7 @@ class Reader:
     def change(self, message: LinkedMessage) -> None:
         if self.joiner.add(message):
             self._apply(message)
+            self.joiner.took(message)
         elif self.joiner.wants_snapshot:
             self.at = None
 
@@ -182,6 +245,7 @@ class Reader:
         self.at = taken_at
         for message in changes:
             self._apply(message)  # type: ignore[arg-type]
+        self.joiner.joined(at(taken_at), changes[-1] if changes else None)
 
     def _apply(self, message: LinkedMessage) -> None:
         assert self.at is not None
@@ -243,7 +307,21 @@ def test_a_snapshot_older_than_what_waits_is_not_taken_and_a_newer_one_is() -> N
     assert joiner.join(at(3)) is None
     assert joiner.wants_snapshot
     assert joiner.join(at(4)) == [second, third]
+    assert joiner.wants_snapshot, "until they are applied"
+    joiner.joined(at(4), third)
     assert not joiner.wants_snapshot
+
+
+def test_changes_that_come_while_others_are_applied_are_joined_too() -> None:
+    joiner = Joiner()
+    second, third = change(5), change(6)
+    joiner.add(second)
+    assert joiner.join(at(4)) == [second]
+    joiner.add(third)
+    assert joiner.join(at(4), second) == [third]
+    assert joiner.join(at(4), third) == []
+    joiner.add(change(8))  # a hole, after which only this one waits
+    assert joiner.join(at(4), third) is None
 
 
 def test_doubled_and_late_changes_are_dropped_before_and_after_the_snapshot() -> None:
@@ -253,13 +331,13 @@ def test_doubled_and_late_changes_are_dropped_before_and_after_the_snapshot() ->
     changes = joiner.join(at(4))
     assert changes is not None
     assert [m.sequence for m in changes] == [5, 6]
-    assert [joiner.add(change(n)) for n in (6, 5, 7, 7)] == [False, False, True, False]
+    joiner.joined(at(4), changes[-1])
+    assert [add(joiner, change(n)) for n in (6, 5, 7, 7)] == [False, False, True, False]
     assert not joiner.wants_snapshot
 
 
 def test_a_hole_after_the_join_wants_another_snapshot_and_keeps_what_came_after_it() -> None:
-    joiner = Joiner()
-    assert joiner.join(at(4)) == []
+    joiner = joined(4)
     after = change(6)
     assert not joiner.add(after)
     assert joiner.wants_snapshot
@@ -275,6 +353,9 @@ def test_of_too_many_that_wait_the_oldest_are_dropped() -> None:
     changes = joiner.join(at(2))
     assert changes is not None
     assert [m.sequence for m in changes] == [3, 4, 5]
+    joiner.joined(at(2), changes[-1])
+    joiner.restart([change(n) for n in range(1, 6)])
+    assert [m.sequence for m in joiner.waiting] == [3, 4, 5]
 
 
 def test_a_restart_forgets_what_waits() -> None:
@@ -282,24 +363,69 @@ def test_a_restart_forgets_what_waits() -> None:
     joiner.add(change(5))
     joiner.restart()
     assert joiner.join(at(1)) == []
+    joiner.joined(at(1), None)
     joiner.restart()
     assert joiner.wants_snapshot
     assert not joiner.add(change(2))
 
 
 def test_plain_numbers_follow_one_another_and_none_cannot_be_joined() -> None:
-    joiner = Joiner()
-    joiner.join(at(4))
-    assert joiner.add(Message("a", sequence=5))
+    joiner = joined(4)
+    assert add(joiner, Message("a", sequence=5))
     with pytest.raises(BookError, match="without a number"):
         joiner.add(Message("a"))
 
 
 def test_a_number_may_fall_where_it_says_that_it_follows() -> None:
     """As the channel's account has it: else the change would be dropped, and nothing told."""
-    joiner = Joiner()
-    joiner.join(at(4))
-    assert joiner.add(LinkedMessage("a", sequence=2, follows=4, is_counted=False))
-    assert joiner.add(LinkedMessage("a", sequence=9, follows=2, is_counted=False))
-    assert not joiner.add(LinkedMessage("a", sequence=7, follows=2, is_counted=False))
+    joiner = joined(4)
+    assert add(joiner, LinkedMessage("a", sequence=2, follows=4, is_counted=False))
+    assert add(joiner, LinkedMessage("a", sequence=9, follows=2, is_counted=False))
+    assert not add(joiner, LinkedMessage("a", sequence=7, follows=2, is_counted=False))
     assert not joiner.wants_snapshot
+
+
+def test_a_change_counts_as_taken_only_when_it_has_been_applied() -> None:
+    joiner = joined(4)
+    assert joiner.add(change(5))
+    assert joiner.add(change(5)), "an interrupt came between"
+    joiner.took(change(5))
+    assert not joiner.add(change(5))
+
+
+# The venue's futures rule: the change whose last number is the snapshot's own is applied, once.
+
+
+def pointer(follows: int, sequence: int) -> LinkedMessage:
+    return LinkedMessage("a", sequence=sequence, follows=follows, is_counted=False)
+
+
+@pytest.mark.parametrize("has_last", [True, False])
+def test_the_change_of_the_snapshots_own_number_is_applied_where_the_venue_says_so(
+    has_last: bool,
+) -> None:
+    joiner = Joiner()
+    older, same, newer = pointer(1, 3), pointer(3, 7), pointer(7, 9)
+    for message in (older, same, newer):
+        joiner.add(message)
+    expected = [newer] if has_last else [same, newer]
+    assert joiner.join(at(7, has_last=has_last)) == expected
+
+
+@pytest.mark.parametrize("has_last", [True, False])
+def test_it_is_applied_once_when_it_comes_after_the_snapshot(has_last: bool) -> None:
+    joiner = joined(7, has_last=has_last)
+    assert [add(joiner, pointer(*n)) for n in ((1, 3), (3, 7), (3, 7), (7, 9), (3, 7))] == [
+        False,
+        not has_last,
+        False,
+        True,
+        False,
+    ]
+    assert not joiner.wants_snapshot
+
+
+def test_the_first_change_may_begin_before_the_snapshot_and_end_after_it() -> None:
+    joiner = joined(7, has_last=False)
+    assert add(joiner, pointer(3, 9))
+    assert not add(joiner, pointer(3, 7)), "the snapshot's own number has had its turn"

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import json
 import math
-from decimal import Decimal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Context, Decimal, Inexact, InvalidOperation, Rounded, localcontext
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from making import message
 
-from wsclient.sansio.codec import decoder, encode, lenient_decoder, one_line
+from wsclient.sansio.codec import (
+    MAX_DIGITS,
+    PlainDecoder,
+    decode_flat,
+    decoder,
+    encode,
+    is_suspect,
+    lenient_decoder,
+    one_line,
+)
 
 # --- out -----------------------------------------------------------------------------------------
 
@@ -122,3 +136,104 @@ def test_a_lone_surrogate_is_refused_before_it_is_sent() -> None:
 def test_a_venues_words_are_one_short_line() -> None:
     assert one_line("a\r\nb\x1b[0m") == "a  b [0m"
     assert one_line("x" * 300) == "x" * 200
+
+
+# --- what a peek does not see --------------------------------------------------------------------
+
+FOREIGN = [
+    Context(prec=8),
+    Context(prec=1, Emax=1, Emin=-1, traps=[]),
+    Context(prec=3, traps=[Inexact, Rounded, InvalidOperation]),
+]
+
+
+@pytest.mark.parametrize("context", FOREIGN)
+@pytest.mark.parametrize("text", ["12345678901234567890.1", "1E-7000", "0.10", "-5e30"])
+def test_a_decimal_does_not_depend_on_the_programs_context(text: str, context: Context) -> None:
+    expected = Decimal(text)
+    with localcontext(context):
+        found = decoder(decimal=True)(text.encode())
+    assert found.as_tuple() == expected.as_tuple()
+
+
+@pytest.mark.parametrize(
+    ("raw", "value"),
+    [
+        (b"1e99999999999999999999", math.inf),
+        (b"-1e1000000000000000000", -math.inf),
+        (b"1e-99999999999999999999", 0),
+    ],
+)
+def test_an_exponent_that_no_decimal_has_is_read_as_a_float_would_be(
+    raw: bytes, value: float
+) -> None:
+    assert decoder(decimal=True)(raw) == value
+    assert lenient_decoder(decimal=True)(raw) == value
+
+
+@contextmanager
+def int_max_str_digits(limit: int) -> Iterator[None]:
+    if not hasattr(sys, "set_int_max_str_digits"):  # before 3.10.7
+        yield
+        return
+    before = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(limit)
+    try:
+        yield
+    finally:
+        sys.set_int_max_str_digits(before)
+
+
+@pytest.mark.parametrize("limit", [0, 640, 4300])
+@pytest.mark.parametrize("sign", [b"", b"-"])
+def test_integers_are_read_up_to_a_limit_of_ours(limit: int, sign: bytes) -> None:
+    decode = PlainDecoder().decode_all
+    with int_max_str_digits(limit):
+        for count in (20, 640, 641, MAX_DIGITS):
+            assert decode(sign + b"1" * count) == int(f"{sign.decode()}1") * (10**count // 9)
+        with pytest.raises(ValueError, match=f"more than {MAX_DIGITS} digits"):
+            decode(sign + b"1" * (MAX_DIGITS + 1))
+
+
+@settings(deadline=None)
+@given(st.integers(0, 3 * MAX_DIGITS), st.integers(0, MAX_DIGITS), st.integers(0, 3 * MAX_DIGITS))
+def test_an_integer_beyond_the_limit_is_suspect_wherever_it_stands(
+    before: int, more: int, after: int
+) -> None:
+    assert is_suspect(b" " * before + b"7" * (MAX_DIGITS + 1 + more) + b"," * after)
+
+
+def test_an_ordinary_frame_is_not_suspect() -> None:
+    rows = [[f"{i}.12345678", 1735689600000000000 + i] for i in range(10_000)]
+    assert not is_suspect(encode(rows).encode())  # type: ignore[union-attr]
+
+
+def nested(depth: int) -> bytes:
+    half = depth // 2
+    return b'{"a":[' * half + b'1e999,"\\"]}{[\\\\",1.5' + b"]}" * half
+
+
+@pytest.mark.parametrize("decimal", [False, True])
+def test_what_is_nested_deeper_than_the_stack_is_decoded_without_one(decimal: bool) -> None:
+    value = PlainDecoder(decimal).decode_deep(nested(200_000))
+    depth = 0
+    while len(value) == 1 or type(value) is dict:
+        value = value["a"] if type(value) is dict else value[0]
+        depth += 1
+    assert depth == 199_999
+    assert value == [Decimal("1e999") if decimal else math.inf, '"]}{[\\', 1.5]
+    assert type(value[2]) is (Decimal if decimal else float)
+
+
+@settings(deadline=None)
+@given(json_values, st.sampled_from([None, 1]), st.booleans())
+def test_decoding_without_a_stack_gives_the_same(
+    value: Any, indent: int | None, ascii_only: bool
+) -> None:
+    raw = json.dumps(value, indent=indent, ensure_ascii=ascii_only).encode()
+    assert decode_flat(raw, json.loads) == value
+
+
+def test_a_type_that_needs_more_stack_than_there_is_does_not_fit() -> None:
+    with pytest.raises(msgspec.ValidationError, match="nested too deep"):
+        PlainDecoder().typed(message(raw=nested(200_000)), dict[str, Any])

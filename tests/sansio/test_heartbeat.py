@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsclient.sansio.heartbeat import Heartbeat, LinkView
+from wsclient.sansio.stops import Stops
 
 INF = float("inf")
 START = 1000.0
@@ -17,9 +18,9 @@ OFF = dict.fromkeys(
 )
 
 
-def heartbeat(**checks: float) -> Heartbeat:
+def heartbeat(stops: Stops | None = None, **checks: float) -> Heartbeat:
     """A connection opened at START, with only these checks."""
-    return Heartbeat(START, **{**OFF, **checks})
+    return Heartbeat(START, **{**OFF, **checks}, stops=stops)
 
 
 def view(last_byte_at: float = START, **seen: Any) -> LinkView:
@@ -198,30 +199,91 @@ def test_while_a_pong_is_out_its_deadline_counts_and_no_next_ping() -> None:
     assert patient.deadline(view()) == START + 50.0
 
 
-# --- sleep ---------------------------------------------------------------------------------------
+# --- stops ---------------------------------------------------------------------------------------
 
 
-def test_after_a_sleep_a_ping_is_due_at_once() -> None:
-    beat = pinged()
-    beat.rebase(START + 25.0)
-    assert beat.ping_due(START + 25.0)
+def test_after_a_stop_a_ping_goes_out_early() -> None:
+    """Another stop may come, and would delay it."""
+    beat = heartbeat(ping_interval=20.0, ping_timeout=10.0)
+    beat.stopped(START + 5.0, 2.0)
+    assert beat.deadline(view()) == START + 18.0
+    assert not beat.ping_due(START + 17.999)
+    assert beat.ping_due(START + 18.0)
 
 
-def test_after_a_sleep_every_clock_of_the_peer_starts_afresh() -> None:
-    beat = pinged(silence_timeout=15.0, stall_timeout=10.0, send_timeout=10.0)
-    link = view(in_frame=True, unsent_since=START)
-    assert beat.failure(START + 3600.0, link) is not None
-    beat.rebase(START + 3600.0)
-    assert beat.failure(START + 3600.0, link) is None
-    beat.ping_due(START + 3600.0)
-    assert beat.failure(START + 3609.999, link) is None
-    assert beat.failure(START + 3610.0, link) is not None
+def test_however_long_stops_are_pings_do_not_flood_the_venue() -> None:
+    beat = heartbeat(ping_interval=20.0, ping_timeout=10.0)
+    beat.stopped(START + 3600.0, 3600.0)
+    assert beat.ping_due(START + 3600.0)
+    beat.pong_received()
+    assert not beat.ping_due(START + 3604.999)
+    assert beat.ping_due(START + 3605.0)
 
 
-def test_after_a_sleep_a_client_that_does_not_ping_still_does_not() -> None:
+def test_of_several_stops_the_longest_counts_until_it_is_long_ago() -> None:
+    beat = heartbeat(ping_interval=20.0)
+    beat.stopped(START + 1.0, 3.0)
+    beat.stopped(START + 2.0, 1.0)
+    assert beat.deadline(view()) == START + 17.0
+    assert beat.ping_due(START + 61.0)
+    assert beat.deadline(view()) == START + 81.0
+    beat.stopped(START + 62.0, 1.0)
+    assert beat.deadline(view()) == START + 80.0
+
+
+def test_after_a_stop_a_client_that_does_not_ping_still_does_not() -> None:
     beat = heartbeat(silence_timeout=15.0)
-    beat.rebase(START + 3600.0)
+    beat.stopped(START + 3600.0, 3600.0)
     assert not beat.ping_due(START + 3600.0)
+
+
+def stopped(*ends: float, **checks: float) -> Heartbeat:
+    """Stops of 100 s each that end at these times."""
+    stops = Stops()
+    beat = heartbeat(stops=stops, **checks)
+    for end in ends:
+        stops.add(end - 100.0, end)
+    return beat
+
+
+CHECKS: dict[str, tuple[dict[str, float], LinkView]] = {
+    "half-open": ({"ping_interval": 20.0, "ping_timeout": 10.0}, view()),
+    "stalled": ({"stall_timeout": 10.0}, view(in_frame=True)),
+    "deaf": ({"send_timeout": 10.0}, view(START + 500.0, unsent_since=START)),
+}
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_stop_gives_our_own_threads_the_time_to_read_and_write(check: str) -> None:
+    checks, link = CHECKS[check]
+    beat = stopped(START + 200.0, **checks)
+    beat.ping_due(START + 20.0)
+    assert beat.failure(START + 200.199, link) is None
+    assert beat.deadline(link) == START + 200.2
+    error = beat.failure(START + 200.2, link)
+    assert error is not None
+    assert error.reason == check
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_second_stop_excuses_nobody_who_has_said_nothing_since(check: str) -> None:
+    checks, link = CHECKS[check]
+    beat = stopped(START + 102.0, START + 202.0, **checks)
+    beat.ping_due(START + 20.0)
+    assert beat.failure(START + 202.0, link) is not None
+
+
+def test_whoever_has_been_heard_is_excused_again() -> None:
+    beat = stopped(START + 102.0, START + 202.0, stall_timeout=10.0)
+    link = view(START + 110.0, in_frame=True)
+    assert beat.failure(START + 202.199, link) is None
+    assert beat.failure(START + 202.2, link) is not None
+
+
+def test_a_silence_is_counted_once_without_the_stop() -> None:
+    beat = stopped(START + 110.0, START + 210.0, silence_timeout=15.0)
+    assert beat.failure(START + 114.999, view()) is None
+    assert beat.failure(START + 115.0, view()) is not None
 
 
 # --- at random -----------------------------------------------------------------------------------

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -201,6 +203,63 @@ def test_a_message_that_validate_refuses_is_an_invalid_entry_in_its_place() -> N
     assert refused.message is not None
     assert (refused.message.channel, refused.message.sequence) == ("b", 1)
     assert "ValueError: b is bad" in refused.text
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, BaseException])
+def test_a_validate_that_raises_anything_refuses_one_message(error: type[BaseException]) -> None:
+    def validate(message: Message) -> None:
+        if message.channel == "b":
+            raise error("no")
+
+    first, invalid, last = read(["a", "b", "c"], validate=validate)
+    assert isinstance(first, Message)
+    assert isinstance(last, Message)
+    assert isinstance(invalid, Invalid)
+    assert invalid.message is not None
+    assert invalid.message.channel == "b"
+    assert error.__name__ in invalid.text
+
+
+@pytest.mark.parametrize("hook", ["peek", "read", "item", "decoder"])
+def test_a_dialect_that_raises_anything_makes_a_frame_unreadable(hook: str) -> None:
+    def leave(*_: Any) -> Any:
+        sys.exit("no")
+
+    class Leaving(Rows):
+        def item(self, decoded: Any, index: int) -> Any:
+            return leave() if hook == "item" else decoded[index]
+
+        def decoder(self, decimal: bool) -> Callable[[bytes], Any]:
+            return leave if hook == "decoder" else super().decoder(decimal)
+
+    dialect = Leaving()
+    if hook in ("peek", "read", "decoder"):
+        dialect.peek = leave if hook == "peek" else None  # type: ignore[method-assign]
+    if hook == "read":
+        dialect.read = leave  # type: ignore[method-assign]
+    (invalid,) = read(["a", "b"], dialect=dialect)
+    assert isinstance(invalid, Invalid)
+    assert "SystemExit: no" in invalid.text
+
+
+def test_a_type_of_the_users_that_raises_anything_stops_no_reader() -> None:
+    class Leaving(msgspec.Struct):
+        type: str
+        channel: str
+        sequence: int
+
+        def __post_init__(self) -> None:
+            if self.sequence == 2:
+                sys.exit("no")
+
+    inbound = Inbound(Generic())
+    frames = [f'{{"type":"market_data","channel":"a","sequence":{n}}}'.encode() for n in range(3)]
+    (message, *_) = entries_of(inbound, *frames)
+    assert isinstance(message, Message)
+    message.decode(Leaving)
+    batch = inbound.batch(frames, False, 1, 1)
+    assert len(list(batch.keys)) == 2
+    assert [type(entry) for entry in inbound.entries(batch, 2)] == [Message]
 
 
 def test_what_validate_returns_does_not_matter() -> None:

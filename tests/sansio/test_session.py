@@ -335,7 +335,7 @@ def test_event(event: str) -> None:
 def test_a_step_that_is_not_in_the_table_is_a_bug() -> None:
     """The one place that assigns the state holds the table."""
     rig = Rig()
-    with pytest.raises(AssertionError):
+    with pytest.raises(RuntimeError, match="internal error: IDLE cannot become OPEN"):
         rig.session._enter(OPEN)
     assert rig.state is IDLE
 
@@ -596,10 +596,11 @@ def test_a_refused_login_is_fatal() -> None:
 
 
 def test_a_login_that_is_not_answered_in_time_is_an_attempt_that_failed() -> None:
-    rig = Rig(ack_timeout=20.0, max_retries=1)
+    rig = Rig(connect_timeout=10.0, max_retries=1)
     rig.connect()
+    rig.wait(4.0)
     rig.opened(LOGIN)
-    rig.wait(19.999)
+    rig.wait(5.999)
     assert rig.state is AUTHENTICATING
     rig.wait(0.001)
     assert rig.state is IDLE
@@ -609,7 +610,7 @@ def test_a_login_that_is_not_answered_in_time_is_an_attempt_that_failed() -> Non
 
 def test_a_link_that_waits_for_its_login_has_not_proved_healthy() -> None:
     """Else a venue that never answers a login would be tried for ever."""
-    rig = Rig(ack_timeout=20.0, max_retries=2)
+    rig = Rig(connect_timeout=20.0, max_retries=2)
     rig.connect()
     for _ in range(2):
         rig.opened(LOGIN)
@@ -1265,20 +1266,6 @@ def test_a_channel_that_another_address_has_not_is_lost() -> None:
     assert rig.logs("error") == ["lost 'a1': not at wss://x/b"]
 
 
-def test_a_refusal_that_raises_concerns_the_channels_of_its_message_only() -> None:
-    class Broken(Plain):
-        def refusal(self, channel: str, address: str) -> str | None:
-            if channel == "bad":
-                raise ValueError("a bug")
-            return None
-
-    rig = Rig(Broken()).open()
-    bad, good = rig.subscribe("bad"), rig.subscribe("good")
-    rig.ack("good")
-    assert isinstance(rig.outcome(bad), SubscriptionRejected)
-    assert rig.outcome(good) is None
-
-
 def test_a_refusal_of_nothing_is_logged() -> None:
     rig = Rig().open()
     rig.receive(Rejection("slow down"))
@@ -1315,6 +1302,84 @@ def test_a_channel_is_forgotten_before_whoever_left_it_is_woken() -> None:
     token = rig.unsubscribe("a")
     rig.session.received(rig.cid, [Ack(channel="a")], rig.now)
     assert rig.session.actions() == [Forget("a"), Settle(token)]
+
+
+# --- a call that nobody answers ------------------------------------------------------------------
+
+
+def closed_by_venue() -> ConnectionLost:
+    return ConnectionLost("the venue closed the connection (1008: no)", 1008, "closed")
+
+
+@pytest.mark.parametrize("is_asked", [True, False])
+def test_a_subscribe_ends_where_the_venue_closes_each_connection(is_asked: bool) -> None:
+    """In answer to it, or right after the handshake; the reason and the code are in the error."""
+    rig = Rig(max_retry_delay=1.0).active("mine")
+    rig.drop()
+    rig.holds = not is_asked
+    token = rig.subscribe("a")
+    for _ in range(2):
+        assert rig.outcome(token) == "waiting"
+        rig.open()
+        rig.drop(closed_by_venue())
+    error = rig.outcome(token)
+    assert isinstance(error, SubscriptionTimeout)
+    assert "(1008: no) (close code 1008)" in error.failed["a"]
+    assert [channel for channel, _, _ in rig.session.subscriptions.wanted()] == ["mine"]
+
+
+def test_a_subscribe_ends_where_the_venue_closes_each_connection_at_its_login() -> None:
+    rig = Rig(max_retry_delay=1.0).active("mine")
+    rig.drop()
+    token = rig.subscribe("a")
+    for _ in range(2):
+        rig.wait(delay(rig))
+        rig.opened(LOGIN)
+        rig.drop(closed_by_venue())
+    assert isinstance(rig.outcome(token), SubscriptionTimeout)
+
+
+def test_attempts_that_fail_end_no_subscribe() -> None:
+    rig = Rig(max_retry_delay=1.0).active("mine")
+    rig.drop()
+    token = rig.subscribe("a")
+    for _ in range(20):
+        rig.wait(delay(rig))
+        rig.drop(OSError("refused"))
+    assert rig.outcome(token) == "waiting"
+
+
+def test_a_subscribe_that_waits_for_a_connection_says_so_once() -> None:
+    rig = Rig(max_retry_delay=1.0).active("mine")
+    rig.subscribe("early")
+    rig.drop()
+    rig.subscribe("a", "b", "c", "d", "e")
+    for _ in range(5):
+        rig.wait(delay(rig))
+        rig.drop(OSError("refused"))
+    assert [text for text in rig.logs("warning") if "waits" in text] == [
+        "subscribe() of 'early' waits for a connection (backing off)",
+        "subscribe() of 'a', 'b', 'c' and 2 more waits for a connection (backing off)",
+    ]
+
+
+def test_a_subscribe_on_an_open_link_says_nothing() -> None:
+    rig = Rig().active("a")
+    rig.subscribe("b")
+    assert rig.logs("warning") == []
+
+
+def test_the_text_of_a_users_exception_is_not_made_by_the_session() -> None:
+    """That would run the user's code under the lock."""
+
+    class Mine(Exception):
+        def __str__(self) -> str:
+            raise AssertionError("asked for its text")
+
+    rig = Rig(max_retries=1)
+    rig.connect()
+    rig.session.ended(rig.cid, Mine(), RETRY, rig.now, "in words")
+    assert str(rig.outcome("connect")) == "no connection after 1 attempt(s): in words"
 
 
 # --- requests ------------------------------------------------------------------------------------
@@ -1704,28 +1769,37 @@ def test_while_it_connects_the_caller_and_the_attempt_have_deadlines() -> None:
 
 def test_unreadable_frames_are_logged_once_a_second_and_all_are_counted() -> None:
     rig = Rig().open()
-    for _ in range(5):
-        rig.receive(Invalid("rubbish"))
-    rig.wait(1.0)
+    for text in ("rubbish", "of", "every", "kind"):
+        rig.receive(Invalid(text))
+    rig.wait(0.999)
+    assert rig.logs("warning") == ["skipped rubbish"]
+    rig.wait(0.001)
     rig.receive(Invalid("more rubbish"))
-    assert rig.logs("warning") == [
-        "skipped rubbish",
-        "skipped more rubbish (and 4 before it)",
-    ]
-    assert rig.session.counters.invalid == 6
+    assert rig.logs("warning") == ["skipped rubbish", "skipped kind (and 2 before it)"]
+    rig.wait(1.0)
+    assert rig.logs("warning")[2:] == ["skipped more rubbish"]
+    assert rig.session.counters.invalid == 5
 
 
 def test_an_unknown_type_is_logged_once_and_counted_each_time() -> None:
     rig = Rig().open()
-    rig.receive(Unhandled("odd"), Unhandled("odd"), Unhandled("even"))
-    assert len(rig.logs("warning")) == 2
+    for kind in ("odd", "odd", "even"):
+        rig.receive(Unhandled(kind))
+        rig.wait(1.0)
+    assert rig.logs("warning") == [
+        "unhandled message type 'odd' (logged once per type)",
+        "unhandled message type 'even' (logged once per type)",
+    ]
     assert rig.session.counters.unhandled == 3
 
 
 def test_no_more_than_a_thousand_unknown_types_are_remembered() -> None:
     rig = Rig().open()
     rig.receive(*(Unhandled(str(n)) for n in range(1500)))
-    assert len(rig.logs("warning")) == 1000
+    rig.wait(1.0)
+    assert rig.logs("warning")[1:] == [
+        "unhandled message type '999' (logged once per type) (and 998 before it)"
+    ]
 
 
 def test_the_venues_words_are_told_but_not_at_any_length() -> None:
@@ -1813,7 +1887,7 @@ def test_a_venue_that_greets_hears_nothing_before_its_greeting() -> None:
 
 
 def test_a_venue_that_never_greets_is_left() -> None:
-    rig = Rig(Plain(greets=True), ack_timeout=5.0)
+    rig = Rig(Plain(greets=True), connect_timeout=5.0)
     rig.connect()
     rig.opened()
     rig.wait(5.0)

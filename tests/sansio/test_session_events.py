@@ -326,8 +326,8 @@ class TestDecodeErrors:
     def test_at_most_one_a_second_which_says_how_many_there_were(self) -> None:
         rig = Rig().open()
         rig.receive(*[Invalid("nonsense")] * 5)
-        rig.wait(1.0)
         rig.receive(Invalid("more"))
+        rig.wait(1.0)
         assert told(rig, DecodeError) == [
             DecodeError("nonsense", 1, connection_id=1),
             DecodeError("more", 5, connection_id=1),

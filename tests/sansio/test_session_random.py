@@ -235,7 +235,10 @@ class SessionMachine(RuleBasedStateMachine):
         self.rig.drop(verdict=Verdict.FATAL if fatal else verdict)
         if self.rig.state is State.BACKING_OFF:
             after = [channel for channel, _, _ in subscriptions.wanted()]
-            assert after == [c for c, s, _ in before if s is not UNSUBSCRIBING or c in after]
+            assert after == [channel for channel, _, _ in before if channel in after]
+            leaving = {channel for channel, state, _ in before if state is UNSUBSCRIBING}
+            # What was never confirmed goes when its call ends, after two connections in vain.
+            assert self.confirmed <= {*after, *leaving}
         assert all(subscriptions.state(channel) is not ACTIVE for channel in CHANNELS)
 
     @rule(verdict=st.sampled_from(Verdict))
@@ -319,6 +322,18 @@ class SessionMachine(RuleBasedStateMachine):
             assert message.gap.reason == "reconnect"
         self.owed.discard(channel)
 
+    # The dialect, which is asked without the lock: anything may happen before its answer is there.
+
+    @rule(is_slow=st.booleans())
+    def pace(self, is_slow: bool) -> None:
+        self.rig.holds = is_slow
+        self.rig.tick()
+
+    @rule()
+    def answer(self) -> None:
+        self.rig.consult()
+        self.rig.tick()
+
     @precondition(lambda self: self.is_open)
     @rule()
     def unreadable(self) -> None:
@@ -374,6 +389,8 @@ class SessionMachine(RuleBasedStateMachine):
     def settle(self) -> None:
         """Once the venue has answered all there is, and what it did not answer is given up, it is
         subscribed to exactly what is wanted."""
+        self.rig.holds = False
+        self.rig.tick()
         for _ in range(20):
             self.hear()
             if self.is_open:

@@ -7,22 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rig import INF, Plain
 
 from wsclient.errors import ConfigurationError, SubscriptionRejected, SubscriptionTimeout
 from wsclient.messages import SubscriptionState
+from wsclient.sansio.asked import Request
 from wsclient.sansio.dialect import Ack, Limits, Rejection
-from wsclient.sansio.subscriptions import (
-    Lost,
-    Missing,
-    Outstanding,
-    Refused,
-    Request,
-    Settled,
-    Subscriptions,
-)
+from wsclient.sansio.stops import Stops
+from wsclient.sansio.subscriptions import Lost, Missing, Refused, Settled, Subscriptions
 
 PENDING = SubscriptionState.PENDING
 ACTIVE = SubscriptionState.ACTIVE
@@ -36,7 +28,9 @@ class Desk:
 
     def __init__(self, limits: Limits | None = None, **attributes: Any) -> None:
         dialect = Plain(limits, **attributes)
-        self.subscriptions = Subscriptions(dialect, ACK_TIMEOUT, itertools.count(1))
+        self.stops = Stops()
+        self.subscriptions = Subscriptions(dialect, ACK_TIMEOUT, itertools.count(1), self.stops)
+        self._dialect = dialect
         self.now = 0.0
         self.outcomes: dict[Any, Any] = {}
         self.lost: list[Lost] = []
@@ -58,11 +52,16 @@ class Desk:
     def send(self) -> list[tuple[str, list[str]]]:
         """Let out all that waits; returns it."""
         sent = []
-        while (request := self.subscriptions.next_request(self.now)) is not None:
+        while unsent := self.subscriptions.unsent():
+            (request,) = unsent
+            if request.id is None:
+                batches = self._dialect.batches(list(request.channels))
+                self.subscriptions.split(unsent, [batches])
+                continue
             what = "subscribe" if request.subscribe else "unsubscribe"
             sent.append((what, list(request.channels)))
+            assert self.subscriptions.send(self.now) is request
             self.out.append(request)
-            self.subscriptions.sent(request)
         self.collect()
         return sent
 
@@ -861,7 +860,7 @@ def test_the_next_deadline_is_the_earliest_of_calls_and_requests(
 def test_a_sleep_postpones_what_the_venue_is_to_answer_and_no_callers_timeout() -> None:
     desk = Desk().subscribe("a", deadline=21.0)
     desk.send()
-    desk.subscriptions.postpone(5.0)
+    desk.stops.add(0.0, 5.0)
     desk.wait(ACK_TIMEOUT)
     assert desk.outcomes == {}
     desk.wait(1.0)
@@ -961,7 +960,7 @@ def test_a_request_that_is_not_answered_does_not_end_what_a_later_one_asks_for()
     assert desk.outcomes["again"] is None
 
 
-# --- requests that are on their way --------------------------------------------------------------
+# --- one channel of several ----------------------------------------------------------------------
 
 
 def test_a_refusal_by_the_first_part_of_a_name_is_of_the_oldest_such_subscribe() -> None:
@@ -1027,42 +1026,163 @@ class TestOneOfARequest:
         assert set(desk.outcomes["sub"].failed.values()) == {"too many"}
 
 
-#: Channels of a new request; which of those on their way is answered; seconds that pass, awake or
-#: asleep; or the end of the link.
-STEPS = st.one_of(
-    st.tuples(st.just("send"), st.lists(st.sampled_from("abc"), min_size=1)),
-    st.tuples(st.just("answer"), st.integers(0, 20)),
-    st.tuples(st.sampled_from(["wait", "sleep"]), st.floats(0, 1.5 * ACK_TIMEOUT)),
-    st.just(("lose", None)),
-)
+# --- many at once --------------------------------------------------------------------------------
 
 
-@given(st.lists(STEPS, max_size=30))
-def test_requests_on_their_way_are_found_as_in_a_plain_list(steps: list[tuple[str, Any]]) -> None:
-    outstanding, plain, now = Outstanding(), list[Request](), 0.0
-    for number, (step, how) in enumerate(steps):
-        if step == "send":
-            request = Request(number, True, dict.fromkeys(how), {}, deadline=now + ACK_TIMEOUT)
-            outstanding.add(request)
-            plain.append(request)
-        elif step == "answer":
-            pairs = [(request, channel) for request in plain for channel in request.channels]
-            if pairs:
-                outstanding.discard(*pairs[how % len(pairs)])
-                plain = [request for request in plain if request.channels]
-        elif step == "lose":
-            outstanding.clear()
-            plain.clear()
-        else:
-            now += how
-            if step == "sleep":
-                for request in outstanding:
-                    request.deadline += how
-        assert list(outstanding) == plain
-        for channel in "abc":
-            assert [*outstanding.of(channel)] == [r for r in plain if channel in r.channels]
-        for known in range(len(steps)):
-            found = [request for request in plain if request.id == known]
-            assert [outstanding.get(known), outstanding.get(str(known))] == (found or [None]) * 2
-        assert outstanding.deadline == min((r.deadline for r in plain), default=INF)
-        assert outstanding.overdue(now) == [r for r in plain if now >= r.deadline]
+def test_an_unsubscribe_goes_out_in_batches_in_the_callers_order() -> None:
+    names = [f"x{n}" for n in range(300)]
+    desk = Desk(Limits(channels_per_message=100)).active(*names)
+    desk.unsubscribe(*reversed(names))
+    assert desk.send() == [
+        ("unsubscribe", names[299:199:-1]),
+        ("unsubscribe", names[199:99:-1]),
+        ("unsubscribe", names[99::-1]),
+    ]
+
+
+def test_channels_of_other_options_are_unsubscribed_in_a_message_of_their_own() -> None:
+    desk = Desk(Limits(channels_per_message=10))
+    desk.active("a", "c", depth=5).active("b", "d")
+    desk.unsubscribe("a", "b", "c", "d")
+    assert desk.send() == [("unsubscribe", ["a", "c"]), ("unsubscribe", ["b", "d"])]
+    assert [request.options for request in desk.out[-2:]] == [{"depth": 5}, {}]
+
+
+def test_a_refused_channel_of_a_batch_leaves_the_others_alone() -> None:
+    """Its unsubscribe, in the same message as another's, has nothing to end any more."""
+    desk = Desk(Limits(channels_per_message=10)).active("b")
+    desk.subscribe("a").send()
+    desk.unsubscribe("a", "b").send()
+    desk.reject("a", "unknown", request_id=desk.out[-2].id)
+    assert desk.wanted == ["b"]
+    desk.ack(request_id=desk.out[-1].id)
+    assert (desk.wanted, desk.outcomes["unsub"]) == ([], None)
+
+
+def test_what_is_undone_goes_out_in_batches() -> None:
+    names = [f"x{n}" for n in range(100)]
+    desk = Desk(Limits(channels_per_message=100)).subscribe(*names)
+    desk.send()
+    desk.wait(ACK_TIMEOUT)
+    assert [channels for _, channels in desk.send()] == [["x0"], names[1:]]
+
+
+def test_what_a_cumulative_answer_does_not_list_goes_out_in_batches() -> None:
+    desk = Desk(Limits(channels_per_message=10)).active("a", "b", "c")
+    desk.subscriptions.subscribed(["b"])
+    assert desk.send() == [("subscribe", ["a", "c"])]
+
+
+def test_wanted_channels_are_counted_and_looked_up() -> None:
+    desk = Desk().active("a", depth=10).subscribe("b").subscribe("c")
+    assert len(desk.subscriptions) == 3
+    assert desk.subscriptions.wanted_among(["c", "x", "a", "c"]) == [
+        ("c", PENDING, {}),
+        ("a", ACTIVE, {"depth": 10}),
+    ]
+
+
+# --- connections that end before the venue has answered -------------------------------------------
+
+
+def end(desk: Desk, after: float = 0.0, why: str = "gone") -> Desk:
+    desk.wait(after)
+    desk.subscriptions.connection_ended(desk.now, why)
+    return desk.drop()
+
+
+def test_two_connections_in_a_row_that_confirm_nothing_of_a_call_end_it() -> None:
+    desk = Desk().active("mine").subscribe("a", "b")
+    desk.send()
+    end(desk)
+    assert "sub" not in desk.outcomes
+    desk.restore()
+    desk.ack("mine")
+    end(desk, why="the venue closed the connection (1008: no)")
+    error = desk.outcomes["sub"]
+    assert isinstance(error, SubscriptionTimeout)
+    assert error.failed.keys() == {"a", "b"}
+    assert error.failed["a"] == (
+        "2 connections in a row ended before the venue answered, "
+        "the last one because the venue closed the connection (1008: no)"
+    )
+    assert (desk.refused, desk.wanted) == (["a", "b"], ["mine"])
+    assert desk.restore() == [("subscribe", ["mine"])]
+
+
+def test_connections_that_end_before_anything_can_be_asked_end_it_too() -> None:
+    desk = Desk().subscribe("a")
+    end(end(desk))
+    assert isinstance(desk.outcomes["sub"], SubscriptionTimeout)
+
+
+def test_a_connection_that_works_does_not_end_a_call_whose_turn_has_not_come() -> None:
+    desk = Desk().active("mine")
+    for _ in range(5):
+        end(desk)
+        desk.subscriptions.restore()
+        (request,) = desk.subscriptions.unsent()
+        desk.subscriptions.split([request], [[["mine"]]])
+        desk.out.append(desk.subscriptions.send(desk.now))
+        desk.ack("mine")
+        if "a" not in desk.wanted:
+            desk.subscribe("a")
+    assert "sub" not in desk.outcomes
+    assert desk.wanted == ["mine", "a"]
+
+
+def test_what_is_confirmed_of_a_call_gives_the_rest_two_more_connections() -> None:
+    desk = Desk().subscribe("a", "b", "c")
+    for channel in "abc":
+        desk.restore()
+        end(desk)
+        desk.restore()
+        desk.ack(channel)
+        end(desk)
+    assert desk.outcomes == {"sub": None}
+
+
+def test_a_call_for_a_channel_that_was_confirmed_before_leaves_it_wanted() -> None:
+    desk = Desk().active("a")
+    end(desk).subscribe("a")
+    for _ in range(2):
+        desk.restore()
+        end(desk)
+    assert isinstance(desk.outcomes["sub"], SubscriptionTimeout)
+    assert (desk.wanted, desk.refused) == (["a"], [])
+
+
+def test_new_channels_go_in_messages_of_their_own_after_those_confirmed_before() -> None:
+    desk = Desk(Limits(channels_per_message=10)).subscribe("new", token="one")
+    desk.active("a", "b").subscribe("c", "d", token="two").subscribe("e", token="three")
+    end(desk)
+    assert desk.restore() == [
+        ("subscribe", ["a", "b"]),
+        ("subscribe", ["new"]),
+        ("subscribe", ["c", "d"]),
+        ("subscribe", ["e"]),
+    ]
+
+
+def test_the_time_for_an_answer_is_summed_over_connections() -> None:
+    desk = Desk().subscribe("a", "b")
+    desk.send()
+    desk.wait(5.0)
+    desk.ack("b")
+    end(desk, after=10.0)
+    desk.wait(1000.0)
+    desk.restore()
+    desk.wait(4.999)
+    assert "sub" not in desk.outcomes
+    desk.wait(0.001)
+    assert desk.outcomes["sub"].failed == {"a": "no answer within 20 s"}
+    assert desk.wanted == ["b"]
+
+
+def test_a_channel_wanted_again_by_nobody_who_still_waits_is_not_subscribed_again() -> None:
+    desk = Desk().active("a").unsubscribe("a")
+    desk.send()
+    desk.subscribe("a", deadline=5.0).wait(5.0)
+    desk.ack("a")
+    assert desk.wanted == []
+    assert desk.send() == []

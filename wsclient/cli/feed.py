@@ -52,7 +52,8 @@ class Feed:
         instruments: dict[str, Instrument] = {}
         for channel in channels:
             listed = protocol.listing(channel)
-            assert listed is not None, f"no channel {channel!r}"
+            if listed is None:
+                raise ValueError(f"no channel {channel!r}")
             symbol, kind = listed
             if symbol not in instruments:
                 instruments[symbol] = Instrument(symbol, seed)

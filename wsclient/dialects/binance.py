@@ -22,17 +22,19 @@ Sources, unless another is named: ``web-socket-streams.md`` of binance/binance-s
   binance-connector-python; that ``trade`` is on ``/public``: seen on the wire by other clients;
 * a book begins with a snapshot by REST. From one of 100 levels it was seen to go wrong within 90 s
   on BTCUSDT, from one of 1000 not (GarethCooke/DepthCharge, ``NOTES-binance.md``): the venue tells
-  nothing of levels that stay as they are. ``limit=`` says how many; by default as many as it gives.
+  nothing of levels that stay as they are. ``limit=`` says how many; by default as many as it gives;
+* the update whose ``u`` is the snapshot's ``lastUpdateId`` is dropped on spot, and applied on
+  futures (developers.binance.com, "How to manage a local order book correctly"; seen on the wire).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
+from wsclient.dialects.rows import Row, levels
 from wsclient.errors import ConfigurationError
 from wsclient.messages import LinkedMessage, Message
 from wsclient.sansio.dialect import (
@@ -81,20 +83,18 @@ class _FuturesUpdate(msgspec.Struct, gc=False):
     previous: int = msgspec.field(name="pu")
 
 
-_Rows = list[tuple[Decimal, Decimal]]
-
-
 class _Changes(msgspec.Struct, gc=False):
-    bids: _Rows = msgspec.field(name="b")
-    asks: _Rows = msgspec.field(name="a")
+    event: Literal["depthUpdate"] = msgspec.field(name="e")
+    bids: list[Row] = msgspec.field(name="b")
+    asks: list[Row] = msgspec.field(name="a")
 
 
 class _Book(msgspec.Struct, gc=False):
     """By REST."""
 
     sequence: int = msgspec.field(name="lastUpdateId")
-    bids: _Rows
-    asks: _Rows
+    bids: list[Row]
+    asks: list[Row]
 
 
 class _Wrapped(msgspec.Struct, gc=False):
@@ -104,8 +104,8 @@ class _Wrapped(msgspec.Struct, gc=False):
 class _Top(msgspec.Struct, gc=False):
     """Partial depth: the whole of it each time."""
 
-    bids: _Rows
-    asks: _Rows
+    bids: list[Row]
+    asks: list[Row]
 
 
 class _WrappedTop(msgspec.Struct, gc=False):
@@ -187,9 +187,9 @@ class Binance(Dialect):
             return None
         if kind == "depth":
             changes = _changes(message.raw).data
-            return BookUpdate(False, changes.bids, changes.asks)
+            return BookUpdate(False, levels(changes.bids), levels(changes.asks))
         top = self._partial(message.raw)
-        return BookUpdate(True, top.bids, top.asks)
+        return BookUpdate(True, levels(top.bids), levels(top.asks))
 
     def _partial(self, raw: bytes) -> _Top | _Changes:
         return _top(raw).data
@@ -203,7 +203,7 @@ class Binance(Dialect):
 
     def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
         book = msgspec.convert(answer, _Book)
-        return Snapshot(book.sequence, book.bids, book.asks)
+        return Snapshot(book.sequence, levels(book.bids), levels(book.asks))
 
 
 class BinanceFutures(Binance):
@@ -213,9 +213,9 @@ class BinanceFutures(Binance):
     of the streams that it names, else ``/public``. A channel of another route is refused: connect
     one client per route.
 
-    COIN-M futures have no routes: ``wss://dstream.binance.com`` stays as it is. The all-market
-    streams (``!ticker@arr``, ``!bookTicker``) carry USD-M and COIN-M together, at both addresses:
-    the field ``st`` of an event is 1 for USD-M, 2 for COIN-M.
+    COIN-M futures have no routes: ``wss://dstream.binance.com`` stays as it is; their books need
+    their own ``rest``. The all-market streams (``!ticker@arr``, ``!bookTicker``) carry USD-M and
+    COIN-M together, at both addresses: the field ``st`` of an event is 1 for USD-M, 2 for COIN-M.
 
     Numbers of a book do not count one by one: each message names the one before it. The REST
     address and its 1000 levels, and the bound of connects, which is that of spot, are assumptions
@@ -262,6 +262,9 @@ class BinanceFutures(Binance):
 
     def _partial(self, raw: bytes) -> _Top | _Changes:
         return _changes(raw).data
+
+    def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
+        return super().book_snapshot(channel, answer)._replace(has_last=False)
 
 
 def _kind(stream: str) -> str:

@@ -72,7 +72,16 @@ _CHECKED = 25
 _parts = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _integer = msgspec.json.Decoder(int, strict=True).decode
 _text = msgspec.json.Decoder(str).decode
-_Row = tuple[Decimal, int, Decimal]
+
+
+class _Row(msgspec.Struct, array_like=True, gc=False):
+    """The venue may add fields at the end."""
+
+    price: Decimal
+    count: int
+    amount: Decimal
+
+
 _row = msgspec.json.Decoder(_Row).decode
 _rows = msgspec.json.Decoder(list[_Row]).decode
 
@@ -152,14 +161,15 @@ class Bitfinex(Dialect):
         is_snapshot = message.type == "snapshot"
         bids: list[tuple[Decimal, Decimal]] = []
         asks: list[tuple[Decimal, Decimal]] = []
-        for price, count, amount in _rows(parts[1]) if is_snapshot else [_row(parts[1])]:
-            side = bids if amount > 0 else asks
-            side.append((price, amount.copy_abs() if count else Decimal(0)))
+        for row in _rows(parts[1]) if is_snapshot else [_row(parts[1])]:
+            side = bids if row.amount > 0 else asks
+            side.append((row.price, row.amount.copy_abs() if row.count else Decimal(0)))
         return BookUpdate(is_snapshot, bids, asks)
 
     def book_checksum(self, bids: Levels, asks: Levels) -> int | None:
         """The two sides in turn, as long as each lasts; a signed number."""
-        negative = ((price, -size) for price, size in islice(asks, _CHECKED))
+        # A minus sign would round as the program's decimal context says.
+        negative = ((price, size.copy_negate()) for price, size in islice(asks, _CHECKED))
         both = zip_longest(islice(bids, _CHECKED), negative)
         levels: Iterable[tuple[Decimal, Decimal]] = filter(None, (x for pair in both for x in pair))
         text = ":".join(_number(number) for level in levels for number in level)

@@ -23,11 +23,11 @@ Sources, under bybit-exchange.github.io/docs/v5:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from typing import Any, ClassVar, Literal
 
 import msgspec
 
+from wsclient.dialects.rows import Row, levels
 from wsclient.dialects.signing import sign
 from wsclient.errors import ConfigurationError
 from wsclient.messages import LinkedMessage, Message
@@ -74,8 +74,8 @@ class _Head(msgspec.Struct, gc=False):
 
 
 class _Book(msgspec.Struct, gc=False):
-    b: list[tuple[Decimal, Decimal]]
-    a: list[tuple[Decimal, Decimal]]
+    b: list[Row]
+    a: list[Row]
     u: int
 
 
@@ -134,7 +134,7 @@ class Bybit(Dialect):
     def book_update(self, message: Message) -> BookUpdate | None:
         frame = _book(message.raw)
         is_snapshot = frame.type == "snapshot" or frame.data.u == _RESTARTED
-        return BookUpdate(is_snapshot, frame.data.b, frame.data.a)
+        return BookUpdate(is_snapshot, levels(frame.data.b), levels(frame.data.a))
 
 
 def _answer(head: _Head) -> Item | Sequence[Item]:

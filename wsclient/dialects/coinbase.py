@@ -29,6 +29,7 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
+from wsclient.dialects.rows import Row, levels
 from wsclient.dialects.signing import from_base64, sign_in_base64
 from wsclient.errors import ConfigurationError
 from wsclient.messages import Message
@@ -68,12 +69,18 @@ class _Head(msgspec.Struct, gc=False):
 
 
 class _Snapshot(msgspec.Struct, tag="snapshot", gc=False):
-    bids: list[tuple[Decimal, Decimal]]
-    asks: list[tuple[Decimal, Decimal]]
+    bids: list[Row]
+    asks: list[Row]
+
+
+class _Change(msgspec.Struct, array_like=True, gc=False):
+    side: Literal["buy", "sell"]
+    price: Decimal
+    size: Decimal
 
 
 class _Update(msgspec.Struct, tag="l2update", gc=False):
-    changes: list[tuple[Literal["buy", "sell"], Decimal, Decimal]]
+    changes: list[_Change]
 
 
 _head = msgspec.json.Decoder(_Head).decode
@@ -153,9 +160,9 @@ class CoinbaseExchange(Dialect):
     def book_update(self, message: Message) -> BookUpdate | None:
         frame = _book(message.raw)
         if isinstance(frame, _Snapshot):
-            return BookUpdate(True, frame.bids, frame.asks)
+            return BookUpdate(True, levels(frame.bids), levels(frame.asks))
         bids, asks = (
-            [(price, size) for side, price, size in frame.changes if side == wanted]
+            [(change.price, change.size) for change in frame.changes if change.side == wanted]
             for wanted in ("buy", "sell")
         )
         return BookUpdate(False, bids, asks)

@@ -23,10 +23,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
+from wsclient.dialects.rows import Row, levels
 from wsclient.errors import ConfigurationError
 from wsclient.messages import LinkedMessage, Message
 from wsclient.sansio.dialect import (
@@ -69,14 +70,20 @@ class _BookHead(msgspec.Struct, gc=False):
     prev_change_id: int | None = None
 
 
+class _Change(msgspec.Struct, array_like=True, gc=False):
+    action: Literal["new", "change", "delete"]
+    price: Decimal
+    size: Decimal
+
+
 class _Book(msgspec.Struct, gc=False):
-    bids: list[tuple[str, Decimal, Decimal]]
-    asks: list[tuple[str, Decimal, Decimal]]
+    bids: list[_Change]
+    asks: list[_Change]
 
 
 class _GroupedBook(msgspec.Struct, gc=False):
-    bids: list[tuple[Decimal, Decimal]]
-    asks: list[tuple[Decimal, Decimal]]
+    bids: list[Row]
+    asks: list[Row]
 
 
 _push = msgspec.json.Decoder(_Push).decode
@@ -183,7 +190,9 @@ class Deribit(Dialect):
         data = _push(message.raw).params.data
         if message.sequence is None:
             grouped = _grouped_book(data)
-            return BookUpdate(True, grouped.bids, grouped.asks)
+            return BookUpdate(True, levels(grouped.bids), levels(grouped.asks))
+        if message.type not in ("snapshot", "change"):
+            raise ValueError(f"a book message of the unknown type {message.type!r}")
         book = _book(data)
         return BookUpdate(message.type == "snapshot", _levels(book.bids), _levels(book.asks))
 
@@ -208,8 +217,8 @@ def _message(channel: str, data: msgspec.Raw) -> Message:
     return LinkedMessage(channel, head.type, head.change_id, follows=follows, is_counted=False)
 
 
-def _levels(rows: Iterable[tuple[str, Decimal, Decimal]]) -> list[tuple[Decimal, Decimal]]:
-    return [(price, Decimal(0) if action == "delete" else size) for action, price, size in rows]
+def _levels(rows: Iterable[_Change]) -> list[tuple[Decimal, Decimal]]:
+    return [(row.price, Decimal(0) if row.action == "delete" else row.size) for row in rows]
 
 
 def _reason(error: Any) -> str:

@@ -200,6 +200,8 @@ class Kraken(Dialect):
     def book_update(self, message: Message) -> BookUpdate | None:
         if message.item is None:
             raise ValueError("a book message without a row")
+        if message.type not in ("snapshot", "update"):
+            raise ValueError(f"a book message of the unknown type {message.type!r}")
         row = _book_frame(message.raw).data[message.item]
         return BookUpdate(
             message.type == "snapshot",

@@ -26,10 +26,12 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any, ClassVar
+from operator import attrgetter
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
+from wsclient.dialects.rows import Row, levels
 from wsclient.dialects.signing import sign_in_base64
 from wsclient.errors import AuthenticationError, HandshakeRejected
 from wsclient.messages import LinkedMessage, Message
@@ -80,13 +82,15 @@ class _Range(msgspec.Struct, gc=False):
     last: int = msgspec.field(name="sequenceEnd")
 
 
-#: (price, size, sequence)
-_Rows = list[tuple[Decimal, Decimal, int]]
+class _Change(msgspec.Struct, array_like=True, gc=False):
+    price: Decimal
+    size: Decimal
+    sequence: int
 
 
 class _Sides(msgspec.Struct, gc=False):
-    bids: _Rows
-    asks: _Rows
+    bids: list[_Change]
+    asks: list[_Change]
 
 
 class _Changes(msgspec.Struct, gc=False):
@@ -94,13 +98,14 @@ class _Changes(msgspec.Struct, gc=False):
 
 
 class _Update(msgspec.Struct, gc=False):
+    subject: Literal["trade.l2update"]
     data: _Changes
 
 
 class _Book(msgspec.Struct, gc=False):
     sequence: int
-    bids: list[tuple[Decimal, Decimal]]
-    asks: list[tuple[Decimal, Decimal]]
+    bids: list[Row]
+    asks: list[Row]
 
 
 class _Server(msgspec.Struct, gc=False):
@@ -217,7 +222,7 @@ class Kucoin(Dialect):
         if not message.channel.startswith(_BOOK):
             return None
         changes = _update(message.raw).data.changes
-        return BookUpdate(False, _levels(changes.bids), _levels(changes.asks))
+        return BookUpdate(False, _in_order(changes.bids), _in_order(changes.asks))
 
     def book_request(self, channel: str, options: Mapping[str, Any]) -> RestRequest | None:
         symbol = channel.partition(":")[2]
@@ -225,7 +230,7 @@ class Kucoin(Dialect):
 
     def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
         book = msgspec.convert(_data(answer), _Book, strict=False)
-        return Snapshot(book.sequence, book.bids, book.asks)
+        return Snapshot(book.sequence, levels(book.bids), levels(book.asks))
 
 
 def _data(answer: Any) -> Any:
@@ -237,10 +242,6 @@ def _data(answer: Any) -> Any:
     return answer["data"]
 
 
-def _levels(rows: _Rows) -> list[tuple[Decimal, Decimal]]:
-    rows.sort(key=_number)
-    return [(price, size) for price, size, _ in rows if price]
-
-
-def _number(row: tuple[Decimal, Decimal, int]) -> int:
-    return row[2]
+def _in_order(rows: list[_Change]) -> list[tuple[Decimal, Decimal]]:
+    rows.sort(key=attrgetter("sequence"))
+    return [(row.price, row.size) for row in rows if row.price]

@@ -30,12 +30,12 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from itertools import islice, zip_longest
 from typing import Any, ClassVar, Literal
 
 import msgspec
 
+from wsclient.dialects.rows import Row, levels
 from wsclient.dialects.signing import sign_in_base64
 from wsclient.errors import ConfigurationError
 from wsclient.messages import LinkedMessage, Message
@@ -68,6 +68,8 @@ _NAMED = re.compile(r"channel:([^,\s]+)((?:,\w+:[^,\s]+)*) doesn't exist")
 _SYMBOLS = ("instId", "sprdId", "instFamily")
 #: These take a family, which has one dash, or an instrument, which has more.
 _BY_FAMILY = frozenset({"adl-warning", "estimated-price", "opt-summary", "option-trades"})
+#: Channels without an action: each message is the whole book.
+_WHOLE = ("books5", "bbo-tbt")
 #: So many levels a side were in the checksum.
 _CHECKED = 25
 
@@ -94,24 +96,15 @@ class _Head(msgspec.Struct, gc=False):
     msg: str = ""
 
 
-class _Level(msgspec.Struct, array_like=True, gc=False):
-    """The further fields (orders, and one that is always 0) are skipped."""
-
-    price: Decimal
-    size: Decimal
-
-
 class _Book(msgspec.Struct, gc=False):
-    asks: list[_Level]
-    bids: list[_Level]
+    asks: list[Row]
+    bids: list[Row]
     checksum: int = 0
 
 
 class _BookFrame(msgspec.Struct, gc=False):
-    """``books5`` and ``bbo-tbt`` have no action: each message is the whole book."""
-
     data: tuple[_Book]
-    action: Literal["snapshot", "update"] = "snapshot"
+    action: Literal["snapshot", "update"] | None = None
 
 
 _head = msgspec.json.Decoder(_Head).decode
@@ -165,10 +158,12 @@ class OKX(Dialect):
     def book_update(self, message: Message) -> BookUpdate | None:
         frame = _book(message.raw)
         (book,) = frame.data
-        bids, asks = (
-            [(level.price, level.size) for level in side] for side in (book.bids, book.asks)
-        )
-        return BookUpdate(frame.action == "snapshot", bids, asks, book.checksum or None)
+        is_snapshot = frame.action == "snapshot"
+        if frame.action is None:
+            is_snapshot = message.channel.partition(":")[0].endswith(_WHOLE)
+            if not is_snapshot:
+                raise ValueError("a book message without an action")
+        return BookUpdate(is_snapshot, levels(book.bids), levels(book.asks), book.checksum or None)
 
     def book_checksum(self, bids: Levels, asks: Levels) -> int | None:
         sides = (

@@ -13,7 +13,8 @@ from wsclient.messages import Message
 from wsclient.runtime.logs import ClientLog
 from wsclient.runtime.mailbox import Mailbox
 from wsclient.runtime.telling import EventStream
-from wsclient.runtime.waiting import Deadline
+from wsclient.runtime.threads import start
+from wsclient.runtime.waiting import NEVER
 
 __all__ = ["Callbacks"]
 
@@ -34,10 +35,12 @@ class Callbacks:
     def __init__(
         self,
         new_mailbox: Callable[[], Mailbox],
+        add_mailbox: Callable[[Mailbox], None],
         log: ClientLog,
         died: Callable[[str, BaseException], None] | None = None,
     ) -> None:
         self._new_mailbox = new_mailbox
+        self._add_mailbox = add_mailbox
         self.errors = 0
         self._log = log
         self._died = died
@@ -89,19 +92,13 @@ class Callbacks:
 
     def _start(self) -> Mailbox:
         if self._mailbox is None:
-            self._mailbox = self._new_mailbox()
-        if self.thread is None:
+            mailbox = self._new_mailbox()
             thread = threading.Thread(
-                name="wsclient-callbacks", target=self._run, args=(self._mailbox,), daemon=True
+                name="wsclient-callbacks", target=self._run, args=(mailbox,), daemon=True
             )
-            try:
-                thread.start()
-            except RuntimeError as error:
-                raise ThreadStartError(
-                    f"the thread of callbacks cannot be started ({error}); end some threads, or "
-                    "raise the limit of the process, and call again"
-                ) from error
-            self.thread = thread
+            start(thread)
+            self.thread, self._mailbox = thread, mailbox
+            self._add_mailbox(mailbox)
         return self._mailbox
 
     def _run(self, mailbox: Mailbox) -> None:
@@ -115,17 +112,17 @@ class Callbacks:
         while True:
             if self._call_listeners(0.0, EVENTS_AT_ONCE):
                 mailbox.rouse()  # there may be more
-            taken: list[Message] = []
             try:
-                mailbox.take(1, Deadline(None), taken)
+                if not mailbox.fill(1, NEVER):
+                    break
+                message = next(mailbox.handed_out)
             except WSClientError:
                 break  # the client failed; its callers are told by their own calls
-            if mailbox.is_closed:
-                break
-            for message in taken:
-                for function in self._functions.get(message.channel, ()):
-                    if not mailbox.is_closed:
-                        self._call(function, message, f"on({message.channel!r})", message.channel)
+            except IndexError:
+                continue  # there is an event
+            for function in self._functions.get(message.channel, ()):
+                if not mailbox.is_closed:
+                    self._call(function, message, f"on({message.channel!r})", message.channel)
         while self._call_listeners(None, EVENTS_AT_ONCE):
             pass  # until after the client's last one
 

@@ -19,21 +19,23 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from wsclient.messages import Message, Subscription, SubscriptionState
 from wsclient.runtime.callbacks import Callbacks
+from wsclient.runtime.feeder import Feeder
 from wsclient.runtime.forking import forked_error, watch
 from wsclient.runtime.judging import Judge
 from wsclient.runtime.locks import Locks
-from wsclient.runtime.logs import ClientLog
+from wsclient.runtime.logs import FLUSH, ClientLog, flush
 from wsclient.runtime.mailbox import Mailbox
-from wsclient.runtime.router import Router
+from wsclient.runtime.router import Router, Routes
 from wsclient.runtime.snapshots import Snapshots
 from wsclient.runtime.telling import EventStream, Teller
 from wsclient.runtime.transport import Target, is_worker_thread
 from wsclient.runtime.waiting import Deadline, Waiter
 from wsclient.runtime.watchdog import Watchdog
+from wsclient.runtime.weak import WeakGroup
 from wsclient.sansio.dialect import Credentials, Dialect
 from wsclient.sansio.frames import Received
 from wsclient.sansio.inbound import Inbound
@@ -49,6 +51,17 @@ SAMPLE_EVERY = 0.01
 HELD_UP = 0.25
 
 ENDED = frozenset({State.CLOSING, State.CLOSED, State.FAILED})
+
+
+class Routed(NamedTuple):
+    """How a channel stood when an order book's queue was added to its routes: whether it was
+    wanted, whether its messages had begun to come on this connection, and the newest of them; and
+    whether the queue has been given a copy of that."""
+
+    is_wanted: bool
+    is_begun: bool
+    newest: Message | None
+    is_given: bool
 
 
 class _Refusal:
@@ -95,8 +108,10 @@ class Core:
         #: Protects the session and the router.
         self.lock: AbstractContextManager[Any] = self.locks.new("the core")
         self._session = Session(target.dialect, options, random.random)
+        #: The router's: each queue keeps the gaps of these channels apart.
+        self._routes: Routes = {}
         self.default = self.new_mailbox("client")
-        self.router = Router(self.default)
+        self.router = Router(self.default, self._routes)
         #: Numbers for the queues of readers.
         self.reader_numbers = itertools.count(1)
         self.teller = Teller(self.locks)
@@ -109,11 +124,16 @@ class Core:
         self.post = self._watchdog.post
         self.wake = self._watchdog.wake
         self.judge = Judge(options.classify, log, self.post)
-        self.callbacks = Callbacks(self._add_callbacks_mailbox, log, self.died)
-        self.snapshots = Snapshots(options, log, self.judge.now)
+        make = partial(self.new_mailbox, "callbacks")
+        self.callbacks = Callbacks(make, self._add_mailbox, log, self.died)
+        make = partial(self.new_mailbox, "books")
+        self.books = Feeder(make, self._add_mailbox, log, self.died)
+        self.snapshots = Snapshots(options, log, self.judge.now, self.locks)
         self.at_end.append(self.snapshots.close)
         #: When the next message is to be measured. Of the reader thread.
         self._sample_at = float("-inf") if _tells_time(target.dialect) else float("inf")
+        #: Of the calls that wait, to be told if the session cannot do so any more.
+        self.waiters: WeakGroup[Waiter] = WeakGroup()
         self.is_forked = False
         watch(self)
 
@@ -133,6 +153,7 @@ class Core:
         """Have the watchdog thread run ``function``, which settles ``waiter`` some time later; what
         it raises settles it, too."""
         self.check_call()
+        self.waiters.add(waiter)
         self.post(partial(_try, waiter, function))
 
     def call(self, function: Callable[[], Any]) -> Any:
@@ -140,6 +161,7 @@ class Core:
         raises."""
         self.check_call()
         waiter = Waiter()
+        self.waiters.add(waiter)
         self.post(partial(_answer, waiter, function))
         return waiter.wait()
 
@@ -225,13 +247,18 @@ class Core:
         """Return a queue that is not routed to yet."""
         options = self.options
         size, overflow = size or options.queue_size, overflow or options.overflow
-        return Mailbox(size, options.queue_bytes, overflow, name=name, locks=self.locks)
+        return Mailbox(
+            size,
+            options.queue_bytes,
+            overflow,
+            name=name,
+            locks=self.locks,
+            wanted=self._routes,
+        )
 
-    def _add_callbacks_mailbox(self) -> Mailbox:
-        mailbox = self.new_mailbox("callbacks")
+    def _add_mailbox(self, mailbox: Mailbox) -> None:
         with self.lock:
             self.router.add(mailbox)
-        return mailbox
 
     def subscribe(
         self,
@@ -381,7 +408,8 @@ class Core:
         self.check_call()
         with self.lock:
             session, pending = self._session, self.router.pending_gap
-            found = session.subscriptions.wanted(channels)
+            wanted = session.subscriptions
+            found = wanted.wanted() if channels is None else wanted.wanted_among(channels)
             return {
                 channel: Subscription(channel, state, options, pending(channel, gap))
                 for channel, state, options in found
@@ -389,6 +417,29 @@ class Core:
             }
 
     # For order books.
+
+    def route_book(self, channel: str, mailbox: Mailbox, begin: Callable[[Routed], None]) -> None:
+        """Have the messages of ``channel`` go to the books too. The newest one, which has come
+        before, goes first: it may be the snapshot. ``begin`` is called, under the lock, before
+        that."""
+        with self.lock:
+            session = self._session
+            self.router.route([channel], mailbox)
+            tracker, state = session.trackers.get(channel), session.subscriptions.state(channel)
+            newest = None if tracker is None else tracker.latest
+            pending = None if tracker is None else tracker.pending
+            is_begun = (
+                newest is not None
+                and newest.connection_id == session.connection_id
+                and session.state is State.OPEN
+                and state in (SubscriptionState.ACTIVE, SubscriptionState.PENDING)
+                and (pending is None or pending.reason != "reconnect")
+            )
+            is_given = is_begun and pending is None
+            begin(Routed(state is not None, is_begun, newest, is_given))
+            failure = mailbox.put([newest.copy()]) if newest is not None and is_given else None
+            if failure is not None:
+                session.fail(failure)
 
     def want_snapshot(self, channel: str, delay: float, unless: Callable[[], bool]) -> None:
         """Subscribe again to the channel of an order book that is out of sync, in ``delay`` seconds
@@ -441,9 +492,10 @@ class Core:
         if self.callbacks.thread is not threading.current_thread():
             self.callbacks.is_over = True
         self.end_events()  # whatever holds up the watchdog, who listens must not wait for ever
+        flush(min(deadline.remaining(), FLUSH))
 
     def _join(self, thread: threading.Thread | None, deadline: Deadline) -> None:
-        if thread is None or thread is threading.current_thread():
+        if thread is None or thread.ident is None or thread is threading.current_thread():
             return
         thread.join(min(deadline.remaining(), threading.TIMEOUT_MAX))
         if thread.is_alive():
@@ -474,6 +526,7 @@ class Core:
         could reach the parent's connection."""
         self.is_forked = True
         self.lock = _Refusal()
+        self.locks = Locks()  # of the old ones, some may be held by threads that are not there
         self.teller.forked()
         self._watchdog.forked()
         # The old one may be torn. This one is for those who peek.

@@ -6,7 +6,9 @@ import logging
 import threading
 from collections.abc import Callable
 
+from wsclient.errors import ThreadStartError
 from wsclient.runtime.logs import ClientLog
+from wsclient.runtime.threads import start
 from wsclient.sansio.backoff import Verdict, classify
 
 __all__ = ["Judge"]
@@ -55,8 +57,8 @@ class Judge:
 
         thread = threading.Thread(name="wsclient-classify", target=ask, daemon=True)
         try:
-            thread.start()
-        except RuntimeError:
+            start(thread)
+        except ThreadStartError:
             self._decide(error, then, "cannot be asked, as no thread can be started")
             return
         self.thread, self._asked = thread, asked

@@ -18,9 +18,9 @@ Rules for every lock of the package:
 from __future__ import annotations
 
 import threading
-from weakref import ref
 
 from wsclient.errors import ReentrantCall
+from wsclient.runtime.weak import WeakGroup
 
 __all__ = ["Locks"]
 
@@ -29,23 +29,18 @@ class Locks:
     """Makes the locks of one client, and looks through them."""
 
     def __init__(self) -> None:
-        self._refs: dict[int, ref[threading.RLock]] = {}
+        self._locks: WeakGroup[threading.RLock] = WeakGroup()
 
     def new(self, what: str) -> threading.RLock:
         """Return a new lock, which protects ``what``."""
         lock = threading.RLock()  # knows its owner, as a Lock does not
-        key, refs = id(lock), self._refs
-        refs[key] = ref(lock, lambda _: refs.pop(key, None))
+        self._locks.add(lock)
         return lock
 
     @property
     def is_held(self) -> bool:
         """True when the present thread is within a section of one of them."""
-        for known in tuple(self._refs.values()):
-            lock = known()
-            if lock is not None and lock._is_owned():  # type: ignore[attr-defined]
-                return True
-        return False
+        return any(lock._is_owned() for lock in self._locks.all())  # type: ignore[attr-defined]
 
     def check(self) -> None:
         """Raise ReentrantCall when the present thread is within a section of one of them."""

@@ -4,16 +4,24 @@ Within a channel the order is always kept, and what is dropped leaves its gap on
 of its channel, be that one queued already or still to come. The last message of a lost channel,
 after which none will come, is never dropped.
 
-Consumers take messages out of the queue by the batch, under the lock, and the messages out of the
-batch one by one, without it. What is in the batch is charged as what is in the queue.
+Consumers move messages from the queue to the batch, under the lock, and take them out of the batch
+without it. What is in the batch is charged as what is in the queue.
+
+A KeyboardInterrupt may come in a consumer's thread after any call, at a function's start and at a
+jump back, but not inside a call that is all in C. So messages are moved by such calls only, and
+nobody is given one by a call that returns: :meth:`Mailbox.fill` hands them out, and the consumer
+takes them from a C iterator in the very frame that returns them. State that belongs together is
+assigned with no call in between, or can be found again from the messages (``_is_torn``). Only
+consumers are interrupted: messages are put, and the queue is closed, on the client's threads.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from itertools import chain, islice, repeat, starmap
 from operator import itemgetter, methodcaller
 
@@ -21,7 +29,7 @@ from wsclient.errors import QueueOverflow, WaitTimeout, WSClientError
 from wsclient.messages import Gap, Message
 from wsclient.runtime.forking import forked_error, watch
 from wsclient.runtime.locks import Locks
-from wsclient.runtime.waiting import Deadline, acquire
+from wsclient.runtime.waiting import SLICE, Deadline
 from wsclient.sansio.measures import Lags
 from wsclient.stats import Lag, QueueStats
 
@@ -37,9 +45,10 @@ BATCH_SHARE = 8
 SAMPLE_EVERY = 10_000_000
 #: How long (s) a reader waits for a consumer that it woke; see Mailbox.pace.
 PACE = 0.002
+#: Gaps are remembered up to this size (bytes), and each is charged its channel's name and this.
+HOLES_SIZE = 4 * 1024 * 1024
+HOLE_OVERHEAD = 320
 
-# A KeyboardInterrupt can come between any two calls, but not inside one that is all in C. So
-# whatever must not be torn is one such call.
 _message = itemgetter(1)
 _release = methodcaller("release")
 _run_all = deque[None](maxlen=0).extend
@@ -47,6 +56,12 @@ _run_all = deque[None](maxlen=0).extend
 
 def _cost(message: Message) -> int:
     return len(message.raw) + MESSAGE_OVERHEAD
+
+
+def _charge(messages: Iterable[Message]) -> tuple[int, int]:
+    """How many they are, and what they are charged. Others may take them meanwhile."""
+    held = tuple(messages)
+    return len(held), sum(map(_cost, held))
 
 
 def _since(message: Message) -> int | None:
@@ -62,26 +77,24 @@ def _is_last(message: Message) -> bool:
 class _Hole:
     """Messages of one channel dropped in a row, counted as cheaply as they may come."""
 
-    __slots__ = ("dropped", "gap", "reason", "since")
+    __slots__ = ("cost", "dropped", "gap", "reason", "since", "until")
 
-    def __init__(self, reason: str, since: int | None) -> None:
+    def __init__(self, reason: str, since: int | None, cost: int) -> None:
         self.reason = reason
         self.since = since
+        #: When the last of them came.
+        self.until = 0
+        self.cost = cost
         self.dropped = 0
         self.gap: Gap | None = None
 
     def add(self, message: Message) -> None:
         """One more, with the gap that it carries itself."""
         self.dropped += 1
+        self.until = message.arrival.received_at
         if message.gap is not None:
             self.dropped -= message.gap.reason == "duplicate"  # it has come before
             self.gap = message.gap if self.gap is None else self.gap.merge(message.gap)
-
-    def absorb(self, later: _Hole | None) -> None:
-        """The hole right after this one is part of it."""
-        if later is not None:
-            gap = later.merged(None)
-            self.gap = gap if self.gap is None else self.gap.merge(gap)
 
     def merged(self, later: Gap | None) -> Gap:
         hole = Gap(self.reason, self.dropped, self.since).merge(self.gap)
@@ -94,7 +107,11 @@ class Mailbox:
 
     ``overflow`` is one of ``drop_oldest`` (of those not in a consumer's batch), ``drop_newest``,
     ``conflate`` (at most one waiting a channel, the newest, in the place of the one it replaces)
-    and ``error``. Every call but :meth:`take` and :meth:`pace` returns at once.
+    and ``error``. Every call but :meth:`fill` and :meth:`pace` returns at once.
+
+    A gap waits here for the next message of its channel. Those of ``wanted`` channels are never
+    forgotten. Of the others, whose names a venue may invent without end, the oldest are: from then
+    on, a message that may be the next one after such a gap is marked, ``missed`` being None.
     """
 
     def __init__(
@@ -105,25 +122,28 @@ class Mailbox:
         batch_size: int = BATCH,
         name: str = "",
         locks: Locks | None = None,
+        wanted: Container[str] = (),
     ) -> None:
         self.name = name
         self._max_messages = float("inf") if max_messages is None else max_messages
         self._max_bytes = float("inf") if max_bytes is None else max_bytes
-        self._overflow = overflow
+        self.overflow = overflow
         self._batch_size = batch_size
         if max_messages is not None:
             self._batch_size = max(1, min(batch_size, max_messages // BATCH_SHARE))
         #: Protects all below, but for _batch, whose own calls are atomic. Held while messages are
         #: moved; never during a wait.
-        self._lock = (locks or Locks()).new("a queue")
+        self._locks = locks or Locks()
+        self._new_lock()
         self._queue: deque[Message] = deque()
         #: [messages, bytes charged] of each piece of the queue, of a batch's size where possible.
         self._pieces: deque[list[int]] = deque()
         #: conflate: what waits, by channel, in the order of the channels' turns.
         self._latest: OrderedDict[str, Message] = OrderedDict()
-        #: Handed out to the consumers; empty with ``conflate``.
+        #: Handed out to the consumers. A message that is put takes it back with ``conflate``.
         self._batch: deque[Message] = deque()
-        #: Each step takes the next message out of one of the three.
+        #: Each step takes the next message out of one of the three; IndexError or KeyError when
+        #: there is none.
         self._queued = starmap(self._queue.popleft, repeat(()))
         self._conflated = map(_message, starmap(self._latest.popitem, repeat((False,))))
         self.handed_out: Iterator[Message] = starmap(self._batch.popleft, repeat(()))
@@ -131,11 +151,18 @@ class Mailbox:
         self._bytes = 0
         self._batch_bytes = 0
         self._batch_count = 0
-        #: Holes before the next message of a channel to be taken (drop_oldest, conflate) ...
-        self._before_taken: dict[str, _Hole] = {}
-        #: ... and before the next one to be let in (drop_newest).
-        self._before_put: dict[str, _Hole] = {}
-        #: One signal for each thread that waits in take(); released to wake it.
+        #: The account of the queue and of the batch may not be what they hold.
+        self._is_torn = False
+        #: Before the next message of a channel: to be let in (drop_newest) or to be handed out.
+        self._holes: dict[str, _Hole] = {}
+        self._is_marked_when_taken = overflow != "drop_newest"
+        self._wanted = wanted
+        #: What they are charged, and at how much some are forgotten; of those that were, when the
+        #: last message came that is missing (ns since the epoch).
+        self._holes_size = 0
+        self._holes_room = HOLES_SIZE
+        self._forgotten_until = -1
+        #: One signal for each thread that waits in fill(); released to wake it.
         self._waiting: list[threading.Lock] = []
         #: Released when the consumer that a put woke has come for the messages.
         self._collected = threading.Lock()
@@ -169,10 +196,12 @@ class Mailbox:
             failed_before = self._failure is not None
             if failed_before:
                 self.dropped += len(messages)
-            elif self._overflow == "conflate":
+            elif self.overflow == "conflate":
+                if self._batch_count:
+                    self._take_back()
                 for message in messages:
                     self._conflate(message)
-            elif self._before_put or self._is_full(len(messages), cost):
+            elif self._is_full(len(messages), cost) or self._must_mark():
                 for message in messages:
                     self._append(message)
             else:
@@ -198,65 +227,54 @@ class Mailbox:
 
     # The consumers' side.
 
-    def take(self, maximum: int | None, deadline: Deadline, taken: list[Message]) -> None:
-        """Move up to ``maximum`` messages into ``taken``; blocks until there is at least one.
+    def fill(self, maximum: int | None, deadline: Deadline) -> bool:
+        """Hand out ``maximum`` messages, or all (None), for :attr:`handed_out` to take. Blocks
+        until there is one.
 
-        Leaves it empty when the mailbox is closed, and once after :meth:`rouse`. Raises WaitTimeout
-        at the deadline, and what :meth:`fail` was given once the queue is empty. A
-        KeyboardInterrupt may come at any point: the list is the caller's so that it can
-        :meth:`put_back` what it did not get to hand on.
+        Another consumer may be faster to take it: then call again. Returns False when the mailbox
+        is closed, and True with nothing handed out once after :meth:`rouse`. Raises WaitTimeout at
+        the deadline, what :meth:`fail` was given once the queue is empty, and ReentrantCall where
+        it would wait for what this thread holds.
         """
+        if self._is_held():
+            self._locks.check()
         signal: threading.Lock | None = None
         try:
             while True:
                 with self._lock:
+                    if signal in self._waiting:
+                        self._waiting.remove(signal)
                     if self._closed:
-                        return
-                    self._move(maximum, taken)
-                    if taken:
+                        return False
+                    if self._hand_out(maximum):
+                        # The next in line may find nothing; but should we be interrupted before
+                        # we take it, nobody else would tell of this message.
                         self._wake()
-                        return
+                        return True
                     if self._is_roused:
                         self._is_roused = False
-                        return
+                        return True
                     if self._failure is not None:
                         raise self._failure.fresh()
+                    remaining = deadline.remaining()
+                    if not remaining:
+                        raise WaitTimeout("no message within the timeout")
                     signal = threading.Lock()
                     signal.acquire()
                     self._waiting.append(signal)
-                if not acquire(signal, deadline):
-                    self._stop_waiting(signal)
-                    raise WaitTimeout("no message within the timeout")
+                self._locks.check()
+                # In slices, at the end of which a wake-up is made up for that went to one who was
+                # interrupted again as it gave up.
+                signal.acquire(timeout=min(remaining, SLICE))
         except BaseException:  # also what a signal handler of the user's raises
-            if signal is not None:
-                self._stop_waiting(signal)
-            with self._lock:
-                self._count_bytes()  # it may have been torn between a message and its account
+            self._give_up(signal)
             raise
 
     def rouse(self) -> None:
-        """Have the one consumer look at something else: its take() returns, empty if need be."""
+        """Have the one consumer look at something else: its fill() returns."""
         with self._lock:
             self._is_roused = True
             self._wake_all()
-
-    def put_back(self, taken: list[Message]) -> None:
-        """Undo a take() that was interrupted before its messages reached anybody."""
-        with self._lock:
-            if self._closed:
-                return
-            if self._overflow != "conflate":
-                self._requeue(taken)
-                taken = []
-            for message in reversed(taken):
-                newer = self._latest.setdefault(message.channel, message)
-                if newer is message:
-                    self._postpone(message.channel)
-                else:
-                    self._drop(message, self._before_taken, "conflate").since = _since(message)
-                self._latest.move_to_end(message.channel, last=False)
-            self._count_bytes()
-            self._wake()
 
     def __bool__(self) -> bool:
         return bool(self._batch or self._queue or self._latest)
@@ -267,21 +285,34 @@ class Mailbox:
     @property
     def queued_bytes(self) -> int:
         """What the queued messages are charged."""
+        self._check()
         with self._lock:
             self._discharge()
             return self._bytes
 
     def pending_gap(self, channel: str) -> Gap | None:
         """A hole made here that no queued message of the channel carries yet."""
-        if not (self._before_taken or self._before_put):
+        if not self._holes:
             return None  # as nearly always
+        self._check()
         with self._lock:
-            earlier, later = self._before_taken.get(channel), self._before_put.get(channel)
-            gap = None if later is None else later.merged(None)
-            return gap if earlier is None else earlier.merged(gap)
+            hole = self._holes.get(channel)
+            return None if hole is None else hole.merged(None)
+
+    def waits_since(self, channel: str, before: int) -> int | None:
+        """When the oldest message of ``channel`` in here was received; None where there is none
+        that was received before ``before`` (ns since the epoch)."""
+        with self._lock:
+            for message in chain(tuple(self._batch), self._queue):
+                if message.received_at >= before:
+                    return None  # so was what is behind it
+                if message.channel == channel:
+                    return message.received_at
+            return None
 
     def stats(self, now: int) -> tuple[QueueStats, Lags]:
         """What waits at ``now`` (ns since the epoch), and all that was measured."""
+        self._check()
         lags = self.lags.copy(self._lock)
         with self._lock:
             self._discharge()
@@ -298,7 +329,7 @@ class Mailbox:
     @property
     def conflates(self) -> bool:
         """True when messages are dropped on purpose, by newer ones of their channel."""
-        return self._overflow == "conflate"
+        return self.overflow == "conflate"
 
     @property
     def is_closed(self) -> bool:
@@ -309,7 +340,7 @@ class Mailbox:
         return self._failure
 
     def fail(self, error: WSClientError) -> None:
-        """No more will come: after what is queued, take() raises ``error``."""
+        """No more will come: after what is queued, fill() raises ``error``."""
         with self._lock:
             if self._failure is None:
                 self._failure = error
@@ -322,16 +353,25 @@ class Mailbox:
             self._closed = True
             for messages in (self._batch, self._queue, self._latest):
                 messages.clear()
-            self._count_bytes()
+            self._recount()
             self._wake_all()
         return unread
 
     def forked(self) -> None:
-        """In a child process: what is queued is the parent's, and take() says so."""
-        self._lock = threading.RLock()  # its holder may not exist here
+        """In a child process: what is queued is the parent's, and fill() says so."""
+        self._new_lock()  # the old one's holder may not exist here
         self.close()
         self._closed = False
         self.fail(forked_error())
+
+    def _check(self) -> None:
+        """Raise ReentrantCall where this thread would wait for itself."""
+        if self._is_held():
+            self._locks.check()
+
+    def _new_lock(self) -> None:
+        self._lock = self._locks.new("a queue")
+        self._is_held: Callable[[], bool] = self._lock._is_owned  # type: ignore[attr-defined]
 
     # Inside, under the lock.
 
@@ -342,10 +382,10 @@ class Mailbox:
             self.dropped += 1
             return
         if self and self._is_full(1, cost) and not _is_last(message):
-            if self._overflow == "drop_newest":
-                self._drop(message, self._before_put)
+            if self.overflow == "drop_newest":
+                self._drop(message)
                 return
-            if self._overflow == "error":
+            if self.overflow == "error":
                 self.dropped += 1
                 self._failure = QueueOverflow(
                     f"the queue is full ({len(self)} messages, {self._bytes} bytes): consume "
@@ -360,12 +400,12 @@ class Mailbox:
                     kept.append(oldest)
                     continue
                 self._bytes -= _cost(oldest)
-                self._drop(oldest, self._before_taken)
+                self._drop(oldest)
             if kept:
                 queue.extendleft(reversed(kept))
                 self._pieces.appendleft([len(kept), sum(map(_cost, kept))])
-        if self._before_put:
-            self._mark(message, self._before_put)
+        if not self._is_marked_when_taken:
+            self._mark(message)
         queue.append(message)
         self._add_piece(1, cost)
         self._bytes += cost
@@ -376,9 +416,7 @@ class Mailbox:
         older = latest.get(message.channel)
         if older is not None:
             self._bytes -= _cost(older)
-            self._drop(older, self._before_taken, "conflate")
-        if self._before_put:
-            self._mark(message, self._before_put)
+            self._drop(older, "conflate")
         latest[message.channel] = message
         while self._is_full(0, cost):
             others = (m for m in latest.values() if m is not message and not _is_last(m))
@@ -387,7 +425,7 @@ class Mailbox:
                 break
             del latest[oldest.channel]
             self._bytes -= _cost(oldest)
-            self._drop(oldest, self._before_taken)
+            self._drop(oldest)
         self._bytes += cost
 
     def _is_full(self, count: int, cost: int) -> bool:
@@ -398,71 +436,134 @@ class Mailbox:
 
     def _discharge(self) -> None:
         """Take off what has been consumed of the batch."""
-        if len(self._batch) != self._batch_count:
-            charged = self._batch_bytes
-            self._count_batch()
-            self._bytes -= charged - self._batch_bytes
+        if self._is_torn:
+            self._recount()
+        elif len(self._batch) != self._batch_count:
+            count, cost = _charge(self._batch)
+            self._bytes += cost - self._batch_bytes
+            self._batch_count, self._batch_bytes = count, cost
 
-    def _count_batch(self) -> None:
-        left = tuple(self._batch)
-        self._batch_bytes = sum(map(_cost, left))
-        self._batch_count = len(left)
+    def _recount(self) -> None:
+        """Find the whole account again from the messages."""
+        count, cost = _charge(self._batch)
+        queued, queued_cost = _charge(self._queue)
+        total = cost + queued_cost + _charge(self._latest.values())[1]
+        pieces = deque([[queued, queued_cost]] if queued else [])
+        self._batch_count, self._batch_bytes = count, cost
+        self._pieces, self._bytes, self._is_torn = pieces, total, False
 
-    def _drop(self, message: Message, holes: dict[str, _Hole], reason: str = "overflow") -> _Hole:
+    def _drop(self, message: Message, reason: str = "overflow") -> None:
         self.dropped += 1
-        hole = holes.get(message.channel)
+        channel = message.channel
+        hole = self._holes.get(channel)
         if hole is None:
-            hole = holes[message.channel] = _Hole(reason, _since(message))
+            self._mark(message)  # the one before it may be forgotten
+            if self._holes_size >= self._holes_room:
+                self._forget_holes()
+            cost = HOLE_OVERHEAD + sys.getsizeof(channel)
+            hole = self._holes[channel] = _Hole(reason, _since(message), cost)
+            self._holes_size += cost
         elif reason == "overflow":
             hole.reason = reason
         hole.add(message)
-        return hole
 
-    def _mark(self, message: Message, holes: dict[str, _Hole]) -> None:
-        hole = holes.get(message.channel)
+    def _forget_holes(self) -> None:
+        """Forget the older half of the holes of channels that nobody has asked for."""
+        strangers = [channel for channel in self._holes if channel not in self._wanted]
+        for channel in strangers[: (len(strangers) + 1) // 2]:
+            hole = self._holes.pop(channel)
+            self._holes_size -= hole.cost
+            self._forgotten_until = max(self._forgotten_until, hole.until)
+        self._holes_room = max(HOLES_SIZE, self._holes_size + HOLES_SIZE // 2)
+
+    def _must_mark(self) -> bool:
+        """May a message that is put have to be marked?"""
+        if self._is_marked_when_taken:
+            return False
+        return bool(self._holes) or self._forgotten_until >= 0
+
+    def _mark(self, message: Message) -> None:
+        """Have it carry the hole before it, if there is one."""
+        channel, previous_at = message.channel, message.previous_at
+        hole = self._holes.get(channel)
         if hole is not None:
             gap = hole.merged(message.gap)
-            # No call, and so no interrupt, between these two.
+            size = self._holes_size - hole.cost
+            # No call, and so no interrupt, between these.
             message.gap = gap
-            del holes[message.channel]
+            del self._holes[channel]
+            self._holes_size = size
+        elif (
+            previous_at is not None
+            and previous_at <= self._forgotten_until
+            and channel not in self._wanted
+        ):
+            message.gap = Gap("overflow").merge(message.gap)
 
-    def _move(self, maximum: int | None, taken: list[Message]) -> None:
+    def _hand_out(self, maximum: int | None) -> bool:
+        """See that ``maximum`` messages are in the batch, or all (None). Is there any?"""
+        batch = self._batch
         wanted = len(self) if maximum is None else maximum
-        if self._overflow == "conflate":
-            self._move_latest(wanted, taken)
-        else:
-            if len(self._batch) < wanted:
-                self._hand_out(max(wanted, self._batch_size))
-            try:
-                taken.extend(islice(self.handed_out, wanted))
-            except IndexError:
-                pass  # that was all; other consumers take from the batch too
-        if taken:
-            self._is_late = False
-            if self._is_paced:
-                self._is_paced = False
-                self._collected.release()
+        if len(batch) < wanted and (self._queue or self._latest):
+            if self._is_torn:
+                self._recount()
+            elif not batch:
+                self._bytes -= self._batch_bytes
+                self._batch_bytes = self._batch_count = 0
+            self._is_torn = True
+            if self.overflow == "conflate":
+                self._move_latest(wanted - len(batch))
+            else:
+                self._move(wanted)
+            self._is_torn = False
+        if not batch:
+            return False
+        self._is_late = False
+        if self._is_paced:
+            self._is_paced = False
+            self._collected.release()
+        return True
 
-    def _move_latest(self, count: int, taken: list[Message]) -> None:
-        count = min(count, len(self._latest))
-        self._measure(self._latest.values())
-        for message in islice(self._latest.values(), count):
-            self._bytes -= _cost(message)
-            self._mark(message, self._before_taken)
-        taken.extend(islice(self._conflated, count))
+    def _move(self, wanted: int) -> None:
+        queue, batch = self._queue, self._batch
+        self._measure(queue)
+        limit = max(wanted, self._batch_size)
+        while queue and len(batch) < wanted:
+            if len(queue) <= limit and not self._batch_count:  # as nearly always: they are all
+                self._pieces.clear()
+                count, cost = len(queue), self._bytes
+            else:
+                count, cost = self._next_pieces(limit)
+            self._batch_count += count
+            self._batch_bytes += cost
+            if self._is_marked_when_taken and (self._holes or self._forgotten_until >= 0):
+                for message in islice(queue, count):
+                    self._mark(message)
+            batch.extend(islice(self._queued, count))
 
-    def _hand_out(self, count: int) -> None:
-        self._measure(self._queue)
-        if not self._batch:
-            self._bytes -= self._batch_bytes
-            self._batch_bytes = self._batch_count = 0
-        count, cost = self._next_pieces(count)
+    def _move_latest(self, wanted: int) -> None:
+        latest = self._latest
+        self._measure(latest.values())
+        count = min(wanted, len(latest))
         self._batch_count += count
-        self._batch_bytes += cost
-        if self._before_taken:
-            for message in islice(self._queue, count):
-                self._mark(message, self._before_taken)
-        self._batch.extend(islice(self._queued, count))
+        self._batch_bytes += sum(map(_cost, islice(latest.values(), count)))
+        if self._holes or self._forgotten_until >= 0:
+            for message in islice(latest.values(), count):
+                self._mark(message)
+        self._batch.extend(islice(self._conflated, count))
+
+    def _take_back(self) -> None:
+        """What was handed out and not taken waits again, before all others."""
+        left: list[Message] = []
+        try:
+            left.extend(starmap(self._batch.pop, repeat(())))
+        except IndexError:
+            pass  # that was all
+        self._bytes += sum(map(_cost, left)) - self._batch_bytes
+        self._batch_count = self._batch_bytes = 0
+        for message in left:
+            self._latest[message.channel] = message
+            self._latest.move_to_end(message.channel, last=False)
 
     def _measure(self, messages: Iterable[Message]) -> None:
         """How long the first of them has been here, if a frame brought it."""
@@ -512,40 +613,7 @@ class Mailbox:
         if not piece[0]:
             self._pieces.popleft()
 
-    def _requeue(self, taken: list[Message]) -> None:
-        """Back to the front of the queue, and with them what is left of the batch behind them."""
-        returned = list(taken)
-        try:
-            while True:
-                returned.insert(len(taken), self._batch.pop())
-        except IndexError:
-            pass
-        self._queue.extendleft(reversed(returned))
-        # They came before the holes that wait: those belong to what follows them.
-        for channel in {message.channel for message in returned} & self._before_taken.keys():
-            for message in islice(self._queue, len(returned), None):
-                if message.channel == channel:
-                    self._mark(message, self._before_taken)
-                    break
-            else:
-                self._postpone(channel)
-
-    def _postpone(self, channel: str) -> None:
-        """The hole that waits is not before what is queued of the channel, but after it."""
-        hole = self._before_taken.pop(channel, None)
-        if hole is not None:
-            hole.absorb(self._before_put.get(channel))
-            self._before_put[channel] = hole
-
-    def _count_bytes(self) -> None:
-        self._count_batch()
-        queued = sum(map(_cost, tuple(self._queue)))
-        self._pieces.clear()
-        if queued:
-            self._pieces.append([len(self._queue), queued])
-        self._bytes = self._batch_bytes + queued + sum(map(_cost, self._latest.values()))
-
-    def _stop_waiting(self, signal: threading.Lock) -> None:
+    def _give_up(self, signal: threading.Lock | None) -> None:
         with self._lock:
             if signal in self._waiting:
                 self._waiting.remove(signal)

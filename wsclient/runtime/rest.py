@@ -8,7 +8,6 @@ no cookie is kept, no redirect followed. No text of an error or a log holds more
 from __future__ import annotations
 
 import io
-import logging
 import socket
 import ssl
 import threading
@@ -37,6 +36,7 @@ from wsclient.runtime.handshake import (
     parse_retry_after,
     parse_url,
 )
+from wsclient.runtime.logs import silence
 from wsclient.runtime.waiting import Deadline
 from wsclient.sansio.codec import decoder
 from wsclient.sansio.dialect import RestRequest
@@ -54,13 +54,9 @@ _decode = decoder(decimal=True)
 _here = threading.local()
 
 
-def _not_of_ours(_record: logging.LogRecord) -> bool:
-    # urllib3 logs paths and queries, which may hold a token.
-    return not getattr(_here, "is_fetching", False)
-
-
-for _name in ("urllib3.connection", "urllib3.connectionpool"):
-    logging.getLogger(_name).addFilter(_not_of_ours)
+# urllib3 logs paths and queries, which may hold a token.
+for _name in ("connection", "connectionpool", "poolmanager", "response", "util.retry"):
+    silence(f"urllib3.{_name}", lambda: getattr(_here, "is_fetching", False))
 
 
 def fetch(

@@ -12,6 +12,8 @@ from wsclient.sansio.measures import Lags
 
 __all__ = ["Retired", "Router"]
 
+Routes = dict[str, tuple[Mailbox, ...]]
+
 #: How long (s) a queue must not drop any message for an episode to be over.
 LOOK_FOR_DROPS = 1.0
 
@@ -34,11 +36,11 @@ class Router:
     """Every call is made under the core's lock, which protects all of this, except where a method
     says otherwise."""
 
-    def __init__(self, default: Mailbox) -> None:
+    def __init__(self, default: Mailbox, routes: Routes | None = None) -> None:
         #: The client's own queue, which also gets what nobody has asked for.
         self.default = default
         self._mailboxes: list[Mailbox] = []
-        self._routes: dict[str, tuple[Mailbox, ...]] = {}
+        self._routes: Routes = {} if routes is None else routes
         #: How many routes are not to the default queue alone.
         self._special = 0
         #: How many messages each queue had dropped when last looked at. Queues that conflate drop

@@ -10,12 +10,17 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from wsclient.errors import ConnectionLost, HandshakeRejected
+from msgspec import MsgspecError
+
+from wsclient.errors import ConnectionLost, HandshakeRejected, ThreadStartError, WSClientError
 from wsclient.options import Options
 from wsclient.runtime.forking import watch
+from wsclient.runtime.locks import Locks
 from wsclient.runtime.logs import ClientLog
+from wsclient.runtime.threads import start
 from wsclient.runtime.transport import WorkerThread
 from wsclient.sansio.backoff import Backoff, Verdict
+from wsclient.sansio.book import BadLevel
 from wsclient.sansio.codec import one_line
 from wsclient.sansio.dialect import RestRequest
 from wsclient.sansio.resync import Resyncs
@@ -70,13 +75,15 @@ class Snapshots:
         options: Options,
         log: ClientLog,
         judge: Callable[[BaseException], Verdict],
+        locks: Locks | None = None,
     ) -> None:
         self._options = options
         self._log = log
         self._judge = judge
-        #: Protects the books, what is due, and the thread's start. Never held during I/O, nor while
-        #: a book is asked for anything.
-        self._lock = threading.Lock()
+        self._locks = Locks() if locks is None else locks
+        #: Protects the books, what is due, and who starts the thread. Never held during I/O, nor
+        #: while a book is asked for anything.
+        self._lock = self._locks.new("the snapshots of order books")
         self._books: dict[str, Wanting] = {}
         self._resyncs = Resyncs(PATIENCE, MAX_PATIENCE)
         self._thread: WorkerThread | None = None
@@ -92,22 +99,34 @@ class Snapshots:
 
     @property
     def thread(self) -> threading.Thread | None:
-        """The thread, once it has started. Under the lock: one being started cannot be joined."""
-        with self._lock:
-            return self._thread
+        """The thread, while it runs."""
+        thread = self._thread
+        return thread if thread is not None and thread.is_alive() else None
 
-    def want(self, book: Wanting) -> None:
-        """It needs a snapshot. Nothing new where that is known."""
+    def want(self, book: Wanting) -> bool:
+        """It needs a snapshot. False where there is no thread to fetch it: to be asked again."""
         with self._lock:
             if self._is_closed or book.is_lost:
-                return  # its channel may be another book's by now
+                return True  # its channel may be another book's by now
             self._books[book.channel] = book
             is_news = self._resyncs.want(book.channel, time.monotonic())
+            thread = None
             if self._thread is None:
-                self._thread = WorkerThread("wsclient-snapshot", self._run)
-                self._thread.start()
+                thread = self._thread = WorkerThread("wsclient-snapshot", self._run)
         if is_news:
             self._news.put(None)
+        return thread is None or self._start(thread, book)
+
+    def _start(self, thread: WorkerThread, book: Wanting) -> bool:
+        try:
+            start(thread)
+        except ThreadStartError as error:
+            self._thread = None
+            book.failed(str(error))
+            text = f"no snapshot of {book.channel!r} yet: {error}"
+            self._log(logging.WARNING, text, channel=book.channel)
+            return False
+        return True
 
     def forget(self, book: Wanting) -> None:
         """It is kept no longer, or none will come."""
@@ -145,7 +164,7 @@ class Snapshots:
     def forked(self) -> None:
         """In a child process: let go of the copy of the parent's socket, without a word."""
         self._is_closed = True
-        self._lock = threading.Lock()
+        self._lock = self._locks.new("the snapshots of order books")
         sock, self._sock = self._sock, None
         if sock is not None:
             socket.socket.close(sock)
@@ -153,10 +172,16 @@ class Snapshots:
     # The thread.
 
     def _run(self) -> None:
+        try:
+            self._loop()
+        finally:
+            self._thread = None  # whatever it died of, the next book that wants one starts another
+
+    def _loop(self) -> None:
         while not self._is_closed:
             try:
                 timeout = self._step(time.monotonic())
-            except Exception:  # noqa: BLE001 - logged, and the thread goes on
+            except BaseException:  # noqa: BLE001 - logged, and the thread goes on
                 self._log(logging.ERROR, "internal error about a snapshot", exc_info=True)
                 timeout = PATIENCE
             if timeout > 0:
@@ -195,7 +220,7 @@ class Snapshots:
         try:
             answer = self._fetch(book.request)
             is_joined = book.join(answer, connection_id, age)
-        except Exception as error:  # noqa: BLE001 - a dialect's too, about a venue's answer
+        except BaseException as error:  # noqa: BLE001 - a dialect's too, about a venue's answer
             if not self._is_closed:
                 self._failed(book, error)
             return
@@ -215,13 +240,17 @@ class Snapshots:
         if book.wants_snapshot:
             self.want(book)  # it fell out of sync meanwhile, which was no news then
 
-    def _failed(self, book: Wanting, error: Exception) -> None:
+    def _failed(self, book: Wanting, error: BaseException) -> None:
         text = one_line(str(error) or type(error).__name__)
-        verdict = self._judge(error)
+        is_bug = isinstance(error, BadLevel)
+        verdict = Verdict.FATAL if is_bug else self._judge(error)
+        # What no venue's answer should cause comes with its traceback.
+        is_odd = not isinstance(error, (WSClientError, OSError, ValueError, MsgspecError))
         if verdict is Verdict.FATAL:
-            told = f"the order book {book.channel!r} gets no snapshot: {text}"
-            self._log(logging.ERROR, told, channel=book.channel)
-            book.give_up(f"its snapshot was refused: {text}")
+            said = f"the order book {book.channel!r} gets no snapshot: {text}"
+            self._log(logging.ERROR, said, channel=book.channel, exc_info=is_odd)
+            cause = "a bug of its dialect" if is_bug else "its snapshot was refused"
+            book.give_up(f"{cause}: {text}")
             self.forget(book)
             return
         now = time.monotonic()
@@ -233,9 +262,8 @@ class Snapshots:
             if self._books.get(book.channel) is book:
                 self._resyncs.failed(book.channel, now)
         book.failed(text)
-        self._log(
-            logging.WARNING, f"no snapshot of {book.channel!r} yet: {text}", channel=book.channel
-        )
+        said = f"no snapshot of {book.channel!r} yet: {text}"
+        self._log(logging.WARNING, said, channel=book.channel, exc_info=is_odd)
 
     def _fetch(self, request: RestRequest) -> Any:
         from wsclient.runtime.rest import fetch  # its imports are a burden to who needs it not

@@ -62,7 +62,8 @@ class Stream:
         """Bytes taken, 0 when the peer does not read. Never blocks. Raises OSError."""
         try:
             with self._end:
-                if not _DONTWAIT and not _is_ready(self.sock, for_write=True, timeout=0):
+                # Asked first: the flag is not known everywhere, and gevent waits in spite of it.
+                if not _is_ready(self.sock, for_write=True, timeout=0):
                     return 0
                 return self.sock.send(chunk, _DONTWAIT)
         except (BlockingIOError, TimeoutError):

@@ -15,7 +15,7 @@ from wsclient.errors import ClientClosed, WaitTimeout, WSClientError
 from wsclient.events import Closed, Event
 from wsclient.runtime.forking import forked_error, watch
 from wsclient.runtime.locks import Locks
-from wsclient.runtime.waiting import SLICE, Deadline
+from wsclient.runtime.waiting import NEVER, SLICE, Deadline
 from wsclient.sansio.actions import Tell
 
 __all__ = ["EventStream", "Teller"]
@@ -50,37 +50,47 @@ class EventStream:
         ClientClosed after the last one.
         """
         deadline = Deadline(timeout)
-        try:
-            while True:
-                over = self._over  # looked at first: the last event may come meanwhile
-                try:
-                    for event in self._next:
-                        return event
-                except IndexError:
-                    pass
-                if over is not None:
-                    raise over()
-                self._wait(deadline)
-        except BaseException:
-            self._news.put(None)  # it may have been for us: the next in line must not miss it
-            raise
+        while True:
+            try:
+                for event in self._next:
+                    return event
+            except IndexError:
+                pass  # there is none
+            self._wait(deadline)
+
+    def __iter__(self) -> Iterator[Event]:
+        return self
+
+    def __next__(self) -> Event:
+        # As recv(): what a call returns, an interrupt after it would lose.
+        while True:
+            try:
+                for event in self._next:
+                    return event
+            except IndexError:
+                pass
+            try:
+                self._wait(NEVER)
+            except ClientClosed:
+                raise StopIteration from None
 
     def _wait(self, deadline: Deadline) -> None:
+        """Wait until there may be an event. Raises after the last one, and at the deadline."""
+        over = self._over  # looked at first: the last event may come meanwhile
+        if self._events:
+            return
+        if over is not None:
+            raise over()
         remaining = deadline.remaining()
         try:
             self._news.get(timeout=min(remaining, SLICE))
         except queue.Empty:
             if remaining <= SLICE:
                 raise WaitTimeout("no event within the timeout") from None
-
-    def __iter__(self) -> Iterator[Event]:
-        return self
-
-    def __next__(self) -> Event:
-        try:
-            return self.recv()
-        except ClientClosed:
-            raise StopIteration from None
+        finally:
+            # Nor may what we have heard be lost with us: the next in line hears it as well.
+            if self._events or self._over is not None:
+                self._news.put(None)
 
     def put(self, event: Event) -> None:
         self._events.append(event)

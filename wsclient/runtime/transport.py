@@ -9,7 +9,6 @@ what it opened.
 from __future__ import annotations
 
 import contextlib
-import logging
 import re
 import socket
 import threading
@@ -44,8 +43,10 @@ from wsclient.runtime.handshake import (
     parse_url,
 )
 from wsclient.runtime.locks import Locks
+from wsclient.runtime.logs import silence
 from wsclient.runtime.outbox import Outbox
 from wsclient.runtime.stream import Stream, open_stream
+from wsclient.runtime.threads import start
 from wsclient.runtime.waiting import Deadline, Waiter
 from wsclient.sansio.codec import one_line
 from wsclient.sansio.dialect import Credentials, Dialect, RestRequest
@@ -77,13 +78,9 @@ def is_worker_thread() -> bool:
     return isinstance(threading.current_thread(), WorkerThread)
 
 
-def _not_from_our_threads(_record: logging.LogRecord) -> bool:
-    # The library logs each failed attempt as an error, and with its trace switched on also the
-    # request's headers. Ours are told by the wsclient loggers, once and without secrets.
-    return not is_worker_thread()
-
-
-logging.getLogger("websocket").addFilter(_not_from_our_threads)
+# The library logs each failed attempt as an error, and with its trace switched on also the
+# request's headers. Ours are told by the wsclient loggers, once and without secrets.
+silence("websocket", is_worker_thread)
 
 
 class Events(Protocol):
@@ -160,7 +157,8 @@ class Transport:
         self.thread = WorkerThread(f"wsclient-reader-{connection_id}", self._run)
 
     def start(self) -> None:
-        self.thread.start()
+        """Raises ThreadStartError."""
+        start(self.thread)
 
     # What the watchdog does with it.
 

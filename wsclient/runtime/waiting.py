@@ -15,7 +15,7 @@ from typing import Any
 from wsclient.errors import WSClientError
 from wsclient.runtime.forking import forked_error, watch
 
-__all__ = ["SLICE", "Deadline", "Waiter", "acquire"]
+__all__ = ["NEVER", "SLICE", "Deadline", "Waiter", "acquire"]
 
 #: A Ctrl-C just before a lock's wait is not heard while that lasts, nor, on Windows, is one during
 #: it. So waits are cut into slices (s).
@@ -30,6 +30,9 @@ class Deadline:
 
     def remaining(self) -> float:
         return max(0.0, self.at - time.monotonic())
+
+
+NEVER = Deadline(None)
 
 
 def acquire(signal: threading.Lock, deadline: Deadline) -> bool:
@@ -71,7 +74,7 @@ class Waiter:
 
     def wait(self, deadline: Deadline | None = None) -> Any:
         """The result, or raise the error. Raises TimeoutError when the deadline came first."""
-        if not self.settled and not acquire(self._signal, deadline or Deadline(None)):
+        if not self.settled and not acquire(self._signal, deadline or NEVER):
             raise TimeoutError
         if self._error is None:
             return self._result

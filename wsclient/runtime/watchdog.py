@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from wsclient.errors import ConnectionLost, NotConnected, ThreadStartError, WSClientError
+from wsclient.runtime.threads import launch
 from wsclient.runtime.transport import Target, Transport, WorkerThread
 from wsclient.runtime.waiting import Waiter
 from wsclient.sansio.actions import (
@@ -91,20 +92,19 @@ class Watchdog:
         if None in self._threads:
             return
         thread = WorkerThread("wsclient-watchdog", self._run)
-        try:
-            thread.start()
-        except RuntimeError as error:
-            raise ThreadStartError(
-                f"the client's thread cannot be started ({error}); end some threads, or raise the "
-                "limit of the process, and connect again"
-            ) from error
+        launch(thread)
         self._threads.setdefault(None, thread)
 
     def threads(self) -> list[threading.Thread | None]:
         """All threads of the client, for close() to join."""
         core = self._core
         readers = [transport.thread for transport in list(self.transports.values())]
-        lazy = [core.callbacks.thread, core.snapshots.thread, core.judge.thread]
+        lazy = [
+            core.callbacks.thread,
+            core.books.thread,
+            core.snapshots.thread,
+            core.judge.thread,
+        ]
         return [self._threads.get(None), *lazy, *readers]
 
     def forked(self) -> None:
@@ -245,10 +245,9 @@ class Watchdog:
         self.transports[connection_id] = transport
         try:
             transport.start()
-        except RuntimeError as error:
+        except ThreadStartError as error:
             del self.transports[connection_id]
-            why = f"no thread can be started for the connection ({error})"
-            self.ended(connection_id, ConnectionLost(why, reason="thread"))
+            self.ended(connection_id, ConnectionLost(str(error), reason="thread"))
 
     def send(self, connection_id: int, payload: str | bytes, waiter: Waiter) -> None:
         """Send a caller's message, and settle ``waiter`` when its bytes are out."""
@@ -288,6 +287,8 @@ class Watchdog:
         finally:
             for mailbox in core.router.mailboxes:
                 mailbox.fail(failure)
+            for waiter in core.waiters.all():
+                waiter.settle(failure)
             text = f"internal error: the thread {name} has ended, and the client has failed"
             core.log(logging.ERROR, text, exc_info=error)
 

@@ -100,5 +100,10 @@ class Budget:
             return now
         return max(now, self._times[0] + self._per)
 
+    def room(self, now: float) -> int:
+        """How many events may happen at once."""
+        used = sum(now < time + self._per for time in self._times)
+        return (self._times.maxlen or 0) - used
+
     def spend(self, now: float) -> None:
         self._times.append(now)

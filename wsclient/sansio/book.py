@@ -5,17 +5,19 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterable, Iterator
-from decimal import Decimal
+from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal
 from typing import NamedTuple
 
 from wsclient.messages import LinkedMessage, Message
 from wsclient.sansio.dialect import BookUpdate, Dialect, Levels, Snapshot
 
-__all__ = ["Book", "BookError", "Joiner", "Level", "Side"]
+__all__ = ["BadLevel", "Book", "BookError", "Joiner", "Level", "Side"]
 
-_INFINITY = Decimal("Infinity")
-#: So many messages wait for a snapshot; of more, the oldest are dropped.
+#: Messages that wait for a snapshot; beyond this many the oldest are dropped.
 MAX_BUFFER = 10_000
+#: For our own arithmetic. The program's context may have fewer digits, another rounding, or traps.
+_CONTEXT = Context(200, ROUND_HALF_EVEN, MIN_EMIN, MAX_EMAX, 1, 0, [], [])
+_TWO = Decimal(2)
 
 
 class Level(NamedTuple):
@@ -27,6 +29,10 @@ class Level(NamedTuple):
 
 class BookError(ValueError):
     """An update makes no sense, or does not fit; the book is not to be trusted any more."""
+
+
+class BadLevel(TypeError):
+    """A level is not two Decimals: a bug of the dialect, which the venue's next message repeats."""
 
 
 class Side:
@@ -43,21 +49,24 @@ class Side:
         self._prices: list[Decimal] = []
 
     def apply(self, levels: Levels) -> None:
-        """In their order, as one price may occur twice. Size 0 removes, what is not there too."""
+        """Set levels in their order: one price may occur twice. Size 0 removes a level, also one
+        that is not there."""
         held, prices = self._levels, self._prices
         for level in levels:
             price, size = level
+            if not (isinstance(price, Decimal) and isinstance(size, Decimal)):
+                raise BadLevel(f"a level is a price and a size as Decimals, not {level!r}")
+            if not price.is_finite():
+                raise BookError(f"a price of {price}")
             if not size:
                 if held.pop(price, None) is not None:
                     del prices[bisect_left(prices, price)]
-            elif not 0 < size < _INFINITY:
+                continue
+            if not size.is_finite() or size.is_signed():
                 raise BookError(f"a size of {size}")
-            else:
-                if price not in held:
-                    if not price.is_finite():
-                        raise BookError(f"a price of {price}")
-                    insort(prices, price)
-                held[price] = level
+            if price not in held:
+                insort(prices, price)
+            held[price] = level
 
     def truncate(self, depth: int) -> None:
         """Drop all but the ``depth`` best."""
@@ -76,6 +85,12 @@ class Side:
     @property
     def best_price(self) -> Decimal | None:
         return self._prices[-self._is_bids] if self._prices else None
+
+    def copy(self) -> Side:
+        """Return a side with the same levels."""
+        twin = Side(is_bids=self._is_bids)
+        twin._levels, twin._prices = self._levels.copy(), self._prices.copy()
+        return twin
 
     def __len__(self) -> int:
         return len(self._prices)
@@ -101,17 +116,16 @@ class Book:
         self.bids = Side(is_bids=True)
         self.asks = Side(is_bids=False)
 
+    def copy(self) -> Book:
+        """Return a book with the same levels."""
+        twin = Book(self._depth, self._dialect)
+        twin.bids, twin.asks = self.bids.copy(), self.asks.copy()
+        return twin
+
     def apply(self, update: BookUpdate) -> None:
-        """A snapshot replaces what was there; anything else changes it."""
-        if update.is_snapshot:
-            self.bids = Side(is_bids=True)
-            self.asks = Side(is_bids=False)
+        """Change the levels, or replace them by a snapshot, and verify the result."""
+        self.change(update)
         bids, asks = self.bids, self.asks
-        bids.apply(update.bids)
-        asks.apply(update.asks)
-        if self._depth is not None:
-            bids.truncate(self._depth)
-            asks.truncate(self._depth)
         bid, ask = bids.best_price, asks.best_price
         if bid is not None and ask is not None and bid >= ask:
             raise BookError(f"it is crossed: {bid} is bid, {ask} asked")
@@ -120,15 +134,28 @@ class Book:
             if checksum is not None and checksum != update.checksum:
                 raise BookError(f"its checksum is {checksum}, the venue's {update.checksum}")
 
+    def change(self, update: BookUpdate) -> None:
+        """Change the levels, or replace them by a snapshot, without verifying the result."""
+        if update.is_snapshot:
+            self.bids = Side(is_bids=True)
+            self.asks = Side(is_bids=False)
+        self.bids.apply(update.bids)
+        self.asks.apply(update.asks)
+        if self._depth is not None:
+            self.bids.truncate(self._depth)
+            self.asks.truncate(self._depth)
+
     @property
     def mid(self) -> Decimal | None:
         bid, ask = self.bids.best_price, self.asks.best_price
-        return None if bid is None or ask is None else (bid + ask) / 2
+        if bid is None or ask is None:
+            return None
+        return _CONTEXT.divide(_CONTEXT.add(bid, ask), _TWO)
 
     @property
     def spread(self) -> Decimal | None:
         bid, ask = self.bids.best_price, self.asks.best_price
-        return None if bid is None or ask is None else ask - bid
+        return None if bid is None or ask is None else _CONTEXT.subtract(ask, bid)
 
 
 class Joiner:
@@ -140,6 +167,10 @@ class Joiner:
     * Where one does not, all that was before it is void, and another snapshot is wanted.
 
     ``wants_snapshot``: there is none yet, or none that fits.
+
+    What is not in the book yet does not count as taken: :meth:`add` and :meth:`join` say what to
+    apply, then :meth:`took` and :meth:`joined` are to be called. Each of these changes the joiner
+    in one step, after its last call, so that no interrupt finds it half changed.
     """
 
     def __init__(self, limit: int = MAX_BUFFER) -> None:
@@ -147,10 +178,12 @@ class Joiner:
         self.waiting: deque[Message] = deque(maxlen=limit)
         #: The number that the next change must follow, when none is waiting.
         self._last: int | None = None
+        #: A change of this number is taken though it is the snapshot's own.
+        self._again: int | None = None
         self.wants_snapshot = True
 
     def add(self, message: Message) -> bool:
-        """The next change of the stream. True: apply it now."""
+        """Take in the next change of the stream. True: apply it now, then call :meth:`took`."""
         sequence, follows = _numbers(message)
         if self.wants_snapshot:
             if self.waiting:
@@ -161,33 +194,43 @@ class Joiner:
                     self.waiting.clear()
             self.waiting.append(message)
             return False
-        assert self._last is not None
-        if sequence <= self._last != follows:
+        last = self._last if self._last is not None else follows
+        if sequence <= last != follows and sequence != self._again:
             return False
-        if follows > self._last:
+        if follows > last:
             self.restart([message])
             return False
-        self._last = sequence
         return True
 
-    def join(self, snapshot: Snapshot) -> list[Message] | None:
-        """The changes to apply to ``snapshot``; None where it is too old, and another is wanted."""
-        while self.waiting and _numbers(self.waiting[0])[0] <= snapshot.sequence:
-            self.waiting.popleft()
+    def took(self, message: Message) -> None:
+        """The change is in the book."""
+        number = _numbers(message)[0]
+        self._last, self._again = number, None
+
+    def join(self, snapshot: Snapshot, after: Message | None = None) -> list[Message] | None:
+        """Return the waiting changes to apply to ``snapshot``, or those that came since ``after``,
+        the last one applied to it. None where it is too old, and another is wanted."""
         changes = list(self.waiting)
+        if after is not None:
+            return changes[changes.index(after) + 1 :] if after in changes else None
+        known = snapshot.sequence if snapshot.has_last else snapshot.sequence - 1
+        while changes and _numbers(changes[0])[0] <= known:
+            del changes[0]
         if changes and _numbers(changes[0])[1] > snapshot.sequence:
             return None
-        self.waiting.clear()
-        self._last = _numbers(changes[-1])[0] if changes else snapshot.sequence
-        self.wants_snapshot = False
         return changes
 
+    def joined(self, snapshot: Snapshot, last: Message | None) -> None:
+        """The snapshot is in the book, with all changes up to ``last``; None: there were none."""
+        number = snapshot.sequence if last is None else _numbers(last)[0]
+        again = number if last is None and not snapshot.has_last else None
+        waiting: deque[Message] = deque(maxlen=self.waiting.maxlen)
+        self.waiting, self._last, self._again, self.wants_snapshot = waiting, number, again, False
+
     def restart(self, waiting: Iterable[Message] = ()) -> None:
-        """Begin anew, with these: the stream has a hole, or the book proved wrong."""
-        self.waiting.clear()
-        self.waiting.extend(waiting)
-        self._last = None
-        self.wants_snapshot = True
+        """Begin again, with these: the stream has a hole, or the book proved wrong."""
+        begun = deque(waiting, self.waiting.maxlen)
+        self.waiting, self._last, self._again, self.wants_snapshot = begun, None, None, True
 
 
 def _numbers(message: Message) -> tuple[int, int]:

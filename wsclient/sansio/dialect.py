@@ -204,11 +204,16 @@ class Credentials(dict[str, Any]):
 
 
 class Snapshot(NamedTuple):
-    """A book by REST, and the number of the last message that is in it already."""
+    """A book by REST, and the number of the last message that is in it already.
+
+    ``has_last``: that message is in it as a whole. Where the venue's rule is to apply it again,
+    this is False.
+    """
 
     sequence: int
     bids: Levels
     asks: Levels
+    has_last: bool = True
 
 
 class DataFields(NamedTuple):

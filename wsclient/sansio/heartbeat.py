@@ -2,6 +2,11 @@
 
 The watchdog hands in what it can see of the link (:class:`LinkView`), and gets back what to do.
 Every verdict has one deadline, and :meth:`Heartbeat.deadline` is the earliest of them.
+
+When the watchdog itself was stopped (SIGSTOP, or a thread that holds the interpreter's lock), a
+verdict waits once until the reader had time to read, and a silence is counted once without the
+stop. As long as such stops may come again, pings go out earlier by as much as one of them may
+delay them: so a half-open link is noticed within interval, timeout and one stop.
 """
 
 from __future__ import annotations
@@ -10,14 +15,23 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from wsclient.errors import ConnectionLost
+from wsclient.sansio.stops import Stops
 
 __all__ = ["Heartbeat", "LinkView"]
+
+#: After a stop, how long (s) our own threads may take to read and write what they could not.
+GRACE = 0.2
+#: How long (s) after a stop another one must be expected.
+EXPECTED = 60.0
+#: However long stops are, a ping goes out no earlier than after this part of the interval.
+EARLIEST_PING = 0.25
 
 
 class LinkView(NamedTuple):
     """What can be seen of a link from outside, all times monotonic seconds.
 
-    ``last_byte_at``: when bytes last arrived. ``in_frame``: a frame has begun and is not complete.
+    ``last_byte_at``: when bytes last arrived; now, where some wait to be read.
+    ``in_frame``: a frame has begun and is not complete.
     ``unsent_since``: since when bytes wait to go out without any progress, None when none wait.
     """
 
@@ -39,6 +53,7 @@ class Heartbeat:
         stall_timeout: float | None,
         send_timeout: float | None,
         keepalive_interval: float | None = None,
+        stops: Stops | None = None,
     ) -> None:
         self._ping_interval = ping_interval
         self._ping_timeout = ping_timeout
@@ -50,8 +65,11 @@ class Heartbeat:
         self._ping_unanswered = False
         self._keepalive_at = now
         self._frame_at = now
-        #: No clock of the peer may run from before this: it was then that we could last look.
-        self._since = now
+        self._opened_at = now
+        self._stops = stops or Stops()
+        #: The longest stop (s) of late, and until when another one must be expected.
+        self._stop = 0.0
+        self._expected_until = now
 
     def frame_received(self, now: float) -> None:
         """Any frame but a pong: the peer has something to say."""
@@ -60,22 +78,24 @@ class Heartbeat:
     def pong_received(self) -> None:
         self._ping_unanswered = False
 
-    def rebase(self, now: float) -> None:
-        """We slept (laptop lid, SIGSTOP): the peer is not to blame. Ping at once, count afresh."""
-        self._since = self._frame_at = now
-        self._ping_unanswered = False
-        if self._ping_interval is not None:
-            self._pinged_at = now - self._ping_interval
+    def stopped(self, now: float, length: float) -> None:
+        """A stop of ``length`` (s) is over; it is among the stops already."""
+        if length >= self._stop or now >= self._expected_until:
+            self._stop, self._expected_until = length, now + EXPECTED
 
     def ping_due(self, now: float) -> bool:
         """True when a ping is due, which then counts as sent."""
-        if self._ping_interval is None or self._ping_unanswered:
-            return False
-        if now < self._pinged_at + self._ping_interval:
+        if now >= self._expected_until:
+            self._stop = 0.0
+        if self._ping_interval is None or self._ping_unanswered or now < self._next_ping_at():
             return False
         self._pinged_at = now
         self._ping_unanswered = self._ping_timeout is not None
         return True
+
+    def _next_ping_at(self) -> float:
+        interval = self._ping_interval or 0.0
+        return self._pinged_at + max(interval - self._stop, EARLIEST_PING * interval)
 
     def keepalive_due(self, now: float) -> bool:
         """True when the venue's own ping is due, which then counts as sent."""
@@ -95,35 +115,40 @@ class Heartbeat:
         """When to look again at the latest (monotonic seconds, ``inf`` for never)."""
         times = [deadline for deadline, _, _ in self._deadlines(link)]
         if self._ping_interval is not None and not self._ping_unanswered:
-            times.append(self._pinged_at + self._ping_interval)
+            times.append(self._next_ping_at())
         if self._keepalive_interval is not None:
             times.append(self._keepalive_at + self._keepalive_interval)
         return min(times, default=float("inf"))
 
     def _deadlines(self, link: LinkView) -> Iterator[tuple[float, str, str]]:
-        heard_at = max(link.last_byte_at, self._since)
+        heard_at = max(link.last_byte_at, self._opened_at)
         if self._ping_unanswered and self._ping_timeout is not None:
             # A big frame may hold the pong up: any progress of bytes extends the deadline.
             yield (
-                max(self._pinged_at, heard_at) + self._ping_timeout,
+                self._excused(heard_at, max(self._pinged_at, heard_at) + self._ping_timeout),
                 "half-open",
                 f"no pong and no byte for {self._ping_timeout:g} s (half-open link)",
             )
         if link.in_frame and self._stall_timeout is not None:
             yield (
-                heard_at + self._stall_timeout,
+                self._excused(heard_at, heard_at + self._stall_timeout),
                 "stalled",
                 f"a frame stopped half way for {self._stall_timeout:g} s",
             )
         if link.unsent_since is not None and self._send_timeout is not None:
             yield (
-                max(link.unsent_since, self._since) + self._send_timeout,
+                self._excused(link.unsent_since, link.unsent_since + self._send_timeout),
                 "deaf",
                 f"the peer did not read for {self._send_timeout:g} s",
             )
         if self._silence_timeout is not None:
             yield (
-                self._frame_at + self._silence_timeout,
+                self._frame_at + self._silence_timeout + self._stops.excuse(self._frame_at),
                 "silent",
                 f"no frame but pongs for {self._silence_timeout:g} s",
             )
+
+    def _excused(self, since: float, deadline: float) -> float:
+        """The system has read and written for us during a stop: only our threads are behind."""
+        stop = self._stops.first_after(since)
+        return deadline if stop is None else max(deadline, stop.ended_at + GRACE)

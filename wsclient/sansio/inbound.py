@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from wsclient.messages import Arrival, LinkedMessage, Message, TypedMessage
-from wsclient.sansio.codec import encode, lenient_decoder
+from wsclient.messages import Arrival, Decoder, LinkedMessage, Message, TypedMessage
+from wsclient.sansio.codec import MAX_DIGITS, Decoded, PlainDecoder, encode, is_suspect
 from wsclient.sansio.dialect import (
     DataFields,
     Dialect,
@@ -61,7 +61,9 @@ class _Shape:
     def decoded(self, payloads: Iterable[bytes]) -> list[Any]:
         """The values of the payloads, up to the first that has none."""
         values: list[Any] = []
-        with suppress(Exception):  # the careful way tells why, and goes on with the rest
+        # The careful way tells why, and goes on with the rest. A type of the user's may raise
+        # anything.
+        with suppress(BaseException):
             values.extend(map(self.decode, payloads))
         return values
 
@@ -107,10 +109,9 @@ class Inbound:
         #: What consumers last asked for: the type given to ``decode``, or None for ``data``.
         self._wanted: Any = None
         self._dialect = dialect
-        self._decode = dialect.decoder(decimal)
-        self._decode_leniently = lenient_decoder(decimal)
         self._is_json = type(dialect).decoder is Dialect.decoder
-        self._typed: dict[Any, Callable[[bytes], Any]] = {}
+        self._json = PlainDecoder(decimal)
+        self._decode = self._json.decode_all if self._is_json else dialect.decoder(decimal)
         #: For the types that the reader may decode into; None for one that did not do.
         self._shapes: dict[Any, _Shape | None] = {}
         self._deliver_unhandled = deliver_unhandled
@@ -122,7 +123,7 @@ class Inbound:
             types, type_field, channel_field, sequences = self._fields
             self._types = {kind: kind for kind in types}
             self._names = [type_field, channel_field, *sequences]
-            self._object = _Shape(self._decode, dict.get, itemgetter, self._names)
+            self._object = _Shape(self._json.decode, dict.get, itemgetter, self._names)
             head = _head(tuple(self._names))
             decode = msgspec.json.Decoder(head).decode
             self._head = _Shape(decode, getattr, attrgetter, head.__struct_fields__)
@@ -138,7 +139,8 @@ class Inbound:
         batch.types = self._types
         wanted = self._wanted
         shape = self._head
-        if self.ahead and max(map(len, payloads), default=0) <= SMALL:
+        longest = max(map(len, payloads), default=0)
+        if self.ahead and longest <= SMALL:
             shape = self._object if wanted is None else self._shapes.get(wanted) or self._head
         values = shape.decoded(payloads)
         if shape is self._object:
@@ -147,6 +149,8 @@ class Inbound:
             batch.decoded, batch.make = values, TypedMessage
             if len(values) < len(payloads) and self._is_data(payloads[len(values)], fields):
                 self._shapes[wanted] = None  # not all data is of this type
+        elif longest > MAX_DIGITS:
+            del values[self._readable(payloads) :]
         batch.keys = map(shape.keys, values)
         batch.are_exact = shape.is_exact
         return batch
@@ -167,23 +171,30 @@ class Inbound:
     def data(self, message: Message) -> Any:
         """What ``message.data`` is, decoded in the consumer's thread."""
         self._wanted = None
-        decoded = self._decoded(message.raw)
+        decoded = (
+            self._json.decode_deep(message.raw) if self._is_json else self._decode(message.raw)
+        )
         return decoded if message.item is None else self._dialect.item(decoded, message.item)
 
     def typed(self, message: Message, kind: Any) -> Any:
         """What ``message.decode(kind)`` is."""
         if message.item is not None or not self._is_json:
             return msgspec.convert(message.data, kind)
-        decode = self._typed.get(kind)
-        if decode is None:
-            decode = self._typed[kind] = msgspec.json.Decoder(kind).decode
-            self._shapes[kind] = self._shape_of(kind, decode)
+        if kind not in self._shapes:
+            self._shapes[kind] = self._shape_of(kind)
         self._wanted = kind
-        return decode(message.raw)
+        return self._json.typed(message, kind)
+
+    def portable(self, message: Message) -> Decoder:
+        """A decoder that gives the same in another process: neither a dialect, which may know
+        secrets and need not be importable there, nor anything else of the client goes along."""
+        if self._is_json and message.item is None:
+            return self._json
+        return Decoded(message.data)
 
     # Inside.
 
-    def _shape_of(self, kind: Any, decode: Callable[[bytes], Any]) -> _Shape | None:
+    def _shape_of(self, kind: Any) -> _Shape | None:
         """The shape of frames decoded into a type of the user's, if it has all that we need."""
         is_struct = isinstance(kind, type) and issubclass(kind, msgspec.Struct)
         if self._fields is None or not is_struct:
@@ -194,7 +205,8 @@ class Inbound:
             return None
         if found[2].type is not int:
             return None  # None there could mean that the number is in another field
-        return _Shape(decode, getattr, attrgetter, [field.name for field in found])
+        names = [field.name for field in found]
+        return _Shape(self._json.typed_decoder(kind), getattr, attrgetter, names)
 
     def _fit(self, raw: bytes, fields: DataFields) -> None:
         """Was this frame not ordinary because of how we looked at it?"""
@@ -206,11 +218,12 @@ class Inbound:
         kinds = [self._head.keys(value)[0] for value in self._head.decoded([raw])]
         return any(type(kind) is str and kind in fields.types for kind in kinds)
 
-    def _decoded(self, raw: bytes) -> Any:
-        try:
-            return self._decode(raw)
-        except msgspec.ValidationError:  # a number out of range, which a peek does not see
-            return self._decode_leniently(raw)
+    def _readable(self, payloads: Sequence[bytes]) -> int:
+        """How many payloads there are before the first that a peek took for good, and is not."""
+        for index, raw in enumerate(payloads):
+            if is_suspect(raw) and not self._object.decoded([raw]):
+                return index
+        return len(payloads)
 
     def _read(self, raw: bytes, arrival: Arrival, append: Callable[[Entry], None]) -> None:
         """One frame, the careful way: all there is to it, and nothing is taken for granted."""
@@ -221,12 +234,14 @@ class Inbound:
             if dialect.peek is not None and not (ahead and self._reads):
                 _ = raw.isascii() or str(raw, "utf-8")  # a peek skips what it does not need
                 found = dialect.peek(raw)
+                if self._is_json and is_suspect(raw):
+                    decoded = self._decode(raw)
             else:
-                decoded = self._decoded(raw)
+                decoded = self._decode(raw)
                 found = dialect.read(decoded)
             items = found if isinstance(found, (list, tuple)) else (found,)
             if len(items) > 1 and decoded is _UNDECODED:
-                decoded = self._decoded(raw)  # once for all of its items
+                decoded = self._decode(raw)  # once for all of its items
             elif len(items) == 1 and not self.ahead:
                 decoded = _UNDECODED  # objects are several times as large as the frame
             for item in items:
@@ -240,7 +255,7 @@ class Inbound:
                     append(_tidy(item))
                 else:
                     raise TypeError(f"the dialect gave {type(item).__name__}, which is no item")
-        except Exception as error:  # noqa: BLE001 - whatever a dialect raises, input is to blame
+        except BaseException as error:  # noqa: BLE001 - whatever a dialect raises, input is to blame
             append(Invalid(f"an unreadable frame ({_why(error)}): {excerpt(raw)}"))
 
     def _append(
@@ -259,7 +274,7 @@ class Inbound:
         if self._validate is not None:
             try:
                 self._validate(message)
-            except Exception as error:  # noqa: BLE001 - a user's check says no
+            except BaseException as error:  # noqa: BLE001 - a user's check says no, or sys.exit()
                 text = f"a message that validate refused ({_why(error)}): {excerpt(raw)}"
                 append(Invalid(text, message))
                 return
@@ -316,5 +331,5 @@ def excerpt(raw: bytes) -> str:
     return text if len(raw) <= EXCERPT else f"{text}... ({len(raw)} bytes)"
 
 
-def _why(error: Exception) -> str:
+def _why(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error)[:EXCERPT]}"

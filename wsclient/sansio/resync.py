@@ -21,7 +21,6 @@ class _Channel:
     backoff: Backoff
     due: float
     asked_at: float = float("-inf")
-    is_wanted: bool = True
 
 
 class Resyncs:
@@ -36,19 +35,21 @@ class Resyncs:
         self._patience = patience, max_patience
         self._budget = Budget(*BUDGET)
         self._channels: dict[str, _Channel] = {}
+        #: Those that are out of sync: all others cost nothing.
+        self._wanted: dict[str, _Channel] = {}
 
     def want(self, channel: str, now: float, delay: float = 0.0) -> bool:
         """It is out of sync. False where that is known: nothing is new then."""
         entry = self._channels.get(channel)
         if entry is None:
             backoff = Backoff(*self._patience, lambda: 1.0, jitter=False)
-            self._channels[channel] = _Channel(backoff, now + delay)
+            self._channels[channel] = self._wanted[channel] = _Channel(backoff, now + delay)
             return True
-        if not entry.is_wanted:
+        if channel not in self._wanted:
             if now >= entry.due + (entry.due - entry.asked_at):
                 entry.backoff.reset()
             entry.due = max(entry.due, now + delay)
-            entry.is_wanted = True
+            self._wanted[channel] = entry
             return True
         return False
 
@@ -60,11 +61,11 @@ class Resyncs:
 
     def done(self, channel: str) -> None:
         """It is in sync again."""
-        if (entry := self._channels.get(channel)) is not None:
-            entry.is_wanted = False
+        self._wanted.pop(channel, None)
 
     def forget(self, channel: str) -> None:
         self._channels.pop(channel, None)
+        self._wanted.pop(channel, None)
 
     def postpone(self, now: float) -> None:
         """The link is new: it brings snapshots by itself."""
@@ -77,9 +78,9 @@ class Resyncs:
         """The channels to subscribe to anew now, which then counts as done; at most so many, and
         only of those that can be."""
         taken: list[str] = []
-        for channel, entry in sorted(self._channels.items(), key=lambda item: item[1].due):
-            if not entry.is_wanted or entry.due > now:
-                continue
+        for channel, entry in sorted(self._wanted.items(), key=lambda item: item[1].due):
+            if entry.due > now:
+                break
             if of is not None and channel not in of:
                 continue
             if self._budget.ready_at(now) > now or len(taken) == most:
@@ -92,9 +93,7 @@ class Resyncs:
     def deadline(self, now: float, of: Collection[str] | None = None) -> float:
         """When :meth:`take` has something next (``inf`` for never)."""
         wanted = (
-            entry.due
-            for channel, entry in self._channels.items()
-            if entry.is_wanted and (of is None or channel in of)
+            entry.due for channel, entry in self._wanted.items() if of is None or channel in of
         )
         due = min(wanted, default=float("inf"))
         return due if due == float("inf") else max(due, self._budget.ready_at(now))

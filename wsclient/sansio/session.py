@@ -7,7 +7,11 @@ Rules of this module:
 * Everything that affects the state lives here. ``TRANSITIONS`` is the whole truth about which
   state may follow which, and :meth:`Session._enter` is the one place that assigns it.
 * A transport's event bears the id of its connection, and is ignored unless that connection is the
-  present one: a late word of a dead reader does no harm.
+  present one.
+* No code of a dialect or a user is called here: what the dialect must make is asked for by
+  :class:`~wsclient.sansio.consulting.Consulting`, without the lock that protects the session.
+* Whatever a venue can cause as often as it likes is bounded (:mod:`wsclient.sansio.floods`), and
+  the number of what is left out is told.
 
 ::
 
@@ -23,6 +27,7 @@ import enum
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from wsclient.errors import (
@@ -72,6 +77,7 @@ from wsclient.sansio.actions import (
 from wsclient.sansio.backoff import Backoff, Budget, Verdict, reason_of
 from wsclient.sansio.channels import Channels
 from wsclient.sansio.codec import encode, one_line
+from wsclient.sansio.consulting import AT_ONCE, Consulting
 from wsclient.sansio.dialect import (
     Ack,
     Counted,
@@ -88,31 +94,37 @@ from wsclient.sansio.dialect import (
     Subscribed,
     Unhandled,
 )
+from wsclient.sansio.floods import Answers, Throttles
 from wsclient.sansio.heartbeat import Heartbeat as Pulse
 from wsclient.sansio.heartbeat import LinkView
 from wsclient.sansio.measures import Lags, Rates
-from wsclient.sansio.recovery import STRAYS, Batch, ChannelTracker, accept_ordinary
+from wsclient.sansio.recovery import STRAYS, Batch, accept_ordinary
 from wsclient.sansio.resync import Resyncs
+from wsclient.sansio.stops import Stops
 from wsclient.sansio.subscriptions import (
     Lost,
     Missing,
     Refused,
     Removed,
-    Request,
     Settled,
     Subscriptions,
+    Wish,
 )
+from wsclient.sansio.timers import Timers
 
 __all__ = ["TRANSITIONS", "Session", "State"]
 
 #: A link that has been open so long (s) has proved itself, even without any data.
 HEALTHY_AFTER = 10.0
-#: A tick later than this (s) means that we were asleep, and that no peer is to blame.
+#: A tick later than this (s) means that we were stopped, and that no peer is to blame for that.
 LATE_TICK = 0.25
-#: Unreadable frames are counted one by one, and logged and told at most once in so many seconds.
-LOG_INTERVAL = 1.0
-#: With so many actions waiting, of gaps only the number is told: it jumps.
+#: Beyond this many queued actions gap events are dropped. Their numbers are still used, so a
+#: listener sees a jump.
 MAX_UNTOLD = 10_000
+#: Types of messages that the dialect does not know and that have been logged: at most so many are
+#: remembered, of at most so many characters.
+MAX_UNHANDLED_TYPES = 1000
+MAX_TYPE = 100
 
 
 class State(enum.Enum):
@@ -157,23 +169,6 @@ class Invalid(NamedTuple):
 
 
 Entry = Item | Invalid
-
-
-class _Throttle:
-    """Lets one in each LOG_INTERVAL through."""
-
-    def __init__(self) -> None:
-        self._next_at = float("-inf")
-        self._count = 0
-
-    def admit(self, now: float) -> int:
-        """How many there were since the last one let through, this one included; 0: not yet."""
-        self._count += 1
-        if now < self._next_at:
-            return 0
-        self._next_at = now + LOG_INTERVAL
-        count, self._count = self._count, 0
-        return count
 
 
 class Counters:
@@ -226,14 +221,21 @@ class Session:
         self.rates = Rates()
         #: From the venue's time of a message to its receipt.
         self.venue_lags = Lags()
-        self.subscriptions = Subscriptions(dialect, options.ack_timeout, self._ids)
+        self._stops = Stops()
+        self.subscriptions = Subscriptions(dialect, options.ack_timeout, self._ids, self._stops)
+        self._consulting = Consulting(dialect, self.subscriptions, self._channels)
         #: Channels whose order books are out of sync.
         self.resyncs = Resyncs()
         self._requests: dict[str, tuple[Any, float]] = {}
+        self._replies = Timers(self._reply_due)
+        #: Active channels that must not fall silent.
+        self._watched = Timers(self._silent_at)
         self._connecting: dict[Any, float] = {}
         self._established = False
         self._attempts = 0
-        self._attempt_deadline = float("inf")
+        self._dialed_at = 0.0
+        #: The present connection is being cut, and is waited for no longer.
+        self._is_cut = False
         self._backoff = Backoff(
             options.retry_delay, options.max_retry_delay, random, jitter=options.jitter
         )
@@ -243,21 +245,22 @@ class Session:
         self._sends = Budget(max(1, int(rate)), max(1.0, 1 / rate)) if rate else None
         self._dial_at = float("inf")
         self._not_before = float("-inf")
+        #: Why the last attempt or connection ended, and in words.
         self._last_error: BaseException | None = None
+        self._last_reason = ""
         self._close_at = float("inf")
         self._opened_at = 0.0
         self._pulse: Pulse | None = None
         #: The number of the connection's last frame, where the venue counts those.
         self._count: int | None = None
-        #: Those of this connection.
-        self._credentials: Credentials | None = None
-        self._address = ""
         self._confirmed = False
         self._healthy = False
         #: When the next tick is due, as last told; None: at once.
         self.planned: float | None = None
+        #: The same, even if something has come up meanwhile: a tick after this is late.
+        self._expected_at = float("inf")
         self._looked_at = 0.0
-        #: Does anybody listen to events? Of gaps there may be many, and none is told else.
+        #: Gap events are frequent: build them only if someone listens.
         self.is_observed: Callable[[], bool] = lambda: False
         #: How many events there have been.
         self._told = 0
@@ -269,7 +272,14 @@ class Session:
         self._data_at: float | None = None
         self._lost_at: float | None = None
         self._unhandled_types: set[str] = set()
-        self._invalid_log = _Throttle()
+        self._throttles = Throttles(self._log)
+        self._refusals = self._throttles.new("the venue refused:")
+        self._notices = self._throttles.new("the venue says:")
+        self._unhandled = self._throttles.new("unhandled message type")
+        self._jumps = self._throttles.new("the connection's count jumped")
+        self._unanswered = self._throttles.new("a heartbeat is not answered:")
+        self._invalid = self._throttles.new("skipped", partial(self._tell, DecodeError))
+        self._answers = Answers()
         silence = options.silence_timeout
         self._silence_timeout = dialect.silence_timeout if silence is None else silence
 
@@ -280,7 +290,8 @@ class Session:
         return self._state
 
     def _enter(self, state: State, why: str = "") -> None:
-        assert state in TRANSITIONS[self._state], f"{self._state} -> {state}"
+        if state not in TRANSITIONS[self._state]:
+            raise RuntimeError(f"internal error: {self._state.name} cannot become {state.name}")
         self._state = state
         level = "warning" if state in (BACKING_OFF, FAILED) else "info"
         self._log(level, f"{state.value}{': ' if why else ''}{why}")
@@ -306,7 +317,7 @@ class Session:
         return (
             bool(self._actions)
             or self.planned is None
-            or subscriptions.has_unsent
+            or subscriptions.has_news
             or subscriptions.is_suspect
         )
 
@@ -355,9 +366,11 @@ class Session:
     def subscribe(
         self, channels: Iterable[str], options: Mapping[str, Any], token: Any, deadline: float
     ) -> None:
-        """Want channels. While the link is down the wish waits for the next connection."""
+        """Want channels. While there is no connection, the call waits for one."""
         self.check_begun()
-        self.subscriptions.subscribe(channels, options, token, deadline)
+        wish = self.subscriptions.subscribe(channels, options, token, deadline)
+        if wish is not None and self._state is not OPEN:
+            self._log_wait(wish)
         self._apply_effects()
 
     def unsubscribe(self, channels: Iterable[str], token: Any, deadline: float) -> None:
@@ -376,6 +389,7 @@ class Session:
         self.require_open()
         request_id = self.next_id() if request_id is None else request_id
         self._requests[str(request_id)] = (token, deadline)
+        self._replies.add(str(request_id))
         self.sent(now)
         return request_id
 
@@ -443,9 +457,9 @@ class Session:
         self._opened_at = now
         self._data_at = None
         self._count = None
-        self._channels.aliases.clear()
-        self._credentials = credentials
-        self._address = address
+        self._channels.forget_names()
+        self._answers.clear()
+        self._consulting.opened(credentials, address)
         self._pulse = Pulse(
             now,
             ping_interval=self._options.ping_interval,
@@ -454,6 +468,7 @@ class Session:
             stall_timeout=self._options.stall_timeout,
             send_timeout=self._options.send_timeout,
             keepalive_interval=self._dialect.keepalive[1] if self._dialect.keepalive else None,
+            stops=self._stops,
         )
         for payload in self._dialect.opening:
             self._send(payload, now)
@@ -461,15 +476,26 @@ class Session:
             self._open(now)
             return
         self._enter(AUTHENTICATING)
-        self._attempt_deadline = now + self._options.ack_timeout
         if login is not None:
             self._send(login, now)
 
-    def ended(self, connection_id: int, error: BaseException, verdict: Verdict, now: float) -> None:
-        """The link has ended, or its attempt has failed; ``verdict`` is what classify() says."""
+    def ended(
+        self,
+        connection_id: int,
+        error: BaseException,
+        verdict: Verdict,
+        now: float,
+        reason: str | None = None,
+    ) -> None:
+        """The connection has ended, or its attempt has failed; ``verdict`` is what classify() says.
+
+        ``reason`` is the text of ``error`` where that may be an exception of the user's: to make it
+        runs the user's code.
+        """
         if connection_id != self.connection_id:
             return
         if self._state in LINKED:
+            self._last_reason = str(error) if reason is None else reason
             self._link_lost(error, verdict, now)
         elif self._state is CLOSING:
             self._leave_link()
@@ -565,32 +591,35 @@ class Session:
 
     def tick(self, now: float, link: LinkView | None) -> None:
         """Do what is due. ``link`` is what can be seen of the present connection."""
-        if self.planned is not None and now - self.planned > LATE_TICK:
-            self._rebase(now, now - self._looked_at)
+        if now - self._expected_at > LATE_TICK:
+            self._stops.add(self._looked_at, now)
+            if self._pulse is not None:
+                self._pulse.stopped(now, now - self._looked_at)
         for token in [t for t, deadline in self._connecting.items() if now >= deadline]:
             self._actions.append(Settle(token, self._connect_timeout()))
             self.cancel_connect(token)
-        for key in [k for k, (_, deadline) in self._requests.items() if now >= deadline]:
+        for key in self._replies.take(now):
             token, _ = self._requests.pop(key)
             self._actions.append(Settle(token, WaitTimeout("no reply within the timeout")))
         self.subscriptions.expire(now)
-        if self._state in (CONNECTING, AUTHENTICATING) and now >= self._attempt_deadline:
+        if now >= self._attempt_deadline():
             what = "connected" if self._state is CONNECTING else "logged in"
             self._cut(ConnectTimeout(f"not {what} in time"))
-            self._attempt_deadline = float("inf")
         if self._state is BACKING_OFF and now >= self._dial_at:
             self._dial(now)
         if self._state in (AUTHENTICATING, OPEN) and link is not None:
             self._tick_link(now, link)
-        if self._state is OPEN:
+        if self._state is OPEN and not self._is_cut:
             self._tick_channels(now)
             for channel in self.resyncs.take(now):
                 if self.subscriptions.state(channel) is SubscriptionState.ACTIVE:
                     text = f"the order book {channel!r} is out of sync: subscribing to it anew"
                     self._log("warning", text, channel)
                     self.subscriptions.refresh(channel)
-        if self._state is OPEN:
+        if self._state is OPEN and not self._is_cut:
             self._flush(now)
+        self.subscriptions.has_news = False
+        self._throttles.tick(now)
         if self._state is CLOSING and now >= self._close_at:
             self._actions.append(Abort(self.connection_id))
             self._leave_link()
@@ -600,30 +629,48 @@ class Session:
 
     def next_deadline(self, now: float, link: LinkView | None) -> float:
         """When the next tick is due (monotonic seconds, ``inf`` for never)."""
-        times = [self.subscriptions.deadline(), *self._connecting.values()]
-        times += [deadline for _, deadline in self._requests.values()]
-        if self._state in (CONNECTING, AUTHENTICATING):
-            times.append(self._attempt_deadline)
-        elif self._state is BACKING_OFF:
+        times = [self.subscriptions.deadline(), self._replies.deadline(), self._attempt_deadline()]
+        times += self._connecting.values()
+        if self._state is BACKING_OFF:
             times.append(self._dial_at)
         elif self._state is CLOSING:
             times.append(self._close_at)
-        if self._state in (AUTHENTICATING, OPEN) and link is not None and self._pulse is not None:
-            times.append(self._pulse.deadline(link))
+        elif self._state is not CLOSED:
+            times.append(self._throttles.deadline())
+        is_linked = self._state in (AUTHENTICATING, OPEN) and not self._is_cut
+        if is_linked and link is not None and self._pulse is not None:
+            times += [self._pulse.deadline(link), self._answers.deadline(now)]
             if self._state is OPEN and not self._healthy:
                 times.append(self._opened_at + HEALTHY_AFTER)
             if self._dialect.limits.max_age is not None:
                 times.append(self._opened_at + self._dialect.limits.max_age)
         if self._state is OPEN:
-            times.append(self.resyncs.deadline(now))
-            if self._options.stale_after is not None:
-                times += [t.data_at + self._options.stale_after for _, t in self._watched()]
+            times += [self.resyncs.deadline(now), self._watched.deadline()]
             if self.subscriptions.is_suspect:
                 times.append(now)
-            if self.subscriptions.has_unsent:
+            if self.subscriptions.has_unsent and not self._consulting.is_waiting:
                 times.append(now if self._sends is None else self._sends.ready_at(now))
-        self.planned, self._looked_at = min(times), now
+        self.planned = self._expected_at = min(times)
+        self._looked_at = now
         return self.planned
+
+    def _attempt_deadline(self) -> float:
+        """When the attempt under way, its login included, must have succeeded."""
+        if self._state not in (CONNECTING, AUTHENTICATING) or self._is_cut:
+            return float("inf")
+        excuse = self._stops.excuse(self._dialed_at)
+        return self._dialed_at + self._options.connect_timeout + excuse
+
+    def _reply_due(self, key: str) -> float | None:
+        found = self._requests.get(key)
+        return None if found is None else found[1]
+
+    def _silent_at(self, channel: str) -> float | None:
+        tracker, stale_after = self.trackers.get(channel), self._options.stale_after
+        state = self.subscriptions.state(channel)
+        if tracker is None or stale_after is None or state is not SubscriptionState.ACTIVE:
+            return None
+        return tracker.data_at + stale_after + self._stops.excuse(tracker.data_at)
 
     # What stands.
 
@@ -637,8 +684,8 @@ class Session:
         self.connection_id += 1
         self.counters.dials += 1
         self._attempts += 1
-        self._attempt_deadline = now + self._options.connect_timeout
-        self._healthy = self._confirmed = False
+        self._dialed_at = now
+        self._healthy = self._confirmed = self._is_cut = False
         if self._connects is not None:
             self._connects.spend(now)
         self._enter(CONNECTING, f"connection {self.connection_id}, attempt {self._attempts}")
@@ -659,12 +706,15 @@ class Session:
         self.resyncs.postpone(now)
 
     def _cut(self, error: WSClientError) -> None:
-        self._actions.append(Cut(self.connection_id, error))
+        if not self._is_cut:
+            self._is_cut = True
+            self._actions.append(Cut(self.connection_id, error))
 
     def _leave_link(self) -> None:
         """No connection: nothing is confirmed, no answer will come."""
         self._pulse = None
         self.subscriptions.link_lost()
+        self._consulting.link_lost()
         self._fail_requests()
 
     def _fail_requests(self) -> None:
@@ -673,9 +723,23 @@ class Session:
             self._actions.append(Settle(token, error))
         self._requests.clear()
 
+    def _log_wait(self, wish: Wish) -> None:
+        """Somebody waits in subscribe(), and there is no connection to wait on."""
+        if wish.told:
+            return
+        wish.told = True
+        names = ", ".join(repr(name) for name in itertools.islice(wish.channels, 3))
+        more = f" and {len(wish.channels) - 3} more" if len(wish.channels) > 3 else ""
+        text = f"subscribe() of {names}{more} waits for a connection ({self._state.value})"
+        self._log("warning", one_line(text))
+
     def _link_lost(self, error: BaseException, verdict: Verdict, now: float) -> None:
         was_open = self._state is OPEN
         could_deliver = self._state in (AUTHENTICATING, OPEN)
+        code = error.code if isinstance(error, ConnectionLost) else 1006
+        text = self._last_reason
+        if could_deliver:
+            self.subscriptions.connection_ended(now, f"{text} (close code {code})")
         self._leave_link()
         reason = reason_of(error)
         if was_open:
@@ -684,8 +748,7 @@ class Session:
             if self._lost_at is None:
                 self._lost_at = now
             age = None if self._data_at is None else round(now - self._data_at, 3)
-            code = error.code if isinstance(error, ConnectionLost) else 1006
-            self._tell(Disconnected, str(error), reason, code, age)
+            self._tell(Disconnected, text, reason, code, age)
         else:
             self.attempt_failures[reason] += 1
         if could_deliver:
@@ -700,18 +763,20 @@ class Session:
         elif not self._established and self._attempts >= self._options.max_retries:
             self._out_of_attempts(error)
         elif self._established and limit is not None and self._attempts >= limit:
-            text = f"gave up after {self._attempts} reconnects in a row: {error}"
+            text = f"gave up after {self._attempts} reconnects in a row: {text}"
             self._give_up(_chain(ReconnectError(text), error))
         else:
-            self._back_off(error, verdict, was_open, now)
+            self._back_off(verdict, was_open, now)
+            for wish in self.subscriptions.waiting():
+                self._log_wait(wish)
         self._apply_effects()
 
-    def _back_off(self, error: BaseException, verdict: Verdict, was_open: bool, now: float) -> None:
+    def _back_off(self, verdict: Verdict, was_open: bool, now: float) -> None:
         if was_open and self._healthy and verdict is Verdict.RETRY:
             delay = 0.0
         else:
             delay = self._backoff.next(verdict)
-        self._wait_until(max(now + delay, self._earliest_dial(now)), str(error), now)
+        self._wait_until(max(now + delay, self._earliest_dial(now)), self._last_reason, now)
 
     def _earliest_dial(self, now: float) -> float:
         """When the venue's ``Retry-After`` and its budget of connects allow the next attempt."""
@@ -725,13 +790,13 @@ class Session:
 
     def _connect_timeout(self) -> ConnectTimeout:
         last = self._last_error
-        said = "" if last is None else f"; the last attempt failed: {last}"
+        said = "" if last is None else f"; the last attempt failed: {self._last_reason}"
         error = ConnectTimeout(f"not connected within the timeout{said}", self._attempts)
         error.__cause__ = last
         return error
 
     def _out_of_attempts(self, error: BaseException) -> None:
-        text = f"no connection after {self._attempts} attempt(s): {error}"
+        text = f"no connection after {self._attempts} attempt(s): {self._last_reason}"
         failure = _chain(ConnectError(text, self._attempts), error)
         self._enter(IDLE, text)
         self._settle_all(failure)
@@ -741,7 +806,7 @@ class Session:
             error, (HandshakeRejected, ConnectionLost)
         ):
             return error
-        return _chain(ConnectError(f"{error}; not retried", self._attempts), error)
+        return _chain(ConnectError(f"{self._last_reason}; not retried", self._attempts), error)
 
     def _give_up(self, error: WSClientError) -> None:
         self.failure = error
@@ -754,8 +819,7 @@ class Session:
         if self._lost_at is None or self._state is not OPEN or not self.subscriptions.all_confirmed:
             return
         seconds, self._lost_at = round(now - self._lost_at, 3), None
-        states = [state for _, state, _ in self.subscriptions.wanted()]
-        channels = states.count(SubscriptionState.ACTIVE)
+        channels = self.subscriptions.count(SubscriptionState.ACTIVE)
         self._log("info", f"recovered: {channels} channel(s) after {seconds:.2f} s")
         self._tell(Recovered, seconds, channels)
 
@@ -789,21 +853,23 @@ class Session:
             self._on_confirmed(self.subscriptions.subscribed(entry.channels), now)
         elif isinstance(entry, Rejection):
             if not self.subscriptions.rejected(entry) and not entry.is_rest:
-                self._log("warning", f"the venue refused: {one_line(entry.reason)}")
+                self._refusals.add(one_line(entry.reason), now)
         elif isinstance(entry, Reply):
             self._on_reply(entry)
         elif isinstance(entry, Respond):
-            self._send(entry.payload, now)
+            if not self._answers.add(encode(entry.payload)):
+                self._unanswered.add("the venue asks for too many answers", now)
+            self._answer(now)
         elif isinstance(entry, Notice):
-            self._log("warning", f"the venue says: {one_line(entry.text)}")
+            self._notices.add(one_line(entry.text), now)
         elif isinstance(entry, Unhandled):
-            self._on_unhandled(entry)
+            self._on_unhandled(entry, now)
         elif isinstance(entry, Invalid):
             self._on_invalid(entry, now)
         elif isinstance(entry, Counted):
-            self._on_counted(entry.sequence)
+            self._on_counted(entry.sequence, now)
         elif isinstance(entry, LoginAccepted):
-            if self._state is AUTHENTICATING:
+            if self._state is AUTHENTICATING and not self._is_cut:
                 self._open(now)
         elif isinstance(entry, LoginRefused) and self._state is AUTHENTICATING:
             error = AuthenticationError(f"the venue refused the login: {one_line(entry.reason)}")
@@ -816,6 +882,7 @@ class Session:
         self._confirmed = True
         for channel in channels:
             self._channels.tracker(channel).data_at = now
+            self._watched.add(channel)
         self.planned = None  # they may fall silent before anything else is due
         self._tell(Confirmed, tuple(channels))
 
@@ -842,12 +909,12 @@ class Session:
             error = RequestRejected(f"the venue refused the request: {entry.error}", entry.payload)
             self._actions.append(Settle(token, error))
 
-    def _on_unhandled(self, entry: Unhandled) -> None:
+    def _on_unhandled(self, entry: Unhandled, now: float) -> None:
         self.counters.unhandled += 1
-        if entry.type not in self._unhandled_types and len(self._unhandled_types) < 1000:
-            self._unhandled_types.add(entry.type)
-            text = f"unhandled message type {entry.type[:100]!r} (said once a type)"
-            self._log("warning", text)
+        kind, types = entry.type[:MAX_TYPE], self._unhandled_types
+        if kind not in types and len(types) < MAX_UNHANDLED_TYPES:
+            types.add(kind)
+            self._unhandled.add(f"{kind!r} (logged once per type)", now)
 
     def _resolve(self, entry: Entry) -> None:
         """The channel's own name, in the place of its alias."""
@@ -855,12 +922,12 @@ class Session:
         if isinstance(named, (Message, Ack, Rejection)) and named.channel is not None:
             named.channel = self._channels.aliases.get(named.channel, named.channel)
 
-    def _on_counted(self, sequence: int) -> None:
+    def _on_counted(self, sequence: int, now: float) -> None:
         """Something is missing, and it cannot be known of which channel."""
         last, self._count = self._count, sequence
         if last is not None and sequence != last + 1:
             self._channels.suspect_all("sequence")
-            self._log("warning", f"the connection's count jumped from {last} to {sequence}")
+            self._jumps.add(f"from {last} to {sequence}", now)
 
     def _on_invalid(self, entry: Invalid, now: float) -> None:
         self.counters.invalid += 1
@@ -868,13 +935,8 @@ class Session:
             self._channels.tracker(entry.message.channel).refused(entry.message)
         else:
             self._channels.suspect_all("invalid")
-        count = self._invalid_log.admit(now)
-        if not count:
-            return
         channel = None if entry.message is None else entry.message.channel
-        more = f" (and {count - 1} before it)" if count > 1 else ""
-        self._log("warning", f"skipped {entry.text}{more}", channel)
-        self._tell(DecodeError, entry.text, count)
+        self._invalid.add(entry.text, now, channel)
 
     def _apply_effects(self, delivered: list[Message] | None = None) -> None:
         for effect in self.subscriptions.effects():
@@ -896,7 +958,7 @@ class Session:
             elif isinstance(effect, Missing):
                 self._channels.tracker(effect.channel).suspect("reconnect")
             elif isinstance(effect, Removed):
-                self.trackers.pop(effect.channel, None)
+                self._channels.forget(effect.channel)
                 self.resyncs.forget(effect.channel)
                 self.venue_lags.forget(effect.channel)
                 self._actions.append(Forget(effect.channel))
@@ -914,7 +976,8 @@ class Session:
     # Inside: timed work on an open link.
 
     def _tick_link(self, now: float, link: LinkView) -> None:
-        assert self._pulse is not None
+        if self._pulse is None or self._is_cut:
+            return
         error = self._pulse.failure(now, link)
         suspect, max_age = self.subscriptions.link_suspect, self._dialect.limits.max_age
         if error is None and suspect is not None:
@@ -930,6 +993,7 @@ class Session:
             self._actions.append(Ping(self.connection_id))
         if self._pulse.keepalive_due(now) and self._dialect.keepalive is not None:
             self._send(self._dialect.keepalive[0], now)
+        self._answer(now)
         if self._state is OPEN and not self._healthy and now >= self._opened_at + HEALTHY_AFTER:
             self._prove_healthy()
 
@@ -937,9 +1001,8 @@ class Session:
         stale_after = self._options.stale_after
         if stale_after is None:
             return
-        for channel, tracker in self._watched():
-            if now < tracker.data_at + stale_after:
-                continue
+        for channel in self._watched.take(now):
+            tracker = self.trackers[channel]
             tracker.suspect("reconnect")
             if tracker.refreshed:
                 why = f"{channel!r} is silent, even subscribed anew"
@@ -950,60 +1013,26 @@ class Session:
             tracker.refreshed = True
             self.subscriptions.refresh(channel)
 
-    def _watched(self) -> list[tuple[str, ChannelTracker]]:
-        """Active channels, which must not fall silent."""
-        return [
-            (channel, tracker)
-            for channel, tracker in self.trackers.items()
-            if self.subscriptions.state(channel) is SubscriptionState.ACTIVE
-        ]
-
     def _flush(self, now: float) -> None:
-        while self.subscriptions.has_unsent:
-            if self._sends is not None and self._sends.ready_at(now) > now:
+        """Send what the dialect has made, within the venue's rate, and ask it for what is next."""
+        consulting, sends = self._consulting, self._sends
+        while not consulting.is_waiting and (unsent := self.subscriptions.unsent()):
+            room = AT_ONCE if sends is None else sends.room(now)
+            if not room:
                 return
-            request = self.subscriptions.next_request(now)
-            if request is None:
-                return
-            make = self._dialect.subscribe if request.subscribe else self._dialect.unsubscribe
-            try:
-                if request.subscribe:
-                    self._refuse(request)
-                names = tuple(request.channels)
-                if not names:
-                    continue
-                if self._channels.aliases and not request.subscribe:
-                    names = self._channels.named(names)
-                options = request.options
-                if self._credentials is not None:
-                    options = {**options, **self._dialect.access(names, self._credentials)}
-                self._send(make(names, request.id, options), now)
-                self.subscriptions.sent(request)
-            except Exception as error:  # noqa: BLE001 - a dialect's; it concerns these channels only
-                self.subscriptions.rejected(
-                    Rejection(f"{type(error).__name__}: {error}", request.id)
-                )
+            if consulting.has_made(unsent[0]):
+                self._send(self.subscriptions.send(now).payload, now)
+            elif consult := consulting.ask(room):
+                self._actions.append(consult)
 
-    def _refuse(self, request: Request) -> None:
-        """Refuse those channels of a request that cannot be had on this connection."""
-        for channel in tuple(request.channels):
-            reason = self._dialect.refusal(channel, self._address)
-            if reason is not None:
-                self.subscriptions.rejected(Rejection(reason, request.id, channel))
+    def _answer(self, now: float) -> None:
+        """Answer a heartbeat, if the venue wants that."""
+        for payload in self._answers.take(now) or ():
+            self._send(payload, now)
 
     def _send(self, payload: Any, now: float) -> None:
         self._actions.append(Send(self.connection_id, encode(payload)))
         self.sent(now)
-
-    def _rebase(self, now: float, slept: float) -> None:
-        """What remained of each deadline when we last looked remains of it now."""
-        if self._pulse is not None:
-            self._pulse.rebase(now)
-        self.subscriptions.postpone(slept)
-        for tracker in self.trackers.values():
-            tracker.data_at += slept
-        if self._state in (CONNECTING, AUTHENTICATING):
-            self._attempt_deadline += slept
 
 
 def _chain(error: WSClientError, cause: BaseException) -> WSClientError:

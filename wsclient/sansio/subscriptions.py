@@ -1,17 +1,17 @@
-"""Which channels are wanted, which the venue has confirmed, and who waits for its answer.
+"""Which channels are to be subscribed, which the venue has confirmed, and who waits for its answer.
 
 Wanted is what the caller asked for, and survives a reconnect; confirmed is what the venue has
 acknowledged on the present connection, and does not. An :class:`Entry` is a wanted channel; a
-:class:`Request` is a message on its way, not yet fully answered; a :class:`Wish` is one call of
-``subscribe()`` or ``unsubscribe()`` that waits until each of its channels is decided.
+:class:`~wsclient.sansio.asked.Request` is a message on its way, not yet fully answered; a
+:class:`Wish` is one call of ``subscribe()`` or ``unsubscribe()`` that waits until each of its
+channels is decided.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
 from typing import Any, NamedTuple
 
 from wsclient.errors import (
@@ -21,12 +21,18 @@ from wsclient.errors import (
     SubscriptionTimeout,
 )
 from wsclient.messages import SubscriptionState
+from wsclient.sansio.asked import Outstanding, Request, Unsent
+from wsclient.sansio.codec import one_line
 from wsclient.sansio.dialect import Ack, Dialect, Rejection
+from wsclient.sansio.stops import Stops
+from wsclient.sansio.timers import Timers
 
-__all__ = ["Effect", "Lost", "Missing", "Refused", "Removed", "Request", "Settled", "Subscriptions"]
+__all__ = ["Effect", "Lost", "Missing", "Refused", "Removed", "Settled", "Subscriptions", "Wish"]
 
 #: Requests for one channel on one connection before the connection itself is given up.
 RESUBSCRIBE_ATTEMPTS = 2
+#: A subscribe() ends when so many connections in a row have ended and confirmed nothing of it.
+FRUITLESS_CONNECTIONS = 2
 
 PENDING = SubscriptionState.PENDING
 ACTIVE = SubscriptionState.ACTIVE
@@ -72,16 +78,26 @@ Effect = Settled | Lost | Refused | Missing | Removed
 
 @dataclass(eq=False)
 class Wish:
+    """One call, and the channels of it that are not decided yet."""
+
     token: Any
     subscribe: bool
-    channels: set[str]
+    channels: dict[str, None]
     deadline: float
     failed: dict[str, str] = field(default_factory=dict)
     rejected: bool = False
+    #: The present connection has confirmed some of it.
+    is_served: bool = False
+    #: Connections in a row that have ended and confirmed nothing of it.
+    fruitless: int = 0
+    #: That it waits for a connection has been logged.
+    told: bool = False
 
 
 @dataclass(eq=False)
 class Entry:
+    """A wanted channel."""
+
     channel: str
     options: Mapping[str, Any]
     state: SubscriptionState = PENDING
@@ -90,85 +106,45 @@ class Entry:
     was_active: bool = False
     #: Subscribe messages sent for it on this connection.
     attempts: int = 0
+    #: How long (s) earlier connections have left its first request unanswered.
+    waited: float = 0.0
     #: It is wanted again, once the unsubscribe under way is answered.
     wanted_again: bool = False
 
 
-@dataclass(eq=False)
-class Request:
-    """A subscribe or unsubscribe message; ``channels`` are those not yet answered."""
-
-    id: int
-    subscribe: bool
-    channels: dict[str, None]
-    options: Mapping[str, Any]
-    #: Nobody waits for the answer (the first half of a refresh, a late ack undone).
-    quiet: bool = False
-    #: That it may have ended its channel has been told.
-    told: bool = False
-    deadline: float = float("inf")
-    #: Why some of its channels were refused, where the venue did not say which ones.
-    refusals: list[str] = field(default_factory=list)
-
-
-class Outstanding:
-    """Requests that are on their way, oldest first: found by their ids, and by their channels."""
-
-    def __init__(self) -> None:
-        self._by_id: dict[str, Request] = {}
-        self._by_channel: dict[str, list[Request]] = {}
-
-    def __iter__(self) -> Iterator[Request]:
-        return iter(tuple(self._by_id.values()))
-
-    def add(self, request: Request) -> None:
-        self._by_id[str(request.id)] = request
-        for name in request.channels:
-            self._by_channel.setdefault(name, []).append(request)
-
-    def get(self, request_id: object) -> Request | None:
-        return self._by_id.get(str(request_id))
-
-    def of(self, channel: str) -> Sequence[Request]:
-        return tuple(self._by_channel.get(channel, ()))
-
-    def discard(self, request: Request, channel: str) -> None:
-        """``channel`` of ``request`` is answered, or will not be."""
-        del request.channels[channel]
-        if not request.channels:
-            del self._by_id[str(request.id)]
-        requests = self._by_channel[channel]
-        requests.remove(request)
-        if not requests:
-            del self._by_channel[channel]
-
-    def clear(self) -> None:
-        self._by_id.clear()
-        self._by_channel.clear()
-
-    @property
-    def deadline(self) -> float:
-        """That of the oldest is the earliest."""
-        return next((request.deadline for request in self._by_id.values()), float("inf"))
-
-    def overdue(self, now: float) -> list[Request]:
-        return list(takewhile(lambda request: now >= request.deadline, self._by_id.values()))
-
-
 class Subscriptions:
-    """Pure bookkeeping. What happened is handed out by :meth:`effects`."""
+    """Pure bookkeeping. What happened is handed out by :meth:`effects`.
 
-    def __init__(self, dialect: Dialect, ack_timeout: float, ids: Iterator[int]) -> None:
+    Every step costs what it changes, not what is wanted in all, but for those of a connection's
+    beginning and end.
+    """
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        ack_timeout: float,
+        ids: Iterator[int],
+        stops: Stops | None = None,
+    ) -> None:
         self._dialect = dialect
         self._ids = ids
         self._ack_timeout = ack_timeout
+        self._stops = stops or Stops()
         self._entries: dict[str, Entry] = {}
-        self._unsent: deque[Request] = deque()
+        #: How many of them are in each state.
+        self._counts: Counter[SubscriptionState] = Counter()
+        self._unsent = Unsent()
         self._outstanding = Outstanding()
-        self._wishes: list[Wish] = []
+        self._unanswered: Timers[Request] = Timers(self._answer_due)
+        self._wishes: dict[Wish, None] = {}
+        self._impatient: Timers[Wish] = Timers(
+            lambda wish: wish.deadline if wish in self._wishes else None
+        )
         self._effects: list[Effect] = []
-        #: One that was PENDING when last looked for.
-        self._pending: Entry | None = None
+        #: The present connection has confirmed a channel.
+        self._has_confirmed = False
+        #: Something is to be sent that was not when this was last cleared, or could not be.
+        self.has_news = False
         #: Set when a resubscription went unanswered RESUBSCRIBE_ATTEMPTS times.
         self.link_suspect: str | None = None
 
@@ -180,8 +156,8 @@ class Subscriptions:
         options: Mapping[str, Any],
         token: Any,
         deadline: float,
-    ) -> None:
-        """Want ``channels``; ``token`` is settled when each is decided.
+    ) -> Wish | None:
+        """Want ``channels``; ``token`` is settled when each is decided. None when all are.
 
         Raises ConfigurationError when one is already subscribed with other options.
         """
@@ -193,8 +169,7 @@ class Subscriptions:
                     f"{name!r} is already subscribed with other values of "
                     f"{', '.join({**entry.options, **options})}; unsubscribe from it first"
                 )
-        wish = Wish(token, True, set(names), deadline)
-        self._wishes.append(wish)
+        wish = self._wish(token, True, names, deadline)
         new: list[str] = []
         limit = self._dialect.limits.channels_per_connection
         for name in names:
@@ -206,6 +181,7 @@ class Subscriptions:
                     )
                     continue
                 self._entries[name] = Entry(name, dict(options), wishes=[wish])
+                self._counts[PENDING] += 1
                 new.append(name)
             elif entry.state is ACTIVE:
                 self._decide(wish, name)
@@ -216,12 +192,13 @@ class Subscriptions:
                     entry.options = dict(options)
         self._enqueue(new, options)
         self._finish(wish)
+        return wish if wish in self._wishes else None
 
     def unsubscribe(self, channels: Iterable[str], token: Any, deadline: float) -> None:
         """Stop wanting ``channels``. One that the venue was never asked for is gone at once."""
-        names = set(channels)
-        wish = Wish(token, False, set(names), deadline)
-        self._wishes.append(wish)
+        names = list(dict.fromkeys(channels))
+        wish = self._wish(token, False, names, deadline)
+        leaving = []
         for name in names:
             entry = self._entries.get(name)
             if entry is None:
@@ -234,70 +211,143 @@ class Subscriptions:
             entry.wanted_again = False
             if entry.state is UNSUBSCRIBING:
                 continue
-            self._drop_unsent(name)
+            self._unsent.drop(name)
             if entry.state is PENDING and entry.attempts == 0:
                 self._unsubscribed(entry)
                 continue
-            entry.state = UNSUBSCRIBING
-            self._enqueue([name], entry.options, subscribe=False)
+            self._set(entry, UNSUBSCRIBING)
+            leaving.append(entry)
+        for options, group in _by_options(leaving):
+            self._enqueue(group, options, subscribe=False)
         self._finish(wish)
 
     def refresh(self, channel: str) -> None:
         """Ask anew for an active channel (gone silent, or out of sync), on the same connection."""
         entry = self._entries[channel]
-        entry.state = PENDING
+        self._set(entry, PENDING)
         self._enqueue([channel], entry.options, subscribe=False, quiet=True)
         self._enqueue([channel], entry.options)
 
     # What the link does.
 
     def restore(self) -> None:
-        """The link is open: ask for all that is wanted, in batches, oldest wish first."""
+        """The connection is open: ask for all that is wanted, in batches.
+
+        First what was confirmed before, the oldest first. What never was goes in messages of its
+        own, call by call: a channel for which the venue ends the connection harms no other's.
+        """
         self._unsent.clear()
-        groups: list[tuple[Mapping[str, Any], list[str]]] = []
-        for entry in self._entries.values():
-            if groups and dict(groups[-1][0]) == dict(entry.options):
-                groups[-1][1].append(entry.channel)
+        self._has_confirmed = False
+        known = [entry for entry in self._entries.values() if entry.was_active]
+        new = [entry for entry in self._entries.values() if not entry.was_active]
+        groups: list[tuple[Wish | None, Mapping[str, Any], list[str]]] = []
+        for entry in (*known, *new):
+            call = None if entry.was_active or not entry.wishes else entry.wishes[0]
+            last = groups[-1] if groups else None
+            if last and last[0] is call and dict(last[1]) == dict(entry.options):
+                last[2].append(entry.channel)
             else:
-                groups.append((entry.options, [entry.channel]))
-        for options, names in groups:
+                groups.append((call, entry.options, [entry.channel]))
+        for _, options, names in groups:
             self._enqueue(names, options)
+
+    def connection_ended(self, now: float, why: str) -> None:
+        """A connection has ended that was to answer: nobody waits for ever for such an end.
+
+        It counts against each call of which a request was out, and against each that waited if it
+        has confirmed nothing at all.
+        """
+        asked: set[Wish] = set()
+        for request in self._outstanding:
+            for name in request.channels if request.subscribe else ():
+                entry = self._entries.get(name)
+                if entry is None:
+                    continue
+                asked.update(entry.wishes)
+                if not entry.was_active:
+                    entry.waited += max(0.0, now - request.sent_at - self._excuse(request))
+        for wish in [wish for wish in self._wishes if wish.subscribe]:
+            if wish.is_served:
+                wish.fruitless, wish.is_served = 0, False
+            elif wish in asked or not self._has_confirmed:
+                wish.fruitless += 1
+            if wish.fruitless >= FRUITLESS_CONNECTIONS:
+                self._end(
+                    wish,
+                    f"{wish.fruitless} connections in a row ended before the venue answered, "
+                    f"the last one because {why}",
+                )
 
     def link_lost(self) -> None:
         """Nothing is confirmed any more, and whatever was unsubscribed is."""
         self._unsent.clear()
         self._outstanding.clear()
+        self._unanswered.clear()
+        self._has_confirmed = False
         self.link_suspect = None
         for entry in list(self._entries.values()):
             entry.attempts = 0
             if entry.state is UNSUBSCRIBING:
                 self._unsubscribed(entry)
             else:
-                entry.state = PENDING
+                self._set(entry, PENDING)
 
-    def next_request(self, now: float) -> Request | None:
-        """The next message to send, which then counts as sent at ``now``."""
-        while self._unsent:
-            request = self._unsent.popleft()
-            if not request.channels:
-                continue
-            request.deadline = now + self._ack_timeout
-            self._outstanding.add(request)
-            for name in request.channels:
-                if request.subscribe and (entry := self._entries.get(name)):
-                    entry.attempts += 1
-            return request
-        return None
+    def unsent(self, most: int = 1) -> list[Request]:
+        """The next requests to go out, at most so many."""
+        return self._unsent.first(most)
 
-    def sent(self, request: Request) -> None:
-        """It is on its way: where the venue never acknowledges, an unsubscribe is done by that."""
+    def split(
+        self, requests: Sequence[Request], batches: Iterable[Iterable[Sequence[str]]]
+    ) -> None:
+        """The first unsent requests go out in these messages, of what is still in them."""
+        parts = []
+        for request, names in zip(requests, batches, strict=True):
+            left = dict(request.channels)
+            for batch in names:
+                part = self._part(request, {name: None for name in batch if name in left})
+                if part.channels:
+                    part.id = next(self._ids)
+                    parts.append(part)
+                    for name in part.channels:
+                        del left[name]
+            if left:  # wanted meanwhile: the dialect has not heard of these yet
+                parts.append(self._part(request, left))
+        self._unsent.replace(requests, parts)
+        self.has_news = True
+
+    def _part(self, request: Request, names: dict[str, None]) -> Request:
+        quiet = request.quiet.intersection(names)
+        return Request(request.subscribe, names, request.options, quiet)
+
+    def refuse(self, request: Request, names: Collection[str], reason: str) -> None:
+        """The dialect has no message for these channels of an unsent request."""
+        for name in [name for name in names if name in request.channels]:
+            self._unsent.discard(request, name)
+            self._refused(request, name, reason)
+        self.has_news = True
+
+    def send(self, now: float) -> Request:
+        """The first unsent request is on its way, and has ``ack_timeout`` for its answer. Where the
+        venue never acknowledges, an unsubscribe is done by that."""
+        request = self._unsent.pop()
+        request.sent_at, request.patience = now, self._ack_timeout
+        for name in request.channels if request.subscribe else ():
+            entry = self._entries.get(name)
+            if entry is not None:
+                entry.attempts += 1
+                if not entry.was_active:
+                    left = max(0.0, self._ack_timeout - entry.waited)
+                    request.patience = min(request.patience, left)
+        self._outstanding.add(request)
+        self._unanswered.add(request)
         if not request.subscribe and not self._dialect.acknowledges:
             for name in list(request.channels):
                 self._answered(request, name)
+        return request
 
     @property
     def has_unsent(self) -> bool:
-        return bool(self._unsent)
+        return bool(self._unsent.first(1))
 
     @property
     def is_suspect(self) -> bool:
@@ -315,30 +365,65 @@ class Subscriptions:
 
     def rejected(self, rejection: Rejection) -> bool:
         """A refusing answer. False: it answers nothing that was asked."""
+        reason = one_line(rejection.reason)
         matches = self._match(rejection)
+        if not matches:
+            return False
+        request, _ = matches[0]
         if rejection.is_one:
-            for request, _ in matches[:1]:
-                request.refusals.append(rejection.reason)
+            request.refusals.append(reason)
         else:
-            for request, name in matches:
-                self._refused(request, name, rejection.reason)
-        for request, _ in matches[:1]:
-            self._deduce_refusals(request)
-        return bool(matches)
+            for _, name in matches:
+                self._outstanding.discard(request, name)
+                self._refused(request, name, reason)
+        self._deduce_refusals(request)
+        return True
+
+    def _deduce_refusals(self, request: Request) -> None:
+        """As many channels are unanswered as were refused without a name: these are refused."""
+        if len(request.channels) <= len(request.refusals):
+            for name, reason in zip(tuple(request.channels), request.refusals, strict=False):
+                self._outstanding.discard(request, name)
+                self._refused(request, name, reason)
+
+    def _refused(self, request: Request, name: str, reason: str) -> None:
+        entry = self._entries.get(name)
+        if entry is None:
+            return
+        if name in request.quiet:
+            self._interrupted(request, name)
+        elif not request.subscribe:
+            if entry.state is UNSUBSCRIBING:
+                self._set(entry, ACTIVE)
+                entry.was_active = True
+                entry.wanted_again = False
+                self._settle_entry(entry, subscribe=True)
+                self._settle_entry(entry, reason, refused=True)
+        elif entry.state is PENDING:
+            self._drop(entry, reason)
+        elif entry.state is UNSUBSCRIBING:
+            # The unsubscribe under way has nothing to end any more: its answer says nothing.
+            for other in (*self._unsent.of(name), *self._outstanding.of(name)):
+                if not other.subscribe:
+                    other.quiet.add(name)
+            self._unsubscribed(entry)
 
     def subscribed(self, channels: Iterable[str]) -> list[str]:
         """The cumulative answer: what is listed is active, what is not is unsubscribed."""
         listed = set(channels)
         confirmed = []
-        for request in self._outstanding:
+        for request in list(self._outstanding):
             for name in list(request.channels):
                 if request.subscribe == (name in listed) and self._answered(request, name):
                     confirmed.append(name)
-        for entry in self._entries.values():
+        gone = []
+        for entry in self._entries.values() if self._counts[ACTIVE] else ():
             if entry.state is ACTIVE and entry.channel not in listed:
-                entry.state = PENDING
+                self._set(entry, PENDING)
                 self._effects.append(Missing(entry.channel))
-                self._enqueue([entry.channel], entry.options)
+                gone.append(entry)
+        for options, names in _by_options(gone):
+            self._enqueue(names, options)
         return confirmed
 
     def data(self, channel: str) -> bool:
@@ -358,30 +443,27 @@ class Subscriptions:
 
     def expire(self, now: float) -> None:
         """Give up on what has waited too long."""
-        for wish in [w for w in self._wishes if now >= w.deadline]:
-            for name in list(wish.channels):
-                entry = self._entries.get(name)
-                self._decide(wish, name, "no answer within the timeout")
-                if entry is not None:
-                    entry.wishes.remove(wish)
-                    self._forget_unwanted(entry)
-            self._finish(wish)
-        for request in self._outstanding.overdue(now):
+        for wish in self._impatient.take(now):
+            self._end(wish, "no answer within the timeout", quietly=True)
+        for request in self._unanswered.take(now):
             for name in list(request.channels):
+                self._outstanding.discard(request, name)
                 if request.refusals:
                     self._refused(request, name, request.refusals[0])
-                    continue
-                self._outstanding.discard(request, name)
-                self._unanswered(request, name)
+                else:
+                    self._not_answered(request, name)
 
     def deadline(self) -> float:
-        """When :meth:`expire` is due next (``inf`` for never)."""
-        return min((self._outstanding.deadline, *(wish.deadline for wish in self._wishes)))
+        """When :meth:`expire` is due at the latest (``inf`` for never)."""
+        return min(self._unanswered.deadline(), self._impatient.deadline())
 
-    def postpone(self, seconds: float) -> None:
-        """We slept for so long: no answer could be read meanwhile."""
-        for request in self._outstanding:
-            request.deadline += seconds
+    def _answer_due(self, request: Request) -> float | None:
+        if not request.channels:
+            return None
+        return request.sent_at + request.patience + self._excuse(request)
+
+    def _excuse(self, request: Request) -> float:
+        return self._stops.excuse(request.sent_at)
 
     def fail_all(self) -> list[Any]:
         """Forget all wishes; returns their tokens, for the caller to fail."""
@@ -403,31 +485,44 @@ class Subscriptions:
         entry = self._entries.get(channel)
         return None if entry is None else entry.state
 
-    def wanted(
-        self, channels: Iterable[str] | None = None
+    def wanted(self) -> list[tuple[str, SubscriptionState, Mapping[str, Any]]]:
+        return [(e.channel, e.state, e.options) for e in self._entries.values()]
+
+    def wanted_among(
+        self, channels: Iterable[str]
     ) -> list[tuple[str, SubscriptionState, Mapping[str, Any]]]:
-        """What is wanted; of ``channels`` only, where these are given."""
-        entries = self._entries
-        if channels is None:
-            found = list(entries.values())
-        else:
-            found = [entries[c] for c in dict.fromkeys(channels) if c in entries]
-        return [(e.channel, e.state, e.options) for e in found]
+        """As :meth:`wanted`, of those of ``channels`` that are, in their order."""
+        found = (self._entries.get(channel) for channel in dict.fromkeys(channels))
+        return [(e.channel, e.state, e.options) for e in found if e is not None]
 
     def __len__(self) -> int:
+        """How many channels are wanted; may be asked without the lock."""
         return len(self._entries)
+
+    def count(self, state: SubscriptionState) -> int:
+        """How many channels are in ``state``."""
+        return self._counts[state]
 
     @property
     def all_confirmed(self) -> bool:
-        known = self._pending
-        if known and known.state is PENDING and self._entries.get(known.channel) is known:
-            return False
-        # From the end, as venues answer in order.
-        entries = reversed(self._entries.values())
-        self._pending = next((entry for entry in entries if entry.state is PENDING), None)
-        return self._pending is None
+        return not self._counts[PENDING]
+
+    def waiting(self) -> list[Wish]:
+        """Calls of ``subscribe()`` that are not decided."""
+        return [wish for wish in self._wishes if wish.subscribe]
 
     # Inside.
+
+    def _set(self, entry: Entry, state: SubscriptionState) -> None:
+        self._counts[entry.state] -= 1
+        self._counts[state] += 1
+        entry.state = state
+
+    def _wish(self, token: Any, subscribe: bool, names: Sequence[str], deadline: float) -> Wish:
+        wish = Wish(token, subscribe, dict.fromkeys(names), deadline)
+        self._wishes[wish] = None
+        self._impatient.add(wish)
+        return wish
 
     def _enqueue(
         self,
@@ -437,16 +532,10 @@ class Subscriptions:
         subscribe: bool = True,
         quiet: bool = False,
     ) -> None:
-        if not channels:
-            return
-        for batch in self._dialect.batches(channels):
-            names = dict.fromkeys(batch)
-            self._unsent.append(Request(next(self._ids), subscribe, names, options, quiet))
-
-    def _drop_unsent(self, channel: str) -> None:
-        for request in self._unsent:
-            if request.subscribe and channel in request.channels:
-                del request.channels[channel]
+        if channels:
+            names = dict.fromkeys(channels)
+            self._unsent.add(Request(subscribe, names, options, set(names) if quiet else set()))
+            self.has_news = True
 
     def _match(self, answer: Ack | Rejection) -> list[tuple[Request, str]]:
         """The (request, channel) pairs that an answer speaks of.
@@ -486,58 +575,30 @@ class Subscriptions:
                 self._undo(request, channel)
             elif entry.state is PENDING:
                 for other in self._outstanding.of(channel):
-                    if other.quiet:
+                    if channel in other.quiet:
                         self._interrupted(other, channel)  # it has been worked on before
                 self._confirm(entry)
                 return True
-        elif request.quiet:
+        elif channel in request.quiet:
             self._interrupted(request, channel)
         elif entry is not None and entry.state is UNSUBSCRIBING:
             self._unsubscribed(entry)
         return False
 
-    def _refused(self, request: Request, channel: str, reason: str) -> None:
-        """``channel`` of ``request`` was refused."""
-        self._outstanding.discard(request, channel)
-        entry = self._entries.get(channel)
-        if entry is None:
-            return
-        if request.quiet:
-            self._interrupted(request, channel)
-        elif not request.subscribe:
-            if entry.state is UNSUBSCRIBING:
-                entry.state = ACTIVE
-                entry.was_active = True
-                entry.wanted_again = False
-                self._settle_entry(entry, subscribe=True)
-                self._settle_entry(entry, reason, refused=True)
-        elif entry.state is PENDING:
-            self._drop(entry, reason)
-        elif entry.state is UNSUBSCRIBING:
-            # The unsubscribe under way has nothing to end any more: its answer says nothing.
-            for other in (*self._unsent, *self._outstanding.of(channel)):
-                if not other.subscribe and channel in other.channels:
-                    other.quiet = True
-            self._unsubscribed(entry)
-
-    def _deduce_refusals(self, request: Request) -> None:
-        """As many channels are unanswered as were refused without a name: these are refused."""
-        if len(request.channels) <= len(request.refusals):
-            for name, reason in zip(tuple(request.channels), request.refusals, strict=False):
-                self._refused(request, name, reason)
-
     def _confirm(self, entry: Entry) -> None:
-        entry.state = ACTIVE
-        entry.was_active = True
+        self._set(entry, ACTIVE)
+        entry.was_active = self._has_confirmed = True
+        for wish in entry.wishes:
+            wish.is_served = True
         self._settle_entry(entry)
 
     def _interrupted(self, request: Request, channel: str) -> None:
         """The first half of a refresh is over. Accepted, it has ended the channel; refused, the
         channel had ended before; unanswered, nobody knows."""
         entry = self._entries.get(channel)
-        if entry is None or request.told:
+        if entry is None or channel in request.told:
             return
-        request.told = True
+        request.told.add(channel)
         if entry.was_active and entry.state is not UNSUBSCRIBING:
             self._effects.append(Missing(channel))
 
@@ -546,18 +607,29 @@ class Subscriptions:
             self._effects.append(Removed(entry.channel))
             self._settle_entry(entry, subscribe=False)
             entry.wanted_again = False
-            entry.was_active = False
-            entry.state = PENDING
+            entry.was_active, entry.waited = False, 0.0
+            self._set(entry, PENDING)
             self._enqueue([entry.channel], entry.options)
         else:
             self._remove(entry)
 
     def _undo(self, request: Request, channel: str) -> None:
         """Nobody wants it any more, and the venue must not be left subscribed."""
+        last = self._unsent.last
+        if (
+            last is not None
+            and last.id is None
+            and not last.subscribe
+            and len(last.quiet) == len(last.channels)
+            and dict(last.options) == dict(request.options)
+        ):
+            self._unsent.join(last, channel)
+            last.quiet.add(channel)
+            return
         self._enqueue([channel], request.options, subscribe=False, quiet=True)
 
-    def _unanswered(self, request: Request, channel: str) -> None:
-        if request.quiet:
+    def _not_answered(self, request: Request, channel: str) -> None:
+        if channel in request.quiet:
             self._interrupted(request, channel)
             return
         silence = f"no answer within {self._ack_timeout:g} s"
@@ -581,24 +653,42 @@ class Subscriptions:
 
     def _is_asked_for(self, channel: str) -> bool:
         """A later request for it is on its way, and has its own time."""
-        requests = (*self._unsent, *self._outstanding.of(channel))
-        return any(r.subscribe and channel in r.channels for r in requests)
+        requests = (*self._unsent.of(channel), *self._outstanding.of(channel))
+        return any(request.subscribe for request in requests)
 
     def _drop(self, entry: Entry, reason: str) -> None:
         kind = Lost if entry.was_active else Refused
         self._effects.append(kind(entry.channel, reason))
         self._remove(entry, reason, refused=True)
 
-    def _forget_unwanted(self, entry: Entry) -> None:
+    def _end(self, wish: Wish, reason: str, *, quietly: bool = False) -> None:
+        """A call waits no longer; what only it has wanted is not wanted any more."""
+        for name in list(wish.channels):
+            entry = self._entries.get(name)
+            self._decide(wish, name, reason)
+            if entry is not None:
+                entry.wishes.remove(wish)
+                if not any(other.subscribe for other in entry.wishes):
+                    entry.wanted_again = False
+                if not quietly and self._is_unwanted(entry) and entry.state is PENDING:
+                    self._effects.append(Refused(name, reason))
+                self._forget_unwanted(entry)
+        self._finish(wish)
+
+    def _is_unwanted(self, entry: Entry) -> bool:
         """The last call that waited for this channel has given up."""
         if entry.wishes:
-            return
-        if entry.state is UNSUBSCRIBING or (entry.state is PENDING and not entry.was_active):
-            self._drop_unsent(entry.channel)
+            return False
+        return entry.state is UNSUBSCRIBING or (entry.state is PENDING and not entry.was_active)
+
+    def _forget_unwanted(self, entry: Entry) -> None:
+        if self._is_unwanted(entry):
+            self._unsent.drop(entry.channel)
             self._remove(entry)
 
     def _remove(self, entry: Entry, reason: str | None = None, *, refused: bool = False) -> None:
         del self._entries[entry.channel]
+        self._counts[entry.state] -= 1
         self._effects.append(Removed(entry.channel))
         self._settle_entry(entry, reason, refused=refused)
 
@@ -620,7 +710,7 @@ class Subscriptions:
     def _decide(
         self, wish: Wish, channel: str, reason: str | None = None, *, refused: bool = False
     ) -> None:
-        wish.channels.discard(channel)
+        wish.channels.pop(channel, None)
         if reason is not None:
             wish.failed[channel] = reason
             wish.rejected |= refused
@@ -628,7 +718,7 @@ class Subscriptions:
     def _finish(self, wish: Wish) -> None:
         if wish.channels or wish not in self._wishes:
             return
-        self._wishes.remove(wish)
+        del self._wishes[wish]
         error: SubscriptionError | None = None
         if wish.failed:
             kind = SubscriptionRejected if wish.rejected else SubscriptionTimeout
@@ -637,3 +727,16 @@ class Subscriptions:
                 wish.failed,
             )
         self._effects.append(Settled(wish.token, error))
+
+
+def _by_options(entries: Iterable[Entry]) -> list[tuple[Mapping[str, Any], list[str]]]:
+    """Channels that may go in one message, in their order."""
+    groups: list[tuple[Mapping[str, Any], list[str]]] = []
+    for entry in entries:
+        for options, names in groups:
+            if dict(options) == dict(entry.options):
+                names.append(entry.channel)
+                break
+        else:
+            groups.append((entry.options, [entry.channel]))
+    return groups

@@ -141,7 +141,8 @@ class GenericProtocol(MarketProtocol):
     def fields(self, channel: str, event: Event, is_snapshot: bool = False) -> dict[str, Any]:
         if isinstance(event, Quote):
             return {"last": event.last, "bid": event.bid, "ask": event.ask}
-        assert isinstance(event, Trade), "the protocol has no books"
+        if not isinstance(event, Trade):
+            raise TypeError("the protocol has no books")
         return {"price": event.price, "quantity": event.size, "side": event.side}
 
 

@@ -140,7 +140,8 @@ class FakeVenue:
 
     def down(self) -> None:
         """Refuse TCP connections from now on. Those that are open stay open."""
-        assert self._listener is not None, "the venue was not started"
+        if self._listener is None:
+            raise RuntimeError("the venue was not started")
         if self._acceptor is not None:
             self._stop_accepting()
             self._listener.close()
@@ -148,7 +149,8 @@ class FakeVenue:
 
     def up(self) -> None:
         """Accept connections, on the same port as before `down()`."""
-        assert self._listener is not None, "the venue was not started"
+        if self._listener is None:
+            raise RuntimeError("the venue was not started")
         if self._acceptor is None:
             self._listener.listen(128)
             self._acceptor = _Acceptor(self._listener, self._connected)

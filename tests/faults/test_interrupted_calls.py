@@ -1,0 +1,460 @@
+"""Row 20: a KeyboardInterrupt at each point of each public call where CPython can deliver one.
+
+No lock stays held, no message is lost or doubled, the client works on, and ``close()`` ends in
+time. The calls run on a thread of their own, so that a deadlock is a failure and not the end of
+the run. All points under ``-m soak``, a seeded sample of them else.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any
+
+import pytest
+from helpers import Call, until
+from interrupting import Point
+from matrix import each_size
+from talk import (
+    BOOK_CHANNEL,
+    FEED,
+    PATIENCE,
+    SYMBOL,
+    Subject,
+    Talker,
+    end_in_time,
+    options,
+    settle,
+    threads_of_ours,
+)
+
+import wsclient
+from wsclient.runtime.locks import Locks
+from wsclient.testing import FakeVenue
+
+#: How many points of a call are taken at random, besides those at powers of two.
+SAMPLE = 30
+#: How long (s) what is left of an interrupted call may go on in the background.
+SOON = 5.0
+OTHER = "other channel"
+
+#: All points, or a sample.
+every = each_size("is_full", short=[False], full=[True], timeout=1800)
+
+
+class Trial:
+    """One client, one call after the other, each interrupted at a later point."""
+
+    def __init__(self, venue: FakeVenue, locks: list[Any], seed: int, is_full: bool) -> None:
+        self.venue = venue
+        self.locks = locks
+        self.rng = random.Random(seed)
+        self.is_full = is_full
+        self.subject = Subject(venue.url)
+        self.client = self.subject.client
+        self.struck = 0
+        #: The interrupts, with their frames: a notebook keeps the last.
+        self.kept: list[Point] = []
+
+    def points(self) -> Iterator[Point]:
+        """Those at which the loop's body is to interrupt its call: all of them; or those at powers
+        of two, until the call has no such point, and some at random below that."""
+        numbers = count(1) if self.is_full else (2**n for n in count())
+        for number in numbers:
+            point = Point(number)
+            yield point
+            if not self._note(point):
+                break
+        if not self.is_full:
+            for chosen in self.rng.sample(range(1, number + 1), min(SAMPLE, number)):
+                point = Point(chosen)
+                yield point
+                self._note(point)
+        assert self.struck > 2, "the call has no points"
+
+    def _note(self, point: Point) -> bool:
+        if point.where is None:
+            return False
+        self.struck += 1
+        self.kept = [*self.kept[-5:], point]
+        return True
+
+    def look(self, point: Point) -> None:
+        """After a point: no lock is held, and the client works on."""
+        where = str(point)
+        call = Call(self._look)
+        call.join(SOON)
+        assert not call.is_alive(), f"{where}: another thread is blocked\n{_where(call)}"
+        assert call.error is None, f"{where}: {call.error!r}"
+        self.venue.publish(FEED)
+        self.client.subscribe("probe", timeout=SOON)
+        number = self.venue.publish("probe")
+        while (message := self.client.recv(timeout=SOON)).channel != "probe":
+            self.subject.note(message)
+        assert message.sequence == number, where
+        self.client.unsubscribe("probe", timeout=SOON)
+
+    def _look(self) -> None:
+        for lock in self.locks:
+            assert lock.acquire(timeout=SOON), "a lock is held"
+            lock.release()
+        self.client.stats()
+        repr(self.client)
+        assert FEED in self.client.subscriptions
+        assert self.subject.book.is_synced
+
+    def end(self) -> str:
+        self.venue.publish(FEED)
+        settle(self.subject, self.venue)
+        self.kept.clear()
+        return f"{self.struck} points"
+
+
+def _where(call: Call) -> str:
+    assert call.ident is not None
+    frame = sys._current_frames().get(call.ident)
+    return "".join(traceback.format_stack(frame))
+
+
+# The calls. Each case interrupts its call at each point that it is given, and undoes what it did.
+
+
+def _simple(call: Callable[[Subject], Any]) -> Callable[[Trial], None]:
+    """A call that leaves nothing to be undone."""
+
+    def case(trial: Trial) -> None:
+        for point in trial.points():
+            point(call, trial.subject)
+            trial.look(point)
+
+    return case
+
+
+def _taking(call: Callable[[Subject], list[wsclient.Message]]) -> Callable[[Trial], None]:
+    """A call that takes messages: they are with the caller, or in the queue."""
+
+    def case(trial: Trial) -> None:
+        for point in trial.points():
+            for _ in range(3):
+                trial.venue.publish(FEED)
+            until(lambda: trial.client.stats().queued)
+            trial.subject.note(*(point(call, trial.subject) or ()))
+            trial.look(point)
+
+    return case
+
+
+def _waiting(call: Callable[[Subject], list[wsclient.Message]]) -> Callable[[Trial], None]:
+    """The same, where the message comes later."""
+
+    def case(trial: Trial) -> None:
+        for point in trial.points():
+            while trial.client.stats().queues["client"].messages:
+                trial.subject.note(trial.client.recv(timeout=SOON))
+            timer = threading.Timer(0.005, trial.venue.publish, (FEED,))
+            timer.start()
+            trial.subject.note(*(point(call, trial.subject) or ()))
+            timer.join()
+            trial.look(point)
+
+    return case
+
+
+def _iterate(subject: Subject) -> list[wsclient.Message]:
+    for message in subject.client:
+        return [message]
+    return []
+
+
+def _subscribe(trial: Trial) -> None:
+    for point in trial.points():
+        point(trial.client.subscribe, OTHER)
+        trial.look(point)
+        trial.client.subscribe(OTHER, timeout=SOON)
+        number = trial.venue.publish(OTHER)
+        while (message := trial.client.recv(timeout=SOON)).channel != OTHER:
+            trial.subject.note(message)
+        assert message.sequence == number, str(point)
+        trial.client.unsubscribe(OTHER, timeout=SOON)
+
+
+def _unsubscribe(trial: Trial) -> None:
+    for point in trial.points():
+        trial.client.subscribe(OTHER, timeout=SOON)
+        point(trial.client.unsubscribe, OTHER)
+        trial.look(point)
+        trial.client.unsubscribe(OTHER, timeout=SOON)
+        assert OTHER not in trial.client.subscriptions, str(point)
+
+
+def _readers(trial: Trial) -> set[str]:
+    names = trial.client.stats().queues
+    return {name for name in names if name.startswith("reader-")}
+
+
+def _reader(trial: Trial) -> None:
+    before = _readers(trial)
+    for point in trial.points():
+        reader = point(trial.client.reader, OTHER)
+        trial.look(point)
+        if reader is not None:
+            trial.venue.publish(OTHER)
+            assert reader.recv(SOON).channel == OTHER
+            reader.close(SOON)
+        until(lambda: _readers(trial) == before, SOON)
+        until(lambda: OTHER not in trial.client.subscriptions, SOON)
+
+
+def _close_reader(trial: Trial) -> None:
+    before = _readers(trial)
+    for point in trial.points():
+        reader = trial.client.reader(OTHER, timeout=SOON)
+        point(reader.close)
+        trial.look(point)
+        reader.close(SOON)
+        assert _readers(trial) == before, str(point)
+        until(lambda: OTHER not in trial.client.subscriptions, SOON)
+
+
+def _on(trial: Trial) -> None:
+    """Whoever was interrupted tries again: the function is there once."""
+    called: list[int | None] = []
+
+    def function(message: wsclient.Message) -> None:
+        called.append(message.sequence)
+
+    for point in trial.points():
+        channel = f"on {trial.struck} {trial.rng.random()}"
+        point(trial.client.on, channel, function)
+        trial.look(point)
+        if point.error is not None:
+            trial.client.on(channel, function, timeout=SOON)
+        trial.venue.publish(channel)
+        trial.venue.publish(channel)
+        until(lambda: 2 in called, SOON)
+        assert called.count(1) == 1, str(point)
+        called.clear()
+
+
+def _on_event(trial: Trial) -> None:
+    for point in trial.points():
+        point(trial.client.on_event, lambda event: None)
+        trial.look(point)
+
+
+def _receive_event(trial: Trial) -> None:
+    """Each look at the client is an event or two."""
+    stream, numbers = trial.client.events(), list[int]()
+    trial.client.subscribe(OTHER, timeout=SOON)
+    for point in trial.points():
+        if (event := point(stream.recv, SOON)) is not None:
+            numbers.append(event.number)
+        trial.look(point)
+    trial.client.close()
+    numbers += [event.number for event in stream]
+    assert numbers == list(range(numbers[0], numbers[-1] + 1))
+    trial.subject = Subject(trial.venue.url)
+
+
+def _new_book(trial: Trial) -> None:
+    for point in trial.points():
+        book = point(trial.client.order_book, "NEW")
+        trial.look(point)
+        book = trial.client.order_book("NEW", timeout=SOON)
+        assert book.is_synced
+        book.close()
+        until(lambda: "book:NEW" not in trial.client.subscriptions, SOON)
+
+
+def _close_book(trial: Trial) -> None:
+    for point in trial.points():
+        book = trial.client.order_book("NEW", timeout=SOON)
+        point(book.close)
+        trial.look(point)
+        book.close()
+        assert not book.is_synced
+        until(lambda: "book:NEW" not in trial.client.subscriptions, SOON)
+
+
+def _book_reads(subject: Subject) -> list[object]:
+    book = subject.book
+    return [book.best_bid, book.best_ask, book.mid, book.bids(3), book.is_synced, repr(book)]
+
+
+CASES: dict[str, Callable[[Trial], None]] = {
+    "subscribe": _subscribe,
+    "unsubscribe": _unsubscribe,
+    "reader": _reader,
+    "reader.close": _close_reader,
+    "on": _on,
+    "on_event": _on_event,
+    "events": _simple(lambda subject: subject.client.events()),
+    "events.recv": _receive_event,
+    "order_book": _simple(lambda subject: subject.client.order_book(SYMBOL)),
+    "new order_book": _new_book,
+    "book.close": _close_book,
+    "book reads": _simple(_book_reads),
+    "wait_synced": _simple(lambda subject: subject.book.wait_synced(SOON)),
+    "latest": _simple(lambda subject: subject.client.latest(FEED)),
+    "subscriptions": _simple(lambda subject: subject.client.subscriptions),
+    "stats": _simple(lambda subject: subject.client.stats()),
+    "send": _simple(lambda subject: subject.client.send("{}")),
+    "request": _simple(lambda subject: subject.client.request({}, timeout=SOON)),
+    "connect, connected": _simple(lambda subject: subject.client.connect(SOON)),
+    "repr": _simple(lambda subject: (repr(subject.client), repr(subject.reader))),
+    "recv": _taking(lambda subject: [subject.client.recv(SOON)]),
+    "recv, waiting": _waiting(lambda subject: [subject.client.recv(SOON)]),
+    "recv_batch": _taking(lambda subject: subject.client.recv_batch(2, SOON)),
+    "recv_batch, waiting": _waiting(lambda subject: subject.client.recv_batch(2, SOON)),
+    "next": _taking(lambda subject: [next(subject.client)]),  # type: ignore[call-overload]
+    "for": _taking(_iterate),
+    "for, waiting": _waiting(_iterate),
+}
+
+
+@pytest.fixture
+def seed() -> int:
+    seed = int(os.environ.get("SEED", "0")) or random.randrange(1, 1_000_000)
+    print(f"SEED={seed}")
+    return seed
+
+
+@pytest.fixture
+def talker() -> Iterator[FakeVenue]:
+    with FakeVenue(Talker()) as venue:
+        venue.publish(BOOK_CHANNEL)
+        yield venue
+
+
+@pytest.fixture
+def locks(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """All that were made in the test."""
+    made: list[Any] = []
+    new = Locks.new
+    monkeypatch.setattr(Locks, "new", lambda group, what: made.append(new(group, what)) or made[-1])
+    return made
+
+
+def finish(call: Call, is_full: bool) -> Any:
+    """The call's result; a failure that says where it is, should it be blocked."""
+    call.join(1700 if is_full else 40)
+    assert not call.is_alive(), f"blocked:\n{_where(call)}"
+    return call.result()
+
+
+@every
+@pytest.mark.parametrize("name", CASES)
+def test_a_call_that_is_interrupted_at_any_point_harms_nothing(
+    promise: Callable[..., None],
+    talker: FakeVenue,
+    locks: list[Any],
+    name: str,
+    seed: int,
+    is_full: bool,
+) -> None:
+    def run() -> str:
+        trial = Trial(talker, locks, seed, is_full)
+        try:
+            CASES[name](trial)
+            return trial.end()
+        except BaseException:
+            Call(trial.client.close, 0.5).join(2)  # if it can
+            raise
+
+    said = finish(Call(run), is_full)
+    promise(20, f"KeyboardInterrupt in {name}", "no harm at any point", said, True)
+
+
+# Calls that begin and end a client: each point has one of its own.
+
+
+def _connect(url: str, point: Point) -> None:
+    client = point(wsclient.connect, url, **options())
+    if client is not None:
+        client.close()
+
+
+def _first_connect(url: str, point: Point) -> None:
+    client = wsclient.WebSocketClient(url, **options())
+    point(client.connect)
+    client.connect(SOON)
+    client.subscribe(FEED, timeout=SOON)
+    end_in_time(client)
+
+
+def _close(url: str, point: Point) -> None:
+    client = wsclient.connect(url, **options())
+    reader = client.reader(FEED, timeout=SOON)
+    waiting = Call(list, reader)
+    point(client.close)
+    end_in_time(client)
+    assert waiting.result(SOON) == []
+
+
+def _with(url: str, point: Point) -> None:
+    client = wsclient.WebSocketClient(url, **options())
+
+    def block() -> None:
+        with client:
+            pass
+
+    point(block)
+    end_in_time(client)
+
+
+def _on_event_first(url: str, point: Point) -> None:
+    client = wsclient.WebSocketClient(url, **options())
+    heard = threading.Event()
+    point(client.on_event, lambda event: None)
+    client.on_event(lambda event: heard.set())
+    client.connect(SOON)
+    assert heard.wait(SOON)
+    end_in_time(client)
+
+
+LIVES: dict[str, Callable[[str, Point], None]] = {
+    "wsclient.connect": _connect,
+    "the first connect": _first_connect,
+    "close": _close,
+    "with": _with,
+    "the first on_event": _on_event_first,
+}
+
+
+@every
+@pytest.mark.parametrize("name", LIVES)
+def test_a_client_whose_begin_or_end_is_interrupted_at_any_point_ends_in_time(
+    promise: Callable[..., None],
+    talker: FakeVenue,
+    locks: list[Any],
+    name: str,
+    seed: int,
+    is_full: bool,
+) -> None:
+    def run() -> str:
+        rng, kept, struck = random.Random(seed), list[Any](), 0
+        numbers = count(1) if is_full else (2**n for n in count())
+        number = 0
+        for number in numbers:
+            point = Point(number)
+            LIVES[name](talker.url, point)
+            kept = [*kept[-3:], point]
+            if point.where is None:
+                break
+            struck += 1
+        for _ in range(0 if is_full else SAMPLE):
+            point = Point(rng.randint(1, number))
+            LIVES[name](talker.url, point)
+            kept = [*kept[-3:], point]
+            struck += point.where is not None
+        until(lambda: not threads_of_ours(), PATIENCE)
+        assert struck > 2
+        return f"{struck} points"
+
+    said = finish(Call(run), is_full)
+    promise(20, f"KeyboardInterrupt in {name}", "it ends in time", said, True)

@@ -1,0 +1,91 @@
+"""What tests of the log share: the thread as without pytest, handlers, blocked ones."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from wsclient.runtime import logs
+from wsclient.runtime.logs import LogThread
+
+__all__ = ["Blocking", "Memory", "listening", "making", "threaded"]
+
+
+@contextlib.contextmanager
+def threaded() -> Iterator[LogThread]:
+    """A log thread of the test's own, used as in a process that pytest does not run."""
+    thread = LogThread()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTEST_CURRENT_TEST")
+        patch.setattr(logs, "log_thread", thread)
+        try:
+            yield thread
+        finally:
+            thread.end()
+
+
+class Memory(logging.Handler):
+    """Keeps each record, after ``act`` has been called with it."""
+
+    def __init__(self, act: Callable[[logging.LogRecord], object] = lambda _: None) -> None:
+        super().__init__()
+        self.act = act
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.act(record)
+        self.records.append(record)
+
+    @property
+    def texts(self) -> list[str]:
+        return [record.getMessage() for record in self.records]
+
+
+class Blocking:
+    """Called, it blocks until ``go`` is set; ``is_in`` says that it does."""
+
+    def __init__(self) -> None:
+        self.is_in, self.go = threading.Event(), threading.Event()
+
+    def __call__(self, _: logging.LogRecord) -> bool:
+        self.is_in.set()
+        self.go.wait(20)
+        return True
+
+
+@contextlib.contextmanager
+def listening(
+    handler: logging.Handler | None = None, filter: Any = None, name: str = "wsclient"
+) -> Iterator[None]:
+    """The logger has this handler and filter, and logs all from INFO on."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    if handler is not None:
+        logger.addHandler(handler)
+    if filter is not None:
+        logger.addFilter(filter)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if handler is not None:
+            logger.removeHandler(handler)
+        if filter is not None:
+            logger.removeFilter(filter)
+
+
+@contextlib.contextmanager
+def making(factory: Callable[..., Any]) -> Iterator[None]:
+    """Records are made by ``factory``."""
+    before = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(factory)
+    try:
+        yield
+    finally:
+        logging.setLogRecordFactory(before)

@@ -1,0 +1,420 @@
+"""Order books of a client: on a thread of their own, and never older than they say."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from depth import Binance, rig_of
+from helpers import Call, until
+
+import wsclient
+from wsclient import Message, OrderBookOutOfSync
+from wsclient.errors import ReentrantCall, ThreadStartError, WSClientError
+from wsclient.runtime import books, keeper
+from wsclient.runtime.mailbox import Mailbox
+from wsclient.sansio.dialect import BookUpdate, Snapshot
+from wsclient.testing import FakeVenue, KrakenProtocol
+
+BOOK, OTHER = "book:BTC/USD", "book:ETH/USD"
+
+
+def frame(kind: str, price: Any, size: Any, symbol: str = "BTC/USD") -> str:
+    row = {"symbol": symbol, "bids": [{"price": price, "qty": size}], "asks": []}
+    return json.dumps({"channel": "book", "type": kind, "data": [row]})
+
+
+class Held(wsclient.Kraken):
+    """A user's dialect, which may stop at a message of one channel's book, or take its time."""
+
+    def __init__(self, channel: str = BOOK, pause: float = 0.0) -> None:
+        super().__init__()
+        self._channel, self._pause = channel, pause
+        self.go, self.is_there = threading.Event(), threading.Event()
+        self.go.set()
+
+    def book_update(self, message: Message) -> BookUpdate | None:
+        if message.channel == self._channel:
+            if not self.go.is_set():
+                self.is_there.set()
+                assert self.go.wait(10)
+            threading.Event().wait(self._pause)
+        return super().book_update(message)
+
+
+@pytest.fixture
+def protocol() -> KrakenProtocol:
+    protocol = KrakenProtocol()
+    protocol.snapshots[BOOK] = frame("snapshot", 9, 1)
+    protocol.snapshots[OTHER] = frame("snapshot", 5, 1, "ETH/USD")
+    return protocol
+
+
+@pytest.fixture
+def venue(protocol: KrakenProtocol) -> Iterator[FakeVenue]:
+    with FakeVenue(protocol) as venue:
+        yield venue
+
+
+def connected(venue: FakeVenue, dialect: Any = "kraken", **options: Any) -> Any:
+    return wsclient.connect(venue.url, dialect=dialect, retry_delay=0.01, **options)
+
+
+def push(venue: FakeVenue, size: int, symbol: str = "BTC/USD", price: int = 9) -> None:
+    venue.broadcast(frame("update", price, size, symbol), f"book:{symbol}")
+
+
+def has_come(client: wsclient.WebSocketClient, size: int, channel: str = BOOK) -> bool:
+    latest = client.latest(channel)
+    return latest is not None and f'"qty": {size}}}'.encode() in latest.raw
+
+
+def subscribes(venue: FakeVenue) -> int:
+    return sum('"subscribe"' in text for peer in venue.peers for text in peer.received)
+
+
+# --- age -----------------------------------------------------------------------------------------
+
+
+def test_a_slow_function_ages_no_book(venue: FakeVenue) -> None:
+    go, is_there = threading.Event(), threading.Event()
+
+    def wait(_: Message) -> None:
+        is_there.set()
+        go.wait(10)
+
+    with connected(venue) as client:
+        client.on("trade:BTC/USD", wait)
+        book = client.order_book("BTC/USD", timeout=5)
+        trade = {"channel": "trade", "type": "update", "data": [{"symbol": "BTC/USD"}]}
+        venue.broadcast(json.dumps(trade), "trade:BTC/USD")
+        assert is_there.wait(5)
+        push(venue, 7)
+        until(lambda: has_come(client, 7))
+        assert book.best_bid == (9, 7)
+        assert client.order_book("ETH/USD", timeout=5).is_synced
+        names = [thread.name for thread in threading.enumerate()]
+        assert names.count("wsclient-books") == 1
+        go.set()
+
+
+@pytest.mark.parametrize("is_shared", [False, True], ids=["alone", "with a reader"])
+def test_a_read_sees_what_had_come_when_it_began(
+    venue: FakeVenue, is_shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that keeps books needs some time for each message."""
+    monkeypatch.setattr(keeper, "CATCH_UP", 5.0)
+    with connected(venue, Held(pause=0.02)) as client:
+        if is_shared:
+            client.subscribe(BOOK)
+        book = client.order_book("BTC/USD", timeout=5)
+        for size in range(2, 12):
+            push(venue, size)
+            until(lambda size=size: has_come(client, size))  # type: ignore[misc]
+            assert book.best_bid == (9, size)
+
+
+def test_a_book_is_out_of_sync_while_its_messages_wait_for_too_long(
+    venue: FakeVenue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "LATE", 0.5)
+    monkeypatch.setattr(books, "LATE", 0.5)
+    dialect = Held()
+    with connected(venue, dialect) as client:
+        book = client.order_book("BTC/USD", timeout=5)
+        other = client.order_book("ETH/USD", timeout=5)
+        dialect.go.clear()
+        push(venue, 7)
+        assert dialect.is_there.wait(5)
+        push(venue, 8)
+        assert book.best_bid == (9, 1), "it is not late yet"
+        until(lambda: not book.is_synced)
+        assert other.is_synced, "none of its own messages waits"
+        with pytest.raises(OrderBookOutOfSync, match=r"messages wait .* the oldest for 0\.[5-9]"):
+            book.bids()
+        assert "messages wait" in repr(book)
+        assert book.bids(stale_ok=True) == [(9, 1)]
+        with pytest.raises(TimeoutError, match="messages wait"):
+            book.wait_synced(0.01)
+        wait = Call(book.wait_synced, 5)
+        until(lambda: book._kept.waiting)
+        dialect.go.set()
+        wait.result()
+        assert book.best_bid == (9, 8)
+
+
+def test_a_read_waits_for_no_more_than_a_moment(venue: FakeVenue) -> None:
+    dialect = Held()
+    with connected(venue, dialect) as client:
+        book = client.order_book("BTC/USD", timeout=5)
+        dialect.go.clear()
+        push(venue, 7)
+        until(lambda: has_come(client, 7))
+        assert dialect.is_there.wait(5)
+        begun = time.monotonic()
+        book.bids(stale_ok=True)
+        assert 0.009 < time.monotonic() - begun < 0.25
+        dialect.go.set()
+
+
+def test_messages_from_before_the_book_are_not_waited_for(venue: FakeVenue) -> None:
+    with connected(venue) as client:
+        client.subscribe(BOOK)
+        until(lambda: client.latest(BOOK))
+        book = client.order_book("BTC/USD", timeout=5)
+        begun = time.monotonic()
+        for _ in range(100):
+            assert book.best_bid == (9, 1)
+        assert time.monotonic() - begun < 0.5
+
+
+# --- a channel that is subscribed already --------------------------------------------------------
+
+
+def test_a_book_takes_a_snapshot_that_came_before_it(venue: FakeVenue) -> None:
+    with connected(venue) as client:
+        client.subscribe(BOOK)
+        until(lambda: client.latest(BOOK))
+        book = client.order_book("BTC/USD", timeout=5)
+        assert book.best_bid == (9, 1)
+        push(venue, 2)
+        until(lambda: book.best_bid == (9, 2))
+        got = [client.recv(timeout=5) for _ in range(2)]
+        assert [message.gap for message in got] == [None, None]
+    assert subscribes(venue) == 1
+
+
+def test_a_book_takes_a_snapshot_that_is_on_its_way(
+    venue: FakeVenue, protocol: KrakenProtocol, caplog: pytest.LogCaptureFixture
+) -> None:
+    protocol.snapshots.clear()
+    with connected(venue) as client:
+        client.subscribe(BOOK)
+        call = Call(client.order_book, "BTC/USD", timeout=4)
+        until(lambda: BOOK in client._book_links and client._book_links[BOOK].book.waiting)
+        venue.broadcast(frame("snapshot", 9, 3), BOOK)
+        assert call.result().best_bid == (9, 3)
+        assert client.recv(timeout=5).gap is None
+    assert subscribes(venue) == 1
+    assert not [r for r in caplog.records if "out of sync" in r.getMessage()]
+
+
+def test_a_book_whose_snapshot_is_long_past_gets_another_at_once(venue: FakeVenue) -> None:
+    with connected(venue) as client:
+        client.subscribe(BOOK)
+        push(venue, 2)
+        until(lambda: has_come(client, 2))
+        assert client.order_book("BTC/USD", timeout=4).best_bid == (9, 1)
+    assert subscribes(venue) == 2
+
+
+def test_subscribe_and_order_book_at_once_lose_nothing(
+    venue: FakeVenue, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(20):
+        with connected(venue) as client:
+            client.subscribe(BOOK)
+            book = client.order_book("BTC/USD", timeout=4)
+            assert book.best_bid == (9, 1)
+            assert client.recv(timeout=5).gap is None
+    assert subscribes(venue) == 20
+    assert not [r for r in caplog.records if "out of sync" in r.getMessage()]
+
+
+# --- threads -------------------------------------------------------------------------------------
+
+
+def refuse_once(monkeypatch: pytest.MonkeyPatch, name: str) -> list[str]:
+    """The system gives no thread for this, once."""
+    refused: list[str] = []
+    start = threading.Thread.start
+
+    def fail(thread: threading.Thread) -> None:
+        if thread.name == name and not refused:
+            refused.append(name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    return refused
+
+
+def test_a_thread_for_books_that_cannot_be_started_is_the_callers_error(
+    venue: FakeVenue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connected(venue) as client:
+        refused = refuse_once(monkeypatch, "wsclient-books")
+        with pytest.raises(ThreadStartError, match="wsclient-books cannot be started"):
+            client.order_book("BTC/USD", timeout=5)
+        assert refused
+        assert not client.subscriptions
+        assert not client._book_links
+        assert client.order_book("BTC/USD", timeout=5).is_synced
+
+
+def test_a_thread_for_snapshots_that_cannot_be_started_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Though no message comes that would ask for it."""
+    monkeypatch.setattr(books, "THREAD_AGAIN", 0.05)
+    with rig_of(Binance()) as rig:
+        refused = refuse_once(monkeypatch, "wsclient-snapshot")
+        book = rig.book()
+        assert refused
+        assert rig.truth.is_told_by(book)
+        assert any(
+            "wsclient-snapshot cannot be started" in record.getMessage()
+            for record in caplog.records
+        )
+    assert len(rig.truth.asked) == 1
+
+
+def test_when_the_thread_of_the_books_dies_they_are_out_of_sync_and_calls_raise(
+    venue: FakeVenue,
+    protocol: KrakenProtocol,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with connected(venue) as client:
+        book = client.order_book("BTC/USD", timeout=5)
+        protocol.snapshots.clear()
+        other = Call(client.order_book, "ETH/USD", timeout=30)
+        until(lambda: OTHER in client._book_links and client._book_links[OTHER].book.waiting)
+        mailbox = client._book_links[BOOK].mailbox
+
+        def die(*_: Any) -> None:
+            raise MemoryError
+
+        monkeypatch.setattr(mailbox, "fill", die)
+        push(venue, 7)
+        until(lambda: not book.is_synced)
+        with pytest.raises(OrderBookOutOfSync, match="the thread that keeps order books has died"):
+            book.bids()
+        for call in (other.result, lambda: book.wait_synced(5), lambda: client.recv(timeout=5)):
+            with pytest.raises(WSClientError, match="internal error"):
+                call()
+        until(lambda: any(r.exc_info for r in caplog.records))
+
+
+@pytest.mark.parametrize("error", [SystemExit, ValueError, KeyError])
+def test_what_a_hook_raises_ends_no_thread(venue: FakeVenue, error: type[BaseException]) -> None:
+    class Raising(wsclient.Kraken):
+        def book_update(self, message: Message) -> BookUpdate | None:
+            if message.type == "update" and b"777" in message.raw:
+                raise error("on purpose")
+            return super().book_update(message)
+
+    with connected(venue, Raising()) as client:
+        book = client.order_book("BTC/USD", timeout=5)
+        push(venue, 777)
+        until(lambda: subscribes(venue) == 2)
+        book.wait_synced(5)
+        push(venue, 3)
+        until(lambda: book.best_bid == (9, 3))
+
+
+def test_what_a_hook_raises_about_a_snapshot_ends_no_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    raised: list[BaseException] = []
+
+    class Raising(wsclient.Binance):
+        def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
+            if not raised:
+                raised.append(SystemExit("on purpose"))
+                raise raised[0]
+            return super().book_snapshot(channel, answer)
+
+    truth = Binance()
+    monkeypatch.setattr(type(truth), "dialect", Raising)
+    with rig_of(truth) as rig:
+        assert rig.truth.is_told_by(rig.book())
+    assert len(rig.truth.asked) == 2
+
+
+# --- bugs of dialects ----------------------------------------------------------------------------
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if record.levelno == logging.ERROR]
+
+
+class TextByRest(wsclient.Binance):
+    def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
+        return Snapshot(answer["lastUpdateId"], answer["bids"], answer["asks"])  # as they came
+
+
+class OddByRest(wsclient.Binance):
+    def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
+        return answer.nothing  # type: ignore[no-any-return]
+
+
+def test_a_snapshot_of_text_is_told_at_once_with_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    truth = Binance()
+    monkeypatch.setattr(type(truth), "dialect", TextByRest)
+    with rig_of(truth) as rig:
+        with pytest.raises(OrderBookOutOfSync, match=r"a bug of its dialect: .*Decimals, not"):
+            rig.book(timeout=15)
+        (record,) = errors(caplog)
+        assert record.exc_info
+        assert len(rig.truth.asked) == 1
+
+
+def test_a_hook_that_fails_on_a_snapshot_is_told_with_its_traceback_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    truth = Binance()
+    monkeypatch.setattr(type(truth), "dialect", OddByRest)
+    with rig_of(truth) as rig:
+        with pytest.raises(TimeoutError):
+            rig.book(timeout=0.3)
+        said = [r for r in caplog.records if "no snapshot of" in r.getMessage()]
+        assert len(said) > 1
+        assert all(record.exc_info for record in said)
+
+
+def test_a_message_of_text_is_told_at_once_with_its_traceback(
+    venue: FakeVenue, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Text(wsclient.Kraken):
+        def book_update(self, message: Message) -> BookUpdate | None:
+            return BookUpdate(True, [("9", "1")], [])  # type: ignore[list-item]
+
+    with connected(venue, Text()) as client:
+        with pytest.raises(OrderBookOutOfSync, match="a bug of its dialect"):
+            client.order_book("BTC/USD", timeout=15)
+        until(lambda: errors(caplog))
+        (record,) = errors(caplog)
+        assert record.exc_info
+
+
+# --- close() -------------------------------------------------------------------------------------
+
+
+def test_close_on_a_thread_within_a_locked_section_unsubscribes_later(venue: FakeVenue) -> None:
+    with connected(venue) as client:
+        book = client.order_book("BTC/USD", timeout=5)
+        with book._kept.lock:
+            book.close()
+            with pytest.raises(ReentrantCall):
+                book.bids()
+        assert not book.is_synced
+        until(lambda: not client.subscriptions)
+
+
+def test_the_queue_says_since_when_a_channels_messages_wait() -> None:
+    mailbox = Mailbox(None, None, "drop_oldest")
+    arrivals = {name: wsclient.messages.Arrival(at, 1, None) for name, at in [("a", 10), ("b", 20)]}
+    assert mailbox.waits_since("b", 100) is None
+    mailbox.put([Message(name, raw=b"{}", arrival=arrivals[name]) for name in ("a", "b", "b")])
+    assert mailbox.waits_since("a", 100) == 10
+    assert mailbox.waits_since("b", 100) == 20
+    assert mailbox.waits_since("b", 20) is None
+    assert mailbox.waits_since("c", 100) is None

@@ -1,0 +1,409 @@
+"""A kept book: no user code under its lock, readers who never wait for it, and interrupts."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from helpers import Call, until
+from interrupting import Point
+
+from wsclient import Gap, Message, OrderBook, OrderBookOutOfSync
+from wsclient.errors import ReentrantCall
+from wsclient.messages import Arrival, LinkedMessage
+from wsclient.sansio.book import BookError
+from wsclient.sansio.dialect import BookUpdate, Dialect, RestRequest, Snapshot
+
+Levels = list[tuple[Decimal, Decimal]]
+
+
+class Simple(Dialect):
+    """``{"bids": [[price, size], ...], "asks": [...]}``; the checksum is the number of levels."""
+
+    #: Called in each hook, with its name.
+    hook: Callable[[str], object] = staticmethod(lambda name: None)
+
+    def book_update(self, message: Message) -> BookUpdate | None:
+        self.hook("book_update")
+        data = msgspec.json.decode(message.raw, type=dict[str, Levels | int])
+        bids, asks = (self.levels(data[side]) for side in ("bids", "asks"))
+        return BookUpdate(message.type == "snapshot", bids, asks, data.get("sum"))  # type: ignore[arg-type]
+
+    def levels(self, levels: Any) -> Iterator[tuple[Decimal, Decimal]]:
+        """An iterator: it runs when the levels are gone through."""
+        for level in levels:
+            self.hook("levels")
+            yield level
+
+    def book_checksum(self, bids: Any, asks: Any) -> int | None:
+        self.hook("book_checksum")
+        return len([*bids, *asks])
+
+
+class ByRest(Simple):
+    def book_request(self, channel: str, options: Mapping[str, Any]) -> RestRequest | None:
+        return RestRequest("https://example.com/")
+
+    def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
+        self.hook("book_snapshot")
+        return Snapshot(answer["sequence"], self.levels(answer["bids"]), self.levels([]))
+
+
+def message(type: str, *bids: tuple[int, int], sum: int | None = None, gap: str = "") -> Message:
+    data: dict[str, Any] = {"bids": bids, "asks": []}
+    if sum is not None:
+        data["sum"] = sum
+    raw = json.dumps(data).encode()
+    return Message("a", type, raw=raw, gap=Gap(gap) if gap else None, arrival=Arrival(5, 1, None))
+
+
+def change(number: int, size: int) -> Message:
+    raw = json.dumps({"bids": [(9, size)], "asks": []}).encode()
+    arrival = Arrival(5, 1, None)
+    return LinkedMessage("a", sequence=number, follows=number - 1, raw=raw, arrival=arrival)
+
+
+def answer(number: int, size: int) -> Any:
+    return {"sequence": number, "bids": [(Decimal(9), Decimal(size))]}
+
+
+def synced(dialect: Dialect | None = None) -> OrderBook:
+    book = OrderBook(dialect or Simple(), "a")
+    assert book.apply(message("snapshot", (9, 1), (8, 2), sum=2))
+    return book
+
+
+def joined(dialect: Dialect | None = None) -> OrderBook:
+    book = OrderBook(dialect or ByRest(), "a")
+    assert not book.apply(change(5, 50))
+    assert book.take_snapshot(answer(4, 40))
+    assert book.bids() == [(9, 50)]
+    return book
+
+
+CALLS: dict[str, Callable[[OrderBook], Any]] = {
+    "best_bid": lambda book: book.best_bid,
+    "best_ask": lambda book: book.best_ask,
+    "mid": lambda book: book.mid,
+    "spread": lambda book: book.spread,
+    "bids": lambda book: book.bids(),
+    "asks": lambda book: book.asks(stale_ok=True),
+    "is_synced": lambda book: book.is_synced,
+    "repr": repr,
+    "wait_synced": lambda book: book.wait_synced(0),
+    "apply": lambda book: book.apply(message("update", (9, 3))),
+    "take_snapshot": lambda book: book.take_snapshot(answer(1, 1)),
+}
+
+
+# --- the lock ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_a_call_on_a_thread_within_a_locked_section_raises(call: Callable[..., Any]) -> None:
+    """As from a signal handler, or a finalizer, that has interrupted another call."""
+    book = synced()
+    with book._kept.lock, pytest.raises(ReentrantCall):
+        call(book)
+    assert book.bids() == [(9, 1), (8, 2)]
+
+
+def test_close_on_a_thread_within_a_locked_section_returns_at_once_and_wakes_who_waits() -> None:
+    book = synced()
+    book.apply(message("update", gap="sequence"))
+    wait = Call(book.wait_synced, 10)
+    until(lambda: book._kept.waiting)
+    with book._kept.lock:
+        book.close()
+        book.close()
+    with pytest.raises(OrderBookOutOfSync, match="it was closed"):
+        wait.result()
+    assert book.is_lost
+    assert not book.apply(message("snapshot", (1, 1)))
+
+
+@pytest.mark.parametrize("verb", ["apply", "take_snapshot"])
+def test_no_lock_is_held_while_a_hook_of_the_dialect_runs(verb: str) -> None:
+    held: dict[str, bool] = {}
+    dialect = ByRest() if verb == "take_snapshot" else Simple()
+    book = OrderBook(dialect, "a")
+    dialect.hook = lambda name: held.update({name: book._kept.locks.is_held})  # type: ignore[method-assign]
+    if verb == "apply":
+        assert book.apply(message("snapshot", (9, 1), sum=1))
+        assert book.apply(message("update", (8, 1), sum=2))
+        assert held == dict.fromkeys(["book_update", "levels", "book_checksum"], False)
+    else:
+        book.apply(change(5, 50))
+        assert book.take_snapshot(answer(4, 40))
+        assert book.apply(change(6, 60))
+        assert held == dict.fromkeys(["book_snapshot", "book_update", "levels"], False)
+
+
+class Held(Simple):
+    """Stops in one hook until told to go on."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.go, self.is_there = threading.Event(), threading.Event()
+        self.go.set()
+
+    def hook(self, name: str) -> None:
+        if name == self._name and not self.go.is_set():
+            self.is_there.set()
+            assert self.go.wait(10)
+
+
+@pytest.mark.parametrize("name", ["book_update", "levels", "book_checksum"])
+@pytest.mark.parametrize("sum", [3, 77], ids=["right", "wrong"])
+def test_who_reads_while_a_hook_runs_sees_the_book_that_was_verified_last(
+    name: str, sum: int
+) -> None:
+    dialect = Held(name)
+    book = synced(dialect)
+    dialect.go.clear()
+    apply = Call(book.apply, message("update", (10, 1), sum=sum))
+    assert dialect.is_there.wait(5)
+    assert book.best_bid == (9, 1)
+    assert book.is_synced
+    book.wait_synced(0)
+    dialect.go.set()
+    assert apply.result() is (sum == 3)
+    if sum == 3:
+        assert book.best_bid == (10, 1)
+    else:
+        with pytest.raises(OrderBookOutOfSync, match="checksum is 3, the venue's 77"):
+            _ = book.best_bid
+
+
+# --- several writers -----------------------------------------------------------------------------
+
+
+def test_of_several_threads_that_feed_a_book_none_undoes_what_another_did() -> None:
+    book = synced()
+    pause = threading.Event()
+    book._kept._dialect.hook = lambda name: pause.wait(0.0001)  # type: ignore[attr-defined]
+
+    def feed(price: int) -> None:
+        for size in range(1, 21):
+            assert book.apply(message("update", (price, size), (100 + price, 1)))
+            assert book.apply(message("update", (100 + price, 0)))
+
+    calls = [Call(feed, price) for price in (5, 6, 7)]
+    for call in calls:
+        call.result()
+    assert book.bids() == [(9, 1), (8, 2), (7, 20), (6, 20), (5, 20)]
+    twin = book._kept._spare[1]
+    assert list(twin.bids) == book.bids(), "the other copy is equal"
+
+
+def test_changes_that_several_threads_bring_are_each_applied_once_and_in_order() -> None:
+    book = joined()
+    waiting = list(range(6, 206))
+    lock = threading.Lock()
+
+    def feed() -> None:
+        while True:
+            with lock:
+                if not waiting:
+                    return
+                number = waiting[0]
+                del waiting[0]
+            book.apply(change(number, number))
+
+    for call in [Call(feed) for _ in range(3)]:
+        call.result()
+    if not book.is_synced:  # they came in another order: it noticed
+        assert book.take_snapshot(answer(205, 205))
+    assert (book.sequence, book.bids()) == (205, [(9, 205)])
+
+
+def test_changes_that_come_while_a_snapshot_is_joined_are_in_the_book() -> None:
+    dialect = ByRest()
+    book = OrderBook(dialect, "a")
+    book.apply(change(5, 50))
+    more = [change(6, 60), change(7, 70)]
+
+    def hook(name: str) -> None:
+        if name == "levels" and more:
+            book.apply(more.pop(0))
+
+    dialect.hook = hook  # type: ignore[method-assign]
+    assert book.take_snapshot(answer(4, 40))
+    assert (book.sequence, book.bids()) == (7, [(9, 70)])
+
+
+@pytest.mark.parametrize("what", ["close", "lost"])
+def test_a_book_that_ends_while_a_message_is_read_stays_ended(what: str) -> None:
+    dialect = Held("book_update")
+    book = synced(dialect)
+    dialect.go.clear()
+    apply = Call(book.apply, message("update", (10, 1)))
+    assert dialect.is_there.wait(5)
+    if what == "close":
+        book.close()
+    else:
+        book.apply(Message("a", "lost"))
+    dialect.go.set()
+    assert apply.result() is False
+    assert book.is_lost
+    assert not book.is_synced
+
+
+# --- interrupts ----------------------------------------------------------------------------------
+
+
+def is_free(book: OrderBook) -> bool:
+    """Can another thread have the lock?"""
+
+    def take() -> bool:
+        is_taken = book._kept.lock.acquire(blocking=False)
+        if is_taken:
+            book._kept.lock.release()
+        return is_taken
+
+    return Call(take).result()
+
+
+def interrupted(step: int, call: Callable[[], Any]) -> bool:
+    point = Point(step)
+    point(call)
+    return point.error is not None
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if name not in ("apply", "take_snapshot")])
+@pytest.mark.parametrize("is_in_sync", [True, False])
+def test_an_interrupt_anywhere_in_a_read_leaves_nothing_behind(name: str, is_in_sync: bool) -> None:
+    book = synced()
+    if not is_in_sync:
+        book.apply(message("update", gap="sequence"))
+
+    def read() -> None:
+        try:
+            CALLS[name](book)
+        except (OrderBookOutOfSync, TimeoutError):
+            pass
+
+    step = 1
+    while interrupted(step, read):
+        assert is_free(book), f"step {step}"
+        assert not book._kept.waiting, f"step {step}"
+        step += 1
+    assert step > 3
+
+
+@pytest.mark.parametrize(
+    "what", [("update", (10, 1), 3), ("update", (10, 1), 77), ("snapshot", (10, 1), 1)]
+)
+def test_an_interrupt_anywhere_in_apply_leaves_the_book_whole_or_out_of_sync(what: Any) -> None:
+    kind, level, sum = what
+    before: Levels = [(Decimal(9), Decimal(1)), (Decimal(8), Decimal(2))]
+    after = [level, *before] if kind == "update" else [level]
+    step, seen = 1, set()
+    while True:
+        book = synced()
+        is_over = not interrupted(step, lambda book=book: book.apply(message(kind, level, sum=sum)))  # type: ignore[misc]
+        assert is_free(book), f"step {step}"
+        if book.is_synced:
+            assert book.bids() in (before, after), f"step {step}"
+            assert sum != 77 or book.bids() == before, f"step {step}: not verified"
+            seen.add(len(book.bids()))
+        assert book.apply(message("snapshot", (9, 1), (8, 2), sum=2)), f"step {step}"
+        for size in (3, 4, 5):
+            assert book.apply(message("update", (9, size), sum=2)), f"step {step}"
+            assert book.bids() == [(9, size), (8, 2)], f"step {step}"
+        if is_over:
+            break
+        step += 1
+    assert step > 10
+
+
+def test_an_interrupt_anywhere_in_apply_leaves_who_waits_neither_asleep_nor_deceived() -> None:
+    step = 1
+    while True:
+        book = synced()
+        book.apply(message("update", gap="sequence"))
+        wait = Call(book.wait_synced, 10)
+        until(lambda book=book: book._kept.waiting)  # type: ignore[misc]
+        is_over = not interrupted(
+            step,
+            lambda book=book: book.apply(message("snapshot", (7, 1))),  # type: ignore[misc]
+        )
+        if book.is_synced:
+            wait.result(2)
+            assert book.bids() == [(7, 1)]
+        else:
+            book.apply(message("snapshot", (7, 1)))
+            wait.result(2)
+        if is_over:
+            break
+        step += 1
+    assert step > 10
+
+
+@pytest.mark.parametrize("number", [6, 8], ids=["the next", "a hole"])
+def test_an_interrupt_anywhere_in_a_numbered_change_leaves_no_silent_hole(number: int) -> None:
+    step = 1
+    while True:
+        book = joined()
+        is_over = not interrupted(step, lambda book=book: book.apply(change(number, number)))  # type: ignore[misc]
+        assert is_free(book), f"step {step}"
+        if book.is_synced:
+            assert (book.sequence, book.bids()) in ((5, [(9, 50)]), (6, [(9, 6)]))
+        book.apply(change(number + 1, number + 1))
+        if book.is_synced:
+            assert number == 6
+            assert (book.sequence, book.bids()) == (7, [(9, 7)]), f"step {step}"
+        assert book.take_snapshot(answer(number + 1, 3))
+        assert book.is_synced, f"step {step}"
+        assert book.sequence == number + 1
+        if is_over:
+            break
+        step += 1
+    assert step > 10
+
+
+def test_an_interrupt_anywhere_in_take_snapshot_leaves_the_book_joined_or_not() -> None:
+    step = 1
+    while True:
+        book = OrderBook(ByRest(), "a")
+        book.apply(change(5, 50))
+        is_over = not interrupted(step, lambda book=book: book.take_snapshot(answer(4, 40)))  # type: ignore[misc]
+        assert is_free(book), f"step {step}"
+        if not book.is_synced:
+            assert book.take_snapshot(answer(4, 40)), f"step {step}"
+        assert (book.sequence, book.bids()) == (5, [(9, 50)]), f"step {step}"
+        assert book.apply(change(6, 60)), f"step {step}"
+        assert book.bids() == [(9, 60)], f"step {step}"
+        if is_over:
+            break
+        step += 1
+    assert step > 10
+
+
+# --- bugs of dialects ----------------------------------------------------------------------------
+
+
+def test_levels_of_text_are_no_book_and_another_snapshot_is_of_no_use() -> None:
+    class Text(Simple):
+        def book_update(self, message: Message) -> BookUpdate | None:
+            return BookUpdate(True, [("9", "1")], [])  # type: ignore[list-item]
+
+    book = OrderBook(Text(), "a")
+    assert not book.apply(message("snapshot"))
+    with pytest.raises(OrderBookOutOfSync, match="a bug of its dialect: a level is"):
+        book.wait_synced(10)
+
+
+def test_a_wrong_snapshot_by_rest_leaves_a_book_in_sync_as_it_is() -> None:
+    book = joined()
+    assert book.take_snapshot(answer(9, -1)), "it is not needed, and not looked at"
+    assert book.bids() == [(9, 50)]
+    fresh = OrderBook(ByRest(), "a")
+    with pytest.raises(BookError, match="size"):
+        fresh.take_snapshot(answer(9, -1))
+    assert not fresh.is_synced

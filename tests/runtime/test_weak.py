@@ -1,0 +1,41 @@
+"""A group of objects that are held elsewhere."""
+
+from __future__ import annotations
+
+import gc
+
+from helpers import Call
+
+from wsclient.runtime.weak import WeakGroup
+
+
+class Thing:
+    pass
+
+
+def test_it_knows_what_others_hold() -> None:
+    group: WeakGroup[Thing] = WeakGroup()
+    held = [Thing(), Thing()]
+    for thing in held:
+        group.add(thing)
+    assert group.all() == held
+    assert len(group) == 2
+    del held[0], thing
+    gc.collect()
+    assert group.all() == held
+    assert len(group) == 1
+
+
+def test_it_is_copied_while_another_thread_adds_and_drops() -> None:
+    group: WeakGroup[Thing] = WeakGroup()
+
+    def work() -> None:
+        for _ in range(200):
+            held = [Thing() for _ in range(50)]
+            for thing in held:
+                group.add(thing)
+
+    call = Call(work)
+    while call.is_alive():
+        assert all(type(thing) is Thing for thing in group.all())
+    call.result()

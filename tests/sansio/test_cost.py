@@ -1,0 +1,80 @@
+"""A call costs what it changes, however many channels are wanted."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import pytest
+from rig import Plain, Rig
+
+from wsclient.sansio.dialect import Ack, Limits
+
+
+def steps(call: Callable[[], object]) -> int:
+    """How many instructions of Python it takes."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, arg: Any) -> Any:
+        nonlocal count
+        frame.f_trace_opcodes = True
+        count += event == "opcode"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def subscribe(rig: Rig) -> None:
+    rig.subscribe("new")
+    rig.ack("new")
+
+
+def unsubscribe(rig: Rig) -> None:
+    rig.unsubscribe("new")
+    rig.ack("new")
+
+
+def unsubscribe_by_alias(rig: Rig) -> None:
+    rig.receive(Ack(channel="new", alias="#new"))
+    unsubscribe(rig)
+
+
+def refuse(rig: Rig) -> None:
+    rig.subscribe("bad")
+    rig.reject("bad")
+
+
+def look_up(rig: Rig) -> None:
+    assert len(rig.session.subscriptions) > 0
+    rig.session.subscriptions.wanted_among(["x0", "x1"])
+
+
+def work(wanted: int) -> list[int]:
+    names = [f"x{n}" for n in range(wanted)]
+    rig = Rig(Plain(Limits(channels_per_message=100)), stale_after=1e6).active(*names)
+    rig.receive(*(Ack(channel=name, alias=f"#{name}") for name in names))
+    for name in names:
+        rig.session.resyncs.want(name, rig.now)
+        rig.session.resyncs.done(name)
+    calls = (subscribe, unsubscribe, subscribe, unsubscribe_by_alias, refuse, look_up)
+    found = []
+    for call in calls:
+        rig.actions.clear()
+        rig.settled.clear()
+        found.append(steps(lambda call=call: call(rig)))
+    return found
+
+
+@pytest.mark.skipif(sys.gettrace() is not None, reason="something else traces")
+def test_a_call_costs_what_it_changes() -> None:
+    few, many = work(60), work(3000)
+    for one, other in zip(few, many, strict=True):
+        assert other <= 1.3 * one + 500

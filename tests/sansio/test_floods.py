@@ -1,0 +1,186 @@
+"""Whatever a venue sends between two looks: bounded, and what is left out is told."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from rig import LOGIN, Rig
+
+from wsclient.errors import AuthenticationError
+from wsclient.messages import Message
+from wsclient.sansio.actions import Cut, Tell
+from wsclient.sansio.dialect import (
+    Ack,
+    Counted,
+    LoginAccepted,
+    LoginRefused,
+    Notice,
+    Rejection,
+    Reply,
+    Respond,
+    Subscribed,
+    Unhandled,
+)
+from wsclient.sansio.floods import ANSWERS
+from wsclient.sansio.session import MAX_UNTOLD, Invalid, State
+
+#: The n-th item of a flood.
+FLOODS: dict[str, Callable[[Rig, int], list[Any]]] = {
+    "refusals": lambda rig, n: [Rejection(f"no {n}")],
+    "refusals of a channel": lambda rig, n: [Rejection("no", channel="a")],
+    "notices": lambda rig, n: [Notice(f"maintenance {n}")],
+    "unknown types": lambda rig, n: [Unhandled(f"{n}" * 100)],
+    "heartbeats to answer": lambda rig, n: [Respond({"pong": n})],
+    "acks of nothing": lambda rig, n: [Ack(request_id=n + 1000), Ack(channel=f"x{n}"), Ack()],
+    "names": lambda rig, n: [Ack(channel=f"x{n}", alias=f"#{n}")],
+    "names of one channel": lambda rig, n: [Ack(channel="a", alias=f"#{n}")],
+    "lists that flap": lambda rig, n: [Subscribed(["a"] if n % 2 else [])],
+    "jumps": lambda rig, n: [Counted(2 * n)],
+    "jumps and data": lambda rig, n: [Counted(2 * n), rig.message("a", 2 * n)],
+    "invalid frames": lambda rig, n: [Invalid(f"rubbish {n}")],
+    "invalid frames and data": lambda rig, n: [Invalid("rubbish"), rig.message("a")],
+    "refused messages": lambda rig, n: [Invalid("refused", Message("a", "update", 3 * n))],
+    "channels": lambda rig, n: [rig.message(f"x{n}", 3)],
+    "gaps": lambda rig, n: [rig.message("a", 3 * n)],
+    "logins": lambda rig, n: [LoginRefused("who?"), LoginAccepted()],
+    "replies to nothing": lambda rig, n: [Reply(n + 1000, {})],
+}
+
+
+def flood(rig: Rig, kind: str, count: int) -> None:
+    make = FLOODS[kind]
+    for n in range(0, count, 100):
+        entries = [entry for i in range(n, n + 100) for entry in make(rig, i)]
+        rig.session.received(rig.cid, entries, rig.now)
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+def test_the_list_of_actions_and_the_memory_stay_bounded(kind: str) -> None:
+    """With thousands of channels wanted, which cost nothing."""
+    check_bounds(kind, 20_000)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", FLOODS)
+def test_so_they_do_in_a_flood_of_ten_seconds(kind: str) -> None:
+    check_bounds(kind, 600_000)
+
+
+def check_bounds(kind: str, count: int) -> None:
+    rig = Rig().active("a", *(f"c{n}" for n in range(2000)))
+    rig.session.is_observed = lambda: True
+    flood(rig, kind, 200)
+    rig.collect()
+    tracemalloc.start()
+    flood(rig, kind, count)
+    waiting, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    actions = rig.session.actions()
+    assert len(actions) <= MAX_UNTOLD + 10
+    assert waiting <= 25e6
+    rig.tick()
+    rig.close()
+
+
+@pytest.mark.parametrize(
+    ("make", "first", "second"),
+    [
+        (
+            lambda n: Rejection(f"no {n}"),
+            "the venue refused: no 0",
+            "the venue refused: no 9 (and 8 before it)",
+        ),
+        (
+            lambda n: Notice(f"maintenance {n}"),
+            "the venue says: maintenance 0",
+            "the venue says: maintenance 9 (and 8 before it)",
+        ),
+        (
+            lambda n: Unhandled(f"odd {n}"),
+            "unhandled message type 'odd 0' (logged once per type)",
+            "unhandled message type 'odd 9' (logged once per type) (and 8 before it)",
+        ),
+        (
+            lambda n: Counted(2 * n),
+            "the connection's count jumped from 0 to 2",
+            "the connection's count jumped from 16 to 18 (and 7 before it)",
+        ),
+        (
+            lambda n: Invalid(f"rubbish {n}"),
+            "skipped rubbish 0",
+            "skipped rubbish 9 (and 8 before it)",
+        ),
+    ],
+)
+def test_each_kind_is_logged_once_a_second_with_the_number_left_out(
+    make: Callable[[int], Any], first: str, second: str
+) -> None:
+    rig = Rig().open()
+    rig.receive(*(make(n) for n in range(10)))
+    assert rig.logs("warning") == [first]
+    rig.wait(1.0)
+    assert rig.logs("warning") == [first, second]
+    rig.wait(100.0)
+    assert rig.logs("warning") == [first, second]
+
+
+def test_one_kind_does_not_silence_another() -> None:
+    rig = Rig().open()
+    rig.receive(Notice("one"), Rejection("two"), Notice("three"))
+    assert rig.logs("warning") == ["the venue says: one", "the venue refused: two"]
+
+
+def test_heartbeats_are_answered_up_to_a_rate_and_then_the_newest() -> None:
+    most, per = ANSWERS
+    rig = Rig().open()
+    rig.receive(*(Respond({"pong": n}) for n in range(100)))
+    assert [m["pong"] for m in rig.sent()] == list(range(most))
+    rig.wait(per)
+    assert [m["pong"] for m in rig.sent()][most:] == [99]
+    assert rig.logs("warning") == [
+        "a heartbeat is not answered: the venue asks for too many answers",
+        f"a heartbeat is not answered: the venue asks for too many answers "
+        f"(and {100 - most - 3} before it)",
+    ]
+
+
+def test_an_answer_that_waits_is_not_for_the_next_connection() -> None:
+    rig = Rig().open()
+    rig.receive(*(Respond({"pong": n}) for n in range(100)))
+    rig.drop()
+    rig.open()
+    rig.wait(10.0)
+    assert rig.sent() == []
+
+
+def test_an_answer_that_cannot_be_sent_is_a_frame_that_makes_no_sense() -> None:
+    rig = Rig().open()
+    rig.receive(*[Respond(object())] * 100)
+    rig.wait(10.0)
+    assert rig.state is State.OPEN
+    assert rig.session.counters.invalid == 100
+
+
+def test_a_login_is_refused_once() -> None:
+    rig = Rig()
+    rig.connect()
+    rig.opened(LOGIN)
+    rig.session.received(rig.cid, [LoginRefused("who?"), LoginAccepted()] * 100, rig.now)
+    rig.tick()
+    (cut,) = rig.done(Cut)
+    assert isinstance(cut.error, AuthenticationError)
+    assert rig.state is State.FAILED
+
+
+def test_the_numbers_of_events_that_are_left_out_are_used() -> None:
+    rig = Rig().active("a")
+    rig.session.is_observed = lambda: True
+    before = rig.done(Tell)[-1].number
+    flood(rig, "gaps", 10_000)
+    rig.drop()
+    last = rig.done(Tell)[-1].number
+    assert last - before >= 10_000

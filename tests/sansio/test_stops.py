@@ -1,0 +1,206 @@
+"""A thread holds the interpreter's lock again and again: a dead link is noticed in time all the
+same, and no living one is ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from rig import LOGIN, Rig
+
+from wsclient.sansio.actions import Cut, Ping
+from wsclient.sansio.heartbeat import GRACE, LinkView
+from wsclient.sansio.session import LATE_TICK, State
+from wsclient.sansio.stops import REMEMBERED, Stop, Stops
+
+INF = float("inf")
+
+
+def test_a_clock_is_excused_by_the_first_stop_that_ends_after_its_start() -> None:
+    stops = Stops()
+    for end in (10.0, 20.0, 30.0):
+        stops.add(end - 4.0, end)
+    assert stops.first_after(9.0) == Stop(6.0, 10.0)
+    assert stops.first_after(10.0) == Stop(16.0, 20.0)
+    assert stops.first_after(30.0) is None
+
+
+def test_a_stop_excuses_for_its_length_or_the_part_after_the_clocks_start() -> None:
+    stops = Stops()
+    stops.add(6.0, 10.0)
+    assert [stops.excuse(since) for since in (0.0, 6.0, 7.5, 10.0)] == [4.0, 4.0, 2.5, 0.0]
+
+
+def test_not_all_stops_are_remembered_and_the_newest_are() -> None:
+    stops = Stops()
+    for end in range(10 * REMEMBERED):
+        stops.add(end - 0.5, end)
+    assert stops.first_after(9 * REMEMBERED) == Stop(9 * REMEMBERED + 0.5, 9 * REMEMBERED + 1)
+    oldest = stops.first_after(-1.0)
+    assert oldest is not None
+    assert oldest.ended_at >= 8 * REMEMBERED
+
+
+class Held:
+    """A client with an idle peer, both under a thread that stops us: ``holds`` are the times (s)
+    when it holds the interpreter's lock, by turns with those when it does not.
+
+    The peer answers each ping ``answer`` seconds after it, until it falls silent at ``dead_at``.
+    What arrives during a hold is read right after it; by ``is_late`` readers come second, and the
+    watchdog sees unread bytes.
+    """
+
+    def __init__(
+        self, holds: Iterator[tuple[float, float]], interval: float, timeout: float, answer: float
+    ) -> None:
+        self.rig = Rig(ping_interval=interval, ping_timeout=timeout).open()
+        self.start = self.rig.now
+        self.holds = holds
+        self.answer = answer
+        self.hold_at, self.hold_until = self.start, self.start
+        self.heard_at = self.start
+        self.is_late = True
+
+    def free_at(self, at: float) -> float:
+        """The first time from ``at`` on when our threads run."""
+        while self.hold_until <= at:
+            free, held = next(self.holds, (INF, 0.0))
+            self.hold_at = self.hold_until + free
+            self.hold_until = self.hold_at + held
+        return at if at < self.hold_at else self.hold_until
+
+    def run(self, until: float, dead_at: float = INF) -> float | None:
+        """When the link was cut, or None."""
+        rig, session = self.rig, self.rig.session
+        pings: list[float] = []  # when their pongs arrive
+        seen = len(rig.done(Ping))
+        while rig.now < until:
+            now = rig.now
+            arrived = [at for at in pings if at <= now]
+            pings = [at for at in pings if at > now]
+            late = bool(arrived) and arrived[-1] < now
+            heard = now if arrived else self.heard_at
+            if arrived and not (late and self.is_late):
+                session.pong(rig.cid)
+            session.tick(now, LinkView(heard))
+            if arrived:
+                self.heard_at = now
+                session.pong(rig.cid)
+            rig.collect()
+            rig.consult()
+            if rig.done(Cut):
+                return now
+            for _ in rig.done(Ping)[seen:]:
+                if now + self.answer < dead_at:
+                    pings.append(now + self.answer)
+            seen = len(rig.done(Ping))
+            due = session.next_deadline(now, LinkView(self.heard_at))
+            rig.now = self.free_at(max(now + 1e-6, min(due, *pings, until)))
+        return None
+
+
+#: (free, held) s, over and over.
+PATTERNS = [
+    [(0.001, 2.0)],
+    [(0.3, 2.0)],
+    [(1.0, 2.0)],
+    [(0.05, 0.26)],
+    [(0.7, 1.3), (0.01, 0.25)],
+    [(2.9, 2.0), (0.1, 0.5)],
+]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize(("interval", "timeout"), [(3.0, 1.0), (4.0, 4.0), (20.0, 10.0)])
+def test_a_half_open_link_is_noticed_within_interval_timeout_and_one_hold(
+    pattern: list[tuple[float, float]], interval: float, timeout: float
+) -> None:
+    """Wherever in the pattern it falls silent, once a hold has been seen."""
+    hold = max(held for _, held in pattern)
+    period = sum(map(sum, pattern))
+    for step in range(40):
+        bench = Held(iter(pattern * 2000), interval, timeout, 0.01)
+        assert bench.run(bench.start + 60.0) is None
+        dead_at = bench.rig.now + step * period / 40
+        cut_at = bench.run(dead_at + 100.0, dead_at)
+        assert cut_at is not None
+        assert cut_at - max(dead_at, bench.heard_at) <= interval + timeout + hold + LATE_TICK
+
+
+holds = st.lists(st.tuples(st.floats(0.0, 3.0), st.floats(0.0, 2.0)), min_size=1, max_size=40)
+
+
+@settings(deadline=None, max_examples=300)
+@given(holds, st.floats(0.5, 10.0), st.floats(0.5, 10.0), st.floats(0.0, 30.0))
+@example([(0.001, 2.0)], 1.0, 1.0, 0.0)
+@example([(0.99, 2.0), (0.01, 2.0)], 1.0, 1.0, 0.0)
+def test_holds_postpone_the_verdict_by_two_of_them_at_most(
+    pattern: list[tuple[float, float]], interval: float, timeout: float, dead_after: float
+) -> None:
+    """One may delay the ping, and one the look for its answer; however many there are."""
+    bench = Held(iter(pattern * 300), interval, timeout, 0.01)
+    dead_at = bench.start + dead_after
+    hold = max(held for _, held in pattern)
+    bench.run(dead_at)
+    cut_at = bench.run(dead_at + 100.0, dead_at)
+    assert cut_at is not None
+    limit = max(interval, hold) + timeout + 2 * hold + GRACE + 0.05
+    assert cut_at - max(dead_at, bench.heard_at) <= limit
+
+
+@settings(deadline=None, max_examples=300)
+@given(holds, st.floats(0.5, 10.0), st.floats(0.5, 10.0), st.floats(0.01, 0.99), st.booleans())
+def test_no_living_link_is_cut(
+    pattern: list[tuple[float, float]],
+    interval: float,
+    timeout: float,
+    share: float,
+    is_late: bool,
+) -> None:
+    """The peer answers within the timeout; whoever comes first after a hold, reader or watchdog."""
+    bench = Held(iter(pattern * 300), interval, timeout, share * timeout)
+    bench.is_late = is_late
+    assert bench.run(bench.start + 200.0) is None
+
+
+def test_a_link_survives_a_stop_of_30_seconds_at_any_time() -> None:
+    for begin in range(0, 350, 3):
+        bench = Held(iter([(begin / 10, 30.0)]), 20.0, 10.0, 0.05)
+        assert bench.run(bench.start + 120.0) is None
+
+
+@pytest.mark.parametrize(("free", "held"), [(0.001, 0.3), (0.001, 2.0), (0.2, 0.3), (0.2, 2.0)])
+def test_other_deadlines_are_postponed_once(free: float, held: float) -> None:
+    """An attempt, its login, a subscribe, a silence: each by one stop, not by all."""
+    period = free + held
+
+    def after(rig: Rig, kind: type = Cut) -> float:
+        begin = rig.now
+        while not rig.done(kind):
+            rig.deadline()
+            rig.sleep(period)
+            assert rig.now < begin + 1000.0
+        return rig.now - begin
+
+    rig = Rig(connect_timeout=5.0)
+    rig.connect()
+    assert after(rig) <= 5.0 + 2 * period
+    rig = Rig(connect_timeout=5.0)
+    rig.connect()
+    rig.opened(LOGIN)
+    assert after(rig) <= 5.0 + 2 * period
+    rig = Rig(silence_timeout=5.0).open()
+    assert after(rig) <= 5.0 + 2 * period
+    rig = Rig(stale_after=5.0, ack_timeout=1000.0).active("a")
+    begin = rig.now
+    while len(rig.asked()) < 3:
+        rig.sleep(period)
+    assert rig.now - begin <= 5.0 + 2 * period
+    rig = Rig(ack_timeout=5.0).open()
+    token, begin = rig.subscribe("a"), rig.now
+    while rig.outcome(token) == "waiting":
+        rig.sleep(period)
+    assert rig.now - begin <= 5.0 + 2 * period
+    assert rig.state is State.OPEN

@@ -1,0 +1,141 @@
+"""Feeds the order books of one client, on a thread of their own: no user's function delays them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from itertools import islice
+from typing import Protocol
+
+from wsclient.errors import WaitTimeout, WSClientError
+from wsclient.messages import Message
+from wsclient.runtime.logs import ClientLog
+from wsclient.runtime.mailbox import Mailbox
+from wsclient.runtime.threads import start
+from wsclient.runtime.waiting import Deadline
+
+__all__ = ["Fed", "Feeder"]
+
+#: The most messages that are taken from the queue at once.
+BATCH = 256
+
+
+class Fed(Protocol):
+    """What a channel's messages are for."""
+
+    def __call__(self, message: Message) -> None: ...
+
+    def again(self) -> None:
+        """Do what :meth:`Feeder.call_again` was asked for."""
+
+    def wake(self) -> None:
+        """Have all who wait look again: the thread has ended."""
+
+
+class Feeder:
+    """The queue and the thread are made for the first book: most clients have none.
+
+    :meth:`add`, :meth:`remove` and :meth:`call_again` are for one thread at a time, or the caller's
+    lock. ``died`` is called when the thread dies of an error: no book is kept any more.
+    """
+
+    def __init__(
+        self,
+        new_mailbox: Callable[[], Mailbox],
+        add_mailbox: Callable[[Mailbox], None],
+        log: ClientLog,
+        died: Callable[[str, BaseException], object],
+    ) -> None:
+        self._new_mailbox = new_mailbox
+        self._add_mailbox = add_mailbox
+        self._log = log
+        self._died = died
+        #: Looked up by the thread while others change it: each is one step.
+        self._fed: dict[str, Fed] = {}
+        self._mailbox: Mailbox | None = None
+        #: The thread, once it has started.
+        self.thread: threading.Thread | None = None
+        #: What the thread died of.
+        self.failure: BaseException | None = None
+        #: Taken from the queue; the first is being applied.
+        self._taken: list[Message] = []
+        self._again_at = float("inf")
+
+    @property
+    def is_current(self) -> bool:
+        """True on the thread itself."""
+        return self.thread is threading.current_thread()
+
+    def add(self, channel: str, fed: Fed) -> Mailbox:
+        """Call ``fed`` with the channel's messages. Returns the queue that they are to be put into.
+
+        Raises ThreadStartError, and nothing is changed then.
+        """
+        if self._mailbox is None:
+            mailbox = self._new_mailbox()
+            thread = threading.Thread(
+                name="wsclient-books", target=self._run, args=(mailbox,), daemon=True
+            )
+            start(thread)
+            self.thread, self._mailbox = thread, mailbox
+            self._add_mailbox(mailbox)
+        self._fed[channel] = fed
+        return self._mailbox
+
+    def remove(self, channel: str, fed: Fed) -> None:
+        """Undo :meth:`add`, unless the channel has been given to another since."""
+        if self._fed.get(channel) is fed:
+            del self._fed[channel]
+
+    def call_again(self, delay: float) -> None:
+        """Call all their ``again()`` in ``delay`` seconds."""
+        self._again_at = min(self._again_at, time.monotonic() + delay)
+        if self._mailbox is not None:
+            self._mailbox.rouse()
+
+    def waits_since(self, channel: str, before: int) -> int | None:
+        """When the oldest message of the channel that is still to be applied was received, if that
+        was before ``before`` (ns since the epoch)."""
+        queued = None if self._mailbox is None else self._mailbox.waits_since(channel, before)
+        # The queue first: what is taken meanwhile is seen twice rather than not at all.
+        taken = (m.received_at for m in tuple(self._taken) if m.channel == channel)
+        since = next(taken, queued)
+        return since if since is not None and since < before else None
+
+    # The thread.
+
+    def _run(self, mailbox: Mailbox) -> None:
+        try:
+            while not mailbox.is_closed:
+                self._step(mailbox)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, all who wait are told
+            self.failure = error
+            self._died("wsclient-books", error)
+            for fed in tuple(self._fed.values()):
+                fed.wake()
+
+    def _step(self, mailbox: Mailbox) -> None:
+        taken = self._taken
+        if time.monotonic() >= self._again_at:
+            self._again_at = float("inf")
+            for fed in tuple(self._fed.values()):
+                fed.again()
+        try:
+            mailbox.fill(BATCH, Deadline(self._until_again()))
+            taken.extend(islice(mailbox.handed_out, BATCH))
+        except IndexError:
+            pass  # that was all
+        except WaitTimeout:
+            return
+        except WSClientError:
+            mailbox.close()  # the client has failed; its callers hear of it by their own calls
+        while taken and not mailbox.is_closed:
+            fed_or_none = self._fed.get(taken[0].channel)
+            if fed_or_none is not None:
+                fed_or_none(taken[0])
+            del taken[0]
+
+    def _until_again(self) -> float | None:
+        at = self._again_at
+        return None if at == float("inf") else max(0.0, at - time.monotonic())

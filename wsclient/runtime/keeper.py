@@ -1,0 +1,475 @@
+"""An order book, what messages and snapshots do to it, and who waits for it.
+
+No user's code runs under the book's lock. Each book is there twice: readers see the one that was
+verified last, under the lock; a change is made and verified on the other, without it; then the two
+change places, and the change is repeated on the older one. Whoever changes the book first notes its
+version, and begins again where that is another by then. So writers need not wait for each other,
+and what interrupts one leaves the book as it was before the message, or as it is after it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from itertools import repeat, starmap
+from operator import methodcaller
+from typing import Any, NoReturn, Protocol
+
+from wsclient.errors import OrderBookOutOfSync, WaitTimeout
+from wsclient.messages import Message
+from wsclient.runtime.forking import watch
+from wsclient.runtime.locks import Locks
+from wsclient.runtime.waiting import Deadline, acquire
+from wsclient.sansio.book import BadLevel, Book, BookError, Joiner
+from wsclient.sansio.codec import one_line
+from wsclient.sansio.dialect import BookUpdate, Dialect, Snapshot
+
+__all__ = ["KeptBook", "Link"]
+
+#: How long (s) a read waits for the messages that had come for its book when it began.
+CATCH_UP = 0.01
+#: A book is out of sync while a message has been waiting for it longer than this (s).
+LATE = 0.25
+
+_NO_VERSION = -1
+# All in C, so that no interrupt leaves a thread asleep that was to be woken.
+_release = methodcaller("release")
+_run_all = deque[None](maxlen=0).extend
+
+
+class Link(Protocol):
+    """Where the messages of a client's book come from. :meth:`trouble`, :meth:`doubt` and
+    :meth:`lateness` are called under the book's lock, and may take a queue's."""
+
+    @property
+    def is_current(self) -> bool:
+        """True on the thread that keeps the book."""
+
+    def trouble(self, connection_id: int) -> str | None:
+        """Why what came over this connection is no longer up to date; None: it is."""
+
+    def doubt(self) -> str | None:
+        """What the next message may say; None: nothing is known to be missed."""
+
+    def newest(self) -> Message | None:
+        """The newest message that has come for the book, applied or not."""
+
+    def lateness(self) -> float:
+        """How long (s) the oldest message that is still to be applied has been waiting."""
+
+    def report(self, error: BaseException) -> None:
+        """Log an error of the dialect, with its traceback."""
+
+    def check(self) -> None:
+        """Raise where waiting for a snapshot is in vain."""
+
+
+class KeptBook:
+    """A book that messages and snapshots may change, and any thread may read.
+
+    It knows nothing of the client, nor of the OrderBook that its reader holds, so that it may be
+    kept by the client's threads and these still be collected.
+    """
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        channel: str,
+        verify_checksum: bool,
+        options: Mapping[str, Any],
+        link: Link | None = None,
+        locks: Locks | None = None,
+    ) -> None:
+        self._dialect = dialect
+        self.channel = channel
+        self.verify_checksum = verify_checksum
+        self._link = link
+        self._depth = dialect.book_depth(options)
+        self.locks = Locks() if locks is None else locks
+        #: Protects all below but ``waiting`` and ``_is_closed``, whose changes are atomic. Held to
+        #: look, to copy what is read, and to let the two books change places.
+        self.lock = self.locks.new("an order book")
+        #: What is read. Its levels do not change while it is here.
+        self.book = self._new_book()
+        #: The other one, and the version of the book that it is equal to.
+        self._spare = (_NO_VERSION, self.book)
+        #: Another number after each change of the book, or of whether it may be changed.
+        self._version = 0
+        by_rest = dialect.book_request(channel, options) is not None
+        #: Where the book begins with a snapshot by REST.
+        self.joiner = Joiner() if by_rest else None
+        #: How often what was there, a snapshot on its way too, has become void.
+        self._age = 0
+        self._why: str | None = "it has had no snapshot yet"
+        #: What was wrong with the last snapshot by REST; nothing, once there is a good one.
+        self._failure = ""
+        self._is_lost = False
+        self._is_closed = False
+        self.connection_id = 0
+        self.sequence: int | None = None
+        self.received_at: int | None = None
+        #: The last message that was looked at, whatever came of it.
+        self.seen: Message | None = None
+        #: One signal for each thread that waits for news; released to wake it.
+        self.waiting: list[threading.Lock] = []
+        watch(self)
+
+    @property
+    def is_lost(self) -> bool:
+        """True when no snapshot will come of itself."""
+        return self._is_closed or self._is_lost
+
+    # Its messages.
+
+    def apply(self, message: Message) -> bool:
+        """Take in the channel's next message. Returns whether the book is in sync after it."""
+        if message.channel == self.channel and not self._is_closed:
+            try:
+                self._apply(message)
+            except BaseException:
+                self._wake()  # the first one may have been interrupted itself
+                raise
+        with self.lock:
+            return self.trouble() is None
+
+    def _apply(self, message: Message) -> None:
+        try:
+            self._take(message)
+        except BaseException as error:
+            self._misfit(message, error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self.seen = message
+            self._wake()  # it may have ended a doubt
+
+    def _take(self, message: Message) -> None:
+        if message.type == "lost":
+            with self.lock:
+                if self.joiner is not None:
+                    self._restart(self.joiner, self.connection_id)
+                self._lose("the venue has ended its subscription")
+        elif self.joiner is None:
+            self._follow(message)
+        else:
+            self._follow_joined(self.joiner, message)
+
+    def _follow(self, message: Message) -> None:
+        """Of a book that begins with a snapshot in the stream."""
+        gap = message.gap
+        if self._why is None and gap is not None and gap.reason == "duplicate":
+            return
+        update = self._read(message)
+        if update is not None and update.is_snapshot:
+            self._begin(update, message)
+            return
+        is_applied = False
+        while not is_applied and (update is not None or gap is not None):
+            with self.lock:
+                if self._why is not None:
+                    return
+                if update is None or gap is not None:
+                    self._doubt(f"messages were missed ({gap and gap.reason})")
+                    return
+                version, draft = self._take_draft()
+            is_applied = self._change(draft, version, update, message)
+
+    def _follow_joined(self, joiner: Joiner, message: Message) -> None:
+        """Of a book that begins with a snapshot by REST. The numbers decide, but where they may
+        have begun again."""
+        gap = message.gap
+        is_applied = False
+        while not is_applied:
+            with self.lock:
+                if message.connection_id < self.connection_id or self.is_lost:
+                    return
+                if not self.connection_id:
+                    self.connection_id = message.connection_id  # the first, of a book by hand
+                elif message.connection_id > self.connection_id:
+                    self._restart(joiner, message.connection_id)
+                elif gap is not None and gap.reason not in ("duplicate", "late", "reconnect"):
+                    self._restart(joiner, message.connection_id)
+                    self._doubt(f"messages were missed ({gap.reason})")
+                if message.sequence is None or not joiner.add(message):
+                    return
+                version, draft = self._take_draft()
+            update = self._read(message) or BookUpdate(False, (), ())  # its number counts
+            is_applied = self._change(draft, version, update, message)
+
+    def _read(self, message: Message) -> BookUpdate | None:
+        update = self._dialect.book_update(message)
+        # Levels are gone through twice, and an iterator lasts only once.
+        return None if update is None else update._replace(bids=[*update.bids], asks=[*update.asks])
+
+    def _begin(self, update: BookUpdate, message: Message) -> None:
+        """Replace the book by a snapshot of the stream."""
+        draft = self._new_book()
+        draft.apply(update)
+        received_at, connection_id = message.received_at, message.connection_id
+        with self.lock:
+            # No call, and so no interrupt, comes between these.
+            self._version += 1
+            self.book, self.sequence, self.received_at = draft, message.sequence, received_at
+            self.connection_id = connection_id
+            self._why, self._failure, self._is_lost = None, "", False
+
+    def _take_draft(self) -> tuple[int, Book]:
+        """Under the lock: the version of the book, and a copy of it to be changed."""
+        (version, draft), self._spare = self._spare, (_NO_VERSION, self.book)
+        if version != self._version:  # there was a snapshot, an interrupt or another writer
+            draft = self.book.copy()
+        return self._version, draft
+
+    def _change(self, draft: Book, version: int, update: BookUpdate, message: Message) -> bool:
+        """Apply a message. False where the book has changed since the draft was taken."""
+        draft.apply(update)
+        received_at = message.received_at
+        with self.lock:
+            if self._version != version:
+                return False
+            older, joiner = self.book, self.joiner
+            self._version = version + 1
+            self.book, self.sequence, self.received_at = draft, message.sequence, received_at
+            if joiner is not None:
+                joiner.took(message)  # the book first: the joiner notices what it has not heard of
+        older.change(update)
+        self._spare = version + 1, older
+        return True
+
+    def _misfit(self, message: Message, error: BaseException) -> None:
+        text = one_line(str(error) or type(error).__name__)
+        is_bug = isinstance(error, BadLevel)
+        with self.lock:
+            if self.joiner is not None and not self.joiner.wants_snapshot:
+                self.joiner.restart([message])  # only a snapshot that has it will do
+            if is_bug:
+                self._lose(f"a bug of its dialect: {text}")
+            else:
+                self._doubt(f"a message does not fit it: {text}")
+        if self._link is not None and (is_bug or not isinstance(error, Exception)):
+            self._link.report(error)
+
+    # Snapshots by REST.
+
+    def begin_snapshot(self, connection_id: int = 0) -> int:
+        """Its snapshot is about to be fetched. Returns what :meth:`take_snapshot` needs."""
+        with self.lock:
+            if self.joiner is not None and connection_id > self.connection_id:
+                self._restart(self.joiner, connection_id)
+            return self._age
+
+    def take_snapshot(
+        self, answer: Any, connection_id: int | None = None, age: int | None = None
+    ) -> bool:
+        """As the OrderBook's; the connection that the changes come over, and what
+        :meth:`begin_snapshot` returned, are for a client's book."""
+        joiner = self.joiner
+        if joiner is None:
+            raise BookError(f"the books of {self._dialect.name} begin with a message, not by REST")
+        snapshot = self._dialect.book_snapshot(self.channel, answer)
+        try:
+            try:
+                return self._join(joiner, snapshot, connection_id, age)
+            finally:
+                self._wake()
+        except BaseException:
+            self._wake()  # as in apply()
+            raise
+
+    def _join(
+        self, joiner: Joiner, snapshot: Snapshot, connection_id: int | None, age: int | None
+    ) -> bool:
+        draft, last, sequence = self._new_book(), None, snapshot.sequence
+        update: BookUpdate | None = BookUpdate(True, snapshot.bids, snapshot.asks)
+        is_joined = False
+        while not is_joined:
+            with self.lock:
+                if self._is_closed or not joiner.wants_snapshot:
+                    return True
+                age = self._age if age is None else age
+                if age != self._age or connection_id not in (None, self.connection_id):
+                    return False
+                changes = joiner.join(snapshot, last)
+                if changes is None:
+                    return False
+                is_joined = update is None and not changes
+                if is_joined:
+                    received_at = self.received_at if last is None else last.received_at
+                    self._version += 1
+                    self.book, self.sequence, self.received_at = draft, sequence, received_at
+                    self._why, self._failure, self._is_lost = None, "", False
+                    joiner.joined(snapshot, last)  # the book is out of sync until then
+            if update is not None:
+                draft.apply(update)
+                update = None
+            for last in changes:
+                change = self._read(last)
+                if change is not None:
+                    draft.apply(change)
+                    sequence = last.sequence or sequence
+        return True
+
+    def snapshot_failed(self, why: str) -> None:
+        """Another will be fetched."""
+        with self.lock:
+            self._failure = why
+
+    def give_up(self, why: str) -> None:
+        """No snapshot will come."""
+        with self.lock:
+            self._lose(why)
+        self._wake()
+
+    def close(self) -> None:
+        """Take nothing any more. Takes no lock: a signal handler may call it at any time."""
+        self._is_closed = True
+        try:
+            self._wake()
+        except BaseException:
+            self._wake()
+            raise
+
+    def _new_book(self) -> Book:
+        return Book(self._depth, self._dialect if self.verify_checksum else None)
+
+    # Under the lock.
+
+    def _doubt(self, why: str) -> None:
+        self._version += 1
+        self._why = why
+
+    def _lose(self, why: str) -> None:
+        self._version += 1
+        self._why, self._failure, self._is_lost = why, "", True
+
+    def _restart(self, joiner: Joiner, connection_id: int) -> None:
+        if self._why is None:
+            self._doubt("the link has been replaced, and no snapshot has come yet")
+        self._version += 1
+        self._age += 1
+        self.connection_id = connection_id
+        joiner.restart()
+
+    # How it stands.
+
+    def wait_synced(self, timeout: float | None) -> None:
+        """Block until it is in sync. Raises where that is in vain, and at the timeout."""
+        deadline, link = Deadline(timeout), self._link
+        why = ""
+
+        def is_synced() -> bool:
+            nonlocal why
+            with self.lock:
+                doubt = self.doubt()
+            if doubt is None:
+                return True
+            why = doubt
+            if self.is_lost:
+                self._raise(why)
+            if link is not None:
+                link.check()
+            return False
+
+        if not self._wait(is_synced, deadline):
+            raise WaitTimeout(f"{self.channel!r} is not in sync within the timeout: {why}")
+
+    def catch_up(self) -> None:
+        """Before a read: wait a moment for the messages that have come for it by now. Raises
+        ReentrantCall where a read could be waiting for itself."""
+        self.locks.check()
+        link = self._link
+        if link is not None:
+            newest = link.newest()
+            if newest is not self.seen and not self._has(newest) and not link.is_current:
+                self._wait(lambda: self._has(newest), Deadline(CATCH_UP))
+
+    def _has(self, message: Message | None) -> bool:
+        """Has it, or a later one, been looked at?"""
+        seen = self.seen
+        if message is None or message is seen:
+            return True
+        if seen is None:
+            return False
+        # Another reader of the channel may have got the message itself, and this book a copy.
+        is_same = message.raw is seen.raw and message.item == seen.item
+        return is_same or seen.received_at > message.received_at
+
+    def _wait(self, is_over: Callable[[], bool], deadline: Deadline) -> bool:
+        """Wait until it is over, which is asked now and after each message and snapshot. False
+        when the deadline came first."""
+        while True:
+            signal = threading.Lock()
+            signal.acquire()
+            try:
+                self.waiting.append(signal)  # before we look: what comes after that wakes us
+                if is_over():
+                    return True
+                if not acquire(signal, deadline):
+                    return is_over()
+            finally:
+                try:
+                    self.waiting.remove(signal)
+                except ValueError:
+                    pass  # woken
+
+    def wake(self) -> None:
+        """Have all who wait look again: the client has ended."""
+        self._wake()
+
+    def _wake(self) -> None:
+        waiting = self.waiting
+        if waiting:
+            try:
+                _run_all(map(_release, starmap(waiting.pop, repeat((0,), len(waiting)))))
+            except IndexError:
+                pass  # another thread wakes them too
+
+    # The rest is called under the lock.
+
+    def trouble(self) -> str | None:
+        """Why it is out of sync until the next snapshot; None: it is not."""
+        if self._is_closed:
+            return "it was closed"
+        why = self._why
+        if why is None and self.joiner is not None and self.joiner.wants_snapshot:
+            why = "messages were missed (sequence)"
+        if why is None and self._link is not None:
+            why = self._link.trouble(self.connection_id)
+        if why and self._failure:
+            return f"{why} (the last snapshot that was fetched: {self._failure})"
+        return why
+
+    def doubt(self) -> str | None:
+        """Why it is not in sync; None: it is."""
+        why, link = self.trouble(), self._link
+        if why is not None or link is None:
+            return why
+        why = link.doubt()
+        if why is None and not self._has(link.newest()) and (late := link.lateness()) > LATE:
+            why = f"messages wait to be applied, the oldest for {late:.2f} s"
+        return why
+
+    def check(self, stale_ok: bool) -> None:
+        """Raise unless it may be read."""
+        if not stale_ok:
+            why = self.doubt()
+            if why is not None:
+                self._raise(why)
+
+    def _raise(self, why: str) -> NoReturn:
+        way = "make a new one" if self.is_lost else "wait_synced() waits for the next snapshot"
+        raise OrderBookOutOfSync(
+            f"the order book {self.channel!r} is out of sync: {why}; {way}, stale_ok=True reads "
+            "what is there"
+        )
+
+    def forked(self) -> None:
+        """In a child process: who changed it may be gone, and a client is the parent's."""
+        lock = self.lock
+        is_free = not lock._is_owned() and lock.acquire(blocking=False)  # type: ignore[attr-defined]
+        if not is_free or self._link is not None:
+            self._why = "the process was forked, and it was the parent's"
+        self.locks = Locks()  # those of the parent may be held for ever
+        self.lock = self.locks.new("an order book")
+        self.waiting = []

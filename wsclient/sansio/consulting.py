@@ -1,0 +1,221 @@
+"""How a dialect is asked for the messages that subscribe and unsubscribe.
+
+A dialect may be the user's, so it is never asked under the lock that protects the session: the
+session asks by :class:`~wsclient.sansio.actions.Consult`, one at a time, and goes on when the
+answer is there. Meanwhile the connection may have ended, and callers may have changed their minds:
+an answer counts only for the connection it was asked for, and a message only if it names exactly
+the channels that its request still has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from itertools import takewhile
+from typing import Any, NamedTuple
+
+from wsclient.sansio.actions import Consult
+from wsclient.sansio.asked import Request
+from wsclient.sansio.channels import Channels
+from wsclient.sansio.codec import encode, one_line
+from wsclient.sansio.dialect import Credentials, Dialect
+from wsclient.sansio.subscriptions import Subscriptions
+
+__all__ = ["Consulting"]
+
+#: Messages that the dialect is asked for at a time.
+AT_ONCE = 100
+
+
+class Refusal(NamedTuple):
+    """Why the dialect has made no message. In words: an exception's text is the user's code."""
+
+    reason: str
+
+
+class Split(NamedTuple):
+    """How the channels of a request go into messages, and why some of them do not."""
+
+    batches: list[list[str]]
+    refused: dict[str, str]
+
+
+#: Requests, and under which names their channels were asked for.
+Asked = list[tuple[Request, tuple[str, ...]]]
+
+
+class Order(NamedTuple):
+    """A message to be made, with all that the dialect needs to know."""
+
+    subscribe: bool
+    names: tuple[str, ...]
+    id: int
+    options: Mapping[str, Any]
+
+
+class Consulting:
+    """Asks one dialect for the messages of one client; at most one question is out at a time."""
+
+    def __init__(self, dialect: Dialect, subscriptions: Subscriptions, channels: Channels) -> None:
+        self._dialect = dialect
+        self._subscriptions = subscriptions
+        self._channels = channels
+        self._credentials: Credentials | None = None
+        self._address = ""
+        #: Stands for the question that is out.
+        self._question: object | None = None
+
+    def opened(self, credentials: Credentials | None, address: str) -> None:
+        """There is a connection, with these credentials, to this address."""
+        self._credentials = credentials
+        self._address = address
+
+    def link_lost(self) -> None:
+        """The answer to a question that is out is of no use any more."""
+        self._question = None
+
+    @property
+    def is_waiting(self) -> bool:
+        return self._question is not None
+
+    def has_made(self, request: Request) -> bool:
+        """True when the message of ``request`` is there, for the channels that it has now."""
+        return request.payload is not None and request.names == self._names(request)
+
+    def ask(self, most: int) -> Consult | None:
+        """Ask for the next messages, at most so many; None while a question is out."""
+        requests = self._subscriptions.unsent(min(most, AT_ONCE))
+        if self.is_waiting or not requests:
+            return None
+        question = self._question = object()
+        is_whole = requests[0].id is None
+        requests = list(takewhile(lambda request: (request.id is None) == is_whole, requests))
+        asked = [(request, self._names(request)) for request in requests]
+        if is_whole:
+            groups = [(request.subscribe, names) for request, names in asked]
+            return Consult(
+                partial(_split, self._dialect, self._address, groups),
+                partial(self._on_split, question, asked),
+                partial(self._on_failed, question, asked),
+            )
+        orders = [Order(r.subscribe, names, r.id or 0, r.options) for r, names in asked]
+        return Consult(
+            partial(_make, self._dialect, self._credentials, orders),
+            partial(self._on_made, question, asked),
+            partial(self._on_failed, question, asked),
+        )
+
+    def _names(self, request: Request) -> tuple[str, ...]:
+        if request.subscribe or request.id is None:
+            return tuple(request.channels)
+        return self._channels.named(request.channels)
+
+    def _on_split(self, question: object, asked: Asked, answers: list[Split]) -> None:
+        if self._question is not question:
+            return
+        self._question = None
+        requests = [request for request, _ in asked]
+        for request, answer in zip(requests, answers, strict=True):
+            for name, reason in answer.refused.items():
+                self._subscriptions.refuse(request, (name,), reason)
+        self._subscriptions.split(requests, [answer.batches for answer in answers])
+
+    def _on_made(
+        self, question: object, asked: Asked, answers: list[Refusal | str | bytes]
+    ) -> None:
+        if self._question is not question:
+            return
+        self._question = None
+        for (request, names), answer in zip(asked, answers, strict=True):
+            if self._names(request) != names:
+                continue  # it is asked for again, as it is now
+            if isinstance(answer, Refusal):
+                self._subscriptions.refuse(request, tuple(request.channels), answer.reason)
+            else:
+                request.payload, request.names = answer, names
+        self._subscriptions.has_news = True
+
+    def _on_failed(self, question: object, asked: Asked, error: Exception) -> None:
+        if self._question is not question:
+            return
+        self._question = None
+        reason = f"internal error ({type(error).__name__})"
+        for request, names in asked:
+            self._subscriptions.refuse(request, names, reason)
+
+
+# What follows runs without the lock, and knows nothing of the session.
+
+
+def _split(
+    dialect: Dialect, address: str, groups: Sequence[tuple[bool, tuple[str, ...]]]
+) -> list[Split]:
+    """Ask which channels go together, and see that each goes once. Of those to subscribe to, ask
+    first which cannot be had at ``address``."""
+    split: list[Split] = []
+    for is_subscribe, names in groups:
+        refused = _refused(dialect, address, names) if is_subscribe else {}
+        left = tuple(name for name in names if name not in refused)
+        batches: list[list[str]] = []
+        try:
+            if left:
+                batches = _checked(dialect.batches(list(left)), dict.fromkeys(left))
+        except BaseException as error:  # noqa: BLE001 - SystemExit too: it concerns these only
+            refused.update(dict.fromkeys(left, _refusal(error).reason))
+        split.append(Split(batches, refused))
+    return split
+
+
+def _refused(dialect: Dialect, address: str, names: Iterable[str]) -> dict[str, str]:
+    """Ask which channels cannot be had, and why."""
+    refused: dict[str, str] = {}
+    for name in names:
+        try:
+            reason = dialect.refusal(name, address)
+            if reason is not None:
+                refused[name] = one_line(reason)
+        except BaseException as error:  # noqa: BLE001 - as above
+            refused[name] = _refusal(error).reason
+    return refused
+
+
+def _checked(batches: Iterable[Sequence[str]], left: dict[str, None]) -> list[list[str]]:
+    found: list[list[str]] = []
+    most = len(left)
+    for number, batch in enumerate(batches):
+        if number >= most:
+            raise ValueError("batches() makes more messages than there are channels")
+        found.append([])
+        for name in batch:
+            if name not in left:
+                raise ValueError(f"batches() names {name!r} twice, or was not given it")
+            del left[name]
+            found[-1].append(name)
+    if left:
+        raise ValueError(f"batches() leaves out {', '.join(map(repr, left))}")
+    return [batch for batch in found if batch]
+
+
+def _make(
+    dialect: Dialect, credentials: Credentials | None, orders: Sequence[Order]
+) -> list[Refusal | str | bytes]:
+    """Ask for messages, and encode them."""
+    made: list[Refusal | str | bytes] = []
+    for order in orders:
+        options = order.options
+        make = dialect.subscribe if order.subscribe else dialect.unsubscribe
+        try:
+            if credentials is not None:
+                options = {**options, **dialect.access(order.names, credentials)}
+            made.append(encode(make(order.names, order.id, options)))
+        except BaseException as error:  # noqa: BLE001 - SystemExit too: as above
+            made.append(_refusal(error))
+    return made
+
+
+def _refusal(error: BaseException) -> Refusal:
+    try:
+        text = f": {error}"
+    except BaseException:  # noqa: BLE001 - its text is the user's code
+        text = ""
+    return Refusal(one_line(f"{type(error).__name__}{text}"))

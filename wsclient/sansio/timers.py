@@ -1,0 +1,74 @@
+"""Deadlines of many things, of which the earliest is wanted."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+__all__ = ["Timers"]
+
+T = TypeVar("T", bound=Hashable)
+
+
+class Timers(Generic[T]):
+    """A heap of things by their deadlines (monotonic s), which may move, but only to later.
+
+    ``due`` tells the deadline of a thing as it is now: ``inf`` for never, None where it needs none
+    any more. It is asked again only when the time has come: a deadline that moves costs nothing.
+    """
+
+    def __init__(self, due: Callable[[T], float | None]) -> None:
+        self._due = due
+        self._heap: list[tuple[float, int, T]] = []
+        self._held: set[T] = set()
+        self._numbers = itertools.count()
+        #: With more than so many, those that need no deadline are thrown out.
+        self._room = 64
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def add(self, item: T) -> None:
+        """Watch ``item``, unless it is watched."""
+        due = self._due(item)
+        if item in self._held or due is None or due == float("inf"):
+            return
+        if len(self._heap) >= self._room:
+            self._sweep()
+        self._held.add(item)
+        heapq.heappush(self._heap, (due, next(self._numbers), item))
+
+    def deadline(self) -> float:
+        """When to :meth:`take` at the latest (``inf`` for never); it may be in vain."""
+        while self._heap and self._due(self._heap[0][2]) is None:
+            self._pop()
+        return self._heap[0][0] if self._heap else float("inf")
+
+    def take(self, now: float) -> list[T]:
+        """Whatever is due, the earliest first; it is watched no more."""
+        taken = []
+        while self._heap and self._heap[0][0] <= now:
+            item = self._pop()
+            due = self._due(item)
+            if due is not None and due > now:
+                self.add(item)
+            elif due is not None:
+                taken.append(item)
+        return taken
+
+    def clear(self) -> None:
+        self._heap.clear()
+        self._held.clear()
+
+    def _pop(self) -> T:
+        _, _, item = heapq.heappop(self._heap)
+        self._held.discard(item)
+        return item
+
+    def _sweep(self) -> None:
+        self._heap = [entry for entry in self._heap if self._due(entry[2]) is not None]
+        heapq.heapify(self._heap)
+        self._held = {item for _, _, item in self._heap}
+        self._room = max(64, 2 * len(self._heap))
