@@ -155,7 +155,7 @@ def test_02_secrets_do_not_go_to_a_proxy_in_the_clear(name: str) -> None:
         host, port = trap.getsockname()
         options = {name: secret_options()[name], "proxy": f"http://{host}:{port}"}
         with pytest.raises(wsclient.ConfigurationError, match="wss://"):
-            wsclient.connect(f"ws://{host}:{port}/", **options)
+            wsclient.connect(f"ws://{host}:{port}/", dialect="okx", **options)
         trap.settimeout(0)
         with pytest.raises(BlockingIOError):
             trap.accept()
@@ -597,8 +597,13 @@ def test_08_credentials_are_asked_anew_for_each_connect(venue: FakeVenue) -> Non
 
 
 def test_08_nothing_that_holds_credentials_is_pickled_or_copied(venue: FakeVenue) -> None:
-    with wsclient.connect(venue.url, **secret_options()) as client:
-        handler = WebSocketHandler({"websocket_uri": venue.url, **secret_options()})
+    class Signing(wsclient.Generic):
+        def access(self, channels: Any, credentials: Any) -> dict[str, Any]:
+            return {}
+
+    options = {**secret_options(), "dialect": Signing()}
+    with wsclient.connect(venue.url, **options) as client:
+        handler = WebSocketHandler({"websocket_uri": venue.url, **options})
         for thing in (client, client.reader("a"), client._core.options, handler):
             for duplicate in (pickle.dumps, copy.copy, copy.deepcopy):
                 if thing is handler and duplicate is copy.copy:

@@ -543,9 +543,11 @@ class Core:
         if tell is not None:
             tell(name, about)
 
-    def opened(self, connection_id: int, login: Any, credentials: Credentials | None) -> None:
+    def opened(
+        self, connection_id: int, login: Any, credentials: Credentials | None, address: str
+    ) -> None:
         with self.lock:
-            self._session.opened(connection_id, login, time.monotonic(), credentials)
+            self._session.opened(connection_id, login, time.monotonic(), credentials, address)
         self.wake()
         self.snapshots.opened()
 

@@ -87,7 +87,9 @@ class Events(Protocol):
     """What a transport tells, from its reader thread."""
 
     def step(self, name: str, about: Any) -> None: ...
-    def opened(self, connection_id: int, login: Any, credentials: Credentials | None) -> None: ...
+    def opened(
+        self, connection_id: int, login: Any, credentials: Credentials | None, address: str
+    ) -> None: ...
     def received(self, connection_id: int, received: Received, now: float) -> None: ...
     def in_frame(self, now: float) -> None: ...
     def pace(self) -> None: ...
@@ -286,7 +288,8 @@ class Transport:
             with _naming("the dialect's login()"):
                 login = dialect.login(credentials) if credentials is not None else None
             self._last_byte_at = time.monotonic()
-            self._events.opened(self.connection_id, login, credentials)
+            where = url.partition("?")[0]
+            self._events.opened(self.connection_id, login, credentials, where)
 
         def on_error(app: WebSocketApp, error: Exception) -> None:
             self._fail(error)
