@@ -163,10 +163,13 @@ class Transport:
     # What the watchdog does with it.
 
     def view(self) -> LinkView:
-        heard_at = self._last_byte_at
-        if self._stream is not None and self._stream.has_unread():
-            # The reader is late (a stop of the process, a slow ``validate``), not the peer.
-            heard_at = time.monotonic()
+        heard_at, stream = self._last_byte_at, self._stream
+        if stream is not None:
+            # The reader may be late (a stop of the process, another thread that holds the
+            # interpreter's lock, a slow ``validate``), and the peer not: what has come may be
+            # unread, or read and not looked at yet.
+            ago = 0.0 if stream.has_unread() else stream.heard_ago()
+            heard_at = max(heard_at, time.monotonic() - ago)
         return LinkView(heard_at, self._parser.in_frame, self._outbox.unsent_since)
 
     def send(self, payload: str | bytes, waiter: Waiter | None = None) -> None:
