@@ -621,7 +621,10 @@ class Core:
             return
         if sent_at is not None:
             with self.lock:
-                self._session.venue_lags.record(message.channel, message.received_at - sent_at)
+                channel, session = message.channel, self._session
+                is_wanted = session.subscriptions.state(channel) is not None
+                ago = message.received_at - sent_at
+                session.venue_lags.record(channel, ago, is_wanted=is_wanted)
 
     def deliver(self, messages: Sequence[Message], size: int | None = None) -> None:
         """Under the lock; ``size`` is that of their payloads together, where it is known."""
