@@ -617,7 +617,7 @@ class Core:
         """How long it took from the venue. Without the lock: the dialect may be the user's."""
         try:
             sent_at = self.dialect.timestamp(message)
-        except Exception:  # noqa: BLE001 - it does not say, then
+        except BaseException:  # noqa: BLE001 - SystemExit too: it does not say, then
             return
         if sent_at is not None:
             with self.lock:
