@@ -110,11 +110,6 @@ def is_for_types(node: ast.Assert) -> bool:
     return False
 
 
-#: Whose asserts are still to be mended.
-OPEN = {"session.py"}
-
-
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.name)
 def test_no_logic_is_in_an_assert(path: Path) -> None:
-    if path.name not in OPEN:
-        assert [node.lineno for node in asserts_of(path) if not is_for_types(node)] == []
+    assert [node.lineno for node in asserts_of(path) if not is_for_types(node)] == []

@@ -214,6 +214,7 @@ class WebSocketClient(_Receiver):
         check_threads()
         checked = Options.of(options)
         dialect = dialects.find(checked.dialect)
+        checked.check_credentials(dialect)
         where = dialect.name
         if not callable(url):
             where = str(parse_url(url))

@@ -116,6 +116,14 @@ class Options:
     def __reduce__(self) -> NoReturn:
         raise TypeError("Options may hold credentials, and are never pickled")
 
+    def check_credentials(self, dialect: Dialect) -> None:
+        """Raise ConfigurationError for credentials that ``dialect`` would never use."""
+        if self.credentials is not None and not dialect.takes_credentials:
+            raise ConfigurationError(
+                f"the {dialect.name} dialect has no login, so credentials are of no use to it; "
+                "leave them out, or pass a dialect that logs in"
+            )
+
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Options:
         """Options from keywords; an unknown one raises ConfigurationError with the known ones."""

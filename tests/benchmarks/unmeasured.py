@@ -42,8 +42,8 @@ EDITS = [
     ),
     Edit(
         "wsclient.runtime.mailbox",
-        "Mailbox._hand_out",
-        {"        self._measure(self._queue)\n": ""},
+        "Mailbox._move",
+        {"        self._measure(queue)\n": ""},
     ),
 ]
 

@@ -24,7 +24,7 @@ SPOKEN = [name for name in PROTOCOLS if name is not None]
 CHANNELS = {
     "generic": ("BTC-USD", "ticker:BTC-USD", None),
     "binance": ("btcusdt@trade", "btcusdt@bookTicker", "BTCUSDT"),
-    "binance_futures": ("btcusdt@aggTrade", "btcusdt@bookTicker", "BTCUSDT"),
+    "binance_futures": ("btcusdt@trade", "btcusdt@bookTicker", "BTCUSDT"),
     "bybit": ("publicTrade.BTCUSDT", "tickers.BTCUSDT", "BTCUSDT"),
     "coinbase_exchange": ("matches:BTC-USD", "ticker:BTC-USD", "BTC-USD"),
     "deribit": ("trades.BTC-PERPETUAL.100ms", "ticker.BTC-PERPETUAL.100ms", "BTC-PERPETUAL"),

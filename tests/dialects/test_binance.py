@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
@@ -9,13 +10,15 @@ from typing import Any
 import msgspec
 import pytest
 from reading import Data, read
-from recordings import Bench, marks, messages_of
+from recordings import Bench, marks, messages_of, refused
 
+from wsclient import WebSocketClient
 from wsclient.dialects import Binance, BinanceFutures, find
-from wsclient.errors import ConfigurationError
+from wsclient.errors import ConfigurationError, SubscriptionRejected
 from wsclient.messages import LinkedMessage, Message
 from wsclient.sansio.dialect import Ack, Notice, Rejection, Reply, RestRequest, Unhandled
 from wsclient.sansio.session import Invalid
+from wsclient.testing import FakeVenue
 
 DEPTH = (
     b'{"stream":"blzeth@depth@100ms","data":{"e":"depthUpdate","E":1633998514469,"s":"BLZETH",'
@@ -67,10 +70,25 @@ def test_a_request_bears_our_id() -> None:
     }
 
 
-def test_a_stream_that_would_stay_silent_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="lowercase"):
-        Binance().subscribe(["BTCUSDT@depth"], 1, {})
-    Binance().subscribe(["!bookTicker"], 1, {})
+@pytest.mark.parametrize(
+    ("channel", "words"),
+    [
+        ("BTCUSDT@depth", "lowercase"),
+        ("!ticker@arr", "'!miniTicker@arr'"),
+        ("!miniTicker@arr", None),
+        ("!bookTicker", None),
+        ("btcusdt@ticker", None),
+    ],
+)
+def test_a_stream_that_would_stay_silent_is_refused(channel: str, words: str | None) -> None:
+    reason = Binance().refusal(channel, "wss://stream.binance.com:9443/stream")
+    assert (words in reason) if reason and words else (reason is words)
+
+
+def test_a_refused_stream_leaves_the_others_of_its_message() -> None:
+    channels = ["btcusdt@trade", "BTCUSDT@depth", "!ticker@arr"]
+    reasons = refused(Binance(), channels, {"result": None, "id": 1})
+    assert set(reasons) == {"BTCUSDT@depth", "!ticker@arr"}
 
 
 def test_options_are_those_of_books() -> None:
@@ -90,10 +108,140 @@ def test_options_are_those_of_books() -> None:
         ("wss://host/ws/a/b?timeUnit=x", "wss://host/stream?streams=a/b&timeUnit=x"),
         ("wss://host/stream", "wss://host/stream"),
         ("wss://host/stream?streams=a/b", "wss://host/stream?streams=a/b"),
+        ("wss://host/proxied", "wss://host/proxied/stream"),
+        ("wss://host/proxied/ws/a", "wss://host/proxied/stream?streams=a"),
+        ("wss://stream", "wss://stream/stream"),
     ],
 )
 def test_an_address_of_raw_streams_becomes_one_of_combined_ones(url: str, expected: str) -> None:
     assert Binance().url(url, None) == expected
+
+
+FSTREAM = "wss://fstream.binance.com"
+KEY = "pqia91ma19a5s61cv6a81va65sdf19v8a65a1a5s61cv6a81va65sdf19v8a65a1"
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("", "/public/stream"),
+        ("/", "/public/stream"),
+        ("/ws", "/public/stream"),
+        ("/stream", "/public/stream"),
+        ("/public", "/public/stream"),
+        ("/public/", "/public/stream"),
+        ("/market/ws", "/market/stream"),
+        ("/market/stream", "/market/stream"),
+        ("/ws/a@depth@100ms", "/public/stream?streams=a@depth@100ms"),
+        ("/ws/a@aggTrade/b@kline_1m", "/market/stream?streams=a@aggTrade/b@kline_1m"),
+        ("/stream?streams=a@markPrice@1s", "/market/stream?streams=a@markPrice@1s"),
+        ("/stream?streams=a%40aggTrade%2Fb%40ticker", None),
+        ("/public/ws/a@bookTicker", "/public/stream?streams=a@bookTicker"),
+        (f"/ws/{KEY}", f"/private/stream?streams={KEY}"),
+        ("/private/ws?listenKey=k&events=A/B", "/private/stream?listenKey=k&events=A/B"),
+        (f"/pm/ws/{KEY}", f"/pm/stream?streams={KEY}"),
+        ("/proxied/ws/a@aggTrade", "/proxied/market/stream?streams=a@aggTrade"),
+    ],
+)
+def test_an_address_without_a_route_gets_that_of_its_streams(
+    place: str, expected: str | None
+) -> None:
+    expected = expected or f"/market{place}"
+    url = BinanceFutures().url(FSTREAM + place, None)
+    assert url == FSTREAM + expected
+    assert BinanceFutures().url(url, None) == url
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("", "/stream"),
+        ("/ws/btcusd_perp@aggTrade", "/stream?streams=btcusd_perp@aggTrade"),
+        ("/market/ws", "/market/stream"),
+    ],
+)
+def test_coin_margined_futures_have_no_routes(place: str, expected: str) -> None:
+    address = "wss://dstream.binance.com"
+    url = BinanceFutures().url(address + place, None)
+    assert url == address + expected
+    for channel in ("btcusd_perp@aggTrade", "btcusd_perp@depth"):
+        assert BinanceFutures().refusal(channel, url) is None
+
+
+@pytest.mark.parametrize("place", ["/ws/a@depth/b@aggTrade", "/public/ws/b@aggTrade"])
+def test_an_address_that_names_streams_of_two_routes_is_refused(place: str) -> None:
+    with FakeVenue("binance_futures") as venue:
+        client = WebSocketClient(
+            venue.url.rstrip("/") + place, dialect="binance_futures", retry_delay=0.01
+        )
+        with pytest.raises(ConfigurationError, match="one client per route"), client:
+            pass
+        assert venue.attempts == 0
+
+
+@pytest.mark.parametrize(
+    ("channel", "route"),
+    [
+        ("btcusdt@bookTicker", "public"),
+        ("!bookTicker", "public"),
+        ("btcusdt@depth", "public"),
+        ("btcusdt@depth20@500ms", "public"),
+        ("btcusdt@rpiDepth@500ms", "public"),
+        ("btcusdt@trade", "public"),
+        ("btcusdt@aggTrade", "market"),
+        ("btcusdt@markPrice@1s", "market"),
+        ("btcusdt_perpetual@continuousKline_1m", "market"),
+        ("!ticker@arr", "market"),
+        ("!contractInfo", "market"),
+        ("tradingSession", "market"),
+        (KEY, "private"),
+    ],
+)
+def test_a_channel_of_another_route_is_refused_with_the_address_to_use(
+    channel: str, route: str
+) -> None:
+    dialect = BinanceFutures()
+    assert dialect.refusal(channel, f"{FSTREAM}/{route}/stream") is None
+    for other in {"public", "market", "private"} - {route}:
+        reason = dialect.refusal(channel, f"{FSTREAM}/{other}/stream")
+        assert reason is not None
+        assert f"/{other} of" in reason
+        assert reason.endswith(f" {FSTREAM}/{route}")
+
+
+def test_a_futures_stream_has_a_lowercase_symbol() -> None:
+    reason = BinanceFutures().refusal("BTCUSDT@depth", f"{FSTREAM}/public/stream")
+    assert reason is not None
+    assert "lowercase" in reason
+
+
+def test_a_channel_of_another_route_leaves_the_others_of_its_message() -> None:
+    channels = ["btcusdt@bookTicker", "btcusdt@aggTrade", "ethusdt@depth"]
+    reasons = refused(BinanceFutures(), channels, {"result": None, "id": 1})
+    assert list(reasons) == ["btcusdt@aggTrade"]
+    assert re.search(r"ws://127\.0\.0\.1:\d+/market$", reasons["btcusdt@aggTrade"])
+
+
+def test_what_an_address_has_is_looked_at_on_each_connection() -> None:
+    with FakeVenue("binance_futures") as venue:
+        places = iter(["market", "public"])
+        client = WebSocketClient(
+            lambda: venue.url + next(places), dialect=BinanceFutures(), retry_delay=0.01
+        )
+        with client:
+            peer = venue.accept()
+            client.subscribe("btcusdt@aggTrade")
+            with pytest.raises(SubscriptionRejected, match="/public"):
+                client.subscribe("btcusdt@depth")
+            peer.rst()
+            venue.accept()
+            assert client.recv(timeout=10).type == "lost"
+            client.subscribe("btcusdt@depth")
+            assert set(client.subscriptions) == {"btcusdt@depth"}
+
+
+def test_the_help_tells_what_all_market_streams_carry() -> None:
+    assert "``st``" in str(BinanceFutures.__doc__)
 
 
 def test_the_venues_limits() -> None:
@@ -102,7 +250,7 @@ def test_the_venues_limits() -> None:
     assert spot.messages_per_second == 4.0
     assert futures.messages_per_second == 9.0
     assert spot.connects == futures.connects == (300, 300.0)
-    assert spot.channels_per_connection == 1024
+    assert spot.channels_per_connection == futures.channels_per_connection == 1024
     assert (spot.max_age or 0) <= 86_400.0
     batches = list(Binance().batches([f"{n}@depth" for n in range(250)]))
     assert [len(batch) for batch in batches] == [100, 100, 50]
@@ -132,9 +280,14 @@ def test_an_error_is_of_its_id(is_wrapped: bool) -> None:
 
 
 @pytest.mark.parametrize("more", [{}, {"id": None}])
-def test_an_error_without_an_id_is_of_the_oldest_request(more: dict[str, Any]) -> None:
-    error = {"code": 3, "msg": "Invalid JSON", **more}
-    assert peek(error) == Rejection("Invalid JSON (code 3)")
+def test_an_invalid_request_without_an_id_is_the_oldest_one(more: dict[str, Any]) -> None:
+    error = {"code": 2, "msg": "Invalid request: wrong", **more}
+    assert peek(error) == Rejection("Invalid request: wrong (code 2)")
+
+
+@pytest.mark.parametrize(("code", "words"), [(0, "Unknown property"), (3, "Invalid JSON")])
+def test_an_error_without_an_id_that_is_of_no_subscribe_refuses_none(code: int, words: str) -> None:
+    assert peek({"code": code, "msg": words}) == Notice(f"{words} (code {code})")
 
 
 def test_an_answer_to_nobody_confirms_nothing() -> None:

@@ -189,7 +189,15 @@ def test_a_channel_is_known_by_its_number_from_the_answer_to_the_unsubscribe() -
         ),
         (
             {"msg": "dup", "code": 10301, "subId": "1", "channel": "book", "symbol": "tX"},
-            Rejection("dup (10301)", "1", "book:tX"),
+            Rejection("dup (10301)", "1"),
+        ),
+        (
+            {"msg": "dup", "code": 10301, "channel": "book", "symbol": "tX"},
+            Rejection("dup (10301)", None, "book:tX"),
+        ),
+        (
+            {"channel": "bogus-channel", "msg": "channel: unknown", "code": 10300},
+            Rejection("channel: unknown (10300)", name="bogus-channel"),
         ),
         ({"msg": "unknown pair", "code": 10001}, Rejection("unknown pair (10001)")),
         ({"msg": "limit", "code": 10305}, Rejection("limit (10305)")),
@@ -201,6 +209,18 @@ def test_an_error_refuses_what_it_names_or_the_oldest_request(
     frame: dict[str, Any], rejection: Rejection
 ) -> None:
     assert peek({"event": "error", **frame}) == rejection
+
+
+@pytest.mark.parametrize("channel", ["bogus-channel", "bogus-channel:tBTCUSD"])
+def test_an_error_without_the_symbol_refuses_the_channel_of_that_name(channel: str) -> None:
+    bench = Bench(PLAIN)
+    other, token = bench.rig.subscribe("ticker:tX"), bench.rig.subscribe(channel)
+    error = {"event": "error", "channel": "bogus-channel", "msg": "channel: unknown"}
+    bench.feed(json.dumps({**error, "code": 10300}).encode())
+    assert bench.rig.outcome(other) == "waiting"
+    refused = bench.rig.outcome(token)
+    assert isinstance(refused, SubscriptionRejected)
+    assert refused.failed == {channel: "channel: unknown (10300)"}
 
 
 def test_a_refused_channel_is_an_error() -> None:

@@ -23,6 +23,7 @@ from wsclient.sansio.dialect import (
     Heartbeat,
     LoginAccepted,
     LoginRefused,
+    Notice,
     Rejection,
     Unhandled,
 )
@@ -130,6 +131,19 @@ def test_the_answers_to_a_login() -> None:
     assert peek(frame) == LoginAccepted()
     frame = {"success": False, "ret_msg": "Params Error", "op": "auth", "conn_id": "c"}
     assert peek(frame) == LoginRefused("Params Error")
+
+
+def test_the_answers_to_a_login_have_another_form_at_some_addresses() -> None:
+    frame = {"retCode": 10004, "retMsg": "error sign!", "op": "auth", "connId": "c"}
+    assert peek(frame) == LoginRefused("error sign!")
+    assert peek({**frame, "retCode": 0, "retMsg": "OK"}) == LoginAccepted()
+    assert peek({"success": False, "retMsg": "no", "op": "auth"}) == LoginRefused("no")
+
+
+@pytest.mark.parametrize("more", [{}, {"op": ""}, {"op": "order.create", "req_id": ""}])
+def test_an_error_without_an_id_that_is_of_no_subscribe_refuses_none(more: dict[str, str]) -> None:
+    assert peek({"success": False, "ret_msg": "busy", "conn_id": "c", **more}) == Notice("busy")
+    assert isinstance(peek({"success": True, "ret_msg": "", "conn_id": "c", **more}), Unhandled)
 
 
 def test_a_frame_of_nothing_known_is_unhandled() -> None:

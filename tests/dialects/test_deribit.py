@@ -294,6 +294,12 @@ def test_a_change_without_its_numbers_cannot_be_read(lacks: str) -> None:
     assert peek(push(BOOK, change)) is Invalid
 
 
+def test_raw_channels_do_not_take_others_with_them() -> None:
+    channels = ["ticker.A.raw", "ticker.A.100ms", "book.A.raw"]
+    batches = [list(batch) for batch in Deribit().batches(channels)]
+    assert batches == [["ticker.A.raw", "book.A.raw"], ["ticker.A.100ms"]]
+
+
 def test_a_grouped_book_is_whole_each_time() -> None:
     channel = "book.BTC-PERPETUAL.none.20.100ms"
     frame = push(channel, {"change_id": 5, "bids": [[1.50, 2.0]], "asks": []})

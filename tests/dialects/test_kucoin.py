@@ -21,13 +21,14 @@ from resting import Rest, rest
 
 from wsclient import WebSocketClient
 from wsclient.dialects import Kucoin, find
-from wsclient.errors import AuthenticationError, ConfigurationError, HandshakeRejected
+from wsclient.errors import AuthenticationError, HandshakeRejected, SubscriptionRejected
 from wsclient.messages import LinkedMessage
 from wsclient.sansio.dialect import (
     Ack,
     Credentials,
     Heartbeat,
     LoginAccepted,
+    Notice,
     Rejection,
     RestRequest,
     Unhandled,
@@ -106,7 +107,10 @@ def test_a_refused_key_is_final(code: str) -> None:
         Kucoin().url_from("wss://x/", {"code": code, "msg": "5ecret"})
 
 
-@pytest.mark.parametrize("channel", ["/spotMarket/tradeOrders", "/account/balance"])
+@pytest.mark.parametrize(
+    "channel",
+    ["/spotMarket/tradeOrders", "/account/balance", "/margin/isolatedPosition:BTC-USDT"],
+)
 def test_a_private_channel_is_asked_for_as_one(channel: str) -> None:
     request = {"id": 1, "type": "subscribe", "topic": channel}
     assert Kucoin().subscribe([channel], 1, {}) == {
@@ -143,10 +147,14 @@ def test_a_message_holds_a_hundred_symbols_of_one_topic_at_most() -> None:
     assert [list(b) for b in batches] == [[BOOK + "A", BOOK + "B"], tickers[:100], tickers[100:]]
 
 
-def test_a_list_is_no_channel() -> None:
-    """What comes would be of no channel that was asked for."""
-    with pytest.raises(ConfigurationError, match="several channels"):
-        Kucoin().subscribe([BOOK + "A,B"], 1, {})
+def test_an_error_of_no_request_leaves_the_subscribes_on_their_way() -> None:
+    bench = Bench(Kucoin())
+    token = bench.rig.subscribe("/market/ticker:A-B")
+    bench.feed(b'{"type":"error","code":408,"data":"ping timeout"}')
+    assert bench.rig.outcome(token) == "waiting"
+    assert bench.rig.logs("warning") == ["the venue says: ping timeout (code 408)"]
+    bench.feed(b'{"type":"ack","id":"1"}')
+    assert bench.rig.outcome(token) is None
 
 
 def test_the_venues_limits_and_its_ping() -> None:
@@ -174,6 +182,11 @@ def test_the_venues_limits_and_its_ping() -> None:
         (
             {"id": "7", "type": "error", "code": 509},
             Rejection("refused without a reason (code 509)", "7"),
+        ),
+        ({"type": "error", "code": 408, "data": "ping timeout"}, Notice("ping timeout (code 408)")),
+        (
+            {"type": "error", "code": 404, "data": "topic /a is not found"},
+            Rejection("topic /a is not found (code 404)"),
         ),
         ({"type": "odd", "topic": "/t"}, Unhandled("odd", "/t")),
         (
@@ -334,3 +347,19 @@ def test_private_channels_come_by_a_token_of_their_own(venue: FakeVenue, bullets
     assert asked.headers["kc-api-sign"] == base64_hmac(
         f"{asked.headers['kc-api-timestamp']}POST/api/v1/bullet-private".encode()
     )
+
+
+def test_a_list_is_no_channel(venue: FakeVenue, bullets: Rest) -> None:
+    """What comes would be of no channel that was asked for."""
+    with closing(client_of(bullets)) as client:
+        call = Call(client.connect)
+        peer = venue.accept()
+        welcome(peer)
+        call.result()
+        call = Call(client.subscribe, BOOK + "A", BOOK + "B,C")
+        request = peer.expect_json()
+        assert request["topic"] == BOOK + "A"
+        peer.send_json({"id": str(request["id"]), "type": "ack"})
+        with pytest.raises(SubscriptionRejected, match="several channels") as caught:
+            call.result()
+    assert list(caught.value.failed) == [BOOK + "B,C"]

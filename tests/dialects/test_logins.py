@@ -81,6 +81,29 @@ def test_a_subscribe_waits_until_the_login_is_accepted(kind: Any, venue: FakeVen
         assert client.stats().unhandled == client.stats().invalid == 0
 
 
+@pytest.mark.parametrize("dialect", ["generic", "binance", wsclient.BinanceFutures()])
+def test_credentials_are_refused_where_there_is_no_login(dialect: str | Dialect) -> None:
+    with pytest.raises(wsclient.ConfigurationError, match="no login") as caught:
+        WebSocketClient("wss://x/", dialect=dialect, credentials=GIVEN)
+    assert "5ecret" not in str(caught.value)
+    with pytest.raises(wsclient.ConfigurationError, match="no login"):
+        WebSocketClient("wss://x/", dialect=dialect, credentials=lambda: GIVEN)
+    WebSocketClient("wss://x/", dialect=dialect).close()
+
+
+def test_a_dialect_of_ones_own_has_a_login_where_it_says_so() -> None:
+    class LoggedIn(wsclient.Generic):
+        def login(self, credentials: Any) -> Any:
+            return {"type": "login"}
+
+    class Addressed(wsclient.Generic):
+        def url(self, url: str, credentials: Any) -> str:
+            return url
+
+    for dialect in (LoggedIn(), Addressed(), wsclient.Kraken(), wsclient.CoinbaseExchange()):
+        WebSocketClient("wss://x/", dialect=dialect, credentials=GIVEN).close()
+
+
 def test_bitfinex_tells_of_the_account_unasked(venue: FakeVenue) -> None:
     with client_of(venue, Bitfinex()) as client:
         connecting = Call(client.connect)

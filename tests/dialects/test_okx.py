@@ -16,10 +16,11 @@ from typing import Any
 import msgspec
 import pytest
 from reading import Data, message_in, read_one
-from recordings import marks, messages_of, refused, there, updates_of
+from recordings import Bench, marks, messages_of, refused, there, updates_of
 
 import wsclient
 from wsclient.dialects import OKX
+from wsclient.errors import ConfigurationError
 from wsclient.messages import LinkedMessage, Message
 from wsclient.sansio.dialect import (
     Ack,
@@ -73,6 +74,48 @@ def test_options_are_fields_of_the_args() -> None:
         "op": "unsubscribe",
         "args": [{"channel": "instruments", "instType": "SPOT"}],
     }
+
+
+OPTION = {"instType": "OPTION"}
+#: A channel, options, and the arg that both are.
+BY_OTHER_NAMES: list[tuple[str, dict[str, str], dict[str, str]]] = [
+    ("opt-summary:BTC-USD", {}, {"channel": "opt-summary", "instFamily": "BTC-USD"}),
+    (
+        "option-trades:BTC-USD",
+        OPTION,
+        {**OPTION, "channel": "option-trades", "instFamily": "BTC-USD"},
+    ),
+    (
+        "option-trades:BTC-USD-261225-90000-C",
+        OPTION,
+        {**OPTION, "channel": "option-trades", "instId": "BTC-USD-261225-90000-C"},
+    ),
+    (
+        "sprd-tickers:BTC-USDT_BTC-USDT-SWAP",
+        {},
+        {"channel": "sprd-tickers", "sprdId": "BTC-USDT_BTC-USDT-SWAP"},
+    ),
+    (
+        "orders:BTC-USDT",
+        {"instType": "SWAP", "instFamily": "BTC-USDT"},
+        {"instType": "SWAP", "channel": "orders", "instFamily": "BTC-USDT"},
+    ),
+    ("orders:BTC-USDT", {}, {"channel": "orders", "instId": "BTC-USDT"}),
+]
+
+
+@pytest.mark.parametrize(("channel", "options", "arg"), BY_OTHER_NAMES)
+def test_a_channel_of_a_family_or_a_spread_keeps_it_in_its_name(
+    channel: str, options: dict[str, str], arg: dict[str, str]
+) -> None:
+    assert OKX().subscribe([channel], 1, options)["args"] == [arg]
+    assert peek({"id": "1", "event": "subscribe", "arg": arg}) == Ack("1", channel)
+    assert peek({"arg": arg, "data": [{"ts": "1"}]}) == Data(channel, "update")
+
+
+def test_a_family_that_is_not_in_the_channels_name_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="'opt-summary:BTC-USD'"):
+        OKX().subscribe(["opt-summary"], 1, {"instFamily": "BTC-USD"})
 
 
 def test_an_option_does_not_change_the_channel() -> None:
@@ -136,6 +179,21 @@ def test_an_error_that_names_the_channel_is_of_that_one_alone() -> None:
     assert item == Rejection(f"{text} (60018)", "3", "tickers:NMR-USDT")
 
 
+@pytest.mark.parametrize(
+    ("fields", "channel"),
+    [
+        ("channel:opt-summary,instFamily:X-Y", "opt-summary:X-Y"),
+        ("channel:option-trades,instType:OPTION,instFamily:X-Y", "option-trades:X-Y"),
+        ("channel:sprd-tickers,sprdId:A_B", "sprd-tickers:A_B"),
+        ("channel:odd", "odd"),
+    ],
+)
+def test_an_error_names_any_kind_of_channel(fields: str, channel: str) -> None:
+    text = f"Wrong URL or {fields} doesn't exist. Please use the correct URL"
+    item = peek({"id": "3", "event": "error", "code": "60018", "msg": text})
+    assert item == Rejection(f"{text} (60018)", "3", channel)
+
+
 def test_a_refused_channel_leaves_the_others() -> None:
     text = "Wrong URL or channel:tickers,instId:BAD doesn't exist."
     reasons = refused(
@@ -155,7 +213,39 @@ def test_the_answers_to_a_login() -> None:
 
 def test_a_subscribe_that_needs_a_login_is_refused_itself() -> None:
     frame = {"id": "1", "event": "error", "code": "60011", "msg": "Please log in"}
-    assert peek(frame) == Rejection("Please log in (60011)", "1")
+    assert peek(frame) == Rejection("Please log in (60011)", "1", is_one=True)
+
+
+def test_an_error_that_names_no_channel_leaves_those_that_are_acknowledged() -> None:
+    channels = ["books-l2-tbt:BTC-JPY", "books:BTC-JPY"]
+    reasons = refused(
+        OKX(),
+        channels,
+        {"id": "1", "event": "error", "code": "60011", "msg": "Please log in", "connId": "a"},
+        {"id": "1", "event": "subscribe", "arg": {"channel": "books", "instId": "BTC-JPY"}},
+    )
+    assert reasons == {"books-l2-tbt:BTC-JPY": "Please log in (60011)"}
+
+
+@pytest.mark.parametrize("code", ["60012", "60014", "60019"])
+def test_some_errors_refuse_a_request_as_a_whole(code: str) -> None:
+    channels = ["books:A-B", "books:C-D"]
+    error = {"id": "1", "event": "error", "code": code, "msg": "Invalid request"}
+    assert set(refused(OKX(), channels, error)) == set(channels)
+
+
+@pytest.mark.parametrize(("code", "text"), [("63999", "Internal system error"), ("60013", "odd")])
+def test_an_error_without_an_id_that_is_of_no_subscribe_refuses_none(code: str, text: str) -> None:
+    item = peek({"event": "error", "code": code, "msg": text, "connId": "a"})
+    assert item == Notice(f"{text} ({code})")
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [("60011", "Please log in"), ("60012", 'Invalid request: {"op": "subscribe", "args":[]}')],
+)
+def test_an_error_without_an_id_may_be_of_a_subscribe(code: str, text: str) -> None:
+    assert isinstance(peek({"event": "error", "code": code, "msg": text}), Rejection)
 
 
 def test_an_upgrade_is_announced() -> None:
@@ -261,6 +351,23 @@ def test_a_checksum_fixed_at_0_is_none() -> None:
     update = OKX().book_update(message(book(15, 10, checksum=-855196043)))
     assert update is not None
     assert update.checksum == -855196043
+
+
+def test_where_the_checksum_is_fixed_at_0_the_sequence_decides() -> None:
+    level = [["30189", "1", "0", "1"]]
+    frames = lines(
+        book(10, -1, action="snapshot", bids=level, checksum=0),
+        book(15, 10, bids=[["30188", "2", "0", "1"]], checksum=0),
+        book(19, 17, bids=[["30187", "3", "0", "1"]], checksum=0),
+    )
+    kept = wsclient.OrderBook("okx", "books:BTC-USDT")
+    snapshot, update, late = Bench(OKX()).feed(*frames)
+    assert kept.apply(snapshot)
+    assert kept.apply(update)
+    assert kept.bids() == [(30189, 1), (30188, 2)]
+    assert not kept.apply(late)
+    with pytest.raises(wsclient.OrderBookOutOfSync):
+        kept.bids()
 
 
 def test_a_book_without_an_action_is_whole() -> None:

@@ -34,6 +34,13 @@ class Direct(wsclient.Kucoin):
         return None
 
 
+class Unrouted(wsclient.BinanceFutures):
+    """As in 2021, when one address had all streams."""
+
+    def refusal(self, channel: str, address: str) -> None:
+        return None
+
+
 class Stream(NamedTuple):
     """A recording, and what is in it.
 
@@ -112,7 +119,7 @@ STREAMS = [
     ),
     Stream(
         "binance_futures/BINANCE_FUTURES.ws.1.0",
-        wsclient.BinanceFutures(),
+        Unrouted(),
         1535,
         {"depth": 764, "bookTicker": 613, "aggTrade": 91, "kline_1m": 67},
         prefix="",

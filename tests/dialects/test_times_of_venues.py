@@ -9,11 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 from making import entries_of
-from recordings import RECORDED
+from recordings import RECORDED, there
 
 from wsclient.dialects import (
     OKX,
     Binance,
+    BinanceFutures,
     Bitfinex,
     Bybit,
     CoinbaseExchange,
@@ -40,6 +41,7 @@ def messages(dialect: Dialect, frame: Any) -> list[Message]:
     [
         (Binance(), "binance/BINANCE.ws.1.0", {"bookTicker"}),
         (CoinbaseExchange(book="level2"), "coinbase_exchange/COINBASE.ws.28.0", QUIET),
+        (BinanceFutures(), "binance_futures/BINANCE_FUTURES.ws.1.0", set()),
         (Deribit(), "deribit/DERIBIT.ws.1.0", set()),
         (OKX(), "okx/OKX.ws.1.0", set()),
     ],
@@ -65,6 +67,50 @@ def test_recorded_messages_tell_a_time_shortly_before_their_receipt(
     assert not set(silent) - without, silent
 
 
+#: The kinds of recorded single messages that tell no time of their sending. Candles tell their
+#: beginning.
+UNTIMED = {
+    "binance.tsv": {"bbo.spot", "l2_topk.spot"},
+    "deribit.tsv": {"candlestick.inverse_future", "candlestick.inverse_swap", "candlestick.option"},
+    "kucoin.tsv": {
+        "candlestick.inverse_future",
+        "candlestick.inverse_swap",
+        "candlestick.linear_swap",
+        "l2_event.spot_update",
+    },
+    "okx.tsv": {
+        "candlestick.inverse_future",
+        "candlestick.inverse_swap",
+        "candlestick.linear_future",
+        "candlestick.linear_swap",
+        "candlestick.option",
+        "candlestick.spot",
+        "funding_rate.inverse_swap",
+        "funding_rate.linear_swap",
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "file"),
+    [
+        (Binance(), "binance.tsv"),
+        (Deribit(), "deribit.tsv"),
+        (Kucoin(), "kucoin.tsv"),
+        (OKX(), "okx.tsv"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, str) else "",
+)
+def test_each_kind_of_message_that_tells_a_time_has_one(dialect: Dialect, file: str) -> None:
+    timed, untimed = set(), set()
+    for line in there(f"shapes/{file}").read_text().splitlines():
+        kind, _, raw = line.partition("\t")
+        for message in messages(dialect, raw.encode())[:1]:
+            (untimed if dialect.timestamp(message) is None else timed).add(kind)
+    assert len(timed) > 10
+    assert untimed == UNTIMED[file]
+
+
 NS = 1_700_000_000_123 * 10**6
 MS = NS // 10**6
 
@@ -76,6 +122,7 @@ MS = NS // 10**6
         (Binance(), {"stream": "!ticker@arr", "data": [{"e": "24hrTicker", "E": MS}]}, NS),
         (Binance(), {"stream": "a@bookTicker", "data": {"u": 1, "b": "1", "B": "2"}}, None),
         (Bybit(), {"topic": "publicTrade.A", "type": "snapshot", "ts": MS, "data": []}, NS),
+        (Bybit(), {"id": "5", "topic": "order", "creationTime": MS, "data": []}, NS),
         (
             CoinbaseExchange(),
             {"type": "ticker", "product_id": "A", "time": "2023-11-14T22:13:20.123000Z"},
@@ -111,6 +158,47 @@ MS = NS // 10**6
                 "data": [{"symbol": "A", "timestamp": "2023-11-14T22:13:20.123Z"}],
             },
             None,
+        ),
+        (
+            Kraken(),
+            {
+                "channel": "ohlc",
+                "type": "update",
+                "timestamp": "2023-11-14T22:13:20.123000000Z",
+                "data": [
+                    {
+                        "symbol": "A",
+                        "interval_begin": "2023-11-14T22:10:00.000000000Z",
+                        "interval": 5,
+                        "timestamp": "2023-11-14T22:15:00.000000Z",
+                    }
+                ],
+            },
+            NS,
+        ),
+        (
+            Kraken(),
+            {
+                "channel": "ohlc",
+                "type": "update",
+                "data": [{"symbol": "A", "timestamp": "2023-11-14T22:15:00Z"}],
+            },
+            None,
+        ),
+        (
+            Kucoin(),
+            {"type": "message", "topic": "/spotMarket/level1:A", "data": {"timestamp": MS}},
+            NS,
+        ),
+        (
+            Kucoin(),
+            {"type": "message", "topic": "/spotMarket/level2Depth50:A", "data": {"timestamp": MS}},
+            NS,
+        ),
+        (
+            Kucoin(),
+            {"type": "message", "topic": "/indicator/index:A", "data": {"timestamp": MS}},
+            NS,
         ),
         (
             Kucoin(),

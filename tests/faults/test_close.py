@@ -106,6 +106,10 @@ def authenticating() -> Iterator[Scene]:
         yield client, [call], venue
 
 
+def is_waiting(call: Call) -> bool:
+    return call.is_in("acquire") or call.is_in("fill")
+
+
 @contextlib.contextmanager
 def opened(fault: str = "", *, tls: bool = False) -> Iterator[Scene]:
     context = server_context() if tls else None
@@ -125,7 +129,7 @@ def opened(fault: str = "", *, tls: bool = False) -> Iterator[Scene]:
             Call(client.unsubscribe, "b"),
             Call(client.request, {"type": "order"}, timeout=60),
         ]
-        until(lambda: all(call.is_in("acquire") for call in calls))
+        until(lambda: all(is_waiting(call) for call in calls))
         venue.wait_for(lambda venue: len(peer.received) >= 6)
         if fault == "half a frame":
             peer.send_raw(b"\x81\x7e\x01\x00half")
@@ -137,7 +141,7 @@ def opened(fault: str = "", *, tls: bool = False) -> Iterator[Scene]:
             # Framed, and as much of it sent as the peer's window takes.
             until(lambda: outbox._out > before and outbox._out < outbox.position)
             calls.append(Call(client.send, "behind it"))
-            until(lambda: calls[-1].is_in("acquire"))
+            until(lambda: is_waiting(calls[-1]))
         elif fault:
             peer.stop_reading()
             peer.mute_pongs()
@@ -152,7 +156,7 @@ def backing_off() -> Iterator[Scene]:
         venue.accept().rst()
         until(lambda: client.state is State.BACKING_OFF)
         calls = [Call(client.connect), Call(client.recv), Call(client.subscribe, "a")]
-        until(lambda: all(call.is_in("acquire") for call in calls))
+        until(lambda: all(is_waiting(call) for call in calls))
         yield client, calls, venue
 
 

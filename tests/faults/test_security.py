@@ -164,7 +164,7 @@ def test_02_secrets_do_not_go_to_a_proxy_in_the_clear(name: str) -> None:
         host, port = trap.getsockname()
         options = {name: secret_options()[name], "proxy": f"http://{host}:{port}"}
         with pytest.raises(wsclient.ConfigurationError, match="wss://"):
-            wsclient.connect(f"ws://{host}:{port}/", **options)
+            wsclient.connect(f"ws://{host}:{port}/", dialect="okx", **options)
         trap.settimeout(0)
         with pytest.raises(BlockingIOError):
             trap.accept()
@@ -538,6 +538,24 @@ def _quoting_refusal(stage: Stage) -> None:
         stage.fails(client.on, f"b{n}", print)
 
 
+def _quoting_book(stage: Stage) -> None:
+    """A message that is no book, and an error that says what is in it."""
+
+    class Books(Login):
+        def book_channel(self, symbol: str, options: Any) -> str:
+            return symbol
+
+        def book_update(self, message: wsclient.Message) -> Any:
+            raise ValueError(bytes(message.raw).decode())
+
+    client, _ = stage.open(dialect=Books())
+    client.subscribe("b")
+    stage.venue.publish("b", words=TOKENS["Credential"])
+    client.recv(timeout=5)
+    stage.fails(client.order_book, "b", timeout=0.05)
+    assert any("does not fit it" in text for text in stage.said)
+
+
 def _dialect_raises_of_a_channel(stage: Stage) -> None:
     class Raising(Login):
         def subscribe(self, channels: Any, request_id: int, options: Any) -> Any:
@@ -696,6 +714,7 @@ FAULTS: dict[str, Callable[[Stage], None]] = {
     "invalid UTF-8": _link_ends(lambda peer: peer.send_raw(b"\x81\x01\xff")),
     "cut in a frame": _link_ends(lambda peer: peer.half_frame("x" * 100, then="rst")),
     "too many reconnects": _given_up,
+    "book that quotes": _quoting_book,
     "unreadable frame": _unreadable,
     "subscription rejected": _subscription_rejected,
     "subscription unanswered": _subscription_unanswered,
@@ -755,8 +774,13 @@ def test_08_credentials_are_asked_anew_for_each_connect(venue: FakeVenue) -> Non
 
 
 def test_08_nothing_that_holds_credentials_is_pickled_or_copied(venue: FakeVenue) -> None:
-    with wsclient.connect(venue.url, **secret_options()) as client:
-        handler = WebSocketHandler({"websocket_uri": venue.url, **secret_options()})
+    class Signing(wsclient.Generic):
+        def access(self, channels: Any, credentials: Any) -> dict[str, Any]:
+            return {}
+
+    options = {**secret_options(), "dialect": Signing()}
+    with wsclient.connect(venue.url, **options) as client:
+        handler = WebSocketHandler({"websocket_uri": venue.url, **options})
         for thing in (client, client.reader("a"), client._core.options, handler):
             for duplicate in (pickle.dumps, copy.copy, copy.deepcopy):
                 if thing is handler and duplicate is copy.copy:

@@ -304,8 +304,8 @@ class TestSecretsInTheClear:
             {"headers": {"Cookie": SECRET}},
             {"headers": lambda: {"Authorization": SECRET}},
             {"cookie": SECRET},
-            {"credentials": {"key": SECRET}},
-            {"credentials": lambda: {"key": SECRET}},
+            {"credentials": {"key": SECRET}, "dialect": "okx"},
+            {"credentials": lambda: {"key": SECRET}, "dialect": "okx"},
         ],
     )
     def test_are_refused(self, option: dict[str, Any]) -> None:

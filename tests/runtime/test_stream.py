@@ -376,3 +376,29 @@ class TestDraining:
         stream.abort()
         call.result()
         assert call.ended_at - started < 0.3
+
+
+class TestHeardAgo:
+    def test_what_has_come_counts_whether_it_was_read_or_not(self) -> None:
+        if not hasattr(socket, "TCP_INFO"):
+            pytest.skip("the kernel does not say")
+        with tcp_pair() as (near, far):
+            stream = open_stream(near)
+            until(lambda: stream.heard_ago() >= 0.02)
+            far.sendall(b"x")
+            until(lambda: stream.heard_ago() < 0.02)
+            until(lambda: stream.heard_ago() >= 0.02)
+            far.sendall(b"y")
+            assert stream.read_into(memoryview(bytearray(9)))
+            assert stream.heard_ago() < 5.0
+
+    def test_of_a_closed_socket_nothing_is_known(self) -> None:
+        with tcp_pair() as (near, _):
+            stream = open_stream(near)
+            stream.close()
+            assert stream.heard_ago() == float("inf")
+
+    def test_of_no_tcp_nothing_is_known(self) -> None:
+        near, far = socket.socketpair()
+        with near, far:
+            assert open_stream(near).heard_ago() == float("inf")

@@ -38,6 +38,10 @@ class Watched(Plain):
         self._check()
         return super().unsubscribe(*args)
 
+    def refusal(self, channel: str, address: str) -> str | None:
+        self._check()
+        return super().refusal(channel, address)
+
     def access(self, channels: Sequence[str], credentials: Credentials) -> dict[str, Any]:
         self._check()
         return {"token": credentials["token"]}
@@ -279,6 +283,47 @@ def test_a_message_that_cannot_be_made_refuses_its_channels_and_no_others(
     assert isinstance(outcome, SubscriptionRejected)
     assert type(error).__name__ in next(iter(outcome.failed.values()))
     assert rig.session.subscriptions.state("mine") is SubscriptionState.ACTIVE
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [*map(raising, (ValueError("no"), SystemExit("no"), Unprintable())), lambda *args: 7],
+    ids=["an exception", "an exit", "an exception without words", "no text"],
+)
+def test_a_refusal_that_cannot_be_is_of_its_channel_and_no_other(
+    refusal: Callable[..., Any],
+) -> None:
+    rig = Rig(Plain(Limits(channels_per_message=10))).open()
+    rig.dialect.refusal = (  # type: ignore[method-assign]
+        lambda channel, address: refusal() if channel == "bad" else None
+    )
+    token = rig.subscribe("a", "bad", "b")
+    assert rig.asked() == [("subscribe", ["a", "b"])]
+    rig.ack("a", "b")
+    outcome = rig.outcome(token)
+    assert isinstance(outcome, SubscriptionRejected)
+    assert outcome.failed.keys() == {"bad"}
+
+
+def test_an_unsubscribe_is_never_refused_by_the_dialect() -> None:
+    rig = Rig().active("a")
+    rig.dialect.refusal = lambda channel, address: "no"  # type: ignore[method-assign]
+    rig.unsubscribe("a")
+    assert rig.asked()[-1] == ("unsubscribe", ["a"])
+
+
+def test_a_refusal_of_what_is_not_wanted_any_more_is_of_nothing() -> None:
+    rig = held("a")
+    plain = rig.dialect.refusal
+    rig.dialect.refusal = lambda channel, address: "no"  # type: ignore[method-assign]
+    rig.unsubscribe("a")
+    again = rig.subscribe("a", token="again")
+    rig.consult()
+    rig.dialect.refusal = plain  # type: ignore[method-assign]
+    go_on(rig)
+    assert rig.asked() == [("subscribe", ["a"])]
+    rig.ack("a")
+    assert rig.outcome(again) is None
 
 
 def test_what_cannot_be_encoded_is_refused() -> None:

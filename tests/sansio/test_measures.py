@@ -151,6 +151,18 @@ class TestLags:
         assert lags.total.count == 1
         assert lags.by_channel == {}
 
+    def test_of_channels_that_nobody_asked_for_a_few_are_measured(self) -> None:
+        lags = Lags()
+        lags.record("wanted", 1)
+        for n in range(measures.STRANGERS + 10):
+            lags.record(f"invented {n}", 1, is_wanted=False)
+        assert len(lags.by_channel) == measures.STRANGERS
+        lags.record("wanted too", 1)
+        lags.record("invented 0", 1, is_wanted=False)
+        assert len(lags.by_channel) == measures.STRANGERS + 1
+        assert lags.by_channel["invented 0"].count == 2
+        assert lags.total.count == measures.STRANGERS + 13
+
     def test_of_too_many_channels_the_oldest_gives_way(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -31,6 +31,7 @@ from wsclient.sansio import measures
 from wsclient.sansio.actions import (
     Abort,
     Cut,
+    Deliver,
     Dial,
     Fail,
     Forget,
@@ -1220,6 +1221,49 @@ def test_what_the_dialect_cannot_express_concerns_its_channels_only() -> None:
     assert isinstance(error, SubscriptionRejected)
     assert "no such thing" in error.failed["bad"]
     assert rig.outcome(good) is None
+
+
+class Routed(Plain):
+    """Has at each address only what begins with the address's last letter."""
+
+    def refusal(self, channel: str, address: str) -> str | None:
+        return None if channel[0] == address[-1] else f"not at {address}"
+
+
+def test_what_cannot_be_had_at_the_address_is_refused_and_the_rest_is_asked_for() -> None:
+    rig = Rig(Routed(Limits(channels_per_message=3)))
+    rig.connect()
+    rig.session.opened(rig.cid, None, rig.now, None, "wss://x/a")
+    token = rig.subscribe("a1", "b1", "a2")
+    assert rig.asked() == [("subscribe", ["a1", "a2"])]
+    rig.ack("a1", "a2")
+    error = rig.outcome(token)
+    assert isinstance(error, SubscriptionRejected)
+    assert error.failed == {"b1": "not at wss://x/a"}
+
+
+def test_a_request_of_which_nothing_can_be_had_is_not_sent() -> None:
+    rig = Rig(Routed())
+    rig.connect()
+    rig.session.opened(rig.cid, None, rig.now, None, "wss://x/a")
+    token = rig.subscribe("b1")
+    assert rig.asked() == []
+    assert isinstance(rig.outcome(token), SubscriptionRejected)
+
+
+def test_a_channel_that_another_address_has_not_is_lost() -> None:
+    rig = Rig(Routed())
+    rig.connect()
+    rig.session.opened(rig.cid, None, rig.now, None, "wss://x/a")
+    rig.subscribe("a1")
+    rig.ack("a1")
+    rig.drop()
+    rig.wait(rig.deadline() - rig.now)
+    rig.session.opened(rig.cid, None, rig.now, None, "wss://x/b")
+    rig.tick()
+    assert rig.asked() == []
+    assert [action.message.channel for action in rig.done(Deliver)] == ["a1"]
+    assert rig.logs("error") == ["lost 'a1': not at wss://x/b"]
 
 
 def test_a_refusal_of_nothing_is_logged() -> None:

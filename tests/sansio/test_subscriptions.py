@@ -637,6 +637,18 @@ def test_an_old_unsubscribe_that_is_never_answered_ends_no_new_subscription() ->
     assert desk.wanted == ["a"]
 
 
+def test_a_channel_wanted_again_and_left_before_it_is_asked_for_needs_no_message() -> None:
+    """The venue would refuse to unsubscribe it, and that would count as active."""
+    desk = Desk().subscribe("a", token="first")
+    desk.send()
+    desk.unsubscribe("a").subscribe("a", token="again").send()
+    desk.ack("a")
+    desk.ack("a")
+    desk.unsubscribe("a", token="after all")
+    assert desk.outcomes["after all"] is None
+    assert (desk.wanted, desk.send()) == ([], [])
+
+
 # --- the link ------------------------------------------------------------------------------------
 
 
@@ -958,6 +970,72 @@ def test_a_request_that_is_not_answered_does_not_end_what_a_later_one_asks_for()
     assert "again" not in desk.outcomes
     assert desk.ack("a", request_id=desk.out[-1].id) == ["a"]
     assert desk.outcomes["again"] is None
+
+
+# --- one channel of several ----------------------------------------------------------------------
+
+
+def test_a_refusal_by_the_first_part_of_a_name_is_of_the_oldest_such_subscribe() -> None:
+    desk = Desk().active("x:0")
+    desk.unsubscribe("x:0").subscribe("y:1").subscribe("x:1", token="x1")
+    desk.subscribe("x:2", token="x2").send()
+    assert desk.reject(name="x")
+    assert desk.refused == ["x:1"]
+    assert not desk.reject(name="z")
+    assert desk.reject(name="x")
+    assert desk.refused == ["x:1", "x:2"]
+    assert desk.subscriptions.state("y:1") is PENDING
+
+
+class TestOneOfARequest:
+    """The venue has refused one channel of a request, and not said which."""
+
+    @pytest.fixture
+    def desk(self) -> Desk:
+        desk = Desk(Limits(channels_per_message=3)).subscribe("a", "b", "c")
+        desk.send()
+        return desk
+
+    def refuse(self, desk: Desk, reason: str) -> bool:
+        return desk.reject(reason=reason, request_id=1, is_one=True)
+
+    def test_it_is_the_one_that_is_left(self, desk: Desk) -> None:
+        assert self.refuse(desk, "log in")
+        assert desk.refused == []
+        assert desk.ack("c", request_id=1) == ["c"]
+        assert desk.refused == []
+        assert desk.ack("b", request_id=1) == ["b"]
+        assert desk.refused == ["a"]
+        assert desk.outcomes["sub"].failed == {"a": "log in"}
+
+    def test_it_may_come_after_the_others(self, desk: Desk) -> None:
+        desk.ack("a", request_id=1)
+        desk.ack("b", request_id=1)
+        self.refuse(desk, "no")
+        assert desk.refused == ["c"]
+
+    def test_several_are_those_that_are_left(self, desk: Desk) -> None:
+        self.refuse(desk, "one")
+        desk.ack("b", request_id=1)
+        self.refuse(desk, "two")
+        assert sorted(desk.refused) == ["a", "c"]
+
+    def test_one_that_is_named_is_no_other(self, desk: Desk) -> None:
+        self.refuse(desk, "one")
+        desk.reject("c", "named", request_id=1)
+        desk.ack("a", request_id=1)
+        assert desk.outcomes["sub"].failed == {"b": "one", "c": "named"}
+
+    def test_an_ack_of_the_rest_refuses_none_of_it(self, desk: Desk) -> None:
+        self.refuse(desk, "one")
+        assert desk.ack(request_id=1) == ["a", "b", "c"]
+        assert desk.refused == []
+
+    def test_what_is_never_answered_is_refused_in_its_words(self, desk: Desk) -> None:
+        self.refuse(desk, "too many")
+        desk.wait(ACK_TIMEOUT)
+        assert sorted(desk.refused) == ["a", "b", "c"]
+        assert set(desk.outcomes["sub"].failed.values()) == {"too many"}
 
 
 # --- many at once --------------------------------------------------------------------------------

@@ -22,6 +22,8 @@ KRAKEN = RECORDED / "kraken" / "kraken_btcusd_l2.jsonl"
 COUNTS = {
     "binance/BINANCE.http.0.0": (0, 0, 0, 4),
     "binance/BINANCE.ws.1.0": (1, 0, 265, 0),
+    "binance_futures/BINANCE_FUTURES.http.0.0": (0, 0, 0, 4),
+    "binance_futures/BINANCE_FUTURES.ws.1.0": (1, 0, 1535, 0),
     "bitfinex/BITFINEX.ws.11.0": (1, 22, 1693, 0),
     "bitstamp/BITSTAMP.http.0.0": (0, 0, 0, 10),
     "bitstamp/BITSTAMP.ws.1.0": (1, 20, 747, 0),

@@ -1,9 +1,10 @@
 """Binance spot and USD-M futures, market data.
 
-``wss://stream.binance.com:9443``, ``wss://data-stream.binance.vision``, ``wss://fstream.binance.com``.
-A channel is a stream's name (``btcusdt@depth@100ms``, ``btcusdt@bookTicker``). Events come wrapped,
-with the name of their stream: an address of raw streams (``/ws/...``) is turned into the one of
-combined streams, as a raw event does not tell ``@depth`` from ``@depth@100ms``.
+Spot: ``wss://stream.binance.com:9443``, ``wss://data-stream.binance.vision``. USD-M futures, by
+route: ``wss://fstream.binance.com/public``, ``wss://fstream.binance.com/market``. A channel is a
+stream's name (``btcusdt@depth@100ms``, ``btcusdt@bookTicker``). Events come wrapped, with the name
+of their stream: an address of raw streams (``/ws/...``) is turned into the one of combined streams
+(``/stream``), as a raw event does not tell ``@depth`` from ``@depth@100ms``.
 
 Sources, unless another is named: ``web-socket-streams.md`` of binance/binance-spot-api-docs:
 
@@ -14,6 +15,11 @@ Sources, unless another is named: ``web-socket-streams.md`` of binance/binance-s
   a planned end;
 * ``@depth`` numbers its updates: a message is the range ``U..u``, the next begins with ``u + 1``.
   Futures name the ``u`` before it, ``pu`` (seen on the wire);
+* spot's ``!ticker@arr`` was retired on 2026-03-26 (the changelog there);
+* the routes of futures, since 2026-04-23, which streams each of them has, and that an address
+  without a route acknowledges all and sends those of ``/public`` only: the "Important WebSocket
+  Change Notice" on developers.binance.com; ``rpiDepth`` and ``tradingSession``: the venue's client
+  binance-connector-python; that ``trade`` is on ``/public``: seen on the wire by other clients;
 * a book begins with a snapshot by REST. From one of 100 levels it was seen to go wrong within 90 s
   on BTCUSDT, from one of 1000 not (GarethCooke/DepthCharge, ``NOTES-binance.md``): the venue tells
   nothing of levels that stay as they are. ``limit=`` says how many; by default as many as it gives;
@@ -23,7 +29,7 @@ Sources, unless another is named: ``web-socket-streams.md`` of binance/binance-s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -49,6 +55,14 @@ from wsclient.sansio.dialect import (
 __all__ = ["Binance", "BinanceFutures"]
 
 _BOOK_OPTIONS = frozenset({"limit", "speed"})
+_ROUTES = frozenset({"public", "market", "private"})
+#: And ``depth``, with a number or without; all other market data is of ``/market``.
+_PUBLIC = frozenset({"bookTicker", "rpiDepth", "trade"})
+#: A listen key is longer than any stream's name without an ``@``; our assumption.
+_KEY_LENGTH = 40
+#: The only code that can answer a subscribe: the others are about properties and broken JSON.
+_INVALID_REQUEST = 2
+_ESCAPES = {"%21": "!", "%2F": "/", "%2f": "/", "%40": "@"}
 
 
 class _Frame(msgspec.Struct, gc=False):
@@ -119,34 +133,32 @@ class Binance(Dialect):
         max_age=86_400.0 - 300.0,
     )
     timestamp_fields = (("data", "E"), ("data", 0, "E"))
+    takes_credentials = False
     #: The most levels a side that the venue gives of a book by REST.
     max_levels: ClassVar[int] = 5000
+    #: Streams that are not sent any more, and what to use instead.
+    retired: ClassVar[Mapping[str, str]] = {"!ticker@arr": "!miniTicker@arr"}
 
     def __init__(self, *, rest: str = "https://api.binance.com/api/v3/depth") -> None:
         self._rest = rest
 
     def url(self, url: str, credentials: Credentials | None) -> str:
-        base, mark, query = url.partition("?")
-        scheme, _, place = base.partition("://")
-        if "/" not in place.rstrip("/"):
-            base = f"{scheme}://{place.rstrip('/')}/stream"
-        elif base.endswith("/ws"):
-            base = base.removesuffix("ws") + "stream"
-        elif "/ws/" in place:
-            place, _, streams = place.partition("/ws/")
-            base, query = f"{scheme}://{place}/stream", f"streams={streams}{mark and '&'}{query}"
-            mark = "?"
-        return f"{base}{mark}{query}"
+        base, query = _combined(url)
+        return f"{base}/stream?{query}" if query else f"{base}/stream"
+
+    def refusal(self, channel: str, address: str) -> str | None:
+        if instead := self.retired.get(channel):
+            return f"Binance has retired this stream: use {instead!r}"
+        symbol = channel.partition("@")[0]
+        if symbol != symbol.lower() and not channel.startswith("!"):
+            return "Binance's streams have lowercase symbols"
+        return None
 
     def change(
         self, verb: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
     ) -> Any:
         if unknown := sorted(options.keys() - _BOOK_OPTIONS):
             raise ConfigurationError(f"Binance knows no option {unknown[0]!r} of a subscription")
-        for channel in channels:
-            symbol = channel.partition("@")[0]
-            if symbol != symbol.lower() and not channel.startswith("!"):
-                raise ConfigurationError(f"{channel!r}: Binance's streams have lowercase symbols")
         return {"method": verb.upper(), "params": list(channels), "id": request_id}
 
     def request(self, payload: Any, request_id: int) -> Any:
@@ -195,22 +207,52 @@ class Binance(Dialect):
 
 
 class BinanceFutures(Binance):
-    """USD-M futures, and COIN-M with its own ``rest``. Numbers of a book do not count one by one:
-    each message names the one before it. The REST address and its 1000 levels, and that connects
-    and ages are bounded as on spot, are assumptions of ours.
+    """USD-M futures. Each stream belongs to one route, and a connection has one route: ``/public``
+    sends ``@depth``, ``@bookTicker`` and ``@trade``, ``/private`` the account, ``/market`` all
+    others (``@aggTrade``, ``@markPrice``, ``@kline_1m``). An address without a route gets the route
+    of the streams that it names, else ``/public``. A channel of another route is refused: connect
+    one client per route.
+
+    COIN-M futures have no routes: ``wss://dstream.binance.com`` stays as it is; their books need
+    their own ``rest``. The all-market streams (``!ticker@arr``, ``!bookTicker``) carry USD-M and
+    COIN-M together, at both addresses: the field ``st`` of an event is 1 for USD-M, 2 for COIN-M.
+
+    Numbers of a book do not count one by one: each message names the one before it. The REST
+    address and its 1000 levels, and the bound of connects, which is that of spot, are assumptions
+    of ours.
     """
 
     name: ClassVar[str] = "binance_futures"
     limits = Limits(
         channels_per_message=100,
         messages_per_second=9.0,
+        channels_per_connection=1024,
         connects=(300, 300.0),
         max_age=86_400.0 - 300.0,
     )
     max_levels: ClassVar[int] = 1000
+    retired: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, *, rest: str = "https://fapi.binance.com/fapi/v1/depth") -> None:
         super().__init__(rest=rest)
+
+    def url(self, url: str, credentials: Credentials | None) -> str:
+        base, query = _combined(url)
+        if not _has_no_routes(base):
+            base = _routed(base, {_route(stream) for stream in _named(query)})
+        return super().url(f"{base}/stream?{query}", credentials)
+
+    def refusal(self, channel: str, address: str) -> str | None:
+        wanted = _route(channel)
+        base = address.removesuffix("/stream")
+        root, _, route = base.rpartition("/")
+        if route in _ROUTES and route != wanted and not _has_no_routes(base):
+            return (
+                f"the route /{route} of this connection does not send it: "
+                f"connect another client to {root}/{wanted}"
+            )
+        # The others are names of their own, not of a symbol.
+        return super().refusal(channel, address) if "@" in channel else None
 
     def _depth(self, stream: str, data: msgspec.Raw) -> Message:
         update = _futures_update(data)
@@ -231,6 +273,51 @@ def _kind(stream: str) -> str:
     return parts[1] if len(parts) > 1 else stream
 
 
+def _combined(url: str) -> tuple[str, str]:
+    """What comes before ``/stream`` in the address of combined streams, and its query."""
+    address, _, query = url.partition("?")
+    scheme, _, place = address.rstrip("/").partition("://")
+    place, raw, streams = place.partition("/ws/")
+    if raw:
+        query = f"streams={streams}{'&' if query else ''}{query}"
+    return f"{scheme}://{place.removesuffix('/stream').removesuffix('/ws')}", query
+
+
+def _named(query: str) -> list[str]:
+    """The streams that a query names."""
+    for escape, character in _ESCAPES.items():
+        query = query.replace(escape, character)
+    lists = [part.removeprefix("streams=") for part in query.split("&") if part[:8] == "streams="]
+    return [name for names in lists for name in names.split("/") if name]
+
+
+def _has_no_routes(base: str) -> bool:
+    """COIN-M, and the account's portfolio margin."""
+    host, _, path = base.partition("://")[2].partition("/")
+    return "dstream" in host or path == "pm"
+
+
+def _routed(base: str, wanted: Collection[str]) -> str:
+    """With the route of the streams that an address names, if it has none."""
+    place, _, route = base.partition("://")[2].rpartition("/")
+    if not place or route not in _ROUTES:
+        route = min(wanted, default="public")
+        base = f"{base}/{route}"
+    if others := sorted(set(wanted) - {route}):
+        raise ConfigurationError(
+            f"the address names streams of the route /{others[0]}, which Binance would not send at "
+            f"/{route}: connect one client per route"
+        )
+    return base
+
+
+def _route(stream: str) -> str:
+    kind = _kind(stream).removeprefix("!")
+    if kind in _PUBLIC or kind.startswith("depth"):
+        return "public"
+    return "private" if kind == stream and len(stream) >= _KEY_LENGTH else "market"
+
+
 def _answer(answer: dict[str, Any]) -> Item | Sequence[Item]:
     """An answer to subscribe() and to request() look the same: each is known by its id."""
     request_id = answer.get("id")
@@ -238,7 +325,7 @@ def _answer(answer: dict[str, Any]) -> Item | Sequence[Item]:
     if error is not None:
         reason = f"{error.get('msg')} (code {error.get('code')})"
         if request_id is None:
-            return Rejection(reason)
+            return Rejection(reason) if error.get("code") == _INVALID_REQUEST else Notice(reason)
         return [Rejection(reason, request_id), Reply(request_id, answer, reason)]
     if request_id is None:
         return Unhandled(str(answer.get("e", "")))

@@ -18,6 +18,8 @@ Sources, under docs.bitfinex.com/docs, where nothing else is said:
   answered, with its ``cid``, is not confirmed;
 * books are absolute, count 0 removes (page ``ws-public``); a level that falls out of ``len`` is
   removed too (seen on the wire);
+* an error of a subscribe repeats the ``channel``, with the symbol or without, and ``subId`` or not
+  (seen on the wire);
 * codes: 10001, 10305 (page ``ws-general``); 10300 to 10302 (the client barter-rs). The others of
   10300 to 10499, and what 20051, 20060 and 20061 mean, are not confirmed: a warning is logged;
 * 25 channels a connection (page ``ws-general``), 5 connects in 15 s (page ``ws-auth``, and no more
@@ -193,9 +195,13 @@ def _event(message: dict[str, Any]) -> Item:
     if event == "unsubscribed":
         return Ack(channel=alias)
     if event == "error":
-        channel = _channel(message) or alias
-        if "subId" in message or channel or code == 10001 or 10300 <= code < 10500:
-            return Rejection(reason, message.get("subId"), channel)
+        if "subId" in message:
+            return Rejection(reason, message["subId"])  # which asked for one channel
+        channel = _channel(message)
+        if channel is not None and channel == message.get("channel"):
+            return Rejection(reason, name=channel)  # its symbol is not said
+        if channel or alias or code == 10001 or 10300 <= code < 10500:
+            return Rejection(reason, channel=channel or alias)
         return Notice(reason)
     if event == "auth":
         return LoginAccepted() if message.get("status") == "OK" else LoginRefused(reason)

@@ -5,6 +5,8 @@ A channel is a topic as Bybit writes it: ``orderbook.50.BTCUSDT``, ``publicTrade
 
 Sources, under bybit-exchange.github.io/docs/v5:
 
+* the answer to ``auth`` has ``success`` and ``ret_msg``, or ``retCode`` and ``retMsg`` (page
+  ``ws/connect``, page ``websocket/trade/guideline``);
 * one answer a request, by ``req_id`` where there was one; for options without any, with lists of
   the topics that succeeded and failed (page ``ws/connect``);
 * ``{"op":"ping"}`` every 20 s; the pong's ``op`` is ``ping`` or ``pong`` (page ``ws/connect``); the
@@ -39,6 +41,7 @@ from wsclient.sansio.dialect import (
     Limits,
     LoginAccepted,
     LoginRefused,
+    Notice,
     Rejection,
     Unhandled,
 )
@@ -65,6 +68,8 @@ class _Head(msgspec.Struct, gc=False):
     op: str = ""
     success: bool | None = None
     ret_msg: str = ""
+    retMsg: str = ""
+    retCode: int | None = None
     req_id: str | None = None
 
 
@@ -91,7 +96,8 @@ class Bybit(Dialect):
     limits = Limits(channels_per_message=10, connects=(500, 300.0))
     keepalive = ({"op": "ping"}, 20.0)
     silence_timeout = 30.0
-    timestamp_fields = (("ts",),)
+    #: The second is of private topics.
+    timestamp_fields = (("ts",), ("creationTime",))
 
     def __init__(self, *, sequenced: bool = False) -> None:
         self._sequenced = sequenced
@@ -134,13 +140,17 @@ class Bybit(Dialect):
 def _answer(head: _Head) -> Item | Sequence[Item]:
     if head.op in ("ping", "pong"):
         return Heartbeat()
+    words = head.ret_msg or head.retMsg
     if head.op == "auth":
-        return LoginAccepted() if head.success else LoginRefused(head.ret_msg or "no reason given")
-    reason = head.ret_msg or "refused without a reason"
+        is_accepted = head.retCode == 0 if head.success is None else head.success
+        return LoginAccepted() if is_accepted else LoginRefused(words or "no reason given")
+    reason = words or "refused without a reason"
     if isinstance(head.data, _Data):  # of options: neither id nor op
         accepted = [Ack(channel=topic) for topic in head.data.successTopics]
         return [*accepted, *(Rejection(reason, channel=topic) for topic in head.data.failTopics)]
     if head.success is None:
         return Unhandled(head.op or head.type)
     request_id = head.req_id or None
+    if request_id is None and head.op not in ("subscribe", "unsubscribe"):
+        return Unhandled(head.op or head.type) if head.success else Notice(reason)
     return Ack(request_id) if head.success else Rejection(reason, request_id)

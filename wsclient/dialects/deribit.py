@@ -128,7 +128,9 @@ class Deribit(Dialect):
         return _call("public/auth", params, "login")
 
     def group(self, channel: str) -> Any:
-        return _is_private(channel)
+        """``.raw`` channels by themselves: without a login they take the others of a message with
+        them."""
+        return _is_private(channel), channel.endswith(".raw")
 
     def change(
         self, verb: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]

@@ -52,6 +52,7 @@ from wsclient.sansio.dialect import (
     RestRequest,
     Unhandled,
 )
+from wsclient.sansio.timestamps import find_timestamp
 
 __all__ = ["Kraken"]
 
@@ -182,6 +183,8 @@ class Kraken(Dialect):
         return _messages(head.channel, head.type, head.data, _symbol)
 
     def timestamp(self, message: Message) -> int | None:
+        if message.channel.startswith("ohlc:"):  # its rows tell the end of the candle
+            return find_timestamp(message.raw, (("timestamp",),))
         # The trades of a snapshot were made long ago.
         return None if message.type == "snapshot" else super().timestamp(message)
 

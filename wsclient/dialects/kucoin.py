@@ -9,7 +9,8 @@ Sources, unless another is named: ``index.html.md`` of Kucoin/kucoin-api-docs:
 * POST ``/api/v1/bullet-public`` gives the token and the endpoint, ``bullet-private``, which is
   signed, one for private channels too; the venue's ``welcome`` must come before anything is sent;
 * one message takes one topic and a list of at most 100 symbols, and is acknowledged by its id,
-  which comes back as text; at most 100 messages in 10 s, and 300 topics a connection;
+  which comes back as text; an error without an id answers a request only if it says so, which is
+  our assumption; at most 100 messages in 10 s, and 300 topics a connection;
 * ``{"type": "ping"}`` every ``pingInterval`` (18 s); no pong for ``pingTimeout`` (10 s) is a dead
   link;
 * ``level2`` numbers its changes: a message is the range ``sequenceStart..sequenceEnd``, which may
@@ -21,6 +22,7 @@ Sources, unless another is named: ``index.html.md`` of Kucoin/kucoin-api-docs:
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -31,7 +33,7 @@ import msgspec
 
 from wsclient.dialects.rows import Row, levels
 from wsclient.dialects.signing import sign_in_base64
-from wsclient.errors import AuthenticationError, ConfigurationError, HandshakeRejected
+from wsclient.errors import AuthenticationError, HandshakeRejected
 from wsclient.messages import LinkedMessage, Message
 from wsclient.sansio.dialect import (
     Ack,
@@ -42,6 +44,7 @@ from wsclient.sansio.dialect import (
     Item,
     Limits,
     LoginAccepted,
+    Notice,
     Rejection,
     RestRequest,
     Snapshot,
@@ -53,11 +56,14 @@ __all__ = ["Kucoin"]
 _BOOK = "/market/level2:"
 _PRIVATE = (
     "/account/",
+    "/margin/isolatedPosition",
     "/margin/loan",
     "/margin/position",
     "/spotMarket/advancedOrders",
     "/spotMarket/tradeOrders",
 )
+#: What an error without an id says where it answers a subscribe.
+_OF_CHANNELS = re.compile("topic|subscri", re.IGNORECASE)
 #: Key, passphrase, signature, address: what no further attempt will mend.
 _REFUSED = frozenset({"400001", "400003", "400004", "400005", "400006", "400007", "411100"})
 
@@ -131,7 +137,12 @@ class Kucoin(Dialect):
     greets = True
     keepalive = ({"id": "ping", "type": "ping"}, 18.0)
     silence_timeout = 28.0
-    timestamp_fields = (("data", "time"),)
+    timestamp_fields = (
+        ("data", "time"),
+        ("data", "timestamp"),
+        ("data", "ts"),
+        ("data", "data", "datetime"),
+    )
 
     def __init__(
         self,
@@ -165,15 +176,16 @@ class Kucoin(Dialect):
     def group(self, channel: str) -> Any:
         return channel.partition(":")[0]
 
+    def refusal(self, channel: str, address: str) -> str | None:
+        if "," in channel:
+            return "a KuCoin channel has one symbol: pass several channels instead"
+        return None
+
     def change(
         self, verb: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
     ) -> Any:
         topic = channels[0].partition(":")[0]
         symbols = [channel.partition(":")[2] for channel in channels]
-        if any("," in symbol for symbol in symbols):
-            raise ConfigurationError(
-                "a KuCoin channel has one symbol: pass several channels instead"
-            )
         topic = f"{topic}:{','.join(symbols)}" if any(symbols) else topic
         request = {"id": request_id, "type": verb, "topic": topic}
         is_private = topic.startswith(_PRIVATE)
@@ -190,11 +202,18 @@ class Kucoin(Dialect):
         if kind == "ack":
             return Ack(head.id)
         if kind == "error":
-            reason = msgspec.json.decode(head.data) if head.data else "refused without a reason"
-            return Rejection(f"{reason} (code {head.code})", head.id)
+            words = msgspec.json.decode(head.data) if head.data else "refused without a reason"
+            reason = f"{words} (code {head.code})"
+            is_answer = head.id is not None or _OF_CHANNELS.search(reason)
+            return Rejection(reason, head.id) if is_answer else Notice(reason)
         if kind == "welcome":
             return LoginAccepted()
         return Heartbeat() if kind == "pong" else Unhandled(kind, head.topic)
+
+    def timestamp(self, message: Message) -> int | None:
+        # The time of futures' candles is their beginning.
+        is_candle = message.channel.startswith("/contractMarket/candle:")
+        return None if is_candle else super().timestamp(message)
 
     def book_channel(self, symbol: str, options: Mapping[str, Any]) -> str:
         return _BOOK + symbol

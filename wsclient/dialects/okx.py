@@ -1,14 +1,17 @@
 """OKX v5: ``wss://ws.okx.com:8443/ws/v5/public`` (or ``/private``, ``/business``).
 
-A channel is ``channel:instId`` (``books:BTC-USDT``, ``tickers:BTC-USDT``), or a bare name where OKX
-takes no instrument. Options of ``subscribe`` become further fields of the args
-(``instType="SPOT"``).
+A channel is ``channel:instId`` (``books:BTC-USDT``, ``tickers:BTC-USDT``), ``channel:sprdId`` of
+spreads (``sprd-tickers:BTC-USDT_BTC-USDT-SWAP``), ``channel:instFamily`` where OKX takes a family
+(``opt-summary:BTC-USD``, ``option-trades:BTC-USD``), or a bare name where it takes none of these.
+Options of ``subscribe`` become further fields of the args (``instType="SPOT"``). Where a symbol
+might be both, ``instFamily="BTC-USD"`` says that ``orders:BTC-USD`` means the family.
 
 Sources, in OKX's API guide (www.okx.com/docs-v5/en), section "WebSocket" unless named:
 
 * one ack for each arg, with our ``id``; an error bears the ``id`` and no arg ("Subscribe"). That a
-  60018 names the arg in its text is what clients have seen on the wire; then the others of the
-  request are left alone;
+  60018 names the arg in its text is what clients have seen on the wire. Another error refuses one
+  arg, which is the one that is left when the others are answered, but for the few that refuse a
+  request as a whole;
 * the text ``ping``, not JSON, and the text ``pong``; a connection without data for 30 s is closed
   ("Connect");
 * 3 connects a second an address, and 480 subscribes, unsubscribes and logins an hour a connection
@@ -34,6 +37,7 @@ import msgspec
 
 from wsclient.dialects.rows import Row, levels
 from wsclient.dialects.signing import sign_in_base64
+from wsclient.errors import ConfigurationError
 from wsclient.messages import LinkedMessage, Message
 from wsclient.sansio.dialect import (
     Ack,
@@ -55,7 +59,15 @@ __all__ = ["OKX"]
 
 #: Timestamp, key, signature, login as a whole, passphrase, unknown key.
 _LOGIN_CODES = frozenset({"60004", "60005", "60006", "60007", "60009", "60024", "60031"})
-_NAMED = re.compile(r"channel:([^,\s]+),instId:(\S+) doesn't exist")
+#: Invalid, too frequent, unknown operation: of the request as a whole.
+_REQUEST_CODES = frozenset({"60012", "60014", "60019"})
+#: Not logged in, no such channel, fee tier, two books at once: of a subscribe, even without an id.
+_CHANNEL_CODES = frozenset({"60011", "60018", "64003", "64004"})
+_NAMED = re.compile(r"channel:([^,\s]+)((?:,\w+:[^,\s]+)*) doesn't exist")
+#: What a channel is of, in the order of what tells it best.
+_SYMBOLS = ("instId", "sprdId", "instFamily")
+#: These take a family, which has one dash, or an instrument, which has more.
+_BY_FAMILY = frozenset({"adl-warning", "estimated-price", "opt-summary", "option-trades"})
 #: Channels without an action: each message is the whole book.
 _WHOLE = ("books5", "bbo-tbt")
 #: So many levels a side were in the checksum.
@@ -65,6 +77,8 @@ _CHECKED = 25
 class _Arg(msgspec.Struct, gc=False):
     channel: str
     instId: str | None = None
+    sprdId: str | None = None
+    instFamily: str | None = None
 
 
 class _Row(msgspec.Struct, gc=False):
@@ -120,13 +134,7 @@ class OKX(Dialect):
     def change(
         self, verb: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
     ) -> Any:
-        args = []
-        for channel in channels:
-            name, _, instrument = channel.partition(":")
-            args.append({**options, "channel": name})
-            if instrument:
-                args[-1]["instId"] = instrument
-        return {"id": str(request_id), "op": verb, "args": args}
+        return {"id": str(request_id), "op": verb, "args": [_arg(c, options) for c in channels]}
 
     def peek(self, frame: bytes) -> Item:
         if frame == b"pong":
@@ -176,8 +184,11 @@ def _answer(head: _Head) -> Item:
     if head.event == "error":
         if head.code in _LOGIN_CODES:
             return LoginRefused(reason)
-        named = _NAMED.search(head.msg)
-        return Rejection(reason, head.id, ":".join(named.groups()) if named else None)
+        if named := _NAMED.search(head.msg):
+            return Rejection(reason, head.id, _named(*named.groups()))
+        if head.id is None and head.code not in _CHANNEL_CODES and "subscribe" not in head.msg:
+            return Notice(reason)
+        return Rejection(reason, head.id, is_one=head.code not in _REQUEST_CODES)
     if head.event in ("notice", "channel-conn-count-error"):
         return Notice(reason)
     if head.event == "channel-conn-count":
@@ -185,5 +196,32 @@ def _answer(head: _Head) -> Item:
     return Unhandled(head.event or "")
 
 
+def _arg(channel: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    name, _, symbol = channel.partition(":")
+    arg = {**options, "channel": name}
+    if symbol:
+        if symbol not in (arg.get("sprdId"), arg.get("instFamily")):
+            arg[_field(name, symbol)] = symbol
+    elif given := [field for field in _SYMBOLS if field in arg]:
+        raise ConfigurationError(
+            f"{given[0]} is a part of the channel's name: subscribe to '{name}:{arg[given[0]]}'"
+        )
+    return arg
+
+
+def _field(name: str, symbol: str) -> str:
+    if name.startswith("sprd-"):
+        return "sprdId"
+    return "instFamily" if name in _BY_FAMILY and symbol.count("-") < 2 else "instId"
+
+
 def _channel(arg: _Arg) -> str:
-    return f"{arg.channel}:{arg.instId}" if arg.instId else arg.channel
+    symbol = arg.instId or arg.sprdId or arg.instFamily
+    return f"{arg.channel}:{symbol}" if symbol else arg.channel
+
+
+def _named(name: str, fields: str) -> str:
+    """The channel that an error names: ``,instType:OPTION,instFamily:BTC-USD``"""
+    found = dict(field.split(":", 1) for field in fields.split(",")[1:])
+    symbol = next((found[field] for field in _SYMBOLS if field in found), None)
+    return f"{name}:{symbol}" if symbol else name

@@ -545,9 +545,11 @@ class Core:
         if tell is not None:
             tell(name, about)
 
-    def opened(self, connection_id: int, login: Any, credentials: Credentials | None) -> None:
+    def opened(
+        self, connection_id: int, login: Any, credentials: Credentials | None, address: str
+    ) -> None:
         with self.lock:
-            self._session.opened(connection_id, login, time.monotonic(), credentials)
+            self._session.opened(connection_id, login, time.monotonic(), credentials, address)
         self.wake()
         self.snapshots.opened()
 
@@ -617,11 +619,14 @@ class Core:
         """How long it took from the venue. Without the lock: the dialect may be the user's."""
         try:
             sent_at = self.dialect.timestamp(message)
-        except Exception:  # noqa: BLE001 - it does not say, then
+        except BaseException:  # noqa: BLE001 - SystemExit too: it does not say, then
             return
         if sent_at is not None:
             with self.lock:
-                self._session.venue_lags.record(message.channel, message.received_at - sent_at)
+                channel, session = message.channel, self._session
+                is_wanted = session.subscriptions.state(channel) is not None
+                ago = message.received_at - sent_at
+                session.venue_lags.record(channel, ago, is_wanted=is_wanted)
 
     def deliver(self, messages: Sequence[Message], size: int | None = None) -> None:
         """Under the lock; ``size`` is that of their payloads together, where it is known."""

@@ -359,6 +359,7 @@ class KeptBook:
     def wait_synced(self, timeout: float | None) -> None:
         """Block until it is in sync. Raises where that is in vain, and at the timeout."""
         deadline, link = Deadline(timeout), self._link
+        self.catch_up()  # what has come already may put it out of sync
         why = ""
 
         def is_synced() -> bool:

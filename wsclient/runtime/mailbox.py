@@ -118,6 +118,7 @@ class Mailbox:
         #: The account of the queue and of the batch may not be what they hold.
         self._is_torn = False
         #: Of messages dropped, for the next one to be let in (drop_newest) or to be handed out.
+        self._wanted = wanted
         self._gaps = Gaps(wanted)
         self._is_marked_when_put = overflow == "drop_newest"
         #: One signal for each thread that waits in fill(); released to wake it.
@@ -488,7 +489,8 @@ class Mailbox:
         for message in islice(messages, 1):
             if message.arrival.decoder is not None:
                 self._sampled_at = now
-                self.lags.record(message.channel, now - message.arrival.received_at)
+                channel, ago = message.channel, now - message.arrival.received_at
+                self.lags.record(channel, ago, is_wanted=channel in self._wanted)
 
     def _oldest(self, now: int) -> float | None:
         """The age (s) of the oldest message that a frame brought."""

@@ -8,6 +8,7 @@ import select
 import socket
 import ssl
 import struct
+import sys
 import time
 
 from wsclient.runtime.locks import Locks
@@ -16,6 +17,9 @@ __all__ = ["Stream", "open_stream"]
 
 #: The longest that a read blocks (s), as a safety net should a shutdown not wake it.
 NET = 1.0
+#: Linux: where in ``struct tcp_info`` the time (ms) since the last data stands.
+LAST_DATA_RECV = 52
+_TCP_INFO = getattr(socket, "TCP_INFO", 0) if sys.platform == "linux" else 0
 _DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
 
 
@@ -57,6 +61,21 @@ class Stream:
         """Has something come that was not read yet? Never blocks."""
         with self._end:
             return self.sock.fileno() >= 0 and _is_ready(self.sock, for_write=False, timeout=0)
+
+    def heard_ago(self) -> float:
+        """How long ago (s) the kernel last took in data, read since or not; ``inf`` where it does
+        not say. Never blocks."""
+        if not _TCP_INFO:
+            return float("inf")
+        with self._end:
+            try:
+                info = self.sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, LAST_DATA_RECV + 4)
+            except OSError:
+                return float("inf")  # closed, or no TCP
+        if len(info) < LAST_DATA_RECV + 4:
+            return float("inf")
+        milliseconds: int = struct.unpack_from("I", info, LAST_DATA_RECV)[0]
+        return milliseconds / 1000
 
     def write(self, chunk: memoryview) -> int:
         """Bytes taken, 0 when the peer does not read. Never blocks. Raises OSError."""

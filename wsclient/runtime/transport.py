@@ -93,7 +93,9 @@ class Events(Protocol):
     """What a transport tells, from its reader thread."""
 
     def step(self, name: str, about: Any) -> None: ...
-    def opened(self, connection_id: int, login: Any, credentials: Credentials | None) -> None: ...
+    def opened(
+        self, connection_id: int, login: Any, credentials: Credentials | None, address: str
+    ) -> None: ...
     def received(self, connection_id: int, received: Received, now: float) -> None: ...
     def in_frame(self, now: float) -> None: ...
     def pace(self) -> None: ...
@@ -176,10 +178,13 @@ class Transport:
     # What the watchdog does with it.
 
     def view(self) -> LinkView:
-        heard_at = self._last_byte_at
-        if self._stream is not None and self._stream.has_unread():
-            # The reader is late (a stop of the process, a slow ``validate``), not the peer.
-            heard_at = time.monotonic()
+        heard_at, stream = self._last_byte_at, self._stream
+        if stream is not None:
+            # The reader may be late (a stop of the process, another thread that holds the
+            # interpreter's lock, a slow ``validate``), and the peer not: what has come may be
+            # unread, or read and not looked at yet.
+            ago = 0.0 if stream.has_unread() else stream.heard_ago()
+            heard_at = max(heard_at, time.monotonic() - ago)
         return LinkView(heard_at, self._parser.in_frame, self._outbox.unsent_since)
 
     def send(self, payload: str | bytes, waiter: Waiter | None = None) -> None:
@@ -304,7 +309,8 @@ class Transport:
             if credentials is not None:
                 login = _call("the dialect's login()", dialect.login, credentials)
             self._last_byte_at = time.monotonic()
-            self._events.opened(self.connection_id, login, credentials)
+            where = url.partition("?")[0]
+            self._events.opened(self.connection_id, login, credentials, where)
 
         def on_error(app: WebSocketApp, error: Exception) -> None:
             self._fail(error)

@@ -269,8 +269,12 @@ class Watchdog:
             self._core.judge.judge(error, then, time.monotonic())
 
     def _judged(self, connection_id: int, error: BaseException, verdict: Verdict) -> None:
+        try:
+            why = str(error)  # without the lock: it may be a user's exception
+        except BaseException:  # noqa: BLE001 - and a bad one
+            why = type(error).__name__
         with self._core.lock:
-            self._core.peek().ended(connection_id, error, verdict, time.monotonic())
+            self._core.peek().ended(connection_id, error, verdict, time.monotonic(), why)
 
     # The end.
 

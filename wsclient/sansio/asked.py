@@ -33,6 +33,8 @@ class Request:
     #: When it went out, and how long (s) the venue may take to answer.
     sent_at: float = 0.0
     patience: float = float("inf")
+    #: Why some of its channels were refused, where the venue did not say which ones.
+    refusals: list[str] = field(default_factory=list)
 
 
 class _ByChannel:

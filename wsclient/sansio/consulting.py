@@ -33,6 +33,13 @@ class Refusal(NamedTuple):
     reason: str
 
 
+class Split(NamedTuple):
+    """How the channels of a request go into messages, and why some of them do not."""
+
+    batches: list[list[str]]
+    refused: dict[str, str]
+
+
 #: Requests, and under which names their channels were asked for.
 Asked = list[tuple[Request, tuple[str, ...]]]
 
@@ -64,12 +71,14 @@ class Consulting:
         self._subscriptions = subscriptions
         self._channels = channels
         self._credentials: Credentials | None = None
+        self._address = ""
         #: Stands for the question that is out.
         self._question: object | None = None
 
-    def opened(self, credentials: Credentials | None) -> None:
-        """There is a connection, with these credentials."""
+    def opened(self, credentials: Credentials | None, address: str) -> None:
+        """There is a connection, with these credentials, to this address."""
         self._credentials = credentials
+        self._address = address
 
     def link_lost(self) -> None:
         """The answer to a question that is out is of no use any more."""
@@ -93,8 +102,9 @@ class Consulting:
         requests = list(takewhile(lambda request: (request.id is None) == is_whole, requests))
         asked = [(request, self._names(request)) for request in requests]
         if is_whole:
+            groups = [(request.subscribe, names) for request, names in asked]
             return Consult(
-                partial(_split, self._dialect, [names for _, names in asked], self._mask),
+                partial(_split, self._dialect, self._address, groups, self._mask),
                 partial(self._on_split, question, asked),
                 partial(self._on_failed, question, asked),
             )
@@ -110,18 +120,15 @@ class Consulting:
             return tuple(request.channels)
         return self._channels.named(request.channels)
 
-    def _on_split(
-        self, question: object, asked: Asked, answers: list[Refusal | list[list[str]]]
-    ) -> None:
+    def _on_split(self, question: object, asked: Asked, answers: list[Split]) -> None:
         if self._question is not question:
             return
         self._question = None
         requests = [request for request, _ in asked]
-        batches = [[] if isinstance(answer, Refusal) else answer for answer in answers]
-        for (request, names), answer in zip(asked, answers, strict=True):
-            if isinstance(answer, Refusal):
-                self._subscriptions.refuse(request, names, answer.reason)
-        self._subscriptions.split(requests, batches)
+        for request, answer in zip(requests, answers, strict=True):
+            for name, reason in answer.refused.items():
+                self._subscriptions.refuse(request, (name,), reason)
+        self._subscriptions.split(requests, [answer.batches for answer in answers])
 
     def _on_made(
         self, question: object, asked: Asked, answers: list[Refusal | str | bytes]
@@ -151,16 +158,40 @@ class Consulting:
 
 
 def _split(
-    dialect: Dialect, groups: Sequence[tuple[str, ...]], mask: Callable[[str], str]
-) -> list[Refusal | list[list[str]]]:
-    """Ask which channels go together, and see that each goes once."""
-    split: list[Refusal | list[list[str]]] = []
-    for names in groups:
+    dialect: Dialect,
+    address: str,
+    groups: Sequence[tuple[bool, tuple[str, ...]]],
+    mask: Callable[[str], str],
+) -> list[Split]:
+    """Ask which channels go together, and see that each goes once. Of those to subscribe to, ask
+    first which cannot be had at ``address``."""
+    split: list[Split] = []
+    for is_subscribe, names in groups:
+        refused = _refused(dialect, address, names, mask) if is_subscribe else {}
+        left = tuple(name for name in names if name not in refused)
+        batches: list[list[str]] = []
         try:
-            split.append(_checked(dialect.batches(list(names)), dict.fromkeys(names)))
+            if left:
+                batches = _checked(dialect.batches(list(left)), dict.fromkeys(left))
         except BaseException as error:  # noqa: BLE001 - SystemExit too: it concerns these only
-            split.append(_refusal(error, mask))
+            refused.update(dict.fromkeys(left, _refusal(error, mask).reason))
+        split.append(Split(batches, refused))
     return split
+
+
+def _refused(
+    dialect: Dialect, address: str, names: Iterable[str], mask: Callable[[str], str]
+) -> dict[str, str]:
+    """Ask which channels cannot be had, and why."""
+    refused: dict[str, str] = {}
+    for name in names:
+        try:
+            reason = dialect.refusal(name, address)
+            if reason is not None:
+                refused[name] = one_line(mask(reason))
+        except BaseException as error:  # noqa: BLE001 - as above
+            refused[name] = _refusal(error, mask).reason
+    return refused
 
 
 def _checked(batches: Iterable[Sequence[str]], left: dict[str, None]) -> list[list[str]]:

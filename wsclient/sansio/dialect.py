@@ -63,7 +63,10 @@ class Ack(msgspec.Struct, gc=False):
 class Rejection(msgspec.Struct, gc=False):
     """A request for channels was refused; matched as an :class:`Ack`.
 
-    ``is_rest``: what the Acks of the same answer have left over, which may be nothing.
+    ``name`` instead of ``channel``: the oldest subscribe for a channel that is called so, or so up
+    to its first colon. ``is_one``: one channel of the request was refused, and the venue does not
+    say which; it is the one that is left when the others are answered. ``is_rest``: what the Acks
+    of the same answer have left over, which may be nothing.
     """
 
     reason: str
@@ -71,6 +74,8 @@ class Rejection(msgspec.Struct, gc=False):
     channel: str | None = None
     symbol: str | None = None
     is_rest: bool = False
+    name: str | None = None
+    is_one: bool = False
 
 
 class Subscribed(msgspec.Struct, gc=False):
@@ -280,6 +285,12 @@ class Dialect:
         """The login message, sent first on each connection; None where there is no login."""
         return None
 
+    @property
+    def takes_credentials(self) -> bool:
+        """Whether ``credentials`` are of any use: the client refuses them where they are not."""
+        hooks = ("login", "access", "url_request", "url")
+        return any(getattr(type(self), hook) is not getattr(Dialect, hook) for hook in hooks)
+
     def access(self, channels: Sequence[str], credentials: Credentials) -> Mapping[str, Any]:
         """Options that a subscribe or unsubscribe of these channels must have besides its own, on
         a connection with credentials: a token, a signature."""
@@ -296,6 +307,14 @@ class Dialect:
             groups.setdefault(self.group(channel), []).append(channel)
         size = self.limits.channels_per_message
         return [g[i : i + size] for g in groups.values() for i in range(0, len(g), size)]
+
+    def refusal(self, channel: str, address: str) -> str | None:
+        """Why ``channel`` cannot be had on a connection to ``address``; None where it may be.
+
+        Asked of each channel before its subscribe is sent, for what a venue acknowledges and never
+        sends. ``address`` is what :meth:`url` gave, without its query.
+        """
+        return None
 
     def subscribe(
         self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]

@@ -21,6 +21,9 @@ CLIENT_PRECISION = 5
 CHANNEL_PRECISION = 3
 #: So many channels have a distribution of their own; one more takes the place of the oldest.
 CHANNELS = 10_000
+#: The same for channels that nobody has asked for, whose names a venue may invent without end: of
+#: further ones the times count in the total only.
+STRANGERS = 1_000
 #: So many of them are copied at a time.
 AT_A_TIME = 100
 
@@ -144,9 +147,10 @@ class Lags:
         self.total = Histogram(CLIENT_PRECISION)
         self.by_channel: dict[str, Histogram] = {}
 
-    def record(self, channel: str, ns: int) -> None:
+    def record(self, channel: str, ns: int, *, is_wanted: bool = True) -> None:
         self.total.record(ns)
-        self._of(channel).record(ns)
+        if is_wanted or channel in self.by_channel or len(self.by_channel) < STRANGERS:
+            self._of(channel).record(ns)
 
     def absorb(self, other: Lags) -> None:
         """Take over what another holds, which records no more. Its distributions may be shared

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import repeat
 from typing import Any
@@ -96,7 +95,7 @@ class ChannelTracker:
         #: (number before, last number) of what is missing, oldest first.
         self._holes: list[tuple[int, int]] = []
         #: The last numbers of messages that name what they follow (others, too).
-        self._recent: deque[int] = deque(maxlen=RECENT)
+        self._recent: list[int] = []
         self._suspected: Gap | None = None
         self._certain: Gap | None = None
 
@@ -202,7 +201,7 @@ class ChannelTracker:
         if self._fills_hole(follows, sequence):
             self.strays += 1
             self.late += 1
-            self._recent.append(sequence)
+            self._remember(sequence)
             self._suspected = suspected
             return Gap("late", follows - sequence if is_counted else None, since)
         if isinstance(message, LinkedMessage):
@@ -219,7 +218,12 @@ class ChannelTracker:
 
     def _advance(self, sequence: int) -> None:
         self._last, self._stray = sequence, None
+        self._remember(sequence)
+
+    def _remember(self, sequence: int) -> None:
+        # A list: a deque takes more than half a kilobyte, of thousands of channels too.
         self._recent.append(sequence)
+        del self._recent[:-RECENT]
 
     def _begin(self, sequence: int, suspected: Gap | None) -> Gap | None:
         """Count from here."""

@@ -453,9 +453,15 @@ class Session:
     # What the transport reports.
 
     def opened(
-        self, connection_id: int, login: Any, now: float, credentials: Credentials | None = None
+        self,
+        connection_id: int,
+        login: Any,
+        now: float,
+        credentials: Credentials | None = None,
+        address: str = "",
     ) -> None:
-        """The handshake is complete; ``login`` is the message to send first, None for none."""
+        """The handshake is complete; ``login`` is the message to send first, None for none.
+        ``address``: where to, without its query, for :meth:`Dialect.refusal`."""
         if connection_id != self.connection_id or self._state is not CONNECTING:
             return
         self._opened_at = now
@@ -463,7 +469,7 @@ class Session:
         self._count = None
         self._channels.forget_names()
         self._answers.clear()
-        self._consulting.opened(credentials)
+        self._consulting.opened(credentials, address)
         self._pulse = Pulse(
             now,
             ping_interval=self._options.ping_interval,

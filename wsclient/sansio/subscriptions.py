@@ -357,20 +357,34 @@ class Subscriptions:
 
     def acknowledged(self, ack: Ack) -> list[str]:
         """An accepting answer. Returns the channels that are active from now on."""
-        confirmed = []
-        for request, name in self._match(ack):
-            if self._answered(request, name):
-                confirmed.append(name)
+        matches = self._match(ack)
+        confirmed = [name for request, name in matches if self._answered(request, name)]
+        for request, _ in matches[:1]:
+            self._deduce_refusals(request)
         return confirmed
 
     def rejected(self, rejection: Rejection) -> bool:
         """A refusing answer. False: it answers nothing that was asked."""
         reason = one_line(rejection.reason)
         matches = self._match(rejection)
-        for request, name in matches:
-            self._outstanding.discard(request, name)
-            self._refused(request, name, reason)
-        return bool(matches)
+        if not matches:
+            return False
+        request, _ = matches[0]
+        if rejection.is_one:
+            request.refusals.append(reason)
+        else:
+            for _, name in matches:
+                self._outstanding.discard(request, name)
+                self._refused(request, name, reason)
+        self._deduce_refusals(request)
+        return True
+
+    def _deduce_refusals(self, request: Request) -> None:
+        """As many channels are unanswered as were refused without a name: these are refused."""
+        if len(request.channels) <= len(request.refusals):
+            for name, reason in zip(tuple(request.channels), request.refusals, strict=False):
+                self._outstanding.discard(request, name)
+                self._refused(request, name, reason)
 
     def _refused(self, request: Request, name: str, reason: str) -> None:
         entry = self._entries.get(name)
@@ -434,7 +448,10 @@ class Subscriptions:
         for request in self._unanswered.take(now):
             for name in list(request.channels):
                 self._outstanding.discard(request, name)
-                self._not_answered(request, name)
+                if request.refusals:
+                    self._refused(request, name, request.refusals[0])
+                else:
+                    self._not_answered(request, name)
 
     def deadline(self) -> float:
         """When :meth:`expire` is due at the latest (``inf`` for never)."""
@@ -524,12 +541,17 @@ class Subscriptions:
         """The (request, channel) pairs that an answer speaks of.
 
         An answer with an id of ours is of that request, with or without a channel. One without is
-        of the oldest request for its channel; and one with neither is of the oldest of all.
+        of the oldest request for its channel; and one with neither is of the oldest of all. All
+        pairs are of one request.
         """
+        first_part = answer.name if isinstance(answer, Rejection) else None
 
         def meant(request: Request) -> list[tuple[Request, str]]:
             if answer.channel is not None:
                 names = [answer.channel] if answer.channel in request.channels else []
+            elif first_part is not None:
+                names = [name for name in request.channels if request.subscribe]
+                names = [name for name in names if name.partition(":")[0] == first_part]
             else:
                 end = "" if answer.symbol is None else f":{answer.symbol}"
                 names = [name for name in request.channels if name.endswith(end)]
@@ -585,7 +607,7 @@ class Subscriptions:
             self._effects.append(Removed(entry.channel))
             self._settle_entry(entry, subscribe=False)
             entry.wanted_again = False
-            entry.was_active, entry.waited = False, 0.0
+            entry.was_active, entry.attempts, entry.waited = False, 0, 0.0
             self._set(entry, PENDING)
             self._enqueue([entry.channel], entry.options)
         else:

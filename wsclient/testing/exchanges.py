@@ -228,7 +228,6 @@ class BinanceFuturesProtocol(BinanceProtocol):
     """USD-M futures: a change of a book names the one before it."""
 
     dialect = dialects.BinanceFutures()
-    patterns = ("{}@aggTrade", "{}@bookTicker", "{}@depth@100ms")
     PING = 180.0
 
     def _numbers(self, sequence: int) -> dict[str, int]:
