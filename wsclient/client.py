@@ -234,6 +234,9 @@ class WebSocketClient(_Receiver):
         self._books: weakref.WeakValueDictionary[str, OrderBook] = weakref.WeakValueDictionary()
         # The threads hold the core only: a client that nobody holds is collected, and closes it.
         self._finalizer = weakref.finalize(self, self._core.close_soon)
+        # At the interpreter's exit the threads just end: a close would only have a thread that
+        # waits in recv() print its ClientClosed.
+        self._finalizer.atexit = False
 
     # The connection.
 

@@ -40,6 +40,7 @@ class Talk(wsclient.Generic):
     """Each message of a book's channel is a snapshot."""
 
     limits = wsclient.Limits(connects=None)
+    takes_credentials = True
 
     def request(self, payload: Any, request_id: int) -> Any:
         return {"type": "ask", "id": request_id, "payload": payload}
