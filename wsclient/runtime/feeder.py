@@ -1,4 +1,4 @@
-"""Feeds the order books of one client, on a thread of their own: no user's function delays them."""
+"""The thread that feeds a client's order books, so that no ``on()`` function delays them."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ BATCH = 256
 
 
 class Fed(Protocol):
-    """What a channel's messages are for."""
+    """What takes a channel's messages: an order book."""
 
     def __call__(self, message: Message) -> None: ...
 
     def again(self) -> None:
-        """Do what :meth:`Feeder.call_again` was asked for."""
+        """Called once after :meth:`Feeder.call_again`, when its delay is over."""
 
     def wake(self) -> None:
-        """Have all who wait look again: the thread has ended."""
+        """Wake all who wait for the book: the thread has ended."""
 
 
 class Feeder:
-    """The queue and the thread are made for the first book: most clients have none.
+    """Feeds books. The queue and the thread are made for the first one: most clients have none.
 
     :meth:`add`, :meth:`remove` and :meth:`call_again` are for one thread at a time, or the caller's
     lock. ``died`` is called when the thread dies of an error: no book is kept any more.
@@ -89,7 +89,7 @@ class Feeder:
             del self._fed[channel]
 
     def call_again(self, delay: float) -> None:
-        """Call all their ``again()`` in ``delay`` seconds."""
+        """Call ``again()`` of every book in ``delay`` seconds."""
         self._again_at = min(self._again_at, time.monotonic() + delay)
         if self._mailbox is not None:
             self._mailbox.rouse()
@@ -109,7 +109,7 @@ class Feeder:
         try:
             while not mailbox.is_closed:
                 self._step(mailbox)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, all who wait are told
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the client fails
             self.failure = error
             self._died("wsclient-books", error)
             for fed in tuple(self._fed.values()):
@@ -129,7 +129,7 @@ class Feeder:
         except WaitTimeout:
             return
         except WSClientError:
-            mailbox.close()  # the client has failed; its callers hear of it by their own calls
+            mailbox.close()  # the client has failed; calls raise that by themselves
         while taken and not mailbox.is_closed:
             fed_or_none = self._fed.get(taken[0].channel)
             if fed_or_none is not None:

@@ -53,14 +53,14 @@ Post = Callable[[], None]
 
 
 class Watchdog:
-    """The thread of one core. Once it is over, whoever posts runs what was posted."""
+    """The thread of one core. Before it starts and after it ends, the poster runs what it posts."""
 
     def __init__(self, core: Core, target: Target) -> None:
         self._core = core
         self._target = target
         #: What is posted: a function to call, or None to just look again.
         self._news: queue.SimpleQueue[Post | None] = queue.SimpleQueue()
-        #: What the session has asked for and is not done yet, in order.
+        #: The session's actions that are still to be carried out, in order.
         self._todo: deque[Action] = deque()
         #: Each transport whose thread has not ended. Changed by the watchdog thread only, except
         #: for the removal by a reader that ends, which is atomic.
@@ -69,7 +69,7 @@ class Watchdog:
         #: the thread itself, decides: an interrupted start leaves either no thread or one.
         self._threads: dict[None, WorkerThread] = {}
         self._is_over = False
-        #: The newest connection whose end was reported: the reader and we may both do so.
+        #: The newest connection whose end was reported: both its reader and this thread report it.
         self._ended = 0
 
     # For any thread.
@@ -118,10 +118,10 @@ class Watchdog:
     def _run(self) -> None:
         current = threading.current_thread()
         if self._threads.setdefault(None, current) is not current:  # type: ignore[arg-type]
-            return  # of two starts at the same time the other has won
+            return  # two starts at the same time: the other one has won
         try:
             self._loop()
-        except BaseException as error:  # noqa: BLE001 - every caller is told, and it is logged
+        except BaseException as error:  # noqa: BLE001 - raised by every call, and logged
             self.fail("wsclient-watchdog", error)
         finally:
             self._core.end_events()
@@ -135,7 +135,7 @@ class Watchdog:
         while True:
             now = time.monotonic()
             core.judge.expire(now)
-            # Looked at without the lock: it asks the socket.
+            # Without the lock: view() asks the socket.
             transport = self.transports.get(core.peek().connection_id)
             link = None if transport is None else transport.view()
             with core.lock:
@@ -144,7 +144,7 @@ class Watchdog:
                 if transport is not None and transport.connection_id != connection_id:
                     link = None
                 if connection_id == self._ended:
-                    link = None  # what is to follow is being asked
+                    link = None  # it has ended: the verdict on what follows is being asked for
                 session.tick(now, link)
                 self._todo.extend(session.actions())
                 deadline = session.next_deadline(now, link)
@@ -167,7 +167,7 @@ class Watchdog:
             self._hear(max(0.0, timeout))
 
     def _hear(self, timeout: float) -> None:
-        """Wait for a post, or for the time; then run the posts that there are."""
+        """Wait for a post, at most ``timeout`` seconds; then run all posts that are waiting."""
         try:
             for _ in range(AT_ONCE):
                 post = self._news.get(timeout=timeout) if timeout else self._news.get_nowait()
@@ -213,11 +213,11 @@ class Watchdog:
             core.tell_of_the_end()
         elif isinstance(action, Cut):
             if transport := self.transports.get(action.connection_id):
-                # Told why, since its reader may report the end before we do.
+                # With the error: its reader may report the end before this thread does.
                 transport.abort(action.error)
             self.ended(action.connection_id, action.error)
         elif transport := self.transports.get(action.connection_id):
-            # Where there is none it has ended meanwhile, and said so.
+            # Where there is none, it has ended meanwhile and reported that.
             if isinstance(action, Send):
                 transport.send(action.payload)
             elif isinstance(action, Ping):
@@ -261,7 +261,7 @@ class Watchdog:
         self._perform(Ping(connection_id))
 
     def ended(self, connection_id: int, error: BaseException) -> None:
-        """A connection has ended, or its attempt has failed: ask what is to be done, and do it."""
+        """Ask for the verdict on a connection that has ended or a failed attempt, and act on it."""
         if connection_id > self._ended:
             self._ended = connection_id
             then = partial(self._judged, connection_id, error)
@@ -270,7 +270,7 @@ class Watchdog:
     def _judged(self, connection_id: int, error: BaseException, verdict: Verdict) -> None:
         try:
             why = str(error)  # without the lock: it may be a user's exception
-        except BaseException:  # noqa: BLE001 - and a bad one
+        except BaseException:  # noqa: BLE001 - whose __str__ raises
             why = type(error).__name__
         with self._core.lock:
             self._core.peek().ended(connection_id, error, verdict, time.monotonic(), why)
@@ -278,7 +278,7 @@ class Watchdog:
     # The end.
 
     def fail(self, name: str, error: BaseException) -> None:
-        """End the client, as its thread ``name`` has died by ``error``: every caller is told."""
+        """Fail the client, since its thread ``name`` has died of ``error``: blocked calls raise."""
         core = self._core
         failure = WSClientError(
             f"internal error: the thread {name} has ended by {type(error).__name__}; see the log"
@@ -297,7 +297,7 @@ class Watchdog:
             core.log(logging.ERROR, text, exc_info=error)
 
     def settle_all(self) -> None:
-        """Carry out what callers and listeners wait for, and leave the rest."""
+        """Carry out the actions that callers and listeners wait for, and drop all others."""
         core = self._core
         with core.lock:
             self._todo.extend(core.peek().actions())
