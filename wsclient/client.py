@@ -39,7 +39,7 @@ __all__ = ["Reader", "WebSocketClient", "connect"]
 
 
 class _Receiver:
-    """What the client and each reader of its own have in common: one mailbox, taken from."""
+    """What the client and its readers have in common: the calls that take from one queue."""
 
     _core: Core
     _mailbox: Mailbox
@@ -217,7 +217,7 @@ class WebSocketClient(_Receiver):
         self._mailbox = self._core.default
         #: Changed on the watchdog thread only.
         self._book_links: dict[str, BookLink] = {}
-        #: What their readers hold, and what holds us: not held here.
+        #: The books that callers hold. Each holds the client, so it is not held here.
         self._books: weakref.WeakValueDictionary[str, OrderBook] = weakref.WeakValueDictionary()
         # The threads hold the core only: a client that nobody holds is collected, and closes it.
         self._finalizer = weakref.finalize(self, self._core.close_soon)
@@ -229,8 +229,8 @@ class WebSocketClient(_Receiver):
 
         Makes at most ``max_retries`` attempts, with backoff between them, and at most for
         ``timeout`` seconds. Raises ConnectError (also a ConnectionError), chained to the last
-        attempt's failure, or ConnectTimeout; the client may then be told to connect again, unless
-        the venue refused for good (401, 403, login refused). Raises ClientClosed after close().
+        attempt's failure, or ConnectTimeout; ``connect()`` may then be called again, unless the
+        venue refused for good (401, 403, login refused). Raises ClientClosed after close().
         """
         _forbid_worker_threads()
         waiter = Waiter()
@@ -273,8 +273,8 @@ class WebSocketClient(_Receiver):
         """Subscribe, and block until the venue has answered for every channel.
 
         ``options`` go to the dialect (``depth=100``) and are used again to resubscribe. While the
-        link is down, the wish waits for it. ``timeout`` (s) bounds the whole call; by default each
-        message to the venue is given ``ack_timeout``.
+        connection is down, the request waits for it. ``timeout`` (s) bounds the whole call; by
+        default each message to the venue is given ``ack_timeout``.
 
         Raises SubscriptionRejected or SubscriptionTimeout, whose ``failed`` names each channel
         that failed and why; the others stay subscribed.
@@ -359,8 +359,9 @@ class WebSocketClient(_Receiver):
 
         It runs on the ``wsclient-callbacks`` thread, which is shared with the functions of
         :meth:`on`; what it raises is logged and counted, and harms nothing. May be called before
-        :meth:`connect`. ``close()`` waits for the last event to be told, within its timeout; after
-        it none is. Raises ClientClosed after it, and what ended the client when it has failed.
+        :meth:`connect`. ``close()`` waits, within its timeout, until the last event is
+        delivered; after it none is. Raises ClientClosed after it, and what ended the client when
+        it has failed.
         """
         if not callable(function):
             raise ConfigurationError(f"on_event() takes a function, not {type(function).__name__}")
@@ -387,8 +388,8 @@ class WebSocketClient(_Receiver):
         """The order book of ``symbol``, kept up to date on the ``wsclient-books`` thread.
 
         Returns when it has its first snapshot; the same book for the same symbol. ``options`` go
-        to the dialect, as with :meth:`subscribe`. A book that falls out of sync is subscribed to
-        anew by itself, or its snapshot is fetched anew where the venue gives it by REST.
+        to the dialect, as with :meth:`subscribe`. A book that falls out of sync is
+        resubscribed by itself, or its snapshot is fetched again where the venue gives it by REST.
         ``timeout`` (s) bounds the whole call; by default the venue's answer and the snapshot are
         each given ``ack_timeout``.
 
@@ -440,8 +441,8 @@ class WebSocketClient(_Receiver):
     def send(self, payload: Any) -> None:
         """Send text, bytes, or an object as JSON; returns when its bytes are out.
 
-        Raises NotConnected at once when the link is not open, or when it drops before any byte
-        went out; OutcomeUnknown when it drops half way. Nothing is queued or sent twice.
+        Raises NotConnected at once when the connection is not open, or when it ends before any
+        byte went out; OutcomeUnknown when it ends half way. Nothing is queued or sent twice.
         """
         _forbid_worker_threads()
         waiter = Waiter()
@@ -453,7 +454,7 @@ class WebSocketClient(_Receiver):
 
         Raises NotSupported for a dialect without correlation, NotConnected as :meth:`send`,
         TimeoutError after ``timeout`` seconds, RequestRejected when the venue answers with an
-        error, OutcomeUnknown when the link drops before the answer.
+        error, OutcomeUnknown when the connection ends before the answer.
         """
         _forbid_worker_threads()
         dialect = self._core.dialect
@@ -464,7 +465,7 @@ class WebSocketClient(_Receiver):
         try:
             sent.wait(Deadline(timeout))
         except TimeoutError:
-            pass  # the reply's own deadline tells what came of it
+            pass  # the reply's own deadline decides
         except BaseException:
             self._core.cancel_request(request_id)
             raise
@@ -479,7 +480,7 @@ class WebSocketClient(_Receiver):
 
     @property
     def is_connected(self) -> bool:
-        """True while the link is open and messages can be sent."""
+        """True while the connection is open and messages can be sent."""
         return self.state is State.OPEN
 
     def stats(self) -> Stats:
@@ -499,7 +500,7 @@ class WebSocketClient(_Receiver):
 
     def _find_book(self, new: BookLink, kept: KeptBook) -> tuple[BookLink, bool]:
         """Return what keeps the channel's book, and whether that is ``new``. On the watchdog
-        thread, as the next two."""
+        thread."""
         link = self._book_links.get(new.channel)
         if link is not None and not link.book.is_lost:
             return link, False
@@ -517,7 +518,7 @@ class WebSocketClient(_Receiver):
         return book
 
     def _drop_book(self, link: BookLink) -> None:
-        """It is fed no longer."""
+        """Stop feeding the book of ``link``. On the watchdog thread."""
         if self._book_links.get(link.channel) is link:
             del self._book_links[link.channel]
             link.end()
