@@ -45,7 +45,7 @@ __all__ = ["Reader", "WebSocketClient", "connect"]
 
 
 class _Receiver:
-    """What the client and each reader of its own have in common: one mailbox, taken from."""
+    """What the client and its readers have in common: the calls that take from one queue."""
 
     _core: Core
     _mailbox: Mailbox
@@ -148,7 +148,7 @@ def _fill(core: Core, mailbox: Mailbox, maximum: int | None, deadline: Deadline)
     if not mailbox and core.peek().state is State.IDLE:
         raise NotConnected("not connected; call connect() first")
     if not mailbox.fill(maximum, deadline):
-        raise ClientClosed("closed; no message will come any more")
+        raise ClientClosed("the client is closed")
 
 
 class Reader(_Receiver):
@@ -230,7 +230,7 @@ class WebSocketClient(_Receiver):
         self._mailbox = self._core.default
         #: Changed on the watchdog thread only.
         self._book_links: dict[str, BookLink] = {}
-        #: What their readers hold, and what holds us: not held here.
+        #: The books that callers hold. Each holds the client, so it is not held here.
         self._books: weakref.WeakValueDictionary[str, OrderBook] = weakref.WeakValueDictionary()
         # The threads hold the core only: a client that nobody holds is collected, and closes it.
         self._finalizer = weakref.finalize(self, self._core.close_soon)
@@ -245,8 +245,8 @@ class WebSocketClient(_Receiver):
 
         Makes at most ``max_retries`` attempts, with backoff between them, and at most for
         ``timeout`` seconds. Raises ConnectError (also a ConnectionError), chained to the last
-        attempt's failure, or ConnectTimeout; the client may then be told to connect again, unless
-        the venue refused for good (401, 403, login refused). Raises ClientClosed after close().
+        attempt's failure, or ConnectTimeout; ``connect()`` may then be called again, unless the
+        venue refused for good (401, 403, login refused). Raises ClientClosed after close().
         """
         check_timeout(timeout)
         _forbid_worker_threads()
@@ -292,8 +292,8 @@ class WebSocketClient(_Receiver):
         """Subscribe, and block until the venue has answered for every channel.
 
         ``options`` go to the dialect (``depth=100``) and are used again to resubscribe. While the
-        link is down, the wish waits for it. ``timeout`` (s) bounds the whole call; by default each
-        message to the venue is given ``ack_timeout``.
+        connection is down, the request waits for it. ``timeout`` (s) bounds the whole call; by
+        default each message to the venue is given ``ack_timeout``.
 
         Raises SubscriptionRejected or SubscriptionTimeout, whose ``failed`` names each channel
         that failed and why; the others stay subscribed.
@@ -384,8 +384,9 @@ class WebSocketClient(_Receiver):
 
         It runs on the ``wsclient-callbacks`` thread, which is shared with the functions of
         :meth:`on`; what it raises is logged and counted, and harms nothing. May be called before
-        :meth:`connect`. ``close()`` waits for the last event to be told, within its timeout; after
-        it none is. Raises ClientClosed after it, and what ended the client when it has failed.
+        :meth:`connect`. ``close()`` waits, within its timeout, until the last event is
+        delivered; after it none is. Raises ClientClosed after it, and what ended the client when
+        it has failed.
         """
         if not callable(function):
             raise ConfigurationError(f"on_event() takes a function, not {type(function).__name__}")
@@ -413,8 +414,8 @@ class WebSocketClient(_Receiver):
         """The order book of ``symbol``, kept up to date on the ``wsclient-books`` thread.
 
         Returns when it has its first snapshot; the same book for the same symbol. ``options`` go
-        to the dialect, as with :meth:`subscribe`. A book that falls out of sync is subscribed to
-        anew by itself, or its snapshot is fetched anew where the venue gives it by REST.
+        to the dialect, as with :meth:`subscribe`. A book that falls out of sync is
+        resubscribed by itself, or its snapshot is fetched again where the venue gives it by REST.
         ``timeout`` (s) bounds the whole call; by default the venue's answer and the snapshot are
         each given ``ack_timeout``.
 
@@ -438,23 +439,24 @@ class WebSocketClient(_Receiver):
         kept = KeptBook(
             core.dialect, channel, verify_checksum, options, link, core.locks, core.mask
         )
-        link, is_new = core.call(partial(self._find_book, link, kept))
-        if link.book.verify_checksum != verify_checksum:
-            raise ConfigurationError(
-                f"the book of {symbol!r} is there already, with another verify_checksum"
-            )
+        call = object()
         try:
+            link = core.call(partial(self._find_book, link, kept, call))
+            if link.book.verify_checksum != verify_checksum:
+                raise ConfigurationError(
+                    f"the book of {symbol!r} is there already, with another verify_checksum"
+                )
             link.check()
-            self._subscribe((channel,), link.mailbox, timeout, options)
+            left = None if timeout is None else deadline.remaining()
+            self._subscribe((channel,), link.mailbox, left, options)
             core.call(link.start)
             left = core.options.ack_timeout if timeout is None else deadline.remaining()
             link.book.wait_synced(left)
+            book: OrderBook = core.call(partial(self._book_of, link, call))
+            return book
         except BaseException:
-            if is_new:
-                core.post(partial(self._drop_book, link))
+            core.post(partial(self._give_up_book, channel, call))
             raise
-        book: OrderBook = core.call(partial(self._book_of, link))
-        return book
 
     def latest(self, channel: str) -> Message | None:
         """The newest message received of ``channel``, or None. Consumes nothing, and waits for
@@ -470,8 +472,8 @@ class WebSocketClient(_Receiver):
     def send(self, payload: Any) -> None:
         """Send text, bytes, or an object as JSON; returns when its bytes are out.
 
-        Raises NotConnected at once when the link is not open, or when it drops before any byte
-        went out; OutcomeUnknown when it drops half way. Nothing is queued or sent twice.
+        Raises NotConnected at once when the connection is not open, or when it ends before any
+        byte went out; OutcomeUnknown when it ends half way. Nothing is queued or sent twice.
         """
         _forbid_worker_threads()
         waiter = Waiter()
@@ -484,7 +486,7 @@ class WebSocketClient(_Receiver):
 
         Raises NotSupported for a dialect without correlation, NotConnected as :meth:`send`,
         TimeoutError after ``timeout`` seconds, RequestRejected when the venue answers with an
-        error, OutcomeUnknown when the link drops before the answer.
+        error, OutcomeUnknown when the connection ends before the answer.
         """
         check_timeout(timeout)
         _forbid_worker_threads()
@@ -496,7 +498,7 @@ class WebSocketClient(_Receiver):
         try:
             sent.wait(Deadline(timeout))
         except TimeoutError:
-            pass  # the reply's own deadline tells what came of it
+            pass  # the reply's own deadline decides
         except BaseException:
             self._core.cancel_request(request_id)
             raise
@@ -511,7 +513,7 @@ class WebSocketClient(_Receiver):
 
     @property
     def is_connected(self) -> bool:
-        """True while the link is open and messages can be sent."""
+        """True while the connection is open and messages can be sent."""
         return self.state is State.OPEN
 
     def stats(self) -> Stats:
@@ -529,27 +531,38 @@ class WebSocketClient(_Receiver):
 
     # Inside.
 
-    def _find_book(self, new: BookLink, kept: KeptBook) -> tuple[BookLink, bool]:
-        """Return what keeps the channel's book, and whether that is ``new``. On the watchdog
-        thread, as the next two."""
+    def _find_book(self, new: BookLink, kept: KeptBook, call: object) -> BookLink:
+        """Return what keeps the channel's book: ``new``, if nothing does yet. ``call`` stands for
+        the call that waits for it. On the watchdog thread, as the next three."""
         link = self._book_links.get(new.channel)
-        if link is not None and not link.book.is_lost:
-            return link, False
-        if link is not None:
+        if link is not None and link.book.is_lost:
             self._drop_book(link)
-        new.keep(kept)
-        self._book_links[new.channel] = new
-        return new, True
+            link = None
+        if link is None:
+            new.keep(kept)
+            link = self._book_links[new.channel] = new
+        link.calls.add(call)
+        return link
 
-    def _book_of(self, link: BookLink) -> OrderBook:
+    def _book_of(self, link: BookLink, call: object) -> OrderBook:
+        link.calls.discard(call)
+        link.is_given = True
         book = self._books.get(link.channel)
         if book is None or book._kept is not link.book:
             book = OrderBook._of(link.book, partial(self._close_book, link))
             self._books[link.channel] = book
         return book
 
+    def _give_up_book(self, channel: str, call: object) -> None:
+        """A call has failed. Unless another one waits for the book, or has got it, it goes."""
+        link = self._book_links.get(channel)
+        if link is not None and call in link.calls:
+            link.calls.discard(call)
+            if not link.calls and not link.is_given:
+                self._drop_book(link)
+
     def _drop_book(self, link: BookLink) -> None:
-        """It is fed no longer."""
+        """Stop feeding the book of ``link``. On the watchdog thread."""
         if self._book_links.get(link.channel) is link:
             del self._book_links[link.channel]
             link.end()

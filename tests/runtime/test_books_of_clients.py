@@ -418,3 +418,26 @@ def test_the_queue_says_since_when_a_channels_messages_wait() -> None:
     assert mailbox.waits_since("b", 100) == 20
     assert mailbox.waits_since("b", 20) is None
     assert mailbox.waits_since("c", 100) is None
+
+
+def test_a_call_that_gives_up_leaves_the_book_to_another_that_waits_for_it(
+    venue: FakeVenue, protocol: KrakenProtocol
+) -> None:
+    with connected(venue) as client:
+        protocol.snapshots.clear()
+        patient = Call(client.order_book, "BTC/USD", timeout=30)
+        until(lambda: BOOK in client._book_links and client._book_links[BOOK].book.waiting)
+        with pytest.raises(TimeoutError):
+            client.order_book("BTC/USD", timeout=0.05)
+        assert client.subscriptions[BOOK]
+        venue.broadcast(frame("snapshot", 9, 7, "BTC/USD"), BOOK)
+        assert patient.result().is_synced
+
+
+def test_a_call_that_gives_up_leaves_nothing(venue: FakeVenue, protocol: KrakenProtocol) -> None:
+    with connected(venue) as client:
+        protocol.snapshots.clear()
+        with pytest.raises(TimeoutError):
+            client.order_book("BTC/USD", timeout=0.05)
+        until(lambda: not client.subscriptions)
+        assert not client._book_links

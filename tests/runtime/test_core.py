@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -360,3 +362,50 @@ def test_our_threads_refuse_calls_that_would_wait_for_themselves(client: WebSock
     thread.start()
     thread.join(5)
     assert len(refused) == 1
+
+
+def test_a_call_that_a_dialects_code_holds_up_ends_with_close(venue: FakeVenue) -> None:
+    """What it has posted is never run."""
+    entered, leave = threading.Event(), threading.Event()
+
+    class Stuck(wsclient.Generic):
+        def subscribe(self, *args: Any) -> Any:
+            entered.set()
+            leave.wait(30)
+            return super().subscribe(*args)
+
+    try:
+        with wsclient.connect(venue.url, dialect=Stuck()) as client:
+            first = Call(client.subscribe, "a")
+            assert entered.wait(5)
+            calls = [first, Call(client.send, "x"), Call(client.unsubscribe, "a")]
+            calls += [Call(client.reader, "b"), Call(client.events)]
+            until(lambda: all(call.is_in("acquire") for call in calls))
+            Call(client.close, 1.0).result(5)
+            with pytest.raises(wsclient.ClientClosed):
+                Call(client.send, "x").result(5)
+            for call in calls:
+                with pytest.raises(wsclient.ClientClosed):
+                    call.result(5)
+    finally:
+        leave.set()
+
+
+def test_a_close_that_is_held_up_and_the_watchdog_share_what_is_to_be_done(
+    venue: FakeVenue, caplog: pytest.LogCaptureFixture
+) -> None:
+    """close() does not wait for the watchdog here, and both carry out what the session wants."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(30):
+            client = wsclient.connect(venue.url, **QUICK)
+            calls = [Call(client.subscribe, *(f"{n} {i}" for i in range(20))) for n in range(4)]
+            client.close(timeout=0)
+            for call in calls:
+                with contextlib.suppress(wsclient.ClientClosed, wsclient.NotConnected):
+                    call.result(10)
+    finally:
+        sys.setswitchinterval(interval)
+    until(lambda: not threads("wsclient-"))
+    assert "internal error" not in caplog.text

@@ -1,5 +1,4 @@
-"""Between a client and its order books: where a book's messages come from, and how it asks for
-another snapshot."""
+"""What connects a client's order books to it: their messages, and requests for a snapshot."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ THREAD_AGAIN = 1.0
 
 
 class BookLink:
-    """Between one order book and the client. Called on the books' thread with each message."""
+    """Connects one order book to its client. Called on the books thread with each message."""
 
     def __init__(self, core: Core, channel: str) -> None:
         self._core = core
@@ -31,11 +30,14 @@ class BookLink:
         self._was_synced = False
         #: The connection that brought the last message.
         self._connection_id = 0
-        #: The client has been asked for a snapshot.
+        #: True while a snapshot has been asked for and has not come.
         self._is_asked = False
-        #: The first message is the newest of those that came before there was a book.
+        #: True while the first message is one that came before there was a book.
         self._is_late = False
         self._has_started = False
+        #: The calls that wait for the book, and whether one has got it. Of the watchdog thread.
+        self.calls: set[object] = set()
+        self.is_given = False
         self._routed: Routed
         self.book: KeptBook
         self.mailbox: Mailbox
@@ -81,7 +83,7 @@ class BookLink:
                 self._is_asked = False
                 self._core.has_snapshot(self.channel)
         elif not self._is_asked and self.trouble(message.connection_id) is None:
-            # Where the link has dropped, the next one brings a snapshot by itself, in time.
+            # After a reconnect the new subscription brings a snapshot by itself.
             self.ask(0.0 if (was_synced and is_same_link) or self._is_late else PATIENCE)
         self._is_late = False
 
@@ -96,7 +98,7 @@ class BookLink:
         self._core.want_snapshot(self.channel, delay, unless=lambda: self.book.is_lost)
 
     def again(self) -> None:
-        """Nothing of this book waits for a thread."""
+        """Do nothing: only books by REST need a thread for their snapshots."""
 
     def wake(self) -> None:
         self.book.wake()
@@ -114,9 +116,9 @@ class BookLink:
             return "the thread that keeps order books has died"
         session = self._core.peek()
         if session.state is not State.OPEN:
-            return f"the link is down ({session.state.value})"
+            return f"the connection is down ({session.state.value})"
         if session.connection_id != connection_id:
-            return "the link has been replaced, and no snapshot has come yet"
+            return "the connection was replaced, and no snapshot has come yet"
         return None
 
     def doubt(self) -> str | None:
@@ -145,7 +147,7 @@ class BookLink:
     def report(self, error: BaseException) -> None:
         """Log an error of the dialect, with its traceback."""
         text = f"the order book {self.channel!r} is out of sync: a bug of its dialect"
-        self._core.log(logging.ERROR, text, channel=self.channel, exc_info=True)
+        self._core.log(logging.ERROR, text, channel=self.channel, exc_info=error)
 
     def check(self) -> None:
         """Raise what a call on a closed or failed client must raise, and where we would wait for
@@ -160,7 +162,7 @@ class BookLink:
 
 
 class RestBookLink(BookLink):
-    """The same for a book that begins with a snapshot by REST."""
+    """Connects a book that begins with a snapshot by REST."""
 
     def __init__(self, core: Core, channel: str, request: RestRequest) -> None:
         super().__init__(core, channel)
@@ -181,7 +183,7 @@ class RestBookLink(BookLink):
 
     def _suspected(self) -> Gap | None:
         gap = super()._suspected()
-        # What a link's end may have taken is in the snapshot that was fetched since.
+        # What was missed when a connection ended is in the snapshot that was fetched since.
         return None if gap is None or gap.reason == "reconnect" else gap
 
     def ask(self, delay: float) -> None:

@@ -19,17 +19,17 @@ from wsclient.runtime.waiting import NEVER
 __all__ = ["Callbacks"]
 
 
-#: So many events at most before the next message: a storm of them must not hold it up for ever.
+#: Events delivered at most before the next message: a storm of events must not delay it for ever.
 EVENTS_AT_ONCE = 100
 
 
 class Callbacks:
-    """Takes from its mailbox until that is closed, and before each message the events that there
-    are. Both the mailbox and the thread are made when there is something to call: most clients have
-    nothing.
+    """Calls the functions with messages until the queue is closed, and with the waiting events
+    before each message. The queue and the thread are made for the first function: most clients have
+    none.
 
-    The tables change on the watchdog thread only. They are replaced as a whole, so that the thread
-    reads them without a lock.
+    The tables change on the watchdog thread only. Their tuples are replaced as a whole, so that the
+    callbacks thread reads them without a lock.
     """
 
     def __init__(
@@ -46,18 +46,13 @@ class Callbacks:
         self._died = died
         self._functions: dict[str, tuple[Callable[[Message], object], ...]] = {}
         self._listeners: tuple[Callable[[Event], object], ...] = ()
-        #: For the listeners: what is put into it is made known to the thread.
+        #: The listeners' events. Each one that is put wakes the thread.
         self.events = EventStream(self._rouse)
         self._mailbox: Mailbox | None = None
         #: The thread, once it has started.
         self.thread: threading.Thread | None = None
         #: close() has returned: nothing is called any more.
         self.is_over = False
-
-    @property
-    def is_current(self) -> bool:
-        """Are we called from one of the functions?"""
-        return self.thread is threading.current_thread()
 
     def add(self, channel: str, function: Callable[[Message], object]) -> Mailbox:
         """Call ``function`` with the channel's messages. Return the mailbox that they are to be put
@@ -67,7 +62,7 @@ class Callbacks:
         try:
             return self._start()
         except ThreadStartError:
-            self._functions[channel] = before
+            self.remove(channel, function)
             raise
 
     def remove(self, channel: str, function: Callable[[Message], object]) -> Mailbox | None:
@@ -117,7 +112,7 @@ class Callbacks:
                     break
                 message = next(mailbox.handed_out)
             except WSClientError:
-                break  # the client failed; its callers are told by their own calls
+                break  # the client has failed; calls raise that by themselves
             except IndexError:
                 continue  # there is an event
             for function in self._functions.get(message.channel, ()):
@@ -127,8 +122,8 @@ class Callbacks:
             pass  # until after the client's last one
 
     def _call_listeners(self, timeout: float | None, count: int) -> bool:
-        """With ``count`` events, waiting for each as long as ``timeout`` says. Were there so
-        many?"""
+        """Call the listeners with at most ``count`` events, each waited for at most ``timeout``
+        seconds. Return whether there were that many."""
         if not self._listeners:
             return False
         try:
@@ -154,7 +149,7 @@ class Callbacks:
             self.errors += 1
             self._log(
                 logging.ERROR,
-                f"{what} raised",
+                f"{what} raised; the other functions still run",
                 connection_id=argument.connection_id,
                 channel=channel,
                 exc_info=True,

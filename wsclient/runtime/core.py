@@ -21,6 +21,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, NamedTuple
 
+from wsclient.errors import ClientClosed
 from wsclient.messages import Message, Subscription, SubscriptionState
 from wsclient.runtime.callbacks import Callbacks
 from wsclient.runtime.feeder import Feeder
@@ -55,9 +56,11 @@ ENDED = frozenset({State.CLOSING, State.CLOSED, State.FAILED})
 
 
 class Routed(NamedTuple):
-    """How a channel stood when an order book's queue was added to its routes: whether it was
-    wanted, whether its messages had begun to come on this connection, and the newest of them; and
-    whether the queue has been given a copy of that."""
+    """The state of a channel when an order book's queue was added to its routes.
+
+    ``is_wanted``: it was subscribed to; ``is_begun``: messages had come on this connection;
+    ``newest``: the last of them; ``is_given``: the queue got a copy of that one.
+    """
 
     is_wanted: bool
     is_begun: bool
@@ -66,7 +69,7 @@ class Routed(NamedTuple):
 
 
 class _Refusal:
-    """Stands in the place of the lock in a forked child."""
+    """Replaces the lock in a forked child: entering it raises ClientForked."""
 
     def __enter__(self) -> None:
         raise forked_error()
@@ -76,7 +79,7 @@ class _Refusal:
 
 
 class _Call:
-    """A caller's waiter, and what is to be done first when it is settled."""
+    """A caller's waiter, and a function to call with the error just before it is settled."""
 
     def __init__(self, waiter: Waiter, done: Callable[[BaseException | None], None]) -> None:
         self._waiter = waiter
@@ -109,7 +112,7 @@ class Core:
         #: Protects the session and the router.
         self.lock: AbstractContextManager[Any] = self.locks.new("the core")
         self._session = Session(target.dialect, options, random.random, target.mask)
-        #: The router's: each queue keeps the gaps of these channels apart.
+        #: The router's routes. Queues never forget a gap of these channels.
         self._routes: Routes = {}
         self.default = self.new_mailbox("client")
         self.router = Router(self.default, self._routes)
@@ -129,13 +132,15 @@ class Core:
         make = partial(self.new_mailbox, "callbacks")
         self.callbacks = Callbacks(make, self._add_mailbox, log, self.died)
         make = partial(self.new_mailbox, "books")
-        self.books = Feeder(make, self._add_mailbox, log, self.died)
+        self.books = Feeder(make, self._add_mailbox, self.died)
         self.snapshots = Snapshots(options, log, self.judge.now, self.locks, target.mask)
         self.at_end.append(self.snapshots.close)
-        #: When the next message is to be measured. Of the reader thread.
+        #: When the next message is to be measured. Used by the reader thread only.
         self._sample_at = float("-inf") if _tells_time(target.dialect) else float("inf")
-        #: Of the calls that wait, to be told if the session cannot do so any more.
+        #: The waiters of blocked calls. Settled directly if the watchdog dies.
         self.waiters: WeakGroup[Waiter] = WeakGroup()
+        #: close() has given up waiting for the watchdog.
+        self._is_held_up = False
         self.is_forked = False
         watch(self)
 
@@ -152,11 +157,12 @@ class Core:
         self.locks.check()
 
     def ask(self, waiter: Waiter, function: Callable[[], None]) -> None:
-        """Have the watchdog thread run ``function``, which settles ``waiter`` some time later; what
-        it raises settles it, too."""
+        """Have the watchdog thread run ``function``, which settles ``waiter`` some time later. If
+        ``function`` raises, the waiter is settled with that error."""
         self.check_call()
         self.waiters.add(waiter)
         self.post(partial(_try, waiter, function))
+        self._give_up(waiter)
 
     def call(self, function: Callable[[], Any]) -> Any:
         """Have the watchdog thread run ``function``, and return what it returns, or raise what it
@@ -165,6 +171,7 @@ class Core:
         waiter = Waiter()
         self.waiters.add(waiter)
         self.post(partial(_answer, waiter, function))
+        self._give_up(waiter)
         return waiter.wait()
 
     def start(self) -> None:
@@ -182,7 +189,7 @@ class Core:
         self.ask(waiter, connect)
 
     def cancel_connect(self, waiter: Waiter) -> None:
-        """The caller of :meth:`connect` waits no longer."""
+        """Withdraw :meth:`connect`: its caller has stopped waiting."""
 
         def cancel() -> None:
             with self.lock:
@@ -233,7 +240,7 @@ class Core:
         return request_id
 
     def cancel_request(self, request_id: int) -> None:
-        """The caller of :meth:`request` waits no longer."""
+        """Withdraw :meth:`request`: its caller has stopped waiting."""
 
         def cancel() -> None:
             with self.lock:
@@ -270,7 +277,7 @@ class Core:
         waiter: Waiter,
         deadline: float,
     ) -> None:
-        """Subscribe to ``channels``, and have their messages go to ``mailbox``, too."""
+        """Subscribe to ``channels``, and add ``mailbox`` to their routes."""
         self.ask(waiter, partial(self._subscribe, channels, mailbox, options, waiter, deadline))
 
     def _subscribe(
@@ -296,8 +303,8 @@ class Core:
     def unsubscribe(
         self, channels: Sequence[str], mailbox: Mailbox, waiter: Waiter, deadline: float
     ) -> None:
-        """Unsubscribe from ``channels``, except those that another queue gets, too. The routes stay
-        until the venue has answered, for what is still to come."""
+        """Unsubscribe from ``channels``, except those that another queue also gets. The routes stay
+        until the venue has answered: messages may still come."""
 
         def done(error: BaseException | None) -> None:
             if error is None:
@@ -323,7 +330,7 @@ class Core:
         waiter: Waiter | None = None,
         deadline: float = float("inf"),
     ) -> None:
-        """End a reader's queue, and unsubscribe from what nobody else reads. Needs no lock: it may
+        """End a reader's queue, and unsubscribe from what nobody else reads. Takes no lock: it may
         be called anywhere."""
 
         def drop() -> None:
@@ -380,7 +387,7 @@ class Core:
         self.ask(waiter, on)
 
     def off(self, channel: str, function: Callable[[Message], object]) -> None:
-        """Undo :meth:`on`, if it has come to that. Needs no lock: it may be called anywhere."""
+        """Undo :meth:`on`, if it has taken effect. Takes no lock: it may be called anywhere."""
 
         def off() -> None:
             mailbox = self.callbacks.remove(channel, function)
@@ -390,8 +397,8 @@ class Core:
         self._watchdog.put(off)
 
     def listen(self, stream: EventStream, function: Callable[..., object] | None = None) -> None:
-        """Put events into ``stream`` from now on, and have ``function`` called with those of the
-        callbacks' own stream."""
+        """Put events into ``stream`` from now on. ``function``, if given, is called on the
+        callbacks thread with the events of the callbacks' own stream."""
 
         def listen() -> None:
             with self.lock:
@@ -406,7 +413,7 @@ class Core:
         self.call(listen)
 
     def subscriptions(self, channels: Sequence[str] | None = None) -> dict[str, Subscription]:
-        """Return the channels that are wanted; of ``channels`` only, where these are given."""
+        """Return the wanted channels; with ``channels``, only those among them."""
         self.check_call()
         with self.lock:
             session, pending = self._session, self.router.pending_gap
@@ -421,9 +428,9 @@ class Core:
     # For order books.
 
     def route_book(self, channel: str, mailbox: Mailbox, begin: Callable[[Routed], None]) -> None:
-        """Have the messages of ``channel`` go to the books too. The newest one, which has come
-        before, goes first: it may be the snapshot. ``begin`` is called, under the lock, before
-        that."""
+        """Route the messages of ``channel`` to the books as well. The newest message that has
+        already come is put first: it may be the snapshot. ``begin`` is called before that, under
+        the lock."""
         with self.lock:
             session = self._session
             self.router.route([channel], mailbox)
@@ -447,8 +454,8 @@ class Core:
         """Subscribe again to the channel of an order book that is out of sync, in ``delay`` seconds
         unless :meth:`has_snapshot` is called by then, and as often as the venue can be asked.
 
-        Not ``unless`` the book has been given up, asked under the lock: :meth:`has_snapshot`
-        follows."""
+        Does nothing if ``unless()``, called under the lock, is true: the book has been given up,
+        and :meth:`has_snapshot` follows."""
         with self.lock:
             if not unless() and self._session.subscriptions.state(channel) is not None:
                 self._session.resyncs.want(channel, time.monotonic(), delay)
@@ -479,22 +486,30 @@ class Core:
         if self.is_forked:
             return  # there is nothing here to end
         if self.locks.is_held or is_worker_thread():
-            self.close_soon()  # waiting would be for what this call has interrupted
+            self.close_soon()  # it would wait for what this call has interrupted
             return
         deadline = Deadline(timeout)
         waiter = Waiter()
         self.post(partial(_answer, waiter, partial(self._close, timeout)))
         try:
             waiter.wait(Deadline(min(timeout, HELD_UP)))
-        except TimeoutError:  # a dialect's code does not return: end what can be ended
+        except TimeoutError:  # a hook of the dialect has not returned: end what can be ended
+            self._is_held_up = True
             self._close(timeout)
             self._watchdog.settle_all()
+            for blocked in self.waiters.all():
+                self._give_up(blocked)
         for thread in self._watchdog.threads():
             self._join(thread, deadline)
         if self.callbacks.thread is not threading.current_thread():
             self.callbacks.is_over = True
-        self.end_events()  # whatever holds up the watchdog, who listens must not wait for ever
+        self.end_events()  # a watchdog that is held up must not keep listeners waiting for ever
         flush(min(deadline.remaining(), FLUSH))
+
+    def _give_up(self, waiter: Waiter) -> None:
+        """End a call that the watchdog does not come to any more."""
+        if self._is_held_up:
+            waiter.settle(ClientClosed("the client was closed"))
 
     def _join(self, thread: threading.Thread | None, deadline: Deadline) -> None:
         if thread is None or thread.ident is None or thread is threading.current_thread():
@@ -520,18 +535,18 @@ class Core:
         self.teller.end(session.failure, session.connection_id)
 
     def died(self, name: str, error: BaseException) -> None:
-        """A thread of ours has ended by ``error``: so does the client."""
+        """Fail the client: its thread ``name`` has died of ``error``."""
         self.post(partial(self._watchdog.fail, name, error))
 
     def forked(self) -> None:
-        """In a child process: every call that takes the lock is refused, and nothing is left that
-        could reach the parent's connection."""
+        """In a child process: refuse every call that takes the lock, and drop all that could reach
+        the parent's connection."""
         self.is_forked = True
         self.lock = _Refusal()
-        self.locks = Locks()  # of the old ones, some may be held by threads that are not there
+        self.locks = Locks()  # the old ones may be held by threads that do not exist here
         self.teller.forked()
         self._watchdog.forked()
-        # The old one may be torn. This one is for those who peek.
+        # The old session may be half changed. This one serves peek().
         self._session = Session(self.dialect, self.options, random.random)
         self._session.fail(forked_error())
 
@@ -609,17 +624,17 @@ class Core:
         return due
 
     def _sampled(self, messages: list[Message], now: float) -> Message | None:
-        """The first that a read brought, when it is time to measure one again."""
+        """Return the first message of a read when the next measurement is due, else None."""
         if now < self._sample_at or not messages:
             return None
         self._sample_at = now + SAMPLE_EVERY
         return messages[0]
 
     def _measure(self, message: Message) -> None:
-        """How long it took from the venue. Without the lock: the dialect may be the user's."""
+        """Record how long ``message`` took from the venue. Calls the dialect without the lock."""
         try:
             sent_at = self.dialect.timestamp(message)
-        except BaseException:  # noqa: BLE001 - SystemExit too: it does not say, then
+        except BaseException:  # noqa: BLE001 - SystemExit too: then nothing is measured
             return
         if sent_at is not None:
             with self.lock:
@@ -629,7 +644,8 @@ class Core:
                 session.venue_lags.record(channel, ago, is_wanted=is_wanted)
 
     def deliver(self, messages: Sequence[Message], size: int | None = None) -> None:
-        """Under the lock; ``size`` is that of their payloads together, where it is known."""
+        """Deliver ``messages``, under the lock; ``size`` is that of their payloads together
+        (bytes), where it is known."""
         failure = self.router.deliver(messages, size)
         if failure is not None:
             self._session.fail(failure)

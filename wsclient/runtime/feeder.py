@@ -1,4 +1,4 @@
-"""Feeds the order books of one client, on a thread of their own: no user's function delays them."""
+"""The thread that feeds a client's order books, so that no ``on()`` function delays them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Protocol
 
 from wsclient.errors import WaitTimeout, WSClientError
 from wsclient.messages import Message
-from wsclient.runtime.logs import ClientLog
 from wsclient.runtime.mailbox import Mailbox
 from wsclient.runtime.threads import start
 from wsclient.runtime.waiting import Deadline
@@ -22,19 +21,19 @@ BATCH = 256
 
 
 class Fed(Protocol):
-    """What a channel's messages are for."""
+    """What takes a channel's messages: an order book."""
 
     def __call__(self, message: Message) -> None: ...
 
     def again(self) -> None:
-        """Do what :meth:`Feeder.call_again` was asked for."""
+        """Called once after :meth:`Feeder.call_again`, when its delay is over."""
 
     def wake(self) -> None:
-        """Have all who wait look again: the thread has ended."""
+        """Wake all who wait for the book: the thread has ended."""
 
 
 class Feeder:
-    """The queue and the thread are made for the first book: most clients have none.
+    """Feeds books. The queue and the thread are made for the first one: most clients have none.
 
     :meth:`add`, :meth:`remove` and :meth:`call_again` are for one thread at a time, or the caller's
     lock. ``died`` is called when the thread dies of an error: no book is kept any more.
@@ -44,12 +43,10 @@ class Feeder:
         self,
         new_mailbox: Callable[[], Mailbox],
         add_mailbox: Callable[[Mailbox], None],
-        log: ClientLog,
         died: Callable[[str, BaseException], object],
     ) -> None:
         self._new_mailbox = new_mailbox
         self._add_mailbox = add_mailbox
-        self._log = log
         self._died = died
         #: Looked up by the thread while others change it: each is one step.
         self._fed: dict[str, Fed] = {}
@@ -89,7 +86,7 @@ class Feeder:
             del self._fed[channel]
 
     def call_again(self, delay: float) -> None:
-        """Call all their ``again()`` in ``delay`` seconds."""
+        """Call ``again()`` of every book in ``delay`` seconds."""
         self._again_at = min(self._again_at, time.monotonic() + delay)
         if self._mailbox is not None:
             self._mailbox.rouse()
@@ -99,7 +96,7 @@ class Feeder:
         was before ``before`` (ns since the epoch)."""
         queued = None if self._mailbox is None else self._mailbox.waits_since(channel, before)
         # The queue first: what is taken meanwhile is seen twice rather than not at all.
-        taken = (m.received_at for m in tuple(self._taken) if m.channel == channel)
+        taken = (m.received_at for m in list(self._taken) if m.channel == channel)
         since = next(taken, queued)
         return since if since is not None and since < before else None
 
@@ -109,17 +106,17 @@ class Feeder:
         try:
             while not mailbox.is_closed:
                 self._step(mailbox)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, all who wait are told
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the client fails
             self.failure = error
             self._died("wsclient-books", error)
-            for fed in tuple(self._fed.values()):
+            for fed in list(self._fed.values()):
                 fed.wake()
 
     def _step(self, mailbox: Mailbox) -> None:
         taken = self._taken
         if time.monotonic() >= self._again_at:
             self._again_at = float("inf")
-            for fed in tuple(self._fed.values()):
+            for fed in list(self._fed.values()):
                 fed.again()
         try:
             mailbox.fill(BATCH, Deadline(self._until_again()))
@@ -129,7 +126,7 @@ class Feeder:
         except WaitTimeout:
             return
         except WSClientError:
-            mailbox.close()  # the client has failed; its callers hear of it by their own calls
+            mailbox.close()  # the client has failed; calls raise that by themselves
         while taken and not mailbox.is_closed:
             fed_or_none = self._fed.get(taken[0].channel)
             if fed_or_none is not None:

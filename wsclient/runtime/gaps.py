@@ -1,4 +1,4 @@
-"""Gaps made in a queue, which wait for the next message of their channel."""
+"""Gaps that a queue makes by dropping messages, until the channel's next message carries them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from wsclient.messages import Gap, Message
 
 __all__ = ["Gaps"]
 
-#: At most so much is remembered (bytes) of channels that nobody has asked for ...
+#: The most that is remembered (bytes) of channels that nobody has asked for ...
 SIZE = 4 * 1024 * 1024
-#: ... each being charged its name and this.
+#: ... each charged its name and this (bytes).
 OVERHEAD = 320
 
 
@@ -30,7 +30,7 @@ class _Hole:
         self.gap: Gap | None = None
 
     def add(self, message: Message) -> None:
-        """One more, with the gap that it carries itself."""
+        """Count one more dropped message, with the gap that it carries itself."""
         self.dropped += 1
         self.until = message.arrival.received_at
         if message.gap is not None:
@@ -42,9 +42,11 @@ class _Hole:
 
 
 class Gaps:
-    """Those of ``wanted`` channels are never forgotten. Of the others, whose names a venue may
-    invent without end, the oldest are: from then on, a message that may be the next one after such
-    a gap is marked, ``missed`` being None.
+    """The gaps of one queue, by channel. Those of ``wanted`` channels are never forgotten.
+
+    A venue may invent names of other channels without end, so the oldest gaps of these are
+    forgotten. From then on each message that may be the next after a forgotten gap is marked with
+    ``missed=None``.
 
     Not thread-safe. An interrupt within :meth:`mark` leaves a gap either here or on the message.
     """
@@ -54,16 +56,16 @@ class Gaps:
     def __init__(self, wanted: Container[str]) -> None:
         self._wanted = wanted
         self._holes: dict[str, _Hole] = {}
-        #: What they are charged, and at how much some are forgotten.
+        #: What all gaps are charged, and the size at which some are forgotten (bytes).
         self._size = 0
         self._room = SIZE
-        #: When the last message came that is missing in one that was (ns since the epoch).
+        #: When the last message of a forgotten gap came (ns since the epoch).
         self._forgotten_until = -1
-        #: False while no message can have to be marked, as nearly always.
+        #: False while no message needs a mark, which is nearly always.
         self.are_possible = False
 
     def add(self, message: Message, reason: str) -> None:
-        """The message is dropped."""
+        """Count ``message`` as dropped for ``reason``."""
         channel = message.channel
         hole = self._holes.get(channel)
         if hole is None:

@@ -1,4 +1,4 @@
-"""Asks ``classify``, which may be the user's, so that it holds up nothing but its own thread."""
+"""Calls ``classify``, which may be user code, so that it blocks nothing but its own thread."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from wsclient.sansio.backoff import Verdict, classify
 
 __all__ = ["Judge"]
 
-#: How long (s) a ``classify`` of the user's may take before the built-in one decides.
+#: How long (s) a user's ``classify`` may take before the built-in one decides.
 PATIENCE = 1.0
 
 Then = Callable[[Verdict], None]
 
 
 class Judge:
-    """Of the watchdog thread, except :meth:`now`.
+    """Decides on errors. Used by the watchdog thread only, except :meth:`now`.
 
-    A ``classify`` of the user's runs on a thread of its own. What it says is posted to the
-    watchdog. While one call has not returned, the built-in function decides.
+    A user's ``classify`` runs on a thread of its own, and its verdict is posted to the watchdog.
+    While one call has not returned, the built-in function decides.
     """
 
     def __init__(
@@ -35,15 +35,17 @@ class Judge:
         self._function = function
         self._log = log
         self._post = post
-        #: The call that is out: until when it is waited for, the error, and what to do then.
+        #: The pending call: its deadline, the error, and the function that takes the verdict.
         self._asked: tuple[float, BaseException, Then] | None = None
+        #: A call has not returned, whether it is waited for or not.
+        self._is_out = False
         self.thread: threading.Thread | None = None
 
     def judge(self, error: BaseException, then: Then, now: float) -> None:
         """Call ``then`` with the verdict, now or on the watchdog thread within PATIENCE."""
         if self._function is classify:
             then(classify(error))
-        elif self._asked is not None or (self.thread is not None and self.thread.is_alive()):
+        elif self._is_out:
             self._decide(error, then, "has not returned yet from an earlier call")
         else:
             self._ask(error, then, now)
@@ -61,9 +63,10 @@ class Judge:
         except ThreadStartError:
             self._decide(error, then, "cannot be asked, as no thread can be started")
             return
-        self.thread, self._asked = thread, asked
+        self.thread, self._asked, self._is_out = thread, asked, True
 
     def _answered(self, asked: tuple[float, BaseException, Then], verdict: Verdict) -> None:
+        self._is_out = False
         if self._asked is asked:
             self._asked = None
             asked[2](verdict)
@@ -78,14 +81,14 @@ class Judge:
         return float("inf") if self._asked is None else self._asked[0]
 
     def expire(self, now: float) -> None:
-        """Decide what has waited too long."""
+        """Have the built-in function decide if the pending call is past its deadline."""
         if self._asked is not None and now >= self._asked[0]:
             _, error, then = self._asked
             self._asked = None
             self._decide(error, then, f"has not returned within {PATIENCE:g} s")
 
     def now(self, error: BaseException) -> Verdict:
-        """Return the verdict. Any thread may call this that may wait for the user's function."""
+        """Return the function's verdict. It may block: not for the watchdog thread."""
         try:
             verdict = self._function(error)
             if isinstance(verdict, Verdict):

@@ -2,9 +2,9 @@
 
 No user's code runs under the book's lock. Each book is there twice: readers see the one that was
 verified last, under the lock; a change is made and verified on the other, without it; then the two
-change places, and the change is repeated on the older one. Whoever changes the book first notes its
-version, and begins again where that is another by then. So writers need not wait for each other,
-and what interrupts one leaves the book as it was before the message, or as it is after it.
+change places, and the change is repeated on the older one. A writer notes the book's version first,
+and begins again if the version has changed meanwhile. So writers do not wait for each other, and an
+interrupted writer leaves the book either as it was before the message, or as it is after it.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Link(Protocol):
         """Log an error of the dialect, with its traceback."""
 
     def check(self) -> None:
-        """Raise where waiting for a snapshot is in vain."""
+        """Raise where no snapshot can come while the caller waits."""
 
 
 class KeptBook:
@@ -102,7 +102,7 @@ class KeptBook:
         by_rest = dialect.book_request(channel, options) is not None
         #: Where the book begins with a snapshot by REST.
         self.joiner = Joiner() if by_rest else None
-        #: How often what was there, a snapshot on its way too, has become void.
+        #: How often the book and any snapshot on its way have become void.
         self._age = 0
         self._why: str | None = "it has had no snapshot yet"
         #: What was wrong with the last snapshot by REST; nothing, once there is a good one.
@@ -159,7 +159,7 @@ class KeptBook:
             self._follow_joined(self.joiner, message)
 
     def _follow(self, message: Message) -> None:
-        """Of a book that begins with a snapshot in the stream."""
+        """Apply a message to a book that begins with a snapshot in the stream."""
         gap = message.gap
         if self._why is None and gap is not None and gap.reason == "duplicate":
             return
@@ -179,8 +179,8 @@ class KeptBook:
             is_applied = self._change(draft, version, update, message)
 
     def _follow_joined(self, joiner: Joiner, message: Message) -> None:
-        """Of a book that begins with a snapshot by REST. The numbers decide, but where they may
-        have begun again."""
+        """Apply a message to a book that begins with a snapshot by REST. Sequence numbers decide,
+        except where they may have begun again."""
         gap = message.gap
         is_applied = False
         while not is_applied:
@@ -202,7 +202,7 @@ class KeptBook:
 
     def _read(self, message: Message) -> BookUpdate | None:
         update = self._dialect.book_update(message)
-        # Levels are gone through twice, and an iterator lasts only once.
+        # Levels are iterated over twice, and a dialect may give an iterator.
         return None if update is None else update._replace(bids=[*update.bids], asks=[*update.asks])
 
     def _begin(self, update: BookUpdate, message: Message) -> None:
@@ -256,7 +256,7 @@ class KeptBook:
     # Snapshots by REST.
 
     def begin_snapshot(self, connection_id: int = 0) -> int:
-        """Its snapshot is about to be fetched. Returns what :meth:`take_snapshot` needs."""
+        """Note that a snapshot will be fetched. Returns ``age`` for :meth:`take_snapshot`."""
         with self.lock:
             if self.joiner is not None and connection_id > self.connection_id:
                 self._restart(self.joiner, connection_id)
@@ -265,8 +265,10 @@ class KeptBook:
     def take_snapshot(
         self, answer: Any, connection_id: int | None = None, age: int | None = None
     ) -> bool:
-        """As the OrderBook's; the connection that the changes come over, and what
-        :meth:`begin_snapshot` returned, are for a client's book."""
+        """Take a snapshot by REST: see :meth:`wsclient.OrderBook.take_snapshot`.
+
+        A client's book also gives the connection that its updates come over, and the ``age`` that
+        :meth:`begin_snapshot` returned."""
         joiner = self.joiner
         if joiner is None:
             raise BookError(f"the books of {self._dialect.name} begin with a message, not by REST")
@@ -314,18 +316,18 @@ class KeptBook:
         return True
 
     def snapshot_failed(self, why: str) -> None:
-        """Another will be fetched."""
+        """Note why no snapshot could be fetched; another fetch follows."""
         with self.lock:
             self._failure = why
 
     def give_up(self, why: str) -> None:
-        """No snapshot will come."""
+        """End the book, as no snapshot will come."""
         with self.lock:
             self._lose(why)
         self._wake()
 
     def close(self) -> None:
-        """Take nothing any more. Takes no lock: a signal handler may call it at any time."""
+        """End the book. Takes no lock: a signal handler may call it at any time."""
         self._is_closed = True
         try:
             self._wake()
@@ -348,7 +350,7 @@ class KeptBook:
 
     def _restart(self, joiner: Joiner, connection_id: int) -> None:
         if self._why is None:
-            self._doubt("the link has been replaced, and no snapshot has come yet")
+            self._doubt("the connection was replaced, and no snapshot has come yet")
         self._version += 1
         self._age += 1
         self.connection_id = connection_id
@@ -357,7 +359,7 @@ class KeptBook:
     # How it stands.
 
     def wait_synced(self, timeout: float | None) -> None:
-        """Block until it is in sync. Raises where that is in vain, and at the timeout."""
+        """Block until the book is in sync. Raises at the timeout, or if it cannot become so."""
         deadline, link = Deadline(timeout), self._link
         self.catch_up()  # what has come already may put it out of sync
         why = ""
@@ -389,7 +391,7 @@ class KeptBook:
                 self._wait(lambda: self._has(newest), Deadline(CATCH_UP))
 
     def _has(self, message: Message | None) -> bool:
-        """Has it, or a later one, been looked at?"""
+        """Return whether the book has seen ``message`` or a later one."""
         seen = self.seen
         if message is None or message is seen:
             return True
@@ -418,7 +420,7 @@ class KeptBook:
                     pass  # woken
 
     def wake(self) -> None:
-        """Have all who wait look again: the client has ended."""
+        """Wake all who wait: the client has ended."""
         self._wake()
 
     def _wake(self) -> None:

@@ -1,9 +1,8 @@
 """The locks of one client, which know whether the present thread holds one of them.
 
 A signal handler, or a finalizer that the garbage collector runs, may interrupt a thread within a
-locked section and call the client from there. Waiting for the lock would then be waiting for
-itself. So a call that takes locks asks first: ``close()`` leaves the work to the watchdog, and any
-other call raises.
+locked section and call the client from there. A wait for that lock would never end. So a call that
+takes locks checks first: ``close()`` leaves the work to the watchdog, and any other call raises.
 
 Rules for every lock of the package:
 

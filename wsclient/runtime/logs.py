@@ -18,7 +18,7 @@ handler that blocks for ever within ``emit`` holds the exit up nevertheless: ``l
 waits for its lock.
 
 What is not logged is counted: more than :data:`LIMIT` records waiting, or a handler or filter that
-raised. The number is told in a record before the next one, at most once per second, and by
+raised. A record with the number comes before the next one, at most once per second, and at
 :func:`flush`. A record factory that raises loses nothing: a plain LogRecord takes its place.
 """
 
@@ -44,7 +44,7 @@ __all__ = ["ClientLog", "LogThread", "flush", "log_thread", "silence"]
 
 #: This many records wait at most; further ones are dropped, and counted.
 LIMIT = 1000
-#: The time (s) between two records that tell how many were not logged.
+#: The time (s) between two records that say how many were not logged.
 REPORT_EVERY = 1.0
 #: How long (s) close() and the interpreter's exit wait for the records to be handled.
 FLUSH = 0.25
@@ -198,7 +198,7 @@ class LogThread:
         #: How many records a handler or filter raised for.
         self.failed = 0
         self._last_error = ""
-        #: Both of them as last told.
+        #: Both of them at the last report.
         self._reported = (0, 0)
         self._report_at = 0.0
         watch(self)
@@ -288,7 +288,7 @@ class LogThread:
             self.failed = next(self._failures)
 
     def _report(self) -> None:
-        """Tell how many records were not logged since the last report."""
+        """Log how many records were not logged since the last report."""
         totals = (self.dropped, self.failed)
         dropped, failed = (now - then for now, then in zip(totals, self._reported, strict=True))
         if not dropped and not failed:
@@ -300,7 +300,7 @@ class LogThread:
         )
         fields = dict.fromkeys(("client", "venue", "connection_id", "channel"))
         entry = _capture("wsclient", logging.WARNING, "%s: %s", ("wsclient-log", text), fields)
-        # A report that cannot be logged either is told again, and not counted.
+        # A report that cannot be logged either is repeated, and not counted.
         if not _handle(entry):
             self._reported = totals
 

@@ -57,13 +57,13 @@ def _cost(message: Message) -> int:
 
 
 def _charge(messages: Iterable[Message]) -> tuple[int, int]:
-    """How many they are, and what they are charged. Others may take them meanwhile."""
+    """Return the number of ``messages`` and their charge. Others may take them meanwhile."""
     held = tuple(messages)
     return len(held), sum(map(_cost, held))
 
 
 def _is_last(message: Message) -> bool:
-    """Is it the client's own word on a lost channel?"""
+    """True for the client's own last message of a lost channel."""
     return message.type == "lost" and not message.raw
 
 
@@ -211,7 +211,7 @@ class Mailbox:
                         return False
                     if self._hand_out(maximum):
                         # The next in line may find nothing; but should we be interrupted before
-                        # we take it, nobody else would tell of this message.
+                        # we take it, nobody else would be woken for this message.
                         self._wake()
                         return True
                     if self._is_roused:
@@ -265,7 +265,7 @@ class Mailbox:
         """When the oldest message of ``channel`` in here was received; None where there is none
         that was received before ``before`` (ns since the epoch)."""
         with self._lock:
-            for message in chain(tuple(self._batch), self._queue):
+            for message in chain(list(self._batch), self._queue):
                 if message.received_at >= before:
                     return None  # so was what is behind it
                 if message.channel == channel:
@@ -282,7 +282,7 @@ class Mailbox:
             return QueueStats(len(self), self._bytes, oldest, self.dropped, lag), lags
 
     def forget(self, channel: str) -> None:
-        """The channel is wanted no longer: measure it anew, should it come back."""
+        """Drop the measures of a channel that is no longer wanted."""
         with self._lock:
             self.lags.forget(channel)
 
@@ -296,10 +296,6 @@ class Mailbox:
     @property
     def is_closed(self) -> bool:
         return self._closed
-
-    @property
-    def failure(self) -> WSClientError | None:
-        return self._failure
 
     def fail(self, error: WSClientError) -> None:
         """No more will come: after what is queued, fill() raises ``error``."""
@@ -320,7 +316,7 @@ class Mailbox:
         return unread
 
     def forked(self) -> None:
-        """In a child process: what is queued is the parent's, and fill() says so."""
+        """In a child process: drop what is queued; fill() raises ClientForked."""
         self._new_lock()  # the old one's holder may not exist here
         self.close()
         self._closed = False
@@ -419,7 +415,7 @@ class Mailbox:
         self._gaps.add(message, reason)
 
     def _hand_out(self, maximum: int | None) -> bool:
-        """See that ``maximum`` messages are in the batch, or all (None). Is there any?"""
+        """Move messages until ``maximum`` or all (None) are in the batch. False if it is empty."""
         batch = self._batch
         wanted = len(self) if maximum is None else maximum
         if len(batch) < wanted and (self._queue or self._latest):
@@ -469,7 +465,7 @@ class Mailbox:
         self._batch.extend(islice(self._conflated, count))
 
     def _take_back(self) -> None:
-        """What was handed out and not taken waits again, before all others."""
+        """Queue again, before all others, what was handed out and not taken."""
         left: list[Message] = []
         try:
             left.extend(starmap(self._batch.pop, repeat(())))
@@ -482,7 +478,7 @@ class Mailbox:
             self._latest.move_to_end(message.channel, last=False)
 
     def _measure(self, messages: Iterable[Message]) -> None:
-        """How long the first of them has been here, if a frame brought it."""
+        """Record how long the first message has been queued, if it came in a frame."""
         now = time.time_ns()
         if 0 <= now - self._sampled_at < SAMPLE_EVERY:
             return
@@ -495,7 +491,7 @@ class Mailbox:
     def _oldest(self, now: int) -> float | None:
         """The age (s) of the oldest message that a frame brought."""
         # Consumers take from the batch without the lock.
-        waiting = chain(tuple(self._batch), self._queue, self._latest.values())
+        waiting = chain(list(self._batch), self._queue, self._latest.values())
         brought = (m.received_at for m in waiting if m.arrival.decoder is not None)
         # In the order of their coming, but for those that replaced another.
         oldest = min(brought, default=None) if self._latest else next(brought, None)
@@ -535,7 +531,7 @@ class Mailbox:
             if signal in self._waiting:
                 self._waiting.remove(signal)
             else:
-                # It was woken just as it gave up: the next in line must not miss the news.
+                # It was woken just as it gave up: wake the next in line instead.
                 self._wake()
 
     def _wake(self) -> None:

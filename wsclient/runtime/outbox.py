@@ -125,6 +125,8 @@ class Outbox:
         if self._out >= ticket.end:
             ticket.waiter.settle()
         elif self._maybe_out > ticket.start:
-            ticket.waiter.settle(OutcomeUnknown("the link ended while the message was going out"))
+            ticket.waiter.settle(
+                OutcomeUnknown("the connection ended while the message was being sent")
+            )
         else:
-            ticket.waiter.settle(NotConnected("the link ended before the message went out"))
+            ticket.waiter.settle(NotConnected("the connection ended before the message was sent"))

@@ -10,7 +10,7 @@ from wsclient.messages import Gap, Message
 from wsclient.runtime.mailbox import Mailbox
 from wsclient.sansio.measures import Lags
 
-__all__ = ["Retired", "Router"]
+__all__ = ["Router", "Routes"]
 
 Routes = dict[str, tuple[Mailbox, ...]]
 
@@ -19,8 +19,8 @@ LOOK_FOR_DROPS = 1.0
 
 
 class Retired(NamedTuple):
-    """What the queues of closed readers had counted: counters never go back. Replaced as a whole,
-    so that whoever holds this and the queues that there were counts each queue once."""
+    """The totals of closed readers' queues, kept since counters never go back. Replaced as a whole:
+    whoever reads this together with the queues counts each queue once."""
 
     dropped: int
     lags: Lags
@@ -33,8 +33,8 @@ class Retired(NamedTuple):
 
 
 class Router:
-    """Every call is made under the core's lock, which protects all of this, except where a method
-    says otherwise."""
+    """The queues and their routes. Every call is made under the core's lock, which protects all of
+    this, except where a method says otherwise."""
 
     def __init__(self, default: Mailbox, routes: Routes | None = None) -> None:
         #: The client's own queue, which also gets what nobody has asked for.
@@ -68,7 +68,7 @@ class Router:
                 self._lossy[mailbox] = mailbox.dropped
 
     def retire(self, mailbox: Mailbox) -> None:
-        """Forget a queue that is closed, but for what it has counted."""
+        """Forget a closed queue, and keep its totals."""
         if mailbox in self._mailboxes:
             self._mailboxes.remove(mailbox)
             self._lossy.pop(mailbox, None)
@@ -78,7 +78,7 @@ class Router:
     # The routes.
 
     def route(self, channels: Iterable[str], mailbox: Mailbox) -> list[str]:
-        """Have the messages of ``channels`` go to ``mailbox``, too. Return those that did not."""
+        """Add ``mailbox`` to the routes of ``channels``. Return those that did not have it."""
         self.add(mailbox)
         new = [c for c in dict.fromkeys(channels) if mailbox not in self._routes.get(c, ())]
         for channel in new:
@@ -86,20 +86,20 @@ class Router:
         return new
 
     def unroute(self, channels: Iterable[str], mailbox: Mailbox) -> None:
-        """Have the messages of ``channels`` go to ``mailbox`` no longer."""
+        """Remove ``mailbox`` from the routes of ``channels``."""
         for channel in channels:
             boxes = self._routes.get(channel, ())
             self._set(channel, tuple(box for box in boxes if box is not mailbox))
 
     def forget(self, channel: str) -> None:
-        """Nobody wants the channel."""
+        """Forget a channel that nobody wants."""
         self._set(channel, ())
         self.retired.lags.forget(channel)
         for mailbox in self._mailboxes:
             mailbox.forget(channel)
 
     def has_others(self, channel: str, mailbox: Mailbox) -> bool:
-        """True when another queue gets the channel's messages, too."""
+        """True when another queue also gets the channel's messages."""
         return any(box is not mailbox for box in self._routes.get(channel, ()))
 
     def _set(self, channel: str, boxes: tuple[Mailbox, ...]) -> None:

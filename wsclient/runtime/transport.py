@@ -192,7 +192,7 @@ class Transport:
         ws = self._ws
         if ws is None or self._said_goodbye:
             if waiter is not None:
-                waiter.settle(NotConnected("the link ended before the message went out"))
+                waiter.settle(NotConnected("the connection ended before the message was sent"))
             return
         start = self._outbox.position
         opcode = ABNF.OPCODE_TEXT if isinstance(payload, str) else ABNF.OPCODE_BINARY

@@ -48,19 +48,23 @@ def acquire(signal: threading.Lock, deadline: Deadline) -> bool:
 class Waiter:
     """A result that one thread waits for and another settles, once; later settles are ignored."""
 
-    __slots__ = ("__weakref__", "_error", "_result", "_signal", "settled")
+    __slots__ = ("__weakref__", "_error", "_result", "_right", "_signal", "settled")
 
     def __init__(self) -> None:
         self._signal = threading.Lock()
         self._signal.acquire()
+        #: Whoever pops it may settle this.
+        self._right = [None]
         self._result: Any = None
         self._error: BaseException | None = None
         self.settled = False
         watch(self)
 
     def settle(self, error: BaseException | None = None, result: Any = None) -> None:
-        """Called under the session's lock, or by the one thread that owns this waiter."""
-        if self.settled:
+        """End the wait, from any thread."""
+        try:
+            self._right.pop()
+        except IndexError:
             return
         self._result, self._error = result, error
         self.settled = True

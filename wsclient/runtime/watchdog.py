@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from wsclient.errors import ConnectionLost, NotConnected, ThreadStartError, WSClientError
@@ -54,14 +55,14 @@ Post = Callable[[], None]
 
 
 class Watchdog:
-    """The thread of one core. Once it is over, whoever posts runs what was posted."""
+    """The thread of one core. Before it starts and after it ends, the poster runs what it posts."""
 
     def __init__(self, core: Core, target: Target) -> None:
         self._core = core
         self._target = target
         #: What is posted: a function to call, or None to just look again.
         self._news: queue.SimpleQueue[Post | None] = queue.SimpleQueue()
-        #: What the session has asked for and is not done yet, in order.
+        #: The session's actions that are still to be carried out, in order.
         self._todo: deque[Action] = deque()
         #: Each transport whose thread has not ended. Changed by the watchdog thread only, except
         #: for the removal by a reader that ends, which is atomic.
@@ -70,7 +71,7 @@ class Watchdog:
         #: the thread itself, decides: an interrupted start leaves either no thread or one.
         self._threads: dict[None, WorkerThread] = {}
         self._is_over = False
-        #: The newest connection whose end was reported: the reader and we may both do so.
+        #: The newest connection whose end was reported: both its reader and this thread report it.
         self._ended = 0
 
     # For any thread.
@@ -119,10 +120,10 @@ class Watchdog:
     def _run(self) -> None:
         current = threading.current_thread()
         if self._threads.setdefault(None, current) is not current:  # type: ignore[arg-type]
-            return  # of two starts at the same time the other has won
+            return  # two starts at the same time: the other one has won
         try:
             self._loop()
-        except BaseException as error:  # noqa: BLE001 - every caller is told, and it is logged
+        except BaseException as error:  # noqa: BLE001 - raised by every call, and logged
             self.fail("wsclient-watchdog", error)
         finally:
             self._core.end_events()
@@ -136,7 +137,7 @@ class Watchdog:
         while True:
             now = time.monotonic()
             core.judge.expire(now)
-            # Looked at without the lock: it asks the socket.
+            # Without the lock: view() asks the socket.
             transport = self.transports.get(core.peek().connection_id)
             link = None if transport is None else transport.view()
             with core.lock:
@@ -145,14 +146,14 @@ class Watchdog:
                 if transport is not None and transport.connection_id != connection_id:
                     link = None
                 if connection_id == self._ended:
-                    link = None  # what is to follow is being asked
+                    link = None  # it has ended: the verdict on what follows is being asked for
                 session.tick(now, link)
                 self._todo.extend(session.actions())
                 deadline = session.next_deadline(now, link)
                 is_closed = session.state is State.CLOSED
             is_busy = bool(self._todo)
-            for _ in range(min(AT_ONCE, len(self._todo))):
-                self._perform(self._todo.popleft())
+            for action in islice(iter(self._next, None), AT_ONCE):
+                self._perform(action)
             unsent = [t.flush() for t in list(self.transports.values())]
             if is_busy:
                 self._hear(0.0)
@@ -168,7 +169,7 @@ class Watchdog:
             self._hear(max(0.0, timeout))
 
     def _hear(self, timeout: float) -> None:
-        """Wait for a post, or for the time; then run the posts that there are."""
+        """Wait for a post, at most ``timeout`` seconds; then run all posts that are waiting."""
         try:
             for _ in range(AT_ONCE):
                 post = self._news.get(timeout=timeout) if timeout else self._news.get_nowait()
@@ -187,6 +188,14 @@ class Watchdog:
                     post()
         except queue.Empty:
             pass
+
+    def _next(self) -> Action | None:
+        """Take the next action; None where there is none. close() takes some, too, when the thread
+        is held up."""
+        try:
+            return self._todo.popleft()
+        except IndexError:
+            return None
 
     def _perform(self, action: Action) -> None:
         core = self._core
@@ -214,11 +223,11 @@ class Watchdog:
             core.tell_of_the_end()
         elif isinstance(action, Cut):
             if transport := self.transports.get(action.connection_id):
-                # Told why, since its reader may report the end before we do.
+                # With the error: its reader may report the end before this thread does.
                 transport.abort(action.error)
             self.ended(action.connection_id, action.error)
         elif transport := self.transports.get(action.connection_id):
-            # Where there is none it has ended meanwhile, and said so.
+            # Where there is none, it has ended meanwhile and reported that.
             if isinstance(action, Send):
                 transport.send(action.payload)
             elif isinstance(action, Ping):
@@ -254,7 +263,7 @@ class Watchdog:
         """Send a caller's message, and settle ``waiter`` when its bytes are out."""
         transport = self.transports.get(connection_id)
         if transport is None:
-            waiter.settle(NotConnected("the link ended before the message went out"))
+            waiter.settle(NotConnected("the connection ended before the message was sent"))
         else:
             transport.send(payload, waiter)
 
@@ -262,7 +271,7 @@ class Watchdog:
         self._perform(Ping(connection_id))
 
     def ended(self, connection_id: int, error: BaseException) -> None:
-        """A connection has ended, or its attempt has failed: ask what is to be done, and do it."""
+        """Ask for the verdict on a connection that has ended or a failed attempt, and act on it."""
         if connection_id > self._ended:
             self._ended = connection_id
             then = partial(self._judged, connection_id, error)
@@ -271,7 +280,7 @@ class Watchdog:
     def _judged(self, connection_id: int, error: BaseException, verdict: Verdict) -> None:
         try:
             why = str(error)  # without the lock: it may be a user's exception
-        except BaseException:  # noqa: BLE001 - and a bad one
+        except BaseException:  # noqa: BLE001 - whose __str__ raises
             why = type(error).__name__
         with self._core.lock:
             self._core.peek().ended(connection_id, error, verdict, time.monotonic(), why)
@@ -279,7 +288,7 @@ class Watchdog:
     # The end.
 
     def fail(self, name: str, error: BaseException) -> None:
-        """End the client, as its thread ``name`` has died by ``error``: every caller is told."""
+        """Fail the client, since its thread ``name`` has died of ``error``: blocked calls raise."""
         core = self._core
         failure = WSClientError(
             f"internal error: the thread {name} has ended by {type(error).__name__}; see the log"
@@ -298,11 +307,10 @@ class Watchdog:
             core.log(logging.ERROR, text, exc_info=error)
 
     def settle_all(self) -> None:
-        """Carry out what callers and listeners wait for, and leave the rest."""
+        """Carry out the actions that callers and listeners wait for, and drop all others."""
         core = self._core
         with core.lock:
             self._todo.extend(core.peek().actions())
-        while self._todo:
-            action = self._todo.popleft()
+        for action in iter(self._next, None):
             if isinstance(action, (Settle, Fail, Tell, Abort)):
                 self._perform(action)

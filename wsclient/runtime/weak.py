@@ -1,4 +1,4 @@
-"""Objects that are held elsewhere, to be looked through at any time and from any thread."""
+"""A group of weakly held objects that any thread may go through at any time."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class WeakGroup(Generic[T]):
         refs[key] = ref(thing, lambda _: refs.pop(key, None))
 
     def all(self) -> list[T]:
-        """Return those that are there now."""
-        found = (known() for known in tuple(self._refs.values()))
+        """Return the objects that are alive now."""
+        found = (known() for known in list(self._refs.values()))
         return [thing for thing in found if thing is not None]
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""What the venue is asked for: messages that wait to go out, and those that wait for an answer."""
+"""Requests to the venue: those that wait to be sent, and those that wait for an answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Request:
     subscribe: bool
     channels: dict[str, None]
     options: Mapping[str, Any]
-    #: Nobody waits for the answer for these (the first half of a refresh, a late ack undone).
+    #: Channels whose answer nobody waits for (the first half of a refresh, a late ack undone).
     quiet: set[str] = field(default_factory=set)
     #: That it may have ended these has been told.
     told: set[str] = field(default_factory=set)
@@ -73,14 +73,14 @@ class Unsent(_ByChannel):
         self._enter(request)
 
     def first(self, most: int) -> list[Request]:
-        """The next ones to go out, at most so many."""
+        """Return the next requests to be sent, at most ``most``."""
         while self._queue and not self._queue[0].channels:
             self._queue.popleft()
         return [request for request in islice(self._queue, most) if request.channels]
 
     @property
     def last(self) -> Request | None:
-        """The last one, where others go out before it."""
+        """The last request, or None unless others are sent before it."""
         return self._queue[-1] if len(self._queue) > 1 else None
 
     def join(self, request: Request, channel: str) -> None:
@@ -90,8 +90,7 @@ class Unsent(_ByChannel):
             self._by_channel.setdefault(channel, []).append(request)
 
     def replace(self, requests: Sequence[Request], parts: Sequence[Request]) -> None:
-        """Put ``parts`` into the place of ``requests``, which are the first ones, but for those
-        that have become empty."""
+        """Replace ``requests``, the first ones apart from empty ones, by ``parts``."""
         while self._queue and (self._queue[0] in requests or not self._queue[0].channels):
             self.pop()
         for part in reversed(parts):
@@ -108,7 +107,7 @@ class Unsent(_ByChannel):
         self._leave(request, (channel,))
 
     def drop(self, channel: str) -> None:
-        """Ask for ``channel`` no more."""
+        """Remove ``channel`` from all subscribe requests."""
         for request in self.of(channel):
             if request.subscribe:
                 self.discard(request, channel)

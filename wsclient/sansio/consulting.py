@@ -28,7 +28,7 @@ AT_ONCE = 100
 
 
 class Refusal(NamedTuple):
-    """Why the dialect has made no message. In words: an exception's text is the user's code."""
+    """Why the dialect has made no message, as text: an exception's ``__str__`` is user code."""
 
     reason: str
 
@@ -72,16 +72,16 @@ class Consulting:
         self._channels = channels
         self._credentials: Credentials | None = None
         self._address = ""
-        #: Stands for the question that is out.
+        #: Identifies the question that is out.
         self._question: object | None = None
 
     def opened(self, credentials: Credentials | None, address: str) -> None:
-        """There is a connection, with these credentials, to this address."""
+        """Note the credentials and the address of a new connection."""
         self._credentials = credentials
         self._address = address
 
     def link_lost(self) -> None:
-        """The answer to a question that is out is of no use any more."""
+        """Ignore the answer to a question that is out: the connection has ended."""
         self._question = None
 
     @property
@@ -93,7 +93,7 @@ class Consulting:
         return request.payload is not None and request.names == self._names(request)
 
     def ask(self, most: int) -> Consult | None:
-        """Ask for the next messages, at most so many; None while a question is out."""
+        """Ask for at most ``most`` next messages. None while a question is out or none wait."""
         requests = self._subscriptions.unsent(min(most, AT_ONCE))
         if self.is_waiting or not requests:
             return None

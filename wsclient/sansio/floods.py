@@ -9,9 +9,9 @@ from wsclient.sansio.backoff import Budget
 
 __all__ = ["Answers", "Throttle", "Throttles"]
 
-#: Of each kind of line, at most one is logged in so many seconds.
+#: The time (s) in which at most one line of each kind is logged.
 LOG_INTERVAL = 1.0
-#: At most so many answers in so many seconds; a venue's heartbeats are seconds apart.
+#: Rate limit of answers: (count, seconds). A venue's heartbeats are seconds apart.
 ANSWERS = (10, 1.0)
 
 #: Called with a line's text, its channel, and how many there were since the last one.
@@ -89,12 +89,12 @@ class Answers:
         self.clear()
 
     def clear(self) -> None:
-        """The connection is another."""
+        """Forget all of the previous connection."""
         self._budget = Budget(*ANSWERS)
         self._newest: tuple[Any] | None = None
 
     def add(self, payload: Any) -> bool:
-        """Owe an answer. False: it takes the place of another one, which is left out."""
+        """Queue an answer. False if it replaces another, which is then never sent."""
         replaced, self._newest = self._newest, (payload,)
         return replaced is None
 

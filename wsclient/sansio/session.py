@@ -729,7 +729,7 @@ class Session:
 
     def _fail_requests(self) -> None:
         for token, _ in self._requests.values():
-            error = OutcomeUnknown("sent, but the link ended before the answer")
+            error = OutcomeUnknown("sent, but the connection ended before the answer")
             self._actions.append(Settle(token, error))
         self._requests.clear()
 

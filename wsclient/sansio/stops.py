@@ -1,8 +1,8 @@
-"""When we could not look: the excuse that a peer has, once.
+"""Stops of this process, which excuse a peer's silence once.
 
-A process that is stopped, or whose interpreter's lock another thread holds, sees no answer, however
-punctual the peer. A stop excuses each silence of the peer once: the next one, of the same silence,
-does not, or a thread that stops us again and again would postpone every deadline for ever.
+While the process is stopped, or another thread holds the interpreter's lock, no answer is seen,
+however punctual the peer. A silence of the peer is excused by one stop only; otherwise a thread
+that stops us again and again would postpone every deadline for ever.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ class Stops:
         self._stops: list[Stop] = []
 
     def add(self, began_at: float, ended_at: float) -> None:
-        """Put down a stop that has just ended."""
+        """Record a stop that has just ended."""
         if len(self._stops) >= 2 * REMEMBERED:
             del self._stops[:-REMEMBERED]
         self._stops.append(Stop(began_at, ended_at))
 
     def first_after(self, since: float) -> Stop | None:
-        """The only stop that excuses a clock which has run from ``since`` on, or None."""
+        """Return the only stop that excuses a clock that has run since ``since``, or None."""
         index = bisect_right(self._stops, since, key=lambda stop: stop.ended_at)
         return self._stops[index] if index < len(self._stops) else None
 
     def excuse(self, since: float) -> float:
-        """By how much (s) a deadline of a clock that runs from ``since`` on moves."""
+        """Return how far (s) to move the deadline of a clock that has run since ``since``."""
         stop = self.first_after(since)
         return 0.0 if stop is None else stop.ended_at - max(stop.began_at, since)

@@ -1,4 +1,4 @@
-"""Deadlines of many things, of which the earliest is wanted."""
+"""The earliest of many deadlines."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ T = TypeVar("T", bound=Hashable)
 
 
 class Timers(Generic[T]):
-    """A heap of things by their deadlines (monotonic s), which may move, but only to later.
+    """A heap of items by deadline (monotonic s). A deadline may move, but only to later.
 
-    ``due`` tells the deadline of a thing as it is now: ``inf`` for never, None where it needs none
-    any more. It is asked again only when the time has come: a deadline that moves costs nothing.
+    ``due`` returns the present deadline of an item: ``inf`` for never, None where it needs none any
+    more. It is called again only when the old deadline has come: one that moves costs nothing.
     """
 
     def __init__(self, due: Callable[[T], float | None]) -> None:
@@ -24,7 +24,7 @@ class Timers(Generic[T]):
         self._heap: list[tuple[float, int, T]] = []
         self._held: set[T] = set()
         self._numbers = itertools.count()
-        #: With more than so many, those that need no deadline are thrown out.
+        #: At this many items, those that need no deadline any more are removed.
         self._room = 64
 
     def __len__(self) -> int:
@@ -41,13 +41,13 @@ class Timers(Generic[T]):
         heapq.heappush(self._heap, (due, next(self._numbers), item))
 
     def deadline(self) -> float:
-        """When to :meth:`take` at the latest (``inf`` for never); it may be in vain."""
+        """Return when to call :meth:`take` (``inf`` for never); it may then return nothing."""
         while self._heap and self._due(self._heap[0][2]) is None:
             self._pop()
         return self._heap[0][0] if self._heap else float("inf")
 
     def take(self, now: float) -> list[T]:
-        """Whatever is due, the earliest first; it is watched no more."""
+        """Return the items that are due, earliest first, and stop watching them."""
         taken = []
         while self._heap and self._heap[0][0] <= now:
             item = self._pop()
