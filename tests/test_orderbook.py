@@ -481,7 +481,7 @@ def test_a_book_is_not_in_sync_from_the_drop_of_the_link_to_the_next_snapshot(
     protocol.snapshots.clear()
     kraken.live[0].rst()
     until(lambda: not book.is_synced)
-    with pytest.raises(OrderBookOutOfSync, match="link"):
+    with pytest.raises(OrderBookOutOfSync, match="connection"):
         book.bids()
     until(lambda: client.is_connected and client.subscriptions[BOOK].is_active)
     assert not book.is_synced
