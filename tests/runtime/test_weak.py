@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import sys
+from types import FrameType
 
 from helpers import Call
 
@@ -39,3 +41,21 @@ def test_it_is_copied_while_another_thread_adds_and_drops() -> None:
     while call.is_alive():
         assert all(type(thing) is Thing for thing in group.all())
     call.result()
+
+
+def test_it_forgets_without_running_any_python() -> None:
+    """Python swallows what a signal handler raises in a weak reference's function."""
+    group: WeakGroup[Thing] = WeakGroup()
+    group.add(thing := Thing())
+    entered: list[str] = []
+
+    def trace(frame: FrameType, event: str, arg: object) -> None:
+        entered.append(frame.f_code.co_name)
+
+    sys.settrace(trace)
+    try:
+        del thing
+    finally:
+        sys.settrace(None)
+    assert entered == []
+    assert group.all() == []

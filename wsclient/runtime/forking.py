@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 from typing import Protocol
-from weakref import WeakSet
 
 from wsclient.errors import ClientForked, WSClientError
+from wsclient.runtime.weak import WeakGroup
 
 __all__ = ["Forkable", "forked_error", "watch"]
 
@@ -21,7 +21,7 @@ class Forkable(Protocol):
         """In the child: end, touching no lock and nothing outside of the process."""
 
 
-_watched: WeakSet[Forkable] = WeakSet()
+_watched: WeakGroup[Forkable] = WeakGroup()
 
 
 def watch(thing: Forkable) -> None:
@@ -34,7 +34,7 @@ def forked_error() -> WSClientError:
 
 
 def _in_child() -> None:
-    for thing in list(_watched):
+    for thing in _watched.all():
         thing.forked()
     _watched.clear()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Generic, TypeVar
 from weakref import ref
 
@@ -19,12 +20,16 @@ class WeakGroup(Generic[T]):
 
     def add(self, thing: T) -> None:
         key, refs = id(thing), self._refs
-        refs[key] = ref(thing, lambda _: refs.pop(key, None))
+        # All in C: Python would swallow a Ctrl-C that strikes within a function of ours here.
+        refs[key] = ref(thing, partial(refs.pop, key))
 
     def all(self) -> list[T]:
         """Return the objects that are alive now."""
         found = (known() for known in list(self._refs.values()))
         return [thing for thing in found if thing is not None]
+
+    def clear(self) -> None:
+        self._refs.clear()
 
     def __len__(self) -> int:
         return len(self._refs)
