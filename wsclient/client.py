@@ -368,15 +368,15 @@ class WebSocketClient(_Receiver):
         _check_channels((channel,))
         if not callable(function):
             raise ConfigurationError(f"on() takes a function, not {type(function).__name__}")
-        waiter = Waiter()
+        waiter, added = Waiter(), list[None]()
         try:
-            self._core.on(channel, function, options, waiter, Deadline(timeout).at)
+            self._core.on(channel, function, options, waiter, Deadline(timeout).at, added)
             waiter.wait()
             found = self._core.subscriptions((channel,)).get(channel)
             gone = Subscription(channel, SubscriptionState.UNSUBSCRIBING, options)
             return found or gone  # somebody may have unsubscribed from it meanwhile
         except BaseException:
-            self._core.off(channel, function)
+            self._core.off(channel, function, added)
             raise
 
     def on_event(self, function: Callable[[Event], object]) -> None:

@@ -387,8 +387,26 @@ def test_a_call_that_a_dialects_code_holds_up_ends_with_close(venue: FakeVenue) 
             for call in calls:
                 with pytest.raises(wsclient.ClientClosed):
                     call.result(5)
+            until(lambda: not threads("wsclient-reader"))
+            assert not leave.is_set(), "the connection is cut all the same"
     finally:
         leave.set()
+
+
+def test_an_on_that_fails_leaves_the_same_functions_earlier_one(
+    client: WebSocketClient, venue: FakeVenue
+) -> None:
+    called = threading.Event()
+
+    def function(_: wsclient.Message) -> None:
+        called.set()
+
+    client.on("a", function)
+    with client._core.lock, pytest.raises(ReentrantCall):
+        client.on("a", function)
+    client.subscribe("z")  # what the failure has posted is done by then
+    venue.publish("a")
+    assert called.wait(5)
 
 
 def test_a_close_that_is_held_up_and_the_watchdog_share_what_is_to_be_done(

@@ -461,3 +461,13 @@ class TestSilence:
             logger.error("ours")
             here.is_ours = False
         assert seen == ["theirs", "theirs"]
+
+
+def test_a_fork_within_a_handler_ends_the_childs_thread() -> None:
+    """Here the process stays the parent's: the thread is told that it is the child's."""
+    with threaded() as thread:
+        memory = Memory(lambda _: thread.forked())
+        with listening(memory):
+            log_all("x")
+            until(lambda: memory.texts)
+            until(lambda: not any(t.name == "wsclient-log" for t in threading.enumerate()))

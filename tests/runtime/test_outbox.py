@@ -274,3 +274,22 @@ def test_every_ticket_is_settled_when_the_end_comes_amid_puts_and_flushes() -> N
             except (NotConnected, OutcomeUnknown) as error:
                 outcomes.add(type(error).__name__)
         assert "out" in outcomes
+
+
+def test_in_a_forked_child_a_lock_whose_holder_is_gone_blocks_nothing() -> None:
+    outbox = Outbox()
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with outbox._lock:
+            held.set()
+            done.wait(30)
+
+    holder = Call(hold)
+    assert held.wait(5)
+    try:
+        outbox.forked()
+        Call(outbox.close).result(5)
+    finally:
+        done.set()
+        holder.result()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import ssl
@@ -402,3 +403,25 @@ class TestHeardAgo:
         near, far = socket.socketpair()
         with near, far:
             assert open_stream(near).heard_ago() == float("inf")
+
+
+def test_in_a_forked_child_a_lock_whose_holder_is_gone_blocks_nothing(ends: Ends) -> None:
+    stream, _ = ends
+    locks = [stream._end, *([stream._tls] if isinstance(stream, TlsStream) else [])]
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with contextlib.ExitStack() as stack:
+            for lock in locks:
+                stack.enter_context(lock)
+            held.set()
+            done.wait(30)
+
+    holder = Call(hold)
+    assert held.wait(5)
+    try:
+        stream.forked()
+        Call(stream.close).result(5)
+    finally:
+        done.set()
+        holder.result()

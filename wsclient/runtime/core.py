@@ -375,21 +375,29 @@ class Core:
         options: Mapping[str, Any],
         waiter: Waiter,
         deadline: float,
+        added: list[None],
     ) -> None:
-        """Subscribe to ``channel``, and have ``function`` called with its messages."""
+        """Subscribe to ``channel``, and have ``function`` called with its messages.
+
+        ``added`` has an element while :meth:`off` has something to undo.
+        """
 
         def on() -> None:
             with self.lock:
                 self._session.check_begun()
             mailbox = self.callbacks.add(channel, function)
+            added.append(None)
             self._subscribe((channel,), mailbox, options, waiter, deadline)
 
         self.ask(waiter, on)
 
-    def off(self, channel: str, function: Callable[[Message], object]) -> None:
+    def off(self, channel: str, function: Callable[[Message], object], added: list[None]) -> None:
         """Undo :meth:`on`, if it has taken effect. Takes no lock: it may be called anywhere."""
 
         def off() -> None:
+            if not added:
+                return  # the function may be there by another call
+            added.clear()
             mailbox = self.callbacks.remove(channel, function)
             if mailbox is not None:
                 self.leave((channel,), mailbox, Waiter())
@@ -501,6 +509,8 @@ class Core:
                 self._give_up(blocked)
         for thread in self._watchdog.threads():
             self._join(thread, deadline)
+        if self._is_held_up:
+            self._watchdog.abort()
         if self.callbacks.thread is not threading.current_thread():
             self.callbacks.is_over = True
         self.end_events()  # a watchdog that is held up must not keep listeners waiting for ever

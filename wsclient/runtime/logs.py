@@ -259,15 +259,16 @@ class LogThread:
         return True
 
     def _run(self) -> None:
-        if not self._running.acquire(blocking=False):
+        running = self._running  # a fork on this thread puts another in its place
+        if not running.acquire(blocking=False):
             return
         try:
             self._ident = threading.get_ident()
-            while not self._is_over:
+            while not (self._is_over or self._is_forked):
                 self._handle_next()
         finally:
             self._ident = None
-            self._running.release()
+            running.release()
 
     def _handle_next(self) -> None:
         # A function of its own: while the thread waits, nothing of the last record is kept alive.

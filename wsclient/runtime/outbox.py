@@ -7,6 +7,7 @@ tear a frame.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from typing import NamedTuple
 
@@ -120,6 +121,10 @@ class Outbox:
             self.unsent_since = None
             while self._tickets:
                 self._settle(self._tickets.popleft())
+
+    def forked(self) -> None:
+        """In a child process, where the lock's holder may not exist."""
+        self._lock = threading.RLock()
 
     def _settle(self, ticket: _Ticket) -> None:
         if self._out >= ticket.end:

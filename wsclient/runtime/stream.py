@@ -9,6 +9,7 @@ import socket
 import ssl
 import struct
 import sys
+import threading
 import time
 
 from wsclient.runtime.locks import Locks
@@ -119,6 +120,10 @@ class Stream:
         with self._end:
             self.sock.close()
 
+    def forked(self) -> None:
+        """In a child process, where the locks' holders may not exist."""
+        self._end = threading.RLock()
+
     def _shutdown(self, how: int) -> None:
         with self._end:
             try:
@@ -140,6 +145,10 @@ class TlsStream(Stream):
         self._tls = locks.new("TLS")
         #: All that had arrived was read.
         self._is_dry = False
+
+    def forked(self) -> None:
+        super().forked()
+        self._tls = threading.RLock()
 
     def read_into(self, buffer: memoryview) -> int | None:
         if self._is_dry:

@@ -251,6 +251,9 @@ class Transport:
     def forked(self) -> None:
         """In a child process: let go of the copy of the parent's socket, without a word to the
         peer. A close of the socket object alone says none, with TLS either."""
+        if self._stream is not None:
+            self._stream.forked()
+        self._outbox.forked()
         if self._sock is not None:
             self._sock.close()
 

@@ -127,8 +127,7 @@ class Watchdog:
             self.fail("wsclient-watchdog", error)
         finally:
             self._core.end_events()
-            for transport in list(self.transports.values()):
-                transport.abort()
+            self.abort()
             self._is_over = True
             self._drain()
 
@@ -290,6 +289,8 @@ class Watchdog:
     def fail(self, name: str, error: BaseException) -> None:
         """Fail the client, since its thread ``name`` has died of ``error``: blocked calls raise."""
         core = self._core
+        if core.is_forked:
+            return  # it is the parent's
         failure = WSClientError(
             f"internal error: the thread {name} has ended by {type(error).__name__}; see the log"
         )
@@ -305,6 +306,11 @@ class Watchdog:
                 waiter.settle(failure)
             text = f"internal error: the thread {name} has ended, and the client has failed"
             core.log(logging.ERROR, text, exc_info=error)
+
+    def abort(self) -> None:
+        """Cut all connections, from any thread."""
+        for transport in list(self.transports.values()):
+            transport.abort()
 
     def settle_all(self) -> None:
         """Carry out the actions that callers and listeners wait for, and drop all others."""
