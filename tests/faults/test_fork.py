@@ -359,7 +359,11 @@ def child_has_ended(*_):
 
 def fork(*_):
     global child
+    # Not before the fork is over: Python swallows what is raised in the functions that it calls
+    # then, such as those of logging.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
     child = os.fork()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
 
 signal.signal(signal.SIGCHLD, child_has_ended)
 signal.signal(signal.SIGUSR1, fork)
