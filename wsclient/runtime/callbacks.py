@@ -105,8 +105,7 @@ class Callbacks:
 
     def _loop(self, mailbox: Mailbox) -> None:
         while True:
-            if self._call_listeners(0.0, EVENTS_AT_ONCE):
-                mailbox.rouse()  # there may be more
+            message = None
             try:
                 if not mailbox.fill(1, NEVER):
                     break
@@ -114,7 +113,12 @@ class Callbacks:
             except WSClientError:
                 break  # the client has failed; calls raise that by themselves
             except IndexError:
-                continue  # there is an event
+                pass  # there is an event
+            # After the message was taken: what happened before it came is in the stream by now.
+            if self._call_listeners(0.0, EVENTS_AT_ONCE):
+                mailbox.rouse()  # there may be more
+            if message is None:
+                continue
             for function in self._functions.get(message.channel, ()):
                 if not mailbox.is_closed:
                     self._call(function, message, f"on({message.channel!r})", message.channel)

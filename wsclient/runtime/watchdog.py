@@ -121,15 +121,19 @@ class Watchdog:
         current = threading.current_thread()
         if self._threads.setdefault(None, current) is not current:  # type: ignore[arg-type]
             return  # two starts at the same time: the other one has won
+        death: BaseException | None = None
         try:
             self._loop()
         except BaseException as error:  # noqa: BLE001 - raised by every call, and logged
-            self.fail("wsclient-watchdog", error)
+            death = error
+            self._fail("wsclient-watchdog", error)
         finally:
             self._core.end_events()
             self.abort()
             self._is_over = True
             self._drain()
+        if death is not None:
+            self._log_death("wsclient-watchdog", death)  # last, so that the log delays no caller
 
     def _loop(self) -> None:
         core = self._core
@@ -287,7 +291,17 @@ class Watchdog:
     # The end.
 
     def fail(self, name: str, error: BaseException) -> None:
-        """Fail the client, since its thread ``name`` has died of ``error``: blocked calls raise."""
+        """Fail the client, since another thread of it, ``name``, has died of ``error``."""
+        self._fail(name, error)
+        self._log_death(name, error)
+
+    def _log_death(self, name: str, error: BaseException) -> None:
+        if not self._core.is_forked:
+            text = f"internal error: the thread {name} has ended, and the client has failed"
+            self._core.log(logging.ERROR, text, exc_info=error)
+
+    def _fail(self, name: str, error: BaseException) -> None:
+        """Have all calls raise, those that are blocked, too."""
         core = self._core
         if core.is_forked:
             return  # it is the parent's
@@ -304,8 +318,6 @@ class Watchdog:
                 mailbox.fail(failure)
             for waiter in core.waiters.all():
                 waiter.settle(failure)
-            text = f"internal error: the thread {name} has ended, and the client has failed"
-            core.log(logging.ERROR, text, exc_info=error)
 
     def abort(self) -> None:
         """Cut all connections, from any thread."""
