@@ -350,7 +350,6 @@ class WebSocketClient(_Receiver):
             raise
         return reader
 
-    @without_locals
     def on(
         self,
         channel: str,
@@ -363,21 +362,34 @@ class WebSocketClient(_Receiver):
         It runs on the ``wsclient-callbacks`` thread; what it raises is logged and counted, and
         stops nothing. Raises as :meth:`subscribe`.
         """
+        added = list[None]()
+        try:
+            return self._on(channel, function, timeout, options, added)
+        except BaseException:  # out here, so that no interrupt comes between it and the return
+            self._core.off(channel, function, added)
+            del options  # they may hold secrets
+            raise
+
+    @without_locals
+    def _on(
+        self,
+        channel: str,
+        function: Callable[[Message], object],
+        timeout: float | None,
+        options: Mapping[str, Any],
+        added: list[None],
+    ) -> Subscription:
         check_timeout(timeout)
         _forbid_worker_threads()
         _check_channels((channel,))
         if not callable(function):
             raise ConfigurationError(f"on() takes a function, not {type(function).__name__}")
-        waiter, added = Waiter(), list[None]()
-        try:
-            self._core.on(channel, function, options, waiter, Deadline(timeout).at, added)
-            waiter.wait()
-            found = self._core.subscriptions((channel,)).get(channel)
-            gone = Subscription(channel, SubscriptionState.UNSUBSCRIBING, options)
-            return found or gone  # somebody may have unsubscribed from it meanwhile
-        except BaseException:
-            self._core.off(channel, function, added)
-            raise
+        waiter = Waiter()
+        self._core.on(channel, function, options, waiter, Deadline(timeout).at, added)
+        waiter.wait()
+        found = self._core.subscriptions((channel,)).get(channel)
+        gone = Subscription(channel, SubscriptionState.UNSUBSCRIBING, options)
+        return found or gone  # somebody may have unsubscribed from it meanwhile
 
     def on_event(self, function: Callable[[Event], object]) -> None:
         """Call ``function`` with each event from now on: see :mod:`wsclient.events`.
