@@ -179,13 +179,13 @@ class Reader(_Receiver):
         core = self._core
         if core.is_forked:
             return
-        self._finalizer.detach()
         if core.locks.is_held:
             core.drop(self.channels, self._mailbox)
             return
         _forbid_worker_threads()
         waiter = Waiter()
         core.drop(self.channels, self._mailbox, waiter, Deadline(timeout).at)
+        self._finalizer.detach()  # not before: an interrupted close() leaves the rest to it
         waiter.wait()
 
     def __enter__(self) -> Reader:
@@ -267,8 +267,8 @@ class WebSocketClient(_Receiver):
         Messages still queued are discarded.
         """
         check_timeout(timeout)
-        self._finalizer.detach()
         self._core.close(self._core.options.close_timeout if timeout is None else timeout)
+        self._finalizer.detach()
 
     def __enter__(self) -> WebSocketClient:
         if self._core.peek().state is State.IDLE:
@@ -342,11 +342,12 @@ class WebSocketClient(_Receiver):
         _check_channels(channels)
         name = f"reader-{next(self._core.reader_numbers)}"
         mailbox = self._core.new_mailbox(name, queue_size, overflow)
+        undo = partial(self._core.undo, self._core.dropping(channels, mailbox))
         reader = Reader(self, mailbox, channels)
         try:
             self._subscribe(channels, mailbox, timeout, options)
         except BaseException:
-            self._core.drop(channels, mailbox)
+            undo()  # one call all in C: another interrupt comes after it
             raise
         return reader
 

@@ -104,9 +104,7 @@ def interrupts(loop: str, times: int, seed: int) -> str:
             left.close()
         settle(subject, venue)
     unread = [name for name in queues if name.startswith("reader-")]
-    # An interrupt a millisecond after another may strike the undoing of the call that the first
-    # one ended: of a hundred, two may leave a queue, which ends with its reader.
-    assert len(unread) <= 3 + len(subject.left), f"left behind by interrupted calls: {unread}"
+    assert len(unread) <= 1 + len(subject.left), f"left behind by interrupted calls: {unread}"
     return f"{heard} interrupts in {calls} calls, {len(kept)} kept"
 
 

@@ -128,6 +128,8 @@ class Core:
         self._watchdog = Watchdog(self, target)
         self.post = self._watchdog.post
         self.wake = self._watchdog.wake
+        #: Post a function by one call that is all in C.
+        self.undo = self._watchdog.put_now
         self.judge = Judge(options.classify, log, self.post)
         make = partial(self.new_mailbox, "callbacks")
         self.callbacks = Callbacks(make, self._add_mailbox, log, self.died)
@@ -333,16 +335,28 @@ class Core:
         """End a reader's queue, and unsubscribe from what nobody else reads. Takes no lock: it may
         be called anywhere."""
 
+        drop = self.dropping(channels, mailbox, waiter, deadline)
+        if waiter is None:
+            self._watchdog.put(drop)
+        else:
+            self.ask(waiter, drop)
+
+    def dropping(
+        self,
+        channels: Sequence[str],
+        mailbox: Mailbox,
+        waiter: Waiter | None = None,
+        deadline: float = float("inf"),
+    ) -> Callable[[], None]:
+        """Return what :meth:`drop` posts."""
+
         def drop() -> None:
             mailbox.close()
             self.leave(channels, mailbox, waiter or Waiter(), deadline)
             with self.lock:
                 self.router.retire(mailbox)
 
-        if waiter is None:
-            self._watchdog.put(drop)
-        else:
-            self.ask(waiter, drop)
+        return drop
 
     def leave(
         self,

@@ -76,6 +76,11 @@ class Watchdog:
 
     # For any thread.
 
+    @property
+    def put_now(self) -> Callable[[Post], None]:
+        """:meth:`put` all in C, for where a second interrupt may follow a first."""
+        return self._news.put
+
     def put(self, function: Post) -> None:
         """Have the thread run ``function``, if there is a thread. Takes no lock."""
         self._news.put(function)
