@@ -62,6 +62,8 @@ _PUBLIC = frozenset({"bookTicker", "rpiDepth", "trade"})
 _KEY_LENGTH = 40
 #: The only code that can answer a subscribe: the others are about properties and broken JSON.
 _INVALID_REQUEST = 2
+#: Streams of rare events: liquidations, new and changed contracts.
+_QUIET = frozenset({"contractInfo", "forceOrder"})
 _ESCAPES = {"%21": "!", "%2F": "/", "%2f": "/", "%40": "@"}
 
 
@@ -145,6 +147,12 @@ class Binance(Dialect):
     def url(self, url: str, credentials: Credentials | None) -> str:
         base, query = _combined(url)
         return f"{base}/stream?{query}" if query else f"{base}/stream"
+
+    def first_message_within(self, channel: str) -> float | None:
+        words = channel.lstrip("!").split("@")
+        is_account = len(words) == 1 and len(channel) >= _KEY_LENGTH
+        is_quiet = is_account or not _QUIET.isdisjoint(words)
+        return None if is_quiet else super().first_message_within(channel)
 
     def refusal(self, channel: str, address: str) -> str | None:
         if instead := self.retired.get(channel):

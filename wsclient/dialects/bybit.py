@@ -49,6 +49,23 @@ from wsclient.sansio.dialect import (
 __all__ = ["Bybit"]
 
 _RESTARTED = 1
+#: Topics that may be silent for as long as they like, up to the first dot: private ones,
+#: liquidations, and the venue's state.
+_QUIET = frozenset(
+    {
+        "adlAlert",
+        "allLiquidation",
+        "dcp",
+        "execution",
+        "greeks",
+        "liquidation",
+        "order",
+        "position",
+        "spread",
+        "system",
+        "wallet",
+    }
+)
 #: So long (s) a login may be on its way; ours.
 _LOGIN_LASTS = 10.0
 
@@ -101,6 +118,10 @@ class Bybit(Dialect):
 
     def __init__(self, *, sequenced: bool = False) -> None:
         self._sequenced = sequenced
+
+    def first_message_within(self, channel: str) -> float | None:
+        is_quiet = channel.partition(".")[0] in _QUIET
+        return None if is_quiet else super().first_message_within(channel)
 
     def login(self, credentials: Credentials) -> Any:
         expires = int((credentials.clock() + _LOGIN_LASTS) * 1000)

@@ -100,6 +100,15 @@ class Deribit(Dialect):
     """
 
     name: ClassVar[str] = "deribit"
+    #: Private ones, block trades, and states that seldom change.
+    quiet_channels = (
+        "announcements",
+        "block_",
+        "instrument.state.",
+        "platform_state",
+        "rfq.",
+        "user.",
+    )
     #: Trades come as a list.
     timestamp_fields = (("params", "data", "timestamp"), ("params", "data", 0, "timestamp"))
 

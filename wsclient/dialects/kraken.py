@@ -114,6 +114,7 @@ class Kraken(Dialect):
     """
 
     name: ClassVar[str] = "kraken"
+    quiet_channels = ("balances", "executions")
     limits = Limits(channels_per_message=100, connects=(150, 600.0))
     silence_timeout = 15.0
     timestamp_fields = (("data", 0, "timestamp"),)
@@ -223,8 +224,9 @@ class Kraken(Dialect):
         result = answer.get("result") or {}
         channel = _channel(result["channel"], result.get("symbol")) if "channel" in result else None
         if refused:
-            return Rejection(reason, request_id, channel, answer.get("symbol"))
-        return Ack(request_id, channel)
+            symbol = answer.get("symbol")
+            return Rejection(reason, request_id, channel, symbol, verb=answer["method"])
+        return Ack(request_id, channel, verb=answer["method"])
 
 
 def _digits(number: Decimal) -> str:

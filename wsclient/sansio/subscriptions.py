@@ -23,11 +23,21 @@ from wsclient.errors import (
 from wsclient.messages import SubscriptionState
 from wsclient.sansio.asked import Outstanding, Request, Unsent
 from wsclient.sansio.codec import one_line
-from wsclient.sansio.dialect import Ack, Dialect, Rejection
+from wsclient.sansio.dialect import Ack, Dialect, Ended, Rejection
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.timers import Timers
 
-__all__ = ["Effect", "Lost", "Missing", "Refused", "Removed", "Settled", "Subscriptions", "Wish"]
+__all__ = [
+    "Effect",
+    "Lost",
+    "Missing",
+    "Refused",
+    "Removed",
+    "Settled",
+    "Stopped",
+    "Subscriptions",
+    "Wish",
+]
 
 #: Requests for one channel on one connection before the connection itself is given up.
 RESUBSCRIBE_ATTEMPTS = 2
@@ -61,10 +71,18 @@ class Refused(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """An active channel has ended with the venue, or may have (it is not on its list any more, or
-    this is the first half of a refresh), and is being asked for anew: data is missed."""
+    """An active channel may have ended with the venue, by the first half of a refresh: data is
+    missed. It is being asked for again."""
 
     channel: str
+
+
+class Stopped(NamedTuple):
+    """The venue has ended an active channel unasked: data is missed. It waits for
+    :meth:`Subscriptions.ask_again`."""
+
+    channel: str
+    reason: str
 
 
 class Removed(NamedTuple):
@@ -73,7 +91,7 @@ class Removed(NamedTuple):
     channel: str
 
 
-Effect = Settled | Lost | Refused | Missing | Removed
+Effect = Settled | Lost | Refused | Missing | Stopped | Removed
 
 
 @dataclass(eq=False)
@@ -228,6 +246,20 @@ class Subscriptions:
         self._enqueue([channel], entry.options, subscribe=False, quiet=True)
         self._enqueue([channel], entry.options)
 
+    def ask_again(self, channels: Iterable[str]) -> None:
+        """Subscribe again to channels that the venue has ended (:class:`Stopped`)."""
+        found = (self._entries.get(channel) for channel in channels)
+        stopped = [
+            entry
+            for entry in found
+            if entry and entry.state is PENDING and not self._is_asked_for(entry.channel)
+        ]
+        # The venue may still have these, and would refuse to have them twice.
+        for options, names in _by_options(entry for entry in stopped if entry.attempts):
+            self._enqueue(names, options, subscribe=False, quiet=True)
+        for options, names in _by_options(stopped):
+            self._enqueue(names, options)
+
     # What the link does.
 
     def restore(self) -> None:
@@ -358,17 +390,22 @@ class Subscriptions:
     def acknowledged(self, ack: Ack) -> list[str]:
         """An accepting answer. Returns the channels that are active from now on."""
         matches = self._match(ack)
+        if not matches and ack.verb == "unsubscribe" and ack.request_id is None:
+            self._stop(ack.channel, "the venue has unsubscribed it", is_certain=True)
         confirmed = [name for request, name in matches if self._answered(request, name)]
         for request, _ in matches[:1]:
             self._deduce_refusals(request)
         return confirmed
 
     def rejected(self, rejection: Rejection) -> bool:
-        """A refusing answer. False: it answers nothing that was asked."""
+        """A refusing answer. False: it answers nothing that was asked, and ends no channel."""
         reason = one_line(rejection.reason)
         matches = self._match(rejection)
         if not matches:
-            return False
+            is_foreign = rejection.request_id is not None  # the user's own, by send()
+            if is_foreign or rejection.keeps_active or rejection.verb == "unsubscribe":
+                return False
+            return self._stop(rejection.channel, reason)
         request, _ = matches[0]
         if rejection.is_one:
             request.refusals.append(reason)
@@ -377,6 +414,26 @@ class Subscriptions:
                 self._outstanding.discard(request, name)
                 self._refused(request, name, reason)
         self._deduce_refusals(request)
+        return True
+
+    def ended(self, answer: Ended) -> bool:
+        """The venue has ended channels unasked. False: none of them was active."""
+        names = [] if answer.channel is None else [answer.channel]
+        if answer.name is not None:
+            names = [name for name in self._entries if name.partition(":")[0] == answer.name]
+        has_ended = [self._stop(name, one_line(answer.reason)) for name in names]
+        return any(has_ended)
+
+    def _stop(self, channel: str | None, reason: str, *, is_certain: bool = False) -> bool:
+        """The venue has ended ``channel``, if it was active. ``is_certain``: it would not refuse
+        another subscribe for having the channel already."""
+        entry = None if channel is None else self._entries.get(channel)
+        if entry is None or entry.state is not ACTIVE:
+            return False
+        self._set(entry, PENDING)
+        if is_certain:
+            entry.attempts = 0
+        self._effects.append(Stopped(entry.channel, reason))
         return True
 
     def _deduce_refusals(self, request: Request) -> None:
@@ -416,14 +473,10 @@ class Subscriptions:
             for name in list(request.channels):
                 if request.subscribe == (name in listed) and self._answered(request, name):
                     confirmed.append(name)
-        gone = []
+        reason = "it is no longer among the venue's subscribed channels"
         for entry in self._entries.values() if self._counts[ACTIVE] else ():
             if entry.state is ACTIVE and entry.channel not in listed:
-                self._set(entry, PENDING)
-                self._effects.append(Missing(entry.channel))
-                gone.append(entry)
-        for options, names in _by_options(gone):
-            self._enqueue(names, options)
+                self._stop(entry.channel, reason, is_certain=True)
         return confirmed
 
     def data(self, channel: str) -> bool:
@@ -545,8 +598,11 @@ class Subscriptions:
         pairs are of one request.
         """
         first_part = answer.name if isinstance(answer, Rejection) else None
+        verb = answer.verb
 
         def meant(request: Request) -> list[tuple[Request, str]]:
+            if verb is not None and request.subscribe != (verb == "subscribe"):
+                return []
             if answer.channel is not None:
                 names = [answer.channel] if answer.channel in request.channels else []
             elif first_part is not None:
