@@ -102,7 +102,7 @@ class TestScrape:
             def first_message_within(self, channel: str) -> float | None:
                 return 0.05
 
-        with wsclient.connect(venue.url, dialect=Impatient()) as client:
+        with wsclient.connect(venue.url, name="feed", dialect=Impatient()) as client:
             client.subscribe("a", "b")
             until(lambda: len(client.stats().no_data) == 2)
             samples = scrape(PrometheusCollector(client))
