@@ -1041,6 +1041,20 @@ class TestEndedByTheVenue:
         assert desk.lost == [Lost("a", "delisted")]
 
 
+def test_an_unsubscribe_within_a_refresh_ends_with_its_first_half() -> None:
+    desk = Desk().active("a")
+    desk.subscriptions.refresh("a")
+    first, _ = desk.subscriptions.unsent(2)
+    desk.subscriptions.split([first], [[["a"]]])
+    desk.subscriptions.send(desk.now)
+    desk.unsubscribe("a")
+    assert desk.send() == [("unsubscribe", ["a"])]
+    desk.ack("a")
+    assert desk.outcomes["unsub"] is None
+    desk.reject("a", "not subscribed")
+    assert desk.wanted == []
+
+
 class TestVerbs:
     """An answer that says of which kind of request it is."""
 

@@ -124,6 +124,8 @@ class Entry:
     was_active: bool = False
     #: Subscribe messages sent for it on this connection.
     attempts: int = 0
+    #: The id of the last one; ids rise.
+    asked_id: int = 0
     #: How long (s) earlier connections have left its first request unanswered.
     waited: float = 0.0
     #: It is wanted again, once the unsubscribe under way is answered.
@@ -149,6 +151,8 @@ class Subscriptions:
         self._ack_timeout = ack_timeout
         self._stops = stops or Stops()
         self._entries: dict[str, Entry] = {}
+        #: Their names by what stands before the first colon.
+        self._by_name: dict[str, dict[str, None]] = {}
         #: How many of them are in each state.
         self._counts: Counter[SubscriptionState] = Counter()
         self._unsent = Unsent()
@@ -199,6 +203,7 @@ class Subscriptions:
                     )
                     continue
                 self._entries[name] = Entry(name, dict(options), wishes=[wish])
+                self._by_name.setdefault(_first_part(name), {})[name] = None
                 self._counts[PENDING] += 1
                 new.append(name)
             elif entry.state is ACTIVE:
@@ -367,6 +372,7 @@ class Subscriptions:
             entry = self._entries.get(name)
             if entry is not None:
                 entry.attempts += 1
+                entry.asked_id = request.id or 0
                 if not entry.was_active:
                     left = max(0.0, self._ack_timeout - entry.waited)
                     request.patience = min(request.patience, left)
@@ -420,7 +426,7 @@ class Subscriptions:
         """The venue has ended channels unasked. False: none of them was active."""
         names = [] if answer.channel is None else [answer.channel]
         if answer.name is not None:
-            names = [name for name in self._entries if name.partition(":")[0] == answer.name]
+            names = list(self._by_name.get(answer.name, ()))
         has_ended = [self._stop(name, one_line(answer.reason)) for name in names]
         return any(has_ended)
 
@@ -459,11 +465,15 @@ class Subscriptions:
         elif entry.state is PENDING:
             self._drop(entry, reason)
         elif entry.state is UNSUBSCRIBING:
-            # The unsubscribe under way has nothing to end any more: its answer says nothing.
-            for other in (*self._unsent.of(name), *self._outstanding.of(name)):
-                if not other.subscribe:
-                    other.quiet.add(name)
-            self._unsubscribed(entry)
+            self._ended_before(entry)
+
+    def _ended_before(self, entry: Entry) -> None:
+        """The unsubscribe under way has nothing left to end: its answer says nothing."""
+        name = entry.channel
+        for other in (*self._unsent.of(name), *self._outstanding.of(name)):
+            if not other.subscribe:
+                other.quiet.add(name)
+        self._unsubscribed(entry)
 
     def subscribed(self, channels: Iterable[str]) -> list[str]:
         """The cumulative answer: what is listed is active, what is not is unsubscribed."""
@@ -607,7 +617,7 @@ class Subscriptions:
                 names = [answer.channel] if answer.channel in request.channels else []
             elif first_part is not None:
                 names = [name for name in request.channels if request.subscribe]
-                names = [name for name in names if name.partition(":")[0] == first_part]
+                names = [name for name in names if _first_part(name) == first_part]
             else:
                 end = "" if answer.symbol is None else f":{answer.symbol}"
                 names = [name for name in request.channels if name.endswith(end)]
@@ -637,6 +647,9 @@ class Subscriptions:
                 return True
         elif channel in request.quiet:
             self._interrupted(request, channel)
+            is_leaving = entry is not None and entry.state is UNSUBSCRIBING
+            if entry is not None and is_leaving and (request.id or 0) > entry.asked_id:
+                self._ended_before(entry)  # no subscribe went out after this request
         elif entry is not None and entry.state is UNSUBSCRIBING:
             self._unsubscribed(entry)
         return False
@@ -744,6 +757,10 @@ class Subscriptions:
 
     def _remove(self, entry: Entry, reason: str | None = None, *, refused: bool = False) -> None:
         del self._entries[entry.channel]
+        same = self._by_name[_first_part(entry.channel)]
+        del same[entry.channel]
+        if not same:
+            del self._by_name[_first_part(entry.channel)]
         self._counts[entry.state] -= 1
         self._effects.append(Removed(entry.channel))
         self._settle_entry(entry, reason, refused=refused)
@@ -783,6 +800,10 @@ class Subscriptions:
                 wish.failed,
             )
         self._effects.append(Settled(wish.token, error))
+
+
+def _first_part(channel: str) -> str:
+    return channel.partition(":")[0]
 
 
 def _by_options(entries: Iterable[Entry]) -> list[tuple[Mapping[str, Any], list[str]]]:
