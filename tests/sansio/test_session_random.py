@@ -23,6 +23,7 @@ from rig import INF, LOGIN, Plain, Rig
 from wsclient.errors import ConfigurationError, NotConnected, QueueOverflow, WSClientError
 from wsclient.messages import SubscriptionState
 from wsclient.sansio.actions import (
+    Forget,
     Send,
 )
 from wsclient.sansio.backoff import Verdict
@@ -97,6 +98,7 @@ class SessionMachine(RuleBasedStateMachine):
     """Each rule is one event; the invariants are what the client promises."""
 
     answers = "id"
+    forgotten = 0
 
     @initialize(
         batch=st.sampled_from([1, 3]),
@@ -187,6 +189,11 @@ class SessionMachine(RuleBasedStateMachine):
 
     @invariant()
     def note(self) -> None:
+        forgotten = self.rig.done(Forget) if hasattr(self, "rig") else []
+        for action in forgotten[self.forgotten :]:  # even if it is wanted again by now
+            self.confirmed.discard(action.channel)
+            self.owed.discard(action.channel)
+        self.forgotten = len(forgotten)
         for channel in CHANNELS if hasattr(self, "rig") else ():
             state = self.session.subscriptions.state(channel)
             if state is ACTIVE:

@@ -1041,7 +1041,10 @@ class TestEndedByTheVenue:
         assert desk.lost == [Lost("a", "delisted")]
 
 
-def test_an_unsubscribe_within_a_refresh_ends_with_its_first_half() -> None:
+@pytest.mark.parametrize("answer", [Desk.ack, Desk.reject])
+def test_an_unsubscribe_within_a_refresh_ends_with_its_first_half(
+    answer: Callable[[Desk, str], object],
+) -> None:
     desk = Desk().active("a")
     desk.subscriptions.refresh("a")
     first, _ = desk.subscriptions.unsent(2)
@@ -1049,7 +1052,7 @@ def test_an_unsubscribe_within_a_refresh_ends_with_its_first_half() -> None:
     desk.subscriptions.send(desk.now)
     desk.unsubscribe("a")
     assert desk.send() == [("unsubscribe", ["a"])]
-    desk.ack("a")
+    answer(desk, "a")
     assert desk.outcomes["unsub"] is None
     desk.reject("a", "not subscribed")
     assert desk.wanted == []

@@ -454,7 +454,7 @@ class Subscriptions:
         if entry is None:
             return
         if name in request.quiet:
-            self._interrupted(request, name)
+            self._first_half_over(request, name)
         elif not request.subscribe:
             if entry.state is UNSUBSCRIBING:
                 self._set(entry, ACTIVE)
@@ -646,10 +646,7 @@ class Subscriptions:
                 self._confirm(entry)
                 return True
         elif channel in request.quiet:
-            self._interrupted(request, channel)
-            is_leaving = entry is not None and entry.state is UNSUBSCRIBING
-            if entry is not None and is_leaving and (request.id or 0) > entry.asked_id:
-                self._ended_before(entry)  # no subscribe went out after this request
+            self._first_half_over(request, channel)
         elif entry is not None and entry.state is UNSUBSCRIBING:
             self._unsubscribed(entry)
         return False
@@ -661,9 +658,17 @@ class Subscriptions:
             wish.is_served = True
         self._settle_entry(entry)
 
+    def _first_half_over(self, request: Request, channel: str) -> None:
+        """The first half of a refresh is answered. Accepted, it has ended the channel; refused, the
+        channel had ended before."""
+        self._interrupted(request, channel)
+        entry = self._entries.get(channel)
+        if entry is not None and entry.state is UNSUBSCRIBING:
+            if (request.id or 0) > entry.asked_id:  # no subscribe went out after it
+                self._ended_before(entry)
+
     def _interrupted(self, request: Request, channel: str) -> None:
-        """The first half of a refresh is over. Accepted, it has ended the channel; refused, the
-        channel had ended before; unanswered, nobody knows."""
+        """The first half of a refresh has ended the channel, or may have."""
         entry = self._entries.get(channel)
         if entry is None or channel in request.told:
             return
