@@ -663,9 +663,10 @@ class Subscriptions:
         channel had ended before."""
         self._interrupted(request, channel)
         entry = self._entries.get(channel)
-        if entry is not None and entry.state is UNSUBSCRIBING:
-            if (request.id or 0) > entry.asked_id:  # no subscribe went out after it
-                self._ended_before(entry)
+        if entry is None or entry.state is not UNSUBSCRIBING:
+            return
+        if (request.id or 0) > entry.asked_id:  # no subscribe went out after it
+            self._ended_before(entry)
 
     def _interrupted(self, request: Request, channel: str) -> None:
         """The first half of a refresh has ended the channel, or may have."""
