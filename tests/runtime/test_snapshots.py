@@ -196,7 +196,7 @@ def test_fifty_books_keep_within_the_budget_and_all_come_back() -> None:
             times.append(now)
 
     with rig_of(Binance()) as rig:
-        rig.client._core.snapshots._resyncs._budget = Timed(count, per)
+        rig.client._core.snapshots._resyncs.budget = Timed(count, per)
         calls = [Call(rig.client.order_book, symbol, timeout=30) for symbol in symbols]
         books = [call.result(30) for call in calls]
         for _ in range(2):
@@ -416,7 +416,7 @@ def test_close_ends_a_fetch_that_waits_for_its(
     step, is_reached, venue = PHASES[phase]
     with venue() as at, rig_of(Binance(), at) as rig:
         if phase == "budget":
-            rig.client._core.snapshots._resyncs._budget = Budget(1, 3600.0)
+            rig.client._core.snapshots._resyncs.budget = Budget(1, 3600.0)
         rig.truth.script.append(step)
         calls = [Call(rig.client.order_book, symbol, timeout=30) for symbol in ("A", "B")]
         until(lambda: len(rig.client._core.snapshots._books) == 2 and is_reached(rig))

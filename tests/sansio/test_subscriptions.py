@@ -1012,6 +1012,14 @@ class TestEndedByTheVenue:
         desk.ack("a", request_id="theirs", verb="unsubscribe")
         assert desk.state("a") is ACTIVE
 
+    def test_an_unsubscribe_that_has_not_gone_out_is_done_by_that(self) -> None:
+        desk = Desk().active("a").unsubscribe("a")
+        desk.ack("a", verb="unsubscribe")
+        assert desk.outcomes["unsub"] is None
+        desk.send()
+        desk.reject("a", "not subscribed")
+        assert desk.wanted == []
+
     def test_it_may_be_unsubscribed_from_at_once(self) -> None:
         desk = Desk().active("a")
         desk.ack("a", verb="unsubscribe")

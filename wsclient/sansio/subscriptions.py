@@ -434,6 +434,9 @@ class Subscriptions:
         """The venue has ended ``channel``, if it was active. ``is_certain``: it would not refuse
         another subscribe for having the channel already."""
         entry = None if channel is None else self._entries.get(channel)
+        if entry is not None and entry.state is UNSUBSCRIBING:
+            self._ended_before(entry)
+            return True
         if entry is None or entry.state is not ACTIVE:
             return False
         self._set(entry, PENDING)
