@@ -404,7 +404,7 @@ def _bad_header(stage: Stage) -> None:
         [TOKENS["Header"]],
     ):
         stage.fails(stage.client, headers=headers)
-    stage.fails(stage.client(cookie=f"{TOKENS['Cookie']}\n").connect)
+    stage.fails(stage.client, cookie=f"{TOKENS['Cookie']}\n")
 
 
 def _in_the_clear(stage: Stage) -> None:

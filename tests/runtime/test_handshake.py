@@ -245,6 +245,8 @@ class TestHeaders:
             ("Sec-WebSocket-Version", "cannot be another"),
             ("Sec-WebSocket-Whatever", "cannot be another"),
             ("Connection", "cannot be another"),
+            ("Content-Length", "has no body"),
+            ("transfer-encoding", "has no body"),
             ("upgrade", "cannot be another"),
         ],
     )
@@ -292,6 +294,27 @@ class TestHeaders:
     ) -> None:
         assert isinstance(failure_of(venue.url, **option), ConfigurationError)
         assert venue.attempts == 0
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("headers", {"Origin": SECRET}),
+            ("headers", {"X": f"{SECRET}\n"}),
+            ("cookie", f"a={SECRET}\r\nX: y"),
+            ("cookie", f"a={SECRET}\ud800"),
+            ("origin", f"https://{SECRET}\n"),
+            ("subprotocols", [f"{SECRET}\r\n"]),
+            ("subprotocols", ["a b"]),
+            ("subprotocols", ["a,b"]),
+            ("subprotocols", [""]),
+            ("subprotocols", ["a", "A"]),
+            ("proxy", f"ftp://{SECRET}"),
+        ],
+    )
+    def test_of_options_are_refused_when_given(self, name: str, value: Any) -> None:
+        with pytest.raises(ConfigurationError, match=name.rstrip("s")) as caught:
+            wsclient.WebSocketClient("wss://venue.example/", **{name: value})
+        assert SECRET not in text_of(caught.value)
 
 
 class TestSecretsInTheClear:
@@ -953,9 +976,10 @@ class TestTls:
 class Proxy:
     """A handler for :class:`Server`: HTTP CONNECT and SOCKS5, or a fault."""
 
-    def __init__(self, fault: str | None = None, pieces: bool = False) -> None:
+    def __init__(self, fault: str | None = None, pieces: bool = False, before: bytes = b"") -> None:
         self.fault = fault
         self.pieces = pieces
+        self.before = before
         self.asked: list[str] = []
         self.logins: list[str] = []
         self.stop = threading.Event()
@@ -980,7 +1004,8 @@ class Proxy:
             return
         host, _, port = request.split()[1].rpartition(":")
         with socket.create_connection((host, int(port)), timeout=5) as target:
-            answer = b"HTTP/1.1 200 Connection established\r\nVia: 1.1 proxy\r\n\r\n"
+            answer = self.before
+            answer += b"HTTP/1.1 200 Connection established\r\nVia: 1.1 proxy\r\n\r\n"
             for byte in answer if self.pieces else ():
                 sock.sendall(bytes([byte]))
                 self.stop.wait(0.001)
@@ -1083,6 +1108,19 @@ class TestProxies:
         proxy = Proxy(pieces=True)
         with Server(proxy) as server:
             connect(venue.url, proxy=f"http://127.0.0.1:{server.port}").close()
+
+    def test_interim_answers_before_its_answer_are_skipped(self, venue: FakeVenue) -> None:
+        proxy = Proxy(pieces=True, before=b"HTTP/1.1 100 Continue\r\n\r\n" * 2)
+        with Server(proxy) as server:
+            connect(venue.url, proxy=f"http://127.0.0.1:{server.port}").close()
+
+    def test_interim_answers_without_end_are_cut(self, venue: FakeVenue) -> None:
+        one = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+        many = one * (MAX_HEAD // len(one) + 1)
+        with Server(Proxy(before=many)) as server:
+            error = failure_of(venue.url, proxy=f"http://127.0.0.1:{server.port}")
+            assert isinstance(error, ConnectionLost)
+            assert str(MAX_HEAD) in str(error)
 
     def test_an_answer_without_end_is_cut(self, venue: FakeVenue) -> None:
         with Server(Proxy("200 OK\r\nX: " + "~" * MAX_HEAD)) as server:
