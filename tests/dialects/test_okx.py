@@ -242,7 +242,11 @@ def test_an_error_without_an_id_that_is_of_no_subscribe_refuses_none(code: str, 
 
 @pytest.mark.parametrize(
     ("code", "text"),
-    [("60011", "Please log in"), ("60012", 'Invalid request: {"op": "subscribe", "args":[]}')],
+    [
+        ("60011", "Please log in"),
+        ("60012", 'Invalid request: {"op": "subscribe", "args":[]}'),
+        ("60008", "The current WebSocket endpoint does not support subscribing to A channels"),
+    ],
 )
 def test_an_error_without_an_id_may_be_of_a_subscribe(code: str, text: str) -> None:
     assert isinstance(peek({"event": "error", "code": code, "msg": text}), Rejection)
@@ -257,7 +261,8 @@ def test_an_upgrade_is_announced() -> None:
 def test_counts_of_connections() -> None:
     frame = {"event": "channel-conn-count", "channel": "orders", "connCount": "2", "connId": "a"}
     assert peek(frame) == Heartbeat()
-    assert isinstance(peek({**frame, "event": "channel-conn-count-error"}), Notice)
+    notice = peek({**frame, "event": "channel-conn-count-error"})
+    assert notice == Notice("too many connections for the channel 'orders': 2")
 
 
 def test_a_pong_is_text() -> None:
