@@ -367,6 +367,72 @@ def test_a_snapshot_of_text_is_told_at_once_with_its_traceback(
         assert len(rig.truth.asked) == 1
 
 
+SNAPSHOTS: dict[str, Any] = {
+    "a number of text": lambda it: it._replace(sequence=str(it.sequence)),
+    "no number": lambda it: it._replace(sequence=None),
+    "nothing": lambda it: None,
+    "a plain tuple": tuple,
+    "rows of three": lambda it: it._replace(bids=[(*row, 1) for row in it.bids]),
+    "prices alone": lambda it: it._replace(bids=[price for price, _ in it.bids]),
+    "no side": lambda it: it._replace(asks=None),
+}
+
+
+@pytest.mark.parametrize("kind", SNAPSHOTS)
+def test_a_snapshot_that_is_none_is_told_at_once_with_its_traceback(
+    kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Odd(wsclient.Binance):
+        def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
+            snapshot: Snapshot = SNAPSHOTS[kind](super().book_snapshot(channel, answer))
+            return snapshot
+
+    truth = Binance()
+    monkeypatch.setattr(type(truth), "dialect", Odd)
+    with rig_of(truth) as rig:
+        with pytest.raises(OrderBookOutOfSync, match="a bug of its dialect: "):
+            rig.book(timeout=15)
+        until(lambda: errors(caplog))
+        (record,) = errors(caplog)
+        assert record.exc_info
+
+
+def test_a_hook_that_fails_on_a_change_of_a_book_by_rest_is_told_with_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Odd(wsclient.Binance):
+        def book_update(self, message: Message) -> BookUpdate | None:
+            return message.nothing  # type: ignore[attr-defined, no-any-return]
+
+    truth = Binance()
+    monkeypatch.setattr(type(truth), "dialect", Odd)
+    with rig_of(truth) as rig:
+        rig.book()
+        rig.push((9, 2))
+        until(lambda: errors(caplog))
+        assert errors(caplog)[0].exc_info
+        assert "a bug of its dialect" in errors(caplog)[0].getMessage()
+
+
+def test_a_hook_that_fails_on_each_message_is_told_once_until_the_next_snapshot(
+    venue: FakeVenue, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Odd(wsclient.Kraken):
+        def book_update(self, message: Message) -> BookUpdate | None:
+            if message.type == "update":
+                return message.nothing  # type: ignore[attr-defined, no-any-return]
+            return super().book_update(message)
+
+    with connected(venue, Odd()) as client:
+        client.order_book("BTC/USD", timeout=5)
+        for size in range(2, 22):
+            push(venue, size)
+        until(lambda: has_come(client, 21))
+        until(lambda: errors(caplog))
+        assert all(record.exc_info for record in errors(caplog))
+        assert len(errors(caplog)) <= subscribes(venue)
+
+
 def test_a_hook_that_fails_on_a_snapshot_is_told_with_its_traceback_and_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
