@@ -148,6 +148,34 @@ def test_a_book_is_out_of_sync_while_its_messages_wait_for_too_long(
         assert book.best_bid == (9, 8)
 
 
+def test_a_book_is_out_of_sync_while_a_slow_function_holds_up_what_was_read(
+    venue: FakeVenue,
+) -> None:
+    go, is_there = threading.Event(), threading.Event()
+
+    def validate(message: Message) -> None:
+        if message.channel != BOOK:
+            is_there.set()
+            assert go.wait(10)
+
+    with connected(venue, validate=validate) as client:
+        client.subscribe("trade:BTC/USD")
+        book = client.order_book("BTC/USD", timeout=5)
+        trade = {"channel": "trade", "type": "update", "data": [{"symbol": "BTC/USD"}]}
+        venue.broadcast(json.dumps(trade), "trade:BTC/USD")
+        assert is_there.wait(5)
+        until(lambda: not book.is_synced)
+        with pytest.raises(OrderBookOutOfSync, match=r"waited to be delivered for \d"):
+            book.bids()
+        wait = Call(book.wait_synced, 5)
+        until(lambda: book._kept.waiting)
+        begun = time.monotonic()
+        go.set()
+        wait.result()
+        assert time.monotonic() - begun < 1
+        assert book.best_bid == (9, 1)
+
+
 def test_a_read_waits_for_no_more_than_a_moment(venue: FakeVenue) -> None:
     dialect = Held()
     with connected(venue, dialect) as client:

@@ -52,7 +52,7 @@ class Link(Protocol):
         """Why what came over this connection is no longer up to date; None: it is."""
 
     def doubt(self) -> str | None:
-        """What the next message may say; None: nothing is known to be missed."""
+        """What the next message may say; None: nothing is known to be missed, or to be late."""
 
     def newest(self) -> Message | None:
         """The newest message that has come for the book, applied or not."""
@@ -431,7 +431,7 @@ class KeptBook:
                     pass  # woken
 
     def wake(self) -> None:
-        """Wake all who wait: the client has ended."""
+        """Wake all who wait, to look again."""
         self._wake()
 
     def _wake(self) -> None:
