@@ -139,6 +139,17 @@ def test_the_handlers_delay_is_checked_too(value: Any) -> None:
         WebSocketHandler({"websocket_uri": "wss://venue.example/", "retry_delay_sec": value})
 
 
+@pytest.mark.parametrize("config", [5, "x", ["websocket_uri"]])
+def test_the_handlers_config_is_a_mapping(config: Any) -> None:
+    with pytest.raises(ConfigurationError, match="the config is a mapping"):
+        WebSocketHandler(config)
+
+
+def test_the_handlers_function_is_one() -> None:
+    with pytest.raises(ConfigurationError, match="on_market_data must be a function"):
+        WebSocketHandler({"websocket_uri": "wss://venue.example/", "on_market_data": 5})
+
+
 # --- timeouts -------------------------------------------------------------------------------------
 
 Call = Callable[[Any, Any], object]

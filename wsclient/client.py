@@ -429,6 +429,8 @@ class WebSocketClient(_Receiver):
         ConfigurationError with ``overflow="conflate"``.
         """
         check_timeout(timeout)
+        if not isinstance(symbol, str) or not isinstance(verify_checksum, bool):
+            raise ConfigurationError("a book's symbol is text, its verify_checksum True or False")
         core = self._core
         if core.options.overflow == "conflate":
             raise ConfigurationError(
