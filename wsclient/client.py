@@ -529,6 +529,8 @@ class WebSocketClient(_Receiver):
         return stats_of(self._core)
 
     def __repr__(self) -> str:
+        if "_core" not in vars(self):  # an error reporter looks at one that could not be made
+            return "<WebSocketClient, not made>"
         session = self._core.peek()
         count = len(session.subscriptions)
         return (
