@@ -562,8 +562,10 @@ class TestHead:
                 handshake.recv(1)
             assert time.monotonic() - started < 0.2 + SLACK
 
-    def test_with_an_extension_that_was_not_offered_is_refused(self) -> None:
-        answer = b"HTTP/1.1 101 OK\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
+    @pytest.mark.parametrize("more", [b"", b"Sec-WebSocket-Extensions:\r\n"])
+    def test_with_an_extension_that_was_not_offered_is_refused(self, more: bytes) -> None:
+        answer = b"HTTP/1.1 101 OK\r\nSec-WebSocket-Extensions: permessage-deflate\r\n"
+        answer += more + b"\r\n"
         with head(answer) as handshake, pytest.raises(HandshakeRejected, match="extension"):
             handshake.recv(1)
 
@@ -679,6 +681,16 @@ class TestRefusals:
                 error = failure_of(server.url, subprotocols=offered)
                 assert isinstance(error, HandshakeRejected)
                 assert "'other', which was not asked for" in str(error)
+
+    def test_several_subprotocols_in_one_answer_are_refused(self) -> None:
+        def answer(sock: socket.socket) -> None:
+            lines = [b"Sec-WebSocket-Protocol: " + name for name in (b"mine", b"other")]
+            sock.sendall(handshake_answer(receive_head(sock), *lines))
+            expect_end(sock)
+
+        with Server(answer) as server:
+            error = failure_of(server.url, subprotocols=["mine", "other"])
+            assert "several subprotocols" in str(error)
 
     def test_an_answer_without_any_subprotocol_offered_is_refused(self) -> None:
         def answer(sock: socket.socket) -> None:

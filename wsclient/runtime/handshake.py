@@ -586,11 +586,13 @@ class HandshakeSocket:
             )
         if match[1] == b"0":
             raise HandshakeRejected("the venue answered in HTTP/1.0, which knows no upgrade", 101)
-        if values.get(b"sec-websocket-extensions"):
+        if any(_given(fields, b"sec-websocket-extensions")):
             raise HandshakeRejected("the venue insists on an extension that was not offered", 101)
-        chosen = [x for _, name, x in fields if name.strip().lower() == b"sec-websocket-protocol"]
+        chosen = _given(fields, b"sec-websocket-protocol")
+        if len(chosen) > 1:
+            raise HandshakeRejected("the venue chose several subprotocols", 101)
         for each in chosen:
-            name = each.strip().decode("latin-1")
+            name = each.decode("latin-1")
             if name.lower() not in self._subprotocols:
                 text = f"the venue chose the subprotocol {name[:60]!r}, which was not asked for"
                 raise HandshakeRejected(text, 101)
@@ -598,6 +600,11 @@ class HandshakeSocket:
             raise HandshakeRejected("the venue takes none of the subprotocols asked for", 101)
         kept = [line for line, name, _ in fields if name.strip().lower() != b"set-cookie"]
         return b"\r\n".join([lines[0], *kept])
+
+
+def _given(fields: Sequence[tuple[bytes, bytes, bytes]], name: bytes) -> list[bytes]:
+    """Return the values of each header of that name, which is in lower case."""
+    return [value.strip() for _, each, value in fields if each.strip().lower() == name]
 
 
 def parse_retry_after(value: bytes) -> float | None:
