@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -402,7 +403,6 @@ SNAPSHOTS: dict[str, Any] = {
     "a plain tuple": tuple,
     "rows of three": lambda it: it._replace(bids=[(*row, 1) for row in it.bids]),
     "prices alone": lambda it: it._replace(bids=[price for price, _ in it.bids]),
-    "no side": lambda it: it._replace(asks=None),
 }
 
 
@@ -423,6 +423,26 @@ def test_a_snapshot_that_is_none_is_told_at_once_with_its_traceback(
         until(lambda: errors(caplog))
         (record,) = errors(caplog)
         assert record.exc_info
+
+
+def test_a_snapshot_whose_rows_make_no_sense_is_fetched_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where the dialect reads them one by one, when they are asked for."""
+    fetched: list[None] = []
+
+    class Lazy(wsclient.Binance):
+        def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
+            fetched.append(None)
+            rows = [["x"]] if len(fetched) == 1 else answer["bids"]
+            bids = ((Decimal(price), Decimal(size)) for price, size in rows)
+            return super().book_snapshot(channel, answer)._replace(bids=bids)
+
+    truth = Binance()
+    monkeypatch.setattr(type(truth), "dialect", Lazy)
+    with rig_of(truth) as rig:
+        assert rig.truth.is_told_by(rig.book())
+    assert len(fetched) == 2
 
 
 def test_a_hook_that_fails_on_a_change_of_a_book_by_rest_is_told_with_its_traceback(

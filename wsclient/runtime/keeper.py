@@ -297,7 +297,8 @@ class KeptBook:
         self, joiner: Joiner, snapshot: Snapshot, connection_id: int | None, age: int | None
     ) -> bool:
         draft, last, sequence = self._new_book(), None, snapshot.sequence
-        update: BookUpdate | None = BookUpdate(True, snapshot.bids, snapshot.asks)
+        # A generator of the dialect's is the dialect's code still: what it raises is of the answer.
+        update: BookUpdate | None = BookUpdate(True, [*snapshot.bids], [*snapshot.asks])
         is_joined = False
         while not is_joined:
             with self.lock:
