@@ -262,16 +262,21 @@ class TestHeaders:
         assert venue.attempts == 0
 
     def test_the_host_is_ones_own_where_it_is_given(self, venue: FakeVenue) -> None:
-        with connect(venue.url, headers={"hOst": "venue.example", "X-A": "1"}):
+        with connect(venue.url, headers={"hOst": "venue.example:8443", "X-A": "1"}):
             request = venue.accept().request
         assert request is not None
-        assert request.headers.get_all("Host") == ["venue.example"]
+        assert request.headers.get_all("Host") == ["venue.example:8443"]
         assert request.headers["X-A"] == "1"
 
     @pytest.mark.parametrize("headers", [{"Host": ""}, {"Host": "a", "host": "b"}])
     def test_a_host_is_given_once_with_a_value(self, headers: dict[str, str]) -> None:
         with pytest.raises(ConfigurationError, match="Host must be given once"):
             check_handshake_headers(headers)
+
+    @pytest.mark.parametrize("value", ["a b", "https://a", "a/b", "user@a", "a, b"])
+    def test_a_host_is_one(self, value: str) -> None:
+        with pytest.raises(ConfigurationError, match="Host must be a host"):
+            check_handshake_headers({"Host": value})
 
     def test_what_utf8_cannot_express_is_refused_and_not_quoted(self, venue: FakeVenue) -> None:
         for option in ({"headers": {"X": f"{SECRET}\ud800"}}, {"cookie": f"{SECRET}\udfff"}):

@@ -73,6 +73,7 @@ _OWN = {
     "sec-websocket-protocol": "pass subprotocols= instead",
     "sec-websocket-extensions": "no extension is spoken",
 }
+_NO_HOST = re.compile(r"[\s/?#@,\\]")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
@@ -185,6 +186,8 @@ def check_handshake_headers(headers: Mapping[str, str]) -> tuple[str | None, lis
         if key == "host":
             if host is not None or not value.strip():
                 raise ConfigurationError("the header Host must be given once, with a value")
+            if _NO_HOST.search(value):
+                raise ConfigurationError("the header Host must be a host, and maybe a port")
             host = value
         elif key in ("connection", "upgrade", *_OWN) or key.startswith("sec-websocket-"):
             what = _OWN.get(key, "it cannot be another")
