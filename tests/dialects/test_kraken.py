@@ -24,7 +24,7 @@ from resting import Rest, rest
 
 import wsclient
 from wsclient.dialects import Kraken
-from wsclient.errors import AuthenticationError, HandshakeRejected
+from wsclient.errors import AuthenticationError, ConfigurationError, HandshakeRejected
 from wsclient.messages import Message
 from wsclient.sansio.backoff import Verdict, classify
 from wsclient.sansio.dialect import (
@@ -479,6 +479,12 @@ def test_a_book_is_of_a_symbol_and_ten_deep_by_default() -> None:
     assert dialect.book_channel("BTC/USD", {"depth": 100}) == BOOK
     assert (dialect.book_depth({}), dialect.book_depth({"depth": 100})) == (10, 100)
     assert dialect.book_request(BOOK, {}) is None
+
+
+@pytest.mark.parametrize("depth", [0, -1, "10", 1.5, True, None])
+def test_the_depth_of_a_book_is_whole(depth: Any) -> None:
+    with pytest.raises(ConfigurationError, match="depth must be a whole number from 1 up"):
+        wsclient.OrderBook("kraken", BOOK, depth=depth)
 
 
 def test_a_book_message_is_its_row_digit_for_digit() -> None:

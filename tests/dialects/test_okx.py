@@ -244,7 +244,11 @@ def test_an_error_without_an_id_that_is_of_no_subscribe_refuses_none(code: str, 
 
 @pytest.mark.parametrize(
     ("code", "text"),
-    [("60011", "Please log in"), ("60012", 'Invalid request: {"op": "subscribe", "args":[]}')],
+    [
+        ("60011", "Please log in"),
+        ("60012", 'Invalid request: {"op": "subscribe", "args":[]}'),
+        ("60008", "The current WebSocket endpoint does not support subscribing to A channels"),
+    ],
 )
 def test_an_error_without_an_id_may_be_of_a_subscribe(code: str, text: str) -> None:
     assert isinstance(peek({"event": "error", "code": code, "msg": text}), Rejection)

@@ -146,6 +146,11 @@ class Binance(Dialect):
 
     def url(self, url: str, credentials: Credentials | None) -> str:
         base, query = _combined(url)
+        for stream in _named(query):
+            # What is no name of a stream may be a key, and is not quoted.
+            reason = self.refusal(stream, base) if _is_stream(stream) else None
+            if reason is not None:
+                raise ConfigurationError(f"the address names {stream!r}: {reason}")
         return f"{base}/stream?{query}" if query else f"{base}/stream"
 
     def first_message_within(self, channel: str) -> float | None:
@@ -247,7 +252,10 @@ class BinanceFutures(Binance):
     def url(self, url: str, credentials: Credentials | None) -> str:
         base, query = _combined(url)
         if not _has_no_routes(base):
-            base = _routed(base, {_route(stream) for stream in _named(query)})
+            wanted = {_route(stream) for stream in _named(query)}
+            if "&listenKey=" in f"&{query}":
+                wanted.add("private")
+            base = _routed(base, wanted)
         return super().url(f"{base}/stream?{query}", credentials)
 
     def refusal(self, channel: str, address: str) -> str | None:
@@ -299,10 +307,14 @@ def _named(query: str) -> list[str]:
     return [name for names in lists for name in names.split("/") if name]
 
 
+def _is_stream(name: str) -> bool:
+    return "@" in name or name.startswith("!")
+
+
 def _has_no_routes(base: str) -> bool:
     """COIN-M, and the account's portfolio margin."""
     host, _, path = base.partition("://")[2].partition("/")
-    return "dstream" in host or path == "pm"
+    return "dstream" in host.lower() or path == "pm"
 
 
 def _routed(base: str, wanted: Collection[str]) -> str:

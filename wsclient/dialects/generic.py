@@ -58,6 +58,15 @@ class Generic(Dialect):
         silence_timeout: float | None = None,
         timestamp_field: str | None = None,
     ) -> None:
+        given = {
+            "sequence_fields": sequence_fields,
+            "answer_types": answer_types,
+            "data_types": data_types,
+            "system_types": system_types,
+        }
+        for name, texts in given.items():
+            if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+                raise ConfigurationError(f"{name} must be a collection of text, not {texts!r}")
         self._type_field = type_field
         self._channel_field = channel_field
         self._types = {"subscribe": subscribe_type, "unsubscribe": unsubscribe_type}

@@ -35,7 +35,7 @@ from zlib import crc32
 import msgspec
 
 from wsclient.dialects.signing import from_base64, sign_in_base64
-from wsclient.errors import AuthenticationError, HandshakeRejected
+from wsclient.errors import AuthenticationError, ConfigurationError, HandshakeRejected
 from wsclient.messages import Message
 from wsclient.sansio.dialect import (
     Ack,
@@ -196,7 +196,10 @@ class Kraken(Dialect):
         return f"book:{symbol}"
 
     def book_depth(self, options: Mapping[str, Any]) -> int | None:
-        return int(options.get("depth", 10))
+        depth = options.get("depth", 10)
+        if type(depth) is not int or depth < 1:
+            raise ConfigurationError(f"depth must be a whole number from 1 up, not {depth!r}")
+        return depth
 
     def book_update(self, message: Message) -> BookUpdate | None:
         if message.item is None:

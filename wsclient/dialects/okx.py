@@ -99,6 +99,7 @@ class _Head(msgspec.Struct, gc=False):
     code: str = ""
     msg: str = ""
     channel: str = ""
+    connCount: str = ""
 
 
 class _Book(msgspec.Struct, gc=False):
@@ -218,13 +219,14 @@ def _answer(head: _Head) -> Item:
             return LoginRefused(reason)
         if named := _NAMED.search(head.msg):
             return Rejection(reason, head.id, _named(*named.groups()))
-        if head.id is None and head.code not in _CHANNEL_CODES and "subscribe" not in head.msg:
+        if head.id is None and head.code not in _CHANNEL_CODES and "subscri" not in head.msg:
             return Notice(reason)
         return Rejection(reason, head.id, is_one=head.code not in _REQUEST_CODES)
-    if head.event == "channel-conn-count-error":
-        return Ended(f"too many connections have {head.channel!r}", name=head.channel)
     if head.event == "notice":
         return Notice(reason)
+    if head.event == "channel-conn-count-error":
+        reason = f"too many connections for the channel {head.channel!r}: {head.connCount}"
+        return Ended(reason, name=head.channel)
     if head.event == "channel-conn-count":
         return Heartbeat()
     return Unhandled(head.event or "")
