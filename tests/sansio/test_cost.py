@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import sys
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
 
 import pytest
 from rig import Plain, Rig
 
-from wsclient.sansio.dialect import Ack, Limits
+from wsclient.sansio.dialect import Ack, Ended, Limits
 
 
 def steps(call: Callable[[], object]) -> int:
@@ -78,3 +80,57 @@ def test_a_call_costs_what_it_changes() -> None:
     few, many = work(60), work(3000)
     for one, other in zip(few, many, strict=True):
         assert other <= 1.3 * one + 500
+
+
+def leave_while_asked(rig: Rig, channel: str) -> None:
+    """The dialect answers when nobody wants the channel any more."""
+    rig.holds = True
+    rig.subscribe(channel)
+    rig.unsubscribe(channel)
+    rig.holds = False
+    rig.tick()
+
+
+def leave_without_data(rig: Rig, channel: str) -> None:
+    rig.active(channel).wait(60.0)
+    assert channel in rig.session.first_messages.overdue()
+    rig.unsubscribe(channel)
+    rig.ack(channel)
+
+
+def leave_when_ended(rig: Rig, channel: str) -> None:
+    rig.active(channel)
+    rig.session.received(rig.cid, [Ack(channel=channel, verb="unsubscribe")], rig.now)
+    rig.unsubscribe(channel)
+
+
+def leave_what_waits(rig: Rig, channel: str) -> None:
+    rig.active(channel)
+    rig.receive(Ended("gone", channel=channel))
+    rig.unsubscribe(channel)
+    rig.ack(channel)
+
+
+def held_after(rig: Rig, leave: Callable[[Rig, str], None], names: Iterable[str]) -> int:
+    """How much memory (bytes) there is when these channels have come and gone."""
+    for name in names:
+        leave(rig, name)
+        rig.actions.clear()
+        rig.settled.clear()
+        rig.tokens.clear()
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]
+
+
+@pytest.mark.parametrize(
+    "leave", [leave_while_asked, leave_without_data, leave_when_ended, leave_what_waits]
+)
+def test_channels_that_come_and_go_leave_nothing_behind(leave: Callable[[Rig, str], None]) -> None:
+    rig = Rig(Plain()).open()
+    tracemalloc.start(1)
+    try:
+        held = held_after(rig, leave, (f"first-{n}" for n in range(100)))
+        more = held_after(rig, leave, (f"second-{n}" for n in range(500))) - held
+    finally:
+        tracemalloc.stop()
+    assert more < 15_000

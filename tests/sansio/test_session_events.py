@@ -27,6 +27,7 @@ from wsclient.events import (
 from wsclient.messages import Gap
 from wsclient.sansio import dialect, session
 from wsclient.sansio.actions import (
+    Cut,
     Tell,
 )
 from wsclient.sansio.backoff import Verdict, reason_of
@@ -418,6 +419,51 @@ class TestNoData:
         rig.wait(1.0)
         assert len(told(rig, NoData)) == 1
 
+    def test_a_message_before_the_confirmation_that_cannot_be_read_counts(self) -> None:
+        rig = Rig().open()
+        rig.subscribe("a")
+        rig.receive(Invalid("nonsense", rig.message("a", 1)))
+        rig.ack("a")
+        rig.wait(600.0)
+        assert told(rig, NoData) == []
+
+    def test_what_the_dialect_says_at_a_reconnect_holds_from_then_on(self) -> None:
+        within = iter([5.0, None])
+        rig = Rig(Plain(first_message_within=lambda channel: next(within))).active("a")
+        rig.drop()
+        rig.open().ack("a")
+        rig.wait(100.0)
+        assert told(rig, NoData) == []
+
+    def test_one_whose_time_is_up_while_it_has_ended_has_its_time_again(self) -> None:
+        others = [f"x{n}" for n in range(10)]
+        rig = Rig().active("a", *others)
+        rig.data("a", 1)
+        rig.drop()
+        rig.open().ack("a", *others)
+        rig.wait(55.0)
+        for name in (*others, "a"):  # the others exhaust the budget until 65 s
+            rig.receive(dialect.Ended("gone", channel=name))
+        rig.receive(*(dialect.Ack(channel=name, verb="unsubscribe") for name in others))
+        rig.ack(*others)
+        rig.wait(6.0)
+        assert "a" not in rig.session.first_messages.overdue()
+        rig.wait(10.0)
+        rig.receive(dialect.Ack(channel="a", verb="unsubscribe"))
+        rig.ack("a")
+        rig.wait(60.0)
+        assert "a" in [event.channel for event in told(rig, NoData)]
+
+    def test_one_that_a_refused_unsubscribe_keeps_is_watched_as_before(self) -> None:
+        rig = Rig(ack_timeout=100.0).active("a")
+        rig.wait(59.0)
+        rig.unsubscribe("a")
+        rig.wait(2.0)
+        rig.reject("a")
+        rig.tick()
+        assert told(rig, NoData) == [NoData("a", 60.0, connection_id=1)]
+        assert rig.session.first_messages.overdue() == ("a",)
+
     def test_many_at_once_are_one_line_of_the_log(self) -> None:
         names = [f"x{n}" for n in range(500)]
         rig = Rig().active(*names)
@@ -475,6 +521,52 @@ class TestEndedByTheVenue:
         assert rig.asked()[-1] == ("subscribe", names)
         assert len(told(rig, Resubscribing)) == 30
 
+    def test_a_message_after_the_end_does_not_take_the_mark_from_the_next(self) -> None:
+        rig = Rig().active("a")
+        rig.data("a")
+        rig.receive(dialect.Ack(channel="a", verb="unsubscribe"), rig.message("a"))
+        rig.ack("a")
+        (message,) = rig.data("a")
+        assert message.gap == Gap("reconnect", None, message.previous_at)
+
+    def test_a_message_after_the_end_confirms_nothing_where_the_venue_does_not(self) -> None:
+        rig = Rig(Plain(acknowledges=False)).open()
+        rig.subscribe("a")
+        rig.data("a")
+        rig.receive(dialect.Ended("gone", channel="a"), rig.message("a"))
+        assert rig.asked()[1:] == [("unsubscribe", ["a"]), ("subscribe", ["a"])]
+
+    def test_an_unsubscribe_of_one_that_waits_is_over_at_once(self) -> None:
+        names = [f"x{n}" for n in range(10)]
+        rig = Rig().active(*names, "a")
+        rig.receive(*(dialect.Ended("gone", channel=name) for name in (*names, "a")))
+        token = rig.unsubscribe("a")
+        assert rig.outcome(token) is None
+        assert rig.asked()[-1] == ("unsubscribe", ["a"]), "the venue may still have it"
+        rig.reject("a", "not subscribed")
+        assert rig.session.subscriptions.state("a") is None
+
+    def test_one_that_is_left_at_once_and_comes_back_waits_for_nothing(self) -> None:
+        rig = Rig().active("a")
+        end = dialect.Ack(channel="a", verb="unsubscribe")
+        rig.session.received(rig.cid, [end], rig.now)
+        rig.unsubscribe("a")
+        rig.active("a")
+        count = len(rig.asked())
+        self.end(rig)
+        assert rig.asked()[count:] == [("subscribe", ["a"])]
+
+    def test_a_new_connection_leaves_the_budget_to_those_that_need_it(self) -> None:
+        names = [f"x{n}" for n in range(40)]
+        rig = Rig().active(*names, "book")
+        rig.receive(*(dialect.Ack(channel=name, verb="unsubscribe") for name in names))
+        rig.drop()
+        rig.open().ack(*names, "book")
+        rig.wait(10.0)
+        rig.session.resyncs.want("book", rig.now)
+        rig.tick()
+        assert rig.asked()[-2:] == [("unsubscribe", ["book"]), ("subscribe", ["book"])]
+
     def test_an_item_that_ends_nothing_is_a_notice(self) -> None:
         rig = Rig().open()
         rig.receive(dialect.Ended("too many connections", name="orders"))
@@ -494,6 +586,27 @@ def test_a_silent_channel_that_is_subscribed_to_again_is_told() -> None:
     rig.wait(30.0)
     why = "'a' has been silent for 30 s"
     assert told(rig, Resubscribing) == [Resubscribing("a", "silent", why, connection_id=1)]
+
+
+def test_a_silent_channel_that_a_refused_unsubscribe_keeps_is_told() -> None:
+    rig = Rig(stale_after=30.0, ack_timeout=100.0).active("a")
+    rig.wait(29.0)
+    rig.unsubscribe("a")
+    rig.wait(2.0)
+    rig.reject("a")
+    assert [event.reason for event in told(rig, Resubscribing)] == ["silent"]
+
+
+def test_a_link_that_is_being_cut_is_not_looked_at_again_and_again() -> None:
+    rig = Rig(silence_timeout=59.0).active("a")
+    rig.wait(58.0)
+    for now in (rig.now + 1.0, rig.now + 2.0):  # its end is not reported yet
+        link = LinkView(now)
+        rig.session.tick(now, link)
+        deadline = rig.session.next_deadline(now, link)
+    (cut,) = (action for action in rig.session.actions() if isinstance(action, Cut))
+    assert cut.error.reason == "silent"
+    assert deadline > now
 
 
 def test_an_order_book_that_is_out_of_sync_is_told() -> None:

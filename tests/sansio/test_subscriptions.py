@@ -15,6 +15,7 @@ from wsclient.sansio.asked import Request
 from wsclient.sansio.dialect import Ack, Ended, Limits, Rejection
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.subscriptions import (
+    Kept,
     Lost,
     Missing,
     Refused,
@@ -46,6 +47,7 @@ class Desk:
         self.removed: list[str] = []
         self.missing: list[str] = []
         self.stopped: dict[str, str] = {}
+        self.kept: list[str] = []
         self.out: list[Request] = []
 
     def subscribe(
@@ -120,6 +122,8 @@ class Desk:
                 self.refused.append(effect.channel)
             elif isinstance(effect, Stopped):
                 self.stopped[effect.channel] = effect.reason
+            elif isinstance(effect, Kept):
+                self.kept.append(effect.channel)
             else:
                 assert isinstance(effect, Removed)
                 self.removed.append(effect.channel)

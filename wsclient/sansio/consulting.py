@@ -60,7 +60,8 @@ class Order(NamedTuple):
 class Consulting:
     """Asks one dialect for the messages of one client; at most one question is out at a time.
 
-    ``expect`` is called with the time (s) in which the first message of each channel is expected.
+    ``expect`` is called with the time (s) in which the first message of each channel is expected,
+    None for a channel that may be silent.
     ``mask`` hides our own secrets in what the dialect raises.
     """
 
@@ -70,7 +71,7 @@ class Consulting:
         subscriptions: Subscriptions,
         channels: Channels,
         mask: Callable[[str], str] = str,
-        expect: Callable[[Mapping[str, float]], None] | None = None,
+        expect: Callable[[Mapping[str, float | None]], None] | None = None,
     ) -> None:
         self._dialect = dialect
         self._expect = expect
@@ -132,9 +133,11 @@ class Consulting:
             return
         self._question = None
         requests = [request for request, _ in asked]
-        for request, answer in zip(requests, answers, strict=True):
-            if self._expect is not None:
-                self._expect(answer.within)
+        for (request, names), answer in zip(asked, answers, strict=True):
+            if self._expect is not None and request.subscribe:
+                # Of the others nobody would say that they are wanted no longer.
+                wanted = [name for name in names if name in request.channels]
+                self._expect({name: answer.within.get(name) for name in wanted})
             for name, reason in answer.refused.items():
                 self._subscriptions.refuse(request, (name,), reason)
         self._subscriptions.split(requests, [answer.batches for answer in answers])

@@ -8,21 +8,31 @@ from wsclient.sansio.timers import Timers
 
 __all__ = ["FirstMessages"]
 
+#: Differs from every count of messages.
+_HEARD = -1
+
 
 class FirstMessages:
     """Finds channels that are confirmed and stay without a message.
 
     A message costs nothing here: when a channel's time is up, its count of messages is compared
     with the one at the time when it was asked for. ``count`` returns that number; ``excuse``
-    returns how long (s) this process has been stopped since a time (monotonic s).
+    returns how long (s) this process has been stopped since a time (monotonic s); ``is_active``
+    says whether a channel is still confirmed.
     """
 
-    def __init__(self, count: Callable[[str], int], excuse: Callable[[float], float]) -> None:
+    def __init__(
+        self,
+        count: Callable[[str], int],
+        excuse: Callable[[float], float],
+        is_active: Callable[[str], bool],
+    ) -> None:
         self._count = count
         self._excuse = excuse
+        self._is_active = is_active
         #: Within how many seconds the first message is expected; of the others nothing is.
         self._within: dict[str, float] = {}
-        #: The count of messages when the channel was asked for.
+        #: The count of messages when the channel was asked for; _HEARD once one could not be read.
         self._counts: dict[str, int] = {}
         #: When it was confirmed (monotonic s).
         self._confirmed: dict[str, float] = {}
@@ -30,9 +40,15 @@ class FirstMessages:
         #: Channels that have exceeded their time, and their counts of messages at that time.
         self._overdue: dict[str, int] = {}
 
-    def expect(self, within: Mapping[str, float]) -> None:
-        """Note within how many seconds of its confirmation each channel's first message comes."""
-        self._within.update(within)
+    def expect(self, within: Mapping[str, float | None]) -> None:
+        """Note within how many seconds of its confirmation each channel's first message comes; None
+        for a channel that may be silent."""
+        for channel, seconds in within.items():
+            if seconds is None:
+                self._within.pop(channel, None)
+                self._confirmed.pop(channel, None)
+            else:
+                self._within[channel] = seconds
 
     def asked(self, channel: str) -> None:
         """A subscribe of ``channel`` goes out."""
@@ -47,9 +63,14 @@ class FirstMessages:
             self._confirmed[channel] = now
             self._timers.add(channel)
 
+    def kept(self, channel: str) -> None:
+        """``channel`` is active again, since the venue has refused to unsubscribe it."""
+        self._timers.add(channel)
+
     def heard(self, channel: str) -> None:
         """A message of ``channel`` came that is not counted: it could not be read."""
-        self._confirmed.pop(channel, None)
+        if channel in self._counts:
+            self._counts[channel] = _HEARD
         self._overdue.pop(channel, None)
 
     def link_lost(self) -> None:
@@ -85,4 +106,6 @@ class FirstMessages:
 
     def _due(self, channel: str) -> float | None:
         since = self._confirmed.get(channel)
-        return None if since is None else since + self._within[channel] + self._excuse(since)
+        if since is None or not self._is_active(channel):
+            return None
+        return since + self._within[channel] + self._excuse(since)

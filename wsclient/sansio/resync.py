@@ -69,6 +69,10 @@ class Resyncs:
         """It is in sync again."""
         self._wanted.pop(channel, None)
 
+    def all_done(self) -> None:
+        """All are in sync again."""
+        self._wanted.clear()
+
     def forget(self, channel: str) -> None:
         self._channels.pop(channel, None)
         self._wanted.pop(channel, None)

@@ -106,6 +106,7 @@ from wsclient.sansio.recovery import STRAYS, Batch, accept_ordinary
 from wsclient.sansio.resync import Resyncs
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.subscriptions import (
+    Kept,
     Lost,
     Missing,
     Refused,
@@ -239,7 +240,7 @@ class Session:
         self._stops = Stops()
         self.subscriptions = Subscriptions(dialect, options.ack_timeout, self._ids, self._stops)
         #: Confirmed channels that are still without a message.
-        self.first_messages = FirstMessages(self._messages_of, self._stops.excuse)
+        self.first_messages = FirstMessages(self._messages_of, self._stops.excuse, self._is_active)
         self._consulting = Consulting(
             dialect, self.subscriptions, self._channels, mask, self.first_messages.expect
         )
@@ -663,7 +664,7 @@ class Session:
                 times.append(self._opened_at + HEALTHY_AFTER)
             if self._dialect.limits.max_age is not None:
                 times.append(self._opened_at + self._dialect.limits.max_age)
-        if self._state is OPEN:
+        if self._state is OPEN and not self._is_cut:
             times += [self.resyncs.deadline(now), self._ended.deadline(now)]
             times += [self._watched.deadline(), self.first_messages.deadline()]
             if self.subscriptions.is_suspect:
@@ -687,10 +688,12 @@ class Session:
 
     def _silent_at(self, channel: str) -> float | None:
         tracker, stale_after = self.trackers.get(channel), self._options.stale_after
-        state = self.subscriptions.state(channel)
-        if tracker is None or stale_after is None or state is not SubscriptionState.ACTIVE:
+        if tracker is None or stale_after is None or not self._is_active(channel):
             return None
         return tracker.data_at + stale_after + self._stops.excuse(tracker.data_at)
+
+    def _is_active(self, channel: str) -> bool:
+        return self.subscriptions.state(channel) is SubscriptionState.ACTIVE
 
     def _messages_of(self, channel: str) -> int:
         tracker = self.trackers.get(channel)
@@ -738,6 +741,7 @@ class Session:
         """No connection: nothing is confirmed, no answer will come."""
         self._pulse = None
         self._stopped.clear()
+        self._ended.all_done()  # a new connection begins with all that is wanted
         self.first_messages.link_lost()
         self.subscriptions.link_lost()
         self._consulting.link_lost()
@@ -997,6 +1001,10 @@ class Session:
                 self.planned = None
                 why = f"{effect.channel!r} was ended by the venue: {effect.reason}"
                 self._tell_resubscribing(effect.channel, "ended", why)
+            elif isinstance(effect, Kept):
+                self._watched.add(effect.channel)
+                self.first_messages.kept(effect.channel)
+                self.planned = None
             elif isinstance(effect, Removed):
                 self._channels.forget(effect.channel)
                 self.first_messages.forget(effect.channel)
@@ -1044,7 +1052,8 @@ class Session:
         if self._is_cut:
             return
         for channel in self._stopped:
-            self._ended.want(channel, now)
+            if self.subscriptions.state(channel) is not None:
+                self._ended.want(channel, now)
         self._stopped.clear()
         at_once = self._dialect.limits.channels_per_message
         taken = self._ended.take(now, at_once=at_once)
@@ -1052,19 +1061,18 @@ class Session:
         for channel in taken:
             self._ended.done(channel)
         for channel in self.resyncs.take(now):
-            if self.subscriptions.state(channel) is SubscriptionState.ACTIVE:
+            if self._is_active(channel):
                 why = f"the order book {channel!r} is out of sync"
                 self._tell_resubscribing(channel, "out of sync", why)
                 self.subscriptions.refresh(channel)
         for channel, seconds in self.first_messages.take(now):
-            if self.subscriptions.state(channel) is SubscriptionState.ACTIVE:
-                self._tell(NoData, channel, seconds)
-                self._no_data.add(
-                    f"{channel!r} was confirmed {seconds:g} s ago, and no message of it has come: "
-                    "check the address and the case of the symbol",
-                    now,
-                    channel,
-                )
+            self._tell(NoData, channel, seconds)
+            self._no_data.add(
+                f"{channel!r} was confirmed {seconds:g} s ago, and no message of it has come: "
+                "check the address and the case of the symbol",
+                now,
+                channel,
+            )
 
     def _tell_resubscribing(self, channel: str, reason: str, why: str) -> None:
         self._log("warning", f"{why}; subscribing again", channel)

@@ -29,6 +29,7 @@ from wsclient.sansio.timers import Timers
 
 __all__ = [
     "Effect",
+    "Kept",
     "Lost",
     "Missing",
     "Refused",
@@ -71,8 +72,8 @@ class Refused(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """An active channel may have ended with the venue, by the first half of a refresh: data is
-    missed. It is being asked for again."""
+    """An active channel has ended with the venue, or may have, by the first half of a refresh: data
+    is missed. It is being asked for again."""
 
     channel: str
 
@@ -85,13 +86,19 @@ class Stopped(NamedTuple):
     reason: str
 
 
+class Kept(NamedTuple):
+    """A channel is active again: the venue has refused to unsubscribe it."""
+
+    channel: str
+
+
 class Removed(NamedTuple):
     """A channel is wanted no longer; what was known of its stream is void."""
 
     channel: str
 
 
-Effect = Settled | Lost | Refused | Missing | Stopped | Removed
+Effect = Settled | Lost | Refused | Missing | Stopped | Kept | Removed
 
 
 @dataclass(eq=False)
@@ -130,6 +137,8 @@ class Entry:
     waited: float = 0.0
     #: It is wanted again, once the unsubscribe under way is answered.
     wanted_again: bool = False
+    #: The venue has ended it unasked, and no subscribe has gone out since.
+    has_ended: bool = False
 
 
 class Subscriptions:
@@ -235,7 +244,10 @@ class Subscriptions:
             if entry.state is UNSUBSCRIBING:
                 continue
             self._unsent.drop(name)
-            if entry.state is PENDING and entry.attempts == 0:
+            if entry.state is PENDING and (entry.attempts == 0 or entry.has_ended):
+                if entry.attempts and not self._is_being_ended(name):
+                    # The venue may still have it. What it answers decides nothing.
+                    self._enqueue([name], entry.options, subscribe=False, quiet=True)
                 self._unsubscribed(entry)
                 continue
             self._set(entry, UNSUBSCRIBING)
@@ -324,6 +336,7 @@ class Subscriptions:
         self.link_suspect = None
         for entry in list(self._entries.values()):
             entry.attempts = 0
+            entry.has_ended = False
             if entry.state is UNSUBSCRIBING:
                 self._unsubscribed(entry)
             else:
@@ -373,6 +386,10 @@ class Subscriptions:
             if entry is not None:
                 entry.attempts += 1
                 entry.asked_id = request.id or 0
+                if entry.has_ended:
+                    entry.has_ended = False
+                    # A message that came after the end has borne the mark of the end.
+                    self._effects.append(Missing(name))
                 if not entry.was_active:
                     left = max(0.0, self._ack_timeout - entry.waited)
                     request.patience = min(request.patience, left)
@@ -440,6 +457,7 @@ class Subscriptions:
         if entry is None or entry.state is not ACTIVE:
             return False
         self._set(entry, PENDING)
+        entry.has_ended = True
         if is_certain:
             entry.attempts = 0
         self._effects.append(Stopped(entry.channel, reason))
@@ -461,6 +479,7 @@ class Subscriptions:
         elif not request.subscribe:
             if entry.state is UNSUBSCRIBING:
                 self._set(entry, ACTIVE)
+                self._effects.append(Kept(name))
                 entry.was_active = True
                 entry.wanted_again = False
                 self._settle_entry(entry, subscribe=True)
@@ -502,6 +521,8 @@ class Subscriptions:
         entry = self._entries.get(channel)
         if entry is None or entry.state is not PENDING or self._is_asked_for(channel):
             return False
+        if entry.has_ended:
+            return False  # it was on its way before the end
         self._confirm(entry)  # it was asked for so long ago that nothing waits for an answer
         return True
 
@@ -657,6 +678,7 @@ class Subscriptions:
     def _confirm(self, entry: Entry) -> None:
         self._set(entry, ACTIVE)
         entry.was_active = self._has_confirmed = True
+        entry.has_ended = False
         for wish in entry.wishes:
             wish.is_served = True
         self._settle_entry(entry)
@@ -733,6 +755,11 @@ class Subscriptions:
         """A later request for it is on its way, and has its own time."""
         requests = (*self._unsent.of(channel), *self._outstanding.of(channel))
         return any(request.subscribe for request in requests)
+
+    def _is_being_ended(self, channel: str) -> bool:
+        """An unsubscribe of it is on its way."""
+        requests = (*self._unsent.of(channel), *self._outstanding.of(channel))
+        return not all(request.subscribe for request in requests)
 
     def _drop(self, entry: Entry, reason: str) -> None:
         kind = Lost if entry.was_active else Refused
