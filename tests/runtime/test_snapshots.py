@@ -19,7 +19,10 @@ from helpers import Call, Server, expect_end, until
 from test_handshake import dead_address, linux_only
 
 import wsclient
+from wsclient import OrderBookOutOfSync
 from wsclient.sansio.backoff import Budget
+from wsclient.sansio.dialect import Ended
+from wsclient.testing import FakeVenue
 
 CHANNEL = Binance.channel()
 
@@ -222,6 +225,49 @@ def test_after_a_reconnect_there_is_a_new_snapshot_without_any_message(rig: Rig)
     until(lambda: book.sequence == rig.truth.number)
     assert rig.truth.is_told_by(book)
     assert len(rig.truth.asked) == 2
+
+
+class Ending(Binance):
+    """May end a stream unasked."""
+
+    class dialect(wsclient.Binance):
+        def peek(self, frame: bytes) -> Any:
+            ended = json.loads(frame).get("ended")
+            return Ended("gone", channel=ended) if ended else super().peek(frame)
+
+    def end(self, venue: FakeVenue) -> None:
+        (peer,) = venue.live
+        peer.unsubscribe(self.channel())
+        peer.send(json.dumps({"ended": self.channel()}))
+
+
+def test_a_book_whose_channel_the_venue_has_ended_gets_a_new_snapshot() -> None:
+    with rig_of(Ending()) as rig:
+        book = rig.book()
+        for count in (2, 3):
+            with Late(rig.truth) as late:
+                rig.truth.end(rig.venue)
+                rig.truth.step(8, count)  # to nobody
+                assert late.asked.wait(5)
+                with pytest.raises(OrderBookOutOfSync, match="subscribed to again"):
+                    book.bids()
+            until(lambda: book.is_synced)
+            assert rig.truth.is_told_by(book)
+            assert len(rig.truth.asked) == count
+        rig.push((7, 1))
+        until(lambda: book.sequence == rig.truth.number)
+        assert rig.truth.is_told_by(book)
+        assert len(rig.truth.asked) == 3
+
+
+def test_a_book_whose_channel_has_ended_is_out_of_sync_until_the_venue_has_confirmed_it() -> None:
+    with rig_of(Ending()) as rig:
+        book = rig.book()
+        rig.truth.instead = lambda peer: None
+        rig.truth.end(rig.venue)
+        until(lambda: not book.is_synced)
+        with pytest.raises(OrderBookOutOfSync, match="not confirmed"):
+            book.bids()
 
 
 def test_a_snapshot_of_the_link_before_is_not_taken(rig: Rig) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from wsclient.messages import Gap, Message
 from wsclient.runtime.core import Core, Routed
-from wsclient.runtime.keeper import LATE, KeptBook
+from wsclient.runtime.keeper import LATE, RESUBSCRIBED, KeptBook
 from wsclient.runtime.mailbox import Mailbox
 from wsclient.runtime.waiting import Waiter
 from wsclient.sansio.dialect import RestRequest
@@ -172,6 +172,8 @@ class RestBookLink(BookLink):
     def __init__(self, core: Core, channel: str, request: RestRequest) -> None:
         super().__init__(core, channel)
         self.request = request
+        #: The connection and the subscription that the last snapshot was fetched for.
+        self._fetched_for: tuple[int, int | None] = (0, None)
 
     def start(self) -> None:
         if not self._has_started:
@@ -190,6 +192,16 @@ class RestBookLink(BookLink):
         gap = super()._suspected()
         # What was missed when a connection ended is in the snapshot that was fetched since.
         return None if gap is None or gap.reason == "reconnect" else gap
+
+    def trouble(self, connection_id: int) -> str | None:
+        why = super().trouble(connection_id)
+        if why is None:
+            active_as = self._core.peek().subscriptions.active_as(self.channel)
+            if active_as is None:
+                return "its channel is not confirmed at present"
+            if active_as != self._fetched_for[1]:
+                return RESUBSCRIBED
+        return why
 
     def ask(self, delay: float) -> None:
         if not self.wants_snapshot:
@@ -215,7 +227,13 @@ class RestBookLink(BookLink):
         return self._core.active_on(self.channel)
 
     def begin(self, connection_id: int) -> int:
-        return self.book.begin_snapshot(connection_id)
+        active_as = self._core.peek().subscriptions.active_as(self.channel)
+        before, was_active_as = self._fetched_for
+        is_void = connection_id == before and active_as != was_active_as
+        age = self.book.begin_snapshot(connection_id, is_void=is_void)
+        # Last: until here the book is out of sync by the change of this.
+        self._fetched_for = connection_id, active_as
+        return age
 
     def join(self, answer: Any, connection_id: int, age: int) -> bool:
         return self.book.take_snapshot(answer, connection_id, age)

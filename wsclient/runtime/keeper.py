@@ -33,6 +33,8 @@ __all__ = ["KeptBook", "Link"]
 CATCH_UP = 0.01
 #: A book is out of sync while a message has been waiting for it longer than this (s).
 LATE = 0.25
+#: Why a book by REST is out of sync after another subscribe on the same connection.
+RESUBSCRIBED = "its channel was subscribed to again, and no snapshot has come yet"
 
 _NO_VERSION = -1
 # All in C, so that no interrupt leaves a thread asleep that was to be woken.
@@ -262,10 +264,14 @@ class KeptBook:
 
     # Snapshots by REST.
 
-    def begin_snapshot(self, connection_id: int = 0) -> int:
-        """Note that a snapshot will be fetched. Returns ``age`` for :meth:`take_snapshot`."""
+    def begin_snapshot(self, connection_id: int = 0, *, is_void: bool = False) -> int:
+        """Note that a snapshot will be fetched. Returns ``age`` for :meth:`take_snapshot`.
+
+        ``is_void``: what came so far is of a subscription that has ended."""
         with self.lock:
-            if self.joiner is not None and connection_id > self.connection_id:
+            if is_void and self._why is None:
+                self._doubt(RESUBSCRIBED)
+            if self.joiner is not None and (is_void or connection_id > self.connection_id):
                 self._restart(self.joiner, connection_id)
             return self._age
 

@@ -139,7 +139,7 @@ class Snapshots:
                 self._resyncs.forget(book.channel)
 
     def opened(self) -> None:
-        """The link is new: so must be every snapshot."""
+        """The link is new, or a subscription: so must be the snapshot."""
         with self._lock:
             now = time.monotonic()
             for channel in self._books:

@@ -18,6 +18,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from wsclient.errors import ConnectionLost, NotConnected, ThreadStartError, WSClientError
+from wsclient.events import Resubscribing
 from wsclient.runtime.threads import launch
 from wsclient.runtime.transport import Target, Transport, WorkerThread
 from wsclient.runtime.waiting import Waiter
@@ -214,6 +215,8 @@ class Watchdog:
             core.log(level, action.text, connection_id=action.connection_id, channel=action.channel)
         elif isinstance(action, Tell):
             core.teller.tell(action)
+            if action.kind is Resubscribing:
+                core.snapshots.opened()
         elif isinstance(action, Consult):
             self._consult(action)
         elif isinstance(action, Dial):

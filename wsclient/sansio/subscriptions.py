@@ -572,6 +572,12 @@ class Subscriptions:
         entry = self._entries.get(channel)
         return None if entry is None else entry.state
 
+    def active_as(self, channel: str) -> int | None:
+        """The number of the subscribe by which ``channel`` is active; None where it is not. May be
+        asked without the lock."""
+        entry = self._entries.get(channel)
+        return entry.asked_id if entry is not None and entry.state is ACTIVE else None
+
     def wanted(self) -> list[tuple[str, SubscriptionState, Mapping[str, Any]]]:
         return [(e.channel, e.state, e.options) for e in self._entries.values()]
 
