@@ -111,7 +111,9 @@ class Resubscribing(Event):
 
     ``reason`` is ``ended`` (the venue has ended it unasked), ``silent`` (by the option
     ``stale_after``) or ``out of sync`` (an order book needs a new snapshot); ``why`` says it in a
-    sentence. :class:`Subscribed` follows when the venue has confirmed it.
+    sentence. A channel that has ended may wait before it is asked for, since all that is asked for
+    again has one rate limit. :class:`Subscribed` follows when the venue has confirmed the channel,
+    and its next message bears a gap.
     """
 
     channel: str
@@ -121,11 +123,12 @@ class Resubscribing(Event):
 
 @dataclass(frozen=True)
 class NoData(Event):
-    """The venue has confirmed ``channel`` and then sent no message of it for ``seconds``.
+    """No message of ``channel`` has come in the ``seconds`` since the venue confirmed it.
 
-    Told once, until a message comes; ``stats().no_data`` lists these channels. The usual causes are
-    an address that does not serve the channel, and a symbol in the wrong case. See
-    :meth:`wsclient.Dialect.first_message_within`.
+    The channel stays subscribed. It is told of again only after a message has come in between;
+    ``stats().no_data`` lists such channels. The usual causes are an address that does not serve the
+    channel, and a symbol in the wrong case. ``seconds`` is what
+    :meth:`wsclient.Dialect.first_message_within` returned.
     """
 
     channel: str

@@ -176,8 +176,8 @@ class Stats(_AsDict):
     policies; ``callback_errors`` raised by ``on()`` and ``on_event()`` functions. The words of
     ``disconnect_reasons`` are those of :class:`wsclient.events.Disconnected`; attempts that came to
     nothing are in ``attempt_failures``, under the same words, ``timeout`` and ``http 503`` (the
-    status of the answer). ``no_data`` are the channels that the venue has confirmed and has sent no
-    message of for as long as :class:`wsclient.events.NoData` says.
+    status of the answer). ``no_data`` are the channels that :class:`wsclient.events.NoData` has
+    told of, and of which no message has come since.
 
     ``rate`` is over the last 10 to 15 s, ``connection_rate`` since the present connection was
     opened (the last one, up to what it brought last, where there is none). ``queues`` are

@@ -58,8 +58,8 @@ class Ack(msgspec.Struct, gc=False):
     ``symbol`` instead of ``channel`` names the channel of that request that ends in ``:symbol``.
     ``alias``: how the venue calls the ``channel`` on this connection from now on. Messages and
     answers may bear the alias in the place of the channel, and :meth:`Dialect.unsubscribe` is given
-    it. ``verb``: which kind of request it answers, where the answer says so. One to an unsubscribe
-    that answers no request, and has no id, means that the venue has ended the ``channel``.
+    it. ``verb``: which kind of request it answers, where the answer says so. An Ack of an
+    unsubscribe that has no id and answers no request means that the venue has ended ``channel``.
     """
 
     request_id: Any = None
@@ -77,9 +77,9 @@ class Rejection(msgspec.Struct, gc=False):
     say which; it is the one that is left when the others are answered. ``is_rest``: what the Acks
     of the same answer have left over, which may be nothing. ``verb``: as of an :class:`Ack`.
 
-    One that answers no request, has no id and names an active ``channel`` means that the venue has
-    ended it, unless the ``verb`` is ``"unsubscribe"`` or ``keeps_active`` is set: the channel was
-    subscribed to already, and stays so.
+    A Rejection that has no id, answers no request and names an active ``channel`` means that the
+    venue has ended that channel. It does not where the ``verb`` is ``"unsubscribe"``, nor where
+    ``keeps_active`` is set: the venue has refused a second subscribe, and the first one holds.
     """
 
     reason: str
@@ -96,8 +96,8 @@ class Rejection(msgspec.Struct, gc=False):
 class Ended(msgspec.Struct, gc=False):
     """The venue has ended an active ``channel`` that nobody has unsubscribed from.
 
-    ``name`` instead of ``channel``: all active channels that are called so, or so up to their first
-    colon.
+    ``name`` instead of ``channel``: all active channels of that name, and all whose names are that
+    name up to the first colon.
     """
 
     reason: str
@@ -288,7 +288,7 @@ class Dialect:
     #: The client's option of the same name overrides it.
     silence_timeout: float | None = None
     keepalive: tuple[Any, float] | None = None
-    #: How the names of channels begin that may be silent for as long as they like: private ones,
+    #: Prefixes of the names of channels that may be silent for as long as they like: private ones,
     #: and those of rare events (liquidations, announcements).
     quiet_channels: tuple[str, ...] = ()
     #: The venue speaks first (LoginAccepted), and wants to hear nothing before that.
@@ -351,9 +351,9 @@ class Dialect:
         """Return within how many seconds of its confirmation a channel's first message comes.
 
         None for a channel that may be silent for as long as it likes: by default one whose name
-        begins as one of ``quiet_channels`` does. The client tells of a channel that exceeds this
-        (:class:`wsclient.events.NoData`), and leaves it as it is. Asked of each channel before its
-        subscribe is sent.
+        begins with one of ``quiet_channels``. A channel that exceeds this time is told of by
+        :class:`wsclient.events.NoData`, and stays subscribed. Called for each channel before its
+        subscribe is sent; one for which it raises is refused, as by :meth:`refusal`.
         """
         return None if channel.startswith(self.quiet_channels) else FIRST_MESSAGE_WITHIN
 

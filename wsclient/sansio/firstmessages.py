@@ -1,4 +1,4 @@
-"""Channels that the venue has confirmed, and of which no message has come."""
+"""Confirmed channels of which no message has come."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HEARD = -1
 
 
 class FirstMessages:
-    """Finds channels that are confirmed and stay without a message.
+    """Finds confirmed channels of which no message comes in time.
 
     A message costs nothing here: when a channel's time is up, its count of messages is compared
     with the one at the time when it was asked for. ``count`` returns that number; ``excuse``
@@ -30,9 +30,10 @@ class FirstMessages:
         self._count = count
         self._excuse = excuse
         self._is_active = is_active
-        #: Within how many seconds the first message is expected; of the others nothing is.
+        #: The time (s) from the confirmation to the first message. Other channels may be silent.
         self._within: dict[str, float] = {}
-        #: The count of messages when the channel was asked for; _HEARD once one could not be read.
+        #: The count of messages when the channel was asked for, or _HEARD after a message that
+        #: could not be read.
         self._counts: dict[str, int] = {}
         #: When it was confirmed (monotonic s).
         self._confirmed: dict[str, float] = {}
@@ -56,8 +57,8 @@ class FirstMessages:
         self._counts[channel] = self._count(channel)
 
     def confirmed(self, channel: str, now: float) -> None:
-        """The venue has confirmed ``channel``. One that is overdue is watched no more, until a
-        message of it has come."""
+        """The venue has confirmed ``channel``. Watch it, unless it was reported and no message has
+        come since."""
         if channel in self._within and not self._is_overdue(channel):
             self._overdue.pop(channel, None)
             self._confirmed[channel] = now

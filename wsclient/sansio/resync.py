@@ -1,4 +1,5 @@
-"""Which channels are to be subscribed anew, for a snapshot, and when."""
+"""Which channels are to be subscribed to again, and when: order books that need a snapshot, and
+channels that the venue has ended."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ class _Channel:
 
 
 class Resyncs:
-    """Pure bookkeeping; ``now`` is in monotonic seconds.
+    """Pure bookkeeping; ``now`` is in monotonic seconds. A channel that has ended counts as out of
+    sync until it is asked for.
 
     A channel is due at once when it falls out of sync, and again each time that its snapshot does
     not come. One that keeps falling out is due less and less often, until it has stayed in sync for
