@@ -42,6 +42,10 @@ class Watched(Plain):
         self._check()
         return super().refusal(channel, address)
 
+    def first_message_within(self, channel: str) -> float | None:
+        self._check()
+        return super().first_message_within(channel)
+
     def access(self, channels: Sequence[str], credentials: Credentials) -> dict[str, Any]:
         self._check()
         return {"token": credentials["token"]}

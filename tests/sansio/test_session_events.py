@@ -536,14 +536,17 @@ class TestEndedByTheVenue:
         rig.receive(dialect.Ended("gone", channel="a"), rig.message("a"))
         assert rig.asked()[1:] == [("unsubscribe", ["a"]), ("subscribe", ["a"])]
 
-    def test_an_unsubscribe_of_one_that_waits_is_over_at_once(self) -> None:
+    @pytest.mark.parametrize("is_refused", [True, False])
+    def test_any_answer_fulfils_an_unsubscribe_of_one_that_waits(self, is_refused: bool) -> None:
         names = [f"x{n}" for n in range(10)]
         rig = Rig().active(*names, "a")
         rig.receive(*(dialect.Ended("gone", channel=name) for name in (*names, "a")))
         token = rig.unsubscribe("a")
-        assert rig.outcome(token) is None
         assert rig.asked()[-1] == ("unsubscribe", ["a"]), "the venue may still have it"
-        rig.reject("a", "not subscribed")
+        rig.receive(
+            dialect.Rejection("no", channel="a") if is_refused else dialect.Ack(channel="a")
+        )
+        assert rig.outcome(token) is None
         assert rig.session.subscriptions.state("a") is None
 
     def test_one_that_is_left_at_once_and_comes_back_waits_for_nothing(self) -> None:

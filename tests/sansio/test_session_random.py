@@ -445,6 +445,12 @@ class SessionMachine(RuleBasedStateMachine):
                 assert state is not ACTIVE or self.rig.state is State.CLOSING, channel
 
     @invariant()
+    def only_what_is_wanted_is_without_data(self) -> None:
+        if hasattr(self, "rig"):
+            wanted = {channel for channel, _, _ in self.session.subscriptions.wanted()}
+            assert wanted.issuperset(self.session.first_messages.overdue())
+
+    @invariant()
     def nobody_waits_where_nothing_comes(self) -> None:
         """In IDLE, FAILED and CLOSED no caller is left to wait."""
         if hasattr(self, "rig") and self.rig.state in (State.IDLE, State.FAILED, State.CLOSED):

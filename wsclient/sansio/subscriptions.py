@@ -244,10 +244,7 @@ class Subscriptions:
             if entry.state is UNSUBSCRIBING:
                 continue
             self._unsent.drop(name)
-            if entry.state is PENDING and (entry.attempts == 0 or entry.has_ended):
-                if entry.attempts and not self._is_being_ended(name):
-                    # The venue may still have it. What it answers decides nothing.
-                    self._enqueue([name], entry.options, subscribe=False, quiet=True)
+            if entry.state is PENDING and entry.attempts == 0:
                 self._unsubscribed(entry)
                 continue
             self._set(entry, UNSUBSCRIBING)
@@ -477,7 +474,9 @@ class Subscriptions:
         if name in request.quiet:
             self._first_half_over(request, name)
         elif not request.subscribe:
-            if entry.state is UNSUBSCRIBING:
+            if entry.state is UNSUBSCRIBING and entry.has_ended:
+                self._unsubscribed(entry)  # the venue has nothing left to end
+            elif entry.state is UNSUBSCRIBING:
                 self._set(entry, ACTIVE)
                 self._effects.append(Kept(name))
                 entry.was_active = True
@@ -712,7 +711,7 @@ class Subscriptions:
         if entry.wanted_again:
             self._effects.append(Removed(entry.channel))
             self._settle_entry(entry, subscribe=False)
-            entry.wanted_again = False
+            entry.wanted_again = entry.has_ended = False
             entry.was_active, entry.attempts, entry.waited = False, 0, 0.0
             self._set(entry, PENDING)
             self._enqueue([entry.channel], entry.options)
@@ -761,11 +760,6 @@ class Subscriptions:
         """A later request for it is on its way, and has its own time."""
         requests = (*self._unsent.of(channel), *self._outstanding.of(channel))
         return any(request.subscribe for request in requests)
-
-    def _is_being_ended(self, channel: str) -> bool:
-        """An unsubscribe of it is on its way."""
-        requests = (*self._unsent.of(channel), *self._outstanding.of(channel))
-        return not all(request.subscribe for request in requests)
 
     def _drop(self, entry: Entry, reason: str) -> None:
         kind = Lost if entry.was_active else Refused
