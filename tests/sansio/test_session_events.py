@@ -616,7 +616,7 @@ def test_an_order_book_that_is_out_of_sync_is_told() -> None:
     rig = Rig().active("a")
     rig.session.resyncs.want("a", rig.now)
     rig.tick()
-    why = "the order book 'a' is out of sync"
+    why = "the order book 'a' needs a new snapshot"
     assert told(rig, Resubscribing) == [Resubscribing("a", "out of sync", why, connection_id=1)]
 
 

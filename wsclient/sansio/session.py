@@ -1062,7 +1062,7 @@ class Session:
             self._ended.done(channel)
         for channel in self.resyncs.take(now):
             if self._is_active(channel):
-                why = f"the order book {channel!r} is out of sync"
+                why = f"the order book {channel!r} needs a new snapshot"
                 self._tell_resubscribing(channel, "out of sync", why)
                 self.subscriptions.refresh(channel)
         for channel, seconds in self.first_messages.take(now):
