@@ -1,7 +1,7 @@
 """The public API as text: each name with its signature, without saying where it is defined.
 
-    python tests/golden/api.py            print it
-    python tests/golden/api.py --renew    write api.txt, which a test compares with
+python tests/golden/api.py            print it
+python tests/golden/api.py --renew    write api.txt, which a test compares with
 """
 
 from __future__ import annotations

@@ -52,6 +52,10 @@ _PINGS = re.compile(
 _PORT = re.compile(r"127\.0\.0\.1:\d+")
 
 
+#: Base classes that say nothing of an error.
+_GENERAL = frozenset({"BaseException", "Exception", "object"})
+
+
 def digest(payload: bytes) -> str:
     return hashlib.sha256(payload).hexdigest()[:12]
 
@@ -73,8 +77,8 @@ def describe(message: wsclient.Message) -> str:
 def describe_error(error: BaseException) -> str:
     """Return an error's class, what it is as a builtin, its failed channels, and its causes."""
     row = type(error).__name__
-    builtin = next(k.__name__ for k in type(error).__mro__ if k.__module__ == "builtins")
-    row += f"({builtin})"
+    builtins = (k.__name__ for k in type(error).__mro__ if k.__module__ == "builtins")
+    row += f"({', '.join(name for name in builtins if name not in _GENERAL)})"
     for name in ("failed", "attempts", "status", "retry_after", "code", "reason"):
         value = getattr(error, name, None)
         if value is not None and value != {}:
@@ -97,6 +101,15 @@ def describe_event(event: events.Event) -> str:
             value = describe_error(value)
         parts.append(f"{field.name}={value}")
     return " ".join(parts)
+
+
+def outcome(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[str, Any]:
+    """Call, and return the type of the result or the error in words, and the result."""
+    try:
+        result = function(*args, **kwargs)
+    except Exception as error:  # noqa: BLE001 - that is what is recorded
+        return describe_error(error), None
+    return type(result).__name__, result
 
 
 class LogHandler(logging.Handler):
@@ -197,12 +210,8 @@ class Run:
 
     def call(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call and record what comes of it; returns the result, None for an error."""
-        try:
-            result = function(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - that is what is recorded
-            self.note(f"{name}: {describe_error(error)}")
-            return None
-        self.note(f"{name}: {type(result).__name__}")
+        row, result = outcome(function, *args, **kwargs)
+        self.note(f"{name}: {row}")
         return result
 
     def connect(self) -> Run:

@@ -181,9 +181,7 @@ def once(recording: Recording, lines: Sequence[bytes], bench: Bench) -> Run:
     return run
 
 
-def play(
-    recording: Recording, lines: Sequence[bytes], channels: Sequence[str], run: Run
-) -> None:
+def play(recording: Recording, lines: Sequence[bytes], channels: Sequence[str], run: Run) -> None:
     # On a thread, since the answers may be among the lines.
     call = threading.Thread(target=run.subscribe, args=channels)
     call.start()

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import wsclient
-from golden.recorder import PATIENCE, Bench, Run, describe, steadily
-from golden.speakers import SPEAKERS, Generic, Kraken, Market, Speaker, Venue
+from golden.recorder import PATIENCE, Bench, Run, describe, outcome, steadily
+from golden.speakers import SPEAKERS, Market, Speaker, Venue
 from wsclient import events
-from wsclient.testing import Fault, FakeVenue, FaultProxy
+from wsclient.testing import FakeVenue, Fault, FaultProxy
 
 __all__ = ["scenes"]
 
@@ -35,6 +35,8 @@ class Stage:
         self.run: Run | None = None
         self.market = Market(speaker.name)
         self.number = 100
+        #: Messages of the book that were sent to somebody.
+        self.told = 0
         self.rest.asked.clear()
         self.rest.answer = self._answer
 
@@ -92,6 +94,7 @@ class Stage:
             for peer in self.venue.subscribers(self.speaker.book):
                 for payload in self.speaker.update(peer, self.number, changes, self.market.levels):
                     peer.send(payload)
+                    self.told += 1
 
     def _answer(self, method: str, path: str) -> Any:
         if "bullet" in path:
@@ -370,6 +373,11 @@ def show(stage: Stage, book: Any) -> None:
     bids, asks = stage.market.levels
 
     def is_there() -> bool:
+        stats = run.client.stats()
+        if stats.channels[stage.speaker.book].messages < stage.told:
+            return False
+        if any(queue.messages for name, queue in stats.queues.items() if name != "client"):
+            return False
         found = book.bids(stale_ok=True), book.asks(stale_ok=True)
         return all(
             [(float(p), float(s)) for p, s in side] == levels
@@ -389,7 +397,9 @@ def show(stage: Stage, book: Any) -> None:
 def begin_book(stage: Stage, peer: Any, channel: str) -> list[str]:
     if channel != stage.speaker.book:
         return []
-    return stage.speaker.snapshot(peer, stage.number, stage.market.levels)
+    payloads = stage.speaker.snapshot(peer, stage.number, stage.market.levels)
+    stage.told += len(payloads)
+    return payloads
 
 
 def has_book(speaker: Speaker) -> bool:
@@ -487,8 +497,32 @@ def requests(stage: Stage) -> None:
         timeout = PATIENCE if stage.speaker.name in REQUESTS else 0.05
         reply = run.call(f"request {payload}", run.client.request, payload, timeout=timeout)
         run.note(f"reply: {reply}")
-    run.client.close(timeout=PATIENCE)
+    if stage.speaker.name in REQUESTS:
+        payload = REQUESTS[stage.speaker.name][0]
+        with in_flight(stage, functools.partial(run.client.request, timeout=PATIENCE), payload):
+            run.peer.rst()
+        run.until(events.Disconnected, events.Connected)
+    with in_flight(stage, run.client.subscribe, stage.a, timeout=PATIENCE):
+        run.call("close", run.client.close, timeout=PATIENCE)
     run.call("send after close", run.client.send, "x")
+
+
+@contextmanager
+def in_flight(stage: Stage, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Iterator[None]:
+    """Make a call that is not answered, and wait until the venue has heard of it."""
+    run, peer = stage.run, stage.run.peer
+    stage.protocol.deaf.add(peer.id)
+    peer.ping(b"answered after all that was sent before")
+    peer.expect_pong(PATIENCE)
+    heard = len(peer.received)
+    name = f"{getattr(call, '__name__', 'request')} in flight"
+    found: list[str] = []
+    thread = threading.Thread(target=lambda: found.append(outcome(call, *args, **kwargs)[0]))
+    thread.start()
+    run.wait(lambda: len(peer.received) > heard)
+    yield
+    thread.join()
+    run.note(f"{name}: {found}")
 
 
 # --- for the generic protocol alone ---------------------------------------------------------------
@@ -625,6 +659,23 @@ def nobody_there(stage: Stage) -> None:
     run.peer.rst()
     run.until(events.Disconnected, events.Closed)
     run.call("send", run.client.send, "x")
+
+
+@scene(FOR_ONE)
+def away(stage: Stage) -> None:
+    """Calls while the client waits for its next attempt."""
+    run = stage.open("a", retry_delay=30.0)
+    stage.venue.down()
+    run.peer.rst()
+    run.until(events.Disconnected, events.Reconnecting)
+    run.note(f"state: {run.client.state.value}, {run.client.is_connected}, {run.wanted()}")
+    run.call("send", run.client.send, "x")
+    run.call("request", run.client.request, {})
+    run.call("recv", run.client.recv, timeout=0)
+    run.call("subscribe", run.client.subscribe, "b", timeout=0.1)
+    run.call("unsubscribe", run.client.unsubscribe, "a", timeout=PATIENCE)
+    run.call("connect", run.client.connect, timeout=0.1)
+    run.note(f"wanted: {run.wanted()}")
 
 
 BROKEN: dict[str, bytes] = {

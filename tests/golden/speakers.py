@@ -193,7 +193,7 @@ class Bitfinex(Speaker):
         for (price, size), sign in zip(rows, signs, strict=True):
             row = [price, int(size != 0), size or sign]
             found.append(self._number(peer, self.book, row))
-        pairs = [pair for pair in zip(*book, strict=False)]
+        pairs = list(zip(*book, strict=False))
         flat = [x for (bp, bs), (ap, a) in pairs for x in (bp, bs, ap, -a)]
         longer = max(book, key=len)[len(pairs) :]
         sign = 1 if len(book[0]) > len(book[1]) else -1
@@ -211,6 +211,7 @@ class Bitfinex(Speaker):
             answer = {"event": "auth", "chanId": 0, "userId": 1}
             refused = {"status": "FAILED", "code": 10100, "msg": "apikey: invalid"}
             return answer | ({"status": "OK"} if is_accepted else refused)
+        return None
 
 
 def alias(peer: Peer, channel: str) -> int:
@@ -224,7 +225,9 @@ class BitfinexVenue(ScriptedProtocol):
         if event == "conf":
             yield dumps({"event": "conf", "status": "OK", "flags": request["flags"]})
         elif event == "ping":
-            yield dumps({"event": "pong", "cid": request["cid"]} if "cid" in request else {"event": "pong"})
+            yield dumps(
+                {"event": "pong", "cid": request["cid"]} if "cid" in request else {"event": "pong"}
+            )
         elif event == "subscribe":
             name, symbol = request["channel"], request.get("symbol")
             channel = f"{name}:{symbol}"
@@ -273,6 +276,7 @@ class Bybit(Speaker):
     def answer_login(self, request: Any, is_accepted: bool) -> Any:
         if request.get("op") == "auth":
             return {"op": "auth", "success": is_accepted, "ret_msg": "" if is_accepted else "no"}
+        return None
 
 
 class CoinbaseExchange(Speaker):
@@ -303,7 +307,11 @@ class CoinbaseExchange(Speaker):
 
 class Deribit(Speaker):
     name = "deribit"
-    channels = ("book.BTC-PERPETUAL.100ms", "trades.BTC-PERPETUAL.100ms", "ticker.ETH-PERPETUAL.100ms")
+    channels = (
+        "book.BTC-PERPETUAL.100ms",
+        "trades.BTC-PERPETUAL.100ms",
+        "ticker.ETH-PERPETUAL.100ms",
+    )
     symbol = "BTC-PERPETUAL"
     credentials = {"client_id": "id", "client_secret": "secret"}
 
@@ -337,6 +345,7 @@ class Deribit(Speaker):
             refused = {"error": {"code": 13004, "message": "invalid_credentials"}}
             outcome = {"result": {"token_type": "bearer"}} if is_accepted else refused
             return {"jsonrpc": "2.0", "id": request["id"], **outcome}
+        return None
 
 
 class Kraken(Speaker):
@@ -468,6 +477,7 @@ class OKX(Speaker):
         if request.get("op") == "login":
             refused = {"event": "error", "code": "60009", "msg": "Login failed."}
             return {"event": "login", "code": "0", "msg": ""} if is_accepted else refused
+        return None
 
 
 SPEAKERS: list[Speaker] = [

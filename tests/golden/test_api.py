@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 
 import pytest
+
 from golden import api
 
 
@@ -19,5 +20,7 @@ def test_the_public_api_is_as_it_was(module: str) -> None:
 
 
 def test_a_changed_signature_is_told() -> None:
-    assert any(line.startswith("    subscribe(self, *channels: str") for line in api.lines_of("wsclient"))
+    assert any(
+        line.startswith("    subscribe(self, *channels: str") for line in api.lines_of("wsclient")
+    )
     assert any(line.startswith("wsclient.connect(url") for line in api.lines_of("wsclient"))

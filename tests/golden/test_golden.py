@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from golden.compare import TRACE, differences, summary
 from golden.recordings import RECORDED
 
