@@ -173,6 +173,7 @@ def once(recording: Recording, lines: Sequence[bytes], bench: Bench) -> Run:
     channels = sorted({found for line in decoded if (found := recording.channel(line))})
     with FakeVenue(Player(recording)) as venue:
         run = Run(venue, recording.dialect()).connect()
+        run.is_throttled = True
         try:
             play(recording, lines, channels, run)
         except Exception as error:  # noqa: BLE001 - a difference

@@ -190,11 +190,14 @@ def test_the_same_of_the_present_connection_is_not_ignored(item: str) -> None:
     assert any(is_noticed(situation) for situation in SITUATIONS)
 
 
+@pytest.mark.parametrize("number", [2, 3])
 @pytest.mark.parametrize("situation", SITUATIONS)
-def test_data_on_the_fast_path_is_ignored(situation: Callable[[], tuple[Rig, int]]) -> None:
+def test_data_on_the_fast_path_is_ignored(
+    situation: Callable[[], tuple[Rig, int]], number: int
+) -> None:
     rig, old = situation()
     before = standing(rig)
-    payload = b'{"type":"market_data","channel":"a","sequence":2}'
+    payload = b'{"type":"market_data","channel":"a","sequence":%d}' % number
     batch = Inbound(Generic()).batch([payload], False, 1, old)
     assert rig.session.ordinary(old, batch, rig.now) == []
     assert standing(rig) == before
@@ -246,6 +249,35 @@ def test_a_pong_of_a_superseded_connection_answers_no_ping_of_the_present_one() 
     rig.session.control(old, rig.now)
     rig.wait(5.0, quiet)
     assert rig.cid > old + 1 or rig.state is not State.OPEN
+
+
+def test_a_ping_of_a_superseded_connection_is_no_life_of_the_present_one() -> None:
+    rig = Rig(silence_timeout=10.0, **SLOW).open()
+    old = rig.cid
+    rig.drop()
+    rig.open()
+    present = rig.cid
+    rig.wait(9.0)
+    rig.session.control(old, rig.now)
+    rig.wait(1.0)
+    assert (rig.cid, rig.state) != (present, State.OPEN)
+
+
+@pytest.mark.parametrize("asked", [1, 2])
+def test_an_old_answer_of_the_dialect_is_not_taken_for_the_one_that_is_due(asked: int) -> None:
+    rig = Rig(**SLOW).active("a")
+    rig.holds = True
+    rig.subscribe("b")
+    for _ in range(asked - 1):
+        rig.consult()
+        rig.tick()
+    (old,) = rig.consults
+    rig.drop()
+    rig.open()
+    (_, present) = rig.consults
+    old.then(old.ask())
+    rig.tick()
+    assert rig.consults == [old, present]
 
 
 @pytest.mark.parametrize("outcome", ["answered", "failed"])
