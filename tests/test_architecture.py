@@ -6,8 +6,6 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 import wsclient
 from wsclient.sansio import dialect
 
@@ -72,48 +70,50 @@ def test_imports_are_seen() -> None:
     assert "threading" in set(imports("runtime/watchdog.py"))
 
 
-@pytest.mark.parametrize("module", PURE)
-def test_the_core_is_pure(module: str) -> None:
-    assert [name for name in imports(module) if within(name, *IMPURE)] == []
-
-
-@pytest.mark.parametrize("module", PURE)
-def test_the_core_knows_of_nothing_around_it(module: str) -> None:
-    around = [
-        f"wsclient.{name}"
-        for name in ("runtime", "client", "handler", "testing", "cli", "stats", "__main__")
+def forbidden(modules: list[str], *packages: str, allowed: tuple[str, ...] = ()) -> list[str]:
+    """Each import of these packages by these modules."""
+    return [
+        f"{module} imports {name}"
+        for module in modules
+        for name in imports(module)
+        if within(name, *packages) and not within(name, *allowed)
     ]
-    assert [name for name in imports(module) if within(name, *around)] == []
 
 
-@pytest.mark.parametrize("module", modules("sansio", "messages.py", "errors.py", "options.py"))
-def test_the_core_names_no_venue(module: str) -> None:
-    assert [name for name in imports(module) if within(name, "wsclient.dialects")] == []
+def ours(*names: str) -> tuple[str, ...]:
+    return tuple(f"wsclient.{name}" for name in names)
 
 
-@pytest.mark.parametrize("module", modules("dialects"))
-def test_a_dialect_needs_the_core_only(module: str) -> None:
-    allowed = [f"wsclient.{name}" for name in ("sansio", "dialects", "errors", "messages")]
-    ours = [name for name in imports(module) if within(name, "wsclient")]
-    assert [name for name in ours if not within(name, *allowed)] == []
+def test_the_core_is_pure() -> None:
+    assert forbidden(PURE, *IMPURE) == []
 
 
-@pytest.mark.parametrize("module", modules("dialects"))
-def test_a_dialect_does_not_reach_into_the_decisions(module: str) -> None:
+def test_the_core_knows_of_nothing_around_it() -> None:
+    around = ours("runtime", "client", "handler", "testing", "cli", "stats", "__main__")
+    assert forbidden(PURE, *around) == []
+
+
+def test_the_core_names_no_venue() -> None:
+    core = modules("sansio", "messages.py", "errors.py", "options.py")
+    assert forbidden(core, "wsclient.dialects") == []
+
+
+def test_a_dialect_needs_the_core_only() -> None:
+    allowed = ours("sansio", "dialects", "errors", "messages")
+    assert forbidden(modules("dialects"), "wsclient", allowed=allowed) == []
+
+
+def test_a_dialect_does_not_reach_into_the_decisions() -> None:
     deciders = ("session", "subscriptions", "recovery", "heartbeat", "inbound")
-    names = [f"wsclient.sansio.{name}" for name in deciders]
-    assert [name for name in imports(module) if within(name, *names)] == []
+    assert forbidden(modules("dialects"), *ours(*(f"sansio.{d}" for d in deciders))) == []
 
 
-@pytest.mark.parametrize("module", modules("runtime"))
-def test_the_runtime_does_not_know_the_client(module: str) -> None:
-    above = [f"wsclient.{name}" for name in ("client", "handler", "cli", "testing")]
-    assert [name for name in imports(module) if within(name, *above)] == []
+def test_the_runtime_does_not_know_the_client() -> None:
+    assert forbidden(modules("runtime"), *ours("client", "handler", "cli", "testing")) == []
 
 
-@pytest.mark.parametrize("module", modules("runtime"))
-def test_the_runtime_names_no_venue(module: str) -> None:
-    assert [name for name in imports(module) if within(name, "wsclient.dialects")] == []
+def test_the_runtime_names_no_venue() -> None:
+    assert forbidden(modules("runtime"), "wsclient.dialects") == []
 
 
 # --- the public names ----------------------------------------------------------------------------
@@ -135,16 +135,12 @@ def test_all_that_a_dialect_is_written_with_is_public() -> None:
     assert set(dialect.__all__) - set(wsclient.__all__) == {"Levels"}  # pairs, of any kind
 
 
-@pytest.mark.parametrize("name", wsclient.__all__)
-def test_a_public_name_is_there_and_documented(name: str) -> None:
-    thing = getattr(wsclient, name)
-    if name == "__version__":
-        assert isinstance(thing, str)
-    else:
-        assert thing.__doc__
+def test_each_public_name_is_there_and_documented() -> None:
+    bare = [n for n in wsclient.__all__ if n != "__version__" and not getattr(wsclient, n).__doc__]
+    assert bare == []
+    assert isinstance(wsclient.__version__, str)
 
 
-@pytest.mark.parametrize("module", modules("."))
-def test_every_module_says_what_it_is_for(module: str) -> None:
-    if module != "version.py":
-        assert ast.get_docstring(ast.parse((ROOT / module).read_text("utf-8")))
+def test_every_module_says_what_it_is_for() -> None:
+    trees = {m: ast.parse((ROOT / m).read_text("utf-8")) for m in modules(".")}
+    assert [m for m, tree in trees.items() if not ast.get_docstring(tree)] == ["version.py"]

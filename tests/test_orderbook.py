@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from helpers import Call, until
 
 import wsclient
+from support.helpers import Call, until
 from wsclient import Gap, Level, Message, OrderBook, OrderBookOutOfSync
 from wsclient.messages import Arrival, LinkedMessage
 from wsclient.runtime.books import KeptBook

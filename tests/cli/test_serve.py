@@ -11,10 +11,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from helpers import until
 from websockets.frames import Frame, Opcode
 
 import wsclient
+from support.helpers import until
 from wsclient import dialects
 from wsclient.cli import _SERVED, _parser, main, serve
 from wsclient.testing.exchanges import PROTOCOLS

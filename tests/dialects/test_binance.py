@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from reading import Data, read
-from recordings import Bench, marks, messages_of, refused
 
+from support.reading import Data, read
+from support.recordings import Bench, marks, messages_of, refused
 from wsclient import WebSocketClient
 from wsclient.dialects import Binance, BinanceFutures, find
 from wsclient.errors import ConfigurationError, SubscriptionRejected
@@ -85,6 +85,7 @@ def test_a_stream_that_would_stay_silent_is_refused(channel: str, words: str | N
     assert (words in reason) if reason and words else (reason is words)
 
 
+@pytest.mark.loopback
 def test_a_refused_stream_leaves_the_others_of_its_message() -> None:
     channels = ["btcusdt@trade", "BTCUSDT@depth", "!ticker@arr"]
     reasons = refused(Binance(), channels, {"result": None, "id": 1})
@@ -168,6 +169,7 @@ def test_coin_margined_futures_have_no_routes(place: str, expected: str) -> None
         assert BinanceFutures().refusal(channel, url) is None
 
 
+@pytest.mark.loopback
 @pytest.mark.parametrize("place", ["/ws/a@depth/b@aggTrade", "/public/ws/b@aggTrade"])
 def test_an_address_that_names_streams_of_two_routes_is_refused(place: str) -> None:
     with FakeVenue("binance_futures") as venue:
@@ -215,6 +217,7 @@ def test_a_futures_stream_has_a_lowercase_symbol() -> None:
     assert "lowercase" in reason
 
 
+@pytest.mark.loopback
 def test_a_channel_of_another_route_leaves_the_others_of_its_message() -> None:
     channels = ["btcusdt@bookTicker", "btcusdt@aggTrade", "ethusdt@depth"]
     reasons = refused(BinanceFutures(), channels, {"result": None, "id": 1})
@@ -222,6 +225,7 @@ def test_a_channel_of_another_route_leaves_the_others_of_its_message() -> None:
     assert re.search(r"ws://127\.0\.0\.1:\d+/market$", reasons["btcusdt@aggTrade"])
 
 
+@pytest.mark.loopback
 def test_what_an_address_has_is_looked_at_on_each_connection() -> None:
     with FakeVenue("binance_futures") as venue:
         places = iter(["market", "public"])

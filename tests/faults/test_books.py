@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from depth import Binance, BinanceFutures, Kucoin, Late, Rig, Truth, answer, ok, rig_of
-from helpers import until
-from oracle import check_prefixes
 
 import wsclient
+from support.depth import Binance, BinanceFutures, Kucoin, Late, Rig, Truth, answer, ok, rig_of
+from support.helpers import until
+from support.oracle import check_prefixes
 from wsclient import client as client_module
 from wsclient.messages import LinkedMessage
 from wsclient.runtime.books import KeptBook

@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from helpers import Call, client_context, server_context, until
-from matrix import each_size, percentile
-from test_handshake import dead_address, linux_only
 
 import wsclient
+from support.helpers import Call, client_context, dead_address, linux_only, server_context, until
+from support.matrix import each_size, percentile
 from wsclient import State, WebSocketClient
 from wsclient.testing import FakeVenue
 

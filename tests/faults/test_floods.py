@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from helpers import Call, Server, handshake_answer, receive_head, until
-from matrix import each_size, percentile
 
 import wsclient
+from support.helpers import Call, Server, handshake_answer, receive_head, until
+from support.matrix import each_size, percentile
 
 MIB = 1024 * 1024
 GB = 1 << 30

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from matrix import each_size
-from program import CERTIFICATE, STRIKE, Program
 
 import wsclient
+from support.matrix import each_size
+from support.program import CERTIFICATE, STRIKE, Program
 from wsclient import ClientForked, WebSocketClient
 from wsclient.testing import FakeVenue, KrakenProtocol
 

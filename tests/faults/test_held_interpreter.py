@@ -9,11 +9,10 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from helpers import until
-from matrix import each_size
-from program import Program
-from rigs import SLACK, dial
-
+from support.helpers import until
+from support.matrix import each_size
+from support.network import SLACK, dial
+from support.program import Program
 from wsclient.events import Disconnected
 from wsclient.runtime.telling import EventStream
 from wsclient.testing import FakeVenue, Fault, FaultProxy

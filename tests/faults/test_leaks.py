@@ -16,12 +16,12 @@ from pathlib import Path
 from types import FunctionType
 
 import pytest
-from helpers import Call, until
-from journal import Journal
-from matrix import each_size
-from oracle import CUTS
 
 import wsclient
+from support.helpers import Call, until
+from support.journal import Journal
+from support.matrix import each_size
+from support.oracle import CUTS
 
 UNLIMITED = wsclient.Generic(limits=wsclient.Limits(connects=None))
 TESTS = Path(__file__).parents[1]

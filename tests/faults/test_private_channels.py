@@ -10,11 +10,11 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from canaries import TOKENS, found_in
-from helpers import Call
-from resting import rest
 
 import wsclient
+from support.canaries import TOKENS, found_in
+from support.helpers import Call
+from support.resting import rest
 from wsclient import (
     OKX,
     Bitfinex,

@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 import trustme
 import websocket
-from canaries import TOKENS, found_in, secret_options, secret_url, variables_of, whole_chain
-from helpers import Server, expect_end, handshake_answer, listener, receive_head, until
-from interrupting import Point
 
 import wsclient
+from support.canaries import TOKENS, found_in, secret_options, secret_url, variables_of, whole_chain
+from support.helpers import Server, expect_end, handshake_answer, listener, receive_head, until
+from support.interrupting import Point
 from wsclient import (
     LoginAccepted,
     LoginRefused,

@@ -8,7 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from program import ROOT
+
+from support.program import ROOT
 
 #: The tests of the client and of order books. Under ``-O`` the asserts of test modules, which
 #: pytest rewrites, are still checked; see test_asserts_are_checked.

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from matrix import each_size
-from program import Program
-from struck import CALLS
-from talk import BOOK_CHANNEL, FEED, LOOPS, Talker, feeding
 
+from support.matrix import each_size
+from support.program import Program
+from support.struck import CALLS
+from support.talk import BOOK_CHANNEL, FEED, LOOPS, Talker, feeding
 from wsclient.testing import FakeVenue
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")

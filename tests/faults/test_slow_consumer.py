@@ -7,11 +7,11 @@ import tracemalloc
 from collections.abc import Callable
 
 import pytest
-from helpers import until
-from journal import Journal
-from matrix import each_size
 
 import wsclient
+from support.helpers import until
+from support.journal import Journal
+from support.matrix import each_size
 from wsclient import Message
 from wsclient.runtime import router
 

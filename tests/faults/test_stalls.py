@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
-from helpers import Call, until
-from matrix import each_size, percentile
-from rigs import SLACK, Losses, dial
 
 import wsclient
+from support.helpers import Call, until
+from support.matrix import each_size, percentile
+from support.network import SLACK, Losses, dial
 from wsclient.testing import FakeVenue, Fault, FaultProxy
 
 

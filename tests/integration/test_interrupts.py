@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 import pytest
-from helpers import until
 
 import wsclient
+from support.helpers import until
 from wsclient.testing import FakeVenue
 
 pytestmark = pytest.mark.skipif(

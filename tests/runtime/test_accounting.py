@@ -10,10 +10,10 @@ from itertools import islice
 from typing import Any
 
 import pytest
-from helpers import until
-from making import message as make
 
 import wsclient
+from support.helpers import until
+from support.making import message as make
 from wsclient import Dialect, Generic, Message, WebSocketClient
 from wsclient.runtime import core as cores
 from wsclient.runtime import mailbox as mailboxes

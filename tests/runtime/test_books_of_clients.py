@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from depth import Binance, rig_of
-from helpers import Call, until
 
 import wsclient
+from support.depth import Binance, rig_of
+from support.helpers import Call, until
 from wsclient import Message, OrderBookOutOfSync
 from wsclient.errors import ReentrantCall, ThreadStartError, WSClientError
 from wsclient.runtime import books, keeper

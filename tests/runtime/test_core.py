@@ -11,9 +11,9 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from helpers import Call, until
 
 import wsclient
+from support.helpers import Call, until
 from wsclient import WebSocketClient
 from wsclient.errors import ReentrantCall, ThreadStartError
 from wsclient.runtime.transport import WorkerThread

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Iterable
 
 import pytest
-from making import message as make
-from queues import POLICIES, Feed, mailbox, take
 
+from support.making import message as make
+from support.queues import POLICIES, Feed, mailbox, take
 from wsclient import Gap, Message
 from wsclient.runtime import gaps
 from wsclient.runtime.mailbox import Mailbox

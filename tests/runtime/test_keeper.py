@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from helpers import Call, until
-from interrupting import Point
 
+from support.helpers import Call, until
+from support.interrupting import Point
 from wsclient import Gap, Message, OrderBook, OrderBookOutOfSync
 from wsclient.errors import ReentrantCall
 from wsclient.messages import Arrival, LinkedMessage

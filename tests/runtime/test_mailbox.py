@@ -9,12 +9,13 @@ from collections import Counter, defaultdict
 from typing import Any
 
 import pytest
-from helpers import Call, until
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from making import message as make
-from queues import POLICIES, Account, Feed, Receiver, mailbox, names, take
 
+from support.examples import examples
+from support.helpers import Call, until
+from support.making import message as make
+from support.queues import POLICIES, Account, Feed, Receiver, mailbox, names, take
 from wsclient import ClientClosed, Gap, Message, QueueOverflow, WaitTimeout, WSClientError
 from wsclient.runtime.mailbox import BATCH_SHARE, MESSAGE_OVERHEAD, PACE
 from wsclient.runtime.waiting import Deadline
@@ -108,7 +109,7 @@ class TestPolicies:
         batch_size=st.integers(1, 5) | st.just(512),
         steps=st.lists(puts | takes | receives | interrupted, max_size=25),
     )
-    @settings(max_examples=150, deadline=None)
+    @examples(150)
     def test_each_is_exact_and_accounts_for_every_message(
         self,
         overflow: str,

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from helpers import PACKAGE, Call, until
-from interrupting import Point, points
-from queues import POLICIES, Account, Feed, Receiver, mailbox, names, take
 
+from support.helpers import PACKAGE, Call, until
+from support.interrupting import Point, points
+from support.queues import POLICIES, Account, Feed, Receiver, mailbox, names, take
 from wsclient import Gap, Message, ReentrantCall, WaitTimeout
 from wsclient.runtime import mailbox as mailboxes
 from wsclient.runtime.locks import Locks

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from helpers import PAIRS, Call, receive, tcp_pair, until
 
+from support.helpers import PAIRS, Call, receive, tcp_pair, until
 from wsclient import NotConnected, OutcomeUnknown
 from wsclient.runtime.outbox import CHUNK, Outbox
 from wsclient.runtime.stream import Stream, open_stream

@@ -14,11 +14,10 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytest
-from depth import Binance, BinanceFutures, Kucoin, Late, Rig, Truth, answer, ok, rig_of
-from helpers import Call, Server, expect_end, until
-from test_handshake import dead_address, linux_only
 
 import wsclient
+from support.depth import Binance, BinanceFutures, Kucoin, Late, Rig, Truth, answer, ok, rig_of
+from support.helpers import Call, Server, dead_address, expect_end, linux_only, until
 from wsclient.sansio.backoff import Budget
 
 CHANNEL = Binance.channel()

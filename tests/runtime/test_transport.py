@@ -13,19 +13,20 @@ from typing import Any
 
 import pytest
 import websocket
-from helpers import (
+
+import wsclient
+from support.helpers import (
     Call,
     Server,
     client_context,
+    dead_address,
     handshake_answer,
+    linux_only,
     receive_head,
     server_context,
     text_of,
     until,
 )
-from test_handshake import dead_address, linux_only
-
-import wsclient
 from wsclient import ClientClosed, ConnectionLost, ConnectTimeout, NotConnected, OutcomeUnknown
 from wsclient.dialects.generic import Generic
 from wsclient.options import Options

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from rig import Plain, Rig
 
+from support.rig import Plain, Rig
 from wsclient.errors import ConnectionLost, HandshakeRejected, QueueOverflow, WSClientError
 from wsclient.events import (
     Closed,

@@ -17,7 +17,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from talk import (
+import wsclient
+from support.talk import (
     BOOK_CHANNEL,
     FEED,
     LOOPS,
@@ -29,8 +30,6 @@ from talk import (
     settle,
     threads_of_ours,
 )
-
-import wsclient
 from wsclient.testing import FakeVenue
 
 #: How long (s) a program is given until it is taken for deadlocked, beside what it does.

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import pytest
-from helpers import Server, expect_end, receive_head
 
 import wsclient
+from support.helpers import Server, expect_end, receive_head
 from wsclient.runtime import snapshots
 from wsclient.runtime.books import KeptBook
 from wsclient.sansio.dialect import Dialect
