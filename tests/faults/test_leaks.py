@@ -34,10 +34,9 @@ SAMPLES = 50
 @pytest.fixture
 def cutting_server() -> Iterator[str]:
     """The URL of one that cuts each connection after its first message (see journal.py)."""
-    path = os.pathsep.join(str(TESTS / part) for part in ("faults", "integration"))
     with subprocess.Popen(
-        [sys.executable, TESTS / "faults" / "journal.py", "6"],
-        env={**os.environ, "PYTHONPATH": path},
+        [sys.executable, "-m", "support.journal", "6"],
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

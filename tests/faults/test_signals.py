@@ -18,7 +18,7 @@ from wsclient.testing import FakeVenue
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 
-HERE = str(Path(__file__).parent)
+TESTS = str(Path(__file__).parents[1])
 #: Of the loops: those of which a short run does all ten.
 TEN = (
     "latest",
@@ -36,7 +36,8 @@ TEN = (
 
 def run(*args: object, patience: float = 50.0) -> str:
     """What the program says that it has seen."""
-    source = f"import sys; sys.path[:0] = [{HERE!r}]; import struck; struck.main(*sys.argv[1:])"
+    source = f"import sys; sys.path[:0] = [{TESTS!r}]; from support import struck; "
+    source += "struck.main(*sys.argv[1:])"
     with Program(source, *map(str, args), patience=patience) as program:
         end = program.end()
     assert (end.code, end.err) == (0, ""), f"{args}: ended with {end.code}\n{end.out}\n{end.err}"

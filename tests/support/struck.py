@@ -1,5 +1,5 @@
 """Programs whose main thread is struck by signals in a loop of calls: run as a process of its own,
-``python struck.py MODE LOOP COUNT SEED``. The last line that it prints says what it has seen. It
+``python -m support.struck MODE LOOP COUNT SEED`` in tests/. The last line that it prints says what it has seen. It
 ends with 0 and an empty stderr; a deadlock ends it with a traceback of every thread."""
 
 from __future__ import annotations
