@@ -304,7 +304,7 @@ def expect_end_or_reset(sock: socket.socket) -> None:
         *(("channels", p) for p in ("drop_newest", "conflate")),
     ],
 )
-@each_size("count", short=[100_000], full=[600_000], timeout=300)
+@each_size("count", short=[40_000], full=[600_000], timeout=300)
 def test_a_flood_of_words_fills_no_memory_and_holds_up_nothing(
     name: str, overflow: str, count: int, promise: Callable[..., None]
 ) -> None:

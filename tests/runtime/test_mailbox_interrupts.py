@@ -11,6 +11,7 @@ import pytest
 
 from support.helpers import PACKAGE, Call, until
 from support.interrupting import Point, points
+from support.matrix import each_size
 from support.queues import POLICIES, Account, Feed, Receiver, mailbox, names, take
 from wsclient import Gap, Message, ReentrantCall, WaitTimeout
 from wsclient.runtime import mailbox as mailboxes
@@ -77,7 +78,7 @@ def overflown(overflow: str, batch: int) -> tuple[Mailbox, Feed]:
 
 
 @pytest.mark.parametrize("overflow", POLICIES[:3])
-@pytest.mark.parametrize("batch", [1, 2, 512])
+@each_size("batch", short=[1, 512], full=[2], timeout=60)
 class TestOfFullQueues:
     @pytest.mark.parametrize("way", WAYS)
     def test_messages_are_taken(
