@@ -54,6 +54,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(kind_of(item.path))
 
 
+def pytest_collection_finish() -> None:
+    """All that was imported is no garbage: many a test has the collector look for some."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """``-m pure`` need not import the others."""
     is_left_out = config.getoption("markexpr") == "pure" and collection_path.is_file()

@@ -236,7 +236,7 @@ def soak(*values: Any) -> Any:
 @pytest.mark.parametrize(
     ("truth", "kills", "seed"),
     [
-        (Binance, 40, 21),
+        (Binance, 15, 21),
         (BinanceFutures, 15, 21),
         (Kucoin, 15, 21),
         soak(Binance, 1000, 21),

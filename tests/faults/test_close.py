@@ -313,7 +313,7 @@ def test_close_while_the_first_function_is_added(monkeypatch: pytest.MonkeyPatch
         adding = Call(client.on, "a", print)
         assert starting.wait(5)
         closing = Call(client.close)
-        until(lambda: client.state is State.CLOSED)
+        until(lambda: client.state is not State.OPEN)
         go_on.set()
         closing.result()
         with pytest.raises(wsclient.ClientClosed):

@@ -78,7 +78,7 @@ def disconnected(events: EventStream) -> Disconnected:
 
 @each_size(
     "held",
-    short=[Hold(0.3, 0.01, 1), Hold(1.0, 0.05, 1)],
+    short=[Hold(0.4, 0.02, 1)],
     full=[Hold(0.25, 0.005, 20), Hold(0.5, 0.01, 20), Hold(1, 0.05, 10), Hold(2, 0.05, 10)],
     timeout=600,
 )
