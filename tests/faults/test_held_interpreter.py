@@ -40,8 +40,7 @@ class Holder:
         began = time.thread_time()
         sorted(self._numbers)
         took = time.thread_time() - began
-        self._numbers *= max(1, round(self._hold / took))
-        random.shuffle(self._numbers)
+        self._numbers *= max(1, round(1.5 * self._hold / took))
         began = time.thread_time()
         sorted(self._numbers)
         took = time.thread_time() - began
