@@ -15,6 +15,7 @@ import pytest
 import wsclient
 from support.depth import Binance, BinanceFutures, Kucoin, Late, Rig, Truth, answer, ok, rig_of
 from support.helpers import until
+from support.inside import kept_of
 from support.oracle import check_prefixes
 from wsclient import client as client_module
 from wsclient.messages import LinkedMessage
@@ -120,7 +121,7 @@ class Run:
         until(lambda: client.is_connected and client.subscriptions[self.rig.channel].is_active)
 
     def look(self) -> bool:
-        is_synced = self.truth.check(self.book._kept)
+        is_synced = self.truth.check(kept_of(self.book))
         self.looks[is_synced] += 1
         return is_synced
 

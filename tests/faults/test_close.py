@@ -14,6 +14,7 @@ import pytest
 
 import wsclient
 from support.helpers import Call, client_context, dead_address, linux_only, server_context, until
+from support.inside import outbox_of, written_of
 from support.matrix import each_size, percentile
 from wsclient import State, WebSocketClient
 from wsclient.testing import FakeVenue
@@ -134,11 +135,11 @@ def opened(fault: str = "", *, tls: bool = False) -> Iterator[Scene]:
             peer.send_raw(b"\x81\x7e\x01\x00half")
         elif fault == "blocked send":
             peer.stop_reading()
-            outbox = client._core._watchdog.transports[1]._outbox
+            outbox = outbox_of(client)
             before = outbox.position
             calls.append(Call(client.send, "x" * 8 * 1024 * 1024))
             # Framed, and as much of it sent as the peer's window takes.
-            until(lambda: outbox._out > before and outbox._out < outbox.position)
+            until(lambda: written_of(outbox) > before and written_of(outbox) < outbox.position)
             calls.append(Call(client.send, "behind it"))
             until(lambda: is_waiting(calls[-1]))
         elif fault:

@@ -21,6 +21,7 @@ import pytest
 
 import wsclient
 from support.helpers import Call, Server, handshake_answer, receive_head, until
+from support.inside import outbox_of
 from support.matrix import each_size, percentile
 
 MIB = 1024 * 1024
@@ -152,8 +153,7 @@ def test_a_venue_that_pings_and_does_not_read_fills_no_memory(
         client = wsclient.connect(server.url, send_timeout=None, ping_interval=None)
         with closing(client):
             client.recv(timeout=50)
-            (transport,) = client._core._watchdog.transports.values()
-            waiting = transport._outbox.waiting
+            waiting = outbox_of(client).waiting
             server.closing.set()
     promise(
         9,
