@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 import wsclient
 from wsclient.sansio import dialect
 
@@ -122,6 +124,13 @@ def test_the_runtime_does_not_know_the_client() -> None:
 
 def test_the_runtime_names_no_venue() -> None:
     assert forbidden(modules("runtime"), "wsclient.dialects") == []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def trees_are_let_go() -> Iterator[None]:
+    """So many objects would slow down each look for garbage in the tests after these."""
+    yield
+    tree_of.cache_clear()
 
 
 # --- the public names ----------------------------------------------------------------------------

@@ -225,7 +225,7 @@ logging.basicConfig(level=logging.INFO, format="%(message)s")
 pause = threading.Event()
 logging.getLogger("wsclient").addFilter(lambda _: not pause.wait(0.001))
 for number in range(30):
-    core_of(client).log(logging.INFO, f"record {{number}}")
+    client._core.log(logging.INFO, f"record {{number}}")
 print("now", flush=True)
 """
         end, took = run(venue, source)
@@ -256,7 +256,7 @@ logging.basicConfig(level=logging.INFO)
 {START}
 def flood():
     while True:
-        core_of(client).log(logging.INFO, "x")
+        client._core.log(logging.INFO, "x")
 threading.Thread(target=flood, daemon=True).start()
 print("now", flush=True)
 """
