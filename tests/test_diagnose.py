@@ -12,7 +12,9 @@ import time
 from typing import Any
 
 import pytest
-from broken import (
+
+import wsclient
+from support.broken import (
     BROKEN,
     DAY,
     HOST,
@@ -27,10 +29,8 @@ from broken import (
     token_server,
     trusting,
 )
-from helpers import Call, Server, until
-from test_handshake import Proxy, dead_address, linux_only, listener, refused_address
-
-import wsclient
+from support.helpers import Call, Server, dead_address, linux_only, listener, refused_address, until
+from support.proxies import Proxy
 from wsclient import Check, ConfigurationError, Diagnosis, NotSupported, diagnose
 from wsclient.testing import FakeVenue, GenericProtocol
 

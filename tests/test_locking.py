@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from depth import Binance, rig_of
-from helpers import Call, until
-from locking import Instrument, Kinds
 
 import wsclient
+from support.depth import Binance, rig_of
+from support.helpers import Call, until
+from support.locking import Instrument, Kinds
 from wsclient.options import Options
 from wsclient.runtime.locks import Locks
 from wsclient.testing import FakeVenue

@@ -4,10 +4,10 @@ import json
 import signal
 
 import pytest
-from broken import Mute
-from helpers import LOCALHOST, Server, server_context
-from test_handshake import Proxy
 
+from support.broken import Mute
+from support.helpers import LOCALHOST, Server, server_context
+from support.proxies import Proxy
 from wsclient.testing import FakeVenue
 
 #: A second (s), and one more for a busy machine.

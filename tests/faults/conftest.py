@@ -7,9 +7,9 @@ import logging
 from collections.abc import Callable, Iterator
 
 import pytest
-from canaries import found_in, variables_of
-from matrix import Line
 
+from support.canaries import found_in, variables_of
+from support.matrix import Line
 from wsclient.events import Event
 from wsclient.runtime import core
 from wsclient.runtime.locks import Locks

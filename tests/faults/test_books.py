@@ -11,11 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from depth import Binance, BinanceFutures, Kucoin, Late, Rig, Truth, answer, ok, rig_of
-from helpers import until
-from oracle import check_prefixes
 
 import wsclient
+from support.depth import Binance, BinanceFutures, Kucoin, Late, Rig, Truth, answer, ok, rig_of
+from support.helpers import until
+from support.inside import kept_of
+from support.oracle import check_prefixes
 from wsclient import client as client_module
 from wsclient.messages import LinkedMessage
 from wsclient.runtime.books import KeptBook
@@ -120,7 +121,7 @@ class Run:
         until(lambda: client.is_connected and client.subscriptions[self.rig.channel].is_active)
 
     def look(self) -> bool:
-        is_synced = self.truth.check(self.book._kept)
+        is_synced = self.truth.check(kept_of(self.book))
         self.looks[is_synced] += 1
         return is_synced
 
@@ -236,7 +237,7 @@ def soak(*values: Any) -> Any:
 @pytest.mark.parametrize(
     ("truth", "kills", "seed"),
     [
-        (Binance, 40, 21),
+        (Binance, 15, 21),
         (BinanceFutures, 15, 21),
         (Kucoin, 15, 21),
         soak(Binance, 1000, 21),

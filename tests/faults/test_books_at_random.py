@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 from zlib import crc32
 
 import pytest
-from depth import Binance, BinanceFutures, Change, Kucoin, State, Truth, texts
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -25,10 +24,11 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from matrix import each_size
-from rig import Rig
 
 import wsclient
+from support.depth import Binance, BinanceFutures, Change, Kucoin, State, Truth, texts
+from support.matrix import each_size
+from support.rig import Rig
 from wsclient.messages import LinkedMessage, Message, SubscriptionState
 from wsclient.runtime.books import BookLink, KeptBook, RestBookLink
 from wsclient.runtime.core import Routed

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
-from helpers import Call
-from matrix import each_size
-from rigs import dial
 
+from support.helpers import Call
+from support.matrix import each_size
+from support.network import dial
 from wsclient.testing import FakeVenue, Fault, FaultProxy
 
 

@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from matrix import each_size
-from program import CERTIFICATE, STRIKE, Program
 
 import wsclient
+from support.inside import core_of, kept_of, lock_of
+from support.matrix import each_size
+from support.program import CERTIFICATE, STRIKE, Program
 from wsclient import ClientForked, WebSocketClient
 from wsclient.testing import FakeVenue, KrakenProtocol
 
@@ -173,9 +174,9 @@ def test_a_client_made_in_the_child_works_there(venue: FakeVenue) -> None:
 
 
 LOCKS: dict[str, Callable[[WebSocketClient], Any]] = {
-    "the session's": lambda client: client._core.lock,
-    "the queue's": lambda client: client._mailbox._lock,
-    "the events'": lambda client: client._core.teller._lock,
+    "the session's": lambda client: core_of(client).lock,
+    "the queue's": lambda client: lock_of(client._mailbox),
+    "the events'": lambda client: lock_of(core_of(client).teller),
 }
 
 
@@ -399,7 +400,7 @@ def test_a_book_of_the_parents_client_is_out_of_sync_in_the_child() -> None:
     kraken.set_snapshot("book:BTC/USD", bids=[{"price": 9, "qty": 1}], asks=[])
     with FakeVenue(kraken) as venue, wsclient.connect(venue.url, dialect="kraken") as client:
         book = client.order_book("BTC/USD", timeout=5)
-        with book._kept.lock:
+        with kept_of(book).lock:
             told = in_child(
                 lambda: [
                     book.is_synced,
@@ -417,5 +418,5 @@ def test_a_book_by_hand_is_the_childs_as_well_unless_it_was_half_way() -> None:
     raw = b'{"data":[{"bids":[],"asks":[]}]}'
     book.apply(wsclient.Message("book:A/B", "snapshot", item=0, raw=raw))
     assert in_child(lambda: book.is_synced) is True
-    with book._kept.lock:
+    with kept_of(book).lock:
         assert in_child(lambda: book.is_synced) is False

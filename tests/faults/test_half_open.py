@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
-from helpers import Call, client_context, server_context
-from matrix import each_size, percentile
-from rigs import SLACK, Losses, dial, dropping, own_network
 
 import wsclient
+from support.helpers import Call, client_context, server_context
+from support.matrix import each_size, percentile
+from support.network import SLACK, Losses, dial, dropping, own_network
 from wsclient.testing import FakeVenue, Fault, FaultProxy
 
 

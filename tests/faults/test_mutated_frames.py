@@ -9,12 +9,12 @@ import random
 from collections.abc import Callable
 
 import pytest
-from journal import Journal, Link
-from matrix import each_size
 from websockets.frames import Frame, Opcode
 from websockets.protocol import CLIENT, OPEN, Protocol
 
 import wsclient
+from support.journal import Journal, Link
+from support.matrix import each_size
 from wsclient import Message
 
 CHANNELS = ["a", "b", "c"]

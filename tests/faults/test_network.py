@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from helpers import LOCALHOST, client_context, until
-from matrix import each_size
-from oracle import check_numbered_holes, check_prefixes, is_market_data, wait_for_channels
-from rigs import Losses, dial, dropping, own_network
 
 import wsclient
+from support.helpers import LOCALHOST, client_context, until
+from support.matrix import each_size
+from support.network import Losses, dial, dropping, own_network
+from support.oracle import check_numbered_holes, check_prefixes, is_market_data, wait_for_channels
 from wsclient.testing import FakeVenue
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")

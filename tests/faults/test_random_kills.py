@@ -6,11 +6,11 @@ import random
 from collections.abc import Callable
 
 import pytest
-from journal import Journal, Link
-from matrix import each_size
-from oracle import check_numbered_holes, check_prefixes, cut, is_market_data
 
 import wsclient
+from support.journal import Journal, Link
+from support.matrix import each_size
+from support.oracle import check_numbered_holes, check_prefixes, cut, is_market_data
 
 CHANNELS = ["a", "b", "c", "d"]
 UNLIMITED = wsclient.Generic(limits=wsclient.Limits(connects=None))

@@ -11,9 +11,9 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from matrix import each_size
 
 import wsclient
+from support.matrix import each_size
 from wsclient import HandshakeRejected, Limits, State
 from wsclient.options import Options
 from wsclient.runtime.handshake import MAX_RETRY_AFTER

@@ -20,11 +20,12 @@ from typing import Any
 import pytest
 import trustme
 import websocket
-from canaries import TOKENS, found_in, secret_options, secret_url, variables_of, whole_chain
-from helpers import Server, expect_end, handshake_answer, listener, receive_head, until
-from interrupting import Point
 
 import wsclient
+from support.canaries import TOKENS, found_in, secret_options, secret_url, variables_of, whole_chain
+from support.helpers import Server, expect_end, handshake_answer, listener, receive_head, until
+from support.inside import core_of, transports_of
+from support.interrupting import Point
 from wsclient import (
     LoginAccepted,
     LoginRefused,
@@ -280,14 +281,14 @@ class Stage:
             self.said.append(str(data).replace(TOKENS["Body"], ""))
 
     def listen_to(self, client: WebSocketClient) -> None:
-        core = client._core
+        core = core_of(client)
         things = (client, client.stats(), client.subscriptions, client.latest("a"), core.options)
         for thing in (
             *things,
             core,
             core.peek(),
             core.callbacks,
-            *core._watchdog.transports.values(),
+            *transports_of(client).values(),
         ):
             self.said += [repr(thing), str(thing)]
 
@@ -794,7 +795,7 @@ def test_08_nothing_that_holds_credentials_is_pickled_or_copied(venue: FakeVenue
     options = {**secret_options(), "dialect": Signing()}
     with wsclient.connect(venue.url, **options) as client:
         handler = WebSocketHandler({"websocket_uri": venue.url, **options})
-        for thing in (client, client.reader("a"), client._core.options, handler):
+        for thing in (client, client.reader("a"), core_of(client).options, handler):
             for duplicate in (pickle.dumps, copy.copy, copy.deepcopy):
                 if thing is handler and duplicate is copy.copy:
                     continue  # two handlers of one client

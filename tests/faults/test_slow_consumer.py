@@ -7,11 +7,12 @@ import tracemalloc
 from collections.abc import Callable
 
 import pytest
-from helpers import until
-from journal import Journal
-from matrix import each_size
 
 import wsclient
+from support.helpers import until
+from support.inside import core_of
+from support.journal import Journal
+from support.matrix import each_size
 from wsclient import Message
 from wsclient.runtime import router
 
@@ -162,12 +163,12 @@ def test_one_alarm_an_episode(
         client.subscribe(*CHANNELS)
         for episode in (1, 2):
             for _ in range(4):  # looks, and drops before each
-                looked_at = client._core.router._look_at
+                looked_at = core_of(client).router._look_at
                 feed(server, 2 * SIZE)
-                until(lambda at=looked_at: client._core.router._look_at > at)
+                until(lambda at=looked_at: core_of(client).router._look_at > at)
             until(lambda episode=episode: alarms() == episode)
             client.recv_batch(timeout=5)
-            until(lambda: not client._core.router.dropping)
+            until(lambda: not core_of(client).router.dropping)
     promise(8, "slow consumer, alarm", "one an episode", f"{alarms()} in 2 episodes", alarms() == 2)
 
 

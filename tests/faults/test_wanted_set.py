@@ -7,12 +7,12 @@ import random
 from collections.abc import Callable
 
 import pytest
-from helpers import Call
-from journal import Journal, Link
-from matrix import each_size
-from oracle import CUTS
 
 import wsclient
+from support.helpers import Call
+from support.journal import Journal, Link
+from support.matrix import each_size
+from support.oracle import CUTS
 
 UNLIMITED = wsclient.Generic(limits=wsclient.Limits(connects=None))
 CHANNELS = [f"c{n}" for n in range(6)]

@@ -9,9 +9,15 @@ import time
 from pathlib import Path
 
 import pytest
-from oracle import check_numbered_holes, check_prefixes, cut, is_market_data, wait_for_channels
 
 import wsclient
+from support.oracle import (
+    check_numbered_holes,
+    check_prefixes,
+    cut,
+    is_market_data,
+    wait_for_channels,
+)
 from wsclient.testing import FakeVenue
 
 CHANNELS = ["a", "b", "c", "d"]

@@ -7,9 +7,15 @@ import random
 from pathlib import Path
 
 import pytest
-from oracle import check_numbered_holes, check_prefixes, cut, is_market_data, wait_for_channels
 
 import wsclient
+from support.oracle import (
+    check_numbered_holes,
+    check_prefixes,
+    cut,
+    is_market_data,
+    wait_for_channels,
+)
 from wsclient.testing import FakeVenue, Peer, Replay
 
 RECORDING = Path(__file__).parents[3] / "shared/recorded/kraken/kraken_btcusd_l2.jsonl"

@@ -10,10 +10,11 @@ from itertools import islice
 from typing import Any
 
 import pytest
-from helpers import until
-from making import message as make
 
 import wsclient
+from support.helpers import until
+from support.inside import core_of, watchdog_of
+from support.making import message as make
 from wsclient import Dialect, Generic, Message, WebSocketClient
 from wsclient.runtime import core as cores
 from wsclient.runtime import mailbox as mailboxes
@@ -378,8 +379,8 @@ class TestRates:
 
 
 def test_asking_does_not_wake_the_watchdog(client: WebSocketClient, venue: FakeVenue) -> None:
-    core = client._core
-    until(core._watchdog._news.empty)
+    core = core_of(client)
+    until(watchdog_of(client)._news.empty)
     wake, woken = core.wake, []
     core.wake = lambda: woken.append(1) or wake()  # type: ignore[func-returns-value,method-assign]
     client.stats()
@@ -393,7 +394,7 @@ def test_it_tells_the_name_and_whether_anything_waits(
     venue.publish("a")
     until(lambda: client.stats().queued == 1)
     stats = client.stats()
-    assert stats.name == client._core.log.name
+    assert stats.name == core_of(client).log.name
     assert stats.queued_bytes == stats.queues["client"].bytes > 0
     assert stats.oldest == stats.queues["client"].oldest
     assert stats.oldest is not None
@@ -405,11 +406,11 @@ def test_thousands_of_channels_are_told_of_while_they_are_received(
     client: WebSocketClient, venue: FakeVenue, often: None
 ) -> None:
     names = [f"c{n}" for n in range(2000)]
-    session = client._core.peek()
+    session = core_of(client).peek()
     for name in names:
         session._channels.tracker(name)
         session.venue_lags.record(name, 5)
-        client._core.default.lags.record(name, 7)
+        core_of(client).default.lags.record(name, 7)
     stats = client.stats()
     assert len(stats.channels) == 2000
     assert all(stats.channels[name].venue_lag.total == 5e-9 for name in names)

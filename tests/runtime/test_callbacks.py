@@ -10,10 +10,10 @@ import time
 from typing import Any
 
 import pytest
-from helpers import until
-from making import message as make
 
 import wsclient
+from support.helpers import until
+from support.making import message as make
 from wsclient import Message
 from wsclient.events import Connected, Event
 from wsclient.runtime.callbacks import EVENTS_AT_ONCE, Callbacks

@@ -9,12 +9,14 @@ from collections import Counter, defaultdict
 from typing import Any
 
 import pytest
-from helpers import Call, until
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from making import message as make
-from queues import POLICIES, Account, Feed, Receiver, mailbox, names, take
 
+from support.examples import examples
+from support.helpers import Call, until
+from support.inside import waiters_of
+from support.making import message as make
+from support.queues import POLICIES, Account, Feed, Receiver, mailbox, names, take
 from wsclient import ClientClosed, Gap, Message, QueueOverflow, WaitTimeout, WSClientError
 from wsclient.runtime.mailbox import BATCH_SHARE, MESSAGE_OVERHEAD, PACE
 from wsclient.runtime.waiting import Deadline
@@ -108,7 +110,7 @@ class TestPolicies:
         batch_size=st.integers(1, 5) | st.just(512),
         steps=st.lists(puts | takes | receives | interrupted, max_size=25),
     )
-    @settings(max_examples=150, deadline=None)
+    @examples(150)
     def test_each_is_exact_and_accounts_for_every_message(
         self,
         overflow: str,
@@ -290,14 +292,14 @@ class TestWaiting:
     def test_put_wakes_one_who_waits(self) -> None:
         box, feed = mailbox(), Feed()
         call = Call(take, box, timeout=None)
-        until(lambda: box._waiting)
+        until(lambda: waiters_of(box))
         box.put(feed.messages("a"))
         assert names(call.result()) == ["a1"]
 
     def test_a_batch_wakes_as_many_as_it_can_serve(self) -> None:
         box, feed = mailbox(), Feed()
         calls = [Call(take, box, 1, None) for _ in range(8)]
-        until(lambda: len(box._waiting) == 8)
+        until(lambda: len(waiters_of(box)) == 8)
         box.put(feed.messages("aaaaaaaa"))
         assert sorted(names([call.result()[0] for call in calls])) == [f"a{n}" for n in range(1, 9)]
 
@@ -306,7 +308,7 @@ class TestWaiting:
         for _ in range(3):
             box = mailbox()
             calls = [Call(take, box, timeout=None) for _ in range(8)]
-            until(lambda box=box: len(box._waiting) == 8)
+            until(lambda box=box: len(waiters_of(box)) == 8)
             started = time.monotonic()
             box.close()
             assert [call.result() for call in calls] == [[]] * 8
@@ -325,7 +327,7 @@ class TestWaiting:
     def test_fail_wakes_all_who_wait_with_errors_of_their_own(self) -> None:
         box = mailbox()
         calls = [Call(take, box, timeout=None) for _ in range(4)]
-        until(lambda: len(box._waiting) == 4)
+        until(lambda: len(waiters_of(box)) == 4)
         cause = WSClientError("the cause")
         box.fail(cause)
         errors = []
@@ -443,7 +445,7 @@ class TestPace:
         box, feed, rounds = mailbox(), Feed(), 200
         consumer = Call(lambda: [take(box, 1, None) for _ in range(rounds)])
         for _ in range(rounds):
-            until(lambda: box._waiting)
+            until(lambda: waiters_of(box))
             box.put(feed.messages("a"))
             box.pace()
         assert [m.sequence for (m,) in consumer.result()] == list(range(1, rounds + 1))
@@ -455,7 +457,7 @@ class TestPace:
         for _ in range(100):
             held_up = threading.Lock()
             held_up.acquire()
-            box._waiting.append(held_up)
+            waiters_of(box).append(held_up)
             box.put(feed.messages("a"))
             box.pace()
         assert time.monotonic() - started < 100 * PACE / 2
@@ -464,7 +466,7 @@ class TestPace:
     def test_close_ends_it(self) -> None:
         box, feed = mailbox(), Feed()
         consumer = Call(take, box, 1, None)
-        until(lambda: box._waiting)
+        until(lambda: waiters_of(box))
         box.put(feed.messages("a"))
         box.close()
         started = time.monotonic()

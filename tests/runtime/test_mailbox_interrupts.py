@@ -8,10 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from helpers import PACKAGE, Call, until
-from interrupting import Point, points
-from queues import POLICIES, Account, Feed, Receiver, mailbox, names, take
 
+from support.helpers import PACKAGE, Call, until
+from support.inside import lock_of, waiters_of
+from support.interrupting import Point, points
+from support.matrix import each_size
+from support.queues import POLICIES, Account, Feed, Receiver, mailbox, names, take
 from wsclient import Gap, Message, ReentrantCall, WaitTimeout
 from wsclient.runtime import mailbox as mailboxes
 from wsclient.runtime.locks import Locks
@@ -53,8 +55,8 @@ def loop(receiver: Receiver, got: list[Message], count: int) -> None:
 def check_account(box: Mailbox, feed: Feed, got: list[Message], point: Point) -> None:
     """What was put is either with the caller or still to come, gaps included."""
     receiver, account = Receiver(box), Account()
-    assert not box._lock._is_owned(), str(point)  # type: ignore[attr-defined]
-    assert not box._waiting, str(point)
+    assert not lock_of(box)._is_owned(), str(point)  # type: ignore[attr-defined]
+    assert not waiters_of(box), str(point)
     # The bound holds, with one beside a batch: the account is right before anybody asks for it.
     box.put(feed.messages("ab"))
     assert len(box) <= 4, str(point)
@@ -77,7 +79,7 @@ def overflown(overflow: str, batch: int) -> tuple[Mailbox, Feed]:
 
 
 @pytest.mark.parametrize("overflow", POLICIES[:3])
-@pytest.mark.parametrize("batch", [1, 2, 512])
+@each_size("batch", short=[1, 512], full=[2], timeout=60)
 class TestOfFullQueues:
     @pytest.mark.parametrize("way", WAYS)
     def test_messages_are_taken(
@@ -175,7 +177,7 @@ class TestOfEmptyQueues:
         for point in points():
             box, feed = mailbox(), Feed()
             others = [Call(take, box, 1, None) for _ in range(2)]
-            until(lambda box=box: len(box._waiting) == 2)
+            until(lambda box=box: len(waiters_of(box)) == 2)
             box.put(feed.messages("aaa"))
             got = point(recv, Receiver(box)) or []
             for other in others:
@@ -189,7 +191,7 @@ class TestOfEmptyQueues:
         deadline.remaining = lambda: 1 / 0  # type: ignore[method-assign]
         with pytest.raises(ZeroDivisionError):
             box.fill(1, deadline)
-        assert not box._waiting
+        assert not waiters_of(box)
         box.put(feed.messages("a"))
         assert names(take(box)) == ["a1"]
 
@@ -201,9 +203,9 @@ class TestOfEmptyQueues:
         box, feed = mailbox(), Feed()
         dead = threading.Lock()
         dead.acquire()
-        box._waiting.append(dead)
+        waiters_of(box).append(dead)
         call = Call(take, box, 1, None)
-        until(lambda: len(box._waiting) == 2)
+        until(lambda: len(waiters_of(box)) == 2)
         box.put(feed.messages("a"))
         assert names(call.result()) == ["a1"]
 
@@ -211,13 +213,13 @@ class TestOfEmptyQueues:
 def put_when_awaited(
     box: Mailbox, messages: list[Message], given_up: threading.Event, waiting: int = 1
 ) -> None:
-    until(lambda: len(box._waiting) >= waiting or given_up.is_set())
+    until(lambda: len(waiters_of(box)) >= waiting or given_up.is_set())
     box.put(messages)
 
 
 def take_second(box: Mailbox, given_up: threading.Event) -> list[Message]:
     """Begin to wait only when another does."""
-    until(lambda: box._waiting or given_up.is_set())
+    until(lambda: waiters_of(box) or given_up.is_set())
     return take(box, 1, None)
 
 
@@ -236,7 +238,7 @@ class TestCallsFromWithin:
     )
     def test_what_would_wait_for_itself_raises(self, call: Callable[[Mailbox], Any]) -> None:
         box, _ = overflown("drop_oldest", 1)
-        with box._lock, pytest.raises(ReentrantCall):
+        with lock_of(box), pytest.raises(ReentrantCall):
             call(box)
         call(box)
 
@@ -249,14 +251,14 @@ class TestCallsFromWithin:
         with other:
             assert names(take(box, 1)) == ["a1"]
             assert len(box) == 1
-        assert not box._waiting
+        assert not waiters_of(box)
 
     @pytest.mark.parametrize("batch", [1, 512])
     def test_a_message_handed_out_is_taken_without_the_lock(self, batch: int) -> None:
         box, feed = mailbox(batch=batch), Feed()
         box.put(feed.messages("aa"))
         box.fill(2, Deadline(0))
-        with box._lock:
+        with lock_of(box):
             assert names([Receiver(box).recv()]) == ["a1"]
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from making import message
 
+from support.making import message
 from wsclient.messages import Gap
 from wsclient.runtime.mailbox import Mailbox
 from wsclient.runtime.router import LOOK_FOR_DROPS, Router

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 import pytest
-from helpers import PAIRS, Call, receive, tcp_pair, until
 
+from support.helpers import PAIRS, Call, receive, tcp_pair, until
 from wsclient.runtime.stream import Stream, TlsStream, open_stream
 
 Ends = tuple[Stream, socket.socket]

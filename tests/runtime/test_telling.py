@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 
 import pytest
-from helpers import Call, until
-from interrupting import points
 
+from support.helpers import Call, until
+from support.interrupting import points
 from wsclient.errors import ClientClosed, ClientForked, WSClientError
 from wsclient.events import Closed, Connected, Event, Subscribed
 from wsclient.runtime import telling

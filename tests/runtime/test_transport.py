@@ -13,19 +13,21 @@ from typing import Any
 
 import pytest
 import websocket
-from helpers import (
+
+import wsclient
+from support.helpers import (
     Call,
     Server,
     client_context,
+    dead_address,
     handshake_answer,
+    linux_only,
     receive_head,
     server_context,
     text_of,
     until,
 )
-from test_handshake import dead_address, linux_only
-
-import wsclient
+from support.inside import outbox_of, written_of
 from wsclient import ClientClosed, ConnectionLost, ConnectTimeout, NotConnected, OutcomeUnknown
 from wsclient.dialects.generic import Generic
 from wsclient.options import Options
@@ -73,8 +75,8 @@ def losses(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def has_begun_to_send(client: wsclient.WebSocketClient) -> bool:
     """Some bytes are out, and the rest is not."""
-    outbox = client._core._watchdog.transports[1]._outbox
-    return 0 < outbox._out < outbox.position
+    outbox = outbox_of(client)
+    return 0 < written_of(outbox) < outbox.position
 
 
 class Clock:

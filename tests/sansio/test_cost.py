@@ -8,8 +8,8 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from rig import Plain, Rig
 
+from support.rig import Plain, Rig
 from wsclient.sansio.dialect import Ack, Limits
 
 

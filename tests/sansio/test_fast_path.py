@@ -9,11 +9,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from making import entries_of
-from rig import Rig
 
+from support.examples import examples
+from support.making import entries_of
+from support.rig import Rig
 from wsclient.dialects import Generic
 from wsclient.messages import LinkedMessage, Message, SubscriptionState, TypedMessage
 from wsclient.sansio.dialect import Ack, Counted, Subscribed
@@ -497,7 +498,7 @@ def placed(raw: bytes, channel: str, number: int) -> bytes:
 
 @pytest.mark.parametrize("fields", FIELDS, ids=len)
 @pytest.mark.parametrize("way", WAYS)
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     is_decimal=st.booleans(),
     start=st.sampled_from([-2, 0, 7, 2**53]),
@@ -531,7 +532,7 @@ def test_both_paths_tell_the_same(
 
 
 @pytest.mark.parametrize("way", WAYS)
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(odd=WHOLE | MALFORMED, place=st.integers(0, 4))
 def test_one_odd_frame_at_any_place_of_a_run(
     way: Callable[[Line], None], odd: bytes, place: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from wsclient.sansio.heartbeat import Heartbeat, LinkView
@@ -291,7 +291,6 @@ def test_a_silence_is_counted_once_without_the_stop() -> None:
 durations = st.one_of(st.none(), st.floats(0.5, 60.0))
 
 
-@settings(deadline=None)
 @given(
     st.fixed_dictionaries({**dict.fromkeys(OFF, durations), "keepalive_interval": durations}),
     st.floats(0.0, 100.0),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from making import message as make
 
+from support.making import message as make
 from wsclient.messages import Gap, LinkedMessage
 from wsclient.sansio.recovery import HOLES, RECENT, ChannelTracker
 
@@ -250,7 +250,6 @@ def test_a_snapshot_carries_the_hole_of_a_reconnect() -> None:
     assert message.gap == Gap("reconnect", None, 1)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=60))
 def test_delivered_and_missed_make_up_all_numbers(numbers: list[int]) -> None:
     """As long as nothing is taken for a new count, and each comes once."""
@@ -483,7 +482,6 @@ def test_a_message_ends_the_silence_of_a_refreshed_channel() -> None:
 sent = st.integers(1, 60)
 
 
-@settings(deadline=None)
 @given(last=sent, dropped=st.sets(sent), refused=st.sets(sent), start=st.integers(-100, 100))
 def test_what_is_missed_is_counted_exactly(
     last: int, dropped: set[int], refused: set[int], start: int
@@ -507,7 +505,6 @@ def test_what_is_missed_is_counted_exactly(
     assert stream.tracker.missed == missed
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.one_of(st.none(), st.integers(1, 9), st.sampled_from(["reconnect", "invalid"])),

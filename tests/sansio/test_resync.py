@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from rig import INF, Rig
-
+from support.rig import INF, Rig
 from wsclient.messages import Gap
 from wsclient.sansio.resync import BUDGET, MAX_PATIENCE, PATIENCE, Resyncs
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from making import message as make
 
+from support.examples import examples
+from support.making import message as make
 from wsclient.messages import Arrival, Gap, LinkedMessage, Message
 from wsclient.sansio.recovery import HOLES, RECENT, STRAYS, ChannelTracker
 
@@ -210,19 +211,19 @@ def check_sums(stream: list[Sent], delivered: list[tuple[int, Message]]) -> None
         assert said == missing
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(steps("plain"))
 def test_plain_numbers(steps: list[Step]) -> None:
     check("plain", steps)
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(steps("ranged"))
 def test_ranges(steps: list[Step]) -> None:
     check("ranged", steps)
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(steps("pointer"))
 def test_pointers(steps: list[Step]) -> None:
     check("pointer", steps)
@@ -247,7 +248,7 @@ def test_the_holes_of_an_earlier_count_are_not_filled_by_a_later_one() -> None:
     ]
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(
     is_counted=st.booleans(),
     fates=st.lists(st.sampled_from(["", "", "", "lost", "doubled", "wrong"]), max_size=RECENT // 2),

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from making import message
-from rig import INF, LOGIN, Plain, Rig
 
+from support.making import message
+from support.rig import INF, LOGIN, Plain, Rig
 from wsclient.errors import (
     AuthenticationError,
     ClientClosed,

@@ -6,8 +6,8 @@ import itertools
 from typing import Any
 
 import pytest
-from rig import Plain, Rig
 
+from support.rig import Plain, Rig
 from wsclient.errors import ConnectionLost, HandshakeRejected, QueueOverflow, WSClientError
 from wsclient.events import (
     Closed,

@@ -18,8 +18,9 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from rig import INF, LOGIN, Plain, Rig
 
+from support.examples import examples
+from support.rig import INF, LOGIN, Plain, Rig
 from wsclient.errors import ConfigurationError, NotConnected, QueueOverflow, WSClientError
 from wsclient.messages import SubscriptionState
 from wsclient.sansio.actions import (
@@ -459,16 +460,13 @@ def test_whatever_happens(answers: str) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=60,
-            stateful_step_count=50,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
+            examples(125), stateful_step_count=50, suppress_health_check=list(HealthCheck)
         ),
     )
 
 
 @pytest.mark.parametrize("answers", ["id", "channel"])
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
     st.lists(
         st.sampled_from(

@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
-from rig import LOGIN, Rig
 
+from support.examples import examples
+from support.rig import LOGIN, Rig
 from wsclient.sansio.actions import Cut, Ping
 from wsclient.sansio.heartbeat import GRACE, LinkView
 from wsclient.sansio.session import LATE_TICK, State
@@ -132,7 +133,7 @@ def test_a_half_open_link_is_noticed_within_interval_timeout_and_one_hold(
 holds = st.lists(st.tuples(st.floats(0.0, 3.0), st.floats(0.0, 2.0)), min_size=1, max_size=40)
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(holds, st.floats(0.5, 10.0), st.floats(0.5, 10.0), st.floats(0.0, 30.0))
 @example([(0.001, 2.0)], 1.0, 1.0, 0.0)
 @example([(0.99, 2.0), (0.01, 2.0)], 1.0, 1.0, 0.0)
@@ -150,7 +151,7 @@ def test_holds_postpone_the_verdict_by_two_of_them_at_most(
     assert cut_at - max(dead_at, bench.heard_at) <= limit
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(holds, st.floats(0.5, 10.0), st.floats(0.5, 10.0), st.floats(0.01, 0.99), st.booleans())
 def test_no_living_link_is_cut(
     pattern: list[tuple[float, float]],

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from rig import INF, Plain
 
+from support.rig import INF, Plain
 from wsclient.errors import ConfigurationError, SubscriptionRejected, SubscriptionTimeout
 from wsclient.messages import SubscriptionState
 from wsclient.sansio.asked import Request

@@ -87,12 +87,12 @@ class Snapshots:
         #: Protects the books, what is due, and who starts the thread. Never held during I/O, nor
         #: while a book is asked for anything.
         self._lock = self._locks.new("the snapshots of order books")
-        self._books: dict[str, Wanting] = {}
+        self.books: dict[str, Wanting] = {}
         self._resyncs = Resyncs(PATIENCE, MAX_PATIENCE)
         self._thread: WorkerThread | None = None
         self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
         #: A book waits for the venue's word on its channel: :meth:`confirmed` is news.
-        self._is_listening = False
+        self.is_listening = False
         # The thread's own.
         self._backoff = Backoff(PATIENCE, MAX_PATIENCE, lambda: 1.0, jitter=False)
         self._not_before = 0.0
@@ -111,7 +111,7 @@ class Snapshots:
         with self._lock:
             if self._is_closed or book.is_lost:
                 return True  # its channel may be another book's by now
-            self._books[book.channel] = book
+            self.books[book.channel] = book
             is_news = self._resyncs.want(book.channel, time.monotonic())
             thread = None
             if self._thread is None:
@@ -134,22 +134,22 @@ class Snapshots:
     def forget(self, book: Wanting) -> None:
         """It is kept no longer, or none will come."""
         with self._lock:
-            if self._books.get(book.channel) is book:
-                del self._books[book.channel]
+            if self.books.get(book.channel) is book:
+                del self.books[book.channel]
                 self._resyncs.forget(book.channel)
 
     def opened(self) -> None:
         """The link is new: so must be every snapshot."""
         with self._lock:
             now = time.monotonic()
-            for channel in self._books:
+            for channel in self.books:
                 self._resyncs.want(channel, now)
         self._news.put(None)
 
     def confirmed(self) -> None:
         """The venue may have confirmed a channel."""
-        if self._is_listening:
-            self._is_listening = False
+        if self.is_listening:
+            self.is_listening = False
             self._news.put(None)
 
     def close(self) -> None:
@@ -196,10 +196,10 @@ class Snapshots:
     def _step(self, now: float) -> float:
         """Fetch what is due first. Returns how long (s) nothing will be."""
         with self._lock:
-            books = dict(self._books)
+            books = dict(self.books)
         ready: dict[str, int] = {}
         waiting = 0
-        self._is_listening = True  # from before we look: what comes later is news
+        self.is_listening = True  # from before we look: what comes later is news
         for channel, book in books.items():
             if not book.wants_snapshot:
                 self._done(book)
@@ -208,7 +208,7 @@ class Snapshots:
             else:
                 waiting += 1
         if not waiting:
-            self._is_listening = False
+            self.is_listening = False
         with self._lock:
             wait = self._not_before - now
             taken = [] if wait > 0 else self._resyncs.take(now, ready, 1)
@@ -238,7 +238,7 @@ class Snapshots:
     def _done(self, book: Wanting) -> None:
         with self._lock:
             # Closed meanwhile, it may have a successor, which is not done.
-            if self._books.get(book.channel) is book:
+            if self.books.get(book.channel) is book:
                 self._resyncs.done(book.channel)
         if book.wants_snapshot:
             self.want(book)  # it fell out of sync meanwhile, which was no news then
@@ -262,7 +262,7 @@ class Snapshots:
             delay = max(delay, self._backoff.next(verdict))
         self._not_before = now + delay
         with self._lock:
-            if self._books.get(book.channel) is book:
+            if self.books.get(book.channel) is book:
                 self._resyncs.failed(book.channel, now)
         book.failed(text)
         said = f"no snapshot of {book.channel!r} yet: {text}"

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import pytest
-from helpers import Server, expect_end, receive_head
 
 import wsclient
+from support.helpers import Server, expect_end, receive_head
+from support.inside import core_of, kept_of
 from wsclient.runtime import snapshots
 from wsclient.runtime.books import KeptBook
 from wsclient.sansio.dialect import Dialect
@@ -140,7 +141,7 @@ class Truth(ScriptedProtocol):
 
     def is_told_by(self, book: wsclient.OrderBook) -> bool:
         """Exactly, and up to its newest number."""
-        return self.check(book._kept) and book.sequence == self.number
+        return self.check(kept_of(book)) and book.sequence == self.number
 
     def check(self, book: KeptBook) -> bool:
         """Is it in sync? If so it must be the venue's book at the number that it says."""
@@ -303,7 +304,7 @@ class Rig:
         self.venue.broadcast(self.truth.change(*rows), self.channel)
 
     def thread(self) -> threading.Thread | None:
-        return self.client._core.snapshots.thread
+        return core_of(self.client).snapshots.thread
 
 
 @contextlib.contextmanager

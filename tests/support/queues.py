@@ -9,8 +9,7 @@ from itertools import islice
 from types import SimpleNamespace
 from typing import Any
 
-from making import message as make
-
+from support.making import message as make
 from wsclient import Gap, Message, State
 from wsclient.client import _Receiver
 from wsclient.runtime.mailbox import Mailbox

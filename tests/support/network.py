@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import wsclient
+from support.inside import core_of
 
 #: What a deadline may be missed by (s).
 SLACK = 0.25
@@ -50,7 +51,7 @@ class Losses(logging.Handler):
         """The first link that this client has lost from ``since`` on."""
 
         def found() -> Loss | None:
-            losses = self._losses.get(client._core.log.name, ())
+            losses = self._losses.get(core_of(client).log.name, ())
             return next((loss for loss in losses if loss.at >= since), None)
 
         with self._heard:

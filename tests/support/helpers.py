@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 #: A key, and a self-signed certificate for localhost, 127.0.0.1 and ::1.
 LOCALHOST = Path(__file__).parents[1] / "testing" / "localhost.pem"
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -208,3 +210,30 @@ def text_of(error: BaseException) -> str:
     said = "".join(traceback.format_exception_only(type(error), error)) + repr(error)
     context = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return said if context is None else said + text_of(context)
+
+
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's full backlogs")
+
+
+def addresses(*targets: tuple[str, int]) -> Callable[..., list[Any]]:
+    """A resolver that gives these, whatever it is asked."""
+    infos = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", target) for target in targets]
+    return lambda *_, **__: infos
+
+
+@contextlib.contextmanager
+def refused_address() -> Iterator[tuple[str, int]]:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()
+
+
+@contextlib.contextmanager
+def dead_address() -> Iterator[tuple[str, int]]:
+    """A full backlog drops each SYN: nobody answers."""
+    with listener(backlog=0) as full, contextlib.ExitStack() as stack:
+        for _ in range(3):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        yield full.getsockname()

@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from making import entries_of
-from rig import Rig
 
 import wsclient
+from support.making import entries_of
+from support.rig import Rig
 from wsclient.messages import LinkedMessage, Message
 from wsclient.sansio.dialect import BookUpdate, Dialect
 from wsclient.sansio.inbound import Inbound

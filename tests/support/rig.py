@@ -8,8 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from making import message as make
-
+from support.making import message as make
 from wsclient.errors import ConnectionLost
 from wsclient.messages import Message
 from wsclient.options import Options

@@ -1,6 +1,7 @@
-"""Programs whose main thread is struck by signals in a loop of calls: run as a process of its own,
-``python struck.py MODE LOOP COUNT SEED``. The last line that it prints says what it has seen. It
-ends with 0 and an empty stderr; a deadlock ends it with a traceback of every thread."""
+"""Programs whose main thread is struck by signals in a loop of calls. One runs in a process of its
+own: :func:`main`, with the mode, the loops, how much of each, and a seed. It prints a line before
+each loop, and what it has seen after it. It ends with 0 and an empty stderr; a deadlock ends it
+with a traceback of every thread."""
 
 from __future__ import annotations
 
@@ -9,7 +10,6 @@ import gc
 import os
 import random
 import signal
-import sys
 import threading
 import time
 from collections import Counter
@@ -17,7 +17,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from talk import (
+import wsclient
+from support.talk import (
     BOOK_CHANNEL,
     FEED,
     LOOPS,
@@ -29,8 +30,6 @@ from talk import (
     settle,
     threads_of_ours,
 )
-
-import wsclient
 from wsclient.testing import FakeVenue
 
 #: How long (s) a program is given until it is taken for deadlocked, beside what it does.
@@ -68,7 +67,7 @@ class Striker:
             signal.pthread_kill(threading.main_thread().ident or 0, self._number)
 
 
-def interrupts(loop: str, times: int, seed: int) -> str:
+def interrupts(loop: str, times: float, seed: int) -> str:
     """SIGINT, 1 to 3 ms apart. Each KeyboardInterrupt is kept, with its frames, as a notebook
     keeps the last."""
     rng, kept = random.Random(seed), list[BaseException]()
@@ -114,11 +113,11 @@ ENDED = (wsclient.ClientClosed, StopIteration)
 UNSENT = (wsclient.NotConnected, wsclient.OutcomeUnknown)
 
 
-def closes(loop: str, times: int, seed: int) -> str:
+def closes(loop: str, times: float, seed: int) -> str:
     """close() of the client, of its reader or of its book in a SIGTERM handler, once each time."""
     rng, outcomes = random.Random(seed), Counter[str]()
     with FakeVenue(Talker()) as venue, feeding(venue, FEED, BOOK_CHANNEL):
-        for number in range(times):
+        for number in range(int(times)):
             faulthandler.dump_traceback_later(DEADLOCK, exit=True)
             outcomes[_close_once(venue, loop, ("client", "reader", "book")[number % 3], rng)] += 1
         venue.close()
@@ -204,7 +203,7 @@ ALLOWED = {
 }
 
 
-def finalizers(call: str, seconds: int, seed: int, url: str) -> str:
+def finalizers(call: str, seconds: float, seed: int, url: str) -> str:
     """The collector runs at each allocation, on every thread, and its garbage calls the client.
     The venue is another process: its threads are none that should wait for a client's."""
     rng, outcomes = random.Random(seed), Counter[str]()
@@ -250,17 +249,15 @@ def finalizers(call: str, seconds: int, seed: int, url: str) -> str:
     return ", ".join(f"{count} x {outcome}" for outcome, count in sorted(outcomes.items()))
 
 
-def main(mode: str, name: str, count: str, seed: str, *args: str) -> None:
-    faulthandler.dump_traceback_later(DEADLOCK, exit=True)
+def main(mode: str, names: str, amount: str, seed: str, *args: str) -> None:
+    """``names`` are those of loops, or of finalizers' calls, with commas between them."""
     run: Callable[..., str] = {
         "interrupts": interrupts,
         "closes": closes,
         "finalizers": finalizers,
     }[mode]
-    said = run(name, int(count), int(seed), *args)
-    faulthandler.cancel_dump_traceback_later()
-    print(said, flush=True)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+    for name in names.split(","):
+        print(name, end=": ", flush=True)
+        faulthandler.dump_traceback_later(DEADLOCK, exit=True)
+        print(run(name, float(amount), int(seed), *args), flush=True)
+        faulthandler.cancel_dump_traceback_later()

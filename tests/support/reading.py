@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import msgspec
-from making import entries_of
 
+from support.making import entries_of
 from wsclient.messages import Message
 from wsclient.sansio.dialect import Dialect
 from wsclient.sansio.inbound import Inbound

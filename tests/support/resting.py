@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import msgspec
-from helpers import Server, expect_end, receive_head
+
+from support.helpers import Server, expect_end, receive_head
 
 
 class Asked(NamedTuple):

@@ -13,6 +13,7 @@ from itertools import count
 from typing import Any
 
 import wsclient
+from support.inside import core_of
 from wsclient import BookUpdate, Reply
 from wsclient.testing import FakeVenue
 from wsclient.testing.peer import Peer
@@ -230,7 +231,7 @@ def end_in_time(client: wsclient.WebSocketClient, slack: float = 1.0) -> float:
     began = time.monotonic()
     client.close()
     took = time.monotonic() - began
-    assert took <= client._core.options.close_timeout + slack, f"close() took {took:.2f} s"
+    assert took <= core_of(client).options.close_timeout + slack, f"close() took {took:.2f} s"
     assert client.state is wsclient.State.CLOSED
     return took
 

@@ -283,7 +283,7 @@ class Journal:
 
 
 def _cut_all(seed: int) -> None:
-    from oracle import CUTS
+    from support.oracle import CUTS
 
     rng = random.Random(seed)
     numbers = itertools.count(1)

@@ -33,8 +33,8 @@ from typing import Any
 
 __all__ = ["Point", "interrupted", "points"]
 
-PACKAGE = str(Path(__file__).parents[1] / "wsclient")
-TESTS = str(Path(__file__).parent)
+TESTS = str(Path(__file__).parents[1])
+PACKAGE = str(Path(TESTS).with_name("wsclient"))
 #: Jumps at which a signal may be heard even when they go forward.
 ABSENT = -1
 HEARD_FORWARD = "POP_JUMP" if sys.version_info < (3, 11) else "no such instruction"

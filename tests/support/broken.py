@@ -21,9 +21,17 @@ from typing import Any
 import msgspec
 import pytest
 import trustme
-from helpers import Server, expect_end, handshake_answer, receive, receive_head
-from test_handshake import Proxy, dead_address, refused_address
 
+from support.helpers import (
+    Server,
+    dead_address,
+    expect_end,
+    handshake_answer,
+    receive,
+    receive_head,
+    refused_address,
+)
+from support.proxies import Proxy
 from wsclient.dialects import Kucoin
 from wsclient.runtime.handshake import default_ssl_context
 from wsclient.testing import FakeVenue, GenericProtocol
@@ -200,7 +208,7 @@ def by_a_stranger() -> Any:
 
 @contextlib.contextmanager
 def self_signed() -> Iterator[Arguments]:
-    from helpers import server_context as localhost
+    from support.helpers import server_context as localhost
 
     with FakeVenue(ssl_context=localhost()) as venue:
         yield {"url": f"wss://127.0.0.1:{venue.port}/"}

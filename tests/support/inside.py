@@ -1,0 +1,75 @@
+"""Where the tests look behind the surface of the package.
+
+Some promises show only inside: that a lock is free after an interrupt, that a call has begun to
+wait, that nothing is kept. What is private is named here, once; a test that needs it says so by its
+import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import wsclient
+from wsclient.runtime.core import Core
+
+__all__ = [
+    "core_of",
+    "kept_of",
+    "links_of",
+    "lock_of",
+    "outbox_of",
+    "refreshes_of",
+    "transports_of",
+    "waiters_of",
+    "watchdog_of",
+    "written_of",
+]
+
+
+def core_of(client: wsclient.WebSocketClient) -> Core:
+    """What a client is in front of: its lock, its threads, its session."""
+    return client._core
+
+
+def watchdog_of(client: wsclient.WebSocketClient) -> Any:
+    return core_of(client)._watchdog
+
+
+def transports_of(client: wsclient.WebSocketClient) -> Mapping[int, Any]:
+    """A client's connections, by their numbers."""
+    return watchdog_of(client).transports
+
+
+def outbox_of(client: wsclient.WebSocketClient, connection_id: int = 1) -> Any:
+    """The outbox of a connection."""
+    return transports_of(client)[connection_id]._outbox
+
+
+def refreshes_of(client: wsclient.WebSocketClient) -> Any:
+    """Decides when a client asks for the snapshots of its order books."""
+    return core_of(client).snapshots._resyncs
+
+
+def written_of(outbox: Any) -> int:
+    """The position in an outbox up to which its bytes are with the system."""
+    return outbox._out
+
+
+def links_of(client: wsclient.WebSocketClient) -> Mapping[str, Any]:
+    """A client's order books, by their channels."""
+    return client._book_links
+
+
+def kept_of(book: wsclient.OrderBook) -> Any:
+    """What an order book shares with the thread that keeps it."""
+    return book._kept
+
+
+def waiters_of(queue: Any) -> Any:
+    """The calls that wait for a message of a queue."""
+    return queue._waiting
+
+
+def lock_of(thing: Any) -> Any:
+    return thing._lock
