@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from interrupting import Point
 
+from support.interrupting import Point
 from wsclient.tracebacks import forget_locals, without_locals
 
 SECRET = "S3CRET"

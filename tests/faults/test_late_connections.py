@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 
 import pytest
-from helpers import until
 
 import wsclient
+from support.helpers import until
 from wsclient import events
 from wsclient.testing import FakeVenue, Peer
 

@@ -170,7 +170,7 @@ def test_a_book_is_out_of_sync_while_a_slow_function_holds_up_what_was_read(
         with pytest.raises(OrderBookOutOfSync, match=r"waited to be delivered for \d"):
             book.bids()
         wait = Call(book.wait_synced, 5)
-        until(lambda: book._kept.waiting)
+        until(lambda: kept_of(book).waiting)
         begun = time.monotonic()
         go.set()
         wait.result()

@@ -11,10 +11,10 @@ from functools import partial
 from typing import Any
 
 import pytest
-from helpers import until
-from resting import rest
 
 import wsclient
+from support.helpers import until
+from support.resting import rest
 from wsclient.testing import FakeVenue, KrakenProtocol
 
 #: How long (s) anything may take on a busy machine.

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from making import entries_of
-from rig import LOGIN, Plain, Rig
 
+from support.making import entries_of
+from support.rig import LOGIN, Plain, Rig
 from wsclient.dialects import Generic
 from wsclient.errors import AuthenticationError, ConnectionLost
 from wsclient.messages import LinkedMessage, Message
