@@ -123,8 +123,8 @@ __all__ = ["TRANSITIONS", "Session", "State"]
 HEALTHY_AFTER = 10.0
 #: A tick later than this (s) means that we were stopped, and that no peer is to blame for that.
 LATE_TICK = 0.25
-#: Beyond this many queued actions gap events are dropped. Their numbers are still used, so a
-#: listener sees a jump.
+#: Beyond this many queued actions events of single channels are dropped. Their numbers are still
+#: used, so a listener sees a jump.
 MAX_UNTOLD = 10_000
 #: Types of messages that the dialect does not know and that have been logged: at most so many are
 #: remembered, of at most so many characters.
@@ -247,8 +247,8 @@ class Session:
         self.resyncs = Resyncs()
         #: Channels that the venue has ended unasked.
         self._ended = Resyncs(budget=self.resyncs.budget)
-        #: Those of them that came up since the last tick.
-        self._stopped: list[str] = []
+        #: Those of them that came up since the last tick, and what the log says of them.
+        self._stopped: dict[str, str] = {}
         self._requests: dict[str, tuple[Any, float]] = {}
         self._replies = Timers(self._reply_due)
         #: Active channels that must not fall silent.
@@ -301,6 +301,7 @@ class Session:
         self._unhandled = self._throttles.new("unhandled message type")
         self._jumps = self._throttles.new("the connection's count jumped")
         self._no_data = self._throttles.new("no data:")
+        self._endings = self._throttles.new("subscribing again:")
         self._unanswered = self._throttles.new("a heartbeat is not answered:")
         self._invalid = self._throttles.new("skipped", partial(self._tell, DecodeError))
         self._answers = Answers()
@@ -328,6 +329,13 @@ class Session:
     def _tell(self, kind: Callable[..., Event], *what: Any) -> None:
         self._told += 1
         self._actions.append(Tell(kind, what, self.connection_id, self._told))
+
+    def _tell_if_room(self, kind: Callable[..., Event], *what: Any) -> None:
+        """As :meth:`_tell`, for what the venue may cause for many channels at once."""
+        if len(self._actions) < MAX_UNTOLD:
+            self._tell(kind, *what)
+        else:
+            self._told += 1
 
     def actions(self) -> list[Action]:
         """What is to be done since the last call, in order."""
@@ -923,12 +931,8 @@ class Session:
         if gap.reason in STRAYS:
             return
         self.counters.gaps += 1
-        if not self.is_observed():
-            return
-        if len(self._actions) < MAX_UNTOLD:
-            self._tell(GapMarked, channel, gap)
-        else:
-            self._told += 1
+        if self.is_observed():
+            self._tell_if_room(GapMarked, channel, gap)
 
     def _on_reply(self, entry: Reply) -> None:
         found = self._requests.pop(str(entry.request_id), None)
@@ -993,10 +997,10 @@ class Session:
                 self._channels.tracker(effect.channel).suspect("reconnect")
             elif isinstance(effect, Stopped):
                 self._channels.tracker(effect.channel).suspect("reconnect")
-                self._stopped.append(effect.channel)
-                self.planned = None
                 why = f"{effect.channel!r} was ended by the venue: {effect.reason}"
-                self._tell_resubscribing(effect.channel, "ended", why)
+                self._stopped[effect.channel] = why
+                self.planned = None
+                self._tell_if_room(Resubscribing, effect.channel, "ended", why)
             elif isinstance(effect, Removed):
                 self._channels.forget(effect.channel)
                 self.first_messages.forget(effect.channel)
@@ -1043,8 +1047,9 @@ class Session:
         self._tick_silent(now)
         if self._is_cut:
             return
-        for channel in self._stopped:
+        for channel, why in self._stopped.items():
             self._ended.want(channel, now)
+            self._endings.add(why, now, channel)
         self._stopped.clear()
         at_once = self._dialect.limits.channels_per_message
         taken = self._ended.take(now, at_once=at_once)
@@ -1058,7 +1063,7 @@ class Session:
                 self.subscriptions.refresh(channel)
         for channel, seconds in self.first_messages.take(now):
             if self.subscriptions.state(channel) is SubscriptionState.ACTIVE:
-                self._tell(NoData, channel, seconds)
+                self._tell_if_room(NoData, channel, seconds)
                 self._no_data.add(
                     f"{channel!r} was confirmed {seconds:g} s ago, and no message of it has come: "
                     "check the address and the case of the symbol",
