@@ -131,7 +131,7 @@ class LogHandler(logging.Handler):
         and waited for, since records are handled on a thread."""
         marker = wsclient.WebSocketHandler({"websocket_uri": "ws://marker/", "name": "marker"})
         marker.process_gap("marker", wsclient.Gap("sequence"))
-        rows = []
+        rows: list[str] = []
         while True:
             record = self._records.get(timeout=PATIENCE)
             if getattr(record, "client", None) == "marker":
