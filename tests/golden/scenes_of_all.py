@@ -345,12 +345,16 @@ REQUESTS: dict[str, list[Any]] = {
 }
 
 
+#: These answer what is no JSON object with a notice, or not at all.
+_ANSWERING = ("bitfinex", "deribit", "kucoin")
+
+
 @scene(FOR_ALL)
 def requests(stage: Stage) -> None:
     """What the caller sends by himself, and replies to it."""
     run = stage.open()
     for payload in ("text", b"bytes", {"an": ["object", 1.5, None]}):
-        if stage.speaker.name in ("bitfinex", "kucoin") and not isinstance(payload, dict):
+        if stage.speaker.name in _ANSWERING and not isinstance(payload, dict):
             continue
         run.call("send", run.client.send, payload)
     for payload in REQUESTS.get(stage.speaker.name, [{"method": "what"}]):
