@@ -118,14 +118,14 @@ class Diagnosis:
     ) -> str:
         """Aligned lines of at most ``width`` characters; ``paint`` colours the word of a
         status, and the last line."""
-        indent = " " * 31
+        indent = " " * 32
         lines = [self.url, ""]
         for check in self.checks:
             if check.detail == NOT_REACHED:
                 continue
             took = "-" if check.seconds is None else f"{check.seconds * 1000:,.1f} ms"
             word = check.status.upper() if check.status == "failed" else check.status
-            head = f"{paint(check.status, f'{word:<7}')}  {check.name:<9} {took:>10}  "
+            head = f"{paint(check.status, f'{word:<7}')}  {check.name:<10} {took:>10}  "
             room = max(20, width - len(indent))
             lines.append(head + textwrap.fill(check.detail, room).replace("\n", f"\n{indent}"))
             if check.advice:

@@ -35,7 +35,7 @@ def test_a_healthy_venue(venue, command):
     assert run.out.startswith(f"{venue.url.rstrip('/')}\n\n")
     assert run.out.endswith("\nHealthy.\n")
     assert run.err == ""
-    assert {line.index(" ms  ") for line in run.out.splitlines() if " ms  " in line} == {26}
+    assert {line.index(" ms  ") for line in run.out.splitlines() if " ms  " in line} == {27}
 
 
 def test_a_healthy_venue_with_tls_and_a_channel(command):

@@ -49,6 +49,7 @@ _SIGNED = re.compile(
 _PINGS = re.compile(
     r'ping|\{"method":"ping"\}|\{"op":"ping"\}|\{"event":"ping"\}|\{"id":"ping","type":"ping"\}'
 )
+_CUT = re.compile("client (?:eof|reset)")
 _PORT = re.compile(r"127\.0\.0\.1:\d+")
 
 
@@ -131,7 +132,7 @@ class LogHandler(logging.Handler):
         and waited for, since records are handled on a thread."""
         marker = wsclient.WebSocketHandler({"websocket_uri": "ws://marker/", "name": "marker"})
         marker.process_gap("marker", wsclient.Gap("sequence"))
-        rows = []
+        rows: list[str] = []
         while True:
             record = self._records.get(timeout=PATIENCE)
             if getattr(record, "client", None) == "marker":
@@ -308,13 +309,13 @@ class Run:
                 self._events.append(event)
             self.wait(lambda: not _threads())
         except Exception as error:  # noqa: BLE001 - recorded
-            self.note(f"close: {describe_error(error)}")
+            self.note(f"the end failed: {describe_error(error)}")
         rows = list(self._event_rows())
         self.rows["gaps"] = [row for row in rows if " GapMarked " in row]
         self.rows["events"] = [row for row in rows if " GapMarked " not in row]
         self.rows["logs"] = list(self._log_rows(logs.take()))
         self.rows["sent"] = list(self._sent_rows())
-        self.is_cut_short = any(peer.ended_by == "client eof" for peer in live)
+        self.is_cut_short = any(_CUT.fullmatch(str(peer.ended_by)) for peer in live)
 
     def _event_rows(self) -> Iterator[str]:
         last = 0
@@ -354,7 +355,9 @@ class Run:
                     yield f"#{peer.id} binary {payload!r}"
             for pong in peer.pongs:
                 yield f"#{peer.id} pong {pong!r}"
-            yield f"#{peer.id} close={peer.close_code} ended_by={peer.ended_by}"
+            # An end without a close frame is a reset where something was unread.
+            ended = _CUT.sub("client cut", str(peer.ended_by))
+            yield f"#{peer.id} close={peer.close_code} ended_by={ended}"
         for asked in self._rest.asked if self._rest is not None else ():
             yield f"rest {asked}"
 

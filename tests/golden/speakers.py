@@ -96,6 +96,9 @@ class Speaker:
     def rest(self, n: int, book: Sides) -> Any:
         raise NotImplementedError
 
+    def skip(self, peer: Peer) -> None:
+        """Leave out a number of the connection's count, where the venue has one."""
+
     def answer_login(self, request: Any, is_accepted: bool) -> Any:
         """The answer to a login; None where the request is none."""
         return None
@@ -179,6 +182,9 @@ class Bitfinex(Speaker):
         key = (id(peer.venue), peer.id)
         self._counts[key] = self._counts.get(key, 0) + 1
         return self._counts[key]
+
+    def skip(self, peer: Peer) -> None:
+        self.count(peer)
 
     def frame(self, peer: Peer, channel: str, n: int) -> str:
         return self._number(peer, channel, [number(n / 4), 1, n])
