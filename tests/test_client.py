@@ -1006,6 +1006,19 @@ class TestTelling:
             where = f"ws://127.0.0.1:{venue.port}"
             assert repr(client) == f"<WebSocketClient {where} open, 1 channel, 0 queued>"
 
+    def test_one_that_could_not_be_made_has_a_repr(self) -> None:
+        """An error reporter asks for it."""
+        made: list[object] = []
+
+        class Own(wsclient.WebSocketClient):
+            def __init__(self) -> None:
+                made.append(self)
+                super().__init__("nowhere")
+
+        with pytest.raises(wsclient.ConfigurationError):
+            Own()
+        assert repr(made[0]) == "<WebSocketClient, not made>"
+
     def test_one_log_line_for_each_state_change_and_none_for_a_message(
         self, venue: FakeVenue, caplog: pytest.LogCaptureFixture
     ) -> None:

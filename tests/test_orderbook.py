@@ -820,6 +820,16 @@ def test_a_wait_for_a_book_within_a_hook_of_its_dialect_is_refused(kraken: FakeV
     assert "wait for itself" in str(raised[0])
 
 
+@pytest.mark.parametrize(("symbol", "options"), [(5, {}), ("BTC/USD", {"verify_checksum": "no"})])
+def test_what_a_book_is_asked_with_is_checked_when_given(
+    kraken: FakeVenue, symbol: Any, options: Any
+) -> None:
+    with wsclient.connect(kraken.url, dialect="kraken") as client:
+        with pytest.raises(wsclient.ConfigurationError, match="is text, its verify_checksum"):
+            client.order_book(symbol, **options)
+        assert not client.subscriptions
+
+
 def test_what_cannot_have_a_book_is_refused(kraken: FakeVenue, venue: FakeVenue) -> None:
     with (
         wsclient.connect(venue.url) as generic,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import threading
 import traceback
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from support.interrupting import Point
 from wsclient.tracebacks import forget_locals, without_locals
 
 SECRET = "S3CRET"
@@ -74,6 +76,26 @@ def test_an_interrupt_shows_no_variable_either() -> None:
         raise KeyboardInterrupt
 
     assert SECRET not in shown(error_of(interrupted, SECRET))
+
+
+def test_an_interrupt_after_the_entry_shows_no_variable_wherever_it_comes() -> None:
+    """Also while an error is being cleared."""
+
+    @without_locals
+    def failing(key: str) -> None:
+        raise LookupError
+
+    number, where = 2, ""
+    while True:
+        point = Point(number)
+        with contextlib.suppress(LookupError):
+            point(lambda: failing(SECRET))
+        if point.where is None:
+            break
+        number, where = number + 1, f"{where}{point.where}\n"
+        assert point.error is not None
+        assert SECRET not in shown(point.error), point
+    assert "forget_locals" in where
 
 
 def test_the_whole_chain_is_cleared() -> None:

@@ -24,12 +24,7 @@ from wsclient.runtime.accounting import stats_of
 from wsclient.runtime.books import BookLink, KeptBook, RestBookLink
 from wsclient.runtime.core import Core
 from wsclient.runtime.forking import forked_error
-from wsclient.runtime.handshake import (
-    check_handshake_headers,
-    parse_proxy,
-    parse_url,
-    weakness_of,
-)
+from wsclient.runtime.handshake import check_handshake_options, parse_url, weakness_of
 from wsclient.runtime.logs import ClientLog
 from wsclient.runtime.mailbox import Mailbox
 from wsclient.runtime.platform import check_threads
@@ -218,10 +213,7 @@ class WebSocketClient(_Receiver):
         where = dialect.name
         if not callable(url):
             where = str(parse_url(url))
-        if checked.headers is not None and not callable(checked.headers):
-            check_handshake_headers(checked.headers)
-        if checked.proxy is not None:
-            parse_proxy(checked.proxy)
+        check_handshake_options(checked)
         log = ClientLog(checked.name or where, where)
         if checked.ssl_context is not None and (weakness := weakness_of(checked.ssl_context)):
             log(logging.WARNING, f"the ssl_context is insecure: {weakness}")
@@ -437,6 +429,8 @@ class WebSocketClient(_Receiver):
         ConfigurationError with ``overflow="conflate"``.
         """
         check_timeout(timeout)
+        if not isinstance(symbol, str) or not isinstance(verify_checksum, bool):
+            raise ConfigurationError("a book's symbol is text, its verify_checksum True or False")
         core = self._core
         if core.options.overflow == "conflate":
             raise ConfigurationError(
@@ -535,6 +529,8 @@ class WebSocketClient(_Receiver):
         return stats_of(self._core)
 
     def __repr__(self) -> str:
+        if "_core" not in vars(self):  # an error reporter looks at one that could not be made
+            return "<WebSocketClient, not made>"
         session = self._core.peek()
         count = len(session.subscriptions)
         return (

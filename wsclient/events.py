@@ -21,9 +21,11 @@ __all__ = [
     "Disconnected",
     "Event",
     "GapMarked",
+    "NoData",
     "Reconnecting",
     "Recovered",
     "Rejected",
+    "Resubscribing",
     "SlowConsumer",
     "Subscribed",
 ]
@@ -101,6 +103,33 @@ class Rejected(Event):
     channel: str
     why: str
     is_lost: bool
+
+
+@dataclass(frozen=True)
+class Resubscribing(Event):
+    """A channel that was active is subscribed to again, on the same connection.
+
+    ``reason`` is ``ended`` (the venue has ended it unasked), ``silent`` (by the option
+    ``stale_after``) or ``out of sync`` (an order book needs a new snapshot); ``why`` says it in a
+    sentence. :class:`Subscribed` follows when the venue has confirmed it.
+    """
+
+    channel: str
+    reason: str
+    why: str
+
+
+@dataclass(frozen=True)
+class NoData(Event):
+    """The venue has confirmed ``channel`` and then sent no message of it for ``seconds``.
+
+    Told once, until a message comes; ``stats().no_data`` lists these channels. The usual causes are
+    an address that does not serve the channel, and a symbol in the wrong case. See
+    :meth:`wsclient.Dialect.first_message_within`.
+    """
+
+    channel: str
+    seconds: float
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ class WebSocketHandler:
 
     @without_locals
     def __init__(self, config: Mapping[str, Any]) -> None:
+        if not isinstance(config, Mapping):
+            raise ConfigurationError(f"the config is a mapping, not {type(config).__name__}")
         options = dict(config)
         if "websocket_uri" not in options:
             raise ConfigurationError("the config needs the key 'websocket_uri'")
@@ -36,6 +38,8 @@ class WebSocketHandler:
         delay = options.pop("retry_delay_sec", 5)
         check_number("retry_delay_sec", delay, 0.0)
         self._on_market_data: Callable[[Any], object] | None = options.pop("on_market_data", None)
+        if self._on_market_data is not None and not callable(self._on_market_data):
+            raise ConfigurationError("on_market_data must be a function of a message, or None")
         options.setdefault("max_retries", 3)
         options.setdefault("retry_delay", delay)
         options.setdefault("max_retry_delay", max(delay, 1e-3))

@@ -34,6 +34,7 @@ wsclient_queue_messages{queue}        gauge     messages waiting
 wsclient_queue_bytes{queue}           gauge     what they are charged
 wsclient_queue_oldest_seconds{queue}  gauge     the age of the oldest; 0 where nothing waits
 wsclient_channels                     gauge     channels that there are statistics of
+wsclient_channels_without_data        gauge     channels that are confirmed, and stay without data
 wsclient_channel_messages_total       counter   messages of one {channel}
 wsclient_channel_gaps_total           counter   holes marked in it
 wsclient_channel_missed_messages      gauge     messages of it known to be missed
@@ -239,6 +240,9 @@ def _of_queues(found: dict[str, Stats]) -> Iterator[Metric]:
 def _of_channels(found: dict[str, Stats], most: int) -> Iterator[Metric]:
     known = [([label], len(stats.channels)) for label, stats in found.items()]
     yield _gauge("channels", "Channels that there are statistics of.", ["client"], known)
+    silent = [([label], len(stats.no_data)) for label, stats in found.items()]
+    text = "Channels that are confirmed, and stay without data."
+    yield _gauge("channels_without_data", text, ["client"], silent)
     labels = ["client", "channel"]
     channels = [
         ([label, name], channel)

@@ -125,6 +125,7 @@ class Options:
             )
 
     @classmethod
+    @without_locals
     def of(cls, options: Mapping[str, Any]) -> Options:
         """Options from keywords; an unknown one raises ConfigurationError with the known ones."""
         known = {field.name for field in fields(cls)}

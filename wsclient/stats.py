@@ -118,7 +118,7 @@ def _plain(value: Any) -> Any:
         return value.as_dict()
     if isinstance(value, Mapping):
         return {key: _plain(found) for key, found in value.items()}
-    return value
+    return list(value) if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,8 @@ class Stats(_AsDict):
     policies; ``callback_errors`` raised by ``on()`` and ``on_event()`` functions. The words of
     ``disconnect_reasons`` are those of :class:`wsclient.events.Disconnected`; attempts that came to
     nothing are in ``attempt_failures``, under the same words, ``timeout`` and ``http 503`` (the
-    status of the answer).
+    status of the answer). ``no_data`` are the channels that the venue has confirmed and has sent no
+    message of for as long as :class:`wsclient.events.NoData` says.
 
     ``rate`` is over the last 10 to 15 s, ``connection_rate`` since the present connection was
     opened (the last one, up to what it brought last, where there is none). ``queues`` are
@@ -209,6 +210,7 @@ class Stats(_AsDict):
     venue_lag: Lag = _NO_LAG
     consumer_lag: Lag = _NO_LAG
     queues: Mapping[str, QueueStats] = field(default_factory=dict)
+    no_data: tuple[str, ...] = ()
 
     @property
     def reconnects(self) -> int:
@@ -252,6 +254,11 @@ def _lines(stats: Stats) -> Iterator[str]:
     if stats.channels:
         yield ""
         yield from _channel_lines(stats.channels)
+    if stats.no_data:
+        names = ", ".join(map(one_line, stats.no_data[:SHOWN]))
+        more = len(stats.no_data) - SHOWN
+        yield ""
+        yield f"confirmed, but without data: {names}{f' and {more:,} more' if more > 0 else ''}"
 
 
 def _channel_lines(channels: Mapping[str, ChannelStats]) -> Iterator[str]:

@@ -61,13 +61,19 @@ def without_locals(
 
     @functools.wraps(function)
     def call(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
-        handled = sys.exc_info()[1]
+        handled = None
         try:
+            handled = sys.exc_info()[1]
             return function(*args, **kwargs)
         except BaseException as error:
-            forget_locals(error, handled)
-            # Python 3.10 raises the traceback again as it was, with this frame in it.
-            del args, kwargs, handled
+            try:
+                forget_locals(error, handled)
+            except BaseException as interrupt:
+                forget_locals(interrupt, handled)
+                raise
+            finally:
+                # Python 3.10 raises the traceback again as it was, with this frame in it.
+                del args, kwargs, handled
             raise
 
     return call

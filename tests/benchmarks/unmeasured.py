@@ -34,7 +34,7 @@ EDITS = [
     ),
     Edit(
         "wsclient.runtime.core",
-        "Core.received",
+        "Core._received",
         {
             "            session.count(len(payloads), size, now)\n": "",
             "self._sampled(messages, now) if now >= self._sample_at else None": "None",

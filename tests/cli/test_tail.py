@@ -163,7 +163,7 @@ def test_a_venue_that_refuses(venue, command):
     venue.refuse(401)
     run = command("tail", venue.url, "a")
     assert run.end() == 1
-    errors = [line for line in run.err.splitlines() if "401" in line]
+    errors = [line for line in run.err.splitlines() if "HTTP 401" in line]
     assert len(errors) == 1
     assert errors[0].startswith("wsclient: ")
 

@@ -85,6 +85,32 @@ def test_a_stream_that_would_stay_silent_is_refused(channel: str, words: str | N
     assert (words in reason) if reason and words else (reason is words)
 
 
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("/ws/!ticker@arr", "miniTicker"),
+        ("/stream?streams=btcusdt@trade/%21ticker%40arr", "miniTicker"),
+        ("/ws/BTCUSDT@trade", "lowercase"),
+    ],
+)
+def test_an_address_that_names_a_stream_that_would_stay_silent_is_refused(
+    place: str, words: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        Binance().url(f"wss://stream.binance.com:9443{place}", None)
+
+
+def test_a_futures_address_that_names_an_uppercase_symbol_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="lowercase"):
+        BinanceFutures().url("wss://fstream.binance.com/ws/BTCUSDT@aggTrade", None)
+    BinanceFutures().url("wss://fstream.binance.com/ws/!ticker@arr", None)
+
+
+def test_a_key_in_an_address_is_neither_taken_for_a_stream_nor_quoted() -> None:
+    for dialect in (Binance(), BinanceFutures()):
+        assert dialect.url(f"wss://host/ws/{KEY.upper()}", None).endswith(KEY.upper())
+
+
 @pytest.mark.loopback
 def test_a_refused_stream_leaves_the_others_of_its_message() -> None:
     channels = ["btcusdt@trade", "BTCUSDT@depth", "!ticker@arr"]
@@ -140,6 +166,8 @@ KEY = "pqia91ma19a5s61cv6a81va65sdf19v8a65a1a5s61cv6a81va65sdf19v8a65a1"
         ("/public/ws/a@bookTicker", "/public/stream?streams=a@bookTicker"),
         (f"/ws/{KEY}", f"/private/stream?streams={KEY}"),
         ("/private/ws?listenKey=k&events=A/B", "/private/stream?listenKey=k&events=A/B"),
+        ("/ws?listenKey=k&events=A/B", "/private/stream?listenKey=k&events=A/B"),
+        ("/stream?events=A&listenKey=k", "/private/stream?events=A&listenKey=k"),
         (f"/pm/ws/{KEY}", f"/pm/stream?streams={KEY}"),
         ("/proxied/ws/a@aggTrade", "/proxied/market/stream?streams=a@aggTrade"),
     ],
@@ -161,8 +189,8 @@ def test_an_address_without_a_route_gets_that_of_its_streams(
         ("/market/ws", "/market/stream"),
     ],
 )
-def test_coin_margined_futures_have_no_routes(place: str, expected: str) -> None:
-    address = "wss://dstream.binance.com"
+@pytest.mark.parametrize("address", ["wss://dstream.binance.com", "wss://DSTREAM.Binance.com"])
+def test_coin_margined_futures_have_no_routes(address: str, place: str, expected: str) -> None:
     url = BinanceFutures().url(address + place, None)
     assert url == address + expected
     for channel in ("btcusd_perp@aggTrade", "btcusd_perp@depth"):

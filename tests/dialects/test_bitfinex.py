@@ -151,19 +151,20 @@ SUBSCRIBED = {
 
 
 def test_an_acknowledgement_gives_the_channel_a_number() -> None:
-    assert peek(SUBSCRIBED) == Ack("1", BOOK, alias="#232955")
+    assert peek(SUBSCRIBED) == Ack("1", BOOK, alias="#232955", verb="subscribe")
     without_id = {k: v for k, v in SUBSCRIBED.items() if k != "subId"}
-    assert peek(without_id) == Ack(None, BOOK, alias="#232955")
+    assert peek(without_id) == Ack(None, BOOK, alias="#232955", verb="subscribe")
 
 
 def test_an_acknowledgement_by_key() -> None:
     frame = {"event": "subscribed", "channel": "candles", "chanId": 3, "key": "trade:1m:tBTCUSD"}
-    assert peek(frame) == Ack(None, "candles:trade:1m:tBTCUSD", alias="#3")
+    channel = "candles:trade:1m:tBTCUSD"
+    assert peek(frame) == Ack(None, channel, alias="#3", verb="subscribe")
 
 
 def test_an_unsubscribe_is_answered_by_number() -> None:
     frame = {"event": "unsubscribed", "status": "OK", "chanId": 232955}
-    assert peek(frame) == Ack(channel="#232955")
+    assert peek(frame) == Ack(channel="#232955", verb="unsubscribe")
 
 
 def test_a_channel_is_known_by_its_number_from_the_answer_to_the_unsubscribe() -> None:
@@ -180,6 +181,14 @@ def test_a_channel_is_known_by_its_number_from_the_answer_to_the_unsubscribe() -
     assert bench.rig.session.subscriptions.state(BOOK) is None
 
 
+def test_a_channel_that_the_venue_ends_is_subscribed_to_again() -> None:
+    bench = Bench(PLAIN)
+    bench.rig.subscribe(BOOK)
+    bench.feed(json.dumps(SUBSCRIBED).encode())
+    bench.feed(b'{"event":"unsubscribed","status":"OK","chanId":232955}')
+    assert [sent["event"] for sent in bench.rig.sent()] == ["conf", "subscribe", "subscribe"]
+
+
 @pytest.mark.parametrize(
     ("frame", "rejection"),
     [
@@ -193,7 +202,7 @@ def test_a_channel_is_known_by_its_number_from_the_answer_to_the_unsubscribe() -
         ),
         (
             {"msg": "dup", "code": 10301, "channel": "book", "symbol": "tX"},
-            Rejection("dup (10301)", None, "book:tX"),
+            Rejection("dup (10301)", None, "book:tX", keeps_active=True),
         ),
         (
             {"channel": "bogus-channel", "msg": "channel: unknown", "code": 10300},

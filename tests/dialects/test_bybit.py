@@ -114,6 +114,15 @@ def test_a_refusal() -> None:
     assert peek({**frame, "ret_msg": ""}) == Rejection("refused without a reason")
 
 
+@pytest.mark.parametrize("op", ["subscribe", "unsubscribe"])
+def test_the_answers_to_a_subscribe_may_have_the_other_form(op: str) -> None:
+    """That of a login; our assumption."""
+    frame = {"retCode": 10404, "retMsg": "no such topic", "op": op, "req_id": "4"}
+    assert peek(frame) == Rejection("no such topic", "4")
+    assert peek({**frame, "retCode": 0}) == Ack("4")
+    assert peek({**frame, "op": "order.create"}) == Unhandled("order.create")
+
+
 @pytest.mark.parametrize(
     "frame",
     [

@@ -114,9 +114,10 @@ def test_without_heartbeats_nothing_is_sent_and_silence_is_no_sign() -> None:
     assert Deribit().silence_timeout is None
 
 
-def test_heartbeats_more_often_than_each_ten_seconds_are_a_mistake() -> None:
+@pytest.mark.parametrize("heartbeat", [9, -1, 10.5, float("nan"), "30"])
+def test_heartbeats_more_often_than_each_ten_seconds_are_a_mistake(heartbeat: Any) -> None:
     with pytest.raises(ConfigurationError, match="at least 10"):
-        Deribit(heartbeat=9)
+        Deribit(heartbeat=heartbeat)
 
 
 def test_limits_are_a_parameter() -> None:

@@ -205,6 +205,13 @@ def test_limits_and_silence_are_parameters() -> None:
     assert (Generic().limits, Generic().silence_timeout) == (Limits(), None)
 
 
+@pytest.mark.parametrize("name", ["sequence_fields", "answer_types", "data_types", "system_types"])
+@pytest.mark.parametrize("value", ["trade", [5]])
+def test_several_texts_are_not_one_text_of_several_letters(name: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} must be a collection of text"):
+        Generic(**{name: value})
+
+
 # --- by name -------------------------------------------------------------------------------------
 
 

@@ -24,7 +24,7 @@ from support.reading import Data, read_one
 from support.recordings import Bench, messages_of, payloads
 from support.resting import Rest, rest
 from wsclient.dialects import Kraken
-from wsclient.errors import AuthenticationError, HandshakeRejected
+from wsclient.errors import AuthenticationError, ConfigurationError, HandshakeRejected
 from wsclient.messages import Message
 from wsclient.sansio.backoff import Verdict, classify
 from wsclient.sansio.dialect import (
@@ -289,28 +289,29 @@ def test_an_acknowledgement_is_of_one_symbol() -> None:
         "time_out": "2023-10-06T17:35:55.219067Z",
         "req_id": 1,
     }
-    assert peek(frame) == Ack(1, "book:ALGO/USD")
+    assert peek(frame) == Ack(1, "book:ALGO/USD", verb="subscribe")
 
 
 def test_an_acknowledgement_may_bear_warnings() -> None:
     result = {"channel": "ticker", "symbol": "BTC/USD", "warnings": ["deprecated"]}
     frame = {"method": "subscribe", "result": result, "success": True, "req_id": 1}
-    assert peek(frame) == Ack(1, "ticker:BTC/USD")
+    assert peek(frame) == Ack(1, "ticker:BTC/USD", verb="subscribe")
 
 
 def test_an_acknowledgement_without_our_id_is_known_by_its_channel() -> None:
     result = {"channel": "book", "depth": 10, "symbol": "BTC/USD"}
     frame = {"method": "unsubscribe", "result": result, "success": True}
-    assert peek(frame) == Ack(None, "book:BTC/USD")
+    assert peek(frame) == Ack(None, "book:BTC/USD", verb="unsubscribe")
 
 
 def test_an_acknowledgement_of_a_channel_without_symbols() -> None:
     frame = {"method": "subscribe", "result": {"channel": "status"}, "success": True, "req_id": 4}
-    assert peek(frame) == Ack(4, "status")
+    assert peek(frame) == Ack(4, "status", verb="subscribe")
 
 
 def test_an_acknowledgement_without_a_result_is_of_the_whole_request() -> None:
-    assert peek({"method": "subscribe", "success": True, "req_id": 4}) == Ack(4)
+    frame = {"method": "subscribe", "success": True, "req_id": 4}
+    assert peek(frame) == Ack(4, verb="subscribe")
 
 
 def test_a_refused_depth_is_known_by_our_id_alone() -> None:
@@ -322,7 +323,7 @@ def test_a_refused_depth_is_known_by_our_id_alone() -> None:
         "time_in": "2026-08-12T19:29:00.921195Z",
         "time_out": "2026-08-12T19:29:00.921223Z",
     }
-    assert peek(frame) == Rejection("Subscription depth not supported", 7)
+    assert peek(frame) == Rejection("Subscription depth not supported", 7, verb="subscribe")
 
 
 def test_a_refused_symbol_names_it() -> None:
@@ -333,12 +334,13 @@ def test_a_refused_symbol_names_it() -> None:
         "success": False,
         "symbol": "BAD/USD",
     }
-    assert peek(frame) == Rejection("Currency pair not supported BAD/USD", 7, None, "BAD/USD")
+    reason = "Currency pair not supported BAD/USD"
+    assert peek(frame) == Rejection(reason, 7, None, "BAD/USD", verb="subscribe")
 
 
 def test_a_refusal_without_a_reason_is_one() -> None:
     frame = {"method": "unsubscribe", "success": False, "req_id": 7}
-    assert peek(frame) == Rejection("refused without a reason", 7)
+    assert peek(frame) == Rejection("refused without a reason", 7, verb="unsubscribe")
 
 
 def test_a_pong_is_the_reply_to_a_ping() -> None:
@@ -460,7 +462,8 @@ def test_what_does_not_look_like_kraken_cannot_be_read(raw: bytes) -> None:
 
 def test_all_recorded_answers_are_of_the_one_book() -> None:
     acks = [item for item in map(peek, payloads(RECORDING)) if isinstance(item, Ack)]
-    assert set(map(repr, acks)) == {repr(Ack(None, "book:BTC/USD"))}
+    verbs = ("subscribe", "unsubscribe")
+    assert set(map(repr, acks)) == {repr(Ack(None, "book:BTC/USD", verb=verb)) for verb in verbs}
 
 
 def test_each_recorded_message_gives_its_row_digit_for_digit() -> None:
@@ -481,6 +484,12 @@ def test_a_book_is_of_a_symbol_and_ten_deep_by_default() -> None:
     assert dialect.book_channel("BTC/USD", {"depth": 100}) == BOOK
     assert (dialect.book_depth({}), dialect.book_depth({"depth": 100})) == (10, 100)
     assert dialect.book_request(BOOK, {}) is None
+
+
+@pytest.mark.parametrize("depth", [0, -1, "10", 1.5, True, None])
+def test_the_depth_of_a_book_is_whole(depth: Any) -> None:
+    with pytest.raises(ConfigurationError, match="depth must be a whole number from 1 up"):
+        wsclient.OrderBook("kraken", BOOK, depth=depth)
 
 
 def test_a_book_message_is_its_row_digit_for_digit() -> None:

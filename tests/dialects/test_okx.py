@@ -109,7 +109,8 @@ def test_a_channel_of_a_family_or_a_spread_keeps_it_in_its_name(
     channel: str, options: dict[str, str], arg: dict[str, str]
 ) -> None:
     assert OKX().subscribe([channel], 1, options)["args"] == [arg]
-    assert peek({"id": "1", "event": "subscribe", "arg": arg}) == Ack("1", channel)
+    ack = peek({"id": "1", "event": "subscribe", "arg": arg})
+    assert ack == Ack("1", channel, verb="subscribe")
     assert peek({"arg": arg, "data": [{"ts": "1"}]}) == Data(channel, "update")
 
 
@@ -152,14 +153,15 @@ ARG = {"channel": "books", "instId": "BTC-USDT"}
 
 def test_an_acknowledgement_is_of_one_arg() -> None:
     frame = {"id": "1512", "event": "subscribe", "arg": ARG, "connId": "a4d3ae55"}
-    assert peek(frame) == Ack("1512", "books:BTC-USDT")
-    assert peek({**frame, "event": "unsubscribe"}) == Ack("1512", "books:BTC-USDT")
+    for verb in ("subscribe", "unsubscribe"):
+        assert peek({**frame, "event": verb}) == Ack("1512", "books:BTC-USDT", verb=verb)
 
 
 def test_an_acknowledgement_may_have_no_id() -> None:
-    assert peek({"event": "subscribe", "arg": ARG}) == Ack(None, "books:BTC-USDT")
+    ack = peek({"event": "subscribe", "arg": ARG})
+    assert ack == Ack(None, "books:BTC-USDT", verb="subscribe")
     frame = {"event": "subscribe", "arg": {"channel": "instruments", "instType": "SPOT"}}
-    assert peek(frame) == Ack(None, "instruments")
+    assert peek(frame) == Ack(None, "instruments", verb="subscribe")
 
 
 def test_an_error_is_of_the_request() -> None:
@@ -245,7 +247,11 @@ def test_an_error_without_an_id_that_is_of_no_subscribe_refuses_none(code: str, 
 
 @pytest.mark.parametrize(
     ("code", "text"),
-    [("60011", "Please log in"), ("60012", 'Invalid request: {"op": "subscribe", "args":[]}')],
+    [
+        ("60011", "Please log in"),
+        ("60012", 'Invalid request: {"op": "subscribe", "args":[]}'),
+        ("60008", "The current WebSocket endpoint does not support subscribing to A channels"),
+    ],
 )
 def test_an_error_without_an_id_may_be_of_a_subscribe(code: str, text: str) -> None:
     assert isinstance(peek({"event": "error", "code": code, "msg": text}), Rejection)
@@ -260,7 +266,20 @@ def test_an_upgrade_is_announced() -> None:
 def test_counts_of_connections() -> None:
     frame = {"event": "channel-conn-count", "channel": "orders", "connCount": "2", "connId": "a"}
     assert peek(frame) == Heartbeat()
-    assert isinstance(peek({**frame, "event": "channel-conn-count-error"}), Notice)
+
+
+def test_a_channel_that_too_many_connections_have_is_subscribed_to_again() -> None:
+    bench = Bench(OKX())
+    bench.rig.subscribe("orders:BTC-USDT", "account")
+    for arg in ({"channel": "orders", "instId": "BTC-USDT"}, {"channel": "account"}):
+        bench.feed(json.dumps({"id": "1", "event": "subscribe", "arg": arg}).encode())
+    frame = {"channel": "orders", "connCount": "30", "connId": "a"}
+    bench.feed(json.dumps({"event": "channel-conn-count-error", **frame}).encode())
+    _, *again = bench.rig.sent()
+    assert [(sent["op"], sent["args"]) for sent in again] == [
+        ("unsubscribe", [{"channel": "orders", "instId": "BTC-USDT"}]),
+        ("subscribe", [{"channel": "orders", "instId": "BTC-USDT"}]),
+    ]
 
 
 def test_a_pong_is_text() -> None:

@@ -100,8 +100,8 @@ def kraken(file: str, noticed: Mapping[str, int] | None = None) -> Stream:
     return Stream(
         file,
         wsclient.Kraken(),
-        377,
-        {"Heartbeat": 61, "Ack": 15, "snapshot": 5, "update": 296},
+        370,
+        {"Heartbeat": 61, "Ack": 8, "snapshot": 5, "update": 296},
         prefix="book:",
         books=(1, 301),
         checksums=301,
@@ -326,12 +326,19 @@ def channels_of(dialect: Dialect, lines: Sequence[bytes]) -> list[str]:
     return sorted({name for name in named if name and not name.startswith("#")})
 
 
+def ends_a_channel(dialect: Dialect, line: bytes) -> bool:
+    """The recording's client had unsubscribed. Ours has not: it would subscribe again."""
+    entries = entries_of(Inbound(dialect), line)
+    return any(isinstance(entry, Ack) and entry.verb == "unsubscribe" for entry in entries)
+
+
 @pytest.mark.loopback
 @pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: stream.file)
 def test_a_recording_goes_through_a_client_and_all_its_checks_hold(
     stream: Stream, caplog: pytest.LogCaptureFixture
 ) -> None:
-    dialect, lines = stream.dialect, payloads(stream.file)
+    dialect = stream.dialect
+    lines = [line for line in payloads(stream.file) if not ends_a_channel(dialect, line)]
     entries = entries_of(Inbound(dialect), *lines)
     messages, stats = play(stream, lines, channels_of(dialect, lines))
     assert (stats.gaps, stats.missed, stats.invalid, stats.unhandled) == (0, 0, 0, 0)

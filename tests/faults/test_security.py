@@ -367,6 +367,18 @@ def _proxy(scheme: str, answer: bytes) -> Callable[[Stage], None]:
     return fault
 
 
+def _quoting_proxy(stage: Stage) -> None:
+    """It tells the login, as it was sent."""
+
+    def proxy(sock: socket.socket) -> None:
+        login = next(line for line in receive_head(sock).split(b"\r\n") if b"Basic" in line)
+        sock.sendall(b"HTTP/1.1 407 " + login + b"\r\n\r\n")
+        expect_end(sock)
+
+    with Server(proxy) as server:
+        _through(stage, "http", server.port)
+
+
 def _bad_proxy_url(stage: Stage) -> None:
     stage.url = secret_url("wss://venue.example/")
     for proxy in (f"http://user:{TOKENS['Proxy']}@:x", f"ftp://user:{TOKENS['Proxy']}@127.0.0.1:1"):
@@ -393,7 +405,7 @@ def _bad_header(stage: Stage) -> None:
         [TOKENS["Header"]],
     ):
         stage.fails(stage.client, headers=headers)
-    stage.fails(stage.client(cookie=f"{TOKENS['Cookie']}\n").connect)
+    stage.fails(stage.client, cookie=f"{TOKENS['Cookie']}\n")
 
 
 def _in_the_clear(stage: Stage) -> None:
@@ -677,6 +689,7 @@ FAULTS: dict[str, Callable[[Stage], None]] = {
     "proxy that wants another password": _proxy(
         "http", b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"
     ),
+    "proxy that quotes": _quoting_proxy,
     "proxy that is no proxy": _proxy("http", b"SSH-2.0\r\n\r\n"),
     "mute proxy": _proxy("http", b""),
     "socks proxy that refuses": _proxy("socks5", b"\x05\xff"),

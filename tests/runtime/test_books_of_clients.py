@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -147,6 +148,34 @@ def test_a_book_is_out_of_sync_while_its_messages_wait_for_too_long(
         dialect.go.set()
         wait.result()
         assert book.best_bid == (9, 8)
+
+
+def test_a_book_is_out_of_sync_while_a_slow_function_holds_up_what_was_read(
+    venue: FakeVenue,
+) -> None:
+    go, is_there = threading.Event(), threading.Event()
+
+    def validate(message: Message) -> None:
+        if message.channel != BOOK:
+            is_there.set()
+            assert go.wait(10)
+
+    with connected(venue, validate=validate) as client:
+        client.subscribe("trade:BTC/USD")
+        book = client.order_book("BTC/USD", timeout=5)
+        trade = {"channel": "trade", "type": "update", "data": [{"symbol": "BTC/USD"}]}
+        venue.broadcast(json.dumps(trade), "trade:BTC/USD")
+        assert is_there.wait(5)
+        until(lambda: not book.is_synced)
+        with pytest.raises(OrderBookOutOfSync, match=r"waited to be delivered for \d"):
+            book.bids()
+        wait = Call(book.wait_synced, 5)
+        until(lambda: kept_of(book).waiting)
+        begun = time.monotonic()
+        go.set()
+        wait.result()
+        assert time.monotonic() - begun < 1
+        assert book.best_bid == (9, 1)
 
 
 def test_a_read_waits_for_no_more_than_a_moment(venue: FakeVenue) -> None:
@@ -366,6 +395,91 @@ def test_a_snapshot_of_text_is_told_at_once_with_its_traceback(
         (record,) = errors(caplog)
         assert record.exc_info
         assert len(rig.truth.asked) == 1
+
+
+SNAPSHOTS: dict[str, Any] = {
+    "a number of text": lambda it: it._replace(sequence=str(it.sequence)),
+    "no number": lambda it: it._replace(sequence=None),
+    "nothing": lambda it: None,
+    "a plain tuple": tuple,
+    "rows of three": lambda it: it._replace(bids=[(*row, 1) for row in it.bids]),
+    "prices alone": lambda it: it._replace(bids=[price for price, _ in it.bids]),
+}
+
+
+@pytest.mark.parametrize("kind", SNAPSHOTS)
+def test_a_snapshot_that_is_none_is_told_at_once_with_its_traceback(
+    kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Odd(wsclient.Binance):
+        def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
+            snapshot: Snapshot = SNAPSHOTS[kind](super().book_snapshot(channel, answer))
+            return snapshot
+
+    truth = Binance()
+    monkeypatch.setattr(type(truth), "dialect", Odd)
+    with rig_of(truth) as rig:
+        with pytest.raises(OrderBookOutOfSync, match="a bug of its dialect: "):
+            rig.book(timeout=15)
+        until(lambda: errors(caplog))
+        (record,) = errors(caplog)
+        assert record.exc_info
+
+
+def test_a_snapshot_whose_rows_make_no_sense_is_fetched_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where the dialect reads them one by one, when they are asked for."""
+    fetched: list[None] = []
+
+    class Lazy(wsclient.Binance):
+        def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
+            fetched.append(None)
+            rows = [["x"]] if len(fetched) == 1 else answer["bids"]
+            bids = ((Decimal(price), Decimal(size)) for price, size in rows)
+            return super().book_snapshot(channel, answer)._replace(bids=bids)
+
+    truth = Binance()
+    monkeypatch.setattr(type(truth), "dialect", Lazy)
+    with rig_of(truth) as rig:
+        assert rig.truth.is_told_by(rig.book())
+    assert len(fetched) == 2
+
+
+def test_a_hook_that_fails_on_a_change_of_a_book_by_rest_is_told_with_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Odd(wsclient.Binance):
+        def book_update(self, message: Message) -> BookUpdate | None:
+            return message.nothing  # type: ignore[attr-defined, no-any-return]
+
+    truth = Binance()
+    monkeypatch.setattr(type(truth), "dialect", Odd)
+    with rig_of(truth) as rig:
+        rig.book()
+        rig.push((9, 2))
+        until(lambda: errors(caplog))
+        assert errors(caplog)[0].exc_info
+        assert "a bug of its dialect" in errors(caplog)[0].getMessage()
+
+
+def test_a_hook_that_fails_on_each_message_is_told_once_until_the_next_snapshot(
+    venue: FakeVenue, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Odd(wsclient.Kraken):
+        def book_update(self, message: Message) -> BookUpdate | None:
+            if message.type == "update":
+                return message.nothing  # type: ignore[attr-defined, no-any-return]
+            return super().book_update(message)
+
+    with connected(venue, Odd()) as client:
+        client.order_book("BTC/USD", timeout=5)
+        for size in range(2, 22):
+            push(venue, size)
+        until(lambda: has_come(client, 21))
+        until(lambda: errors(caplog))
+        assert all(record.exc_info for record in errors(caplog))
+        assert len(errors(caplog)) <= subscribes(venue)
 
 
 def test_a_hook_that_fails_on_a_snapshot_is_told_with_its_traceback_and_tried_again(

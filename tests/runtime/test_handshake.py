@@ -247,6 +247,8 @@ class TestHeaders:
             ("Sec-WebSocket-Version", "cannot be another"),
             ("Sec-WebSocket-Whatever", "cannot be another"),
             ("Connection", "cannot be another"),
+            ("Content-Length", "has no body"),
+            ("transfer-encoding", "has no body"),
             ("upgrade", "cannot be another"),
         ],
     )
@@ -262,16 +264,21 @@ class TestHeaders:
         assert venue.attempts == 0
 
     def test_the_host_is_ones_own_where_it_is_given(self, venue: FakeVenue) -> None:
-        with connect(venue.url, headers={"hOst": "venue.example", "X-A": "1"}):
+        with connect(venue.url, headers={"hOst": "venue.example:8443", "X-A": "1"}):
             request = venue.accept().request
         assert request is not None
-        assert request.headers.get_all("Host") == ["venue.example"]
+        assert request.headers.get_all("Host") == ["venue.example:8443"]
         assert request.headers["X-A"] == "1"
 
     @pytest.mark.parametrize("headers", [{"Host": ""}, {"Host": "a", "host": "b"}])
     def test_a_host_is_given_once_with_a_value(self, headers: dict[str, str]) -> None:
         with pytest.raises(ConfigurationError, match="Host must be given once"):
             check_handshake_headers(headers)
+
+    @pytest.mark.parametrize("value", ["a b", "https://a", "a/b", "user@a", "a, b"])
+    def test_a_host_is_one(self, value: str) -> None:
+        with pytest.raises(ConfigurationError, match="Host must be a host"):
+            check_handshake_headers({"Host": value})
 
     def test_what_utf8_cannot_express_is_refused_and_not_quoted(self, venue: FakeVenue) -> None:
         for option in ({"headers": {"X": f"{SECRET}\ud800"}}, {"cookie": f"{SECRET}\udfff"}):
@@ -294,6 +301,27 @@ class TestHeaders:
     ) -> None:
         assert isinstance(failure_of(venue.url, **option), ConfigurationError)
         assert venue.attempts == 0
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("headers", {"Origin": SECRET}),
+            ("headers", {"X": f"{SECRET}\n"}),
+            ("cookie", f"a={SECRET}\r\nX: y"),
+            ("cookie", f"a={SECRET}\ud800"),
+            ("origin", f"https://{SECRET}\n"),
+            ("subprotocols", [f"{SECRET}\r\n"]),
+            ("subprotocols", ["a b"]),
+            ("subprotocols", ["a,b"]),
+            ("subprotocols", [""]),
+            ("subprotocols", ["a", "A"]),
+            ("proxy", f"ftp://{SECRET}"),
+        ],
+    )
+    def test_of_options_are_refused_when_given(self, name: str, value: Any) -> None:
+        with pytest.raises(ConfigurationError, match=name.rstrip("s")) as caught:
+            wsclient.WebSocketClient("wss://venue.example/", **{name: value})
+        assert SECRET not in text_of(caught.value)
 
 
 class TestSecretsInTheClear:
@@ -541,8 +569,10 @@ class TestHead:
                 handshake.recv(1)
             assert time.monotonic() - started < 0.2 + SLACK
 
-    def test_with_an_extension_that_was_not_offered_is_refused(self) -> None:
-        answer = b"HTTP/1.1 101 OK\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
+    @pytest.mark.parametrize("more", [b"", b"Sec-WebSocket-Extensions:\r\n"])
+    def test_with_an_extension_that_was_not_offered_is_refused(self, more: bytes) -> None:
+        answer = b"HTTP/1.1 101 OK\r\nSec-WebSocket-Extensions: permessage-deflate\r\n"
+        answer += more + b"\r\n"
         with head(answer) as handshake, pytest.raises(HandshakeRejected, match="extension"):
             handshake.recv(1)
 
@@ -658,6 +688,16 @@ class TestRefusals:
                 error = failure_of(server.url, subprotocols=offered)
                 assert isinstance(error, HandshakeRejected)
                 assert "'other', which was not asked for" in str(error)
+
+    def test_several_subprotocols_in_one_answer_are_refused(self) -> None:
+        def answer(sock: socket.socket) -> None:
+            lines = [b"Sec-WebSocket-Protocol: " + name for name in (b"mine", b"other")]
+            sock.sendall(handshake_answer(receive_head(sock), *lines))
+            expect_end(sock)
+
+        with Server(answer) as server:
+            error = failure_of(server.url, subprotocols=["mine", "other"])
+            assert "several subprotocols" in str(error)
 
     def test_an_answer_without_any_subprotocol_offered_is_refused(self) -> None:
         def answer(sock: socket.socket) -> None:
@@ -983,6 +1023,19 @@ class TestProxies:
         proxy = Proxy(pieces=True)
         with Server(proxy) as server:
             connect(venue.url, proxy=f"http://127.0.0.1:{server.port}").close()
+
+    def test_interim_answers_before_its_answer_are_skipped(self, venue: FakeVenue) -> None:
+        proxy = Proxy(pieces=True, before=b"HTTP/1.1 100 Continue\r\n\r\n" * 2)
+        with Server(proxy) as server:
+            connect(venue.url, proxy=f"http://127.0.0.1:{server.port}").close()
+
+    def test_interim_answers_without_end_are_cut(self, venue: FakeVenue) -> None:
+        one = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+        many = one * (MAX_HEAD // len(one) + 1)
+        with Server(Proxy(before=many)) as server:
+            error = failure_of(venue.url, proxy=f"http://127.0.0.1:{server.port}")
+            assert isinstance(error, ConnectionLost)
+            assert str(MAX_HEAD) in str(error)
 
     def test_an_answer_without_end_is_cut(self, venue: FakeVenue) -> None:
         with Server(Proxy("200 OK\r\nX: " + "~" * MAX_HEAD)) as server:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ def mask(url: Any = "wss://venue.example/", **options: Any) -> Mask:
         {"cookie": f"session={SECRET}; path=/"},
         {"credentials": {"secret": SECRET}},
         {"credentials": {"secret": SECRET.encode()}},
+        {"credentials": {"keys": [{"name": "a"}, ({"secret": SECRET},)]}},
         {"proxy": f"http://user:{SECRET}@127.0.0.1:1"},
         {"url": f"wss://venue.example/?token={SECRET}"},
         {"url": f"wss://venue.example/?a=b&token={SECRET}&c=d"},
@@ -44,6 +46,18 @@ def test_what_was_percent_encoded_is_masked_in_both_forms() -> None:
     known = mask("wss://venue.example/?token=a%2Bb%2Fc%3Dd", proxy="http://u:p%40ss%3Aword@h:1")
     assert known("token a+b/c=d or a%2Bb%2Fc%3Dd") == "token *** or ***"
     assert known("password p@ss:word or p%40ss%3Aword") == "password *** or ***"
+
+
+def test_a_proxys_login_is_masked_as_it_is_sent() -> None:
+    known = mask(proxy="http://user:p%40ssword@127.0.0.1:1")
+    login = base64.b64encode(b"user:p@ssword").decode()
+    assert known(f"Basic {login} is not known") == "Basic *** is not known"
+
+
+def test_credentials_that_hold_themselves_are_masked() -> None:
+    credentials: dict[str, Any] = {"secret": SECRET}
+    credentials["self"] = credentials
+    assert mask(credentials=credentials)(f"<{SECRET}>") == "<***>"
 
 
 @pytest.mark.parametrize(

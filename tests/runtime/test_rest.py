@@ -136,6 +136,22 @@ class TestAsking:
         with serving(head, b"4\r\n[1, \r\n", b"2\r\n2]\r\n0\r\n\r\n") as server:
             assert fetch(asking(server), 5.0) == [1, 2]
 
+    @pytest.mark.parametrize("status", [b"100 Continue", b"102 Processing", b"103 Early Hints"])
+    def test_interim_answers_before_it_are_skipped(self, status: bytes) -> None:
+        interim = b"HTTP/1.1 " + status + b"\r\nLink: </a>\r\n\r\n"
+        with serving(interim, interim, answer()) as server:
+            assert fetch(asking(server), 5.0) == {"a": 1}
+
+    def test_interim_answers_without_end_are_ended_at_the_deadline(self) -> None:
+        def handle(sock: socket.socket) -> None:
+            receive_head(sock)
+            with suppress(OSError):
+                while True:
+                    sock.sendall(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+
+        with Server(handle) as server:
+            assert isinstance(failure(asking(server), 0.3), wsclient.ConnectTimeout)
+
     def test_an_answer_that_ends_with_the_connection(self) -> None:
         head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
         with serving(head, b"[1, ", b"2]", then=lambda sock: None) as server:

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsclient.messages import LinkedMessage, Message
-from wsclient.sansio.book import BadLevel, Book, BookError, Joiner, Level, Side
+from wsclient.sansio.book import Book, BookError, DialectBug, Joiner, Level, Side
 from wsclient.sansio.dialect import BookUpdate, Dialect, Snapshot
 
 
@@ -84,7 +84,7 @@ def test_a_size_that_is_none_is_refused(size: str) -> None:
 
 @pytest.mark.parametrize("level", [("9", Decimal(0)), (Decimal(9), "1"), (9.0, 1.0), (9, 1)])
 def test_a_level_that_is_not_of_decimals_is_the_dialects_bug(level: Any) -> None:
-    with pytest.raises(BadLevel, match="Decimals, not"):
+    with pytest.raises(DialectBug, match="Decimals, not"):
         Side(is_bids=True).apply([level])
 
 

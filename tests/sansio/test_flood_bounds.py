@@ -16,6 +16,7 @@ from wsclient.sansio.actions import Cut, Tell
 from wsclient.sansio.dialect import (
     Ack,
     Counted,
+    Ended,
     LoginAccepted,
     LoginRefused,
     Notice,
@@ -38,6 +39,9 @@ FLOODS: dict[str, Callable[[Rig, int], list[Any]]] = {
     "acks of nothing": lambda rig, n: [Ack(request_id=n + 1000), Ack(channel=f"x{n}"), Ack()],
     "names": lambda rig, n: [Ack(channel=f"x{n}", alias=f"#{n}")],
     "names of one channel": lambda rig, n: [Ack(channel="a", alias=f"#{n}")],
+    "channels that end": lambda rig, n: [Ack(channel=f"c{n % 2000}", verb="unsubscribe")],
+    "channels that end by name": lambda rig, n: [Ended(f"gone {n}", name=f"c{n % 2000}")],
+    "one channel that ends": lambda rig, n: [Rejection(f"gone {n}", channel="a"), Ack(channel="a")],
     "lists that flap": lambda rig, n: [Subscribed(["a"] if n % 2 else [])],
     "jumps": lambda rig, n: [Counted(2 * n)],
     "jumps and data": lambda rig, n: [Counted(2 * n), rig.message("a", 2 * n)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -15,9 +16,11 @@ from wsclient.events import (
     Disconnected,
     Event,
     GapMarked,
+    NoData,
     Reconnecting,
     Recovered,
     Rejected,
+    Resubscribing,
     SlowConsumer,
     Subscribed,
 )
@@ -332,6 +335,173 @@ class TestDecodeErrors:
             DecodeError("nonsense", 1, connection_id=1),
             DecodeError("more", 5, connection_id=1),
         ]
+
+
+class TestNoData:
+    """Channels that are confirmed, and of which no message comes."""
+
+    def test_after_a_minute_it_is_told_once_and_nothing_is_cut(self) -> None:
+        rig = Rig().active("a", "b")
+        rig.data("b", 1)
+        rig.wait(59.0)
+        assert told(rig, NoData) == []
+        rig.wait(600.0)
+        assert told(rig, NoData) == [NoData("a", 60.0, connection_id=1)]
+        assert rig.session.first_messages.overdue() == ("a",)
+        assert "'a' was confirmed 60 s ago, and no message" in rig.logs("warning")[0]
+        assert (rig.state, rig.cid) == (State.OPEN, 1)
+
+    def test_a_message_ends_it(self) -> None:
+        rig = Rig().active("a")
+        rig.wait(60.0)
+        rig.data("a", 1)
+        assert rig.session.first_messages.overdue() == ()
+
+    def test_a_message_that_cannot_be_read_is_one(self) -> None:
+        rig = Rig().active("a")
+        rig.receive(Invalid("nonsense", rig.message("a", 1)))
+        rig.wait(600.0)
+        assert told(rig, NoData) == []
+
+    def test_a_message_before_the_confirmation_counts(self) -> None:
+        rig = Rig().open()
+        rig.subscribe("a")
+        rig.data("a", 1)
+        rig.ack("a")
+        rig.wait(600.0)
+        assert told(rig, NoData) == []
+
+    def test_a_reconnect_begins_the_time_again_and_does_not_tell_twice(self) -> None:
+        rig = Rig().active("a", "b")
+        rig.wait(30.0)
+        rig.data("b", 1)
+        rig.wait(30.0)
+        rig.drop()
+        rig.open().ack("a", "b")
+        rig.wait(59.0)
+        assert [event.channel for event in told(rig, NoData)] == ["a"]
+        rig.wait(1.0)
+        assert [event.channel for event in told(rig, NoData)] == ["a", "b"]
+        assert set(rig.session.first_messages.overdue()) == {"a", "b"}
+
+    def test_a_channel_that_is_unsubscribed_from_is_forgotten(self) -> None:
+        rig = Rig().active("a")
+        rig.wait(60.0)
+        rig.unsubscribe("a")
+        rig.ack("a")
+        assert rig.session.first_messages.overdue() == ()
+        rig.active("a").wait(60.0)
+        assert len(told(rig, NoData)) == 2
+
+    def test_the_dialect_says_how_long_and_for_which(self) -> None:
+        class Patient(Plain):
+            quiet_channels = ("user.",)
+
+            def first_message_within(self, channel: str) -> float | None:
+                return 5.0 if channel == "fast" else super().first_message_within(channel)
+
+        rig = Rig(Patient()).active("fast", "user.orders")
+        rig.wait(600.0)
+        assert told(rig, NoData) == [NoData("fast", 5.0, connection_id=1)]
+
+    @pytest.mark.parametrize("within", [0, -1.0, float("inf"), float("nan"), "60"])
+    def test_a_dialect_that_gives_no_time_is_told_so(self, within: Any) -> None:
+        rig = Rig(Plain(first_message_within=lambda channel: within)).open()
+        token = rig.subscribe("a")
+        assert "'a'" in str(rig.outcome(token))
+
+    def test_a_stopped_process_is_no_silence(self) -> None:
+        rig = Rig().active("a")
+        rig.sleep(300.0)
+        rig.wait(59.0)
+        assert told(rig, NoData) == []
+        rig.wait(1.0)
+        assert len(told(rig, NoData)) == 1
+
+    def test_many_at_once_are_one_line_of_the_log(self) -> None:
+        names = [f"x{n}" for n in range(500)]
+        rig = Rig().active(*names)
+        rig.wait(100.0)
+        assert [event.channel for event in told(rig, NoData)] == names
+        assert len(rig.logs("warning")) <= 2
+
+
+class TestEndedByTheVenue:
+    def end(self, rig: Rig, channel: str = "a") -> None:
+        rig.receive(dialect.Ack(channel=channel, verb="unsubscribe"))
+
+    def test_it_is_told_marked_and_subscribed_to_again(self) -> None:
+        rig = Rig().active("a", "b")
+        rig.data("a", 1)
+        self.end(rig)
+        (event,) = told(rig, Resubscribing)
+        assert (event.channel, event.reason) == ("a", "ended")
+        assert "'a' was ended by the venue" in event.why
+        assert rig.asked()[-1] == ("subscribe", ["a"])
+        rig.ack("a")
+        (message,) = rig.data("a", None)
+        assert message.gap == Gap("reconnect", None, message.gap.since)
+        assert rig.cid == 1
+        assert told(rig)[-1].channels == ("a",)
+
+    def test_one_that_it_ends_again_and_again_is_asked_for_less_and_less_often(self) -> None:
+        rig = Rig().active("a")
+        start, times = rig.now, []
+        while len(times) < 6:
+            count = len(rig.asked())
+            self.end(rig)
+            while len(rig.asked()) == count:
+                rig.wait(max(0.01, rig.deadline() - rig.now))
+            times.append(rig.now - start)
+            rig.ack("a")
+        waits = [round(b - a) for a, b in itertools.pairwise(times)]
+        assert waits == [5, 10, 20, 40, 80]
+
+    def test_many_at_once_share_the_budget_of_refreshes(self) -> None:
+        names = [f"x{n}" for n in range(30)]
+        rig = Rig(ack_timeout=100.0).active(*names)
+        before = len(rig.asked())
+        rig.receive(*(dialect.Ack(channel=name, verb="unsubscribe") for name in names))
+        assert len(rig.asked()) - before == 10
+        rig.wait(10.0)
+        assert len(rig.asked()) - before == 20
+        rig.wait(10.0)
+        assert len(rig.asked()) - before == 30
+
+    def test_those_of_one_message_cost_as_much_as_one(self) -> None:
+        names = [f"x{n}" for n in range(30)]
+        rig = Rig(Plain(dialect.Limits(channels_per_message=30))).active(*names)
+        rig.receive(dialect.Subscribed([]))
+        assert rig.asked()[-1] == ("subscribe", names)
+        assert len(told(rig, Resubscribing)) == 30
+
+    def test_an_item_that_ends_nothing_is_a_notice(self) -> None:
+        rig = Rig().open()
+        rig.receive(dialect.Ended("too many connections", name="orders"))
+        assert "too many connections" in rig.logs("warning")[0]
+
+    def test_a_lost_connection_forgets_it(self) -> None:
+        rig = Rig().active("a")
+        self.end(rig)
+        rig.drop()
+        rig.open().ack("a")
+        rig.wait(100.0)
+        assert [verb for verb, _ in rig.asked()] == ["subscribe"]
+
+
+def test_a_silent_channel_that_is_subscribed_to_again_is_told() -> None:
+    rig = Rig(stale_after=30.0).active("a")
+    rig.wait(30.0)
+    why = "'a' has been silent for 30 s"
+    assert told(rig, Resubscribing) == [Resubscribing("a", "silent", why, connection_id=1)]
+
+
+def test_an_order_book_that_is_out_of_sync_is_told() -> None:
+    rig = Rig().active("a")
+    rig.session.resyncs.want("a", rig.now)
+    rig.tick()
+    why = "the order book 'a' is out of sync"
+    assert told(rig, Resubscribing) == [Resubscribing("a", "out of sync", why, connection_id=1)]
 
 
 def test_a_slow_consumer_is_told_and_logged() -> None:

@@ -24,11 +24,13 @@ from support.rig import INF, LOGIN, Plain, Rig
 from wsclient.errors import ConfigurationError, NotConnected, QueueOverflow, WSClientError
 from wsclient.messages import SubscriptionState
 from wsclient.sansio.actions import (
+    Forget,
     Send,
 )
 from wsclient.sansio.backoff import Verdict
 from wsclient.sansio.dialect import (
     Ack,
+    Ended,
     Heartbeat,
     Limits,
     LoginAccepted,
@@ -97,6 +99,7 @@ class SessionMachine(RuleBasedStateMachine):
     """Each rule is one event; the invariants are what the client promises."""
 
     answers = "id"
+    forgotten = 0
 
     @initialize(
         batch=st.sampled_from([1, 3]),
@@ -187,6 +190,11 @@ class SessionMachine(RuleBasedStateMachine):
 
     @invariant()
     def note(self) -> None:
+        forgotten = self.rig.done(Forget) if hasattr(self, "rig") else []
+        for action in forgotten[self.forgotten :]:  # even if it is wanted again by now
+            self.confirmed.discard(action.channel)
+            self.owed.discard(action.channel)
+        self.forgotten = len(forgotten)
         for channel in CHANNELS if hasattr(self, "rig") else ():
             state = self.session.subscriptions.state(channel)
             if state is ACTIVE:
@@ -296,6 +304,25 @@ class SessionMachine(RuleBasedStateMachine):
             self.hear()
 
     @precondition(lambda self: self.is_open)
+    @rule(channel=st.sampled_from(CHANNELS), how=st.sampled_from(["ack", "error", "item"]))
+    def end(self, channel: str, how: str) -> None:
+        """The venue ends a channel that nobody has unsubscribed from, and says so."""
+        self.hear()
+        if channel not in self.venue.subscribed or self.venue.unread:
+            return
+        self.venue.subscribed.discard(channel)
+        if self.session.subscriptions.state(channel) is ACTIVE:
+            self.owed.add(channel)
+        if self.answers == "cumulative":
+            self.receive(Subscribed(sorted(self.venue.subscribed)))
+        elif how == "ack":
+            self.receive(Ack(channel=channel, verb="unsubscribe"))
+        elif how == "error":
+            self.receive(Rejection("delisted", channel=channel))
+        else:
+            self.receive(Ended("too many", channel=channel))
+
+    @precondition(lambda self: self.is_open)
     @rule(channel=st.sampled_from(CHANNELS), skipped=st.sampled_from([0, 0, 0, 1, 5]))
     def data(self, channel: str, skipped: int) -> None:
         """A numbered message: whatever was skipped, on this link or between links, is told."""
@@ -392,13 +419,14 @@ class SessionMachine(RuleBasedStateMachine):
         subscribed to exactly what is wanted."""
         self.rig.holds = False
         self.rig.tick()
-        for _ in range(20):
+        for _ in range(200):
             self.hear()
             if self.is_open:
                 self.take_all()
             if not self.is_open:
                 return
-            if not self.session.subscriptions.has_unsent and self.quiet:
+            is_done = self.session.subscriptions.all_confirmed and self.quiet
+            if is_done and not self.session.subscriptions.has_unsent:
                 break
             self.rig.wait(min(ACK_TIMEOUT, max(0.0, self.rig.deadline() - self.rig.now)))
         wanted = self.session.subscriptions.wanted()

@@ -12,9 +12,17 @@ from support.rig import INF, Plain
 from wsclient.errors import ConfigurationError, SubscriptionRejected, SubscriptionTimeout
 from wsclient.messages import SubscriptionState
 from wsclient.sansio.asked import Request
-from wsclient.sansio.dialect import Ack, Limits, Rejection
+from wsclient.sansio.dialect import Ack, Ended, Limits, Rejection
 from wsclient.sansio.stops import Stops
-from wsclient.sansio.subscriptions import Lost, Missing, Refused, Settled, Subscriptions
+from wsclient.sansio.subscriptions import (
+    Lost,
+    Missing,
+    Refused,
+    Removed,
+    Settled,
+    Stopped,
+    Subscriptions,
+)
 
 PENDING = SubscriptionState.PENDING
 ACTIVE = SubscriptionState.ACTIVE
@@ -37,6 +45,7 @@ class Desk:
         self.refused: list[str] = []
         self.removed: list[str] = []
         self.missing: list[str] = []
+        self.stopped: dict[str, str] = {}
         self.out: list[Request] = []
 
     def subscribe(
@@ -64,6 +73,10 @@ class Desk:
             self.out.append(request)
         self.collect()
         return sent
+
+    def ask_again(self, *channels: str) -> list[tuple[str, list[str]]]:
+        self.subscriptions.ask_again(channels)
+        return self.send()
 
     def ack(self, channel: str | None = None, **fields: Any) -> list[str]:
         confirmed = self.subscriptions.acknowledged(Ack(channel=channel, **fields))
@@ -105,7 +118,10 @@ class Desk:
                 self.missing.append(effect.channel)
             elif isinstance(effect, Refused):
                 self.refused.append(effect.channel)
+            elif isinstance(effect, Stopped):
+                self.stopped[effect.channel] = effect.reason
             else:
+                assert isinstance(effect, Removed)
                 self.removed.append(effect.channel)
         states = [state for _, state, _ in self.subscriptions.wanted()]
         assert self.subscriptions.all_confirmed == (PENDING not in states)
@@ -372,7 +388,7 @@ def test_an_unsubscribe_that_is_never_acknowledged_still_names_its_channel() -> 
 
 
 def test_a_refusal_that_answers_nothing_says_so() -> None:
-    assert not Desk().active("a").reject("a")
+    assert not Desk().active("a").reject("b")
 
 
 # --- unsubscribe ---------------------------------------------------------------------------------
@@ -944,14 +960,129 @@ def test_the_late_answer_to_an_unsubscribe_that_had_nothing_to_end_ends_no_later
     assert desk.outcomes["other"] is None
 
 
-def test_what_a_cumulative_answer_no_longer_lists_is_subscribed_anew() -> None:
+def test_a_channel_that_a_cumulative_answer_no_longer_lists_has_stopped() -> None:
     desk = Desk().active("a", "b")
     desk.subscribe("c").send()
     desk.subscriptions.subscribed(["a"])
     assert [desk.state(channel) for channel in "abc"] == [ACTIVE, PENDING, PENDING]
-    assert desk.collect().missing == ["b"]
+    assert list(desk.collect().stopped) == ["b"]
     assert desk.removed == []
-    assert desk.send() == [("subscribe", ["b"])]
+    assert desk.ask_again("b") == [("subscribe", ["b"])]
+
+
+class TestEndedByTheVenue:
+    """A channel that was active, and that nobody has unsubscribed from."""
+
+    def test_an_unsubscribe_that_nobody_asked_for(self) -> None:
+        desk = Desk().active("a", "b")
+        assert desk.ack("a", verb="unsubscribe") == []
+        assert desk.stopped == {"a": "the venue has unsubscribed it"}
+        assert (desk.state("a"), desk.state("b")) == (PENDING, ACTIVE)
+        assert desk.send() == [], "it is asked for when the budget allows it"
+        assert desk.ask_again("a") == [("subscribe", ["a"])]
+        assert desk.ack("a", verb="subscribe") == ["a"]
+
+    def test_an_error_that_names_it(self) -> None:
+        desk = Desk().active("a")
+        assert desk.reject("a", "delisted")
+        assert desk.stopped == {"a": "delisted"}
+        # The venue may still have the channel, and would then refuse to have it twice.
+        assert desk.ask_again("a") == [("unsubscribe", ["a"]), ("subscribe", ["a"])]
+
+    def test_an_item_of_the_dialect(self) -> None:
+        desk = Desk().active("orders:x", "orders", "orders-algo:x", "b")
+        assert desk.subscriptions.ended(Ended("too many", name="orders"))
+        assert desk.collect().stopped == {"orders:x": "too many", "orders": "too many"}
+        assert desk.subscriptions.ended(Ended("gone", channel="b"))
+        assert desk.collect().stopped["b"] == "gone"
+        assert not desk.subscriptions.ended(Ended("gone", channel="b")), "known already"
+        assert not desk.subscriptions.ended(Ended("gone", channel="c"))
+
+    @pytest.mark.parametrize(
+        "fields", [{"keeps_active": True}, {"verb": "unsubscribe"}, {"request_id": "theirs"}]
+    )
+    def test_an_error_that_leaves_it_intact(self, fields: dict[str, Any]) -> None:
+        desk = Desk().active("a")
+        assert not desk.reject("a", **fields)
+        assert desk.state("a") is ACTIVE
+        assert desk.stopped == {}
+
+    def test_an_answer_to_an_unsubscribe_of_the_users_own(self) -> None:
+        desk = Desk().active("a")
+        desk.ack("a", request_id="theirs", verb="unsubscribe")
+        assert desk.state("a") is ACTIVE
+
+    def test_an_unsubscribe_that_has_not_gone_out_is_done_by_that(self) -> None:
+        desk = Desk().active("a").unsubscribe("a")
+        desk.ack("a", verb="unsubscribe")
+        assert desk.outcomes["unsub"] is None
+        desk.send()
+        desk.reject("a", "not subscribed")
+        assert desk.wanted == []
+
+    def test_it_may_be_unsubscribed_from_at_once(self) -> None:
+        desk = Desk().active("a")
+        desk.ack("a", verb="unsubscribe")
+        desk.unsubscribe("a")
+        assert desk.outcomes["unsub"] is None
+        assert desk.ask_again("a") == []
+
+    def test_it_is_asked_for_once(self) -> None:
+        desk = Desk().active("a")
+        desk.ack("a", verb="unsubscribe")
+        assert desk.ask_again("a") == [("subscribe", ["a"])]
+        assert desk.ask_again("a") == []
+        desk.ack("a")
+        assert desk.ask_again("a") == []
+
+    def test_a_new_connection_asks_for_it_as_for_all_others(self) -> None:
+        desk = Desk(Limits(channels_per_message=2)).active("a", "b")
+        desk.ack("a", verb="unsubscribe")
+        assert desk.drop().restore() == [("subscribe", ["a", "b"])]
+        assert desk.ask_again("a") == []
+
+    def test_a_refusal_then_loses_it(self) -> None:
+        desk = Desk().active("a")
+        desk.ack("a", verb="unsubscribe")
+        desk.ask_again("a")
+        desk.reject("a", "delisted")
+        assert desk.lost == [Lost("a", "delisted")]
+
+
+@pytest.mark.parametrize("answer", [Desk.ack, Desk.reject])
+def test_an_unsubscribe_within_a_refresh_ends_with_its_first_half(
+    answer: Callable[[Desk, str], object],
+) -> None:
+    desk = Desk().active("a")
+    desk.subscriptions.refresh("a")
+    first, _ = desk.subscriptions.unsent(2)
+    desk.subscriptions.split([first], [[["a"]]])
+    desk.subscriptions.send(desk.now)
+    desk.unsubscribe("a")
+    assert desk.send() == [("unsubscribe", ["a"])]
+    answer(desk, "a")
+    assert desk.outcomes["unsub"] is None
+    desk.reject("a", "not subscribed")
+    assert desk.wanted == []
+
+
+class TestVerbs:
+    """An answer that says of which kind of request it is."""
+
+    def test_the_end_of_a_refresh_is_no_confirmation(self) -> None:
+        desk = Desk().active("a")
+        desk.subscriptions.refresh("a")
+        desk.send()
+        assert desk.ack("a", verb="subscribe") == ["a"]
+        desk.ack("a", verb="unsubscribe")
+        assert desk.state("a") is ACTIVE
+        assert desk.stopped == {}
+
+    def test_a_refusal_of_an_unsubscribe_refuses_no_subscribe(self) -> None:
+        desk = Desk().subscribe("a")
+        desk.send()
+        assert not desk.reject("a", verb="unsubscribe")
+        assert desk.state("a") is PENDING
 
 
 def test_what_waits_to_be_sent_at_a_drop_does_not_go_out_after_it() -> None:
@@ -1082,7 +1213,7 @@ def test_what_is_undone_goes_out_in_batches() -> None:
 def test_what_a_cumulative_answer_does_not_list_goes_out_in_batches() -> None:
     desk = Desk(Limits(channels_per_message=10)).active("a", "b", "c")
     desk.subscriptions.subscribed(["b"])
-    assert desk.send() == [("subscribe", ["a", "c"])]
+    assert desk.ask_again(*desk.collect().stopped) == [("subscribe", ["a", "c"])]
 
 
 def test_wanted_channels_are_counted_and_looked_up() -> None:

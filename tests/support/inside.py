@@ -57,7 +57,7 @@ def refreshes_of(client: wsclient.WebSocketClient) -> Any:
 
 def set_budget(client: wsclient.WebSocketClient, budget: Budget) -> None:
     """How many snapshots of order books a client may ask for."""
-    refreshes_of(client)._budget = budget
+    refreshes_of(client).budget = budget
 
 
 def drop_book(client: wsclient.WebSocketClient, channel: str) -> None:

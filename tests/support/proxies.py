@@ -14,9 +14,10 @@ from support.helpers import expect_end, receive, receive_head
 class Proxy:
     """A handler for :class:`Server`: HTTP CONNECT and SOCKS5, or a fault."""
 
-    def __init__(self, fault: str | None = None, pieces: bool = False) -> None:
+    def __init__(self, fault: str | None = None, pieces: bool = False, before: bytes = b"") -> None:
         self.fault = fault
         self.pieces = pieces
+        self.before = before
         self.asked: list[str] = []
         self.logins: list[str] = []
         self.stop = threading.Event()
@@ -41,7 +42,8 @@ class Proxy:
             return
         host, _, port = request.split()[1].rpartition(":")
         with socket.create_connection((host, int(port)), timeout=5) as target:
-            answer = b"HTTP/1.1 200 Connection established\r\nVia: 1.1 proxy\r\n\r\n"
+            answer = self.before
+            answer += b"HTTP/1.1 200 Connection established\r\nVia: 1.1 proxy\r\n\r\n"
             for byte in answer if self.pieces else ():
                 sock.sendall(bytes([byte]))
                 self.stop.wait(0.001)

@@ -1,5 +1,7 @@
 """The made-up market."""
 
+from decimal import Context, Inexact, Rounded, localcontext
+
 import pytest
 
 from wsclient.testing.market import LEVELS, Depth, Instrument, Listing, Quote, Trade
@@ -16,6 +18,13 @@ def test_the_same_seed_makes_the_same_market(kind):
     assert events(kind) != events(kind, seed=2)
     assert events(kind) != events(kind, symbol="ETH/USD")
     assert all(type(event) is kind for event in events(kind))
+
+
+@pytest.mark.parametrize("kind", [Trade, Quote, Depth])
+def test_the_programs_decimal_context_changes_no_market(kind):
+    expected = events(kind)
+    with localcontext(Context(prec=2, traps=[Inexact, Rounded])):
+        assert events(kind) == expected
 
 
 def test_prices_move_and_keep_their_digits():

@@ -3,7 +3,7 @@ import json
 import threading
 import time
 import zlib
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact, Rounded, localcontext
 from pathlib import Path
 
 import pytest
@@ -44,6 +44,14 @@ COUNTS = {
 
 
 # Reading
+
+
+def test_times_are_exact_whatever_the_programs_decimal_context(tmp_path):
+    path = tmp_path / "X.ws.1.0"
+    path.write_bytes(b"1638316800.123456789: {}\n")
+    with localcontext(Context(prec=2, traps=[Inexact, Rounded])):
+        (item,) = read_recording(path)
+    assert item.time == 1638316800123456789
 
 
 @needs_recordings

@@ -62,6 +62,8 @@ _PUBLIC = frozenset({"bookTicker", "rpiDepth", "trade"})
 _KEY_LENGTH = 40
 #: The only code that can answer a subscribe: the others are about properties and broken JSON.
 _INVALID_REQUEST = 2
+#: Streams of rare events: liquidations, new and changed contracts.
+_QUIET = frozenset({"contractInfo", "forceOrder"})
 _ESCAPES = {"%21": "!", "%2F": "/", "%2f": "/", "%40": "@"}
 
 
@@ -144,7 +146,18 @@ class Binance(Dialect):
 
     def url(self, url: str, credentials: Credentials | None) -> str:
         base, query = _combined(url)
+        for stream in _named(query):
+            # What is no name of a stream may be a key, and is not quoted.
+            reason = self.refusal(stream, base) if _is_stream(stream) else None
+            if reason is not None:
+                raise ConfigurationError(f"the address names {stream!r}: {reason}")
         return f"{base}/stream?{query}" if query else f"{base}/stream"
+
+    def first_message_within(self, channel: str) -> float | None:
+        words = channel.lstrip("!").split("@")
+        is_account = len(words) == 1 and len(channel) >= _KEY_LENGTH
+        is_quiet = is_account or not _QUIET.isdisjoint(words)
+        return None if is_quiet else super().first_message_within(channel)
 
     def refusal(self, channel: str, address: str) -> str | None:
         if instead := self.retired.get(channel):
@@ -239,7 +252,10 @@ class BinanceFutures(Binance):
     def url(self, url: str, credentials: Credentials | None) -> str:
         base, query = _combined(url)
         if not _has_no_routes(base):
-            base = _routed(base, {_route(stream) for stream in _named(query)})
+            wanted = {_route(stream) for stream in _named(query)}
+            if "&listenKey=" in f"&{query}":
+                wanted.add("private")
+            base = _routed(base, wanted)
         return super().url(f"{base}/stream?{query}", credentials)
 
     def refusal(self, channel: str, address: str) -> str | None:
@@ -291,10 +307,14 @@ def _named(query: str) -> list[str]:
     return [name for names in lists for name in names.split("/") if name]
 
 
+def _is_stream(name: str) -> bool:
+    return "@" in name or name.startswith("!")
+
+
 def _has_no_routes(base: str) -> bool:
     """COIN-M, and the account's portfolio margin."""
     host, _, path = base.partition("://")[2].partition("/")
-    return "dstream" in host or path == "pm"
+    return "dstream" in host.lower() or path == "pm"
 
 
 def _routed(base: str, wanted: Collection[str]) -> str:

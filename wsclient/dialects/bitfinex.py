@@ -66,6 +66,7 @@ _SEQ_ALL, _OB_CHECKSUM = 65536, 131072
 _BY_KEY = frozenset({"candles", "status"})
 #: The channel of number 0.
 _ACCOUNT = "account"
+_SUBSCRIBED_ALREADY = 10301
 #: So many levels a side are in the checksum.
 _CHECKED = 25
 
@@ -91,6 +92,7 @@ class Bitfinex(Dialect):
     ``credentials``, for the account, have ``api_key`` and ``secret``."""
 
     name: ClassVar[str] = "bitfinex"
+    quiet_channels = ("status:liq:",)
     limits = Limits(channels_per_connection=25, connects=(5, 15.0))
     silence_timeout = 45.0
     keepalive = ({"event": "ping"}, 15.0)
@@ -191,9 +193,9 @@ def _event(message: dict[str, Any]) -> Item:
     code = message.get("code", 0)
     reason = f"{message.get('msg') or 'no reason given'} ({code})"
     if event == "subscribed":
-        return Ack(message.get("subId"), _channel(message), alias=alias)
+        return Ack(message.get("subId"), _channel(message), alias=alias, verb="subscribe")
     if event == "unsubscribed":
-        return Ack(channel=alias)
+        return Ack(channel=alias, verb="unsubscribe")
     if event == "error":
         if "subId" in message:
             return Rejection(reason, message["subId"])  # which asked for one channel
@@ -201,7 +203,8 @@ def _event(message: dict[str, Any]) -> Item:
         if channel is not None and channel == message.get("channel"):
             return Rejection(reason, name=channel)  # its symbol is not said
         if channel or alias or code == 10001 or 10300 <= code < 10500:
-            return Rejection(reason, channel=channel or alias)
+            is_there = code == _SUBSCRIBED_ALREADY
+            return Rejection(reason, channel=channel or alias, keeps_active=is_there)
         return Notice(reason)
     if event == "auth":
         return LoginAccepted() if message.get("status") == "OK" else LoginRefused(reason)

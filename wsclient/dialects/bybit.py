@@ -6,7 +6,8 @@ A channel is a topic as Bybit writes it: ``orderbook.50.BTCUSDT``, ``publicTrade
 Sources, under bybit-exchange.github.io/docs/v5:
 
 * the answer to ``auth`` has ``success`` and ``ret_msg``, or ``retCode`` and ``retMsg`` (page
-  ``ws/connect``, page ``websocket/trade/guideline``);
+  ``ws/connect``, page ``websocket/trade/guideline``); that one to a subscribe may have the latter,
+  too, is our assumption;
 * one answer a request, by ``req_id`` where there was one; for options without any, with lists of
   the topics that succeeded and failed (page ``ws/connect``);
 * ``{"op":"ping"}`` every 20 s; the pong's ``op`` is ``ping`` or ``pong`` (page ``ws/connect``); the
@@ -49,6 +50,23 @@ from wsclient.sansio.dialect import (
 __all__ = ["Bybit"]
 
 _RESTARTED = 1
+#: Topics that may be silent for as long as they like, up to the first dot: private ones,
+#: liquidations, and the venue's state.
+_QUIET = frozenset(
+    {
+        "adlAlert",
+        "allLiquidation",
+        "dcp",
+        "execution",
+        "greeks",
+        "liquidation",
+        "order",
+        "position",
+        "spread",
+        "system",
+        "wallet",
+    }
+)
 #: So long (s) a login may be on its way; ours.
 _LOGIN_LASTS = 10.0
 
@@ -102,6 +120,10 @@ class Bybit(Dialect):
     def __init__(self, *, sequenced: bool = False) -> None:
         self._sequenced = sequenced
 
+    def first_message_within(self, channel: str) -> float | None:
+        is_quiet = channel.partition(".")[0] in _QUIET
+        return None if is_quiet else super().first_message_within(channel)
+
     def login(self, credentials: Credentials) -> Any:
         expires = int((credentials.clock() + _LOGIN_LASTS) * 1000)
         signature = sign(credentials["secret"], f"GET/realtime{expires}").hex()
@@ -141,16 +163,18 @@ def _answer(head: _Head) -> Item | Sequence[Item]:
     if head.op in ("ping", "pong"):
         return Heartbeat()
     words = head.ret_msg or head.retMsg
+    is_change, is_accepted = head.op in ("subscribe", "unsubscribe"), head.success
+    if is_accepted is None and head.retCode is not None and (is_change or head.op == "auth"):
+        is_accepted = head.retCode == 0
     if head.op == "auth":
-        is_accepted = head.retCode == 0 if head.success is None else head.success
         return LoginAccepted() if is_accepted else LoginRefused(words or "no reason given")
     reason = words or "refused without a reason"
     if isinstance(head.data, _Data):  # of options: neither id nor op
         accepted = [Ack(channel=topic) for topic in head.data.successTopics]
         return [*accepted, *(Rejection(reason, channel=topic) for topic in head.data.failTopics)]
-    if head.success is None:
+    if is_accepted is None:
         return Unhandled(head.op or head.type)
     request_id = head.req_id or None
-    if request_id is None and head.op not in ("subscribe", "unsubscribe"):
-        return Unhandled(head.op or head.type) if head.success else Notice(reason)
-    return Ack(request_id) if head.success else Rejection(reason, request_id)
+    if request_id is None and not is_change:
+        return Unhandled(head.op or head.type) if is_accepted else Notice(reason)
+    return Ack(request_id) if is_accepted else Rejection(reason, request_id)

@@ -96,6 +96,8 @@ class CoinbaseExchange(Dialect):
     """
 
     name: ClassVar[str] = "coinbase_exchange"
+    #: Private ones, auctions, and requests for quotes.
+    quiet_channels = ("auctionfeed", "balance", "rfq_matches", "user")
     limits = Limits(channels_per_message=100, messages_per_second=100.0, connects=(8, 1.0))
     timestamp_fields = (("time",),)
 

@@ -100,6 +100,15 @@ class Deribit(Dialect):
     """
 
     name: ClassVar[str] = "deribit"
+    #: Private ones, block trades, and states that seldom change.
+    quiet_channels = (
+        "announcements",
+        "block_",
+        "instrument.state.",
+        "platform_state",
+        "rfq.",
+        "user.",
+    )
     #: Trades come as a list.
     timestamp_fields = (("params", "data", "timestamp"), ("params", "data", 0, "timestamp"))
 
@@ -113,8 +122,10 @@ class Deribit(Dialect):
         self._missing_is_refused = missing_is_refused
         self.limits = limits or Limits(channels_per_message=500, messages_per_second=3)
         if heartbeat is not None:
-            if heartbeat < 10:
-                raise ConfigurationError(f"heartbeat must be at least 10 (s), not {heartbeat!r}")
+            if not isinstance(heartbeat, int) or heartbeat < 10:
+                raise ConfigurationError(
+                    f"heartbeat must be a whole number of at least 10 (s), not {heartbeat!r}"
+                )
             params = {"interval": heartbeat}
             self.opening = [_call("public/set_heartbeat", params, "heartbeat")]
             self.silence_timeout = 2.0 * heartbeat

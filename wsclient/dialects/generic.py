@@ -3,7 +3,8 @@
 ::
 
     out  {"type": "subscribe", "channel": C}, {"type": "unsubscribe", "channel": C}
-    in   {"type": "subscription", "channel": C, ...}   an answer; without a channel, to the oldest
+    in   {"type": "subscription", "channel": C, ...}   an answer; without a channel, to the oldest;
+         with the "status" unsubscribed, to an unsubscribe
          refused: "status" is error, rejected or failed; "success" is false; or "error" is there
     in   {"type": "market_data", "channel": C, "sequence": N, ...}   data; +1 a channel
     in   {"type": "system" | "heartbeat" | "ping" | "pong" | "status", ...}   filtered
@@ -57,6 +58,15 @@ class Generic(Dialect):
         silence_timeout: float | None = None,
         timestamp_field: str | None = None,
     ) -> None:
+        given = {
+            "sequence_fields": sequence_fields,
+            "answer_types": answer_types,
+            "data_types": data_types,
+            "system_types": system_types,
+        }
+        for name, texts in given.items():
+            if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+                raise ConfigurationError(f"{name} must be a collection of text, not {texts!r}")
         self._type_field = type_field
         self._channel_field = channel_field
         self._types = {"subscribe": subscribe_type, "unsubscribe": unsubscribe_type}
@@ -109,7 +119,8 @@ class Generic(Dialect):
         status = answer.get("status")
         refused = isinstance(status, str) and status.lower() in _REFUSED
         if error is None and not refused and answer.get("success") is not False:
-            return Ack(channel=channel)
+            is_end = isinstance(status, str) and status.lower() == "unsubscribed"
+            return Ack(channel=channel, verb="unsubscribe" if is_end else None)
         reasons = (error, answer.get("reason"), answer.get("message"), str(error or ""), status)
         reason = next((r for r in reasons if isinstance(r, str) and r), "refused without a reason")
         return Rejection(reason, channel=channel)

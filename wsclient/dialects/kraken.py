@@ -35,7 +35,7 @@ from zlib import crc32
 import msgspec
 
 from wsclient.dialects.signing import from_base64, sign_in_base64
-from wsclient.errors import AuthenticationError, HandshakeRejected
+from wsclient.errors import AuthenticationError, ConfigurationError, HandshakeRejected
 from wsclient.messages import Message
 from wsclient.sansio.dialect import (
     Ack,
@@ -114,6 +114,7 @@ class Kraken(Dialect):
     """
 
     name: ClassVar[str] = "kraken"
+    quiet_channels = ("balances", "executions")
     limits = Limits(channels_per_message=100, connects=(150, 600.0))
     silence_timeout = 15.0
     timestamp_fields = (("data", 0, "timestamp"),)
@@ -195,7 +196,10 @@ class Kraken(Dialect):
         return f"book:{symbol}"
 
     def book_depth(self, options: Mapping[str, Any]) -> int | None:
-        return int(options.get("depth", 10))
+        depth = options.get("depth", 10)
+        if type(depth) is not int or depth < 1:
+            raise ConfigurationError(f"depth must be a whole number from 1 up, not {depth!r}")
+        return depth
 
     def book_update(self, message: Message) -> BookUpdate | None:
         if message.item is None:
@@ -223,8 +227,9 @@ class Kraken(Dialect):
         result = answer.get("result") or {}
         channel = _channel(result["channel"], result.get("symbol")) if "channel" in result else None
         if refused:
-            return Rejection(reason, request_id, channel, answer.get("symbol"))
-        return Ack(request_id, channel)
+            symbol = answer.get("symbol")
+            return Rejection(reason, request_id, channel, symbol, verb=answer["method"])
+        return Ack(request_id, channel, verb=answer["method"])
 
 
 def _digits(number: Decimal) -> str:

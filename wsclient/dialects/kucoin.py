@@ -133,6 +133,7 @@ class Kucoin(Dialect):
     """
 
     name: ClassVar[str] = "kucoin"
+    quiet_channels = (*_PRIVATE, "/contract/announcement")
     limits = Limits(channels_per_message=100, messages_per_second=10.0, channels_per_connection=300)
     greets = True
     keepalive = ({"id": "ping", "type": "ping"}, 18.0)

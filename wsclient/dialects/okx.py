@@ -22,6 +22,8 @@ Sources, in OKX's API guide (www.okx.com/docs-v5/en), section "WebSocket" unless
 * ``prevSeqId`` is the ``seqId`` of the message before, -1 in a snapshot, equal to ``seqId`` where
   nothing has changed for a minute, and higher than it after maintenance ("Order book channel");
   older recordings have neither;
+* ``channel-conn-count-error`` follows the ack of a private channel that the venue then ends, as 30
+  connections have it already ("Connection count limit");
 * ``checksum`` is deprecated and fixed at 0; before, it was a CRC32 ("Order book channel").
 """
 
@@ -44,6 +46,7 @@ from wsclient.sansio.dialect import (
     BookUpdate,
     Credentials,
     Dialect,
+    Ended,
     Heartbeat,
     Item,
     Levels,
@@ -53,6 +56,7 @@ from wsclient.sansio.dialect import (
     Notice,
     Rejection,
     Unhandled,
+    Verb,
 )
 
 __all__ = ["OKX"]
@@ -94,6 +98,8 @@ class _Head(msgspec.Struct, gc=False):
     id: str | None = None
     code: str = ""
     msg: str = ""
+    channel: str = ""
+    connCount: str = ""
 
 
 class _Book(msgspec.Struct, gc=False):
@@ -119,6 +125,32 @@ class OKX(Dialect):
     limits = Limits(channels_per_message=50, connects=(3, 1.0))
     keepalive = ("ping", 20.0)
     silence_timeout = 30.0
+    #: Private ones, and events that are rare: liquidations, block trades, maintenance, delivery.
+    quiet_channels = (
+        "account",
+        "adl-warning",
+        "algo-",
+        "balance_and_position",
+        "block-tickers",
+        "copytrading-",
+        "deposit-info",
+        "economic-calendar",
+        "estimated-price",
+        "fills",
+        "grid-",
+        "liquidation-",
+        "orders",
+        "positions",
+        "public-block-trades",
+        "public-struc-block-trades",
+        "quotes",
+        "rfqs",
+        "sprd-orders",
+        "sprd-trades",
+        "status",
+        "struc-block-trades",
+        "withdrawal-info",
+    )
     timestamp_fields = (("data", 0, "ts"),)
 
     def login(self, credentials: Credentials) -> Any:
@@ -177,7 +209,8 @@ class OKX(Dialect):
 
 def _answer(head: _Head) -> Item:
     if head.event in ("subscribe", "unsubscribe"):
-        return Ack(head.id, _channel(head.arg) if head.arg else None)
+        verb: Verb = "subscribe" if head.event == "subscribe" else "unsubscribe"
+        return Ack(head.id, _channel(head.arg) if head.arg else None, verb=verb)
     if head.event == "login":
         return LoginAccepted()
     reason = f"{head.msg} ({head.code})"
@@ -186,11 +219,14 @@ def _answer(head: _Head) -> Item:
             return LoginRefused(reason)
         if named := _NAMED.search(head.msg):
             return Rejection(reason, head.id, _named(*named.groups()))
-        if head.id is None and head.code not in _CHANNEL_CODES and "subscribe" not in head.msg:
+        if head.id is None and head.code not in _CHANNEL_CODES and "subscri" not in head.msg:
             return Notice(reason)
         return Rejection(reason, head.id, is_one=head.code not in _REQUEST_CODES)
-    if head.event in ("notice", "channel-conn-count-error"):
+    if head.event == "notice":
         return Notice(reason)
+    if head.event == "channel-conn-count-error":
+        reason = f"too many connections for the channel {head.channel!r}: {head.connCount}"
+        return Ended(reason, name=head.channel)
     if head.event == "channel-conn-count":
         return Heartbeat()
     return Unhandled(head.event or "")

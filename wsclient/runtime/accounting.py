@@ -31,6 +31,7 @@ def stats_of(core: Core) -> Stats:
             "dropped": retired.dropped,
             "disconnect_reasons": dict(session.disconnect_reasons),
             "attempt_failures": dict(session.attempt_failures),
+            "no_data": session.first_messages.overdue(),
             **{name: getattr(counters, name) for name in counters.__slots__},
         }
     clock = time.time_ns()

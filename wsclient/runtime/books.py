@@ -122,9 +122,14 @@ class BookLink:
         return None
 
     def doubt(self) -> str | None:
-        """What the next message may say; None: nothing is known to be missed."""
+        """What the next message may say; None: nothing is known to be missed, or to be late."""
         gap = self._suspected() or self.mailbox.pending_gap(self.channel)
-        return None if gap is None else f"messages may have been missed ({gap.reason})"
+        if gap is not None:
+            return f"messages may have been missed ({gap.reason})"
+        late = self._core.held_up_for(self.book.connection_id)
+        return (
+            None if late <= LATE else f"what has come has waited to be delivered for {late:.2f} s"
+        )
 
     def _suspected(self) -> Gap | None:
         return self._core.peek().pending_gap(self.channel)

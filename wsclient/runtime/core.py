@@ -27,6 +27,7 @@ from wsclient.runtime.callbacks import Callbacks
 from wsclient.runtime.feeder import Feeder
 from wsclient.runtime.forking import forked_error, watch
 from wsclient.runtime.judging import Judge
+from wsclient.runtime.keeper import LATE
 from wsclient.runtime.locks import Locks
 from wsclient.runtime.logs import FLUSH, ClientLog, flush
 from wsclient.runtime.mailbox import Mailbox
@@ -137,6 +138,8 @@ class Core:
         self.books = Feeder(make, self._add_mailbox, self.died)
         self.snapshots = Snapshots(options, log, self.judge.now, self.locks, target.mask)
         self.at_end.append(self.snapshots.close)
+        #: When that was read which a reader is taking in, by its connection.
+        self._taking_in: dict[int, float] = {}
         #: When the next message is to be measured. Used by the reader thread only.
         self._sample_at = float("-inf") if _tells_time(target.dialect) else float("inf")
         #: The waiters of blocked calls. Settled directly if the watchdog dies.
@@ -574,6 +577,12 @@ class Core:
         self._session = Session(self.dialect, self.options, random.random)
         self._session.fail(forked_error())
 
+    def held_up_for(self, connection_id: int) -> float:
+        """Return how long (s) what was read from a connection has not been delivered: a slow
+        ``validate``, or hook of the dialect, may hold it up."""
+        since = self._taking_in.get(connection_id)
+        return 0.0 if since is None else time.monotonic() - since
+
     # From the readers.
 
     def step(self, name: str, about: Any) -> None:
@@ -593,6 +602,15 @@ class Core:
         self.snapshots.opened()
 
     def received(self, connection_id: int, received: Received, now: float) -> None:
+        self._taking_in[connection_id] = now
+        try:
+            self._received(connection_id, received, now)
+        finally:
+            del self._taking_in[connection_id]
+        if time.monotonic() - now > LATE:
+            self.books.wake()  # they are in doubt no more
+
+    def _received(self, connection_id: int, received: Received, now: float) -> None:
         inbound = self._inbound
         # Nothing here, nor in the caller, may hold the messages when the reader gives way: a
         # consumer decodes and drops them one by one, and must be the last to hold each.

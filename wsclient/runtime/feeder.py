@@ -29,7 +29,7 @@ class Fed(Protocol):
         """Called once after :meth:`Feeder.call_again`, when its delay is over."""
 
     def wake(self) -> None:
-        """Wake all who wait for the book: the thread has ended."""
+        """Wake all who wait for the book, to look again."""
 
 
 class Feeder:
@@ -91,6 +91,11 @@ class Feeder:
         if self._mailbox is not None:
             self._mailbox.rouse()
 
+    def wake(self) -> None:
+        """Wake all who wait for a book, to look again."""
+        for fed in list(self._fed.values()):
+            fed.wake()
+
     def waits_since(self, channel: str, before: int) -> int | None:
         """When the oldest message of the channel that is still to be applied was received, if that
         was before ``before`` (ns since the epoch)."""
@@ -109,8 +114,7 @@ class Feeder:
         except BaseException as error:  # noqa: BLE001 - whatever it is, the client fails
             self.failure = error
             self._died("wsclient-books", error)
-            for fed in list(self._fed.values()):
-                fed.wake()
+            self.wake()
 
     def _step(self, mailbox: Mailbox) -> None:
         taken = self._taken

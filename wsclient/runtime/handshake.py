@@ -27,6 +27,7 @@ from wsclient.errors import (
     HandshakeRejected,
     NotSupported,
 )
+from wsclient.options import Options
 from wsclient.runtime.waiting import Deadline
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "HandshakeSocket",
     "Tell",
     "check_handshake_headers",
+    "check_handshake_options",
     "check_headers",
     "connect_to",
     "open_socket",
@@ -62,12 +64,16 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 _SCHEME = re.compile("wss?://", re.IGNORECASE)
 _STATUS = re.compile(rb"HTTP/1\.([01]) (\d{3})(?: |\r|$)")
-#: Headers that the handshake writes by itself, and the option that they come from.
+#: Headers that the handshake writes by itself, and the option that they come from; and those of a
+#: body, which would make the venue wait for one.
 _OWN = {
+    "content-length": "it has no body",
+    "transfer-encoding": "it has no body",
     "origin": "pass origin= instead",
     "sec-websocket-protocol": "pass subprotocols= instead",
     "sec-websocket-extensions": "no extension is spoken",
 }
+_NO_HOST = re.compile(r"[\s/?#@,\\]")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
@@ -180,6 +186,8 @@ def check_handshake_headers(headers: Mapping[str, str]) -> tuple[str | None, lis
         if key == "host":
             if host is not None or not value.strip():
                 raise ConfigurationError("the header Host must be given once, with a value")
+            if _NO_HOST.search(value):
+                raise ConfigurationError("the header Host must be a host, and maybe a port")
             host = value
         elif key in ("connection", "upgrade", *_OWN) or key.startswith("sec-websocket-"):
             what = _OWN.get(key, "it cannot be another")
@@ -187,6 +195,24 @@ def check_handshake_headers(headers: Mapping[str, str]) -> tuple[str | None, lis
         else:
             lines.append(line)
     return host, lines
+
+
+def check_handshake_options(options: Options) -> None:
+    """Raise ConfigurationError for an option that the handshake cannot send as it is. What a
+    function gives can be checked only when it has been asked."""
+    if options.headers is not None and not callable(options.headers):
+        check_handshake_headers(options.headers)
+    if options.cookie is not None:
+        check_value("cookie", options.cookie)
+    if options.origin is not None:
+        check_value("origin", options.origin)
+    names = [name.lower() for name in options.subprotocols or ()]
+    if not all(map(_TOKEN.fullmatch, names)) or len(set(names)) < len(names):
+        raise ConfigurationError(
+            "subprotocols must be different names without spaces, commas and control characters"
+        )
+    if options.proxy is not None:
+        parse_proxy(options.proxy)
 
 
 def check_value(what: str, value: object) -> str:
@@ -338,15 +364,18 @@ class _WholeAnswers:
         self._deadline = deadline
 
     def recv(self, _size: int) -> bytes:
-        answer = bytearray()
+        answer, skipped = bytearray(), 0
         while not answer.endswith(b"\r\n\r\n"):
             self.sock.settimeout(_left(self._deadline))
             byte = self.sock.recv(1)
             if not byte:
                 break
             answer += byte
-            if len(answer) > MAX_HEAD:
+            if skipped + len(answer) > MAX_HEAD:
                 raise ConnectionLost(f"the proxy's answer is longer than {MAX_HEAD} bytes")
+            if answer.endswith(b"\r\n\r\n") and _is_interim(answer):
+                skipped += len(answer)
+                answer.clear()
         return bytes(answer)
 
 
@@ -427,6 +456,12 @@ def _open_by_proxy(
         raise ConnectionLost(f"the proxy refused: {str(error)[:200]}") from None
     opened: socket.socket = getattr(sock, "sock", sock)
     return opened
+
+
+def _is_interim(head: bytes | bytearray) -> bool:
+    """Is it a 1xx answer, which another one follows (RFC 9110, 15.2)?"""
+    match = _STATUS.match(head)
+    return match is not None and match[2].startswith(b"1") and match[2] != b"101"
 
 
 @contextlib.contextmanager
@@ -518,7 +553,7 @@ class HandshakeSocket:
                 head = bytes(data[: end + 4])
                 del data[: end + 4]
                 self.leftover = bytes(data)
-                if not self._is_interim(head):
+                if not _is_interim(head):
                     return self._check(head)
                 skipped += len(head)
             if data and not data.startswith(b"HTTP/"[: len(data)]):
@@ -535,12 +570,6 @@ class HandshakeSocket:
             if not piece:
                 raise ConnectionLost("the venue closed the connection during the handshake")
             data += piece
-
-    @staticmethod
-    def _is_interim(head: bytes) -> bool:
-        """Is it a 1xx answer, which another one follows (RFC 9110, 15.2)?"""
-        match = _STATUS.match(head)
-        return match is not None and match[2].startswith(b"1") and match[2] != b"101"
 
     def _check(self, head: bytes) -> bytes:
         lines = head.split(b"\r\n")
@@ -560,11 +589,13 @@ class HandshakeSocket:
             )
         if match[1] == b"0":
             raise HandshakeRejected("the venue answered in HTTP/1.0, which knows no upgrade", 101)
-        if values.get(b"sec-websocket-extensions"):
+        if any(_given(fields, b"sec-websocket-extensions")):
             raise HandshakeRejected("the venue insists on an extension that was not offered", 101)
-        chosen = [x for _, name, x in fields if name.strip().lower() == b"sec-websocket-protocol"]
+        chosen = _given(fields, b"sec-websocket-protocol")
+        if len(chosen) > 1:
+            raise HandshakeRejected("the venue chose several subprotocols", 101)
         for each in chosen:
-            name = each.strip().decode("latin-1")
+            name = each.decode("latin-1")
             if name.lower() not in self._subprotocols:
                 text = f"the venue chose the subprotocol {name[:60]!r}, which was not asked for"
                 raise HandshakeRejected(text, 101)
@@ -572,6 +603,11 @@ class HandshakeSocket:
             raise HandshakeRejected("the venue takes none of the subprotocols asked for", 101)
         kept = [line for line, name, _ in fields if name.strip().lower() != b"set-cookie"]
         return b"\r\n".join([lines[0], *kept])
+
+
+def _given(fields: Sequence[tuple[bytes, bytes, bytes]], name: bytes) -> list[bytes]:
+    """Return the values of each header of that name, which is in lower case."""
+    return [value.strip() for _, each, value in fields if each.strip().lower() == name]
 
 
 def parse_retry_after(value: bytes) -> float | None:

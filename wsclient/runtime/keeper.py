@@ -16,12 +16,14 @@ from itertools import repeat, starmap
 from operator import methodcaller
 from typing import Any, NoReturn, Protocol
 
+from msgspec import MsgspecError
+
 from wsclient.errors import OrderBookOutOfSync, WaitTimeout
 from wsclient.messages import Message
 from wsclient.runtime.forking import watch
 from wsclient.runtime.locks import Locks
 from wsclient.runtime.waiting import Deadline, acquire
-from wsclient.sansio.book import BadLevel, Book, BookError, Joiner
+from wsclient.sansio.book import Book, BookError, DialectBug, Joiner
 from wsclient.sansio.codec import one_line
 from wsclient.sansio.dialect import BookUpdate, Dialect, Snapshot
 
@@ -50,7 +52,7 @@ class Link(Protocol):
         """Why what came over this connection is no longer up to date; None: it is."""
 
     def doubt(self) -> str | None:
-        """What the next message may say; None: nothing is known to be missed."""
+        """What the next message may say; None: nothing is known to be missed, or to be late."""
 
     def newest(self) -> Message | None:
         """The newest message that has come for the book, applied or not."""
@@ -109,6 +111,8 @@ class KeptBook:
         self._failure = ""
         self._is_lost = False
         self._is_closed = False
+        #: Something that was no update has been reported.
+        self._is_reported = False
         self.connection_id = 0
         self.sequence: int | None = None
         self.received_at: int | None = None
@@ -242,15 +246,18 @@ class KeptBook:
 
     def _misfit(self, message: Message, error: BaseException) -> None:
         text = one_line(self._mask(str(error)) or type(error).__name__)
-        is_bug = isinstance(error, BadLevel)
+        is_bug = isinstance(error, DialectBug)
         with self.lock:
+            # Once until the next snapshot: each message may raise.
+            is_news, self._is_reported = self._why is None or not self._is_reported, True
             if self.joiner is not None and not self.joiner.wants_snapshot:
                 self.joiner.restart([message])  # only a snapshot that has it will do
             if is_bug:
                 self._lose(f"a bug of its dialect: {text}")
             else:
                 self._doubt(f"a message does not fit it: {text}")
-        if self._link is not None and (is_bug or not isinstance(error, Exception)):
+        is_odd = not isinstance(error, (ValueError, MsgspecError))  # no message should cause it
+        if self._link is not None and is_odd and (is_bug or is_news):
             self._link.report(error)
 
     # Snapshots by REST.
@@ -273,6 +280,10 @@ class KeptBook:
         if joiner is None:
             raise BookError(f"the books of {self._dialect.name} begin with a message, not by REST")
         snapshot = self._dialect.book_snapshot(self.channel, answer)
+        if not isinstance(snapshot, Snapshot):
+            raise DialectBug(f"book_snapshot() returns a Snapshot, not {type(snapshot).__name__}")
+        if not isinstance(snapshot.sequence, int):  # else it would join any stream
+            raise DialectBug(f"the number of a Snapshot is an int, not {snapshot.sequence!r}")
         try:
             try:
                 return self._join(joiner, snapshot, connection_id, age)
@@ -286,7 +297,8 @@ class KeptBook:
         self, joiner: Joiner, snapshot: Snapshot, connection_id: int | None, age: int | None
     ) -> bool:
         draft, last, sequence = self._new_book(), None, snapshot.sequence
-        update: BookUpdate | None = BookUpdate(True, snapshot.bids, snapshot.asks)
+        # A generator of the dialect's is the dialect's code still: what it raises is of the answer.
+        update: BookUpdate | None = BookUpdate(True, [*snapshot.bids], [*snapshot.asks])
         is_joined = False
         while not is_joined:
             with self.lock:
@@ -420,7 +432,7 @@ class KeptBook:
                     pass  # woken
 
     def wake(self) -> None:
-        """Wake all who wait: the client has ended."""
+        """Wake all who wait, to look again."""
         self._wake()
 
     def _wake(self) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from itertools import takewhile
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -22,6 +23,8 @@ BEGINNING = 8
 ATTEMPTS = 16
 #: As much of a venue's words (characters) as is kept.
 MAX_WORDS = 2000
+#: As many values of one option are looked at.
+MAX_VALUES = 1000
 
 #: Words of an Authorization header that are none.
 _SCHEMES = frozenset({"basic", "bearer", "digest", "token"})
@@ -108,13 +111,34 @@ def _of_url(url: object) -> Iterator[str]:
         return
     raw = [value for field in parts.query.split("&") for value in (field, field.partition("=")[2])]
     yield from _of_texts([parts.query, *raw, *(value for _, value in parse_qsl(parts.query))])
-    yield from _of_texts([password, unquote(password)])
+    yield from _of_texts([password, unquote(password), *_login_of(parts.username or "", password)])
     yield from (name for name in parts.path.split("/") if len(name) >= MIN_KEY)
+
+
+def _login_of(user: str, password: str) -> Iterator[str]:
+    """Return how a proxy is told these, by HTTP: in base64."""
+    if password:
+        login = f"{unquote(user)}:{unquote(password)}".encode("latin-1", "replace")
+        yield base64.b64encode(login).decode()
 
 
 def _of_values(given: object) -> Iterator[str]:
     if isinstance(given, Mapping):
-        yield from _of_texts(given.values())
+        yield from _of_texts(_leaves(given.values()))
+
+
+def _leaves(values: Any) -> Iterator[Any]:
+    """Return what is in containers within containers, too; a function may make them endless."""
+    todo, seen = [values], 0
+    while todo and seen < MAX_VALUES:
+        for value in todo.pop():
+            seen += 1
+            if isinstance(value, Mapping):
+                todo.append(value.values())
+            elif isinstance(value, (list, tuple, Set)):
+                todo.append(value)
+            else:
+                yield value
 
 
 def _of_texts(texts: Any) -> Iterator[str]:

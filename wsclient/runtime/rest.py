@@ -13,6 +13,7 @@ import ssl
 import threading
 from collections.abc import Callable
 from functools import partial
+from http.client import CONTINUE, HTTPResponse
 from typing import Any
 
 import msgspec
@@ -184,7 +185,17 @@ def _pool(kind: type[HTTPConnectionPool], connection: Any, *args: Any, **kwargs:
     return pool
 
 
+class _Response(HTTPResponse):
+    """Skips all interim answers; the standard library skips none but ``100 Continue``."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        return version, CONTINUE if 100 <= status < 200 else status, reason
+
+
 class _Connection(HTTPConnection):
+    response_class = _Response
+
     def __init__(self, open: Callable[[], _Socket], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._open = open
@@ -194,6 +205,8 @@ class _Connection(HTTPConnection):
 
 
 class _SecureConnection(HTTPSConnection):
+    response_class = _Response
+
     def __init__(self, open: Callable[[], _Socket], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._open = open

@@ -20,7 +20,7 @@ from wsclient.runtime.logs import ClientLog
 from wsclient.runtime.threads import start
 from wsclient.runtime.transport import WorkerThread
 from wsclient.sansio.backoff import Backoff, Verdict
-from wsclient.sansio.book import BadLevel
+from wsclient.sansio.book import DialectBug
 from wsclient.sansio.codec import one_line
 from wsclient.sansio.dialect import RestRequest
 from wsclient.sansio.resync import Resyncs
@@ -245,7 +245,7 @@ class Snapshots:
 
     def _failed(self, book: Wanting, error: BaseException) -> None:
         text = one_line(self._mask(str(forget_locals(error)) or type(error).__name__))
-        is_bug = isinstance(error, BadLevel)
+        is_bug = isinstance(error, DialectBug)
         verdict = Verdict.FATAL if is_bug else self._judge(error)
         # What no venue's answer should cause comes with its traceback.
         is_odd = not isinstance(error, (WSClientError, OSError, ValueError, MsgspecError))

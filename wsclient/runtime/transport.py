@@ -41,7 +41,6 @@ from wsclient.runtime.handshake import (
     Address,
     HandshakeSocket,
     check_handshake_headers,
-    check_value,
     open_socket,
     parse_url,
     resource_of,
@@ -551,12 +550,6 @@ def _place(error: BaseException) -> str:
 def _refuse_secrets_in_the_clear(
     address: Address, headers: Mapping[str, str], options: Options, has_token: bool
 ) -> None:
-    if options.cookie is not None:
-        check_value("cookie", options.cookie)
-    if options.origin is not None:
-        check_value("origin", options.origin)
-    for protocol in options.subprotocols or ():
-        check_value("a subprotocol", protocol)
     if address.is_secure or (address.is_loopback and options.proxy is None):
         return
     secret = has_token or any(_SECRET.search(name) for name in headers)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from wsclient.messages import LinkedMessage, Message
 from wsclient.sansio.dialect import BookUpdate, Dialect, Levels, Snapshot
 
-__all__ = ["BadLevel", "Book", "BookError", "Joiner", "Level", "Side"]
+__all__ = ["Book", "BookError", "DialectBug", "Joiner", "Level", "Side"]
 
 #: Messages that wait for a snapshot; beyond this many the oldest are dropped.
 MAX_BUFFER = 10_000
@@ -31,8 +31,9 @@ class BookError(ValueError):
     """An update makes no sense, or does not fit; the book is not to be trusted any more."""
 
 
-class BadLevel(TypeError):
-    """A level is not two Decimals: a bug of the dialect, which the venue's next message repeats."""
+class DialectBug(TypeError):
+    """What a dialect has made of a message is no book, such as a level that is not two Decimals.
+    The venue's next message repeats it."""
 
 
 class Side:
@@ -51,11 +52,19 @@ class Side:
     def apply(self, levels: Levels) -> None:
         """Set levels in their order: one price may occur twice. Size 0 removes a level, also one
         that is not there."""
+        try:
+            self._apply(levels)
+        except (TypeError, ValueError) as error:
+            if isinstance(error, (DialectBug, BookError)):
+                raise
+            raise DialectBug(f"a level is a price and a size as Decimals: {error}") from error
+
+    def _apply(self, levels: Levels) -> None:
         held, prices = self._levels, self._prices
         for level in levels:
             price, size = level
             if not (isinstance(price, Decimal) and isinstance(size, Decimal)):
-                raise BadLevel(f"a level is a price and a size as Decimals, not {level!r}")
+                raise DialectBug(f"a level is a price and a size as Decimals, not {level!r}")
             if not price.is_finite():
                 raise BookError(f"a price of {price}")
             if not size:

@@ -34,10 +34,14 @@ class Refusal(NamedTuple):
 
 
 class Split(NamedTuple):
-    """How the channels of a request go into messages, and why some of them do not."""
+    """How the channels of a request go into messages, and why some of them do not.
+
+    ``within``: the time (s) in which a channel's first message is expected, where there is one.
+    """
 
     batches: list[list[str]]
     refused: dict[str, str]
+    within: dict[str, float]
 
 
 #: Requests, and under which names their channels were asked for.
@@ -56,6 +60,7 @@ class Order(NamedTuple):
 class Consulting:
     """Asks one dialect for the messages of one client; at most one question is out at a time.
 
+    ``expect`` is called with the time (s) in which the first message of each channel is expected.
     ``mask`` hides our own secrets in what the dialect raises.
     """
 
@@ -65,8 +70,10 @@ class Consulting:
         subscriptions: Subscriptions,
         channels: Channels,
         mask: Callable[[str], str] = str,
+        expect: Callable[[Mapping[str, float]], None] | None = None,
     ) -> None:
         self._dialect = dialect
+        self._expect = expect
         self._mask = mask
         self._subscriptions = subscriptions
         self._channels = channels
@@ -126,6 +133,8 @@ class Consulting:
         self._question = None
         requests = [request for request, _ in asked]
         for request, answer in zip(requests, answers, strict=True):
+            if self._expect is not None:
+                self._expect(answer.within)
             for name, reason in answer.refused.items():
                 self._subscriptions.refuse(request, (name,), reason)
         self._subscriptions.split(requests, [answer.batches for answer in answers])
@@ -164,10 +173,13 @@ def _split(
     mask: Callable[[str], str],
 ) -> list[Split]:
     """Ask which channels go together, and see that each goes once. Of those to subscribe to, ask
-    first which cannot be had at ``address``."""
+    first which cannot be had at ``address``, and when the others' first messages come."""
     split: list[Split] = []
     for is_subscribe, names in groups:
-        refused = _refused(dialect, address, names, mask) if is_subscribe else {}
+        refused: dict[str, str] = {}
+        within: dict[str, float] = {}
+        if is_subscribe:
+            refused = _refused(dialect, address, names, within, mask)
         left = tuple(name for name in names if name not in refused)
         batches: list[list[str]] = []
         try:
@@ -175,20 +187,32 @@ def _split(
                 batches = _checked(dialect.batches(list(left)), dict.fromkeys(left))
         except BaseException as error:  # noqa: BLE001 - SystemExit too: it concerns these only
             refused.update(dict.fromkeys(left, _refusal(error, mask).reason))
-        split.append(Split(batches, refused))
+        split.append(Split(batches, refused, within))
     return split
 
 
 def _refused(
-    dialect: Dialect, address: str, names: Iterable[str], mask: Callable[[str], str]
+    dialect: Dialect,
+    address: str,
+    names: Iterable[str],
+    within: dict[str, float],
+    mask: Callable[[str], str],
 ) -> dict[str, str]:
-    """Ask which channels cannot be had, and why."""
+    """Ask which channels cannot be had, and why. Puts into ``within`` when the first messages of
+    the others come."""
     refused: dict[str, str] = {}
     for name in names:
         try:
             reason = dialect.refusal(name, address)
             if reason is not None:
                 refused[name] = one_line(mask(reason))
+            elif (seconds := dialect.first_message_within(name)) is not None:
+                if not 0 < seconds < float("inf"):
+                    raise ValueError(
+                        f"first_message_within() must be None or a positive number of seconds, "
+                        f"not {seconds!r}"
+                    )
+                within[name] = float(seconds)
         except BaseException as error:  # noqa: BLE001 - as above
             refused[name] = _refusal(error, mask).reason
     return refused

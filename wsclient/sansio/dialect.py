@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import msgspec
 
@@ -26,6 +26,7 @@ __all__ = [
     "Credentials",
     "DataFields",
     "Dialect",
+    "Ended",
     "Heartbeat",
     "Item",
     "Levels",
@@ -42,6 +43,12 @@ __all__ = [
     "Unhandled",
 ]
 
+#: What a request asks for.
+Verb = Literal["subscribe", "unsubscribe"]
+
+#: Within how many seconds of its confirmation a public channel's first message is expected.
+FIRST_MESSAGE_WITHIN = 60.0
+
 
 class Ack(msgspec.Struct, gc=False):
     """A request for channels was accepted.
@@ -51,13 +58,15 @@ class Ack(msgspec.Struct, gc=False):
     ``symbol`` instead of ``channel`` names the channel of that request that ends in ``:symbol``.
     ``alias``: how the venue calls the ``channel`` on this connection from now on. Messages and
     answers may bear the alias in the place of the channel, and :meth:`Dialect.unsubscribe` is given
-    it.
+    it. ``verb``: which kind of request it answers, where the answer says so. One to an unsubscribe
+    that answers no request, and has no id, means that the venue has ended the ``channel``.
     """
 
     request_id: Any = None
     channel: str | None = None
     symbol: str | None = None
     alias: str | None = None
+    verb: Verb | None = None
 
 
 class Rejection(msgspec.Struct, gc=False):
@@ -66,7 +75,11 @@ class Rejection(msgspec.Struct, gc=False):
     ``name`` instead of ``channel``: the oldest subscribe for a channel that is called so, or so up
     to its first colon. ``is_one``: one channel of the request was refused, and the venue does not
     say which; it is the one that is left when the others are answered. ``is_rest``: what the Acks
-    of the same answer have left over, which may be nothing.
+    of the same answer have left over, which may be nothing. ``verb``: as of an :class:`Ack`.
+
+    One that answers no request, has no id and names an active ``channel`` means that the venue has
+    ended it, unless the ``verb`` is ``"unsubscribe"`` or ``keeps_active`` is set: the channel was
+    subscribed to already, and stays so.
     """
 
     reason: str
@@ -76,6 +89,20 @@ class Rejection(msgspec.Struct, gc=False):
     is_rest: bool = False
     name: str | None = None
     is_one: bool = False
+    verb: Verb | None = None
+    keeps_active: bool = False
+
+
+class Ended(msgspec.Struct, gc=False):
+    """The venue has ended an active ``channel`` that nobody has unsubscribed from.
+
+    ``name`` instead of ``channel``: all active channels that are called so, or so up to their first
+    colon.
+    """
+
+    reason: str
+    channel: str | None = None
+    name: str | None = None
 
 
 class Subscribed(msgspec.Struct, gc=False):
@@ -139,6 +166,7 @@ Item = (
     | Ack
     | Counted
     | Rejection
+    | Ended
     | Subscribed
     | Heartbeat
     | Notice
@@ -260,6 +288,9 @@ class Dialect:
     #: The client's option of the same name overrides it.
     silence_timeout: float | None = None
     keepalive: tuple[Any, float] | None = None
+    #: How the names of channels begin that may be silent for as long as they like: private ones,
+    #: and those of rare events (liquidations, announcements).
+    quiet_channels: tuple[str, ...] = ()
     #: The venue speaks first (LoginAccepted), and wants to hear nothing before that.
     greets: bool = False
     #: What is sent first on each connection, before the login; for no venue that ``greets``.
@@ -315,6 +346,16 @@ class Dialect:
         sends. ``address`` is what :meth:`url` gave, without its query.
         """
         return None
+
+    def first_message_within(self, channel: str) -> float | None:
+        """Return within how many seconds of its confirmation a channel's first message comes.
+
+        None for a channel that may be silent for as long as it likes: by default one whose name
+        begins as one of ``quiet_channels`` does. The client tells of a channel that exceeds this
+        (:class:`wsclient.events.NoData`), and leaves it as it is. Asked of each channel before its
+        subscribe is sent.
+        """
+        return None if channel.startswith(self.quiet_channels) else FIRST_MESSAGE_WITHIN
 
     def subscribe(
         self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]

@@ -16,6 +16,7 @@ from wsclient.sansio.codec import MAX_DIGITS, Decoded, PlainDecoder, encode, is_
 from wsclient.sansio.dialect import (
     DataFields,
     Dialect,
+    Ended,
     Item,
     LoginRefused,
     Notice,
@@ -304,7 +305,7 @@ def _check(message: Message) -> None:
 
 def _tidy(item: Item) -> Item:
     """What venues may put in the place of text, as text; what is to be sent, as it will be."""
-    if isinstance(item, (Rejection, LoginRefused)):
+    if isinstance(item, (Rejection, LoginRefused, Ended)):
         item.reason = str(item.reason)
     elif isinstance(item, Notice):
         item.text = str(item.text)

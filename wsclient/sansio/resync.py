@@ -9,7 +9,7 @@ from wsclient.sansio.backoff import Backoff, Budget
 
 __all__ = ["Resyncs"]
 
-#: So many in so many seconds, for a whole client: a venue is not flooded by fifty books at once.
+#: Rate limit per client: (count, seconds). It keeps fifty books from flooding a venue at once.
 BUDGET = (10, 10.0)
 #: How long (s) a channel's snapshot may take before it is asked for again; doubled each time.
 PATIENCE = 5.0
@@ -31,9 +31,15 @@ class Resyncs:
     as long as its last delay.
     """
 
-    def __init__(self, patience: float = PATIENCE, max_patience: float = MAX_PATIENCE) -> None:
+    def __init__(
+        self,
+        patience: float = PATIENCE,
+        max_patience: float = MAX_PATIENCE,
+        budget: Budget | None = None,
+    ) -> None:
         self._patience = patience, max_patience
-        self._budget = Budget(*BUDGET)
+        #: May be shared: all that is asked of a venue again counts together.
+        self.budget = budget or Budget(*BUDGET)
         self._channels: dict[str, _Channel] = {}
         #: Those that are out of sync: all others cost nothing.
         self._wanted: dict[str, _Channel] = {}
@@ -73,19 +79,26 @@ class Resyncs:
             entry.due = max(entry.due, now + PATIENCE)
 
     def take(
-        self, now: float, of: Collection[str] | None = None, most: int | None = None
+        self,
+        now: float,
+        of: Collection[str] | None = None,
+        most: int | None = None,
+        at_once: int = 1,
     ) -> list[str]:
-        """The channels to subscribe to anew now, which then counts as done; at most so many, and
-        only of those that can be."""
+        """Return the channels to subscribe to again now: at most ``most``, and only those among
+        ``of``. They count as asked for. ``at_once`` of them cost the budget as much as one."""
         taken: list[str] = []
         for channel, entry in sorted(self._wanted.items(), key=lambda item: item[1].due):
             if entry.due > now:
                 break
             if of is not None and channel not in of:
                 continue
-            if self._budget.ready_at(now) > now or len(taken) == most:
+            if len(taken) == most:
                 break
-            self._budget.spend(now)
+            if len(taken) % at_once == 0:
+                if self.budget.ready_at(now) > now:
+                    break
+                self.budget.spend(now)
             entry.asked_at, entry.due = now, now + entry.backoff.next()
             taken.append(channel)
         return taken
@@ -96,4 +109,4 @@ class Resyncs:
             entry.due for channel, entry in self._wanted.items() if of is None or channel in of
         )
         due = min(wanted, default=float("inf"))
-        return due if due == float("inf") else max(due, self._budget.ready_at(now))
+        return due if due == float("inf") else max(due, self.budget.ready_at(now))

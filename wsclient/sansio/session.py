@@ -51,9 +51,11 @@ from wsclient.events import (
     Disconnected,
     Event,
     GapMarked,
+    NoData,
     Reconnecting,
     Recovered,
     Rejected,
+    Resubscribing,
     SlowConsumer,
 )
 from wsclient.events import Subscribed as Confirmed
@@ -83,6 +85,7 @@ from wsclient.sansio.dialect import (
     Counted,
     Credentials,
     Dialect,
+    Ended,
     Heartbeat,
     Item,
     LoginAccepted,
@@ -94,6 +97,7 @@ from wsclient.sansio.dialect import (
     Subscribed,
     Unhandled,
 )
+from wsclient.sansio.firstmessages import FirstMessages
 from wsclient.sansio.floods import Answers, Throttles
 from wsclient.sansio.heartbeat import Heartbeat as Pulse
 from wsclient.sansio.heartbeat import LinkView
@@ -107,6 +111,7 @@ from wsclient.sansio.subscriptions import (
     Refused,
     Removed,
     Settled,
+    Stopped,
     Subscriptions,
     Wish,
 )
@@ -118,8 +123,8 @@ __all__ = ["TRANSITIONS", "Session", "State"]
 HEALTHY_AFTER = 10.0
 #: A tick later than this (s) means that we were stopped, and that no peer is to blame for that.
 LATE_TICK = 0.25
-#: Beyond this many queued actions gap events are dropped. Their numbers are still used, so a
-#: listener sees a jump.
+#: Beyond this many queued actions events of single channels are dropped. Their numbers are still
+#: used, so a listener sees a jump.
 MAX_UNTOLD = 10_000
 #: Types of messages that the dialect does not know and that have been logged: at most so many are
 #: remembered, of at most so many characters.
@@ -233,9 +238,17 @@ class Session:
         self.venue_lags = Lags()
         self._stops = Stops()
         self.subscriptions = Subscriptions(dialect, options.ack_timeout, self._ids, self._stops)
-        self._consulting = Consulting(dialect, self.subscriptions, self._channels, mask)
+        #: Confirmed channels that are still without a message.
+        self.first_messages = FirstMessages(self._messages_of, self._stops.excuse)
+        self._consulting = Consulting(
+            dialect, self.subscriptions, self._channels, mask, self.first_messages.expect
+        )
         #: Channels whose order books are out of sync.
         self.resyncs = Resyncs()
+        #: Channels that the venue has ended unasked.
+        self._ended = Resyncs(budget=self.resyncs.budget)
+        #: Those of them that came up since the last tick, and what the log says of them.
+        self._stopped: dict[str, str] = {}
         self._requests: dict[str, tuple[Any, float]] = {}
         self._replies = Timers(self._reply_due)
         #: Active channels that must not fall silent.
@@ -287,6 +300,8 @@ class Session:
         self._notices = self._throttles.new("the venue says:")
         self._unhandled = self._throttles.new("unhandled message type")
         self._jumps = self._throttles.new("the connection's count jumped")
+        self._no_data = self._throttles.new("no data:")
+        self._endings = self._throttles.new("subscribing again:")
         self._unanswered = self._throttles.new("a heartbeat is not answered:")
         self._invalid = self._throttles.new("skipped", partial(self._tell, DecodeError))
         self._answers = Answers()
@@ -314,6 +329,13 @@ class Session:
     def _tell(self, kind: Callable[..., Event], *what: Any) -> None:
         self._told += 1
         self._actions.append(Tell(kind, what, self.connection_id, self._told))
+
+    def _tell_if_room(self, kind: Callable[..., Event], *what: Any) -> None:
+        """As :meth:`_tell`, for what the venue may cause for many channels at once."""
+        if len(self._actions) < MAX_UNTOLD:
+            self._tell(kind, *what)
+        else:
+            self._told += 1
 
     def actions(self) -> list[Action]:
         """What is to be done since the last call, in order."""
@@ -621,11 +643,6 @@ class Session:
             self._tick_link(now, link)
         if self._state is OPEN and not self._is_cut:
             self._tick_channels(now)
-            for channel in self.resyncs.take(now):
-                if self.subscriptions.state(channel) is SubscriptionState.ACTIVE:
-                    text = f"the order book {channel!r} is out of sync: subscribing to it anew"
-                    self._log("warning", text, channel)
-                    self.subscriptions.refresh(channel)
         if self._state is OPEN and not self._is_cut:
             self._flush(now)
         self.subscriptions.has_news = False
@@ -655,7 +672,8 @@ class Session:
             if self._dialect.limits.max_age is not None:
                 times.append(self._opened_at + self._dialect.limits.max_age)
         if self._state is OPEN:
-            times += [self.resyncs.deadline(now), self._watched.deadline()]
+            times += [self.resyncs.deadline(now), self._ended.deadline(now)]
+            times += [self._watched.deadline(), self.first_messages.deadline()]
             if self.subscriptions.is_suspect:
                 times.append(now)
             if self.subscriptions.has_unsent and not self._consulting.is_waiting:
@@ -681,6 +699,10 @@ class Session:
         if tracker is None or stale_after is None or state is not SubscriptionState.ACTIVE:
             return None
         return tracker.data_at + stale_after + self._stops.excuse(tracker.data_at)
+
+    def _messages_of(self, channel: str) -> int:
+        tracker = self.trackers.get(channel)
+        return 0 if tracker is None else tracker.messages
 
     # What stands.
 
@@ -723,6 +745,8 @@ class Session:
     def _leave_link(self) -> None:
         """No connection: nothing is confirmed, no answer will come."""
         self._pulse = None
+        self._stopped.clear()
+        self.first_messages.link_lost()
         self.subscriptions.link_lost()
         self._consulting.link_lost()
         self._fail_requests()
@@ -865,6 +889,10 @@ class Session:
             entry.reason = self._mask(entry.reason)
             if not self.subscriptions.rejected(entry) and not entry.is_rest:
                 self._refusals.add(one_line(entry.reason), now)
+        elif isinstance(entry, Ended):
+            entry.reason = self._mask(entry.reason)
+            if not self.subscriptions.ended(entry):
+                self._notices.add(one_line(entry.reason), now)
         elif isinstance(entry, Reply):
             self._on_reply(entry)
         elif isinstance(entry, Respond):
@@ -894,6 +922,7 @@ class Session:
         for channel in channels:
             self._channels.tracker(channel).data_at = now
             self._watched.add(channel)
+            self.first_messages.confirmed(channel, now)
         self.planned = None  # they may fall silent before anything else is due
         self._tell(Confirmed, tuple(channels))
 
@@ -902,12 +931,8 @@ class Session:
         if gap.reason in STRAYS:
             return
         self.counters.gaps += 1
-        if not self.is_observed():
-            return
-        if len(self._actions) < MAX_UNTOLD:
-            self._tell(GapMarked, channel, gap)
-        else:
-            self._told += 1
+        if self.is_observed():
+            self._tell_if_room(GapMarked, channel, gap)
 
     def _on_reply(self, entry: Reply) -> None:
         found = self._requests.pop(str(entry.request_id), None)
@@ -931,7 +956,7 @@ class Session:
     def _resolve(self, entry: Entry) -> None:
         """The channel's own name, in the place of its alias."""
         named = entry.message if isinstance(entry, Invalid) else entry
-        if isinstance(named, (Message, Ack, Rejection)) and named.channel is not None:
+        if isinstance(named, (Message, Ack, Rejection, Ended)) and named.channel is not None:
             named.channel = self._channels.aliases.get(named.channel, named.channel)
 
     def _on_counted(self, sequence: int, now: float) -> None:
@@ -945,6 +970,7 @@ class Session:
         self.counters.invalid += 1
         if entry.message is not None:
             self._channels.tracker(entry.message.channel).refused(entry.message)
+            self.first_messages.heard(entry.message.channel)
         else:
             self._channels.suspect_all("invalid")
         channel = None if entry.message is None else entry.message.channel
@@ -969,9 +995,17 @@ class Session:
                 self._tell(Rejected, effect.channel, reason, False)
             elif isinstance(effect, Missing):
                 self._channels.tracker(effect.channel).suspect("reconnect")
+            elif isinstance(effect, Stopped):
+                self._channels.tracker(effect.channel).suspect("reconnect")
+                why = f"{effect.channel!r} was ended by the venue: {effect.reason}"
+                self._stopped[effect.channel] = why
+                self.planned = None
+                self._tell_if_room(Resubscribing, effect.channel, "ended", why)
             elif isinstance(effect, Removed):
                 self._channels.forget(effect.channel)
+                self.first_messages.forget(effect.channel)
                 self.resyncs.forget(effect.channel)
+                self._ended.forget(effect.channel)
                 self.venue_lags.forget(effect.channel)
                 self._actions.append(Forget(effect.channel))
 
@@ -1010,6 +1044,38 @@ class Session:
             self._prove_healthy()
 
     def _tick_channels(self, now: float) -> None:
+        self._tick_silent(now)
+        if self._is_cut:
+            return
+        for channel, why in self._stopped.items():
+            self._ended.want(channel, now)
+            self._endings.add(why, now, channel)
+        self._stopped.clear()
+        at_once = self._dialect.limits.channels_per_message
+        taken = self._ended.take(now, at_once=at_once)
+        self.subscriptions.ask_again(taken)
+        for channel in taken:
+            self._ended.done(channel)
+        for channel in self.resyncs.take(now):
+            if self.subscriptions.state(channel) is SubscriptionState.ACTIVE:
+                why = f"the order book {channel!r} is out of sync"
+                self._tell_resubscribing(channel, "out of sync", why)
+                self.subscriptions.refresh(channel)
+        for channel, seconds in self.first_messages.take(now):
+            if self.subscriptions.state(channel) is SubscriptionState.ACTIVE:
+                self._tell_if_room(NoData, channel, seconds)
+                self._no_data.add(
+                    f"{channel!r} was confirmed {seconds:g} s ago, and no message of it has come: "
+                    "check the address and the case of the symbol",
+                    now,
+                    channel,
+                )
+
+    def _tell_resubscribing(self, channel: str, reason: str, why: str) -> None:
+        self._log("warning", f"{why}; subscribing again", channel)
+        self._tell(Resubscribing, channel, reason, why)
+
+    def _tick_silent(self, now: float) -> None:
         stale_after = self._options.stale_after
         if stale_after is None:
             return
@@ -1017,11 +1083,11 @@ class Session:
             tracker = self.trackers[channel]
             tracker.suspect("reconnect")
             if tracker.refreshed:
-                why = f"{channel!r} is silent, even subscribed anew"
+                why = f"{channel!r} is silent, even after another subscribe"
                 self._cut(ConnectionLost(why, reason="silent"))
                 return
-            text = f"{channel!r} is silent for {stale_after:g} s: subscribing to it anew"
-            self._log("warning", text, channel)
+            why = f"{channel!r} has been silent for {stale_after:g} s"
+            self._tell_resubscribing(channel, "silent", why)
             tracker.refreshed = True
             self.subscriptions.refresh(channel)
 
@@ -1033,7 +1099,10 @@ class Session:
             if not room:
                 return
             if consulting.has_made(unsent[0]):
-                self._send(self.subscriptions.send(now).payload, now)
+                request = self.subscriptions.send(now)
+                for channel in request.channels if request.subscribe else ():
+                    self.first_messages.asked(channel)
+                self._send(request.payload, now)
             elif consult := consulting.ask(room):
                 self._actions.append(consult)
 

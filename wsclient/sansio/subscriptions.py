@@ -23,11 +23,21 @@ from wsclient.errors import (
 from wsclient.messages import SubscriptionState
 from wsclient.sansio.asked import Outstanding, Request, Unsent
 from wsclient.sansio.codec import one_line
-from wsclient.sansio.dialect import Ack, Dialect, Rejection
+from wsclient.sansio.dialect import Ack, Dialect, Ended, Rejection
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.timers import Timers
 
-__all__ = ["Effect", "Lost", "Missing", "Refused", "Removed", "Settled", "Subscriptions", "Wish"]
+__all__ = [
+    "Effect",
+    "Lost",
+    "Missing",
+    "Refused",
+    "Removed",
+    "Settled",
+    "Stopped",
+    "Subscriptions",
+    "Wish",
+]
 
 #: Requests for one channel on one connection before the connection itself is given up.
 RESUBSCRIBE_ATTEMPTS = 2
@@ -61,10 +71,18 @@ class Refused(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """An active channel has ended with the venue, or may have (it is not on its list any more, or
-    this is the first half of a refresh), and is being asked for anew: data is missed."""
+    """An active channel may have ended with the venue, by the first half of a refresh: data is
+    missed. It is being asked for again."""
 
     channel: str
+
+
+class Stopped(NamedTuple):
+    """The venue has ended an active channel unasked: data is missed. It waits for
+    :meth:`Subscriptions.ask_again`."""
+
+    channel: str
+    reason: str
 
 
 class Removed(NamedTuple):
@@ -73,7 +91,7 @@ class Removed(NamedTuple):
     channel: str
 
 
-Effect = Settled | Lost | Refused | Missing | Removed
+Effect = Settled | Lost | Refused | Missing | Stopped | Removed
 
 
 @dataclass(eq=False)
@@ -106,6 +124,8 @@ class Entry:
     was_active: bool = False
     #: Subscribe messages sent for it on this connection.
     attempts: int = 0
+    #: The id of the last one; ids rise.
+    asked_id: int = 0
     #: How long (s) earlier connections have left its first request unanswered.
     waited: float = 0.0
     #: It is wanted again, once the unsubscribe under way is answered.
@@ -131,6 +151,8 @@ class Subscriptions:
         self._ack_timeout = ack_timeout
         self._stops = stops or Stops()
         self._entries: dict[str, Entry] = {}
+        #: Their names by what stands before the first colon.
+        self._by_name: dict[str, dict[str, None]] = {}
         #: How many of them are in each state.
         self._counts: Counter[SubscriptionState] = Counter()
         self._unsent = Unsent()
@@ -181,6 +203,7 @@ class Subscriptions:
                     )
                     continue
                 self._entries[name] = Entry(name, dict(options), wishes=[wish])
+                self._by_name.setdefault(_first_part(name), {})[name] = None
                 self._counts[PENDING] += 1
                 new.append(name)
             elif entry.state is ACTIVE:
@@ -227,6 +250,20 @@ class Subscriptions:
         self._set(entry, PENDING)
         self._enqueue([channel], entry.options, subscribe=False, quiet=True)
         self._enqueue([channel], entry.options)
+
+    def ask_again(self, channels: Iterable[str]) -> None:
+        """Subscribe again to channels that the venue has ended (:class:`Stopped`)."""
+        found = (self._entries.get(channel) for channel in channels)
+        stopped = [
+            entry
+            for entry in found
+            if entry and entry.state is PENDING and not self._is_asked_for(entry.channel)
+        ]
+        # The venue may still have these, and would refuse to have them twice.
+        for options, names in _by_options(entry for entry in stopped if entry.attempts):
+            self._enqueue(names, options, subscribe=False, quiet=True)
+        for options, names in _by_options(stopped):
+            self._enqueue(names, options)
 
     # What the link does.
 
@@ -335,6 +372,7 @@ class Subscriptions:
             entry = self._entries.get(name)
             if entry is not None:
                 entry.attempts += 1
+                entry.asked_id = request.id or 0
                 if not entry.was_active:
                     left = max(0.0, self._ack_timeout - entry.waited)
                     request.patience = min(request.patience, left)
@@ -358,17 +396,22 @@ class Subscriptions:
     def acknowledged(self, ack: Ack) -> list[str]:
         """An accepting answer. Returns the channels that are active from now on."""
         matches = self._match(ack)
+        if not matches and ack.verb == "unsubscribe" and ack.request_id is None:
+            self._stop(ack.channel, "the venue has unsubscribed it", is_certain=True)
         confirmed = [name for request, name in matches if self._answered(request, name)]
         for request, _ in matches[:1]:
             self._deduce_refusals(request)
         return confirmed
 
     def rejected(self, rejection: Rejection) -> bool:
-        """A refusing answer. False: it answers nothing that was asked."""
+        """A refusing answer. False: it answers nothing that was asked, and ends no channel."""
         reason = one_line(rejection.reason)
         matches = self._match(rejection)
         if not matches:
-            return False
+            is_foreign = rejection.request_id is not None  # the user's own, by send()
+            if is_foreign or rejection.keeps_active or rejection.verb == "unsubscribe":
+                return False
+            return self._stop(rejection.channel, reason)
         request, _ = matches[0]
         if rejection.is_one:
             request.refusals.append(reason)
@@ -377,6 +420,29 @@ class Subscriptions:
                 self._outstanding.discard(request, name)
                 self._refused(request, name, reason)
         self._deduce_refusals(request)
+        return True
+
+    def ended(self, answer: Ended) -> bool:
+        """The venue has ended channels unasked. False: none of them was active."""
+        names = [] if answer.channel is None else [answer.channel]
+        if answer.name is not None:
+            names = list(self._by_name.get(answer.name, ()))
+        has_ended = [self._stop(name, one_line(answer.reason)) for name in names]
+        return any(has_ended)
+
+    def _stop(self, channel: str | None, reason: str, *, is_certain: bool = False) -> bool:
+        """The venue has ended ``channel``, if it was active. ``is_certain``: it would not refuse
+        another subscribe for having the channel already."""
+        entry = None if channel is None else self._entries.get(channel)
+        if entry is not None and entry.state is UNSUBSCRIBING:
+            self._ended_before(entry)
+            return True
+        if entry is None or entry.state is not ACTIVE:
+            return False
+        self._set(entry, PENDING)
+        if is_certain:
+            entry.attempts = 0
+        self._effects.append(Stopped(entry.channel, reason))
         return True
 
     def _deduce_refusals(self, request: Request) -> None:
@@ -391,7 +457,7 @@ class Subscriptions:
         if entry is None:
             return
         if name in request.quiet:
-            self._interrupted(request, name)
+            self._first_half_over(request, name)
         elif not request.subscribe:
             if entry.state is UNSUBSCRIBING:
                 self._set(entry, ACTIVE)
@@ -402,11 +468,15 @@ class Subscriptions:
         elif entry.state is PENDING:
             self._drop(entry, reason)
         elif entry.state is UNSUBSCRIBING:
-            # The unsubscribe under way has nothing to end any more: its answer says nothing.
-            for other in (*self._unsent.of(name), *self._outstanding.of(name)):
-                if not other.subscribe:
-                    other.quiet.add(name)
-            self._unsubscribed(entry)
+            self._ended_before(entry)
+
+    def _ended_before(self, entry: Entry) -> None:
+        """The unsubscribe under way has nothing left to end: its answer says nothing."""
+        name = entry.channel
+        for other in (*self._unsent.of(name), *self._outstanding.of(name)):
+            if not other.subscribe:
+                other.quiet.add(name)
+        self._unsubscribed(entry)
 
     def subscribed(self, channels: Iterable[str]) -> list[str]:
         """The cumulative answer: what is listed is active, what is not is unsubscribed."""
@@ -416,14 +486,10 @@ class Subscriptions:
             for name in list(request.channels):
                 if request.subscribe == (name in listed) and self._answered(request, name):
                     confirmed.append(name)
-        gone = []
+        reason = "it is no longer among the venue's subscribed channels"
         for entry in self._entries.values() if self._counts[ACTIVE] else ():
             if entry.state is ACTIVE and entry.channel not in listed:
-                self._set(entry, PENDING)
-                self._effects.append(Missing(entry.channel))
-                gone.append(entry)
-        for options, names in _by_options(gone):
-            self._enqueue(names, options)
+                self._stop(entry.channel, reason, is_certain=True)
         return confirmed
 
     def data(self, channel: str) -> bool:
@@ -545,13 +611,16 @@ class Subscriptions:
         pairs are of one request.
         """
         first_part = answer.name if isinstance(answer, Rejection) else None
+        verb = answer.verb
 
         def meant(request: Request) -> list[tuple[Request, str]]:
+            if verb is not None and request.subscribe != (verb == "subscribe"):
+                return []
             if answer.channel is not None:
                 names = [answer.channel] if answer.channel in request.channels else []
             elif first_part is not None:
                 names = [name for name in request.channels if request.subscribe]
-                names = [name for name in names if name.partition(":")[0] == first_part]
+                names = [name for name in names if _first_part(name) == first_part]
             else:
                 end = "" if answer.symbol is None else f":{answer.symbol}"
                 names = [name for name in request.channels if name.endswith(end)]
@@ -580,7 +649,7 @@ class Subscriptions:
                 self._confirm(entry)
                 return True
         elif channel in request.quiet:
-            self._interrupted(request, channel)
+            self._first_half_over(request, channel)
         elif entry is not None and entry.state is UNSUBSCRIBING:
             self._unsubscribed(entry)
         return False
@@ -592,9 +661,18 @@ class Subscriptions:
             wish.is_served = True
         self._settle_entry(entry)
 
+    def _first_half_over(self, request: Request, channel: str) -> None:
+        """The first half of a refresh is answered. Accepted, it has ended the channel; refused, the
+        channel had ended before."""
+        self._interrupted(request, channel)
+        entry = self._entries.get(channel)
+        if entry is None or entry.state is not UNSUBSCRIBING:
+            return
+        if (request.id or 0) > entry.asked_id:  # no subscribe went out after it
+            self._ended_before(entry)
+
     def _interrupted(self, request: Request, channel: str) -> None:
-        """The first half of a refresh is over. Accepted, it has ended the channel; refused, the
-        channel had ended before; unanswered, nobody knows."""
+        """The first half of a refresh has ended the channel, or may have."""
         entry = self._entries.get(channel)
         if entry is None or channel in request.told:
             return
@@ -688,6 +766,10 @@ class Subscriptions:
 
     def _remove(self, entry: Entry, reason: str | None = None, *, refused: bool = False) -> None:
         del self._entries[entry.channel]
+        same = self._by_name[_first_part(entry.channel)]
+        del same[entry.channel]
+        if not same:
+            del self._by_name[_first_part(entry.channel)]
         self._counts[entry.state] -= 1
         self._effects.append(Removed(entry.channel))
         self._settle_entry(entry, reason, refused=refused)
@@ -727,6 +809,10 @@ class Subscriptions:
                 wish.failed,
             )
         self._effects.append(Settled(wish.token, error))
+
+
+def _first_part(channel: str) -> str:
+    return channel.partition(":")[0]
 
 
 def _by_options(entries: Iterable[Entry]) -> list[tuple[Mapping[str, Any], list[str]]]:

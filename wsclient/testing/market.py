@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from decimal import Decimal
+from decimal import Context, Decimal
 from itertools import count
 from random import Random
 from typing import Literal, NamedTuple
@@ -55,7 +55,9 @@ class Depth(NamedTuple):
 Event = Trade | Quote | Depth
 #: From price (in cents) to level, best first. A level that changes is a new object.
 _Side = dict[int, tuple[Decimal, Decimal]]
-_NOTHING = Decimal(0).scaleb(-5)
+#: The program's decimal context may have fewer digits.
+_CONTEXT = Context(prec=50, traps=[])
+_NOTHING = _CONTEXT.scaleb(Decimal(0), -5)
 
 
 class Instrument:
@@ -95,7 +97,7 @@ class Instrument:
         return _price(price), self._size()
 
     def _size(self) -> Decimal:
-        return Decimal(1 + int(self._random.random() * 500_000)).scaleb(-5)
+        return _CONTEXT.scaleb(Decimal(1 + int(self._random.random() * 500_000)), -5)
 
     def trade(self) -> Trade:
         """The last one, at one of the best prices."""
@@ -153,4 +155,4 @@ def _changes(before: _Side, after: _Side) -> Iterator[tuple[Decimal, Decimal]]:
 
 
 def _price(cents: int) -> Decimal:
-    return Decimal(cents).scaleb(-2)
+    return _CONTEXT.scaleb(Decimal(cents), -2)

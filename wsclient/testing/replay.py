@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -85,6 +85,10 @@ _DIRECTIONS: dict[bytes, Direction] = {
 }
 
 
+#: The program's decimal context may have fewer digits.
+_CONTEXT = Context(prec=50, traps=[])
+
+
 def _cryptofeed(line: bytes) -> Recorded:
     match = _CRYPTOFEED.fullmatch(line)
     if match is None:
@@ -92,7 +96,7 @@ def _cryptofeed(line: bytes) -> Recorded:
     uri, arrow, time, payload = match.groups(default=b"")
     if payload[:2] in (b"b'", b'b"'):
         payload = ast.literal_eval(payload.decode())
-    nanoseconds = int(Decimal(time.decode()) * 10**9)
+    nanoseconds = int(_CONTEXT.scaleb(Decimal(time.decode()), 9))
     return Recorded(_DIRECTIONS[arrow], nanoseconds, payload, uri.decode() or None)
 
 
