@@ -25,7 +25,7 @@ gaps = st.builds(
 
 @given(gaps, gaps, gaps)
 def test_merging_is_associative(first: Gap, second: Gap, third: Gap) -> None:
-    """Holes become one in whatever order they are put together."""
+    """Gaps become one in whatever order they are put together."""
     assert first.merge(second).merge(third) == first.merge(second.merge(third))
 
 

@@ -18,7 +18,7 @@ from support.helpers import Call, until
 from support.inside import core_of, drop_book, kept_of, links_of
 from wsclient import Gap, Level, Message, OrderBook, OrderBookOutOfSync
 from wsclient.messages import Arrival, LinkedMessage
-from wsclient.runtime.books import KeptBook
+from wsclient.runtime.books import LiveBook
 from wsclient.sansio.book import BookError
 from wsclient.sansio.dialect import BookUpdate, Dialect, RestRequest, Snapshot
 from wsclient.testing import FakeVenue, KrakenProtocol, Replay
@@ -336,7 +336,7 @@ def test_a_snapshot_too_old_is_not_taken() -> None:
         change(7, 70, connection_id=2),
         change(7, -1),
     ],
-    ids=["a hole", "marked", "overflow", "invalid", "another link", "nonsense"],
+    ids=["a gap", "marked", "overflow", "invalid", "another connection", "nonsense"],
 )
 def test_what_casts_doubt_needs_another_snapshot_by_rest(doubt: Message) -> None:
     book = joined()
@@ -458,8 +458,8 @@ def test_a_book_that_falls_out_of_sync_is_subscribed_to_anew(
     book.wait_synced(5)
     assert book.bids() == [(9, 1)]
     assert len(kraken.peers) == 1
-    resyncs = core_of(client).peek().resyncs
-    until(lambda: resyncs.deadline(0.0) == float("inf"))  # and is not asked for again
+    refreshes = core_of(client).peek().refreshes
+    until(lambda: refreshes.deadline(0.0) == float("inf"))  # and is not asked for again
 
 
 def test_a_client_that_reads_the_channel_too_is_told_of_the_hole(
@@ -492,7 +492,7 @@ def test_a_book_is_not_in_sync_from_the_drop_of_the_link_to_the_next_snapshot(
     push(kraken, "snapshot", [(7, 1)], [(12, 1)])
     book.wait_synced(5)
     assert book.bids() == [(7, 1)]
-    assert subscribes(kraken) == 2, "the new link's own, and none besides"
+    assert subscribes(kraken) == 2, "the new connection's own, and none besides"
 
 
 def test_a_book_is_in_doubt_from_the_frame_on_that_cannot_be_read(
@@ -569,15 +569,15 @@ def test_a_doubt_that_a_number_disproves_wakes_who_waits() -> None:
 
         is_current = False
 
-    link = Doubtful()
-    kept = KeptBook(Simple(), "a", True, {}, link)
+    connection = Doubtful()
+    kept = LiveBook(Simple(), "a", True, {}, connection)
     book = OrderBook._of(kept, kept.close)
     assert book.apply(SNAPSHOT), "it is what its messages say"
     assert not book.is_synced
     assert "may have been missed" in repr(book)
     wait = Call(book.wait_synced, 5)
     until(lambda: kept.waiting)
-    link.gap = None
+    connection.gap = None
     assert book.apply(message(bids=[(9, 2)]))
     wait.result()
     assert book.is_synced
@@ -586,7 +586,7 @@ def test_a_doubt_that_a_number_disproves_wakes_who_waits() -> None:
 def test_a_closed_clients_book_is_not_in_sync(
     kraken: FakeVenue, client: wsclient.WebSocketClient
 ) -> None:
-    """No message says that the link is gone; the state does."""
+    """No message says that the connection is gone; the state does."""
     book = client.order_book("BTC/USD", timeout=5)
     client.close()
     assert not book.is_synced
@@ -688,15 +688,15 @@ def test_a_book_closed_out_of_sync_has_its_channel_subscribed_anew_no_more(
     book.wait_synced(5)
     protocol.snapshots.clear()
     push(kraken, "update", [(9, 5)], checksum=1)  # so soon, that it is not asked for at once
-    resyncs = core_of(client).peek().resyncs
-    until(lambda: resyncs.deadline(0.0) < float("inf"))
+    refreshes = core_of(client).peek().refreshes
+    until(lambda: refreshes.deadline(0.0) < float("inf"))
     book.close()
-    until(lambda: resyncs.deadline(0.0) == float("inf"))
+    until(lambda: refreshes.deadline(0.0) == float("inf"))
     core_of(client).callbacks.add(BOOK, lambda _: None)  # whoever else is called with it
     push(kraken, "update", [(8, 1)])
     while client.recv(timeout=5).raw.count(b"8") == 0:
         pass
-    assert resyncs.deadline(0.0) == float("inf")
+    assert refreshes.deadline(0.0) == float("inf")
 
 
 def test_close_ends_a_wait_for_the_book_and_may_be_called_by_a_callback(

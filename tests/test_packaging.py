@@ -15,7 +15,7 @@ import wsclient
 ROOT = Path(wsclient.__file__).parents[1]
 #: They need a helper of each folder, a certificate, the README, and programs of their own.
 CHOSEN = [
-    "tests/sansio/test_resync.py",
+    "tests/sansio/test_refreshes.py",
     "tests/runtime/test_stream.py",
     "tests/dialects/test_generic.py",
     "tests/cli/test_main.py",

@@ -28,7 +28,7 @@ def test_a_healthy_venue(venue, command):
         ("ok", "tcp"),
         ("ok", "handshake"),
         ("ok", "clock"),
-        ("ok", "link"),
+        ("ok", "connection"),
         ("skipped", "message"),
         ("ok", "ping"),
     ]
@@ -60,7 +60,7 @@ def test_a_broken_venue(venue, command):
     assert rows(run) == [("ok", "dns"), ("ok", "tcp"), ("FAILED", "handshake")]
     assert "HTTP 503 Service Unavailable, retry after 30 s" in run.out
     assert "-> The venue, or what stands in front of it, is in trouble" in run.out
-    assert "\nnot reached: clock, link, message, ping\n" in run.out
+    assert "\nnot reached: clock, connection, message, ping\n" in run.out
     assert run.out.endswith("\nNot healthy: handshake failed.\n")
     assert run.err == ""
 

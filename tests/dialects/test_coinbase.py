@@ -24,7 +24,7 @@ from wsclient.sansio.dialect import (
     Credentials,
     Notice,
     Rejection,
-    Subscribed,
+    SubscribedChannels,
     Unhandled,
 )
 from wsclient.sansio.session import Invalid
@@ -129,10 +129,10 @@ def test_the_answer_is_all_that_is_subscribed() -> None:
         {"name": "matches", "product_ids": ["BTC-USD"], "account_ids": None},
         {"name": "status", "product_ids": None},
     ]
-    assert peek({"type": "subscriptions", "channels": channels}) == Subscribed(
+    assert peek({"type": "subscriptions", "channels": channels}) == SubscribedChannels(
         ["level2_batch:BTC-USD", "level2_batch:A-B", "matches:BTC-USD", "status"]
     )
-    assert peek({"type": "subscriptions", "channels": []}) == Subscribed([])
+    assert peek({"type": "subscriptions", "channels": []}) == SubscribedChannels([])
 
 
 def test_an_error_is_of_the_oldest_request() -> None:

@@ -172,7 +172,7 @@ STREAMS = [
         wsclient.CoinbaseExchange(book="level2"),
         9946,
         {
-            "Subscribed": 3,
+            "SubscribedChannels": 3,
             "snapshot": 10,
             "l2update": 9719,
             "ticker": 107,

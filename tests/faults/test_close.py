@@ -247,7 +247,7 @@ def test_close_in_every_state(promise: Callable[..., None], trials: int, name: s
 @pytest.mark.parametrize("seed", [51])
 @each_size("instants", short=[40], full=[500], timeout=300)
 def test_close_at_any_instant(promise: Callable[..., None], instants: int, seed: int) -> None:
-    """The client is in full use, its link is cut now and then, and close() comes at a random
+    """The client is in full use, its connection is cut now and then, and close() comes at a random
     moment of it, from its first connect() on."""
     took, woke = [], []
     with FakeVenue() as venue, Chaos(venue, seed):

@@ -143,7 +143,7 @@ DROPPED_SYN = """
 import json, subprocess, sys, time
 import wsclient
 
-subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+subprocess.run(["ip", "connection", "set", "lo", "up"], check=True)
 drop = ["iptables", "-A", "INPUT", "-p", "tcp", "--dport", "9", "-j", "DROP"]
 subprocess.run(drop, check=True)
 late = []

@@ -77,7 +77,7 @@ class Peak:
         gc.collect()
         if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
             trim(0)  # else what earlier tests have freed would hide what this one takes
-        peak.write_text("5")  # the peak is counted anew
+        peak.write_text("5")  # the peak is counted again
         self._before = self._read("VmRSS")
         return self
 

@@ -1,4 +1,4 @@
-"""A forked child cannot touch its parent's link, and is told so; nothing of it hangs."""
+"""A forked child cannot touch its parent's connection, and is told so; nothing of it hangs."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def opened(kind: str) -> Iterator[tuple[FakeVenue, WebSocketClient]]:
 
 
 def check_unharmed(venue: FakeVenue, client: WebSocketClient) -> None:
-    """The link of before is there still, in both directions."""
+    """The connection of before is there still, in both directions."""
     number = venue.publish("a")
     assert client.recv(timeout=5).sequence == number
     client.subscribe("b")
@@ -176,7 +176,7 @@ def test_a_client_made_in_the_child_works_there(venue: FakeVenue) -> None:
 LOCKS: dict[str, Callable[[WebSocketClient], Any]] = {
     "the session's": lambda client: core_of(client).lock,
     "the queue's": lambda client: lock_of(core_of(client).default),
-    "the events'": lambda client: lock_of(core_of(client).teller),
+    "the events'": lambda client: lock_of(core_of(client).event_hub),
 }
 
 
@@ -245,7 +245,7 @@ def test_forks_in_the_midst_of_a_feed_lose_and_delay_nothing(
         promise(
             16,
             f"{trials} forks in a feed, {kind}",
-            "the child is refused within 1 s, the parent's link unharmed",
+            "the child is refused within 1 s, the parent's connection unharmed",
             f"{refused} refused, worst {worst:.3f} s, {stats.disconnects} disconnects",
             refused == trials and worst < 1.0 and stats.disconnects == stats.gaps == 0,
         )
@@ -274,7 +274,7 @@ ENDS = {
 
 def run_beside_a_feed(kind: str, program: str) -> None:
     """A program that forks, prints "forked" when the child has ended, then two messages, and how
-    often its link went; and which says nothing more, nor does the child."""
+    often its connection went; and which says nothing more, nor does the child."""
     with a_venue(kind) as venue, Program(program, venue.url, str(CERTIFICATE)) as parent:
         assert parent.line() == "forked"
         venue.publish("a")

@@ -124,7 +124,7 @@ def test_an_ended_connection_leaves_nothing_to_the_collector(how: str) -> None:
     ):
         client.subscribe("a")
         for n in range(1, 5):
-            server.wait_for(lambda server, n=n: len(server.links) == n and server.live)
+            server.wait_for(lambda server, n=n: len(server.connections) == n and server.live)
             server.wait_for(lambda server: server.live[0].subscriptions)
             server.publish("a")
             client.recv(timeout=5)

@@ -1,4 +1,4 @@
-"""Row 13: an nginx in between that cuts idle links, and a network that loses packets."""
+"""Row 13: an nginx in between that cuts idle connections, and a network that loses packets."""
 
 from __future__ import annotations
 
@@ -130,8 +130,8 @@ def test_idle_links_that_nginx_cuts(
     assert all("without a close frame" in loss.why for loss in found), found
     promise(
         13,
-        "nginx cuts idle links",
-        "each hole marked once, with its size; what was sent before is complete",
+        "nginx cuts idle connections",
+        "each gap marked once, with its size; what was sent before is complete",
         f"{stats.disconnects} cuts, {missed} missed, all marked",
         stats.disconnects >= cuts and missed == stats.missed,
     )

@@ -84,10 +84,10 @@ def assert_secret(client: WebSocketClient, error: BaseException | None = None) -
     things += [core.options, core, core.peek()]
     said = [repr(thing) for thing in things]
     chain = [] if error is None else [error]
-    for link in chain:
-        said += traceback.format_exception(link)
-        said += [str(link), repr(link), str(getattr(link, "failed", ""))]
-        more = (link.__cause__, link.__context__)
+    for connection in chain:
+        said += traceback.format_exception(connection)
+        said += [str(connection), repr(connection), str(getattr(connection, "failed", ""))]
+        more = (connection.__cause__, connection.__context__)
         chain += [other for other in more if other is not None and other not in chain]
     assert found_in("\n".join(said)) == []
 

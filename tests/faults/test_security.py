@@ -274,10 +274,10 @@ class Stage:
         the variables in them."""
         self.said += traceback.format_exception(type(error), error, error.__traceback__)
         self.said += variables_of(error)
-        for link in whole_chain(error):
-            self.said += [str(link), repr(link)]
+        for connection in whole_chain(error):
+            self.said += [str(connection), repr(connection)]
             # What a venue's page says is the program's to see, but for what is ours.
-            data = {name: value for name, value in vars(link).items() if name != "reply"}
+            data = {name: value for name, value in vars(connection).items() if name != "reply"}
             self.said.append(str(data).replace(TOKENS["Body"], ""))
 
     def listen_to(self, client: WebSocketClient) -> None:
@@ -766,7 +766,7 @@ def test_07_no_fault_makes_a_secret_known(fault: str, capfd: pytest.CaptureFixtu
     assert found_in("\n".join([*stage.said, out])) == []
 
 
-# 8. Credentials are asked anew for each connect, and never pickled.
+# 8. Credentials are asked again for each connect, and never pickled.
 
 
 def test_08_credentials_are_asked_anew_for_each_connect(venue: FakeVenue) -> None:

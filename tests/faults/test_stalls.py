@@ -74,16 +74,16 @@ def test_is_noticed_in_time_and_leaves_no_thread(
         delays = []
         for _ in range(size.rounds):
             peer = venue.wait_for(lambda venue: venue.subscribers(core_of(client).log.name))[0]
-            links = proxy.links
+            connections = proxy.connections
             pause.wait(rng.uniform(0, size.timeout))
             at = time.monotonic()
             strike(venue, proxy, client, rng)
             loss = losses.first(client, at, size.timeout + 5)
             assert why in loss.why, f"seed {seed}"
             delays.append(loss.at - at)
-            # The venue's end of the stalled link would linger, and be taken for the live one.
-            for link in links:
-                link.set(Fault("rst"))
+            # The venue's end of the stalled connection would linger, and be taken for the live one.
+            for connection in connections:
+                connection.set(Fault("rst"))
             peer.wait_closed()
         return delays
 

@@ -26,7 +26,7 @@ MODULES = (
     "wsclient.testing",
 )
 #: The package makes these; a user gets them.
-_GIVEN = frozenset({"EventStream", "Lag", "Link", "Peer", "Reader"})
+_GIVEN = frozenset({"EventStream", "Lag", "ServedConnection", "Peer", "Reader"})
 #: What a language construct calls.
 _PROTOCOLS = frozenset({"__call__", "__enter__", "__exit__", "__iter__", "__next__"})
 #: Where a default is shown by its address, or an annotation by where its class is defined.

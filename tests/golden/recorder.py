@@ -66,12 +66,12 @@ def describe(message: wsclient.Message) -> str:
     gap = message.gap
     mark = "" if gap is None else f" gap={gap.reason},{gap.missed},{gap.since is not None}"
     decoded = json.dumps(message.data, sort_keys=True, default=str).encode()
-    link = ""
+    connection = ""
     if isinstance(message, wsclient.LinkedMessage):
-        link = f" follows={message.follows},{message.is_counted}"
+        connection = f" follows={message.follows},{message.is_counted}"
     return (
         f"#{message.connection_id} {message.channel} {message.type} {message.sequence} "
-        f"item={message.item}{link}{mark} raw={digest(message.raw)} data={digest(decoded)}"
+        f"item={message.item}{connection}{mark} raw={digest(message.raw)} data={digest(decoded)}"
     )
 
 

@@ -125,7 +125,7 @@ def numbers(stage: Stage) -> None:
 
 
 @scene(FOR_ALL)
-def hole(stage: Stage) -> None:
+def gap(stage: Stage) -> None:
     """A message is left out of its channel's numbers, and of the connection's."""
     run = stage.open(stage.a, stage.b)
     stage.mix(6)
@@ -158,7 +158,7 @@ def invalid(stage: Stage, case: str) -> None:
 
 @scene(FOR_ALL)
 def flood(stage: Stage) -> None:
-    """Thousands of messages come in few reads, with holes among them."""
+    """Thousands of messages come in few reads, with gaps among them."""
     run = stage.open(stage.a, stage.b)
     count = 0
     with stage.venue.batch():
@@ -269,7 +269,7 @@ def has_book(speaker: Speaker) -> bool:
 
 @scene(FOR_ALL)
 def book(stage: Stage) -> None:
-    """An order book is kept, through a cut and a hole, and closed."""
+    """An order book is kept, through a cut and a gap, and closed."""
     if not has_book(stage.speaker):
         return
     stage.protocol.begin = functools.partial(begin_book, stage)

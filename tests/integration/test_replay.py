@@ -60,7 +60,7 @@ def test_recorded_kraken_traffic_survives_cuts_and_says_what_was_missed(
     first_of = {}
     for message in delivered:
         first = first_of.setdefault(message.connection_id, message)
-        # Kraken numbers nothing: each connection's first message must own up to a possible hole.
+        # Kraken numbers nothing: each connection's first message must own up to a possible gap.
         marked = message.gap is not None
         assert marked == (message is first and message is not delivered[0])
         if marked:

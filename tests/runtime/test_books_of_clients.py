@@ -19,7 +19,7 @@ from support.inside import kept_of, links_of
 from wsclient import Message, OrderBookOutOfSync
 from wsclient.errors import ReentrantCall, ThreadStartError, WSClientError
 from wsclient.runtime import books, keeper
-from wsclient.runtime.mailbox import Mailbox
+from wsclient.runtime.queues import MessageQueue
 from wsclient.sansio.dialect import BookUpdate, Snapshot
 from wsclient.testing import FakeVenue, KrakenProtocol
 
@@ -315,12 +315,12 @@ def test_when_the_thread_of_the_books_dies_they_are_out_of_sync_and_calls_raise(
         protocol.snapshots.clear()
         other = Call(client.order_book, "ETH/USD", timeout=30)
         until(lambda: OTHER in links_of(client) and links_of(client)[OTHER].book.waiting)
-        mailbox = links_of(client)[BOOK].mailbox
+        queue = links_of(client)[BOOK].queue
 
         def die(*_: Any) -> None:
             raise MemoryError
 
-        monkeypatch.setattr(mailbox, "fill", die)
+        monkeypatch.setattr(queue, "fill", die)
         push(venue, 7)
         until(lambda: not book.is_synced)
         with pytest.raises(OrderBookOutOfSync, match="the thread that keeps order books has died"):
@@ -525,14 +525,14 @@ def test_close_on_a_thread_within_a_locked_section_unsubscribes_later(venue: Fak
 
 
 def test_the_queue_says_since_when_a_channels_messages_wait() -> None:
-    mailbox = Mailbox(None, None, "drop_oldest")
+    queue = MessageQueue(None, None, "drop_oldest")
     arrivals = {name: wsclient.messages.Arrival(at, 1, None) for name, at in [("a", 10), ("b", 20)]}
-    assert mailbox.waits_since("b", 100) is None
-    mailbox.put([Message(name, raw=b"{}", arrival=arrivals[name]) for name in ("a", "b", "b")])
-    assert mailbox.waits_since("a", 100) == 10
-    assert mailbox.waits_since("b", 100) == 20
-    assert mailbox.waits_since("b", 20) is None
-    assert mailbox.waits_since("c", 100) is None
+    assert queue.waits_since("b", 100) is None
+    queue.put([Message(name, raw=b"{}", arrival=arrivals[name]) for name in ("a", "b", "b")])
+    assert queue.waits_since("a", 100) == 10
+    assert queue.waits_since("b", 100) == 20
+    assert queue.waits_since("b", 20) is None
+    assert queue.waits_since("c", 100) is None
 
 
 def test_a_call_that_gives_up_leaves_the_book_to_another_that_waits_for_it(

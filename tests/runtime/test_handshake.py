@@ -843,7 +843,7 @@ class TestAddresses:
                 ssl_context=None,
                 deadline=Deadline(5),
                 hold=lambda _: None,
-                tell=lambda step, about: told.append((step, about)),
+                on_step=lambda step, about: told.append((step, about)),
             ):
                 pass
         first, second = found()

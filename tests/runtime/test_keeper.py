@@ -346,7 +346,7 @@ def test_an_interrupt_anywhere_in_apply_leaves_who_waits_neither_asleep_nor_dece
     assert step > 10
 
 
-@pytest.mark.parametrize("number", [6, 8], ids=["the next", "a hole"])
+@pytest.mark.parametrize("number", [6, 8], ids=["the next", "a gap"])
 def test_an_interrupt_anywhere_in_a_numbered_change_leaves_no_silent_hole(number: int) -> None:
     step = 1
     while True:

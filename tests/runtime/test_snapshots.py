@@ -147,7 +147,7 @@ def test_a_refusal_for_good_is_told_once_and_not_tried_again(
     assert not book.is_synced
     assert len(warnings(caplog, logging.ERROR)) == 1
     assert len(rig.truth.asked) == 2
-    assert rig.book() is not book, "who asks anew is given another try"
+    assert rig.book() is not book, "who asks again is given another try"
 
 
 def test_a_snapshot_older_than_the_first_change_is_fetched_again(rig: Rig) -> None:
@@ -248,8 +248,8 @@ def test_a_book_whose_channel_is_lost_is_asked_for_no_longer(rig: Rig) -> None:
     rig.truth.refuses = True
     rig.venue.live[0].rst()
     until(lambda: book.is_lost)
-    resyncs = refreshes_of(rig.client)
-    until(lambda: resyncs.deadline(0.0) == float("inf"))
+    refreshes = refreshes_of(rig.client)
+    until(lambda: refreshes.deadline(0.0) == float("inf"))
     assert len(rig.truth.asked) == 1
 
 
@@ -397,7 +397,7 @@ def is_dialling(rig: Rig) -> bool:
 def is_put_off(rig: Rig) -> bool:
     snapshots = core_of(rig.client).snapshots
     now = time.monotonic()
-    return max(snapshots._not_before, snapshots._resyncs.deadline(now)) > now + 100
+    return max(snapshots._not_before, snapshots._refreshes.deadline(now)) > now + 100
 
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"

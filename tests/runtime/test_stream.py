@@ -356,7 +356,7 @@ class TestDraining:
         call.result()
 
     def test_lets_the_peer_read_what_was_said_before_a_close(self) -> None:
-        """Without it, closing with unread input resets the link, and the words are lost."""
+        """Without it, closing with unread input resets the connection, and the words are lost."""
         with tcp_pair() as (near, far):
             stream = open_stream(near)
             far.sendall(bytes(100_000))

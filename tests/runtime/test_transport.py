@@ -69,7 +69,7 @@ def dial(venue: FakeVenue, **options: Any) -> wsclient.WebSocketClient:
 
 
 def losses(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What was logged of each lost link."""
+    """What was logged of each lost connection."""
     return [r.getMessage() for r in caplog.records if "backing off" in r.getMessage()]
 
 
@@ -378,7 +378,7 @@ class TestViolations:
             assert client.stats().invalid == 1
 
     def test_a_venue_that_sends_on_still_sees_the_code(self, any_venue: FakeVenue) -> None:
-        """An immediate close with unread input would reset the link, and the code be lost."""
+        """An immediate close with unread input would reset the connection, and the code be lost."""
         with dial(any_venue):
             peer = any_venue.accept()
             peer.send_raw(frame(0x3) + bytes(200_000))

@@ -18,7 +18,7 @@ from wsclient.dialects import Generic, Kraken
 from wsclient.messages import LinkedMessage, Message
 from wsclient.sansio.dialect import Ack, Heartbeat, Item, Unhandled
 from wsclient.sansio.inbound import EXCERPT, Inbound, excerpt
-from wsclient.sansio.session import Entry, Invalid
+from wsclient.sansio.session import Incoming, Invalid
 
 
 class Rows(Plain):
@@ -37,7 +37,7 @@ class Rows(Plain):
         return Message(name, "row", index, index)
 
 
-def read(*frames: Any, dialect: Any = None, **options: Any) -> list[Entry]:
+def read(*frames: Any, dialect: Any = None, **options: Any) -> list[Incoming]:
     payloads = [f if isinstance(f, bytes) else json.dumps(f).encode() for f in frames]
     return entries_of(Inbound(dialect or Rows(), **options), *payloads, received_at=123)
 

@@ -1,5 +1,5 @@
-"""A thread holds the interpreter's lock again and again: a dead link is noticed in time all the
-same, and no living one is ended."""
+"""A thread holds the interpreter's lock again and again: a dead connection is noticed in time all
+the same, and no living one is ended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.examples import examples
 from support.rig import LOGIN, Rig
 from wsclient.sansio.actions import Cut, Ping
-from wsclient.sansio.heartbeat import GRACE, LinkView
+from wsclient.sansio.heartbeat import GRACE, ConnectionView
 from wsclient.sansio.session import LATE_TICK, State
 from wsclient.sansio.stops import REMEMBERED, Stop, Stops
 
@@ -73,7 +73,7 @@ class Held:
         return at if at < self.hold_at else self.hold_until
 
     def run(self, until: float, dead_at: float = INF) -> float | None:
-        """When the link was cut, or None."""
+        """When the connection was cut, or None."""
         rig, session = self.rig, self.rig.session
         pings: list[float] = []  # when their pongs arrive
         seen = len(rig.done(Ping))
@@ -85,7 +85,7 @@ class Held:
             heard = now if arrived else self.heard_at
             if arrived and not (late and self.is_late):
                 session.pong(rig.cid)
-            session.tick(now, LinkView(heard))
+            session.tick(now, ConnectionView(heard))
             if arrived:
                 self.heard_at = now
                 session.pong(rig.cid)
@@ -97,7 +97,7 @@ class Held:
                 if now + self.answer < dead_at:
                     pings.append(now + self.answer)
             seen = len(rig.done(Ping))
-            due = session.next_deadline(now, LinkView(self.heard_at))
+            due = session.next_deadline(now, ConnectionView(self.heard_at))
             rig.now = self.free_at(max(now + 1e-6, min(due, *pings, until)))
         return None
 

@@ -27,7 +27,7 @@ from wsclient.sansio.dialect import (
     Subscribed,
     Unhandled,
 )
-from wsclient.sansio.heartbeat import LinkView
+from wsclient.sansio.heartbeat import ConnectionView
 from wsclient.sansio.inbound import Inbound
 from wsclient.sansio.session import Invalid, Session, State
 
@@ -124,7 +124,7 @@ ITEMS: dict[str, Callable[[Rig], list[Any]]] = {
     "the login is refused": lambda rig: [LoginRefused("who?")],
     "data without a number": lambda rig: message(rig, None),
     "data with the next number": lambda rig: message(rig, 2, 3),
-    "data after a hole": lambda rig: message(rig, 70),
+    "data after a gap": lambda rig: message(rig, 70),
     "data that comes twice": lambda rig: message(rig, 1),
     "a snapshot": lambda rig: [LinkedMessage("a", "snapshot", 90)],
     "data of an unknown channel": lambda rig: [rig.message("unknown")],
@@ -243,7 +243,7 @@ def test_a_pong_of_a_superseded_connection_answers_no_ping_of_the_present_one() 
     old = rig.cid
     rig.drop()
     rig.open()
-    quiet = LinkView(rig.now)
+    quiet = ConnectionView(rig.now)
     rig.wait(10.0, quiet)
     rig.session.pong(old)
     rig.session.control(old, rig.now)

@@ -306,11 +306,11 @@ def answer_to_another_key() -> Iterator[Arguments]:
         yield {"url": server.url}
 
 
-# The open link.
+# The open connection.
 
 
 class HangsUp(GenericProtocol):
-    """Closes every link at once."""
+    """Closes every connection at once."""
 
     def greeting(self, peer: Any) -> Any:
         peer.close(1008, "your key trust-no-1 has\nexpired")
@@ -326,7 +326,7 @@ class Mute(GenericProtocol):
 
 
 class HangsUpLater(GenericProtocol):
-    """Closes the link instead of an answer."""
+    """Closes the connection instead of an answer."""
 
     def received(self, peer: Any, payload: Any) -> Any:
         peer.rst()
@@ -394,7 +394,7 @@ BROKEN: dict[str, tuple[Callable[[], Any], str, str, str]] = {
     "name without address": (name_without_address, "dns", "has no address", "resolv.conf"),
     "hanging resolver": (hanging_resolver, "dns", "no DNS server has answered", "resolv.conf"),
     "connection refused": (refused_connection, "tcp", "refused", "check the port"),
-    "black hole": (black_hole, "tcp", "no answer", "firewall"),
+    "black gap": (black_hole, "tcp", "no answer", "firewall"),
     "proxy wants a login": (
         functools.partial(proxied, "407 Proxy Authentication Required"),
         "proxy",
@@ -550,7 +550,7 @@ BROKEN: dict[str, tuple[Callable[[], Any], str, str, str]] = {
     ),
     "hangs up": (
         functools.partial(open_venue, HangsUp()),
-        "link",
+        "connection",
         "1008: your key *** has expired",
         "key or token",
     ),

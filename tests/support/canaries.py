@@ -70,8 +70,8 @@ _TESTING = Path(wsclient.__file__).parent / "testing"
 def whole_chain(error: BaseException) -> list[BaseException]:
     """``error`` and all that it is chained to, shown or not."""
     chain = [error]
-    for link in chain:
-        more = (link.__cause__, link.__context__)
+    for connection in chain:
+        more = (connection.__cause__, connection.__context__)
         chain += [other for other in more if other is not None and other not in chain]
     return chain
 
@@ -80,9 +80,9 @@ def variables_of(error: BaseException) -> list[str]:
     """What an error reporter shows of the variables in all frames that ``error`` keeps, but for
     those of the tests and of the venue, which may hold whatever they like."""
     found = []
-    for link in whole_chain(error):
+    for connection in whole_chain(error):
         told = traceback.TracebackException(
-            type(link), link, link.__traceback__, capture_locals=True
+            type(connection), connection, connection.__traceback__, capture_locals=True
         )
         for frame in told.stack:
             if not {_TESTS, _TESTING}.intersection(Path(frame.filename).parents):

@@ -16,7 +16,7 @@ import wsclient
 from support.helpers import Server, expect_end, receive_head
 from support.inside import core_of, kept_of
 from wsclient.runtime import snapshots
-from wsclient.runtime.books import KeptBook
+from wsclient.runtime.books import LiveBook
 from wsclient.sansio.dialect import Dialect
 from wsclient.testing import FakeVenue, FaultProxy
 from wsclient.testing.protocols import Payload, ScriptedProtocol
@@ -143,7 +143,7 @@ class Truth(ScriptedProtocol):
         """Exactly, and up to its newest number."""
         return self.check(kept_of(book)) and book.sequence == self.number
 
-    def check(self, book: KeptBook) -> bool:
+    def check(self, book: LiveBook) -> bool:
         """Is it in sync? If so it must be the venue's book at the number that it says."""
         with book.lock:
             if book.trouble() is not None:
@@ -313,7 +313,7 @@ def rig_of(truth: Truth, at: str | None = None, **options: Any) -> Iterator[Rig]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(snapshots, "PATIENCE", 0.01)
         patch.setattr(snapshots, "MAX_PATIENCE", 0.05)
-        patch.setattr("wsclient.sansio.resync.BUDGET", (1000, 1.0))
+        patch.setattr("wsclient.sansio.refreshes.BUDGET", (1000, 1.0))
         options = {"retry_delay": 0.01, "max_retry_delay": 0.05, "connect_timeout": 5, **options}
         with (
             Server(truth.answer) as rest,

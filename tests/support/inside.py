@@ -52,7 +52,7 @@ def outbox_of(client: wsclient.WebSocketClient, connection_id: int = 1) -> Any:
 
 def refreshes_of(client: wsclient.WebSocketClient) -> Any:
     """Decides when a client asks for the snapshots of its order books."""
-    return core_of(client).snapshots._resyncs
+    return core_of(client).snapshots._refreshes
 
 
 def set_budget(client: wsclient.WebSocketClient, budget: Budget) -> None:
@@ -77,7 +77,7 @@ def written_of(outbox: Any) -> int:
 
 def links_of(client: wsclient.WebSocketClient) -> Mapping[str, Any]:
     """A client's order books, by their channels."""
-    return client._book_links
+    return client._book_feeds
 
 
 def kept_of(book: wsclient.OrderBook) -> Any:

@@ -6,7 +6,7 @@
         assert ...                        # point.error still holds the traceback, as a notebook
 
     for point in interrupted(client.stats):
-        assert ...                        # the same, where nothing needs to be made anew
+        assert ...                        # the same, where nothing needs to be made again
 
 A point is where CPython may run a signal's handler: at a function's start and a generator's
 resumption, after a call has returned, and at a backward jump (on 3.10 at each conditional jump
@@ -171,7 +171,7 @@ def _handlers(code: CodeType) -> tuple[tuple[int, int, int, int], ...]:
 
 @cache
 def _instructions(code: CodeType) -> bytes:
-    return code.co_code  # made anew each time it is asked for
+    return code.co_code  # made again each time it is asked for
 
 
 def _name(code: CodeType, offset: int) -> str:

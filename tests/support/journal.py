@@ -28,7 +28,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN
 
-__all__ = ["Entry", "Journal", "Link"]
+__all__ = ["Entry", "Journal", "ServedConnection"]
 
 T = TypeVar("T")
 
@@ -53,9 +53,9 @@ class Entry(NamedTuple):
     is_whole: bool = True
 
 
-class Link:
-    """One connection. ``journal`` is what was sent on it, ``wire`` the same as bytes; a link is
-    ``live`` until one side ends it, and ``closed`` when its socket is."""
+class ServedConnection:
+    """One connection. ``journal`` is what was sent on it, ``wire`` the same as bytes; a connection
+    is ``live`` until one side ends it, and ``closed`` when its socket is."""
 
     def __init__(self, server: Journal, connection: _Connection, id: int) -> None:
         self.id = id
@@ -85,7 +85,7 @@ class Link:
 
     @_on_the_loop
     def send(self, payload: str) -> None:
-        """Send a message, if the link is live still."""
+        """Send a message, if the connection is live still."""
         if self.live:
             frame = self._frame(payload)
             sent = self._mangle(frame)
@@ -158,14 +158,14 @@ class Journal:
     """The server; ``with`` starts and ends it.
 
     ``mangle`` is given each data frame's bytes, and returns what is to go on the wire instead.
-    ``on_request`` is called before and after each answer, with the link and ``"before"`` or
-    ``"after"``; it may cut the link.
+    ``on_request`` is called before and after each answer, with the connection and ``"before"`` or
+    ``"after"``; it may cut the connection.
     """
 
     def __init__(self, mangle: Callable[[bytes], bytes] = bytes) -> None:
         self.mangle = mangle
-        self.on_request: Callable[[Link, str], None] = lambda link, when: None
-        self.links: list[Link] = []
+        self.on_request: Callable[[ServedConnection, str], None] = lambda served, when: None
+        self.connections: list[ServedConnection] = []
         self.changed = threading.Condition(threading.RLock())
         self._numbers: dict[str, int] = {}
         self._loop = asyncio.new_event_loop()
@@ -184,25 +184,25 @@ class Journal:
         self._loop.close()
 
     @property
-    def live(self) -> list[Link]:
-        return [link for link in self.links[-8:] if link.live]
+    def live(self) -> list[ServedConnection]:
+        return [served for served in self.connections[-8:] if served.live]
 
     @_on_the_loop
     def publish(self, channel: str, **fields: Any) -> int:
-        """The next message of ``channel``, to each live link that has subscribed to it. Returns
-        its number, which goes on whether anyone listens or not."""
+        """The next message of ``channel``, to each live connection that has subscribed to it.
+        Returns its number, which goes on whether anyone listens or not."""
         number = self._numbers[channel] = self._numbers.get(channel, 0) + 1
         message = {"type": "market_data", "channel": channel, "sequence": number, **fields}
-        for link in self.live:
-            if channel in link.subscriptions:
-                link.send(json.dumps(message))
+        for served in self.live:
+            if channel in served.subscriptions:
+                served.send(json.dumps(message))
         return number
 
     def wait_for(self, predicate: Callable[[Journal], T], timeout: float = PATIENCE) -> T:
         """Block until ``predicate(self)`` is true, and return it; it is tried at each change."""
         with self.changed:
             result = self.changed.wait_for(lambda: predicate(self), timeout)
-        assert result, f"not within {timeout} s; {[vars(link) for link in self.live]}"
+        assert result, f"not within {timeout} s; {[vars(served) for served in self.live]}"
         return result
 
     def run(self, function: Callable[[], T]) -> T:
@@ -244,42 +244,44 @@ class Journal:
         self.url = f"ws://{host}:{port}/"
 
     async def _stop(self) -> None:
-        for link in self.links:
-            link.rst()
+        for served in self.connections:
+            served.rst()
         self._server.close()
         await self._server.wait_closed()
 
     async def _serve(self, connection: ServerConnection) -> None:
         assert isinstance(connection, _Connection)
-        link = self.run(functools.partial(self._opened, connection))
+        served = self.run(functools.partial(self._opened, connection))
         try:
             async for text in connection:
-                self.run(functools.partial(self._received, link, json.loads(text)))
+                self.run(functools.partial(self._received, served, json.loads(text)))
         except ConnectionClosed:
             pass
-        self.run(functools.partial(self._closed, link))
+        self.run(functools.partial(self._closed, served))
 
-    def _opened(self, connection: _Connection) -> Link:
-        link = Link(self, connection, len(self.links) + 1)
-        self.links.append(link)
-        return link
+    def _opened(self, connection: _Connection) -> ServedConnection:
+        served = ServedConnection(self, connection, len(self.connections) + 1)
+        self.connections.append(served)
+        return served
 
-    def _received(self, link: Link, request: dict[str, Any]) -> None:
-        link.requests.append(request)
+    def _received(self, served: ServedConnection, request: dict[str, Any]) -> None:
+        served.requests.append(request)
         kind, channel = request.get("type"), request.get("channel", "")
-        if not link.live or kind not in ("subscribe", "unsubscribe"):
+        if not served.live or kind not in ("subscribe", "unsubscribe"):
             return
-        self.on_request(link, "before")
-        if link.live:
-            change = link.subscriptions.add if kind == "subscribe" else link.subscriptions.discard
+        self.on_request(served, "before")
+        if served.live:
+            change = (
+                served.subscriptions.add if kind == "subscribe" else served.subscriptions.discard
+            )
             change(channel)
             answer = {"type": "subscription", "channel": channel, "status": "success"}
-            link.send(json.dumps(answer))
-            self.on_request(link, "after")
+            served.send(json.dumps(answer))
+            self.on_request(served, "after")
 
-    def _closed(self, link: Link) -> None:
-        link.is_ended = True
-        link.closed = True
+    def _closed(self, served: ServedConnection) -> None:
+        served.is_ended = True
+        served.closed = True
 
 
 def _cut_all(seed: int) -> None:
@@ -289,11 +291,13 @@ def _cut_all(seed: int) -> None:
     numbers = itertools.count(1)
     with Journal() as server:
 
-        def after_the_first_message(link: Link, when: str) -> None:
+        def after_the_first_message(served: ServedConnection, when: str) -> None:
             if when == "after":
                 server.publish("a", number=next(numbers))
-                CUTS[rng.choice(sorted(CUTS))](link)  # type: ignore[arg-type]
-                del server.links[:-8]  # a server that forgets, so as to grow itself not either
+                CUTS[rng.choice(sorted(CUTS))](served)  # type: ignore[arg-type]
+                del server.connections[
+                    :-8
+                ]  # a server that forgets, so as to grow itself not either
 
         server.on_request = after_the_first_message
         print(server.url, flush=True)

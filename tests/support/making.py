@@ -7,7 +7,7 @@ from typing import Any
 from wsclient.dialects import Generic
 from wsclient.messages import Arrival, Gap, Message
 from wsclient.sansio.inbound import Inbound
-from wsclient.sansio.session import Entry
+from wsclient.sansio.session import Incoming
 
 _INBOUND = Inbound(Generic())
 
@@ -26,6 +26,6 @@ def message(
     return Message(channel, type, sequence, raw=raw, gap=gap, arrival=arrival)
 
 
-def entries_of(inbound: Inbound, *payloads: bytes, received_at: int = 1) -> list[Entry]:
+def entries_of(inbound: Inbound, *payloads: bytes, received_at: int = 1) -> list[Incoming]:
     """What the careful path makes of one read's payloads, all of connection 7."""
     return inbound.entries(inbound.batch(list(payloads), False, received_at, 7))

@@ -1,4 +1,4 @@
-"""What the tests of dead links share: who has lost a link, when and why, and a
+"""What the tests of dead connections share: who has lost a connection, when and why, and a
 network of one's own."""
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ QUICK: dict[str, Any] = {"dialect": UNLIMITED, "retry_delay": 0.01, "max_retry_d
 
 
 class Loss(NamedTuple):
-    """A link that a client has found dead, at a time on the monotonic clock."""
+    """A connection that a client has found dead, at a time on the monotonic clock."""
 
     at: float
     why: str
 
 
 class Losses(logging.Handler):
-    """Each link lost, by the client's name, taken from what the clients log; use it in ``with``."""
+    """Each connection lost, by the client's name, taken from what the clients log; use it in
+    ``with``."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -48,7 +49,7 @@ class Losses(logging.Handler):
                 self._heard.notify_all()
 
     def first(self, client: wsclient.WebSocketClient, since: float, timeout: float) -> Loss:
-        """The first link that this client has lost from ``since`` on."""
+        """The first connection that this client has lost from ``since`` on."""
 
         def found() -> Loss | None:
             losses = self._losses.get(core_of(client).log.name, ())
@@ -93,7 +94,7 @@ def own_network() -> Iterator[None]:
         if libc.unshare(0x40000000) != 0:  # CLONE_NEWNET
             pytest.skip("a network namespace of its own needs root")
         try:
-            _run("ip", "link", "set", "lo", "mtu", "1500", "up")
+            _run("ip", "connection", "set", "lo", "mtu", "1500", "up")
             _run("iptables", "--list", skip="iptables does not work here")
             yield
         finally:

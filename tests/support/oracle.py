@@ -72,10 +72,10 @@ def check_numbered_holes(delivered: list[Message]) -> int:
         assert message.sequence is not None
         before = last.get(message.channel)
         if before is not None:
-            hole = message.sequence - before - 1
-            assert hole >= 0, f"doubled or reordered: {message}"
-            assert (message.gap.missed if message.gap else 0) == hole, f"{message} after {before}"
-            missed += hole
+            gap = message.sequence - before - 1
+            assert gap >= 0, f"doubled or reordered: {message}"
+            assert (message.gap.missed if message.gap else 0) == gap, f"{message} after {before}"
+            missed += gap
         last[message.channel] = message.sequence
     return missed
 

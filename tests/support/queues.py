@@ -12,7 +12,7 @@ from typing import Any
 from support.making import message as make
 from wsclient import Gap, Message, State
 from wsclient.client import _Receiver
-from wsclient.runtime.mailbox import Mailbox
+from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.waiting import Deadline
 
 POLICIES = ("drop_oldest", "drop_newest", "conflate", "error")
@@ -47,18 +47,18 @@ class Feed:
         return [self.message(channel) for channel in channels]
 
 
-def mailbox(
+def message_queue(
     overflow: str = "drop_oldest",
     messages: int | None = None,
     size: int | None = None,
     batch: int = 1,
     wanted: Container[str] = (),
-) -> Mailbox:
-    return Mailbox(messages, size, overflow, batch, wanted=wanted)
+) -> MessageQueue:
+    return MessageQueue(messages, size, overflow, batch, wanted=wanted)
 
 
-def take(box: Mailbox, maximum: int | None = None, timeout: float | None = 0) -> list[Message]:
-    """Up to ``maximum`` messages, or all; none when the mailbox is closed."""
+def take(box: MessageQueue, maximum: int | None = None, timeout: float | None = 0) -> list[Message]:
+    """Up to ``maximum`` messages, or all; none when the queue is closed."""
     taken: list[Message] = []
     deadline = Deadline(timeout)
     while not taken and box.fill(maximum, deadline):
@@ -95,6 +95,6 @@ class Account:
 class Receiver(_Receiver):
     """The receiving half of a client, without its connection."""
 
-    def __init__(self, box: Mailbox) -> None:
+    def __init__(self, box: MessageQueue) -> None:
         self._core: Any = SimpleNamespace(peek=lambda: SimpleNamespace(state=State.OPEN))
-        self._mailbox = box
+        self._queue = box

@@ -70,7 +70,7 @@ def marks(dialect: Dialect, frames: Iterable[bytes]) -> list[tuple[int, str]]:
 
 
 def follows(message: Message) -> int | None:
-    """The number that the one before it must have; None where it begins anew, or has none."""
+    """The number that the one before it must have; None where it begins again, or has none."""
     if isinstance(message, LinkedMessage):
         return message.follows
     return None if message.sequence is None else message.sequence - 1

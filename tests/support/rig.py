@@ -22,9 +22,9 @@ from wsclient.sansio.actions import (
 )
 from wsclient.sansio.backoff import Verdict, classify
 from wsclient.sansio.dialect import Ack, Dialect, Limits, LoginAccepted, Rejection
-from wsclient.sansio.heartbeat import LinkView
+from wsclient.sansio.heartbeat import ConnectionView
 from wsclient.sansio.session import (
-    Entry,
+    Incoming,
     Session,
     State,
 )
@@ -191,7 +191,7 @@ class Rig:
         self.tokens.add(token)
         return request_id
 
-    def receive(self, *entries: Entry) -> list[Message]:
+    def receive(self, *entries: Incoming) -> list[Message]:
         delivered = self.session.received(self.cid, entries, self.now)
         self.collect()
         self.tick()
@@ -204,7 +204,7 @@ class Rig:
         return self.receive(Rejection(reason, channel=channel))
 
     def active(self, *channels: str, **options: Any) -> Rig:
-        """Subscribed and confirmed, on an open link."""
+        """Subscribed and confirmed, on an open connection."""
         self.open()
         self.subscribe(*channels, token=("active", next(self._numbers)), **options)
         self.ack(*channels)
@@ -235,35 +235,35 @@ class Rig:
 
     # Time.
 
-    def tick(self, link: LinkView | None = None) -> None:
+    def tick(self, view: ConnectionView | None = None) -> None:
         """Look at the clock, and carry out what is to be cut, until there is nothing to do."""
-        link = link or LinkView(self.now)
+        view = view or ConnectionView(self.now)
         for _ in range(100):
-            self.session.tick(self.now, link)
+            self.session.tick(self.now, view)
             actions = self.collect()
             while self._cuts:
                 cid, error = self._cuts.pop(0)
                 self.session.ended(cid, error, classify(error), self.now)
             if not self.holds and self.consult():
                 continue
-            self.deadline(link)
+            self.deadline(view)
             if not actions:
                 return
         raise AssertionError("the session never comes to rest")
 
-    def deadline(self, link: LinkView | None = None) -> float:
-        return self.session.next_deadline(self.now, link or LinkView(self.now))
+    def deadline(self, view: ConnectionView | None = None) -> float:
+        return self.session.next_deadline(self.now, view or ConnectionView(self.now))
 
-    def wait(self, seconds: float, link: LinkView | None = None) -> None:
+    def wait(self, seconds: float, view: ConnectionView | None = None) -> None:
         """Let time pass, looking at the clock whenever the session asks to.
 
-        Bytes arrive all the while, unless ``link`` says what is seen instead.
+        Bytes arrive all the while, unless ``view`` says what is seen instead.
         """
         end = self.now + seconds
-        self.tick(link)
+        self.tick(view)
         while self.now < end:
-            self.now = max(self.now, min(end, self.deadline(link)))
-            self.tick(link)
+            self.now = max(self.now, min(end, self.deadline(view)))
+            self.tick(view)
 
     def sleep(self, seconds: float) -> None:
         """The lid is shut: time passes, and nobody looks at the clock."""

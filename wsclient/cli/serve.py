@@ -26,7 +26,7 @@ from wsclient.cli.faults import Fault
 from wsclient.cli.feed import Feed
 from wsclient.cli.terminal import clock, complain, printable
 from wsclient.testing import FakeVenue, FaultProxy, Payload, Peer, Replay
-from wsclient.testing import Fault as LinkFault
+from wsclient.testing import Fault as ConnectionFault
 from wsclient.testing.exchanges import PROTOCOLS, KrakenProtocol
 from wsclient.testing.protocols import MarketProtocol
 
@@ -36,7 +36,7 @@ __all__ = ["Service", "run"]
 RATE = 20.0
 #: A client that leaves so many bytes unread is cut off.
 MAX_BACKLOG = 64 * 1024 * 1024
-#: How long (s) before the venue gives up a link that a fault has made deaf.
+#: How long (s) before the venue gives up a connection that a fault has made deaf.
 DEAF_FOR = 60.0
 JOIN_TIMEOUT = 5.0
 #: After the first subscription a replay waits (s) for those that the client asks for apart.
@@ -209,7 +209,7 @@ class Service:
             if self._by_proxy:
                 self._proxy = FaultProxy(self.venue.url, seed=self._args.seed, host=host, port=port)
                 stack.enter_context(self._proxy)
-                self._proxy.set(LinkFault(delay=sum(fault.delay for fault in self.faults)))
+                self._proxy.set(ConnectionFault(delay=sum(fault.delay for fault in self.faults)))
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 text = f"port {port} of {host} is in use; --port 0 takes any that is free"
@@ -303,7 +303,7 @@ class Service:
         end = time.monotonic() + fault.duration
         peers = self._peers()
         if fault.kind == "down":
-            self._say("", f"fault {fault.text}: no new links")
+            self._say("", f"fault {fault.text}: no new connections")
             self._refuse(True)
             self._at(end, lambda: self._refuse(False))
         elif not peers and fault.period is None:
@@ -323,7 +323,7 @@ class Service:
         else:
             self.venue.up()
         if not on:
-            self._say("", "new links again")
+            self._say("", "new connections again")
 
     def _harm(self, fault: Fault, peer: Peer, end: float) -> None:
         match fault.kind:
@@ -338,9 +338,9 @@ class Service:
                 self._at(end, lambda: self._speak(peer))
             case "deaf":
                 assert self._proxy is not None
-                for link in self._proxy.links:
-                    if link.number == peer.id:
-                        link.set(LinkFault("deaf"))
+                for connection in self._proxy.connections:
+                    if connection.number == peer.id:
+                        connection.set(ConnectionFault("deaf"))
                 self._at(end + DEAF_FOR, peer.rst)
 
     def _speak(self, peer: Peer) -> None:

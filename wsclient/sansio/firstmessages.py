@@ -52,7 +52,7 @@ class FirstMessages:
         self._confirmed.pop(channel, None)
         self._overdue.pop(channel, None)
 
-    def link_lost(self) -> None:
+    def connection_lost(self) -> None:
         """Nothing is confirmed any more."""
         self._confirmed.clear()
 

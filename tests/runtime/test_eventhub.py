@@ -15,27 +15,27 @@ from support.inside import waiting_in
 from support.interrupting import points
 from wsclient.errors import ClientClosed, ClientForked, WSClientError
 from wsclient.events import Closed, Connected, Event, Subscribed
-from wsclient.runtime import telling
-from wsclient.runtime.telling import EventStream, Teller
-from wsclient.sansio.actions import Tell
+from wsclient.runtime import eventhub
+from wsclient.runtime.eventhub import EventHub, EventStream
+from wsclient.sansio.actions import Notify
 
 
-def told(teller: Teller, *events: Event) -> None:
+def told(event_hub: EventHub, *events: Event) -> None:
     """Tell of events like these, whose numbers are the next ones."""
     for event in events:
         what = tuple(vars(event)[field] for field in type(event).__match_args__)
-        teller.tell(Tell(type(event), what, event.connection_id, teller._number + 1))
+        event_hub.notify(Notify(type(event), what, event.connection_id, event_hub._number + 1))
 
 
 @pytest.fixture
-def teller() -> Teller:
-    return Teller()
+def event_hub() -> EventHub:
+    return EventHub()
 
 
 @pytest.fixture
-def stream(teller: Teller) -> EventStream:
+def stream(event_hub: EventHub) -> EventStream:
     stream = EventStream()
-    teller.add(stream)
+    event_hub.add(stream)
     return stream
 
 
@@ -58,10 +58,10 @@ def loop(stream: EventStream, got: list[Event]) -> None:
 
 class TestStream:
     def test_gives_what_is_told_in_order_numbered_from_1(
-        self, teller: Teller, stream: EventStream
+        self, event_hub: EventHub, stream: EventStream
     ) -> None:
         before = time.time_ns()
-        told(teller, Connected(1, connection_id=1), Subscribed(("a",), connection_id=1))
+        told(event_hub, Connected(1, connection_id=1), Subscribed(("a",), connection_id=1))
         first, second = stream.recv(), stream.recv()
         assert isinstance(first, Connected)
         assert isinstance(second, Subscribed)
@@ -69,47 +69,47 @@ class TestStream:
         assert before <= first.at <= second.at <= time.time_ns()
         assert first.connection_id == 1
 
-    def test_begins_when_it_is_made_and_the_number_says_so(self, teller: Teller) -> None:
-        told(teller, Connected(1))
+    def test_begins_when_it_is_made_and_the_number_says_so(self, event_hub: EventHub) -> None:
+        told(event_hub, Connected(1))
         stream = EventStream()
-        teller.add(stream)
-        told(teller, Connected(2))
+        event_hub.add(stream)
+        told(event_hub, Connected(2))
         assert stream.recv().number == 2
 
-    def test_every_stream_gets_every_event(self, teller: Teller, stream: EventStream) -> None:
+    def test_every_stream_gets_every_event(self, event_hub: EventHub, stream: EventStream) -> None:
         other = EventStream()
-        teller.add(other)
-        told(teller, Connected(1))
+        event_hub.add(other)
+        told(event_hub, Connected(1))
         assert stream.recv() == other.recv()
 
-    def test_iteration_ends_after_closed(self, teller: Teller, stream: EventStream) -> None:
-        told(teller, Connected(1), Closed(None))
+    def test_iteration_ends_after_closed(self, event_hub: EventHub, stream: EventStream) -> None:
+        told(event_hub, Connected(1), Closed(None))
         assert [type(event) for event in stream] == [Connected, Closed]
 
-    def test_nothing_is_told_after_closed(self, teller: Teller, stream: EventStream) -> None:
-        told(teller, Closed(WSClientError("first")), Connected(1), Closed(None))
+    def test_nothing_is_told_after_closed(self, event_hub: EventHub, stream: EventStream) -> None:
+        told(event_hub, Closed(WSClientError("first")), Connected(1), Closed(None))
         assert [str(event.error) for event in stream if isinstance(event, Closed)] == ["first"]
 
-    def test_one_made_after_the_end_ends_at_once(self, teller: Teller) -> None:
-        told(teller, Closed(None))
+    def test_one_made_after_the_end_ends_at_once(self, event_hub: EventHub) -> None:
+        told(event_hub, Closed(None))
         late = EventStream()
-        teller.add(late)
+        event_hub.add(late)
         assert list(late) == []
 
     def test_recv_after_the_end_says_so_every_time(
-        self, teller: Teller, stream: EventStream
+        self, event_hub: EventHub, stream: EventStream
     ) -> None:
-        told(teller, Closed(None))
+        told(event_hub, Closed(None))
         stream.recv()
         for _ in range(2):
             with pytest.raises(ClientClosed, match="no more events"):
                 stream.recv(timeout=5)
 
     def test_the_end_wakes_every_thread_that_waits(
-        self, teller: Teller, stream: EventStream
+        self, event_hub: EventHub, stream: EventStream
     ) -> None:
         calls = [Call(list, stream) for _ in range(3)]
-        told(teller, Connected(1), Closed(None))
+        told(event_hub, Connected(1), Closed(None))
         events = [event for call in calls for event in call.result()]
         assert sorted(event.number for event in events) == [1, 2]
 
@@ -126,42 +126,42 @@ class TestStream:
             stream.recv(timeout=timeout)
 
     def test_waits_are_cut_into_slices_where_they_must_be(
-        self, stream: EventStream, teller: Teller, monkeypatch: pytest.MonkeyPatch
+        self, stream: EventStream, event_hub: EventHub, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(telling, "SLICE", 0.001)
+        monkeypatch.setattr(eventhub, "SLICE", 0.001)
         call = Call(stream.recv, timeout=10)
         threading.Event().wait(0.01)
-        told(teller, Connected(1))
+        told(event_hub, Connected(1))
         assert call.result().number == 1
         with pytest.raises(TimeoutError):
             stream.recv(timeout=0.005)
 
     def test_the_oldest_make_room_and_the_numbers_jump(
-        self, teller: Teller, monkeypatch: pytest.MonkeyPatch
+        self, event_hub: EventHub, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(telling, "MAX_EVENTS", 3)
+        monkeypatch.setattr(eventhub, "MAX_EVENTS", 3)
         stream = EventStream()
-        teller.add(stream)
-        told(teller, *(Connected(n) for n in range(1, 6)), Closed(None))
+        event_hub.add(stream)
+        told(event_hub, *(Connected(n) for n in range(1, 6)), Closed(None))
         assert [event.number for event in stream] == [4, 5, 6]
 
-    def test_one_that_nobody_holds_is_collected(self, teller: Teller) -> None:
-        assert not teller.has_streams
+    def test_one_that_nobody_holds_is_collected(self, event_hub: EventHub) -> None:
+        assert not event_hub.has_streams
         stream = EventStream()
-        teller.add(stream)
-        assert teller.has_streams
+        event_hub.add(stream)
+        assert event_hub.has_streams
         del stream
         gc.collect()
-        assert not teller.has_streams
+        assert not event_hub.has_streams
 
-    def test_its_repr_says_how_many_wait(self, teller: Teller, stream: EventStream) -> None:
-        told(teller, Connected(1))
+    def test_its_repr_says_how_many_wait(self, event_hub: EventHub, stream: EventStream) -> None:
+        told(event_hub, Connected(1))
         assert repr(stream) == "<EventStream: 1 waiting>"
 
     def test_in_a_forked_child_it_says_so_whatever_waited_in_it(
-        self, teller: Teller, stream: EventStream
+        self, event_hub: EventHub, stream: EventStream
     ) -> None:
-        told(teller, Connected(1))
+        told(event_hub, Connected(1))
         stream.forked()
         for _ in range(2):
             with pytest.raises(ClientForked):
@@ -178,13 +178,13 @@ class TestStream:
     def test_an_interrupt_at_any_point_loses_neither_an_event_nor_the_end(
         self, way: Callable[[EventStream, list[Event]], None], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(telling, "SLICE", 60.0)  # only news end a wait
+        monkeypatch.setattr(eventhub, "SLICE", 60.0)  # only news end a wait
         for point in points():
-            teller, stream = Teller(), EventStream()
-            teller.add(stream)
+            event_hub, stream = EventHub(), EventStream()
+            event_hub.add(stream)
             other = Call(list, stream)
             until(lambda call=other: call.is_in("_wait"))
-            told(teller, Connected(1), Connected(2), Closed(None))
+            told(event_hub, Connected(1), Connected(2), Closed(None))
             mine: list[Event] = []
             point(way, stream, mine)
             numbers = [event.number for event in mine + other.result(5)]
@@ -207,7 +207,7 @@ class TestStream:
     def test_an_interrupted_wait_does_not_keep_the_news_from_another(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(telling, "SLICE", 60.0)
+        monkeypatch.setattr(eventhub, "SLICE", 60.0)
 
         def poll(stream: EventStream) -> None:
             with contextlib.suppress(TimeoutError):
@@ -232,25 +232,27 @@ class TestStream:
         assert waiting_in(stream) == before
 
     def test_news_that_nobody_waits_for_are_bounded(
-        self, teller: Teller, stream: EventStream, monkeypatch: pytest.MonkeyPatch
+        self, event_hub: EventHub, stream: EventStream, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(telling, "MAX_EVENTS", 3)
-        told(teller, *[Connected(1)] * 100)
+        monkeypatch.setattr(eventhub, "MAX_EVENTS", 3)
+        told(event_hub, *[Connected(1)] * 100)
         assert waiting_in(stream) == 3
 
 
 class TestEnd:
-    def test_is_told_where_nobody_has_told_of_it(self, teller: Teller, stream: EventStream) -> None:
-        told(teller, Connected(1))
+    def test_is_told_where_nobody_has_told_of_it(
+        self, event_hub: EventHub, stream: EventStream
+    ) -> None:
+        told(event_hub, Connected(1))
         error = WSClientError("broken")
-        teller.end(error, 7)
+        event_hub.end(error, 7)
         *_, last = stream
         assert isinstance(last, Closed)
         assert (last.error, last.connection_id, last.number) == (error, 7, 2)
 
-    def test_is_told_once(self, teller: Teller, stream: EventStream) -> None:
-        told(teller, Closed(None))
-        teller.end(WSClientError("late"), 1)
+    def test_is_told_once(self, event_hub: EventHub, stream: EventStream) -> None:
+        told(event_hub, Closed(None))
+        event_hub.end(WSClientError("late"), 1)
         assert [type(event) for event in stream] == [Closed]
 
 

@@ -9,10 +9,11 @@ without it. What is in the batch is charged as what is in the queue.
 
 A KeyboardInterrupt may come in a consumer's thread after any call, at a function's start and at a
 jump back, but not inside a call that is all in C. So messages are moved by such calls only, and
-nobody is given one by a call that returns: :meth:`Mailbox.fill` hands them out, and the consumer
-takes them from a C iterator in the very frame that returns them. State that belongs together is
-assigned with no call in between, or can be found again from the messages (``_is_torn``). Only
-consumers are interrupted: messages are put, and the queue is closed, on the client's threads.
+nobody is given one by a call that returns: :meth:`MessageQueue.fill` hands them out, and the
+consumer takes them from a C iterator in the very frame that returns them. State that belongs
+together is assigned with no call in between, or can be found again from the messages
+(``_is_torn``). Only consumers are interrupted: messages are put, and the queue is closed, on the
+client's threads.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from wsclient.runtime.waiting import SLICE, Deadline
 from wsclient.sansio.measures import Lags
 from wsclient.stats import Lag, QueueStats
 
-__all__ = ["Mailbox"]
+__all__ = ["MessageQueue"]
 
 #: What a queued message costs at most beside its payload (bytes): the object, its fields, its
 #: slot, and, of a message that came alone, all that one socket read costs (75).
@@ -43,7 +44,7 @@ BATCH = 1024
 BATCH_SHARE = 8
 #: The time (ns) between two messages whose time in here is measured.
 SAMPLE_EVERY = 10_000_000
-#: How long (s) a reader waits for a consumer that it woke; see Mailbox.pace.
+#: How long (s) a reader waits for a consumer that it woke; see MessageQueue.pace.
 PACE = 0.002
 
 # In C, as whatever an interrupt must not tear.
@@ -67,7 +68,7 @@ def _is_last(message: Message) -> bool:
     return message.type == "lost" and not message.raw
 
 
-class Mailbox:
+class MessageQueue:
     """``max_messages`` and ``max_bytes`` bound it (None: no bound), each message charged its
     payload and MESSAGE_OVERHEAD until it is taken. One message is always let in, however large.
 
@@ -194,7 +195,7 @@ class Mailbox:
         """Hand out ``maximum`` messages, or all (None), for :attr:`handed_out` to take. Blocks
         until there is one.
 
-        Another consumer may be faster to take it: then call again. Returns False when the mailbox
+        Another consumer may be faster to take it: then call again. Returns False when the queue
         is closed, and True with nothing handed out once after :meth:`rouse`. Raises WaitTimeout at
         the deadline, what :meth:`fail` was given once the queue is empty, and ReentrantCall where
         it would wait for what this thread holds.
@@ -254,7 +255,7 @@ class Mailbox:
             return self._bytes
 
     def pending_gap(self, channel: str) -> Gap | None:
-        """A hole made here that no queued message of the channel carries yet."""
+        """A gap made here that no queued message of the channel carries yet."""
         if not self._gaps.are_possible:
             return None
         self._check()

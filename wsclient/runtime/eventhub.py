@@ -17,9 +17,9 @@ from wsclient.options import check_timeout
 from wsclient.runtime.forking import forked_error, watch
 from wsclient.runtime.locks import Locks
 from wsclient.runtime.waiting import NEVER, SLICE, Deadline
-from wsclient.sansio.actions import Tell
+from wsclient.sansio.actions import Notify
 
-__all__ = ["EventStream", "Teller"]
+__all__ = ["EventHub", "EventStream"]
 
 #: So many events wait in a stream at most.
 MAX_EVENTS = 10_000
@@ -33,13 +33,13 @@ class EventStream:
     alive. At most 10,000 events wait in it: the oldest make room, and the numbers tell of it.
     """
 
-    def __init__(self, told: Callable[[], None] | None = None) -> None:
+    def __init__(self, on_event: Callable[[], None] | None = None) -> None:
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
-        #: Each step takes the next one. All in C, as in Mailbox: an interrupt loses none.
+        #: Each step takes the next one. All in C, as in MessageQueue: an interrupt loses none.
         self._next = starmap(self._events.popleft, repeat(()))
         #: Wakes one of those who wait, for each event and for the end.
-        self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._told = told
+        self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._on_event = on_event
         #: After the last one: makes what is raised.
         self._over: Callable[[], WSClientError] | None = None
         watch(self)
@@ -85,14 +85,14 @@ class EventStream:
             raise over()
         remaining = deadline.remaining()
         try:
-            self._news.get(timeout=min(remaining, SLICE))
+            self._wakeups.get(timeout=min(remaining, SLICE))
         except queue.Empty:
             if remaining <= SLICE:
                 raise WaitTimeout("no event within the timeout") from None
         finally:
             # Nor may what we have heard be lost with us: the next in line hears it as well.
             if self._events or self._over is not None:
-                self._news.put(None)
+                self._wakeups.put(None)
 
     def put(self, event: Event) -> None:
         self._events.append(event)
@@ -107,19 +107,19 @@ class EventStream:
         """In a child process: what is in it is the parent's."""
         self._over = forked_error
         self._events.clear()
-        self._news.put(None)
+        self._wakeups.put(None)
 
     def _wake(self) -> None:
-        if self._news.qsize() < MAX_EVENTS:  # else nobody waits
-            self._news.put(None)
-        if self._told is not None:
-            self._told()
+        if self._wakeups.qsize() < MAX_EVENTS:  # else nobody waits
+            self._wakeups.put(None)
+        if self._on_event is not None:
+            self._on_event()
 
     def __repr__(self) -> str:
         return f"<EventStream: {len(self._events)} waiting>"
 
 
-class Teller:
+class EventHub:
     """Makes each event, once, and gives it to every stream."""
 
     def __init__(self, locks: Locks | None = None) -> None:
@@ -141,25 +141,25 @@ class Teller:
             if self._is_over:
                 stream.end()
 
-    def tell(self, tell: Tell) -> None:
+    def notify(self, notify: Notify) -> None:
         """The first :class:`Closed` is the last of all."""
         with self._lock:
-            self._tell(tell)
+            self._notify(notify)
 
     def end(self, error: WSClientError | None, connection_id: int) -> None:
         """See that the last event is told, if it has not been."""
         with self._lock:
-            self._tell(Tell(Closed, (error,), connection_id, self._number + 1))
+            self._notify(Notify(Closed, (error,), connection_id, self._number + 1))
 
-    def _tell(self, tell: Tell) -> None:
+    def _notify(self, notify: Notify) -> None:
         """Under the lock."""
         if self._is_over:
             return
-        kind, what, connection_id, self._number = tell
+        kind, what, connection_id, self._number = notify
         streams = tuple(self._streams)
         if streams:
             at = time.time_ns()
-            event = kind(*what, connection_id=connection_id, number=tell.number, at=at)
+            event = kind(*what, connection_id=connection_id, number=notify.number, at=at)
             for stream in streams:
                 stream.put(event)
         if kind is Closed:

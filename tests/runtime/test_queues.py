@@ -16,9 +16,9 @@ from support.examples import examples
 from support.helpers import Call, until
 from support.inside import waiters_of
 from support.making import message as make
-from support.queues import POLICIES, Account, Feed, Receiver, mailbox, names, take
+from support.queues import POLICIES, Account, Feed, Receiver, message_queue, names, take
 from wsclient import ClientClosed, Gap, Message, QueueOverflow, WaitTimeout, WSClientError
-from wsclient.runtime.mailbox import BATCH_SHARE, MESSAGE_OVERHEAD, PACE
+from wsclient.runtime.queues import BATCH_SHARE, MESSAGE_OVERHEAD, PACE
 from wsclient.runtime.waiting import Deadline
 
 
@@ -119,7 +119,7 @@ class TestPolicies:
         batch_size: int,
         steps: list[Any],
     ) -> None:
-        box = mailbox(overflow, max_messages, max_bytes, batch_size)
+        box = message_queue(overflow, max_messages, max_bytes, batch_size)
         reference = Reference(overflow, max_messages, max_bytes, batch_size)
         receiver, feed, account = Receiver(box), Feed(), Account()
 
@@ -170,7 +170,7 @@ class TestPolicies:
             assert box.pending_gap(channel) is None
 
     def test_drop_oldest_marks_the_message_after_the_hole(self) -> None:
-        box, feed = mailbox("drop_oldest", 2), Feed()
+        box, feed = message_queue("drop_oldest", 2), Feed()
         box.put(feed.messages("aaba"))
         b, a = take(box)
         assert names([b, a]) == ["b1", "a3"]
@@ -178,7 +178,7 @@ class TestPolicies:
         assert a.gap == Gap("overflow", 2, None)
 
     def test_drop_newest_marks_the_next_one_let_in(self) -> None:
-        box, feed = mailbox("drop_newest", 2), Feed()
+        box, feed = message_queue("drop_newest", 2), Feed()
         box.put(feed.messages("aaaa"))
         first, second = take(box)
         assert (first.gap, second.gap) == (None, None)
@@ -188,14 +188,14 @@ class TestPolicies:
         assert third.gap == Gap("overflow", 2, second.received_at)
 
     def test_conflate_keeps_the_place_of_the_replaced_message(self) -> None:
-        box, feed = mailbox("conflate"), Feed()
+        box, feed = message_queue("conflate"), Feed()
         box.put(feed.messages("abcaa"))
         a, b, c = take(box)
         assert names([a, b, c]) == ["a3", "b1", "c1"]
         assert a.gap == Gap("conflate", 2, None)
 
     def test_conflate_holds_its_bounds_when_a_bigger_message_replaces(self) -> None:
-        box, feed = mailbox("conflate", size=1000), Feed()
+        box, feed = message_queue("conflate", size=1000), Feed()
         box.put([feed.message("a", 250), feed.message("b", 150)])
         box.put([feed.message("b", 700)])
         assert box.queued_bytes <= 1000
@@ -205,7 +205,7 @@ class TestPolicies:
         assert take(box)[0].gap == Gap("overflow", 1, None)
 
     def test_error_fails_after_the_queued_ones(self) -> None:
-        box, feed = mailbox("error", 2), Feed()
+        box, feed = message_queue("error", 2), Feed()
         failure = box.put(feed.messages("aaa"))
         assert isinstance(failure, QueueOverflow)
         assert names(take(box, 1) + take(box, 1)) == ["a1", "a2"]
@@ -215,7 +215,7 @@ class TestPolicies:
 
     @pytest.mark.parametrize("overflow", POLICIES)
     def test_one_message_larger_than_the_bound_is_let_in(self, overflow: str) -> None:
-        box, feed = mailbox(overflow, 10, 1000), Feed()
+        box, feed = message_queue(overflow, 10, 1000), Feed()
         box.put([feed.message(size=5000)])
         assert len(box) == 1
         assert box.queued_bytes == 5000 + MESSAGE_OVERHEAD
@@ -223,7 +223,7 @@ class TestPolicies:
         assert box.queued_bytes == 0
 
     def test_a_dropped_message_hands_its_own_gap_on(self) -> None:
-        box, feed = mailbox("drop_oldest", 1), Feed()
+        box, feed = message_queue("drop_oldest", 1), Feed()
         lost = feed.message()
         lost.gap = Gap("reconnect", None, 7)
         box.put([lost, feed.message()])
@@ -231,7 +231,7 @@ class TestPolicies:
 
     @pytest.mark.parametrize("overflow", POLICIES[:2])
     def test_a_dropped_duplicate_is_not_missed(self, overflow: str) -> None:
-        box, feed = mailbox(overflow, messages=1), Feed()
+        box, feed = message_queue(overflow, messages=1), Feed()
         first, doubled, after = feed.messages("aaa")
         doubled.gap = Gap("duplicate", 0, 1)
         if overflow == "drop_oldest":
@@ -246,7 +246,7 @@ class TestPolicies:
 
     @pytest.mark.parametrize("overflow", POLICIES[:3])
     def test_the_last_word_of_a_lost_channel_is_never_dropped(self, overflow: str) -> None:
-        box, feed = mailbox(overflow, messages=2), Feed()
+        box, feed = message_queue(overflow, messages=2), Feed()
         lost = make("a", "lost", raw=b"", gap=Gap("rejected"))
         other = make("z", "lost", raw=b"", gap=Gap("rejected"))
         box.put([*feed.messages("ab"), lost, *feed.messages("cd"), other, *feed.messages("ef")])
@@ -260,7 +260,7 @@ class TestPolicies:
 
     def test_what_comes_after_a_failure_is_not_queued(self) -> None:
         for overflow in POLICIES:
-            box, feed = mailbox(overflow), Feed()
+            box, feed = message_queue(overflow), Feed()
             box.put(feed.messages("a"))
             box.fail(WSClientError("over"))
             box.put(feed.messages("b"))
@@ -269,7 +269,7 @@ class TestPolicies:
 
 
 def test_a_batch_may_come_of_several_puts() -> None:
-    box, feed = mailbox(batch=5), Feed()
+    box, feed = message_queue(batch=5), Feed()
     for _ in range(3):
         box.put(feed.messages("aaa"))
     assert names(Receiver(box).recv_batch(8, timeout=0)) == [f"a{n}" for n in range(1, 9)]
@@ -280,24 +280,24 @@ class TestWaiting:
     def test_a_poll_of_an_empty_mailbox_times_out_at_once(self) -> None:
         started = time.monotonic()
         with pytest.raises(TimeoutError):
-            take(mailbox(), timeout=0)
+            take(message_queue(), timeout=0)
         assert time.monotonic() - started < 0.5
 
     def test_a_wait_ends_at_its_deadline(self) -> None:
         started = time.monotonic()
         with pytest.raises(WaitTimeout):
-            take(mailbox(), timeout=0.05)
+            take(message_queue(), timeout=0.05)
         assert 0.05 <= time.monotonic() - started < 1
 
     def test_put_wakes_one_who_waits(self) -> None:
-        box, feed = mailbox(), Feed()
+        box, feed = message_queue(), Feed()
         call = Call(take, box, timeout=None)
         until(lambda: waiters_of(box))
         box.put(feed.messages("a"))
         assert names(call.result()) == ["a1"]
 
     def test_a_batch_wakes_as_many_as_it_can_serve(self) -> None:
-        box, feed = mailbox(), Feed()
+        box, feed = message_queue(), Feed()
         calls = [Call(take, box, 1, None) for _ in range(8)]
         until(lambda: len(waiters_of(box)) == 8)
         box.put(feed.messages("aaaaaaaa"))
@@ -306,7 +306,7 @@ class TestWaiting:
     def test_close_wakes_all_who_wait_within_50_ms(self) -> None:
         times = []
         for _ in range(3):
-            box = mailbox()
+            box = message_queue()
             calls = [Call(take, box, timeout=None) for _ in range(8)]
             until(lambda box=box: len(waiters_of(box)) == 8)
             started = time.monotonic()
@@ -316,7 +316,7 @@ class TestWaiting:
         assert min(times) < 0.05
 
     def test_close_tells_how_many_were_unread_and_drops_what_comes_later(self) -> None:
-        box, feed = mailbox(), Feed()
+        box, feed = message_queue(), Feed()
         box.put(feed.messages("aab"))
         assert box.close() == 3
         assert box.put(feed.messages("a")) is None
@@ -325,7 +325,7 @@ class TestWaiting:
         assert box.close() == 0
 
     def test_fail_wakes_all_who_wait_with_errors_of_their_own(self) -> None:
-        box = mailbox()
+        box = message_queue()
         calls = [Call(take, box, timeout=None) for _ in range(4)]
         until(lambda: len(waiters_of(box)) == 4)
         cause = WSClientError("the cause")
@@ -339,7 +339,7 @@ class TestWaiting:
         assert all(error.__cause__ is cause for error in errors)
 
     def test_fail_comes_after_the_queued_ones_and_the_first_one_counts(self) -> None:
-        box, feed = mailbox(), Feed()
+        box, feed = message_queue(), Feed()
         box.put(feed.messages("aa"))
         box.fail(WSClientError("first"))
         box.fail(WSClientError("second"))
@@ -348,7 +348,7 @@ class TestWaiting:
             take(box, timeout=None)
 
     def test_close_ends_what_failed(self) -> None:
-        box = mailbox()
+        box = message_queue()
         box.fail(WSClientError("over"))
         box.close()
         assert take(box, timeout=None) == []
@@ -360,7 +360,7 @@ class TestManyThreads:
         self, batch: int
     ) -> None:
         """Some wait for ever, some give up all the time: neither may miss the other's news."""
-        box, total = mailbox(batch=batch), 6000
+        box, total = message_queue(batch=batch), 6000
         receiver = Receiver(box)
         got: list[list[Message]] = []
 
@@ -412,7 +412,7 @@ class TestManyThreads:
     @pytest.mark.parametrize("batch", [1, 512])
     def test_one_at_a_time_never_stalls(self, batch: int) -> None:
         """Each consumer waits for ever: one wake-up lost, and this hangs."""
-        box, feed, rounds = mailbox(batch=batch), Feed(), 1500
+        box, feed, rounds = message_queue(batch=batch), Feed(), 1500
         seen = threading.Semaphore(0)
 
         def consume() -> int:
@@ -434,7 +434,7 @@ class TestPace:
     """The reader gives way to the consumer that it woke."""
 
     def test_is_no_wait_when_nobody_was_woken(self) -> None:
-        box, feed = mailbox(), Feed()
+        box, feed = message_queue(), Feed()
         started = time.monotonic()
         for _ in range(200):
             box.put(feed.messages("a"))
@@ -442,7 +442,7 @@ class TestPace:
         assert time.monotonic() - started < 200 * PACE / 2
 
     def test_ends_when_the_consumer_comes(self) -> None:
-        box, feed, rounds = mailbox(), Feed(), 200
+        box, feed, rounds = message_queue(), Feed(), 200
         consumer = Call(lambda: [take(box, 1, None) for _ in range(rounds)])
         for _ in range(rounds):
             until(lambda: waiters_of(box))
@@ -452,7 +452,7 @@ class TestPace:
 
     def test_ends_in_time_when_the_consumer_does_not_come_and_waits_no_more(self) -> None:
         """The consumer is woken, and held up before it can take."""
-        box, feed = mailbox(), Feed()
+        box, feed = message_queue(), Feed()
         started = time.monotonic()
         for _ in range(100):
             held_up = threading.Lock()
@@ -464,7 +464,7 @@ class TestPace:
         assert len(take(box)) == 100
 
     def test_close_ends_it(self) -> None:
-        box, feed = mailbox(), Feed()
+        box, feed = message_queue(), Feed()
         consumer = Call(take, box, 1, None)
         until(lambda: waiters_of(box))
         box.put(feed.messages("a"))

@@ -13,11 +13,11 @@ from support.helpers import PACKAGE, Call, until
 from support.inside import lock_of, waiters_of
 from support.interrupting import Point, points
 from support.matrix import each_size
-from support.queues import POLICIES, Account, Feed, Receiver, mailbox, names, take
+from support.queues import POLICIES, Account, Feed, Receiver, message_queue, names, take
 from wsclient import Gap, Message, ReentrantCall, WaitTimeout
-from wsclient.runtime import mailbox as mailboxes
+from wsclient.runtime import queues as message_queues
 from wsclient.runtime.locks import Locks
-from wsclient.runtime.mailbox import MESSAGE_OVERHEAD, Mailbox
+from wsclient.runtime.queues import MESSAGE_OVERHEAD, MessageQueue
 from wsclient.runtime.waiting import Deadline
 
 
@@ -52,7 +52,7 @@ def loop(receiver: Receiver, got: list[Message], count: int) -> None:
             break
 
 
-def check_account(box: Mailbox, feed: Feed, got: list[Message], point: Point) -> None:
+def check_account(box: MessageQueue, feed: Feed, got: list[Message], point: Point) -> None:
     """What was put is either with the caller or still to come, gaps included."""
     receiver, account = Receiver(box), Account()
     assert not lock_of(box)._is_owned(), str(point)  # type: ignore[attr-defined]
@@ -71,9 +71,9 @@ def check_account(box: Mailbox, feed: Feed, got: list[Message], point: Point) ->
     assert box.queued_bytes == 0, str(point)
 
 
-def overflown(overflow: str, batch: int) -> tuple[Mailbox, Feed]:
-    """Three messages fit in, so that there are holes to be lost as well."""
-    box, feed = mailbox(overflow, size=3 * MESSAGE_OVERHEAD, batch=batch), Feed()
+def overflown(overflow: str, batch: int) -> tuple[MessageQueue, Feed]:
+    """Three messages fit in, so that there are gaps to be lost as well."""
+    box, feed = message_queue(overflow, size=3 * MESSAGE_OVERHEAD, batch=batch), Feed()
     box.put(feed.messages("abcabca"))
     return box, feed
 
@@ -100,7 +100,7 @@ class TestOfFullQueues:
 
     @pytest.mark.parametrize("name", ["len", "bool", "bytes", "stats", "gap"])
     def test_it_is_looked_into(self, overflow: str, batch: int, name: str) -> None:
-        looks: dict[str, Callable[[Mailbox], Any]] = {
+        looks: dict[str, Callable[[MessageQueue], Any]] = {
             "len": len,
             "bool": bool,
             "bytes": lambda box: box.queued_bytes,
@@ -130,7 +130,7 @@ class TestOfEmptyQueues:
     @pytest.fixture(autouse=True)
     def no_slices(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Only a wake-up ends a wait."""
-        monkeypatch.setattr(mailboxes, "SLICE", 60.0)
+        monkeypatch.setattr(message_queues, "SLICE", 60.0)
 
     @pytest.mark.parametrize("overflow", POLICIES)
     @pytest.mark.parametrize("timeout", [0, 0.001])
@@ -140,7 +140,7 @@ class TestOfEmptyQueues:
                 receiver.recv(timeout)
 
         for point in points():
-            box, feed = mailbox(overflow, size=3 * MESSAGE_OVERHEAD), Feed()
+            box, feed = message_queue(overflow, size=3 * MESSAGE_OVERHEAD), Feed()
             point(poll, Receiver(box))
             check_account(box, feed, [], point)
 
@@ -150,7 +150,7 @@ class TestOfEmptyQueues:
         self, overflow: str, way: Callable[[Receiver], list[Message]]
     ) -> None:
         for point in points():
-            box, feed = mailbox(overflow, size=3 * MESSAGE_OVERHEAD), Feed()
+            box, feed = message_queue(overflow, size=3 * MESSAGE_OVERHEAD), Feed()
             given_up = threading.Event()
             putter = Call(put_when_awaited, box, feed.messages("ab"), given_up)
             got = point(way, Receiver(box)) or []
@@ -162,7 +162,7 @@ class TestOfEmptyQueues:
 
     def test_the_one_that_is_woken_hands_the_news_on(self) -> None:
         for point in points():
-            box, feed = mailbox(), Feed()
+            box, feed = message_queue(), Feed()
             given_up = threading.Event()
             other = Call(take_second, box, given_up)
             putter = Call(put_when_awaited, box, feed.messages("aa"), given_up, 2)
@@ -175,7 +175,7 @@ class TestOfEmptyQueues:
 
     def test_others_that_wait_are_not_forgotten(self) -> None:
         for point in points():
-            box, feed = mailbox(), Feed()
+            box, feed = message_queue(), Feed()
             others = [Call(take, box, 1, None) for _ in range(2)]
             until(lambda box=box: len(waiters_of(box)) == 2)
             box.put(feed.messages("aaa"))
@@ -186,7 +186,7 @@ class TestOfEmptyQueues:
             assert sorted(names(got)) == ["a1", "a2", "a3"], str(point)
 
     def test_another_exception_from_a_signal_handler_forgets_no_waiter(self) -> None:
-        box, feed = mailbox(), Feed()
+        box, feed = message_queue(), Feed()
         deadline = Deadline(None)
         deadline.remaining = lambda: 1 / 0  # type: ignore[method-assign]
         with pytest.raises(ZeroDivisionError):
@@ -199,8 +199,8 @@ class TestOfEmptyQueues:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A second interrupt may come while the first is being dealt with."""
-        monkeypatch.setattr(mailboxes, "SLICE", 0.01)
-        box, feed = mailbox(), Feed()
+        monkeypatch.setattr(message_queues, "SLICE", 0.01)
+        box, feed = message_queue(), Feed()
         dead = threading.Lock()
         dead.acquire()
         waiters_of(box).append(dead)
@@ -211,13 +211,13 @@ class TestOfEmptyQueues:
 
 
 def put_when_awaited(
-    box: Mailbox, messages: list[Message], given_up: threading.Event, waiting: int = 1
+    box: MessageQueue, messages: list[Message], given_up: threading.Event, waiting: int = 1
 ) -> None:
     until(lambda: len(waiters_of(box)) >= waiting or given_up.is_set())
     box.put(messages)
 
 
-def take_second(box: Mailbox, given_up: threading.Event) -> list[Message]:
+def take_second(box: MessageQueue, given_up: threading.Event) -> list[Message]:
     """Begin to wait only when another does."""
     until(lambda: waiters_of(box) or given_up.is_set())
     return take(box, 1, None)
@@ -236,7 +236,7 @@ class TestCallsFromWithin:
         ],
         ids=["fill", "queued_bytes", "stats", "pending_gap"],
     )
-    def test_what_would_wait_for_itself_raises(self, call: Callable[[Mailbox], Any]) -> None:
+    def test_what_would_wait_for_itself_raises(self, call: Callable[[MessageQueue], Any]) -> None:
         box, _ = overflown("drop_oldest", 1)
         with lock_of(box), pytest.raises(ReentrantCall):
             call(box)
@@ -244,7 +244,11 @@ class TestCallsFromWithin:
 
     def test_what_would_wait_for_another_part_of_the_client_raises(self) -> None:
         locks = Locks()
-        box, feed, other = Mailbox(None, None, "error", locks=locks), Feed(), locks.new("a core")
+        box, feed, other = (
+            MessageQueue(None, None, "error", locks=locks),
+            Feed(),
+            locks.new("a core"),
+        )
         with other, pytest.raises(ReentrantCall):
             box.fill(1, Deadline(None))
         box.put(feed.messages("aa"))
@@ -255,7 +259,7 @@ class TestCallsFromWithin:
 
     @pytest.mark.parametrize("batch", [1, 512])
     def test_a_message_handed_out_is_taken_without_the_lock(self, batch: int) -> None:
-        box, feed = mailbox(batch=batch), Feed()
+        box, feed = message_queue(batch=batch), Feed()
         box.put(feed.messages("aa"))
         box.fill(2, Deadline(0))
         with lock_of(box):
@@ -264,7 +268,7 @@ class TestCallsFromWithin:
 
 class TestOfConflatedMessages:
     def test_one_handed_out_and_not_taken_is_still_replaced(self) -> None:
-        box, feed = mailbox("conflate"), Feed()
+        box, feed = message_queue("conflate"), Feed()
         box.put(feed.messages("ab"))
         assert box.fill(None, Deadline(0))
         box.put(feed.messages("a"))
@@ -276,7 +280,7 @@ class TestOfConflatedMessages:
         assert box.dropped == 1
 
     def test_the_hole_that_it_carries_is_handed_on(self) -> None:
-        box, feed = mailbox("conflate"), Feed()
+        box, feed = message_queue("conflate"), Feed()
         box.put(feed.messages("aaa"))
         assert box.fill(1, Deadline(0))
         box.put(feed.messages("a"))
@@ -287,7 +291,7 @@ class TestOfConflatedMessages:
 @pytest.mark.parametrize("batch", [1, 512])
 @pytest.mark.parametrize("is_loop", [False, True], ids=["recv", "for"])
 def test_real_signals_at_random_times(batch: int, is_loop: bool) -> None:
-    box, account, total = mailbox(batch=batch), Account(), 4000
+    box, account, total = message_queue(batch=batch), Account(), 4000
     receiver, feed = Receiver(box), Feed()
     main, over = threading.main_thread(), threading.Event()
     armed = False

@@ -1,4 +1,4 @@
-"""Which channels are to be subscribed anew, for a snapshot, and when."""
+"""Which channels are to be subscribed again, for a snapshot, and when."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from wsclient.sansio.backoff import Backoff, Budget
 
-__all__ = ["Resyncs"]
+__all__ = ["Refreshes"]
 
 #: Rate limit per client: (count, seconds). It keeps fifty books from flooding a venue at once.
 BUDGET = (10, 10.0)
@@ -23,7 +23,7 @@ class _Channel:
     asked_at: float = float("-inf")
 
 
-class Resyncs:
+class Refreshes:
     """Pure bookkeeping; ``now`` is in monotonic seconds.
 
     A channel is due at once when it falls out of sync, and again each time that its snapshot does
@@ -60,7 +60,7 @@ class Resyncs:
         return False
 
     def failed(self, channel: str, now: float) -> None:
-        """What was taken has come to nothing, now: its delay begins anew."""
+        """What was taken has come to nothing, now: its delay begins again."""
         if (entry := self._channels.get(channel)) is not None:
             delay = entry.due - entry.asked_at
             entry.asked_at, entry.due = now, now + delay
@@ -74,7 +74,7 @@ class Resyncs:
         self._wanted.pop(channel, None)
 
     def postpone(self, now: float) -> None:
-        """The link is new: it brings snapshots by itself."""
+        """The connection is new: it brings snapshots by itself."""
         for entry in self._channels.values():
             entry.due = max(entry.due, now + PATIENCE)
 
