@@ -15,7 +15,7 @@ import pytest
 
 import wsclient
 from support.helpers import Call, until
-from support.inside import core_of, kept_of, links_of
+from support.inside import core_of, drop_book, kept_of, links_of
 from wsclient import Gap, Level, Message, OrderBook, OrderBookOutOfSync
 from wsclient.messages import Arrival, LinkedMessage
 from wsclient.runtime.books import LiveBook
@@ -765,7 +765,7 @@ def test_a_book_that_another_call_has_given_up_does_not_pass_for_true(
 ) -> None:
     """Somebody else waited for it too, got it as the first one gave up, and still has it."""
     book = client.order_book("BTC/USD", timeout=5)
-    core_of(client).call(lambda: client._drop_book(links_of(client)[BOOK]))
+    drop_book(client, BOOK)
     book.apply(book_message("snapshot", [(1, 1)], [(2, 1)]))  # it was on its way
     assert not book.is_synced
     for read in (book.bids, lambda: book.wait_synced(5)):
@@ -782,7 +782,7 @@ def test_who_waits_for_a_book_that_another_gives_up_is_told(
     until(lambda: BOOK in links_of(client) and links_of(client)[BOOK].book.waiting)
     second = Call(client.order_book, "BTC/USD", timeout=50)
     until(lambda: len(links_of(client)[BOOK].book.waiting) == 2)
-    core_of(client).call(lambda: client._drop_book(links_of(client)[BOOK]))
+    drop_book(client, BOOK)
     for call in (first, second):
         with pytest.raises(OrderBookOutOfSync, match="closed"):
             call.result(5)

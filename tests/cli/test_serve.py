@@ -16,7 +16,7 @@ from websockets.frames import Frame, Opcode
 import wsclient
 from support.helpers import until
 from wsclient import dialects
-from wsclient.cli import _SERVED, _parser, main, serve
+from wsclient.cli import _SERVED, main, make_parser, serve
 from wsclient.testing.exchanges import PROTOCOLS
 
 SPOKEN = [name for name in PROTOCOLS if name is not None]
@@ -43,7 +43,7 @@ def serving():
 
         def start(*options):
             rate = [] if {"--rate", "--replay"} & set(options) else ["--rate", "400"]
-            args = _parser().parse_args(["serve", "--port", "0", *rate, *options])
+            args = make_parser().parse_args(["serve", "--port", "0", *rate, *options])
             said = io.StringIO()
             service = stack.enter_context(serve.Service(args, said))
             service.said = said.getvalue

@@ -127,9 +127,9 @@ class Run:
 
     def cut(self, peer: Peer) -> None:
         if peer.live:
-            self.rng.choice([Peer.rst, Peer.fin, self._close])(peer)
+            self.rng.choice([Peer.rst, Peer.fin, self.close_book])(peer)
 
-    def _close(self, peer: Peer) -> None:
+    def close_book(self, peer: Peer) -> None:
         peer.close(self.rng.choice(CLOSES))
 
     def half_a_frame(self, peer: Peer) -> None:
@@ -205,7 +205,7 @@ class Run:
 WAYS: dict[str, Callable[[Run, Peer], None]] = {
     "rst": lambda run, peer: peer.rst(),
     "fin": lambda run, peer: peer.fin(),
-    "close": Run._close,
+    "close": Run.close_book,
     "half a frame": Run.half_a_frame,
     "within a frame": Run.within_a_frame,
     "half-open": Run.half_open,

@@ -168,9 +168,9 @@ def test_one_alarm_an_episode(
         client.subscribe(*CHANNELS)
         for episode in (1, 2):
             for _ in range(4):  # looks, and drops before each
-                looked_at = core_of(client).router._look_at
+                looked_at = core_of(client).router.look_at
                 feed(server, 2 * SIZE)
-                until(lambda at=looked_at: core_of(client).router._look_at > at)
+                until(lambda at=looked_at: core_of(client).router.look_at > at)
             until(lambda episode=episode: alarms() == episode)
             client.recv_batch(timeout=5)
             until(lambda: not core_of(client).router.dropping)

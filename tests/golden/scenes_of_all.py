@@ -125,7 +125,7 @@ def numbers(stage: Stage) -> None:
 
 
 @scene(FOR_ALL)
-def hole(stage: Stage) -> None:
+def gap(stage: Stage) -> None:
     """A message is left out of its channel's numbers, and of the connection's."""
     run = stage.open(stage.a, stage.b)
     stage.mix(6)

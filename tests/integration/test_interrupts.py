@@ -15,6 +15,7 @@ import pytest
 
 import wsclient
 from support.helpers import Call, until
+from support.inside import outbox_of, written_of
 from wsclient.testing import FakeVenue
 
 pytestmark = pytest.mark.skipif(
@@ -31,14 +32,14 @@ def blocked_at() -> tuple[int, int] | None:
 
 
 @contextlib.contextmanager
-def interrupt_soon() -> Iterator[None]:
+def interrupt_soon(when: Callable[[], bool] = lambda: True) -> Iterator[None]:
     """A Ctrl-C for the main thread when it is blocked, which must end the block at once."""
     at: list[float] = []
     is_over = threading.Event()
 
     def interrupt() -> None:
         before = None
-        while (now := blocked_at()) is None or now != before:
+        while (now := blocked_at()) is None or now != before or not when():
             before = now
             if is_over.wait(0.05):
                 return
@@ -117,12 +118,13 @@ def test_a_blocked_connect_is_interrupted_and_given_up(venue: FakeVenue) -> None
     client.close()
 
 
-def test_a_blocked_send_is_interrupted() -> None:
-    """Of no more bytes than needed: while they are made ready no interrupt is heard."""
-    with FakeVenue(receive_buffer=65536) as venue, wsclient.connect(venue.url) as client:
+def test_a_blocked_send_is_interrupted(venue: FakeVenue) -> None:
+    with wsclient.connect(venue.url) as client:
         venue.accept().stop_reading()
-        with interrupt_soon():
-            client.send("x" * 8_000_000)
+        outbox = outbox_of(client)
+        # Before any are out the bytes are made ready, and no interrupt is heard.
+        with interrupt_soon(lambda: 0 < written_of(outbox) < outbox.position):
+            client.send("x" * 20_000_000)
 
 
 def test_a_blocked_request_is_interrupted() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from support.helpers import Call, until
+from support.inside import waiting_in
 from support.interrupting import points
 from wsclient.errors import ClientClosed, ClientForked, WSClientError
 from wsclient.events import Closed, Connected, Event, Subscribed
@@ -224,18 +225,18 @@ class TestStream:
         self, stream: EventStream
     ) -> None:
         stream.end()
-        before = stream._wakeups.qsize()
+        before = waiting_in(stream)
         for _ in range(10):
             with pytest.raises(ClientClosed):
                 stream.recv()
-        assert stream._wakeups.qsize() == before
+        assert waiting_in(stream) == before
 
     def test_news_that_nobody_waits_for_are_bounded(
         self, event_hub: EventHub, stream: EventStream, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(eventhub, "MAX_EVENTS", 3)
         told(event_hub, *[Connected(1)] * 100)
-        assert stream._wakeups.qsize() == 3
+        assert waiting_in(stream) == 3
 
 
 class TestEnd:

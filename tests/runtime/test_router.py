@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from support.making import message
+from support.queues import take
 from wsclient.messages import Gap
 from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.router import LOOK_FOR_DROPS, Router
@@ -43,7 +44,7 @@ class TestRoutes:
         router.route(["a"], router.default)
         router.route(["a"], one)
         router.deliver([message("a", gap=Gap("sequence", 1))])
-        (first,), (second,) = router.default._queue, one._queue
+        (first,), (second,) = take(router.default), take(one)
         first.gap = None
         assert second.gap == Gap("sequence", 1)
 
@@ -69,7 +70,7 @@ class TestRoutes:
         router.forget("b")
         router.deliver([message(c, sequence=n) for n, c in enumerate("abc")])
         assert numbers(router.default) == [0, 1, 2]
-        assert router._special == 0
+        assert router.special == 0
 
     def test_a_pending_gap_is_that_of_all_queues_of_the_channel(self, router: Router) -> None:
         one = queue("one", 1, "drop_newest")

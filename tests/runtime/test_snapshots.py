@@ -18,7 +18,7 @@ import pytest
 import wsclient
 from support.depth import Binance, BinanceFutures, Kucoin, Late, Rig, Truth, answer, ok, rig_of
 from support.helpers import Call, Server, dead_address, expect_end, linux_only, until
-from support.inside import core_of, kept_of, links_of, lock_of, refreshes_of
+from support.inside import core_of, kept_of, links_of, lock_of, refreshes_of, set_budget
 from support.making import message
 from wsclient.sansio.backoff import Budget
 
@@ -197,7 +197,7 @@ def test_fifty_books_keep_within_the_budget_and_all_come_back() -> None:
             times.append(now)
 
     with rig_of(Binance()) as rig:
-        refreshes_of(rig.client).budget = Timed(count, per)
+        set_budget(rig.client, Timed(count, per))
         calls = [Call(rig.client.order_book, symbol, timeout=30) for symbol in symbols]
         books = [call.result(30) for call in calls]
         for _ in range(2):
@@ -422,7 +422,7 @@ def test_close_ends_a_fetch_that_waits_for_its(
     step, is_reached, venue = PHASES[phase]
     with venue() as at, rig_of(Binance(), at) as rig:
         if phase == "budget":
-            refreshes_of(rig.client).budget = Budget(1, 3600.0)
+            set_budget(rig.client, Budget(1, 3600.0))
         rig.truth.script.append(step)
         calls = [Call(rig.client.order_book, symbol, timeout=30) for symbol in ("A", "B")]
         until(lambda: len(core_of(rig.client).snapshots.books) == 2 and is_reached(rig))

@@ -12,16 +12,20 @@ from typing import Any
 
 import wsclient
 from wsclient.runtime.core import Core
+from wsclient.sansio.backoff import Budget
 
 __all__ = [
     "core_of",
+    "drop_book",
     "kept_of",
     "links_of",
     "lock_of",
     "outbox_of",
     "refreshes_of",
+    "set_budget",
     "transports_of",
     "waiters_of",
+    "waiting_in",
     "watchdog_of",
     "written_of",
 ]
@@ -49,6 +53,21 @@ def outbox_of(client: wsclient.WebSocketClient, connection_id: int = 1) -> Any:
 def refreshes_of(client: wsclient.WebSocketClient) -> Any:
     """Decides when a client asks for the snapshots of its order books."""
     return core_of(client).snapshots._refreshes
+
+
+def set_budget(client: wsclient.WebSocketClient, budget: Budget) -> None:
+    """How many snapshots of order books a client may ask for."""
+    refreshes_of(client).budget = budget
+
+
+def drop_book(client: wsclient.WebSocketClient, channel: str) -> None:
+    """Stop feeding an order book, as the call does that gives it up."""
+    core_of(client).call(lambda: client._drop_book(links_of(client)[channel]))
+
+
+def waiting_in(stream: wsclient.EventStream) -> int:
+    """How many events, and ends, a stream keeps for whoever asks."""
+    return stream._wakeups.qsize()
 
 
 def written_of(outbox: Any) -> int:

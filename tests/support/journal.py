@@ -63,7 +63,7 @@ class ServedConnection:
         self.wire = bytearray()
         self.requests: list[dict[str, Any]] = []
         self.subscriptions: set[str] = set()
-        self._ended = False
+        self.is_ended = False
         self.closed = False
         self._connection = connection
         self._transport = connection.transport
@@ -72,7 +72,7 @@ class ServedConnection:
 
     @property
     def live(self) -> bool:
-        return not self._ended and self._connection.protocol.state is OPEN
+        return not self.is_ended and self._connection.protocol.state is OPEN
 
     @property
     def pings(self) -> int:
@@ -102,14 +102,14 @@ class ServedConnection:
     def fin(self) -> None:
         """End with a FIN behind all that was sent, without a close frame."""
         if self.live:
-            self._ended = True
+            self.is_ended = True
             self._transport.write_eof()
 
     @_on_the_loop
     def rst(self) -> None:
         """End with a RST at once."""
         if not self._transport.is_closing():
-            self._ended = True
+            self.is_ended = True
             raw = self._transport.get_extra_info("socket")
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._transport.abort()
@@ -121,7 +121,7 @@ class ServedConnection:
             frame = self._frame(payload)
             self._write(frame[: len(frame) // 2])
             if then is None:
-                self._ended = True
+                self.is_ended = True
             else:
                 getattr(self, then)()
 
@@ -129,7 +129,7 @@ class ServedConnection:
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Say goodbye; the client's answer ends the connection."""
         if self.live:
-            self._ended = True
+            self.is_ended = True
             self._connection.protocol.send_close(code, reason)
             self._connection.send_data()
 
@@ -280,7 +280,7 @@ class Journal:
             self.on_request(served, "after")
 
     def _closed(self, served: ServedConnection) -> None:
-        served._ended = True
+        served.is_ended = True
         served.closed = True
 
 

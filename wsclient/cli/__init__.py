@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     try:
-        args = _parser().parse_args(argv)
+        args = make_parser().parse_args(argv)
     except SystemExit as end:  # help, version, usage errors
         return int(end.code or 0)
     if args.command == "tail":
@@ -102,7 +102,7 @@ def _run(argv: Sequence[str] | None) -> int:
         return 2
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="wsclient",
         description="Market data over WebSocket, with nothing lost silently.",

@@ -42,12 +42,12 @@ class Router:
         self._queues: list[MessageQueue] = []
         self._routes: Routes = {} if routes is None else routes
         #: How many routes are not to the default queue alone.
-        self._special = 0
+        self.special = 0
         #: How many messages each queue had dropped when last looked at. Queues that conflate drop
         #: on purpose, and are not here.
         self._lossy: dict[MessageQueue, int] = {}
         #: When the queues that drop are looked at next, and those found dropping the last time.
-        self._look_at = 0.0
+        self.look_at = 0.0
         #: A queue has begun to drop messages since :meth:`look` was called.
         self.has_changed = False
         self.dropping: set[MessageQueue] = set()
@@ -104,10 +104,10 @@ class Router:
 
     def _set(self, channel: str, targets: tuple[MessageQueue, ...]) -> None:
         plain = (self.default,)
-        self._special -= self._routes.pop(channel, plain) != plain
+        self.special -= self._routes.pop(channel, plain) != plain
         if targets:
             self._routes[channel] = targets
-            self._special += targets != plain
+            self.special += targets != plain
 
     def pending_gap(self, channel: str, gap: Gap | None) -> Gap | None:
         """Merge ``gap``, which the channel's next message will carry, into those that the queues
@@ -123,7 +123,7 @@ class Router:
     def deliver(self, messages: Sequence[Message], size: int | None = None) -> WSClientError | None:
         """Put messages into their queues; ``size`` is that of their payloads together (bytes),
         where it is known. Return the QueueOverflow of a queue that this made fail."""
-        if not self._special:
+        if not self.special:
             return self._put(self.default, messages, size)
         failure = None
         batches: dict[MessageQueue, list[Message]] = {}
@@ -157,11 +157,11 @@ class Router:
         found = {target for target, before in self._lossy.items() if target.dropped != before}
         if not found and not self.dropping:
             return float("inf")
-        if now < self._look_at:
-            return self._look_at
+        if now < self.look_at:
+            return self.look_at
         self._lossy.update((target, target.dropped) for target in found)
         begun, self.dropping = found - self.dropping, found
         for target in begun:
             report(target.name, target.dropped)
-        self._look_at = now + LOOK_FOR_DROPS
-        return now if begun else self._look_at
+        self.look_at = now + LOOK_FOR_DROPS
+        return now if begun else self.look_at
