@@ -1,43 +1,104 @@
 """What every test is held to: no thread, socket or file is left behind. The log's thread is the
-process's own, and stays."""
+process's own, and stays. Which tests are pure, use loopback or are slow is said here, by folder."""
 
 from __future__ import annotations
 
 import gc
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import settings
-from locking import Instrument
-
-from wsclient.testing import FakeVenue
 
 # So that their asserts are checked under ``python -O`` too, as those of test modules are.
-pytest.register_assert_rewrite("broken", "helpers", "making", "oracle", "program", "rig", "rigs")
+pytest.register_assert_rewrite("support")
 
-# The suite asks the same questions each time; HYPOTHESIS_PROFILE=explore asks new ones.
-settings.register_profile("suite", derandomize=True)
-settings.register_profile("explore", derandomize=False)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+from support.examples import PROFILE  # noqa: E402 - after the line above
+from support.locking import Instrument  # noqa: E402
+from wsclient.testing import FakeVenue  # noqa: E402
 
-_FDS = Path("/proc/self/fd")
+settings.load_profile(PROFILE)
+
+TESTS = Path(__file__).parent
+#: The kind of each folder's tests, and of those modules that lie beside the folders. What is not
+#: named uses loopback; so does a test in a pure folder that is marked so.
+KINDS = {
+    "sansio": "pure",
+    "dialects": "pure",
+    "mutation": "pure",
+    "test_architecture.py": "pure",
+    "test_errors.py": "pure",
+    "test_messages.py": "pure",
+    "faults": "slow",
+    "integration": "slow",
+    "typing": "slow",
+    "test_optimized.py": "slow",
+    "test_packaging.py": "slow",
+}
+
+
+def kind_of(path: Path) -> str:
+    return KINDS.get(path.relative_to(TESTS).parts[0], "loopback")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        # A test in full size is no part of any loop; what is marked by itself needs no mark more.
+        if not any(item.get_closest_marker(name) for name in ("soak", "loopback", "slow")):
+            item.add_marker(kind_of(item.path))
+
+
+def pytest_collection_finish() -> None:
+    """All that was imported is no garbage: many a test has the collector look for some."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """``-m pure`` need not import the others."""
+    is_left_out = config.getoption("markexpr") == "pure" and collection_path.is_file()
+    return True if is_left_out and kind_of(collection_path) != "pure" else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Modules named by hand run in this process, and so do the full sizes, which measure."""
+    named = [Path(arg.partition("::")[0]) for arg in config.args]
+    if config.getoption("markexpr") != "soak" and any(path.is_dir() for path in named):
+        return None
+    config.option.dist = "no"
+    return 0
+
+
+@pytest.fixture(autouse=True)
+def is_as_marked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails a pure test that opens a socket or starts a thread."""
+    if request.node.get_closest_marker("pure") is None:
+        return
+
+    def refuse(*_: Any, **__: Any) -> NoReturn:
+        pytest.fail("no socket and no thread in a pure test: mark it with pytest.mark.loopback")
+
+    monkeypatch.setattr(socket.socket, "__init__", refuse)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+_FDS = "/proc/self/fd"
 #: How long (s) what a test has ended may take to be gone: a reader lingers up to 2 s.
 _GRACE = 5.0
 
 
-def _open_files() -> dict[str, str]:
-    found = {}
-    for fd in _FDS.iterdir() if _FDS.exists() else ():
-        try:
-            found[fd.name] = os.readlink(fd)
-        except OSError:
-            continue  # the one that lists the directory
-    return found
+def _open_files() -> set[str]:
+    if not os.path.exists(_FDS):
+        return set()
+    # One more is open while it lists them.
+    return {fd for fd in os.listdir(_FDS) if os.path.lexists(f"{_FDS}/{fd}")}
 
 
 def _threads() -> set[threading.Thread]:
@@ -65,13 +126,13 @@ def no_leaks() -> Iterator[None]:
         thread.join(max(0.0, deadline - time.monotonic()))
     left = [t.name for t in _threads() - threads_before]
     assert not left, f"threads left behind: {left}"
-    if _open_files().keys() - files_before.keys():
+    if _open_files() - files_before:
         gc.collect()  # what only a cycle holds is closed by this, with a warning that is an error
-    files = {fd: what for fd, what in _open_files().items() if fd not in files_before}
+    files = {fd: os.readlink(f"{_FDS}/{fd}") for fd in _open_files() - files_before}
     assert not files, f"files left behind: {files}"
 
 
-#: These interrupt the client, or look at its locks: see tests/locking.py.
+#: These interrupt the client, or look at its locks: see tests/support/locking.py.
 _UNWATCHED = {
     "test_interrupted_calls.py",
     "test_interrupting.py",

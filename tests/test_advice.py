@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from wsclient.advice import (
     about_certificate,
+    about_connection,
     about_dns,
     about_handshake,
-    about_link,
     about_proxy,
     about_rest,
     about_tcp,
@@ -257,7 +257,7 @@ def test_a_handshake_without_a_status(
     ],
 )
 def test_a_link_that_ends(error: Exception | None, detail: str, advice: str) -> None:
-    finding = about_link(error, "said")
+    finding = about_connection(error, "said")
     assert finding.detail == detail
     assert advice in finding.advice
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import wsclient
+from support.inside import core_of, watchdog_of
 from wsclient import Gap, State, SubscriptionState, WebSocketClient
 from wsclient.sansio.session import Forget
 from wsclient.testing import FakeVenue
@@ -702,7 +703,7 @@ class TestReaders:
     ) -> None:
         """Whenever it comes: between any two steps that the other takes under the lock."""
         came: list[Any] = []
-        core = client._core
+        core = core_of(client)
         if leaves == "close":
             leaver = client.reader("a")
         elif leaves == "unsubscribe":
@@ -728,8 +729,8 @@ class TestReaders:
     def test_one_that_comes_as_a_channel_is_forgotten_has_it(
         self, client: Any, venue: FakeVenue, turn: int
     ) -> None:
-        core = client._core
-        watchdog = core._watchdog
+        core = core_of(client)
+        watchdog = watchdog_of(client)
         core.lock = Turns(core.lock, turn, lambda: watchdog._perform(Forget("a")))
         reader = client.reader("a")
         core.lock = core.lock.lock

@@ -12,7 +12,9 @@ import time
 from typing import Any
 
 import pytest
-from broken import (
+
+import wsclient
+from support.broken import (
     BROKEN,
     DAY,
     HOST,
@@ -27,10 +29,8 @@ from broken import (
     token_server,
     trusting,
 )
-from helpers import Call, Server, until
-from test_handshake import Proxy, dead_address, linux_only, listener, refused_address
-
-import wsclient
+from support.helpers import Call, Server, dead_address, linux_only, listener, refused_address, until
+from support.proxies import Proxy
 from wsclient import Check, ConfigurationError, Diagnosis, NotSupported, diagnose
 from wsclient.testing import FakeVenue, GenericProtocol
 
@@ -58,7 +58,7 @@ class TestHealthy:
             ("tcp", "ok"),
             ("handshake", "ok"),
             ("clock", "ok"),
-            ("link", "ok"),
+            ("connection", "ok"),
             ("message", "skipped"),
             ("ping", "ok"),
         ]
@@ -83,7 +83,17 @@ class TestHealthy:
             diagnosis = calling.result()
         assert diagnosis.is_healthy
         assert [name for name, _ in statuses(diagnosis)] == [
-            *("dns", "tcp", "tls", "handshake", "clock", "link", "subscribe", "message", "ping")
+            *(
+                "dns",
+                "tcp",
+                "tls",
+                "handshake",
+                "clock",
+                "connection",
+                "subscribe",
+                "message",
+                "ping",
+            )
         ]
         assert check(diagnosis, "dns").detail == f"{HOST} is 127.0.0.1"
         assert check(diagnosis, "tls").detail.startswith("TLSv1.3, ")
@@ -113,7 +123,7 @@ class TestHealthy:
             diagnosis = diagnose(**options)
         assert diagnosis.is_healthy
         assert [name for name, _ in statuses(diagnosis)] == [
-            *("rest", "dns", "tcp", "handshake", "clock", "login", "link", "message", "ping")
+            *("rest", "dns", "tcp", "handshake", "clock", "login", "connection", "message", "ping")
         ]
         assert venue.url.rstrip("/") in check(diagnosis, "rest").detail
         assert "t0ken" not in str(diagnosis)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import wsclient
+from support.inside import core_of
 from wsclient import Gap, WebSocketClient, events
 from wsclient.runtime.transport import Transport
 from wsclient.testing import FakeVenue
@@ -360,10 +361,10 @@ class TestEnd:
         self, client: WebSocketClient
     ) -> None:
         stream = client.events()
-        assert client._core.peek().is_observed()
+        assert core_of(client).peek().is_observed()
         del stream
         gc.collect()
-        assert not client._core.peek().is_observed()
+        assert not core_of(client).peek().is_observed()
 
     def test_a_channel_asked_for_before_connect_leaves_no_thread_behind(
         self, venue: FakeVenue
@@ -371,7 +372,7 @@ class TestEnd:
         client = WebSocketClient(venue.url)
         with pytest.raises(wsclient.NotConnected):
             client.on("a", print)
-        assert client._core.callbacks.thread is None
+        assert core_of(client).callbacks.thread is None
 
 
 class TestFunctions:
@@ -454,7 +455,7 @@ class TestFunctions:
         client.connect()
         assert entered.wait(5)
         client.close(timeout=0.05)
-        thread = client._core.callbacks.thread
+        thread = core_of(client).callbacks.thread
         leave.set()
         assert thread is not None
         thread.join(5)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import wsclient
+from support.inside import core_of
 from wsclient import WebSocketHandler
 from wsclient.testing import FakeVenue
 
@@ -45,7 +46,7 @@ def test_max_retries_of_the_config_is_kept(venue: FakeVenue) -> None:
 
 def test_the_retry_delay_is_constant_and_five_seconds_by_default() -> None:
     ws = WebSocketHandler({"websocket_uri": "ws://localhost:1"})
-    options = ws.client._core.options
+    options = core_of(ws.client).options
     assert (options.max_retries, options.jitter) == (3, False)
     assert options.retry_delay == options.max_retry_delay == 5
     ws.close()
@@ -55,7 +56,7 @@ def test_other_keys_are_client_options(venue: FakeVenue) -> None:
     with pytest.raises(wsclient.ConfigurationError, match="unknown option colour"):
         handler(venue, colour="red")
     with handler(venue, queue_size=7) as ws:
-        assert ws.client._core.options.queue_size == 7
+        assert core_of(ws.client).options.queue_size == 7
 
 
 def test_subscribe_before_connect_is_an_error_not_an_exception(venue: FakeVenue) -> None:

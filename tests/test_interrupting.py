@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
-import interrupting
 import pytest
-from interrupting import interrupted, points
+
+from support import interrupting
+from support.interrupting import interrupted, points
 
 SOURCE = """
 import threading

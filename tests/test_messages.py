@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from making import message as make
 
+from support.making import message as make
 from wsclient.messages import GAP_REASONS, Gap, Message, Subscription, SubscriptionState
 
 reasons = st.sampled_from(GAP_REASONS)
@@ -23,10 +23,9 @@ gaps = st.builds(
 # --- Gap -----------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(gaps, gaps, gaps)
 def test_merging_is_associative(first: Gap, second: Gap, third: Gap) -> None:
-    """Holes become one in whatever order they are put together."""
+    """Gaps become one in whatever order they are put together."""
     assert first.merge(second).merge(third) == first.merge(second.merge(third))
 
 

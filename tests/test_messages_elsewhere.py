@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from making import entries_of
 
+from support.making import entries_of
 from wsclient import Gap, LinkedMessage, Message
 from wsclient.dialects import Generic, Kraken
 from wsclient.messages import TypedMessage

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import until
 
 import wsclient
+from support.helpers import until
 from wsclient import Generic, WebSocketClient
 from wsclient.testing import FakeVenue
 

@@ -12,12 +12,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from helpers import Call, until
 
 import wsclient
+from support.helpers import Call, until
+from support.inside import core_of, drop_book, kept_of, links_of
 from wsclient import Gap, Level, Message, OrderBook, OrderBookOutOfSync
 from wsclient.messages import Arrival, LinkedMessage
-from wsclient.runtime.books import KeptBook
+from wsclient.runtime.books import LiveBook
 from wsclient.sansio.book import BookError
 from wsclient.sansio.dialect import BookUpdate, Dialect, RestRequest, Snapshot
 from wsclient.testing import FakeVenue, KrakenProtocol, Replay
@@ -238,7 +239,7 @@ def test_wait_synced_hears_of_a_snapshot_on_another_thread() -> None:
     waits = [threading.Thread(target=book.wait_synced, args=(5,)) for _ in range(3)]
     for thread in waits:
         thread.start()
-    until(lambda: len(book._kept.waiting) == 3)
+    until(lambda: len(kept_of(book).waiting) == 3)
     book.apply(SNAPSHOT)
     for thread in waits:
         thread.join(5)
@@ -335,16 +336,16 @@ def test_a_snapshot_too_old_is_not_taken() -> None:
         change(7, 70, connection_id=2),
         change(7, -1),
     ],
-    ids=["a hole", "marked", "overflow", "invalid", "another link", "nonsense"],
+    ids=["a gap", "marked", "overflow", "invalid", "another connection", "nonsense"],
 )
 def test_what_casts_doubt_needs_another_snapshot_by_rest(doubt: Message) -> None:
     book = joined()
-    age = book._kept.begin_snapshot()
+    age = kept_of(book).begin_snapshot()
     assert not book.apply(doubt)
     with pytest.raises(OrderBookOutOfSync):
         book.bids()
     if doubt.gap or doubt.connection_id == 2:
-        assert not book._kept.take_snapshot(answer(8, 8), age=age), "one on its way is void"
+        assert not kept_of(book).take_snapshot(answer(8, 8), age=age), "one on its way is void"
     assert book.take_snapshot(answer(8, 8))
     assert book.bids() == [(9, 8)]
 
@@ -382,9 +383,9 @@ def test_a_wrong_change_is_passed_over_by_no_older_snapshot() -> None:
 
 def test_a_lost_book_takes_no_snapshot_that_was_on_its_way() -> None:
     book = joined()
-    age = book._kept.begin_snapshot()
+    age = kept_of(book).begin_snapshot()
     book.apply(message("lost"))
-    assert not book._kept.take_snapshot(answer(9), age=age)
+    assert not kept_of(book).take_snapshot(answer(9), age=age)
     assert book.is_lost
     assert not book.is_synced
 
@@ -457,8 +458,8 @@ def test_a_book_that_falls_out_of_sync_is_subscribed_to_anew(
     book.wait_synced(5)
     assert book.bids() == [(9, 1)]
     assert len(kraken.peers) == 1
-    resyncs = client._core.peek().resyncs
-    until(lambda: resyncs.deadline(0.0) == float("inf"))  # and is not asked for again
+    refreshes = core_of(client).peek().refreshes
+    until(lambda: refreshes.deadline(0.0) == float("inf"))  # and is not asked for again
 
 
 def test_a_client_that_reads_the_channel_too_is_told_of_the_hole(
@@ -491,7 +492,7 @@ def test_a_book_is_not_in_sync_from_the_drop_of_the_link_to_the_next_snapshot(
     push(kraken, "snapshot", [(7, 1)], [(12, 1)])
     book.wait_synced(5)
     assert book.bids() == [(7, 1)]
-    assert subscribes(kraken) == 2, "the new link's own, and none besides"
+    assert subscribes(kraken) == 2, "the new connection's own, and none besides"
 
 
 def test_a_book_is_in_doubt_from_the_frame_on_that_cannot_be_read(
@@ -568,15 +569,15 @@ def test_a_doubt_that_a_number_disproves_wakes_who_waits() -> None:
 
         is_current = False
 
-    link = Doubtful()
-    kept = KeptBook(Simple(), "a", True, {}, link)
+    connection = Doubtful()
+    kept = LiveBook(Simple(), "a", True, {}, connection)
     book = OrderBook._of(kept, kept.close)
     assert book.apply(SNAPSHOT), "it is what its messages say"
     assert not book.is_synced
     assert "may have been missed" in repr(book)
     wait = Call(book.wait_synced, 5)
     until(lambda: kept.waiting)
-    link.gap = None
+    connection.gap = None
     assert book.apply(message(bids=[(9, 2)]))
     wait.result()
     assert book.is_synced
@@ -585,7 +586,7 @@ def test_a_doubt_that_a_number_disproves_wakes_who_waits() -> None:
 def test_a_closed_clients_book_is_not_in_sync(
     kraken: FakeVenue, client: wsclient.WebSocketClient
 ) -> None:
-    """No message says that the link is gone; the state does."""
+    """No message says that the connection is gone; the state does."""
     book = client.order_book("BTC/USD", timeout=5)
     client.close()
     assert not book.is_synced
@@ -612,7 +613,7 @@ def test_close_ends_a_wait_for_a_book(
 
     thread = threading.Thread(target=wait)
     thread.start()
-    until(lambda: BOOK in client._book_links and client._book_links[BOOK].book.waiting)
+    until(lambda: BOOK in links_of(client) and links_of(client)[BOOK].book.waiting)
     client.close()
     thread.join(5)
     assert isinstance(raised[0], wsclient.ClientClosed)
@@ -687,15 +688,15 @@ def test_a_book_closed_out_of_sync_has_its_channel_subscribed_anew_no_more(
     book.wait_synced(5)
     protocol.snapshots.clear()
     push(kraken, "update", [(9, 5)], checksum=1)  # so soon, that it is not asked for at once
-    resyncs = client._core.peek().resyncs
-    until(lambda: resyncs.deadline(0.0) < float("inf"))
+    refreshes = core_of(client).peek().refreshes
+    until(lambda: refreshes.deadline(0.0) < float("inf"))
     book.close()
-    until(lambda: resyncs.deadline(0.0) == float("inf"))
-    client._core.callbacks.add(BOOK, lambda _: None)  # whoever else is called with it
+    until(lambda: refreshes.deadline(0.0) == float("inf"))
+    core_of(client).callbacks.add(BOOK, lambda _: None)  # whoever else is called with it
     push(kraken, "update", [(8, 1)])
     while client.recv(timeout=5).raw.count(b"8") == 0:
         pass
-    assert resyncs.deadline(0.0) == float("inf")
+    assert refreshes.deadline(0.0) == float("inf")
 
 
 def test_close_ends_a_wait_for_the_book_and_may_be_called_by_a_callback(
@@ -707,7 +708,7 @@ def test_close_ends_a_wait_for_the_book_and_may_be_called_by_a_callback(
     push(kraken, "update", [(9, 5)], checksum=1)
     until(lambda: not book.is_synced)
     wait = Call(book.wait_synced, 30)
-    until(lambda: book._kept.waiting)
+    until(lambda: kept_of(book).waiting)
     trade = {"channel": "trade", "type": "update", "data": [{"symbol": "BTC/USD"}]}
     kraken.broadcast(json.dumps(trade), "trade:BTC/USD")
     with pytest.raises(OrderBookOutOfSync, match="closed"):
@@ -764,7 +765,7 @@ def test_a_book_that_another_call_has_given_up_does_not_pass_for_true(
 ) -> None:
     """Somebody else waited for it too, got it as the first one gave up, and still has it."""
     book = client.order_book("BTC/USD", timeout=5)
-    client._core.call(lambda: client._drop_book(client._book_links[BOOK]))
+    drop_book(client, BOOK)
     book.apply(book_message("snapshot", [(1, 1)], [(2, 1)]))  # it was on its way
     assert not book.is_synced
     for read in (book.bids, lambda: book.wait_synced(5)):
@@ -778,10 +779,10 @@ def test_who_waits_for_a_book_that_another_gives_up_is_told(
 ) -> None:
     protocol.snapshots.clear()
     first = Call(client.order_book, "BTC/USD", timeout=5)
-    until(lambda: BOOK in client._book_links and client._book_links[BOOK].book.waiting)
+    until(lambda: BOOK in links_of(client) and links_of(client)[BOOK].book.waiting)
     second = Call(client.order_book, "BTC/USD", timeout=50)
-    until(lambda: len(client._book_links[BOOK].book.waiting) == 2)
-    client._core.call(lambda: client._drop_book(client._book_links[BOOK]))
+    until(lambda: len(links_of(client)[BOOK].book.waiting) == 2)
+    drop_book(client, BOOK)
     for call in (first, second):
         with pytest.raises(OrderBookOutOfSync, match="closed"):
             call.result(5)

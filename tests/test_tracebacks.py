@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from interrupting import Point
 
+from support.interrupting import Point
 from wsclient.tracebacks import forget_locals, without_locals
 
 SECRET = "S3CRET"
@@ -22,12 +22,12 @@ def shown(error: BaseException) -> str:
     """What a reporter shows of ``error`` and its chain, but for the frames of the test itself."""
     chain: list[BaseException | None] = [error]
     said = []
-    for link in chain:
-        if link is None:
+    for connection in chain:
+        if connection is None:
             continue
-        chain += [x for x in (link.__cause__, link.__context__) if x not in chain]
+        chain += [x for x in (connection.__cause__, connection.__context__) if x not in chain]
         summary = traceback.TracebackException(
-            type(link), link, link.__traceback__, capture_locals=True
+            type(connection), connection, connection.__traceback__, capture_locals=True
         )
         ours = [f for f in summary.stack if not f.name.startswith(("test_", "error_of"))]
         said += [f"{frame.name} {frame.locals}" for frame in ours]

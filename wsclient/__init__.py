@@ -45,7 +45,7 @@ from wsclient.handler import WebSocketHandler
 from wsclient.messages import Gap, LinkedMessage, Message, Subscription, SubscriptionState
 from wsclient.options import Options
 from wsclient.orderbook import OrderBook
-from wsclient.runtime.telling import EventStream
+from wsclient.runtime.eventhub import EventStream
 from wsclient.sansio.backoff import Verdict, classify
 from wsclient.sansio.book import Level
 from wsclient.sansio.dialect import (
@@ -67,7 +67,7 @@ from wsclient.sansio.dialect import (
     Respond,
     RestRequest,
     Snapshot,
-    Subscribed,
+    SubscribedChannels,
     Unhandled,
 )
 from wsclient.sansio.session import State
@@ -135,7 +135,7 @@ __all__ = [  # noqa: RUF022 - in plain order
     "Snapshot",
     "State",
     "Stats",
-    "Subscribed",
+    "SubscribedChannels",
     "Subscription",
     "SubscriptionError",
     "SubscriptionRejected",

@@ -21,9 +21,9 @@ from wsclient.sansio.codec import one_line
 __all__ = [
     "Finding",
     "about_certificate",
+    "about_connection",
     "about_dns",
     "about_handshake",
-    "about_link",
     "about_proxy",
     "about_rest",
     "about_tcp",
@@ -248,7 +248,7 @@ def about_certificate(certificate: Mapping[str, Any], now: float) -> tuple[str, 
         f"certificate of {subject} by {_name(certificate['issuer'])}, until {_date(end)[:10]} "
         f"({span(max(0.0, left))} left)"
     )
-    soon = "The certificate ends soon: see that it is renewed, or everybody's links fail at once."
+    soon = "The certificate ends soon: see that it is renewed, or all connections fail at once."
     return detail, soon if left < EXPIRES_SOON else ""
 
 
@@ -371,19 +371,20 @@ def about_rest(error: BaseException, host: str, said: str) -> Finding:
     if isinstance(error, HandshakeRejected):
         advice = "The venue refuses to give a token: look its code up in its documentation."
         if not 200 <= error.status < 300:
-            advice = f"{_about_status(error.status)} (REST gives a token for each link.)"
+            advice = f"{_about_status(error.status)} (REST gives a token for each connection.)"
         return Finding(said, advice)
     if isinstance(error, TimeoutError):
         said = f"{host} did not answer in time"
     return Finding(
         said,
-        f"Without a token by REST, from {host}, there is no link. `wsclient doctor wss://{host}` "
+        f"Without a token by REST, from {host}, there is no connection. "
+        f"`wsclient doctor wss://{host}` "
         "tells how far that host can be reached; if it can, see the venue's status page.",
     )
 
 
 _BY_CODE = {
-    1000: "The venue ends the link in an orderly way: it may want another path, a login or a "
+    1000: "The venue ends the connection in an orderly way: it may want another path, a login or a "
     "subscription first. See its documentation.",
     1001: "The venue, or a machine of it, is going away: a restart or maintenance. The client "
     "reconnects by itself.",
@@ -397,8 +398,8 @@ _BY_CODE = {
 }
 
 
-def about_link(error: BaseException | None, said: str) -> Finding:
-    """Why an open link has ended."""
+def about_connection(error: BaseException | None, said: str) -> Finding:
+    """Why an open connection has ended."""
     if isinstance(error, OSError) and not isinstance(error, ConnectionLost):
         said = f"the connection broke ({error.strerror or type(error).__name__})"
     code = error.code if isinstance(error, ConnectionLost) else 1006

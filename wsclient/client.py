@@ -21,14 +21,14 @@ from wsclient.messages import Message, Subscription, SubscriptionState
 from wsclient.options import Options, check_overflow, check_timeout, check_whole
 from wsclient.orderbook import OrderBook
 from wsclient.runtime.accounting import stats_of
-from wsclient.runtime.books import BookLink, KeptBook, RestBookLink
+from wsclient.runtime.books import BookFeed, LiveBook, RestBookFeed
 from wsclient.runtime.core import Core
+from wsclient.runtime.eventhub import EventStream
 from wsclient.runtime.forking import forked_error
 from wsclient.runtime.handshake import check_handshake_options, parse_url, weakness_of
 from wsclient.runtime.logs import ClientLog
-from wsclient.runtime.mailbox import Mailbox
 from wsclient.runtime.platform import check_threads
-from wsclient.runtime.telling import EventStream
+from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.transport import Target, Turn, is_worker_thread
 from wsclient.runtime.waiting import NEVER, Deadline, Waiter
 from wsclient.sansio.codec import encode
@@ -43,7 +43,7 @@ class _Receiver:
     """What the client and its readers have in common: the calls that take from one queue."""
 
     _core: Core
-    _mailbox: Mailbox
+    _queue: MessageQueue
 
     def recv(self, timeout: float | None = None) -> Message:
         """The next message.
@@ -52,22 +52,22 @@ class _Receiver:
         NotConnected when ``connect()`` was never called, ClientClosed after ``close()``, and what
         ended the client when it has failed; queued messages are handed out first.
         """
-        core, mailbox, deadline = self._core, self._mailbox, None
+        core, queue, deadline = self._core, self._queue, None
         try:
             if timeout is not None:
                 check_timeout(timeout)
             while True:
                 try:
                     # An iterator all in C, and no call after it, here and wherever messages are
-                    # taken: an interrupt finds the message still in the mailbox or already with
+                    # taken: an interrupt finds the message still in the queue or already with
                     # the caller.
-                    for message in mailbox.handed_out:
+                    for message in queue.handed_out:
                         return message
                 except IndexError:
                     pass  # nothing is handed out
                 if deadline is None:
                     deadline = NEVER if timeout is None else Deadline(timeout)
-                _fill(core, mailbox, 1, deadline)
+                _fill(core, queue, 1, deadline)
         finally:
             # A call keeps a reader that only it holds. The traceback of its error, whose frames a
             # notebook keeps, must not.
@@ -78,16 +78,16 @@ class _Receiver:
     ) -> list[Message]:
         """All messages that are waiting, at least one and at most ``max_messages``; else as
         :meth:`recv`."""
-        core, mailbox = self._core, self._mailbox
+        core, queue = self._core, self._queue
         try:
             check_whole("max_messages", max_messages, 1, or_none=True)
             check_timeout(timeout)
             deadline = Deadline(timeout)
             while True:
-                _fill(core, mailbox, max_messages, deadline)
+                _fill(core, queue, max_messages, deadline)
                 messages: list[Message] = []
                 try:
-                    for _ in map(messages.extend, (islice(mailbox.handed_out, max_messages),)):
+                    for _ in map(messages.extend, (islice(queue.handed_out, max_messages),)):
                         return messages
                 except IndexError:  # that was all
                     if messages:
@@ -105,15 +105,15 @@ class _Receiver:
         return _iterate(self)
 
     def __next__(self) -> Message:
-        core, mailbox = self._core, self._mailbox
+        core, queue = self._core, self._queue
         try:
             while True:
                 try:
-                    for message in mailbox.handed_out:
+                    for message in queue.handed_out:
                         return message
                 except IndexError:
                     pass
-                _fill(core, mailbox, 1, NEVER)
+                _fill(core, queue, 1, NEVER)
         except ClientClosed:
             raise StopIteration from None
         finally:
@@ -123,26 +123,26 @@ class _Receiver:
 def _iterate(owner: _Receiver | None) -> Iterator[Message]:
     """What a ``for`` loop runs; a generator, since resuming one costs half of a ``__next__``."""
     assert owner is not None
-    core, mailbox = owner._core, owner._mailbox
+    core, queue = owner._core, owner._queue
     try:
         while True:
             try:
-                yield from mailbox.handed_out
+                yield from queue.handed_out
             except IndexError:
                 pass
-            _fill(core, mailbox, 1, NEVER)
+            _fill(core, queue, 1, NEVER)
     except ClientClosed:
         return
     finally:
         owner = None  # whoever loops keeps it alive; a traceback that is kept must not
 
 
-def _fill(core: Core, mailbox: Mailbox, maximum: int | None, deadline: Deadline) -> None:
+def _fill(core: Core, queue: MessageQueue, maximum: int | None, deadline: Deadline) -> None:
     """Wait until messages are handed out."""
     _forbid_worker_threads()
-    if not mailbox and core.peek().state is State.IDLE:
+    if not queue and core.peek().state is State.IDLE:
         raise NotConnected("not connected; call connect() first")
-    if not mailbox.fill(maximum, deadline):
+    if not queue.fill(maximum, deadline):
         raise ClientClosed("the client is closed")
 
 
@@ -154,13 +154,13 @@ class Reader(_Receiver):
     """
 
     def __init__(
-        self, client: WebSocketClient, mailbox: Mailbox, channels: tuple[str, ...]
+        self, client: WebSocketClient, queue: MessageQueue, channels: tuple[str, ...]
     ) -> None:
         self._client = client
         self._core = client._core
-        self._mailbox = mailbox
+        self._queue = queue
         self.channels = channels
-        self._finalizer = weakref.finalize(self, self._core.drop, channels, mailbox)
+        self._finalizer = weakref.finalize(self, self._core.drop, channels, queue)
         self._finalizer.atexit = False
 
     def close(self, timeout: float | None = None) -> None:
@@ -175,11 +175,11 @@ class Reader(_Receiver):
         if core.is_forked:
             return
         if core.locks.is_held:
-            core.drop(self.channels, self._mailbox)
+            core.drop(self.channels, self._queue)
             return
         _forbid_worker_threads()
         waiter = Waiter()
-        core.drop(self.channels, self._mailbox, waiter, Deadline(timeout).at)
+        core.drop(self.channels, self._queue, waiter, Deadline(timeout).at)
         self._finalizer.detach()  # not before: an interrupted close() leaves the rest to it
         waiter.wait()
 
@@ -190,13 +190,13 @@ class Reader(_Receiver):
         _close_quietly(self.close, kind)
 
     def __repr__(self) -> str:
-        return f"<Reader of {', '.join(self.channels)}: {len(self._mailbox)} queued>"
+        return f"<Reader of {', '.join(self.channels)}: {len(self._queue)} queued>"
 
 
 class WebSocketClient(_Receiver):
     """A connection to one venue, kept up in the background, read by blocking calls.
 
-    ``url`` is ``ws://`` or ``wss://``, or a function that gives it, asked anew at each attempt.
+    ``url`` is ``ws://`` or ``wss://``, or a function that gives it, asked again at each attempt.
     The options are those of :class:`wsclient.Options`. Nothing is opened before
     :meth:`connect`, or a ``with`` block, which closes at its end. May be used from any number of
     threads.
@@ -219,9 +219,9 @@ class WebSocketClient(_Receiver):
             log(logging.WARNING, f"the ssl_context is insecure: {weakness}")
         self._where = where
         self._core = Core(Target(url, checked, dialect, Turn()), log)
-        self._mailbox = self._core.default
+        self._queue = self._core.default
         #: Changed on the watchdog thread only.
-        self._book_links: dict[str, BookLink] = {}
+        self._book_feeds: dict[str, BookFeed] = {}
         #: The books that callers hold. Each holds the client, so it is not held here.
         self._books: weakref.WeakValueDictionary[str, OrderBook] = weakref.WeakValueDictionary()
         # The threads hold the core only: a client that nobody holds is collected, and closes it.
@@ -290,7 +290,7 @@ class WebSocketClient(_Receiver):
         Raises SubscriptionRejected or SubscriptionTimeout, whose ``failed`` names each channel
         that failed and why; the others stay subscribed.
         """
-        self._subscribe(channels, self._mailbox, timeout, options)
+        self._subscribe(channels, self._queue, timeout, options)
         found = self._core.subscriptions(channels)
         return [found[c] for c in channels if c in found]
 
@@ -305,7 +305,7 @@ class WebSocketClient(_Receiver):
         _forbid_worker_threads()
         _check_channels(channels)
         waiter = Waiter()
-        self._core.unsubscribe(channels, self._mailbox, waiter, Deadline(timeout).at)
+        self._core.unsubscribe(channels, self._queue, waiter, Deadline(timeout).at)
         waiter.wait()
 
     @property
@@ -333,11 +333,11 @@ class WebSocketClient(_Receiver):
         check_timeout(timeout)
         _check_channels(channels)
         name = f"reader-{next(self._core.reader_numbers)}"
-        mailbox = self._core.new_mailbox(name, queue_size, overflow)
-        undo = partial(self._core.undo, self._core.dropping(channels, mailbox))
-        reader = Reader(self, mailbox, channels)
+        queue = self._core.new_queue(name, queue_size, overflow)
+        undo = partial(self._core.undo, self._core.dropping(channels, queue))
+        reader = Reader(self, queue, channels)
         try:
-            self._subscribe(channels, mailbox, timeout, options)
+            self._subscribe(channels, queue, timeout, options)
         except BaseException:
             undo()  # one call all in C: another interrupt comes after it
             raise
@@ -442,24 +442,24 @@ class WebSocketClient(_Receiver):
         _forbid_worker_threads()
         core.peek().check_begun()
         # Made here, since it asks the dialect; kept on the watchdog thread.
-        link = BookLink(core, channel) if request is None else RestBookLink(core, channel, request)
-        kept = KeptBook(
-            core.dialect, channel, verify_checksum, options, link, core.locks, core.mask
+        feed = BookFeed(core, channel) if request is None else RestBookFeed(core, channel, request)
+        kept = LiveBook(
+            core.dialect, channel, verify_checksum, options, feed, core.locks, core.mask
         )
         call = object()
         try:
-            link = core.call(partial(self._find_book, link, kept, call))
-            if link.book.verify_checksum != verify_checksum:
+            feed = core.call(partial(self._find_book, feed, kept, call))
+            if feed.book.verify_checksum != verify_checksum:
                 raise ConfigurationError(
                     f"the book of {symbol!r} is there already, with another verify_checksum"
                 )
-            link.check()
+            feed.check()
             left = None if timeout is None else deadline.remaining()
-            self._subscribe((channel,), link.mailbox, left, options)
-            core.call(link.start)
+            self._subscribe((channel,), feed.queue, left, options)
+            core.call(feed.start)
             left = core.options.ack_timeout if timeout is None else deadline.remaining()
-            link.book.wait_synced(left)
-            book: OrderBook = core.call(partial(self._book_of, link, call))
+            feed.book.wait_synced(left)
+            book: OrderBook = core.call(partial(self._book_of, feed, call))
             return book
         except BaseException:
             core.post(partial(self._give_up_book, channel, call))
@@ -535,56 +535,56 @@ class WebSocketClient(_Receiver):
         count = len(session.subscriptions)
         return (
             f"<WebSocketClient {self._where} {session.state.value}, "
-            f"{count} channel{'s'[: count != 1]}, {len(self._mailbox)} queued>"
+            f"{count} channel{'s'[: count != 1]}, {len(self._queue)} queued>"
         )
 
     # Inside.
 
-    def _find_book(self, new: BookLink, kept: KeptBook, call: object) -> BookLink:
+    def _find_book(self, new: BookFeed, kept: LiveBook, call: object) -> BookFeed:
         """Return what keeps the channel's book: ``new``, if nothing does yet. ``call`` stands for
         the call that waits for it. On the watchdog thread, as the next three."""
-        link = self._book_links.get(new.channel)
-        if link is not None and link.book.is_lost:
-            self._drop_book(link)
-            link = None
-        if link is None:
+        feed = self._book_feeds.get(new.channel)
+        if feed is not None and feed.book.is_lost:
+            self._drop_book(feed)
+            feed = None
+        if feed is None:
             new.keep(kept)
-            link = self._book_links[new.channel] = new
-        link.calls.add(call)
-        return link
+            feed = self._book_feeds[new.channel] = new
+        feed.calls.add(call)
+        return feed
 
-    def _book_of(self, link: BookLink, call: object) -> OrderBook:
-        link.calls.discard(call)
-        link.is_given = True
-        book = self._books.get(link.channel)
-        if book is None or book._kept is not link.book:
-            book = OrderBook._of(link.book, partial(self._close_book, link))
-            self._books[link.channel] = book
+    def _book_of(self, feed: BookFeed, call: object) -> OrderBook:
+        feed.calls.discard(call)
+        feed.is_given = True
+        book = self._books.get(feed.channel)
+        if book is None or book._kept is not feed.book:
+            book = OrderBook._of(feed.book, partial(self._close_book, feed))
+            self._books[feed.channel] = book
         return book
 
     def _give_up_book(self, channel: str, call: object) -> None:
         """A call has failed. Unless another one waits for the book, or has got it, it goes."""
-        link = self._book_links.get(channel)
-        if link is not None and call in link.calls:
-            link.calls.discard(call)
-            if not link.calls and not link.is_given:
-                self._drop_book(link)
+        feed = self._book_feeds.get(channel)
+        if feed is not None and call in feed.calls:
+            feed.calls.discard(call)
+            if not feed.calls and not feed.is_given:
+                self._drop_book(feed)
 
-    def _drop_book(self, link: BookLink) -> None:
-        """Stop feeding the book of ``link``. On the watchdog thread."""
-        if self._book_links.get(link.channel) is link:
-            del self._book_links[link.channel]
-            link.end()
+    def _drop_book(self, feed: BookFeed) -> None:
+        """Stop feeding the book of ``feed``. On the watchdog thread."""
+        if self._book_feeds.get(feed.channel) is feed:
+            del self._book_feeds[feed.channel]
+            feed.end()
 
-    def _close_book(self, link: BookLink) -> None:
+    def _close_book(self, feed: BookFeed) -> None:
         if not self._core.is_forked:
-            link.book.close()
-            self._core.post(partial(self._drop_book, link))
+            feed.book.close()
+            self._core.post(partial(self._drop_book, feed))
 
     def _subscribe(
         self,
         channels: tuple[str, ...],
-        mailbox: Mailbox,
+        queue: MessageQueue,
         timeout: float | None,
         options: Mapping[str, Any],
     ) -> None:
@@ -592,7 +592,7 @@ class WebSocketClient(_Receiver):
         _forbid_worker_threads()
         _check_channels(channels)
         waiter = Waiter()
-        self._core.subscribe(channels, mailbox, options, waiter, Deadline(timeout).at)
+        self._core.subscribe(channels, queue, options, waiter, Deadline(timeout).at)
         waiter.wait()
 
 

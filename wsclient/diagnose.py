@@ -6,7 +6,7 @@ addresses, the proxy, TLS, the limits and the words of a failure are those of ev
 
 Two things a client has no need of are done aside, on a thread of their own: connections to the
 addresses that it did not come to, and a look at a certificate that does not verify. For the latter
-TLS is spoken, and nothing else: no byte of ours goes over a link that is not verified.
+TLS is spoken, and nothing else: no byte of ours goes over a connection that is not verified.
 """
 
 from __future__ import annotations
@@ -118,14 +118,14 @@ class Diagnosis:
     ) -> str:
         """Aligned lines of at most ``width`` characters; ``paint`` colours the word of a
         status, and the last line."""
-        indent = " " * 31
+        indent = " " * 32
         lines = [self.url, ""]
         for check in self.checks:
             if check.detail == NOT_REACHED:
                 continue
             took = "-" if check.seconds is None else f"{check.seconds * 1000:,.1f} ms"
             word = check.status.upper() if check.status == "failed" else check.status
-            head = f"{paint(check.status, f'{word:<7}')}  {check.name:<9} {took:>10}  "
+            head = f"{paint(check.status, f'{word:<7}')}  {check.name:<10} {took:>10}  "
             room = max(20, width - len(indent))
             lines.append(head + textwrap.fill(check.detail, room).replace("\n", f"\n{indent}"))
             if check.advice:
@@ -172,9 +172,9 @@ def diagnose(
 
     The checks, in order: ``rest`` (where the dialect asks for a token first), ``dns``, ``tcp`` (one
     for each address), ``proxy``, ``tls``, ``handshake``, ``clock`` (this machine's against the Date
-    of the answer, which is exact to 1 s), ``login``, ``link`` (does the venue hang up at once?),
-    ``subscribe``, ``message``, ``ping`` (the median round trip). After a step that failed, those
-    that need it are skipped.
+    of the answer, which is exact to 1 s), ``login``, ``connection`` (does the venue hang up at
+    once?), ``subscribe``, ``message``, ``ping`` (the median round trip). After a step that failed,
+    those that need it are skipped.
 
     A broken venue is told in the answer, whatever is broken. Raises ConfigurationError for an
     argument that cannot work, NotSupported for what the dialect or the installation lacks. Takes
@@ -251,16 +251,16 @@ class _Examination:
         self._steps: list[_Step] = []
         self._tls: tuple[str, Mapping[str, Any]] = ("", {})
         self._failure: BaseException | None = None
-        #: Pongs (True) and the end of the link (False).
-        self._news: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        #: Pongs (True) and the end of the connection (False).
+        self._changes: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._aside = _Aside(deadline)
         #: Of the addresses that the client did not come to: how long it took, and what was wrong.
         self._tried: list[tuple[Any, float, OSError | None]] = []
         self._unverified: Mapping[str, Any] = {}
-        self._of_link: list[Check] = []
+        self._of_connection: list[Check] = []
         self._asked_at = 0.0
         self._core.on_step = self._hear
-        self._core.at_end.append(partial(self._news.put, False))
+        self._core.at_end.append(partial(self._changes.put, False))
 
     def run(self) -> None:
         codecs.lookup("idna")  # loaded by the first lookup, which would seem to be slow
@@ -274,7 +274,7 @@ class _Examination:
             raise self._failure
         self._look_aside()
         if self._failure is None:
-            self._examine_link()
+            self._examine_connection()
         self._aside.join()
 
     def close(self) -> None:
@@ -285,7 +285,7 @@ class _Examination:
     def _hear(self, name: str, about: Any) -> None:
         """On the thread of the client's reader."""
         if name == "pong":
-            self._news.put(True)
+            self._changes.put(True)
             return
         if name == "handshake" and self._last.name == "tls":
             sock: ssl.SSLSocket = self._last.about
@@ -352,21 +352,28 @@ class _Examination:
                     der = sock.getpeercert(binary_form=True)
                     self._unverified = sock.getpeercert() or {}
 
-    # The open link.
+    # The open connection.
 
-    def _examine_link(self) -> None:
-        examinations = [("link", self._settle), ("message", self._receive), ("ping", self._ping)]
+    def _examine_connection(self) -> None:
+        examinations = [
+            ("connection", self._settle),
+            ("message", self._receive),
+            ("ping", self._ping),
+        ]
         if self._channels:
             examinations.insert(1, ("subscribe", self._subscribe))
         for name, examine in examinations:
             began = time.monotonic()
             try:
                 result = examine()
-            except (ConnectionError, ClientClosed):  # the link, and with it the client, has ended
+            except (
+                ConnectionError,
+                ClientClosed,
+            ):  # the connection, and with it the client, has ended
                 result = self._lost()
             took = time.monotonic() - began if result.seconds is None else result.seconds
             seconds = None if result.status == "skipped" else took
-            self._of_link.append(Check(name, result.status, seconds, *result[1:3]))
+            self._of_connection.append(Check(name, result.status, seconds, *result[1:3]))
             if result.status == "failed" and self._core.peek().failure is not None:
                 return
 
@@ -442,8 +449,8 @@ class _Examination:
             return _Result(
                 "failed",
                 f"no answer to a ping within {advice.span(wait)}",
-                "The link looks open, but nothing comes back: the venue hangs, does not answer "
-                "pings, or something on the way lets nothing through any more.",
+                "The connection looks open, but nothing comes back: the venue hangs, does not "
+                "answer pings, or something on the way lets nothing through any more.",
             )
         median = statistics.median(times)
         told = f"{min(times):.1f} ms at best, {median:.1f} ms median of {len(times)}"
@@ -451,18 +458,18 @@ class _Examination:
             return _Result(
                 "warning",
                 f"{told}; then one was not answered in time",
-                "The link is slow or loses packets, or the time was too short for it.",
+                "The connection is slow or loses packets, or the time was too short for it.",
                 median / 1000,
             )
         return _Result("ok", told, seconds=median / 1000)
 
     def _next(self, timeout: float) -> bool | None:
-        """True for a pong, False for the end of the link, None when nothing came."""
+        """True for a pong, False for the end of the connection, None when nothing came."""
         deadline = Deadline(timeout)
         while True:
             remaining = deadline.remaining()
             try:
-                return self._news.get(timeout=min(remaining, SLICE))
+                return self._changes.get(timeout=min(remaining, SLICE))
             except queue.Empty:
                 if remaining <= SLICE:
                     return None
@@ -471,7 +478,7 @@ class _Examination:
 
     def report(self) -> Diagnosis:
         """Once all has ended."""
-        checks = [*self._of_connect(), *self._of_link]
+        checks = [*self._of_connect(), *self._of_connection]
         is_secure = self._client._where.startswith("wss")
         if self._find("target") is not None:
             is_secure = self._address.is_secure  # REST may have led elsewhere
@@ -483,7 +490,7 @@ class _Examination:
             "handshake": True,
             "clock": True,
             "login": self._logs_in,
-            "link": True,
+            "connection": True,
             "subscribe": bool(self._channels),
             "message": True,
             "ping": True,
@@ -524,7 +531,7 @@ class _Examination:
             elif step.name == "open" and self._logs_in:
                 yield self._check("login", step, end, self._login(error))
             elif step.name == "open" and error is not None:
-                yield self._check("link", step, end, self._why_it_ended(error))
+                yield self._check("connection", step, end, self._why_it_ended(error))
 
     @staticmethod
     def _check(name: str, step: _Step, end: _Step, result: _Result) -> Check:
@@ -659,7 +666,7 @@ class _Examination:
         )
 
     def _why_it_ended(self, error: BaseException | None) -> _Result:
-        return _failed(advice.about_link(error, self._shown(str(error))))
+        return _failed(advice.about_connection(error, self._shown(str(error))))
 
     def _shown(self, words: str) -> str:
         """A text that may quote the venue, on one line, without any secret of ours."""

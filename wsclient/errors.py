@@ -8,11 +8,11 @@
      ├── ConnectError            (also ConnectionError)  connect() is out of attempts
      │    └── ConnectTimeout     (also TimeoutError)     connect(timeout=...) ran out of time
      ├── HandshakeRejected       (also ConnectionError)  the upgrade was refused (HTTP status)
-     ├── ConnectionLost          (also ConnectionError)  why a link ended
+     ├── ConnectionLost          (also ConnectionError)  why a connection ended
      ├── AuthenticationError                             the venue refused the login; never retried
      ├── ReconnectError          (also ConnectionError)  max_reconnects in a row have failed
-     ├── NotConnected            (also ConnectionError)  the link is not open; nothing was sent
-     ├── OutcomeUnknown                                  sent, but the link dropped before an answer
+     ├── NotConnected            (also ConnectionError)  not connected; nothing was sent
+     ├── OutcomeUnknown                                  sent, but disconnected before the answer
      ├── WaitTimeout             (also TimeoutError)     nothing arrived within the timeout
      ├── SubscriptionError                               .failed: channel -> reason
      │    ├── SubscriptionRejected
@@ -118,7 +118,7 @@ class HandshakeRejected(WSClientError, ConnectionError):
 
 
 class ConnectionLost(WSClientError, ConnectionError):
-    """A link ended. ``code`` is the close code seen or sent, 1006 where there was none;
+    """A connection ended. ``code`` is the close code seen or sent, 1006 where there was none;
     ``reason`` a word for why, as in :class:`wsclient.events.Disconnected`."""
 
     def __init__(self, message: str, code: int = 1006, reason: str = "ended") -> None:
@@ -136,11 +136,12 @@ class ReconnectError(WSClientError, ConnectionError):
 
 
 class NotConnected(WSClientError, ConnectionError):
-    """The link is not open, and nothing was sent."""
+    """The connection is not open, and nothing was sent."""
 
 
 class OutcomeUnknown(WSClientError):
-    """Bytes went out, and the link dropped before the answer: the venue may have acted on them."""
+    """Bytes went out, and the connection dropped before the answer: the venue may have acted on
+    them."""
 
 
 class WaitTimeout(WSClientError, TimeoutError):

@@ -47,10 +47,10 @@ class Event:
 
 @dataclass(frozen=True)
 class Connected(Event):
-    """The link is open, and logged in where the venue asks for that.
+    """The connection is open, and logged in where the venue asks for that.
 
     ``attempt`` is the number of attempts that it took, the successful one included; those since a
-    link has last proved healthy, by data or by ten seconds.
+    connection has last proved healthy, by data or by ten seconds.
     """
 
     attempt: int
@@ -58,14 +58,14 @@ class Connected(Event):
 
 @dataclass(frozen=True)
 class Disconnected(Event):
-    """An open link has ended.
+    """An open connection has ended.
 
     ``why`` is a sentence, ``reason`` the word for it that ``stats().disconnect_reasons`` counts:
     ``closed`` (by a close frame), ``ended`` (without one), ``reset``, ``half-open``, ``stalled``,
     ``deaf`` (the peer did not read), ``silent``, ``unanswered`` (a resubscription), ``protocol``
     (the venue broke it), ``age`` (the venue's maximum is reached), or an exception's type.
     ``code`` is the close code, 1006 where there was none; ``data_age`` how long before the end the
-    last data came (s), None where none had come over this link.
+    last data came (s), None where none had come over this connection.
     """
 
     why: str
@@ -78,7 +78,7 @@ class Disconnected(Event):
 class Reconnecting(Event):
     """There will be another attempt, number ``attempt`` of this outage, in ``delay`` seconds.
 
-    ``why`` is what became of the link, or of the attempt before.
+    ``why`` is what became of the connection, or of the attempt before.
     """
 
     attempt: int
@@ -137,7 +137,7 @@ class NoData(Event):
 
 @dataclass(frozen=True)
 class GapMarked(Event):
-    """A message of ``channel`` bears ``gap``: the numbers jumped, or the link had been down.
+    """A message of ``channel`` bears ``gap``: the numbers jumped, or the connection had been down.
 
     What a queue drops is not told here, but by :class:`SlowConsumer`; nor is the end of a lost
     channel, but by :class:`Rejected`.
@@ -149,8 +149,8 @@ class GapMarked(Event):
 
 @dataclass(frozen=True)
 class Recovered(Event):
-    """All is as before the disconnect: the link is open, and every channel that is still wanted
-    confirmed. ``seconds`` after the link ended; ``channels`` is their number."""
+    """All is as before the disconnect: the connection is open, and every channel that is still
+    wanted confirmed. ``seconds`` after the connection ended; ``channels`` is their number."""
 
     seconds: float
     channels: int

@@ -74,7 +74,7 @@ class WebSocketHandler:
             self._on_market_data(data)
 
     def process_gap(self, channel: str, gap: Gap) -> None:
-        """Override this to learn what was missed; called before the message after the hole."""
+        """Override this to learn what was missed; called before the message after the gap."""
         self.client._core.log(
             logging.WARNING,
             f"{channel}: missed before this message: {gap}",

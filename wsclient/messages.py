@@ -12,7 +12,7 @@ import msgspec
 
 __all__ = ["Gap", "LinkedMessage", "Message", "Subscription", "SubscriptionState"]
 
-#: Strongest first: when two holes become one, the stronger reason names it.
+#: Strongest first: when two gaps become one, the stronger reason names it.
 GAP_REASONS = (
     "rejected",
     "reconnect",
@@ -34,7 +34,7 @@ class Gap(NamedTuple):
     that say what the message itself is: ``duplicate`` (it has come before; 0 are missed) and
     ``late`` (an earlier gap has counted it; -1, so that sums come out right).
     ``missed`` is how many messages, None where that cannot be known.
-    ``since`` is the ``received_at`` of the channel's last message before the hole (ns since the
+    ``since`` is the ``received_at`` of the channel's last message before the gap (ns since the
     epoch), None where there was none.
     """
 
@@ -43,7 +43,7 @@ class Gap(NamedTuple):
     since: int | None = None
 
     def merge(self, later: Gap | None) -> Gap:
-        """This hole and the one right after it, as one."""
+        """This gap and the one right after it, as one."""
         if later is None:
             return self
         unknown = self.missed is None or later.missed is None
@@ -170,7 +170,7 @@ class LinkedMessage(Message, gc=False, eq=False):
     """A Message whose number says by itself which one it follows, for a dialect to make.
 
     ``follows`` is the number of the message directly before it: one less than the first of the
-    range of numbers that it stands for, or the venue's pointer. None: the count begins anew here
+    range of numbers that it stands for, or the venue's pointer. None: the count begins again here
     (a snapshot). ``is_counted``: numbers count one by one, so that a jump says how many are
     missing; pointers do not.
     """
@@ -191,7 +191,7 @@ class SubscriptionState(enum.Enum):
 class Subscription:
     """A channel that is wanted, as it stood when this was asked for.
 
-    ``gap`` is a hole not yet delivered: set from the moment the link drops until the channel's
+    ``gap`` is a gap not yet delivered: set from the moment the connection drops until the channel's
     next message carries it.
     """
 

@@ -8,7 +8,7 @@
     REGISTRY.register(PrometheusCollector(client))
     start_http_server(9000)
 
-Each scrape asks ``client.stats()`` anew; nothing runs in between, and nothing waits for a venue.
+Each scrape asks ``client.stats()`` again; nothing runs in between, and nothing waits for a venue.
 What the numbers mean is told at :class:`wsclient.Stats`. All of them bear the label ``client``:
 
 ===================================== ========= ===================================================
@@ -21,7 +21,7 @@ wsclient_connects_total               counter   connections opened
 wsclient_disconnects_total            counter   connections that ended
 wsclient_disconnect_reasons_total     counter   the same by {reason}
 wsclient_attempt_failures_total       counter   attempts that came to nothing, by {reason}
-wsclient_gaps_total                   counter   holes marked in the stream
+wsclient_gaps_total                   counter   gaps marked in the stream
 wsclient_missed_messages              gauge     messages known to be missed; late ones lower it
 wsclient_invalid_total                counter   frames and messages that could not be read
 wsclient_unhandled_total              counter   frames of a type that the dialect does not know
@@ -36,7 +36,7 @@ wsclient_queue_oldest_seconds{queue}  gauge     the age of the oldest; 0 where n
 wsclient_channels                     gauge     channels that there are statistics of
 wsclient_channels_without_data        gauge     confirmed channels of which no message has come
 wsclient_channel_messages_total       counter   messages of one {channel}
-wsclient_channel_gaps_total           counter   holes marked in it
+wsclient_channel_gaps_total           counter   gaps marked in it
 wsclient_channel_missed_messages      gauge     messages of it known to be missed
 wsclient_channel_last_message_seconds gauge     when the last one was received, since the epoch
 wsclient_channel_venue_lag_seconds    summary   the lags of one {channel}, {quantile} 0.5 and 0.99
@@ -87,7 +87,7 @@ COUNTERS = {
     "dials": "Connections attempted.",
     "connects": "Connections opened.",
     "disconnects": "Connections that ended.",
-    "gaps": "Holes marked in the stream.",
+    "gaps": "Gaps marked in the stream.",
     "invalid": "Frames and messages that could not be read.",
     "unhandled": "Frames of a type that the dialect does not know.",
     "dropped": "Messages dropped by overflow policies.",
@@ -251,7 +251,7 @@ def _of_channels(found: dict[str, Stats], most: int) -> Iterator[Metric]:
     ]
     text = "Messages of a channel, delivered to queues."
     yield _counter("channel_messages", text, labels, [(n, c.messages) for n, c in channels])
-    text = "Holes marked in a channel."
+    text = "Gaps marked in a channel."
     yield _counter("channel_gaps", text, labels, [(n, c.gaps) for n, c in channels])
     text = "Messages of a channel known to be missed."
     yield _gauge("channel_missed_messages", text, labels, [(n, c.missed) for n, c in channels])

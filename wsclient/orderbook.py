@@ -10,7 +10,7 @@ from typing import Any
 from wsclient import dialects
 from wsclient.messages import Message
 from wsclient.options import check_timeout
-from wsclient.runtime.keeper import KeptBook
+from wsclient.runtime.keeper import LiveBook
 from wsclient.sansio.book import Level, Side
 from wsclient.sansio.dialect import Dialect
 
@@ -39,17 +39,17 @@ class OrderBook:
     def __init__(
         self, dialect: str | Dialect, channel: str, verify_checksum: bool = True, **options: Any
     ) -> None:
-        kept = KeptBook(dialects.find(dialect), channel, verify_checksum, options)
+        kept = LiveBook(dialects.find(dialect), channel, verify_checksum, options)
         self._begin(kept, kept.close)
 
-    def _begin(self, kept: KeptBook, close: Callable[[], None]) -> None:
+    def _begin(self, kept: LiveBook, close: Callable[[], None]) -> None:
         self._kept = kept
         #: Of a client's book, it is the client's own method: that holds the client.
         self._close = close
         self.stale_ok = False
 
     @classmethod
-    def _of(cls, kept: KeptBook, close: Callable[[], None]) -> OrderBook:
+    def _of(cls, kept: LiveBook, close: Callable[[], None]) -> OrderBook:
         """A client's: ``close`` is to end what keeps it."""
         book = cls.__new__(cls)
         book._begin(kept, close)

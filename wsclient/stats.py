@@ -169,7 +169,7 @@ class Stats(_AsDict):
     """A snapshot of a client's counters, from its creation on. Shown as a table.
 
     ``messages`` delivered to queues; ``frames`` and ``bytes`` of payload received; ``connects``
-    completed, of ``dials`` attempted; ``disconnects`` of an open link, by their
+    completed, of ``dials`` attempted; ``disconnects`` of an open connection, by their
     ``disconnect_reasons``; ``gaps`` marked, with ``missed`` messages where the number is known;
     ``invalid`` frames and messages skipped; ``unhandled`` frames of unknown type; ``queued`` and
     ``queued_bytes`` waiting now, the ``oldest`` for so many seconds; ``dropped`` by overflow

@@ -29,14 +29,14 @@ def forget_locals(error: _Error, handled: BaseException | None = None) -> _Error
     todo: list[BaseException | None] = [error]
     seen = {id(handled), id(None)}
     while todo:
-        link = todo.pop()
-        if link is None or id(link) in seen:
+        connection = todo.pop()
+        if connection is None or id(connection) in seen:
             continue
-        seen.add(id(link))
-        link.__traceback__ = _cleared(link.__traceback__)
-        todo += [link.__cause__, link.__context__]
-        if link.__suppress_context__ and link.__context__ is not handled:
-            link.__context__ = None  # not shown, but there to be found; it may quote others
+        seen.add(id(connection))
+        connection.__traceback__ = _cleared(connection.__traceback__)
+        todo += [connection.__cause__, connection.__context__]
+        if connection.__suppress_context__ and connection.__context__ is not handled:
+            connection.__context__ = None  # not shown, but there to be found; it may quote others
     return error
 
 

@@ -20,8 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from making import entries_of
-
+from support.making import entries_of
 from wsclient import Kraken, Message, OrderBook
 from wsclient.sansio.book import Book
 from wsclient.sansio.dialect import BookUpdate

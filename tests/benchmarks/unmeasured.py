@@ -41,8 +41,8 @@ EDITS = [
         },
     ),
     Edit(
-        "wsclient.runtime.mailbox",
-        "Mailbox._move",
+        "wsclient.runtime.queues",
+        "MessageQueue._move",
         {"        self._measure(queue)\n": ""},
     ),
 ]

@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from making import message as make
 
+from support.making import message as make
 from wsclient.cli.board import Board, Row
 from wsclient.cli.demo import CHANNELS
 from wsclient.messages import Gap

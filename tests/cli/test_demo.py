@@ -47,7 +47,7 @@ def test_piped_it_is_plain_lines(command):
     gaps = re.findall(r"! gap: \S+ missed (\d+) \(reconnect\)", run.out)
     assert len(gaps) == numbers["gaps"]
     assert sum(map(int, gaps)) == numbers["missed"]
-    assert "the link is cut" in run.out
+    assert "the connection is cut" in run.out
     assert re.search(r"recovered: the first message \d+ ms after the cut", run.out)
     assert run.out.endswith("\nNothing was lost silently.\n")
 
@@ -78,7 +78,7 @@ def test_a_terminal_may_want_plain_lines(command, args, env):
     assert is_plain(run.out.replace("\r\n", "\n"))
 
 
-@pytest.mark.parametrize("moment", ["connected", "the link is cut"])
+@pytest.mark.parametrize("moment", ["connected", "the connection is cut"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_with_the_account_so_far(command, moment, number, code):
     run = command("demo", "--seconds", "1" if moment != "connected" else "12")

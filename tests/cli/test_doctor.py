@@ -4,10 +4,10 @@ import json
 import signal
 
 import pytest
-from broken import Mute
-from helpers import LOCALHOST, Server, server_context
-from test_handshake import Proxy
 
+from support.broken import Mute
+from support.helpers import LOCALHOST, Server, server_context
+from support.proxies import Proxy
 from wsclient.testing import FakeVenue
 
 #: A second (s), and one more for a busy machine.
@@ -28,14 +28,14 @@ def test_a_healthy_venue(venue, command):
         ("ok", "tcp"),
         ("ok", "handshake"),
         ("ok", "clock"),
-        ("ok", "link"),
+        ("ok", "connection"),
         ("skipped", "message"),
         ("ok", "ping"),
     ]
     assert run.out.startswith(f"{venue.url.rstrip('/')}\n\n")
     assert run.out.endswith("\nHealthy.\n")
     assert run.err == ""
-    assert {line.index(" ms  ") for line in run.out.splitlines() if " ms  " in line} == {26}
+    assert {line.index(" ms  ") for line in run.out.splitlines() if " ms  " in line} == {27}
 
 
 def test_a_healthy_venue_with_tls_and_a_channel(command):
@@ -60,7 +60,7 @@ def test_a_broken_venue(venue, command):
     assert rows(run) == [("ok", "dns"), ("ok", "tcp"), ("FAILED", "handshake")]
     assert "HTTP 503 Service Unavailable, retry after 30 s" in run.out
     assert "-> The venue, or what stands in front of it, is in trouble" in run.out
-    assert "\nnot reached: clock, link, message, ping\n" in run.out
+    assert "\nnot reached: clock, connection, message, ping\n" in run.out
     assert run.out.endswith("\nNot healthy: handshake failed.\n")
     assert run.err == ""
 

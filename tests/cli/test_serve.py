@@ -11,12 +11,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from helpers import until
 from websockets.frames import Frame, Opcode
 
 import wsclient
+from support.helpers import until
 from wsclient import dialects
-from wsclient.cli import _SERVED, _parser, main, serve
+from wsclient.cli import _SERVED, main, make_parser, serve
 from wsclient.testing.exchanges import PROTOCOLS
 
 SPOKEN = [name for name in PROTOCOLS if name is not None]
@@ -43,8 +43,10 @@ def serving():
 
         def start(*options):
             rate = [] if {"--rate", "--replay"} & set(options) else ["--rate", "400"]
-            args = _parser().parse_args(["serve", "--port", "0", *rate, *options])
-            service = stack.enter_context(serve.Service(args, io.StringIO()))
+            args = make_parser().parse_args(["serve", "--port", "0", *rate, *options])
+            said = io.StringIO()
+            service = stack.enter_context(serve.Service(args, said))
+            service.said = said.getvalue
             thread = threading.Thread(target=service.run)
             thread.start()
             stack.callback(thread.join)
@@ -83,8 +85,8 @@ def with_gap(client, *reasons):
 
 def said_until(service, text):
     """All that was said, as soon as ``text`` is."""
-    until(lambda: text in service._err.getvalue())
-    return service._err.getvalue()
+    until(lambda: text in service.said())
+    return service.said()
 
 
 # What is served
@@ -134,8 +136,8 @@ def test_a_book_is_the_venues_to_the_digit(dialect, serving, connect):
     book = client.order_book(CHANNELS[dialect][2], timeout=5)
     at = book.received_at or 0
     until(lambda: (book.received_at or 0) > at + 10**8)
-    service._feed.stop()
-    bids, asks, *_ = service._feed._listings[book.channel].snapshot()
+    service.feed.stop()
+    bids, asks, *_ = service.feed.listings[book.channel].snapshot()
     assert len(bids) == len(asks) == 10
     until(lambda: (book.bids(), book.asks()) == (bids, asks))
     assert book.best_bid.price < book.best_ask.price
@@ -206,7 +208,7 @@ def test_silence(serving, connect):
     client = connect(service)
     client.subscribe("BTC-USD")
     first(client, lambda message: True)
-    service._strike(*service._faults)  # by the clock it could swallow the answer to subscribe()
+    service.strike(*service.faults)  # by the clock it could swallow the answer to subscribe()
     message = with_gap(client, "sequence")
     assert message.gap.missed > 1
     assert message.connection_id == 1
@@ -217,7 +219,7 @@ def test_silence_is_felt_as_such(serving, connect, caplog):
     client = connect(service, silence_timeout=0.5)
     client.subscribe("BTC-USD")
     first(client, lambda message: True)
-    service._strike(*service._faults)
+    service.strike(*service.faults)
     assert with_gap(client, "reconnect").connection_id == 2
     assert "no frame but pongs for 0.5 s" in caplog.text
 

@@ -50,7 +50,7 @@ def test_marks_what_was_missed_and_says_why(venue, command):
     subscribed(venue, "a")
     venue.publish("a", n=2)
     run.wait_for("n=2\n")
-    run.wait_for("wsclient: open: connection 2\n")  # the log has a thread of its own
+    run.wait_for("open: connection 2")
     assert run.out.splitlines()[1].startswith("-- missed 12 (reconnect)")
     assert run.out.splitlines()[2].endswith("#14  n=2")
     told = [re.sub(r"^\S+  ", "", line) for line in run.err.splitlines()]

@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from reading import Data, read
-from recordings import Bench, marks, messages_of, refused
 
+from support.reading import Data, read
+from support.recordings import Bench, marks, messages_of, refused
 from wsclient import WebSocketClient
 from wsclient.dialects import Binance, BinanceFutures, find
 from wsclient.errors import ConfigurationError, SubscriptionRejected
@@ -111,6 +111,7 @@ def test_a_key_in_an_address_is_neither_taken_for_a_stream_nor_quoted() -> None:
         assert dialect.url(f"wss://host/ws/{KEY.upper()}", None).endswith(KEY.upper())
 
 
+@pytest.mark.loopback
 def test_a_refused_stream_leaves_the_others_of_its_message() -> None:
     channels = ["btcusdt@trade", "BTCUSDT@depth", "!ticker@arr"]
     reasons = refused(Binance(), channels, {"result": None, "id": 1})
@@ -196,6 +197,7 @@ def test_coin_margined_futures_have_no_routes(address: str, place: str, expected
         assert BinanceFutures().refusal(channel, url) is None
 
 
+@pytest.mark.loopback
 @pytest.mark.parametrize("place", ["/ws/a@depth/b@aggTrade", "/public/ws/b@aggTrade"])
 def test_an_address_that_names_streams_of_two_routes_is_refused(place: str) -> None:
     with FakeVenue("binance_futures") as venue:
@@ -243,6 +245,7 @@ def test_a_futures_stream_has_a_lowercase_symbol() -> None:
     assert "lowercase" in reason
 
 
+@pytest.mark.loopback
 def test_a_channel_of_another_route_leaves_the_others_of_its_message() -> None:
     channels = ["btcusdt@bookTicker", "btcusdt@aggTrade", "ethusdt@depth"]
     reasons = refused(BinanceFutures(), channels, {"result": None, "id": 1})
@@ -250,6 +253,7 @@ def test_a_channel_of_another_route_leaves_the_others_of_its_message() -> None:
     assert re.search(r"ws://127\.0\.0\.1:\d+/market$", reasons["btcusdt@aggTrade"])
 
 
+@pytest.mark.loopback
 def test_what_an_address_has_is_looked_at_on_each_connection() -> None:
     with FakeVenue("binance_futures") as venue:
         places = iter(["market", "public"])

@@ -12,12 +12,12 @@ from functools import partial
 from typing import Any
 
 import pytest
-from making import message
-from reading import Data, read, read_one
-from recordings import Bench, Script, payloads
-from rig import Rig
 
 import wsclient
+from support.making import message
+from support.reading import Data, read, read_one
+from support.recordings import Bench, Script, payloads
+from support.rig import Rig
 from wsclient.dialects import Bitfinex, find
 from wsclient.dialects.bitfinex import _number
 from wsclient.errors import ConfigurationError, NotSupported, SubscriptionRejected
@@ -674,6 +674,7 @@ def test_an_altered_amount_fails_the_checksum() -> None:
     assert book.checksum != checksum
 
 
+@pytest.mark.loopback
 def test_a_deleted_line_is_told_of_by_a_client(
     requests: list[dict[str, Any]], frames: list[bytes]
 ) -> None:

@@ -8,9 +8,9 @@ from decimal import ROUND_UP, Context, Decimal, FloatOperation, Inexact, Rounded
 from typing import Any, NamedTuple
 
 import pytest
-from recordings import messages_of
 
 import wsclient
+from support.recordings import messages_of
 from wsclient.sansio.dialect import Dialect
 
 

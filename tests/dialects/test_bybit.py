@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from reading import Data, message_in, read, read_one
-from recordings import Book, marks, messages_of, payloads, refused, updates_of
 
+from support.reading import Data, message_in, read, read_one
+from support.recordings import Book, marks, messages_of, payloads, refused, updates_of
 from wsclient.dialects import Bybit
 from wsclient.errors import ConfigurationError
 from wsclient.messages import Message
@@ -165,6 +165,7 @@ def test_what_does_not_look_like_bybit_cannot_be_read(raw: bytes) -> None:
     assert peek(raw) is Invalid
 
 
+@pytest.mark.loopback
 def test_a_refused_topic_of_options_leaves_the_others() -> None:
     data = {"failTopics": ["tickers.BAD"], "successTopics": ["tickers.A"]}
     answer = {"success": True, "data": data, "type": "COMMAND_RESP"}

@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from reading import Data, message_in, read, read_one
-from recordings import Script, payloads, refused
 
 import wsclient
+from support.reading import Data, message_in, read, read_one
+from support.recordings import Script, payloads, refused
 from wsclient.dialects import CoinbaseExchange
 from wsclient.errors import ConfigurationError
 from wsclient.messages import Message
@@ -24,7 +24,7 @@ from wsclient.sansio.dialect import (
     Credentials,
     Notice,
     Rejection,
-    Subscribed,
+    SubscribedChannels,
     Unhandled,
 )
 from wsclient.sansio.session import Invalid
@@ -83,6 +83,7 @@ def test_a_channel_whose_frames_would_bear_another_name_is_refused() -> None:
 GIVEN = {"api_key": "K", "secret": base64.b64encode(b"5ecret").decode(), "passphrase": "P"}
 
 
+@pytest.mark.loopback
 def test_with_credentials_each_subscribe_is_signed() -> None:
     answer = {"type": "subscriptions", "channels": [{"name": "level2", "product_ids": ["A-B"]}]}
     script = Script([msgspec.json.encode(answer)], 1)
@@ -128,10 +129,10 @@ def test_the_answer_is_all_that_is_subscribed() -> None:
         {"name": "matches", "product_ids": ["BTC-USD"], "account_ids": None},
         {"name": "status", "product_ids": None},
     ]
-    assert peek({"type": "subscriptions", "channels": channels}) == Subscribed(
+    assert peek({"type": "subscriptions", "channels": channels}) == SubscribedChannels(
         ["level2_batch:BTC-USD", "level2_batch:A-B", "matches:BTC-USD", "status"]
     )
-    assert peek({"type": "subscriptions", "channels": []}) == Subscribed([])
+    assert peek({"type": "subscriptions", "channels": []}) == SubscribedChannels([])
 
 
 def test_an_error_is_of_the_oldest_request() -> None:
@@ -147,6 +148,7 @@ def test_an_error_that_names_the_product_is_of_that_one_alone(reason: str) -> No
     assert peek(frame) == Rejection(f"Failed to subscribe: {reason}", symbol="BAD-USD")
 
 
+@pytest.mark.loopback
 def test_a_refused_product_leaves_the_others() -> None:
     error = {"type": "error", "message": "Failed to subscribe", "reason": "BAD-USD is delisted"}
     rest = [{"name": "ticker", "product_ids": ["BTC-USD"]}]

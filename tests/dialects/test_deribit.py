@@ -8,11 +8,11 @@ from functools import partial
 from typing import Any
 
 import pytest
-from making import message
-from reading import Data, read, read_one
-from recordings import Bench
-from rig import Rig
 
+from support.making import message
+from support.reading import Data, read, read_one
+from support.recordings import Bench
+from support.rig import Rig
 from wsclient.dialects import Deribit, find
 from wsclient.errors import ConfigurationError, RequestRejected, SubscriptionRejected
 from wsclient.messages import LinkedMessage, SubscriptionState

@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 import pytest
-from reading import Data, read_one
 
+from support.reading import Data, read_one
 from wsclient.dialects import Generic, Kraken, find
 from wsclient.errors import ConfigurationError, NotSupported
 from wsclient.sansio.dialect import Ack, Heartbeat, Item, Limits, Rejection, Unhandled

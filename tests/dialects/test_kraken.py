@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 import responses
-from making import entries_of
-from reading import Data, read_one
-from recordings import Bench, messages_of, payloads
-from resting import Rest, rest
 
 import wsclient
+from support.making import entries_of
+from support.reading import Data, read_one
+from support.recordings import Bench, messages_of, payloads
+from support.resting import Rest, rest
 from wsclient.dialects import Kraken
 from wsclient.errors import AuthenticationError, ConfigurationError, HandshakeRejected
 from wsclient.messages import Message
@@ -208,6 +208,7 @@ def private(answer: Callable[[int], Any], **options: Any) -> Iterator[Scene]:
             yield Scene(client, venue, server)
 
 
+@pytest.mark.loopback
 def test_each_connect_has_a_token_of_its_own() -> None:
     with private(token) as (client, venue, server):
         client.connect()
@@ -235,6 +236,7 @@ def test_each_connect_has_a_token_of_its_own() -> None:
         assert asked.headers["content-type"] == "application/x-www-form-urlencoded"
 
 
+@pytest.mark.loopback
 def test_a_dead_token_endpoint_is_a_failed_attempt() -> None:
     answers = [503, {"error": ["EService:Unavailable"]}, [], token(4)]
     with private(lambda n: answers[n - 1], max_retries=4) as (client, venue, _):
@@ -244,6 +246,7 @@ def test_a_dead_token_endpoint_is_a_failed_attempt() -> None:
         assert venue.accept().expect_json()["params"]["token"] == "T4"
 
 
+@pytest.mark.loopback
 @pytest.mark.parametrize("answer", [401, 403, {"error": ["EAPI:Invalid key"]}])
 def test_a_refused_token_is_final(answer: Any) -> None:
     with private(lambda n: answer) as (client, venue, server):
@@ -253,6 +256,7 @@ def test_a_refused_token_is_final(answer: Any) -> None:
         assert (len(server.asked), len(venue.peers)) == (1, 0)
 
 
+@pytest.mark.loopback
 def test_a_token_refused_on_a_reconnect_ends_the_client() -> None:
     answers = [token(1), 403]
     with private(lambda n: answers[n - 1]) as (client, venue, _):
@@ -262,6 +266,7 @@ def test_a_token_refused_on_a_reconnect_ends_the_client() -> None:
             client.recv(timeout=5)
 
 
+@pytest.mark.loopback
 def test_the_token_is_asked_for_at_krakens_own_address() -> None:
     with responses.RequestsMock() as mock, FakeVenue(Private()) as venue:
         mock.post(f"https://api.kraken.com{PATH}", json=token(7))

@@ -14,11 +14,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from helpers import Call
-from reading import Data, message_in, read_one
-from recordings import Bench, messages_of, payloads
-from resting import Rest, rest
 
+from support.helpers import Call
+from support.reading import Data, message_in, read_one
+from support.recordings import Bench, messages_of, payloads
+from support.resting import Rest, rest
 from wsclient import WebSocketClient
 from wsclient.dialects import Kucoin, find
 from wsclient.errors import AuthenticationError, HandshakeRejected, SubscriptionRejected
@@ -305,6 +305,7 @@ def welcome(peer: Peer) -> None:
     peer.send_json({"id": connect_id, "type": "welcome"})
 
 
+@pytest.mark.loopback
 def test_each_connect_has_a_token_of_its_own_and_waits_for_the_welcome(
     venue: FakeVenue, bullets: Rest
 ) -> None:
@@ -330,6 +331,7 @@ def test_each_connect_has_a_token_of_its_own_and_waits_for_the_welcome(
     ] * 2
 
 
+@pytest.mark.loopback
 def test_private_channels_come_by_a_token_of_their_own(venue: FakeVenue, bullets: Rest) -> None:
     credentials = {"api_key": "K", "secret": "5ecret", "passphrase": "P"}
     with closing(client_of(bullets, credentials=credentials)) as client:
@@ -349,6 +351,7 @@ def test_private_channels_come_by_a_token_of_their_own(venue: FakeVenue, bullets
     )
 
 
+@pytest.mark.loopback
 def test_a_list_is_no_channel(venue: FakeVenue, bullets: Rest) -> None:
     """What comes would be of no channel that was asked for."""
     with closing(client_of(bullets)) as client:

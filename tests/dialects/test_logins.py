@@ -7,9 +7,9 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from helpers import Call
 
 import wsclient
+from support.helpers import Call
 from wsclient import OKX, Bitfinex, Bybit, Deribit, Dialect, WebSocketClient
 from wsclient.testing import FakeVenue
 
@@ -55,6 +55,7 @@ def client_of(venue: FakeVenue, dialect: Dialect) -> closing[WebSocketClient]:
     return closing(WebSocketClient(venue.url, dialect=dialect, credentials=GIVEN))
 
 
+@pytest.mark.loopback
 @pytest.mark.parametrize("kind", VENUES, ids=lambda kind: kind.name)
 def test_a_subscribe_waits_until_the_login_is_accepted(kind: Any, venue: FakeVenue) -> None:
     accepted, channel, acknowledged = VENUES[kind]
@@ -104,6 +105,7 @@ def test_a_dialect_of_ones_own_has_a_login_where_it_says_so() -> None:
         WebSocketClient("wss://x/", dialect=dialect, credentials=GIVEN).close()
 
 
+@pytest.mark.loopback
 def test_bitfinex_tells_of_the_account_unasked(venue: FakeVenue) -> None:
     with client_of(venue, Bitfinex()) as client:
         connecting = Call(client.connect)

@@ -15,10 +15,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from reading import Data, message_in, read_one
-from recordings import Bench, marks, messages_of, refused, there, updates_of
 
 import wsclient
+from support.reading import Data, message_in, read_one
+from support.recordings import Bench, marks, messages_of, refused, there, updates_of
 from wsclient.dialects import OKX
 from wsclient.errors import ConfigurationError
 from wsclient.messages import LinkedMessage, Message
@@ -196,6 +196,7 @@ def test_an_error_names_any_kind_of_channel(fields: str, channel: str) -> None:
     assert item == Rejection(f"{text} (60018)", "3", channel)
 
 
+@pytest.mark.loopback
 def test_a_refused_channel_leaves_the_others() -> None:
     text = "Wrong URL or channel:tickers,instId:BAD doesn't exist."
     reasons = refused(
@@ -218,6 +219,7 @@ def test_a_subscribe_that_needs_a_login_is_refused_itself() -> None:
     assert peek(frame) == Rejection("Please log in (60011)", "1", is_one=True)
 
 
+@pytest.mark.loopback
 def test_an_error_that_names_no_channel_leaves_those_that_are_acknowledged() -> None:
     channels = ["books-l2-tbt:BTC-JPY", "books:BTC-JPY"]
     reasons = refused(
@@ -229,6 +231,7 @@ def test_an_error_that_names_no_channel_leaves_those_that_are_acknowledged() -> 
     assert reasons == {"books-l2-tbt:BTC-JPY": "Please log in (60011)"}
 
 
+@pytest.mark.loopback
 @pytest.mark.parametrize("code", ["60012", "60014", "60019"])
 def test_some_errors_refuse_a_request_as_a_whole(code: str) -> None:
     channels = ["books:A-B", "books:C-D"]
@@ -434,6 +437,7 @@ class _Answering(ScriptedProtocol):
             yield json.dumps({"id": request["id"], "event": "subscribe", "arg": arg})
 
 
+@pytest.mark.loopback
 def test_a_login_is_signed_anew_on_each_connection() -> None:
     made: list[str] = []
 

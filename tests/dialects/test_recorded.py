@@ -12,11 +12,19 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pytest
-from helpers import until
-from making import entries_of
-from recordings import RECORDED, Book, count_links, messages_of, payloads, recording, updates_of
 
 import wsclient
+from support.helpers import until
+from support.making import entries_of
+from support.recordings import (
+    RECORDED,
+    Book,
+    count_links,
+    messages_of,
+    payloads,
+    recording,
+    updates_of,
+)
 from wsclient.messages import Message
 from wsclient.sansio.book import Book as SortedBook
 from wsclient.sansio.book import BookError
@@ -164,7 +172,7 @@ STREAMS = [
         wsclient.CoinbaseExchange(book="level2"),
         9946,
         {
-            "Subscribed": 3,
+            "SubscribedChannels": 3,
             "snapshot": 10,
             "l2update": 9719,
             "ticker": 107,
@@ -324,6 +332,7 @@ def ends_a_channel(dialect: Dialect, line: bytes) -> bool:
     return any(isinstance(entry, Ack) and entry.verb == "unsubscribe" for entry in entries)
 
 
+@pytest.mark.loopback
 @pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: stream.file)
 def test_a_recording_goes_through_a_client_and_all_its_checks_hold(
     stream: Stream, caplog: pytest.LogCaptureFixture
@@ -436,6 +445,7 @@ def edited(
         yield from group
 
 
+@pytest.mark.loopback
 @pytest.mark.parametrize("edit", ["deleted", "doubled", "swapped", "altered"])
 @pytest.mark.parametrize("stream", NUMBERED, ids=lambda stream: stream.file)
 def test_each_edit_of_a_numbered_line_is_marked_there_and_nowhere_else(

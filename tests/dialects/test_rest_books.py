@@ -8,9 +8,9 @@ from decimal import Decimal
 
 import msgspec
 import pytest
-from recordings import Book, messages_of, payloads, recording
 
 import wsclient
+from support.recordings import Book, messages_of, payloads, recording
 from wsclient.sansio.dialect import BookUpdate, Dialect
 
 CHANNEL = "btcusdt@depth@100ms"

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from making import entries_of
-from recordings import RECORDED, there
 
+from support.making import entries_of
+from support.recordings import RECORDED, there
 from wsclient.dialects import (
     OKX,
     Binance,

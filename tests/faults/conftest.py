@@ -7,13 +7,13 @@ import logging
 from collections.abc import Callable, Iterator
 
 import pytest
-from canaries import found_in, variables_of
-from matrix import Line
 
+from support.canaries import found_in, variables_of
+from support.matrix import Line
 from wsclient.events import Event
 from wsclient.runtime import core
+from wsclient.runtime.eventhub import EventHub, EventStream
 from wsclient.runtime.locks import Locks
-from wsclient.runtime.telling import EventStream, Teller
 
 _lines: list[Line] = []
 
@@ -62,13 +62,13 @@ def no_secret_is_told(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     found: list[str] = []
     ears: list[_Ear] = []
 
-    class Overheard(Teller):
+    class Overheard(EventHub):
         def __init__(self, locks: Locks) -> None:
             super().__init__(locks)
             ears.append(_Ear(found))
             self.add(ears[-1])
 
-    monkeypatch.setattr(core, "Teller", Overheard)
+    monkeypatch.setattr(core, "EventHub", Overheard)
     yield found
     assert not found, f"secrets in events: {found}"
 

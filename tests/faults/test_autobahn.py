@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from matrix import each_size
 
 import wsclient
+from support.matrix import each_size
 
 #: Of the protocol itself, without compression.
 GROUPS = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*"]

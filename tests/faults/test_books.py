@@ -1,5 +1,5 @@
-"""Rows 1 and 11: a book that begins with a snapshot by REST, whatever befalls the link, the stream
-and the answers. In sync it is the venue's at the number that it says, after every event."""
+"""Rows 1 and 11: a book that begins with a snapshot by REST, whatever befalls the connection, the
+stream and the answers. In sync it is the venue's at the number that it says, after every event."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from depth import Binance, BinanceFutures, Kucoin, Late, Rig, Truth, answer, ok, rig_of
-from helpers import until
-from oracle import check_prefixes
 
 import wsclient
+from support.depth import Binance, BinanceFutures, Kucoin, Late, Rig, Truth, answer, ok, rig_of
+from support.helpers import until
+from support.inside import kept_of
+from support.oracle import check_prefixes
 from wsclient import client as client_module
 from wsclient.messages import LinkedMessage
-from wsclient.runtime.books import KeptBook
+from wsclient.runtime.books import LiveBook
 from wsclient.testing import Fault, Peer
 
-#: No count goes so far; each count that begins anew is below all before it.
+#: No count goes so far; each count that begins again is below all before it.
 EPOCH = 1_000_000
 CLOSES = (1001, 1012, 4000)
 PING: dict[str, Any] = {"ping_interval": 0.1, "ping_timeout": 0.4}
@@ -36,7 +37,7 @@ class Run:
         self.rig, self.truth, self.rng = rig, rig.truth, random.Random(seed)
         self.delivered: list[wsclient.Message] = []
         self.ways: list[str] = []
-        #: The venue counts anew after every second kill that allows it.
+        #: The venue counts again after every second kill that allows it.
         self.is_anew = False
         self.done: Counter[str] = Counter()
         self.looks: Counter[bool] = Counter()
@@ -120,15 +121,15 @@ class Run:
         until(lambda: client.is_connected and client.subscriptions[self.rig.channel].is_active)
 
     def look(self) -> bool:
-        is_synced = self.truth.check(self.book._kept)
+        is_synced = self.truth.check(kept_of(self.book))
         self.looks[is_synced] += 1
         return is_synced
 
     def cut(self, peer: Peer) -> None:
         if peer.live:
-            self.rng.choice([Peer.rst, Peer.fin, self._close])(peer)
+            self.rng.choice([Peer.rst, Peer.fin, self.close_book])(peer)
 
-    def _close(self, peer: Peer) -> None:
+    def close_book(self, peer: Peer) -> None:
         peer.close(self.rng.choice(CLOSES))
 
     def half_a_frame(self, peer: Peer) -> None:
@@ -148,8 +149,8 @@ class Run:
         peer.rst()
 
     def within_a_fetch(self, peer: Peer) -> None:
-        """The answer comes on the next link: the book of before the kill, or of now. Part of it
-        may come before."""
+        """The answer comes on the next connection: the book of before the kill, or of now. Part of
+        it may come before."""
         text = self.truth.snapshot() if self.rng.random() < 0.5 else b""
         with Late(self.truth, text, self.rng.randint(0, len(text) // 2)) as late:
             self._ask()
@@ -204,7 +205,7 @@ class Run:
 WAYS: dict[str, Callable[[Run, Peer], None]] = {
     "rst": lambda run, peer: peer.rst(),
     "fin": lambda run, peer: peer.fin(),
-    "close": Run._close,
+    "close": Run.close_book,
     "half a frame": Run.half_a_frame,
     "within a frame": Run.within_a_frame,
     "half-open": Run.half_open,
@@ -215,7 +216,8 @@ WAYS: dict[str, Callable[[Run, Peer], None]] = {
 }
 
 
-#: Those with which the venue may begin to count anew: nothing is sent on the old link any more.
+#: Those with which the venue may begin to count again: nothing is sent on the old connection any
+#: more.
 BETWEEN_CHANGES = frozenset(WAYS) & {
     "rst",
     "fin",
@@ -236,7 +238,7 @@ def soak(*values: Any) -> Any:
 @pytest.mark.parametrize(
     ("truth", "kills", "seed"),
     [
-        (Binance, 40, 21),
+        (Binance, 15, 21),
         (BinanceFutures, 15, 21),
         (Kucoin, 15, 21),
         soak(Binance, 1000, 21),
@@ -256,7 +258,7 @@ def test_through_kills_a_book_is_the_venues_or_not_in_sync(
     checks: Counter[bool] = Counter()
     wrong: list[str] = []
 
-    class Checked(KeptBook):
+    class Checked(LiveBook):
         """Looked at after each message and each snapshot, on the thread that brings them."""
 
         def apply(self, message: wsclient.Message) -> bool:
@@ -277,7 +279,7 @@ def test_through_kills_a_book_is_the_venues_or_not_in_sync(
             except AssertionError as error:
                 wrong.append(str(error))
 
-    monkeypatch.setattr(client_module, "KeptBook", Checked)
+    monkeypatch.setattr(client_module, "LiveBook", Checked)
     with rig_of(truth(), **PING) as rig:
         run = Run(rig, seed)
         run.run(kills)
@@ -288,7 +290,7 @@ def test_through_kills_a_book_is_the_venues_or_not_in_sync(
     promise(
         11,
         f"{truth.dialect.name}: {kills} kills of a book by REST (seed {seed})",
-        "in sync it is the venue's, after every event; each hole marked once, at its place",
+        "in sync it is the venue's, after every event; each gap marked once, at its place",
         f"in sync {checks[True]} of {checks.total()} times, {asked} fetches, "
         f"{len(run.delivered)} messages, {missed} numbers missed and marked",
         checks[True] > kills and asked > kills and stats.missed == missed,
@@ -303,7 +305,7 @@ def is_change(payload: bytes) -> bool:
 
 
 def account(delivered: list[wsclient.Message], truth: Truth) -> int:
-    """Each hole, and each message doubled or late, is marked as such, and nothing else is.
+    """Each gap, and each message doubled or late, is marked as such, and nothing else is.
 
     What is older than the first of a count begins another: that count may have been the wrong one.
     Returns how many numbers were missed in all, as far as numbers tell.
@@ -317,7 +319,7 @@ def account(delivered: list[wsclient.Message], truth: Truth) -> int:
         assert follows is not None
         marks = None if gap is None else (gap.reason, gap.missed)
         if sequence // EPOCH < last // EPOCH:
-            assert marks == ("reconnect", None), f"counts anew: {message}"
+            assert marks == ("reconnect", None), f"counts again: {message}"
             seen.clear()
         elif sequence in seen:
             assert marks == ("duplicate", 0), message
@@ -328,11 +330,11 @@ def account(delivered: list[wsclient.Message], truth: Truth) -> int:
             assert marks == ("late", follows - sequence if truth.is_counted else None), message
             missed -= sequence - follows
         elif seen and follows != last:
-            assert gap is not None, f"a hole that nobody was told of, before {message}"
+            assert gap is not None, f"a gap that nobody was told of, before {message}"
             assert gap.missed == (follows - last if truth.is_counted else None), message
             missed += follows - last
         elif seen:
-            assert gap is None, f"no hole before {message}"
+            assert gap is None, f"no gap before {message}"
         if not seen:
             first = last = sequence
         seen.add(sequence)

@@ -1,8 +1,8 @@
 """Row 11: books of each kind of numbering, without a socket and with a clock that is a number.
 
-What is real: dialect, session, queue, and the book with its link. What is not: the wire, the
+What is real: dialect, session, queue, and the book with its connection. What is not: the wire, the
 threads. A venue's messages may be lost, doubled and late, its snapshots old, late or nonsense, its
-links may end at any time, and the book may be slow in taking its messages.
+connections may end at any time, and the book may be slow in taking its messages.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 from zlib import crc32
 
 import pytest
-from depth import Binance, BinanceFutures, Change, Kucoin, State, Truth, texts
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -25,17 +24,18 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from matrix import each_size
-from rig import Rig
 
 import wsclient
+from support.depth import Binance, BinanceFutures, Change, Kucoin, State, Truth, texts
+from support.matrix import each_size
+from support.rig import Rig
 from wsclient.messages import LinkedMessage, Message, SubscriptionState
-from wsclient.runtime.books import BookLink, KeptBook, RestBookLink
+from wsclient.runtime.books import BookFeed, LiveBook, RestBookFeed
 from wsclient.runtime.core import Routed
-from wsclient.runtime.mailbox import Mailbox
+from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.waiting import Deadline
 from wsclient.sansio.inbound import Inbound
-from wsclient.sansio.recovery import STRAYS
+from wsclient.sansio.recovery import LATE_OR_DUPLICATE
 from wsclient.sansio.session import Send
 from wsclient.sansio.session import State as LinkState
 
@@ -98,9 +98,9 @@ class Bench:
     is_current = True
     failure = None
 
-    def __init__(self, rig: Rig, mailbox: Mailbox) -> None:
+    def __init__(self, rig: Rig, queue: MessageQueue) -> None:
         self._rig = rig
-        self._mailbox = mailbox
+        self._queue = queue
         self.books = self.snapshots = self
         self.at_end: list[Callable[[], None]] = []
         self.wanting = False
@@ -108,28 +108,30 @@ class Bench:
     def peek(self) -> Any:
         return self._rig.session
 
-    def add(self, channel: str, fed: Callable[[Message], None]) -> Mailbox:
-        return self._mailbox
+    def add(self, channel: str, fed: Callable[[Message], None]) -> MessageQueue:
+        return self._queue
 
-    def route_book(self, channel: str, mailbox: Mailbox, begin: Callable[[Routed], None]) -> None:
+    def route_book(
+        self, channel: str, queue: MessageQueue, begin: Callable[[Routed], None]
+    ) -> None:
         begin(Routed(False, False, None, False))
 
     def want_snapshot(self, channel: str, delay: float, unless: Callable[[], bool]) -> None:
-        self._rig.session.resyncs.want(channel, self._rig.now, delay)
+        self._rig.session.refreshes.want(channel, self._rig.now, delay)
 
     def has_snapshot(self, channel: str) -> None:
-        self._rig.session.resyncs.done(channel)
+        self._rig.session.refreshes.done(channel)
 
     def active_on(self, channel: str) -> int | None:
         session = self._rig.session
         is_active = session.subscriptions.state(channel) is ACTIVE
         return session.connection_id if is_active and session.state is LinkState.OPEN else None
 
-    def want(self, book: RestBookLink) -> bool:
+    def want(self, book: RestBookFeed) -> bool:
         self.wanting = True
         return True
 
-    def forget(self, book: RestBookLink) -> None:
+    def forget(self, book: RestBookFeed) -> None:
         self.wanting = False
 
 
@@ -155,18 +157,18 @@ class BookMachine(RuleBasedStateMachine):
         self.channel = self.truth.channel()
         self.rig = Rig(dialect, ack_timeout=1e9, retry_delay=0.1)
         self.inbound = Inbound(dialect)
-        self.mailbox = Mailbox(queue_size, None, "drop_oldest")
-        self.bench = Bench(self.rig, self.mailbox)
+        self.queue = MessageQueue(queue_size, None, "drop_oldest")
+        self.bench = Bench(self.rig, self.queue)
         request = dialect.book_request(self.channel, {})
         core: Any = self.bench
         self.by_rest = request is not None
-        self.link = (
-            BookLink(core, self.channel)
+        self.connection = (
+            BookFeed(core, self.channel)
             if request is None
-            else RestBookLink(core, self.channel, request)
+            else RestBookFeed(core, self.channel, request)
         )
-        self.book = KeptBook(dialect, self.channel, True, {}, self.link)
-        self.link.keep(self.book)
+        self.book = LiveBook(dialect, self.channel, True, {}, self.connection)
+        self.connection.keep(self.book)
         #: What the venue has been asked and has not answered, and whether it sends changes.
         self.unread: deque[str] = deque()
         self.read = 0
@@ -177,7 +179,7 @@ class BookMachine(RuleBasedStateMachine):
         self.last: Message | None = None
         self.rig.open()
         self.rig.subscribe(self.channel, token="subscribe")
-        self.link.ask(0.0)
+        self.connection.ask(0.0)
         self.answer_all()
 
     # The wire.
@@ -186,7 +188,7 @@ class BookMachine(RuleBasedStateMachine):
         batch = self.inbound.batch([frame.encode()], False, 1, self.rig.cid)
         messages = self.rig.receive(*self.inbound.entries(batch, 0))
         if messages:
-            self.mailbox.put(messages)
+            self.queue.put(messages)
 
     def hear(self) -> None:
         """The venue's side: a new connection knows nothing."""
@@ -242,15 +244,15 @@ class BookMachine(RuleBasedStateMachine):
     @rule(count=st.sampled_from([1, 1000, 1000]))
     def take(self, count: int) -> None:
         """The book takes what waits for it."""
-        while self.mailbox and count:
-            self.mailbox.fill(1, Deadline(0))
-            self.see(next(self.mailbox.handed_out))
+        while self.queue and count:
+            self.queue.fill(1, Deadline(0))
+            self.see(next(self.queue.handed_out))
             count -= 1
 
     @precondition(lambda self: self.is_open)
     @rule(now=seldom, anew=seldom)
     def drop(self, now: bool, anew: bool) -> None:
-        """The venue may count anew on its next links."""
+        """The venue may count again on its next connections."""
         if not now:
             return
         self.rig.drop()
@@ -286,26 +288,26 @@ class BookMachine(RuleBasedStateMachine):
     @rule(age=st.integers(0, 8), is_bad=st.sampled_from([False, False, False, True]))
     def fetch(self, age: int, is_bad: bool) -> None:
         """The book of now, or of some changes ago."""
-        assert isinstance(self.link, RestBookLink)
-        connection_id = self.link.ready()
-        if connection_id is None or not self.link.wants_snapshot:
+        assert isinstance(self.connection, RestBookFeed)
+        connection_id = self.connection.ready()
+        if connection_id is None or not self.connection.wants_snapshot:
             return
         epoch = self.truth.number // EPOCH
         number = [n for n in self.truth.states if n // EPOCH == epoch][-1 - age :][0]
         state = ([(15, 1)], [(3, 1)]) if is_bad else self.truth.states[number]  # crossed
         answer = json.loads(json.dumps(self.truth.body(number, state)))
-        self.fetches.append((connection_id, self.link.begin(connection_id), answer))
+        self.fetches.append((connection_id, self.connection.begin(connection_id), answer))
 
     @precondition(lambda self: self.fetches)
     @rule()
     def fetched(self) -> None:
-        assert isinstance(self.link, RestBookLink)
+        assert isinstance(self.connection, RestBookFeed)
         connection_id, age, answer = self.fetches.popleft()
         try:
-            self.link.join(answer, connection_id, age)
+            self.connection.join(answer, connection_id, age)
         except ValueError:
             assert not self.is_synced
-        self.bench.wanting = self.link.wants_snapshot
+        self.bench.wanting = self.connection.wants_snapshot
 
     @precondition(lambda self: self.by_rest and not self.is_synced)
     @rule(age=st.integers(0, 4), before=changes, after=changes)
@@ -331,10 +333,10 @@ class BookMachine(RuleBasedStateMachine):
             else:
                 assert isinstance(message, LinkedMessage)
                 follows = message.sequence if message.follows is None else message.follows
-                assert follows == self.last.sequence, f"a silent hole before {message}"
-        if message.gap is None or message.gap.reason not in STRAYS:
+                assert follows == self.last.sequence, f"a silent gap before {message}"
+        if message.gap is None or message.gap.reason not in LATE_OR_DUPLICATE:
             self.last = message
-        self.link(message)
+        self.connection(message)
         self.check()
 
     @property
@@ -384,7 +386,7 @@ class BookMachine(RuleBasedStateMachine):
 
 @pytest.fixture
 def no_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of connects: links end as often as they like."""
+    """Of connects: connections end as often as they like."""
     for venue in VENUES:
         monkeypatch.setattr(venue.dialect, "limits", wsclient.Limits(connects=None))
         monkeypatch.setattr(venue.dialect, "silence_timeout", None)
@@ -416,7 +418,7 @@ def test_a_book_is_the_venues_or_not_in_sync_after_every_event(
     promise(
         11,
         f"{venue.dialect.name}: messages and snapshots at random",
-        "in sync it is the venue's, after every event; each hole marked",
+        "in sync it is the venue's, after every event; each gap marked",
         f"in sync after {steps[True]} of {steps.total()} events",
         steps[True] * 5 > steps.total(),
     )

@@ -6,9 +6,9 @@ import base64
 import logging
 
 import pytest
-from canaries import TOKENS, found_in
 
 import wsclient
+from support.canaries import TOKENS, found_in
 from wsclient.testing import FakeVenue
 
 ENCODINGS = {

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
-from helpers import Call
-from matrix import each_size
-from rigs import dial
 
+from support.helpers import Call
+from support.matrix import each_size
+from support.network import dial
 from wsclient.testing import FakeVenue, Fault, FaultProxy
 
 
@@ -74,18 +74,19 @@ with wsclient.connect(sys.argv[1], **options) as client:
             break
 """
 MEANWHILE = ["feeds", "pings", "is silent", "resets", "goes deaf"]
-#: Within which (s) a dead link must be replaced: the pings' 0.7 s, and what a busy machine needs.
+#: Within which (s) a dead connection must be replaced: the pings' 0.7 s, and what a busy machine
+#: needs.
 SOON = 1.5
 
 
 class Received(NamedTuple):
-    """What a client that was stopped has printed, and on how many links; ``back`` is how long (s)
-    a dead one took to be replaced."""
+    """What a client that was stopped has printed, and on how many connections; ``back`` is how long
+    (s) a dead one took to be replaced."""
 
     numbers: list[int]
     marked: list[int]
     final: int
-    links: int
+    connections: int
     back: float
 
 
@@ -146,13 +147,13 @@ def test_a_stopped_process(promise: Callable[..., None], stops: list[float]) -> 
         got = call.result(timeout=120)
         what = f"stopped for {seconds:g} s, venue {meanwhile}"
         assert got.numbers[-1] == got.final, what
-        holes = [b for a, b in itertools.pairwise(got.numbers) if b != a + 1]
-        assert holes == got.marked, f"{what}: {got}"
+        gaps = [b for a, b in itertools.pairwise(got.numbers) if b != a + 1]
+        assert gaps == got.marked, f"{what}: {got}"
         if meanwhile in ("resets", "goes deaf"):
             promise(
                 17,
                 what,
-                f"back within {SOON:g} s, holes marked",
+                f"back within {SOON:g} s, gaps marked",
                 f"{got.back * 1e3:.0f} ms",
                 got.back <= SOON,
             )
@@ -161,6 +162,6 @@ def test_a_stopped_process(promise: Callable[..., None], stops: list[float]) -> 
                 17,
                 what,
                 "no false drop, nothing missed",
-                f"{got.links - 1} drops, {len(holes)} holes",
-                got.links == 1 and not holes,
+                f"{got.connections - 1} drops, {len(gaps)} gaps",
+                got.connections == 1 and not gaps,
             )

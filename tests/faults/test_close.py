@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from helpers import Call, client_context, server_context, until
-from matrix import each_size, percentile
-from test_handshake import dead_address, linux_only
 
 import wsclient
+from support.helpers import Call, client_context, dead_address, linux_only, server_context, until
+from support.inside import outbox_of, written_of
+from support.matrix import each_size, percentile
 from wsclient import State, WebSocketClient
 from wsclient.testing import FakeVenue
 
@@ -135,11 +135,11 @@ def opened(fault: str = "", *, tls: bool = False) -> Iterator[Scene]:
             peer.send_raw(b"\x81\x7e\x01\x00half")
         elif fault == "blocked send":
             peer.stop_reading()
-            outbox = client._core._watchdog.transports[1]._outbox
+            outbox = outbox_of(client)
             before = outbox.position
             calls.append(Call(client.send, "x" * 8 * 1024 * 1024))
             # Framed, and as much of it sent as the peer's window takes.
-            until(lambda: outbox._out > before and outbox._out < outbox.position)
+            until(lambda: written_of(outbox) > before and written_of(outbox) < outbox.position)
             calls.append(Call(client.send, "behind it"))
             until(lambda: is_waiting(calls[-1]))
         elif fault:
@@ -247,7 +247,7 @@ def test_close_in_every_state(promise: Callable[..., None], trials: int, name: s
 @pytest.mark.parametrize("seed", [51])
 @each_size("instants", short=[40], full=[500], timeout=300)
 def test_close_at_any_instant(promise: Callable[..., None], instants: int, seed: int) -> None:
-    """The client is in full use, its link is cut now and then, and close() comes at a random
+    """The client is in full use, its connection is cut now and then, and close() comes at a random
     moment of it, from its first connect() on."""
     took, woke = [], []
     with FakeVenue() as venue, Chaos(venue, seed):
@@ -314,7 +314,7 @@ def test_close_while_the_first_function_is_added(monkeypatch: pytest.MonkeyPatch
         adding = Call(client.on, "a", print)
         assert starting.wait(5)
         closing = Call(client.close)
-        until(lambda: client.state is State.CLOSED)
+        until(lambda: client.state is not State.OPEN)
         go_on.set()
         closing.result()
         with pytest.raises(wsclient.ClientClosed):

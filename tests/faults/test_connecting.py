@@ -15,11 +15,10 @@ from contextlib import closing
 from typing import Any, NamedTuple
 
 import pytest
-from helpers import Call, Server, expect_end, receive_head
-from matrix import each_size
-from test_handshake import dead_address, linux_only
 
 import wsclient
+from support.helpers import Call, Server, dead_address, expect_end, linux_only, receive_head
+from support.matrix import each_size
 
 #: What the deadline may be missed by (s), on a machine that is not busy and on one that is.
 PROMISED, BUSY = 0.25, 1.25
@@ -144,7 +143,7 @@ DROPPED_SYN = """
 import json, subprocess, sys, time
 import wsclient
 
-subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+subprocess.run(["ip", "connection", "set", "lo", "up"], check=True)
 drop = ["iptables", "-A", "INPUT", "-p", "tcp", "--dport", "9", "-j", "DROP"]
 subprocess.run(drop, check=True)
 late = []

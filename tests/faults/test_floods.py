@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from helpers import Call, Server, handshake_answer, receive_head, until
-from matrix import each_size, percentile
 
 import wsclient
+from support.helpers import Call, Server, handshake_answer, receive_head, until
+from support.inside import outbox_of
+from support.matrix import each_size, percentile
 
 MIB = 1024 * 1024
 GB = 1 << 30
@@ -76,7 +77,7 @@ class Peak:
         gc.collect()
         if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
             trim(0)  # else what earlier tests have freed would hide what this one takes
-        peak.write_text("5")  # the peak is counted anew
+        peak.write_text("5")  # the peak is counted again
         self._before = self._read("VmRSS")
         return self
 
@@ -152,8 +153,7 @@ def test_a_venue_that_pings_and_does_not_read_fills_no_memory(
         client = wsclient.connect(server.url, send_timeout=None, ping_interval=None)
         with closing(client):
             client.recv(timeout=50)
-            (transport,) = client._core._watchdog.transports.values()
-            waiting = transport._outbox.waiting
+            waiting = outbox_of(client).waiting
             server.closing.set()
     promise(
         9,
@@ -304,7 +304,7 @@ def expect_end_or_reset(sock: socket.socket) -> None:
         *(("channels", p) for p in ("drop_newest", "conflate")),
     ],
 )
-@each_size("count", short=[100_000], full=[600_000], timeout=300)
+@each_size("count", short=[40_000], full=[600_000], timeout=300)
 def test_a_flood_of_words_fills_no_memory_and_holds_up_nothing(
     name: str, overflow: str, count: int, promise: Callable[..., None]
 ) -> None:

@@ -1,4 +1,4 @@
-"""A forked child cannot touch its parent's link, and is told so; nothing of it hangs."""
+"""A forked child cannot touch its parent's connection, and is told so; nothing of it hangs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from matrix import each_size
-from program import CERTIFICATE, STRIKE, Program
 
 import wsclient
+from support.inside import core_of, kept_of, lock_of
+from support.matrix import each_size
+from support.program import CERTIFICATE, STRIKE, Program
 from wsclient import ClientForked, WebSocketClient
 from wsclient.testing import FakeVenue, KrakenProtocol
 
@@ -86,7 +87,7 @@ def opened(kind: str) -> Iterator[tuple[FakeVenue, WebSocketClient]]:
 
 
 def check_unharmed(venue: FakeVenue, client: WebSocketClient) -> None:
-    """The link of before is there still, in both directions."""
+    """The connection of before is there still, in both directions."""
     number = venue.publish("a")
     assert client.recv(timeout=5).sequence == number
     client.subscribe("b")
@@ -173,9 +174,9 @@ def test_a_client_made_in_the_child_works_there(venue: FakeVenue) -> None:
 
 
 LOCKS: dict[str, Callable[[WebSocketClient], Any]] = {
-    "the session's": lambda client: client._core.lock,
-    "the queue's": lambda client: client._mailbox._lock,
-    "the events'": lambda client: client._core.teller._lock,
+    "the session's": lambda client: core_of(client).lock,
+    "the queue's": lambda client: lock_of(core_of(client).default),
+    "the events'": lambda client: lock_of(core_of(client).event_hub),
 }
 
 
@@ -244,7 +245,7 @@ def test_forks_in_the_midst_of_a_feed_lose_and_delay_nothing(
         promise(
             16,
             f"{trials} forks in a feed, {kind}",
-            "the child is refused within 1 s, the parent's link unharmed",
+            "the child is refused within 1 s, the parent's connection unharmed",
             f"{refused} refused, worst {worst:.3f} s, {stats.disconnects} disconnects",
             refused == trials and worst < 1.0 and stats.disconnects == stats.gaps == 0,
         )
@@ -273,7 +274,7 @@ ENDS = {
 
 def run_beside_a_feed(kind: str, program: str) -> None:
     """A program that forks, prints "forked" when the child has ended, then two messages, and how
-    often its link went; and which says nothing more, nor does the child."""
+    often its connection went; and which says nothing more, nor does the child."""
     with a_venue(kind) as venue, Program(program, venue.url, str(CERTIFICATE)) as parent:
         assert parent.line() == "forked"
         venue.publish("a")
@@ -399,7 +400,7 @@ def test_a_book_of_the_parents_client_is_out_of_sync_in_the_child() -> None:
     kraken.set_snapshot("book:BTC/USD", bids=[{"price": 9, "qty": 1}], asks=[])
     with FakeVenue(kraken) as venue, wsclient.connect(venue.url, dialect="kraken") as client:
         book = client.order_book("BTC/USD", timeout=5)
-        with book._kept.lock:
+        with kept_of(book).lock:
             told = in_child(
                 lambda: [
                     book.is_synced,
@@ -417,5 +418,5 @@ def test_a_book_by_hand_is_the_childs_as_well_unless_it_was_half_way() -> None:
     raw = b'{"data":[{"bids":[],"asks":[]}]}'
     book.apply(wsclient.Message("book:A/B", "snapshot", item=0, raw=raw))
     assert in_child(lambda: book.is_synced) is True
-    with book._kept.lock:
+    with kept_of(book).lock:
         assert in_child(lambda: book.is_synced) is False

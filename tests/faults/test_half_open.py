@@ -1,4 +1,4 @@
-"""Row 2: a half-open link is noticed in time, and a blocked consumer is no dead venue."""
+"""Row 2: a half-open connection is noticed in time, and a blocked consumer is no dead venue."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
-from helpers import Call, client_context, server_context
-from matrix import each_size, percentile
-from rigs import SLACK, Losses, dial, dropping, own_network
 
 import wsclient
+from support.helpers import Call, client_context, server_context
+from support.matrix import each_size, percentile
+from support.network import SLACK, Losses, dial, dropping, own_network
 from wsclient.testing import FakeVenue, Fault, FaultProxy
 
 
@@ -85,7 +85,7 @@ def test_a_deaf_link(promise: Promise, size: Size, kind: str, directions: tuple[
             calls.append(Call(strike, proxy, client, seed=n))
         delays = [delay for call in calls for delay in call.result(timeout=240)]
     where = " and ".join(directions) or "both ways"
-    check(promise, f"half-open link, {kind}, {where}", size, delays)
+    check(promise, f"half-open connection, {kind}, {where}", size, delays)
 
 
 @pytest.mark.parametrize("where", ["both ways", "to the client", "to the venue"])
@@ -101,7 +101,7 @@ def test_packets_that_are_dropped(promise: Promise, size: Size, where: str) -> N
         options = {
             "ping_interval": size.interval,
             "ping_timeout": size.timeout,
-            "connect_timeout": 0.5,  # the next handshakes are lost too, and begun anew
+            "connect_timeout": 0.5,  # the next handshakes are lost too, and begun again
         }
         clients = [stack.enter_context(dial(venue.url, n, **options)) for n in range(size.clients)]
         port = str(venue.port)

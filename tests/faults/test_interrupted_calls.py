@@ -17,10 +17,12 @@ from itertools import count
 from typing import Any
 
 import pytest
-from helpers import Call, until
-from interrupting import Point
-from matrix import each_size
-from talk import (
+
+import wsclient
+from support.helpers import Call, until
+from support.interrupting import Point
+from support.matrix import each_size
+from support.talk import (
     BOOK_CHANNEL,
     FEED,
     PATIENCE,
@@ -32,8 +34,6 @@ from talk import (
     settle,
     threads_of_ours,
 )
-
-import wsclient
 from wsclient.runtime.locks import Locks
 from wsclient.testing import FakeVenue
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from types import FunctionType
 
 import pytest
-from helpers import Call, until
-from journal import Journal
-from matrix import each_size
-from oracle import CUTS
 
 import wsclient
+from support.helpers import Call, until
+from support.journal import Journal
+from support.matrix import each_size
+from support.oracle import CUTS
 
 UNLIMITED = wsclient.Generic(limits=wsclient.Limits(connects=None))
 TESTS = Path(__file__).parents[1]
@@ -34,10 +34,9 @@ SAMPLES = 50
 @pytest.fixture
 def cutting_server() -> Iterator[str]:
     """The URL of one that cuts each connection after its first message (see journal.py)."""
-    path = os.pathsep.join(str(TESTS / part) for part in ("faults", "integration"))
     with subprocess.Popen(
-        [sys.executable, TESTS / "faults" / "journal.py", "6"],
-        env={**os.environ, "PYTHONPATH": path},
+        [sys.executable, "-m", "support.journal", "6"],
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -125,7 +124,7 @@ def test_an_ended_connection_leaves_nothing_to_the_collector(how: str) -> None:
     ):
         client.subscribe("a")
         for n in range(1, 5):
-            server.wait_for(lambda server, n=n: len(server.links) == n and server.live)
+            server.wait_for(lambda server, n=n: len(server.connections) == n and server.live)
             server.wait_for(lambda server: server.live[0].subscriptions)
             server.publish("a")
             client.recv(timeout=5)

@@ -13,11 +13,11 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
-from helpers import Call, until
-from logrig import Blocking, Memory, listening, making, threaded
-from program import End, Program
 
 import wsclient
+from support.helpers import Call, until
+from support.logrig import Blocking, Memory, listening, making, threaded
+from support.program import End, Program
 from wsclient.runtime.logs import flush
 from wsclient.testing import FakeVenue
 

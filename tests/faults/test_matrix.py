@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from matrix import Line, percentile
+from support.matrix import Line, percentile
 
 
 def test_a_percentile_is_one_of_the_values() -> None:

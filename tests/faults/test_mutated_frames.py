@@ -9,12 +9,12 @@ import random
 from collections.abc import Callable
 
 import pytest
-from journal import Journal, Link
-from matrix import each_size
 from websockets.frames import Frame, Opcode
 from websockets.protocol import CLIENT, OPEN, Protocol
 
 import wsclient
+from support.journal import Journal, ServedConnection
+from support.matrix import each_size
 from wsclient import Message
 
 CHANNELS = ["a", "b", "c"]
@@ -98,9 +98,11 @@ def test_mutated_frames(
         client.subscribe(*CHANNELS)
         mangler.is_on = True
         for run in range(runs):
-            link = server.wait_for(restored)
+            connection = server.wait_for(restored)
             stalls = rng.random() < 0.01
-            server.run(lambda link=link, stalls=stalls: feed(server, link, rng, stalls))
+            server.run(
+                lambda connection=connection, stalls=stalls: feed(server, connection, rng, stalls)
+            )
             if run % 50 == 49:
                 delivered += client.recv_batch(timeout=10)
         mangler.is_on = False
@@ -112,11 +114,11 @@ def test_mutated_frames(
             delivered += batch
             last.update((message.channel, message.sequence) for message in batch)
         assert client.state is wsclient.State.OPEN
-        links = list(server.links)
+        connections = list(server.connections)
     assert not caplog.records, "internal errors"
 
-    check_truth(delivered, links)
-    missed, undecided = check_marks(delivered, links)
+    check_truth(delivered, connections)
+    missed, undecided = check_marks(delivered, connections)
     promise(
         14,
         f"1 of 20 frames mutated on {runs} connections (seed {seed})",
@@ -127,39 +129,43 @@ def test_mutated_frames(
     )
 
 
-def restored(server: Journal) -> Link | None:
+def restored(server: Journal) -> ServedConnection | None:
     return next((x for x in server.live if x.subscriptions == set(CHANNELS)), None)
 
 
-def feed(server: Journal, link: Link, rng: random.Random, stalls: bool) -> None:
+def feed(server: Journal, connection: ServedConnection, rng: random.Random, stalls: bool) -> None:
     for _ in range(FRAMES):
         server.publish(rng.choice(CHANNELS), price=round(rng.uniform(1, 1e5), 2))
     if stalls:
-        link.half_frame('{"type": "market_data"}')
+        connection.half_frame('{"type": "market_data"}')
     else:
-        link.fin()
+        connection.fin()
 
 
-def check_truth(delivered: list[Message], links: list[Link]) -> None:
+def check_truth(delivered: list[Message], connections: list[ServedConnection]) -> None:
     """Of each connection what came is on its wire, in that order; and all, if it was whole."""
     got: dict[int, list[Message]] = {}
     for message in delivered:
         got.setdefault(message.connection_id, []).append(message)
-    for link in links:
-        messages = got.get(link.id, [])
-        wire = iter(read(bytes(link.wire)))
+    for connection in connections:
+        messages = got.get(connection.id, [])
+        wire = iter(read(bytes(connection.wire)))
         for message in messages:
-            assert message.raw in wire, f"link {link.id}: {message.raw!r} was not sent, or earlier"
+            assert message.raw in wire, (
+                f"connection {connection.id}: {message.raw!r} was not sent, or earlier"
+            )
             truth = json.loads(message.raw)
             assert truth["type"] == message.type == "market_data"
             assert truth.get("channel", "") == message.channel
             assert truth == message.data
-        if all(entry.is_whole for entry in link.journal):
-            sent = [entry.payload for entry in link.journal if b"market_data" in entry.payload]
+        if all(entry.is_whole for entry in connection.journal):
+            sent = [
+                entry.payload for entry in connection.journal if b"market_data" in entry.payload
+            ]
             assert [message.raw for message in messages] == sent
 
 
-def check_marks(delivered: list[Message], links: list[Link]) -> tuple[int, int]:
+def check_marks(delivered: list[Message], connections: list[ServedConnection]) -> tuple[int, int]:
     """Every message that did not arrive as it was is accounted for by a gap, before the next of
     its channel that did. Where a mutated number was believed there, that cannot be decided.
 
@@ -169,8 +175,8 @@ def check_marks(delivered: list[Message], links: list[Link]) -> tuple[int, int]:
     for channel in CHANNELS:
         sent = [
             entry.payload
-            for link in links
-            for entry in link.journal
+            for connection in connections
+            for entry in connection.journal
             if b"market_data" in entry.payload and json.loads(entry.payload)["channel"] == channel
         ]
         numbers = {payload: n for n, payload in enumerate(sent, 1)}
@@ -184,7 +190,7 @@ def check_marks(delivered: list[Message], links: list[Link]) -> tuple[int, int]:
                 missed += number - last - 1
                 if not any(m.gap for m in mine[since : i + 1]):
                     recent = mine[max(0, since - RECOVERY) : i + 1]
-                    assert any(m.raw not in numbers for m in recent), f"silent hole: {message}"
+                    assert any(m.raw not in numbers for m in recent), f"silent gap: {message}"
                     undecided += number - last - 1
             last, since = number, i + 1
         assert last == len(sent)

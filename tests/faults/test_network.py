@@ -1,4 +1,4 @@
-"""Row 13: an nginx in between that cuts idle links, and a network that loses packets."""
+"""Row 13: an nginx in between that cuts idle connections, and a network that loses packets."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from helpers import LOCALHOST, client_context, until
-from matrix import each_size
-from oracle import check_numbered_holes, check_prefixes, is_market_data, wait_for_channels
-from rigs import Losses, dial, dropping, own_network
 
 import wsclient
+from support.helpers import LOCALHOST, client_context, until
+from support.matrix import each_size
+from support.network import Losses, dial, dropping, own_network
+from support.oracle import check_numbered_holes, check_prefixes, is_market_data, wait_for_channels
 from wsclient.testing import FakeVenue
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
@@ -130,8 +130,8 @@ def test_idle_links_that_nginx_cuts(
     assert all("without a close frame" in loss.why for loss in found), found
     promise(
         13,
-        "nginx cuts idle links",
-        "each hole marked once, with its size; what was sent before is complete",
+        "nginx cuts idle connections",
+        "each gap marked once, with its size; what was sent before is complete",
         f"{stats.disconnects} cuts, {missed} missed, all marked",
         stats.disconnects >= cuts and missed == stats.missed,
     )

@@ -10,11 +10,12 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from canaries import TOKENS, found_in
-from helpers import Call
-from resting import rest
 
 import wsclient
+from support.canaries import TOKENS, found_in
+from support.helpers import Call
+from support.inside import core_of
+from support.resting import rest
 from wsclient import (
     OKX,
     Bitfinex,
@@ -77,16 +78,16 @@ def dialect_at(kind: Callable[..., Dialect], url: str) -> Dialect:
 
 def assert_secret(client: WebSocketClient, error: BaseException | None = None) -> None:
     """All that can be learned of the client, and of an error."""
-    core = client._core
+    core = core_of(client)
     stats = client.stats()
     things = [client, stats, stats.as_dict(), client.subscriptions]
     things += [core.options, core, core.peek()]
     said = [repr(thing) for thing in things]
     chain = [] if error is None else [error]
-    for link in chain:
-        said += traceback.format_exception(link)
-        said += [str(link), repr(link), str(getattr(link, "failed", ""))]
-        more = (link.__cause__, link.__context__)
+    for connection in chain:
+        said += traceback.format_exception(connection)
+        said += [str(connection), repr(connection), str(getattr(connection, "failed", ""))]
+        more = (connection.__cause__, connection.__context__)
         chain += [other for other in more if other is not None and other not in chain]
     assert found_in("\n".join(said)) == []
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from itertools import cycle, islice
 
 import pytest
-from matrix import each_size
-from program import STRIKE, End, Program
 
+from support.matrix import each_size
+from support.program import STRIKE, End, Program
 from wsclient.testing import FakeVenue
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 import trustme
-from canaries import TOKENS, found_in, secret_options
-from helpers import until
 
 import wsclient
+from support.canaries import TOKENS, found_in, secret_options
+from support.helpers import until
 from wsclient.runtime.handshake import default_ssl_context
 from wsclient.testing import FakeVenue
 

@@ -6,11 +6,11 @@ import random
 from collections.abc import Callable
 
 import pytest
-from journal import Journal, Link
-from matrix import each_size
-from oracle import check_numbered_holes, check_prefixes, cut, is_market_data
 
 import wsclient
+from support.journal import Journal, ServedConnection
+from support.matrix import each_size
+from support.oracle import check_numbered_holes, check_prefixes, cut, is_market_data
 
 CHANNELS = ["a", "b", "c", "d"]
 UNLIMITED = wsclient.Generic(limits=wsclient.Limits(connects=None))
@@ -29,9 +29,9 @@ def test_nothing_is_lost_doubled_or_reordered_silently(
         for _ in range(rng.randint(0, most)):
             server.publish(rng.choice(CHANNELS), pad="x" * rng.choice([0, 100, 5000]))
 
-    def publish_and_cut(server: Journal, link: Link) -> None:
+    def publish_and_cut(server: Journal, connection: ServedConnection) -> None:
         publish(server, 12)
-        ends[link.id] = cut(link, rng)  # type: ignore[arg-type]
+        ends[connection.id] = cut(connection, rng)  # type: ignore[arg-type]
         publish(server, 5)
 
     with (
@@ -40,15 +40,17 @@ def test_nothing_is_lost_doubled_or_reordered_silently(
     ):
         client.subscribe(*CHANNELS)
         for _ in range(kills):
-            link = restored(server)
+            connection = restored(server)
             publish(server, 12)
-            if rng.random() < 0.5 and link.journal[len(CHANNELS) :]:
-                # Half of the time the data is read first, and the link has proved itself.
+            if rng.random() < 0.5 and connection.journal[len(CHANNELS) :]:
+                # Half of the time the data is read first, and the connection has proved itself.
                 delivered += client.recv_batch(timeout=5)
             if rng.random() < 0.5:
-                server.run(lambda link=link: publish_and_cut(server, link))  # in one go
+                server.run(
+                    lambda connection=connection: publish_and_cut(server, connection)
+                )  # in one go
             else:
-                publish_and_cut(server, link)
+                publish_and_cut(server, connection)
         restored(server)
         final = {channel: server.publish(channel) for channel in CHANNELS}
         last: dict[str, int | None] = {}
@@ -57,9 +59,9 @@ def test_nothing_is_lost_doubled_or_reordered_silently(
             delivered += batch
             last.update((message.channel, message.sequence) for message in batch)
         stats = client.stats()
-        links = list(server.links)
+        connections = list(server.connections)
 
-    check_prefixes(delivered, links, is_market_data, ends)  # type: ignore[arg-type]
+    check_prefixes(delivered, connections, is_market_data, ends)  # type: ignore[arg-type]
     missed = check_numbered_holes(delivered)
     sent = sum(final.values())
     unheard = 0  # before the first of a channel, whose gap cannot know how many
@@ -67,23 +69,23 @@ def test_nothing_is_lost_doubled_or_reordered_silently(
         assert message.sequence is not None
         unheard += message.sequence - 1
         assert (message.gap is not None) == (message.sequence > 1)
-    assert stats.connects == stats.dials == len(links) == kills + 1
+    assert stats.connects == stats.dials == len(connections) == kills + 1
     promise(
         1,
         f"{kills} random kills (seed {seed})",
-        "each hole marked once, at its place, with its size; prefixes, whole on FIN",
+        "each gap marked once, at its place, with its size; prefixes, whole on FIN",
         f"{sent} sent, {len(delivered)} delivered, {missed} missed and marked",
         sent == len(delivered) + missed + unheard and stats.missed == missed,
     )
 
 
-def restored(server: Journal) -> Link:
-    """The one live link, when it is subscribed to all."""
+def restored(server: Journal) -> ServedConnection:
+    """The one live connection, when it is subscribed to all."""
 
-    def ready(server: Journal) -> Link | None:
+    def ready(server: Journal) -> ServedConnection | None:
         assert len(server.live) <= 1, "a second connection"
         return next((x for x in server.live if x.subscriptions == set(CHANNELS)), None)
 
-    link = server.wait_for(ready)
-    assert link is not None
-    return link
+    connection = server.wait_for(ready)
+    assert connection is not None
+    return connection

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
-from matrix import each_size, percentile
-from oracle import cut, wait_for_channels
-from rigs import dial
 
 import wsclient
+from support.matrix import each_size, percentile
+from support.network import dial
+from support.oracle import cut, wait_for_channels
 from wsclient.testing import FakeVenue, KrakenProtocol
 
 

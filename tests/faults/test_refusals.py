@@ -11,9 +11,9 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from matrix import each_size
 
 import wsclient
+from support.matrix import each_size
 from wsclient import HandshakeRejected, Limits, State
 from wsclient.options import Options
 from wsclient.runtime.handshake import MAX_RETRY_AFTER
@@ -22,7 +22,7 @@ from wsclient.sansio.actions import (
     Dial,
 )
 from wsclient.sansio.backoff import classify
-from wsclient.sansio.heartbeat import LinkView
+from wsclient.sansio.heartbeat import ConnectionView
 from wsclient.sansio.session import (
     Session,
 )
@@ -118,7 +118,7 @@ class Outage:
         session.opened(1, None, now)  # once in, it may try for ever
         session.ended(1, wsclient.ConnectionLost("gone"), wsclient.Verdict.RETRY, now)
         while now < HOUR:
-            session.tick(now, LinkView(now))
+            session.tick(now, ConnectionView(now))
             for action in session.actions():
                 assert not isinstance(action, Cut)
                 if isinstance(action, Dial):
@@ -131,7 +131,7 @@ class Outage:
                     verdict = classify(error)
                     session.ended(action.connection_id, error, verdict, now)
                     self.allowed.append(now + (getattr(error, "retry_after", None) or 0.0))
-            now = max(now, session.next_deadline(now, LinkView(now)))
+            now = max(now, session.next_deadline(now, ConnectionView(now)))
         session.close(now, 1.0)
 
     def most_within(self, seconds: float) -> int:

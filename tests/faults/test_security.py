@@ -20,11 +20,12 @@ from typing import Any
 import pytest
 import trustme
 import websocket
-from canaries import TOKENS, found_in, secret_options, secret_url, variables_of, whole_chain
-from helpers import Server, expect_end, handshake_answer, listener, receive_head, until
-from interrupting import Point
 
 import wsclient
+from support.canaries import TOKENS, found_in, secret_options, secret_url, variables_of, whole_chain
+from support.helpers import Server, expect_end, handshake_answer, listener, receive_head, until
+from support.inside import core_of, transports_of
+from support.interrupting import Point
 from wsclient import (
     LoginAccepted,
     LoginRefused,
@@ -273,21 +274,21 @@ class Stage:
         the variables in them."""
         self.said += traceback.format_exception(type(error), error, error.__traceback__)
         self.said += variables_of(error)
-        for link in whole_chain(error):
-            self.said += [str(link), repr(link)]
+        for connection in whole_chain(error):
+            self.said += [str(connection), repr(connection)]
             # What a venue's page says is the program's to see, but for what is ours.
-            data = {name: value for name, value in vars(link).items() if name != "reply"}
+            data = {name: value for name, value in vars(connection).items() if name != "reply"}
             self.said.append(str(data).replace(TOKENS["Body"], ""))
 
     def listen_to(self, client: WebSocketClient) -> None:
-        core = client._core
+        core = core_of(client)
         things = (client, client.stats(), client.subscriptions, client.latest("a"), core.options)
         for thing in (
             *things,
             core,
             core.peek(),
             core.callbacks,
-            *core._watchdog.transports.values(),
+            *transports_of(client).values(),
         ):
             self.said += [repr(thing), str(thing)]
 
@@ -765,7 +766,7 @@ def test_07_no_fault_makes_a_secret_known(fault: str, capfd: pytest.CaptureFixtu
     assert found_in("\n".join([*stage.said, out])) == []
 
 
-# 8. Credentials are asked anew for each connect, and never pickled.
+# 8. Credentials are asked again for each connect, and never pickled.
 
 
 def test_08_credentials_are_asked_anew_for_each_connect(venue: FakeVenue) -> None:
@@ -794,7 +795,7 @@ def test_08_nothing_that_holds_credentials_is_pickled_or_copied(venue: FakeVenue
     options = {**secret_options(), "dialect": Signing()}
     with wsclient.connect(venue.url, **options) as client:
         handler = WebSocketHandler({"websocket_uri": venue.url, **options})
-        for thing in (client, client.reader("a"), client._core.options, handler):
+        for thing in (client, client.reader("a"), core_of(client).options, handler):
             for duplicate in (pickle.dumps, copy.copy, copy.deepcopy):
                 if thing is handler and duplicate is copy.copy:
                     continue  # two handlers of one client

@@ -8,7 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from program import ROOT
+
+from support.program import ROOT
 
 #: The tests of the client and of order books. Under ``-O`` the asserts of test modules, which
 #: pytest rewrites, are still checked; see test_asserts_are_checked.
@@ -44,7 +45,8 @@ SETTINGS: dict[str, tuple[list[str], str]] = {
     "busy switching": ([], "import sys; sys.setswitchinterval(1e-6)"),
     "gevent": ([], GEVENT),
 }
-REDUCED = ("-OO", "foreign decimals")
+#: What the suite has; -OO is a step of the CI.
+REDUCED = ("foreign decimals",)
 
 
 def run_tests(setting: str, *args: str) -> None:

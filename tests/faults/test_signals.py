@@ -5,20 +5,20 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from matrix import each_size
-from program import Program
-from struck import CALLS
-from talk import BOOK_CHANNEL, FEED, LOOPS, Talker, feeding
 
+from support.program import Program
+from support.struck import CALLS
+from support.talk import BOOK_CHANNEL, FEED, LOOPS, Talker, feeding
 from wsclient.testing import FakeVenue
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 
-HERE = str(Path(__file__).parent)
+TESTS = str(Path(__file__).parents[1])
 #: Of the loops: those of which a short run does all ten.
 TEN = (
     "latest",
@@ -34,13 +34,14 @@ TEN = (
 )
 
 
-def run(*args: object, patience: float = 50.0) -> str:
-    """What the program says that it has seen."""
-    source = f"import sys; sys.path[:0] = [{HERE!r}]; import struck; struck.main(*sys.argv[1:])"
+def run(*args: object, patience: float = 50.0) -> dict[str, str]:
+    """What the program says that it has seen in each of its loops."""
+    source = f"import sys; sys.path[:0] = [{TESTS!r}]; from support import struck; "
+    source += "struck.main(*sys.argv[1:])"
     with Program(source, *map(str, args), patience=patience) as program:
         end = program.end()
     assert (end.code, end.err) == (0, ""), f"{args}: ended with {end.code}\n{end.out}\n{end.err}"
-    return end.out.strip()
+    return dict(line.split(": ", 1) for line in end.out.splitlines())
 
 
 @pytest.fixture
@@ -50,37 +51,45 @@ def seed() -> int:
     return seed
 
 
-@each_size("times", short=[100], full=[2000], timeout=600)
-@pytest.mark.parametrize("loop", LOOPS)
+def in_parts(names: Iterable[str], count: int) -> list[str]:
+    """All of them, in that many programs."""
+    names = list(names)
+    return [",".join(names[n::count]) for n in range(count)]
+
+
+def sizes(parts: list[str], short: float, names: Iterable[str], full: float) -> Any:
+    """Some loops for each program, and a little of each; with ``-m soak`` each by itself."""
+    soak = (pytest.mark.soak, pytest.mark.timeout(900))
+    return pytest.mark.parametrize(
+        ("loops", "amount"),
+        [
+            *((part, short) for part in parts),
+            *(pytest.param(name, full, marks=soak) for name in names),
+        ],
+    )
+
+
+@sizes(in_parts(LOOPS, 3), 30, LOOPS, 2000)
 def test_interrupts_in_a_loop_of_calls_lose_nothing_and_leave_the_client_at_work(
-    promise: Callable[..., None], loop: str, times: int, seed: int
+    promise: Callable[..., None], loops: str, amount: int, seed: int
 ) -> None:
-    said = run("interrupts", loop, times, seed, patience=590)
-    promise(20, f"SIGINT 1 to 3 ms apart, {loop}", f"{times} times", said, True)
+    for loop, said in run("interrupts", loops, amount, seed, patience=890).items():
+        promise(20, f"SIGINT 1 to 3 ms apart, {loop}", f"{amount} times", said, True)
 
 
-@pytest.mark.parametrize(
-    ("loop", "times"),
-    [
-        *((loop, 12) for loop in TEN),
-        *(
-            pytest.param(loop, 500, marks=(pytest.mark.soak, pytest.mark.timeout(900)))
-            for loop in LOOPS
-        ),
-    ],
-)
+@sizes(in_parts(TEN, 2), 12, LOOPS, 500)
 def test_close_in_a_signal_handler_ends_what_it_interrupts(
-    promise: Callable[..., None], loop: str, times: int, seed: int
+    promise: Callable[..., None], loops: str, amount: int, seed: int
 ) -> None:
-    said = run("closes", loop, times, seed, patience=890)
-    promise(21, f"close() in a SIGTERM handler, {loop}", f"{times} times", said, True)
+    for loop, said in run("closes", loops, amount, seed, patience=890).items():
+        promise(21, f"close() in a SIGTERM handler, {loop}", f"{amount} times", said, True)
 
 
-@each_size("seconds", short=[1], full=[30], timeout=120)
-@pytest.mark.parametrize("call", CALLS)
+@sizes(in_parts(CALLS, 1), 0.4, CALLS, 30)
 def test_a_call_from_a_finalizer_works_or_raises(
-    promise: Callable[..., None], call: str, seconds: int, seed: int
+    promise: Callable[..., None], loops: str, amount: float, seed: int
 ) -> None:
     with FakeVenue(Talker()) as venue, feeding(venue, FEED, BOOK_CHANNEL, interval=0.005):
-        said = run("finalizers", call, seconds, seed, venue.url, patience=110)
-    promise(21, f"{call} from finalizers", "works or raises, no deadlock", said, True)
+        found = run("finalizers", loops, amount, seed, venue.url, patience=110)
+    for call, said in found.items():
+        promise(21, f"{call} from finalizers", "works or raises, no deadlock", said, True)

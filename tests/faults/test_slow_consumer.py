@@ -1,5 +1,5 @@
 """Row 8: a consumer that does not come. Its queue stays within its bound, drops by its policy, says
-so once, and the link does not suffer."""
+so once, and the connection does not suffer."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import tracemalloc
 from collections.abc import Callable
 
 import pytest
-from helpers import until
-from journal import Journal
-from matrix import each_size
 
 import wsclient
+from support.helpers import until
+from support.inside import core_of
+from support.journal import Journal
+from support.matrix import each_size
 from wsclient import Message
 from wsclient.runtime import router
 
@@ -60,7 +61,7 @@ def test_the_policy_is_exact(promise: Callable[..., None], messages: int, policy
         is_exact = names_of(delivered) == expected(policy, sent)
         assert isinstance(error, wsclient.QueueOverflow) == (policy == "error")
         if policy != "error":
-            # The holes at the end are told by the messages that come next.
+            # The gaps at the end are told by the messages that come next.
             sent += feed(server, len(CHANNELS) * 3)
             last = dict(sent)
             while any(last[name] not in {m.sequence for m in delivered} for name in CHANNELS):
@@ -132,19 +133,24 @@ def test_the_heartbeat_is_unaffected(promise: Callable[..., None], beats: int) -
         ) as client,
     ):
         client.subscribe(*CHANNELS)
-        (link,) = server.links
+        (connection,) = server.connections
         for _ in range(beats):
-            pings, pongs = link.pings, link.pongs
-            link.ping()
+            pings, pongs = connection.pings, connection.pongs
+            connection.ping()
             feed(server, SIZE)
             # A ping of ours, and our answer to one of theirs, though nobody takes the messages.
-            until(lambda pings=pings, pongs=pongs: link.pings > pings and link.pongs > pongs)
+            until(
+                lambda pings=pings, pongs=pongs: (
+                    connection.pings > pings and connection.pongs > pongs
+                )
+            )
         promise(
             8,
             "slow consumer, heartbeat",
-            "pings go out and are answered, the link is kept",
-            f"{link.pings} pings out, {link.pongs} answered, {len(server.links)} link",
-            client.stats().dials == 1 and link.live and link.pongs == beats,
+            "pings go out and are answered, the connection is kept",
+            f"{connection.pings} pings out, {connection.pongs} answered, "
+            f"{len(server.connections)} connection",
+            client.stats().dials == 1 and connection.live and connection.pongs == beats,
         )
 
 
@@ -162,12 +168,12 @@ def test_one_alarm_an_episode(
         client.subscribe(*CHANNELS)
         for episode in (1, 2):
             for _ in range(4):  # looks, and drops before each
-                looked_at = client._core.router._look_at
+                looked_at = core_of(client).router.look_at
                 feed(server, 2 * SIZE)
-                until(lambda at=looked_at: client._core.router._look_at > at)
+                until(lambda at=looked_at: core_of(client).router.look_at > at)
             until(lambda episode=episode: alarms() == episode)
             client.recv_batch(timeout=5)
-            until(lambda: not client._core.router.dropping)
+            until(lambda: not core_of(client).router.dropping)
     promise(8, "slow consumer, alarm", "one an episode", f"{alarms()} in 2 episodes", alarms() == 2)
 
 

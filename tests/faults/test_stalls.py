@@ -10,11 +10,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
-from helpers import Call, until
-from matrix import each_size, percentile
-from rigs import SLACK, Losses, dial
 
 import wsclient
+from support.helpers import Call, until
+from support.inside import core_of
+from support.matrix import each_size, percentile
+from support.network import SLACK, Losses, dial
 from wsclient.testing import FakeVenue, Fault, FaultProxy
 
 
@@ -36,7 +37,7 @@ def stop_within_a_frame(
     venue: FakeVenue, proxy: FaultProxy, client: wsclient.WebSocketClient, rng: random.Random
 ) -> None:
     size = rng.choice([20, 300, 100_000])
-    peer = venue.subscribers(client._core.log.name)[0]
+    peer = venue.subscribers(core_of(client).log.name)[0]
     proxy.set(Fault("stall", after=rng.randrange(1, size)), "to_client", on="present")
     peer.send("x" * size)
 
@@ -72,17 +73,17 @@ def test_is_noticed_in_time_and_leaves_no_thread(
         rng = random.Random(seed)
         delays = []
         for _ in range(size.rounds):
-            peer = venue.wait_for(lambda venue: venue.subscribers(client._core.log.name))[0]
-            links = proxy.links
+            peer = venue.wait_for(lambda venue: venue.subscribers(core_of(client).log.name))[0]
+            connections = proxy.connections
             pause.wait(rng.uniform(0, size.timeout))
             at = time.monotonic()
             strike(venue, proxy, client, rng)
             loss = losses.first(client, at, size.timeout + 5)
             assert why in loss.why, f"seed {seed}"
             delays.append(loss.at - at)
-            # The venue's end of the stalled link would linger, and be taken for the live one.
-            for link in links:
-                link.set(Fault("rst"))
+            # The venue's end of the stalled connection would linger, and be taken for the live one.
+            for connection in connections:
+                connection.set(Fault("rst"))
             peer.wait_closed()
         return delays
 
@@ -93,7 +94,7 @@ def test_is_noticed_in_time_and_leaves_no_thread(
         for n in range(size.clients):
             proxy = stack.enter_context(FaultProxy(venue.url, receive_buffer=16 * 1024))
             client = stack.enter_context(dial(proxy.url, n, **options))
-            client.subscribe(client._core.log.name)
+            client.subscribe(core_of(client).log.name)
             calls.append(Call(trials, proxy, client, seed=n))
         delays = [delay for call in calls for delay in call.result(timeout=240)]
         # Every reader but the live ones' has ended.

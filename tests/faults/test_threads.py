@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from depth import Binance, rig_of
-from helpers import Call, until
-from talk import (
+
+import wsclient
+from support.depth import Binance, rig_of
+from support.helpers import Call, until
+from support.talk import (
     BOOK_CHANNEL,
     FEED,
     PATIENCE,
@@ -24,8 +26,6 @@ from talk import (
     threads_of_ours,
     works_on,
 )
-
-import wsclient
 from wsclient.sansio.session import Session
 from wsclient.testing import FakeVenue
 

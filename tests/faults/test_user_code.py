@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from helpers import Call, until
-from talk import (
+
+import wsclient
+from support.helpers import Call, until
+from support.talk import (
     BOOK_CHANNEL,
     FEED,
     PATIENCE,
@@ -24,8 +26,6 @@ from talk import (
     threads_of_ours,
     works_on,
 )
-
-import wsclient
 from wsclient.testing import FakeVenue, Fault, FaultProxy
 
 #: How long (s) what must not wait may take, on a busy machine.

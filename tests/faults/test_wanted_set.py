@@ -7,19 +7,20 @@ import random
 from collections.abc import Callable
 
 import pytest
-from helpers import Call
-from journal import Journal, Link
-from matrix import each_size
-from oracle import CUTS
 
 import wsclient
+from support.helpers import Call
+from support.journal import Journal, ServedConnection
+from support.matrix import each_size
+from support.oracle import CUTS
 
 UNLIMITED = wsclient.Generic(limits=wsclient.Limits(connects=None))
 CHANNELS = [f"c{n}" for n in range(6)]
 
 
 class Killer:
-    """Cuts the link at the ``after``-th request from now on, ``when`` its answer is due or sent."""
+    """Cuts the connection at the ``after``-th request from now on, ``when`` its answer is due or
+    sent."""
 
     def __init__(self, server: Journal) -> None:
         self.kills = 0
@@ -42,14 +43,14 @@ class Killer:
             else:
                 self.arm(*plan())
 
-    def _on_request(self, link: Link, when: str) -> None:
+    def _on_request(self, connection: ServedConnection, when: str) -> None:
         if self._plan is None:
             return
         self._left -= when == "before"
         if self._left > 0 or when != self._plan[0]:
             return
         how, self._plan = self._plan[1], None
-        CUTS[how](link)  # type: ignore[arg-type]
+        CUTS[how](connection)  # type: ignore[arg-type]
         self.kills += 1
         if self._next is not None:
             self.arm(*self._next())
@@ -76,7 +77,7 @@ def test_a_kill_at_each_request(promise: Callable[..., None], when: str, how: st
             settled(server, wanted)
             killer.arm(n, when, how)
             server.live[0].rst()
-            server.wait_for(lambda server: len(server.links) == 4)
+            server.wait_for(lambda server: len(server.connections) == 4)
             settled(server, wanted)
             assert client.stats().disconnects == 3
             assert {c for c, s in client.subscriptions.items()} == wanted

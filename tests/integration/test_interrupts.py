@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import random
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
 import pytest
-from helpers import until
 
 import wsclient
+from support.helpers import Call, until
+from support.inside import outbox_of, written_of
 from wsclient.testing import FakeVenue
 
 pytestmark = pytest.mark.skipif(
@@ -21,24 +23,37 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+def blocked_at() -> tuple[int, int] | None:
+    """Where the main thread is in a call of the client; the same twice, it waits there."""
+    frame = inner = sys._current_frames()[threading.main_thread().ident or 0]
+    while frame is not None and "wsclient/" not in frame.f_code.co_filename:
+        frame = frame.f_back
+    return None if frame is None else (id(inner), inner.f_lasti)
+
+
 @contextlib.contextmanager
-def interrupt_soon(after: float = 0.1) -> Iterator[None]:
-    """A Ctrl-C for the main thread, which must end the block at once."""
+def interrupt_soon(when: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """A Ctrl-C for the main thread when it is blocked, which must end the block at once."""
     at: list[float] = []
+    is_over = threading.Event()
 
     def interrupt() -> None:
+        before = None
+        while (now := blocked_at()) is None or now != before or not when():
+            before = now
+            if is_over.wait(0.05):
+                return
         at.append(time.monotonic())
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
-    timer = threading.Timer(after, interrupt)
-    timer.start()
+    call = Call(interrupt)
     try:
         with pytest.raises(KeyboardInterrupt):
             yield
         assert time.monotonic() - at[0] < 0.1
     finally:
-        timer.cancel()
-        timer.join()
+        is_over.set()
+        call.join()
 
 
 def _works_on(client: wsclient.WebSocketClient, venue: FakeVenue) -> None:
@@ -106,7 +121,9 @@ def test_a_blocked_connect_is_interrupted_and_given_up(venue: FakeVenue) -> None
 def test_a_blocked_send_is_interrupted(venue: FakeVenue) -> None:
     with wsclient.connect(venue.url) as client:
         venue.accept().stop_reading()
-        with interrupt_soon(0.3):
+        outbox = outbox_of(client)
+        # Before any are out the bytes are made ready, and no interrupt is heard.
+        with interrupt_soon(lambda: 0 < written_of(outbox) < outbox.position):
             client.send("x" * 20_000_000)
 
 

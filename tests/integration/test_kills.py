@@ -9,9 +9,15 @@ import time
 from pathlib import Path
 
 import pytest
-from oracle import check_numbered_holes, check_prefixes, cut, is_market_data, wait_for_channels
 
 import wsclient
+from support.oracle import (
+    check_numbered_holes,
+    check_prefixes,
+    cut,
+    is_market_data,
+    wait_for_channels,
+)
 from wsclient.testing import FakeVenue
 
 CHANNELS = ["a", "b", "c", "d"]
@@ -39,7 +45,7 @@ def test_two_hundred_kills_lose_no_subscription_and_no_message_silently(
             for _ in range(rng.randint(1, 12)):
                 venue.publish(rng.choice(CHANNELS), price=rng.random())
             if rng.random() < 0.5:
-                # Half of the time the data is read first, and the link has proved itself.
+                # Half of the time the data is read first, and the connection has proved itself.
                 delivered += client.recv_batch(timeout=5)
             ends[peer.id] = cut(peer, rng)
             for _ in range(rng.randint(0, 5)):

@@ -7,9 +7,15 @@ import random
 from pathlib import Path
 
 import pytest
-from oracle import check_numbered_holes, check_prefixes, cut, is_market_data, wait_for_channels
 
 import wsclient
+from support.oracle import (
+    check_numbered_holes,
+    check_prefixes,
+    cut,
+    is_market_data,
+    wait_for_channels,
+)
 from wsclient.testing import FakeVenue, Peer, Replay
 
 RECORDING = Path(__file__).parents[3] / "shared/recorded/kraken/kraken_btcusd_l2.jsonl"
@@ -54,7 +60,7 @@ def test_recorded_kraken_traffic_survives_cuts_and_says_what_was_missed(
     first_of = {}
     for message in delivered:
         first = first_of.setdefault(message.connection_id, message)
-        # Kraken numbers nothing: each connection's first message must own up to a possible hole.
+        # Kraken numbers nothing: each connection's first message must own up to a possible gap.
         marked = message.gap is not None
         assert marked == (message is first and message is not delivered[0])
         if marked:

@@ -38,7 +38,8 @@ SURVIVORS = Path(__file__).with_name("survivors.txt")
 #: All tests that need no thread and no socket.
 PURE = ["tests/sansio", "tests/dialects", "tests/test_messages.py"]
 #: Plugins imported before the forks cannot have their asserts rewritten, of which pytest warns.
-QUIETLY = ["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+QUIETLY = ["-x", "-q", "-n0", "-p", "no:cacheprovider"]
+QUIETLY += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
 #: So many times as long as without a change may the tests take, before that counts as noticed: it
 #: made them hang.
 PATIENCE = 5.0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from mutants import mutants
+
+from mutation.mutants import mutants
 
 
 def changes(source: str) -> list[str]:

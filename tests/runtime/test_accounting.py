@@ -10,14 +10,15 @@ from itertools import islice
 from typing import Any
 
 import pytest
-from helpers import until
-from making import message as make
 
 import wsclient
+from support.helpers import until
+from support.inside import core_of, watchdog_of
+from support.making import message as make
 from wsclient import Dialect, Generic, Message, WebSocketClient
 from wsclient.runtime import core as cores
-from wsclient.runtime import mailbox as mailboxes
-from wsclient.runtime.mailbox import Mailbox
+from wsclient.runtime import queues as message_queues
+from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.waiting import Deadline
 from wsclient.sansio.measures import Lags
 from wsclient.testing import FakeVenue
@@ -26,11 +27,11 @@ NOW = 1_700_000_000 * 10**9
 POLICIES = ("drop_oldest", "drop_newest", "conflate", "error")
 
 
-def taken(mailbox: Mailbox, count: int | None = 1) -> list[Message]:
-    assert mailbox.fill(count, Deadline(5))
+def taken(message_queue: MessageQueue, count: int | None = 1) -> list[Message]:
+    assert message_queue.fill(count, Deadline(5))
     found: list[Message] = []
     with contextlib.suppress(IndexError):
-        found.extend(islice(mailbox.handed_out, count))
+        found.extend(islice(message_queue.handed_out, count))
     return found
 
 
@@ -45,14 +46,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
             return self.now
 
     clock = Clock()
-    monkeypatch.setattr(mailboxes, "time", clock)
+    monkeypatch.setattr(message_queues, "time", clock)
     return clock
 
 
 class TestQueues:
     @pytest.mark.parametrize("policy", POLICIES)
     def test_one_tells_how_much_waits_and_for_how_long(self, policy: str) -> None:
-        box = Mailbox(10, None, policy)
+        box = MessageQueue(10, None, policy)
         box.put([make("a", received_at=NOW - 5 * 10**9), make("b", received_at=NOW - 10**9)])
         stats, _ = box.stats(NOW)
         assert (stats.messages, stats.oldest, stats.dropped) == (2, 5.0, 0)
@@ -63,7 +64,7 @@ class TestQueues:
         assert (box.stats(NOW)[0].messages, box.stats(NOW)[0].oldest) == (0, None)
 
     def test_what_a_consumer_has_not_taken_out_of_its_batch_waits_too(self) -> None:
-        box = Mailbox(None, None, "drop_oldest")
+        box = MessageQueue(None, None, "drop_oldest")
         box.put([make(received_at=NOW - n * 10**9) for n in (5, 4, 3)])
         taken(box)
         box.put([make(received_at=NOW)])
@@ -71,20 +72,20 @@ class TestQueues:
         assert (stats.messages, stats.oldest) == (3, 4.0)
 
     def test_a_conflated_queue_is_as_old_as_its_oldest_message(self) -> None:
-        box = Mailbox(None, None, "conflate")
+        box = MessageQueue(None, None, "conflate")
         for channel, age in (("a", 9), ("b", 5), ("a", 2)):
             box.put([make(channel, received_at=NOW - age * 10**9)])
         assert box.stats(NOW)[0].oldest == 5.0
 
     def test_a_message_that_no_frame_brought_has_no_age(self) -> None:
-        box = Mailbox(None, None, "drop_oldest")
+        box = MessageQueue(None, None, "drop_oldest")
         box.put([Message("a", "lost")])
         assert box.stats(NOW)[0].oldest is None
         box.put([make(received_at=NOW - 10**9)])
         assert box.stats(NOW)[0].oldest == 1.0
 
     def test_a_clock_that_was_set_back_is_not_hidden(self) -> None:
-        box = Mailbox(None, None, "drop_oldest")
+        box = MessageQueue(None, None, "drop_oldest")
         box.put([make(received_at=NOW + 10**9)])
         assert box.stats(NOW)[0].oldest == -1.0
 
@@ -92,7 +93,7 @@ class TestQueues:
     def test_the_first_of_a_batch_is_measured_when_it_is_handed_out(
         self, policy: str, clock: Any
     ) -> None:
-        box = Mailbox(None, None, policy)
+        box = MessageQueue(None, None, policy)
         box.put([make("ab"[n], received_at=NOW - (n + 1) * 10**9) for n in range(2)])
         taken(box, None)
         stats, lags = box.stats(NOW)
@@ -101,7 +102,7 @@ class TestQueues:
 
     @pytest.mark.parametrize("policy", POLICIES)
     def test_one_is_measured_in_ten_milliseconds(self, policy: str, clock: Any) -> None:
-        box = Mailbox(None, None, policy)
+        box = MessageQueue(None, None, policy)
         for at in (0, 9_999_999, 10_000_000, 15_000_000, 20_000_000):
             clock.now = NOW + at
             box.put([make(received_at=NOW)])
@@ -109,7 +110,7 @@ class TestQueues:
         assert box.stats(NOW)[0].consumer_lag.count == 3
 
     def test_measuring_goes_on_after_the_clock_was_set_back(self, clock: Any) -> None:
-        box = Mailbox(None, None, "drop_oldest")
+        box = MessageQueue(None, None, "drop_oldest")
         for at in (0, -3600 * 10**9):
             clock.now = NOW + at
             box.put([make(received_at=NOW)])
@@ -117,7 +118,7 @@ class TestQueues:
         assert box.stats(NOW)[0].consumer_lag.min == -3600.0
 
     def test_a_message_that_no_frame_brought_is_not_measured(self, clock: Any) -> None:
-        box = Mailbox(None, None, "drop_oldest")
+        box = MessageQueue(None, None, "drop_oldest")
         box.put([Message("a", "lost")])
         taken(box)
         box.put([make(received_at=NOW)])
@@ -125,7 +126,7 @@ class TestQueues:
         assert box.stats(NOW)[0].consumer_lag.count == 1
 
     def test_a_forgotten_channel_is_measured_anew(self, clock: Any) -> None:
-        box = Mailbox(None, None, "drop_oldest")
+        box = MessageQueue(None, None, "drop_oldest")
         box.put([make(received_at=NOW)])
         taken(box)
         box.forget("a")
@@ -147,7 +148,7 @@ class Timed(Generic):
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every read and every batch is measured."""
     monkeypatch.setattr(cores, "SAMPLE_EVERY", 0.0)
-    monkeypatch.setattr(mailboxes, "SAMPLE_EVERY", 0)
+    monkeypatch.setattr(message_queues, "SAMPLE_EVERY", 0)
 
 
 @pytest.fixture
@@ -198,10 +199,10 @@ class TestVenueLag:
         assert client.stats().messages == 2
 
     def test_a_dialect_without_times_is_never_asked(self, venue: FakeVenue) -> None:
-        assert not cores._tells_time(Generic())
-        assert not cores._tells_time(Dialect())
-        assert cores._tells_time(Generic(timestamp_field="ts"))
-        assert cores._tells_time(Timed(None))
+        assert not cores._has_times(Generic())
+        assert not cores._has_times(Dialect())
+        assert cores._has_times(Generic(timestamp_field="ts"))
+        assert cores._has_times(Timed(None))
 
     def test_a_dialect_may_tell_it_in_its_own_way_and_raise(
         self, venue: FakeVenue, often: None
@@ -378,8 +379,8 @@ class TestRates:
 
 
 def test_asking_does_not_wake_the_watchdog(client: WebSocketClient, venue: FakeVenue) -> None:
-    core = client._core
-    until(core._watchdog._news.empty)
+    core = core_of(client)
+    until(watchdog_of(client)._posts.empty)
     wake, woken = core.wake, []
     core.wake = lambda: woken.append(1) or wake()  # type: ignore[func-returns-value,method-assign]
     client.stats()
@@ -393,7 +394,7 @@ def test_it_tells_the_name_and_whether_anything_waits(
     venue.publish("a")
     until(lambda: client.stats().queued == 1)
     stats = client.stats()
-    assert stats.name == client._core.log.name
+    assert stats.name == core_of(client).log.name
     assert stats.queued_bytes == stats.queues["client"].bytes > 0
     assert stats.oldest == stats.queues["client"].oldest
     assert stats.oldest is not None
@@ -405,11 +406,11 @@ def test_thousands_of_channels_are_told_of_while_they_are_received(
     client: WebSocketClient, venue: FakeVenue, often: None
 ) -> None:
     names = [f"c{n}" for n in range(2000)]
-    session = client._core.peek()
+    session = core_of(client).peek()
     for name in names:
         session._channels.tracker(name)
         session.venue_lags.record(name, 5)
-        client._core.default.lags.record(name, 7)
+        core_of(client).default.lags.record(name, 7)
     stats = client.stats()
     assert len(stats.channels) == 2000
     assert all(stats.channels[name].venue_lag.total == 5e-9 for name in names)

@@ -11,14 +11,15 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from depth import Binance, rig_of
-from helpers import Call, until
 
 import wsclient
+from support.depth import Binance, rig_of
+from support.helpers import Call, until
+from support.inside import kept_of, links_of
 from wsclient import Message, OrderBookOutOfSync
 from wsclient.errors import ReentrantCall, ThreadStartError, WSClientError
 from wsclient.runtime import books, keeper
-from wsclient.runtime.mailbox import Mailbox
+from wsclient.runtime.queues import MessageQueue
 from wsclient.sansio.dialect import BookUpdate, Snapshot
 from wsclient.testing import FakeVenue, KrakenProtocol
 
@@ -143,7 +144,7 @@ def test_a_book_is_out_of_sync_while_its_messages_wait_for_too_long(
         with pytest.raises(TimeoutError, match="messages wait"):
             book.wait_synced(0.01)
         wait = Call(book.wait_synced, 5)
-        until(lambda: book._kept.waiting)
+        until(lambda: kept_of(book).waiting)
         dialect.go.set()
         wait.result()
         assert book.best_bid == (9, 8)
@@ -169,7 +170,7 @@ def test_a_book_is_out_of_sync_while_a_slow_function_holds_up_what_was_read(
         with pytest.raises(OrderBookOutOfSync, match=r"waited to be delivered for \d"):
             book.bids()
         wait = Call(book.wait_synced, 5)
-        until(lambda: book._kept.waiting)
+        until(lambda: kept_of(book).waiting)
         begun = time.monotonic()
         go.set()
         wait.result()
@@ -225,7 +226,7 @@ def test_a_book_takes_a_snapshot_that_is_on_its_way(
     with connected(venue) as client:
         client.subscribe(BOOK)
         call = Call(client.order_book, "BTC/USD", timeout=4)
-        until(lambda: BOOK in client._book_links and client._book_links[BOOK].book.waiting)
+        until(lambda: BOOK in links_of(client) and links_of(client)[BOOK].book.waiting)
         venue.broadcast(frame("snapshot", 9, 3), BOOK)
         assert call.result().best_bid == (9, 3)
         assert client.recv(timeout=5).gap is None
@@ -282,7 +283,7 @@ def test_a_thread_for_books_that_cannot_be_started_is_the_callers_error(
             client.order_book("BTC/USD", timeout=5)
         assert refused
         assert not client.subscriptions
-        assert not client._book_links
+        assert not links_of(client)
         assert client.order_book("BTC/USD", timeout=5).is_synced
 
 
@@ -313,13 +314,13 @@ def test_when_the_thread_of_the_books_dies_they_are_out_of_sync_and_calls_raise(
         book = client.order_book("BTC/USD", timeout=5)
         protocol.snapshots.clear()
         other = Call(client.order_book, "ETH/USD", timeout=30)
-        until(lambda: OTHER in client._book_links and client._book_links[OTHER].book.waiting)
-        mailbox = client._book_links[BOOK].mailbox
+        until(lambda: OTHER in links_of(client) and links_of(client)[OTHER].book.waiting)
+        queue = links_of(client)[BOOK].queue
 
         def die(*_: Any) -> None:
             raise MemoryError
 
-        monkeypatch.setattr(mailbox, "fill", die)
+        monkeypatch.setattr(queue, "fill", die)
         push(venue, 7)
         until(lambda: not book.is_synced)
         with pytest.raises(OrderBookOutOfSync, match="the thread that keeps order books has died"):
@@ -515,7 +516,7 @@ def test_a_message_of_text_is_told_at_once_with_its_traceback(
 def test_close_on_a_thread_within_a_locked_section_unsubscribes_later(venue: FakeVenue) -> None:
     with connected(venue) as client:
         book = client.order_book("BTC/USD", timeout=5)
-        with book._kept.lock:
+        with kept_of(book).lock:
             book.close()
             with pytest.raises(ReentrantCall):
                 book.bids()
@@ -524,14 +525,14 @@ def test_close_on_a_thread_within_a_locked_section_unsubscribes_later(venue: Fak
 
 
 def test_the_queue_says_since_when_a_channels_messages_wait() -> None:
-    mailbox = Mailbox(None, None, "drop_oldest")
+    queue = MessageQueue(None, None, "drop_oldest")
     arrivals = {name: wsclient.messages.Arrival(at, 1, None) for name, at in [("a", 10), ("b", 20)]}
-    assert mailbox.waits_since("b", 100) is None
-    mailbox.put([Message(name, raw=b"{}", arrival=arrivals[name]) for name in ("a", "b", "b")])
-    assert mailbox.waits_since("a", 100) == 10
-    assert mailbox.waits_since("b", 100) == 20
-    assert mailbox.waits_since("b", 20) is None
-    assert mailbox.waits_since("c", 100) is None
+    assert queue.waits_since("b", 100) is None
+    queue.put([Message(name, raw=b"{}", arrival=arrivals[name]) for name in ("a", "b", "b")])
+    assert queue.waits_since("a", 100) == 10
+    assert queue.waits_since("b", 100) == 20
+    assert queue.waits_since("b", 20) is None
+    assert queue.waits_since("c", 100) is None
 
 
 def test_a_call_that_gives_up_leaves_the_book_to_another_that_waits_for_it(
@@ -540,7 +541,7 @@ def test_a_call_that_gives_up_leaves_the_book_to_another_that_waits_for_it(
     with connected(venue) as client:
         protocol.snapshots.clear()
         patient = Call(client.order_book, "BTC/USD", timeout=30)
-        until(lambda: BOOK in client._book_links and client._book_links[BOOK].book.waiting)
+        until(lambda: BOOK in links_of(client) and links_of(client)[BOOK].book.waiting)
         with pytest.raises(TimeoutError):
             client.order_book("BTC/USD", timeout=0.05)
         assert client.subscriptions[BOOK]
@@ -554,4 +555,4 @@ def test_a_call_that_gives_up_leaves_nothing(venue: FakeVenue, protocol: KrakenP
         with pytest.raises(TimeoutError):
             client.order_book("BTC/USD", timeout=0.05)
         until(lambda: not client.subscriptions)
-        assert not client._book_links
+        assert not links_of(client)

@@ -10,15 +10,15 @@ import time
 from typing import Any
 
 import pytest
-from helpers import until
-from making import message as make
 
 import wsclient
+from support.helpers import until
+from support.making import message as make
 from wsclient import Message
 from wsclient.events import Connected, Event
 from wsclient.runtime.callbacks import EVENTS_AT_ONCE, Callbacks
 from wsclient.runtime.logs import ClientLog
-from wsclient.runtime.mailbox import Mailbox
+from wsclient.runtime.queues import MessageQueue
 from wsclient.testing import FakeVenue
 
 
@@ -27,15 +27,15 @@ def message(channel: str, number: int) -> Message:
 
 
 @pytest.fixture
-def mailbox() -> Mailbox:
-    return Mailbox(None, None, "drop_oldest")
+def message_queue() -> MessageQueue:
+    return MessageQueue(None, None, "drop_oldest")
 
 
 @pytest.fixture
-def callbacks(mailbox: Mailbox) -> Any:
-    callbacks = Callbacks(lambda: mailbox, lambda _: None, ClientLog("test", "ws://test"))
+def callbacks(message_queue: MessageQueue) -> Any:
+    callbacks = Callbacks(lambda: message_queue, lambda _: None, ClientLog("test", "ws://test"))
     yield callbacks
-    mailbox.close()
+    message_queue.close()
     if callbacks.thread is not None:
         callbacks.thread.join(5)
 
@@ -51,13 +51,13 @@ class TestCalls:
         assert first.daemon
 
     def test_each_function_gets_each_message_of_its_channel_in_order(
-        self, callbacks: Callbacks, mailbox: Mailbox
+        self, callbacks: Callbacks, message_queue: MessageQueue
     ) -> None:
         got: queue.Queue[tuple[str, str, int | None]] = queue.Queue()
         callbacks.add("a", lambda m: got.put(("first", m.channel, m.sequence)))
         callbacks.add("a", lambda m: got.put(("second", m.channel, m.sequence)))
         callbacks.add("b", lambda m: got.put(("third", m.channel, m.sequence)))
-        mailbox.put([message("a", 1), message("b", 1), message("a", 2)])
+        message_queue.put([message("a", 1), message("b", 1), message("a", 2)])
         assert [got.get(timeout=5) for _ in range(5)] == [
             ("first", "a", 1),
             ("second", "a", 1),
@@ -70,7 +70,7 @@ class TestCalls:
     def test_what_one_raises_is_logged_and_counted_and_stops_nothing(
         self,
         callbacks: Callbacks,
-        mailbox: Mailbox,
+        message_queue: MessageQueue,
         error: type[BaseException],
         caplog: pytest.LogCaptureFixture,
     ) -> None:
@@ -81,7 +81,7 @@ class TestCalls:
 
         callbacks.add("a", fail)
         callbacks.add("a", lambda m: got.put(m.sequence))
-        mailbox.put([message("a", 1), message("a", 2)])
+        message_queue.put([message("a", 1), message("a", 2)])
         assert [got.get(timeout=5) for _ in range(2)] == [1, 2]
         assert callbacks.errors == 2
         records = [r for r in caplog.records if r.levelno == logging.ERROR]
@@ -91,7 +91,9 @@ class TestCalls:
         assert vars(records[0])["connection_id"] == message("a", 1).connection_id
         assert "on purpose" in str(records[0].exc_info)
 
-    def test_a_removed_one_is_called_no_more(self, callbacks: Callbacks, mailbox: Mailbox) -> None:
+    def test_a_removed_one_is_called_no_more(
+        self, callbacks: Callbacks, message_queue: MessageQueue
+    ) -> None:
         got: queue.Queue[str] = queue.Queue()
 
         def twice(m: Message) -> None:
@@ -103,20 +105,20 @@ class TestCalls:
         callbacks.remove("a", twice)
         callbacks.remove("a", print)
         callbacks.remove("b", print)
-        mailbox.put([message("a", 1)])
+        message_queue.put([message("a", 1)])
         assert [got.get(timeout=5) for _ in range(2)] == ["twice", "other"]
 
 
 class TestEvents:
     def test_a_storm_of_them_does_not_keep_messages_waiting(
-        self, callbacks: Callbacks, mailbox: Mailbox
+        self, callbacks: Callbacks, message_queue: MessageQueue
     ) -> None:
         got = threading.Event()
 
         def listen(event: Event) -> None:
             if not got.is_set():
                 callbacks.events.put(event)  # always another
-                mailbox.put([message("a", 1)])
+                message_queue.put([message("a", 1)])
 
         callbacks.add("a", lambda _: got.set())
         callbacks.listen(listen)
@@ -142,20 +144,20 @@ class TestEvents:
 
 class TestEnd:
     def test_the_thread_ends_when_the_mailbox_is_closed(
-        self, callbacks: Callbacks, mailbox: Mailbox
+        self, callbacks: Callbacks, message_queue: MessageQueue
     ) -> None:
         callbacks.add("a", print)
-        mailbox.close()
+        message_queue.close()
         assert callbacks.thread is not None
         callbacks.thread.join(1)
         assert not callbacks.thread.is_alive()
 
     def test_the_thread_ends_after_the_queued_ones_when_the_client_failed(
-        self, callbacks: Callbacks, mailbox: Mailbox
+        self, callbacks: Callbacks, message_queue: MessageQueue
     ) -> None:
         got: list[int | None] = []
-        mailbox.put([message("a", 1)])
-        mailbox.fail(wsclient.WSClientError("over"))
+        message_queue.put([message("a", 1)])
+        message_queue.fail(wsclient.WSClientError("over"))
         callbacks.add("a", lambda m: got.append(m.sequence))
         assert callbacks.thread is not None
         callbacks.thread.join(1)
@@ -163,7 +165,7 @@ class TestEnd:
         assert got == [1]
 
     def test_none_is_called_after_a_close_during_another(
-        self, callbacks: Callbacks, mailbox: Mailbox
+        self, callbacks: Callbacks, message_queue: MessageQueue
     ) -> None:
         entered, leave = threading.Event(), threading.Event()
         late: list[Message] = []
@@ -174,9 +176,9 @@ class TestEnd:
 
         callbacks.add("a", slow)
         callbacks.add("a", late.append)
-        mailbox.put([message("a", 1), message("a", 2)])
+        message_queue.put([message("a", 1), message("a", 2)])
         assert entered.wait(5)
-        mailbox.close()
+        message_queue.close()
         leave.set()
         assert callbacks.thread is not None
         callbacks.thread.join(5)

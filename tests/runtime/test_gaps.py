@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Iterable
 
 import pytest
-from making import message as make
-from queues import POLICIES, Feed, mailbox, take
 
+from support.making import message as make
+from support.queues import POLICIES, Feed, message_queue, take
 from wsclient import Gap, Message
 from wsclient.runtime import gaps
-from wsclient.runtime.mailbox import Mailbox
+from wsclient.runtime.queues import MessageQueue
 
 LOSSY = POLICIES[:3]
 
@@ -27,16 +27,16 @@ def room(monkeypatch: pytest.MonkeyPatch) -> int:
     return size
 
 
-def invent(box: Mailbox, names: Iterable[str]) -> None:
+def invent(box: MessageQueue, names: Iterable[str]) -> None:
     """As many channels, of one message each."""
     for name in names:
         box.put([make(name)])
 
 
 @pytest.mark.parametrize("overflow", POLICIES)
-@pytest.mark.parametrize(("count", "length"), [(20_000, 0), (500, 10_000)])
+@pytest.mark.parametrize(("count", "length"), [(4000, 0), (100, 10_000)])
 def test_memory_is_bounded(overflow: str, count: int, length: int, room: int) -> None:
-    box = mailbox(overflow, 10)
+    box = message_queue(overflow, 10)
     gc.collect()
     tracemalloc.start()
     try:
@@ -49,7 +49,7 @@ def test_memory_is_bounded(overflow: str, count: int, length: int, room: int) ->
     assert held < room + 12 * (length + 1000) + 50_000
 
 
-def lose(box: Mailbox, feed: Feed, channel: str) -> int | None:
+def lose(box: MessageQueue, feed: Feed, channel: str) -> int | None:
     """One message of it, where one has room. Returns when the one before it came."""
     before = feed.previous(channel)
     both = [channel, "other"]
@@ -59,7 +59,7 @@ def lose(box: Mailbox, feed: Feed, channel: str) -> int | None:
     return before
 
 
-def next_of(box: Mailbox, feed: Feed, channel: str) -> Message:
+def next_of(box: MessageQueue, feed: Feed, channel: str) -> Message:
     """The channel's next message, as it is taken."""
     take(box) if box else None
     box.put(feed.messages([channel]))
@@ -73,40 +73,40 @@ INVENTED = [f"new-{n}" for n in range(1000)]
 @pytest.mark.parametrize("overflow", LOSSY)
 class TestForgottenGaps:
     def test_the_next_message_says_that_it_cannot_be_known(self, overflow: str) -> None:
-        box, feed = mailbox(overflow, 1), Feed()
+        box, feed = message_queue(overflow, 1), Feed()
         lose(box, feed, "quiet")
         invent(box, INVENTED)
         assert next_of(box, feed, "quiet").gap == Gap("overflow")
         assert next_of(box, feed, "quiet").gap is None
 
     def test_a_wanted_channel_keeps_its_own(self, overflow: str) -> None:
-        box, feed = mailbox(overflow, 1, wanted={"wanted"}), Feed()
+        box, feed = message_queue(overflow, 1, wanted={"wanted"}), Feed()
         since = lose(box, feed, "wanted")
         invent(box, INVENTED)
         assert box.pending_gap("wanted") == Gap("overflow", 1, since)
         assert next_of(box, feed, "wanted").gap == Gap("overflow", 1, since)
 
     def test_the_newest_are_kept(self, overflow: str) -> None:
-        box, feed = mailbox(overflow, 1), Feed()
+        box, feed = message_queue(overflow, 1), Feed()
         invent(box, INVENTED)
         since = lose(box, feed, "late")
         assert next_of(box, feed, "late").gap == Gap("overflow", 1, since)
 
     def test_a_channel_that_begins_is_not_marked(self, overflow: str) -> None:
-        box, feed = mailbox(overflow, 1), Feed()
+        box, feed = message_queue(overflow, 1), Feed()
         invent(box, INVENTED)
         assert next_of(box, feed, "begins").gap is None
         assert next_of(box, feed, "begins").gap is None
 
     def test_a_wanted_channel_that_lost_nothing_is_not_marked(self, overflow: str) -> None:
-        box, feed = mailbox(overflow, 1, wanted={"wanted"}), Feed()
+        box, feed = message_queue(overflow, 1, wanted={"wanted"}), Feed()
         box.put([feed.message("wanted")])
         take(box)
         invent(box, INVENTED)
         assert next_of(box, feed, "wanted").gap is None
 
     def test_one_that_is_lost_in_its_turn_hands_it_on(self, overflow: str) -> None:
-        box, feed = mailbox(overflow, 1), Feed()
+        box, feed = message_queue(overflow, 1), Feed()
         lose(box, feed, "quiet")
         invent(box, INVENTED)
         lose(box, feed, "quiet")
@@ -116,7 +116,7 @@ class TestForgottenGaps:
 
     def test_the_room_is_for_those_of_many_wanted_channels_too(self, overflow: str) -> None:
         wanted = [f"wanted-{n}" for n in range(1000)]
-        box, feed = mailbox(overflow, 1, wanted=set(wanted)), Feed()
+        box, feed = message_queue(overflow, 1, wanted=set(wanted)), Feed()
         for channel in wanted:
             lose(box, feed, channel)
         invent(box, INVENTED)
@@ -129,7 +129,7 @@ class TestForgottenGaps:
     def test_nothing_is_lost_without_a_mark(self, overflow: str, seed: int) -> None:
         rng = random.Random(seed)
         wanted = {f"c{n}" for n in range(20)}
-        box, feed = mailbox(overflow, 40, batch=5, wanted=wanted), Feed()
+        box, feed = message_queue(overflow, 40, batch=5, wanted=wanted), Feed()
         got: Counter[str] = Counter()
         unknown = 0
         for _ in range(400):

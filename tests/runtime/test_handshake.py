@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import email.utils
 import os
@@ -20,24 +19,29 @@ from typing import Any
 
 import pytest
 import websocket._handshake as library
-from helpers import (
+from hypothesis import given
+from hypothesis import strategies as st
+
+import wsclient
+from support.examples import examples
+from support.helpers import (
     LOCALHOST,
     Call,
     Server,
+    addresses,
     client_context,
+    dead_address,
     expect_end,
     handshake_answer,
+    linux_only,
     listener,
-    receive,
     receive_head,
+    refused_address,
     server_context,
     tcp_pair,
     text_of,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-import wsclient
+from support.proxies import Proxy
 from wsclient import (
     ConfigurationError,
     ConnectError,
@@ -66,8 +70,6 @@ SECRET = "S3CRET"
 #: What a deadline may be missed by (s).
 SLACK = 0.25
 REQUEST = b"GET / HTTP/1.1\r\nHost: h\r\nSec-WebSocket-Key: a2V5\r\n\r\n"
-
-linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's full backlogs")
 
 
 def connect(url: str, **options: Any) -> wsclient.WebSocketClient:
@@ -580,7 +582,7 @@ class TestHead:
             assert answer_of(handshake) == b"HTTP/1.1 101 OK\r\nX: y\r\n\r\n"
 
     @given(answer=st.binary(max_size=80), prefix=st.sampled_from([b"", b"HTTP/1.1 101 OK\r\n"]))
-    @settings(max_examples=200, deadline=None)
+    @examples(200)
     def test_whatever_it_is_ends_in_an_error_of_ours(self, answer: bytes, prefix: bytes) -> None:
         near, far = socket.socketpair()
         with near, far:
@@ -751,12 +753,6 @@ class TestRefusals:
             assert [client.recv(5).raw for _ in range(3)] == [payload] * 3
 
 
-def addresses(*targets: tuple[str, int]) -> Callable[..., list[Any]]:
-    """A resolver that gives these, whatever it is asked."""
-    infos = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", target) for target in targets]
-    return lambda *_, **__: infos
-
-
 def open_plain(timeout: float, hold: Callable[[socket.socket], None] = lambda _: None) -> Any:
     return open_socket(
         Address("venue.example", 80, False),
@@ -765,24 +761,6 @@ def open_plain(timeout: float, hold: Callable[[socket.socket], None] = lambda _:
         deadline=Deadline(timeout),
         hold=hold,
     )
-
-
-@contextlib.contextmanager
-def refused_address() -> Iterator[tuple[str, int]]:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        yield bound.getsockname()
-
-
-@contextlib.contextmanager
-def dead_address() -> Iterator[tuple[str, int]]:
-    """A full backlog drops each SYN: nobody answers."""
-    with listener(backlog=0) as full, contextlib.ExitStack() as stack:
-        for _ in range(3):
-            filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)
-            filler.connect_ex(full.getsockname())
-        yield full.getsockname()
 
 
 class TestAddresses:
@@ -865,7 +843,7 @@ class TestAddresses:
                 ssl_context=None,
                 deadline=Deadline(5),
                 hold=lambda _: None,
-                tell=lambda step, about: told.append((step, about)),
+                on_step=lambda step, about: told.append((step, about)),
             ):
                 pass
         first, second = found()
@@ -988,86 +966,6 @@ class TestTls:
             error = failure_of(url, connect_timeout=0.3)
             assert time.monotonic() - started < 0.3 + SLACK
             assert isinstance(error, ConnectTimeout)
-
-
-class Proxy:
-    """A handler for :class:`Server`: HTTP CONNECT and SOCKS5, or a fault."""
-
-    def __init__(self, fault: str | None = None, pieces: bool = False, before: bytes = b"") -> None:
-        self.fault = fault
-        self.pieces = pieces
-        self.before = before
-        self.asked: list[str] = []
-        self.logins: list[str] = []
-        self.stop = threading.Event()
-
-    def __call__(self, sock: socket.socket) -> None:
-        sock.settimeout(5)
-        if self.fault == "mute":
-            expect_end(sock)
-        elif sock.recv(1, socket.MSG_PEEK) == b"\x05":
-            self._socks(sock)
-        else:
-            self._http(sock)
-
-    def _http(self, sock: socket.socket) -> None:
-        request = receive_head(sock).decode()
-        self.asked.append(request.split("\r\n")[0])
-        for line in request.split("\r\n"):
-            if line.startswith("Proxy-Authorization: Basic "):
-                self.logins.append(base64.b64decode(line.split()[-1]).decode())
-        if self.fault is not None:
-            sock.sendall(b"HTTP/1.1 " + self.fault.encode() + b"\r\n\r\n")
-            return
-        host, _, port = request.split()[1].rpartition(":")
-        with socket.create_connection((host, int(port)), timeout=5) as target:
-            answer = self.before
-            answer += b"HTTP/1.1 200 Connection established\r\nVia: 1.1 proxy\r\n\r\n"
-            for byte in answer if self.pieces else ():
-                sock.sendall(bytes([byte]))
-                self.stop.wait(0.001)
-            sock.sendall(b"" if self.pieces else answer)
-            relay(sock, target)
-
-    def _socks(self, sock: socket.socket) -> None:
-        _, count = receive(sock, 2)
-        methods = receive(sock, count)
-        method = 2 if 2 in methods else 0
-        sock.sendall(bytes([5, method]))
-        if method == 2:
-            receive(sock, 1)
-            name = receive(sock, receive(sock, 1)[0]).decode()
-            password = receive(sock, receive(sock, 1)[0]).decode()
-            self.logins.append(f"{name}:{password}")
-            sock.sendall(bytes([1, 1 if self.fault == "login" else 0]))
-        _, _, _, kind = receive(sock, 4)
-        if kind == 3:
-            host = receive(sock, receive(sock, 1)[0]).decode()
-        else:
-            host = socket.inet_ntoa(receive(sock, 4))
-        (port,) = struct.unpack(">H", receive(sock, 2))
-        self.asked.append(f"{host}:{port}")
-        if self.fault == "drip":
-            # A reply of 262 bytes, at a pace that its client would follow for 13 s.
-            for byte in bytes([5, 0, 0, 3, 255]) + bytes(257):
-                sock.sendall(bytes([byte]))
-                if self.stop.wait(0.05):
-                    return
-        if self.fault is not None:
-            sock.sendall(bytes([5, 5, 0, 1]) + bytes(6))
-            return
-        with socket.create_connection((host, port), timeout=5) as target:
-            sock.sendall(bytes([5, 0, 0, 1]) + bytes(6))
-            relay(sock, target)
-
-
-def relay(a: socket.socket, b: socket.socket) -> None:
-    while True:
-        for sock in select.select([a, b], [], [], 5)[0]:
-            data = sock.recv(65536)
-            if not data:
-                return
-            (b if sock is a else a).sendall(data)
 
 
 class TestProxies:

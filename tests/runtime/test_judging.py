@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from helpers import until
 
+from support.helpers import until
 from wsclient.errors import ConnectionLost, HandshakeRejected
 from wsclient.runtime.judging import PATIENCE, Judge
 from wsclient.runtime.logs import ClientLog

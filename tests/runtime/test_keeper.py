@@ -10,9 +10,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from helpers import Call, until
-from interrupting import Point
 
+from support.helpers import Call, until
+from support.inside import kept_of
+from support.interrupting import Point
 from wsclient import Gap, Message, OrderBook, OrderBookOutOfSync
 from wsclient.errors import ReentrantCall
 from wsclient.messages import Arrival, LinkedMessage
@@ -108,7 +109,7 @@ CALLS: dict[str, Callable[[OrderBook], Any]] = {
 def test_a_call_on_a_thread_within_a_locked_section_raises(call: Callable[..., Any]) -> None:
     """As from a signal handler, or a finalizer, that has interrupted another call."""
     book = synced()
-    with book._kept.lock, pytest.raises(ReentrantCall):
+    with kept_of(book).lock, pytest.raises(ReentrantCall):
         call(book)
     assert book.bids() == [(9, 1), (8, 2)]
 
@@ -117,8 +118,8 @@ def test_close_on_a_thread_within_a_locked_section_returns_at_once_and_wakes_who
     book = synced()
     book.apply(message("update", gap="sequence"))
     wait = Call(book.wait_synced, 10)
-    until(lambda: book._kept.waiting)
-    with book._kept.lock:
+    until(lambda: kept_of(book).waiting)
+    with kept_of(book).lock:
         book.close()
         book.close()
     with pytest.raises(OrderBookOutOfSync, match="it was closed"):
@@ -132,7 +133,7 @@ def test_no_lock_is_held_while_a_hook_of_the_dialect_runs(verb: str) -> None:
     held: dict[str, bool] = {}
     dialect = ByRest() if verb == "take_snapshot" else Simple()
     book = OrderBook(dialect, "a")
-    dialect.hook = lambda name: held.update({name: book._kept.locks.is_held})  # type: ignore[method-assign]
+    dialect.hook = lambda name: held.update({name: kept_of(book).locks.is_held})  # type: ignore[method-assign]
     if verb == "apply":
         assert book.apply(message("snapshot", (9, 1), sum=1))
         assert book.apply(message("update", (8, 1), sum=2))
@@ -186,7 +187,7 @@ def test_who_reads_while_a_hook_runs_sees_the_book_that_was_verified_last(
 def test_of_several_threads_that_feed_a_book_none_undoes_what_another_did() -> None:
     book = synced()
     pause = threading.Event()
-    book._kept._dialect.hook = lambda name: pause.wait(0.0001)  # type: ignore[attr-defined]
+    kept_of(book)._dialect.hook = lambda name: pause.wait(0.0001)  # type: ignore[attr-defined]
 
     def feed(price: int) -> None:
         for size in range(1, 21):
@@ -197,7 +198,7 @@ def test_of_several_threads_that_feed_a_book_none_undoes_what_another_did() -> N
     for call in calls:
         call.result()
     assert book.bids() == [(9, 1), (8, 2), (7, 20), (6, 20), (5, 20)]
-    twin = book._kept._spare[1]
+    twin = kept_of(book)._spare[1]
     assert list(twin.bids) == book.bids(), "the other copy is equal"
 
 
@@ -261,9 +262,9 @@ def is_free(book: OrderBook) -> bool:
     """Can another thread have the lock?"""
 
     def take() -> bool:
-        is_taken = book._kept.lock.acquire(blocking=False)
+        is_taken = kept_of(book).lock.acquire(blocking=False)
         if is_taken:
-            book._kept.lock.release()
+            kept_of(book).lock.release()
         return is_taken
 
     return Call(take).result()
@@ -291,7 +292,7 @@ def test_an_interrupt_anywhere_in_a_read_leaves_nothing_behind(name: str, is_in_
     step = 1
     while interrupted(step, read):
         assert is_free(book), f"step {step}"
-        assert not book._kept.waiting, f"step {step}"
+        assert not kept_of(book).waiting, f"step {step}"
         step += 1
     assert step > 3
 
@@ -328,7 +329,7 @@ def test_an_interrupt_anywhere_in_apply_leaves_who_waits_neither_asleep_nor_dece
         book = synced()
         book.apply(message("update", gap="sequence"))
         wait = Call(book.wait_synced, 10)
-        until(lambda book=book: book._kept.waiting)  # type: ignore[misc]
+        until(lambda book=book: kept_of(book).waiting)  # type: ignore[misc]
         is_over = not interrupted(
             step,
             lambda book=book: book.apply(message("snapshot", (7, 1))),  # type: ignore[misc]
@@ -345,7 +346,7 @@ def test_an_interrupt_anywhere_in_apply_leaves_who_waits_neither_asleep_nor_dece
     assert step > 10
 
 
-@pytest.mark.parametrize("number", [6, 8], ids=["the next", "a hole"])
+@pytest.mark.parametrize("number", [6, 8], ids=["the next", "a gap"])
 def test_an_interrupt_anywhere_in_a_numbered_change_leaves_no_silent_hole(number: int) -> None:
     step = 1
     while True:

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import websocket
 import websocket._handshake
-from helpers import Call, handshake_answer, receive_head, tcp_pair
-from logrig import listening, making
 from websocket import ABNF, WebSocket, WebSocketApp
 
 import wsclient
+from support.helpers import Call, handshake_answer, receive_head, tcp_pair
+from support.logrig import listening, making
 from wsclient.runtime.transport import WorkerThread
 from wsclient.testing import FakeVenue
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 
 import pytest
-from helpers import Call
 
+from support.helpers import Call
 from wsclient.errors import ReentrantCall
 from wsclient.runtime.locks import Locks
 

@@ -12,9 +12,9 @@ import traceback
 from typing import Any
 
 import pytest
-from helpers import Call, until
-from logrig import Blocking, Memory, listening, making, threaded
 
+from support.helpers import Call, until
+from support.logrig import Blocking, Memory, listening, making, threaded
 from wsclient.runtime import logs
 from wsclient.runtime.logs import LIMIT, ClientLog, flush, silence
 

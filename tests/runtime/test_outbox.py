@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from helpers import PAIRS, Call, receive, tcp_pair, until
 
+from support.helpers import PAIRS, Call, receive, tcp_pair, until
+from support.inside import lock_of
 from wsclient import NotConnected, OutcomeUnknown
 from wsclient.runtime.outbox import CHUNK, Outbox
 from wsclient.runtime.stream import Stream, open_stream
@@ -281,7 +282,7 @@ def test_in_a_forked_child_a_lock_whose_holder_is_gone_blocks_nothing() -> None:
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with outbox._lock:
+        with lock_of(outbox):
             held.set()
             done.wait(30)
 

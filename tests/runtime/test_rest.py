@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 import requests
 import responses
-from depth import Binance
-from helpers import (
+
+import wsclient
+from support.depth import Binance
+from support.helpers import (
     Call,
     Server,
     client_context,
@@ -27,10 +29,8 @@ from helpers import (
     text_of,
     until,
 )
-from logrig import making
-from test_handshake import Proxy
-
-import wsclient
+from support.logrig import making
+from support.proxies import Proxy
 from wsclient import (
     ConfigurationError,
     ConnectionLost,

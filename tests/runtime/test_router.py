@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from making import message
 
+from support.making import message
+from support.queues import take
 from wsclient.messages import Gap
-from wsclient.runtime.mailbox import Mailbox
+from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.router import LOOK_FOR_DROPS, Router
 
 
-def queue(name: str = "one", size: int = 10, overflow: str = "drop_oldest") -> Mailbox:
-    return Mailbox(size, None, overflow, name=name)
+def queue(name: str = "one", size: int = 10, overflow: str = "drop_oldest") -> MessageQueue:
+    return MessageQueue(size, None, overflow, name=name)
 
 
 @pytest.fixture
@@ -21,8 +22,8 @@ def router() -> Router:
     return Router(queue("client"))
 
 
-def numbers(mailbox: Mailbox) -> list[int | None]:
-    return [m.sequence for m in (mailbox._queue)]
+def numbers(message_queue: MessageQueue) -> list[int | None]:
+    return [m.sequence for m in (message_queue._queue)]
 
 
 class TestRoutes:
@@ -43,7 +44,7 @@ class TestRoutes:
         router.route(["a"], router.default)
         router.route(["a"], one)
         router.deliver([message("a", gap=Gap("sequence", 1))])
-        (first,), (second,) = router.default._queue, one._queue
+        (first,), (second,) = take(router.default), take(one)
         first.gap = None
         assert second.gap == Gap("sequence", 1)
 
@@ -69,7 +70,7 @@ class TestRoutes:
         router.forget("b")
         router.deliver([message(c, sequence=n) for n, c in enumerate("abc")])
         assert numbers(router.default) == [0, 1, 2]
-        assert router._special == 0
+        assert router.special == 0
 
     def test_a_pending_gap_is_that_of_all_queues_of_the_channel(self, router: Router) -> None:
         one = queue("one", 1, "drop_newest")
@@ -85,7 +86,7 @@ class TestQueues:
         one = queue("one")
         router.add(one)
         router.route(["a"], one)
-        assert list(router.mailboxes) == [router.default, one]
+        assert list(router.queues) == [router.default, one]
 
     def test_what_a_retired_one_has_counted_stays(self, router: Router) -> None:
         one = queue("one", 1)
@@ -93,7 +94,7 @@ class TestQueues:
         router.deliver([message("a") for _ in range(3)])
         router.retire(one)
         router.retire(one)
-        assert list(router.mailboxes) == [router.default]
+        assert list(router.queues) == [router.default]
         assert router.retired.dropped == 2
 
     def test_a_queue_that_fails_says_so(self, router: Router) -> None:
@@ -117,20 +118,20 @@ class TestDrops:
             router.route(["a"], box)
         batch: list[Any] = [message("a"), message("a")]
         router.deliver(batch)
-        assert router.has_news
+        assert router.has_changed
         assert self.episodes(router, 10.0) == [("slow", 1)]
         router.deliver(batch)
-        assert not router.has_news, "it is known"
+        assert not router.has_changed, "it is known"
         assert self.episodes(router, 10.0 + LOOK_FOR_DROPS) == []
         assert self.episodes(router, 10.0 + 2 * LOOK_FOR_DROPS) == [], "the episode is over"
         router.deliver(batch)
-        assert router.has_news
+        assert router.has_changed
         assert self.episodes(router, 10.0 + 3 * LOOK_FOR_DROPS) == [("slow", 5)]
 
     def test_conflating_is_on_purpose(self) -> None:
         router = Router(queue("client", 5, "conflate"))
         router.deliver([message("a"), message("a")])
-        assert not router.has_news
+        assert not router.has_changed
         assert self.episodes(router, 10.0) == []
 
     def test_without_drops_there_is_nothing_to_look_at(self, router: Router) -> None:

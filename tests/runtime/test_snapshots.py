@@ -14,11 +14,12 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytest
-from depth import Binance, BinanceFutures, Kucoin, Late, Rig, Truth, answer, ok, rig_of
-from helpers import Call, Server, expect_end, until
-from test_handshake import dead_address, linux_only
 
 import wsclient
+from support.depth import Binance, BinanceFutures, Kucoin, Late, Rig, Truth, answer, ok, rig_of
+from support.helpers import Call, Server, dead_address, expect_end, linux_only, until
+from support.inside import core_of, kept_of, links_of, lock_of, refreshes_of, set_budget
+from support.making import message
 from wsclient import OrderBookOutOfSync
 from wsclient.sansio.backoff import Budget
 from wsclient.sansio.dialect import Ended
@@ -85,7 +86,7 @@ def test_changes_that_come_before_a_late_snapshot_wait_for_it(rig: Rig) -> None:
     assert late.asked.wait(5)
     rig.push((8, 5))
     rig.push((9, 0))
-    waiting = rig.client._book_links[CHANNEL].book.joiner.waiting  # type: ignore[union-attr]
+    waiting = links_of(rig.client)[CHANNEL].book.joiner.waiting  # type: ignore[union-attr]
     until(lambda: len(waiting) == 2)
     late.go.set()
     book = call.result()
@@ -149,7 +150,7 @@ def test_a_refusal_for_good_is_told_once_and_not_tried_again(
     assert not book.is_synced
     assert len(warnings(caplog, logging.ERROR)) == 1
     assert len(rig.truth.asked) == 2
-    assert rig.book() is not book, "who asks anew is given another try"
+    assert rig.book() is not book, "who asks again is given another try"
 
 
 def test_a_snapshot_older_than_the_first_change_is_fetched_again(rig: Rig) -> None:
@@ -157,7 +158,7 @@ def test_a_snapshot_older_than_the_first_change_is_fetched_again(rig: Rig) -> No
     call = Call(rig.book)
     assert late.asked.wait(5)
     rig.push((8, 5))
-    waiting = rig.client._book_links[CHANNEL].book.joiner.waiting  # type: ignore[union-attr]
+    waiting = links_of(rig.client)[CHANNEL].book.joiner.waiting  # type: ignore[union-attr]
     until(lambda: waiting)
     late.go.set()
     book = call.result()
@@ -190,7 +191,7 @@ def test_a_doubled_change_is_nothing_and_a_swapped_pair_needs_a_new_snapshot(rig
 
 def test_fifty_books_keep_within_the_budget_and_all_come_back() -> None:
     symbols = [f"S{n}" for n in range(50)]
-    count, per = 10, 0.25
+    count, per = 25, 0.25
     times: list[float] = []
 
     class Timed(Budget):
@@ -199,7 +200,7 @@ def test_fifty_books_keep_within_the_budget_and_all_come_back() -> None:
             times.append(now)
 
     with rig_of(Binance()) as rig:
-        rig.client._core.snapshots._resyncs.budget = Timed(count, per)
+        set_budget(rig.client, Timed(count, per))
         calls = [Call(rig.client.order_book, symbol, timeout=30) for symbol in symbols]
         books = [call.result(30) for call in calls]
         for _ in range(2):
@@ -281,7 +282,7 @@ def test_a_snapshot_of_the_link_before_is_not_taken(rig: Rig) -> None:
     until(lambda: rig.client.stats().connects > connects and rig.venue.subscribers(CHANNEL))
     rig.truth.number = 3
     rig.push((6, 1))
-    until(lambda: book._kept.connection_id == 2)
+    until(lambda: kept_of(book).connection_id == 2)
     late.go.set()
     until(lambda: book.is_synced)
     assert book.sequence == rig.truth.number
@@ -293,8 +294,8 @@ def test_a_book_whose_channel_is_lost_is_asked_for_no_longer(rig: Rig) -> None:
     rig.truth.refuses = True
     rig.venue.live[0].rst()
     until(lambda: book.is_lost)
-    resyncs = rig.client._core.snapshots._resyncs
-    until(lambda: resyncs.deadline(0.0) == float("inf"))
+    refreshes = refreshes_of(rig.client)
+    until(lambda: refreshes.deadline(0.0) == float("inf"))
     assert len(rig.truth.asked) == 1
 
 
@@ -302,8 +303,8 @@ def test_a_book_that_is_given_up_is_asked_for_no_longer(rig: Rig) -> None:
     rig.truth.script += [answer(b"500 Oops")] * 1000
     with pytest.raises(TimeoutError, match="no snapshot yet"):
         rig.book(timeout=0.2)
-    core = rig.client._core
-    until(lambda: not core.snapshots._books)
+    core = core_of(rig.client)
+    until(lambda: not core.snapshots.books)
     until(lambda: not rig.client.subscriptions)
     rig.truth.script.clear()
     assert rig.book().is_synced
@@ -316,8 +317,8 @@ def test_a_book_that_is_closed_is_asked_for_no_longer(rig: Rig) -> None:
         rig.push((7, 1))
         assert late.asked.wait(5)
         book.close()
-    core = rig.client._core
-    until(lambda: not core.snapshots._books)
+    core = core_of(rig.client)
+    until(lambda: not core.snapshots.books)
     until(lambda: not rig.client.subscriptions)
     assert not book.is_synced
     assert rig.book().is_synced
@@ -333,7 +334,7 @@ def test_the_answer_for_a_book_that_was_closed_does_not_end_its_successors_wait(
         book.close()
         until(lambda: not rig.client.subscriptions)
         successor = Call(rig.book)
-        until(lambda: rig.client._core.snapshots._books)
+        until(lambda: core_of(rig.client).snapshots.books)
     assert successor.result().is_synced
 
 
@@ -371,12 +372,12 @@ def test_a_channel_confirmed_late_is_news(rig: Rig) -> None:
     rig.truth.instead = lambda peer: rig.venue.lock.notify_all()
     rig.venue.live[0].rst()
     rig.venue.wait_for(lambda venue: venue.live and venue.live[0].received)
-    snapshots = rig.client._core.snapshots
-    until(lambda: snapshots._is_listening and not book.is_synced)
+    snapshots = core_of(rig.client).snapshots
+    until(lambda: snapshots.is_listening and not book.is_synced)
     (peer,) = rig.venue.live
     peer.send_json({"result": None, "id": json.loads(peer.received[0])["id"]})
     book.wait_synced(5)
-    until(lambda: not snapshots._is_listening)
+    until(lambda: not snapshots.is_listening)
     assert rig.truth.is_told_by(book)
 
 
@@ -391,10 +392,15 @@ def test_numbers_that_begin_anew_on_a_link_put_it_out_of_sync(rig: Rig) -> None:
     assert rig.truth.is_told_by(book)
 
 
-def test_what_waits_is_bounded() -> None:
+@pytest.mark.parametrize(("number", "is_joined"), [(2, True), (1, False)])
+def test_what_waits_is_bounded(number: int, is_joined: bool) -> None:
+    """Of two updates too many the first two go: what follows the snapshot must be there."""
     book = wsclient.OrderBook("binance", CHANNEL)
-    assert book._kept.joiner is not None
-    assert book._kept.joiner.waiting.maxlen == 10_000
+    for n in range(1, 10_003):
+        raw = b'{"data":{"e":"depthUpdate","U":%d,"u":%d,"b":[],"a":[]}}' % (n, n)
+        book.apply(message(CHANNEL, "depthUpdate", n, raw))
+    book.take_snapshot({"lastUpdateId": number, "bids": [["8", "1"]], "asks": [["9", "1"]]})
+    assert book.is_synced is is_joined
 
 
 # --- close(), in each phase of a fetch -----------------------------------------------------------
@@ -435,9 +441,9 @@ def is_dialling(rig: Rig) -> bool:
 
 
 def is_put_off(rig: Rig) -> bool:
-    snapshots = rig.client._core.snapshots
+    snapshots = core_of(rig.client).snapshots
     now = time.monotonic()
-    return max(snapshots._not_before, snapshots._resyncs.deadline(now)) > now + 100
+    return max(snapshots._not_before, snapshots._refreshes.deadline(now)) > now + 100
 
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"
@@ -462,10 +468,10 @@ def test_close_ends_a_fetch_that_waits_for_its(
     step, is_reached, venue = PHASES[phase]
     with venue() as at, rig_of(Binance(), at) as rig:
         if phase == "budget":
-            rig.client._core.snapshots._resyncs.budget = Budget(1, 3600.0)
+            set_budget(rig.client, Budget(1, 3600.0))
         rig.truth.script.append(step)
         calls = [Call(rig.client.order_book, symbol, timeout=30) for symbol in ("A", "B")]
-        until(lambda: len(rig.client._core.snapshots._books) == 2 and is_reached(rig))
+        until(lambda: len(core_of(rig.client).snapshots.books) == 2 and is_reached(rig))
         thread = rig.thread()
         begun = time.monotonic()
         rig.client.close(timeout=3)
@@ -516,7 +522,7 @@ def test_close_does_not_wait_for_the_resolver(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_fetch_has_a_deadline(rig: Rig) -> None:
-    object.__setattr__(rig.client._core.snapshots._options, "connect_timeout", 0.1)
+    object.__setattr__(core_of(rig.client).snapshots._options, "connect_timeout", 0.1)
     rig.truth.script.append(expect_end)
     assert rig.book().is_synced
     assert len(rig.truth.asked) == 2
@@ -527,7 +533,7 @@ def test_a_book_that_falls_out_of_sync_as_it_is_joined_is_fetched_again(
 ) -> None:
     """What it says then is no news yet, and must not be forgotten."""
     book = rig.book()
-    take = book._kept.take_snapshot
+    take = kept_of(book).take_snapshot
     spoilt: list[bool] = []
 
     def spoil(answer: Any, connection_id: int, age: int) -> bool:
@@ -539,7 +545,7 @@ def test_a_book_that_falls_out_of_sync_as_it_is_joined_is_fetched_again(
             until(lambda: not book.is_synced)
         return is_joined
 
-    monkeypatch.setattr(book._kept, "take_snapshot", spoil)
+    monkeypatch.setattr(kept_of(book), "take_snapshot", spoil)
     rig.truth.step(8, 1)  # never sent
     rig.push((7, 1))
     until(lambda: len(rig.truth.asked) == 3 and book.is_synced)
@@ -553,8 +559,8 @@ def test_no_lock_is_held_while_a_snapshot_is_fetched(rig: Rig) -> None:
     rig.truth.step(8, 1)  # never sent
     rig.push((7, 1))
     assert late.asked.wait(5)
-    core = rig.client._core
-    for lock in (book._kept.lock, core.snapshots._lock):
+    core = core_of(rig.client)
+    for lock in (kept_of(book).lock, lock_of(core.snapshots)):
         assert lock.acquire(blocking=False)
         lock.release()
     assert book.bids(stale_ok=True) == [(9, 1)]

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 import pytest
-from helpers import PAIRS, Call, receive, tcp_pair, until
 
+from support.helpers import PAIRS, Call, receive, tcp_pair, until
 from wsclient.runtime.stream import Stream, TlsStream, open_stream
 
 Ends = tuple[Stream, socket.socket]
@@ -356,7 +356,7 @@ class TestDraining:
         call.result()
 
     def test_lets_the_peer_read_what_was_said_before_a_close(self) -> None:
-        """Without it, closing with unread input resets the link, and the words are lost."""
+        """Without it, closing with unread input resets the connection, and the words are lost."""
         with tcp_pair() as (near, far):
             stream = open_stream(near)
             far.sendall(bytes(100_000))

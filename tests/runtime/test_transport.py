@@ -13,19 +13,21 @@ from typing import Any
 
 import pytest
 import websocket
-from helpers import (
+
+import wsclient
+from support.helpers import (
     Call,
     Server,
     client_context,
+    dead_address,
     handshake_answer,
+    linux_only,
     receive_head,
     server_context,
     text_of,
     until,
 )
-from test_handshake import dead_address, linux_only
-
-import wsclient
+from support.inside import outbox_of, written_of
 from wsclient import ClientClosed, ConnectionLost, ConnectTimeout, NotConnected, OutcomeUnknown
 from wsclient.dialects.generic import Generic
 from wsclient.options import Options
@@ -67,14 +69,14 @@ def dial(venue: FakeVenue, **options: Any) -> wsclient.WebSocketClient:
 
 
 def losses(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What was logged of each lost link."""
+    """What was logged of each lost connection."""
     return [r.getMessage() for r in caplog.records if "backing off" in r.getMessage()]
 
 
 def has_begun_to_send(client: wsclient.WebSocketClient) -> bool:
     """Some bytes are out, and the rest is not."""
-    outbox = client._core._watchdog.transports[1]._outbox
-    return 0 < outbox._out < outbox.position
+    outbox = outbox_of(client)
+    return 0 < written_of(outbox) < outbox.position
 
 
 class Clock:
@@ -376,7 +378,7 @@ class TestViolations:
             assert client.stats().invalid == 1
 
     def test_a_venue_that_sends_on_still_sees_the_code(self, any_venue: FakeVenue) -> None:
-        """An immediate close with unread input would reset the link, and the code be lost."""
+        """An immediate close with unread input would reset the connection, and the code be lost."""
         with dial(any_venue):
             peer = any_venue.accept()
             peer.send_raw(frame(0x3) + bytes(200_000))

@@ -9,9 +9,9 @@ import time
 from typing import ClassVar
 
 import pytest
-from helpers import Call, until
-from interrupting import points
 
+from support.helpers import Call, until
+from support.interrupting import points
 from wsclient import NotConnected
 from wsclient.runtime.waiting import Deadline, Waiter, acquire
 

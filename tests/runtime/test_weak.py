@@ -6,8 +6,7 @@ import gc
 import sys
 from types import FrameType
 
-from helpers import Call
-
+from support.helpers import Call
 from wsclient.runtime.weak import WeakGroup
 
 

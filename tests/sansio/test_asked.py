@@ -14,7 +14,7 @@ def request(channels: list[str], **fields: Any) -> Request:
     return Request(True, dict.fromkeys(channels), {}, **fields)
 
 
-#: Channels of a new request; which of those on their way is answered; or the end of the link.
+#: Channels of a new request; which of those on their way is answered; or the end of the connection.
 STEPS = st.one_of(
     st.tuples(st.just("send"), st.lists(st.sampled_from("abc"), min_size=1)),
     st.tuples(st.just("answer"), st.integers(0, 20)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from wsclient.errors import (
@@ -96,7 +96,6 @@ def test_an_outage_of_years_does_not_overflow() -> None:
     assert {delays.next() for _ in range(5000)} == {1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0}
 
 
-@settings(deadline=None)
 @given(st.floats(0.0, 10.0), st.floats(0.1, 100.0), st.integers(0, 100), st.floats(0.0, 1.0))
 def test_no_delay_is_negative_or_above_the_cap(
     base: float, cap: float, failures: int, random: float
@@ -131,7 +130,6 @@ def test_a_budget_that_was_not_used_is_ready_now() -> None:
     assert budget.ready_at(100.0) == 100.0
 
 
-@settings(deadline=None)
 @given(
     st.integers(1, 5),
     st.integers(1, 20),

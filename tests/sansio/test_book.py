@@ -320,7 +320,7 @@ def test_changes_that_come_while_others_are_applied_are_joined_too() -> None:
     joiner.add(third)
     assert joiner.join(at(4), second) == [third]
     assert joiner.join(at(4), third) == []
-    joiner.add(change(8))  # a hole, after which only this one waits
+    joiner.add(change(8))  # a gap, after which only this one waits
     assert joiner.join(at(4), third) is None
 
 

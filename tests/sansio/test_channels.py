@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from making import message
-from rig import Plain, Rig
 
+from support.making import message
+from support.rig import Plain, Rig
 from wsclient.messages import Gap
 from wsclient.sansio.dialect import Ack, Limits
 from wsclient.sansio.session import Invalid

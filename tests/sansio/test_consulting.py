@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
-from rig import Plain, Rig
 
+from support.rig import Plain, Rig
 from wsclient.errors import SubscriptionRejected
 from wsclient.messages import SubscriptionState
 from wsclient.sansio.actions import Consult

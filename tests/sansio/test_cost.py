@@ -10,8 +10,8 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from rig import Plain, Rig
 
+from support.rig import Plain, Rig
 from wsclient.sansio.dialect import Ack, Ended, Limits
 
 
@@ -64,8 +64,8 @@ def work(wanted: int) -> list[int]:
     rig = Rig(Plain(Limits(channels_per_message=100)), stale_after=1e6).active(*names)
     rig.receive(*(Ack(channel=name, alias=f"#{name}") for name in names))
     for name in names:
-        rig.session.resyncs.want(name, rig.now)
-        rig.session.resyncs.done(name)
+        rig.session.refreshes.want(name, rig.now)
+        rig.session.refreshes.done(name)
     calls = (subscribe, unsubscribe, subscribe, unsubscribe_by_alias, refuse, look_up)
     found = []
     for call in calls:

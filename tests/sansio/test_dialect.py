@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from rig import Plain, Rig
 
+from support.rig import Plain, Rig
 from wsclient import ConfigurationError, Dialect, Limits
 from wsclient.sansio.dialect import Credentials, RestRequest
 

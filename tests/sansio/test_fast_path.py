@@ -9,14 +9,15 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from making import entries_of
-from rig import Rig
 
+from support.examples import examples
+from support.making import entries_of
+from support.rig import Rig
 from wsclient.dialects import Generic
 from wsclient.messages import LinkedMessage, Message, SubscriptionState, TypedMessage
-from wsclient.sansio.dialect import Ack, Counted, Subscribed
+from wsclient.sansio.dialect import Ack, Counted, SubscribedChannels
 from wsclient.sansio.inbound import SMALL, Inbound
 
 CHANNELS = ("a", "b")
@@ -94,7 +95,15 @@ class Line:
             ]
             + [
                 (
-                    *(channel, t.messages, t.gaps, t.missed, t.strays, t.last, t.pending),
+                    *(
+                        channel,
+                        t.messages,
+                        t.gaps,
+                        t.missed,
+                        t.late_or_duplicate,
+                        t.last,
+                        t.pending,
+                    ),
                     *(t.last_received_at, t.latest and told(t.latest)),
                 )
                 for channel, t in sorted(trackers.items())
@@ -292,12 +301,12 @@ def test_where_the_venue_never_answers_the_first_data_confirms() -> None:
     dialect.acknowledges = False
     line = Line(is_fast=True)
     line.rig = Rig(dialect).open()
-    line.rig.subscribe("a", token="wish")
+    line.rig.subscribe("a", token="call")
 
     line.take(market_data())
     line.take(market_data(sequence=2))
 
-    assert line.rig.outcome("wish") is None
+    assert line.rig.outcome("call") is None
     assert line.quick == 1
 
 
@@ -357,7 +366,7 @@ class Everything(Generic):
         if kind == "named":
             return Ack(channel=message["channel"], alias=message["alias"])
         if kind == "listed":
-            return Subscribed(message["channels"])
+            return SubscribedChannels(message["channels"])
         return super().read(message)
 
     def item(self, decoded: Any, index: int) -> Any:
@@ -395,7 +404,7 @@ NEARLY = st.builds(
     st.sampled_from(["sequence", "seq", "id"]),
     near | odd_numbers,
 )
-LINKED = st.builds(
+CONNECTED = st.builds(
     lambda kind, channel, number, width: frame_of(
         {"type": kind, "channel": channel, "sequence": number, "follows": number - width}
     ),
@@ -424,7 +433,7 @@ ANSWERS = st.one_of(
         st.sampled_from(["success", "error"]),
     ),
 )
-WHOLE = NEARLY | NEARLY | NEARLY | PLAIN | LINKED | ROWS | ANSWERS
+WHOLE = NEARLY | NEARLY | NEARLY | PLAIN | CONNECTED | ROWS | ANSWERS
 #: Cut, mutated, followed by rubbish, or with a field that comes twice.
 MALFORMED = st.one_of(
     st.builds(lambda raw, end: raw[: end % len(raw)], WHOLE, st.integers(0)),
@@ -497,7 +506,7 @@ def placed(raw: bytes, channel: str, number: int) -> bytes:
 
 @pytest.mark.parametrize("fields", FIELDS, ids=len)
 @pytest.mark.parametrize("way", WAYS)
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     is_decimal=st.booleans(),
     start=st.sampled_from([-2, 0, 7, 2**53]),
@@ -531,7 +540,7 @@ def test_both_paths_tell_the_same(
 
 
 @pytest.mark.parametrize("way", WAYS)
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(odd=WHOLE | MALFORMED, place=st.integers(0, 4))
 def test_one_odd_frame_at_any_place_of_a_run(
     way: Callable[[Line], None], odd: bytes, place: int

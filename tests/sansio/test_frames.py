@@ -9,18 +9,19 @@ from itertools import product
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Opcode
 from websockets.protocol import CLIENT, Protocol
 
+from support.examples import examples
 from wsclient.sansio.frames import Control, FrameParser, Received, Violation, parse_close
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 KIB, MIB = 1024, 1024 * 1024
 PERMITTED_CODES = {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}
 
-quick = settings(max_examples=300, deadline=None)
+quick = examples(300)
 
 
 class Frame(NamedTuple):
@@ -185,12 +186,10 @@ def is_legal(frame: Frame, lengths: str, inside: bool) -> bool:
 
 @pytest.mark.parametrize("lengths", LENGTHS)
 @pytest.mark.parametrize("inside", [False, True], ids=["between messages", "inside a message"])
-@pytest.mark.parametrize("opcode", range(16))
-def test_every_header_is_taken_or_refused_with_1002(
-    opcode: int, inside: bool, lengths: str
-) -> None:
+def test_every_header_is_taken_or_refused_with_1002(inside: bool, lengths: str) -> None:
     """A refusal needs no byte of the payload; a legal frame comes to what it says."""
-    for fin, rsv, masked in product([False, True], range(8), [False, True]):
+    flags = product(range(16), [False, True], range(8), [False, True])
+    for opcode, fin, rsv, masked in flags:
         for length, width in LENGTHS[lengths]:
             frame = Frame(opcode, b"", fin, rsv, masked, width, declared=length)
             parser = FrameParser()
@@ -802,7 +801,7 @@ def test_each_listed_difference_from_websockets_exists(difference: Difference) -
     assert difference.applies(frame)
 
 
-@settings(max_examples=1500, deadline=None)
+@examples(1500)
 @given(streams, st.sampled_from([LIMIT, LIMIT, None]))
 def test_any_stream_is_judged_as_websockets_does_but_for_the_listed_differences(
     frames: list[Frame], limit: int | None

@@ -1,14 +1,14 @@
-"""One connection's clocks: when to ping, and when the link is dead."""
+"""One connection's clocks: when to ping, and when the connection is dead."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from wsclient.sansio.heartbeat import Heartbeat, LinkView
+from wsclient.sansio.heartbeat import ConnectionView, HeartbeatMonitor
 from wsclient.sansio.stops import Stops
 
 INF = float("inf")
@@ -18,13 +18,13 @@ OFF = dict.fromkeys(
 )
 
 
-def heartbeat(stops: Stops | None = None, **checks: float) -> Heartbeat:
+def heartbeat(stops: Stops | None = None, **checks: float) -> HeartbeatMonitor:
     """A connection opened at START, with only these checks."""
-    return Heartbeat(START, **{**OFF, **checks}, stops=stops)
+    return HeartbeatMonitor(START, **{**OFF, **checks}, stops=stops)
 
 
-def view(last_byte_at: float = START, **seen: Any) -> LinkView:
-    return LinkView(last_byte_at, **seen)
+def view(last_byte_at: float = START, **seen: Any) -> ConnectionView:
+    return ConnectionView(last_byte_at, **seen)
 
 
 # --- pings ---------------------------------------------------------------------------------------
@@ -74,7 +74,7 @@ def test_without_an_interval_there_is_no_ping() -> None:
 # --- verdicts ------------------------------------------------------------------------------------
 
 
-def pinged(**checks: float) -> Heartbeat:
+def pinged(**checks: float) -> HeartbeatMonitor:
     beat = heartbeat(ping_interval=20.0, ping_timeout=10.0, **checks)
     assert beat.ping_due(START + 20.0)
     return beat
@@ -84,7 +84,7 @@ def test_no_pong_and_no_byte_is_a_half_open_link() -> None:
     beat = pinged()
     assert beat.failure(START + 29.999, view()) is None
     reason = beat.failure(START + 30.0, view())
-    assert str(reason) == "no pong and no byte for 10 s (half-open link)"
+    assert str(reason) == "no pong and no byte for 10 s (half-open connection)"
 
 
 def test_a_pong_answers_a_ping() -> None:
@@ -107,9 +107,9 @@ def test_bytes_before_the_ping_do_not_shorten_the_deadline_of_its_pong() -> None
 
 def test_a_frame_that_stops_half_way_is_a_stalled_link() -> None:
     beat = heartbeat(stall_timeout=10.0)
-    link = view(START + 5.0, in_frame=True)
-    assert beat.failure(START + 14.999, link) is None
-    assert str(beat.failure(START + 15.0, link)) == "a frame stopped half way for 10 s"
+    seen = view(START + 5.0, in_frame=True)
+    assert beat.failure(START + 14.999, seen) is None
+    assert str(beat.failure(START + 15.0, seen)) == "a frame stopped half way for 10 s"
 
 
 def test_between_frames_nothing_stalls() -> None:
@@ -119,9 +119,9 @@ def test_between_frames_nothing_stalls() -> None:
 
 def test_a_peer_that_does_not_read_is_deaf() -> None:
     beat = heartbeat(send_timeout=10.0)
-    link = view(START + 500.0, unsent_since=START + 5.0)
-    assert beat.failure(START + 14.999, link) is None
-    assert str(beat.failure(START + 15.0, link)) == "the peer did not read for 10 s"
+    seen = view(START + 500.0, unsent_since=START + 5.0)
+    assert beat.failure(START + 14.999, seen) is None
+    assert str(beat.failure(START + 15.0, seen)) == "the peer did not read for 10 s"
 
 
 def test_nothing_to_send_is_not_deafness() -> None:
@@ -149,9 +149,9 @@ def test_a_pong_does_not_end_a_silence() -> None:
 
 
 def test_a_check_that_is_off_never_fails() -> None:
-    link = view(in_frame=True, unsent_since=START)
-    assert heartbeat().failure(START + 10_000.0, link) is None
-    assert heartbeat().deadline(link) == INF
+    seen = view(in_frame=True, unsent_since=START)
+    assert heartbeat().failure(START + 10_000.0, seen) is None
+    assert heartbeat().deadline(seen) == INF
 
 
 # --- the venue's own ping ------------------------------------------------------------------------
@@ -173,7 +173,7 @@ def test_a_venue_without_a_ping_of_its_own_gets_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("checks", "link", "deadline"),
+    ("checks", "seen", "deadline"),
     [
         ({"ping_interval": 20.0, "ping_timeout": 10.0}, view(), START + 20.0),
         ({"silence_timeout": 15.0}, view(), START + 15.0),
@@ -187,9 +187,9 @@ def test_a_venue_without_a_ping_of_its_own_gets_none() -> None:
     ],
 )
 def test_the_next_look_is_at_the_earliest_deadline(
-    checks: dict[str, float], link: LinkView, deadline: float
+    checks: dict[str, float], seen: ConnectionView, deadline: float
 ) -> None:
-    assert heartbeat(**checks).deadline(link) == deadline
+    assert heartbeat(**checks).deadline(seen) == deadline
 
 
 def test_while_a_pong_is_out_its_deadline_counts_and_no_next_ping() -> None:
@@ -237,7 +237,7 @@ def test_after_a_stop_a_client_that_does_not_ping_still_does_not() -> None:
     assert not beat.ping_due(START + 3600.0)
 
 
-def stopped(*ends: float, **checks: float) -> Heartbeat:
+def stopped(*ends: float, **checks: float) -> HeartbeatMonitor:
     """Stops of 100 s each that end at these times."""
     stops = Stops()
     beat = heartbeat(stops=stops, **checks)
@@ -246,7 +246,7 @@ def stopped(*ends: float, **checks: float) -> Heartbeat:
     return beat
 
 
-CHECKS: dict[str, tuple[dict[str, float], LinkView]] = {
+CHECKS: dict[str, tuple[dict[str, float], ConnectionView]] = {
     "half-open": ({"ping_interval": 20.0, "ping_timeout": 10.0}, view()),
     "stalled": ({"stall_timeout": 10.0}, view(in_frame=True)),
     "deaf": ({"send_timeout": 10.0}, view(START + 500.0, unsent_since=START)),
@@ -255,29 +255,29 @@ CHECKS: dict[str, tuple[dict[str, float], LinkView]] = {
 
 @pytest.mark.parametrize("check", CHECKS)
 def test_a_stop_gives_our_own_threads_the_time_to_read_and_write(check: str) -> None:
-    checks, link = CHECKS[check]
+    checks, seen = CHECKS[check]
     beat = stopped(START + 200.0, **checks)
     beat.ping_due(START + 20.0)
-    assert beat.failure(START + 200.199, link) is None
-    assert beat.deadline(link) == START + 200.2
-    error = beat.failure(START + 200.2, link)
+    assert beat.failure(START + 200.199, seen) is None
+    assert beat.deadline(seen) == START + 200.2
+    error = beat.failure(START + 200.2, seen)
     assert error is not None
     assert error.reason == check
 
 
 @pytest.mark.parametrize("check", CHECKS)
 def test_a_second_stop_excuses_nobody_who_has_said_nothing_since(check: str) -> None:
-    checks, link = CHECKS[check]
+    checks, seen = CHECKS[check]
     beat = stopped(START + 102.0, START + 202.0, **checks)
     beat.ping_due(START + 20.0)
-    assert beat.failure(START + 202.0, link) is not None
+    assert beat.failure(START + 202.0, seen) is not None
 
 
 def test_whoever_has_been_heard_is_excused_again() -> None:
     beat = stopped(START + 102.0, START + 202.0, stall_timeout=10.0)
-    link = view(START + 110.0, in_frame=True)
-    assert beat.failure(START + 202.199, link) is None
-    assert beat.failure(START + 202.2, link) is not None
+    seen = view(START + 110.0, in_frame=True)
+    assert beat.failure(START + 202.199, seen) is None
+    assert beat.failure(START + 202.2, seen) is not None
 
 
 def test_a_silence_is_counted_once_without_the_stop() -> None:
@@ -291,7 +291,6 @@ def test_a_silence_is_counted_once_without_the_stop() -> None:
 durations = st.one_of(st.none(), st.floats(0.5, 60.0))
 
 
-@settings(deadline=None)
 @given(
     st.fixed_dictionaries({**dict.fromkeys(OFF, durations), "keepalive_interval": durations}),
     st.floats(0.0, 100.0),
@@ -302,15 +301,15 @@ def test_nothing_is_due_before_the_next_look(
     checks: dict[str, Any], last_byte: float, in_frame: bool, unsent: float | None
 ) -> None:
     """Whoever sleeps until ``deadline`` misses nothing, and finds something to do then."""
-    beat = Heartbeat(START, **checks)
-    link = view(START + last_byte, in_frame=in_frame, unsent_since=unsent and START + unsent)
-    deadline = beat.deadline(link)
+    beat = HeartbeatMonitor(START, **checks)
+    seen = view(START + last_byte, in_frame=in_frame, unsent_since=unsent and START + unsent)
+    deadline = beat.deadline(seen)
     if deadline > START:
         before = START + (min(deadline, START + 200.0) - START) * 0.999
-        assert beat.failure(before, link) is None
+        assert beat.failure(before, seen) is None
         assert not beat.ping_due(before)
         assert not beat.keepalive_due(before)
     if deadline != INF:
         assert (
-            beat.failure(deadline, link) or beat.ping_due(deadline) or beat.keepalive_due(deadline)
+            beat.failure(deadline, seen) or beat.ping_due(deadline) or beat.keepalive_due(deadline)
         )

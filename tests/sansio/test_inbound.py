@@ -9,16 +9,16 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from making import entries_of
-from rig import Plain
 
+from support.making import entries_of
+from support.rig import Plain
 from wsclient.dialects import Generic, Kraken
 from wsclient.messages import LinkedMessage, Message
 from wsclient.sansio.dialect import Ack, Heartbeat, Item, Unhandled
 from wsclient.sansio.inbound import EXCERPT, Inbound, excerpt
-from wsclient.sansio.session import Entry, Invalid
+from wsclient.sansio.session import Incoming, Invalid
 
 
 class Rows(Plain):
@@ -37,7 +37,7 @@ class Rows(Plain):
         return Message(name, "row", index, index)
 
 
-def read(*frames: Any, dialect: Any = None, **options: Any) -> list[Entry]:
+def read(*frames: Any, dialect: Any = None, **options: Any) -> list[Incoming]:
     payloads = [f if isinstance(f, bytes) else json.dumps(f).encode() for f in frames]
     return entries_of(Inbound(dialect or Rows(), **options), *payloads, received_at=123)
 
@@ -307,7 +307,6 @@ def test_a_delivered_unknown_type_is_validated() -> None:
 # --- at random -----------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(max_size=60) | st.text(max_size=60).map(str.encode), max_size=8))
 def test_no_bytes_raise(payloads: list[bytes]) -> None:
     for dialect in (Generic(), Kraken()):
@@ -320,7 +319,6 @@ GOOD = json.dumps(
 ).encode()
 
 
-@settings(deadline=None)
 @given(st.integers(0, len(GOOD) - 1), st.integers(0, 255))
 def test_a_mutated_frame_is_read_or_told(place: int, byte: int) -> None:
     """Each frame gives one entry, whatever became of it."""

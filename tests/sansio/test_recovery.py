@@ -1,16 +1,16 @@
-"""A channel's account: sequences, holes, and on which message a hole is told."""
+"""A channel's account: sequences, gaps, and on which message a gap is told."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from making import message as make
 
+from support.making import message as make
 from wsclient.messages import Gap, LinkedMessage
-from wsclient.sansio.recovery import HOLES, RECENT, ChannelTracker
+from wsclient.sansio.recovery import MAX_OPEN_GAPS, RECENT, ChannelTracker
 
 
 class Stream:
@@ -68,14 +68,14 @@ def test_a_message_without_a_sequence_leaves_the_count_alone() -> None:
 def test_what_has_come_before_is_a_duplicate() -> None:
     stream = Stream()
     assert stream.takes(5, 6, 7, 6, 8) == [None, None, None, Gap("duplicate", 0, 3), None]
-    assert (stream.tracker.strays, stream.tracker.late, stream.tracker.gaps) == (1, 0, 0)
+    assert (stream.tracker.late_or_duplicate, stream.tracker.late, stream.tracker.gaps) == (1, 0, 0)
     assert stream.tracker.last == 8
 
 
 def test_what_was_counted_as_missed_comes_late_and_is_taken_off() -> None:
     stream = Stream()
     assert stream.takes(5, 8, 7, 9) == [None, Gap("sequence", 2, 1), Gap("late", -1, 2), None]
-    assert (stream.tracker.strays, stream.tracker.late, stream.tracker.gaps) == (1, 1, 1)
+    assert (stream.tracker.late_or_duplicate, stream.tracker.late, stream.tracker.gaps) == (1, 1, 1)
     assert stream.tracker.missed == 1
 
 
@@ -93,10 +93,10 @@ def test_late_twice_is_a_duplicate() -> None:
 
 def test_an_old_hole_is_forgotten_when_there_are_many() -> None:
     stream = Stream()
-    stream.takes(*range(0, 3 * HOLES + 6, 3))
+    stream.takes(*range(0, 3 * MAX_OPEN_GAPS + 6, 3))
     assert stream.takes(1, 10) == [
-        Gap("duplicate", 0, HOLES + 2),
-        Gap("late", -1, HOLES + 3),
+        Gap("duplicate", 0, MAX_OPEN_GAPS + 2),
+        Gap("late", -1, MAX_OPEN_GAPS + 3),
     ]
 
 
@@ -110,7 +110,7 @@ def test_two_duplicates_in_a_row_that_rise_are_a_counter_that_started_again() ->
 def test_a_number_lower_than_the_first_is_a_counter_that_started_again() -> None:
     stream = Stream()
     assert stream.takes(100, 99, 100) == [None, Gap("sequence", None, 1), None]
-    assert stream.tracker.strays == 0
+    assert stream.tracker.late_or_duplicate == 0
     assert counted(5).take(1) == Gap("duplicate", 0, 5)
     assert counted(5).take(0) == Gap("sequence", None, 5)
 
@@ -130,7 +130,7 @@ def test_a_run_that_comes_twice_up_to_the_last_is_duplicates() -> None:
 def test_two_duplicates_that_do_not_rise_are_duplicates() -> None:
     stream = counted(9)
     assert stream.takes(5, 3, 10) == [Gap("duplicate", 0, 9), Gap("duplicate", 0, 10), None]
-    assert stream.tracker.strays == 2
+    assert stream.tracker.late_or_duplicate == 2
 
 
 def test_two_duplicates_with_a_good_message_between_them_are_duplicates() -> None:
@@ -141,11 +141,11 @@ def test_two_duplicates_with_a_good_message_between_them_are_duplicates() -> Non
 # --- ranges, pointers, and new beginnings --------------------------------------------------------
 
 
-def linked(*links: tuple[int | None, int], is_counted: bool = True) -> list[Gap | None]:
+def linked(*connections: tuple[int | None, int], is_counted: bool = True) -> list[Gap | None]:
     """The marks of messages that each say (the number they follow, their own)."""
     stream = Stream()
     marks = []
-    for follows, sequence in links:
+    for follows, sequence in connections:
         message = LinkedMessage("a", "update", sequence, follows=follows, is_counted=is_counted)
         stream.tracker.accept(message)
         marks.append(message.gap)
@@ -201,8 +201,8 @@ def test_a_number_that_was_too_high_makes_no_duplicate_of_what_comes_after_it(
 
 
 def test_pointers_that_come_twice_are_known_whatever_their_order() -> None:
-    links = [(90, 100), (100, 70), (70, 110), (110, 120)]
-    assert linked(*links, *links[1:], (120, 130), is_counted=False) == [
+    connections = [(90, 100), (100, 70), (70, 110), (110, 120)]
+    assert linked(*connections, *connections[1:], (120, 130), is_counted=False) == [
         *[None] * 4,
         *[Gap("duplicate", 0, 0)] * 3,
         None,
@@ -216,9 +216,9 @@ def test_a_new_beginning_voids_what_has_come_before_it() -> None:
 
 def test_of_the_numbers_that_have_come_the_last_are_known() -> None:
     count = RECENT + 1
-    links = [(n, n + 1) for n in range(count)]
-    assert linked(*links, links[1], is_counted=False)[-1] == Gap("duplicate", 0, 0)
-    assert linked(*links, links[0], is_counted=False)[-1] == Gap("sequence", None, 0)
+    connections = [(n, n + 1) for n in range(count)]
+    assert linked(*connections, connections[1], is_counted=False)[-1] == Gap("duplicate", 0, 0)
+    assert linked(*connections, connections[0], is_counted=False)[-1] == Gap("sequence", None, 0)
 
 
 def test_what_comes_late_is_known_when_it_comes_again() -> None:
@@ -250,7 +250,6 @@ def test_a_snapshot_carries_the_hole_of_a_reconnect() -> None:
     assert message.gap == Gap("reconnect", None, 1)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=60))
 def test_delivered_and_missed_make_up_all_numbers(numbers: list[int]) -> None:
     """As long as nothing is taken for a new count, and each comes once."""
@@ -293,7 +292,7 @@ def test_after_a_reconnect_a_lower_sequence_is_a_new_count() -> None:
     stream.take(100)
     stream.tracker.suspect("reconnect")
     assert stream.takes(1, 2, 4) == [Gap("reconnect", None, 1), None, Gap("sequence", 1, 3)]
-    assert stream.tracker.strays == 0
+    assert stream.tracker.late_or_duplicate == 0
 
 
 def test_a_new_count_forgets_the_strays_of_the_old() -> None:
@@ -385,16 +384,18 @@ def test_a_jump_after_a_refused_message_adds_to_it() -> None:
     assert stream.take(9) == Gap("sequence", 3, 1)
 
 
-@pytest.mark.parametrize(("number", "strays"), [(8, (1, 0)), (6, (1, 1))], ids=["doubled", "late"])
+@pytest.mark.parametrize(
+    ("number", "late_or_duplicate"), [(8, (1, 0)), (6, (1, 1))], ids=["doubled", "late"]
+)
 def test_a_refused_message_that_was_counted_before_is_not_counted_again(
-    number: int, strays: tuple[int, int]
+    number: int, late_or_duplicate: tuple[int, int]
 ) -> None:
     stream = Stream()
     assert stream.takes(5, 8) == [None, Gap("sequence", 2, 1)]
     stream.tracker.refused(make("a", sequence=number))
     assert stream.tracker.pending is None
     assert stream.take(9) is None
-    assert (stream.tracker.strays, stream.tracker.late) == strays
+    assert (stream.tracker.late_or_duplicate, stream.tracker.late) == late_or_duplicate
 
 
 def test_a_sequence_disproves_no_refused_message() -> None:
@@ -444,7 +445,11 @@ def test_a_hole_before_a_duplicate_is_a_gap_in_the_account() -> None:
     stream = counted(5)
     stream.tracker.refused(make("a", sequence=6))
     assert stream.take(5) == Gap("invalid", 1, 5)
-    assert (stream.tracker.gaps, stream.tracker.missed, stream.tracker.strays) == (1, 1, 1)
+    assert (stream.tracker.gaps, stream.tracker.missed, stream.tracker.late_or_duplicate) == (
+        1,
+        1,
+        1,
+    )
 
 
 def test_the_newest_message_and_its_time_are_kept() -> None:
@@ -483,7 +488,6 @@ def test_a_message_ends_the_silence_of_a_refreshed_channel() -> None:
 sent = st.integers(1, 60)
 
 
-@settings(deadline=None)
 @given(last=sent, dropped=st.sets(sent), refused=st.sets(sent), start=st.integers(-100, 100))
 def test_what_is_missed_is_counted_exactly(
     last: int, dropped: set[int], refused: set[int], start: int
@@ -507,7 +511,6 @@ def test_what_is_missed_is_counted_exactly(
     assert stream.tracker.missed == missed
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.one_of(st.none(), st.integers(1, 9), st.sampled_from(["reconnect", "invalid"])),
@@ -516,7 +519,7 @@ def test_what_is_missed_is_counted_exactly(
 )
 def test_no_hole_passes_untold(steps: Sequence[int | str | None]) -> None:
     """A drop of ``n`` messages, or a doubt, is told by the next message, or by none when the
-    count goes on without a hole."""
+    count goes on without a gap."""
     stream = Stream()
     number = 0
     stream.take(number)

@@ -10,12 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from making import message as make
 
+from support.examples import examples
+from support.making import message as make
 from wsclient.messages import Arrival, Gap, LinkedMessage, Message
-from wsclient.sansio.recovery import HOLES, RECENT, STRAYS, ChannelTracker
+from wsclient.sansio.recovery import LATE_OR_DUPLICATE, MAX_OPEN_GAPS, RECENT, ChannelTracker
 
 Numbering = Literal["plain", "ranged", "pointer"]
 Before = Literal["", "invalid", "reconnect", "restart", "snapshot"]
@@ -69,7 +70,9 @@ def steps(numbering: Numbering) -> st.SearchStrategy[list[Step]]:
         fates,
         st.sampled_from(before),
     )
-    return st.lists(step, min_size=1, max_size=HOLES) | st.lists(step, min_size=20, max_size=HOLES)
+    return st.lists(step, min_size=1, max_size=MAX_OPEN_GAPS) | st.lists(
+        step, min_size=20, max_size=MAX_OPEN_GAPS
+    )
 
 
 def sent(steps: list[Step]) -> list[Sent]:
@@ -125,11 +128,11 @@ class Oracle:
     last_received_at: int | None = None
 
     def suspects(self, reason: str) -> None:
-        """Of two suspicions, the stronger names the hole, and the first dates it."""
-        hole, before = Gap(reason, None, self.last_received_at), self.suspected
+        """Of two suspicions, the stronger names the gap, and the first dates it."""
+        gap, before = Gap(reason, None, self.last_received_at), self.suspected
         if before is not None:
-            hole = before if before.reason == "reconnect" else before._replace(reason=reason)
-        self.suspected = hole
+            gap = before if before.reason == "reconnect" else before._replace(reason=reason)
+        self.suspected = gap
 
     def expects(self, place: int) -> Gap | None:
         one = self.stream[place]
@@ -179,8 +182,8 @@ def check(numbering: Numbering, steps: list[Step]) -> None:
         check_sums(stream, delivered)
     marks = [message.gap for _, message in delivered if message.gap is not None]
     assert tracker.messages == len(delivered)
-    assert tracker.gaps == sum(gap.reason not in STRAYS for gap in marks)
-    assert tracker.strays == sum(gap.reason in STRAYS for gap in marks)
+    assert tracker.gaps == sum(gap.reason not in LATE_OR_DUPLICATE for gap in marks)
+    assert tracker.late_or_duplicate == sum(gap.reason in LATE_OR_DUPLICATE for gap in marks)
     assert tracker.late == sum(gap.reason == "late" for gap in marks)
     assert tracker.missed == sum(gap.missed or 0 for gap in marks)
 
@@ -194,7 +197,7 @@ def check_losses(stream: list[Sent], delivered: list[tuple[int, Message]]) -> No
                 break
             if place > lost:
                 assert message.gap is not None, f"{lost} was lost, {place} says nothing"
-                assert message.gap.reason not in STRAYS
+                assert message.gap.reason not in LATE_OR_DUPLICATE
                 break
 
 
@@ -210,19 +213,19 @@ def check_sums(stream: list[Sent], delivered: list[tuple[int, Message]]) -> None
         assert said == missing
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(steps("plain"))
 def test_plain_numbers(steps: list[Step]) -> None:
     check("plain", steps)
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(steps("ranged"))
 def test_ranges(steps: list[Step]) -> None:
     check("ranged", steps)
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(steps("pointer"))
 def test_pointers(steps: list[Step]) -> None:
     check("pointer", steps)
@@ -247,7 +250,7 @@ def test_the_holes_of_an_earlier_count_are_not_filled_by_a_later_one() -> None:
     ]
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(
     is_counted=st.booleans(),
     fates=st.lists(st.sampled_from(["", "", "", "lost", "doubled", "wrong"]), max_size=RECENT // 2),

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from making import message
-from rig import INF, LOGIN, Plain, Rig
 
+from support.making import message
+from support.rig import INF, LOGIN, Plain, Rig
 from wsclient.errors import (
     AuthenticationError,
     ClientClosed,
@@ -51,10 +51,10 @@ from wsclient.sansio.dialect import (
     Rejection,
     Reply,
     Respond,
-    Subscribed,
+    SubscribedChannels,
     Unhandled,
 )
-from wsclient.sansio.heartbeat import LinkView
+from wsclient.sansio.heartbeat import ConnectionView
 from wsclient.sansio.session import (
     TRANSITIONS,
     Invalid,
@@ -192,7 +192,7 @@ def end(verdict: Verdict) -> Callable[[Rig], object]:
 
 
 def halt(rig: Rig) -> None:
-    rig.wait(10.0, LinkView(rig.now, in_frame=True))
+    rig.wait(10.0, ConnectionView(rig.now, in_frame=True))
 
 
 def next_deadline(rig: Rig) -> None:
@@ -266,7 +266,7 @@ EVENTS: dict[str, tuple[Callable[[Rig], object], dict[str, Expected]]] = {
     "an answer": (receive(Ack(channel="wished")), {}),
     "an answer to nothing": (receive(Ack(request_id=10**6)), {}),
     "an answer without a name": (receive(Ack()), {}),
-    "a cumulative answer": (receive(Subscribed(["wished"])), {}),
+    "a cumulative answer": (receive(SubscribedChannels(["wished"])), {}),
     "a refusal": (receive(Rejection("no", channel="wished")), {}),
     "a refusal of nothing": (receive(Rejection("no", request_id=10**6)), {}),
     "the login is accepted": (receive(LoginAccepted()), all_of((LOGINS, OPEN))),
@@ -292,7 +292,7 @@ EVENTS: dict[str, tuple[Callable[[Rig], object], dict[str, Expected]]] = {
     "another connection's pong": (late(lambda rig, cid: rig.session.pong(cid)), {}),
     "another connection's ping": (late(lambda rig, cid: rig.session.control(cid, rig.now)), {}),
     "a tick": (lambda rig: rig.tick(), {}),
-    "a tick that sees no link": (lambda rig: rig.session.tick(rig.now, None), {}),
+    "a tick that sees no connection": (lambda rig: rig.session.tick(rig.now, None), {}),
     "the next deadline": (
         next_deadline,
         all_of(
@@ -479,7 +479,7 @@ def test_who_waits_for_a_channel_hears_when_connect_fails(end: str) -> None:
     """In IDLE nothing would ever wake it."""
     rig = Rig(max_retries=1)
     rig.connect(timeout=5.0)
-    wish = rig.subscribe("a")
+    call = rig.subscribe("a")
     if end == "given up":
         rig.cancel_connect()
     elif end == "out of attempts":
@@ -487,7 +487,7 @@ def test_who_waits_for_a_channel_hears_when_connect_fails(end: str) -> None:
     else:
         rig.wait(5.0)
     assert rig.state is IDLE
-    assert isinstance(rig.outcome(wish), (NotConnected, ConnectError))
+    assert isinstance(rig.outcome(call), (NotConnected, ConnectError))
     assert rig.session.subscriptions.wanted() == []
 
 
@@ -556,10 +556,10 @@ def test_a_failure_cuts_the_link(situation: str) -> None:
 def test_a_failure_tells_all_who_wait_why() -> None:
     rig = Rig(max_retries=2)
     rig.connect()
-    wish = rig.subscribe("a")
+    call = rig.subscribe("a")
     rig.session.fail(WSClientError("bug"))
     assert str(rig.outcome("connect")) == "bug"
-    assert str(rig.outcome(wish)) == "bug"
+    assert str(rig.outcome(call)) == "bug"
 
 
 def test_a_failure_settles_even_those_whose_wish_it_fulfils() -> None:
@@ -878,10 +878,10 @@ def test_nothing_is_dialled_or_sent_after_close(situation: str) -> None:
 
 def test_close_wakes_each_kind_of_caller_at_once() -> None:
     rig = Rig().active("a")
-    wish, gone = rig.subscribe("b"), rig.unsubscribe("a")
+    call, gone = rig.subscribe("b"), rig.unsubscribe("a")
     rig.request()
     rig.session.close(rig.now, 1.0)
-    assert isinstance(rig.outcome(wish), ClientClosed)
+    assert isinstance(rig.outcome(call), ClientClosed)
     assert isinstance(rig.outcome(gone), ClientClosed)
     assert isinstance(rig.outcome("request"), OutcomeUnknown)
 
@@ -1000,7 +1000,7 @@ def test_a_failed_attempt_is_no_hole_of_its_own() -> None:
 
 
 def test_a_channel_that_had_no_message_yet_carries_a_gap_all_the_same() -> None:
-    """It was confirmed: what came while the link was down was missed."""
+    """It was confirmed: what came while the connection was down was missed."""
     rig = Rig().active("a")
     rig.drop()
     rig.open()
@@ -1123,9 +1123,9 @@ def test_a_lost_message_stands_in_its_place_in_the_stream() -> None:
 
 def test_a_channel_that_was_never_confirmed_is_refused_without_a_lost_message() -> None:
     rig = Rig().open()
-    wish = rig.subscribe("a")
+    call = rig.subscribe("a")
     assert rig.reject("a", "unknown") == []
-    error = rig.outcome(wish)
+    error = rig.outcome(call)
     assert isinstance(error, SubscriptionRejected)
     assert error.failed == {"a": "unknown"}
 
@@ -1135,7 +1135,7 @@ def test_a_channel_that_was_never_confirmed_is_refused_without_a_lost_message() 
 
 def test_a_subscribe_is_sent_by_the_next_tick() -> None:
     rig = Rig().open()
-    rig.session.subscribe(["a"], {"depth": 5}, "wish", INF)
+    rig.session.subscribe(["a"], {"depth": 5}, "call", INF)
     assert rig.sent() == []
     assert rig.session.is_due
     rig.tick()
@@ -1145,11 +1145,11 @@ def test_a_subscribe_is_sent_by_the_next_tick() -> None:
 def test_a_subscribe_made_while_the_link_is_down_waits_for_the_next() -> None:
     rig = Rig().open()
     rig.drop()
-    wish = rig.subscribe("a")
+    call = rig.subscribe("a")
     rig.open()
     assert rig.asked() == [("subscribe", ["a"])]
     rig.ack("a")
-    assert rig.outcome(wish) is None
+    assert rig.outcome(call) is None
 
 
 def test_all_that_is_wanted_is_subscribed_anew_within_the_limits() -> None:
@@ -1274,10 +1274,10 @@ def test_a_refusal_of_nothing_is_logged() -> None:
 
 def test_the_first_data_confirms_a_channel_where_the_venue_never_acknowledges() -> None:
     rig = Rig(Plain(acknowledges=False)).open()
-    wish = rig.subscribe("a")
-    assert rig.outcome(wish) == "waiting"
+    call = rig.subscribe("a")
+    assert rig.outcome(call) == "waiting"
     rig.session.received(rig.cid, [rig.message("a")], rig.now)
-    assert rig.outcome(wish) is None
+    assert rig.outcome(call) is None
 
 
 def test_an_unsubscribe_is_done_when_it_is_out_where_the_venue_never_acknowledges() -> None:
@@ -1442,7 +1442,8 @@ def test_requests_and_subscriptions_share_no_id() -> None:
     assert rig.sent()[0]["id"] != request_id
 
 
-# --- the link's health ---------------------------------------------------------------------------
+# --- the connection's health
+# ---------------------------------------------------------------------------
 
 
 def test_a_ping_is_sent_each_interval_when_it_is_answered() -> None:
@@ -1456,7 +1457,7 @@ def test_a_ping_is_sent_each_interval_when_it_is_answered() -> None:
 
 def test_an_unanswered_ping_cuts_a_link_on_which_no_byte_moves() -> None:
     rig = Rig(ping_interval=20.0, ping_timeout=10.0).open()
-    silent = LinkView(rig.now)
+    silent = ConnectionView(rig.now)
     rig.wait(29.999, silent)
     assert rig.state is OPEN
     assert rig.done(Cut) == []
@@ -1466,7 +1467,7 @@ def test_an_unanswered_ping_cuts_a_link_on_which_no_byte_moves() -> None:
 
 def test_a_peer_that_does_not_read_is_cut() -> None:
     rig = Rig(send_timeout=10.0).open()
-    rig.wait(10.0, LinkView(rig.now, unsent_since=rig.now))
+    rig.wait(10.0, ConnectionView(rig.now, unsent_since=rig.now))
     assert rig.state is BACKING_OFF
     assert "did not read" in str(rig.done(Cut)[0].error)
 
@@ -1479,7 +1480,7 @@ def test_a_peer_that_does_not_read_is_cut() -> None:
         (lambda rig: rig.session.pong(rig.cid), False),
         (lambda rig: rig.session.control(rig.cid - 1, rig.now), False),
     ],
-    ids=["frame", "ping", "pong", "ping of another link"],
+    ids=["frame", "ping", "pong", "ping of another connection"],
 )
 def test_any_frame_but_a_pong_is_a_sign_of_life(sign: Callable[[Rig], object], alive: bool) -> None:
     rig = Rig(silence_timeout=15.0).open()
@@ -1629,9 +1630,9 @@ def test_an_unanswered_resubscription_is_sent_once_more_and_then_cuts_the_link()
 def test_a_first_subscribe_without_an_answer_times_out_and_is_undone() -> None:
     """The venue may have heard it: it must not be left subscribed."""
     rig = Rig(ack_timeout=20.0).open()
-    wish = rig.subscribe("a")
+    call = rig.subscribe("a")
     rig.wait(20.0)
-    error = rig.outcome(wish)
+    error = rig.outcome(call)
     assert isinstance(error, SubscriptionTimeout)
     assert error.failed == {"a": "no answer within 20 s"}
     assert rig.asked() == [("subscribe", ["a"]), ("unsubscribe", ["a"])]
@@ -1645,7 +1646,7 @@ def test_after_a_sleep_the_peer_is_not_blamed_but_pinged() -> None:
     rig = Rig(ping_interval=20.0, ping_timeout=10.0, silence_timeout=30.0).open()
     rig.wait(5.0)
     rig.now += 3600.0
-    rig.session.tick(rig.now, LinkView(rig.now - 3605.0, in_frame=True))
+    rig.session.tick(rig.now, ConnectionView(rig.now - 3605.0, in_frame=True))
     assert rig.state is OPEN
     assert rig.done(Ping) == [Ping(1)]
 
@@ -1671,13 +1672,13 @@ def test_a_sleep_does_not_age_a_channel() -> None:
 
 def test_a_sleep_postpones_the_answers_that_are_due() -> None:
     rig = Rig(ack_timeout=20.0).open()
-    wish = rig.subscribe("a")
+    call = rig.subscribe("a")
     rig.wait(12.0)
     rig.sleep(3600.0)
     rig.wait(7.999)
-    assert rig.outcome(wish) == "waiting"
+    assert rig.outcome(call) == "waiting"
     rig.wait(0.001)
-    assert isinstance(rig.outcome(wish), SubscriptionTimeout)
+    assert isinstance(rig.outcome(call), SubscriptionTimeout)
 
 
 def test_a_sleep_does_not_age_an_attempt() -> None:

@@ -6,8 +6,8 @@ import itertools
 from typing import Any
 
 import pytest
-from rig import Plain, Rig
 
+from support.rig import Plain, Rig
 from wsclient.errors import ConnectionLost, HandshakeRejected, QueueOverflow, WSClientError
 from wsclient.events import (
     Closed,
@@ -28,10 +28,10 @@ from wsclient.messages import Gap
 from wsclient.sansio import dialect, session
 from wsclient.sansio.actions import (
     Cut,
-    Tell,
+    Notify,
 )
 from wsclient.sansio.backoff import Verdict, reason_of
-from wsclient.sansio.heartbeat import LinkView
+from wsclient.sansio.heartbeat import ConnectionView
 from wsclient.sansio.session import (
     Invalid,
     State,
@@ -39,7 +39,7 @@ from wsclient.sansio.session import (
 
 
 def told(rig: Rig, kind: type[Event] = Event) -> list[Any]:
-    events = [t.kind(*t.what, connection_id=t.connection_id) for t in rig.done(Tell)]
+    events = [t.kind(*t.what, connection_id=t.connection_id) for t in rig.done(Notify)]
     return [event for event in events if isinstance(event, kind)]
 
 
@@ -134,17 +134,19 @@ class TestConnection:
 
 class TestReasons:
     @pytest.mark.parametrize(
-        ("options", "link", "reason"),
+        ("options", "view", "reason"),
         [
-            ({"ping_interval": 1.0, "ping_timeout": 1.0}, LinkView(1000.0), "half-open"),
-            ({"stall_timeout": 1.0}, LinkView(1000.0, in_frame=True), "stalled"),
-            ({"send_timeout": 1.0}, LinkView(1000.0, unsent_since=1000.0), "deaf"),
-            ({"silence_timeout": 1.0}, LinkView(1000.0), "silent"),
+            ({"ping_interval": 1.0, "ping_timeout": 1.0}, ConnectionView(1000.0), "half-open"),
+            ({"stall_timeout": 1.0}, ConnectionView(1000.0, in_frame=True), "stalled"),
+            ({"send_timeout": 1.0}, ConnectionView(1000.0, unsent_since=1000.0), "deaf"),
+            ({"silence_timeout": 1.0}, ConnectionView(1000.0), "silent"),
         ],
     )
-    def test_of_a_dead_link(self, options: dict[str, Any], link: LinkView, reason: str) -> None:
+    def test_of_a_dead_link(
+        self, options: dict[str, Any], view: ConnectionView, reason: str
+    ) -> None:
         rig = Rig(**options).open()
-        rig.wait(3.0, link)
+        rig.wait(3.0, view)
         assert told(rig, Disconnected)[0].reason == reason
 
     def test_of_a_link_that_has_reached_its_age(self) -> None:
@@ -186,7 +188,7 @@ class TestChannels:
         rig = Rig().open()
         rig.subscribe("a", "b", "c")
         rig.ack("a")
-        rig.receive(dialect.Subscribed(["a", "b", "c"]))
+        rig.receive(dialect.SubscribedChannels(["a", "b", "c"]))
         assert [event.channels for event in told(rig, Subscribed)] == [("a",), ("b", "c")]
 
     def test_an_answer_that_confirms_nothing_new_is_not_told(self) -> None:
@@ -310,13 +312,13 @@ class TestGaps:
     def test_of_a_flood_the_numbers_tell_what_is_not_told(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(session, "MAX_UNTOLD", 3)
+        monkeypatch.setattr(session, "MAX_WAITING", 3)
         rig = Rig().active("a")
         rig.session.is_observed = lambda: True
-        before = rig.done(Tell)[-1].number
+        before = rig.done(Notify)[-1].number
         rig.data("a", *range(1, 21, 2))
         rig.data("a", 100)
-        numbers = [tell.number - before for tell in rig.done(Tell) if tell.kind is GapMarked]
+        numbers = [tell.number - before for tell in rig.done(Notify) if tell.kind is GapMarked]
         assert numbers == [1, 2, 3, 10]
 
     def test_none_is_told_where_nobody_listens(self) -> None:
@@ -517,7 +519,7 @@ class TestEndedByTheVenue:
     def test_those_of_one_message_cost_as_much_as_one(self) -> None:
         names = [f"x{n}" for n in range(30)]
         rig = Rig(Plain(dialect.Limits(channels_per_message=30))).active(*names)
-        rig.receive(dialect.Subscribed([]))
+        rig.receive(dialect.SubscribedChannels([]))
         assert rig.asked()[-1] == ("subscribe", names)
         assert len(told(rig, Resubscribing)) == 30
 
@@ -566,7 +568,7 @@ class TestEndedByTheVenue:
         rig.drop()
         rig.open().ack(*names, "book")
         rig.wait(10.0)
-        rig.session.resyncs.want("book", rig.now)
+        rig.session.refreshes.want("book", rig.now)
         rig.tick()
         assert rig.asked()[-2:] == [("unsubscribe", ["book"]), ("subscribe", ["book"])]
 
@@ -604,7 +606,7 @@ def test_a_link_that_is_being_cut_is_not_looked_at_again_and_again() -> None:
     rig = Rig(silence_timeout=59.0).active("a")
     rig.wait(58.0)
     for now in (rig.now + 1.0, rig.now + 2.0):  # its end is not reported yet
-        link = LinkView(now)
+        link = ConnectionView(now)
         rig.session.tick(now, link)
         deadline = rig.session.next_deadline(now, link)
     (cut,) = (action for action in rig.session.actions() if isinstance(action, Cut))
@@ -614,7 +616,7 @@ def test_a_link_that_is_being_cut_is_not_looked_at_again_and_again() -> None:
 
 def test_an_order_book_that_is_out_of_sync_is_told() -> None:
     rig = Rig().active("a")
-    rig.session.resyncs.want("a", rig.now)
+    rig.session.refreshes.want("a", rig.now)
     rig.tick()
     why = "the order book 'a' needs a new snapshot"
     assert told(rig, Resubscribing) == [Resubscribing("a", "out of sync", why, connection_id=1)]
@@ -630,7 +632,7 @@ def test_a_slow_consumer_is_told_and_logged() -> None:
 def test_events_are_numbered_from_1() -> None:
     rig = Rig().active("a")
     rig.drop()
-    assert [tell.number for tell in rig.done(Tell)] == [1, 2, 3, 4]
+    assert [tell.number for tell in rig.done(Notify)] == [1, 2, 3, 4]
 
 
 def test_an_internal_error_is_told_too() -> None:

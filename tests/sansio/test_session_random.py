@@ -1,5 +1,5 @@
-"""The session at random: a venue that answers late, partly, oddly or not at all, links that drop,
-callers that come and go; and what must hold whatever happens."""
+"""The session at random: a venue that answers late, partly, oddly or not at all, connections that
+drop, callers that come and go; and what must hold whatever happens."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from rig import INF, LOGIN, Plain, Rig
 
+from support.examples import examples
+from support.rig import INF, LOGIN, Plain, Rig
 from wsclient.errors import ConfigurationError, NotConnected, QueueOverflow, WSClientError
 from wsclient.messages import SubscriptionState
 from wsclient.sansio.actions import (
@@ -36,7 +37,7 @@ from wsclient.sansio.dialect import (
     LoginRefused,
     Rejection,
     Reply,
-    Subscribed,
+    SubscribedChannels,
 )
 from wsclient.sansio.session import (
     TRANSITIONS,
@@ -66,10 +67,12 @@ class Venue:
         self.subscribed: set[str] = set()
         self.unread: deque[dict[str, Any]] = deque()
 
-    def take(self, refuse: frozenset[str] = frozenset()) -> list[Ack | Rejection | Subscribed]:
+    def take(
+        self, refuse: frozenset[str] = frozenset()
+    ) -> list[Ack | Rejection | SubscribedChannels]:
         """Do what the oldest request asks; returns the answers that are owed for it."""
         request = self.unread.popleft()
-        answers: list[Ack | Rejection | Subscribed] = []
+        answers: list[Ack | Rejection | SubscribedChannels] = []
         for channel in request["channels"]:
             name = self.names(request["id"], channel)
             if request["op"] == "subscribe" and channel in refuse:
@@ -84,7 +87,7 @@ class Venue:
             return [Ack(request_id=request["id"])]
         if self.answers == "cumulative":
             refusals = [a for a in answers if isinstance(a, Rejection)]
-            return [*refusals, Subscribed(sorted(self.subscribed))]
+            return [*refusals, SubscribedChannels(sorted(self.subscribed))]
         return answers
 
     def names(self, request_id: int, channel: str) -> dict[str, Any]:
@@ -148,7 +151,7 @@ class SessionMachine(RuleBasedStateMachine):
         return f"{what} {self.tokens}"
 
     @property
-    def is_linked(self) -> bool:
+    def is_connected(self) -> bool:
         return self.rig.state in (State.AUTHENTICATING, State.OPEN)
 
     @property
@@ -205,7 +208,7 @@ class SessionMachine(RuleBasedStateMachine):
             self.drops = self.session.counters.disconnects
             self.owed |= self.confirmed
 
-    # The link.
+    # The connection.
 
     @rule(timeout=timeouts)
     def connect(self, timeout: float) -> None:
@@ -229,7 +232,7 @@ class SessionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.rig.state in RISING)
     @rule()
     def open(self) -> None:
-        """Straight to an open link, where the other rules have something to do."""
+        """Straight to an open connection, where the other rules have something to do."""
         if self.rig.state is State.BACKING_OFF:
             self.rig.wait(self.rig.deadline() - self.rig.now)
         if self.rig.state in (State.IDLE, State.CONNECTING, State.AUTHENTICATING):
@@ -313,7 +316,7 @@ class SessionMachine(RuleBasedStateMachine):
         if self.session.subscriptions.state(channel) is ACTIVE:
             self.owed.add(channel)
         if self.answers == "cumulative":
-            self.receive(Subscribed(sorted(self.venue.subscribed)))
+            self.receive(SubscribedChannels(sorted(self.venue.subscribed)))
         elif how == "ack":
             self.receive(Ack(channel=channel, verb="unsubscribe"))
         elif how == "error":
@@ -324,7 +327,8 @@ class SessionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.is_open)
     @rule(channel=st.sampled_from(CHANNELS), skipped=st.sampled_from([0, 0, 0, 1, 5]))
     def data(self, channel: str, skipped: int) -> None:
-        """A numbered message: whatever was skipped, on this link or between links, is told."""
+        """A numbered message: whatever was skipped, on this connection or between connections, is
+        told."""
         self.counts[channel] += 1 + skipped
         number = self.counts[channel]
         tracker = self.session.trackers.get(channel)
@@ -465,16 +469,13 @@ def test_whatever_happens(answers: str) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=60,
-            stateful_step_count=50,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
+            examples(125), stateful_step_count=50, suppress_health_check=list(HealthCheck)
         ),
     )
 
 
 @pytest.mark.parametrize("answers", ["id", "channel"])
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
     st.lists(
         st.sampled_from(

@@ -1,17 +1,18 @@
-"""A thread holds the interpreter's lock again and again: a dead link is noticed in time all the
-same, and no living one is ended."""
+"""A thread holds the interpreter's lock again and again: a dead connection is noticed in time all
+the same, and no living one is ended."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
-from rig import LOGIN, Rig
 
+from support.examples import examples
+from support.rig import LOGIN, Rig
 from wsclient.sansio.actions import Cut, Ping
-from wsclient.sansio.heartbeat import GRACE, LinkView
+from wsclient.sansio.heartbeat import GRACE, ConnectionView
 from wsclient.sansio.session import LATE_TICK, State
 from wsclient.sansio.stops import REMEMBERED, Stop, Stops
 
@@ -72,7 +73,7 @@ class Held:
         return at if at < self.hold_at else self.hold_until
 
     def run(self, until: float, dead_at: float = INF) -> float | None:
-        """When the link was cut, or None."""
+        """When the connection was cut, or None."""
         rig, session = self.rig, self.rig.session
         pings: list[float] = []  # when their pongs arrive
         seen = len(rig.done(Ping))
@@ -84,7 +85,7 @@ class Held:
             heard = now if arrived else self.heard_at
             if arrived and not (late and self.is_late):
                 session.pong(rig.cid)
-            session.tick(now, LinkView(heard))
+            session.tick(now, ConnectionView(heard))
             if arrived:
                 self.heard_at = now
                 session.pong(rig.cid)
@@ -96,7 +97,7 @@ class Held:
                 if now + self.answer < dead_at:
                     pings.append(now + self.answer)
             seen = len(rig.done(Ping))
-            due = session.next_deadline(now, LinkView(self.heard_at))
+            due = session.next_deadline(now, ConnectionView(self.heard_at))
             rig.now = self.free_at(max(now + 1e-6, min(due, *pings, until)))
         return None
 
@@ -132,7 +133,7 @@ def test_a_half_open_link_is_noticed_within_interval_timeout_and_one_hold(
 holds = st.lists(st.tuples(st.floats(0.0, 3.0), st.floats(0.0, 2.0)), min_size=1, max_size=40)
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(holds, st.floats(0.5, 10.0), st.floats(0.5, 10.0), st.floats(0.0, 30.0))
 @example([(0.001, 2.0)], 1.0, 1.0, 0.0)
 @example([(0.99, 2.0), (0.01, 2.0)], 1.0, 1.0, 0.0)
@@ -150,7 +151,7 @@ def test_holds_postpone_the_verdict_by_two_of_them_at_most(
     assert cut_at - max(dead_at, bench.heard_at) <= limit
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(holds, st.floats(0.5, 10.0), st.floats(0.5, 10.0), st.floats(0.01, 0.99), st.booleans())
 def test_no_living_link_is_cut(
     pattern: list[tuple[float, float]],

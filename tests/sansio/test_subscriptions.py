@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from rig import INF, Plain
 
+from support.rig import INF, Plain
 from wsclient.errors import ConfigurationError, SubscriptionRejected, SubscriptionTimeout
 from wsclient.messages import SubscriptionState
 from wsclient.sansio.asked import Request
@@ -102,7 +102,7 @@ class Desk:
         return self.collect()
 
     def drop(self) -> Desk:
-        self.subscriptions.link_lost()
+        self.subscriptions.connection_lost()
         return self.collect()
 
     def restore(self) -> list[tuple[str, list[str]]]:
@@ -562,7 +562,7 @@ def test_a_channel_wanted_again_is_subscribed_once_after_a_drop() -> None:
     assert desk.outcomes["sub"] is None
 
 
-# --- a wish's own deadline -----------------------------------------------------------------------
+# --- a call's own deadline -----------------------------------------------------------------------
 
 
 def test_a_call_that_waits_too_long_is_told_which_channels_are_open() -> None:
@@ -669,7 +669,8 @@ def test_a_channel_wanted_again_and_left_before_it_is_asked_for_needs_no_message
     assert (desk.wanted, desk.send()) == ([], [])
 
 
-# --- the link ------------------------------------------------------------------------------------
+# --- the connection
+# ------------------------------------------------------------------------------------
 
 
 def test_after_a_drop_nothing_is_active_and_all_is_wanted() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 import wsclient
 import wsclient.dialects
+from support.matrix import each_size
 from wsclient.testing import FakeVenue, Replay, read_recording
 
 RECORDED = Path(__file__).parents[3] / "shared" / "recorded"
@@ -248,7 +249,7 @@ def test_replayed_book_holds_its_checksums(dial):
 
 
 @needs_recordings
-@pytest.mark.parametrize("cut", range(1, 340, 37))
+@each_size("cut", short=[1, 112, 334], full=range(1, 340, 37), timeout=60)
 def test_subscriber_midway_gets_a_snapshot_that_fits_what_follows(dial, cut):
     replay = Replay(KRAKEN)
     with FakeVenue(replay) as venue:
@@ -282,7 +283,7 @@ def test_subscribing_while_a_replay_runs_misses_nothing_after_the_snapshot(dial)
 
 
 @needs_recordings
-@pytest.mark.parametrize("cut", [0, 1, 20, 45])
+@each_size("cut", short=[0, 20], full=[1, 45], timeout=60)
 @pytest.mark.parametrize(
     ("name", "dialect", "channel", "options"),
     [

@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     try:
-        args = _parser().parse_args(argv)
+        args = make_parser().parse_args(argv)
     except SystemExit as end:  # help, version, usage errors
         return int(end.code or 0)
     if args.command == "tail":
@@ -102,7 +102,7 @@ def _run(argv: Sequence[str] | None) -> int:
         return 2
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="wsclient",
         description="Market data over WebSocket, with nothing lost silently.",
@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_demo(commands: Any) -> None:
-    text = "watch a client lose its link, recover, and account for every message"
+    text = "watch a client lose its connection, recover, and account for every message"
     parser = commands.add_parser(
         "demo",
         help=text,
@@ -135,7 +135,7 @@ def _add_demo(commands: Any) -> None:
         type=_number_from(1.0),
         default=12.0,
         metavar="S",
-        help="how long it runs; the link is cut half way (default: 12, at least 1)",
+        help="how long it runs; the connection is cut half way (default: 12, at least 1)",
     )
     parser.add_argument(
         "--plain", action="store_true", help="plain lines, as when piped or with NO_COLOR set"

@@ -40,7 +40,7 @@ class Row:
     last: int | None = None
     missed: int = 0
     gap: Gap | None = None
-    #: A hole is open: the link is down, and how much is missed will be known afterwards.
+    #: A gap is open: the connection is down, and how much is missed will be known afterwards.
     is_missing: bool = False
     connection_id: int = 0
     _times: deque[float] = field(default_factory=deque)

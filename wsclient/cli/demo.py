@@ -1,9 +1,9 @@
-"""``wsclient demo``: a client loses its link, recovers, and accounts for every message.
+"""``wsclient demo``: a client loses its connection, recovers, and accounts for every message.
 
-A venue on loopback publishes made-up prices, numbered by channel. Half way the link is cut, and
-the venue cannot be reached for a while; it goes on publishing. What the client could not get
-must come out of its loop as gaps, with the exact count. At the end that is held against the
-venue's own count.
+A venue on loopback publishes made-up prices, numbered by channel. Half way the connection is cut,
+and the venue cannot be reached for a while; it goes on publishing. What the client could not get
+must come out of its loop as gaps, with the exact count. At the end that is held against the venue's
+own count.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ CHANNELS = {
 }
 #: The longest pause (s) without looking whether a signal came.
 SLICE = 0.1
-#: How long (s) the end may be put off for the link to come back, and for the last messages.
+#: How long (s) the end may be put off for the connection to come back, and for the last messages.
 GRACE = 5.0
 
 
@@ -72,7 +72,8 @@ class Demo:
         self._started = time.monotonic()
         self._cut_after = seconds / 2
         self._away = min(1.5, seconds / 12)
-        #: When (ns since the epoch) the link was cut, and when the venue could be reached again.
+        #: When (ns since the epoch) the connection was cut, and when the venue could be reached
+        #: again.
         self._cut_at: int | None = None
         self._back_at: int | None = None
         self._recovered_at: int | None = None
@@ -95,7 +96,7 @@ class Demo:
         ):
             client.subscribe(*CHANNELS)
             self._say("good", f"connected to {venue.url}, {len(CHANNELS)} channels")
-            self._say("note", f"at {self._cut_after:g} s the link will be cut")
+            self._say("note", f"at {self._cut_after:g} s the connection will be cut")
             with Feed(venue, protocol, CHANNELS, self._seed, self._publishes):
                 while not (self._signals.heard or self._is_over()):
                     self._play(venue)
@@ -115,7 +116,7 @@ class Demo:
     # The script.
 
     def _play(self, venue: FakeVenue) -> None:
-        """Cut the link, or let the client come back, when it is time."""
+        """Cut the connection, or let the client come back, when it is time."""
         if self._until_step() > 0:
             return
         if self._cut_at is None:
@@ -123,7 +124,7 @@ class Demo:
             venue.down()
             for peer in venue.live:
                 peer.rst()
-            self._say("bad", "the link is cut; the venue goes on publishing")
+            self._say("bad", "the connection is cut; the venue goes on publishing")
         else:
             self._back_at = time.time_ns()
             venue.up()
@@ -138,7 +139,8 @@ class Demo:
         return math.inf
 
     def _is_over(self) -> bool:
-        """Not before every channel has had a message over the new link, as far as one can wait."""
+        """Not before every channel has had a message over the new connection, as far as one can
+        wait."""
         late = self._now() - self.board.seconds
         connections = {row.connection_id for row in self.board.rows.values()}
         return late >= GRACE or (

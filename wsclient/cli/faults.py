@@ -85,16 +85,16 @@ _KEYS: dict[str, Keys] = {
     "latency": {"ms": _positive},
     "503": {"first": _count},
 }
-#: What happens to the links at some time.
+#: What happens to the connections at some time.
 _TIMED = frozenset(kind for kind, keys in _KEYS.items() if "after" in keys)
 #: One of each kind, and what it does.
 EXAMPLES = {
-    "rst:every=30s": "every link is cut by a TCP reset",
+    "rst:every=30s": "every connection is cut by a TCP reset",
     "fin:after=60s": "... by an end of the stream, without a close frame",
     "close:code=1012,every=60s": "... by a close frame",
     "deaf:every=60s": "... and neither side is told: it is half-open",
     "silence:after=60s,for=20s": "nothing is sent any more but answers to pings",
-    "down:every=60s,for=5s": "links are cut, and new ones refused",
+    "down:every=60s,for=5s": "connections are cut, and new ones refused",
     "gap:every=1000": "a message is left out, counted for each client",
     "duplicate:every=500": "... comes twice",
     "garbage:every=200": "... is cut short, and no JSON any more",

@@ -45,7 +45,7 @@ class Feed:
         self._weights = list(accumulate(channels.values()))
         self._random = Random(seed)
         self._published = published
-        self._listings: dict[str, Listing] = {}
+        self.listings: dict[str, Listing] = {}
         self.is_late = False
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="wsclient-feed", daemon=True)
@@ -57,12 +57,12 @@ class Feed:
             symbol, kind = listed
             if symbol not in instruments:
                 instruments[symbol] = Instrument(symbol, seed)
-            listing = self._listings[channel] = Listing(instruments[symbol], kind)
+            listing = self.listings[channel] = Listing(instruments[symbol], kind)
             if listing.snapshot() is not None:
                 protocol.snapshots[channel] = partial(self._snapshot, channel)
 
     def __enter__(self) -> Feed:
-        for channel, listing in self._listings.items():
+        for channel, listing in self.listings.items():
             event = listing.snapshot()
             if isinstance(event, Depth):  # number 1 is the book as it begins, before all changes
                 fields = self._protocol.fields(channel, event, is_snapshot=True)
@@ -95,13 +95,13 @@ class Feed:
 
     def _publish(self) -> None:
         (channel,) = self._random.choices(self._channels, cum_weights=self._weights)
-        fields = self._protocol.fields(channel, self._listings[channel].next())
+        fields = self._protocol.fields(channel, self.listings[channel].next())
         number = self._venue.publish(channel, **fields)
         if self._published is not None:
             self._published(channel, number)
 
     def _snapshot(self, channel: str) -> Payload:
-        event = self._listings[channel].snapshot()
+        event = self.listings[channel].snapshot()
         assert event is not None
         fields = self._protocol.fields(channel, event, is_snapshot=True)
         return self._protocol.data(channel, self._venue.sequence(channel), fields)

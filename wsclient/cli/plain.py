@@ -40,7 +40,7 @@ def summary_lines(summary: Summary) -> Iterator[tuple[str, str, str]]:
     """Name, value and remark of each line of the account."""
     yield "published", f"{summary.published:,}", "by the venue, as it counts them"
     yield "messages", f"{summary.messages:,}", "delivered to the loop"
-    yield "missed", f"{summary.missed:,}", "while the link was down, and marked"
+    yield "missed", f"{summary.missed:,}", "while the connection was down, and marked"
     yield "unaccounted", f"{summary.unaccounted:,}", "published - messages - missed"
     yield "gaps", f"{summary.gaps:,}", "marks in the stream"
     yield "reconnects", f"{summary.reconnects:,}", ""

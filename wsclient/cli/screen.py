@@ -30,7 +30,7 @@ _COLUMNS = {
 
 
 class ScreenView(View):
-    """One screen, drawn anew several times a second; its last state stays on the terminal."""
+    """One screen, drawn again several times a second; its last state stays on the terminal."""
 
     interval = 0.125
 

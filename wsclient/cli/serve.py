@@ -26,7 +26,7 @@ from wsclient.cli.faults import Fault
 from wsclient.cli.feed import Feed
 from wsclient.cli.terminal import clock, complain, printable
 from wsclient.testing import FakeVenue, FaultProxy, Payload, Peer, Replay
-from wsclient.testing import Fault as LinkFault
+from wsclient.testing import Fault as ConnectionFault
 from wsclient.testing.exchanges import PROTOCOLS, KrakenProtocol
 from wsclient.testing.protocols import MarketProtocol
 
@@ -36,7 +36,7 @@ __all__ = ["Service", "run"]
 RATE = 20.0
 #: A client that leaves so many bytes unread is cut off.
 MAX_BACKLOG = 64 * 1024 * 1024
-#: How long (s) before the venue gives up a link that a fault has made deaf.
+#: How long (s) before the venue gives up a connection that a fault has made deaf.
 DEAF_FOR = 60.0
 JOIN_TIMEOUT = 5.0
 #: After the first subscription a replay waits (s) for those that the client asks for apart.
@@ -71,7 +71,7 @@ class Service:
         self._err = err
         self._dialect = args.dialect.name
         self._protocol = _protocol(self._dialect)
-        self._faults: list[Fault] = args.faults
+        self.faults: list[Fault] = args.faults
         self._random = Random(args.seed)
         self._counts: WeakKeyDictionary[Peer, int] = WeakKeyDictionary()
         self._lines: queue.Queue[tuple[int, str, str] | None] = queue.Queue(MAX_LINES)
@@ -81,17 +81,17 @@ class Service:
         self._numbers = itertools.count()
         self._replay = self._recording()
         self.channels = self._channels()
-        by_proxy = any(fault.kind in ("deaf", "latency") for fault in self._faults)
+        by_proxy = any(fault.kind in ("deaf", "latency") for fault in self.faults)
         self.venue = FakeVenue(
             self._replay or self._protocol,
             host="127.0.0.1" if by_proxy else args.host,
             port=0 if by_proxy else args.port,
             channels=self.channels,
-            tamper=self._tamper if any(fault.every for fault in self._faults) else None,
+            tamper=self._tamper if any(fault.every for fault in self.faults) else None,
             tell=lambda peer, text: self._say(f"client {peer.id}", text),
             journal=False,
         )
-        for fault in self._faults:
+        for fault in self.faults:
             if fault.kind == "reject":
                 if fault.channel not in self.channels:
                     raise UsageError(f"--fault {fault.text}: there is no such channel")
@@ -100,7 +100,7 @@ class Service:
                 self.venue.refuse(int(fault.kind), times=fault.times)
         self._by_proxy = by_proxy
         self._proxy: FaultProxy | None = None
-        self._feed: Feed | None = None
+        self.feed: Feed | None = None
         self._is_late = False
         self._running = ExitStack()
 
@@ -181,8 +181,8 @@ class Service:
         with ExitStack() as stack:
             if self._replay is None:
                 rates = dict.fromkeys(self.channels, self._rate / len(self.channels))
-                self._feed = Feed(self.venue, self._protocol, rates, self._args.seed)
-                stack.enter_context(self._feed)
+                self.feed = Feed(self.venue, self._protocol, rates, self._args.seed)
+                stack.enter_context(self.feed)
             self._listen(stack)
             if self._replay is not None:
                 thread = threading.Thread(
@@ -193,7 +193,7 @@ class Service:
                 stack.callback(self.venue.close)  # which ends the thread
             start = time.monotonic()
             self._at(start + 1.0, self._look_after)
-            for fault in self._faults:
+            for fault in self.faults:
                 if fault.first_at is not None:
                     self._schedule(fault, start + fault.first_at)
             self._running = stack.pop_all()
@@ -209,7 +209,7 @@ class Service:
             if self._by_proxy:
                 self._proxy = FaultProxy(self.venue.url, seed=self._args.seed, host=host, port=port)
                 stack.enter_context(self._proxy)
-                self._proxy.set(LinkFault(delay=sum(fault.delay for fault in self._faults)))
+                self._proxy.set(ConnectionFault(delay=sum(fault.delay for fault in self.faults)))
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 text = f"port {port} of {host} is in use; --port 0 takes any that is free"
@@ -278,7 +278,7 @@ class Service:
 
     def _schedule(self, fault: Fault, due: float) -> None:
         def strike() -> None:
-            self._strike(fault)
+            self.strike(fault)
             if fault.period is not None:
                 self._schedule(fault, due + fault.period)
 
@@ -291,7 +291,7 @@ class Service:
             if peer.backlog > MAX_BACKLOG:
                 self._say(f"client {peer.id}", "does not read, and is cut off")
                 peer.rst()
-        if self._feed is not None and self._feed.is_late and not self._is_late:
+        if self.feed is not None and self.feed.is_late and not self._is_late:
             self._is_late = True
             self._say("", f"{self._rate:g} messages/s are more than this machine can publish")
 
@@ -299,11 +299,11 @@ class Service:
         with self.venue.lock:
             return self.venue.live
 
-    def _strike(self, fault: Fault) -> None:
+    def strike(self, fault: Fault) -> None:
         end = time.monotonic() + fault.duration
         peers = self._peers()
         if fault.kind == "down":
-            self._say("", f"fault {fault.text}: no new links")
+            self._say("", f"fault {fault.text}: no new connections")
             self._refuse(True)
             self._at(end, lambda: self._refuse(False))
         elif not peers and fault.period is None:
@@ -323,7 +323,7 @@ class Service:
         else:
             self.venue.up()
         if not on:
-            self._say("", "new links again")
+            self._say("", "new connections again")
 
     def _harm(self, fault: Fault, peer: Peer, end: float) -> None:
         match fault.kind:
@@ -338,9 +338,9 @@ class Service:
                 self._at(end, lambda: self._speak(peer))
             case "deaf":
                 assert self._proxy is not None
-                for link in self._proxy.links:
-                    if link.number == peer.id:
-                        link.set(LinkFault("deaf"))
+                for connection in self._proxy.connections:
+                    if connection.number == peer.id:
+                        connection.set(ConnectionFault("deaf"))
                 self._at(end + DEAF_FOR, peer.rst)
 
     def _speak(self, peer: Peer) -> None:
@@ -351,7 +351,7 @@ class Service:
     def _tamper(self, peer: Peer, channel: str, payload: Payload) -> Iterator[Payload]:
         """What a client is sent instead of its next message; under the venue's lock."""
         number = self._counts[peer] = self._counts.get(peer, 0) + 1
-        for fault in self._faults:
+        for fault in self.faults:
             if not fault.every or number % fault.every:
                 continue
             self._say(f"client {peer.id}", f"fault {fault.text}: message {number}, of {channel}")

@@ -193,7 +193,7 @@ def _told_on_stderr() -> Iterator[None]:
     level = logger.level
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLine("%(asctime)s.%(msecs)03d  %(message)s", "%H:%M:%S"))
-    handler.addFilter(_is_news)
+    handler.addFilter(_is_new)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
@@ -209,7 +209,7 @@ class _OneLine(logging.Formatter):
         return printable(super().format(record))
 
 
-def _is_news(record: logging.LogRecord) -> bool:
+def _is_new(record: logging.LogRecord) -> bool:
     """Not so the end: that is told by the error that ends the command, or was asked for."""
     _, _, text = record.getMessage().partition(": ")
     return not text.startswith(("idle", "failed", "closing", "closed"))

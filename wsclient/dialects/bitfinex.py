@@ -14,8 +14,8 @@ Sources, under docs.bitfinex.com/docs, where nothing else is said:
   (seen on the wire); 131072 sends a checksum after each change of a book (page
   ``ws-websocket-checksum``);
 * a channel's heartbeat after 15 s without data (seen on the wire). The ping that we send, for a
-  connection without channels, and 45 s of silence for a dead link are ours; that a ``ping`` is
-  answered, with its ``cid``, is not confirmed;
+  connection without channels, and 45 s of silence for a dead connection are ours; that a ``ping``
+  is answered, with its ``cid``, is not confirmed;
 * books are absolute, count 0 removes (page ``ws-public``); a level that falls out of ``len`` is
   removed too (seen on the wire);
 * an error of a subscribe repeats the ``channel``, with the symbol or without, and ``subId`` or not

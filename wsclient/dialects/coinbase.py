@@ -41,7 +41,7 @@ from wsclient.sansio.dialect import (
     Limits,
     Notice,
     Rejection,
-    Subscribed,
+    SubscribedChannels,
     Unhandled,
 )
 
@@ -143,7 +143,7 @@ class CoinbaseExchange(Dialect):
     def peek(self, frame: bytes) -> Item:
         head = _head(frame)
         if head.type == "subscriptions":
-            return Subscribed([channel for row in head.channels for channel in _named(row)])
+            return SubscribedChannels([channel for row in head.channels for channel in _named(row)])
         if head.type == "error":
             return _error(head)
         name = self._channels.get(head.type)

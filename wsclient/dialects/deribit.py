@@ -9,7 +9,7 @@ Sources: docs.deribit.com, by page, where nothing else is said.
   not listed was refused, is not documented: ``missing_is_refused``.
 * ``heartbeat``: ``public/set_heartbeat``, from 10 s up; a ``test_request`` must be
   answered by ``public/test`` at once (page ``session-management/public-set_heartbeat``). That twice
-  the interval without a frame means a dead link is ours.
+  the interval without a frame means a dead connection is ours.
 * The first message of a book is the whole of it, and from there on ``prev_change_id`` is the
   ``change_id`` of the message before (pages ``notifications``, ``subscriptions/orderbook``).
   Grouped books (``book.X.none.20.100ms``) are whole each time.

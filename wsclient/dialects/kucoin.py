@@ -12,7 +12,7 @@ Sources, unless another is named: ``index.html.md`` of Kucoin/kucoin-api-docs:
   which comes back as text; an error without an id answers a request only if it says so, which is
   our assumption; at most 100 messages in 10 s, and 300 topics a connection;
 * ``{"type": "ping"}`` every ``pingInterval`` (18 s); no pong for ``pingTimeout`` (10 s) is a dead
-  link;
+  connection;
 * ``level2`` numbers its changes: a message is the range ``sequenceStart..sequenceEnd``, which may
   overlap with the one before it. A row of price 0 changes nothing, and its number counts;
 * a book begins with a snapshot by REST. Rows that it has already may be applied again with the rest

@@ -17,13 +17,22 @@ def stats_of(core: Core) -> Stats:
     session = core.peek()
     with core.lock:
         now = time.monotonic()
-        mailboxes, retired = core.router.mailboxes, core.router.retired
+        message_queues, retired = core.router.queues, core.router.retired
         counters, rates = session.counters, session.rates
         is_open = session.state is State.OPEN
         recent = rates.recent(now)
         connection = rates.connection(now if is_open else rates.counted_at)
         rows = [
-            (name, t.messages, t.gaps, t.missed, t.strays, t.late, t.last, t.last_received_at)
+            (
+                name,
+                t.messages,
+                t.gaps,
+                t.missed,
+                t.late_or_duplicate,
+                t.late,
+                t.last,
+                t.last_received_at,
+            )
             for name, t in session.trackers.items()
         ]
         counted = {
@@ -38,15 +47,15 @@ def stats_of(core: Core) -> Stats:
     venue = session.venue_lags.copy(core.lock)
     consumer = retired.lags.copy(core.lock)
     queues = {}
-    for mailbox in mailboxes:
-        queues[mailbox.name], lags = mailbox.stats(clock)
+    for message_queue in message_queues:
+        queues[message_queue.name], lags = message_queue.stats(clock)
         consumer.absorb(lags)
     channels = {
         name: ChannelStats(
             messages,
             gaps,
             missed,
-            strays - late,
+            late_or_duplicate - late,
             late,
             last,
             last_at,
@@ -55,7 +64,7 @@ def stats_of(core: Core) -> Stats:
             _lag(venue, name),
             _lag(consumer, name),
         )
-        for name, messages, gaps, missed, strays, late, last, last_at in rows
+        for name, messages, gaps, missed, late_or_duplicate, late, last, last_at in rows
     }
     counted["dropped"] += sum(queue.dropped for queue in queues.values())
     ages = [queue.oldest for queue in queues.values() if queue.oldest is not None]

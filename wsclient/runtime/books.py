@@ -8,20 +8,20 @@ from typing import Any
 
 from wsclient.messages import Gap, Message
 from wsclient.runtime.core import Core, Routed
-from wsclient.runtime.keeper import LATE, RESUBSCRIBED, KeptBook
-from wsclient.runtime.mailbox import Mailbox
+from wsclient.runtime.keeper import LATE, RESUBSCRIBED, LiveBook
+from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.waiting import Waiter
 from wsclient.sansio.dialect import RestRequest
-from wsclient.sansio.resync import PATIENCE
+from wsclient.sansio.refreshes import PATIENCE
 from wsclient.sansio.session import State
 
-__all__ = ["BookLink", "KeptBook", "RestBookLink"]
+__all__ = ["BookFeed", "LiveBook", "RestBookFeed"]
 
 #: How soon (s) a thread for snapshots that could not be started is tried again.
 THREAD_AGAIN = 1.0
 
 
-class BookLink:
+class BookFeed:
     """Connects one order book to its client. Called on the books thread with each message."""
 
     def __init__(self, core: Core, channel: str) -> None:
@@ -39,15 +39,15 @@ class BookLink:
         self.calls: set[object] = set()
         self.is_given = False
         self._routed: Routed
-        self.book: KeptBook
-        self.mailbox: Mailbox
+        self.book: LiveBook
+        self.queue: MessageQueue
 
-    def keep(self, book: KeptBook) -> None:
+    def keep(self, book: LiveBook) -> None:
         """Begin: its messages go to the book, which is woken at the client's end. Raises
         ThreadStartError, and nothing has begun then."""
         core, self.book = self._core, book
-        self.mailbox = core.books.add(self.channel, self)
-        core.route_book(self.channel, self.mailbox, self._begin)
+        self.queue = core.books.add(self.channel, self)
+        core.route_book(self.channel, self.queue, self._begin)
         core.at_end.append(book.wake)
 
     def _begin(self, routed: Routed) -> None:
@@ -72,11 +72,11 @@ class BookLink:
         core.has_snapshot(self.channel)  # and asks for none any more
         core.at_end.remove(book.wake)
         core.books.remove(self.channel, self)
-        core.leave((self.channel,), self.mailbox, Waiter())
+        core.leave((self.channel,), self.queue, Waiter())
 
     def __call__(self, message: Message) -> None:
         was_synced, self._was_synced = self._was_synced, self._apply(message)
-        is_same_link = message.connection_id == self._connection_id
+        is_same_connection = message.connection_id == self._connection_id
         self._connection_id = message.connection_id
         if self._was_synced:
             if self._is_asked:
@@ -84,7 +84,7 @@ class BookLink:
                 self._core.has_snapshot(self.channel)
         elif not self._is_asked and self.trouble(message.connection_id) is None:
             # After a reconnect the new subscription brings a snapshot by itself.
-            self.ask(0.0 if (was_synced and is_same_link) or self._is_late else PATIENCE)
+            self.ask(0.0 if (was_synced and is_same_connection) or self._is_late else PATIENCE)
         self._is_late = False
 
     def _apply(self, message: Message) -> bool:
@@ -123,7 +123,7 @@ class BookLink:
 
     def doubt(self) -> str | None:
         """What the next message may say; None: nothing is known to be missed, or to be late."""
-        gap = self._suspected() or self.mailbox.pending_gap(self.channel)
+        gap = self._suspected() or self.queue.pending_gap(self.channel)
         if gap is not None:
             return f"messages may have been missed ({gap.reason})"
         late = self._core.held_up_for(self.book.connection_id)
@@ -137,7 +137,7 @@ class BookLink:
     def newest(self) -> Message | None:
         """The newest message that has come for the book; None: there is none, or no end to wait
         for it."""
-        if self.mailbox.is_closed:
+        if self.queue.is_closed:
             return None
         tracker = self._core.peek().trackers.get(self.channel)
         return None if tracker is None else tracker.latest
@@ -166,7 +166,7 @@ class BookLink:
             )
 
 
-class RestBookLink(BookLink):
+class RestBookFeed(BookFeed):
     """Connects a book that begins with a snapshot by REST."""
 
     def __init__(self, core: Core, channel: str, request: RestRequest) -> None:

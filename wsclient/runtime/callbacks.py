@@ -10,9 +10,9 @@ from typing import Any
 from wsclient.errors import ClientClosed, ThreadStartError, WaitTimeout, WSClientError
 from wsclient.events import Event
 from wsclient.messages import Message
+from wsclient.runtime.eventhub import EventStream
 from wsclient.runtime.logs import ClientLog
-from wsclient.runtime.mailbox import Mailbox
-from wsclient.runtime.telling import EventStream
+from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.threads import start
 from wsclient.runtime.waiting import NEVER
 
@@ -34,13 +34,13 @@ class Callbacks:
 
     def __init__(
         self,
-        new_mailbox: Callable[[], Mailbox],
-        add_mailbox: Callable[[Mailbox], None],
+        new_queue: Callable[[], MessageQueue],
+        add_queue: Callable[[MessageQueue], None],
         log: ClientLog,
         died: Callable[[str, BaseException], None] | None = None,
     ) -> None:
-        self._new_mailbox = new_mailbox
-        self._add_mailbox = add_mailbox
+        self._new_queue = new_queue
+        self._add_queue = add_queue
         self.errors = 0
         self._log = log
         self._died = died
@@ -48,14 +48,14 @@ class Callbacks:
         self._listeners: tuple[Callable[[Event], object], ...] = ()
         #: The listeners' events. Each one that is put wakes the thread.
         self.events = EventStream(self._rouse)
-        self._mailbox: Mailbox | None = None
+        self._queue: MessageQueue | None = None
         #: The thread, once it has started.
         self.thread: threading.Thread | None = None
         #: close() has returned: nothing is called any more.
         self.is_over = False
 
-    def add(self, channel: str, function: Callable[[Message], object]) -> Mailbox:
-        """Call ``function`` with the channel's messages. Return the mailbox that they are to be put
+    def add(self, channel: str, function: Callable[[Message], object]) -> MessageQueue:
+        """Call ``function`` with the channel's messages. Return the queue that they are to be put
         into. Raises ThreadStartError."""
         before = self._functions.get(channel, ())
         self._functions[channel] = (*before, function)
@@ -65,8 +65,8 @@ class Callbacks:
             self.remove(channel, function)
             raise
 
-    def remove(self, channel: str, function: Callable[[Message], object]) -> Mailbox | None:
-        """Undo one :meth:`add`. Return the mailbox when no function is left for the channel."""
+    def remove(self, channel: str, function: Callable[[Message], object]) -> MessageQueue | None:
+        """Undo one :meth:`add`. Return the queue when no function is left for the channel."""
         functions = list(self._functions.get(channel, ()))
         if function in functions:
             functions.remove(function)
@@ -74,7 +74,7 @@ class Callbacks:
             self._functions[channel] = tuple(functions)
             return None
         self._functions.pop(channel, None)
-        return self._mailbox
+        return self._queue
 
     def listen(self, function: Callable[[Event], object]) -> None:
         """Call it with each event put into :attr:`events`. Raises ThreadStartError."""
@@ -82,45 +82,45 @@ class Callbacks:
         self._listeners = (*self._listeners, function)
 
     def _rouse(self) -> None:
-        if self._mailbox is not None:
-            self._mailbox.rouse()
+        if self._queue is not None:
+            self._queue.rouse()
 
-    def _start(self) -> Mailbox:
-        if self._mailbox is None:
-            mailbox = self._new_mailbox()
+    def _start(self) -> MessageQueue:
+        if self._queue is None:
+            queue = self._new_queue()
             thread = threading.Thread(
-                name="wsclient-callbacks", target=self._run, args=(mailbox,), daemon=True
+                name="wsclient-callbacks", target=self._run, args=(queue,), daemon=True
             )
             start(thread)
-            self.thread, self._mailbox = thread, mailbox
-            self._add_mailbox(mailbox)
-        return self._mailbox
+            self.thread, self._queue = thread, queue
+            self._add_queue(queue)
+        return self._queue
 
-    def _run(self, mailbox: Mailbox) -> None:
+    def _run(self, queue: MessageQueue) -> None:
         try:
-            self._loop(mailbox)
+            self._loop(queue)
         except BaseException as error:  # noqa: BLE001 - the client fails, and says so
             if self._died is not None:
                 self._died("wsclient-callbacks", error)
 
-    def _loop(self, mailbox: Mailbox) -> None:
+    def _loop(self, queue: MessageQueue) -> None:
         while True:
             message = None
             try:
-                if not mailbox.fill(1, NEVER):
+                if not queue.fill(1, NEVER):
                     break
-                message = next(mailbox.handed_out)
+                message = next(queue.handed_out)
             except WSClientError:
                 break  # the client has failed; calls raise that by themselves
             except IndexError:
                 pass  # there is an event
             # After the message was taken: what happened before it came is in the stream by now.
             if self._call_listeners(0.0, EVENTS_AT_ONCE):
-                mailbox.rouse()  # there may be more
+                queue.rouse()  # there may be more
             if message is None:
                 continue
             for function in self._functions.get(message.channel, ()):
-                if not mailbox.is_closed:
+                if not queue.is_closed:
                     self._call(function, message, f"on({message.channel!r})", message.channel)
         while self._call_listeners(None, EVENTS_AT_ONCE):
             pass  # until after the client's last one

@@ -24,16 +24,16 @@ from typing import Any, NamedTuple
 from wsclient.errors import ClientClosed
 from wsclient.messages import Message, Subscription, SubscriptionState
 from wsclient.runtime.callbacks import Callbacks
+from wsclient.runtime.eventhub import EventHub, EventStream
 from wsclient.runtime.feeder import Feeder
 from wsclient.runtime.forking import forked_error, watch
 from wsclient.runtime.judging import Judge
 from wsclient.runtime.keeper import LATE
 from wsclient.runtime.locks import Locks
 from wsclient.runtime.logs import FLUSH, ClientLog, flush
-from wsclient.runtime.mailbox import Mailbox
+from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.router import Router, Routes
 from wsclient.runtime.snapshots import Snapshots
-from wsclient.runtime.telling import EventStream, Teller
 from wsclient.runtime.transport import Target, is_worker_thread
 from wsclient.runtime.waiting import Deadline, Waiter
 from wsclient.runtime.watchdog import Watchdog
@@ -41,7 +41,7 @@ from wsclient.runtime.weak import WeakGroup
 from wsclient.sansio.dialect import Credentials, Dialect
 from wsclient.sansio.frames import Received
 from wsclient.sansio.inbound import Inbound
-from wsclient.sansio.session import Entry, Invalid, Session, State
+from wsclient.sansio.session import Incoming, Invalid, Session, State
 from wsclient.tracebacks import forget_locals
 
 __all__ = ["Core"]
@@ -79,7 +79,7 @@ class _Refusal:
         pass
 
 
-class _Call:
+class _PostedCall:
     """A caller's waiter, and a function to call with the error just before it is settled."""
 
     def __init__(self, waiter: Waiter, done: Callable[[BaseException | None], None]) -> None:
@@ -91,7 +91,7 @@ class _Call:
         self._waiter.settle(error, result)
 
 
-def _tells_time(dialect: Dialect) -> bool:
+def _has_times(dialect: Dialect) -> bool:
     return bool(dialect.timestamp_fields) or type(dialect).timestamp is not Dialect.timestamp
 
 
@@ -115,12 +115,12 @@ class Core:
         self._session = Session(target.dialect, options, random.random, target.mask)
         #: The router's routes. Queues never forget a gap of these channels.
         self._routes: Routes = {}
-        self.default = self.new_mailbox("client")
+        self.default = self.new_queue("client")
         self.router = Router(self.default, self._routes)
         #: Numbers for the queues of readers.
         self.reader_numbers = itertools.count(1)
-        self.teller = Teller(self.locks)
-        self._session.is_observed = lambda: self.teller.has_streams
+        self.event_hub = EventHub(self.locks)
+        self._session.is_observed = lambda: self.event_hub.has_streams
         self.mask = target.mask
         #: Called, without the lock, when the client has been closed or has failed.
         self.at_end: list[Callable[[], None]] = []
@@ -132,16 +132,16 @@ class Core:
         #: Post a function by one call that is all in C.
         self.undo = self._watchdog.put_now
         self.judge = Judge(options.classify, log, self.post)
-        make = partial(self.new_mailbox, "callbacks")
-        self.callbacks = Callbacks(make, self._add_mailbox, log, self.died)
-        make = partial(self.new_mailbox, "books")
-        self.books = Feeder(make, self._add_mailbox, self.died)
+        make = partial(self.new_queue, "callbacks")
+        self.callbacks = Callbacks(make, self._add_queue, log, self.died)
+        make = partial(self.new_queue, "books")
+        self.books = Feeder(make, self._add_queue, self.died)
         self.snapshots = Snapshots(options, log, self.judge.now, self.locks, target.mask)
         self.at_end.append(self.snapshots.close)
         #: When that was read which a reader is taking in, by its connection.
         self._taking_in: dict[int, float] = {}
         #: When the next message is to be measured. Used by the reader thread only.
-        self._sample_at = float("-inf") if _tells_time(target.dialect) else float("inf")
+        self._sample_at = float("-inf") if _has_times(target.dialect) else float("inf")
         #: The waiters of blocked calls. Settled directly if the watchdog dies.
         self.waiters: WeakGroup[Waiter] = WeakGroup()
         #: close() has given up waiting for the watchdog.
@@ -255,13 +255,13 @@ class Core:
 
     # Channels.
 
-    def new_mailbox(
+    def new_queue(
         self, name: str, size: int | None = None, overflow: str | None = None
-    ) -> Mailbox:
+    ) -> MessageQueue:
         """Return a queue that is not routed to yet."""
         options = self.options
         size, overflow = size or options.queue_size, overflow or options.overflow
-        return Mailbox(
+        return MessageQueue(
             size,
             options.queue_bytes,
             overflow,
@@ -270,25 +270,25 @@ class Core:
             wanted=self._routes,
         )
 
-    def _add_mailbox(self, mailbox: Mailbox) -> None:
+    def _add_queue(self, queue: MessageQueue) -> None:
         with self.lock:
-            self.router.add(mailbox)
+            self.router.add(queue)
 
     def subscribe(
         self,
         channels: Sequence[str],
-        mailbox: Mailbox,
+        queue: MessageQueue,
         options: Mapping[str, Any],
         waiter: Waiter,
         deadline: float,
     ) -> None:
-        """Subscribe to ``channels``, and add ``mailbox`` to their routes."""
-        self.ask(waiter, partial(self._subscribe, channels, mailbox, options, waiter, deadline))
+        """Subscribe to ``channels``, and add ``queue`` to their routes."""
+        self.ask(waiter, partial(self._subscribe, channels, queue, options, waiter, deadline))
 
     def _subscribe(
         self,
         channels: Sequence[str],
-        mailbox: Mailbox,
+        queue: MessageQueue,
         options: Mapping[str, Any],
         waiter: Waiter,
         deadline: float,
@@ -299,14 +299,14 @@ class Core:
             if error is not None:
                 with self.lock:
                     wanted = self._session.subscriptions.state
-                    self.router.unroute([c for c in new if wanted(c) is None], mailbox)
+                    self.router.unroute([c for c in new if wanted(c) is None], queue)
 
         with self.lock:
-            self._session.subscribe(channels, options, _Call(waiter, done), deadline)
-            new += self.router.route(channels, mailbox)
+            self._session.subscribe(channels, options, _PostedCall(waiter, done), deadline)
+            new += self.router.route(channels, queue)
 
     def unsubscribe(
-        self, channels: Sequence[str], mailbox: Mailbox, waiter: Waiter, deadline: float
+        self, channels: Sequence[str], queue: MessageQueue, waiter: Waiter, deadline: float
     ) -> None:
         """Unsubscribe from ``channels``, except those that another queue also gets. The routes stay
         until the venue has answered: messages may still come."""
@@ -314,14 +314,14 @@ class Core:
         def done(error: BaseException | None) -> None:
             if error is None:
                 with self.lock:
-                    self.router.unroute(channels, mailbox)
+                    self.router.unroute(channels, queue)
 
         def unsubscribe() -> None:
             with self.lock:
                 self._session.check()
-                mine = [c for c in channels if self._is_sole(c, mailbox)]
+                mine = [c for c in channels if self._is_sole(c, queue)]
                 if mine:
-                    self._session.unsubscribe(mine, _Call(waiter, done), deadline)
+                    self._session.unsubscribe(mine, _PostedCall(waiter, done), deadline)
             if not mine:
                 done(None)
                 waiter.settle()
@@ -331,14 +331,14 @@ class Core:
     def drop(
         self,
         channels: Sequence[str],
-        mailbox: Mailbox,
+        queue: MessageQueue,
         waiter: Waiter | None = None,
         deadline: float = float("inf"),
     ) -> None:
         """End a reader's queue, and unsubscribe from what nobody else reads. Takes no lock: it may
         be called anywhere."""
 
-        drop = self.dropping(channels, mailbox, waiter, deadline)
+        drop = self.dropping(channels, queue, waiter, deadline)
         if waiter is None:
             self._watchdog.put(drop)
         else:
@@ -347,32 +347,32 @@ class Core:
     def dropping(
         self,
         channels: Sequence[str],
-        mailbox: Mailbox,
+        queue: MessageQueue,
         waiter: Waiter | None = None,
         deadline: float = float("inf"),
     ) -> Callable[[], None]:
         """Return what :meth:`drop` posts."""
 
         def drop() -> None:
-            mailbox.close()
-            self.leave(channels, mailbox, waiter or Waiter(), deadline)
+            queue.close()
+            self.leave(channels, queue, waiter or Waiter(), deadline)
             with self.lock:
-                self.router.retire(mailbox)
+                self.router.retire(queue)
 
         return drop
 
     def leave(
         self,
         channels: Sequence[str],
-        mailbox: Mailbox,
+        queue: MessageQueue,
         waiter: Waiter,
         deadline: float = float("inf"),
     ) -> None:
-        """End the routes of ``channels`` to ``mailbox`` now, and unsubscribe from those that no
+        """End the routes of ``channels`` to ``queue`` now, and unsubscribe from those that no
         other queue gets. On the watchdog thread."""
         with self.lock:
-            mine = [c for c in channels if self._is_sole(c, mailbox)]
-            self.router.unroute(channels, mailbox)
+            mine = [c for c in channels if self._is_sole(c, queue)]
+            self.router.unroute(channels, queue)
             if self._session.state in ENDED:
                 mine = []
             if mine:
@@ -380,10 +380,10 @@ class Core:
         if not mine:
             waiter.settle()
 
-    def _is_sole(self, channel: str, mailbox: Mailbox) -> bool:
+    def _is_sole(self, channel: str, queue: MessageQueue) -> bool:
         """True when the channel is wanted, and for no other queue."""
         is_wanted = self._session.subscriptions.state(channel) is not None
-        return is_wanted and not self.router.has_others(channel, mailbox)
+        return is_wanted and not self.router.has_others(channel, queue)
 
     def on(
         self,
@@ -402,9 +402,9 @@ class Core:
         def on() -> None:
             with self.lock:
                 self._session.check_begun()
-            mailbox = self.callbacks.add(channel, function)
+            queue = self.callbacks.add(channel, function)
             added.append(None)
-            self._subscribe((channel,), mailbox, options, waiter, deadline)
+            self._subscribe((channel,), queue, options, waiter, deadline)
 
         self.ask(waiter, on)
 
@@ -415,9 +415,9 @@ class Core:
             if not added:
                 return  # the function may be there by another call
             added.clear()
-            mailbox = self.callbacks.remove(channel, function)
-            if mailbox is not None:
-                self.leave((channel,), mailbox, Waiter())
+            queue = self.callbacks.remove(channel, function)
+            if queue is not None:
+                self.leave((channel,), queue, Waiter())
 
         self._watchdog.put(off)
 
@@ -431,7 +431,7 @@ class Core:
                     self._session.check()
             if function is not None:
                 self.callbacks.listen(function)
-            self.teller.add(stream)
+            self.event_hub.add(stream)
 
         if self._session.state not in ENDED:
             self.start()
@@ -452,13 +452,15 @@ class Core:
 
     # For order books.
 
-    def route_book(self, channel: str, mailbox: Mailbox, begin: Callable[[Routed], None]) -> None:
+    def route_book(
+        self, channel: str, queue: MessageQueue, begin: Callable[[Routed], None]
+    ) -> None:
         """Route the messages of ``channel`` to the books as well. The newest message that has
         already come is put first: it may be the snapshot. ``begin`` is called before that, under
         the lock."""
         with self.lock:
             session = self._session
-            self.router.route([channel], mailbox)
+            self.router.route([channel], queue)
             tracker, state = session.trackers.get(channel), session.subscriptions.state(channel)
             newest = None if tracker is None else tracker.latest
             pending = None if tracker is None else tracker.pending
@@ -471,7 +473,7 @@ class Core:
             )
             is_given = is_begun and pending is None
             begin(Routed(state is not None, is_begun, newest, is_given))
-            failure = mailbox.put([newest.copy()]) if newest is not None and is_given else None
+            failure = queue.put([newest.copy()]) if newest is not None and is_given else None
             if failure is not None:
                 session.fail(failure)
 
@@ -483,13 +485,13 @@ class Core:
         and :meth:`has_snapshot` follows."""
         with self.lock:
             if not unless() and self._session.subscriptions.state(channel) is not None:
-                self._session.resyncs.want(channel, time.monotonic(), delay)
+                self._session.refreshes.want(channel, time.monotonic(), delay)
         self.wake()
 
     def has_snapshot(self, channel: str) -> None:
         """Withdraw :meth:`want_snapshot`."""
         with self.lock:
-            self._session.resyncs.done(channel)
+            self._session.refreshes.done(channel)
 
     def active_on(self, channel: str) -> int | None:
         """The connection on which the channel is subscribed; None where it is not."""
@@ -548,18 +550,18 @@ class Core:
     def _close(self, timeout: float) -> None:
         with self.lock:
             self._session.close(time.monotonic(), timeout)
-        unread = sum(mailbox.close() for mailbox in self.router.mailboxes)
-        self.tell_of_the_end()
+        unread = sum(queue.close() for queue in self.router.queues)
+        self.report_end()
         if unread:
             self.log(logging.INFO, f"closed with {unread} messages unread")
 
-    def tell_of_the_end(self) -> None:
-        for tell in tuple(self.at_end):
-            tell()
+    def report_end(self) -> None:
+        for hook in tuple(self.at_end):
+            hook()
 
     def end_events(self) -> None:
         session = self._session
-        self.teller.end(session.failure, session.connection_id)
+        self.event_hub.end(session.failure, session.connection_id)
 
     def died(self, name: str, error: BaseException) -> None:
         """Fail the client: its thread ``name`` has died of ``error``."""
@@ -571,7 +573,7 @@ class Core:
         self.is_forked = True
         self.lock = _Refusal()
         self.locks = Locks()  # the old ones may be held by threads that do not exist here
-        self.teller.forked()
+        self.event_hub.forked()
         self._watchdog.forked()
         # The old session may be half changed. This one serves peek().
         self._session = Session(self.dialect, self.options, random.random)
@@ -589,9 +591,9 @@ class Core:
         """An attempt has come to ``"rest"`` (a RestRequest), ``"target"`` (URL, headers and
         credentials), the steps of :func:`wsclient.runtime.handshake.open_socket`, ``"handshake"``
         (its HandshakeSocket) or ``"open"``."""
-        tell = self.on_step
-        if tell is not None:
-            tell(name, about)
+        hook = self.on_step
+        if hook is not None:
+            hook(name, about)
 
     def opened(
         self, connection_id: int, login: Any, credentials: Credentials | None, address: str
@@ -628,7 +630,7 @@ class Core:
                 self.deliver(messages, size)
             elif done:
                 self.deliver(messages)
-            due = session.is_due or self.router.has_news
+            due = session.is_due or self.router.has_changed
         if sample is not None:
             self._measure(sample)
         if done < len(payloads):
@@ -653,13 +655,13 @@ class Core:
         if self._take_in(connection_id, [Invalid(text)], time.monotonic()):
             self.wake()
 
-    def _take_in(self, connection_id: int, entries: list[Entry], now: float) -> bool:
+    def _take_in(self, connection_id: int, entries: list[Incoming], now: float) -> bool:
         with self.lock:
             messages = self._session.received(connection_id, entries, now)
             sample = self._sampled(messages, now)
             if messages:
                 self.deliver(messages)
-            due = self._session.is_due or self.router.has_news
+            due = self._session.is_due or self.router.has_changed
         if sample is not None:
             self._measure(sample)
         self.snapshots.confirmed()

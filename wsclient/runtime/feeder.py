@@ -10,7 +10,7 @@ from typing import Protocol
 
 from wsclient.errors import WaitTimeout, WSClientError
 from wsclient.messages import Message
-from wsclient.runtime.mailbox import Mailbox
+from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.threads import start
 from wsclient.runtime.waiting import Deadline
 
@@ -41,16 +41,16 @@ class Feeder:
 
     def __init__(
         self,
-        new_mailbox: Callable[[], Mailbox],
-        add_mailbox: Callable[[Mailbox], None],
+        new_queue: Callable[[], MessageQueue],
+        add_queue: Callable[[MessageQueue], None],
         died: Callable[[str, BaseException], object],
     ) -> None:
-        self._new_mailbox = new_mailbox
-        self._add_mailbox = add_mailbox
+        self._new_queue = new_queue
+        self._add_queue = add_queue
         self._died = died
         #: Looked up by the thread while others change it: each is one step.
         self._fed: dict[str, Fed] = {}
-        self._mailbox: Mailbox | None = None
+        self._queue: MessageQueue | None = None
         #: The thread, once it has started.
         self.thread: threading.Thread | None = None
         #: What the thread died of.
@@ -64,21 +64,21 @@ class Feeder:
         """True on the thread itself."""
         return self.thread is threading.current_thread()
 
-    def add(self, channel: str, fed: Fed) -> Mailbox:
+    def add(self, channel: str, fed: Fed) -> MessageQueue:
         """Call ``fed`` with the channel's messages. Returns the queue that they are to be put into.
 
         Raises ThreadStartError, and nothing is changed then.
         """
-        if self._mailbox is None:
-            mailbox = self._new_mailbox()
+        if self._queue is None:
+            queue = self._new_queue()
             thread = threading.Thread(
-                name="wsclient-books", target=self._run, args=(mailbox,), daemon=True
+                name="wsclient-books", target=self._run, args=(queue,), daemon=True
             )
             start(thread)
-            self.thread, self._mailbox = thread, mailbox
-            self._add_mailbox(mailbox)
+            self.thread, self._queue = thread, queue
+            self._add_queue(queue)
         self._fed[channel] = fed
-        return self._mailbox
+        return self._queue
 
     def remove(self, channel: str, fed: Fed) -> None:
         """Undo :meth:`add`, unless the channel has been given to another since."""
@@ -88,8 +88,8 @@ class Feeder:
     def call_again(self, delay: float) -> None:
         """Call ``again()`` of every book in ``delay`` seconds."""
         self._again_at = min(self._again_at, time.monotonic() + delay)
-        if self._mailbox is not None:
-            self._mailbox.rouse()
+        if self._queue is not None:
+            self._queue.rouse()
 
     def wake(self) -> None:
         """Wake all who wait for a book, to look again."""
@@ -99,7 +99,7 @@ class Feeder:
     def waits_since(self, channel: str, before: int) -> int | None:
         """When the oldest message of the channel that is still to be applied was received, if that
         was before ``before`` (ns since the epoch)."""
-        queued = None if self._mailbox is None else self._mailbox.waits_since(channel, before)
+        queued = None if self._queue is None else self._queue.waits_since(channel, before)
         # The queue first: what is taken meanwhile is seen twice rather than not at all.
         taken = (m.received_at for m in list(self._taken) if m.channel == channel)
         since = next(taken, queued)
@@ -107,31 +107,31 @@ class Feeder:
 
     # The thread.
 
-    def _run(self, mailbox: Mailbox) -> None:
+    def _run(self, queue: MessageQueue) -> None:
         try:
-            while not mailbox.is_closed:
-                self._step(mailbox)
+            while not queue.is_closed:
+                self._step(queue)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the client fails
             self.failure = error
             self._died("wsclient-books", error)
             self.wake()
 
-    def _step(self, mailbox: Mailbox) -> None:
+    def _step(self, queue: MessageQueue) -> None:
         taken = self._taken
         if time.monotonic() >= self._again_at:
             self._again_at = float("inf")
             for fed in list(self._fed.values()):
                 fed.again()
         try:
-            mailbox.fill(BATCH, Deadline(self._until_again()))
-            taken.extend(islice(mailbox.handed_out, BATCH))
+            queue.fill(BATCH, Deadline(self._until_again()))
+            taken.extend(islice(queue.handed_out, BATCH))
         except IndexError:
             pass  # that was all
         except WaitTimeout:
             return
         except WSClientError:
-            mailbox.close()  # the client has failed; calls raise that by themselves
-        while taken and not mailbox.is_closed:
+            queue.close()  # the client has failed; calls raise that by themselves
+        while taken and not queue.is_closed:
             fed_or_none = self._fed.get(taken[0].channel)
             if fed_or_none is not None:
                 fed_or_none(taken[0])

@@ -15,7 +15,7 @@ SIZE = 4 * 1024 * 1024
 OVERHEAD = 320
 
 
-class _Hole:
+class _Run:
     """Messages of one channel dropped in a row, counted as cheaply as they may come."""
 
     __slots__ = ("cost", "dropped", "gap", "reason", "since", "until")
@@ -51,11 +51,11 @@ class Gaps:
     Not thread-safe. An interrupt within :meth:`mark` leaves a gap either here or on the message.
     """
 
-    __slots__ = ("_forgotten_until", "_holes", "_room", "_size", "_wanted", "are_possible")
+    __slots__ = ("_forgotten_until", "_room", "_runs", "_size", "_wanted", "are_possible")
 
     def __init__(self, wanted: Container[str]) -> None:
         self._wanted = wanted
-        self._holes: dict[str, _Hole] = {}
+        self._runs: dict[str, _Run] = {}
         #: What all gaps are charged, and the size at which some are forgotten (bytes).
         self._size = 0
         self._room = SIZE
@@ -67,31 +67,31 @@ class Gaps:
     def add(self, message: Message, reason: str) -> None:
         """Count ``message`` as dropped for ``reason``."""
         channel = message.channel
-        hole = self._holes.get(channel)
-        if hole is None:
+        run = self._runs.get(channel)
+        if run is None:
             self.mark((message,))  # the gap before it may be forgotten
             if self._size >= self._room:
                 self._forget()
             since = message.previous_at if message.gap is None else message.gap.since
-            hole = _Hole(reason, since, OVERHEAD + sys.getsizeof(channel))
-            self._holes[channel] = hole
-            self._size += hole.cost
+            run = _Run(reason, since, OVERHEAD + sys.getsizeof(channel))
+            self._runs[channel] = run
+            self._size += run.cost
             self.are_possible = True
         elif reason == "overflow":
-            hole.reason = reason
-        hole.add(message)
+            run.reason = reason
+        run.add(message)
 
     def mark(self, messages: Iterable[Message]) -> None:
         """Have each message carry the gap before it, if there is one."""
         for message in messages:
             channel, previous_at = message.channel, message.previous_at
-            hole = self._holes.get(channel)
-            if hole is not None:
-                gap = hole.merged(message.gap)
-                size = self._size - hole.cost
+            run = self._runs.get(channel)
+            if run is not None:
+                gap = run.merged(message.gap)
+                size = self._size - run.cost
                 # No call, and so no interrupt, between these.
                 message.gap = gap
-                del self._holes[channel]
+                del self._runs[channel]
                 self._size = size
             elif (
                 previous_at is not None
@@ -99,17 +99,17 @@ class Gaps:
                 and channel not in self._wanted
             ):
                 message.gap = Gap("overflow").merge(message.gap)
-        self.are_possible = bool(self._holes) or self._forgotten_until >= 0
+        self.are_possible = bool(self._runs) or self._forgotten_until >= 0
 
     def pending(self, channel: str) -> Gap | None:
-        hole = self._holes.get(channel)
-        return None if hole is None else hole.merged(None)
+        run = self._runs.get(channel)
+        return None if run is None else run.merged(None)
 
     def _forget(self) -> None:
         """Forget the older half of those of channels that nobody has asked for."""
-        strangers = [channel for channel in self._holes if channel not in self._wanted]
+        strangers = [channel for channel in self._runs if channel not in self._wanted]
         for channel in strangers[: (len(strangers) + 1) // 2]:
-            hole = self._holes.pop(channel)
-            self._size -= hole.cost
-            self._forgotten_until = max(self._forgotten_until, hole.until)
+            run = self._runs.pop(channel)
+            self._size -= run.cost
+            self._forgotten_until = max(self._forgotten_until, run.until)
         self._room = max(SIZE, self._size + SIZE // 2)

@@ -33,7 +33,7 @@ from wsclient.runtime.waiting import Deadline
 __all__ = [
     "Address",
     "HandshakeSocket",
-    "Tell",
+    "OnStep",
     "check_handshake_headers",
     "check_handshake_options",
     "check_headers",
@@ -57,7 +57,7 @@ MAX_WAIT = 86_400.0
 
 #: Told of each step of an attempt as it begins, with what it is about; an address that does not
 #: take a connection is told as ``"refused"``, with its error.
-Tell = Callable[[str, Any], None]
+OnStep = Callable[[str, Any], None]
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -256,20 +256,20 @@ def open_socket(
     ssl_context: ssl.SSLContext | None,
     deadline: Deadline,
     hold: Callable[[socket.socket], None],
-    tell: Tell = _to_nobody,
+    on_step: OnStep = _to_nobody,
 ) -> socket.socket:
     """A connected socket, TLS done. ``hold`` is given each socket before anything on it can
-    block, so that whoever watches the deadline can shut it down. ``tell`` hears of ``"dns"`` (an
+    block, so that whoever watches the deadline can shut it down. ``on_step`` hears of ``"dns"`` (an
     Address), ``"addresses"`` (what was found), ``"tcp"`` (one of these), ``"proxy"`` (an Address),
     ``"connected"`` and ``"tls"`` (a socket).
 
     Raises OSError, ConnectTimeout, or ConfigurationError and NotSupported about the proxy.
     """
     if proxy is not None:
-        sock = _open_by_proxy(proxy, address, deadline, hold, tell)
+        sock = _open_by_proxy(proxy, address, deadline, hold, on_step)
     else:
-        sock = _open_directly(address, deadline, hold, tell)
-    tell("connected", None)
+        sock = _open_directly(address, deadline, hold, on_step)
+    on_step("connected", None)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if not address.is_secure:
         return sock
@@ -277,7 +277,7 @@ def open_socket(
     sock = _wrap(sock, context, address.host)
     with _closing_on_error(sock):
         hold(sock)
-        tell("tls", sock)
+        on_step("tls", sock)
         sock.settimeout(_left(deadline))
         sock.do_handshake()
     return sock
@@ -302,21 +302,21 @@ def _close_half_made(error: OSError) -> None:
 
 
 def _open_directly(
-    address: Address, deadline: Deadline, hold: Callable[[socket.socket], None], tell: Tell
+    address: Address, deadline: Deadline, hold: Callable[[socket.socket], None], on_step: OnStep
 ) -> socket.socket:
-    tell("dns", address)
+    on_step("dns", address)
     infos = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-    tell("addresses", infos)
+    on_step("addresses", infos)
     error: OSError | None = None
     for i, info in enumerate(infos):
-        tell("tcp", info)
+        on_step("tcp", info)
         try:
             # Each address gets its share of what is left: a dead first one must not take all.
             return connect_to(info, _left(deadline) / (len(infos) - i), hold)
         except OSError as failure:
             if isinstance(failure, ConnectionLost):
                 raise
-            tell("refused", failure)
+            on_step("refused", failure)
             error = failure
     try:
         raise error or OSError(f"{address.host} has no address")
@@ -342,13 +342,13 @@ class _ProxyDialer(NamedTuple):
 
     deadline: Deadline
     hold: Callable[[socket.socket], None]
-    tell: Tell
+    on_step: OnStep
     is_http: bool
 
     def connect(self, dest_host: str, dest_port: int, timeout: float) -> Any:
         proxy = Address(dest_host, dest_port, False)
-        sock = _open_directly(proxy, self.deadline, self.hold, self.tell)
-        self.tell("proxy", proxy)
+        sock = _open_directly(proxy, self.deadline, self.hold, self.on_step)
+        self.on_step("proxy", proxy)
         sock.settimeout(_left(self.deadline))
         return _WholeAnswers(sock, self.deadline) if self.is_http else sock
 
@@ -433,7 +433,7 @@ def _open_by_proxy(
     address: Address,
     deadline: Deadline,
     hold: Callable[[socket.socket], None],
-    tell: Tell,
+    on_step: OnStep,
 ) -> socket.socket:
     scheme, host, port, user, password = parse_proxy(proxy)
     try:
@@ -445,7 +445,7 @@ def _open_by_proxy(
             "proxy= needs the package python-socks: pip install 'wsclient-market[proxy]'"
         ) from None
     is_http = scheme == "http"
-    dialer: Any = _ProxyDialer(deadline, hold, tell, is_http)
+    dialer: Any = _ProxyDialer(deadline, hold, on_step, is_http)
     kind = ProxyType.HTTP if is_http else ProxyType.SOCKS5
     via = Proxy(kind, host, port, user, password, rdns=scheme != "socks5", forward=dialer)
     try:

@@ -27,7 +27,7 @@ from wsclient.sansio.book import Book, BookError, DialectBug, Joiner
 from wsclient.sansio.codec import one_line
 from wsclient.sansio.dialect import BookUpdate, Dialect, Snapshot
 
-__all__ = ["KeptBook", "Link"]
+__all__ = ["LiveBook", "Upstream"]
 
 #: How long (s) a read waits for the messages that had come for its book when it began.
 CATCH_UP = 0.01
@@ -42,7 +42,7 @@ _release = methodcaller("release")
 _run_all = deque[None](maxlen=0).extend
 
 
-class Link(Protocol):
+class Upstream(Protocol):
     """Where the messages of a client's book come from. :meth:`trouble`, :meth:`doubt` and
     :meth:`lateness` are called under the book's lock, and may take a queue's."""
 
@@ -69,7 +69,7 @@ class Link(Protocol):
         """Raise where no snapshot can come while the caller waits."""
 
 
-class KeptBook:
+class LiveBook:
     """A book that messages and snapshots may change, and any thread may read.
 
     It knows nothing of the client, nor of the OrderBook that its reader holds, so that it may be
@@ -82,14 +82,14 @@ class KeptBook:
         channel: str,
         verify_checksum: bool,
         options: Mapping[str, Any],
-        link: Link | None = None,
+        upstream: Upstream | None = None,
         locks: Locks | None = None,
         mask: Callable[[str], str] = str,
     ) -> None:
         self._dialect = dialect
         self.channel = channel
         self.verify_checksum = verify_checksum
-        self._link = link
+        self._upstream = upstream
         #: Hides our own secrets in what a message says.
         self._mask = mask
         self._depth = dialect.book_depth(options)
@@ -251,7 +251,7 @@ class KeptBook:
         is_bug = isinstance(error, DialectBug)
         with self.lock:
             # Once until the next snapshot: each message may raise.
-            is_news, self._is_reported = self._why is None or not self._is_reported, True
+            is_new, self._is_reported = self._why is None or not self._is_reported, True
             if self.joiner is not None and not self.joiner.wants_snapshot:
                 self.joiner.restart([message])  # only a snapshot that has it will do
             if is_bug:
@@ -259,8 +259,8 @@ class KeptBook:
             else:
                 self._doubt(f"a message does not fit it: {text}")
         is_odd = not isinstance(error, (ValueError, MsgspecError))  # no message should cause it
-        if self._link is not None and is_odd and (is_bug or is_news):
-            self._link.report(error)
+        if self._upstream is not None and is_odd and (is_bug or is_new):
+            self._upstream.report(error)
 
     # Snapshots by REST.
 
@@ -378,7 +378,7 @@ class KeptBook:
 
     def wait_synced(self, timeout: float | None) -> None:
         """Block until the book is in sync. Raises at the timeout, or if it cannot become so."""
-        deadline, link = Deadline(timeout), self._link
+        deadline, upstream = Deadline(timeout), self._upstream
         self.catch_up()  # what has come already may put it out of sync
         why = ""
 
@@ -391,8 +391,8 @@ class KeptBook:
             why = doubt
             if self.is_lost:
                 self._raise(why)
-            if link is not None:
-                link.check()
+            if upstream is not None:
+                upstream.check()
             return False
 
         if not self._wait(is_synced, deadline):
@@ -402,10 +402,10 @@ class KeptBook:
         """Before a read: wait a moment for the messages that have come for it by now. Raises
         ReentrantCall where a read could be waiting for itself."""
         self.locks.check()
-        link = self._link
-        if link is not None:
-            newest = link.newest()
-            if newest is not self.seen and not self._has(newest) and not link.is_current:
+        upstream = self._upstream
+        if upstream is not None:
+            newest = upstream.newest()
+            if newest is not self.seen and not self._has(newest) and not upstream.is_current:
                 self._wait(lambda: self._has(newest), Deadline(CATCH_UP))
 
     def _has(self, message: Message | None) -> bool:
@@ -458,19 +458,23 @@ class KeptBook:
         why = self._why
         if why is None and self.joiner is not None and self.joiner.wants_snapshot:
             why = "messages were missed (sequence)"
-        if why is None and self._link is not None:
-            why = self._link.trouble(self.connection_id)
+        if why is None and self._upstream is not None:
+            why = self._upstream.trouble(self.connection_id)
         if why and self._failure:
             return f"{why} (the last snapshot that was fetched: {self._failure})"
         return why
 
     def doubt(self) -> str | None:
         """Why it is not in sync; None: it is."""
-        why, link = self.trouble(), self._link
-        if why is not None or link is None:
+        why, upstream = self.trouble(), self._upstream
+        if why is not None or upstream is None:
             return why
-        why = link.doubt()
-        if why is None and not self._has(link.newest()) and (late := link.lateness()) > LATE:
+        why = upstream.doubt()
+        if (
+            why is None
+            and not self._has(upstream.newest())
+            and (late := upstream.lateness()) > LATE
+        ):
             why = f"messages wait to be applied, the oldest for {late:.2f} s"
         return why
 
@@ -492,7 +496,7 @@ class KeptBook:
         """In a child process: who changed it may be gone, and a client is the parent's."""
         lock = self.lock
         is_free = not lock._is_owned() and lock.acquire(blocking=False)  # type: ignore[attr-defined]
-        if not is_free or self._link is not None:
+        if not is_free or self._upstream is not None:
             self._why = "the process was forked, and it was the parent's"
         self.locks = Locks()  # those of the parent may be held for ever
         self.lock = self.locks.new("an order book")

@@ -52,7 +52,7 @@ FLUSH = 0.25
 _ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
 
-class _Entry(NamedTuple):
+class _Queued(NamedTuple):
     """All that a record is made of, as captured where it is logged."""
 
     logger: str
@@ -121,11 +121,11 @@ def _capture(
     exc_info: _ExcInfo | None = None,
     *,
     depth: int = 1,
-) -> _Entry:
+) -> _Queued:
     frame = sys._getframe(depth)
     code = frame.f_code
     current = threading.current_thread()
-    return _Entry(
+    return _Queued(
         logger,
         level,
         text,
@@ -141,7 +141,7 @@ def _capture(
     )
 
 
-def _record(logger: logging.Logger, entry: _Entry) -> logging.LogRecord:
+def _record(logger: logging.Logger, entry: _Queued) -> logging.LogRecord:
     made_of: tuple[Any, ...] = (
         entry.logger,
         entry.level,
@@ -159,7 +159,7 @@ def _record(logger: logging.Logger, entry: _Entry) -> logging.LogRecord:
         return _stamped(logging.LogRecord(*made_of), entry)
 
 
-def _stamped(record: logging.LogRecord, entry: _Entry) -> logging.LogRecord:
+def _stamped(record: logging.LogRecord, entry: _Queued) -> logging.LogRecord:
     """Set what only the origin knows, and our fields: a record factory may have set them too."""
     created = entry.time_ns / 1e9
     record.relativeCreated += (created - record.created) * 1000
@@ -184,7 +184,7 @@ class LogThread:
 
     def __init__(self) -> None:
         # A SimpleQueue is written in C: a put is atomic, and may interrupt another one.
-        self._queue: queue.SimpleQueue[_Entry | _Mark] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Queued | _Mark] = queue.SimpleQueue()
         #: Held by the thread while it runs. Where two are started at once, the later one ends.
         self._running = threading.Lock()
         self._ident: int | None = None
@@ -208,7 +208,7 @@ class LogThread:
         """How many records were not logged, for whatever reason."""
         return self.dropped + self.failed
 
-    def put(self, entry: _Entry) -> None:
+    def put(self, entry: _Queued) -> None:
         """Have ``entry`` logged. Never blocks, but under pytest and in a forked child."""
         if self._is_forked or _is_under_pytest():
             self._log(entry)
@@ -273,14 +273,14 @@ class LogThread:
     def _handle_next(self) -> None:
         # A function of its own: while the thread waits, nothing of the last record is kept alive.
         item = self._queue.get()
-        if isinstance(item, _Entry):
+        if isinstance(item, _Queued):
             self._log(item)
         else:
             self._report()
             self._is_over = self._is_over or item.is_last
             item.done.release()
 
-    def _log(self, entry: _Entry) -> None:
+    def _log(self, entry: _Queued) -> None:
         if time.monotonic() >= self._report_at:
             self._report()
         error = _handle(entry)
@@ -306,7 +306,7 @@ class LogThread:
             self._reported = totals
 
 
-def _handle(entry: _Entry) -> str:
+def _handle(entry: _Queued) -> str:
     """Hand ``entry`` to its logger. Returns the name of what a handler or filter raised, or ''."""
     try:
         logger = logging.getLogger(entry.logger)

@@ -43,7 +43,7 @@ class Outbox:
         self.unsent_since: float | None = None
 
     def put(self, data: bytes, now: float) -> None:
-        """Queue bytes. After :meth:`close` they are dropped: the link is gone."""
+        """Queue bytes. After :meth:`close` they are dropped: the connection is gone."""
         with self._lock:
             self._put += len(data)
             if self._closed:
@@ -66,7 +66,7 @@ class Outbox:
     def when_out(self, start: int, waiter: Waiter) -> None:
         """Settle ``waiter`` when all that is put so far is out.
 
-        ``start`` is the position before the bytes in question: when the link ends, it tells
+        ``start`` is the position before the bytes in question: when the connection ends, it tells
         whether some of them may have left (OutcomeUnknown) or none (NotConnected).
         """
         with self._lock:
@@ -114,7 +114,7 @@ class Outbox:
                 self._tickets.popleft().waiter.settle(error)
 
     def close(self) -> None:
-        """The link is gone: whoever waits learns what became of its bytes."""
+        """The connection is gone: whoever waits learns what became of its bytes."""
         with self._lock:
             self._closed = True
             self._chunks.clear()

@@ -234,10 +234,10 @@ class _Socket:
         self._sock.sendall(data)
 
     def makefile(self, *_: object) -> io.BufferedReader:
-        return io.BufferedReader(_Reader(self._sock, self._deadline))
+        return io.BufferedReader(_BodyReader(self._sock, self._deadline))
 
 
-class _Reader(io.RawIOBase):
+class _BodyReader(io.RawIOBase):
     def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
         self._sock = sock
         self._deadline = deadline

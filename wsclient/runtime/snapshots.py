@@ -23,7 +23,7 @@ from wsclient.sansio.backoff import Backoff, Verdict
 from wsclient.sansio.book import DialectBug
 from wsclient.sansio.codec import one_line
 from wsclient.sansio.dialect import RestRequest
-from wsclient.sansio.resync import Resyncs
+from wsclient.sansio.refreshes import Refreshes
 from wsclient.tracebacks import forget_locals
 
 __all__ = ["Snapshots", "Wanting"]
@@ -87,12 +87,12 @@ class Snapshots:
         #: Protects the books, what is due, and who starts the thread. Never held during I/O, nor
         #: while a book is asked for anything.
         self._lock = self._locks.new("the snapshots of order books")
-        self._books: dict[str, Wanting] = {}
-        self._resyncs = Resyncs(PATIENCE, MAX_PATIENCE)
+        self.books: dict[str, Wanting] = {}
+        self._refreshes = Refreshes(PATIENCE, MAX_PATIENCE)
         self._thread: WorkerThread | None = None
-        self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
         #: A book waits for the venue's word on its channel: :meth:`confirmed` is news.
-        self._is_listening = False
+        self.is_listening = False
         # The thread's own.
         self._backoff = Backoff(PATIENCE, MAX_PATIENCE, lambda: 1.0, jitter=False)
         self._not_before = 0.0
@@ -111,13 +111,13 @@ class Snapshots:
         with self._lock:
             if self._is_closed or book.is_lost:
                 return True  # its channel may be another book's by now
-            self._books[book.channel] = book
-            is_news = self._resyncs.want(book.channel, time.monotonic())
+            self.books[book.channel] = book
+            is_new = self._refreshes.want(book.channel, time.monotonic())
             thread = None
             if self._thread is None:
                 thread = self._thread = WorkerThread("wsclient-snapshot", self._run)
-        if is_news:
-            self._news.put(None)
+        if is_new:
+            self._wakeups.put(None)
         return thread is None or self._start(thread, book)
 
     def _start(self, thread: WorkerThread, book: Wanting) -> bool:
@@ -134,23 +134,23 @@ class Snapshots:
     def forget(self, book: Wanting) -> None:
         """It is kept no longer, or none will come."""
         with self._lock:
-            if self._books.get(book.channel) is book:
-                del self._books[book.channel]
-                self._resyncs.forget(book.channel)
+            if self.books.get(book.channel) is book:
+                del self.books[book.channel]
+                self._refreshes.forget(book.channel)
 
     def opened(self) -> None:
         """The link is new, or a subscription: so must be the snapshot."""
         with self._lock:
             now = time.monotonic()
-            for channel in self._books:
-                self._resyncs.want(channel, now)
-        self._news.put(None)
+            for channel in self.books:
+                self._refreshes.want(channel, now)
+        self._wakeups.put(None)
 
     def confirmed(self) -> None:
         """The venue may have confirmed a channel."""
-        if self._is_listening:
-            self._is_listening = False
-            self._news.put(None)
+        if self.is_listening:
+            self.is_listening = False
+            self._wakeups.put(None)
 
     def close(self) -> None:
         """End the thread, without waiting for it. Any thread may do so, a finalizer's too."""
@@ -162,7 +162,7 @@ class Snapshots:
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
             except OSError:
                 pass  # not connected yet: its own timeout ends it
-        self._news.put(None)
+        self._wakeups.put(None)
 
     def forked(self) -> None:
         """In a child process: let go of the copy of the parent's socket, without a word."""
@@ -189,17 +189,17 @@ class Snapshots:
                 timeout = PATIENCE
             if timeout > 0:
                 try:
-                    self._news.get(timeout=min(timeout, threading.TIMEOUT_MAX))
+                    self._wakeups.get(timeout=min(timeout, threading.TIMEOUT_MAX))
                 except queue.Empty:
                     pass
 
     def _step(self, now: float) -> float:
         """Fetch what is due first. Returns how long (s) nothing will be."""
         with self._lock:
-            books = dict(self._books)
+            books = dict(self.books)
         ready: dict[str, int] = {}
         waiting = 0
-        self._is_listening = True  # from before we look: what comes later is news
+        self.is_listening = True  # from before we look: what comes later is news
         for channel, book in books.items():
             if not book.wants_snapshot:
                 self._done(book)
@@ -208,11 +208,11 @@ class Snapshots:
             else:
                 waiting += 1
         if not waiting:
-            self._is_listening = False
+            self.is_listening = False
         with self._lock:
             wait = self._not_before - now
-            taken = [] if wait > 0 else self._resyncs.take(now, ready, 1)
-            due = self._resyncs.deadline(now, ready)
+            taken = [] if wait > 0 else self._refreshes.take(now, ready, 1)
+            due = self._refreshes.deadline(now, ready)
         for channel in taken:
             self._serve(books[channel], ready[channel])
             return 0.0
@@ -238,8 +238,8 @@ class Snapshots:
     def _done(self, book: Wanting) -> None:
         with self._lock:
             # Closed meanwhile, it may have a successor, which is not done.
-            if self._books.get(book.channel) is book:
-                self._resyncs.done(book.channel)
+            if self.books.get(book.channel) is book:
+                self._refreshes.done(book.channel)
         if book.wants_snapshot:
             self.want(book)  # it fell out of sync meanwhile, which was no news then
 
@@ -262,8 +262,8 @@ class Snapshots:
             delay = max(delay, self._backoff.next(verdict))
         self._not_before = now + delay
         with self._lock:
-            if self._books.get(book.channel) is book:
-                self._resyncs.failed(book.channel, now)
+            if self.books.get(book.channel) is book:
+                self._refreshes.failed(book.channel, now)
         book.failed(text)
         said = f"no snapshot of {book.channel!r} yet: {text}"
         self._log(logging.WARNING, said, channel=book.channel, exc_info=is_odd and error)

@@ -55,7 +55,7 @@ from wsclient.runtime.waiting import Deadline, Waiter
 from wsclient.sansio.codec import one_line
 from wsclient.sansio.dialect import Credentials, Dialect, RestRequest
 from wsclient.sansio.frames import CLOSE, PING, PONG, FrameParser, Received
-from wsclient.sansio.heartbeat import LinkView
+from wsclient.sansio.heartbeat import ConnectionView
 from wsclient.tracebacks import forget_locals
 
 __all__ = ["Events", "Transport", "WorkerThread", "is_worker_thread"]
@@ -176,7 +176,7 @@ class Transport:
 
     # What the watchdog does with it.
 
-    def view(self) -> LinkView:
+    def view(self) -> ConnectionView:
         heard_at, stream = self._last_byte_at, self._stream
         if stream is not None:
             # The reader may be late (a stop of the process, another thread that holds the
@@ -184,7 +184,7 @@ class Transport:
             # unread, or read and not looked at yet.
             ago = 0.0 if stream.has_unread() else stream.heard_ago()
             heard_at = max(heard_at, time.monotonic() - ago)
-        return LinkView(heard_at, self._parser.in_frame, self._outbox.unsent_since)
+        return ConnectionView(heard_at, self._parser.in_frame, self._outbox.unsent_since)
 
     def send(self, payload: str | bytes, waiter: Waiter | None = None) -> None:
         """Queue a message; ``waiter`` is settled when its bytes are out, or never will be."""
@@ -278,18 +278,18 @@ class Transport:
         dialect = self._target.dialect
         with self._target.turn:
             url, headers, credentials, request = self._ask_where()
-        tell = self._events.step
+        on_step = self._events.step
         address = parse_url(url)
         host, lines = check_handshake_headers(headers or {})
         _refuse_secrets_in_the_clear(address, headers or {}, options, request is not None)
-        tell("target", (url, headers, credentials))
+        on_step("target", (url, headers, credentials))
         sock = open_socket(
             address,
             proxy=options.proxy,
             ssl_context=options.ssl_context,
             deadline=self._deadline,
             hold=self._hold,
-            tell=tell,
+            on_step=on_step,
         )
         self._hold(sock)
         cookies = [value for name, value in (headers or {}).items() if name.lower() == "cookie"]
@@ -297,10 +297,10 @@ class Transport:
         handshake = HandshakeSocket(
             sock, self._deadline, "; ".join(cookies), resource_of(url), options.subprotocols or ()
         )
-        tell("handshake", handshake)
+        on_step("handshake", handshake)
 
         def on_open(app: WebSocketApp) -> None:
-            tell("open", None)
+            on_step("open", None)
             assert app.sock is not None
             self._sock = sock
             self._stream = open_stream(sock, self._locks)

@@ -33,10 +33,10 @@ from wsclient.sansio.actions import (
     Forget,
     Hangup,
     Log,
+    Notify,
     Ping,
     Send,
     Settle,
-    Tell,
 )
 from wsclient.sansio.backoff import Verdict
 from wsclient.sansio.session import State
@@ -62,7 +62,7 @@ class Watchdog:
         self._core = core
         self._target = target
         #: What is posted: a function to call, or None to just look again.
-        self._news: queue.SimpleQueue[Post | None] = queue.SimpleQueue()
+        self._posts: queue.SimpleQueue[Post | None] = queue.SimpleQueue()
         #: The session's actions that are still to be carried out, in order.
         self._todo: deque[Action] = deque()
         #: Each transport whose thread has not ended. Changed by the watchdog thread only, except
@@ -80,20 +80,20 @@ class Watchdog:
     @property
     def put_now(self) -> Callable[[Post], None]:
         """:meth:`put` all in C, for where a second interrupt may follow a first."""
-        return self._news.put
+        return self._posts.put
 
     def put(self, function: Post) -> None:
         """Have the thread run ``function``, if there is a thread. Takes no lock."""
-        self._news.put(function)
+        self._posts.put(function)
 
     def post(self, function: Post) -> None:
         """Have the thread run ``function``. Where there is no thread, run it now."""
-        self._news.put(function)
+        self._posts.put(function)
         if self._is_over or not self._threads:
             self._drain()
 
     def wake(self) -> None:
-        self._news.put(None)
+        self._posts.put(None)
 
     def start(self) -> None:
         """Start the thread, unless there is one. Raises ThreadStartError."""
@@ -148,17 +148,17 @@ class Watchdog:
             core.judge.expire(now)
             # Without the lock: view() asks the socket.
             transport = self.transports.get(core.peek().connection_id)
-            link = None if transport is None else transport.view()
+            view = None if transport is None else transport.view()
             with core.lock:
                 session = core.peek()
                 connection_id = session.connection_id
                 if transport is not None and transport.connection_id != connection_id:
-                    link = None
+                    view = None
                 if connection_id == self._ended:
-                    link = None  # it has ended: the verdict on what follows is being asked for
-                session.tick(now, link)
+                    view = None  # it has ended: the verdict on what follows is being asked for
+                session.tick(now, view)
                 self._todo.extend(session.actions())
-                deadline = session.next_deadline(now, link)
+                deadline = session.next_deadline(now, view)
                 is_closed = session.state is State.CLOSED
             is_busy = bool(self._todo)
             for action in islice(iter(self._next, None), AT_ONCE):
@@ -181,7 +181,7 @@ class Watchdog:
         """Wait for a post, at most ``timeout`` seconds; then run all posts that are waiting."""
         try:
             for _ in range(AT_ONCE):
-                post = self._news.get(timeout=timeout) if timeout else self._news.get_nowait()
+                post = self._posts.get(timeout=timeout) if timeout else self._posts.get_nowait()
                 timeout = 0.0
                 if post is not None:
                     post()
@@ -192,7 +192,7 @@ class Watchdog:
         """Run what was posted, on a thread that may be a caller's."""
         try:
             while True:
-                post = self._news.get_nowait()
+                post = self._posts.get_nowait()
                 if post is not None:
                     post()
         except queue.Empty:
@@ -213,8 +213,8 @@ class Watchdog:
         elif isinstance(action, Log):
             level = logging.getLevelName(action.level.upper())
             core.log(level, action.text, connection_id=action.connection_id, channel=action.channel)
-        elif isinstance(action, Tell):
-            core.teller.tell(action)
+        elif isinstance(action, Notify):
+            core.event_hub.notify(action)
             if action.kind is Resubscribing:
                 core.snapshots.opened()
         elif isinstance(action, Consult):
@@ -229,9 +229,9 @@ class Watchdog:
                 if core.peek().subscriptions.state(action.channel) is None:
                     core.router.forget(action.channel)
         elif isinstance(action, Fail):
-            for mailbox in core.router.mailboxes:
-                mailbox.fail(action.error)
-            core.tell_of_the_end()
+            for message_queue in core.router.queues:
+                message_queue.fail(action.error)
+            core.report_end()
         elif isinstance(action, Cut):
             if transport := self.transports.get(action.connection_id):
                 # With the error: its reader may report the end before this thread does.
@@ -322,8 +322,8 @@ class Watchdog:
                 core.peek().fail(failure)
             self.settle_all()
         finally:
-            for mailbox in core.router.mailboxes:
-                mailbox.fail(failure)
+            for message_queue in core.router.queues:
+                message_queue.fail(failure)
             for waiter in core.waiters.all():
                 waiter.settle(failure)
 
@@ -338,5 +338,5 @@ class Watchdog:
         with core.lock:
             self._todo.extend(core.peek().actions())
         for action in iter(self._next, None):
-            if isinstance(action, (Settle, Fail, Tell, Abort)):
+            if isinstance(action, (Settle, Fail, Notify, Abort)):
                 self._perform(action)

@@ -20,10 +20,10 @@ __all__ = [
     "Forget",
     "Hangup",
     "Log",
+    "Notify",
     "Ping",
     "Send",
     "Settle",
-    "Tell",
 ]
 
 
@@ -47,13 +47,13 @@ class Hangup(NamedTuple):
 
 
 class Abort(NamedTuple):
-    """Cut the link now; its end is accounted for already."""
+    """Cut the connection now; its end is accounted for already."""
 
     connection_id: int
 
 
 class Cut(NamedTuple):
-    """Cut the link now, judge ``error``, and report the end by :meth:`Session.ended`."""
+    """Cut the connection now, judge ``error``, and report the end by :meth:`Session.ended`."""
 
     connection_id: int
     error: WSClientError
@@ -101,7 +101,7 @@ class Log(NamedTuple):
     channel: str | None = None
 
 
-class Tell(NamedTuple):
+class Notify(NamedTuple):
     """For whoever listens to events: the ``number``-th, made by ``kind`` of ``what``."""
 
     kind: Callable[..., Event]
@@ -123,5 +123,5 @@ Action = (
     | Forget
     | Fail
     | Log
-    | Tell
+    | Notify
 )

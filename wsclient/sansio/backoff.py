@@ -33,7 +33,7 @@ _FATAL = frozenset({401, 403})
 
 
 def classify(error: BaseException) -> Verdict:
-    """Is a failed attempt or a lost link worth another attempt?
+    """Is a failed attempt or a lost connection worth another attempt?
 
     The one place that decides it; ``WebSocketClient(classify=...)`` puts another in its place.
     A ``Retry-After`` is honoured whatever the verdict, unless it is FATAL.
@@ -49,7 +49,7 @@ def classify(error: BaseException) -> Verdict:
 
 
 def reason_of(error: BaseException) -> str:
-    """A word for why a link or an attempt ended, to count it under."""
+    """A word for why a connection or an attempt ended, to count it under."""
     if isinstance(error, ConnectionLost):
         return error.reason
     if isinstance(error, HandshakeRejected):

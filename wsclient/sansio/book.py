@@ -237,7 +237,7 @@ class Joiner:
         self.waiting, self._last, self._again, self.wants_snapshot = waiting, number, again, False
 
     def restart(self, waiting: Iterable[Message] = ()) -> None:
-        """Begin again, with these: the stream has a hole, or the book proved wrong."""
+        """Begin again, with these: the stream has a gap, or the book proved wrong."""
         begun = deque(waiting, self.waiting.maxlen)
         self.waiting, self._last, self._again, self.wants_snapshot = begun, None, None, True
 

@@ -88,7 +88,7 @@ class Consulting:
         self._credentials = credentials
         self._address = address
 
-    def link_lost(self) -> None:
+    def connection_lost(self) -> None:
         """Ignore the answer to a question that is out: the connection has ended."""
         self._question = None
 
@@ -155,7 +155,7 @@ class Consulting:
                 self._subscriptions.refuse(request, tuple(request.channels), answer.reason)
             else:
                 request.payload, request.names = answer, names
-        self._subscriptions.has_news = True
+        self._subscriptions.has_changed = True
 
     def _on_failed(self, question: object, asked: Asked, error: Exception) -> None:
         if self._question is not question:

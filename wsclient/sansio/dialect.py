@@ -39,7 +39,7 @@ __all__ = [
     "Respond",
     "RestRequest",
     "Snapshot",
-    "Subscribed",
+    "SubscribedChannels",
     "Unhandled",
 ]
 
@@ -105,7 +105,7 @@ class Ended(msgspec.Struct, gc=False):
     name: str | None = None
 
 
-class Subscribed(msgspec.Struct, gc=False):
+class SubscribedChannels(msgspec.Struct, gc=False):
     """The cumulative answer: all channels that are subscribed now, in any order."""
 
     channels: Sequence[str]
@@ -167,7 +167,7 @@ Item = (
     | Counted
     | Rejection
     | Ended
-    | Subscribed
+    | SubscribedChannels
     | Heartbeat
     | Notice
     | Respond
@@ -278,8 +278,8 @@ class Dialect:
 
     Attributes: ``limits``; ``acknowledges`` (False where the venue never answers a subscribe: a
     channel's first data then confirms it); ``silence_timeout`` (s without any frame but pongs after
-    which the link is dead, for venues that send heartbeats); ``keepalive`` (payload and interval in
-    s of a ping in the venue's own words); ``data_fields`` and ``peek``, for speed.
+    which the connection is dead, for venues that send heartbeats); ``keepalive`` (payload and
+    interval in s of a ping in the venue's own words); ``data_fields`` and ``peek``, for speed.
     """
 
     name: ClassVar[str] = "custom"
@@ -309,7 +309,7 @@ class Dialect:
         return None
 
     def url(self, url: str, credentials: Credentials | None) -> str:
-        """The address for this attempt. May block (a token by REST); called anew at each."""
+        """The address for this attempt. May block (a token by REST); called again at each."""
         return url
 
     def login(self, credentials: Credentials) -> Any:

@@ -74,7 +74,7 @@ class FirstMessages:
             self._counts[channel] = _HEARD
         self._overdue.pop(channel, None)
 
-    def link_lost(self) -> None:
+    def connection_lost(self) -> None:
         """Nothing is confirmed any more."""
         self._confirmed.clear()
 

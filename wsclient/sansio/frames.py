@@ -118,7 +118,8 @@ class FrameParser:
         return bool(self._held or self._missing)
 
     def buffer(self) -> memoryview:
-        """Space for the next read; ask anew for each, as a read that fills it enlarges the next."""
+        """Space for the next read; ask again for each, as a read that fills it enlarges the
+        next."""
         return self._view[self._held :]
 
     def received(self, count: int) -> Received:

@@ -1,12 +1,13 @@
-"""Is the link alive? When to ping, and when it is half-open, stalled, deaf or silent.
+"""Is the connection alive? When to ping, and when it is half-open, stalled, deaf or silent.
 
-The watchdog hands in what it can see of the link (:class:`LinkView`), and gets back what to do.
-Every verdict has one deadline, and :meth:`Heartbeat.deadline` is the earliest of them.
+The watchdog hands in what it can see of the connection (:class:`ConnectionView`), and gets back
+what to do. Every verdict has one deadline, and :meth:`HeartbeatMonitor.deadline` is the earliest of
+them.
 
 When the watchdog itself was stopped (SIGSTOP, or a thread that holds the interpreter's lock), a
 verdict waits once until the reader had time to read, and a silence is counted once without the
 stop. As long as such stops may come again, pings go out earlier by as much as one of them may
-delay them: so a half-open link is noticed within interval, timeout and one stop.
+delay them: so a half-open connection is noticed within interval, timeout and one stop.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import NamedTuple
 from wsclient.errors import ConnectionLost
 from wsclient.sansio.stops import Stops
 
-__all__ = ["Heartbeat", "LinkView"]
+__all__ = ["ConnectionView", "HeartbeatMonitor"]
 
 #: After a stop, how long (s) our own threads may take to read and write what they could not.
 GRACE = 0.2
@@ -27,8 +28,8 @@ EXPECTED = 60.0
 EARLIEST_PING = 0.25
 
 
-class LinkView(NamedTuple):
-    """What can be seen of a link from outside, all times monotonic seconds.
+class ConnectionView(NamedTuple):
+    """What can be seen of a connection from outside, all times monotonic seconds.
 
     ``last_byte_at``: when bytes last arrived; now, where some wait to be read.
     ``in_frame``: a frame has begun and is not complete.
@@ -40,7 +41,7 @@ class LinkView(NamedTuple):
     unsent_since: float | None = None
 
 
-class Heartbeat:
+class HeartbeatMonitor:
     """One connection's clocks. All durations in seconds; None switches a check off."""
 
     def __init__(
@@ -104,40 +105,40 @@ class Heartbeat:
         self._keepalive_at = now
         return True
 
-    def failure(self, now: float, link: LinkView) -> ConnectionLost | None:
-        """Why this link is dead, or None."""
-        for deadline, reason, why in self._deadlines(link):
+    def failure(self, now: float, view: ConnectionView) -> ConnectionLost | None:
+        """Why this connection is dead, or None."""
+        for deadline, reason, why in self._deadlines(view):
             if now >= deadline:
                 return ConnectionLost(why, reason=reason)
         return None
 
-    def deadline(self, link: LinkView) -> float:
+    def deadline(self, view: ConnectionView) -> float:
         """When to look again at the latest (monotonic seconds, ``inf`` for never)."""
-        times = [deadline for deadline, _, _ in self._deadlines(link)]
+        times = [deadline for deadline, _, _ in self._deadlines(view)]
         if self._ping_interval is not None and not self._ping_unanswered:
             times.append(self._next_ping_at())
         if self._keepalive_interval is not None:
             times.append(self._keepalive_at + self._keepalive_interval)
         return min(times, default=float("inf"))
 
-    def _deadlines(self, link: LinkView) -> Iterator[tuple[float, str, str]]:
-        heard_at = max(link.last_byte_at, self._opened_at)
+    def _deadlines(self, view: ConnectionView) -> Iterator[tuple[float, str, str]]:
+        heard_at = max(view.last_byte_at, self._opened_at)
         if self._ping_unanswered and self._ping_timeout is not None:
             # A big frame may hold the pong up: any progress of bytes extends the deadline.
             yield (
                 self._excused(heard_at, max(self._pinged_at, heard_at) + self._ping_timeout),
                 "half-open",
-                f"no pong and no byte for {self._ping_timeout:g} s (half-open link)",
+                f"no pong and no byte for {self._ping_timeout:g} s (half-open connection)",
             )
-        if link.in_frame and self._stall_timeout is not None:
+        if view.in_frame and self._stall_timeout is not None:
             yield (
                 self._excused(heard_at, heard_at + self._stall_timeout),
                 "stalled",
                 f"a frame stopped half way for {self._stall_timeout:g} s",
             )
-        if link.unsent_since is not None and self._send_timeout is not None:
+        if view.unsent_since is not None and self._send_timeout is not None:
             yield (
-                self._excused(link.unsent_since, link.unsent_since + self._send_timeout),
+                self._excused(view.unsent_since, view.unsent_since + self._send_timeout),
                 "deaf",
                 f"the peer did not read for {self._send_timeout:g} s",
             )

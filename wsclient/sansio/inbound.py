@@ -22,11 +22,11 @@ from wsclient.sansio.dialect import (
     Notice,
     Rejection,
     Respond,
-    Subscribed,
+    SubscribedChannels,
     Unhandled,
 )
 from wsclient.sansio.recovery import Batch
-from wsclient.sansio.session import Entry, Invalid
+from wsclient.sansio.session import Incoming, Invalid
 
 __all__ = ["Inbound"]
 
@@ -156,13 +156,13 @@ class Inbound:
         batch.are_exact = shape.is_exact
         return batch
 
-    def entries(self, batch: Batch, start: int = 0) -> list[Entry]:
+    def entries(self, batch: Batch, start: int = 0) -> list[Incoming]:
         """The careful path: one entry a message, answer or sign of life, in the order of the wire,
         from the payload ``start`` on.
 
         Never raises: what cannot be read becomes an :class:`Invalid`.
         """
-        entries: list[Entry] = []
+        entries: list[Incoming] = []
         if start == 0 and batch.payloads and self._fields is not None:
             self._fit(batch.payloads[0], self._fields)
         for raw in batch.payloads[start:]:
@@ -226,7 +226,7 @@ class Inbound:
                 return index
         return len(payloads)
 
-    def _read(self, raw: bytes, arrival: Arrival, append: Callable[[Entry], None]) -> None:
+    def _read(self, raw: bytes, arrival: Arrival, append: Callable[[Incoming], None]) -> None:
         """One frame, the careful way: all there is to it, and nothing is taken for granted."""
         dialect = self._dialect
         decoded = _UNDECODED
@@ -265,7 +265,7 @@ class Inbound:
         raw: bytes,
         decoded: Any,
         arrival: Arrival,
-        append: Callable[[Entry], None],
+        append: Callable[[Incoming], None],
     ) -> None:
         message.raw = raw
         message.arrival = arrival
@@ -313,7 +313,7 @@ def _tidy(item: Item) -> Item:
         item.type, item.channel = str(item.type), str(item.channel)
     elif isinstance(item, Respond):
         item.payload = encode(item.payload)
-    elif isinstance(item, Subscribed):
+    elif isinstance(item, SubscribedChannels):
         item.channels = [str(channel) for channel in item.channels]
     return item
 

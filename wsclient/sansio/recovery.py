@@ -1,4 +1,4 @@
-"""What a channel has missed: sequences checked, holes remembered until a message can carry them."""
+"""What a channel has missed: sequences checked, gaps remembered until a message can carry them."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ __all__ = ["Batch", "ChannelTracker", "accept_ordinary"]
 
 
 #: Reasons of marks that are no gap.
-STRAYS = frozenset({"late", "duplicate"})
+LATE_OR_DUPLICATE = frozenset({"late", "duplicate"})
 #: What no message's sequence is equal to.
 _NOTHING = object()
 
 
-#: So many holes of a channel are remembered, to tell what comes late from what comes twice.
-HOLES = 32
+#: So many gaps of a channel are remembered, to tell what comes late from what comes twice.
+MAX_OPEN_GAPS = 32
 #: So many of its numbers, to tell a new one below the last from one that comes twice.
 RECENT = 32
 
 
 class ChannelTracker:
-    """One channel's account: where its sequence stands, and the holes not yet delivered.
+    """One channel's account: where its sequence stands, and the gaps not yet delivered.
 
     A message says which number it follows (:class:`~wsclient.messages.LinkedMessage`), or that is
     the one before its own. It must be the last one seen; where it is not:
 
-    * the message begins anew (a snapshot): so does the account;
+    * the message begins again (a snapshot): so does the account;
     * its number is higher: the numbers between are missing, a *gap*;
     * its number is in a gap of before: it is *late*;
     * it has been here: a *duplicate*;
-    * else the numbers have started again, or the last one was wrong: the account begins anew.
+    * else the numbers have started again, or the last one was wrong: the account begins again.
 
     Of messages that name what they follow, the last numbers are known. Of others, a number lower
     than the first has not been here; nor has the second in a row that rises, so it is taken.
 
-    Two kinds of hole wait here. One that is *suspected* (the link dropped; an unreadable frame may
-    have been of this channel) is settled by the next sequence: it says how many were missed, or
+    Two kinds of gap wait here. One that is *suspected* (the connection dropped; an unreadable frame
+    may have been of this channel) is settled by the next sequence: it says how many were missed, or
     that none was. One that is *certain* (a message was refused) is added in any case.
 
     ``expected`` is the sequence of a message that needs no second look: the next number, or None
-    on a channel without numbers; nothing, while a hole is waiting.
+    on a channel without numbers; nothing, while a gap is waiting.
     """
 
     __slots__ = (
         "_began",
         "_certain",
         "_first",
-        "_holes",
         "_last",
+        "_last_repeat",
+        "_open_gaps",
         "_recent",
-        "_stray",
         "_suspected",
         "channel",
         "counted",
@@ -64,10 +64,10 @@ class ChannelTracker:
         "gaps",
         "last_received_at",
         "late",
+        "late_or_duplicate",
         "latest",
         "missed",
         "refreshed",
-        "strays",
     )
 
     def __init__(self, channel: str) -> None:
@@ -79,21 +79,21 @@ class ChannelTracker:
         self.gaps = 0
         self.missed = 0
         #: Late or doubled ...
-        self.strays = 0
+        self.late_or_duplicate = 0
         #: ... and of these, late.
         self.late = 0
         self.last_received_at: int | None = None
         self.latest: Message | None = None
         #: When data, or the confirmation, last came (monotonic s; kept while silence is watched).
         self.data_at = 0.0
-        #: It was subscribed anew for its silence, and has been silent since.
+        #: It was subscribed again for its silence, and has been silent since.
         self.refreshed = False
         self._last: int | None = None
         #: Where the count began.
         self._first = 0
-        self._stray: int | None = None
+        self._last_repeat: int | None = None
         #: (number before, last number) of what is missing, oldest first.
-        self._holes: list[tuple[int, int]] = []
+        self._open_gaps: list[tuple[int, int]] = []
         #: The last numbers of messages that name what they follow (others, too).
         self._recent: list[int] = []
         self._suspected: Gap | None = None
@@ -115,7 +115,7 @@ class ChannelTracker:
 
     @property
     def pending(self) -> Gap | None:
-        """The hole that the next message will carry, as far as is known now.
+        """The gap that the next message will carry, as far as is known now.
 
         An order book asks from another thread, without the session's lock: each is read once.
         """
@@ -132,14 +132,14 @@ class ChannelTracker:
         """One message was received and not delivered (``validate`` raised)."""
         self._expect_nothing()
         gap = self._check(message)
-        if gap is not None and gap.reason in STRAYS:
-            return  # it is not missing anew
+        if gap is not None and gap.reason in LATE_OR_DUPLICATE:
+            return  # it is not missing again
         hole = Gap("invalid", 1, self.last_received_at)
         hole = hole if gap is None else gap.merge(hole)
         self._certain = hole if self._certain is None else self._certain.merge(hole)
 
     def accept(self, message: Message) -> None:
-        """Account for a message about to be delivered, and mark the hole before it."""
+        """Account for a message about to be delivered, and mark the gap before it."""
         sequence = message.sequence
         if sequence != self.expected or isinstance(message, LinkedMessage):
             self._judge(message)
@@ -156,15 +156,15 @@ class ChannelTracker:
     def _judge(self, message: Message) -> None:
         self._expect_nothing()
         gap = self._check(message)
-        is_stray = gap is not None and gap.reason in STRAYS
+        is_late_or_duplicate = gap is not None and gap.reason in LATE_OR_DUPLICATE
         if self._certain is not None:
             gap = self._certain.merge(gap)
-            self._certain, is_stray = None, False
+            self._certain, is_late_or_duplicate = None, False
         if gap is not None:
             message.gap = gap
-            self.gaps += not is_stray
+            self.gaps += not is_late_or_duplicate
             self.missed += gap.missed or 0
-        if self._suspected is None and self._stray is None:
+        if self._suspected is None and self._last_repeat is None:
             self.expected = None
             if self._last is not None:
                 self.expected = self._began = self._last + 1
@@ -192,14 +192,14 @@ class ChannelTracker:
         since = self.last_received_at
         if sequence > last:
             self._advance(sequence)
-            self._holes = [*self._holes[1 - HOLES :], (last, follows)]
+            self._open_gaps = [*self._open_gaps[1 - MAX_OPEN_GAPS :], (last, follows)]
             reason = "sequence" if suspected is None else suspected.reason
             return Gap(reason, follows - last if is_counted else None, since)
         if suspected is not None and suspected.reason == "reconnect":
-            # The venue counts anew on each connection: nothing proves what was missed.
+            # The venue counts again on each connection: nothing proves what was missed.
             return self._begin(sequence, suspected)
-        if self._fills_hole(follows, sequence):
-            self.strays += 1
+        if self._fills_gap(follows, sequence):
+            self.late_or_duplicate += 1
             self.late += 1
             self._remember(sequence)
             self._suspected = suspected
@@ -208,16 +208,16 @@ class ChannelTracker:
             has_come = sequence in self._recent
         else:
             has_come = sequence >= self._first
-            has_come &= self._stray is None or sequence <= self._stray
+            has_come &= self._last_repeat is None or sequence <= self._last_repeat
         if not has_come and sequence != last:
-            # A mark too many is cheaper than a hole that nobody sees.
+            # A mark too many is cheaper than a gap that nobody sees.
             return self._begin(sequence, None)
-        self.strays += 1
-        self._stray, self._suspected = sequence, suspected
+        self.late_or_duplicate += 1
+        self._last_repeat, self._suspected = sequence, suspected
         return Gap("duplicate", 0, since)
 
     def _advance(self, sequence: int) -> None:
-        self._last, self._stray = sequence, None
+        self._last, self._last_repeat = sequence, None
         self._remember(sequence)
 
     def _remember(self, sequence: int) -> None:
@@ -228,18 +228,18 @@ class ChannelTracker:
     def _begin(self, sequence: int, suspected: Gap | None) -> Gap | None:
         """Count from here."""
         last, self._first = self._last, sequence
-        self._holes = []
+        self._open_gaps = []
         self._recent.clear()
         self._advance(sequence)
         if suspected is None and last is not None and sequence != last:
             return Gap("sequence", None, self.last_received_at)
         return suspected
 
-    def _fills_hole(self, follows: int, sequence: int) -> bool:
-        for i, (before, end) in enumerate(self._holes):
+    def _fills_gap(self, follows: int, sequence: int) -> bool:
+        for i, (before, end) in enumerate(self._open_gaps):
             if before <= follows and sequence <= end:
                 parts = [(before, follows), (sequence, end)]
-                self._holes[i : i + 1] = [part for part in parts if part[0] < part[1]]
+                self._open_gaps[i : i + 1] = [part for part in parts if part[0] < part[1]]
                 return True
         return False
 

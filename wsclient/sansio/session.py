@@ -57,8 +57,8 @@ from wsclient.events import (
     Rejected,
     Resubscribing,
     SlowConsumer,
+    Subscribed,
 )
-from wsclient.events import Subscribed as Confirmed
 from wsclient.messages import Arrival, Gap, Message, SubscriptionState
 from wsclient.options import Options
 from wsclient.sansio.actions import (
@@ -71,10 +71,10 @@ from wsclient.sansio.actions import (
     Forget,
     Hangup,
     Log,
+    Notify,
     Ping,
     Send,
     Settle,
-    Tell,
 )
 from wsclient.sansio.backoff import Backoff, Budget, Verdict, reason_of
 from wsclient.sansio.channels import Channels
@@ -94,18 +94,18 @@ from wsclient.sansio.dialect import (
     Rejection,
     Reply,
     Respond,
-    Subscribed,
+    SubscribedChannels,
     Unhandled,
 )
 from wsclient.sansio.firstmessages import FirstMessages
 from wsclient.sansio.floods import Answers, Throttles
-from wsclient.sansio.heartbeat import Heartbeat as Pulse
-from wsclient.sansio.heartbeat import LinkView
+from wsclient.sansio.heartbeat import ConnectionView, HeartbeatMonitor
 from wsclient.sansio.measures import Lags, Rates
-from wsclient.sansio.recovery import STRAYS, Batch, accept_ordinary
-from wsclient.sansio.resync import Resyncs
+from wsclient.sansio.recovery import LATE_OR_DUPLICATE, Batch, accept_ordinary
+from wsclient.sansio.refreshes import Refreshes
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.subscriptions import (
+    Call,
     Kept,
     Lost,
     Missing,
@@ -114,19 +114,18 @@ from wsclient.sansio.subscriptions import (
     Settled,
     Stopped,
     Subscriptions,
-    Wish,
 )
 from wsclient.sansio.timers import Timers
 
 __all__ = ["TRANSITIONS", "Session", "State"]
 
-#: A link that has been open so long (s) has proved itself, even without any data.
+#: A connection that has been open so long (s) has proved itself, even without any data.
 HEALTHY_AFTER = 10.0
 #: A tick later than this (s) means that we were stopped, and that no peer is to blame for that.
 LATE_TICK = 0.25
-#: Beyond this many queued actions gap events are dropped. Their numbers are still used, so a
-#: listener sees a jump.
-MAX_UNTOLD = 10_000
+#: Beyond this many queued actions events of single channels are dropped. Their numbers are still
+#: used, so a listener sees a jump.
+MAX_WAITING = 10_000
 #: Types of messages that the dialect does not know and that have been logged: at most so many are
 #: remembered, of at most so many characters.
 MAX_UNHANDLED_TYPES = 1000
@@ -160,7 +159,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 }
 
 #: States with a connection, or one under way.
-LINKED = frozenset({CONNECTING, AUTHENTICATING, OPEN})
+CONNECTED = frozenset({CONNECTING, AUTHENTICATING, OPEN})
 
 
 class Invalid(NamedTuple):
@@ -174,7 +173,7 @@ class Invalid(NamedTuple):
     message: Message | None = None
 
 
-Entry = Item | Invalid
+Incoming = Item | Invalid
 
 
 class Counters:
@@ -245,11 +244,11 @@ class Session:
             dialect, self.subscriptions, self._channels, mask, self.first_messages.expect
         )
         #: Channels whose order books are out of sync.
-        self.resyncs = Resyncs()
+        self.refreshes = Refreshes()
         #: Channels that the venue has ended unasked.
-        self._ended = Resyncs(budget=self.resyncs.budget)
-        #: Those of them that came up since the last tick.
-        self._stopped: list[str] = []
+        self._ended = Refreshes(budget=self.refreshes.budget)
+        #: Those of them that came up since the last tick, and what the log says of them.
+        self._stopped: dict[str, str] = {}
         self._requests: dict[str, tuple[Any, float]] = {}
         self._replies = Timers(self._reply_due)
         #: Active channels that must not fall silent.
@@ -274,7 +273,7 @@ class Session:
         self._last_reason = ""
         self._close_at = float("inf")
         self._opened_at = 0.0
-        self._pulse: Pulse | None = None
+        self._heartbeat: HeartbeatMonitor | None = None
         #: The number of the connection's last frame, where the venue counts those.
         self._count: int | None = None
         self._confirmed = False
@@ -287,12 +286,12 @@ class Session:
         #: Gap events are frequent: build them only if someone listens.
         self.is_observed: Callable[[], bool] = lambda: False
         #: How many events there have been.
-        self._told = 0
-        #: Why open links have ended, and why attempts have come to nothing.
+        self._event_count = 0
+        #: Why open connections have ended, and why attempts have come to nothing.
         self.disconnect_reasons: Counter[str] = Counter()
         self.attempt_failures: Counter[str] = Counter()
-        #: When the last data came over this link, and when the link ended that is to be made up for
-        #: (monotonic s).
+        #: When the last data came over this connection, and when the connection ended that is to be
+        #: made up for (monotonic s).
         self._data_at: float | None = None
         self._lost_at: float | None = None
         self._unhandled_types: set[str] = set()
@@ -302,8 +301,9 @@ class Session:
         self._unhandled = self._throttles.new("unhandled message type")
         self._jumps = self._throttles.new("the connection's count jumped")
         self._no_data = self._throttles.new("no data:")
+        self._endings = self._throttles.new("subscribing again:")
         self._unanswered = self._throttles.new("a heartbeat is not answered:")
-        self._invalid = self._throttles.new("skipped", partial(self._tell, DecodeError))
+        self._invalid = self._throttles.new("skipped", partial(self._notify, DecodeError))
         self._answers = Answers()
         silence = options.silence_timeout
         self._silence_timeout = dialect.silence_timeout if silence is None else silence
@@ -321,14 +321,21 @@ class Session:
         level = "warning" if state in (BACKING_OFF, FAILED) else "info"
         self._log(level, f"{state.value}{': ' if why else ''}{why}")
         if state is CLOSED and self.failure is None:
-            self._tell(Closed, None)
+            self._notify(Closed, None)
 
     def _log(self, level: str, text: str, channel: str | None = None) -> None:
         self._actions.append(Log(level, text, self.connection_id, channel))
 
-    def _tell(self, kind: Callable[..., Event], *what: Any) -> None:
-        self._told += 1
-        self._actions.append(Tell(kind, what, self.connection_id, self._told))
+    def _notify(self, kind: Callable[..., Event], *what: Any) -> None:
+        self._event_count += 1
+        self._actions.append(Notify(kind, what, self.connection_id, self._event_count))
+
+    def _tell_if_room(self, kind: Callable[..., Event], *what: Any) -> None:
+        """As :meth:`_notify`, for what the venue may cause for many channels at once."""
+        if len(self._actions) < MAX_WAITING:
+            self._notify(kind, *what)
+        else:
+            self._event_count += 1
 
     def actions(self) -> list[Action]:
         """What is to be done since the last call, in order."""
@@ -342,7 +349,7 @@ class Session:
         return (
             bool(self._actions)
             or self.planned is None
-            or subscriptions.has_news
+            or subscriptions.has_changed
             or subscriptions.is_suspect
         )
 
@@ -382,20 +389,20 @@ class Session:
         """The caller waits no longer; with nobody else waiting, the first connect is given up."""
         if self._connecting.pop(token, None) is None or self._connecting or self._established:
             return
-        if self._state in LINKED:
+        if self._state in CONNECTED:
             self._actions.append(Abort(self.connection_id))
-            self._leave_link()
+            self._leave_connection()
         self._enter(IDLE, "connect() was given up")
-        self._settle_wishes(NotConnected("not connected; connect() was given up"))
+        self._settle_calls(NotConnected("not connected; connect() was given up"))
 
     def subscribe(
         self, channels: Iterable[str], options: Mapping[str, Any], token: Any, deadline: float
     ) -> None:
         """Want channels. While there is no connection, the call waits for one."""
         self.check_begun()
-        wish = self.subscriptions.subscribe(channels, options, token, deadline)
-        if wish is not None and self._state is not OPEN:
-            self._log_wait(wish)
+        call = self.subscriptions.subscribe(channels, options, token, deadline)
+        if call is not None and self._state is not OPEN:
+            self._log_wait(call)
         self._apply_effects()
 
     def unsubscribe(self, channels: Iterable[str], token: Any, deadline: float) -> None:
@@ -445,25 +452,25 @@ class Session:
             self._close_at = now + timeout / 2
             self._actions.append(Hangup(self.connection_id))
         else:
-            if was in LINKED:
+            if was in CONNECTED:
                 self._actions.append(Abort(self.connection_id))
-            self._leave_link()
+            self._leave_connection()
             self._enter(CLOSED)
 
     def fail(self, error: WSClientError) -> None:
         """A fatal error from outside the session (a queue's policy, a bug in a thread)."""
         if self._state in (FAILED, CLOSING, CLOSED):
             return
-        if self._state in LINKED:
+        if self._state in CONNECTED:
             self._actions.append(Abort(self.connection_id))
-        self._leave_link()
+        self._leave_connection()
         self._give_up(error)
 
     def slow_consumer(self, queue: str, dropped: int) -> None:
         """A queue that is full has begun to drop messages, ``dropped`` in all so far."""
         text = f"the queue {queue!r} is full and drops messages: its consumer is too slow"
         self._log("warning", text)
-        self._tell(SlowConsumer, queue, dropped)
+        self._notify(SlowConsumer, queue, dropped)
 
     # What the transport reports.
 
@@ -485,7 +492,7 @@ class Session:
         self._channels.forget_names()
         self._answers.clear()
         self._consulting.opened(credentials, address)
-        self._pulse = Pulse(
+        self._heartbeat = HeartbeatMonitor(
             now,
             ping_interval=self._options.ping_interval,
             ping_timeout=self._options.ping_timeout,
@@ -519,11 +526,11 @@ class Session:
         """
         if connection_id != self.connection_id:
             return
-        if self._state in LINKED:
+        if self._state in CONNECTED:
             self._last_reason = str(error) if reason is None else reason
-            self._link_lost(error, verdict, now)
+            self._connection_lost(error, verdict, now)
         elif self._state is CLOSING:
-            self._leave_link()
+            self._leave_connection()
             self._enter(CLOSED)
 
     def count(self, frames: int, size: int, now: float) -> None:
@@ -541,13 +548,13 @@ class Session:
         return self.counters.messages, self.counters.bytes, channels
 
     def pong(self, connection_id: int) -> None:
-        if connection_id == self.connection_id and self._pulse is not None:
-            self._pulse.pong_received()
+        if connection_id == self.connection_id and self._heartbeat is not None:
+            self._heartbeat.pong_received()
 
     def control(self, connection_id: int, now: float) -> None:
         """A ping came in: a sign of life."""
-        if connection_id == self.connection_id and self._pulse is not None:
-            self._pulse.frame_received(now)
+        if connection_id == self.connection_id and self._heartbeat is not None:
+            self._heartbeat.frame_received(now)
 
     def ordinary(self, connection_id: int, batch: Batch, now: float) -> list[Message]:
         """The fast path of :meth:`received`: messages to deliver, one for each of the payloads that
@@ -558,8 +565,8 @@ class Session:
             return []
         if not (self._dialect.acknowledges or self.subscriptions.all_confirmed):
             return []
-        if self._pulse is not None:
-            self._pulse.frame_received(now)
+        if self._heartbeat is not None:
+            self._heartbeat.frame_received(now)
         messages = accept_ordinary(self.trackers, batch)
         self.counters.messages += len(messages)
         if messages:
@@ -572,12 +579,14 @@ class Session:
             self._prove_healthy()
         return messages
 
-    def received(self, connection_id: int, entries: Sequence[Entry], now: float) -> list[Message]:
+    def received(
+        self, connection_id: int, entries: Sequence[Incoming], now: float
+    ) -> list[Message]:
         """One read's worth of what came in; returns the messages to deliver, marked."""
-        if connection_id != self.connection_id or self._state not in LINKED:
+        if connection_id != self.connection_id or self._state not in CONNECTED:
             return []
-        if self._pulse is not None:
-            self._pulse.frame_received(now)
+        if self._heartbeat is not None:
+            self._heartbeat.frame_received(now)
         delivered: list[Message] = []
         append = delivered.append
         first_data = not self._dialect.acknowledges
@@ -603,7 +612,7 @@ class Session:
             except Exception as error:  # noqa: BLE001 - the batch's other messages must go out
                 text = f"a frame that cannot be worked on ({type(error).__name__})"
                 self._on_invalid(Invalid(text), now)
-            if self._state not in LINKED:
+            if self._state not in CONNECTED:
                 break
         self.counters.messages += len(delivered)
         if delivered and self._confirmed and not self._healthy:
@@ -614,12 +623,12 @@ class Session:
 
     # Time.
 
-    def tick(self, now: float, link: LinkView | None) -> None:
-        """Do what is due. ``link`` is what can be seen of the present connection."""
+    def tick(self, now: float, view: ConnectionView | None) -> None:
+        """Do what is due. ``view`` is what can be seen of the present connection."""
         if now - self._expected_at > LATE_TICK:
             self._stops.add(self._looked_at, now)
-            if self._pulse is not None:
-                self._pulse.stopped(now, now - self._looked_at)
+            if self._heartbeat is not None:
+                self._heartbeat.stopped(now, now - self._looked_at)
         for token in [t for t, deadline in self._connecting.items() if now >= deadline]:
             self._actions.append(Settle(token, self._connect_timeout()))
             self.cancel_connect(token)
@@ -632,22 +641,22 @@ class Session:
             self._cut(ConnectTimeout(f"not {what} in time"))
         if self._state is BACKING_OFF and now >= self._dial_at:
             self._dial(now)
-        if self._state in (AUTHENTICATING, OPEN) and link is not None:
-            self._tick_link(now, link)
+        if self._state in (AUTHENTICATING, OPEN) and view is not None:
+            self._tick_connection(now, view)
         if self._state is OPEN and not self._is_cut:
             self._tick_channels(now)
         if self._state is OPEN and not self._is_cut:
             self._flush(now)
-        self.subscriptions.has_news = False
+        self.subscriptions.has_changed = False
         self._throttles.tick(now)
         if self._state is CLOSING and now >= self._close_at:
             self._actions.append(Abort(self.connection_id))
-            self._leave_link()
+            self._leave_connection()
             self._enter(CLOSED)
         self._apply_effects()
         self._look_recovered(now)
 
-    def next_deadline(self, now: float, link: LinkView | None) -> float:
+    def next_deadline(self, now: float, view: ConnectionView | None) -> float:
         """When the next tick is due (monotonic seconds, ``inf`` for never)."""
         times = [self.subscriptions.deadline(), self._replies.deadline(), self._attempt_deadline()]
         times += self._connecting.values()
@@ -657,15 +666,15 @@ class Session:
             times.append(self._close_at)
         elif self._state is not CLOSED:
             times.append(self._throttles.deadline())
-        is_linked = self._state in (AUTHENTICATING, OPEN) and not self._is_cut
-        if is_linked and link is not None and self._pulse is not None:
-            times += [self._pulse.deadline(link), self._answers.deadline(now)]
+        is_connected = self._state in (AUTHENTICATING, OPEN) and not self._is_cut
+        if is_connected and view is not None and self._heartbeat is not None:
+            times += [self._heartbeat.deadline(view), self._answers.deadline(now)]
             if self._state is OPEN and not self._healthy:
                 times.append(self._opened_at + HEALTHY_AFTER)
             if self._dialect.limits.max_age is not None:
                 times.append(self._opened_at + self._dialect.limits.max_age)
         if self._state is OPEN and not self._is_cut:
-            times += [self.resyncs.deadline(now), self._ended.deadline(now)]
+            times += [self.refreshes.deadline(now), self._ended.deadline(now)]
             times += [self._watched.deadline(), self.first_messages.deadline()]
             if self.subscriptions.is_suspect:
                 times.append(now)
@@ -720,7 +729,7 @@ class Session:
 
     def _open(self, now: float) -> None:
         self._enter(OPEN, f"connection {self.connection_id}")
-        self._tell(Connected, self._attempts)
+        self._notify(Connected, self._attempts)
         if not self._established:
             self._established = True
             self._attempts = 0
@@ -730,21 +739,21 @@ class Session:
             self._actions.append(Settle(token))
         self._connecting.clear()
         self.subscriptions.restore()
-        self.resyncs.postpone(now)
+        self.refreshes.postpone(now)
 
     def _cut(self, error: WSClientError) -> None:
         if not self._is_cut:
             self._is_cut = True
             self._actions.append(Cut(self.connection_id, error))
 
-    def _leave_link(self) -> None:
+    def _leave_connection(self) -> None:
         """No connection: nothing is confirmed, no answer will come."""
-        self._pulse = None
+        self._heartbeat = None
         self._stopped.clear()
         self._ended.all_done()  # a new connection begins with all that is wanted
-        self.first_messages.link_lost()
-        self.subscriptions.link_lost()
-        self._consulting.link_lost()
+        self.first_messages.connection_lost()
+        self.subscriptions.connection_lost()
+        self._consulting.connection_lost()
         self._fail_requests()
 
     def _fail_requests(self) -> None:
@@ -753,24 +762,24 @@ class Session:
             self._actions.append(Settle(token, error))
         self._requests.clear()
 
-    def _log_wait(self, wish: Wish) -> None:
+    def _log_wait(self, call: Call) -> None:
         """Somebody waits in subscribe(), and there is no connection to wait on."""
-        if wish.told:
+        if call.told:
             return
-        wish.told = True
-        names = ", ".join(repr(name) for name in itertools.islice(wish.channels, 3))
-        more = f" and {len(wish.channels) - 3} more" if len(wish.channels) > 3 else ""
+        call.told = True
+        names = ", ".join(repr(name) for name in itertools.islice(call.channels, 3))
+        more = f" and {len(call.channels) - 3} more" if len(call.channels) > 3 else ""
         text = f"subscribe() of {names}{more} waits for a connection ({self._state.value})"
         self._log("warning", one_line(text))
 
-    def _link_lost(self, error: BaseException, verdict: Verdict, now: float) -> None:
+    def _connection_lost(self, error: BaseException, verdict: Verdict, now: float) -> None:
         was_open = self._state is OPEN
         could_deliver = self._state in (AUTHENTICATING, OPEN)
         code = error.code if isinstance(error, ConnectionLost) else 1006
         text = self._last_reason
         if could_deliver:
             self.subscriptions.connection_ended(now, f"{text} (close code {code})")
-        self._leave_link()
+        self._leave_connection()
         reason = reason_of(error)
         if was_open:
             self.counters.disconnects += 1
@@ -778,7 +787,7 @@ class Session:
             if self._lost_at is None:
                 self._lost_at = now
             age = None if self._data_at is None else round(now - self._data_at, 3)
-            self._tell(Disconnected, text, reason, code, age)
+            self._notify(Disconnected, text, reason, code, age)
         else:
             self.attempt_failures[reason] += 1
         if could_deliver:
@@ -797,8 +806,8 @@ class Session:
             self._give_up(_chain(ReconnectError(text), error))
         else:
             self._back_off(verdict, was_open, now)
-            for wish in self.subscriptions.waiting():
-                self._log_wait(wish)
+            for call in self.subscriptions.waiting():
+                self._log_wait(call)
         self._apply_effects()
 
     def _back_off(self, verdict: Verdict, was_open: bool, now: float) -> None:
@@ -816,7 +825,7 @@ class Session:
     def _wait_until(self, at: float, why: str, now: float) -> None:
         self._dial_at = at
         self._enter(BACKING_OFF, f"{why}; next attempt in {at - now:.2f} s")
-        self._tell(Reconnecting, self._attempts + 1, round(at - now, 3), why)
+        self._notify(Reconnecting, self._attempts + 1, round(at - now, 3), why)
 
     def _connect_timeout(self) -> ConnectTimeout:
         last = self._last_error
@@ -843,7 +852,7 @@ class Session:
         self._enter(FAILED, str(error))
         self._settle_all(error)
         self._actions.append(Fail(error))
-        self._tell(Closed, error)
+        self._notify(Closed, error)
 
     def _look_recovered(self, now: float) -> None:
         if self._lost_at is None or self._state is not OPEN or not self.subscriptions.all_confirmed:
@@ -851,16 +860,16 @@ class Session:
         seconds, self._lost_at = round(now - self._lost_at, 3), None
         channels = self.subscriptions.count(SubscriptionState.ACTIVE)
         self._log("info", f"recovered: {channels} channel(s) after {seconds:.2f} s")
-        self._tell(Recovered, seconds, channels)
+        self._notify(Recovered, seconds, channels)
 
     def _settle_all(self, error: WSClientError) -> None:
         for token in self._connecting:
             self._actions.append(Settle(token, error.fresh()))
         self._connecting.clear()
         self._fail_requests()
-        self._settle_wishes(error)
+        self._settle_calls(error)
 
-    def _settle_wishes(self, error: WSClientError) -> None:
+    def _settle_calls(self, error: WSClientError) -> None:
         for token in self.subscriptions.fail_all():
             self._actions.append(Settle(token, error.fresh()))
         self._apply_effects()
@@ -872,14 +881,14 @@ class Session:
 
     # Inside: frames.
 
-    def _control(self, entry: Entry, delivered: list[Message], now: float) -> None:
+    def _control(self, entry: Incoming, delivered: list[Message], now: float) -> None:
         if isinstance(entry, Heartbeat):
             pass
         elif isinstance(entry, Ack):
             if entry.alias is not None and entry.channel is not None:
                 self._channels.name(entry.alias, entry.channel)
             self._on_confirmed(self.subscriptions.acknowledged(entry), now)
-        elif isinstance(entry, Subscribed):
+        elif isinstance(entry, SubscribedChannels):
             self._on_confirmed(self.subscriptions.subscribed(entry.channels), now)
         elif isinstance(entry, Rejection):
             entry.reason = self._mask(entry.reason)
@@ -920,19 +929,15 @@ class Session:
             self._watched.add(channel)
             self.first_messages.confirmed(channel, now)
         self.planned = None  # they may fall silent before anything else is due
-        self._tell(Confirmed, tuple(channels))
+        self._notify(Subscribed, tuple(channels))
 
     def _on_gap(self, channel: str, gap: Gap) -> None:
         self.counters.missed += gap.missed or 0
-        if gap.reason in STRAYS:
+        if gap.reason in LATE_OR_DUPLICATE:
             return
         self.counters.gaps += 1
-        if not self.is_observed():
-            return
-        if len(self._actions) < MAX_UNTOLD:
-            self._tell(GapMarked, channel, gap)
-        else:
-            self._told += 1
+        if self.is_observed():
+            self._tell_if_room(GapMarked, channel, gap)
 
     def _on_reply(self, entry: Reply) -> None:
         found = self._requests.pop(str(entry.request_id), None)
@@ -953,7 +958,7 @@ class Session:
             types.add(kind)
             self._unhandled.add(f"{kind!r} (logged once per type)", now)
 
-    def _resolve(self, entry: Entry) -> None:
+    def _resolve(self, entry: Incoming) -> None:
         """The channel's own name, in the place of its alias."""
         named = entry.message if isinstance(entry, Invalid) else entry
         if isinstance(named, (Message, Ack, Rejection, Ended)) and named.channel is not None:
@@ -983,7 +988,7 @@ class Session:
             elif isinstance(effect, Lost):
                 reason = one_line(effect.reason)
                 self._log("error", f"lost {effect.channel!r}: {reason}", effect.channel)
-                self._tell(Rejected, effect.channel, reason, True)
+                self._notify(Rejected, effect.channel, reason, True)
                 lost = self._lost_message(effect.channel)
                 if delivered is None:
                     self._actions.append(Deliver(lost))
@@ -992,15 +997,15 @@ class Session:
             elif isinstance(effect, Refused):
                 reason = one_line(effect.reason)
                 self._log("info", f"refused {effect.channel!r}: {reason}", effect.channel)
-                self._tell(Rejected, effect.channel, reason, False)
+                self._notify(Rejected, effect.channel, reason, False)
             elif isinstance(effect, Missing):
                 self._channels.tracker(effect.channel).suspect("reconnect")
             elif isinstance(effect, Stopped):
                 self._channels.tracker(effect.channel).suspect("reconnect")
-                self._stopped.append(effect.channel)
-                self.planned = None
                 why = f"{effect.channel!r} was ended by the venue: {effect.reason}"
-                self._tell_resubscribing(effect.channel, "ended", why)
+                self._stopped[effect.channel] = why
+                self.planned = None
+                self._tell_if_room(Resubscribing, effect.channel, "ended", why)
             elif isinstance(effect, Kept):
                 self._watched.add(effect.channel)
                 self.first_messages.kept(effect.channel)
@@ -1008,7 +1013,7 @@ class Session:
             elif isinstance(effect, Removed):
                 self._channels.forget(effect.channel)
                 self.first_messages.forget(effect.channel)
-                self.resyncs.forget(effect.channel)
+                self.refreshes.forget(effect.channel)
                 self._ended.forget(effect.channel)
                 self.venue_lags.forget(effect.channel)
                 self._actions.append(Forget(effect.channel))
@@ -1023,13 +1028,13 @@ class Session:
         arrival = Arrival(since or 0, self.connection_id, None)
         return Message(channel, "lost", gap=gap, arrival=arrival)
 
-    # Inside: timed work on an open link.
+    # Inside: timed work on an open connection.
 
-    def _tick_link(self, now: float, link: LinkView) -> None:
-        if self._pulse is None or self._is_cut:
+    def _tick_connection(self, now: float, view: ConnectionView) -> None:
+        if self._heartbeat is None or self._is_cut:
             return
-        error = self._pulse.failure(now, link)
-        suspect, max_age = self.subscriptions.link_suspect, self._dialect.limits.max_age
+        error = self._heartbeat.failure(now, view)
+        suspect, max_age = self.subscriptions.suspect_connection, self._dialect.limits.max_age
         if error is None and suspect is not None:
             error = ConnectionLost(suspect, reason="unanswered")
         if error is None and max_age is not None and now >= self._opened_at + max_age:
@@ -1039,9 +1044,9 @@ class Session:
         if error is not None:
             self._cut(error)
             return
-        if self._pulse.ping_due(now):
+        if self._heartbeat.ping_due(now):
             self._actions.append(Ping(self.connection_id))
-        if self._pulse.keepalive_due(now) and self._dialect.keepalive is not None:
+        if self._heartbeat.keepalive_due(now) and self._dialect.keepalive is not None:
             self._send(self._dialect.keepalive[0], now)
         self._answer(now)
         if self._state is OPEN and not self._healthy and now >= self._opened_at + HEALTHY_AFTER:
@@ -1051,22 +1056,23 @@ class Session:
         self._tick_silent(now)
         if self._is_cut:
             return
-        for channel in self._stopped:
+        for channel, why in self._stopped.items():
             if self.subscriptions.state(channel) is not None:
                 self._ended.want(channel, now)
+            self._endings.add(why, now, channel)
         self._stopped.clear()
         at_once = self._dialect.limits.channels_per_message
         taken = self._ended.take(now, at_once=at_once)
         self.subscriptions.ask_again(taken)
         for channel in taken:
             self._ended.done(channel)
-        for channel in self.resyncs.take(now):
+        for channel in self.refreshes.take(now):
             if self._is_active(channel):
                 why = f"the order book {channel!r} needs a new snapshot"
-                self._tell_resubscribing(channel, "out of sync", why)
+                self._report_resubscribing(channel, "out of sync", why)
                 self.subscriptions.refresh(channel)
         for channel, seconds in self.first_messages.take(now):
-            self._tell(NoData, channel, seconds)
+            self._tell_if_room(NoData, channel, seconds)
             self._no_data.add(
                 f"{channel!r} was confirmed {seconds:g} s ago, and no message of it has come: "
                 "check the address and the case of the symbol",
@@ -1074,9 +1080,9 @@ class Session:
                 channel,
             )
 
-    def _tell_resubscribing(self, channel: str, reason: str, why: str) -> None:
+    def _report_resubscribing(self, channel: str, reason: str, why: str) -> None:
         self._log("warning", f"{why}; subscribing again", channel)
-        self._tell(Resubscribing, channel, reason, why)
+        self._notify(Resubscribing, channel, reason, why)
 
     def _tick_silent(self, now: float) -> None:
         stale_after = self._options.stale_after
@@ -1090,7 +1096,7 @@ class Session:
                 self._cut(ConnectionLost(why, reason="silent"))
                 return
             why = f"{channel!r} has been silent for {stale_after:g} s"
-            self._tell_resubscribing(channel, "silent", why)
+            self._report_resubscribing(channel, "silent", why)
             tracker.refreshed = True
             self.subscriptions.refresh(channel)
 

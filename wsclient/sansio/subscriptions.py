@@ -1,9 +1,9 @@
 """Which channels are to be subscribed, which the venue has confirmed, and who waits for its answer.
 
 Wanted is what the caller asked for, and survives a reconnect; confirmed is what the venue has
-acknowledged on the present connection, and does not. An :class:`Entry` is a wanted channel; a
+acknowledged on the present connection, and does not. An :class:`Wanted` is a wanted channel; a
 :class:`~wsclient.sansio.asked.Request` is a message on its way, not yet fully answered; a
-:class:`Wish` is one call of ``subscribe()`` or ``unsubscribe()`` that waits until each of its
+:class:`Call` is one call of ``subscribe()`` or ``unsubscribe()`` that waits until each of its
 channels is decided.
 """
 
@@ -28,6 +28,7 @@ from wsclient.sansio.stops import Stops
 from wsclient.sansio.timers import Timers
 
 __all__ = [
+    "Call",
     "Effect",
     "Kept",
     "Lost",
@@ -37,7 +38,6 @@ __all__ = [
     "Settled",
     "Stopped",
     "Subscriptions",
-    "Wish",
 ]
 
 #: Requests for one channel on one connection before the connection itself is given up.
@@ -51,7 +51,7 @@ UNSUBSCRIBING = SubscriptionState.UNSUBSCRIBING
 
 
 class Settled(NamedTuple):
-    """A wish is decided: ``error`` is None when all of its channels are as asked for."""
+    """A call is decided: ``error`` is None when all of its channels are as asked for."""
 
     token: Any
     error: SubscriptionError | None
@@ -102,7 +102,7 @@ Effect = Settled | Lost | Refused | Missing | Stopped | Kept | Removed
 
 
 @dataclass(eq=False)
-class Wish:
+class Call:
     """One call, and the channels of it that are not decided yet."""
 
     token: Any
@@ -120,13 +120,13 @@ class Wish:
 
 
 @dataclass(eq=False)
-class Entry:
+class Wanted:
     """A wanted channel."""
 
     channel: str
     options: Mapping[str, Any]
     state: SubscriptionState = PENDING
-    wishes: list[Wish] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
     #: It has been confirmed once, on this connection or an earlier one.
     was_active: bool = False
     #: Subscribe messages sent for it on this connection.
@@ -159,7 +159,7 @@ class Subscriptions:
         self._ids = ids
         self._ack_timeout = ack_timeout
         self._stops = stops or Stops()
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, Wanted] = {}
         #: Their names by what stands before the first colon.
         self._by_name: dict[str, dict[str, None]] = {}
         #: How many of them are in each state.
@@ -167,17 +167,17 @@ class Subscriptions:
         self._unsent = Unsent()
         self._outstanding = Outstanding()
         self._unanswered: Timers[Request] = Timers(self._answer_due)
-        self._wishes: dict[Wish, None] = {}
-        self._impatient: Timers[Wish] = Timers(
-            lambda wish: wish.deadline if wish in self._wishes else None
+        self._calls: dict[Call, None] = {}
+        self._impatient: Timers[Call] = Timers(
+            lambda call: call.deadline if call in self._calls else None
         )
         self._effects: list[Effect] = []
         #: The present connection has confirmed a channel.
         self._has_confirmed = False
         #: Something is to be sent that was not when this was last cleared, or could not be.
-        self.has_news = False
+        self.has_changed = False
         #: Set when a resubscription went unanswered RESUBSCRIBE_ATTEMPTS times.
-        self.link_suspect: str | None = None
+        self.suspect_connection: str | None = None
 
     # What the caller asks for.
 
@@ -187,7 +187,7 @@ class Subscriptions:
         options: Mapping[str, Any],
         token: Any,
         deadline: float,
-    ) -> Wish | None:
+    ) -> Call | None:
         """Want ``channels``; ``token`` is settled when each is decided. None when all are.
 
         Raises ConfigurationError when one is already subscribed with other options.
@@ -200,7 +200,7 @@ class Subscriptions:
                     f"{name!r} is already subscribed with other values of "
                     f"{', '.join({**entry.options, **options})}; unsubscribe from it first"
                 )
-        wish = self._wish(token, True, names, deadline)
+        call = self._new_call(token, True, names, deadline)
         new: list[str] = []
         limit = self._dialect.limits.channels_per_connection
         for name in names:
@@ -208,38 +208,38 @@ class Subscriptions:
             if entry is None:
                 if limit is not None and len(self._entries) >= limit:
                     self._decide(
-                        wish, name, f"the venue allows {limit} channels a connection", refused=True
+                        call, name, f"the venue allows {limit} channels a connection", refused=True
                     )
                     continue
-                self._entries[name] = Entry(name, dict(options), wishes=[wish])
+                self._entries[name] = Wanted(name, dict(options), calls=[call])
                 self._by_name.setdefault(_first_part(name), {})[name] = None
                 self._counts[PENDING] += 1
                 new.append(name)
             elif entry.state is ACTIVE:
-                self._decide(wish, name)
+                self._decide(call, name)
             else:
-                entry.wishes.append(wish)
+                entry.calls.append(call)
                 if entry.state is UNSUBSCRIBING:
                     entry.wanted_again = True
                     entry.options = dict(options)
         self._enqueue(new, options)
-        self._finish(wish)
-        return wish if wish in self._wishes else None
+        self._finish(call)
+        return call if call in self._calls else None
 
     def unsubscribe(self, channels: Iterable[str], token: Any, deadline: float) -> None:
         """Stop wanting ``channels``. One that the venue was never asked for is gone at once."""
         names = list(dict.fromkeys(channels))
-        wish = self._wish(token, False, names, deadline)
+        call = self._new_call(token, False, names, deadline)
         leaving = []
         for name in names:
             entry = self._entries.get(name)
             if entry is None:
-                self._decide(wish, name)
+                self._decide(call, name)
                 continue
             self._settle_entry(
                 entry, "unsubscribed before it was acknowledged", refused=True, subscribe=True
             )
-            entry.wishes.append(wish)
+            entry.calls.append(call)
             entry.wanted_again = False
             if entry.state is UNSUBSCRIBING:
                 continue
@@ -251,10 +251,10 @@ class Subscriptions:
             leaving.append(entry)
         for options, group in _by_options(leaving):
             self._enqueue(group, options, subscribe=False)
-        self._finish(wish)
+        self._finish(call)
 
     def refresh(self, channel: str) -> None:
-        """Ask anew for an active channel (gone silent, or out of sync), on the same connection."""
+        """Ask again for an active channel (gone silent, or out of sync), on the same connection."""
         entry = self._entries[channel]
         self._set(entry, PENDING)
         self._enqueue([channel], entry.options, subscribe=False, quiet=True)
@@ -274,7 +274,7 @@ class Subscriptions:
         for options, names in _by_options(stopped):
             self._enqueue(names, options)
 
-    # What the link does.
+    # What the connection does.
 
     def restore(self) -> None:
         """The connection is open: ask for all that is wanted, in batches.
@@ -286,9 +286,9 @@ class Subscriptions:
         self._has_confirmed = False
         known = [entry for entry in self._entries.values() if entry.was_active]
         new = [entry for entry in self._entries.values() if not entry.was_active]
-        groups: list[tuple[Wish | None, Mapping[str, Any], list[str]]] = []
+        groups: list[tuple[Call | None, Mapping[str, Any], list[str]]] = []
         for entry in (*known, *new):
-            call = None if entry.was_active or not entry.wishes else entry.wishes[0]
+            call = None if entry.was_active or not entry.calls else entry.calls[0]
             last = groups[-1] if groups else None
             if last and last[0] is call and dict(last[1]) == dict(entry.options):
                 last[2].append(entry.channel)
@@ -303,34 +303,34 @@ class Subscriptions:
         It counts against each call of which a request was out, and against each that waited if it
         has confirmed nothing at all.
         """
-        asked: set[Wish] = set()
+        asked: set[Call] = set()
         for request in self._outstanding:
             for name in request.channels if request.subscribe else ():
                 entry = self._entries.get(name)
                 if entry is None:
                     continue
-                asked.update(entry.wishes)
+                asked.update(entry.calls)
                 if not entry.was_active:
                     entry.waited += max(0.0, now - request.sent_at - self._excuse(request))
-        for wish in [wish for wish in self._wishes if wish.subscribe]:
-            if wish.is_served:
-                wish.fruitless, wish.is_served = 0, False
-            elif wish in asked or not self._has_confirmed:
-                wish.fruitless += 1
-            if wish.fruitless >= FRUITLESS_CONNECTIONS:
+        for call in [call for call in self._calls if call.subscribe]:
+            if call.is_served:
+                call.fruitless, call.is_served = 0, False
+            elif call in asked or not self._has_confirmed:
+                call.fruitless += 1
+            if call.fruitless >= FRUITLESS_CONNECTIONS:
                 self._end(
-                    wish,
-                    f"{wish.fruitless} connections in a row ended before the venue answered, "
+                    call,
+                    f"{call.fruitless} connections in a row ended before the venue answered, "
                     f"the last one because {why}",
                 )
 
-    def link_lost(self) -> None:
+    def connection_lost(self) -> None:
         """Nothing is confirmed any more, and whatever was unsubscribed is."""
         self._unsent.clear()
         self._outstanding.clear()
         self._unanswered.clear()
         self._has_confirmed = False
-        self.link_suspect = None
+        self.suspect_connection = None
         for entry in list(self._entries.values()):
             entry.attempts = 0
             entry.has_ended = False
@@ -360,7 +360,7 @@ class Subscriptions:
             if left:  # wanted meanwhile: the dialect has not heard of these yet
                 parts.append(self._part(request, left))
         self._unsent.replace(requests, parts)
-        self.has_news = True
+        self.has_changed = True
 
     def _part(self, request: Request, names: dict[str, None]) -> Request:
         quiet = request.quiet.intersection(names)
@@ -371,7 +371,7 @@ class Subscriptions:
         for name in [name for name in names if name in request.channels]:
             self._unsent.discard(request, name)
             self._refused(request, name, reason)
-        self.has_news = True
+        self.has_changed = True
 
     def send(self, now: float) -> Request:
         """The first unsent request is on its way, and has ``ack_timeout`` for its answer. Where the
@@ -403,7 +403,7 @@ class Subscriptions:
 
     @property
     def is_suspect(self) -> bool:
-        return self.link_suspect is not None
+        return self.suspect_connection is not None
 
     # What the venue answers.
 
@@ -488,7 +488,7 @@ class Subscriptions:
         elif entry.state is UNSUBSCRIBING:
             self._ended_before(entry)
 
-    def _ended_before(self, entry: Entry) -> None:
+    def _ended_before(self, entry: Wanted) -> None:
         """The unsubscribe under way has nothing left to end: its answer says nothing."""
         name = entry.channel
         for other in (*self._unsent.of(name), *self._outstanding.of(name)):
@@ -529,8 +529,8 @@ class Subscriptions:
 
     def expire(self, now: float) -> None:
         """Give up on what has waited too long."""
-        for wish in self._impatient.take(now):
-            self._end(wish, "no answer within the timeout", quietly=True)
+        for call in self._impatient.take(now):
+            self._end(call, "no answer within the timeout", quietly=True)
         for request in self._unanswered.take(now):
             for name in list(request.channels):
                 self._outstanding.discard(request, name)
@@ -552,11 +552,11 @@ class Subscriptions:
         return self._stops.excuse(request.sent_at)
 
     def fail_all(self) -> list[Any]:
-        """Forget all wishes; returns their tokens, for the caller to fail."""
-        tokens = [wish.token for wish in self._wishes]
-        self._wishes.clear()
+        """Forget all calls; returns their tokens, for the caller to fail."""
+        tokens = [call.token for call in self._calls]
+        self._calls.clear()
         for entry in list(self._entries.values()):
-            entry.wishes.clear()
+            entry.calls.clear()
             self._forget_unwanted(entry)
         return tokens
 
@@ -599,22 +599,22 @@ class Subscriptions:
     def all_confirmed(self) -> bool:
         return not self._counts[PENDING]
 
-    def waiting(self) -> list[Wish]:
+    def waiting(self) -> list[Call]:
         """Calls of ``subscribe()`` that are not decided."""
-        return [wish for wish in self._wishes if wish.subscribe]
+        return [call for call in self._calls if call.subscribe]
 
     # Inside.
 
-    def _set(self, entry: Entry, state: SubscriptionState) -> None:
+    def _set(self, entry: Wanted, state: SubscriptionState) -> None:
         self._counts[entry.state] -= 1
         self._counts[state] += 1
         entry.state = state
 
-    def _wish(self, token: Any, subscribe: bool, names: Sequence[str], deadline: float) -> Wish:
-        wish = Wish(token, subscribe, dict.fromkeys(names), deadline)
-        self._wishes[wish] = None
-        self._impatient.add(wish)
-        return wish
+    def _new_call(self, token: Any, subscribe: bool, names: Sequence[str], deadline: float) -> Call:
+        call = Call(token, subscribe, dict.fromkeys(names), deadline)
+        self._calls[call] = None
+        self._impatient.add(call)
+        return call
 
     def _enqueue(
         self,
@@ -627,7 +627,7 @@ class Subscriptions:
         if channels:
             names = dict.fromkeys(channels)
             self._unsent.add(Request(subscribe, names, options, set(names) if quiet else set()))
-            self.has_news = True
+            self.has_changed = True
 
     def _match(self, answer: Ack | Rejection) -> list[tuple[Request, str]]:
         """The (request, channel) pairs that an answer speaks of.
@@ -680,12 +680,12 @@ class Subscriptions:
             self._unsubscribed(entry)
         return False
 
-    def _confirm(self, entry: Entry) -> None:
+    def _confirm(self, entry: Wanted) -> None:
         self._set(entry, ACTIVE)
         entry.was_active = self._has_confirmed = True
         entry.has_ended = False
-        for wish in entry.wishes:
-            wish.is_served = True
+        for call in entry.calls:
+            call.is_served = True
         self._settle_entry(entry)
 
     def _first_half_over(self, request: Request, channel: str) -> None:
@@ -707,7 +707,7 @@ class Subscriptions:
         if entry.was_active and entry.state is not UNSUBSCRIBING:
             self._effects.append(Missing(channel))
 
-    def _unsubscribed(self, entry: Entry) -> None:
+    def _unsubscribed(self, entry: Wanted) -> None:
         if entry.wanted_again:
             self._effects.append(Removed(entry.channel))
             self._settle_entry(entry, subscribe=False)
@@ -754,44 +754,44 @@ class Subscriptions:
             elif entry.attempts < RESUBSCRIBE_ATTEMPTS:
                 self._enqueue([entry.channel], entry.options)
             else:
-                self.link_suspect = f"the resubscription of {entry.channel!r} is not answered"
+                self.suspect_connection = f"the resubscription of {entry.channel!r} is not answered"
 
     def _is_asked_for(self, channel: str) -> bool:
         """A later request for it is on its way, and has its own time."""
         requests = (*self._unsent.of(channel), *self._outstanding.of(channel))
         return any(request.subscribe for request in requests)
 
-    def _drop(self, entry: Entry, reason: str) -> None:
+    def _drop(self, entry: Wanted, reason: str) -> None:
         kind = Lost if entry.was_active else Refused
         self._effects.append(kind(entry.channel, reason))
         self._remove(entry, reason, refused=True)
 
-    def _end(self, wish: Wish, reason: str, *, quietly: bool = False) -> None:
+    def _end(self, call: Call, reason: str, *, quietly: bool = False) -> None:
         """A call waits no longer; what only it has wanted is not wanted any more."""
-        for name in list(wish.channels):
+        for name in list(call.channels):
             entry = self._entries.get(name)
-            self._decide(wish, name, reason)
+            self._decide(call, name, reason)
             if entry is not None:
-                entry.wishes.remove(wish)
-                if not any(other.subscribe for other in entry.wishes):
+                entry.calls.remove(call)
+                if not any(other.subscribe for other in entry.calls):
                     entry.wanted_again = False
                 if not quietly and self._is_unwanted(entry) and entry.state is PENDING:
                     self._effects.append(Refused(name, reason))
                 self._forget_unwanted(entry)
-        self._finish(wish)
+        self._finish(call)
 
-    def _is_unwanted(self, entry: Entry) -> bool:
+    def _is_unwanted(self, entry: Wanted) -> bool:
         """The last call that waited for this channel has given up."""
-        if entry.wishes:
+        if entry.calls:
             return False
         return entry.state is UNSUBSCRIBING or (entry.state is PENDING and not entry.was_active)
 
-    def _forget_unwanted(self, entry: Entry) -> None:
+    def _forget_unwanted(self, entry: Wanted) -> None:
         if self._is_unwanted(entry):
             self._unsent.drop(entry.channel)
             self._remove(entry)
 
-    def _remove(self, entry: Entry, reason: str | None = None, *, refused: bool = False) -> None:
+    def _remove(self, entry: Wanted, reason: str | None = None, *, refused: bool = False) -> None:
         del self._entries[entry.channel]
         same = self._by_name[_first_part(entry.channel)]
         del same[entry.channel]
@@ -803,46 +803,46 @@ class Subscriptions:
 
     def _settle_entry(
         self,
-        entry: Entry,
+        entry: Wanted,
         reason: str | None = None,
         *,
         refused: bool = False,
         subscribe: bool | None = None,
     ) -> None:
         """Decide this channel for all who wait for it, or for one kind of them."""
-        for wish in list(entry.wishes):
-            if subscribe is None or wish.subscribe == subscribe:
-                entry.wishes.remove(wish)
-                self._decide(wish, entry.channel, reason, refused=refused)
-                self._finish(wish)
+        for call in list(entry.calls):
+            if subscribe is None or call.subscribe == subscribe:
+                entry.calls.remove(call)
+                self._decide(call, entry.channel, reason, refused=refused)
+                self._finish(call)
 
     def _decide(
-        self, wish: Wish, channel: str, reason: str | None = None, *, refused: bool = False
+        self, call: Call, channel: str, reason: str | None = None, *, refused: bool = False
     ) -> None:
-        wish.channels.pop(channel, None)
+        call.channels.pop(channel, None)
         if reason is not None:
-            wish.failed[channel] = reason
-            wish.rejected |= refused
+            call.failed[channel] = reason
+            call.rejected |= refused
 
-    def _finish(self, wish: Wish) -> None:
-        if wish.channels or wish not in self._wishes:
+    def _finish(self, call: Call) -> None:
+        if call.channels or call not in self._calls:
             return
-        del self._wishes[wish]
+        del self._calls[call]
         error: SubscriptionError | None = None
-        if wish.failed:
-            kind = SubscriptionRejected if wish.rejected else SubscriptionTimeout
+        if call.failed:
+            kind = SubscriptionRejected if call.rejected else SubscriptionTimeout
             error = kind(
-                "; ".join(f"{name!r}: {reason}" for name, reason in sorted(wish.failed.items())),
-                wish.failed,
+                "; ".join(f"{name!r}: {reason}" for name, reason in sorted(call.failed.items())),
+                call.failed,
             )
-        self._effects.append(Settled(wish.token, error))
+        self._effects.append(Settled(call.token, error))
 
 
 def _first_part(channel: str) -> str:
     return channel.partition(":")[0]
 
 
-def _by_options(entries: Iterable[Entry]) -> list[tuple[Mapping[str, Any], list[str]]]:
+def _by_options(entries: Iterable[Wanted]) -> list[tuple[Mapping[str, Any], list[str]]]:
     """Channels that may go in one message, in their order."""
     groups: list[tuple[Mapping[str, Any], list[str]]] = []
     for entry in entries:

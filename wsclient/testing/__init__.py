@@ -7,7 +7,7 @@ with FakeVenue() as venue:
     venue.publish("a", price=1)
     peer.rst()
 
-Between the two a `FaultProxy` does to the link what the venue's own end cannot.
+Between the two a `FaultProxy` does to the connection what the venue's own end cannot.
 """
 
 try:
@@ -19,7 +19,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from .exchanges import KrakenProtocol
-from .faults import Fault, FaultProxy, Link
+from .faults import Fault, FaultProxy, ProxiedConnection
 from .peer import HandshakeFault, Peer, Sent
 from .protocols import (
     GenericProtocol,
@@ -37,9 +37,9 @@ __all__ = [
     "GenericProtocol",
     "HandshakeFault",
     "KrakenProtocol",
-    "Link",
     "Payload",
     "Peer",
+    "ProxiedConnection",
     "Recorded",
     "Replay",
     "ScriptedProtocol",

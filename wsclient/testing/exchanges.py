@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from wsclient import dialects
 
-from .market import Depth, Event, Levels, Quote, Trade
+from .market import Depth, Levels, MarketEvent, Quote, Trade
 from .protocols import (
     GenericProtocol,
     MarketProtocol,
@@ -117,7 +117,7 @@ class KrakenProtocol(MarketProtocol):
         peer.unsubscribe(channel)
         return None
 
-    def fields(self, channel: str, event: Event, is_snapshot: bool = False) -> dict[str, Any]:
+    def fields(self, channel: str, event: MarketEvent, is_snapshot: bool = False) -> dict[str, Any]:
         kind = {"type": "snapshot"} if is_snapshot else {}
         match event:
             case Trade(number, price, size, side):
@@ -193,7 +193,7 @@ class BinanceProtocol(MarketProtocol):
                 return snapshot.encode() if isinstance(snapshot, str) else snapshot
         return None
 
-    def fields(self, channel: str, event: Event, is_snapshot: bool = False) -> dict[str, Any]:
+    def fields(self, channel: str, event: MarketEvent, is_snapshot: bool = False) -> dict[str, Any]:
         symbol = {"s": channel.partition("@")[0].upper()}
         now = _milliseconds()
         match event:
@@ -265,7 +265,7 @@ class BybitProtocol(MarketProtocol):
             for channel in channels:
                 yield from self.snapshot(channel)
 
-    def fields(self, channel: str, event: Event, is_snapshot: bool = False) -> dict[str, Any]:
+    def fields(self, channel: str, event: MarketEvent, is_snapshot: bool = False) -> dict[str, Any]:
         symbol = channel.rpartition(".")[2]
         now = _milliseconds()
         match event:
@@ -324,7 +324,7 @@ class OKXProtocol(MarketProtocol):
             answer |= {"event": "error", "code": "60018", "msg": text}
             yield encode({**answer, "connId": str(peer.id)})
 
-    def fields(self, channel: str, event: Event, is_snapshot: bool = False) -> dict[str, Any]:
+    def fields(self, channel: str, event: MarketEvent, is_snapshot: bool = False) -> dict[str, Any]:
         now = str(_milliseconds())
         match event:
             case Trade(number, price, size, side):
@@ -406,7 +406,7 @@ class CoinbaseExchangeProtocol(MarketProtocol):
             {"name": called.get(name, name), "product_ids": ids} for name, ids in products.items()
         ]
 
-    def fields(self, channel: str, event: Event, is_snapshot: bool = False) -> dict[str, Any]:
+    def fields(self, channel: str, event: MarketEvent, is_snapshot: bool = False) -> dict[str, Any]:
         match event:
             case Trade(number, price, size, side):
                 deal = {"side": side, "size": str(size), "price": str(price), "time": _now()}
@@ -472,7 +472,7 @@ class DeribitProtocol(MarketProtocol):
             for channel in outcome["result"]:
                 yield from self.snapshot(channel)
 
-    def fields(self, channel: str, event: Event, is_snapshot: bool = False) -> dict[str, Any]:
+    def fields(self, channel: str, event: MarketEvent, is_snapshot: bool = False) -> dict[str, Any]:
         now = _milliseconds()
         match event:
             case Trade(number, price, size, side):

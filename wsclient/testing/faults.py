@@ -1,4 +1,4 @@
-"""A TCP proxy between a client and a venue, whose links fail to order.
+"""A TCP proxy between a client and a venue, whose connections fail to order.
 
 One thread does all the work: it alone reads, writes and closes sockets, all non-blocking. Other
 threads change what is wanted, under the one lock, and wake it.
@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from .sockets import JOIN_TIMEOUT, WOULD_BLOCK, Waker, bind, join, netloc, reset_on_close, select
 
-__all__ = ["Fault", "FaultProxy", "Link"]
+__all__ = ["Fault", "FaultProxy", "ProxiedConnection"]
 
 Direction = Literal["to_client", "to_venue"]
 DIRECTIONS: tuple[Direction, ...] = ("to_client", "to_venue")
@@ -37,9 +37,9 @@ class Fault:
 
     `stop` strikes when `after` more bytes have passed:
 
-    - `"deaf"`: bytes, and the end of the stream, are taken and thrown away: a half-open link;
+    - `"deaf"`: bytes, and the end of the stream, are taken and thrown away: a half-open connection;
     - `"stall"`: nothing moves, nothing is read, and the sender's window fills;
-    - `"fin"`, `"rst"`: the link ends, on both sides.
+    - `"fin"`, `"rst"`: the connection ends, on both sides.
 
     Until then bytes come `delay` seconds late, `rate` of them a second (None: no limit), and each
     is replaced by another with the probability `corrupt`.
@@ -57,14 +57,14 @@ class FaultProxy:
 
         with FakeVenue() as venue, FaultProxy(venue.url) as proxy:
             client = wsclient.connect(proxy.url)
-            proxy.set(Fault("deaf"))                      # all links are half-open, new ones too
-            proxy.set(Fault(delay=0.1), "to_client", on="new")
-            proxy.links[0].set(Fault("rst", after=10))    # cut within a frame
-            proxy.refuse()                                # new connections are refused
+            proxy.set(Fault("deaf"))                      # all connections are half-open, new ones
+            too proxy.set(Fault(delay=0.1), "to_client", on="new") proxy.links[0].set(Fault("rst",
+            after=10))    # cut within a frame proxy.refuse()                                # new
+            connections are refused
 
     `receive_buffer` sets SO_RCVBUF, in bytes: small, a stall is felt soon by a client that sends.
     `port` 0 is a free one.
-    What is corrupted depends on `seed`, the link's number, the direction and the bytes alone.
+    What is corrupted depends on `seed`, the connection's number, the direction and the bytes alone.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class FaultProxy:
         self.address: tuple[str, int] = (host, port)
         self._venue = urlsplit(url)
         self._lock = threading.Condition()
-        self._links: list[Link] = []
+        self._connections: list[ProxiedConnection] = []
         self._faults: dict[Direction, Fault] = dict.fromkeys(DIRECTIONS, Fault())
         self._dialled = 0
         self._is_refusing = self._is_listening = self._is_closing = False
@@ -91,7 +91,9 @@ class FaultProxy:
         self._thread.start()
 
     def __repr__(self) -> str:
-        return f"<FaultProxy {self.url} to {self._venue.netloc}, {len(self._links)} links>"
+        return (
+            f"<FaultProxy {self.url} to {self._venue.netloc}, {len(self._connections)} connections>"
+        )
 
     def __enter__(self) -> FaultProxy:
         return self
@@ -105,7 +107,7 @@ class FaultProxy:
         self.close()
 
     def close(self) -> None:
-        """End every link, the thread and the sockets; idempotent."""
+        """End every connection, the thread and the sockets; idempotent."""
         self._is_closing = True
         self._waker.wake()
         join(self._thread)
@@ -116,10 +118,10 @@ class FaultProxy:
         return self._venue._replace(netloc=netloc(*self.address)).geturl()
 
     @property
-    def links(self) -> list[Link]:
-        """The links that have not ended, oldest first."""
+    def connections(self) -> list[ProxiedConnection]:
+        """The connections that have not ended, oldest first."""
         with self._lock:
-            return list(self._links)
+            return list(self._connections)
 
     def set(
         self,
@@ -131,8 +133,8 @@ class FaultProxy:
         with self._lock:
             if on != "present":
                 self._faults.update(dict.fromkeys(directions or DIRECTIONS, fault))
-            for link in self._links if on != "new" else ():
-                link.set(fault, *directions)
+            for connection in self._connections if on != "new" else ():
+                connection.set(fault, *directions)
 
     def refuse(self, on: bool = True) -> None:
         """Refuse new TCP connections, or no longer. Those that are open stay open."""
@@ -155,9 +157,9 @@ class FaultProxy:
                 select([self._waker.receiver, *reads], writes, timeout)
         finally:
             with self._lock:
-                for link in self._links:
-                    link._close()
-                self._links.clear()
+                for connection in self._connections:
+                    connection._close()
+                self._connections.clear()
                 self._listener.close()
                 self._waker.close()
 
@@ -169,12 +171,16 @@ class FaultProxy:
             self._lock.notify_all()
         if self._is_listening:
             self._accept()
-        for link in self._links:
-            link._advance(now)
-        self._links = [link for link in self._links if not link._is_closed]
-        flows = [flow for link in self._links for flow in link._flows.values()]
+        for connection in self._connections:
+            connection._advance(now)
+        self._connections = [
+            connection for connection in self._connections if not connection._is_closed
+        ]
+        flows = [flow for connection in self._connections for flow in connection._flows.values()]
         reads = [flow.source for flow in flows if flow.wants_read]
-        times = [link._close_at for link in self._links] + [flow.due for flow in flows]
+        times = [connection._close_at for connection in self._connections] + [
+            flow.due for flow in flows
+        ]
         soonest = min((due for due in times if due > now), default=NEVER)
         return (
             [*reads, self._listener] if self._is_listening else reads,
@@ -207,10 +213,10 @@ class FaultProxy:
             reset_on_close(client)
             client.close()
             return
-        self._links.append(Link(self, self._dialled, client, venue))
+        self._connections.append(ProxiedConnection(self, self._dialled, client, venue))
 
 
-class Link:
+class ProxiedConnection:
     """One connection of a client through the proxy; `number` counts them from 1."""
 
     def __init__(
@@ -232,7 +238,7 @@ class Link:
             self._flows[direction].set(fault)
 
     def set(self, fault: Fault, *directions: Direction) -> None:
-        """As `FaultProxy.set`, for this link."""
+        """As `FaultProxy.set`, for this connection."""
         with self._proxy._lock:
             for direction in directions or DIRECTIONS:
                 self._flows[direction].set(fault)

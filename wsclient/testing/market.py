@@ -8,7 +8,7 @@ from itertools import count
 from random import Random
 from typing import Literal, NamedTuple
 
-__all__ = ["Depth", "Event", "Instrument", "Levels", "Listing", "Quote", "Trade"]
+__all__ = ["Depth", "Instrument", "Levels", "Listing", "MarketEvent", "Quote", "Trade"]
 
 Levels = list[tuple[Decimal, Decimal]]
 
@@ -52,7 +52,7 @@ class Depth(NamedTuple):
     before: tuple[Levels, Levels] = ([], [])
 
 
-Event = Trade | Quote | Depth
+MarketEvent = Trade | Quote | Depth
 #: From price (in cents) to level, best first. A level that changes is a new object.
 _Side = dict[int, tuple[Decimal, Decimal]]
 #: The program's decimal context may have fewer digits.
@@ -115,12 +115,12 @@ class Listing:
     Two channels of one symbol share the instrument, not what they have told of it.
     """
 
-    def __init__(self, instrument: Instrument, kind: type[Event]) -> None:
+    def __init__(self, instrument: Instrument, kind: type[MarketEvent]) -> None:
         self._instrument = instrument
         self._kind = kind
         self._told: tuple[_Side, _Side] = instrument.sides
 
-    def next(self) -> Event:
+    def next(self) -> MarketEvent:
         instrument = self._instrument
         instrument.move()
         if self._kind is Trade:

@@ -11,7 +11,7 @@ import msgspec
 from wsclient.dialects import Generic
 from wsclient.sansio.dialect import Dialect
 
-from .market import Event, Quote, Trade
+from .market import MarketEvent, Quote, Trade
 
 if TYPE_CHECKING:
     from .peer import Peer
@@ -75,7 +75,7 @@ class MarketProtocol(ScriptedProtocol):
     dialect: ClassVar[Dialect]
     #: What a channel is about, and how it is called; `{}` stands for the symbol. The first that
     #: fits counts.
-    kinds: ClassVar[Mapping[str, type[Event]]]
+    kinds: ClassVar[Mapping[str, type[MarketEvent]]]
     #: The channels that are worth showing: each of these patterns with each of these symbols.
     patterns: ClassVar[Sequence[str]]
     symbols: ClassVar[Sequence[str]]
@@ -85,7 +85,7 @@ class MarketProtocol(ScriptedProtocol):
     def __init__(self) -> None:
         self.snapshots: dict[str, Payload | Callable[[], Payload]] = {}
 
-    def listing(self, channel: str) -> tuple[str, type[Event]] | None:
+    def listing(self, channel: str) -> tuple[str, type[MarketEvent]] | None:
         """The symbol of a channel and what is told of it; None when there is no such channel."""
         for pattern, kind in self.kinds.items():
             head, _, end = pattern.partition("{}")
@@ -98,7 +98,7 @@ class MarketProtocol(ScriptedProtocol):
     def channels(cls) -> list[str]:
         return [pattern.format(symbol) for symbol in cls.symbols for pattern in cls.patterns]
 
-    def fields(self, channel: str, event: Event, is_snapshot: bool = False) -> dict[str, Any]:
+    def fields(self, channel: str, event: MarketEvent, is_snapshot: bool = False) -> dict[str, Any]:
         """The fields that `data` needs to tell `event`."""
         raise NotImplementedError
 
@@ -138,7 +138,7 @@ class GenericProtocol(MarketProtocol):
         else:
             yield encode({**answer, "status": "error", "error": error})
 
-    def fields(self, channel: str, event: Event, is_snapshot: bool = False) -> dict[str, Any]:
+    def fields(self, channel: str, event: MarketEvent, is_snapshot: bool = False) -> dict[str, Any]:
         if isinstance(event, Quote):
             return {"last": event.last, "bid": event.bid, "ask": event.ask}
         if not isinstance(event, Trade):

@@ -125,7 +125,8 @@ class FakeVenue:
         self.port = self._listener.getsockname()[1]
 
     def close(self) -> None:
-        """End every connection, thread and socket; idempotent. Clients see their link drop."""
+        """End every connection, thread and socket; idempotent. Clients see their connection
+        drop."""
         if self.closing.is_set() or self._listener is None:
             return
         self.closing.set()
@@ -249,7 +250,7 @@ class FakeVenue:
         - `"reset"`, `"eof"`: RST or FIN at once;
         - `"drip"`: the reply comes at one byte every 50 ms and never ends;
         - `"headers"`: the reply's headers never end, as fast as the client takes them;
-        - `"garbage"`: the reply is not HTTP, and the link stays open.
+        - `"garbage"`: the reply is not HTTP, and the connection stays open.
         """
         if kind not in get_args(HandshakeFault):
             raise ValueError(f"unknown handshake fault {kind!r}")

@@ -1,0 +1,32 @@
+"""The public names and their signatures are those of the snapshot."""
+
+from __future__ import annotations
+
+import difflib
+
+import pytest
+
+from golden import api
+
+
+@pytest.mark.parametrize("module", api.MODULES)
+def test_the_public_api_is_as_it_was(module: str) -> None:
+    if module == "wsclient.metrics":
+        pytest.importorskip("prometheus_client")
+    then, now = api.snapshot(module), api.lines_of(module)
+    diff = list(difflib.unified_diff(then, now, "api.txt", "now", lineterm="", n=0))
+    told = "\n".join(diff)
+    assert not diff, f"{told}\nIf that is meant: python tests/golden/api.py --renew"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "wsclient.connect(url: str | Callable[[], str], **options: Any) -> WebSocketClient",
+        "    recv(self, timeout: float | None = None) -> Message",
+        "    is_synced -> bool: property",
+        "wsclient.Gap(tuple): (reason: str, missed: int | None = None, since: int | None = None)",
+    ],
+)
+def test_calls_properties_and_fields_are_told(line: str) -> None:
+    assert line in api.lines_of("wsclient")

@@ -1,0 +1,264 @@
+"""Events: numbered, in order, to every stream; the oldest make room; the last one ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from support.helpers import Call, until
+from support.inside import waiting_in
+from support.interrupting import points
+from wsclient.errors import ClientClosed, ClientForked, WSClientError
+from wsclient.events import Closed, Connected, Event, Subscribed
+from wsclient.runtime import eventhub
+from wsclient.runtime.eventhub import EventHub, EventStream
+from wsclient.sansio.actions import Notify
+
+
+def told(event_hub: EventHub, *events: Event) -> None:
+    """Tell of events like these, whose numbers are the next ones."""
+    for event in events:
+        what = tuple(vars(event)[field] for field in type(event).__match_args__)
+        event_hub.notify(Notify(type(event), what, event.connection_id, event_hub._number + 1))
+
+
+@pytest.fixture
+def event_hub() -> EventHub:
+    return EventHub()
+
+
+@pytest.fixture
+def stream(event_hub: EventHub) -> EventStream:
+    stream = EventStream()
+    event_hub.add(stream)
+    return stream
+
+
+def receive(stream: EventStream, got: list[Event]) -> None:
+    with contextlib.suppress(ClientClosed):
+        while True:
+            got.append(stream.recv(timeout=5))
+
+
+def call_next(stream: EventStream, got: list[Event]) -> None:
+    with contextlib.suppress(StopIteration):
+        while True:
+            got.append(next(stream))
+
+
+def loop(stream: EventStream, got: list[Event]) -> None:
+    for event in stream:
+        got.append(event)
+
+
+class TestStream:
+    def test_gives_what_is_told_in_order_numbered_from_1(
+        self, event_hub: EventHub, stream: EventStream
+    ) -> None:
+        before = time.time_ns()
+        told(event_hub, Connected(1, connection_id=1), Subscribed(("a",), connection_id=1))
+        first, second = stream.recv(), stream.recv()
+        assert isinstance(first, Connected)
+        assert isinstance(second, Subscribed)
+        assert [first.number, second.number] == [1, 2]
+        assert before <= first.at <= second.at <= time.time_ns()
+        assert first.connection_id == 1
+
+    def test_begins_when_it_is_made_and_the_number_says_so(self, event_hub: EventHub) -> None:
+        told(event_hub, Connected(1))
+        stream = EventStream()
+        event_hub.add(stream)
+        told(event_hub, Connected(2))
+        assert stream.recv().number == 2
+
+    def test_every_stream_gets_every_event(self, event_hub: EventHub, stream: EventStream) -> None:
+        other = EventStream()
+        event_hub.add(other)
+        told(event_hub, Connected(1))
+        assert stream.recv() == other.recv()
+
+    def test_iteration_ends_after_closed(self, event_hub: EventHub, stream: EventStream) -> None:
+        told(event_hub, Connected(1), Closed(None))
+        assert [type(event) for event in stream] == [Connected, Closed]
+
+    def test_nothing_is_told_after_closed(self, event_hub: EventHub, stream: EventStream) -> None:
+        told(event_hub, Closed(WSClientError("first")), Connected(1), Closed(None))
+        assert [str(event.error) for event in stream if isinstance(event, Closed)] == ["first"]
+
+    def test_one_made_after_the_end_ends_at_once(self, event_hub: EventHub) -> None:
+        told(event_hub, Closed(None))
+        late = EventStream()
+        event_hub.add(late)
+        assert list(late) == []
+
+    def test_recv_after_the_end_says_so_every_time(
+        self, event_hub: EventHub, stream: EventStream
+    ) -> None:
+        told(event_hub, Closed(None))
+        stream.recv()
+        for _ in range(2):
+            with pytest.raises(ClientClosed, match="no more events"):
+                stream.recv(timeout=5)
+
+    def test_the_end_wakes_every_thread_that_waits(
+        self, event_hub: EventHub, stream: EventStream
+    ) -> None:
+        calls = [Call(list, stream) for _ in range(3)]
+        told(event_hub, Connected(1), Closed(None))
+        events = [event for call in calls for event in call.result()]
+        assert sorted(event.number for event in events) == [1, 2]
+
+    def test_one_word_of_the_end_is_enough_for_all_who_wait(self, stream: EventStream) -> None:
+        calls = [Call(list, stream) for _ in range(4)]
+        for call in calls:
+            until(lambda call=call: call.is_in("_wait"))
+        stream.end()
+        assert [call.result() for call in calls] == [[]] * 4
+
+    @pytest.mark.parametrize("timeout", [0, 0.01])
+    def test_recv_ends_at_its_timeout(self, stream: EventStream, timeout: float) -> None:
+        with pytest.raises(TimeoutError, match="no event"):
+            stream.recv(timeout=timeout)
+
+    def test_waits_are_cut_into_slices_where_they_must_be(
+        self, stream: EventStream, event_hub: EventHub, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(eventhub, "SLICE", 0.001)
+        call = Call(stream.recv, timeout=10)
+        threading.Event().wait(0.01)
+        told(event_hub, Connected(1))
+        assert call.result().number == 1
+        with pytest.raises(TimeoutError):
+            stream.recv(timeout=0.005)
+
+    def test_the_oldest_make_room_and_the_numbers_jump(
+        self, event_hub: EventHub, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(eventhub, "MAX_EVENTS", 3)
+        stream = EventStream()
+        event_hub.add(stream)
+        told(event_hub, *(Connected(n) for n in range(1, 6)), Closed(None))
+        assert [event.number for event in stream] == [4, 5, 6]
+
+    def test_one_that_nobody_holds_is_collected(self, event_hub: EventHub) -> None:
+        assert not event_hub.has_streams
+        stream = EventStream()
+        event_hub.add(stream)
+        assert event_hub.has_streams
+        del stream
+        gc.collect()
+        assert not event_hub.has_streams
+
+    def test_its_repr_says_how_many_wait(self, event_hub: EventHub, stream: EventStream) -> None:
+        told(event_hub, Connected(1))
+        assert repr(stream) == "<EventStream: 1 waiting>"
+
+    def test_in_a_forked_child_it_says_so_whatever_waited_in_it(
+        self, event_hub: EventHub, stream: EventStream
+    ) -> None:
+        told(event_hub, Connected(1))
+        stream.forked()
+        for _ in range(2):
+            with pytest.raises(ClientForked):
+                stream.recv(timeout=5)
+
+    def test_a_fork_ends_the_wait_in_which_it_came(self, stream: EventStream) -> None:
+        call = Call(stream.recv, timeout=10)
+        until(lambda: call.is_in("_wait"))
+        stream.forked()
+        with pytest.raises(ClientForked):
+            call.result(5)
+
+    @pytest.mark.parametrize("way", [receive, call_next, loop])
+    def test_an_interrupt_at_any_point_loses_neither_an_event_nor_the_end(
+        self, way: Callable[[EventStream, list[Event]], None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(eventhub, "SLICE", 60.0)  # only news end a wait
+        for point in points():
+            event_hub, stream = EventHub(), EventStream()
+            event_hub.add(stream)
+            other = Call(list, stream)
+            until(lambda call=other: call.is_in("_wait"))
+            told(event_hub, Connected(1), Connected(2), Closed(None))
+            mine: list[Event] = []
+            point(way, stream, mine)
+            numbers = [event.number for event in mine + other.result(5)]
+            assert sorted(numbers) == [1, 2, 3], str(point)
+            assert list(stream) == []
+
+    @pytest.mark.parametrize("way", [receive, call_next, loop])
+    def test_an_interrupt_before_another_has_it_leaves_it_to_the_next_call(
+        self, way: Callable[[EventStream, list[Event]], None]
+    ) -> None:
+        for point in points():
+            stream = EventStream()
+            for number in range(3):
+                stream.put(Connected(1, number=number))
+            stream.end()
+            mine: list[Event] = []
+            point(way, stream, mine)
+            assert [event.number for event in [*mine, *stream]] == [0, 1, 2], str(point)
+
+    def test_an_interrupted_wait_does_not_keep_the_news_from_another(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(eventhub, "SLICE", 60.0)
+
+        def poll(stream: EventStream) -> None:
+            with contextlib.suppress(TimeoutError):
+                stream.recv(timeout=0.001)
+
+        for point in points():
+            stream = EventStream()
+            waiting = Call(stream.recv)
+            until(lambda call=waiting: call.is_in("_wait"))
+            point(poll, stream)
+            stream.put(Connected(1))
+            assert waiting.result(5) == Connected(1), str(point)
+
+    def test_who_asks_again_and_again_after_the_end_leaves_nothing_behind(
+        self, stream: EventStream
+    ) -> None:
+        stream.end()
+        before = waiting_in(stream)
+        for _ in range(10):
+            with pytest.raises(ClientClosed):
+                stream.recv()
+        assert waiting_in(stream) == before
+
+    def test_news_that_nobody_waits_for_are_bounded(
+        self, event_hub: EventHub, stream: EventStream, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(eventhub, "MAX_EVENTS", 3)
+        told(event_hub, *[Connected(1)] * 100)
+        assert waiting_in(stream) == 3
+
+
+class TestEnd:
+    def test_is_told_where_nobody_has_told_of_it(
+        self, event_hub: EventHub, stream: EventStream
+    ) -> None:
+        told(event_hub, Connected(1))
+        error = WSClientError("broken")
+        event_hub.end(error, 7)
+        *_, last = stream
+        assert isinstance(last, Closed)
+        assert (last.error, last.connection_id, last.number) == (error, 7, 2)
+
+    def test_is_told_once(self, event_hub: EventHub, stream: EventStream) -> None:
+        told(event_hub, Closed(None))
+        event_hub.end(WSClientError("late"), 1)
+        assert [type(event) for event in stream] == [Closed]
+
+
+def test_each_put_and_the_end_are_told() -> None:
+    calls: list[int] = []
+    stream = EventStream(lambda: calls.append(1))
+    stream.put(Connected(1))
+    stream.end()
+    assert len(calls) == 2

@@ -1,0 +1,341 @@
+"""A KeyboardInterrupt at each point of what consumers call: nothing is lost, doubled or torn."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from support.helpers import PACKAGE, Call, until
+from support.inside import lock_of, waiters_of
+from support.interrupting import Point, points
+from support.matrix import each_size
+from support.queues import POLICIES, Account, Feed, Receiver, message_queue, names, take
+from wsclient import Gap, Message, ReentrantCall, WaitTimeout
+from wsclient.runtime import queues as message_queues
+from wsclient.runtime.locks import Locks
+from wsclient.runtime.queues import MESSAGE_OVERHEAD, MessageQueue
+from wsclient.runtime.waiting import Deadline
+
+
+def recv(receiver: Receiver) -> list[Message]:
+    return [receiver.recv()]
+
+
+def poll(receiver: Receiver) -> list[Message]:
+    return [receiver.recv(timeout=0)]
+
+
+def call_next(receiver: Receiver) -> list[Message]:
+    return [next(receiver)]  # type: ignore[call-overload]
+
+
+def two(receiver: Receiver) -> list[Message]:
+    return receiver.recv_batch(2)
+
+
+def all_there_are(receiver: Receiver) -> list[Message]:
+    return receiver.recv_batch()
+
+
+WAYS = [recv, poll, call_next, two, all_there_are]
+
+
+def loop(receiver: Receiver, got: list[Message], count: int) -> None:
+    """Here the messages before the interrupt are the caller's already."""
+    for message in receiver:
+        got.append(message)
+        if len(got) == count:
+            break
+
+
+def check_account(box: MessageQueue, feed: Feed, got: list[Message], point: Point) -> None:
+    """What was put is either with the caller or still to come, gaps included."""
+    receiver, account = Receiver(box), Account()
+    assert not lock_of(box)._is_owned(), str(point)  # type: ignore[attr-defined]
+    assert not waiters_of(box), str(point)
+    # The bound holds, with one beside a batch: the account is right before anybody asks for it.
+    box.put(feed.messages("ab"))
+    assert len(box) <= 4, str(point)
+    assert box.queued_bytes == box.stats(0)[0].bytes == len(box) * MESSAGE_OVERHEAD, str(point)
+    while box:
+        got.append(receiver.recv(timeout=0))
+    account.deliver(got)
+    for channel in "abc":
+        box.put([feed.message(channel)])
+        account.deliver([receiver.recv(timeout=0)])
+    assert account.accounted == feed.put, str(point)
+    assert box.queued_bytes == 0, str(point)
+
+
+def overflown(overflow: str, batch: int) -> tuple[MessageQueue, Feed]:
+    """Three messages fit in, so that there are gaps to be lost as well."""
+    box, feed = message_queue(overflow, size=3 * MESSAGE_OVERHEAD, batch=batch), Feed()
+    box.put(feed.messages("abcabca"))
+    return box, feed
+
+
+@pytest.mark.parametrize("overflow", POLICIES[:3])
+@each_size("batch", short=[1, 512], full=[2], timeout=60)
+class TestOfFullQueues:
+    @pytest.mark.parametrize("way", WAYS)
+    def test_messages_are_taken(
+        self, overflow: str, batch: int, way: Callable[[Receiver], list[Message]]
+    ) -> None:
+        for point in points():
+            box, feed = overflown(overflow, batch)
+            got = point(way, Receiver(box)) or []
+            assert bool(got) == (point.error is None)
+            check_account(box, feed, got, point)
+
+    def test_a_loop_takes_them(self, overflow: str, batch: int) -> None:
+        for point in points():
+            box, feed = overflown(overflow, batch)
+            got: list[Message] = []
+            point(loop, Receiver(box), got, 3)
+            check_account(box, feed, got, point)
+
+    @pytest.mark.parametrize("name", ["len", "bool", "bytes", "stats", "gap"])
+    def test_it_is_looked_into(self, overflow: str, batch: int, name: str) -> None:
+        looks: dict[str, Callable[[MessageQueue], Any]] = {
+            "len": len,
+            "bool": bool,
+            "bytes": lambda box: box.queued_bytes,
+            "stats": lambda box: box.stats(0),
+            "gap": lambda box: [box.pending_gap(channel) for channel in "abc"],
+        }
+        for point in points():
+            box, feed = overflown(overflow, batch)
+            got = take(box, 1)
+            point(looks[name], box)
+            check_account(box, feed, got, point)
+
+    def test_they_are_handed_out_and_then_taken_in_another_way(
+        self, overflow: str, batch: int
+    ) -> None:
+        """An interrupted call leaves them handed out: what comes next may be of any kind."""
+        for way in WAYS:
+            for point in points():
+                box, feed = overflown(overflow, batch)
+                got = point(all_there_are, Receiver(box)) or []
+                if box:
+                    got += way(Receiver(box))
+                check_account(box, feed, got, point)
+
+
+class TestOfEmptyQueues:
+    @pytest.fixture(autouse=True)
+    def no_slices(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Only a wake-up ends a wait."""
+        monkeypatch.setattr(message_queues, "SLICE", 60.0)
+
+    @pytest.mark.parametrize("overflow", POLICIES)
+    @pytest.mark.parametrize("timeout", [0, 0.001])
+    def test_it_is_polled(self, overflow: str, timeout: float) -> None:
+        def poll(receiver: Receiver) -> None:
+            with pytest.raises(WaitTimeout):
+                receiver.recv(timeout)
+
+        for point in points():
+            box, feed = message_queue(overflow, size=3 * MESSAGE_OVERHEAD), Feed()
+            point(poll, Receiver(box))
+            check_account(box, feed, [], point)
+
+    @pytest.mark.parametrize("overflow", POLICIES)
+    @pytest.mark.parametrize("way", [recv, call_next, two])
+    def test_another_thread_puts(
+        self, overflow: str, way: Callable[[Receiver], list[Message]]
+    ) -> None:
+        for point in points():
+            box, feed = message_queue(overflow, size=3 * MESSAGE_OVERHEAD), Feed()
+            given_up = threading.Event()
+            putter = Call(put_when_awaited, box, feed.messages("ab"), given_up)
+            got = point(way, Receiver(box)) or []
+            given_up.set()
+            putter.result()
+            while box:
+                got.append(Receiver(box).recv(timeout=0))
+            check_account(box, feed, got, point)
+
+    def test_the_one_that_is_woken_hands_the_news_on(self) -> None:
+        for point in points():
+            box, feed = message_queue(), Feed()
+            given_up = threading.Event()
+            other = Call(take_second, box, given_up)
+            putter = Call(put_when_awaited, box, feed.messages("aa"), given_up, 2)
+            got = point(recv, Receiver(box)) or []
+            given_up.set()
+            putter.result()
+            got += other.result()
+            got += take(box) if len(got) < 2 else []
+            assert sorted(names(got)) == ["a1", "a2"], str(point)
+
+    def test_others_that_wait_are_not_forgotten(self) -> None:
+        for point in points():
+            box, feed = message_queue(), Feed()
+            others = [Call(take, box, 1, None) for _ in range(2)]
+            until(lambda box=box: len(waiters_of(box)) == 2)
+            box.put(feed.messages("aaa"))
+            got = point(recv, Receiver(box)) or []
+            for other in others:
+                got += other.result()
+            got += take(box) if len(got) < 3 else []
+            assert sorted(names(got)) == ["a1", "a2", "a3"], str(point)
+
+    def test_another_exception_from_a_signal_handler_forgets_no_waiter(self) -> None:
+        box, feed = message_queue(), Feed()
+        deadline = Deadline(None)
+        deadline.remaining = lambda: 1 / 0  # type: ignore[method-assign]
+        with pytest.raises(ZeroDivisionError):
+            box.fill(1, deadline)
+        assert not waiters_of(box)
+        box.put(feed.messages("a"))
+        assert names(take(box)) == ["a1"]
+
+    def test_a_wake_up_that_nobody_heard_is_made_up_for(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A second interrupt may come while the first is being dealt with."""
+        monkeypatch.setattr(message_queues, "SLICE", 0.01)
+        box, feed = message_queue(), Feed()
+        dead = threading.Lock()
+        dead.acquire()
+        waiters_of(box).append(dead)
+        call = Call(take, box, 1, None)
+        until(lambda: len(waiters_of(box)) == 2)
+        box.put(feed.messages("a"))
+        assert names(call.result()) == ["a1"]
+
+
+def put_when_awaited(
+    box: MessageQueue, messages: list[Message], given_up: threading.Event, waiting: int = 1
+) -> None:
+    until(lambda: len(waiters_of(box)) >= waiting or given_up.is_set())
+    box.put(messages)
+
+
+def take_second(box: MessageQueue, given_up: threading.Event) -> list[Message]:
+    """Begin to wait only when another does."""
+    until(lambda: waiters_of(box) or given_up.is_set())
+    return take(box, 1, None)
+
+
+class TestCallsFromWithin:
+    """A signal handler or a finalizer runs where this thread holds the lock, and calls."""
+
+    @pytest.mark.parametrize(
+        "call",
+        [
+            lambda box: box.fill(1, Deadline(None)),
+            lambda box: box.queued_bytes,
+            lambda box: box.stats(0),
+            lambda box: box.pending_gap("a"),
+        ],
+        ids=["fill", "queued_bytes", "stats", "pending_gap"],
+    )
+    def test_what_would_wait_for_itself_raises(self, call: Callable[[MessageQueue], Any]) -> None:
+        box, _ = overflown("drop_oldest", 1)
+        with lock_of(box), pytest.raises(ReentrantCall):
+            call(box)
+        call(box)
+
+    def test_what_would_wait_for_another_part_of_the_client_raises(self) -> None:
+        locks = Locks()
+        box, feed, other = (
+            MessageQueue(None, None, "error", locks=locks),
+            Feed(),
+            locks.new("a core"),
+        )
+        with other, pytest.raises(ReentrantCall):
+            box.fill(1, Deadline(None))
+        box.put(feed.messages("aa"))
+        with other:
+            assert names(take(box, 1)) == ["a1"]
+            assert len(box) == 1
+        assert not waiters_of(box)
+
+    @pytest.mark.parametrize("batch", [1, 512])
+    def test_a_message_handed_out_is_taken_without_the_lock(self, batch: int) -> None:
+        box, feed = message_queue(batch=batch), Feed()
+        box.put(feed.messages("aa"))
+        box.fill(2, Deadline(0))
+        with lock_of(box):
+            assert names([Receiver(box).recv()]) == ["a1"]
+
+
+class TestOfConflatedMessages:
+    def test_one_handed_out_and_not_taken_is_still_replaced(self) -> None:
+        box, feed = message_queue("conflate"), Feed()
+        box.put(feed.messages("ab"))
+        assert box.fill(None, Deadline(0))
+        box.put(feed.messages("a"))
+        assert len(box) == 2
+        assert box.queued_bytes == 2 * MESSAGE_OVERHEAD
+        a, b = take(box)
+        assert names([a, b]) == ["a2", "b1"]
+        assert a.gap == Gap("conflate", 1, None)
+        assert box.dropped == 1
+
+    def test_the_hole_that_it_carries_is_handed_on(self) -> None:
+        box, feed = message_queue("conflate"), Feed()
+        box.put(feed.messages("aaa"))
+        assert box.fill(1, Deadline(0))
+        box.put(feed.messages("a"))
+        assert take(box)[0].gap == Gap("conflate", 3, None)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs signals")
+@pytest.mark.parametrize("batch", [1, 512])
+@pytest.mark.parametrize("is_loop", [False, True], ids=["recv", "for"])
+def test_real_signals_at_random_times(batch: int, is_loop: bool) -> None:
+    box, account, total = message_queue(batch=batch), Account(), 4000
+    receiver, feed = Receiver(box), Feed()
+    main, over = threading.main_thread(), threading.Event()
+    armed = False
+    strikes = 0
+
+    def strike(_: int, frame: Any) -> None:
+        nonlocal armed, strikes
+        if armed and PACKAGE in frame.f_code.co_filename:
+            armed, strikes = False, strikes + 1
+            raise KeyboardInterrupt
+
+    def disturb() -> None:
+        assert main.ident is not None
+        while not over.wait(0.0002):
+            signal.pthread_kill(main.ident, signal.SIGUSR1)
+
+    def produce() -> None:
+        for _ in range(total // 4):
+            box.put(feed.messages("abca"))
+            over.wait(0.00005)
+
+    before = signal.signal(signal.SIGUSR1, strike)
+    calls = [Call(disturb), Call(produce)]
+    try:
+        got: list[Message] = []
+        while len(got) < total:
+            armed = True
+            try:
+                if is_loop:
+                    for message in receiver:
+                        got.append(message)
+                        armed = True
+                        if len(got) == total:
+                            break
+                else:
+                    got.append(receiver.recv(timeout=10))
+            except KeyboardInterrupt:
+                pass
+            armed = False
+    finally:
+        over.set()
+        for call in calls:
+            call.result()
+        signal.signal(signal.SIGUSR1, before)
+    account.deliver(got)
+    assert account.accounted == feed.put
+    assert strikes

@@ -1,0 +1,406 @@
+"""What a connection brings after it has been superseded is ignored, of every kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from support.making import entries_of
+from support.rig import LOGIN, Plain, Rig
+from wsclient.dialects import Generic
+from wsclient.errors import AuthenticationError, ConnectionLost
+from wsclient.messages import LinkedMessage, Message
+from wsclient.sansio.actions import Consult, Log, Send
+from wsclient.sansio.backoff import Verdict
+from wsclient.sansio.dialect import (
+    Ack,
+    Counted,
+    Heartbeat,
+    LoginAccepted,
+    LoginRefused,
+    Notice,
+    Rejection,
+    Reply,
+    Respond,
+    SubscribedChannels,
+    Unhandled,
+)
+from wsclient.sansio.heartbeat import ConnectionView
+from wsclient.sansio.inbound import Inbound
+from wsclient.sansio.session import Invalid, Session, State
+
+#: No answer is missed while a test waits.
+SLOW = {"ack_timeout": 1000.0, "connect_timeout": 1000.0}
+
+
+def superseded(verdict: Verdict = Verdict.RETRY) -> tuple[Rig, int]:
+    """A client that has lost a connection with much under way, and that connection's id.
+
+    ``a`` was confirmed on it, ``b`` was asked for, ``c`` was being unsubscribed from.
+    """
+    rig = Rig(**SLOW).active("a", "c")
+    rig.data("a", 1)
+    rig.request("old request")
+    rig.subscribe("b", token="b")
+    rig.unsubscribe("c", token="c")
+    old = rig.cid
+    rig.drop(verdict=verdict)
+    return rig, old
+
+
+def backing_off() -> tuple[Rig, int]:
+    """The next attempt is not due yet."""
+    return superseded(Verdict.RATE_LIMITED)
+
+
+def connecting() -> tuple[Rig, int]:
+    rig, old = superseded()
+    while rig.state is not State.CONNECTING:
+        rig.wait(rig.deadline() - rig.now)
+    return rig, old
+
+
+def logging_in() -> tuple[Rig, int]:
+    rig, old = connecting()
+    rig.opened(LOGIN)
+    return rig, old
+
+
+def asking() -> tuple[Rig, int]:
+    """Everything has been asked for on the present connection, and nothing is answered."""
+    rig, old = connecting()
+    rig.opened()
+    rig.request("new request")
+    rig.subscribe("d", token="d")
+    return rig, old
+
+
+def confirmed() -> tuple[Rig, int]:
+    rig, old = asking()
+    rig.ack("a", "b")
+    rig.data("a", 2)
+    rig.subscribe("e", token="e")
+    rig.unsubscribe("b", token="b, again")
+    return rig, old
+
+
+def closing() -> tuple[Rig, int]:
+    rig, old = asking()
+    rig.session.close(rig.now, 100.0)
+    return rig, old
+
+
+SITUATIONS = (backing_off, connecting, logging_in, asking, confirmed, closing)
+
+
+def ids_of(rig: Rig) -> list[int]:
+    """All numbers that requests may have had."""
+    return list(range(1, rig.session.next_id()))
+
+
+def message(rig: Rig, *numbers: int | None) -> list[Message]:
+    return [rig.message("a", number) for number in numbers]
+
+
+#: What may arrive, made for a rig: of each item all forms by which it could be matched.
+ITEMS: dict[str, Callable[[Rig], list[Any]]] = {
+    "answers by id": lambda rig: [Ack(n) for n in ids_of(rig)],
+    "answers by channel": lambda rig: [Ack(channel=c) for c in "abcde"],
+    "an answer without a name": lambda rig: [Ack()],
+    "answers with an alias": lambda rig: [Ack(channel=c, alias="a") for c in "bd"],
+    "refusals by id": lambda rig: [Rejection("no", n) for n in ids_of(rig)],
+    "refusals by channel": lambda rig: [Rejection("no", channel=c) for c in "abcde"],
+    "refusals by name": lambda rig: [Rejection("no", name=c) for c in "abcde"],
+    "a refusal without a name": lambda rig: [Rejection("no")],
+    "refusals of one": lambda rig: [Rejection("no", n, is_one=True) for n in ids_of(rig)],
+    "refusals of the rest": lambda rig: [Rejection("no", n, is_rest=True) for n in ids_of(rig)],
+    "a list of all": lambda rig: [SubscribedChannels(list("abcde"))],
+    "a list of none": lambda rig: [SubscribedChannels([])],
+    "replies": lambda rig: [Reply(str(n), {"n": n}) for n in ids_of(rig)],
+    "replies with an error": lambda rig: [Reply(n, {}, "no") for n in ids_of(rig)],
+    "the login is accepted": lambda rig: [LoginAccepted()],
+    "the login is refused": lambda rig: [LoginRefused("who?")],
+    "data without a number": lambda rig: message(rig, None),
+    "data with the next number": lambda rig: message(rig, 2, 3),
+    "data after a gap": lambda rig: message(rig, 70),
+    "data that comes twice": lambda rig: message(rig, 1),
+    "a snapshot": lambda rig: [LinkedMessage("a", "snapshot", 90)],
+    "data of an unknown channel": lambda rig: [rig.message("unknown")],
+    "a counted frame": lambda rig: [Counted(5), Counted(9)],
+    "an unreadable frame": lambda rig: [Invalid("not JSON")],
+    "a refused message": lambda rig: [Invalid("refused", rig.message("a", 2))],
+    "a heartbeat to be answered": lambda rig: [Respond({"op": "pong"})],
+    "a notice": lambda rig: [Notice("maintenance")],
+    "an unknown type": lambda rig: [Unhandled("odd")],
+    "a heartbeat": lambda rig: [Heartbeat()],
+}
+
+
+def standing(rig: Rig) -> Any:
+    """All that is to be seen of a session."""
+    session = rig.session
+    counters = {name: getattr(session.counters, name) for name in session.counters.__slots__}
+    rig.collect()
+    return (
+        session.state,
+        session.connection_id,
+        session.failure,
+        session.subscriptions.wanted(),
+        session.subscriptions.has_unsent,
+        session.subscriptions.is_suspect,
+        {channel: session.pending_gap(channel) for channel in "abcde"},
+        {name: (t.messages, t.latest, t.data_at) for name, t in session.trackers.items()},
+        counters,
+        len(rig.actions),
+        {token: len(settled) for token, settled in rig.settled.items() if settled},
+        rig.deadline(),
+    )
+
+
+@pytest.mark.parametrize("item", ITEMS)
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_what_a_superseded_connection_still_brings_is_ignored(
+    situation: Callable[[], tuple[Rig, int]], item: str
+) -> None:
+    rig, old = situation()
+    items = ITEMS[item](rig)
+    before = standing(rig)
+    delivered = [m for i in items for m in rig.session.received(old, [i], rig.now)]
+    assert delivered == []
+    assert standing(rig) == before
+    rig.tick()
+    assert standing(rig) == before
+
+
+@pytest.mark.parametrize("item", sorted(ITEMS.keys() - {"a heartbeat"}))
+def test_the_same_of_the_present_connection_is_not_ignored(item: str) -> None:
+    """So that each of these tests could fail."""
+
+    def is_noticed(situation: Callable[[], tuple[Rig, int]]) -> bool:
+        rig, _ = situation()
+        items = ITEMS[item](rig)
+        before = standing(rig)
+        for one in items:
+            rig.session.received(rig.cid, [one], rig.now)
+        rig.tick()
+        return bool(standing(rig) != before)
+
+    assert any(is_noticed(situation) for situation in SITUATIONS)
+
+
+@pytest.mark.parametrize("number", [2, 3])
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_data_on_the_fast_path_is_ignored(
+    situation: Callable[[], tuple[Rig, int]], number: int
+) -> None:
+    rig, old = situation()
+    before = standing(rig)
+    payload = b'{"type":"market_data","channel":"a","sequence":%d}' % number
+    batch = Inbound(Generic()).batch([payload], False, 1, old)
+    assert rig.session.ordinary(old, batch, rig.now) == []
+    assert standing(rig) == before
+
+
+def test_data_on_the_fast_path_of_the_present_connection_is_delivered() -> None:
+    rig, _ = confirmed()
+    batch = Inbound(Generic()).batch(
+        [b'{"type":"market_data","channel":"a","sequence":3}'], False, 1, rig.cid
+    )
+    assert len(rig.session.ordinary(rig.cid, batch, rig.now)) == 1
+
+
+EVENTS: dict[str, Callable[[Session, int, float], None]] = {
+    "opened": lambda session, cid, now: session.opened(cid, None, now),
+    "opened for a login": lambda session, cid, now: session.opened(cid, LOGIN, now),
+    "a pong": lambda session, cid, now: session.pong(cid),
+    "a ping": lambda session, cid, now: session.control(cid, now),
+    "lost": lambda session, cid, now: session.ended(cid, OSError(), Verdict.RETRY, now),
+    "lost again, in words": lambda session, cid, now: session.ended(
+        cid, ConnectionLost("gone", 1001), Verdict.RATE_LIMITED, now, "gone"
+    ),
+    "refused for good": lambda session, cid, now: session.ended(
+        cid, AuthenticationError("no"), Verdict.FATAL, now
+    ),
+}
+
+
+@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize("situation", SITUATIONS[1:])
+def test_what_happens_to_a_superseded_connection_is_ignored(
+    situation: Callable[[], tuple[Rig, int]], event: str
+) -> None:
+    rig, old = situation()
+    before = standing(rig)
+    EVENTS[event](rig.session, old, rig.now)
+    rig.tick()
+    assert standing(rig) == before
+
+
+def test_a_pong_of_a_superseded_connection_answers_no_ping_of_the_present_one() -> None:
+    rig = Rig(ping_interval=10.0, ping_timeout=5.0, **SLOW).open()
+    old = rig.cid
+    rig.drop()
+    rig.open()
+    quiet = ConnectionView(rig.now)
+    rig.wait(10.0, quiet)
+    rig.session.pong(old)
+    rig.session.control(old, rig.now)
+    rig.wait(5.0, quiet)
+    assert rig.cid > old + 1 or rig.state is not State.OPEN
+
+
+def test_a_ping_of_a_superseded_connection_is_no_life_of_the_present_one() -> None:
+    rig = Rig(silence_timeout=10.0, **SLOW).open()
+    old = rig.cid
+    rig.drop()
+    rig.open()
+    present = rig.cid
+    rig.wait(9.0)
+    rig.session.control(old, rig.now)
+    rig.wait(1.0)
+    assert (rig.cid, rig.state) != (present, State.OPEN)
+
+
+@pytest.mark.parametrize("asked", [1, 2])
+def test_an_old_answer_of_the_dialect_is_not_taken_for_the_one_that_is_due(asked: int) -> None:
+    rig = Rig(**SLOW).active("a")
+    rig.holds = True
+    rig.subscribe("b")
+    for _ in range(asked - 1):
+        rig.consult()
+        rig.tick()
+    (old,) = rig.consults
+    rig.drop()
+    rig.open()
+    (_, present) = rig.consults
+    old.then(old.ask())
+    rig.tick()
+    assert rig.consults == [old, present]
+
+
+@pytest.mark.parametrize("outcome", ["answered", "failed"])
+@pytest.mark.parametrize("asked", [1, 2])
+@pytest.mark.parametrize("is_subscribe", [True, False], ids=["subscribe", "unsubscribe"])
+def test_an_answer_of_the_dialect_for_a_superseded_connection_is_of_no_use(
+    is_subscribe: bool, asked: int, outcome: str
+) -> None:
+    """The first question is how to split the channels, the second what to send."""
+    rig = Rig(**SLOW).active("a")
+    rig.holds = True
+    if is_subscribe:
+        rig.subscribe("b", token="b")
+    else:
+        rig.unsubscribe("a", token="a")
+    for _ in range(asked - 1):
+        rig.consult()
+        rig.tick()
+    (old,) = rig.consults
+    assert isinstance(old, Consult)
+    rig.consults.clear()
+    rig.holds = False
+    answer = old.ask()
+    rig.drop()
+    rig.open()
+    before, sent = standing(rig), len(rig.done(Send))
+    if outcome == "answered":
+        old.then(answer)
+    else:
+        old.failed(RuntimeError("late"))
+    rig.tick()
+    assert len(rig.done(Send)) == sent
+    assert standing(rig) == before
+    rig.ack("a", "b")
+    wanted = {name: state.value for name, state, _ in rig.session.subscriptions.wanted()}
+    assert wanted == ({"a": "active", "b": "active"} if is_subscribe else {})
+
+
+def test_a_request_of_a_superseded_connection_is_settled_once_and_as_unknown() -> None:
+    rig, old = asking()
+    assert type(rig.outcome("old request")).__name__ == "OutcomeUnknown"
+    for n in ids_of(rig):
+        rig.session.received(old, [Reply(n, {})], rig.now)
+    rig.tick()
+    assert rig.outcome("new request") == "waiting"
+
+
+def test_the_time_for_an_answer_ends_with_its_connection() -> None:
+    """An unanswered resubscription counts against the connection that was asked."""
+    rig = Rig(ack_timeout=20.0).active("a")
+    rig.drop()
+    rig.open()
+    rig.wait(19.0)
+    rig.drop()
+    rig.open()
+    cid = rig.cid
+    rig.wait(19.0)
+    assert (rig.cid, rig.state) == (cid, State.OPEN)
+    assert rig.asked() == [("subscribe", ["a"])]
+
+
+def test_an_alias_of_a_superseded_connection_names_nothing() -> None:
+    rig = Rig(**SLOW).open()
+    rig.subscribe("a")
+    rig.receive(Ack(channel="a", alias="#1"))
+    rig.drop()
+    rig.open()
+    rig.receive(Ack(channel="a", alias="#2"))
+    (strange,) = rig.receive(rig.message("#1"))
+    (known,) = rig.receive(rig.message("#2"))
+    assert (strange.channel, known.channel) == ("#1", "a")
+
+
+def test_a_connections_count_is_not_compared_with_the_next_ones() -> None:
+    rig = Rig(**SLOW).active("a")
+    rig.receive(Counted(7))
+    rig.drop()
+    rig.open()
+    rig.ack("a")
+    rig.data("a", 1)
+    logged = len(rig.done(Log))
+    rig.receive(Counted(1))
+    rig.receive(Counted(2))
+    assert rig.session.pending_gap("a") is None
+    assert len(rig.done(Log)) == logged
+
+
+def test_an_old_connections_half_refresh_does_not_end_a_channel_of_the_next() -> None:
+    """Its unsubscribe was out; the answer may not count for the present connection."""
+    rig = Rig(stale_after=30.0, **SLOW).active("a")
+    rig.wait(30.0)
+    assert rig.asked()[-2:] == [("unsubscribe", ["a"]), ("subscribe", ["a"])]
+    old = rig.cid
+    ids = ids_of(rig)
+    rig.drop()
+    rig.open()
+    before = standing(rig)
+    for n in ids:
+        rig.session.received(old, [Ack(n)], rig.now)
+    rig.session.received(old, [Ack(channel="a")], rig.now)
+    assert standing(rig) == before
+
+
+def test_a_venue_that_never_acknowledges_confirms_by_data_of_the_present_connection() -> None:
+    rig = Rig(Plain(acknowledges=False), **SLOW).open()
+    rig.subscribe("a", token="a")
+    old = rig.cid
+    rig.drop()
+    rig.open()
+    assert rig.session.received(old, [rig.message("a")], rig.now) == []
+    rig.tick()
+    assert rig.outcome("a") == "waiting"
+    rig.data("a")
+    assert rig.outcome("a") is None
+
+
+def test_entries_of_one_read_are_all_ignored_together() -> None:
+    rig, old = asking()
+    entries = entries_of(
+        Inbound(Generic()),
+        b'{"type":"subscription","channel":"a"}',
+        b'{"type":"market_data","channel":"a","sequence":2}',
+    )
+    before = standing(rig)
+    assert rig.session.received(old, entries, rig.now) == []
+    assert standing(rig) == before

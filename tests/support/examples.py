@@ -1,0 +1,24 @@
+"""How many examples the property-based tests try.
+
+The suite tries the same few each time; with ``HYPOTHESIS_PROFILE=explore`` in the environment they
+are new ones, and five times as many.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+__all__ = ["PROFILE", "examples"]
+
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "suite")
+_PART = 1 if PROFILE == "explore" else 5
+
+settings.register_profile("suite", derandomize=True, deadline=None, max_examples=100 // _PART * 2)
+settings.register_profile("explore", derandomize=False, deadline=None)
+
+
+def examples(full: int) -> settings:
+    """Settings of a test that tries ``full`` examples when it explores, and fewer in the suite."""
+    return settings(max_examples=max(1, full // _PART))

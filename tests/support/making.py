@@ -1,0 +1,31 @@
+"""Messages as the client makes them, for tests of what comes after."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wsclient.dialects import Generic
+from wsclient.messages import Arrival, Gap, Message
+from wsclient.sansio.inbound import Inbound
+from wsclient.sansio.session import Incoming
+
+_INBOUND = Inbound(Generic())
+
+
+def message(
+    channel: str = "a",
+    type: str = "update",
+    sequence: int | None = None,
+    raw: bytes = b"{}",
+    received_at: int = 0,
+    connection_id: int = 1,
+    gap: Gap | None = None,
+    decoder: Any = _INBOUND,
+) -> Message:
+    arrival = Arrival(received_at, connection_id, decoder)
+    return Message(channel, type, sequence, raw=raw, gap=gap, arrival=arrival)
+
+
+def entries_of(inbound: Inbound, *payloads: bytes, received_at: int = 1) -> list[Incoming]:
+    """What the careful path makes of one read's payloads, all of connection 7."""
+    return inbound.entries(inbound.batch(list(payloads), False, received_at, 7))

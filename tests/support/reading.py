@@ -1,0 +1,53 @@
+"""What a dialect makes of a frame, by both ways of reading it, which must agree."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from support.making import entries_of
+from wsclient.messages import Message
+from wsclient.sansio.dialect import Dialect
+from wsclient.sansio.inbound import Inbound
+from wsclient.sansio.session import Invalid
+
+
+class Data(NamedTuple):
+    """What a dialect says of a message."""
+
+    channel: str
+    type: str = "update"
+    sequence: int | None = None
+    item: int | None = None
+
+
+def shape(entry: Any) -> Any:
+    if isinstance(entry, Message):
+        return Data(entry.channel, entry.type, entry.sequence, entry.item)
+    return Invalid if isinstance(entry, Invalid) else entry
+
+
+def read(dialect: Dialect, frame: Any) -> list[Any]:
+    """The shapes of what a frame holds; ``Invalid`` for one that cannot be read."""
+    raw = frame if isinstance(frame, bytes) else msgspec.json.encode(frame)
+    ahead, later = Inbound(dialect), Inbound(dialect)
+    later.ahead = False
+    decoded = [shape(entry) for entry in entries_of(ahead, raw)]
+    peeked = [shape(entry) for entry in entries_of(later, raw)]
+    assert decoded == peeked, "the two ways of reading a frame disagree"
+    return decoded
+
+
+def read_one(dialect: Dialect, frame: Any) -> Any:
+    """The same of a frame that holds one item."""
+    (item,) = read(dialect, frame)
+    return item
+
+
+def message_in(dialect: Dialect, frame: Any) -> Message:
+    """The message that a frame is."""
+    raw = frame if isinstance(frame, bytes) else msgspec.json.encode(frame)
+    (message,) = entries_of(Inbound(dialect), raw)
+    assert isinstance(message, Message)
+    return message

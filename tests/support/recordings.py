@@ -1,0 +1,160 @@
+"""Recorded traffic, by line or over a socket: what comes of it, and of an edit of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import wsclient
+from support.making import entries_of
+from support.rig import Rig
+from wsclient.messages import LinkedMessage, Message
+from wsclient.sansio.dialect import BookUpdate, Dialect
+from wsclient.sansio.inbound import Inbound
+from wsclient.testing import FakeVenue
+from wsclient.testing.protocols import Payload, ScriptedProtocol
+from wsclient.testing.replay import Recorded, read_recording
+from wsclient.testing.venue import Peer
+
+RECORDED = Path(__file__).parents[3] / "shared" / "recorded"
+
+
+def there(name: str) -> Path:
+    """The file of this name. Skips the test where the recordings are not."""
+    path = RECORDED / name
+    if not path.exists():
+        pytest.skip("the recorded traffic is not here (../shared/recorded, beside the project)")
+    return path
+
+
+def recording(name: str) -> list[Recorded]:
+    return read_recording(there(name))
+
+
+def payloads(name: str, direction: str = "received") -> list[bytes]:
+    """What a recording's client received, or sent."""
+    return [item.payload for item in recording(name) if item.direction == direction]
+
+
+def messages_of(dialect: Dialect, lines: Sequence[bytes]) -> list[Message]:
+    return [e for e in entries_of(Inbound(dialect), *lines) if isinstance(e, Message)]
+
+
+class Bench:
+    """An open session with a dialect, fed with frames."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._inbound = Inbound(dialect)
+        self.rig = Rig(dialect).open()
+
+    def feed(self, *frames: bytes) -> list[Message]:
+        return self.rig.receive(*entries_of(self._inbound, *frames))
+
+    def marks(self, frames: Iterable[bytes]) -> list[tuple[int, str]]:
+        """The index of each frame that brought a marked message, and the reason of the mark."""
+        return [
+            (index, message.gap.reason)
+            for index, frame in enumerate(frames)
+            for message in self.feed(frame)
+            if message.gap is not None
+        ]
+
+
+def marks(dialect: Dialect, frames: Iterable[bytes]) -> list[tuple[int, str]]:
+    return Bench(dialect).marks(frames)
+
+
+def follows(message: Message) -> int | None:
+    """The number that the one before it must have; None where it begins again, or has none."""
+    if isinstance(message, LinkedMessage):
+        return message.follows
+    return None if message.sequence is None else message.sequence - 1
+
+
+def count_links(messages: Iterable[Message]) -> int:
+    """How many follow the one before them on their channel by number; no other may claim to."""
+    last: dict[str, int] = {}
+    count = 0
+    for message in messages:
+        before = follows(message)
+        if before is not None and message.channel in last:
+            number = last[message.channel]
+            # A range that is counted may begin before the end of the one before it.
+            may_overlap = isinstance(message, LinkedMessage) and message.is_counted
+            assert before <= number if may_overlap else before == number, message
+            count += 1
+        if message.sequence is not None:
+            last[message.channel] = message.sequence
+    return count
+
+
+class Script(ScriptedProtocol):
+    """Sends all its lines when the client has made so many requests."""
+
+    def __init__(self, lines: Sequence[bytes], requests: int) -> None:
+        self._lines = lines
+        self._awaited = requests
+
+    def received(self, peer: Peer, payload: Payload) -> Iterator[Payload]:
+        self._awaited -= 1
+        if self._awaited == 0:
+            yield from (line.decode() for line in self._lines)
+
+
+def refused(dialect: Dialect, channels: Sequence[str], *answers: Any) -> dict[str, str]:
+    """The reasons that ``subscribe`` gives when one request is answered so; the rest is active."""
+    script = Script([msgspec.json.encode(answer) for answer in answers], 1)
+    with FakeVenue(script) as venue, wsclient.connect(venue.url, dialect=dialect) as client:
+        with pytest.raises(wsclient.SubscriptionRejected) as caught:
+            client.subscribe(*channels, timeout=10)
+        assert set(client.subscriptions) == set(channels) - set(caught.value.failed)
+        return dict(caught.value.failed)
+
+
+class Book:
+    """The simplest book there is, to check what a dialect says of one."""
+
+    def __init__(self, depth: int | None = None) -> None:
+        self._depth = depth
+        self._bids: dict[Decimal, Decimal] = {}
+        self._asks: dict[Decimal, Decimal] = {}
+        #: Removals of a level that was there, and of one that was not.
+        self.removed = 0
+        self.absent = 0
+
+    def apply(self, update: BookUpdate) -> None:
+        for side, levels in ((self._bids, update.bids), (self._asks, update.asks)):
+            if update.is_snapshot:
+                side.clear()
+            for price, size in levels:
+                found = side.pop(price, None)  # so that the price's digits are the last ones sent
+                if size:
+                    side[price] = size
+                elif found is None:
+                    self.absent += 1
+                else:
+                    self.removed += 1
+        if self._depth is not None:
+            self._bids, self._asks = dict(self.bids), dict(self.asks)
+
+    @property
+    def bids(self) -> list[tuple[Decimal, Decimal]]:
+        return sorted(self._bids.items(), reverse=True)[: self._depth]
+
+    @property
+    def asks(self) -> list[tuple[Decimal, Decimal]]:
+        return sorted(self._asks.items())[: self._depth]
+
+    @property
+    def is_crossed(self) -> bool:
+        return bool(self._bids and self._asks) and max(self._bids) >= min(self._asks)
+
+
+def updates_of(dialect: Dialect, messages: Iterable[Message]) -> list[BookUpdate]:
+    updates = [dialect.book_update(message) for message in messages]
+    return [update for update in updates if update is not None]

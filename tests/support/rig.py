@@ -1,0 +1,280 @@
+"""A session on a bench: its clock is a number, and all that it asks for is put down."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from support.making import message as make
+from wsclient.errors import ConnectionLost
+from wsclient.messages import Message
+from wsclient.options import Options
+from wsclient.sansio.actions import (
+    Action,
+    Consult,
+    Cut,
+    Log,
+    Send,
+    Settle,
+)
+from wsclient.sansio.backoff import Verdict, classify
+from wsclient.sansio.dialect import Ack, Dialect, Limits, LoginAccepted, Rejection
+from wsclient.sansio.heartbeat import ConnectionView
+from wsclient.sansio.session import (
+    Incoming,
+    Session,
+    State,
+)
+
+INF = float("inf")
+LOGIN = {"op": "login"}
+
+
+class Plain(Dialect):
+    """Says what it is asked to say, in JSON that a test can compare."""
+
+    name = "plain"
+
+    def __init__(self, limits: Limits | None = None, **attributes: Any) -> None:
+        self.limits = limits or Limits()
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+    def subscribe(
+        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+    ) -> Any:
+        return {"op": "subscribe", "channels": list(channels), "id": request_id, **options}
+
+    def unsubscribe(
+        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+    ) -> Any:
+        return {"op": "unsubscribe", "channels": list(channels), "id": request_id, **options}
+
+    def request(self, payload: Any, request_id: int) -> Any:
+        return {**payload, "id": request_id}
+
+
+class RecordedSession(Session):
+    """A session whose every change of state is put down."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.path: list[tuple[State, State]] = []
+
+    def _enter(self, state: State, why: str = "") -> None:
+        before = self.state
+        super()._enter(state, why)
+        self.path.append((before, state))
+
+
+class Rig:
+    """Runs a session as the watchdog does, one step at a time."""
+
+    def __init__(
+        self, dialect: Dialect | None = None, *, random: float = 1.0, **options: Any
+    ) -> None:
+        self.now = 1000.0
+        self.dialect = dialect or Plain()
+        options = {"ping_interval": None, **options}
+        self.session = RecordedSession(self.dialect, Options(**options), lambda: random)
+        self.actions: list[Action] = []
+        self._cuts: list[Cut] = []
+        #: Questions to the dialect that are not asked yet; while ``holds`` they wait here.
+        self.consults: list[Consult] = []
+        self.holds = False
+        self.settled: defaultdict[Any, list[Settle]] = defaultdict(list)
+        #: Who waits, or has waited: each must be settled once, at the latest by close().
+        self.tokens: set[Any] = set()
+        self.received_at = 0
+        self._numbers = itertools.count()
+
+    # What it has done.
+
+    @property
+    def state(self) -> State:
+        return self.session.state
+
+    @property
+    def cid(self) -> int:
+        return self.session.connection_id
+
+    def collect(self) -> list[Action]:
+        """The actions since the last look; each token may be settled once."""
+        actions = self.session.actions()
+        self.actions += actions
+        self._cuts += [action for action in actions if isinstance(action, Cut)]
+        self.consults += [action for action in actions if isinstance(action, Consult)]
+        for action in actions:
+            if isinstance(action, Settle):
+                self.settled[action.token].append(action)
+                assert len(self.settled[action.token]) == 1, f"{action.token!r} settled twice"
+        return actions
+
+    def done(self, kind: type[Action]) -> list[Any]:
+        """All actions of one kind so far."""
+        self.collect()
+        return [action for action in self.actions if isinstance(action, kind)]
+
+    def sent(self) -> list[dict[str, Any]]:
+        """What has been sent on the present connection, decoded, in order."""
+        return [json.loads(s.payload) for s in self.done(Send) if s.connection_id == self.cid]
+
+    def asked(self) -> list[tuple[str, list[str]]]:
+        """The subscribes and unsubscribes on the present connection, without ids."""
+        return [(m["op"], m["channels"]) for m in self.sent() if "channels" in m]
+
+    def outcome(self, token: Any) -> BaseException | str | None:
+        """``"waiting"``, or the error that ``token`` was settled with, None for none."""
+        self.collect()
+        return self.settled[token][0].error if self.settled[token] else "waiting"
+
+    def logs(self, level: str) -> list[str]:
+        return [log.text for log in self.done(Log) if log.level == level]
+
+    # Events.
+
+    def connect(self, token: Any = "connect", timeout: float = INF) -> None:
+        self.session.connect(token, self.now + timeout, self.now)
+        self.tokens.add(token)
+        self.tick()
+
+    def cancel_connect(self, token: Any = "connect") -> None:
+        """The caller leaves: from now on, nobody is to be woken."""
+        self.session.cancel_connect(token)
+        if not self.settled[token]:
+            self.tokens.discard(token)
+        self.tick()
+
+    def opened(self, login: Any = None) -> None:
+        self.session.opened(self.cid, login, self.now)
+        self.tick()
+
+    def open(self) -> Rig:
+        """From whatever state that allows it, to OPEN."""
+        if self.state is State.IDLE:
+            self.connect(("open", next(self._numbers)))
+        while self.state is State.BACKING_OFF:
+            self.wait(self.deadline() - self.now)
+        if self.state is State.CONNECTING:
+            self.opened()
+        if self.state is State.AUTHENTICATING:
+            self.receive(LoginAccepted())
+        assert self.state is State.OPEN
+        return self
+
+    def drop(self, error: BaseException | None = None, verdict: Verdict | None = None) -> None:
+        error = error or ConnectionLost("gone")
+        self.session.ended(self.cid, error, verdict or classify(error), self.now)
+        self.collect()
+
+    def subscribe(
+        self, *channels: str, token: Any = None, timeout: float = INF, **options: Any
+    ) -> Any:
+        token = token or ("subscribe", *channels)
+        self.session.subscribe(channels, options, token, self.now + timeout)
+        self.tokens.add(token)
+        self.tick()
+        return token
+
+    def unsubscribe(self, *channels: str, token: Any = None, timeout: float = INF) -> Any:
+        token = token or ("unsubscribe", *channels)
+        self.session.unsubscribe(channels, token, self.now + timeout)
+        self.tokens.add(token)
+        self.tick()
+        return token
+
+    def request(self, token: Any = "request", timeout: float = INF) -> int:
+        request_id = self.session.begin_request(token, self.now + timeout, self.now)
+        self.tokens.add(token)
+        return request_id
+
+    def receive(self, *entries: Incoming) -> list[Message]:
+        delivered = self.session.received(self.cid, entries, self.now)
+        self.collect()
+        self.tick()
+        return delivered
+
+    def ack(self, *channels: str) -> list[Message]:
+        return self.receive(*(Ack(channel=c) for c in channels))
+
+    def reject(self, channel: str, reason: str = "no") -> list[Message]:
+        return self.receive(Rejection(reason, channel=channel))
+
+    def active(self, *channels: str, **options: Any) -> Rig:
+        """Subscribed and confirmed, on an open connection."""
+        self.open()
+        self.subscribe(*channels, token=("active", next(self._numbers)), **options)
+        self.ack(*channels)
+        return self
+
+    def message(self, channel: str, sequence: int | None = None, **fields: Any) -> Message:
+        self.received_at += 1
+        raw = json.dumps({"channel": channel, "n": sequence}).encode()
+        type = fields.get("type", "update")
+        return make(channel, type, sequence, raw, self.received_at, self.cid)
+
+    def data(self, channel: str, *sequences: int | None) -> list[Message]:
+        """Messages of one channel arrive; without ``sequences``, one that bears none."""
+        return self.receive(*(self.message(channel, s) for s in sequences or (None,)))
+
+    def consult(self) -> bool:
+        """Ask the dialect what it has not been asked yet, as the watchdog does; False: nothing."""
+        was_asked = bool(self.consults)
+        while self.consults:
+            ask, then, failed = self.consults.pop(0)
+            try:
+                answer = ask()
+            except Exception as error:  # noqa: BLE001 - the session is told
+                failed(error)
+            else:
+                then(answer)
+        return was_asked
+
+    # Time.
+
+    def tick(self, view: ConnectionView | None = None) -> None:
+        """Look at the clock, and carry out what is to be cut, until there is nothing to do."""
+        view = view or ConnectionView(self.now)
+        for _ in range(100):
+            self.session.tick(self.now, view)
+            actions = self.collect()
+            while self._cuts:
+                cid, error = self._cuts.pop(0)
+                self.session.ended(cid, error, classify(error), self.now)
+            if not self.holds and self.consult():
+                continue
+            self.deadline(view)
+            if not actions:
+                return
+        raise AssertionError("the session never comes to rest")
+
+    def deadline(self, view: ConnectionView | None = None) -> float:
+        return self.session.next_deadline(self.now, view or ConnectionView(self.now))
+
+    def wait(self, seconds: float, view: ConnectionView | None = None) -> None:
+        """Let time pass, looking at the clock whenever the session asks to.
+
+        Bytes arrive all the while, unless ``view`` says what is seen instead.
+        """
+        end = self.now + seconds
+        self.tick(view)
+        while self.now < end:
+            self.now = max(self.now, min(end, self.deadline(view)))
+            self.tick(view)
+
+    def sleep(self, seconds: float) -> None:
+        """The lid is shut: time passes, and nobody looks at the clock."""
+        self.now += seconds
+        self.tick()
+
+    def close(self, timeout: float = 1.0) -> None:
+        """Close, and let the deadline for the peer's answer pass."""
+        self.session.close(self.now, timeout)
+        self.tick()
+        self.wait(timeout)
+        assert self.state is State.CLOSED
+        waiting = self.tokens - {token for token, settles in self.settled.items() if settles}
+        assert not waiting, f"never woken: {waiting}"
