@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+import wsclient
 from mutation.mutants import mutants
+
+PURE = Path(wsclient.__file__).parent / "sansio"
 
 
 def changes(source: str) -> list[str]:
@@ -38,3 +43,17 @@ def test_a_change_is_known_again_when_it_has_moved() -> None:
     (moved,) = mutants("# new\ndef f():\n    return  # why\n")
     (mutant,) = mutants("def f():\n    return\n")
     assert moved.key == mutant.key == "f: return [return -> pass]"
+
+
+def test_each_known_survivor_is_still_a_change_of_its_module() -> None:
+    lines = Path(__file__).with_name("survivors.txt").read_text("utf-8").splitlines()
+    known = [line.split("  # ")[0] for line in lines if line and not line.startswith("#")]
+    modules = {key.split()[0] for key in known}
+    sources = {name: PURE / name for name in modules if (PURE / name).exists()}
+    present = {
+        f"{name} {mutant.key}"
+        for name, path in sources.items()
+        for mutant in mutants(path.read_text("utf-8"))
+    }
+    stale = [key for key in known if key not in present]
+    assert not stale, "\n".join(["no longer a change:", *stale])
