@@ -372,7 +372,7 @@ def test_a_restart_forgets_what_waits() -> None:
 def test_plain_numbers_follow_one_another_and_none_cannot_be_joined() -> None:
     joiner = joined(4)
     assert add(joiner, Message("a", sequence=5))
-    with pytest.raises(BookError, match="without a number"):
+    with pytest.raises(BookError, match="without a sequence number"):
         joiner.add(Message("a"))
 
 

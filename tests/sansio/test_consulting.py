@@ -235,7 +235,7 @@ def raising(error: BaseException) -> Callable[..., Any]:
 
 
 BATCHES: dict[str, tuple[Callable[..., Any], str]] = {
-    "a lost channel": (lambda channels: [channels[:1]], "ValueError: batches() leaves out 'b'"),
+    "a lost channel": (lambda channels: [channels[:1]], "ValueError: batches() left out 'b'"),
     "an invented one": (lambda channels: [[*channels, "x"]], "'x' twice, or was not given it"),
     "one twice": (lambda channels: [channels, channels[:1]], "'a' twice, or was not given it"),
     "without end": (endless, "more messages than"),

@@ -109,7 +109,7 @@ def test_a_frame_that_stops_half_way_is_a_stalled_link() -> None:
     beat = heartbeat(stall_timeout=10.0)
     seen = view(START + 5.0, in_frame=True)
     assert beat.failure(START + 14.999, seen) is None
-    assert str(beat.failure(START + 15.0, seen)) == "a frame stopped half way for 10 s"
+    assert str(beat.failure(START + 15.0, seen)) == "a frame stopped half way: no byte for 10 s"
 
 
 def test_between_frames_nothing_stalls() -> None:

@@ -350,7 +350,7 @@ class TestNoData:
         rig.wait(600.0)
         assert told(rig, NoData) == [NoData("a", 60.0, connection_id=1)]
         assert rig.session.first_messages.overdue() == ("a",)
-        assert "'a' was confirmed 60 s ago, and no message" in rig.logs("warning")[0]
+        assert "'a' was confirmed 60 s ago, but no message" in rig.logs("warning")[0]
         assert (rig.state, rig.cid) == (State.OPEN, 1)
 
     def test_a_message_ends_it(self) -> None:

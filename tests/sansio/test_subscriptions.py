@@ -232,7 +232,7 @@ def test_the_venues_limit_of_channels_refuses_those_beyond_it() -> None:
     desk.ack("b")
     error = desk.outcomes["sub"]
     assert isinstance(error, SubscriptionRejected)
-    assert error.failed == {"c": "the venue allows 2 channels a connection"}
+    assert error.failed == {"c": "the venue allows 2 channels per connection"}
     assert desk.wanted == ["a", "b"]
 
 

@@ -24,7 +24,7 @@ from wsclient.sansio.dialect import (
     Rejection,
     Reply,
     Respond,
-    Subscribed,
+    SubscribedChannels,
     Unhandled,
 )
 from wsclient.sansio.heartbeat import ConnectionView
@@ -116,8 +116,8 @@ ITEMS: dict[str, Callable[[Rig], list[Any]]] = {
     "a refusal without a name": lambda rig: [Rejection("no")],
     "refusals of one": lambda rig: [Rejection("no", n, is_one=True) for n in ids_of(rig)],
     "refusals of the rest": lambda rig: [Rejection("no", n, is_rest=True) for n in ids_of(rig)],
-    "a list of all": lambda rig: [Subscribed(list("abcde"))],
-    "a list of none": lambda rig: [Subscribed([])],
+    "a list of all": lambda rig: [SubscribedChannels(list("abcde"))],
+    "a list of none": lambda rig: [SubscribedChannels([])],
     "replies": lambda rig: [Reply(str(n), {"n": n}) for n in ids_of(rig)],
     "replies with an error": lambda rig: [Reply(n, {}, "no") for n in ids_of(rig)],
     "the login is accepted": lambda rig: [LoginAccepted()],
