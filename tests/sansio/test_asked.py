@@ -23,7 +23,7 @@ STEPS = st.one_of(
 
 
 @given(st.lists(STEPS, max_size=30))
-def test_requests_on_their_way_are_found_as_in_a_plain_list(steps: list[tuple[str, Any]]) -> None:
+def test_outstanding_requests_match_a_plain_list(steps: list[tuple[str, Any]]) -> None:
     outstanding, plain = Outstanding(), list[Request]()
     for number, (step, how) in enumerate(steps):
         if step == "send":
@@ -54,7 +54,7 @@ CHANGES = st.one_of(
 
 
 @given(st.lists(CHANGES, max_size=30))
-def test_requests_go_out_in_order_without_those_that_have_become_empty(
+def test_requests_are_sent_in_order_without_empty_ones(
     steps: list[tuple[str, Any]],
 ) -> None:
     unsent, plain = Unsent(), list[list[str]]()

@@ -13,7 +13,7 @@ from wsclient.sansio.session import Invalid
 # --- names that last as long as the connection ---------------------------------------------------
 
 
-def test_data_by_its_alias_is_of_the_channel() -> None:
+def test_data_under_an_alias_belongs_to_the_channel() -> None:
     rig = Rig().open()
     rig.subscribe("a")
     rig.receive(Ack(channel="a", alias="#7"))
@@ -24,7 +24,7 @@ def test_data_by_its_alias_is_of_the_channel() -> None:
     assert refused.gap.missed == 1
 
 
-def test_it_is_unsubscribed_by_its_alias() -> None:
+def test_a_channel_is_unsubscribed_by_its_alias() -> None:
     rig = Rig().open()
     rig.subscribe("a")
     rig.receive(Ack(channel="a", alias="#7"))
@@ -34,7 +34,7 @@ def test_it_is_unsubscribed_by_its_alias() -> None:
     assert rig.outcome(token) is None
 
 
-def test_it_is_unsubscribed_by_its_newest_alias() -> None:
+def test_a_channel_is_unsubscribed_by_its_newest_alias() -> None:
     rig = Rig().open()
     rig.subscribe("a")
     for alias in ("#7", "#8", "#7"):
@@ -74,7 +74,7 @@ def test_of_channels_that_nobody_asked_for_the_newest_are_known(little_room: Non
     assert rig.data("mine", 2)[0].gap is None
 
 
-def test_a_channel_that_may_have_been_forgotten_says_that_something_may_be_missing(
+def test_a_channel_that_may_have_been_forgotten_marks_a_gap(
     little_room: None,
 ) -> None:
     rig = Rig()
@@ -97,7 +97,7 @@ def test_no_channel_that_is_wanted_is_forgotten(little_room: None) -> None:
     assert list(rig.session.trackers) == names
 
 
-def test_of_names_for_channels_the_wanted_ones_are_kept(little_room: None) -> None:
+def test_aliases_of_wanted_channels_are_kept(little_room: None) -> None:
     rig = Rig().open()
     rig.subscribe("a")
     rig.receive(Ack(channel="a", alias="#0"))

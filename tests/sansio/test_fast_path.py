@@ -168,7 +168,7 @@ def test_ordinary_data_takes_the_fast_path(way: Callable[[Line], None]) -> None:
 
 @pytest.mark.parametrize("way", [ahead, behind])
 @pytest.mark.parametrize("field", ["seq", None])
-def test_so_does_data_with_another_number_or_none(
+def test_ordinary_data_takes_the_fast_path_with_another_number_field_or_none(
     way: Callable[[Line], None], field: str | None
 ) -> None:
     line = Line(is_fast=True)
@@ -189,7 +189,7 @@ def test_so_does_data_with_another_number_or_none(
 @pytest.mark.parametrize("way", [ahead, behind])
 @pytest.mark.parametrize("is_numbered", [True, False])
 @pytest.mark.parametrize("fields", [(), ("sequence",), ("sequence", "seq"), ("id", "seq", "n")])
-def test_so_does_data_whatever_fields_its_number_may_be_in(
+def test_ordinary_data_takes_the_fast_path_whichever_field_has_its_number(
     fields: tuple[str, ...], is_numbered: bool, way: Callable[[Line], None]
 ) -> None:
     line = Line(True, Generic(sequence_fields=fields))
@@ -203,7 +203,7 @@ def test_so_does_data_whatever_fields_its_number_may_be_in(
     assert line.quick == 2
 
 
-def test_what_is_decoded_into_a_type_is_made_once() -> None:
+def test_an_object_decoded_to_a_type_is_made_once() -> None:
     line = Line(is_fast=True)
     line.take(market_data())
     into_a_type(line)
@@ -235,7 +235,7 @@ def test_a_type_without_the_three_fields_is_left_to_the_consumer(kind: Any) -> N
     assert not isinstance(message, TypedMessage)
 
 
-def test_a_type_that_would_make_up_a_number_is_left_to_the_consumer() -> None:
+def test_a_type_with_a_default_number_is_left_to_the_consumer() -> None:
     class Guess(msgspec.Struct):
         type: str
         channel: str
@@ -248,7 +248,7 @@ def test_a_type_that_would_make_up_a_number_is_left_to_the_consumer() -> None:
     assert message.decode(Guess).sequence == 2
 
 
-def test_a_frame_that_is_not_ordinary_ends_the_run_and_no_more() -> None:
+def test_an_unusual_frame_only_ends_the_run() -> None:
     line = Line(is_fast=True)
     line.take(market_data(), market_data("b", 7))
 
@@ -271,7 +271,7 @@ def test_large_frames_are_not_decoded_by_the_reader() -> None:
     assert message.data["sequence"] == 2
 
 
-def test_what_is_no_utf8_is_not_ordinary() -> None:
+def test_invalid_utf8_is_not_ordinary() -> None:
     line = Line(is_fast=True)
     line.inbound.ahead = False
     line.take(market_data())
@@ -296,7 +296,7 @@ def test_a_message_ends_the_silence_of_its_channel() -> None:
     assert (tracker.data_at, tracker.refreshed) == (line.rig.now, False)
 
 
-def test_where_the_venue_never_answers_the_first_data_confirms() -> None:
+def test_the_first_data_confirms_if_the_venue_never_answers() -> None:
     dialect = Generic()
     dialect.acknowledges = False
     line = Line(is_fast=True)
@@ -321,7 +321,9 @@ def test_a_number_may_be_in_the_second_field_of_one_channel_only() -> None:
 
 @pytest.mark.parametrize("is_decimal", [False, True])
 @pytest.mark.parametrize("number", [b"1.0", b"1e0", b"true"])
-def test_what_equals_the_expected_number_need_not_be_one(number: bytes, is_decimal: bool) -> None:
+def test_a_value_that_equals_the_expected_number_may_not_be_an_integer(
+    number: bytes, is_decimal: bool
+) -> None:
     line = Line(True, Generic(sequence_fields=("sequence",)), decimal=is_decimal)
     line.take(market_data(sequence=0))
     odd = b'{"type": "market_data", "channel": "a", "sequence": %b}' % number
@@ -330,7 +332,7 @@ def test_what_equals_the_expected_number_need_not_be_one(number: bytes, is_decim
     assert (after.sequence, after.gap) == (1, None)
 
 
-def test_what_bears_another_name_is_not_ordinary() -> None:
+def test_data_under_an_alias_is_not_ordinary() -> None:
     line = Line(True, Everything())
     line.take(market_data("#1"))
     line.take(frame_of({"type": "named", "channel": "a", "alias": "#1"}))
@@ -338,7 +340,7 @@ def test_what_bears_another_name_is_not_ordinary() -> None:
     assert message.channel == "a"
 
 
-def test_what_no_decoder_can_read_is_left_to_the_careful_path() -> None:
+def test_a_frame_that_cannot_be_decoded_is_left_to_the_careful_path() -> None:
     """Whatever a decoder raises: too deep is a RecursionError, for one."""
     line = Line(is_fast=True)
     into_a_type(line)
@@ -514,7 +516,7 @@ def placed(raw: bytes, channel: str, number: int) -> bytes:
     event=EVENTS,
     reads=st.lists(READS | READS | READS | st.none(), min_size=2, max_size=8),
 )
-def test_both_paths_tell_the_same(
+def test_both_paths_give_the_same(
     way: Callable[[Line], None],
     fields: Sequence[str],
     is_decimal: bool,

@@ -63,22 +63,20 @@ def flood(rig: Rig, kind: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("kind", FLOODS)
-def test_the_list_of_actions_and_the_memory_stay_bounded(
-    kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_queued_actions_and_memory_stay_bounded(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With thousands of channels wanted, which cost nothing."""
     monkeypatch.setattr(session, "MAX_WAITING", 1000)
     check_bounds(kind, 2000, 1000)
 
 
-def test_the_bound_is_that_of_the_session() -> None:
+def test_the_bound_is_the_constant_of_the_session() -> None:
     check_bounds("gaps", MAX_WAITING + 1000)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", FLOODS)
-def test_so_they_do_in_a_flood_of_ten_seconds(kind: str) -> None:
+def test_queued_actions_and_memory_stay_bounded_in_a_long_flood(kind: str) -> None:
     check_bounds(kind, 600_000)
 
 
@@ -128,7 +126,7 @@ def check_bounds(kind: str, count: int, most: int = MAX_WAITING) -> None:
         ),
     ],
 )
-def test_each_kind_is_logged_once_a_second_with_the_number_left_out(
+def test_each_kind_is_logged_once_per_second_with_the_number_omitted(
     make: Callable[[int], Any], first: str, second: str
 ) -> None:
     rig = Rig().open()
@@ -140,13 +138,13 @@ def test_each_kind_is_logged_once_a_second_with_the_number_left_out(
     assert rig.logs("warning") == [first, second]
 
 
-def test_one_kind_does_not_silence_another() -> None:
+def test_one_kind_of_line_does_not_suppress_another() -> None:
     rig = Rig().open()
     rig.receive(Notice("one"), Rejection("two"), Notice("three"))
     assert rig.logs("warning") == ["the venue says: one", "the venue refused: two"]
 
 
-def test_heartbeats_are_answered_up_to_a_rate_and_then_the_newest() -> None:
+def test_heartbeats_beyond_the_rate_limit_get_only_the_newest_answer() -> None:
     most, per = ANSWERS
     rig = Rig().open()
     rig.receive(*(Respond({"pong": n}) for n in range(100)))
@@ -157,7 +155,7 @@ def test_heartbeats_are_answered_up_to_a_rate_and_then_the_newest() -> None:
     assert rig.logs("warning") == [text, f"{text} (and {100 - most - 3} before it)"]
 
 
-def test_an_answer_that_waits_is_not_for_the_next_connection() -> None:
+def test_a_waiting_answer_is_not_sent_on_the_next_connection() -> None:
     rig = Rig().open()
     rig.receive(*(Respond({"pong": n}) for n in range(100)))
     rig.drop()
@@ -166,7 +164,7 @@ def test_an_answer_that_waits_is_not_for_the_next_connection() -> None:
     assert rig.sent() == []
 
 
-def test_an_answer_that_cannot_be_sent_is_a_frame_that_makes_no_sense() -> None:
+def test_an_answer_that_cannot_be_encoded_makes_the_frame_invalid() -> None:
     rig = Rig().open()
     rig.receive(*[Respond(object())] * 100)
     rig.wait(10.0)
@@ -185,7 +183,7 @@ def test_a_login_is_refused_once() -> None:
     assert rig.state is State.FAILED
 
 
-def test_the_numbers_of_events_that_are_left_out_are_used() -> None:
+def test_dropped_events_use_their_numbers() -> None:
     rig = Rig().active("a")
     rig.session.is_observed = lambda: True
     before = rig.done(Notify)[-1].number

@@ -231,7 +231,7 @@ def test_pointers(steps: list[Step]) -> None:
     check("pointer", steps)
 
 
-def test_the_holes_of_an_earlier_count_are_not_filled_by_a_later_one() -> None:
+def test_gaps_of_an_earlier_sequence_are_not_filled_by_a_later_one() -> None:
     tracker = ChannelTracker("a")
     gaps = []
     for received_at, sequence in enumerate([5, 9, None, 6, 7, 6], 1):
@@ -256,7 +256,7 @@ def test_the_holes_of_an_earlier_count_are_not_filled_by_a_later_one() -> None:
     fates=st.lists(st.sampled_from(["", "", "", "lost", "doubled", "wrong"]), max_size=RECENT // 2),
     far=st.integers(-100, 1_000_000),
 )
-def test_what_has_come_but_once_is_called_no_duplicate(
+def test_a_message_received_once_is_never_a_duplicate(
     is_counted: bool, fates: list[str], far: int
 ) -> None:
     """Not after a wrong number either: who drops duplicates drops nothing new."""

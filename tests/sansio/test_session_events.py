@@ -47,7 +47,7 @@ class TestConnection:
         rig = Rig().open()
         assert told(rig) == [Connected(1, connection_id=1)]
 
-    def test_attempts_are_counted_until_a_link_has_proved_healthy(self) -> None:
+    def test_attempts_are_counted_until_a_connection_is_healthy(self) -> None:
         rig = Rig().active("a")
         rig.data("a", 1)
         for _ in range(3):
@@ -64,7 +64,7 @@ class TestConnection:
         assert rig.session.attempt_failures == {"http 503": 1}
         assert told(rig, Disconnected) == []
 
-    def test_the_end_of_an_open_link(self) -> None:
+    def test_the_end_of_an_open_connection(self) -> None:
         rig = Rig().active("a")
         rig.data("a", 1)
         rig.wait(3.0)
@@ -74,7 +74,7 @@ class TestConnection:
         ]
         assert rig.session.disconnect_reasons == {"closed": 1}
 
-    def test_without_data_there_is_no_age_of_it_not_even_of_the_link_before(self) -> None:
+    def test_without_data_on_this_connection_there_is_no_data_age(self) -> None:
         rig = Rig().active("a")
         rig.data("a", 1)
         rig.drop()
@@ -88,12 +88,12 @@ class TestConnection:
         (event,) = told(rig, Disconnected)
         assert (event.code, event.reason) == (1006, "reset")
 
-    def test_a_code_of_something_else_is_no_close_code(self) -> None:
+    def test_a_code_of_another_error_is_not_a_close_code(self) -> None:
         rig = Rig().open()
         rig.drop(SystemExit("a function's"))
         assert [event.code for event in told(rig, Disconnected)] == [1006]
 
-    def test_the_end_of_a_channel_is_no_data(self) -> None:
+    def test_a_lost_message_does_not_count_as_data(self) -> None:
         rig = Rig().active("a")
         rig.drop()
         rig.open()
@@ -101,7 +101,7 @@ class TestConnection:
         rig.drop()
         assert told(rig, Disconnected)[-1].data_age is None
 
-    def test_times_are_told_to_the_millisecond(self) -> None:
+    def test_times_are_rounded_to_the_millisecond(self) -> None:
         rig = Rig(retry_delay=1 / 3).active("a")
         rig.data("a", 1)
         rig.wait(2 / 3)
@@ -125,7 +125,7 @@ class TestConnection:
         rig.close()
         assert told(rig, Closed) == [Closed(error, connection_id=1)]
 
-    def test_a_failure_that_ends_the_link_tells_of_both(self) -> None:
+    def test_a_failure_that_ends_the_connection_emits_both_events(self) -> None:
         rig = Rig(max_reconnects=0).open()
         rig.drop()
         assert [type(event) for event in told(rig)] == [Connected, Disconnected, Closed]
@@ -141,14 +141,14 @@ class TestReasons:
             ({"silence_timeout": 1.0}, ConnectionView(1000.0), "silent"),
         ],
     )
-    def test_of_a_dead_link(
+    def test_of_a_dead_connection(
         self, options: dict[str, Any], view: ConnectionView, reason: str
     ) -> None:
         rig = Rig(**options).open()
         rig.wait(3.0, view)
         assert told(rig, Disconnected)[0].reason == reason
 
-    def test_of_a_link_that_has_reached_its_age(self) -> None:
+    def test_of_a_connection_that_has_reached_its_maximum_age(self) -> None:
         rig = Rig(Plain(dialect.Limits(max_age=10.0))).open()
         rig.wait(10.0)
         assert told(rig, Disconnected)[0].reason == "age"
@@ -190,7 +190,7 @@ class TestChannels:
         rig.receive(dialect.SubscribedChannels(["a", "b", "c"]))
         assert [event.channels for event in told(rig, Subscribed)] == [("a",), ("b", "c")]
 
-    def test_an_answer_that_confirms_nothing_new_is_not_told(self) -> None:
+    def test_an_answer_that_confirms_nothing_new_emits_no_event(self) -> None:
         rig = Rig().active("a")
         rig.ack("a")
         assert len(told(rig, Subscribed)) == 1
@@ -201,7 +201,7 @@ class TestChannels:
         rig.reject("a", "no such market")
         assert told(rig, Rejected) == [Rejected("a", "no such market", False, connection_id=1)]
 
-    def test_a_refusal_of_an_unsubscribe_is_none_of_the_channel(self) -> None:
+    def test_a_refusal_of_an_unsubscribe_does_not_reject_the_channel(self) -> None:
         rig = Rig().active("a")
         rig.unsubscribe("a")
         rig.reject("a", "not now")
@@ -242,13 +242,13 @@ class TestRecovered:
         rig.ack("a")
         assert [event.channels for event in told(rig, Recovered)] == [1]
 
-    def test_comes_at_once_where_no_channel_is_wanted(self) -> None:
+    def test_comes_at_once_if_no_channel_is_wanted(self) -> None:
         rig = Rig().open()
         rig.drop()
         rig.open()
         assert [event.channels for event in told(rig, Recovered)] == [0]
 
-    def test_does_not_come_while_the_link_is_down(self) -> None:
+    def test_does_not_come_while_the_connection_is_down(self) -> None:
         rig = Rig(retry_delay=4.0).open()
         rig.drop()
         rig.wait(1.0)
@@ -281,7 +281,7 @@ class TestRecovered:
         rig.reject("b")
         assert [event.channels for event in told(rig, Recovered)] == [1]
 
-    def test_comes_with_the_data_where_nothing_is_acknowledged(self) -> None:
+    def test_comes_with_the_data_if_the_venue_never_acknowledges(self) -> None:
         rig = Rig(Plain(acknowledges=False)).open()
         rig.subscribe("a")
         rig.data("a", 1)
@@ -293,7 +293,7 @@ class TestRecovered:
 
 
 class TestGaps:
-    def test_each_is_told_to_whoever_listens(self) -> None:
+    def test_each_gap_emits_an_event_if_someone_listens(self) -> None:
         rig = Rig().active("a")
         rig.session.is_observed = lambda: True
         rig.data("a", 1, 3, 5)
@@ -302,7 +302,7 @@ class TestGaps:
             ("a", Gap("sequence", 1, 2)),
         ]
 
-    def test_what_is_late_or_doubled_is_none(self) -> None:
+    def test_a_late_or_duplicate_message_emits_no_gap(self) -> None:
         rig = Rig().active("a")
         rig.session.is_observed = lambda: True
         rig.data("a", 1, 3, 2, 3)
@@ -320,7 +320,7 @@ class TestGaps:
         numbers = [tell.number - before for tell in rig.done(Notify) if tell.kind is GapMarked]
         assert numbers == [1, 2, 3, 10]
 
-    def test_none_is_told_where_nobody_listens(self) -> None:
+    def test_no_event_is_built_if_no_one_listens(self) -> None:
         rig = Rig().active("a")
         rig.data("a", 1, 3)
         assert told(rig, GapMarked) == []
@@ -328,7 +328,7 @@ class TestGaps:
 
 
 class TestDecodeErrors:
-    def test_at_most_one_a_second_which_says_how_many_there_were(self) -> None:
+    def test_at_most_one_per_second_with_the_number_of_frames(self) -> None:
         rig = Rig().open()
         rig.receive(*[Invalid("nonsense")] * 5)
         rig.receive(Invalid("more"))
@@ -342,7 +342,7 @@ class TestDecodeErrors:
 class TestNoData:
     """Channels that are confirmed, and of which no message comes."""
 
-    def test_after_a_minute_it_is_told_once_and_nothing_is_cut(self) -> None:
+    def test_after_a_minute_it_is_reported_once_and_nothing_is_cut(self) -> None:
         rig = Rig().active("a", "b")
         rig.data("b", 1)
         rig.wait(59.0)
@@ -359,7 +359,7 @@ class TestNoData:
         rig.data("a", 1)
         assert rig.session.first_messages.overdue() == ()
 
-    def test_a_message_that_cannot_be_read_is_one(self) -> None:
+    def test_an_unreadable_message_counts(self) -> None:
         rig = Rig().active("a")
         rig.receive(Invalid("nonsense", rig.message("a", 1)))
         rig.wait(600.0)
@@ -373,7 +373,7 @@ class TestNoData:
         rig.wait(600.0)
         assert told(rig, NoData) == []
 
-    def test_a_reconnect_begins_the_time_again_and_does_not_tell_twice(self) -> None:
+    def test_a_reconnect_restarts_the_time_and_does_not_report_twice(self) -> None:
         rig = Rig().active("a", "b")
         rig.wait(30.0)
         rig.data("b", 1)
@@ -395,7 +395,7 @@ class TestNoData:
         rig.active("a").wait(60.0)
         assert len(told(rig, NoData)) == 2
 
-    def test_the_dialect_says_how_long_and_for_which(self) -> None:
+    def test_the_dialect_defines_the_time_of_each_channel(self) -> None:
         class Patient(Plain):
             quiet_channels = ("user.",)
 
@@ -407,7 +407,7 @@ class TestNoData:
         assert told(rig, NoData) == [NoData("fast", 5.0, connection_id=1)]
 
     @pytest.mark.parametrize("within", [0, -1.0, float("inf"), float("nan"), "60"])
-    def test_a_dialect_that_gives_no_time_is_told_so(self, within: Any) -> None:
+    def test_an_invalid_time_of_the_dialect_refuses_the_channel(self, within: Any) -> None:
         rig = Rig(Plain(first_message_within=lambda channel: within)).open()
         token = rig.subscribe("a")
         assert "'a'" in str(rig.outcome(token))
@@ -420,7 +420,7 @@ class TestNoData:
         rig.wait(1.0)
         assert len(told(rig, NoData)) == 1
 
-    def test_many_at_once_are_one_line_of_the_log(self) -> None:
+    def test_many_at_once_give_one_log_line(self) -> None:
         names = [f"x{n}" for n in range(500)]
         rig = Rig().active(*names)
         rig.wait(100.0)
@@ -432,7 +432,7 @@ class TestEndedByTheVenue:
     def end(self, rig: Rig, channel: str = "a") -> None:
         rig.receive(dialect.Ack(channel=channel, verb="unsubscribe"))
 
-    def test_it_is_told_marked_and_subscribed_to_again(self) -> None:
+    def test_it_is_reported_marked_and_resubscribed(self) -> None:
         rig = Rig().active("a", "b")
         rig.data("a", 1)
         self.end(rig)
@@ -446,7 +446,7 @@ class TestEndedByTheVenue:
         assert rig.cid == 1
         assert told(rig)[-1].channels == ("a",)
 
-    def test_one_that_it_ends_again_and_again_is_asked_for_less_and_less_often(self) -> None:
+    def test_a_channel_ended_repeatedly_is_resubscribed_less_and_less_often(self) -> None:
         rig = Rig().active("a")
         start, times = rig.now, []
         while len(times) < 6:
@@ -470,7 +470,7 @@ class TestEndedByTheVenue:
         rig.wait(10.0)
         assert len(rig.asked()) - before == 30
 
-    def test_those_of_one_message_cost_as_much_as_one(self) -> None:
+    def test_channels_of_one_message_cost_the_budget_of_one(self) -> None:
         names = [f"x{n}" for n in range(30)]
         rig = Rig(Plain(dialect.Limits(channels_per_message=30))).active(*names)
         rig.receive(dialect.SubscribedChannels([]))
@@ -491,14 +491,14 @@ class TestEndedByTheVenue:
         assert [verb for verb, _ in rig.asked()] == ["subscribe"]
 
 
-def test_a_silent_channel_that_is_subscribed_to_again_is_told() -> None:
+def test_a_resubscribed_silent_channel_emits_an_event() -> None:
     rig = Rig(stale_after=30.0).active("a")
     rig.wait(30.0)
     why = "'a' has been silent for 30 s"
     assert told(rig, Resubscribing) == [Resubscribing("a", "silent", why, connection_id=1)]
 
 
-def test_an_order_book_that_is_out_of_sync_is_told() -> None:
+def test_an_order_book_out_of_sync_emits_an_event() -> None:
     rig = Rig().active("a")
     rig.session.refreshes.want("a", rig.now)
     rig.tick()
@@ -506,7 +506,7 @@ def test_an_order_book_that_is_out_of_sync_is_told() -> None:
     assert told(rig, Resubscribing) == [Resubscribing("a", "out of sync", why, connection_id=1)]
 
 
-def test_a_slow_consumer_is_told_and_logged() -> None:
+def test_a_slow_consumer_emits_an_event_and_is_logged() -> None:
     rig = Rig().open()
     rig.session.slow_consumer("client", 7)
     assert told(rig, SlowConsumer) == [SlowConsumer("client", 7, connection_id=1)]
@@ -519,7 +519,7 @@ def test_events_are_numbered_from_1() -> None:
     assert [tell.number for tell in rig.done(Notify)] == [1, 2, 3, 4]
 
 
-def test_an_internal_error_is_told_too() -> None:
+def test_an_internal_error_emits_an_event_too() -> None:
     rig = Rig().open()
     rig.session.fail(WSClientError("internal error"))
     assert rig.state is State.FAILED

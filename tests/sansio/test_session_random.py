@@ -489,7 +489,7 @@ def test_whatever_happens(answers: str) -> None:
         max_size=25,
     )
 )
-def test_what_a_venue_had_to_tell_while_a_channel_was_not_subscribed_is_missed(
+def test_data_sent_while_a_channel_was_not_subscribed_is_marked_as_missed(
     answers: str, steps: list[str]
 ) -> None:
     """However it came to that: a refresh, an end that the venue does not tell of, a drop."""

@@ -19,7 +19,7 @@ from wsclient.sansio.stops import REMEMBERED, Stop, Stops
 INF = float("inf")
 
 
-def test_a_clock_is_excused_by_the_first_stop_that_ends_after_its_start() -> None:
+def test_a_timeout_is_excused_by_the_first_stop_that_ends_after_its_start() -> None:
     stops = Stops()
     for end in (10.0, 20.0, 30.0):
         stops.add(end - 4.0, end)
@@ -28,13 +28,13 @@ def test_a_clock_is_excused_by_the_first_stop_that_ends_after_its_start() -> Non
     assert stops.first_after(30.0) is None
 
 
-def test_a_stop_excuses_for_its_length_or_the_part_after_the_clocks_start() -> None:
+def test_a_stop_excuses_for_its_length_after_the_start_of_the_timeout() -> None:
     stops = Stops()
     stops.add(6.0, 10.0)
     assert [stops.excuse(since) for since in (0.0, 6.0, 7.5, 10.0)] == [4.0, 4.0, 2.5, 0.0]
 
 
-def test_not_all_stops_are_remembered_and_the_newest_are() -> None:
+def test_only_the_newest_stops_are_remembered() -> None:
     stops = Stops()
     for end in range(10 * REMEMBERED):
         stops.add(end - 0.5, end)
@@ -115,7 +115,7 @@ PATTERNS = [
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize(("interval", "timeout"), [(3.0, 1.0), (4.0, 4.0), (20.0, 10.0)])
-def test_a_half_open_link_is_noticed_within_interval_timeout_and_one_hold(
+def test_a_half_open_connection_is_detected_within_interval_timeout_and_one_hold(
     pattern: list[tuple[float, float]], interval: float, timeout: float
 ) -> None:
     """Wherever in the pattern it falls silent, once a hold has been seen."""
@@ -153,7 +153,7 @@ def test_holds_postpone_the_verdict_by_two_of_them_at_most(
 
 @examples(300)
 @given(holds, st.floats(0.5, 10.0), st.floats(0.5, 10.0), st.floats(0.01, 0.99), st.booleans())
-def test_no_living_link_is_cut(
+def test_no_live_connection_is_cut(
     pattern: list[tuple[float, float]],
     interval: float,
     timeout: float,
@@ -166,7 +166,7 @@ def test_no_living_link_is_cut(
     assert bench.run(bench.start + 200.0) is None
 
 
-def test_a_link_survives_a_stop_of_30_seconds_at_any_time() -> None:
+def test_a_connection_survives_a_stop_of_30_seconds_at_any_time() -> None:
     for begin in range(0, 350, 3):
         bench = Held(iter([(begin / 10, 30.0)]), 20.0, 10.0, 0.05)
         assert bench.run(bench.start + 120.0) is None

@@ -161,7 +161,7 @@ def standing(rig: Rig) -> Any:
 
 @pytest.mark.parametrize("item", ITEMS)
 @pytest.mark.parametrize("situation", SITUATIONS)
-def test_what_a_superseded_connection_still_brings_is_ignored(
+def test_entries_of_a_superseded_connection_are_ignored(
     situation: Callable[[], tuple[Rig, int]], item: str
 ) -> None:
     rig, old = situation()
@@ -175,7 +175,7 @@ def test_what_a_superseded_connection_still_brings_is_ignored(
 
 
 @pytest.mark.parametrize("item", sorted(ITEMS.keys() - {"a heartbeat"}))
-def test_the_same_of_the_present_connection_is_not_ignored(item: str) -> None:
+def test_the_same_entries_of_the_current_connection_are_not_ignored(item: str) -> None:
     """So that each of these tests could fail."""
 
     def is_noticed(situation: Callable[[], tuple[Rig, int]]) -> bool:
@@ -203,7 +203,7 @@ def test_data_on_the_fast_path_is_ignored(
     assert standing(rig) == before
 
 
-def test_data_on_the_fast_path_of_the_present_connection_is_delivered() -> None:
+def test_data_on_the_fast_path_of_the_current_connection_is_delivered() -> None:
     rig, _ = confirmed()
     batch = Inbound(Generic()).batch(
         [b'{"type":"market_data","channel":"a","sequence":3}'], False, 1, rig.cid
@@ -228,7 +228,7 @@ EVENTS: dict[str, Callable[[Session, int, float], None]] = {
 
 @pytest.mark.parametrize("event", EVENTS)
 @pytest.mark.parametrize("situation", SITUATIONS[1:])
-def test_what_happens_to_a_superseded_connection_is_ignored(
+def test_events_of_a_superseded_connection_are_ignored(
     situation: Callable[[], tuple[Rig, int]], event: str
 ) -> None:
     rig, old = situation()
@@ -238,7 +238,7 @@ def test_what_happens_to_a_superseded_connection_is_ignored(
     assert standing(rig) == before
 
 
-def test_a_pong_of_a_superseded_connection_answers_no_ping_of_the_present_one() -> None:
+def test_a_pong_of_a_superseded_connection_does_not_answer_a_current_ping() -> None:
     rig = Rig(ping_interval=10.0, ping_timeout=5.0, **SLOW).open()
     old = rig.cid
     rig.drop()
@@ -251,7 +251,7 @@ def test_a_pong_of_a_superseded_connection_answers_no_ping_of_the_present_one() 
     assert rig.cid > old + 1 or rig.state is not State.OPEN
 
 
-def test_a_ping_of_a_superseded_connection_is_no_life_of_the_present_one() -> None:
+def test_a_ping_of_a_superseded_connection_is_no_sign_of_life_of_the_current_one() -> None:
     rig = Rig(silence_timeout=10.0, **SLOW).open()
     old = rig.cid
     rig.drop()
@@ -264,7 +264,7 @@ def test_a_ping_of_a_superseded_connection_is_no_life_of_the_present_one() -> No
 
 
 @pytest.mark.parametrize("asked", [1, 2])
-def test_an_old_answer_of_the_dialect_is_not_taken_for_the_one_that_is_due(asked: int) -> None:
+def test_an_old_answer_of_the_dialect_is_not_mistaken_for_the_expected_one(asked: int) -> None:
     rig = Rig(**SLOW).active("a")
     rig.holds = True
     rig.subscribe("b")
@@ -283,7 +283,7 @@ def test_an_old_answer_of_the_dialect_is_not_taken_for_the_one_that_is_due(asked
 @pytest.mark.parametrize("outcome", ["answered", "failed"])
 @pytest.mark.parametrize("asked", [1, 2])
 @pytest.mark.parametrize("is_subscribe", [True, False], ids=["subscribe", "unsubscribe"])
-def test_an_answer_of_the_dialect_for_a_superseded_connection_is_of_no_use(
+def test_an_answer_of_the_dialect_for_a_superseded_connection_is_ignored(
     is_subscribe: bool, asked: int, outcome: str
 ) -> None:
     """The first question is how to split the channels, the second what to send."""
@@ -316,7 +316,7 @@ def test_an_answer_of_the_dialect_for_a_superseded_connection_is_of_no_use(
     assert wanted == ({"a": "active", "b": "active"} if is_subscribe else {})
 
 
-def test_a_request_of_a_superseded_connection_is_settled_once_and_as_unknown() -> None:
+def test_a_request_of_a_superseded_connection_is_settled_once_as_unknown() -> None:
     rig, old = asking()
     assert type(rig.outcome("old request")).__name__ == "OutcomeUnknown"
     for n in ids_of(rig):
@@ -381,7 +381,7 @@ def test_an_old_connections_half_refresh_does_not_end_a_channel_of_the_next() ->
     assert standing(rig) == before
 
 
-def test_a_venue_that_never_acknowledges_confirms_by_data_of_the_present_connection() -> None:
+def test_only_data_of_the_current_connection_confirms_without_acknowledgements() -> None:
     rig = Rig(Plain(acknowledges=False), **SLOW).open()
     rig.subscribe("a", token="a")
     old = rig.cid
