@@ -1,4 +1,4 @@
-"""Requests that wait to go out, and requests that wait for an answer: found as in a plain list."""
+"""Unsent and outstanding requests, compared with a plain list."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def request(channels: list[str], **fields: Any) -> Request:
     return Request(True, dict.fromkeys(channels), {}, **fields)
 
 
-#: Channels of a new request; which of those on their way is answered; or the end of the connection.
+#: A new request's channels, the number of an outstanding pair to answer, or the connection's end.
 STEPS = st.one_of(
     st.tuples(st.just("send"), st.lists(st.sampled_from("abc"), min_size=1)),
     st.tuples(st.just("answer"), st.integers(0, 20)),

@@ -1,4 +1,4 @@
-"""Books: sides against a plain model, and snapshots joined to a stream in every order."""
+"""Order books: sides against a plain model, and snapshots joined to a stream in every order."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_a_crossed_book_is_refused_and_one_crossed_within_a_message_is_not(ask: 
 
 
 class Counting(Dialect):
-    """The checksum is the number of levels."""
+    """A dialect whose checksum is the number of levels."""
 
     def book_checksum(self, bids: Any, asks: Any) -> int | None:
         return len([*bids, *asks]) or None
@@ -191,7 +191,7 @@ def test_a_checksum_is_verified_after_truncation() -> None:
 
 
 def change(first: int, last: int | None = None) -> LinkedMessage:
-    """One that stands for the numbers ``first`` to ``last``."""
+    """Return an update for the numbers ``first`` to ``last``."""
     return LinkedMessage("a", sequence=last or first, follows=first - 1)
 
 
@@ -200,7 +200,7 @@ def at(sequence: int, *, has_last: bool = True) -> Snapshot:
 
 
 def joined(sequence: int, *, has_last: bool = True) -> Joiner:
-    """A joiner to which a snapshot has come before any change."""
+    """Return a joiner that got a snapshot before any update."""
     joiner, snapshot = Joiner(), at(sequence, has_last=has_last)
     assert joiner.join(snapshot) == []
     joiner.joined(snapshot, None)
@@ -214,15 +214,15 @@ def add(joiner: Joiner, message: Message) -> bool:
     return is_next
 
 
-#: A true stream: a book is the last number that is in it.
+#: A valid stream: the state of a book is the last number in it.
 STREAM = [change(1, 3), change(4), change(5, 6), change(7), change(8, 10)]
-#: A snapshot may be taken within the range of a change: what is in it then is not to be known from
-#: the numbers, and sizes are absolute.
+#: A snapshot may be taken within the range of an update. The numbers do not show what it then
+#: contains, and sizes are absolute.
 SNAPSHOTS = range(11)
 
 
 class Reader:
-    """Applies as a book does, and sees to it that no number is left out."""
+    """Applies updates as a book does, and checks that no number is missing."""
 
     def __init__(self, limit: int = 100) -> None:
         self.joiner = Joiner(limit)
@@ -258,7 +258,7 @@ class Reader:
 @pytest.mark.parametrize("begins", range(len(STREAM)))
 @pytest.mark.parametrize("limit", [1, 2, 100])
 def test_any_snapshot_at_any_place_of_any_stream_with_any_losses(begins: int, limit: int) -> None:
-    """Every subset lost, every place of a snapshot, every age of it: a book is whole or none."""
+    """Any subset is lost, any place and age of a snapshot: a book is complete or there is none."""
     stream = STREAM[begins:]
     joined = 0
     for kept in itertools.product([True, False], repeat=len(stream)):
@@ -273,7 +273,7 @@ def test_any_snapshot_at_any_place_of_any_stream_with_any_losses(begins: int, li
                 reader.snapshot(taken_at)
             if not reader.joiner.wants_snapshot:
                 joined += 1
-                # What follows the snapshot is all there, up to the last that came.
+                # All updates after the snapshot are in the book, up to the last one received.
                 came = [m for m, is_kept in zip(stream, kept, strict=True) if is_kept]
                 last = max([taken_at, *(m.sequence or 0 for m in came)])
                 assert reader.at == last
@@ -377,7 +377,7 @@ def test_plain_numbers_are_joined_and_an_update_without_one_is_refused() -> None
 
 
 def test_a_number_may_fall_if_the_update_names_what_it_follows() -> None:
-    """As the channel's account has it: else the change would be dropped, and nothing told."""
+    """The channel's tracker accepts it: the update must not be dropped without a gap."""
     joiner = joined(4)
     assert add(joiner, LinkedMessage("a", sequence=2, follows=4, is_counted=False))
     assert add(joiner, LinkedMessage("a", sequence=9, follows=2, is_counted=False))
@@ -393,7 +393,7 @@ def test_an_update_counts_only_once_it_has_been_applied() -> None:
     assert not joiner.add(change(5))
 
 
-# The venue's futures rule: the change whose last number is the snapshot's own is applied, once.
+# The venue's futures rule: the update whose last number is the snapshot's own is applied, once.
 
 
 def pointer(follows: int, sequence: int) -> LinkedMessage:
@@ -428,4 +428,4 @@ def test_that_update_is_applied_once_if_it_arrives_after_the_snapshot(has_last: 
 def test_the_first_update_may_begin_before_the_snapshot_and_end_after_it() -> None:
     joiner = joined(7, has_last=False)
     assert add(joiner, pointer(3, 9))
-    assert not add(joiner, pointer(3, 7)), "the snapshot's own number has had its turn"
+    assert not add(joiner, pointer(3, 7)), "the snapshot's own number has been applied"

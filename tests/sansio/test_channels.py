@@ -1,4 +1,4 @@
-"""What is known of channels, and by what names, as the session goes by it."""
+"""Trackers and aliases of channels, as the session uses them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wsclient.messages import Gap
 from wsclient.sansio.dialect import Ack, Limits
 from wsclient.sansio.session import Invalid
 
-# --- names that last as long as the connection ---------------------------------------------------
+# --- aliases that last as long as the connection -------------------------------------------------
 
 
 def test_data_under_an_alias_belongs_to_the_channel() -> None:
@@ -49,11 +49,11 @@ def test_an_alias_ends_with_its_connection() -> None:
     rig.receive(Ack(channel="a", alias="#7"))
     rig.drop()
     rig.open()
-    (stranger,) = rig.data("#7")
-    assert stranger.channel == "#7"
+    (unnamed,) = rig.data("#7")
+    assert unnamed.channel == "#7"
 
 
-# --- names that a venue invents ------------------------------------------------------------------
+# --- channels that a venue invents ---------------------------------------------------------------
 
 ROOM = 20
 
@@ -103,5 +103,5 @@ def test_aliases_of_wanted_channels_are_kept(little_room: None) -> None:
     rig.receive(Ack(channel="a", alias="#0"))
     for i in range(1, ROOM + 1):
         rig.session.received(rig.cid, [Ack(channel=f"x{i}", alias=f"#{i}")], rig.now)
-    first, stranger, newest = (rig.data(f"#{i}")[0].channel for i in (0, 1, ROOM))
-    assert (first, stranger, newest) == ("a", "#1", f"x{ROOM}")
+    first, forgotten, newest = (rig.data(f"#{i}")[0].channel for i in (0, 1, ROOM))
+    assert (first, forgotten, newest) == ("a", "#1", f"x{ROOM}")

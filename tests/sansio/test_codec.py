@@ -1,4 +1,4 @@
-"""JSON out and in."""
+"""JSON encoding and decoding."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from wsclient.sansio.codec import (
     one_line,
 )
 
-# --- out -----------------------------------------------------------------------------------------
+# --- encoding ------------------------------------------------------------------------------------
 
 
 def test_text_is_sent_unchanged() -> None:
@@ -62,7 +62,7 @@ def test_what_json_cannot_express_is_a_type_error(payload: Any) -> None:
         encode(payload)
 
 
-# --- in ------------------------------------------------------------------------------------------
+# --- decoding ------------------------------------------------------------------------------------
 
 
 def test_json_is_decoded_to_python_objects() -> None:
@@ -137,7 +137,7 @@ def test_a_venues_text_becomes_one_short_line() -> None:
     assert one_line("x" * 300) == "x" * 200
 
 
-# --- what a peek does not see --------------------------------------------------------------------
+# --- values that a peek does not check -----------------------------------------------------------
 
 FOREIGN = [
     Context(prec=8),

@@ -1,4 +1,4 @@
-"""The dialect is asked without the lock: what it may answer, and what may happen meanwhile."""
+"""A dialect is called without the lock: its possible answers, and what may happen meanwhile."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wsclient.sansio.session import State
 
 
 class Watched(Plain):
-    """Says whether it may be asked now."""
+    """A dialect that checks that it may be called now."""
 
     is_asked = False
 
@@ -48,7 +48,7 @@ class Watched(Plain):
 
 
 class WatchedRig(Rig):
-    """Lets the dialect be asked where the runtime asks it, and nowhere else."""
+    """A rig that allows calls of the dialect only where the runtime makes them."""
 
     def consult(self) -> bool:
         dialect, consults = self.dialect, self.consults
@@ -63,7 +63,7 @@ class WatchedRig(Rig):
 
 
 def test_no_hook_is_called_by_a_method_of_the_session() -> None:
-    """By connect, subscribe, a reconnect, a refresh, an unsubscribe; lazy batches included."""
+    """Covers connect, subscribe, a reconnect, a refresh and an unsubscribe, with lazy batches."""
     rig = WatchedRig(Watched(Limits(channels_per_message=2)), stale_after=30.0)
     rig.connect()
     rig.session.opened(rig.cid, None, rig.now, Credentials({"token": "t"}, lambda: 0.0))
@@ -92,7 +92,7 @@ def test_only_one_question_is_open_at_a_time() -> None:
 
 
 def test_nothing_is_due_while_a_question_is_open() -> None:
-    """Else the watchdog, which waits for the answer itself, would never come to rest."""
+    """Otherwise the watchdog, which waits for the answer itself, would never be idle."""
     rig = Rig(ack_timeout=50.0).open()
     rig.wait(10.0)
     rig.holds = True
@@ -104,7 +104,7 @@ def test_nothing_is_due_while_a_question_is_open() -> None:
 
 
 def test_messages_are_made_only_when_the_rate_limit_allows_sending_them() -> None:
-    """A message may bear a time or a signature: it is made when it can be sent."""
+    """A message may contain a time or a signature, so it is made when it can be sent."""
     rig = Rig(Plain(Limits(messages_per_second=2.0))).open()
     rig.subscribe("a", "b", "c")
     asked = len(rig.done(Consult))
@@ -121,7 +121,7 @@ def test_a_made_message_waits_if_others_have_used_up_the_rate_limit() -> None:
     rig.subscribe("a")
     for _ in range(2):
         rig.consult()
-        rig.session.sent(rig.now)  # a caller's
+        rig.session.sent(rig.now)  # a caller's own message
         rig.tick()
     assert rig.sent() == []
     rig.holds = False
@@ -133,7 +133,7 @@ def test_a_made_message_waits_if_others_have_used_up_the_rate_limit() -> None:
 
 
 def held(*channels: str, steps: int = 1, **options: Any) -> Rig:
-    """A subscribe whose ``steps``-th question is out: 1 asks for batches, 2 for messages."""
+    """Return a rig whose question number ``steps`` is open: 1 is for batches, 2 for messages."""
     rig = Rig(Plain(Limits(channels_per_message=10)), **options).open()
     rig.holds = True
     rig.subscribe(*channels, token="call")

@@ -1,4 +1,4 @@
-"""A call costs what it changes, however many channels are wanted."""
+"""The cost of a call does not depend on the number of wanted channels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wsclient.sansio.dialect import Ack, Limits
 
 
 def steps(call: Callable[[], object]) -> int:
-    """How many instructions of Python it takes."""
+    """Return how many Python instructions ``call`` executes."""
     count = 0
 
     def trace(frame: FrameType, event: str, arg: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The base of all dialects: what it leaves to be written, and what it assumes."""
+"""The base class of dialects: hooks that must be overridden, and defaults."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_rest_request_does_not_show_its_headers() -> None:
 
 
 class Signing(Plain):
-    """Each request bears a token, and the time."""
+    """A dialect whose requests contain a token and the time."""
 
     def access(self, channels: Any, credentials: Credentials) -> dict[str, Any]:
         return {"token": credentials.token, "at": credentials.clock()}

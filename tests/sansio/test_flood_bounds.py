@@ -1,4 +1,4 @@
-"""Whatever a venue sends between two looks: bounded, and what is left out is told."""
+"""Floods from a venue are bounded, and the number of omitted items is reported."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from wsclient.sansio.dialect import (
 from wsclient.sansio.floods import ANSWERS
 from wsclient.sansio.session import MAX_WAITING, Invalid, State
 
-#: The n-th item of a flood.
+#: Item number n of a flood.
 FLOODS: dict[str, Callable[[Rig, int], list[Any]]] = {
     "refusals": lambda rig, n: [Rejection(f"no {n}")],
     "refusals of a channel": lambda rig, n: [Rejection("no", channel="a")],
@@ -64,7 +64,7 @@ def flood(rig: Rig, kind: str, count: int) -> None:
 
 @pytest.mark.parametrize("kind", FLOODS)
 def test_queued_actions_and_memory_stay_bounded(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With thousands of channels wanted, which cost nothing."""
+    """Thousands of wanted channels cost nothing."""
     monkeypatch.setattr(session, "MAX_WAITING", 1000)
     check_bounds(kind, 2000, 1000)
 

@@ -1,4 +1,4 @@
-"""The frame parser: every rule of the RFC, every limit, any way the bytes may be cut."""
+"""The frame parser: every rule of the RFC, every limit, and any division of the bytes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ quick = examples(300)
 
 
 class Frame(NamedTuple):
-    """A frame as a server would send it, rightly or wrongly."""
+    """A frame as a server may send it, valid or not."""
 
     opcode: int
     payload: bytes = b""
@@ -55,11 +55,11 @@ class Frame(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a stream came to, in a form that can be compared."""
+    """The result of a stream, in a comparable form."""
 
     messages: list[tuple[int, bytes]]
     controls: list[tuple[int, bytes]]
-    code: int | None  # of the close frame that the violation calls for
+    code: int | None  # of our close frame after the violation
 
 
 def outcome(*results: Received) -> Outcome:
@@ -75,7 +75,7 @@ def outcome(*results: Received) -> Outcome:
 
 
 def read(parser: FrameParser, data: bytes, size: int) -> list[Received]:
-    """Hand `data` over as a socket would, `size` bytes a read at most."""
+    """Pass `data` to the parser as a socket would, at most `size` bytes per read."""
     results = []
     source = memoryview(data)
     while source:
@@ -173,7 +173,7 @@ LENGTHS = {  # length, bits of its field
 
 
 def is_legal(frame: Frame, lengths: str, inside: bool) -> bool:
-    """The rules once more, in other words than the parser's."""
+    """Return whether the frame is legal: the rules, written independently of the parser."""
     control = frame.opcode in (CLOSE, PING, PONG)
     fits_in_the_message = frame.opcode == CONTINUATION if inside else frame.opcode in (TEXT, BINARY)
     return (
@@ -187,7 +187,7 @@ def is_legal(frame: Frame, lengths: str, inside: bool) -> bool:
 @pytest.mark.parametrize("lengths", LENGTHS)
 @pytest.mark.parametrize("inside", [False, True], ids=["between messages", "inside a message"])
 def test_every_header_is_accepted_or_refused_with_1002(inside: bool, lengths: str) -> None:
-    """A refusal needs no byte of the payload; a legal frame comes to what it says."""
+    """A frame is refused before its payload; a legal frame gives its message."""
     flags = product(range(16), [False, True], range(8), [False, True])
     for opcode, fin, rsv, masked in flags:
         for length, width in LENGTHS[lengths]:
@@ -431,7 +431,7 @@ def test_as_many_fragments_as_allowed_are_taken_and_one_more_is_refused() -> Non
 
 
 def fill(parser: FrameParser) -> int:
-    """One read that fills the buffer with empty frames; how large it was."""
+    """Fill the buffer with empty frames in one read; return its size."""
     space = parser.buffer()
     space[:] = Frame(TEXT).wire() * (len(space) // 2)
     parser.received(len(space))
@@ -530,7 +530,7 @@ def test_declared_length_allocates_nothing() -> None:
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 @pytest.mark.parametrize("fragments", [1, 16])
 def test_long_message_takes_little_more_than_its_own_memory(opcode: int, fragments: int) -> None:
-    """Nor does the check of text, or the join of fragments, cost a second copy."""
+    """The check of text and the join of fragments make no second copy."""
     part = b"a" * (2 * MIB)
     pieces = [part] if fragments == 1 else [part[: len(part) // fragments]] * fragments
     frames = [
@@ -546,7 +546,7 @@ def test_long_message_takes_little_more_than_its_own_memory(opcode: int, fragmen
 
 
 def test_message_of_100_mb_in_64_kib_reads_is_linear() -> None:
-    """Moving what is here at every read would copy 80 GB, and meet the test's timeout."""
+    """Moving the received part at every read would copy 80 GB and exceed the test's timeout."""
     parser = FrameParser(None)
     chunk = b"a" * (64 * KIB)
     count = 1600
@@ -563,7 +563,7 @@ def test_message_of_100_mb_in_64_kib_reads_is_linear() -> None:
 
 @st.composite
 def messages(draw: st.DrawFn) -> list[Frame]:
-    """One legal message, perhaps in fragments with control frames between them."""
+    """Draw a legal message, possibly in fragments with control frames between them."""
     text = draw(st.booleans())
     size = draw(st.sampled_from([10, 10, 200, 5000]))
     payload = draw(st.text(max_size=10)).encode() if text else draw(st.binary(max_size=10))
@@ -695,7 +695,7 @@ def test_any_stream_gives_the_same_without_the_fast_path(
 
 
 class Reference:
-    """websockets' parser, and what its connection does with text: decode it."""
+    """The parser of websockets, with the decoding of text that its connection does."""
 
     def __init__(self, limit: int | None) -> None:
         self.protocol = Protocol(CLIENT, max_size=limit)
@@ -729,7 +729,7 @@ class Reference:
 
 
 class Difference(NamedTuple):
-    """Where we and websockets part, and how; `example` ends in the frame that parts us."""
+    """A difference between us and websockets; `example` ends with the frame that shows it."""
 
     example: list[Frame]
     ours: int | None
@@ -762,7 +762,7 @@ DIFFERENCES = {
     "a bad close code comes before a bad reason": Difference(
         [Frame(CLOSE, b"\x03\xed\xff")], 1002, {1007}, lambda f: f.opcode == CLOSE
     ),
-    # More lenient, as RFC 6455 section 5.4 has it: control frames may come between fragments.
+    # More lenient, as RFC 6455 section 5.4 requires: control frames may come between fragments.
     "a close frame may come inside a message": Difference(
         [Frame(TEXT, fin=False), Frame(CLOSE)], None, {1002}, lambda f: f.opcode == CLOSE
     ),
@@ -776,7 +776,7 @@ DIFFERENCES = {
 
 
 def parting(frames: list[Frame], limit: int | None) -> tuple[Frame, Outcome, Outcome] | None:
-    """Feed both frame by frame; the first frame that they judge differently, if any."""
+    """Feed both parsers frame by frame; return the first frame with different outcomes."""
     parser = FrameParser(limit, max_fragments=MAX_FRAGMENTS)
     reference = Reference(limit)
     for frame in frames:

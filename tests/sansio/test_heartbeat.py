@@ -1,4 +1,4 @@
-"""One connection's clocks: when to ping, and when the connection is dead."""
+"""The heartbeat of one connection: when to ping, and when the connection is dead."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OFF = dict.fromkeys(
 
 
 def heartbeat(stops: Stops | None = None, **checks: float) -> HeartbeatMonitor:
-    """A connection opened at START, with only these checks."""
+    """Return the monitor of a connection opened at START, with only these checks."""
     return HeartbeatMonitor(START, **{**OFF, **checks}, stops=stops)
 
 
@@ -94,7 +94,7 @@ def test_a_pong_answers_a_ping() -> None:
 
 
 def test_progress_of_bytes_extends_the_deadline_of_a_pong() -> None:
-    """A big frame may hold the pong up."""
+    """A large frame may delay the pong."""
     beat = pinged()
     assert beat.failure(START + 34.999, view(START + 25.0)) is None
     assert beat.failure(START + 35.0, view(START + 25.0)) is not None
@@ -169,7 +169,7 @@ def test_a_venue_without_a_ping_of_its_own_gets_none() -> None:
     assert not heartbeat().keepalive_due(START + 10_000.0)
 
 
-# --- the next look -------------------------------------------------------------------------------
+# --- the deadline --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_while_a_pong_is_awaited_only_its_deadline_counts() -> None:
 
 
 def test_after_a_stop_a_ping_goes_out_early() -> None:
-    """Another stop may come, and would delay it."""
+    """Another stop could delay it."""
     beat = heartbeat(ping_interval=20.0, ping_timeout=10.0)
     beat.stopped(START + 5.0, 2.0)
     assert beat.deadline(view()) == START + 18.0
@@ -238,7 +238,7 @@ def test_a_stop_does_not_make_a_client_ping_that_never_pings() -> None:
 
 
 def stopped(*ends: float, **checks: float) -> HeartbeatMonitor:
-    """Stops of 100 s each that end at these times."""
+    """Return a monitor after stops of 100 s each that ended at these times."""
     stops = Stops()
     beat = heartbeat(stops=stops, **checks)
     for end in ends:
@@ -300,7 +300,7 @@ durations = st.one_of(st.none(), st.floats(0.5, 60.0))
 def test_nothing_is_due_before_the_deadline(
     checks: dict[str, Any], last_byte: float, in_frame: bool, unsent: float | None
 ) -> None:
-    """Whoever sleeps until ``deadline`` misses nothing, and finds something to do then."""
+    """Sleeping until ``deadline`` misses nothing, and then something is due."""
     beat = HeartbeatMonitor(START, **checks)
     seen = view(START + last_byte, in_frame=in_frame, unsent_since=unsent and START + unsent)
     deadline = beat.deadline(seen)

@@ -1,4 +1,4 @@
-"""From payloads to what the session works on: nothing raises, nothing is left out."""
+"""Decoding of payloads to entries: nothing raises, nothing is left out."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_numbers_are_decimals_if_requested() -> None:
     assert str(message.data["price"]) == "1.10"
 
 
-# --- what cannot be read -------------------------------------------------------------------------
+# --- unreadable frames ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"\xff\xfe", b"null", b'"text"', b"[1, 2]", b"{}{}"])
@@ -277,7 +277,7 @@ def test_answers_and_heartbeats_are_not_validated() -> None:
     ]
 
 
-# --- the unhandled -------------------------------------------------------------------------------
+# --- unhandled types -----------------------------------------------------------------------------
 
 
 def test_an_unknown_type_is_not_delivered() -> None:
@@ -321,6 +321,6 @@ GOOD = json.dumps(
 
 @given(st.integers(0, len(GOOD) - 1), st.integers(0, 255))
 def test_a_mutated_frame_is_read_or_reported(place: int, byte: int) -> None:
-    """Each frame gives one entry, whatever became of it."""
+    """Each frame gives exactly one entry."""
     raw = GOOD[:place] + bytes([byte]) + GOOD[place + 1 :]
     assert len(entries_of(Inbound(Generic()), raw)) == 1

@@ -1,4 +1,4 @@
-"""Distributions against exact ones, and rates on a clock that is a number."""
+"""Distributions compared with exact ones, and rates on a simulated clock."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ class TestLags:
 
     def test_a_copy_is_made_under_the_lock_a_part_at_a_time(self) -> None:
         class Lock:
-            """Counts; a channel goes away after the first part."""
+            """A lock that counts; one channel is removed after the first part."""
 
             taken = 0
 
@@ -215,7 +215,7 @@ class TestLags:
 
 
 class Feed:
-    """A session's counters, and its rates, as messages come at given times."""
+    """Counters and rates of a session whose messages arrive at given times."""
 
     def __init__(self, opened_at: float = 100.0) -> None:
         self.rates = Rates()
@@ -241,7 +241,7 @@ class Feed:
         self.came.append(now)
 
     def recent(self, now: float) -> tuple[float, float, float]:
-        """Messages and bytes a second, and of how many seconds."""
+        """Return messages per second, bytes per second, and the window's length (s)."""
         window = self.rates.recent(now)
         if window is None:
             return 0.0, 0.0, 0.0
@@ -354,7 +354,7 @@ class TestConnectionRate:
 
     @pytest.mark.parametrize("now", [100.0, 99.0, float("-inf")])
     def test_it_is_zero_at_the_opening(self, now: float) -> None:
-        """Of a connection that has ended, ``now`` is when it last brought anything: never."""
+        """After the end of a connection ``now`` is its last receipt, here never."""
         window = Feed(100.0).rates.connection(now)
         assert window is not None
         assert (window.seconds, window.rate(5, 0)) == (0.0, 0.0)

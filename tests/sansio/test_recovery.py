@@ -1,4 +1,4 @@
-"""A channel's account: sequences, gaps, and on which message a gap is told."""
+"""A channel's tracker: sequences, gaps, and which message carries a gap."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from wsclient.sansio.recovery import MAX_OPEN_GAPS, RECENT, ChannelTracker
 
 
 class Stream:
-    """Messages of one channel, received at 1, 2, 3 ..."""
+    """A stream of messages of one channel, received at the times 1, 2, 3 ..."""
 
     def __init__(self) -> None:
         self.tracker = ChannelTracker("a")
         self.count = 0
 
     def take(self, sequence: int | None = None) -> Gap | None:
-        """One more message; returns the gap that it carries."""
+        """Accept a message; return the gap that it carries."""
         self.count += 1
         message = make("a", sequence=sequence, received_at=self.count)
         self.tracker.accept(message)
@@ -32,7 +32,7 @@ class Stream:
 
 
 def counted(last: int) -> Stream:
-    """One that has brought 1, 2, 3 ... and ``last``."""
+    """Return a stream that has delivered 1, 2, 3 ... ``last``."""
     stream = Stream()
     assert set(stream.takes(*range(1, last + 1))) == {None}
     return stream
@@ -138,14 +138,14 @@ def test_two_duplicates_with_a_good_message_between_them_are_duplicates() -> Non
     assert [gap and gap.reason for gap in marks] == ["duplicate", None, "duplicate", None]
 
 
-# --- ranges, pointers, and new beginnings --------------------------------------------------------
+# --- ranges, pointers and new sequences ----------------------------------------------------------
 
 
-def linked(*connections: tuple[int | None, int], is_counted: bool = True) -> list[Gap | None]:
-    """The marks of messages that each say (the number they follow, their own)."""
+def linked(*pairs: tuple[int | None, int], is_counted: bool = True) -> list[Gap | None]:
+    """Return the marks of messages with these (number that it follows, own number)."""
     stream = Stream()
     marks = []
-    for follows, sequence in connections:
+    for follows, sequence in pairs:
         message = LinkedMessage("a", "update", sequence, follows=follows, is_counted=is_counted)
         stream.tracker.accept(message)
         marks.append(message.gap)
@@ -252,7 +252,7 @@ def test_a_snapshot_carries_the_gap_of_a_reconnect() -> None:
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=60))
 def test_delivered_and_missed_make_up_all_numbers(numbers: list[int]) -> None:
-    """As long as nothing is taken for a new count, and each comes once."""
+    """This holds while no number restarts the sequence and each is received once."""
     numbers = list(dict.fromkeys(numbers))
     marks = [gap for gap in Stream().takes(*numbers) if gap is not None]
     if all(gap.reason == "late" or gap.missed is not None for gap in marks):
@@ -261,7 +261,7 @@ def test_delivered_and_missed_make_up_all_numbers(numbers: list[int]) -> None:
         assert max(numbers) - numbers[0] + 1 == len(numbers) - len(early) + missed
 
 
-# --- what is suspected ---------------------------------------------------------------------------
+# --- suspected gaps ------------------------------------------------------------------------------
 
 
 def test_without_a_sequence_a_suspicion_remains() -> None:
@@ -308,7 +308,7 @@ def test_a_new_sequence_forgets_duplicates_of_the_old_one() -> None:
 
 
 def test_a_duplicate_on_the_same_connection_does_not_resolve_a_suspicion() -> None:
-    """A doubled message beside an unreadable frame: only the next in line can tell."""
+    """After a duplicate and an unreadable frame only the next number shows whether data is lost."""
     stream = Stream()
     stream.take(5)
     stream.tracker.suspect("invalid")
@@ -345,7 +345,7 @@ def test_the_stronger_of_two_suspicions_names_the_gap() -> None:
     assert stream.take() == Gap("reconnect", None, 2)
 
 
-# --- what is certain -----------------------------------------------------------------------------
+# --- certain gaps --------------------------------------------------------------------------------
 
 
 def test_a_refused_message_is_a_gap_of_one() -> None:
@@ -385,7 +385,7 @@ def test_a_jump_after_a_refused_message_adds_to_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "late_or_duplicate"), [(8, (1, 0)), (6, (1, 1))], ids=["doubled", "late"]
+    ("number", "late_or_duplicate"), [(8, (1, 0)), (6, (1, 1))], ids=["duplicate", "late"]
 )
 def test_a_refused_message_that_was_counted_before_is_not_counted_again(
     number: int, late_or_duplicate: tuple[int, int]
@@ -414,7 +414,7 @@ def test_a_refused_message_after_a_reconnect_is_part_of_its_gap() -> None:
     assert stream.take() == Gap("reconnect", None, 1)
 
 
-# --- what waits ----------------------------------------------------------------------------------
+# --- waiting gaps --------------------------------------------------------------------------------
 
 
 def test_a_waiting_gap_is_visible() -> None:
@@ -429,7 +429,7 @@ def test_a_waiting_gap_is_visible() -> None:
     assert stream.tracker.pending is None
 
 
-# --- the account ---------------------------------------------------------------------------------
+# --- counters ------------------------------------------------------------------------------------
 
 
 def test_messages_gaps_and_missed_numbers_are_counted() -> None:
@@ -492,8 +492,10 @@ sent = st.integers(1, 60)
 def test_what_is_missed_is_counted_exactly(
     last: int, dropped: set[int], refused: set[int], start: int
 ) -> None:
-    """Whatever is dropped on the way or refused on arrival, between the first message and the
-    last: what is delivered and what is told as missed add up to what was sent."""
+    """Delivered and missed messages add up to the sent ones.
+
+    Any messages between the first and the last may be dropped or refused.
+    """
     stream = Stream()
     delivered = missed = 0
     for number in range(last + 1):
@@ -518,8 +520,10 @@ def test_what_is_missed_is_counted_exactly(
     )
 )
 def test_no_gap_stays_unmarked(steps: Sequence[int | str | None]) -> None:
-    """A drop of ``n`` messages, or a doubt, is told by the next message, or by none when the
-    count goes on without a gap."""
+    """The next message marks a drop of ``n`` messages or a suspicion.
+
+    A suspicion needs no mark if the sequence continues without a gap.
+    """
     stream = Stream()
     number = 0
     stream.take(number)

@@ -1,4 +1,4 @@
-"""Books out of sync are subscribed to again: soon, seldom where it does not help, a few at once."""
+"""Refreshes of order books: soon, less often if they do not help, and a few at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wsclient.sansio.refreshes import BUDGET, MAX_PATIENCE, PATIENCE, Refreshes
 
 
 def taken(refreshes: Refreshes, until: float, step: float = 1.0) -> list[float]:
-    """When it was due; the snapshot never comes."""
+    """Return the times when a channel was due whose snapshot never arrives."""
     times, now = [], 0.0
     while now < until:
         times += [now] * len(refreshes.take(now))
@@ -58,7 +58,7 @@ def test_a_channel_that_keeps_falling_out_of_sync_waits_until_it_stayed_in_sync(
     later = PATIENCE + 2 * 2 * PATIENCE
     refreshes.want("a", later)
     assert refreshes.take(later) == ["a"]
-    assert refreshes.deadline(later) == later + PATIENCE, "it begins again"
+    assert refreshes.deadline(later) == later + PATIENCE, "its delay starts again"
 
 
 def test_fifty_books_at_once_do_not_flood_the_venue() -> None:
@@ -146,7 +146,7 @@ def test_take_returns_at_most_the_given_number_of_the_given_channels() -> None:
 def test_a_failed_refresh_is_due_after_its_delay() -> None:
     refreshes = Refreshes(1.0, 2.0)
     assert refreshes.want("a", 0.0)
-    assert not refreshes.want("a", 0.0), "nothing new"
+    assert not refreshes.want("a", 0.0), "it was known"
     dues = []
     now = 0.0
     for _ in range(3):

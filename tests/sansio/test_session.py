@@ -1,4 +1,4 @@
-"""The session: each state against each event, then each rule by itself, then all at random."""
+"""The session: each state with each event, then each rule by itself."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ from wsclient.sansio.session import (
 RETRY, RATE_LIMITED, FATAL = Verdict
 IDLE, CONNECTING, AUTHENTICATING, OPEN, BACKING_OFF, FAILED, CLOSING, CLOSED = State
 
-# --- Each state against each event ---------------------------------------------------------------
+# --- Each state with each event ------------------------------------------------------------------
 #
-# A situation is a state and how it was come to: before the first success of connect() a failure
-# ends in IDLE, afterwards the client goes on by itself. In each, somebody waits in connect() if
-# that can wait there, for a channel, and for a reply.
+# A situation is a state and how it was reached: before connect() first succeeds a failure ends in
+# IDLE, afterwards the client reconnects by itself. In each situation callers wait for a channel,
+# for a reply, and in connect() if that can wait there.
 
 SLOW = {"connect_timeout": 1000.0, "ack_timeout": 1000.0}
 
@@ -183,7 +183,7 @@ def receive(*entries: Any) -> Callable[[Rig], object]:
 
 
 def late(call: Callable[[Rig, int], object]) -> Callable[[Rig], object]:
-    """The same event, of a connection that is not the present one."""
+    """Return the same event of a connection that is not the current one."""
     return lambda rig: [call(rig, cid) for cid in (rig.cid - 1, rig.cid + 1)]
 
 
@@ -204,7 +204,7 @@ UNSENDABLE = all_of(("idle", NotConnected), (DIALS, NotConnected), (LOGINS, NotC
                     (WAITS, NotConnected)) | GIVEN_UP  # fmt: skip
 LOST = all_of((LINKS, BACKING_OFF), ("closing", CLOSED))
 
-#: Of each event, what it leads to (a state, or an exception) where it does not leave the state.
+#: The result of each event (a state or an exception) in the situations where it has one.
 EVENTS: dict[str, tuple[Callable[[Rig], object], dict[str, Expected]]] = {
     "connect()": (
         lambda rig: rig.connect("one more"),
@@ -312,8 +312,10 @@ EVENTS: dict[str, tuple[Callable[[Rig], object], dict[str, Expected]]] = {
 
 @pytest.mark.parametrize("event", EVENTS)
 def test_event(event: str) -> None:
-    """In each situation it leads where the table says, by legal steps only; and then close() ends
-    it, and has woken everybody, once."""
+    """In each situation the event has the result in the table, by legal transitions only.
+
+    Then close() ends the session, and each caller has been woken exactly once.
+    """
     happen, table = EVENTS[event]
     for situation, (before, make) in SITUATIONS.items():
         rig = make()
@@ -333,7 +335,7 @@ def test_event(event: str) -> None:
 
 
 def test_a_transition_that_is_not_in_the_table_raises() -> None:
-    """The one place that assigns the state holds the table."""
+    """The method that assigns the state checks the table."""
     rig = Rig()
     with pytest.raises(RuntimeError, match="internal error: IDLE cannot become OPEN"):
         rig.session._enter(OPEN)
@@ -476,7 +478,7 @@ def test_a_connect_given_up_between_attempts_has_nothing_to_cut() -> None:
 
 @pytest.mark.parametrize("end", ["given up", "out of attempts", "out of time"])
 def test_a_waiting_subscribe_fails_when_connect_fails(end: str) -> None:
-    """In IDLE nothing would ever wake it."""
+    """In IDLE nothing else would wake it."""
     rig = Rig(max_retries=1)
     rig.connect(timeout=5.0)
     call = rig.subscribe("a")
@@ -609,7 +611,7 @@ def test_a_login_that_is_not_answered_in_time_is_an_attempt_that_failed() -> Non
 
 
 def test_a_connection_that_waits_for_its_login_is_not_healthy() -> None:
-    """Else a venue that never answers a login would be tried for ever."""
+    """Otherwise a venue that never answers a login would be tried for ever."""
     rig = Rig(connect_timeout=20.0, max_retries=2)
     rig.connect()
     for _ in range(2):
@@ -630,7 +632,7 @@ def test_a_login_message_after_the_login_changes_nothing() -> None:
 
 
 def delay(rig: Rig) -> float:
-    """Until the next attempt."""
+    """Return the time (s) until the next attempt."""
     assert rig.state is BACKING_OFF
     return rig.deadline() - rig.now
 
@@ -749,7 +751,7 @@ def test_retry_after_does_not_shorten_a_delay() -> None:
 
 
 def test_the_venues_budget_of_connects_bounds_even_a_healthy_connection() -> None:
-    """The hot loop of a venue that accepts, confirms, sends, and drops."""
+    """A venue that accepts, confirms, sends and drops must not cause a busy loop."""
     rig = Rig(Plain(Limits(connects=(3, 60.0))))
     start = rig.now
     for _ in range(3):
@@ -1000,7 +1002,7 @@ def test_a_failed_attempt_adds_no_gap() -> None:
 
 
 def test_a_confirmed_channel_without_messages_carries_a_gap_too() -> None:
-    """It was confirmed: what came while the connection was down was missed."""
+    """It was confirmed, so data was missed while the connection was down."""
     rig = Rig().active("a")
     rig.drop()
     rig.open()
@@ -1096,7 +1098,7 @@ def test_the_newest_message_survives_a_disconnect() -> None:
     assert rig.session.trackers["a"].latest is message
 
 
-# --- a channel that will not come back -----------------------------------------------------------
+# --- a lost channel ------------------------------------------------------------------------------
 
 
 def test_a_channel_whose_resubscription_is_refused_ends_with_a_lost_message() -> None:
@@ -1224,7 +1226,7 @@ def test_an_error_of_the_dialect_affects_only_its_channels() -> None:
 
 
 class Routed(Plain):
-    """Has at each address only what begins with the address's last letter."""
+    """A dialect whose addresses offer only channels that begin with the address's last letter."""
 
     def refusal(self, channel: str, address: str) -> str | None:
         return None if channel[0] == address[-1] else f"not at {address}"
@@ -1304,7 +1306,7 @@ def test_a_channel_is_forgotten_before_its_unsubscribe_returns() -> None:
     assert rig.session.actions() == [Forget("a"), Settle(token)]
 
 
-# --- a call that nobody answers ------------------------------------------------------------------
+# --- an unanswered call --------------------------------------------------------------------------
 
 
 def closed_by_venue() -> ConnectionLost:
@@ -1313,7 +1315,7 @@ def closed_by_venue() -> ConnectionLost:
 
 @pytest.mark.parametrize("is_asked", [True, False])
 def test_a_subscribe_fails_if_the_venue_closes_each_connection(is_asked: bool) -> None:
-    """In answer to it, or right after the handshake; the reason and the code are in the error."""
+    """It closes after the subscribe or right after the handshake; the error has reason and code."""
     rig = Rig(max_retry_delay=1.0).active("mine")
     rig.drop()
     rig.holds = not is_asked
@@ -1370,7 +1372,7 @@ def test_a_subscribe_on_an_open_connection_logs_nothing() -> None:
 
 
 def test_the_session_does_not_call_str_of_a_users_exception() -> None:
-    """That would run the user's code under the lock."""
+    """Otherwise user code would run under the lock."""
 
     class Mine(Exception):
         def __str__(self) -> str:
@@ -1442,8 +1444,7 @@ def test_requests_and_subscriptions_share_no_id() -> None:
     assert rig.sent()[0]["id"] != request_id
 
 
-# --- the connection's health
-# ---------------------------------------------------------------------------
+# --- the connection's health ---------------------------------------------------------------------
 
 
 def test_a_ping_is_sent_each_interval_when_it_is_answered() -> None:
@@ -1568,7 +1569,7 @@ def test_a_confirmation_makes_the_watchdog_check_its_deadline() -> None:
 def test_a_channel_that_stays_silent_cuts_the_connection() -> None:
     rig = Rig(stale_after=30.0).active("a")
     rig.wait(30.0)
-    rig.ack("a")  # of the unsubscribe
+    rig.ack("a")  # for the unsubscribe
     rig.ack("a")
     rig.wait(29.999)
     assert rig.done(Cut) == []
@@ -1612,7 +1613,7 @@ def test_without_stale_after_channels_have_no_deadline() -> None:
     assert len(rig.asked()) == 1
 
 
-# --- resubscriptions that nobody answers ---------------------------------------------------------
+# --- unanswered resubscriptions ------------------------------------------------------------------
 
 
 def test_an_unanswered_resubscription_is_sent_again_and_then_cuts_the_connection() -> None:
@@ -1628,7 +1629,7 @@ def test_an_unanswered_resubscription_is_sent_again_and_then_cuts_the_connection
 
 
 def test_a_first_subscribe_without_an_answer_times_out_and_is_undone() -> None:
-    """The venue may have heard it: it must not be left subscribed."""
+    """The venue may have received it, and must not stay subscribed."""
     rig = Rig(ack_timeout=20.0).open()
     call = rig.subscribe("a")
     rig.wait(20.0)
@@ -1713,7 +1714,7 @@ def test_a_sleep_is_harmless_with_an_unrequested_channel() -> None:
     assert rig.state is OPEN
 
 
-# --- the next look -------------------------------------------------------------------------------
+# --- the next tick -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("situation", ["idle", "failed", "closed"])
@@ -1765,7 +1766,7 @@ def test_while_it_connects_the_caller_and_the_attempt_have_deadlines() -> None:
     assert rig.deadline() == rig.now + 4.0
 
 
-# --- what is told --------------------------------------------------------------------------------
+# --- logs and coun-------------------------------------------------------------------------------
 
 
 def test_unreadable_frames_are_logged_once_per_second_and_all_counted() -> None:
@@ -1895,7 +1896,7 @@ def test_a_connection_without_a_greeting_times_out() -> None:
     assert rig.state is State.BACKING_OFF
 
 
-# --- what is counted ------------------------------------------------------------------------------
+# --- counters and rates --------------------------------------------------------------------------
 
 
 def test_frames_are_counted_before_their_messages() -> None:

@@ -1,4 +1,4 @@
-"""What the session tells of what happens to it."""
+"""The events that the session emits."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from wsclient.sansio.session import (
 )
 
 
-def told(rig: Rig, kind: type[Event] = Event) -> list[Any]:
+def emitted(rig: Rig, kind: type[Event] = Event) -> list[Any]:
     events = [t.kind(*t.what, connection_id=t.connection_id) for t in rig.done(Notify)]
     return [event for event in events if isinstance(event, kind)]
 
@@ -45,7 +45,7 @@ def told(rig: Rig, kind: type[Event] = Event) -> list[Any]:
 class TestConnection:
     def test_an_attempt_that_succeeds(self) -> None:
         rig = Rig().open()
-        assert told(rig) == [Connected(1, connection_id=1)]
+        assert emitted(rig) == [Connected(1, connection_id=1)]
 
     def test_attempts_are_counted_until_a_connection_is_healthy(self) -> None:
         rig = Rig().active("a")
@@ -53,23 +53,23 @@ class TestConnection:
         for _ in range(3):
             rig.drop()
             rig.open()
-        assert [event.attempt for event in told(rig, Connected)] == [1, 1, 2, 3]
+        assert [event.attempt for event in emitted(rig, Connected)] == [1, 1, 2, 3]
 
     def test_a_wait_for_the_next_attempt(self) -> None:
         rig = Rig(retry_delay=2.0)
         rig.connect()
         rig.drop(HandshakeRejected("busy", 503))
-        (event,) = told(rig, Reconnecting)
+        (event,) = emitted(rig, Reconnecting)
         assert event == Reconnecting(2, 2.0, "busy", connection_id=1)
         assert rig.session.attempt_failures == {"http 503": 1}
-        assert told(rig, Disconnected) == []
+        assert emitted(rig, Disconnected) == []
 
     def test_the_end_of_an_open_connection(self) -> None:
         rig = Rig().active("a")
         rig.data("a", 1)
         rig.wait(3.0)
         rig.drop(ConnectionLost("bye", 1001, "closed"))
-        assert told(rig, Disconnected) == [
+        assert emitted(rig, Disconnected) == [
             Disconnected("bye", "closed", 1001, pytest.approx(3.0), connection_id=1)
         ]
         assert rig.session.disconnect_reasons == {"closed": 1}
@@ -80,18 +80,18 @@ class TestConnection:
         rig.drop()
         rig.open()
         rig.drop()
-        assert [event.data_age for event in told(rig, Disconnected)] == [0.0, None]
+        assert [event.data_age for event in emitted(rig, Disconnected)] == [0.0, None]
 
     def test_an_error_without_a_close_code_counts_as_1006(self) -> None:
         rig = Rig().open()
         rig.drop(ConnectionResetError("reset by peer"))
-        (event,) = told(rig, Disconnected)
+        (event,) = emitted(rig, Disconnected)
         assert (event.code, event.reason) == (1006, "reset")
 
     def test_a_code_of_another_error_is_not_a_close_code(self) -> None:
         rig = Rig().open()
         rig.drop(SystemExit("a function's"))
-        assert [event.code for event in told(rig, Disconnected)] == [1006]
+        assert [event.code for event in emitted(rig, Disconnected)] == [1006]
 
     def test_a_lost_message_does_not_count_as_data(self) -> None:
         rig = Rig().active("a")
@@ -99,7 +99,7 @@ class TestConnection:
         rig.open()
         rig.reject("a", "delisted")
         rig.drop()
-        assert told(rig, Disconnected)[-1].data_age is None
+        assert emitted(rig, Disconnected)[-1].data_age is None
 
     def test_times_are_rounded_to_the_millisecond(self) -> None:
         rig = Rig(retry_delay=1 / 3).active("a")
@@ -108,27 +108,27 @@ class TestConnection:
         rig.drop(verdict=Verdict.RATE_LIMITED)
         rig.open()
         rig.ack("a")
-        assert told(rig, Disconnected)[0].data_age == 0.667
-        assert told(rig, Reconnecting)[0].delay == 0.333
-        assert told(rig, Recovered)[0].seconds == 0.333
+        assert emitted(rig, Disconnected)[0].data_age == 0.667
+        assert emitted(rig, Reconnecting)[0].delay == 0.333
+        assert emitted(rig, Recovered)[0].seconds == 0.333
 
     def test_close_is_the_last_event_and_no_disconnect(self) -> None:
         rig = Rig().open()
         rig.close()
-        assert [type(event) for event in told(rig)] == [Connected, Closed]
-        assert told(rig, Closed) == [Closed(None, connection_id=1)]
+        assert [type(event) for event in emitted(rig)] == [Connected, Closed]
+        assert emitted(rig, Closed) == [Closed(None, connection_id=1)]
 
     def test_a_failure_is_the_last_event_though_close_comes_after_it(self) -> None:
         rig = Rig().open()
         error = QueueOverflow("full")
         rig.session.fail(error)
         rig.close()
-        assert told(rig, Closed) == [Closed(error, connection_id=1)]
+        assert emitted(rig, Closed) == [Closed(error, connection_id=1)]
 
     def test_a_failure_that_ends_the_connection_emits_both_events(self) -> None:
         rig = Rig(max_reconnects=0).open()
         rig.drop()
-        assert [type(event) for event in told(rig)] == [Connected, Disconnected, Closed]
+        assert [type(event) for event in emitted(rig)] == [Connected, Disconnected, Closed]
 
 
 class TestReasons:
@@ -146,27 +146,27 @@ class TestReasons:
     ) -> None:
         rig = Rig(**options).open()
         rig.wait(3.0, view)
-        assert told(rig, Disconnected)[0].reason == reason
+        assert emitted(rig, Disconnected)[0].reason == reason
 
     def test_of_a_connection_that_has_reached_its_maximum_age(self) -> None:
         rig = Rig(Plain(dialect.Limits(max_age=10.0))).open()
         rig.wait(10.0)
-        assert told(rig, Disconnected)[0].reason == "age"
+        assert emitted(rig, Disconnected)[0].reason == "age"
 
     def test_of_a_channel_that_stays_silent(self) -> None:
         rig = Rig(stale_after=1.0).active("a")
         rig.wait(1.0)
-        rig.ack("a")  # of the unsubscribe
+        rig.ack("a")  # for the unsubscribe
         rig.ack("a")
         rig.wait(1.0)
-        assert told(rig, Disconnected)[0].reason == "silent"
+        assert emitted(rig, Disconnected)[0].reason == "silent"
 
     def test_of_a_resubscription_without_an_answer(self) -> None:
         rig = Rig(ack_timeout=1.0).active("a")
         rig.drop()
         rig.open()
         rig.wait(2.0)
-        assert [event.reason for event in told(rig, Disconnected)] == ["ended", "unanswered"]
+        assert [event.reason for event in emitted(rig, Disconnected)] == ["ended", "unanswered"]
 
     @pytest.mark.parametrize(
         ("error", "reason"),
@@ -188,30 +188,30 @@ class TestChannels:
         rig.subscribe("a", "b", "c")
         rig.ack("a")
         rig.receive(dialect.SubscribedChannels(["a", "b", "c"]))
-        assert [event.channels for event in told(rig, Subscribed)] == [("a",), ("b", "c")]
+        assert [event.channels for event in emitted(rig, Subscribed)] == [("a",), ("b", "c")]
 
     def test_an_answer_that_confirms_nothing_new_emits_no_event(self) -> None:
         rig = Rig().active("a")
         rig.ack("a")
-        assert len(told(rig, Subscribed)) == 1
+        assert len(emitted(rig, Subscribed)) == 1
 
     def test_a_refusal(self) -> None:
         rig = Rig().open()
         rig.subscribe("a")
         rig.reject("a", "no such market")
-        assert told(rig, Rejected) == [Rejected("a", "no such market", False, connection_id=1)]
+        assert emitted(rig, Rejected) == [Rejected("a", "no such market", False, connection_id=1)]
 
     def test_a_refusal_of_an_unsubscribe_does_not_reject_the_channel(self) -> None:
         rig = Rig().active("a")
         rig.unsubscribe("a")
         rig.reject("a", "not now")
-        assert told(rig, Rejected) == []
+        assert emitted(rig, Rejected) == []
 
     def test_no_answer_to_the_first_subscribe(self) -> None:
         rig = Rig(ack_timeout=1.0).open()
         rig.subscribe("a")
         rig.wait(1.0)
-        assert told(rig, Rejected) == [
+        assert emitted(rig, Rejected) == [
             Rejected("a", "no answer within 1 s", False, connection_id=1)
         ]
 
@@ -220,7 +220,7 @@ class TestChannels:
         rig.drop()
         rig.open()
         rig.reject("a", "delisted")
-        assert told(rig, Rejected) == [Rejected("a", "delisted", True, connection_id=2)]
+        assert emitted(rig, Rejected) == [Rejected("a", "delisted", True, connection_id=2)]
 
 
 class TestRecovered:
@@ -229,10 +229,10 @@ class TestRecovered:
         rig.drop()
         rig.open()
         rig.ack("a")
-        assert told(rig, Recovered) == []
+        assert emitted(rig, Recovered) == []
         rig.wait(1.0)
         rig.ack("b")
-        assert told(rig, Recovered) == [Recovered(pytest.approx(5.0), 2, connection_id=2)]
+        assert emitted(rig, Recovered) == [Recovered(pytest.approx(5.0), 2, connection_id=2)]
 
     def test_does_not_count_what_is_being_unsubscribed(self) -> None:
         rig = Rig().active("a", "b")
@@ -240,20 +240,20 @@ class TestRecovered:
         rig.open()
         rig.unsubscribe("b")
         rig.ack("a")
-        assert [event.channels for event in told(rig, Recovered)] == [1]
+        assert [event.channels for event in emitted(rig, Recovered)] == [1]
 
     def test_comes_at_once_if_no_channel_is_wanted(self) -> None:
         rig = Rig().open()
         rig.drop()
         rig.open()
-        assert [event.channels for event in told(rig, Recovered)] == [0]
+        assert [event.channels for event in emitted(rig, Recovered)] == [0]
 
     def test_does_not_come_while_the_connection_is_down(self) -> None:
         rig = Rig(retry_delay=4.0).open()
         rig.drop()
         rig.wait(1.0)
         assert rig.state is State.BACKING_OFF
-        assert told(rig, Recovered) == []
+        assert emitted(rig, Recovered) == []
 
     def test_counts_from_the_first_of_several_ends(self) -> None:
         rig = Rig(retry_delay=4.0).active("a")
@@ -262,16 +262,16 @@ class TestRecovered:
         rig.drop()
         rig.open()
         rig.ack("a")
-        assert [event.seconds for event in told(rig, Recovered)] == [pytest.approx(12.0)]
+        assert [event.seconds for event in emitted(rig, Recovered)] == [pytest.approx(12.0)]
 
     def test_does_not_come_on_the_first_connection_nor_twice(self) -> None:
         rig = Rig().active("a")
-        assert told(rig, Recovered) == []
+        assert emitted(rig, Recovered) == []
         rig.drop()
         rig.open()
         rig.ack("a")
         rig.wait(60.0)
-        assert len(told(rig, Recovered)) == 1
+        assert len(emitted(rig, Recovered)) == 1
 
     def test_a_channel_that_is_lost_is_not_waited_for(self) -> None:
         rig = Rig().active("a", "b")
@@ -279,7 +279,7 @@ class TestRecovered:
         rig.open()
         rig.ack("a")
         rig.reject("b")
-        assert [event.channels for event in told(rig, Recovered)] == [1]
+        assert [event.channels for event in emitted(rig, Recovered)] == [1]
 
     def test_comes_with_the_data_if_the_venue_never_acknowledges(self) -> None:
         rig = Rig(Plain(acknowledges=False)).open()
@@ -287,9 +287,9 @@ class TestRecovered:
         rig.data("a", 1)
         rig.drop()
         rig.open()
-        assert told(rig, Recovered) == []
+        assert emitted(rig, Recovered) == []
         rig.data("a", 2)
-        assert len(told(rig, Recovered)) == 1
+        assert len(emitted(rig, Recovered)) == 1
 
 
 class TestGaps:
@@ -297,7 +297,7 @@ class TestGaps:
         rig = Rig().active("a")
         rig.session.is_observed = lambda: True
         rig.data("a", 1, 3, 5)
-        assert [(e.channel, e.gap) for e in told(rig, GapMarked)] == [
+        assert [(e.channel, e.gap) for e in emitted(rig, GapMarked)] == [
             ("a", Gap("sequence", 1, 1)),
             ("a", Gap("sequence", 1, 2)),
         ]
@@ -306,7 +306,7 @@ class TestGaps:
         rig = Rig().active("a")
         rig.session.is_observed = lambda: True
         rig.data("a", 1, 3, 2, 3)
-        assert len(told(rig, GapMarked)) == 1
+        assert len(emitted(rig, GapMarked)) == 1
 
     def test_of_a_flood_the_numbers_tell_what_is_not_told(
         self, monkeypatch: pytest.MonkeyPatch
@@ -323,7 +323,7 @@ class TestGaps:
     def test_no_event_is_built_if_no_one_listens(self) -> None:
         rig = Rig().active("a")
         rig.data("a", 1, 3)
-        assert told(rig, GapMarked) == []
+        assert emitted(rig, GapMarked) == []
         assert rig.session.counters.gaps == 1
 
 
@@ -333,22 +333,22 @@ class TestDecodeErrors:
         rig.receive(*[Invalid("nonsense")] * 5)
         rig.receive(Invalid("more"))
         rig.wait(1.0)
-        assert told(rig, DecodeError) == [
+        assert emitted(rig, DecodeError) == [
             DecodeError("nonsense", 1, connection_id=1),
             DecodeError("more", 5, connection_id=1),
         ]
 
 
 class TestNoData:
-    """Channels that are confirmed, and of which no message comes."""
+    """Channels that are confirmed but stay without a message."""
 
     def test_after_a_minute_it_is_reported_once_and_nothing_is_cut(self) -> None:
         rig = Rig().active("a", "b")
         rig.data("b", 1)
         rig.wait(59.0)
-        assert told(rig, NoData) == []
+        assert emitted(rig, NoData) == []
         rig.wait(600.0)
-        assert told(rig, NoData) == [NoData("a", 60.0, connection_id=1)]
+        assert emitted(rig, NoData) == [NoData("a", 60.0, connection_id=1)]
         assert rig.session.first_messages.overdue() == ("a",)
         assert "'a' was confirmed 60 s ago, but no message" in rig.logs("warning")[0]
         assert (rig.state, rig.cid) == (State.OPEN, 1)
@@ -363,7 +363,7 @@ class TestNoData:
         rig = Rig().active("a")
         rig.receive(Invalid("nonsense", rig.message("a", 1)))
         rig.wait(600.0)
-        assert told(rig, NoData) == []
+        assert emitted(rig, NoData) == []
 
     def test_a_message_before_the_confirmation_counts(self) -> None:
         rig = Rig().open()
@@ -371,7 +371,7 @@ class TestNoData:
         rig.data("a", 1)
         rig.ack("a")
         rig.wait(600.0)
-        assert told(rig, NoData) == []
+        assert emitted(rig, NoData) == []
 
     def test_a_reconnect_restarts_the_time_and_does_not_report_twice(self) -> None:
         rig = Rig().active("a", "b")
@@ -381,9 +381,9 @@ class TestNoData:
         rig.drop()
         rig.open().ack("a", "b")
         rig.wait(59.0)
-        assert [event.channel for event in told(rig, NoData)] == ["a"]
+        assert [event.channel for event in emitted(rig, NoData)] == ["a"]
         rig.wait(1.0)
-        assert [event.channel for event in told(rig, NoData)] == ["a", "b"]
+        assert [event.channel for event in emitted(rig, NoData)] == ["a", "b"]
         assert set(rig.session.first_messages.overdue()) == {"a", "b"}
 
     def test_a_channel_that_is_unsubscribed_from_is_forgotten(self) -> None:
@@ -393,7 +393,7 @@ class TestNoData:
         rig.ack("a")
         assert rig.session.first_messages.overdue() == ()
         rig.active("a").wait(60.0)
-        assert len(told(rig, NoData)) == 2
+        assert len(emitted(rig, NoData)) == 2
 
     def test_the_dialect_defines_the_time_of_each_channel(self) -> None:
         class Patient(Plain):
@@ -404,7 +404,7 @@ class TestNoData:
 
         rig = Rig(Patient()).active("fast", "user.orders")
         rig.wait(600.0)
-        assert told(rig, NoData) == [NoData("fast", 5.0, connection_id=1)]
+        assert emitted(rig, NoData) == [NoData("fast", 5.0, connection_id=1)]
 
     @pytest.mark.parametrize("within", [0, -1.0, float("inf"), float("nan"), "60"])
     def test_an_invalid_time_of_the_dialect_refuses_the_channel(self, within: Any) -> None:
@@ -416,15 +416,15 @@ class TestNoData:
         rig = Rig().active("a")
         rig.sleep(300.0)
         rig.wait(59.0)
-        assert told(rig, NoData) == []
+        assert emitted(rig, NoData) == []
         rig.wait(1.0)
-        assert len(told(rig, NoData)) == 1
+        assert len(emitted(rig, NoData)) == 1
 
     def test_many_at_once_give_one_log_line(self) -> None:
         names = [f"x{n}" for n in range(500)]
         rig = Rig().active(*names)
         rig.wait(100.0)
-        assert [event.channel for event in told(rig, NoData)] == names
+        assert [event.channel for event in emitted(rig, NoData)] == names
         assert len(rig.logs("warning")) <= 2
 
 
@@ -436,7 +436,7 @@ class TestEndedByTheVenue:
         rig = Rig().active("a", "b")
         rig.data("a", 1)
         self.end(rig)
-        (event,) = told(rig, Resubscribing)
+        (event,) = emitted(rig, Resubscribing)
         assert (event.channel, event.reason) == ("a", "ended")
         assert "'a' was ended by the venue" in event.why
         assert rig.asked()[-1] == ("subscribe", ["a"])
@@ -444,7 +444,7 @@ class TestEndedByTheVenue:
         (message,) = rig.data("a", None)
         assert message.gap == Gap("reconnect", None, message.gap.since)
         assert rig.cid == 1
-        assert told(rig)[-1].channels == ("a",)
+        assert emitted(rig)[-1].channels == ("a",)
 
     def test_a_channel_ended_repeatedly_is_resubscribed_less_and_less_often(self) -> None:
         rig = Rig().active("a")
@@ -475,7 +475,7 @@ class TestEndedByTheVenue:
         rig = Rig(Plain(dialect.Limits(channels_per_message=30))).active(*names)
         rig.receive(dialect.SubscribedChannels([]))
         assert rig.asked()[-1] == ("subscribe", names)
-        assert len(told(rig, Resubscribing)) == 30
+        assert len(emitted(rig, Resubscribing)) == 30
 
     def test_an_item_that_ends_nothing_is_a_notice(self) -> None:
         rig = Rig().open()
@@ -495,7 +495,7 @@ def test_a_resubscribed_silent_channel_emits_an_event() -> None:
     rig = Rig(stale_after=30.0).active("a")
     rig.wait(30.0)
     why = "'a' has been silent for 30 s"
-    assert told(rig, Resubscribing) == [Resubscribing("a", "silent", why, connection_id=1)]
+    assert emitted(rig, Resubscribing) == [Resubscribing("a", "silent", why, connection_id=1)]
 
 
 def test_an_order_book_out_of_sync_emits_an_event() -> None:
@@ -503,13 +503,13 @@ def test_an_order_book_out_of_sync_emits_an_event() -> None:
     rig.session.refreshes.want("a", rig.now)
     rig.tick()
     why = "the order book 'a' is out of sync"
-    assert told(rig, Resubscribing) == [Resubscribing("a", "out of sync", why, connection_id=1)]
+    assert emitted(rig, Resubscribing) == [Resubscribing("a", "out of sync", why, connection_id=1)]
 
 
 def test_a_slow_consumer_emits_an_event_and_is_logged() -> None:
     rig = Rig().open()
     rig.session.slow_consumer("client", 7)
-    assert told(rig, SlowConsumer) == [SlowConsumer("client", 7, connection_id=1)]
+    assert emitted(rig, SlowConsumer) == [SlowConsumer("client", 7, connection_id=1)]
     assert "the queue 'client' is full" in rig.logs("warning")[0]
 
 
@@ -523,4 +523,4 @@ def test_an_internal_error_emits_an_event_too() -> None:
     rig = Rig().open()
     rig.session.fail(WSClientError("internal error"))
     assert rig.state is State.FAILED
-    assert len(told(rig, Closed)) == 1
+    assert len(emitted(rig, Closed)) == 1

@@ -1,5 +1,7 @@
-"""A thread holds the interpreter's lock again and again: a dead connection is noticed in time all
-the same, and no living one is ended."""
+"""Stops: while a thread holds the interpreter's lock again and again, no live connection is cut.
+
+A dead connection is still detected in time.
+"""
 
 from __future__ import annotations
 
@@ -45,12 +47,12 @@ def test_only_the_newest_stops_are_remembered() -> None:
 
 
 class Held:
-    """A client with an idle peer, both under a thread that stops us: ``holds`` are the times (s)
-    when it holds the interpreter's lock, by turns with those when it does not.
+    """A client with an idle peer, and a thread that stops us.
 
-    The peer answers each ping ``answer`` seconds after it, until it falls silent at ``dead_at``.
-    What arrives during a hold is read right after it; by ``is_late`` readers come second, and the
-    watchdog sees unread bytes.
+    The pattern contains in turn the times (s) when that thread does not hold the interpreter's lock
+    and when it does. The peer answers each ping after ``answer`` seconds, until it falls silent at
+    ``dead_at``. Bytes that arrive during a hold are read right after it; with ``is_late`` the
+    readers run after the watchdog, which then sees unread bytes.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class Held:
         self.is_late = True
 
     def free_at(self, at: float) -> float:
-        """The first time from ``at`` on when our threads run."""
+        """Return the first time from ``at`` on when our threads run."""
         while self.hold_until <= at:
             free, held = next(self.holds, (INF, 0.0))
             self.hold_at = self.hold_until + free
@@ -73,9 +75,9 @@ class Held:
         return at if at < self.hold_at else self.hold_until
 
     def run(self, until: float, dead_at: float = INF) -> float | None:
-        """When the connection was cut, or None."""
+        """Return when the connection was cut, or None."""
         rig, session = self.rig, self.rig.session
-        pings: list[float] = []  # when their pongs arrive
+        pings: list[float] = []  # the arrival times of their pongs
         seen = len(rig.done(Ping))
         while rig.now < until:
             now = rig.now
@@ -102,7 +104,7 @@ class Held:
         return None
 
 
-#: (free, held) s, over and over.
+#: (free, held) times (s), repeated.
 PATTERNS = [
     [(0.001, 2.0)],
     [(0.3, 2.0)],
@@ -118,7 +120,7 @@ PATTERNS = [
 def test_a_half_open_connection_is_detected_within_interval_timeout_and_one_hold(
     pattern: list[tuple[float, float]], interval: float, timeout: float
 ) -> None:
-    """Wherever in the pattern it falls silent, once a hold has been seen."""
+    """The peer may fall silent anywhere in the pattern, after the first hold."""
     hold = max(held for _, held in pattern)
     period = sum(map(sum, pattern))
     for step in range(40):
@@ -140,7 +142,7 @@ holds = st.lists(st.tuples(st.floats(0.0, 3.0), st.floats(0.0, 2.0)), min_size=1
 def test_holds_postpone_the_verdict_by_two_of_them_at_most(
     pattern: list[tuple[float, float]], interval: float, timeout: float, dead_after: float
 ) -> None:
-    """One may delay the ping, and one the look for its answer; however many there are."""
+    """One hold may delay the ping and one the check for its answer, however many there are."""
     bench = Held(iter(pattern * 300), interval, timeout, 0.01)
     dead_at = bench.start + dead_after
     hold = max(held for _, held in pattern)
@@ -160,7 +162,7 @@ def test_no_live_connection_is_cut(
     share: float,
     is_late: bool,
 ) -> None:
-    """The peer answers within the timeout; whoever comes first after a hold, reader or watchdog."""
+    """The peer answers in time; after a hold the reader or the watchdog may run first."""
     bench = Held(iter(pattern * 300), interval, timeout, share * timeout)
     bench.is_late = is_late
     assert bench.run(bench.start + 200.0) is None
@@ -174,7 +176,7 @@ def test_a_connection_survives_a_stop_of_30_seconds_at_any_time() -> None:
 
 @pytest.mark.parametrize(("free", "held"), [(0.001, 0.3), (0.001, 2.0), (0.2, 0.3), (0.2, 2.0)])
 def test_other_deadlines_are_postponed_once(free: float, held: float) -> None:
-    """An attempt, its login, a subscribe, a silence: each by one stop, not by all."""
+    """One stop, not all, postpones an attempt, its login, a subscribe and a silence."""
     period = free + held
 
     def after(rig: Rig, kind: type = Cut) -> float:

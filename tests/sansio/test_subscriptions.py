@@ -1,4 +1,4 @@
-"""Wanted, asked, answered: who is told what, and what goes out to the venue."""
+"""Wanted channels, requests and answers: which calls are settled, and what is sent."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ACK_TIMEOUT = 20.0
 
 
 class Desk:
-    """Subscriptions, with what went out and what came of each call."""
+    """Subscriptions, with the requests sent and the outcome of each call."""
 
     def __init__(self, limits: Limits | None = None, **attributes: Any) -> None:
         dialect = Plain(limits, **attributes)
@@ -59,7 +59,7 @@ class Desk:
         return self.collect()
 
     def send(self) -> list[tuple[str, list[str]]]:
-        """Let out all that waits; returns it."""
+        """Send all unsent requests; return them."""
         sent = []
         while unsent := self.subscriptions.unsent():
             (request,) = unsent
@@ -259,7 +259,7 @@ def test_an_unsubscribe_makes_room_under_the_limit() -> None:
 
 
 def both_asked(**attributes: Any) -> Desk:
-    """Two requests are out, the older for two channels."""
+    """Return a desk with two outstanding requests, the older one for two channels."""
     desk = Desk(Limits(channels_per_message=2), **attributes)
     desk.subscribe("x:A", "x:B", token="first").subscribe("x:C", token="second")
     assert desk.send() == [("subscribe", ["x:A", "x:B"]), ("subscribe", ["x:C"])]
@@ -287,7 +287,7 @@ def both_asked(**attributes: Any) -> Desk:
     ],
 )
 def test_an_answer_is_matched(fields: dict[str, Any], meant: list[str]) -> None:
-    """By id, as whatever type, with or without a channel; by channel or symbol; or the oldest."""
+    """By id of any type, with or without a channel; by channel or symbol; or the oldest."""
     assert sorted(both_asked().ack(**fields)) == meant
     refusing = both_asked()
     assert refusing.reject(**fields) == bool(meant)
@@ -581,7 +581,7 @@ def test_an_unsent_subscribe_that_times_out_leaves_no_trace() -> None:
 
 
 def test_a_late_acknowledgement_after_a_timeout_is_undone() -> None:
-    """The venue must not be left subscribed to what nobody wants."""
+    """The venue must not stay subscribed to an unwanted channel."""
     desk = Desk().subscribe("a", deadline=5.0, depth=10)
     desk.send()
     desk.wait(5.0)
@@ -654,7 +654,7 @@ def test_an_old_unanswered_unsubscribe_does_not_end_a_new_subscription() -> None
 
 
 def test_a_channel_wanted_again_and_left_before_its_request_needs_no_message() -> None:
-    """The venue would refuse to unsubscribe it, and that would count as active."""
+    """The venue would refuse the unsubscribe, and the channel would count as active."""
     desk = Desk().subscribe("a", token="first")
     desk.send()
     desk.unsubscribe("a").subscribe("a", token="again").send()
@@ -665,8 +665,7 @@ def test_a_channel_wanted_again_and_left_before_its_request_needs_no_message() -
     assert (desk.wanted, desk.send()) == ([], [])
 
 
-# --- the connection
-# ------------------------------------------------------------------------------------
+# --- the connection ------------------------------------------------------------------------------
 
 
 def test_after_a_drop_no_channel_is_active_and_all_are_wanted() -> None:
@@ -793,7 +792,7 @@ def test_a_refreshed_channel_is_pending_until_both_halves_are_answered() -> None
     assert desk.missing == []
     assert desk.ack("a") == []
     assert desk.state("a") is PENDING
-    assert desk.missing == ["a"], "from the first half's answer on, data is missed"
+    assert desk.missing == ["a"], "data is missing from the first half's answer on"
     assert desk.ack("a") == ["a"]
     assert (desk.missing, desk.removed) == (["a"], [])
     assert [r.options for r in desk.out] == [{"depth": 10}] * 3
@@ -913,7 +912,7 @@ def test_fail_all_keeps_confirmed_channels_and_forgets_others() -> None:
     assert desk.send() == []
 
 
-# --- what stands ---------------------------------------------------------------------------------
+# --- lookups -------------------------------------------------------------------------------------
 
 
 def test_the_wanted_channels_are_listed_with_state_and_options() -> None:
@@ -972,14 +971,14 @@ def test_a_channel_missing_from_a_cumulative_answer_has_stopped() -> None:
 
 
 class TestEndedByTheVenue:
-    """A channel that was active, and that nobody has unsubscribed from."""
+    """The venue ends an active channel without an unsubscribe."""
 
     def test_an_unsolicited_unsubscribe(self) -> None:
         desk = Desk().active("a", "b")
         assert desk.ack("a", verb="unsubscribe") == []
         assert desk.stopped == {"a": "the venue has unsubscribed it"}
         assert (desk.state("a"), desk.state("b")) == (PENDING, ACTIVE)
-        assert desk.send() == [], "it is asked for when the budget allows it"
+        assert desk.send() == [], "it is requested when the budget allows it"
         assert desk.ask_again("a") == [("subscribe", ["a"])]
         assert desk.ack("a", verb="subscribe") == ["a"]
 
@@ -987,7 +986,7 @@ class TestEndedByTheVenue:
         desk = Desk().active("a")
         assert desk.reject("a", "delisted")
         assert desk.stopped == {"a": "delisted"}
-        # The venue may still have the channel, and would then refuse to have it twice.
+        # The channel may still be subscribed at the venue, which would refuse a second subscribe.
         assert desk.ask_again("a") == [("unsubscribe", ["a"]), ("subscribe", ["a"])]
 
     def test_an_item_of_the_dialect(self) -> None:
@@ -1068,7 +1067,7 @@ def test_an_unsubscribe_within_a_refresh_ends_with_its_first_half(
 
 
 class TestVerbs:
-    """An answer that says of which kind of request it is."""
+    """An answer that contains the kind of its request."""
 
     def test_an_answer_to_the_first_half_of_a_refresh_confirms_nothing(self) -> None:
         desk = Desk().active("a")
@@ -1120,7 +1119,7 @@ def test_a_refusal_by_the_first_part_of_a_name_belongs_to_the_oldest_such_subscr
 
 
 class TestOneOfARequest:
-    """The venue has refused one channel of a request, and not said which."""
+    """The venue has refused one channel of a request without naming it."""
 
     @pytest.fixture
     def desk(self) -> Desk:
@@ -1193,7 +1192,7 @@ def test_channels_of_other_options_are_unsubscribed_in_a_separate_message() -> N
 
 
 def test_a_refused_channel_of_a_batch_leaves_the_others_alone() -> None:
-    """Its unsubscribe, in the same message as another's, has nothing to end any more."""
+    """Its unsubscribe, in one message with another, has nothing left to end."""
     desk = Desk(Limits(channels_per_message=10)).active("b")
     desk.subscribe("a").send()
     desk.unsubscribe("a", "b").send()
@@ -1226,7 +1225,7 @@ def test_wanted_channels_are_counted_and_looked_up() -> None:
     ]
 
 
-# --- connections that end before the venue has answered -------------------------------------------
+# --- connections that end before the venue has answered ------------------------------------------
 
 
 def end(desk: Desk, after: float = 0.0, why: str = "gone") -> Desk:

@@ -1,4 +1,4 @@
-"""What a connection brings after it has been superseded is ignored, of every kind."""
+"""Everything from a connection that has been superseded is ignored."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ SLOW = {"ack_timeout": 1000.0, "connect_timeout": 1000.0}
 
 
 def superseded(verdict: Verdict = Verdict.RETRY) -> tuple[Rig, int]:
-    """A client that has lost a connection with much under way, and that connection's id.
+    """Return a client that has lost a connection with open requests, and that connection's id.
 
-    ``a`` was confirmed on it, ``b`` was asked for, ``c`` was being unsubscribed from.
+    On it ``a`` was confirmed, ``b`` was requested, and ``c`` was being unsubscribed.
     """
     rig = Rig(**SLOW).active("a", "c")
     rig.data("a", 1)
@@ -51,7 +51,7 @@ def superseded(verdict: Verdict = Verdict.RETRY) -> tuple[Rig, int]:
 
 
 def backing_off() -> tuple[Rig, int]:
-    """The next attempt is not due yet."""
+    """Return a client whose next attempt is not due yet."""
     return superseded(Verdict.RATE_LIMITED)
 
 
@@ -69,7 +69,7 @@ def logging_in() -> tuple[Rig, int]:
 
 
 def asking() -> tuple[Rig, int]:
-    """Everything has been asked for on the present connection, and nothing is answered."""
+    """Return a client with unanswered requests on its current connection."""
     rig, old = connecting()
     rig.opened()
     rig.request("new request")
@@ -96,7 +96,7 @@ SITUATIONS = (backing_off, connecting, logging_in, asking, confirmed, closing)
 
 
 def ids_of(rig: Rig) -> list[int]:
-    """All numbers that requests may have had."""
+    """Return all ids that requests may have had."""
     return list(range(1, rig.session.next_id()))
 
 
@@ -104,7 +104,7 @@ def message(rig: Rig, *numbers: int | None) -> list[Message]:
     return [rig.message("a", number) for number in numbers]
 
 
-#: What may arrive, made for a rig: of each item all forms by which it could be matched.
+#: Items that may arrive, made for a rig: each in all forms by which it could be matched.
 ITEMS: dict[str, Callable[[Rig], list[Any]]] = {
     "answers by id": lambda rig: [Ack(n) for n in ids_of(rig)],
     "answers by channel": lambda rig: [Ack(channel=c) for c in "abcde"],
@@ -139,7 +139,7 @@ ITEMS: dict[str, Callable[[Rig], list[Any]]] = {
 
 
 def standing(rig: Rig) -> Any:
-    """All that is to be seen of a session."""
+    """Return the observable state of a session."""
     session = rig.session
     counters = {name: getattr(session.counters, name) for name in session.counters.__slots__}
     rig.collect()
@@ -176,7 +176,7 @@ def test_entries_of_a_superseded_connection_are_ignored(
 
 @pytest.mark.parametrize("item", sorted(ITEMS.keys() - {"a heartbeat"}))
 def test_the_same_entries_of_the_current_connection_are_not_ignored(item: str) -> None:
-    """So that each of these tests could fail."""
+    """This shows that each of these tests can fail."""
 
     def is_noticed(situation: Callable[[], tuple[Rig, int]]) -> bool:
         rig, _ = situation()
@@ -286,7 +286,7 @@ def test_an_old_answer_of_the_dialect_is_not_mistaken_for_the_expected_one(asked
 def test_an_answer_of_the_dialect_for_a_superseded_connection_is_ignored(
     is_subscribe: bool, asked: int, outcome: str
 ) -> None:
-    """The first question is how to split the channels, the second what to send."""
+    """The first question is how to split the channels, the second which messages to send."""
     rig = Rig(**SLOW).active("a")
     rig.holds = True
     if is_subscribe:
@@ -366,7 +366,7 @@ def test_a_connections_count_is_not_compared_with_the_next_ones() -> None:
 
 
 def test_an_old_connections_half_refresh_does_not_end_a_channel_of_the_next() -> None:
-    """Its unsubscribe was out; the answer may not count for the present connection."""
+    """Its unsubscribe was outstanding; the answer must not count for the current connection."""
     rig = Rig(stale_after=30.0, **SLOW).active("a")
     rig.wait(30.0)
     assert rig.asked()[-2:] == [("unsubscribe", ["a"]), ("subscribe", ["a"])]

@@ -1,4 +1,4 @@
-"""Deadlines that may move to later, or not be needed any more."""
+"""Deadlines that may move to later, or be no longer needed."""
 
 from __future__ import annotations
 

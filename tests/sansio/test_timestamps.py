@@ -1,4 +1,4 @@
-"""The venue's time of a message, found in its payload."""
+"""The venue's send time in a message's payload."""
 
 from __future__ import annotations
 
