@@ -55,8 +55,8 @@ def test_a_message_has_all_its_fields() -> None:
 
 def test_entries_keep_the_order_of_the_wire() -> None:
     entries = read(["a", "ack", "b"], ["beat", "c"])
-    told = [e.channel if isinstance(e, Message) else type(e) for e in entries]
-    assert told == ["a", Ack, "b", Heartbeat, "c"]
+    kinds = [e.channel if isinstance(e, Message) else type(e) for e in entries]
+    assert kinds == ["a", Ack, "b", Heartbeat, "c"]
 
 
 def test_a_frame_without_items_gives_no_entry() -> None:

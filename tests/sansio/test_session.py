@@ -207,7 +207,7 @@ LOST = all_of((LINKS, BACKING_OFF), ("closing", CLOSED))
 #: The result of each event (a state or an exception) in the situations where it has one.
 EVENTS: dict[str, tuple[Callable[[Rig], object], dict[str, Expected]]] = {
     "connect()": (
-        lambda rig: rig.connect("one more"),
+        lambda rig: rig.connect("another"),
         all_of(("idle", CONNECTING)) | GIVEN_UP,
     ),
     "the only connect() is given up": (
@@ -215,7 +215,7 @@ EVENTS: dict[str, tuple[Callable[[Rig], object], dict[str, Expected]]] = {
         all_of((FIRST_DIALS, IDLE)),
     ),
     "one of two connect()s is given up": (
-        lambda rig: (rig.connect("one more"), rig.cancel_connect("one more")),
+        lambda rig: (rig.connect("another"), rig.cancel_connect("another")),
         all_of(("idle", IDLE)) | GIVEN_UP,
     ),
     "somebody gives up who does not wait": (lambda rig: rig.cancel_connect("nobody"), {}),
@@ -225,7 +225,7 @@ EVENTS: dict[str, tuple[Callable[[Rig], object], dict[str, Expected]]] = {
     ),
     "unsubscribe() of the unknown": (lambda rig: rig.unsubscribe("unknown"), GIVEN_UP),
     "unsubscribe()": (lambda rig: rig.unsubscribe("wished"), GIVEN_UP),
-    "a request": (lambda rig: rig.request("one more"), UNSENDABLE),
+    "a request": (lambda rig: rig.request("another"), UNSENDABLE),
     "a message is to be sent": (lambda rig: rig.session.require_open(), UNSENDABLE),
     "the caller leaves a request": (lambda rig: rig.session.cancel_request(10**6), {}),
     "close()": (

@@ -60,8 +60,8 @@ class Ack(msgspec.Struct, gc=False):
 
     ``alias`` is the venue's name for ``channel`` on this connection from now on. Messages and
     answers may contain the alias instead of the channel, and :meth:`Dialect.unsubscribe` receives
-    it. ``verb`` is the kind of request that is answered, if the answer contains it. An Ack with the
-    verb ``"unsubscribe"`` and no id that matches no request means that the venue has ended
+    it. ``verb`` is the kind of request that is answered, if the answer contains it. If the verb is
+    ``"unsubscribe"``, and the Ack has no id and matches no request, the venue has ended
     ``channel``.
     """
 
@@ -82,8 +82,8 @@ class Rejection(msgspec.Struct, gc=False):
     as in :class:`Ack`.
 
     A Rejection that matches no request, has no id and names an active ``channel`` means that the
-    venue has ended the channel, unless ``verb`` is ``"unsubscribe"`` or ``keeps_active`` is set:
-    the channel was already subscribed and remains subscribed.
+    venue has ended the channel. Exceptions: ``verb`` is ``"unsubscribe"``, or ``keeps_active`` is
+    set, as the channel was already subscribed and remains subscribed.
     """
 
     reason: str
@@ -284,7 +284,7 @@ class Dialect:
     """The base class of all dialects.
 
     Override :meth:`read`, and either :meth:`change` or both :meth:`subscribe` and
-    :meth:`unsubscribe`, which call it.
+    :meth:`unsubscribe`, which call :meth:`change` by default.
 
     Attributes: ``limits``; ``acknowledges`` (False if the venue never answers a subscribe: a
     channel's first data message then confirms it); ``silence_timeout`` (s without any frame but

@@ -39,7 +39,8 @@ class ChannelTracker:
     * otherwise the numbers have restarted, or the last one was wrong: tracking starts again.
 
     For messages that name what they follow, recent numbers are remembered. For others, a number
-    below the first one is new, and so is the second of two rising numbers in a row below the last.
+    below the first one is new. So is the second of two low numbers in a row if it is the higher
+    one.
 
     Two kinds of gap wait here. A *suspected* gap (the connection dropped, or an unreadable frame
     may have belonged to this channel) is resolved by the next sequence number, which shows how many

@@ -1,4 +1,4 @@
-"""The session makes all decisions about the connection, and does nothing else.
+"""The session: all decisions about the connection, and nothing else.
 
 Rules of this module:
 

@@ -171,7 +171,7 @@ class Subscriptions:
         self._effects: list[Effect] = []
         #: The current connection has confirmed a channel.
         self._has_confirmed = False
-        #: Since this was last cleared, something new must be sent, or can now be sent.
+        #: Something must be sent that did not exist, or could not be sent, when this was cleared.
         self.has_changed = False
         #: Why to replace the connection: a resubscription was unanswered RESUBSCRIBE_ATTEMPTS
         #: times.
@@ -476,7 +476,7 @@ class Subscriptions:
         return True
 
     def _deduce_refusals(self, request: Request) -> None:
-        """Refuse the unanswered channels if as many refusals named no channel."""
+        """Refuse the unanswered channels if there are as many refusals that named no channel."""
         if len(request.channels) <= len(request.refusals):
             for name, reason in zip(tuple(request.channels), request.refusals, strict=False):
                 self._outstanding.discard(request, name)
