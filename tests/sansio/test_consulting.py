@@ -236,15 +236,18 @@ def raising(error: BaseException) -> Callable[..., Any]:
 
 BATCHES: dict[str, tuple[Callable[..., Any], str]] = {
     "a lost channel": (lambda channels: [channels[:1]], "ValueError: batches() left out 'b'"),
-    "an invented one": (lambda channels: [[*channels, "x"]], "'x' twice, or was not given it"),
-    "one twice": (lambda channels: [channels, channels[:1]], "'a' twice, or was not given it"),
-    "without end": (endless, "more messages than"),
-    "empty ones without end": (lambda channels: itertools.repeat([]), "more messages than"),
+    "an unknown channel": (lambda channels: [[*channels, "x"]], "'x' twice, or was not given it"),
+    "a duplicate channel": (
+        lambda channels: [channels, channels[:1]],
+        "'a' twice, or was not given it",
+    ),
+    "endless batches": (endless, "more messages than"),
+    "endless empty batches": (lambda channels: itertools.repeat([]), "more messages than"),
     "no lists": (lambda channels: 7, "TypeError"),
-    "what cannot be hashed": (lambda channels: [[[]]], "TypeError"),
+    "an unhashable name": (lambda channels: [[[]]], "TypeError"),
     "an exception": (raising(ValueError("no such thing")), "ValueError: no such thing"),
     "an exit": (raising(SystemExit("bye")), "SystemExit: bye"),
-    "an exception without words": (raising(Unprintable()), "Unprintable"),
+    "an exception without a text": (raising(Unprintable()), "Unprintable"),
 }
 
 
@@ -288,7 +291,7 @@ def test_a_message_that_cannot_be_made_refuses_only_its_channels(
 @pytest.mark.parametrize(
     "refusal",
     [*map(raising, (ValueError("no"), SystemExit("no"), Unprintable())), lambda *args: 7],
-    ids=["an exception", "an exit", "an exception without words", "no text"],
+    ids=["an exception", "an exit", "an exception without a text", "no text"],
 )
 def test_an_invalid_refusal_refuses_only_its_channel(
     refusal: Callable[..., Any],

@@ -36,9 +36,9 @@ FLOODS: dict[str, Callable[[Rig, int], list[Any]]] = {
     "notices": lambda rig, n: [Notice(f"maintenance {n}")],
     "unknown types": lambda rig, n: [Unhandled(f"{n}" * 100)],
     "heartbeats to answer": lambda rig, n: [Respond({"pong": n})],
-    "acks of nothing": lambda rig, n: [Ack(request_id=n + 1000), Ack(channel=f"x{n}"), Ack()],
-    "names": lambda rig, n: [Ack(channel=f"x{n}", alias=f"#{n}")],
-    "names of one channel": lambda rig, n: [Ack(channel="a", alias=f"#{n}")],
+    "acks of no request": lambda rig, n: [Ack(request_id=n + 1000), Ack(channel=f"x{n}"), Ack()],
+    "aliases": lambda rig, n: [Ack(channel=f"x{n}", alias=f"#{n}")],
+    "aliases of one channel": lambda rig, n: [Ack(channel="a", alias=f"#{n}")],
     "channels that end": lambda rig, n: [Ack(channel=f"c{n % 2000}", verb="unsubscribe")],
     "channels that end by name": lambda rig, n: [Ended(f"gone {n}", name=f"c{n % 2000}")],
     "one channel that ends": lambda rig, n: [Rejection(f"gone {n}", channel="a"), Ack(channel="a")],
@@ -51,7 +51,7 @@ FLOODS: dict[str, Callable[[Rig, int], list[Any]]] = {
     "channels": lambda rig, n: [rig.message(f"x{n}", 3)],
     "gaps": lambda rig, n: [rig.message("a", 3 * n)],
     "logins": lambda rig, n: [LoginRefused("who?"), LoginAccepted()],
-    "replies to nothing": lambda rig, n: [Reply(n + 1000, {})],
+    "replies to no request": lambda rig, n: [Reply(n + 1000, {})],
 }
 
 

@@ -76,7 +76,7 @@ SLOW = {"connect_timeout": 1000.0, "ack_timeout": 1000.0}
 def first_connecting() -> Rig:
     rig = Rig(**SLOW)
     rig.connect("waiting")
-    rig.subscribe("wished")
+    rig.subscribe("wanted")
     return rig
 
 
@@ -101,8 +101,8 @@ def first_open() -> Rig:
 
 def again_backing_off() -> Rig:
     rig = first_open()
-    rig.ack("wished")
-    rig.subscribe("wished too")
+    rig.ack("wanted")
+    rig.subscribe("wanted too")
     rig.drop()
     rig.connect("waiting again")
     return rig
@@ -163,9 +163,9 @@ FIRST_DIALS = ("connecting", "authenticating", "backing off")
 DIALS = ("connecting", "connecting again")
 LOGINS = ("authenticating", "authenticating again")
 OPENS = ("open", "open again")
-LINKS = (*DIALS, *LOGINS, *OPENS)
+CONNECTIONS = (*DIALS, *LOGINS, *OPENS)
 WAITS = ("backing off", "backing off again")
-ALIVE = ("idle", *LINKS, *WAITS)
+ALIVE = ("idle", *CONNECTIONS, *WAITS)
 OVER = ("closing", "closed")
 
 Expected = State | type[BaseException]
@@ -202,7 +202,7 @@ def next_deadline(rig: Rig) -> None:
 GIVEN_UP = all_of(("failed", QueueOverflow), (OVER, ClientClosed))
 UNSENDABLE = all_of(("idle", NotConnected), (DIALS, NotConnected), (LOGINS, NotConnected),
                     (WAITS, NotConnected)) | GIVEN_UP  # fmt: skip
-LOST = all_of((LINKS, BACKING_OFF), ("closing", CLOSED))
+LOST = all_of((CONNECTIONS, BACKING_OFF), ("closing", CLOSED))
 
 #: The result of each event (a state or an exception) in the situations where it has one.
 EVENTS: dict[str, tuple[Callable[[Rig], object], dict[str, Expected]]] = {
@@ -218,13 +218,13 @@ EVENTS: dict[str, tuple[Callable[[Rig], object], dict[str, Expected]]] = {
         lambda rig: (rig.connect("another"), rig.cancel_connect("another")),
         all_of(("idle", IDLE)) | GIVEN_UP,
     ),
-    "somebody gives up who does not wait": (lambda rig: rig.cancel_connect("nobody"), {}),
+    "a connect() that does not wait is given up": (lambda rig: rig.cancel_connect("nobody"), {}),
     "subscribe()": (
         lambda rig: rig.subscribe("a", "b"),
         all_of(("idle", NotConnected)) | GIVEN_UP,
     ),
-    "unsubscribe() of the unknown": (lambda rig: rig.unsubscribe("unknown"), GIVEN_UP),
-    "unsubscribe()": (lambda rig: rig.unsubscribe("wished"), GIVEN_UP),
+    "unsubscribe() of an unknown channel": (lambda rig: rig.unsubscribe("unknown"), GIVEN_UP),
+    "unsubscribe()": (lambda rig: rig.unsubscribe("wanted"), GIVEN_UP),
     "a request": (lambda rig: rig.request("another"), UNSENDABLE),
     "a message is to be sent": (lambda rig: rig.session.require_open(), UNSENDABLE),
     "the caller leaves a request": (lambda rig: rig.session.cancel_request(10**6), {}),
@@ -251,7 +251,7 @@ EVENTS: dict[str, tuple[Callable[[Rig], object], dict[str, Expected]]] = {
     ),
     "ended": (end(RETRY), LOST),
     "ended, rate-limited": (end(RATE_LIMITED), LOST),
-    "ended for good": (end(FATAL), all_of((LINKS, FAILED), ("closing", CLOSED))),
+    "ended for good": (end(FATAL), all_of((CONNECTIONS, FAILED), ("closing", CLOSED))),
     "another connection ended": (
         late(lambda rig, cid: rig.session.ended(cid, OSError(), RETRY, rig.now)),
         {},
@@ -260,15 +260,15 @@ EVENTS: dict[str, tuple[Callable[[Rig], object], dict[str, Expected]]] = {
         late(lambda rig, cid: rig.session.ended(cid, OSError(), FATAL, rig.now)),
         {},
     ),
-    "data": (lambda rig: rig.data("wished"), {}),
+    "data": (lambda rig: rig.data("wanted"), {}),
     "data of an unknown channel": (lambda rig: rig.data("unknown"), {}),
-    "nothing readable": (receive(), {}),
-    "an answer": (receive(Ack(channel="wished")), {}),
-    "an answer to nothing": (receive(Ack(request_id=10**6)), {}),
+    "a read without entries": (receive(), {}),
+    "an answer": (receive(Ack(channel="wanted")), {}),
+    "an answer to no request": (receive(Ack(request_id=10**6)), {}),
     "an answer without a name": (receive(Ack()), {}),
-    "a cumulative answer": (receive(SubscribedChannels(["wished"])), {}),
-    "a refusal": (receive(Rejection("no", channel="wished")), {}),
-    "a refusal of nothing": (receive(Rejection("no", request_id=10**6)), {}),
+    "a cumulative answer": (receive(SubscribedChannels(["wanted"])), {}),
+    "a refusal": (receive(Rejection("no", channel="wanted")), {}),
+    "a refusal of no request": (receive(Rejection("no", request_id=10**6)), {}),
     "the login is accepted": (receive(LoginAccepted()), all_of((LOGINS, OPEN))),
     "the login is refused": (receive(LoginRefused("who?")), all_of((LOGINS, FAILED))),
     "another connection's login is accepted": (
@@ -283,10 +283,10 @@ EVENTS: dict[str, tuple[Callable[[Rig], object], dict[str, Expected]]] = {
     "a heartbeat to be answered": (receive(Respond({"op": "pong"})), {}),
     "a notice": (receive(Notice("maintenance")), {}),
     "a reply": (receive(Reply("3", {})), {}),
-    "a reply to nothing": (receive(Reply(10**6, {})), {}),
+    "a reply to no request": (receive(Reply(10**6, {})), {}),
     "an unknown type": (receive(Unhandled("odd")), {}),
     "an unreadable frame": (receive(Invalid("not JSON")), {}),
-    "a refused message": (receive(Invalid("refused", message("wished", sequence=7))), {}),
+    "a refused message": (receive(Invalid("refused", message("wanted", sequence=7))), {}),
     "a pong": (lambda rig: rig.session.pong(rig.cid), {}),
     "a ping": (lambda rig: rig.session.control(rig.cid, rig.now), {}),
     "another connection's pong": (late(lambda rig, cid: rig.session.pong(cid)), {}),
@@ -548,7 +548,7 @@ def test_a_failure_ends_the_queues_once() -> None:
     assert rig.session.failure is failure
 
 
-@pytest.mark.parametrize("situation", LINKS)
+@pytest.mark.parametrize("situation", CONNECTIONS)
 def test_a_failure_cuts_the_connection(situation: str) -> None:
     rig = SITUATIONS[situation][1]()
     rig.session.fail(QueueOverflow("full"))

@@ -125,7 +125,7 @@ ITEMS: dict[str, Callable[[Rig], list[Any]]] = {
     "data without a number": lambda rig: message(rig, None),
     "data with the next number": lambda rig: message(rig, 2, 3),
     "data after a gap": lambda rig: message(rig, 70),
-    "data that comes twice": lambda rig: message(rig, 1),
+    "duplicate data": lambda rig: message(rig, 1),
     "a snapshot": lambda rig: [LinkedMessage("a", "snapshot", 90)],
     "data of an unknown channel": lambda rig: [rig.message("unknown")],
     "a counted frame": lambda rig: [Counted(5), Counted(9)],
@@ -217,7 +217,7 @@ EVENTS: dict[str, Callable[[Session, int, float], None]] = {
     "a pong": lambda session, cid, now: session.pong(cid),
     "a ping": lambda session, cid, now: session.control(cid, now),
     "lost": lambda session, cid, now: session.ended(cid, OSError(), Verdict.RETRY, now),
-    "lost again, in words": lambda session, cid, now: session.ended(
+    "lost again, with a text": lambda session, cid, now: session.ended(
         cid, ConnectionLost("gone", 1001), Verdict.RATE_LIMITED, now, "gone"
     ),
     "refused for good": lambda session, cid, now: session.ended(
