@@ -151,7 +151,7 @@ def test_heartbeats_beyond_the_rate_limit_get_only_the_newest_answer() -> None:
     assert [m["pong"] for m in rig.sent()] == list(range(most))
     rig.wait(per)
     assert [m["pong"] for m in rig.sent()][most:] == [99]
-    text = f"a heartbeat is not answered: the venue asks for over {most} in {per:g} s"
+    text = f"a heartbeat is not answered: the venue asks for over {most} answers in {per:g} s"
     assert rig.logs("warning") == [text, f"{text} (and {100 - most - 3} before it)"]
 
 

@@ -929,7 +929,7 @@ class Session:
         elif isinstance(entry, Respond):
             if not self._answers.add(encode(entry.payload)):
                 most, per = ANSWERS
-                self._unanswered.add(f"the venue asks for over {most} in {per:g} s", now)
+                self._unanswered.add(f"the venue asks for over {most} answers in {per:g} s", now)
             self._answer(now)
         elif isinstance(entry, Notice):
             self._notices.add(one_line(entry.text), now)
