@@ -1,4 +1,4 @@
-"""Requests that wait to go out, and requests that wait for an answer: found as in a plain list."""
+"""Unsent and outstanding requests, compared with a plain list."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def request(channels: list[str], **fields: Any) -> Request:
     return Request(True, dict.fromkeys(channels), {}, **fields)
 
 
-#: Channels of a new request; which of those on their way is answered; or the end of the connection.
+#: A new request's channels, the number of an outstanding pair to answer, or the connection's end.
 STEPS = st.one_of(
     st.tuples(st.just("send"), st.lists(st.sampled_from("abc"), min_size=1)),
     st.tuples(st.just("answer"), st.integers(0, 20)),
@@ -23,7 +23,7 @@ STEPS = st.one_of(
 
 
 @given(st.lists(STEPS, max_size=30))
-def test_requests_on_their_way_are_found_as_in_a_plain_list(steps: list[tuple[str, Any]]) -> None:
+def test_outstanding_requests_match_a_plain_list(steps: list[tuple[str, Any]]) -> None:
     outstanding, plain = Outstanding(), list[Request]()
     for number, (step, how) in enumerate(steps):
         if step == "send":
@@ -54,7 +54,7 @@ CHANGES = st.one_of(
 
 
 @given(st.lists(CHANGES, max_size=30))
-def test_requests_go_out_in_order_without_those_that_have_become_empty(
+def test_requests_are_sent_in_order_without_empty_ones(
     steps: list[tuple[str, Any]],
 ) -> None:
     unsent, plain = Unsent(), list[list[str]]()

@@ -1,4 +1,4 @@
-"""Delays, budgets, and what is worth another attempt."""
+"""Delays, budgets, and verdicts on errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Books: sides against a plain model, and snapshots joined to a stream in every order."""
+"""Order books: sides against a plain model, and snapshots joined to a stream in every order."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ CHANGES = st.lists(
 
 @pytest.mark.parametrize("is_bids", [True, False], ids=["bids", "asks"])
 @given(changes=CHANGES, depth=st.integers(1, 8))
-def test_a_side_is_what_a_plain_dict_sorted_anew_would_be(
+def test_a_side_matches_a_plain_dict_that_is_sorted(
     is_bids: bool, changes: list[list[tuple[int, int]]], depth: int
 ) -> None:
     side, model = Side(is_bids=is_bids), dict[Decimal, Decimal]()
@@ -77,19 +77,19 @@ def test_the_digits_of_the_last_update_are_kept() -> None:
 
 
 @pytest.mark.parametrize("size", ["-1", "-0.5", "NaN", "sNaN", "Infinity", "-Infinity"])
-def test_a_size_that_is_none_is_refused(size: str) -> None:
+def test_an_invalid_size_is_refused(size: str) -> None:
     with pytest.raises(BookError, match="size"):
         Side(is_bids=True).apply(levels((1, size)))
 
 
 @pytest.mark.parametrize("level", [("9", Decimal(0)), (Decimal(9), "1"), (9.0, 1.0), (9, 1)])
-def test_a_level_that_is_not_of_decimals_is_the_dialects_bug(level: Any) -> None:
+def test_a_level_without_decimals_is_a_bug_of_the_dialect(level: Any) -> None:
     with pytest.raises(DialectBug, match="Decimals, not"):
         Side(is_bids=True).apply([level])
 
 
 @pytest.mark.parametrize("price", ["NaN", "sNaN", "Infinity"])
-def test_a_price_that_is_none_is_refused(price: str) -> None:
+def test_an_invalid_price_is_refused(price: str) -> None:
     with pytest.raises(BookError, match="price"):
         Side(is_bids=True).apply(levels((price, 1)))
 
@@ -153,7 +153,7 @@ def test_a_copy_is_another_book_with_the_same_levels() -> None:
     assert (list(twin.bids), list(twin.asks)) == (levels((10, 1)), [])
 
 
-def test_levels_that_fall_out_of_the_depth_are_dropped_after_the_whole_message() -> None:
+def test_levels_beyond_the_depth_are_dropped_after_the_whole_message() -> None:
     book = Book(depth=2)
     book.apply(snapshot([(9, 1), (8, 1)], [(11, 1), (12, 1)]))
     book.apply(update([(10, 1), (9, 0)], [(10.5, 1), (13, 1)]))
@@ -171,13 +171,13 @@ def test_a_crossed_book_is_refused_and_one_crossed_within_a_message_is_not(ask: 
 
 
 class Counting(Dialect):
-    """The checksum is the number of levels."""
+    """A dialect whose checksum is the number of levels."""
 
     def book_checksum(self, bids: Any, asks: Any) -> int | None:
         return len([*bids, *asks]) or None
 
 
-def test_a_checksum_is_verified_after_truncation_where_there_is_one() -> None:
+def test_a_checksum_is_verified_after_truncation() -> None:
     book = Book(depth=1, dialect=Counting())
     book.apply(snapshot([(9, 1), (8, 1)], [(11, 1)], 2))
     book.apply(update([(9, 2)], [], None))
@@ -191,7 +191,7 @@ def test_a_checksum_is_verified_after_truncation_where_there_is_one() -> None:
 
 
 def change(first: int, last: int | None = None) -> LinkedMessage:
-    """One that stands for the numbers ``first`` to ``last``."""
+    """Return an update for the numbers ``first`` to ``last``."""
     return LinkedMessage("a", sequence=last or first, follows=first - 1)
 
 
@@ -200,7 +200,7 @@ def at(sequence: int, *, has_last: bool = True) -> Snapshot:
 
 
 def joined(sequence: int, *, has_last: bool = True) -> Joiner:
-    """A joiner to which a snapshot has come before any change."""
+    """Return a joiner that got a snapshot before any update."""
     joiner, snapshot = Joiner(), at(sequence, has_last=has_last)
     assert joiner.join(snapshot) == []
     joiner.joined(snapshot, None)
@@ -214,15 +214,15 @@ def add(joiner: Joiner, message: Message) -> bool:
     return is_next
 
 
-#: A true stream: a book is the last number that is in it.
+#: A valid stream: the state of a book is the last number in it.
 STREAM = [change(1, 3), change(4), change(5, 6), change(7), change(8, 10)]
-#: A snapshot may be taken within the range of a change: what is in it then is not to be known from
-#: the numbers, and sizes are absolute.
+#: A snapshot may be taken within the range of an update. The numbers do not show what it then
+#: contains, and sizes are absolute.
 SNAPSHOTS = range(11)
 
 
 class Reader:
-    """Applies as a book does, and sees to it that no number is left out."""
+    """Applies updates as a book does, and checks that no number is missing."""
 
     def __init__(self, limit: int = 100) -> None:
         self.joiner = Joiner(limit)
@@ -258,7 +258,7 @@ class Reader:
 @pytest.mark.parametrize("begins", range(len(STREAM)))
 @pytest.mark.parametrize("limit", [1, 2, 100])
 def test_any_snapshot_at_any_place_of_any_stream_with_any_losses(begins: int, limit: int) -> None:
-    """Every subset lost, every place of a snapshot, every age of it: a book is whole or none."""
+    """Any subset is lost, any place and age of a snapshot: a book is complete or there is none."""
     stream = STREAM[begins:]
     joined = 0
     for kept in itertools.product([True, False], repeat=len(stream)):
@@ -273,7 +273,7 @@ def test_any_snapshot_at_any_place_of_any_stream_with_any_losses(begins: int, li
                 reader.snapshot(taken_at)
             if not reader.joiner.wants_snapshot:
                 joined += 1
-                # What follows the snapshot is all there, up to the last that came.
+                # All updates after the snapshot are in the book, up to the last one received.
                 came = [m for m, is_kept in zip(stream, kept, strict=True) if is_kept]
                 last = max([taken_at, *(m.sequence or 0 for m in came)])
                 assert reader.at == last
@@ -286,7 +286,7 @@ def test_any_snapshot_at_any_place_of_any_stream_with_any_losses(begins: int, li
 
 @pytest.mark.parametrize("place", range(len(STREAM) + 1))
 @pytest.mark.parametrize("taken_at", SNAPSHOTS)
-def test_a_stream_without_loss_is_joined_by_each_snapshot_that_is_not_too_old(
+def test_a_complete_stream_joins_each_snapshot_that_is_not_too_old(
     place: int, taken_at: int
 ) -> None:
     reader = Reader()
@@ -299,7 +299,7 @@ def test_a_stream_without_loss_is_joined_by_each_snapshot_that_is_not_too_old(
     assert reader.at == 10
 
 
-def test_a_snapshot_older_than_what_waits_is_not_taken_and_a_newer_one_is() -> None:
+def test_only_a_snapshot_that_reaches_the_waiting_updates_is_accepted() -> None:
     joiner = Joiner()
     second, third = change(5), change(6)
     assert not joiner.add(second)
@@ -312,7 +312,7 @@ def test_a_snapshot_older_than_what_waits_is_not_taken_and_a_newer_one_is() -> N
     assert not joiner.wants_snapshot
 
 
-def test_changes_that_come_while_others_are_applied_are_joined_too() -> None:
+def test_updates_that_arrive_while_others_are_applied_are_joined() -> None:
     joiner = Joiner()
     second, third = change(5), change(6)
     joiner.add(second)
@@ -324,7 +324,7 @@ def test_changes_that_come_while_others_are_applied_are_joined_too() -> None:
     assert joiner.join(at(4), third) is None
 
 
-def test_doubled_and_late_changes_are_dropped_before_and_after_the_snapshot() -> None:
+def test_duplicate_and_late_updates_are_dropped_before_and_after_the_snapshot() -> None:
     joiner = Joiner()
     for message in (change(5), change(5), change(4), change(6)):
         assert not joiner.add(message)
@@ -336,7 +336,7 @@ def test_doubled_and_late_changes_are_dropped_before_and_after_the_snapshot() ->
     assert not joiner.wants_snapshot
 
 
-def test_a_hole_after_the_join_wants_another_snapshot_and_keeps_what_came_after_it() -> None:
+def test_a_gap_after_the_join_needs_another_snapshot_and_keeps_later_updates() -> None:
     joiner = joined(4)
     after = change(6)
     assert not joiner.add(after)
@@ -345,7 +345,7 @@ def test_a_hole_after_the_join_wants_another_snapshot_and_keeps_what_came_after_
     assert joiner.join(at(5)) == [after]
 
 
-def test_of_too_many_that_wait_the_oldest_are_dropped() -> None:
+def test_the_oldest_waiting_updates_are_dropped_beyond_the_limit() -> None:
     joiner = Joiner(limit=3)
     for n in range(1, 6):
         joiner.add(change(n))
@@ -358,7 +358,7 @@ def test_of_too_many_that_wait_the_oldest_are_dropped() -> None:
     assert [m.sequence for m in joiner.waiting] == [3, 4, 5]
 
 
-def test_a_restart_forgets_what_waits() -> None:
+def test_a_restart_forgets_waiting_updates() -> None:
     joiner = Joiner()
     joiner.add(change(5))
     joiner.restart()
@@ -369,15 +369,15 @@ def test_a_restart_forgets_what_waits() -> None:
     assert not joiner.add(change(2))
 
 
-def test_plain_numbers_follow_one_another_and_none_cannot_be_joined() -> None:
+def test_plain_numbers_are_joined_and_an_update_without_one_is_refused() -> None:
     joiner = joined(4)
     assert add(joiner, Message("a", sequence=5))
-    with pytest.raises(BookError, match="without a number"):
+    with pytest.raises(BookError, match="without a sequence number"):
         joiner.add(Message("a"))
 
 
-def test_a_number_may_fall_where_it_says_that_it_follows() -> None:
-    """As the channel's account has it: else the change would be dropped, and nothing told."""
+def test_a_number_may_fall_if_the_update_names_what_it_follows() -> None:
+    """The channel's tracker accepts it: the update must not be dropped without a gap."""
     joiner = joined(4)
     assert add(joiner, LinkedMessage("a", sequence=2, follows=4, is_counted=False))
     assert add(joiner, LinkedMessage("a", sequence=9, follows=2, is_counted=False))
@@ -385,7 +385,7 @@ def test_a_number_may_fall_where_it_says_that_it_follows() -> None:
     assert not joiner.wants_snapshot
 
 
-def test_a_change_counts_as_taken_only_when_it_has_been_applied() -> None:
+def test_an_update_counts_only_once_it_has_been_applied() -> None:
     joiner = joined(4)
     assert joiner.add(change(5))
     assert joiner.add(change(5)), "an interrupt came between"
@@ -393,7 +393,7 @@ def test_a_change_counts_as_taken_only_when_it_has_been_applied() -> None:
     assert not joiner.add(change(5))
 
 
-# The venue's futures rule: the change whose last number is the snapshot's own is applied, once.
+# The venue's futures rule: the update whose last number is the snapshot's own is applied, once.
 
 
 def pointer(follows: int, sequence: int) -> LinkedMessage:
@@ -401,7 +401,7 @@ def pointer(follows: int, sequence: int) -> LinkedMessage:
 
 
 @pytest.mark.parametrize("has_last", [True, False])
-def test_the_change_of_the_snapshots_own_number_is_applied_where_the_venue_says_so(
+def test_the_update_with_the_snapshots_number_is_applied_if_the_venue_requires_it(
     has_last: bool,
 ) -> None:
     joiner = Joiner()
@@ -413,7 +413,7 @@ def test_the_change_of_the_snapshots_own_number_is_applied_where_the_venue_says_
 
 
 @pytest.mark.parametrize("has_last", [True, False])
-def test_it_is_applied_once_when_it_comes_after_the_snapshot(has_last: bool) -> None:
+def test_that_update_is_applied_once_if_it_arrives_after_the_snapshot(has_last: bool) -> None:
     joiner = joined(7, has_last=has_last)
     assert [add(joiner, pointer(*n)) for n in ((1, 3), (3, 7), (3, 7), (7, 9), (3, 7))] == [
         False,
@@ -425,7 +425,7 @@ def test_it_is_applied_once_when_it_comes_after_the_snapshot(has_last: bool) -> 
     assert not joiner.wants_snapshot
 
 
-def test_the_first_change_may_begin_before_the_snapshot_and_end_after_it() -> None:
+def test_the_first_update_may_begin_before_the_snapshot_and_end_after_it() -> None:
     joiner = joined(7, has_last=False)
     assert add(joiner, pointer(3, 9))
-    assert not add(joiner, pointer(3, 7)), "the snapshot's own number has had its turn"
+    assert not add(joiner, pointer(3, 7)), "the snapshot's own number has been applied"

@@ -1,4 +1,4 @@
-"""What is known of channels, and by what names, as the session goes by it."""
+"""Trackers and aliases of channels, as the session uses them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from wsclient.messages import Gap
 from wsclient.sansio.dialect import Ack, Limits
 from wsclient.sansio.session import Invalid
 
-# --- names that last as long as the connection ---------------------------------------------------
+# --- aliases that last as long as the connection -------------------------------------------------
 
 
-def test_data_by_its_alias_is_of_the_channel() -> None:
+def test_data_under_an_alias_belongs_to_the_channel() -> None:
     rig = Rig().open()
     rig.subscribe("a")
     rig.receive(Ack(channel="a", alias="#7"))
@@ -24,7 +24,7 @@ def test_data_by_its_alias_is_of_the_channel() -> None:
     assert refused.gap.missed == 1
 
 
-def test_it_is_unsubscribed_by_its_alias() -> None:
+def test_a_channel_is_unsubscribed_by_its_alias() -> None:
     rig = Rig().open()
     rig.subscribe("a")
     rig.receive(Ack(channel="a", alias="#7"))
@@ -34,7 +34,7 @@ def test_it_is_unsubscribed_by_its_alias() -> None:
     assert rig.outcome(token) is None
 
 
-def test_it_is_unsubscribed_by_its_newest_alias() -> None:
+def test_a_channel_is_unsubscribed_by_its_newest_alias() -> None:
     rig = Rig().open()
     rig.subscribe("a")
     for alias in ("#7", "#8", "#7"):
@@ -49,11 +49,11 @@ def test_an_alias_ends_with_its_connection() -> None:
     rig.receive(Ack(channel="a", alias="#7"))
     rig.drop()
     rig.open()
-    (stranger,) = rig.data("#7")
-    assert stranger.channel == "#7"
+    (unnamed,) = rig.data("#7")
+    assert unnamed.channel == "#7"
 
 
-# --- names that a venue invents ------------------------------------------------------------------
+# --- channels that a venue invents ---------------------------------------------------------------
 
 ROOM = 20
 
@@ -74,7 +74,7 @@ def test_of_channels_that_nobody_asked_for_the_newest_are_known(little_room: Non
     assert rig.data("mine", 2)[0].gap is None
 
 
-def test_a_channel_that_may_have_been_forgotten_says_that_something_may_be_missing(
+def test_a_channel_that_may_have_been_forgotten_marks_a_gap(
     little_room: None,
 ) -> None:
     rig = Rig()
@@ -97,11 +97,11 @@ def test_no_channel_that_is_wanted_is_forgotten(little_room: None) -> None:
     assert list(rig.session.trackers) == names
 
 
-def test_of_names_for_channels_the_wanted_ones_are_kept(little_room: None) -> None:
+def test_aliases_of_wanted_channels_are_kept(little_room: None) -> None:
     rig = Rig().open()
     rig.subscribe("a")
     rig.receive(Ack(channel="a", alias="#0"))
     for i in range(1, ROOM + 1):
         rig.session.received(rig.cid, [Ack(channel=f"x{i}", alias=f"#{i}")], rig.now)
-    first, stranger, newest = (rig.data(f"#{i}")[0].channel for i in (0, 1, ROOM))
-    assert (first, stranger, newest) == ("a", "#1", f"x{ROOM}")
+    first, forgotten, newest = (rig.data(f"#{i}")[0].channel for i in (0, 1, ROOM))
+    assert (first, forgotten, newest) == ("a", "#1", f"x{ROOM}")

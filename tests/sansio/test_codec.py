@@ -1,4 +1,4 @@
-"""JSON out and in."""
+"""JSON encoding and decoding."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ from wsclient.sansio.codec import (
     one_line,
 )
 
-# --- out -----------------------------------------------------------------------------------------
+# --- encoding ------------------------------------------------------------------------------------
 
 
-def test_text_goes_out_as_it_is() -> None:
+def test_text_is_sent_unchanged() -> None:
     assert encode('{"a": 1}') == '{"a": 1}'
     assert encode("ping") == "ping"
 
 
-def test_bytes_go_out_as_they_are() -> None:
+def test_bytes_are_sent_unchanged() -> None:
     assert encode(b"\x00\x01") == b"\x00\x01"
 
 
 @pytest.mark.parametrize("kind", [bytearray, memoryview])
-def test_what_is_like_bytes_goes_out_as_bytes(kind: Any) -> None:
+def test_bytes_like_objects_are_sent_as_bytes(kind: Any) -> None:
     encoded = encode(kind(b"\x00\x01"))
     assert type(encoded) is bytes
     assert encoded == b"\x00\x01"
 
 
-def test_an_object_goes_out_as_json_text() -> None:
+def test_an_object_is_sent_as_json_text() -> None:
     assert encode({"op": "subscribe", "args": ["a", 1, None]}) == (
         '{"op":"subscribe","args":["a",1,null]}'
     )
 
 
-def test_a_decimal_goes_out_as_a_number_digit_for_digit() -> None:
+def test_a_decimal_is_sent_as_a_number_with_all_its_digits() -> None:
     assert encode({"price": Decimal("1.10")}) == '{"price":1.10}'
 
 
@@ -62,14 +62,14 @@ def test_what_json_cannot_express_is_a_type_error(payload: Any) -> None:
         encode(payload)
 
 
-# --- in ------------------------------------------------------------------------------------------
+# --- decoding ------------------------------------------------------------------------------------
 
 
-def test_json_comes_in_as_python_objects() -> None:
+def test_json_is_decoded_to_python_objects() -> None:
     assert decoder()(b'{"a": [1, 1.5, "x", true, null]}') == {"a": [1, 1.5, "x", True, None]}
 
 
-def test_numbers_are_floats_unless_asked_for() -> None:
+def test_numbers_are_floats_by_default() -> None:
     assert type(decoder()(b"1.10")) is float
 
 
@@ -97,13 +97,13 @@ def test_a_number_that_the_fast_reader_refuses_is_read_leniently(raw: bytes, val
 
 
 @pytest.mark.parametrize("raw", [b"NaN", b"[Infinity]", b"-Infinity"])
-def test_what_is_no_json_is_refused_leniently_too(raw: bytes) -> None:
+def test_the_lenient_decoder_refuses_invalid_json(raw: bytes) -> None:
     with pytest.raises(ValueError, match="not JSON"):
         lenient_decoder()(raw)
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, Decimal("NaN"), Decimal("-Infinity")])
-def test_what_is_no_number_is_not_sent_as_null(number: Any) -> None:
+def test_nan_and_infinity_are_not_sent_as_null(number: Any) -> None:
     with pytest.raises(ValueError, match="cannot be sent"):
         encode({"prices": [number]})
 
@@ -121,7 +121,7 @@ json_values = st.recursive(
 
 
 @given(json_values)
-def test_what_goes_out_comes_in_the_same(value: Any) -> None:
+def test_an_encoded_value_decodes_to_the_same(value: Any) -> None:
     text = encode([value])
     assert isinstance(text, str)
     assert decoder()(text.encode()) == json.loads(text) == [value]
@@ -132,12 +132,12 @@ def test_a_lone_surrogate_is_refused_before_it_is_sent() -> None:
         encode("price \ud800")
 
 
-def test_a_venues_words_are_one_short_line() -> None:
+def test_a_venues_text_becomes_one_short_line() -> None:
     assert one_line("a\r\nb\x1b[0m") == "a  b [0m"
     assert one_line("x" * 300) == "x" * 200
 
 
-# --- what a peek does not see --------------------------------------------------------------------
+# --- values that a peek does not check -----------------------------------------------------------
 
 FOREIGN = [
     Context(prec=8),
@@ -163,9 +163,7 @@ def test_a_decimal_does_not_depend_on_the_programs_context(text: str, context: C
         (b"1e-99999999999999999999", 0),
     ],
 )
-def test_an_exponent_that_no_decimal_has_is_read_as_a_float_would_be(
-    raw: bytes, value: float
-) -> None:
+def test_an_exponent_beyond_decimals_is_read_as_for_a_float(raw: bytes, value: float) -> None:
     assert decoder(decimal=True)(raw) == value
     assert lenient_decoder(decimal=True)(raw) == value
 
@@ -185,7 +183,7 @@ def int_max_str_digits(limit: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("limit", [0, 640, 4300])
 @pytest.mark.parametrize("sign", [b"", b"-"])
-def test_integers_are_read_up_to_a_limit_of_ours(limit: int, sign: bytes) -> None:
+def test_integers_are_read_up_to_our_own_limit(limit: int, sign: bytes) -> None:
     decode = PlainDecoder().decode_all
     with int_max_str_digits(limit):
         for count in (20, 640, 641, MAX_DIGITS):
@@ -195,7 +193,7 @@ def test_integers_are_read_up_to_a_limit_of_ours(limit: int, sign: bytes) -> Non
 
 
 @given(st.integers(0, 3 * MAX_DIGITS), st.integers(0, MAX_DIGITS), st.integers(0, 3 * MAX_DIGITS))
-def test_an_integer_beyond_the_limit_is_suspect_wherever_it_stands(
+def test_an_integer_beyond_the_limit_is_suspect_at_any_position(
     before: int, more: int, after: int
 ) -> None:
     assert is_suspect(b" " * before + b"7" * (MAX_DIGITS + 1 + more) + b"," * after)
@@ -212,7 +210,7 @@ def nested(depth: int) -> bytes:
 
 
 @pytest.mark.parametrize("decimal", [False, True])
-def test_what_is_nested_deeper_than_the_stack_is_decoded_without_one(decimal: bool) -> None:
+def test_nesting_deeper_than_the_stack_is_decoded_without_recursion(decimal: bool) -> None:
     value = PlainDecoder(decimal).decode_deep(nested(50_000))
     depth = 0
     while len(value) == 1 or type(value) is dict:
@@ -224,13 +222,13 @@ def test_what_is_nested_deeper_than_the_stack_is_decoded_without_one(decimal: bo
 
 
 @given(json_values, st.sampled_from([None, 1]), st.booleans())
-def test_decoding_without_a_stack_gives_the_same(
+def test_decoding_without_recursion_gives_the_same(
     value: Any, indent: int | None, ascii_only: bool
 ) -> None:
     raw = json.dumps(value, indent=indent, ensure_ascii=ascii_only).encode()
     assert decode_flat(raw, json.loads) == value
 
 
-def test_a_type_that_needs_more_stack_than_there_is_does_not_fit() -> None:
+def test_a_type_that_needs_more_stack_is_a_validation_error() -> None:
     with pytest.raises(msgspec.ValidationError, match="nested too deep"):
         PlainDecoder().typed(message(raw=nested(200_000)), dict[str, Any])

@@ -1,4 +1,4 @@
-"""The dialect is asked without the lock: what it may answer, and what may happen meanwhile."""
+"""A dialect is called without the lock: its possible answers, and what may happen meanwhile."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wsclient.sansio.session import State
 
 
 class Watched(Plain):
-    """Says whether it may be asked now."""
+    """A dialect that checks that it may be called now."""
 
     is_asked = False
 
@@ -52,7 +52,7 @@ class Watched(Plain):
 
 
 class WatchedRig(Rig):
-    """Lets the dialect be asked where the runtime asks it, and nowhere else."""
+    """A rig that allows calls of the dialect only where the runtime makes them."""
 
     def consult(self) -> bool:
         dialect, consults = self.dialect, self.consults
@@ -67,7 +67,7 @@ class WatchedRig(Rig):
 
 
 def test_no_hook_is_called_by_a_method_of_the_session() -> None:
-    """By connect, subscribe, a reconnect, a refresh, an unsubscribe; lazy batches included."""
+    """Covers connect, subscribe, a reconnect, a refresh and an unsubscribe, with lazy batches."""
     rig = WatchedRig(Watched(Limits(channels_per_message=2)), stale_after=30.0)
     rig.connect()
     rig.session.opened(rig.cid, None, rig.now, Credentials({"token": "t"}, lambda: 0.0))
@@ -82,7 +82,7 @@ def test_no_hook_is_called_by_a_method_of_the_session() -> None:
     assert rig.asked()[-2:] == [("unsubscribe", ["a", "b"]), ("unsubscribe", ["c"])]
 
 
-def test_one_question_is_out_at_a_time() -> None:
+def test_only_one_question_is_open_at_a_time() -> None:
     rig = Rig(Plain(Limits(channels_per_message=2))).open()
     rig.holds = True
     rig.subscribe("a", "b", "c")
@@ -95,8 +95,8 @@ def test_one_question_is_out_at_a_time() -> None:
     assert [channels for _, channels in rig.asked()] == [["a", "b"], ["c"], ["d"]]
 
 
-def test_while_a_question_is_out_nothing_is_due() -> None:
-    """Else the watchdog, which waits for the answer itself, would never come to rest."""
+def test_nothing_is_due_while_a_question_is_open() -> None:
+    """Otherwise the watchdog, which waits for the answer itself, would never be idle."""
     rig = Rig(ack_timeout=50.0).open()
     rig.wait(10.0)
     rig.holds = True
@@ -107,8 +107,8 @@ def test_while_a_question_is_out_nothing_is_due() -> None:
     assert rig.session.is_due
 
 
-def test_messages_wait_for_the_venues_rate_and_are_made_when_there_is_room() -> None:
-    """A message may bear a time or a signature: it is made when it can be sent."""
+def test_messages_are_made_only_when_the_rate_limit_allows_sending_them() -> None:
+    """A message may contain a time or a signature, so it is made when it can be sent."""
     rig = Rig(Plain(Limits(messages_per_second=2.0))).open()
     rig.subscribe("a", "b", "c")
     asked = len(rig.done(Consult))
@@ -119,13 +119,13 @@ def test_messages_wait_for_the_venues_rate_and_are_made_when_there_is_room() -> 
     assert len(rig.sent()) == 3
 
 
-def test_a_message_that_is_made_waits_where_others_have_used_up_the_rate() -> None:
+def test_a_made_message_waits_if_others_have_used_up_the_rate_limit() -> None:
     rig = Rig(Plain(Limits(messages_per_second=1.0))).open()
     rig.holds = True
     rig.subscribe("a")
     for _ in range(2):
         rig.consult()
-        rig.session.sent(rig.now)  # a caller's
+        rig.session.sent(rig.now)  # a caller's own message
         rig.tick()
     assert rig.sent() == []
     rig.holds = False
@@ -137,7 +137,7 @@ def test_a_message_that_is_made_waits_where_others_have_used_up_the_rate() -> No
 
 
 def held(*channels: str, steps: int = 1, **options: Any) -> Rig:
-    """A subscribe whose ``steps``-th question is out: 1 asks for batches, 2 for messages."""
+    """Return a rig whose question number ``steps`` is open: 1 is for batches, 2 for messages."""
     rig = Rig(Plain(Limits(channels_per_message=10)), **options).open()
     rig.holds = True
     rig.subscribe(*channels, token="call")
@@ -154,7 +154,7 @@ def go_on(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 2])
-def test_a_channel_that_is_not_wanted_any_more_is_not_asked_for(steps: int) -> None:
+def test_a_channel_no_longer_wanted_is_not_requested(steps: int) -> None:
     rig = held("a", "b", "c", steps=steps)
     rig.unsubscribe("b")
     go_on(rig)
@@ -162,7 +162,7 @@ def test_a_channel_that_is_not_wanted_any_more_is_not_asked_for(steps: int) -> N
 
 
 @pytest.mark.parametrize("steps", [1, 2])
-def test_when_none_is_wanted_any_more_nothing_is_sent(steps: int) -> None:
+def test_nothing_is_sent_if_no_channel_is_wanted_any_more(steps: int) -> None:
     rig = held("a", steps=steps)
     rig.unsubscribe("a")
     go_on(rig)
@@ -170,7 +170,7 @@ def test_when_none_is_wanted_any_more_nothing_is_sent(steps: int) -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 2])
-def test_a_channel_left_and_wanted_again_is_asked_for_once(steps: int) -> None:
+def test_a_channel_unsubscribed_and_wanted_again_is_requested_once(steps: int) -> None:
     rig = held("a", "b", steps=steps)
     rig.unsubscribe("b")
     rig.subscribe("b", token="again")
@@ -179,7 +179,7 @@ def test_a_channel_left_and_wanted_again_is_asked_for_once(steps: int) -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 2])
-def test_an_answer_for_a_connection_that_has_ended_is_of_no_use(steps: int) -> None:
+def test_an_answer_for_an_ended_connection_is_ignored(steps: int) -> None:
     rig = held("a", steps=steps)
     (old,) = rig.consults
     rig.consults.clear()
@@ -206,7 +206,7 @@ def test_after_close_an_answer_does_nothing(steps: int) -> None:
     assert rig.state is State.CLOSED
 
 
-def test_an_alias_that_has_changed_meanwhile_is_the_one_that_is_sent() -> None:
+def test_an_alias_that_changes_in_the_meantime_is_sent() -> None:
     rig = Rig().active("a")
     rig.receive(Ack(channel="a", alias="#1"))
     rig.holds = True
@@ -239,21 +239,24 @@ def raising(error: BaseException) -> Callable[..., Any]:
 
 
 BATCHES: dict[str, tuple[Callable[..., Any], str]] = {
-    "a lost channel": (lambda channels: [channels[:1]], "ValueError: batches() leaves out 'b'"),
-    "an invented one": (lambda channels: [[*channels, "x"]], "'x' twice, or was not given it"),
-    "one twice": (lambda channels: [channels, channels[:1]], "'a' twice, or was not given it"),
-    "without end": (endless, "more messages than"),
-    "empty ones without end": (lambda channels: itertools.repeat([]), "more messages than"),
+    "a lost channel": (lambda channels: [channels[:1]], "ValueError: batches() left out 'b'"),
+    "an unknown channel": (lambda channels: [[*channels, "x"]], "'x' twice, or was not given it"),
+    "a duplicate channel": (
+        lambda channels: [channels, channels[:1]],
+        "'a' twice, or was not given it",
+    ),
+    "endless batches": (endless, "more messages than"),
+    "endless empty batches": (lambda channels: itertools.repeat([]), "more messages than"),
     "no lists": (lambda channels: 7, "TypeError"),
-    "what cannot be hashed": (lambda channels: [[[]]], "TypeError"),
+    "an unhashable name": (lambda channels: [[[]]], "TypeError"),
     "an exception": (raising(ValueError("no such thing")), "ValueError: no such thing"),
     "an exit": (raising(SystemExit("bye")), "SystemExit: bye"),
-    "an exception without words": (raising(Unprintable()), "Unprintable"),
+    "an exception without a text": (raising(Unprintable()), "Unprintable"),
 }
 
 
 @pytest.mark.parametrize("fault", BATCHES)
-def test_batches_that_cannot_be_refuse_their_channels_and_no_others(fault: str) -> None:
+def test_invalid_batches_refuse_only_their_channels(fault: str) -> None:
     hook, reason = BATCHES[fault]
     rig = Rig().active("mine")
     plain = rig.dialect.batches
@@ -272,7 +275,7 @@ def test_batches_that_cannot_be_refuse_their_channels_and_no_others(fault: str) 
 
 @pytest.mark.parametrize("hook", ["subscribe", "unsubscribe", "access"])
 @pytest.mark.parametrize("error", [ValueError("no"), SystemExit("no"), Unprintable()], ids=repr)
-def test_a_message_that_cannot_be_made_refuses_its_channels_and_no_others(
+def test_a_message_that_cannot_be_made_refuses_only_its_channels(
     hook: str, error: BaseException
 ) -> None:
     rig = Rig()
@@ -292,9 +295,9 @@ def test_a_message_that_cannot_be_made_refuses_its_channels_and_no_others(
 @pytest.mark.parametrize(
     "refusal",
     [*map(raising, (ValueError("no"), SystemExit("no"), Unprintable())), lambda *args: 7],
-    ids=["an exception", "an exit", "an exception without words", "no text"],
+    ids=["an exception", "an exit", "an exception without a text", "no text"],
 )
-def test_a_refusal_that_cannot_be_is_of_its_channel_and_no_other(
+def test_an_invalid_refusal_refuses_only_its_channel(
     refusal: Callable[..., Any],
 ) -> None:
     rig = Rig(Plain(Limits(channels_per_message=10))).open()
@@ -316,7 +319,7 @@ def test_an_unsubscribe_is_never_refused_by_the_dialect() -> None:
     assert rig.asked()[-1] == ("unsubscribe", ["a"])
 
 
-def test_a_refusal_of_what_is_not_wanted_any_more_is_of_nothing() -> None:
+def test_a_refusal_of_an_unwanted_channel_has_no_effect() -> None:
     rig = held("a")
     plain = rig.dialect.refusal
     rig.dialect.refusal = lambda channel, address: "no"  # type: ignore[method-assign]
@@ -330,13 +333,13 @@ def test_a_refusal_of_what_is_not_wanted_any_more_is_of_nothing() -> None:
     assert rig.outcome(again) is None
 
 
-def test_what_cannot_be_encoded_is_refused() -> None:
+def test_a_message_that_cannot_be_encoded_is_refused() -> None:
     rig = Rig().open()
     rig.dialect.subscribe = lambda *args: object()  # type: ignore[method-assign]
     assert isinstance(rig.outcome(rig.subscribe("a")), SubscriptionRejected)
 
 
-def test_an_internal_error_refuses_what_was_asked_for() -> None:
+def test_an_internal_error_refuses_the_channels_in_question() -> None:
     for steps in (1, 2):
         rig = held("a", steps=steps)
         rig.consults.pop().failed(MemoryError())

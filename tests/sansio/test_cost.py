@@ -1,4 +1,4 @@
-"""A call costs what it changes, however many channels are wanted."""
+"""The cost of a call does not depend on the number of wanted channels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wsclient.sansio.dialect import Ack, Ended, Limits
 
 
 def steps(call: Callable[[], object]) -> int:
-    """How many instructions of Python it takes."""
+    """Return how many Python instructions ``call`` executes."""
     count = 0
 
     def trace(frame: FrameType, event: str, arg: Any) -> Any:
@@ -76,7 +76,7 @@ def work(wanted: int) -> list[int]:
 
 
 @pytest.mark.skipif(sys.gettrace() is not None, reason="something else traces")
-def test_a_call_costs_what_it_changes() -> None:
+def test_the_cost_of_a_call_does_not_depend_on_the_wanted_channels() -> None:
     few, many = work(60), work(3000)
     for one, other in zip(few, many, strict=True):
         assert other <= 1.3 * one + 500

@@ -1,4 +1,4 @@
-"""The base of all dialects: what it leaves to be written, and what it assumes."""
+"""The base class of dialects: hooks that must be overridden, and defaults."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from wsclient.sansio.dialect import Credentials, RestRequest
         lambda dialect: dialect.read({}),
     ],
 )
-def test_what_a_dialect_must_say_is_not_passed_over(call: Callable[[Dialect], object]) -> None:
+def test_a_hook_that_a_dialect_must_override_raises(call: Callable[[Dialect], object]) -> None:
     with pytest.raises(NotImplementedError):
         call(Dialect())
 
 
-def test_without_limits_of_its_own_a_venue_is_dialled_sixty_times_a_minute_at_most() -> None:
+def test_connects_are_limited_to_sixty_per_minute_by_default() -> None:
     assert Limits() == Limits(1, None, None, (60, 60.0), None)
 
 
-def test_channels_go_in_messages_of_the_size_that_is_allowed() -> None:
+def test_channels_are_split_into_messages_of_the_allowed_size() -> None:
     class Two(Dialect):
         limits = Limits(channels_per_message=2)
 
@@ -47,7 +47,7 @@ def test_channels_of_different_groups_go_in_different_messages() -> None:
     assert list(batches) == [["a1", "a2"], ["a3"], ["b1", "b2"]]
 
 
-def test_a_subscribe_and_its_reverse_may_be_one_method() -> None:
+def test_subscribe_and_unsubscribe_may_share_one_method() -> None:
     class Changing(Dialect):
         def change(self, verb: str, channels: Any, request_id: int, options: Any) -> Any:
             return verb, channels, request_id, options
@@ -67,7 +67,7 @@ def test_credentials_are_never_shown() -> None:
         assert "T0ken" not in text
 
 
-def test_what_credentials_lack_is_named() -> None:
+def test_a_missing_field_of_the_credentials_is_named() -> None:
     with pytest.raises(ConfigurationError, match="must have 'secret'"):
         Credentials({"api_key": "K"}, lambda: 0.0)["secret"]
 
@@ -79,13 +79,13 @@ def test_a_rest_request_does_not_show_its_headers() -> None:
 
 
 class Signing(Plain):
-    """Each request bears a token, and the time."""
+    """A dialect whose requests contain a token and the time."""
 
     def access(self, channels: Any, credentials: Credentials) -> dict[str, Any]:
         return {"token": credentials.token, "at": credentials.clock()}
 
 
-def test_what_gives_access_is_made_anew_for_each_message() -> None:
+def test_access_is_called_for_each_message() -> None:
     rig = Rig(Signing())
     rig.connect()
     credentials = Credentials({}, lambda: rig.now, "T1")
@@ -100,7 +100,7 @@ def test_what_gives_access_is_made_anew_for_each_message() -> None:
     assert dict(rig.session.subscriptions.wanted()[0][2]) == {"depth": 5}
 
 
-def test_a_failure_to_give_access_concerns_these_channels_only() -> None:
+def test_an_error_in_access_refuses_only_these_channels() -> None:
     class Failing(Signing):
         def access(self, channels: Any, credentials: Credentials) -> dict[str, Any]:
             return {"secret": credentials["secret"]} if "a" in channels else {}

@@ -1,4 +1,4 @@
-"""The fast path and the careful one: the same messages, gaps and accounts."""
+"""The fast path and the careful path give the same messages, gaps and counters."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Tick(msgspec.Struct):
 
 
 class Line:
-    """A subscribed session, and the way from payloads to messages as the watchdog runs it."""
+    """A session with a subscription; takes payloads and returns messages as the watchdog does."""
 
     def __init__(
         self,
@@ -49,11 +49,11 @@ class Line:
         self.rig.ack(*CHANNELS)
         self._is_fast = is_fast
         self._reads = 0
-        #: Messages that came by the fast path.
+        #: The number of messages from the fast path.
         self.quick = 0
 
     def take(self, *payloads: bytes) -> list[Message]:
-        """One read."""
+        """Take the payloads of one read; return the messages."""
         self._reads += 1
         session, cid = self.rig.session, self.rig.cid
         batch = self.inbound.batch(list(payloads), False, self._reads, cid)
@@ -63,7 +63,7 @@ class Line:
         return messages + session.received(cid, rest, self.rig.now)
 
     def does(self, event: str) -> None:
-        """Something that is no read."""
+        """Cause an event other than a read."""
         rig = self.rig
         if event == "reconnect":
             rig.drop()
@@ -104,14 +104,14 @@ class Line:
                         t.last,
                         t.pending,
                     ),
-                    *(t.last_received_at, t.latest and told(t.latest)),
+                    *(t.last_received_at, t.latest and visible(t.latest)),
                 )
                 for channel, t in sorted(trackers.items())
             ]
         )
 
 
-def told(message: Message) -> tuple[Any, ...]:
+def visible(message: Message) -> tuple[Any, ...]:
     return (
         message.channel,
         message.type,
@@ -133,16 +133,16 @@ def market_data(channel: Any = "a", sequence: Any = 1, **more: Any) -> bytes:
 
 
 def ahead(line: Line) -> None:
-    """Decoded by the reader."""
+    """Let the reader decode."""
 
 
 def behind(line: Line) -> None:
-    """Only peeked at by the reader."""
+    """Let the reader only peek."""
     line.inbound.ahead = False
 
 
 def into_a_type(line: Line) -> None:
-    """Decoded by the reader into what the consumer last asked for."""
+    """Let the reader decode to the type that the consumer last requested."""
     for message in line.take(market_data("b", 0)):
         message.decode(Tick)
 
@@ -168,7 +168,7 @@ def test_ordinary_data_takes_the_fast_path(way: Callable[[Line], None]) -> None:
 
 @pytest.mark.parametrize("way", [ahead, behind])
 @pytest.mark.parametrize("field", ["seq", None])
-def test_so_does_data_with_another_number_or_none(
+def test_ordinary_data_takes_the_fast_path_with_another_number_field_or_none(
     way: Callable[[Line], None], field: str | None
 ) -> None:
     line = Line(is_fast=True)
@@ -189,7 +189,7 @@ def test_so_does_data_with_another_number_or_none(
 @pytest.mark.parametrize("way", [ahead, behind])
 @pytest.mark.parametrize("is_numbered", [True, False])
 @pytest.mark.parametrize("fields", [(), ("sequence",), ("sequence", "seq"), ("id", "seq", "n")])
-def test_so_does_data_whatever_fields_its_number_may_be_in(
+def test_ordinary_data_takes_the_fast_path_whichever_field_has_its_number(
     fields: tuple[str, ...], is_numbered: bool, way: Callable[[Line], None]
 ) -> None:
     line = Line(True, Generic(sequence_fields=fields))
@@ -203,7 +203,7 @@ def test_so_does_data_whatever_fields_its_number_may_be_in(
     assert line.quick == 2
 
 
-def test_what_is_decoded_into_a_type_is_made_once() -> None:
+def test_an_object_decoded_to_a_type_is_made_once() -> None:
     line = Line(is_fast=True)
     line.take(market_data())
     into_a_type(line)
@@ -235,7 +235,7 @@ def test_a_type_without_the_three_fields_is_left_to_the_consumer(kind: Any) -> N
     assert not isinstance(message, TypedMessage)
 
 
-def test_a_type_that_would_make_up_a_number_is_left_to_the_consumer() -> None:
+def test_a_type_with_a_default_number_is_left_to_the_consumer() -> None:
     class Guess(msgspec.Struct):
         type: str
         channel: str
@@ -248,7 +248,7 @@ def test_a_type_that_would_make_up_a_number_is_left_to_the_consumer() -> None:
     assert message.decode(Guess).sequence == 2
 
 
-def test_a_frame_that_is_not_ordinary_ends_the_run_and_no_more() -> None:
+def test_an_unusual_frame_only_ends_the_run() -> None:
     line = Line(is_fast=True)
     line.take(market_data(), market_data("b", 7))
 
@@ -271,7 +271,7 @@ def test_large_frames_are_not_decoded_by_the_reader() -> None:
     assert message.data["sequence"] == 2
 
 
-def test_what_is_no_utf8_is_not_ordinary() -> None:
+def test_invalid_utf8_is_not_ordinary() -> None:
     line = Line(is_fast=True)
     line.inbound.ahead = False
     line.take(market_data())
@@ -296,7 +296,7 @@ def test_a_message_ends_the_silence_of_its_channel() -> None:
     assert (tracker.data_at, tracker.refreshed) == (line.rig.now, False)
 
 
-def test_where_the_venue_never_answers_the_first_data_confirms() -> None:
+def test_the_first_data_confirms_if_the_venue_never_answers() -> None:
     dialect = Generic()
     dialect.acknowledges = False
     line = Line(is_fast=True)
@@ -311,7 +311,7 @@ def test_where_the_venue_never_answers_the_first_data_confirms() -> None:
 
 
 def test_a_number_may_be_in_the_second_field_of_one_channel_only() -> None:
-    """Null in the first field is no number, but the other field may hold one."""
+    """Null in the first field is not a number, but the other field may contain one."""
     line = Line(is_fast=True)
     line.take(market_data("a", 1), market_data("b", None))
     (_, message) = line.take(market_data("a", 2), market_data("b", None, seq=7))
@@ -321,7 +321,9 @@ def test_a_number_may_be_in_the_second_field_of_one_channel_only() -> None:
 
 @pytest.mark.parametrize("is_decimal", [False, True])
 @pytest.mark.parametrize("number", [b"1.0", b"1e0", b"true"])
-def test_what_equals_the_expected_number_need_not_be_one(number: bytes, is_decimal: bool) -> None:
+def test_a_value_that_equals_the_expected_number_may_not_be_an_integer(
+    number: bytes, is_decimal: bool
+) -> None:
     line = Line(True, Generic(sequence_fields=("sequence",)), decimal=is_decimal)
     line.take(market_data(sequence=0))
     odd = b'{"type": "market_data", "channel": "a", "sequence": %b}' % number
@@ -330,7 +332,7 @@ def test_what_equals_the_expected_number_need_not_be_one(number: bytes, is_decim
     assert (after.sequence, after.gap) == (1, None)
 
 
-def test_what_bears_another_name_is_not_ordinary() -> None:
+def test_data_under_an_alias_is_not_ordinary() -> None:
     line = Line(True, Everything())
     line.take(market_data("#1"))
     line.take(frame_of({"type": "named", "channel": "a", "alias": "#1"}))
@@ -338,8 +340,8 @@ def test_what_bears_another_name_is_not_ordinary() -> None:
     assert message.channel == "a"
 
 
-def test_what_no_decoder_can_read_is_left_to_the_careful_path() -> None:
-    """Whatever a decoder raises: too deep is a RecursionError, for one."""
+def test_a_frame_that_cannot_be_decoded_is_left_to_the_careful_path() -> None:
+    """A decoder may raise anything, such as RecursionError for deep nesting."""
     line = Line(is_fast=True)
     into_a_type(line)
     assert line.take(b'{"type": "\xff"}') == []
@@ -350,7 +352,7 @@ def test_what_no_decoder_can_read_is_left_to_the_careful_path() -> None:
 
 
 class Everything(Generic):
-    """The fast path's plain data, and beside it all else that a dialect can make of a frame."""
+    """A dialect with the fast path's plain data and all other kinds of items."""
 
     def read(self, message: Any) -> Any:
         kind = message["type"] if type(message) is dict else None
@@ -378,7 +380,7 @@ FIELDS: list[tuple[str, ...]] = [(), ("sequence",), ("sequence", "seq"), ("id", 
 names = st.sampled_from(["a", "a", "b", "b", "c", "#1"])
 odd_names = st.sampled_from(["", "#2", 5, 7.0, True, None, ["a"], {"a": 1}])
 small = st.integers(-2, 12)
-#: ``"+1"`` and ``"+1.0"`` stand for the number expected next, plus one.
+#: ``"+1"`` and ``"+1.0"`` stand for the next expected number plus one.
 near = st.sampled_from(["+0", "+0", "+0.0", "+1", "+2"])
 odd_numbers = st.sampled_from(
     [None, True, False, 0, 0.5, 1e300, "1", "x", [1], {"1": 1}, -1, 2**53, 2**64, 2**200]
@@ -398,7 +400,7 @@ PLAIN = st.builds(
         st.sampled_from(["sequence", "seq", "id"]), near | near | odd_numbers, max_size=3
     ),
 )
-#: Of the channel that the run before it was of.
+#: Frames of the channel of the run before them.
 NEARLY = st.builds(
     lambda field, number: frame_of({"type": "market_data", "channel": "+", field: number}),
     st.sampled_from(["sequence", "seq", "id"]),
@@ -434,7 +436,7 @@ ANSWERS = st.one_of(
     ),
 )
 WHOLE = NEARLY | NEARLY | NEARLY | PLAIN | CONNECTED | ROWS | ANSWERS
-#: Cut, mutated, followed by rubbish, or with a field that comes twice.
+#: Cut, mutated, followed by garbage, or with a repeated field.
 MALFORMED = st.one_of(
     st.builds(lambda raw, end: raw[: end % len(raw)], WHOLE, st.integers(0)),
     st.builds(
@@ -459,13 +461,13 @@ MALFORMED = st.one_of(
     ),
     st.sampled_from([b"", b"null", b"[1, 2]", b"{}", b"\xff", b'{"type": "market_data"}']),
 )
-#: What happens to the session, between two reads.
+#: Events of the session between two reads.
 EVENTS = st.sampled_from(["reconnect", "subscribe", "unsubscribe", "ack", "later", "refresh"])
 
 
-#: The channel and length of a run of messages as they should be, and what comes after it in the
-#: same read, the first or the second of two odd frames. Few of them in a test: else no
-#: run would ever be ordinary.
+#: The channel and length of a run of ordinary messages, and what follows it in the same read: the
+#: first or the second of two unusual frames. A test has few of those, as otherwise no run would be
+#: ordinary.
 READS = st.tuples(
     st.sampled_from("aaab"), st.integers(0, 3), st.lists(st.sampled_from([0, 1]), max_size=2)
 )
@@ -473,7 +475,7 @@ ODD = WHOLE | WHOLE | MALFORMED
 
 
 class Pair:
-    """The same session twice: one that may take the fast path, and one that never does."""
+    """Two equal sessions: one may take the fast path, the other never does."""
 
     def __init__(self, way: Callable[[Line], None], fields: Sequence[str], **options: Any) -> None:
         self.lines = [
@@ -489,7 +491,7 @@ class Pair:
         self.compare()
 
     def take(self, payloads: list[bytes]) -> None:
-        fast, careful = ([*map(told, line.take(*payloads))] for line in self.lines)
+        fast, careful = ([*map(visible, line.take(*payloads))] for line in self.lines)
         assert fast == careful
         self.compare()
 
@@ -499,7 +501,7 @@ class Pair:
 
 
 def placed(raw: bytes, channel: str, number: int) -> bytes:
-    """The frame with these in the place of ``"+"`` and ``"+0"``."""
+    """Return the frame with ``channel`` and ``number`` for its placeholders."""
     raw = raw.replace(b'"+"', json.dumps(channel).encode())
     return re.sub(rb'"\+(\d)(\.0)?"', lambda m: b"%d%b" % (number + int(m[1]), m[2] or b""), raw)
 
@@ -514,7 +516,7 @@ def placed(raw: bytes, channel: str, number: int) -> bytes:
     event=EVENTS,
     reads=st.lists(READS | READS | READS | st.none(), min_size=2, max_size=8),
 )
-def test_both_paths_tell_the_same(
+def test_both_paths_give_the_same(
     way: Callable[[Line], None],
     fields: Sequence[str],
     is_decimal: bool,

@@ -1,4 +1,4 @@
-"""The frame parser: every rule of the RFC, every limit, any way the bytes may be cut."""
+"""The frame parser: every rule of the RFC, every limit, and any division of the bytes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ quick = examples(300)
 
 
 class Frame(NamedTuple):
-    """A frame as a server would send it, rightly or wrongly."""
+    """A frame as a server may send it, valid or not."""
 
     opcode: int
     payload: bytes = b""
@@ -55,11 +55,11 @@ class Frame(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a stream came to, in a form that can be compared."""
+    """The result of a stream, in a comparable form."""
 
     messages: list[tuple[int, bytes]]
     controls: list[tuple[int, bytes]]
-    code: int | None  # of the close frame that the violation calls for
+    code: int | None  # of our close frame after the violation
 
 
 def outcome(*results: Received) -> Outcome:
@@ -75,7 +75,7 @@ def outcome(*results: Received) -> Outcome:
 
 
 def read(parser: FrameParser, data: bytes, size: int) -> list[Received]:
-    """Hand `data` over as a socket would, `size` bytes a read at most."""
+    """Pass `data` to the parser as a socket would, at most `size` bytes per read."""
     results = []
     source = memoryview(data)
     while source:
@@ -124,7 +124,7 @@ def test_binary_lists_the_indexes_of_binary_messages() -> None:
     assert result.binary == [1, 3]
 
 
-def test_feed_counts_binary_indexes_over_all_the_buffers_it_fills() -> None:
+def test_feed_counts_binary_indexes_across_buffers() -> None:
     frames = [Frame(TEXT, b"t" * 9000), Frame(BINARY, b"b" * 9000)] * 20
     assert feed(*frames).binary == list(range(1, 40, 2))
 
@@ -136,7 +136,7 @@ def test_fragments_are_joined() -> None:
     assert result.messages == [b"ab"]
 
 
-def test_control_frames_between_fragments_are_handed_over_at_once() -> None:
+def test_control_frames_between_fragments_are_returned_at_once() -> None:
     result = feed(Frame(TEXT, b"a", fin=False), Frame(PING, b"p"), Frame(PONG))
     assert result.messages == []
     assert result.controls == [Control(PING, b"p"), Control(PONG, b"")]
@@ -173,7 +173,7 @@ LENGTHS = {  # length, bits of its field
 
 
 def is_legal(frame: Frame, lengths: str, inside: bool) -> bool:
-    """The rules once more, in other words than the parser's."""
+    """Return whether the frame is legal: the rules, written independently of the parser."""
     control = frame.opcode in (CLOSE, PING, PONG)
     fits_in_the_message = frame.opcode == CONTINUATION if inside else frame.opcode in (TEXT, BINARY)
     return (
@@ -186,8 +186,8 @@ def is_legal(frame: Frame, lengths: str, inside: bool) -> bool:
 
 @pytest.mark.parametrize("lengths", LENGTHS)
 @pytest.mark.parametrize("inside", [False, True], ids=["between messages", "inside a message"])
-def test_every_header_is_taken_or_refused_with_1002(inside: bool, lengths: str) -> None:
-    """A refusal needs no byte of the payload; a legal frame comes to what it says."""
+def test_every_header_is_accepted_or_refused_with_1002(inside: bool, lengths: str) -> None:
+    """A frame is refused before its payload; a legal frame gives its message."""
     flags = product(range(16), [False, True], range(8), [False, True])
     for opcode, fin, rsv, masked in flags:
         for length, width in LENGTHS[lengths]:
@@ -269,7 +269,7 @@ def test_later_feeds_yield_nothing_and_do_not_repeat_the_violation() -> None:
     assert outcome(*read(parser, Frame(PING).wire(), 1)) == ([], [], None)
 
 
-def test_no_frame_is_under_way_after_a_violation() -> None:
+def test_in_frame_is_false_after_a_violation() -> None:
     parser = FrameParser(max_message_size=10_000)
     parser.feed(Frame(TEXT, b"\xff" * 5000, declared=6000).wire())
     assert not parser.in_frame
@@ -319,7 +319,7 @@ def test_bad_text_is_refused_before_its_long_frame_is_complete() -> None:
     assert violation(Frame(TEXT, b"\xff", declared=MIB)).code == 1007
 
 
-def test_character_cut_short_does_not_reach_into_the_next_message() -> None:
+def test_incomplete_character_does_not_continue_in_the_next_message() -> None:
     assert outcome(feed(Frame(TEXT, b"\xe2\x82"), Frame(TEXT, b"\xac"))) == ([], [], 1007)
 
 
@@ -332,7 +332,7 @@ def test_binary_and_pings_need_not_be_utf8(payload: bytes) -> None:
 # --- Close ---------------------------------------------------------------------------------------
 
 
-def test_close_frame_leaves_its_code_and_reason() -> None:
+def test_close_frame_sets_code_and_reason() -> None:
     parser = FrameParser()
     payload = b"\x0f\xa1" + "adiós".encode()
     assert feed(Frame(CLOSE, payload), parser=parser).controls == [Control(CLOSE, payload)]
@@ -383,7 +383,7 @@ def test_close_codes_permitted_on_the_wire() -> None:
 # --- Limits --------------------------------------------------------------------------------------
 
 
-def test_message_of_exactly_the_limit_is_taken() -> None:
+def test_message_of_exactly_the_limit_is_accepted() -> None:
     for payload in (b"a" * 100, b"a" * 5000):
         parser = FrameParser(max_message_size=len(payload))
         assert feed(Frame(TEXT, payload), parser=parser).messages == [payload]
@@ -395,7 +395,7 @@ def test_frame_above_the_limit_is_refused_at_its_header(limit: int) -> None:
     assert outcome(FrameParser(limit).feed(header)) == ([], [], 1009)
 
 
-def test_limit_is_16_mib_unless_told() -> None:
+def test_limit_is_16_mib_by_default() -> None:
     assert violation(Frame(TEXT, declared=16 * MIB + 1)).code == 1009
     assert feed(Frame(TEXT, declared=16 * MIB)).violation is None
 
@@ -406,7 +406,7 @@ def test_fragments_above_the_limit_are_refused_at_the_header_that_exceeds_it() -
     assert violation(Frame(CONTINUATION, declared=2), parser=parser).code == 1009
 
 
-def test_limit_counts_anew_for_each_message() -> None:
+def test_limit_applies_to_each_message_separately() -> None:
     parser = FrameParser(max_message_size=10, max_fragments=2)
     frames = [Frame(TEXT, b"a" * 5, fin=False), Frame(CONTINUATION, b"a" * 5)]
     assert len(feed(*frames * 3, parser=parser).messages) == 3
@@ -431,7 +431,7 @@ def test_as_many_fragments_as_allowed_are_taken_and_one_more_is_refused() -> Non
 
 
 def fill(parser: FrameParser) -> int:
-    """One read that fills the buffer with empty frames; how large it was."""
+    """Fill the buffer with empty frames in one read; return its size."""
     space = parser.buffer()
     space[:] = Frame(TEXT).wire() * (len(space) // 2)
     parser.received(len(space))
@@ -444,18 +444,18 @@ def test_buffer_doubles_with_each_read_that_fills_it_up_to_its_maximum() -> None
     assert sizes == [16 * KIB, 32 * KIB, 64 * KIB, 128 * KIB, 128 * KIB, 128 * KIB]
 
 
-def test_buffer_of_quiet_traffic_stays_small() -> None:
+def test_buffer_stays_small_in_quiet_traffic() -> None:
     parser = FrameParser()
     read(parser, Frame(TEXT, b"a" * 1000).wire() * 1000, 8 * KIB)
     assert len(parser.buffer()) <= 16 * KIB
 
 
-def test_buffer_never_exceeds_a_maximum_that_is_no_power_of_two() -> None:
+def test_buffer_never_exceeds_a_maximum_that_is_not_a_power_of_two() -> None:
     parser = FrameParser(initial_buffer=10_000, max_buffer=25_000)
     assert [fill(parser) for _ in range(4)] == [10_000, 20_000, 25_000, 25_000]
 
 
-def test_buffer_has_room_whatever_is_under_way() -> None:
+def test_buffer_always_has_room() -> None:
     """A short frame waits in the buffer, and must not fill it."""
     parser = FrameParser(None, initial_buffer=8 * KIB, max_buffer=8 * KIB)
     for length in (4095, 4096, 4097, 8188, 8192, 70_000):
@@ -468,7 +468,7 @@ def test_buffer_has_room_whatever_is_under_way() -> None:
 
 
 @pytest.mark.parametrize(("initial", "maximum"), [(0, 128 * KIB), (16 * KIB, 8 * KIB)])
-def test_buffer_of_a_useless_size_is_refused(initial: int, maximum: int) -> None:
+def test_invalid_buffer_size_is_refused(initial: int, maximum: int) -> None:
     with pytest.raises(ValueError, match="initial_buffer"):
         FrameParser(initial_buffer=initial, max_buffer=maximum)
 
@@ -529,8 +529,8 @@ def test_declared_length_allocates_nothing() -> None:
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 @pytest.mark.parametrize("fragments", [1, 16])
-def test_long_message_takes_its_own_memory_and_little_more(opcode: int, fragments: int) -> None:
-    """Nor does the check of text, or the join of fragments, cost a second copy."""
+def test_long_message_takes_little_more_than_its_own_memory(opcode: int, fragments: int) -> None:
+    """The check of text and the join of fragments make no second copy."""
     part = b"a" * (2 * MIB)
     pieces = [part] if fragments == 1 else [part[: len(part) // fragments]] * fragments
     frames = [
@@ -546,7 +546,7 @@ def test_long_message_takes_its_own_memory_and_little_more(opcode: int, fragment
 
 
 def test_message_of_100_mb_in_64_kib_reads_is_linear() -> None:
-    """Moving what is here at every read would copy 80 GB, and meet the test's timeout."""
+    """Moving the received part at every read would copy 80 GB and exceed the test's timeout."""
     parser = FrameParser(None)
     chunk = b"a" * (64 * KIB)
     count = 1600
@@ -563,7 +563,7 @@ def test_message_of_100_mb_in_64_kib_reads_is_linear() -> None:
 
 @st.composite
 def messages(draw: st.DrawFn) -> list[Frame]:
-    """One legal message, perhaps in fragments with control frames between them."""
+    """Draw a legal message, possibly in fragments with control frames between them."""
     text = draw(st.booleans())
     size = draw(st.sampled_from([10, 10, 200, 5000]))
     payload = draw(st.text(max_size=10)).encode() if text else draw(st.binary(max_size=10))
@@ -640,7 +640,7 @@ def test_legal_stream_cut_anywhere_gives_what_was_sent(
 
 @quick
 @given(streams, cut_points)
-def test_any_stream_cut_anywhere_comes_to_the_same(frames: list[Frame], cuts: list[int]) -> None:
+def test_any_stream_cut_anywhere_gives_the_same(frames: list[Frame], cuts: list[int]) -> None:
     data = wire(*frames)
     whole, parser = FrameParser(), FrameParser()
     expected = outcome(whole.feed(data))
@@ -651,9 +651,7 @@ def test_any_stream_cut_anywhere_comes_to_the_same(frames: list[Frame], cuts: li
 
 @quick
 @given(streams, st.integers(1, 20_000))
-def test_any_stream_read_through_the_buffer_comes_to_the_same(
-    frames: list[Frame], size: int
-) -> None:
+def test_any_stream_read_through_the_buffer_gives_the_same(frames: list[Frame], size: int) -> None:
     data = wire(*frames)
     parser = FrameParser(initial_buffer=8 * KIB)
     assert outcome(*read(parser, data, size)) == outcome(FrameParser().feed(data))
@@ -661,14 +659,14 @@ def test_any_stream_read_through_the_buffer_comes_to_the_same(
 
 @quick
 @given(legal_streams)
-def test_legal_stream_byte_by_byte_comes_to_the_same(frames: list[Frame]) -> None:
+def test_legal_stream_byte_by_byte_gives_the_same(frames: list[Frame]) -> None:
     data = wire(*frames)[:2000]
     assert outcome(*read(FrameParser(), data, 1)) == outcome(FrameParser().feed(data))
 
 
 @quick
 @given(st.binary(max_size=300), cut_points)
-def test_noise_cut_anywhere_comes_to_the_same(data: bytes, cuts: list[int]) -> None:
+def test_noise_cut_anywhere_gives_the_same(data: bytes, cuts: list[int]) -> None:
     parser = FrameParser()
     expected = outcome(FrameParser().feed(data))
     assert outcome(*[parser.feed(piece) for piece in pieces(data, cuts)]) == expected
@@ -683,7 +681,7 @@ class Careful(FrameParser):
 
 @quick
 @given(streams, cut_points)
-def test_any_stream_comes_to_the_same_without_the_fast_path(
+def test_any_stream_gives_the_same_without_the_fast_path(
     frames: list[Frame], cuts: list[int]
 ) -> None:
     fast, careful = FrameParser(), Careful()
@@ -697,7 +695,7 @@ def test_any_stream_comes_to_the_same_without_the_fast_path(
 
 
 class Reference:
-    """websockets' parser, and what its connection does with text: decode it."""
+    """The parser of websockets, with the decoding of text that its connection does."""
 
     def __init__(self, limit: int | None) -> None:
         self.protocol = Protocol(CLIENT, max_size=limit)
@@ -731,7 +729,7 @@ class Reference:
 
 
 class Difference(NamedTuple):
-    """Where we and websockets part, and how; `example` ends in the frame that parts us."""
+    """A difference between us and websockets; `example` ends with the frame that shows it."""
 
     example: list[Frame]
     ours: int | None
@@ -764,7 +762,7 @@ DIFFERENCES = {
     "a bad close code comes before a bad reason": Difference(
         [Frame(CLOSE, b"\x03\xed\xff")], 1002, {1007}, lambda f: f.opcode == CLOSE
     ),
-    # More lenient, as RFC 6455 section 5.4 has it: control frames may come between fragments.
+    # More lenient, as RFC 6455 section 5.4 requires: control frames may come between fragments.
     "a close frame may come inside a message": Difference(
         [Frame(TEXT, fin=False), Frame(CLOSE)], None, {1002}, lambda f: f.opcode == CLOSE
     ),
@@ -778,7 +776,7 @@ DIFFERENCES = {
 
 
 def parting(frames: list[Frame], limit: int | None) -> tuple[Frame, Outcome, Outcome] | None:
-    """Feed both frame by frame; the first frame that they judge differently, if any."""
+    """Feed both parsers frame by frame; return the first frame with different outcomes."""
     parser = FrameParser(limit, max_fragments=MAX_FRAGMENTS)
     reference = Reference(limit)
     for frame in frames:
@@ -803,7 +801,7 @@ def test_each_listed_difference_from_websockets_exists(difference: Difference) -
 
 @examples(1500)
 @given(streams, st.sampled_from([LIMIT, LIMIT, None]))
-def test_any_stream_is_judged_as_websockets_does_but_for_the_listed_differences(
+def test_any_stream_is_judged_as_by_websockets_except_listed_differences(
     frames: list[Frame], limit: int | None
 ) -> None:
     parted = parting(frames, limit)
@@ -822,6 +820,6 @@ def test_any_stream_is_judged_as_websockets_does_but_for_the_listed_differences(
 
 @quick
 @given(legal_streams)
-def test_legal_stream_comes_to_the_same_in_websockets(frames: list[Frame]) -> None:
+def test_legal_stream_gives_the_same_in_websockets(frames: list[Frame]) -> None:
     data = wire(*frames)
     assert outcome(FrameParser(None).feed(data)) == Reference(None).feed(data)

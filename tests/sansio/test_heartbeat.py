@@ -1,4 +1,4 @@
-"""One connection's clocks: when to ping, and when the connection is dead."""
+"""The heartbeat of one connection: when to ping, and when the connection is dead."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OFF = dict.fromkeys(
 
 
 def heartbeat(stops: Stops | None = None, **checks: float) -> HeartbeatMonitor:
-    """A connection opened at START, with only these checks."""
+    """Return the monitor of a connection opened at START, with only these checks."""
     return HeartbeatMonitor(START, **{**OFF, **checks}, stops=stops)
 
 
@@ -58,7 +58,7 @@ def test_pings_keep_their_interval_when_they_are_answered() -> None:
     assert beat.ping_due(START + 40.0)
 
 
-def test_without_a_timeout_pings_go_on_unanswered() -> None:
+def test_without_a_timeout_unanswered_pings_continue() -> None:
     beat = heartbeat(ping_interval=20.0)
     assert beat.ping_due(START + 20.0)
     assert beat.ping_due(START + 40.0)
@@ -80,7 +80,7 @@ def pinged(**checks: float) -> HeartbeatMonitor:
     return beat
 
 
-def test_no_pong_and_no_byte_is_a_half_open_link() -> None:
+def test_no_pong_and_no_byte_is_a_half_open_connection() -> None:
     beat = pinged()
     assert beat.failure(START + 29.999, view()) is None
     reason = beat.failure(START + 30.0, view())
@@ -94,7 +94,7 @@ def test_a_pong_answers_a_ping() -> None:
 
 
 def test_progress_of_bytes_extends_the_deadline_of_a_pong() -> None:
-    """A big frame may hold the pong up."""
+    """A large frame may delay the pong."""
     beat = pinged()
     assert beat.failure(START + 34.999, view(START + 25.0)) is None
     assert beat.failure(START + 35.0, view(START + 25.0)) is not None
@@ -105,11 +105,11 @@ def test_bytes_before_the_ping_do_not_shorten_the_deadline_of_its_pong() -> None
     assert beat.failure(START + 29.999, view(START - 500.0)) is None
 
 
-def test_a_frame_that_stops_half_way_is_a_stalled_link() -> None:
+def test_a_frame_that_stops_half_way_is_a_stalled_connection() -> None:
     beat = heartbeat(stall_timeout=10.0)
     seen = view(START + 5.0, in_frame=True)
     assert beat.failure(START + 14.999, seen) is None
-    assert str(beat.failure(START + 15.0, seen)) == "a frame stopped half way for 10 s"
+    assert str(beat.failure(START + 15.0, seen)) == "a frame stopped half way: no byte for 10 s"
 
 
 def test_between_frames_nothing_stalls() -> None:
@@ -129,7 +129,7 @@ def test_nothing_to_send_is_not_deafness() -> None:
     assert beat.failure(START + 10_000.0, view()) is None
 
 
-def test_no_frame_but_pongs_is_a_silent_link() -> None:
+def test_no_frame_but_pongs_is_a_silent_connection() -> None:
     beat = heartbeat(silence_timeout=15.0)
     assert beat.failure(START + 14.999, view(START + 14.0)) is None
     assert str(beat.failure(START + 15.0, view(START + 14.0))) == "no frame but pongs for 15 s"
@@ -148,7 +148,7 @@ def test_a_pong_does_not_end_a_silence() -> None:
     assert beat.failure(START + 15.0, view()) is not None
 
 
-def test_a_check_that_is_off_never_fails() -> None:
+def test_a_disabled_check_never_fails() -> None:
     seen = view(in_frame=True, unsent_since=START)
     assert heartbeat().failure(START + 10_000.0, seen) is None
     assert heartbeat().deadline(seen) == INF
@@ -169,7 +169,7 @@ def test_a_venue_without_a_ping_of_its_own_gets_none() -> None:
     assert not heartbeat().keepalive_due(START + 10_000.0)
 
 
-# --- the next look -------------------------------------------------------------------------------
+# --- the deadline --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -186,13 +186,13 @@ def test_a_venue_without_a_ping_of_its_own_gets_none() -> None:
         ({"silence_timeout": 15.0, "ping_interval": 16.0}, view(), START + 15.0),
     ],
 )
-def test_the_next_look_is_at_the_earliest_deadline(
+def test_the_deadline_is_the_earliest_of_all_checks(
     checks: dict[str, float], seen: ConnectionView, deadline: float
 ) -> None:
     assert heartbeat(**checks).deadline(seen) == deadline
 
 
-def test_while_a_pong_is_out_its_deadline_counts_and_no_next_ping() -> None:
+def test_while_a_pong_is_awaited_only_its_deadline_counts() -> None:
     assert pinged().deadline(view()) == START + 30.0
     patient = heartbeat(ping_interval=20.0, ping_timeout=30.0)
     patient.ping_due(START + 20.0)
@@ -203,7 +203,7 @@ def test_while_a_pong_is_out_its_deadline_counts_and_no_next_ping() -> None:
 
 
 def test_after_a_stop_a_ping_goes_out_early() -> None:
-    """Another stop may come, and would delay it."""
+    """Another stop could delay it."""
     beat = heartbeat(ping_interval=20.0, ping_timeout=10.0)
     beat.stopped(START + 5.0, 2.0)
     assert beat.deadline(view()) == START + 18.0
@@ -211,7 +211,7 @@ def test_after_a_stop_a_ping_goes_out_early() -> None:
     assert beat.ping_due(START + 18.0)
 
 
-def test_however_long_stops_are_pings_do_not_flood_the_venue() -> None:
+def test_long_stops_do_not_cause_a_flood_of_pings() -> None:
     beat = heartbeat(ping_interval=20.0, ping_timeout=10.0)
     beat.stopped(START + 3600.0, 3600.0)
     assert beat.ping_due(START + 3600.0)
@@ -220,7 +220,7 @@ def test_however_long_stops_are_pings_do_not_flood_the_venue() -> None:
     assert beat.ping_due(START + 3605.0)
 
 
-def test_of_several_stops_the_longest_counts_until_it_is_long_ago() -> None:
+def test_the_longest_stop_counts_until_it_is_long_ago() -> None:
     beat = heartbeat(ping_interval=20.0)
     beat.stopped(START + 1.0, 3.0)
     beat.stopped(START + 2.0, 1.0)
@@ -231,14 +231,14 @@ def test_of_several_stops_the_longest_counts_until_it_is_long_ago() -> None:
     assert beat.deadline(view()) == START + 80.0
 
 
-def test_after_a_stop_a_client_that_does_not_ping_still_does_not() -> None:
+def test_a_stop_does_not_make_a_client_ping_that_never_pings() -> None:
     beat = heartbeat(silence_timeout=15.0)
     beat.stopped(START + 3600.0, 3600.0)
     assert not beat.ping_due(START + 3600.0)
 
 
 def stopped(*ends: float, **checks: float) -> HeartbeatMonitor:
-    """Stops of 100 s each that end at these times."""
+    """Return a monitor after stops of 100 s each that ended at these times."""
     stops = Stops()
     beat = heartbeat(stops=stops, **checks)
     for end in ends:
@@ -254,7 +254,7 @@ CHECKS: dict[str, tuple[dict[str, float], ConnectionView]] = {
 
 
 @pytest.mark.parametrize("check", CHECKS)
-def test_a_stop_gives_our_own_threads_the_time_to_read_and_write(check: str) -> None:
+def test_a_stop_gives_our_own_threads_time_to_read_and_write(check: str) -> None:
     checks, seen = CHECKS[check]
     beat = stopped(START + 200.0, **checks)
     beat.ping_due(START + 20.0)
@@ -266,21 +266,21 @@ def test_a_stop_gives_our_own_threads_the_time_to_read_and_write(check: str) -> 
 
 
 @pytest.mark.parametrize("check", CHECKS)
-def test_a_second_stop_excuses_nobody_who_has_said_nothing_since(check: str) -> None:
+def test_a_second_stop_does_not_excuse_the_same_silence(check: str) -> None:
     checks, seen = CHECKS[check]
     beat = stopped(START + 102.0, START + 202.0, **checks)
     beat.ping_due(START + 20.0)
     assert beat.failure(START + 202.0, seen) is not None
 
 
-def test_whoever_has_been_heard_is_excused_again() -> None:
+def test_a_stop_excuses_a_peer_that_has_been_heard_since_the_last_one() -> None:
     beat = stopped(START + 102.0, START + 202.0, stall_timeout=10.0)
     seen = view(START + 110.0, in_frame=True)
     assert beat.failure(START + 202.199, seen) is None
     assert beat.failure(START + 202.2, seen) is not None
 
 
-def test_a_silence_is_counted_once_without_the_stop() -> None:
+def test_a_stop_is_excluded_once_from_a_silence() -> None:
     beat = stopped(START + 110.0, START + 210.0, silence_timeout=15.0)
     assert beat.failure(START + 114.999, view()) is None
     assert beat.failure(START + 115.0, view()) is not None
@@ -297,10 +297,10 @@ durations = st.one_of(st.none(), st.floats(0.5, 60.0))
     st.booleans(),
     st.one_of(st.none(), st.floats(0.0, 100.0)),
 )
-def test_nothing_is_due_before_the_next_look(
+def test_nothing_is_due_before_the_deadline(
     checks: dict[str, Any], last_byte: float, in_frame: bool, unsent: float | None
 ) -> None:
-    """Whoever sleeps until ``deadline`` misses nothing, and finds something to do then."""
+    """Sleeping until ``deadline`` misses nothing, and then something is due."""
     beat = HeartbeatMonitor(START, **checks)
     seen = view(START + last_byte, in_frame=in_frame, unsent_since=unsent and START + unsent)
     deadline = beat.deadline(seen)

@@ -1,4 +1,4 @@
-"""From payloads to what the session works on: nothing raises, nothing is left out."""
+"""Decoding of payloads to entries: nothing raises, nothing is left out."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def read(*frames: Any, dialect: Any = None, **options: Any) -> list[Incoming]:
 # --- messages ------------------------------------------------------------------------------------
 
 
-def test_a_message_bears_all_that_is_known_of_it() -> None:
+def test_a_message_has_all_its_fields() -> None:
     (message,) = read({"type": "market_data", "channel": "a", "seq": 5}, dialect=Generic())
     assert isinstance(message, Message)
     assert (message.channel, message.type, message.sequence) == ("a", "market_data", 5)
@@ -53,17 +53,17 @@ def test_a_message_bears_all_that_is_known_of_it() -> None:
     assert message.raw == b'{"type": "market_data", "channel": "a", "seq": 5}'
 
 
-def test_everything_stands_in_the_order_of_the_wire() -> None:
+def test_entries_keep_the_order_of_the_wire() -> None:
     entries = read(["a", "ack", "b"], ["beat", "c"])
-    told = [e.channel if isinstance(e, Message) else type(e) for e in entries]
-    assert told == ["a", Ack, "b", Heartbeat, "c"]
+    kinds = [e.channel if isinstance(e, Message) else type(e) for e in entries]
+    assert kinds == ["a", Ack, "b", Heartbeat, "c"]
 
 
-def test_a_frame_of_nothing_is_nothing() -> None:
+def test_a_frame_without_items_gives_no_entry() -> None:
     assert read([]) == []
 
 
-def test_a_frame_of_several_items_is_several_messages_each_with_its_own() -> None:
+def test_a_frame_of_several_items_gives_a_message_for_each() -> None:
     entries = read(["a", "b", "c"])
     assert [m.data for m in entries if isinstance(m, Message)] == ["a", "b", "c"]
 
@@ -84,7 +84,7 @@ def test_a_frame_whose_one_message_is_not_its_first_item() -> None:
     assert message.data == "y"
 
 
-def test_a_frame_that_is_the_message_gives_all_of_it() -> None:
+def test_a_frame_that_is_one_message_gives_its_whole_payload() -> None:
     frame = {"type": "market_data", "channel": "a", "price": 1.5}
     (message,) = read(frame, dialect=Generic())
     assert isinstance(message, Message)
@@ -102,19 +102,19 @@ def test_a_frame_of_several_items_is_decoded_once() -> None:
     assert one.data is two.data
 
 
-def test_numbers_are_decimals_when_asked_for() -> None:
+def test_numbers_are_decimals_if_requested() -> None:
     raw = b'{"type": "market_data", "channel": "a", "price": 1.10}'
     (message,) = read(raw, dialect=Generic(), decimal=True)
     assert isinstance(message, Message)
     assert str(message.data["price"]) == "1.10"
 
 
-# --- what cannot be read -------------------------------------------------------------------------
+# --- unreadable frames ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"\xff\xfe", b"null", b'"text"', b"[1, 2]", b"{}{}"])
 @pytest.mark.parametrize("dialect", [Generic(), Kraken()], ids=["generic", "kraken"])
-def test_what_cannot_be_read_is_an_invalid_entry(raw: bytes, dialect: Any) -> None:
+def test_an_unreadable_frame_is_an_invalid_entry(raw: bytes, dialect: Any) -> None:
     (entry,) = read(raw, dialect=dialect)
     assert isinstance(entry, Invalid)
     assert entry.message is None
@@ -122,13 +122,13 @@ def test_what_cannot_be_read_is_an_invalid_entry(raw: bytes, dialect: Any) -> No
     assert entry.text.endswith(repr(raw))
 
 
-def test_an_unreadable_frame_costs_only_itself() -> None:
+def test_an_unreadable_frame_does_not_affect_others() -> None:
     entries = read(["a"], b"rubbish", ["b"])
     assert [type(e) for e in entries] == [Message, Invalid, Message]
 
 
 @pytest.mark.parametrize("answer", [None, 5, iter(())])
-def test_a_dialect_that_gives_no_items_makes_a_frame_unreadable(answer: Any) -> None:
+def test_a_dialect_that_returns_no_item_makes_a_frame_unreadable(answer: Any) -> None:
     class Broken(Plain):
         def peek(self, frame: bytes) -> Any:
             return answer
@@ -151,7 +151,7 @@ def test_a_dialect_that_gives_no_items_makes_a_frame_unreadable(answer: Any) -> 
         ((4, True), False, False),
     ],
 )
-def test_numbers_that_make_no_sense_make_a_frame_unreadable(
+def test_invalid_numbers_make_a_frame_unreadable(
     numbers: tuple[Any, Any], is_counted: bool, is_read: bool
 ) -> None:
     class Linked(Plain):
@@ -169,7 +169,7 @@ def test_an_excerpt_is_bounded_and_says_how_long_the_frame_was() -> None:
     assert text.endswith("(1000000 bytes)")
 
 
-def test_an_excerpt_of_a_short_frame_is_all_of_it() -> None:
+def test_an_excerpt_of_a_short_frame_is_complete() -> None:
     assert excerpt(b"x" * EXCERPT) == repr(b"x" * EXCERPT)
 
 
@@ -177,7 +177,7 @@ def test_an_excerpt_can_be_printed() -> None:
     assert excerpt(b"\x1b[2J\r\n\x00").isprintable()
 
 
-def test_an_error_is_quoted_up_to_a_bound() -> None:
+def test_the_text_of_an_error_is_bounded() -> None:
     class Wordy(Plain):
         def peek(self, frame: bytes) -> Sequence[Item]:
             raise ValueError("y" * 1_000_000)
@@ -242,7 +242,7 @@ def test_a_dialect_that_raises_anything_makes_a_frame_unreadable(hook: str) -> N
     assert "SystemExit: no" in invalid.text
 
 
-def test_a_type_of_the_users_that_raises_anything_stops_no_reader() -> None:
+def test_a_users_type_that_raises_anything_does_not_stop_the_reader() -> None:
     class Leaving(msgspec.Struct):
         type: str
         channel: str
@@ -277,21 +277,21 @@ def test_answers_and_heartbeats_are_not_validated() -> None:
     ]
 
 
-# --- the unhandled -------------------------------------------------------------------------------
+# --- unhandled types -----------------------------------------------------------------------------
 
 
 def test_an_unknown_type_is_not_delivered() -> None:
     assert [type(e) for e in read(["?odd"])] == [Unhandled]
 
 
-def test_an_unknown_type_is_counted_and_delivered_when_asked_for() -> None:
+def test_an_unknown_type_is_counted_and_delivered_if_requested() -> None:
     counted, message = read(["?odd"], deliver_unhandled=True)
     assert isinstance(counted, Unhandled)
     assert isinstance(message, Message)
     assert (message.type, message.channel, message.data) == ("odd", "where", ["?odd"])
 
 
-def test_only_the_unknown_is_delivered_beside_the_data() -> None:
+def test_only_unknown_types_are_delivered_besides_data() -> None:
     entries = read(["ack", "beat", "a"], deliver_unhandled=True)
     assert [type(e) for e in entries] == [Ack, Heartbeat, Message]
 
@@ -320,7 +320,7 @@ GOOD = json.dumps(
 
 
 @given(st.integers(0, len(GOOD) - 1), st.integers(0, 255))
-def test_a_mutated_frame_is_read_or_told(place: int, byte: int) -> None:
-    """Each frame gives one entry, whatever became of it."""
+def test_a_mutated_frame_is_read_or_reported(place: int, byte: int) -> None:
+    """Each frame gives exactly one entry."""
     raw = GOOD[:place] + bytes([byte]) + GOOD[place + 1 :]
     assert len(entries_of(Inbound(Generic()), raw)) == 1

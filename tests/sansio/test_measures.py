@@ -1,4 +1,4 @@
-"""Distributions against exact ones, and rates on a clock that is a number."""
+"""Distributions compared with exact ones, and rates on a simulated clock."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def exact(values: list[int], share: float) -> int:
 
 class TestHistogram:
     @given(st.lists(times, min_size=1), precisions, shares)
-    def test_a_quantile_is_within_the_error_that_is_said(
+    def test_a_quantile_is_within_the_documented_error(
         self, values: list[int], precision: int, share: float
     ) -> None:
         wanted = exact(values, share)
@@ -48,13 +48,13 @@ class TestHistogram:
         assert abs(found - wanted) <= max(UNIT / 2, abs(wanted) / 2 ** (precision + 1))
 
     @given(st.lists(times, min_size=1), precisions)
-    def test_what_is_counted_is_exact(self, values: list[int], precision: int) -> None:
+    def test_counts_are_exact(self, values: list[int], precision: int) -> None:
         found = histogram(values, precision)
         assert (found.count, found.total) == (len(values), sum(values))
         assert (found.min, found.max) == (min(values), max(values))
 
     @given(st.lists(times), st.lists(times), precisions, shares)
-    def test_two_added_are_one_of_all(
+    def test_the_sum_of_two_equals_one_of_all_values(
         self, some: list[int], more: list[int], precision: int, share: float
     ) -> None:
         added, both = histogram(some, precision), histogram(some + more, precision)
@@ -68,21 +68,21 @@ class TestHistogram:
         st.sampled_from([0, *(2**bits for bits in range(measures.UNIT_BITS, LONGEST_BITS))]),
         precisions,
     )
-    def test_it_knows_how_many_are_below_the_start_of_a_bucket(
+    def test_it_counts_the_values_below_the_start_of_a_bucket(
         self, values: list[int], limit: int, precision: int
     ) -> None:
         assert histogram(values, precision).below(limit) == sum(v < limit for v in values)
 
-    def test_of_nothing_it_knows_nothing(self) -> None:
+    def test_without_values_there_is_no_quantile(self) -> None:
         empty = Histogram(5)
         assert (empty.count, empty.total, empty.quantile(0.5), empty.below(UNIT)) == (0, 0, None, 0)
 
-    def test_quantiles_keep_within_what_there_was(self) -> None:
+    def test_quantiles_stay_within_the_recorded_values(self) -> None:
         found = histogram([10_000_001])
         assert found.quantile(0.0) == found.quantile(0.5) == found.quantile(1.0) == 10_000_001
 
     @pytest.mark.parametrize("sign", [1, -1])
-    def test_what_is_longer_than_the_longest_is_told_as_the_extreme(self, sign: int) -> None:
+    def test_a_value_beyond_the_longest_is_reported_as_the_extreme(self, sign: int) -> None:
         found = histogram([sign * 5, sign * LONGEST, sign * LONGEST * 3])
         assert found.quantile(0.99 if sign > 0 else 0.01) == sign * LONGEST * 3
         assert found.count == 3
@@ -120,7 +120,7 @@ class TestHistogram:
         found.record(sign * UNIT)
         assert found.count == 2**32 + 2
 
-    def test_a_copy_is_apart(self) -> None:
+    def test_a_copy_is_independent(self) -> None:
         found = histogram([UNIT, -UNIT])
         twin = found.copy()
         for value in (8 * UNIT, -8 * UNIT):
@@ -130,20 +130,20 @@ class TestHistogram:
 
 
 class TestLags:
-    def test_they_are_of_all_channels_and_of_each(self) -> None:
+    def test_lags_are_recorded_for_all_channels_and_for_each(self) -> None:
         lags = Lags()
         for channel, ns in (("a", UNIT), ("b", 3 * UNIT), ("a", 5 * UNIT)):
             lags.record(channel, ns)
         assert (lags.total.count, lags.total.total) == (3, 9 * UNIT)
         assert {c: h.total for c, h in lags.by_channel.items()} == {"a": 6 * UNIT, "b": 3 * UNIT}
 
-    def test_all_are_finer_than_one_channel(self) -> None:
+    def test_the_total_is_finer_than_one_channel(self) -> None:
         lags = Lags()
         lags.record("a", UNIT)
         assert lags.total.buckets == 896
         assert lags.by_channel["a"].buckets == 240
 
-    def test_a_forgotten_channel_stays_in_the_whole(self) -> None:
+    def test_a_forgotten_channel_stays_in_the_total(self) -> None:
         lags = Lags()
         lags.record("a", UNIT)
         lags.forget("a")
@@ -173,7 +173,7 @@ class TestLags:
         assert sorted(lags.by_channel) == ["b", "c"]
         assert lags.total.count == 4
 
-    def test_what_another_holds_is_taken_over(self) -> None:
+    def test_absorb_adds_the_times_of_another(self) -> None:
         lags, other = Lags(), Lags()
         for held, channels in ((lags, "ab"), (other, "bcc")):
             for channel in channels:
@@ -186,7 +186,7 @@ class TestLags:
 
     def test_a_copy_is_made_under_the_lock_a_part_at_a_time(self) -> None:
         class Lock:
-            """Counts; a channel goes away after the first part."""
+            """A lock that counts; one channel is removed after the first part."""
 
             taken = 0
 
@@ -210,12 +210,12 @@ class TestLags:
         assert twin.by_channel["0"].count == 1
         assert twin.total.count == len(names)
 
-    def test_a_copy_of_nothing(self) -> None:
+    def test_a_copy_without_times_is_empty(self) -> None:
         assert Lags().copy(threading.Lock()).by_channel == {}
 
 
 class Feed:
-    """A session's counters, and its rates, as messages come at given times."""
+    """Counters and rates of a session whose messages arrive at given times."""
 
     def __init__(self, opened_at: float = 100.0) -> None:
         self.rates = Rates()
@@ -241,7 +241,7 @@ class Feed:
         self.came.append(now)
 
     def recent(self, now: float) -> tuple[float, float, float]:
-        """Messages and bytes a second, and of how many seconds."""
+        """Return messages per second, bytes per second, and the window's length (s)."""
         window = self.rates.recent(now)
         if window is None:
             return 0.0, 0.0, 0.0
@@ -251,7 +251,7 @@ class Feed:
 
 
 class TestRecentRate:
-    def test_it_is_that_of_a_steady_feed(self) -> None:
+    def test_it_is_the_rate_of_a_steady_feed(self) -> None:
         feed = Feed()
         for n in range(1, 1000):
             feed.come(100 + n / 10)
@@ -264,7 +264,7 @@ class TestRecentRate:
         st.lists(st.floats(0.0, 30.0), max_size=60),
         st.floats(0.0, 40.0),
     )
-    def test_it_counts_all_of_its_seconds_and_no_more(
+    def test_it_counts_exactly_the_seconds_of_its_window(
         self, pauses: list[float], after: float
     ) -> None:
         feed, now = Feed(), 100.0
@@ -304,10 +304,10 @@ class TestRecentRate:
             feed.opened(120.0 + n / 10)
         assert feed.recent(121.0)[0] == pytest.approx(1.0, rel=0.1)
 
-    def test_it_is_nothing_before_the_first_connection(self) -> None:
+    def test_it_is_none_before_the_first_connection(self) -> None:
         assert Rates().recent(5.0) is None
 
-    def test_it_is_nothing_when_all_was_before(self) -> None:
+    def test_it_is_none_if_everything_was_earlier(self) -> None:
         feed = Feed(100.0)
         feed.come(101.0)
         assert feed.recent(101.0 + WINDOW + 0.001) == (0.0, 0.0, 0.0)
@@ -325,7 +325,7 @@ class TestRecentRate:
         assert rates[:2] == pytest.approx([0.5, 0.5], rel=0.1)
         assert rates[2] == 1 / window.seconds
 
-    def test_a_channel_that_counts_anew_has_no_rate_below_zero(self) -> None:
+    def test_a_channel_whose_count_restarts_has_no_negative_rate(self) -> None:
         feed = Feed(100.0)
         for n in range(1, 41):
             feed.come(100.0 + n)
@@ -349,12 +349,12 @@ class TestConnectionRate:
         assert window.rate(feed.size, window.start.bytes) == 3.5
         assert window.channel_rate("a", feed.channels["a"]) == 0.25
 
-    def test_it_is_nothing_before_the_first_connection(self) -> None:
+    def test_it_is_none_before_the_first_connection(self) -> None:
         assert Rates().connection(5.0) is None
 
     @pytest.mark.parametrize("now", [100.0, 99.0, float("-inf")])
-    def test_it_is_nothing_at_once(self, now: float) -> None:
-        """Of a connection that has ended, ``now`` is when it last brought anything: never."""
+    def test_it_is_zero_at_the_opening(self, now: float) -> None:
+        """After the end of a connection ``now`` is its last receipt, here never."""
         window = Feed(100.0).rates.connection(now)
         assert window is not None
         assert (window.seconds, window.rate(5, 0)) == (0.0, 0.0)

@@ -1,4 +1,4 @@
-"""A channel's account: sequences, gaps, and on which message a gap is told."""
+"""A channel's tracker: sequences, gaps, and which message carries a gap."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from wsclient.sansio.recovery import MAX_OPEN_GAPS, RECENT, ChannelTracker
 
 
 class Stream:
-    """Messages of one channel, received at 1, 2, 3 ..."""
+    """A stream of messages of one channel, received at the times 1, 2, 3 ..."""
 
     def __init__(self) -> None:
         self.tracker = ChannelTracker("a")
         self.count = 0
 
     def take(self, sequence: int | None = None) -> Gap | None:
-        """One more message; returns the gap that it carries."""
+        """Accept a message; return the gap that it carries."""
         self.count += 1
         message = make("a", sequence=sequence, received_at=self.count)
         self.tracker.accept(message)
@@ -32,7 +32,7 @@ class Stream:
 
 
 def counted(last: int) -> Stream:
-    """One that has brought 1, 2, 3 ... and ``last``."""
+    """Return a stream that has delivered 1, 2, 3 ... ``last``."""
     stream = Stream()
     assert set(stream.takes(*range(1, last + 1))) == {None}
     return stream
@@ -45,19 +45,19 @@ def test_the_first_sequence_may_be_any() -> None:
     assert Stream().take(1_000_000) is None
 
 
-def test_a_sequence_that_counts_up_by_one_has_no_hole() -> None:
+def test_a_sequence_that_rises_by_one_has_no_gap() -> None:
     assert Stream().takes(5, 6, 7) == [None, None, None]
 
 
-def test_a_jump_says_how_many_are_missing_and_since_when() -> None:
+def test_a_jump_gives_the_number_missing_and_the_time_since() -> None:
     assert Stream().takes(5, 9) == [None, Gap("sequence", 3, 1)]
 
 
-def test_a_hole_is_told_once() -> None:
+def test_a_gap_is_marked_once() -> None:
     assert Stream().takes(5, 9, 10) == [None, Gap("sequence", 3, 1), None]
 
 
-def test_messages_without_a_sequence_have_no_hole_to_see() -> None:
+def test_messages_without_a_sequence_show_no_gap() -> None:
     assert Stream().takes(None, None, None) == [None, None, None]
 
 
@@ -65,21 +65,21 @@ def test_a_message_without_a_sequence_leaves_the_count_alone() -> None:
     assert Stream().takes(5, None, 6, None, 8) == [None, None, None, None, Gap("sequence", 1, 4)]
 
 
-def test_what_has_come_before_is_a_duplicate() -> None:
+def test_a_number_that_was_received_before_is_a_duplicate() -> None:
     stream = Stream()
     assert stream.takes(5, 6, 7, 6, 8) == [None, None, None, Gap("duplicate", 0, 3), None]
     assert (stream.tracker.late_or_duplicate, stream.tracker.late, stream.tracker.gaps) == (1, 0, 0)
     assert stream.tracker.last == 8
 
 
-def test_what_was_counted_as_missed_comes_late_and_is_taken_off() -> None:
+def test_a_late_message_reduces_the_number_missed() -> None:
     stream = Stream()
     assert stream.takes(5, 8, 7, 9) == [None, Gap("sequence", 2, 1), Gap("late", -1, 2), None]
     assert (stream.tracker.late_or_duplicate, stream.tracker.late, stream.tracker.gaps) == (1, 1, 1)
     assert stream.tracker.missed == 1
 
 
-def test_all_that_was_missed_may_come_late_in_its_order() -> None:
+def test_a_whole_gap_may_arrive_late_in_order() -> None:
     stream = Stream()
     assert [gap and gap.reason for gap in stream.takes(1, 5, 2, 3, 4, 6)] == [
         None, "sequence", "late", "late", "late", None,
@@ -91,7 +91,7 @@ def test_late_twice_is_a_duplicate() -> None:
     assert Stream().takes(1, 4, 2, 2)[-1] == Gap("duplicate", 0, 3)
 
 
-def test_an_old_hole_is_forgotten_when_there_are_many() -> None:
+def test_an_old_gap_is_forgotten_if_there_are_many() -> None:
     stream = Stream()
     stream.takes(*range(0, 3 * MAX_OPEN_GAPS + 6, 3))
     assert stream.takes(1, 10) == [
@@ -100,14 +100,14 @@ def test_an_old_hole_is_forgotten_when_there_are_many() -> None:
     ]
 
 
-def test_two_duplicates_in_a_row_that_rise_are_a_counter_that_started_again() -> None:
+def test_two_rising_duplicates_in_a_row_mean_a_restarted_counter() -> None:
     stream = counted(5)
     marks = stream.takes(1, 2, 3)
     assert marks == [Gap("duplicate", 0, 5), Gap("sequence", None, 6), None]
     assert stream.tracker.last == 3
 
 
-def test_a_number_lower_than_the_first_is_a_counter_that_started_again() -> None:
+def test_a_number_below_the_first_means_a_restarted_counter() -> None:
     stream = Stream()
     assert stream.takes(100, 99, 100) == [None, Gap("sequence", None, 1), None]
     assert stream.tracker.late_or_duplicate == 0
@@ -115,13 +115,13 @@ def test_a_number_lower_than_the_first_is_a_counter_that_started_again() -> None
     assert counted(5).take(0) == Gap("sequence", None, 5)
 
 
-def test_a_counter_that_started_again_may_double_a_message_too() -> None:
+def test_a_restarted_counter_may_duplicate_a_message() -> None:
     stream = counted(5)
     stream.takes(1, 2)
     assert stream.takes(2, 3) == [Gap("duplicate", 0, 7), None]
 
 
-def test_a_run_that_comes_twice_up_to_the_last_is_duplicates() -> None:
+def test_a_repeated_run_up_to_the_last_number_is_duplicates() -> None:
     assert [gap and gap.reason for gap in Stream().takes(99, 100, 99, 100, 101)] == [
         None, None, "duplicate", "duplicate", None,
     ]  # fmt: skip
@@ -138,25 +138,25 @@ def test_two_duplicates_with_a_good_message_between_them_are_duplicates() -> Non
     assert [gap and gap.reason for gap in marks] == ["duplicate", None, "duplicate", None]
 
 
-# --- ranges, pointers, and new beginnings --------------------------------------------------------
+# --- ranges, pointers and new sequences ----------------------------------------------------------
 
 
-def linked(*connections: tuple[int | None, int], is_counted: bool = True) -> list[Gap | None]:
-    """The marks of messages that each say (the number they follow, their own)."""
+def linked(*pairs: tuple[int | None, int], is_counted: bool = True) -> list[Gap | None]:
+    """Return the marks of messages with these (number that it follows, own number)."""
     stream = Stream()
     marks = []
-    for follows, sequence in connections:
+    for follows, sequence in pairs:
         message = LinkedMessage("a", "update", sequence, follows=follows, is_counted=is_counted)
         stream.tracker.accept(message)
         marks.append(message.gap)
     return marks
 
 
-def test_ranges_that_join_have_no_hole() -> None:
+def test_adjacent_ranges_have_no_gap() -> None:
     assert linked((10, 12), (12, 13), (13, 20)) == [None, None, None]
 
 
-def test_a_hole_between_ranges_is_counted_in_numbers() -> None:
+def test_a_gap_between_ranges_is_counted_in_numbers() -> None:
     assert linked((10, 12), (15, 20))[1] == Gap("sequence", 3, 0)
 
 
@@ -164,28 +164,28 @@ def test_ranges_may_overlap() -> None:
     assert linked((10, 12), (11, 15), (12, 16)) == [None, None, None]
 
 
-def test_a_range_of_the_past_is_a_duplicate_and_one_out_of_a_hole_is_late() -> None:
+def test_an_old_range_is_a_duplicate_and_one_from_a_gap_is_late() -> None:
     marks = linked((0, 2), (6, 8), (3, 5), (7, 8))
     assert marks[2:] == [Gap("late", -2, 0), Gap("duplicate", 0, 0)]
 
 
-def test_pointers_that_join_have_no_hole_whatever_their_numbers() -> None:
+def test_matching_pointers_have_no_gap_whatever_their_numbers() -> None:
     assert linked((90, 100), (100, 170), (170, 171), is_counted=False) == [None] * 3
 
 
-def test_a_pointer_that_misses_is_a_hole_of_unknown_size() -> None:
+def test_a_pointer_that_does_not_match_is_a_gap_of_unknown_size() -> None:
     assert linked((90, 100), (120, 170), is_counted=False)[1] == Gap("sequence", None, 0)
 
 
-def test_a_pointer_to_itself_says_that_nothing_has_changed() -> None:
+def test_a_pointer_to_its_own_number_is_no_gap() -> None:
     assert linked((90, 100), (100, 100), (100, 130), is_counted=False) == [None] * 3
 
 
-def test_numbers_may_fall_where_the_pointer_is_right() -> None:
+def test_numbers_may_fall_if_the_pointer_matches() -> None:
     assert linked((90, 100), (100, 3), (3, 5), is_counted=False) == [None] * 3
 
 
-def test_a_doubled_and_a_late_pointer_are_told_apart() -> None:
+def test_a_duplicate_pointer_differs_from_a_late_one() -> None:
     doubled = linked((90, 100), (100, 110), (100, 110), (110, 120), is_counted=False)
     assert doubled == [None, None, Gap("duplicate", 0, 0), None]
     swapped = linked((90, 100), (110, 120), (100, 110), (120, 130), is_counted=False)
@@ -193,14 +193,14 @@ def test_a_doubled_and_a_late_pointer_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("is_counted", [True, False], ids=["range", "pointer"])
-def test_a_number_that_was_too_high_makes_no_duplicate_of_what_comes_after_it(
+def test_a_wrong_high_number_makes_no_duplicates_of_later_messages(
     is_counted: bool,
 ) -> None:
     marks = linked((90, 100), (100, 999), (105, 110), (110, 111), is_counted=is_counted)
     assert marks == [None, None, Gap("sequence", None, 0), None]
 
 
-def test_pointers_that_come_twice_are_known_whatever_their_order() -> None:
+def test_repeated_pointers_are_duplicates_in_any_order() -> None:
     connections = [(90, 100), (100, 70), (70, 110), (110, 120)]
     assert linked(*connections, *connections[1:], (120, 130), is_counted=False) == [
         *[None] * 4,
@@ -209,26 +209,26 @@ def test_pointers_that_come_twice_are_known_whatever_their_order() -> None:
     ]
 
 
-def test_a_new_beginning_voids_what_has_come_before_it() -> None:
+def test_a_new_sequence_voids_earlier_numbers() -> None:
     marks = linked((90, 100), (None, 200), (95, 100), is_counted=False)
     assert marks[1:] == [Gap("sequence", None, 0)] * 2
 
 
-def test_of_the_numbers_that_have_come_the_last_are_known() -> None:
+def test_only_the_most_recent_numbers_are_remembered() -> None:
     count = RECENT + 1
     connections = [(n, n + 1) for n in range(count)]
     assert linked(*connections, connections[1], is_counted=False)[-1] == Gap("duplicate", 0, 0)
     assert linked(*connections, connections[0], is_counted=False)[-1] == Gap("sequence", None, 0)
 
 
-def test_what_comes_late_is_known_when_it_comes_again() -> None:
+def test_a_late_message_that_arrives_again_is_a_duplicate() -> None:
     marks = linked((0, 1), (5, 6), (3, 4), (3, 4), (6, 7), is_counted=False)
     assert [gap and gap.reason for gap in marks] == [
         None, "sequence", "late", "duplicate", None,
     ]  # fmt: skip
 
 
-def test_a_snapshot_begins_anew_and_says_that_something_may_lie_before_it() -> None:
+def test_a_snapshot_starts_a_new_sequence_and_marks_a_possible_gap() -> None:
     assert linked((None, 7), (7, 8), (None, 3), (3, 4)) == [
         None,
         None,
@@ -237,11 +237,11 @@ def test_a_snapshot_begins_anew_and_says_that_something_may_lie_before_it() -> N
     ]
 
 
-def test_a_snapshot_of_where_we_are_is_no_hole() -> None:
+def test_a_snapshot_of_the_last_number_is_no_gap() -> None:
     assert linked((6, 7), (None, 7), (7, 8)) == [None, None, None]
 
 
-def test_a_snapshot_carries_the_hole_of_a_reconnect() -> None:
+def test_a_snapshot_carries_the_gap_of_a_reconnect() -> None:
     stream = Stream()
     stream.take(5)
     stream.tracker.suspect("reconnect")
@@ -252,7 +252,7 @@ def test_a_snapshot_carries_the_hole_of_a_reconnect() -> None:
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=60))
 def test_delivered_and_missed_make_up_all_numbers(numbers: list[int]) -> None:
-    """As long as nothing is taken for a new count, and each comes once."""
+    """This holds while no number restarts the sequence and each is received once."""
     numbers = list(dict.fromkeys(numbers))
     marks = [gap for gap in Stream().takes(*numbers) if gap is not None]
     if all(gap.reason == "late" or gap.missed is not None for gap in marks):
@@ -261,10 +261,10 @@ def test_delivered_and_missed_make_up_all_numbers(numbers: list[int]) -> None:
         assert max(numbers) - numbers[0] + 1 == len(numbers) - len(early) + missed
 
 
-# --- what is suspected ---------------------------------------------------------------------------
+# --- suspected gaps ------------------------------------------------------------------------------
 
 
-def test_without_a_sequence_a_suspicion_stands() -> None:
+def test_without_a_sequence_a_suspicion_remains() -> None:
     stream = Stream()
     stream.take()
     stream.tracker.suspect("reconnect")
@@ -280,14 +280,14 @@ def test_the_next_sequence_disproves_a_suspicion(reason: str) -> None:
 
 
 @pytest.mark.parametrize("reason", ["reconnect", "invalid"])
-def test_a_jump_counts_what_was_suspected(reason: str) -> None:
+def test_a_jump_gives_the_size_of_a_suspected_gap(reason: str) -> None:
     stream = Stream()
     stream.take(5)
     stream.tracker.suspect(reason)
     assert stream.take(8) == Gap(reason, 2, 1)
 
 
-def test_after_a_reconnect_a_lower_sequence_is_a_new_count() -> None:
+def test_after_a_reconnect_a_lower_number_starts_a_new_sequence() -> None:
     stream = Stream()
     stream.take(100)
     stream.tracker.suspect("reconnect")
@@ -295,7 +295,7 @@ def test_after_a_reconnect_a_lower_sequence_is_a_new_count() -> None:
     assert stream.tracker.late_or_duplicate == 0
 
 
-def test_a_new_count_forgets_the_strays_of_the_old() -> None:
+def test_a_new_sequence_forgets_duplicates_of_the_old_one() -> None:
     stream = counted(9)
     stream.take(3)
     stream.tracker.suspect("reconnect")
@@ -307,34 +307,34 @@ def test_a_new_count_forgets_the_strays_of_the_old() -> None:
     ]
 
 
-def test_on_the_same_link_a_stray_settles_no_suspicion() -> None:
-    """A doubled message beside an unreadable frame: only the next in line can tell."""
+def test_a_duplicate_on_the_same_connection_does_not_resolve_a_suspicion() -> None:
+    """After a duplicate and an unreadable frame only the next number shows whether data is lost."""
     stream = Stream()
     stream.take(5)
     stream.tracker.suspect("invalid")
     assert stream.takes(5, 7) == [Gap("duplicate", 0, 1), Gap("invalid", 1, 2)]
 
 
-def test_a_stray_does_not_make_a_suspicion_out_of_nothing() -> None:
+def test_a_duplicate_alone_causes_no_suspicion() -> None:
     stream = Stream()
     stream.takes(5, 5)
     assert stream.tracker.pending is None
 
 
-def test_a_counter_that_started_again_settles_a_suspicion() -> None:
+def test_a_restarted_counter_resolves_a_suspicion() -> None:
     stream = counted(5)
     stream.tracker.suspect("invalid")
     marks = stream.takes(1, 2, 3)
     assert marks == [Gap("duplicate", 0, 5), Gap("sequence", None, 6), None]
 
 
-def test_the_first_message_of_all_may_be_after_a_hole() -> None:
+def test_the_very_first_message_may_carry_a_gap() -> None:
     stream = Stream()
     stream.tracker.suspect("reconnect")
     assert stream.take(5) == Gap("reconnect", None, None)
 
 
-def test_the_stronger_of_two_suspicions_names_the_hole() -> None:
+def test_the_stronger_of_two_suspicions_names_the_gap() -> None:
     stream = Stream()
     stream.take()
     stream.tracker.suspect("reconnect")
@@ -345,10 +345,10 @@ def test_the_stronger_of_two_suspicions_names_the_hole() -> None:
     assert stream.take() == Gap("reconnect", None, 2)
 
 
-# --- what is certain -----------------------------------------------------------------------------
+# --- certain gaps --------------------------------------------------------------------------------
 
 
-def test_a_refused_message_is_a_hole_of_one() -> None:
+def test_a_refused_message_is_a_gap_of_one() -> None:
     stream = Stream()
     stream.take()
     stream.tracker.refused(make("a", sequence=None))
@@ -362,7 +362,7 @@ def test_a_refused_message_takes_part_in_the_count() -> None:
     assert stream.takes(7, 8) == [Gap("invalid", 1, 1), None]
 
 
-def test_several_refused_messages_are_one_hole() -> None:
+def test_several_refused_messages_are_one_gap() -> None:
     stream = Stream()
     stream.take(5)
     for sequence in (6, 7, 8):
@@ -385,7 +385,7 @@ def test_a_jump_after_a_refused_message_adds_to_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "late_or_duplicate"), [(8, (1, 0)), (6, (1, 1))], ids=["doubled", "late"]
+    ("number", "late_or_duplicate"), [(8, (1, 0)), (6, (1, 1))], ids=["duplicate", "late"]
 )
 def test_a_refused_message_that_was_counted_before_is_not_counted_again(
     number: int, late_or_duplicate: tuple[int, int]
@@ -398,7 +398,7 @@ def test_a_refused_message_that_was_counted_before_is_not_counted_again(
     assert (stream.tracker.late_or_duplicate, stream.tracker.late) == late_or_duplicate
 
 
-def test_a_sequence_disproves_no_refused_message() -> None:
+def test_a_sequence_does_not_disprove_a_refused_message() -> None:
     stream = Stream()
     stream.take(5)
     stream.tracker.refused(make("a", sequence=6))
@@ -406,7 +406,7 @@ def test_a_sequence_disproves_no_refused_message() -> None:
     assert stream.take(7) == Gap("invalid", 1, 1)
 
 
-def test_a_refused_message_after_a_reconnect_is_part_of_its_hole() -> None:
+def test_a_refused_message_after_a_reconnect_is_part_of_its_gap() -> None:
     stream = Stream()
     stream.take()
     stream.tracker.suspect("reconnect")
@@ -414,10 +414,10 @@ def test_a_refused_message_after_a_reconnect_is_part_of_its_hole() -> None:
     assert stream.take() == Gap("reconnect", None, 1)
 
 
-# --- what waits ----------------------------------------------------------------------------------
+# --- waiting gaps --------------------------------------------------------------------------------
 
 
-def test_a_hole_that_waits_can_be_seen() -> None:
+def test_a_waiting_gap_is_visible() -> None:
     stream = Stream()
     stream.take()
     assert stream.tracker.pending is None
@@ -429,10 +429,10 @@ def test_a_hole_that_waits_can_be_seen() -> None:
     assert stream.tracker.pending is None
 
 
-# --- the account ---------------------------------------------------------------------------------
+# --- counters ------------------------------------------------------------------------------------
 
 
-def test_the_account_counts_messages_gaps_and_what_was_missed() -> None:
+def test_messages_gaps_and_missed_numbers_are_counted() -> None:
     stream = Stream()
     stream.takes(1, 3, 4, 8)
     stream.tracker.suspect("reconnect")
@@ -441,7 +441,7 @@ def test_the_account_counts_messages_gaps_and_what_was_missed() -> None:
     assert (tracker.messages, tracker.gaps, tracker.missed) == (5, 3, 4)
 
 
-def test_a_hole_before_a_duplicate_is_a_gap_in_the_account() -> None:
+def test_a_gap_before_a_duplicate_is_counted() -> None:
     stream = counted(5)
     stream.tracker.refused(make("a", sequence=6))
     assert stream.take(5) == Gap("invalid", 1, 5)
@@ -460,7 +460,7 @@ def test_the_newest_message_and_its_time_are_kept() -> None:
     assert stream.tracker.last_received_at == 2
 
 
-def test_each_message_knows_when_the_one_before_it_came() -> None:
+def test_each_message_has_the_time_of_the_previous_one() -> None:
     stream = Stream()
     stream.take()
     assert stream.tracker.latest is not None
@@ -469,7 +469,7 @@ def test_each_message_knows_when_the_one_before_it_came() -> None:
     assert stream.tracker.latest.previous_at == 1
 
 
-def test_a_refused_message_is_not_the_last_one_before_a_hole() -> None:
+def test_a_refused_message_does_not_date_a_gap() -> None:
     stream = Stream()
     stream.take()
     stream.tracker.refused(make("a", sequence=None))
@@ -492,8 +492,10 @@ sent = st.integers(1, 60)
 def test_what_is_missed_is_counted_exactly(
     last: int, dropped: set[int], refused: set[int], start: int
 ) -> None:
-    """Whatever is dropped on the way or refused on arrival, between the first message and the
-    last: what is delivered and what is told as missed add up to what was sent."""
+    """Delivered and missed messages add up to the sent ones.
+
+    Any messages between the first and the last may be dropped or refused.
+    """
     stream = Stream()
     delivered = missed = 0
     for number in range(last + 1):
@@ -517,9 +519,11 @@ def test_what_is_missed_is_counted_exactly(
         max_size=30,
     )
 )
-def test_no_hole_passes_untold(steps: Sequence[int | str | None]) -> None:
-    """A drop of ``n`` messages, or a doubt, is told by the next message, or by none when the
-    count goes on without a gap."""
+def test_no_gap_stays_unmarked(steps: Sequence[int | str | None]) -> None:
+    """The next message marks a drop of ``n`` messages or a suspicion.
+
+    A suspicion needs no mark if the sequence continues without a gap.
+    """
     stream = Stream()
     number = 0
     stream.take(number)

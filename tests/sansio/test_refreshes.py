@@ -1,4 +1,4 @@
-"""Books out of sync are subscribed to again: soon, seldom where it does not help, a few at once."""
+"""Refreshes of order books: soon, less often if they do not help, and a few at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wsclient.sansio.refreshes import BUDGET, MAX_PATIENCE, PATIENCE, Refreshes
 
 
 def taken(refreshes: Refreshes, until: float, step: float = 1.0) -> list[float]:
-    """When it was due; the snapshot never comes."""
+    """Return the times when a channel was due whose snapshot never arrives."""
     times, now = [], 0.0
     while now < until:
         times += [now] * len(refreshes.take(now))
@@ -18,7 +18,7 @@ def taken(refreshes: Refreshes, until: float, step: float = 1.0) -> list[float]:
     return times
 
 
-def test_one_that_falls_out_is_due_at_once_and_once() -> None:
+def test_a_channel_that_falls_out_of_sync_is_due_at_once_and_only_once() -> None:
     refreshes = Refreshes()
     assert refreshes.deadline(0.0) == INF
     refreshes.want("a", 1.0)
@@ -28,7 +28,7 @@ def test_one_that_falls_out_is_due_at_once_and_once() -> None:
     assert refreshes.take(1.0) == []
 
 
-def test_it_may_be_given_time_to_come_back_by_itself() -> None:
+def test_a_refresh_may_be_delayed() -> None:
     refreshes = Refreshes()
     refreshes.want("a", 1.0, delay=PATIENCE)
     assert refreshes.deadline(1.0) == 1.0 + PATIENCE
@@ -37,7 +37,7 @@ def test_it_may_be_given_time_to_come_back_by_itself() -> None:
     assert refreshes.take(100.0) == []
 
 
-def test_one_whose_snapshot_does_not_come_is_asked_for_less_and_less_often() -> None:
+def test_a_channel_without_its_snapshot_is_due_less_and_less_often() -> None:
     refreshes = Refreshes()
     refreshes.want("a", 0.0)
     times = taken(refreshes, 2000)
@@ -46,7 +46,7 @@ def test_one_whose_snapshot_does_not_come_is_asked_for_less_and_less_often() -> 
     assert waits[-1] == MAX_PATIENCE
 
 
-def test_one_that_keeps_falling_out_has_to_wait_for_it_until_it_has_stayed_in() -> None:
+def test_a_channel_that_keeps_falling_out_of_sync_waits_until_it_stayed_in_sync() -> None:
     refreshes = Refreshes()
     refreshes.want("a", 0.0)
     assert refreshes.take(0.0) == ["a"]
@@ -58,7 +58,7 @@ def test_one_that_keeps_falling_out_has_to_wait_for_it_until_it_has_stayed_in() 
     later = PATIENCE + 2 * 2 * PATIENCE
     refreshes.want("a", later)
     assert refreshes.take(later) == ["a"]
-    assert refreshes.deadline(later) == later + PATIENCE, "it begins again"
+    assert refreshes.deadline(later) == later + PATIENCE, "its delay starts again"
 
 
 def test_fifty_books_at_once_do_not_flood_the_venue() -> None:
@@ -79,7 +79,7 @@ def test_fifty_books_at_once_do_not_flood_the_venue() -> None:
     assert now == (50 / count - 1) * per
 
 
-def test_a_new_link_brings_snapshots_by_itself() -> None:
+def test_a_new_connection_postpones_refreshes() -> None:
     refreshes = Refreshes()
     refreshes.want("a", 0.0)
     refreshes.postpone(3.0)
@@ -87,7 +87,7 @@ def test_a_new_link_brings_snapshots_by_itself() -> None:
     assert refreshes.deadline(3.0) == 3.0 + PATIENCE
 
 
-def test_what_is_forgotten_is_not_due() -> None:
+def test_a_forgotten_channel_is_not_due() -> None:
     refreshes = Refreshes()
     refreshes.want("a", 0.0)
     refreshes.forget("a")
@@ -98,7 +98,7 @@ def test_what_is_forgotten_is_not_due() -> None:
 # --- in a session --------------------------------------------------------------------------------
 
 
-def test_a_session_subscribes_anew_and_marks_where_data_is_missed() -> None:
+def test_a_session_resubscribes_and_marks_the_gap() -> None:
     rig = Rig().active("a")
     rig.data("a", None)
     rig.session.refreshes.want("a", rig.now)
@@ -113,14 +113,14 @@ def test_a_session_subscribes_anew_and_marks_where_data_is_missed() -> None:
     assert rig.data("a", None)[0].gap is None
 
 
-def test_a_session_wakes_for_it() -> None:
+def test_a_session_plans_a_tick_for_a_refresh() -> None:
     rig = Rig().active("a")
     rig.session.refreshes.want("a", rig.now, PATIENCE)
     rig.tick()
     assert rig.deadline() == rig.now + PATIENCE
 
 
-def test_a_session_leaves_a_channel_alone_that_is_not_active() -> None:
+def test_a_session_does_not_refresh_an_inactive_channel() -> None:
     rig = Rig().active("a")
     asked = rig.asked()
     rig.unsubscribe("a")
@@ -131,7 +131,7 @@ def test_a_session_leaves_a_channel_alone_that_is_not_active() -> None:
     assert rig.session.refreshes.deadline(rig.now) == INF, "and forgets it with the channel"
 
 
-def test_at_most_so_many_are_taken_and_only_those_that_can_be() -> None:
+def test_take_returns_at_most_the_given_number_of_the_given_channels() -> None:
     refreshes = Refreshes()
     for channel in "abc":
         refreshes.want(channel, 0.0)
@@ -143,10 +143,10 @@ def test_at_most_so_many_are_taken_and_only_those_that_can_be() -> None:
     assert refreshes.take(0.0) == ["a"]
 
 
-def test_what_has_failed_is_due_its_delay_after_that() -> None:
+def test_a_failed_refresh_is_due_after_its_delay() -> None:
     refreshes = Refreshes(1.0, 2.0)
     assert refreshes.want("a", 0.0)
-    assert not refreshes.want("a", 0.0), "nothing new"
+    assert not refreshes.want("a", 0.0), "it was known"
     dues = []
     now = 0.0
     for _ in range(3):

@@ -1,8 +1,8 @@
-"""A channel's account against an oracle that knows what was done to the stream.
+"""A channel's tracker compared with an oracle that knows what was done to the stream.
 
-A stream is a list of steps: each message has a fate (delivered, deleted, doubled, delayed), and
-something may come to pass before it (an unreadable frame, a reconnect, a count that starts again, a
-snapshot). The tracker sees numbers only; the oracle sees the places in the stream, and no number.
+A stream is a list of steps. Each message has a fate (delivered, deleted, duplicated, delayed), and
+something may happen before it (an unreadable frame, a reconnect, a restart of the numbers, a
+snapshot). The tracker sees only numbers; the oracle sees only the places in the stream.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from wsclient.sansio.recovery import LATE_OR_DUPLICATE, MAX_OPEN_GAPS, RECENT, C
 
 Numbering = Literal["plain", "ranged", "pointer"]
 Before = Literal["", "invalid", "reconnect", "restart", "snapshot"]
-#: What ends the account that was: nothing of before is counted after it.
+#: What starts a new sequence: nothing from before is counted after it.
 BEGINNINGS = ("restart", "snapshot")
 
 
 @dataclass(frozen=True)
 class Step:
-    #: How many numbers the message stands for, or how far a pointer moves on.
+    #: How many numbers the message stands for, or by how much a pointer moves.
     width: int
-    #: How often it is delivered, and how many places too late.
+    #: How often it is delivered, and by how many places too late.
     copies: int
     delay: int
     before: Before
@@ -76,9 +76,9 @@ def steps(numbering: Numbering) -> st.SearchStrategy[list[Step]]:
 
 
 def sent(steps: list[Step]) -> list[Sent]:
-    """The stream before anything happened to it."""
+    """Return the stream before anything happened to it."""
     stream = []
-    # Each restart begins below all that was before.
+    # Each restart begins below all earlier numbers.
     start = number = 1000 * (1 + sum(step.before == "restart" for step in steps))
     for place, step in enumerate(steps):
         if step.before == "restart":
@@ -91,14 +91,14 @@ def sent(steps: list[Step]) -> list[Sent]:
 
 
 def arriving(steps: list[Step]) -> list[int | Before]:
-    """What the tracker sees, in order: places in the stream, and what comes between.
+    """Return what the tracker sees, in order: places in the stream, and events between them.
 
-    Nothing is delayed past the end of a connection, or past a beginning: it is lost there. A
-    beginning itself arrives, once and in time.
+    A message that is delayed past the end of a connection or past a new sequence is lost. The
+    first message of a new sequence arrives once and in time.
     """
     events: list[tuple[float, int | Before]] = []
     barriers = [i for i, step in enumerate(steps) if step.before in (*BEGINNINGS, "reconnect")]
-    # Two strays that rise are taken for a count that starts again: let there be no two such.
+    # Two rising duplicates look like a restart of the numbers: avoid two such.
     late_twice = [i for i, step in enumerate(steps) if step.copies == 2 and step.delay][:1]
     for place, step in enumerate(steps):
         if step.before in ("reconnect", "restart"):
@@ -109,7 +109,7 @@ def arriving(steps: list[Step]) -> list[int | Before]:
             events.append((place, place))
         elif not any(place < barrier <= place + step.delay for barrier in barriers):
             at = place + step.delay + 0.5 if step.delay else place
-            # A second copy may come after what comes to pass before the next message.
+            # A second copy may come after the event before the next message.
             again = 0.9 if place + 1 not in barriers and not step.delay else 0
             copies = step.copies if late_twice in ([], [place]) else min(step.copies, 1)
             events += [(at, place), (at + again, place)][:copies]
@@ -118,17 +118,17 @@ def arriving(steps: list[Step]) -> list[int | Before]:
 
 @dataclass
 class Oracle:
-    """What each message must bear, out of what has been delivered of the stream."""
+    """Computes the mark that each message must carry from the places delivered so far."""
 
     stream: list[Sent]
     is_counted: bool
     suspected: Gap | None = None
-    #: Places delivered since the account began.
+    #: Places delivered since the sequence began.
     seen: set[int] = field(default_factory=set)
     last_received_at: int | None = None
 
     def suspects(self, reason: str) -> None:
-        """Of two suspicions, the stronger names the gap, and the first dates it."""
+        """Add a suspicion: the stronger of two names the gap, the first one dates it."""
         gap, before = Gap(reason, None, self.last_received_at), self.suspected
         if before is not None:
             gap = before if before.reason == "reconnect" else before._replace(reason=reason)
@@ -189,20 +189,20 @@ def check(numbering: Numbering, steps: list[Step]) -> None:
 
 
 def check_losses(stream: list[Sent], delivered: list[tuple[int, Message]]) -> None:
-    """Of whatever was not there in time, the first message after it says so."""
+    """Check that the first message after a loss marks it."""
     first = delivered[0][0]
     for lost in range(first, len(stream)):
         for place, message in delivered:
             if place == lost:
                 break
             if place > lost:
-                assert message.gap is not None, f"{lost} was lost, {place} says nothing"
+                assert message.gap is not None, f"{lost} was lost, {place} does not mark it"
                 assert message.gap.reason not in LATE_OR_DUPLICATE
                 break
 
 
 def check_sums(stream: list[Sent], delivered: list[tuple[int, Message]]) -> None:
-    """Between two beginnings, all that is said to be missing is what is missing in the end."""
+    """Check that the marks between two new sequences add up to what is really missing."""
     begins = [place for place, one in enumerate(stream) if one.before in BEGINNINGS]
     for start, end in zip([0, *begins], [*begins, len(stream)], strict=True):
         part = {place: message for place, message in delivered if start <= place < end}
@@ -231,7 +231,7 @@ def test_pointers(steps: list[Step]) -> None:
     check("pointer", steps)
 
 
-def test_the_holes_of_an_earlier_count_are_not_filled_by_a_later_one() -> None:
+def test_gaps_of_an_earlier_sequence_are_not_filled_by_a_later_one() -> None:
     tracker = ChannelTracker("a")
     gaps = []
     for received_at, sequence in enumerate([5, 9, None, 6, 7, 6], 1):
@@ -256,10 +256,10 @@ def test_the_holes_of_an_earlier_count_are_not_filled_by_a_later_one() -> None:
     fates=st.lists(st.sampled_from(["", "", "", "lost", "doubled", "wrong"]), max_size=RECENT // 2),
     far=st.integers(-100, 1_000_000),
 )
-def test_what_has_come_but_once_is_called_no_duplicate(
+def test_a_message_received_once_is_never_a_duplicate(
     is_counted: bool, fates: list[str], far: int
 ) -> None:
-    """Not after a wrong number either: who drops duplicates drops nothing new."""
+    """Nor after a wrong number: a consumer that drops duplicates drops nothing new."""
     tracker = ChannelTracker("a")
     for place, fate in enumerate(fates):
         number = 10 * place

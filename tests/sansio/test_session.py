@@ -1,4 +1,4 @@
-"""The session: each state against each event, then each rule by itself, then all at random."""
+"""The session: each state with each event, then each rule by itself."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ from wsclient.sansio.session import (
 RETRY, RATE_LIMITED, FATAL = Verdict
 IDLE, CONNECTING, AUTHENTICATING, OPEN, BACKING_OFF, FAILED, CLOSING, CLOSED = State
 
-# --- Each state against each event ---------------------------------------------------------------
+# --- Each state with each event ------------------------------------------------------------------
 #
-# A situation is a state and how it was come to: before the first success of connect() a failure
-# ends in IDLE, afterwards the client goes on by itself. In each, somebody waits in connect() if
-# that can wait there, for a channel, and for a reply.
+# A situation is a state and how it was reached: before connect() first succeeds a failure ends in
+# IDLE, afterwards the client reconnects by itself. In each situation callers wait for a channel,
+# for a reply, and in connect() if that can wait there.
 
 SLOW = {"connect_timeout": 1000.0, "ack_timeout": 1000.0}
 
@@ -76,7 +76,7 @@ SLOW = {"connect_timeout": 1000.0, "ack_timeout": 1000.0}
 def first_connecting() -> Rig:
     rig = Rig(**SLOW)
     rig.connect("waiting")
-    rig.subscribe("wished")
+    rig.subscribe("wanted")
     return rig
 
 
@@ -101,8 +101,8 @@ def first_open() -> Rig:
 
 def again_backing_off() -> Rig:
     rig = first_open()
-    rig.ack("wished")
-    rig.subscribe("wished too")
+    rig.ack("wanted")
+    rig.subscribe("wanted too")
     rig.drop()
     rig.connect("waiting again")
     return rig
@@ -163,9 +163,9 @@ FIRST_DIALS = ("connecting", "authenticating", "backing off")
 DIALS = ("connecting", "connecting again")
 LOGINS = ("authenticating", "authenticating again")
 OPENS = ("open", "open again")
-LINKS = (*DIALS, *LOGINS, *OPENS)
+CONNECTIONS = (*DIALS, *LOGINS, *OPENS)
 WAITS = ("backing off", "backing off again")
-ALIVE = ("idle", *LINKS, *WAITS)
+ALIVE = ("idle", *CONNECTIONS, *WAITS)
 OVER = ("closing", "closed")
 
 Expected = State | type[BaseException]
@@ -183,7 +183,7 @@ def receive(*entries: Any) -> Callable[[Rig], object]:
 
 
 def late(call: Callable[[Rig, int], object]) -> Callable[[Rig], object]:
-    """The same event, of a connection that is not the present one."""
+    """Return the same event of a connection that is not the current one."""
     return lambda rig: [call(rig, cid) for cid in (rig.cid - 1, rig.cid + 1)]
 
 
@@ -202,12 +202,12 @@ def next_deadline(rig: Rig) -> None:
 GIVEN_UP = all_of(("failed", QueueOverflow), (OVER, ClientClosed))
 UNSENDABLE = all_of(("idle", NotConnected), (DIALS, NotConnected), (LOGINS, NotConnected),
                     (WAITS, NotConnected)) | GIVEN_UP  # fmt: skip
-LOST = all_of((LINKS, BACKING_OFF), ("closing", CLOSED))
+LOST = all_of((CONNECTIONS, BACKING_OFF), ("closing", CLOSED))
 
-#: Of each event, what it leads to (a state, or an exception) where it does not leave the state.
+#: The result of each event (a state or an exception) in the situations where it has one.
 EVENTS: dict[str, tuple[Callable[[Rig], object], dict[str, Expected]]] = {
     "connect()": (
-        lambda rig: rig.connect("one more"),
+        lambda rig: rig.connect("another"),
         all_of(("idle", CONNECTING)) | GIVEN_UP,
     ),
     "the only connect() is given up": (
@@ -215,17 +215,17 @@ EVENTS: dict[str, tuple[Callable[[Rig], object], dict[str, Expected]]] = {
         all_of((FIRST_DIALS, IDLE)),
     ),
     "one of two connect()s is given up": (
-        lambda rig: (rig.connect("one more"), rig.cancel_connect("one more")),
+        lambda rig: (rig.connect("another"), rig.cancel_connect("another")),
         all_of(("idle", IDLE)) | GIVEN_UP,
     ),
-    "somebody gives up who does not wait": (lambda rig: rig.cancel_connect("nobody"), {}),
+    "a connect() that does not wait is given up": (lambda rig: rig.cancel_connect("nobody"), {}),
     "subscribe()": (
         lambda rig: rig.subscribe("a", "b"),
         all_of(("idle", NotConnected)) | GIVEN_UP,
     ),
-    "unsubscribe() of the unknown": (lambda rig: rig.unsubscribe("unknown"), GIVEN_UP),
-    "unsubscribe()": (lambda rig: rig.unsubscribe("wished"), GIVEN_UP),
-    "a request": (lambda rig: rig.request("one more"), UNSENDABLE),
+    "unsubscribe() of an unknown channel": (lambda rig: rig.unsubscribe("unknown"), GIVEN_UP),
+    "unsubscribe()": (lambda rig: rig.unsubscribe("wanted"), GIVEN_UP),
+    "a request": (lambda rig: rig.request("another"), UNSENDABLE),
     "a message is to be sent": (lambda rig: rig.session.require_open(), UNSENDABLE),
     "the caller leaves a request": (lambda rig: rig.session.cancel_request(10**6), {}),
     "close()": (
@@ -251,7 +251,7 @@ EVENTS: dict[str, tuple[Callable[[Rig], object], dict[str, Expected]]] = {
     ),
     "ended": (end(RETRY), LOST),
     "ended, rate-limited": (end(RATE_LIMITED), LOST),
-    "ended for good": (end(FATAL), all_of((LINKS, FAILED), ("closing", CLOSED))),
+    "ended for good": (end(FATAL), all_of((CONNECTIONS, FAILED), ("closing", CLOSED))),
     "another connection ended": (
         late(lambda rig, cid: rig.session.ended(cid, OSError(), RETRY, rig.now)),
         {},
@@ -260,15 +260,15 @@ EVENTS: dict[str, tuple[Callable[[Rig], object], dict[str, Expected]]] = {
         late(lambda rig, cid: rig.session.ended(cid, OSError(), FATAL, rig.now)),
         {},
     ),
-    "data": (lambda rig: rig.data("wished"), {}),
+    "data": (lambda rig: rig.data("wanted"), {}),
     "data of an unknown channel": (lambda rig: rig.data("unknown"), {}),
-    "nothing readable": (receive(), {}),
-    "an answer": (receive(Ack(channel="wished")), {}),
-    "an answer to nothing": (receive(Ack(request_id=10**6)), {}),
+    "a read without entries": (receive(), {}),
+    "an answer": (receive(Ack(channel="wanted")), {}),
+    "an answer to no request": (receive(Ack(request_id=10**6)), {}),
     "an answer without a name": (receive(Ack()), {}),
-    "a cumulative answer": (receive(SubscribedChannels(["wished"])), {}),
-    "a refusal": (receive(Rejection("no", channel="wished")), {}),
-    "a refusal of nothing": (receive(Rejection("no", request_id=10**6)), {}),
+    "a cumulative answer": (receive(SubscribedChannels(["wanted"])), {}),
+    "a refusal": (receive(Rejection("no", channel="wanted")), {}),
+    "a refusal of no request": (receive(Rejection("no", request_id=10**6)), {}),
     "the login is accepted": (receive(LoginAccepted()), all_of((LOGINS, OPEN))),
     "the login is refused": (receive(LoginRefused("who?")), all_of((LOGINS, FAILED))),
     "another connection's login is accepted": (
@@ -283,10 +283,10 @@ EVENTS: dict[str, tuple[Callable[[Rig], object], dict[str, Expected]]] = {
     "a heartbeat to be answered": (receive(Respond({"op": "pong"})), {}),
     "a notice": (receive(Notice("maintenance")), {}),
     "a reply": (receive(Reply("3", {})), {}),
-    "a reply to nothing": (receive(Reply(10**6, {})), {}),
+    "a reply to no request": (receive(Reply(10**6, {})), {}),
     "an unknown type": (receive(Unhandled("odd")), {}),
     "an unreadable frame": (receive(Invalid("not JSON")), {}),
-    "a refused message": (receive(Invalid("refused", message("wished", sequence=7))), {}),
+    "a refused message": (receive(Invalid("refused", message("wanted", sequence=7))), {}),
     "a pong": (lambda rig: rig.session.pong(rig.cid), {}),
     "a ping": (lambda rig: rig.session.control(rig.cid, rig.now), {}),
     "another connection's pong": (late(lambda rig, cid: rig.session.pong(cid)), {}),
@@ -312,8 +312,10 @@ EVENTS: dict[str, tuple[Callable[[Rig], object], dict[str, Expected]]] = {
 
 @pytest.mark.parametrize("event", EVENTS)
 def test_event(event: str) -> None:
-    """In each situation it leads where the table says, by legal steps only; and then close() ends
-    it, and has woken everybody, once."""
+    """In each situation the event has the result in the table, by legal transitions only.
+
+    Then close() ends the session, and each caller has been woken exactly once.
+    """
     happen, table = EVENTS[event]
     for situation, (before, make) in SITUATIONS.items():
         rig = make()
@@ -332,8 +334,8 @@ def test_event(event: str) -> None:
         assert all(new in TRANSITIONS[old] for old, new in rig.session.path), situation
 
 
-def test_a_step_that_is_not_in_the_table_is_a_bug() -> None:
-    """The one place that assigns the state holds the table."""
+def test_a_transition_that_is_not_in_the_table_raises() -> None:
+    """The method that assigns the state checks the table."""
     rig = Rig()
     with pytest.raises(RuntimeError, match="internal error: IDLE cannot become OPEN"):
         rig.session._enter(OPEN)
@@ -348,7 +350,7 @@ def test_closed_is_for_good() -> None:
 # --- connect() -----------------------------------------------------------------------------------
 
 
-def test_connect_returns_when_the_link_is_open() -> None:
+def test_connect_returns_when_the_connection_is_open() -> None:
     rig = Rig()
     rig.connect()
     assert rig.outcome("connect") == "waiting"
@@ -356,14 +358,14 @@ def test_connect_returns_when_the_link_is_open() -> None:
     assert rig.outcome("connect") is None
 
 
-def test_connect_on_an_open_link_returns_at_once() -> None:
+def test_connect_on_an_open_connection_returns_at_once() -> None:
     rig = Rig().open()
     rig.connect("again")
     assert rig.outcome("again") is None
     assert len(rig.done(Dial)) == 1
 
 
-def test_all_who_connect_share_one_attempt() -> None:
+def test_all_callers_of_connect_share_one_attempt() -> None:
     rig = Rig()
     rig.connect("one")
     rig.connect("two")
@@ -396,7 +398,7 @@ def test_the_cause_of_a_connect_error_is_the_last_failure() -> None:
     assert error.__cause__ is refused
 
 
-def test_each_who_waits_gets_a_failure_of_its_own() -> None:
+def test_each_waiting_caller_gets_its_own_exception() -> None:
     """Tracebacks must not pile up on a shared exception."""
     rig = Rig(max_retries=1)
     rig.connect("one")
@@ -426,7 +428,7 @@ def test_a_second_connect_has_all_its_attempts_and_the_shortest_delay() -> None:
         assert isinstance(rig.outcome(token), ConnectError)
 
 
-def test_connect_times_out_in_idle_and_cuts_what_is_under_way() -> None:
+def test_a_connect_that_times_out_ends_in_idle_and_cuts_the_attempt() -> None:
     rig = Rig()
     rig.connect(timeout=5.0)
     rig.wait(4.999)
@@ -437,7 +439,7 @@ def test_connect_times_out_in_idle_and_cuts_what_is_under_way() -> None:
     assert rig.state is IDLE
 
 
-def test_a_connect_that_times_out_does_not_end_that_of_another() -> None:
+def test_a_connect_that_times_out_does_not_affect_another_caller() -> None:
     rig = Rig()
     rig.connect("hasty", timeout=1.0)
     rig.connect("patient")
@@ -475,8 +477,8 @@ def test_a_connect_given_up_between_attempts_has_nothing_to_cut() -> None:
 
 
 @pytest.mark.parametrize("end", ["given up", "out of attempts", "out of time"])
-def test_who_waits_for_a_channel_hears_when_connect_fails(end: str) -> None:
-    """In IDLE nothing would ever wake it."""
+def test_a_waiting_subscribe_fails_when_connect_fails(end: str) -> None:
+    """In IDLE nothing else would wake it."""
     rig = Rig(max_retries=1)
     rig.connect(timeout=5.0)
     call = rig.subscribe("a")
@@ -491,18 +493,18 @@ def test_who_waits_for_a_channel_hears_when_connect_fails(end: str) -> None:
     assert rig.session.subscriptions.wanted() == []
 
 
-def test_an_attempt_has_connect_timeout_in_all() -> None:
+def test_an_attempt_is_limited_to_connect_timeout() -> None:
     rig = Rig(connect_timeout=10.0)
     rig.connect()
     rig.wait(9.999)
     assert rig.state is CONNECTING
     rig.wait(0.001)
     assert isinstance(rig.done(Cut)[0].error, ConnectTimeout)
-    assert str(rig.done(Cut)[0].error) == "not connected in time"
+    assert str(rig.done(Cut)[0].error) == "not connected within connect_timeout (10 s)"
     assert rig.state is BACKING_OFF
 
 
-def test_an_attempt_that_is_out_of_time_is_cut_once() -> None:
+def test_an_attempt_that_times_out_is_cut_once() -> None:
     rig = Rig()
     rig.connect()
     rig.now += 10.0
@@ -512,7 +514,7 @@ def test_an_attempt_that_is_out_of_time_is_cut_once() -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_refusal_for_good_is_not_retried(status: int) -> None:
+def test_a_fatal_refusal_is_not_retried(status: int) -> None:
     rig = Rig()
     rig.connect()
     refused = HandshakeRejected("refused", status)
@@ -546,14 +548,14 @@ def test_a_failure_ends_the_queues_once() -> None:
     assert rig.session.failure is failure
 
 
-@pytest.mark.parametrize("situation", LINKS)
-def test_a_failure_cuts_the_link(situation: str) -> None:
+@pytest.mark.parametrize("situation", CONNECTIONS)
+def test_a_failure_cuts_the_connection(situation: str) -> None:
     rig = SITUATIONS[situation][1]()
     rig.session.fail(QueueOverflow("full"))
     assert rig.done(Abort) == [Abort(rig.cid)]
 
 
-def test_a_failure_tells_all_who_wait_why() -> None:
+def test_a_failure_reaches_all_waiting_callers() -> None:
     rig = Rig(max_retries=2)
     rig.connect()
     call = rig.subscribe("a")
@@ -562,7 +564,7 @@ def test_a_failure_tells_all_who_wait_why() -> None:
     assert str(rig.outcome(call)) == "bug"
 
 
-def test_a_failure_settles_even_those_whose_wish_it_fulfils() -> None:
+def test_a_failure_settles_unsubscribes_too() -> None:
     """After an internal error there may be no further tick."""
     rig = Rig().active("a")
     gone = rig.unsubscribe("a")
@@ -573,7 +575,7 @@ def test_a_failure_settles_even_those_whose_wish_it_fulfils() -> None:
 # --- login ---------------------------------------------------------------------------------------
 
 
-def test_the_login_is_sent_first_and_opens_the_link_when_accepted() -> None:
+def test_the_login_is_sent_first_and_opens_the_connection_when_accepted() -> None:
     rig = Rig()
     rig.connect()
     rig.subscribe("a")
@@ -605,11 +607,11 @@ def test_a_login_that_is_not_answered_in_time_is_an_attempt_that_failed() -> Non
     rig.wait(0.001)
     assert rig.state is IDLE
     assert isinstance(rig.outcome("connect"), ConnectError)
-    assert str(rig.done(Cut)[0].error) == "not logged in in time"
+    assert str(rig.done(Cut)[0].error) == "not logged in within connect_timeout (10 s)"
 
 
-def test_a_link_that_waits_for_its_login_has_not_proved_healthy() -> None:
-    """Else a venue that never answers a login would be tried for ever."""
+def test_a_connection_that_waits_for_its_login_is_not_healthy() -> None:
+    """Otherwise a venue that never answers a login would be tried for ever."""
     rig = Rig(connect_timeout=20.0, max_retries=2)
     rig.connect()
     for _ in range(2):
@@ -630,7 +632,7 @@ def test_a_login_message_after_the_login_changes_nothing() -> None:
 
 
 def delay(rig: Rig) -> float:
-    """Until the next attempt."""
+    """Return the time (s) until the next attempt."""
     assert rig.state is BACKING_OFF
     return rig.deadline() - rig.now
 
@@ -659,7 +661,7 @@ def test_a_delay_is_jittered() -> None:
     assert delay(rig) == 2.0
 
 
-def test_the_first_reconnect_of_a_healthy_link_is_immediate() -> None:
+def test_the_first_reconnect_of_a_healthy_connection_is_immediate() -> None:
     rig = healthy(Rig())
     rig.drop()
     assert delay(rig) == 0.0
@@ -667,34 +669,34 @@ def test_the_first_reconnect_of_a_healthy_link_is_immediate() -> None:
     assert rig.state is CONNECTING
 
 
-def test_a_link_is_healthy_after_ten_seconds() -> None:
+def test_a_connection_is_healthy_after_ten_seconds() -> None:
     rig = Rig().open()
     rig.wait(9.999)
     rig.drop()
     assert delay(rig) == 1.0
 
 
-def test_a_link_is_healthy_with_a_confirmed_channel_and_data() -> None:
+def test_a_connection_is_healthy_with_a_confirmed_channel_and_data() -> None:
     rig = Rig().active("a")
     rig.data("a")
     rig.drop()
     assert delay(rig) == 0.0
 
 
-def test_data_alone_does_not_prove_a_link_healthy() -> None:
+def test_data_alone_does_not_prove_a_connection_healthy() -> None:
     rig = Rig().open()
     rig.data("a")
     rig.drop()
     assert delay(rig) == 1.0
 
 
-def test_a_confirmed_channel_alone_does_not_prove_a_link_healthy() -> None:
+def test_a_confirmed_channel_alone_does_not_prove_a_connection_healthy() -> None:
     rig = Rig().active("a")
     rig.drop()
     assert delay(rig) == 1.0
 
 
-def test_health_is_of_one_connection() -> None:
+def test_health_counts_for_one_connection_only() -> None:
     rig = Rig().active("a")
     rig.data("a")
     rig.drop()
@@ -704,7 +706,7 @@ def test_health_is_of_one_connection() -> None:
     assert delay(rig) == 1.0
 
 
-def test_a_venue_that_accepts_and_drops_is_asked_ever_more_slowly() -> None:
+def test_delays_grow_for_a_venue_that_accepts_and_drops() -> None:
     rig = Rig(max_retry_delay=60.0)
     delays = []
     for _ in range(6):
@@ -727,14 +729,14 @@ def test_health_resets_the_delays() -> None:
     assert delay(rig) == 1.0
 
 
-def test_a_rate_limited_client_waits_the_delay_in_full_even_if_it_was_healthy() -> None:
+def test_a_rate_limited_client_waits_the_full_delay_even_if_it_was_healthy() -> None:
     rig = healthy(Rig(random=0.0))
     rig.drop(verdict=RATE_LIMITED)
     assert delay(rig) == 1.0
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_retry_after_is_honoured(status: int) -> None:
+def test_retry_after_is_respected(status: int) -> None:
     rig = Rig(retry_delay=1.0)
     rig.connect()
     rig.drop(HandshakeRejected("busy", status, retry_after=30.0))
@@ -748,8 +750,8 @@ def test_retry_after_does_not_shorten_a_delay() -> None:
     assert delay(rig) == 8.0
 
 
-def test_the_venues_budget_of_connects_bounds_even_a_healthy_link() -> None:
-    """The hot loop of a venue that accepts, confirms, sends, and drops."""
+def test_the_venues_budget_of_connects_bounds_even_a_healthy_connection() -> None:
+    """A venue that accepts, confirms, sends and drops must not cause a busy loop."""
     rig = Rig(Plain(Limits(connects=(3, 60.0))))
     start = rig.now
     for _ in range(3):
@@ -781,7 +783,7 @@ def test_max_reconnects_in_a_row_end_the_client() -> None:
     assert rig.session.failure.__cause__ is why
 
 
-def test_max_reconnects_counts_links_that_open_and_drop() -> None:
+def test_max_reconnects_counts_connections_that_open_and_drop() -> None:
     rig = Rig(max_reconnects=2)
     for _ in range(3):
         rig.open()
@@ -789,7 +791,7 @@ def test_max_reconnects_counts_links_that_open_and_drop() -> None:
     assert rig.state is FAILED
 
 
-def test_max_reconnects_counts_anew_after_a_healthy_link() -> None:
+def test_max_reconnects_restarts_after_a_healthy_connection() -> None:
     rig = Rig(max_reconnects=1)
     for _ in range(5):
         healthy(rig)
@@ -811,7 +813,7 @@ def test_without_max_reconnects_the_client_never_gives_up() -> None:
     assert rig.state is CONNECTING
 
 
-def test_the_failed_attempts_before_the_first_success_are_no_reconnects() -> None:
+def test_failed_attempts_before_the_first_success_are_not_reconnects() -> None:
     rig = Rig(max_retries=3, max_reconnects=1)
     rig.connect()
     rig.drop()
@@ -827,7 +829,7 @@ def test_the_failed_attempts_before_the_first_success_are_no_reconnects() -> Non
 # --- close() -------------------------------------------------------------------------------------
 
 
-def test_close_says_goodbye_and_waits_for_the_peers() -> None:
+def test_close_sends_a_close_frame_and_waits_for_the_peers() -> None:
     rig = Rig().open()
     rig.session.close(rig.now, 1.0)
     assert rig.done(Hangup) == [Hangup(1)]
@@ -837,7 +839,7 @@ def test_close_says_goodbye_and_waits_for_the_peers() -> None:
     assert rig.done(Abort) == []
 
 
-def test_close_gives_the_peer_half_of_its_time() -> None:
+def test_close_gives_the_peer_half_of_the_timeout() -> None:
     rig = Rig().open()
     rig.session.close(rig.now, 1.0)
     rig.wait(0.499)
@@ -856,7 +858,7 @@ def test_close_cuts_an_attempt(situation: str) -> None:
 
 
 @pytest.mark.parametrize("situation", ["idle", *WAITS, "failed"])
-def test_close_has_nothing_to_cut_where_there_is_no_link(situation: str) -> None:
+def test_close_cuts_nothing_if_there_is_no_connection(situation: str) -> None:
     rig = SITUATIONS[situation][1]()
     before = rig.done(Abort)
     rig.session.close(rig.now, 1.0)
@@ -892,7 +894,7 @@ def test_messages_that_arrive_during_close_are_not_delivered() -> None:
     assert rig.data("a") == []
 
 
-def test_close_after_a_failure_makes_later_calls_say_closed() -> None:
+def test_calls_after_a_failure_and_close_raise_client_closed() -> None:
     rig = failed()
     rig.close()
     with pytest.raises(ClientClosed):
@@ -902,7 +904,7 @@ def test_close_after_a_failure_makes_later_calls_say_closed() -> None:
 # --- connection ids ------------------------------------------------------------------------------
 
 
-def test_each_attempt_has_an_id_of_its_own() -> None:
+def test_each_attempt_has_its_own_id() -> None:
     rig = Rig()
     for _ in range(3):
         rig.open()
@@ -910,7 +912,7 @@ def test_each_attempt_has_an_id_of_its_own() -> None:
     assert rig.done(Dial) == [Dial(1), Dial(2), Dial(3)]
 
 
-def test_a_dead_readers_messages_are_not_delivered() -> None:
+def test_messages_of_a_superseded_reader_are_not_delivered() -> None:
     rig = Rig().active("a")
     old = rig.cid
     rig.drop()
@@ -926,7 +928,7 @@ def test_the_end_of_a_connection_is_counted_once() -> None:
     assert rig.session.counters.disconnects == 1
 
 
-def test_an_attempt_that_was_given_up_opens_nothing() -> None:
+def test_an_abandoned_attempt_opens_nothing() -> None:
     rig = Rig()
     rig.connect()
     rig.cancel_connect()
@@ -937,7 +939,7 @@ def test_an_attempt_that_was_given_up_opens_nothing() -> None:
 # --- messages and gaps ---------------------------------------------------------------------------
 
 
-def test_messages_come_in_the_order_of_the_wire_and_answers_do_not() -> None:
+def test_messages_are_delivered_in_order_and_answers_are_not_delivered() -> None:
     rig = Rig().open()
     one, two, three = rig.message("a"), rig.message("b"), rig.message("a")
     assert rig.receive(one, Heartbeat(), two, Ack(), three) == [one, two, three]
@@ -956,7 +958,7 @@ def test_the_first_message_after_a_reconnect_carries_a_gap() -> None:
     assert [m.gap for m in rig.data("a", None, None)] == [Gap("reconnect", None, last), None]
 
 
-def test_a_sequence_that_goes_on_proves_that_nothing_was_missed() -> None:
+def test_a_continued_sequence_proves_that_nothing_was_missed() -> None:
     rig = Rig().active("a")
     rig.data("a", 5)
     rig.drop()
@@ -964,7 +966,7 @@ def test_a_sequence_that_goes_on_proves_that_nothing_was_missed() -> None:
     assert rig.data("a", 6)[0].gap is None
 
 
-def test_a_sequence_says_how_many_a_reconnect_cost() -> None:
+def test_a_sequence_gives_the_number_missed_in_a_reconnect() -> None:
     rig = Rig().active("a")
     last = rig.data("a", 5)[0].received_at
     rig.drop()
@@ -972,7 +974,7 @@ def test_a_sequence_says_how_many_a_reconnect_cost() -> None:
     assert rig.data("a", 9)[0].gap == Gap("reconnect", 3, last)
 
 
-def test_a_sequence_that_starts_again_after_a_reconnect_proves_nothing() -> None:
+def test_a_restarted_sequence_after_a_reconnect_proves_nothing() -> None:
     rig = Rig().active("a")
     last = rig.data("a", 5)[0].received_at
     rig.drop()
@@ -989,7 +991,7 @@ def test_two_drops_before_a_message_are_one_gap() -> None:
     assert rig.data("a")[0].gap == Gap("reconnect", None, last)
 
 
-def test_a_failed_attempt_is_no_hole_of_its_own() -> None:
+def test_a_failed_attempt_adds_no_gap() -> None:
     rig = Rig().active("a")
     rig.data("a", 5)
     rig.drop()
@@ -999,15 +1001,15 @@ def test_a_failed_attempt_is_no_hole_of_its_own() -> None:
     assert rig.data("a", 6)[0].gap is None
 
 
-def test_a_channel_that_had_no_message_yet_carries_a_gap_all_the_same() -> None:
-    """It was confirmed: what came while the connection was down was missed."""
+def test_a_confirmed_channel_without_messages_carries_a_gap_too() -> None:
+    """It was confirmed, so data was missed while the connection was down."""
     rig = Rig().active("a")
     rig.drop()
     rig.open()
     assert rig.data("a")[0].gap == Gap("reconnect", None, None)
 
 
-def test_a_channel_first_confirmed_on_the_new_link_carries_no_gap() -> None:
+def test_a_channel_first_confirmed_on_the_new_connection_carries_no_gap() -> None:
     rig = Rig().open()
     rig.subscribe("a")
     rig.drop()
@@ -1016,7 +1018,7 @@ def test_a_channel_first_confirmed_on_the_new_link_carries_no_gap() -> None:
     assert rig.data("a")[0].gap is None
 
 
-def test_a_hole_in_the_sequence_is_counted_exactly() -> None:
+def test_a_gap_in_the_sequence_is_counted_exactly() -> None:
     rig = Rig().active("a")
     last = rig.data("a", 1)[0].received_at
     assert rig.data("a", 5)[0].gap == Gap("sequence", 3, last)
@@ -1024,7 +1026,7 @@ def test_a_hole_in_the_sequence_is_counted_exactly() -> None:
     assert rig.session.counters.gaps == 1
 
 
-def test_gaps_are_of_one_channel() -> None:
+def test_a_gap_belongs_to_one_channel() -> None:
     rig = Rig().active("a", "b")
     rig.data("a", 1)
     rig.data("b", 1)
@@ -1032,7 +1034,7 @@ def test_gaps_are_of_one_channel() -> None:
     assert rig.data("b", 2)[0].gap is None
 
 
-def test_a_gap_not_yet_delivered_is_known_from_the_drop_on() -> None:
+def test_a_pending_gap_is_visible_from_the_drop_on() -> None:
     rig = Rig().active("a")
     last = rig.data("a")[0].received_at
     assert rig.session.pending_gap("a") is None
@@ -1044,7 +1046,7 @@ def test_a_gap_not_yet_delivered_is_known_from_the_drop_on() -> None:
     assert rig.session.pending_gap("unknown") is None
 
 
-def test_an_unreadable_frame_may_have_been_of_any_channel() -> None:
+def test_an_unreadable_frame_makes_all_channels_suspect() -> None:
     rig = Rig().active("a", "b")
     seen = {c: rig.data(c)[0].received_at for c in "ab"}
     rig.receive(Invalid("not JSON"))
@@ -1053,7 +1055,7 @@ def test_an_unreadable_frame_may_have_been_of_any_channel() -> None:
     assert rig.session.counters.invalid == 1
 
 
-def test_a_sequence_tells_whose_the_unreadable_frame_was() -> None:
+def test_a_sequence_shows_which_channel_the_unreadable_frame_had() -> None:
     rig = Rig().active("a", "b")
     last = rig.data("a", 1)[0].received_at
     rig.data("b", 1)
@@ -1069,7 +1071,7 @@ def test_a_refused_message_is_a_gap_of_one() -> None:
     assert rig.data("a", 3)[0].gap == Gap("invalid", 1, last)
 
 
-def test_a_new_subscription_owes_nothing_to_an_earlier_one() -> None:
+def test_a_new_subscription_is_independent_of_an_earlier_one() -> None:
     rig = Rig().active("a")
     rig.data("a", 5)
     rig.unsubscribe("a")
@@ -1078,7 +1080,7 @@ def test_a_new_subscription_owes_nothing_to_an_earlier_one() -> None:
     assert rig.data("a", 100)[0].gap is None
 
 
-def test_a_new_subscription_in_the_middle_of_an_unsubscribe_owes_nothing_either() -> None:
+def test_a_new_subscription_during_an_unsubscribe_is_independent_too() -> None:
     rig = Rig().active("a")
     rig.data("a", 5)
     rig.unsubscribe("a")
@@ -1096,7 +1098,7 @@ def test_the_newest_message_survives_a_disconnect() -> None:
     assert rig.session.trackers["a"].latest is message
 
 
-# --- a channel that will not come back -----------------------------------------------------------
+# --- a lost channel ------------------------------------------------------------------------------
 
 
 def test_a_channel_whose_resubscription_is_refused_ends_with_a_lost_message() -> None:
@@ -1112,7 +1114,7 @@ def test_a_channel_whose_resubscription_is_refused_ends_with_a_lost_message() ->
     assert "delisted" in rig.logs("error")[0]
 
 
-def test_a_lost_message_stands_in_its_place_in_the_stream() -> None:
+def test_a_lost_message_has_its_place_in_the_stream() -> None:
     rig = Rig().active("a", "b")
     rig.drop()
     rig.open()
@@ -1142,7 +1144,7 @@ def test_a_subscribe_is_sent_by_the_next_tick() -> None:
     assert rig.sent() == [{"op": "subscribe", "channels": ["a"], "id": 1, "depth": 5}]
 
 
-def test_a_subscribe_made_while_the_link_is_down_waits_for_the_next() -> None:
+def test_a_subscribe_without_a_connection_waits_for_the_next() -> None:
     rig = Rig().open()
     rig.drop()
     call = rig.subscribe("a")
@@ -1152,7 +1154,7 @@ def test_a_subscribe_made_while_the_link_is_down_waits_for_the_next() -> None:
     assert rig.outcome(call) is None
 
 
-def test_all_that_is_wanted_is_subscribed_anew_within_the_limits() -> None:
+def test_all_wanted_channels_are_resubscribed_within_the_limits() -> None:
     rig = Rig(Plain(Limits(channels_per_message=2)))
     rig.active("a", "b", "c")
     rig.active("d", depth=5)
@@ -1168,7 +1170,7 @@ def test_all_that_is_wanted_is_subscribed_anew_within_the_limits() -> None:
     assert [m.get("depth") for m in rig.sent()] == [None, None, 5, None]
 
 
-def test_after_a_drop_nothing_is_active_until_it_is_acknowledged_anew() -> None:
+def test_after_a_drop_no_channel_is_active_until_acknowledged_again() -> None:
     rig = Rig().active("a")
     rig.drop()
     assert rig.session.subscriptions.state("a") is SubscriptionState.PENDING
@@ -1178,7 +1180,7 @@ def test_after_a_drop_nothing_is_active_until_it_is_acknowledged_anew() -> None:
     assert rig.session.subscriptions.state("a") is SubscriptionState.ACTIVE
 
 
-def test_messages_go_out_within_the_venues_rate() -> None:
+def test_messages_are_sent_within_the_venues_rate_limit() -> None:
     rig = Rig(Plain(Limits(messages_per_second=2))).open()
     rig.subscribe("a", "b", "c", "d", "e")
     assert len(rig.sent()) == 2
@@ -1190,7 +1192,7 @@ def test_messages_go_out_within_the_venues_rate() -> None:
     assert len(rig.sent()) == 5
 
 
-def test_a_rate_below_one_a_second_is_kept() -> None:
+def test_a_rate_below_one_per_second_is_kept() -> None:
     rig = Rig(Plain(Limits(messages_per_second=0.5))).open()
     rig.subscribe("a", "b")
     rig.wait(1.999)
@@ -1207,7 +1209,7 @@ def test_a_callers_own_messages_count_against_the_rate() -> None:
     assert rig.sent() == []
 
 
-def test_what_the_dialect_cannot_express_concerns_its_channels_only() -> None:
+def test_an_error_of_the_dialect_affects_only_its_channels() -> None:
     class Picky(Plain):
         def subscribe(self, channels: Any, request_id: int, options: Any) -> Any:
             if "bad" in channels:
@@ -1224,13 +1226,13 @@ def test_what_the_dialect_cannot_express_concerns_its_channels_only() -> None:
 
 
 class Routed(Plain):
-    """Has at each address only what begins with the address's last letter."""
+    """A dialect whose addresses offer only channels that begin with the address's last letter."""
 
     def refusal(self, channel: str, address: str) -> str | None:
         return None if channel[0] == address[-1] else f"not at {address}"
 
 
-def test_what_cannot_be_had_at_the_address_is_refused_and_the_rest_is_asked_for() -> None:
+def test_channels_that_the_address_lacks_are_refused_and_the_rest_requested() -> None:
     rig = Rig(Routed(Limits(channels_per_message=3)))
     rig.connect()
     rig.session.opened(rig.cid, None, rig.now, None, "wss://x/a")
@@ -1242,7 +1244,7 @@ def test_what_cannot_be_had_at_the_address_is_refused_and_the_rest_is_asked_for(
     assert error.failed == {"b1": "not at wss://x/a"}
 
 
-def test_a_request_of_which_nothing_can_be_had_is_not_sent() -> None:
+def test_a_request_whose_channels_are_all_refused_is_not_sent() -> None:
     rig = Rig(Routed())
     rig.connect()
     rig.session.opened(rig.cid, None, rig.now, None, "wss://x/a")
@@ -1251,7 +1253,7 @@ def test_a_request_of_which_nothing_can_be_had_is_not_sent() -> None:
     assert isinstance(rig.outcome(token), SubscriptionRejected)
 
 
-def test_a_channel_that_another_address_has_not_is_lost() -> None:
+def test_a_channel_that_the_next_address_lacks_is_lost() -> None:
     rig = Rig(Routed())
     rig.connect()
     rig.session.opened(rig.cid, None, rig.now, None, "wss://x/a")
@@ -1263,16 +1265,16 @@ def test_a_channel_that_another_address_has_not_is_lost() -> None:
     rig.tick()
     assert rig.asked() == []
     assert [action.message.channel for action in rig.done(Deliver)] == ["a1"]
-    assert rig.logs("error") == ["lost 'a1': not at wss://x/b"]
+    assert rig.logs("error") == ["subscription lost: 'a1': not at wss://x/b"]
 
 
-def test_a_refusal_of_nothing_is_logged() -> None:
+def test_a_refusal_of_no_request_is_logged() -> None:
     rig = Rig().open()
     rig.receive(Rejection("slow down"))
     assert rig.logs("warning") == ["the venue refused: slow down"]
 
 
-def test_the_first_data_confirms_a_channel_where_the_venue_never_acknowledges() -> None:
+def test_the_first_data_confirms_a_channel_if_the_venue_never_acknowledges() -> None:
     rig = Rig(Plain(acknowledges=False)).open()
     call = rig.subscribe("a")
     assert rig.outcome(call) == "waiting"
@@ -1280,7 +1282,7 @@ def test_the_first_data_confirms_a_channel_where_the_venue_never_acknowledges() 
     assert rig.outcome(call) is None
 
 
-def test_an_unsubscribe_is_done_when_it_is_out_where_the_venue_never_acknowledges() -> None:
+def test_an_unsubscribe_is_done_when_sent_if_the_venue_never_acknowledges() -> None:
     rig = Rig(Plain(acknowledges=False)).open()
     rig.subscribe("a")
     rig.data("a")
@@ -1290,21 +1292,21 @@ def test_an_unsubscribe_is_done_when_it_is_out_where_the_venue_never_acknowledge
     assert rig.session.subscriptions.wanted() == []
 
 
-def test_what_is_decided_at_once_is_told_at_once() -> None:
+def test_a_call_that_is_decided_at_once_is_settled_at_once() -> None:
     rig = Rig().active("a")
     rig.session.subscribe(["a"], {}, "subscribed", INF)
     rig.session.unsubscribe(["b"], "unsubscribed", INF)
     assert [action.token for action in rig.session.actions()] == ["subscribed", "unsubscribed"]
 
 
-def test_a_channel_is_forgotten_before_whoever_left_it_is_woken() -> None:
+def test_a_channel_is_forgotten_before_its_unsubscribe_returns() -> None:
     rig = Rig().active("a")
     token = rig.unsubscribe("a")
     rig.session.received(rig.cid, [Ack(channel="a")], rig.now)
     assert rig.session.actions() == [Forget("a"), Settle(token)]
 
 
-# --- a call that nobody answers ------------------------------------------------------------------
+# --- an unanswered call --------------------------------------------------------------------------
 
 
 def closed_by_venue() -> ConnectionLost:
@@ -1312,8 +1314,8 @@ def closed_by_venue() -> ConnectionLost:
 
 
 @pytest.mark.parametrize("is_asked", [True, False])
-def test_a_subscribe_ends_where_the_venue_closes_each_connection(is_asked: bool) -> None:
-    """In answer to it, or right after the handshake; the reason and the code are in the error."""
+def test_a_subscribe_fails_if_the_venue_closes_each_connection(is_asked: bool) -> None:
+    """It closes after the subscribe or right after the handshake; the error has reason and code."""
     rig = Rig(max_retry_delay=1.0).active("mine")
     rig.drop()
     rig.holds = not is_asked
@@ -1328,7 +1330,7 @@ def test_a_subscribe_ends_where_the_venue_closes_each_connection(is_asked: bool)
     assert [channel for channel, _, _ in rig.session.subscriptions.wanted()] == ["mine"]
 
 
-def test_a_subscribe_ends_where_the_venue_closes_each_connection_at_its_login() -> None:
+def test_a_subscribe_fails_if_the_venue_closes_each_connection_at_its_login() -> None:
     rig = Rig(max_retry_delay=1.0).active("mine")
     rig.drop()
     token = rig.subscribe("a")
@@ -1339,7 +1341,7 @@ def test_a_subscribe_ends_where_the_venue_closes_each_connection_at_its_login() 
     assert isinstance(rig.outcome(token), SubscriptionTimeout)
 
 
-def test_attempts_that_fail_end_no_subscribe() -> None:
+def test_failed_attempts_do_not_end_a_subscribe() -> None:
     rig = Rig(max_retry_delay=1.0).active("mine")
     rig.drop()
     token = rig.subscribe("a")
@@ -1349,7 +1351,7 @@ def test_attempts_that_fail_end_no_subscribe() -> None:
     assert rig.outcome(token) == "waiting"
 
 
-def test_a_subscribe_that_waits_for_a_connection_says_so_once() -> None:
+def test_a_subscribe_that_waits_for_a_connection_is_logged_once() -> None:
     rig = Rig(max_retry_delay=1.0).active("mine")
     rig.subscribe("early")
     rig.drop()
@@ -1363,14 +1365,14 @@ def test_a_subscribe_that_waits_for_a_connection_says_so_once() -> None:
     ]
 
 
-def test_a_subscribe_on_an_open_link_says_nothing() -> None:
+def test_a_subscribe_on_an_open_connection_logs_nothing() -> None:
     rig = Rig().active("a")
     rig.subscribe("b")
     assert rig.logs("warning") == []
 
 
-def test_the_text_of_a_users_exception_is_not_made_by_the_session() -> None:
-    """That would run the user's code under the lock."""
+def test_the_session_does_not_call_str_of_a_users_exception() -> None:
+    """Otherwise user code would run under the lock."""
 
     class Mine(Exception):
         def __str__(self) -> str:
@@ -1427,7 +1429,7 @@ def test_the_outcome_of_a_request_in_flight_at_a_drop_is_unknown() -> None:
     rig.receive(Reply(request_id, "late"))
 
 
-def test_a_request_whose_caller_left_wakes_nobody() -> None:
+def test_a_cancelled_request_settles_no_token() -> None:
     rig = Rig().open()
     request_id = rig.request()
     rig.session.cancel_request(request_id)
@@ -1442,8 +1444,7 @@ def test_requests_and_subscriptions_share_no_id() -> None:
     assert rig.sent()[0]["id"] != request_id
 
 
-# --- the connection's health
-# ---------------------------------------------------------------------------
+# --- the connection's health ---------------------------------------------------------------------
 
 
 def test_a_ping_is_sent_each_interval_when_it_is_answered() -> None:
@@ -1455,7 +1456,7 @@ def test_a_ping_is_sent_each_interval_when_it_is_answered() -> None:
     assert rig.state is OPEN
 
 
-def test_an_unanswered_ping_cuts_a_link_on_which_no_byte_moves() -> None:
+def test_an_unanswered_ping_cuts_a_connection_without_any_bytes() -> None:
     rig = Rig(ping_interval=20.0, ping_timeout=10.0).open()
     silent = ConnectionView(rig.now)
     rig.wait(29.999, silent)
@@ -1490,7 +1491,7 @@ def test_any_frame_but_a_pong_is_a_sign_of_life(sign: Callable[[Rig], object], a
     assert (rig.state is OPEN) == alive
 
 
-def test_the_dialect_says_how_long_its_venue_may_be_silent() -> None:
+def test_the_dialect_defines_how_long_its_venue_may_be_silent() -> None:
     rig = Rig(Plain(silence_timeout=15.0)).open()
     rig.wait(14.999)
     assert rig.done(Cut) == []
@@ -1510,13 +1511,13 @@ def test_the_venues_own_ping_is_sent_at_its_interval() -> None:
     assert rig.sent() == [{"op": "ping"}] * 3
 
 
-def test_a_heartbeat_that_asks_for_an_answer_gets_it() -> None:
+def test_a_heartbeat_that_must_be_answered_is_answered() -> None:
     rig = Rig().open()
     rig.receive(Respond({"op": "pong", "n": 7}))
     assert rig.sent() == [{"op": "pong", "n": 7}]
 
 
-def test_a_connection_is_renewed_at_its_maximum_age_at_once() -> None:
+def test_a_connection_is_replaced_at_its_maximum_age_at_once() -> None:
     rig = Rig(Plain(Limits(max_age=5.0))).open()
     rig.wait(4.999)
     assert rig.state is OPEN
@@ -1528,7 +1529,7 @@ def test_a_connection_is_renewed_at_its_maximum_age_at_once() -> None:
 # --- silent channels -----------------------------------------------------------------------------
 
 
-def test_a_silent_channel_is_subscribed_anew_on_the_same_link() -> None:
+def test_a_silent_channel_is_resubscribed_on_the_same_connection() -> None:
     rig = Rig(stale_after=30.0).active("a")
     rig.wait(29.999)
     assert rig.asked() == [("subscribe", ["a"])]
@@ -1554,7 +1555,7 @@ def test_the_clock_of_a_channel_starts_when_it_is_confirmed() -> None:
     assert rig.deadline() == rig.now + 5.0
 
 
-def test_a_confirmation_makes_the_watchdog_look_at_its_clock() -> None:
+def test_a_confirmation_makes_the_watchdog_check_its_deadline() -> None:
     """It may fall silent before anything else is due."""
     rig = Rig(stale_after=5.0).open()
     rig.subscribe("a")
@@ -1565,10 +1566,10 @@ def test_a_confirmation_makes_the_watchdog_look_at_its_clock() -> None:
     assert not rig.session.is_due
 
 
-def test_a_channel_that_stays_silent_cuts_the_link() -> None:
+def test_a_channel_that_stays_silent_cuts_the_connection() -> None:
     rig = Rig(stale_after=30.0).active("a")
     rig.wait(30.0)
-    rig.ack("a")  # of the unsubscribe
+    rig.ack("a")  # for the unsubscribe
     rig.ack("a")
     rig.wait(29.999)
     assert rig.done(Cut) == []
@@ -1576,7 +1577,7 @@ def test_a_channel_that_stays_silent_cuts_the_link() -> None:
     assert "silent" in str(rig.done(Cut)[0].error)
 
 
-def test_a_channel_that_speaks_again_is_forgiven() -> None:
+def test_data_ends_the_suspicion_of_a_silent_channel() -> None:
     rig = Rig(stale_after=30.0).active("a")
     rig.wait(30.0)
     rig.ack("a")
@@ -1587,14 +1588,14 @@ def test_a_channel_that_speaks_again_is_forgiven() -> None:
     assert rig.asked()[3:] == [("unsubscribe", ["a"]), ("subscribe", ["a"])]
 
 
-def test_a_channel_that_was_subscribed_anew_may_have_missed_something() -> None:
+def test_a_resubscribed_channel_carries_a_gap() -> None:
     rig = Rig(stale_after=30.0).active("a")
     last = rig.data("a")[0].received_at
     rig.wait(30.0)
     assert rig.data("a")[0].gap == Gap("reconnect", None, last)
 
 
-def test_a_reconnect_forgives_a_silent_channel() -> None:
+def test_a_reconnect_ends_the_suspicion_of_a_silent_channel() -> None:
     rig = Rig(stale_after=30.0).active("a")
     rig.wait(30.0)
     rig.drop()
@@ -1605,17 +1606,17 @@ def test_a_reconnect_forgives_a_silent_channel() -> None:
     assert rig.state is OPEN
 
 
-def test_an_unwatched_client_asks_for_no_look_at_its_channels() -> None:
+def test_without_stale_after_channels_have_no_deadline() -> None:
     rig = Rig(stale_after=None).active("a")
     rig.wait(10_000.0)
     assert rig.state is OPEN
     assert len(rig.asked()) == 1
 
 
-# --- resubscriptions that nobody answers ---------------------------------------------------------
+# --- unanswered resubscriptions ------------------------------------------------------------------
 
 
-def test_an_unanswered_resubscription_is_sent_once_more_and_then_cuts_the_link() -> None:
+def test_an_unanswered_resubscription_is_sent_again_and_then_cuts_the_connection() -> None:
     rig = Rig(ack_timeout=20.0).active("a")
     rig.drop()
     rig.open()
@@ -1628,7 +1629,7 @@ def test_an_unanswered_resubscription_is_sent_once_more_and_then_cuts_the_link()
 
 
 def test_a_first_subscribe_without_an_answer_times_out_and_is_undone() -> None:
-    """The venue may have heard it: it must not be left subscribed."""
+    """The venue may have received it, and must not stay subscribed."""
     rig = Rig(ack_timeout=20.0).open()
     call = rig.subscribe("a")
     rig.wait(20.0)
@@ -1651,7 +1652,7 @@ def test_after_a_sleep_the_peer_is_not_blamed_but_pinged() -> None:
     assert rig.done(Ping) == [Ping(1)]
 
 
-def test_a_tick_that_is_a_little_late_counts_as_time() -> None:
+def test_a_slightly_late_tick_is_no_stop() -> None:
     rig = Rig(silence_timeout=5.0).open()
     rig.sleep(5.249)
     assert rig.state is BACKING_OFF
@@ -1690,7 +1691,7 @@ def test_a_sleep_does_not_age_an_attempt() -> None:
     assert rig.state is BACKING_OFF
 
 
-def test_a_sleep_is_made_up_for_once() -> None:
+def test_a_sleep_excuses_only_once() -> None:
     rig = Rig(silence_timeout=30.0).open()
     rig.sleep(3600.0)
     rig.wait(29.999)
@@ -1699,25 +1700,25 @@ def test_a_sleep_is_made_up_for_once() -> None:
     assert len(rig.done(Cut)) == 1
 
 
-def test_a_callers_own_timeout_runs_through_a_sleep() -> None:
+def test_a_callers_own_timeout_includes_a_sleep() -> None:
     rig = Rig().open()
     rig.request(timeout=50.0)
     rig.sleep(60.0)
     assert isinstance(rig.outcome("request"), WaitTimeout)
 
 
-def test_a_sleep_is_well_with_a_channel_that_nobody_asked_for() -> None:
+def test_a_sleep_is_harmless_with_an_unrequested_channel() -> None:
     rig = Rig().open()
     rig.data("x")
     rig.sleep(600.0)
     assert rig.state is OPEN
 
 
-# --- the next look -------------------------------------------------------------------------------
+# --- the next tick -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("situation", ["idle", "failed", "closed"])
-def test_where_nothing_can_happen_nothing_is_due(situation: str) -> None:
+def test_nothing_is_due_if_nothing_can_happen(situation: str) -> None:
     rig = SITUATIONS[situation][1]()
     rig.tick()
     assert rig.deadline() == INF
@@ -1737,7 +1738,7 @@ def test_where_nothing_can_happen_nothing_is_due(situation: str) -> None:
         ({}, lambda rig: rig.wait(10.0), INF),
     ],
 )
-def test_the_next_look_is_at_the_earliest_deadline(
+def test_the_next_tick_is_at_the_earliest_deadline(
     options: dict[str, float], prepare: Callable[[Rig], object], after: float
 ) -> None:
     rig = Rig(**options).open()
@@ -1745,7 +1746,7 @@ def test_the_next_look_is_at_the_earliest_deadline(
     assert rig.deadline() == rig.now + after
 
 
-def test_what_the_rate_holds_back_is_due_when_there_is_room() -> None:
+def test_a_rate_limited_message_is_due_when_the_rate_allows_it() -> None:
     rig = Rig(Plain(Limits(messages_per_second=2))).open()
     rig.subscribe("a", "b", "c")
     assert rig.deadline() == rig.now + 1.0
@@ -1765,10 +1766,10 @@ def test_while_it_connects_the_caller_and_the_attempt_have_deadlines() -> None:
     assert rig.deadline() == rig.now + 4.0
 
 
-# --- what is told --------------------------------------------------------------------------------
+# --- logs and coun-------------------------------------------------------------------------------
 
 
-def test_unreadable_frames_are_logged_once_a_second_and_all_are_counted() -> None:
+def test_unreadable_frames_are_logged_once_per_second_and_all_counted() -> None:
     rig = Rig().open()
     for text in ("rubbish", "of", "every", "kind"):
         rig.receive(Invalid(text))
@@ -1794,7 +1795,7 @@ def test_an_unknown_type_is_logged_once_and_counted_each_time() -> None:
     assert rig.session.counters.unhandled == 3
 
 
-def test_no_more_than_a_thousand_unknown_types_are_remembered() -> None:
+def test_at_most_a_thousand_unknown_types_are_remembered() -> None:
     rig = Rig().open()
     rig.receive(*(Unhandled(str(n)) for n in range(1500)))
     rig.wait(1.0)
@@ -1803,7 +1804,7 @@ def test_no_more_than_a_thousand_unknown_types_are_remembered() -> None:
     ]
 
 
-def test_the_venues_words_are_told_but_not_at_any_length() -> None:
+def test_the_venues_notices_are_logged_up_to_a_length() -> None:
     rig = Rig().open()
     rig.receive(Notice("x" * 10_000))
     (text,) = rig.logs("warning")
@@ -1811,7 +1812,7 @@ def test_the_venues_words_are_told_but_not_at_any_length() -> None:
     assert len(text) < 300
 
 
-def test_each_change_of_state_is_told() -> None:
+def test_each_change_of_state_is_logged() -> None:
     rig = Rig().open()
     rig.drop(ConnectionLost("gone"))
     assert [text.partition(":")[0] for text in rig.logs("info")] == ["connecting", "open"]
@@ -1842,7 +1843,7 @@ def test_a_lost_message_is_counted_like_any_other() -> None:
 # --- a connection's own count --------------------------------------------------------------------
 
 
-def test_a_jump_of_the_connections_count_is_told_by_every_channel() -> None:
+def test_a_jump_of_the_connections_count_marks_every_channel() -> None:
     rig = Rig().active("a", "b")
     rig.receive(Counted(1), rig.message("a"), Counted(2), rig.message("b"))
 
@@ -1851,10 +1852,10 @@ def test_a_jump_of_the_connections_count_is_told_by_every_channel() -> None:
 
     assert [m.gap and m.gap.reason for m in messages] == ["sequence", "sequence"]
     assert [m.gap for m in after] == [None]
-    assert rig.logs("warning") == ["the connection's count jumped from 2 to 4"]
+    assert rig.logs("warning") == ["the connection's count jumped from 2 to 4; data may be missing"]
 
 
-def test_the_count_of_a_heartbeat_tells_too() -> None:
+def test_the_count_of_a_heartbeat_shows_a_jump_too() -> None:
     rig = Rig().active("a")
     rig.receive(Counted(1), rig.message("a"))
     rig.receive(Counted(3), Heartbeat())
@@ -1875,7 +1876,7 @@ def test_each_connection_counts_for_itself() -> None:
 # --- a venue that speaks first -------------------------------------------------------------------
 
 
-def test_a_venue_that_greets_hears_nothing_before_its_greeting() -> None:
+def test_nothing_is_sent_before_the_greeting_of_a_venue_that_greets() -> None:
     rig = Rig(Plain(greets=True))
     rig.connect()
     rig.subscribe("a")
@@ -1887,7 +1888,7 @@ def test_a_venue_that_greets_hears_nothing_before_its_greeting() -> None:
     assert (rig.state, rig.asked()) == (State.OPEN, [("subscribe", ["a"])])
 
 
-def test_a_venue_that_never_greets_is_left() -> None:
+def test_a_connection_without_a_greeting_times_out() -> None:
     rig = Rig(Plain(greets=True), connect_timeout=5.0)
     rig.connect()
     rig.opened()
@@ -1895,7 +1896,7 @@ def test_a_venue_that_never_greets_is_left() -> None:
     assert rig.state is State.BACKING_OFF
 
 
-# --- what is counted ------------------------------------------------------------------------------
+# --- counters and rates --------------------------------------------------------------------------
 
 
 def test_frames_are_counted_before_their_messages() -> None:

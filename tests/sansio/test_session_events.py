@@ -1,4 +1,4 @@
-"""What the session tells of what happens to it."""
+"""The events that the session emits."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from wsclient.sansio.session import (
 )
 
 
-def told(rig: Rig, kind: type[Event] = Event) -> list[Any]:
+def emitted(rig: Rig, kind: type[Event] = Event) -> list[Any]:
     events = [t.kind(*t.what, connection_id=t.connection_id) for t in rig.done(Notify)]
     return [event for event in events if isinstance(event, kind)]
 
@@ -46,90 +46,90 @@ def told(rig: Rig, kind: type[Event] = Event) -> list[Any]:
 class TestConnection:
     def test_an_attempt_that_succeeds(self) -> None:
         rig = Rig().open()
-        assert told(rig) == [Connected(1, connection_id=1)]
+        assert emitted(rig) == [Connected(1, connection_id=1)]
 
-    def test_attempts_are_counted_until_a_link_has_proved_healthy(self) -> None:
+    def test_attempts_are_counted_until_a_connection_is_healthy(self) -> None:
         rig = Rig().active("a")
         rig.data("a", 1)
         for _ in range(3):
             rig.drop()
             rig.open()
-        assert [event.attempt for event in told(rig, Connected)] == [1, 1, 2, 3]
+        assert [event.attempt for event in emitted(rig, Connected)] == [1, 1, 2, 3]
 
     def test_a_wait_for_the_next_attempt(self) -> None:
         rig = Rig(retry_delay=2.0)
         rig.connect()
         rig.drop(HandshakeRejected("busy", 503))
-        (event,) = told(rig, Reconnecting)
+        (event,) = emitted(rig, Reconnecting)
         assert event == Reconnecting(2, 2.0, "busy", connection_id=1)
         assert rig.session.attempt_failures == {"http 503": 1}
-        assert told(rig, Disconnected) == []
+        assert emitted(rig, Disconnected) == []
 
-    def test_the_end_of_an_open_link(self) -> None:
+    def test_the_end_of_an_open_connection(self) -> None:
         rig = Rig().active("a")
         rig.data("a", 1)
         rig.wait(3.0)
         rig.drop(ConnectionLost("bye", 1001, "closed"))
-        assert told(rig, Disconnected) == [
+        assert emitted(rig, Disconnected) == [
             Disconnected("bye", "closed", 1001, pytest.approx(3.0), connection_id=1)
         ]
         assert rig.session.disconnect_reasons == {"closed": 1}
 
-    def test_without_data_there_is_no_age_of_it_not_even_of_the_link_before(self) -> None:
+    def test_without_data_on_this_connection_there_is_no_data_age(self) -> None:
         rig = Rig().active("a")
         rig.data("a", 1)
         rig.drop()
         rig.open()
         rig.drop()
-        assert [event.data_age for event in told(rig, Disconnected)] == [0.0, None]
+        assert [event.data_age for event in emitted(rig, Disconnected)] == [0.0, None]
 
     def test_an_error_without_a_close_code_counts_as_1006(self) -> None:
         rig = Rig().open()
         rig.drop(ConnectionResetError("reset by peer"))
-        (event,) = told(rig, Disconnected)
+        (event,) = emitted(rig, Disconnected)
         assert (event.code, event.reason) == (1006, "reset")
 
-    def test_a_code_of_something_else_is_no_close_code(self) -> None:
+    def test_a_code_of_another_error_is_not_a_close_code(self) -> None:
         rig = Rig().open()
         rig.drop(SystemExit("a function's"))
-        assert [event.code for event in told(rig, Disconnected)] == [1006]
+        assert [event.code for event in emitted(rig, Disconnected)] == [1006]
 
-    def test_the_end_of_a_channel_is_no_data(self) -> None:
+    def test_a_lost_message_does_not_count_as_data(self) -> None:
         rig = Rig().active("a")
         rig.drop()
         rig.open()
         rig.reject("a", "delisted")
         rig.drop()
-        assert told(rig, Disconnected)[-1].data_age is None
+        assert emitted(rig, Disconnected)[-1].data_age is None
 
-    def test_times_are_told_to_the_millisecond(self) -> None:
+    def test_times_are_rounded_to_the_millisecond(self) -> None:
         rig = Rig(retry_delay=1 / 3).active("a")
         rig.data("a", 1)
         rig.wait(2 / 3)
         rig.drop(verdict=Verdict.RATE_LIMITED)
         rig.open()
         rig.ack("a")
-        assert told(rig, Disconnected)[0].data_age == 0.667
-        assert told(rig, Reconnecting)[0].delay == 0.333
-        assert told(rig, Recovered)[0].seconds == 0.333
+        assert emitted(rig, Disconnected)[0].data_age == 0.667
+        assert emitted(rig, Reconnecting)[0].delay == 0.333
+        assert emitted(rig, Recovered)[0].seconds == 0.333
 
     def test_close_is_the_last_event_and_no_disconnect(self) -> None:
         rig = Rig().open()
         rig.close()
-        assert [type(event) for event in told(rig)] == [Connected, Closed]
-        assert told(rig, Closed) == [Closed(None, connection_id=1)]
+        assert [type(event) for event in emitted(rig)] == [Connected, Closed]
+        assert emitted(rig, Closed) == [Closed(None, connection_id=1)]
 
     def test_a_failure_is_the_last_event_though_close_comes_after_it(self) -> None:
         rig = Rig().open()
         error = QueueOverflow("full")
         rig.session.fail(error)
         rig.close()
-        assert told(rig, Closed) == [Closed(error, connection_id=1)]
+        assert emitted(rig, Closed) == [Closed(error, connection_id=1)]
 
-    def test_a_failure_that_ends_the_link_tells_of_both(self) -> None:
+    def test_a_failure_that_ends_the_connection_emits_both_events(self) -> None:
         rig = Rig(max_reconnects=0).open()
         rig.drop()
-        assert [type(event) for event in told(rig)] == [Connected, Disconnected, Closed]
+        assert [type(event) for event in emitted(rig)] == [Connected, Disconnected, Closed]
 
 
 class TestReasons:
@@ -142,32 +142,32 @@ class TestReasons:
             ({"silence_timeout": 1.0}, ConnectionView(1000.0), "silent"),
         ],
     )
-    def test_of_a_dead_link(
+    def test_of_a_dead_connection(
         self, options: dict[str, Any], view: ConnectionView, reason: str
     ) -> None:
         rig = Rig(**options).open()
         rig.wait(3.0, view)
-        assert told(rig, Disconnected)[0].reason == reason
+        assert emitted(rig, Disconnected)[0].reason == reason
 
-    def test_of_a_link_that_has_reached_its_age(self) -> None:
+    def test_of_a_connection_that_has_reached_its_maximum_age(self) -> None:
         rig = Rig(Plain(dialect.Limits(max_age=10.0))).open()
         rig.wait(10.0)
-        assert told(rig, Disconnected)[0].reason == "age"
+        assert emitted(rig, Disconnected)[0].reason == "age"
 
     def test_of_a_channel_that_stays_silent(self) -> None:
         rig = Rig(stale_after=1.0).active("a")
         rig.wait(1.0)
-        rig.ack("a")  # of the unsubscribe
+        rig.ack("a")  # for the unsubscribe
         rig.ack("a")
         rig.wait(1.0)
-        assert told(rig, Disconnected)[0].reason == "silent"
+        assert emitted(rig, Disconnected)[0].reason == "silent"
 
     def test_of_a_resubscription_without_an_answer(self) -> None:
         rig = Rig(ack_timeout=1.0).active("a")
         rig.drop()
         rig.open()
         rig.wait(2.0)
-        assert [event.reason for event in told(rig, Disconnected)] == ["ended", "unanswered"]
+        assert [event.reason for event in emitted(rig, Disconnected)] == ["ended", "unanswered"]
 
     @pytest.mark.parametrize(
         ("error", "reason"),
@@ -189,30 +189,30 @@ class TestChannels:
         rig.subscribe("a", "b", "c")
         rig.ack("a")
         rig.receive(dialect.SubscribedChannels(["a", "b", "c"]))
-        assert [event.channels for event in told(rig, Subscribed)] == [("a",), ("b", "c")]
+        assert [event.channels for event in emitted(rig, Subscribed)] == [("a",), ("b", "c")]
 
-    def test_an_answer_that_confirms_nothing_new_is_not_told(self) -> None:
+    def test_an_answer_that_confirms_nothing_new_emits_no_event(self) -> None:
         rig = Rig().active("a")
         rig.ack("a")
-        assert len(told(rig, Subscribed)) == 1
+        assert len(emitted(rig, Subscribed)) == 1
 
     def test_a_refusal(self) -> None:
         rig = Rig().open()
         rig.subscribe("a")
         rig.reject("a", "no such market")
-        assert told(rig, Rejected) == [Rejected("a", "no such market", False, connection_id=1)]
+        assert emitted(rig, Rejected) == [Rejected("a", "no such market", False, connection_id=1)]
 
-    def test_a_refusal_of_an_unsubscribe_is_none_of_the_channel(self) -> None:
+    def test_a_refusal_of_an_unsubscribe_does_not_reject_the_channel(self) -> None:
         rig = Rig().active("a")
         rig.unsubscribe("a")
         rig.reject("a", "not now")
-        assert told(rig, Rejected) == []
+        assert emitted(rig, Rejected) == []
 
     def test_no_answer_to_the_first_subscribe(self) -> None:
         rig = Rig(ack_timeout=1.0).open()
         rig.subscribe("a")
         rig.wait(1.0)
-        assert told(rig, Rejected) == [
+        assert emitted(rig, Rejected) == [
             Rejected("a", "no answer within 1 s", False, connection_id=1)
         ]
 
@@ -221,7 +221,7 @@ class TestChannels:
         rig.drop()
         rig.open()
         rig.reject("a", "delisted")
-        assert told(rig, Rejected) == [Rejected("a", "delisted", True, connection_id=2)]
+        assert emitted(rig, Rejected) == [Rejected("a", "delisted", True, connection_id=2)]
 
 
 class TestRecovered:
@@ -230,10 +230,10 @@ class TestRecovered:
         rig.drop()
         rig.open()
         rig.ack("a")
-        assert told(rig, Recovered) == []
+        assert emitted(rig, Recovered) == []
         rig.wait(1.0)
         rig.ack("b")
-        assert told(rig, Recovered) == [Recovered(pytest.approx(5.0), 2, connection_id=2)]
+        assert emitted(rig, Recovered) == [Recovered(pytest.approx(5.0), 2, connection_id=2)]
 
     def test_does_not_count_what_is_being_unsubscribed(self) -> None:
         rig = Rig().active("a", "b")
@@ -241,20 +241,20 @@ class TestRecovered:
         rig.open()
         rig.unsubscribe("b")
         rig.ack("a")
-        assert [event.channels for event in told(rig, Recovered)] == [1]
+        assert [event.channels for event in emitted(rig, Recovered)] == [1]
 
-    def test_comes_at_once_where_no_channel_is_wanted(self) -> None:
+    def test_comes_at_once_if_no_channel_is_wanted(self) -> None:
         rig = Rig().open()
         rig.drop()
         rig.open()
-        assert [event.channels for event in told(rig, Recovered)] == [0]
+        assert [event.channels for event in emitted(rig, Recovered)] == [0]
 
-    def test_does_not_come_while_the_link_is_down(self) -> None:
+    def test_does_not_come_while_the_connection_is_down(self) -> None:
         rig = Rig(retry_delay=4.0).open()
         rig.drop()
         rig.wait(1.0)
         assert rig.state is State.BACKING_OFF
-        assert told(rig, Recovered) == []
+        assert emitted(rig, Recovered) == []
 
     def test_counts_from_the_first_of_several_ends(self) -> None:
         rig = Rig(retry_delay=4.0).active("a")
@@ -263,16 +263,16 @@ class TestRecovered:
         rig.drop()
         rig.open()
         rig.ack("a")
-        assert [event.seconds for event in told(rig, Recovered)] == [pytest.approx(12.0)]
+        assert [event.seconds for event in emitted(rig, Recovered)] == [pytest.approx(12.0)]
 
     def test_does_not_come_on_the_first_connection_nor_twice(self) -> None:
         rig = Rig().active("a")
-        assert told(rig, Recovered) == []
+        assert emitted(rig, Recovered) == []
         rig.drop()
         rig.open()
         rig.ack("a")
         rig.wait(60.0)
-        assert len(told(rig, Recovered)) == 1
+        assert len(emitted(rig, Recovered)) == 1
 
     def test_a_channel_that_is_lost_is_not_waited_for(self) -> None:
         rig = Rig().active("a", "b")
@@ -280,34 +280,34 @@ class TestRecovered:
         rig.open()
         rig.ack("a")
         rig.reject("b")
-        assert [event.channels for event in told(rig, Recovered)] == [1]
+        assert [event.channels for event in emitted(rig, Recovered)] == [1]
 
-    def test_comes_with_the_data_where_nothing_is_acknowledged(self) -> None:
+    def test_comes_with_the_data_if_the_venue_never_acknowledges(self) -> None:
         rig = Rig(Plain(acknowledges=False)).open()
         rig.subscribe("a")
         rig.data("a", 1)
         rig.drop()
         rig.open()
-        assert told(rig, Recovered) == []
+        assert emitted(rig, Recovered) == []
         rig.data("a", 2)
-        assert len(told(rig, Recovered)) == 1
+        assert len(emitted(rig, Recovered)) == 1
 
 
 class TestGaps:
-    def test_each_is_told_to_whoever_listens(self) -> None:
+    def test_each_gap_emits_an_event_if_someone_listens(self) -> None:
         rig = Rig().active("a")
         rig.session.is_observed = lambda: True
         rig.data("a", 1, 3, 5)
-        assert [(e.channel, e.gap) for e in told(rig, GapMarked)] == [
+        assert [(e.channel, e.gap) for e in emitted(rig, GapMarked)] == [
             ("a", Gap("sequence", 1, 1)),
             ("a", Gap("sequence", 1, 2)),
         ]
 
-    def test_what_is_late_or_doubled_is_none(self) -> None:
+    def test_a_late_or_duplicate_message_emits_no_gap(self) -> None:
         rig = Rig().active("a")
         rig.session.is_observed = lambda: True
         rig.data("a", 1, 3, 2, 3)
-        assert len(told(rig, GapMarked)) == 1
+        assert len(emitted(rig, GapMarked)) == 1
 
     def test_of_a_flood_the_numbers_tell_what_is_not_told(
         self, monkeypatch: pytest.MonkeyPatch
@@ -321,37 +321,37 @@ class TestGaps:
         numbers = [tell.number - before for tell in rig.done(Notify) if tell.kind is GapMarked]
         assert numbers == [1, 2, 3, 10]
 
-    def test_none_is_told_where_nobody_listens(self) -> None:
+    def test_no_event_is_built_if_no_one_listens(self) -> None:
         rig = Rig().active("a")
         rig.data("a", 1, 3)
-        assert told(rig, GapMarked) == []
+        assert emitted(rig, GapMarked) == []
         assert rig.session.counters.gaps == 1
 
 
 class TestDecodeErrors:
-    def test_at_most_one_a_second_which_says_how_many_there_were(self) -> None:
+    def test_at_most_one_per_second_with_the_number_of_frames(self) -> None:
         rig = Rig().open()
         rig.receive(*[Invalid("nonsense")] * 5)
         rig.receive(Invalid("more"))
         rig.wait(1.0)
-        assert told(rig, DecodeError) == [
+        assert emitted(rig, DecodeError) == [
             DecodeError("nonsense", 1, connection_id=1),
             DecodeError("more", 5, connection_id=1),
         ]
 
 
 class TestNoData:
-    """Channels that are confirmed, and of which no message comes."""
+    """Channels that are confirmed but stay without a message."""
 
-    def test_after_a_minute_it_is_told_once_and_nothing_is_cut(self) -> None:
+    def test_after_a_minute_it_is_reported_once_and_nothing_is_cut(self) -> None:
         rig = Rig().active("a", "b")
         rig.data("b", 1)
         rig.wait(59.0)
-        assert told(rig, NoData) == []
+        assert emitted(rig, NoData) == []
         rig.wait(600.0)
-        assert told(rig, NoData) == [NoData("a", 60.0, connection_id=1)]
+        assert emitted(rig, NoData) == [NoData("a", 60.0, connection_id=1)]
         assert rig.session.first_messages.overdue() == ("a",)
-        assert "'a' was confirmed 60 s ago, and no message" in rig.logs("warning")[0]
+        assert "'a' was confirmed 60 s ago, but no message" in rig.logs("warning")[0]
         assert (rig.state, rig.cid) == (State.OPEN, 1)
 
     def test_a_message_ends_it(self) -> None:
@@ -360,11 +360,11 @@ class TestNoData:
         rig.data("a", 1)
         assert rig.session.first_messages.overdue() == ()
 
-    def test_a_message_that_cannot_be_read_is_one(self) -> None:
+    def test_an_unreadable_message_counts(self) -> None:
         rig = Rig().active("a")
         rig.receive(Invalid("nonsense", rig.message("a", 1)))
         rig.wait(600.0)
-        assert told(rig, NoData) == []
+        assert emitted(rig, NoData) == []
 
     def test_a_message_before_the_confirmation_counts(self) -> None:
         rig = Rig().open()
@@ -372,9 +372,9 @@ class TestNoData:
         rig.data("a", 1)
         rig.ack("a")
         rig.wait(600.0)
-        assert told(rig, NoData) == []
+        assert emitted(rig, NoData) == []
 
-    def test_a_reconnect_begins_the_time_again_and_does_not_tell_twice(self) -> None:
+    def test_a_reconnect_restarts_the_time_and_does_not_report_twice(self) -> None:
         rig = Rig().active("a", "b")
         rig.wait(30.0)
         rig.data("b", 1)
@@ -382,9 +382,9 @@ class TestNoData:
         rig.drop()
         rig.open().ack("a", "b")
         rig.wait(59.0)
-        assert [event.channel for event in told(rig, NoData)] == ["a"]
+        assert [event.channel for event in emitted(rig, NoData)] == ["a"]
         rig.wait(1.0)
-        assert [event.channel for event in told(rig, NoData)] == ["a", "b"]
+        assert [event.channel for event in emitted(rig, NoData)] == ["a", "b"]
         assert set(rig.session.first_messages.overdue()) == {"a", "b"}
 
     def test_a_channel_that_is_unsubscribed_from_is_forgotten(self) -> None:
@@ -394,9 +394,9 @@ class TestNoData:
         rig.ack("a")
         assert rig.session.first_messages.overdue() == ()
         rig.active("a").wait(60.0)
-        assert len(told(rig, NoData)) == 2
+        assert len(emitted(rig, NoData)) == 2
 
-    def test_the_dialect_says_how_long_and_for_which(self) -> None:
+    def test_the_dialect_defines_the_time_of_each_channel(self) -> None:
         class Patient(Plain):
             quiet_channels = ("user.",)
 
@@ -405,10 +405,10 @@ class TestNoData:
 
         rig = Rig(Patient()).active("fast", "user.orders")
         rig.wait(600.0)
-        assert told(rig, NoData) == [NoData("fast", 5.0, connection_id=1)]
+        assert emitted(rig, NoData) == [NoData("fast", 5.0, connection_id=1)]
 
     @pytest.mark.parametrize("within", [0, -1.0, float("inf"), float("nan"), "60"])
-    def test_a_dialect_that_gives_no_time_is_told_so(self, within: Any) -> None:
+    def test_an_invalid_time_of_the_dialect_refuses_the_channel(self, within: Any) -> None:
         rig = Rig(Plain(first_message_within=lambda channel: within)).open()
         token = rig.subscribe("a")
         assert "'a'" in str(rig.outcome(token))
@@ -417,9 +417,9 @@ class TestNoData:
         rig = Rig().active("a")
         rig.sleep(300.0)
         rig.wait(59.0)
-        assert told(rig, NoData) == []
+        assert emitted(rig, NoData) == []
         rig.wait(1.0)
-        assert len(told(rig, NoData)) == 1
+        assert len(emitted(rig, NoData)) == 1
 
     def test_a_message_before_the_confirmation_that_cannot_be_read_counts(self) -> None:
         rig = Rig().open()
@@ -427,7 +427,7 @@ class TestNoData:
         rig.receive(Invalid("nonsense", rig.message("a", 1)))
         rig.ack("a")
         rig.wait(600.0)
-        assert told(rig, NoData) == []
+        assert emitted(rig, NoData) == []
 
     def test_what_the_dialect_says_at_a_reconnect_holds_from_then_on(self) -> None:
         within = iter([5.0, None])
@@ -435,7 +435,7 @@ class TestNoData:
         rig.drop()
         rig.open().ack("a")
         rig.wait(100.0)
-        assert told(rig, NoData) == []
+        assert emitted(rig, NoData) == []
 
     def test_one_whose_time_is_up_while_it_has_ended_has_its_time_again(self) -> None:
         others = [f"x{n}" for n in range(10)]
@@ -454,7 +454,7 @@ class TestNoData:
         rig.receive(dialect.Ack(channel="a", verb="unsubscribe"))
         rig.ack("a")
         rig.wait(60.0)
-        assert "a" in [event.channel for event in told(rig, NoData)]
+        assert "a" in [event.channel for event in emitted(rig, NoData)]
 
     def test_one_that_a_refused_unsubscribe_keeps_is_watched_as_before(self) -> None:
         rig = Rig(ack_timeout=100.0).active("a")
@@ -463,14 +463,14 @@ class TestNoData:
         rig.wait(2.0)
         rig.reject("a")
         rig.tick()
-        assert told(rig, NoData) == [NoData("a", 60.0, connection_id=1)]
+        assert emitted(rig, NoData) == [NoData("a", 60.0, connection_id=1)]
         assert rig.session.first_messages.overdue() == ("a",)
 
-    def test_many_at_once_are_one_line_of_the_log(self) -> None:
+    def test_many_at_once_give_one_log_line(self) -> None:
         names = [f"x{n}" for n in range(500)]
         rig = Rig().active(*names)
         rig.wait(100.0)
-        assert [event.channel for event in told(rig, NoData)] == names
+        assert [event.channel for event in emitted(rig, NoData)] == names
         assert len(rig.logs("warning")) <= 2
 
 
@@ -478,11 +478,11 @@ class TestEndedByTheVenue:
     def end(self, rig: Rig, channel: str = "a") -> None:
         rig.receive(dialect.Ack(channel=channel, verb="unsubscribe"))
 
-    def test_it_is_told_marked_and_subscribed_to_again(self) -> None:
+    def test_it_is_reported_marked_and_resubscribed(self) -> None:
         rig = Rig().active("a", "b")
         rig.data("a", 1)
         self.end(rig)
-        (event,) = told(rig, Resubscribing)
+        (event,) = emitted(rig, Resubscribing)
         assert (event.channel, event.reason) == ("a", "ended")
         assert "'a' was ended by the venue" in event.why
         assert rig.asked()[-1] == ("subscribe", ["a"])
@@ -490,9 +490,9 @@ class TestEndedByTheVenue:
         (message,) = rig.data("a", None)
         assert message.gap == Gap("reconnect", None, message.gap.since)
         assert rig.cid == 1
-        assert told(rig)[-1].channels == ("a",)
+        assert emitted(rig)[-1].channels == ("a",)
 
-    def test_one_that_it_ends_again_and_again_is_asked_for_less_and_less_often(self) -> None:
+    def test_a_channel_ended_repeatedly_is_resubscribed_less_and_less_often(self) -> None:
         rig = Rig().active("a")
         start, times = rig.now, []
         while len(times) < 6:
@@ -516,12 +516,12 @@ class TestEndedByTheVenue:
         rig.wait(10.0)
         assert len(rig.asked()) - before == 30
 
-    def test_those_of_one_message_cost_as_much_as_one(self) -> None:
+    def test_channels_of_one_message_cost_the_budget_of_one(self) -> None:
         names = [f"x{n}" for n in range(30)]
         rig = Rig(Plain(dialect.Limits(channels_per_message=30))).active(*names)
         rig.receive(dialect.SubscribedChannels([]))
         assert rig.asked()[-1] == ("subscribe", names)
-        assert len(told(rig, Resubscribing)) == 30
+        assert len(emitted(rig, Resubscribing)) == 30
 
     def test_a_message_after_the_end_does_not_take_the_mark_from_the_next(self) -> None:
         rig = Rig().active("a")
@@ -586,46 +586,46 @@ class TestEndedByTheVenue:
         assert [verb for verb, _ in rig.asked()] == ["subscribe"]
 
 
-def test_a_silent_channel_that_is_subscribed_to_again_is_told() -> None:
+def test_a_resubscribed_silent_channel_emits_an_event() -> None:
     rig = Rig(stale_after=30.0).active("a")
     rig.wait(30.0)
     why = "'a' has been silent for 30 s"
-    assert told(rig, Resubscribing) == [Resubscribing("a", "silent", why, connection_id=1)]
+    assert emitted(rig, Resubscribing) == [Resubscribing("a", "silent", why, connection_id=1)]
 
 
-def test_a_silent_channel_that_a_refused_unsubscribe_keeps_is_told() -> None:
+def test_a_silent_channel_that_a_refused_unsubscribe_keeps_emits_an_event() -> None:
     rig = Rig(stale_after=30.0, ack_timeout=100.0).active("a")
     rig.wait(29.0)
     rig.unsubscribe("a")
     rig.wait(2.0)
     rig.reject("a")
-    assert [event.reason for event in told(rig, Resubscribing)] == ["silent"]
+    assert [event.reason for event in emitted(rig, Resubscribing)] == ["silent"]
 
 
-def test_a_link_that_is_being_cut_is_not_looked_at_again_and_again() -> None:
+def test_a_connection_that_is_being_cut_is_not_looked_at_again_and_again() -> None:
     rig = Rig(silence_timeout=59.0).active("a")
     rig.wait(58.0)
     for now in (rig.now + 1.0, rig.now + 2.0):  # its end is not reported yet
-        link = ConnectionView(now)
-        rig.session.tick(now, link)
-        deadline = rig.session.next_deadline(now, link)
+        view = ConnectionView(now)
+        rig.session.tick(now, view)
+        deadline = rig.session.next_deadline(now, view)
     (cut,) = (action for action in rig.session.actions() if isinstance(action, Cut))
     assert cut.error.reason == "silent"
     assert deadline > now
 
 
-def test_an_order_book_that_is_out_of_sync_is_told() -> None:
+def test_an_order_book_out_of_sync_emits_an_event() -> None:
     rig = Rig().active("a")
     rig.session.refreshes.want("a", rig.now)
     rig.tick()
     why = "the order book 'a' needs a new snapshot"
-    assert told(rig, Resubscribing) == [Resubscribing("a", "out of sync", why, connection_id=1)]
+    assert emitted(rig, Resubscribing) == [Resubscribing("a", "out of sync", why, connection_id=1)]
 
 
-def test_a_slow_consumer_is_told_and_logged() -> None:
+def test_a_slow_consumer_emits_an_event_and_is_logged() -> None:
     rig = Rig().open()
     rig.session.slow_consumer("client", 7)
-    assert told(rig, SlowConsumer) == [SlowConsumer("client", 7, connection_id=1)]
+    assert emitted(rig, SlowConsumer) == [SlowConsumer("client", 7, connection_id=1)]
     assert "the queue 'client' is full" in rig.logs("warning")[0]
 
 
@@ -635,8 +635,8 @@ def test_events_are_numbered_from_1() -> None:
     assert [tell.number for tell in rig.done(Notify)] == [1, 2, 3, 4]
 
 
-def test_an_internal_error_is_told_too() -> None:
+def test_an_internal_error_emits_an_event_too() -> None:
     rig = Rig().open()
     rig.session.fail(WSClientError("internal error"))
     assert rig.state is State.FAILED
-    assert len(told(rig, Closed)) == 1
+    assert len(emitted(rig, Closed)) == 1

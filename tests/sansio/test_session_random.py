@@ -1,5 +1,7 @@
-"""The session at random: a venue that answers late, partly, oddly or not at all, connections that
-drop, callers that come and go; and what must hold whatever happens."""
+"""The session at random: invariants that hold whatever happens.
+
+The venue answers late, partly, oddly or not at all; connections drop; callers come and go.
+"""
 
 from __future__ import annotations
 
@@ -52,15 +54,17 @@ CHANNELS = ("a", "b", "c", "d")
 ACK_TIMEOUT = 5.0
 WITH_IDS = ("id", "text", "whole")
 
-#: Seldom true; not zero, which hypothesis likes best.
+#: Rarely true; not for zero, which hypothesis prefers.
 seldom = st.integers(0, 99).map(lambda n: n == 37)
 some_channels = st.lists(st.sampled_from(CHANNELS), min_size=1, max_size=3)
 timeouts = st.sampled_from([INF, INF, 1.0, 8.0])
 
 
 class Venue:
-    """What the venue knows of one connection. It takes requests in order and does as asked;
-    whether it then says so is another matter."""
+    """The venue's state of one connection.
+
+    It executes requests in order; whether it also answers them is decided separately.
+    """
 
     def __init__(self, answers: str) -> None:
         self.answers = answers
@@ -70,7 +74,7 @@ class Venue:
     def take(
         self, refuse: frozenset[str] = frozenset()
     ) -> list[Ack | Rejection | SubscribedChannels]:
-        """Do what the oldest request asks; returns the answers that are owed for it."""
+        """Execute the oldest request; return the answers that it requires."""
         request = self.unread.popleft()
         answers: list[Ack | Rejection | SubscribedChannels] = []
         for channel in request["channels"]:
@@ -98,7 +102,7 @@ class Venue:
 
 
 class SessionMachine(RuleBasedStateMachine):
-    """Each rule is one event; the invariants are what the client promises."""
+    """A state machine: each rule is one event; the invariants are the client's promises."""
 
     answers = "id"
     forgotten = 0
@@ -134,12 +138,12 @@ class SessionMachine(RuleBasedStateMachine):
         self.venue_cid = 0
         self.tokens = 0
         self.requests: list[int] = []
-        #: Channels wanted now that the venue has confirmed, on this connection or before.
+        #: Wanted channels that the venue has confirmed, on this connection or an earlier one.
         self.confirmed: set[str] = set()
-        #: Those whose next message must say what it missed, or prove that it missed nothing.
+        #: Channels whose next message must carry a gap, or prove that nothing was missed.
         self.owed: set[str] = set()
         self.drops = 0
-        #: The venue's number for each channel; it goes on over reconnects.
+        #: The venue's number of each channel; it continues across reconnects.
         self.counts = dict.fromkeys(CHANNELS, 0)
         if is_open:
             self.rig.open()
@@ -159,7 +163,7 @@ class SessionMachine(RuleBasedStateMachine):
         return self.rig.state is State.OPEN
 
     def attempt(self, call: Any) -> None:
-        """A call that may be refused for the state that it is in, and for nothing else."""
+        """Make a call that may be refused only because of the client's state."""
         try:
             call()
         except NotConnected:
@@ -170,19 +174,19 @@ class SessionMachine(RuleBasedStateMachine):
             assert self.rig.state in (State.FAILED, State.CLOSING, State.CLOSED)
 
     def hear(self) -> None:
-        """The venue's side of the wire: a new connection knows nothing."""
+        """Return the venue's state of the connection; a new connection starts empty."""
         sends = [a for a in self.rig.done(Send) if a.connection_id == self.rig.cid]
         if self.venue_cid != self.rig.cid:
             self.venue, self.venue_cid, self.read = Venue(self.answers), self.rig.cid, 0
         for send in sends[self.read :]:
             message = json.loads(send.payload)
             if "channels" in message:
-                assert message["channels"], "a message that names nothing"
+                assert message["channels"], "a message without channels"
                 self.venue.unread.append(message)
         self.read = len(sends)
 
     def receive(self, *entries: Any) -> None:
-        """What is no data delivers nothing, but for the end of a channel that was confirmed."""
+        """Check that no entry but data delivers anything, except the end of a confirmed channel."""
         for message in self.rig.receive(*entries):
             assert message.type == "lost"
             assert message.gap is not None
@@ -193,7 +197,7 @@ class SessionMachine(RuleBasedStateMachine):
     @invariant()
     def note(self) -> None:
         forgotten = self.rig.done(Forget) if hasattr(self, "rig") else []
-        for action in forgotten[self.forgotten :]:  # even if it is wanted again by now
+        for action in forgotten[self.forgotten :]:  # even if it is wanted again now
             self.confirmed.discard(action.channel)
             self.owed.discard(action.channel)
         self.forgotten = len(forgotten)
@@ -232,7 +236,7 @@ class SessionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.rig.state in RISING)
     @rule()
     def open(self) -> None:
-        """Straight to an open connection, where the other rules have something to do."""
+        """Open a connection at once, so that the other rules have an effect."""
         if self.rig.state is State.BACKING_OFF:
             self.rig.wait(self.rig.deadline() - self.rig.now)
         if self.rig.state in (State.IDLE, State.CONNECTING, State.AUTHENTICATING):
@@ -248,7 +252,7 @@ class SessionMachine(RuleBasedStateMachine):
             after = [channel for channel, _, _ in subscriptions.wanted()]
             assert after == [channel for channel, _, _ in before if channel in after]
             leaving = {channel for channel, state, _ in before if state is UNSUBSCRIBING}
-            # What was never confirmed goes when its call ends, after two connections in vain.
+            # A channel never confirmed is removed when its call ends, after two failed connections.
             assert self.confirmed <= {*after, *leaving}
         assert all(subscriptions.state(channel) is not ACTIVE for channel in CHANNELS)
 
@@ -287,8 +291,10 @@ class SessionMachine(RuleBasedStateMachine):
         answer=st.sampled_from([True, True, True, False]),
     )
     def take(self, refuse: frozenset[str], answer: bool) -> None:
-        """The venue does what the oldest request asks, and says so, or does not; what it refuses
-        to do, it says."""
+        """The venue executes the oldest request, with or without an answer.
+
+        It always answers with a refusal.
+        """
         self.hear()
         answer = answer or self.answers not in WITH_IDS
         if self.venue.unread:
@@ -299,7 +305,7 @@ class SessionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.is_open)
     @rule()
     def take_all(self) -> None:
-        """The venue does all that it has been asked, and says so."""
+        """The venue executes and answers all requests."""
         self.hear()
         while self.is_open and self.venue.unread:
             self.receive(*self.venue.take())
@@ -308,7 +314,7 @@ class SessionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.is_open)
     @rule(channel=st.sampled_from(CHANNELS), how=st.sampled_from(["ack", "error", "item"]))
     def end(self, channel: str, how: str) -> None:
-        """The venue ends a channel that nobody has unsubscribed from, and says so."""
+        """The venue ends a channel without an unsubscribe, and reports it."""
         self.hear()
         if channel not in self.venue.subscribed or self.venue.unread:
             return
@@ -327,8 +333,7 @@ class SessionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.is_open)
     @rule(channel=st.sampled_from(CHANNELS), skipped=st.sampled_from([0, 0, 0, 1, 5]))
     def data(self, channel: str, skipped: int) -> None:
-        """A numbered message: whatever was skipped, on this connection or between connections, is
-        told."""
+        """Receive a numbered message: it marks all numbers skipped on or between connections."""
         self.counts[channel] += 1 + skipped
         number = self.counts[channel]
         tracker = self.session.trackers.get(channel)
@@ -346,14 +351,14 @@ class SessionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.is_open)
     @rule(channel=st.sampled_from(CHANNELS))
     def data_without_a_number(self, channel: str) -> None:
-        """It proves nothing: the first one after a drop carries the gap."""
+        """Receive a message without a number: the first one after a drop carries the gap."""
         (message,) = self.rig.receive(self.rig.message(channel))
         if channel in self.owed:
             assert message.gap is not None
             assert message.gap.reason == "reconnect"
         self.owed.discard(channel)
 
-    # The dialect, which is asked without the lock: anything may happen before its answer is there.
+    # The dialect, which is called without the lock: anything may happen before its answer.
 
     @rule(is_slow=st.booleans())
     def pace(self, is_slow: bool) -> None:
@@ -391,8 +396,11 @@ class SessionMachine(RuleBasedStateMachine):
         self.rig.sleep(seconds)
 
     def be_punctual(self) -> None:
-        """Without ids, an answer later than its deadline cannot be told from the next one's: such
-        venues are taken to answer in time."""
+        """Let time pass.
+
+        Without ids an answer after its deadline looks like an answer to the next request, so venues
+        without ids answer in time.
+        """
         if self.is_open and self.answers not in WITH_IDS:
             self.take_all()
 
@@ -414,12 +422,14 @@ class SessionMachine(RuleBasedStateMachine):
         if not hasattr(self, "rig"):
             return
         self.settle()
-        self.rig.close()  # each token is settled by now, and none was twice
+        self.rig.close()  # each token is settled, and none twice
         assert all(after in TRANSITIONS[before] for before, after in self.session.path)
 
     def settle(self) -> None:
-        """Once the venue has answered all there is, and what it did not answer is given up, it is
-        subscribed to exactly what is wanted."""
+        """At the end the venue is subscribed to exactly the wanted channels.
+
+        Before that it has answered all requests, and unanswered ones have expired.
+        """
         self.rig.holds = False
         self.rig.tick()
         for _ in range(200):
@@ -456,7 +466,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     @invariant()
     def nobody_waits_where_nothing_comes(self) -> None:
-        """In IDLE, FAILED and CLOSED no caller is left to wait."""
+        """In IDLE, FAILED and CLOSED no caller waits."""
         if hasattr(self, "rig") and self.rig.state in (State.IDLE, State.FAILED, State.CLOSED):
             self.rig.collect()
             assert all(self.rig.settled[token] for token in self.rig.tokens)
@@ -464,7 +474,7 @@ class SessionMachine(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("answers", [*WITH_IDS, "channel", "cumulative"])
 def test_whatever_happens(answers: str) -> None:
-    """Of each way in which venues answer."""
+    """For each way in which venues answer."""
     machine = type("Machine", (SessionMachine,), {"answers": answers})
     run_state_machine_as_test(
         machine,
@@ -495,17 +505,17 @@ def test_whatever_happens(answers: str) -> None:
         max_size=25,
     )
 )
-def test_what_a_venue_had_to_tell_while_a_channel_was_not_subscribed_is_missed(
+def test_data_sent_while_a_channel_was_not_subscribed_is_marked_as_missed(
     answers: str, steps: list[str]
 ) -> None:
-    """However it came to that: a refresh, an end that the venue does not tell of, a drop."""
+    """The cause may be a refresh, an end that the venue does not report, or a drop."""
     rig = Rig(Plain(), ack_timeout=ACK_TIMEOUT, max_reconnects=None).active("a")
     venue, read, cid = Venue(answers), len(rig.sent()), rig.cid
     venue.subscribed.add("a")
     is_owed = False
     for step in steps:
         if rig.session.subscriptions.state("a") is None:
-            return  # lost, and told
+            return  # lost, and reported
         if rig.state is not State.OPEN:
             rig.open()
             is_owed = True
@@ -525,7 +535,7 @@ def test_what_a_venue_had_to_tell_while_a_channel_was_not_subscribed_is_missed(
         elif step in ("done", "refused") and venue.unread:
             rig.receive(*venue.take(frozenset("a") if step == "refused" else frozenset()))
         elif step == "unanswered" and venue.unread and answers == "id":
-            # Data of a subscribe that nobody has answered cannot be told from what was before.
+            # Data of an unanswered subscribe looks like data from before it.
             if venue.unread[0]["op"] == "unsubscribe":
                 venue.take()
         elif step == "due" and "a" not in venue.subscribed:

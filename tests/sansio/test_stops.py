@@ -1,5 +1,7 @@
-"""A thread holds the interpreter's lock again and again: a dead connection is noticed in time all
-the same, and no living one is ended."""
+"""Stops: while a thread holds the interpreter's lock again and again, no live connection is cut.
+
+A dead connection is still detected in time.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from wsclient.sansio.stops import REMEMBERED, Stop, Stops
 INF = float("inf")
 
 
-def test_a_clock_is_excused_by_the_first_stop_that_ends_after_its_start() -> None:
+def test_a_timeout_is_excused_by_the_first_stop_that_ends_after_its_start() -> None:
     stops = Stops()
     for end in (10.0, 20.0, 30.0):
         stops.add(end - 4.0, end)
@@ -28,13 +30,13 @@ def test_a_clock_is_excused_by_the_first_stop_that_ends_after_its_start() -> Non
     assert stops.first_after(30.0) is None
 
 
-def test_a_stop_excuses_for_its_length_or_the_part_after_the_clocks_start() -> None:
+def test_a_stop_excuses_for_its_length_after_the_start_of_the_timeout() -> None:
     stops = Stops()
     stops.add(6.0, 10.0)
     assert [stops.excuse(since) for since in (0.0, 6.0, 7.5, 10.0)] == [4.0, 4.0, 2.5, 0.0]
 
 
-def test_not_all_stops_are_remembered_and_the_newest_are() -> None:
+def test_only_the_newest_stops_are_remembered() -> None:
     stops = Stops()
     for end in range(10 * REMEMBERED):
         stops.add(end - 0.5, end)
@@ -45,12 +47,12 @@ def test_not_all_stops_are_remembered_and_the_newest_are() -> None:
 
 
 class Held:
-    """A client with an idle peer, both under a thread that stops us: ``holds`` are the times (s)
-    when it holds the interpreter's lock, by turns with those when it does not.
+    """A client with an idle peer, and a thread that stops us.
 
-    The peer answers each ping ``answer`` seconds after it, until it falls silent at ``dead_at``.
-    What arrives during a hold is read right after it; by ``is_late`` readers come second, and the
-    watchdog sees unread bytes.
+    The pattern contains in turn the times (s) when that thread does not hold the interpreter's lock
+    and when it does. The peer answers each ping after ``answer`` seconds, until it falls silent at
+    ``dead_at``. Bytes that arrive during a hold are read right after it; with ``is_late`` the
+    readers run after the watchdog, which then sees unread bytes.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class Held:
         self.is_late = True
 
     def free_at(self, at: float) -> float:
-        """The first time from ``at`` on when our threads run."""
+        """Return the first time from ``at`` on when our threads run."""
         while self.hold_until <= at:
             free, held = next(self.holds, (INF, 0.0))
             self.hold_at = self.hold_until + free
@@ -73,9 +75,9 @@ class Held:
         return at if at < self.hold_at else self.hold_until
 
     def run(self, until: float, dead_at: float = INF) -> float | None:
-        """When the connection was cut, or None."""
+        """Return when the connection was cut, or None."""
         rig, session = self.rig, self.rig.session
-        pings: list[float] = []  # when their pongs arrive
+        pings: list[float] = []  # the arrival times of their pongs
         seen = len(rig.done(Ping))
         while rig.now < until:
             now = rig.now
@@ -102,7 +104,7 @@ class Held:
         return None
 
 
-#: (free, held) s, over and over.
+#: (free, held) times (s), repeated.
 PATTERNS = [
     [(0.001, 2.0)],
     [(0.3, 2.0)],
@@ -115,10 +117,10 @@ PATTERNS = [
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize(("interval", "timeout"), [(3.0, 1.0), (4.0, 4.0), (20.0, 10.0)])
-def test_a_half_open_link_is_noticed_within_interval_timeout_and_one_hold(
+def test_a_half_open_connection_is_detected_within_interval_timeout_and_one_hold(
     pattern: list[tuple[float, float]], interval: float, timeout: float
 ) -> None:
-    """Wherever in the pattern it falls silent, once a hold has been seen."""
+    """The peer may fall silent anywhere in the pattern, after the first hold."""
     hold = max(held for _, held in pattern)
     period = sum(map(sum, pattern))
     for step in range(40):
@@ -140,7 +142,7 @@ holds = st.lists(st.tuples(st.floats(0.0, 3.0), st.floats(0.0, 2.0)), min_size=1
 def test_holds_postpone_the_verdict_by_two_of_them_at_most(
     pattern: list[tuple[float, float]], interval: float, timeout: float, dead_after: float
 ) -> None:
-    """One may delay the ping, and one the look for its answer; however many there are."""
+    """One hold may delay the ping and one the check for its answer, however many there are."""
     bench = Held(iter(pattern * 300), interval, timeout, 0.01)
     dead_at = bench.start + dead_after
     hold = max(held for _, held in pattern)
@@ -153,20 +155,20 @@ def test_holds_postpone_the_verdict_by_two_of_them_at_most(
 
 @examples(300)
 @given(holds, st.floats(0.5, 10.0), st.floats(0.5, 10.0), st.floats(0.01, 0.99), st.booleans())
-def test_no_living_link_is_cut(
+def test_no_live_connection_is_cut(
     pattern: list[tuple[float, float]],
     interval: float,
     timeout: float,
     share: float,
     is_late: bool,
 ) -> None:
-    """The peer answers within the timeout; whoever comes first after a hold, reader or watchdog."""
+    """The peer answers in time; after a hold the reader or the watchdog may run first."""
     bench = Held(iter(pattern * 300), interval, timeout, share * timeout)
     bench.is_late = is_late
     assert bench.run(bench.start + 200.0) is None
 
 
-def test_a_link_survives_a_stop_of_30_seconds_at_any_time() -> None:
+def test_a_connection_survives_a_stop_of_30_seconds_at_any_time() -> None:
     for begin in range(0, 350, 3):
         bench = Held(iter([(begin / 10, 30.0)]), 20.0, 10.0, 0.05)
         assert bench.run(bench.start + 120.0) is None
@@ -174,7 +176,7 @@ def test_a_link_survives_a_stop_of_30_seconds_at_any_time() -> None:
 
 @pytest.mark.parametrize(("free", "held"), [(0.001, 0.3), (0.001, 2.0), (0.2, 0.3), (0.2, 2.0)])
 def test_other_deadlines_are_postponed_once(free: float, held: float) -> None:
-    """An attempt, its login, a subscribe, a silence: each by one stop, not by all."""
+    """One stop, not all, postpones an attempt, its login, a subscribe and a silence."""
     period = free + held
 
     def after(rig: Rig, kind: type = Cut) -> float:

@@ -1,4 +1,4 @@
-"""Wanted, asked, answered: who is told what, and what goes out to the venue."""
+"""Wanted channels, requests and answers: which calls are settled, and what is sent."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ACK_TIMEOUT = 20.0
 
 
 class Desk:
-    """Subscriptions, with what went out and what came of each call."""
+    """Subscriptions, with the requests sent and the outcome of each call."""
 
     def __init__(self, limits: Limits | None = None, **attributes: Any) -> None:
         dialect = Plain(limits, **attributes)
@@ -61,7 +61,7 @@ class Desk:
         return self.collect()
 
     def send(self) -> list[tuple[str, list[str]]]:
-        """Let out all that waits; returns it."""
+        """Send all unsent requests; return them."""
         sent = []
         while unsent := self.subscriptions.unsent():
             (request,) = unsent
@@ -185,32 +185,32 @@ def test_a_refusal_and_a_timeout_together_are_a_refusal() -> None:
     assert desk.refused == desk.removed == ["a", "b"]
 
 
-def test_a_call_for_nothing_ends_at_once() -> None:
+def test_a_call_without_channels_ends_at_once() -> None:
     desk = Desk().subscribe()
     assert desk.outcomes == {"sub": None}
     assert desk.send() == []
 
 
-def test_a_channel_named_twice_is_asked_for_once() -> None:
+def test_a_channel_named_twice_is_requested_once() -> None:
     desk = Desk().subscribe("a", "a")
     assert desk.send() == [("subscribe", ["a"])]
 
 
-def test_an_active_channel_is_not_asked_for_again() -> None:
+def test_an_active_channel_is_not_requested_again() -> None:
     desk = Desk().active("a")
     desk.subscribe("a")
     assert desk.outcomes["sub"] is None
     assert desk.send() == []
 
 
-def test_a_pending_channel_is_asked_for_once_for_all_who_want_it() -> None:
+def test_a_pending_channel_is_requested_once_for_all_calls() -> None:
     desk = Desk().subscribe("a", token="one").subscribe("a", token="two")
     assert desk.send() == [("subscribe", ["a"])]
     desk.ack("a")
     assert desk.outcomes == {"one": None, "two": None}
 
 
-def test_other_options_for_the_same_channel_are_a_mistake() -> None:
+def test_other_options_for_the_same_channel_are_an_error() -> None:
     desk = Desk().active("a", depth=10)
     with pytest.raises(ConfigurationError, match="other values of depth"):
         desk.subscribe("new", "a", depth=5)
@@ -218,13 +218,13 @@ def test_other_options_for_the_same_channel_are_a_mistake() -> None:
     assert desk.send() == []
 
 
-def test_the_options_go_out_with_the_request_and_are_kept() -> None:
+def test_options_are_sent_with_the_request_and_kept() -> None:
     desk = Desk().active("a", depth=10)
     desk.unsubscribe("a").send()
     assert [r.options for r in desk.out] == [{"depth": 10}, {"depth": 10}]
 
 
-def test_channels_go_out_in_batches_of_what_a_message_may_hold() -> None:
+def test_channels_are_sent_in_batches_of_the_allowed_size() -> None:
     desk = Desk(Limits(channels_per_message=2)).subscribe("a", "b", "c", "d", "e")
     assert [channels for _, channels in desk.send()] == [["a", "b"], ["c", "d"], ["e"]]
 
@@ -236,7 +236,7 @@ def test_the_venues_limit_of_channels_refuses_those_beyond_it() -> None:
     desk.ack("b")
     error = desk.outcomes["sub"]
     assert isinstance(error, SubscriptionRejected)
-    assert error.failed == {"c": "the venue allows 2 channels a connection"}
+    assert error.failed == {"c": "the venue allows 2 channels per connection"}
     assert desk.wanted == ["a", "b"]
 
 
@@ -246,7 +246,7 @@ def test_a_channel_beyond_the_limit_alone_is_refused_at_once() -> None:
     assert isinstance(desk.outcomes["sub"], SubscriptionRejected)
 
 
-def test_a_channel_that_is_there_already_does_not_count_against_the_limit() -> None:
+def test_an_existing_channel_does_not_count_against_the_limit_again() -> None:
     desk = Desk(Limits(channels_per_connection=1)).active("a")
     desk.subscribe("a")
     assert desk.outcomes["sub"] is None
@@ -263,7 +263,7 @@ def test_an_unsubscribe_makes_room_under_the_limit() -> None:
 
 
 def both_asked(**attributes: Any) -> Desk:
-    """Two requests are out, the older for two channels."""
+    """Return a desk with two outstanding requests, the older one for two channels."""
     desk = Desk(Limits(channels_per_message=2), **attributes)
     desk.subscribe("x:A", "x:B", token="first").subscribe("x:C", token="second")
     assert desk.send() == [("subscribe", ["x:A", "x:B"]), ("subscribe", ["x:C"])]
@@ -291,14 +291,14 @@ def both_asked(**attributes: Any) -> Desk:
     ],
 )
 def test_an_answer_is_matched(fields: dict[str, Any], meant: list[str]) -> None:
-    """By id, as whatever type, with or without a channel; by channel or symbol; or the oldest."""
+    """By id of any type, with or without a channel; by channel or symbol; or the oldest."""
     assert sorted(both_asked().ack(**fields)) == meant
     refusing = both_asked()
     assert refusing.reject(**fields) == bool(meant)
     assert [c for c in ("x:A", "x:B", "x:C") if c not in refusing.wanted] == meant
 
 
-def test_an_answer_by_channel_is_of_its_oldest_request() -> None:
+def test_an_answer_by_channel_belongs_to_its_oldest_request() -> None:
     desk = Desk().active("a")
     desk.unsubscribe("a").subscribe("a").send()
     assert desk.ack("a") == []
@@ -306,14 +306,14 @@ def test_an_answer_by_channel_is_of_its_oldest_request() -> None:
     assert desk.ack("a") == ["a"]
 
 
-def test_an_answer_without_a_name_is_of_the_oldest_outstanding() -> None:
+def test_an_answer_without_a_name_belongs_to_the_oldest_outstanding_request() -> None:
     desk = both_asked()
     desk.ack()
     assert desk.ack() == ["x:C"]
     assert desk.ack() == []
 
 
-def test_an_answer_that_comes_twice_confirms_once() -> None:
+def test_a_repeated_answer_confirms_once() -> None:
     desk = Desk().subscribe("a")
     desk.send()
     assert desk.ack("a") == ["a"]
@@ -343,7 +343,7 @@ def test_a_cumulative_answer_ends_the_unsubscribes_of_what_it_does_not_list() ->
     assert desk.wanted == ["b"]
 
 
-def test_first_data_confirms_where_the_venue_never_acknowledges() -> None:
+def test_first_data_confirms_if_the_venue_never_acknowledges() -> None:
     desk = both_asked(acknowledges=False)
     assert desk.subscriptions.data("x:B")
     assert not desk.subscriptions.data("x:B")
@@ -352,7 +352,7 @@ def test_first_data_confirms_where_the_venue_never_acknowledges() -> None:
     assert desk.state("x:A") is PENDING
 
 
-def test_data_confirms_a_channel_again_however_late_it_comes() -> None:
+def test_data_confirms_a_channel_again_however_late_it_arrives() -> None:
     desk = Desk(acknowledges=False).subscribe("a")
     desk.send()
     assert desk.subscriptions.data("a")
@@ -365,7 +365,7 @@ def test_data_confirms_a_channel_again_however_late_it_comes() -> None:
     assert (desk.state("a"), desk.collect().outcomes["waits"]) == (ACTIVE, None)
 
 
-def test_data_of_an_old_subscription_confirms_no_new_one() -> None:
+def test_data_of_an_old_subscription_does_not_confirm_a_new_one() -> None:
     desk = Desk(acknowledges=False).subscribe("a")
     desk.send()
     assert desk.subscriptions.data("a")
@@ -375,7 +375,7 @@ def test_data_of_an_old_subscription_confirms_no_new_one() -> None:
     assert desk.subscriptions.data("a")
 
 
-def test_data_confirms_nothing_where_the_venue_acknowledges() -> None:
+def test_data_confirms_nothing_if_the_venue_acknowledges() -> None:
     desk = both_asked()
     assert not desk.subscriptions.data("x:B")
     assert desk.state("x:B") is PENDING
@@ -391,7 +391,7 @@ def test_an_unsubscribe_that_is_never_acknowledged_still_names_its_channel() -> 
     assert desk.wanted == []
 
 
-def test_a_refusal_that_answers_nothing_says_so() -> None:
+def test_a_refusal_that_answers_no_request_returns_false() -> None:
     assert not Desk().active("a").reject("b")
 
 
@@ -408,13 +408,13 @@ def test_a_channel_is_wanted_until_its_unsubscribe_is_answered() -> None:
     assert (desk.wanted, desk.removed) == ([], ["a"])
 
 
-def test_what_is_not_subscribed_is_unsubscribed() -> None:
+def test_an_unsubscribe_of_an_unknown_channel_succeeds() -> None:
     desk = Desk().unsubscribe("a")
     assert desk.outcomes == {"unsub": None}
     assert desk.send() == []
 
 
-def test_an_unsubscribe_of_what_was_never_sent_takes_it_back() -> None:
+def test_an_unsubscribe_cancels_an_unsent_subscribe() -> None:
     desk = Desk().subscribe("a", "b").unsubscribe("a")
     assert desk.outcomes["unsub"] is None
     assert desk.send() == [("subscribe", ["b"])]
@@ -424,7 +424,7 @@ def test_an_unsubscribe_of_what_was_never_sent_takes_it_back() -> None:
     assert error.failed == {"a": "unsubscribed before it was acknowledged"}
 
 
-def test_an_unsubscribe_of_what_is_in_flight_follows_it() -> None:
+def test_an_unsubscribe_of_an_outstanding_subscribe_follows_it() -> None:
     desk = Desk().subscribe("a")
     desk.send()
     desk.unsubscribe("a")
@@ -448,7 +448,7 @@ def test_a_refused_subscribe_completes_the_unsubscribe_that_followed_it() -> Non
     assert desk.wanted == []
 
 
-def test_an_unsubscribe_while_the_link_is_down_needs_no_message() -> None:
+def test_an_unsubscribe_while_the_connection_is_down_needs_no_message() -> None:
     desk = Desk().active("a").drop().unsubscribe("a")
     assert desk.outcomes["unsub"] is None
     assert desk.restore() == []
@@ -482,7 +482,7 @@ def test_a_channel_kept_by_a_refused_unsubscribe_is_one_that_can_be_lost() -> No
     assert desk.lost == [Lost("a", "delisted")]
 
 
-def test_an_unanswered_unsubscribe_times_out_and_is_over_all_the_same() -> None:
+def test_an_unanswered_unsubscribe_times_out_and_ends_the_channel() -> None:
     desk = Desk().active("a").unsubscribe("a")
     desk.send()
     desk.wait(ACK_TIMEOUT)
@@ -529,7 +529,7 @@ def test_a_channel_wanted_again_is_a_new_stream() -> None:
     assert desk.lost == []
 
 
-def test_a_channel_wanted_again_and_again_not_is_unsubscribed() -> None:
+def test_a_channel_wanted_again_and_then_not_is_unsubscribed() -> None:
     desk = changed_mind().unsubscribe("a", token="after all")
     assert isinstance(desk.outcomes["sub"], SubscriptionRejected)
     desk.ack("a")
@@ -538,7 +538,7 @@ def test_a_channel_wanted_again_and_again_not_is_unsubscribed() -> None:
     assert desk.wanted == []
 
 
-def test_a_refused_unsubscribe_is_what_a_channel_wanted_again_needs() -> None:
+def test_a_refused_unsubscribe_confirms_a_channel_wanted_again() -> None:
     desk = changed_mind()
     desk.reject("a", "not now")
     assert desk.outcomes["sub"] is None
@@ -546,7 +546,7 @@ def test_a_refused_unsubscribe_is_what_a_channel_wanted_again_needs() -> None:
     assert desk.state("a") is ACTIVE
 
 
-def test_a_drop_is_an_answer_to_an_unsubscribe() -> None:
+def test_a_drop_completes_an_unsubscribe() -> None:
     desk = Desk().active("a", "b").unsubscribe("a")
     desk.send()
     desk.drop()
@@ -565,7 +565,7 @@ def test_a_channel_wanted_again_is_subscribed_once_after_a_drop() -> None:
 # --- a call's own deadline -----------------------------------------------------------------------
 
 
-def test_a_call_that_waits_too_long_is_told_which_channels_are_open() -> None:
+def test_a_timeout_names_the_undecided_channels() -> None:
     desk = Desk().subscribe("a", "b", deadline=5.0)
     desk.send()
     desk.ack("a")
@@ -578,14 +578,14 @@ def test_a_call_that_waits_too_long_is_told_which_channels_are_open() -> None:
     assert desk.wanted == ["a"]
 
 
-def test_a_withdrawn_wish_that_was_never_sent_leaves_no_trace() -> None:
+def test_an_unsent_subscribe_that_times_out_leaves_no_trace() -> None:
     desk = Desk().subscribe("a", deadline=5.0).wait(5.0)
     assert desk.send() == []
     assert desk.wanted == []
 
 
-def test_a_late_acknowledgement_of_a_withdrawn_wish_is_undone() -> None:
-    """The venue must not be left subscribed to what nobody wants."""
+def test_a_late_acknowledgement_after_a_timeout_is_undone() -> None:
+    """The venue must not stay subscribed to an unwanted channel."""
     desk = Desk().subscribe("a", deadline=5.0, depth=10)
     desk.send()
     desk.wait(5.0)
@@ -597,7 +597,7 @@ def test_a_late_acknowledgement_of_a_withdrawn_wish_is_undone() -> None:
     assert desk.subscriptions.deadline() == INF
 
 
-def test_a_withdrawn_wish_that_is_never_answered_is_undone_too() -> None:
+def test_an_unanswered_subscribe_after_a_timeout_is_undone_too() -> None:
     desk = Desk().subscribe("a", deadline=5.0)
     desk.send()
     desk.wait(5.0)
@@ -605,7 +605,7 @@ def test_a_withdrawn_wish_that_is_never_answered_is_undone_too() -> None:
     assert desk.send() == [("unsubscribe", ["a"])]
 
 
-def test_a_late_refusal_of_a_withdrawn_wish_needs_nothing() -> None:
+def test_a_late_refusal_after_a_timeout_needs_nothing() -> None:
     desk = Desk().subscribe("a", deadline=5.0)
     desk.send()
     desk.wait(5.0)
@@ -613,7 +613,7 @@ def test_a_late_refusal_of_a_withdrawn_wish_needs_nothing() -> None:
     assert desk.send() == []
 
 
-def test_a_late_acknowledgement_counts_for_who_has_asked_again() -> None:
+def test_a_late_acknowledgement_counts_for_a_new_call() -> None:
     desk = Desk().subscribe("a", token="hasty", deadline=5.0)
     desk.send()
     desk.wait(5.0)
@@ -624,7 +624,7 @@ def test_a_late_acknowledgement_counts_for_who_has_asked_again() -> None:
     assert desk.send() == []
 
 
-def test_one_callers_timeout_leaves_the_channel_to_the_others() -> None:
+def test_one_callers_timeout_does_not_affect_other_callers() -> None:
     desk = Desk().subscribe("a", token="hasty", deadline=5.0).subscribe("a", token="patient")
     desk.send()
     desk.wait(5.0)
@@ -633,20 +633,20 @@ def test_one_callers_timeout_leaves_the_channel_to_the_others() -> None:
     assert desk.outcomes["patient"] is None
 
 
-def test_a_caller_who_waits_for_a_channel_to_come_back_may_leave_it_wanted() -> None:
+def test_a_timeout_leaves_a_channel_wanted_that_was_active_before() -> None:
     desk = Desk().active("a").drop().subscribe("a", deadline=5.0).wait(5.0)
     assert isinstance(desk.outcomes["sub"], SubscriptionTimeout)
     assert desk.wanted == ["a"]
 
 
-def test_an_unsubscribe_whose_caller_left_goes_on_without_it() -> None:
+def test_an_unsubscribe_continues_after_its_callers_timeout() -> None:
     desk = Desk().active("a").unsubscribe("a", deadline=5.0).wait(5.0)
     assert isinstance(desk.outcomes["unsub"], SubscriptionTimeout)
     assert desk.wanted == []
     assert desk.send() == [("unsubscribe", ["a"])]
 
 
-def test_an_old_unsubscribe_that_is_never_answered_ends_no_new_subscription() -> None:
+def test_an_old_unanswered_unsubscribe_does_not_end_a_new_subscription() -> None:
     desk = Desk().active("a").unsubscribe("a", deadline=5.0)
     desk.send()
     desk.wait(5.0)
@@ -657,8 +657,8 @@ def test_an_old_unsubscribe_that_is_never_answered_ends_no_new_subscription() ->
     assert desk.wanted == ["a"]
 
 
-def test_a_channel_wanted_again_and_left_before_it_is_asked_for_needs_no_message() -> None:
-    """The venue would refuse to unsubscribe it, and that would count as active."""
+def test_a_channel_wanted_again_and_left_before_its_request_needs_no_message() -> None:
+    """The venue would refuse the unsubscribe, and the channel would count as active."""
     desk = Desk().subscribe("a", token="first")
     desk.send()
     desk.unsubscribe("a").subscribe("a", token="again").send()
@@ -669,17 +669,16 @@ def test_a_channel_wanted_again_and_left_before_it_is_asked_for_needs_no_message
     assert (desk.wanted, desk.send()) == ([], [])
 
 
-# --- the connection
-# ------------------------------------------------------------------------------------
+# --- the connection ------------------------------------------------------------------------------
 
 
-def test_after_a_drop_nothing_is_active_and_all_is_wanted() -> None:
+def test_after_a_drop_no_channel_is_active_and_all_are_wanted() -> None:
     desk = Desk().active("a", "b").drop()
     assert desk.wanted == ["a", "b"]
     assert (desk.state("a"), desk.state("b")) == (PENDING, PENDING)
 
 
-def test_a_drop_forgets_what_was_under_way() -> None:
+def test_a_drop_forgets_outstanding_requests() -> None:
     desk = Desk().subscribe("a")
     desk.send()
     desk.drop()
@@ -687,7 +686,7 @@ def test_a_drop_forgets_what_was_under_way() -> None:
     assert desk.subscriptions.deadline() == INF
 
 
-def test_a_wish_waits_for_the_next_link() -> None:
+def test_a_subscribe_waits_for_the_next_connection() -> None:
     desk = Desk().subscribe("a")
     desk.send()
     desk.drop()
@@ -697,12 +696,12 @@ def test_a_wish_waits_for_the_next_link() -> None:
     assert desk.outcomes == {"sub": None}
 
 
-def test_what_was_not_sent_before_a_drop_is_sent_once_after_it() -> None:
+def test_an_unsent_subscribe_is_sent_once_after_a_drop() -> None:
     desk = Desk().active("a").drop().subscribe("b")
     assert desk.restore() == [("subscribe", ["a"]), ("subscribe", ["b"])]
 
 
-def test_a_restore_groups_channels_of_the_same_options_in_the_order_of_their_wishes() -> None:
+def test_a_restore_groups_channels_of_equal_options_in_order() -> None:
     desk = Desk(Limits(channels_per_message=10))
     desk.active("a").active("b").active("c", depth=5).active("d", depth=5).active("e")
     desk.drop()
@@ -718,14 +717,14 @@ def test_a_refused_resubscription_is_a_lost_channel() -> None:
     assert (desk.wanted, desk.removed) == ([], ["a"])
 
 
-def test_who_waits_for_a_lost_channel_is_told() -> None:
+def test_a_call_that_waits_for_a_lost_channel_fails() -> None:
     desk = Desk().active("a").drop().subscribe("a")
     desk.restore()
     desk.reject("a", "delisted")
     assert isinstance(desk.outcomes["sub"], SubscriptionRejected)
 
 
-def test_an_unanswered_resubscription_is_sent_once_more_and_then_puts_the_link_in_doubt() -> None:
+def test_an_unanswered_resubscription_is_sent_again_and_then_makes_the_connection_suspect() -> None:
     desk = Desk().active("a").drop()
     assert desk.restore() == [("subscribe", ["a"])]
     desk.wait(ACK_TIMEOUT)
@@ -739,7 +738,7 @@ def test_an_unanswered_resubscription_is_sent_once_more_and_then_puts_the_link_i
     assert not desk.subscriptions.is_suspect
 
 
-def test_a_resubscription_answered_at_the_second_asking_is_well() -> None:
+def test_a_resubscription_answered_at_the_second_request_succeeds() -> None:
     desk = Desk().active("a").drop()
     desk.restore()
     desk.wait(ACK_TIMEOUT)
@@ -749,7 +748,7 @@ def test_a_resubscription_answered_at_the_second_asking_is_well() -> None:
     assert not desk.subscriptions.is_suspect
 
 
-def test_each_link_has_its_own_attempts() -> None:
+def test_each_connection_has_its_own_attempts() -> None:
     desk = Desk().active("a")
     for _ in range(3):
         desk.drop()
@@ -771,7 +770,7 @@ def test_a_first_subscribe_that_is_not_answered_fails_and_is_undone() -> None:
     assert desk.out[-1].options == {"depth": 10}
 
 
-def test_nobody_waits_for_what_undoes_a_subscribe() -> None:
+def test_no_call_waits_for_the_undo_of_a_subscribe() -> None:
     desk = Desk().subscribe("a")
     desk.send()
     desk.wait(ACK_TIMEOUT)
@@ -797,13 +796,13 @@ def test_a_refreshed_channel_is_pending_until_both_halves_are_answered() -> None
     assert desk.missing == []
     assert desk.ack("a") == []
     assert desk.state("a") is PENDING
-    assert desk.missing == ["a"], "from the first half's answer on, data is missed"
+    assert desk.missing == ["a"], "data is missing from the first half's answer on"
     assert desk.ack("a") == ["a"]
     assert (desk.missing, desk.removed) == (["a"], [])
     assert [r.options for r in desk.out] == [{"depth": 10}] * 3
 
 
-def test_a_refused_first_half_of_a_refresh_tells_that_the_channel_had_ended_before() -> None:
+def test_a_refused_first_half_of_a_refresh_means_that_the_channel_had_ended_before() -> None:
     desk = refreshed()
     assert desk.reject("a", "not subscribed")
     assert desk.missing == ["a"]
@@ -833,7 +832,7 @@ def test_a_refused_second_half_of_a_refresh_is_a_lost_channel() -> None:
     assert desk.lost == [Lost("a", "delisted")]
 
 
-def test_an_unanswered_refresh_puts_the_link_in_doubt() -> None:
+def test_an_unanswered_refresh_makes_the_connection_suspect() -> None:
     desk = refreshed()
     desk.wait(ACK_TIMEOUT)
     assert desk.subscriptions.is_suspect
@@ -890,7 +889,7 @@ def test_the_next_deadline_is_the_earliest_of_calls_and_requests(
     assert desk.subscriptions.deadline() == deadline
 
 
-def test_a_sleep_postpones_what_the_venue_is_to_answer_and_no_callers_timeout() -> None:
+def test_a_sleep_postpones_the_venues_answers_but_no_callers_timeout() -> None:
     desk = Desk().subscribe("a", deadline=21.0)
     desk.send()
     desk.stops.add(0.0, 5.0)
@@ -903,21 +902,21 @@ def test_a_sleep_postpones_what_the_venue_is_to_answer_and_no_callers_timeout() 
 # --- the end -------------------------------------------------------------------------------------
 
 
-def test_the_end_hands_over_all_who_wait_and_settles_none_of_them() -> None:
+def test_fail_all_returns_all_waiting_tokens_and_settles_none() -> None:
     desk = Desk().active("a").subscribe("b", "c").unsubscribe("a")
     assert desk.subscriptions.fail_all() == ["sub", "unsub"]
     assert desk.collect().outcomes.keys().isdisjoint({"sub", "unsub"})
     assert desk.subscriptions.fail_all() == []
 
 
-def test_the_end_leaves_what_was_confirmed_and_forgets_what_was_not() -> None:
+def test_fail_all_keeps_confirmed_channels_and_forgets_others() -> None:
     desk = Desk().active("a").subscribe("b")
     desk.subscriptions.fail_all()
     assert desk.wanted == ["a"]
     assert desk.send() == []
 
 
-# --- what stands ---------------------------------------------------------------------------------
+# --- lookups -------------------------------------------------------------------------------------
 
 
 def test_the_wanted_channels_are_listed_with_state_and_options() -> None:
@@ -926,7 +925,7 @@ def test_the_wanted_channels_are_listed_with_state_and_options() -> None:
     assert desk.state("unknown") is None
 
 
-def test_all_is_confirmed_when_nothing_is_pending() -> None:
+def test_all_confirmed_means_that_no_channel_is_pending() -> None:
     desk = Desk()
     assert desk.subscriptions.all_confirmed
     desk.subscribe("a").send()
@@ -935,7 +934,7 @@ def test_all_is_confirmed_when_nothing_is_pending() -> None:
     assert desk.subscriptions.all_confirmed
 
 
-def test_what_is_unsent_is_known() -> None:
+def test_has_unsent_means_that_a_request_waits() -> None:
     desk = Desk()
     assert not desk.subscriptions.has_unsent
     desk.subscribe("a")
@@ -947,7 +946,7 @@ def test_what_is_unsent_is_known() -> None:
 # --- answers that come late, or are missed -------------------------------------------------------
 
 
-def test_the_late_answer_to_an_unsubscribe_that_had_nothing_to_end_ends_no_later_one() -> None:
+def test_a_late_answer_to_a_void_unsubscribe_does_not_end_a_later_one() -> None:
     desk = Desk().active("b")
     desk.subscribe("a").send()
     desk.unsubscribe("a", token="first").unsubscribe("b", token="other").send()
@@ -965,7 +964,7 @@ def test_the_late_answer_to_an_unsubscribe_that_had_nothing_to_end_ends_no_later
     assert desk.outcomes["other"] is None
 
 
-def test_a_channel_that_a_cumulative_answer_no_longer_lists_has_stopped() -> None:
+def test_a_channel_missing_from_a_cumulative_answer_has_stopped() -> None:
     desk = Desk().active("a", "b")
     desk.subscribe("c").send()
     desk.subscriptions.subscribed(["a"])
@@ -976,14 +975,14 @@ def test_a_channel_that_a_cumulative_answer_no_longer_lists_has_stopped() -> Non
 
 
 class TestEndedByTheVenue:
-    """A channel that was active, and that nobody has unsubscribed from."""
+    """The venue ends an active channel without an unsubscribe."""
 
-    def test_an_unsubscribe_that_nobody_asked_for(self) -> None:
+    def test_an_unsolicited_unsubscribe(self) -> None:
         desk = Desk().active("a", "b")
         assert desk.ack("a", verb="unsubscribe") == []
         assert desk.stopped == {"a": "the venue has unsubscribed it"}
         assert (desk.state("a"), desk.state("b")) == (PENDING, ACTIVE)
-        assert desk.send() == [], "it is asked for when the budget allows it"
+        assert desk.send() == [], "it is requested when the budget allows it"
         assert desk.ask_again("a") == [("subscribe", ["a"])]
         assert desk.ack("a", verb="subscribe") == ["a"]
 
@@ -991,7 +990,7 @@ class TestEndedByTheVenue:
         desk = Desk().active("a")
         assert desk.reject("a", "delisted")
         assert desk.stopped == {"a": "delisted"}
-        # The venue may still have the channel, and would then refuse to have it twice.
+        # The channel may still be subscribed at the venue, which would refuse a second subscribe.
         assert desk.ask_again("a") == [("unsubscribe", ["a"]), ("subscribe", ["a"])]
 
     def test_an_item_of_the_dialect(self) -> None:
@@ -1017,7 +1016,7 @@ class TestEndedByTheVenue:
         desk.ack("a", request_id="theirs", verb="unsubscribe")
         assert desk.state("a") is ACTIVE
 
-    def test_an_unsubscribe_that_has_not_gone_out_is_done_by_that(self) -> None:
+    def test_it_completes_an_unsent_unsubscribe(self) -> None:
         desk = Desk().active("a").unsubscribe("a")
         desk.ack("a", verb="unsubscribe")
         assert desk.outcomes["unsub"] is None
@@ -1032,7 +1031,7 @@ class TestEndedByTheVenue:
         assert desk.outcomes["unsub"] is None
         assert desk.ask_again("a") == []
 
-    def test_it_is_asked_for_once(self) -> None:
+    def test_it_is_requested_once(self) -> None:
         desk = Desk().active("a")
         desk.ack("a", verb="unsubscribe")
         assert desk.ask_again("a") == [("subscribe", ["a"])]
@@ -1040,13 +1039,13 @@ class TestEndedByTheVenue:
         desk.ack("a")
         assert desk.ask_again("a") == []
 
-    def test_a_new_connection_asks_for_it_as_for_all_others(self) -> None:
+    def test_a_new_connection_requests_it_like_all_others(self) -> None:
         desk = Desk(Limits(channels_per_message=2)).active("a", "b")
         desk.ack("a", verb="unsubscribe")
         assert desk.drop().restore() == [("subscribe", ["a", "b"])]
         assert desk.ask_again("a") == []
 
-    def test_a_refusal_then_loses_it(self) -> None:
+    def test_a_refusal_afterwards_loses_it(self) -> None:
         desk = Desk().active("a")
         desk.ack("a", verb="unsubscribe")
         desk.ask_again("a")
@@ -1072,9 +1071,9 @@ def test_an_unsubscribe_within_a_refresh_ends_with_its_first_half(
 
 
 class TestVerbs:
-    """An answer that says of which kind of request it is."""
+    """An answer that contains the kind of its request."""
 
-    def test_the_end_of_a_refresh_is_no_confirmation(self) -> None:
+    def test_an_answer_to_the_first_half_of_a_refresh_confirms_nothing(self) -> None:
         desk = Desk().active("a")
         desk.subscriptions.refresh("a")
         desk.send()
@@ -1083,20 +1082,20 @@ class TestVerbs:
         assert desk.state("a") is ACTIVE
         assert desk.stopped == {}
 
-    def test_a_refusal_of_an_unsubscribe_refuses_no_subscribe(self) -> None:
+    def test_a_refusal_of_an_unsubscribe_does_not_refuse_a_subscribe(self) -> None:
         desk = Desk().subscribe("a")
         desk.send()
         assert not desk.reject("a", verb="unsubscribe")
         assert desk.state("a") is PENDING
 
 
-def test_what_waits_to_be_sent_at_a_drop_does_not_go_out_after_it() -> None:
+def test_an_unsent_request_is_not_sent_after_a_drop() -> None:
     desk = Desk().subscribe("a").drop()
     assert desk.send() == []
     assert desk.restore() == [("subscribe", ["a"])]
 
 
-def test_a_request_that_is_not_answered_does_not_end_what_a_later_one_asks_for() -> None:
+def test_an_unanswered_request_does_not_affect_a_later_one() -> None:
     desk = Desk().subscribe("a", token="first")
     desk.send()
     desk.unsubscribe("a").subscribe("a", token="again").send()
@@ -1111,7 +1110,7 @@ def test_a_request_that_is_not_answered_does_not_end_what_a_later_one_asks_for()
 # --- one channel of several ----------------------------------------------------------------------
 
 
-def test_a_refusal_by_the_first_part_of_a_name_is_of_the_oldest_such_subscribe() -> None:
+def test_a_refusal_by_the_first_part_of_a_name_belongs_to_the_oldest_such_subscribe() -> None:
     desk = Desk().active("x:0")
     desk.unsubscribe("x:0").subscribe("y:1").subscribe("x:1", token="x1")
     desk.subscribe("x:2", token="x2").send()
@@ -1124,7 +1123,7 @@ def test_a_refusal_by_the_first_part_of_a_name_is_of_the_oldest_such_subscribe()
 
 
 class TestOneOfARequest:
-    """The venue has refused one channel of a request, and not said which."""
+    """The venue has refused one channel of a request without naming it."""
 
     @pytest.fixture
     def desk(self) -> Desk:
@@ -1135,7 +1134,7 @@ class TestOneOfARequest:
     def refuse(self, desk: Desk, reason: str) -> bool:
         return desk.reject(reason=reason, request_id=1, is_one=True)
 
-    def test_it_is_the_one_that_is_left(self, desk: Desk) -> None:
+    def test_it_is_the_one_that_remains(self, desk: Desk) -> None:
         assert self.refuse(desk, "log in")
         assert desk.refused == []
         assert desk.ack("c", request_id=1) == ["c"]
@@ -1144,30 +1143,30 @@ class TestOneOfARequest:
         assert desk.refused == ["a"]
         assert desk.outcomes["sub"].failed == {"a": "log in"}
 
-    def test_it_may_come_after_the_others(self, desk: Desk) -> None:
+    def test_it_may_arrive_after_the_others(self, desk: Desk) -> None:
         desk.ack("a", request_id=1)
         desk.ack("b", request_id=1)
         self.refuse(desk, "no")
         assert desk.refused == ["c"]
 
-    def test_several_are_those_that_are_left(self, desk: Desk) -> None:
+    def test_several_are_those_that_remain(self, desk: Desk) -> None:
         self.refuse(desk, "one")
         desk.ack("b", request_id=1)
         self.refuse(desk, "two")
         assert sorted(desk.refused) == ["a", "c"]
 
-    def test_one_that_is_named_is_no_other(self, desk: Desk) -> None:
+    def test_a_named_channel_is_not_one_of_them(self, desk: Desk) -> None:
         self.refuse(desk, "one")
         desk.reject("c", "named", request_id=1)
         desk.ack("a", request_id=1)
         assert desk.outcomes["sub"].failed == {"b": "one", "c": "named"}
 
-    def test_an_ack_of_the_rest_refuses_none_of_it(self, desk: Desk) -> None:
+    def test_an_ack_of_the_rest_refuses_nothing(self, desk: Desk) -> None:
         self.refuse(desk, "one")
         assert desk.ack(request_id=1) == ["a", "b", "c"]
         assert desk.refused == []
 
-    def test_what_is_never_answered_is_refused_in_its_words(self, desk: Desk) -> None:
+    def test_an_unanswered_rest_is_refused_with_its_reason(self, desk: Desk) -> None:
         self.refuse(desk, "too many")
         desk.wait(ACK_TIMEOUT)
         assert sorted(desk.refused) == ["a", "b", "c"]
@@ -1177,7 +1176,7 @@ class TestOneOfARequest:
 # --- many at once --------------------------------------------------------------------------------
 
 
-def test_an_unsubscribe_goes_out_in_batches_in_the_callers_order() -> None:
+def test_an_unsubscribe_is_sent_in_batches_in_the_callers_order() -> None:
     names = [f"x{n}" for n in range(300)]
     desk = Desk(Limits(channels_per_message=100)).active(*names)
     desk.unsubscribe(*reversed(names))
@@ -1188,7 +1187,7 @@ def test_an_unsubscribe_goes_out_in_batches_in_the_callers_order() -> None:
     ]
 
 
-def test_channels_of_other_options_are_unsubscribed_in_a_message_of_their_own() -> None:
+def test_channels_of_other_options_are_unsubscribed_in_a_separate_message() -> None:
     desk = Desk(Limits(channels_per_message=10))
     desk.active("a", "c", depth=5).active("b", "d")
     desk.unsubscribe("a", "b", "c", "d")
@@ -1197,7 +1196,7 @@ def test_channels_of_other_options_are_unsubscribed_in_a_message_of_their_own() 
 
 
 def test_a_refused_channel_of_a_batch_leaves_the_others_alone() -> None:
-    """Its unsubscribe, in the same message as another's, has nothing to end any more."""
+    """Its unsubscribe, in one message with another, has nothing left to end."""
     desk = Desk(Limits(channels_per_message=10)).active("b")
     desk.subscribe("a").send()
     desk.unsubscribe("a", "b").send()
@@ -1207,7 +1206,7 @@ def test_a_refused_channel_of_a_batch_leaves_the_others_alone() -> None:
     assert (desk.wanted, desk.outcomes["unsub"]) == ([], None)
 
 
-def test_what_is_undone_goes_out_in_batches() -> None:
+def test_undone_subscribes_are_sent_in_batches() -> None:
     names = [f"x{n}" for n in range(100)]
     desk = Desk(Limits(channels_per_message=100)).subscribe(*names)
     desk.send()
@@ -1215,7 +1214,7 @@ def test_what_is_undone_goes_out_in_batches() -> None:
     assert [channels for _, channels in desk.send()] == [["x0"], names[1:]]
 
 
-def test_what_a_cumulative_answer_does_not_list_goes_out_in_batches() -> None:
+def test_channels_missing_from_a_cumulative_answer_are_resubscribed_in_batches() -> None:
     desk = Desk(Limits(channels_per_message=10)).active("a", "b", "c")
     desk.subscriptions.subscribed(["b"])
     assert desk.ask_again(*desk.collect().stopped) == [("subscribe", ["a", "c"])]
@@ -1230,7 +1229,7 @@ def test_wanted_channels_are_counted_and_looked_up() -> None:
     ]
 
 
-# --- connections that end before the venue has answered -------------------------------------------
+# --- connections that end before the venue has answered ------------------------------------------
 
 
 def end(desk: Desk, after: float = 0.0, why: str = "gone") -> Desk:
@@ -1239,7 +1238,7 @@ def end(desk: Desk, after: float = 0.0, why: str = "gone") -> Desk:
     return desk.drop()
 
 
-def test_two_connections_in_a_row_that_confirm_nothing_of_a_call_end_it() -> None:
+def test_two_fruitless_connections_in_a_row_end_a_call() -> None:
     desk = Desk().active("mine").subscribe("a", "b")
     desk.send()
     end(desk)
@@ -1258,13 +1257,13 @@ def test_two_connections_in_a_row_that_confirm_nothing_of_a_call_end_it() -> Non
     assert desk.restore() == [("subscribe", ["mine"])]
 
 
-def test_connections_that_end_before_anything_can_be_asked_end_it_too() -> None:
+def test_connections_that_end_before_any_request_end_a_call_too() -> None:
     desk = Desk().subscribe("a")
     end(end(desk))
     assert isinstance(desk.outcomes["sub"], SubscriptionTimeout)
 
 
-def test_a_connection_that_works_does_not_end_a_call_whose_turn_has_not_come() -> None:
+def test_a_working_connection_does_not_end_a_call_that_was_not_yet_sent() -> None:
     desk = Desk().active("mine")
     for _ in range(5):
         end(desk)
@@ -1279,7 +1278,7 @@ def test_a_connection_that_works_does_not_end_a_call_whose_turn_has_not_come() -
     assert desk.wanted == ["mine", "a"]
 
 
-def test_what_is_confirmed_of_a_call_gives_the_rest_two_more_connections() -> None:
+def test_a_confirmed_channel_gives_the_rest_of_its_call_two_more_connections() -> None:
     desk = Desk().subscribe("a", "b", "c")
     for channel in "abc":
         desk.restore()
@@ -1300,7 +1299,7 @@ def test_a_call_for_a_channel_that_was_confirmed_before_leaves_it_wanted() -> No
     assert (desk.wanted, desk.refused) == (["a"], [])
 
 
-def test_new_channels_go_in_messages_of_their_own_after_those_confirmed_before() -> None:
+def test_new_channels_are_sent_in_separate_messages_after_confirmed_ones() -> None:
     desk = Desk(Limits(channels_per_message=10)).subscribe("new", token="one")
     desk.active("a", "b").subscribe("c", "d", token="two").subscribe("e", token="three")
     end(desk)
@@ -1327,7 +1326,7 @@ def test_the_time_for_an_answer_is_summed_over_connections() -> None:
     assert desk.wanted == ["b"]
 
 
-def test_a_channel_wanted_again_by_nobody_who_still_waits_is_not_subscribed_again() -> None:
+def test_a_channel_whose_new_call_timed_out_is_not_subscribed_again() -> None:
     desk = Desk().active("a").unsubscribe("a")
     desk.send()
     desk.subscribe("a", deadline=5.0).wait(5.0)

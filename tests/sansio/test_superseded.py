@@ -1,4 +1,4 @@
-"""What a connection brings after it has been superseded is ignored, of every kind."""
+"""Everything from a connection that has been superseded is ignored."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ SLOW = {"ack_timeout": 1000.0, "connect_timeout": 1000.0}
 
 
 def superseded(verdict: Verdict = Verdict.RETRY) -> tuple[Rig, int]:
-    """A client that has lost a connection with much under way, and that connection's id.
+    """Return a client that has lost a connection with open requests, and that connection's id.
 
-    ``a`` was confirmed on it, ``b`` was asked for, ``c`` was being unsubscribed from.
+    On it ``a`` was confirmed, ``b`` was requested, and ``c`` was being unsubscribed.
     """
     rig = Rig(**SLOW).active("a", "c")
     rig.data("a", 1)
@@ -51,7 +51,7 @@ def superseded(verdict: Verdict = Verdict.RETRY) -> tuple[Rig, int]:
 
 
 def backing_off() -> tuple[Rig, int]:
-    """The next attempt is not due yet."""
+    """Return a client whose next attempt is not due yet."""
     return superseded(Verdict.RATE_LIMITED)
 
 
@@ -69,7 +69,7 @@ def logging_in() -> tuple[Rig, int]:
 
 
 def asking() -> tuple[Rig, int]:
-    """Everything has been asked for on the present connection, and nothing is answered."""
+    """Return a client with unanswered requests on its current connection."""
     rig, old = connecting()
     rig.opened()
     rig.request("new request")
@@ -96,7 +96,7 @@ SITUATIONS = (backing_off, connecting, logging_in, asking, confirmed, closing)
 
 
 def ids_of(rig: Rig) -> list[int]:
-    """All numbers that requests may have had."""
+    """Return all ids that requests may have had."""
     return list(range(1, rig.session.next_id()))
 
 
@@ -104,7 +104,7 @@ def message(rig: Rig, *numbers: int | None) -> list[Message]:
     return [rig.message("a", number) for number in numbers]
 
 
-#: What may arrive, made for a rig: of each item all forms by which it could be matched.
+#: Items that may arrive, made for a rig: each in all forms by which it could be matched.
 ITEMS: dict[str, Callable[[Rig], list[Any]]] = {
     "answers by id": lambda rig: [Ack(n) for n in ids_of(rig)],
     "answers by channel": lambda rig: [Ack(channel=c) for c in "abcde"],
@@ -125,7 +125,7 @@ ITEMS: dict[str, Callable[[Rig], list[Any]]] = {
     "data without a number": lambda rig: message(rig, None),
     "data with the next number": lambda rig: message(rig, 2, 3),
     "data after a gap": lambda rig: message(rig, 70),
-    "data that comes twice": lambda rig: message(rig, 1),
+    "duplicate data": lambda rig: message(rig, 1),
     "a snapshot": lambda rig: [LinkedMessage("a", "snapshot", 90)],
     "data of an unknown channel": lambda rig: [rig.message("unknown")],
     "a counted frame": lambda rig: [Counted(5), Counted(9)],
@@ -139,7 +139,7 @@ ITEMS: dict[str, Callable[[Rig], list[Any]]] = {
 
 
 def standing(rig: Rig) -> Any:
-    """All that is to be seen of a session."""
+    """Return the observable state of a session."""
     session = rig.session
     counters = {name: getattr(session.counters, name) for name in session.counters.__slots__}
     rig.collect()
@@ -161,7 +161,7 @@ def standing(rig: Rig) -> Any:
 
 @pytest.mark.parametrize("item", ITEMS)
 @pytest.mark.parametrize("situation", SITUATIONS)
-def test_what_a_superseded_connection_still_brings_is_ignored(
+def test_entries_of_a_superseded_connection_are_ignored(
     situation: Callable[[], tuple[Rig, int]], item: str
 ) -> None:
     rig, old = situation()
@@ -175,8 +175,8 @@ def test_what_a_superseded_connection_still_brings_is_ignored(
 
 
 @pytest.mark.parametrize("item", sorted(ITEMS.keys() - {"a heartbeat"}))
-def test_the_same_of_the_present_connection_is_not_ignored(item: str) -> None:
-    """So that each of these tests could fail."""
+def test_the_same_entries_of_the_current_connection_are_not_ignored(item: str) -> None:
+    """This shows that each of these tests can fail."""
 
     def is_noticed(situation: Callable[[], tuple[Rig, int]]) -> bool:
         rig, _ = situation()
@@ -203,7 +203,7 @@ def test_data_on_the_fast_path_is_ignored(
     assert standing(rig) == before
 
 
-def test_data_on_the_fast_path_of_the_present_connection_is_delivered() -> None:
+def test_data_on_the_fast_path_of_the_current_connection_is_delivered() -> None:
     rig, _ = confirmed()
     batch = Inbound(Generic()).batch(
         [b'{"type":"market_data","channel":"a","sequence":3}'], False, 1, rig.cid
@@ -217,7 +217,7 @@ EVENTS: dict[str, Callable[[Session, int, float], None]] = {
     "a pong": lambda session, cid, now: session.pong(cid),
     "a ping": lambda session, cid, now: session.control(cid, now),
     "lost": lambda session, cid, now: session.ended(cid, OSError(), Verdict.RETRY, now),
-    "lost again, in words": lambda session, cid, now: session.ended(
+    "lost again, with a text": lambda session, cid, now: session.ended(
         cid, ConnectionLost("gone", 1001), Verdict.RATE_LIMITED, now, "gone"
     ),
     "refused for good": lambda session, cid, now: session.ended(
@@ -228,7 +228,7 @@ EVENTS: dict[str, Callable[[Session, int, float], None]] = {
 
 @pytest.mark.parametrize("event", EVENTS)
 @pytest.mark.parametrize("situation", SITUATIONS[1:])
-def test_what_happens_to_a_superseded_connection_is_ignored(
+def test_events_of_a_superseded_connection_are_ignored(
     situation: Callable[[], tuple[Rig, int]], event: str
 ) -> None:
     rig, old = situation()
@@ -238,7 +238,7 @@ def test_what_happens_to_a_superseded_connection_is_ignored(
     assert standing(rig) == before
 
 
-def test_a_pong_of_a_superseded_connection_answers_no_ping_of_the_present_one() -> None:
+def test_a_pong_of_a_superseded_connection_does_not_answer_a_current_ping() -> None:
     rig = Rig(ping_interval=10.0, ping_timeout=5.0, **SLOW).open()
     old = rig.cid
     rig.drop()
@@ -251,7 +251,7 @@ def test_a_pong_of_a_superseded_connection_answers_no_ping_of_the_present_one() 
     assert rig.cid > old + 1 or rig.state is not State.OPEN
 
 
-def test_a_ping_of_a_superseded_connection_is_no_life_of_the_present_one() -> None:
+def test_a_ping_of_a_superseded_connection_is_no_sign_of_life_of_the_current_one() -> None:
     rig = Rig(silence_timeout=10.0, **SLOW).open()
     old = rig.cid
     rig.drop()
@@ -264,7 +264,7 @@ def test_a_ping_of_a_superseded_connection_is_no_life_of_the_present_one() -> No
 
 
 @pytest.mark.parametrize("asked", [1, 2])
-def test_an_old_answer_of_the_dialect_is_not_taken_for_the_one_that_is_due(asked: int) -> None:
+def test_an_old_answer_of_the_dialect_is_not_mistaken_for_the_expected_one(asked: int) -> None:
     rig = Rig(**SLOW).active("a")
     rig.holds = True
     rig.subscribe("b")
@@ -283,10 +283,10 @@ def test_an_old_answer_of_the_dialect_is_not_taken_for_the_one_that_is_due(asked
 @pytest.mark.parametrize("outcome", ["answered", "failed"])
 @pytest.mark.parametrize("asked", [1, 2])
 @pytest.mark.parametrize("is_subscribe", [True, False], ids=["subscribe", "unsubscribe"])
-def test_an_answer_of_the_dialect_for_a_superseded_connection_is_of_no_use(
+def test_an_answer_of_the_dialect_for_a_superseded_connection_is_ignored(
     is_subscribe: bool, asked: int, outcome: str
 ) -> None:
-    """The first question is how to split the channels, the second what to send."""
+    """The first question is how to split the channels, the second which messages to send."""
     rig = Rig(**SLOW).active("a")
     rig.holds = True
     if is_subscribe:
@@ -316,7 +316,7 @@ def test_an_answer_of_the_dialect_for_a_superseded_connection_is_of_no_use(
     assert wanted == ({"a": "active", "b": "active"} if is_subscribe else {})
 
 
-def test_a_request_of_a_superseded_connection_is_settled_once_and_as_unknown() -> None:
+def test_a_request_of_a_superseded_connection_is_settled_once_as_unknown() -> None:
     rig, old = asking()
     assert type(rig.outcome("old request")).__name__ == "OutcomeUnknown"
     for n in ids_of(rig):
@@ -366,7 +366,7 @@ def test_a_connections_count_is_not_compared_with_the_next_ones() -> None:
 
 
 def test_an_old_connections_half_refresh_does_not_end_a_channel_of_the_next() -> None:
-    """Its unsubscribe was out; the answer may not count for the present connection."""
+    """Its unsubscribe was outstanding; the answer must not count for the current connection."""
     rig = Rig(stale_after=30.0, **SLOW).active("a")
     rig.wait(30.0)
     assert rig.asked()[-2:] == [("unsubscribe", ["a"]), ("subscribe", ["a"])]
@@ -381,7 +381,7 @@ def test_an_old_connections_half_refresh_does_not_end_a_channel_of_the_next() ->
     assert standing(rig) == before
 
 
-def test_a_venue_that_never_acknowledges_confirms_by_data_of_the_present_connection() -> None:
+def test_only_data_of_the_current_connection_confirms_without_acknowledgements() -> None:
     rig = Rig(Plain(acknowledges=False), **SLOW).open()
     rig.subscribe("a", token="a")
     old = rig.cid

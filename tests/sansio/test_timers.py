@@ -1,4 +1,4 @@
-"""Deadlines that may move to later, or not be needed any more."""
+"""Deadlines that may move to later, or be no longer needed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wsclient.sansio.timers import Timers
 INF = float("inf")
 
 
-def test_what_is_due_is_taken_once_the_earliest_first() -> None:
+def test_due_items_are_taken_once_earliest_first() -> None:
     due = {"a": 3.0, "b": 1.0, "c": 2.0, "d": INF}
     timers = Timers(due.get)
     for name in due:
@@ -21,7 +21,7 @@ def test_what_is_due_is_taken_once_the_earliest_first() -> None:
     assert timers.deadline() == 3.0
 
 
-def test_what_needs_no_deadline_any_more_is_not_due() -> None:
+def test_an_item_without_a_deadline_is_not_due() -> None:
     due = {"a": 1.0, "b": 2.0}
     timers = Timers(due.get)
     timers.add("a")
@@ -32,7 +32,7 @@ def test_what_needs_no_deadline_any_more_is_not_due() -> None:
     assert timers.deadline() == INF
 
 
-def test_what_is_over_takes_no_room() -> None:
+def test_items_without_a_deadline_are_removed() -> None:
     due = dict.fromkeys(range(10_000), 100.0)
     timers = Timers(due.get)
     for number in list(due):
@@ -48,7 +48,7 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-def test_nothing_is_missed_and_nothing_comes_early(steps: list[tuple[str, int]]) -> None:
+def test_no_item_is_missed_or_early(steps: list[tuple[str, int]]) -> None:
     due: dict[int, float] = {}
     watched: set[int] = set()
     timers, now = Timers(due.get), 0.0

@@ -1,4 +1,4 @@
-"""The venue's time of a message, found in its payload."""
+"""The venue's send time in a message's payload."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PATHS = (("data", 0, "ts"), ("ts",))
         "2023-11-14T23:13:20.000000000+01:00",
     ],
 )
-def test_the_size_of_a_number_tells_its_unit(value: Any) -> None:
+def test_the_size_of_a_number_determines_its_unit(value: Any) -> None:
     assert nanoseconds(value) == NOON * 10**9
 
 
@@ -66,16 +66,16 @@ def test_a_date_is_read_to_the_microsecond(moment: datetime, hours: int) -> None
         *("0001-01-01T00:00:00Z", "1972-01-01T00:00:00Z", "9999-12-31T23:59:59Z"),
     ],
 )
-def test_what_is_no_time_is_none(value: Any) -> None:
+def test_a_value_that_is_not_a_time_is_none(value: Any) -> None:
     assert nanoseconds(value) is None
 
 
-def test_one_is_found_where_a_path_leads() -> None:
+def test_a_time_is_found_at_a_path() -> None:
     frame = {"ts": 5, "data": [{"x": [1, {}], "ts": str(NOON)}, {"ts": "late"}], "ts2": "x"}
     assert find_timestamp(json.dumps(frame).encode(), PATHS) == NOON * 10**9
 
 
-def test_the_paths_are_tried_in_their_order() -> None:
+def test_paths_are_tried_in_order() -> None:
     assert find_timestamp(b'{"ts": %d, "data": []}' % NOON, PATHS) == NOON * 10**9
     assert find_timestamp(b'{"ts": %d, "data": [{"ts": null}]}' % NOON, PATHS) == NOON * 10**9
     both = b'{"ts": %d, "data": [{"ts": %d}]}' % (NOON, NOON + 1)
@@ -93,15 +93,15 @@ def test_the_paths_are_tried_in_their_order() -> None:
         b'{"ts": "' + b"9" * 400 + b'.5"}',
     ],
 )
-def test_in_nonsense_none_is_found(raw: bytes) -> None:
+def test_an_invalid_payload_has_no_time(raw: bytes) -> None:
     assert find_timestamp(raw, PATHS) is None
 
 
-def test_without_a_path_none_is_found() -> None:
+def test_without_a_path_there_is_no_time() -> None:
     assert find_timestamp(b"%d" % NOON, ()) is None
 
 
 @given(st.binary(max_size=60))
-def test_no_payload_makes_it_raise(raw: bytes) -> None:
+def test_no_payload_raises(raw: bytes) -> None:
     find_timestamp(b'{"ts": "' + raw + b'"}', PATHS)
     find_timestamp(raw, PATHS)

@@ -1,4 +1,4 @@
-"""A session on a bench: its clock is a number, and all that it asks for is put down."""
+"""A test rig for a session: a simulated clock, and a record of all its actions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LOGIN = {"op": "login"}
 
 
 class Plain(Dialect):
-    """Says what it is asked to say, in JSON that a test can compare."""
+    """A dialect that makes plain JSON requests, which a test can compare."""
 
     name = "plain"
 
@@ -58,7 +58,7 @@ class Plain(Dialect):
 
 
 class RecordedSession(Session):
-    """A session whose every change of state is put down."""
+    """A session that records each change of its state."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -82,16 +82,16 @@ class Rig:
         self.session = RecordedSession(self.dialect, Options(**options), lambda: random)
         self.actions: list[Action] = []
         self._cuts: list[Cut] = []
-        #: Questions to the dialect that are not asked yet; while ``holds`` they wait here.
+        #: Questions to the dialect that are not asked yet; while ``holds`` is set they wait here.
         self.consults: list[Consult] = []
         self.holds = False
         self.settled: defaultdict[Any, list[Settle]] = defaultdict(list)
-        #: Who waits, or has waited: each must be settled once, at the latest by close().
+        #: The tokens of all calls: each must be settled once, at the latest by close().
         self.tokens: set[Any] = set()
         self.received_at = 0
         self._numbers = itertools.count()
 
-    # What it has done.
+    # The record.
 
     @property
     def state(self) -> State:
@@ -102,7 +102,7 @@ class Rig:
         return self.session.connection_id
 
     def collect(self) -> list[Action]:
-        """The actions since the last look; each token may be settled once."""
+        """Record and return the actions since the last call; each token may be settled once."""
         actions = self.session.actions()
         self.actions += actions
         self._cuts += [action for action in actions if isinstance(action, Cut)]
@@ -114,20 +114,20 @@ class Rig:
         return actions
 
     def done(self, kind: type[Action]) -> list[Any]:
-        """All actions of one kind so far."""
+        """Return all actions of one kind so far."""
         self.collect()
         return [action for action in self.actions if isinstance(action, kind)]
 
     def sent(self) -> list[dict[str, Any]]:
-        """What has been sent on the present connection, decoded, in order."""
+        """Return the messages sent on the current connection, decoded, in order."""
         return [json.loads(s.payload) for s in self.done(Send) if s.connection_id == self.cid]
 
     def asked(self) -> list[tuple[str, list[str]]]:
-        """The subscribes and unsubscribes on the present connection, without ids."""
+        """Return the subscribes and unsubscribes on the current connection, without ids."""
         return [(m["op"], m["channels"]) for m in self.sent() if "channels" in m]
 
     def outcome(self, token: Any) -> BaseException | str | None:
-        """``"waiting"``, or the error that ``token`` was settled with, None for none."""
+        """Return ``"waiting"``, or the error of ``token``, None if it succeeded."""
         self.collect()
         return self.settled[token][0].error if self.settled[token] else "waiting"
 
@@ -142,7 +142,7 @@ class Rig:
         self.tick()
 
     def cancel_connect(self, token: Any = "connect") -> None:
-        """The caller leaves: from now on, nobody is to be woken."""
+        """Cancel a connect: its token must not be settled from now on."""
         self.session.cancel_connect(token)
         if not self.settled[token]:
             self.tokens.discard(token)
@@ -153,7 +153,7 @@ class Rig:
         self.tick()
 
     def open(self) -> Rig:
-        """From whatever state that allows it, to OPEN."""
+        """Go to OPEN from any state that allows it."""
         if self.state is State.IDLE:
             self.connect(("open", next(self._numbers)))
         while self.state is State.BACKING_OFF:
@@ -204,7 +204,7 @@ class Rig:
         return self.receive(Rejection(reason, channel=channel))
 
     def active(self, *channels: str, **options: Any) -> Rig:
-        """Subscribed and confirmed, on an open connection."""
+        """Subscribe to channels on an open connection, and confirm them."""
         self.open()
         self.subscribe(*channels, token=("active", next(self._numbers)), **options)
         self.ack(*channels)
@@ -217,17 +217,17 @@ class Rig:
         return make(channel, type, sequence, raw, self.received_at, self.cid)
 
     def data(self, channel: str, *sequences: int | None) -> list[Message]:
-        """Messages of one channel arrive; without ``sequences``, one that bears none."""
+        """Receive messages of one channel; without ``sequences``, one without a number."""
         return self.receive(*(self.message(channel, s) for s in sequences or (None,)))
 
     def consult(self) -> bool:
-        """Ask the dialect what it has not been asked yet, as the watchdog does; False: nothing."""
+        """Ask the dialect all waiting questions, as the watchdog does; False if there are none."""
         was_asked = bool(self.consults)
         while self.consults:
             ask, then, failed = self.consults.pop(0)
             try:
                 answer = ask()
-            except Exception as error:  # noqa: BLE001 - the session is told
+            except Exception as error:  # noqa: BLE001 - reported to the session
                 failed(error)
             else:
                 then(answer)
@@ -236,7 +236,7 @@ class Rig:
     # Time.
 
     def tick(self, view: ConnectionView | None = None) -> None:
-        """Look at the clock, and carry out what is to be cut, until there is nothing to do."""
+        """Tick, and perform the cuts, until there is nothing to do."""
         view = view or ConnectionView(self.now)
         for _ in range(100):
             self.session.tick(self.now, view)
@@ -249,15 +249,15 @@ class Rig:
             self.deadline(view)
             if not actions:
                 return
-        raise AssertionError("the session never comes to rest")
+        raise AssertionError("the session is never idle")
 
     def deadline(self, view: ConnectionView | None = None) -> float:
         return self.session.next_deadline(self.now, view or ConnectionView(self.now))
 
     def wait(self, seconds: float, view: ConnectionView | None = None) -> None:
-        """Let time pass, looking at the clock whenever the session asks to.
+        """Let time pass, with a tick at each deadline of the session.
 
-        Bytes arrive all the while, unless ``view`` says what is seen instead.
+        Bytes arrive all the time, unless ``view`` gives another state of the connection.
         """
         end = self.now + seconds
         self.tick(view)
@@ -266,7 +266,7 @@ class Rig:
             self.tick(view)
 
     def sleep(self, seconds: float) -> None:
-        """The lid is shut: time passes, and nobody looks at the clock."""
+        """Let time pass without a tick, as when the computer sleeps."""
         self.now += seconds
         self.tick()
 
@@ -277,4 +277,4 @@ class Rig:
         self.wait(timeout)
         assert self.state is State.CLOSED
         waiting = self.tokens - {token for token, settles in self.settled.items() if settles}
-        assert not waiting, f"never woken: {waiting}"
+        assert not waiting, f"never settled: {waiting}"

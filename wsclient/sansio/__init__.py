@@ -1,1 +1,1 @@
-"""The pure core: no threads, sockets, clock or randomness. Time comes in as ``now`` (s)."""
+"""The pure core: no threads, sockets, clock or randomness. Time is passed in as ``now`` (s)."""

@@ -1,4 +1,4 @@
-"""What the session asks of the runtime, which does it in order."""
+"""Actions: what the session asks the runtime to do, in order."""
 
 from __future__ import annotations
 
@@ -28,40 +28,48 @@ __all__ = [
 
 
 class Dial(NamedTuple):
+    """Open a connection."""
+
     connection_id: int
 
 
 class Send(NamedTuple):
+    """Send a message: text or bytes."""
+
     connection_id: int
     payload: str | bytes
 
 
 class Ping(NamedTuple):
+    """Send a ping frame."""
+
     connection_id: int
 
 
 class Hangup(NamedTuple):
-    """Close politely, by a close frame; the peer's own ends the connection."""
+    """Send a close frame; the connection ends when the peer's close frame arrives."""
 
     connection_id: int
 
 
 class Abort(NamedTuple):
-    """Cut the connection now; its end is accounted for already."""
+    """Cut the connection now; the session has already recorded its end."""
 
     connection_id: int
 
 
 class Cut(NamedTuple):
-    """Cut the connection now, judge ``error``, and report the end by :meth:`Session.ended`."""
+    """Cut the connection now, classify ``error``, and call :meth:`Session.ended`."""
 
     connection_id: int
     error: WSClientError
 
 
 class Consult(NamedTuple):
-    """Call ``ask``, which is a dialect's or a user's code, without the lock; then tell the session,
-    under the lock, by ``then(result)``, or by ``failed(error)`` when it raised."""
+    """Call ``ask`` without the lock, as it runs a dialect's or a user's code.
+
+    Then call, under the lock, ``then(result)``, or ``failed(error)`` if ``ask`` raised.
+    """
 
     ask: Callable[[], Any]
     then: Callable[[Any], None]
@@ -69,7 +77,7 @@ class Consult(NamedTuple):
 
 
 class Settle(NamedTuple):
-    """Wake the caller that waits with ``token``."""
+    """Wake the caller that waits with ``token``: raise ``error`` there, or return ``result``."""
 
     token: Any
     error: BaseException | None = None
@@ -77,24 +85,26 @@ class Settle(NamedTuple):
 
 
 class Deliver(NamedTuple):
-    """A message that no frame brought: the last one of a lost channel."""
+    """Deliver a message that no frame carried: the last one of a lost channel."""
 
     message: Message
 
 
 class Forget(NamedTuple):
-    """A channel is wanted no longer: nobody is to get what may still come of it."""
+    """Stop delivering a channel: it is no longer wanted, though messages may still arrive."""
 
     channel: str
 
 
 class Fail(NamedTuple):
-    """The client has failed for good: queues end with this, after what they hold."""
+    """End all queues with ``error``, after their messages: the client has failed for good."""
 
     error: WSClientError
 
 
 class Log(NamedTuple):
+    """Write a log record."""
+
     level: str
     text: str
     connection_id: int
@@ -102,7 +112,7 @@ class Log(NamedTuple):
 
 
 class Notify(NamedTuple):
-    """For whoever listens to events: the ``number``-th, made by ``kind`` of ``what``."""
+    """Emit event ``number`` to the listeners; ``kind(*what, ...)`` makes it."""
 
     kind: Callable[..., Event]
     what: tuple[Any, ...]

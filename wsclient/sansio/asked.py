@@ -1,4 +1,4 @@
-"""Requests to the venue: those that wait to be sent, and those that wait for an answer."""
+"""Requests to the venue that wait to be sent, and requests that wait for an answer."""
 
 from __future__ import annotations
 
@@ -13,37 +13,39 @@ __all__ = ["Outstanding", "Request", "Unsent"]
 
 @dataclass(eq=False)
 class Request:
-    """A subscribe or unsubscribe; ``channels`` are those not yet answered.
+    """A subscribe or unsubscribe request; ``channels`` are those not yet answered.
 
-    Until the dialect has said how its channels go into messages it has no ``id``, and may become
-    several.
+    It has no ``id`` until the dialect has split its channels into messages; the split may replace
+    it by several requests.
     """
 
     subscribe: bool
     channels: dict[str, None]
     options: Mapping[str, Any]
-    #: Channels whose answer nobody waits for (the first half of a refresh, a late ack undone).
+    #: Channels for whose answer no caller waits: the unsubscribe of a refresh (its first half), or
+    #: one that undoes a late ack.
     quiet: set[str] = field(default_factory=set)
-    #: That it may have ended these has been told.
-    told: set[str] = field(default_factory=set)
+    #: Channels that it may have ended, where this has already been reported.
+    reported: set[str] = field(default_factory=set)
     id: int | None = None
-    #: The message, as the dialect has made it for the channels of these names.
+    #: The message that the dialect made, and the names of its channels at that time.
     payload: str | bytes | None = None
     names: tuple[str, ...] = ()
-    #: When it went out, and how long (s) the venue may take to answer.
+    #: When it was sent (monotonic s), and how long (s) the venue may take to answer.
     sent_at: float = 0.0
     patience: float = float("inf")
-    #: Why some of its channels were refused, where the venue did not say which ones.
+    #: The reasons of refusals where the venue did not say which channel was refused.
     refusals: list[str] = field(default_factory=list)
 
 
 class _ByChannel:
-    """An index of requests."""
+    """An index of requests by channel."""
 
     def __init__(self) -> None:
         self._by_channel: dict[str, list[Request]] = {}
 
     def of(self, channel: str) -> Sequence[Request]:
+        """Return the requests that contain ``channel``, oldest first."""
         return tuple(self._by_channel.get(channel, ()))
 
     def _enter(self, request: Request) -> None:
@@ -62,7 +64,7 @@ class _ByChannel:
 
 
 class Unsent(_ByChannel):
-    """Requests in the order in which they are to go out."""
+    """Requests that wait to be sent, in sending order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,24 +75,24 @@ class Unsent(_ByChannel):
         self._enter(request)
 
     def first(self, most: int) -> list[Request]:
-        """Return the next requests to be sent, at most ``most``."""
+        """Return the next requests to send, at most ``most``."""
         while self._queue and not self._queue[0].channels:
             self._queue.popleft()
         return [request for request in islice(self._queue, most) if request.channels]
 
     @property
     def last(self) -> Request | None:
-        """The last request, or None unless others are sent before it."""
+        """The last request; None if there is none, or if it is also the first."""
         return self._queue[-1] if len(self._queue) > 1 else None
 
     def join(self, request: Request, channel: str) -> None:
-        """Ask for one more channel in the same message."""
+        """Add ``channel`` to ``request``, so that it goes in the same message."""
         if channel not in request.channels:
             request.channels[channel] = None
             self._by_channel.setdefault(channel, []).append(request)
 
     def replace(self, requests: Sequence[Request], parts: Sequence[Request]) -> None:
-        """Replace ``requests``, the first ones apart from empty ones, by ``parts``."""
+        """Replace ``requests`` by ``parts``; apart from empty ones they must be the first."""
         while self._queue and (self._queue[0] in requests or not self._queue[0].channels):
             self.pop()
         for part in reversed(parts):
@@ -98,16 +100,18 @@ class Unsent(_ByChannel):
             self._enter(part)
 
     def pop(self) -> Request:
+        """Remove and return the first request."""
         request = self._queue.popleft()
         self._leave(request, request.channels)
         return request
 
     def discard(self, request: Request, channel: str) -> None:
+        """Remove ``channel`` from ``request``."""
         del request.channels[channel]
         self._leave(request, (channel,))
 
     def drop(self, channel: str) -> None:
-        """Remove ``channel`` from all subscribe requests."""
+        """Remove ``channel`` from every subscribe request."""
         for request in self.of(channel):
             if request.subscribe:
                 self.discard(request, channel)
@@ -118,14 +122,14 @@ class Unsent(_ByChannel):
 
 
 class Outstanding(_ByChannel):
-    """Requests that are on their way: found by their ids, and by their channels."""
+    """Requests that wait for an answer, indexed by id and by channel."""
 
     def __init__(self) -> None:
         super().__init__()
         self._by_id: dict[str, Request] = {}
 
     def __iter__(self) -> Iterator[Request]:
-        """Oldest first; none may be added or answered meanwhile."""
+        """Iterate over the requests, oldest first; none may be added or answered meanwhile."""
         return iter(self._by_id.values())
 
     def add(self, request: Request) -> None:
@@ -133,10 +137,11 @@ class Outstanding(_ByChannel):
         self._enter(request)
 
     def get(self, request_id: object) -> Request | None:
+        """Return the request with this id, compared as text; None if there is none."""
         return self._by_id.get(str(request_id))
 
     def discard(self, request: Request, channel: str) -> None:
-        """``channel`` of ``request`` is answered, or will not be."""
+        """Remove ``channel`` from ``request``: it is answered, or will not be."""
         del request.channels[channel]
         if not request.channels:
             del self._by_id[str(request.id)]

@@ -1,4 +1,4 @@
-"""When to try again: delays, budgets, and what is worth another attempt at all."""
+"""When to connect again: verdicts on errors, delays between attempts, and rate limits."""
 
 from __future__ import annotations
 
@@ -20,23 +20,26 @@ __all__ = ["Backoff", "Budget", "Verdict", "classify", "reason_of"]
 
 
 class Verdict(enum.Enum):
-    """What :func:`classify` says: try again, try again later and in full, or never."""
+    """The result of :func:`classify`: whether another attempt makes sense.
+
+    RETRY: after a delay with jitter. RATE_LIMITED: after the full delay. FATAL: never.
+    """
 
     RETRY = "retry"
     RATE_LIMITED = "rate limited"
     FATAL = "fatal"
 
 
-#: 418 is Binance's answer to a client that went on after a 429.
+#: 418 is Binance's answer to a client that did not stop after a 429.
 _RATE_LIMITED = frozenset({418, 429})
 _FATAL = frozenset({401, 403})
 
 
 def classify(error: BaseException) -> Verdict:
-    """Is a failed attempt or a lost connection worth another attempt?
+    """Return whether to connect again after a failed attempt or a lost connection.
 
-    The one place that decides it; ``WebSocketClient(classify=...)`` puts another in its place.
-    A ``Retry-After`` is honoured whatever the verdict, unless it is FATAL.
+    Only this function decides it; ``WebSocketClient(classify=...)`` replaces it. A ``Retry-After``
+    is respected unless the verdict is FATAL.
     """
     if isinstance(error, HandshakeRejected):
         if error.status in _FATAL:
@@ -49,7 +52,7 @@ def classify(error: BaseException) -> Verdict:
 
 
 def reason_of(error: BaseException) -> str:
-    """A word for why a connection or an attempt ended, to count it under."""
+    """Return a short reason why a connection or an attempt ended, for counting."""
     if isinstance(error, ConnectionLost):
         return error.reason
     if isinstance(error, HandshakeRejected):
@@ -63,7 +66,7 @@ def reason_of(error: BaseException) -> str:
 
 @dataclass
 class Backoff:
-    """Exponential delays with full jitter, in seconds; ``random`` gives floats in [0, 1)."""
+    """Exponential delays (s) with full jitter; ``random`` returns floats in [0, 1)."""
 
     base: float
     cap: float
@@ -72,13 +75,14 @@ class Backoff:
     failures: int = 0
 
     def reset(self) -> None:
+        """Begin with the shortest delay again."""
         self.failures = 0
 
     def next(self, verdict: Verdict = Verdict.RETRY) -> float:
-        """The delay after one more failure.
+        """Count a failure and return the delay (s) before the next attempt.
 
-        Jitter spreads a crowd of clients over the whole interval. A rate-limited client waits the
-        interval in full: a venue that counts must not be asked early.
+        Jitter spreads many clients over the whole interval. A rate-limited client waits the full
+        interval: a venue that counts attempts must not be asked early.
         """
         interval = min(self.cap, self.base * 2.0 ** min(self.failures, 64))
         self.failures += 1
@@ -88,22 +92,23 @@ class Backoff:
 
 
 class Budget:
-    """At most ``count`` events in any ``per`` seconds (a sliding window)."""
+    """A rate limit: at most ``count`` events in any ``per`` seconds (a sliding window)."""
 
     def __init__(self, count: int, per: float) -> None:
         self._per = per
         self._times: deque[float] = deque(maxlen=count)
 
     def ready_at(self, now: float) -> float:
-        """The earliest time for the next event; ``now`` when it may happen at once."""
+        """Return the earliest time of the next event; ``now`` if it may happen now."""
         if len(self._times) < (self._times.maxlen or 0):
             return now
         return max(now, self._times[0] + self._per)
 
     def room(self, now: float) -> int:
-        """How many events may happen at once."""
+        """Return how many events may happen now."""
         used = sum(now < time + self._per for time in self._times)
         return (self._times.maxlen or 0) - used
 
     def spend(self, now: float) -> None:
+        """Count an event."""
         self._times.append(now)

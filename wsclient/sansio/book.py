@@ -1,4 +1,4 @@
-"""Order books, without a clock or a thread: two sorted sides, and how a snapshot joins a stream."""
+"""Order books: two sorted sides, and how a snapshot joins a stream of updates. Pure logic."""
 
 from __future__ import annotations
 
@@ -13,33 +13,35 @@ from wsclient.sansio.dialect import BookUpdate, Dialect, Levels, Snapshot
 
 __all__ = ["Book", "BookError", "DialectBug", "Joiner", "Level", "Side"]
 
-#: Messages that wait for a snapshot; beyond this many the oldest are dropped.
+#: How many messages may wait for a snapshot; beyond this the oldest are dropped.
 MAX_BUFFER = 10_000
-#: For our own arithmetic. The program's context may have fewer digits, another rounding, or traps.
+#: For our own arithmetic. The program's context may have fewer digits, another rounding or traps.
 _CONTEXT = Context(200, ROUND_HALF_EVEN, MIN_EMIN, MAX_EMAX, 1, 0, [], [])
 _TWO = Decimal(2)
 
 
 class Level(NamedTuple):
-    """A price, and how much is offered there."""
+    """A price, and the size (amount) there."""
 
     price: Decimal
     size: Decimal
 
 
 class BookError(ValueError):
-    """An update makes no sense, or does not fit; the book is not to be trusted any more."""
+    """An update is invalid or does not fit the book; the book can no longer be trusted."""
 
 
 class DialectBug(TypeError):
-    """What a dialect has made of a message is no book, such as a level that is not two Decimals.
-    The venue's next message repeats it."""
+    """A dialect returned something that is not a book update, such as a level without Decimals.
+
+    The dialect would do the same with the venue's next message, so a new snapshot does not help.
+    """
 
 
 class Side:
-    """The levels of one side: a dict for them, a list for their order (lowest price first).
+    """The levels of one side: a dict of levels, and a list of prices (lowest first).
 
-    A level is kept as it was given: a checksum is over the digits of its last update.
+    A level is stored as it was given, as checksums are computed over the digits of its last update.
     """
 
     __slots__ = ("_is_bids", "_levels", "_prices")
@@ -50,8 +52,11 @@ class Side:
         self._prices: list[Decimal] = []
 
     def apply(self, levels: Levels) -> None:
-        """Set levels in their order: one price may occur twice. Size 0 removes a level, also one
-        that is not there."""
+        """Set levels in the given order, as a price may occur twice.
+
+        Size 0 removes a level, or does nothing if the level does not exist. Raises BookError for an
+        invalid price or size, DialectBug for anything that is not two Decimals.
+        """
         try:
             self._apply(levels)
         except (TypeError, ValueError) as error:
@@ -66,19 +71,19 @@ class Side:
             if not (isinstance(price, Decimal) and isinstance(size, Decimal)):
                 raise DialectBug(f"a level is a price and a size as Decimals, not {level!r}")
             if not price.is_finite():
-                raise BookError(f"a price of {price}")
+                raise BookError(f"invalid price {price}")
             if not size:
                 if held.pop(price, None) is not None:
                     del prices[bisect_left(prices, price)]
                 continue
             if not size.is_finite() or size.is_signed():
-                raise BookError(f"a size of {size}")
+                raise BookError(f"invalid size {size}")
             if price not in held:
                 insort(prices, price)
             held[price] = level
 
     def truncate(self, depth: int) -> None:
-        """Drop all but the ``depth`` best."""
+        """Remove all but the best ``depth`` levels."""
         prices = self._prices
         if len(prices) > depth:
             out = slice(None, len(prices) - depth) if self._is_bids else slice(depth, None)
@@ -88,11 +93,13 @@ class Side:
 
     @property
     def best(self) -> Level | None:
+        """The best level; None if the side is empty."""
         prices = self._prices
         return Level(*self._levels[prices[-self._is_bids]]) if prices else None
 
     @property
     def best_price(self) -> Decimal | None:
+        """The best price; None if the side is empty."""
         return self._prices[-self._is_bids] if self._prices else None
 
     def copy(self) -> Side:
@@ -105,16 +112,17 @@ class Side:
         return len(self._prices)
 
     def __iter__(self) -> Iterator[tuple[Decimal, Decimal]]:
-        """(price, size), best first."""
+        """Iterate over (price, size), best first."""
         prices = reversed(self._prices) if self._is_bids else iter(self._prices)
         return map(self._levels.__getitem__, prices)
 
 
 class Book:
-    """Both sides. ``depth`` is how many levels of each the venue keeps up to date, None for all.
+    """An order book: bids and asks.
 
-    A :class:`BookError`, or what else an update raises, leaves it half changed: only a snapshot
-    helps. A checksum is verified where ``dialect`` is given and the update has one.
+    ``depth`` is how many levels of each side the venue keeps up to date, None for all. A
+    :class:`BookError`, or anything else that an update raises, leaves the book half changed: only a
+    snapshot repairs it. A checksum is verified if ``dialect`` is given and the update has one.
     """
 
     __slots__ = ("_depth", "_dialect", "asks", "bids")
@@ -132,19 +140,22 @@ class Book:
         return twin
 
     def apply(self, update: BookUpdate) -> None:
-        """Change the levels, or replace them by a snapshot, and verify the result."""
+        """Apply an update, or replace the book by a snapshot, and verify the result.
+
+        Raises BookError if the book is then crossed or has another checksum than the venue's.
+        """
         self.change(update)
         bids, asks = self.bids, self.asks
         bid, ask = bids.best_price, asks.best_price
         if bid is not None and ask is not None and bid >= ask:
-            raise BookError(f"it is crossed: {bid} is bid, {ask} asked")
+            raise BookError(f"it is crossed: the best bid is {bid}, the best ask {ask}")
         if self._dialect is not None and update.checksum is not None:
             checksum = self._dialect.book_checksum(bids, asks)
             if checksum is not None and checksum != update.checksum:
                 raise BookError(f"its checksum is {checksum}, the venue's {update.checksum}")
 
     def change(self, update: BookUpdate) -> None:
-        """Change the levels, or replace them by a snapshot, without verifying the result."""
+        """Apply an update, or replace the book by a snapshot, without verifying the result."""
         if update.is_snapshot:
             self.bids = Side(is_bids=True)
             self.asks = Side(is_bids=False)
@@ -156,6 +167,7 @@ class Book:
 
     @property
     def mid(self) -> Decimal | None:
+        """The mean of the best bid and the best ask; None if a side is empty."""
         bid, ask = self.bids.best_price, self.asks.best_price
         if bid is None or ask is None:
             return None
@@ -163,36 +175,41 @@ class Book:
 
     @property
     def spread(self) -> Decimal | None:
+        """The best ask minus the best bid; None if a side is empty."""
         bid, ask = self.bids.best_price, self.asks.best_price
         return None if bid is None or ask is None else _CONTEXT.subtract(ask, bid)
 
 
 class Joiner:
-    """Joins a snapshot that came another way (by REST) to the stream of numbered changes.
+    """Joins a snapshot that was fetched separately (by REST) to the stream of numbered updates.
 
-    * Changes wait until a snapshot is there; it must hold all that is before the first of them.
-    * Those that are in the snapshot already are dropped; the first one that is not must follow on
-      it, as each must on the one before.
-    * Where one does not, all that was before it is void, and another snapshot is wanted.
+    * Updates wait until there is a snapshot, which must contain all updates before the first of
+      them.
+    * Updates that the snapshot already contains are dropped. The first other one must directly
+      follow the snapshot, and each later one must directly follow the one before it.
+    * If an update does not, everything before it is void and another snapshot is needed.
 
-    ``wants_snapshot``: there is none yet, or none that fits.
+    ``wants_snapshot`` is true while there is no snapshot that fits.
 
-    What is not in the book yet does not count as taken: :meth:`add` and :meth:`join` say what to
-    apply, then :meth:`took` and :meth:`joined` are to be called. Each of these changes the joiner
-    in one step, after its last call, so that no interrupt finds it half changed.
+    An update counts only once it is in the book: :meth:`add` and :meth:`join` return what to apply;
+    call :meth:`took` and :meth:`joined` after it has been applied. Each of these changes the joiner
+    in one step, after its last call, so that no interrupt leaves it half changed.
     """
 
     def __init__(self, limit: int = MAX_BUFFER) -> None:
-        #: What has come and is in no book yet, oldest first.
+        #: Updates that have arrived and are not in the book yet, oldest first.
         self.waiting: deque[Message] = deque(maxlen=limit)
-        #: The number that the next change must follow, when none is waiting.
+        #: The number that the next update must follow, when none is waiting.
         self._last: int | None = None
-        #: A change of this number is taken though it is the snapshot's own.
+        #: An update with this number is accepted although it is the snapshot's own number.
         self._again: int | None = None
         self.wants_snapshot = True
 
     def add(self, message: Message) -> bool:
-        """Take in the next change of the stream. True: apply it now, then call :meth:`took`."""
+        """Add the next update of the stream. If True, apply it now, then call :meth:`took`.
+
+        Raises BookError if the update has no sequence number.
+        """
         sequence, follows = _numbers(message)
         if self.wants_snapshot:
             if self.waiting:
@@ -212,40 +229,46 @@ class Joiner:
         return True
 
     def took(self, message: Message) -> None:
-        """The change is in the book."""
+        """Note that the update is in the book."""
         number = _numbers(message)[0]
         self._last, self._again = number, None
 
     def join(self, snapshot: Snapshot, after: Message | None = None) -> list[Message] | None:
-        """Return the waiting changes to apply to ``snapshot``, or those that came since ``after``,
-        the last one applied to it. None where it is too old, and another is wanted."""
-        changes = list(self.waiting)
+        """Return the waiting updates to apply to ``snapshot``.
+
+        ``after``: the last one that is already applied; only later ones are returned. Returns None
+        if the snapshot is too old, and another one is needed.
+        """
+        updates = list(self.waiting)
         if after is not None:
-            return changes[changes.index(after) + 1 :] if after in changes else None
+            return updates[updates.index(after) + 1 :] if after in updates else None
         known = snapshot.sequence if snapshot.has_last else snapshot.sequence - 1
-        while changes and _numbers(changes[0])[0] <= known:
-            del changes[0]
-        if changes and _numbers(changes[0])[1] > snapshot.sequence:
+        while updates and _numbers(updates[0])[0] <= known:
+            del updates[0]
+        if updates and _numbers(updates[0])[1] > snapshot.sequence:
             return None
-        return changes
+        return updates
 
     def joined(self, snapshot: Snapshot, last: Message | None) -> None:
-        """The snapshot is in the book, with all changes up to ``last``; None: there were none."""
+        """Note that the snapshot and all updates up to ``last`` are in the book.
+
+        ``last`` is None if there were no updates.
+        """
         number = snapshot.sequence if last is None else _numbers(last)[0]
         again = number if last is None and not snapshot.has_last else None
         waiting: deque[Message] = deque(maxlen=self.waiting.maxlen)
         self.waiting, self._last, self._again, self.wants_snapshot = waiting, number, again, False
 
     def restart(self, waiting: Iterable[Message] = ()) -> None:
-        """Begin again, with these: the stream has a gap, or the book proved wrong."""
+        """Start again with ``waiting``: the stream has a gap, or the book is wrong."""
         begun = deque(waiting, self.waiting.maxlen)
         self.waiting, self._last, self._again, self.wants_snapshot = begun, None, None, True
 
 
 def _numbers(message: Message) -> tuple[int, int]:
-    """A change's own number, and the one that it follows."""
+    """Return an update's sequence number, and the number that it follows."""
     sequence = message.sequence
     if sequence is None:
-        raise BookError("a change without a number cannot be joined to a snapshot")
+        raise BookError("an update without a sequence number cannot be joined to a snapshot")
     follows = message.follows if isinstance(message, LinkedMessage) else None
     return sequence, sequence - 1 if follows is None else follows

@@ -1,12 +1,13 @@
-"""JSON in and out, in one place.
+"""JSON encoding and decoding.
 
-What a peek lets pass must not raise later, when a consumer asks for the data. A peek looks at the
-whole syntax; three things only a decoding sees:
+A frame that passes a dialect's peek must not raise later, when a consumer asks for the data. A peek
+checks the whole syntax; three things are seen only when decoding:
 
 * a number out of msgspec's range: :func:`lenient_decoder` reads it;
-* an integer of more than MAX_DIGITS digits: the frame is refused, and :func:`is_suspect` says
-  cheaply which frames must be decoded to find out;
-* nesting too deep for what is left of the consumer's stack: decoded without recursion.
+* an integer of more than MAX_DIGITS digits: the frame is refused; :func:`is_suspect` finds cheaply
+  the frames that must be decoded to detect one;
+* nesting too deep for the rest of the consumer's stack: :func:`decode_flat` decodes without
+  recursion.
 """
 
 from __future__ import annotations
@@ -36,22 +37,22 @@ __all__ = [
     "plain_decoder",
 ]
 
-#: Integers of more digits are refused. This is the interpreter's own limit where nobody changed it;
-#: ours does not change with it.
+#: Integers of more digits are refused. This is the interpreter's default limit; ours stays the
+#: same if the program changes the interpreter's.
 MAX_DIGITS = 4300
-#: The interpreter converts integers of up to this many digits, whatever limit was set.
+#: The interpreter converts integers of up to this many digits, whatever its limit is set to.
 SAFE_DIGITS = 640
-#: So many digits in a row are suspect where an integer of more than MAX_DIGITS would have them.
+#: A run of this many digits is suspect in a place that an integer of more than MAX_DIGITS covers.
 _RUN = 32
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
 def encode(payload: Any) -> str | bytes:
-    """What goes into a frame: text and bytes as they are, anything else as JSON text.
+    """Return the payload of a frame: text and bytes unchanged, anything else as JSON text.
 
-    Raises TypeError or ValueError for what JSON cannot express: NaN and infinities too, which
-    would go out as ``null``.
+    Raises TypeError or ValueError for what JSON cannot express, including NaN and infinities, which
+    would be sent as ``null``.
     """
     if isinstance(payload, str):
         payload.encode()  # raises for a lone surrogate, which no text frame can hold
@@ -76,28 +77,31 @@ def _check_finite(payload: Any) -> None:
 
 
 def one_line(text: str) -> str:
-    """A venue's words for a log: bounded, and unable to begin a line of their own."""
+    """Return a venue's text for a log: at most 200 characters, without line breaks."""
     return "".join(c if c.isprintable() else " " for c in text[:200])
 
 
-#: Exact, whatever the decimal context of the program, and never raises: an exponent of more than 18
-#: digits gives an infinity or zero, as it does with floats.
+#: Exact, whatever the program's decimal context is, and never raises: an exponent of more than 18
+#: digits gives infinity or zero, as with floats.
 _exact = Context(
     prec=MAX_PREC, rounding=ROUND_HALF_EVEN, Emax=MAX_EMAX, Emin=MIN_EMIN, clamp=0, traps=[]
 ).create_decimal
 
 
 def decoder(decimal: bool = False) -> Callable[[bytes], Any]:
-    """A function from a frame's payload to Python objects.
+    """Return a function that decodes a frame's payload to Python objects.
 
-    With ``decimal``, numbers with a fraction or an exponent become :class:`decimal.Decimal`,
-    digit for digit. Raises ``msgspec.DecodeError``.
+    With ``decimal``, numbers with a fraction or an exponent become :class:`decimal.Decimal` with
+    the same digits. The function raises ``msgspec.DecodeError``.
     """
     return msgspec.json.Decoder(float_hook=_exact if decimal else None).decode
 
 
 def lenient_decoder(decimal: bool = False) -> Callable[[bytes], Any]:
-    """The same for what msgspec refuses and a peek lets pass, as ``1e999``; far slower."""
+    """Return a decoder for payloads that pass a peek but msgspec refuses (``1e999``).
+
+    It is far slower than :func:`decoder`.
+    """
     return partial(
         json.loads,
         parse_float=_exact if decimal else None,
@@ -119,10 +123,10 @@ def _refuse(constant: str) -> Any:
 
 
 def is_suspect(raw: bytes) -> bool:
-    """May the payload hold an integer of more than MAX_DIGITS digits?
+    """Return whether the payload may hold an integer of more than MAX_DIGITS digits.
 
-    Such an integer covers one of the places that are MAX_DIGITS + 1 apart, and extends from there
-    by half of its length at least to one side.
+    Only places that are MAX_DIGITS + 1 apart are checked: such an integer covers one of them, and
+    from there extends to one side by at least half of its length.
     """
     for i in range(MAX_DIGITS, len(raw), MAX_DIGITS + 1):
         if raw[i : i + _RUN].isdigit() or raw[i + 1 - _RUN : i + 1].isdigit():
@@ -134,7 +138,7 @@ _TOKEN = re.compile(rb'[\[\]{}]|"(?:[^"\\]|\\.)*"|[^\s\[\]{}:,"]+', re.DOTALL)
 
 
 def decode_flat(raw: bytes, decode: Callable[[bytes], Any]) -> Any:
-    """Decode valid JSON without recursion; ``decode`` is for text, numbers and constants."""
+    """Decode valid JSON without recursion; ``decode`` decodes strings, numbers and constants."""
     into: Any = []
     around: list[Any] = []
     key: Any = None
@@ -157,7 +161,7 @@ def decode_flat(raw: bytes, decode: Callable[[bytes], Any]) -> Any:
 
 
 class PlainDecoder:
-    """Decodes messages as JSON, without a dialect or a client: in another process."""
+    """Decodes messages as JSON without a dialect or a client; works in another process."""
 
     def __init__(self, decimal: bool = False) -> None:
         self.decimal = decimal
@@ -169,58 +173,68 @@ class PlainDecoder:
         return plain_decoder, (self.decimal,)
 
     def decode_all(self, raw: bytes) -> Any:
-        """Decode what a peek lets pass. Raises for an integer of more than MAX_DIGITS digits, and
-        RecursionError where the stack is too short."""
+        """Decode a payload that passes a peek.
+
+        Raises ValueError for an integer of more than MAX_DIGITS digits, and RecursionError if the
+        rest of the stack is too short.
+        """
         try:
             return self.decode(raw)
         except (msgspec.ValidationError, ValueError):  # ValueError: sys.set_int_max_str_digits()
             return self._decode_leniently(raw)
 
     def decode_deep(self, raw: bytes) -> Any:
-        """Decode what has been decoded or peeked at before, perhaps on a longer stack."""
+        """Decode a payload that was decoded or peeked at before, perhaps with more stack left."""
         try:
             return self.decode_all(raw)
         except RecursionError:
             return decode_flat(raw, self.decode_all)
 
     def data(self, message: Message) -> Any:
-        """What ``message.data`` is: the whole payload."""
+        """Return ``message.data``: the whole payload, decoded."""
         return self.decode_deep(message.raw)
 
     def typed(self, message: Message, kind: Any) -> Any:
-        """What ``message.decode(kind)`` is: the whole payload."""
+        """Return ``message.decode(kind)``: the whole payload, decoded.
+
+        Raises ``msgspec.ValidationError``, also for nesting too deep for the rest of the stack.
+        """
         try:
             return self.typed_decoder(kind)(message.raw)
         except RecursionError:
-            raise msgspec.ValidationError("nested too deep for what is left of the stack") from None
+            raise msgspec.ValidationError("nested too deeply for the rest of the stack") from None
 
     def typed_decoder(self, kind: Any) -> Callable[[bytes], Any]:
+        """Return the function that decodes a payload to ``kind``."""
         decode = self._typed.get(kind)
         if decode is None:
             decode = self._typed[kind] = msgspec.json.Decoder(kind).decode
         return decode
 
     def portable(self, message: Message) -> PlainDecoder:
-        """A decoder of the message that pickles."""
+        """Return a decoder of the message that can be pickled."""
         return self
 
 
 @lru_cache
 def plain_decoder(decimal: bool) -> PlainDecoder:
-    """The one decoder of all the messages that a process is sent."""
+    """Return the decoder that all messages sent to a process share."""
     return PlainDecoder(decimal)
 
 
 class Decoded(msgspec.Struct, frozen=True):
-    """The decoder of a message of which the payload alone does not tell what its data are."""
+    """A decoder that holds the decoded data: the payload alone does not determine them."""
 
     value: Any
 
     def data(self, message: Message) -> Any:
-        return copy.deepcopy(self.value)  # each message has data of its own
+        """Return a copy of the data."""
+        return copy.deepcopy(self.value)  # each message has its own data
 
     def typed(self, message: Message, kind: Any) -> Any:
+        """Return the data converted to ``kind``."""
         return msgspec.convert(self.value, kind)
 
     def portable(self, message: Message) -> Decoded:
+        """Return a decoder of the message that can be pickled: this one."""
         return self

@@ -1,10 +1,10 @@
-"""How a dialect is asked for the messages that subscribe and unsubscribe.
+"""How the session gets subscribe and unsubscribe messages from a dialect.
 
-A dialect may be the user's, so it is never asked under the lock that protects the session: the
-session asks by :class:`~wsclient.sansio.actions.Consult`, one at a time, and goes on when the
-answer is there. Meanwhile the connection may have ended, and callers may have changed their minds:
-an answer counts only for the connection it was asked for, and a message only if it names exactly
-the channels that its request still has.
+A dialect may be user code, so it is never called under the lock that protects the session. The
+session emits a :class:`~wsclient.sansio.actions.Consult` action, one at a time, and continues when
+the answer arrives. In the meantime the connection may have ended and callers may have changed what
+they want. So an answer is used only on the connection that it was made for, and a message only if
+it names exactly the channels that its request still has.
 """
 
 from __future__ import annotations
@@ -23,20 +23,21 @@ from wsclient.sansio.subscriptions import Subscriptions
 
 __all__ = ["Consulting"]
 
-#: Messages that the dialect is asked for at a time.
+#: How many messages are requested from the dialect at a time.
 AT_ONCE = 100
 
 
 class Refusal(NamedTuple):
-    """Why the dialect has made no message, as text: an exception's ``__str__`` is user code."""
+    """Why the dialect made no message, as text: an exception's ``__str__`` may be user code."""
 
     reason: str
 
 
 class Split(NamedTuple):
-    """How the channels of a request go into messages, and why some of them do not.
+    """The channels of one request, split into messages.
 
-    ``within``: the time (s) in which a channel's first message is expected, where there is one.
+    ``refused``: the channels without a message, and why. ``within``: the time (s) within which a
+    channel's first message is expected, for channels with such a time.
     """
 
     batches: list[list[str]]
@@ -44,12 +45,12 @@ class Split(NamedTuple):
     within: dict[str, float]
 
 
-#: Requests, and under which names their channels were asked for.
+#: Requests, and the names of their channels that were passed to the dialect.
 Asked = list[tuple[Request, tuple[str, ...]]]
 
 
 class Order(NamedTuple):
-    """A message to be made, with all that the dialect needs to know."""
+    """A message to make, with everything that the dialect needs for it."""
 
     subscribe: bool
     names: tuple[str, ...]
@@ -58,11 +59,11 @@ class Order(NamedTuple):
 
 
 class Consulting:
-    """Asks one dialect for the messages of one client; at most one question is out at a time.
+    """Gets the messages of one client from its dialect, with at most one open question.
 
-    ``expect`` is called with the time (s) in which the first message of each channel is expected,
-    None for a channel that may be silent.
-    ``mask`` hides our own secrets in what the dialect raises.
+    ``expect`` is called with the time (s) within which each channel's first message is expected,
+    None for a channel that may be silent. ``mask`` hides the client's secrets in the texts of
+    exceptions that the dialect raises.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Consulting:
         self._channels = channels
         self._credentials: Credentials | None = None
         self._address = ""
-        #: Identifies the question that is out.
+        #: Identifies the open question; None if there is none.
         self._question: object | None = None
 
     def opened(self, credentials: Credentials | None, address: str) -> None:
@@ -89,19 +90,23 @@ class Consulting:
         self._address = address
 
     def connection_lost(self) -> None:
-        """Ignore the answer to a question that is out: the connection has ended."""
+        """Ignore the answer to an open question: the connection has ended."""
         self._question = None
 
     @property
     def is_waiting(self) -> bool:
+        """Whether a question is open."""
         return self._question is not None
 
     def has_made(self, request: Request) -> bool:
-        """True when the message of ``request`` is there, for the channels that it has now."""
+        """Return whether ``request`` has a message that names exactly its current channels."""
         return request.payload is not None and request.names == self._names(request)
 
     def ask(self, most: int) -> Consult | None:
-        """Ask for at most ``most`` next messages. None while a question is out or none wait."""
+        """Return a question for at most ``most`` next messages.
+
+        None while a question is open or nothing waits to be sent.
+        """
         requests = self._subscriptions.unsent(min(most, AT_ONCE))
         if self.is_waiting or not requests:
             return None
@@ -150,7 +155,7 @@ class Consulting:
         self._question = None
         for (request, names), answer in zip(asked, answers, strict=True):
             if self._names(request) != names:
-                continue  # it is asked for again, as it is now
+                continue  # its channels have changed: asked for again
             if isinstance(answer, Refusal):
                 self._subscriptions.refuse(request, tuple(request.channels), answer.reason)
             else:
@@ -166,7 +171,7 @@ class Consulting:
             self._subscriptions.refuse(request, names, reason)
 
 
-# What follows runs without the lock, and knows nothing of the session.
+# The functions below run without the lock and do not use the session.
 
 
 def _split(
@@ -175,8 +180,11 @@ def _split(
     groups: Sequence[tuple[bool, tuple[str, ...]]],
     mask: Callable[[str], str],
 ) -> list[Split]:
-    """Ask which channels go together, and see that each goes once. Of those to subscribe to, ask
-    first which cannot be had at ``address``, and when the others' first messages come."""
+    """Split the channels of each group into messages; each channel goes into exactly one.
+
+    For channels to subscribe to, the dialect is first asked which ones ``address`` does not offer,
+    and within which time the others' first messages arrive.
+    """
     split: list[Split] = []
     for is_subscribe, names in groups:
         refused: dict[str, str] = {}
@@ -188,7 +196,7 @@ def _split(
         try:
             if left:
                 batches = _checked(dialect.batches(list(left)), dict.fromkeys(left))
-        except BaseException as error:  # noqa: BLE001 - SystemExit too: it concerns these only
+        except BaseException as error:  # noqa: BLE001 - SystemExit too: only these channels fail
             refused.update(dict.fromkeys(left, _refusal(error, mask).reason))
         split.append(Split(batches, refused, within))
     return split
@@ -201,8 +209,10 @@ def _refused(
     within: dict[str, float],
     mask: Callable[[str], str],
 ) -> dict[str, str]:
-    """Ask which channels cannot be had, and why. Puts into ``within`` when the first messages of
-    the others come."""
+    """Return the channels that ``address`` does not offer, and why.
+
+    Adds to ``within`` the time (s) within which the first message of each other channel arrives.
+    """
     refused: dict[str, str] = {}
     for name in names:
         try:
@@ -222,19 +232,20 @@ def _refused(
 
 
 def _checked(batches: Iterable[Sequence[str]], left: dict[str, None]) -> list[list[str]]:
+    """Return the non-empty batches; ValueError unless they have each channel of ``left`` once."""
     found: list[list[str]] = []
     most = len(left)
     for number, batch in enumerate(batches):
         if number >= most:
-            raise ValueError("batches() makes more messages than there are channels")
+            raise ValueError("batches() returned more messages than there are channels")
         found.append([])
         for name in batch:
             if name not in left:
-                raise ValueError(f"batches() names {name!r} twice, or was not given it")
+                raise ValueError(f"batches() returned {name!r} twice, or was not given it")
             del left[name]
             found[-1].append(name)
     if left:
-        raise ValueError(f"batches() leaves out {', '.join(map(repr, left))}")
+        raise ValueError(f"batches() left out {', '.join(map(repr, left))}")
     return [batch for batch in found if batch]
 
 
@@ -244,7 +255,7 @@ def _make(
     orders: Sequence[Order],
     mask: Callable[[str], str],
 ) -> list[Refusal | str | bytes]:
-    """Ask for messages, and encode them."""
+    """Make each message by the dialect, and encode it."""
     made: list[Refusal | str | bytes] = []
     for order in orders:
         options = order.options

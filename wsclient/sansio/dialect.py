@@ -1,8 +1,8 @@
-"""What a venue speaks. A dialect is stateless: it translates, and the session decides.
+"""The base class of dialects. A dialect translates between a venue's protocol and the session.
 
-A dialect answers three questions: how to ask for channels (:meth:`Dialect.subscribe`), what an
-incoming message is (:meth:`Dialect.read`), and what limits hold (:attr:`Dialect.limits`). All else
-has a default.
+It is stateless: the session decides. A dialect defines three things: how to ask for channels
+(:meth:`Dialect.subscribe`), what an incoming message means (:meth:`Dialect.read`), and the venue's
+limits (:attr:`Dialect.limits`). Everything else has a default.
 """
 
 from __future__ import annotations
@@ -43,23 +43,26 @@ __all__ = [
     "Unhandled",
 ]
 
-#: What a request asks for.
+#: The kind of a request.
 Verb = Literal["subscribe", "unsubscribe"]
 
-#: Within how many seconds of its confirmation a public channel's first message is expected.
+#: The time (s) after its confirmation within which a public channel's first message is expected.
 FIRST_MESSAGE_WITHIN = 60.0
 
 
 class Ack(msgspec.Struct, gc=False):
-    """A request for channels was accepted.
+    """An answer: a request for channels was accepted.
 
-    By id (all of its channels, or the ``channel`` named), by channel alone, or, with neither, the
-    oldest request outstanding. Ids are compared as text: venues answer ``"1"`` to ``1``.
-    ``symbol`` instead of ``channel`` names the channel of that request that ends in ``:symbol``.
-    ``alias``: how the venue calls the ``channel`` on this connection from now on. Messages and
-    answers may bear the alias in the place of the channel, and :meth:`Dialect.unsubscribe` is given
-    it. ``verb``: which kind of request it answers, where the answer says so. An Ack of an
-    unsubscribe that has no id and answers no request means that the venue has ended ``channel``.
+    The request is found by ``request_id`` (all of its channels, or only ``channel``), or by
+    ``channel`` alone; without either it is the oldest outstanding request. Ids are compared as
+    text, as venues answer ``"1"`` to ``1``. ``symbol`` instead of ``channel`` selects the channel
+    of that request that ends in ``:symbol``.
+
+    ``alias`` is the venue's name for ``channel`` on this connection from now on. Messages and
+    answers may contain the alias instead of the channel, and :meth:`Dialect.unsubscribe` receives
+    it. ``verb`` is the kind of request that is answered, if the answer contains it. If the verb is
+    ``"unsubscribe"``, and the Ack has no id and matches no request, the venue has ended
+    ``channel``.
     """
 
     request_id: Any = None
@@ -70,16 +73,17 @@ class Ack(msgspec.Struct, gc=False):
 
 
 class Rejection(msgspec.Struct, gc=False):
-    """A request for channels was refused; matched as an :class:`Ack`.
+    """An answer: a request for channels was refused. It is matched like an :class:`Ack`.
 
-    ``name`` instead of ``channel``: the oldest subscribe for a channel that is called so, or so up
-    to its first colon. ``is_one``: one channel of the request was refused, and the venue does not
-    say which; it is the one that is left when the others are answered. ``is_rest``: what the Acks
-    of the same answer have left over, which may be nothing. ``verb``: as of an :class:`Ack`.
+    ``name`` instead of ``channel`` selects the oldest subscribe for a channel whose name, or its
+    part before the first colon, is ``name``. ``is_one``: one channel of the request was refused,
+    and the venue does not say which; it is the one that remains when the others are answered.
+    ``is_rest``: the channels that the Acks of the same answer left over, possibly none. ``verb``:
+    as in :class:`Ack`.
 
-    A Rejection that has no id, answers no request and names an active ``channel`` means that the
-    venue has ended that channel. It does not where the ``verb`` is ``"unsubscribe"``, nor where
-    ``keeps_active`` is set: the venue has refused a second subscribe, and the first one holds.
+    A Rejection that matches no request, has no id and names an active ``channel`` means that the
+    venue has ended the channel. Exceptions: ``verb`` is ``"unsubscribe"``, or ``keeps_active`` is
+    set, as the channel was already subscribed and remains subscribed.
     """
 
     reason: str
@@ -94,10 +98,10 @@ class Rejection(msgspec.Struct, gc=False):
 
 
 class Ended(msgspec.Struct, gc=False):
-    """The venue has ended an active ``channel`` that nobody has unsubscribed from.
+    """The venue has ended an active ``channel`` without an unsubscribe.
 
-    ``name`` instead of ``channel``: all active channels of that name, and all whose names are that
-    name up to the first colon.
+    ``name`` instead of ``channel`` selects all active channels whose name, or its part before the
+    first colon, is ``name``.
     """
 
     reason: str
@@ -106,37 +110,39 @@ class Ended(msgspec.Struct, gc=False):
 
 
 class SubscribedChannels(msgspec.Struct, gc=False):
-    """The cumulative answer: all channels that are subscribed now, in any order."""
+    """A cumulative answer: all channels that are subscribed now, in any order."""
 
     channels: Sequence[str]
 
 
 class Counted(msgspec.Struct, gc=False):
-    """The number of this frame, where a venue counts all that it sends on a connection, answers and
-    heartbeats too. It comes before the frame's other items: after a jump, each channel's next
-    message bears a mark."""
+    """The number of this frame, if the venue counts all frames that it sends on a connection.
+
+    That includes answers and heartbeats. It precedes the frame's other items: after a jump, the
+    next message of each channel carries a gap mark.
+    """
 
     sequence: int
 
 
 class Heartbeat(msgspec.Struct, gc=False):
-    """A sign of life, a greeting, a status: filtered."""
+    """A sign of life, a greeting or a status; not delivered."""
 
 
 class Notice(msgspec.Struct, gc=False):
-    """Words of the venue that a person should read (maintenance, an error of no request)."""
+    """A text of the venue for people, which is logged (maintenance, an error of no request)."""
 
     text: str
 
 
 class Respond(msgspec.Struct, gc=False):
-    """A heartbeat that must be answered: ``payload`` is sent."""
+    """A heartbeat that must be answered by sending ``payload``."""
 
     payload: Any
 
 
 class Reply(msgspec.Struct, gc=False):
-    """The answer to a ``client.request()``, decoded. ``error`` is set where it was refused."""
+    """The decoded answer to a ``client.request()``; ``error`` is set if the venue refused it."""
 
     request_id: Any
     payload: Any
@@ -148,7 +154,7 @@ class LoginAccepted(msgspec.Struct, gc=False):
 
 
 class LoginRefused(msgspec.Struct, gc=False):
-    """The login was refused: fatal."""
+    """The login was refused; the client fails for good."""
 
     reason: str
 
@@ -160,7 +166,7 @@ class Unhandled(msgspec.Struct, gc=False):
     channel: str = ""
 
 
-#: What an incoming message can be: market data, or one of the above.
+#: What :meth:`Dialect.read` returns: market data, or one of the classes above.
 Item = (
     Message
     | Ack
@@ -183,10 +189,10 @@ Levels = Iterable[tuple[Decimal, Decimal]]
 
 
 class BookUpdate(NamedTuple):
-    """What a message does to an order book: sizes are absolute, 0 removes the level.
+    """A change of an order book: sizes are absolute, and size 0 removes the level.
 
-    ``is_snapshot``: the whole book, instead of what was there. ``checksum``: of the book after it,
-    as the venue says; None where it says none.
+    ``is_snapshot``: the levels replace the whole book. ``checksum``: the venue's checksum of the
+    book after the update; None if the venue sends none.
     """
 
     is_snapshot: bool
@@ -196,7 +202,7 @@ class BookUpdate(NamedTuple):
 
 
 class RestRequest(NamedTuple):
-    """A GET (or another ``method``) at ``url``, with query parameters, headers and a body."""
+    """An HTTP request to ``url``: query parameters, method, headers and body."""
 
     url: str
     params: Mapping[str, str] = {}
@@ -205,16 +211,16 @@ class RestRequest(NamedTuple):
     body: str = ""
 
     def __repr__(self) -> str:
-        """Keys and signatures are in the headers, tokens in the query."""
+        """Return a text without secrets: keys and signatures are in headers, tokens in queries."""
         return f"RestRequest({self.method} {self.url.partition('?')[0]})"
 
 
 class Credentials(dict[str, Any]):
-    """What the client's option ``credentials`` gave for one connection; its ``repr`` shows nothing.
+    """The client's option ``credentials``, as resolved for one connection; ``repr`` hides all.
 
-    ``clock`` gives the seconds since the epoch, for what is signed with a time. ``token`` is what
-    :meth:`Dialect.token_from` found before this connect. Raises ConfigurationError for a field that
-    is not there.
+    ``clock()`` returns the time (s since the epoch), for signatures that include one. ``token`` is
+    the result of :meth:`Dialect.token_from` before this connect. Reading a missing field raises
+    ConfigurationError.
     """
 
     def __init__(
@@ -225,17 +231,19 @@ class Credentials(dict[str, Any]):
         self.token = token
 
     def __missing__(self, name: str) -> Any:
-        raise ConfigurationError(f"the credentials must have {name!r}, as this dialect logs in")
+        raise ConfigurationError(
+            f"the credentials must have {name!r}: the dialect needs it to log in"
+        )
 
     def __repr__(self) -> str:
         return "Credentials(...)"
 
 
 class Snapshot(NamedTuple):
-    """A book by REST, and the number of the last message that is in it already.
+    """An order book fetched by REST; ``sequence`` is the number of the last message in it.
 
-    ``has_last``: that message is in it as a whole. Where the venue's rule is to apply it again,
-    this is False.
+    ``has_last``: that message is completely in it. False if the venue's rule is to apply that
+    message again.
     """
 
     sequence: int
@@ -245,10 +253,10 @@ class Snapshot(NamedTuple):
 
 
 class DataFields(NamedTuple):
-    """Where a data message says what it is: JSON objects with these fields at their top level.
+    """The top-level fields of JSON data messages that contain type, channel and sequence.
 
-    The ``type`` field is one of ``types``; the ``channel`` field is text, and is the channel; the
-    first of the ``sequences`` fields that is an integer counts +1 a channel.
+    The ``type`` field has one of ``types``; the ``channel`` field is text and is the channel; the
+    first of the ``sequences`` fields that is an integer rises by 1 per message of a channel.
     """
 
     types: Collection[str]
@@ -259,10 +267,10 @@ class DataFields(NamedTuple):
 
 @dataclass(frozen=True)
 class Limits:
-    """What the venue allows.
+    """The limits of the venue; None for no limit.
 
-    ``connects`` is (attempts, seconds); ``max_age`` (seconds) of a connection, after which the
-    client makes a new one by itself.
+    ``connects`` limits connection attempts: (count, seconds). ``max_age`` (s) is the age at which
+    the client replaces a connection by itself.
     """
 
     channels_per_message: int = 1
@@ -273,13 +281,16 @@ class Limits:
 
 
 class Dialect:
-    """Base of all dialects. Override :meth:`read`, and :meth:`change` or the two that call it,
-    :meth:`subscribe` and :meth:`unsubscribe`.
+    """The base class of all dialects.
 
-    Attributes: ``limits``; ``acknowledges`` (False where the venue never answers a subscribe: a
-    channel's first data then confirms it); ``silence_timeout`` (s without any frame but pongs after
-    which the connection is dead, for venues that send heartbeats); ``keepalive`` (payload and
-    interval in s of a ping in the venue's own words); ``data_fields`` and ``peek``, for speed.
+    Override :meth:`read`, and either :meth:`change` or both :meth:`subscribe` and
+    :meth:`unsubscribe`, which call :meth:`change` by default.
+
+    Attributes: ``limits``; ``acknowledges`` (False if the venue never answers a subscribe: a
+    channel's first data message then confirms it); ``silence_timeout`` (s without any frame but
+    pongs after which the connection is dead, for venues that send heartbeats); ``keepalive``
+    (payload and interval (s) of the venue's own ping message); ``data_fields`` and ``peek``, for
+    speed.
     """
 
     name: ClassVar[str] = "custom"
@@ -288,51 +299,59 @@ class Dialect:
     #: The client's option of the same name overrides it.
     silence_timeout: float | None = None
     keepalive: tuple[Any, float] | None = None
-    #: Prefixes of the names of channels that may be silent for as long as they like: private ones,
-    #: and those of rare events (liquidations, announcements).
+    #: Prefixes of channels that may be silent for any time: private channels, and channels of rare
+    #: events (liquidations, announcements).
     quiet_channels: tuple[str, ...] = ()
-    #: The venue speaks first (LoginAccepted), and wants to hear nothing before that.
+    #: Whether the venue speaks first (LoginAccepted); nothing may be sent before that.
     greets: bool = False
-    #: What is sent first on each connection, before the login; for no venue that ``greets``.
+    #: Messages sent first on each connection, before the login. Not for a venue that ``greets``.
     opening: Sequence[Any] = ()
 
     def url_request(self, url: str, credentials: Credentials | None) -> RestRequest | None:
-        """What to ask by REST before each connect (a token, an address); None for nothing."""
+        """Return the REST request before each connect (for a token or an address), or None."""
         return None
 
     def url_from(self, url: str, answer: Any) -> str:
-        """The address, out of the decoded answer to :meth:`url_request`."""
+        """Return the address from the decoded answer to :meth:`url_request`."""
         return url
 
     def token_from(self, answer: Any) -> Any:
-        """A token, out of the same answer: ``credentials.token`` of this connection."""
+        """Return the token from the decoded answer to :meth:`url_request`, or None.
+
+        It becomes ``credentials.token`` of this connection.
+        """
         return None
 
     def url(self, url: str, credentials: Credentials | None) -> str:
-        """The address for this attempt. May block (a token by REST); called again at each."""
+        """Return the address for this attempt. Called for each one; may block (to get a token)."""
         return url
 
     def login(self, credentials: Credentials) -> Any:
-        """The login message, sent first on each connection; None where there is no login."""
+        """Return the login message, sent first on each connection; None for no login."""
         return None
 
     @property
     def takes_credentials(self) -> bool:
-        """Whether ``credentials`` are of any use: the client refuses them where they are not."""
+        """Whether the dialect uses ``credentials``; if not, the client refuses them."""
         hooks = ("login", "access", "url_request", "url")
         return any(getattr(type(self), hook) is not getattr(Dialect, hook) for hook in hooks)
 
     def access(self, channels: Sequence[str], credentials: Credentials) -> Mapping[str, Any]:
-        """Options that a subscribe or unsubscribe of these channels must have besides its own, on
-        a connection with credentials: a token, a signature."""
+        """Return additional options for a subscribe or unsubscribe of these channels.
+
+        Called on connections with credentials, for example to add a token or a signature.
+        """
         return {}
 
     def group(self, channel: str) -> Any:
-        """Channels of different groups go in different messages; all are of one by default."""
+        """Return the group of a channel: channels of different groups go in different messages.
+
+        By default all channels are in one group.
+        """
         return None
 
     def batches(self, channels: Sequence[str]) -> Iterable[Sequence[str]]:
-        """Split channels of one ``subscribe`` into messages, by group and within the limits."""
+        """Split the channels of one request into messages, by group and within the limits."""
         groups: dict[Any, list[str]] = {}
         for channel in channels:
             groups.setdefault(self.group(channel), []).append(channel)
@@ -340,110 +359,132 @@ class Dialect:
         return [g[i : i + size] for g in groups.values() for i in range(0, len(g), size)]
 
     def refusal(self, channel: str, address: str) -> str | None:
-        """Why ``channel`` cannot be had on a connection to ``address``; None where it may be.
+        """Return why a connection to ``address`` cannot carry ``channel``; None if it can.
 
-        Asked of each channel before its subscribe is sent, for what a venue acknowledges and never
-        sends. ``address`` is what :meth:`url` gave, without its query.
+        Called for each channel before its subscribe is sent, for channels that a venue acknowledges
+        but never sends. ``address`` is the result of :meth:`url` without its query.
         """
         return None
 
     def first_message_within(self, channel: str) -> float | None:
-        """Return within how many seconds of its confirmation a channel's first message comes.
+        """Return the maximum time (s) from a channel's confirmation to its first message.
 
-        None for a channel that may be silent for as long as it likes: by default one whose name
-        begins with one of ``quiet_channels``. A channel that exceeds this time is told of by
-        :class:`wsclient.events.NoData`, and stays subscribed. Called for each channel before its
-        subscribe is sent; one for which it raises is refused, as by :meth:`refusal`.
+        None for a channel that may be silent for any time: by default one that begins with one of
+        ``quiet_channels``. For a channel that exceeds the time the client emits an event
+        (:class:`wsclient.events.NoData`) and does nothing else. Called for each channel before its
+        subscribe is sent; if it raises, the channel is refused, as by :meth:`refusal`.
         """
         return None if channel.startswith(self.quiet_channels) else FIRST_MESSAGE_WITHIN
 
     def subscribe(
         self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
     ) -> Any:
-        """One message that subscribes to ``channels``: text, bytes, or an object for JSON."""
+        """Return one message that subscribes to ``channels``: text, bytes or an object for JSON."""
         return self.change("subscribe", channels, request_id, options)
 
     def unsubscribe(
         self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
     ) -> Any:
-        """The reverse, with the options that the channels were subscribed with."""
+        """Return one message that unsubscribes from ``channels``.
+
+        ``options`` are those that the channels were subscribed with.
+        """
         return self.change("unsubscribe", channels, request_id, options)
 
     def change(
         self, verb: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
     ) -> Any:
-        """Both of the above, where a word makes the difference: ``verb`` is ``"subscribe"`` or
-        ``"unsubscribe"``."""
+        """Return one message that subscribes to or unsubscribes from ``channels``.
+
+        ``verb`` is ``"subscribe"`` or ``"unsubscribe"``. Override this where the two messages
+        differ in a word only.
+        """
         raise NotImplementedError
 
     def decoder(self, decimal: bool) -> Callable[[bytes], Any]:
-        """How a frame is decoded: as JSON, by default (:func:`wsclient.sansio.codec.decoder`)."""
+        """Return the function that decodes a frame: by default from JSON.
+
+        See :func:`wsclient.sansio.codec.decoder`.
+        """
         return decoder(decimal)
 
     def read(self, message: Any) -> Item | Sequence[Item]:
-        """What a decoded frame is: one item, or several.
+        """Return the item, or the items, of a decoded frame.
 
-        Raise anything for a frame that makes no sense: it is counted, logged and skipped.
+        Raise any exception for an invalid frame: it is counted, logged and skipped.
         """
         raise NotImplementedError
 
-    #: Where data messages are plain enough, the fields by which they are known: :meth:`read` need
-    #: then be asked of the others only. It must say the same of them.
+    #: The fields that identify data messages, if these are simple enough. :meth:`read` is then
+    #: called only for other messages, but must return the same for data messages.
     data_fields: DataFields | None = None
 
-    #: ``peek(frame: bytes)`` says the same as :meth:`read` of a frame that is not decoded yet. A
-    #: dialect that looks only at what it needs (with a ``msgspec`` Struct) spares the reader most
-    #: of the work on large frames. None where there is no such shortcut. A dialect that has it may
-    #: do without :meth:`read`.
+    #: ``peek(frame: bytes)`` returns the same as :meth:`read`, for a frame that is not decoded yet.
+    #: A dialect that decodes only the fields that it needs (with a ``msgspec`` Struct) saves the
+    #: reader most of the work on large frames. None for no such shortcut. A dialect with a peek
+    #: does not need :meth:`read`.
     peek: Callable[[bytes], Item | Sequence[Item]] | None = None
 
-    #: Where a data message tells when the venue sent it: paths, tried in their order. Names of
-    #: fields from the outside in, and 0 for the first element of an array.
+    #: Paths to the venue's send time in a data message, tried in order. A path consists of field
+    #: names from the outside in, and 0 for the first element of an array.
     timestamp_fields: Sequence[Path] = ()
 
     def timestamp(self, message: Message) -> int | None:
-        """When the venue says that it sent the message (ns since the epoch), for ``client.stats()``
-        to tell how long it took; None where it does not say. Asked of few, in the reader's thread,
-        so it looks at ``message.raw`` alone; what it raises counts as None."""
+        """Return the venue's send time of a message (ns since the epoch); None if it has none.
+
+        ``client.stats()`` computes latencies from it. Called for few messages, in the reader's
+        thread, so it reads ``message.raw`` only. An exception counts as None.
+        """
         return find_timestamp(message.raw, self.timestamp_fields)
 
     def item(self, decoded: Any, index: int) -> Any:
-        """The ``index``-th message of a decoded frame that holds several."""
+        """Return message number ``index`` of a decoded frame that holds several."""
         return decoded[index]
 
-    # Order books. A dialect without them leaves these alone.
+    # Order books. A dialect without order books does not override these.
 
     def book_channel(self, symbol: str, options: Mapping[str, Any]) -> str:
-        """The channel of a symbol's order book, for ``client.order_book(symbol, **options)``."""
-        raise NotSupported(f"the {self.name} dialect knows no order books")
+        """Return the channel of an order book, for ``client.order_book(symbol, **options)``.
+
+        Raises NotSupported if the dialect has no order books.
+        """
+        raise NotSupported(f"the {self.name} dialect does not support order books")
 
     def book_update(self, message: Message) -> BookUpdate | None:
-        """What a message of a book's channel changes, digit for digit; None: nothing.
+        """Return the update in a message of an order book's channel; None if it has none.
 
-        Decodes ``message.raw`` by itself: ``message.data`` may hold floats. Raises for a payload
-        that makes no sense: the book is then out of sync.
+        It must have exactly the venue's digits, so decode ``message.raw``: ``message.data`` may
+        hold floats. Raise for an invalid payload: the book is then out of sync.
         """
-        raise NotSupported(f"the {self.name} dialect knows no order books")
+        raise NotSupported(f"the {self.name} dialect does not support order books")
 
     def book_depth(self, options: Mapping[str, Any]) -> int | None:
-        """How many levels a side the venue keeps up to date, of which it removes none that fall
-        out; None for all of them."""
+        """Return how many levels per side the venue keeps up to date; None for all.
+
+        The venue sends no removal for a level that falls out of this depth.
+        """
         return None
 
     def book_checksum(self, bids: Levels, asks: Levels) -> int | None:
-        """The checksum of a book as the venue computes it, best levels first; None: it has none."""
+        """Return the checksum of a book as the venue computes it; None if the venue has none.
+
+        ``bids`` and ``asks`` are best levels first.
+        """
         return None
 
     def book_request(self, channel: str, options: Mapping[str, Any]) -> RestRequest | None:
-        """Where a book's snapshot is to be had by REST; None where it comes in the stream."""
+        """Return the REST request for an order book's snapshot; None if the stream contains it."""
         return None
 
     def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
-        """The answer to :meth:`book_request`, decoded with Decimals. Raises for nonsense."""
-        raise NotSupported(f"the {self.name} dialect fetches no snapshots")
+        """Return the snapshot in the answer to :meth:`book_request`, decoded with Decimals.
+
+        Raise for an invalid answer.
+        """
+        raise NotSupported(f"the {self.name} dialect does not fetch snapshots")
 
     def request(self, payload: Any, request_id: int) -> Any:
-        """``payload`` with the id by which its answer will be known."""
+        """Return ``payload`` with the id by which its answer will be recognized."""
         raise NotSupported(
             f"the {self.name} dialect cannot correlate answers, so request() does not work; "
             "use send(), or a dialect with a request() method"

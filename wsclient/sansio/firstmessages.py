@@ -1,4 +1,4 @@
-"""Confirmed channels of which no message has come."""
+"""Detection of channels that the venue has confirmed but never sends."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _HEARD = -1
 
 
 class FirstMessages:
-    """Finds confirmed channels of which no message comes in time.
+    """Finds channels that are confirmed but stay without a message.
 
-    A message costs nothing here: when a channel's time is up, its count of messages is compared
-    with the one at the time when it was asked for. ``count`` returns that number; ``excuse``
-    returns how long (s) this process has been stopped since a time (monotonic s); ``is_active``
-    says whether a channel is still confirmed.
+    No work is done per message: when a channel's time is up, its message count is compared with its
+    count when the subscribe was sent. ``count`` returns that number; ``excuse`` returns how long
+    (s) this process has been stopped since a given time (monotonic s); ``is_active`` returns
+    whether a channel is still confirmed.
     """
 
     def __init__(
@@ -30,20 +30,19 @@ class FirstMessages:
         self._count = count
         self._excuse = excuse
         self._is_active = is_active
-        #: The time (s) from the confirmation to the first message. Other channels may be silent.
+        #: The time (s) within which the first message is expected; other channels are not checked.
         self._within: dict[str, float] = {}
-        #: The count of messages when the channel was asked for, or _HEARD after a message that
-        #: could not be read.
+        #: The message count when the subscribe was sent, or _HEARD after an unreadable message.
         self._counts: dict[str, int] = {}
-        #: When it was confirmed (monotonic s).
+        #: When the channel was confirmed (monotonic s).
         self._confirmed: dict[str, float] = {}
         self._timers = Timers(self._due)
-        #: Channels that have exceeded their time, and their counts of messages at that time.
+        #: Channels that have exceeded their time, and their message counts at that time.
         self._overdue: dict[str, int] = {}
 
     def expect(self, within: Mapping[str, float | None]) -> None:
-        """Note within how many seconds of its confirmation each channel's first message comes; None
-        for a channel that may be silent."""
+        """Note the time (s) from confirmation to first message that each channel may take; None for
+        a channel that may be silent."""
         for channel, seconds in within.items():
             if seconds is None:
                 self._within.pop(channel, None)
@@ -52,13 +51,15 @@ class FirstMessages:
                 self._within[channel] = seconds
 
     def asked(self, channel: str) -> None:
-        """A subscribe of ``channel`` goes out."""
+        """Note that a subscribe for ``channel`` is being sent."""
         self._confirmed.pop(channel, None)
         self._counts[channel] = self._count(channel)
 
     def confirmed(self, channel: str, now: float) -> None:
-        """The venue has confirmed ``channel``. Watch it, unless it was reported and no message has
-        come since."""
+        """Start the time of ``channel``: the venue has confirmed it.
+
+        An overdue channel is not watched again until one of its messages has arrived.
+        """
         if channel in self._within and not self._is_overdue(channel):
             self._overdue.pop(channel, None)
             self._confirmed[channel] = now
@@ -69,22 +70,22 @@ class FirstMessages:
         self._timers.add(channel)
 
     def heard(self, channel: str) -> None:
-        """A message of ``channel`` came that is not counted: it could not be read."""
+        """Note a message of ``channel`` that is not counted, as it could not be read."""
         if channel in self._counts:
             self._counts[channel] = _HEARD
         self._overdue.pop(channel, None)
 
     def connection_lost(self) -> None:
-        """Nothing is confirmed any more."""
+        """Forget all confirmations: the connection has ended."""
         self._confirmed.clear()
 
     def forget(self, channel: str) -> None:
-        """``channel`` is wanted no longer."""
+        """Forget ``channel``: it is no longer wanted."""
         for known in (self._within, self._counts, self._confirmed, self._overdue):
             known.pop(channel, None)
 
     def take(self, now: float) -> list[tuple[str, float]]:
-        """Return the channels whose time is up, each once, with that time (s)."""
+        """Return the channels whose time is up, each once, with their times (s)."""
         taken = []
         for channel in self._timers.take(now):
             del self._confirmed[channel]

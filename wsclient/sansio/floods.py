@@ -1,4 +1,4 @@
-"""Bounds for what a venue can cause as often as it likes: lines in the log, answers."""
+"""Bounds for what a venue can cause at any rate: log lines, and answers to heartbeats."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from wsclient.sansio.backoff import Budget
 
 __all__ = ["Answers", "Throttle", "Throttles"]
 
-#: The time (s) in which at most one line of each kind is logged.
+#: The interval (s) in which at most one line of each kind is logged.
 LOG_INTERVAL = 1.0
 #: Rate limit of answers: (count, seconds). A venue's heartbeats are seconds apart.
 ANSWERS = (10, 1.0)
 
-#: Called with a line's text, its channel, and how many there were since the last one.
+#: Called with a line's text, its channel, and the number of lines since the last call.
 Emit = Callable[[str, str | None, int], None]
 
 
 class Throttle:
-    """Lets one line through in each LOG_INTERVAL: the newest, with the number of all."""
+    """Emits at most one line per LOG_INTERVAL: the newest, with the number of all lines."""
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
@@ -28,12 +28,13 @@ class Throttle:
         self._held: tuple[str, str | None] | None = None
 
     def add(self, text: str, now: float, channel: str | None = None) -> None:
+        """Add a line; emit it now if the interval allows it."""
         self._count += 1
         self._held = text, channel
         self.tick(now)
 
     def tick(self, now: float) -> None:
-        """Let out what was held back, when it is time."""
+        """Emit the line that was held back, if its time has come."""
         if self._held is None or now < self._next_at:
             return
         (text, channel), self._held = self._held, None
@@ -43,13 +44,14 @@ class Throttle:
 
     @property
     def deadline(self) -> float:
+        """When to call :meth:`tick` (monotonic s, ``inf`` for never)."""
         return float("inf") if self._held is None else self._next_at
 
 
 class Throttles:
-    """One throttle for each kind of line, and a way to look at all of them.
+    """The throttles of all kinds of lines.
 
-    ``mask`` hides our own secrets in what is let out.
+    ``log`` is called with level, text and channel. ``mask`` hides the client's secrets in the text.
     """
 
     def __init__(
@@ -60,8 +62,10 @@ class Throttles:
         self._throttles: list[Throttle] = []
 
     def new(self, what: str, then: Callable[[str, int], None] | None = None) -> Throttle:
-        """Make a throttle for warnings that begin with ``what``; ``then`` is called with the text
-        of each that was logged, and how many there were."""
+        """Make a throttle for warnings that begin with ``what``.
+
+        ``then`` is called with the text of each logged line and the number of lines it stands for.
+        """
 
         def emit(text: str, channel: str | None, count: int) -> None:
             text = self._mask(text)
@@ -75,31 +79,33 @@ class Throttles:
         return throttle
 
     def tick(self, now: float) -> None:
+        """Emit the lines that were held back and whose time has come."""
         for throttle in self._throttles:
             throttle.tick(now)
 
     def deadline(self) -> float:
+        """Return when to call :meth:`tick` (monotonic s, ``inf`` for never)."""
         return min(throttle.deadline for throttle in self._throttles)
 
 
 class Answers:
-    """Answers to heartbeats, within a rate; of those beyond it, the newest is sent."""
+    """Answers to heartbeats, within a rate limit; beyond it only the newest is kept."""
 
     def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
-        """Forget all of the previous connection."""
+        """Forget the answers and the rate of the previous connection."""
         self._budget = Budget(*ANSWERS)
         self._newest: tuple[Any] | None = None
 
     def add(self, payload: Any) -> bool:
-        """Queue an answer. False if it replaces another, which is then never sent."""
+        """Queue an answer. Return False if it replaces another one, which is then never sent."""
         replaced, self._newest = self._newest, (payload,)
         return replaced is None
 
     def take(self, now: float) -> tuple[Any] | None:
-        """The answer to send now, in a tuple; None for none."""
+        """Return the answer to send now, in a tuple; None if there is none."""
         if self._newest is None or self._budget.ready_at(now) > now:
             return None
         self._budget.spend(now)
@@ -107,4 +113,5 @@ class Answers:
         return newest
 
     def deadline(self, now: float) -> float:
+        """Return when to call :meth:`take` (monotonic s, ``inf`` for never)."""
         return float("inf") if self._newest is None else self._budget.ready_at(now)

@@ -1,20 +1,20 @@
-"""Bytes from the server in; messages, control frames and the close code out (RFC 6455).
+"""A WebSocket frame parser: bytes in; messages, control frames and close code out (RFC 6455).
 
 Each rule is enforced in one place:
 
-* ``_frame`` judges a header as soon as it is whole, before its payload: reserved bits, mask,
+* ``_frame`` checks a header as soon as it is complete, before its payload: reserved bits, mask,
   opcode, the form of control frames, the order of fragments, the shortest form of a length
   (all 1002), then the limits on a message's size and fragments (1009).
-* ``_payload`` takes a data frame's bytes as they arrive, and checks text as UTF-8 there (1007):
+* ``_payload`` takes a data frame's bytes as they arrive, and checks that text is UTF-8 (1007):
   a bad fragment is refused before the message is complete.
-* ``parse_close`` judges the payload of a close frame (1002, 1007).
-* ``_ordinary`` is the fast path: whole, final, unmasked frames between messages. It refuses
-  nothing but bad UTF-8; whatever looks unusual is left to ``_frame``.
+* ``parse_close`` checks the payload of a close frame (1002, 1007).
+* ``_ordinary`` is the fast path: complete, final, unmasked frames between messages. It refuses
+  nothing but bad UTF-8, and leaves anything unusual to ``_frame``.
 
-A violation is reported once. After it, or after a close frame, every byte is discarded.
+A violation is reported once. After it, or after a close frame, all bytes are discarded.
 
-Payloads leave the read buffer with each read: all that stays is the beginning of a short frame.
-So a long frame takes linear time, and memory follows the bytes that arrived, not the length that
+Payloads leave the read buffer with each read: only the beginning of a short frame stays there. So
+a long frame takes linear time, and memory use follows the bytes that arrived, not the length that
 the peer declared.
 
 No I/O, no clock, no threads: the thread that reads the socket owns the parser.
@@ -33,9 +33,9 @@ OPCODES = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
 
 PROTOCOL_ERROR, NO_STATUS, INVALID_DATA, TOO_BIG = 1002, 1005, 1007, 1009
 
-SHORT = 4096  # a frame up to this long waits in the buffer until it is whole: cheaper
+SHORT = 4096  # a frame up to this length waits in the buffer until it is complete: cheaper
 MIN_BUFFER = 2 * SHORT
-UNLIMITED = 1 << 63  # no length on the wire reaches it
+UNLIMITED = 1 << 63  # greater than any length on the wire
 
 # The first two bytes of an ordinary frame as one number: FIN, opcode, no mask, length.
 TEXT_7, TEXT_16 = 0x8100, 0x817E
@@ -53,20 +53,20 @@ class Control(NamedTuple):
 
 
 class Violation(NamedTuple):
-    """What the peer did wrong: the close code to answer with, and why."""
+    """A protocol violation of the peer: the close code to answer with, and the reason."""
 
     code: int
     reason: str
 
 
 class Received:
-    """What one read held."""
+    """The messages and control frames of one read, and a violation if there was one."""
 
     __slots__ = ("binary", "controls", "messages", "violation")
 
     def __init__(self) -> None:
         self.messages: list[bytes] = []
-        self.binary: list[int] = []  # which of the messages were binary, by index
+        self.binary: list[int] = []  # the indexes of binary messages
         self.controls: list[Control] = []
         self.violation: Violation | None = None
 
@@ -75,12 +75,14 @@ class Received:
 
 
 class _Refused(Exception):
+    """A violation, on its way to :meth:`FrameParser.received`."""
+
     def __init__(self, code: int, reason: str) -> None:
         self.violation = Violation(code, reason)
 
 
 class FrameParser:
-    """The frames of one connection: ``recv_into(parser.buffer())``, then ``received(count)``."""
+    """The parser of one connection: ``recv_into(parser.buffer())``, then ``received(count)``."""
 
     def __init__(
         self,
@@ -96,7 +98,7 @@ class FrameParser:
         self._max_fragments = max_fragments
         self._max_buffer = max_buffer
         self._view = memoryview(bytearray(initial_buffer))
-        self._held = 0  # bytes at the start of the buffer: a short frame that is not whole yet
+        self._held = 0  # bytes at the start of the buffer: a short, incomplete frame
         self._finished = False
         self._utf8 = _Utf8()
         self._reset_message()
@@ -104,13 +106,13 @@ class FrameParser:
         self.close_reason: str | None = None
 
     def _reset_message(self) -> None:
-        # The message under way: the whole frames of it, and what is here of the present one.
+        # The current message: its complete frames, and what has arrived of the current frame.
         self._opcode = 0  # TEXT or BINARY; 0 between messages
         self._message = BytesIO()
         self._size = 0  # as declared by the headers so far
         self._fragments = 0
-        self._fin = False  # of the present frame
-        self._missing = 0  # bytes of the present frame still to arrive
+        self._fin = False  # of the current frame
+        self._missing = 0  # bytes of the current frame that have not arrived
 
     @property
     def in_frame(self) -> bool:
@@ -118,12 +120,11 @@ class FrameParser:
         return bool(self._held or self._missing)
 
     def buffer(self) -> memoryview:
-        """Space for the next read; ask again for each, as a read that fills it enlarges the
-        next."""
+        """Return space for the next read. Call it before each: a read that fills it enlarges it."""
         return self._view[self._held :]
 
     def received(self, count: int) -> Received:
-        """Parse the `count` bytes that were read into `buffer()`."""
+        """Parse the ``count`` bytes that were read into :meth:`buffer`."""
         out = Received()
         if self._finished:
             return out
@@ -149,7 +150,7 @@ class FrameParser:
         return out
 
     def feed(self, data: bytes) -> Received:
-        """Parse `data` as if it had been read from the socket."""
+        """Parse ``data`` as if it had been read from the socket."""
         out = Received()
         source = memoryview(data)
         while source and not self._finished:
@@ -165,7 +166,7 @@ class FrameParser:
         return out
 
     def _frames(self, data: bytes, out: Received) -> bytes:
-        """Take every frame of `data`; return what must wait for more bytes."""
+        """Parse all frames of ``data``; return the rest, which needs more bytes."""
         position = 0
         while position < len(data):
             if not self._opcode:
@@ -179,7 +180,7 @@ class FrameParser:
         return data[position:]
 
     def _ordinary(self, data: bytes, position: int, out: Received) -> int:
-        """Take whole unfragmented messages up to the first frame that is anything else."""
+        """Parse complete unfragmented messages, up to the first frame that is anything else."""
         messages = out.messages
         append = messages.append
         max_size = self._max_size
@@ -187,7 +188,7 @@ class FrameParser:
         last = size - 4
         while position <= last:
             head, length = _head_and_length(data, position)
-            if head == TEXT_16 or head == BINARY_16:  # noqa: SIM109 - the tuple costs a sixth
+            if head == TEXT_16 or head == BINARY_16:  # noqa: SIM109 - a tuple is a sixth slower
                 if length < 126:
                     break
                 start = position + 4
@@ -209,7 +210,10 @@ class FrameParser:
         return position
 
     def _frame(self, data: bytes, position: int, out: Received) -> int:
-        """Take one frame, or what is here of it; stay at `position` if that cannot be judged."""
+        """Parse one frame, or its part that is here, and return the new position.
+
+        Returns ``position`` if too little has arrived to decide.
+        """
         available = len(data) - position
         if available < 2:
             return position
@@ -275,7 +279,7 @@ class FrameParser:
         return stop
 
     def _payload(self, part: memoryview, out: Received) -> None:
-        """Add to the message under way; `part` is no longer than what its frame still misses."""
+        """Add ``part`` to the current message; it is within the current frame."""
         self._missing -= len(part)
         complete = self._fin and not self._missing
         if self._opcode == TEXT:
@@ -284,7 +288,7 @@ class FrameParser:
         if complete:
             if self._opcode == BINARY:
                 out.binary.append(len(out.messages))
-            out.messages.append(self._message.getvalue())  # hands its memory over: no copy
+            out.messages.append(self._message.getvalue())  # hands over its memory: no copy
             self._reset_message()
 
     def _finish(self) -> None:
@@ -293,7 +297,7 @@ class FrameParser:
 
 
 def parse_close(payload: bytes) -> tuple[int, str] | Violation:
-    """The code and reason of a close frame; 1005 stands for an empty one (RFC 6455, 7.1.5)."""
+    """Return code and reason of a close frame; an empty one has code 1005 (RFC 6455, 7.1.5)."""
     if not payload:
         return NO_STATUS, ""
     if len(payload) == 1:

@@ -1,13 +1,12 @@
-"""Is the connection alive? When to ping, and when it is half-open, stalled, deaf or silent.
+"""The heartbeat: when to ping, and when a connection is half-open, stalled, deaf or silent.
 
-The watchdog hands in what it can see of the connection (:class:`ConnectionView`), and gets back
-what to do. Every verdict has one deadline, and :meth:`HeartbeatMonitor.deadline` is the earliest of
-them.
+The watchdog passes in what it can see of the connection (:class:`ConnectionView`), and gets back
+what to do. Each verdict has one deadline; :meth:`HeartbeatMonitor.deadline` is the earliest.
 
-When the watchdog itself was stopped (SIGSTOP, or a thread that holds the interpreter's lock), a
-verdict waits once until the reader had time to read, and a silence is counted once without the
-stop. As long as such stops may come again, pings go out earlier by as much as one of them may
-delay them: so a half-open connection is noticed within interval, timeout and one stop.
+When the watchdog itself was stopped (by SIGSTOP, or a thread that held the interpreter's lock), a
+verdict is delayed once until the reader had time to read, and a stop is excluded once from the
+length of a silence. While more stops are expected, pings are sent earlier by the length of one
+stop: so a half-open connection is detected within interval, timeout and one stop.
 """
 
 from __future__ import annotations
@@ -20,20 +19,20 @@ from wsclient.sansio.stops import Stops
 
 __all__ = ["ConnectionView", "HeartbeatMonitor"]
 
-#: After a stop, how long (s) our own threads may take to read and write what they could not.
+#: How long (s) our own threads may take after a stop to read and write what is waiting.
 GRACE = 0.2
-#: How long (s) after a stop another one must be expected.
+#: How long (s) after a stop another one is expected.
 EXPECTED = 60.0
-#: However long stops are, a ping goes out no earlier than after this part of the interval.
+#: A ping is sent after this fraction of the interval at the earliest, even if stops are long.
 EARLIEST_PING = 0.25
 
 
 class ConnectionView(NamedTuple):
-    """What can be seen of a connection from outside, all times monotonic seconds.
+    """The observable state of a connection; all times are monotonic seconds.
 
-    ``last_byte_at``: when bytes last arrived; now, where some wait to be read.
+    ``last_byte_at``: when bytes last arrived; the current time if bytes wait to be read.
     ``in_frame``: a frame has begun and is not complete.
-    ``unsent_since``: since when bytes wait to go out without any progress, None when none wait.
+    ``unsent_since``: since when bytes wait to be sent without any progress; None if none wait.
     """
 
     last_byte_at: float
@@ -42,7 +41,7 @@ class ConnectionView(NamedTuple):
 
 
 class HeartbeatMonitor:
-    """One connection's clocks. All durations in seconds; None switches a check off."""
+    """The checks of one connection. All durations are in seconds; None disables a check."""
 
     def __init__(
         self,
@@ -68,24 +67,25 @@ class HeartbeatMonitor:
         self._frame_at = now
         self._opened_at = now
         self._stops = stops or Stops()
-        #: The longest stop (s) of late, and until when another one must be expected.
+        #: The length (s) of the longest recent stop, and until when another one is expected.
         self._stop = 0.0
         self._expected_until = now
 
     def frame_received(self, now: float) -> None:
-        """Any frame but a pong: the peer has something to say."""
+        """Note any frame but a pong: the peer is not silent."""
         self._frame_at = now
 
     def pong_received(self) -> None:
+        """Note a pong: the ping is answered."""
         self._ping_unanswered = False
 
     def stopped(self, now: float, length: float) -> None:
-        """A stop of ``length`` (s) is over; it is among the stops already."""
+        """Note the end of a stop of ``length`` (s), which is already among the stops."""
         if length >= self._stop or now >= self._expected_until:
             self._stop, self._expected_until = length, now + EXPECTED
 
     def ping_due(self, now: float) -> bool:
-        """True when a ping is due, which then counts as sent."""
+        """Return whether a ping is due; if so, it counts as sent."""
         if now >= self._expected_until:
             self._stop = 0.0
         if self._ping_interval is None or self._ping_unanswered or now < self._next_ping_at():
@@ -99,21 +99,21 @@ class HeartbeatMonitor:
         return self._pinged_at + max(interval - self._stop, EARLIEST_PING * interval)
 
     def keepalive_due(self, now: float) -> bool:
-        """True when the venue's own ping is due, which then counts as sent."""
+        """Return whether the venue's own ping is due; if so, it counts as sent."""
         if self._keepalive_interval is None or now < self._keepalive_at + self._keepalive_interval:
             return False
         self._keepalive_at = now
         return True
 
     def failure(self, now: float, view: ConnectionView) -> ConnectionLost | None:
-        """Why this connection is dead, or None."""
+        """Return why this connection is dead, or None."""
         for deadline, reason, why in self._deadlines(view):
             if now >= deadline:
                 return ConnectionLost(why, reason=reason)
         return None
 
     def deadline(self, view: ConnectionView) -> float:
-        """When to look again at the latest (monotonic seconds, ``inf`` for never)."""
+        """Return when to check again at the latest (monotonic s, ``inf`` for never)."""
         times = [deadline for deadline, _, _ in self._deadlines(view)]
         if self._ping_interval is not None and not self._ping_unanswered:
             times.append(self._next_ping_at())
@@ -124,7 +124,7 @@ class HeartbeatMonitor:
     def _deadlines(self, view: ConnectionView) -> Iterator[tuple[float, str, str]]:
         heard_at = max(view.last_byte_at, self._opened_at)
         if self._ping_unanswered and self._ping_timeout is not None:
-            # A big frame may hold the pong up: any progress of bytes extends the deadline.
+            # A large frame may delay the pong: any byte that arrives extends the deadline.
             yield (
                 self._excused(heard_at, max(self._pinged_at, heard_at) + self._ping_timeout),
                 "half-open",
@@ -134,7 +134,7 @@ class HeartbeatMonitor:
             yield (
                 self._excused(heard_at, heard_at + self._stall_timeout),
                 "stalled",
-                f"a frame stopped half way for {self._stall_timeout:g} s",
+                f"a frame stopped half way: no byte for {self._stall_timeout:g} s",
             )
         if view.unsent_since is not None and self._send_timeout is not None:
             yield (
@@ -150,6 +150,9 @@ class HeartbeatMonitor:
             )
 
     def _excused(self, since: float, deadline: float) -> float:
-        """The system has read and written for us during a stop: only our threads are behind."""
+        """Return the deadline, or a short time after a stop if that is later.
+
+        The operating system reads and writes during a stop: only our threads are behind.
+        """
         stop = self._stops.first_after(since)
         return deadline if stop is None else max(deadline, stop.ended_at + GRACE)

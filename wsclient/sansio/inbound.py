@@ -1,4 +1,4 @@
-"""From a frame's payload to what the session works on, outside of any lock."""
+"""Decoding of payloads into messages and other entries for the session, without any lock."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from wsclient.sansio.session import Incoming, Invalid
 
 __all__ = ["Inbound"]
 
-#: At most so much of a frame goes into a log line or an exception's text.
+#: How many bytes of a frame go into a log line or an exception's text at most.
 EXCERPT = 120
-#: Frames up to this long (bytes) may be decoded by the reader. The objects of many long ones, all
-#: alive at once, would keep the garbage collector busy and the processor's cache cold.
+#: Frames up to this length (bytes) may be decoded by the reader. The objects of many long frames,
+#: all alive at once, would burden the garbage collector and the processor's cache.
 SMALL = 1024
 
 _UNDECODED: Any = msgspec.UNSET
 
 
 class _Shape:
-    """One way to decode a data frame, and where its type, channel and sequence then are."""
+    """A way to decode a data frame, and to get its type, channel and sequence then."""
 
     def __init__(
         self,
@@ -52,7 +52,8 @@ class _Shape:
         self.decode = decode
         self._get = get
         self._names = names
-        #: (type, channel, sequence) of a value. The quick way knows the first sequence field only.
+        #: Returns (type, channel, sequence) of a value; the quick getter reads only the first of
+        #: the sequence fields.
         self.keys: Callable[[Any], Any] = self.exact
         self.is_exact = len(names) <= 3
         self._is_quick = len(names) >= 3
@@ -60,21 +61,22 @@ class _Shape:
             self.keys = quick(*names[:3])
 
     def decoded(self, payloads: Iterable[bytes]) -> list[Any]:
-        """The values of the payloads, up to the first that has none."""
+        """Return the decoded payloads, up to the first that cannot be decoded."""
         values: list[Any] = []
-        # The careful way tells why, and goes on with the rest. A type of the user's may raise
+        # The careful path reports why, and continues with the rest. A user's type may raise
         # anything.
         with suppress(BaseException):
             values.extend(map(self.decode, payloads))
         return values
 
     def exact(self, value: Any) -> tuple[Any, Any, int | None]:
+        """Return (type, channel, sequence) of a value, from all of the sequence fields."""
         get = self._get
         kind, channel, *numbers = (get(value, name) for name in self._names)
         return kind, channel, next((n for n in numbers if type(n) is int), None)
 
     def fit(self, value: Any, types: Collection[str]) -> None:
-        """Give up the quick way for good if this data message shows that it does not do."""
+        """Disable the quick getter for good if it misreads this data message."""
         if not self._is_quick:
             return
         try:
@@ -83,19 +85,19 @@ class _Shape:
             if found[0] not in types or (is_numbered and self.keys(value) == found):
                 return
         except (AttributeError, TypeError):
-            return  # not of that shape
+            return  # not of this shape
         except KeyError:
             pass
         self.keys, self.is_exact, self._is_quick = self.exact, True, False
 
 
 class Inbound:
-    """Makes Messages of payloads, and decodes them when asked.
+    """Makes Messages of payloads, and decodes them on request.
 
-    A frame takes either a peek at its head now and the decoding later, in the consumer's thread,
-    or one decoding now, which serves for both. The latter is less work in all, but only if
-    somebody wants the objects, soon. So the reader decodes ahead while ``ahead`` is set, by
-    whoever knows that the consumer keeps up, and into what consumers last asked for.
+    A frame needs either a peek at its head now and the decoding later, in the consumer's thread, or
+    one decoding now that serves both purposes. The latter is less work in total, but only if a
+    consumer soon uses the objects. So the reader decodes ahead while ``ahead`` is set, to the type
+    that consumers last requested; the caller sets ``ahead`` while the consumer keeps up.
     """
 
     def __init__(
@@ -107,17 +109,17 @@ class Inbound:
         validate: Callable[[Message], object] | None = None,
     ) -> None:
         self.ahead = True
-        #: What consumers last asked for: the type given to ``decode``, or None for ``data``.
+        #: What consumers last requested: the type passed to ``decode``, or None for ``data``.
         self._wanted: Any = None
         self._dialect = dialect
         self._is_json = type(dialect).decoder is Dialect.decoder
         self._json = PlainDecoder(decimal)
         self._decode = self._json.decode_all if self._is_json else dialect.decoder(decimal)
-        #: For the types that the reader may decode into; None for one that did not do.
+        #: Shapes of the types that consumers requested; None for a type that the reader cannot use.
         self._shapes: dict[Any, _Shape | None] = {}
         self._deliver_unhandled = deliver_unhandled
         self._validate = validate
-        # A dialect may know frames by peek alone.
+        # A dialect may have only a peek.
         self._reads = type(dialect).read is not Dialect.read
         self._fields = dialect.data_fields if validate is None and self._is_json else None
         if self._fields is not None:
@@ -132,7 +134,10 @@ class Inbound:
     def batch(
         self, payloads: list[bytes], binary: bool, received_at: int, connection_id: int
     ) -> Batch:
-        """What one read brought, for the fast path. ``binary``: not all were text frames."""
+        """Return the payloads of one read as a batch for the fast path.
+
+        ``binary``: not all of them were text frames. ``received_at`` is in ns since the epoch.
+        """
         batch = Batch(payloads, Arrival(received_at, connection_id, self))
         fields = self._fields
         if fields is None or (binary and not _are_utf8(payloads)):
@@ -157,10 +162,10 @@ class Inbound:
         return batch
 
     def entries(self, batch: Batch, start: int = 0) -> list[Incoming]:
-        """The careful path: one entry a message, answer or sign of life, in the order of the wire,
-        from the payload ``start`` on.
+        """Return one entry per message, answer or sign of life, in order: the careful path.
 
-        Never raises: what cannot be read becomes an :class:`Invalid`.
+        ``start`` is the index of the first payload to read. Never raises: a payload that cannot be
+        read becomes an :class:`Invalid`.
         """
         entries: list[Incoming] = []
         if start == 0 and batch.payloads and self._fields is not None:
@@ -170,7 +175,7 @@ class Inbound:
         return entries
 
     def data(self, message: Message) -> Any:
-        """What ``message.data`` is, decoded in the consumer's thread."""
+        """Return ``message.data``, decoded in the consumer's thread."""
         self._wanted = None
         decoded = (
             self._json.decode_deep(message.raw) if self._is_json else self._decode(message.raw)
@@ -178,7 +183,7 @@ class Inbound:
         return decoded if message.item is None else self._dialect.item(decoded, message.item)
 
     def typed(self, message: Message, kind: Any) -> Any:
-        """What ``message.decode(kind)`` is."""
+        """Return ``message.decode(kind)``."""
         if message.item is not None or not self._is_json:
             return msgspec.convert(message.data, kind)
         if kind not in self._shapes:
@@ -187,8 +192,11 @@ class Inbound:
         return self._json.typed(message, kind)
 
     def portable(self, message: Message) -> Decoder:
-        """A decoder that gives the same in another process: neither a dialect, which may know
-        secrets and need not be importable there, nor anything else of the client goes along."""
+        """Return a decoder that gives the same results in another process.
+
+        It contains nothing of the client, and no dialect: a dialect may know secrets, and may not
+        be importable there.
+        """
         if self._is_json and message.item is None:
             return self._json
         return Decoded(message.data)
@@ -196,7 +204,7 @@ class Inbound:
     # Inside.
 
     def _shape_of(self, kind: Any) -> _Shape | None:
-        """The shape of frames decoded into a type of the user's, if it has all that we need."""
+        """Return the shape of frames decoded to a user's type, if that has all needed fields."""
         is_struct = isinstance(kind, type) and issubclass(kind, msgspec.Struct)
         if self._fields is None or not is_struct:
             return None
@@ -210,30 +218,31 @@ class Inbound:
         return _Shape(self._json.typed_decoder(kind), getattr, attrgetter, names)
 
     def _fit(self, raw: bytes, fields: DataFields) -> None:
-        """Was this frame not ordinary because of how we looked at it?"""
+        """Check whether the frame was not ordinary only because a quick getter misread it."""
         for shape in (self._object, self._head):
             for value in shape.decoded([raw]):
                 shape.fit(value, fields.types)
 
     def _is_data(self, raw: bytes, fields: DataFields) -> bool:
+        """Return whether the payload is a data message."""
         kinds = [self._head.keys(value)[0] for value in self._head.decoded([raw])]
         return any(type(kind) is str and kind in fields.types for kind in kinds)
 
     def _readable(self, payloads: Sequence[bytes]) -> int:
-        """How many payloads there are before the first that a peek took for good, and is not."""
+        """Return how many payloads precede the first that passes a peek but cannot be decoded."""
         for index, raw in enumerate(payloads):
             if is_suspect(raw) and not self._object.decoded([raw]):
                 return index
         return len(payloads)
 
     def _read(self, raw: bytes, arrival: Arrival, append: Callable[[Incoming], None]) -> None:
-        """One frame, the careful way: all there is to it, and nothing is taken for granted."""
+        """Append all entries of one frame: the careful path, which assumes nothing."""
         dialect = self._dialect
         decoded = _UNDECODED
         try:
             ahead = self.ahead and self._wanted is None and len(raw) <= SMALL
             if dialect.peek is not None and not (ahead and self._reads):
-                _ = raw.isascii() or str(raw, "utf-8")  # a peek skips what it does not need
+                _ = raw.isascii() or str(raw, "utf-8")  # a peek does not check what it skips
                 found = dialect.peek(raw)
                 if self._is_json and is_suspect(raw):
                     decoded = self._decode(raw)
@@ -255,8 +264,10 @@ class Inbound:
                 elif isinstance(item, Item):
                     append(_tidy(item))
                 else:
-                    raise TypeError(f"the dialect gave {type(item).__name__}, which is no item")
-        except BaseException as error:  # noqa: BLE001 - whatever a dialect raises, input is to blame
+                    raise TypeError(
+                        f"the dialect returned {type(item).__name__}, which is not an item"
+                    )
+        except BaseException as error:  # noqa: BLE001 - any error of a dialect means a bad frame
             append(Invalid(f"an unreadable frame ({_why(error)}): {excerpt(raw)}"))
 
     def _append(
@@ -284,27 +295,28 @@ class Inbound:
 
 @lru_cache
 def _head(names: Sequence[str]) -> type[msgspec.Struct]:
-    """A Struct with just these fields, that a frame can be decoded to: the rest is skipped."""
+    """Return a Struct with only these fields; decoding a frame to it skips the rest."""
     attributes = {f"field_{i}": name for i, name in enumerate(names)}
     fields = [(attribute, Any, None) for attribute in attributes]
     return msgspec.defstruct("Head", fields, rename=attributes, gc=False)
 
 
 def _check(message: Message) -> None:
+    """Raise TypeError or ValueError if the dialect has put anything invalid into the message."""
     if type(message.channel) is not str or type(message.type) is not str:
-        raise TypeError("a message's channel and type are text")
+        raise TypeError("a message's channel and type must be text")
     if message.sequence is not None and type(message.sequence) is not int:
-        raise TypeError("a message's sequence is an integer, or None")
+        raise TypeError("a message's sequence must be an integer or None")
     if isinstance(message, LinkedMessage) and message.follows is not None:
         if type(message.follows) is not int:
-            raise TypeError("what a message follows is an integer, or None")
+            raise TypeError("a message's follows must be an integer or None")
         first = message.follows if message.is_counted else None
         if first is not None and message.sequence is not None and first > message.sequence:
-            raise ValueError("a range of numbers ends before it begins")
+            raise ValueError("a range of sequence numbers ends before it begins")
 
 
 def _tidy(item: Item) -> Item:
-    """What venues may put in the place of text, as text; what is to be sent, as it will be."""
+    """Convert to text what a venue may have sent instead of text; encode what is to be sent."""
     if isinstance(item, (Rejection, LoginRefused, Ended)):
         item.reason = str(item.reason)
     elif isinstance(item, Notice):
@@ -319,7 +331,10 @@ def _tidy(item: Item) -> Item:
 
 
 def _are_utf8(payloads: Iterable[bytes]) -> bool:
-    """The parser looks into text frames only, and a peek not into what it skips."""
+    """Return whether all payloads are UTF-8.
+
+    The frame parser checks text frames only, and a peek does not check what it skips.
+    """
     try:
         return all(map(str, payloads, repeat("utf-8")))
     except UnicodeDecodeError:
@@ -327,7 +342,7 @@ def _are_utf8(payloads: Iterable[bytes]) -> bool:
 
 
 def excerpt(raw: bytes) -> str:
-    """A bounded, printable piece of a payload."""
+    """Return a printable excerpt of a payload, of at most EXCERPT bytes."""
     text = repr(raw[:EXCERPT])
     return text if len(raw) <= EXCERPT else f"{text}... ({len(raw)} bytes)"
 

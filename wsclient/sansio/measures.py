@@ -1,4 +1,4 @@
-"""Measures that cost next to nothing while they are taken: distributions of times, and rates."""
+"""Measurements that are cheap to record: distributions of times, and rates."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from typing import Any, NamedTuple
 
 __all__ = ["Histogram", "Lags", "Mark", "Rates", "Window"]
 
-#: The width of the finest bucket is 2 ** 10 ns, which is 1.024 us.
+#: The finest bucket is 2 ** 10 ns wide (1.024 us).
 UNIT_BITS = 10
-#: Times from 2 ** 42 ns (73 minutes) up share one bucket.
+#: All times from 2 ** 42 ns (73 minutes) share one bucket.
 LONGEST_BITS = 42
-#: Each power of two is cut into 2 ** so many buckets, for a client and for one of its channels.
+#: Each power of two has 2 ** precision buckets: for a whole client, and for one channel.
 CLIENT_PRECISION = 5
 CHANNEL_PRECISION = 3
-#: So many channels have a distribution of their own; one more takes the place of the oldest.
+#: How many channels have their own distribution; a further channel replaces the oldest.
 CHANNELS = 10_000
-#: The same for channels that nobody has asked for, whose names a venue may invent without end: of
-#: further ones the times count in the total only.
+#: With this many channels recorded, the times of a further channel that no caller requested count
+#: in the total only: a venue may invent names without end.
 STRANGERS = 1_000
-#: So many of them are copied at a time.
+#: How many distributions of channels are copied per acquisition of the lock.
 AT_A_TIME = 100
 
-#: Rates are of the last WINDOW to WINDOW + STEP seconds.
+#: Rates cover the last WINDOW to WINDOW + STEP seconds.
 WINDOW = 10.0
 STEP = 5.0
 
 
 class Histogram:
-    """A distribution of times (ns), in fixed memory: log-linear buckets, as HdrHistogram's.
+    """A distribution of times (ns) in fixed memory, with log-linear buckets like HdrHistogram.
 
-    A quantile is the middle of its bucket, and so off by at most 1 part in
-    ``2 ** (precision + 1)``, or by half a unit (0.512 us) where that is more; of times past the
-    longest only ``max`` is known. Times below zero have buckets of their own, likewise. There are
-    ``buckets`` counters of 4 bytes for either sign, made when the first one comes.
+    A quantile is the middle of its bucket. Its error is at most 1 part in ``2 ** (precision + 1)``,
+    or half a unit (0.512 us) if that is more. Of times beyond the longest only ``max`` is known.
+    Negative times have their own buckets of the same kind. For each sign there are ``buckets``
+    counters of 4 bytes, created with the first time of that sign.
     """
 
     __slots__ = ("_above", "_below", "_precision", "max", "min", "total")
@@ -48,20 +48,22 @@ class Histogram:
         self._above: array[int] | None = None
         self._below: array[int] | None = None
         self.total = 0
-        #: Of nothing: the least and the greatest are the wrong way round.
+        #: Without any times: min is greater than max.
         self.min: float = float("inf")
         self.max: float = float("-inf")
 
     @property
     def buckets(self) -> int:
+        """The number of buckets for one sign."""
         return self._index((1 << LONGEST_BITS) - 1) + 1
 
     @property
     def count(self) -> int:
+        """The number of times recorded."""
         return sum(self._above or ()) + sum(self._below or ())
 
     def record(self, ns: int) -> None:
-        """One more."""
+        """Record a time (ns)."""
         self.total += ns
         if ns > self.max:
             self.max = ns
@@ -74,7 +76,7 @@ class Histogram:
         index = min(self._index(abs(ns)), len(counts) - 1)
         try:
             counts[index] += 1
-        except OverflowError:  # after four thousand million
+        except OverflowError:  # more than 2 ** 32 - 1 times
             counts = array("Q", counts)
             counts[index] += 1
             if ns < 0:
@@ -83,7 +85,7 @@ class Histogram:
                 self._above = counts
 
     def add(self, other: Histogram) -> None:
-        """Take over what another of the same precision holds."""
+        """Add all times of another histogram of the same precision."""
         self.min = min(self.min, other.min)
         self.max = max(self.max, other.max)
         self.total += other.total
@@ -91,6 +93,7 @@ class Histogram:
         self._below = _sum(self._below, other._below)
 
     def copy(self) -> Histogram:
+        """Return a histogram with the same times."""
         twin = Histogram(self._precision)
         twin.total, twin.min, twin.max = self.total, self.min, self.max
         twin._above = None if self._above is None else self._above[:]
@@ -98,7 +101,7 @@ class Histogram:
         return twin
 
     def quantile(self, share: float) -> float | None:
-        """The time (ns) that ``share`` of all do not exceed; None where there is none."""
+        """Return the time (ns) that ``share`` (0 to 1) of all do not exceed; None without times."""
         below = self._below or ()
         running = list(accumulate([*reversed(below), *(self._above or ())]))
         if not running:
@@ -107,8 +110,10 @@ class Histogram:
         return self._clipped(self._middle(index) if index >= 0 else -self._middle(~index))
 
     def below(self, ns: int) -> int:
-        """How many are less than ``ns``, which is 0 or where a bucket begins (a power of two from
-        2 ** 10 up does)."""
+        """Return how many times are less than ``ns``.
+
+        ``ns`` must be 0 or the start of a bucket, such as any power of two from 2 ** 10.
+        """
         above = self._above[: self._index(ns)] if self._above is not None and ns else ()
         return sum(above) + sum(self._below or ())
 
@@ -139,7 +144,7 @@ def _sum(one: array[int] | None, other: array[int] | None) -> array[int] | None:
 
 
 class Lags:
-    """Times that messages took, of all channels together and of each."""
+    """The times that messages took: of all channels together, and of each channel."""
 
     __slots__ = ("by_channel", "total")
 
@@ -148,13 +153,16 @@ class Lags:
         self.by_channel: dict[str, Histogram] = {}
 
     def record(self, channel: str, ns: int, *, is_wanted: bool = True) -> None:
+        """Record a time (ns) of a message; ``is_wanted``: a caller requested the channel."""
         self.total.record(ns)
         if is_wanted or channel in self.by_channel or len(self.by_channel) < STRANGERS:
             self._of(channel).record(ns)
 
     def absorb(self, other: Lags) -> None:
-        """Take over what another holds, which records no more. Its distributions may be shared
-        then, and none is changed."""
+        """Add all times of another object, which must not record any more.
+
+        The two may share distributions afterwards; those are not changed.
+        """
         self.total.add(other.total)
         for channel, histogram in other.by_channel.items():
             if channel in self.by_channel:
@@ -163,8 +171,11 @@ class Lags:
             self.by_channel[channel] = histogram
 
     def copy(self, lock: AbstractContextManager[Any]) -> Lags:
-        """Under the lock, which is given up again and again: with thousands of channels, those who
-        record would wait too long."""
+        """Return a copy, made with ``lock`` held.
+
+        The lock is released every AT_A_TIME channels: with thousands of channels, recording threads
+        would otherwise wait too long.
+        """
         twin = Lags()
         with lock:
             twin.total = self.total.copy()
@@ -176,6 +187,7 @@ class Lags:
         return twin
 
     def forget(self, channel: str) -> None:
+        """Remove the distribution of ``channel``."""
         self.by_channel.pop(channel, None)
 
     def _of(self, channel: str) -> Histogram:
@@ -188,7 +200,7 @@ class Lags:
 
 
 class Mark(NamedTuple):
-    """How the counters stood from ``since`` to ``at`` (monotonic s); ``channels``: messages."""
+    """The counters from ``since`` to ``at`` (monotonic s); ``channels``: messages per channel."""
 
     since: float
     at: float
@@ -198,50 +210,53 @@ class Mark(NamedTuple):
 
 
 class Window(NamedTuple):
-    """The last ``seconds``, and how the counters stood when they began."""
+    """A time window: its length in ``seconds``, and the counters at its start."""
 
     seconds: float
     start: Mark
 
     def rate(self, now: int, then: int) -> float:
-        """Per second, of a counter that stood at ``then`` when the window began."""
+        """Return the rate (per second) of a counter that rose from ``then`` to ``now``."""
         return max(0, now - then) / self.seconds if self.seconds > 0 else 0.0
 
     def channel_rate(self, channel: str, now: int) -> float:
+        """Return the rate (per second) of a channel whose message count is ``now``."""
         return self.rate(now, self.start.channels.get(channel, 0))
 
 
 class Rates:
-    """Knows how the counters stood a while ago, from marks that are made as messages come."""
+    """The counters of a while ago, from marks that are made as messages arrive."""
 
     __slots__ = ("_began", "_marks", "_opening", "counted_at", "due")
 
     def __init__(self) -> None:
-        #: When the next mark is to be made.
+        #: When the next mark is due (monotonic s).
         self.due = float("-inf")
-        #: When anything was last counted.
+        #: When anything was last counted (monotonic s).
         self.counted_at = float("-inf")
-        #: The newest last; as many as reach back to the beginning of a window.
+        #: Newest last; enough of them to reach back to the start of a window.
         self._marks: tuple[Mark, ...] = ()
-        #: When the first connection was opened, and the counters when the last one was.
+        #: When the first connection opened, and the counters when the last one opened.
         self._began: float | None = None
         self._opening: Mark | None = None
 
     def mark(self, now: float, messages: int, size: int, channels: Mapping[str, int]) -> None:
-        """Put down the counters, just before something is counted."""
+        """Store the counters, just before something is counted."""
         self.due = now + STEP
         mark = Mark(self.counted_at, now, messages, size, channels)
         self._marks = (*self._marks[-int(WINDOW / STEP) :], mark)
 
     def opened(self, now: float, messages: int, size: int, channels: Mapping[str, int]) -> None:
-        """A connection begins."""
+        """Store the counters at the opening of a connection."""
         self._opening = Mark(self.counted_at, now, messages, size, channels)
         if self._began is None:
             self._began = now
 
     def recent(self, now: float) -> Window | None:
-        """The last WINDOW to WINDOW + STEP seconds; fewer while the client is younger, None where
-        nothing was counted in them."""
+        """Return the last WINDOW to WINDOW + STEP seconds, fewer while the client is younger.
+
+        None if nothing was counted in the last WINDOW seconds, or there was no connection yet.
+        """
         if self._began is None:
             return None
         begin = max(now - WINDOW, self._began)
@@ -253,7 +268,7 @@ class Rates:
         return None
 
     def connection(self, now: float) -> Window | None:
-        """From the opening of the last connection up to ``now``, None before the first."""
+        """Return the window from the opening of the last connection; None before the first."""
         if self._opening is None:
             return None
         return Window(max(0.0, now - self._opening.at), self._opening)

@@ -1,4 +1,4 @@
-"""What a channel has missed: sequences checked, gaps remembered until a message can carry them."""
+"""Gap detection: sequence numbers are checked, and gaps wait until a message can carry them."""
 
 from __future__ import annotations
 
@@ -13,39 +13,41 @@ from wsclient.messages import Arrival, Gap, LinkedMessage, Message
 __all__ = ["Batch", "ChannelTracker", "accept_ordinary"]
 
 
-#: Reasons of marks that are no gap.
+#: Reasons of marks that are not gaps.
 LATE_OR_DUPLICATE = frozenset({"late", "duplicate"})
-#: What no message's sequence is equal to.
+#: Equal to no message's sequence.
 _NOTHING = object()
 
 
-#: So many gaps of a channel are remembered, to tell what comes late from what comes twice.
+#: How many gaps of a channel are remembered, to distinguish late messages from duplicates.
 MAX_OPEN_GAPS = 32
-#: So many of its numbers, to tell a new one below the last from one that comes twice.
+#: How many numbers of a channel are remembered, to distinguish a new number below the last one from
+#: a duplicate.
 RECENT = 32
 
 
 class ChannelTracker:
-    """One channel's account: where its sequence stands, and the gaps not yet delivered.
+    """The state of one channel's sequence numbers, and its gaps that are not yet delivered.
 
-    A message says which number it follows (:class:`~wsclient.messages.LinkedMessage`), or that is
-    the one before its own. It must be the last one seen; where it is not:
+    A message names the number that it follows (:class:`~wsclient.messages.LinkedMessage`), or it
+    follows the number before its own. That must be the last number seen. If it is not:
 
-    * the message begins again (a snapshot): so does the account;
+    * the message starts a new sequence (a snapshot): tracking starts again with it;
     * its number is higher: the numbers between are missing, a *gap*;
-    * its number is in a gap of before: it is *late*;
-    * it has been here: a *duplicate*;
-    * else the numbers have started again, or the last one was wrong: the account begins again.
+    * its number is in an earlier gap: it is *late*;
+    * it has been received before: it is a *duplicate*;
+    * otherwise the numbers have restarted, or the last one was wrong: tracking starts again.
 
-    Of messages that name what they follow, the last numbers are known. Of others, a number lower
-    than the first has not been here; nor has the second in a row that rises, so it is taken.
+    For messages that name what they follow, recent numbers are remembered. For others, a number
+    below the first one is new. So is the second of two low numbers in a row if it is the higher
+    one.
 
-    Two kinds of gap wait here. One that is *suspected* (the connection dropped; an unreadable frame
-    may have been of this channel) is settled by the next sequence: it says how many were missed, or
-    that none was. One that is *certain* (a message was refused) is added in any case.
+    Two kinds of gap wait here. A *suspected* gap (the connection dropped, or an unreadable frame
+    may have belonged to this channel) is resolved by the next sequence number, which shows how many
+    messages were missed, or that none was. A *certain* gap (a message was refused) is always added.
 
-    ``expected`` is the sequence of a message that needs no second look: the next number, or None
-    on a channel without numbers; nothing, while a gap is waiting.
+    ``expected`` is the sequence of a message that needs no further check: the next number, or None
+    on a channel without numbers. While a gap is waiting, no message has the expected sequence.
     """
 
     __slots__ = (
@@ -73,35 +75,36 @@ class ChannelTracker:
     def __init__(self, channel: str) -> None:
         self.channel = channel
         self.expected: Any = _NOTHING
-        #: Messages so far, but for those that ``expected`` has counted since it was _began.
+        #: Messages so far, except those that ``expected`` has counted since it was ``_began``.
         self.counted = 0
         self._began = 0
         self.gaps = 0
         self.missed = 0
-        #: Late or doubled ...
+        #: Late and duplicate messages.
         self.late_or_duplicate = 0
-        #: ... and of these, late.
+        #: Late messages.
         self.late = 0
         self.last_received_at: int | None = None
         self.latest: Message | None = None
-        #: When data, or the confirmation, last came (monotonic s; kept while silence is watched).
+        #: When data or the confirmation last arrived (monotonic s; updated while silence is
+        #: watched).
         self.data_at = 0.0
-        #: It was subscribed again for its silence, and has been silent since.
+        #: The channel was resubscribed because of its silence, and has been silent since.
         self.refreshed = False
         self._last: int | None = None
-        #: Where the count began.
+        #: The first number of the sequence.
         self._first = 0
         self._last_repeat: int | None = None
-        #: (number before, last number) of what is missing, oldest first.
+        #: (number before it, last number) of each gap, oldest first.
         self._open_gaps: list[tuple[int, int]] = []
-        #: The last numbers of messages that name what they follow (others, too).
+        #: Recent numbers; used only for messages that name what they follow.
         self._recent: list[int] = []
         self._suspected: Gap | None = None
         self._certain: Gap | None = None
 
     @property
     def messages(self) -> int:
-        """Messages accepted. What counts the numbers of ordinary ones has counted them too."""
+        """The number of messages accepted; ``expected`` counts ordinary numbered ones."""
         return self.counted + (self.expected - self._began if self._is_counting else 0)
 
     @property
@@ -110,36 +113,37 @@ class ChannelTracker:
 
     @property
     def last(self) -> int | None:
-        """The highest sequence so far, None where there was none."""
+        """The highest sequence so far; None if there was none."""
         return self.expected - 1 if self._is_counting else self._last
 
     @property
     def pending(self) -> Gap | None:
         """The gap that the next message will carry, as far as is known now.
 
-        An order book asks from another thread, without the session's lock: each is read once.
+        Order books read it from another thread, without the session's lock, so each field is read
+        only once.
         """
         suspected, certain = self._suspected, self._certain
         return certain if suspected is None else suspected.merge(certain)
 
     def suspect(self, reason: str) -> None:
-        """Something may have been missed."""
+        """Note that messages may have been missed."""
         self._expect_nothing()
-        hole = Gap(reason, None, self.last_received_at)
-        self._suspected = hole if self._suspected is None else self._suspected.merge(hole)
+        gap = Gap(reason, None, self.last_received_at)
+        self._suspected = gap if self._suspected is None else self._suspected.merge(gap)
 
     def refused(self, message: Message) -> None:
-        """One message was received and not delivered (``validate`` raised)."""
+        """Note that a message was received but not delivered (``validate`` raised)."""
         self._expect_nothing()
-        gap = self._check(message)
-        if gap is not None and gap.reason in LATE_OR_DUPLICATE:
-            return  # it is not missing again
-        hole = Gap("invalid", 1, self.last_received_at)
-        hole = hole if gap is None else gap.merge(hole)
-        self._certain = hole if self._certain is None else self._certain.merge(hole)
+        before = self._check(message)
+        if before is not None and before.reason in LATE_OR_DUPLICATE:
+            return  # already counted as missing, or delivered before
+        gap = Gap("invalid", 1, self.last_received_at)
+        gap = gap if before is None else before.merge(gap)
+        self._certain = gap if self._certain is None else self._certain.merge(gap)
 
     def accept(self, message: Message) -> None:
-        """Account for a message about to be delivered, and mark the gap before it."""
+        """Count a message that is about to be delivered, and mark the gap before it."""
         sequence = message.sequence
         if sequence != self.expected or isinstance(message, LinkedMessage):
             self._judge(message)
@@ -196,7 +200,7 @@ class ChannelTracker:
             reason = "sequence" if suspected is None else suspected.reason
             return Gap(reason, follows - last if is_counted else None, since)
         if suspected is not None and suspected.reason == "reconnect":
-            # The venue counts again on each connection: nothing proves what was missed.
+            # The venue restarts its numbers on each connection: how many were missed is unknown.
             return self._begin(sequence, suspected)
         if self._fills_gap(follows, sequence):
             self.late_or_duplicate += 1
@@ -210,7 +214,7 @@ class ChannelTracker:
             has_come = sequence >= self._first
             has_come &= self._last_repeat is None or sequence <= self._last_repeat
         if not has_come and sequence != last:
-            # A mark too many is cheaper than a gap that nobody sees.
+            # An unnecessary mark is better than an unnoticed gap.
             return self._begin(sequence, None)
         self.late_or_duplicate += 1
         self._last_repeat, self._suspected = sequence, suspected
@@ -221,12 +225,12 @@ class ChannelTracker:
         self._remember(sequence)
 
     def _remember(self, sequence: int) -> None:
-        # A list: a deque takes more than half a kilobyte, of thousands of channels too.
+        # A list: a deque takes more than half a kilobyte, for each of thousands of channels.
         self._recent.append(sequence)
         del self._recent[:-RECENT]
 
     def _begin(self, sequence: int, suspected: Gap | None) -> Gap | None:
-        """Count from here."""
+        """Start a new sequence at ``sequence``; return the gap before it, if any."""
         last, self._first = self._last, sequence
         self._open_gaps = []
         self._recent.clear()
@@ -236,6 +240,7 @@ class ChannelTracker:
         return suspected
 
     def _fills_gap(self, follows: int, sequence: int) -> bool:
+        """Return whether the message is in an open gap; if so, remove it from the gap."""
         for i, (before, end) in enumerate(self._open_gaps):
             if before <= follows and sequence <= end:
                 parts = [(before, follows), (sequence, end)]
@@ -245,11 +250,11 @@ class ChannelTracker:
 
 
 class Batch:
-    """The payloads of one read, decoded as far as is worth it, before anything is judged.
+    """The payloads of one read, decoded as far as useful, before anything is checked.
 
-    ``keys`` are (type, channel, sequence) of each, of whatever JSON types the venue has sent;
-    ``types`` are those of data messages, each under itself; ``decoded`` is what the Messages will
-    bear. Unless the keys ``are_exact``, a sequence of None may mean that the number is elsewhere.
+    ``keys`` are (type, channel, sequence) of each payload, of any JSON types that the venue sent;
+    ``types`` maps each type of data messages to itself; ``decoded`` is what the Messages will hold.
+    Unless the keys ``are_exact``, a sequence of None may mean that the number is in another field.
     """
 
     __slots__ = ("are_exact", "arrival", "decoded", "keys", "make", "payloads", "types")
@@ -265,10 +270,10 @@ class Batch:
 
 
 def accept_ordinary(trackers: Mapping[str, ChannelTracker], batch: Batch) -> list[Message]:
-    """The fast path of :meth:`ChannelTracker.accept`: make and account for messages, up to the
-    first payload that is anything but data of a known channel with the number expected there.
+    """Make and count messages: the fast path of :meth:`ChannelTracker.accept`.
 
-    Nothing is judged here: what looks unusual is left, with all after it, to the caller.
+    Stops at the first payload that is not data of a known channel with the expected number. It is
+    not checked further: the caller handles it and all payloads after it.
     """
     messages: list[Message] = []
     append = messages.append
@@ -290,12 +295,12 @@ def accept_ordinary(trackers: Mapping[str, ChannelTracker], batch: Batch) -> lis
             else:
                 break
             channel, last_at = tracker.channel, tracker.last_received_at
-            # Positional, as keywords cost more. All messages share one text for each channel and
-            # type: with texts of their own, a queue full of them would weigh half as much again.
+            # Positional, as keywords cost more. All messages share one string for each channel and
+            # type: otherwise a full queue would take one and a half times the memory.
             message = make(channel, kind, expected, None, raw, None, last_at, arrival, data)
             tracker.last_received_at = received_at
             tracker.latest = message
             append(message)
     except (KeyError, TypeError):
-        pass  # a field that is not there, a channel that is no text, or not known yet
+        pass  # a missing field, or a channel that is not text or not known yet
     return messages

@@ -1,5 +1,4 @@
-"""Which channels are to be subscribed to again, and when: order books that need a snapshot, and
-channels that the venue has ended."""
+"""Refreshes: which channels to resubscribe, for a new snapshot or after their end, and when."""
 
 from __future__ import annotations
 
@@ -10,9 +9,9 @@ from wsclient.sansio.backoff import Backoff, Budget
 
 __all__ = ["Refreshes"]
 
-#: Rate limit per client: (count, seconds). It keeps fifty books from flooding a venue at once.
+#: Rate limit per client: (count, seconds), so that fifty order books do not flood a venue at once.
 BUDGET = (10, 10.0)
-#: How long (s) a channel's snapshot may take before it is asked for again; doubled each time.
+#: How long (s) a channel's snapshot may take before the next attempt; doubled each time.
 PATIENCE = 5.0
 MAX_PATIENCE = 300.0
 
@@ -25,12 +24,13 @@ class _Channel:
 
 
 class Refreshes:
-    """Pure bookkeeping; ``now`` is in monotonic seconds. A channel that has ended counts as out of
-    sync until it is asked for.
+    """The channels to resubscribe, with their due times; ``now`` is in monotonic seconds.
+
+    A channel that the venue has ended counts as out of sync until it is subscribed again.
 
     A channel is due at once when it falls out of sync, and again each time that its snapshot does
-    not come. One that keeps falling out is due less and less often, until it has stayed in sync for
-    as long as its last delay.
+    not arrive. A channel that keeps falling out of sync is due less and less often, until it has
+    stayed in sync for as long as its last delay.
     """
 
     def __init__(
@@ -40,14 +40,17 @@ class Refreshes:
         budget: Budget | None = None,
     ) -> None:
         self._patience = patience, max_patience
-        #: May be shared: all that is asked of a venue again counts together.
+        #: May be shared with other instances: all resubscriptions at a venue count together.
         self.budget = budget or Budget(*BUDGET)
         self._channels: dict[str, _Channel] = {}
-        #: Those that are out of sync: all others cost nothing.
+        #: The channels that are out of sync; the others cost nothing.
         self._wanted: dict[str, _Channel] = {}
 
     def want(self, channel: str, now: float, delay: float = 0.0) -> bool:
-        """It is out of sync. False where that is known: nothing is new then."""
+        """Note that ``channel`` is out of sync; it is due after ``delay`` (s) at the earliest.
+
+        Returns False if that was already known.
+        """
         entry = self._channels.get(channel)
         if entry is None:
             backoff = Backoff(*self._patience, lambda: 1.0, jitter=False)
@@ -62,25 +65,26 @@ class Refreshes:
         return False
 
     def failed(self, channel: str, now: float) -> None:
-        """What was taken has come to nothing, now: its delay begins again."""
+        """Note that a channel's refresh has failed: its delay starts again now."""
         if (entry := self._channels.get(channel)) is not None:
             delay = entry.due - entry.asked_at
             entry.asked_at, entry.due = now, now + delay
 
     def done(self, channel: str) -> None:
-        """It is in sync again."""
+        """Note that ``channel`` is in sync again."""
         self._wanted.pop(channel, None)
 
     def all_done(self) -> None:
-        """All are in sync again."""
+        """Note that all channels are in sync again."""
         self._wanted.clear()
 
     def forget(self, channel: str) -> None:
+        """Forget ``channel`` and its delay."""
         self._channels.pop(channel, None)
         self._wanted.pop(channel, None)
 
     def postpone(self, now: float) -> None:
-        """The connection is new: it brings snapshots by itself."""
+        """Delay all channels by PATIENCE: a new connection brings snapshots by itself."""
         for entry in self._channels.values():
             entry.due = max(entry.due, now + PATIENCE)
 
@@ -91,8 +95,11 @@ class Refreshes:
         most: int | None = None,
         at_once: int = 1,
     ) -> list[str]:
-        """Return the channels to subscribe to again now: at most ``most``, and only those among
-        ``of``. They count as asked for. ``at_once`` of them cost the budget as much as one."""
+        """Return the channels to resubscribe now; they count as asked for.
+
+        ``of``: only these channels. ``most``: at most this many. ``at_once``: how many channels one
+        unit of the budget pays for.
+        """
         taken: list[str] = []
         for channel, entry in sorted(self._wanted.items(), key=lambda item: item[1].due):
             if entry.due > now:
@@ -110,7 +117,7 @@ class Refreshes:
         return taken
 
     def deadline(self, now: float, of: Collection[str] | None = None) -> float:
-        """When :meth:`take` has something next (``inf`` for never)."""
+        """Return when :meth:`take` next returns anything (monotonic s, ``inf`` for never)."""
         wanted = (
             entry.due for channel, entry in self._wanted.items() if of is None or channel in of
         )

@@ -1,17 +1,17 @@
-"""The session: every decision about the connection, and nothing else.
+"""The session: all decisions about the connection, and nothing else.
 
 Rules of this module:
 
 * Events come in as method calls with ``now`` (monotonic seconds); actions go out through
-  :meth:`Session.actions`, and whoever runs the session carries them out, in order.
-* Everything that affects the state lives here. ``TRANSITIONS`` is the whole truth about which
-  state may follow which, and :meth:`Session._enter` is the one place that assigns it.
-* A transport's event bears the id of its connection, and is ignored unless that connection is the
-  present one.
-* No code of a dialect or a user is called here: what the dialect must make is asked for by
-  :class:`~wsclient.sansio.consulting.Consulting`, without the lock that protects the session.
-* Whatever a venue can cause as often as it likes is bounded (:mod:`wsclient.sansio.floods`), and
-  the number of what is left out is told.
+  :meth:`Session.actions`, and the caller performs them in order.
+* Everything that affects the state is here. ``TRANSITIONS`` defines which state may follow which,
+  and only :meth:`Session._enter` assigns the state.
+* A transport's event carries the id of its connection, and is ignored unless that is the current
+  connection.
+* No code of a dialect or a user is called here. :class:`~wsclient.sansio.consulting.Consulting`
+  gets the dialect's messages without the lock that protects the session.
+* Everything that a venue can cause at any rate is bounded (:mod:`wsclient.sansio.floods`), and the
+  number of omitted items is reported.
 
 ::
 
@@ -98,7 +98,7 @@ from wsclient.sansio.dialect import (
     Unhandled,
 )
 from wsclient.sansio.firstmessages import FirstMessages
-from wsclient.sansio.floods import Answers, Throttles
+from wsclient.sansio.floods import ANSWERS, Answers, Throttles
 from wsclient.sansio.heartbeat import ConnectionView, HeartbeatMonitor
 from wsclient.sansio.measures import Lags, Rates
 from wsclient.sansio.recovery import LATE_OR_DUPLICATE, Batch, accept_ordinary
@@ -119,21 +119,21 @@ from wsclient.sansio.timers import Timers
 
 __all__ = ["TRANSITIONS", "Session", "State"]
 
-#: A connection that has been open so long (s) has proved itself, even without any data.
+#: A connection that has been open for this time (s) counts as healthy, even without any data.
 HEALTHY_AFTER = 10.0
-#: A tick later than this (s) means that we were stopped, and that no peer is to blame for that.
+#: A tick that is late by more than this (s) means that this process was stopped; the peer is not
+#: blamed for that time.
 LATE_TICK = 0.25
 #: Beyond this many queued actions events of single channels are dropped. Their numbers are still
 #: used, so a listener sees a jump.
 MAX_WAITING = 10_000
-#: Types of messages that the dialect does not know and that have been logged: at most so many are
-#: remembered, of at most so many characters.
+#: How many unhandled message types are logged and remembered, and how many characters of each.
 MAX_UNHANDLED_TYPES = 1000
 MAX_TYPE = 100
 
 
 class State(enum.Enum):
-    """Where the connection stands; ``client.state``."""
+    """The state of the connection; ``client.state``."""
 
     IDLE = "idle"
     CONNECTING = "connecting"
@@ -158,15 +158,15 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     CLOSED: frozenset(),
 }
 
-#: States with a connection, or one under way.
+#: The states with a connection, or with an attempt under way.
 CONNECTED = frozenset({CONNECTING, AUTHENTICATING, OPEN})
 
 
 class Invalid(NamedTuple):
     """A frame that could not be read, or a message that ``validate`` refused.
 
-    ``message`` is None where it cannot be known whose it was. ``text`` says what is wrong, with a
-    bounded excerpt.
+    ``message`` is None if the channel is unknown. ``text`` describes the error, with a bounded
+    excerpt.
     """
 
     text: str
@@ -177,7 +177,7 @@ Incoming = Item | Invalid
 
 
 class Counters:
-    """What has happened so far; read by ``client.stats()``."""
+    """The counters since the start of the client; read by ``client.stats()``."""
 
     __slots__ = (
         "bytes",
@@ -209,9 +209,10 @@ class Counters:
 
 
 class Session:
-    """Pure, and not thread-safe: the runtime holds one lock around every call.
+    """The pure state machine of one client.
 
-    ``mask`` hides our own secrets in what a venue says.
+    It is not thread-safe: the runtime holds one lock around every call. ``random`` returns floats
+    in [0, 1). ``mask`` hides the client's secrets in texts of a venue.
     """
 
     def __init__(
@@ -231,33 +232,33 @@ class Session:
         self.connection_id = 0
         self.counters = Counters()
         self._channels = Channels(lambda channel: self.subscriptions.state(channel) is not None)
-        #: Their accounts.
+        #: The trackers of the channels' sequences.
         self.trackers = self._channels.trackers
         self.rates = Rates()
-        #: From the venue's time of a message to its receipt.
+        #: The times from the venue's send time of a message to its receipt.
         self.venue_lags = Lags()
         self._stops = Stops()
         self.subscriptions = Subscriptions(dialect, options.ack_timeout, self._ids, self._stops)
-        #: Confirmed channels that are still without a message.
+        #: Finds confirmed channels that stay without a message.
         self.first_messages = FirstMessages(self._messages_of, self._stops.excuse, self._is_active)
         self._consulting = Consulting(
             dialect, self.subscriptions, self._channels, mask, self.first_messages.expect
         )
         #: Channels whose order books are out of sync.
         self.refreshes = Refreshes()
-        #: Channels that the venue has ended unasked.
+        #: Channels that the venue has ended without an unsubscribe.
         self._ended = Refreshes(budget=self.refreshes.budget)
-        #: Those of them that came up since the last tick, and what the log says of them.
+        #: Channels that the venue has ended since the last tick, each with a text for the log.
         self._stopped: dict[str, str] = {}
         self._requests: dict[str, tuple[Any, float]] = {}
         self._replies = Timers(self._reply_due)
-        #: Active channels that must not fall silent.
+        #: Active channels whose silence is watched (option ``stale_after``).
         self._watched = Timers(self._silent_at)
         self._connecting: dict[Any, float] = {}
         self._established = False
         self._attempts = 0
         self._dialed_at = 0.0
-        #: The present connection is being cut, and is waited for no longer.
+        #: The current connection is being cut, and its deadlines no longer matter.
         self._is_cut = False
         self._backoff = Backoff(
             options.retry_delay, options.max_retry_delay, random, jitter=options.jitter
@@ -268,30 +269,31 @@ class Session:
         self._sends = Budget(max(1, int(rate)), max(1.0, 1 / rate)) if rate else None
         self._dial_at = float("inf")
         self._not_before = float("-inf")
-        #: Why the last attempt or connection ended, and in words.
+        #: The error with which the last attempt or connection ended, and its text.
         self._last_error: BaseException | None = None
         self._last_reason = ""
         self._close_at = float("inf")
         self._opened_at = 0.0
         self._heartbeat: HeartbeatMonitor | None = None
-        #: The number of the connection's last frame, where the venue counts those.
+        #: The number of the connection's last frame, if the venue counts frames.
         self._count: int | None = None
         self._confirmed = False
         self._healthy = False
-        #: When the next tick is due, as last told; None: at once.
+        #: When the next tick is due, as last returned by :meth:`next_deadline`; None: at once.
         self.planned: float | None = None
-        #: The same, even if something has come up meanwhile: a tick after this is late.
+        #: Like ``planned``, but not reset when an earlier tick is needed: a tick after this is
+        #: late.
         self._expected_at = float("inf")
         self._looked_at = 0.0
         #: Gap events are frequent: build them only if someone listens.
         self.is_observed: Callable[[], bool] = lambda: False
-        #: How many events there have been.
+        #: The number of the last event.
         self._event_count = 0
-        #: Why open connections have ended, and why attempts have come to nothing.
+        #: How often open connections ended, and attempts failed, by reason.
         self.disconnect_reasons: Counter[str] = Counter()
         self.attempt_failures: Counter[str] = Counter()
-        #: When the last data came over this connection, and when the connection ended that is to be
-        #: made up for (monotonic s).
+        #: When the last data arrived on this connection, and when the outage began from which the
+        #: client has not yet recovered (monotonic s).
         self._data_at: float | None = None
         self._lost_at: float | None = None
         self._unhandled_types: set[str] = set()
@@ -301,7 +303,7 @@ class Session:
         self._unhandled = self._throttles.new("unhandled message type")
         self._jumps = self._throttles.new("the connection's count jumped")
         self._no_data = self._throttles.new("no data:")
-        self._endings = self._throttles.new("subscribing again:")
+        self._endings = self._throttles.new("resubscribing:")
         self._unanswered = self._throttles.new("a heartbeat is not answered:")
         self._invalid = self._throttles.new("skipped", partial(self._notify, DecodeError))
         self._answers = Answers()
@@ -312,6 +314,7 @@ class Session:
 
     @property
     def state(self) -> State:
+        """The state of the connection."""
         return self._state
 
     def _enter(self, state: State, why: str = "") -> None:
@@ -327,24 +330,25 @@ class Session:
         self._actions.append(Log(level, text, self.connection_id, channel))
 
     def _notify(self, kind: Callable[..., Event], *what: Any) -> None:
+        """Emit an event."""
         self._event_count += 1
         self._actions.append(Notify(kind, what, self.connection_id, self._event_count))
 
-    def _tell_if_room(self, kind: Callable[..., Event], *what: Any) -> None:
-        """As :meth:`_notify`, for what the venue may cause for many channels at once."""
+    def _notify_if_room(self, kind: Callable[..., Event], *what: Any) -> None:
+        """Emit an event that a venue may cause for many channels at once, or only count it."""
         if len(self._actions) < MAX_WAITING:
             self._notify(kind, *what)
         else:
             self._event_count += 1
 
     def actions(self) -> list[Action]:
-        """What is to be done since the last call, in order."""
+        """Return the actions since the last call, in order."""
         actions, self._actions = self._actions, []
         return actions
 
     @property
     def is_due(self) -> bool:
-        """Is there something to do before the next deadline?"""
+        """Whether there is work before the deadline that :meth:`next_deadline` last returned."""
         subscriptions = self.subscriptions
         return (
             bool(self._actions)
@@ -354,22 +358,22 @@ class Session:
         )
 
     def check(self) -> None:
-        """Raise what a call on a closed or failed client must raise."""
+        """Raise ClientClosed on a closed client, and its failure on a failed one."""
         if self._state in (CLOSING, CLOSED):
             raise ClientClosed("the client is closed; make a new one")
         if self.failure is not None:
             raise self.failure.fresh()
 
     def check_begun(self) -> None:
-        """Raise what a call that wants channels must raise."""
+        """Raise as :meth:`check` does, and NotConnected before the first ``connect()``."""
         self.check()
         if self._state is IDLE:
             raise NotConnected("not connected; call connect() first")
 
-    # What callers ask for.
+    # Requests of callers.
 
     def connect(self, token: Any, deadline: float, now: float) -> None:
-        """Open, if not open; ``token`` is settled when it is, or cannot be."""
+        """Open a connection if none is open; ``token`` is settled when it is open, or fails."""
         self.check()
         if self._state is OPEN:
             self._actions.append(Settle(token))
@@ -383,10 +387,10 @@ class Session:
             if at <= now:
                 self._dial(now)
             else:
-                self._wait_until(at, "the venue wants no connection yet", now)
+                self._wait_until(at, "the venue's limits allow no connection yet", now)
 
     def cancel_connect(self, token: Any) -> None:
-        """The caller waits no longer; with nobody else waiting, the first connect is given up."""
+        """Stop waiting with ``token``; if no other caller waits, give up the first connect."""
         if self._connecting.pop(token, None) is None or self._connecting or self._established:
             return
         if self._state in CONNECTED:
@@ -398,7 +402,11 @@ class Session:
     def subscribe(
         self, channels: Iterable[str], options: Mapping[str, Any], token: Any, deadline: float
     ) -> None:
-        """Want channels. While there is no connection, the call waits for one."""
+        """Subscribe to channels; ``token`` is settled when each is decided.
+
+        While there is no connection, the call waits for one. Raises ConfigurationError as
+        :meth:`Subscriptions.subscribe` does.
+        """
         self.check_begun()
         call = self.subscriptions.subscribe(channels, options, token, deadline)
         if call is not None and self._state is not OPEN:
@@ -406,18 +414,23 @@ class Session:
         self._apply_effects()
 
     def unsubscribe(self, channels: Iterable[str], token: Any, deadline: float) -> None:
+        """Unsubscribe from channels; ``token`` is settled when each is decided."""
         self.check()
         self.subscriptions.unsubscribe(channels, token, deadline)
         self._apply_effects()
 
     def next_id(self) -> int:
-        """A new number for a request. Atomic: needs no lock."""
+        """Return a new request id. Atomic: needs no lock."""
         return next(self._ids)
 
     def begin_request(
         self, token: Any, deadline: float, now: float, request_id: int | None = None
     ) -> int:
-        """Register a request before it is sent, with an id of :meth:`next_id`; returns the id."""
+        """Register a request before it is sent, and return its id.
+
+        ``request_id`` is an id from :meth:`next_id`; None for a new one. Raises NotConnected unless
+        the connection is open.
+        """
         self.require_open()
         request_id = self.next_id() if request_id is None else request_id
         self._requests[str(request_id)] = (token, deadline)
@@ -426,22 +439,29 @@ class Session:
         return request_id
 
     def cancel_request(self, request_id: int) -> None:
+        """Forget a request; its answer is then ignored."""
         self._requests.pop(str(request_id), None)
 
     def require_open(self) -> int:
-        """The connection to send on. Raises NotConnected, or why there will be none."""
+        """Return the id of the open connection.
+
+        Raises NotConnected if it is not open, and as :meth:`check` does.
+        """
         self.check()
         if self._state is not OPEN:
             raise NotConnected(f"not connected ({self._state.value}); nothing was sent")
         return self.connection_id
 
     def sent(self, now: float) -> None:
-        """A caller's own message went out: it counts against the venue's rate."""
+        """Count a message that was sent against the venue's rate limit."""
         if self._sends is not None:
             self._sends.spend(now)
 
     def close(self, now: float, timeout: float) -> None:
-        """End, from any state; idempotent. At most half of ``timeout`` (s) is the peer's."""
+        """Close the client, from any state; idempotent.
+
+        The peer has at most half of ``timeout`` (s) to answer our close frame.
+        """
         if self._state in (CLOSING, CLOSED):
             return
         was = self._state
@@ -458,7 +478,7 @@ class Session:
             self._enter(CLOSED)
 
     def fail(self, error: WSClientError) -> None:
-        """A fatal error from outside the session (a queue's policy, a bug in a thread)."""
+        """Fail for good with an error from outside the session (a queue's policy, a bug)."""
         if self._state in (FAILED, CLOSING, CLOSED):
             return
         if self._state in CONNECTED:
@@ -467,12 +487,12 @@ class Session:
         self._give_up(error)
 
     def slow_consumer(self, queue: str, dropped: int) -> None:
-        """A queue that is full has begun to drop messages, ``dropped`` in all so far."""
+        """Report that a full queue has begun to drop messages, ``dropped`` in total so far."""
         text = f"the queue {queue!r} is full and drops messages: its consumer is too slow"
         self._log("warning", text)
         self._notify(SlowConsumer, queue, dropped)
 
-    # What the transport reports.
+    # Reports of the transport.
 
     def opened(
         self,
@@ -482,8 +502,11 @@ class Session:
         credentials: Credentials | None = None,
         address: str = "",
     ) -> None:
-        """The handshake is complete; ``login`` is the message to send first, None for none.
-        ``address``: where to, without its query, for :meth:`Dialect.refusal`."""
+        """Note that the handshake is complete.
+
+        ``login`` is the message to send first, None for none. ``address`` is the connection's
+        address without its query, for :meth:`Dialect.refusal`.
+        """
         if connection_id != self.connection_id or self._state is not CONNECTING:
             return
         self._opened_at = now
@@ -519,10 +542,10 @@ class Session:
         now: float,
         reason: str | None = None,
     ) -> None:
-        """The connection has ended, or its attempt has failed; ``verdict`` is what classify() says.
+        """Note that the connection has ended, or that its attempt has failed.
 
-        ``reason`` is the text of ``error`` where that may be an exception of the user's: to make it
-        runs the user's code.
+        ``verdict`` is the result of ``classify(error)``. ``reason`` is the text of ``error``; the
+        caller passes it if ``error`` may be a user's exception, as ``str()`` then runs user code.
         """
         if connection_id != self.connection_id:
             return
@@ -534,7 +557,7 @@ class Session:
             self._enter(CLOSED)
 
     def count(self, frames: int, size: int, now: float) -> None:
-        """So many frames have come, of ``size`` bytes together, and none of them is counted yet."""
+        """Add ``frames`` and their total ``size`` (bytes) to the counters."""
         rates, counters = self.rates, self.counters
         if now >= rates.due:
             rates.mark(now, *self.totals())
@@ -543,22 +566,25 @@ class Session:
         counters.bytes += size
 
     def totals(self) -> tuple[int, int, dict[str, int]]:
-        """Messages and bytes so far, and messages of each channel."""
+        """Return the number of messages, of bytes, and of messages per channel so far."""
         channels = {channel: tracker.messages for channel, tracker in self.trackers.items()}
         return self.counters.messages, self.counters.bytes, channels
 
     def pong(self, connection_id: int) -> None:
+        """Note that a pong has arrived."""
         if connection_id == self.connection_id and self._heartbeat is not None:
             self._heartbeat.pong_received()
 
     def control(self, connection_id: int, now: float) -> None:
-        """A ping came in: a sign of life."""
+        """Note that a ping has arrived: a sign of life."""
         if connection_id == self.connection_id and self._heartbeat is not None:
             self._heartbeat.frame_received(now)
 
     def ordinary(self, connection_id: int, batch: Batch, now: float) -> list[Message]:
-        """The fast path of :meth:`received`: messages to deliver, one for each of the payloads that
-        the batch begins with, up to the first that is not ordinary."""
+        """Return the messages to deliver: the fast path of :meth:`received`.
+
+        There is one for each payload of the batch, up to the first that is not ordinary.
+        """
         if connection_id != self.connection_id or self._state is not OPEN:
             return []
         if self._channels.aliases:
@@ -582,7 +608,7 @@ class Session:
     def received(
         self, connection_id: int, entries: Sequence[Incoming], now: float
     ) -> list[Message]:
-        """One read's worth of what came in; returns the messages to deliver, marked."""
+        """Process the entries of one read; return the messages to deliver, with gap marks."""
         if connection_id != self.connection_id or self._state not in CONNECTED:
             return []
         if self._heartbeat is not None:
@@ -609,8 +635,8 @@ class Session:
                     append(entry)
                     continue
                 self._control(entry, delivered, now)
-            except Exception as error:  # noqa: BLE001 - the batch's other messages must go out
-                text = f"a frame that cannot be worked on ({type(error).__name__})"
+            except Exception as error:  # noqa: BLE001 - deliver the batch's other messages
+                text = f"a frame that cannot be processed ({type(error).__name__})"
                 self._on_invalid(Invalid(text), now)
             if self._state not in CONNECTED:
                 break
@@ -618,13 +644,13 @@ class Session:
         if delivered and self._confirmed and not self._healthy:
             self._prove_healthy()
         self._apply_effects(delivered)
-        self._look_recovered(now)
+        self._check_recovered(now)
         return delivered
 
     # Time.
 
     def tick(self, now: float, view: ConnectionView | None) -> None:
-        """Do what is due. ``view`` is what can be seen of the present connection."""
+        """Do everything that is due. ``view`` is the observable state of the connection."""
         if now - self._expected_at > LATE_TICK:
             self._stops.add(self._looked_at, now)
             if self._heartbeat is not None:
@@ -638,7 +664,8 @@ class Session:
         self.subscriptions.expire(now)
         if now >= self._attempt_deadline():
             what = "connected" if self._state is CONNECTING else "logged in"
-            self._cut(ConnectTimeout(f"not {what} in time"))
+            limit = self._options.connect_timeout
+            self._cut(ConnectTimeout(f"not {what} within connect_timeout ({limit:g} s)"))
         if self._state is BACKING_OFF and now >= self._dial_at:
             self._dial(now)
         if self._state in (AUTHENTICATING, OPEN) and view is not None:
@@ -654,10 +681,10 @@ class Session:
             self._leave_connection()
             self._enter(CLOSED)
         self._apply_effects()
-        self._look_recovered(now)
+        self._check_recovered(now)
 
     def next_deadline(self, now: float, view: ConnectionView | None) -> float:
-        """When the next tick is due (monotonic seconds, ``inf`` for never)."""
+        """Return when the next tick is due (monotonic s, ``inf`` for never)."""
         times = [self.subscriptions.deadline(), self._replies.deadline(), self._attempt_deadline()]
         times += self._connecting.values()
         if self._state is BACKING_OFF:
@@ -685,7 +712,7 @@ class Session:
         return self.planned
 
     def _attempt_deadline(self) -> float:
-        """When the attempt under way, its login included, must have succeeded."""
+        """Return the deadline of the current attempt, its login included; ``inf`` for none."""
         if self._state not in (CONNECTING, AUTHENTICATING) or self._is_cut:
             return float("inf")
         excuse = self._stops.excuse(self._dialed_at)
@@ -708,9 +735,10 @@ class Session:
         tracker = self.trackers.get(channel)
         return 0 if tracker is None else tracker.messages
 
-    # What stands.
+    # The state of a channel.
 
     def pending_gap(self, channel: str) -> Gap | None:
+        """Return the gap that the channel's next message will carry, or None."""
         tracker = self.trackers.get(channel)
         return None if tracker is None else tracker.pending
 
@@ -747,7 +775,7 @@ class Session:
             self._actions.append(Cut(self.connection_id, error))
 
     def _leave_connection(self) -> None:
-        """No connection: nothing is confirmed, no answer will come."""
+        """Clear the state of the connection: nothing is confirmed, no answer will arrive."""
         self._heartbeat = None
         self._stopped.clear()
         self._ended.all_done()  # a new connection begins with all that is wanted
@@ -758,15 +786,17 @@ class Session:
 
     def _fail_requests(self) -> None:
         for token, _ in self._requests.values():
-            error = OutcomeUnknown("sent, but the connection ended before the answer")
+            error = OutcomeUnknown(
+                "the request was sent, but the connection ended before the answer"
+            )
             self._actions.append(Settle(token, error))
         self._requests.clear()
 
     def _log_wait(self, call: Call) -> None:
-        """Somebody waits in subscribe(), and there is no connection to wait on."""
-        if call.told:
+        """Log, once per call, that ``subscribe()`` waits and there is no connection."""
+        if call.is_logged:
             return
-        call.told = True
+        call.is_logged = True
         names = ", ".join(repr(name) for name in itertools.islice(call.channels, 3))
         more = f" and {len(call.channels) - 3} more" if len(call.channels) > 3 else ""
         text = f"subscribe() of {names}{more} waits for a connection ({self._state.value})"
@@ -818,7 +848,7 @@ class Session:
         self._wait_until(max(now + delay, self._earliest_dial(now)), self._last_reason, now)
 
     def _earliest_dial(self, now: float) -> float:
-        """When the venue's ``Retry-After`` and its budget of connects allow the next attempt."""
+        """Return when the venue's ``Retry-After`` and ``Limits.connects`` allow an attempt."""
         ready = now if self._connects is None else self._connects.ready_at(now)
         return max(ready, self._not_before)
 
@@ -829,8 +859,8 @@ class Session:
 
     def _connect_timeout(self) -> ConnectTimeout:
         last = self._last_error
-        said = "" if last is None else f"; the last attempt failed: {self._last_reason}"
-        error = ConnectTimeout(f"not connected within the timeout{said}", self._attempts)
+        detail = "" if last is None else f"; the last attempt failed: {self._last_reason}"
+        error = ConnectTimeout(f"not connected within the timeout{detail}", self._attempts)
         error.__cause__ = last
         return error
 
@@ -854,7 +884,7 @@ class Session:
         self._actions.append(Fail(error))
         self._notify(Closed, error)
 
-    def _look_recovered(self, now: float) -> None:
+    def _check_recovered(self, now: float) -> None:
         if self._lost_at is None or self._state is not OPEN or not self.subscriptions.all_confirmed:
             return
         seconds, self._lost_at = round(now - self._lost_at, 3), None
@@ -902,7 +932,8 @@ class Session:
             self._on_reply(entry)
         elif isinstance(entry, Respond):
             if not self._answers.add(encode(entry.payload)):
-                self._unanswered.add("the venue asks for too many answers", now)
+                most, per = ANSWERS
+                self._unanswered.add(f"the venue asks for over {most} answers in {per:g} s", now)
             self._answer(now)
         elif isinstance(entry, Notice):
             self._notices.add(one_line(entry.text), now)
@@ -928,7 +959,7 @@ class Session:
             self._channels.tracker(channel).data_at = now
             self._watched.add(channel)
             self.first_messages.confirmed(channel, now)
-        self.planned = None  # they may fall silent before anything else is due
+        self.planned = None  # their silence may be due before anything else
         self._notify(Subscribed, tuple(channels))
 
     def _on_gap(self, channel: str, gap: Gap) -> None:
@@ -937,7 +968,7 @@ class Session:
             return
         self.counters.gaps += 1
         if self.is_observed():
-            self._tell_if_room(GapMarked, channel, gap)
+            self._notify_if_room(GapMarked, channel, gap)
 
     def _on_reply(self, entry: Reply) -> None:
         found = self._requests.pop(str(entry.request_id), None)
@@ -959,17 +990,20 @@ class Session:
             self._unhandled.add(f"{kind!r} (logged once per type)", now)
 
     def _resolve(self, entry: Incoming) -> None:
-        """The channel's own name, in the place of its alias."""
+        """Replace an alias in the entry by the channel's own name."""
         named = entry.message if isinstance(entry, Invalid) else entry
         if isinstance(named, (Message, Ack, Rejection, Ended)) and named.channel is not None:
             named.channel = self._channels.aliases.get(named.channel, named.channel)
 
     def _on_counted(self, sequence: int, now: float) -> None:
-        """Something is missing, and it cannot be known of which channel."""
+        """Check the number of a frame; after a jump, suspect every channel.
+
+        It is unknown which channel's frames are missing.
+        """
         last, self._count = self._count, sequence
         if last is not None and sequence != last + 1:
             self._channels.suspect_all("sequence")
-            self._jumps.add(f"from {last} to {sequence}", now)
+            self._jumps.add(f"from {last} to {sequence}; data may be missing", now)
 
     def _on_invalid(self, entry: Invalid, now: float) -> None:
         self.counters.invalid += 1
@@ -987,7 +1021,9 @@ class Session:
                 self._actions.append(Settle(effect.token, effect.error))
             elif isinstance(effect, Lost):
                 reason = one_line(effect.reason)
-                self._log("error", f"lost {effect.channel!r}: {reason}", effect.channel)
+                self._log(
+                    "error", f"subscription lost: {effect.channel!r}: {reason}", effect.channel
+                )
                 self._notify(Rejected, effect.channel, reason, True)
                 lost = self._lost_message(effect.channel)
                 if delivered is None:
@@ -996,7 +1032,9 @@ class Session:
                     delivered.append(lost)
             elif isinstance(effect, Refused):
                 reason = one_line(effect.reason)
-                self._log("info", f"refused {effect.channel!r}: {reason}", effect.channel)
+                self._log(
+                    "info", f"subscription refused: {effect.channel!r}: {reason}", effect.channel
+                )
                 self._notify(Rejected, effect.channel, reason, False)
             elif isinstance(effect, Missing):
                 self._channels.tracker(effect.channel).suspect("reconnect")
@@ -1005,7 +1043,7 @@ class Session:
                 why = f"{effect.channel!r} was ended by the venue: {effect.reason}"
                 self._stopped[effect.channel] = why
                 self.planned = None
-                self._tell_if_room(Resubscribing, effect.channel, "ended", why)
+                self._notify_if_room(Resubscribing, effect.channel, "ended", why)
             elif isinstance(effect, Kept):
                 self._watched.add(effect.channel)
                 self.first_messages.kept(effect.channel)
@@ -1039,7 +1077,7 @@ class Session:
             error = ConnectionLost(suspect, reason="unanswered")
         if error is None and max_age is not None and now >= self._opened_at + max_age:
             self._prove_healthy()
-            why = "the venue's maximum age of a connection is reached"
+            why = "the connection has reached the venue's maximum age"
             error = ConnectionLost(why, reason="age")
         if error is not None:
             self._cut(error)
@@ -1072,16 +1110,16 @@ class Session:
                 self._report_resubscribing(channel, "out of sync", why)
                 self.subscriptions.refresh(channel)
         for channel, seconds in self.first_messages.take(now):
-            self._tell_if_room(NoData, channel, seconds)
+            self._notify_if_room(NoData, channel, seconds)
             self._no_data.add(
-                f"{channel!r} was confirmed {seconds:g} s ago, and no message of it has come: "
+                f"{channel!r} was confirmed {seconds:g} s ago, but no message has arrived: "
                 "check the address and the case of the symbol",
                 now,
                 channel,
             )
 
     def _report_resubscribing(self, channel: str, reason: str, why: str) -> None:
-        self._log("warning", f"{why}; subscribing again", channel)
+        self._log("warning", f"{why}; resubscribing", channel)
         self._notify(Resubscribing, channel, reason, why)
 
     def _tick_silent(self, now: float) -> None:
@@ -1092,7 +1130,7 @@ class Session:
             tracker = self.trackers[channel]
             tracker.suspect("reconnect")
             if tracker.refreshed:
-                why = f"{channel!r} is silent, even after another subscribe"
+                why = f"{channel!r} is still silent after a resubscription"
                 self._cut(ConnectionLost(why, reason="silent"))
                 return
             why = f"{channel!r} has been silent for {stale_after:g} s"
@@ -1101,7 +1139,7 @@ class Session:
             self.subscriptions.refresh(channel)
 
     def _flush(self, now: float) -> None:
-        """Send what the dialect has made, within the venue's rate, and ask it for what is next."""
+        """Send the messages that the dialect made, within the venue's rate limit; ask for more."""
         consulting, sends = self._consulting, self._sends
         while not consulting.is_waiting and (unsent := self.subscriptions.unsent()):
             room = AT_ONCE if sends is None else sends.room(now)
@@ -1116,7 +1154,7 @@ class Session:
                 self._actions.append(consult)
 
     def _answer(self, now: float) -> None:
-        """Answer a heartbeat, if the venue wants that."""
+        """Send the answer to a heartbeat, if one is due."""
         for payload in self._answers.take(now) or ():
             self._send(payload, now)
 

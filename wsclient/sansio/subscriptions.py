@@ -1,10 +1,10 @@
-"""Which channels are to be subscribed, which the venue has confirmed, and who waits for its answer.
+"""The wanted channels, those that the venue has confirmed, and the calls that wait for answers.
 
-Wanted is what the caller asked for, and survives a reconnect; confirmed is what the venue has
-acknowledged on the present connection, and does not. An :class:`Wanted` is a wanted channel; a
-:class:`~wsclient.sansio.asked.Request` is a message on its way, not yet fully answered; a
-:class:`Call` is one call of ``subscribe()`` or ``unsubscribe()`` that waits until each of its
-channels is decided.
+A channel is wanted if a caller requested it; this survives a reconnect. It is confirmed if the
+venue has acknowledged it on the current connection; this does not. A :class:`Wanted` is a wanted
+channel; a :class:`~wsclient.sansio.asked.Request` is a message to the venue that is not yet fully
+answered; a :class:`Call` is one call of ``subscribe()`` or ``unsubscribe()`` that waits until each
+of its channels is decided.
 """
 
 from __future__ import annotations
@@ -40,9 +40,11 @@ __all__ = [
     "Subscriptions",
 ]
 
-#: Requests for one channel on one connection before the connection itself is given up.
+#: After this many unanswered resubscriptions of a channel on one connection, the connection is
+#: replaced.
 RESUBSCRIBE_ATTEMPTS = 2
-#: A subscribe() ends when so many connections in a row have ended and confirmed nothing of it.
+#: A subscribe() fails after this many connections in a row have ended and confirmed none of its
+#: channels.
 FRUITLESS_CONNECTIONS = 2
 
 PENDING = SubscriptionState.PENDING
@@ -51,36 +53,41 @@ UNSUBSCRIBING = SubscriptionState.UNSUBSCRIBING
 
 
 class Settled(NamedTuple):
-    """A call is decided: ``error`` is None when all of its channels are as asked for."""
+    """A call is decided; ``error`` is None if all of its channels are as requested."""
 
     token: Any
     error: SubscriptionError | None
 
 
 class Lost(NamedTuple):
-    """A channel that was active will not come back: its resubscription was refused."""
+    """A channel that was active is lost: its resubscription was refused."""
 
     channel: str
     reason: str
 
 
 class Refused(NamedTuple):
-    """A channel that never was active will not be: it was refused, or nothing was answered."""
+    """A channel that was never active is given up: it was refused, or not answered."""
 
     channel: str
     reason: str
 
 
 class Missing(NamedTuple):
-    """An active channel has ended with the venue, or may have, by the first half of a refresh: data
-    is missed. It is being asked for again."""
+    """Data of an active channel may be missing: the first half of a refresh has ended it, or may
+    have.
+
+    The channel is being subscribed again.
+    """
 
     channel: str
 
 
 class Stopped(NamedTuple):
-    """The venue has ended an active channel unasked: data is missed. It waits for
-    :meth:`Subscriptions.ask_again`."""
+    """The venue has ended an active channel without an unsubscribe: data is missing.
+
+    The channel waits for :meth:`Subscriptions.ask_again`.
+    """
 
     channel: str
     reason: str
@@ -93,7 +100,7 @@ class Kept(NamedTuple):
 
 
 class Removed(NamedTuple):
-    """A channel is wanted no longer; what was known of its stream is void."""
+    """A channel is no longer wanted, and its stream's state is void."""
 
     channel: str
 
@@ -103,7 +110,7 @@ Effect = Settled | Lost | Refused | Missing | Stopped | Kept | Removed
 
 @dataclass(eq=False)
 class Call:
-    """One call, and the channels of it that are not decided yet."""
+    """One call of ``subscribe()`` or ``unsubscribe()``; ``channels`` are those not yet decided."""
 
     token: Any
     subscribe: bool
@@ -111,12 +118,12 @@ class Call:
     deadline: float
     failed: dict[str, str] = field(default_factory=dict)
     rejected: bool = False
-    #: The present connection has confirmed some of it.
+    #: The current connection has confirmed some of its channels.
     is_served: bool = False
-    #: Connections in a row that have ended and confirmed nothing of it.
+    #: How many connections in a row have ended and confirmed none of its channels.
     fruitless: int = 0
-    #: That it waits for a connection has been logged.
-    told: bool = False
+    #: It has been logged that the call waits for a connection.
+    is_logged: bool = False
 
 
 @dataclass(eq=False)
@@ -127,25 +134,25 @@ class Wanted:
     options: Mapping[str, Any]
     state: SubscriptionState = PENDING
     calls: list[Call] = field(default_factory=list)
-    #: It has been confirmed once, on this connection or an earlier one.
+    #: The channel has been confirmed, on this connection or an earlier one.
     was_active: bool = False
-    #: Subscribe messages sent for it on this connection.
+    #: How many subscribe messages were sent for it on this connection.
     attempts: int = 0
-    #: The id of the last one; ids rise.
+    #: The id of the last subscribe message; ids rise.
     asked_id: int = 0
-    #: How long (s) earlier connections have left its first request unanswered.
+    #: How long (s) its first request was unanswered on earlier connections.
     waited: float = 0.0
-    #: It is wanted again, once the unsubscribe under way is answered.
+    #: Subscribe to it again after the pending unsubscribe is answered.
     wanted_again: bool = False
     #: The venue has ended it unasked, and no subscribe has gone out since.
     has_ended: bool = False
 
 
 class Subscriptions:
-    """Pure bookkeeping. What happened is handed out by :meth:`effects`.
+    """The wanted channels, requests and calls of one client. :meth:`effects` returns what happened.
 
-    Every step costs what it changes, not what is wanted in all, but for those of a connection's
-    beginning and end.
+    The cost of a step depends on what it changes, not on how many channels are wanted. Exceptions
+    are the steps at the beginning and end of a connection.
     """
 
     def __init__(
@@ -160,9 +167,9 @@ class Subscriptions:
         self._ack_timeout = ack_timeout
         self._stops = stops or Stops()
         self._entries: dict[str, Wanted] = {}
-        #: Their names by what stands before the first colon.
+        #: The names of the wanted channels, by their part before the first colon.
         self._by_name: dict[str, dict[str, None]] = {}
-        #: How many of them are in each state.
+        #: The number of wanted channels in each state.
         self._counts: Counter[SubscriptionState] = Counter()
         self._unsent = Unsent()
         self._outstanding = Outstanding()
@@ -172,14 +179,15 @@ class Subscriptions:
             lambda call: call.deadline if call in self._calls else None
         )
         self._effects: list[Effect] = []
-        #: The present connection has confirmed a channel.
+        #: The current connection has confirmed a channel.
         self._has_confirmed = False
-        #: Something is to be sent that was not when this was last cleared, or could not be.
+        #: Something must be sent that did not exist, or could not be sent, when this was cleared.
         self.has_changed = False
-        #: Set when a resubscription went unanswered RESUBSCRIBE_ATTEMPTS times.
+        #: Why to replace the connection: a resubscription was unanswered RESUBSCRIBE_ATTEMPTS
+        #: times.
         self.suspect_connection: str | None = None
 
-    # What the caller asks for.
+    # Requests of callers.
 
     def subscribe(
         self,
@@ -188,9 +196,10 @@ class Subscriptions:
         token: Any,
         deadline: float,
     ) -> Call | None:
-        """Want ``channels``; ``token`` is settled when each is decided. None when all are.
+        """Subscribe to ``channels``; ``token`` is settled when each is decided.
 
-        Raises ConfigurationError when one is already subscribed with other options.
+        Returns the waiting call, or None if each channel is already decided. Raises
+        ConfigurationError if a channel is already subscribed with other options.
         """
         names = list(dict.fromkeys(channels))
         for name in names:
@@ -208,7 +217,10 @@ class Subscriptions:
             if entry is None:
                 if limit is not None and len(self._entries) >= limit:
                     self._decide(
-                        call, name, f"the venue allows {limit} channels a connection", refused=True
+                        call,
+                        name,
+                        f"the venue allows {limit} channels per connection",
+                        refused=True,
                     )
                     continue
                 self._entries[name] = Wanted(name, dict(options), calls=[call])
@@ -227,7 +239,10 @@ class Subscriptions:
         return call if call in self._calls else None
 
     def unsubscribe(self, channels: Iterable[str], token: Any, deadline: float) -> None:
-        """Stop wanting ``channels``. One that the venue was never asked for is gone at once."""
+        """Unsubscribe from ``channels``; ``token`` is settled when each is decided.
+
+        A channel for which no subscribe was sent is removed at once.
+        """
         names = list(dict.fromkeys(channels))
         call = self._new_call(token, False, names, deadline)
         leaving = []
@@ -254,7 +269,7 @@ class Subscriptions:
         self._finish(call)
 
     def refresh(self, channel: str) -> None:
-        """Ask again for an active channel (gone silent, or out of sync), on the same connection."""
+        """Resubscribe an active channel (silent, or out of sync) on the same connection."""
         entry = self._entries[channel]
         self._set(entry, PENDING)
         self._enqueue([channel], entry.options, subscribe=False, quiet=True)
@@ -268,19 +283,20 @@ class Subscriptions:
             for entry in found
             if entry and entry.state is PENDING and not self._is_asked_for(entry.channel)
         ]
-        # The venue may still have these, and would refuse to have them twice.
+        # These may still be subscribed at the venue, which would refuse a second subscribe.
         for options, names in _by_options(entry for entry in stopped if entry.attempts):
             self._enqueue(names, options, subscribe=False, quiet=True)
         for options, names in _by_options(stopped):
             self._enqueue(names, options)
 
-    # What the connection does.
+    # The connection.
 
     def restore(self) -> None:
-        """The connection is open: ask for all that is wanted, in batches.
+        """Request all wanted channels, in batches: a connection has opened.
 
-        First what was confirmed before, the oldest first. What never was goes in messages of its
-        own, call by call: a channel for which the venue ends the connection harms no other's.
+        Channels that were confirmed before come first, oldest first. The others go in separate
+        messages for each call, so that a channel for which the venue ends the connection does not
+        affect the channels of other calls.
         """
         self._unsent.clear()
         self._has_confirmed = False
@@ -298,10 +314,11 @@ class Subscriptions:
             self._enqueue(names, options)
 
     def connection_ended(self, now: float, why: str) -> None:
-        """A connection has ended that was to answer: nobody waits for ever for such an end.
+        """Count the end of a connection against the calls that wait, so that none waits for ever.
 
-        It counts against each call of which a request was out, and against each that waited if it
-        has confirmed nothing at all.
+        The connection was able to deliver answers. Its end counts against each call that had an
+        outstanding request, and against every waiting call if the connection has confirmed nothing
+        at all. ``why`` is the reason of the end.
         """
         asked: set[Call] = set()
         for request in self._outstanding:
@@ -325,7 +342,7 @@ class Subscriptions:
                 )
 
     def connection_lost(self) -> None:
-        """Nothing is confirmed any more, and whatever was unsubscribed is."""
+        """Clear the state of the connection: nothing is confirmed, all unsubscribes are done."""
         self._unsent.clear()
         self._outstanding.clear()
         self._unanswered.clear()
@@ -340,13 +357,17 @@ class Subscriptions:
                 self._set(entry, PENDING)
 
     def unsent(self, most: int = 1) -> list[Request]:
-        """The next requests to go out, at most so many."""
+        """Return the next requests to send, at most ``most``."""
         return self._unsent.first(most)
 
     def split(
         self, requests: Sequence[Request], batches: Iterable[Iterable[Sequence[str]]]
     ) -> None:
-        """The first unsent requests go out in these messages, of what is still in them."""
+        """Split the first unsent requests into messages, as the dialect did.
+
+        ``batches`` contains, for each request, the channels of each message. Channels that have
+        left a request in the meantime are ignored.
+        """
         parts = []
         for request, names in zip(requests, batches, strict=True):
             left = dict(request.channels)
@@ -357,7 +378,7 @@ class Subscriptions:
                     parts.append(part)
                     for name in part.channels:
                         del left[name]
-            if left:  # wanted meanwhile: the dialect has not heard of these yet
+            if left:  # joined in the meantime: not yet passed to the dialect
                 parts.append(self._part(request, left))
         self._unsent.replace(requests, parts)
         self.has_changed = True
@@ -367,15 +388,18 @@ class Subscriptions:
         return Request(request.subscribe, names, request.options, quiet)
 
     def refuse(self, request: Request, names: Collection[str], reason: str) -> None:
-        """The dialect has no message for these channels of an unsent request."""
+        """Refuse channels of an unsent request: the dialect made no message for them."""
         for name in [name for name in names if name in request.channels]:
             self._unsent.discard(request, name)
             self._refused(request, name, reason)
         self.has_changed = True
 
     def send(self, now: float) -> Request:
-        """The first unsent request is on its way, and has ``ack_timeout`` for its answer. Where the
-        venue never acknowledges, an unsubscribe is done by that."""
+        """Move the first unsent request to the outstanding ones, and return it.
+
+        Its answer may take ``ack_timeout``. If the venue never acknowledges, an unsubscribe is
+        complete with this.
+        """
         request = self._unsent.pop()
         request.sent_at, request.patience = now, self._ack_timeout
         for name in request.channels if request.subscribe else ():
@@ -399,16 +423,18 @@ class Subscriptions:
 
     @property
     def has_unsent(self) -> bool:
+        """Whether a request waits to be sent."""
         return bool(self._unsent.first(1))
 
     @property
     def is_suspect(self) -> bool:
+        """Whether to replace the connection."""
         return self.suspect_connection is not None
 
-    # What the venue answers.
+    # Answers of the venue.
 
     def acknowledged(self, ack: Ack) -> list[str]:
-        """An accepting answer. Returns the channels that are active from now on."""
+        """Process an accepting answer; return the channels that it has made active."""
         matches = self._match(ack)
         if not matches and ack.verb == "unsubscribe" and ack.request_id is None:
             self._stop(ack.channel, "the venue has unsubscribed it", is_certain=True)
@@ -418,11 +444,14 @@ class Subscriptions:
         return confirmed
 
     def rejected(self, rejection: Rejection) -> bool:
-        """A refusing answer. False: it answers nothing that was asked, and ends no channel."""
+        """Process a refusing answer.
+
+        Returns False if it answers no request and ends no channel.
+        """
         reason = one_line(rejection.reason)
         matches = self._match(rejection)
         if not matches:
-            is_foreign = rejection.request_id is not None  # the user's own, by send()
+            is_foreign = rejection.request_id is not None  # of a user's own message, by send()
             if is_foreign or rejection.keeps_active or rejection.verb == "unsubscribe":
                 return False
             return self._stop(rejection.channel, reason)
@@ -437,7 +466,7 @@ class Subscriptions:
         return True
 
     def ended(self, answer: Ended) -> bool:
-        """The venue has ended channels unasked. False: none of them was active."""
+        """Process the end of channels by the venue. Return False if none of them was active."""
         names = [] if answer.channel is None else [answer.channel]
         if answer.name is not None:
             names = list(self._by_name.get(answer.name, ()))
@@ -445,8 +474,10 @@ class Subscriptions:
         return any(has_ended)
 
     def _stop(self, channel: str | None, reason: str, *, is_certain: bool = False) -> bool:
-        """The venue has ended ``channel``, if it was active. ``is_certain``: it would not refuse
-        another subscribe for having the channel already."""
+        """Note that the venue has ended ``channel``; return False if it was not active.
+
+        ``is_certain``: the venue will not refuse another subscribe as already subscribed.
+        """
         entry = None if channel is None else self._entries.get(channel)
         if entry is not None and entry.state is UNSUBSCRIBING:
             self._ended_before(entry)
@@ -461,7 +492,7 @@ class Subscriptions:
         return True
 
     def _deduce_refusals(self, request: Request) -> None:
-        """As many channels are unanswered as were refused without a name: these are refused."""
+        """Refuse the unanswered channels if there are as many refusals that named no channel."""
         if len(request.channels) <= len(request.refusals):
             for name, reason in zip(tuple(request.channels), request.refusals, strict=False):
                 self._outstanding.discard(request, name)
@@ -489,7 +520,7 @@ class Subscriptions:
             self._ended_before(entry)
 
     def _ended_before(self, entry: Wanted) -> None:
-        """The unsubscribe under way has nothing left to end: its answer says nothing."""
+        """Complete a pending unsubscribe, as the channel has ended; ignore its answer."""
         name = entry.channel
         for other in (*self._unsent.of(name), *self._outstanding.of(name)):
             if not other.subscribe:
@@ -497,7 +528,10 @@ class Subscriptions:
         self._unsubscribed(entry)
 
     def subscribed(self, channels: Iterable[str]) -> list[str]:
-        """The cumulative answer: what is listed is active, what is not is unsubscribed."""
+        """Process a cumulative answer: the listed channels are active, all others are not.
+
+        Returns the channels that it has made active.
+        """
         listed = set(channels)
         confirmed = []
         for request in list(self._outstanding):
@@ -511,7 +545,10 @@ class Subscriptions:
         return confirmed
 
     def data(self, channel: str) -> bool:
-        """Data came: where the venue never acknowledges, that confirms the channel."""
+        """Process the arrival of data; return whether it makes the channel active.
+
+        It does only if the venue never acknowledges.
+        """
         if self._dialect.acknowledges:
             return False
         for request in self._outstanding.of(channel):
@@ -521,14 +558,14 @@ class Subscriptions:
         if entry is None or entry.state is not PENDING or self._is_asked_for(channel):
             return False
         if entry.has_ended:
-            return False  # it was on its way before the end
-        self._confirm(entry)  # it was asked for so long ago that nothing waits for an answer
+            return False  # sent before the channel ended
+        self._confirm(entry)  # the request's time for an answer is over
         return True
 
     # Time.
 
     def expire(self, now: float) -> None:
-        """Give up on what has waited too long."""
+        """End calls and requests whose time is over."""
         for call in self._impatient.take(now):
             self._end(call, "no answer within the timeout", quietly=True)
         for request in self._unanswered.take(now):
@@ -540,7 +577,7 @@ class Subscriptions:
                     self._not_answered(request, name)
 
     def deadline(self) -> float:
-        """When :meth:`expire` is due at the latest (``inf`` for never)."""
+        """Return when to call :meth:`expire` at the latest (monotonic s, ``inf`` for never)."""
         return min(self._unanswered.deadline(), self._impatient.deadline())
 
     def _answer_due(self, request: Request) -> float | None:
@@ -552,7 +589,7 @@ class Subscriptions:
         return self._stops.excuse(request.sent_at)
 
     def fail_all(self) -> list[Any]:
-        """Forget all calls; returns their tokens, for the caller to fail."""
+        """Forget all calls, and return their tokens for the caller to fail."""
         tokens = [call.token for call in self._calls]
         self._calls.clear()
         for entry in list(self._entries.values()):
@@ -561,13 +598,14 @@ class Subscriptions:
         return tokens
 
     def effects(self) -> list[Effect]:
-        """What has happened since the last call."""
+        """Return what has happened since the last call."""
         effects, self._effects = self._effects, []
         return effects
 
-    # What stands.
+    # The current state.
 
     def state(self, channel: str) -> SubscriptionState | None:
+        """Return the state of ``channel``; None if it is not wanted."""
         entry = self._entries.get(channel)
         return None if entry is None else entry.state
 
@@ -578,29 +616,31 @@ class Subscriptions:
         return entry.asked_id if entry is not None and entry.state is ACTIVE else None
 
     def wanted(self) -> list[tuple[str, SubscriptionState, Mapping[str, Any]]]:
+        """Return channel, state and options of each wanted channel."""
         return [(e.channel, e.state, e.options) for e in self._entries.values()]
 
     def wanted_among(
         self, channels: Iterable[str]
     ) -> list[tuple[str, SubscriptionState, Mapping[str, Any]]]:
-        """As :meth:`wanted`, of those of ``channels`` that are, in their order."""
+        """Return channel, state and options of those of ``channels`` that are wanted, in order."""
         found = (self._entries.get(channel) for channel in dict.fromkeys(channels))
         return [(e.channel, e.state, e.options) for e in found if e is not None]
 
     def __len__(self) -> int:
-        """How many channels are wanted; may be asked without the lock."""
+        """Return the number of wanted channels; may be called without the lock."""
         return len(self._entries)
 
     def count(self, state: SubscriptionState) -> int:
-        """How many channels are in ``state``."""
+        """Return the number of channels in ``state``."""
         return self._counts[state]
 
     @property
     def all_confirmed(self) -> bool:
+        """Whether no channel waits for its confirmation."""
         return not self._counts[PENDING]
 
     def waiting(self) -> list[Call]:
-        """Calls of ``subscribe()`` that are not decided."""
+        """Return the calls of ``subscribe()`` that are not yet decided."""
         return [call for call in self._calls if call.subscribe]
 
     # Inside.
@@ -630,11 +670,11 @@ class Subscriptions:
             self.has_changed = True
 
     def _match(self, answer: Ack | Rejection) -> list[tuple[Request, str]]:
-        """The (request, channel) pairs that an answer speaks of.
+        """Return the (request, channel) pairs that an answer is about; all are of one request.
 
-        An answer with an id of ours is of that request, with or without a channel. One without is
-        of the oldest request for its channel; and one with neither is of the oldest of all. All
-        pairs are of one request.
+        An answer with an id belongs to the request with that id, whether it names a channel or not.
+        An answer without an id belongs to the oldest request for its channel. An answer with
+        neither belongs to the oldest request of all.
         """
         first_part = answer.name if isinstance(answer, Rejection) else None
         verb = answer.verb
@@ -662,7 +702,7 @@ class Subscriptions:
         return next(filter(None, map(meant, candidates)), [])
 
     def _answered(self, request: Request, channel: str) -> bool:
-        """``channel`` of ``request`` was accepted; True when that makes it active."""
+        """Note that ``channel`` of ``request`` was accepted; return whether that made it active."""
         self._outstanding.discard(request, channel)
         entry = self._entries.get(channel)
         if request.subscribe:
@@ -671,7 +711,7 @@ class Subscriptions:
             elif entry.state is PENDING:
                 for other in self._outstanding.of(channel):
                     if channel in other.quiet:
-                        self._interrupted(other, channel)  # it has been worked on before
+                        self._interrupted(other, channel)  # the venue processed that request first
                 self._confirm(entry)
                 return True
         elif channel in request.quiet:
@@ -689,8 +729,10 @@ class Subscriptions:
         self._settle_entry(entry)
 
     def _first_half_over(self, request: Request, channel: str) -> None:
-        """The first half of a refresh is answered. Accepted, it has ended the channel; refused, the
-        channel had ended before."""
+        """Note that the first half of a refresh is answered.
+
+        If accepted, it has ended the channel; if refused, the channel had ended before.
+        """
         self._interrupted(request, channel)
         entry = self._entries.get(channel)
         if entry is None or entry.state is not UNSUBSCRIBING:
@@ -699,11 +741,11 @@ class Subscriptions:
             self._ended_before(entry)
 
     def _interrupted(self, request: Request, channel: str) -> None:
-        """The first half of a refresh has ended the channel, or may have."""
+        """Report, once, that the first half of a refresh has ended the channel, or may have."""
         entry = self._entries.get(channel)
-        if entry is None or channel in request.told:
+        if entry is None or channel in request.reported:
             return
-        request.told.add(channel)
+        request.reported.add(channel)
         if entry.was_active and entry.state is not UNSUBSCRIBING:
             self._effects.append(Missing(channel))
 
@@ -719,7 +761,10 @@ class Subscriptions:
             self._remove(entry)
 
     def _undo(self, request: Request, channel: str) -> None:
-        """Nobody wants it any more, and the venue must not be left subscribed."""
+        """Unsubscribe from a channel that the venue may carry though it is no longer wanted.
+
+        The channel joins the last unsent message of this kind, if there is one.
+        """
         last = self._unsent.last
         if (
             last is not None
@@ -750,14 +795,14 @@ class Subscriptions:
                 self._remove(entry, silence)
                 self._undo(request, channel)
             elif not self._dialect.acknowledges:
-                pass  # nobody has refused it: its first data will come when there is some
+                pass  # not refused: its first data message will confirm it
             elif entry.attempts < RESUBSCRIBE_ATTEMPTS:
                 self._enqueue([entry.channel], entry.options)
             else:
                 self.suspect_connection = f"the resubscription of {entry.channel!r} is not answered"
 
     def _is_asked_for(self, channel: str) -> bool:
-        """A later request for it is on its way, and has its own time."""
+        """Return whether a later request for the channel waits, with its own deadline."""
         requests = (*self._unsent.of(channel), *self._outstanding.of(channel))
         return any(request.subscribe for request in requests)
 
@@ -767,7 +812,10 @@ class Subscriptions:
         self._remove(entry, reason, refused=True)
 
     def _end(self, call: Call, reason: str, *, quietly: bool = False) -> None:
-        """A call waits no longer; what only it has wanted is not wanted any more."""
+        """End a call; channels that only it wanted are no longer wanted.
+
+        ``quietly``: report no refused channels.
+        """
         for name in list(call.channels):
             entry = self._entries.get(name)
             self._decide(call, name, reason)
@@ -781,7 +829,7 @@ class Subscriptions:
         self._finish(call)
 
     def _is_unwanted(self, entry: Wanted) -> bool:
-        """The last call that waited for this channel has given up."""
+        """Return whether the last call that waited for this channel has given up."""
         if entry.calls:
             return False
         return entry.state is UNSUBSCRIBING or (entry.state is PENDING and not entry.was_active)
@@ -809,7 +857,7 @@ class Subscriptions:
         refused: bool = False,
         subscribe: bool | None = None,
     ) -> None:
-        """Decide this channel for all who wait for it, or for one kind of them."""
+        """Decide this channel for all calls that wait for it, or for calls of one kind."""
         for call in list(entry.calls):
             if subscribe is None or call.subscribe == subscribe:
                 entry.calls.remove(call)
@@ -843,7 +891,7 @@ def _first_part(channel: str) -> str:
 
 
 def _by_options(entries: Iterable[Wanted]) -> list[tuple[Mapping[str, Any], list[str]]]:
-    """Channels that may go in one message, in their order."""
+    """Group channels with equal options, which may go in one message; keep their order."""
     groups: list[tuple[Mapping[str, Any], list[str]]] = []
     for entry in entries:
         for options, names in groups:

@@ -1,4 +1,4 @@
-"""The earliest of many deadlines."""
+"""A heap of deadlines."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ T = TypeVar("T", bound=Hashable)
 
 
 class Timers(Generic[T]):
-    """A heap of items by deadline (monotonic s). A deadline may move, but only to later.
+    """A heap of items by deadline (monotonic s). A deadline may only move to later.
 
-    ``due`` returns the present deadline of an item: ``inf`` for never, None where it needs none any
-    more. It is called again only when the old deadline has come: one that moves costs nothing.
+    ``due`` returns the current deadline of an item: ``inf`` for never, None if it no longer needs
+    one. It is called again only when the old deadline has passed, so moving a deadline costs
+    nothing.
     """
 
     def __init__(self, due: Callable[[T], float | None]) -> None:
@@ -24,14 +25,14 @@ class Timers(Generic[T]):
         self._heap: list[tuple[float, int, T]] = []
         self._held: set[T] = set()
         self._numbers = itertools.count()
-        #: At this many items, those that need no deadline any more are removed.
+        #: At this many items, those that no longer need a deadline are removed.
         self._room = 64
 
     def __len__(self) -> int:
         return len(self._heap)
 
     def add(self, item: T) -> None:
-        """Watch ``item``, unless it is watched."""
+        """Watch ``item``, unless it is already watched or has no deadline."""
         due = self._due(item)
         if item in self._held or due is None or due == float("inf"):
             return
@@ -41,7 +42,10 @@ class Timers(Generic[T]):
         heapq.heappush(self._heap, (due, next(self._numbers), item))
 
     def deadline(self) -> float:
-        """Return when to call :meth:`take` (``inf`` for never); it may then return nothing."""
+        """Return when to call :meth:`take` (monotonic s, ``inf`` for never).
+
+        It may return nothing at that time.
+        """
         while self._heap and self._due(self._heap[0][2]) is None:
             self._pop()
         return self._heap[0][0] if self._heap else float("inf")
@@ -59,6 +63,7 @@ class Timers(Generic[T]):
         return taken
 
     def clear(self) -> None:
+        """Stop watching all items."""
         self._heap.clear()
         self._held.clear()
 

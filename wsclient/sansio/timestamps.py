@@ -1,4 +1,4 @@
-"""When a venue says that it sent a message."""
+"""The venue's send time of a message."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import msgspec
 
 __all__ = ["Path", "find_timestamp", "nanoseconds"]
 
-#: Names of fields, from the outside in, and 0 for the first element of an array.
+#: Names of fields from the outside in, and 0 for the first element of an array.
 Path = Sequence[str | int]
 
-#: From when to when (ns since the epoch) a time can be: 1973 to 5138. Of any in that range, the
-#: size tells whether it counts ns, us, ms or s.
+#: The valid times (ns since the epoch): 1973 to 5138. For a time in this range, the size of the
+#: number shows whether it counts ns, us, ms or s.
 _RANGE = range(10**17, 10**20)
 _UNITS = (1, 10**3, 10**6, 10**9)
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 def find_timestamp(raw: bytes, paths: Sequence[Path]) -> int | None:
-    """The first of the paths that leads to a time in a JSON payload: ns since the epoch.
+    """Return the time (ns since the epoch) at the first path that leads to one, or None.
 
-    Nothing else in the payload is decoded.
+    ``raw`` is a JSON payload; nothing but the values at the paths is decoded.
     """
     for path in paths:
         try:
@@ -37,10 +37,11 @@ def find_timestamp(raw: bytes, paths: Sequence[Path]) -> int | None:
 
 
 def nanoseconds(value: Any) -> int | None:
-    """A number, or its digits, in s, ms, us or ns since the epoch, or an ISO 8601 date, in UTC
-    unless it says otherwise. None for what is no time from 1973 on.
+    """Convert ``value`` to ns since the epoch; None if it is not a time from 1973 on.
 
-    Raises ValueError or OverflowError for some of what is no time at all.
+    ``value`` is a number or its digits, in s, ms, us or ns since the epoch, or an ISO 8601 date, in
+    UTC unless it has another zone. Raises ValueError or OverflowError for some values that are not
+    times at all.
     """
     if isinstance(value, str):
         if not value.replace(".", "", 1).isdigit():
@@ -56,7 +57,7 @@ def nanoseconds(value: Any) -> int | None:
 
 @lru_cache
 def _finder(path: tuple[str | int, ...]) -> Callable[[bytes], Any]:
-    """Decodes a payload to what is at the path, by a type that has this place only."""
+    """Return a function that decodes the value at the path, by a type with only that field."""
     kind: Any = Any
     for part in reversed(path):
         if isinstance(part, int):
