@@ -13,18 +13,20 @@ import pytest
 import wsclient
 
 ROOT = Path(wsclient.__file__).parents[1]
-#: They need a helper of each folder, a certificate, the README, and programs of their own.
+#: They need a helper of each folder, a certificate, the two documents, and programs of their own.
 CHOSEN = [
     "tests/sansio/test_refreshes.py",
     "tests/runtime/test_stream.py",
     "tests/dialects/test_generic.py",
     "tests/cli/test_main.py",
     "tests/faults/test_settings.py::test_asserts_are_checked",
+    "tests/test_contributing.py",
+    "tests/test_readme.py",
 ]
 
 
 #: Whatever is there of these.
-KEPT = ("wsclient", "tests", ".ci", "setup.cfg", ".ruff.toml", "LICENSE", "README.rst")
+KEPT = ("wsclient", "tests", ".ci", ".github", "setup.cfg", ".ruff.toml", "LICENSE", "README.rst")
 
 
 @pytest.fixture

@@ -171,7 +171,7 @@ def test_02_secrets_do_not_go_to_a_proxy_in_the_clear(name: str) -> None:
             trap.accept()
 
 
-# 6. Limits are on by default: the table of limits in the README names each limit's test.
+# 6. Limits are on by default: the table of limits in CONTRIBUTING.rst names each limit's test.
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,170 @@
+"""CONTRIBUTING.rst is true: it renders; its limits, locks and folders are those of the code."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import docutils.core
+import docutils.nodes
+
+import wsclient
+from support.helpers import until
+from support.locking import Instrument, Kinds
+from wsclient.sansio.frames import FrameParser
+from wsclient.testing import FakeVenue, KrakenProtocol
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = Path(wsclient.__file__).parent
+CONTRIBUTING = (ROOT / ".github" / "CONTRIBUTING.rst").read_text()
+DOCUMENT = docutils.core.publish_doctree(CONTRIBUTING, settings_overrides={"report_level": 5})
+
+
+def section(title: str) -> str:
+    _, _, rest = CONTRIBUTING.partition(f"\n{title}\n{'-' * len(title)}\n")
+    assert rest, f"no section {title!r}"
+    return re.split(r"\n[^\n]+\n-{3,}\n", rest)[0]
+
+
+def test_it_renders_without_a_warning() -> None:
+    messages = [node.astext() for node in DOCUMENT.findall(docutils.nodes.system_message)]
+    assert not messages
+
+
+def test_each_folder_is_in_the_map() -> None:
+    package, _, tests = section("The folders").partition("\n    tests/ ")
+    missing = [
+        str(path)
+        for parent, text in ((PACKAGE, package), (ROOT / "tests", tests))
+        for path in sorted(parent.iterdir())
+        if path.is_dir() and path.name != "__pycache__" and f" {path.name}/" not in text
+    ]
+    assert missing == []
+
+
+def test_each_file_that_it_names_is_there() -> None:
+    named = set(re.findall(r"``((?:wsclient|tests|\.ci)/[\w./]+)``", CONTRIBUTING))
+    assert {"tests/conftest.py", "tests/mutation/survivors.txt"} <= named
+    made = {"wsclient/dialects/acme.py", "tests/dialects/test_acme.py"}
+    assert sorted(name for name in named - made if not (ROOT / name).exists()) == []
+
+
+# --- limits --------------------------------------------------------------------------------------
+
+LIMITS = re.findall(
+    r"^``([\w.]+)`` +(\S.*?) +\| .*\n +\| ``([\w/.]+)::([\w:]+)``$",
+    section("Limits and deadlines"),
+    re.MULTILINE,
+)
+
+
+def test_the_table_of_limits_is_read_whole() -> None:
+    assert len(LIMITS) == section("Limits and deadlines").count("::test_")
+    assert len(LIMITS) > 20
+
+
+def is_defined(path: str, test: str) -> bool:
+    defined: Any = ast.parse((ROOT / "tests" / path).read_text())
+    for part in test.split("::"):
+        found = [node for node in defined.body if getattr(node, "name", None) == part]
+        if not found:
+            return False
+        (defined,) = found
+    return True
+
+
+def test_each_limit_has_the_default_of_the_table() -> None:
+    shown = {name: default for name, default, *_ in LIMITS}
+    assert shown == {name: str(default_of(name)) for name in shown}
+
+
+def test_each_limit_has_the_test_of_the_table() -> None:
+    assert [f"{path}::{test}" for *_, path, test in LIMITS if not is_defined(path, test)] == []
+
+
+def default_of(name: str) -> Any:
+    """Of an option, of a field of Limits, of a module's constant, of the parser's argument."""
+    where, _, attribute = name.rpartition(".")
+    if not where:
+        return getattr(wsclient.Options(), attribute)
+    if where == "Limits":
+        return getattr(wsclient.Limits(), attribute)
+    if where == "frames":
+        return inspect.signature(FrameParser).parameters[attribute].default
+    layer = "sansio" if (PACKAGE / "sansio" / f"{where}.py").exists() else "runtime"
+    return getattr(importlib.import_module(f"wsclient.{layer}.{where}"), attribute)
+
+
+# --- locks ---------------------------------------------------------------------------------------
+
+
+def locks() -> dict[str, tuple[str, set[str]]]:
+    """Each lock of the table: the module that makes it, and the locks under which it is taken."""
+    bar = next(line for line in section("Locks").splitlines() if line.startswith("==="))
+    columns = [slice(found.start(), found.end()) for found in re.finditer("=+", bar)]
+    body = section("Locks").split(f"{bar}\n")[2]
+    rows: list[list[str]] = []
+    for line in body.splitlines():
+        name, module, under, _ = (line[column].strip() for column in columns)
+        if name:
+            rows.append([name, module.strip("`"), under])
+        else:  # the row goes on
+            rows[-1][2] += f" {under}"
+    return {
+        name: (module, {held.strip() for held in under.split(",")} - {"nothing"})
+        for name, module, under in rows
+    }
+
+
+def calls() -> Iterator[tuple[str, ast.Call]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call):
+                yield str(path.relative_to(PACKAGE)), node
+
+
+def test_each_lock_of_the_code_is_in_the_table() -> None:
+    made = {
+        (ast.literal_eval(call.args[0]), module)
+        for module, call in calls()
+        if ast.unparse(call.func).endswith(("locks.new", "Locks()).new"))
+    }
+    assert made == {(name, module) for name, (module, _) in locks().items()}
+
+
+def test_each_module_with_a_lock_of_another_kind_is_named() -> None:
+    kinds = {"threading.Lock", "threading.Condition"}
+    made = {module for module, call in calls() if ast.unparse(call.func) in kinds}
+    others = section("Locks").partition("Locks that ``Locks.new`` does not make")[2]
+    named = set(re.findall(r"``((?:runtime/|testing/)?\w+\.py)``", others))
+    assert made == {name for name in named if (PACKAGE / name).exists()}
+
+
+def levels(bid: int, ask: int) -> dict[str, Any]:
+    return {"bids": [{"price": bid, "qty": 1}], "asks": [{"price": ask, "qty": 1}]}
+
+
+def test_a_client_takes_its_locks_in_the_order_of_the_table() -> None:
+    protocol = KrakenProtocol()
+    protocol.set_snapshot("book:BTC/USD", **levels(9, 11))
+    events: list[Any] = []
+    with Instrument(Kinds()) as instrument, FakeVenue(protocol) as venue:
+        with wsclient.connect(venue.url, dialect="kraken", retry_delay=0.01) as client:
+            client.on_event(events.append)
+            client.on("ticker:BTC/USD", lambda message: None)
+            book = client.order_book("BTC/USD", timeout=10)
+            venue.publish("book:BTC/USD", type="update", **levels(10, 12))
+            until(lambda: book.best_bid == (10, 1))
+            venue.live[0].rst()
+            book.wait_synced(10)
+            client.stats()
+        until(lambda: events)
+    table = {(held, name) for name, (_, under) in locks().items() for held in under}
+    taken = instrument.kinds.pairs
+    assert taken <= table
+    assert {("the core", "a queue"), ("the events", "a queue")} <= taken
