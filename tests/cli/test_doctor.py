@@ -35,7 +35,7 @@ def test_a_healthy_venue(venue, command):
     assert run.out.startswith(f"{venue.url.rstrip('/')}\n\n")
     assert run.out.endswith("\nHealthy.\n")
     assert run.err == ""
-    assert {line.index(" ms  ") for line in run.out.splitlines() if " ms  " in line} == {26}
+    assert {line.index(" ms  ") for line in run.out.splitlines() if " ms  " in line} == {27}
 
 
 def test_a_healthy_venue_with_tls_and_a_channel(command):
@@ -59,7 +59,7 @@ def test_a_broken_venue(venue, command):
     assert run.end() == 1
     assert rows(run) == [("ok", "dns"), ("ok", "tcp"), ("FAILED", "handshake")]
     assert "HTTP 503 Service Unavailable, retry after 30 s" in run.out
-    assert "-> The venue, or what stands in front of it, is in trouble" in run.out
+    assert "-> The venue, or a proxy in front of it, has a failure" in run.out
     assert "\nnot reached: clock, connection, message, ping\n" in run.out
     assert run.out.endswith("\nNot healthy: handshake failed.\n")
     assert run.err == ""

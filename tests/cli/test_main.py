@@ -33,12 +33,15 @@ def test_python_m_is_the_command():
         (["tail", "ws://localhost", "a", "--option", "depth"], "'depth' is not KEY=VALUE"),
         (["tail", "ws://localhost", "a", "--option", "timeout=1"], "'timeout' cannot be an option"),
         (["tail", "ws://localhost", "a", "--dialect", "klingon"], "generic, kraken"),
-        (["tail", "ws://localhost", "a", "--count", "0"], "'0' is not a whole number from 1 on"),
+        (
+            ["tail", "ws://localhost", "a", "--count", "0"],
+            "'0' is not a whole number of at least 1",
+        ),
         (["tail", "ws://localhost", "a", "--duration", "inf"], "'inf' is not a number"),
         (["doctor"], "URL"),
-        (["doctor", "ws://localhost", "--timeout", "0"], "'0' is not a number from 0.1 on"),
+        (["doctor", "ws://localhost", "--timeout", "0"], "'0' is not a number of at least 0.1"),
         (["doctor", "ws://localhost", "--dialect", "klingon"], "generic, kraken"),
-        (["demo", "--seconds", "0.5"], "'0.5' is not a number from 1 on"),
+        (["demo", "--seconds", "0.5"], "'0.5' is not a number of at least 1"),
         (["demo", "--seconds", "nan"], "'nan' is not a number"),
     ],
 )

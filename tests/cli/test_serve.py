@@ -121,7 +121,7 @@ def test_a_channel_that_is_not_there_is_refused_with_the_reason(dialect, serving
     trades, quotes, _ = CHANNELS[dialect]
     client = connect(serving("--dialect", dialect, "--channel", quotes))
     client.subscribe(quotes, timeout=5)
-    said = f"there is no '{trades}' here"
+    said = f"there is no channel '{trades}' here"
     if dialect == "deribit":
         said = "not among the channels of the answer"
     with pytest.raises(wsclient.SubscriptionRejected, match=said):
@@ -228,7 +228,7 @@ def test_reject(serving, connect):
     client = connect(serving("--fault", "reject:channel=ETH-USD"))
     with pytest.raises(wsclient.SubscriptionRejected) as caught:
         client.subscribe("BTC-USD", "ETH-USD")
-    assert caught.value.failed == {"ETH-USD": "refused, by --fault reject:channel=ETH-USD"}
+    assert caught.value.failed == {"ETH-USD": "refused by --fault reject:channel=ETH-USD"}
 
 
 def test_a_refused_handshake(serving, connect):
@@ -258,7 +258,7 @@ def test_what_happens_is_said_with_time_and_client(serving, connect):
     assert lines[:3] == [
         "connected",
         "subscribed to BTC-USD",
-        "fault gap:every=10: message 10, of BTC-USD",
+        "fault gap:every=10: message 10, channel BTC-USD",
     ]
     assert lines[-1] == "gone: client close 1000"
 
@@ -276,7 +276,7 @@ def test_a_client_that_does_not_read_is_cut_off(serving, monkeypatch):
         (peer,) = service.venue.wait_for(lambda v: v.subscribers("BTC-USD"))
         service.venue.broadcast("x" * 20_000_000, "BTC-USD")  # more than sockets hold
         peer.wait_closed()
-    said_until(service, "client 1   does not read, and is cut off\n")
+    said_until(service, "client 1   does not read: disconnected\n")
 
 
 # A replay
@@ -316,7 +316,7 @@ def test_a_replay_delivers_the_lines_in_order(serving, connect, recording):
     client = connect(service)
     client.subscribe("trade:A/B")
     assert received(client, len(TRADES)) == TRADES
-    said_until(service, "replay     over: 100 sent, 1 that nobody had asked for\n")
+    said_until(service, "replay     ended: 100 sent, 1 skipped without a subscriber\n")
 
 
 def test_a_replay_without_times_has_a_rate(serving, connect, recording):
@@ -412,7 +412,7 @@ def test_what_cannot_be_is_one_line(serving, command):
 def test_all_interfaces_only_with_a_warning(serving, connect):
     service = serving("--host", "0.0.0.0")
     assert service.url.startswith("ws://0.0.0.0:")
-    said_until(service, "warning: on 0.0.0.0 everyone who reaches this machine may connect\n")
+    said_until(service, "warning: on 0.0.0.0 anyone who reaches this machine can connect\n")
     service = serving("--host", "localhost")
     connect(service)
     assert "warning" not in said_until(service, "connected")
@@ -421,17 +421,23 @@ def test_all_interfaces_only_with_a_warning(serving, connect):
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--dialect", "kucoin"], "serve does not speak kucoin, but generic, "),
-        (["--dialect", "okx", "--channel", "x"], "called 'x'; they are like trades:BTC-USDT, "),
+        (["--dialect", "kucoin"], "serve does not speak kucoin, only generic, "),
+        (
+            ["--dialect", "okx", "--channel", "x"],
+            "has no channel 'x'; its channels look like trades:BTC-USDT, ",
+        ),
         (["--port", "65536"], "'65536' is not a port"),
-        (["--rate", "0"], "'0' is not a number from 0.001 on"),
-        (["--speed", "max"], "--speed and --loop go with --replay FILE"),
-        (["--fault", "reject:channel=x"], "--fault reject:channel=x: there is no such channel"),
-        (["--loop"], "--speed and --loop go with --replay FILE"),
-        (["--fault", "rst"], "'every' or 'after' is missing; right is rst:every=30s"),
-        (["--replay", "FILE", "--channel", "a"], "those of its recording"),
+        (["--rate", "0"], "'0' is not a number of at least 0.001"),
+        (["--speed", "max"], "--speed and --loop need --replay FILE"),
+        (
+            ["--fault", "reject:channel=x"],
+            "--fault reject:channel=x: the venue has no such channel",
+        ),
+        (["--loop"], "--speed and --loop need --replay FILE"),
+        (["--fault", "rst"], "'every' or 'after' is missing; for example rst:every=30s"),
+        (["--replay", "FILE", "--channel", "a"], "--channel does not go with --replay"),
         (["--replay", "FILE", "--speed", "1", "--rate", "1"], "not both"),
-        (["--replay", "FILE", "--dialect", "kraken", "--speed", "2"], "--speed max, or --rate N"),
+        (["--replay", "FILE", "--dialect", "kraken", "--speed", "2"], "--speed max or --rate N"),
         (["--replay", "FILE", "--dialect", "okx"], "no market data of okx"),
     ],
 )

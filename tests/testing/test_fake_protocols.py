@@ -465,7 +465,9 @@ def test_coinbase_answers_with_all_that_is_subscribed(dial):
         for name, products in (("ticker", ["A", "B"]), ("level2_batch", ["A"])):
             ask(client, type="subscribe", channels=[{"name": name, "product_ids": products}])
         error = json.loads(client.recv(timeout=5))
-        assert error["reason"].startswith("B is not a valid product: there is no 'ticker:B' here")
+        assert error["reason"].startswith(
+            "B is not a valid product: there is no channel 'ticker:B' here"
+        )
         ticker, book = ({"name": n, "product_ids": ["A"]} for n in ("ticker", "level2_50"))
         assert json.loads(client.recv(timeout=5))["channels"] == [ticker]
         assert json.loads(client.recv(timeout=5))["channels"] == [book, ticker]

@@ -674,7 +674,7 @@ def test_channels_that_are_not_listed_are_refused(dial):
     with FakeVenue(channels=["a"]) as venue:
         client = dial(venue)
         assert subscribe(client, "a")["status"] == "success"
-        assert subscribe(client, "b")["error"] == "there is no 'b' here, but a"
+        assert subscribe(client, "b")["error"] == "there is no channel 'b' here, only a"
 
 
 def test_published_messages_can_be_tampered_with_and_are_still_counted(dial):
@@ -709,7 +709,7 @@ def test_it_tells_what_becomes_of_a_connection(dial):
         (2, "connected"),
         (2, "subscribed to a"),
         (2, "unsubscribed from a"),
-        (2, "refused b: there is no 'b' here, but a"),
+        (2, "refused b: there is no channel 'b' here, only a"),
         (2, "gone: rst"),
     ]
 

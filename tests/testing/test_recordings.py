@@ -337,7 +337,7 @@ def test_a_replay_is_played_as_fast_as_it_was_recorded(dial):
 def test_a_recording_without_times_has_no_speed():
     replay = Replay(TRADES)
     assert not replay.has_times
-    with FakeVenue(replay) as venue, pytest.raises(ValueError, match="does not tell when"):
+    with FakeVenue(replay) as venue, pytest.raises(ValueError, match="has no times"):
         replay.play(venue, speed=1.0)
 
 

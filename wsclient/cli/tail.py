@@ -133,7 +133,7 @@ class Json:
 
 
 class Human:
-    """A format: one line per message, cut to the terminal's width, and a line before it for a gap."""
+    """A format: one line per message, cut to the terminal's width; a gap has a line before it."""
 
     def __init__(self, exact: Exact, channels: Iterable[str]) -> None:
         self._exact = exact
