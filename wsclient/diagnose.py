@@ -4,9 +4,9 @@ It examines an ordinary client with a single attempt. The client's reader report
 connect (:meth:`wsclient.runtime.watchdog.Watchdog.step`), and public calls do the rest. So the
 addresses, the proxy, TLS, the limits and the error texts are those of every client.
 
-Two things that no client does run on a thread of their own: connections to the addresses that the
-client did not try, and a look at a certificate that does not verify. The latter speaks only TLS:
-no byte of ours goes over a connection that is not verified.
+Two things, which no client does, run on a thread of their own: connections to the addresses that
+the client did not try, and a look at a certificate that does not verify. The latter speaks only
+TLS: no byte of ours goes over a connection that is not verified.
 """
 
 from __future__ import annotations
@@ -185,9 +185,9 @@ def diagnose(
     venue closes it at once), ``subscribe``, ``message`` and ``ping`` (the median round trip). If a
     step fails, those that need it are skipped.
 
-    The result reports any fault of the venue, the network or this machine. It takes at most
-    ``timeout`` (s), and 0.5 s to close. No text in it has a header, a credential, the proxy's
-    password, or a path or query of the URL.
+    The result reports any fault of the venue, the network or this machine. No text in it has a
+    header, a credential, the proxy's password, or a path or query of the URL. The call takes at
+    most ``timeout`` (s), and 0.5 s to close.
 
     Raises ConfigurationError for an argument that cannot work, and NotSupported for something that
     the dialect or the installation lacks.
@@ -315,7 +315,7 @@ class _Examination:
 
     @property
     def _address(self) -> Address:
-        """The venue's address. Raises StopIteration if the client did not get as far as that."""
+        """The venue's address. Raises StopIteration if the client does not know it yet."""
         url, _, _ = next(step.about for step in self._steps if step.name == "target")
         return parse_url(url)
 

@@ -1,4 +1,4 @@
-"""The command line as such: help, usage errors, what is not installed."""
+"""The command line as a whole: help, usage errors, packages that are not installed."""
 
 import subprocess
 import sys
@@ -52,7 +52,7 @@ def test_usage_errors(args, said, capsys):
     assert captured.out == ""
 
 
-def test_says_what_to_install(command):
+def test_it_says_what_to_install(command):
     for name, module, terminal in (
         ("demo", "websockets", None),
         ("demo", "rich", (80, 24)),
@@ -64,7 +64,7 @@ def test_says_what_to_install(command):
         assert run.out == ""
 
 
-def test_tail_needs_nothing_of_the_extra(command):
+def test_tail_works_without_the_extra(command):
     run = command("tail", "ftp://localhost", "a", without=("websockets", "rich"))
     assert run.end() == 1
     assert run.err.startswith("wsclient: the URL must begin with ws:// or wss://")

@@ -6,7 +6,7 @@ from wsclient.cli.faults import EXAMPLES, Fault, parse
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_each_example_is_right(example):
+def test_each_example_can_be_parsed(example):
     assert parse(example).text == example
 
 
@@ -26,7 +26,7 @@ def test_each_example_is_right(example):
         ("latency:ms=0.5", Fault("latency", "", delay=0.0005)),
     ],
 )
-def test_what_is_right(text, fault):
+def test_a_correct_fault_is_parsed(text, fault):
     assert parse(text) == fault
 
 
@@ -57,7 +57,7 @@ def test_what_is_right(text, fault):
         ("latency:ms=-1", "ms: '-1' is not a number above 0; for example latency:ms=200"),
     ],
 )
-def test_what_is_wrong_is_told_with_what_is_right(text, said):
+def test_the_error_for_a_wrong_fault_has_a_correct_example(text, said):
     with pytest.raises(ValueError) as caught:
         parse(text)
     assert said in str(caught.value)

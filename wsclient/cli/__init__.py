@@ -190,7 +190,11 @@ def _add_serve(commands: Any) -> None:
         help="messages per second, all channels together (default: 20)",
     )
     parser.add_argument(
-        "--seed", type=int, default=1, metavar="N", help="seed of the prices (default: 1)"
+        "--seed",
+        type=int,
+        default=1,
+        metavar="N",
+        help="seed of the prices and faults (default: 1)",
     )
     parser.add_argument(
         "--fault",

@@ -15,7 +15,10 @@ __all__ = ["Terminated", "clock", "complain", "is_rich", "let_go", "printable", 
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived. It unwinds like Ctrl-C, which may interrupt any call of the client."""
+    """The exception for SIGTERM.
+
+    It unwinds like Ctrl-C, which every blocking call of the client can handle.
+    """
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from wsclient.dialects.okx import OKX
 from wsclient.errors import ConfigurationError
 from wsclient.sansio.dialect import Dialect
 
-__all__ = [  # noqa: RUF022 - in alphabetical order
+__all__ = [  # noqa: RUF022 - in alphabetical order, whatever the case
     "Binance",
     "BinanceFutures",
     "Bitfinex",

@@ -352,7 +352,7 @@ def _route(stream: str) -> str:
 
 
 def _answer(answer: dict[str, Any]) -> Item | Sequence[Item]:
-    """Read an answer as that to a subscribe and to a request: the two differ only in their id."""
+    """Return an answer both as one to a subscribe and as one to a request: the id decides."""
     request_id = answer.get("id")
     error = answer.get("error", answer if "code" in answer else None)
     if error is not None:

@@ -153,7 +153,7 @@ class Bitfinex(Dialect):
         item = Heartbeat() if kind == "hb" else Message(f"#{number}" if number else _ACCOUNT, kind)
         if not self._counts:
             return item
-        # Behind a kind in words its payload comes first, except for a heartbeat, which has none.
+        # A kind in words is followed by its payload; only a heartbeat has none.
         is_in_words = payload[:1] == b'"' and kind != "hb"
         return [Counted(_integer(parts[3 if is_in_words else 2])), item]
 

@@ -70,7 +70,7 @@ _QUIET = frozenset(
         "wallet",
     }
 )
-#: How long (s) after it was signed the venue accepts a login; our choice.
+#: How long (s) a signed login stays valid; our choice.
 _LOGIN_LASTS = 10.0
 
 

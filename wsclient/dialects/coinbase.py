@@ -10,7 +10,8 @@ within 5 s: subscribe right after ``connect``.
 Sources, under docs.cdp.coinbase.com/exchange/websocket-feed:
 
 * Each ``subscribe`` and ``unsubscribe`` is answered by a list of all channels that are subscribed
-  now, in any order (page ``overview``). It calls ``level2_batch`` ``level2_50`` (seen on the wire).
+  now, in any order (page ``overview``). The list has ``level2_batch`` as ``level2_50`` (seen on the
+  wire).
 * An error has no id (page ``overview``). Its reason may name a product (seen on the wire): then it
   refuses that product alone.
 * ``level2`` and ``full`` need a signed subscribe (page ``channels``; how to sign: the client

@@ -4,7 +4,7 @@ A channel has Deribit's own name: ``book.BTC-PERPETUAL.100ms``, ``ticker.ETH-PER
 
 Sources: pages of docs.deribit.com, unless another is named.
 
-* An answer carries the id of its request, as text or a number like there (the notes on JSON-RPC).
+* An answer carries the id of its request, text or number as it was sent (the notes on JSON-RPC).
   The result of a subscribe lists its channels, in another order (seen on the wire). That a channel
   which is not listed was refused is not documented: see ``missing_is_refused``.
 * ``heartbeat`` calls ``public/set_heartbeat``, with at least 10 s. A ``test_request`` must be
@@ -13,8 +13,8 @@ Sources: pages of docs.deribit.com, unless another is named.
 * The first message of a book is a snapshot. From there on ``prev_change_id`` is the ``change_id``
   of the message before (pages ``notifications``, ``subscriptions/orderbook``). Each message of a
   grouped book (``book.X.none.20.100ms``) is a snapshot.
-* ``.raw`` channels need a login by ``public/auth``, and too many requests have a code: both from
-  other clients (the login from tardis-node and nautilus_trader).
+* ``.raw`` channels need a login by ``public/auth`` (the clients tardis-node and nautilus_trader).
+  The code of too many requests is from other clients too.
 * 500 channels per message, 3 messages per second, and ``private/subscribe`` for ``user.`` channels
   are not confirmed. ``limits`` sets the former two.
 """

@@ -63,7 +63,8 @@ _BY_SYMBOL = frozenset({"book", "level3", "ohlc", "ticker", "trade"})
 #: Channels that need a token to subscribe.
 _PRIVATE = frozenset({"balances", "executions", "level3"})
 _TOKEN_PATH = "/0/private/GetWebSocketsToken"
-#: Errors that another attempt cannot mend: after several of them Kraken locks the account a while.
+#: Errors that another attempt cannot mend. After several of them Kraken locks the account for a
+#: while.
 _REFUSED = ("EAPI:Invalid key", "EAPI:Invalid signature", "EGeneral:Permission denied")
 #: No other text of the venue appears in errors: it might quote the request.
 _ERRORS = (

@@ -15,9 +15,8 @@ Sources, in OKX's API guide (www.okx.com/docs-v5/en), section "WebSocket" unless
 * The keepalive is the text ``ping``, not JSON, answered by the text ``pong``. A connection without
   data for 30 s is closed ("Connect").
 * 3 connects per second per IP address, and 480 subscribes, unsubscribes and logins per hour per
-  connection ("Connect"). The args of a connection have at most 64 KB ("Subscribe"). The client
-  neither paces by the hour nor counts these bytes: batches of 50 args, our choice, keep far below
-  the hourly limit.
+  connection ("Connect"), whose args have at most 64 KB ("Subscribe"). The client neither paces by
+  the hour nor counts these bytes: batches of 50 args, our choice, keep far below the hourly limit.
 * ``login`` must come within 30 s of its timestamp ("Login"). The error codes: "Error Code".
 * Notice 64008 comes a minute before an upgrade ("Notification").
 * ``prevSeqId`` is the ``seqId`` of the message before; it is -1 in a snapshot, equal to ``seqId``

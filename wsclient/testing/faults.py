@@ -1,7 +1,7 @@
 """A TCP proxy between a client and a venue, whose connections fail on request.
 
 One thread does all the work: it alone reads, writes and closes sockets, all non-blocking. Other
-threads set under the lock, the only one here, what is wanted, and wake that thread.
+threads change its orders under the lock, the only one here, and wake it.
 """
 
 from __future__ import annotations

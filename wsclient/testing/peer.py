@@ -64,8 +64,8 @@ class Peer:
     one side ends the connection, then the first cause: `"fin"`, `"rst"`, `"close 1001"`,
     `"half frame"`, `"client close 1000"`, `"client eof"`, `"client reset"`, `"venue closed"`.
 
-    Methods that wait raise AssertionError if nothing comes within `timeout` (s). Methods that send
-    raise ConnectionError once the connection has ended.
+    Methods that wait raise AssertionError if nothing comes within `timeout` (s) or before the end
+    of the connection. Methods that send raise ConnectionError once the connection has ended.
     """
 
     def __init__(

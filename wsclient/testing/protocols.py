@@ -93,7 +93,7 @@ class MarketProtocol(ScriptedProtocol):
         self.snapshots: dict[str, Payload | Callable[[], Payload]] = {}
 
     def listing(self, channel: str) -> tuple[str, type[MarketEvent]] | None:
-        """Return the symbol and the kind of event of a channel, or None if there is no such one."""
+        """Return the symbol and kind of event of a channel, or None if it does not exist."""
         for pattern, kind in self.kinds.items():
             head, _, end = pattern.partition("{}")
             symbol = channel.removeprefix(head).removesuffix(end)

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 JOIN_TIMEOUT = 5.0
 
 WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-# Unlike epoll's, this selector needs no file descriptor; unlike select(), it takes more than 1,024.
+# Unlike epoll, poll() needs no file descriptor of its own; unlike select(), it is not limited to
+# 1,024 of them.
 _Selector: type[selectors.BaseSelector] = getattr(
     selectors, "PollSelector", selectors.SelectSelector
 )
