@@ -252,7 +252,7 @@ def about_certificate(certificate: Mapping[str, Any], now: float) -> tuple[str, 
     end = ssl.cert_time_to_seconds(certificate["notAfter"])
     left = end - now
     names = _names(certificate)
-    subject = _name(certificate.get("subject", ())) or (names[0] if names else "nobody")
+    subject = _name(certificate.get("subject", ())) or (names[0] if names else "an unnamed subject")
     detail = (
         f"certificate of {subject} by {_name(certificate['issuer'])}, until {_date(end)[:10]} "
         f"({span(max(0.0, left))} left)"

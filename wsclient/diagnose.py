@@ -573,7 +573,7 @@ class _Examination:
                 "Every reconnect waits as long: the first server in /etc/resolv.conf may be down.",
             )
         if addresses == [host]:
-            return _Result("ok", "the URL has an IP address: no lookup needed")
+            return _Result("ok", "already an IP address: no lookup needed")
         return _Result("ok", f"{host} is {', '.join(addresses)}")
 
     def _tcp(self) -> Iterator[Check]:
@@ -705,7 +705,7 @@ class _Aside:
         self._thread.start()
 
     def join(self) -> None:
-        """Wait for the thread for the rest of the time."""
+        """Wait for the thread until the deadline."""
         if self._thread is not None:
             self._thread.join(self._deadline.remaining())
 
