@@ -108,7 +108,7 @@ def test_no_route_is_not_a_refusal() -> None:
 @pytest.mark.parametrize(
     ("error", "said", "advice"),
     [
-        (ConnectTimeout("x"), "says nothing", "overloaded"),
+        (ConnectTimeout("x"), "does not answer", "overloaded"),
         (socket.gaierror(1, "x"), "could not be looked up", "socks5h://"),
         (None, "407 No", "user:password@"),
         (None, "No acceptable authentication methods", "user:password@"),
@@ -139,7 +139,7 @@ CERTIFICATE: dict[str, Any] = {
     [
         (10, CERTIFICATE, "expired on 2027-01-12 08:00 UTC, 3 days ago", "2027-01-15 08:00 UTC"),
         (10, {}, "has expired", "report it"),
-        (9, CERTIFICATE, "valid from 2027-01-16 08:00 UTC on only", "2027-01-15 08:00 UTC"),
+        (9, CERTIFICATE, "not valid before 2027-01-16 08:00 UTC", "2027-01-15 08:00 UTC"),
         (9, {}, "not valid yet", "report it"),
         (62, CERTIFICATE, "but for 0.example, 1.example, 2.example, 3.example, 4.example, ...", ""),
         (64, {}, "not for venue.example", "Check the host"),
@@ -223,16 +223,21 @@ def test_of_a_redirect_scheme_and_host_are_told(host: str, path: bytes, scheme: 
 @pytest.mark.parametrize(
     ("error", "address", "said", "advice"),
     [
-        (ConnectTimeout("x"), SECURE, "no whole answer", "overloaded"),
+        (ConnectTimeout("x"), SECURE, "no complete answer", "overloaded"),
         (ConnectionLost("x"), SECURE, "closed before an answer", "restarting"),
-        (ConnectionLost("x"), PLAIN, "closed before an answer", "begin with wss://"),
-        (HandshakeRejected("not HTTP"), SECURE, "not HTTP", "no WebSocket server"),
-        (HandshakeRejected("x", excerpt=b"\x15\x03\x01"), PLAIN, "wants TLS", "port 80 speaks TLS"),
-        (HandshakeRejected("x", excerpt=b"\x15\x03\x01"), SECURE, "x", "no WebSocket server"),
+        (ConnectionLost("x"), PLAIN, "closed before an answer", "must begin with wss://"),
+        (HandshakeRejected("not HTTP"), SECURE, "not HTTP", "not a WebSocket server"),
+        (
+            HandshakeRejected("x", excerpt=b"\x15\x03\x01"),
+            PLAIN,
+            "requires TLS",
+            "port 80 speaks TLS",
+        ),
+        (HandshakeRejected("x", excerpt=b"\x15\x03\x01"), SECURE, "x", "not a WebSocket server"),
         (
             HandshakeRejected("x", 400, excerpt=b"Client sent an HTTP request to an HTTPS server."),
             PLAIN,
-            "wants TLS",
+            "requires TLS",
             "wss://",
         ),
     ],
@@ -251,9 +256,13 @@ def test_a_handshake_without_a_status(
         (ConnectionLost("x", 1001), "said", "going away"),
         (ConnectionLost("x", 1008), "said", "key or token"),
         (ConnectionLost("x", 4403), "said", "close code 4403"),
-        (ConnectionLost("x"), "said", "without a word"),
-        (ConnectionResetError(104, "Reset"), "the connection broke (Reset)", "without a word"),
-        (None, "said", "without a word"),
+        (ConnectionLost("x"), "said", "without a close frame"),
+        (
+            ConnectionResetError(104, "Reset"),
+            "the connection broke (Reset)",
+            "without a close frame",
+        ),
+        (None, "said", "without a close frame"),
     ],
 )
 def test_a_link_that_ends(error: Exception | None, detail: str, advice: str) -> None:

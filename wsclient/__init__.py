@@ -74,7 +74,7 @@ from wsclient.sansio.session import State
 from wsclient.stats import ChannelStats, Lag, QueueStats, Rate, Stats
 from wsclient.version import __version__
 
-__all__ = [  # noqa: RUF022 - in plain order
+__all__ = [  # noqa: RUF022 - in alphabetical order, whatever the case
     "Ack",
     "AuthenticationError",
     "Binance",

@@ -1,6 +1,6 @@
-"""What went wrong at a step of a connect, and what to do about it: words for whoever is on call.
+"""Texts for the person on call: what went wrong at a step of a connect, and what to do about it.
 
-Nothing here opens or waits for anything. No text holds more of a URL than its host and port.
+This module does no I/O and never waits. No text has more of a URL than its host and port.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ __all__ = [
     "span",
 ]
 
-#: A certificate that ends within so many seconds is worth a warning.
+#: A certificate that expires within this time (s) gets a warning.
 EXPIRES_SOON = 14 * 86_400.0
-#: At most so many of a certificate's names are told.
+#: The most names of a certificate that a text lists.
 MAX_NAMES = 5
 
 _NO_NAME = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
@@ -47,20 +47,20 @@ _NO_ROUTE = {
     errno.ENETDOWN,
 }
 
-# What OpenSSL says of a certificate (X509_V_ERR_...).
+# OpenSSL's verify codes of a certificate (X509_V_ERR_...).
 _NOT_YET, _EXPIRED, _OTHER_HOST, _OTHER_IP = 9, 10, 62, 64
 _SELF_SIGNED, _UNKNOWN_CA = 18, (2, 19, 20, 21)
 
 
 class Finding(NamedTuple):
-    """What was seen, and what to do about it."""
+    """What was found (``detail``), and what to do about it (``advice``)."""
 
     detail: str
     advice: str
 
 
 def span(seconds: float) -> str:
-    """A duration, in the unit that a person would take."""
+    """Return a duration as text, in the unit that a person would use."""
     for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
         if seconds >= 2 * size or (unit == "day" and seconds >= size):
             count = int(seconds // size)
@@ -71,83 +71,84 @@ def span(seconds: float) -> str:
 
 
 def about_dns(error: BaseException, host: str, url: str) -> Finding:
-    """``url``: what the host stands in, the URL or the proxy."""
+    """Explain a failed lookup of ``host``. ``url`` names the URL that the host stands in."""
     if isinstance(error, socket.gaierror) and error.errno in _NO_NAME:
         return Finding(
             f"the name {host} does not exist",
             f"Look for a typo in the host of {url}. If it is right, this machine's DNS server does "
-            "not know it: try `getent hosts` with it, here and on another machine, and check the "
+            "not know it: try `getent hosts` with it here and on another machine, and check the "
             "VPN.",
         )
-    detail = f"no DNS server has answered for {host}"
+    detail = f"no DNS server answered for {host}"
     if isinstance(error, socket.gaierror) and error.errno != socket.EAI_AGAIN:
         detail = f"the lookup of {host} failed ({error.strerror})"
     elif not isinstance(error, (TimeoutError, socket.gaierror)):
         detail = f"the name {host} has no address"
     return Finding(
         detail,
-        "Names cannot be looked up on this machine now: check its network, the VPN, and the "
-        "servers in /etc/resolv.conf.",
+        "This machine cannot look up names now: check its network, the VPN, and the servers in "
+        "/etc/resolv.conf.",
     )
 
 
 def about_tcp(error: BaseException, port: int, whose: str) -> Finding:
-    """``whose``: the venue or the proxy."""
+    """Explain a failed TCP connection to ``whose``, which is the venue or the proxy."""
     if isinstance(error, ConnectionRefusedError):
         return Finding(
             "refused",
-            f"The machine is there, but nothing takes connections on port {port}: check the port, "
-            f"then whether {whose} is down for maintenance. A firewall may refuse, too.",
+            f"The host is up, but nothing accepts connections on port {port}: check the port, then "
+            f"whether {whose} is down for maintenance. A firewall may also refuse.",
         )
     if isinstance(error, TimeoutError):
         return Finding(
             "no answer",
-            "Packets vanish on the way: a firewall drops them, or the machine is down. See whether "
+            "Packets are lost on the way: a firewall drops them, or the host is down. Check that "
             f"outgoing TCP to port {port} is allowed here, and try from another network.",
         )
     if isinstance(error, ConnectionResetError):
         return Finding(
             "reset as soon as it was open",
-            f"A firewall, or {whose}: it is restarting, refuses this machine's address, or allows "
-            "no more connections from it.",
+            f"A firewall resets it, or {whose} does: it is restarting, refuses this machine's "
+            "address, or allows no more connections from it.",
         )
     said = getattr(error, "strerror", None) or type(error).__name__
     if is_without_route(error):
         return Finding(
             f"no route ({said})",
-            "This machine has no network to get there: check its cable or Wi-Fi, its default route "
-            "and the VPN.",
+            "This machine has no network that leads there: check its cable or Wi-Fi, its default "
+            "route and the VPN.",
         )
     return Finding(f"failed ({said})", f"Is {whose} up? See its status page.")
 
 
 def is_without_route(error: BaseException | None) -> bool:
-    """Has this machine no network of that kind, as one without IPv6?"""
+    """Return whether this machine lacks the network for an address, for example IPv6."""
     return isinstance(error, OSError) and error.errno in _NO_ROUTE
 
 
 def about_proxy(error: BaseException, said: str) -> Finding:
-    """``said`` is the error's text, fit to be shown."""
+    """Explain a failure of the proxy. ``said`` is the error's text, safe to print."""
     if isinstance(error, socket.gaierror):
         advice = (
-            "socks5:// looks the venue's name up on this machine; socks5h:// has the proxy do it."
+            "socks5:// looks up the venue's name on this machine. Use socks5h:// to have the proxy "
+            "do it."
         )
         return Finding("the venue's name could not be looked up", advice)
     if isinstance(error, TimeoutError):
-        said = "the proxy took the connection, and says nothing"
+        said = "the proxy accepted the connection, but does not answer"
         advice = (
-            "It is overloaded, cannot reach the venue, or is no proxy of this kind: check http:// "
-            "or socks5://, and the port."
+            "It is overloaded, cannot reach the venue, or is not a proxy of this kind: check "
+            "http:// or socks5://, and the port."
         )
     elif re.search(r"\b407\b|authentic", said, re.IGNORECASE):
         advice = (
-            "The proxy wants a user and a password, or does not take the ones given: "
+            "The proxy requires a user and a password, or rejects the ones given: use "
             "scheme://user:password@host:port, with special characters percent-encoded."
         )
     elif re.search(r"\b403\b|ruleset", said):
         advice = (
-            "The rules of the proxy forbid this host or port (many allow port 443 only): ask "
-            "whoever runs it."
+            "The rules of the proxy forbid this host or port (many proxies allow only port 443): "
+            "ask its administrator."
         )
     elif re.search(r"\b(?:404|5\d\d)\b|unreachable|refused by|Connection refused|TTL", said):
         advice = (
@@ -155,7 +156,7 @@ def about_proxy(error: BaseException, said: str) -> Finding:
             "port, and try from the machine that the proxy runs on."
         )
     else:
-        advice = "Is this a proxy of that kind? Check http:// or socks5://, and the port."
+        advice = "It may not be a proxy of that kind: check http:// or socks5://, and the port."
     return Finding(said, advice)
 
 
@@ -166,33 +167,37 @@ _NOT_TLS = re.compile("WRONG_VERSION_NUMBER|HTTP_REQUEST|RECORD_LAYER|PACKET_LEN
 def about_tls(
     error: BaseException, address: Address, certificate: Mapping[str, Any], now: float
 ) -> Finding:
-    """``certificate`` is what was looked up of one that does not verify; ``now`` is the time."""
+    """Explain a failed TLS handshake.
+
+    ``certificate`` has the fields of a certificate that does not verify, as far as they are known;
+    ``now`` is the time (s since the epoch).
+    """
     if isinstance(error, ssl.SSLCertVerificationError):
         return _about_distrust(error, address.host, certificate, now)
     reason = getattr(error, "reason", None) or ""
     plain = (
-        f"Does the venue speak ws://, without TLS, on port {address.port}? Else something on the "
-        "way (a proxy, a log-in page) answers in its place."
+        f"Check whether the venue speaks ws://, without TLS, on port {address.port}. If not, "
+        "something on the way (a proxy, a login page) answers in its place."
     )
     if _NOT_TLS.search(reason):
         return Finding("what answers is not TLS", plain)
     if _TOO_OLD.search(reason):
         return Finding(
             "no version of TLS in common: 1.2 or newer is needed",
-            "The venue, or a box in front of it, is out of date: ask it for an address with a "
-            "newer TLS. An older one is not safe.",
+            "The venue, or a device in front of it, is out of date: ask the venue for an address "
+            "with a newer TLS. An older version is not safe.",
         )
     if isinstance(error, TimeoutError):
         return Finding("no answer to the TLS greeting", plain)
     if isinstance(error, (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return Finding(
             "the connection was closed during the TLS handshake",
-            f"A firewall that goes by names, or a venue that is restarting. {plain}",
+            f"A firewall that filters by host name closes it, or the venue is restarting. {plain}",
         )
     words = reason.lower().replace("_", " ") or type(error).__name__
     return Finding(
         f"TLS failed: {words}",
-        "The two sides do not agree on how to encrypt, or the venue wants a certificate of yours: "
+        "The two sides do not agree on how to encrypt, or the venue requires a client certificate: "
         "see its documentation, and pass an ssl_context.",
     )
 
@@ -209,46 +214,50 @@ def _about_distrust(
             detail = f"the certificate expired on {_date(end)} UTC, {span(now - end)} ago"
         elif "notBefore" in certificate:
             start = ssl.cert_time_to_seconds(certificate["notBefore"])
-            detail = f"the certificate is valid from {_date(start)} UTC on only"
+            detail = f"the certificate is not valid before {_date(start)} UTC"
         return Finding(
             detail,
-            f"By this machine's clock it is {_date(now)} UTC: is that right? If so, only the venue "
-            "can put in another certificate: report it. Do not switch verification off.",
+            f"By this machine's clock it is {_date(now)} UTC: check that. If it is right, only the "
+            "venue can replace the certificate: report it. Do not switch verification off.",
         )
     if code in (_OTHER_HOST, _OTHER_IP):
         names = _names(certificate)
         listed = ", ".join(names[:MAX_NAMES]) + ", ..." * (len(names) > MAX_NAMES)
         return Finding(
             f"the certificate is not for {host}" + (f" but for {listed}" if listed else ""),
-            "Check the host in the URL: it must be one of those names, not an address. If it is "
-            "right, DNS or something on the way leads to another server.",
+            "Check the host in the URL: it must be one of those names, not an IP address. If it is "
+            "right, DNS or something on the way leads to another host.",
         )
-    stranger = (
-        "If that is a server of yours, or a proxy of your company that looks into TLS, trust it by "
-        "ssl_context=. Else somebody on the way answers in the venue's place: send nothing there."
+    untrusted = (
+        "If it belongs to a host of yours, or to a proxy of your company that inspects TLS, trust "
+        "it with ssl_context=. Otherwise somebody on the way answers in the venue's place: send "
+        "nothing there."
     )
     if code == _SELF_SIGNED:
-        return Finding("the certificate is self-signed: nobody vouches for it", stranger)
+        return Finding("the certificate is self-signed: no authority vouches for it", untrusted)
     if code in _UNKNOWN_CA:
         return Finding(
             f"the certificate is by {issuer}, which this machine does not trust",
-            "Are this machine's CA certificates there and up to date (package ca-certificates)? "
-            f"{stranger}",
+            "Check that this machine's CA certificates are installed and up to date (package "
+            f"ca-certificates). {untrusted}",
         )
-    return Finding(f"the certificate does not verify: {error.verify_message}", stranger)
+    return Finding(f"the certificate does not verify: {error.verify_message}", untrusted)
 
 
 def about_certificate(certificate: Mapping[str, Any], now: float) -> tuple[str, str]:
-    """Whose, by whom and how long, of one that verifies; and a warning, where it ends soon."""
+    """Describe a certificate that verifies: subject, issuer and expiry, and advice or ``""``.
+
+    The advice is a warning that the certificate expires soon.
+    """
     end = ssl.cert_time_to_seconds(certificate["notAfter"])
     left = end - now
     names = _names(certificate)
-    subject = _name(certificate.get("subject", ())) or (names[0] if names else "nobody")
+    subject = _name(certificate.get("subject", ())) or (names[0] if names else "an unnamed subject")
     detail = (
         f"certificate of {subject} by {_name(certificate['issuer'])}, until {_date(end)[:10]} "
         f"({span(max(0.0, left))} left)"
     )
-    soon = "The certificate ends soon: see that it is renewed, or all connections fail at once."
+    soon = "The certificate expires soon: see that it is renewed, or all connections will fail."
     return detail, soon if left < EXPIRES_SOON else ""
 
 
@@ -257,7 +266,7 @@ def _names(certificate: Mapping[str, Any]) -> list[str]:
 
 
 def _name(parts: Any) -> str:
-    """The common name and the organization of a subject or an issuer."""
+    """Return the common name and the organization of a subject or an issuer."""
     found = {key: one_line(value) for part in parts for key, value in part}
     names = [found[key] for key in ("commonName", "organizationName") if key in found]
     return f"{names[0]} ({names[1]})" if len(names) == 2 else "".join(names)
@@ -268,17 +277,17 @@ def _date(at: float) -> str:
 
 
 _BY_STATUS = {
-    400: "The venue did not understand the request: check the path in the URL, and whether it asks "
-    "for a header or a subprotocol.",
-    401: "The venue wants credentials, or does not take these: check the key or token, when it "
-    "expires, and this machine's clock. The client does not try again by itself.",
-    403: "The venue refuses this machine or this key: an address that is not on its list, a region "
-    "that it blocks, a ban. The client does not try again by itself.",
+    400: "The venue did not understand the request: check the path in the URL, and whether the "
+    "venue requires a header or a subprotocol.",
+    401: "The venue requires credentials, or rejects the ones given: check the key or token, its "
+    "expiry, and this machine's clock. The client does not retry by itself.",
+    403: "The venue refuses this machine or this key: an IP address that is not on its list, a "
+    "region that it blocks, a ban. The client does not retry by itself.",
     404: "There is nothing at this path: check the path in the URL.",
-    405: "This address answers, but not to a WebSocket: check the path in the URL.",
-    407: "A proxy in front of the venue wants credentials: pass proxy=http://user:password@host:port",
+    405: "This address answers, but not as a WebSocket: check the path in the URL.",
+    407: "A proxy on the way requires credentials: pass proxy=http://user:password@host:port",
     426: "This address speaks another protocol, or another version of it: check the path in the "
-    "URL, and the venue's documentation.",
+    "URL and the venue's documentation.",
     451: "The venue may not serve this region: connect from another one.",
 }
 _SPEAKS_TLS = re.compile(rb"[\x15\x16]\x03|.*HTTPS (?:port|server)", re.DOTALL)
@@ -291,13 +300,16 @@ def about_handshake(
     fields: Mapping[bytes, bytes],
     shown: Callable[[bytes], str],
 ) -> Finding:
-    """``fields`` are those of the answer's head; ``shown`` makes the venue's words fit to print."""
-    wants_tls = "" if address.is_secure else " Should the URL begin with wss://?"
+    """Explain a failed upgrade request.
+
+    ``fields`` are the headers of the answer; ``shown`` makes the venue's words safe to print.
+    """
+    wants_tls = "" if address.is_secure else " Perhaps the URL must begin with wss://."
     if isinstance(error, TimeoutError):
         return Finding(
-            "no whole answer to the upgrade request",
-            "The venue takes connections, but is stuck or overloaded: see its status page, and try "
-            f"another of its addresses.{wants_tls}",
+            "no complete answer to the upgrade request",
+            "The venue accepts connections, but is stuck or overloaded: see its status page, and "
+            f"try another of its addresses.{wants_tls}",
         )
     if not isinstance(error, HandshakeRejected):
         return Finding(
@@ -307,12 +319,12 @@ def about_handshake(
         )
     if not address.is_secure and _SPEAKS_TLS.match(error.excerpt):
         advice = f"Begin the URL with wss://: port {address.port} speaks TLS."
-        return Finding("the venue wants TLS, and the URL says ws://", advice)
+        return Finding("the venue requires TLS, but the URL says ws://", advice)
     if error.status in (0, 101):
         return Finding(
             str(error),
-            "What listens there is no WebSocket server, or a broken one: check the host, the port "
-            f"and the path in the URL.{wants_tls}",
+            "What answers there is not a WebSocket server, or a broken one: check the host, the "
+            f"port and the path in the URL.{wants_tls}",
         )
     detail = head(status_line, fields, shown)
     if error.retry_after is not None:
@@ -323,7 +335,7 @@ def about_handshake(
 
 
 def head(status_line: bytes, fields: Mapping[bytes, bytes], shown: Callable[[bytes], str]) -> str:
-    """What is worth seeing of an answer's head."""
+    """Return the status of an answer, and the headers that help to see what answered."""
     names = ((b"server", "server"), (b"content-type", "type"))
     marks = [f"{label}: {shown(fields[name])}" for name, label in names if name in fields]
     return f"HTTP {shown(status_line.partition(b' ')[2])}" + f" ({', '.join(marks)})" * bool(marks)
@@ -332,29 +344,30 @@ def head(status_line: bytes, fields: Mapping[bytes, bytes], shown: Callable[[byt
 def _about_status(status: int) -> str:
     if status in (418, 429):
         return (
-            "Too many connects or requests from this address: stop what else connects from it. The "
-            "client waits as long as it is told, by itself."
+            "Too many connects or requests from this IP address: stop other programs that connect "
+            "from it. The client waits by itself for as long as the venue demands."
         )
     if 200 <= status < 300:
         return (
-            "A web server answered, and no WebSocket: a log-in page of a hotel or company network, "
-            "or the wrong host or path in the URL. Open the host in a browser from this machine."
+            "A web server answered instead of a WebSocket: the login page of a hotel or company "
+            "network, or the wrong host or path in the URL. Open the host in a browser on this "
+            "machine."
         )
     if 300 <= status < 400:
         return (
-            "No redirect is followed, for the sake of your keys. If the venue's documentation "
+            "The client follows no redirect, to protect your keys. If the venue's documentation "
             "names that address, use it in the URL."
         )
     if status >= 500:
         return (
-            "The venue, or what stands in front of it, is in trouble: see its status page. The "
-            "client keeps trying by itself."
+            "The venue, or a proxy in front of it, has a failure: see its status page. The client "
+            "keeps retrying by itself."
         )
-    return _BY_STATUS.get(status, "Look this status up in the venue's documentation.")
+    return _BY_STATUS.get(status, "Look up this status in the venue's documentation.")
 
 
 def _target(location: bytes, shown: Callable[[bytes], str]) -> str:
-    """Scheme and host that a redirect leads to; the rest may hold a token."""
+    """Return the scheme and host that a redirect leads to; its path may hold a token."""
     try:
         parts = urlsplit(location.decode("latin-1"))
         if not parts.hostname:
@@ -367,43 +380,42 @@ def _target(location: bytes, shown: Callable[[bytes], str]) -> str:
 
 
 def about_rest(error: BaseException, host: str, said: str) -> Finding:
-    """Of the token and the address that a venue gives by REST first."""
+    """Explain a failed REST request for the token and the address of a connection."""
     if isinstance(error, HandshakeRejected):
-        advice = "The venue refuses to give a token: look its code up in its documentation."
+        advice = "The venue refuses to give a token: look up the code in its documentation."
         if not 200 <= error.status < 300:
-            advice = f"{_about_status(error.status)} (REST gives a token for each connection.)"
+            advice = f"{_about_status(error.status)} (Each connection needs a token by REST.)"
         return Finding(said, advice)
     if isinstance(error, TimeoutError):
         said = f"{host} did not answer in time"
     return Finding(
         said,
-        f"Without a token by REST, from {host}, there is no connection. "
-        f"`wsclient doctor wss://{host}` "
-        "tells how far that host can be reached; if it can, see the venue's status page.",
+        f"A connection needs a token by REST from {host}. Run `wsclient doctor wss://{host}` to "
+        "see how far that host can be reached; if it can, see the venue's status page.",
     )
 
 
 _BY_CODE = {
-    1000: "The venue ends the connection in an orderly way: it may want another path, a login or a "
-    "subscription first. See its documentation.",
-    1001: "The venue, or a machine of it, is going away: a restart or maintenance. The client "
+    1000: "The venue closed the connection in an orderly way: it may require another path, a login "
+    "or a subscription first. See its documentation.",
+    1001: "The venue, or one of its machines, is going away: a restart or maintenance. The client "
     "reconnects by itself.",
-    1006: "It went without a word: a firewall or load balancer that cuts, a venue that crashed, or "
-    "too many connections from this address.",
-    1008: "The venue refuses this client: a key or token that is wrong or old, an address that is "
-    "not on its list, or too many connections.",
-    1011: "An error inside the venue: see its status page. The client reconnects by itself.",
-    1012: "The venue restarts. The client reconnects by itself.",
-    1013: "The venue is overloaded and wants to be tried later. The client reconnects by itself.",
+    1006: "It ended without a close frame: a firewall or load balancer cut it, the venue crashed, "
+    "or there are too many connections from this IP address.",
+    1008: "The venue refuses this client: a key or token that is wrong or has expired, an IP "
+    "address that is not on its list, or too many connections.",
+    1011: "The venue has an internal error: see its status page. The client reconnects by itself.",
+    1012: "The venue is restarting. The client reconnects by itself.",
+    1013: "The venue is overloaded and asks to retry later. The client reconnects by itself.",
 }
 
 
 def about_connection(error: BaseException | None, said: str) -> Finding:
-    """Why an open connection has ended."""
+    """Explain why an open connection has ended."""
     if isinstance(error, OSError) and not isinstance(error, ConnectionLost):
         said = f"the connection broke ({error.strerror or type(error).__name__})"
     code = error.code if isinstance(error, ConnectionLost) else 1006
     return Finding(
         said,
-        _BY_CODE.get(code, f"Look the close code {code} up in the venue's documentation."),
+        _BY_CODE.get(code, f"Look up the close code {code} in the venue's documentation."),
     )

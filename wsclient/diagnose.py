@@ -1,12 +1,12 @@
-"""Why does it not connect? Each step between this machine and a venue, timed, with what to do.
+"""Diagnosis of a connection: each step from this machine to a venue, timed, with advice.
 
-The one who is examined is a client as any other, of one attempt: its reader tells of each step of
-its way (:meth:`wsclient.runtime.watchdog.Watchdog.step`), and its public calls do the rest. So the
-addresses, the proxy, TLS, the limits and the words of a failure are those of every client.
+It examines an ordinary client with a single attempt. The client's reader reports each step of the
+connect (:meth:`wsclient.runtime.watchdog.Watchdog.step`), and public calls do the rest. So the
+addresses, the proxy, TLS, the limits and the error texts are those of every client.
 
-Two things a client has no need of are done aside, on a thread of their own: connections to the
-addresses that it did not come to, and a look at a certificate that does not verify. For the latter
-TLS is spoken, and nothing else: no byte of ours goes over a connection that is not verified.
+Two things, which no client does, run on a thread of their own: connections to the addresses that
+the client did not try, and a look at a certificate that does not verify. The latter speaks only
+TLS: no byte of ours goes over a connection that is not verified.
 """
 
 from __future__ import annotations
@@ -58,38 +58,41 @@ __all__ = ["Check", "Diagnosis", "Status", "diagnose"]
 
 Status = Literal["ok", "warning", "failed", "skipped"]
 
-#: Of a check after one that failed.
+#: The detail of a check that needs one that failed.
 NOT_REACHED = "not reached"
-#: A lookup that takes longer (s) is worth a warning.
+#: A lookup that takes longer (s) gets a warning.
 SLOW_DNS = 1.0
-#: A clock that is off by more (s) is worth a warning: signed logins are refused.
+#: A clock that is off by more (s) gets a warning: venues refuse signed logins.
 MAX_SKEW = 3.0
-#: How long (s) to see whether the venue hangs up at once.
+#: How long (s) to wait for a venue that closes the connection at once.
 SETTLE = 0.25
-#: Pings sent, the pause (s) between two, how long (s) one is waited for, and how much of the time
-#: (s) the waiting for a message leaves them.
+#: Number of pings, the pause (s) between two, how long (s) to wait for each pong, and how much of
+#: the time (s) is kept for them while waiting for a message.
 PINGS = 5
 PING_PAUSE = 0.1
 PING_TIMEOUT = 5.0
 PING_RESERVE = 2.0
-#: How long (s) each of the things done aside may take, and with how little it is not begun.
+#: The longest time (s) for each thing done aside, and the shortest with which it is begun.
 ASIDE = 3.0
 MIN_SHARE = 0.05
-#: How long (s) to wait at the end for the client's goodbye, and for a thread.
+#: How long (s) to wait at the end for the client's closing handshake, and for a thread.
 GOODBYE = 0.5
 
-#: As much of a header of the venue's (characters) as is shown.
+#: The longest part (characters) of a venue's header that is shown.
 MAX_SHOWN = 60
 
-#: Told between the steps: how one has ended.
+#: Reports between two steps: how the first one ended.
 _MARKS = ("addresses", "refused", "connected")
 _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which the ssl module does not name
 
 
 @dataclass(frozen=True)
 class Check:
-    """One step: what was seen (``detail``), how long it took (``seconds``, None where it was not
-    made), and what to do about a failure or a warning (``advice``)."""
+    """One step of a diagnosis.
+
+    ``detail`` is what was found, ``seconds`` how long it took (None if it was not done), and
+    ``advice`` what to do about a failure or a warning.
+    """
 
     name: str
     status: Status
@@ -100,14 +103,17 @@ class Check:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What :func:`diagnose` has found; ``str()`` is a table. ``url`` is without path and query."""
+    """The result of :func:`diagnose`; ``str()`` is a table.
+
+    ``url`` is the URL without its path and query, ``checks`` are the steps in order.
+    """
 
     url: str
     checks: tuple[Check, ...]
 
     @property
     def is_healthy(self) -> bool:
-        """Nothing has failed; there may be warnings."""
+        """Whether no check has failed; there may be warnings."""
         return all(check.status != "failed" for check in self.checks)
 
     def __str__(self) -> str:
@@ -116,8 +122,10 @@ class Diagnosis:
     def table(
         self, width: int = 100, paint: Callable[[Status, str], str] = lambda _, text: text
     ) -> str:
-        """Aligned lines of at most ``width`` characters; ``paint`` colours the word of a
-        status, and the last line."""
+        """Return the checks as aligned lines of at most ``width`` characters.
+
+        ``paint`` colours the word of a status and the last line.
+        """
         indent = " " * 32
         lines = [self.url, ""]
         for check in self.checks:
@@ -164,29 +172,32 @@ def diagnose(
     subscribe: str | Sequence[str] = (),
     timeout: float = 10.0,
 ) -> Diagnosis:
-    """Connect once, step by step, and say what works, how fast, and what to do where it does not.
+    """Connect once, step by step, and return what works, how fast, and what to do about failures.
 
     The options are those of :func:`wsclient.connect`. ``timeout`` (s) is its ``connect_timeout``,
-    and bounds the rest too: each address has its share of what is left, a message what the pings
-    leave it, a ping 5 s. ``subscribe`` are channels to subscribe to, and to see a message of.
+    and limits the other steps too: each address gets a share of the remaining time, a message all
+    but what is kept for the pings, a ping at most 5 s. ``subscribe`` names channels to subscribe to
+    and to receive a message from.
 
-    The checks, in order: ``rest`` (where the dialect asks for a token first), ``dns``, ``tcp`` (one
-    for each address), ``proxy``, ``tls``, ``handshake``, ``clock`` (this machine's against the Date
-    of the answer, which is exact to 1 s), ``login``, ``connection`` (does the venue hang up at
-    once?), ``subscribe``, ``message``, ``ping`` (the median round trip). After a step that failed,
-    those that need it are skipped.
+    The checks are, in order: ``rest`` (if the dialect requests a token first), ``dns``, ``tcp``
+    (one for each address), ``proxy``, ``tls``, ``handshake``, ``clock`` (this machine's clock
+    against the Date of the answer, which is exact to 1 s), ``login``, ``connection`` (whether the
+    venue closes it at once), ``subscribe``, ``message`` and ``ping`` (the median round trip). If a
+    step fails, those that need it are skipped.
 
-    A broken venue is told in the answer, whatever is broken. Raises ConfigurationError for an
-    argument that cannot work, NotSupported for what the dialect or the installation lacks. Takes
-    at most ``timeout`` and half a second to part. No text in the answer holds a header, a
-    credential, the proxy's password, or a path or query of the URL.
+    The result reports any fault of the venue, the network or this machine. No text in it has a
+    header, a credential, the proxy's password, or a path or query of the URL. The call takes at
+    most ``timeout`` (s), and 0.5 s to close.
+
+    Raises ConfigurationError for an argument that cannot work, and NotSupported for something that
+    the dialect or the installation lacks.
     """
     channels = (subscribe,) if isinstance(subscribe, str) else tuple(subscribe)
     if not all(isinstance(channel, str) for channel in channels):
-        raise ConfigurationError("subscribe takes the names of channels, which are text")
+        raise ConfigurationError("subscribe must be the name of a channel, or several, as text")
     check_timeout(timeout)
     if not 0 < timeout < threading.TIMEOUT_MAX:
-        raise ConfigurationError(f"timeout must be a number of seconds above 0, not {timeout!r}")
+        raise ConfigurationError(f"timeout must be a number above 0 (s), not {timeout!r}")
     client = WebSocketClient(
         url,
         dialect=dialect,
@@ -213,7 +224,7 @@ def diagnose(
 
 
 class _Step(NamedTuple):
-    """What the client came to, and when: on the monotonic clock, and since the epoch (s)."""
+    """A step that the client reached, and when: monotonic (s), and since the epoch (s)."""
 
     name: str
     about: Any
@@ -226,7 +237,7 @@ class _Step(NamedTuple):
 
 
 class _Result(NamedTuple):
-    """What came of a check; ``seconds`` where it is not the time that it took."""
+    """The result of a check. ``seconds`` is set if it is not the time that the check took."""
 
     status: Status
     detail: str
@@ -235,7 +246,7 @@ class _Result(NamedTuple):
 
 
 class _Examination:
-    """``run`` it, ``close`` it, then ask for the ``report``."""
+    """The examination of a client: call ``run``, then ``close``, then ``report``."""
 
     def __init__(
         self, client: WebSocketClient, channels: tuple[str, ...], deadline: Deadline
@@ -247,14 +258,14 @@ class _Examination:
         self._deadline = deadline
         self._began = _Step.now("begin")
         self._ended = self._began
-        #: Written by the client's reader alone, until it has ended.
+        #: Only the client's reader writes it, until that has ended.
         self._steps: list[_Step] = []
         self._tls: tuple[str, Mapping[str, Any]] = ("", {})
         self._failure: BaseException | None = None
         #: Pongs (True) and the end of the connection (False).
         self._changes: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._aside = _Aside(deadline)
-        #: Of the addresses that the client did not come to: how long it took, and what was wrong.
+        #: The addresses that the client did not try: address, time (s), and error.
         self._tried: list[tuple[Any, float, OSError | None]] = []
         self._unverified: Mapping[str, Any] = {}
         self._of_connection: list[Check] = []
@@ -263,7 +274,7 @@ class _Examination:
         self._core.at_end.append(partial(self._changes.put, False))
 
     def run(self) -> None:
-        codecs.lookup("idna")  # loaded by the first lookup, which would seem to be slow
+        codecs.lookup("idna")  # the first lookup loads it, and would seem slow
         try:
             self._client.connect(self._deadline.remaining())
         except WSClientError as error:
@@ -283,7 +294,7 @@ class _Examination:
         self._core.on_step = None
 
     def _hear(self, name: str, about: Any) -> None:
-        """On the thread of the client's reader."""
+        """Note a step. Called on the thread of the client's reader."""
         if name == "pong":
             self._changes.put(True)
             return
@@ -295,7 +306,7 @@ class _Examination:
 
     @property
     def _last(self) -> _Step:
-        """The step that the attempt has come to."""
+        """The last step that the attempt reached."""
         met = [step for step in self._steps if step.name not in _MARKS]
         return met[-1] if met else self._began
 
@@ -304,7 +315,7 @@ class _Examination:
 
     @property
     def _address(self) -> Address:
-        """Of the venue. Raises StopIteration before the client knew it."""
+        """The venue's address. Raises StopIteration if the client does not know it yet."""
         url, _, _ = next(step.about for step in self._steps if step.name == "target")
         return parse_url(url)
 
@@ -317,7 +328,7 @@ class _Examination:
             self._aside.start(partial(self._try, spare))
 
     def _spare(self) -> Sequence[Any]:
-        """The addresses that the client did not come to."""
+        """Return the addresses that the client did not try."""
         found = self._find("addresses")
         return found.about[sum(step.name == "tcp" for step in self._steps) :] if found else ()
 
@@ -336,8 +347,11 @@ class _Examination:
             self._tried.append((info, time.monotonic() - began, error))
 
     def _look_at_certificate(self, hold: Callable[[socket.socket], None]) -> None:
-        """Ask for the certificate without any trust; then, to have it decoded, with trust in
-        nothing but itself. Each time TLS is spoken, and that is all."""
+        """Fetch a certificate that does not verify.
+
+        The first time without any trust; the second time, which decodes it, with trust in nothing
+        but itself. Each time only TLS is spoken.
+        """
         der: bytes | None = None
         with contextlib.suppress(OSError):
             for _ in range(2):
@@ -366,11 +380,8 @@ class _Examination:
             began = time.monotonic()
             try:
                 result = examine()
-            except (
-                ConnectionError,
-                ClientClosed,
-            ):  # the connection, and with it the client, has ended
-                result = self._lost()
+            except (ConnectionError, ClientClosed):
+                result = self._lost()  # the connection, and with it the client, has ended
             took = time.monotonic() - began if result.seconds is None else result.seconds
             seconds = None if result.status == "skipped" else took
             self._of_connection.append(Check(name, result.status, seconds, *result[1:3]))
@@ -397,14 +408,14 @@ class _Examination:
                 return _Result(
                     "failed",
                     f"no answer to the subscription ({', '.join(map(one_line, error.failed))})",
-                    "The venue took it without a word: does it speak the dialect that was named? "
-                    "See its status page; try again with a longer timeout.",
+                    "The venue did not answer: check that it speaks the dialect given, see its "
+                    "status page, and try again with a longer timeout.",
                 )
             return _Result(
                 "failed",
                 f"refused: {'; '.join(failed)}",
-                "Check the channel's name, as the dialect writes it, and whether the venue lists "
-                "the symbol, or wants a login for it.",
+                "Check the channel's name as the dialect writes it, and whether the venue lists "
+                "the symbol or requires a login for it.",
             )
         return _Result("ok", f"acknowledged: {', '.join(map(one_line, self._channels))}")
 
@@ -419,9 +430,9 @@ class _Examination:
         except WaitTimeout:
             return _Result(
                 "failed",
-                f"nothing came within {advice.span(timeout)} of the subscription",
-                "A channel may just be quiet: try a busy one, or a longer timeout. Else the "
-                "venue's feed stands still: see its status page.",
+                f"no message came within {advice.span(timeout)} of the subscription",
+                "The channel may be quiet: try a busy one, or a longer timeout. Otherwise the "
+                "venue's feed has stopped: see its status page.",
             )
         late = max(0.0, message.received_at / 1e9 - self._asked_at)
         what = f"{one_line(message.type)} of {one_line(message.channel)}"
@@ -449,22 +460,22 @@ class _Examination:
             return _Result(
                 "failed",
                 f"no answer to a ping within {advice.span(wait)}",
-                "The connection looks open, but nothing comes back: the venue hangs, does not "
-                "answer pings, or something on the way lets nothing through any more.",
+                "The connection looks open, but nothing comes back: the venue hangs or does not "
+                "answer pings, or something on the way blocks the connection.",
             )
         median = statistics.median(times)
-        told = f"{min(times):.1f} ms at best, {median:.1f} ms median of {len(times)}"
+        detail = f"{min(times):.1f} ms at best, {median:.1f} ms median of {len(times)}"
         if len(times) < PINGS:
             return _Result(
                 "warning",
-                f"{told}; then one was not answered in time",
-                "The connection is slow or loses packets, or the time was too short for it.",
+                f"{detail}; then one was not answered in time",
+                "The connection is slow or loses packets, or the timeout was too short.",
                 median / 1000,
             )
-        return _Result("ok", told, seconds=median / 1000)
+        return _Result("ok", detail, seconds=median / 1000)
 
     def _next(self, timeout: float) -> bool | None:
-        """True for a pong, False for the end of the connection, None when nothing came."""
+        """Wait for a change: True for a pong, False for the end of the connection, else None."""
         deadline = Deadline(timeout)
         while True:
             remaining = deadline.remaining()
@@ -474,14 +485,14 @@ class _Examination:
                 if remaining <= SLICE:
                     return None
 
-    # What is told.
+    # The report.
 
     def report(self) -> Diagnosis:
-        """Once all has ended."""
+        """Return the diagnosis. Call it after ``close``."""
         checks = [*self._of_connect(), *self._of_connection]
         is_secure = self._client._where.startswith("wss")
         if self._find("target") is not None:
-            is_secure = self._address.is_secure  # REST may have led elsewhere
+            is_secure = self._address.is_secure  # REST may have given another address
         expected = {
             "dns": True,
             "tcp": True,
@@ -507,7 +518,7 @@ class _Examination:
         return self._options.credentials is not None or self._core.dialect.greets
 
     def _of_connect(self) -> Iterator[Check]:
-        tell = {
+        results = {
             "rest": self._rest,
             "dns": self._dns,
             "proxy": self._proxy,
@@ -517,13 +528,15 @@ class _Examination:
         if self._failure is not None and self._last.name in ("begin", "target"):
             said = self._shown(str(self._failure))
             result = _Result(
-                "failed", said, "It is called before each connect, and must not raise."
+                "failed",
+                said,
+                "This function is called before each connect, and must not raise.",
             )
             yield self._check("url", self._began, self._ended, result)
         for step, end in pairwise([*self._steps, self._ended]):
             error = self._failure if step is self._last else None
-            if step.name in tell:
-                yield self._check(step.name, step, end, tell[step.name](step, error))
+            if step.name in results:
+                yield self._check(step.name, step, end, results[step.name](step, error))
             if step.name == "addresses" and step.about:
                 yield from self._tcp()
             elif step.name == "handshake":
@@ -535,7 +548,7 @@ class _Examination:
 
     @staticmethod
     def _check(name: str, step: _Step, end: _Step, result: _Result) -> Check:
-        seconds = max(0.0, end.at - step.at)  # it may have come to it after the end
+        seconds = max(0.0, end.at - step.at)  # it may have reached it after the end
         return Check(name, result.status, seconds, result.detail, result.advice)
 
     def _rest(self, step: _Step, error: BaseException | None) -> _Result:
@@ -557,14 +570,14 @@ class _Examination:
             return _Result(
                 "warning",
                 f"{host} is {', '.join(addresses)}, but it took {advice.span(took)}",
-                "Every reconnect waits as long: the first server in /etc/resolv.conf may be dead.",
+                "Every reconnect waits as long: the first server in /etc/resolv.conf may be down.",
             )
         if addresses == [host]:
-            return _Result("ok", "an address already, nothing to look up")
+            return _Result("ok", "already an IP address: no lookup needed")
         return _Result("ok", f"{host} is {', '.join(addresses)}")
 
     def _tcp(self) -> Iterator[Check]:
-        """Each address: those that the client came to, then the others."""
+        """Yield the check of each address: those that the client tried, then the others."""
         tried: list[tuple[Any, float, BaseException | None]] = []
         for step, end in pairwise([*self._steps, self._ended]):
             if step.name == "tcp":
@@ -572,7 +585,7 @@ class _Examination:
                 if step is self._last and (
                     error is None or isinstance(self._failure, TimeoutError)
                 ):
-                    error = self._failure  # not the reset by which we gave it up
+                    error = self._failure  # not the reset with which we gave it up
                 tried.append((step.about, max(0.0, end.at - step.at), error))
         tried += self._tried
         works = any(error is None for _, _, error in tried)
@@ -606,7 +619,9 @@ class _Examination:
         how, certificate = self._tls
         context = self._options.ssl_context
         if context is not None and (weakness := weakness_of(context)):
-            text = "Anybody on the way can read and change all: use a context that verifies."
+            text = (
+                "Anyone on the way can read and change all data: use an ssl_context that verifies."
+            )
             return _Result("warning", f"{how}; {weakness}", text)
         detail, warning = advice.about_certificate(certificate, now)
         return _Result("warning" if warning else "ok", f"{how}; {detail}", warning)
@@ -624,13 +639,13 @@ class _Examination:
             date = email.utils.parsedate_to_datetime(text).timestamp()
         except (TypeError, ValueError, OverflowError):
             if end.name == "open":
-                yield Check("clock", "skipped", None, "the answer does not say the venue's time")
+                yield Check("clock", "skipped", None, "the venue's answer has no valid Date")
             return
-        # The Date was cut to a whole second, at some time between the request and its answer.
+        # The venue cut its Date to a whole second, at some time between request and answer.
         least, most = date - end.wall, date + 1 - step.wall
         off = max(0.0, least) or min(0.0, most)
         if abs(off) < 1:
-            yield Check("clock", "ok", None, "as the venue's, to 1 s")
+            yield Check("clock", "ok", None, "equals the venue's (to 1 s)")
             return
         how = "behind" if off > 0 else "ahead of"
         detail = f"this machine's clock is {advice.span(abs(off))} {how} the venue's (to 1 s)"
@@ -643,7 +658,7 @@ class _Examination:
             None,
             detail,
             "Set it (chrony, or `timedatectl set-ntp true`): venues refuse logins and signed "
-            "requests that bear a wrong time, and certificates seem to have expired.",
+            "requests with a wrong time, and valid certificates may seem expired.",
         )
 
     def _login(self, error: BaseException | None) -> _Result:
@@ -653,23 +668,23 @@ class _Examination:
             return _Result(
                 "failed",
                 "no greeting, or no answer to the login, in time",
-                "The venue takes connections, but does not let us in: see its status page, and "
-                "whether the URL and the dialect belong together.",
+                "The venue accepts connections, but does not finish the login: see its status "
+                "page, and check that the URL and the dialect belong together.",
             )
         if isinstance(error, ConnectionLost):
             return self._why_it_ended(error)
         return _Result(
             "failed",
             self._shown(str(error)),
-            "Check the key, the secret and what else the venue wants, when they expire, and this "
-            "machine's clock.",
+            "Check the key, the secret and whatever else the venue requires, their expiry, and "
+            "this machine's clock.",
         )
 
     def _why_it_ended(self, error: BaseException | None) -> _Result:
         return _failed(advice.about_connection(error, self._shown(str(error))))
 
     def _shown(self, words: str) -> str:
-        """A text that may quote the venue, on one line, without any secret of ours."""
+        """Return a text that may quote the venue, on one line and without our secrets."""
         return one_line(self._core.mask(words))
 
     def _excerpt(self, words: bytes) -> str:
@@ -677,7 +692,7 @@ class _Examination:
 
 
 class _Aside:
-    """A thread for what the client has no need of, ended with all the rest."""
+    """A thread for the work that the client does not do; it ends with the examination."""
 
     def __init__(self, deadline: Deadline) -> None:
         self._deadline = deadline
@@ -690,12 +705,13 @@ class _Aside:
         self._thread.start()
 
     def join(self) -> None:
-        """Let it finish, if there is time."""
+        """Wait for the thread until the deadline."""
         if self._thread is not None:
             self._thread.join(self._deadline.remaining())
 
     def close(self) -> None:
-        # The order matters, as in _hold, so that one of the two sees the other's doing.
+        # Set the flag, then read the socket; _hold sets the socket, then reads the flag. In this
+        # order one of the two always notices the other.
         self.is_closed = True
         sock = self._sock
         if sock is not None:
@@ -711,7 +727,7 @@ class _Aside:
 
 
 def _where(info: Any) -> str:
-    """One of the addresses that ``getaddrinfo`` gives."""
+    """Return the text of an address from ``getaddrinfo``."""
     host, port, *_ = info[4]
     return f"{'IPv6' if info[0] == socket.AF_INET6 else 'IPv4'} {host} port {port}"
 
@@ -721,8 +737,10 @@ def _failed(finding: Finding) -> _Result:
 
 
 def _trusting(der: bytes | None) -> ssl.SSLContext:
-    """Trust in this one certificate, whoever it is for and whenever; without one, no trust, and no
-    use but to see what is there."""
+    """Return a context that trusts only this certificate, for any host and at any time.
+
+    Without a certificate it verifies nothing: use it only to see the certificate.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     if der is None:

@@ -1,4 +1,4 @@
-"""Running the command as its user does: in a process of its own, behind pipes or a terminal."""
+"""Fixtures that run the command as a user does: in its own process, with pipes or a terminal."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ import pytest
 import wsclient
 
 ROOT = Path(wsclient.__file__).parents[1]
-#: How long (s) anything here may take; nothing should come near it.
+#: The longest time (s) for any step; none should come near it.
 PATIENCE = 10.0
-#: What a user's shell would set, and a test must not inherit.
+#: Variables that a user's shell may set, and a test must not inherit.
 UNSET = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "PYTHONUNBUFFERED", "PYTHONIOENCODING")
 
 
 class Command:
-    """A running ``wsclient``; ``out`` and ``err`` grow while one waits.
+    """A running ``wsclient``; ``out`` and ``err`` grow while a method waits.
 
-    ``terminal`` (columns, rows) puts its stdout on a terminal. ``without`` are modules that it
-    shall not find; ``before`` is Python to run first.
+    ``terminal`` (columns, rows) makes its stdout a terminal. ``without`` names modules that it must
+    not find; ``before`` is Python code to run first.
     """
 
     def __init__(
@@ -80,13 +80,13 @@ class Command:
         return self._read[self._err].decode()
 
     def wait_for(self, text: str, count: int = 1) -> None:
-        """Until ``text`` is ``count`` times in ``out``, or in ``err``."""
+        """Wait until ``text`` is ``count`` times in ``out`` or in ``err``."""
         deadline = time.monotonic() + PATIENCE
         while self.out.count(text) < count and self.err.count(text) < count:
             assert self.read(deadline), f"no {text!r} in {self.out!r}, {self.err!r}"
 
     def read(self, deadline: float) -> bool:
-        """Take what there is; False when the time is over or there is nothing more."""
+        """Read what is there. Return False at the deadline and at the end of the output."""
         ready = self._selector.select(max(0.0, deadline - time.monotonic()))
         for key, _ in ready:
             try:
@@ -100,23 +100,23 @@ class Command:
         return bool(ready)
 
     def signal(self, number: int) -> float:
-        """Send a signal; returns how long (s) the command then took to end."""
+        """Send a signal, and return how long (s) the command then took to end."""
         self.process.send_signal(number)
         start = time.monotonic()
         self.end()
         return time.monotonic() - start
 
     def stop_reading(self) -> None:
-        """Leave what it writes in the pipe, which will be full some time."""
+        """Stop reading the pipe, so that it fills up."""
         self._selector.unregister(self._out)
 
     def close_out(self) -> None:
-        """What ``head`` does when it has seen enough."""
+        """Close the pipe, as ``head`` does after its last line."""
         self.stop_reading()
         self._close(self._out)
 
     def end(self) -> int:
-        """Wait for the end; the exit code."""
+        """Wait for the end, and return the exit code."""
         deadline = time.monotonic() + PATIENCE
         while self._selector.get_map():
             assert self.read(deadline), f"no end of {self.out!r}, {self.err!r}"
@@ -137,7 +137,7 @@ class Command:
 
 @pytest.fixture
 def command() -> Iterator[Callable[..., Command]]:
-    """Starts commands, and sees to their end."""
+    """Start commands, and end them after the test."""
     running: list[Command] = []
 
     def start(*args: str, **how: object) -> Command:

@@ -1,4 +1,4 @@
-"""The demo's account, and its made-up prices."""
+"""The demo's account of all messages, and its made-up prices."""
 
 import json
 
@@ -32,7 +32,7 @@ def test_a_gap_accounts_for_what_is_missing():
     assert unaccounted(row, range(1, 11)) == 0
 
 
-def test_a_loss_without_a_gap_is_unaccounted():
+def test_a_loss_without_a_gap_is_unaccounted_for():
     assert unaccounted(row_of(message(3), message(5)), range(1, 11)) == 1
 
 
@@ -41,22 +41,22 @@ def test_a_gap_without_a_count_accounts_for_nothing():
     assert unaccounted(row, range(1, 11)) == 4
 
 
-def test_a_gap_that_claims_too_much_shows():
+def test_a_gap_that_claims_too_much_is_detected():
     assert unaccounted(row_of(message(3), message(5, gap=Gap("reconnect", 2))), range(9)) == -1
 
 
-def test_what_a_gap_says_of_the_time_before_the_first_message_does_not_count():
+def test_a_gap_on_the_first_message_does_not_count():
     row = row_of(message(3, gap=Gap("reconnect", 2)), message(4))
     assert unaccounted(row, range(1, 11)) == 0
 
 
-def test_to_the_end_a_channel_that_fell_silent_is_unaccounted():
+def test_to_the_end_a_channel_that_fell_silent_is_unaccounted_for():
     assert unaccounted(row_of(message(1), message(2)), range(1, 11), to_the_end=True) == 8
     assert unaccounted(Row("a"), range(1, 11), to_the_end=True) == 10
     assert unaccounted(Row("a"), range(1, 11)) == 0
 
 
-def test_the_word_that_a_channel_is_lost_is_no_message():
+def test_the_clients_message_that_a_channel_is_lost_does_not_count():
     lost = make("a", "lost", gap=Gap("rejected"), decoder=None)
     row = row_of(message(1), lost)
     assert (row.messages, row.gap) == (1, Gap("rejected"))
@@ -68,7 +68,7 @@ def test_price_and_change():
     assert row.change == pytest.approx(1.0)
 
 
-def test_the_rate_is_that_of_the_last_seconds():
+def test_the_rate_is_measured_over_the_last_seconds():
     row = Row("a")
     for n in range(1, 41):
         row.add(message(n), n / 10)

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-#: A second (s), and one more for a busy machine.
+#: The longest time (s) to end on a signal.
 PROMPTLY = 1.0
 LOSES_ONE = """
 from wsclient.cli.demo import Demo
@@ -15,13 +15,13 @@ Demo._count = lambda self, message: message.sequence == 3 or count(self, message
 
 
 def account(text):
-    """The numbers of the summary."""
+    """Return the numbers of the summary."""
     lines = re.findall(r"^ ?([a-z]+) +([\d,]+)(?: ms)?(?:  .*| *)$", text, re.MULTILINE)
     return {name: int(number.replace(",", "")) for name, number in lines}
 
 
 def bare(text):
-    """What is left on a terminal, without colours and movements."""
+    """Return the text of a terminal, without colours and cursor movements."""
     return re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", text).replace("\r", "")
 
 
@@ -38,7 +38,7 @@ def check_account(text):
     return numbers
 
 
-def test_piped_it_is_plain_lines(command):
+def test_a_pipe_gets_plain_lines(command):
     run = command("demo", "--seconds", "2", without=("rich",))
     assert run.end() == 0
     assert run.err == ""
@@ -52,7 +52,7 @@ def test_piped_it_is_plain_lines(command):
     assert run.out.endswith("\nNothing was lost silently.\n")
 
 
-def test_on_a_terminal_it_is_a_screen(command):
+def test_a_terminal_gets_a_screen(command):
     run = command("demo", "--seconds", "2", terminal=(80, 24))
     assert run.end() == 0
     assert run.err == ""
@@ -71,7 +71,7 @@ def test_on_a_terminal_it_is_a_screen(command):
 
 
 @pytest.mark.parametrize(("args", "env"), [(["--plain"], {}), ([], {"NO_COLOR": "1"})])
-def test_a_terminal_may_want_plain_lines(command, args, env):
+def test_a_terminal_gets_plain_lines_on_request(command, args, env):
     run = command("demo", *args, terminal=(80, 24), **env)
     run.wait_for("connected")
     run.signal(signal.SIGINT)
@@ -80,7 +80,7 @@ def test_a_terminal_may_want_plain_lines(command, args, env):
 
 @pytest.mark.parametrize("moment", ["connected", "the connection is cut"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_it_with_the_account_so_far(command, moment, number, code):
+def test_a_signal_ends_it_with_the_summary_so_far(command, moment, number, code):
     run = command("demo", "--seconds", "1" if moment != "connected" else "12")
     run.wait_for(moment)
     assert run.signal(number) < PROMPTLY
@@ -90,7 +90,7 @@ def test_a_signal_ends_it_with_the_account_so_far(command, moment, number, code)
     assert "Nothing was lost silently so far." in run.out
 
 
-def test_ctrl_c_on_a_terminal_gives_the_screen_back(command):
+def test_ctrl_c_on_a_terminal_restores_the_screen(command):
     run = command("demo", terminal=(60, 20))
     run.wait_for("messages")
     assert run.signal(signal.SIGINT) < PROMPTLY
@@ -108,7 +108,7 @@ def test_a_closed_pipe_ends_it_quietly(command):
     assert run.err == ""
 
 
-def test_a_message_that_is_unaccounted_for_fails_it(command):
+def test_an_unaccounted_message_makes_the_exit_code_1(command):
     run = command("demo", "--seconds", "1", before=LOSES_ONE)
     assert run.end() == 1
     assert account(run.out)["unaccounted"] > 0

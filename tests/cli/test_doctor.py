@@ -10,12 +10,12 @@ from support.helpers import LOCALHOST, Server, server_context
 from support.proxies import Proxy
 from wsclient.testing import FakeVenue
 
-#: A second (s), and one more for a busy machine.
+#: The longest time (s) to end on a signal: 1 s, and 1 s more for a busy machine.
 PROMPTLY = 2.0
 
 
 def rows(run):
-    """Status and name of each check, as printed."""
+    """Return the status and name of each check, as printed."""
     lines = [line.split() for line in run.out.splitlines()[2:]]
     return [(x[0], x[1]) for x in lines if x and x[0] in ("ok", "warning", "FAILED", "skipped")]
 
@@ -59,7 +59,7 @@ def test_a_broken_venue(venue, command):
     assert run.end() == 1
     assert rows(run) == [("ok", "dns"), ("ok", "tcp"), ("FAILED", "handshake")]
     assert "HTTP 503 Service Unavailable, retry after 30 s" in run.out
-    assert "-> The venue, or what stands in front of it, is in trouble" in run.out
+    assert "-> The venue, or a proxy in front of it, has a failure" in run.out
     assert "\nnot reached: clock, connection, message, ping\n" in run.out
     assert run.out.endswith("\nNot healthy: handshake failed.\n")
     assert run.err == ""
@@ -101,7 +101,7 @@ def test_lines_are_no_wider_than_the_terminal(venue, command):
     assert max(map(len, run.out.splitlines())) <= 64
 
 
-def test_needs_nothing_of_the_extras(venue, command):
+def test_it_works_without_the_extras(venue, command):
     extras = ("rich", "websockets", "python_socks")
     assert command("doctor", venue.url, without=extras).end() == 0
     run = command("doctor", venue.url, "--proxy", "http://127.0.0.1:9", without=extras)
@@ -110,7 +110,7 @@ def test_needs_nothing_of_the_extras(venue, command):
     assert run.out == ""
 
 
-def test_tells_no_secret(command):
+def test_it_prints_no_secret(command):
     with Server(Proxy("407 Proxy Authentication Required")) as proxy:
         via = f"http://trader:hunter22@127.0.0.1:{proxy.port}"
         url = "wss://venue.example/listen-key-1?token=trust-no-1"
@@ -129,7 +129,7 @@ def test_tells_no_secret(command):
         ["wss://venue.example/", "--proxy", "ftp://user:trust-no-1@venue.example"],
     ],
 )
-def test_an_argument_that_cannot_work(command, args):
+def test_an_argument_that_cannot_work_is_a_usage_error(command, args):
     run = command("doctor", *args)
     assert run.end() == 2
     assert run.out == ""

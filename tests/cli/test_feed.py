@@ -12,7 +12,7 @@ CHANNELS = {"BTC-USD": 900.0, "ticker:ETH-USD": 100.0}
 
 
 class Venue(FakeVenue):
-    """Keeps what is published."""
+    """A venue that records what is published."""
 
     def __init__(self, protocol):
         super().__init__(protocol)
@@ -41,7 +41,7 @@ def test_each_channel_has_its_share():
     assert 850 < channels.count("BTC-USD") < 950
 
 
-def test_it_publishes_until_it_is_stopped_and_tells_each_number():
+def test_it_publishes_until_it_is_stopped_and_reports_each_number():
     numbers = []
     enough = threading.Event()
 
@@ -59,7 +59,7 @@ def test_it_publishes_until_it_is_stopped_and_tells_each_number():
     assert len(venue.published) == last
 
 
-def test_a_book_begins_with_a_whole_one_as_number_1():
+def test_message_1_of_a_book_is_a_snapshot():
     venue = Venue(BybitProtocol())
     with Feed(venue, venue.protocol, {"orderbook.50.A": 0.001}, 1):
         (channel, payload), *_ = venue.published
@@ -68,7 +68,7 @@ def test_a_book_begins_with_a_whole_one_as_number_1():
     assert '"u":1,' in payload
 
 
-def test_what_cannot_be_kept_up_with_is_noticed():
+def test_a_rate_that_is_too_high_is_detected():
     venue = Venue(GenericProtocol())
     late = threading.Event()
     feed = Feed(venue, venue.protocol, {"A": 1e7}, 1, lambda *_: feed.is_late and late.set())

@@ -1,4 +1,4 @@
-"""The command line as such: help, usage errors, what is not installed."""
+"""The command line as a whole: help, usage errors, packages that are not installed."""
 
 import subprocess
 import sys
@@ -33,12 +33,15 @@ def test_python_m_is_the_command():
         (["tail", "ws://localhost", "a", "--option", "depth"], "'depth' is not KEY=VALUE"),
         (["tail", "ws://localhost", "a", "--option", "timeout=1"], "'timeout' cannot be an option"),
         (["tail", "ws://localhost", "a", "--dialect", "klingon"], "generic, kraken"),
-        (["tail", "ws://localhost", "a", "--count", "0"], "'0' is not a whole number from 1 on"),
+        (
+            ["tail", "ws://localhost", "a", "--count", "0"],
+            "'0' is not a whole number of at least 1",
+        ),
         (["tail", "ws://localhost", "a", "--duration", "inf"], "'inf' is not a number"),
         (["doctor"], "URL"),
-        (["doctor", "ws://localhost", "--timeout", "0"], "'0' is not a number from 0.1 on"),
+        (["doctor", "ws://localhost", "--timeout", "0"], "'0' is not a number of at least 0.1"),
         (["doctor", "ws://localhost", "--dialect", "klingon"], "generic, kraken"),
-        (["demo", "--seconds", "0.5"], "'0.5' is not a number from 1 on"),
+        (["demo", "--seconds", "0.5"], "'0.5' is not a number of at least 1"),
         (["demo", "--seconds", "nan"], "'nan' is not a number"),
     ],
 )
@@ -49,7 +52,7 @@ def test_usage_errors(args, said, capsys):
     assert captured.out == ""
 
 
-def test_says_what_to_install(command):
+def test_it_says_what_to_install(command):
     for name, module, terminal in (
         ("demo", "websockets", None),
         ("demo", "rich", (80, 24)),
@@ -61,7 +64,7 @@ def test_says_what_to_install(command):
         assert run.out == ""
 
 
-def test_tail_needs_nothing_of_the_extra(command):
+def test_tail_works_without_the_extra(command):
     run = command("tail", "ftp://localhost", "a", without=("websockets", "rich"))
     assert run.end() == 1
     assert run.err.startswith("wsclient: the URL must begin with ws:// or wss://")

@@ -1,4 +1,4 @@
-"""``wsclient serve``: real clients against it, in this process and, for the command, as one."""
+"""``wsclient serve`` with real clients, in this process or as a command of its own."""
 
 import io
 import json
@@ -20,7 +20,7 @@ from wsclient.cli import _SERVED, main, make_parser, serve
 from wsclient.testing.exchanges import PROTOCOLS
 
 SPOKEN = [name for name in PROTOCOLS if name is not None]
-#: Of each dialect a channel of trades, one of quotes, and the symbol of a book.
+#: For each dialect a channel of trades, one of quotes, and the symbol of a book.
 CHANNELS = {
     "generic": ("BTC-USD", "ticker:BTC-USD", None),
     "binance": ("btcusdt@trade", "btcusdt@bookTicker", "BTCUSDT"),
@@ -32,13 +32,13 @@ CHANNELS = {
     "okx": ("trades:BTC-USDT", "tickers:BTC-USDT", "BTC-USDT"),
 }
 WITH_BOOKS = [name for name, (*_, symbol) in CHANNELS.items() if symbol]
-#: A second (s), and one more for a busy machine.
+#: The longest time (s) to end on a signal: 1 s, and 1 s more for a busy machine.
 PROMPTLY = 2.0
 
 
 @pytest.fixture
 def serving():
-    """Starts a service with the options of the command line."""
+    """Start a service with the options of the command line."""
     with ExitStack() as stack:
 
         def start(*options):
@@ -58,7 +58,7 @@ def serving():
 
 @pytest.fixture
 def connect():
-    """Connects clients to a service, as its introduction says."""
+    """Connect clients to a service, as its introduction says."""
     with ExitStack() as stack:
 
         def connect(service, **options):
@@ -71,7 +71,7 @@ def connect():
 
 
 def first(client, condition):
-    """The first message that meets it."""
+    """Return the client's first message that meets the condition."""
     deadline = time.monotonic() + 10
     while True:
         message = client.recv(timeout=max(0.0, deadline - time.monotonic()))
@@ -84,7 +84,7 @@ def with_gap(client, *reasons):
 
 
 def said_until(service, text):
-    """All that was said, as soon as ``text`` is."""
+    """Wait until the service has printed ``text``, and return all that it printed."""
     until(lambda: text in service.said())
     return service.said()
 
@@ -103,7 +103,7 @@ def test_every_protocol_is_that_of_a_dialect():
 
 
 @pytest.mark.parametrize("dialect", SPOKEN)
-def test_a_client_gets_what_it_has_subscribed_to(dialect, serving, connect):
+def test_a_client_gets_the_channels_that_it_subscribes_to(dialect, serving, connect):
     client = connect(serving("--dialect", dialect))
     trades, quotes, _ = CHANNELS[dialect]
     client.subscribe(trades, quotes, timeout=5)
@@ -117,11 +117,11 @@ def test_a_client_gets_what_it_has_subscribed_to(dialect, serving, connect):
 
 
 @pytest.mark.parametrize("dialect", SPOKEN)
-def test_a_channel_that_is_not_there_is_refused_with_the_reason(dialect, serving, connect):
+def test_a_channel_that_does_not_exist_is_refused_with_the_reason(dialect, serving, connect):
     trades, quotes, _ = CHANNELS[dialect]
     client = connect(serving("--dialect", dialect, "--channel", quotes))
     client.subscribe(quotes, timeout=5)
-    said = f"there is no '{trades}' here"
+    said = f"there is no channel '{trades}' here"
     if dialect == "deribit":
         said = "not among the channels of the answer"
     with pytest.raises(wsclient.SubscriptionRejected, match=said):
@@ -130,7 +130,7 @@ def test_a_channel_that_is_not_there_is_refused_with_the_reason(dialect, serving
 
 
 @pytest.mark.parametrize("dialect", WITH_BOOKS)
-def test_a_book_is_the_venues_to_the_digit(dialect, serving, connect):
+def test_a_book_equals_the_venues_to_the_digit(dialect, serving, connect):
     service = serving("--dialect", dialect)
     client = connect(service)
     book = client.order_book(CHANNELS[dialect][2], timeout=5)
@@ -144,8 +144,8 @@ def test_a_book_is_the_venues_to_the_digit(dialect, serving, connect):
     assert client.stats().gaps == 0
 
 
-def test_a_kraken_book_has_checksums_that_find_a_missing_message(serving, connect):
-    """Kraken numbers nothing: only the checksum can tell."""
+def test_the_checksum_of_a_kraken_book_detects_a_missing_message(serving, connect):
+    """Kraken numbers no messages: only the checksum can show it."""
     client = connect(serving("--dialect", "kraken", "--fault", "gap:every=50"))
     book = client.order_book("BTC/USD", timeout=5)
     until(lambda: re.search("out of sync: .*(checksum|crossed)", repr(book)))
@@ -185,7 +185,7 @@ def test_garbage(serving, connect):
         ("down:every=400ms,for=100ms", "refused|reset"),
     ],
 )
-def test_a_link_that_ends(fault, said, serving, connect, caplog):
+def test_a_connection_that_ends(fault, said, serving, connect, caplog):
     service = serving("--fault", fault)
     client = connect(service)
     client.subscribe("BTC-USD")
@@ -208,13 +208,13 @@ def test_silence(serving, connect):
     client = connect(service)
     client.subscribe("BTC-USD")
     first(client, lambda message: True)
-    service.strike(*service.faults)  # by the clock it could swallow the answer to subscribe()
+    service.strike(*service.faults)  # at a time, it could discard the answer to subscribe()
     message = with_gap(client, "sequence")
     assert message.gap.missed > 1
     assert message.connection_id == 1
 
 
-def test_silence_is_felt_as_such(serving, connect, caplog):
+def test_silence_is_detected(serving, connect, caplog):
     service = serving("--fault", "silence:after=60m,for=30m")
     client = connect(service, silence_timeout=0.5)
     client.subscribe("BTC-USD")
@@ -228,7 +228,7 @@ def test_reject(serving, connect):
     client = connect(serving("--fault", "reject:channel=ETH-USD"))
     with pytest.raises(wsclient.SubscriptionRejected) as caught:
         client.subscribe("BTC-USD", "ETH-USD")
-    assert caught.value.failed == {"ETH-USD": "refused, by --fault reject:channel=ETH-USD"}
+    assert caught.value.failed == {"ETH-USD": "refused by --fault reject:channel=ETH-USD"}
 
 
 def test_a_refused_handshake(serving, connect):
@@ -247,7 +247,7 @@ def test_latency(serving, connect):
     assert time.monotonic() - start >= 0.4
 
 
-def test_what_happens_is_said_with_time_and_client(serving, connect):
+def test_events_are_printed_with_time_and_client(serving, connect):
     service = serving("--fault", "gap:every=10")
     client = connect(service)
     client.subscribe("BTC-USD")
@@ -258,12 +258,12 @@ def test_what_happens_is_said_with_time_and_client(serving, connect):
     assert lines[:3] == [
         "connected",
         "subscribed to BTC-USD",
-        "fault gap:every=10: message 10, of BTC-USD",
+        "fault gap:every=10: message 10, channel BTC-USD",
     ]
     assert lines[-1] == "gone: client close 1000"
 
 
-def test_a_client_that_does_not_read_is_cut_off(serving, monkeypatch):
+def test_a_client_that_does_not_read_is_disconnected(serving, monkeypatch):
     monkeypatch.setattr(serve, "MAX_BACKLOG", 1000)
     service = serving()
     key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
@@ -276,7 +276,7 @@ def test_a_client_that_does_not_read_is_cut_off(serving, monkeypatch):
         (peer,) = service.venue.wait_for(lambda v: v.subscribers("BTC-USD"))
         service.venue.broadcast("x" * 20_000_000, "BTC-USD")  # more than sockets hold
         peer.wait_closed()
-    said_until(service, "client 1   does not read, and is cut off\n")
+    said_until(service, "client 1   does not read: disconnected\n")
 
 
 # A replay
@@ -291,7 +291,7 @@ TRADES = [trade(n) for n in range(100)]
 
 @pytest.fixture
 def recording(tmp_path):
-    """Writes a recording, with times (ms) or without."""
+    """Write a recording, with times (ms) or without."""
 
     def write(lines, times=()):
         path = tmp_path / "recording"
@@ -316,7 +316,7 @@ def test_a_replay_delivers_the_lines_in_order(serving, connect, recording):
     client = connect(service)
     client.subscribe("trade:A/B")
     assert received(client, len(TRADES)) == TRADES
-    said_until(service, "replay     over: 100 sent, 1 that nobody had asked for\n")
+    said_until(service, "replay     ended: 100 sent, 1 skipped without a subscriber\n")
 
 
 def test_a_replay_without_times_has_a_rate(serving, connect, recording):
@@ -328,7 +328,7 @@ def test_a_replay_without_times_has_a_rate(serving, connect, recording):
 
 
 @pytest.mark.parametrize(("speed", "least"), [("1", 0.4), ("2", 0.2), ("max", 0.0)])
-def test_a_replay_is_as_fast_as_recorded_or_as_told(speed, least, serving, connect, recording):
+def test_a_replay_has_the_recorded_or_the_given_speed(speed, least, serving, connect, recording):
     path = recording(TRADES[:3], times=[1000, 1100, 1400])
     if speed == "max":
         path = recording(TRADES[:3], times=[1000, 1100, 10**7])
@@ -339,7 +339,7 @@ def test_a_replay_is_as_fast_as_recorded_or_as_told(speed, least, serving, conne
     assert time.monotonic() - start >= least
 
 
-def test_a_replay_begins_again_at_its_end(serving, connect, recording):
+def test_a_replay_with_loop_restarts_at_its_end(serving, connect, recording):
     path = recording(TRADES)
     client = connect(serving("--dialect", "kraken", "--replay", path, "--speed", "max", "--loop"))
     client.subscribe("trade:A/B")
@@ -362,7 +362,7 @@ def book(n):
 # The command
 
 
-def test_it_says_how_to_reach_it_and_that_works(command):
+def test_the_printed_commands_reach_it(command):
     run = command("serve", "--dialect", "binance", "--port", "0", "--rate", "200")
     run.wait_for("wsclient.connect")
     lines = run.out.splitlines()
@@ -380,7 +380,7 @@ def test_it_says_how_to_reach_it_and_that_works(command):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_and_its_clients_links(command, number):
+def test_a_signal_ends_it_and_its_connections(command, number):
     run = command("serve", "--port", "0")
     run.wait_for("wsclient.connect")
     url = re.search(r"ws://\S+", run.out).group()
@@ -395,7 +395,7 @@ def test_a_signal_ends_it_and_its_clients_links(command, number):
     assert "Traceback" not in run.err
 
 
-def test_what_cannot_be_is_one_line(serving, command):
+def test_a_failure_to_start_is_one_line(serving, command):
     port = str(serving().venue.port)
     for args, said in (
         (["--port", port], f"port {port} of 127.0.0.1 is in use; --port 0 takes any that is free"),
@@ -409,10 +409,10 @@ def test_what_cannot_be_is_one_line(serving, command):
         assert run.out == ""
 
 
-def test_all_interfaces_only_with_a_warning(serving, connect):
+def test_listening_on_all_interfaces_warns(serving, connect):
     service = serving("--host", "0.0.0.0")
     assert service.url.startswith("ws://0.0.0.0:")
-    said_until(service, "warning: on 0.0.0.0 everyone who reaches this machine may connect\n")
+    said_until(service, "warning: on 0.0.0.0 anyone who reaches this machine can connect\n")
     service = serving("--host", "localhost")
     connect(service)
     assert "warning" not in said_until(service, "connected")
@@ -421,17 +421,23 @@ def test_all_interfaces_only_with_a_warning(serving, connect):
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--dialect", "kucoin"], "serve does not speak kucoin, but generic, "),
-        (["--dialect", "okx", "--channel", "x"], "called 'x'; they are like trades:BTC-USDT, "),
+        (["--dialect", "kucoin"], "serve does not speak kucoin, only generic, "),
+        (
+            ["--dialect", "okx", "--channel", "x"],
+            "has no channel 'x'; its channels look like trades:BTC-USDT, ",
+        ),
         (["--port", "65536"], "'65536' is not a port"),
-        (["--rate", "0"], "'0' is not a number from 0.001 on"),
-        (["--speed", "max"], "--speed and --loop go with --replay FILE"),
-        (["--fault", "reject:channel=x"], "--fault reject:channel=x: there is no such channel"),
-        (["--loop"], "--speed and --loop go with --replay FILE"),
-        (["--fault", "rst"], "'every' or 'after' is missing; right is rst:every=30s"),
-        (["--replay", "FILE", "--channel", "a"], "those of its recording"),
+        (["--rate", "0"], "'0' is not a number of at least 0.001"),
+        (["--speed", "max"], "--speed and --loop need --replay FILE"),
+        (
+            ["--fault", "reject:channel=x"],
+            "--fault reject:channel=x: the venue has no such channel",
+        ),
+        (["--loop"], "--speed and --loop need --replay FILE"),
+        (["--fault", "rst"], "'every' or 'after' is missing; for example rst:every=30s"),
+        (["--replay", "FILE", "--channel", "a"], "--channel does not go with --replay"),
         (["--replay", "FILE", "--speed", "1", "--rate", "1"], "not both"),
-        (["--replay", "FILE", "--dialect", "kraken", "--speed", "2"], "--speed max, or --rate N"),
+        (["--replay", "FILE", "--dialect", "kraken", "--speed", "2"], "--speed max or --rate N"),
         (["--replay", "FILE", "--dialect", "okx"], "no market data of okx"),
     ],
 )

@@ -6,7 +6,7 @@ from wsclient.cli.faults import EXAMPLES, Fault, parse
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_each_example_is_right(example):
+def test_each_example_can_be_parsed(example):
     assert parse(example).text == example
 
 
@@ -26,35 +26,38 @@ def test_each_example_is_right(example):
         ("latency:ms=0.5", Fault("latency", "", delay=0.0005)),
     ],
 )
-def test_what_is_right(text, fault):
+def test_a_correct_fault_is_parsed(text, fault):
     assert parse(text) == fault
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "there is no fault '', but rst, fin, "),
-        ("boom:every=1s", "there is no fault 'boom', but rst, fin, "),
+        ("", "there is no fault '', only rst, fin, "),
+        ("boom:every=1s", "there is no fault 'boom', only rst, fin, "),
         ("302:first=1", "there is no fault '302'"),
-        ("rst", "'every' or 'after' is missing; right is rst:every=30s"),
-        ("rst:every=30", "every: '30' is not a time such as 30s, 200ms or 2m; right is rst:"),
+        ("rst", "'every' or 'after' is missing; for example rst:every=30s"),
+        ("rst:every=30", "every: '30' is not a time such as 30s, 200ms or 2m; for example rst:"),
         ("rst:every=0s", "every: '0' is not a time such as"),
         ("rst:every=nans", "is not a time such as"),
-        ("rst:every=1s,every=2s", "'every' is there twice"),
+        ("rst:every=1s,every=2s", "'every' is given twice"),
         ("rst:for=1s", "'for=1s' is not one of every=, after="),
         ("rst:30s", "'30s' is not one of every=, after="),
-        ("close:every=1s,code=1006", "code: '1006' is not a code of a close frame"),
-        ("close:every=1s,code=99", "code: '99' is not a code of a close frame"),
-        ("silence:after=1s", "'for' is missing; right is silence:after=60s,for=20s"),
+        ("close:every=1s,code=1006", "code: '1006' is not a close code that a venue may send"),
+        ("close:every=1s,code=99", "code: '99' is not a close code that a venue may send"),
+        ("silence:after=1s", "'for' is missing; for example silence:after=60s,for=20s"),
         ("down:every=5s,for=5s", "'for' must be shorter than 'every'"),
-        ("gap:every=1s", "every: '1s' is not a whole number from 1 on; right is gap:every=1000"),
+        (
+            "gap:every=1s",
+            "every: '1s' is not a whole number of at least 1; for example gap:every=1000",
+        ),
         ("gap", "'every' is missing"),
         ("reject:channel=", "channel: it is empty"),
         ("503:every=3", "'every=3' is not one of first="),
-        ("latency:ms=-1", "ms: '-1' is not a number above 0; right is latency:ms=200"),
+        ("latency:ms=-1", "ms: '-1' is not a number above 0; for example latency:ms=200"),
     ],
 )
-def test_what_is_wrong_is_told_with_what_is_right(text, said):
+def test_the_error_for_a_wrong_fault_has_a_correct_example(text, said):
     with pytest.raises(ValueError) as caught:
         parse(text)
     assert said in str(caught.value)

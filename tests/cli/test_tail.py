@@ -13,7 +13,7 @@ EXACT = (
     '"exponent":1.50E+5,"name":"\\u00e9\\/"}'
 )
 
-#: A second (s), and one more for a busy machine.
+#: The longest time (s) to end on a signal.
 PROMPTLY = 1.0
 WITHOUT_DELAY = "import random; random.random = float"
 
@@ -26,7 +26,7 @@ def subscribed(venue, channel, count=1):
     return venue.wait_for(lambda v: len(v.subscribers(channel)) >= count and v.live[-1])
 
 
-def test_prints_each_message_as_it_comes(venue, command):
+def test_each_message_is_printed_as_it_arrives(venue, command):
     run = command("tail", venue.url, "a", "longer")
     subscribed(venue, "longer")
     venue.publish("a", bid=1.5, side="buy", levels=[[1, 2]])
@@ -38,12 +38,12 @@ def test_prints_each_message_as_it_comes(venue, command):
     assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3}  longer  market_data  #1  bid=2", second)
 
 
-def test_marks_what_was_missed_and_says_why(venue, command):
+def test_a_gap_is_printed_with_its_reason(venue, command):
     run = command("tail", venue.url, "a")
     peer = subscribed(venue, "a")
     venue.publish("a", n=1)
     run.wait_for("n=1\n")
-    with venue.lock:  # all of it before the client can be back
+    with venue.lock:  # all of this before the client can reconnect
         peer.rst()
         for _ in range(12):
             venue.publish("a")
@@ -53,11 +53,11 @@ def test_marks_what_was_missed_and_says_why(venue, command):
     run.wait_for("open: connection 2")
     assert run.out.splitlines()[1].startswith("-- missed 12 (reconnect)")
     assert run.out.splitlines()[2].endswith("#14  n=2")
-    told = [re.sub(r"^\S+  ", "", line) for line in run.err.splitlines()]
-    assert told[0] == "wsclient: connecting: connection 1, attempt 1"
-    assert told[1] == "wsclient: open: connection 1"
-    assert told[2].startswith("wsclient: backing off: ")
-    assert "wsclient: open: connection 2" in told
+    lines = [re.sub(r"^\S+  ", "", line) for line in run.err.splitlines()]
+    assert lines[0] == "wsclient: connecting: connection 1, attempt 1"
+    assert lines[1] == "wsclient: open: connection 1"
+    assert lines[2].startswith("wsclient: backing off: ")
+    assert "wsclient: open: connection 2" in lines
 
 
 def test_json_keeps_every_digit(venue, command):
@@ -98,8 +98,8 @@ OBEYED = "\x7f\x9b\u061c\u200e\u200f\u2028\u202a\u202b\u202c\u202d\u202e\u2066\u
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]], ids=["lines", "json"])
-def test_nothing_that_a_terminal_obeys_is_printed_as_it_came(venue, command, options):
-    """Bidirectional characters show prices and names in another order."""
+def test_control_characters_are_printed_escaped(venue, command, options):
+    """Bidirectional characters would show prices and names in another order."""
     run = command("tail", venue.url, "a", "--count", "1", *options)
     subscribed(venue, "a")
     venue.broadcast(frame("a", 1, json.dumps({"text": f"<{OBEYED}>"}, ensure_ascii=False)), "a")
@@ -120,7 +120,7 @@ def test_count_is_exact(venue, command):
     assert [line.split()[3] for line in run.out.splitlines()] == ["#1", "#2", "#3"]
 
 
-def test_duration_ends_it_also_when_messages_keep_coming(venue, command):
+def test_duration_ends_it_even_while_messages_keep_coming(venue, command):
     quiet = command("tail", venue.url, "a", "--duration", "0.3")
     busy = command("tail", venue.url, "b", "--duration", "0.3")
     subscribed(venue, "a")
@@ -159,7 +159,7 @@ def test_a_refused_channel(venue, command):
     assert "no such [31m channel" in last
 
 
-def test_a_venue_that_refuses(venue, command):
+def test_a_venue_that_refuses_the_handshake(venue, command):
     venue.refuse(401)
     run = command("tail", venue.url, "a")
     assert run.end() == 1
@@ -168,7 +168,7 @@ def test_a_venue_that_refuses(venue, command):
     assert errors[0].startswith("wsclient: ")
 
 
-def test_a_venue_that_is_not_there(venue, command):
+def test_a_venue_that_is_down(venue, command):
     venue.down()
     run = command("tail", venue.url, "a", before=WITHOUT_DELAY)
     assert run.end() == 1
@@ -177,7 +177,7 @@ def test_a_venue_that_is_not_there(venue, command):
     assert run.out == ""
 
 
-def test_ends_when_the_venue_takes_its_only_channel_away(venue, command):
+def test_it_ends_when_the_venue_ends_its_only_channel(venue, command):
     run = command("tail", venue.url, "a")
     peer = subscribed(venue, "a")
     venue.publish("a")
@@ -237,7 +237,7 @@ def test_a_closed_pipe_ends_it_quietly(venue, command):
     assert "Broken" not in run.err
 
 
-def test_a_terminal_gets_lines_of_its_width_and_obeys_none_of_the_data(venue, command):
+def test_a_terminal_gets_lines_of_its_width_with_the_data_escaped(venue, command):
     run = command("tail", venue.url, "a", terminal=(60, 20))
     subscribed(venue, "a")
     venue.publish("a", text="\x1b]0;gotcha\x07", more="y" * 200)

@@ -1,4 +1,4 @@
-"""Binance spot and futures: the forms of their documents, and a recorded half minute."""
+"""Binance spot and futures: the frames of their documentation, and half a minute of recording."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def message_of(frame: bytes, dialect: Binance | None = None) -> Message:
 # --- out -----------------------------------------------------------------------------------------
 
 
-def test_one_message_asks_for_several_streams() -> None:
+def test_one_message_subscribes_to_several_streams() -> None:
     streams = ["btcusdt@aggTrade", "btcusdt@depth"]
     assert Binance().subscribe(streams, 1, {}) == {
         "method": "SUBSCRIBE",
@@ -63,7 +63,7 @@ def test_one_message_asks_for_several_streams() -> None:
     }
 
 
-def test_a_request_bears_our_id() -> None:
+def test_a_request_carries_our_id() -> None:
     assert Binance().request({"method": "LIST_SUBSCRIPTIONS"}, 3) == {
         "method": "LIST_SUBSCRIPTIONS",
         "id": 3,
@@ -106,19 +106,19 @@ def test_a_futures_address_that_names_an_uppercase_symbol_is_refused() -> None:
     BinanceFutures().url("wss://fstream.binance.com/ws/!ticker@arr", None)
 
 
-def test_a_key_in_an_address_is_neither_taken_for_a_stream_nor_quoted() -> None:
+def test_a_listen_key_in_an_address_is_not_taken_for_a_stream_and_not_quoted() -> None:
     for dialect in (Binance(), BinanceFutures()):
         assert dialect.url(f"wss://host/ws/{KEY.upper()}", None).endswith(KEY.upper())
 
 
 @pytest.mark.loopback
-def test_a_refused_stream_leaves_the_others_of_its_message() -> None:
+def test_a_refused_stream_does_not_affect_the_others_of_its_message() -> None:
     channels = ["btcusdt@trade", "BTCUSDT@depth", "!ticker@arr"]
     reasons = refused(Binance(), channels, {"result": None, "id": 1})
     assert set(reasons) == {"BTCUSDT@depth", "!ticker@arr"}
 
 
-def test_options_are_those_of_books() -> None:
+def test_only_the_options_of_books_are_accepted() -> None:
     Binance().subscribe(["btcusdt@depth@100ms"], 1, {"limit": 1000, "speed": "100ms"})
     with pytest.raises(ConfigurationError, match="depth"):
         Binance().subscribe(["btcusdt@depth@100ms"], 1, {"depth": 10})
@@ -140,7 +140,7 @@ def test_options_are_those_of_books() -> None:
         ("wss://stream", "wss://stream/stream"),
     ],
 )
-def test_an_address_of_raw_streams_becomes_one_of_combined_ones(url: str, expected: str) -> None:
+def test_an_address_of_raw_streams_becomes_one_of_combined_streams(url: str, expected: str) -> None:
     assert Binance().url(url, None) == expected
 
 
@@ -172,7 +172,7 @@ KEY = "pqia91ma19a5s61cv6a81va65sdf19v8a65a1a5s61cv6a81va65sdf19v8a65a1"
         ("/proxied/ws/a@aggTrade", "/proxied/market/stream?streams=a@aggTrade"),
     ],
 )
-def test_an_address_without_a_route_gets_that_of_its_streams(
+def test_an_address_without_a_route_gets_the_route_of_its_streams(
     place: str, expected: str | None
 ) -> None:
     expected = expected or f"/market{place}"
@@ -246,7 +246,7 @@ def test_a_futures_stream_has_a_lowercase_symbol() -> None:
 
 
 @pytest.mark.loopback
-def test_a_channel_of_another_route_leaves_the_others_of_its_message() -> None:
+def test_a_channel_of_another_route_does_not_affect_the_others_of_its_message() -> None:
     channels = ["btcusdt@bookTicker", "btcusdt@aggTrade", "ethusdt@depth"]
     reasons = refused(BinanceFutures(), channels, {"result": None, "id": 1})
     assert list(reasons) == ["btcusdt@aggTrade"]
@@ -254,7 +254,7 @@ def test_a_channel_of_another_route_leaves_the_others_of_its_message() -> None:
 
 
 @pytest.mark.loopback
-def test_what_an_address_has_is_looked_at_on_each_connection() -> None:
+def test_the_address_is_checked_on_each_connection() -> None:
     with FakeVenue("binance_futures") as venue:
         places = iter(["market", "public"])
         client = WebSocketClient(
@@ -272,12 +272,12 @@ def test_what_an_address_has_is_looked_at_on_each_connection() -> None:
             assert set(client.subscriptions) == {"btcusdt@depth"}
 
 
-def test_the_help_tells_what_all_market_streams_carry() -> None:
+def test_the_docstring_says_what_all_market_streams_carry() -> None:
     assert "``st``" in str(BinanceFutures.__doc__)
 
 
 def test_the_venues_limits() -> None:
-    """Pings and pongs count too: one message a second is left to them."""
+    """Pings and pongs count too: one message per second is left for them."""
     spot, futures = Binance().limits, BinanceFutures().limits
     assert spot.messages_per_second == 4.0
     assert futures.messages_per_second == 9.0
@@ -288,7 +288,7 @@ def test_the_venues_limits() -> None:
     assert [len(batch) for batch in batches] == [100, 100, 50]
 
 
-def test_both_are_found_by_name() -> None:
+def test_spot_and_futures_are_found_by_name() -> None:
     assert type(find("binance")) is Binance
     assert type(find("binance_futures")) is BinanceFutures
 
@@ -296,7 +296,7 @@ def test_both_are_found_by_name() -> None:
 # --- in: answers ---------------------------------------------------------------------------------
 
 
-def test_an_answer_is_of_its_id() -> None:
+def test_an_answer_is_matched_by_its_id() -> None:
     answer = {"result": None, "id": 1}
     assert peek(answer) == [Ack(1), Reply(1, answer)]
     listed = {"result": ["btcusdt@aggTrade"], "id": 3}
@@ -304,7 +304,7 @@ def test_an_answer_is_of_its_id() -> None:
 
 
 @pytest.mark.parametrize("is_wrapped", [True, False])
-def test_an_error_is_of_its_id(is_wrapped: bool) -> None:
+def test_an_error_is_matched_by_its_id(is_wrapped: bool) -> None:
     error = {"code": 2, "msg": "Invalid request: wrong"}
     answer = {"error": error, "id": 4} if is_wrapped else {**error, "id": 4}
     reason = "Invalid request: wrong (code 2)"
@@ -312,17 +312,21 @@ def test_an_error_is_of_its_id(is_wrapped: bool) -> None:
 
 
 @pytest.mark.parametrize("more", [{}, {"id": None}])
-def test_an_invalid_request_without_an_id_is_the_oldest_one(more: dict[str, Any]) -> None:
+def test_an_invalid_request_error_without_an_id_answers_the_oldest_request(
+    more: dict[str, Any],
+) -> None:
     error = {"code": 2, "msg": "Invalid request: wrong", **more}
     assert peek(error) == Rejection("Invalid request: wrong (code 2)")
 
 
 @pytest.mark.parametrize(("code", "words"), [(0, "Unknown property"), (3, "Invalid JSON")])
-def test_an_error_without_an_id_that_is_of_no_subscribe_refuses_none(code: int, words: str) -> None:
+def test_an_error_without_an_id_that_is_about_no_subscribe_refuses_none(
+    code: int, words: str
+) -> None:
     assert peek({"code": code, "msg": words}) == Notice(f"{words} (code {code})")
 
 
-def test_an_answer_to_nobody_confirms_nothing() -> None:
+def test_an_answer_without_an_id_confirms_nothing() -> None:
     assert peek({"result": None, "id": None}) == Unhandled("")
 
 
@@ -333,14 +337,14 @@ def test_an_answer_to_nobody_confirms_nothing() -> None:
         {"stream": "!serverShutdown", "data": {"e": "serverShutdown", "E": 1770123456789}},
     ],
 )
-def test_a_planned_end_is_told(frame: Any) -> None:
+def test_a_planned_shutdown_is_a_notice(frame: Any) -> None:
     assert isinstance(peek(frame), Notice)
 
 
 # --- in: data ------------------------------------------------------------------------------------
 
 
-def test_data_is_of_its_stream() -> None:
+def test_data_belongs_to_its_stream() -> None:
     assert peek(TICKER) == Data("blzeth@bookTicker", "bookTicker")
     assert peek({"stream": "a@kline_1m", "data": {}}) == Data("a@kline_1m", "kline_1m")
     assert peek({"stream": "!ticker@arr", "data": [{}]}) == Data("!ticker@arr", "arr")
@@ -348,7 +352,7 @@ def test_data_is_of_its_stream() -> None:
 
 
 def test_a_raw_event_is_unhandled() -> None:
-    """It does not tell which stream it is of."""
+    """It does not name its stream."""
     assert peek({"e": "depthUpdate", "s": "A", "U": 1, "u": 2}) == Unhandled("depthUpdate")
 
 
@@ -374,19 +378,19 @@ def test_partial_depth_is_not_numbered() -> None:
     "raw",
     [b"", b"[]", b'{"stream": 5}', b'{"stream": "a@depth", "data": {"U": "1", "u": 2}}', b"5"],
 )
-def test_what_does_not_look_like_binance_cannot_be_read(raw: bytes) -> None:
+def test_a_frame_unlike_binances_raises(raw: bytes) -> None:
     assert peek(raw) is Invalid
 
 
 # --- books ---------------------------------------------------------------------------------------
 
 
-def test_a_books_channel() -> None:
+def test_the_channel_of_a_book() -> None:
     assert Binance().book_channel("BTCUSDT", {}) == "btcusdt@depth@100ms"
     assert Binance().book_channel("BTCUSDT", {"speed": "1000ms"}) == "btcusdt@depth@1000ms"
 
 
-def test_a_books_snapshot_comes_by_rest() -> None:
+def test_the_snapshot_of_a_book_comes_by_rest() -> None:
     request = Binance().book_request("btcusdt@depth@100ms", {})
     expected = {"symbol": "BTCUSDT", "limit": "5000"}
     assert request == RestRequest("https://api.binance.com/api/v3/depth", expected)
@@ -404,14 +408,14 @@ def test_partial_depth_needs_no_snapshot() -> None:
     assert Binance().book_request("btcusdt@depth20@100ms", {}) is None
 
 
-def test_an_update_digit_for_digit() -> None:
+def test_an_update_keeps_every_digit() -> None:
     update = Binance().book_update(message_of(DEPTH))
     assert update == (False, [(Decimal("0.00006421"), Decimal(0))], [], None)
     ((price, size),) = update.bids
     assert (str(price), str(size)) == ("0.00006421", "0E-8")
 
 
-def test_partial_depth_is_a_snapshot_each_time() -> None:
+def test_each_message_of_partial_depth_is_a_snapshot() -> None:
     update = Binance().book_update(message_of(TOP))
     assert update == (True, [(Decimal("0.0024"), Decimal(10))], [], None)
     top = FUTURES.replace(b"@depth@", b"@depth5@")
@@ -419,26 +423,26 @@ def test_partial_depth_is_a_snapshot_each_time() -> None:
     assert update == (True, [], [(Decimal("0.2589"), Decimal(0))], None)
 
 
-def test_what_is_no_depth_changes_no_book() -> None:
+def test_a_message_of_another_kind_changes_no_book() -> None:
     assert Binance().book_update(message_of(msgspec.json.encode(TICKER))) is None
 
 
 @pytest.mark.parametrize(
     "data", [{}, {"b": [], "U": 1, "u": 1}, {"b": [["x", "1"]], "a": [], "U": 1, "u": 1}]
 )
-def test_nonsense_is_no_update(data: dict[str, Any]) -> None:
+def test_an_invalid_update_raises(data: dict[str, Any]) -> None:
     frame = {"stream": "a@depth", "data": {"U": 1, "u": 1, **data}}
     with pytest.raises(msgspec.ValidationError):
         Binance().book_update(message_of(msgspec.json.encode(frame)))
 
 
-def test_nonsense_is_no_snapshot() -> None:
+def test_an_invalid_snapshot_raises() -> None:
     for answer in ([], {}, {"lastUpdateId": 1}, {"lastUpdateId": "x", "bids": [], "asks": []}):
         with pytest.raises(msgspec.ValidationError):
             Binance().book_snapshot("a@depth", answer)
 
 
-def test_pointers_notice_an_edited_line() -> None:
+def test_linked_numbers_detect_an_edited_line() -> None:
     numbers = [7, 19, 20, 88, 93, 140]
     frame = '{"stream":"a@depth","data":{"U":%d,"u":%d,"pu":%d,"b":[],"a":[]}}'
     a, b, c, d, e = (

@@ -1,4 +1,4 @@
-"""Bitfinex: numbers for channels, a count of all frames, checksums, and a recording."""
+"""Bitfinex: numbers of channels, numbered frames, checksums, and a recording."""
 
 from __future__ import annotations
 
@@ -62,22 +62,22 @@ def test_a_subscribe_names_a_channel_a_symbol_and_our_id() -> None:
     }
 
 
-def test_candles_are_named_by_a_key() -> None:
+def test_candles_are_subscribed_to_by_a_key() -> None:
     message = Bitfinex().subscribe(["candles:trade:1m:tBTCUSD"], 7, {})
     assert (message["channel"], message["key"]) == ("candles", "trade:1m:tBTCUSD")
     assert "symbol" not in message
 
 
-def test_an_option_may_not_be_a_field_of_the_protocol() -> None:
+def test_an_option_that_is_a_field_of_the_protocol_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="'subId'"):
         Bitfinex().subscribe([BOOK], 7, {"subId": "x"})
 
 
-def test_a_message_holds_one_channel() -> None:
+def test_a_message_takes_one_channel() -> None:
     assert [list(batch) for batch in Bitfinex().batches(["a:b", "c:d"])] == [["a:b"], ["c:d"]]
 
 
-def test_a_login_bears_the_signature() -> None:
+def test_a_login_carries_the_signature() -> None:
     given = {"api_key": "K", "secret": "5ecret"}
     payload = "AUTH1616492376594512"
     assert Bitfinex().login(Credentials(given, lambda: 1616492376.594512)) == {
@@ -89,17 +89,17 @@ def test_a_login_bears_the_signature() -> None:
     }
 
 
-def test_an_unsubscribe_is_by_the_venues_number() -> None:
+def test_an_unsubscribe_uses_the_venues_number_of_the_channel() -> None:
     message = Bitfinex().unsubscribe(["#232955"], 7, {"prec": "P0"})
     assert message == {"event": "unsubscribe", "chanId": 232955}
 
 
-def test_a_channel_without_a_number_cannot_be_unsubscribed() -> None:
+def test_unsubscribing_from_a_channel_without_a_number_raises() -> None:
     with pytest.raises(NotSupported, match=BOOK):
         Bitfinex().unsubscribe([BOOK], 7, {})
 
 
-def test_a_ping_bears_our_id() -> None:
+def test_a_ping_carries_our_id() -> None:
     assert Bitfinex().request({"event": "ping"}, 7) == {"event": "ping", "cid": 7}
 
 
@@ -162,12 +162,12 @@ def test_an_acknowledgement_by_key() -> None:
     assert peek(frame) == Ack(None, channel, alias="#3", verb="subscribe")
 
 
-def test_an_unsubscribe_is_answered_by_number() -> None:
+def test_the_answer_to_an_unsubscribe_names_the_number() -> None:
     frame = {"event": "unsubscribed", "status": "OK", "chanId": 232955}
     assert peek(frame) == Ack(channel="#232955", verb="unsubscribe")
 
 
-def test_a_channel_is_known_by_its_number_from_the_answer_to_the_unsubscribe() -> None:
+def test_a_channel_is_known_by_its_number_until_the_unsubscribe() -> None:
     bench = Bench(PLAIN)
     token = bench.rig.subscribe(BOOK)
     bench.feed(json.dumps(SUBSCRIBED).encode())
@@ -240,16 +240,16 @@ def test_a_refused_channel_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("code", [10000, 10020, 10299, 10500])
-def test_an_error_of_no_subscription_is_a_notice(code: int) -> None:
+def test_an_error_that_is_about_no_subscription_is_a_notice(code: int) -> None:
     assert peek({"event": "error", "msg": "bad", "code": code}) == Notice(f"bad ({code})")
 
 
-def test_what_the_venue_announces_is_a_notice() -> None:
+def test_an_announcement_of_the_venue_is_a_notice() -> None:
     frame = {"event": "info", "code": 20051, "msg": "Stopping. Please try to reconnect"}
     assert peek(frame) == Notice("Stopping. Please try to reconnect (20051)")
 
 
-def test_the_greeting_is_filtered_but_in_maintenance() -> None:
+def test_the_greeting_is_filtered_unless_the_venue_is_in_maintenance() -> None:
     greeting = {"event": "info", "version": 2, "serverId": "x", "platform": {"status": 1}}
     assert peek(greeting) == Heartbeat()
     assert peek({**greeting, "platform": {"status": 0}}) == Notice("the platform is in maintenance")
@@ -260,7 +260,7 @@ def test_refused_flags_are_a_notice() -> None:
     assert isinstance(peek({"event": "conf", "status": "FAILED"}), Notice)
 
 
-def test_a_pong_is_the_reply_to_a_ping_of_ours() -> None:
+def test_a_pong_is_the_reply_to_our_ping() -> None:
     frame = {"event": "pong", "ts": 1, "cid": 7}
     assert peek(frame) == Reply(7, frame)
     assert peek({"event": "pong", "ts": 1}) == Heartbeat()
@@ -278,7 +278,7 @@ def test_the_answer_to_a_login() -> None:
 
 
 @pytest.mark.parametrize("frame", [b"", b"[]", b"[1]", b"5", b"{}", b'["x","hb"]', b'[1,5,"x"]'])
-def test_what_makes_no_sense_cannot_be_read(frame: bytes) -> None:
+def test_an_invalid_frame_raises(frame: bytes) -> None:
     assert peek(frame) is Invalid
 
 
@@ -298,7 +298,7 @@ def test_what_makes_no_sense_cannot_be_read(frame: bytes) -> None:
         (b'[5,[1,2,3],"more"]', Data("#5", "update")),
     ],
 )
-def test_what_a_frame_is(frame: bytes, item: Any) -> None:
+def test_how_each_frame_is_read(frame: bytes, item: Any) -> None:
     assert peek(frame) == item
 
 
@@ -315,22 +315,24 @@ def test_what_a_frame_is(frame: bytes, item: Any) -> None:
         (b'[0,"n",[1,"oc-req"],9]', Data("account", "n")),
     ],
 )
-def test_with_the_flag_the_number_behind_the_payload_counts_frames(frame: bytes, item: Any) -> None:
+def test_with_the_flag_the_number_behind_the_payload_is_the_frames_sequence(
+    frame: bytes, item: Any
+) -> None:
     assert read(Bitfinex(), frame) == [Counted(9), item]
 
 
-def test_a_frame_without_its_count_cannot_be_read() -> None:
+def test_a_frame_without_its_number_raises() -> None:
     assert read_one(Bitfinex(), b"[5,[60400,1,0.5]]") is Invalid
 
 
-def test_a_lost_heartbeat_may_have_been_data_and_marks_each_channel() -> None:
+def test_a_lost_frame_may_have_been_data_and_is_a_gap_of_each_channel() -> None:
     bench = Bench(Bitfinex())
     bench.rig.subscribe(BOOK)
     bench.feed(json.dumps(SUBSCRIBED).encode(), b"[232955,[1,1,1],1]")
     assert bench.marks([b'[7,"hb",2]', b'[7,"hb",4]', b"[232955,[1,1,1],5]"]) == [(2, "sequence")]
 
 
-def test_a_new_connection_counts_anew() -> None:
+def test_a_new_connection_starts_counting_again() -> None:
     bench = Bench(Bitfinex())
     bench.rig.subscribe(BOOK)
     bench.feed(json.dumps(SUBSCRIBED).encode(), b"[232955,[1,1,1],1]")
@@ -404,7 +406,7 @@ def test_a_number_is_printed_as_javascript_does(number: str, text: str) -> None:
     assert _number(Decimal(number)) == text
 
 
-# The two books of the tests of bitfinexcom/bitfinex-api-py, each with what changes it.
+# The two books in the tests of bitfinexcom/bitfinex-api-py, each with its updates.
 XRP = b"""[123,[[0.0000886,1,1060.55466114],[0.00008859,1,1000],[0.00008858,1,2713.47159343],
 [0.00008857,1,4276.92870916],[0.00008856,2,6764.75562319],[0.00008854,1,5641.48532401],
 [0.00008853,1,2255.92632223],[0.0000885,1,2256.69584601],[0.00008848,2,3630.3],
@@ -438,7 +440,7 @@ VET = b"""[123,[[0.00000121,5,249013.0209708],[0.0000012,6,518315.33310128],
 
 
 class Book:
-    """The simplest book there is."""
+    """The simplest possible order book."""
 
     def __init__(self) -> None:
         self._sides: tuple[dict[Decimal, Decimal], dict[Decimal, Decimal]] = ({}, {})
@@ -508,7 +510,7 @@ def signed_crc(text: str) -> int:
         ([(n, 1) for n in range(30, 0, -1)], [], ":".join(f"{n}:1" for n in range(30, 5, -1))),
     ],
 )
-def test_a_checksum_takes_the_sides_in_turn_as_long_as_each_lasts(
+def test_a_checksum_alternates_the_sides_as_long_as_each_has_levels(
     bids: list[Any], asks: list[Any], text: str
 ) -> None:
     sides = ([(Decimal(p), Decimal(s)) for p, s in side] for side in (bids, asks))
@@ -527,7 +529,7 @@ RECORDING = "bitfinex/BITFINEX.ws.11.0"
 
 @pytest.fixture(scope="module")
 def requests() -> list[dict[str, Any]]:
-    """The recorded subscribes; the first thing sent was the flags."""
+    """Return the recorded subscribes, without the flags that were sent first."""
     conf, *subscribes = map(json.loads, payloads(RECORDING, "sent"))
     assert conf == {"event": "conf", "flags": 65536}
     return subscribes
@@ -547,7 +549,7 @@ def is_data(frame: bytes) -> bool:
 
 
 def subscribed(requests: list[dict[str, Any]]) -> Bench:
-    """Asked for what the recording asked for, in its order and with its options."""
+    """Return a bench that sent the recorded subscribes, in their order and with their options."""
     bench = Bench(Bitfinex(checksums=False))
     for request in requests:
         fields = ("event", "channel", "symbol")
@@ -560,7 +562,7 @@ def subscribed(requests: list[dict[str, Any]]) -> Bench:
 
 
 def jumps(bench: Bench, frames: list[bytes]) -> list[int]:
-    """The indices of the frames that did not follow the one before."""
+    """Return the indices of the frames that did not follow the frame before."""
     found = []
     for index, frame in enumerate(frames):
         seen = len(bench.rig.actions)
@@ -572,7 +574,7 @@ def jumps(bench: Bench, frames: list[bytes]) -> list[int]:
     return found
 
 
-def test_a_recordings_requests_are_ours_and_bring_all_its_channels(
+def test_our_requests_equal_the_recorded_ones_and_bring_all_channels(
     requests: list[dict[str, Any]], frames: list[bytes]
 ) -> None:
     bench = subscribed(requests)
@@ -586,7 +588,7 @@ def test_a_recordings_requests_are_ours_and_bring_all_its_channels(
     assert {m.channel for m in delivered} == set(map(name_of, requests))
 
 
-def test_recorded_books_remove_only_what_is_there_and_stay_within_their_length(
+def test_recorded_books_remove_only_existing_levels_and_keep_to_their_length(
     requests: list[dict[str, Any]], frames: list[bytes]
 ) -> None:
     books: dict[str, Book] = {}
@@ -604,7 +606,7 @@ def test_recorded_books_remove_only_what_is_there_and_stay_within_their_length(
 
 
 def places(frames: list[bytes]) -> list[int]:
-    """Indices of frames that count and have one before them and two after them that do."""
+    """Return the indices of numbered frames with one numbered frame before and two after them."""
     return [
         i
         for i in range(1, len(frames) - 2)
@@ -617,7 +619,7 @@ def raised(frame: bytes) -> bytes:
     return b"%s,%d]" % (head, int(number[:-1]) + 1000)
 
 
-#: What is there instead of a frame and the next, and which of these and the one after them fires.
+#: What replaces a frame and the next one, and at which of these or the following frame it shows.
 EDITS: dict[str, tuple[Callable[[bytes, bytes], list[bytes]], list[int]]] = {
     "deleted": (lambda frame, following: [following], [0]),
     "doubled": (lambda frame, following: [frame, frame, following], [1]),
@@ -627,10 +629,10 @@ EDITS: dict[str, tuple[Callable[[bytes, bytes], list[bytes]], list[int]]] = {
 
 
 @pytest.mark.parametrize("edit", EDITS)
-def test_each_edit_of_a_line_fires_there_and_nowhere_else(
+def test_each_edit_of_a_line_is_detected_there_and_nowhere_else(
     edit: str, requests: list[dict[str, Any]], frames: list[bytes]
 ) -> None:
-    """Every line that counts, data or not: each fifth of them at a time."""
+    """Edit every numbered line, data or not: every fifth of them at a time."""
     instead, firing = EDITS[edit]
     known = places(frames)
     assert len(known) == 1639
@@ -650,7 +652,7 @@ def test_each_edit_of_a_line_fires_there_and_nowhere_else(
         assert jumps(subscribed(requests), edited) == expected
 
 
-def test_a_deleted_line_marks_each_channel_once(
+def test_a_deleted_line_is_one_gap_of_each_channel(
     requests: list[dict[str, Any]], frames: list[bytes]
 ) -> None:
     for i in places(frames)[::300]:
@@ -675,7 +677,7 @@ def test_an_altered_amount_fails_the_checksum() -> None:
 
 
 @pytest.mark.loopback
-def test_a_deleted_line_is_told_of_by_a_client(
+def test_a_client_reports_a_deleted_line(
     requests: list[dict[str, Any]], frames: list[bytes]
 ) -> None:
     i = next(i for i in reversed(places(frames)) if not is_data(frames[i]))

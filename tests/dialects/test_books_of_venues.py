@@ -15,10 +15,10 @@ from wsclient.sansio.dialect import Dialect
 
 
 class Venue(NamedTuple):
-    """The frames of one book: a snapshot, and an update, as the venue words them.
+    """The frames of one book: a snapshot and an update, as the venue writes them.
 
-    ``rows`` puts a level into the venue's form, ``unknown`` makes the update a message of a type
-    that nobody knows. ``answer``: the snapshot by REST, in the place of the first frame.
+    ``rows`` writes a level in the venue's form, ``unknown`` makes the update a message of an
+    unknown type. ``answer`` is the snapshot by REST, which takes the place of the first frame.
     """
 
     dialect: Dialect
@@ -31,7 +31,7 @@ class Venue(NamedTuple):
 
 
 def number(n: str) -> Any:
-    """A bare JSON number, as Bitfinex, Deribit and Kraken write them."""
+    """Return a bare JSON number, as Bitfinex, Deribit and Kraken write them."""
     return float(n)
 
 
@@ -227,7 +227,7 @@ def apply(book: wsclient.OrderBook, venue: Venue, frame: Any) -> bool:
     return book.apply(message)
 
 
-def test_a_message_of_a_type_that_is_not_known_puts_the_book_out_of_sync(venue: Venue) -> None:
+def test_a_message_of_an_unknown_type_puts_the_book_out_of_sync(venue: Venue) -> None:
     book = begun(venue)
     frame = venue.update(rows(venue, "buy", ("9.5", "3")), [])
     assert not apply(book, venue, venue.unknown(frame))
@@ -236,7 +236,7 @@ def test_a_message_of_a_type_that_is_not_known_puts_the_book_out_of_sync(venue: 
 
 
 def test_rows_with_further_fields_are_read(venue: Venue) -> None:
-    """Bybit's ``orderbook.rpi`` has three: price, size, and the size of RPI orders."""
+    """Rows of Bybit's ``orderbook.rpi`` have three: price, size, and the size of RPI orders."""
     book = begun(venue, more=("0.5", 7))
     assert apply(book, venue, venue.update(rows(venue, "buy", ("9.5", "3"), more=("0.5", 7)), []))
     assert [tuple(map(str, level)) for level in book.bids(1)] in ([("9.5", "3")], [("9.5", "3.0")])

@@ -1,4 +1,4 @@
-"""Bybit v5: what its documents show, and what it publishes of its history."""
+"""Bybit v5: the frames of its documentation, and of the history that it publishes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def marked(*frames: dict[str, Any]) -> list[tuple[int, str]]:
 # --- out -----------------------------------------------------------------------------------------
 
 
-def test_one_message_asks_for_several_topics() -> None:
+def test_one_message_subscribes_to_several_channels() -> None:
     topics = ["orderbook.1.BTCUSDT", "publicTrade.BTCUSDT"]
     assert Bybit().subscribe(topics, 7, {}) == {"req_id": "7", "op": "subscribe", "args": topics}
     assert Bybit().unsubscribe(topics, 8, {"depth": 1}) == {
@@ -77,7 +77,7 @@ def test_a_ping_is_json_and_comes_every_20_seconds() -> None:
     assert Bybit().silence_timeout == 30.0
 
 
-def test_a_login_bears_the_signature() -> None:
+def test_a_login_carries_the_signature() -> None:
     sign = hmac.new(b"secret", b"GET/realtime1711010121452", hashlib.sha256).hexdigest()
     credentials = Credentials({"api_key": "K", "secret": "secret"}, lambda: 1711010111.452)
     assert Bybit().login(credentials) == {"op": "auth", "args": ["K", 1711010121452, sign]}
@@ -96,7 +96,7 @@ def test_an_acknowledgement_of_linear_may_have_an_empty_id() -> None:
     assert peek(frame) == Ack()
 
 
-def test_an_acknowledgement_of_options_names_the_topics() -> None:
+def test_an_acknowledgement_of_options_names_the_channels() -> None:
     data = {"failTopics": ["orderbook.100.BAD"], "successTopics": ["orderbook.100.A", "tickers.B"]}
     frame = {"success": True, "conn_id": "c", "data": data, "type": "COMMAND_RESP"}
     assert read(Bybit(), frame) == [
@@ -115,8 +115,8 @@ def test_a_refusal() -> None:
 
 
 @pytest.mark.parametrize("op", ["subscribe", "unsubscribe"])
-def test_the_answers_to_a_subscribe_may_have_the_other_form(op: str) -> None:
-    """That of a login; our assumption."""
+def test_the_answer_to_a_subscribe_may_have_the_form_of_that_to_a_login(op: str) -> None:
+    """This is our assumption."""
     frame = {"retCode": 10404, "retMsg": "no such topic", "op": op, "req_id": "4"}
     assert peek(frame) == Rejection("no such topic", "4")
     assert peek({**frame, "retCode": 0}) == Ack("4")
@@ -150,23 +150,25 @@ def test_the_answers_to_a_login_have_another_form_at_some_addresses() -> None:
 
 
 @pytest.mark.parametrize("more", [{}, {"op": ""}, {"op": "order.create", "req_id": ""}])
-def test_an_error_without_an_id_that_is_of_no_subscribe_refuses_none(more: dict[str, str]) -> None:
+def test_an_error_without_an_id_that_is_about_no_subscribe_refuses_none(
+    more: dict[str, str],
+) -> None:
     assert peek({"success": False, "ret_msg": "busy", "conn_id": "c", **more}) == Notice("busy")
     assert isinstance(peek({"success": True, "ret_msg": "", "conn_id": "c", **more}), Unhandled)
 
 
-def test_a_frame_of_nothing_known_is_unhandled() -> None:
+def test_an_unknown_frame_is_unhandled() -> None:
     assert peek({"op": "odd"}) == Unhandled("odd")
     assert peek({}) == Unhandled("")
 
 
 @pytest.mark.parametrize("raw", [b"", b"pong", b"[1,2]", b'{"topic": 5}'])
-def test_what_does_not_look_like_bybit_cannot_be_read(raw: bytes) -> None:
+def test_a_frame_unlike_bybits_raises(raw: bytes) -> None:
     assert peek(raw) is Invalid
 
 
 @pytest.mark.loopback
-def test_a_refused_topic_of_options_leaves_the_others() -> None:
+def test_a_refused_channel_of_options_does_not_affect_the_others() -> None:
     data = {"failTopics": ["tickers.BAD"], "successTopics": ["tickers.A"]}
     answer = {"success": True, "data": data, "type": "COMMAND_RESP"}
     reasons = refused(Bybit(), ["tickers.A", "tickers.BAD"], answer)
@@ -176,7 +178,7 @@ def test_a_refused_topic_of_options_leaves_the_others() -> None:
 # --- in: data ------------------------------------------------------------------------------------
 
 
-def test_data_is_of_its_topic() -> None:
+def test_data_belongs_to_its_channel() -> None:
     trade = {
         "topic": "publicTrade.BTCUSDT",
         "type": "snapshot",
@@ -188,7 +190,7 @@ def test_data_is_of_its_topic() -> None:
     assert peek(ticker) == Data("tickers.BTCUSDT", "delta")
 
 
-def test_the_numbers_of_a_book_count_only_where_that_is_wanted() -> None:
+def test_the_numbers_of_a_book_count_only_with_sequenced() -> None:
     assert peek(book(7)) == Data(TOPIC, "delta", None)
     assert read(Bybit(sequenced=True), book(7)) == [Data(TOPIC, "delta", 7)]
 
@@ -197,12 +199,12 @@ def test_a_jump_is_a_gap() -> None:
     assert marked(book(7, "snapshot"), book(8), book(10)) == [(2, "sequence")]
 
 
-def test_a_restart_of_the_service_begins_anew() -> None:
-    """That something was missed is likely then, and said once; what comes after counts on."""
+def test_after_a_restart_of_the_service_the_numbers_start_again() -> None:
+    """Messages were probably missed then, which is one gap; later numbers follow on."""
     assert marked(book(7, "snapshot"), book(8), book(1), book(2)) == [(2, "sequence")]
 
 
-def test_a_snapshot_begins_anew() -> None:
+def test_a_snapshot_starts_the_numbers_again() -> None:
     frames = [book(7, "snapshot"), book(8), book(3, "snapshot"), book(4)]
     assert marked(*frames) == [(2, "sequence")]
 
@@ -212,7 +214,7 @@ def test_only_books_are_numbered() -> None:
     assert read(Bybit(sequenced=True), frame) == [Data("tickers.BTCUSDT", "delta", None)]
 
 
-def test_the_best_level_is_sent_whole_and_counts_nothing() -> None:
+def test_level_1_is_sent_in_snapshots_and_is_not_numbered() -> None:
     topic = "orderbook.1.XRPUSDT"
     frames = [book(n, "snapshot", topic) for n in (7, 7, 9, 30)]
     assert marked(*frames) == []
@@ -235,7 +237,7 @@ def test_an_update_of_a_book() -> None:
     assert str(update.asks[0][1]) == "10.50"
 
 
-def test_a_book_is_whole_in_a_snapshot_and_after_a_restart() -> None:
+def test_a_snapshot_and_the_message_of_a_restart_replace_the_book() -> None:
     for frame in (book(7, "snapshot"), book(1, "delta")):
         update = Bybit().book_update(message(frame))
         assert update is not None
@@ -243,7 +245,7 @@ def test_a_book_is_whole_in_a_snapshot_and_after_a_restart() -> None:
 
 
 @pytest.mark.parametrize("frame", [{"type": "odd"}, {"data": {}}, {"data": []}])
-def test_a_book_that_makes_no_sense_raises(frame: dict[str, Any]) -> None:
+def test_an_invalid_book_message_raises(frame: dict[str, Any]) -> None:
     found = Message(TOPIC, raw=msgspec.json.encode({**book(7), **frame}))
     with pytest.raises(msgspec.ValidationError):
         Bybit().book_update(found)
@@ -253,7 +255,7 @@ def test_a_book_that_makes_no_sense_raises(frame: dict[str, Any]) -> None:
 
 
 def test_a_recorded_book_keeps_its_depth() -> None:
-    """What falls out is removed by name."""
+    """The venue sends a removal for each level that falls out."""
     book = Book()
     for update in updates_of(Bybit(), messages_of(Bybit(), payloads(RECORDING))):
         book.apply(update)

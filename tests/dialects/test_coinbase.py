@@ -1,4 +1,4 @@
-"""Coinbase Exchange: what its documents show, and what was recorded of ten products."""
+"""Coinbase Exchange: the frames of its documentation, and a recording of ten products."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ PRODUCTS = [
     "SKL-USD",
     "YFI-BTC",
 ]
-#: Of 2021, when nobody had to sign.
+#: As in 2021, when no subscribe had to be signed.
 OF_2021 = CoinbaseExchange(book="level2")
 
 
@@ -54,7 +54,7 @@ message = partial(message_in, CoinbaseExchange())
 # --- out -----------------------------------------------------------------------------------------
 
 
-def test_one_message_asks_for_several_products_of_a_channel() -> None:
+def test_one_message_subscribes_to_several_products_of_a_channel() -> None:
     assert CoinbaseExchange().subscribe(["ticker:BTC-USD", "ticker:ETH-EUR"], 1, {}) == {
         "type": "subscribe",
         "channels": [{"name": "ticker", "product_ids": ["BTC-USD", "ETH-EUR"]}],
@@ -69,12 +69,12 @@ def test_an_unsubscribe_has_the_same_shape() -> None:
     }
 
 
-def test_a_message_holds_products_of_one_channel_only() -> None:
+def test_a_message_takes_products_of_only_one_channel() -> None:
     batches = CoinbaseExchange().batches(["ticker:A-B", "matches:A-B", "ticker:C-D"])
     assert [list(b) for b in batches] == [["ticker:A-B", "ticker:C-D"], ["matches:A-B"]]
 
 
-def test_a_channel_whose_frames_would_bear_another_name_is_refused() -> None:
+def test_a_channel_whose_frames_would_get_another_name_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="not 'level2'"):
         CoinbaseExchange().subscribe(["level2:BTC-USD"], 1, {})
     assert OF_2021.subscribe(["level2:BTC-USD"], 1, {})
@@ -107,7 +107,7 @@ def test_with_credentials_each_subscribe_is_signed() -> None:
     }
 
 
-def test_the_signature_is_of_its_own_time_not_that_of_the_connect() -> None:
+def test_the_signature_has_the_time_of_the_subscribe_not_of_the_connect() -> None:
     clock = iter([1e9, 1e9 + 60])
     credentials = Credentials(GIVEN, lambda: next(clock))
     fields = [CoinbaseExchange().access(["ticker:A-B"], credentials) for _ in range(2)]
@@ -123,7 +123,7 @@ def test_the_limits_of_the_venue() -> None:
 # --- in: answers ---------------------------------------------------------------------------------
 
 
-def test_the_answer_is_all_that_is_subscribed() -> None:
+def test_an_answer_lists_all_subscribed_channels() -> None:
     channels = [
         {"name": "level2_50", "product_ids": ["BTC-USD", "A-B"], "account_ids": None},
         {"name": "matches", "product_ids": ["BTC-USD"], "account_ids": None},
@@ -135,7 +135,7 @@ def test_the_answer_is_all_that_is_subscribed() -> None:
     assert peek({"type": "subscriptions", "channels": []}) == SubscribedChannels([])
 
 
-def test_an_error_is_of_the_oldest_request() -> None:
+def test_an_error_answers_the_oldest_request() -> None:
     reason = "level2, level3, and full channels now require authentication."
     frame = {"type": "error", "message": "Failed to subscribe", "reason": reason}
     assert peek(frame) == Rejection(f"Failed to subscribe: {reason}")
@@ -143,13 +143,13 @@ def test_an_error_is_of_the_oldest_request() -> None:
 
 
 @pytest.mark.parametrize("reason", ["BAD-USD is not a valid product", "BAD-USD is delisted"])
-def test_an_error_that_names_the_product_is_of_that_one_alone(reason: str) -> None:
+def test_an_error_that_names_a_product_refuses_only_that_one(reason: str) -> None:
     frame = {"type": "error", "message": "Failed to subscribe", "reason": reason}
     assert peek(frame) == Rejection(f"Failed to subscribe: {reason}", symbol="BAD-USD")
 
 
 @pytest.mark.loopback
-def test_a_refused_product_leaves_the_others() -> None:
+def test_a_refused_product_does_not_affect_the_others() -> None:
     error = {"type": "error", "message": "Failed to subscribe", "reason": "BAD-USD is delisted"}
     rest = [{"name": "ticker", "product_ids": ["BTC-USD"]}]
     reasons = refused(
@@ -162,7 +162,7 @@ def test_a_refused_product_leaves_the_others() -> None:
 
 
 @pytest.mark.parametrize("message", ["ErrSlowConsume", "ErrSlowRead", "Message too big"])
-def test_an_error_of_the_link_refuses_nothing(message: str) -> None:
+def test_an_error_of_the_connection_refuses_nothing(message: str) -> None:
     assert peek({"type": "error", "message": message}) == Notice(message)
 
 
@@ -172,7 +172,7 @@ def test_an_unknown_type_is_unhandled() -> None:
 
 
 @pytest.mark.parametrize("raw", [b"", b"[1,2]", b"{}", b'{"type": 5}'])
-def test_what_does_not_look_like_coinbase_cannot_be_read(raw: bytes) -> None:
+def test_a_frame_unlike_coinbases_raises(raw: bytes) -> None:
     assert peek(raw) is Invalid
 
 
@@ -189,7 +189,7 @@ MATCH = {"trade_id": 20, "sequence": 50, "product_id": "BTC-USD", "size": "1", "
 TICKER = {"type": "ticker", "sequence": 50, "trade_id": 20, "product_id": "BTC-USD"}
 
 
-def test_data_is_of_a_channel_and_a_product() -> None:
+def test_data_belongs_to_a_channel_and_a_product() -> None:
     assert peek(HEARTBEAT) == Data("heartbeat:BTC-USD", "heartbeat")
     assert peek({"type": "status", "products": []}) == Data("status", "status")
     frame = {"type": "l2update", "product_id": "BTC-USD", "changes": []}
@@ -197,17 +197,17 @@ def test_data_is_of_a_channel_and_a_product() -> None:
     assert read(OF_2021, frame) == [Data("level2:BTC-USD", "l2update")]
 
 
-def test_trades_count_by_their_id() -> None:
+def test_trades_are_numbered_by_their_id() -> None:
     assert peek({"type": "last_match", **MATCH}) == Data("matches:BTC-USD", "last_match", 20)
     assert peek({"type": "match", **MATCH}) == Data("matches:BTC-USD", "match", 20)
 
 
-def test_a_ticker_does_not_count() -> None:
-    """Its sequence is that of the whole feed, of which it shows a part."""
+def test_a_ticker_is_not_numbered() -> None:
+    """Its sequence is that of the full feed, of which it shows only a part."""
     assert peek(TICKER) == Data("ticker:BTC-USD", "ticker", None)
 
 
-def test_the_whole_feed_counts_by_its_sequence() -> None:
+def test_the_full_feed_is_numbered_by_its_sequence() -> None:
     full = CoinbaseExchange(trades="full")
     frame = {"type": "open", "sequence": 51, "product_id": "BTC-USD"}
     assert read(full, {"type": "match", **MATCH}) == [Data("full:BTC-USD", "match", 50)]
@@ -248,7 +248,7 @@ def test_an_update_of_a_book() -> None:
         {"type": "snapshot", "bids": []},
     ],
 )
-def test_a_book_that_makes_no_sense_raises(frame: dict[str, Any]) -> None:
+def test_an_invalid_book_message_raises(frame: dict[str, Any]) -> None:
     found = Message("level2_batch:A-B", raw=msgspec.json.encode(frame))
     with pytest.raises(msgspec.ValidationError):
         CoinbaseExchange().book_update(found)

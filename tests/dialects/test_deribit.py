@@ -1,4 +1,4 @@
-"""Deribit: its documents' frames, and a recording whose pointers must hold."""
+"""Deribit: the frames of its documentation, and a recording whose numbers must be linked."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ peek = partial(read_one, Deribit())
 # --- out -----------------------------------------------------------------------------------------
 
 
-def test_one_message_asks_for_several_channels() -> None:
+def test_one_message_subscribes_to_several_channels() -> None:
     assert Deribit().subscribe([BOOK, TICKER], 1, {}) == {
         "jsonrpc": "2.0",
         "id": 1,
@@ -55,7 +55,7 @@ def test_one_message_asks_for_several_channels() -> None:
     }
 
 
-def test_an_unsubscribe_is_told_by_a_text_for_an_id() -> None:
+def test_the_id_of_an_unsubscribe_is_text() -> None:
     assert Deribit().unsubscribe([BOOK], 2, {}) == {
         "jsonrpc": "2.0",
         "id": "2",
@@ -72,17 +72,17 @@ def test_private_channels_have_a_message_of_their_own() -> None:
     assert Deribit().unsubscribe(batches[0], 1, {})["method"] == "private/unsubscribe"
 
 
-def test_options_become_params_but_for_what_is_in_the_channels_name() -> None:
+def test_options_become_params_except_those_in_the_channels_name() -> None:
     params = Deribit().subscribe([BOOK], 1, {"interval": "100ms", "label": "x"})["params"]
     assert params == {"channels": [BOOK], "label": "x"}
 
 
-def test_a_request_bears_our_id_as_text() -> None:
+def test_a_request_carries_our_id_as_text() -> None:
     request = Deribit().request({"method": "public/get_time", "params": {}}, 7)
     assert request == {"jsonrpc": "2.0", "id": "7", "method": "public/get_time", "params": {}}
 
 
-def test_a_login_is_by_client_credentials() -> None:
+def test_a_login_uses_client_credentials() -> None:
     assert Deribit().login({"client_id": "i", "client_secret": "s"}) == {
         "jsonrpc": "2.0",
         "id": "login",
@@ -91,7 +91,7 @@ def test_a_login_is_by_client_credentials() -> None:
     }
 
 
-def test_heartbeats_are_asked_for_first_on_each_connection() -> None:
+def test_heartbeats_are_requested_first_on_each_connection() -> None:
     rig = Rig(Deribit(heartbeat=10))
     rig.connect()
     rig.opened(login={"method": "public/auth"})
@@ -109,13 +109,13 @@ def test_heartbeats_are_asked_for_first_on_each_connection() -> None:
     assert Deribit(heartbeat=10).silence_timeout == 20.0
 
 
-def test_without_heartbeats_nothing_is_sent_and_silence_is_no_sign() -> None:
+def test_without_heartbeats_nothing_is_sent_and_silence_is_allowed() -> None:
     assert not Deribit().opening
     assert Deribit().silence_timeout is None
 
 
 @pytest.mark.parametrize("heartbeat", [9, -1, 10.5, float("nan"), "30"])
-def test_heartbeats_more_often_than_each_ten_seconds_are_a_mistake(heartbeat: Any) -> None:
+def test_a_heartbeat_interval_below_ten_seconds_is_refused(heartbeat: Any) -> None:
     with pytest.raises(ConfigurationError, match="at least 10"):
         Deribit(heartbeat=heartbeat)
 
@@ -158,7 +158,7 @@ def test_whether_a_missing_channel_was_refused_is_a_parameter() -> None:
     assert read_one(dialect, {"jsonrpc": "2.0", "id": 1, "result": []}) == Ack(1)
 
 
-def test_an_unsubscribe_is_answered_whatever_its_list_means() -> None:
+def test_any_list_in_the_answer_to_an_unsubscribe_confirms_it() -> None:
     bench = Bench(Deribit())
     bench.rig.active(BOOK)
     token = bench.rig.unsubscribe(BOOK)
@@ -184,11 +184,11 @@ def test_an_error_refuses_the_request_of_its_id() -> None:
 
 
 @pytest.mark.parametrize("id", [{}, {"id": None}, {"id": "heartbeat"}, {"id": "test"}])
-def test_an_error_of_no_request_is_a_notice(id: dict[str, Any]) -> None:
+def test_an_error_without_an_id_is_a_notice(id: dict[str, Any]) -> None:
     assert peek({"jsonrpc": "2.0", **id, "error": ERROR}) == Notice(REASON)
 
 
-def test_a_request_is_answered_by_its_id() -> None:
+def test_the_answer_to_a_request_is_matched_by_its_id() -> None:
     bench = Bench(Deribit())
     assert bench.rig.request() == 1
     bench.feed(b'{"jsonrpc":"2.0","id":"1","result":[1]}')
@@ -208,7 +208,7 @@ def test_a_refused_request_is_an_error() -> None:
     assert read(Deribit(), frame) == [Reply("1", frame, REASON), rest]
 
 
-def test_a_refused_unsubscribe_says_so() -> None:
+def test_a_refused_unsubscribe_raises() -> None:
     bench = Bench(Deribit())
     bench.rig.active(BOOK)
     token = bench.rig.unsubscribe(BOOK)
@@ -254,19 +254,19 @@ def test_other_heartbeats_and_the_answers_to_ours_are_filtered() -> None:
 
 
 @pytest.mark.parametrize("frame", [{"method": "x"}, {"jsonrpc": "2.0"}])
-def test_what_is_not_known_is_unhandled(frame: Any) -> None:
+def test_an_unknown_frame_is_unhandled(frame: Any) -> None:
     assert peek(frame) == Unhandled(frame.get("method", ""))
 
 
 @pytest.mark.parametrize("frame", [b"", b"[]", b"5", b'{"method":5}', b'{"id":1}'])
-def test_what_makes_no_sense_cannot_be_read(frame: bytes) -> None:
+def test_an_invalid_frame_raises(frame: bytes) -> None:
     assert peek(frame) is Invalid
 
 
 # --- in: data ------------------------------------------------------------------------------------
 
 
-def test_data_without_numbers_is_of_its_channel() -> None:
+def test_data_without_numbers_belongs_to_its_channel() -> None:
     assert peek(push(TICKER, {"last_price": 1.5})) == Data(TICKER)
     assert peek(push("trades.BTC-PERPETUAL.raw", [{"trade_seq": 5}])) == Data(
         "trades.BTC-PERPETUAL.raw"
@@ -279,7 +279,7 @@ def linked(frame: Any) -> LinkedMessage:
     return item
 
 
-def test_a_book_begins_with_a_snapshot_and_goes_on_by_pointers() -> None:
+def test_a_book_begins_with_a_snapshot_and_its_updates_are_linked() -> None:
     first = linked(push(BOOK, {"type": "snapshot", "change_id": 5, "bids": [], "asks": []}))
     assert (first.type, first.sequence, first.follows) == ("snapshot", 5, None)
     change = {"type": "change", "prev_change_id": 5, "change_id": 9, "bids": [], "asks": []}
@@ -289,19 +289,19 @@ def test_a_book_begins_with_a_snapshot_and_goes_on_by_pointers() -> None:
 
 
 @pytest.mark.parametrize("lacks", ["prev_change_id", "change_id"])
-def test_a_change_without_its_numbers_cannot_be_read(lacks: str) -> None:
+def test_an_update_without_its_numbers_raises(lacks: str) -> None:
     change = {"type": "change", "prev_change_id": 5, "change_id": 9, "bids": [], "asks": []}
     del change[lacks]
     assert peek(push(BOOK, change)) is Invalid
 
 
-def test_raw_channels_do_not_take_others_with_them() -> None:
+def test_refused_raw_channels_do_not_affect_others() -> None:
     channels = ["ticker.A.raw", "ticker.A.100ms", "book.A.raw"]
     batches = [list(batch) for batch in Deribit().batches(channels)]
     assert batches == [["ticker.A.raw", "book.A.raw"], ["ticker.A.100ms"]]
 
 
-def test_a_grouped_book_is_whole_each_time() -> None:
+def test_each_message_of_a_grouped_book_is_a_snapshot() -> None:
     channel = "book.BTC-PERPETUAL.none.20.100ms"
     frame = push(channel, {"change_id": 5, "bids": [[1.50, 2.0]], "asks": []})
     assert peek(frame) == Data(channel, "snapshot")

@@ -32,16 +32,16 @@ def test_options_become_fields() -> None:
     assert message == {"type": "subscribe", "channel": "C", "depth": 10}
 
 
-def test_a_message_holds_one_channel() -> None:
+def test_a_message_takes_one_channel() -> None:
     assert [list(batch) for batch in Generic().batches(["a", "b"])] == [["a"], ["b"]]
 
 
-def test_requests_cannot_be_correlated() -> None:
+def test_requests_are_not_supported() -> None:
     with pytest.raises(NotSupported, match=r"generic.*use send\(\)"):
         Generic().request({}, 1)
 
 
-def test_there_is_no_login_and_the_address_is_the_users() -> None:
+def test_there_is_no_login_and_the_address_is_unchanged() -> None:
     assert Generic().login({"key": "k"}) is None
     assert Generic().url("ws://host/", None) == "ws://host/"
 
@@ -92,7 +92,7 @@ def test_an_answer_refuses_and_says_why(more: dict[str, Any], reason: str) -> No
     assert item == Rejection(reason, channel="C")
 
 
-def test_an_answer_without_a_channel_is_of_the_oldest_request() -> None:
+def test_an_answer_without_a_channel_answers_the_oldest_request() -> None:
     assert peek({"type": "subscription"}) == Ack()
     assert peek({"type": "subscription", "error": "no"}) == Rejection("no")
 
@@ -100,11 +100,11 @@ def test_an_answer_without_a_channel_is_of_the_oldest_request() -> None:
 # --- in: data ------------------------------------------------------------------------------------
 
 
-def test_data_is_of_its_channel() -> None:
+def test_data_belongs_to_its_channel() -> None:
     assert peek({"type": "market_data", "channel": "C"}) == Data("C", "market_data")
 
 
-def test_data_without_a_channel_is_of_the_nameless_one() -> None:
+def test_data_without_a_channel_belongs_to_the_nameless_one() -> None:
     assert peek({"type": "market_data"}) == Data("", "market_data")
     assert peek({"type": "market_data", "channel": None}) == Data("", "market_data")
     assert peek({"type": "market_data", "seq": 5}) == Data("", "market_data", 5)
@@ -128,12 +128,12 @@ def test_data_without_a_channel_is_of_the_nameless_one() -> None:
         ({}, None),
     ],
 )
-def test_an_integer_sequence_counts(fields: dict[str, Any], sequence: int | None) -> None:
+def test_only_an_integer_is_a_sequence_number(fields: dict[str, Any], sequence: int | None) -> None:
     item = peek({"type": "market_data", "channel": "C", **fields})
     assert item == Data("C", "market_data", sequence)
 
 
-def test_the_rest_of_a_frame_is_not_looked_at() -> None:
+def test_the_rest_of_a_frame_is_not_checked() -> None:
     assert peek(
         b'{"x": {"type": "system"}, "channel": "C", "type": "market_data", "y": [1e5]}'
     ) == (Data("C", "market_data"))
@@ -143,7 +143,7 @@ def test_the_rest_of_a_frame_is_not_looked_at() -> None:
 
 
 @pytest.mark.parametrize("kind", ["system", "heartbeat", "ping", "pong", "status"])
-def test_the_systems_words_are_filtered(kind: str) -> None:
+def test_system_messages_are_filtered(kind: str) -> None:
     assert peek({"type": kind, "channel": "C", "error": "x"}) == Heartbeat()
 
 
@@ -155,7 +155,7 @@ def test_any_other_type_is_unhandled() -> None:
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"5", b"null", b'{"type": 5}', b"{} {}"])
-def test_what_is_no_object_cannot_be_read(raw: bytes) -> None:
+def test_a_frame_that_is_no_object_raises(raw: bytes) -> None:
     assert peek(raw) is Invalid
 
 
@@ -173,7 +173,7 @@ RELATIVE = Generic(
 )
 
 
-def test_a_relative_speaks_its_own_words() -> None:
+def test_a_similar_protocol_sends_its_own_words() -> None:
     assert RELATIVE.subscribe(["C"], 1, {}) == {"event": "sub", "topic": "C"}
     assert RELATIVE.unsubscribe(["C"], 1, {}) == {"event": "unsub", "topic": "C"}
 
@@ -189,11 +189,11 @@ def test_a_relative_speaks_its_own_words() -> None:
         ({"type": "trade", "channel": "C"}, Unhandled("")),
     ],
 )
-def test_a_relative_understands_its_own_words(frame: dict[str, Any], item: Item) -> None:
+def test_a_similar_protocol_reads_its_own_words(frame: dict[str, Any], item: Item) -> None:
     assert read_one(RELATIVE, frame) == item
 
 
-def test_a_relative_may_have_no_sequence() -> None:
+def test_a_similar_protocol_may_have_no_sequence() -> None:
     item = read_one(Generic(sequence_fields=()), {"type": "market_data", "sequence": 5})
     assert item == Data("", "market_data", None)
 
@@ -207,7 +207,7 @@ def test_limits_and_silence_are_parameters() -> None:
 
 @pytest.mark.parametrize("name", ["sequence_fields", "answer_types", "data_types", "system_types"])
 @pytest.mark.parametrize("value", ["trade", [5]])
-def test_several_texts_are_not_one_text_of_several_letters(name: str, value: Any) -> None:
+def test_a_text_instead_of_a_collection_of_texts_is_refused(name: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=f"{name} must be a collection of text"):
         Generic(**{name: value})
 
@@ -223,6 +223,6 @@ def test_a_dialect_is_found_by_name_or_is_the_object() -> None:
 
 
 @pytest.mark.parametrize("unknown", ["nasdaq", "", Generic, None, ["generic"]])
-def test_an_unknown_dialect_is_a_mistake_that_names_the_known(unknown: Any) -> None:
+def test_the_error_for_an_unknown_dialect_names_the_known_ones(unknown: Any) -> None:
     with pytest.raises(ConfigurationError, match="generic, kraken"):
         find(unknown)

@@ -1,4 +1,4 @@
-"""Kraken v2: what its documents show, what was recorded, and what it answers to our ids."""
+"""Kraken v2: the frames of its documentation, recorded ones, and its answers to our ids."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ peek = partial(read_one, Kraken())
 # --- out -----------------------------------------------------------------------------------------
 
 
-def test_one_message_asks_for_several_symbols_of_a_channel() -> None:
+def test_one_message_subscribes_to_several_symbols_of_a_channel() -> None:
     message = Kraken().subscribe(
         ["book:ALGO/USD", "book:MATIC/USD"], 1, {"depth": 10, "snapshot": True}
     )
@@ -67,31 +67,31 @@ def test_one_message_asks_for_several_symbols_of_a_channel() -> None:
     }
 
 
-def test_an_unsubscribe_bears_the_same_params() -> None:
-    """Kraken finds the subscription by its depth too."""
+def test_an_unsubscribe_carries_the_same_params() -> None:
+    """Kraken identifies the subscription by its depth too."""
     message = Kraken().unsubscribe(["book:BTC/USD"], 2, {"depth": 100})
     assert message["method"] == "unsubscribe"
     assert message["params"] == {"channel": "book", "symbol": ["BTC/USD"], "depth": 100}
 
 
-def test_a_channel_without_a_symbol_has_none() -> None:
+def test_a_channel_without_a_symbol_is_sent_without_one() -> None:
     message = Kraken().subscribe(["status"], 3, {})
     assert message == {"method": "subscribe", "params": {"channel": "status"}, "req_id": 3}
 
 
-def test_a_message_holds_symbols_of_one_channel_only() -> None:
+def test_a_message_takes_symbols_of_only_one_channel() -> None:
     batches = Kraken().batches(["book:A/B", "ticker:A/B", "book:C/D", "status"])
     assert [list(b) for b in batches] == [["book:A/B", "book:C/D"], ["ticker:A/B"], ["status"]]
 
 
-def test_a_message_holds_a_hundred_symbols_at_most() -> None:
+def test_a_message_takes_at_most_a_hundred_symbols() -> None:
     channels = [f"ticker:{n}/USD" for n in range(250)]
     batches = [list(b) for b in Kraken().batches(channels)]
     assert [len(b) for b in batches] == [100, 100, 50]
     assert [channel for batch in batches for channel in batch] == channels
 
 
-def test_a_request_bears_our_id() -> None:
+def test_a_request_carries_our_id() -> None:
     assert Kraken().request({"method": "ping"}, 101) == {"method": "ping", "req_id": 101}
 
 
@@ -99,8 +99,8 @@ def test_the_limits_of_the_venue() -> None:
     assert Kraken().limits.connects == (150, 600.0)
 
 
-def test_a_link_without_subscriptions_is_kept_alive() -> None:
-    """Kraken sends heartbeats only where something is subscribed."""
+def test_a_connection_without_subscriptions_is_kept_alive() -> None:
+    """Kraken sends heartbeats only if something is subscribed."""
     bench = Bench(Kraken())
     for _ in range(12):
         bench.rig.wait(5.0)
@@ -110,7 +110,7 @@ def test_a_link_without_subscriptions_is_kept_alive() -> None:
     assert bench.rig.sent() == [{"method": "ping"}] * 6
 
 
-def test_a_minute_of_silence_is_never_waited_for() -> None:
+def test_fifteen_seconds_of_silence_end_the_connection() -> None:
     bench = Bench(Kraken())
     bench.rig.wait(15.0)
     assert bench.rig.state is not wsclient.State.OPEN
@@ -129,7 +129,7 @@ def api_sign(body: str) -> str:
     return base64.b64encode(signed).decode()
 
 
-def test_a_token_is_asked_for_with_a_signature() -> None:
+def test_the_request_for_a_token_is_signed() -> None:
     request = Kraken().url_request("wss://x/", Credentials(GIVEN, lambda: 1616492376.5949))
     assert request is not None
     assert tuple(request) == (
@@ -145,11 +145,11 @@ def test_a_token_is_asked_for_with_a_signature() -> None:
     )
 
 
-def test_without_credentials_nothing_is_asked() -> None:
+def test_without_credentials_no_token_is_requested() -> None:
     assert Kraken().url_request("wss://x/", None) is None
 
 
-def test_private_channels_alone_bear_the_token() -> None:
+def test_only_private_channels_carry_the_token() -> None:
     credentials = Credentials(GIVEN, lambda: 0.0, token="T")
     for channel in ("executions", "balances", "level3:BTC/USD"):
         assert Kraken().access([channel], credentials) == {"token": "T"}
@@ -168,7 +168,9 @@ def test_private_channels_alone_bear_the_token() -> None:
         ("EAPI:Invalid key 5ecret", AuthenticationError, "EAPI:Invalid key"),
     ],
 )
-def test_a_refused_token_is_told_by_its_error(error: str, kind: Any, text: str) -> None:
+def test_the_error_for_a_refused_token_names_a_known_reason(
+    error: str, kind: Any, text: str
+) -> None:
     with pytest.raises(kind) as caught:
         Kraken().token_from({"error": [error]})
     assert str(caught.value).endswith(f": {text}")
@@ -177,7 +179,7 @@ def test_a_refused_token_is_told_by_its_error(error: str, kind: Any, text: str) 
 
 
 class Private(ScriptedProtocol):
-    """Acknowledges whatever is asked for."""
+    """A protocol that acknowledges every subscribe."""
 
     def received(self, peer: Peer, payload: Payload) -> Iterator[Payload]:
         request = json.loads(payload)
@@ -199,7 +201,7 @@ class Scene(NamedTuple):
 
 @contextmanager
 def private(answer: Callable[[int], Any], **options: Any) -> Iterator[Scene]:
-    """A client with credentials, and a venue whose REST server gives these answers."""
+    """Yield a client with credentials, and a venue whose REST server gives these answers."""
     options = {"retry_delay": 0.01, "max_retry_delay": 0.02, **options}
     with FakeVenue(Private()) as venue, rest(answer) as server:
         dialect = Kraken(rest=server.url)
@@ -209,7 +211,7 @@ def private(answer: Callable[[int], Any], **options: Any) -> Iterator[Scene]:
 
 
 @pytest.mark.loopback
-def test_each_connect_has_a_token_of_its_own() -> None:
+def test_each_connect_gets_its_own_token() -> None:
     with private(token) as (client, venue, server):
         client.connect()
         client.subscribe("executions", snap_orders=True)
@@ -267,7 +269,7 @@ def test_a_token_refused_on_a_reconnect_ends_the_client() -> None:
 
 
 @pytest.mark.loopback
-def test_the_token_is_asked_for_at_krakens_own_address() -> None:
+def test_the_token_is_requested_at_krakens_own_address() -> None:
     with responses.RequestsMock() as mock, FakeVenue(Private()) as venue:
         mock.post(f"https://api.kraken.com{PATH}", json=token(7))
         with wsclient.connect(venue.url, dialect="kraken", credentials=GIVEN) as client:
@@ -280,7 +282,7 @@ def test_the_token_is_asked_for_at_krakens_own_address() -> None:
 # --- in: answers ---------------------------------------------------------------------------------
 
 
-def test_an_acknowledgement_is_of_one_symbol() -> None:
+def test_an_acknowledgement_confirms_one_symbol() -> None:
     frame = {
         "method": "subscribe",
         "result": {"channel": "book", "depth": 10, "snapshot": True, "symbol": "ALGO/USD"},
@@ -292,13 +294,13 @@ def test_an_acknowledgement_is_of_one_symbol() -> None:
     assert peek(frame) == Ack(1, "book:ALGO/USD", verb="subscribe")
 
 
-def test_an_acknowledgement_may_bear_warnings() -> None:
+def test_an_acknowledgement_may_have_warnings() -> None:
     result = {"channel": "ticker", "symbol": "BTC/USD", "warnings": ["deprecated"]}
     frame = {"method": "subscribe", "result": result, "success": True, "req_id": 1}
     assert peek(frame) == Ack(1, "ticker:BTC/USD", verb="subscribe")
 
 
-def test_an_acknowledgement_without_our_id_is_known_by_its_channel() -> None:
+def test_an_acknowledgement_without_our_id_is_matched_by_its_channel() -> None:
     result = {"channel": "book", "depth": 10, "symbol": "BTC/USD"}
     frame = {"method": "unsubscribe", "result": result, "success": True}
     assert peek(frame) == Ack(None, "book:BTC/USD", verb="unsubscribe")
@@ -309,12 +311,12 @@ def test_an_acknowledgement_of_a_channel_without_symbols() -> None:
     assert peek(frame) == Ack(4, "status", verb="subscribe")
 
 
-def test_an_acknowledgement_without_a_result_is_of_the_whole_request() -> None:
+def test_an_acknowledgement_without_a_result_confirms_the_whole_request() -> None:
     frame = {"method": "subscribe", "success": True, "req_id": 4}
     assert peek(frame) == Ack(4, verb="subscribe")
 
 
-def test_a_refused_depth_is_known_by_our_id_alone() -> None:
+def test_a_refused_depth_is_matched_only_by_our_id() -> None:
     frame = {
         "error": "Subscription depth not supported",
         "method": "subscribe",
@@ -338,7 +340,7 @@ def test_a_refused_symbol_names_it() -> None:
     assert peek(frame) == Rejection(reason, 7, None, "BAD/USD", verb="subscribe")
 
 
-def test_a_refusal_without_a_reason_is_one() -> None:
+def test_a_refusal_without_a_reason_is_a_refusal() -> None:
     frame = {"method": "unsubscribe", "success": False, "req_id": 7}
     assert peek(frame) == Rejection("refused without a reason", 7, verb="unsubscribe")
 
@@ -353,17 +355,17 @@ def test_a_refused_request_is_a_reply_with_an_error() -> None:
     assert peek(frame) == Reply(5, frame, "EOrder:No funds")
 
 
-def test_a_refused_request_without_a_reason_is_one() -> None:
+def test_a_refused_request_without_a_reason_is_refused() -> None:
     frame = {"method": "add_order", "req_id": 5, "success": False}
     assert peek(frame) == Reply(5, frame, "refused without a reason")
 
 
-def test_an_accepted_request_is_a_reply_without_one() -> None:
+def test_an_accepted_request_is_a_reply_without_an_error() -> None:
     frame = {"method": "add_order", "req_id": 5, "success": True, "result": {"order_id": "O"}}
     assert peek(frame) == Reply(5, frame)
 
 
-def test_an_error_of_no_request_is_a_notice() -> None:
+def test_an_error_without_an_id_is_a_notice() -> None:
     assert peek({"error": "Malformed request"}) == Notice("Malformed request")
 
 
@@ -413,7 +415,7 @@ TICKER = {
 }
 
 
-def test_data_is_of_a_channel_and_a_symbol() -> None:
+def test_data_belongs_to_a_channel_and_a_symbol() -> None:
     assert peek(TRADE) == Data("trade:MATIC/USD", "update", None, 0)
     assert peek(TICKER) == Data("ticker:BTC/USD", "snapshot", None, 0)
 
@@ -427,14 +429,14 @@ def test_a_frame_of_several_rows_is_several_messages() -> None:
     assert [m.data for m in messages] == rows
 
 
-def test_a_channel_without_symbols_is_one_message_whole() -> None:
+def test_a_frame_of_a_channel_without_symbols_is_one_message() -> None:
     frame = {"channel": "instrument", "type": "snapshot", "data": {"assets": [], "pairs": []}}
     (message,) = entries_of(Inbound(Kraken()), msgspec.json.encode(frame))
     assert isinstance(message, Message)
     assert (message.channel, message.type, message.data) == ("instrument", "snapshot", frame)
 
 
-def test_a_frame_without_rows_where_rows_are_due_is_whole() -> None:
+def test_a_frame_without_a_list_of_rows_is_one_message() -> None:
     frame = {"channel": "ticker", "type": "update", "data": {"symbol": "A/B"}}
     assert peek(frame) == Data("ticker", "update")
 
@@ -446,27 +448,27 @@ def test_rows_of_a_channel_without_symbols_stay_together() -> None:
     )
 
 
-def test_a_frame_of_no_rows_is_of_its_channel() -> None:
+def test_a_frame_with_no_rows_belongs_to_its_channel() -> None:
     assert peek({"channel": "trade", "type": "snapshot", "data": []}) == Data("trade", "snapshot")
 
 
 @pytest.mark.parametrize(
     "raw", [b"", b"[1,2]", b'{"channel": 5}', b'{"channel": "book", "data": 5}']
 )
-def test_what_does_not_look_like_kraken_cannot_be_read(raw: bytes) -> None:
+def test_a_frame_unlike_krakens_raises(raw: bytes) -> None:
     assert peek(raw) is Invalid
 
 
 # --- recorded ------------------------------------------------------------------------------------
 
 
-def test_all_recorded_answers_are_of_the_one_book() -> None:
+def test_all_recorded_answers_belong_to_the_one_book() -> None:
     acks = [item for item in map(peek, payloads(RECORDING)) if isinstance(item, Ack)]
     verbs = ("subscribe", "unsubscribe")
     assert set(map(repr, acks)) == {repr(Ack(None, "book:BTC/USD", verb=verb)) for verb in verbs}
 
 
-def test_each_recorded_message_gives_its_row_digit_for_digit() -> None:
+def test_each_recorded_message_keeps_every_digit_of_its_row() -> None:
     """A checksum is over the digits as sent: trailing zeros count."""
     entries = entries_of(Inbound(Kraken(), decimal=True), *payloads(RECORDING))
     for message in (m for m in entries if isinstance(m, Message)):
@@ -479,7 +481,7 @@ def test_each_recorded_message_gives_its_row_digit_for_digit() -> None:
 BOOK = "book:BTC/USD"
 
 
-def test_a_book_is_of_a_symbol_and_ten_deep_by_default() -> None:
+def test_a_book_belongs_to_a_symbol_and_has_ten_levels_by_default() -> None:
     dialect = Kraken()
     assert dialect.book_channel("BTC/USD", {"depth": 100}) == BOOK
     assert (dialect.book_depth({}), dialect.book_depth({"depth": 100})) == (10, 100)
@@ -487,12 +489,12 @@ def test_a_book_is_of_a_symbol_and_ten_deep_by_default() -> None:
 
 
 @pytest.mark.parametrize("depth", [0, -1, "10", 1.5, True, None])
-def test_the_depth_of_a_book_is_whole(depth: Any) -> None:
+def test_a_depth_that_is_no_whole_number_is_refused(depth: Any) -> None:
     with pytest.raises(ConfigurationError, match="depth must be a whole number from 1 up"):
         wsclient.OrderBook("kraken", BOOK, depth=depth)
 
 
-def test_a_book_message_is_its_row_digit_for_digit() -> None:
+def test_a_book_message_keeps_every_digit_of_its_row() -> None:
     rows = [
         {"symbol": "A/B", "bids": [], "asks": []},
         {"symbol": "C/D", "bids": [{"price": 1.50, "qty": 0}], "asks": [], "checksum": 7},
@@ -509,7 +511,7 @@ def test_a_book_message_is_its_row_digit_for_digit() -> None:
 @pytest.mark.parametrize(
     "data", ['[{"symbol":"A/B"}]', "[]", '[{"symbol":"A/B","bids":[{"price":1}],"asks":[]}]']
 )
-def test_a_book_message_without_its_fields_is_refused(data: str) -> None:
+def test_a_book_message_without_its_fields_raises(data: str) -> None:
     raw = b'{"channel":"book","type":"update","data":%s}' % data.encode()
     (message,) = messages_of(Kraken(), [raw])
     with pytest.raises(ValueError):
@@ -517,7 +519,7 @@ def test_a_book_message_without_its_fields_is_refused(data: str) -> None:
 
 
 def test_a_checksum_is_over_the_ten_best_asks_then_bids_without_points_and_leading_zeros() -> None:
-    """The rule spelt out over the text, as Kraken's guide does."""
+    """The rule is spelt out over the text, as in Kraken's guide."""
     bids = [(f"0.05{30 - i}0", f"0.00000{500 + i}00") for i in range(1, 12)]
     asks = [(f"0.0{605 + i}", f"{i}.10") for i in range(12)]
     text = "".join(
@@ -530,6 +532,6 @@ def test_a_checksum_is_over_the_ten_best_asks_then_bids_without_points_and_leadi
     assert Kraken().book_checksum(*as_decimals) == zlib.crc32(text.encode())
 
 
-def test_a_small_number_is_written_out_for_its_checksum() -> None:
+def test_a_small_number_is_written_without_an_exponent_in_the_checksum() -> None:
     tiny = [(Decimal("1E-7"), Decimal("0.00000510"))]
     assert Kraken().book_checksum([], tiny) == zlib.crc32(b"1510")

@@ -1,4 +1,4 @@
-"""KuCoin: the forms of its documents, and recorded traffic of ten symbols."""
+"""KuCoin: the frames of its documentation, and recorded traffic of ten symbols."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_token_and_the_address_come_by_rest() -> None:
     assert re.fullmatch(r"wss://ws-api-spot\.kucoin\.com/\?token=T0ken&connectId=[0-9a-f]{8}", url)
 
 
-def test_a_refusal_by_rest_is_told_by_its_code() -> None:
+def test_the_error_for_a_refusal_by_rest_has_its_code() -> None:
     with pytest.raises(HandshakeRejected, match="code 400100"):
         Kucoin().url_from("wss://x/", {"code": "400100", "msg": "5ecret"})
     with pytest.raises(HandshakeRejected, match="code 429000"):
@@ -85,7 +85,7 @@ def base64_hmac(text: bytes) -> str:
     return base64.b64encode(hmac.new(b"5ecret", text, hashlib.sha256).digest()).decode()
 
 
-def test_a_token_for_private_channels_is_asked_for_with_a_signature() -> None:
+def test_the_request_for_a_token_of_private_channels_is_signed() -> None:
     given = {"api_key": "K", "secret": "5ecret", "passphrase": "P"}
     request = Kucoin().url_request("wss://x/", Credentials(given, lambda: 1547015186.5329))
     assert request is not None
@@ -111,7 +111,7 @@ def test_a_refused_key_is_final(code: str) -> None:
     "channel",
     ["/spotMarket/tradeOrders", "/account/balance", "/margin/isolatedPosition:BTC-USDT"],
 )
-def test_a_private_channel_is_asked_for_as_one(channel: str) -> None:
+def test_a_private_channel_is_subscribed_to_as_private(channel: str) -> None:
     request = {"id": 1, "type": "subscribe", "topic": channel}
     assert Kucoin().subscribe([channel], 1, {}) == {
         **request,
@@ -123,7 +123,7 @@ def test_a_private_channel_is_asked_for_as_one(channel: str) -> None:
 # --- out -----------------------------------------------------------------------------------------
 
 
-def test_one_message_asks_for_several_symbols_of_a_topic() -> None:
+def test_one_message_subscribes_to_several_symbols_of_a_channel() -> None:
     channels = ["/market/ticker:BTC-USDT", "/market/ticker:ETH-USDT"]
     assert Kucoin().subscribe(channels, 1, {}) == {
         "id": 1,
@@ -141,13 +141,13 @@ def test_one_message_asks_for_several_symbols_of_a_topic() -> None:
     }
 
 
-def test_a_message_holds_a_hundred_symbols_of_one_topic_at_most() -> None:
+def test_a_message_takes_at_most_a_hundred_symbols_of_one_channel() -> None:
     tickers = [f"/market/ticker:{n}" for n in range(150)]
     batches = Kucoin().batches([BOOK + "A", *tickers, BOOK + "B"])
     assert [list(b) for b in batches] == [[BOOK + "A", BOOK + "B"], tickers[:100], tickers[100:]]
 
 
-def test_an_error_of_no_request_leaves_the_subscribes_on_their_way() -> None:
+def test_an_error_that_answers_no_request_does_not_affect_pending_subscribes() -> None:
     bench = Bench(Kucoin())
     token = bench.rig.subscribe("/market/ticker:A-B")
     bench.feed(b'{"type":"error","code":408,"data":"ping timeout"}')
@@ -199,7 +199,7 @@ def test_the_venues_limits_and_its_ping() -> None:
         (b"", Invalid),
     ],
 )
-def test_what_a_frame_is(frame: Any, item: Any) -> None:
+def test_how_each_frame_is_read(frame: Any, item: Any) -> None:
     assert peek(frame) == item
 
 
@@ -224,7 +224,7 @@ def test_ranges_may_overlap() -> None:
 # --- books ---------------------------------------------------------------------------------------
 
 
-def test_a_books_channel_and_its_snapshot() -> None:
+def test_the_channel_and_the_snapshot_of_a_book() -> None:
     assert Kucoin().book_channel("BTC-USDT", {}) == BOOK + "BTC-USDT"
     request = Kucoin().book_request(BOOK + "BTC-USDT", {})
     expected = "https://api.kucoin.com/api/v3/market/orderbook/level2"
@@ -237,19 +237,19 @@ def test_a_books_channel_and_its_snapshot() -> None:
     assert (snapshot.sequence, snapshot.asks) == (12, [])
 
 
-def test_rows_count_in_the_order_of_their_numbers_and_those_of_price_0_not_at_all() -> None:
+def test_rows_are_applied_in_the_order_of_their_numbers_without_those_of_price_0() -> None:
     update = Kucoin().book_update(message_of(LEVEL2))
     expected = [(Decimal("0.10"), Decimal("0")), (Decimal("0.10"), Decimal("2.50"))]
     assert repr(update) == f"BookUpdate(is_snapshot=False, bids=[], asks={expected}, checksum=None)"
 
 
-def test_what_is_no_level2_changes_no_book() -> None:
+def test_a_message_of_another_channel_changes_no_book() -> None:
     ticker = {"type": "message", "topic": "/market/ticker:A", "data": {}}
     assert Kucoin().book_update(message_of(ticker)) is None
 
 
 @pytest.mark.parametrize("answer", [[], {}, {"code": "200000"}, {"code": "200000", "data": {}}])
-def test_nonsense_is_no_snapshot(answer: Any) -> None:
+def test_an_invalid_snapshot_raises(answer: Any) -> None:
     with pytest.raises((msgspec.ValidationError, TypeError, KeyError)):
         Kucoin().book_snapshot(BOOK + "A", answer)
 
@@ -283,7 +283,7 @@ def venue() -> Iterator[FakeVenue]:
 
 @pytest.fixture
 def bullets(venue: FakeVenue) -> Iterator[Rest]:
-    """Gives tokens for the venue."""
+    """Serve tokens for the venue by REST."""
 
     def bullet(n: int) -> Any:
         data = {"token": f"T{n}", "instanceServers": [{"endpoint": venue.url}]}
@@ -306,7 +306,7 @@ def welcome(peer: Peer) -> None:
 
 
 @pytest.mark.loopback
-def test_each_connect_has_a_token_of_its_own_and_waits_for_the_welcome(
+def test_each_connect_gets_its_own_token_and_waits_for_the_welcome(
     venue: FakeVenue, bullets: Rest
 ) -> None:
     with closing(client_of(bullets)) as client:
@@ -332,7 +332,7 @@ def test_each_connect_has_a_token_of_its_own_and_waits_for_the_welcome(
 
 
 @pytest.mark.loopback
-def test_private_channels_come_by_a_token_of_their_own(venue: FakeVenue, bullets: Rest) -> None:
+def test_private_channels_need_a_private_token(venue: FakeVenue, bullets: Rest) -> None:
     credentials = {"api_key": "K", "secret": "5ecret", "passphrase": "P"}
     with closing(client_of(bullets, credentials=credentials)) as client:
         call = Call(client.connect)
@@ -352,8 +352,8 @@ def test_private_channels_come_by_a_token_of_their_own(venue: FakeVenue, bullets
 
 
 @pytest.mark.loopback
-def test_a_list_is_no_channel(venue: FakeVenue, bullets: Rest) -> None:
-    """What comes would be of no channel that was asked for."""
+def test_a_list_of_symbols_is_refused_as_a_channel(venue: FakeVenue, bullets: Rest) -> None:
+    """Its data would belong to no channel that was requested."""
     with closing(client_of(bullets)) as client:
         call = Call(client.connect)
         peer = venue.accept()

@@ -1,4 +1,4 @@
-"""Logins over a socket: nothing is asked for before the venue has accepted them."""
+"""Logins over a socket: nothing is requested before the venue has accepted them."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_subscribe_waits_until_the_login_is_accepted(kind: Any, venue: FakeVen
 
 
 @pytest.mark.parametrize("dialect", ["generic", "binance", wsclient.BinanceFutures()])
-def test_credentials_are_refused_where_there_is_no_login(dialect: str | Dialect) -> None:
+def test_credentials_are_refused_for_a_dialect_without_a_login(dialect: str | Dialect) -> None:
     with pytest.raises(wsclient.ConfigurationError, match="no login") as caught:
         WebSocketClient("wss://x/", dialect=dialect, credentials=GIVEN)
     assert "5ecret" not in str(caught.value)
@@ -92,7 +92,7 @@ def test_credentials_are_refused_where_there_is_no_login(dialect: str | Dialect)
     WebSocketClient("wss://x/", dialect=dialect).close()
 
 
-def test_a_dialect_of_ones_own_has_a_login_where_it_says_so() -> None:
+def test_a_custom_dialect_can_have_a_login() -> None:
     class LoggedIn(wsclient.Generic):
         def login(self, credentials: Any) -> Any:
             return {"type": "login"}
@@ -106,7 +106,7 @@ def test_a_dialect_of_ones_own_has_a_login_where_it_says_so() -> None:
 
 
 @pytest.mark.loopback
-def test_bitfinex_tells_of_the_account_unasked(venue: FakeVenue) -> None:
+def test_bitfinex_sends_the_account_without_a_subscription(venue: FakeVenue) -> None:
     with client_of(venue, Bitfinex()) as client:
         connecting = Call(client.connect)
         peer = venue.accept()

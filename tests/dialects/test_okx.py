@@ -1,4 +1,4 @@
-"""OKX v5: what its documents show, and what was recorded when its checksums were alive."""
+"""OKX v5: the frames of its documentation, and recordings from when it sent checksums."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def book(
 # --- out -----------------------------------------------------------------------------------------
 
 
-def test_one_message_asks_for_several_channels() -> None:
+def test_one_message_subscribes_to_several_channels() -> None:
     assert OKX().subscribe(["books:BTC-USDT", "tickers:ETH-USDT"], 1512, {}) == {
         "id": "1512",
         "op": "subscribe",
@@ -68,7 +68,7 @@ def test_one_message_asks_for_several_channels() -> None:
     }
 
 
-def test_options_are_fields_of_the_args() -> None:
+def test_options_become_fields_of_the_args() -> None:
     assert OKX().unsubscribe(["instruments"], 7, {"instType": "SPOT"}) == {
         "id": "7",
         "op": "unsubscribe",
@@ -77,7 +77,7 @@ def test_options_are_fields_of_the_args() -> None:
 
 
 OPTION = {"instType": "OPTION"}
-#: A channel, options, and the arg that both are.
+#: A channel, its options, and the arg that they make together.
 BY_OTHER_NAMES: list[tuple[str, dict[str, str], dict[str, str]]] = [
     ("opt-summary:BTC-USD", {}, {"channel": "opt-summary", "instFamily": "BTC-USD"}),
     (
@@ -119,7 +119,7 @@ def test_a_family_that_is_not_in_the_channels_name_is_refused() -> None:
         OKX().subscribe(["opt-summary"], 1, {"instFamily": "BTC-USD"})
 
 
-def test_an_option_does_not_change_the_channel() -> None:
+def test_an_option_that_names_the_channel_does_not_change_it() -> None:
     request = OKX().subscribe(["books:BTC-USDT"], 1, {"channel": "books5"})
     assert request["args"] == [{"channel": "books", "instId": "BTC-USDT"}]
 
@@ -130,13 +130,13 @@ def test_the_limits_of_the_venue() -> None:
     assert [len(batch) for batch in OKX().batches(channels)] == [50, 50, 20]
 
 
-def test_a_ping_is_text_and_comes_before_the_venue_hangs_up() -> None:
+def test_a_ping_is_text_and_is_sent_before_the_venue_closes() -> None:
     payload, interval = OKX().keepalive
     assert payload == "ping"
     assert interval < OKX().silence_timeout <= 30.0
 
 
-def test_a_login_bears_the_signature() -> None:
+def test_a_login_carries_the_signature() -> None:
     given = {"api_key": "K", "secret": "secret", "passphrase": "P"}
     digest = hmac.new(b"secret", b"1538054050GET/users/self/verify", hashlib.sha256).digest()
     sign = base64.b64encode(digest).decode()
@@ -151,7 +151,7 @@ def test_a_login_bears_the_signature() -> None:
 ARG = {"channel": "books", "instId": "BTC-USDT"}
 
 
-def test_an_acknowledgement_is_of_one_arg() -> None:
+def test_an_acknowledgement_confirms_one_arg() -> None:
     frame = {"id": "1512", "event": "subscribe", "arg": ARG, "connId": "a4d3ae55"}
     for verb in ("subscribe", "unsubscribe"):
         assert peek({**frame, "event": verb}) == Ack("1512", "books:BTC-USDT", verb=verb)
@@ -164,7 +164,7 @@ def test_an_acknowledgement_may_have_no_id() -> None:
     assert peek(frame) == Ack(None, "instruments", verb="subscribe")
 
 
-def test_an_error_is_of_the_request() -> None:
+def test_an_error_is_matched_by_the_id_of_the_request() -> None:
     frame = {
         "id": "1512",
         "event": "error",
@@ -175,7 +175,7 @@ def test_an_error_is_of_the_request() -> None:
     assert peek(frame) == Rejection("Invalid request (60012)", "1512")
 
 
-def test_an_error_that_names_the_channel_is_of_that_one_alone() -> None:
+def test_an_error_that_names_a_channel_refuses_only_that_one() -> None:
     text = "Wrong URL or channel:tickers,instId:NMR-USDT doesn't exist. Please use the correct URL"
     item = peek({"id": "3", "event": "error", "code": "60018", "msg": text})
     assert item == Rejection(f"{text} (60018)", "3", "tickers:NMR-USDT")
@@ -197,7 +197,7 @@ def test_an_error_names_any_kind_of_channel(fields: str, channel: str) -> None:
 
 
 @pytest.mark.loopback
-def test_a_refused_channel_leaves_the_others() -> None:
+def test_a_refused_channel_does_not_affect_the_others() -> None:
     text = "Wrong URL or channel:tickers,instId:BAD doesn't exist."
     reasons = refused(
         OKX(),
@@ -214,13 +214,13 @@ def test_the_answers_to_a_login() -> None:
     assert peek(frame) == LoginRefused("Login failed. (60009)")
 
 
-def test_a_subscribe_that_needs_a_login_is_refused_itself() -> None:
+def test_the_error_that_a_login_is_needed_refuses_the_subscribe() -> None:
     frame = {"id": "1", "event": "error", "code": "60011", "msg": "Please log in"}
     assert peek(frame) == Rejection("Please log in (60011)", "1", is_one=True)
 
 
 @pytest.mark.loopback
-def test_an_error_that_names_no_channel_leaves_those_that_are_acknowledged() -> None:
+def test_an_error_that_names_no_channel_does_not_affect_acknowledged_channels() -> None:
     channels = ["books-l2-tbt:BTC-JPY", "books:BTC-JPY"]
     reasons = refused(
         OKX(),
@@ -240,7 +240,9 @@ def test_some_errors_refuse_a_request_as_a_whole(code: str) -> None:
 
 
 @pytest.mark.parametrize(("code", "text"), [("63999", "Internal system error"), ("60013", "odd")])
-def test_an_error_without_an_id_that_is_of_no_subscribe_refuses_none(code: str, text: str) -> None:
+def test_an_error_without_an_id_that_is_about_no_subscribe_refuses_none(
+    code: str, text: str
+) -> None:
     item = peek({"event": "error", "code": code, "msg": text, "connId": "a"})
     assert item == Notice(f"{text} ({code})")
 
@@ -253,17 +255,17 @@ def test_an_error_without_an_id_that_is_of_no_subscribe_refuses_none(code: str, 
         ("60008", "The current WebSocket endpoint does not support subscribing to A channels"),
     ],
 )
-def test_an_error_without_an_id_may_be_of_a_subscribe(code: str, text: str) -> None:
+def test_an_error_without_an_id_may_refuse_a_subscribe(code: str, text: str) -> None:
     assert isinstance(peek({"event": "error", "code": code, "msg": text}), Rejection)
 
 
-def test_an_upgrade_is_announced() -> None:
+def test_an_announced_upgrade_is_a_notice() -> None:
     text = "The connection will soon be closed for a service upgrade. Please reconnect."
     frame = {"event": "notice", "code": "64008", "msg": text, "connId": "a4d3ae55"}
     assert peek(frame) == Notice(f"{text} (64008)")
 
 
-def test_counts_of_connections() -> None:
+def test_the_messages_about_the_number_of_connections() -> None:
     frame = {"event": "channel-conn-count", "channel": "orders", "connCount": "2", "connId": "a"}
     assert peek(frame) == Heartbeat()
 
@@ -292,39 +294,39 @@ def test_unknown_events() -> None:
 
 
 @pytest.mark.parametrize("raw", [b"", b"ping", b"[1,2]", b'{"arg": 5}', b'{"arg": {}}'])
-def test_what_does_not_look_like_okx_cannot_be_read(raw: bytes) -> None:
+def test_a_frame_unlike_okxs_raises(raw: bytes) -> None:
     assert peek(raw) is Invalid
 
 
 # --- in: data ------------------------------------------------------------------------------------
 
 
-def test_data_is_of_a_channel_and_an_instrument() -> None:
+def test_data_belongs_to_a_channel_and_an_instrument() -> None:
     frame = {"arg": {"channel": "tickers", "instId": "BTC-USDT"}, "data": [{"last": "1"}]}
     assert peek(frame) == Data("tickers:BTC-USDT", "update")
     candles = {"arg": {"channel": "candle1m", "instId": "BTC-USDT"}, "data": [["1", "2", "3"]]}
     assert peek(candles) == Data("candle1m:BTC-USDT", "update")
 
 
-def test_a_number_without_a_pointer_counts_nothing() -> None:
-    """Trades and books5 have such; they are not +1."""
+def test_a_number_without_a_link_is_no_sequence_number() -> None:
+    """Trades and books5 have such numbers; they do not rise by 1."""
     frame = {"arg": {"channel": "trades", "instId": "A-B"}, "data": [{"px": "1", "seqId": 9}]}
     assert peek(frame) == Data("trades:A-B", "update", None)
 
 
-def test_several_rows_in_one_message_count_nothing() -> None:
+def test_a_message_of_several_rows_is_not_numbered() -> None:
     frame = book(15, 10)
     frame["data"] *= 2
     assert peek(frame) == Data("books:BTC-USDT", "update", None)
 
 
-def test_a_message_points_to_the_one_before() -> None:
+def test_a_message_is_linked_to_the_one_before() -> None:
     found = message(book(15, 10))
     assert isinstance(found, LinkedMessage)
     assert (found.sequence, found.follows, found.is_counted) == (15, 10, False)
 
 
-def test_a_snapshot_points_to_nothing() -> None:
+def test_a_snapshot_is_linked_to_nothing() -> None:
     found = message(book(10, -1, action="snapshot"))
     assert isinstance(found, LinkedMessage)
     assert (found.type, found.sequence, found.follows) == ("snapshot", 10, None)
@@ -344,7 +346,7 @@ def test_numbers_that_start_again_after_maintenance_are_no_gap() -> None:
     assert marks(OKX(), stream) == []
 
 
-def test_numbers_that_start_again_without_the_pointer_are_marked() -> None:
+def test_numbers_that_start_again_without_the_link_are_a_gap() -> None:
     stream = lines(book(10, -1, action="snapshot"), book(3, 15), book(5, 3))
     assert [i for i, _ in marks(OKX(), stream)] == [1]
 
@@ -375,7 +377,7 @@ def test_a_checksum_fixed_at_0_is_none() -> None:
     assert update.checksum == -855196043
 
 
-def test_where_the_checksum_is_fixed_at_0_the_sequence_decides() -> None:
+def test_with_a_checksum_fixed_at_0_the_sequence_numbers_decide() -> None:
     level = [["30189", "1", "0", "1"]]
     frames = lines(
         book(10, -1, action="snapshot", bids=level, checksum=0),
@@ -392,7 +394,7 @@ def test_where_the_checksum_is_fixed_at_0_the_sequence_decides() -> None:
         kept.bids()
 
 
-def test_a_book_without_an_action_is_whole() -> None:
+def test_each_message_of_a_book_without_an_action_is_a_snapshot() -> None:
     frame = {"arg": {"channel": "books5", "instId": "A-B"}, "data": [{"asks": [], "bids": []}]}
     update = OKX().book_update(message(frame))
     assert update == BookUpdate(True, [], [], None)
@@ -401,14 +403,14 @@ def test_a_book_without_an_action_is_whole() -> None:
 @pytest.mark.parametrize(
     "change", [{"action": "odd"}, {"data": []}, {"data": [{"asks": []}]}, {"data": [{}, {}]}]
 )
-def test_a_book_that_makes_no_sense_raises(change: dict[str, Any]) -> None:
+def test_an_invalid_book_message_raises(change: dict[str, Any]) -> None:
     found = Message("books:BTC-USDT", raw=msgspec.json.encode({**book(1, 0), **change}))
     with pytest.raises(msgspec.ValidationError):
         OKX().book_update(found)
 
 
-def test_the_longer_side_goes_on_alone_in_a_checksum() -> None:
-    """As in the venue's example: bid:ask:bid, and no number in another form than it was sent."""
+def test_a_checksum_continues_with_the_longer_side_alone() -> None:
+    """As in the venue's example: bid:ask:bid, each number in the form in which it was sent."""
     bids = [(Decimal("3366.1"), Decimal("7")), (Decimal("0.00000001"), Decimal("6.10"))]
     asks = [(Decimal("3366.8"), Decimal("9"))]
     unsigned = zlib.crc32(b"3366.1:7:3366.8:9:0.00000001:6.10")
@@ -420,7 +422,7 @@ def test_the_longer_side_goes_on_alone_in_a_checksum() -> None:
 
 
 def test_checksums_of_other_recorded_books_hold() -> None:
-    """Snapshots of whole books; the longer ones were cut, and their checksums are not theirs."""
+    """Only snapshots of whole books: longer ones were cut, so their checksums do not match."""
     rows = there("shapes/okx.tsv").read_text().splitlines()
     row = next(r for r in rows if r.startswith("l2_event.option_snapshot"))
     (update,) = updates_of(OKX(), messages_of(OKX(), [row.partition("\t")[2].encode()]))
@@ -438,7 +440,7 @@ class _Answering(ScriptedProtocol):
 
 
 @pytest.mark.loopback
-def test_a_login_is_signed_anew_on_each_connection() -> None:
+def test_each_connection_signs_its_own_login() -> None:
     made: list[str] = []
 
     def credentials() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Which channels of each venue may stay silent, and of which a first message is expected."""
+"""Which channels of each venue may stay silent, and which must send a first message."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_only_private_channels_and_rare_events_may_be_silent(
     assert [dialect.first_message_within(channel) for channel in others] == [60.0] * len(others)
 
 
-def test_futures_of_binance_are_as_its_spot() -> None:
+def test_binance_futures_have_the_quiet_channels_of_spot() -> None:
     dialect = wsclient.BinanceFutures()
     assert dialect.first_message_within("!forceOrder@arr") is None
     assert dialect.first_message_within("btcusdt@markPrice") == 60.0

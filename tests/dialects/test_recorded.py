@@ -1,4 +1,4 @@
-"""Every recording goes through a client over a socket, with all that can be checked in it."""
+"""Every recording goes through a client over a socket, with every check that it allows."""
 
 from __future__ import annotations
 
@@ -36,28 +36,29 @@ from wsclient.testing.venue import Peer
 
 
 class Direct(wsclient.Kucoin):
-    """Without a token by REST."""
+    """KuCoin without a token by REST."""
 
     def url_request(self, url: str, credentials: Any) -> None:
         return None
 
 
 class Unrouted(wsclient.BinanceFutures):
-    """As in 2021, when one address had all streams."""
+    """Binance futures as in 2021, when one address had all streams."""
 
     def refusal(self, channel: str, address: str) -> None:
         return None
 
 
 class Stream(NamedTuple):
-    """A recording, and what is in it.
+    """A recording, and its content.
 
-    ``frames`` were received, and in them so many of each of the ``kinds``, which are types of
-    messages and of what is none (Deribit answers for thirty channels in one frame). ``links``: how
-    many messages (of Bitfinex: frames) have the number that must come after the one before them.
-    ``checksums``: how many hold. ``books``: (how many, messages that change them), of channels that
-    begin with ``prefix``. ``removals``: of levels that were there, and of others.
-    ``answer``: to a request, where the recording has none or one to another id.
+    ``frames`` is the number of frames received. ``kinds`` counts the messages of each type in them,
+    and items that are no messages (Deribit answers for thirty channels in one frame). ``links`` is
+    the number of messages (of Bitfinex: frames) with the number that must follow the one before.
+    ``checksums`` is the number of checksums that match. ``books`` is (number of books, messages
+    that change them), for channels that begin with ``prefix``. ``removals`` is the number of
+    removals of existing levels, and of other ones. ``answer`` answers a request if the recording
+    has no answer, or one to another id.
     """
 
     file: str
@@ -70,22 +71,22 @@ class Stream(NamedTuple):
     checksums: int = 0
     removals: tuple[int, int] = (0, 0)
     suffix: str = ""
-    #: Snapshots by REST, in a file of their own.
+    #: The file of the snapshots by REST.
     rest: str | None = None
     answer: Callable[[Any], Any] | None = None
     greeting: tuple[str, ...] = ()
-    #: Breaks the number of a line; whether the line after it then seems to come twice.
+    #: Alters the number of a line, and whether the next line then looks like a duplicate.
     alter: Callable[[bytes], bytes] | None = None
     echoes: bool = False
-    #: What the edits begin with, instead of the recording as it is.
+    #: Changes the recording before the edits.
     rewritten: Callable[[Sequence[bytes]], Sequence[bytes]] = list
-    #: So many levels a side are in the checksum; how many edits of each kind are seen at the line.
+    #: Levels per side in the checksum, and the edits of each kind that show at the edited line.
     covered: int = 0
     noticed: Mapping[str, int] = {}
 
 
 def raised(field: str) -> Callable[[bytes], bytes]:
-    """Puts the number in this field up by one."""
+    """Return a function that raises the number in this field by 1."""
 
     def alter(line: bytes) -> bytes:
         pattern = rb'("%s":"?)(\d+)' % field.encode()
@@ -241,7 +242,7 @@ STREAMS = [
 
 
 def with_numbers(lines: Sequence[bytes]) -> list[bytes]:
-    """With what OKX has sent in each message of a book since 2022."""
+    """Return the lines with the numbers that OKX has sent in each message of a book since 2022."""
     last: dict[str, int] = {}
     found = []
     for line in lines:
@@ -258,7 +259,7 @@ NUMBERED = [
     *(stream for stream in STREAMS if stream.alter is not None),
     STREAMS[-1]._replace(alter=raised("prevSeqId"), rewritten=with_numbers),
 ]
-#: Files without a stream that a dialect of ours could read, and why.
+#: Files that no dialect of ours can read as a stream, and why.
 EXCLUDED = {
     "README.md": "about the files",
     "bitstamp/": "no dialect of ours",
@@ -270,7 +271,7 @@ EXCLUDED = {
 }
 
 
-def test_each_file_is_in_the_table_or_left_out_for_a_reason() -> None:
+def test_each_file_is_in_the_table_or_excluded_for_a_reason() -> None:
     if not RECORDED.exists():
         pytest.skip("the recorded traffic is not here (../shared/recorded, beside the project)")
     files = {str(f.relative_to(RECORDED)) for f in RECORDED.rglob("*") if f.is_file()}
@@ -282,7 +283,7 @@ def test_each_file_is_in_the_table_or_left_out_for_a_reason() -> None:
 
 
 class Playing(ScriptedProtocol):
-    """Answers the requests, and plays the lines once there were so many."""
+    """A protocol that answers requests, and plays the lines after the given number of requests."""
 
     def __init__(self, stream: Stream, lines: Sequence[bytes], requests: int) -> None:
         self._stream = stream
@@ -303,7 +304,7 @@ class Playing(ScriptedProtocol):
 def play(
     stream: Stream, lines: Sequence[bytes], channels: Sequence[str]
 ) -> tuple[list[Message], wsclient.Stats]:
-    """What a client delivers of these lines, all of them received."""
+    """Return what a client delivers of these lines, after it received all of them."""
     dialect = stream.dialect
     expected = len(messages_of(dialect, lines))
     requests = len(list(dialect.batches(channels))) + len(dialect.opening)
@@ -327,7 +328,10 @@ def channels_of(dialect: Dialect, lines: Sequence[bytes]) -> list[str]:
 
 
 def ends_a_channel(dialect: Dialect, line: bytes) -> bool:
-    """The recording's client had unsubscribed. Ours has not: it would subscribe again."""
+    """Return whether a line confirms an unsubscribe of the recorded client.
+
+    Ours has not unsubscribed, and would subscribe again.
+    """
     entries = entries_of(Inbound(dialect), line)
     return any(isinstance(entry, Ack) and entry.verb == "unsubscribe" for entry in entries)
 
@@ -357,7 +361,10 @@ def test_a_recording_goes_through_a_client_and_all_its_checks_hold(
 
 
 def check_books(stream: Stream, messages: Sequence[Message]) -> tuple[Any, ...]:
-    """(books, messages that changed them), checksums that held, removals; none is crossed."""
+    """Check that no book is crossed, and count its content as in ``Stream``.
+
+    Return (books, messages that changed them), checksums that match, removals.
+    """
     by_channel: dict[str, list[Message]] = defaultdict(list)
     for message in messages:
         if message.channel.startswith(stream.prefix) and stream.suffix in message.channel:
@@ -390,7 +397,7 @@ def check_books(stream: Stream, messages: Sequence[Message]) -> tuple[Any, ...]:
 
 
 def snapshot_of(stream: Stream, channel: str) -> Any:
-    """What the venue's REST server answered about this book."""
+    """Return the recorded answer of the venue's REST server for this book."""
     assert stream.rest is not None
     for item in recording(stream.rest):
         symbol = re.findall("symbol=([A-Z0-9-]+)", item.uri or "")[0]
@@ -401,14 +408,14 @@ def snapshot_of(stream: Stream, channel: str) -> Any:
 
 # --- edits ---------------------------------------------------------------------------------------
 
-#: So far apart are two edits of a channel: the marks of one end before the next.
+#: Distance of two edits of a channel: the gaps of one end before the next one.
 APART = 5
-#: A frame, whether it is a message, and the reason of the mark that this must bear.
+#: A frame, whether it is a message, and the reason of the gap that it must carry.
 Line = tuple[bytes, bool, str | None]
 
 
 def numbered(stream: Stream) -> tuple[list[Line], dict[str, list[int]]]:
-    """The recording without messages that have no number, and where those of each channel are."""
+    """Return the recording without unnumbered messages, and the places of each channel in it."""
     lines: list[Line] = []
     places = defaultdict(list)
     for raw in stream.rewritten(payloads(stream.file)):
@@ -425,7 +432,7 @@ def numbered(stream: Stream) -> tuple[list[Line], dict[str, list[int]]]:
 def edited(
     stream: Stream, lines: list[Line], places: dict[str, list[int]], edit: str, start: int
 ) -> Iterator[Line]:
-    """Each fifth message of each channel is edited, from the ``start``-th on."""
+    """Edit every fifth message of each channel, from the ``start``-th on."""
     assert stream.alter is not None
     sent = [[line] for line in lines]
     for of_one in places.values():
@@ -448,10 +455,10 @@ def edited(
 @pytest.mark.loopback
 @pytest.mark.parametrize("edit", ["deleted", "doubled", "swapped", "altered"])
 @pytest.mark.parametrize("stream", NUMBERED, ids=lambda stream: stream.file)
-def test_each_edit_of_a_numbered_line_is_marked_there_and_nowhere_else(
+def test_each_edit_of_a_numbered_line_is_a_gap_there_and_nowhere_else(
     stream: Stream, edit: str
 ) -> None:
-    """Each in turn, over a socket; but the first and the last two of a channel."""
+    """All lines are edited in turn, over a socket, except the first and last two of a channel."""
     lines, places = numbered(stream)
     edits = 0
     for start in range(1, APART + 1):
@@ -481,17 +488,17 @@ def levels(book: SortedBook, count: int | None = None) -> Any:
 
 
 def altered(update: BookUpdate) -> BookUpdate:
-    """Each of its levels has one unit more."""
+    """Return the update with the size of each level raised by one unit."""
     sides = ([(price, size + 1) for price, size in side] for side in (update.bids, update.asks))
     return BookUpdate(update.is_snapshot, *sides, update.checksum)
 
 
 @pytest.mark.parametrize("edit", ["deleted", "swapped", "altered"])
 @pytest.mark.parametrize("stream", CHECKED, ids=lambda stream: stream.file)
-def test_each_edit_of_a_checked_line_is_noticed_where_it_first_shows(
+def test_each_edit_of_a_line_with_a_checksum_is_detected_where_it_first_shows(
     stream: Stream, edit: str
 ) -> None:
-    """Which is there, unless the levels that the checksum covers are the same with the edit."""
+    """It shows at the line, unless the levels that the checksum covers are equal with the edit."""
     depth = stream.dialect.book_depth({})
     at_once = 0
     for updates in books_of(stream):
@@ -512,8 +519,10 @@ def test_each_edit_of_a_checked_line_is_noticed_where_it_first_shows(
 def first_fault(
     stream: Stream, truth: Sequence[Any], start: int, order: Sequence[tuple[int, BookUpdate]]
 ) -> int | None:
-    """How many lines after ``start`` the checked book fails, which is where another one shows other
-    levels than it has in truth."""
+    """Return how many lines after ``start`` the checksum fails.
+
+    That must be the first line at which the edited book and the true one differ.
+    """
     depth = stream.dialect.book_depth({})
     checked, plain = SortedBook(depth, stream.dialect), SortedBook(depth)
     for book in (checked, plain):
@@ -534,8 +543,8 @@ def first_fault(
 
 
 @pytest.mark.parametrize("stream", CHECKED, ids=lambda stream: stream.file)
-def test_a_doubled_line_changes_no_checked_book(stream: Stream) -> None:
-    """Sizes are absolute: its checksum holds again."""
+def test_a_doubled_line_changes_no_book_with_a_checksum(stream: Stream) -> None:
+    """Sizes are absolute, so the checksum matches again."""
     for updates in books_of(stream):
         book = SortedBook(stream.dialect.book_depth({}), stream.dialect)
         for update in updates:

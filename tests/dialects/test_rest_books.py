@@ -1,4 +1,4 @@
-"""Books that begin with a REST snapshot, by hand, of each venue's own frames."""
+"""Order books that begin with a REST snapshot, made by hand from each venue's own frames."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wsclient.sansio.dialect import BookUpdate, Dialect
 CHANNEL = "btcusdt@depth@100ms"
 
 
-def test_a_futures_book_follows_by_the_number_that_each_change_names() -> None:
+def test_a_futures_book_is_linked_by_the_number_that_each_update_names() -> None:
     book = wsclient.OrderBook("binance_futures", CHANNEL)
 
     def change(previous: int, last: int, size: str) -> wsclient.Message:
@@ -45,10 +45,10 @@ def of_futures(first: int, last: int, previous: int, bids: list[list[str]]) -> w
 
 @pytest.mark.parametrize("rest", ["https://fapi.example", "https://dapi.example"])
 @pytest.mark.parametrize("comes_first", [True, False], ids=["change first", "snapshot first"])
-def test_a_futures_book_takes_the_change_of_the_snapshots_own_number(
+def test_a_futures_book_applies_the_update_with_the_snapshots_own_number(
     rest: str, comes_first: bool
 ) -> None:
-    """Of USD-M and of COIN-M."""
+    """This holds for USD-M and COIN-M."""
     book = wsclient.OrderBook(wsclient.BinanceFutures(rest=rest), CHANNEL)
     snapshot = {"lastUpdateId": 167006094705, "bids": [["15.060", "716"]], "asks": []}
     same = of_futures(167006094390, 167006094705, 167006093498, [["15.060", "817"]])
@@ -68,7 +68,7 @@ def test_a_futures_book_takes_the_change_of_the_snapshots_own_number(
     assert book.best_bid == (Decimal("15.060"), 5)
 
 
-def test_a_spot_book_drops_the_change_of_the_snapshots_own_number() -> None:
+def test_a_spot_book_drops_the_update_with_the_snapshots_own_number() -> None:
     book = wsclient.OrderBook("binance", CHANNEL)
     data = {"e": "depthUpdate", "U": 5, "u": 7, "b": [["9", "2"]], "a": []}
     frame = json.dumps({"stream": CHANNEL, "data": data}).encode()
@@ -78,7 +78,7 @@ def test_a_spot_book_drops_the_change_of_the_snapshots_own_number() -> None:
     assert book.best_bid == (9, 1)
 
 
-def test_a_kucoin_book_drops_the_change_of_the_snapshots_own_number() -> None:
+def test_a_kucoin_book_drops_the_update_with_the_snapshots_own_number() -> None:
     book = wsclient.OrderBook("kucoin", "/market/level2:A-B")
     changes = {"bids": [["9", "2", "7"]], "asks": []}
     data = {"sequenceStart": 5, "sequenceEnd": 7, "changes": changes}
@@ -103,10 +103,10 @@ def test_a_kucoin_book_drops_the_change_of_the_snapshots_own_number() -> None:
     ],
     ids=["binance", "binance_futures", "kucoin"],
 )
-def test_recorded_books_are_what_snapshot_and_changes_make_of_them(
+def test_recorded_books_equal_their_snapshot_with_all_updates(
     dialect: Dialect, stream: str, answers: str
 ) -> None:
-    """Wherever in the stream the snapshot comes, up to its end."""
+    """This holds for every place of the snapshot in the stream, up to its end."""
     messages = messages_of(dialect, payloads(stream))
     count = 0
     for item in recording(answers):

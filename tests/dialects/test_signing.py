@@ -1,4 +1,4 @@
-"""Signatures, by the examples of the venues' own documents."""
+"""Signatures, by the examples in the venues' documentation."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from wsclient.dialects.signing import from_base64, sign, sign_in_base64
 from wsclient.errors import ConfigurationError
 
 
-def test_krakens_example() -> None:
-    """Of its guide to REST authentication."""
+def test_the_signature_of_krakens_example() -> None:
+    """From its guide to REST authentication."""
     secret = (
         "kQH5HW/8p1uGOVjbgWA7FunAmGO8lsSUXNsu3eow76sz84Q18fWxnyRzBHCd3pd5nE9qa99HAZtuZuj6F1huXg=="
     )
@@ -23,19 +23,19 @@ def test_krakens_example() -> None:
     )
 
 
-def test_kucoins_example() -> None:
+def test_the_signature_of_kucoins_example() -> None:
     text = '1547015186532POST/api/v1/deposit-addresses{"currency":"BTC"}'
     signature = sign_in_base64("f03a5284-5c39-4aaa-9b20-dea10bdcf8e3", text)
     assert signature == "7QP/oM0ykidMdrfNEUmng8eZjg/ZvPafjIqmxiVfYu4="
 
 
-def test_the_hash_is_sha256_unless_another_is_named() -> None:
+def test_the_hash_is_sha256_by_default() -> None:
     assert len(sign("s", "t")) == 32
     assert len(sign("s", "t", "sha384")) == 48
 
 
 @pytest.mark.parametrize("secret", ["5ecret", "5ecret é", "5ec-ret_"])
-def test_a_secret_that_is_not_in_base64_is_refused_without_being_quoted(secret: str) -> None:
+def test_a_secret_that_is_not_base64_is_refused_without_quoting_it(secret: str) -> None:
     with pytest.raises(ConfigurationError, match="base64") as caught:
         from_base64(secret)
     assert "5ec" not in str(caught.value)

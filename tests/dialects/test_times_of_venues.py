@@ -1,4 +1,4 @@
-"""What venues say of when they sent a message, beside the clock of those who recorded it."""
+"""The venues' times of sending, compared with the clock of the recorder."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def messages(dialect: Dialect, frame: Any) -> list[Message]:
     ],
     ids=lambda value: getattr(value, "name", None),
 )
-def test_recorded_messages_tell_a_time_shortly_before_their_receipt(
+def test_recorded_messages_have_a_time_shortly_before_their_receipt(
     dialect: Dialect, name: str, without: set[str]
 ) -> None:
     if not (RECORDED / name).exists():
@@ -67,7 +67,7 @@ def test_recorded_messages_tell_a_time_shortly_before_their_receipt(
     assert not set(silent) - without, silent
 
 
-#: The kinds of recorded single messages that tell no time of their sending. Candles tell their
+#: The kinds of recorded single messages without a time of sending. Candles have the time of their
 #: beginning.
 UNTIMED = {
     "binance.tsv": {"bbo.spot", "l2_topk.spot"},
@@ -101,7 +101,7 @@ UNTIMED = {
     ],
     ids=lambda value: str(value) if isinstance(value, str) else "",
 )
-def test_each_kind_of_message_that_tells_a_time_has_one(dialect: Dialect, file: str) -> None:
+def test_the_time_of_each_kind_of_message_is_read(dialect: Dialect, file: str) -> None:
     timed, untimed = set(), set()
     for line in there(f"shapes/{file}").read_text().splitlines():
         kind, _, raw = line.partition("\t")

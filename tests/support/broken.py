@@ -390,9 +390,9 @@ FAR = [("Location", "https://user:pass@www.venue.example/login?token=trust-no-1"
 BROKEN: dict[str, tuple[Callable[[], Any], str, str, str]] = {
     # name: the rig, the check that fails, what it says, what it advises
     "no such name": (no_such_name, "dns", "does not exist", "typo"),
-    "no resolver": (no_resolver, "dns", "no DNS server has answered", "resolv.conf"),
+    "no resolver": (no_resolver, "dns", "no DNS server answered", "resolv.conf"),
     "name without address": (name_without_address, "dns", "has no address", "resolv.conf"),
-    "hanging resolver": (hanging_resolver, "dns", "no DNS server has answered", "resolv.conf"),
+    "hanging resolver": (hanging_resolver, "dns", "no DNS server answered", "resolv.conf"),
     "connection refused": (refused_connection, "tcp", "refused", "check the port"),
     "black gap": (black_hole, "tcp", "no answer", "firewall"),
     "proxy wants a login": (
@@ -411,7 +411,7 @@ BROKEN: dict[str, tuple[Callable[[], Any], str, str, str]] = {
         functools.partial(proxied, "403 Forbidden"),
         "proxy",
         "403 Forbidden",
-        "port 443 only",
+        "only port 443",
     ),
     "proxy cannot reach the venue": (
         functools.partial(proxied, "502 Bad Gateway"),
@@ -434,7 +434,7 @@ BROKEN: dict[str, tuple[Callable[[], Any], str, str, str]] = {
     "proxy is mute": (
         functools.partial(proxied, "mute"),
         "proxy",
-        "says nothing",
+        "does not answer",
         "overloaded",
     ),
     "proxy is not there": (proxy_that_is_not_there, "tcp", "refused", "whether the proxy is down"),
@@ -468,11 +468,11 @@ BROKEN: dict[str, tuple[Callable[[], Any], str, str, str]] = {
         "ws://, without TLS",
     ),
     "mute TLS": (mute_tls, "tls", "no answer", "ws://, without TLS"),
-    "TLS venue by ws": (tls_venue_by_ws, "handshake", "wants TLS", "wss://"),
+    "TLS venue by ws": (tls_venue_by_ws, "handshake", "requires TLS", "wss://"),
     "TLS venue by ws, in words": (
         functools.partial(refusing, 400, body=b"400 The plain HTTP request was sent to HTTPS port"),
         "handshake",
-        "wants TLS",
+        "requires TLS",
         "wss://",
     ),
     "a web page": (
@@ -484,19 +484,19 @@ BROKEN: dict[str, tuple[Callable[[], Any], str, str, str]] = {
         ),
         "handshake",
         "HTTP 200 OK (server: Hotel California, type: text/html)",
-        "log-in page",
+        "login page",
     ),
     "redirect": (
         functools.partial(refusing, 301, headers=FAR),
         "handshake",
         "HTTP 301 Moved Permanently, to https://www.venue.example",
-        "No redirect is followed",
+        "follows no redirect",
     ),
     "redirect to itself": (
         functools.partial(refusing, 307, headers=[("Location", "/v3")]),
         "handshake",
         "HTTP 307 Temporary Redirect, to another path of this host",
-        "No redirect is followed",
+        "follows no redirect",
     ),
     "400": (functools.partial(refusing, 400), "handshake", "HTTP 400", "subprotocol"),
     "401": (functools.partial(refusing, 401), "handshake", "HTTP 401", "credentials"),
@@ -515,19 +515,19 @@ BROKEN: dict[str, tuple[Callable[[], Any], str, str, str]] = {
         "HTTP 503 Service Unavailable, retry after 5 minutes",
         "status page",
     ),
-    "a status of its own": (functools.partial(refusing, 599), "handshake", "HTTP 599", "trouble"),
-    "garbage": (functools.partial(failing, "garbage"), "handshake", "not HTTP", "no WebSocket"),
+    "a status of its own": (functools.partial(refusing, 599), "handshake", "HTTP 599", "a failure"),
+    "garbage": (functools.partial(failing, "garbage"), "handshake", "not HTTP", "not a WebSocket"),
     "endless head": (functools.partial(failing, "headers"), "handshake", "65536", "broken one"),
     "dripping head": (
         functools.partial(failing, "drip", timeout=SHORT),
         "handshake",
-        "no whole answer",
+        "no complete answer",
         "overloaded",
     ),
     "deaf venue": (
         functools.partial(failing, "deaf", timeout=SHORT),
         "handshake",
-        "no whole answer",
+        "no complete answer",
         "overloaded",
     ),
     "end instead of an answer": (
@@ -546,7 +546,7 @@ BROKEN: dict[str, tuple[Callable[[], Any], str, str, str]] = {
         answer_to_another_key,
         "handshake",
         "not valid",
-        "no WebSocket server",
+        "not a WebSocket server",
     ),
     "hangs up": (
         functools.partial(open_venue, HangsUp()),
@@ -558,19 +558,19 @@ BROKEN: dict[str, tuple[Callable[[], Any], str, str, str]] = {
         functools.partial(open_venue, HangsUpLater(), subscribe="a"),
         "subscribe",
         "the connection broke (Connection reset by peer)",
-        "without a word",
+        "without a close frame",
     ),
     "token refused": (
         functools.partial(token_server, b"503 Service Unavailable", b""),
         "rest",
         "HTTP 503",
-        "in trouble",
+        "a failure",
     ),
     "token refused in words": (
         functools.partial(token_server, b"200 OK", b'{"code":"400100","msg":"No"}'),
         "rest",
         "code 400100",
-        "look its code up",
+        "look up the code",
     ),
     "too many tokens": (
         functools.partial(token_server, b"429 Too Many Requests", b""),
@@ -596,5 +596,10 @@ BROKEN: dict[str, tuple[Callable[[], Any], str, str, str]] = {
         "must begin with ws://",
         "from 127.0.0.1",
     ),
-    "no welcome": (no_welcome, "login", "no answer to the login, in time", "does not let us in"),
+    "no welcome": (
+        no_welcome,
+        "login",
+        "no answer to the login, in time",
+        "does not finish the login",
+    ),
 }

@@ -1,4 +1,4 @@
-"""Each test of the fake venue must leave no thread, socket or file behind."""
+"""Fixtures of the fake venue. A test must leave no thread, socket or file behind."""
 
 import gc
 import threading
@@ -23,7 +23,7 @@ def nothing_left() -> Iterator[None]:
 
 @pytest.fixture
 def dial() -> Iterator[Callable[..., ClientConnection]]:
-    """Connects an independent client, which is closed after the test."""
+    """Connect an independent client, and close it after the test."""
     with ExitStack() as clients:
 
         def dial(venue: FakeVenue, **options: Any) -> ClientConnection:

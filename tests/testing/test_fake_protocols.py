@@ -16,7 +16,7 @@ def ask(client, **request):
 
 
 def answer(client):
-    """The next message, without its times."""
+    """Return the next message, without its times."""
     message = json.loads(client.recv(timeout=5))
     return {key: value for key, value in message.items() if key not in ("time_in", "time_out")}
 
@@ -63,7 +63,7 @@ def test_a_protocol_takes_a_few_lines(dial):
 # The generic protocol
 
 
-def test_subscribe_is_acknowledged_and_held(venue, dial):
+def test_subscribe_is_acknowledged_and_recorded(venue, dial):
     client = dial(venue)
     ask(client, type="subscribe", channel="a")
     assert answer(client) == {"type": "subscription", "channel": "a", "status": "success"}
@@ -86,7 +86,7 @@ def test_unsubscribe_of_an_unknown_channel_is_an_error(venue, dial):
 
 
 @pytest.mark.parametrize("payload", ["not json", "[]", '"text"', '{"type": "hello"}', b"\xff"])
-def test_other_messages_go_unanswered(venue, dial, payload):
+def test_other_messages_get_no_answer(venue, dial, payload):
     client = dial(venue)
     client.send(payload)
     ask(client, type="subscribe", channel="a")
@@ -126,7 +126,7 @@ def test_sequences_count_on_while_nobody_is_connected(venue, dial):
     assert answer(client)["sequence"] == 3
 
 
-def test_publish_passes_over_a_peer_that_has_ended(venue, dial):
+def test_publish_skips_a_peer_that_has_ended(venue, dial):
     client = dial(venue)
     ask(client, type="subscribe", channel="a")
     answer(client)
@@ -137,7 +137,7 @@ def test_publish_passes_over_a_peer_that_has_ended(venue, dial):
     assert len(peer.journal) == sent
 
 
-def test_broadcast_sends_the_payload_as_it_is(venue, dial):
+def test_broadcast_sends_the_payload_unchanged(venue, dial):
     client = dial(venue)
     assert venue.broadcast("lost", "a") == 0
     ask(client, type="subscribe", channel="a")
@@ -198,7 +198,7 @@ def venue_k(kraken):
 
 @pytest.fixture
 def client_k(venue_k, dial):
-    """A client that was greeted."""
+    """Return a client that has had its greeting."""
     client = dial(venue_k)
     client.recv(timeout=5)
     return client
@@ -329,7 +329,7 @@ def test_late_kraken_heartbeat_does_not_outlive_the_peer(dial):
         assert len(peer.journal) == sent
 
 
-# Other exchanges; that their dialects are served whole is tested with `wsclient serve`
+# Other exchanges. The tests of `wsclient serve` check that their dialects get all they need.
 
 SUBSCRIBE = {
     "binance": {"method": "SUBSCRIBE", "params": ["a@trade"], "id": 7},
@@ -362,7 +362,7 @@ MALFORMED = (
 
 
 @pytest.mark.parametrize("name", SUBSCRIBE)
-def test_malformed_requests_do_no_harm(name, dial):
+def test_malformed_requests_break_nothing(name, dial):
     with FakeVenue(name) as venue:
         client = dial(venue)
         for payload in MALFORMED:
@@ -373,7 +373,7 @@ def test_malformed_requests_do_no_harm(name, dial):
 
 
 @pytest.mark.parametrize("name", sorted(SUBSCRIBE.keys() - {"coinbase_exchange"}))
-def test_an_answer_bears_the_id_unless_it_is_muted(name, dial):
+def test_an_answer_carries_the_id_unless_it_is_muted(name, dial):
     with FakeVenue(name) as venue:
         client = dial(venue)
         venue.mute_acks()
@@ -416,7 +416,7 @@ def test_binance_sends_ping_frames(dial, monkeypatch):
         assert [peer.expect_pong(), peer.expect_pong()] == [b"1", b"1"]
 
 
-def test_binance_gives_the_books_it_has_by_rest():
+def test_binance_serves_its_books_by_rest():
     protocol = BinanceProtocol()
     protocol.snapshots["btcusdt@depth@100ms"] = '{"lastUpdateId":1}'
     assert protocol.http("/api/v3/depth?symbol=BTCUSDT&limit=5") == b'{"lastUpdateId":1}'
@@ -424,7 +424,7 @@ def test_binance_gives_the_books_it_has_by_rest():
         assert protocol.http(path) is None
 
 
-def test_snapshots_may_be_made_when_they_are_sent(dial):
+def test_a_snapshot_may_be_a_function(dial):
     protocol = OKXProtocol()
     made = iter(["first", "second"])
     protocol.snapshots["trades:A"] = lambda: next(made)
@@ -448,24 +448,26 @@ def test_snapshots_may_be_made_when_they_are_sent(dial):
         (GenericProtocol, "anything", ("anything", Trade)),
     ],
 )
-def test_a_channel_says_what_it_is_about(protocol, channel, listed):
+def test_the_symbol_and_kind_of_a_channel(protocol, channel, listed):
     assert protocol().listing(channel) == listed
 
 
 @pytest.mark.parametrize("protocol", [GenericProtocol, KrakenProtocol, BinanceProtocol])
-def test_the_channels_worth_showing_are_there(protocol):
+def test_the_default_channels_exist(protocol):
     channels = protocol.channels()
     assert len(channels) >= 6
     assert all(map(protocol().listing, channels))
 
 
-def test_coinbase_answers_with_all_that_is_subscribed(dial):
+def test_coinbase_answers_with_all_subscribed_channels(dial):
     with FakeVenue("coinbase_exchange", channels=["ticker:A", "level2_batch:A"]) as venue:
         client = dial(venue)
         for name, products in (("ticker", ["A", "B"]), ("level2_batch", ["A"])):
             ask(client, type="subscribe", channels=[{"name": name, "product_ids": products}])
         error = json.loads(client.recv(timeout=5))
-        assert error["reason"].startswith("B is not a valid product: there is no 'ticker:B' here")
+        assert error["reason"].startswith(
+            "B is not a valid product: there is no channel 'ticker:B' here"
+        )
         ticker, book = ({"name": n, "product_ids": ["A"]} for n in ("ticker", "level2_50"))
         assert json.loads(client.recv(timeout=5))["channels"] == [ticker]
         assert json.loads(client.recv(timeout=5))["channels"] == [book, ticker]
@@ -473,7 +475,7 @@ def test_coinbase_answers_with_all_that_is_subscribed(dial):
         assert json.loads(client.recv(timeout=5))["channels"] == [book]
 
 
-def test_deribit_sends_the_heartbeats_that_are_asked_for(dial, monkeypatch):
+def test_deribit_sends_the_requested_heartbeats(dial, monkeypatch):
     monkeypatch.setattr(exchanges, "_repeat", lambda peer, interval, send: send())
     with FakeVenue("deribit") as venue:
         client = dial(venue)
@@ -486,7 +488,7 @@ def test_deribit_sends_the_heartbeats_that_are_asked_for(dial, monkeypatch):
         assert json.loads(client.recv(timeout=5))["error"]["code"] == -32601
 
 
-def test_deribit_says_what_becomes_of_a_level():
+def test_deribit_names_the_action_of_each_level():
     one, two, three = (Decimal(n) for n in (1, 2, 3))
     depth = Depth(
         [(one, two), (two, Decimal(0))], [(three, one)], ([], []), ([(two, one)], [(three, two)])

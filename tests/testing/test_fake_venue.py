@@ -28,7 +28,7 @@ HANDSHAKE = (
 
 @contextmanager
 def tcp(venue, send=HANDSHAKE):
-    """A raw client that has sent its handshake."""
+    """Return a raw client that has sent its handshake."""
     with socket.create_connection((venue.host, venue.port), timeout=5) as sock:
         sock.sendall(send)
         yield sock
@@ -44,7 +44,7 @@ def read_head(sock):
 
 
 def read_all(sock):
-    """Everything up to EOF."""
+    """Return everything up to the end of the stream."""
     data = b""
     while chunk := sock.recv(65536):
         data += chunk
@@ -172,7 +172,7 @@ def test_tls_venue_speaks_wss(tls_venue):
         assert read_all(tls) == frames_of(b"y" * 3_000_000)
 
 
-def test_tls_client_that_distrusts_the_venue_costs_one_attempt(tls_venue):
+def test_tls_client_that_distrusts_the_venue_counts_as_one_attempt(tls_venue):
     context = ssl.create_default_context()
     with tcp(tls_venue, b"") as sock, pytest.raises(ssl.SSLCertVerificationError):
         context.wrap_socket(sock, server_hostname="localhost")
@@ -199,7 +199,7 @@ def test_requests_hold_path_and_headers(venue):
         assert venue.requests[0].headers["host"] == "localhost"
 
 
-def test_wait_for_returns_what_became_true(venue, dial):
+def test_wait_for_returns_the_value_of_the_predicate(venue, dial):
     dial(venue)
     assert venue.wait_for(lambda v: v.live) == venue.peers
 
@@ -317,7 +317,7 @@ def test_expect_returns_messages_in_order_as_text_or_bytes(venue, dial):
     assert peer.received == ["one", b"two", "three"]
 
 
-def test_expect_json_tells_both_when_they_differ(venue, dial):
+def test_expect_json_shows_both_messages_when_they_differ(venue, dial):
     dial(venue).send('{"a": 1}')
     with pytest.raises(AssertionError, match=r"\{'a': 2\}.*\s.*\{'a': 1\}"):
         venue.accept().expect_json({"a": 2})
@@ -371,7 +371,7 @@ def test_fragments_make_up_the_message(venue, dial, count):
     assert len(fragments) == count
 
 
-def test_raw_bytes_go_out_as_they_are(venue):
+def test_raw_bytes_are_sent_unchanged(venue):
     with tcp(venue) as sock:
         read_head(sock)
         peer = venue.accept()
@@ -501,7 +501,7 @@ def test_rst_resets_the_connection(venue):
             sock.recv(1)
 
 
-def test_half_frame_stalls_with_the_link_open(venue):
+def test_half_frame_stalls_with_the_connection_open(venue):
     with tcp(venue) as sock:
         read_head(sock)
         peer = venue.accept()
@@ -559,7 +559,7 @@ def test_peer_that_stopped_reading_lets_the_clients_writes_pile_up():
         assert len(peer.received) <= 1
 
 
-def test_start_reading_takes_up_what_piled_up(venue, dial):
+def test_start_reading_reads_what_piled_up(venue, dial):
     client = dial(venue)
     peer = venue.accept()
     peer.stop_reading()
@@ -612,7 +612,7 @@ def test_client_that_resets_ends_its_peer(venue):
     assert peer.ended_by == "client reset"
 
 
-def test_client_that_breaks_the_protocol_is_told_so(venue):
+def test_client_that_breaks_the_protocol_gets_a_close_frame(venue):
     with tcp(venue) as sock:
         read_head(sock)
         sock.sendall(b"\x81\x01x")  # not masked
@@ -651,7 +651,7 @@ def test_normal_close_is_ok_for_the_client(venue, dial):
         client.recv(timeout=5)
 
 
-def test_a_text_that_is_none_is_refused(venue):
+def test_a_text_that_is_not_utf_8_is_refused(venue):
     with tcp(venue) as sock:
         read_head(sock)
         sock.sendall(Frame(Opcode.TEXT, b"\xff").serialize(mask=True))
@@ -662,7 +662,7 @@ def test_a_text_that_is_none_is_refused(venue):
 # For a venue that runs for days
 
 
-def test_a_port_can_be_asked_for_and_is_refused_when_taken(venue):
+def test_a_port_can_be_chosen_and_is_refused_if_in_use(venue):
     with pytest.raises(OSError, match="in use"), FakeVenue(port=venue.port):
         pass
     venue.close()
@@ -674,7 +674,7 @@ def test_channels_that_are_not_listed_are_refused(dial):
     with FakeVenue(channels=["a"]) as venue:
         client = dial(venue)
         assert subscribe(client, "a")["status"] == "success"
-        assert subscribe(client, "b")["error"] == "there is no 'b' here, but a"
+        assert subscribe(client, "b")["error"] == "there is no channel 'b' here, only a"
 
 
 def test_published_messages_can_be_tampered_with_and_are_still_counted(dial):
@@ -691,9 +691,9 @@ def test_published_messages_can_be_tampered_with_and_are_still_counted(dial):
         assert [client.recv(timeout=5) for _ in range(3)] == ["1 a 1", "1 a 2", "1 a 2"]
 
 
-def test_it_tells_what_becomes_of_a_connection(dial):
-    told = []
-    with FakeVenue(channels=["a"], tell=lambda peer, text: told.append((peer.id, text))) as venue:
+def test_it_reports_the_events_of_a_connection(dial):
+    events = []
+    with FakeVenue(channels=["a"], tell=lambda peer, text: events.append((peer.id, text))) as venue:
         venue.refuse(503)
         with tcp(venue) as sock:
             read_all(sock)
@@ -704,17 +704,17 @@ def test_it_tells_what_becomes_of_a_connection(dial):
         subscribe(client, "b")
         venue.peers[0].rst()
         venue.peers[0].wait_closed()
-    assert told == [
+    assert events == [
         (1, "refused: HTTP/1.1 503 Service Unavailable"),
         (2, "connected"),
         (2, "subscribed to a"),
         (2, "unsubscribed from a"),
-        (2, "refused b: there is no 'b' here, but a"),
+        (2, "refused b: there is no channel 'b' here, only a"),
         (2, "gone: rst"),
     ]
 
 
-def test_without_a_journal_nothing_is_remembered(dial):
+def test_without_a_journal_nothing_is_recorded(dial):
     with FakeVenue(journal=False) as venue:
         for number in (1, 2, 3):
             client = dial(venue)
@@ -761,7 +761,7 @@ def test_a_muted_peer_sends_nothing_but_pongs_until_it_is_unmuted(venue, dial):
     assert len(peer.journal) == 2
 
 
-def test_a_batch_goes_out_at_its_end_in_order(venue, dial):
+def test_a_batch_is_sent_at_its_end_in_order(venue, dial):
     client = dial(venue)
     subscribe(client, "a")
     peer = venue.accept()

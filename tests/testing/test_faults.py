@@ -1,4 +1,4 @@
-"""The fault proxy: what it does to the bytes between two plain sockets."""
+"""The fault proxy, with two plain sockets at its ends."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def proxy(listener: socket.socket) -> Iterator[FaultProxy]:
 
 
 class Ends:
-    """Both ends of a connection, and the connection."""
+    """Both ends of a connection, and the connection itself."""
 
     def __init__(self, proxy: FaultProxy, listener: socket.socket) -> None:
         self.client = socket.create_connection(proxy.address, timeout=5)
@@ -40,7 +40,7 @@ class Ends:
         self.connection = proxy.connections[-1]
 
     def pass_on(self, data: bytes) -> bytes:
-        """What arrives of as many bytes, from the venue to the client."""
+        """Send bytes from the venue, and return the same number of bytes read by the client."""
         self.venue.sendall(data)
         return receive(self.client, len(data))
 
@@ -62,7 +62,7 @@ def receive(sock: socket.socket, count: int) -> bytes:
 
 
 def assert_quiet(sock: socket.socket, seconds: float = 0.1) -> None:
-    """Nothing comes, and no end either."""
+    """Check that neither bytes nor an end of the stream arrive."""
     sock.settimeout(seconds)
     with pytest.raises(TimeoutError):
         sock.recv(1)
@@ -70,7 +70,7 @@ def assert_quiet(sock: socket.socket, seconds: float = 0.1) -> None:
 
 
 def fill(sock: socket.socket) -> int:
-    """Write until the window is full; returns how many bytes it took."""
+    """Write until the window is full, and return the number of bytes written."""
     sock.settimeout(0.2)
     count = 0
     with contextlib.suppress(TimeoutError):
@@ -101,7 +101,7 @@ def test_its_url_is_the_venues_with_its_own_address(proxy: FaultProxy) -> None:
     assert proxy.url == f"ws://127.0.0.1:{proxy.address[1]}/path?a=b"
 
 
-def test_a_deaf_link_swallows_bytes_and_the_end(ends: Ends) -> None:
+def test_a_deaf_connection_discards_bytes_and_the_end(ends: Ends) -> None:
     ends.connection.set(Fault("deaf"))
     ends.venue.sendall(PAYLOAD)
     ends.client.sendall(PAYLOAD)
@@ -118,7 +118,7 @@ def test_one_direction_can_be_deaf(ends: Ends) -> None:
     assert_quiet(ends.venue)
 
 
-def test_a_stalled_link_fills_the_window_and_loses_nothing(ends: Ends) -> None:
+def test_a_stalled_connection_fills_the_window_and_loses_nothing(ends: Ends) -> None:
     ends.connection.set(Fault("stall", after=3))
     count = fill(ends.venue)
     assert 0 < count < 64 * 1024 * 1024
@@ -129,7 +129,7 @@ def test_a_stalled_link_fills_the_window_and_loses_nothing(ends: Ends) -> None:
 
 
 @pytest.mark.parametrize("after", [0, 1, 1000])
-def test_a_fin_after_so_many_bytes(ends: Ends, after: int) -> None:
+def test_a_fin_after_a_number_of_bytes(ends: Ends, after: int) -> None:
     ends.connection.set(Fault("fin", after=after), "to_client")
     if after:
         ends.venue.sendall(PAYLOAD)
@@ -139,7 +139,7 @@ def test_a_fin_after_so_many_bytes(ends: Ends, after: int) -> None:
 
 
 @pytest.mark.parametrize("after", [0, 1000])
-def test_a_reset_after_so_many_bytes(ends: Ends, after: int) -> None:
+def test_a_reset_after_a_number_of_bytes(ends: Ends, after: int) -> None:
     ends.connection.set(Fault("rst", after=after), "to_client")
     if after:
         ends.venue.sendall(PAYLOAD)
@@ -149,7 +149,7 @@ def test_a_reset_after_so_many_bytes(ends: Ends, after: int) -> None:
         ends.venue.recv(1)
 
 
-def test_a_delay_keeps_the_order_also_when_it_ends(ends: Ends) -> None:
+def test_a_delay_keeps_the_order_even_when_it_ends(ends: Ends) -> None:
     ends.connection.set(Fault(delay=0.2))
     started = time.monotonic()
     ends.venue.sendall(b"late")
@@ -162,14 +162,14 @@ def test_a_delay_keeps_the_order_also_when_it_ends(ends: Ends) -> None:
     assert receive(ends.client, 5) == b" soon"
 
 
-def test_a_drip(ends: Ends) -> None:
+def test_a_limited_rate(ends: Ends) -> None:
     ends.connection.set(Fault(rate=1000))
     started = time.monotonic()
     assert ends.pass_on(PAYLOAD[:300]) == PAYLOAD[:300]
     assert time.monotonic() - started >= 0.25
 
 
-def test_what_is_corrupted_follows_from_the_seed(listener: socket.socket) -> None:
+def test_the_seed_decides_which_bytes_are_corrupted(listener: socket.socket) -> None:
     def corrupted(seed: int, step: int) -> bytes:
         url = f"ws://127.0.0.1:{listener.getsockname()[1]}/"
         with FaultProxy(url, seed=seed) as proxy:
@@ -186,7 +186,7 @@ def test_what_is_corrupted_follows_from_the_seed(listener: socket.socket) -> Non
     assert first != corrupted(2, 1000)
 
 
-def test_present_and_new_links_are_told_apart(
+def test_a_fault_can_be_set_on_present_or_new_connections_only(
     proxy: FaultProxy, listener: socket.socket, ends: Ends
 ) -> None:
     proxy.set(Fault("deaf"), on="new")
@@ -205,7 +205,7 @@ def test_present_and_new_links_are_told_apart(
             assert [connection.number for connection in proxy.connections] == [1, 2, 3]
 
 
-def test_refuses_new_connections_and_keeps_the_present_ones(
+def test_refuse_rejects_new_connections_and_keeps_open_ones(
     proxy: FaultProxy, listener: socket.socket, ends: Ends
 ) -> None:
     proxy.refuse()
@@ -218,7 +218,7 @@ def test_refuses_new_connections_and_keeps_the_present_ones(
         assert again.pass_on(b"x") == b"x"
 
 
-def test_a_venue_that_is_not_there_resets_the_client(listener: socket.socket) -> None:
+def test_a_venue_that_is_down_resets_the_client(listener: socket.socket) -> None:
     with FaultProxy(f"ws://127.0.0.1:{listener.getsockname()[1]}/") as proxy:
         listener.close()
         # The reset may come as soon as there is a connection.
@@ -242,8 +242,8 @@ def test_close_is_prompt_and_leaves_nothing(proxy: FaultProxy, ends: Ends, stop:
         socket.create_connection(proxy.address, timeout=5)
 
 
-def test_a_link_that_nothing_happens_on_costs_no_turns(proxy: FaultProxy, ends: Ends) -> None:
-    """Not one fault makes the thread spin."""
+def test_an_idle_connection_does_not_wake_the_thread(proxy: FaultProxy, ends: Ends) -> None:
+    """No fault makes the thread spin."""
     for fault in (Fault(), Fault("stall"), Fault("deaf")):
         ends.connection.set(fault)
         ends.venue.sendall(b"x")
@@ -252,7 +252,7 @@ def test_a_link_that_nothing_happens_on_costs_no_turns(proxy: FaultProxy, ends: 
         assert time.process_time() - before < 0.1
 
 
-def test_a_client_lives_through_it_all(venue: FakeVenue) -> None:
+def test_a_client_survives_all_faults(venue: FakeVenue) -> None:
     with (
         FaultProxy(venue.url) as proxy,
         wsclient.connect(proxy.url, retry_delay=0.01, connect_timeout=0.5) as client,
@@ -268,7 +268,7 @@ def test_a_client_lives_through_it_all(venue: FakeVenue) -> None:
         assert client.stats().disconnects == 2
 
 
-def test_a_port_can_be_asked_for_and_is_refused_when_taken(proxy: FaultProxy) -> None:
+def test_a_port_can_be_chosen_and_is_refused_if_in_use(proxy: FaultProxy) -> None:
     port = proxy.address[1]
     with pytest.raises(OSError, match="in use"):
         FaultProxy("ws://127.0.0.1:1/", port=port)

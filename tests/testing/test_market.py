@@ -38,7 +38,7 @@ def test_trades_are_numbered():
     assert [trade.number for trade in events(Trade, count=5)] == [1, 2, 3, 4, 5]
 
 
-def test_a_price_never_falls_to_nothing():
+def test_a_price_never_falls_to_zero():
     instrument = Instrument("A", 1)
     instrument._bid = 1
     for _ in range(200):
@@ -52,7 +52,7 @@ def test_a_quote_is_never_crossed_and_trades_are_at_its_prices():
         assert quote.last in (quote.bid, quote.ask)
 
 
-def test_changes_lead_from_each_book_to_the_next():
+def test_updates_turn_each_book_into_the_next():
     listing = Listing(Instrument("BTC/USD", 1), Depth)
     start = listing.snapshot()
     assert (start.bids, start.asks) == start.book
@@ -71,7 +71,7 @@ def test_changes_lead_from_each_book_to_the_next():
         assert max(sides[0]) < min(sides[1])
 
 
-def test_two_channels_of_one_symbol_agree_and_tell_their_own_changes():
+def test_two_channels_of_one_symbol_agree_and_have_their_own_updates():
     instrument = Instrument("BTC/USD", 1)
     quotes, one, other = (Listing(instrument, kind) for kind in (Quote, Depth, Depth))
     for _ in range(50):
@@ -82,10 +82,10 @@ def test_two_channels_of_one_symbol_agree_and_tell_their_own_changes():
         assert (bids[0], asks[0]) == (quote[:2], quote[2:4])
     before = one.snapshot()
     assert other.next() != before
-    assert one.snapshot() == before, "it has told nothing since"
+    assert one.snapshot() == before, "it has sent nothing since"
 
 
-def test_where_prices_begin():
+def test_opening_prices():
     first = {symbol: events(Quote, symbol=symbol, count=1)[0].bid for symbol in ("ethusdt", "X")}
     assert 3500 < first["ethusdt"] < 3525
     assert 99 < first["X"] < 101

@@ -70,7 +70,7 @@ def test_every_recording_is_read_whole(name):
 
 
 @needs_recordings
-def test_no_recording_is_left_out():
+def test_every_recording_is_tested():
     found = {
         str(path.relative_to(RECORDED))
         for path in RECORDED.rglob("*")
@@ -85,7 +85,7 @@ def test_both_forms_of_the_kraken_recording_hold_the_same_payloads():
     assert [i.payload for i in captured] == [i.payload for i in read_recording(KRAKEN)]
 
 
-def test_each_form_of_line_says_what_it_is():
+def test_each_form_of_line_is_recognized():
     lines = [
         "wss://venue/ws <-> 1618678069.5",
         'wss://venue/ws <- 1618678070.000000001: {"sub": 1}',
@@ -117,7 +117,7 @@ TRADES = [trade(n) for n in range(1, 7)]
 
 
 def subscribe(client, channel, symbol, **params):
-    """Subscribes and returns the ack."""
+    """Subscribe and return the ack."""
     params = {"channel": channel, "symbol": [symbol], **params}
     client.send(json.dumps({"method": "subscribe", "params": params}))
     while "method" not in (message := json.loads(client.recv(timeout=5))):
@@ -145,7 +145,7 @@ def test_recorded_answers_and_status_are_not_replayed():
     assert Replay([*noise, TRADES[0]]).lines == [TRADES[0]]
 
 
-def test_lines_that_nobody_hears_are_missed(dial):
+def test_lines_without_a_subscriber_are_counted_as_missed(dial):
     replay = Replay(TRADES)
     with FakeVenue(replay) as venue:
         replay.play(venue, 4)
@@ -176,7 +176,7 @@ def test_held_line_without_a_subscriber_times_out():
 
 
 @pytest.mark.parametrize("options", [{"hold": True}, {}])
-def test_closing_the_venue_ends_a_play(options):
+def test_closing_the_venue_ends_a_replay(options):
     replay = Replay(TRADES, **options)
     with FakeVenue(replay) as venue:
         thread = threading.Thread(target=replay.play, args=(venue,), kwargs={"pace": 60})
@@ -208,7 +208,7 @@ def test_each_subscriber_gets_its_own_channel_and_all_get_heartbeats(dial):
 
 
 class Book:
-    """An independent Kraken book, which checks itself."""
+    """An independent Kraken book, which checks its checksums."""
 
     def __init__(self):
         self.checked = 0
@@ -250,7 +250,7 @@ def test_replayed_book_holds_its_checksums(dial):
 
 @needs_recordings
 @each_size("cut", short=[1, 112, 334], full=range(1, 340, 37), timeout=60)
-def test_subscriber_midway_gets_a_snapshot_that_fits_what_follows(dial, cut):
+def test_subscriber_midway_gets_a_snapshot_that_matches_the_following_lines(dial, cut):
     replay = Replay(KRAKEN)
     with FakeVenue(replay) as venue:
         replay.play(venue, cut)
@@ -294,7 +294,9 @@ def test_subscribing_while_a_replay_runs_misses_nothing_after_the_snapshot(dial)
         ("deribit/DERIBIT.ws.1.0", "deribit", "book.BTC-24SEP21-8000-P.raw", {}),
     ],
 )
-def test_a_client_that_comes_midway_has_the_recorded_book(name, dialect, channel, options, cut):
+def test_a_client_that_subscribes_midway_has_the_recorded_book(
+    name, dialect, channel, options, cut
+):
     replay = Replay(RECORDED / name, dialect)
     whole = wsclient.OrderBook(dialect, channel, **options)
     with (
@@ -320,7 +322,7 @@ def _is_of(dialect, line, channel):
     return getattr(item, "channel", None) == channel
 
 
-def test_a_replay_is_played_as_fast_as_it_was_recorded(dial):
+def test_a_replay_has_the_recorded_speed(dial):
     lines = [f"{time}: {line}" for time, line in zip((1.0, 1.05, 1.3), TRADES, strict=False)]
     replay = Replay(["wss://venue/ws <-> 0.5", *lines])
     with FakeVenue(replay) as venue:
@@ -337,7 +339,7 @@ def test_a_replay_is_played_as_fast_as_it_was_recorded(dial):
 def test_a_recording_without_times_has_no_speed():
     replay = Replay(TRADES)
     assert not replay.has_times
-    with FakeVenue(replay) as venue, pytest.raises(ValueError, match="does not tell when"):
+    with FakeVenue(replay) as venue, pytest.raises(ValueError, match="has no times"):
         replay.play(venue, speed=1.0)
 
 

@@ -1,7 +1,7 @@
 """The command line: ``wsclient demo``, ``wsclient serve``, ``wsclient tail``, ``wsclient doctor``.
 
-Exit codes: 0 done, 1 it did not work (one line on stderr says why), 2 it was called wrongly or
-something is not installed, 130 Ctrl-C, 141 whoever read the output has gone, 143 SIGTERM.
+Exit codes: 0 success, 1 failure (one line on stderr says why), 2 a usage error or a package that is
+not installed, 130 Ctrl-C, 141 the reader of the output has gone (a closed pipe), 143 SIGTERM.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from wsclient.version import __version__
 
 __all__ = ["main"]
 
-#: What the extra ``cli`` brings.
+#: The packages that the extra ``cli`` installs.
 _EXTRA = ("rich", "websockets")
 
-#: The dialects that ``serve`` speaks; known here, as its own module needs the extra.
+#: The dialects that ``serve`` speaks. They stand here because its module needs the extra.
 _SERVED = (
     "generic",
     "binance",
@@ -50,14 +50,14 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit code."""
-    if sys.stdout is None:  # it was closed before we began
+    """Run a command and return its exit code."""
+    if sys.stdout is None:  # it was closed before the start
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     try:
         with raise_on_sigterm():
             code = _run(argv)
-            # Here, where a closed pipe can still be answered; not when Python shuts down. And not
-            # after Ctrl-C: nobody may be reading, and the flush would wait for ever.
+            # Flush here, where a closed pipe can still be handled, not when Python shuts down. Not
+            # after Ctrl-C: if nobody reads the pipe, the flush would wait forever.
             sys.stdout.flush()
             return code
     except BrokenPipeError:
@@ -105,7 +105,7 @@ def _run(argv: Sequence[str] | None) -> int:
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="wsclient",
-        description="Market data over WebSocket, with nothing lost silently.",
+        description="Market data over WebSocket. Nothing is lost silently.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -123,34 +123,38 @@ def _add_demo(commands: Any) -> None:
     parser = commands.add_parser(
         "demo",
         help=text,
-        description=f"{text[0].upper()}{text[1:]}. All of it runs on this machine: a venue on "
-        "loopback publishes made-up prices, and the client is a real one. "
-        "The exit code is 1 if a single message is unaccounted for.",
+        description=f"{text[0].upper()}{text[1:]}. Everything runs on this machine: a fake venue "
+        "on loopback publishes made-up prices to a real client. "
+        "The exit code is 1 if any message is unaccounted for.",
     )
     parser.add_argument(
-        "--seed", type=int, default=1, metavar="N", help="of the made-up prices (default: 1)"
+        "--seed", type=int, default=1, metavar="N", help="seed of the prices (default: 1)"
     )
     parser.add_argument(
         "--seconds",
         type=_number_from(1.0),
         default=12.0,
         metavar="S",
-        help="how long it runs; the connection is cut half way (default: 12, at least 1)",
+        help="duration; the connection is cut half way (default: 12, at least 1)",
     )
     parser.add_argument(
-        "--plain", action="store_true", help="plain lines, as when piped or with NO_COLOR set"
+        "--plain",
+        action="store_true",
+        help="print plain lines, as into a pipe or with NO_COLOR set",
     )
 
 
 def _add_serve(commands: Any) -> None:
     parser = commands.add_parser(
         "serve",
-        help="a venue on this machine with made-up prices, to develop against; faults on request",
-        description="A venue on this machine, with made-up prices or a recording. Tells on stdout "
-        "how to reach\nit; on stderr what its clients do, and what is done to them.",
+        help="run a fake venue to develop against, with made-up prices and faults on request",
+        description="Run a fake venue on this machine, with made-up prices or a recording. It "
+        "prints on stdout\nhow to reach it, and on stderr what its clients do and which faults "
+        "are injected.",
         epilog="faults:\n"
         + "".join(f"  {example:<26} {what}\n" for example, what in faults.EXAMPLES.items())
-        + "every= again and again, after= once, both: from then on; s, ms or m.",
+        + "every= repeats the fault, after= injects it once, both together repeat it from then\n"
+        "on. Times are in s, ms or m.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -158,11 +162,17 @@ def _add_serve(commands: Any) -> None:
         type=_dialect,
         default="generic",
         metavar="NAME",
-        help=f"what it speaks, generic by default: {', '.join(_SERVED)}",
+        help=f"the venue's protocol, generic by default: {', '.join(_SERVED)}",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="to listen on (default: 127.0.0.1)")
     parser.add_argument(
-        "--port", type=_port, default=8765, metavar="N", help="0: any (default: 8765)"
+        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)"
+    )
+    parser.add_argument(
+        "--port",
+        type=_port,
+        default=8765,
+        metavar="N",
+        help="0 takes any free port (default: 8765)",
     )
     parser.add_argument(
         "--channel",
@@ -170,17 +180,21 @@ def _add_serve(commands: Any) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="a channel that there is, as the dialect calls it; may be given several times "
-        "(default: some of three symbols)",
+        help="a channel to serve, as the dialect names it; may be repeated "
+        "(default: some channels of three symbols)",
     )
     parser.add_argument(
         "--rate",
         type=_number_from(0.001),
         metavar="N",
-        help="messages a second, all channels together (default: 20)",
+        help="messages per second, all channels together (default: 20)",
     )
     parser.add_argument(
-        "--seed", type=int, default=1, metavar="N", help="of what is made up (default: 1)"
+        "--seed",
+        type=int,
+        default=1,
+        metavar="N",
+        help="seed of the prices and faults (default: 1)",
     )
     parser.add_argument(
         "--fault",
@@ -189,34 +203,39 @@ def _add_serve(commands: Any) -> None:
         action="append",
         default=[],
         metavar="FAULT",
-        help="see below; may be given several times",
+        help="see below; may be repeated",
     )
-    parser.add_argument("--replay", metavar="FILE", help="a recording, in the place of the market")
     parser.add_argument(
-        "--speed", type=_speed, metavar="X", help="of the replay: 1 as recorded (default), or max"
+        "--replay", metavar="FILE", help="a recording to serve instead of made-up prices"
     )
-    parser.add_argument("--loop", action="store_true", help="the replay begins again at its end")
+    parser.add_argument(
+        "--speed",
+        type=_speed,
+        metavar="X",
+        help="speed of the replay: 1 as recorded (default), or max",
+    )
+    parser.add_argument("--loop", action="store_true", help="restart the replay when it ends")
 
 
 def _add_tail(commands: Any) -> None:
     parser = commands.add_parser(
         "tail",
-        help="print the messages of some channels as they come",
-        description="Print the messages of some channels as they come: on stdout the data, and "
-        "where something was missed; on stderr what becomes of the connection. Reconnects.",
+        help="print the messages of some channels as they arrive",
+        description="Print the messages of some channels as they arrive. Messages and gaps go to "
+        "stdout, the state of the connection to stderr. It reconnects if the connection is lost.",
     )
     parser.add_argument("url", metavar="URL", help="ws:// or wss://")
     parser.add_argument("channels", metavar="CHANNEL", nargs="+", help="as the dialect names it")
     _add_dialect(parser)
     parser.add_argument(
-        "--json", action="store_true", help="one JSON object a line, numbers digit for digit"
+        "--json", action="store_true", help="one JSON object per line, numbers digit for digit"
     )
-    parser.add_argument("--count", type=_count, metavar="N", help="end after so many messages")
+    parser.add_argument("--count", type=_count, metavar="N", help="end after N messages")
     parser.add_argument(
         "--duration",
         type=_number_from(0.0),
         metavar="S",
-        help="end so many seconds after the subscription",
+        help="end this long after the subscription (s)",
     )
     parser.add_argument(
         "--option",
@@ -225,17 +244,17 @@ def _add_tail(commands: Any) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="of the subscription, such as depth=10; JSON where it can be read as such, else text",
+        help="option of the subscription, such as depth=10; read as JSON if it is JSON, else text",
     )
 
 
 def _add_doctor(commands: Any) -> None:
     parser = commands.add_parser(
         "doctor",
-        help="say why it does not connect, step by step, and what to do",
-        description="Connect once: names, addresses, proxy, TLS, handshake, clock, messages and "
-        "pings, each timed, and each failure with what to do about it. The exit code is 0 when all "
-        "is well, 1 when something has failed. No secret of the URL is printed.",
+        help="find out step by step why a connection fails, and what to do",
+        description="Connect once, and check DNS, addresses, proxy, TLS, handshake, clock, "
+        "messages and pings. Each step is timed, and each failure comes with what to do about it. "
+        "The exit code is 0 if no check failed, else 1. No secret in the URL is printed.",
     )
     parser.add_argument("url", metavar="URL", help="ws:// or wss://")
     _add_dialect(parser)
@@ -247,16 +266,16 @@ def _add_doctor(commands: Any) -> None:
         type=_number_from(0.1),
         default=10.0,
         metavar="S",
-        help="for all of it (default: 10)",
+        help="for all checks together (default: 10)",
     )
     parser.add_argument(
         "--subscribe",
         action="append",
         default=[],
         metavar="CHANNEL",
-        help="see a first message of it, too; may be repeated",
+        help="subscribe to it and wait for a first message; may be repeated",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _add_dialect(parser: argparse.ArgumentParser) -> None:
@@ -265,7 +284,7 @@ def _add_dialect(parser: argparse.ArgumentParser) -> None:
         type=_dialect,
         default="generic",
         metavar="NAME",
-        help=f"what the venue speaks, generic by default: {', '.join(dialects.NAMES)}",
+        help=f"the venue's protocol, generic by default: {', '.join(dialects.NAMES)}",
     )
 
 
@@ -276,7 +295,7 @@ def _number_from(least: float) -> Any:
         except ValueError:
             value = math.nan
         if not least <= value < math.inf:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least:g} on")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least {least:g}")
         return value
 
     return number
@@ -284,7 +303,7 @@ def _number_from(least: float) -> Any:
 
 def _count(text: str) -> int:
     if not (text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 
 
@@ -302,7 +321,7 @@ def _fault(text: str) -> faults.Fault:
 
 
 def _speed(text: str) -> float:
-    """0: as fast as can be."""
+    """Return the speed of a replay; 0 is as fast as possible."""
     return 0.0 if text == "max" else float(_number_from(0.001)(text))
 
 

@@ -1,4 +1,4 @@
-"""What the demo knows and a view shows: no threads, no clock, no output."""
+"""The state of the demo, which a view shows. No threads, no clock, no output."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from wsclient.messages import Gap, Message
 
 __all__ = ["Board", "Event", "Row", "Summary", "View"]
 
-#: The rate is that of the last so many seconds.
+#: The time (s) over which the rate is measured.
 RATE_SPAN = 2.0
 
 
 class Event(NamedTuple):
-    """Something worth a line, ``at`` seconds into the demo; ``kind`` gives it a colour:
-    ``good``, ``bad``, ``gap`` or ``note``."""
+    """A line about something that happened ``at`` seconds after the start.
+
+    ``kind``, which gives it a colour, is ``good``, ``bad``, ``gap`` or ``note``.
+    """
 
     at: float
     kind: str
@@ -28,7 +30,7 @@ class Event(NamedTuple):
 
 @dataclass
 class Row:
-    """One channel, as it came out of the client."""
+    """A channel, with what the client delivered of it."""
 
     channel: str
     price: Decimal | None = None
@@ -40,17 +42,17 @@ class Row:
     last: int | None = None
     missed: int = 0
     gap: Gap | None = None
-    #: A gap is open: the connection is down, and how much is missed will be known afterwards.
+    #: A gap is open: the connection is down, and the number missed will be known afterwards.
     is_missing: bool = False
     connection_id: int = 0
     _times: deque[float] = field(default_factory=deque)
 
     def add(self, message: Message, at: float) -> None:
-        """Count a message, and what the gap on it says was missed before it."""
+        """Count a message, and the number of messages that its gap says were missed."""
         if message.gap is not None:
             self.gap = message.gap
         if message.sequence is None:
-            return  # the channel is lost: the client's own word, none of the venue's messages
+            return  # the client's own message that the channel is lost, not one of the venue
         if self.first is None:
             self.first = message.sequence
         elif message.gap is not None:
@@ -70,20 +72,22 @@ class Row:
 
     @property
     def change(self) -> float:
-        """Of the price since the first message, in percent."""
+        """The change of the price since the first message, in percent."""
         if self.price is None or not self.opening:
             return 0.0
         return float(self.price / self.opening - 1) * 100
 
     def rate(self, now: float) -> float:
-        """Messages a second, lately."""
+        """Return the messages per second over the last RATE_SPAN seconds."""
         while self._times and self._times[0] < now - RATE_SPAN:
             self._times.popleft()
         return len(self._times) / min(RATE_SPAN, max(now, 0.5))
 
     def published(self, numbers: Sequence[int], to_the_end: bool) -> int:
-        """How many of the venue's ``numbers`` lie between the first and the last message that
-        came; ``to_the_end``: between the first and the end of what the venue published."""
+        """Return how many of the venue's ``numbers`` lie between the first and last message.
+
+        With ``to_the_end`` all after the first message count, up to the last that was published.
+        """
         if self.first is None or self.last is None:
             return len(numbers) if to_the_end else 0
         end = len(numbers) if to_the_end else bisect_right(numbers, self.last)
@@ -91,9 +95,12 @@ class Row:
 
 
 class Summary(NamedTuple):
-    """The account at the end. ``recovered`` is how long (ms) after the cut the first message came,
-    None where it did not come to that; ``away`` how much of it the venue could not be reached.
-    ``is_whole`` is False for a demo that was interrupted."""
+    """The account of all messages at the end.
+
+    ``recovered`` is how long after the cut the first message came (ms), None if none came;
+    ``away`` is how much of it the venue was unreachable (ms). ``is_whole`` is False for a demo
+    that was interrupted.
+    """
 
     published: int
     messages: int
@@ -107,7 +114,7 @@ class Summary(NamedTuple):
 
 
 class Board:
-    """All that is shown while the demo runs."""
+    """Everything that is shown while the demo runs."""
 
     def __init__(self, channels: Iterable[str], seconds: float) -> None:
         self.rows = {channel: Row(channel) for channel in channels}
@@ -129,9 +136,9 @@ class Board:
 
 
 class View:
-    """How it is shown: a context manager, told of every change. The base shows nothing."""
+    """A context manager that shows the demo. This base class shows nothing."""
 
-    #: Seconds between two updates.
+    #: Time (s) between two updates.
     interval = 1.0
 
     def __enter__(self) -> View:
@@ -141,10 +148,10 @@ class View:
         pass
 
     def update(self, board: Board) -> None:
-        """The numbers have moved on."""
+        """Show the current numbers."""
 
     def event(self, event: Event) -> None:
-        """Something has happened; it is on the board too."""
+        """Show an event, which is also on the board."""
 
     def finish(self, board: Board, summary: Summary) -> None:
-        """All is over; called after leaving the context."""
+        """Show the summary. Called after leaving the context."""

@@ -1,9 +1,9 @@
 """``wsclient demo``: a client loses its connection, recovers, and accounts for every message.
 
-A venue on loopback publishes made-up prices, numbered by channel. Half way the connection is cut,
-and the venue cannot be reached for a while; it goes on publishing. What the client could not get
-must come out of its loop as gaps, with the exact count. At the end that is held against the venue's
-own count.
+A fake venue on loopback publishes made-up prices, numbered per channel. Half way the connection is
+cut and the venue is unreachable for a while, but goes on publishing. The client must report the
+messages that it missed as gaps, with the exact number. At the end its numbers are compared with
+the venue's own count.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from wsclient.testing import FakeVenue, GenericProtocol
 
 __all__ = ["CHANNELS", "Demo", "run"]
 
-#: Messages a second of each channel.
+#: Messages per second of each channel.
 CHANNELS = {
     "ticker:BTC/USD": 20.0,
     "ticker:ETH/USD": 14.0,
     "ticker:SOL/USD": 9.0,
     "trades:BTC/USD": 12.0,
 }
-#: The longest pause (s) without looking whether a signal came.
+#: The longest time (s) between two checks for a signal.
 SLICE = 0.1
-#: How long (s) the end may be put off for the connection to come back, and for the last messages.
+#: How long (s) the end may be delayed for the reconnect, and again for the last messages.
 GRACE = 5.0
 
 
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 class Demo:
-    """Runs the venue, the client and the script of the demo, and tells a view."""
+    """The venue, the client and the script of the demo, shown by a view."""
 
     def __init__(self, view: View, seed: int, seconds: float, signals: Signals) -> None:
         self.board = Board(CHANNELS, seconds)
@@ -72,17 +72,16 @@ class Demo:
         self._started = time.monotonic()
         self._cut_after = seconds / 2
         self._away = min(1.5, seconds / 12)
-        #: When (ns since the epoch) the connection was cut, and when the venue could be reached
-        #: again.
+        #: When (ns since the epoch) the connection was cut, and when the venue was reachable again.
         self._cut_at: int | None = None
         self._back_at: int | None = None
         self._recovered_at: int | None = None
         self._update_due = view.interval
-        #: The numbers that the venue gave out, by channel.
+        #: The sequence numbers that the venue assigned, by channel.
         self._published: dict[str, list[int]] = {channel: [] for channel in CHANNELS}
 
     def run(self) -> Summary:
-        # Delays that double from here on: the third attempt finds the venue back.
+        # The delay doubles with each attempt, so the third one finds the venue reachable again.
         options: dict[str, Any] = {
             "retry_delay": self._away * 0.4,
             "jitter": False,
@@ -92,7 +91,7 @@ class Demo:
         with (
             FakeVenue(protocol) as venue,
             WebSocketClient(venue.url, name="client", decimal=True, **options) as client,
-            Told(self._now) as told,
+            Warnings(self._now) as warnings,
         ):
             client.subscribe(*CHANNELS)
             self._say("good", f"connected to {venue.url}, {len(CHANNELS)} channels")
@@ -101,8 +100,8 @@ class Demo:
                 while not (self._signals.heard or self._is_over()):
                     self._play(venue)
                     self._take(client)
-                    for event in told.news():
-                        self._tell(event)
+                    for event in warnings.take():
+                        self._add(event)
                     self._show(client)
             is_whole = self._signals.heard is None
             if is_whole:
@@ -116,7 +115,7 @@ class Demo:
     # The script.
 
     def _play(self, venue: FakeVenue) -> None:
-        """Cut the connection, or let the client come back, when it is time."""
+        """Cut the connection, or let the client reconnect, when it is time."""
         if self._until_step() > 0:
             return
         if self._cut_at is None:
@@ -124,14 +123,14 @@ class Demo:
             venue.down()
             for peer in venue.live:
                 peer.rst()
-            self._say("bad", "the connection is cut; the venue goes on publishing")
+            self._say("bad", "the connection is cut, but the venue goes on publishing")
         else:
             self._back_at = time.time_ns()
             venue.up()
-            self._say("note", "the venue can be reached again")
+            self._say("note", "the venue is reachable again")
 
     def _until_step(self) -> float:
-        """Seconds to the next step of the script."""
+        """Return the time (s) to the next step of the script."""
         if self._cut_at is None:
             return self._cut_after - self._now()
         if self._back_at is None:
@@ -139,8 +138,10 @@ class Demo:
         return math.inf
 
     def _is_over(self) -> bool:
-        """Not before every channel has had a message over the new connection, as far as one can
-        wait."""
+        """Return whether the time is up and each channel had a message on the new connection.
+
+        After GRACE seconds more the demo ends without these messages.
+        """
         late = self._now() - self.board.seconds
         connections = {row.connection_id for row in self.board.rows.values()}
         return late >= GRACE or (
@@ -210,22 +211,22 @@ class Demo:
             reconnects=client.stats().reconnects,
             gaps=self.board.gaps,
             missed=self.board.missed,
-            # By channel, so that a surplus here cannot hide a loss there.
+            # Per channel, so that a surplus of one cannot hide a loss of another.
             unaccounted=sum(map(abs, unaccounted)),
             recovered=_ms(self._cut_at, self._recovered_at),
             away=_ms(self._cut_at, self._back_at) or 0.0,
             is_whole=is_whole,
         )
 
-    # What is told.
+    # Output.
 
     def _now(self) -> float:
         return time.monotonic() - self._started
 
     def _say(self, kind: str, text: str) -> None:
-        self._tell(Event(self._now(), kind, text))
+        self._add(Event(self._now(), kind, text))
 
-    def _tell(self, event: Event) -> None:
+    def _add(self, event: Event) -> None:
         self.board.events.append(event)
         self._view.event(event)
 
@@ -234,15 +235,15 @@ def _ms(start: int | None, end: int | None) -> float | None:
     return None if start is None or end is None else (end - start) / 1e6
 
 
-class Told(logging.Handler):
-    """What the client logs as a warning meanwhile, as events."""
+class Warnings(logging.Handler):
+    """A log handler that collects the client's warnings as events."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         super().__init__(logging.WARNING)
         self._now = now
         self._queue: queue.SimpleQueue[Event] = queue.SimpleQueue()
 
-    def __enter__(self) -> Told:
+    def __enter__(self) -> Warnings:
         logging.getLogger("wsclient").addHandler(self)
         return self
 
@@ -254,14 +255,18 @@ class Told(logging.Handler):
         text = re.sub(r"^client: backing off: |\[Errno -?\d+\] ", "", record.getMessage())
         self._queue.put(Event(self._now(), "note", text))
 
-    def news(self) -> Iterator[Event]:
+    def take(self) -> Iterator[Event]:
+        """Remove and yield the events collected so far."""
         while not self._queue.empty():
             yield self._queue.get()
 
 
 class Signals:
-    """Notes the first SIGINT or SIGTERM in ``heard``, so that the demo can end where all it has
-    taken is counted. A second one acts as usual."""
+    """A handler of SIGINT and SIGTERM that stores the first of them in ``heard``.
+
+    So the demo ends at a point where every message that it took is counted. A second signal has
+    its usual effect.
+    """
 
     def __init__(self) -> None:
         self.heard: int | None = None

@@ -1,4 +1,4 @@
-"""``wsclient doctor``: what stands between this machine and a venue, step by step."""
+"""``wsclient doctor``: check each step of a connection from this machine to a venue."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wsclient.errors import ConfigurationError, NotSupported
 __all__ = ["run"]
 
 _COLOURS: dict[Status, str] = {"ok": "32", "warning": "33", "failed": "1;31", "skipped": "2"}
-#: No line is longer, however wide the terminal: long ones are hard to read.
+#: The longest line (characters), however wide the terminal: long lines are hard to read.
 MAX_WIDTH = 110
 
 

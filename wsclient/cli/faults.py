@@ -1,4 +1,4 @@
-"""What ``wsclient serve --fault`` may say: ``KIND:key=value,key=value``."""
+"""The values of ``wsclient serve --fault``: ``KIND:key=value,key=value``."""
 
 from __future__ import annotations
 
@@ -12,18 +12,22 @@ __all__ = ["EXAMPLES", "Fault", "parse"]
 
 @dataclass(frozen=True)
 class Fault:
-    """``kind`` is the name, or the HTTP status of a refused handshake; ``text`` as it was given."""
+    """A fault to inject.
+
+    ``kind`` is its name, or the HTTP status of a refused handshake; ``text`` is the value given.
+    """
 
     kind: str
     text: str = field(compare=False)
-    #: Seconds from the start to the first time, and between two; None: not at all, once only.
+    #: When (s after the start) it comes first; None if it does not come at a time.
     first_at: float | None = None
+    #: Time (s) between two; None if it comes only once.
     period: float | None = None
     #: How long it lasts (s).
     duration: float = 0.0
-    #: Each so many messages of a client.
+    #: It hits every n-th message of each client; 0 if it hits no messages.
     every: int = 0
-    #: So many handshakes.
+    #: Number of handshakes that are refused.
     times: int = 0
     code: int = 1012
     channel: str = ""
@@ -31,7 +35,7 @@ class Fault:
 
 
 def _seconds(text: str) -> float:
-    """``30s``, ``200ms``, ``2m``."""
+    """Return a time such as ``30s``, ``200ms`` or ``2m``, in seconds."""
     for unit, size in (("ms", 1e-3), ("s", 1.0), ("m", 60.0)):
         if text.endswith(unit):
             return _positive(text.removesuffix(unit), "a time such as 30s, 200ms or 2m") * size
@@ -50,13 +54,13 @@ def _positive(text: str, what: str = "a number above 0") -> float:
 
 def _count(text: str) -> int:
     if not (text.isdecimal() and int(text) > 0):
-        raise ValueError(f"{text!r} is not a whole number from 1 on")
+        raise ValueError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 
 
 def _code(text: str) -> int:
     if not (text.isdecimal() and 1000 <= int(text) < 5000 and int(text) not in (1004, 1005, 1006)):
-        raise ValueError(f"{text!r} is not a code of a close frame")
+        raise ValueError(f"{text!r} is not a close code that a venue may send")
     return int(text)
 
 
@@ -70,7 +74,8 @@ Keys = Mapping[str, Callable[[str], Any]]
 _WHEN: Keys = {"every": _seconds, "after": _seconds}
 _LASTS: Keys = {**_WHEN, "for": _seconds}
 _PER_MESSAGE: Keys = {"every": _count}
-#: The keys of each kind. All must be there, but for ``code``, and one of ``every`` and ``after``.
+#: The keys of each kind. ``code`` is optional, and one of ``every`` and ``after`` is enough; all
+#: others are required.
 _KEYS: dict[str, Keys] = {
     "rst": _WHEN,
     "fin": _WHEN,
@@ -85,37 +90,40 @@ _KEYS: dict[str, Keys] = {
     "latency": {"ms": _positive},
     "503": {"first": _count},
 }
-#: What happens to the connections at some time.
+#: Faults that hit connections at some time.
 _TIMED = frozenset(kind for kind, keys in _KEYS.items() if "after" in keys)
-#: One of each kind, and what it does.
+#: One example of each kind, and what it does.
 EXAMPLES = {
     "rst:every=30s": "every connection is cut by a TCP reset",
     "fin:after=60s": "... by an end of the stream, without a close frame",
     "close:code=1012,every=60s": "... by a close frame",
-    "deaf:every=60s": "... and neither side is told: it is half-open",
-    "silence:after=60s,for=20s": "nothing is sent any more but answers to pings",
+    "deaf:every=60s": "... without either side noticing: it is half-open",
+    "silence:after=60s,for=20s": "the venue sends nothing but answers to pings",
     "down:every=60s,for=5s": "connections are cut, and new ones refused",
-    "gap:every=1000": "a message is left out, counted for each client",
-    "duplicate:every=500": "... comes twice",
-    "garbage:every=200": "... is cut short, and no JSON any more",
-    "reject:channel=X": "subscribing to it is refused",
-    "503:first=3": "so many handshakes are answered with this status, 400 to 599",
-    "latency:ms=200": "everything comes so late, in both directions",
+    "gap:every=1000": "every 1000th message of each client is left out",
+    "duplicate:every=500": "... is sent twice",
+    "garbage:every=200": "... is cut short, so it is not JSON",
+    "reject:channel=X": "subscribing to the channel is refused",
+    "503:first=3": "the first 3 handshakes are refused with this status, 400 to 599",
+    "latency:ms=200": "everything is delayed by 200 ms, in both directions",
 }
 _BY_KIND = {example.partition(":")[0]: example for example in EXAMPLES}
 
 
 def parse(text: str) -> Fault:
-    """Raises ValueError, which says what is right."""
+    """Return the fault that ``text`` describes.
+
+    Raises ValueError, with a correct example, if there is no such fault.
+    """
     kind, _, rest = text.partition(":")
     is_status = len(kind) == 3 and kind.isdecimal() and 400 <= int(kind) <= 599
     form = "503" if is_status else kind
     if form not in _KEYS:
-        raise ValueError(f"{text!r}: there is no fault {kind!r}, but {', '.join(_KEYS)}")
+        raise ValueError(f"{text!r}: there is no fault {kind!r}, only {', '.join(_KEYS)}")
     try:
         return _fault(kind, text, _values(_KEYS[form], rest))
     except ValueError as error:
-        raise ValueError(f"{text!r}: {error}; right is {_BY_KIND[form]}") from None
+        raise ValueError(f"{text!r}: {error}; for example {_BY_KIND[form]}") from None
 
 
 def _values(keys: Keys, rest: str) -> dict[str, Any]:
@@ -125,7 +133,7 @@ def _values(keys: Keys, rest: str) -> dict[str, Any]:
         if not equals or key not in keys:
             raise ValueError(f"{part!r} is not one of {', '.join(f'{key}=' for key in keys)}")
         if key in values:
-            raise ValueError(f"{key!r} is there twice")
+            raise ValueError(f"{key!r} is given twice")
         try:
             values[key] = keys[key](value)
         except ValueError as error:

@@ -15,20 +15,23 @@ from wsclient.testing.protocols import MarketProtocol
 
 __all__ = ["Feed"]
 
-#: So far (s) the feed may be behind; what is more is not made up for.
+#: How far (s) the feed may fall behind and still catch up; beyond this it skips messages.
 PATIENCE = 0.5
-#: So many messages are published at once at most, and so long (s) others may have the lock then.
+#: The most messages that are published at once, and how long (s) the lock is then free for others.
 BATCH = 100
 PAUSE = 0.0005
 JOIN_TIMEOUT = 5.0
 
 
 class Feed:
-    """Publishes on a thread of its own, whoever listens; the same for the same seed.
+    """A thread that publishes made-up market data, the same for the same seed.
 
-    ``channels`` says how many messages a second there are of each; all must be listed by the
-    venue's protocol. ``published(channel, number)`` is called with each number that the venue gave
-    out, on the feed's thread. ``is_late``: it could not keep up with so many.
+    It publishes whether or not a client is connected. ``channels`` gives the messages per second
+    of each channel; the venue's protocol must list all of them. ``published(channel, number)`` is
+    called on the feed's thread with each sequence number that the venue assigned. ``is_late`` is
+    True once the feed could not keep up with these rates.
+
+    Raises ValueError for a channel that the protocol does not list.
     """
 
     def __init__(
@@ -64,7 +67,7 @@ class Feed:
     def __enter__(self) -> Feed:
         for channel, listing in self.listings.items():
             event = listing.snapshot()
-            if isinstance(event, Depth):  # number 1 is the book as it begins, before all changes
+            if isinstance(event, Depth):  # number 1 is the initial book, before all updates
                 fields = self._protocol.fields(channel, event, is_snapshot=True)
                 self._venue.publish(channel, **fields)
         self._thread.start()
@@ -74,7 +77,7 @@ class Feed:
         self.stop()
 
     def stop(self) -> None:
-        """Publish no more, once it returns."""
+        """Stop publishing, and wait for the thread to end."""
         self._stopped.set()
         self._thread.join(JOIN_TIMEOUT)
 
@@ -84,8 +87,8 @@ class Feed:
             now = time.monotonic()
             if due < now - PATIENCE:
                 due, self.is_late = now, True
-            # One write for all that is due by now, under the lock, so that a snapshot fits what
-            # follows on it.
+            # All that is due now goes out in one write, under the lock: so a snapshot matches the
+            # updates that follow it.
             with self._venue.batch():
                 for _ in range(BATCH):
                     self._publish()

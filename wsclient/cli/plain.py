@@ -1,4 +1,4 @@
-"""The demo as plain lines, for pipes, files and whoever wants no colours."""
+"""The demo as plain lines, for pipes, files and terminals without colours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["PlainView", "summary_lines", "verdict"]
 
 
 class PlainView(View):
-    """A line a second, and one for each event."""
+    """A line per second, and a line for each event."""
 
     def update(self, board: Board) -> None:
         prices = "  ".join(
@@ -37,22 +37,22 @@ class PlainView(View):
 
 
 def summary_lines(summary: Summary) -> Iterator[tuple[str, str, str]]:
-    """Name, value and remark of each line of the account."""
-    yield "published", f"{summary.published:,}", "by the venue, as it counts them"
+    """Yield the name, value and remark of each line of the summary."""
+    yield "published", f"{summary.published:,}", "by the venue's own count"
     yield "messages", f"{summary.messages:,}", "delivered to the loop"
-    yield "missed", f"{summary.missed:,}", "while the connection was down, and marked"
+    yield "missed", f"{summary.missed:,}", "while the connection was down, and reported as gaps"
     yield "unaccounted", f"{summary.unaccounted:,}", "published - messages - missed"
-    yield "gaps", f"{summary.gaps:,}", "marks in the stream"
+    yield "gaps", f"{summary.gaps:,}", "messages that carried a gap"
     yield "reconnects", f"{summary.reconnects:,}", ""
     if summary.recovered is not None:
-        away = f"{summary.away:,.0f} ms of it without a venue"
+        away = f"the venue was unreachable for {summary.away:,.0f} ms of it"
         yield "recovery", f"{summary.recovered:,.0f} ms", away
 
 
 def verdict(summary: Summary) -> str:
-    """The last word."""
+    """Return the last line of the demo: whether every message is accounted for."""
     if summary.unaccounted:
-        return "NOT ACCOUNTED FOR: that is a bug; please report it with the seed."
+        return "NOT ACCOUNTED FOR: this is a bug. Please report it with the seed."
     if not summary.is_whole:
         return "Interrupted. Nothing was lost silently so far."
     return "Nothing was lost silently."

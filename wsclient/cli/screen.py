@@ -16,8 +16,8 @@ __all__ = ["ScreenView"]
 
 _EVENTS = {"good": "green", "bad": "bold red", "gap": "yellow", "note": "dim"}
 _MOVES = {1: "green", 0: "default", -1: "red"}
-#: The columns of the table: how wide each is, and in which order they give way to a narrow
-#: terminal (0: it stays).
+#: The columns of the table: the width of each, and the order in which they are left out on a
+#: narrow terminal (0: never).
 _COLUMNS = {
     "channel": (14, 0),
     "last": (9, 0),
@@ -30,7 +30,7 @@ _COLUMNS = {
 
 
 class ScreenView(View):
-    """One screen, drawn again several times a second; its last state stays on the terminal."""
+    """A screen, redrawn several times per second. Its last state stays on the terminal."""
 
     interval = 0.125
 
@@ -56,7 +56,7 @@ class ScreenView(View):
         self._live.update(self._screen(board), refresh=True)
 
     def event(self, event: Event) -> None:
-        pass  # the board has it, and the next update shows it
+        pass  # it is on the board, and the next update shows it
 
     def finish(self, board: Board, summary: Summary) -> None:
         table, account = self._table(board), _account(summary)
@@ -87,7 +87,7 @@ class ScreenView(View):
 
 
 def _fitting(width: int) -> list[str]:
-    """The columns to show on a terminal so wide."""
+    """Return the columns that fit on a terminal of ``width`` characters."""
     shown = list(_COLUMNS)
     for name in sorted(shown, key=lambda name: _COLUMNS[name][1]):
         if _COLUMNS[name][1] and sum(_COLUMNS[n][0] + 3 for n in shown) + 1 > width:
@@ -139,7 +139,7 @@ def _totals(board: Board) -> Text:
 
 
 def _events(events: list[Event], room: int) -> RenderableType:
-    """The last events, as many as there is room for, one line each."""
+    """Draw the last events, at most ``room``, one line each."""
     return Group(
         *(
             Text.assemble(

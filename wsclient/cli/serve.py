@@ -1,7 +1,7 @@
-"""``wsclient serve``: a venue on this machine, to develop against, with faults to order.
+"""``wsclient serve``: a fake venue on this machine, to develop against, with faults on request.
 
-The main thread says what happens and carries out what is due; the venue has threads of its own,
-and so has the feed, or the replay.
+The main thread prints what happens and injects the faults that are due. The venue has threads of
+its own, and so has the feed or the replay.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from wsclient.testing.protocols import MarketProtocol
 
 __all__ = ["Service", "run"]
 
-#: Messages a second, all channels together, unless told otherwise.
+#: Messages per second, all channels together, without --rate.
 RATE = 20.0
-#: A client that leaves so many bytes unread is cut off.
+#: A client that leaves this many bytes unread is disconnected.
 MAX_BACKLOG = 64 * 1024 * 1024
-#: How long (s) before the venue gives up a connection that a fault has made deaf.
+#: How long (s) until the venue resets a connection that a fault has made deaf.
 DEAF_FOR = 60.0
 JOIN_TIMEOUT = 5.0
-#: After the first subscription a replay waits (s) for those that the client asks for apart.
+#: How long (s) a replay waits after the first subscription for the client's further ones.
 GRACE = 0.2
-#: So many lines wait to be printed; what is more is counted.
+#: The most lines that wait to be printed; any more are counted and left out.
 MAX_LINES = 10_000
 
 
@@ -64,7 +64,10 @@ class UsageError(ValueError):
 
 
 class Service:
-    """The venue and what happens to it, told on ``err``; ``with`` starts and ends it."""
+    """A context manager that runs the venue and injects faults.
+
+    It prints on ``err`` what clients do and which faults are injected.
+    """
 
     def __init__(self, args: argparse.Namespace, err: TextIO) -> None:
         self._args = args
@@ -76,7 +79,7 @@ class Service:
         self._counts: WeakKeyDictionary[Peer, int] = WeakKeyDictionary()
         self._lines: queue.Queue[tuple[int, str, str] | None] = queue.Queue(MAX_LINES)
         self._unsaid = 0
-        #: What is due when: (monotonic s, number, what).
+        #: Heap of what is due: (monotonic time (s), number that breaks ties, function to call).
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._replay = self._recording()
@@ -94,8 +97,8 @@ class Service:
         for fault in self.faults:
             if fault.kind == "reject":
                 if fault.channel not in self.channels:
-                    raise UsageError(f"--fault {fault.text}: there is no such channel")
-                self.venue.refuse_channel(fault.channel, f"refused, by --fault {fault.text}")
+                    raise UsageError(f"--fault {fault.text}: the venue has no such channel")
+                self.venue.refuse_channel(fault.channel, f"refused by --fault {fault.text}")
             elif fault.times:
                 self.venue.refuse(int(fault.kind), times=fault.times)
         self._by_proxy = by_proxy
@@ -110,32 +113,32 @@ class Service:
         args = self._args
         if args.replay is None:
             if args.speed is not None or args.loop:
-                raise UsageError("--speed and --loop go with --replay FILE")
+                raise UsageError("--speed and --loop need --replay FILE")
             return None
         if args.speed is not None and args.rate is not None:
             raise UsageError("give --speed or --rate, not both")
         try:
             replay = Replay(args.replay, self._protocol)
         except ValueError as error:
-            raise UsageError(f"{args.replay} is not read as {self._dialect}: {error}") from None
+            raise UsageError(f"cannot read {args.replay} as {self._dialect}: {error}") from None
         if not replay.lines:
             raise UsageError(f"{args.replay} has no market data of {self._dialect}")
         if not replay.has_times and args.speed not in (None, 0.0):
             raise UsageError(
-                f"{args.replay} does not tell when its messages came: --speed max, or --rate N"
+                f"{args.replay} has no times of its messages: give --speed max or --rate N"
             )
         return replay
 
     def _channels(self) -> list[str]:
         if self._replay is not None:
             if self._args.channels:
-                raise UsageError("the channels of a replay are those of its recording")
+                raise UsageError("--channel does not go with --replay, whose file has the channels")
             return self._replay.channels
         channels = list(dict.fromkeys(self._args.channels)) or self._protocol.channels()
         for channel in channels:
             if self._protocol.listing(channel) is None:
                 raise UsageError(
-                    f"no channel of {self._dialect} is called {channel!r}; they are like "
+                    f"{self._dialect} has no channel {channel!r}; its channels look like "
                     f"{', '.join(self._protocol.channels()[:3])}"
                 )
         return channels
@@ -149,7 +152,7 @@ class Service:
         return self.venue.url if self._proxy is None else self._proxy.url
 
     def introduction(self) -> Iterator[str]:
-        """What it is, and how to use it."""
+        """Yield the lines that say what is served and how to connect to it."""
         channels = f"{len(self.channels)} channel{'s' if len(self.channels) > 1 else ''}"
         if self._replay is None:
             what = f"{channels}, {self._rate:g} messages/s, seed {self._args.seed}"
@@ -217,10 +220,10 @@ class Service:
                 text = f"cannot listen on port {port} of {host}: {error.strerror or error}"
             raise OSError(text) from error
         if not _is_loopback(host):
-            self._say("", f"warning: on {host} everyone who reaches this machine may connect")
+            self._say("", f"warning: on {host} anyone who reaches this machine can connect")
 
     def run(self) -> None:
-        """Say what happens, and do what is due, until :meth:`stop`."""
+        """Print what happens and do what is due, until :meth:`stop`."""
         while True:
             while self._agenda[0][0] <= time.monotonic():
                 heapq.heappop(self._agenda)[2]()
@@ -238,10 +241,10 @@ class Service:
         self._lines.put(None)
 
     def _say(self, who: str, text: str) -> None:
-        # Never blocks, as it may be called under the venue's lock.
+        # Must not block: it may be called under the venue's lock.
         try:
             if self._unsaid:
-                self._lines.put_nowait((time.time_ns(), "", f"{self._unsaid} lines are left out"))
+                self._lines.put_nowait((time.time_ns(), "", f"{self._unsaid} lines were left out"))
                 self._unsaid = 0
             self._lines.put_nowait((time.time_ns(), who, text))
         except queue.Full:
@@ -268,7 +271,7 @@ class Service:
             if venue.closing.is_set():
                 return
             sent = len(replay.lines) - replay.missed
-            self._say("replay", f"over: {sent} sent, {replay.missed} that nobody had asked for")
+            self._say("replay", f"ended: {sent} sent, {replay.missed} skipped without a subscriber")
             if not self._args.loop:
                 return
             with venue.lock:
@@ -285,15 +288,15 @@ class Service:
         self._at(due, strike)
 
     def _look_after(self) -> None:
-        """Each second: what must not grow."""
+        """Check backlogs and the feed's rate; called once per second."""
         self._at(time.monotonic() + 1.0, self._look_after)
         for peer in self._peers():
             if peer.backlog > MAX_BACKLOG:
-                self._say(f"client {peer.id}", "does not read, and is cut off")
+                self._say(f"client {peer.id}", "does not read: disconnected")
                 peer.rst()
         if self.feed is not None and self.feed.is_late and not self._is_late:
             self._is_late = True
-            self._say("", f"{self._rate:g} messages/s are more than this machine can publish")
+            self._say("", f"this machine cannot publish {self._rate:g} messages/s: lower --rate")
 
     def _peers(self) -> list[Peer]:
         with self.venue.lock:
@@ -307,13 +310,13 @@ class Service:
             self._refuse(True)
             self._at(end, lambda: self._refuse(False))
         elif not peers and fault.period is None:
-            self._say("", f"fault {fault.text}: no client is here")
+            self._say("", f"fault {fault.text}: no client is connected")
         for peer in peers:
             self._say(f"client {peer.id}", f"fault {fault.text}")
             try:
                 self._harm(fault, peer, end)
             except ConnectionError:
-                pass  # it has gone meanwhile
+                pass  # the client has disconnected meanwhile
 
     def _refuse(self, on: bool) -> None:
         if self._proxy is not None:
@@ -323,7 +326,7 @@ class Service:
         else:
             self.venue.up()
         if not on:
-            self._say("", "new connections again")
+            self._say("", "new connections are accepted again")
 
     def _harm(self, fault: Fault, peer: Peer, end: float) -> None:
         match fault.kind:
@@ -346,15 +349,17 @@ class Service:
     def _speak(self, peer: Peer) -> None:
         if peer.live:
             peer.mute(False)
-            self._say(f"client {peer.id}", "silent no more")
+            self._say(f"client {peer.id}", "no longer silent")
 
     def _tamper(self, peer: Peer, channel: str, payload: Payload) -> Iterator[Payload]:
-        """What a client is sent instead of its next message; under the venue's lock."""
+        """Yield what a client is sent instead of its next message. Runs under the venue's lock."""
         number = self._counts[peer] = self._counts.get(peer, 0) + 1
         for fault in self.faults:
             if not fault.every or number % fault.every:
                 continue
-            self._say(f"client {peer.id}", f"fault {fault.text}: message {number}, of {channel}")
+            self._say(
+                f"client {peer.id}", f"fault {fault.text}: message {number}, channel {channel}"
+            )
             if fault.kind == "duplicate":
                 yield payload
                 yield payload
@@ -370,7 +375,7 @@ def _protocol(name: str) -> MarketProtocol:
     made = PROTOCOLS[name]() if name in PROTOCOLS else None
     if not isinstance(made, MarketProtocol):
         spoken = ", ".join(str(known) for known in PROTOCOLS if known is not None)
-        raise UsageError(f"serve does not speak {name}, but {spoken}")
+        raise UsageError(f"serve does not speak {name}, only {spoken}")
     return made
 
 

@@ -1,4 +1,4 @@
-"""``wsclient tail``: the messages of some channels, one line each."""
+"""``wsclient tail``: print the messages of some channels, one line each."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from wsclient.sansio.dialect import Dialect
 
 __all__ = ["run"]
 
-#: So many messages are written at once at most; fewer when fewer are waiting.
+#: The most messages that are written at once; fewer if fewer are waiting.
 BATCH = 1000
-#: How long (s) to wait for the venue's goodbye, so that Ctrl-C ends well within a second.
+#: How long (s) to wait for the venue's close frame: Ctrl-C must end well within 1 s.
 CLOSE_TIMEOUT = 0.5
 
 Format = Callable[[Message], str]
 
-#: What a terminal obeys, or shows in another order. It can only be within a JSON string, where an
-#: escape means the same.
+#: Control characters, and those that change the order of text. In JSON they can only stand in a
+#: string, where an escape means the same.
 _OBEYED = re.compile(
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
 )
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     sys.stdout.reconfigure(  # type: ignore[union-attr]
         encoding="utf-8" if args.json else None, errors="backslashreplace"
     )
-    with _told_on_stderr(), _connected(args.url, args.dialect) as client:
+    with _logs_on_stderr(), _connected(args.url, args.dialect) as client:
         client.subscribe(*args.channels, **dict(args.options))
         for messages in _batches(client, args.count, args.duration):
             sys.stdout.write("".join(map(text, messages)))
@@ -60,7 +60,7 @@ def _connected(url: str, dialect: Dialect) -> WebSocketClient:
 def _batches(
     client: WebSocketClient, count: int | None, duration: float | None
 ) -> Iterator[list[Message]]:
-    """All that is waiting, again and again, until ``count`` or ``duration`` (s) is reached."""
+    """Yield the waiting messages in batches, until ``count`` or ``duration`` (s) is reached."""
     left = float("inf") if count is None else count
     end = None if duration is None else time.monotonic() + duration
     while left > 0:
@@ -76,13 +76,13 @@ def _batches(
 
 
 class Exact:
-    """Reads what a message holds as the JSON text that the venue sent, digit for digit."""
+    """The data of messages as the JSON text that the venue sent, digit for digit."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._item = dialect.item
 
     def __call__(self, message: Message) -> bytes:
-        """The JSON text of ``message.data``, on one line."""
+        """Return the JSON text of ``message.data``, on one line."""
         text = message.raw or b"null"
         if message.item is not None:
             text = self._item(_Text(text), message.item).text
@@ -93,7 +93,7 @@ _parts = msgspec.json.Decoder(dict[str, msgspec.Raw] | list[msgspec.Raw]).decode
 
 
 class _Text:
-    """A JSON text that is taken apart only where somebody reaches into it."""
+    """A JSON text that is decoded only where an item of it is taken."""
 
     def __init__(self, text: bytes) -> None:
         self.text = text
@@ -113,7 +113,7 @@ class _Line(msgspec.Struct):
 
 
 class Json:
-    """One JSON object a message."""
+    """A format: one JSON object per message."""
 
     def __init__(self, exact: Exact) -> None:
         self._exact = exact
@@ -133,7 +133,7 @@ class Json:
 
 
 class Human:
-    """One line a message, cut to the terminal's width; one more where something was missed."""
+    """A format: one line per message, cut to the terminal's width; a gap has a line before it."""
 
     def __init__(self, exact: Exact, channels: Iterable[str]) -> None:
         self._exact = exact
@@ -148,7 +148,7 @@ class Human:
         return gap + self._cut(printable(f"{head}{number}  {self._data(message)}")) + "\n"
 
     def _data(self, message: Message) -> str:
-        """``key=value`` where it is an object, without what the line has told already."""
+        """Return the data: an object as ``key=value``, without what the line shows already."""
         text = self._exact(message)
         try:
             fields = _parts(text)
@@ -160,11 +160,11 @@ class Human:
 
     def _fields(self, message: Message, fields: dict[str, msgspec.Raw]) -> Iterator[str]:
         number = str(message.sequence)
-        told = {"type": message.type, "channel": message.channel}
-        told |= {"sequence": number, "seq": number}
+        shown = {"type": message.type, "channel": message.channel}
+        shown |= {"sequence": number, "seq": number}
         for key, raw in fields.items():
             value = _value(bytes(raw))
-            if told.get(key) != value:
+            if shown.get(key) != value:
                 yield f"{key}={value}"
 
     def _gap(self, channel: str, gap: Gap) -> str:
@@ -180,15 +180,15 @@ class Human:
 
 
 def _value(text: bytes) -> str:
-    """JSON, but a string without its quotes."""
+    """Return a JSON text, or the content of a string without its quotes."""
     if text.startswith(b'"'):
         return str(msgspec.json.decode(text))
     return text.decode(errors="replace")
 
 
 @contextmanager
-def _told_on_stderr() -> Iterator[None]:
-    """What the client logs goes to stderr, one line each."""
+def _logs_on_stderr() -> Iterator[None]:
+    """Print what the client logs on stderr, one line each."""
     logger = logging.getLogger("wsclient")
     level = logger.level
     handler = logging.StreamHandler(sys.stderr)
@@ -210,6 +210,6 @@ class _OneLine(logging.Formatter):
 
 
 def _is_new(record: logging.LogRecord) -> bool:
-    """Not so the end: that is told by the error that ends the command, or was asked for."""
+    """Return False for lines about the end: the command's error reports it, or it was requested."""
     _, _, text = record.getMessage().partition(": ")
     return not text.startswith(("idle", "failed", "closing", "closed"))

@@ -1,4 +1,4 @@
-"""What the commands need to know of the terminal, the pipes and the signals around them."""
+"""Helpers of the commands for terminals, pipes and signals."""
 
 from __future__ import annotations
 
@@ -15,11 +15,16 @@ __all__ = ["Terminated", "clock", "complain", "is_rich", "let_go", "printable", 
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM. It unwinds like Ctrl-C, which every blocking call of the client can bear."""
+    """The exception for SIGTERM.
+
+    It unwinds like Ctrl-C, which every blocking call of the client can handle.
+    """
 
 
 @contextmanager
 def raise_on_sigterm() -> Iterator[None]:
+    """Raise Terminated on SIGTERM, within the context."""
+
     def terminate(_number: int, _frame: FrameType | None) -> None:
         raise Terminated
 
@@ -31,32 +36,34 @@ def raise_on_sigterm() -> Iterator[None]:
 
 
 def is_rich(stream: TextIO) -> bool:
-    """May colours and cursor movements go there?"""
+    """Return whether ``stream`` may get colours and cursor movements."""
     wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return wanted and stream.isatty()
 
 
 def printable(text: str) -> str:
-    """``text`` on one line, without anything that a terminal would obey."""
+    """Return ``text`` on one line, with control characters escaped."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def clock(nanoseconds: int) -> str:
-    """The local time of day, of ns since the epoch."""
+    """Return the local time of day for a time in ns since the epoch."""
     seconds, rest = divmod(nanoseconds, 10**9)
     return f"{datetime.fromtimestamp(seconds):%H:%M:%S}.{rest // 10**6:03d}"
 
 
 def complain(text: str) -> None:
-    """One line on stderr."""
+    """Print one line on stderr."""
     print(f"wsclient: {printable(text)}", file=sys.stderr)
 
 
 def let_go() -> None:
-    """What is still buffered for stdout goes nowhere: its reader has left, or does not read, and
-    Python's own flush at exit would complain, or wait."""
+    """Discard what is still buffered for stdout.
+
+    Its reader has gone or does not read: Python's own flush at exit would fail or block.
+    """
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

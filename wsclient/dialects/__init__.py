@@ -1,4 +1,7 @@
-"""Venues, one file each. They are pure, and import ``wsclient.sansio`` only."""
+"""The dialects of the venues, one file each.
+
+Dialects are pure: they do no I/O and import only ``wsclient.sansio``, the errors and the messages.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from wsclient.dialects.okx import OKX
 from wsclient.errors import ConfigurationError
 from wsclient.sansio.dialect import Dialect
 
-__all__ = [  # noqa: RUF022 - in plain order
+__all__ = [  # noqa: RUF022 - in alphabetical order, whatever the case
     "Binance",
     "BinanceFutures",
     "Bitfinex",
@@ -46,7 +49,10 @@ NAMES = tuple(_BY_NAME)
 
 
 def find(dialect: str | Dialect) -> Dialect:
-    """A dialect by name, or the object itself. Raises ConfigurationError for an unknown name."""
+    """Return a new dialect by name, or ``dialect`` itself if it is a dialect object.
+
+    Raises ConfigurationError for an unknown name and for a class instead of an object.
+    """
     if isinstance(dialect, Dialect):
         return dialect
     if isinstance(dialect, type) and issubclass(dialect, Dialect):

@@ -1,29 +1,30 @@
 """Binance spot and USD-M futures, market data.
 
-Spot: ``wss://stream.binance.com:9443``, ``wss://data-stream.binance.vision``. USD-M futures, by
-route: ``wss://fstream.binance.com/public``, ``wss://fstream.binance.com/market``. A channel is a
-stream's name (``btcusdt@depth@100ms``, ``btcusdt@bookTicker``). Events come wrapped, with the name
-of their stream: an address of raw streams (``/ws/...``) is turned into the one of combined streams
-(``/stream``), as a raw event does not tell ``@depth`` from ``@depth@100ms``.
+Spot: ``wss://stream.binance.com:9443``, ``wss://data-stream.binance.vision``. USD-M futures, one
+address per route: ``wss://fstream.binance.com/public``, ``wss://fstream.binance.com/market``. A
+channel is the name of a stream (``btcusdt@depth@100ms``, ``btcusdt@bookTicker``). Only a wrapped
+event carries the name of its stream. So the address of raw streams (``/ws/...``) is turned into
+that of combined streams (``/stream``): raw events of ``@depth`` and ``@depth@100ms`` look the same.
 
-Sources, unless another is named: ``web-socket-streams.md`` of binance/binance-spot-api-docs:
+Sources: ``web-socket-streams.md`` of binance/binance-spot-api-docs, unless another is named.
 
-* ``{"result": null, "id": N}`` accepts a whole request; errors are ``{"code", "msg"}``, some
-  without an id; wrapped in ``"error"`` they are understood too;
-* 5 messages a second, pings and pongs among them (futures 10: developers.binance.com), 1024
-  streams a connection, 300 connects in 5 minutes, 24 hours a connection, ``serverShutdown`` before
-  a planned end;
-* ``@depth`` numbers its updates: a message is the range ``U..u``, the next begins with ``u + 1``.
-  Futures name the ``u`` before it, ``pu`` (seen on the wire);
-* spot's ``!ticker@arr`` was retired on 2026-03-26 (the changelog there);
-* the routes of futures, since 2026-04-23, which streams each of them has, and that an address
-  without a route acknowledges all and sends those of ``/public`` only: the "Important WebSocket
-  Change Notice" on developers.binance.com; ``rpiDepth`` and ``tradingSession``: the venue's client
-  binance-connector-python; that ``trade`` is on ``/public``: seen on the wire by other clients;
-* a book begins with a snapshot by REST. From one of 100 levels it was seen to go wrong within 90 s
-  on BTCUSDT, from one of 1000 not (GarethCooke/DepthCharge, ``NOTES-binance.md``): the venue tells
-  nothing of levels that stay as they are. ``limit=`` says how many; by default as many as it gives;
-* the update whose ``u`` is the snapshot's ``lastUpdateId`` is dropped on spot, and applied on
+* ``{"result": null, "id": N}`` accepts a whole request. Errors are ``{"code", "msg"}``, some
+  without an id. Errors wrapped in ``"error"`` are understood too.
+* Limits: 5 messages per second including pings and pongs (futures 10: developers.binance.com), 1024
+  streams per connection, 300 connects in 5 minutes. A connection lasts 24 hours. A
+  ``serverShutdown`` event precedes a planned end.
+* ``@depth`` numbers its updates: a message is the range ``U..u``, and the next one begins with
+  ``u + 1``. Futures messages name the ``u`` of the message before them, ``pu`` (seen on the wire).
+* Spot's ``!ticker@arr`` was retired on 2026-03-26 (the changelog of that repository).
+* Futures have routes since 2026-04-23. Which streams each route has, and that an address without a
+  route acknowledges all streams but sends only those of ``/public``: the "Important WebSocket
+  Change Notice" on developers.binance.com. ``rpiDepth`` and ``tradingSession``: the venue's client
+  binance-connector-python. That ``trade`` is on ``/public``: seen on the wire by other clients.
+* An order book begins with a snapshot by REST. A book from a snapshot of 100 levels was seen to go
+  wrong within 90 s on BTCUSDT, one of 1000 levels was not (GarethCooke/DepthCharge,
+  ``NOTES-binance.md``): the venue sends nothing about levels that do not change. The option
+  ``limit`` is the number of levels; the default is the most that the venue gives.
+* The update whose ``u`` is the snapshot's ``lastUpdateId`` is dropped on spot, and applied on
   futures (developers.binance.com, "How to manage a local order book correctly"; seen on the wire).
 """
 
@@ -56,19 +57,19 @@ __all__ = ["Binance", "BinanceFutures"]
 
 _BOOK_OPTIONS = frozenset({"limit", "speed"})
 _ROUTES = frozenset({"public", "market", "private"})
-#: And ``depth``, with a number or without; all other market data is of ``/market``.
+#: Also ``depth``, with a number or without; all other market data is on ``/market``.
 _PUBLIC = frozenset({"bookTicker", "rpiDepth", "trade"})
-#: A listen key is longer than any stream's name without an ``@``; our assumption.
+#: A listen key is longer than any name of a stream without an ``@`` (our assumption).
 _KEY_LENGTH = 40
-#: The only code that can answer a subscribe: the others are about properties and broken JSON.
+#: The only code that can answer a subscribe. The others are about properties and broken JSON.
 _INVALID_REQUEST = 2
-#: Streams of rare events: liquidations, new and changed contracts.
+#: Streams of rare events: liquidations, and new and changed contracts.
 _QUIET = frozenset({"contractInfo", "forceOrder"})
 _ESCAPES = {"%21": "!", "%2F": "/", "%2f": "/", "%40": "@"}
 
 
 class _Frame(msgspec.Struct, gc=False):
-    """A wrapped event, an answer, or what comes bare."""
+    """A wrapped event, an answer, or an event that comes unwrapped."""
 
     stream: str | None = None
     data: msgspec.Raw = msgspec.Raw()
@@ -92,7 +93,7 @@ class _Changes(msgspec.Struct, gc=False):
 
 
 class _Book(msgspec.Struct, gc=False):
-    """By REST."""
+    """A snapshot by REST."""
 
     sequence: int = msgspec.field(name="lastUpdateId")
     bids: list[Row]
@@ -104,7 +105,7 @@ class _Wrapped(msgspec.Struct, gc=False):
 
 
 class _Top(msgspec.Struct, gc=False):
-    """Partial depth: the whole of it each time."""
+    """A message of partial depth, which is always complete."""
 
     bids: list[Row]
     asks: list[Row]
@@ -122,8 +123,11 @@ _top = msgspec.json.Decoder(_WrappedTop).decode
 
 
 class Binance(Dialect):
-    """Spot. ``rest``: where books are asked for. The venue counts our pings and pongs too, so
-    that one message of its five a second is left to them; batches of 100 are ours.
+    """Dialect of Binance spot.
+
+    ``rest`` is the URL from which snapshots of order books are requested. The venue counts pings
+    and pongs too, so one of its five messages per second is left for them. Batches of 100
+    channels are our choice.
     """
 
     name: ClassVar[str] = "binance"
@@ -136,9 +140,9 @@ class Binance(Dialect):
     )
     timestamp_fields = (("data", "E"), ("data", 0, "E"))
     takes_credentials = False
-    #: The most levels a side that the venue gives of a book by REST.
+    #: The most levels per side that the venue's REST snapshot of a book has.
     max_levels: ClassVar[int] = 5000
-    #: Streams that are not sent any more, and what to use instead.
+    #: Streams that the venue no longer sends, and what to use instead.
     retired: ClassVar[Mapping[str, str]] = {"!ticker@arr": "!miniTicker@arr"}
 
     def __init__(self, *, rest: str = "https://api.binance.com/api/v3/depth") -> None:
@@ -147,7 +151,7 @@ class Binance(Dialect):
     def url(self, url: str, credentials: Credentials | None) -> str:
         base, query = _combined(url)
         for stream in _named(query):
-            # What is no name of a stream may be a key, and is not quoted.
+            # Anything else may be a listen key, which no error may quote.
             reason = self.refusal(stream, base) if _is_stream(stream) else None
             if reason is not None:
                 raise ConfigurationError(f"the address names {stream!r}: {reason}")
@@ -164,14 +168,17 @@ class Binance(Dialect):
             return f"Binance has retired this stream: use {instead!r}"
         symbol = channel.partition("@")[0]
         if symbol != symbol.lower() and not channel.startswith("!"):
-            return "Binance's streams have lowercase symbols"
+            return "Binance's stream names have a lowercase symbol"
         return None
 
     def change(
         self, verb: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
     ) -> Any:
         if unknown := sorted(options.keys() - _BOOK_OPTIONS):
-            raise ConfigurationError(f"Binance knows no option {unknown[0]!r} of a subscription")
+            raise ConfigurationError(
+                f"Binance subscriptions have no option {unknown[0]!r}, only 'limit' and 'speed' "
+                "for order books"
+            )
         return {"method": verb.upper(), "params": list(channels), "id": request_id}
 
     def request(self, payload: Any, request_id: int) -> Any:
@@ -220,19 +227,22 @@ class Binance(Dialect):
 
 
 class BinanceFutures(Binance):
-    """USD-M futures. Each stream belongs to one route, and a connection has one route: ``/public``
-    sends ``@depth``, ``@bookTicker`` and ``@trade``, ``/private`` the account, ``/market`` all
-    others (``@aggTrade``, ``@markPrice``, ``@kline_1m``). An address without a route gets the route
-    of the streams that it names, else ``/public``. A channel of another route is refused: connect
-    one client per route.
+    """Dialect of Binance USD-M futures.
 
-    COIN-M futures have no routes: ``wss://dstream.binance.com`` stays as it is; their books need
-    their own ``rest``. The all-market streams (``!ticker@arr``, ``!bookTicker``) carry USD-M and
-    COIN-M together, at both addresses: the field ``st`` of an event is 1 for USD-M, 2 for COIN-M.
+    Each stream belongs to one route, and a connection has one route: ``/public`` sends ``@depth``,
+    ``@bookTicker`` and ``@trade``, ``/private`` the account, ``/market`` all others
+    (``@aggTrade``, ``@markPrice``, ``@kline_1m``). An address without a route gets the route of
+    the streams that it names, or ``/public`` if it names none. A channel of another route is
+    refused: connect one client per route.
 
-    Numbers of a book do not count one by one: each message names the one before it. The REST
-    address and its 1000 levels, and the bound of connects, which is that of spot, are assumptions
-    of ours.
+    COIN-M futures have no routes: ``wss://dstream.binance.com`` is left unchanged. Their order
+    books need their own ``rest``. The all-market streams (``!ticker@arr``, ``!bookTicker``) carry
+    USD-M and COIN-M together, at both addresses: the field ``st`` of an event is 1 for USD-M, 2
+    for COIN-M.
+
+    The sequence numbers of a book do not rise one by one: each message names the number of the one
+    before it. The REST address, its 1000 levels and the limit of connects, which is that of spot,
+    are our assumptions.
     """
 
     name: ClassVar[str] = "binance_futures"
@@ -264,10 +274,10 @@ class BinanceFutures(Binance):
         root, _, route = base.rpartition("/")
         if route in _ROUTES and route != wanted and not _has_no_routes(base):
             return (
-                f"the route /{route} of this connection does not send it: "
+                f"the route /{route} of this connection does not send this stream: "
                 f"connect another client to {root}/{wanted}"
             )
-        # The others are names of their own, not of a symbol.
+        # A name without an @ has no symbol that could be in upper case.
         return super().refusal(channel, address) if "@" in channel else None
 
     def _depth(self, stream: str, data: msgspec.Raw) -> Message:
@@ -284,13 +294,13 @@ class BinanceFutures(Binance):
 
 
 def _kind(stream: str) -> str:
-    """``depth`` of ``btcusdt@depth@100ms``; the whole name of a stream of no symbol."""
+    """Return ``depth`` for ``btcusdt@depth@100ms``, and the whole name if it has no symbol."""
     parts = stream.split("@")
     return parts[1] if len(parts) > 1 else stream
 
 
 def _combined(url: str) -> tuple[str, str]:
-    """What comes before ``/stream`` in the address of combined streams, and its query."""
+    """Return the part before ``/stream`` of the address of combined streams, and its query."""
     address, _, query = url.partition("?")
     scheme, _, place = address.rstrip("/").partition("://")
     place, raw, streams = place.partition("/ws/")
@@ -300,7 +310,7 @@ def _combined(url: str) -> tuple[str, str]:
 
 
 def _named(query: str) -> list[str]:
-    """The streams that a query names."""
+    """Return the names of the streams in a query."""
     for escape, character in _ESCAPES.items():
         query = query.replace(escape, character)
     lists = [part.removeprefix("streams=") for part in query.split("&") if part[:8] == "streams="]
@@ -312,13 +322,16 @@ def _is_stream(name: str) -> bool:
 
 
 def _has_no_routes(base: str) -> bool:
-    """COIN-M, and the account's portfolio margin."""
+    """Return whether the address is one of COIN-M or of an account's portfolio margin."""
     host, _, path = base.partition("://")[2].partition("/")
     return "dstream" in host.lower() or path == "pm"
 
 
 def _routed(base: str, wanted: Collection[str]) -> str:
-    """With the route of the streams that an address names, if it has none."""
+    """Return ``base`` with a route: its own, or the one of the streams that it names.
+
+    Raises ConfigurationError if the streams need another route.
+    """
     place, _, route = base.partition("://")[2].rpartition("/")
     if not place or route not in _ROUTES:
         route = min(wanted, default="public")
@@ -339,7 +352,7 @@ def _route(stream: str) -> str:
 
 
 def _answer(answer: dict[str, Any]) -> Item | Sequence[Item]:
-    """An answer to subscribe() and to request() look the same: each is known by its id."""
+    """Return an answer both as one to a subscribe and as one to a request: the id decides."""
     request_id = answer.get("id")
     error = answer.get("error", answer if "code" in answer else None)
     if error is not None:

@@ -3,29 +3,30 @@
 A channel is ``name:SYMBOL`` (``book:tBTCUSD``, ``trades:tETHUSD``), or ``name:KEY`` for
 ``candles`` and ``status`` (``candles:trade:1m:tBTCUSD``). Options of ``subscribe`` become its
 fields (``prec="P0"``, ``freq="F0"``, ``len="25"``). With credentials, at
-``wss://api.bitfinex.com/ws/2``, the channel ``account`` comes unasked.
+``wss://api.bitfinex.com/ws/2``, the channel ``account`` arrives without a subscription.
 
-Sources, under docs.bitfinex.com/docs, where nothing else is said:
+Sources, under docs.bitfinex.com/docs unless another is named:
 
-* one channel a message; the ``subId`` sent is echoed (bitfinex-api-py); data bears only the number
-  that the answer gave to the channel, as an unsubscribe must (page ``ws-general``);
-* all this took 13 s for 21 subscribes on the wire: an ``ack_timeout`` below 20 s is too short;
+* A message takes one channel. The ``subId`` sent is echoed (bitfinex-api-py). Data carries only the
+  number that the answer gave to the channel, and an unsubscribe must carry it too (page
+  ``ws-general``).
+* The answers to 21 subscribes took 13 s on the wire: an ``ack_timeout`` below 20 s is too short.
 * ``conf`` flags: 65536 numbers each data frame and heartbeat of the connection, behind the payload
-  (seen on the wire); 131072 sends a checksum after each change of a book (page
-  ``ws-websocket-checksum``);
-* a channel's heartbeat after 15 s without data (seen on the wire). The ping that we send, for a
-  connection without channels, and 45 s of silence for a dead connection are ours; that a ``ping``
-  is answered, with its ``cid``, is not confirmed;
-* books are absolute, count 0 removes (page ``ws-public``); a level that falls out of ``len`` is
-  removed too (seen on the wire);
-* an error of a subscribe repeats the ``channel``, with the symbol or without, and ``subId`` or not
-  (seen on the wire);
-* codes: 10001, 10305 (page ``ws-general``); 10300 to 10302 (the client barter-rs). The others of
-  10300 to 10499, and what 20051, 20060 and 20061 mean, are not confirmed: a warning is logged;
-* 25 channels a connection (page ``ws-general``), 5 connects in 15 s (page ``ws-auth``, and no more
-  than the 20 a minute of ``ws-general``);
-* ``auth``, and the account's channel 0 (page ``ws-auth``). Its answer, and that frames of channel 0
-  bear a number of their own behind the connection's: the client bitfinex-api-node.
+  (seen on the wire); 131072 sends a checksum after each update of a book (page
+  ``ws-websocket-checksum``).
+* A channel sends a heartbeat after 15 s without data (seen on the wire). Our choices: the ping,
+  which is for a connection without channels, and 45 s of silence as the sign of a dead connection.
+  That a ``ping`` is answered, with its ``cid``, is not confirmed.
+* Sizes of books are absolute, a count of 0 removes a level (page ``ws-public``). A level that falls
+  out of ``len`` is removed too (seen on the wire).
+* The error of a subscribe repeats the ``channel``, with or without the symbol, and with or without
+  ``subId`` (seen on the wire).
+* Codes: 10001, 10305 (page ``ws-general``); 10300 to 10302 (the client barter-rs). The others of
+  10300 to 10499, and what 20051, 20060 and 20061 mean, are not confirmed: a warning is logged.
+* 25 channels per connection (page ``ws-general``), 5 connects in 15 s (page ``ws-auth``; this keeps
+  within the 20 per minute of ``ws-general``).
+* ``auth``, and the account's channel 0: page ``ws-auth``. The answer to it, and that frames of
+  channel 0 carry a number of their own behind that of the connection: the client bitfinex-api-node.
 """
 
 from __future__ import annotations
@@ -62,12 +63,12 @@ from wsclient.sansio.dialect import (
 __all__ = ["Bitfinex"]
 
 _SEQ_ALL, _OB_CHECKSUM = 65536, 131072
-#: Channels that are named by a key, not by a symbol.
+#: Channels that are named by a key instead of a symbol.
 _BY_KEY = frozenset({"candles", "status"})
-#: The channel of number 0.
+#: The name for the channel of number 0.
 _ACCOUNT = "account"
 _SUBSCRIBED_ALREADY = 10301
-#: So many levels a side are in the checksum.
+#: Number of levels per side in the checksum.
 _CHECKED = 25
 
 _parts = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -76,7 +77,7 @@ _text = msgspec.json.Decoder(str).decode
 
 
 class _Row(msgspec.Struct, array_like=True, gc=False):
-    """The venue may add fields at the end."""
+    """A level of a book. Further fields are ignored: the venue may add some at the end."""
 
     price: Decimal
     count: int
@@ -88,8 +89,11 @@ _rows = msgspec.json.Decoder(list[_Row]).decode
 
 
 class Bitfinex(Dialect):
-    """``sequences``: have all frames numbered; ``checksums``: have checksums of books sent.
-    ``credentials``, for the account, have ``api_key`` and ``secret``."""
+    """Dialect of Bitfinex, API v2.
+
+    ``sequences`` has the venue number all frames; ``checksums`` has it send checksums of order
+    books. ``credentials``, for the account, have ``api_key`` and ``secret``.
+    """
 
     name: ClassVar[str] = "bitfinex"
     quiet_channels = ("status:liq:",)
@@ -131,11 +135,13 @@ class Bitfinex(Dialect):
     ) -> Any:
         (alias,) = channels
         if not alias.startswith("#"):
-            raise NotSupported(f"Bitfinex has not yet said by what number it knows {alias!r}")
+            raise NotSupported(
+                f"cannot unsubscribe from {alias!r} yet: Bitfinex has not given its number"
+            )
         return {"event": "unsubscribe", "chanId": int(alias[1:])}
 
     def request(self, payload: Any, request_id: int) -> Any:
-        """For a ``ping``: nothing else takes our id."""
+        """Return ``payload`` with our id as ``cid``, which only a ``ping`` takes."""
         return {**payload, "cid": request_id}
 
     def peek(self, frame: bytes) -> Item | Sequence[Item]:
@@ -147,13 +153,13 @@ class Bitfinex(Dialect):
         item = Heartbeat() if kind == "hb" else Message(f"#{number}" if number else _ACCOUNT, kind)
         if not self._counts:
             return item
-        # A kind in words has its payload behind it, but for the heartbeat.
+        # A kind in words is followed by its payload; only a heartbeat has none.
         is_in_words = payload[:1] == b'"' and kind != "hb"
         return [Counted(_integer(parts[3 if is_in_words else 2])), item]
 
     def book_channel(self, symbol: str, options: Mapping[str, Any]) -> str:
         if options.get("prec") == "R0":
-            raise NotSupported("R0 is a list of orders, not a book of prices")
+            raise NotSupported("prec='R0' is a list of orders, not an order book of price levels")
         return f"book:{symbol}"
 
     def book_update(self, message: Message) -> BookUpdate | None:
@@ -169,8 +175,8 @@ class Bitfinex(Dialect):
         return BookUpdate(is_snapshot, bids, asks)
 
     def book_checksum(self, bids: Levels, asks: Levels) -> int | None:
-        """The two sides in turn, as long as each lasts; a signed number."""
-        # A minus sign would round as the program's decimal context says.
+        """Return the checksum as a signed number, over bids and asks in alternation."""
+        # Unlike copy_negate, the minus operator rounds to the program's decimal context.
         negative = ((price, size.copy_negate()) for price, size in islice(asks, _CHECKED))
         both = zip_longest(islice(bids, _CHECKED), negative)
         levels: Iterable[tuple[Decimal, Decimal]] = filter(None, (x for pair in both for x in pair))
@@ -198,10 +204,10 @@ def _event(message: dict[str, Any]) -> Item:
         return Ack(channel=alias, verb="unsubscribe")
     if event == "error":
         if "subId" in message:
-            return Rejection(reason, message["subId"])  # which asked for one channel
+            return Rejection(reason, message["subId"])  # it was sent for one channel
         channel = _channel(message)
         if channel is not None and channel == message.get("channel"):
-            return Rejection(reason, name=channel)  # its symbol is not said
+            return Rejection(reason, name=channel)  # without its symbol
         if channel or alias or code == 10001 or 10300 <= code < 10500:
             is_there = code == _SUBSCRIBED_ALREADY
             return Rejection(reason, channel=channel or alias, keeps_active=is_there)
@@ -226,7 +232,7 @@ def _channel(message: dict[str, Any]) -> str | None:
 
 
 def _number(number: Decimal) -> str:
-    """As JavaScript prints it: ``2500``, ``0.000001``, ``6e-8``."""
+    """Return a number as JavaScript prints it: ``2500``, ``0.000001``, ``6e-8``."""
     if not number:
         return "0"
     exponent = number.adjusted()

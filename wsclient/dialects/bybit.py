@@ -1,24 +1,27 @@
-"""Bybit v5: ``wss://stream.bybit.com/v5/public/spot`` (or ``linear``, ``inverse``, ``option``,
+"""Bybit v5.
+
+Addresses: ``wss://stream.bybit.com/v5/public/spot`` (or ``linear``, ``inverse``, ``option``,
 ``spread``), and with credentials ``wss://stream.bybit.com/v5/private``.
 
-A channel is a topic as Bybit writes it: ``orderbook.50.BTCUSDT``, ``publicTrade.BTCUSDT``.
+A channel is what Bybit calls a "topic": ``orderbook.50.BTCUSDT``, ``publicTrade.BTCUSDT``.
 
 Sources, under bybit-exchange.github.io/docs/v5:
 
-* the answer to ``auth`` has ``success`` and ``ret_msg``, or ``retCode`` and ``retMsg`` (page
-  ``ws/connect``, page ``websocket/trade/guideline``); that one to a subscribe may have the latter,
-  too, is our assumption;
-* one answer a request, by ``req_id`` where there was one; for options without any, with lists of
-  the topics that succeeded and failed (page ``ws/connect``);
-* ``{"op":"ping"}`` every 20 s; the pong's ``op`` is ``ping`` or ``pong`` (page ``ws/connect``); the
-  silence timeout of 30 s is ours;
-* spot takes 10 topics a request; 500 connects in 5 minutes; the topics of a connection at most
-  21,000 characters, which the client does not count; ``auth`` (page ``ws/connect``);
-* a book's snapshot may come at any time, ``u`` of 1 is one too (the service has restarted), and
-  level 1 is sent in snapshots only, the same one again after 3 s (page ``websocket/public/
-  orderbook``);
-* ``u`` was +1 a message in what Bybit publishes of its history. Its documents promise no such
-  thing: hence ``sequenced``.
+* The answer to ``auth`` has ``success`` and ``ret_msg``, or ``retCode`` and ``retMsg`` (page
+  ``ws/connect``, page ``websocket/trade/guideline``). That an answer to a subscribe may have the
+  latter two as well is our assumption.
+* Each request has one answer, with its ``req_id`` if it had one. The answer for options has none,
+  but lists of the channels that succeeded and failed (page ``ws/connect``).
+* ``{"op":"ping"}`` is sent every 20 s; the ``op`` of the pong is ``ping`` or ``pong`` (page
+  ``ws/connect``). The silence timeout of 30 s is our choice.
+* Limits: on spot 10 channels per request; 500 connects in 5 minutes; the channels of a connection
+  have at most 21,000 characters, which the client does not count. These and ``auth``: page
+  ``ws/connect``.
+* A snapshot of a book may come at any time. A message with ``u`` of 1 is one too: the service has
+  restarted. Level 1 is sent in snapshots only, the same one again after 3 s (page
+  ``websocket/public/orderbook``).
+* ``u`` rises by 1 per message in the history that Bybit publishes. Its documentation does not
+  promise this: hence ``sequenced``.
 """
 
 from __future__ import annotations
@@ -50,8 +53,8 @@ from wsclient.sansio.dialect import (
 __all__ = ["Bybit"]
 
 _RESTARTED = 1
-#: Topics that may be silent for as long as they like, up to the first dot: private ones,
-#: liquidations, and the venue's state.
+#: Channels that may be silent for any time, by their name up to the first dot: private ones,
+#: liquidations, and the state of the venue.
 _QUIET = frozenset(
     {
         "adlAlert",
@@ -67,12 +70,12 @@ _QUIET = frozenset(
         "wallet",
     }
 )
-#: So long (s) a login may be on its way; ours.
+#: How long (s) a signed login stays valid; our choice.
 _LOGIN_LASTS = 10.0
 
 
 class _Data(msgspec.Struct, gc=False):
-    """What we look for in the data of a book, and in the answer to a request for options."""
+    """The fields that are read from the data of a book and from an answer for options."""
 
     u: int | None = None
     successTopics: list[str] = []
@@ -107,14 +110,17 @@ _book = msgspec.json.Decoder(_BookFrame).decode
 
 
 class Bybit(Dialect):
-    """``sequenced``: a jump of a book's ``u`` is a gap. ``credentials``, for private topics, have
-    ``api_key`` and ``secret``."""
+    """Dialect of Bybit v5.
+
+    With ``sequenced`` a jump of the ``u`` of a book is a gap. ``credentials``, for private
+    channels, have ``api_key`` and ``secret``.
+    """
 
     name: ClassVar[str] = "bybit"
     limits = Limits(channels_per_message=10, connects=(500, 300.0))
     keepalive = ({"op": "ping"}, 20.0)
     silence_timeout = 30.0
-    #: The second is of private topics.
+    #: The second one is that of private channels.
     timestamp_fields = (("ts",), ("creationTime",))
 
     def __init__(self, *, sequenced: bool = False) -> None:
@@ -132,7 +138,7 @@ class Bybit(Dialect):
     def change(
         self, verb: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
     ) -> Any:
-        if unknown := sorted(options.keys() - {"depth"}):  # a book's, and in its topic already
+        if unknown := sorted(options.keys() - {"depth"}):  # it is in the name of a book's channel
             raise ConfigurationError(f"Bybit takes no options, but {unknown[0]!r} was given")
         return {"req_id": str(request_id), "op": verb, "args": list(channels)}
 
@@ -150,7 +156,7 @@ class Bybit(Dialect):
         return Message(head.topic, head.type, update)
 
     def book_channel(self, symbol: str, options: Mapping[str, Any]) -> str:
-        """``depth``: 1, 50 (the default), 200 or 1000."""
+        """Return the channel of an order book; ``depth`` is 1, 50 (the default), 200 or 1000."""
         return f"orderbook.{options.get('depth', 50)}.{symbol}"
 
     def book_update(self, message: Message) -> BookUpdate | None:
@@ -169,7 +175,7 @@ def _answer(head: _Head) -> Item | Sequence[Item]:
     if head.op == "auth":
         return LoginAccepted() if is_accepted else LoginRefused(words or "no reason given")
     reason = words or "refused without a reason"
-    if isinstance(head.data, _Data):  # of options: neither id nor op
+    if isinstance(head.data, _Data):  # an answer for options: it has neither an id nor an op
         accepted = [Ack(channel=topic) for topic in head.data.successTopics]
         return [*accepted, *(Rejection(reason, channel=topic) for topic in head.data.failTopics)]
     if is_accepted is None:

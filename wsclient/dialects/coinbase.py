@@ -1,4 +1,6 @@
-"""Coinbase Exchange: ``wss://ws-feed.exchange.coinbase.com``, or, with credentials,
+"""Coinbase Exchange.
+
+Addresses: ``wss://ws-feed.exchange.coinbase.com``, or, with credentials,
 ``wss://ws-direct.exchange.coinbase.com``.
 
 A channel is ``channel:product`` (``level2_batch:BTC-USD``, ``ticker:BTC-USD``, ``matches:BTC-USD``,
@@ -7,17 +9,19 @@ within 5 s: subscribe right after ``connect``.
 
 Sources, under docs.cdp.coinbase.com/exchange/websocket-feed:
 
-* each ``subscribe`` and ``unsubscribe`` is answered by all that is subscribed now, in any order
-  (page ``overview``); ``level2_batch`` is called ``level2_50`` there (seen on the wire);
-* an error has no id (page ``overview``). Its reason may name the product (seen on the wire): then
-  it is of that one alone;
-* ``level2`` and ``full`` want a signed subscribe (page ``channels``; how it is signed: the client
-  tardis-node); ``level2_batch`` does not;
-* ``sequence`` is of the product's ``full`` feed, and +1 there alone (page ``overview``): what
-  ``ticker`` and ``matches`` show of it jumps. A trade's ``trade_id`` is +1 on ``matches``, from
-  ``last_match`` on (seen on the wire). ``level2`` has no number; the venue guarantees delivery;
-* 8 connects and 100 messages a second an address (page ``rate-limits``); batches of at most 100
-  products are ours.
+* Each ``subscribe`` and ``unsubscribe`` is answered by a list of all channels that are subscribed
+  now, in any order (page ``overview``). The list has ``level2_batch`` as ``level2_50`` (seen on the
+  wire).
+* An error has no id (page ``overview``). Its reason may name a product (seen on the wire): then it
+  refuses that product alone.
+* ``level2`` and ``full`` need a signed subscribe (page ``channels``; how to sign: the client
+  tardis-node). ``level2_batch`` does not.
+* ``sequence`` numbers the ``full`` feed of a product, and rises by 1 only there (page
+  ``overview``): on ``ticker`` and ``matches`` it jumps. The ``trade_id`` of a trade rises by 1 on
+  ``matches``, from ``last_match`` on (seen on the wire). ``level2`` has no number; the venue
+  guarantees delivery.
+* 8 connects and 100 messages per second per IP address (page ``rate-limits``). Batches of at most
+  100 products are our choice.
 """
 
 from __future__ import annotations
@@ -48,8 +52,8 @@ from wsclient.sansio.dialect import (
 __all__ = ["CoinbaseExchange"]
 
 _FULL = ("received", "open", "done", "change", "activate")
-#: Errors after which the venue hangs up; they answer nothing.
-_LINK_ERRORS = ("ErrSlowConsume", "ErrSlowRead", "Message too big")
+#: Errors after which the venue closes the connection; they answer no request.
+_CONNECTION_ERRORS = ("ErrSlowConsume", "ErrSlowRead", "Message too big")
 _NAMED = re.compile(r"(\S+) is (?:not a valid product|delisted)")
 
 
@@ -88,15 +92,17 @@ _book = msgspec.json.Decoder(_Snapshot | _Update).decode
 
 
 class CoinbaseExchange(Dialect):
-    """Frames name their product, not their channel: ``book`` says which one books are of
-    (``level2_batch`` or ``level2``), ``trades`` which one matches are of (``matches`` or
-    ``full``).
+    """Dialect of Coinbase Exchange.
+
+    Frames name their product, but not their channel. So ``book`` says which channel frames of
+    order books belong to (``level2_batch`` or ``level2``), and ``trades`` which one matches belong
+    to (``matches`` or ``full``).
 
     With ``credentials`` (``api_key``, ``secret``, ``passphrase``) each subscribe is signed.
     """
 
     name: ClassVar[str] = "coinbase_exchange"
-    #: Private ones, auctions, and requests for quotes.
+    #: Private channels, auctions, and requests for quotes.
     quiet_channels = ("auctionfeed", "balance", "rfq_matches", "user")
     limits = Limits(channels_per_message=100, messages_per_second=100.0, connects=(8, 1.0))
     timestamp_fields = (("time",),)
@@ -127,7 +133,7 @@ class CoinbaseExchange(Dialect):
         }
 
     def group(self, channel: str) -> Any:
-        """One channel name a message, so that a refused one takes no other with it."""
+        """Put one channel name in a message, so that its refusal affects no other name."""
         return channel.partition(":")[0]
 
     def change(
@@ -136,7 +142,9 @@ class CoinbaseExchange(Dialect):
         name = channels[0].partition(":")[0]
         if name not in self._channels.values():
             known = ", ".join(sorted(set(self._channels.values())))
-            raise ConfigurationError(f"channels are {known} (see CoinbaseExchange), not {name!r}")
+            raise ConfigurationError(
+                f"the channel must be one of {known} (see CoinbaseExchange), not {name!r}"
+            )
         products = [product for _, _, product in (c.partition(":") for c in channels) if product]
         return {**options, "type": verb, "channels": [{"name": name, "product_ids": products}]}
 
@@ -153,7 +161,7 @@ class CoinbaseExchange(Dialect):
         return Message(_channel(name, head.product_id), head.type, number)
 
     def timestamp(self, message: Message) -> int | None:
-        # That match may have been long ago.
+        # The last match may have been long ago.
         return None if message.type == "last_match" else super().timestamp(message)
 
     def book_channel(self, symbol: str, options: Mapping[str, Any]) -> str:
@@ -177,7 +185,7 @@ def _named(row: _Channel) -> list[str]:
 
 def _error(head: _Head) -> Item:
     text = f"{head.message}: {head.reason}" if head.reason else head.message
-    if any(error in text for error in _LINK_ERRORS):
+    if any(error in text for error in _CONNECTION_ERRORS):
         return Notice(text)
     named = _NAMED.match(head.reason)
     return Rejection(text, symbol=named[1] if named else None)

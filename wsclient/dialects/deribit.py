@@ -1,22 +1,22 @@
 """Deribit, JSON-RPC 2.0: ``wss://www.deribit.com/ws/api/v2``, ``wss://test.deribit.com/ws/api/v2``.
 
-A channel is Deribit's own name: ``book.BTC-PERPETUAL.100ms``, ``ticker.ETH-PERPETUAL.raw``.
+A channel has Deribit's own name: ``book.BTC-PERPETUAL.100ms``, ``ticker.ETH-PERPETUAL.raw``.
 
-Sources: docs.deribit.com, by page, where nothing else is said.
+Sources: pages of docs.deribit.com, unless another is named.
 
-* An answer bears the id of its request, text or number as that was (the notes on JSON-RPC). The
-  result of a subscribe lists its channels, in another order (seen on the wire). That one which is
-  not listed was refused, is not documented: ``missing_is_refused``.
-* ``heartbeat``: ``public/set_heartbeat``, from 10 s up; a ``test_request`` must be
-  answered by ``public/test`` at once (page ``session-management/public-set_heartbeat``). That twice
-  the interval without a frame means a dead connection is ours.
-* The first message of a book is the whole of it, and from there on ``prev_change_id`` is the
-  ``change_id`` of the message before (pages ``notifications``, ``subscriptions/orderbook``).
-  Grouped books (``book.X.none.20.100ms``) are whole each time.
-* ``.raw`` channels need a login, ``public/auth`` (as the clients tardis-node and nautilus_trader
-  do it); the code of too many requests (from clients, too).
-* 500 channels a message, 3 messages a second, and ``private/subscribe`` for ``user.`` channels are
-  not confirmed; the former are ``limits``.
+* An answer carries the id of its request, text or number as it was sent (the notes on JSON-RPC).
+  The result of a subscribe lists its channels, in another order (seen on the wire). That a channel
+  which is not listed was refused is not documented: see ``missing_is_refused``.
+* ``heartbeat`` calls ``public/set_heartbeat``, with at least 10 s. A ``test_request`` must be
+  answered by ``public/test`` at once (page ``session-management/public-set_heartbeat``). That the
+  connection is dead after twice the interval without a frame is our choice.
+* The first message of a book is a snapshot. From there on ``prev_change_id`` is the ``change_id``
+  of the message before (pages ``notifications``, ``subscriptions/orderbook``). Each message of a
+  grouped book (``book.X.none.20.100ms``) is a snapshot.
+* ``.raw`` channels need a login by ``public/auth`` (the clients tardis-node and nautilus_trader).
+  The code of too many requests is from other clients too.
+* 500 channels per message, 3 messages per second, and ``private/subscribe`` for ``user.`` channels
+  are not confirmed. ``limits`` sets the former two.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from wsclient.sansio.dialect import (
 
 __all__ = ["Deribit"]
 
-#: ``too_many_requests`` refuses no login: without an answer, it is tried again later.
+#: ``too_many_requests`` is no refusal of a login: the login then times out and is retried later.
 _TOO_MANY = 10028
 
 
@@ -93,14 +93,17 @@ _grouped_book = msgspec.json.Decoder(_GroupedBook).decode
 
 
 class Deribit(Dialect):
-    """``heartbeat`` (s, at least 10) asks for heartbeats; None for none.
+    """Dialect of Deribit.
 
-    ``missing_is_refused``: whether a channel that the answer to its subscribe does not list was
-    refused. Credentials are ``client_id`` and ``client_secret``.
+    ``heartbeat`` (s, at least 10) requests heartbeats at that interval; None requests none. With
+    ``missing_is_refused`` a channel that the answer to its subscribe does not list counts as
+    refused. ``credentials`` have ``client_id`` and ``client_secret``.
+
+    Raises ConfigurationError for a ``heartbeat`` below 10.
     """
 
     name: ClassVar[str] = "deribit"
-    #: Private ones, block trades, and states that seldom change.
+    #: Private channels, block trades, and states that seldom change.
     quiet_channels = (
         "announcements",
         "block_",
@@ -109,7 +112,7 @@ class Deribit(Dialect):
         "rfq.",
         "user.",
     )
-    #: Trades come as a list.
+    #: The second one is for trades, which come as a list.
     timestamp_fields = (("params", "data", "timestamp"), ("params", "data", 0, "timestamp"))
 
     def __init__(
@@ -139,8 +142,7 @@ class Deribit(Dialect):
         return _call("public/auth", params, "login")
 
     def group(self, channel: str) -> Any:
-        """``.raw`` channels by themselves: without a login they take the others of a message with
-        them."""
+        """Keep ``.raw`` channels apart: without a login, one has its whole message refused."""
         return _is_private(channel), channel.endswith(".raw")
 
     def change(
@@ -149,7 +151,7 @@ class Deribit(Dialect):
         scope = "private" if _is_private(channels[0]) else "public"
         params = {name: value for name, value in options.items() if name != "interval"}
         params = {"channels": list(channels), **params}
-        # A subscribe bears a number, all else a text: an answer does not say what it answers.
+        # An answer does not say what it answers: the id is a number for a subscribe, else text.
         id = request_id if verb == "subscribe" else str(request_id)
         return _call(f"{scope}/{verb}", params, id)
 
@@ -194,7 +196,10 @@ class Deribit(Dialect):
         return [*(Ack(request_id, channel) for channel in answer["result"]), rest]
 
     def book_channel(self, symbol: str, options: Mapping[str, Any]) -> str:
-        """``interval``: ``"100ms"``, ``"agg2"``, or ``"raw"``."""
+        """Return the channel of an order book.
+
+        ``interval`` is ``"100ms"`` (the default), ``"agg2"`` or ``"raw"``.
+        """
         return f"book.{symbol}.{options.get('interval', '100ms')}"
 
     def book_update(self, message: Message) -> BookUpdate | None:
@@ -223,7 +228,7 @@ def _message(channel: str, data: msgspec.Raw) -> Message:
     if head.type is None:
         return Message(channel, "snapshot")
     if head.change_id is None or (head.prev_change_id is None and head.type != "snapshot"):
-        raise ValueError("a change of a book without its number, or the one before")
+        raise ValueError("an order book update without change_id or prev_change_id")
     follows = None if head.type == "snapshot" else head.prev_change_id
     return LinkedMessage(channel, head.type, head.change_id, follows=follows, is_counted=False)
 
@@ -233,7 +238,10 @@ def _levels(rows: Iterable[_Change]) -> list[tuple[Decimal, Decimal]]:
 
 
 def _reason(error: Any) -> str:
-    """``Invalid params (-32602): {'reason': 'invalid format', 'param': 'nonce'}``"""
+    """Return an error as one text.
+
+    For example ``Invalid params (-32602): {'reason': 'invalid format', 'param': 'nonce'}``.
+    """
     if not isinstance(error, dict):
         return str(error)
     data = f": {error['data']}" if error.get("data") else ""

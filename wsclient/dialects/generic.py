@@ -1,16 +1,16 @@
-"""The default protocol: one JSON object a text frame, told apart by its ``type``.
+"""The default protocol: one JSON object per text frame; its ``type`` says what it is.
 
 ::
 
     out  {"type": "subscribe", "channel": C}, {"type": "unsubscribe", "channel": C}
-    in   {"type": "subscription", "channel": C, ...}   an answer; without a channel, to the oldest;
-         with the "status" unsubscribed, to an unsubscribe
-         refused: "status" is error, rejected or failed; "success" is false; or "error" is there
-    in   {"type": "market_data", "channel": C, "sequence": N, ...}   data; +1 a channel
+    in   {"type": "subscription", "channel": C, ...}   an answer. Without a channel it answers the
+         oldest request; with the "status" unsubscribed it answers an unsubscribe. It is a refusal
+         if "status" is error, rejected or failed, if "success" is false, or if it has an "error"
+    in   {"type": "market_data", "channel": C, "sequence": N, ...}   data; N rises by 1 per channel
     in   {"type": "system" | "heartbeat" | "ping" | "pong" | "status", ...}   filtered
-    in   anything else: unhandled
+    in   anything else   unhandled
 
-Names of fields and of types are parameters, so that a near relative needs no class of its own.
+The names of fields and types are parameters, so a similar protocol needs no class of its own.
 """
 
 from __future__ import annotations
@@ -37,9 +37,15 @@ _REFUSED = frozenset({"error", "rejected", "failed"})
 
 
 class Generic(Dialect):
-    """``data_types``, ``answer_types`` and ``system_types`` say what an incoming ``type`` means;
-    the ``*_field`` parameters name the fields; ``sequence_fields`` are tried in order.
-    ``timestamp_field``: where the venue says when it sent a message; None where it does not."""
+    """Dialect of the default protocol and of protocols similar to it.
+
+    ``data_types``, ``answer_types`` and ``system_types`` say what an incoming ``type`` means. The
+    ``*_field`` parameters name the fields; ``sequence_fields`` are tried in order.
+    ``timestamp_field`` is the field in which the venue says when it sent a message, or None if it
+    has none. ``silence_timeout`` (s) and ``limits`` are the venue's, if it has any.
+
+    Raises ConfigurationError if a collection of names is not a collection of text.
+    """
 
     name: ClassVar[str] = "generic"
 
@@ -84,7 +90,7 @@ class Generic(Dialect):
             self.limits = limits
 
     def batches(self, channels: Sequence[str]) -> Iterable[Sequence[str]]:
-        return [[channel] for channel in channels]  # the protocol knows no other message
+        return [[channel] for channel in channels]  # one channel per message
 
     def change(
         self, verb: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]

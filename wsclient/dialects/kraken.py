@@ -6,18 +6,19 @@ takes no symbol (``instrument``). Options of ``subscribe`` become its params (``
 
 Sources, under docs.kraken.com/api/docs/websocket-v2:
 
-* one message takes one channel name and a list of symbols, and is acknowledged once a symbol;
-  partial failures carry the symbol, a refused depth carries only ``req_id`` (pages ``book``,
-  ``ticker``; the latter seen on the wire);
-* unsubscribe needs the same params, ``depth`` included (page ``book``);
-* ``{"channel":"heartbeat"}`` about once a second while anything is subscribed (page
-  ``heartbeat``), and nothing where nothing is: hence our ``ping`` (page ``ping``), which also keeps
-  the venue from closing an idle connection after a minute. The silence timeout of 15 s is ours;
-* book messages carry no sequence, but a checksum of the ten best levels of each side, asks first:
-  CRC32 of the digits of price and size, without the point and leading zeros; no removal is sent
-  for levels that fall out of the subscribed depth (guide ``book-checksum-v2``);
-* about 150 connections in a rolling 10 minutes an address (guide ``spot-ws-intro``);
-* private channels want a token (pages ``executions``, ``balances``, ``level3``), to be used within
+* One message takes one channel name and a list of symbols, and is acknowledged once per symbol.
+  Partial failures carry the symbol; a refused depth carries only ``req_id`` (pages ``book``,
+  ``ticker``; the latter seen on the wire).
+* An unsubscribe needs the same params as the subscribe, including ``depth`` (page ``book``).
+* ``{"channel":"heartbeat"}`` comes about once per second while anything is subscribed (page
+  ``heartbeat``), and not otherwise. So the client sends a ``ping`` (page ``ping``), which also
+  keeps the venue from closing an idle connection after a minute. The silence timeout of 15 s is
+  our choice.
+* Book messages carry no sequence number, but a checksum of the ten best levels of each side, asks
+  first: the CRC32 of the digits of price and size, without the point and leading zeros. No removal
+  is sent for levels that fall out of the subscribed depth (guide ``book-checksum-v2``).
+* About 150 connections in a rolling 10 minutes per IP address (guide ``spot-ws-intro``).
+* Private channels need a token (pages ``executions``, ``balances``, ``level3``), to be used within
   15 minutes (REST page ``get-websockets-token``). The request for it is signed (guide
   ``spot-rest-auth``), and may be refused with HTTP 200 (guide ``errors``).
 """
@@ -57,14 +58,15 @@ from wsclient.sansio.timestamps import find_timestamp
 __all__ = ["Kraken"]
 
 _FILTERED = frozenset({"heartbeat", "status"})
-#: Channels that are subscribed by symbol; any other has one stream for all.
+#: Channels that are subscribed to by symbol; any other carries all symbols.
 _BY_SYMBOL = frozenset({"book", "level3", "ohlc", "ticker", "trade"})
-#: Channels that are subscribed with a token.
+#: Channels that need a token to subscribe.
 _PRIVATE = frozenset({"balances", "executions", "level3"})
 _TOKEN_PATH = "/0/private/GetWebSocketsToken"
-#: What no further attempt will mend; after several of them Kraken locks the account for a while.
+#: Errors that another attempt cannot mend. After several of them Kraken locks the account for a
+#: while.
 _REFUSED = ("EAPI:Invalid key", "EAPI:Invalid signature", "EGeneral:Permission denied")
-#: No other words of the venue are told: they might quote what was asked.
+#: No other text of the venue appears in errors: it might quote the request.
 _ERRORS = (
     *_REFUSED,
     "EAPI:Invalid nonce",
@@ -106,11 +108,13 @@ _book_frame = msgspec.json.Decoder(_BookFrame).decode
 
 
 class Kraken(Dialect):
-    """Batches of at most 100 symbols a message are ours: Kraken states no limit there.
+    """Dialect of Kraken spot, API v2.
 
-    ``credentials`` have ``api_key`` and ``secret``: with them a token is asked for before each
-    connect, at the address ``rest``. Private channels (``executions``, ``balances``) are to be had
-    at ``wss://ws-auth.kraken.com/v2``, ``level3`` at ``wss://ws-l3.kraken.com/v2``.
+    Batches of at most 100 symbols per message are our choice: Kraken states no limit there.
+
+    ``credentials`` have ``api_key`` and ``secret``: with them a token is requested before each
+    connect, at the address ``rest``. Private channels (``executions``, ``balances``) are served at
+    ``wss://ws-auth.kraken.com/v2``, ``level3`` at ``wss://ws-l3.kraken.com/v2``.
     """
 
     name: ClassVar[str] = "kraken"
@@ -140,7 +144,7 @@ class Kraken(Dialect):
     def token_from(self, answer: Any) -> Any:
         if errors := answer.get("error"):
             reason = next((e for e in _ERRORS if str(errors[0]).startswith(e)), "no known reason")
-            text = f"Kraken gives no token: {reason}"
+            text = f"Kraken refused the token for private channels: {reason}"
             raise AuthenticationError(text) if reason in _REFUSED else HandshakeRejected(text, 200)
         return answer["result"]["token"]
 
@@ -184,7 +188,7 @@ class Kraken(Dialect):
         return _messages(head.channel, head.type, head.data, _symbol)
 
     def timestamp(self, message: Message) -> int | None:
-        if message.channel.startswith("ohlc:"):  # its rows tell the end of the candle
+        if message.channel.startswith("ohlc:"):  # the time in its rows is the end of the candle
             return find_timestamp(message.raw, (("timestamp",),))
         # The trades of a snapshot were made long ago.
         return None if message.type == "snapshot" else super().timestamp(message)
@@ -246,11 +250,11 @@ def _symbol_of(row: Any) -> Any:
 def _messages(
     name: str, kind: str, rows: Any, symbol: Callable[[Any], Any]
 ) -> Message | list[Message]:
-    """One message for each row of a frame; one for the frame where its rows have no symbol."""
+    """Return one message per row of a frame, or one for all of it if its rows have no symbol."""
     if name not in _BY_SYMBOL or not rows or isinstance(rows, (dict, _Row)):
         return Message(name, kind)
     if not isinstance(rows, list):
-        raise TypeError("'data' is no list of rows")
+        raise TypeError("'data' is not a list of rows")
     if len(rows) == 1:
         return Message(_channel(name, symbol(rows[0])), kind, None, 0)
     return [Message(_channel(name, symbol(row)), kind, None, i) for i, row in enumerate(rows)]

@@ -1,23 +1,24 @@
 """KuCoin spot: ``wss://ws-api-spot.kucoin.com/``.
 
-A channel is a topic of one symbol (``/market/level2:BTC-USDT``, ``/market/ticker:BTC-USDT``), or of
-all (``/market/ticker:all``). The address and a token come by REST before each connect; the address
-given is only a name.
+A channel is what KuCoin calls a "topic", of one symbol (``/market/level2:BTC-USDT``,
+``/market/ticker:BTC-USDT``) or of all (``/market/ticker:all``). The address and a token come by
+REST before each connect; the address given to the client is only a name.
 
-Sources, unless another is named: ``index.html.md`` of Kucoin/kucoin-api-docs:
+Sources: ``index.html.md`` of Kucoin/kucoin-api-docs, unless another is named.
 
-* POST ``/api/v1/bullet-public`` gives the token and the endpoint, ``bullet-private``, which is
-  signed, one for private channels too; the venue's ``welcome`` must come before anything is sent;
-* one message takes one topic and a list of at most 100 symbols, and is acknowledged by its id,
-  which comes back as text; an error without an id answers a request only if it says so, which is
-  our assumption; at most 100 messages in 10 s, and 300 topics a connection;
-* ``{"type": "ping"}`` every ``pingInterval`` (18 s); no pong for ``pingTimeout`` (10 s) is a dead
-  connection;
+* POST ``/api/v1/bullet-public`` returns the token and the endpoint. ``bullet-private``, which is
+  signed, returns a token for private channels too. The venue's ``welcome`` must come before
+  anything is sent.
+* One message takes one channel name and a list of at most 100 symbols. It is acknowledged by its
+  id, which comes back as text. That an error without an id answers a request only if it says so is
+  our assumption. At most 100 messages in 10 s, and 300 channels per connection.
+* ``{"type": "ping"}`` is sent every ``pingInterval`` (18 s). Without a pong for ``pingTimeout``
+  (10 s) the connection is dead.
 * ``level2`` numbers its changes: a message is the range ``sequenceStart..sequenceEnd``, which may
-  overlap with the one before it. A row of price 0 changes nothing, and its number counts;
-* a book begins with a snapshot by REST. Rows that it has already may be applied again with the rest
-  of their message, in the order of their numbers: sizes are absolute, and a message has all of its
-  range's changes, so that the state after its last number is the same.
+  overlap with that of the message before. A row of price 0 changes nothing, but its number counts.
+* An order book begins with a snapshot by REST. Rows that the snapshot contains already may be
+  applied again with the rest of their message, in the order of their numbers: sizes are absolute,
+  and a message has all changes of its range, so the state after its last number is the same.
 """
 
 from __future__ import annotations
@@ -62,9 +63,9 @@ _PRIVATE = (
     "/spotMarket/advancedOrders",
     "/spotMarket/tradeOrders",
 )
-#: What an error without an id says where it answers a subscribe.
+#: Words of an error without an id that answers a subscribe.
 _OF_CHANNELS = re.compile("topic|subscri", re.IGNORECASE)
-#: Key, passphrase, signature, address: what no further attempt will mend.
+#: Wrong key, passphrase, signature, IP address: errors that another attempt cannot mend.
 _REFUSED = frozenset({"400001", "400003", "400004", "400005", "400006", "400007", "411100"})
 
 
@@ -123,10 +124,11 @@ _update = msgspec.json.Decoder(_Update, strict=False).decode
 
 
 class Kucoin(Dialect):
-    """``rest``: the venue's REST address; ``book_path``: where it gives a whole book.
+    """Dialect of KuCoin spot.
 
-    ``/api/v1/market/orderbook/level2_100`` has the best 100 levels a side only, and asks for no
-    signature.
+    ``rest`` is the venue's REST address, ``book_path`` the path of snapshots of order books. The
+    path ``/api/v1/market/orderbook/level2_100`` has only the best 100 levels per side, and needs
+    no signature.
 
     ``credentials``, for private channels, have ``api_key``, ``secret`` and ``passphrase``, of a key
     of version 2.
@@ -170,7 +172,7 @@ class Kucoin(Dialect):
 
     def url_from(self, url: str, answer: Any) -> str:
         bullet = msgspec.convert(_data(answer), _Bullet)
-        # One token, one connection: its checksum will do for the connection's id.
+        # A token is used for one connection, so its checksum serves as the connection's id.
         connect_id = f"{zlib.crc32(bullet.token.encode()):08x}"
         return f"{bullet.servers[0].endpoint}?token={bullet.token}&connectId={connect_id}"
 
@@ -212,7 +214,7 @@ class Kucoin(Dialect):
         return Heartbeat() if kind == "pong" else Unhandled(kind, head.topic)
 
     def timestamp(self, message: Message) -> int | None:
-        # The time of futures' candles is their beginning.
+        # The time of a futures candle is its beginning.
         is_candle = message.channel.startswith("/contractMarket/candle:")
         return None if is_candle else super().timestamp(message)
 
@@ -235,7 +237,10 @@ class Kucoin(Dialect):
 
 
 def _data(answer: Any) -> Any:
-    """KuCoin refuses with HTTP 200 as well."""
+    """Return the data of an answer by REST.
+
+    Raises AuthenticationError or HandshakeRejected for a refusal, which may come with HTTP 200.
+    """
     code = str(answer["code"])
     if code != "200000":
         text = f"KuCoin refused the REST request: code {code[:20] if code.isdecimal() else '?'}"

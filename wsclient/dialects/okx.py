@@ -1,30 +1,30 @@
 """OKX v5: ``wss://ws.okx.com:8443/ws/v5/public`` (or ``/private``, ``/business``).
 
-A channel is ``channel:instId`` (``books:BTC-USDT``, ``tickers:BTC-USDT``), ``channel:sprdId`` of
+A channel is ``channel:instId`` (``books:BTC-USDT``, ``tickers:BTC-USDT``), ``channel:sprdId`` for
 spreads (``sprd-tickers:BTC-USDT_BTC-USDT-SWAP``), ``channel:instFamily`` where OKX takes a family
 (``opt-summary:BTC-USD``, ``option-trades:BTC-USD``), or a bare name where it takes none of these.
 Options of ``subscribe`` become further fields of the args (``instType="SPOT"``). Where a symbol
-might be both, ``instFamily="BTC-USD"`` says that ``orders:BTC-USD`` means the family.
+might be an instrument or a family, ``instFamily="BTC-USD"`` makes ``orders:BTC-USD`` the family.
 
-Sources, in OKX's API guide (www.okx.com/docs-v5/en), section "WebSocket" unless named:
+Sources, in OKX's API guide (www.okx.com/docs-v5/en), section "WebSocket" unless another is named:
 
-* one ack for each arg, with our ``id``; an error bears the ``id`` and no arg ("Subscribe"). That a
-  60018 names the arg in its text is what clients have seen on the wire. Another error refuses one
-  arg, which is the one that is left when the others are answered, but for the few that refuse a
-  request as a whole;
-* the text ``ping``, not JSON, and the text ``pong``; a connection without data for 30 s is closed
-  ("Connect");
-* 3 connects a second an address, and 480 subscribes, unsubscribes and logins an hour a connection
-  ("Connect"), whose args have at most 64 KB ("Subscribe"). The client does neither pace by the
-  hour nor count these: batches of 50 args, our number, keep far from the former;
-* ``login`` within 30 s of its timestamp ("Login"), error codes ("Error Code");
-* notice 64008 a minute before an upgrade ("Notification");
-* ``prevSeqId`` is the ``seqId`` of the message before, -1 in a snapshot, equal to ``seqId`` where
-  nothing has changed for a minute, and higher than it after maintenance ("Order book channel");
-  older recordings have neither;
-* ``channel-conn-count-error`` follows the ack of a private channel that the venue then ends, as 30
-  connections have it already ("Connection count limit");
-* ``checksum`` is deprecated and fixed at 0; before, it was a CRC32 ("Order book channel").
+* There is one ack for each arg, with the ``id`` of the request. An error carries the ``id`` and no
+  arg ("Subscribe"). That a 60018 names the arg in its text: seen on the wire by other clients. Any
+  other error refuses one arg, the one that remains when the others are answered; a few errors
+  refuse the whole request.
+* The keepalive is the text ``ping``, not JSON, answered by the text ``pong``. A connection without
+  data for 30 s is closed ("Connect").
+* 3 connects per second per IP address, and 480 subscribes, unsubscribes and logins per hour per
+  connection ("Connect"), whose args have at most 64 KB ("Subscribe"). The client neither paces by
+  the hour nor counts these bytes: batches of 50 args, our choice, keep far below the hourly limit.
+* ``login`` must come within 30 s of its timestamp ("Login"). The error codes: "Error Code".
+* Notice 64008 comes a minute before an upgrade ("Notification").
+* ``prevSeqId`` is the ``seqId`` of the message before; it is -1 in a snapshot, equal to ``seqId``
+  if nothing has changed for a minute, and higher than ``seqId`` after maintenance ("Order book
+  channel"). Older recordings have neither.
+* ``channel-conn-count-error`` follows the ack of a private channel that 30 connections have
+  already: the venue then ends the channel ("Connection count limit").
+* ``checksum`` is deprecated and fixed at 0; it was a CRC32 before ("Order book channel").
 """
 
 from __future__ import annotations
@@ -61,20 +61,21 @@ from wsclient.sansio.dialect import (
 
 __all__ = ["OKX"]
 
-#: Timestamp, key, signature, login as a whole, passphrase, unknown key.
+#: Wrong timestamp, key, signature, whole login, passphrase; unknown key.
 _LOGIN_CODES = frozenset({"60004", "60005", "60006", "60007", "60009", "60024", "60031"})
-#: Invalid, too frequent, unknown operation: of the request as a whole.
+#: Invalid, too frequent, unknown operation: errors that refuse a request as a whole.
 _REQUEST_CODES = frozenset({"60012", "60014", "60019"})
-#: Not logged in, no such channel, fee tier, two books at once: of a subscribe, even without an id.
+#: Not logged in, no such channel, fee tier, two books at once: they refuse a subscribe, even
+#: without an id.
 _CHANNEL_CODES = frozenset({"60011", "60018", "64003", "64004"})
 _NAMED = re.compile(r"channel:([^,\s]+)((?:,\w+:[^,\s]+)*) doesn't exist")
-#: What a channel is of, in the order of what tells it best.
+#: Fields that name what a channel is of, the most specific first.
 _SYMBOLS = ("instId", "sprdId", "instFamily")
-#: These take a family, which has one dash, or an instrument, which has more.
+#: Channels that take a family, which has one dash, or an instrument, which has more.
 _BY_FAMILY = frozenset({"adl-warning", "estimated-price", "opt-summary", "option-trades"})
-#: Channels without an action: each message is the whole book.
+#: Channels without an action: each message is the whole order book.
 _WHOLE = ("books5", "bbo-tbt")
-#: So many levels a side were in the checksum.
+#: Number of levels per side in the checksum.
 _CHECKED = 25
 
 
@@ -118,14 +119,17 @@ _book = msgspec.json.Decoder(_BookFrame).decode
 
 
 class OKX(Dialect):
-    """``credentials``, for private channels, have ``api_key``, ``secret`` and ``passphrase``. The
-    silence timeout is the venue's own."""
+    """Dialect of OKX v5.
+
+    ``credentials``, for private channels, have ``api_key``, ``secret`` and ``passphrase``. The
+    silence timeout is the one after which the venue itself closes.
+    """
 
     name: ClassVar[str] = "okx"
     limits = Limits(channels_per_message=50, connects=(3, 1.0))
     keepalive = ("ping", 20.0)
     silence_timeout = 30.0
-    #: Private ones, and events that are rare: liquidations, block trades, maintenance, delivery.
+    #: Private channels, and rare events: liquidations, block trades, maintenance, delivery.
     quiet_channels = (
         "account",
         "adl-warning",
@@ -184,7 +188,11 @@ class OKX(Dialect):
         return LinkedMessage(channel, head.action, row.seqId, follows=follows, is_counted=False)
 
     def book_channel(self, symbol: str, options: Mapping[str, Any]) -> str:
-        """``channel="books5"`` (or another) instead of ``books``, of 400 levels."""
+        """Return the channel of an order book.
+
+        The default is ``books``, which has 400 levels; ``channel="books5"`` (or another) takes
+        its place.
+        """
         return f"{options.get('channel', 'books')}:{symbol}"
 
     def book_update(self, message: Message) -> BookUpdate | None:
@@ -257,7 +265,10 @@ def _channel(arg: _Arg) -> str:
 
 
 def _named(name: str, fields: str) -> str:
-    """The channel that an error names: ``,instType:OPTION,instFamily:BTC-USD``"""
+    """Return the channel that an error names.
+
+    ``fields`` is its rest, such as ``,instType:OPTION,instFamily:BTC-USD``.
+    """
     found = dict(field.split(":", 1) for field in fields.split(",")[1:])
     symbol = next((found[field] for field in _SYMBOLS if field in found), None)
     return f"{name}:{symbol}" if symbol else name

@@ -1,17 +1,19 @@
 """A fake venue to test against: a real WebSocket server on loopback, with scripted faults.
 
-with FakeVenue() as venue:
-    client = ...  # connects to venue.url
-    peer = venue.accept()
-    peer.expect_json({"type": "subscribe", "channel": "a"})
-    venue.publish("a", price=1)
-    peer.rst()
+::
 
-Between the two a `FaultProxy` does to the connection what the venue's own end cannot.
+    with FakeVenue() as venue:
+        client = ...  # connects to venue.url
+        peer = venue.accept()
+        peer.expect_json({"type": "subscribe", "channel": "a"})
+        venue.publish("a", price=1)
+        peer.rst()
+
+A `FaultProxy` between client and venue injects faults that the venue's end cannot cause.
 """
 
 try:
-    import websockets  # noqa: F401 - to say what is missing
+    import websockets  # noqa: F401 - imported to name it in the error if it is missing
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         "wsclient.testing needs the package websockets: pip install 'wsclient-market[testing]'",

@@ -1,8 +1,8 @@
-"""How some exchanges speak: what their dialects read is written here.
+"""The protocols of some exchanges, which write what their dialects read.
 
-The sources are those of `wsclient.dialects`, named there by what they tell. Where a venue's answer
-to a channel that it does not have is not known for sure, it is refused: a mistake should be seen.
-Books have ten levels a side, whatever depth is asked for.
+The sources are those of `wsclient.dialects`, where each stands beside its fact. If a venue's answer
+to a channel that it does not have is not known for sure, the channel is refused, so that mistakes
+show. Order books have ten levels per side, whatever depth is requested.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 
 class KrakenProtocol(MarketProtocol):
-    """Kraken v2. A channel is called `book:BTC/USD`, or `instrument` where it has no symbol.
+    """Kraken v2. A channel is called `book:BTC/USD`, or `instrument` if it has no symbol.
 
-    `heartbeat` is the interval in seconds of heartbeats to a client with a subscription; None
-    sends none. A snapshot goes to a subscribe that wants it.
+    `heartbeat` is the interval (s) of heartbeats to a client with a subscription; None sends none.
+    A subscribe that wants a snapshot gets one.
     """
 
     dialect = dialects.Kraken()
@@ -86,7 +86,7 @@ class KrakenProtocol(MarketProtocol):
         if name == "book":
             options["depth"] = params.get("depth", 10)
             if options["depth"] not in self.DEPTHS:
-                if not peer.venue.muted(name):  # Kraken tells no symbol here
+                if not peer.venue.muted(name):  # Kraken names no symbol here
                     yield _refusal(method, "Subscription depth not supported", {}, req_id)
                 return
         symbols: list[str | None] = [*texts(params["symbol"])] if "symbol" in params else [None]
@@ -151,7 +151,7 @@ def _refusal(
 
 
 class BinanceProtocol(MarketProtocol):
-    """Binance spot, on combined streams; the snapshots of its books are answers to a GET."""
+    """Binance spot, on combined streams. A snapshot of a book is the answer to a GET."""
 
     dialect = dialects.Binance()
     kinds: ClassVar = {
@@ -225,7 +225,7 @@ class BinanceProtocol(MarketProtocol):
 
 
 class BinanceFuturesProtocol(BinanceProtocol):
-    """USD-M futures: a change of a book names the one before it."""
+    """Binance USD-M futures: an update of a book names the number of the one before it."""
 
     dialect = dialects.BinanceFutures()
     PING = 180.0
@@ -235,7 +235,7 @@ class BinanceFuturesProtocol(BinanceProtocol):
 
 
 class BybitProtocol(MarketProtocol):
-    """Bybit v5, spot or linear: one answer a request, which is refused as a whole."""
+    """Bybit v5, spot or linear: one answer per request, which is refused as a whole."""
 
     dialect = dialects.Bybit(sequenced=True)
     kinds: ClassVar = {
@@ -289,7 +289,7 @@ class BybitProtocol(MarketProtocol):
 
 
 class OKXProtocol(MarketProtocol):
-    """OKX v5: one answer an arg. Books are numbered, their checksum is 0, as it is now."""
+    """OKX v5: one answer per arg. Books are numbered; their checksum is 0, as at the venue now."""
 
     dialect = dialects.OKX()
     kinds: ClassVar = {"trades:{}": Trade, "tickers:{}": Quote, "books:{}": Depth}
@@ -355,8 +355,11 @@ class OKXProtocol(MarketProtocol):
 
 
 class CoinbaseExchangeProtocol(MarketProtocol):
-    """Coinbase Exchange: each request is answered by all that is subscribed, after an error for
-    each product that is refused. Books are not numbered."""
+    """Coinbase Exchange, whose books are not numbered.
+
+    Each request is answered by an error for each product that is refused, and then by a list of all
+    that is subscribed.
+    """
 
     dialect = dialects.CoinbaseExchange()
     kinds: ClassVar = {"matches:{}": Trade, "ticker:{}": Quote, "level2_batch:{}": Depth}
@@ -428,9 +431,9 @@ class CoinbaseExchangeProtocol(MarketProtocol):
 
 
 class DeribitProtocol(MarketProtocol):
-    """Deribit: a channel that is refused is left out of the answer, as `dialects.Deribit` has it.
+    """Deribit: a refused channel is left out of the answer, as `dialects.Deribit` expects.
 
-    Who asks for heartbeats gets nothing but test requests; an answer to them is not insisted on.
+    A client that requests heartbeats gets only test requests, and need not answer them.
     """
 
     dialect = dialects.Deribit()
@@ -514,7 +517,7 @@ PROTOCOLS: dict[str | None, Callable[[], VenueProtocol]] = {
 
 
 def _repeat(peer: Peer, interval: float, function: Callable[[], object]) -> None:
-    """Call `function` again and again, as long as the peer lives."""
+    """Call `function` every `interval` (s), as long as the peer is live."""
 
     def call() -> None:
         if peer.live:
@@ -525,7 +528,7 @@ def _repeat(peer: Peer, interval: float, function: Callable[[], object]) -> None
 
 
 def _subscribe(peer: Peer, channels: Sequence[str]) -> str | None:
-    """To all of them, or, with one that is refused, to none."""
+    """Subscribe the peer to all channels, or to none if one is refused; return the reason."""
     for channel in channels:
         if peer.venue.refusal(channel) is not None:
             return peer.subscribe(channel)

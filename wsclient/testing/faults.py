@@ -1,7 +1,7 @@
-"""A TCP proxy between a client and a venue, whose connections fail to order.
+"""A TCP proxy between a client and a venue, whose connections fail on request.
 
 One thread does all the work: it alone reads, writes and closes sockets, all non-blocking. Other
-threads change what is wanted, under the one lock, and wake it.
+threads change its orders under the lock, the only one here, and wake it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["Fault", "FaultProxy", "ProxiedConnection"]
 Direction = Literal["to_client", "to_venue"]
 DIRECTIONS: tuple[Direction, ...] = ("to_client", "to_venue")
 
-BUFFER = 64 * 1024  # bytes on their way in one direction; with more the sender's window fills
+BUFFER = 64 * 1024  # bytes buffered in one direction; beyond it the sender's window fills
 DRIP_INTERVAL = 0.02
 DIAL_TIMEOUT = 1.0
 CLOSE_TIMEOUT = 1.0  # for both sides to answer a FIN with theirs
@@ -33,16 +33,16 @@ NEVER = float("inf")
 
 @dataclass(frozen=True)
 class Fault:
-    """What befalls the bytes of one direction; `Fault()` is none.
+    """A fault in one direction of a connection; `Fault()` is none.
 
-    `stop` strikes when `after` more bytes have passed:
+    `stop` takes effect after `after` more bytes:
 
-    - `"deaf"`: bytes, and the end of the stream, are taken and thrown away: a half-open connection;
-    - `"stall"`: nothing moves, nothing is read, and the sender's window fills;
-    - `"fin"`, `"rst"`: the connection ends, on both sides.
+    - `"deaf"`: bytes and the end of the stream are read and discarded: a half-open connection;
+    - `"stall"`: nothing is read or written, and the sender's window fills;
+    - `"fin"`, `"rst"`: the connection ends on both sides.
 
-    Until then bytes come `delay` seconds late, `rate` of them a second (None: no limit), and each
-    is replaced by another with the probability `corrupt`.
+    Until then bytes are delayed by `delay` (s), limited to `rate` (bytes per second; None: no
+    limit), and each byte is replaced by another with the probability `corrupt`.
     """
 
     stop: Literal["deaf", "stall", "fin", "rst"] | None = None
@@ -53,18 +53,20 @@ class Fault:
 
 
 class FaultProxy:
-    """Forwards to the venue at `url`; clients connect to the proxy's own `url`, on loopback.
+    """A proxy to the venue at `url`; clients connect to its own `url`, on loopback.
+
+    ::
 
         with FakeVenue() as venue, FaultProxy(venue.url) as proxy:
             client = wsclient.connect(proxy.url)
-            proxy.set(Fault("deaf"))                      # all connections are half-open, new ones
-            too proxy.set(Fault(delay=0.1), "to_client", on="new") proxy.links[0].set(Fault("rst",
-            after=10))    # cut within a frame proxy.refuse()                                # new
-            connections are refused
+            proxy.set(Fault("deaf"))  # all connections are half-open, new ones too
+            proxy.set(Fault(delay=0.1), "to_client", on="new")
+            proxy.connections[0].set(Fault("rst", after=10))  # cut within a frame
+            proxy.refuse()  # new connections are refused
 
-    `receive_buffer` sets SO_RCVBUF, in bytes: small, a stall is felt soon by a client that sends.
-    `port` 0 is a free one.
-    What is corrupted depends on `seed`, the connection's number, the direction and the bytes alone.
+    `receive_buffer` (bytes) sets SO_RCVBUF: if it is small, a client that sends soon notices a
+    stall. `port` 0 takes any free port. Which bytes are corrupted depends only on `seed`, the
+    number of the connection, the direction and the bytes.
     """
 
     def __init__(
@@ -129,7 +131,10 @@ class FaultProxy:
         *directions: Direction,
         on: Literal["all", "present", "new"] = "all",
     ) -> None:
-        """Put `fault` in the place of what was set before, in both directions unless named."""
+        """Replace the fault in `directions`, or in both if none are named.
+
+        `on` selects the connections: those of now, those to come, or all.
+        """
         with self._lock:
             if on != "present":
                 self._faults.update(dict.fromkeys(directions or DIRECTIONS, fault))
@@ -137,12 +142,15 @@ class FaultProxy:
                 connection.set(fault, *directions)
 
     def refuse(self, on: bool = True) -> None:
-        """Refuse new TCP connections, or no longer. Those that are open stay open."""
+        """Refuse new TCP connections, or accept them again. Open ones stay open.
+
+        Raises TimeoutError if the proxy's thread does not react.
+        """
         with self._lock:
             self._is_refusing = on
             self._waker.wake()
             if not self._lock.wait_for(lambda: self._is_listening is not on, JOIN_TIMEOUT):
-                raise TimeoutError(f"{self} does not answer")
+                raise TimeoutError(f"the thread of {self} does not react")
 
     # The thread
 
@@ -164,7 +172,7 @@ class FaultProxy:
                 self._waker.close()
 
     def _advance(self, now: float) -> tuple[list[socket.socket], list[socket.socket], float | None]:
-        """Do what can be done now; returns what to wait for: reads, writes, a timeout."""
+        """Do what can be done now, and return what to wait for: reads, writes, a timeout."""
         if self._is_listening is self._is_refusing:
             self._listener.close()
             self._listener = self._bind()
@@ -194,7 +202,7 @@ class FaultProxy:
         if not self._is_refusing:
             try:
                 listener.listen(128)
-            except OSError:  # another one listens on the port
+            except OSError:  # another socket listens on the port
                 listener.close()
                 raise
         self._is_listening = not self._is_refusing
@@ -204,7 +212,7 @@ class FaultProxy:
         try:
             client, _ = self._listener.accept()
         except OSError:
-            return  # nobody is there, or has gone again
+            return  # no client waits, or it has gone again
         self._dialled += 1
         port = self._venue.port or (443 if self._venue.scheme == "wss" else 80)
         try:
@@ -217,7 +225,7 @@ class FaultProxy:
 
 
 class ProxiedConnection:
-    """One connection of a client through the proxy; `number` counts them from 1."""
+    """A client's connection through the proxy; `number` counts the connections from 1."""
 
     def __init__(
         self, proxy: FaultProxy, number: int, client: socket.socket, venue: socket.socket
@@ -238,7 +246,7 @@ class ProxiedConnection:
             self._flows[direction].set(fault)
 
     def set(self, fault: Fault, *directions: Direction) -> None:
-        """As `FaultProxy.set`, for this connection."""
+        """Replace the fault of this connection in `directions`, or in both if none are named."""
         with self._proxy._lock:
             for direction in directions or DIRECTIONS:
                 self._flows[direction].set(fault)
@@ -277,11 +285,11 @@ class _Flow:
         self._rng = random.Random(seed)
         self._queue: deque[tuple[float, memoryview]] = deque()
         self._size = 0
-        self._next_at = 0.0  # of the next drop of a drip
-        self._left = sys.maxsize  # bytes that may pass until the fault strikes
+        self._next_at = 0.0  # when the next bytes of a limited rate may go
+        self._left = sys.maxsize  # bytes that may pass before the fault takes effect
         self._fault = Fault()
-        self._at_end = False  # the source has sent its last
-        self._is_shut = False  # the sink was told so, or nothing reaches it any more
+        self._at_end = False  # the source has ended its stream
+        self._is_shut = False  # the stream to the sink has been ended, or the sink is gone
 
     def set(self, fault: Fault) -> None:
         self._fault = fault
@@ -297,7 +305,7 @@ class _Flow:
 
     @property
     def due(self) -> float:
-        """When the next bytes may go."""
+        """When the next bytes may be sent (monotonic s)."""
         if not self._queue or self.struck:
             return NEVER
         return max(self._queue[0][0], self._next_at)
@@ -314,7 +322,7 @@ class _Flow:
         except WOULD_BLOCK:
             return
         except OSError:
-            # A dead network tells nobody of a reset.
+            # Over a dead network no reset arrives.
             self._at_end, self.was_reset = True, self.struck != "deaf"
             return
         if not data:
@@ -350,14 +358,14 @@ class _Flow:
             self.finish()
 
     def finish(self) -> None:
-        """Tell the sink that no more will come; what still does is thrown away."""
+        """End the stream to the sink, and discard what is buffered or still arrives."""
         self._drop()
         if not self._is_shut:
             self._is_shut = True
             try:
                 self.sink.shutdown(socket.SHUT_WR)
             except OSError:
-                pass  # it has gone already
+                pass  # the sink has gone already
 
     def _drop(self) -> None:
         self._queue.clear()

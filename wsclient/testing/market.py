@@ -1,4 +1,4 @@
-"""A made-up market: prices and order books of any symbol, the same for the same seed."""
+"""A made-up market: prices and order books of any symbol. The same seed gives the same market."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ __all__ = ["Depth", "Instrument", "Levels", "Listing", "MarketEvent", "Quote", "
 
 Levels = list[tuple[Decimal, Decimal]]
 
-#: Where some prices begin (in cents), by how the symbol begins; all others begin at OTHERS.
+#: Opening prices (cents) by the beginning of the symbol; all other symbols open at OTHERS.
 OPENINGS = {"BTC": 6_701_230, "XBT": 6_701_230, "ETH": 351_244, "SOL": 14_852}
 OTHERS = 10_000
-#: The spread of one move of a price, as a part of it.
+#: The standard deviation of one move of a price, as a fraction of the price.
 VOLATILITY = 5e-5
-#: So many levels has each side of a book, at any time.
+#: Number of levels on each side of a book, at any time.
 LEVELS = 10
 
 
 class Trade(NamedTuple):
-    """``number`` counts those of the symbol, from 1."""
+    """A trade. ``number`` counts the trades of the symbol, from 1."""
 
     number: int
     price: Decimal
@@ -31,7 +31,7 @@ class Trade(NamedTuple):
 
 
 class Quote(NamedTuple):
-    """The best prices, and the last one traded."""
+    """The best prices, and the price of the last trade."""
 
     bid: Decimal
     bid_size: Decimal
@@ -41,9 +41,10 @@ class Quote(NamedTuple):
 
 
 class Depth(NamedTuple):
-    """Levels of a book: all of them, best first, or those that have changed; size 0: gone.
+    """A snapshot or an update of an order book.
 
-    ``book`` is the whole of it, bids and asks, after the change; ``before`` before.
+    ``bids`` and ``asks`` are all levels, best first, or those that have changed; a size of 0
+    removes a level. ``book`` has all bids and asks after the update, ``before`` those before it.
     """
 
     bids: Levels
@@ -53,7 +54,7 @@ class Depth(NamedTuple):
 
 
 MarketEvent = Trade | Quote | Depth
-#: From price (in cents) to level, best first. A level that changes is a new object.
+#: Levels by price (cents), best first. A level that changes is a new object.
 _Side = dict[int, tuple[Decimal, Decimal]]
 #: The program's decimal context may have fewer digits.
 _CONTEXT = Context(prec=50, traps=[])
@@ -61,13 +62,13 @@ _NOTHING = _CONTEXT.scaleb(Decimal(0), -5)
 
 
 class Instrument:
-    """What is traded of one symbol: each move is a trade, and changes its price and its book."""
+    """A symbol that is traded: each move is a trade that changes its price and its order book."""
 
     def __init__(self, symbol: str, seed: int) -> None:
         self._random = Random(f"{seed}/{symbol}")
         base = symbol.upper()
         self._bid = next((at for name, at in OPENINGS.items() if base.startswith(name)), OTHERS)
-        #: From one level to the next.
+        #: Distance (cents) from one level to the next.
         self._step = 10 ** max(0, len(str(self._bid)) - 5)
         self._trades = count(1)
         self.sides: tuple[_Side, _Side] = ({}, {})
@@ -86,7 +87,7 @@ class Instrument:
         self._last = self._bid + self._step * self._is_bought
 
     def _side(self, before: _Side, best: int, step: int) -> _Side:
-        """As it was, as far as it reaches; one level has a new size."""
+        """Return a side of the book: known levels as they were, but one with a new size."""
         prices = range(best, best + LEVELS * step, step)
         side = {price: before.get(price) or self._level(price) for price in prices}
         changed = prices[int(self._random.random() * LEVELS)]
@@ -100,7 +101,7 @@ class Instrument:
         return _CONTEXT.scaleb(Decimal(1 + int(self._random.random() * 500_000)), -5)
 
     def trade(self) -> Trade:
-        """The last one, at one of the best prices."""
+        """Return the last trade, at one of the best prices."""
         side: Literal["buy", "sell"] = "buy" if self._is_bought else "sell"
         return Trade(next(self._trades), _price(self._last), self._size(), side)
 
@@ -110,15 +111,15 @@ class Instrument:
 
 
 class Listing:
-    """One channel of a venue: ``next()`` makes what its next message tells.
+    """One channel of a venue: ``next()`` makes the content of its next message.
 
-    Two channels of one symbol share the instrument, not what they have told of it.
+    Two channels of one symbol share the instrument, but each has its own book as sent so far.
     """
 
     def __init__(self, instrument: Instrument, kind: type[MarketEvent]) -> None:
         self._instrument = instrument
         self._kind = kind
-        self._told: tuple[_Side, _Side] = instrument.sides
+        self._sent: tuple[_Side, _Side] = instrument.sides
 
     def next(self) -> MarketEvent:
         instrument = self._instrument
@@ -127,16 +128,16 @@ class Listing:
             return instrument.trade()
         if self._kind is Quote:
             return instrument.quote()
-        before, self._told = self._told, instrument.sides
-        bids, asks = (list(_changes(*pair)) for pair in zip(before, self._told, strict=True))
-        return Depth(bids, asks, _levels(self._told), _levels(before))
+        before, self._sent = self._sent, instrument.sides
+        bids, asks = (list(_changes(*pair)) for pair in zip(before, self._sent, strict=True))
+        return Depth(bids, asks, _levels(self._sent), _levels(before))
 
     def snapshot(self) -> Quote | Depth | None:
-        """What has been told so far, for one who comes later; None for trades."""
+        """Return the state after all messages so far, for a later subscriber; None for trades."""
         if self._kind is Quote:
             return self._instrument.quote()
         if self._kind is Depth:
-            book = _levels(self._told)
+            book = _levels(self._sent)
             return Depth(*book, book)
         return None
 

@@ -1,4 +1,4 @@
-"""The venue's end of one connection; `FakeVenue` holds the rules that this module keeps."""
+"""The venue's end of one connection. The rules about locks and threads stand in `venue`."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 HandshakeFault = Literal["deaf", "reset", "eof", "drip", "headers", "garbage"]
 
-FLUSH_TIMEOUT = 5.0  # for a client to take what was sent before a FIN
-CLOSE_TIMEOUT = 1.0  # for a client to answer a close frame, or a FIN with its own
+FLUSH_TIMEOUT = 5.0  # for a client to read what was sent before a FIN
+CLOSE_TIMEOUT = 1.0  # for a client to answer a close frame or a FIN with its own
 DRIP_INTERVAL = 0.05
 
 
 @dataclass(frozen=True)
 class Sent:
-    """A data message that the venue handed to a connection: what should arrive, if nothing fails.
+    """A data message that was sent on a connection; it arrives unless the connection fails.
 
-    `number` counts from 1 on each connection, `connection` is `Peer.id`, `time` is in nanoseconds
-    since the epoch, read before the message went out.
+    `number` counts from 1 on each connection, `connection` is `Peer.id`. `time` is in nanoseconds
+    since the epoch, taken before the message was sent.
     """
 
     number: int
@@ -57,13 +57,15 @@ class HandshakeFailure:
 
 
 class Peer:
-    """The venue's end of one connection: what to expect from the client, send to it, do to it.
+    """The venue's end of one connection: it sends, injects faults, and checks what arrives.
 
-    `id` is the number of the TCP attempt, from 1. `journal` holds every data message sent,
-    `received` every one received, `pings` and `pongs` the payloads of control frames. `ended_by` is
-    None until one side ends the connection, then the first cause: `"fin"`, `"rst"`, `"close 1001"`,
+    `id` is the number of the TCP attempt, from 1. `journal` has every data message sent, `received`
+    every one received, `pings` and `pongs` the payloads of control frames. `ended_by` is None until
+    one side ends the connection, then the first cause: `"fin"`, `"rst"`, `"close 1001"`,
     `"half frame"`, `"client close 1000"`, `"client eof"`, `"client reset"`, `"venue closed"`.
-    Waiting calls raise AssertionError; sending ones ConnectionError once the connection ended.
+
+    Methods that wait raise AssertionError if nothing comes within `timeout` (s) or before the end
+    of the connection. Methods that send raise ConnectionError once the connection has ended.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class Peer:
         self._pongs_muted = False
         self._is_muted = False
         self._sent = 0
-        # What the thread is to do; `_sealed`: nothing more may be written, `_gone`: close at once.
+        # Orders to the thread. `_sealed`: nothing more may be written. `_gone`: close at once.
         self._backlog = bytearray()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_numbers = itertools.count()
@@ -116,23 +118,23 @@ class Peer:
 
     @property
     def live(self) -> bool:
-        """Whether the handshake is complete and neither side has ended or broken the connection."""
+        """Whether the handshake is complete and neither side has ended the connection."""
         return self._opened and self.ended_by is None
 
     @property
     def backlog(self) -> int:
-        """How many bytes wait for the client to read."""
+        """Number of bytes that wait for the client to read."""
         return len(self._backlog)
 
-    # Subscriptions, kept by the protocol
+    # Subscriptions, which the protocol changes
 
     @property
     def subscriptions(self) -> set[str]:
-        """The channels the client is subscribed to."""
+        """The channels that the client is subscribed to."""
         return set(self._subscriptions)
 
     def subscribe(self, channel: str, **options: Any) -> str | None:
-        """Subscribe the client, unless the venue refuses `channel`: then returns the reason."""
+        """Subscribe the client, or return the reason if the venue refuses `channel`."""
         with self._lock:
             reason = self.venue.refusal(channel)
             if reason is None:
@@ -144,7 +146,7 @@ class Peer:
             return reason
 
     def unsubscribe(self, channel: str) -> bool:
-        """Returns False when the client is not subscribed."""
+        """Unsubscribe the client, or return False if it is not subscribed."""
         with self._lock:
             known = self._subscriptions.pop(channel, None) is not None
             self._lock.notify_all()
@@ -153,11 +155,11 @@ class Peer:
             return known
 
     def options(self, channel: str) -> dict[str, Any]:
-        """What `subscribe` was given for `channel`. KeyError."""
+        """Return the options of the subscription to `channel`. Raises KeyError without one."""
         return self._subscriptions[channel]
 
     def call_later(self, delay: float, function: Callable[[], None]) -> None:
-        """Call `function` on the peer's thread in `delay` seconds, under the venue's lock."""
+        """Call `function` after `delay` (s), on the peer's thread and under the venue's lock."""
         self._call_at(time.monotonic() + delay, function)
 
     def _call_at(self, due: float, function: Callable[[], None]) -> None:
@@ -165,14 +167,14 @@ class Peer:
             heapq.heappush(self._timers, (due, next(self._timer_numbers), function))
             self._wake()
 
-    # What the client sends
+    # From the client
 
     def expect(self, timeout: float = 5.0) -> Payload:
-        """The next message of the client, each once, in order."""
+        """Return the client's next message, each once, in order."""
         return self._next("message", self.received, timeout)
 
     def expect_json(self, expected: Any = None, timeout: float = 5.0) -> Any:
-        """The next message decoded; it must equal `expected`, when that is given."""
+        """Return the next message, decoded. It must equal `expected` unless that is None."""
         payload = self.expect(timeout)
         try:
             message = json.loads(payload)
@@ -183,15 +185,18 @@ class Peer:
         return message
 
     def expect_ping(self, timeout: float = 5.0) -> bytes:
-        """The payload of the next ping frame."""
+        """Return the payload of the next ping frame."""
         return self._next("ping", self.pings, timeout)
 
     def expect_pong(self, timeout: float = 5.0) -> bytes:
-        """The payload of the next pong frame."""
+        """Return the payload of the next pong frame."""
         return self._next("pong", self.pongs, timeout)
 
     def expect_close(self, timeout: float = 5.0) -> int | None:
-        """Wait until the client closes: the code of its close frame (1005: none), or None."""
+        """Wait until the client closes, and return the code of its close frame.
+
+        The code is 1005 for a frame without one, and None without a close frame.
+        """
         self._wait(lambda: self._client_is_done, "close frame", timeout)
         return self.close_code
 
@@ -217,7 +222,7 @@ class Peer:
             if not self._lock.wait_for(ready, timeout):
                 raise AssertionError(f"no {what} within {timeout} s from {self}")
 
-    # What the venue sends
+    # To the client
 
     def send(self, payload: Payload) -> Sent:
         """Send one message, str as a text frame and bytes as a binary one."""
@@ -245,7 +250,7 @@ class Peer:
             return self._send_message(payload, frames)
 
     def send_raw(self, data: bytes) -> None:
-        """Put any bytes on the wire; they are not journaled."""
+        """Send any bytes, outside the WebSocket protocol and the journal."""
         with self._sending():
             self._write(data)
 
@@ -258,7 +263,7 @@ class Peer:
     def _sending(self) -> Iterator[None]:
         with self._lock:
             if not self.live:
-                raise ConnectionError(f"{self} can send no more")
+                raise ConnectionError(f"{self} cannot send: the connection has ended")
             yield
 
     def _send_message(self, payload: Payload, frames: bytes) -> Sent:
@@ -272,10 +277,10 @@ class Peer:
         self._lock.notify_all()
         return sent
 
-    # Faults and endings
+    # Faults, and the end of the connection
 
     def mute(self, on: bool = True) -> None:
-        """Send no message any more, neither data nor answers; pings are still answered."""
+        """Stop sending messages, both data and answers. Pings are still answered."""
         with self._lock:
             self._is_muted = on
 
@@ -284,19 +289,19 @@ class Peer:
         self._pongs_muted = on
 
     def stop_reading(self) -> None:
-        """Take nothing more from the socket: what the client writes piles up, pings included."""
+        """Stop reading from the socket, so what the client writes piles up, pings included."""
         with self._lock:
             self._reading = False
             self._wake()
 
     def start_reading(self) -> None:
-        """Undo `stop_reading`."""
+        """Read from the socket again after `stop_reading`."""
         with self._lock:
             self._reading = True
             self._wake()
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Send a close frame; TCP is closed when the client has answered it, or after 1 s."""
+        """Send a close frame, and close TCP when the client has answered it or after 1 s."""
         with self._sending():
             self._protocol.send_close(code, reason)
             self._transmit()
@@ -304,7 +309,7 @@ class Peer:
             self._set_deadline(CLOSE_TIMEOUT)
 
     def fin(self) -> None:
-        """End with a bare FIN, after everything sent has gone out; no close frame."""
+        """End with a FIN and without a close frame, after everything sent has gone out."""
         with self._lock:
             self._end("fin")
             self._finish()
@@ -316,9 +321,9 @@ class Peer:
             self._abandon("rst")
 
     def half_frame(self, payload: Payload, then: Literal["fin", "rst"] | None = None) -> None:
-        """Send the header and half the payload of a frame, then nothing more: a stall, or `then`.
+        """Send the header and half the payload of a frame, then nothing more.
 
-        The message is not journaled.
+        The connection then stalls, or ends as `then` says. The message is not in the journal.
         """
         data = _bytes(payload)
         frame = Frame(_opcode(payload), data).serialize(mask=False)
@@ -343,13 +348,13 @@ class Peer:
             self.venue.tell(self, text)
 
     def _abandon(self, cause: str) -> None:
-        """Have the socket closed as soon as its thread comes to it."""
+        """Make the thread close the socket as soon as it can."""
         self._end(cause)
         self._sealed = self._gone = True
         self._wake()
 
     def _finish(self) -> None:
-        """Have a FIN sent behind what was written; the client's is awaited before closing."""
+        """Make the thread send a FIN behind what was written, and close after the client's FIN."""
         self._sealed = self._fin_wanted = True
         self._set_deadline(FLUSH_TIMEOUT)
         self._flush()
@@ -388,7 +393,7 @@ class Peer:
             self._abandon("client reset")
 
     def _transmit(self) -> None:
-        """Write what the WebSocket protocol has to say."""
+        """Write the output of the WebSocket protocol."""
         for data in self._protocol.data_to_send():
             if data == SEND_EOF:
                 close = self._protocol.close_sent
@@ -431,7 +436,7 @@ class Peer:
                     self._discarding = True
                 case _ if self.venue._ssl_context is not None:
                     try:
-                        # Raises when the client has gone already: wrapping would lose the socket.
+                        # Raises if the client has gone already: wrap_socket would lose the socket.
                         self._sock.getpeername()
                         self._sock = self.venue._ssl_context.wrap_socket(
                             self._sock, server_side=True, do_handshake_on_connect=False
@@ -440,7 +445,7 @@ class Peer:
                         self._abandon("client reset")
 
     def _advance(self) -> None:
-        """Do what is due: timers, input, output, deadline."""
+        """Handle what is due: timers, input, output, the deadline."""
         now = time.monotonic()
         while self._timers and self._timers[0][0] <= now:
             heapq.heappop(self._timers)[2]()
@@ -494,7 +499,7 @@ class Peer:
         if self._fault is None:
             self._protocol.send_response(response)
             if response.status_code == 101:
-                # Before the client can know: a test looks for its peer as soon as it is connected.
+                # Before the client gets the answer: a test looks for its peer once it is connected.
                 self._opened = True
                 self.venue.peers.append(self)
                 self._tell("connected")
@@ -520,7 +525,7 @@ class Peer:
                 self._pour(itertools.chain([head], lines), 0.0005)
 
     def _serve(self, path: str, body: bytes) -> None:
-        """Answer a plain GET."""
+        """Answer a GET that is not a WebSocket handshake."""
         self._discarding = True
         head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\n"
         self._tell(f"GET {path}")
@@ -565,7 +570,7 @@ class Peer:
     def _message(self, payload: Payload, now: float) -> None:
         if self.venue.has_journal:
             self.received.append(payload)
-        # A message never overtakes an earlier one, also when the delay has become shorter.
+        # A message never overtakes an earlier one, even if `ack_delay` has become shorter.
         self._handled_until = max(self._handled_until, now + self.venue.ack_delay)
         if self._handled_until <= now:
             self._answer(payload)
@@ -590,7 +595,7 @@ def _select_subprotocol(
     for name in protocol.available_subprotocols or ():
         if name in offered:
             return name
-    raise NegotiationError(f"none of {offered} is spoken here")
+    raise NegotiationError(f"none of the subprotocols {offered} is supported")
 
 
 def _bytes(payload: Payload) -> bytes:

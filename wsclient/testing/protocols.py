@@ -1,4 +1,4 @@
-"""What a `FakeVenue` speaks: greeting, answers to requests, shape of the data."""
+"""The protocols of a `FakeVenue`: its greeting, its answers to requests, the shape of its data."""
 
 from __future__ import annotations
 
@@ -23,32 +23,39 @@ _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
 def encode(message: Any) -> str:
-    """Compact JSON. Decimals become numbers; `msgspec.Raw(b"1.10")` keeps a number's text."""
+    """Return compact JSON.
+
+    Decimals become numbers; `msgspec.Raw(b"1.10")` keeps the text of a number.
+    """
     return _encoder.encode(message).decode()
 
 
 class VenueProtocol(Protocol):
-    """A venue's side of the conversation; all is called under the venue's lock: never block.
+    """The venue's side of a conversation.
 
-    Subscriptions are kept by `peer.subscribe()` and `peer.unsubscribe()`; refusals and muted
-    answers are asked of `peer.venue`.
+    All methods are called under the venue's lock and must not block. They record subscriptions
+    with `peer.subscribe()` and `peer.unsubscribe()`, and ask `peer.venue` for refusals and muted
+    answers.
     """
 
     def greeting(self, peer: Peer) -> Iterable[Payload]:
-        """What a new connection is told first."""
+        """Return the first messages on a new connection."""
 
     def received(self, peer: Peer, payload: Payload) -> Iterable[Payload]:
-        """The answers to a message of the client; subscriptions change as these are made."""
+        """Return the answers to a message of the client.
+
+        Subscriptions change while the answers are generated.
+        """
 
     def data(self, channel: str, sequence: int, fields: Mapping[str, Any]) -> Payload:
-        """The message that `publish(channel, **fields)` sends."""
+        """Return the message that `publish(channel, **fields)` sends."""
 
     def http(self, path: str) -> bytes | None:
-        """The JSON that a GET of `path` is answered with; None: there is nothing."""
+        """Return the JSON that answers a GET of `path`, or None if there is nothing there."""
 
 
 class ScriptedProtocol:
-    """Answers nothing: the test does. A base for protocols of a few lines."""
+    """A protocol that leaves all answers to the test. Also a base for small protocols."""
 
     def greeting(self, peer: Peer) -> Iterable[Payload]:
         return ()
@@ -65,28 +72,28 @@ class ScriptedProtocol:
 
 
 class MarketProtocol(ScriptedProtocol):
-    """A base for the protocols of dialects: they also know how a made-up market is told.
+    """A base for the protocols of dialects, which can also write the events of a made-up market.
 
-    What is in `snapshots`, or what the function there returns, is sent to each later subscriber of
-    the channel, right after the answer, where the venue sends such a thing.
+    A payload in `snapshots`, or the one that a function there returns, is sent to each later
+    subscriber of the channel, right after the answer, if the venue sends snapshots there.
     """
 
-    #: The client's own, which reads what this protocol writes.
+    #: The dialect of the client, which reads what this protocol writes.
     dialect: ClassVar[Dialect]
-    #: What a channel is about, and how it is called; `{}` stands for the symbol. The first that
-    #: fits counts.
+    #: The names of channels and the events that they carry; `{}` stands for the symbol. The first
+    #: match counts.
     kinds: ClassVar[Mapping[str, type[MarketEvent]]]
-    #: The channels that are worth showing: each of these patterns with each of these symbols.
+    #: The default channels: each of these patterns with each of these symbols.
     patterns: ClassVar[Sequence[str]]
     symbols: ClassVar[Sequence[str]]
-    #: A heartbeat that goes to all who are subscribed to anything.
+    #: A heartbeat that goes to all peers with a subscription.
     heartbeat_payload: ClassVar[bytes | None] = None
 
     def __init__(self) -> None:
         self.snapshots: dict[str, Payload | Callable[[], Payload]] = {}
 
     def listing(self, channel: str) -> tuple[str, type[MarketEvent]] | None:
-        """The symbol of a channel and what is told of it; None when there is no such channel."""
+        """Return the symbol and kind of event of a channel, or None if it does not exist."""
         for pattern, kind in self.kinds.items():
             head, _, end = pattern.partition("{}")
             symbol = channel.removeprefix(head).removesuffix(end)
@@ -96,23 +103,24 @@ class MarketProtocol(ScriptedProtocol):
 
     @classmethod
     def channels(cls) -> list[str]:
+        """Return the default channels."""
         return [pattern.format(symbol) for symbol in cls.symbols for pattern in cls.patterns]
 
     def fields(self, channel: str, event: MarketEvent, is_snapshot: bool = False) -> dict[str, Any]:
-        """The fields that `data` needs to tell `event`."""
+        """Return the fields that `data` needs to write `event`."""
         raise NotImplementedError
 
     def snapshot(self, channel: str) -> Iterator[Payload]:
-        """That of `channel`, if there is one."""
+        """Yield the snapshot of `channel`, if there is one."""
         snapshot = self.snapshots.get(channel)
         if snapshot is not None:
             yield snapshot() if callable(snapshot) else snapshot
 
 
 class GenericProtocol(MarketProtocol):
-    """Subscriptions by channel and numbered data, one JSON object a frame.
+    """The default protocol: subscriptions by channel, numbered data, one JSON object per frame.
 
-    Messages other than `subscribe` and `unsubscribe` go unanswered.
+    Messages other than `subscribe` and `unsubscribe` get no answer.
     """
 
     dialect = Generic()
@@ -142,12 +150,12 @@ class GenericProtocol(MarketProtocol):
         if isinstance(event, Quote):
             return {"last": event.last, "bid": event.bid, "ask": event.ask}
         if not isinstance(event, Trade):
-            raise TypeError("the protocol has no books")
+            raise TypeError("the generic protocol has no order books")
         return {"price": event.price, "quantity": event.size, "side": event.side}
 
 
 def as_object(payload: Payload) -> dict[str, Any]:
-    """A request; empty when it is no JSON object."""
+    """Return a request as a dictionary, an empty one if it is not a JSON object."""
     try:
         message = json.loads(payload)
     except ValueError:
@@ -156,5 +164,5 @@ def as_object(payload: Payload) -> dict[str, Any]:
 
 
 def texts(value: Any) -> list[str]:
-    """A list of texts in a request; empty when it is none."""
+    """Return a list in a request as texts, an empty list if `value` is not a list."""
     return [str(item) for item in value] if isinstance(value, list) else []

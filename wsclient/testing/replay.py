@@ -1,4 +1,4 @@
-"""Recorded venue traffic: reading it, and playing it to whoever is subscribed."""
+"""Recorded venue traffic: read it, and replay it to all subscribers."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ Direction = Literal["received", "sent", "connected", "http"]
 
 @dataclass(frozen=True)
 class Recorded:
-    """One line of a recording, as its client saw it.
+    """One item of a recording, as the client saw it.
 
-    `http` is the reply to a GET of `uri`; `uri` is known of all but received messages. `time` is in
-    nanoseconds: since the epoch, or of the recorder's own clock in a capture; None where the
-    recording has none.
+    An `http` item is the reply to a GET of `uri`; all items but received messages have a `uri`.
+    `time` is in nanoseconds: since the epoch, or of the recorder's own clock in a capture. It is
+    None if the recording has no times.
     """
 
     direction: Direction
@@ -43,13 +43,15 @@ class Recorded:
 
 
 def read_recording(source: str | os.PathLike[str] | Iterable[str]) -> list[Recorded]:
-    """All items of a recording: a file's path, or the lines of one. Three forms are known:
+    """Return all items of a recording, given by the path of a file or by its lines.
 
-    - one received JSON payload a line;
-    - a capture, `<time> <number of bytes>` and then the payload, below a line `CBCAP1 ...`;
-    - cryptofeed's, where each line says what it is; binary payloads are Python bytes literals.
+    Three formats are known:
 
-    ValueError, with the line, for anything else.
+    - one received JSON payload per line;
+    - a capture: a line `CBCAP1 ...`, then `<time> <number of bytes>` before each payload;
+    - that of cryptofeed, where each line says what it is and binary payloads are bytes literals.
+
+    Raises ValueError, with the line, for anything else.
     """
     if isinstance(source, str | os.PathLike):
         content = Path(source).read_bytes()
@@ -70,7 +72,9 @@ def _capture(content: bytes) -> Iterator[Recorded]:
         try:
             time, size = map(int, head.split())
         except ValueError:
-            raise ValueError(f"not the head of a captured message: {head[:100]!r}") from None
+            raise ValueError(
+                f"not '<time> <number of bytes>' before a captured message: {head[:100]!r}"
+            ) from None
         start = position + len(head) + 1
         yield Recorded("received", time, content[start : start + size])
         position = start + size + 1
@@ -101,17 +105,20 @@ def _cryptofeed(line: bytes) -> Recorded:
 
 
 class Replay(ScriptedProtocol):
-    """A protocol that plays a recording, for `FakeVenue(protocol=Replay(path))`.
+    """A protocol that replays a recording, for `FakeVenue(protocol=Replay(path))`.
 
-    `protocol` is what the recording speaks: a name, or a `MarketProtocol`; requests are answered by
-    it, live. The recorded data and heartbeats are `lines`, of these `channels`. There is one
-    `cursor` for all connections, as time goes on for a venue also while nobody listens: a line that
-    no peer is subscribed to is skipped and counted in `missed`, unless `hold`: then `play` waits
-    for a subscriber. Who subscribes to a book midway gets a snapshot of it after the ack, where the
-    venue's books begin with a message.
+    `protocol`, a name or a `MarketProtocol`, is the protocol of the recording; it answers requests
+    live. `lines` are the recorded data and heartbeats, `channels` the channels of them. All
+    connections share one `cursor`, because the time of a venue goes on while nobody is subscribed.
+    So a line that no peer is subscribed to is skipped and counted in `missed`; with `hold`, `play`
+    waits for a subscriber instead. A peer that subscribes to a book midway gets a snapshot of it
+    after the ack, if the venue's books begin with a message.
 
-    `faults` maps the index of a line to what is sent instead, None for nothing. The snapshots stay
-    true to the recording.
+    `faults` maps the index of a line to what is sent instead, None for nothing. Snapshots keep to
+    the recording.
+
+    Raises ValueError for a recording that cannot be read, TypeError for a protocol that cannot
+    replay one.
     """
 
     def __init__(
@@ -123,7 +130,7 @@ class Replay(ScriptedProtocol):
     ) -> None:
         made = PROTOCOLS[protocol]() if isinstance(protocol, str) else protocol
         if not isinstance(made, MarketProtocol):
-            raise TypeError(f"no recording can be played with {made!r}")
+            raise TypeError(f"cannot replay a recording with {made!r}: it is no MarketProtocol")
         self.hold = hold
         self.faults: dict[int, str | None] = {}
         self.cursor = 0
@@ -131,7 +138,7 @@ class Replay(ScriptedProtocol):
         self.lines: list[str] = []
         self._protocol = made
         self._times: list[int | None] = []
-        #: What a client makes of each line; nothing of a heartbeat.
+        #: The messages that a client reads from each line; none from a heartbeat.
         self._messages: list[list[Message]] = []
         self._books: dict[str, Book] = {}
         for item in read_recording(source):
@@ -153,11 +160,11 @@ class Replay(ScriptedProtocol):
 
     @property
     def has_times(self) -> bool:
-        """Whether the recording tells when each line came."""
+        """Whether the recording has the time of each line."""
         return None not in self._times
 
     def rewind(self) -> None:
-        """Begin again with the first line."""
+        """Go back to the first line."""
         self.cursor = 0
         self._books.clear()
         self._protocol.snapshots.clear()
@@ -171,15 +178,16 @@ class Replay(ScriptedProtocol):
         speed: float | None = None,
         timeout: float = 5.0,
     ) -> int:
-        """Send the next `count` lines, or all that are left; returns how many these were.
+        """Send the next `count` lines, or all that are left, and return their number.
 
-        `pace` is the time in seconds between two lines, or `speed` how many times as fast as they
-        were recorded; closing the venue ends the play. One thread at a time may play. TimeoutError
-        when a held line finds no subscriber in `timeout` seconds, ValueError for a `speed` without
-        times.
+        `pace` is the time (s) between two lines; `speed` instead plays them this many times as fast
+        as they were recorded. Closing the venue ends the replay. One thread at a time may play.
+
+        Raises TimeoutError if a held line finds no subscriber within `timeout` (s), ValueError for
+        a `speed` if the recording has no times.
         """
         if speed is not None and not self.has_times:
-            raise ValueError("the recording does not tell when its lines came")
+            raise ValueError("speed cannot be set: the recording has no times of its lines")
         first = self.cursor
         end = len(self.lines) if count is None else min(first + count, len(self.lines))
         start = time.monotonic()
@@ -197,14 +205,14 @@ class Replay(ScriptedProtocol):
         return self.cursor - first
 
     def _seconds(self, start: int, end: int) -> float:
-        """From one line to another, as recorded."""
+        """Return the recorded time (s) from one line to another."""
         before, after = self._times[start], self._times[end]
         assert before is not None
         assert after is not None
         return (after - before) / 1e9
 
     def _send(self, venue: FakeVenue, channels: Collection[str]) -> None:
-        # Under the lock, so that a subscriber gets each line once: in its snapshot or after it.
+        # Under the lock, so a subscriber gets each line once: in its snapshot or after it.
         with venue.lock:
             line = self.faults.get(self.cursor, self.lines[self.cursor])
             messages = self._messages[self.cursor]
@@ -225,8 +233,8 @@ class Replay(ScriptedProtocol):
             return
         channel = message.channel
         if update.is_snapshot:
-            # Of some, no removal is told for a level that falls out of the subscribed depth, which
-            # a snapshot shows.
+            # Some venues send no removal for a level that falls out of the subscribed depth. The
+            # size of the snapshot shows this depth.
             is_cut = self._protocol.dialect.book_depth({}) is not None
             depth = max(len(list(side)) for side in (update.bids, update.asks))
             self._books[channel] = Book(depth if is_cut else None)
@@ -244,7 +252,7 @@ class Replay(ScriptedProtocol):
 
 
 def _messages(dialect: Dialect, payload: bytes) -> list[Message]:
-    """The market data in a payload. ValueError for what the dialect cannot read."""
+    """Return the market data in a payload. Raises ValueError if the dialect cannot read it."""
     peek = dialect.peek
     try:
         found = dialect.read(json.loads(payload)) if peek is None else peek(payload)

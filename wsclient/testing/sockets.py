@@ -1,4 +1,4 @@
-"""What the venue and the proxy need of sockets and threads: waiting, waking, ending."""
+"""Socket and thread helpers of the venue and the proxy: wait, wake, end."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from collections.abc import Iterable
 JOIN_TIMEOUT = 5.0
 
 WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-# Unlike epoll's, this selector holds no file descriptor; select() alone stops at 1,024 of them.
+# Unlike epoll, poll() needs no file descriptor of its own; unlike select(), it is not limited to
+# 1,024 of them.
 _Selector: type[selectors.BaseSelector] = getattr(
     selectors, "PollSelector", selectors.SelectSelector
 )
 
 
 def bind(host: str, port: int, receive_buffer: int | None = None) -> socket.socket:
-    """A socket that does not listen yet: connections are refused, and nobody else gets the port.
+    """Return a bound socket that does not listen yet.
 
-    `receive_buffer` (bytes) is inherited by each connection. OSError.
+    Until then connections are refused, and no other process gets the port. `receive_buffer`
+    (bytes) is inherited by each connection. Raises OSError if the address cannot be bound.
     """
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
@@ -40,12 +42,12 @@ def bind(host: str, port: int, receive_buffer: int | None = None) -> socket.sock
 
 
 def netloc(host: str, port: int) -> str:
-    """As it stands in a URL."""
+    """Return host and port as they stand in a URL."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class Waker:
-    """Ends another thread's wait in `select`."""
+    """A socket pair that ends another thread's wait in `select`."""
 
     def __init__(self) -> None:
         self.receiver, self._sender = socket.socketpair()
@@ -84,14 +86,16 @@ def select(
 
 
 def reset_on_close(sock: socket.socket) -> None:
+    """Make `close()` of the socket send a RST."""
     linger = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     except OSError:
-        pass  # the client was first
+        pass  # the client has closed it already
 
 
 def join(thread: threading.Thread) -> None:
+    """Wait for a thread to end; warn if it has not after JOIN_TIMEOUT."""
     thread.join(JOIN_TIMEOUT)
     if thread.is_alive():
         warnings.warn(f"thread {thread.name} did not stop", ResourceWarning, stacklevel=3)

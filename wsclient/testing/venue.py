@@ -1,13 +1,13 @@
-"""A real venue on loopback whose faults are scripted.
+"""A real WebSocket venue on loopback whose faults are scripted.
 
-Two rules hold this module together:
+Two rules hold for this module:
 
-- `FakeVenue.lock` is the only lock. It is re-entrant, and every change of the venue or of a peer is
+- `FakeVenue.lock` is the only lock. It is re-entrant; every change of the venue or of a peer is
   made under it and notified. It is held only for work that cannot block: all sockets are
-  non-blocking, and bytes that a client does not take wait in its peer's backlog. So a client that
-  never reads holds up nobody, and the journal of a peer is in the order of its wire.
-- A socket is read and closed by its own thread alone. Other threads only write to it, or mark the
-  peer as ended and wake its thread.
+  non-blocking, and bytes that a client does not read wait in its peer's backlog. So a client that
+  never reads delays nobody, and the journal of a peer has the order in which messages were sent.
+- Only its own thread reads and closes a socket. Other threads only write to it, or mark the peer as
+  ended and wake its thread.
 """
 
 from __future__ import annotations
@@ -36,17 +36,18 @@ T = TypeVar("T")
 class FakeVenue:
     """A WebSocket venue on a loopback port of its own; `with` starts and closes it.
 
-    `protocol` says how it answers: `"generic"`, `"kraken"` or another of `exchanges.PROTOCOLS`, an
-    object (see `VenueProtocol`), or None, which answers nothing but pings and close frames.
-    `ack_delay` is the time in seconds between the arrival of a message and its handling by the
-    protocol: its effect comes as late as its answer. `receive_buffer` sets SO_RCVBUF, in bytes:
-    small, a peer that stops reading is felt soon. With an `ssl_context` the venue speaks TLS.
+    `protocol` says how it answers: `"generic"`, `"kraken"` or another name in
+    `exchanges.PROTOCOLS`, an object (see `VenueProtocol`), or None, which answers only pings and
+    close frames. `ack_delay` (s) delays the handling of each message by the protocol, and so both
+    its effect and its answer. `receive_buffer` (bytes) sets SO_RCVBUF: if it is small, a client
+    soon notices that the peer stops reading. With an `ssl_context` the venue speaks TLS.
 
-    `port` 0 is a free one. `channels` are those that there are (None: any): others are refused.
-    `tamper(peer, channel, payload)` returns what `peer` is sent instead of a published message.
-    `tell(peer, text)` is called for what becomes of a connection. Both are called under the lock,
-    and must not block. Without a `journal` nothing is remembered of what has been sent or received,
-    nor of a connection that has ended, and `accept` is of no use: for a venue that runs for days.
+    `port` 0 takes any free port. `channels` are the channels that exist (None: any); others are
+    refused. `tamper(peer, channel, payload)` returns what `peer` is sent instead of a published
+    message. `tell(peer, text)` is called for each event of a connection. Both are called under the
+    lock and must not block. Without a `journal` the venue keeps no record of messages sent or
+    received, nor of connections that have ended, and `accept` does not work: this is for a venue
+    that runs for days.
     """
 
     def __init__(
@@ -112,10 +113,12 @@ class FakeVenue:
     # Life
 
     def start(self) -> None:
-        """Bind the port and accept connections. RuntimeError when that was done before; OSError
-        where the port is taken."""
+        """Bind the port and accept connections.
+
+        Raises RuntimeError if the venue was started before, OSError if the port is in use.
+        """
         if self.port:
-            raise RuntimeError("a FakeVenue starts once")
+            raise RuntimeError("a FakeVenue can be started only once: make a new one")
         self._listener = self._bind(self._wanted_port)
         try:
             self.up()
@@ -125,8 +128,10 @@ class FakeVenue:
         self.port = self._listener.getsockname()[1]
 
     def close(self) -> None:
-        """End every connection, thread and socket; idempotent. Clients see their connection
-        drop."""
+        """End every connection, thread and socket; idempotent.
+
+        Clients see their connection drop, without a close frame.
+        """
         if self.closing.is_set() or self._listener is None:
             return
         self.closing.set()
@@ -140,18 +145,24 @@ class FakeVenue:
             join(peer._thread)
 
     def down(self) -> None:
-        """Refuse TCP connections from now on. Those that are open stay open."""
+        """Refuse TCP connections from now on. Open ones stay open.
+
+        Raises RuntimeError if the venue was not started.
+        """
         if self._listener is None:
-            raise RuntimeError("the venue was not started")
+            raise RuntimeError("the venue was not started: call start()")
         if self._acceptor is not None:
             self._stop_accepting()
             self._listener.close()
             self._listener = self._bind(self.port)
 
     def up(self) -> None:
-        """Accept connections, on the same port as before `down()`."""
+        """Accept connections again, on the same port as before `down()`.
+
+        Raises RuntimeError if the venue was not started.
+        """
         if self._listener is None:
-            raise RuntimeError("the venue was not started")
+            raise RuntimeError("the venue was not started: call start()")
         if self._acceptor is None:
             self._listener.listen(128)
             self._acceptor = _Acceptor(self._listener, self._connected)
@@ -176,7 +187,7 @@ class FakeVenue:
             peer._thread.start()
             self.lock.notify_all()
 
-    # What the venue has seen
+    # Connections
 
     @property
     def url(self) -> str:
@@ -186,11 +197,11 @@ class FakeVenue:
 
     @property
     def live(self) -> list[Peer]:
-        """The peers that are connected and have neither closed nor been broken."""
+        """The peers whose connection is open and not broken by a fault."""
         return [peer for peer in self.peers if peer.live]
 
     def subscribers(self, *channels: str) -> list[Peer]:
-        """The live peers that are subscribed to one of `channels`, or, without any, to anything."""
+        """Return the live peers subscribed to one of `channels`, or to anything without any."""
         return [
             peer
             for peer in self.live
@@ -202,7 +213,10 @@ class FakeVenue:
         ]
 
     def accept(self, timeout: float = 5.0) -> Peer:
-        """The next connection that completed its handshake, each once, in order. TimeoutError."""
+        """Return the next connection that completed its handshake, each once, in order.
+
+        Raises TimeoutError if there is none within `timeout` (s).
+        """
         with self.lock:
             if not self.lock.wait_for(lambda: len(self.peers) > self._accepted, timeout):
                 raise TimeoutError(f"no new connection within {timeout} s to {self}")
@@ -210,14 +224,15 @@ class FakeVenue:
             return self.peers[self._accepted - 1]
 
     def wait_for(self, predicate: Callable[[FakeVenue], T], timeout: float = 5.0) -> T:
-        """Block until `predicate(venue)` is true, and return it. TimeoutError.
+        """Block until `predicate(venue)` is true, and return its result.
 
-        It is tried at every change of the venue, under its lock: it must not block.
+        It is called at every change of the venue, under its lock, and must not block. Raises
+        TimeoutError if it is not true within `timeout` (s).
         """
         with self.lock:
             result = self.lock.wait_for(lambda: predicate(self), timeout)
             if not result:
-                raise TimeoutError(f"{predicate!r} not true within {timeout} s of {self}")
+                raise TimeoutError(f"{predicate!r} was not true within {timeout} s for {self}")
             return result
 
     # Handshake faults, each for one of the next attempts, in order
@@ -244,13 +259,15 @@ class FakeVenue:
         self._queue_faults(HandshakeFailure("refuse", reply), times)
 
     def fail_handshake(self, kind: HandshakeFault, times: int = 1) -> None:
-        """Break the next `times` handshakes:
+        """Break the next `times` handshakes.
 
-        - `"deaf"`: TCP is accepted, nothing is ever answered, also no TLS;
-        - `"reset"`, `"eof"`: RST or FIN at once;
+        - `"deaf"`: TCP is accepted, but nothing is ever answered, not even TLS;
+        - `"reset"`, `"eof"`: a RST or FIN at once;
         - `"drip"`: the reply comes at one byte every 50 ms and never ends;
-        - `"headers"`: the reply's headers never end, as fast as the client takes them;
+        - `"headers"`: the reply's headers never end, and come as fast as the client reads;
         - `"garbage"`: the reply is not HTTP, and the connection stays open.
+
+        Raises ValueError for any other `kind`.
         """
         if kind not in get_args(HandshakeFault):
             raise ValueError(f"unknown handshake fault {kind!r}")
@@ -263,9 +280,9 @@ class FakeVenue:
     # Market data
 
     def publish(self, channel: str, **fields: Any) -> int:
-        """Send `fields` as the next message of `channel` to every live peer that subscribed to it.
+        """Send `fields` as the next message of `channel` to every live peer subscribed to it.
 
-        Returns its sequence number, which counts from 1 whether anyone listens or not.
+        Return its sequence number, which counts from 1 whether or not anyone is subscribed.
         """
         with self.lock:
             sequence = self.sequence(channel) + 1
@@ -274,8 +291,10 @@ class FakeVenue:
             return sequence
 
     def broadcast(self, payload: Payload, *channels: str) -> int:
-        """Send `payload` as it is to every live peer that subscribed to one of `channels`, or,
-        without any, to anything. Returns how many these were.
+        """Send `payload` unchanged to every live peer subscribed to one of `channels`.
+
+        Without `channels`, send it to every live peer with a subscription. Return the number of
+        peers.
         """
         with self.lock:
             peers = self.subscribers(*channels)
@@ -289,7 +308,10 @@ class FakeVenue:
 
     @contextlib.contextmanager
     def batch(self) -> Iterator[None]:
-        """What is sent meanwhile goes out at the end, in as few writes as can be."""
+        """Hold the venue's lock, and send all messages of the context at its end.
+
+        They go out in as few writes as possible.
+        """
         with self.lock:
             self._is_batching = True
             try:
@@ -300,7 +322,7 @@ class FakeVenue:
                     peer._flush()
 
     def sequence(self, channel: str) -> int:
-        """The number of the latest message that was published on `channel`, 0 for none."""
+        """Return the number of the latest message published on `channel`, 0 for none."""
         return self._sequences.get(channel, 0)
 
     def refuse_channel(self, channel: str, reason: str) -> None:
@@ -314,10 +336,10 @@ class FakeVenue:
             self._refusals.pop(channel, None)
 
     def refusal(self, channel: str) -> str | None:
-        """For protocols: why `channel` is refused, or None."""
+        """Return why `channel` is refused, or None. For protocols."""
         reason = self._refusals.get(channel)
         if reason is None and self.channels is not None and channel not in self.channels:
-            return f"there is no {channel!r} here, but {', '.join(self.channels)}"
+            return f"there is no channel {channel!r} here, only {', '.join(self.channels)}"
         return reason
 
     def mute_acks(self, on: bool = True, channel: str | None = None) -> None:
@@ -334,7 +356,7 @@ class FakeVenue:
                 self._muted.discard(channel)
 
     def muted(self, channel: str) -> bool:
-        """For protocols: whether requests about `channel` go unanswered."""
+        """Return whether requests about `channel` are left unanswered. For protocols."""
         return None in self._muted or channel in self._muted
 
 
