@@ -1,4 +1,7 @@
-"""OrderBook: kept from a channel's messages. Reading raises rather than return a wrong book."""
+"""OrderBook: an order book kept up to date from a channel's messages.
+
+Reading raises rather than return a book that may be wrong.
+"""
 
 from __future__ import annotations
 
@@ -18,22 +21,23 @@ __all__ = ["OrderBook"]
 
 
 class OrderBook:
-    """An order book in exact Decimals, made by ``client.order_book()``, or fed by hand.
+    """An order book with exact Decimals, made by ``client.order_book()`` or fed by hand.
 
-    By hand: ``OrderBook("kraken", "book:BTC/USD")``, then :meth:`apply` with each message, of a
-    client or of a recording. ``options`` are those that the channel is subscribed with.
+    By hand: ``OrderBook("kraken", "book:BTC/USD")``, then :meth:`apply` with each message from a
+    client or from a recording. ``options`` are those that the channel is subscribed with.
 
-    It is *in sync* from a snapshot on, until anything casts doubt on it: a gap, a wrong checksum,
-    a crossed book, a payload that makes no sense, the end of the subscription; and, with a client,
-    the end of the connection that it came over, a message that may be missing (until the next one
-    tells), or one that has been waiting to be applied for more than 0.25 s. Then reading raises
-    OrderBookOutOfSync until the next snapshot, unless ``stale_ok`` is set, or passed: what is there
-    may be wrong then. With a client, a read first waits for the messages that have come by then,
-    for at most 10 ms.
+    The book is *in sync* from a snapshot until something makes it doubtful: a gap, a wrong
+    checksum, a crossed book, a payload that makes no sense, or the end of the subscription. With a
+    client, also: the end of the connection that brought it, a message that may be missing (until
+    the next message shows whether it is), or a message that has been waiting to be applied for
+    more than 0.25 s. Reading then raises OrderBookOutOfSync until the next snapshot. With
+    ``stale_ok``, as an attribute or an argument, reading returns the book as it is, which may be
+    wrong. With a client, a read first waits, for at most 10 ms, until the messages received so far
+    are applied.
 
-    Any number of threads may read it, and feed it. A client's book keeps its client alive. In a
-    signal handler that has interrupted a call of this package, all but :meth:`close` may raise
-    ReentrantCall.
+    Any number of threads may read the book and feed it. A client's book keeps its client alive. In
+    a signal handler that has interrupted a call of this package, every method except :meth:`close`
+    may raise ReentrantCall.
     """
 
     def __init__(
@@ -44,25 +48,28 @@ class OrderBook:
 
     def _begin(self, kept: LiveBook, close: Callable[[], None]) -> None:
         self._kept = kept
-        #: Of a client's book, it is the client's own method: that holds the client.
+        #: For a client's book, a method of the client, which keeps the client alive.
         self._close = close
         self.stale_ok = False
 
     @classmethod
     def _of(cls, kept: LiveBook, close: Callable[[], None]) -> OrderBook:
-        """A client's: ``close`` is to end what keeps it."""
+        """Return a client's book; ``close`` ends its feed."""
         book = cls.__new__(cls)
         book._begin(kept, close)
         return book
 
     @property
     def channel(self) -> str:
-        """The channel whose messages it takes."""
+        """The channel whose messages the book applies."""
         return self._kept.channel
 
     def close(self) -> None:
-        """Keep it no longer: a client unsubscribes from its channel, unless somebody else reads
-        that. Then reading raises OrderBookOutOfSync. Idempotent, and waits for nothing."""
+        """Stop updating the book. From then on, reading raises OrderBookOutOfSync.
+
+        A client unsubscribes from the channel, unless something else reads it. Idempotent; does
+        not wait.
+        """
         self._close()
 
     def __enter__(self) -> OrderBook:
@@ -74,29 +81,29 @@ class OrderBook:
     # Its messages.
 
     def apply(self, message: Message) -> bool:
-        """Take in the channel's next message; those of other channels are ignored.
+        """Apply the channel's next message; messages of other channels are ignored.
 
-        Returns whether the book is in sync after it. A KeyboardInterrupt leaves the book as it was
-        before the message, or as it is after it, or out of sync.
+        Returns whether the book is in sync afterwards. A KeyboardInterrupt leaves the book as it
+        was before the message, as it is after the message, or out of sync.
         """
         self._kept.locks.check()
         return self._kept.apply(message)
 
     def take_snapshot(self, answer: Any) -> bool:
-        """Take the venue's answer to ``dialect.book_request()``, decoded with Decimals.
+        """Apply a snapshot: the venue's answer to ``dialect.book_request()``, with Decimals.
 
-        False where the changes that have come do not follow on it: a newer one is needed. Raises
-        for what makes no sense.
+        Returns False if the updates received so far do not follow it: a newer one is needed.
+        Raises for an answer that makes no sense.
         """
         self._kept.locks.check()
         return self._kept.take_snapshot(answer)
 
-    # What is in it. What raises lets go of ``self``: a notebook keeps the frames of the last
-    # traceback, and they must not keep the client.
+    # The contents. A method that may raise deletes its ``self`` first: a notebook keeps the frames
+    # of the last traceback, which must not keep the client alive.
 
     @property
     def best_bid(self) -> Level | None:
-        """The highest bid, None where there is none."""
+        """The highest bid; None if there is no bid."""
         kept, stale_ok = self._kept, self.stale_ok
         del self
         kept.catch_up()
@@ -106,7 +113,7 @@ class OrderBook:
 
     @property
     def best_ask(self) -> Level | None:
-        """The lowest ask, None where there is none."""
+        """The lowest ask; None if there is no ask."""
         kept, stale_ok = self._kept, self.stale_ok
         del self
         kept.catch_up()
@@ -116,7 +123,7 @@ class OrderBook:
 
     @property
     def mid(self) -> Decimal | None:
-        """Half way between the best two; None where a side is empty."""
+        """The mean of the best bid and the best ask; None if a side is empty."""
         kept, stale_ok = self._kept, self.stale_ok
         del self
         kept.catch_up()
@@ -126,7 +133,7 @@ class OrderBook:
 
     @property
     def spread(self) -> Decimal | None:
-        """From the best bid up to the best ask; None where a side is empty."""
+        """The best ask minus the best bid; None if a side is empty."""
         kept, stale_ok = self._kept, self.stale_ok
         del self
         kept.catch_up()
@@ -135,7 +142,7 @@ class OrderBook:
             return kept.book.spread
 
     def bids(self, depth: int | None = None, *, stale_ok: bool = False) -> list[Level]:
-        """The ``depth`` best bids, best first; None for all."""
+        """Return the ``depth`` best bids, best first; None for all."""
         kept, stale_ok = self._kept, stale_ok or self.stale_ok
         del self
         kept.catch_up()
@@ -144,7 +151,7 @@ class OrderBook:
             return _levels(kept.book.bids, depth)
 
     def asks(self, depth: int | None = None, *, stale_ok: bool = False) -> list[Level]:
-        """The ``depth`` best asks, best first; None for all."""
+        """Return the ``depth`` best asks, best first; None for all."""
         kept, stale_ok = self._kept, stale_ok or self.stale_ok
         del self
         kept.catch_up()
@@ -152,11 +159,11 @@ class OrderBook:
             kept.check(stale_ok)
             return _levels(kept.book.asks, depth)
 
-    # How it stands.
+    # The state.
 
     @property
     def is_synced(self) -> bool:
-        """Is it what the venue's messages say, as far as they have come?"""
+        """True when the book matches the messages that have come so far."""
         kept = self._kept
         kept.catch_up()
         with kept.lock:
@@ -164,25 +171,27 @@ class OrderBook:
 
     @property
     def is_lost(self) -> bool:
-        """Has the venue ended the subscription, or refused the snapshot, or was the book closed?
-        No snapshot will come of itself then."""
+        """True when no snapshot will come without a new call.
+
+        The venue has ended the subscription or refused the snapshot, or the book was closed.
+        """
         return self._kept.is_lost
 
     @property
     def sequence(self) -> int | None:
-        """The number of the last message applied, where the venue numbers them."""
+        """The sequence number of the last message applied; None if the venue gives none."""
         return self._kept.sequence
 
     @property
     def received_at(self) -> int | None:
-        """When the last message applied was received (ns since the epoch)."""
+        """When the last message applied was received (ns since the epoch), or None."""
         return self._kept.received_at
 
     def wait_synced(self, timeout: float | None = None) -> None:
         """Block until the book is in sync.
 
         Raises TimeoutError after ``timeout`` seconds, OrderBookOutOfSync when the subscription has
-        ended, and what a closed or failed client raises.
+        ended, ClientClosed when the client is closed, and the client's failure when it has failed.
         """
         check_timeout(timeout)
         kept = self._kept
