@@ -40,7 +40,9 @@ class WebSocketHandler:
         check_number("retry_delay_sec", delay, 0.0)
         self._on_market_data: Callable[[Any], object] | None = options.pop("on_market_data", None)
         if self._on_market_data is not None and not callable(self._on_market_data):
-            raise ConfigurationError("on_market_data must be a function of a message, or None")
+            raise ConfigurationError(
+                "on_market_data must be a function that takes a message, or None"
+            )
         options.setdefault("max_retries", 3)
         options.setdefault("retry_delay", delay)
         options.setdefault("max_retry_delay", max(delay, 1e-3))

@@ -171,7 +171,7 @@ class OrderBook:
 
     @property
     def is_lost(self) -> bool:
-        """True when no snapshot will come without a new call.
+        """True when no further snapshot will come by itself.
 
         The venue has ended the subscription or refused the snapshot, or the book was closed.
         """
