@@ -196,9 +196,10 @@ class MessageQueue:
     # The consumers' side.
 
     def fill(self, maximum: int | None, deadline: Deadline) -> bool:
-        """Hand out at most ``maximum`` messages, or all (None), for :attr:`handed_out` to take.
+        """Hand out messages, which the caller takes from :attr:`handed_out`.
 
-        Blocks until there is a message. If another consumer takes it first, call again. Returns
+        Hands out all messages with ``maximum`` None, else at least ``maximum`` if there are as
+        many. Blocks until there is one. If another consumer takes it first, call again. Returns
         False when the queue is closed, and True with nothing handed out once after :meth:`rouse`.
         Raises WaitTimeout at the deadline, the error of :meth:`fail` once the queue is empty, and
         ReentrantCall if it would wait for a lock that this thread holds.
