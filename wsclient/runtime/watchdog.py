@@ -313,7 +313,7 @@ class Watchdog:
         if not self._core.is_forked:
             text = (
                 f"internal error: the thread {name} has ended and the client has failed; "
-                "make a new client, and please report this with the traceback"
+                "make a new client, and report this bug with its traceback"
             )
             self._core.log(logging.ERROR, text, exc_info=error)
 
