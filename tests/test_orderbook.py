@@ -825,7 +825,7 @@ def test_what_a_book_is_asked_with_is_checked_when_given(
     kraken: FakeVenue, symbol: Any, options: Any
 ) -> None:
     with wsclient.connect(kraken.url, dialect="kraken") as client:
-        with pytest.raises(wsclient.ConfigurationError, match="is text, its verify_checksum"):
+        with pytest.raises(wsclient.ConfigurationError, match="must be text, and verify_checksum"):
             client.order_book(symbol, **options)
         assert not client.subscriptions
 

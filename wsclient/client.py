@@ -335,8 +335,8 @@ class WebSocketClient(_Receiver):
 
         The reader gets their messages. The client's own ``recv`` gets them only if the client has
         subscribed to them too. ``queue_size`` (messages) and ``overflow`` replace the client's
-        options for this reader. ``timeout`` and ``options`` are as in :meth:`subscribe`, and so is
-        what it raises.
+        options for this reader. ``timeout`` and ``options`` are as in :meth:`subscribe`. Raises as
+        :meth:`subscribe`.
         """
         check_whole("queue_size", queue_size, 1, or_none=True)
         if overflow is not None:
@@ -627,8 +627,7 @@ class WebSocketClient(_Receiver):
 def connect(url: str | Callable[[], str], **options: Any) -> WebSocketClient:
     """Make a :class:`WebSocketClient`, open it and return it.
 
-    Takes the arguments of the class. Raises ConfigurationError as the class does, and what its
-    ``connect()`` raises.
+    Takes the arguments of the class. Raises as the class and its ``connect()``.
     """
     client = WebSocketClient(url, **options)
     try:

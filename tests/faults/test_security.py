@@ -124,7 +124,7 @@ def _any_host(context: ssl.SSLContext) -> None:
     ("weaken", "said"),
     [
         (_any_certificate, "certificates are not verified"),
-        (_any_host, "a certificate of any host is accepted"),
+        (_any_host, "certificates of any host are accepted"),
         (_allow_old, "TLS older than 1.2 is allowed"),
     ],
 )

@@ -137,7 +137,9 @@ def test_a_book_is_out_of_sync_while_its_messages_wait_for_too_long(
         assert book.best_bid == (9, 1), "it is not late yet"
         until(lambda: not book.is_synced)
         assert other.is_synced, "none of its own messages waits"
-        with pytest.raises(OrderBookOutOfSync, match=r"messages wait .* the oldest for 0\.[5-9]"):
+        with pytest.raises(
+            OrderBookOutOfSync, match=r"messages are waiting .* oldest for 0\.[5-9]"
+        ):
             book.bids()
         assert "messages wait" in repr(book)
         assert book.bids(stale_ok=True) == [(9, 1)]
@@ -167,7 +169,7 @@ def test_a_book_is_out_of_sync_while_a_slow_function_holds_up_what_was_read(
         venue.broadcast(json.dumps(trade), "trade:BTC/USD")
         assert is_there.wait(5)
         until(lambda: not book.is_synced)
-        with pytest.raises(OrderBookOutOfSync, match=r"waited to be delivered for \d"):
+        with pytest.raises(OrderBookOutOfSync, match=r"waited for delivery for \d"):
             book.bids()
         wait = Call(book.wait_synced, 5)
         until(lambda: kept_of(book).waiting)
@@ -323,7 +325,7 @@ def test_when_the_thread_of_the_books_dies_they_are_out_of_sync_and_calls_raise(
         monkeypatch.setattr(queue, "fill", die)
         push(venue, 7)
         until(lambda: not book.is_synced)
-        with pytest.raises(OrderBookOutOfSync, match="the thread that keeps order books has died"):
+        with pytest.raises(OrderBookOutOfSync, match="thread that updates order books has ended"):
             book.bids()
         for call in (other.result, lambda: book.wait_synced(5), lambda: client.recv(timeout=5)):
             with pytest.raises(WSClientError, match="internal error"):
@@ -390,7 +392,7 @@ def test_a_snapshot_of_text_is_told_at_once_with_its_traceback(
     truth = Binance()
     monkeypatch.setattr(type(truth), "dialect", TextByRest)
     with rig_of(truth) as rig:
-        with pytest.raises(OrderBookOutOfSync, match=r"a bug of its dialect: .*Decimals, not"):
+        with pytest.raises(OrderBookOutOfSync, match=r"a bug in its dialect: .*Decimals, not"):
             rig.book(timeout=15)
         (record,) = errors(caplog)
         assert record.exc_info
@@ -419,7 +421,7 @@ def test_a_snapshot_that_is_none_is_told_at_once_with_its_traceback(
     truth = Binance()
     monkeypatch.setattr(type(truth), "dialect", Odd)
     with rig_of(truth) as rig:
-        with pytest.raises(OrderBookOutOfSync, match="a bug of its dialect: "):
+        with pytest.raises(OrderBookOutOfSync, match="a bug in its dialect: "):
             rig.book(timeout=15)
         until(lambda: errors(caplog))
         (record,) = errors(caplog)
@@ -460,7 +462,7 @@ def test_a_hook_that_fails_on_a_change_of_a_book_by_rest_is_told_with_its_traceb
         rig.push((9, 2))
         until(lambda: errors(caplog))
         assert errors(caplog)[0].exc_info
-        assert "a bug of its dialect" in errors(caplog)[0].getMessage()
+        assert "a bug in its dialect" in errors(caplog)[0].getMessage()
 
 
 def test_a_hook_that_fails_on_each_message_is_told_once_until_the_next_snapshot(
@@ -503,7 +505,7 @@ def test_a_message_of_text_is_told_at_once_with_its_traceback(
             return BookUpdate(True, [("9", "1")], [])  # type: ignore[list-item]
 
     with connected(venue, Text()) as client:
-        with pytest.raises(OrderBookOutOfSync, match="a bug of its dialect"):
+        with pytest.raises(OrderBookOutOfSync, match="a bug in its dialect"):
             client.order_book("BTC/USD", timeout=15)
         until(lambda: errors(caplog))
         (record,) = errors(caplog)

@@ -251,7 +251,7 @@ class TestUsersFunctions:
             assert len(threads("wsclient-reader")) <= 2, "one is held, one just fails"
             assert entered.acquire(timeout=0)
             assert not entered.acquire(timeout=0)
-            assert "has not returned yet" in caplog.text
+            assert "has not returned from an earlier call yet" in caplog.text
             blocks = False
             leave.set()
             until(lambda: client.is_connected)

@@ -243,13 +243,13 @@ class TestHeaders:
             ("ORIGIN", "pass origin="),
             ("Sec-WebSocket-Protocol", "pass subprotocols="),
             ("sec-websocket-extensions", "no extension"),
-            ("Sec-WebSocket-Key", "cannot be another"),
-            ("Sec-WebSocket-Version", "cannot be another"),
-            ("Sec-WebSocket-Whatever", "cannot be another"),
-            ("Connection", "cannot be another"),
+            ("Sec-WebSocket-Key", "its value cannot be chosen"),
+            ("Sec-WebSocket-Version", "its value cannot be chosen"),
+            ("Sec-WebSocket-Whatever", "its value cannot be chosen"),
+            ("Connection", "its value cannot be chosen"),
             ("Content-Length", "has no body"),
             ("transfer-encoding", "has no body"),
-            ("upgrade", "cannot be another"),
+            ("upgrade", "its value cannot be chosen"),
         ],
     )
     @pytest.mark.parametrize("kind", ["given", "from a function"])
@@ -706,7 +706,7 @@ class TestRefusals:
 
         with Server(answer) as server:
             error = failure_of(server.url, subprotocols=["mine"])
-            assert "takes none of the subprotocols" in str(error)
+            assert "chose none of the subprotocols" in str(error)
 
     def test_a_subprotocol_that_was_offered_is_taken(self) -> None:
         def answer(sock: socket.socket) -> None:

@@ -103,7 +103,7 @@ def test_one_that_does_not_return_in_time_is_waited_for_no_longer(
         assert "has not returned within" in caplog.text
         rig.ask(REFUSED, now=20.0)
         assert rig.given == [Verdict.RETRY, Verdict.FATAL], "nobody waits for it a second time"
-        assert "has not returned yet" in caplog.text
+        assert "has not returned from an earlier call yet" in caplog.text
     finally:
         leave.set()
     rig.hear()

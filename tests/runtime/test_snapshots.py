@@ -296,7 +296,7 @@ def test_the_answer_for_a_book_that_was_closed_does_not_end_its_successors_wait(
     ("answers", "why"),
     [
         (lambda rig: answer(b"500 Oops"), ".* answered .* HTTP 500"),
-        (lambda rig: rig.truth.snapshot(100), "it is too old for its changes"),
+        (lambda rig: rig.truth.snapshot(100), "it is too old for the updates"),
     ],
     ids=["refused", "stale"],
 )

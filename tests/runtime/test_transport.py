@@ -369,7 +369,7 @@ class TestViolations:
             assert after.gap is not None
             assert after.gap.reason == "reconnect"
             assert client.stats().disconnects == 1
-        assert f"code {code}" in caplog.text or "broke the protocol" in losses(caplog)[0]
+        assert f"code {code}" in caplog.text or "violated the protocol" in losses(caplog)[0]
 
     def test_a_message_that_is_not_utf_8_is_counted_invalid(self, venue: FakeVenue) -> None:
         with dial(venue) as client:

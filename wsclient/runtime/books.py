@@ -122,7 +122,7 @@ class BookFeed:
     def trouble(self, connection_id: int) -> str | None:
         """Return why data of this connection is no longer up to date; None if it is."""
         if self._core.books.failure is not None:
-            return "the thread that keeps order books has died"
+            return "the thread that updates order books has ended"
         session = self._core.peek()
         if session.state is not State.OPEN:
             return f"the connection is down ({session.state.value})"

@@ -17,7 +17,7 @@ __all__ = ["Mask"]
 #: The shortest text (characters) that is taken for a secret, and the shortest in a URL's path.
 MIN_SECRET = 5
 MIN_KEY = 12
-#: A quote may be cut and so hold only a part of a secret, found by this many first characters.
+#: A quote may be cut and hold only a part of a secret: this many first characters reveal it.
 BEGINNING = 8
 #: How many sets of secrets are remembered, each from one attempt.
 ATTEMPTS = 16

@@ -175,9 +175,9 @@ class _Adapter(HTTPAdapter):
         }
 
     def close(self) -> None:
-        # Otherwise a pool closes its connections only when it is collected, which may never happen:
-        # its own finalizer keeps, through a connection and us, an error whose traceback keeps the
-        # pool.
+        # Otherwise a pool closes its connections only when it is collected. That may never happen:
+        # its finalizer refers, through a connection and this adapter, to an error whose traceback
+        # refers to the pool.
         pools = self.poolmanager.pools
         for key in pools.keys():  # noqa: SIM118 - not a dict: it cannot be iterated over
             pools[key].close()

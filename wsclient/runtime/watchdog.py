@@ -305,7 +305,7 @@ class Watchdog:
     # The end.
 
     def fail(self, name: str, error: BaseException) -> None:
-        """Fail the client, since ``error`` has ended ``name``, another of its threads."""
+        """Fail the client, as its other thread ``name`` has ended by ``error``."""
         self._fail(name, error)
         self._log_death(name, error)
 
