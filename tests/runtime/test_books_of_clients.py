@@ -83,7 +83,7 @@ def subscribes(venue: FakeVenue) -> int:
 # --- age -----------------------------------------------------------------------------------------
 
 
-def test_a_slow_function_ages_no_book(venue: FakeVenue) -> None:
+def test_a_slow_on_function_does_not_delay_a_book(venue: FakeVenue) -> None:
     go, is_there = threading.Event(), threading.Event()
 
     def wait(_: Message) -> None:
@@ -180,7 +180,7 @@ def test_a_book_is_out_of_sync_while_a_slow_function_holds_up_what_was_read(
         assert book.best_bid == (9, 1)
 
 
-def test_a_read_waits_for_no_more_than_a_moment(venue: FakeVenue) -> None:
+def test_a_read_waits_only_briefly(venue: FakeVenue) -> None:
     dialect = Held()
     with connected(venue, dialect) as client:
         book = client.order_book("BTC/USD", timeout=5)
@@ -221,7 +221,7 @@ def test_a_book_takes_a_snapshot_that_came_before_it(venue: FakeVenue) -> None:
     assert subscribes(venue) == 1
 
 
-def test_a_book_takes_a_snapshot_that_is_on_its_way(
+def test_a_book_takes_a_snapshot_that_is_still_to_come(
     venue: FakeVenue, protocol: KrakenProtocol, caplog: pytest.LogCaptureFixture
 ) -> None:
     protocol.snapshots.clear()
@@ -236,7 +236,7 @@ def test_a_book_takes_a_snapshot_that_is_on_its_way(
     assert not [r for r in caplog.records if "out of sync" in r.getMessage()]
 
 
-def test_a_book_whose_snapshot_is_long_past_gets_another_at_once(venue: FakeVenue) -> None:
+def test_a_book_whose_channel_has_had_its_snapshot_gets_another_at_once(venue: FakeVenue) -> None:
     with connected(venue) as client:
         client.subscribe(BOOK)
         push(venue, 2)
@@ -334,7 +334,9 @@ def test_when_the_thread_of_the_books_dies_they_are_out_of_sync_and_calls_raise(
 
 
 @pytest.mark.parametrize("error", [SystemExit, ValueError, KeyError])
-def test_what_a_hook_raises_ends_no_thread(venue: FakeVenue, error: type[BaseException]) -> None:
+def test_an_exception_in_a_hook_ends_no_thread(
+    venue: FakeVenue, error: type[BaseException]
+) -> None:
     class Raising(wsclient.Kraken):
         def book_update(self, message: Message) -> BookUpdate | None:
             if message.type == "update" and b"777" in message.raw:
@@ -350,7 +352,7 @@ def test_what_a_hook_raises_ends_no_thread(venue: FakeVenue, error: type[BaseExc
         until(lambda: book.best_bid == (9, 3))
 
 
-def test_what_a_hook_raises_about_a_snapshot_ends_no_thread(
+def test_an_exception_in_a_snapshot_hook_ends_no_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     raised: list[BaseException] = []
@@ -386,7 +388,7 @@ class OddByRest(wsclient.Binance):
         return answer.nothing  # type: ignore[no-any-return]
 
 
-def test_a_snapshot_of_text_is_told_at_once_with_its_traceback(
+def test_a_snapshot_of_text_is_logged_at_once_with_its_traceback(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     truth = Binance()
@@ -410,7 +412,7 @@ SNAPSHOTS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("kind", SNAPSHOTS)
-def test_a_snapshot_that_is_none_is_told_at_once_with_its_traceback(
+def test_a_snapshot_of_a_wrong_type_is_logged_at_once_with_its_traceback(
     kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Odd(wsclient.Binance):
@@ -448,7 +450,7 @@ def test_a_snapshot_whose_rows_make_no_sense_is_fetched_again(
     assert len(fetched) == 2
 
 
-def test_a_hook_that_fails_on_a_change_of_a_book_by_rest_is_told_with_its_traceback(
+def test_a_hook_that_fails_on_an_update_of_a_book_by_rest_is_logged_with_its_traceback(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Odd(wsclient.Binance):
@@ -465,7 +467,7 @@ def test_a_hook_that_fails_on_a_change_of_a_book_by_rest_is_told_with_its_traceb
         assert "a bug in its dialect" in errors(caplog)[0].getMessage()
 
 
-def test_a_hook_that_fails_on_each_message_is_told_once_until_the_next_snapshot(
+def test_a_hook_that_fails_on_each_message_is_logged_once_until_the_next_snapshot(
     venue: FakeVenue, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Odd(wsclient.Kraken):
@@ -484,7 +486,7 @@ def test_a_hook_that_fails_on_each_message_is_told_once_until_the_next_snapshot(
         assert len(errors(caplog)) <= subscribes(venue)
 
 
-def test_a_hook_that_fails_on_a_snapshot_is_told_with_its_traceback_and_tried_again(
+def test_a_hook_that_fails_on_a_snapshot_is_logged_with_its_traceback_and_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     truth = Binance()
@@ -497,7 +499,7 @@ def test_a_hook_that_fails_on_a_snapshot_is_told_with_its_traceback_and_tried_ag
         assert all(record.exc_info for record in said)
 
 
-def test_a_message_of_text_is_told_at_once_with_its_traceback(
+def test_a_message_of_text_is_logged_at_once_with_its_traceback(
     venue: FakeVenue, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Text(wsclient.Kraken):
@@ -526,7 +528,7 @@ def test_close_on_a_thread_within_a_locked_section_unsubscribes_later(venue: Fak
         until(lambda: not client.subscriptions)
 
 
-def test_the_queue_says_since_when_a_channels_messages_wait() -> None:
+def test_the_queue_returns_since_when_a_channels_messages_wait() -> None:
     queue = MessageQueue(None, None, "drop_oldest")
     arrivals = {name: wsclient.messages.Arrival(at, 1, None) for name, at in [("a", 10), ("b", 20)]}
     assert queue.waits_since("b", 100) is None

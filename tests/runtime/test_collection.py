@@ -146,7 +146,7 @@ USES = [
 
 
 @pytest.mark.parametrize("use", USES)
-def test_a_client_that_nobody_holds_closes_whatever_it_was_used_for(
+def test_a_client_without_references_closes_whatever_it_was_used_for(
     venue: FakeVenue, use: Callable[..., Any]
 ) -> None:
     client = wsclient.connect(venue.url, retry_delay=0.01)
@@ -164,7 +164,9 @@ def is_backing_off(reference: weakref.ref[wsclient.WebSocketClient]) -> bool:
 
 
 @pytest.mark.parametrize("state", ["idle", "failed", "backing off"])
-def test_so_does_one_that_is_not_connected(venue: FakeVenue, state: str) -> None:
+def test_a_client_without_references_that_is_not_connected_closes(
+    venue: FakeVenue, state: str
+) -> None:
     client = wsclient.WebSocketClient(venue.url, max_retries=1, retry_delay=30.0, jitter=False)
     if state == "failed":
         venue.refuse(401)
@@ -181,7 +183,7 @@ def test_so_does_one_that_is_not_connected(venue: FakeVenue, state: str) -> None
     until(lambda: not threads())
 
 
-def test_so_does_a_handler_of_the_older_style(venue: FakeVenue) -> None:
+def test_a_handler_without_references_closes_its_client(venue: FakeVenue) -> None:
     handler = wsclient.WebSocketHandler({"websocket_uri": venue.url})
     handler.connect()
     assert handler.subscribe("a") == {"status": "success"}
@@ -215,7 +217,7 @@ def test_a_reader_keeps_its_client_as_long_as_it_is_held(venue: FakeVenue) -> No
     check_gone(venue, reference)
 
 
-def test_a_stream_of_events_ends_with_a_client_that_nobody_holds(venue: FakeVenue) -> None:
+def test_a_stream_of_events_ends_with_a_client_without_references(venue: FakeVenue) -> None:
     stream = wsclient.connect(venue.url).events()
     told = [type(event) for event in stream]
     assert told[-1:] == [wsclient.events.Closed]
@@ -298,7 +300,7 @@ def test_a_call_for_a_book_that_fails_keeps_nothing(kraken: FakeVenue) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 @pytest.mark.parametrize("held", ["client", "reader", "book", "events"])
-def test_what_a_child_lets_go_of_is_the_parents_still(kraken: FakeVenue, held: str) -> None:
+def test_what_a_child_releases_still_works_in_the_parent(kraken: FakeVenue, held: str) -> None:
     """In the child the last holder goes, and a collection runs: the connection does not notice."""
     client = wsclient.connect(kraken.url, dialect="kraken")
     holders: dict[str, Any] = {"client": client}

@@ -227,7 +227,7 @@ class TestThreadsThatDie:
         client.on("a", print)
         core_of(client).callbacks._functions = Broken()
         venue.publish("a")
-        with pytest.raises(wsclient.WSClientError, match="wsclient-callbacks has ended"):
+        with pytest.raises(wsclient.WSClientError, match="has ended the thread wsclient-callbacks"):
             client.recv(timeout=5)
 
 
@@ -251,7 +251,7 @@ class TestUsersFunctions:
             assert len(threads("wsclient-reader")) <= 2, "one is held, one just fails"
             assert entered.acquire(timeout=0)
             assert not entered.acquire(timeout=0)
-            assert "has not returned from an earlier call yet" in caplog.text
+            assert "has not returned from an earlier attempt" in caplog.text
             blocks = False
             leave.set()
             until(lambda: client.is_connected)

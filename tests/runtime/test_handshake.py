@@ -151,7 +151,9 @@ class TestUrl:
             ("127.0.0.1.example.com", False),
         ],
     )
-    def test_loopback_is_told_by_the_address_alone(self, host: str, is_loopback: bool) -> None:
+    def test_loopback_is_recognised_by_the_address_alone(
+        self, host: str, is_loopback: bool
+    ) -> None:
         assert Address(host, 80, False).is_loopback is is_loopback
 
     def test_an_address_reads_as_a_url_without_its_path(self) -> None:
@@ -217,7 +219,7 @@ class TestHeaders:
 
     @pytest.mark.parametrize("char", ["\r", "\n", "\0", "\x7f", "\r\nX: y"])
     def test_values_that_could_inject_are_refused_and_not_quoted(self, char: str) -> None:
-        with pytest.raises(ConfigurationError, match="X-Key has a control") as caught:
+        with pytest.raises(ConfigurationError, match="X-Key contains a control") as caught:
             check_headers({"X-Key": f"{SECRET}{char}"})
         assert SECRET not in text_of(caught.value)
 
@@ -419,7 +421,7 @@ class TestHead:
             with pytest.raises(HandshakeRejected, match=str(MAX_HEAD)):
                 handshake.recv(1)
 
-    def test_interim_answers_in_drips_are_ended_at_the_deadline(self) -> None:
+    def test_interim_answers_byte_by_byte_are_ended_at_the_deadline(self) -> None:
         def drip(sock: socket.socket) -> None:
             while not server.closing.wait(0.02):
                 sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -548,7 +550,7 @@ class TestHead:
             assert answer_of(HandshakeSocket(near, Deadline(5))) == sent
             sending.result()
 
-    def test_in_drips_is_ended_at_the_deadline(self) -> None:
+    def test_byte_by_byte_is_ended_at_the_deadline(self) -> None:
         def drip(sock: socket.socket) -> None:
             for byte in b"HTTP/1.1 101 OK\r\n" + b"X" * 1000:
                 sock.sendall(bytes([byte]))
@@ -600,7 +602,7 @@ class TestRequest:
             assert HandshakeSocket(near, Deadline(5)).send(REQUEST) == len(REQUEST)
             assert receive_head(far) == REQUEST
 
-    def test_bears_our_cookie_and_not_the_librarys(self) -> None:
+    def test_carries_our_cookie_and_not_the_librarys(self) -> None:
         with tcp_pair() as (near, far):
             request = REQUEST[:-2] + b"Cookie: theirs=1\r\n\r\n"
             HandshakeSocket(near, Deadline(5), "ours=2").send(request)
@@ -687,7 +689,7 @@ class TestRefusals:
             for offered in (["mine"], [], None):
                 error = failure_of(server.url, subprotocols=offered)
                 assert isinstance(error, HandshakeRejected)
-                assert "'other', which was not asked for" in str(error)
+                assert "'other', which was not offered" in str(error)
 
     def test_several_subprotocols_in_one_answer_are_refused(self) -> None:
         def answer(sock: socket.socket) -> None:
@@ -831,7 +833,7 @@ class TestAddresses:
                 assert held[-1] is sock
         assert len(held) == 2
 
-    def test_each_step_is_told_as_it_begins(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_each_step_is_reported_as_it_begins(self, monkeypatch: pytest.MonkeyPatch) -> None:
         told: list[tuple[str, Any]] = []
         with refused_address() as refused, listener() as good:
             found = addresses(refused, good.getsockname())
@@ -999,7 +1001,7 @@ class TestProxies:
         assert proxy.asked == [f"{host}:{venue.port}"]
 
     @pytest.mark.parametrize("scheme", ["http", "socks5"])
-    def test_it_is_told_the_password(self, venue: FakeVenue, scheme: str) -> None:
+    def test_it_gets_the_password(self, venue: FakeVenue, scheme: str) -> None:
         proxy = Proxy()
         with Server(proxy) as server:
             via = f"{scheme}://user:p%40ss@127.0.0.1:{server.port}"
@@ -1007,7 +1009,7 @@ class TestProxies:
                 pass
         assert proxy.logins == ["user:p@ss"]
 
-    def test_a_user_without_a_password_is_told(self, venue: FakeVenue) -> None:
+    def test_it_gets_a_user_without_a_password(self, venue: FakeVenue) -> None:
         proxy = Proxy()
         with Server(proxy) as server:
             connect(venue.url, proxy=f"http://user@127.0.0.1:{server.port}").close()

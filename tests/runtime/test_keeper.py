@@ -161,9 +161,7 @@ class Held(Simple):
 
 @pytest.mark.parametrize("name", ["book_update", "levels", "book_checksum"])
 @pytest.mark.parametrize("sum", [3, 77], ids=["right", "wrong"])
-def test_who_reads_while_a_hook_runs_sees_the_book_that_was_verified_last(
-    name: str, sum: int
-) -> None:
+def test_a_read_while_a_hook_runs_sees_the_book_that_was_verified_last(name: str, sum: int) -> None:
     dialect = Held(name)
     book = synced(dialect)
     dialect.go.clear()
@@ -202,7 +200,7 @@ def test_of_several_threads_that_feed_a_book_none_undoes_what_another_did() -> N
     assert list(twin.bids) == book.bids(), "the other copy is equal"
 
 
-def test_changes_that_several_threads_bring_are_each_applied_once_and_in_order() -> None:
+def test_updates_from_several_threads_are_each_applied_once_and_in_order() -> None:
     book = joined()
     waiting = list(range(6, 206))
     lock = threading.Lock()
@@ -223,7 +221,7 @@ def test_changes_that_several_threads_bring_are_each_applied_once_and_in_order()
     assert (book.sequence, book.bids()) == (205, [(9, 205)])
 
 
-def test_changes_that_come_while_a_snapshot_is_joined_are_in_the_book() -> None:
+def test_updates_that_come_while_a_snapshot_is_joined_are_in_the_book() -> None:
     dialect = ByRest()
     book = OrderBook(dialect, "a")
     book.apply(change(5, 50))
@@ -347,7 +345,7 @@ def test_an_interrupt_anywhere_in_apply_leaves_who_waits_neither_asleep_nor_dece
 
 
 @pytest.mark.parametrize("number", [6, 8], ids=["the next", "a gap"])
-def test_an_interrupt_anywhere_in_a_numbered_change_leaves_no_silent_hole(number: int) -> None:
+def test_an_interrupt_anywhere_in_a_numbered_update_leaves_no_silent_gap(number: int) -> None:
     step = 1
     while True:
         book = joined()
@@ -389,14 +387,14 @@ def test_an_interrupt_anywhere_in_take_snapshot_leaves_the_book_joined_or_not() 
 # --- bugs of dialects ----------------------------------------------------------------------------
 
 
-def test_levels_of_text_are_no_book_and_another_snapshot_is_of_no_use() -> None:
+def test_levels_of_text_end_the_book_and_another_snapshot_does_not_help() -> None:
     class Text(Simple):
         def book_update(self, message: Message) -> BookUpdate | None:
             return BookUpdate(True, [("9", "1")], [])  # type: ignore[list-item]
 
     book = OrderBook(Text(), "a")
     assert not book.apply(message("snapshot"))
-    with pytest.raises(OrderBookOutOfSync, match="a bug of its dialect: a level is"):
+    with pytest.raises(OrderBookOutOfSync, match="a bug in its dialect: a level is"):
         book.wait_synced(10)
 
 

@@ -57,7 +57,7 @@ class TestRecords:
         assert (record.filename, record.funcName) == ("test_logs.py", "log_all")
         assert record.lineno == log_all.__code__.co_firstlineno + 2
 
-    def test_bear_the_time_and_thread_of_their_origin(self) -> None:
+    def test_have_the_time_and_thread_of_their_origin(self) -> None:
         blocking, memory = Blocking(), Memory()
         with threaded(), listening(memory, blocking):
             log_all("the one that blocks")
@@ -115,7 +115,7 @@ class TestRecords:
             assert flush(PATIENCE)
         assert made == []
 
-    def test_are_let_go_of_when_they_have_been_handled(
+    def test_are_not_kept_after_they_have_been_handled(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # caplog would keep them.
@@ -220,7 +220,7 @@ class TestBlocked:
             assert flush(PATIENCE)
         assert memory.texts == ["me: one", "me: two", "me: three"]
 
-    def test_too_many_records_are_dropped_and_the_number_is_told(self) -> None:
+    def test_too_many_records_are_dropped_and_their_number_is_logged(self) -> None:
         memory = Memory(blocking := Blocking())
         with threaded() as thread, listening(memory):
             log_all("first")
@@ -297,7 +297,7 @@ class TestStart:
             assert flush(0)
             assert threading.active_count() == before
 
-    def test_a_thread_that_the_system_does_not_give_is_asked_for_again(
+    def test_a_thread_that_the_system_cannot_start_is_tried_again(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def refuse(_: object) -> None:

@@ -160,7 +160,7 @@ class TestOfEmptyQueues:
                 got.append(Receiver(box).recv(timeout=0))
             check_account(box, feed, got, point)
 
-    def test_the_one_that_is_woken_hands_the_news_on(self) -> None:
+    def test_an_interrupted_consumer_passes_its_wake_up_on(self) -> None:
         for point in points():
             box, feed = message_queue(), Feed()
             given_up = threading.Event()
@@ -195,9 +195,7 @@ class TestOfEmptyQueues:
         box.put(feed.messages("a"))
         assert names(take(box)) == ["a1"]
 
-    def test_a_wake_up_that_nobody_heard_is_made_up_for(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_lost_wake_up_is_replaced(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A second interrupt may come while the first is being dealt with."""
         monkeypatch.setattr(message_queues, "SLICE", 0.01)
         box, feed = message_queue(), Feed()
@@ -279,7 +277,7 @@ class TestOfConflatedMessages:
         assert a.gap == Gap("conflate", 1, None)
         assert box.dropped == 1
 
-    def test_the_hole_that_it_carries_is_handed_on(self) -> None:
+    def test_the_gap_that_it_carries_is_passed_on(self) -> None:
         box, feed = message_queue("conflate"), Feed()
         box.put(feed.messages("aaa"))
         assert box.fill(1, Deadline(0))

@@ -169,7 +169,7 @@ class TestPolicies:
             assert account.accounted[channel] == feed.put[channel]
             assert box.pending_gap(channel) is None
 
-    def test_drop_oldest_marks_the_message_after_the_hole(self) -> None:
+    def test_drop_oldest_marks_the_message_after_the_gap(self) -> None:
         box, feed = message_queue("drop_oldest", 2), Feed()
         box.put(feed.messages("aaba"))
         b, a = take(box)
@@ -245,7 +245,7 @@ class TestPolicies:
         assert message.gap == Gap("overflow", 0, 1)
 
     @pytest.mark.parametrize("overflow", POLICIES[:3])
-    def test_the_last_word_of_a_lost_channel_is_never_dropped(self, overflow: str) -> None:
+    def test_the_last_message_of_a_lost_channel_is_never_dropped(self, overflow: str) -> None:
         box, feed = message_queue(overflow, messages=2), Feed()
         lost = make("a", "lost", raw=b"", gap=Gap("rejected"))
         other = make("z", "lost", raw=b"", gap=Gap("rejected"))
@@ -277,7 +277,7 @@ def test_a_batch_may_come_of_several_puts() -> None:
 
 
 class TestWaiting:
-    def test_a_poll_of_an_empty_mailbox_times_out_at_once(self) -> None:
+    def test_a_poll_of_an_empty_queue_times_out_at_once(self) -> None:
         started = time.monotonic()
         with pytest.raises(TimeoutError):
             take(message_queue(), timeout=0)
@@ -315,7 +315,7 @@ class TestWaiting:
             times.append(max(call.ended_at for call in calls) - started)
         assert min(times) < 0.05
 
-    def test_close_tells_how_many_were_unread_and_drops_what_comes_later(self) -> None:
+    def test_close_returns_how_many_were_unread_and_drops_later_messages(self) -> None:
         box, feed = message_queue(), Feed()
         box.put(feed.messages("aab"))
         assert box.close() == 3

@@ -168,7 +168,7 @@ class TestAsking:
             "https:///5ecret",
         ],
     )
-    def test_what_is_not_https_is_not_asked(self, url: str) -> None:
+    def test_no_request_is_sent_that_is_not_https(self, url: str) -> None:
         assert isinstance(failure(RestRequest(url)), ConfigurationError)
 
     def test_no_header_is_injected(self) -> None:
@@ -189,7 +189,7 @@ class TestRefusals:
         ("status", "verdict"),
         [(418, Verdict.RATE_LIMITED), (429, Verdict.RATE_LIMITED), (503, Verdict.RETRY)],
     )
-    def test_a_wait_that_is_asked_for_is_told(
+    def test_a_retry_after_is_reported(
         self, mocked: responses.RequestsMock, status: int, verdict: Verdict
     ) -> None:
         mocked.get(URL, status=status, headers={"Retry-After": "7"})
@@ -269,7 +269,7 @@ class TestBadAnswers:
         assert classify(error) is Verdict.RETRY
         assert str(error).startswith("the REST request to 127.0.0.1 failed: ")
 
-    def test_its_connection_is_closed_though_whoever_asked_keeps_the_error(self) -> None:
+    def test_its_connection_is_closed_even_if_the_caller_keeps_the_error(self) -> None:
         kept: list[BaseException] = []
 
         def hold(_: socket.socket) -> None:
@@ -370,7 +370,7 @@ class TestProxies:
         ("scheme", "fault"),
         [("http", "407 No"), ("http", "502 Down"), ("socks5h", "login"), ("socks5h", "no")],
     )
-    def test_its_refusal_is_told_without_the_password(self, scheme: str, fault: str) -> None:
+    def test_its_refusal_is_reported_without_the_password(self, scheme: str, fault: str) -> None:
         with Server(Proxy(fault)) as between:
             via = f"{scheme}://user:5ecret@127.0.0.1:{between.port}"
             with pytest.raises(WSClientError, match="proxy") as caught:
@@ -386,7 +386,7 @@ class TestProxies:
                 fetch(REQUEST, 0.2, proxy=f"{scheme}://127.0.0.1:{between.port}")
             assert time.monotonic() - started < 0.2 + SLACK
 
-    def test_what_is_not_encrypted_goes_through_none(self) -> None:
+    def test_no_unencrypted_request_goes_through_a_proxy(self) -> None:
         """Not even to what is loopback here: it is the proxy's there."""
         with pytest.raises(ConfigurationError, match="https"):
             fetch(RestRequest("http://127.0.0.1:1/"), 5.0, proxy="http://127.0.0.1:1")
@@ -445,7 +445,7 @@ class TestSecrets:
             fetch(asking(server), 5.0)
         assert made == []
 
-    def test_what_others_ask_is_logged_still(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_requests_of_others_are_still_logged(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.DEBUG)
         with serving(answer()) as server:
             requests.get(f"http://127.0.0.1:{server.port}/theirs", timeout=5.0).close()
@@ -493,7 +493,7 @@ QUICK: dict[str, Any] = {"retry_delay": 0.01, "max_retry_delay": 0.02}
 
 
 class TestBeforeConnects:
-    def test_the_address_is_asked_anew_for_each(self) -> None:
+    def test_each_attempt_asks_for_the_address_again(self) -> None:
         heads: list[bytes] = []
 
         def handle(sock: socket.socket) -> None:
@@ -576,7 +576,7 @@ class TestBeforeConnects:
                 client.connect()
             assert "url_from() raised KeyError" in str(caught.value)
 
-    def test_who_asks_nothing_pays_nothing(self) -> None:
+    def test_requests_is_imported_only_when_it_is_needed(self) -> None:
         code = """if True:
             import sys, wsclient, wsclient.testing
             with wsclient.testing.FakeVenue() as venue, wsclient.connect(venue.url):

@@ -26,7 +26,9 @@ def numbers(message_queue: MessageQueue) -> list[int | None]:
 
 
 class TestRoutes:
-    def test_what_nobody_asked_for_goes_to_the_default_queue(self, router: Router) -> None:
+    def test_messages_that_no_caller_requested_go_to_the_default_queue(
+        self, router: Router
+    ) -> None:
         router.deliver([message("a", sequence=1)])
         assert numbers(router.default) == [1]
 
@@ -110,7 +112,7 @@ class TestDrops:
         return told
 
     @pytest.mark.parametrize("is_routed", [False, True])
-    def test_a_queue_that_drops_is_told_of_once_an_episode(self, is_routed: bool) -> None:
+    def test_a_queue_that_drops_is_reported_once_per_episode(self, is_routed: bool) -> None:
         box = queue("slow", 1)
         router = Router(queue("client") if is_routed else box)
         if is_routed:

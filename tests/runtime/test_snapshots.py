@@ -68,7 +68,7 @@ def test_a_book_of_each_venue_follows_by_its_own_numbers_and_comes_back(truth: t
         assert [re.findall("token=(T.)", path) for path in paths] == [["T1"], ["T2"]]
 
 
-def test_a_refusal_with_http_200_is_told_and_the_next_good_answer_taken(
+def test_a_refusal_with_http_200_is_logged_and_the_next_good_answer_taken(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with rig_of(Kucoin()) as rig:
@@ -77,7 +77,7 @@ def test_a_refusal_with_http_200_is_told_and_the_next_good_answer_taken(
     assert [text for text in warnings(caplog) if "code 429000" in text]
 
 
-def test_changes_that_come_before_a_late_snapshot_wait_for_it(rig: Rig) -> None:
+def test_updates_that_come_before_a_late_snapshot_wait_for_it(rig: Rig) -> None:
     late = Late(rig.truth, rig.truth.snapshot())
     call = Call(rig.book)
     assert late.asked.wait(5)
@@ -106,7 +106,7 @@ def test_changes_that_come_before_a_late_snapshot_wait_for_it(rig: Rig) -> None:
     ],
     ids=["500", "no JSON", "a list", "an object", "empty", "number", "size", "crossed", "cut"],
 )
-def test_a_bad_answer_is_told_and_the_next_good_one_taken(
+def test_a_bad_answer_is_logged_and_the_next_good_one_taken(
     rig: Rig, bad: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     def say(sock: socket.socket) -> None:
@@ -130,7 +130,7 @@ def test_retry_after_is_honoured(rig: Rig, status: bytes) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_refusal_for_good_is_told_once_and_not_tried_again(
+def test_a_refusal_for_good_is_logged_once_and_not_tried_again(
     rig: Rig, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     book = rig.book()
@@ -150,7 +150,7 @@ def test_a_refusal_for_good_is_told_once_and_not_tried_again(
     assert rig.book() is not book, "who asks again is given another try"
 
 
-def test_a_snapshot_older_than_the_first_change_is_fetched_again(rig: Rig) -> None:
+def test_a_snapshot_older_than_the_first_update_is_fetched_again(rig: Rig) -> None:
     late = Late(rig.truth, rig.truth.snapshot(number=50))
     call = Call(rig.book)
     assert late.asked.wait(5)
@@ -171,7 +171,7 @@ def test_after_a_gap_there_is_a_new_snapshot(rig: Rig) -> None:
     assert rig.truth.is_told_by(book)
 
 
-def test_a_doubled_change_is_nothing_and_a_swapped_pair_needs_a_new_snapshot(rig: Rig) -> None:
+def test_a_duplicate_update_is_ignored_and_a_swapped_pair_needs_a_new_snapshot(rig: Rig) -> None:
     book = rig.book()
     first, second = rig.truth.change((8, 1)), rig.truth.change((7, 2))
     for frame in (first, first, second, second, first):
@@ -225,7 +225,7 @@ def test_after_a_reconnect_there_is_a_new_snapshot_without_any_message(rig: Rig)
     assert len(rig.truth.asked) == 2
 
 
-def test_a_snapshot_of_the_link_before_is_not_taken(rig: Rig) -> None:
+def test_a_snapshot_of_an_earlier_connection_is_not_taken(rig: Rig) -> None:
     book = rig.book()
     late = Late(rig.truth, rig.truth.snapshot(number=10_000))
     rig.truth.step(8, 1)  # never sent
@@ -243,7 +243,7 @@ def test_a_snapshot_of_the_link_before_is_not_taken(rig: Rig) -> None:
     assert rig.truth.is_told_by(book)
 
 
-def test_a_book_whose_channel_is_lost_is_asked_for_no_longer(rig: Rig) -> None:
+def test_no_snapshot_is_fetched_for_a_book_whose_channel_is_lost(rig: Rig) -> None:
     book = rig.book()
     rig.truth.refuses = True
     rig.venue.live[0].rst()
@@ -253,7 +253,7 @@ def test_a_book_whose_channel_is_lost_is_asked_for_no_longer(rig: Rig) -> None:
     assert len(rig.truth.asked) == 1
 
 
-def test_a_book_that_is_given_up_is_asked_for_no_longer(rig: Rig) -> None:
+def test_no_snapshot_is_fetched_for_a_book_that_was_given_up(rig: Rig) -> None:
     rig.truth.script += [answer(b"500 Oops")] * 1000
     with pytest.raises(TimeoutError, match="no snapshot yet"):
         rig.book(timeout=0.2)
@@ -264,7 +264,7 @@ def test_a_book_that_is_given_up_is_asked_for_no_longer(rig: Rig) -> None:
     assert rig.book().is_synced
 
 
-def test_a_book_that_is_closed_is_asked_for_no_longer(rig: Rig) -> None:
+def test_no_snapshot_is_fetched_for_a_closed_book(rig: Rig) -> None:
     book = rig.book()
     with Late(rig.truth) as late:
         rig.truth.step(8, 1)  # never sent
@@ -300,7 +300,7 @@ def test_the_answer_for_a_book_that_was_closed_does_not_end_its_successors_wait(
     ],
     ids=["refused", "stale"],
 )
-def test_who_waits_in_vain_is_told_what_came_of_the_last_fetch(
+def test_a_timeout_says_why_the_last_fetch_failed(
     rig: Rig, answers: Callable[[Rig], bytes], why: str
 ) -> None:
     book = rig.book()
@@ -308,7 +308,7 @@ def test_who_waits_in_vain_is_told_what_came_of_the_last_fetch(
     rig.truth.step(8, 1)  # never sent
     rig.push((7, 1))
     until(lambda: len(rig.truth.asked) > 3)
-    why = rf"missed \(sequence\) \(the last snapshot that was fetched: {why}\)"
+    why = rf"missed \(sequence\) \(the last attempt to fetch a snapshot: {why}\)"
     with pytest.raises(TimeoutError, match=why):
         book.wait_synced(0.01)
     rig.truth.script.clear()
@@ -320,7 +320,7 @@ def test_who_waits_in_vain_is_told_what_came_of_the_last_fetch(
         assert "fetched" not in repr(book), "that was another time"
 
 
-def test_a_channel_confirmed_late_is_news(rig: Rig) -> None:
+def test_a_late_confirmation_wakes_the_thread(rig: Rig) -> None:
     """Nobody looks at the clock for it."""
     book = rig.book()
     rig.truth.instead = lambda peer: rig.venue.lock.notify_all()
@@ -335,7 +335,7 @@ def test_a_channel_confirmed_late_is_news(rig: Rig) -> None:
     assert rig.truth.is_told_by(book)
 
 
-def test_numbers_that_begin_anew_on_a_link_put_it_out_of_sync(rig: Rig) -> None:
+def test_numbers_that_begin_again_on_a_connection_put_it_out_of_sync(rig: Rig) -> None:
     book = rig.book()
     rig.push((8, 1))
     until(lambda: book.sequence == 101)

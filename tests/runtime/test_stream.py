@@ -286,7 +286,7 @@ class TestEnding:
         stream.abort()
         stream.finish_writing()
 
-    def test_finish_writing_lets_what_was_written_out_and_reads_go_on(self, ends: Ends) -> None:
+    def test_finish_writing_sends_the_written_bytes_and_reads_go_on(self, ends: Ends) -> None:
         stream, peer = ends
         write(stream, b"goodbye")
         stream.finish_writing()
@@ -355,7 +355,7 @@ class TestDraining:
         stream.close()
         call.result()
 
-    def test_lets_the_peer_read_what_was_said_before_a_close(self) -> None:
+    def test_lets_the_peer_read_the_last_bytes_before_a_close(self) -> None:
         """Without it, closing with unread input resets the connection, and the words are lost."""
         with tcp_pair() as (near, far):
             stream = open_stream(near)
@@ -399,7 +399,7 @@ class TestHeardAgo:
             stream.close()
             assert stream.heard_ago() == float("inf")
 
-    def test_of_no_tcp_nothing_is_known(self) -> None:
+    def test_without_tcp_nothing_is_known(self) -> None:
         near, far = socket.socketpair()
         with near, far:
             assert open_stream(near).heard_ago() == float("inf")

@@ -94,7 +94,9 @@ class Clock:
 class TestDeadLinks:
     """Each is noticed within its deadline."""
 
-    def test_a_half_open_link(self, any_venue: FakeVenue, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_half_open_connection(
+        self, any_venue: FakeVenue, caplog: pytest.LogCaptureFixture
+    ) -> None:
         with dial(any_venue, ping_interval=0.2, ping_timeout=0.2):
             peer = any_venue.accept()
             peer.stop_reading()
@@ -309,7 +311,7 @@ class TestDeadHandshakes:
             client.close()
         assert venue.attempts == 0
 
-    def test_callables_are_asked_anew_at_each_attempt(self, venue: FakeVenue) -> None:
+    def test_callables_are_called_again_at_each_attempt(self, venue: FakeVenue) -> None:
         numbers = iter(range(1, 9))
 
         def headers() -> dict[str, str]:
@@ -371,7 +373,7 @@ class TestViolations:
             assert client.stats().disconnects == 1
         assert f"code {code}" in caplog.text or "violated the protocol" in losses(caplog)[0]
 
-    def test_a_message_that_is_not_utf_8_is_counted_invalid(self, venue: FakeVenue) -> None:
+    def test_a_message_that_is_not_utf_8_is_counted_as_invalid(self, venue: FakeVenue) -> None:
         with dial(venue) as client:
             venue.accept().send_raw(frame(TEXT, b"\xff"))
             venue.accept()
@@ -415,7 +417,7 @@ class TestCloses:
                 assert peer.expect_close() == code
             any_venue.accept()
 
-    def test_the_venues_code_and_reason_are_told(
+    def test_the_venues_code_and_reason_are_reported(
         self, venue: FakeVenue, caplog: pytest.LogCaptureFixture
     ) -> None:
         with dial(venue):
@@ -467,7 +469,7 @@ class TestCloses:
         assert time.monotonic() - started < 0.4 + SLACK
 
     @pytest.mark.parametrize("how", ["fin", "rst", "half"])
-    def test_an_end_without_a_close_frame_is_told(
+    def test_an_end_without_a_close_frame_is_reported(
         self, any_venue: FakeVenue, how: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         with dial(any_venue) as client:
@@ -514,7 +516,7 @@ class TestControlFrames:
             client.recv(5)
         assert pongs == [b"x"]
 
-    def test_an_unasked_pong_does_no_harm(self, any_venue: FakeVenue) -> None:
+    def test_an_unsolicited_pong_is_ignored(self, any_venue: FakeVenue) -> None:
         with dial(any_venue) as client:
             client.subscribe("a")
             peer = any_venue.accept()
@@ -588,7 +590,7 @@ class TestSending:
             client.send(text)
             assert peer.expect() == text
 
-    def test_not_connected_when_the_link_is_down(self, venue: FakeVenue) -> None:
+    def test_not_connected_when_the_connection_is_down(self, venue: FakeVenue) -> None:
         with dial(venue) as client:
             venue.down()
             venue.accept().rst()
@@ -597,7 +599,7 @@ class TestSending:
                 client.send("x")
             venue.up()
 
-    def test_outcome_unknown_when_the_link_ends_half_way(self, any_venue: FakeVenue) -> None:
+    def test_outcome_unknown_when_the_connection_ends_half_way(self, any_venue: FakeVenue) -> None:
         with dial(any_venue, send_timeout=30) as client:
             peer = any_venue.accept()
             peer.stop_reading()
@@ -712,7 +714,9 @@ class TestThreads:
             wsclient.connect(venue.url, headers=headers, max_retries=1)
         assert "headers raised SystemExit" in str(caught.value)
 
-    def test_the_error_of_a_lost_link_says_why_without_the_url(self, venue: FakeVenue) -> None:
+    def test_the_error_of_a_lost_connection_says_why_without_the_url(
+        self, venue: FakeVenue
+    ) -> None:
         venue.down()
         url = f"{venue.url}?token=S3CRET"
         with pytest.raises(wsclient.ConnectError) as caught:

@@ -573,9 +573,7 @@ class Core:
         unread = sum(queue.close() for queue in self.router.queues)
         self.report_end()
         if unread:
-            self.log(
-                logging.INFO, f"closed; {unread} messages that were still queued are discarded"
-            )
+            self.log(logging.INFO, f"{unread} unread messages are discarded by close()")
 
     def report_end(self) -> None:
         """Call the functions of :attr:`at_end`."""
