@@ -1,4 +1,4 @@
-"""What ``client.stats()`` puts together: rates, queues, lags, of a client at work."""
+"""The statistics of ``client.stats()``: rates, queues and lags of a client at work."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def taken(message_queue: MessageQueue, count: int | None = 1) -> list[Message]:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The wall clock of queues, which a test sets."""
+    """A wall clock for queues, set by a test."""
 
     class Clock:
         now = NOW
@@ -136,7 +136,7 @@ class TestQueues:
 
 
 class Timed(Generic):
-    """Says of each message what the test says."""
+    """A dialect whose time of a message is what the test returns."""
 
     def __init__(self, tell: Any) -> None:
         super().__init__()
@@ -148,7 +148,7 @@ class Timed(Generic):
 
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every read and every batch is measured."""
+    """Measure every read and every batch."""
     monkeypatch.setattr(cores, "SAMPLE_EVERY", 0.0)
     monkeypatch.setattr(message_queues, "SAMPLE_EVERY", 0)
 
@@ -162,7 +162,7 @@ def client(venue: FakeVenue) -> Iterator[WebSocketClient]:
 def publish(
     venue: FakeVenue, client: WebSocketClient, channel: str = "a", **fields: Any
 ) -> Message:
-    """One message, from the venue to the caller."""
+    """Pass one message from the venue to the caller."""
     venue.publish(channel, **fields)
     return client.recv(timeout=5)
 
@@ -226,7 +226,7 @@ class TestVenueLag:
         assert (stats.venue_lag.count, stats.venue_lag.total) == (1, 7e-9)
 
     def test_the_dialect_is_called_without_a_lock(self, venue: FakeVenue, often: None) -> None:
-        """A dialect may ask the client something, as the README's own may not deadlock."""
+        """A hook of a dialect may call the client without a deadlock."""
         done = threading.Event()
 
         def tell(message: Message) -> int | None:
@@ -240,7 +240,7 @@ class TestVenueLag:
             assert done.wait(5)
 
     def test_messages_of_the_slow_path_are_measured_too(self, venue: FakeVenue) -> None:
-        """Kraken's frames never take the fast one."""
+        """Kraken's frames never take the fast path."""
         with FakeVenue("kraken") as venue, wsclient.connect(venue.url, dialect="kraken") as client:
             client.subscribe("trade:BTC/USD")
             publish(venue, client, "trade:BTC/USD", timestamp="2023-11-14T22:13:20.123Z")

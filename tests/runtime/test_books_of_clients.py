@@ -1,4 +1,4 @@
-"""Order books of a client: on a thread of their own, and never older than they say."""
+"""Order books of a client: updated on their own thread, and never older than they claim."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def frame(kind: str, price: Any, size: Any, symbol: str = "BTC/USD") -> str:
 
 
 class Held(wsclient.Kraken):
-    """A user's dialect, which may stop at a message of one channel's book, or take its time."""
+    """A user's dialect that can block at, or be slow with, the messages of one book."""
 
     def __init__(self, channel: str = BOOK, pause: float = 0.0) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ def test_a_slow_on_function_does_not_delay_a_book(venue: FakeVenue) -> None:
 def test_a_read_sees_what_had_come_when_it_began(
     venue: FakeVenue, is_shared: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The thread that keeps books needs some time for each message."""
+    """The books thread needs some time for each message."""
     monkeypatch.setattr(keeper, "CATCH_UP", 5.0)
     with connected(venue, Held(pause=0.02)) as client:
         if is_shared:
@@ -134,16 +134,16 @@ def test_a_book_is_out_of_sync_while_its_messages_wait_for_too_long(
         push(venue, 7)
         assert dialect.is_there.wait(5)
         push(venue, 8)
-        assert book.best_bid == (9, 1), "it is not late yet"
+        assert book.best_bid == (9, 1), "the message is not late yet"
         until(lambda: not book.is_synced)
-        assert other.is_synced, "none of its own messages waits"
+        assert other.is_synced, "none of its own messages is waiting"
         with pytest.raises(
             OrderBookOutOfSync, match=r"messages are waiting .* oldest for 0\.[5-9]"
         ):
             book.bids()
-        assert "messages wait" in repr(book)
+        assert "messages are waiting" in repr(book)
         assert book.bids(stale_ok=True) == [(9, 1)]
-        with pytest.raises(TimeoutError, match="messages wait"):
+        with pytest.raises(TimeoutError, match="messages are waiting"):
             book.wait_synced(0.01)
         wait = Call(book.wait_synced, 5)
         until(lambda: kept_of(book).waiting)
@@ -262,7 +262,7 @@ def test_subscribe_and_order_book_at_once_lose_nothing(
 
 
 def refuse_once(monkeypatch: pytest.MonkeyPatch, name: str) -> list[str]:
-    """The system gives no thread for this, once."""
+    """Make the system refuse one start of this thread."""
     refused: list[str] = []
     start = threading.Thread.start
 
@@ -292,7 +292,7 @@ def test_a_thread_for_books_that_cannot_be_started_is_the_callers_error(
 def test_a_thread_for_snapshots_that_cannot_be_started_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Though no message comes that would ask for it."""
+    """It is tried again although no message comes that would cause it."""
     monkeypatch.setattr(books, "THREAD_AGAIN", 0.05)
     with rig_of(Binance()) as rig:
         refused = refuse_once(monkeypatch, "wsclient-snapshot")
@@ -380,7 +380,7 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 
 class TextByRest(wsclient.Binance):
     def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
-        return Snapshot(answer["lastUpdateId"], answer["bids"], answer["asks"])  # as they came
+        return Snapshot(answer["lastUpdateId"], answer["bids"], answer["asks"])  # as received
 
 
 class OddByRest(wsclient.Binance):
@@ -433,7 +433,7 @@ def test_a_snapshot_of_a_wrong_type_is_logged_at_once_with_its_traceback(
 def test_a_snapshot_whose_rows_make_no_sense_is_fetched_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Also where the dialect reads them one by one, when they are asked for."""
+    """This also holds if the dialect reads the rows lazily, one by one."""
     fetched: list[None] = []
 
     class Lazy(wsclient.Binance):

@@ -1,4 +1,4 @@
-"""``on()`` functions: one thread, in order, whatever they raise."""
+"""``on()`` functions run on one thread, in order, whatever they raise."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class TestEvents:
 
         def listen(event: Event) -> None:
             if not got.is_set():
-                callbacks.events.put(event)  # always another
+                callbacks.events.put(event)  # there is always another event
                 message_queue.put([message("a", 1)])
 
         callbacks.add("a", lambda _: got.set())

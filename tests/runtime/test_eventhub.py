@@ -1,4 +1,4 @@
-"""Events: numbered, in order, to every stream; the oldest make room; the last one ends it."""
+"""Events are numbered and go to every stream in order; a full stream drops the oldest one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from wsclient.sansio.actions import Notify
 
 
 def told(event_hub: EventHub, *events: Event) -> None:
-    """Tell of events like these, whose numbers are the next ones."""
+    """Emit events like these with the next numbers."""
     for event in events:
         what = tuple(vars(event)[field] for field in type(event).__match_args__)
         event_hub.notify(Notify(type(event), what, event.connection_id, event_hub._number + 1))
@@ -179,7 +179,7 @@ class TestStream:
     def test_an_interrupt_at_any_point_loses_neither_an_event_nor_the_end(
         self, way: Callable[[EventStream, list[Event]], None], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(eventhub, "SLICE", 60.0)  # only news end a wait
+        monkeypatch.setattr(eventhub, "SLICE", 60.0)  # only a wake-up ends a wait
         for point in points():
             event_hub, stream = EventHub(), EventStream()
             event_hub.add(stream)

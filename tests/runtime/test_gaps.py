@@ -1,4 +1,4 @@
-"""A venue may invent names of channels without end: memory is bounded, and no gap is silent."""
+"""A venue may send an endless number of channels: memory is bounded, and no gap is silent."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ LOSSY = POLICIES[:3]
 
 @pytest.fixture(autouse=True)
 def room(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Some 100 gaps may be remembered."""
+    """Allow about 100 gaps to be remembered."""
     size = 100 * (gaps.OVERHEAD + 60)
     monkeypatch.setattr(gaps, "SIZE", size)
     return size
 
 
 def invent(box: MessageQueue, names: Iterable[str]) -> None:
-    """As many channels, of one message each."""
+    """Put one message of each channel in ``names``."""
     for name in names:
         box.put([make(name)])
 
@@ -45,12 +45,12 @@ def test_memory_is_bounded(overflow: str, count: int, length: int, room: int) ->
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    # The messages, and one gap more than there is room for.
+    # The messages, and one more gap than there is room for.
     assert held < room + 12 * (length + 1000) + 50_000
 
 
 def lose(box: MessageQueue, feed: Feed, channel: str) -> int | None:
-    """One message of it, where one has room. Returns when the one before it came."""
+    """Put a message of the channel into a queue of one. Return when the one before it came."""
     before = feed.previous(channel)
     both = [channel, "other"]
     take(box) if box else None
@@ -60,7 +60,7 @@ def lose(box: MessageQueue, feed: Feed, channel: str) -> int | None:
 
 
 def next_of(box: MessageQueue, feed: Feed, channel: str) -> Message:
-    """The channel's next message, as it is taken."""
+    """Return the channel's next message as a consumer takes it."""
     take(box) if box else None
     box.put(feed.messages([channel]))
     (message,) = take(box)

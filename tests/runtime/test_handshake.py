@@ -1,4 +1,4 @@
-"""From a URL to an upgraded socket: what is refused, what is bounded, what is kept to itself."""
+"""From a URL to an upgraded socket: what is refused, what is bounded, and what stays secret."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ from wsclient.runtime.waiting import Deadline
 from wsclient.testing import FakeVenue
 
 SECRET = "S3CRET"
-#: What a deadline may be missed by (s).
+#: How much (s) a deadline may be exceeded.
 SLACK = 0.25
 REQUEST = b"GET / HTTP/1.1\r\nHost: h\r\nSec-WebSocket-Key: a2V5\r\n\r\n"
 
@@ -77,7 +77,7 @@ def connect(url: str, **options: Any) -> wsclient.WebSocketClient:
 
 
 def failure_of(url: str, **options: Any) -> BaseException:
-    """Why the one attempt failed; nothing said of it may hold the secret."""
+    """Return why the only attempt failed. No text about it may contain the secret."""
     with pytest.raises(wsclient.WSClientError) as caught:
         connect(url, **options)
     assert SECRET not in text_of(caught.value)
@@ -161,7 +161,7 @@ class TestUrl:
 
 
 class TestResource:
-    """What the request line asks for, through the whole client."""
+    """The path and query in the request line, sent by a whole client."""
 
     @pytest.mark.parametrize(
         ("given", "sent"),
@@ -258,7 +258,7 @@ class TestHeaders:
     def test_of_the_handshakes_own_are_refused(
         self, venue: FakeVenue, name: str, advice: str, kind: str
     ) -> None:
-        """They would be sent twice."""
+        """Otherwise they would be sent twice."""
         headers: Any = {name: SECRET}
         error = failure_of(venue.url, headers=headers if kind == "given" else lambda: headers)
         assert isinstance(error, ConfigurationError)
@@ -342,7 +342,7 @@ class TestSecretsInTheClear:
     )
     def test_are_refused(self, option: dict[str, Any]) -> None:
         started = time.monotonic()
-        error = failure_of("ws://192.0.2.1/", **option)  # an address of nobody
+        error = failure_of("ws://192.0.2.1/", **option)  # an address that is not in use
         assert isinstance(error, ConfigurationError)
         assert "wss://" in str(error)
         assert time.monotonic() - started < 2
@@ -357,7 +357,7 @@ class TestSecretsInTheClear:
 
 @contextlib.contextmanager
 def head(answer: bytes, end: bool = False, timeout: float = 5.0) -> Iterator[HandshakeSocket]:
-    """A HandshakeSocket whose peer has answered."""
+    """Return a HandshakeSocket whose peer has answered."""
     with tcp_pair() as (near, far):
         far.sendall(answer)
         if end:
@@ -366,7 +366,7 @@ def head(answer: bytes, end: bool = False, timeout: float = 5.0) -> Iterator[Han
 
 
 def answer_of(handshake: HandshakeSocket) -> bytes:
-    """The head, read byte by byte as the library does."""
+    """Return the head, read byte by byte as the library reads it."""
     data = b""
     while not data.endswith(b"\r\n\r\n"):
         data += handshake.recv(1)
@@ -659,7 +659,7 @@ class TestCookies:
 
 
 class TestRefusals:
-    """Through the whole client."""
+    """Tests through a whole client."""
 
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
     def test_a_redirect_is_not_followed(self, venue: FakeVenue, status: int) -> None:

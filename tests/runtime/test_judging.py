@@ -1,4 +1,4 @@
-"""Who asks ``classify``, and what happens when it does not answer."""
+"""The calls of ``classify``, and what happens when it does not return."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REFUSED = HandshakeRejected("no", 403)
 
 
 class Rig:
-    """A judge, what it has posted, and the verdicts that it has given."""
+    """A judge, its posts, and its verdicts."""
 
     def __init__(self, function: Callable[[BaseException], Any]) -> None:
         self.posts: queue.Queue[Callable[[], None]] = queue.Queue()
@@ -102,12 +102,12 @@ def test_the_built_in_function_decides_if_the_users_does_not_return_in_time(
         assert rig.given == [Verdict.RETRY]
         assert "has not returned within" in caplog.text
         rig.ask(REFUSED, now=20.0)
-        assert rig.given == [Verdict.RETRY, Verdict.FATAL], "nobody waits for it a second time"
+        assert rig.given == [Verdict.RETRY, Verdict.FATAL], "it is not waited for again"
         assert "has not returned from an earlier call yet" in caplog.text
     finally:
         leave.set()
     rig.hear()
-    assert len(rig.given) == 2, "an answer that comes too late is ignored"
+    assert len(rig.given) == 2, "a verdict that comes too late is ignored"
 
 
 def test_a_users_function_that_has_returned_is_called_again() -> None:

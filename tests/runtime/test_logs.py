@@ -1,4 +1,4 @@
-"""The log: what a record holds, and that no user's code holds up or ends what logs."""
+"""The contents of log records; no user's code blocks or ends a thread that logs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from wsclient.runtime.logs import LIMIT, ClientLog, flush, silence
 
 LOG = ClientLog("me", "wss://venue.example")
 PATIENCE = 10.0
-#: More than a call that does not wait takes, on a busy machine (s); less than any wait here.
+#: Longer (s) than a call without a wait takes on a busy machine; shorter than any wait here.
 AT_ONCE = 5.0
 
 
@@ -137,7 +137,7 @@ class TestRecords:
 
 
 def factory_of(change: Any) -> Any:
-    """A record factory that makes a record as ever, changes it, and gives what that gives."""
+    """A record factory that makes a normal record and returns the result of a change to it."""
 
     def factory(*args: Any, **kwargs: Any) -> Any:
         return change(logging.LogRecord(*args, **kwargs))
@@ -324,7 +324,7 @@ class TestStart:
             (ident,) = idents
             raised = ctypes.py_object(SystemExit)
             assert ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), raised) == 1
-            flush(0)  # wakes it
+            flush(0)  # wakes the thread
             until(lambda: not any(t.ident == ident for t in threading.enumerate()))
             log_all("two")
             until(lambda: "me: two" in memory.texts)
@@ -410,7 +410,7 @@ class TestUnderPytest:
 
     def test_ctrl_c_is_the_caller_s(self) -> None:
         def act(_: object) -> None:
-            raise KeyboardInterrupt  # as if one came while the handler runs
+            raise KeyboardInterrupt  # as if a Ctrl-C came while the handler runs
 
         with listening(Memory(act)):
             with pytest.raises(KeyboardInterrupt):
@@ -464,7 +464,7 @@ class TestSilence:
 
 
 def test_a_fork_within_a_handler_ends_the_childs_thread() -> None:
-    """Here the process stays the parent's: the thread is told that it is the child's."""
+    """The process does not really fork: the test calls the thread's ``forked()``."""
     with threaded() as thread:
         memory = Memory(lambda _: thread.forked())
         with listening(memory):

@@ -1,4 +1,4 @@
-"""A KeyboardInterrupt at each point of what consumers call: nothing is lost, doubled or torn."""
+"""A KeyboardInterrupt at each point of a consumer's call: nothing is lost, doubled or torn."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ WAYS = [recv, poll, call_next, two, all_there_are]
 
 
 def loop(receiver: Receiver, got: list[Message], count: int) -> None:
-    """Here the messages before the interrupt are the caller's already."""
+    """Take in a loop, so that the caller already has the messages before the interrupt."""
     for message in receiver:
         got.append(message)
         if len(got) == count:
@@ -53,11 +53,11 @@ def loop(receiver: Receiver, got: list[Message], count: int) -> None:
 
 
 def check_account(box: MessageQueue, feed: Feed, got: list[Message], point: Point) -> None:
-    """What was put is either with the caller or still to come, gaps included."""
+    """Check that every message put is with the caller or still to come, gaps included."""
     receiver, account = Receiver(box), Account()
     assert not lock_of(box)._is_owned(), str(point)  # type: ignore[attr-defined]
     assert not waiters_of(box), str(point)
-    # The bound holds, with one beside a batch: the account is right before anybody asks for it.
+    # The bound holds, with one message beside a batch: the counts are right before any check.
     box.put(feed.messages("ab"))
     assert len(box) <= 4, str(point)
     assert box.queued_bytes == box.stats(0)[0].bytes == len(box) * MESSAGE_OVERHEAD, str(point)
@@ -72,7 +72,7 @@ def check_account(box: MessageQueue, feed: Feed, got: list[Message], point: Poin
 
 
 def overflown(overflow: str, batch: int) -> tuple[MessageQueue, Feed]:
-    """Three messages fit in, so that there are gaps to be lost as well."""
+    """Return a queue of three messages, so that gaps could be lost too."""
     box, feed = message_queue(overflow, size=3 * MESSAGE_OVERHEAD, batch=batch), Feed()
     box.put(feed.messages("abcabca"))
     return box, feed
@@ -116,7 +116,7 @@ class TestOfFullQueues:
     def test_they_are_handed_out_and_then_taken_in_another_way(
         self, overflow: str, batch: int
     ) -> None:
-        """An interrupted call leaves them handed out: what comes next may be of any kind."""
+        """An interrupted call leaves messages handed out; the next call may be of any kind."""
         for way in WAYS:
             for point in points():
                 box, feed = overflown(overflow, batch)
@@ -196,7 +196,7 @@ class TestOfEmptyQueues:
         assert names(take(box)) == ["a1"]
 
     def test_a_lost_wake_up_is_replaced(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A second interrupt may come while the first is being dealt with."""
+        """Another interrupt may come while the first one is handled."""
         monkeypatch.setattr(message_queues, "SLICE", 0.01)
         box, feed = message_queue(), Feed()
         dead = threading.Lock()
@@ -216,13 +216,13 @@ def put_when_awaited(
 
 
 def take_second(box: MessageQueue, given_up: threading.Event) -> list[Message]:
-    """Begin to wait only when another does."""
+    """Begin to wait only when another thread waits."""
     until(lambda: waiters_of(box) or given_up.is_set())
     return take(box, 1, None)
 
 
 class TestCallsFromWithin:
-    """A signal handler or a finalizer runs where this thread holds the lock, and calls."""
+    """A signal handler or a finalizer makes a call while this thread holds the lock."""
 
     @pytest.mark.parametrize(
         "call",

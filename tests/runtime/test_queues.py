@@ -1,4 +1,4 @@
-"""The hand-off: bounds, overflow policies and their gaps, waiting."""
+"""The message queue: bounds, overflow policies and their gaps, waiting."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from wsclient.runtime.waiting import Deadline
 
 
 class Reference:
-    """The four policies, said simply."""
+    """A simple model of the four overflow policies."""
 
     def __init__(
         self, overflow: str, messages: int | None, size: int | None, batch_size: int
@@ -49,7 +49,7 @@ class Reference:
 
     @property
     def over(self) -> bool:
-        """Do the messages break a bound? One alone never does."""
+        """Return whether the messages exceed a bound. A single message never does."""
         return len(self.waiting) > 1 and (
             len(self.waiting) > self.max_messages or self.bytes > self.max_bytes
         )
@@ -98,7 +98,7 @@ puts = st.tuples(
 )
 takes = st.tuples(st.just("take"), st.none() | st.integers(1, 4))
 receives = st.tuples(st.just("receive"), st.just(1))
-#: A consumer is interrupted before it takes what was handed out to it.
+#: A consumer is interrupted before it takes the messages handed out to it.
 interrupted = st.tuples(st.just("interrupted"), st.none() | st.integers(1, 4))
 
 
@@ -130,7 +130,7 @@ class TestPolicies:
                 reference.put(message)
             failure = box.put(messages)
             assert isinstance(failure, QueueOverflow) == (reference.failed and not failed_before)
-            # One message is let in beside a consumer's batch.
+            # One message is accepted beside a consumer's batch.
             if messages and len(reference.queue) != 1:
                 assert not reference.over
 
@@ -157,7 +157,7 @@ class TestPolicies:
             assert box.dropped == reference.dropped
 
         if reference.failed:
-            return  # such a client has ended: its failure tells, in place of a gap
+            return  # such a client has failed, and its failure replaces the gap
         if reference.waiting:
             account.deliver(taken(None))
         for channel in "abc":
@@ -359,7 +359,7 @@ class TestManyThreads:
     def test_each_message_goes_to_exactly_one_in_order_and_no_wake_up_is_lost(
         self, batch: int
     ) -> None:
-        """Some wait for ever, some give up all the time: neither may miss the other's news."""
+        """Some wait for ever, some time out often: neither may lose a wake-up for the other."""
         box, total = message_queue(batch=batch), 6000
         receiver = Receiver(box)
         got: list[list[Message]] = []
@@ -411,7 +411,7 @@ class TestManyThreads:
 
     @pytest.mark.parametrize("batch", [1, 512])
     def test_one_at_a_time_never_stalls(self, batch: int) -> None:
-        """Each consumer waits for ever: one wake-up lost, and this hangs."""
+        """Each consumer waits for ever, so a single lost wake-up makes this hang."""
         box, feed, rounds = message_queue(batch=batch), Feed(), 1500
         seen = threading.Semaphore(0)
 
@@ -431,7 +431,7 @@ class TestManyThreads:
 
 
 class TestPace:
-    """The reader gives way to the consumer that it woke."""
+    """The reader waits for the consumer that it woke."""
 
     def test_is_no_wait_when_nobody_was_woken(self) -> None:
         box, feed = message_queue(), Feed()
@@ -451,7 +451,7 @@ class TestPace:
         assert [m.sequence for (m,) in consumer.result()] == list(range(1, rounds + 1))
 
     def test_ends_in_time_when_the_consumer_does_not_come_and_waits_no_more(self) -> None:
-        """The consumer is woken, and held up before it can take."""
+        """The consumer is woken, and held up before it can take the message."""
         box, feed = message_queue(), Feed()
         started = time.monotonic()
         for _ in range(100):

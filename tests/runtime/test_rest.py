@@ -1,4 +1,4 @@
-"""REST: what is asked, what comes of each answer, and an end to waiting and to reading."""
+"""REST requests: what is sent, the result of each answer, and the bounds of time and size."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def answer(body: bytes = b'{"a": 1}', status: str = "200 OK", *lines: str) -> by
 
 
 def serving(*pieces: bytes, then: Callable[[socket.socket], None] = expect_end) -> Server:
-    """Reads one request, and answers with these."""
+    """Return a handler that reads one request and answers with these pieces."""
 
     def handle(sock: socket.socket) -> None:
         receive_head(sock)
@@ -280,7 +280,7 @@ class TestBadAnswers:
                 fetch(asking(server), 5.0, hold=hold)
             except ConnectionLost as error:
                 kept.append(error)
-        assert len(kept) == 1  # the rest is seen by the fixture that looks for leaks
+        assert len(kept) == 1  # the fixture that looks for leaks checks the rest
 
     def test_nobody_there(self) -> None:
         with socket.socket() as unused:
@@ -294,7 +294,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
 
 
 class TestDeadline:
-    """One, over all of it."""
+    """One deadline bounds the whole request."""
 
     @pytest.mark.parametrize("piece", [b"", b"HTTP/1.1 200 OK\r\n", HEAD, HEAD + b"[1"])
     def test_silence(self, piece: bytes) -> None:
@@ -328,7 +328,7 @@ class TestDeadline:
 
 
 class TestCycles:
-    """The collector may be switched off."""
+    """The garbage collector may be disabled."""
 
     @pytest.mark.parametrize("piece", [answer(), answer(b"", "503 No"), HEAD, b"no HTTP\r\n\r\n"])
     def test_nothing_is_left_to_the_collector(self, piece: bytes) -> None:
@@ -350,7 +350,7 @@ class TestTls:
         with Server(secure_answer) as server:
             request = RestRequest(f"{scheme}://localhost:{server.port}/")
             assert fetch(request, 5.0, client_context()) == {"a": 1}
-            assert isinstance(failure(request), ConnectionLost), "trusted by nobody else"
+            assert isinstance(failure(request), ConnectionLost), "no other context trusts it"
 
 
 class TestProxies:
@@ -387,7 +387,7 @@ class TestProxies:
             assert time.monotonic() - started < 0.2 + SLACK
 
     def test_no_unencrypted_request_goes_through_a_proxy(self) -> None:
-        """Not even to what is loopback here: it is the proxy's there."""
+        """Not even to loopback: at the proxy it is the proxy's own host."""
         with pytest.raises(ConfigurationError, match="https"):
             fetch(RestRequest("http://127.0.0.1:1/"), 5.0, proxy="http://127.0.0.1:1")
 
@@ -429,11 +429,11 @@ class TestSecrets:
                 try:
                     fetch(asking(server, "?token=5ecret"), 5.0)
                 except WSClientError:
-                    pass  # as the library likes
+                    pass  # in the library's own order
         assert "5ecret" not in caplog.text
 
     def test_no_record_is_made_of_it(self, caplog: pytest.LogCaptureFixture) -> None:
-        """The record factory is the user's, and may raise or block."""
+        """The record factory is the user's and may raise or block."""
         caplog.set_level(logging.DEBUG)
         made: list[str] = []
 
@@ -456,7 +456,7 @@ class TestSecrets:
 
 
 class Bullet(Generic):
-    """A venue whose address comes by REST, and greets."""
+    """A venue that sends a greeting, and whose address comes by REST."""
 
     greets = True
 

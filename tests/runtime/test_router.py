@@ -1,4 +1,4 @@
-"""Which queues get which messages, and which of them drop some."""
+"""The routes of messages to queues, and the report of queues that drop some."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class TestDrops:
         assert router.has_changed
         assert self.episodes(router, 10.0) == [("slow", 1)]
         router.deliver(batch)
-        assert not router.has_changed, "it is known"
+        assert not router.has_changed, "it is reported already"
         assert self.episodes(router, 10.0 + LOOK_FOR_DROPS) == []
         assert self.episodes(router, 10.0 + 2 * LOOK_FOR_DROPS) == [], "the episode is over"
         router.deliver(batch)

@@ -1,4 +1,4 @@
-"""Snapshots by REST: what comes of each answer, and an end to the thread, whatever it waits for."""
+"""Snapshots by REST: the result of each answer, and the end of the thread in any wait."""
 
 from __future__ import annotations
 
@@ -143,11 +143,11 @@ def test_a_refusal_for_good_is_logged_once_and_not_tried_again(
         book.wait_synced(5)
     for size in (4, 5, 6):
         rig.push((8, size))
-    rig.client.subscribe("btcusdt@trade")  # what came before it has been seen
+    rig.client.subscribe("btcusdt@trade")  # by then the messages before it have been handled
     assert not book.is_synced
     assert len(warnings(caplog, logging.ERROR)) == 1
     assert len(rig.truth.asked) == 2
-    assert rig.book() is not book, "who asks again is given another try"
+    assert rig.book() is not book, "another call gets another try"
 
 
 def test_a_snapshot_older_than_the_first_update_is_fetched_again(rig: Rig) -> None:
@@ -219,7 +219,7 @@ def test_after_a_reconnect_there_is_a_new_snapshot_without_any_message(rig: Rig)
     rig.truth.step(8, 1)  # to nobody
     until(lambda: len(rig.truth.asked) == 2 and book.is_synced)
     assert rig.truth.is_told_by(book)
-    rig.push((7, 1))  # whose mark for the reconnect tells of nothing new
+    rig.push((7, 1))  # its gap for the reconnect says nothing new
     until(lambda: book.sequence == rig.truth.number)
     assert rig.truth.is_told_by(book)
     assert len(rig.truth.asked) == 2
@@ -317,11 +317,11 @@ def test_a_timeout_says_why_the_last_fetch_failed(
         rig.venue.live[0].rst()
         assert late.asked.wait(5)
         assert "out of sync" in repr(book)
-        assert "fetched" not in repr(book), "that was another time"
+        assert "fetched" not in repr(book), "that was another fetch"
 
 
 def test_a_late_confirmation_wakes_the_thread(rig: Rig) -> None:
-    """Nobody looks at the clock for it."""
+    """The confirmation wakes the thread, not the clock."""
     book = rig.book()
     rig.truth.instead = lambda peer: rig.venue.lock.notify_all()
     rig.venue.live[0].rst()
@@ -348,7 +348,7 @@ def test_numbers_that_begin_again_on_a_connection_put_it_out_of_sync(rig: Rig) -
 
 @pytest.mark.parametrize(("number", "is_joined"), [(2, True), (1, False)])
 def test_what_waits_is_bounded(number: int, is_joined: bool) -> None:
-    """Of two updates too many the first two go: what follows the snapshot must be there."""
+    """With two updates too many the oldest two are dropped; those after the snapshot remain."""
     book = wsclient.OrderBook("binance", CHANNEL)
     for n in range(1, 10_003):
         raw = b'{"data":{"e":"depthUpdate","U":%d,"u":%d,"b":[],"a":[]}}' % (n, n)
@@ -361,7 +361,7 @@ def test_what_waits_is_bounded(number: int, is_joined: bool) -> None:
 
 
 def stall(*parts: bytes) -> Callable[[socket.socket], None]:
-    """Say these, one every 10 ms, and then nothing."""
+    """Return a handler that sends these parts, one every 10 ms, and then nothing."""
 
     def say(sock: socket.socket) -> None:
         gone = Call(expect_end, sock)
@@ -401,7 +401,7 @@ def is_put_off(rig: Rig) -> bool:
 
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"
-#: What is answered, when it has come so far, and who answers in the venue's place.
+#: The answer, the condition that the fetch has come so far, and who answers for the venue.
 PHASES: dict[str, tuple[Any, Callable[[Rig], bool], Any]] = {
     "connection": (None, is_dialling, dead_venue),
     "TLS handshake": (None, is_dialling, mute_tls),
@@ -418,7 +418,7 @@ PHASES: dict[str, tuple[Any, Callable[[Rig], bool], Any]] = {
 def test_close_ends_a_fetch_that_waits_for_its(
     phase: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Another book waits for its turn all the while."""
+    """Another book is waiting for its turn meanwhile."""
     step, is_reached, venue = PHASES[phase]
     with venue() as at, rig_of(Binance(), at) as rig:
         if phase == "budget":
@@ -441,7 +441,7 @@ def test_close_ends_a_fetch_that_waits_for_its(
 
 
 def test_close_does_not_wait_for_the_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing ends that. What it says in the end is not heard."""
+    """Nothing can end the resolver's call. Its result is ignored."""
     answer, real = threading.Event(), socket.getaddrinfo
     asked: list[str] = []
 
@@ -485,7 +485,7 @@ def test_a_fetch_has_a_deadline(rig: Rig) -> None:
 def test_a_book_that_falls_out_of_sync_as_it_is_joined_is_fetched_again(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it says then is no news yet, and must not be forgotten."""
+    """The request at that time has no effect, and must not be lost."""
     book = rig.book()
     take = kept_of(book).take_snapshot
     spoilt: list[bool] = []

@@ -1,4 +1,4 @@
-"""One connection through the whole client: faults noticed in time, the protocol's duties done."""
+"""One connection through the whole client: faults found in time, and the WebSocket protocol."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from wsclient.options import Options
 from wsclient.runtime.transport import Target, Turn
 from wsclient.testing import FakeVenue, Peer
 
-#: What a deadline may be missed by (s).
+#: How much (s) a deadline may be exceeded.
 SLACK = 0.25
 QUICK: dict[str, Any] = {"retry_delay": 0.01, "max_retry_delay": 0.02}
 
@@ -42,7 +42,7 @@ TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 0x1, 0x2, 0x0, 0x8, 0x9, 0xA
 
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, bits: int = 0) -> bytes:
-    """A frame as a venue sends it."""
+    """Return a frame as a venue sends it."""
     first = (0x80 if fin else 0) | bits | opcode
     if len(payload) < 126:
         return bytes([first, len(payload)]) + payload
@@ -69,18 +69,18 @@ def dial(venue: FakeVenue, **options: Any) -> wsclient.WebSocketClient:
 
 
 def losses(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What was logged of each lost connection."""
+    """Return what was logged about each lost connection."""
     return [r.getMessage() for r in caplog.records if "backing off" in r.getMessage()]
 
 
 def has_begun_to_send(client: wsclient.WebSocketClient) -> bool:
-    """Some bytes are out, and the rest is not."""
+    """Return whether some bytes are sent and the rest is not."""
     outbox = outbox_of(client)
     return 0 < written_of(outbox) < outbox.position
 
 
 class Clock:
-    """Measures from its making to the venue's next connection."""
+    """Measures the time from its creation to the venue's next connection."""
 
     def __init__(self, venue: FakeVenue) -> None:
         self._venue = venue
@@ -92,7 +92,7 @@ class Clock:
 
 
 class TestDeadLinks:
-    """Each is noticed within its deadline."""
+    """Each fault is found within its deadline."""
 
     def test_a_half_open_connection(
         self, any_venue: FakeVenue, caplog: pytest.LogCaptureFixture
@@ -121,7 +121,7 @@ class TestDeadLinks:
         assert len(any_venue.peers) == 1
 
     def test_no_alarm_while_bytes_come_though_the_pong_does_not(self, any_venue: FakeVenue) -> None:
-        """A big frame, slowly sent, may hold the pong up."""
+        """A large frame that is sent slowly may delay the pong."""
         pace = threading.Event()
         with dial(any_venue, ping_interval=0.05, ping_timeout=0.2) as client:
             client.subscribe("a")
@@ -135,7 +135,7 @@ class TestDeadLinks:
             assert len(any_venue.peers) == 1
 
     def test_no_alarm_while_it_is_us_who_do_not_read(self, any_venue: FakeVenue) -> None:
-        """``validate`` holds the reader up; the pongs wait in the socket."""
+        """``validate`` delays the reader, and the pongs wait in the socket."""
         held = threading.Event()
         options: dict[str, Any] = {"ping_interval": 0.05, "ping_timeout": 0.2, "stall_timeout": 0.2}
         with dial(any_venue, validate=lambda message: held.wait(0.8), **options) as client:
@@ -324,7 +324,7 @@ class TestDeadHandshakes:
         assert sent == ["1", "2"]
 
 
-#: Bytes that break the protocol, and the close code that they are answered with.
+#: Bytes that violate the protocol, and the close code of the answer.
 VIOLATIONS = {
     "bad UTF-8": (frame(TEXT, b"\xff\xfe"), 1007),
     "bad UTF-8 across fragments": (
@@ -359,7 +359,7 @@ class TestViolations:
         with dial(venue, max_message_size=1000) as client:
             client.subscribe("a")
             peer = venue.accept()
-            # In one write: what came before is delivered, what comes after is not.
+            # In one write: the messages before the close are delivered, those after it are not.
             peer.send_raw(frame(TEXT, data("before")) + sent + frame(TEXT, data("after")))
             assert peer.expect_close() == code
             successor = venue.accept()
@@ -380,7 +380,7 @@ class TestViolations:
             assert client.stats().invalid == 1
 
     def test_a_venue_that_sends_on_still_sees_the_code(self, any_venue: FakeVenue) -> None:
-        """An immediate close with unread input would reset the connection, and the code be lost."""
+        """An immediate close with unread input would reset the connection and lose the code."""
         with dial(any_venue):
             peer = any_venue.accept()
             peer.send_raw(frame(0x3) + bytes(200_000))
@@ -389,7 +389,7 @@ class TestViolations:
             assert peer.ended_by == "client close 1002"
 
     def test_a_connection_that_is_lingering_delays_no_new_one(self) -> None:
-        """The venue neither answers the close frame nor ends; its successor is there at once."""
+        """The venue neither answers the close frame nor ends; the next connection opens at once."""
         received = []
 
         def venue(sock: socket.socket) -> None:
@@ -610,7 +610,7 @@ class TestSending:
                 call.result()
 
     def test_no_send_is_called_done_that_never_left(self, venue: FakeVenue) -> None:
-        """Links end all the time: what send() says of each message is true."""
+        """Connections end all the time: the outcome that send() reports is always true."""
         done, failed = [], []
 
         def cut() -> None:
@@ -642,7 +642,7 @@ class TestSending:
         received = {payload for peer in venue.peers for payload in peer.received}
         for text, error in failed:
             if isinstance(error, NotConnected):
-                assert text not in received, "called unsent, and it had arrived"
+                assert text not in received, "reported as unsent, but it had arrived"
         assert len(venue.peers) > 3
         assert done
 
@@ -688,7 +688,7 @@ class TestThreads:
             wsclient.connect(venue.url, headers=headers, max_retries=1)
 
     def test_what_a_callable_raises_is_not_chained(self, venue: FakeVenue) -> None:
-        """Its text may quote a URL with a token."""
+        """The text of the cause may quote a URL with a token."""
 
         def url() -> str:
             raise LookupError("S3CRET") from OSError("S3CRET")
@@ -705,7 +705,7 @@ class TestThreads:
             wsclient.connect(venue.url, headers=lambda: json.loads("{"), max_retries=1)
 
     def test_a_callable_may_even_exit(self, venue: FakeVenue) -> None:
-        """The end is reported, whatever ends the reader."""
+        """The end is reported for any cause, even SystemExit."""
 
         def headers() -> dict[str, str]:
             sys.exit("on purpose")
