@@ -53,50 +53,50 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
 class TestQueues:
     @pytest.mark.parametrize("policy", POLICIES)
     def test_queue_stats_give_the_number_and_the_age_of_waiting_messages(self, policy: str) -> None:
-        box = MessageQueue(10, None, policy)
-        box.put([make("a", received_at=NOW - 5 * 10**9), make("b", received_at=NOW - 10**9)])
-        stats, _ = box.stats(NOW)
+        queue = MessageQueue(10, None, policy)
+        queue.put([make("a", received_at=NOW - 5 * 10**9), make("b", received_at=NOW - 10**9)])
+        stats, _ = queue.stats(NOW)
         assert (stats.messages, stats.oldest, stats.dropped) == (2, 5.0, 0)
-        assert stats.bytes == box.queued_bytes
-        taken(box)
-        assert box.stats(NOW)[0].oldest == 1.0
-        taken(box)
-        assert (box.stats(NOW)[0].messages, box.stats(NOW)[0].oldest) == (0, None)
+        assert stats.bytes == queue.queued_bytes
+        taken(queue)
+        assert queue.stats(NOW)[0].oldest == 1.0
+        taken(queue)
+        assert (queue.stats(NOW)[0].messages, queue.stats(NOW)[0].oldest) == (0, None)
 
     def test_messages_left_in_a_consumers_batch_count_as_waiting(self) -> None:
-        box = MessageQueue(None, None, "drop_oldest")
-        box.put([make(received_at=NOW - n * 10**9) for n in (5, 4, 3)])
-        taken(box)
-        box.put([make(received_at=NOW)])
-        stats, _ = box.stats(NOW)
+        queue = MessageQueue(None, None, "drop_oldest")
+        queue.put([make(received_at=NOW - n * 10**9) for n in (5, 4, 3)])
+        taken(queue)
+        queue.put([make(received_at=NOW)])
+        stats, _ = queue.stats(NOW)
         assert (stats.messages, stats.oldest) == (3, 4.0)
 
     def test_the_age_of_a_conflated_queue_is_that_of_its_oldest_message(self) -> None:
-        box = MessageQueue(None, None, "conflate")
+        queue = MessageQueue(None, None, "conflate")
         for channel, age in (("a", 9), ("b", 5), ("a", 2)):
-            box.put([make(channel, received_at=NOW - age * 10**9)])
-        assert box.stats(NOW)[0].oldest == 5.0
+            queue.put([make(channel, received_at=NOW - age * 10**9)])
+        assert queue.stats(NOW)[0].oldest == 5.0
 
     def test_a_message_that_came_in_no_frame_has_no_age(self) -> None:
-        box = MessageQueue(None, None, "drop_oldest")
-        box.put([Message("a", "lost")])
-        assert box.stats(NOW)[0].oldest is None
-        box.put([make(received_at=NOW - 10**9)])
-        assert box.stats(NOW)[0].oldest == 1.0
+        queue = MessageQueue(None, None, "drop_oldest")
+        queue.put([Message("a", "lost")])
+        assert queue.stats(NOW)[0].oldest is None
+        queue.put([make(received_at=NOW - 10**9)])
+        assert queue.stats(NOW)[0].oldest == 1.0
 
     def test_a_clock_that_was_set_back_gives_a_negative_age(self) -> None:
-        box = MessageQueue(None, None, "drop_oldest")
-        box.put([make(received_at=NOW + 10**9)])
-        assert box.stats(NOW)[0].oldest == -1.0
+        queue = MessageQueue(None, None, "drop_oldest")
+        queue.put([make(received_at=NOW + 10**9)])
+        assert queue.stats(NOW)[0].oldest == -1.0
 
     @pytest.mark.parametrize("policy", POLICIES)
     def test_the_first_of_a_batch_is_measured_when_it_is_handed_out(
         self, policy: str, clock: Any
     ) -> None:
-        box = MessageQueue(None, None, policy)
-        box.put([make("ab"[n], received_at=NOW - (n + 1) * 10**9) for n in range(2)])
-        taken(box, None)
-        stats, lags = box.stats(NOW)
+        queue = MessageQueue(None, None, policy)
+        queue.put([make("ab"[n], received_at=NOW - (n + 1) * 10**9) for n in range(2)])
+        taken(queue, None)
+        stats, lags = queue.stats(NOW)
         assert (stats.consumer_lag.count, stats.consumer_lag.max) == (1, 1.0)
         assert {c: h.total for c, h in lags.by_channel.items()} == {"a": 10**9}
 
@@ -104,35 +104,35 @@ class TestQueues:
     def test_at_most_one_message_is_measured_per_ten_milliseconds(
         self, policy: str, clock: Any
     ) -> None:
-        box = MessageQueue(None, None, policy)
+        queue = MessageQueue(None, None, policy)
         for at in (0, 9_999_999, 10_000_000, 15_000_000, 20_000_000):
             clock.now = NOW + at
-            box.put([make(received_at=NOW)])
-            taken(box)
-        assert box.stats(NOW)[0].consumer_lag.count == 3
+            queue.put([make(received_at=NOW)])
+            taken(queue)
+        assert queue.stats(NOW)[0].consumer_lag.count == 3
 
     def test_measuring_goes_on_after_the_clock_was_set_back(self, clock: Any) -> None:
-        box = MessageQueue(None, None, "drop_oldest")
+        queue = MessageQueue(None, None, "drop_oldest")
         for at in (0, -3600 * 10**9):
             clock.now = NOW + at
-            box.put([make(received_at=NOW)])
-            taken(box)
-        assert box.stats(NOW)[0].consumer_lag.min == -3600.0
+            queue.put([make(received_at=NOW)])
+            taken(queue)
+        assert queue.stats(NOW)[0].consumer_lag.min == -3600.0
 
     def test_a_message_that_came_in_no_frame_is_not_measured(self, clock: Any) -> None:
-        box = MessageQueue(None, None, "drop_oldest")
-        box.put([Message("a", "lost")])
-        taken(box)
-        box.put([make(received_at=NOW)])
-        taken(box)
-        assert box.stats(NOW)[0].consumer_lag.count == 1
+        queue = MessageQueue(None, None, "drop_oldest")
+        queue.put([Message("a", "lost")])
+        taken(queue)
+        queue.put([make(received_at=NOW)])
+        taken(queue)
+        assert queue.stats(NOW)[0].consumer_lag.count == 1
 
     def test_measuring_a_forgotten_channel_begins_again(self, clock: Any) -> None:
-        box = MessageQueue(None, None, "drop_oldest")
-        box.put([make(received_at=NOW)])
-        taken(box)
-        box.forget("a")
-        assert box.stats(NOW)[1].by_channel == {}
+        queue = MessageQueue(None, None, "drop_oldest")
+        queue.put([make(received_at=NOW)])
+        taken(queue)
+        queue.forget("a")
+        assert queue.stats(NOW)[1].by_channel == {}
 
 
 class Timed(Generic):

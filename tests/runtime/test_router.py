@@ -38,7 +38,7 @@ class TestRoutes:
         assert router.route(["a", "b", "b"], two) == ["a", "b"]
         router.deliver([message("a", sequence=1), message("b", sequence=2)])
         router.deliver([message("c", sequence=3)])
-        assert [numbers(box) for box in (one, two, router.default)] == [[1], [1, 2], [3]]
+        assert [numbers(slow) for slow in (one, two, router.default)] == [[1], [1, 2], [3]]
 
     def test_a_copy_has_a_gap_of_its_own(self, router: Router) -> None:
         one = queue("one")
@@ -61,7 +61,7 @@ class TestRoutes:
         assert not router.has_others("a", two)
         assert router.has_others("a", one)
         router.deliver([message("a", sequence=1)])
-        assert [numbers(box) for box in (one, two)] == [[], [1]]
+        assert [numbers(slow) for slow in (one, two)] == [[], [1]]
 
     def test_after_the_last_route_of_a_reader_all_is_plain_again(self, router: Router) -> None:
         one = queue("one")
@@ -113,10 +113,10 @@ class TestDrops:
 
     @pytest.mark.parametrize("is_routed", [False, True])
     def test_a_queue_that_drops_is_reported_once_per_episode(self, is_routed: bool) -> None:
-        box = queue("slow", 1)
-        router = Router(queue("client") if is_routed else box)
+        slow = queue("slow", 1)
+        router = Router(queue("client") if is_routed else slow)
         if is_routed:
-            router.route(["a"], box)
+            router.route(["a"], slow)
         batch: list[Any] = [message("a"), message("a")]
         router.deliver(batch)
         assert router.has_changed

@@ -520,7 +520,7 @@ class TestControlFrames:
         with dial(any_venue) as client:
             client.subscribe("a")
             peer = any_venue.accept()
-            peer.send_raw(frame(PONG, b"unasked"))
+            peer.send_raw(frame(PONG, b"unsolicited"))
             any_venue.publish("a", price=1)
             assert client.recv(5).data["price"] == 1
 
