@@ -457,12 +457,12 @@ class WebSocketClient(_Receiver):
         core.peek().check_begun()
         # Made here, since it calls the dialect; put into the table on the watchdog thread.
         feed = BookFeed(core, channel) if request is None else RestBookFeed(core, channel, request)
-        kept = LiveBook(
+        live = LiveBook(
             core.dialect, channel, verify_checksum, options, feed, core.locks, core.mask
         )
         call = object()
         try:
-            feed = core.call(partial(self._find_book, feed, kept, call))
+            feed = core.call(partial(self._find_book, feed, live, call))
             if feed.book.verify_checksum != verify_checksum:
                 raise ConfigurationError(
                     f"the order book of {symbol!r} already exists with verify_checksum="
@@ -561,7 +561,7 @@ class WebSocketClient(_Receiver):
 
     # Inside.
 
-    def _find_book(self, new: BookFeed, kept: LiveBook, call: object) -> BookFeed:
+    def _find_book(self, new: BookFeed, live: LiveBook, call: object) -> BookFeed:
         """Return the feed of the channel's book: ``new``, unless there is one already.
 
         ``call`` identifies the call that waits for the book. Runs on the watchdog thread.
@@ -571,7 +571,7 @@ class WebSocketClient(_Receiver):
             self._drop_book(feed)
             feed = None
         if feed is None:
-            new.keep(kept)
+            new.keep(live)
             feed = self._book_feeds[new.channel] = new
         feed.calls.add(call)
         return feed
@@ -581,7 +581,7 @@ class WebSocketClient(_Receiver):
         feed.calls.discard(call)
         feed.is_given = True
         book = self._books.get(feed.channel)
-        if book is None or book._kept is not feed.book:
+        if book is None or book._live is not feed.book:
             book = OrderBook._of(feed.book, partial(self._close_book, feed))
             self._books[feed.channel] = book
         return book

@@ -43,26 +43,26 @@ class OrderBook:
     def __init__(
         self, dialect: str | Dialect, channel: str, verify_checksum: bool = True, **options: Any
     ) -> None:
-        kept = LiveBook(dialects.find(dialect), channel, verify_checksum, options)
-        self._begin(kept, kept.close)
+        live = LiveBook(dialects.find(dialect), channel, verify_checksum, options)
+        self._begin(live, live.close)
 
-    def _begin(self, kept: LiveBook, close: Callable[[], None]) -> None:
-        self._kept = kept
+    def _begin(self, live: LiveBook, close: Callable[[], None]) -> None:
+        self._live = live
         #: For a client's book, a method of the client, which keeps the client alive.
         self._close = close
         self.stale_ok = False
 
     @classmethod
-    def _of(cls, kept: LiveBook, close: Callable[[], None]) -> OrderBook:
+    def _of(cls, live: LiveBook, close: Callable[[], None]) -> OrderBook:
         """Return a client's book; ``close`` ends its feed."""
         book = cls.__new__(cls)
-        book._begin(kept, close)
+        book._begin(live, close)
         return book
 
     @property
     def channel(self) -> str:
         """The channel whose messages the book applies."""
-        return self._kept.channel
+        return self._live.channel
 
     def close(self) -> None:
         """Stop updating the book. From then on, reading raises OrderBookOutOfSync.
@@ -86,8 +86,8 @@ class OrderBook:
         Returns whether the book is in sync afterwards. A KeyboardInterrupt leaves the book as it
         was before the message, as it is after the message, or out of sync.
         """
-        self._kept.locks.check()
-        return self._kept.apply(message)
+        self._live.locks.check()
+        return self._live.apply(message)
 
     def take_snapshot(self, answer: Any) -> bool:
         """Apply a snapshot: the venue's answer to ``dialect.book_request()``, with Decimals.
@@ -95,8 +95,8 @@ class OrderBook:
         Returns False if the updates received so far do not follow it: a newer one is needed.
         Raises for an answer that makes no sense.
         """
-        self._kept.locks.check()
-        return self._kept.take_snapshot(answer)
+        self._live.locks.check()
+        return self._live.take_snapshot(answer)
 
     # The contents. A method that may raise deletes its ``self`` first: a notebook keeps the frames
     # of the last traceback, which must not keep the client alive.
@@ -104,70 +104,70 @@ class OrderBook:
     @property
     def best_bid(self) -> Level | None:
         """The highest bid; None if there is no bid."""
-        kept, stale_ok = self._kept, self.stale_ok
+        live, stale_ok = self._live, self.stale_ok
         del self
-        kept.catch_up()
-        with kept.lock:
-            kept.check(stale_ok)
-            return kept.book.bids.best
+        live.catch_up()
+        with live.lock:
+            live.check(stale_ok)
+            return live.book.bids.best
 
     @property
     def best_ask(self) -> Level | None:
         """The lowest ask; None if there is no ask."""
-        kept, stale_ok = self._kept, self.stale_ok
+        live, stale_ok = self._live, self.stale_ok
         del self
-        kept.catch_up()
-        with kept.lock:
-            kept.check(stale_ok)
-            return kept.book.asks.best
+        live.catch_up()
+        with live.lock:
+            live.check(stale_ok)
+            return live.book.asks.best
 
     @property
     def mid(self) -> Decimal | None:
         """The mean of the best bid and the best ask; None if a side is empty."""
-        kept, stale_ok = self._kept, self.stale_ok
+        live, stale_ok = self._live, self.stale_ok
         del self
-        kept.catch_up()
-        with kept.lock:
-            kept.check(stale_ok)
-            return kept.book.mid
+        live.catch_up()
+        with live.lock:
+            live.check(stale_ok)
+            return live.book.mid
 
     @property
     def spread(self) -> Decimal | None:
         """The best ask minus the best bid; None if a side is empty."""
-        kept, stale_ok = self._kept, self.stale_ok
+        live, stale_ok = self._live, self.stale_ok
         del self
-        kept.catch_up()
-        with kept.lock:
-            kept.check(stale_ok)
-            return kept.book.spread
+        live.catch_up()
+        with live.lock:
+            live.check(stale_ok)
+            return live.book.spread
 
     def bids(self, depth: int | None = None, *, stale_ok: bool = False) -> list[Level]:
         """Return the ``depth`` best bids, best first; None for all."""
-        kept, stale_ok = self._kept, stale_ok or self.stale_ok
+        live, stale_ok = self._live, stale_ok or self.stale_ok
         del self
-        kept.catch_up()
-        with kept.lock:
-            kept.check(stale_ok)
-            return _levels(kept.book.bids, depth)
+        live.catch_up()
+        with live.lock:
+            live.check(stale_ok)
+            return _levels(live.book.bids, depth)
 
     def asks(self, depth: int | None = None, *, stale_ok: bool = False) -> list[Level]:
         """Return the ``depth`` best asks, best first; None for all."""
-        kept, stale_ok = self._kept, stale_ok or self.stale_ok
+        live, stale_ok = self._live, stale_ok or self.stale_ok
         del self
-        kept.catch_up()
-        with kept.lock:
-            kept.check(stale_ok)
-            return _levels(kept.book.asks, depth)
+        live.catch_up()
+        with live.lock:
+            live.check(stale_ok)
+            return _levels(live.book.asks, depth)
 
     # The state.
 
     @property
     def is_synced(self) -> bool:
         """True when the book matches the messages that have come so far."""
-        kept = self._kept
-        kept.catch_up()
-        with kept.lock:
-            return kept.doubt() is None
+        live = self._live
+        live.catch_up()
+        with live.lock:
+            return live.doubt() is None
 
     @property
     def is_lost(self) -> bool:
@@ -175,17 +175,17 @@ class OrderBook:
 
         The venue has ended the subscription or refused the snapshot, or the book was closed.
         """
-        return self._kept.is_lost
+        return self._live.is_lost
 
     @property
     def sequence(self) -> int | None:
         """The sequence number of the last message applied; None if the venue gives none."""
-        return self._kept.sequence
+        return self._live.sequence
 
     @property
     def received_at(self) -> int | None:
         """When the last message applied was received (ns since the epoch), or None."""
-        return self._kept.received_at
+        return self._live.received_at
 
     def wait_synced(self, timeout: float | None = None) -> None:
         """Block until the book is in sync.
@@ -194,18 +194,18 @@ class OrderBook:
         ended, ClientClosed when the client is closed, and the client's failure when it has failed.
         """
         check_timeout(timeout)
-        kept = self._kept
+        live = self._live
         del self
-        kept.locks.check()
-        kept.wait_synced(timeout)
+        live.locks.check()
+        live.wait_synced(timeout)
 
     def __repr__(self) -> str:
-        kept = self._kept
-        kept.catch_up()
-        with kept.lock:
-            why = kept.doubt()
-            sides = f"{len(kept.book.bids)} bids, {len(kept.book.asks)} asks"
-        return f"<OrderBook {kept.channel!r} {f'out of sync: {why}' if why else sides}>"
+        live = self._live
+        live.catch_up()
+        with live.lock:
+            why = live.doubt()
+            sides = f"{len(live.book.bids)} bids, {len(live.book.asks)} asks"
+        return f"<OrderBook {live.channel!r} {f'out of sync: {why}' if why else sides}>"
 
 
 def _levels(side: Side, depth: int | None) -> list[Level]:
