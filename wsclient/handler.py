@@ -112,13 +112,16 @@ class WebSocketHandler:
 
     @property
     def is_connected(self) -> bool:
+        """True while the connection is open and messages can be sent."""
         return self.client.is_connected
 
     @property
     def subscriptions(self) -> dict[str, Subscription]:
+        """The wanted channels: see :attr:`WebSocketClient.subscriptions`."""
         return self.client.subscriptions
 
     def close(self) -> None:
+        """Close the client for good: see :meth:`WebSocketClient.close`."""
         self.client.close()
 
     def __enter__(self) -> WebSocketHandler:

@@ -41,6 +41,7 @@ class Lag:
 
     @property
     def count(self) -> int:
+        """The number of measurements."""
         return self._histogram.count
 
     def quantile(self, share: float) -> float | None:
@@ -57,23 +58,27 @@ class Lag:
 
     @property
     def p50(self) -> float | None:
-        """The median."""
+        """The median (s)."""
         return self.quantile(0.5)
 
     @property
     def p99(self) -> float | None:
+        """The delay (s) that 99 % of the messages did not exceed."""
         return self.quantile(0.99)
 
     @property
     def min(self) -> float | None:
+        """The smallest delay (s)."""
         return self._histogram.min / 1e9 if self.count else None
 
     @property
     def max(self) -> float | None:
+        """The largest delay (s)."""
         return self._histogram.max / 1e9 if self.count else None
 
     @property
     def mean(self) -> float | None:
+        """The arithmetic mean (s)."""
         return self.total / self.count if self.count else None
 
     @property
@@ -82,6 +87,7 @@ class Lag:
         return self._histogram.total / 1e9
 
     def as_dict(self) -> dict[str, Any]:
+        """Return ``count``, ``min``, ``p50``, ``p99``, ``max`` and ``mean``, for JSON."""
         names = ("count", "min", "p50", "p99", "max", "mean")
         return {name: getattr(self, name) for name in names}
 
@@ -224,7 +230,7 @@ class Stats(_AsDict):
 
     @property
     def reconnects(self) -> int:
-        """Connections after the first."""
+        """The number of connections after the first."""
         return max(0, self.connects - 1)
 
     def __repr__(self) -> str:

@@ -627,12 +627,14 @@ class Core:
     def opened(
         self, connection_id: int, login: Any, credentials: Credentials | None, address: str
     ) -> None:
+        """Report that a connection is open."""
         with self.lock:
             self._session.opened(connection_id, login, time.monotonic(), credentials, address)
         self.wake()
         self.snapshots.opened()
 
     def received(self, connection_id: int, received: Received, now: float) -> None:
+        """Decode and deliver what one read brought at ``now`` (monotonic s)."""
         self._taking_in[connection_id] = now
         try:
             self._received(connection_id, received, now)
@@ -681,6 +683,7 @@ class Core:
         self.default.pace()
 
     def unreadable(self, connection_id: int, text: str) -> None:
+        """Report a frame that could not be read."""
         with self.lock:
             self._session.count(1, 0, time.monotonic())
         if self._take_in(connection_id, [Invalid(text)], time.monotonic()):
@@ -738,9 +741,11 @@ class Core:
         self.wake()
 
     def ended(self, connection_id: int, error: BaseException) -> None:
+        """Report that a connection has ended, or an attempt has failed, by ``error``."""
         self.post(partial(self._watchdog.ended, connection_id, error))
 
     def finished(self, connection_id: int) -> None:
+        """Report that the thread of a connection has ended."""
         self._watchdog.transports.pop(connection_id, None)
 
 

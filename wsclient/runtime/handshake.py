@@ -555,7 +555,7 @@ class HandshakeSocket:
         return max(0.001, self._deadline.remaining())
 
     def settimeout(self, timeout: float | None) -> None:
-        """Ignore the timeout: the deadline is the only one."""
+        """Ignore ``timeout``: only the deadline counts."""
 
     def send(self, data: bytes) -> int:
         lines = [x for x in data.split(b"\r\n") if not x.lower().startswith(b"cookie:")]

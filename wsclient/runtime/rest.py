@@ -232,7 +232,7 @@ class _Socket:
         self.shutdown = sock.shutdown
 
     def settimeout(self, timeout: float | None) -> None:
-        """Ignore the timeout: the deadline is the only one."""
+        """Ignore ``timeout``: only the deadline counts."""
 
     def sendall(self, data: bytes) -> None:
         self._sock.settimeout(_left(self._deadline))
