@@ -529,7 +529,7 @@ class WebSocketClient(_Receiver):
             raise
         return reply.wait()
 
-    # What is going on.
+    # State and statistics.
 
     @property
     def state(self) -> State:

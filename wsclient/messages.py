@@ -12,7 +12,7 @@ import msgspec
 
 __all__ = ["Gap", "LinkedMessage", "Message", "Subscription", "SubscriptionState"]
 
-#: Strongest first: when two gaps become one, the stronger reason names it.
+#: The strongest reason first. Two merged gaps have the stronger of their reasons.
 GAP_REASONS = (
     "rejected",
     "reconnect",

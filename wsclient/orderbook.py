@@ -78,7 +78,7 @@ class OrderBook:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # Its messages.
+    # Messages and snapshots.
 
     def apply(self, message: Message) -> bool:
         """Apply the channel's next message; messages of other channels are ignored.

@@ -62,7 +62,7 @@ class Gaps:
         self._room = SIZE
         #: When the last message of a forgotten gap came (ns since the epoch).
         self._forgotten_until = -1
-        #: False while no message needs a mark, which is nearly always.
+        #: False while no message needs a mark, which is nearly always the case.
         self.are_possible = False
 
     def add(self, message: Message, reason: str) -> None:

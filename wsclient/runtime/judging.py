@@ -95,7 +95,7 @@ class Judge:
                 return verdict
             text = f"classify returned {type(verdict).__name__}, not a Verdict"
             self._log(logging.ERROR, f"{text}; the built-in function decides")
-        except BaseException:  # noqa: BLE001 - SystemExit too: the client must go on
+        except BaseException:  # noqa: BLE001 - not even SystemExit may stop the client
             text = "classify raised; the built-in function decides"
             self._log(logging.ERROR, text, exc_info=True)
         return classify(error)

@@ -132,7 +132,7 @@ class LiveBook:
         """True when no further snapshot will come by itself."""
         return self._is_closed or self._is_lost
 
-    # Its messages.
+    # Messages.
 
     def apply(self, message: Message) -> bool:
         """Apply the channel's next message. Return whether the book is in sync afterwards."""
@@ -305,7 +305,7 @@ class LiveBook:
             finally:
                 self._wake()
         except BaseException:
-            self._wake()  # as in apply()
+            self._wake()  # the first call of _wake() may have been interrupted
             raise
 
     def _join(

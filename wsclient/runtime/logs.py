@@ -192,13 +192,13 @@ class LogThread:
         self._running = threading.Lock()
         self._ident: int | None = None
         self._is_forked = False
-        #: Set at the interpreter's exit, whose end would stop a handler anywhere in its work.
+        #: Set at the interpreter's exit, which could stop a handler at any point of its work.
         self._is_over = False
         # Several threads count without a lock, since a signal handler may interrupt any of them.
         self._drops, self._failures = count(1), count(1)
-        #: How many records found the queue full.
+        #: The number of records dropped because the queue was full.
         self.dropped = 0
-        #: How many records a handler or filter raised for.
+        #: The number of records for which a handler or a filter raised.
         self.failed = 0
         self._last_error = ""
         #: ``dropped`` and ``failed`` at the last report.

@@ -324,7 +324,7 @@ class MessageQueue:
 
     def forked(self) -> None:
         """Drop the queued messages in a child process; fill() raises ClientForked there."""
-        self._new_lock()  # the old one's holder may not exist here
+        self._new_lock()  # the holder of the old lock may not exist here
         self.close()
         self._closed = False
         self.fail(forked_error())
