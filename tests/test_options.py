@@ -156,7 +156,7 @@ def test_the_handlers_delay_is_checked_too(value: Any) -> None:
 
 @pytest.mark.parametrize("config", [5, "x", ["websocket_uri"]])
 def test_the_handlers_config_is_a_mapping(config: Any) -> None:
-    with pytest.raises(ConfigurationError, match="the config is a mapping"):
+    with pytest.raises(ConfigurationError, match="config must be a mapping"):
         WebSocketHandler(config)
 
 

@@ -80,8 +80,8 @@ class TestTable:
         )
         assert text.splitlines() == [
             "feed: open; 3 connects of 4 dials, 2 disconnects (2 reset)",
-            "1,234,567 messages, 274 MB; 1,234.5/s and 274 kB/s of late, "
-            "1,000.0/s and 222 kB/s in the 1,234 s of the connection",
+            "1,234,567 messages, 274 MB; 1,234.5/s and 274 kB/s recently, "
+            "1,000.0/s and 222 kB/s over the connection's 1,234 s",
             "3 gaps, 12 missed, 0 dropped, 0 invalid, 0 unhandled, 0 callback errors",
             "",
             "lag                 measured      p50      p99     max",
@@ -105,7 +105,7 @@ class TestTable:
     def test_the_busiest_channels_are_shown(self) -> None:
         lines = str(stats(channels={f"c{n}": channel(n) for n in range(100)})).splitlines()
         assert [line.split()[0] for line in lines[-21:-1]] == [f"c{n}" for n in range(99, 79, -1)]
-        assert lines[-1] == "... and 80 channels more"
+        assert lines[-1] == "... and 80 more channels"
 
     def test_a_channel_that_the_venue_names_begins_no_line(self) -> None:
         text = str(stats(channels={"a\nfeed: closed\x1b[2J": channel()}))

@@ -1,4 +1,4 @@
-"""WebSocketClient: blocking calls and an iterator over a connection that looks after itself."""
+"""WebSocketClient: blocking calls and an iterator over a connection that reconnects by itself."""
 
 from __future__ import annotations
 
@@ -40,17 +40,18 @@ __all__ = ["Reader", "WebSocketClient", "connect"]
 
 
 class _Receiver:
-    """What the client and its readers have in common: the calls that take from one queue."""
+    """Base of the client and its readers: the calls that take messages from one queue."""
 
     _core: Core
     _queue: MessageQueue
 
     def recv(self, timeout: float | None = None) -> Message:
-        """The next message.
+        """Return the next message.
 
-        ``timeout`` in seconds: None waits for ever, 0 polls. Raises TimeoutError when none came,
-        NotConnected when ``connect()`` was never called, ClientClosed after ``close()``, and what
-        ended the client when it has failed; queued messages are handed out first.
+        ``timeout`` in seconds: None waits for ever, 0 polls. Raises TimeoutError when no message
+        came in time, NotConnected when ``connect()`` was never called, and ClientClosed after
+        ``close()``. When the client has failed, raises the failure, after the messages that are
+        still queued.
         """
         core, queue, deadline = self._core, self._queue, None
         try:
@@ -58,9 +59,9 @@ class _Receiver:
                 check_timeout(timeout)
             while True:
                 try:
-                    # An iterator all in C, and no call after it, here and wherever messages are
-                    # taken: an interrupt finds the message still in the queue or already with
-                    # the caller.
+                    # An iterator written in C, and no call after it, here and at each place that
+                    # takes messages: an interrupt finds the message either still in the queue or
+                    # already with the caller.
                     for message in queue.handed_out:
                         return message
                 except IndexError:
@@ -69,15 +70,17 @@ class _Receiver:
                     deadline = NEVER if timeout is None else Deadline(timeout)
                 _fill(core, queue, 1, deadline)
         finally:
-            # A call keeps a reader that only it holds. The traceback of its error, whose frames a
-            # notebook keeps, must not.
+            # The running call keeps a reader alive that nothing else holds. The traceback of its
+            # error must not: a notebook keeps the traceback's frames.
             del self
 
     def recv_batch(
         self, max_messages: int | None = None, timeout: float | None = None
     ) -> list[Message]:
-        """All messages that are waiting, at least one and at most ``max_messages``; else as
-        :meth:`recv`."""
+        """Return all waiting messages: at least one, at most ``max_messages`` (None: no limit).
+
+        Blocks for ``timeout`` (s) until there is one. Raises as :meth:`recv`.
+        """
         core, queue = self._core, self._queue
         try:
             check_whole("max_messages", max_messages, 1, or_none=True)
@@ -91,14 +94,14 @@ class _Receiver:
                         return messages
                 except IndexError:  # that was all
                     if messages:
-                        return messages  # from here: after the handler's end there is a jump
+                        return messages  # inside the handler: an interrupt may come at its end
         finally:
             del self
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            f"a {type(self).__name__} is never pickled: it may hold credentials, and its "
-            "connection is this process's; make a new one there"
+            f"a {type(self).__name__} cannot be pickled: it may hold credentials, and its "
+            "connection belongs to this process; make a new one in the other process"
         )
 
     def __iter__(self) -> Iterator[Message]:
@@ -121,7 +124,10 @@ class _Receiver:
 
 
 def _iterate(owner: _Receiver | None) -> Iterator[Message]:
-    """What a ``for`` loop runs; a generator, since resuming one costs half of a ``__next__``."""
+    """Yield the messages to a ``for`` loop.
+
+    A generator, since resuming one takes half the time of a call of ``__next__``.
+    """
     assert owner is not None
     core, queue = owner._core, owner._queue
     try:
@@ -134,11 +140,11 @@ def _iterate(owner: _Receiver | None) -> Iterator[Message]:
     except ClientClosed:
         return
     finally:
-        owner = None  # whoever loops keeps it alive; a traceback that is kept must not
+        owner = None  # the loop keeps it alive; a traceback that somebody keeps must not
 
 
 def _fill(core: Core, queue: MessageQueue, maximum: int | None, deadline: Deadline) -> None:
-    """Wait until messages are handed out."""
+    """Block until ``queue`` has handed out messages."""
     _forbid_worker_threads()
     if not queue and core.peek().state is State.IDLE:
         raise NotConnected("not connected; call connect() first")
@@ -147,10 +153,10 @@ def _fill(core: Core, queue: MessageQueue, maximum: int | None, deadline: Deadli
 
 
 class Reader(_Receiver):
-    """An independent reader of some channels, with a queue of its own.
+    """An independent reader of some channels, with its own queue.
 
-    Made by ``client.reader()``. It is an iterator, a context manager, and keeps the client alive.
-    One that nobody holds any more is closed; a ``for`` loop holds its reader.
+    Made by ``client.reader()``. It is an iterator and a context manager, and keeps the client
+    alive. It is closed when it is garbage-collected; a ``for`` loop keeps its reader alive.
     """
 
     def __init__(
@@ -164,11 +170,11 @@ class Reader(_Receiver):
         self._finalizer.atexit = False
 
     def close(self, timeout: float | None = None) -> None:
-        """End its iteration, and unsubscribe from what nobody else reads.
+        """End the iteration, and unsubscribe from the channels that nothing else reads.
 
-        Blocks until the venue has answered, or ``timeout`` (s). Within a signal handler or a
-        finalizer that has interrupted wsclient it returns at once, and the rest follows. Raises as
-        ``client.unsubscribe()``.
+        Blocks until the venue has answered, at most for ``timeout`` (s). In a signal handler or a
+        finalizer that has interrupted wsclient, it returns at once, and the watchdog thread does
+        the rest. Raises as ``client.unsubscribe()``.
         """
         check_timeout(timeout)
         core = self._core
@@ -180,7 +186,7 @@ class Reader(_Receiver):
         _forbid_worker_threads()
         waiter = Waiter()
         core.drop(self.channels, self._queue, waiter, Deadline(timeout).at)
-        self._finalizer.detach()  # not before: an interrupted close() leaves the rest to it
+        self._finalizer.detach()  # only now: if close() is interrupted, the finalizer finishes it
         waiter.wait()
 
     def __enter__(self) -> Reader:
@@ -194,12 +200,12 @@ class Reader(_Receiver):
 
 
 class WebSocketClient(_Receiver):
-    """A connection to one venue, kept up in the background, read by blocking calls.
+    """A connection to one venue, kept open in the background and read by blocking calls.
 
-    ``url`` is ``ws://`` or ``wss://``, or a function that gives it, asked again at each attempt.
-    The options are those of :class:`wsclient.Options`. Nothing is opened before
-    :meth:`connect`, or a ``with`` block, which closes at its end. May be used from any number of
-    threads.
+    ``url`` is a ``ws://`` or ``wss://`` URL, or a function that returns one and is called at each
+    attempt. The options are those of :class:`wsclient.Options`. The connection is opened by
+    :meth:`connect` or by a ``with`` block, which closes the client at its end. Any number of
+    threads may use a client.
 
     Raises ConfigurationError for a URL or an option that cannot work.
     """
@@ -222,23 +228,24 @@ class WebSocketClient(_Receiver):
         self._queue = self._core.default
         #: Changed on the watchdog thread only.
         self._book_feeds: dict[str, BookFeed] = {}
-        #: The books that callers hold. Each holds the client, so it is not held here.
+        #: The books that callers hold. Weak references, since each book holds the client.
         self._books: weakref.WeakValueDictionary[str, OrderBook] = weakref.WeakValueDictionary()
-        # The threads hold the core only: a client that nobody holds is collected, and closes it.
+        # The threads hold only the core. So a client that nothing else holds is collected, and its
+        # finalizer closes the core.
         self._finalizer = weakref.finalize(self, self._core.close_soon)
-        # At the interpreter's exit the threads just end: a close would only have a thread that
-        # waits in recv() print its ClientClosed.
+        # At the interpreter's exit the threads simply end. A close there would only make a thread
+        # that waits in recv() print its ClientClosed.
         self._finalizer.atexit = False
 
     # The connection.
 
     def connect(self, timeout: float | None = None) -> None:
-        """Open the connection; nothing to do when it is open.
+        """Open the connection. Does nothing if it is open.
 
-        Makes at most ``max_retries`` attempts, with backoff between them, and at most for
-        ``timeout`` seconds. Raises ConnectError (also a ConnectionError), chained to the last
-        attempt's failure, or ConnectTimeout; ``connect()`` may then be called again, unless the
-        venue refused for good (401, 403, login refused). Raises ClientClosed after close().
+        Makes at most ``max_retries`` attempts, with backoff between them, within ``timeout``
+        seconds. Raises ConnectError (also a ConnectionError), chained to the failure of the last
+        attempt, or ConnectTimeout. ``connect()`` may then be called again, unless the venue
+        refused for good (401, 403, login refused). Raises ClientClosed after ``close()``.
         """
         check_timeout(timeout)
         _forbid_worker_threads()
@@ -246,17 +253,17 @@ class WebSocketClient(_Receiver):
         try:
             self._core.connect(waiter, Deadline(timeout).at)
             waiter.wait()
-        except BaseException:  # Ctrl-C, or what another signal handler raises
+        except BaseException:  # also Ctrl-C, and an exception from another signal handler
             self._core.cancel_connect(waiter)
             raise
 
     def close(self, timeout: float | None = None) -> None:
-        """End for good: the connection, every iteration, every blocked call.
+        """Close the client for good: end its connection, every iteration and every blocked call.
 
-        Takes at most ``timeout`` seconds (``close_timeout`` by default). Idempotent, and may be
-        called from any thread, a signal handler and a finalizer: where these have interrupted
-        wsclient itself it returns at once, and the client is closed as soon as they have returned.
-        Messages still queued are discarded.
+        Takes at most ``timeout`` seconds (default: the option ``close_timeout``). Messages that
+        are still queued are discarded. Idempotent. May be called from any thread, from a signal
+        handler and from a finalizer. If that handler or finalizer has interrupted wsclient itself,
+        ``close()`` returns at once, and the client is closed as soon as the handler returns.
         """
         check_timeout(timeout)
         self._core.close(self._core.options.close_timeout if timeout is None else timeout)
@@ -281,25 +288,27 @@ class WebSocketClient(_Receiver):
     def subscribe(
         self, *channels: str, timeout: float | None = None, **options: Any
     ) -> list[Subscription]:
-        """Subscribe, and block until the venue has answered for every channel.
+        """Subscribe to ``channels``, and block until the venue has answered for every one.
 
-        ``options`` go to the dialect (``depth=100``) and are used again to resubscribe. While the
-        connection is down, the request waits for it. ``timeout`` (s) bounds the whole call; by
-        default each message to the venue is given ``ack_timeout``.
+        ``options`` are passed to the dialect (``depth=100``), and again when it resubscribes.
+        While the connection is down, the call waits for it. ``timeout`` (s) bounds the whole call;
+        by default the venue has ``ack_timeout`` to answer each message.
 
-        Raises SubscriptionRejected or SubscriptionTimeout, whose ``failed`` names each channel
-        that failed and why; the others stay subscribed.
+        Returns the subscriptions. Raises SubscriptionRejected or SubscriptionTimeout, whose
+        ``failed`` maps each channel that failed to the reason; the others stay subscribed.
         """
         self._subscribe(channels, self._queue, timeout, options)
         found = self._core.subscriptions(channels)
         return [found[c] for c in channels if c in found]
 
     def unsubscribe(self, *channels: str, timeout: float | None = None) -> None:
-        """Unsubscribe, and block until the venue has answered. A channel that a reader or a
-        callback still wants stays with those. ``timeout`` as in :meth:`subscribe`.
+        """Unsubscribe from ``channels``, and block until the venue has answered.
 
-        Raises SubscriptionRejected where the venue refuses, SubscriptionTimeout where it does not
-        answer; in the latter case the channel is no longer wanted all the same.
+        A channel that a reader or a callback still uses stays subscribed for them. ``timeout`` is
+        as in :meth:`subscribe`.
+
+        Raises SubscriptionRejected when the venue refuses, and SubscriptionTimeout when it does
+        not answer. After a timeout the channel is no longer wanted either.
         """
         check_timeout(timeout)
         _forbid_worker_threads()
@@ -310,7 +319,7 @@ class WebSocketClient(_Receiver):
 
     @property
     def subscriptions(self) -> dict[str, Subscription]:
-        """The channels wanted now, with their state and a gap that is still to be delivered."""
+        """The wanted channels, each with its state and any gap that is not yet delivered."""
         return self._core.subscriptions()
 
     @without_locals
@@ -322,10 +331,12 @@ class WebSocketClient(_Receiver):
         timeout: float | None = None,
         **options: Any,
     ) -> Reader:
-        """An independent reader of ``channels``, which it subscribes to if need be.
+        """Return an independent reader of ``channels``; subscribe to them if necessary.
 
-        Their messages go to it, and to the client's own ``recv`` only where the client has
-        subscribed to them as well. Raises as :meth:`subscribe`.
+        The reader gets their messages. The client's own ``recv`` gets them only if the client has
+        subscribed to them too. ``queue_size`` (messages) and ``overflow`` replace the client's
+        options for this reader. ``timeout`` and ``options`` are as in :meth:`subscribe`. Raises as
+        :meth:`subscribe`.
         """
         check_whole("queue_size", queue_size, 1, or_none=True)
         if overflow is not None:
@@ -339,7 +350,7 @@ class WebSocketClient(_Receiver):
         try:
             self._subscribe(channels, queue, timeout, options)
         except BaseException:
-            undo()  # one call all in C: another interrupt comes after it
+            undo()  # one call, written in C: a second interrupt can only come after it
             raise
         return reader
 
@@ -350,15 +361,15 @@ class WebSocketClient(_Receiver):
         timeout: float | None = None,
         **options: Any,
     ) -> Subscription:
-        """Call ``function`` with each message of ``channel``, which is subscribed to if need be.
+        """Call ``function`` with each message of ``channel``; subscribe to it if necessary.
 
-        It runs on the ``wsclient-callbacks`` thread; what it raises is logged and counted, and
-        stops nothing. Raises as :meth:`subscribe`.
+        The function runs on the ``wsclient-callbacks`` thread. An exception from it is logged and
+        counted, and stops nothing. Raises as :meth:`subscribe`.
         """
         added = list[None]()
         try:
             return self._on(channel, function, timeout, options, added)
-        except BaseException:  # out here, so that no interrupt comes between it and the return
+        except BaseException:  # in this frame: no interrupt comes between it and the return
             self._core.off(channel, function, added)
             del options  # they may hold secrets
             raise
@@ -382,26 +393,26 @@ class WebSocketClient(_Receiver):
         waiter.wait()
         found = self._core.subscriptions((channel,)).get(channel)
         gone = Subscription(channel, SubscriptionState.UNSUBSCRIBING, options)
-        return found or gone  # somebody may have unsubscribed from it meanwhile
+        return found or gone  # another thread may have unsubscribed from it meanwhile
 
     def on_event(self, function: Callable[[Event], object]) -> None:
         """Call ``function`` with each event from now on: see :mod:`wsclient.events`.
 
-        It runs on the ``wsclient-callbacks`` thread, which is shared with the functions of
-        :meth:`on`; what it raises is logged and counted, and harms nothing. May be called before
-        :meth:`connect`. ``close()`` waits, within its timeout, until the last event is
-        delivered; after it none is. Raises ClientClosed after it, and what ended the client when
-        it has failed.
+        The function runs on the ``wsclient-callbacks`` thread, which it shares with the functions
+        of :meth:`on`. An exception from it is logged and counted, and stops nothing. May be called
+        before :meth:`connect`. ``close()`` waits, within its timeout, until the last event is
+        delivered; no event is delivered after ``close()``. Raises ClientClosed after ``close()``,
+        and the client's failure when it has failed.
         """
         if not callable(function):
             raise ConfigurationError(f"on_event() takes a function, not {type(function).__name__}")
         self._core.listen(self._core.callbacks.events, function)
 
     def events(self) -> EventStream:
-        """What happens to the client, from now on, to iterate over: see :mod:`wsclient.events`.
+        """Return an iterator over the client's events from now on: see :mod:`wsclient.events`.
 
-        Usually in a thread of your own. May be called before :meth:`connect`. The iteration ends
-        after the last event, :class:`wsclient.events.Closed`.
+        Iterate over it in a thread of your own. May be called before :meth:`connect`. The
+        iteration ends after the last event, :class:`wsclient.events.Closed`.
         """
         stream = EventStream()
         self._core.listen(stream)
@@ -416,42 +427,46 @@ class WebSocketClient(_Receiver):
         timeout: float | None = None,
         **options: Any,
     ) -> OrderBook:
-        """The order book of ``symbol``, kept up to date on the ``wsclient-books`` thread.
+        """Return the order book of ``symbol``, kept up to date on the ``wsclient-books`` thread.
 
-        Returns when it has its first snapshot; the same book for the same symbol. ``options`` go
-        to the dialect, as with :meth:`subscribe`. A book that falls out of sync is
-        resubscribed by itself, or its snapshot is fetched again where the venue gives it by REST.
-        ``timeout`` (s) bounds the whole call; by default the venue's answer and the snapshot are
-        each given ``ack_timeout``.
+        Blocks until the book has its first snapshot. The same symbol gives the same book.
+        ``options`` are passed to the dialect, as in :meth:`subscribe`. When a book falls out of
+        sync, the client subscribes to its channel again, or fetches its snapshot again if the
+        venue provides it by REST. ``timeout`` (s) bounds the whole call; by default the venue's
+        answer and the snapshot each have ``ack_timeout``.
 
-        Raises as :meth:`subscribe`, TimeoutError when no snapshot came, OrderBookOutOfSync where
-        it was refused for good, NotSupported where the dialect has no order books, and
+        Raises as :meth:`subscribe`; TimeoutError when no snapshot came, OrderBookOutOfSync when
+        the snapshot was refused for good, NotSupported when the dialect has no order books, and
         ConfigurationError with ``overflow="conflate"``.
         """
         check_timeout(timeout)
         if not isinstance(symbol, str) or not isinstance(verify_checksum, bool):
-            raise ConfigurationError("a book's symbol is text, its verify_checksum True or False")
+            raise ConfigurationError(
+                "an order book's symbol must be text, and verify_checksum True or False"
+            )
         core = self._core
         if core.options.overflow == "conflate":
             raise ConfigurationError(
-                'an order book needs every message, and overflow="conflate" keeps the newest only'
+                'an order book needs every message, but overflow="conflate" keeps only the newest; '
+                "choose another overflow policy"
             )
         channel = core.dialect.book_channel(symbol, options)
         request = core.dialect.book_request(channel, options)
         deadline = Deadline(timeout)
         _forbid_worker_threads()
         core.peek().check_begun()
-        # Made here, since it asks the dialect; kept on the watchdog thread.
+        # Made here, since it calls the dialect; put into the table on the watchdog thread.
         feed = BookFeed(core, channel) if request is None else RestBookFeed(core, channel, request)
-        kept = LiveBook(
+        live = LiveBook(
             core.dialect, channel, verify_checksum, options, feed, core.locks, core.mask
         )
         call = object()
         try:
-            feed = core.call(partial(self._find_book, feed, kept, call))
+            feed = core.call(partial(self._find_book, feed, live, call))
             if feed.book.verify_checksum != verify_checksum:
                 raise ConfigurationError(
-                    f"the book of {symbol!r} is there already, with another verify_checksum"
+                    f"the order book of {symbol!r} already exists with verify_checksum="
+                    f"{feed.book.verify_checksum}; close it first, or pass the same value"
                 )
             feed.check()
             left = None if timeout is None else deadline.remaining()
@@ -466,8 +481,10 @@ class WebSocketClient(_Receiver):
             raise
 
     def latest(self, channel: str) -> Message | None:
-        """The newest message received of ``channel``, or None. Consumes nothing, and waits for
-        nothing. Raises ClientForked in a child process."""
+        """Return the newest message received of ``channel``, or None.
+
+        Takes nothing from a queue and does not wait. Raises ClientForked in a child process.
+        """
         if self._core.is_forked:
             raise forked_error()
         tracker = self._core.peek().trackers.get(channel)
@@ -477,10 +494,11 @@ class WebSocketClient(_Receiver):
 
     @without_locals
     def send(self, payload: Any) -> None:
-        """Send text, bytes, or an object as JSON; returns when its bytes are out.
+        """Send text, bytes, or an object as JSON; return when its bytes are sent.
 
         Raises NotConnected at once when the connection is not open, or when it ends before any
-        byte went out; OutcomeUnknown when it ends half way. Nothing is queued or sent twice.
+        byte was sent; OutcomeUnknown when it ends half way. The message is neither kept for the
+        next connection nor sent twice.
         """
         _forbid_worker_threads()
         waiter = Waiter()
@@ -489,11 +507,11 @@ class WebSocketClient(_Receiver):
 
     @without_locals
     def request(self, payload: Any, timeout: float | None = 10.0) -> Any:
-        """Send, and return the decoded reply that the dialect correlates to it.
+        """Send a request, and return the decoded reply that the dialect matches to it.
 
-        Raises NotSupported for a dialect without correlation, NotConnected as :meth:`send`,
-        TimeoutError after ``timeout`` seconds, RequestRejected when the venue answers with an
-        error, OutcomeUnknown when the connection ends before the answer.
+        Raises NotSupported if the dialect cannot match replies to requests, NotConnected as
+        :meth:`send`, TimeoutError after ``timeout`` seconds, RequestRejected when the venue answers
+        with an error, and OutcomeUnknown when the connection ends before the answer.
         """
         check_timeout(timeout)
         _forbid_worker_threads()
@@ -511,11 +529,11 @@ class WebSocketClient(_Receiver):
             raise
         return reply.wait()
 
-    # What is going on.
+    # State and statistics.
 
     @property
     def state(self) -> State:
-        """Where the connection stands."""
+        """The state of the connection."""
         return self._core.peek().state
 
     @property
@@ -524,12 +542,15 @@ class WebSocketClient(_Receiver):
         return self.state is State.OPEN
 
     def stats(self) -> Stats:
-        """All counters and measures, as they stand now. Raises ClientForked in a child process."""
+        """Return all counters and measurements as of now.
+
+        Raises ClientForked in a child process.
+        """
         self._core.check_call()
         return stats_of(self._core)
 
     def __repr__(self) -> str:
-        if "_core" not in vars(self):  # an error reporter looks at one that could not be made
+        if "_core" not in vars(self):  # an error reporter shows one whose __init__ raised
             return "<WebSocketClient, not made>"
         session = self._core.peek()
         count = len(session.subscriptions)
@@ -540,30 +561,36 @@ class WebSocketClient(_Receiver):
 
     # Inside.
 
-    def _find_book(self, new: BookFeed, kept: LiveBook, call: object) -> BookFeed:
-        """Return what keeps the channel's book: ``new``, if nothing does yet. ``call`` stands for
-        the call that waits for it. On the watchdog thread, as the next three."""
+    def _find_book(self, new: BookFeed, live: LiveBook, call: object) -> BookFeed:
+        """Return the feed of the channel's book: ``new``, unless there is one already.
+
+        ``call`` identifies the call that waits for the book. Runs on the watchdog thread.
+        """
         feed = self._book_feeds.get(new.channel)
         if feed is not None and feed.book.is_lost:
             self._drop_book(feed)
             feed = None
         if feed is None:
-            new.keep(kept)
+            new.keep(live)
             feed = self._book_feeds[new.channel] = new
         feed.calls.add(call)
         return feed
 
     def _book_of(self, feed: BookFeed, call: object) -> OrderBook:
+        """Return the OrderBook for the caller ``call``. Runs on the watchdog thread."""
         feed.calls.discard(call)
         feed.is_given = True
         book = self._books.get(feed.channel)
-        if book is None or book._kept is not feed.book:
+        if book is None or book._live is not feed.book:
             book = OrderBook._of(feed.book, partial(self._close_book, feed))
             self._books[feed.channel] = book
         return book
 
     def _give_up_book(self, channel: str, call: object) -> None:
-        """A call has failed. Unless another one waits for the book, or has got it, it goes."""
+        """Drop the book of a call that has failed, unless another call waits for it or has got it.
+
+        Runs on the watchdog thread.
+        """
         feed = self._book_feeds.get(channel)
         if feed is not None and call in feed.calls:
             feed.calls.discard(call)
@@ -571,7 +598,7 @@ class WebSocketClient(_Receiver):
                 self._drop_book(feed)
 
     def _drop_book(self, feed: BookFeed) -> None:
-        """Stop feeding the book of ``feed``. On the watchdog thread."""
+        """Stop feeding the book of ``feed``. Runs on the watchdog thread."""
         if self._book_feeds.get(feed.channel) is feed:
             del self._book_feeds[feed.channel]
             feed.end()
@@ -598,12 +625,15 @@ class WebSocketClient(_Receiver):
 
 @without_locals
 def connect(url: str | Callable[[], str], **options: Any) -> WebSocketClient:
-    """A :class:`WebSocketClient`, opened. Takes its arguments, and raises as its ``connect()``."""
+    """Make a :class:`WebSocketClient`, open it and return it.
+
+    Takes the arguments of the class. Raises as the class and its ``connect()``.
+    """
     client = WebSocketClient(url, **options)
     try:
         client.connect()
     except BaseException:
-        client.close(timeout=0.1)  # nothing is open: only a stuck attempt could take longer
+        client.close(timeout=0.1)  # nothing is open; only an attempt that hangs would take longer
         raise
     return client
 
@@ -611,8 +641,8 @@ def connect(url: str | Callable[[], str], **options: Any) -> WebSocketClient:
 def _forbid_worker_threads() -> None:
     if is_worker_thread():
         raise RuntimeError(
-            "a blocking call from wsclient's own reader or watchdog thread would wait for itself; "
-            "use client.on(), or a thread of your own"
+            "this blocking call was made on wsclient's own reader or watchdog thread, where it "
+            "would wait for itself; use client.on(), or a thread of your own"
         )
 
 
@@ -622,13 +652,13 @@ def _check_channels(channels: tuple[str, ...]) -> None:
     for channel in channels:
         if not isinstance(channel, str):
             raise ConfigurationError(
-                f"a channel is text, not {type(channel).__name__}; "
-                "several are several arguments: subscribe(*channels)"
+                f"a channel must be text, not {type(channel).__name__}; "
+                "pass several channels as several arguments: subscribe(*channels)"
             )
 
 
 def _close_quietly(close: Callable[[], None], kind: type[BaseException] | None) -> None:
-    """Close on leaving a ``with`` block, masking no exception of its body."""
+    """Close at the end of a ``with`` block, without hiding an exception from its body."""
     try:
         close()
     except Exception:

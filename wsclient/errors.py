@@ -5,7 +5,7 @@
     WSClientError
      ├── ConfigurationError      (also ValueError)       an option or argument cannot work
      ├── NotSupported            (also NotImplementedError)  the dialect cannot do that
-     ├── ConnectError            (also ConnectionError)  connect() is out of attempts
+     ├── ConnectError            (also ConnectionError)  all attempts of connect() have failed
      │    └── ConnectTimeout     (also TimeoutError)     connect(timeout=...) ran out of time
      ├── HandshakeRejected       (also ConnectionError)  the upgrade was refused (HTTP status)
      ├── ConnectionLost          (also ConnectionError)  why a connection ended
@@ -19,15 +19,15 @@
      │    └── SubscriptionTimeout  (also TimeoutError)
      ├── RequestRejected                                 the venue answered a request with an error
      ├── QueueOverflow                                   overflow="error" and a queue is full
-     ├── OrderBookOutOfSync                              a book was read that may be wrong
-     ├── ReentrantCall           (also RuntimeError)     called within a call that it interrupted
-     ├── ThreadStartError        (also RuntimeError)     the system gives us no thread
-     ├── ClientForked                                    used in a child of the process it is of
+     ├── OrderBookOutOfSync                              the order book may be wrong
+     ├── ReentrantCall           (also RuntimeError)     called by a handler within wsclient
+     ├── ThreadStartError        (also RuntimeError)     the system cannot start a thread
+     ├── ClientForked                                    the client belongs to the parent process
      └── ClientClosed                                    close() was called
 
-A failure in the background reaches the caller at its next blocking call, as a fresh exception
-chained (``__cause__``) to the original. No text of these, and no variable in their tracebacks,
-holds a header, a credential, a URL's query, or what a venue put into an error page.
+A failure in the background is raised by the caller's next blocking call, as a new exception
+chained (``__cause__``) to the original. The texts of these exceptions and the variables in their
+tracebacks hold no header, no credential, no query of a URL and no part of a venue's error page.
 """
 
 from __future__ import annotations
@@ -66,8 +66,11 @@ class WSClientError(Exception):
     """Base of all exceptions that wsclient raises."""
 
     def fresh(self) -> WSClientError:
-        """Return a copy to raise in another thread: tracebacks must not pile up on a shared
-        instance. What it is chained to keeps no local variables."""
+        """Return a copy to raise in another thread.
+
+        Otherwise tracebacks would accumulate on the shared instance. The exceptions to which the
+        copy is chained keep no local variables.
+        """
         forget_locals(self)
         copy = type(self).__new__(type(self))
         copy.args = self.args
@@ -77,15 +80,15 @@ class WSClientError(Exception):
 
 
 class ConfigurationError(WSClientError, ValueError):
-    """An option or an argument cannot work; the text says which and what would."""
+    """An option or an argument cannot work; the text says which one, and what would work."""
 
 
 class NotSupported(WSClientError, NotImplementedError):
-    """The dialect has no such thing (``request()`` on one without correlation, for instance)."""
+    """The dialect does not support the call, such as ``request()`` without matched replies."""
 
 
 class ConnectError(WSClientError, ConnectionError):
-    """``connect()`` made all its attempts; ``__cause__`` is the last one's failure.
+    """All attempts of ``connect()`` have failed; ``__cause__`` is the failure of the last one.
 
     ``attempts`` is the number of attempts made.
     """
@@ -96,16 +99,15 @@ class ConnectError(WSClientError, ConnectionError):
 
 
 class ConnectTimeout(ConnectError, TimeoutError):
-    """``connect(timeout=...)`` or one attempt of it ran out of time."""
+    """``connect(timeout=...)``, or one attempt, did not succeed in time."""
 
 
 class HandshakeRejected(WSClientError, ConnectionError):
-    """The venue answered the upgrade request with something other than 101, or a REST request with
-    something other than 2xx.
+    """The venue refused the upgrade request (not 101) or a REST request (not 2xx).
 
-    ``status`` is the HTTP status (0 when the answer was no HTTP), ``retry_after`` the seconds that
-    its ``Retry-After`` asks for or None, ``excerpt`` at most 512 bytes of the body, or of an answer
-    that was no HTTP: material from outside, kept out of the exception's text.
+    ``status`` is the HTTP status (0 if the answer was not HTTP). ``retry_after`` is the time (s)
+    that the answer's ``Retry-After`` asks for, or None. ``excerpt`` is at most 512 bytes of the
+    body, or of an answer that was not HTTP: it is foreign material, and so not in the text.
     """
 
     def __init__(
@@ -118,8 +120,11 @@ class HandshakeRejected(WSClientError, ConnectionError):
 
 
 class ConnectionLost(WSClientError, ConnectionError):
-    """A connection ended. ``code`` is the close code seen or sent, 1006 where there was none;
-    ``reason`` a word for why, as in :class:`wsclient.events.Disconnected`."""
+    """A connection ended.
+
+    ``code`` is the close code received or sent, 1006 if there was none. ``reason`` is one word for
+    the cause, as in :class:`wsclient.events.Disconnected`.
+    """
 
     def __init__(self, message: str, code: int = 1006, reason: str = "ended") -> None:
         super().__init__(message)
@@ -128,7 +133,7 @@ class ConnectionLost(WSClientError, ConnectionError):
 
 
 class AuthenticationError(WSClientError):
-    """The venue refused the login. Retrying with the same credentials would not help."""
+    """The venue refused the login. Another attempt with the same credentials would not help."""
 
 
 class ReconnectError(WSClientError, ConnectionError):
@@ -140,8 +145,10 @@ class NotConnected(WSClientError, ConnectionError):
 
 
 class OutcomeUnknown(WSClientError):
-    """Bytes went out, and the connection dropped before the answer: the venue may have acted on
-    them."""
+    """The connection ended after bytes were sent and before the answer came.
+
+    The venue may have acted on the message.
+    """
 
 
 class WaitTimeout(WSClientError, TimeoutError):
@@ -149,7 +156,7 @@ class WaitTimeout(WSClientError, TimeoutError):
 
 
 class SubscriptionError(WSClientError):
-    """Some channels failed. ``failed`` maps each to its reason; the others are as asked for."""
+    """Some channels failed. ``failed`` maps each to the reason; the call succeeded for the rest."""
 
     def __init__(self, message: str, failed: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -161,7 +168,7 @@ class SubscriptionRejected(SubscriptionError):
 
 
 class SubscriptionTimeout(SubscriptionError, TimeoutError):
-    """The venue did not answer for at least one channel, and refused none."""
+    """The venue did not answer in time for at least one channel, and refused none."""
 
 
 class RequestRejected(WSClientError):
@@ -177,21 +184,25 @@ class QueueOverflow(WSClientError):
 
 
 class OrderBookOutOfSync(WSClientError):
-    """An order book may not be what the venue has; the text says why, and what to do."""
+    """An order book may differ from the venue's; the text says why, and what to do."""
 
 
 class ReentrantCall(WSClientError, RuntimeError):
-    """A signal handler or a finalizer interrupted wsclient on this thread, and made a call that
-    would wait for what it has interrupted. Only ``close()`` works there."""
+    """A signal handler or a finalizer made a call that would wait for what it has interrupted.
+
+    It interrupted wsclient itself on this thread. Only ``close()`` works there.
+    """
 
 
 class ThreadStartError(WSClientError, RuntimeError):
-    """A thread could not be started: the process or the system has reached its limit. End some
-    threads, or raise the limit, and call again."""
+    """A thread could not be started: the process or the system has reached its limit.
+
+    End some threads, or raise the limit, and call again.
+    """
 
 
 class ClientForked(WSClientError):
-    """The process was forked, and the client is the parent's. Make a new one in the child."""
+    """The client belongs to the parent of this forked process. Make a new one in the child."""
 
 
 class ClientClosed(WSClientError):

@@ -1,9 +1,10 @@
-"""What happens to a client, one frozen event each: ``client.on_event()`` and ``client.events()``.
+"""The events of a client, frozen dataclasses: ``client.on_event()`` and ``client.events()``.
 
-Every event bears the ``connection_id`` at its time (0 before the first), its ``number``, counted
-from 1 for each client, and ``at``, the time when it was told (ns since the epoch). Events are told
-in order. A jump of the number means that whoever listens was too slow, and has missed some. As
-text an event begins with these three, the time in UTC; its repr is without them.
+Every event has the ``connection_id`` at its time (0 before the first connection), its ``number``,
+counted from 1 for each client, and ``at``, the time when it was emitted (ns since the epoch).
+Events are delivered in order. A jump of ``number`` means that the listener was too slow and has
+missed some. The ``str`` of an event begins with these three, the time in UTC; its ``repr`` leaves
+them out.
 """
 
 from __future__ import annotations
@@ -47,10 +48,10 @@ class Event:
 
 @dataclass(frozen=True)
 class Connected(Event):
-    """The connection is open, and logged in where the venue asks for that.
+    """The connection is open, and logged in if the venue requires a login.
 
-    ``attempt`` is the number of attempts that it took, the successful one included; those since a
-    connection has last proved healthy, by data or by ten seconds.
+    ``attempt`` is the number of attempts that it took, including the successful one, since a
+    connection was last healthy: one that brought data or stayed open for ten seconds.
     """
 
     attempt: int
@@ -60,12 +61,13 @@ class Connected(Event):
 class Disconnected(Event):
     """An open connection has ended.
 
-    ``why`` is a sentence, ``reason`` the word for it that ``stats().disconnect_reasons`` counts:
-    ``closed`` (by a close frame), ``ended`` (without one), ``reset``, ``half-open``, ``stalled``,
-    ``deaf`` (the peer did not read), ``silent``, ``unanswered`` (a resubscription), ``protocol``
-    (the venue broke it), ``age`` (the venue's maximum is reached), or an exception's type.
-    ``code`` is the close code, 1006 where there was none; ``data_age`` how long before the end the
-    last data came (s), None where none had come over this connection.
+    ``why`` is a sentence, ``reason`` the word under which ``stats().disconnect_reasons`` counts it:
+    ``closed`` (by a close frame), ``ended`` (without a close frame), ``reset``, ``half-open``,
+    ``stalled``, ``deaf`` (the peer did not read), ``silent``, ``unanswered`` (the venue did not
+    answer a resubscription), ``protocol`` (the venue violated it), ``age`` (the venue's maximum
+    age of a connection is reached), or the type of an exception. ``code`` is the close code, 1006
+    if there was none. ``data_age`` is the time (s) from the last data to the end, None if this
+    connection brought none.
     """
 
     why: str
@@ -76,9 +78,9 @@ class Disconnected(Event):
 
 @dataclass(frozen=True)
 class Reconnecting(Event):
-    """There will be another attempt, number ``attempt`` of this outage, in ``delay`` seconds.
+    """The next attempt to connect, number ``attempt`` of this outage, follows in ``delay`` seconds.
 
-    ``why`` is what became of the connection, or of the attempt before.
+    ``why`` says how the connection ended, or why the attempt before failed.
     """
 
     attempt: int
@@ -88,16 +90,16 @@ class Reconnecting(Event):
 
 @dataclass(frozen=True)
 class Subscribed(Event):
-    """The venue has confirmed ``channels``: asked for, or restored after a reconnect."""
+    """The venue has confirmed ``channels``, requested by a caller or restored after a reconnect."""
 
     channels: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Rejected(Event):
-    """The venue has refused ``channel``; ``why`` is its own word, or that it gave none in time.
+    """The venue has refused ``channel``; ``why`` is its reason, or says that it gave none in time.
 
-    ``is_lost``: the channel was active before, and has ended with a message of type ``lost``.
+    ``is_lost`` is True if the channel was active before; it has ended with a ``lost`` message.
     """
 
     channel: str
@@ -107,13 +109,13 @@ class Rejected(Event):
 
 @dataclass(frozen=True)
 class Resubscribing(Event):
-    """A channel that was active is subscribed to again, on the same connection.
+    """The client subscribes again to a channel that was active, on the same connection.
 
-    ``reason`` is ``ended`` (the venue has ended it unasked), ``silent`` (by the option
-    ``stale_after``) or ``out of sync`` (an order book needs a new snapshot); ``why`` says it in a
-    sentence. A channel that has ended may wait before it is asked for, since all that is asked for
-    again has one rate limit. :class:`Subscribed` follows when the venue has confirmed the channel,
-    and its next message bears a gap.
+    ``reason`` is ``ended`` (the venue has ended the subscription, unsolicited), ``silent`` (no
+    message for the option ``stale_after``) or ``out of sync`` (an order book needs a new
+    snapshot). ``why`` is the same as a sentence. The subscribe for an ended channel may wait, since
+    all resubscriptions share one rate limit. :class:`Subscribed` follows when the venue has
+    confirmed the channel, and its next message carries a gap.
     """
 
     channel: str
@@ -125,10 +127,9 @@ class Resubscribing(Event):
 class NoData(Event):
     """No message of ``channel`` has come in the ``seconds`` since the venue confirmed it.
 
-    The channel stays subscribed. It is told of again only after a message has come in between;
-    ``stats().no_data`` lists such channels. The usual causes are an address that does not serve the
-    channel, and a symbol in the wrong case. ``seconds`` is what
-    :meth:`wsclient.Dialect.first_message_within` returned.
+    Emitted once, until a message comes; ``stats().no_data`` lists these channels. The channel stays
+    subscribed. The usual causes are an address that does not serve the channel, and a symbol in the
+    wrong case. ``seconds`` is what :meth:`wsclient.Dialect.first_message_within` returned.
     """
 
     channel: str
@@ -137,10 +138,10 @@ class NoData(Event):
 
 @dataclass(frozen=True)
 class GapMarked(Event):
-    """A message of ``channel`` bears ``gap``: the numbers jumped, or the connection had been down.
+    """A message of ``channel`` carries ``gap``: its sequence jumped, or the connection was down.
 
-    What a queue drops is not told here, but by :class:`SlowConsumer`; nor is the end of a lost
-    channel, but by :class:`Rejected`.
+    Messages that a queue drops emit :class:`SlowConsumer` instead, and the end of a lost channel
+    emits :class:`Rejected`.
     """
 
     channel: str
@@ -149,8 +150,11 @@ class GapMarked(Event):
 
 @dataclass(frozen=True)
 class Recovered(Event):
-    """All is as before the disconnect: the connection is open, and every channel that is still
-    wanted confirmed. ``seconds`` after the connection ended; ``channels`` is their number."""
+    """The client has recovered from a disconnect.
+
+    The connection is open, and the venue has confirmed every channel that is still wanted.
+    ``seconds`` is the time since the connection ended, ``channels`` the number of channels.
+    """
 
     seconds: float
     channels: int
@@ -158,9 +162,12 @@ class Recovered(Event):
 
 @dataclass(frozen=True)
 class SlowConsumer(Event):
-    """A queue is full and drops messages; told once an episode, which is over when it has not
-    dropped any for a second. ``queue`` is its name in ``stats().queues``, ``dropped`` how many it
-    has dropped so far."""
+    """A queue is full and drops messages.
+
+    Emitted once per episode, which ends when the queue has dropped nothing for one second.
+    ``queue`` is its name in ``stats().queues``, ``dropped`` the number of messages that it has
+    dropped so far.
+    """
 
     queue: str
     dropped: int
@@ -170,8 +177,8 @@ class SlowConsumer(Event):
 class DecodeError(Event):
     """A frame could not be read, or ``validate`` refused a message.
 
-    ``why`` says so, with an excerpt of at most 120 bytes. Told at most once a second: ``count`` is
-    how many there were since the last time, this one included.
+    ``why`` is a sentence with an excerpt of at most 120 bytes. Emitted at most once per second:
+    ``count`` is the number of cases since the last event, including this one.
     """
 
     why: str
@@ -180,6 +187,6 @@ class DecodeError(Event):
 
 @dataclass(frozen=True)
 class Closed(Event):
-    """The last event: by ``close()``, or, with an ``error``, because the client failed for good."""
+    """The last event: the client was closed, or, with an ``error``, has failed for good."""
 
     error: WSClientError | None

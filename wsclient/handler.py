@@ -1,4 +1,4 @@
-"""WebSocketHandler: the same client in the older dict style, for code that is written to it."""
+"""WebSocketHandler: the client behind the older dict-based interface, for code that uses it."""
 
 from __future__ import annotations
 
@@ -16,30 +16,33 @@ __all__ = ["WebSocketHandler"]
 
 
 class WebSocketHandler:
-    """A thin adapter of :class:`WebSocketClient`.
+    """A thin adapter around :class:`WebSocketClient`.
 
-    ``config`` holds ``websocket_uri``, ``max_retries`` (3), ``retry_delay_sec`` (5, a constant
-    delay), ``on_market_data`` (a function of one decoded message, instead of overriding
-    :meth:`process_market_data`); any other key is an option of the client.
+    ``config`` holds ``websocket_uri``, ``max_retries`` (default 3), ``retry_delay_sec`` (default 5,
+    a constant delay) and ``on_market_data`` (a function that takes one decoded message, instead of
+    overriding :meth:`process_market_data`). Any other key is an option of the client. Raises
+    ConfigurationError for a key or a value that cannot work.
 
-    Incoming JSON is routed by its ``type``: ``system`` is filtered, ``market_data`` is handed to
-    :meth:`run` or to iteration, ``subscription`` answers a subscribe, anything else is logged as
-    unhandled. Invalid JSON is logged and counted, never fatal.
+    Incoming JSON is routed by its ``type``: ``system`` is filtered out, ``market_data`` goes to
+    :meth:`run` or to the iteration, ``subscription`` is the answer to a subscribe, and anything
+    else is logged as unhandled. Invalid JSON is logged and counted, and is never fatal.
     """
 
     @without_locals
     def __init__(self, config: Mapping[str, Any]) -> None:
         if not isinstance(config, Mapping):
-            raise ConfigurationError(f"the config is a mapping, not {type(config).__name__}")
+            raise ConfigurationError(f"config must be a mapping, not {type(config).__name__}")
         options = dict(config)
         if "websocket_uri" not in options:
-            raise ConfigurationError("the config needs the key 'websocket_uri'")
+            raise ConfigurationError("config must have the key 'websocket_uri'")
         url = options.pop("websocket_uri")
         delay = options.pop("retry_delay_sec", 5)
         check_number("retry_delay_sec", delay, 0.0)
         self._on_market_data: Callable[[Any], object] | None = options.pop("on_market_data", None)
         if self._on_market_data is not None and not callable(self._on_market_data):
-            raise ConfigurationError("on_market_data must be a function of a message, or None")
+            raise ConfigurationError(
+                "on_market_data must be a function that takes a message, or None"
+            )
         options.setdefault("max_retries", 3)
         options.setdefault("retry_delay", delay)
         options.setdefault("max_retry_delay", max(delay, 1e-3))
@@ -47,14 +50,20 @@ class WebSocketHandler:
         self.client = WebSocketClient(url, **options)
 
     def connect(self) -> None:
-        """Raises ConnectionError("Max connection retries exceeded") after ``max_retries``."""
+        """Open the connection.
+
+        Raises ConnectionError("Max connection retries exceeded") after ``max_retries`` attempts.
+        """
         try:
             self.client.connect()
         except ConnectError as error:
             raise ConnectError("Max connection retries exceeded", error.attempts) from error
 
     def subscribe(self, channel: str, **options: Any) -> dict[str, str]:
-        """``{"status": "success"}``, or ``{"status": "error", "error": why}``. Never raises."""
+        """Subscribe to ``channel``. Never raises an error.
+
+        Returns ``{"status": "success"}``, or ``{"status": "error", "error": why}``.
+        """
         if not self.is_connected:
             return {"status": "error", "error": "Not connected"}
         try:
@@ -69,26 +78,32 @@ class WebSocketHandler:
         return {"status": "success"}
 
     def process_market_data(self, data: Any) -> None:
-        """Override this, or pass ``on_market_data``; runs on the caller's thread."""
+        """Handle one decoded message: override this, or pass ``on_market_data``.
+
+        Runs on the thread that called :meth:`run`.
+        """
         if self._on_market_data is not None:
             self._on_market_data(data)
 
     def process_gap(self, channel: str, gap: Gap) -> None:
-        """Override this to learn what was missed; called before the message after the gap."""
+        """Handle a gap: called before the message that follows it. Override it to know of gaps.
+
+        By default it logs a warning.
+        """
         self.client._core.log(
             logging.WARNING,
-            f"{channel}: missed before this message: {gap}",
+            f"{channel}: messages were missed before the next one: {gap}",
             channel=channel,
             logger="wsclient.handler",
         )
 
     def run(self) -> None:
-        """Process market data until :meth:`close`. Raises what ended the client otherwise."""
+        """Process market data until :meth:`close`. Raises the client's failure if it fails."""
         for data in self:
             self.process_market_data(data)
 
     def __iter__(self) -> Iterator[Any]:
-        """Each decoded ``market_data`` message."""
+        """Yield each decoded ``market_data`` message."""
         for message in self.client:
             if message.gap is not None:
                 self.process_gap(message.channel, message.gap)
@@ -97,13 +112,16 @@ class WebSocketHandler:
 
     @property
     def is_connected(self) -> bool:
+        """True while the connection is open and messages can be sent."""
         return self.client.is_connected
 
     @property
     def subscriptions(self) -> dict[str, Subscription]:
+        """The wanted channels: see :attr:`WebSocketClient.subscriptions`."""
         return self.client.subscriptions
 
     def close(self) -> None:
+        """Close the client for good: see :meth:`WebSocketClient.close`."""
         self.client.close()
 
     def __enter__(self) -> WebSocketHandler:

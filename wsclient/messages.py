@@ -1,4 +1,4 @@
-"""What a caller gets: Message, the Gap that it may carry, and the Subscription."""
+"""The types that callers get: Message, the Gap that it may carry, and Subscription."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import msgspec
 
 __all__ = ["Gap", "LinkedMessage", "Message", "Subscription", "SubscriptionState"]
 
-#: Strongest first: when two gaps become one, the stronger reason names it.
+#: The strongest reason first. Two merged gaps have the stronger of their reasons.
 GAP_REASONS = (
     "rejected",
     "reconnect",
@@ -26,16 +26,16 @@ GAP_REASONS = (
 
 
 class Gap(NamedTuple):
-    """Something of this channel was missed just before the message that carries it.
+    """Messages of this channel that were missed just before the message that carries the gap.
 
-    ``reason`` is one of ``rejected`` (the channel will not come back), ``reconnect``,
-    ``sequence`` (the venue's numbers jumped), ``overflow`` (the consumer was too slow),
-    ``invalid`` (a frame could not be read, or ``validate`` refused it), ``conflate``; or of two
-    that say what the message itself is: ``duplicate`` (it has come before; 0 are missed) and
-    ``late`` (an earlier gap has counted it; -1, so that sums come out right).
-    ``missed`` is how many messages, None where that cannot be known.
+    ``reason`` says why: ``rejected`` (the channel will not come back), ``reconnect``, ``sequence``
+    (the venue's sequence numbers jumped), ``overflow`` (the consumer was too slow), ``invalid`` (a
+    frame could not be read, or ``validate`` refused it) or ``conflate``. Two more reasons describe
+    the message itself: ``duplicate`` (it has come before; 0 are missed) and ``late`` (an earlier
+    gap has counted it; -1 are missed, so that sums are right).
+    ``missed`` is the number of missed messages, None if it is not known.
     ``since`` is the ``received_at`` of the channel's last message before the gap (ns since the
-    epoch), None where there was none.
+    epoch), None if there was none.
     """
 
     reason: str
@@ -43,7 +43,7 @@ class Gap(NamedTuple):
     since: int | None = None
 
     def merge(self, later: Gap | None) -> Gap:
-        """This gap and the one right after it, as one."""
+        """Return this gap and the one directly after it as one gap."""
         if later is None:
             return self
         unknown = self.missed is None or later.missed is None
@@ -55,7 +55,7 @@ class Gap(NamedTuple):
 
 
 class Decoder(Protocol):
-    """How the messages of a client are decoded, when their ``data`` is asked for."""
+    """Decodes the messages of a client when their ``data`` is read."""
 
     def data(self, message: Message) -> Any: ...
     def typed(self, message: Message, type: Any) -> Any: ...
@@ -63,7 +63,7 @@ class Decoder(Protocol):
 
 
 class Arrival(msgspec.Struct, frozen=True, gc=False, eq=False):
-    """What the messages of one socket read have in common."""
+    """The values shared by all messages of one socket read."""
 
     received_at: int
     connection_id: int
@@ -77,16 +77,18 @@ _UNDECODED: Any = msgspec.UNSET
 class Message(msgspec.Struct, gc=False, eq=False):
     """One message of one channel.
 
-    A dialect makes it of ``channel`` (str), ``type`` (the venue's word: ``"update"``,
-    ``"snapshot"``; ours: ``"lost"``), ``sequence`` (the venue's number, +1 a channel, or None) and
-    ``item`` (its place in a frame that holds several, else None). The client adds ``raw`` (the
-    whole frame's payload as received), ``gap`` (a :class:`Gap`, None where nothing before it was
-    missed) and what the properties tell.
+    A dialect makes it with ``channel`` (str), ``type`` (the venue's word, as ``"update"`` or
+    ``"snapshot"``; ours is ``"lost"``), ``sequence`` (the venue's sequence number, which grows by 1
+    per message of the channel, or None) and ``item`` (its position in a frame that holds several
+    messages, else None). The client adds ``raw`` (the payload of the whole frame as received),
+    ``gap`` (a :class:`Gap`, or None if nothing was missed before it) and the values behind the
+    properties.
 
-    It pickles, for another process or a file: without the client and what it was given, and without
-    the data where ``raw`` is all of them. There, ``data`` and :meth:`decode` give the same as here;
-    so they do in a ``copy.deepcopy()``. An item of several, and what a dialect decodes in a way of
-    its own, is sent decoded.
+    A message can be pickled, for another process or a file. The pickle holds neither the client
+    nor its options, and no decoded data if ``raw`` holds exactly this message. In the unpickled
+    message, and in a ``copy.deepcopy()``, ``data`` and :meth:`decode` return the same as here. One
+    of several items of a frame, or a message that its dialect decodes in its own way, is pickled
+    with its decoded data.
     """
 
     channel: str
@@ -95,14 +97,14 @@ class Message(msgspec.Struct, gc=False, eq=False):
     item: int | None = None
     raw: bytes = b""
     gap: Gap | None = None
-    #: ``received_at`` of the channel's message before this one, for a gap to tell.
+    #: ``received_at`` of the channel's message before this one, for the ``since`` of a gap.
     previous_at: int | None = None
     arrival: Arrival = _NOWHERE
     decoded: Any = _UNDECODED
 
     @property
     def data(self) -> Any:
-        """The decoded payload, decoded at the latest now; one item of it where ``item`` says so."""
+        """The decoded payload, or its item number ``item``. Decoded at the first read."""
         data = self.decoded
         if data is _UNDECODED:
             decoder = self.arrival.decoder
@@ -110,25 +112,25 @@ class Message(msgspec.Struct, gc=False, eq=False):
         return data
 
     def decode(self, type: Any) -> Any:
-        """``data`` as a type of yours: a ``msgspec.Struct``, a dataclass, a TypedDict ...
+        """Return ``data`` as your own type: a ``msgspec.Struct``, a dataclass, a TypedDict ...
 
-        Raises ``msgspec.ValidationError`` where the payload is not of that type.
+        Raises ``msgspec.ValidationError`` if the payload is not of that type.
         """
         decoder = self.arrival.decoder
         return None if decoder is None else decoder.typed(self, type)
 
     @property
     def received_at(self) -> int:
-        """When it was read from the socket (ns since the epoch)."""
+        """When the message was read from the socket (ns since the epoch)."""
         return self.arrival.received_at
 
     @property
     def connection_id(self) -> int:
-        """Which of the client's connections brought it, counted from 1."""
+        """The number of the client's connection that brought the message, counted from 1."""
         return self.arrival.connection_id
 
     def copy(self) -> Message:
-        """The same message with a gap and data of its own, for a second reader of the channel."""
+        """Return a copy with its own gap and data, for a second reader of the channel."""
         twin = copy.copy(self)
         twin.decoded = _UNDECODED
         return twin
@@ -155,7 +157,7 @@ def _make(kind: Callable[..., Message], fields: Mapping[str, Any]) -> Message:
 
 
 class TypedMessage(Message, gc=False, eq=False):
-    """A Message whose ``decoded`` is of the type that consumers last gave to :meth:`decode`."""
+    """A Message whose ``decoded`` has the type that consumers last passed to :meth:`decode`."""
 
     @property
     def data(self) -> Any:
@@ -167,12 +169,12 @@ class TypedMessage(Message, gc=False, eq=False):
 
 
 class LinkedMessage(Message, gc=False, eq=False):
-    """A Message whose number says by itself which one it follows, for a dialect to make.
+    """A Message that says which sequence number it follows. Made by a dialect.
 
-    ``follows`` is the number of the message directly before it: one less than the first of the
-    range of numbers that it stands for, or the venue's pointer. None: the count begins again here
-    (a snapshot). ``is_counted``: numbers count one by one, so that a jump says how many are
-    missing; pointers do not.
+    ``follows`` is the sequence number of the message directly before it: the venue's pointer, or,
+    for a message that covers a range of numbers, one less than the first of the range. None means
+    that the numbers begin again here (a snapshot). ``is_counted`` is True when the numbers go up
+    by one per message, so that a jump says how many messages are missing; for pointers it is False.
     """
 
     follows: int | None = None
@@ -180,7 +182,7 @@ class LinkedMessage(Message, gc=False, eq=False):
 
 
 class SubscriptionState(enum.Enum):
-    """Where a channel stands with the venue, on the present connection."""
+    """The state of a subscription with the venue, on the present connection."""
 
     PENDING = "pending"
     ACTIVE = "active"
@@ -189,10 +191,10 @@ class SubscriptionState(enum.Enum):
 
 @dataclass(frozen=True)
 class Subscription:
-    """A channel that is wanted, as it stood when this was asked for.
+    """A snapshot of the state of a wanted channel.
 
-    ``gap`` is a gap not yet delivered: set from the moment the connection drops until the channel's
-    next message carries it.
+    ``gap`` is a gap not yet delivered: it is set from the moment the connection drops until the
+    channel's next message carries it.
     """
 
     channel: str
@@ -202,5 +204,5 @@ class Subscription:
 
     @property
     def is_active(self) -> bool:
-        """True when the venue has confirmed it on the present connection."""
+        """True when the venue has confirmed the subscription on the present connection."""
         return self.state is SubscriptionState.ACTIVE

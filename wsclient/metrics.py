@@ -8,20 +8,20 @@
     REGISTRY.register(PrometheusCollector(client))
     start_http_server(9000)
 
-Each scrape asks ``client.stats()`` again; nothing runs in between, and nothing waits for a venue.
-What the numbers mean is told at :class:`wsclient.Stats`. All of them bear the label ``client``:
+Each scrape calls ``client.stats()``; nothing runs in between, and nothing waits for a venue.
+:class:`wsclient.Stats` explains the numbers. All of them have the label ``client``:
 
 ===================================== ========= ===================================================
-wsclient_state{state}                 gauge     1 for the state that the client is in, else 0
+wsclient_state{state}                 gauge     1 for the present state of the client, else 0
 wsclient_messages_total               counter   messages delivered to queues
 wsclient_frames_total                 counter   data frames received
 wsclient_bytes_total                  counter   bytes of payload received
 wsclient_dials_total                  counter   connections attempted
 wsclient_connects_total               counter   connections opened
 wsclient_disconnects_total            counter   connections that ended
-wsclient_disconnect_reasons_total     counter   the same by {reason}
-wsclient_attempt_failures_total       counter   attempts that came to nothing, by {reason}
-wsclient_gaps_total                   counter   gaps marked in the stream
+wsclient_disconnect_reasons_total     counter   connections that ended, by {reason}
+wsclient_attempt_failures_total       counter   attempts to connect that failed, by {reason}
+wsclient_gaps_total                   counter   gaps marked
 wsclient_missed_messages              gauge     messages known to be missed; late ones lower it
 wsclient_invalid_total                counter   frames and messages that could not be read
 wsclient_unhandled_total              counter   frames of a type that the dialect does not know
@@ -29,21 +29,21 @@ wsclient_dropped_total                counter   messages dropped by overflow pol
 wsclient_callback_errors_total        counter   exceptions raised by on() and on_event()
 wsclient_venue_lag_seconds            histogram from the venue's own time to receipt, of a sample
 wsclient_consumer_lag_seconds         histogram from receipt to the consumer, of a sample
-wsclient_venue_lag_min_seconds        gauge     the least so far: below 0, the clocks disagree
+wsclient_venue_lag_min_seconds        gauge     smallest so far; negative if the clocks disagree
 wsclient_queue_messages{queue}        gauge     messages waiting
-wsclient_queue_bytes{queue}           gauge     what they are charged
-wsclient_queue_oldest_seconds{queue}  gauge     the age of the oldest; 0 where nothing waits
-wsclient_channels                     gauge     channels that there are statistics of
-wsclient_channels_without_data        gauge     confirmed channels of which no message has come
+wsclient_queue_bytes{queue}           gauge     bytes charged for the waiting messages
+wsclient_queue_oldest_seconds{queue}  gauge     age of the oldest waiting message; 0 if none waits
+wsclient_channels                     gauge     channels with statistics
+wsclient_channels_without_data        gauge     confirmed channels without any message
 wsclient_channel_messages_total       counter   messages of one {channel}
-wsclient_channel_gaps_total           counter   gaps marked in it
-wsclient_channel_missed_messages      gauge     messages of it known to be missed
-wsclient_channel_last_message_seconds gauge     when the last one was received, since the epoch
-wsclient_channel_venue_lag_seconds    summary   the lags of one {channel}, {quantile} 0.5 and 0.99
-wsclient_channel_consumer_lag_seconds summary   likewise
+wsclient_channel_gaps_total           counter   gaps marked in one {channel}
+wsclient_channel_missed_messages      gauge     messages of one {channel} known to be missed
+wsclient_channel_last_message_seconds gauge     when its last message was received, since the epoch
+wsclient_channel_venue_lag_seconds    summary   venue lag of one {channel}, {quantile} 0.5 and 0.99
+wsclient_channel_consumer_lag_seconds summary   its consumer lag, {quantile} 0.5 and 0.99
 ===================================== ========= ===================================================
 
-A venue lag below zero is in the first bucket, and lowers the histogram's sum.
+A negative venue lag is counted in the first bucket and lowers the histogram's sum.
 """
 
 from __future__ import annotations
@@ -74,12 +74,12 @@ except ImportError as error:
 
 __all__ = ["PrometheusCollector"]
 
-#: Bounds of the histograms' buckets (s), from 16 us to 17 s: where the client's own buckets end, so
-#: that each count is exact.
+#: Bounds of the histograms' buckets (s), from 16 us to 17 s. The client's own buckets end at the
+#: same bounds, so each count is exact.
 BOUNDS = [2**exponent / 1e9 for exponent in range(14, 35, 2)]
 QUANTILES = (0.5, 0.99)
 
-#: What is told of each client: fields of Stats.
+#: The counters of each client: fields of Stats, and their help texts.
 COUNTERS = {
     "messages": "Messages delivered to queues.",
     "frames": "Data frames received.",
@@ -87,34 +87,35 @@ COUNTERS = {
     "dials": "Connections attempted.",
     "connects": "Connections opened.",
     "disconnects": "Connections that ended.",
-    "gaps": "Gaps marked in the stream.",
+    "gaps": "Gaps marked.",
     "invalid": "Frames and messages that could not be read.",
     "unhandled": "Frames of a type that the dialect does not know.",
     "dropped": "Messages dropped by overflow policies.",
     "callback_errors": "Exceptions raised by on() and on_event() functions.",
 }
 REASONS = {
-    "disconnect_reasons": "Connections that ended, by why.",
-    "attempt_failures": "Attempts to connect that came to nothing, by why.",
+    "disconnect_reasons": "Connections that ended, by reason.",
+    "attempt_failures": "Attempts to connect that failed, by reason.",
 }
 LAGS = {
     "venue_lag": "From the venue's own time of a message to its receipt, of a sample.",
     "consumer_lag": "From a message's receipt to the consumer, of a sample.",
 }
 
-#: A sample: its labels' values, and its own.
+#: A sample: the values of its labels, and its own value.
 Sample = tuple[Sequence[str], float]
 
 
 class PrometheusCollector(Collector):
-    """Tells a ``prometheus_client`` registry the statistics of clients, which it does not keep
-    alive: one that is collected is no longer told of.
+    """A ``prometheus_client`` collector of the statistics of clients.
 
-    ``channels``: at most so many of a client's channels, those with the most messages, have series
-    of their own, twelve each. 0 leaves them out.
+    It does not keep the clients alive: the series of a client end when it is garbage-collected.
 
-    The label ``client`` is the client's name (its option ``name``), with ``-2`` and so on behind
-    it where another client that is told of has the same. May be used from any thread. Raises
+    At most ``channels`` channels per client, those with the most messages, have their own series,
+    twelve each. 0 leaves them out.
+
+    The label ``client`` is the client's name (its option ``name``), followed by ``-2`` and so on if
+    another client of this collector has the same name. May be used from any thread. Raises
     ConfigurationError for ``channels`` below 0.
     """
 
@@ -122,14 +123,14 @@ class PrometheusCollector(Collector):
         if channels < 0:
             raise ConfigurationError(f"channels must be 0 or more, not {channels}")
         self._channels = channels
-        #: Protects the table of clients. Not held while their statistics are asked for.
+        #: Protects the table of clients. Not held while their statistics are read.
         self._lock = threading.Lock()
         self._clients: WeakValueDictionary[str, WebSocketClient] = WeakValueDictionary()
         for client in clients:
             self.add(client)
 
     def add(self, client: WebSocketClient) -> None:
-        """Tell of this one too."""
+        """Add ``client`` to this collector, unless it is there already."""
         name = label = client.stats().name
         with self._lock:
             known = dict(self._clients.items())
@@ -142,18 +143,18 @@ class PrometheusCollector(Collector):
             self._clients[label] = client
 
     def remove(self, client: WebSocketClient) -> None:
-        """Tell of it no longer."""
+        """Remove ``client`` from this collector."""
         with self._lock:
             for label, known in list(self._clients.items()):
                 if known is client:
                     del self._clients[label]
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing, so that a registry asks for no statistics when it is told of this."""
+        """Return nothing, so that a registry collects nothing when this is registered."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """All series, as they stand now. Called by the registry at each scrape."""
+        """Yield all series as of now. Called by the registry at each scrape."""
         found = self._ask()
         yield from _of_clients(found)
         yield from _of_lags(found)
@@ -165,7 +166,7 @@ class PrometheusCollector(Collector):
             clients = list(self._clients.items())
         found = {}
         for label, client in clients:
-            with suppress(ClientForked):  # it is the parent process's, which tells of it
+            with suppress(ClientForked):  # it belongs to the parent process, which reports it
                 found[label] = client.stats()
         return found
 
@@ -190,7 +191,7 @@ def _of_clients(found: dict[str, Stats]) -> Iterator[Metric]:
         for label, stats in found.items()
         for state in State
     ]
-    yield _gauge("state", "1 for the state that the client is in.", ["client", "state"], states)
+    yield _gauge("state", "1 for the present state of the client.", ["client", "state"], states)
     for name, text in COUNTERS.items():
         samples = [([label], getattr(stats, name)) for label, stats in found.items()]
         yield _counter(name, text, ["client"], samples)
@@ -218,7 +219,7 @@ def _of_lags(found: dict[str, Stats]) -> Iterator[Metric]:
         for label, stats in found.items()
         if stats.venue_lag.min is not None
     ]
-    yield _gauge("venue_lag_min_seconds", "The least venue lag so far.", ["client"], least)
+    yield _gauge("venue_lag_min_seconds", "The smallest venue lag so far.", ["client"], least)
 
 
 def _of_queues(found: dict[str, Stats]) -> Iterator[Metric]:
@@ -230,16 +231,16 @@ def _of_queues(found: dict[str, Stats]) -> Iterator[Metric]:
     ]
     text = "Messages waiting in a queue."
     yield _gauge("queue_messages", text, labels, [(names, q.messages) for names, q in queues])
-    text = "What the messages waiting in a queue are charged."
+    text = "Bytes charged for the messages waiting in a queue."
     yield _gauge("queue_bytes", text, labels, [(names, q.bytes) for names, q in queues])
-    text = "The age of the oldest message waiting in a queue."
+    text = "Age of the oldest message waiting in a queue."
     ages = [(names, q.oldest or 0.0) for names, q in queues]
     yield _gauge("queue_oldest_seconds", text, labels, ages)
 
 
 def _of_channels(found: dict[str, Stats], most: int) -> Iterator[Metric]:
     known = [([label], len(stats.channels)) for label, stats in found.items()]
-    yield _gauge("channels", "Channels that there are statistics of.", ["client"], known)
+    yield _gauge("channels", "Channels with statistics.", ["client"], known)
     silent = [([label], len(stats.no_data)) for label, stats in found.items()]
     text = "Confirmed channels of which no message has come."
     yield _gauge("channels_without_data", text, ["client"], silent)

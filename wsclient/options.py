@@ -1,4 +1,4 @@
-"""Every option of a client, its default, and the check that it can work."""
+"""The options of a client, their defaults and their checks."""
 
 from __future__ import annotations
 
@@ -43,9 +43,10 @@ Headers = Mapping[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What ``connect()`` and ``WebSocketClient`` take as keywords; the README's section Options
-    says what each means. Durations are finite seconds, sizes bytes; None means no bound, or the
-    dialect's own value.
+    """The keyword arguments of ``connect()`` and ``WebSocketClient``.
+
+    The README explains each in its section Options. Durations are finite numbers of seconds, sizes
+    are bytes; None means no limit, or the dialect's own value.
 
     Raises ConfigurationError for a value that cannot work.
     """
@@ -103,31 +104,34 @@ class Options:
         for name in ("headers", "credentials"):
             value = getattr(self, name)
             if value is not None and not callable(value):
-                _check_type(name, value, Mapping, "a mapping, a function that gives one, or None")
+                _check_type(name, value, Mapping, "a mapping, a function that returns one, or None")
         if not callable(self.classify):
-            _refuse("classify", "a function of an exception", self.classify)
+            _refuse("classify", "a function that takes an exception", self.classify)
         if self.validate is not None and not callable(self.validate):
-            _refuse("validate", "a function of a message, or None", self.validate)
+            _refuse("validate", "a function that takes a message, or None", self.validate)
         kinds = (ssl.SSLContext, type(None))
         _check_type("ssl_context", self.ssl_context, kinds, "an ssl.SSLContext, or None")
         _check_subprotocols(self.subprotocols)
         check_overflow(self.overflow)
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("Options may hold credentials, and are never pickled")
+        raise TypeError("Options cannot be pickled: they may hold credentials")
 
     def check_credentials(self, dialect: Dialect) -> None:
-        """Raise ConfigurationError for credentials that ``dialect`` would never use."""
+        """Raise ConfigurationError if there are credentials that ``dialect`` would never use."""
         if self.credentials is not None and not dialect.takes_credentials:
             raise ConfigurationError(
-                f"the {dialect.name} dialect has no login, so credentials are of no use to it; "
+                f"the {dialect.name} dialect has no login, so it cannot use credentials; "
                 "leave them out, or pass a dialect that logs in"
             )
 
     @classmethod
     @without_locals
     def of(cls, options: Mapping[str, Any]) -> Options:
-        """Options from keywords; an unknown one raises ConfigurationError with the known ones."""
+        """Return Options made of keywords.
+
+        Raises ConfigurationError for an unknown keyword; its text lists the known ones.
+        """
         known = {field.name for field in fields(cls)}
         unknown = sorted(set(options) - known)
         if unknown:
@@ -140,7 +144,7 @@ class Options:
         return cls(**options)
 
 
-# A traceback must not show what the generated function was given.
+# A traceback must not show the arguments of the generated function.
 Options.__init__ = without_locals(Options.__init__)  # type: ignore[method-assign]
 
 
@@ -152,24 +156,24 @@ def check_overflow(policy: str) -> None:
 
 
 def check_timeout(timeout: object, name: str = "timeout") -> None:
-    """Raise ConfigurationError for a timeout that is no number of seconds, and not None.
+    """Raise ConfigurationError for a timeout that is neither a number of seconds nor None.
 
-    One that is over already polls, and infinity is as None.
+    A negative timeout means polling, and infinity means the same as None.
     """
     if timeout is None or (type(timeout) in (float, int) and timeout == timeout):
-        return  # quickly: each recv() asks
+        return  # the quick way: each recv() calls this
     if not _is_number(timeout) or timeout != timeout:
         raise ConfigurationError(f"{name} must be a number of seconds, or None, not {timeout!r}")
 
 
 def check_number(name: str, value: object, least: float) -> None:
-    """Raise ConfigurationError for what is no finite number from ``least`` up."""
+    """Raise ConfigurationError unless ``value`` is a finite number of at least ``least``."""
     if not _is_number(value) or not least <= value < float("inf"):  # type: ignore[operator]
         raise ConfigurationError(f"{name} must be a finite number from {least:g} up, not {value!r}")
 
 
 def check_whole(name: str, value: object, least: int, or_none: bool = False) -> None:
-    """Raise ConfigurationError for what is no whole number from ``least`` up."""
+    """Raise ConfigurationError unless ``value`` is a whole number of at least ``least``."""
     if value is None and or_none:
         return
     is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
@@ -200,12 +204,12 @@ def _check_subprotocols(given: object) -> None:
     if given is None:
         return
     if isinstance(given, (str, bytes)) or not isinstance(given, Sequence):
-        _refuse("subprotocols", f"{what} (several are tried in order)", given)
+        _refuse("subprotocols", f"{what} (in order of preference)", given)
     for each in given:
         if not isinstance(each, str):
             _refuse("subprotocols", what, each)
 
 
 def _refuse(name: str, what: str, value: object) -> NoReturn:
-    """Without quoting the value: of some options it is a secret."""
+    """Raise ConfigurationError without quoting the value, since some options are secrets."""
     raise ConfigurationError(f"{name} must be {what}, not {type(value).__name__}")

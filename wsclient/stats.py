@@ -1,6 +1,6 @@
-"""What is going on, in numbers.
+"""The statistics of a client.
 
-Times are seconds. What is said of lags is of a sample: see :class:`Lag`.
+Times are in seconds. Lags are measured for a sample of the messages: see :class:`Lag`.
 """
 
 from __future__ import annotations
@@ -14,23 +14,24 @@ from wsclient.sansio.measures import Histogram
 
 __all__ = ["ChannelStats", "Lag", "QueueStats", "Rate", "Stats"]
 
-#: So many channels are shown as text, those with the most messages first.
+#: The most channels shown as text; those with the most messages come first.
 SHOWN = 20
 
 
 class Lag:
-    """How long messages took (s): their ``count``, ``min``, ``max``, ``mean``, and quantiles.
+    """The delays of messages (s): their ``count``, ``min``, ``max``, ``mean`` and quantiles.
 
-    Since the client was made, of a sample: one in 10 ms at most. ``venue_lag`` is from the venue's
-    own time of a message to its receipt, of the first that a read brought; there is none where the
-    dialect finds no such time. ``consumer_lag`` is from there to when it was handed to ``recv()``,
-    a loop or a function, of the first of the batch that a consumer took.
+    Measured since the client was made, for a sample: at most one message per 10 ms.
+    ``venue_lag`` is the time from the venue's own time stamp of a message to its receipt, measured
+    for the first message of a socket read; there is none if the dialect finds no time stamp.
+    ``consumer_lag`` is the time from the receipt until the message is handed to ``recv()``, a loop
+    or a function, measured for the first message of the batch that a consumer takes.
 
-    Both are differences of wall clocks. Where those disagree (the venue's is ahead of ours, or ours
-    was set), a lag can be negative, and is shown so.
+    Both are differences of wall clocks. If the clocks disagree (the venue's is ahead of ours, or
+    ours was set), a lag can be negative, and is shown as such.
 
-    A quantile is off by at most 1.6 % of its value, of a channel by 6.3 %, or by 0.6 us where that
-    is more. All but ``count`` are None where there are none.
+    The error of a quantile is at most 1.6 % of its value, for one channel 6.3 %, or 0.6 us if that
+    is more. Without measurements, all values except ``count`` are None.
     """
 
     __slots__ = ("_histogram",)
@@ -40,44 +41,53 @@ class Lag:
 
     @property
     def count(self) -> int:
+        """The number of measurements."""
         return self._histogram.count
 
     def quantile(self, share: float) -> float | None:
-        """The time that ``share`` (0 to 1) of them did not exceed."""
+        """Return the delay (s) that ``share`` (0 to 1) of the messages did not exceed."""
         found = self._histogram.quantile(share)
         return None if found is None else found / 1e9
 
     def below(self, seconds: float) -> int:
-        """How many took less. Exact for 0 and powers of two of 1.024 us, as 0.001048576."""
+        """Return how many took less than ``seconds``.
+
+        Exact for 0 and for 1.024 us times a power of two, such as 0.001048576.
+        """
         return self._histogram.below(round(seconds * 1e9))
 
     @property
     def p50(self) -> float | None:
-        """The median."""
+        """The median (s)."""
         return self.quantile(0.5)
 
     @property
     def p99(self) -> float | None:
+        """The delay (s) that 99 % of the messages did not exceed."""
         return self.quantile(0.99)
 
     @property
     def min(self) -> float | None:
+        """The smallest delay (s)."""
         return self._histogram.min / 1e9 if self.count else None
 
     @property
     def max(self) -> float | None:
+        """The largest delay (s)."""
         return self._histogram.max / 1e9 if self.count else None
 
     @property
     def mean(self) -> float | None:
+        """The arithmetic mean (s)."""
         return self.total / self.count if self.count else None
 
     @property
     def total(self) -> float:
-        """Their sum."""
+        """The sum of all measured delays (s)."""
         return self._histogram.total / 1e9
 
     def as_dict(self) -> dict[str, Any]:
+        """Return ``count``, ``min``, ``p50``, ``p99``, ``max`` and ``mean``, for JSON."""
         names = ("count", "min", "p50", "p99", "max", "mean")
         return {name: getattr(self, name) for name in names}
 
@@ -85,8 +95,8 @@ class Lag:
         return f"<Lag of {self.count}: {_lag_cell(self)}>"
 
 
-# Above what has a Lag for a default: where docstrings are left out (``python -OO``), dataclasses
-# describe themselves, and their defaults with ``repr``, as soon as they are made.
+# These stand above the dataclasses with a Lag as a default: without docstrings (``python -OO``) a
+# dataclass describes itself, and so calls the ``repr`` of its defaults, when it is made.
 
 
 def _lag_cell(lag: Lag) -> str:
@@ -106,10 +116,10 @@ _NO_LAG = Lag(Histogram(0))
 
 
 class _AsDict:
-    """What JSON can hold, of a dataclass."""
+    """Base of dataclasses that can be converted to what JSON can hold."""
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, for JSON: lags as their count, min, p50, p99, max and mean."""
+        """Return all fields for JSON; a lag becomes its count, min, p50, p99, max and mean."""
         return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
 
 
@@ -123,7 +133,7 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Rate(_AsDict):
-    """``messages`` and ``bytes`` of payload a second, over the last ``seconds``."""
+    """``messages`` and ``bytes`` of payload per second, over the last ``seconds``."""
 
     messages: float
     bytes: float
@@ -132,11 +142,13 @@ class Rate(_AsDict):
 
 @dataclass(frozen=True)
 class ChannelStats(_AsDict):
-    """One channel: messages delivered, gaps marked, messages known to be missed.
+    """The statistics of one channel.
 
-    ``duplicates`` have come before, and ``late`` ones had been counted as missed; ``last_sequence``
-    and ``last_received_at`` (ns since the epoch) are None where there was none. ``rate`` and
-    ``connection_rate`` are messages a second, over the same times as those of :class:`Stats`.
+    ``messages`` were delivered, ``gaps`` marked, ``missed`` messages are known to be missed.
+    ``duplicates`` are messages that had come before, ``late`` ones had been counted as missed.
+    ``last_sequence`` and ``last_received_at`` (ns since the epoch) are None if there was none.
+    ``rate`` and ``connection_rate`` are in messages per second, over the same periods as those of
+    :class:`Stats`.
     """
 
     messages: int
@@ -154,8 +166,11 @@ class ChannelStats(_AsDict):
 
 @dataclass(frozen=True)
 class QueueStats(_AsDict):
-    """One queue: ``messages`` that wait, the ``bytes`` that they are charged, the age (s) of the
-    ``oldest`` (None where nothing waits), messages ``dropped`` by its overflow policy."""
+    """The statistics of one queue.
+
+    ``messages`` are waiting and are charged ``bytes``; ``oldest`` is the age (s) of the oldest one,
+    None if none is waiting; ``dropped`` messages were dropped by the overflow policy.
+    """
 
     messages: int
     bytes: int
@@ -166,23 +181,24 @@ class QueueStats(_AsDict):
 
 @dataclass(frozen=True, repr=False)
 class Stats(_AsDict):
-    """A snapshot of a client's counters, from its creation on. Shown as a table.
+    """A snapshot of a client's counters, which count from its creation. Its repr is a table.
 
     ``messages`` delivered to queues; ``frames`` and ``bytes`` of payload received; ``connects``
-    completed, of ``dials`` attempted; ``disconnects`` of an open connection, by their
-    ``disconnect_reasons``; ``gaps`` marked, with ``missed`` messages where the number is known;
-    ``invalid`` frames and messages skipped; ``unhandled`` frames of unknown type; ``queued`` and
-    ``queued_bytes`` waiting now, the ``oldest`` for so many seconds; ``dropped`` by overflow
-    policies; ``callback_errors`` raised by ``on()`` and ``on_event()`` functions. The words of
-    ``disconnect_reasons`` are those of :class:`wsclient.events.Disconnected`; attempts that came to
-    nothing are in ``attempt_failures``, under the same words, ``timeout`` and ``http 503`` (the
-    status of the answer). ``no_data`` are the channels that :class:`wsclient.events.NoData` has
-    told of, and of which no message has come since.
+    completed, of ``dials`` attempted; ``disconnects`` of an open connection, counted by reason in
+    ``disconnect_reasons``; ``gaps`` marked, with ``missed`` messages if the number is known;
+    ``invalid`` frames and messages skipped; ``unhandled`` frames of unknown type; ``queued``
+    messages and ``queued_bytes`` waiting now, and the age (s) of the ``oldest``; ``dropped`` by
+    overflow policies; ``callback_errors`` raised by ``on()`` and ``on_event()`` functions.
 
-    ``rate`` is over the last 10 to 15 s, ``connection_rate`` since the present connection was
-    opened (the last one, up to what it brought last, where there is none). ``queues`` are
-    ``client`` (its own ``recv`` and loop), ``reader-1`` and so on in the order in which they were
-    made, and ``callbacks``. For the lags see :class:`Lag`.
+    The reasons in ``disconnect_reasons`` are those of :class:`wsclient.events.Disconnected`. Failed
+    attempts are counted in ``attempt_failures``, by the same reasons, ``timeout`` and ``http 503``
+    (the status of the answer). ``no_data`` lists the channels that the venue has confirmed, but for
+    which no message has come: see :class:`wsclient.events.NoData`.
+
+    ``rate`` covers the last 10 to 15 s. ``connection_rate`` covers the present connection since it
+    was opened; without one, the last connection until the last thing that it brought. ``queues``
+    are ``client`` (its own ``recv`` and loop), ``reader-1`` and so on in the order in which they
+    were made, and ``callbacks``. For the lags see :class:`Lag`.
     """
 
     state: str
@@ -214,7 +230,7 @@ class Stats(_AsDict):
 
     @property
     def reconnects(self) -> int:
-        """Connections after the first."""
+        """The number of connections after the first."""
         return max(0, self.connects - 1)
 
     def __repr__(self) -> str:
@@ -233,8 +249,8 @@ def _lines(stats: Stats) -> Iterator[str]:
     recent, whole = stats.rate, stats.connection_rate
     yield (
         f"{stats.messages:,} messages, {_size(stats.bytes)}; {recent.messages:,.1f}/s and "
-        f"{_size(recent.bytes)}/s of late, {whole.messages:,.1f}/s and {_size(whole.bytes)}/s in "
-        f"the {whole.seconds:,.0f} s of the connection"
+        f"{_size(recent.bytes)}/s recently, {whole.messages:,.1f}/s and {_size(whole.bytes)}/s "
+        f"over the connection's {whole.seconds:,.0f} s"
     )
     yield (
         f"{stats.gaps:,} gaps, {stats.missed:,} missed, {stats.dropped:,} dropped, "
@@ -267,11 +283,11 @@ def _channel_lines(channels: Mapping[str, ChannelStats]) -> Iterator[str]:
     header = ["channel", "messages", "/s", "gaps", "missed", "venue p50/p99", "consumer p50/p99"]
     yield from _table(header, rows)
     if len(channels) > len(first):
-        yield f"... and {len(channels) - len(first):,} channels more"
+        yield f"... and {len(channels) - len(first):,} more channels"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """The first column flush left, the others flush right."""
+    """Yield the lines of a table: the first column flush left, the others flush right."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     for first, *others in (header, *rows):
         cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]

@@ -1,7 +1,7 @@
-"""What the tracebacks of our exceptions keep: the lines of code, not the values of variables.
+"""Removal of local variables from the tracebacks of our exceptions; the lines of code stay.
 
 Error reporters and notebooks show the local variables of every frame in a traceback. Ours hold
-headers, credentials, URLs with their queries, and what is sent.
+headers, credentials, URLs with their queries, and messages to the venue.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ _Result = TypeVar("_Result")
 
 
 def forget_locals(error: _Error, handled: BaseException | None = None) -> _Error:
-    """Clear the local variables of every frame that ``error``, and what it is chained to, keeps.
-    What it was raised from, ``from None``, is dropped.
+    """Clear the local variables of all frames of ``error`` and of its chained exceptions.
 
-    A frame that still runs cannot be cleared: it is dropped from the traceback. ``handled`` is an
-    exception of somebody else at which the chain ends. Return ``error``.
+    The context of an exception raised ``from None`` is dropped. A frame that still runs cannot be
+    cleared, so it is removed from the traceback. The chain ends at ``handled``, an exception that
+    is not ours. Returns ``error``.
     """
     todo: list[BaseException | None] = [error]
     seen = {id(handled), id(None)}
     while todo:
-        connection = todo.pop()
-        if connection is None or id(connection) in seen:
+        chained = todo.pop()
+        if chained is None or id(chained) in seen:
             continue
-        seen.add(id(connection))
-        connection.__traceback__ = _cleared(connection.__traceback__)
-        todo += [connection.__cause__, connection.__context__]
-        if connection.__suppress_context__ and connection.__context__ is not handled:
-            connection.__context__ = None  # not shown, but there to be found; it may quote others
+        seen.add(id(chained))
+        chained.__traceback__ = _cleared(chained.__traceback__)
+        todo += [chained.__cause__, chained.__context__]
+        if chained.__suppress_context__ and chained.__context__ is not handled:
+            chained.__context__ = None  # tracebacks hide it, but it may quote secrets
     return error
 
 
@@ -54,9 +54,9 @@ def _cleared(trace: TracebackType | None) -> TracebackType | None:
 def without_locals(
     function: Callable[_Parameters, _Result],
 ) -> Callable[_Parameters, _Result]:
-    """Decorate a public function that is given secrets: what it raises keeps no variable of ours.
+    """Decorate a public function that takes secrets: its exceptions keep no variable of ours.
 
-    What its caller was handling already stays as it is.
+    An exception that the caller is already handling is left unchanged.
     """
 
     @functools.wraps(function)
@@ -72,7 +72,7 @@ def without_locals(
                 forget_locals(interrupt, handled)
                 raise
             finally:
-                # Python 3.10 raises the traceback again as it was, with this frame in it.
+                # Python 3.10 raises the old traceback again, which contains this frame.
                 del args, kwargs, handled
             raise
 

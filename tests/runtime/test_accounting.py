@@ -1,4 +1,4 @@
-"""What ``client.stats()`` puts together: rates, queues, lags, of a client at work."""
+"""The statistics of ``client.stats()``: rates, queues and lags of a client at work."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def taken(message_queue: MessageQueue, count: int | None = 1) -> list[Message]:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The wall clock of queues, which a test sets."""
+    """A wall clock for queues, set by a test."""
 
     class Clock:
         now = NOW
@@ -52,89 +52,91 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 class TestQueues:
     @pytest.mark.parametrize("policy", POLICIES)
-    def test_one_tells_how_much_waits_and_for_how_long(self, policy: str) -> None:
-        box = MessageQueue(10, None, policy)
-        box.put([make("a", received_at=NOW - 5 * 10**9), make("b", received_at=NOW - 10**9)])
-        stats, _ = box.stats(NOW)
+    def test_queue_stats_give_the_number_and_the_age_of_waiting_messages(self, policy: str) -> None:
+        queue = MessageQueue(10, None, policy)
+        queue.put([make("a", received_at=NOW - 5 * 10**9), make("b", received_at=NOW - 10**9)])
+        stats, _ = queue.stats(NOW)
         assert (stats.messages, stats.oldest, stats.dropped) == (2, 5.0, 0)
-        assert stats.bytes == box.queued_bytes
-        taken(box)
-        assert box.stats(NOW)[0].oldest == 1.0
-        taken(box)
-        assert (box.stats(NOW)[0].messages, box.stats(NOW)[0].oldest) == (0, None)
+        assert stats.bytes == queue.queued_bytes
+        taken(queue)
+        assert queue.stats(NOW)[0].oldest == 1.0
+        taken(queue)
+        assert (queue.stats(NOW)[0].messages, queue.stats(NOW)[0].oldest) == (0, None)
 
-    def test_what_a_consumer_has_not_taken_out_of_its_batch_waits_too(self) -> None:
-        box = MessageQueue(None, None, "drop_oldest")
-        box.put([make(received_at=NOW - n * 10**9) for n in (5, 4, 3)])
-        taken(box)
-        box.put([make(received_at=NOW)])
-        stats, _ = box.stats(NOW)
+    def test_messages_left_in_a_consumers_batch_count_as_waiting(self) -> None:
+        queue = MessageQueue(None, None, "drop_oldest")
+        queue.put([make(received_at=NOW - n * 10**9) for n in (5, 4, 3)])
+        taken(queue)
+        queue.put([make(received_at=NOW)])
+        stats, _ = queue.stats(NOW)
         assert (stats.messages, stats.oldest) == (3, 4.0)
 
-    def test_a_conflated_queue_is_as_old_as_its_oldest_message(self) -> None:
-        box = MessageQueue(None, None, "conflate")
+    def test_the_age_of_a_conflated_queue_is_that_of_its_oldest_message(self) -> None:
+        queue = MessageQueue(None, None, "conflate")
         for channel, age in (("a", 9), ("b", 5), ("a", 2)):
-            box.put([make(channel, received_at=NOW - age * 10**9)])
-        assert box.stats(NOW)[0].oldest == 5.0
+            queue.put([make(channel, received_at=NOW - age * 10**9)])
+        assert queue.stats(NOW)[0].oldest == 5.0
 
-    def test_a_message_that_no_frame_brought_has_no_age(self) -> None:
-        box = MessageQueue(None, None, "drop_oldest")
-        box.put([Message("a", "lost")])
-        assert box.stats(NOW)[0].oldest is None
-        box.put([make(received_at=NOW - 10**9)])
-        assert box.stats(NOW)[0].oldest == 1.0
+    def test_a_message_that_came_in_no_frame_has_no_age(self) -> None:
+        queue = MessageQueue(None, None, "drop_oldest")
+        queue.put([Message("a", "lost")])
+        assert queue.stats(NOW)[0].oldest is None
+        queue.put([make(received_at=NOW - 10**9)])
+        assert queue.stats(NOW)[0].oldest == 1.0
 
-    def test_a_clock_that_was_set_back_is_not_hidden(self) -> None:
-        box = MessageQueue(None, None, "drop_oldest")
-        box.put([make(received_at=NOW + 10**9)])
-        assert box.stats(NOW)[0].oldest == -1.0
+    def test_a_clock_that_was_set_back_gives_a_negative_age(self) -> None:
+        queue = MessageQueue(None, None, "drop_oldest")
+        queue.put([make(received_at=NOW + 10**9)])
+        assert queue.stats(NOW)[0].oldest == -1.0
 
     @pytest.mark.parametrize("policy", POLICIES)
     def test_the_first_of_a_batch_is_measured_when_it_is_handed_out(
         self, policy: str, clock: Any
     ) -> None:
-        box = MessageQueue(None, None, policy)
-        box.put([make("ab"[n], received_at=NOW - (n + 1) * 10**9) for n in range(2)])
-        taken(box, None)
-        stats, lags = box.stats(NOW)
+        queue = MessageQueue(None, None, policy)
+        queue.put([make("ab"[n], received_at=NOW - (n + 1) * 10**9) for n in range(2)])
+        taken(queue, None)
+        stats, lags = queue.stats(NOW)
         assert (stats.consumer_lag.count, stats.consumer_lag.max) == (1, 1.0)
         assert {c: h.total for c, h in lags.by_channel.items()} == {"a": 10**9}
 
     @pytest.mark.parametrize("policy", POLICIES)
-    def test_one_is_measured_in_ten_milliseconds(self, policy: str, clock: Any) -> None:
-        box = MessageQueue(None, None, policy)
+    def test_at_most_one_message_is_measured_per_ten_milliseconds(
+        self, policy: str, clock: Any
+    ) -> None:
+        queue = MessageQueue(None, None, policy)
         for at in (0, 9_999_999, 10_000_000, 15_000_000, 20_000_000):
             clock.now = NOW + at
-            box.put([make(received_at=NOW)])
-            taken(box)
-        assert box.stats(NOW)[0].consumer_lag.count == 3
+            queue.put([make(received_at=NOW)])
+            taken(queue)
+        assert queue.stats(NOW)[0].consumer_lag.count == 3
 
     def test_measuring_goes_on_after_the_clock_was_set_back(self, clock: Any) -> None:
-        box = MessageQueue(None, None, "drop_oldest")
+        queue = MessageQueue(None, None, "drop_oldest")
         for at in (0, -3600 * 10**9):
             clock.now = NOW + at
-            box.put([make(received_at=NOW)])
-            taken(box)
-        assert box.stats(NOW)[0].consumer_lag.min == -3600.0
+            queue.put([make(received_at=NOW)])
+            taken(queue)
+        assert queue.stats(NOW)[0].consumer_lag.min == -3600.0
 
-    def test_a_message_that_no_frame_brought_is_not_measured(self, clock: Any) -> None:
-        box = MessageQueue(None, None, "drop_oldest")
-        box.put([Message("a", "lost")])
-        taken(box)
-        box.put([make(received_at=NOW)])
-        taken(box)
-        assert box.stats(NOW)[0].consumer_lag.count == 1
+    def test_a_message_that_came_in_no_frame_is_not_measured(self, clock: Any) -> None:
+        queue = MessageQueue(None, None, "drop_oldest")
+        queue.put([Message("a", "lost")])
+        taken(queue)
+        queue.put([make(received_at=NOW)])
+        taken(queue)
+        assert queue.stats(NOW)[0].consumer_lag.count == 1
 
-    def test_a_forgotten_channel_is_measured_anew(self, clock: Any) -> None:
-        box = MessageQueue(None, None, "drop_oldest")
-        box.put([make(received_at=NOW)])
-        taken(box)
-        box.forget("a")
-        assert box.stats(NOW)[1].by_channel == {}
+    def test_measuring_a_forgotten_channel_begins_again(self, clock: Any) -> None:
+        queue = MessageQueue(None, None, "drop_oldest")
+        queue.put([make(received_at=NOW)])
+        taken(queue)
+        queue.forget("a")
+        assert queue.stats(NOW)[1].by_channel == {}
 
 
 class Timed(Generic):
-    """Says of each message what the test says."""
+    """A dialect whose time of a message is what the test returns."""
 
     def __init__(self, tell: Any) -> None:
         super().__init__()
@@ -146,7 +148,7 @@ class Timed(Generic):
 
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every read and every batch is measured."""
+    """Measure every read and every batch."""
     monkeypatch.setattr(cores, "SAMPLE_EVERY", 0.0)
     monkeypatch.setattr(message_queues, "SAMPLE_EVERY", 0)
 
@@ -160,7 +162,7 @@ def client(venue: FakeVenue) -> Iterator[WebSocketClient]:
 def publish(
     venue: FakeVenue, client: WebSocketClient, channel: str = "a", **fields: Any
 ) -> Message:
-    """One message, from the venue to the caller."""
+    """Pass one message from the venue to the caller."""
     venue.publish(channel, **fields)
     return client.recv(timeout=5)
 
@@ -189,7 +191,7 @@ class TestVenueLag:
         assert lag.p50 == pytest.approx(lag.min, rel=0.016)
         assert lag.below(0) == 1
 
-    def test_a_message_that_tells_no_time_has_none(
+    def test_a_message_without_a_time_has_no_venue_lag(
         self, client: WebSocketClient, venue: FakeVenue, often: None
     ) -> None:
         client.subscribe("a")
@@ -198,13 +200,13 @@ class TestVenueLag:
         assert client.stats().venue_lag.count == 0
         assert client.stats().messages == 2
 
-    def test_a_dialect_without_times_is_never_asked(self, venue: FakeVenue) -> None:
+    def test_the_hook_of_a_dialect_without_times_is_never_called(self, venue: FakeVenue) -> None:
         assert not cores._has_times(Generic())
         assert not cores._has_times(Dialect())
         assert cores._has_times(Generic(timestamp_field="ts"))
         assert cores._has_times(Timed(None))
 
-    def test_a_dialect_may_tell_it_in_its_own_way_and_raise(
+    def test_a_dialect_may_find_the_time_in_its_own_way_and_may_raise(
         self, venue: FakeVenue, often: None
     ) -> None:
         asked = []
@@ -223,8 +225,8 @@ class TestVenueLag:
         assert asked == [1, 2]
         assert (stats.venue_lag.count, stats.venue_lag.total) == (1, 7e-9)
 
-    def test_it_is_asked_without_a_lock(self, venue: FakeVenue, often: None) -> None:
-        """A dialect may ask the client something, as the README's own may not deadlock."""
+    def test_the_dialect_is_called_without_a_lock(self, venue: FakeVenue, often: None) -> None:
+        """A hook of a dialect may call the client without a deadlock."""
         done = threading.Event()
 
         def tell(message: Message) -> int | None:
@@ -237,8 +239,8 @@ class TestVenueLag:
             publish(venue, client)
             assert done.wait(5)
 
-    def test_messages_of_the_careful_path_are_measured_too(self, venue: FakeVenue) -> None:
-        """Kraken's frames never take the fast one."""
+    def test_messages_of_the_slow_path_are_measured_too(self, venue: FakeVenue) -> None:
+        """Kraken's frames never take the fast path."""
         with FakeVenue("kraken") as venue, wsclient.connect(venue.url, dialect="kraken") as client:
             client.subscribe("trade:BTC/USD")
             publish(venue, client, "trade:BTC/USD", timestamp="2023-11-14T22:13:20.123Z")
@@ -247,7 +249,7 @@ class TestVenueLag:
         assert lag.min is not None
         assert lag.min > 1e6
 
-    def test_one_is_measured_in_ten_milliseconds(
+    def test_at_most_one_message_is_measured_per_ten_milliseconds(
         self, client: WebSocketClient, venue: FakeVenue, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(cores, "SAMPLE_EVERY", 3600.0)
@@ -296,7 +298,7 @@ class TestConsumerLag:
         assert list(stats.queues) == ["client"]
         assert (stats.dropped, stats.consumer_lag.count) == (2, 1)
 
-    def test_that_of_a_reader_closed_meanwhile_is_told_once(
+    def test_that_of_a_reader_closed_meanwhile_is_counted_once(
         self,
         client: WebSocketClient,
         venue: FakeVenue,
@@ -320,7 +322,7 @@ class TestConsumerLag:
                 assert client.stats().consumer_lag.count == before
         assert before == 3
 
-    def test_an_unsubscribed_channel_is_measured_anew(
+    def test_measuring_an_unsubscribed_channel_begins_again(
         self, client: WebSocketClient, venue: FakeVenue, often: None
     ) -> None:
         client.subscribe("a")
@@ -357,7 +359,7 @@ class TestRates:
         assert stats.rate == stats.connection_rate == wsclient.Rate(0.0, 0.0, 0.0)
         client.close()
 
-    def test_that_of_a_connection_begins_anew_with_the_next(
+    def test_the_connection_rate_begins_again_with_each_connection(
         self, client: WebSocketClient, venue: FakeVenue
     ) -> None:
         client.subscribe("a")
@@ -370,7 +372,7 @@ class TestRates:
         assert stats.connection_rate.messages * stats.connection_rate.seconds == pytest.approx(1)
         assert stats.rate.messages * stats.rate.seconds == pytest.approx(6)
 
-    def test_that_of_a_connection_that_has_ended_stands_still(self, venue: FakeVenue) -> None:
+    def test_the_connection_rate_stops_when_the_connection_ends(self, venue: FakeVenue) -> None:
         with wsclient.connect(venue.url) as client:
             client.subscribe("a")
             publish(venue, client)
@@ -378,7 +380,7 @@ class TestRates:
         assert client.stats().connection_rate.messages > 0
 
 
-def test_asking_does_not_wake_the_watchdog(client: WebSocketClient, venue: FakeVenue) -> None:
+def test_stats_do_not_wake_the_watchdog(client: WebSocketClient, venue: FakeVenue) -> None:
     core = core_of(client)
     until(watchdog_of(client)._posts.empty)
     wake, woken = core.wake, []
@@ -387,7 +389,7 @@ def test_asking_does_not_wake_the_watchdog(client: WebSocketClient, venue: FakeV
     assert not woken
 
 
-def test_it_tells_the_name_and_whether_anything_waits(
+def test_stats_give_the_clients_name_and_whether_messages_wait(
     client: WebSocketClient, venue: FakeVenue
 ) -> None:
     client.subscribe("a")
@@ -402,7 +404,7 @@ def test_it_tells_the_name_and_whether_anything_waits(
     assert client.stats().oldest is None
 
 
-def test_thousands_of_channels_are_told_of_while_they_are_received(
+def test_stats_of_thousands_of_channels_work_while_messages_come(
     client: WebSocketClient, venue: FakeVenue, often: None
 ) -> None:
     names = [f"c{n}" for n in range(2000)]

@@ -1,4 +1,4 @@
-"""Order books of a client: on a thread of their own, and never older than they say."""
+"""Order books of a client: updated on their own thread, and never older than they claim."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def frame(kind: str, price: Any, size: Any, symbol: str = "BTC/USD") -> str:
 
 
 class Held(wsclient.Kraken):
-    """A user's dialect, which may stop at a message of one channel's book, or take its time."""
+    """A user's dialect that can block at, or be slow with, the messages of one book."""
 
     def __init__(self, channel: str = BOOK, pause: float = 0.0) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ def subscribes(venue: FakeVenue) -> int:
 # --- age -----------------------------------------------------------------------------------------
 
 
-def test_a_slow_function_ages_no_book(venue: FakeVenue) -> None:
+def test_a_slow_on_function_does_not_delay_a_book(venue: FakeVenue) -> None:
     go, is_there = threading.Event(), threading.Event()
 
     def wait(_: Message) -> None:
@@ -109,7 +109,7 @@ def test_a_slow_function_ages_no_book(venue: FakeVenue) -> None:
 def test_a_read_sees_what_had_come_when_it_began(
     venue: FakeVenue, is_shared: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The thread that keeps books needs some time for each message."""
+    """The books thread needs some time for each message."""
     monkeypatch.setattr(keeper, "CATCH_UP", 5.0)
     with connected(venue, Held(pause=0.02)) as client:
         if is_shared:
@@ -134,14 +134,16 @@ def test_a_book_is_out_of_sync_while_its_messages_wait_for_too_long(
         push(venue, 7)
         assert dialect.is_there.wait(5)
         push(venue, 8)
-        assert book.best_bid == (9, 1), "it is not late yet"
+        assert book.best_bid == (9, 1), "the message is not late yet"
         until(lambda: not book.is_synced)
-        assert other.is_synced, "none of its own messages waits"
-        with pytest.raises(OrderBookOutOfSync, match=r"messages wait .* the oldest for 0\.[5-9]"):
+        assert other.is_synced, "none of its own messages is waiting"
+        with pytest.raises(
+            OrderBookOutOfSync, match=r"messages are waiting .* oldest for 0\.[5-9]"
+        ):
             book.bids()
-        assert "messages wait" in repr(book)
+        assert "messages are waiting" in repr(book)
         assert book.bids(stale_ok=True) == [(9, 1)]
-        with pytest.raises(TimeoutError, match="messages wait"):
+        with pytest.raises(TimeoutError, match="messages are waiting"):
             book.wait_synced(0.01)
         wait = Call(book.wait_synced, 5)
         until(lambda: kept_of(book).waiting)
@@ -167,7 +169,7 @@ def test_a_book_is_out_of_sync_while_a_slow_function_holds_up_what_was_read(
         venue.broadcast(json.dumps(trade), "trade:BTC/USD")
         assert is_there.wait(5)
         until(lambda: not book.is_synced)
-        with pytest.raises(OrderBookOutOfSync, match=r"waited to be delivered for \d"):
+        with pytest.raises(OrderBookOutOfSync, match=r"waited for delivery for \d"):
             book.bids()
         wait = Call(book.wait_synced, 5)
         until(lambda: kept_of(book).waiting)
@@ -178,7 +180,7 @@ def test_a_book_is_out_of_sync_while_a_slow_function_holds_up_what_was_read(
         assert book.best_bid == (9, 1)
 
 
-def test_a_read_waits_for_no_more_than_a_moment(venue: FakeVenue) -> None:
+def test_a_read_waits_only_briefly(venue: FakeVenue) -> None:
     dialect = Held()
     with connected(venue, dialect) as client:
         book = client.order_book("BTC/USD", timeout=5)
@@ -219,7 +221,7 @@ def test_a_book_takes_a_snapshot_that_came_before_it(venue: FakeVenue) -> None:
     assert subscribes(venue) == 1
 
 
-def test_a_book_takes_a_snapshot_that_is_on_its_way(
+def test_a_book_takes_a_snapshot_that_is_still_to_come(
     venue: FakeVenue, protocol: KrakenProtocol, caplog: pytest.LogCaptureFixture
 ) -> None:
     protocol.snapshots.clear()
@@ -234,7 +236,7 @@ def test_a_book_takes_a_snapshot_that_is_on_its_way(
     assert not [r for r in caplog.records if "out of sync" in r.getMessage()]
 
 
-def test_a_book_whose_snapshot_is_long_past_gets_another_at_once(venue: FakeVenue) -> None:
+def test_a_book_whose_channel_has_had_its_snapshot_gets_another_at_once(venue: FakeVenue) -> None:
     with connected(venue) as client:
         client.subscribe(BOOK)
         push(venue, 2)
@@ -260,7 +262,7 @@ def test_subscribe_and_order_book_at_once_lose_nothing(
 
 
 def refuse_once(monkeypatch: pytest.MonkeyPatch, name: str) -> list[str]:
-    """The system gives no thread for this, once."""
+    """Make the system refuse one start of this thread."""
     refused: list[str] = []
     start = threading.Thread.start
 
@@ -290,7 +292,7 @@ def test_a_thread_for_books_that_cannot_be_started_is_the_callers_error(
 def test_a_thread_for_snapshots_that_cannot_be_started_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Though no message comes that would ask for it."""
+    """It is tried again although no message comes that would cause it."""
     monkeypatch.setattr(books, "THREAD_AGAIN", 0.05)
     with rig_of(Binance()) as rig:
         refused = refuse_once(monkeypatch, "wsclient-snapshot")
@@ -323,7 +325,7 @@ def test_when_the_thread_of_the_books_dies_they_are_out_of_sync_and_calls_raise(
         monkeypatch.setattr(queue, "fill", die)
         push(venue, 7)
         until(lambda: not book.is_synced)
-        with pytest.raises(OrderBookOutOfSync, match="the thread that keeps order books has died"):
+        with pytest.raises(OrderBookOutOfSync, match="thread that updates order books has ended"):
             book.bids()
         for call in (other.result, lambda: book.wait_synced(5), lambda: client.recv(timeout=5)):
             with pytest.raises(WSClientError, match="internal error"):
@@ -332,7 +334,9 @@ def test_when_the_thread_of_the_books_dies_they_are_out_of_sync_and_calls_raise(
 
 
 @pytest.mark.parametrize("error", [SystemExit, ValueError, KeyError])
-def test_what_a_hook_raises_ends_no_thread(venue: FakeVenue, error: type[BaseException]) -> None:
+def test_an_exception_in_a_hook_ends_no_thread(
+    venue: FakeVenue, error: type[BaseException]
+) -> None:
     class Raising(wsclient.Kraken):
         def book_update(self, message: Message) -> BookUpdate | None:
             if message.type == "update" and b"777" in message.raw:
@@ -348,7 +352,7 @@ def test_what_a_hook_raises_ends_no_thread(venue: FakeVenue, error: type[BaseExc
         until(lambda: book.best_bid == (9, 3))
 
 
-def test_what_a_hook_raises_about_a_snapshot_ends_no_thread(
+def test_an_exception_in_a_snapshot_hook_ends_no_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     raised: list[BaseException] = []
@@ -376,7 +380,7 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 
 class TextByRest(wsclient.Binance):
     def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
-        return Snapshot(answer["lastUpdateId"], answer["bids"], answer["asks"])  # as they came
+        return Snapshot(answer["lastUpdateId"], answer["bids"], answer["asks"])  # as received
 
 
 class OddByRest(wsclient.Binance):
@@ -384,13 +388,13 @@ class OddByRest(wsclient.Binance):
         return answer.nothing  # type: ignore[no-any-return]
 
 
-def test_a_snapshot_of_text_is_told_at_once_with_its_traceback(
+def test_a_snapshot_of_text_is_logged_at_once_with_its_traceback(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     truth = Binance()
     monkeypatch.setattr(type(truth), "dialect", TextByRest)
     with rig_of(truth) as rig:
-        with pytest.raises(OrderBookOutOfSync, match=r"a bug of its dialect: .*Decimals, not"):
+        with pytest.raises(OrderBookOutOfSync, match=r"a bug in its dialect: .*Decimals, not"):
             rig.book(timeout=15)
         (record,) = errors(caplog)
         assert record.exc_info
@@ -408,7 +412,7 @@ SNAPSHOTS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("kind", SNAPSHOTS)
-def test_a_snapshot_that_is_none_is_told_at_once_with_its_traceback(
+def test_a_snapshot_of_a_wrong_type_is_logged_at_once_with_its_traceback(
     kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Odd(wsclient.Binance):
@@ -419,7 +423,7 @@ def test_a_snapshot_that_is_none_is_told_at_once_with_its_traceback(
     truth = Binance()
     monkeypatch.setattr(type(truth), "dialect", Odd)
     with rig_of(truth) as rig:
-        with pytest.raises(OrderBookOutOfSync, match="a bug of its dialect: "):
+        with pytest.raises(OrderBookOutOfSync, match="a bug in its dialect: "):
             rig.book(timeout=15)
         until(lambda: errors(caplog))
         (record,) = errors(caplog)
@@ -429,7 +433,7 @@ def test_a_snapshot_that_is_none_is_told_at_once_with_its_traceback(
 def test_a_snapshot_whose_rows_make_no_sense_is_fetched_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Also where the dialect reads them one by one, when they are asked for."""
+    """This also holds if the dialect reads the rows lazily, one by one."""
     fetched: list[None] = []
 
     class Lazy(wsclient.Binance):
@@ -446,7 +450,7 @@ def test_a_snapshot_whose_rows_make_no_sense_is_fetched_again(
     assert len(fetched) == 2
 
 
-def test_a_hook_that_fails_on_a_change_of_a_book_by_rest_is_told_with_its_traceback(
+def test_a_hook_that_fails_on_an_update_of_a_book_by_rest_is_logged_with_its_traceback(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Odd(wsclient.Binance):
@@ -460,10 +464,10 @@ def test_a_hook_that_fails_on_a_change_of_a_book_by_rest_is_told_with_its_traceb
         rig.push((9, 2))
         until(lambda: errors(caplog))
         assert errors(caplog)[0].exc_info
-        assert "a bug of its dialect" in errors(caplog)[0].getMessage()
+        assert "a bug in its dialect" in errors(caplog)[0].getMessage()
 
 
-def test_a_hook_that_fails_on_each_message_is_told_once_until_the_next_snapshot(
+def test_a_hook_that_fails_on_each_message_is_logged_once_until_the_next_snapshot(
     venue: FakeVenue, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Odd(wsclient.Kraken):
@@ -483,7 +487,7 @@ def test_a_hook_that_fails_on_each_message_is_told_once_until_the_next_snapshot(
         assert len(errors(caplog)) <= subscribes(venue)
 
 
-def test_a_hook_that_fails_on_a_snapshot_is_told_with_its_traceback_and_tried_again(
+def test_a_hook_that_fails_on_a_snapshot_is_logged_with_its_traceback_and_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     truth = Binance()
@@ -496,7 +500,7 @@ def test_a_hook_that_fails_on_a_snapshot_is_told_with_its_traceback_and_tried_ag
         assert all(record.exc_info for record in said)
 
 
-def test_a_message_of_text_is_told_at_once_with_its_traceback(
+def test_a_message_of_text_is_logged_at_once_with_its_traceback(
     venue: FakeVenue, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Text(wsclient.Kraken):
@@ -504,7 +508,7 @@ def test_a_message_of_text_is_told_at_once_with_its_traceback(
             return BookUpdate(True, [("9", "1")], [])  # type: ignore[list-item]
 
     with connected(venue, Text()) as client:
-        with pytest.raises(OrderBookOutOfSync, match="a bug of its dialect"):
+        with pytest.raises(OrderBookOutOfSync, match="a bug in its dialect"):
             client.order_book("BTC/USD", timeout=15)
         until(lambda: errors(caplog))
         (record,) = errors(caplog)
@@ -525,7 +529,7 @@ def test_close_on_a_thread_within_a_locked_section_unsubscribes_later(venue: Fak
         until(lambda: not client.subscriptions)
 
 
-def test_the_queue_says_since_when_a_channels_messages_wait() -> None:
+def test_the_queue_returns_since_when_a_channels_messages_wait() -> None:
     queue = MessageQueue(None, None, "drop_oldest")
     arrivals = {name: wsclient.messages.Arrival(at, 1, None) for name, at in [("a", 10), ("b", 20)]}
     assert queue.waits_since("b", 100) is None

@@ -1,4 +1,4 @@
-"""``on()`` functions: one thread, in order, whatever they raise."""
+"""``on()`` functions run on one thread, in order, whatever they raise."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class TestCalls:
         ]
 
     @pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt])
-    def test_what_one_raises_is_logged_and_counted_and_stops_nothing(
+    def test_an_exception_in_a_function_is_logged_and_counted_and_stops_nothing(
         self,
         callbacks: Callbacks,
         message_queue: MessageQueue,
@@ -91,7 +91,7 @@ class TestCalls:
         assert vars(records[0])["connection_id"] == message("a", 1).connection_id
         assert "on purpose" in str(records[0].exc_info)
 
-    def test_a_removed_one_is_called_no_more(
+    def test_a_removed_function_is_not_called_again(
         self, callbacks: Callbacks, message_queue: MessageQueue
     ) -> None:
         got: queue.Queue[str] = queue.Queue()
@@ -110,14 +110,14 @@ class TestCalls:
 
 
 class TestEvents:
-    def test_a_storm_of_them_does_not_keep_messages_waiting(
+    def test_many_events_do_not_keep_messages_waiting(
         self, callbacks: Callbacks, message_queue: MessageQueue
     ) -> None:
         got = threading.Event()
 
         def listen(event: Event) -> None:
             if not got.is_set():
-                callbacks.events.put(event)  # always another
+                callbacks.events.put(event)  # there is always another event
                 message_queue.put([message("a", 1)])
 
         callbacks.add("a", lambda _: got.set())
@@ -126,7 +126,7 @@ class TestEvents:
         assert got.wait(5)
         callbacks.events.end()
 
-    def test_all_that_wait_are_told_though_no_message_comes(self, callbacks: Callbacks) -> None:
+    def test_all_waiting_events_are_delivered_without_a_message(self, callbacks: Callbacks) -> None:
         got: queue.Queue[int] = queue.Queue()
         total, begin = 2 * EVENTS_AT_ONCE + 1, threading.Event()
 
@@ -143,7 +143,7 @@ class TestEvents:
 
 
 class TestEnd:
-    def test_the_thread_ends_when_the_mailbox_is_closed(
+    def test_the_thread_ends_when_the_queue_is_closed(
         self, callbacks: Callbacks, message_queue: MessageQueue
     ) -> None:
         callbacks.add("a", print)
@@ -164,7 +164,7 @@ class TestEnd:
         assert not callbacks.thread.is_alive()
         assert got == [1]
 
-    def test_none_is_called_after_a_close_during_another(
+    def test_no_function_is_called_after_a_close_during_another(
         self, callbacks: Callbacks, message_queue: MessageQueue
     ) -> None:
         entered, leave = threading.Event(), threading.Event()
@@ -186,7 +186,7 @@ class TestEnd:
 
 
 class TestThroughTheClient:
-    def test_a_slow_one_delays_neither_the_reader_nor_recv(self, venue: FakeVenue) -> None:
+    def test_a_slow_function_delays_neither_the_reader_nor_recv(self, venue: FakeVenue) -> None:
         leave = threading.Event()
         with wsclient.connect(venue.url) as client:
             client.on("slow", lambda _: leave.wait(10))
@@ -199,7 +199,7 @@ class TestThroughTheClient:
             assert time.monotonic() - started < 5
             leave.set()
 
-    def test_one_may_call_the_client(self, venue: FakeVenue) -> None:
+    def test_a_function_may_call_the_client(self, venue: FakeVenue) -> None:
         got: queue.Queue[Any] = queue.Queue()
         with wsclient.connect(venue.url) as client:
 
@@ -210,7 +210,7 @@ class TestThroughTheClient:
             venue.publish("a", price=1)
             assert got.get(timeout=5) is True
 
-    def test_one_may_close_the_client(self, venue: FakeVenue) -> None:
+    def test_a_function_may_close_the_client(self, venue: FakeVenue) -> None:
         client = wsclient.connect(venue.url)
         started = threading.Event()
 

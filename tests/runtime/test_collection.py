@@ -1,4 +1,4 @@
-"""A client that nobody holds closes: no cycle waits for the collector, which is off here."""
+"""A client without references closes: no reference cycle needs the collector, which is off here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.helpers import until
 from support.resting import rest
 from wsclient.testing import FakeVenue, KrakenProtocol
 
-#: How long (s) anything may take on a busy machine.
+#: The longest time (s) that a step may take on a busy machine.
 PATIENCE = 20.0
 SNAPSHOT = {"bids": [{"price": 9, "qty": 1}], "asks": [{"price": 11, "qty": 1}]}
 
@@ -40,13 +40,13 @@ def kraken() -> Iterator[FakeVenue]:
 
 
 def threads() -> list[str]:
-    """The clients' threads; that of the log is the process's own."""
+    """Return the clients' threads, without the log thread, which belongs to the process."""
     names = [thread.name for thread in threading.enumerate()]
     return [name for name in names if name.startswith("wsclient-") and name != "wsclient-log"]
 
 
 def check_gone(venue: FakeVenue, reference: weakref.ref[Any]) -> None:
-    """The client is no more, its threads have ended, and it has said goodbye."""
+    """Check that the client is collected, its threads have ended, and it has sent a close frame."""
     until(lambda: reference() is None)  # the watchdog may hold it for a moment
     until(lambda: not threads())
     venue.wait_for(lambda v: not v.live, PATIENCE)
@@ -77,7 +77,7 @@ def use_loops(client: wsclient.WebSocketClient, venue: FakeVenue) -> Any:
 
 
 def use_errors(client: wsclient.WebSocketClient, venue: FakeVenue) -> Any:
-    """A notebook keeps the last error, and its frames; not this one, which holds the client."""
+    """Make each call fail, and return the errors without this frame, which holds the client."""
     venue.refuse_channel("no", "no")
     calls: list[Callable[[], Any]] = [
         lambda: client.recv(timeout=0),
@@ -92,7 +92,7 @@ def use_errors(client: wsclient.WebSocketClient, venue: FakeVenue) -> Any:
     for call in calls:
         try:
             call()
-        except Exception as error:  # noqa: BLE001 - whatever it is
+        except Exception as error:  # noqa: BLE001 - any error
             kept.append(error.with_traceback(None))
     assert len(kept) == len(calls)
     return kept
@@ -146,7 +146,7 @@ USES = [
 
 
 @pytest.mark.parametrize("use", USES)
-def test_a_client_that_nobody_holds_closes_whatever_it_was_used_for(
+def test_a_client_without_references_closes_whatever_it_was_used_for(
     venue: FakeVenue, use: Callable[..., Any]
 ) -> None:
     client = wsclient.connect(venue.url, retry_delay=0.01)
@@ -164,7 +164,9 @@ def is_backing_off(reference: weakref.ref[wsclient.WebSocketClient]) -> bool:
 
 
 @pytest.mark.parametrize("state", ["idle", "failed", "backing off"])
-def test_so_does_one_that_is_not_connected(venue: FakeVenue, state: str) -> None:
+def test_a_client_without_references_that_is_not_connected_closes(
+    venue: FakeVenue, state: str
+) -> None:
     client = wsclient.WebSocketClient(venue.url, max_retries=1, retry_delay=30.0, jitter=False)
     if state == "failed":
         venue.refuse(401)
@@ -181,7 +183,7 @@ def test_so_does_one_that_is_not_connected(venue: FakeVenue, state: str) -> None
     until(lambda: not threads())
 
 
-def test_so_does_a_handler_of_the_older_style(venue: FakeVenue) -> None:
+def test_a_handler_without_references_closes_its_client(venue: FakeVenue) -> None:
     handler = wsclient.WebSocketHandler({"websocket_uri": venue.url})
     handler.connect()
     assert handler.subscribe("a") == {"status": "success"}
@@ -215,7 +217,7 @@ def test_a_reader_keeps_its_client_as_long_as_it_is_held(venue: FakeVenue) -> No
     check_gone(venue, reference)
 
 
-def test_a_stream_of_events_ends_with_a_client_that_nobody_holds(venue: FakeVenue) -> None:
+def test_a_stream_of_events_ends_with_a_client_without_references(venue: FakeVenue) -> None:
     stream = wsclient.connect(venue.url).events()
     told = [type(event) for event in stream]
     assert told[-1:] == [wsclient.events.Closed]
@@ -252,7 +254,7 @@ def test_a_closed_book_keeps_its_client_no_longer_than_itself(kraken: FakeVenue)
 
 
 def test_a_book_that_has_come_back_leaves_no_cycle(kraken: FakeVenue) -> None:
-    """After a reconnect, and after an error that it has raised."""
+    """Also after a reconnect, and after the book has raised an error."""
     client = wsclient.connect(kraken.url, dialect="kraken", retry_delay=0.01)
     book = client.order_book("A/B", timeout=PATIENCE)
     kraken.live[0].rst()
@@ -298,8 +300,8 @@ def test_a_call_for_a_book_that_fails_keeps_nothing(kraken: FakeVenue) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 @pytest.mark.parametrize("held", ["client", "reader", "book", "events"])
-def test_what_a_child_lets_go_of_is_the_parents_still(kraken: FakeVenue, held: str) -> None:
-    """In the child the last holder goes, and a collection runs: the connection does not notice."""
+def test_what_a_child_releases_still_works_in_the_parent(kraken: FakeVenue, held: str) -> None:
+    """In the child the last reference goes, and a collection runs, without any effect on it."""
     client = wsclient.connect(kraken.url, dialect="kraken")
     holders: dict[str, Any] = {"client": client}
     holders["book"] = client.order_book("A/B", timeout=PATIENCE)

@@ -1,4 +1,4 @@
-"""What callers post and what they read, from wherever they call."""
+"""What callers post and what they read, from any place."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def threads(name: str) -> list[threading.Thread]:
 
 
 class Refusing:
-    """Refuses to start the next threads of this name, each once."""
+    """Refuses to start the next threads of this name, once each."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str, count: int = 1) -> None:
         self.left = count
@@ -51,7 +51,7 @@ class Refusing:
 
 
 class TestReentrance:
-    """A signal handler, or a finalizer, has interrupted a locked section of this thread."""
+    """Act as a signal handler or a finalizer that has interrupted a locked section here."""
 
     CALLS: dict[str, Callable[[WebSocketClient], Any]] = {
         "stats": lambda client: client.stats(),
@@ -104,7 +104,7 @@ class TestDroppedReaders:
         gc.collect()
         gc.disable()
         try:
-            for _ in range(20):  # a cell that is run again and again
+            for _ in range(20):  # like a notebook cell that is run many times
                 reader = client.reader("a")
             until(lambda: len(client.stats().queues) == 2)
             venue.publish("a")
@@ -195,7 +195,7 @@ class TestThreadsThatCannotBeStarted:
 
 
 class TestThreadsThatDie:
-    """By a bug of ours, which stands in for anything."""
+    """A bug of ours ends the thread; it stands for any cause."""
 
     @pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
     def test_the_watchdog(
@@ -227,7 +227,7 @@ class TestThreadsThatDie:
         client.on("a", print)
         core_of(client).callbacks._functions = Broken()
         venue.publish("a")
-        with pytest.raises(wsclient.WSClientError, match="wsclient-callbacks has ended"):
+        with pytest.raises(wsclient.WSClientError, match="has ended the thread wsclient-callbacks"):
             client.recv(timeout=5)
 
 
@@ -251,7 +251,7 @@ class TestUsersFunctions:
             assert len(threads("wsclient-reader")) <= 2, "one is held, one just fails"
             assert entered.acquire(timeout=0)
             assert not entered.acquire(timeout=0)
-            assert "has not returned yet" in caplog.text
+            assert "has not returned from an earlier attempt" in caplog.text
             blocks = False
             leave.set()
             until(lambda: client.is_connected)
@@ -280,7 +280,7 @@ class TestUsersFunctions:
 
 class TestTicks:
     def test_a_long_list_of_actions_is_carried_out_in_pieces(self, client: WebSocketClient) -> None:
-        """What callers post is heard between two of them."""
+        """Posts of callers are run between two pieces."""
         left = 100_000
         heard = [left]
         core = core_of(client)
@@ -366,7 +366,7 @@ def test_our_threads_refuse_calls_that_would_wait_for_themselves(client: WebSock
 
 
 def test_a_call_that_a_dialects_code_holds_up_ends_with_close(venue: FakeVenue) -> None:
-    """What it has posted is never run."""
+    """The function that it has posted is never run."""
     entered, leave = threading.Event(), threading.Event()
 
     class Stuck(wsclient.Generic):
@@ -389,7 +389,7 @@ def test_a_call_that_a_dialects_code_holds_up_ends_with_close(venue: FakeVenue) 
                 with pytest.raises(wsclient.ClientClosed):
                     call.result(5)
             until(lambda: not threads("wsclient-reader"))
-            assert not leave.is_set(), "the connection is cut all the same"
+            assert not leave.is_set(), "the connection is still cut"
     finally:
         leave.set()
 
@@ -405,7 +405,7 @@ def test_an_on_that_fails_leaves_the_same_functions_earlier_one(
     client.on("a", function)
     with core_of(client).lock, pytest.raises(ReentrantCall):
         client.on("a", function)
-    client.subscribe("z")  # what the failure has posted is done by then
+    client.subscribe("z")  # by then the function that the failed call posted has run
     venue.publish("a")
     assert called.wait(5)
 
@@ -413,7 +413,7 @@ def test_an_on_that_fails_leaves_the_same_functions_earlier_one(
 def test_a_close_that_is_held_up_and_the_watchdog_share_what_is_to_be_done(
     venue: FakeVenue, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """close() does not wait for the watchdog here, and both carry out what the session wants."""
+    """close() does not wait for the watchdog, and both perform the session's actions."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:

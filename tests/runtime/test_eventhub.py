@@ -1,4 +1,4 @@
-"""Events: numbered, in order, to every stream; the oldest make room; the last one ends it."""
+"""Events are numbered and go to every stream in order; a full stream drops the oldest one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from wsclient.sansio.actions import Notify
 
 
 def told(event_hub: EventHub, *events: Event) -> None:
-    """Tell of events like these, whose numbers are the next ones."""
+    """Emit events like these with the next numbers."""
     for event in events:
         what = tuple(vars(event)[field] for field in type(event).__match_args__)
         event_hub.notify(Notify(type(event), what, event.connection_id, event_hub._number + 1))
@@ -57,7 +57,7 @@ def loop(stream: EventStream, got: list[Event]) -> None:
 
 
 class TestStream:
-    def test_gives_what_is_told_in_order_numbered_from_1(
+    def test_gives_events_in_order_numbered_from_1(
         self, event_hub: EventHub, stream: EventStream
     ) -> None:
         before = time.time_ns()
@@ -86,7 +86,7 @@ class TestStream:
         told(event_hub, Connected(1), Closed(None))
         assert [type(event) for event in stream] == [Connected, Closed]
 
-    def test_nothing_is_told_after_closed(self, event_hub: EventHub, stream: EventStream) -> None:
+    def test_no_event_comes_after_closed(self, event_hub: EventHub, stream: EventStream) -> None:
         told(event_hub, Closed(WSClientError("first")), Connected(1), Closed(None))
         assert [str(event.error) for event in stream if isinstance(event, Closed)] == ["first"]
 
@@ -113,7 +113,9 @@ class TestStream:
         events = [event for call in calls for event in call.result()]
         assert sorted(event.number for event in events) == [1, 2]
 
-    def test_one_word_of_the_end_is_enough_for_all_who_wait(self, stream: EventStream) -> None:
+    def test_one_wake_up_at_the_end_is_enough_for_all_waiting_threads(
+        self, stream: EventStream
+    ) -> None:
         calls = [Call(list, stream) for _ in range(4)]
         for call in calls:
             until(lambda call=call: call.is_in("_wait"))
@@ -145,7 +147,7 @@ class TestStream:
         told(event_hub, *(Connected(n) for n in range(1, 6)), Closed(None))
         assert [event.number for event in stream] == [4, 5, 6]
 
-    def test_one_that_nobody_holds_is_collected(self, event_hub: EventHub) -> None:
+    def test_a_stream_without_references_is_collected(self, event_hub: EventHub) -> None:
         assert not event_hub.has_streams
         stream = EventStream()
         event_hub.add(stream)
@@ -178,7 +180,7 @@ class TestStream:
     def test_an_interrupt_at_any_point_loses_neither_an_event_nor_the_end(
         self, way: Callable[[EventStream, list[Event]], None], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(eventhub, "SLICE", 60.0)  # only news end a wait
+        monkeypatch.setattr(eventhub, "SLICE", 60.0)  # only a wake-up ends a wait
         for point in points():
             event_hub, stream = EventHub(), EventStream()
             event_hub.add(stream)
@@ -204,7 +206,7 @@ class TestStream:
             point(way, stream, mine)
             assert [event.number for event in [*mine, *stream]] == [0, 1, 2], str(point)
 
-    def test_an_interrupted_wait_does_not_keep_the_news_from_another(
+    def test_an_interrupted_wait_passes_its_wake_up_on(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(eventhub, "SLICE", 60.0)
@@ -221,9 +223,7 @@ class TestStream:
             stream.put(Connected(1))
             assert waiting.result(5) == Connected(1), str(point)
 
-    def test_who_asks_again_and_again_after_the_end_leaves_nothing_behind(
-        self, stream: EventStream
-    ) -> None:
+    def test_repeated_calls_after_the_end_leave_nothing_behind(self, stream: EventStream) -> None:
         stream.end()
         before = waiting_in(stream)
         for _ in range(10):
@@ -231,7 +231,7 @@ class TestStream:
                 stream.recv()
         assert waiting_in(stream) == before
 
-    def test_news_that_nobody_waits_for_are_bounded(
+    def test_wake_ups_without_a_waiting_thread_are_bounded(
         self, event_hub: EventHub, stream: EventStream, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(eventhub, "MAX_EVENTS", 3)
@@ -240,7 +240,7 @@ class TestStream:
 
 
 class TestEnd:
-    def test_is_told_where_nobody_has_told_of_it(
+    def test_the_end_is_emitted_if_nothing_else_has_emitted_it(
         self, event_hub: EventHub, stream: EventStream
     ) -> None:
         told(event_hub, Connected(1))
@@ -250,13 +250,13 @@ class TestEnd:
         assert isinstance(last, Closed)
         assert (last.error, last.connection_id, last.number) == (error, 7, 2)
 
-    def test_is_told_once(self, event_hub: EventHub, stream: EventStream) -> None:
+    def test_the_end_is_emitted_once(self, event_hub: EventHub, stream: EventStream) -> None:
         told(event_hub, Closed(None))
         event_hub.end(WSClientError("late"), 1)
         assert [type(event) for event in stream] == [Closed]
 
 
-def test_each_put_and_the_end_are_told() -> None:
+def test_each_put_and_the_end_call_on_event() -> None:
     calls: list[int] = []
     stream = EventStream(lambda: calls.append(1))
     stream.put(Connected(1))

@@ -1,4 +1,4 @@
-"""From a URL to an upgraded socket: what is refused, what is bounded, what is kept to itself."""
+"""From a URL to an upgraded socket: what is refused, what is bounded, and what stays secret."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ from wsclient.runtime.waiting import Deadline
 from wsclient.testing import FakeVenue
 
 SECRET = "S3CRET"
-#: What a deadline may be missed by (s).
+#: How much (s) a deadline may be exceeded.
 SLACK = 0.25
 REQUEST = b"GET / HTTP/1.1\r\nHost: h\r\nSec-WebSocket-Key: a2V5\r\n\r\n"
 
@@ -77,7 +77,7 @@ def connect(url: str, **options: Any) -> wsclient.WebSocketClient:
 
 
 def failure_of(url: str, **options: Any) -> BaseException:
-    """Why the one attempt failed; nothing said of it may hold the secret."""
+    """Return why the only attempt failed. No text about it may contain the secret."""
     with pytest.raises(wsclient.WSClientError) as caught:
         connect(url, **options)
     assert SECRET not in text_of(caught.value)
@@ -151,7 +151,9 @@ class TestUrl:
             ("127.0.0.1.example.com", False),
         ],
     )
-    def test_loopback_is_told_by_the_address_alone(self, host: str, is_loopback: bool) -> None:
+    def test_loopback_is_recognised_by_the_address_alone(
+        self, host: str, is_loopback: bool
+    ) -> None:
         assert Address(host, 80, False).is_loopback is is_loopback
 
     def test_an_address_reads_as_a_url_without_its_path(self) -> None:
@@ -159,7 +161,7 @@ class TestUrl:
 
 
 class TestResource:
-    """What the request line asks for, through the whole client."""
+    """The path and query in the request line, sent by a whole client."""
 
     @pytest.mark.parametrize(
         ("given", "sent"),
@@ -217,7 +219,7 @@ class TestHeaders:
 
     @pytest.mark.parametrize("char", ["\r", "\n", "\0", "\x7f", "\r\nX: y"])
     def test_values_that_could_inject_are_refused_and_not_quoted(self, char: str) -> None:
-        with pytest.raises(ConfigurationError, match="X-Key has a control") as caught:
+        with pytest.raises(ConfigurationError, match="X-Key contains a control") as caught:
             check_headers({"X-Key": f"{SECRET}{char}"})
         assert SECRET not in text_of(caught.value)
 
@@ -243,20 +245,20 @@ class TestHeaders:
             ("ORIGIN", "pass origin="),
             ("Sec-WebSocket-Protocol", "pass subprotocols="),
             ("sec-websocket-extensions", "no extension"),
-            ("Sec-WebSocket-Key", "cannot be another"),
-            ("Sec-WebSocket-Version", "cannot be another"),
-            ("Sec-WebSocket-Whatever", "cannot be another"),
-            ("Connection", "cannot be another"),
+            ("Sec-WebSocket-Key", "its value cannot be chosen"),
+            ("Sec-WebSocket-Version", "its value cannot be chosen"),
+            ("Sec-WebSocket-Whatever", "its value cannot be chosen"),
+            ("Connection", "its value cannot be chosen"),
             ("Content-Length", "has no body"),
             ("transfer-encoding", "has no body"),
-            ("upgrade", "cannot be another"),
+            ("upgrade", "its value cannot be chosen"),
         ],
     )
     @pytest.mark.parametrize("kind", ["given", "from a function"])
     def test_of_the_handshakes_own_are_refused(
         self, venue: FakeVenue, name: str, advice: str, kind: str
     ) -> None:
-        """They would be sent twice."""
+        """Otherwise they would be sent twice."""
         headers: Any = {name: SECRET}
         error = failure_of(venue.url, headers=headers if kind == "given" else lambda: headers)
         assert isinstance(error, ConfigurationError)
@@ -340,7 +342,7 @@ class TestSecretsInTheClear:
     )
     def test_are_refused(self, option: dict[str, Any]) -> None:
         started = time.monotonic()
-        error = failure_of("ws://192.0.2.1/", **option)  # an address of nobody
+        error = failure_of("ws://192.0.2.1/", **option)  # an address that is not in use
         assert isinstance(error, ConfigurationError)
         assert "wss://" in str(error)
         assert time.monotonic() - started < 2
@@ -355,7 +357,7 @@ class TestSecretsInTheClear:
 
 @contextlib.contextmanager
 def head(answer: bytes, end: bool = False, timeout: float = 5.0) -> Iterator[HandshakeSocket]:
-    """A HandshakeSocket whose peer has answered."""
+    """Return a HandshakeSocket whose peer has answered."""
     with tcp_pair() as (near, far):
         far.sendall(answer)
         if end:
@@ -364,7 +366,7 @@ def head(answer: bytes, end: bool = False, timeout: float = 5.0) -> Iterator[Han
 
 
 def answer_of(handshake: HandshakeSocket) -> bytes:
-    """The head, read byte by byte as the library does."""
+    """Return the head, read byte by byte as the library reads it."""
     data = b""
     while not data.endswith(b"\r\n\r\n"):
         data += handshake.recv(1)
@@ -419,7 +421,7 @@ class TestHead:
             with pytest.raises(HandshakeRejected, match=str(MAX_HEAD)):
                 handshake.recv(1)
 
-    def test_interim_answers_in_drips_are_ended_at_the_deadline(self) -> None:
+    def test_interim_answers_byte_by_byte_are_ended_at_the_deadline(self) -> None:
         def drip(sock: socket.socket) -> None:
             while not server.closing.wait(0.02):
                 sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -548,7 +550,7 @@ class TestHead:
             assert answer_of(HandshakeSocket(near, Deadline(5))) == sent
             sending.result()
 
-    def test_in_drips_is_ended_at_the_deadline(self) -> None:
+    def test_byte_by_byte_is_ended_at_the_deadline(self) -> None:
         def drip(sock: socket.socket) -> None:
             for byte in b"HTTP/1.1 101 OK\r\n" + b"X" * 1000:
                 sock.sendall(bytes([byte]))
@@ -600,7 +602,7 @@ class TestRequest:
             assert HandshakeSocket(near, Deadline(5)).send(REQUEST) == len(REQUEST)
             assert receive_head(far) == REQUEST
 
-    def test_bears_our_cookie_and_not_the_librarys(self) -> None:
+    def test_carries_our_cookie_and_not_the_librarys(self) -> None:
         with tcp_pair() as (near, far):
             request = REQUEST[:-2] + b"Cookie: theirs=1\r\n\r\n"
             HandshakeSocket(near, Deadline(5), "ours=2").send(request)
@@ -657,7 +659,7 @@ class TestCookies:
 
 
 class TestRefusals:
-    """Through the whole client."""
+    """Tests through a whole client."""
 
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
     def test_a_redirect_is_not_followed(self, venue: FakeVenue, status: int) -> None:
@@ -687,7 +689,7 @@ class TestRefusals:
             for offered in (["mine"], [], None):
                 error = failure_of(server.url, subprotocols=offered)
                 assert isinstance(error, HandshakeRejected)
-                assert "'other', which was not asked for" in str(error)
+                assert "'other', which was not offered" in str(error)
 
     def test_several_subprotocols_in_one_answer_are_refused(self) -> None:
         def answer(sock: socket.socket) -> None:
@@ -706,7 +708,7 @@ class TestRefusals:
 
         with Server(answer) as server:
             error = failure_of(server.url, subprotocols=["mine"])
-            assert "takes none of the subprotocols" in str(error)
+            assert "chose none of the subprotocols" in str(error)
 
     def test_a_subprotocol_that_was_offered_is_taken(self) -> None:
         def answer(sock: socket.socket) -> None:
@@ -831,7 +833,7 @@ class TestAddresses:
                 assert held[-1] is sock
         assert len(held) == 2
 
-    def test_each_step_is_told_as_it_begins(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_each_step_is_reported_as_it_begins(self, monkeypatch: pytest.MonkeyPatch) -> None:
         told: list[tuple[str, Any]] = []
         with refused_address() as refused, listener() as good:
             found = addresses(refused, good.getsockname())
@@ -999,7 +1001,7 @@ class TestProxies:
         assert proxy.asked == [f"{host}:{venue.port}"]
 
     @pytest.mark.parametrize("scheme", ["http", "socks5"])
-    def test_it_is_told_the_password(self, venue: FakeVenue, scheme: str) -> None:
+    def test_it_gets_the_password(self, venue: FakeVenue, scheme: str) -> None:
         proxy = Proxy()
         with Server(proxy) as server:
             via = f"{scheme}://user:p%40ss@127.0.0.1:{server.port}"
@@ -1007,7 +1009,7 @@ class TestProxies:
                 pass
         assert proxy.logins == ["user:p@ss"]
 
-    def test_a_user_without_a_password_is_told(self, venue: FakeVenue) -> None:
+    def test_it_gets_a_user_without_a_password(self, venue: FakeVenue) -> None:
         proxy = Proxy()
         with Server(proxy) as server:
             connect(venue.url, proxy=f"http://user@127.0.0.1:{server.port}").close()

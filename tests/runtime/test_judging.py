@@ -1,4 +1,4 @@
-"""Who asks ``classify``, and what happens when it does not answer."""
+"""The calls of ``classify``, and what happens when it does not return."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REFUSED = HandshakeRejected("no", 403)
 
 
 class Rig:
-    """A judge, what it has posted, and the verdicts that it has given."""
+    """A judge, its posts, and its verdicts."""
 
     def __init__(self, function: Callable[[BaseException], Any]) -> None:
         self.posts: queue.Queue[Callable[[], None]] = queue.Queue()
@@ -34,7 +34,7 @@ class Rig:
         self.posts.get(timeout=5)()
 
 
-def test_the_built_in_one_is_asked_at_once() -> None:
+def test_the_built_in_function_is_called_at_once() -> None:
     rig = Rig(classify)
     rig.ask(LOST)
     rig.ask(REFUSED)
@@ -42,7 +42,7 @@ def test_the_built_in_one_is_asked_at_once() -> None:
     assert rig.judge.thread is None
 
 
-def test_the_users_is_asked_on_a_thread_of_its_own() -> None:
+def test_the_users_function_is_called_on_its_own_thread() -> None:
     names: list[str] = []
 
     def asked(error: BaseException) -> Verdict:
@@ -60,7 +60,7 @@ def test_the_users_is_asked_on_a_thread_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit, KeyboardInterrupt])
-def test_one_that_raises_leaves_it_to_the_built_in_one(
+def test_the_built_in_function_decides_if_the_users_raises(
     error: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
     def raises(_: BaseException) -> Verdict:
@@ -73,7 +73,7 @@ def test_one_that_raises_leaves_it_to_the_built_in_one(
     assert "classify raised" in caplog.text
 
 
-def test_one_that_returns_no_verdict_leaves_it_to_the_built_in_one(
+def test_the_built_in_function_decides_if_the_users_returns_no_verdict(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     rig = Rig(lambda _: None)
@@ -83,7 +83,7 @@ def test_one_that_returns_no_verdict_leaves_it_to_the_built_in_one(
     assert "returned NoneType" in caplog.text
 
 
-def test_one_that_does_not_return_in_time_is_waited_for_no_longer(
+def test_the_built_in_function_decides_if_the_users_does_not_return_in_time(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     leave = threading.Event()
@@ -102,15 +102,15 @@ def test_one_that_does_not_return_in_time_is_waited_for_no_longer(
         assert rig.given == [Verdict.RETRY]
         assert "has not returned within" in caplog.text
         rig.ask(REFUSED, now=20.0)
-        assert rig.given == [Verdict.RETRY, Verdict.FATAL], "nobody waits for it a second time"
-        assert "has not returned yet" in caplog.text
+        assert rig.given == [Verdict.RETRY, Verdict.FATAL], "it is not waited for again"
+        assert "has not returned from an earlier call yet" in caplog.text
     finally:
         leave.set()
     rig.hear()
-    assert len(rig.given) == 2, "an answer that comes too late is ignored"
+    assert len(rig.given) == 2, "a verdict that comes too late is ignored"
 
 
-def test_one_that_works_again_is_asked_again() -> None:
+def test_a_users_function_that_has_returned_is_called_again() -> None:
     rig = Rig(lambda _: Verdict.FATAL)
     for count in (1, 2):
         rig.ask()
@@ -119,7 +119,7 @@ def test_one_that_works_again_is_asked_again() -> None:
         assert rig.given == [Verdict.FATAL] * count
 
 
-def test_without_a_thread_the_built_in_one_decides(
+def test_the_built_in_function_decides_if_no_thread_can_be_started(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refused(_: threading.Thread) -> None:

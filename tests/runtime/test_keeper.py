@@ -1,4 +1,4 @@
-"""A kept book: no user code under its lock, readers who never wait for it, and interrupts."""
+"""LiveBook: no user code under its lock, readers that do not wait for writers, and interrupts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ Levels = list[tuple[Decimal, Decimal]]
 
 
 class Simple(Dialect):
-    """``{"bids": [[price, size], ...], "asks": [...]}``; the checksum is the number of levels."""
+    """A dialect of ``{"bids": [[price, size], ...], "asks": [...]}``.
+
+    The checksum is the number of levels.
+    """
 
     #: Called in each hook, with its name.
     hook: Callable[[str], object] = staticmethod(lambda name: None)
@@ -36,7 +39,7 @@ class Simple(Dialect):
         return BookUpdate(message.type == "snapshot", bids, asks, data.get("sum"))  # type: ignore[arg-type]
 
     def levels(self, levels: Any) -> Iterator[tuple[Decimal, Decimal]]:
-        """An iterator: it runs when the levels are gone through."""
+        """Yield the levels lazily, so that this runs when they are iterated over."""
         for level in levels:
             self.hook("levels")
             yield level
@@ -107,7 +110,7 @@ CALLS: dict[str, Callable[[OrderBook], Any]] = {
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_a_call_on_a_thread_within_a_locked_section_raises(call: Callable[..., Any]) -> None:
-    """As from a signal handler, or a finalizer, that has interrupted another call."""
+    """Call as a signal handler or a finalizer does that has interrupted another call."""
     book = synced()
     with kept_of(book).lock, pytest.raises(ReentrantCall):
         call(book)
@@ -146,7 +149,7 @@ def test_no_lock_is_held_while_a_hook_of_the_dialect_runs(verb: str) -> None:
 
 
 class Held(Simple):
-    """Stops in one hook until told to go on."""
+    """A dialect that stops in one hook until the test continues it."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -161,9 +164,7 @@ class Held(Simple):
 
 @pytest.mark.parametrize("name", ["book_update", "levels", "book_checksum"])
 @pytest.mark.parametrize("sum", [3, 77], ids=["right", "wrong"])
-def test_who_reads_while_a_hook_runs_sees_the_book_that_was_verified_last(
-    name: str, sum: int
-) -> None:
+def test_a_read_while_a_hook_runs_sees_the_book_that_was_verified_last(name: str, sum: int) -> None:
     dialect = Held(name)
     book = synced(dialect)
     dialect.go.clear()
@@ -202,7 +203,7 @@ def test_of_several_threads_that_feed_a_book_none_undoes_what_another_did() -> N
     assert list(twin.bids) == book.bids(), "the other copy is equal"
 
 
-def test_changes_that_several_threads_bring_are_each_applied_once_and_in_order() -> None:
+def test_updates_from_several_threads_are_each_applied_once_and_in_order() -> None:
     book = joined()
     waiting = list(range(6, 206))
     lock = threading.Lock()
@@ -218,12 +219,12 @@ def test_changes_that_several_threads_bring_are_each_applied_once_and_in_order()
 
     for call in [Call(feed) for _ in range(3)]:
         call.result()
-    if not book.is_synced:  # they came in another order: it noticed
+    if not book.is_synced:  # the book has noticed a wrong order
         assert book.take_snapshot(answer(205, 205))
     assert (book.sequence, book.bids()) == (205, [(9, 205)])
 
 
-def test_changes_that_come_while_a_snapshot_is_joined_are_in_the_book() -> None:
+def test_updates_that_come_while_a_snapshot_is_joined_are_in_the_book() -> None:
     dialect = ByRest()
     book = OrderBook(dialect, "a")
     book.apply(change(5, 50))
@@ -259,7 +260,7 @@ def test_a_book_that_ends_while_a_message_is_read_stays_ended(what: str) -> None
 
 
 def is_free(book: OrderBook) -> bool:
-    """Can another thread have the lock?"""
+    """Return whether another thread can take the lock."""
 
     def take() -> bool:
         is_taken = kept_of(book).lock.acquire(blocking=False)
@@ -347,7 +348,7 @@ def test_an_interrupt_anywhere_in_apply_leaves_who_waits_neither_asleep_nor_dece
 
 
 @pytest.mark.parametrize("number", [6, 8], ids=["the next", "a gap"])
-def test_an_interrupt_anywhere_in_a_numbered_change_leaves_no_silent_hole(number: int) -> None:
+def test_an_interrupt_anywhere_in_a_numbered_update_leaves_no_silent_gap(number: int) -> None:
     step = 1
     while True:
         book = joined()
@@ -389,20 +390,20 @@ def test_an_interrupt_anywhere_in_take_snapshot_leaves_the_book_joined_or_not() 
 # --- bugs of dialects ----------------------------------------------------------------------------
 
 
-def test_levels_of_text_are_no_book_and_another_snapshot_is_of_no_use() -> None:
+def test_levels_of_text_end_the_book_and_another_snapshot_does_not_help() -> None:
     class Text(Simple):
         def book_update(self, message: Message) -> BookUpdate | None:
             return BookUpdate(True, [("9", "1")], [])  # type: ignore[list-item]
 
     book = OrderBook(Text(), "a")
     assert not book.apply(message("snapshot"))
-    with pytest.raises(OrderBookOutOfSync, match="a bug of its dialect: a level is"):
+    with pytest.raises(OrderBookOutOfSync, match="a bug in its dialect: a level is"):
         book.wait_synced(10)
 
 
 def test_a_wrong_snapshot_by_rest_leaves_a_book_in_sync_as_it_is() -> None:
     book = joined()
-    assert book.take_snapshot(answer(9, -1)), "it is not needed, and not looked at"
+    assert book.take_snapshot(answer(9, -1)), "the snapshot is not needed, and is not examined"
     assert book.bids() == [(9, 50)]
     fresh = OrderBook(ByRest(), "a")
     with pytest.raises(BookError, match="size"):

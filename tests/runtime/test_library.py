@@ -1,4 +1,4 @@
-"""Canary: each name of websocket-client that we rely on is there, and works as we rely on it."""
+"""Canary: every name of websocket-client that we rely on exists and works as we expect."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class TestNames:
 
 
 class Prepared:
-    """A duck-typed socket, as HandshakeSocket is one; notes what is called."""
+    """A duck-typed socket, like HandshakeSocket, that records its calls."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -91,7 +91,7 @@ class App(WebSocketApp):
 
 
 class Run:
-    """One ``run_forever`` over a prepared socket, as the transport does it."""
+    """Run ``run_forever`` once over a prepared socket, as the transport does."""
 
     def __init__(self, near: socket.socket, far: socket.socket, **options: Any) -> None:
         self.opened: list[WebSocket] = []
@@ -234,7 +234,7 @@ class TestLogger:
         assert [r for r in caplog.records if r.name == "websocket"] == []
 
     def test_makes_no_record_on_our_threads(self, venue: FakeVenue) -> None:
-        """The record factory is the user's, and may raise or block."""
+        """The record factory is the user's and may raise or block."""
         made: list[str] = []
 
         def factory(name: str, *args: Any, **kwargs: Any) -> logging.LogRecord:

@@ -1,4 +1,4 @@
-"""Locks that know whether the present thread is within one of their sections."""
+"""Locks know whether the current thread holds one of them."""
 
 from __future__ import annotations
 

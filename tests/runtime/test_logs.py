@@ -1,4 +1,4 @@
-"""The log: what a record holds, and that no user's code holds up or ends what logs."""
+"""The contents of log records; no user's code blocks or ends a thread that logs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from wsclient.runtime.logs import LIMIT, ClientLog, flush, silence
 
 LOG = ClientLog("me", "wss://venue.example")
 PATIENCE = 10.0
-#: More than a call that does not wait takes, on a busy machine (s); less than any wait here.
+#: Longer (s) than a call without a wait takes on a busy machine; shorter than any wait here.
 AT_ONCE = 5.0
 
 
@@ -57,7 +57,7 @@ class TestRecords:
         assert (record.filename, record.funcName) == ("test_logs.py", "log_all")
         assert record.lineno == log_all.__code__.co_firstlineno + 2
 
-    def test_bear_the_time_and_thread_of_their_origin(self) -> None:
+    def test_have_the_time_and_thread_of_their_origin(self) -> None:
         blocking, memory = Blocking(), Memory()
         with threaded(), listening(memory, blocking):
             log_all("the one that blocks")
@@ -115,7 +115,7 @@ class TestRecords:
             assert flush(PATIENCE)
         assert made == []
 
-    def test_are_let_go_of_when_they_have_been_handled(
+    def test_are_not_kept_after_they_have_been_handled(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # caplog would keep them.
@@ -137,7 +137,7 @@ class TestRecords:
 
 
 def factory_of(change: Any) -> Any:
-    """A record factory that makes a record as ever, changes it, and gives what that gives."""
+    """A record factory that makes a normal record and returns the result of a change to it."""
 
     def factory(*args: Any, **kwargs: Any) -> Any:
         return change(logging.LogRecord(*args, **kwargs))
@@ -220,7 +220,7 @@ class TestBlocked:
             assert flush(PATIENCE)
         assert memory.texts == ["me: one", "me: two", "me: three"]
 
-    def test_too_many_records_are_dropped_and_the_number_is_told(self) -> None:
+    def test_too_many_records_are_dropped_and_their_number_is_logged(self) -> None:
         memory = Memory(blocking := Blocking())
         with threaded() as thread, listening(memory):
             log_all("first")
@@ -297,7 +297,7 @@ class TestStart:
             assert flush(0)
             assert threading.active_count() == before
 
-    def test_a_thread_that_the_system_does_not_give_is_asked_for_again(
+    def test_a_thread_that_the_system_cannot_start_is_tried_again(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def refuse(_: object) -> None:
@@ -324,7 +324,7 @@ class TestStart:
             (ident,) = idents
             raised = ctypes.py_object(SystemExit)
             assert ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), raised) == 1
-            flush(0)  # wakes it
+            flush(0)  # wakes the thread
             until(lambda: not any(t.ident == ident for t in threading.enumerate()))
             log_all("two")
             until(lambda: "me: two" in memory.texts)
@@ -410,7 +410,7 @@ class TestUnderPytest:
 
     def test_ctrl_c_is_the_caller_s(self) -> None:
         def act(_: object) -> None:
-            raise KeyboardInterrupt  # as if one came while the handler runs
+            raise KeyboardInterrupt  # as if a Ctrl-C came while the handler runs
 
         with listening(Memory(act)):
             with pytest.raises(KeyboardInterrupt):
@@ -464,7 +464,7 @@ class TestSilence:
 
 
 def test_a_fork_within_a_handler_ends_the_childs_thread() -> None:
-    """Here the process stays the parent's: the thread is told that it is the child's."""
+    """The process does not really fork: the test calls the thread's ``forked()``."""
     with threaded() as thread:
         memory = Memory(lambda _: thread.forked())
         with listening(memory):

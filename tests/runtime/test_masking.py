@@ -1,4 +1,4 @@
-"""Our own secrets, masked in what others say."""
+"""Our own secrets are masked in the words of others."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_the_longest_secret_goes_first() -> None:
 
 @pytest.mark.parametrize("cut", [0, 1, 5])
 def test_secrets_that_begin_alike_are_masked_to_their_ends(cut: int) -> None:
-    """As the tokens of one issuer do."""
+    """The tokens of one issuer may begin alike."""
     known = mask(
         credentials={"a": "eyJhbGciOiJIUzI1NiJ9.long.tail", "b": "eyJhbGciOiJIUzI1NiJ9.x9y8z7"}
     )
@@ -126,7 +126,7 @@ def test_what_comes_with_an_attempt_is_masked() -> None:
 
 @pytest.mark.parametrize("nothing", [None, {}, [1], "", 5, object()])
 def test_what_has_no_secrets_is_taken_too(nothing: Any) -> None:
-    """A function of the user's may return anything; another check refuses it."""
+    """A user's function may return anything; another check refuses it."""
     known = mask()
     known.learn(nothing, nothing, nothing, None)
     assert known("as it was") == "as it was"

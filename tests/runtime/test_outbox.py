@@ -1,4 +1,4 @@
-"""What leaves: order, tickets, and a peer that does not read."""
+"""The outbox: order, tickets, and a peer that does not read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def ends(request: pytest.FixtureRequest) -> Iterator[tuple[Stream, socket.socket
 
 
 def ticket(outbox: Outbox, data: bytes) -> Waiter:
-    """Put ``data``, and give who waits for it."""
+    """Put ``data``, and return a waiter for it."""
     start, waiter = outbox.position, Waiter()
     outbox.put(data, 0.0)
     outbox.when_out(start, waiter)
@@ -216,7 +216,7 @@ class TestTickets:
     def test_outcome_unknown_when_the_end_comes_during_the_write(
         self, ends: tuple[Stream, socket.socket]
     ) -> None:
-        """The bytes are out, and the outbox does not know it yet: they may not be called unsent."""
+        """The bytes are sent, but the outbox does not know it yet: it must not call them unsent."""
         stream, peer = ends
         outbox = Outbox()
         waiter = ticket(outbox, b"an order")

@@ -1,4 +1,4 @@
-"""In which processes clients are refused."""
+"""Clients are refused in processes whose threads do not work for them."""
 
 from __future__ import annotations
 

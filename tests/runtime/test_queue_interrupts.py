@@ -1,4 +1,4 @@
-"""A KeyboardInterrupt at each point of what consumers call: nothing is lost, doubled or torn."""
+"""A KeyboardInterrupt at each point of a consumer's call: nothing is lost, doubled or torn."""
 
 from __future__ import annotations
 
@@ -45,37 +45,39 @@ WAYS = [recv, poll, call_next, two, all_there_are]
 
 
 def loop(receiver: Receiver, got: list[Message], count: int) -> None:
-    """Here the messages before the interrupt are the caller's already."""
+    """Take in a loop, so that the caller already has the messages before the interrupt."""
     for message in receiver:
         got.append(message)
         if len(got) == count:
             break
 
 
-def check_account(box: MessageQueue, feed: Feed, got: list[Message], point: Point) -> None:
-    """What was put is either with the caller or still to come, gaps included."""
-    receiver, account = Receiver(box), Account()
-    assert not lock_of(box)._is_owned(), str(point)  # type: ignore[attr-defined]
-    assert not waiters_of(box), str(point)
-    # The bound holds, with one beside a batch: the account is right before anybody asks for it.
-    box.put(feed.messages("ab"))
-    assert len(box) <= 4, str(point)
-    assert box.queued_bytes == box.stats(0)[0].bytes == len(box) * MESSAGE_OVERHEAD, str(point)
-    while box:
+def check_account(queue: MessageQueue, feed: Feed, got: list[Message], point: Point) -> None:
+    """Check that every message put is with the caller or still to come, gaps included."""
+    receiver, account = Receiver(queue), Account()
+    assert not lock_of(queue)._is_owned(), str(point)  # type: ignore[attr-defined]
+    assert not waiters_of(queue), str(point)
+    # The bound holds, with one message beside a batch: the counts are right before any check.
+    queue.put(feed.messages("ab"))
+    assert len(queue) <= 4, str(point)
+    assert queue.queued_bytes == queue.stats(0)[0].bytes == len(queue) * MESSAGE_OVERHEAD, str(
+        point
+    )
+    while queue:
         got.append(receiver.recv(timeout=0))
     account.deliver(got)
     for channel in "abc":
-        box.put([feed.message(channel)])
+        queue.put([feed.message(channel)])
         account.deliver([receiver.recv(timeout=0)])
     assert account.accounted == feed.put, str(point)
-    assert box.queued_bytes == 0, str(point)
+    assert queue.queued_bytes == 0, str(point)
 
 
 def overflown(overflow: str, batch: int) -> tuple[MessageQueue, Feed]:
-    """Three messages fit in, so that there are gaps to be lost as well."""
-    box, feed = message_queue(overflow, size=3 * MESSAGE_OVERHEAD, batch=batch), Feed()
-    box.put(feed.messages("abcabca"))
-    return box, feed
+    """Return a queue of three messages, so that gaps could be lost too."""
+    queue, feed = message_queue(overflow, size=3 * MESSAGE_OVERHEAD, batch=batch), Feed()
+    queue.put(feed.messages("abcabca"))
+    return queue, feed
 
 
 @pytest.mark.parametrize("overflow", POLICIES[:3])
@@ -86,44 +88,44 @@ class TestOfFullQueues:
         self, overflow: str, batch: int, way: Callable[[Receiver], list[Message]]
     ) -> None:
         for point in points():
-            box, feed = overflown(overflow, batch)
-            got = point(way, Receiver(box)) or []
+            queue, feed = overflown(overflow, batch)
+            got = point(way, Receiver(queue)) or []
             assert bool(got) == (point.error is None)
-            check_account(box, feed, got, point)
+            check_account(queue, feed, got, point)
 
     def test_a_loop_takes_them(self, overflow: str, batch: int) -> None:
         for point in points():
-            box, feed = overflown(overflow, batch)
+            queue, feed = overflown(overflow, batch)
             got: list[Message] = []
-            point(loop, Receiver(box), got, 3)
-            check_account(box, feed, got, point)
+            point(loop, Receiver(queue), got, 3)
+            check_account(queue, feed, got, point)
 
     @pytest.mark.parametrize("name", ["len", "bool", "bytes", "stats", "gap"])
     def test_it_is_looked_into(self, overflow: str, batch: int, name: str) -> None:
         looks: dict[str, Callable[[MessageQueue], Any]] = {
             "len": len,
             "bool": bool,
-            "bytes": lambda box: box.queued_bytes,
-            "stats": lambda box: box.stats(0),
-            "gap": lambda box: [box.pending_gap(channel) for channel in "abc"],
+            "bytes": lambda queue: queue.queued_bytes,
+            "stats": lambda queue: queue.stats(0),
+            "gap": lambda queue: [queue.pending_gap(channel) for channel in "abc"],
         }
         for point in points():
-            box, feed = overflown(overflow, batch)
-            got = take(box, 1)
-            point(looks[name], box)
-            check_account(box, feed, got, point)
+            queue, feed = overflown(overflow, batch)
+            got = take(queue, 1)
+            point(looks[name], queue)
+            check_account(queue, feed, got, point)
 
     def test_they_are_handed_out_and_then_taken_in_another_way(
         self, overflow: str, batch: int
     ) -> None:
-        """An interrupted call leaves them handed out: what comes next may be of any kind."""
+        """An interrupted call leaves messages handed out; the next call may be of any kind."""
         for way in WAYS:
             for point in points():
-                box, feed = overflown(overflow, batch)
-                got = point(all_there_are, Receiver(box)) or []
-                if box:
-                    got += way(Receiver(box))
-                check_account(box, feed, got, point)
+                queue, feed = overflown(overflow, batch)
+                got = point(all_there_are, Receiver(queue)) or []
+                if queue:
+                    got += way(Receiver(queue))
+                check_account(queue, feed, got, point)
 
 
 class TestOfEmptyQueues:
@@ -140,9 +142,9 @@ class TestOfEmptyQueues:
                 receiver.recv(timeout)
 
         for point in points():
-            box, feed = message_queue(overflow, size=3 * MESSAGE_OVERHEAD), Feed()
-            point(poll, Receiver(box))
-            check_account(box, feed, [], point)
+            queue, feed = message_queue(overflow, size=3 * MESSAGE_OVERHEAD), Feed()
+            point(poll, Receiver(queue))
+            check_account(queue, feed, [], point)
 
     @pytest.mark.parametrize("overflow", POLICIES)
     @pytest.mark.parametrize("way", [recv, call_next, two])
@@ -150,149 +152,147 @@ class TestOfEmptyQueues:
         self, overflow: str, way: Callable[[Receiver], list[Message]]
     ) -> None:
         for point in points():
-            box, feed = message_queue(overflow, size=3 * MESSAGE_OVERHEAD), Feed()
+            queue, feed = message_queue(overflow, size=3 * MESSAGE_OVERHEAD), Feed()
             given_up = threading.Event()
-            putter = Call(put_when_awaited, box, feed.messages("ab"), given_up)
-            got = point(way, Receiver(box)) or []
+            putter = Call(put_when_awaited, queue, feed.messages("ab"), given_up)
+            got = point(way, Receiver(queue)) or []
             given_up.set()
             putter.result()
-            while box:
-                got.append(Receiver(box).recv(timeout=0))
-            check_account(box, feed, got, point)
+            while queue:
+                got.append(Receiver(queue).recv(timeout=0))
+            check_account(queue, feed, got, point)
 
-    def test_the_one_that_is_woken_hands_the_news_on(self) -> None:
+    def test_an_interrupted_consumer_passes_its_wake_up_on(self) -> None:
         for point in points():
-            box, feed = message_queue(), Feed()
+            queue, feed = message_queue(), Feed()
             given_up = threading.Event()
-            other = Call(take_second, box, given_up)
-            putter = Call(put_when_awaited, box, feed.messages("aa"), given_up, 2)
-            got = point(recv, Receiver(box)) or []
+            other = Call(take_second, queue, given_up)
+            putter = Call(put_when_awaited, queue, feed.messages("aa"), given_up, 2)
+            got = point(recv, Receiver(queue)) or []
             given_up.set()
             putter.result()
             got += other.result()
-            got += take(box) if len(got) < 2 else []
+            got += take(queue) if len(got) < 2 else []
             assert sorted(names(got)) == ["a1", "a2"], str(point)
 
     def test_others_that_wait_are_not_forgotten(self) -> None:
         for point in points():
-            box, feed = message_queue(), Feed()
-            others = [Call(take, box, 1, None) for _ in range(2)]
-            until(lambda box=box: len(waiters_of(box)) == 2)
-            box.put(feed.messages("aaa"))
-            got = point(recv, Receiver(box)) or []
+            queue, feed = message_queue(), Feed()
+            others = [Call(take, queue, 1, None) for _ in range(2)]
+            until(lambda queue=queue: len(waiters_of(queue)) == 2)
+            queue.put(feed.messages("aaa"))
+            got = point(recv, Receiver(queue)) or []
             for other in others:
                 got += other.result()
-            got += take(box) if len(got) < 3 else []
+            got += take(queue) if len(got) < 3 else []
             assert sorted(names(got)) == ["a1", "a2", "a3"], str(point)
 
     def test_another_exception_from_a_signal_handler_forgets_no_waiter(self) -> None:
-        box, feed = message_queue(), Feed()
+        queue, feed = message_queue(), Feed()
         deadline = Deadline(None)
         deadline.remaining = lambda: 1 / 0  # type: ignore[method-assign]
         with pytest.raises(ZeroDivisionError):
-            box.fill(1, deadline)
-        assert not waiters_of(box)
-        box.put(feed.messages("a"))
-        assert names(take(box)) == ["a1"]
+            queue.fill(1, deadline)
+        assert not waiters_of(queue)
+        queue.put(feed.messages("a"))
+        assert names(take(queue)) == ["a1"]
 
-    def test_a_wake_up_that_nobody_heard_is_made_up_for(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """A second interrupt may come while the first is being dealt with."""
+    def test_a_lost_wake_up_is_replaced(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Another interrupt may come while the first one is handled."""
         monkeypatch.setattr(message_queues, "SLICE", 0.01)
-        box, feed = message_queue(), Feed()
+        queue, feed = message_queue(), Feed()
         dead = threading.Lock()
         dead.acquire()
-        waiters_of(box).append(dead)
-        call = Call(take, box, 1, None)
-        until(lambda: len(waiters_of(box)) == 2)
-        box.put(feed.messages("a"))
+        waiters_of(queue).append(dead)
+        call = Call(take, queue, 1, None)
+        until(lambda: len(waiters_of(queue)) == 2)
+        queue.put(feed.messages("a"))
         assert names(call.result()) == ["a1"]
 
 
 def put_when_awaited(
-    box: MessageQueue, messages: list[Message], given_up: threading.Event, waiting: int = 1
+    queue: MessageQueue, messages: list[Message], given_up: threading.Event, waiting: int = 1
 ) -> None:
-    until(lambda: len(waiters_of(box)) >= waiting or given_up.is_set())
-    box.put(messages)
+    until(lambda: len(waiters_of(queue)) >= waiting or given_up.is_set())
+    queue.put(messages)
 
 
-def take_second(box: MessageQueue, given_up: threading.Event) -> list[Message]:
-    """Begin to wait only when another does."""
-    until(lambda: waiters_of(box) or given_up.is_set())
-    return take(box, 1, None)
+def take_second(queue: MessageQueue, given_up: threading.Event) -> list[Message]:
+    """Begin to wait only when another thread waits."""
+    until(lambda: waiters_of(queue) or given_up.is_set())
+    return take(queue, 1, None)
 
 
 class TestCallsFromWithin:
-    """A signal handler or a finalizer runs where this thread holds the lock, and calls."""
+    """A signal handler or a finalizer makes a call while this thread holds the lock."""
 
     @pytest.mark.parametrize(
         "call",
         [
-            lambda box: box.fill(1, Deadline(None)),
-            lambda box: box.queued_bytes,
-            lambda box: box.stats(0),
-            lambda box: box.pending_gap("a"),
+            lambda queue: queue.fill(1, Deadline(None)),
+            lambda queue: queue.queued_bytes,
+            lambda queue: queue.stats(0),
+            lambda queue: queue.pending_gap("a"),
         ],
         ids=["fill", "queued_bytes", "stats", "pending_gap"],
     )
     def test_what_would_wait_for_itself_raises(self, call: Callable[[MessageQueue], Any]) -> None:
-        box, _ = overflown("drop_oldest", 1)
-        with lock_of(box), pytest.raises(ReentrantCall):
-            call(box)
-        call(box)
+        queue, _ = overflown("drop_oldest", 1)
+        with lock_of(queue), pytest.raises(ReentrantCall):
+            call(queue)
+        call(queue)
 
     def test_what_would_wait_for_another_part_of_the_client_raises(self) -> None:
         locks = Locks()
-        box, feed, other = (
+        queue, feed, other = (
             MessageQueue(None, None, "error", locks=locks),
             Feed(),
             locks.new("a core"),
         )
         with other, pytest.raises(ReentrantCall):
-            box.fill(1, Deadline(None))
-        box.put(feed.messages("aa"))
+            queue.fill(1, Deadline(None))
+        queue.put(feed.messages("aa"))
         with other:
-            assert names(take(box, 1)) == ["a1"]
-            assert len(box) == 1
-        assert not waiters_of(box)
+            assert names(take(queue, 1)) == ["a1"]
+            assert len(queue) == 1
+        assert not waiters_of(queue)
 
     @pytest.mark.parametrize("batch", [1, 512])
     def test_a_message_handed_out_is_taken_without_the_lock(self, batch: int) -> None:
-        box, feed = message_queue(batch=batch), Feed()
-        box.put(feed.messages("aa"))
-        box.fill(2, Deadline(0))
-        with lock_of(box):
-            assert names([Receiver(box).recv()]) == ["a1"]
+        queue, feed = message_queue(batch=batch), Feed()
+        queue.put(feed.messages("aa"))
+        queue.fill(2, Deadline(0))
+        with lock_of(queue):
+            assert names([Receiver(queue).recv()]) == ["a1"]
 
 
 class TestOfConflatedMessages:
     def test_one_handed_out_and_not_taken_is_still_replaced(self) -> None:
-        box, feed = message_queue("conflate"), Feed()
-        box.put(feed.messages("ab"))
-        assert box.fill(None, Deadline(0))
-        box.put(feed.messages("a"))
-        assert len(box) == 2
-        assert box.queued_bytes == 2 * MESSAGE_OVERHEAD
-        a, b = take(box)
+        queue, feed = message_queue("conflate"), Feed()
+        queue.put(feed.messages("ab"))
+        assert queue.fill(None, Deadline(0))
+        queue.put(feed.messages("a"))
+        assert len(queue) == 2
+        assert queue.queued_bytes == 2 * MESSAGE_OVERHEAD
+        a, b = take(queue)
         assert names([a, b]) == ["a2", "b1"]
         assert a.gap == Gap("conflate", 1, None)
-        assert box.dropped == 1
+        assert queue.dropped == 1
 
-    def test_the_hole_that_it_carries_is_handed_on(self) -> None:
-        box, feed = message_queue("conflate"), Feed()
-        box.put(feed.messages("aaa"))
-        assert box.fill(1, Deadline(0))
-        box.put(feed.messages("a"))
-        assert take(box)[0].gap == Gap("conflate", 3, None)
+    def test_the_gap_that_it_carries_is_passed_on(self) -> None:
+        queue, feed = message_queue("conflate"), Feed()
+        queue.put(feed.messages("aaa"))
+        assert queue.fill(1, Deadline(0))
+        queue.put(feed.messages("a"))
+        assert take(queue)[0].gap == Gap("conflate", 3, None)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs signals")
 @pytest.mark.parametrize("batch", [1, 512])
 @pytest.mark.parametrize("is_loop", [False, True], ids=["recv", "for"])
 def test_real_signals_at_random_times(batch: int, is_loop: bool) -> None:
-    box, account, total = message_queue(batch=batch), Account(), 4000
-    receiver, feed = Receiver(box), Feed()
+    queue, account, total = message_queue(batch=batch), Account(), 4000
+    receiver, feed = Receiver(queue), Feed()
     main, over = threading.main_thread(), threading.Event()
     armed = False
     strikes = 0
@@ -310,7 +310,7 @@ def test_real_signals_at_random_times(batch: int, is_loop: bool) -> None:
 
     def produce() -> None:
         for _ in range(total // 4):
-            box.put(feed.messages("abca"))
+            queue.put(feed.messages("abca"))
             over.wait(0.00005)
 
     before = signal.signal(signal.SIGUSR1, strike)

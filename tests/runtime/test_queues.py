@@ -1,4 +1,4 @@
-"""The hand-off: bounds, overflow policies and their gaps, waiting."""
+"""The message queue: bounds, overflow policies and their gaps, waiting."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from wsclient.runtime.waiting import Deadline
 
 
 class Reference:
-    """The four policies, said simply."""
+    """A simple model of the four overflow policies."""
 
     def __init__(
         self, overflow: str, messages: int | None, size: int | None, batch_size: int
@@ -49,7 +49,7 @@ class Reference:
 
     @property
     def over(self) -> bool:
-        """Do the messages break a bound? One alone never does."""
+        """Return whether the messages exceed a bound. A single message never does."""
         return len(self.waiting) > 1 and (
             len(self.waiting) > self.max_messages or self.bytes > self.max_bytes
         )
@@ -98,7 +98,7 @@ puts = st.tuples(
 )
 takes = st.tuples(st.just("take"), st.none() | st.integers(1, 4))
 receives = st.tuples(st.just("receive"), st.just(1))
-#: A consumer is interrupted before it takes what was handed out to it.
+#: A consumer is interrupted before it takes the messages handed out to it.
 interrupted = st.tuples(st.just("interrupted"), st.none() | st.integers(1, 4))
 
 
@@ -119,18 +119,18 @@ class TestPolicies:
         batch_size: int,
         steps: list[Any],
     ) -> None:
-        box = message_queue(overflow, max_messages, max_bytes, batch_size)
+        queue = message_queue(overflow, max_messages, max_bytes, batch_size)
         reference = Reference(overflow, max_messages, max_bytes, batch_size)
-        receiver, feed, account = Receiver(box), Feed(), Account()
+        receiver, feed, account = Receiver(queue), Feed(), Account()
 
         def put(batch: list[tuple[str, int, int]]) -> None:
             messages = [feed.message(*item) for item in batch]
             failed_before = reference.failed
             for message in messages:
                 reference.put(message)
-            failure = box.put(messages)
+            failure = queue.put(messages)
             assert isinstance(failure, QueueOverflow) == (reference.failed and not failed_before)
-            # One message is let in beside a consumer's batch.
+            # One message is accepted beside a consumer's batch.
             if messages and len(reference.queue) != 1:
                 assert not reference.over
 
@@ -138,9 +138,9 @@ class TestPolicies:
             expected = reference.take(maximum)
             if not expected:
                 with pytest.raises(QueueOverflow if reference.failed else WaitTimeout):
-                    take(box, maximum)
+                    take(queue, maximum)
                 return []
-            got = [receiver.recv(0)] if how == "receive" else take(box, maximum)
+            got = [receiver.recv(0)] if how == "receive" else take(queue, maximum)
             assert names(got) == names(expected)
             return got
 
@@ -150,134 +150,134 @@ class TestPolicies:
             elif step[0] != "interrupted":
                 account.deliver(taken(step[1], step[0]))
             elif reference.waiting:
-                assert box.fill(step[1], Deadline(0))
+                assert queue.fill(step[1], Deadline(0))
                 reference.hand_out(step[1])
-            assert len(box) == len(reference.waiting)
-            assert box.queued_bytes == reference.bytes
-            assert box.dropped == reference.dropped
+            assert len(queue) == len(reference.waiting)
+            assert queue.queued_bytes == reference.bytes
+            assert queue.dropped == reference.dropped
 
         if reference.failed:
-            return  # such a client has ended: its failure tells, in place of a gap
+            return  # such a client has failed, and its failure replaces the gap
         if reference.waiting:
             account.deliver(taken(None))
         for channel in "abc":
-            pending = box.pending_gap(channel)
+            pending = queue.pending_gap(channel)
             owed = feed.put[channel] - account.accounted[channel]
             assert (pending.missed if pending else 0) == owed
-            box.put([feed.message(channel)])
-            account.deliver(take(box))
+            queue.put([feed.message(channel)])
+            account.deliver(take(queue))
             assert account.accounted[channel] == feed.put[channel]
-            assert box.pending_gap(channel) is None
+            assert queue.pending_gap(channel) is None
 
-    def test_drop_oldest_marks_the_message_after_the_hole(self) -> None:
-        box, feed = message_queue("drop_oldest", 2), Feed()
-        box.put(feed.messages("aaba"))
-        b, a = take(box)
+    def test_drop_oldest_marks_the_message_after_the_gap(self) -> None:
+        queue, feed = message_queue("drop_oldest", 2), Feed()
+        queue.put(feed.messages("aaba"))
+        b, a = take(queue)
         assert names([b, a]) == ["b1", "a3"]
         assert b.gap is None
         assert a.gap == Gap("overflow", 2, None)
 
     def test_drop_newest_marks_the_next_one_let_in(self) -> None:
-        box, feed = message_queue("drop_newest", 2), Feed()
-        box.put(feed.messages("aaaa"))
-        first, second = take(box)
+        queue, feed = message_queue("drop_newest", 2), Feed()
+        queue.put(feed.messages("aaaa"))
+        first, second = take(queue)
         assert (first.gap, second.gap) == (None, None)
-        box.put(feed.messages("a"))
-        (third,) = take(box)
+        queue.put(feed.messages("a"))
+        (third,) = take(queue)
         assert third.sequence == 5
         assert third.gap == Gap("overflow", 2, second.received_at)
 
     def test_conflate_keeps_the_place_of_the_replaced_message(self) -> None:
-        box, feed = message_queue("conflate"), Feed()
-        box.put(feed.messages("abcaa"))
-        a, b, c = take(box)
+        queue, feed = message_queue("conflate"), Feed()
+        queue.put(feed.messages("abcaa"))
+        a, b, c = take(queue)
         assert names([a, b, c]) == ["a3", "b1", "c1"]
         assert a.gap == Gap("conflate", 2, None)
 
     def test_conflate_holds_its_bounds_when_a_bigger_message_replaces(self) -> None:
-        box, feed = message_queue("conflate", size=1000), Feed()
-        box.put([feed.message("a", 250), feed.message("b", 150)])
-        box.put([feed.message("b", 700)])
-        assert box.queued_bytes <= 1000
-        (b,) = take(box)
+        queue, feed = message_queue("conflate", size=1000), Feed()
+        queue.put([feed.message("a", 250), feed.message("b", 150)])
+        queue.put([feed.message("b", 700)])
+        assert queue.queued_bytes <= 1000
+        (b,) = take(queue)
         assert names([b]) == ["b2"]
-        box.put([feed.message("a")])
-        assert take(box)[0].gap == Gap("overflow", 1, None)
+        queue.put([feed.message("a")])
+        assert take(queue)[0].gap == Gap("overflow", 1, None)
 
     def test_error_fails_after_the_queued_ones(self) -> None:
-        box, feed = message_queue("error", 2), Feed()
-        failure = box.put(feed.messages("aaa"))
+        queue, feed = message_queue("error", 2), Feed()
+        failure = queue.put(feed.messages("aaa"))
         assert isinstance(failure, QueueOverflow)
-        assert names(take(box, 1) + take(box, 1)) == ["a1", "a2"]
+        assert names(take(queue, 1) + take(queue, 1)) == ["a1", "a2"]
         for _ in range(2):
             with pytest.raises(QueueOverflow, match="2 messages"):
-                take(box, timeout=None)
+                take(queue, timeout=None)
 
     @pytest.mark.parametrize("overflow", POLICIES)
     def test_one_message_larger_than_the_bound_is_let_in(self, overflow: str) -> None:
-        box, feed = message_queue(overflow, 10, 1000), Feed()
-        box.put([feed.message(size=5000)])
-        assert len(box) == 1
-        assert box.queued_bytes == 5000 + MESSAGE_OVERHEAD
-        assert names(take(box)) == ["a1"]
-        assert box.queued_bytes == 0
+        queue, feed = message_queue(overflow, 10, 1000), Feed()
+        queue.put([feed.message(size=5000)])
+        assert len(queue) == 1
+        assert queue.queued_bytes == 5000 + MESSAGE_OVERHEAD
+        assert names(take(queue)) == ["a1"]
+        assert queue.queued_bytes == 0
 
     def test_a_dropped_message_hands_its_own_gap_on(self) -> None:
-        box, feed = message_queue("drop_oldest", 1), Feed()
+        queue, feed = message_queue("drop_oldest", 1), Feed()
         lost = feed.message()
         lost.gap = Gap("reconnect", None, 7)
-        box.put([lost, feed.message()])
-        assert take(box)[0].gap == Gap("reconnect", None, 7)
+        queue.put([lost, feed.message()])
+        assert take(queue)[0].gap == Gap("reconnect", None, 7)
 
     @pytest.mark.parametrize("overflow", POLICIES[:2])
     def test_a_dropped_duplicate_is_not_missed(self, overflow: str) -> None:
-        box, feed = message_queue(overflow, messages=1), Feed()
+        queue, feed = message_queue(overflow, messages=1), Feed()
         first, doubled, after = feed.messages("aaa")
         doubled.gap = Gap("duplicate", 0, 1)
         if overflow == "drop_oldest":
-            box.put([doubled, after])
+            queue.put([doubled, after])
         else:
-            box.put([first, doubled])
-            take(box)
-            box.put([after])
-        (message,) = take(box)
+            queue.put([first, doubled])
+            take(queue)
+            queue.put([after])
+        (message,) = take(queue)
         assert message is after
         assert message.gap == Gap("overflow", 0, 1)
 
     @pytest.mark.parametrize("overflow", POLICIES[:3])
-    def test_the_last_word_of_a_lost_channel_is_never_dropped(self, overflow: str) -> None:
-        box, feed = message_queue(overflow, messages=2), Feed()
+    def test_the_last_message_of_a_lost_channel_is_never_dropped(self, overflow: str) -> None:
+        queue, feed = message_queue(overflow, messages=2), Feed()
         lost = make("a", "lost", raw=b"", gap=Gap("rejected"))
         other = make("z", "lost", raw=b"", gap=Gap("rejected"))
-        box.put([*feed.messages("ab"), lost, *feed.messages("cd"), other, *feed.messages("ef")])
-        taken = take(box)
+        queue.put([*feed.messages("ab"), lost, *feed.messages("cd"), other, *feed.messages("ef")])
+        taken = take(queue)
         assert [m for m in taken if m.type == "lost"] == [lost, other]
-        assert box.dropped == 8 - len(taken)
-        assert (len(box), box.queued_bytes) == (0, 0)
+        assert queue.dropped == 8 - len(taken)
+        assert (len(queue), queue.queued_bytes) == (0, 0)
         assert lost.gap == (
             Gap("rejected", None, None) if overflow != "drop_newest" else Gap("rejected")
         )
 
     def test_what_comes_after_a_failure_is_not_queued(self) -> None:
         for overflow in POLICIES:
-            box, feed = message_queue(overflow), Feed()
-            box.put(feed.messages("a"))
-            box.fail(WSClientError("over"))
-            box.put(feed.messages("b"))
-            assert names(take(box)) == ["a1"]
-            assert box.dropped == 1
+            queue, feed = message_queue(overflow), Feed()
+            queue.put(feed.messages("a"))
+            queue.fail(WSClientError("over"))
+            queue.put(feed.messages("b"))
+            assert names(take(queue)) == ["a1"]
+            assert queue.dropped == 1
 
 
 def test_a_batch_may_come_of_several_puts() -> None:
-    box, feed = message_queue(batch=5), Feed()
+    queue, feed = message_queue(batch=5), Feed()
     for _ in range(3):
-        box.put(feed.messages("aaa"))
-    assert names(Receiver(box).recv_batch(8, timeout=0)) == [f"a{n}" for n in range(1, 9)]
-    assert names(take(box)) == ["a9"]
+        queue.put(feed.messages("aaa"))
+    assert names(Receiver(queue).recv_batch(8, timeout=0)) == [f"a{n}" for n in range(1, 9)]
+    assert names(take(queue)) == ["a9"]
 
 
 class TestWaiting:
-    def test_a_poll_of_an_empty_mailbox_times_out_at_once(self) -> None:
+    def test_a_poll_of_an_empty_queue_times_out_at_once(self) -> None:
         started = time.monotonic()
         with pytest.raises(TimeoutError):
             take(message_queue(), timeout=0)
@@ -290,46 +290,46 @@ class TestWaiting:
         assert 0.05 <= time.monotonic() - started < 1
 
     def test_put_wakes_one_who_waits(self) -> None:
-        box, feed = message_queue(), Feed()
-        call = Call(take, box, timeout=None)
-        until(lambda: waiters_of(box))
-        box.put(feed.messages("a"))
+        queue, feed = message_queue(), Feed()
+        call = Call(take, queue, timeout=None)
+        until(lambda: waiters_of(queue))
+        queue.put(feed.messages("a"))
         assert names(call.result()) == ["a1"]
 
     def test_a_batch_wakes_as_many_as_it_can_serve(self) -> None:
-        box, feed = message_queue(), Feed()
-        calls = [Call(take, box, 1, None) for _ in range(8)]
-        until(lambda: len(waiters_of(box)) == 8)
-        box.put(feed.messages("aaaaaaaa"))
+        queue, feed = message_queue(), Feed()
+        calls = [Call(take, queue, 1, None) for _ in range(8)]
+        until(lambda: len(waiters_of(queue)) == 8)
+        queue.put(feed.messages("aaaaaaaa"))
         assert sorted(names([call.result()[0] for call in calls])) == [f"a{n}" for n in range(1, 9)]
 
     def test_close_wakes_all_who_wait_within_50_ms(self) -> None:
         times = []
         for _ in range(3):
-            box = message_queue()
-            calls = [Call(take, box, timeout=None) for _ in range(8)]
-            until(lambda box=box: len(waiters_of(box)) == 8)
+            queue = message_queue()
+            calls = [Call(take, queue, timeout=None) for _ in range(8)]
+            until(lambda queue=queue: len(waiters_of(queue)) == 8)
             started = time.monotonic()
-            box.close()
+            queue.close()
             assert [call.result() for call in calls] == [[]] * 8
             times.append(max(call.ended_at for call in calls) - started)
         assert min(times) < 0.05
 
-    def test_close_tells_how_many_were_unread_and_drops_what_comes_later(self) -> None:
-        box, feed = message_queue(), Feed()
-        box.put(feed.messages("aab"))
-        assert box.close() == 3
-        assert box.put(feed.messages("a")) is None
-        assert (len(box), box.queued_bytes) == (0, 0)
-        assert take(box, timeout=None) == []
-        assert box.close() == 0
+    def test_close_returns_how_many_were_unread_and_drops_later_messages(self) -> None:
+        queue, feed = message_queue(), Feed()
+        queue.put(feed.messages("aab"))
+        assert queue.close() == 3
+        assert queue.put(feed.messages("a")) is None
+        assert (len(queue), queue.queued_bytes) == (0, 0)
+        assert take(queue, timeout=None) == []
+        assert queue.close() == 0
 
     def test_fail_wakes_all_who_wait_with_errors_of_their_own(self) -> None:
-        box = message_queue()
-        calls = [Call(take, box, timeout=None) for _ in range(4)]
-        until(lambda: len(waiters_of(box)) == 4)
+        queue = message_queue()
+        calls = [Call(take, queue, timeout=None) for _ in range(4)]
+        until(lambda: len(waiters_of(queue)) == 4)
         cause = WSClientError("the cause")
-        box.fail(cause)
+        queue.fail(cause)
         errors = []
         for call in calls:
             with pytest.raises(WSClientError, match="the cause") as caught:
@@ -339,19 +339,19 @@ class TestWaiting:
         assert all(error.__cause__ is cause for error in errors)
 
     def test_fail_comes_after_the_queued_ones_and_the_first_one_counts(self) -> None:
-        box, feed = message_queue(), Feed()
-        box.put(feed.messages("aa"))
-        box.fail(WSClientError("first"))
-        box.fail(WSClientError("second"))
-        assert names(take(box, 1, None) + take(box, 1, None)) == ["a1", "a2"]
+        queue, feed = message_queue(), Feed()
+        queue.put(feed.messages("aa"))
+        queue.fail(WSClientError("first"))
+        queue.fail(WSClientError("second"))
+        assert names(take(queue, 1, None) + take(queue, 1, None)) == ["a1", "a2"]
         with pytest.raises(WSClientError, match="first"):
-            take(box, timeout=None)
+            take(queue, timeout=None)
 
     def test_close_ends_what_failed(self) -> None:
-        box = message_queue()
-        box.fail(WSClientError("over"))
-        box.close()
-        assert take(box, timeout=None) == []
+        queue = message_queue()
+        queue.fail(WSClientError("over"))
+        queue.close()
+        assert take(queue, timeout=None) == []
 
 
 class TestManyThreads:
@@ -359,9 +359,9 @@ class TestManyThreads:
     def test_each_message_goes_to_exactly_one_in_order_and_no_wake_up_is_lost(
         self, batch: int
     ) -> None:
-        """Some wait for ever, some give up all the time: neither may miss the other's news."""
-        box, total = message_queue(batch=batch), 6000
-        receiver = Receiver(box)
+        """Some wait for ever, some time out often: neither may lose a wake-up for the other."""
+        queue, total = message_queue(batch=batch), 6000
+        receiver = Receiver(queue)
         got: list[list[Message]] = []
 
         def receive() -> list[Message]:
@@ -373,9 +373,9 @@ class TestManyThreads:
 
         def consume(timeout: float | None, maximum: int | None) -> list[Message]:
             mine: list[Message] = []
-            while not box.is_closed:
+            while not queue.is_closed:
                 try:
-                    mine += take(box, maximum, timeout)
+                    mine += take(queue, maximum, timeout)
                 except WaitTimeout:
                     pass
             return mine
@@ -385,7 +385,7 @@ class TestManyThreads:
             left = total // 3
             while left:
                 count = min(left, 1 + left % 7)
-                box.put(feed.messages(channel * count))
+                queue.put(feed.messages(channel * count))
                 left -= count
 
         consumers = [
@@ -397,8 +397,8 @@ class TestManyThreads:
         producers = [Call(produce, channel) for channel in "abc"]
         for producer in producers:
             producer.result(20)
-        until(lambda: not box)
-        box.close()
+        until(lambda: not queue)
+        queue.close()
         got = [consumer.result() for consumer in consumers]
         counts = Counter(name for mine in got for name in names(mine))
         assert len(counts) == total
@@ -411,65 +411,65 @@ class TestManyThreads:
 
     @pytest.mark.parametrize("batch", [1, 512])
     def test_one_at_a_time_never_stalls(self, batch: int) -> None:
-        """Each consumer waits for ever: one wake-up lost, and this hangs."""
-        box, feed, rounds = message_queue(batch=batch), Feed(), 1500
+        """Each consumer waits for ever, so a single lost wake-up makes this hang."""
+        queue, feed, rounds = message_queue(batch=batch), Feed(), 1500
         seen = threading.Semaphore(0)
 
         def consume() -> int:
             count = 0
-            while take(box, 1, None):
+            while take(queue, 1, None):
                 count += 1
                 seen.release()
             return count
 
         consumers = [Call(consume) for _ in range(6)]
         for _ in range(rounds):
-            box.put(feed.messages("a"))
+            queue.put(feed.messages("a"))
             assert seen.acquire(timeout=10), "a wake-up was lost"
-        box.close()
+        queue.close()
         assert sum(consumer.result() for consumer in consumers) == rounds
 
 
 class TestPace:
-    """The reader gives way to the consumer that it woke."""
+    """The reader waits for the consumer that it woke."""
 
     def test_is_no_wait_when_nobody_was_woken(self) -> None:
-        box, feed = message_queue(), Feed()
+        queue, feed = message_queue(), Feed()
         started = time.monotonic()
         for _ in range(200):
-            box.put(feed.messages("a"))
-            box.pace()
+            queue.put(feed.messages("a"))
+            queue.pace()
         assert time.monotonic() - started < 200 * PACE / 2
 
     def test_ends_when_the_consumer_comes(self) -> None:
-        box, feed, rounds = message_queue(), Feed(), 200
-        consumer = Call(lambda: [take(box, 1, None) for _ in range(rounds)])
+        queue, feed, rounds = message_queue(), Feed(), 200
+        consumer = Call(lambda: [take(queue, 1, None) for _ in range(rounds)])
         for _ in range(rounds):
-            until(lambda: waiters_of(box))
-            box.put(feed.messages("a"))
-            box.pace()
+            until(lambda: waiters_of(queue))
+            queue.put(feed.messages("a"))
+            queue.pace()
         assert [m.sequence for (m,) in consumer.result()] == list(range(1, rounds + 1))
 
     def test_ends_in_time_when_the_consumer_does_not_come_and_waits_no_more(self) -> None:
-        """The consumer is woken, and held up before it can take."""
-        box, feed = message_queue(), Feed()
+        """The consumer is woken, and held up before it can take the message."""
+        queue, feed = message_queue(), Feed()
         started = time.monotonic()
         for _ in range(100):
             held_up = threading.Lock()
             held_up.acquire()
-            waiters_of(box).append(held_up)
-            box.put(feed.messages("a"))
-            box.pace()
+            waiters_of(queue).append(held_up)
+            queue.put(feed.messages("a"))
+            queue.pace()
         assert time.monotonic() - started < 100 * PACE / 2
-        assert len(take(box)) == 100
+        assert len(take(queue)) == 100
 
     def test_close_ends_it(self) -> None:
-        box, feed = message_queue(), Feed()
-        consumer = Call(take, box, 1, None)
-        until(lambda: waiters_of(box))
-        box.put(feed.messages("a"))
-        box.close()
+        queue, feed = message_queue(), Feed()
+        consumer = Call(take, queue, 1, None)
+        until(lambda: waiters_of(queue))
+        queue.put(feed.messages("a"))
+        queue.close()
         started = time.monotonic()
-        box.pace()
+        queue.pace()
         assert time.monotonic() - started < 1
         consumer.result()

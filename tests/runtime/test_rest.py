@@ -1,4 +1,4 @@
-"""REST: what is asked, what comes of each answer, and an end to waiting and to reading."""
+"""REST requests: what is sent, the result of each answer, and the bounds of time and size."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def answer(body: bytes = b'{"a": 1}', status: str = "200 OK", *lines: str) -> by
 
 
 def serving(*pieces: bytes, then: Callable[[socket.socket], None] = expect_end) -> Server:
-    """Reads one request, and answers with these."""
+    """Return a handler that reads one request and answers with these pieces."""
 
     def handle(sock: socket.socket) -> None:
         receive_head(sock)
@@ -168,7 +168,7 @@ class TestAsking:
             "https:///5ecret",
         ],
     )
-    def test_what_is_not_https_is_not_asked(self, url: str) -> None:
+    def test_no_request_is_sent_that_is_not_https(self, url: str) -> None:
         assert isinstance(failure(RestRequest(url)), ConfigurationError)
 
     def test_no_header_is_injected(self) -> None:
@@ -189,7 +189,7 @@ class TestRefusals:
         ("status", "verdict"),
         [(418, Verdict.RATE_LIMITED), (429, Verdict.RATE_LIMITED), (503, Verdict.RETRY)],
     )
-    def test_a_wait_that_is_asked_for_is_told(
+    def test_a_retry_after_is_reported(
         self, mocked: responses.RequestsMock, status: int, verdict: Verdict
     ) -> None:
         mocked.get(URL, status=status, headers={"Retry-After": "7"})
@@ -269,7 +269,7 @@ class TestBadAnswers:
         assert classify(error) is Verdict.RETRY
         assert str(error).startswith("the REST request to 127.0.0.1 failed: ")
 
-    def test_its_connection_is_closed_though_whoever_asked_keeps_the_error(self) -> None:
+    def test_its_connection_is_closed_even_if_the_caller_keeps_the_error(self) -> None:
         kept: list[BaseException] = []
 
         def hold(_: socket.socket) -> None:
@@ -280,7 +280,7 @@ class TestBadAnswers:
                 fetch(asking(server), 5.0, hold=hold)
             except ConnectionLost as error:
                 kept.append(error)
-        assert len(kept) == 1  # the rest is seen by the fixture that looks for leaks
+        assert len(kept) == 1  # the fixture that looks for leaks checks the rest
 
     def test_nobody_there(self) -> None:
         with socket.socket() as unused:
@@ -294,7 +294,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
 
 
 class TestDeadline:
-    """One, over all of it."""
+    """One deadline bounds the whole request."""
 
     @pytest.mark.parametrize("piece", [b"", b"HTTP/1.1 200 OK\r\n", HEAD, HEAD + b"[1"])
     def test_silence(self, piece: bytes) -> None:
@@ -328,7 +328,7 @@ class TestDeadline:
 
 
 class TestCycles:
-    """The collector may be switched off."""
+    """The garbage collector may be disabled."""
 
     @pytest.mark.parametrize("piece", [answer(), answer(b"", "503 No"), HEAD, b"no HTTP\r\n\r\n"])
     def test_nothing_is_left_to_the_collector(self, piece: bytes) -> None:
@@ -350,7 +350,7 @@ class TestTls:
         with Server(secure_answer) as server:
             request = RestRequest(f"{scheme}://localhost:{server.port}/")
             assert fetch(request, 5.0, client_context()) == {"a": 1}
-            assert isinstance(failure(request), ConnectionLost), "trusted by nobody else"
+            assert isinstance(failure(request), ConnectionLost), "no other context trusts it"
 
 
 class TestProxies:
@@ -370,7 +370,7 @@ class TestProxies:
         ("scheme", "fault"),
         [("http", "407 No"), ("http", "502 Down"), ("socks5h", "login"), ("socks5h", "no")],
     )
-    def test_its_refusal_is_told_without_the_password(self, scheme: str, fault: str) -> None:
+    def test_its_refusal_is_reported_without_the_password(self, scheme: str, fault: str) -> None:
         with Server(Proxy(fault)) as between:
             via = f"{scheme}://user:5ecret@127.0.0.1:{between.port}"
             with pytest.raises(WSClientError, match="proxy") as caught:
@@ -386,8 +386,8 @@ class TestProxies:
                 fetch(REQUEST, 0.2, proxy=f"{scheme}://127.0.0.1:{between.port}")
             assert time.monotonic() - started < 0.2 + SLACK
 
-    def test_what_is_not_encrypted_goes_through_none(self) -> None:
-        """Not even to what is loopback here: it is the proxy's there."""
+    def test_no_unencrypted_request_goes_through_a_proxy(self) -> None:
+        """Not even to loopback: at the proxy it is the proxy's own host."""
         with pytest.raises(ConfigurationError, match="https"):
             fetch(RestRequest("http://127.0.0.1:1/"), 5.0, proxy="http://127.0.0.1:1")
 
@@ -429,11 +429,11 @@ class TestSecrets:
                 try:
                     fetch(asking(server, "?token=5ecret"), 5.0)
                 except WSClientError:
-                    pass  # as the library likes
+                    pass  # in the library's own order
         assert "5ecret" not in caplog.text
 
     def test_no_record_is_made_of_it(self, caplog: pytest.LogCaptureFixture) -> None:
-        """The record factory is the user's, and may raise or block."""
+        """The record factory is the user's and may raise or block."""
         caplog.set_level(logging.DEBUG)
         made: list[str] = []
 
@@ -445,7 +445,7 @@ class TestSecrets:
             fetch(asking(server), 5.0)
         assert made == []
 
-    def test_what_others_ask_is_logged_still(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_requests_of_others_are_still_logged(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.DEBUG)
         with serving(answer()) as server:
             requests.get(f"http://127.0.0.1:{server.port}/theirs", timeout=5.0).close()
@@ -456,7 +456,7 @@ class TestSecrets:
 
 
 class Bullet(Generic):
-    """A venue whose address comes by REST, and greets."""
+    """A venue that sends a greeting, and whose address comes by REST."""
 
     greets = True
 
@@ -493,7 +493,7 @@ QUICK: dict[str, Any] = {"retry_delay": 0.01, "max_retry_delay": 0.02}
 
 
 class TestBeforeConnects:
-    def test_the_address_is_asked_anew_for_each(self) -> None:
+    def test_each_attempt_asks_for_the_address_again(self) -> None:
         heads: list[bytes] = []
 
         def handle(sock: socket.socket) -> None:
@@ -576,7 +576,7 @@ class TestBeforeConnects:
                 client.connect()
             assert "url_from() raised KeyError" in str(caught.value)
 
-    def test_who_asks_nothing_pays_nothing(self) -> None:
+    def test_requests_is_imported_only_when_it_is_needed(self) -> None:
         code = """if True:
             import sys, wsclient, wsclient.testing
             with wsclient.testing.FakeVenue() as venue, wsclient.connect(venue.url):

@@ -1,4 +1,4 @@
-"""Which queues get which messages, and which of them drop some."""
+"""The routes of messages to queues, and the report of queues that drop some."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def numbers(message_queue: MessageQueue) -> list[int | None]:
 
 
 class TestRoutes:
-    def test_what_nobody_asked_for_goes_to_the_default_queue(self, router: Router) -> None:
+    def test_messages_that_no_caller_requested_go_to_the_default_queue(
+        self, router: Router
+    ) -> None:
         router.deliver([message("a", sequence=1)])
         assert numbers(router.default) == [1]
 
@@ -37,7 +39,7 @@ class TestRoutes:
         assert router.route(["a", "b", "b"], two) == ["a", "b"]
         router.deliver([message("a", sequence=1), message("b", sequence=2)])
         router.deliver([message("c", sequence=3)])
-        assert [numbers(box) for box in (one, two, router.default)] == [[1], [1, 2], [3]]
+        assert [numbers(slow) for slow in (one, two, router.default)] == [[1], [1, 2], [3]]
 
     def test_a_copy_has_a_gap_of_its_own(self, router: Router) -> None:
         one = queue("one")
@@ -60,7 +62,7 @@ class TestRoutes:
         assert not router.has_others("a", two)
         assert router.has_others("a", one)
         router.deliver([message("a", sequence=1)])
-        assert [numbers(box) for box in (one, two)] == [[], [1]]
+        assert [numbers(slow) for slow in (one, two)] == [[], [1]]
 
     def test_after_the_last_route_of_a_reader_all_is_plain_again(self, router: Router) -> None:
         one = queue("one")
@@ -111,17 +113,17 @@ class TestDrops:
         return told
 
     @pytest.mark.parametrize("is_routed", [False, True])
-    def test_a_queue_that_drops_is_told_of_once_an_episode(self, is_routed: bool) -> None:
-        box = queue("slow", 1)
-        router = Router(queue("client") if is_routed else box)
+    def test_a_queue_that_drops_is_reported_once_per_episode(self, is_routed: bool) -> None:
+        slow = queue("slow", 1)
+        router = Router(queue("client") if is_routed else slow)
         if is_routed:
-            router.route(["a"], box)
+            router.route(["a"], slow)
         batch: list[Any] = [message("a"), message("a")]
         router.deliver(batch)
         assert router.has_changed
         assert self.episodes(router, 10.0) == [("slow", 1)]
         router.deliver(batch)
-        assert not router.has_changed, "it is known"
+        assert not router.has_changed, "it is reported already"
         assert self.episodes(router, 10.0 + LOOK_FOR_DROPS) == []
         assert self.episodes(router, 10.0 + 2 * LOOK_FOR_DROPS) == [], "the episode is over"
         router.deliver(batch)

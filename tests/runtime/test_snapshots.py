@@ -1,4 +1,4 @@
-"""Snapshots by REST: what comes of each answer, and an end to the thread, whatever it waits for."""
+"""Snapshots by REST: the result of each answer, and the end of the thread in any wait."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_book_of_each_venue_follows_by_its_own_numbers_and_comes_back(truth: t
         assert [re.findall("token=(T.)", path) for path in paths] == [["T1"], ["T2"]]
 
 
-def test_a_refusal_with_http_200_is_told_and_the_next_good_answer_taken(
+def test_a_refusal_with_http_200_is_logged_and_the_next_good_answer_taken(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with rig_of(Kucoin()) as rig:
@@ -80,7 +80,7 @@ def test_a_refusal_with_http_200_is_told_and_the_next_good_answer_taken(
     assert [text for text in warnings(caplog) if "code 429000" in text]
 
 
-def test_changes_that_come_before_a_late_snapshot_wait_for_it(rig: Rig) -> None:
+def test_updates_that_come_before_a_late_snapshot_wait_for_it(rig: Rig) -> None:
     late = Late(rig.truth, rig.truth.snapshot())
     call = Call(rig.book)
     assert late.asked.wait(5)
@@ -109,7 +109,7 @@ def test_changes_that_come_before_a_late_snapshot_wait_for_it(rig: Rig) -> None:
     ],
     ids=["500", "no JSON", "a list", "an object", "empty", "number", "size", "crossed", "cut"],
 )
-def test_a_bad_answer_is_told_and_the_next_good_one_taken(
+def test_a_bad_answer_is_logged_and_the_next_good_one_taken(
     rig: Rig, bad: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     def say(sock: socket.socket) -> None:
@@ -133,7 +133,7 @@ def test_retry_after_is_honoured(rig: Rig, status: bytes) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_refusal_for_good_is_told_once_and_not_tried_again(
+def test_a_refusal_for_good_is_logged_once_and_not_tried_again(
     rig: Rig, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     book = rig.book()
@@ -146,14 +146,14 @@ def test_a_refusal_for_good_is_told_once_and_not_tried_again(
         book.wait_synced(5)
     for size in (4, 5, 6):
         rig.push((8, size))
-    rig.client.subscribe("btcusdt@trade")  # what came before it has been seen
+    rig.client.subscribe("btcusdt@trade")  # by then the messages before it have been handled
     assert not book.is_synced
     assert len(warnings(caplog, logging.ERROR)) == 1
     assert len(rig.truth.asked) == 2
-    assert rig.book() is not book, "who asks again is given another try"
+    assert rig.book() is not book, "another call gets another try"
 
 
-def test_a_snapshot_older_than_the_first_change_is_fetched_again(rig: Rig) -> None:
+def test_a_snapshot_older_than_the_first_update_is_fetched_again(rig: Rig) -> None:
     late = Late(rig.truth, rig.truth.snapshot(number=50))
     call = Call(rig.book)
     assert late.asked.wait(5)
@@ -174,7 +174,7 @@ def test_after_a_gap_there_is_a_new_snapshot(rig: Rig) -> None:
     assert rig.truth.is_told_by(book)
 
 
-def test_a_doubled_change_is_nothing_and_a_swapped_pair_needs_a_new_snapshot(rig: Rig) -> None:
+def test_a_duplicate_update_is_ignored_and_a_swapped_pair_needs_a_new_snapshot(rig: Rig) -> None:
     book = rig.book()
     first, second = rig.truth.change((8, 1)), rig.truth.change((7, 2))
     for frame in (first, first, second, second, first):
@@ -222,14 +222,14 @@ def test_after_a_reconnect_there_is_a_new_snapshot_without_any_message(rig: Rig)
     rig.truth.step(8, 1)  # to nobody
     until(lambda: len(rig.truth.asked) == 2 and book.is_synced)
     assert rig.truth.is_told_by(book)
-    rig.push((7, 1))  # whose mark for the reconnect tells of nothing new
+    rig.push((7, 1))  # its gap for the reconnect says nothing new
     until(lambda: book.sequence == rig.truth.number)
     assert rig.truth.is_told_by(book)
     assert len(rig.truth.asked) == 2
 
 
 class Ending(Binance):
-    """May end a stream unasked."""
+    """May end a stream without an unsubscribe."""
 
     class dialect(wsclient.Binance):
         def peek(self, frame: bytes) -> Any:
@@ -271,7 +271,7 @@ def test_a_book_whose_channel_has_ended_is_out_of_sync_until_the_venue_has_confi
             book.bids()
 
 
-def test_a_snapshot_of_the_link_before_is_not_taken(rig: Rig) -> None:
+def test_a_snapshot_of_an_earlier_connection_is_not_taken(rig: Rig) -> None:
     book = rig.book()
     late = Late(rig.truth, rig.truth.snapshot(number=10_000))
     rig.truth.step(8, 1)  # never sent
@@ -289,7 +289,7 @@ def test_a_snapshot_of_the_link_before_is_not_taken(rig: Rig) -> None:
     assert rig.truth.is_told_by(book)
 
 
-def test_a_book_whose_channel_is_lost_is_asked_for_no_longer(rig: Rig) -> None:
+def test_no_snapshot_is_fetched_for_a_book_whose_channel_is_lost(rig: Rig) -> None:
     book = rig.book()
     rig.truth.refuses = True
     rig.venue.live[0].rst()
@@ -299,7 +299,7 @@ def test_a_book_whose_channel_is_lost_is_asked_for_no_longer(rig: Rig) -> None:
     assert len(rig.truth.asked) == 1
 
 
-def test_a_book_that_is_given_up_is_asked_for_no_longer(rig: Rig) -> None:
+def test_no_snapshot_is_fetched_for_a_book_that_was_given_up(rig: Rig) -> None:
     rig.truth.script += [answer(b"500 Oops")] * 1000
     with pytest.raises(TimeoutError, match="no snapshot yet"):
         rig.book(timeout=0.2)
@@ -310,7 +310,7 @@ def test_a_book_that_is_given_up_is_asked_for_no_longer(rig: Rig) -> None:
     assert rig.book().is_synced
 
 
-def test_a_book_that_is_closed_is_asked_for_no_longer(rig: Rig) -> None:
+def test_no_snapshot_is_fetched_for_a_closed_book(rig: Rig) -> None:
     book = rig.book()
     with Late(rig.truth) as late:
         rig.truth.step(8, 1)  # never sent
@@ -342,11 +342,11 @@ def test_the_answer_for_a_book_that_was_closed_does_not_end_its_successors_wait(
     ("answers", "why"),
     [
         (lambda rig: answer(b"500 Oops"), ".* answered .* HTTP 500"),
-        (lambda rig: rig.truth.snapshot(100), "it is too old for its changes"),
+        (lambda rig: rig.truth.snapshot(100), "it is too old for the updates"),
     ],
     ids=["refused", "stale"],
 )
-def test_who_waits_in_vain_is_told_what_came_of_the_last_fetch(
+def test_a_timeout_says_why_the_last_fetch_failed(
     rig: Rig, answers: Callable[[Rig], bytes], why: str
 ) -> None:
     book = rig.book()
@@ -354,7 +354,7 @@ def test_who_waits_in_vain_is_told_what_came_of_the_last_fetch(
     rig.truth.step(8, 1)  # never sent
     rig.push((7, 1))
     until(lambda: len(rig.truth.asked) > 3)
-    why = rf"missed \(sequence\) \(the last snapshot that was fetched: {why}\)"
+    why = rf"missed \(sequence\) \(the last attempt to fetch a snapshot: {why}\)"
     with pytest.raises(TimeoutError, match=why):
         book.wait_synced(0.01)
     rig.truth.script.clear()
@@ -363,11 +363,11 @@ def test_who_waits_in_vain_is_told_what_came_of_the_last_fetch(
         rig.venue.live[0].rst()
         assert late.asked.wait(5)
         assert "out of sync" in repr(book)
-        assert "fetched" not in repr(book), "that was another time"
+        assert "fetched" not in repr(book), "that was another fetch"
 
 
-def test_a_channel_confirmed_late_is_news(rig: Rig) -> None:
-    """Nobody looks at the clock for it."""
+def test_a_late_confirmation_wakes_the_thread(rig: Rig) -> None:
+    """The confirmation wakes the thread, not the clock."""
     book = rig.book()
     rig.truth.instead = lambda peer: rig.venue.lock.notify_all()
     rig.venue.live[0].rst()
@@ -381,7 +381,7 @@ def test_a_channel_confirmed_late_is_news(rig: Rig) -> None:
     assert rig.truth.is_told_by(book)
 
 
-def test_numbers_that_begin_anew_on_a_link_put_it_out_of_sync(rig: Rig) -> None:
+def test_numbers_that_begin_again_on_a_connection_put_it_out_of_sync(rig: Rig) -> None:
     book = rig.book()
     rig.push((8, 1))
     until(lambda: book.sequence == 101)
@@ -394,7 +394,7 @@ def test_numbers_that_begin_anew_on_a_link_put_it_out_of_sync(rig: Rig) -> None:
 
 @pytest.mark.parametrize(("number", "is_joined"), [(2, True), (1, False)])
 def test_what_waits_is_bounded(number: int, is_joined: bool) -> None:
-    """Of two updates too many the first two go: what follows the snapshot must be there."""
+    """With two updates too many the oldest two are dropped; those after the snapshot remain."""
     book = wsclient.OrderBook("binance", CHANNEL)
     for n in range(1, 10_003):
         raw = b'{"data":{"e":"depthUpdate","U":%d,"u":%d,"b":[],"a":[]}}' % (n, n)
@@ -407,7 +407,7 @@ def test_what_waits_is_bounded(number: int, is_joined: bool) -> None:
 
 
 def stall(*parts: bytes) -> Callable[[socket.socket], None]:
-    """Say these, one every 10 ms, and then nothing."""
+    """Return a handler that sends these parts, one every 10 ms, and then nothing."""
 
     def say(sock: socket.socket) -> None:
         gone = Call(expect_end, sock)
@@ -447,7 +447,7 @@ def is_put_off(rig: Rig) -> bool:
 
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"
-#: What is answered, when it has come so far, and who answers in the venue's place.
+#: The answer, the condition that the fetch has come so far, and who answers for the venue.
 PHASES: dict[str, tuple[Any, Callable[[Rig], bool], Any]] = {
     "connection": (None, is_dialling, dead_venue),
     "TLS handshake": (None, is_dialling, mute_tls),
@@ -464,7 +464,7 @@ PHASES: dict[str, tuple[Any, Callable[[Rig], bool], Any]] = {
 def test_close_ends_a_fetch_that_waits_for_its(
     phase: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Another book waits for its turn all the while."""
+    """Another book is waiting for its turn meanwhile."""
     step, is_reached, venue = PHASES[phase]
     with venue() as at, rig_of(Binance(), at) as rig:
         if phase == "budget":
@@ -487,7 +487,7 @@ def test_close_ends_a_fetch_that_waits_for_its(
 
 
 def test_close_does_not_wait_for_the_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing ends that. What it says in the end is not heard."""
+    """Nothing can end the resolver's call. Its result is ignored."""
     answer, real = threading.Event(), socket.getaddrinfo
     asked: list[str] = []
 
@@ -531,7 +531,7 @@ def test_a_fetch_has_a_deadline(rig: Rig) -> None:
 def test_a_book_that_falls_out_of_sync_as_it_is_joined_is_fetched_again(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it says then is no news yet, and must not be forgotten."""
+    """The request at that time has no effect, and must not be lost."""
     book = rig.book()
     take = kept_of(book).take_snapshot
     spoilt: list[bool] = []

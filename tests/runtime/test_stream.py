@@ -1,4 +1,4 @@
-"""A connected socket: reads that anyone can end, writes that never block."""
+"""A connected socket: reads that any thread can end, writes that never block."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def ends(pair: AbstractContextManager[tuple[socket.socket, socket.socket]]) -> I
 
 
 def read_some(stream: Stream) -> bytes:
-    """What the next read with a result brings; b"" at the end."""
+    """Return the bytes of the next read with a result; b"" at the end."""
     buffer = memoryview(bytearray(65536))
     while (count := stream.read_into(buffer)) is None:
         pass
@@ -50,7 +50,7 @@ def read(stream: Stream, size: int) -> bytes:
 
 
 def read_to_the_end(stream: Stream) -> int:
-    """How many bytes came before the end or an error."""
+    """Return how many bytes came before the end or an error."""
     total = 0
     try:
         while piece := read_some(stream):
@@ -107,13 +107,13 @@ class TestReading:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         socket.socket.close(peer)
         if isinstance(stream, TlsStream):
-            assert read_to_the_end(stream) == 0  # Python's TLS does not tell it from an end
+            assert read_to_the_end(stream) == 0  # Python's TLS does not distinguish it from an end
         else:
             with pytest.raises(OSError):
                 read_some(stream)
 
     def test_gives_all_of_a_tls_record_larger_than_the_buffer(self, ends: Ends) -> None:
-        """What TLS has decrypted already does not make the socket readable again."""
+        """Data that TLS has already decrypted does not make the socket readable again."""
         stream, peer = ends
         data = bytes(n % 251 for n in range(16000))
         peer.sendall(data)
@@ -180,7 +180,7 @@ class TestWriting:
         counts: dict[str, int] = {}
 
         def peer_writes() -> None:
-            # Raw non-blocking I/O on one thread, as in a venue: reads and writes as it can.
+            # Raw non-blocking I/O on one thread, as in a venue, which reads and writes when it can.
             peer.settimeout(0)
             out, got, stopping = 0, 0, False
             pending = memoryview(b"")
@@ -275,7 +275,7 @@ class TestEnding:
         try:
             assert peer.recv(10) == b""
         except OSError:
-            pass  # TLS calls an end without a goodbye an error
+            pass  # TLS reports an end without close_notify as an error
 
     def test_abort_and_close_are_idempotent(self, ends: Ends) -> None:
         stream, _ = ends
@@ -286,7 +286,7 @@ class TestEnding:
         stream.abort()
         stream.finish_writing()
 
-    def test_finish_writing_lets_what_was_written_out_and_reads_go_on(self, ends: Ends) -> None:
+    def test_finish_writing_sends_the_written_bytes_and_reads_go_on(self, ends: Ends) -> None:
         stream, peer = ends
         write(stream, b"goodbye")
         stream.finish_writing()
@@ -355,8 +355,8 @@ class TestDraining:
         stream.close()
         call.result()
 
-    def test_lets_the_peer_read_what_was_said_before_a_close(self) -> None:
-        """Without it, closing with unread input resets the connection, and the words are lost."""
+    def test_lets_the_peer_read_the_last_bytes_before_a_close(self) -> None:
+        """Without drain(), closing with unread input resets the connection, and bytes are lost."""
         with tcp_pair() as (near, far):
             stream = open_stream(near)
             far.sendall(bytes(100_000))
@@ -399,7 +399,7 @@ class TestHeardAgo:
             stream.close()
             assert stream.heard_ago() == float("inf")
 
-    def test_of_no_tcp_nothing_is_known(self) -> None:
+    def test_without_tcp_nothing_is_known(self) -> None:
         near, far = socket.socketpair()
         with near, far:
             assert open_stream(near).heard_ago() == float("inf")

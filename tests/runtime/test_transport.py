@@ -1,4 +1,4 @@
-"""One connection through the whole client: faults noticed in time, the protocol's duties done."""
+"""One connection through the whole client: faults found in time, and the WebSocket protocol."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from wsclient.options import Options
 from wsclient.runtime.transport import Target, Turn
 from wsclient.testing import FakeVenue, Peer
 
-#: What a deadline may be missed by (s).
+#: How much (s) a deadline may be exceeded.
 SLACK = 0.25
 QUICK: dict[str, Any] = {"retry_delay": 0.01, "max_retry_delay": 0.02}
 
@@ -42,7 +42,7 @@ TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 0x1, 0x2, 0x0, 0x8, 0x9, 0xA
 
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, bits: int = 0) -> bytes:
-    """A frame as a venue sends it."""
+    """Return a frame as a venue sends it."""
     first = (0x80 if fin else 0) | bits | opcode
     if len(payload) < 126:
         return bytes([first, len(payload)]) + payload
@@ -69,18 +69,18 @@ def dial(venue: FakeVenue, **options: Any) -> wsclient.WebSocketClient:
 
 
 def losses(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What was logged of each lost connection."""
+    """Return what was logged about each lost connection."""
     return [r.getMessage() for r in caplog.records if "backing off" in r.getMessage()]
 
 
 def has_begun_to_send(client: wsclient.WebSocketClient) -> bool:
-    """Some bytes are out, and the rest is not."""
+    """Return whether some bytes are sent and the rest is not."""
     outbox = outbox_of(client)
     return 0 < written_of(outbox) < outbox.position
 
 
 class Clock:
-    """Measures from its making to the venue's next connection."""
+    """Measures the time from its creation to the venue's next connection."""
 
     def __init__(self, venue: FakeVenue) -> None:
         self._venue = venue
@@ -92,9 +92,11 @@ class Clock:
 
 
 class TestDeadLinks:
-    """Each is noticed within its deadline."""
+    """Each fault is found within its deadline."""
 
-    def test_a_half_open_link(self, any_venue: FakeVenue, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_half_open_connection(
+        self, any_venue: FakeVenue, caplog: pytest.LogCaptureFixture
+    ) -> None:
         with dial(any_venue, ping_interval=0.2, ping_timeout=0.2):
             peer = any_venue.accept()
             peer.stop_reading()
@@ -119,7 +121,7 @@ class TestDeadLinks:
         assert len(any_venue.peers) == 1
 
     def test_no_alarm_while_bytes_come_though_the_pong_does_not(self, any_venue: FakeVenue) -> None:
-        """A big frame, slowly sent, may hold the pong up."""
+        """A large frame that is sent slowly may delay the pong."""
         pace = threading.Event()
         with dial(any_venue, ping_interval=0.05, ping_timeout=0.2) as client:
             client.subscribe("a")
@@ -133,7 +135,7 @@ class TestDeadLinks:
             assert len(any_venue.peers) == 1
 
     def test_no_alarm_while_it_is_us_who_do_not_read(self, any_venue: FakeVenue) -> None:
-        """``validate`` holds the reader up; the pongs wait in the socket."""
+        """``validate`` delays the reader, and the pongs wait in the socket."""
         held = threading.Event()
         options: dict[str, Any] = {"ping_interval": 0.05, "ping_timeout": 0.2, "stall_timeout": 0.2}
         with dial(any_venue, validate=lambda message: held.wait(0.8), **options) as client:
@@ -309,7 +311,7 @@ class TestDeadHandshakes:
             client.close()
         assert venue.attempts == 0
 
-    def test_callables_are_asked_anew_at_each_attempt(self, venue: FakeVenue) -> None:
+    def test_callables_are_called_again_at_each_attempt(self, venue: FakeVenue) -> None:
         numbers = iter(range(1, 9))
 
         def headers() -> dict[str, str]:
@@ -322,7 +324,7 @@ class TestDeadHandshakes:
         assert sent == ["1", "2"]
 
 
-#: Bytes that break the protocol, and the close code that they are answered with.
+#: Bytes that violate the protocol, and the close code of the answer.
 VIOLATIONS = {
     "bad UTF-8": (frame(TEXT, b"\xff\xfe"), 1007),
     "bad UTF-8 across fragments": (
@@ -357,7 +359,7 @@ class TestViolations:
         with dial(venue, max_message_size=1000) as client:
             client.subscribe("a")
             peer = venue.accept()
-            # In one write: what came before is delivered, what comes after is not.
+            # In one write: the messages before the close are delivered, those after it are not.
             peer.send_raw(frame(TEXT, data("before")) + sent + frame(TEXT, data("after")))
             assert peer.expect_close() == code
             successor = venue.accept()
@@ -369,16 +371,16 @@ class TestViolations:
             assert after.gap is not None
             assert after.gap.reason == "reconnect"
             assert client.stats().disconnects == 1
-        assert f"code {code}" in caplog.text or "broke the protocol" in losses(caplog)[0]
+        assert f"code {code}" in caplog.text or "violated the protocol" in losses(caplog)[0]
 
-    def test_a_message_that_is_not_utf_8_is_counted_invalid(self, venue: FakeVenue) -> None:
+    def test_a_message_that_is_not_utf_8_is_counted_as_invalid(self, venue: FakeVenue) -> None:
         with dial(venue) as client:
             venue.accept().send_raw(frame(TEXT, b"\xff"))
             venue.accept()
             assert client.stats().invalid == 1
 
     def test_a_venue_that_sends_on_still_sees_the_code(self, any_venue: FakeVenue) -> None:
-        """An immediate close with unread input would reset the connection, and the code be lost."""
+        """An immediate close with unread input would reset the connection and lose the code."""
         with dial(any_venue):
             peer = any_venue.accept()
             peer.send_raw(frame(0x3) + bytes(200_000))
@@ -387,7 +389,7 @@ class TestViolations:
             assert peer.ended_by == "client close 1002"
 
     def test_a_connection_that_is_lingering_delays_no_new_one(self) -> None:
-        """The venue neither answers the close frame nor ends; its successor is there at once."""
+        """The venue neither answers the close frame nor ends; the next connection opens at once."""
         received = []
 
         def venue(sock: socket.socket) -> None:
@@ -415,7 +417,7 @@ class TestCloses:
                 assert peer.expect_close() == code
             any_venue.accept()
 
-    def test_the_venues_code_and_reason_are_told(
+    def test_the_venues_code_and_reason_are_reported(
         self, venue: FakeVenue, caplog: pytest.LogCaptureFixture
     ) -> None:
         with dial(venue):
@@ -467,7 +469,7 @@ class TestCloses:
         assert time.monotonic() - started < 0.4 + SLACK
 
     @pytest.mark.parametrize("how", ["fin", "rst", "half"])
-    def test_an_end_without_a_close_frame_is_told(
+    def test_an_end_without_a_close_frame_is_reported(
         self, any_venue: FakeVenue, how: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         with dial(any_venue) as client:
@@ -514,11 +516,11 @@ class TestControlFrames:
             client.recv(5)
         assert pongs == [b"x"]
 
-    def test_an_unasked_pong_does_no_harm(self, any_venue: FakeVenue) -> None:
+    def test_an_unsolicited_pong_is_ignored(self, any_venue: FakeVenue) -> None:
         with dial(any_venue) as client:
             client.subscribe("a")
             peer = any_venue.accept()
-            peer.send_raw(frame(PONG, b"unasked"))
+            peer.send_raw(frame(PONG, b"unsolicited"))
             any_venue.publish("a", price=1)
             assert client.recv(5).data["price"] == 1
 
@@ -588,7 +590,7 @@ class TestSending:
             client.send(text)
             assert peer.expect() == text
 
-    def test_not_connected_when_the_link_is_down(self, venue: FakeVenue) -> None:
+    def test_not_connected_when_the_connection_is_down(self, venue: FakeVenue) -> None:
         with dial(venue) as client:
             venue.down()
             venue.accept().rst()
@@ -597,7 +599,7 @@ class TestSending:
                 client.send("x")
             venue.up()
 
-    def test_outcome_unknown_when_the_link_ends_half_way(self, any_venue: FakeVenue) -> None:
+    def test_outcome_unknown_when_the_connection_ends_half_way(self, any_venue: FakeVenue) -> None:
         with dial(any_venue, send_timeout=30) as client:
             peer = any_venue.accept()
             peer.stop_reading()
@@ -608,7 +610,7 @@ class TestSending:
                 call.result()
 
     def test_no_send_is_called_done_that_never_left(self, venue: FakeVenue) -> None:
-        """Links end all the time: what send() says of each message is true."""
+        """Connections end all the time: the outcome that send() reports is always true."""
         done, failed = [], []
 
         def cut() -> None:
@@ -640,7 +642,7 @@ class TestSending:
         received = {payload for peer in venue.peers for payload in peer.received}
         for text, error in failed:
             if isinstance(error, NotConnected):
-                assert text not in received, "called unsent, and it had arrived"
+                assert text not in received, "reported as unsent, but it had arrived"
         assert len(venue.peers) > 3
         assert done
 
@@ -686,7 +688,7 @@ class TestThreads:
             wsclient.connect(venue.url, headers=headers, max_retries=1)
 
     def test_what_a_callable_raises_is_not_chained(self, venue: FakeVenue) -> None:
-        """Its text may quote a URL with a token."""
+        """The text of the cause may quote a URL with a token."""
 
         def url() -> str:
             raise LookupError("S3CRET") from OSError("S3CRET")
@@ -703,7 +705,7 @@ class TestThreads:
             wsclient.connect(venue.url, headers=lambda: json.loads("{"), max_retries=1)
 
     def test_a_callable_may_even_exit(self, venue: FakeVenue) -> None:
-        """The end is reported, whatever ends the reader."""
+        """The end is reported for any cause, even SystemExit."""
 
         def headers() -> dict[str, str]:
             sys.exit("on purpose")
@@ -712,7 +714,9 @@ class TestThreads:
             wsclient.connect(venue.url, headers=headers, max_retries=1)
         assert "headers raised SystemExit" in str(caught.value)
 
-    def test_the_error_of_a_lost_link_says_why_without_the_url(self, venue: FakeVenue) -> None:
+    def test_the_error_of_a_lost_connection_says_why_without_the_url(
+        self, venue: FakeVenue
+    ) -> None:
         venue.down()
         url = f"{venue.url}?token=S3CRET"
         with pytest.raises(wsclient.ConnectError) as caught:

@@ -111,7 +111,7 @@ class TestWaiter:
         main = threading.get_ident()
 
         def settle(waiter: Waiter, done: threading.Event) -> None:
-            # Not before it is waited for, however late that is: all points shall be seen.
+            # Settle only once the other thread waits, so that the interrupts reach all points.
             until(lambda: done.is_set() or sys._current_frames()[main].f_code.co_name == "acquire")
             waiter.settle(None, 1)
 

@@ -1,4 +1,4 @@
-"""A group of objects that are held elsewhere."""
+"""A group of weak references to objects that are held elsewhere."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_it_is_copied_while_another_thread_adds_and_drops() -> None:
 
 
 def test_it_forgets_without_running_any_python() -> None:
-    """Python swallows what a signal handler raises in a weak reference's function."""
+    """Python ignores what a signal handler raises in the callback of a weak reference."""
     group: WeakGroup[Thing] = WeakGroup()
     group.add(thing := Thing())
     entered: list[str] = []

@@ -82,7 +82,7 @@ def links_of(client: wsclient.WebSocketClient) -> Mapping[str, Any]:
 
 def kept_of(book: wsclient.OrderBook) -> Any:
     """What an order book shares with the thread that keeps it."""
-    return book._kept
+    return book._live
 
 
 def waiters_of(queue: Any) -> Any:

@@ -1,1 +1,1 @@
-"""All that blocks: threads, sockets, locks. Decisions are taken in ``wsclient.sansio``."""
+"""Everything that blocks: threads, sockets, locks. ``wsclient.sansio`` makes the decisions."""

@@ -1,4 +1,4 @@
-"""What ``client.stats()`` tells: all that is counted, put together."""
+"""Collects the counters and measurements for ``client.stats()``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ __all__ = ["stats_of"]
 
 
 def stats_of(core: Core) -> Stats:
-    """A snapshot. Under the locks things are copied, and no more: the reader needs them."""
+    """Return a snapshot of the statistics of ``core``.
+
+    The reader needs the locks too, so nothing but copying is done under them.
+    """
     session = core.peek()
     with core.lock:
         now = time.monotonic()

@@ -1,4 +1,4 @@
-"""What connects a client's order books to it: their messages, and requests for a snapshot."""
+"""The feeds of a client's order books: they pass messages to a book and request its snapshots."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from wsclient.sansio.session import State
 
 __all__ = ["BookFeed", "LiveBook", "RestBookFeed"]
 
-#: How soon (s) a thread for snapshots that could not be started is tried again.
+#: The delay (s) before another try to start the thread for snapshots, after a failed start.
 THREAD_AGAIN = 1.0
 
 
 class BookFeed:
-    """Connects one order book to its client. Called on the books thread with each message."""
+    """Feeds one order book of a client. Called on the books thread with each message."""
 
     def __init__(self, core: Core, channel: str) -> None:
         self._core = core
@@ -30,12 +30,13 @@ class BookFeed:
         self._was_synced = False
         #: The connection that brought the last message.
         self._connection_id = 0
-        #: True while a snapshot has been asked for and has not come.
+        #: True while a snapshot is requested and has not come.
         self._is_asked = False
-        #: True while the first message is one that came before there was a book.
+        #: True while the first message is one that had come before the book existed.
         self._is_late = False
         self._has_started = False
-        #: The calls that wait for the book, and whether one has got it. Of the watchdog thread.
+        #: The calls that wait for the book, and whether one has got it. Used by the watchdog
+        #: thread only.
         self.calls: set[object] = set()
         self.is_given = False
         self._routed: Routed
@@ -43,21 +44,25 @@ class BookFeed:
         self.queue: MessageQueue
 
     def keep(self, book: LiveBook) -> None:
-        """Begin: its messages go to the book, which is woken at the client's end. Raises
-        ThreadStartError, and nothing has begun then."""
+        """Route the channel's messages to ``book``, and wake the book at the client's end.
+
+        Raises ThreadStartError; then nothing has changed.
+        """
         core, self.book = self._core, book
         self.queue = core.books.add(self.channel, self)
         core.route_book(self.channel, self.queue, self._begin)
         core.at_end.append(book.wake)
 
     def _begin(self, routed: Routed) -> None:
-        """Under the session's lock, before the first message."""
+        """Note the state of the channel. Called under the core's lock, before the first message."""
         self._routed, self._is_late = routed, routed.is_given
         self.book.seen = routed.newest
 
     def start(self) -> None:
-        """See that it gets a snapshot, once: its channel is subscribed to now. On the watchdog
-        thread."""
+        """Request the first snapshot, if it would not come by itself; later calls do nothing.
+
+        Called on the watchdog thread once the channel is subscribed to.
+        """
         routed = self._routed
         if self._has_started:
             return
@@ -66,10 +71,13 @@ class BookFeed:
             self.ask(0.0 if routed.is_begun else PATIENCE)
 
     def end(self) -> None:
-        """Undo :meth:`keep`, once. Unsubscribes, without waiting, from what nobody else reads."""
+        """Undo :meth:`keep`, once. Unsubscribe from the channel, unless something else reads it.
+
+        Does not wait.
+        """
         core, book = self._core, self.book
         book.close()
-        core.has_snapshot(self.channel)  # and asks for none any more
+        core.has_snapshot(self.channel)  # withdraws the request for one
         core.at_end.remove(book.wake)
         core.books.remove(self.channel, self)
         core.leave((self.channel,), self.queue, Waiter())
@@ -90,15 +98,16 @@ class BookFeed:
     def _apply(self, message: Message) -> bool:
         try:
             return self.book.apply(message)
-        except BaseException:  # noqa: BLE001 - a hook's sys.exit(): reported, and others go on
+        except BaseException:  # noqa: BLE001 - a hook's sys.exit(): reported; other books go on
             return False
 
     def ask(self, delay: float) -> None:
+        """Request a snapshot in ``delay`` seconds."""
         self._is_asked = True
         self._core.want_snapshot(self.channel, delay, unless=lambda: self.book.is_lost)
 
     def again(self) -> None:
-        """Do nothing: only books by REST need a thread for their snapshots."""
+        """Do nothing: only books with snapshots by REST need the thread that fetches them."""
 
     def wake(self) -> None:
         self.book.wake()
@@ -107,13 +116,13 @@ class BookFeed:
 
     @property
     def is_current(self) -> bool:
-        """True on the thread that keeps the book."""
+        """True on the books thread."""
         return self._core.books.is_current
 
     def trouble(self, connection_id: int) -> str | None:
-        """Why what came over this connection is not up to date any more; None: it is."""
+        """Return why data of this connection is no longer up to date; None if it is."""
         if self._core.books.failure is not None:
-            return "the thread that keeps order books has died"
+            return "the thread that updates order books has ended"
         session = self._core.peek()
         if session.state is not State.OPEN:
             return f"the connection is down ({session.state.value})"
@@ -122,52 +131,53 @@ class BookFeed:
         return None
 
     def doubt(self) -> str | None:
-        """What the next message may say; None: nothing is known to be missed, or to be late."""
+        """Return why a message may be missed or late; None if there is no sign of it."""
         gap = self._suspected() or self.queue.pending_gap(self.channel)
         if gap is not None:
             return f"messages may have been missed ({gap.reason})"
         late = self._core.held_up_for(self.book.connection_id)
-        return (
-            None if late <= LATE else f"what has come has waited to be delivered for {late:.2f} s"
-        )
+        return None if late <= LATE else f"received data has waited for delivery for {late:.2f} s"
 
     def _suspected(self) -> Gap | None:
         return self._core.peek().pending_gap(self.channel)
 
     def newest(self) -> Message | None:
-        """The newest message that has come for the book; None: there is none, or no end to wait
-        for it."""
+        """Return the newest message that has come for the book.
+
+        None if there is none, or if the queue is closed, so that the book will not get it.
+        """
         if self.queue.is_closed:
             return None
         tracker = self._core.peek().trackers.get(self.channel)
         return None if tracker is None else tracker.latest
 
     def lateness(self) -> float:
-        """How long (s) the oldest message that is still to be applied has been waiting, if that is
-        too long."""
+        """Return how long (s) the oldest message has been waiting to be applied.
+
+        0 if it is not longer than LATE.
+        """
         now = time.time_ns()
         since = self._core.books.waits_since(self.channel, now - int(LATE * 1e9))
         return 0.0 if since is None else (now - since) / 1e9
 
     def report(self, error: BaseException) -> None:
         """Log an error of the dialect, with its traceback."""
-        text = f"the order book {self.channel!r} is out of sync: a bug of its dialect"
+        text = f"the order book {self.channel!r} is out of sync because of a bug in its dialect"
         self._core.log(logging.ERROR, text, channel=self.channel, exc_info=error)
 
     def check(self) -> None:
-        """Raise what a call on a closed or failed client must raise, and where we would wait for
-        ourselves."""
+        """Raise if the client is closed or has failed, or if this thread would wait for itself."""
         with self._core.lock:
             self._core.peek().check()
         if self.is_current:
             raise RuntimeError(
-                "waiting for an order book within a hook of a dialect would wait for itself: it is "
-                "called on the thread that keeps the books"
+                "a hook of a dialect must not wait for an order book: it is called on the thread "
+                "that updates the books, so the wait would never end"
             )
 
 
 class RestBookFeed(BookFeed):
-    """Connects a book that begins with a snapshot by REST."""
+    """Feeds an order book that begins with a snapshot by REST."""
 
     def __init__(self, core: Core, channel: str, request: RestRequest) -> None:
         super().__init__(core, channel)
@@ -190,7 +200,7 @@ class RestBookFeed(BookFeed):
 
     def _suspected(self) -> Gap | None:
         gap = super()._suspected()
-        # What was missed when a connection ended is in the snapshot that was fetched since.
+        # The snapshot fetched after a reconnect contains what was missed in between.
         return None if gap is None or gap.reason == "reconnect" else gap
 
     def trouble(self, connection_id: int) -> str | None:
@@ -212,7 +222,7 @@ class RestBookFeed(BookFeed):
     def again(self) -> None:
         self.ask(0.0)
 
-    # Called on the thread that fetches.
+    # Called on the thread that fetches snapshots.
 
     @property
     def is_lost(self) -> bool:

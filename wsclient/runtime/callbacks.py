@@ -1,4 +1,4 @@
-"""``on()`` and ``on_event()`` functions, called one after the other on a thread of their own."""
+"""The thread that calls the functions of ``on()`` and ``on_event()``, one after the other."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from wsclient.runtime.waiting import NEVER
 __all__ = ["Callbacks"]
 
 
-#: Events delivered at most before the next message: a storm of events must not delay it for ever.
+#: The most events delivered before the next message, so that many events cannot delay it for ever.
 EVENTS_AT_ONCE = 100
 
 
 class Callbacks:
-    """Calls the functions with messages until the queue is closed, and with the waiting events
-    before each message. The queue and the thread are made for the first function: most clients have
-    none.
+    """Calls functions with messages and events until the queue is closed.
+
+    The waiting events come before each message. The queue and the thread are made for the first
+    function, since most clients have none.
 
     The tables change on the watchdog thread only. Their tuples are replaced as a whole, so that the
-    callbacks thread reads them without a lock.
+    callbacks thread can read them without a lock.
     """
 
     def __init__(
@@ -46,17 +47,19 @@ class Callbacks:
         self._died = died
         self._functions: dict[str, tuple[Callable[[Message], object], ...]] = {}
         self._listeners: tuple[Callable[[Event], object], ...] = ()
-        #: The listeners' events. Each one that is put wakes the thread.
+        #: The listeners' events. Each put wakes the thread.
         self.events = EventStream(self._rouse)
         self._queue: MessageQueue | None = None
         #: The thread, once it has started.
         self.thread: threading.Thread | None = None
-        #: close() has returned: nothing is called any more.
+        #: True once close() has returned: nothing is called after that.
         self.is_over = False
 
     def add(self, channel: str, function: Callable[[Message], object]) -> MessageQueue:
-        """Call ``function`` with the channel's messages. Return the queue that they are to be put
-        into. Raises ThreadStartError."""
+        """Call ``function`` with the channel's messages. Return the queue to put them into.
+
+        Raises ThreadStartError.
+        """
         before = self._functions.get(channel, ())
         self._functions[channel] = (*before, function)
         try:
@@ -77,7 +80,7 @@ class Callbacks:
         return self._queue
 
     def listen(self, function: Callable[[Event], object]) -> None:
-        """Call it with each event put into :attr:`events`. Raises ThreadStartError."""
+        """Call ``function`` with each event put into :attr:`events`. Raises ThreadStartError."""
         self._start()
         self._listeners = (*self._listeners, function)
 
@@ -99,7 +102,7 @@ class Callbacks:
     def _run(self, queue: MessageQueue) -> None:
         try:
             self._loop(queue)
-        except BaseException as error:  # noqa: BLE001 - the client fails, and says so
+        except BaseException as error:  # noqa: BLE001 - the client fails and logs it
             if self._died is not None:
                 self._died("wsclient-callbacks", error)
 
@@ -111,10 +114,10 @@ class Callbacks:
                     break
                 message = next(queue.handed_out)
             except WSClientError:
-                break  # the client has failed; calls raise that by themselves
+                break  # the client has failed, which the calls on it raise
             except IndexError:
                 pass  # there is an event
-            # After the message was taken: what happened before it came is in the stream by now.
+            # After the message is taken: the events from before it are in the stream by now.
             if self._call_listeners(0.0, EVENTS_AT_ONCE):
                 queue.rouse()  # there may be more
             if message is None:
@@ -123,11 +126,13 @@ class Callbacks:
                 if not queue.is_closed:
                     self._call(function, message, f"on({message.channel!r})", message.channel)
         while self._call_listeners(None, EVENTS_AT_ONCE):
-            pass  # until after the client's last one
+            pass  # until the client's last event is delivered
 
     def _call_listeners(self, timeout: float | None, count: int) -> bool:
-        """Call the listeners with at most ``count`` events, each waited for at most ``timeout``
-        seconds. Return whether there were that many."""
+        """Call the listeners with at most ``count`` events. Return whether there were that many.
+
+        Wait for each event for at most ``timeout`` seconds.
+        """
         if not self._listeners:
             return False
         try:
@@ -149,11 +154,11 @@ class Callbacks:
     ) -> None:
         try:
             function(argument)
-        except BaseException:  # noqa: BLE001 - a sys.exit() too must not end the others silently
+        except BaseException:  # noqa: BLE001 - not even sys.exit() may end the other functions
             self.errors += 1
             self._log(
                 logging.ERROR,
-                f"{what} raised; the other functions still run",
+                f"the function of {what} raised; it and the others are still called",
                 connection_id=argument.connection_id,
                 channel=channel,
                 exc_info=True,

@@ -1,12 +1,12 @@
-"""The core of a client: the session under its lock, and what callers and readers do with it.
+"""The core of a client: the session under its lock, and the calls of callers and readers.
 
-* What callers want changed is *posted* to the watchdog thread, as a function, and the caller waits
-  for the answer. So an interrupt in the caller's thread finds nothing half done.
-* What only reads takes the lock, and copies.
-* Readers report what came in, under the lock.
+* To change something, a caller *posts* a function to the watchdog thread and waits for the answer.
+  So an interrupt in the caller's thread leaves nothing half done.
+* To read something, a caller takes the lock and copies.
+* Readers report what they have received, under the lock.
 
-The core knows nothing of the client object, so that a client which nobody holds any more can be
-collected, and closes it.
+The core does not refer to the client object. So a client that nothing holds is collected, and its
+finalizer closes the core.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ from wsclient.tracebacks import forget_locals
 
 __all__ = ["Core"]
 
-#: A consumer that leaves no more than this many messages waiting keeps up with the feed.
+#: A consumer keeps up with the feed if at most this many messages are waiting.
 KEEPS_UP = 256
-#: The time (s) between two messages whose lag behind the venue is measured: each costs a peek.
+#: The time (s) between two messages whose venue lag is measured: each one must be looked into.
 SAMPLE_EVERY = 0.01
-#: How long (s) close() waits for a watchdog that is held up before it closes by itself.
+#: How long (s) close() waits for a watchdog that is held up before it does the work itself.
 HELD_UP = 0.25
 
 ENDED = frozenset({State.CLOSING, State.CLOSED, State.FAILED})
@@ -59,8 +59,9 @@ ENDED = frozenset({State.CLOSING, State.CLOSED, State.FAILED})
 class Routed(NamedTuple):
     """The state of a channel when an order book's queue was added to its routes.
 
-    ``is_wanted``: it was subscribed to; ``is_begun``: messages had come on this connection;
-    ``newest``: the last of them; ``is_given``: the queue got a copy of that one.
+    ``is_wanted``: the channel was subscribed to. ``is_begun``: messages had come on this
+    connection. ``newest``: the last message of the channel. ``is_given``: the queue got a copy of
+    that message.
     """
 
     is_wanted: bool
@@ -70,7 +71,7 @@ class Routed(NamedTuple):
 
 
 class _Refusal:
-    """Replaces the lock in a forked child: entering it raises ClientForked."""
+    """A replacement for the lock in a forked child: entering it raises ClientForked."""
 
     def __enter__(self) -> None:
         raise forked_error()
@@ -80,7 +81,7 @@ class _Refusal:
 
 
 class _PostedCall:
-    """A caller's waiter, and a function to call with the error just before it is settled."""
+    """A caller's waiter, with a function that is called with the error just before it settles."""
 
     def __init__(self, waiter: Waiter, done: Callable[[BaseException | None], None]) -> None:
         self._waiter = waiter
@@ -96,7 +97,7 @@ def _has_times(dialect: Dialect) -> bool:
 
 
 class Core:
-    """Owns the session, the queues, and the threads."""
+    """Owns the session, the queues and the threads of one client."""
 
     def __init__(self, target: Target, log: ClientLog) -> None:
         options = target.options
@@ -113,7 +114,7 @@ class Core:
         #: Protects the session and the router.
         self.lock: AbstractContextManager[Any] = self.locks.new("the core")
         self._session = Session(target.dialect, options, random.random, target.mask)
-        #: The router's routes. Queues never forget a gap of these channels.
+        #: The router's routes. A queue never forgets a gap of these channels.
         self._routes: Routes = {}
         self.default = self.new_queue("client")
         self.router = Router(self.default, self._routes)
@@ -122,14 +123,14 @@ class Core:
         self.event_hub = EventHub(self.locks)
         self._session.is_observed = lambda: self.event_hub.has_streams
         self.mask = target.mask
-        #: Called, without the lock, when the client has been closed or has failed.
+        #: Functions called, without the lock, when the client has been closed or has failed.
         self.at_end: list[Callable[[], None]] = []
         #: Called by the reader at each step of an attempt (see :meth:`step`), and at each pong.
         self.on_step: Callable[[str, Any], None] | None = None
         self._watchdog = Watchdog(self, target)
         self.post = self._watchdog.post
         self.wake = self._watchdog.wake
-        #: Post a function by one call that is all in C.
+        #: Posts a function by one call that is written in C.
         self.undo = self._watchdog.put_now
         self.judge = Judge(options.classify, log, self.post)
         make = partial(self.new_queue, "callbacks")
@@ -138,40 +139,41 @@ class Core:
         self.books = Feeder(make, self._add_queue, self.died)
         self.snapshots = Snapshots(options, log, self.judge.now, self.locks, target.mask)
         self.at_end.append(self.snapshots.close)
-        #: When that was read which a reader is taking in, by its connection.
+        #: By connection: when the data that its reader is processing was read (monotonic s).
         self._taking_in: dict[int, float] = {}
-        #: When the next message is to be measured. Used by the reader thread only.
+        #: When the next message is measured (monotonic s). Used by the reader thread only.
         self._sample_at = float("-inf") if _has_times(target.dialect) else float("inf")
         #: The waiters of blocked calls. Settled directly if the watchdog dies.
         self.waiters: WeakGroup[Waiter] = WeakGroup()
-        #: close() has given up waiting for the watchdog.
+        #: True once close() has stopped waiting for the watchdog.
         self._is_held_up = False
         self.is_forked = False
         watch(self)
 
     def peek(self) -> Session:
-        """Return the session, to read one attribute of it without the lock."""
+        """Return the session, to read one of its attributes without the lock."""
         return self._session
 
     # For callers.
 
     def check_call(self) -> None:
-        """Raise ClientForked in a child process, ReentrantCall within one of our own sections."""
+        """Raise ClientForked in a child process, ReentrantCall if this thread holds a lock."""
         if self.is_forked:
             raise forked_error()
         self.locks.check()
 
     def ask(self, waiter: Waiter, function: Callable[[], None]) -> None:
-        """Have the watchdog thread run ``function``, which settles ``waiter`` some time later. If
-        ``function`` raises, the waiter is settled with that error."""
+        """Run ``function`` on the watchdog thread. It settles ``waiter`` later.
+
+        If ``function`` raises, the waiter is settled with its error.
+        """
         self.check_call()
         self.waiters.add(waiter)
         self.post(partial(_try, waiter, function))
         self._give_up(waiter)
 
     def call(self, function: Callable[[], Any]) -> Any:
-        """Have the watchdog thread run ``function``, and return what it returns, or raise what it
-        raises."""
+        """Run ``function`` on the watchdog thread, and return its result or raise its error."""
         self.check_call()
         waiter = Waiter()
         self.waiters.add(waiter)
@@ -180,12 +182,14 @@ class Core:
         return waiter.wait()
 
     def start(self) -> None:
-        """Start the watchdog thread if need be. Raises ThreadStartError."""
+        """Start the watchdog thread, unless it runs. Raises ThreadStartError."""
         self.check_call()
         self._session.check()
         self._watchdog.start()
 
     def connect(self, waiter: Waiter, deadline: float) -> None:
+        """Open the connection; ``waiter`` is settled when it is open or cannot be opened."""
+
         def connect() -> None:
             with self.lock:
                 self._session.connect(waiter, deadline, time.monotonic())
@@ -194,7 +198,7 @@ class Core:
         self.ask(waiter, connect)
 
     def cancel_connect(self, waiter: Waiter) -> None:
-        """Withdraw :meth:`connect`: its caller has stopped waiting."""
+        """Cancel :meth:`connect`, as its caller has stopped waiting."""
 
         def cancel() -> None:
             with self.lock:
@@ -203,7 +207,7 @@ class Core:
         self.post(cancel)
 
     def send(self, payload: str | bytes, waiter: Waiter) -> None:
-        """Send a caller's message. Settles with NotConnected when the connection is not open."""
+        """Send a caller's message. ``waiter`` is settled with NotConnected if not connected."""
 
         def send() -> None:
             with self.lock:
@@ -214,7 +218,7 @@ class Core:
         self.ask(waiter, send)
 
     def ping(self) -> None:
-        """Send a protocol ping now. Raises NotConnected when the connection is not open."""
+        """Send a WebSocket ping now. Raises NotConnected when the connection is not open."""
 
         def ping() -> None:
             with self.lock:
@@ -226,9 +230,10 @@ class Core:
     def request(
         self, make: Callable[[int], str | bytes], sent: Waiter, reply: Waiter, deadline: float
     ) -> int:
-        """Send a request; ``make`` is given its id. Return the id.
+        """Send the request that ``make`` returns for a new request id. Return the id.
 
-        ``sent`` is settled when its bytes are out, or never will be.
+        ``sent`` is settled when its bytes are sent, or with an error if they cannot be. ``reply``
+        is settled with the venue's answer. Raises NotConnected when the connection is not open.
         """
         self.check_call()
         self._session.require_open()
@@ -245,7 +250,7 @@ class Core:
         return request_id
 
     def cancel_request(self, request_id: int) -> None:
-        """Withdraw :meth:`request`: its caller has stopped waiting."""
+        """Cancel :meth:`request`, as its caller has stopped waiting."""
 
         def cancel() -> None:
             with self.lock:
@@ -258,7 +263,7 @@ class Core:
     def new_queue(
         self, name: str, size: int | None = None, overflow: str | None = None
     ) -> MessageQueue:
-        """Return a queue that is not routed to yet."""
+        """Return a new queue, without any routes to it yet."""
         options = self.options
         size, overflow = size or options.queue_size, overflow or options.overflow
         return MessageQueue(
@@ -308,8 +313,10 @@ class Core:
     def unsubscribe(
         self, channels: Sequence[str], queue: MessageQueue, waiter: Waiter, deadline: float
     ) -> None:
-        """Unsubscribe from ``channels``, except those that another queue also gets. The routes stay
-        until the venue has answered: messages may still come."""
+        """Unsubscribe from ``channels``, except those that another queue also gets.
+
+        The routes stay until the venue has answered, since messages may still come.
+        """
 
         def done(error: BaseException | None) -> None:
             if error is None:
@@ -335,9 +342,10 @@ class Core:
         waiter: Waiter | None = None,
         deadline: float = float("inf"),
     ) -> None:
-        """End a reader's queue, and unsubscribe from what nobody else reads. Takes no lock: it may
-        be called anywhere."""
+        """Close a reader's queue, and unsubscribe from the channels that no other queue gets.
 
+        Takes no lock, so it may be called anywhere.
+        """
         drop = self.dropping(channels, queue, waiter, deadline)
         if waiter is None:
             self._watchdog.put(drop)
@@ -351,7 +359,7 @@ class Core:
         waiter: Waiter | None = None,
         deadline: float = float("inf"),
     ) -> Callable[[], None]:
-        """Return what :meth:`drop` posts."""
+        """Return the function that :meth:`drop` posts."""
 
         def drop() -> None:
             queue.close()
@@ -368,8 +376,10 @@ class Core:
         waiter: Waiter,
         deadline: float = float("inf"),
     ) -> None:
-        """End the routes of ``channels`` to ``queue`` now, and unsubscribe from those that no
-        other queue gets. On the watchdog thread."""
+        """Remove the routes of ``channels`` to ``queue`` now.
+
+        Unsubscribe from the channels that no other queue gets. Runs on the watchdog thread.
+        """
         with self.lock:
             mine = [c for c in channels if self._is_sole(c, queue)]
             self.router.unroute(channels, queue)
@@ -381,7 +391,7 @@ class Core:
             waiter.settle()
 
     def _is_sole(self, channel: str, queue: MessageQueue) -> bool:
-        """True when the channel is wanted, and for no other queue."""
+        """Return whether the channel is wanted, and by no other queue."""
         is_wanted = self._session.subscriptions.state(channel) is not None
         return is_wanted and not self.router.has_others(channel, queue)
 
@@ -394,9 +404,9 @@ class Core:
         deadline: float,
         added: list[None],
     ) -> None:
-        """Subscribe to ``channel``, and have ``function`` called with its messages.
+        """Subscribe to ``channel``, and call ``function`` with its messages.
 
-        ``added`` has an element while :meth:`off` has something to undo.
+        ``added`` has one element while :meth:`off` has something to undo.
         """
 
         def on() -> None:
@@ -409,11 +419,11 @@ class Core:
         self.ask(waiter, on)
 
     def off(self, channel: str, function: Callable[[Message], object], added: list[None]) -> None:
-        """Undo :meth:`on`, if it has taken effect. Takes no lock: it may be called anywhere."""
+        """Undo :meth:`on`, if it has taken effect. Takes no lock, so it may be called anywhere."""
 
         def off() -> None:
             if not added:
-                return  # the function may be there by another call
+                return  # another call may have added the same function
             added.clear()
             queue = self.callbacks.remove(channel, function)
             if queue is not None:
@@ -422,8 +432,11 @@ class Core:
         self._watchdog.put(off)
 
     def listen(self, stream: EventStream, function: Callable[..., object] | None = None) -> None:
-        """Put events into ``stream`` from now on. ``function``, if given, is called on the
-        callbacks thread with the events of the callbacks' own stream."""
+        """Put events into ``stream`` from now on.
+
+        ``function``, if given, is called on the callbacks thread with each event of that thread's
+        own stream.
+        """
 
         def listen() -> None:
             with self.lock:
@@ -438,7 +451,7 @@ class Core:
         self.call(listen)
 
     def subscriptions(self, channels: Sequence[str] | None = None) -> dict[str, Subscription]:
-        """Return the wanted channels; with ``channels``, only those among them."""
+        """Return the subscriptions by channel: all, or only those of ``channels``."""
         self.check_call()
         with self.lock:
             session, pending = self._session, self.router.pending_gap
@@ -455,9 +468,11 @@ class Core:
     def route_book(
         self, channel: str, queue: MessageQueue, begin: Callable[[Routed], None]
     ) -> None:
-        """Route the messages of ``channel`` to the books as well. The newest message that has
-        already come is put first: it may be the snapshot. ``begin`` is called before that, under
-        the lock."""
+        """Also route the messages of ``channel`` to ``queue``, the queue of the books.
+
+        The newest message that has already come is put into the queue first, since it may be the
+        snapshot. ``begin`` is called before that, under the lock.
+        """
         with self.lock:
             session = self._session
             self.router.route([channel], queue)
@@ -478,23 +493,24 @@ class Core:
                 session.fail(failure)
 
     def want_snapshot(self, channel: str, delay: float, unless: Callable[[], bool]) -> None:
-        """Subscribe again to the channel of an order book that is out of sync, in ``delay`` seconds
-        unless :meth:`has_snapshot` is called by then, and as often as the venue can be asked.
+        """Subscribe again, in ``delay`` seconds, to the channel of an order book out of sync.
 
+        :meth:`has_snapshot` cancels this. The request is repeated as often as the venue allows.
         Does nothing if ``unless()``, called under the lock, is true: the book has been given up,
-        and :meth:`has_snapshot` follows."""
+        and :meth:`has_snapshot` follows.
+        """
         with self.lock:
             if not unless() and self._session.subscriptions.state(channel) is not None:
                 self._session.refreshes.want(channel, time.monotonic(), delay)
         self.wake()
 
     def has_snapshot(self, channel: str) -> None:
-        """Withdraw :meth:`want_snapshot`."""
+        """Cancel :meth:`want_snapshot`."""
         with self.lock:
             self._session.refreshes.done(channel)
 
     def active_on(self, channel: str) -> int | None:
-        """The connection on which the channel is subscribed; None where it is not."""
+        """Return the id of the open connection if the channel is subscribed on it, else None."""
         with self.lock:
             session = self._session
             if session.state is not State.OPEN:
@@ -505,22 +521,22 @@ class Core:
     # The end.
 
     def close_soon(self) -> None:
-        """Close, without waiting and without a lock: safe in a finalizer or a signal handler."""
+        """Close without waiting and without a lock: safe in a finalizer or a signal handler."""
         self._watchdog.put(partial(self._close, self.options.close_timeout))
 
     def close(self, timeout: float) -> None:
         """Close, and wait for the threads to end, all within ``timeout`` seconds."""
         if self.is_forked:
-            return  # there is nothing here to end
+            return  # this process has nothing to end
         if self.locks.is_held or is_worker_thread():
-            self.close_soon()  # it would wait for what this call has interrupted
+            self.close_soon()  # close() would wait for the code that this call has interrupted
             return
         deadline = Deadline(timeout)
         waiter = Waiter()
         self.post(partial(_answer, waiter, partial(self._close, timeout)))
         try:
             waiter.wait(Deadline(min(timeout, HELD_UP)))
-        except TimeoutError:  # a hook of the dialect has not returned: end what can be ended
+        except TimeoutError:  # a hook of the dialect has not returned: end everything else
             self._is_held_up = True
             self._close(timeout)
             self._watchdog.settle_all()
@@ -532,11 +548,11 @@ class Core:
             self._watchdog.abort()
         if self.callbacks.thread is not threading.current_thread():
             self.callbacks.is_over = True
-        self.end_events()  # a watchdog that is held up must not keep listeners waiting for ever
+        self.end_events()  # else a watchdog that is held up would keep listeners waiting for ever
         flush(min(deadline.remaining(), FLUSH))
 
     def _give_up(self, waiter: Waiter) -> None:
-        """End a call that the watchdog does not come to any more."""
+        """End a blocked call if close() has stopped waiting for the watchdog."""
         if self._is_held_up:
             waiter.settle(ClientClosed("the client was closed"))
 
@@ -545,7 +561,11 @@ class Core:
             return
         thread.join(min(deadline.remaining(), threading.TIMEOUT_MAX))
         if thread.is_alive():
-            self.log(logging.WARNING, f"thread {thread.name} has not ended yet")
+            self.log(
+                logging.WARNING,
+                f"the thread {thread.name} has not ended within the timeout of close(); "
+                "close() returns without waiting for it",
+            )
 
     def _close(self, timeout: float) -> None:
         with self.lock:
@@ -553,44 +573,53 @@ class Core:
         unread = sum(queue.close() for queue in self.router.queues)
         self.report_end()
         if unread:
-            self.log(logging.INFO, f"closed with {unread} messages unread")
+            self.log(logging.INFO, f"{unread} unread messages are discarded by close()")
 
     def report_end(self) -> None:
+        """Call the functions of :attr:`at_end`."""
         for hook in tuple(self.at_end):
             hook()
 
     def end_events(self) -> None:
+        """Emit the last event, unless it has been emitted."""
         session = self._session
         self.event_hub.end(session.failure, session.connection_id)
 
     def died(self, name: str, error: BaseException) -> None:
-        """Fail the client: its thread ``name`` has died of ``error``."""
+        """Fail the client, as its thread ``name`` has ended by ``error``."""
         self.post(partial(self._watchdog.fail, name, error))
 
     def forked(self) -> None:
-        """In a child process: refuse every call that takes the lock, and drop all that could reach
-        the parent's connection."""
+        """Refuse every call that takes the lock, in a child process.
+
+        Drop everything that could reach the parent's connection.
+        """
         self.is_forked = True
         self.lock = _Refusal()
-        self.locks = Locks()  # the old ones may be held by threads that do not exist here
+        self.locks = Locks()  # threads that do not exist here may hold the old ones
         self.event_hub.forked()
         self._watchdog.forked()
-        # The old session may be half changed. This one serves peek().
+        # The old session may be changed in part. The new one serves peek().
         self._session = Session(self.dialect, self.options, random.random)
         self._session.fail(forked_error())
 
     def held_up_for(self, connection_id: int) -> float:
-        """Return how long (s) what was read from a connection has not been delivered: a slow
-        ``validate``, or hook of the dialect, may hold it up."""
+        """Return how long (s) data read from a connection has been waiting for its delivery.
+
+        A slow ``validate``, or a slow hook of the dialect, may hold it up.
+        """
         since = self._taking_in.get(connection_id)
         return 0.0 if since is None else time.monotonic() - since
 
     # From the readers.
 
     def step(self, name: str, about: Any) -> None:
-        """An attempt has come to ``"rest"`` (a RestRequest), ``"target"`` (URL, headers and
-        credentials), the steps of :func:`wsclient.runtime.handshake.open_socket`, ``"handshake"``
-        (its HandshakeSocket) or ``"open"``."""
+        """Report that an attempt has reached the step ``name``.
+
+        The steps, with their ``about``, are: ``"rest"`` (a RestRequest), ``"target"`` (URL, headers
+        and credentials), the steps of :func:`wsclient.runtime.handshake.open_socket`,
+        ``"handshake"`` (its HandshakeSocket) and ``"open"`` (None). ``"pong"`` reports a pong.
+        """
         hook = self.on_step
         if hook is not None:
             hook(name, about)
@@ -598,24 +627,26 @@ class Core:
     def opened(
         self, connection_id: int, login: Any, credentials: Credentials | None, address: str
     ) -> None:
+        """Report that a connection is open."""
         with self.lock:
             self._session.opened(connection_id, login, time.monotonic(), credentials, address)
         self.wake()
         self.snapshots.opened()
 
     def received(self, connection_id: int, received: Received, now: float) -> None:
+        """Decode and deliver what one read brought at ``now`` (monotonic s)."""
         self._taking_in[connection_id] = now
         try:
             self._received(connection_id, received, now)
         finally:
             del self._taking_in[connection_id]
         if time.monotonic() - now > LATE:
-            self.books.wake()  # they are in doubt no more
+            self.books.wake()  # the books were doubtful until now
 
     def _received(self, connection_id: int, received: Received, now: float) -> None:
         inbound = self._inbound
-        # Nothing here, nor in the caller, may hold the messages when the reader gives way: a
-        # consumer decodes and drops them one by one, and must be the last to hold each.
+        # Neither this frame nor the caller's may hold the messages when the reader gives way: a
+        # consumer decodes and drops them one by one, and must hold the last reference to each.
         payloads, received.messages = received.messages, []
         size = sum(map(len, payloads))
         inbound.ahead = len(self.default) <= KEEPS_UP
@@ -640,8 +671,10 @@ class Core:
             self.wake()
 
     def in_frame(self, now: float) -> None:
-        """A read ended within a frame, as most do: see that the watchdog looks in time should
-        the rest not come."""
+        """Make the watchdog check in time whether the rest of a frame has come.
+
+        Called when a read ends within a frame, as most do.
+        """
         stall, planned = self.options.stall_timeout, self._session.planned
         if stall is not None and (planned is None or planned > now + stall):
             self.wake()
@@ -650,6 +683,7 @@ class Core:
         self.default.pace()
 
     def unreadable(self, connection_id: int, text: str) -> None:
+        """Report a frame that could not be read."""
         with self.lock:
             self._session.count(1, 0, time.monotonic())
         if self._take_in(connection_id, [Invalid(text)], time.monotonic()):
@@ -675,10 +709,10 @@ class Core:
         return messages[0]
 
     def _measure(self, message: Message) -> None:
-        """Record how long ``message`` took from the venue. Calls the dialect without the lock."""
+        """Record the venue lag of ``message``. Calls the dialect without the lock."""
         try:
             sent_at = self.dialect.timestamp(message)
-        except BaseException:  # noqa: BLE001 - SystemExit too: then nothing is measured
+        except BaseException:  # noqa: BLE001 - also SystemExit; the message is not measured then
             return
         if sent_at is not None:
             with self.lock:
@@ -688,8 +722,10 @@ class Core:
                 session.venue_lags.record(channel, ago, is_wanted=is_wanted)
 
     def deliver(self, messages: Sequence[Message], size: int | None = None) -> None:
-        """Deliver ``messages``, under the lock; ``size`` is that of their payloads together
-        (bytes), where it is known."""
+        """Deliver ``messages``, under the lock.
+
+        ``size`` is the total size of their payloads (bytes), if it is known.
+        """
         failure = self.router.deliver(messages, size)
         if failure is not None:
             self._session.fail(failure)
@@ -705,23 +741,25 @@ class Core:
         self.wake()
 
     def ended(self, connection_id: int, error: BaseException) -> None:
+        """Report that a connection has ended, or an attempt has failed, by ``error``."""
         self.post(partial(self._watchdog.ended, connection_id, error))
 
     def finished(self, connection_id: int) -> None:
+        """Report that the thread of a connection has ended."""
         self._watchdog.transports.pop(connection_id, None)
 
 
 def _try(waiter: Waiter, function: Callable[[], None]) -> None:
     try:
         function()
-    except Exception as error:  # noqa: BLE001 - the caller's, and raised there
+    except Exception as error:  # noqa: BLE001 - raised in the caller's thread
         waiter.settle(forget_locals(error))
 
 
 def _answer(waiter: Waiter, function: Callable[[], Any]) -> None:
     try:
         result = function()
-    except Exception as error:  # noqa: BLE001 - the caller's, and raised there
+    except Exception as error:  # noqa: BLE001 - raised in the caller's thread
         waiter.settle(forget_locals(error))
     else:
         waiter.settle(None, result)

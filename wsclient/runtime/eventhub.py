@@ -1,4 +1,4 @@
-"""Events, from the watchdog to whoever listens."""
+"""Delivery of events from the watchdog to the listeners."""
 
 from __future__ import annotations
 
@@ -21,34 +21,35 @@ from wsclient.sansio.actions import Notify
 
 __all__ = ["EventHub", "EventStream"]
 
-#: So many events wait in a stream at most.
+#: The most events that wait in a stream.
 MAX_EVENTS = 10_000
 
 
 class EventStream:
-    """What happens to a client, from now on: made by ``client.events()``.
+    """An iterator over the events of a client, made by ``client.events()``.
 
-    An iterator of :class:`wsclient.events.Event`, which ends after the client's last one. Any
+    It yields :class:`wsclient.events.Event` objects and ends after the client's last event. Any
     number of threads may share it; each event goes to one of them. It does not keep the client
-    alive. At most 10,000 events wait in it: the oldest make room, and the numbers tell of it.
+    alive. At most 10,000 events wait in it. When it is full, the oldest event is dropped, which a
+    listener sees as a jump of ``number``.
     """
 
     def __init__(self, on_event: Callable[[], None] | None = None) -> None:
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
-        #: Each step takes the next one. All in C, as in MessageQueue: an interrupt loses none.
+        #: Each step takes the next event. In C, as in MessageQueue: an interrupt loses none.
         self._next = starmap(self._events.popleft, repeat(()))
-        #: Wakes one of those who wait, for each event and for the end.
+        #: Wakes one waiting thread for each event, and for the end.
         self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._on_event = on_event
-        #: After the last one: makes what is raised.
+        #: Set at the end: makes the error that is raised after the last event.
         self._over: Callable[[], WSClientError] | None = None
         watch(self)
 
     def recv(self, timeout: float | None = None) -> Event:
-        """The next event.
+        """Return the next event.
 
-        ``timeout`` in seconds: None waits for ever, 0 polls. Raises TimeoutError when none came,
-        ClientClosed after the last one.
+        ``timeout`` in seconds: None waits for ever, 0 polls. Raises TimeoutError when no event came
+        in time, ClientClosed after the last event.
         """
         check_timeout(timeout)
         deadline = Deadline(timeout)
@@ -57,14 +58,14 @@ class EventStream:
                 for event in self._next:
                     return event
             except IndexError:
-                pass  # there is none
+                pass  # there is no event
             self._wait(deadline)
 
     def __iter__(self) -> Iterator[Event]:
         return self
 
     def __next__(self) -> Event:
-        # As recv(): what a call returns, an interrupt after it would lose.
+        # The code of recv() again, not a call: an interrupt after the call would lose its result.
         while True:
             try:
                 for event in self._next:
@@ -78,7 +79,7 @@ class EventStream:
 
     def _wait(self, deadline: Deadline) -> None:
         """Wait until there may be an event. Raises after the last one, and at the deadline."""
-        over = self._over  # looked at first: the last event may come meanwhile
+        over = self._over  # read first: the last event may come meanwhile
         if self._events:
             return
         if over is not None:
@@ -90,27 +91,28 @@ class EventStream:
             if remaining <= SLICE:
                 raise WaitTimeout("no event within the timeout") from None
         finally:
-            # Nor may what we have heard be lost with us: the next in line hears it as well.
+            # An interrupt of this thread must not lose the wake-up: pass it on to the next thread.
             if self._events or self._over is not None:
                 self._wakeups.put(None)
 
     def put(self, event: Event) -> None:
+        """Add an event, and wake a waiting thread."""
         self._events.append(event)
         self._wake()
 
     def end(self) -> None:
-        """After what is in it."""
-        self._over = partial(ClientClosed, "there will be no more events: the client has ended")
+        """End the stream after the events that are in it."""
+        self._over = partial(ClientClosed, "the client has ended; there are no more events")
         self._wake()
 
     def forked(self) -> None:
-        """In a child process: what is in it is the parent's."""
+        """Drop the parent's events in a child process, and raise ClientForked from now on."""
         self._over = forked_error
         self._events.clear()
         self._wakeups.put(None)
 
     def _wake(self) -> None:
-        if self._wakeups.qsize() < MAX_EVENTS:  # else nobody waits
+        if self._wakeups.qsize() < MAX_EVENTS:  # else no thread is waiting
             self._wakeups.put(None)
         if self._on_event is not None:
             self._on_event()
@@ -120,10 +122,10 @@ class EventStream:
 
 
 class EventHub:
-    """Makes each event, once, and gives it to every stream."""
+    """Makes each event once, and puts it into every stream."""
 
     def __init__(self, locks: Locks | None = None) -> None:
-        #: Protects all below. Held while an event is put into the streams, which returns at once.
+        #: Protects everything below. Held while events are put into the streams: no put blocks.
         self._lock = (locks or Locks()).new("the events")
         self._streams: WeakSet[EventStream] = WeakSet()
         self._number = 0
@@ -131,28 +133,28 @@ class EventHub:
 
     @property
     def has_streams(self) -> bool:
-        """Without the lock: it may be asked at any time."""
+        """True when some stream gets events. Needs no lock, so it may be read at any time."""
         return bool(self._streams)
 
     def add(self, stream: EventStream) -> None:
-        """From the next event on."""
+        """Put events into ``stream``, from the next one on."""
         with self._lock:
             self._streams.add(stream)
             if self._is_over:
                 stream.end()
 
     def notify(self, notify: Notify) -> None:
-        """The first :class:`Closed` is the last of all."""
+        """Make the event and put it into every stream. The first :class:`Closed` ends them."""
         with self._lock:
             self._notify(notify)
 
     def end(self, error: WSClientError | None, connection_id: int) -> None:
-        """See that the last event is told, if it has not been."""
+        """Emit the last event, unless it has been emitted."""
         with self._lock:
             self._notify(Notify(Closed, (error,), connection_id, self._number + 1))
 
     def _notify(self, notify: Notify) -> None:
-        """Under the lock."""
+        """Put the event into every stream. Called under the lock."""
         if self._is_over:
             return
         kind, what, connection_id, self._number = notify
@@ -168,6 +170,6 @@ class EventHub:
             self._is_over = True
 
     def forked(self) -> None:
-        """In a child process, where nothing is told."""
+        """Emit no more events in a child process. The lock's holder may not exist there."""
         self._lock = threading.RLock()
         self._is_over = True

@@ -1,4 +1,4 @@
-"""The thread that feeds a client's order books, so that no ``on()`` function delays them."""
+"""The thread that feeds a client's order books. No ``on()`` function can delay it."""
 
 from __future__ import annotations
 
@@ -16,27 +16,29 @@ from wsclient.runtime.waiting import Deadline
 
 __all__ = ["Fed", "Feeder"]
 
-#: The most messages that are taken from the queue at once.
+#: The most messages taken from the queue at once.
 BATCH = 256
 
 
 class Fed(Protocol):
-    """What takes a channel's messages: an order book."""
+    """The interface of an order book's feed: it is called with the messages of its channel."""
 
     def __call__(self, message: Message) -> None: ...
 
     def again(self) -> None:
-        """Called once after :meth:`Feeder.call_again`, when its delay is over."""
+        """Try again. Called once after :meth:`Feeder.call_again`, when its delay is over."""
 
     def wake(self) -> None:
-        """Wake all who wait for the book, to look again."""
+        """Wake all threads that wait for the book, so that they check it again."""
 
 
 class Feeder:
-    """Feeds books. The queue and the thread are made for the first one: most clients have none.
+    """Feeds order books with their messages on one thread.
 
-    :meth:`add`, :meth:`remove` and :meth:`call_again` are for one thread at a time, or the caller's
-    lock. ``died`` is called when the thread dies of an error: no book is kept any more.
+    The queue and the thread are made for the first book, since most clients have none.
+
+    :meth:`add`, :meth:`remove` and :meth:`call_again` must be called by one thread at a time.
+    ``died`` is called when the thread ends by an error; after that no book is updated.
     """
 
     def __init__(
@@ -48,26 +50,26 @@ class Feeder:
         self._new_queue = new_queue
         self._add_queue = add_queue
         self._died = died
-        #: Looked up by the thread while others change it: each is one step.
+        #: The thread reads it while others change it: each access is one atomic step.
         self._fed: dict[str, Fed] = {}
         self._queue: MessageQueue | None = None
         #: The thread, once it has started.
         self.thread: threading.Thread | None = None
-        #: What the thread died of.
+        #: The error that ended the thread.
         self.failure: BaseException | None = None
-        #: Taken from the queue; the first is being applied.
+        #: Messages taken from the queue; the first is being applied.
         self._taken: list[Message] = []
         self._again_at = float("inf")
 
     @property
     def is_current(self) -> bool:
-        """True on the thread itself."""
+        """True on the feeder's own thread."""
         return self.thread is threading.current_thread()
 
     def add(self, channel: str, fed: Fed) -> MessageQueue:
-        """Call ``fed`` with the channel's messages. Returns the queue that they are to be put into.
+        """Call ``fed`` with the channel's messages. Return the queue to put them into.
 
-        Raises ThreadStartError, and nothing is changed then.
+        Raises ThreadStartError; then nothing has changed.
         """
         if self._queue is None:
             queue = self._new_queue()
@@ -81,7 +83,7 @@ class Feeder:
         return self._queue
 
     def remove(self, channel: str, fed: Fed) -> None:
-        """Undo :meth:`add`, unless the channel has been given to another since."""
+        """Undo :meth:`add`, unless the channel belongs to another feed by now."""
         if self._fed.get(channel) is fed:
             del self._fed[channel]
 
@@ -92,15 +94,17 @@ class Feeder:
             self._queue.rouse()
 
     def wake(self) -> None:
-        """Wake all who wait for a book, to look again."""
+        """Wake all threads that wait for a book, so that they check it again."""
         for fed in list(self._fed.values()):
             fed.wake()
 
     def waits_since(self, channel: str, before: int) -> int | None:
-        """When the oldest message of the channel that is still to be applied was received, if that
-        was before ``before`` (ns since the epoch)."""
+        """Return when the channel's oldest message that is still to be applied was received.
+
+        None if it was not received before ``before``. Both are in ns since the epoch.
+        """
         queued = None if self._queue is None else self._queue.waits_since(channel, before)
-        # The queue first: what is taken meanwhile is seen twice rather than not at all.
+        # The queue first: a message that is taken meanwhile is seen twice rather than not at all.
         taken = (m.received_at for m in list(self._taken) if m.channel == channel)
         since = next(taken, queued)
         return since if since is not None and since < before else None
@@ -111,7 +115,7 @@ class Feeder:
         try:
             while not queue.is_closed:
                 self._step(queue)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the client fails
+        except BaseException as error:  # noqa: BLE001 - any error here fails the client
             self.failure = error
             self._died("wsclient-books", error)
             self.wake()
@@ -126,11 +130,11 @@ class Feeder:
             queue.fill(BATCH, Deadline(self._until_again()))
             taken.extend(islice(queue.handed_out, BATCH))
         except IndexError:
-            pass  # that was all
+            pass  # no message is left
         except WaitTimeout:
             return
         except WSClientError:
-            queue.close()  # the client has failed; calls raise that by themselves
+            queue.close()  # the client has failed, which the calls on it raise
         while taken and not queue.is_closed:
             fed_or_none = self._fed.get(taken[0].channel)
             if fed_or_none is not None:

@@ -1,8 +1,8 @@
-"""What becomes, in a forked child, of that which is the parent's.
+"""Cleaning up the parent's objects in a forked child process.
 
-Only the thread that forked lives on there: locks of the others stay held for ever, results that
-they would have settled never come, and the sockets are copies of the parent's, to be let go of
-without a word to the peer.
+Only the thread that forked exists in the child. Locks that other threads held stay held for ever,
+and results that they would have settled never come. The sockets are copies of the parent's, and
+must be closed without sending anything to the peer.
 """
 
 from __future__ import annotations
@@ -17,20 +17,23 @@ __all__ = ["Forkable", "forked_error", "watch"]
 
 
 class Forkable(Protocol):
+    """An object that must change its state in a forked child."""
+
     def forked(self) -> None:
-        """In the child: end, touching no lock and nothing outside of the process."""
+        """End in the child process, touching no lock and nothing outside of the process."""
 
 
 _watched: WeakGroup[Forkable] = WeakGroup()
 
 
 def watch(thing: Forkable) -> None:
-    """See that ``thing`` hears of a fork, for as long as it lives."""
+    """Call ``thing.forked()`` in each forked child, for as long as ``thing`` lives."""
     _watched.add(thing)
 
 
 def forked_error() -> WSClientError:
-    return ClientForked("this client is the parent process's; make a new one in the child")
+    """Return the error that calls raise in a child process."""
+    return ClientForked("this client belongs to the parent process; make a new one in the child")
 
 
 def _in_child() -> None:

@@ -1,4 +1,4 @@
-"""Gaps that a queue makes by dropping messages, until the channel's next message carries them."""
+"""The gaps of messages that a queue has dropped, until the channel's next message carries them."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from wsclient.messages import Gap, Message
 
 __all__ = ["Gaps"]
 
-#: The most that is remembered (bytes) of channels that nobody has asked for ...
+#: The most memory (bytes) for the gaps of channels that no caller requested.
 SIZE = 4 * 1024 * 1024
-#: ... each charged its name and this (bytes).
+#: The charge (bytes) of one channel's gap, in addition to the size of its name.
 OVERHEAD = 320
 
 
 class _Run:
-    """Messages of one channel dropped in a row, counted as cheaply as they may come."""
+    """The messages of one channel that were dropped in a row. Adding one must be cheap."""
 
     __slots__ = ("cost", "dropped", "gap", "reason", "since", "until")
 
     def __init__(self, reason: str, since: int | None, cost: int) -> None:
         self.reason = reason
         self.since = since
-        #: When the last of them came.
+        #: When the last dropped message was received (ns since the epoch).
         self.until = 0
         self.cost = cost
         self.dropped = 0
         self.gap: Gap | None = None
 
     def add(self, message: Message) -> None:
-        """Count one more dropped message, with the gap that it carries itself."""
+        """Count a dropped message, and include the gap that it carries itself."""
         self.dropped += 1
         self.until = message.arrival.received_at
         if message.gap is not None:
@@ -38,14 +38,15 @@ class _Run:
             self.gap = message.gap if self.gap is None else self.gap.merge(message.gap)
 
     def merged(self, later: Gap | None) -> Gap:
+        """Return the gap of this run, merged with ``later``."""
         return Gap(self.reason, self.dropped, self.since).merge(self.gap).merge(later)
 
 
 class Gaps:
-    """The gaps of one queue, by channel. Those of ``wanted`` channels are never forgotten.
+    """The gaps of one queue, by channel. Gaps of ``wanted`` channels are never forgotten.
 
-    A venue may invent names of other channels without end, so the oldest gaps of these are
-    forgotten. From then on each message that may be the next after a forgotten gap is marked with
+    A venue may send an endless number of other channel names, so their oldest gaps are forgotten.
+    From then on each message that may be the first after a forgotten gap is marked with
     ``missed=None``.
 
     Not thread-safe. An interrupt within :meth:`mark` leaves a gap either here or on the message.
@@ -56,12 +57,12 @@ class Gaps:
     def __init__(self, wanted: Container[str]) -> None:
         self._wanted = wanted
         self._runs: dict[str, _Run] = {}
-        #: What all gaps are charged, and the size at which some are forgotten (bytes).
+        #: The charge of all gaps, and the charge at which some are forgotten (bytes).
         self._size = 0
         self._room = SIZE
         #: When the last message of a forgotten gap came (ns since the epoch).
         self._forgotten_until = -1
-        #: False while no message needs a mark, which is nearly always.
+        #: False while no message needs a mark, which is nearly always the case.
         self.are_possible = False
 
     def add(self, message: Message, reason: str) -> None:
@@ -69,7 +70,7 @@ class Gaps:
         channel = message.channel
         run = self._runs.get(channel)
         if run is None:
-            self.mark((message,))  # the gap before it may be forgotten
+            self.mark((message,))  # the gap before it may be one of the forgotten
             if self._size >= self._room:
                 self._forget()
             since = message.previous_at if message.gap is None else message.gap.since
@@ -82,14 +83,14 @@ class Gaps:
         run.add(message)
 
     def mark(self, messages: Iterable[Message]) -> None:
-        """Have each message carry the gap before it, if there is one."""
+        """Set the ``gap`` of each message that has one before it."""
         for message in messages:
             channel, previous_at = message.channel, message.previous_at
             run = self._runs.get(channel)
             if run is not None:
                 gap = run.merged(message.gap)
                 size = self._size - run.cost
-                # No call, and so no interrupt, between these.
+                # No call between these assignments, and so no interrupt.
                 message.gap = gap
                 del self._runs[channel]
                 self._size = size
@@ -102,13 +103,14 @@ class Gaps:
         self.are_possible = bool(self._runs) or self._forgotten_until >= 0
 
     def pending(self, channel: str) -> Gap | None:
+        """Return the gap that the channel's next message will carry."""
         run = self._runs.get(channel)
         return None if run is None else run.merged(None)
 
     def _forget(self) -> None:
-        """Forget the older half of those of channels that nobody has asked for."""
-        strangers = [channel for channel in self._runs if channel not in self._wanted]
-        for channel in strangers[: (len(strangers) + 1) // 2]:
+        """Forget the older half of the gaps of channels that no caller requested."""
+        unrequested = [channel for channel in self._runs if channel not in self._wanted]
+        for channel in unrequested[: (len(unrequested) + 1) // 2]:
             run = self._runs.pop(channel)
             self._size -= run.cost
             self._forgotten_until = max(self._forgotten_until, run.until)

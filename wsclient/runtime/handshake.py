@@ -1,8 +1,9 @@
-"""From a URL to an upgraded socket, within one deadline and bounded sizes.
+"""Opens sockets and does the handshake: from a URL to an upgraded socket, within one deadline.
 
-websocket-client writes the request and checks the answer's key. What surrounds that is here, for
-reasons of safety: it has no connect timeout, no limit on the head, follows redirects with our
-headers, and shares one cookie jar with the whole process.
+websocket-client writes the upgrade request and checks the key in the answer. Everything else is
+here, because the library is not safe enough: it has no timeout for the whole attempt and no limit
+for the answer's head, follows redirects with our headers, and shares one cookie jar with the whole
+process.
 """
 
 from __future__ import annotations
@@ -46,17 +47,17 @@ __all__ = [
     "weakness_of",
 ]
 
-#: The longest answer to the upgrade request that is read (bytes).
+#: The maximum size of the head of an answer to the upgrade request (bytes).
 MAX_HEAD = 64 * 1024
 #: The longest wait (s) that a venue may ask for.
 MAX_RETRY_AFTER = 86_400.0
-#: As much of an error page as is kept (bytes).
+#: The most of an error page that is kept (bytes).
 MAX_EXCERPT = 512
-#: The longest wait (s) that a socket can be told of is 24 days.
+#: The longest timeout (s) set on a socket, which cannot take more than 24 days.
 MAX_WAIT = 86_400.0
 
-#: Told of each step of an attempt as it begins, with what it is about; an address that does not
-#: take a connection is told as ``"refused"``, with its error.
+#: Called with the name of each step of an attempt as it begins, and with the step's subject. An
+#: address that refuses the connection is reported as ``"refused"``, with its error.
 OnStep = Callable[[str, Any], None]
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -64,20 +65,22 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 _SCHEME = re.compile("wss?://", re.IGNORECASE)
 _STATUS = re.compile(rb"HTTP/1\.([01]) (\d{3})(?: |\r|$)")
-#: Headers that the handshake writes by itself, and the option that they come from; and those of a
+#: Headers that the handshake writes by itself, with the option to use instead; and headers of a
 #: body, which would make the venue wait for one.
 _OWN = {
     "content-length": "it has no body",
     "transfer-encoding": "it has no body",
     "origin": "pass origin= instead",
     "sec-websocket-protocol": "pass subprotocols= instead",
-    "sec-websocket-extensions": "no extension is spoken",
+    "sec-websocket-extensions": "no extension is supported",
 }
 _NO_HOST = re.compile(r"[\s/?#@,\\]")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
 class Address(NamedTuple):
+    """The host and port of a URL."""
+
     host: str
     port: int
     is_secure: bool
@@ -93,7 +96,7 @@ class Address(NamedTuple):
 
     @property
     def host_header(self) -> str:
-        """What the header ``Host`` says; without the port where it is the scheme's."""
+        """The value of the header ``Host``, without the port if it is the scheme's default."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.is_secure else 80) else f"{host}:{self.port}"
 
@@ -103,13 +106,17 @@ class Address(NamedTuple):
 
 
 def parse_url(url: object) -> Address:
-    """Check a ``ws://`` or ``wss://`` URL. Raises ConfigurationError without quoting it: its
-    query, its path or its user part may hold a secret."""
+    """Check a ``ws://`` or ``wss://`` URL, and return its address.
+
+    Raises ConfigurationError without quoting the URL: its query, its path or its user part may hold
+    a secret.
+    """
     if not isinstance(url, str):
         raise ConfigurationError(f"url must be text, not {type(url).__name__}")
     if _CONTROL.search(url) or " " in url or _SURROGATE.search(url):
         raise ConfigurationError(
-            "the URL has a space, a control character or half a surrogate pair; percent-encode it"
+            "the URL contains a space, a control character or half of a surrogate pair; "
+            "percent-encode it"
         )
     if not _SCHEME.match(url):
         raise ConfigurationError("the URL must begin with ws:// or wss://")
@@ -119,7 +126,7 @@ def parse_url(url: object) -> Address:
         raise ConfigurationError("the URL's host is not valid") from None
     if "@" in parts.netloc:
         raise ConfigurationError(
-            "the URL has a user part, which would be dropped silently: pass "
+            "the URL has a user part, which would be ignored; pass "
             "headers={'Authorization': ...} instead"
         )
     if "#" in url:
@@ -137,20 +144,25 @@ def parse_url(url: object) -> Address:
 
 
 def _ascii_host(host: str, what: str) -> str:
-    """``host`` as DNS, TLS and HTTP write it."""
+    """Return ``host`` in the ASCII form that DNS, TLS and HTTP use."""
     if host.isascii():
         return host
-    import idna  # slow to import, and most hosts are ASCII; requests needs it anyway
+    # Imported lazily: idna is slow to import, and most hosts are ASCII. requests depends on it.
+    import idna
 
     try:
         return idna.encode(host, uts46=True).decode()
     except idna.IDNAError:
-        raise ConfigurationError(f"the host of the {what} is no international name") from None
+        raise ConfigurationError(
+            f"the host of the {what} is not a valid international domain name"
+        ) from None
 
 
 def resource_of(url: str) -> str:
-    """Return path and query of a URL that :func:`parse_url` takes, as the request line has them:
-    as they are given, but what is not ASCII in UTF-8 percent-escapes."""
+    """Return the path and query of a URL that :func:`parse_url` accepts, for the request line.
+
+    They are unchanged, except that characters outside ASCII become UTF-8 percent-escapes.
+    """
     rest = url.partition("://")[2]
     begin = min((rest.find(mark) for mark in "/?" if mark in rest), default=len(rest))
     resource = _NOT_ASCII.sub(lambda found: quote(found[0]), rest[begin:])
@@ -158,7 +170,10 @@ def resource_of(url: str) -> str:
 
 
 def check_headers(headers: Mapping[str, str]) -> list[str]:
-    """``Name: value`` lines. Raises ConfigurationError for what could inject another header."""
+    """Return ``Name: value`` lines.
+
+    Raises ConfigurationError for a name or value that could inject another header.
+    """
     if not isinstance(headers, Mapping):
         raise ConfigurationError(f"headers must be a mapping, not {type(headers).__name__}")
     lines = []
@@ -168,15 +183,16 @@ def check_headers(headers: Mapping[str, str]) -> list[str]:
         token = _TOKEN.match(name)
         if token is None or token.end() < len(name):
             good = token[0] if token else ""
-            raise ConfigurationError(f"a header's name goes wrong after {good!r}")
+            raise ConfigurationError(f"a header's name has an invalid character after {good!r}")
         lines.append(f"{name}: {check_value(f'header {name}', value)}")
     return lines
 
 
 def check_handshake_headers(headers: Mapping[str, str]) -> tuple[str | None, list[str]]:
-    """Return the ``Host`` that the user wants, None for the URL's, and the other headers' lines.
+    """Return the user's ``Host`` (None: take the URL's), and the lines of the other headers.
 
-    Raises ConfigurationError for what the handshake writes by itself: it would be sent twice.
+    Raises ConfigurationError for a header that the handshake writes by itself, since it would be
+    sent twice.
     """
     host: str | None = None
     lines = []
@@ -187,10 +203,10 @@ def check_handshake_headers(headers: Mapping[str, str]) -> tuple[str | None, lis
             if host is not None or not value.strip():
                 raise ConfigurationError("the header Host must be given once, with a value")
             if _NO_HOST.search(value):
-                raise ConfigurationError("the header Host must be a host, and maybe a port")
+                raise ConfigurationError("the header Host must be a host, optionally with a port")
             host = value
         elif key in ("connection", "upgrade", *_OWN) or key.startswith("sec-websocket-"):
-            what = _OWN.get(key, "it cannot be another")
+            what = _OWN.get(key, "its value cannot be chosen")
             raise ConfigurationError(f"the handshake writes the header {name} by itself: {what}")
         else:
             lines.append(line)
@@ -198,8 +214,10 @@ def check_handshake_headers(headers: Mapping[str, str]) -> tuple[str | None, lis
 
 
 def check_handshake_options(options: Options) -> None:
-    """Raise ConfigurationError for an option that the handshake cannot send as it is. What a
-    function gives can be checked only when it has been asked."""
+    """Raise ConfigurationError for an option that the handshake cannot send as it is.
+
+    The results of functions can be checked only when an attempt calls them.
+    """
     if options.headers is not None and not callable(options.headers):
         check_handshake_headers(options.headers)
     if options.cookie is not None:
@@ -209,25 +227,33 @@ def check_handshake_options(options: Options) -> None:
     names = [name.lower() for name in options.subprotocols or ()]
     if not all(map(_TOKEN.fullmatch, names)) or len(set(names)) < len(names):
         raise ConfigurationError(
-            "subprotocols must be different names without spaces, commas and control characters"
+            "subprotocols must be different names without spaces, commas or control characters"
         )
     if options.proxy is not None:
         parse_proxy(options.proxy)
 
 
 def check_value(what: str, value: object) -> str:
-    """One line of text. Raises ConfigurationError, without quoting the value."""
+    """Return ``value`` if it is one line of text.
+
+    Otherwise raises ConfigurationError, without quoting the value.
+    """
     if not isinstance(value, str):
         raise ConfigurationError(f"{what} must be text, not {type(value).__name__}")
     if _CONTROL.search(value):
-        raise ConfigurationError(f"{what} has a control character (CR, LF, NUL ...)")
+        raise ConfigurationError(f"{what} contains a control character (CR, LF, NUL ...)")
     if _SURROGATE.search(value):
-        raise ConfigurationError(f"{what} has half a surrogate pair, which UTF-8 cannot express")
+        raise ConfigurationError(
+            f"{what} contains half of a surrogate pair, which UTF-8 cannot encode"
+        )
     return value
 
 
 def default_ssl_context() -> ssl.SSLContext:
-    """Verifying, TLS 1.2 or newer, and deaf to SSLKEYLOGFILE."""
+    """Return a context that verifies certificates and hosts, with TLS 1.2 or newer.
+
+    It ignores SSLKEYLOGFILE.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_default_certs()
@@ -235,11 +261,11 @@ def default_ssl_context() -> ssl.SSLContext:
 
 
 def weakness_of(context: ssl.SSLContext) -> str | None:
-    """What a context of the user's own lets pass; None where it is as strict as ours."""
+    """Return what a user's ``context`` fails to check; None if it is as strict as ours."""
     if context.verify_mode is not ssl.CERT_REQUIRED:
         return "certificates are not verified"
     if not context.check_hostname:
-        return "a certificate of any host is accepted"
+        return "certificates of any host are accepted"
     if context.minimum_version < ssl.TLSVersion.TLSv1_2:
         return "TLS older than 1.2 is allowed"
     return None
@@ -258,10 +284,12 @@ def open_socket(
     hold: Callable[[socket.socket], None],
     on_step: OnStep = _to_nobody,
 ) -> socket.socket:
-    """A connected socket, TLS done. ``hold`` is given each socket before anything on it can
-    block, so that whoever watches the deadline can shut it down. ``on_step`` hears of ``"dns"`` (an
-    Address), ``"addresses"`` (what was found), ``"tcp"`` (one of these), ``"proxy"`` (an Address),
-    ``"connected"`` and ``"tls"`` (a socket).
+    """Return a connected socket, after the TLS handshake.
+
+    ``hold`` is called with each socket before an operation on it can block, so that the watchdog
+    can shut it down at the deadline. ``on_step`` is called with the steps ``"dns"`` (an Address),
+    ``"addresses"`` (the addresses found), ``"tcp"`` (one of them), ``"proxy"`` (an Address),
+    ``"connected"`` (None) and ``"tls"`` (a socket).
 
     Raises OSError, ConnectTimeout, or ConfigurationError and NotSupported about the proxy.
     """
@@ -293,8 +321,11 @@ def _wrap(sock: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSoc
 
 
 def _close_half_made(error: OSError) -> None:
-    """Of a socket that the peer has reset already, ``ssl`` makes half of one, and leaves it open
-    for the collector."""
+    """Close the SSLSocket that ``wrap_socket`` leaves open when it raises ``error``.
+
+    If the peer has already reset the socket, ``ssl`` makes a half-initialised SSLSocket and leaves
+    it to the garbage collector.
+    """
     for frame, _ in traceback.walk_tb(error.__traceback__):
         half = frame.f_locals.get("self")
         if isinstance(half, ssl.SSLSocket):
@@ -311,7 +342,7 @@ def _open_directly(
     for i, info in enumerate(infos):
         on_step("tcp", info)
         try:
-            # Each address gets its share of what is left: a dead first one must not take all.
+            # Each address gets its share of the time left: a dead first one must not take all.
             return connect_to(info, _left(deadline) / (len(infos) - i), hold)
         except OSError as failure:
             if isinstance(failure, ConnectionLost):
@@ -321,13 +352,13 @@ def _open_directly(
     try:
         raise error or OSError(f"{address.host} has no address")
     finally:
-        del error  # its traceback leads to this frame, and this frame to it
+        del error  # its traceback and this frame refer to each other
 
 
 def connect_to(
     info: tuple[Any, ...], timeout: float, hold: Callable[[socket.socket], None]
 ) -> socket.socket:
-    """A socket connected to one of the addresses that ``getaddrinfo`` has found."""
+    """Return a socket connected to ``info``, one of the results of ``getaddrinfo``."""
     family, kind, protocol, _, target = info
     sock = socket.socket(family, kind, protocol)
     with _closing_on_error(sock):
@@ -338,7 +369,7 @@ def connect_to(
 
 
 class _ProxyDialer(NamedTuple):
-    """Opens the connection to the proxy in python-socks' stead, so that it can be held."""
+    """Opens the connection to the proxy in place of python-socks, so that it can be held."""
 
     deadline: Deadline
     hold: Callable[[socket.socket], None]
@@ -354,8 +385,11 @@ class _ProxyDialer(NamedTuple):
 
 
 class _WholeAnswers:
-    """A socket to an HTTP proxy, for python-socks, which takes one read for the whole answer: it
-    may come in pieces, and a piece left unread would be taken for the venue's."""
+    """A socket to an HTTP proxy whose ``recv`` returns the proxy's whole answer.
+
+    python-socks takes the result of one read for the whole answer. But the answer may come in
+    pieces, and a piece left unread would be taken for data of the venue.
+    """
 
     def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
         self.sock = sock
@@ -380,7 +414,7 @@ class _WholeAnswers:
 
 
 class ProxyUrl(NamedTuple):
-    """``user`` is None where there is none."""
+    """The parts of a proxy's URL. ``user`` is None if it has no login."""
 
     scheme: str
     host: str
@@ -390,7 +424,10 @@ class ProxyUrl(NamedTuple):
 
 
 def parse_proxy(proxy: str) -> ProxyUrl:
-    """Check the URL of a proxy. Raises ConfigurationError, without quoting it."""
+    """Check the URL of a proxy, and return its parts.
+
+    Raises ConfigurationError, without quoting the URL.
+    """
     scheme = proxy.partition("://")[0].lower()
     if scheme not in ("http", "socks5", "socks5h") or "://" not in proxy:
         raise ConfigurationError("proxy must begin with http://, socks5:// or socks5h://")
@@ -411,11 +448,13 @@ def parse_proxy(proxy: str) -> ProxyUrl:
         and not (user and ":" not in user and _is_latin(user + password))
     ):
         raise ConfigurationError(
-            "an HTTP proxy takes a user without a colon, and a password, both in Latin-1"
+            "the login of an HTTP proxy must be a user without a colon and a password, "
+            "both in Latin-1"
         )
     if scheme != "http" and is_login and not (_is_socks_word(user) and _is_socks_word(password)):
         raise ConfigurationError(
-            "a SOCKS5 proxy takes a user and a password, each 1 to 255 characters of ASCII"
+            "the login of a SOCKS5 proxy must be a user and a password, each of 1 to 255 ASCII "
+            "characters"
         )
     return ProxyUrl(scheme, _ascii_host(host, "proxy"), port, user or None, password)
 
@@ -459,7 +498,7 @@ def _open_by_proxy(
 
 
 def _is_interim(head: bytes | bytearray) -> bool:
-    """Is it a 1xx answer, which another one follows (RFC 9110, 15.2)?"""
+    """Return whether ``head`` is a 1xx answer, which precedes another (RFC 9110, 15.2)."""
     match = _STATUS.match(head)
     return match is not None and match[2].startswith(b"1") and match[2] != b"101"
 
@@ -476,18 +515,19 @@ def _closing_on_error(sock: socket.socket) -> Iterator[None]:
 def _left(deadline: Deadline) -> float:
     remaining = deadline.remaining()
     if remaining <= 0:
-        raise ConnectTimeout("connect_timeout is over")
+        raise ConnectTimeout("the attempt took longer than connect_timeout")
     return min(remaining, MAX_WAIT)
 
 
 class HandshakeSocket:
-    """What websocket-client takes for its socket during the handshake.
+    """The object that websocket-client uses as its socket during the handshake.
 
-    It asks for ``resource``, which the library cannot be told: it drops ``;params``. It reads the
-    whole head of the answer within the deadline and MAX_HEAD, skips 1xx answers before it, refuses
-    all but a plain 101 (so no redirect is followed), and keeps the shared cookie jar out, both
-    ways. What came after the head is in :attr:`leftover`; the answer's first line is
-    :attr:`status_line`, its header fields by their names in lower case are :attr:`fields`.
+    It puts ``resource`` into the request, since the library would drop its ``;params``. It reads
+    the whole head of the answer within the deadline and MAX_HEAD, skips 1xx answers before it,
+    refuses everything but a plain 101 (so no redirect is followed), and keeps the shared cookie jar
+    out of both the request and the answer. :attr:`leftover` holds the bytes after the head,
+    :attr:`status_line` the first line of the answer, and :attr:`fields` its header fields by their
+    names in lower case.
     """
 
     def __init__(
@@ -507,7 +547,7 @@ class HandshakeSocket:
         self._resource = resource
         self._subprotocols = [name.lower() for name in subprotocols]
         self._head: io.BytesIO | None = None
-        self._closed = False  # the library looks at it before it closes
+        self._closed = False  # the library checks it before it closes
 
     # What the library calls.
 
@@ -515,7 +555,7 @@ class HandshakeSocket:
         return max(0.001, self._deadline.remaining())
 
     def settimeout(self, timeout: float | None) -> None:
-        """The deadline is the only timeout here."""
+        """Ignore ``timeout``: only the deadline counts."""
 
     def send(self, data: bytes) -> int:
         lines = [x for x in data.split(b"\r\n") if not x.lower().startswith(b"cookie:")]
@@ -564,7 +604,7 @@ class HandshakeSocket:
             if skipped + len(data) > MAX_HEAD:
                 raise HandshakeRejected(f"the answer's head is longer than {MAX_HEAD} bytes")
             if end >= 0:
-                continue  # the next one may have come already
+                continue  # the next answer may be in ``data`` already
             self.sock.settimeout(_left(self._deadline))
             piece = self.sock.recv(4096)
             if not piece:
@@ -588,32 +628,32 @@ class HandshakeSocket:
                 self.leftover[:MAX_EXCERPT],
             )
         if match[1] == b"0":
-            raise HandshakeRejected("the venue answered in HTTP/1.0, which knows no upgrade", 101)
+            raise HandshakeRejected("the venue answered in HTTP/1.0, which has no upgrade", 101)
         if any(_given(fields, b"sec-websocket-extensions")):
-            raise HandshakeRejected("the venue insists on an extension that was not offered", 101)
+            raise HandshakeRejected("the venue chose an extension that was not offered", 101)
         chosen = _given(fields, b"sec-websocket-protocol")
         if len(chosen) > 1:
             raise HandshakeRejected("the venue chose several subprotocols", 101)
         for each in chosen:
             name = each.decode("latin-1")
             if name.lower() not in self._subprotocols:
-                text = f"the venue chose the subprotocol {name[:60]!r}, which was not asked for"
+                text = f"the venue chose the subprotocol {name[:60]!r}, which was not offered"
                 raise HandshakeRejected(text, 101)
         if self._subprotocols and not chosen:
-            raise HandshakeRejected("the venue takes none of the subprotocols asked for", 101)
+            raise HandshakeRejected("the venue chose none of the subprotocols offered", 101)
         kept = [line for line, name, _ in fields if name.strip().lower() != b"set-cookie"]
         return b"\r\n".join([lines[0], *kept])
 
 
 def _given(fields: Sequence[tuple[bytes, bytes, bytes]], name: bytes) -> list[bytes]:
-    """Return the values of each header of that name, which is in lower case."""
+    """Return the values of all header fields called ``name``, which is in lower case."""
     return [value.strip() for _, each, value in fields if each.strip().lower() == name]
 
 
 def parse_retry_after(value: bytes) -> float | None:
-    """Seconds, from a number or a date (RFC 9110, 10.2.3); None where it is neither.
+    """Return the seconds of a ``Retry-After``, a number or a date (RFC 9110, 10.2.3), or None.
 
-    At most MAX_RETRY_AFTER: a venue must not be able to switch a client off by a header.
+    At most MAX_RETRY_AFTER: a venue must not be able to switch off a client by a header.
     """
     if value.isdigit():
         return min(float(value), MAX_RETRY_AFTER)

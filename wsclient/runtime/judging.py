@@ -1,4 +1,4 @@
-"""Calls ``classify``, which may be user code, so that it blocks nothing but its own thread."""
+"""Calls ``classify``, which may be user code, on its own thread, so that it blocks no other."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Then = Callable[[Verdict], None]
 
 
 class Judge:
-    """Decides on errors. Used by the watchdog thread only, except :meth:`now`.
+    """Classifies errors. Used by the watchdog thread only, except :meth:`now`.
 
-    A user's ``classify`` runs on a thread of its own, and its verdict is posted to the watchdog.
-    While one call has not returned, the built-in function decides.
+    A user's ``classify`` runs on its own thread, and its verdict is posted to the watchdog. While a
+    call has not returned, the built-in function decides.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Judge:
         self._post = post
         #: The pending call: its deadline, the error, and the function that takes the verdict.
         self._asked: tuple[float, BaseException, Then] | None = None
-        #: A call has not returned, whether it is waited for or not.
+        #: True while a call has not returned, whether the watchdog still waits for it or not.
         self._is_out = False
         self.thread: threading.Thread | None = None
 
@@ -46,7 +46,7 @@ class Judge:
         if self._function is classify:
             then(classify(error))
         elif self._is_out:
-            self._decide(error, then, "has not returned yet from an earlier call")
+            self._decide(error, then, "has not returned from an earlier call yet")
         else:
             self._ask(error, then, now)
 
@@ -61,7 +61,7 @@ class Judge:
         try:
             start(thread)
         except ThreadStartError:
-            self._decide(error, then, "cannot be asked, as no thread can be started")
+            self._decide(error, then, "cannot be called, as no thread can be started")
             return
         self.thread, self._asked, self._is_out = thread, asked, True
 
@@ -72,7 +72,7 @@ class Judge:
             asked[2](verdict)
 
     def _decide(self, error: BaseException, then: Then, why: str) -> None:
-        self._log(logging.WARNING, f"classify {why}: the built-in function decides")
+        self._log(logging.WARNING, f"classify {why}; the built-in function decides")
         then(classify(error))
 
     @property
@@ -81,21 +81,21 @@ class Judge:
         return float("inf") if self._asked is None else self._asked[0]
 
     def expire(self, now: float) -> None:
-        """Have the built-in function decide if the pending call is past its deadline."""
+        """Let the built-in function decide if the pending call is past its deadline."""
         if self._asked is not None and now >= self._asked[0]:
             _, error, then = self._asked
             self._asked = None
             self._decide(error, then, f"has not returned within {PATIENCE:g} s")
 
     def now(self, error: BaseException) -> Verdict:
-        """Return the function's verdict. It may block: not for the watchdog thread."""
+        """Return the function's verdict. May block, so never called on the watchdog thread."""
         try:
             verdict = self._function(error)
             if isinstance(verdict, Verdict):
                 return verdict
             text = f"classify returned {type(verdict).__name__}, not a Verdict"
-            self._log(logging.ERROR, f"{text}: the built-in function decides")
-        except BaseException:  # noqa: BLE001 - SystemExit too: the client must go on
-            text = "classify raised: the built-in function decides"
+            self._log(logging.ERROR, f"{text}; the built-in function decides")
+        except BaseException:  # noqa: BLE001 - not even SystemExit may stop the client
+            text = "classify raised; the built-in function decides"
             self._log(logging.ERROR, text, exc_info=True)
         return classify(error)

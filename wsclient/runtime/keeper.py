@@ -1,10 +1,11 @@
-"""An order book, what messages and snapshots do to it, and who waits for it.
+"""An order book that messages and snapshots update, and that other threads read and wait for.
 
-No user's code runs under the book's lock. Each book is there twice: readers see the one that was
-verified last, under the lock; a change is made and verified on the other, without it; then the two
-change places, and the change is repeated on the older one. A writer notes the book's version first,
-and begins again if the version has changed meanwhile. So writers do not wait for each other, and an
-interrupted writer leaves the book either as it was before the message, or as it is after it.
+No user's code runs under the book's lock. There are two copies of each book. Readers see the copy
+that was verified last, under the lock. A writer applies and verifies a change on the other copy,
+without the lock; then the two are swapped, and the change is repeated on the older one. A writer
+notes the book's version first, and begins again if the version has changed meanwhile. So writers do
+not wait for each other, and an interrupted writer leaves the book either as it was before the
+message or as it is after it.
 """
 
 from __future__ import annotations
@@ -29,51 +30,54 @@ from wsclient.sansio.dialect import BookUpdate, Dialect, Snapshot
 
 __all__ = ["LiveBook", "Upstream"]
 
-#: How long (s) a read waits for the messages that had come for its book when it began.
+#: How long (s) a read waits until the messages that had come before it are applied.
 CATCH_UP = 0.01
-#: A book is out of sync while a message has been waiting for it longer than this (s).
+#: A book is out of sync while a message has been waiting for longer than this (s).
 LATE = 0.25
 #: Why a book by REST is out of sync after another subscribe on the same connection.
 RESUBSCRIBED = "its channel was subscribed to again, and no snapshot has come yet"
 
 _NO_VERSION = -1
-# All in C, so that no interrupt leaves a thread asleep that was to be woken.
+# Written in C, so that no interrupt leaves a thread asleep that should be woken.
 _release = methodcaller("release")
 _run_all = deque[None](maxlen=0).extend
 
 
 class Upstream(Protocol):
-    """Where the messages of a client's book come from. :meth:`trouble`, :meth:`doubt` and
-    :meth:`lateness` are called under the book's lock, and may take a queue's."""
+    """The source of the messages of a client's book.
+
+    :meth:`trouble`, :meth:`doubt` and :meth:`lateness` are called under the book's lock, and may
+    take the lock of a queue.
+    """
 
     @property
     def is_current(self) -> bool:
-        """True on the thread that keeps the book."""
+        """True on the thread that updates the book."""
 
     def trouble(self, connection_id: int) -> str | None:
-        """Why what came over this connection is no longer up to date; None: it is."""
+        """Return why data of this connection is no longer up to date; None if it is."""
 
     def doubt(self) -> str | None:
-        """What the next message may say; None: nothing is known to be missed, or to be late."""
+        """Return why a message may be missed or late; None if there is no sign of it."""
 
     def newest(self) -> Message | None:
-        """The newest message that has come for the book, applied or not."""
+        """Return the newest message that has come for the book, applied or not."""
 
     def lateness(self) -> float:
-        """How long (s) the oldest message that is still to be applied has been waiting."""
+        """Return how long (s) the oldest message has been waiting to be applied."""
 
     def report(self, error: BaseException) -> None:
         """Log an error of the dialect, with its traceback."""
 
     def check(self) -> None:
-        """Raise where no snapshot can come while the caller waits."""
+        """Raise if no snapshot can come while the caller waits."""
 
 
 class LiveBook:
-    """A book that messages and snapshots may change, and any thread may read.
+    """An order book that messages and snapshots update, and that any thread may read.
 
-    It knows nothing of the client, nor of the OrderBook that its reader holds, so that it may be
-    kept by the client's threads and these still be collected.
+    It refers neither to the client nor to the OrderBook that its reader holds. So the client's
+    threads may hold it, and the client and the OrderBook can still be collected.
     """
 
     def __init__(
@@ -90,54 +94,55 @@ class LiveBook:
         self.channel = channel
         self.verify_checksum = verify_checksum
         self._upstream = upstream
-        #: Hides our own secrets in what a message says.
+        #: Masks our own secrets in error texts.
         self._mask = mask
         self._depth = dialect.book_depth(options)
         self.locks = Locks() if locks is None else locks
-        #: Protects all below but ``waiting`` and ``_is_closed``, whose changes are atomic. Held to
-        #: look, to copy what is read, and to let the two books change places.
+        #: Protects everything below except ``waiting`` and ``_is_closed``, whose changes are
+        #: atomic. Held to check the state, to copy what is read, and to swap the two books.
         self.lock = self.locks.new("an order book")
-        #: What is read. Its levels do not change while it is here.
+        #: The book that is read. Its levels do not change while it is here.
         self.book = self._new_book()
-        #: The other one, and the version of the book that it is equal to.
+        #: The version of the book that the other copy is equal to, and that copy.
         self._spare = (_NO_VERSION, self.book)
-        #: Another number after each change of the book, or of whether it may be changed.
+        #: Changes with each change of the book, or of whether it may be changed.
         self._version = 0
         by_rest = dialect.book_request(channel, options) is not None
-        #: Where the book begins with a snapshot by REST.
+        #: Set if the book begins with a snapshot by REST.
         self.joiner = Joiner() if by_rest else None
-        #: How often the book and any snapshot on its way have become void.
+        #: How often the book, and any snapshot being fetched for it, has become void.
         self._age = 0
+        #: Why the book is out of sync; None if it is not.
         self._why: str | None = "it has had no snapshot yet"
-        #: What was wrong with the last snapshot by REST; nothing, once there is a good one.
+        #: What was wrong with the last snapshot by REST; empty once there is a good one.
         self._failure = ""
         self._is_lost = False
         self._is_closed = False
-        #: Something that was no update has been reported.
+        #: True once a message that could not be applied was reported.
         self._is_reported = False
         self.connection_id = 0
         self.sequence: int | None = None
         self.received_at: int | None = None
-        #: The last message that was looked at, whatever came of it.
+        #: The last message that was handled, with or without success.
         self.seen: Message | None = None
-        #: One signal for each thread that waits for news; released to wake it.
+        #: One signal for each thread that waits for a change; released to wake it.
         self.waiting: list[threading.Lock] = []
         watch(self)
 
     @property
     def is_lost(self) -> bool:
-        """True when no snapshot will come of itself."""
+        """True when no further snapshot will come by itself."""
         return self._is_closed or self._is_lost
 
-    # Its messages.
+    # Messages.
 
     def apply(self, message: Message) -> bool:
-        """Take in the channel's next message. Returns whether the book is in sync after it."""
+        """Apply the channel's next message. Return whether the book is in sync afterwards."""
         if message.channel == self.channel and not self._is_closed:
             try:
                 self._apply(message)
             except BaseException:
-                self._wake()  # the first one may have been interrupted itself
+                self._wake()  # the first call of _wake() may have been interrupted
                 raise
         with self.lock:
             return self.trouble() is None
@@ -151,7 +156,7 @@ class LiveBook:
                 raise
         finally:
             self.seen = message
-            self._wake()  # it may have ended a doubt
+            self._wake()  # the message may have ended a doubt
 
     def _take(self, message: Message) -> None:
         if message.type == "lost":
@@ -185,8 +190,10 @@ class LiveBook:
             is_applied = self._change(draft, version, update, message)
 
     def _follow_joined(self, joiner: Joiner, message: Message) -> None:
-        """Apply a message to a book that begins with a snapshot by REST. Sequence numbers decide,
-        except where they may have begun again."""
+        """Apply a message to a book that begins with a snapshot by REST.
+
+        Sequence numbers decide whether it follows, except where they may have begun again.
+        """
         gap = message.gap
         is_applied = False
         while not is_applied:
@@ -194,7 +201,8 @@ class LiveBook:
                 if message.connection_id < self.connection_id or self.is_lost:
                     return
                 if not self.connection_id:
-                    self.connection_id = message.connection_id  # the first, of a book by hand
+                    # The first message of a book that is fed by hand.
+                    self.connection_id = message.connection_id
                 elif message.connection_id > self.connection_id:
                     self._restart(joiner, message.connection_id)
                 elif gap is not None and gap.reason not in ("duplicate", "late", "reconnect"):
@@ -203,35 +211,35 @@ class LiveBook:
                 if message.sequence is None or not joiner.add(message):
                     return
                 version, draft = self._take_draft()
-            update = self._read(message) or BookUpdate(False, (), ())  # its number counts
+            update = self._read(message) or BookUpdate(False, (), ())  # empty: the number counts
             is_applied = self._change(draft, version, update, message)
 
     def _read(self, message: Message) -> BookUpdate | None:
         update = self._dialect.book_update(message)
-        # Levels are iterated over twice, and a dialect may give an iterator.
+        # The levels are iterated over twice, and a dialect may return an iterator.
         return None if update is None else update._replace(bids=[*update.bids], asks=[*update.asks])
 
     def _begin(self, update: BookUpdate, message: Message) -> None:
-        """Replace the book by a snapshot of the stream."""
+        """Replace the book by a snapshot from the stream."""
         draft = self._new_book()
         draft.apply(update)
         received_at, connection_id = message.received_at, message.connection_id
         with self.lock:
-            # No call, and so no interrupt, comes between these.
+            # No call between these assignments, and so no interrupt.
             self._version += 1
             self.book, self.sequence, self.received_at = draft, message.sequence, received_at
             self.connection_id = connection_id
             self._why, self._failure, self._is_lost = None, "", False
 
     def _take_draft(self) -> tuple[int, Book]:
-        """Under the lock: the version of the book, and a copy of it to be changed."""
+        """Return the version of the book, and a copy to change. Called under the lock."""
         (version, draft), self._spare = self._spare, (_NO_VERSION, self.book)
-        if version != self._version:  # there was a snapshot, an interrupt or another writer
+        if version != self._version:  # after a snapshot, an interrupt or another writer
             draft = self.book.copy()
         return self._version, draft
 
     def _change(self, draft: Book, version: int, update: BookUpdate, message: Message) -> bool:
-        """Apply a message. False where the book has changed since the draft was taken."""
+        """Apply a message. Return False if the book has changed since the draft was taken."""
         draft.apply(update)
         received_at = message.received_at
         with self.lock:
@@ -241,7 +249,8 @@ class LiveBook:
             self._version = version + 1
             self.book, self.sequence, self.received_at = draft, message.sequence, received_at
             if joiner is not None:
-                joiner.took(message)  # the book first: the joiner notices what it has not heard of
+                # After the book: an interrupt in between leaves a message that the joiner misses.
+                joiner.took(message)
         older.change(update)
         self._spare = version + 1, older
         return True
@@ -250,24 +259,26 @@ class LiveBook:
         text = one_line(self._mask(str(error)) or type(error).__name__)
         is_bug = isinstance(error, DialectBug)
         with self.lock:
-            # Once until the next snapshot: each message may raise.
+            # Report only once until the next snapshot, since every message may raise.
             is_new, self._is_reported = self._why is None or not self._is_reported, True
             if self.joiner is not None and not self.joiner.wants_snapshot:
-                self.joiner.restart([message])  # only a snapshot that has it will do
+                self.joiner.restart([message])  # only a snapshot that includes it will do
             if is_bug:
-                self._lose(f"a bug of its dialect: {text}")
+                self._lose(f"a bug in its dialect: {text}")
             else:
                 self._doubt(f"a message does not fit it: {text}")
-        is_odd = not isinstance(error, (ValueError, MsgspecError))  # no message should cause it
+        # No message of a venue should cause any other error.
+        is_odd = not isinstance(error, (ValueError, MsgspecError))
         if self._upstream is not None and is_odd and (is_bug or is_new):
             self._upstream.report(error)
 
     # Snapshots by REST.
 
     def begin_snapshot(self, connection_id: int = 0, *, is_void: bool = False) -> int:
-        """Note that a snapshot will be fetched. Returns ``age`` for :meth:`take_snapshot`.
+        """Note that a snapshot will be fetched. Return the ``age`` for :meth:`take_snapshot`.
 
-        ``is_void``: what came so far is of a subscription that has ended."""
+        ``is_void``: the messages so far belong to a subscription that has ended.
+        """
         with self.lock:
             if is_void and self._why is None:
                 self._doubt(RESUBSCRIBED)
@@ -278,32 +289,38 @@ class LiveBook:
     def take_snapshot(
         self, answer: Any, connection_id: int | None = None, age: int | None = None
     ) -> bool:
-        """Take a snapshot by REST: see :meth:`wsclient.OrderBook.take_snapshot`.
+        """Apply a snapshot by REST: see :meth:`wsclient.OrderBook.take_snapshot`.
 
-        A client's book also gives the connection that its updates come over, and the ``age`` that
-        :meth:`begin_snapshot` returned."""
+        A client's book also passes the connection that brings its updates, and the ``age`` that
+        :meth:`begin_snapshot` returned.
+        """
         joiner = self.joiner
         if joiner is None:
-            raise BookError(f"the books of {self._dialect.name} begin with a message, not by REST")
+            raise BookError(
+                f"the order books of {self._dialect.name} begin with a message of the channel; "
+                "they take no snapshot by REST"
+            )
         snapshot = self._dialect.book_snapshot(self.channel, answer)
         if not isinstance(snapshot, Snapshot):
-            raise DialectBug(f"book_snapshot() returns a Snapshot, not {type(snapshot).__name__}")
-        if not isinstance(snapshot.sequence, int):  # else it would join any stream
-            raise DialectBug(f"the number of a Snapshot is an int, not {snapshot.sequence!r}")
+            text = f"book_snapshot() must return a Snapshot, not {type(snapshot).__name__}"
+            raise DialectBug(text)
+        if not isinstance(snapshot.sequence, int):  # else any update would follow it
+            raise DialectBug(f"a Snapshot's sequence must be an int, not {snapshot.sequence!r}")
         try:
             try:
                 return self._join(joiner, snapshot, connection_id, age)
             finally:
                 self._wake()
         except BaseException:
-            self._wake()  # as in apply()
+            self._wake()  # the first call of _wake() may have been interrupted
             raise
 
     def _join(
         self, joiner: Joiner, snapshot: Snapshot, connection_id: int | None, age: int | None
     ) -> bool:
         draft, last, sequence = self._new_book(), None, snapshot.sequence
-        # A generator of the dialect's is the dialect's code still: what it raises is of the answer.
+        # The levels may come from a generator of the dialect, so it must run here: an error in it
+        # means that the answer is wrong.
         update: BookUpdate | None = BookUpdate(True, [*snapshot.bids], [*snapshot.asks])
         is_joined = False
         while not is_joined:
@@ -322,7 +339,7 @@ class LiveBook:
                     self._version += 1
                     self.book, self.sequence, self.received_at = draft, sequence, received_at
                     self._why, self._failure, self._is_lost = None, "", False
-                    joiner.joined(snapshot, last)  # the book is out of sync until then
+                    joiner.joined(snapshot, last)  # the book is out of sync until this call
             if update is not None:
                 draft.apply(update)
                 update = None
@@ -334,18 +351,18 @@ class LiveBook:
         return True
 
     def snapshot_failed(self, why: str) -> None:
-        """Note why no snapshot could be fetched; another fetch follows."""
+        """Note why no snapshot could be fetched. Another fetch follows."""
         with self.lock:
             self._failure = why
 
     def give_up(self, why: str) -> None:
-        """End the book, as no snapshot will come."""
+        """End the book, since no snapshot will come."""
         with self.lock:
             self._lose(why)
         self._wake()
 
     def close(self) -> None:
-        """End the book. Takes no lock: a signal handler may call it at any time."""
+        """End the book. Takes no lock, so a signal handler may call it at any time."""
         self._is_closed = True
         try:
             self._wake()
@@ -374,12 +391,15 @@ class LiveBook:
         self.connection_id = connection_id
         joiner.restart()
 
-    # How it stands.
+    # The state.
 
     def wait_synced(self, timeout: float | None) -> None:
-        """Block until the book is in sync. Raises at the timeout, or if it cannot become so."""
+        """Block until the book is in sync.
+
+        Raises WaitTimeout after ``timeout`` (s), and OrderBookOutOfSync if no snapshot can come.
+        """
         deadline, upstream = Deadline(timeout), self._upstream
-        self.catch_up()  # what has come already may put it out of sync
+        self.catch_up()  # messages that have come already may put it out of sync
         why = ""
 
         def is_synced() -> bool:
@@ -396,11 +416,15 @@ class LiveBook:
             return False
 
         if not self._wait(is_synced, deadline):
-            raise WaitTimeout(f"{self.channel!r} is not in sync within the timeout: {why}")
+            raise WaitTimeout(
+                f"the order book {self.channel!r} is not in sync within the timeout: {why}"
+            )
 
     def catch_up(self) -> None:
-        """Before a read: wait a moment for the messages that have come for it by now. Raises
-        ReentrantCall where a read could be waiting for itself."""
+        """Wait briefly, before a read, until the messages that have come so far are applied.
+
+        Raises ReentrantCall if this thread could wait for itself.
+        """
         self.locks.check()
         upstream = self._upstream
         if upstream is not None:
@@ -415,18 +439,20 @@ class LiveBook:
             return True
         if seen is None:
             return False
-        # Another reader of the channel may have got the message itself, and this book a copy.
+        # Another reader of the channel may have got the original message, and this book a copy.
         is_same = message.raw is seen.raw and message.item == seen.item
         return is_same or seen.received_at > message.received_at
 
     def _wait(self, is_over: Callable[[], bool], deadline: Deadline) -> bool:
-        """Wait until it is over, which is asked now and after each message and snapshot. False
-        when the deadline came first."""
+        """Wait until ``is_over()``, called now and after each message and snapshot, is true.
+
+        Returns False if the deadline came first.
+        """
         while True:
             signal = threading.Lock()
             signal.acquire()
             try:
-                self.waiting.append(signal)  # before we look: what comes after that wakes us
+                self.waiting.append(signal)  # first, so that anything after the check wakes us
                 if is_over():
                     return True
                 if not acquire(signal, deadline):
@@ -435,10 +461,10 @@ class LiveBook:
                 try:
                     self.waiting.remove(signal)
                 except ValueError:
-                    pass  # woken
+                    pass  # removed by the thread that woke us
 
     def wake(self) -> None:
-        """Wake all who wait, to look again."""
+        """Wake all waiting threads, so that they check again."""
         self._wake()
 
     def _wake(self) -> None:
@@ -447,12 +473,12 @@ class LiveBook:
             try:
                 _run_all(map(_release, starmap(waiting.pop, repeat((0,), len(waiting)))))
             except IndexError:
-                pass  # another thread wakes them too
+                pass  # another thread has woken them meanwhile
 
     # The rest is called under the lock.
 
     def trouble(self) -> str | None:
-        """Why it is out of sync until the next snapshot; None: it is not."""
+        """Return why the book is out of sync until the next snapshot; None if it is not."""
         if self._is_closed:
             return "it was closed"
         why = self._why
@@ -461,11 +487,11 @@ class LiveBook:
         if why is None and self._upstream is not None:
             why = self._upstream.trouble(self.connection_id)
         if why and self._failure:
-            return f"{why} (the last snapshot that was fetched: {self._failure})"
+            return f"{why} (the last attempt to fetch a snapshot: {self._failure})"
         return why
 
     def doubt(self) -> str | None:
-        """Why it is not in sync; None: it is."""
+        """Return why the book is not in sync; None if it is."""
         why, upstream = self.trouble(), self._upstream
         if why is not None or upstream is None:
             return why
@@ -475,11 +501,11 @@ class LiveBook:
             and not self._has(upstream.newest())
             and (late := upstream.lateness()) > LATE
         ):
-            why = f"messages wait to be applied, the oldest for {late:.2f} s"
+            why = f"messages are waiting to be applied, the oldest for {late:.2f} s"
         return why
 
     def check(self, stale_ok: bool) -> None:
-        """Raise unless it may be read."""
+        """Raise OrderBookOutOfSync unless the book may be read."""
         if not stale_ok:
             why = self.doubt()
             if why is not None:
@@ -488,16 +514,20 @@ class LiveBook:
     def _raise(self, why: str) -> NoReturn:
         way = "make a new one" if self.is_lost else "wait_synced() waits for the next snapshot"
         raise OrderBookOutOfSync(
-            f"the order book {self.channel!r} is out of sync: {why}; {way}, stale_ok=True reads "
-            "what is there"
+            f"the order book {self.channel!r} is out of sync: {why}; {way}, stale_ok=True reads it "
+            "as it is"
         )
 
     def forked(self) -> None:
-        """In a child process: who changed it may be gone, and a client is the parent's."""
+        """Replace the locks in a child process.
+
+        The book is out of sync there if another thread was changing it, or if it has a client,
+        which belongs to the parent.
+        """
         lock = self.lock
         is_free = not lock._is_owned() and lock.acquire(blocking=False)  # type: ignore[attr-defined]
         if not is_free or self._upstream is not None:
-            self._why = "the process was forked, and it was the parent's"
-        self.locks = Locks()  # those of the parent may be held for ever
+            self._why = "the process was forked, and the book belongs to the parent process"
+        self.locks = Locks()  # the parent's may be held for ever
         self.lock = self.locks.new("an order book")
         self.waiting = []

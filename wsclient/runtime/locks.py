@@ -1,4 +1,4 @@
-"""The locks of one client, which know whether the present thread holds one of them.
+"""The locks of one client, which know whether the current thread holds one of them.
 
 A signal handler, or a finalizer that the garbage collector runs, may interrupt a thread within a
 locked section and call the client from there. A wait for that lock would never end. So a call that
@@ -25,26 +25,26 @@ __all__ = ["Locks"]
 
 
 class Locks:
-    """Makes the locks of one client, and looks through them."""
+    """Makes the locks of one client, and checks whether the current thread holds one."""
 
     def __init__(self) -> None:
         self._locks: WeakGroup[threading.RLock] = WeakGroup()
 
     def new(self, what: str) -> threading.RLock:
-        """Return a new lock, which protects ``what``."""
+        """Return a new lock. ``what`` names what it protects."""
         lock = threading.RLock()  # knows its owner, as a Lock does not
         self._locks.add(lock)
         return lock
 
     @property
     def is_held(self) -> bool:
-        """True when the present thread is within a section of one of them."""
+        """True when the current thread holds one of the locks."""
         return any(lock._is_owned() for lock in self._locks.all())  # type: ignore[attr-defined]
 
     def check(self) -> None:
-        """Raise ReentrantCall when the present thread is within a section of one of them."""
+        """Raise ReentrantCall when the current thread holds one of the locks."""
         if self.is_held:
             raise ReentrantCall(
                 "this call came from a signal handler or a finalizer that interrupted wsclient "
-                "itself; only close() works there: set a flag, and call from the main program"
+                "itself; only close() works there: set a flag instead, and call from your program"
             )

@@ -1,25 +1,26 @@
 """Log records that say which client, connection and channel they are about.
 
-A user's handler, filter or record factory may raise, block, or call back into the client. So none
-of them runs on a thread of ours but ``wsclient-log``, of which a process has one. Where something
-is logged, it is only captured and put into a queue; ``wsclient-log`` makes the record, with the
-time, thread and exception of its origin, and hands it to the logger. A handler may make any call
-there, blocking ones too: they hold up nothing but the log.
+A user's handler, filter or record factory may raise, block, or call back into the client. So of all
+our threads they run only on ``wsclient-log``, one per process. The thread that logs only captures
+the entry and puts it into a queue. ``wsclient-log`` makes the record, with the time, thread and
+exception of its origin, and hands it to the logger. There a handler may make any call, even a
+blocking one: it holds up nothing but the log.
 
-Two exceptions, in which the record is made where it is logged, guarded in the same way:
+There are two exceptions, in which the thread that logs makes the record, guarded in the same way:
 
 * While pytest runs a test in this process, so that ``caplog`` has each record at once. A handler
-  that blocks there blocks the thread that logs. ``monkeypatch.delenv("PYTEST_CURRENT_TEST")`` at
-  the start of a test gives it the thread, and :func:`flush` waits for the records.
-* In a forked child: the parent's thread does not live on there.
+  that blocks then blocks the thread that logs. ``monkeypatch.delenv("PYTEST_CURRENT_TEST")`` at
+  the start of a test makes the log use its thread, and :func:`flush` waits for the records.
+* In a forked child, where the parent's thread does not exist.
 
-At the interpreter's exit the records have :data:`FLUSH` seconds; afterwards nothing is logged. A
-handler that blocks for ever within ``emit`` holds the exit up nevertheless: ``logging.shutdown``
-waits for its lock.
+At the interpreter's exit the records have :data:`FLUSH` seconds; after that nothing is logged. A
+handler that blocks for ever within ``emit`` still blocks the exit: ``logging.shutdown`` waits for
+its lock.
 
-What is not logged is counted: more than :data:`LIMIT` records waiting, or a handler or filter that
-raised. A record with the number comes before the next one, at most once per second, and at
-:func:`flush`. A record factory that raises loses nothing: a plain LogRecord takes its place.
+A record is not logged if :data:`LIMIT` records are already waiting, or if a handler or filter
+raises. Such records are counted. A record with their number comes before the next record, at most
+once per second, and at :func:`flush`. If a record factory raises, a plain LogRecord is logged
+instead.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from wsclient.runtime.waiting import Deadline, acquire
 
 __all__ = ["ClientLog", "LogThread", "flush", "log_thread", "silence"]
 
-#: This many records wait at most; further ones are dropped, and counted.
+#: The most records that wait. Further ones are dropped and counted.
 LIMIT = 1000
 #: The time (s) between two records that say how many were not logged.
 REPORT_EVERY = 1.0
@@ -53,7 +54,7 @@ _ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType
 
 
 class _Queued(NamedTuple):
-    """All that a record is made of, as captured where it is logged."""
+    """The contents of a record, captured by the thread that logs."""
 
     logger: str
     level: int
@@ -70,18 +71,20 @@ class _Queued(NamedTuple):
 
 
 class _Mark(NamedTuple):
-    """A place in the queue: ``done`` is released when all before it has been handled."""
+    """A mark in the queue: ``done`` is released when all entries before it have been handled."""
 
     done: threading.Lock
     is_last: bool
 
 
 class ClientLog:
-    """Writes one client's log: each text begins with its name, and each record has the fields
-    ``client``, ``venue``, ``connection_id`` and ``channel``, None where there is none.
+    """The log of one client.
 
-    It never blocks and never raises. It may be called in a signal handler, in a finalizer, and
-    whatever locks are held.
+    Each text begins with the client's name, and each record has the fields ``client``, ``venue``,
+    ``connection_id`` and ``channel``; a field without a value is None.
+
+    A call never blocks and never raises. It may come from a signal handler or a finalizer, with any
+    lock held.
     """
 
     def __init__(self, name: str, venue: str) -> None:
@@ -160,7 +163,7 @@ def _record(logger: logging.Logger, entry: _Queued) -> logging.LogRecord:
 
 
 def _stamped(record: logging.LogRecord, entry: _Queued) -> logging.LogRecord:
-    """Set what only the origin knows, and our fields: a record factory may have set them too."""
+    """Set the values of the origin, and our fields, even if a record factory has set them."""
     created = entry.time_ns / 1e9
     record.relativeCreated += (created - record.created) * 1000
     record.created = created
@@ -172,7 +175,7 @@ def _stamped(record: logging.LogRecord, entry: _Queued) -> logging.LogRecord:
 
 
 def _let_pass(error: BaseException) -> None:
-    """Raise a Ctrl-C, which the user's code on the main thread does not raise by itself."""
+    """Raise a KeyboardInterrupt on the main thread: the user's code has not caused that."""
     if isinstance(error, KeyboardInterrupt) and (
         threading.get_ident() == threading.main_thread().ident
     ):
@@ -180,36 +183,36 @@ def _let_pass(error: BaseException) -> None:
 
 
 class LogThread:
-    """The queue of what is to be logged, and the thread ``wsclient-log`` that empties it."""
+    """The queue of entries to be logged, and the thread ``wsclient-log`` that empties it."""
 
     def __init__(self) -> None:
-        # A SimpleQueue is written in C: a put is atomic, and may interrupt another one.
+        # A SimpleQueue is written in C: a put is atomic, and may come while another is interrupted.
         self._queue: queue.SimpleQueue[_Queued | _Mark] = queue.SimpleQueue()
-        #: Held by the thread while it runs. Where two are started at once, the later one ends.
+        #: Held by the thread while it runs. If two threads are started at once, the later one ends.
         self._running = threading.Lock()
         self._ident: int | None = None
         self._is_forked = False
-        #: Set at the interpreter's exit, whose end would stop a handler anywhere in its work.
+        #: Set at the interpreter's exit, which could stop a handler at any point of its work.
         self._is_over = False
-        # Several threads count, without a lock: a signal handler may interrupt any of them.
+        # Several threads count without a lock, since a signal handler may interrupt any of them.
         self._drops, self._failures = count(1), count(1)
-        #: How many records found the queue full.
+        #: The number of records dropped because the queue was full.
         self.dropped = 0
-        #: How many records a handler or filter raised for.
+        #: The number of records for which a handler or a filter raised.
         self.failed = 0
         self._last_error = ""
-        #: Both of them at the last report.
+        #: ``dropped`` and ``failed`` at the last report.
         self._reported = (0, 0)
         self._report_at = 0.0
         watch(self)
 
     @property
     def not_logged(self) -> int:
-        """How many records were not logged, for whatever reason."""
+        """The number of records that were not logged, for any reason."""
         return self.dropped + self.failed
 
     def put(self, entry: _Queued) -> None:
-        """Have ``entry`` logged. Never blocks, but under pytest and in a forked child."""
+        """Log ``entry``. Never blocks, except under pytest and in a forked child."""
         if self._is_forked or _is_under_pytest():
             self._log(entry)
         elif self._is_over:
@@ -221,9 +224,9 @@ class LogThread:
             self._start()
 
     def flush(self, timeout: float = FLUSH, *, is_last: bool = False) -> bool:
-        """Wait until all that is queued has been handled, at most ``timeout`` seconds.
+        """Wait until all queued entries have been handled, at most ``timeout`` seconds.
 
-        Returns whether it has been. On the thread itself, in a handler, it does not wait.
+        Returns whether they have been. In a handler, on the log's own thread, it does not wait.
         """
         if threading.get_ident() == self._ident:
             return self._queue.empty()
@@ -237,20 +240,23 @@ class LogThread:
         return acquire(done, Deadline(timeout))
 
     def end(self) -> None:
-        """Flush, and log nothing from then on."""
+        """Flush, and log nothing after that."""
         self.flush(is_last=True)
         self._is_over = True
 
     def forked(self) -> None:
-        """In a child process: the thread is not there, and its queue is the parent's."""
+        """Drop the queue in a child process: it is the parent's, and the thread is not there."""
         self._is_forked = True
         self._ident = None
         self._running = threading.Lock()
         self._queue = queue.SimpleQueue()
 
     def _start(self) -> bool:
-        """Start the thread where it does not run. False where the system gives none: the records
-        wait, and the next one tries again."""
+        """Start the thread unless it runs.
+
+        Returns False if the system cannot start one. Then the entries wait, and the next one tries
+        again.
+        """
         if not self._running.locked():
             try:
                 launch(threading.Thread(name="wsclient-log", target=self._run, daemon=True))
@@ -259,7 +265,7 @@ class LogThread:
         return True
 
     def _run(self) -> None:
-        running = self._running  # a fork on this thread puts another in its place
+        running = self._running  # a fork on this thread replaces the attribute
         if not running.acquire(blocking=False):
             return
         try:
@@ -271,7 +277,7 @@ class LogThread:
             running.release()
 
     def _handle_next(self) -> None:
-        # A function of its own: while the thread waits, nothing of the last record is kept alive.
+        # A separate function: while the thread waits, no frame keeps the last record alive.
         item = self._queue.get()
         if isinstance(item, _Queued):
             self._log(item)
@@ -301,44 +307,46 @@ class LogThread:
         )
         fields = dict.fromkeys(("client", "venue", "connection_id", "channel"))
         entry = _capture("wsclient", logging.WARNING, "%s: %s", ("wsclient-log", text), fields)
-        # A report that cannot be logged either is repeated, and not counted.
+        # If the report itself cannot be logged, it is repeated and not counted.
         if not _handle(entry):
             self._reported = totals
 
 
 def _handle(entry: _Queued) -> str:
-    """Hand ``entry`` to its logger. Returns the name of what a handler or filter raised, or ''."""
+    """Hand ``entry`` to its logger. Return the type of what a handler or filter raised, or ''."""
     try:
         logger = logging.getLogger(entry.logger)
         if logger.isEnabledFor(entry.level):
             logger.handle(_record(logger, entry))
-    except BaseException as error:  # noqa: BLE001 - SystemExit too must not end the thread
+    except BaseException as error:  # noqa: BLE001 - not even SystemExit may end the thread
         _let_pass(error)
         return type(error).__name__
     return ""
 
 
 def _is_under_pytest() -> bool:
-    # A program that a test starts inherits the variable, and has not imported pytest.
+    # A program that a test starts inherits the variable, but has not imported pytest.
     return "PYTEST_CURRENT_TEST" in os.environ and "pytest" in sys.modules
 
 
-#: The process's own.
+#: The log thread of this process.
 log_thread = LogThread()
 atexit.register(log_thread.end)
 
 
 def flush(timeout: float = FLUSH) -> bool:
-    """Wait until what the clients of this process have logged is handled, at most ``timeout``
-    seconds. Returns whether it is."""
+    """Wait until all records of this process's clients are handled, at most ``timeout`` seconds.
+
+    Returns whether they are.
+    """
     return log_thread.flush(timeout)
 
 
 def silence(name: str, is_ours: Callable[[], bool]) -> None:
-    """Log nothing through the logger ``name`` where ``is_ours()`` is true.
+    """Log nothing through the logger ``name`` while ``is_ours()`` is true.
 
-    No record is made there. A filter would come too late: the record factory, and filters that
-    were added before it, are the user's and have run.
+    No record is made then. A filter would be too late: the user's record factory, and filters that
+    were added earlier, would already have run.
     """
     logger = logging.getLogger(name)
     is_enabled = logger.isEnabledFor

@@ -1,4 +1,4 @@
-"""Our own secrets, to be masked where a venue or a proxy quotes them back."""
+"""Masks our own secrets in the words of a venue or a proxy that quotes them."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from wsclient.options import Options
 
 __all__ = ["Mask"]
 
-#: The shortest text (characters) of ours that is taken for a secret, and of a URL's path.
+#: The shortest text (characters) that is taken for a secret, and the shortest in a URL's path.
 MIN_SECRET = 5
 MIN_KEY = 12
-#: A secret may be quoted in part, since quotes are cut: its first characters give it away.
+#: A quote may be cut and hold only a part of a secret: this many first characters reveal it.
 BEGINNING = 8
-#: How many sets of secrets that came with an attempt are remembered.
+#: How many sets of secrets are remembered, each from one attempt.
 ATTEMPTS = 16
-#: As much of a venue's words (characters) as is kept.
+#: The most of a venue's words (characters) that is kept.
 MAX_WORDS = 2000
-#: As many values of one option are looked at.
+#: The most values of one option that are examined.
 MAX_VALUES = 1000
 
-#: Words of an Authorization header that are none.
+#: Words of an Authorization header that are not secret.
 _SCHEMES = frozenset({"basic", "bearer", "digest", "token"})
 
 
 class Mask:
-    """Call it with what others say: our secrets in it are masked.
+    """A function of a text that replaces our secrets in it by ``***``.
 
     Secrets are the values of headers, cookies, credentials and of a URL's query, a long part of a
     URL's path, the proxy's password, and a token fetched by REST. Any thread may call it;
-    :meth:`learn` is for one at a time.
+    :meth:`learn` must be called by one thread at a time.
     """
 
     def __init__(self, url: str | Callable[[], str], options: Options) -> None:
@@ -50,7 +50,7 @@ class Mask:
         )
         self._recent: deque[frozenset[str]] = deque(maxlen=ATTEMPTS)
         self._secrets: tuple[str, ...] = ()
-        #: The same by their beginnings.
+        #: The secrets by their first characters.
         self._by_beginning: dict[str, list[str]] = {}
         self._collect()
 
@@ -61,7 +61,7 @@ class Mask:
         credentials: object = None,
         token: object = None,
     ) -> None:
-        """Mask these, too: they came from functions, or by REST, for one attempt."""
+        """Mask these secrets too. For one attempt, functions returned them or REST gave them."""
         found = [*_of_url(url), *_of_values(headers), *_of_values(credentials)]
         found += _of_texts([token])
         new = frozenset(found).difference(self._given, *self._recent)
@@ -94,20 +94,22 @@ class Mask:
 
 
 def _common(words: str, secret: str) -> int:
-    """How many characters of ``secret`` the words begin with."""
+    """Return how many characters of ``secret`` are at the beginning of ``words``."""
     pairs = zip(words, secret, strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _of_url(url: object) -> Iterator[str]:
-    """Those of the query, of the password, and of the path. A name in a path, such as "stream", is
-    none."""
+    """Yield the secrets in the query, the password and the path of a URL.
+
+    A short name in the path, such as "stream", is not a secret.
+    """
     if not isinstance(url, str):
         return
     try:
         parts = urlsplit(url)
         password = parts.password or ""
-    except ValueError:  # it will be refused, and not be quoted
+    except ValueError:  # the URL will be refused, and is not quoted
         return
     raw = [value for field in parts.query.split("&") for value in (field, field.partition("=")[2])]
     yield from _of_texts([parts.query, *raw, *(value for _, value in parse_qsl(parts.query))])
@@ -116,7 +118,7 @@ def _of_url(url: object) -> Iterator[str]:
 
 
 def _login_of(user: str, password: str) -> Iterator[str]:
-    """Return how a proxy is told these, by HTTP: in base64."""
+    """Yield the login in base64, the form in which an HTTP proxy gets it."""
     if password:
         login = f"{unquote(user)}:{unquote(password)}".encode("latin-1", "replace")
         yield base64.b64encode(login).decode()
@@ -128,7 +130,7 @@ def _of_values(given: object) -> Iterator[str]:
 
 
 def _leaves(values: Any) -> Iterator[Any]:
-    """Return what is in containers within containers, too; a function may make them endless."""
+    """Yield the values in nested containers, at most MAX_VALUES: a container may be endless."""
     todo, seen = [values], 0
     while todo and seen < MAX_VALUES:
         for value in todo.pop():
@@ -142,7 +144,7 @@ def _leaves(values: Any) -> Iterator[Any]:
 
 
 def _of_texts(texts: Any) -> Iterator[str]:
-    """Each text, and the words in it."""
+    """Yield each text and the words in it, in all their forms."""
     for text in texts:
         if isinstance(text, bytes):
             text = text.decode("latin-1")
@@ -155,7 +157,7 @@ def _of_texts(texts: Any) -> Iterator[str]:
 
 
 def _forms(word: str) -> Iterator[str]:
-    """The word, as JSON may have it, and both as the excerpt of a frame shows them."""
+    """Yield the word, its form in JSON, and both as the excerpt of a frame shows them."""
     for form in {word, word.replace("/", "\\/")}:
         yield form
         yield repr(form.encode(errors="replace"))[2:-1]

@@ -1,8 +1,8 @@
-"""Every byte that leaves: subscribe, send, request, ping, and the library's own pong and close.
+"""The bytes to be sent: subscribe, send, request, ping, and the library's own pong and close.
 
-Any thread may put; only the watchdog flushes, and it never blocks. So a peer that does not read
-parks nobody, bytes go out in the order of the decisions, and a Ctrl-C in a caller's thread cannot
-tear a frame.
+Any thread may put bytes in; only the watchdog flushes, and it never blocks. So a peer that does not
+read blocks no thread, bytes are sent in the order of the decisions, and a Ctrl-C in a caller's
+thread cannot cut a frame in two.
 """
 
 from __future__ import annotations
@@ -18,32 +18,36 @@ from wsclient.runtime.waiting import Waiter
 
 __all__ = ["Outbox"]
 
-#: One write (bytes): as much as TLS puts into a record.
+#: The size of one write (bytes): the most that a TLS record holds.
 CHUNK = 16 * 1024
 
 
 class _Ticket(NamedTuple):
+    """A waiter for the bytes between two positions."""
+
     start: int
     end: int
     waiter: Waiter
 
 
 class Outbox:
+    """A queue of bytes to be sent over one connection, with waiters for parts of them."""
+
     def __init__(self, locks: Locks | None = None) -> None:
-        #: Protects all below. A leaf: no other lock is taken under it, and no I/O is done.
+        #: Protects everything below. A leaf: no other lock is taken and no I/O is done under it.
         self._lock = (locks or Locks()).new("an outbox")
         self._chunks: deque[memoryview] = deque()
         self._put = 0
         self._out = 0
-        #: More than ``_out`` during a write: these bytes may be out, and are not counted yet.
+        #: More than ``_out`` during a write: the bytes in between may be sent already.
         self._maybe_out = 0
         self._tickets: deque[_Ticket] = deque()
         self._closed = False
-        #: Since when bytes have waited without progress (monotonic s); None when none wait.
+        #: Since when bytes have been waiting without progress (monotonic s); None if none wait.
         self.unsent_since: float | None = None
 
     def put(self, data: bytes, now: float) -> None:
-        """Queue bytes. After :meth:`close` they are dropped: the connection is gone."""
+        """Queue bytes. After :meth:`close` they are dropped, since the connection is gone."""
         with self._lock:
             self._put += len(data)
             if self._closed:
@@ -54,20 +58,20 @@ class Outbox:
 
     @property
     def position(self) -> int:
-        """Bytes put so far."""
+        """The number of bytes put so far."""
         with self._lock:
             return self._put
 
     @property
     def waiting(self) -> int:
-        """Bytes that the peer has not taken yet."""
+        """The number of bytes that the peer has not taken yet."""
         return self._put - self._out
 
     def when_out(self, start: int, waiter: Waiter) -> None:
-        """Settle ``waiter`` when all that is put so far is out.
+        """Settle ``waiter`` when all bytes put so far are sent.
 
-        ``start`` is the position before the bytes in question: when the connection ends, it tells
-        whether some of them may have left (OutcomeUnknown) or none (NotConnected).
+        ``start`` is the position before the bytes in question. If the connection ends first, it
+        decides whether some of them may have been sent (OutcomeUnknown) or none (NotConnected).
         """
         with self._lock:
             ticket = _Ticket(start, self._put, waiter)
@@ -79,13 +83,13 @@ class Outbox:
                 self._tickets.append(ticket)
 
     def flush(self, stream: Stream, now: float) -> None:
-        """Write as much as the peer takes. Called by the watchdog only. Raises OSError."""
+        """Write as many bytes as the peer takes. Called by the watchdog only. Raises OSError."""
         while True:
             with self._lock:
                 if not self._chunks or self._closed:
                     return
-                # The head stays where it is until it is out: TLS wants the same bytes again
-                # after a write that could not be finished.
+                # The head stays in the queue until it is sent: after an unfinished write TLS must
+                # get the same bytes again.
                 head = self._chunks[0]
                 self._maybe_out = self._out + min(len(head), CHUNK)
             try:
@@ -107,14 +111,14 @@ class Outbox:
                     self._tickets.popleft().waiter.settle()
 
     def release(self) -> None:
-        """Whoever waits for its bytes waits no longer, though they may still go out."""
+        """Settle all waiters with OutcomeUnknown; their bytes may still be sent."""
         with self._lock:
             while self._tickets:
-                error = OutcomeUnknown("the client was closed while the message was going out")
+                error = OutcomeUnknown("the client was closed while the message was being sent")
                 self._tickets.popleft().waiter.settle(error)
 
     def close(self) -> None:
-        """The connection is gone: whoever waits learns what became of its bytes."""
+        """Drop all bytes, as the connection is gone. Settle each waiter with its outcome."""
         with self._lock:
             self._closed = True
             self._chunks.clear()
@@ -123,7 +127,7 @@ class Outbox:
                 self._settle(self._tickets.popleft())
 
     def forked(self) -> None:
-        """In a child process, where the lock's holder may not exist."""
+        """Replace the lock in a child process, where its holder may not exist."""
         self._lock = threading.RLock()
 
     def _settle(self, ticket: _Ticket) -> None:

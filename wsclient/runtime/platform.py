@@ -1,4 +1,4 @@
-"""What the process must have for clients to work in it."""
+"""Checks that clients can work in this process."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["check_threads"]
 
 
 def check_threads() -> None:
-    """Raise ConfigurationError where threads are not what the client needs.
+    """Raise ConfigurationError if the process's threads do not work as the client needs.
 
-    eventlet's locks may not be released by another thread than their owner's, and its waits hold up
-    all that run. gevent's do what those of the standard library do.
+    With eventlet, only the owner of a lock may release it, and a wait blocks all threads. gevent's
+    locks and waits work like those of the standard library.
     """
     patcher = sys.modules.get("eventlet.patcher")
     if patcher is not None and patcher.is_monkey_patched("thread"):

@@ -1,19 +1,18 @@
-"""A bounded, closable queue of messages: the hand-off from the reader to a caller.
+"""A bounded, closable queue of messages: the hand-off from the reader to a consumer.
 
-Within a channel the order is always kept, and what is dropped leaves its gap on the next message
-of its channel, be that one queued already or still to come. The last message of a lost channel,
-after which none will come, is never dropped.
+The order within a channel is always kept. A dropped message leaves a gap on the next message of its
+channel, whether that is already queued or still to come. The last message of a lost channel, after
+which none will come, is never dropped.
 
-Consumers move messages from the queue to the batch, under the lock, and take them out of the batch
-without it. What is in the batch is charged as what is in the queue.
+Consumers move messages from the queue to the batch under the lock, and take them out of the batch
+without it. Messages in the batch are charged like those in the queue.
 
-A KeyboardInterrupt may come in a consumer's thread after any call, at a function's start and at a
-jump back, but not inside a call that is all in C. So messages are moved by such calls only, and
-nobody is given one by a call that returns: :meth:`MessageQueue.fill` hands them out, and the
-consumer takes them from a C iterator in the very frame that returns them. State that belongs
-together is assigned with no call in between, or can be found again from the messages
-(``_is_torn``). Only consumers are interrupted: messages are put, and the queue is closed, on the
-client's threads.
+In a consumer's thread a KeyboardInterrupt may come after any call, at the start of a function and
+at a backward jump, but not inside a call that runs only C code. So only such calls move messages,
+and no Python function returns one: :meth:`MessageQueue.fill` hands messages out, and the consumer
+takes them from a C iterator in the frame that returns them to the user. State that belongs together
+is assigned with no call in between, or can be computed again from the messages (``_is_torn``). Only
+consumers are interrupted: messages are put, and the queue is closed, on the client's threads.
 """
 
 from __future__ import annotations
@@ -36,18 +35,18 @@ from wsclient.stats import Lag, QueueStats
 
 __all__ = ["MessageQueue"]
 
-#: What a queued message costs at most beside its payload (bytes): the object, its fields, its
-#: slot, and, of a message that came alone, all that one socket read costs (75).
+#: The most memory of a queued message in addition to its payload (bytes): the object, its fields,
+#: its slot and, for a message that came alone, the objects of one socket read (75).
 MESSAGE_OVERHEAD = 240
-#: The largest batch, in messages; and at most this part of the bound.
+#: The largest batch (messages), and its largest share of the bound (one eighth).
 BATCH = 1024
 BATCH_SHARE = 8
-#: The time (ns) between two messages whose time in here is measured.
+#: The time (ns) between two messages whose consumer lag is measured.
 SAMPLE_EVERY = 10_000_000
 #: How long (s) a reader waits for a consumer that it woke; see MessageQueue.pace.
 PACE = 0.002
 
-# In C, as whatever an interrupt must not tear.
+# Written in C, so that no interrupt comes within a step.
 _message = itemgetter(1)
 _release = methodcaller("release")
 _run_all = deque[None](maxlen=0).extend
@@ -58,25 +57,28 @@ def _cost(message: Message) -> int:
 
 
 def _charge(messages: Iterable[Message]) -> tuple[int, int]:
-    """Return the number of ``messages`` and their charge. Others may take them meanwhile."""
+    """Return the number of ``messages`` and their charge. Consumers may take some meanwhile."""
     held = tuple(messages)
     return len(held), sum(map(_cost, held))
 
 
 def _is_last(message: Message) -> bool:
-    """True for the client's own last message of a lost channel."""
+    """Return whether ``message`` is the client's own last message of a lost channel."""
     return message.type == "lost" and not message.raw
 
 
 class MessageQueue:
-    """``max_messages`` and ``max_bytes`` bound it (None: no bound), each message charged its
-    payload and MESSAGE_OVERHEAD until it is taken. One message is always let in, however large.
+    """A bounded queue of messages for one or more consumers.
 
-    ``overflow`` is one of ``drop_oldest`` (of those not in a consumer's batch), ``drop_newest``,
-    ``conflate`` (at most one waiting a channel, the newest, in the place of the one it replaces)
-    and ``error``. Every call but :meth:`fill` and :meth:`pace` returns at once.
+    ``max_messages`` and ``max_bytes`` are its bounds (None: no bound). Each message is charged its
+    payload and MESSAGE_OVERHEAD until it is taken. An empty queue accepts one message of any size.
 
-    What is dropped leaves a gap: see :class:`wsclient.runtime.gaps.Gaps`, also for ``wanted``.
+    ``overflow`` is one of ``drop_oldest`` (the oldest that is not in a consumer's batch),
+    ``drop_newest``, ``conflate`` (at most one message per channel waits, the newest, in the place
+    of the one it replaces) and ``error``. Every call except :meth:`fill` and :meth:`pace` returns
+    at once.
+
+    A dropped message leaves a gap: see :class:`wsclient.runtime.gaps.Gaps`, also for ``wanted``.
     """
 
     def __init__(
@@ -96,35 +98,37 @@ class MessageQueue:
         self._batch_size = batch_size
         if max_messages is not None:
             self._batch_size = max(1, min(batch_size, max_messages // BATCH_SHARE))
-        #: Protects all below, but for _batch, whose own calls are atomic. Held while messages are
-        #: moved; never during a wait.
+        #: Protects everything below except _batch, whose own calls are atomic. Held while messages
+        #: are moved; never during a wait.
         self._locks = locks or Locks()
         self._new_lock()
         self._queue: deque[Message] = deque()
-        #: [messages, bytes charged] of each piece of the queue, of a batch's size where possible.
+        #: [messages, bytes charged] of each piece of the queue, a batch's size if possible.
         self._pieces: deque[list[int]] = deque()
-        #: conflate: what waits, by channel, in the order of the channels' turns.
+        #: With ``conflate``: the waiting messages by channel, in the order in which they leave.
         self._latest: OrderedDict[str, Message] = OrderedDict()
-        #: Handed out to the consumers. A message that is put takes it back with ``conflate``.
+        #: Messages handed out to the consumers. With ``conflate``, put() takes them back.
         self._batch: deque[Message] = deque()
-        #: Each step takes the next message out of one of the three; IndexError or KeyError when
-        #: there is none.
+        #: Each step takes the next message out of one of the three; raises IndexError or KeyError
+        #: when there is none.
         self._queued = starmap(self._queue.popleft, repeat(()))
         self._conflated = map(_message, starmap(self._latest.popitem, repeat((False,))))
         self.handed_out: Iterator[Message] = starmap(self._batch.popleft, repeat(()))
-        #: What all is charged, and how much of it for how many that were in the batch.
+        #: The charge of all messages, the part of it for the batch, and how many messages of the
+        #: batch that part covers.
         self._bytes = 0
         self._batch_bytes = 0
         self._batch_count = 0
-        #: The account of the queue and of the batch may not be what they hold.
+        #: True while these counts may not match the contents of the queue and the batch.
         self._is_torn = False
-        #: Of messages dropped, for the next one to be let in (drop_newest) or to be handed out.
+        #: The gaps of dropped messages. The next message carries its gap from when it is put
+        #: (drop_newest) or from when it is handed out.
         self._wanted = wanted
         self._gaps = Gaps(wanted)
         self._is_marked_when_put = overflow == "drop_newest"
         #: One signal for each thread that waits in fill(); released to wake it.
         self._waiting: list[threading.Lock] = []
-        #: Released when the consumer that a put woke has come for the messages.
+        #: Released when the consumer that put() woke has come for the messages.
         self._collected = threading.Lock()
         self._collected.acquire()
         self._is_paced = False
@@ -133,8 +137,8 @@ class MessageQueue:
         self._is_roused = False
         self._failure: WSClientError | None = None
         self.dropped = 0
-        #: From the receipt of a message to its being handed out; of the first of a batch, and of
-        #: one in SAMPLE_EVERY.
+        #: The times from the receipt of a message until it is handed out, measured for the first
+        #: message of a batch, at most once per SAMPLE_EVERY.
         self.lags = Lags()
         self._sampled_at = 0
         watch(self)
@@ -142,10 +146,10 @@ class MessageQueue:
     # The reader's side.
 
     def put(self, messages: Sequence[Message], size: int | None = None) -> WSClientError | None:
-        """Queue messages, applying the overflow policy, and wake whoever waits.
+        """Queue messages, apply the overflow policy, and wake a waiting consumer.
 
-        ``size`` is that of their payloads together (bytes), for a caller that knows it. Returns the
-        QueueOverflow of ``overflow="error"`` when this put caused it.
+        ``size`` is the total size of their payloads (bytes), if the caller knows it. Returns the
+        QueueOverflow of ``overflow="error"`` if this call caused it.
         """
         if size is None:
             size = sum([len(message.raw) for message in messages])
@@ -179,11 +183,11 @@ class MessageQueue:
             return None if failed_before else self._failure
 
     def pace(self) -> None:
-        """Give way to the consumer that the last put woke, until it has come for the messages.
+        """Wait until the consumer that the last put woke has come for the messages, or for PACE.
 
         Without this the reader, which never stops, takes the interpreter's lock back before the
-        consumer gets it, and a message waits for several milliseconds. One that does not come in
-        time is not waited for again until it does.
+        consumer gets it, and a message waits for several milliseconds. After a consumer that did
+        not come in time, the reader does not wait again until one has come.
         """
         if self._is_paced and not self._collected.acquire(timeout=PACE):
             with self._lock:
@@ -192,13 +196,13 @@ class MessageQueue:
     # The consumers' side.
 
     def fill(self, maximum: int | None, deadline: Deadline) -> bool:
-        """Hand out ``maximum`` messages, or all (None), for :attr:`handed_out` to take. Blocks
-        until there is one.
+        """Hand out messages, which the caller takes from :attr:`handed_out`.
 
-        Another consumer may be faster to take it: then call again. Returns False when the queue
-        is closed, and True with nothing handed out once after :meth:`rouse`. Raises WaitTimeout at
-        the deadline, what :meth:`fail` was given once the queue is empty, and ReentrantCall where
-        it would wait for what this thread holds.
+        Hands out all messages with ``maximum`` None, else at least ``maximum`` if there are as
+        many. Blocks until there is one. If another consumer takes it first, call again. Returns
+        False when the queue is closed, and True with nothing handed out once after :meth:`rouse`.
+        Raises WaitTimeout at the deadline, the error of :meth:`fail` once the queue is empty, and
+        ReentrantCall if it would wait for a lock that this thread holds.
         """
         if self._is_held():
             self._locks.check()
@@ -211,8 +215,8 @@ class MessageQueue:
                     if self._closed:
                         return False
                     if self._hand_out(maximum):
-                        # The next in line may find nothing; but should we be interrupted before
-                        # we take it, nobody else would be woken for this message.
+                        # The next consumer may find nothing. But if this one is interrupted before
+                        # it takes the message, no other would be woken for it.
                         self._wake()
                         return True
                     if self._is_roused:
@@ -227,15 +231,15 @@ class MessageQueue:
                     signal.acquire()
                     self._waiting.append(signal)
                 self._locks.check()
-                # In slices, at the end of which a wake-up is made up for that went to one who was
-                # interrupted again as it gave up.
+                # In slices: the next check replaces a wake-up that went to a consumer which was
+                # interrupted a second time while it gave up.
                 signal.acquire(timeout=min(remaining, SLICE))
-        except BaseException:  # also what a signal handler of the user's raises
+        except BaseException:  # also an exception from a user's signal handler
             self._give_up(signal)
             raise
 
     def rouse(self) -> None:
-        """Have the one consumer look at something else: its fill() returns."""
+        """Make fill() of the only consumer return, so that it can check something else."""
         with self._lock:
             self._is_roused = True
             self._wake_all()
@@ -248,14 +252,14 @@ class MessageQueue:
 
     @property
     def queued_bytes(self) -> int:
-        """What the queued messages are charged."""
+        """The charge of the queued messages (bytes)."""
         self._check()
         with self._lock:
             self._discharge()
             return self._bytes
 
     def pending_gap(self, channel: str) -> Gap | None:
-        """A gap made here that no queued message of the channel carries yet."""
+        """Return a gap made by this queue that no queued message of the channel carries yet."""
         if not self._gaps.are_possible:
             return None
         self._check()
@@ -263,18 +267,20 @@ class MessageQueue:
             return self._gaps.pending(channel)
 
     def waits_since(self, channel: str, before: int) -> int | None:
-        """When the oldest message of ``channel`` in here was received; None where there is none
-        that was received before ``before`` (ns since the epoch)."""
+        """Return when the oldest queued message of ``channel`` was received (ns since the epoch).
+
+        None if no such message was received before ``before`` (ns since the epoch).
+        """
         with self._lock:
             for message in chain(list(self._batch), self._queue):
                 if message.received_at >= before:
-                    return None  # so was what is behind it
+                    return None  # so were all messages after it
                 if message.channel == channel:
                     return message.received_at
             return None
 
     def stats(self, now: int) -> tuple[QueueStats, Lags]:
-        """What waits at ``now`` (ns since the epoch), and all that was measured."""
+        """Return the statistics at ``now`` (ns since the epoch), and the measured lags."""
         self._check()
         lags = self.lags.copy(self._lock)
         with self._lock:
@@ -283,7 +289,7 @@ class MessageQueue:
             return QueueStats(len(self), self._bytes, oldest, self.dropped, lag), lags
 
     def forget(self, channel: str) -> None:
-        """Drop the measures of a channel that is no longer wanted."""
+        """Drop the measured lags of a channel that is no longer wanted."""
         with self._lock:
             self.lags.forget(channel)
 
@@ -291,7 +297,7 @@ class MessageQueue:
 
     @property
     def conflates(self) -> bool:
-        """True when messages are dropped on purpose, by newer ones of their channel."""
+        """True when newer messages of a channel replace older ones on purpose."""
         return self.overflow == "conflate"
 
     @property
@@ -299,14 +305,14 @@ class MessageQueue:
         return self._closed
 
     def fail(self, error: WSClientError) -> None:
-        """No more will come: after what is queued, fill() raises ``error``."""
+        """Make fill() raise ``error`` after the messages that are queued."""
         with self._lock:
             if self._failure is None:
                 self._failure = error
             self._wake_all()
 
     def close(self) -> int:
-        """End at once, waking all who wait. Returns how many messages were never taken."""
+        """Close the queue and wake all waiting threads. Return how many messages are discarded."""
         with self._lock:
             unread = len(self)
             self._closed = True
@@ -317,14 +323,14 @@ class MessageQueue:
         return unread
 
     def forked(self) -> None:
-        """In a child process: drop what is queued; fill() raises ClientForked."""
-        self._new_lock()  # the old one's holder may not exist here
+        """Drop the queued messages in a child process; fill() raises ClientForked there."""
+        self._new_lock()  # the holder of the old lock may not exist here
         self.close()
         self._closed = False
         self.fail(forked_error())
 
     def _check(self) -> None:
-        """Raise ReentrantCall where this thread would wait for itself."""
+        """Raise ReentrantCall if this thread would wait for itself."""
         if self._is_held():
             self._locks.check()
 
@@ -394,7 +400,7 @@ class MessageQueue:
         return len(self) + count > self._max_messages or self._bytes + cost > self._max_bytes
 
     def _discharge(self) -> None:
-        """Take off what has been consumed of the batch."""
+        """Subtract the charge of the messages that consumers have taken from the batch."""
         if self._is_torn:
             self._recount()
         elif len(self._batch) != self._batch_count:
@@ -403,7 +409,7 @@ class MessageQueue:
             self._batch_count, self._batch_bytes = count, cost
 
     def _recount(self) -> None:
-        """Find the whole account again from the messages."""
+        """Compute all counts and charges again from the messages."""
         count, cost = _charge(self._batch)
         queued, queued_cost = _charge(self._queue)
         total = cost + queued_cost + _charge(self._latest.values())[1]
@@ -416,7 +422,10 @@ class MessageQueue:
         self._gaps.add(message, reason)
 
     def _hand_out(self, maximum: int | None) -> bool:
-        """Move messages until ``maximum`` or all (None) are in the batch. False if it is empty."""
+        """Move messages until ``maximum``, or all (None), are in the batch.
+
+        Returns False if the batch is empty.
+        """
         batch = self._batch
         wanted = len(self) if maximum is None else maximum
         if len(batch) < wanted and (self._queue or self._latest):
@@ -444,7 +453,7 @@ class MessageQueue:
         self._measure(queue)
         limit = max(wanted, self._batch_size)
         while queue and len(batch) < wanted:
-            if len(queue) <= limit and not self._batch_count:  # as nearly always: they are all
+            if len(queue) <= limit and not self._batch_count:  # nearly always: move all
                 self._pieces.clear()
                 count, cost = len(queue), self._bytes
             else:
@@ -466,12 +475,12 @@ class MessageQueue:
         self._batch.extend(islice(self._conflated, count))
 
     def _take_back(self) -> None:
-        """Queue again, before all others, what was handed out and not taken."""
+        """Put messages that were handed out and not taken back at the front of the queue."""
         left: list[Message] = []
         try:
             left.extend(starmap(self._batch.pop, repeat(())))
         except IndexError:
-            pass  # that was all
+            pass  # the batch is empty
         self._bytes += sum(map(_cost, left)) - self._batch_bytes
         self._batch_count = self._batch_bytes = 0
         for message in left:
@@ -490,17 +499,19 @@ class MessageQueue:
                 self.lags.record(channel, ago, is_wanted=channel in self._wanted)
 
     def _oldest(self, now: int) -> float | None:
-        """The age (s) of the oldest message that a frame brought."""
+        """Return the age (s) of the oldest waiting message that came in a frame."""
         # Consumers take from the batch without the lock.
         waiting = chain(list(self._batch), self._queue, self._latest.values())
         brought = (m.received_at for m in waiting if m.arrival.decoder is not None)
-        # In the order of their coming, but for those that replaced another.
+        # They are in the order of their receipt, except those that replaced another.
         oldest = min(brought, default=None) if self._latest else next(brought, None)
         return None if oldest is None else (now - oldest) / 1e9
 
     def _next_pieces(self, limit: int) -> tuple[int, int]:
-        """Take whole pieces off the account of the queue, or a part of one that is larger than
-        ``limit`` (messages). Returns how many messages they are, and what they are charged."""
+        """Remove whole pieces from the list of pieces, or ``limit`` messages of a larger piece.
+
+        Returns the number of their messages, at most ``limit``, and their charge (bytes).
+        """
         count = cost = 0
         pieces = self._pieces
         while pieces and count + pieces[0][0] <= limit:
@@ -532,7 +543,7 @@ class MessageQueue:
             if signal in self._waiting:
                 self._waiting.remove(signal)
             else:
-                # It was woken just as it gave up: wake the next in line instead.
+                # The thread was woken just as it gave up: wake the next one instead.
                 self._wake()
 
     def _wake(self) -> None:

@@ -1,8 +1,9 @@
-"""One question by HTTP, through ``requests``: a token before a connect, a snapshot of a book.
+"""A single HTTP request through ``requests``: a token before a connect, a snapshot of a book.
 
-The connection is opened as a WebSocket's is (:func:`open_socket`): by the same TLS rules, through
-the same proxy, within one deadline. The environment's proxies, netrc and certificates are ignored,
-no cookie is kept, no redirect followed. No text of an error or a log holds more than the host.
+The connection is opened like that of a WebSocket (:func:`open_socket`): by the same TLS rules,
+through the same proxy, within one deadline. The environment's proxies, netrc and certificates are
+ignored, no cookie is kept and no redirect is followed. Errors and log lines quote no part of the
+URL except the host.
 """
 
 from __future__ import annotations
@@ -44,11 +45,11 @@ from wsclient.tracebacks import forget_locals, without_locals
 
 __all__ = ["fetch"]
 
-#: The longest answer that is read (bytes).
+#: The maximum size of an answer (bytes).
 MAX_BODY = 64 * 1024 * 1024
 
 _PIECE = 64 * 1024
-#: ``identity``: what is small on the wire must not be large in memory.
+#: ``identity``: an answer that is small on the wire must not become large in memory.
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "Connection": "close"}
 
 _decode = decoder(decimal=True)
@@ -69,11 +70,12 @@ def fetch(
     proxy: str | None = None,
     hold: Callable[[socket.socket], None] = lambda _: None,
 ) -> Any:
-    """The decoded answer, fractions as Decimals. ``hold`` is as in :func:`open_socket`.
+    """Send ``request`` and return the decoded answer, with fractions as Decimals.
 
-    Raises HandshakeRejected for any status but 2xx, ConnectTimeout, ConnectionLost for what broke
-    or is no JSON, ConfigurationError for what is not to be asked. The answer of the system's
-    resolver is waited for, however long it takes.
+    ``timeout`` is in seconds; ``hold`` is as in :func:`open_socket`. Raises HandshakeRejected for
+    any status except 2xx, ConnectTimeout, ConnectionLost for a broken connection or an answer that
+    is not JSON, and ConfigurationError for a request that must not be sent. ``timeout`` does not
+    bound the system's DNS resolver: the call waits for its answer.
     """
     address = _address(request.url, proxy)
     check_headers(request.headers)
@@ -103,11 +105,11 @@ def fetch(
                 stream=True,
             ) as response:
                 return _decode(_body(response, address.host))
-    except Exception as error:  # noqa: BLE001 - told in our words below
+    except Exception as error:  # noqa: BLE001 - replaced by our own error
         failure = _failure(error, deadline, address.host)
     finally:
         _here.is_fetching = False
-    raise failure  # not from within: the context would quote the URL
+    raise failure  # outside of the handler, where its context would quote the URL
 
 
 def _address(url: str, proxy: str | None) -> Address:
@@ -117,7 +119,9 @@ def _address(url: str, proxy: str | None) -> Address:
         raise ConfigurationError("the REST URL must begin with https://")
     address = parse_url(f"{'wss' if scheme == 'https' else 'ws'}://{rest}")
     if not address.is_secure and not (address.is_loopback and proxy is None):
-        raise ConfigurationError("REST goes over https:// only (or to loopback)")
+        raise ConfigurationError(
+            "a REST request must use https://; http:// is for loopback only, without a proxy"
+        )
     return address
 
 
@@ -139,7 +143,7 @@ def _body(response: requests.Response, host: str) -> bytes:
 
 
 def _failure(error: BaseException, deadline: Deadline, host: str) -> WSClientError:
-    """What went wrong, without the texts of others: they quote URLs."""
+    """Return our own error for ``error``, without the texts of others, which quote URLs."""
     causes = [error]
     while (cause := causes[-1].__context__) is not None:
         causes.append(cause)
@@ -157,7 +161,7 @@ def _failure(error: BaseException, deadline: Deadline, host: str) -> WSClientErr
 
 
 class _Adapter(HTTPAdapter):
-    """Of connections that ``connect`` opens. Nothing is tried twice."""
+    """A transport adapter for connections that ``connect`` opens. Nothing is tried twice."""
 
     def __init__(self, connect: Callable[[], _Socket]) -> None:
         self._connect = connect
@@ -171,10 +175,11 @@ class _Adapter(HTTPAdapter):
         }
 
     def close(self) -> None:
-        # Else a pool closes its connections when it is collected, and may never be: it is kept by
-        # the traceback of an error that its own finalizer keeps, by way of a connection and us.
+        # Otherwise a pool closes its connections only when it is collected. That may never happen:
+        # its finalizer refers, through a connection and this adapter, to an error whose traceback
+        # refers to the pool.
         pools = self.poolmanager.pools
-        for key in pools.keys():  # noqa: SIM118 - no dict: it cannot be iterated over
+        for key in pools.keys():  # noqa: SIM118 - not a dict: it cannot be iterated over
             pools[key].close()
         super().close()
 
@@ -186,7 +191,7 @@ def _pool(kind: type[HTTPConnectionPool], connection: Any, *args: Any, **kwargs:
 
 
 class _Response(HTTPResponse):
-    """Skips all interim answers; the standard library skips none but ``100 Continue``."""
+    """A response that skips all interim answers; the standard library skips only ``100``."""
 
     def _read_status(self) -> tuple[str, int, str]:
         version, status, reason = super()._read_status()  # type: ignore[misc]
@@ -217,7 +222,7 @@ class _SecureConnection(HTTPSConnection):
 
 
 class _Socket:
-    """What urllib3 takes for its socket: each step has what is left of the deadline."""
+    """The object that urllib3 uses as its socket: the deadline bounds every step."""
 
     def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
         self._sock = sock
@@ -227,7 +232,7 @@ class _Socket:
         self.shutdown = sock.shutdown
 
     def settimeout(self, timeout: float | None) -> None:
-        """The deadline is the only timeout here."""
+        """Ignore ``timeout``: only the deadline counts."""
 
     def sendall(self, data: bytes) -> None:
         self._sock.settimeout(_left(self._deadline))
@@ -241,7 +246,7 @@ class _BodyReader(io.RawIOBase):
     def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
         self._sock = sock
         self._deadline = deadline
-        # It keeps the socket open, though urllib3 closes it once the head has been read.
+        # Keeps the socket open, although urllib3 closes it once the head has been read.
         self._file = sock.makefile("rb", buffering=0)
 
     def readable(self) -> bool:

@@ -1,4 +1,4 @@
-"""Which queues each channel's messages go to, and which of those queues drop messages."""
+"""The routes of channels to queues, and the watch for queues that drop messages."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ __all__ = ["Router", "Routes"]
 
 Routes = dict[str, tuple[MessageQueue, ...]]
 
-#: How long (s) a queue must not drop any message for an episode to be over.
+#: An episode of dropping ends when a queue has dropped nothing for this long (s).
 LOOK_FOR_DROPS = 1.0
 
 
 class Retired(NamedTuple):
-    """The totals of closed readers' queues, kept since counters never go back. Replaced as a whole:
-    whoever reads this together with the queues counts each queue once."""
+    """The totals of the queues of closed readers, kept because counters never decrease.
+
+    It is replaced as a whole, so that a sum of it and the queues counts each queue once.
+    """
 
     dropped: int
     lags: Lags
 
     def and_of(self, queue: MessageQueue) -> Retired:
+        """Return the totals including those of ``queue``."""
         lags = Lags()
         lags.absorb(self.lags)
         lags.absorb(queue.lags)
@@ -33,23 +36,27 @@ class Retired(NamedTuple):
 
 
 class Router:
-    """The queues and their routes. Every call is made under the core's lock, which protects all of
-    this, except where a method says otherwise."""
+    """The queues and their routes.
+
+    The core's lock protects all of this. Every call is made under it, unless a method says
+    otherwise.
+    """
 
     def __init__(self, default: MessageQueue, routes: Routes | None = None) -> None:
-        #: The client's own queue, which also gets what nobody has asked for.
+        #: The client's own queue, which also gets the messages that no caller requested.
         self.default = default
         self._queues: list[MessageQueue] = []
         self._routes: Routes = {} if routes is None else routes
-        #: How many routes are not to the default queue alone.
+        #: The number of routes that lead to other queues than the default queue alone.
         self.special = 0
-        #: How many messages each queue had dropped when last looked at. Queues that conflate drop
-        #: on purpose, and are not here.
+        #: How many messages each queue had dropped at the last check. Queues that conflate drop
+        #: on purpose and are not here.
         self._lossy: dict[MessageQueue, int] = {}
-        #: When the queues that drop are looked at next, and those found dropping the last time.
+        #: When the queues are checked for drops next (monotonic s).
         self.look_at = 0.0
-        #: A queue has begun to drop messages since :meth:`look` was called.
+        #: True if a queue has begun to drop messages since :meth:`look` was called.
         self.has_changed = False
+        #: The queues found dropping at the last check.
         self.dropping: set[MessageQueue] = set()
         self.retired = Retired(0, Lags())
         self.add(default)
@@ -78,7 +85,7 @@ class Router:
     # The routes.
 
     def route(self, channels: Iterable[str], queue: MessageQueue) -> list[str]:
-        """Add ``queue`` to the routes of ``channels``. Return those that did not have it."""
+        """Add ``queue`` to the routes of ``channels``. Return the channels that were without it."""
         self.add(queue)
         new = [c for c in dict.fromkeys(channels) if queue not in self._routes.get(c, ())]
         for channel in new:
@@ -92,14 +99,14 @@ class Router:
             self._set(channel, tuple(target for target in targets if target is not queue))
 
     def forget(self, channel: str) -> None:
-        """Forget a channel that nobody wants."""
+        """Forget a channel that is no longer wanted."""
         self._set(channel, ())
         self.retired.lags.forget(channel)
         for queue in self._queues:
             queue.forget(channel)
 
     def has_others(self, channel: str, queue: MessageQueue) -> bool:
-        """True when another queue also gets the channel's messages."""
+        """Return whether another queue also gets the channel's messages."""
         return any(target is not queue for target in self._routes.get(channel, ()))
 
     def _set(self, channel: str, targets: tuple[MessageQueue, ...]) -> None:
@@ -110,8 +117,10 @@ class Router:
             self.special += targets != plain
 
     def pending_gap(self, channel: str, gap: Gap | None) -> Gap | None:
-        """Merge ``gap``, which the channel's next message will carry, into those that the queues
-        remember for it."""
+        """Merge ``gap``, which the channel's next message will carry, with the gaps of its queues.
+
+        Returns the result, or None.
+        """
         for queue in self._routes.get(channel, (self.default,)):
             queued = queue.pending_gap(channel)
             if queued is not None:
@@ -121,8 +130,10 @@ class Router:
     # The messages.
 
     def deliver(self, messages: Sequence[Message], size: int | None = None) -> WSClientError | None:
-        """Put messages into their queues; ``size`` is that of their payloads together (bytes),
-        where it is known. Return the QueueOverflow of a queue that this made fail."""
+        """Put messages into their queues. Return the QueueOverflow of a queue that fails by it.
+
+        ``size`` is the total size of their payloads (bytes), if it is known.
+        """
         if not self.special:
             return self._put(self.default, messages, size)
         failure = None
@@ -151,8 +162,10 @@ class Router:
     # The drops.
 
     def look(self, now: float, report: Callable[[str, int], None]) -> float:
-        """Call ``report(name, dropped)`` for each queue whose consumer has become too slow, once
-        per episode. Return when to look again."""
+        """Call ``report(name, dropped)`` for each queue that has begun to drop, once per episode.
+
+        Returns when to check again (monotonic s).
+        """
         self.has_changed = False
         found = {target for target, before in self._lossy.items() if target.dropped != before}
         if not found and not self.dropping:

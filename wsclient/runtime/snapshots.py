@@ -1,4 +1,4 @@
-"""Snapshots of order books by REST, fetched one after the other on a thread of their own."""
+"""The thread that fetches snapshots of order books by REST, one after the other."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from wsclient.tracebacks import forget_locals
 
 __all__ = ["Snapshots", "Wanting"]
 
-#: How soon (s) after a failure, or a snapshot that is too old, a book's next one is fetched;
-#: doubled each time.
+#: The delay (s) before a book's next snapshot is fetched, after a failure or a snapshot that is too
+#: old. It is doubled each time, up to MAX_PATIENCE.
 PATIENCE = 1.0
 MAX_PATIENCE = 300.0
 
@@ -42,33 +42,38 @@ class Wanting(Protocol):
 
     @property
     def is_lost(self) -> bool:
-        """Is it kept no longer? Whoever makes it so calls :meth:`Snapshots.forget` after that."""
+        """True when the book has ended. :meth:`Snapshots.forget` is called after that."""
 
     @property
     def wants_snapshot(self) -> bool:
-        """Is it out of sync, and kept?"""
+        """True when the book is out of sync and has not ended."""
 
     def ready(self) -> int | None:
-        """The connection that its changes come over; None while they do not."""
+        """Return the connection that brings the book's updates; None while there is none."""
 
     def begin(self, connection_id: int) -> int:
-        """What :meth:`join` is to be told of the snapshot about to be fetched."""
+        """Note that a snapshot will be fetched. Return the ``age`` for :meth:`join`."""
 
     def join(self, answer: Any, connection_id: int, age: int) -> bool:
-        """Take it. False where another is needed; raises for nonsense."""
+        """Apply a snapshot. Return False if a newer one is needed.
+
+        Raises for an answer that makes no sense.
+        """
 
     def failed(self, why: str) -> None:
-        """Why this one does not do; another will be fetched."""
+        """Note why there is no usable snapshot yet. Another one will be fetched."""
 
     def give_up(self, why: str) -> None:
-        """None will come."""
+        """End the book, since no snapshot will come."""
 
 
 class Snapshots:
-    """The thread is started for the first book: most clients have none.
+    """Fetches the snapshots of all books of a client.
 
-    A venue that says Retry-After, or that we ask too often, is asked nothing before that time. What
-    is refused for good (401, 403) is not asked for again.
+    The thread is started for the first book, since most clients have none.
+
+    After a Retry-After, or an answer that we ask too often, no request is sent before the time is
+    over. A snapshot that was refused for good (401, 403) is not requested again.
     """
 
     def __init__(
@@ -84,16 +89,17 @@ class Snapshots:
         self._log = log
         self._judge = judge
         self._locks = Locks() if locks is None else locks
-        #: Protects the books, what is due, and who starts the thread. Never held during I/O, nor
-        #: while a book is asked for anything.
+        #: Protects the books, what is due, and the start of the thread. Never held during I/O, nor
+        #: during a call of a book.
         self._lock = self._locks.new("the snapshots of order books")
         self.books: dict[str, Wanting] = {}
         self._refreshes = Refreshes(PATIENCE, MAX_PATIENCE)
         self._thread: WorkerThread | None = None
         self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
-        #: A book waits for the venue's word on its channel: :meth:`confirmed` is news.
+        #: True while a book waits for its channel to be confirmed: :meth:`confirmed` wakes the
+        #: thread.
         self.is_listening = False
-        # The thread's own.
+        # Used by the thread only.
         self._backoff = Backoff(PATIENCE, MAX_PATIENCE, lambda: 1.0, jitter=False)
         self._not_before = 0.0
         self._sock: socket.socket | None = None
@@ -107,10 +113,13 @@ class Snapshots:
         return thread if thread is not None and thread.is_alive() else None
 
     def want(self, book: Wanting) -> bool:
-        """It needs a snapshot. False where there is no thread to fetch it: to be asked again."""
+        """Fetch a snapshot for ``book``.
+
+        Returns False if no thread can be started to fetch it: the caller must try again.
+        """
         with self._lock:
             if self._is_closed or book.is_lost:
-                return True  # its channel may be another book's by now
+                return True  # the channel may belong to another book by now
             self.books[book.channel] = book
             is_new = self._refreshes.want(book.channel, time.monotonic())
             thread = None
@@ -126,20 +135,20 @@ class Snapshots:
         except ThreadStartError as error:
             self._thread = None
             book.failed(str(error))
-            text = f"no snapshot of {book.channel!r} yet: {error}"
+            text = f"no snapshot of {book.channel!r} yet, another attempt follows: {error}"
             self._log(logging.WARNING, text, channel=book.channel)
             return False
         return True
 
     def forget(self, book: Wanting) -> None:
-        """It is kept no longer, or none will come."""
+        """Stop fetching snapshots for ``book``: it has ended, or needs none."""
         with self._lock:
             if self.books.get(book.channel) is book:
                 del self.books[book.channel]
                 self._refreshes.forget(book.channel)
 
     def opened(self) -> None:
-        """The link is new, or a subscription: so must be the snapshot."""
+        """Fetch a snapshot for every book, since the connection or a subscription is new."""
         with self._lock:
             now = time.monotonic()
             for channel in self.books:
@@ -147,14 +156,14 @@ class Snapshots:
         self._wakeups.put(None)
 
     def confirmed(self) -> None:
-        """The venue may have confirmed a channel."""
+        """Check the waiting books again, since the venue may have confirmed a channel."""
         if self.is_listening:
             self.is_listening = False
             self._wakeups.put(None)
 
     def close(self) -> None:
-        """End the thread, without waiting for it. Any thread may do so, a finalizer's too."""
-        # The order matters, as in _hold, so that one of the two sees the other's doing.
+        """End the thread without waiting for it. May be called anywhere, also in a finalizer."""
+        # Order matters, here and in _hold: one of the two must see the other's assignment.
         self._is_closed = True
         sock = self._sock
         if sock is not None:
@@ -165,7 +174,7 @@ class Snapshots:
         self._wakeups.put(None)
 
     def forked(self) -> None:
-        """In a child process: let go of the copy of the parent's socket, without a word."""
+        """Close the copy of the parent's socket in a child process, without sending anything."""
         self._is_closed = True
         self._lock = self._locks.new("the snapshots of order books")
         sock, self._sock = self._sock, None
@@ -178,14 +187,15 @@ class Snapshots:
         try:
             self._loop()
         finally:
-            self._thread = None  # whatever it died of, the next book that wants one starts another
+            self._thread = None  # whatever ended it, the next request starts another
 
     def _loop(self) -> None:
         while not self._is_closed:
             try:
                 timeout = self._step(time.monotonic())
             except BaseException:  # noqa: BLE001 - logged, and the thread goes on
-                self._log(logging.ERROR, "internal error about a snapshot", exc_info=True)
+                text = "internal error while fetching snapshots of order books; trying again"
+                self._log(logging.ERROR, text, exc_info=True)
                 timeout = PATIENCE
             if timeout > 0:
                 try:
@@ -194,12 +204,12 @@ class Snapshots:
                     pass
 
     def _step(self, now: float) -> float:
-        """Fetch what is due first. Returns how long (s) nothing will be."""
+        """Fetch the snapshot that is due first. Return the time (s) until the next one is due."""
         with self._lock:
             books = dict(self.books)
         ready: dict[str, int] = {}
         waiting = 0
-        self.is_listening = True  # from before we look: what comes later is news
+        self.is_listening = True  # before the check, so that a later confirmation wakes us
         for channel, book in books.items():
             if not book.wants_snapshot:
                 self._done(book)
@@ -223,7 +233,7 @@ class Snapshots:
         try:
             answer = self._fetch(book.request)
             is_joined = book.join(answer, connection_id, age)
-        except BaseException as error:  # noqa: BLE001 - a dialect's too, about a venue's answer
+        except BaseException as error:  # noqa: BLE001 - the dialect may raise anything
             if not self._is_closed:
                 self._failed(book, error)
             return
@@ -231,28 +241,28 @@ class Snapshots:
         if is_joined:
             self._done(book)
         else:
-            book.failed("it is too old for its changes")
-            text = f"the snapshot of {book.channel!r} is too old; another is fetched"
+            book.failed("it is too old for the updates")
+            text = f"the snapshot of {book.channel!r} is too old; another one will be fetched"
             self._log(logging.INFO, text, channel=book.channel)
 
     def _done(self, book: Wanting) -> None:
         with self._lock:
-            # Closed meanwhile, it may have a successor, which is not done.
+            # If the book was closed meanwhile, the channel may have a new book, which is not done.
             if self.books.get(book.channel) is book:
                 self._refreshes.done(book.channel)
         if book.wants_snapshot:
-            self.want(book)  # it fell out of sync meanwhile, which was no news then
+            self.want(book)  # it fell out of sync meanwhile, when its request had no effect
 
     def _failed(self, book: Wanting, error: BaseException) -> None:
         text = one_line(self._mask(str(forget_locals(error)) or type(error).__name__))
         is_bug = isinstance(error, DialectBug)
         verdict = Verdict.FATAL if is_bug else self._judge(error)
-        # What no venue's answer should cause comes with its traceback.
+        # An error that no answer of a venue should cause is logged with its traceback.
         is_odd = not isinstance(error, (WSClientError, OSError, ValueError, MsgspecError))
         if verdict is Verdict.FATAL:
-            said = f"the order book {book.channel!r} gets no snapshot: {text}"
+            said = f"the order book {book.channel!r} gets no snapshot and has ended: {text}"
             self._log(logging.ERROR, said, channel=book.channel, exc_info=is_odd and error)
-            cause = "a bug of its dialect" if is_bug else "its snapshot was refused"
+            cause = "a bug in its dialect" if is_bug else "its snapshot was refused"
             book.give_up(f"{cause}: {text}")
             self.forget(book)
             return
@@ -265,11 +275,11 @@ class Snapshots:
             if self.books.get(book.channel) is book:
                 self._refreshes.failed(book.channel, now)
         book.failed(text)
-        said = f"no snapshot of {book.channel!r} yet: {text}"
+        said = f"no snapshot of {book.channel!r} yet, another attempt follows: {text}"
         self._log(logging.WARNING, said, channel=book.channel, exc_info=is_odd and error)
 
     def _fetch(self, request: RestRequest) -> Any:
-        from wsclient.runtime.rest import fetch  # its imports are a burden to who needs it not
+        from wsclient.runtime.rest import fetch  # imported lazily: requests is slow to import
 
         options = self._options
         try:
@@ -284,7 +294,7 @@ class Snapshots:
             self._sock = None  # closed
 
     def _hold(self, sock: socket.socket) -> None:
-        """Make ``sock`` known to close(), or end here if that has been before us."""
+        """Make ``sock`` known to close(). Raise if close() has already been called."""
         self._sock = sock
         if self._is_closed:
-            raise ConnectionLost("given up")
+            raise ConnectionLost("the client was closed")

@@ -1,4 +1,4 @@
-"""A connected socket, plain or TLS: reads block, writes never do, and anyone may end it."""
+"""A connected socket, plain or TLS. Reads block, writes never do; any thread may end it."""
 
 from __future__ import annotations
 
@@ -16,26 +16,28 @@ from wsclient.runtime.locks import Locks
 
 __all__ = ["Stream", "open_stream"]
 
-#: The longest that a read blocks (s), as a safety net should a shutdown not wake it.
+#: The longest time (s) that a read blocks: a safety net in case a shutdown does not wake it.
 NET = 1.0
-#: Linux: where in ``struct tcp_info`` the time (ms) since the last data stands.
+#: Linux: the offset in ``struct tcp_info`` of the time (ms) since the last data.
 LAST_DATA_RECV = 52
 _TCP_INFO = getattr(socket, "TCP_INFO", 0) if sys.platform == "linux" else 0
 _DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
 
 
 def open_stream(sock: socket.socket, locks: Locks | None = None) -> Stream:
+    """Return a Stream for ``sock``, or a TlsStream if it is a TLS socket."""
     kind = TlsStream if isinstance(sock, ssl.SSLSocket) else Stream
     return kind(sock, locks or Locks())
 
 
 class Stream:
-    """A plain socket. It blocks in ``recv_into``, which saves a poll a read."""
+    """A plain socket. It blocks in ``recv_into``, which saves one poll per read."""
 
     def __init__(self, sock: socket.socket, locks: Locks) -> None:
         self.sock = sock
-        #: Serialises writes and the end: neither a write nor shutdown() must meet a file number
-        #: that close() has given back and another thread's new socket has got. None blocks.
+        #: Serialises write, shutdown and close, none of which blocks. Without it, a write or a
+        #: shutdown could use a file descriptor that close() has released and that another thread's
+        #: new socket has got.
         self._end = locks.new("a socket")
         self._prepare(locks)
 
@@ -49,9 +51,10 @@ class Stream:
             self.sock.settimeout(NET)
 
     def read_into(self, buffer: memoryview) -> int | None:
-        """Bytes read; 0 at the end of the stream; None when nothing came for a while.
+        """Read into ``buffer``, and return the number of bytes.
 
-        Called by the reader thread only. Raises OSError.
+        0 means the end of the stream, None that nothing came for NET seconds. Called by the reader
+        thread only. Raises OSError.
         """
         try:
             return self.sock.recv_into(buffer)
@@ -59,30 +62,35 @@ class Stream:
             return None
 
     def has_unread(self) -> bool:
-        """Has something come that was not read yet? Never blocks."""
+        """Return whether data is waiting to be read. Never blocks."""
         with self._end:
             return self.sock.fileno() >= 0 and _is_ready(self.sock, for_write=False, timeout=0)
 
     def heard_ago(self) -> float:
-        """How long ago (s) the kernel last took in data, read since or not; ``inf`` where it does
-        not say. Never blocks."""
+        """Return how long ago (s) the kernel last received data, whether read since or not.
+
+        ``inf`` if the kernel does not say. Never blocks.
+        """
         if not _TCP_INFO:
             return float("inf")
         with self._end:
             try:
                 info = self.sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, LAST_DATA_RECV + 4)
             except OSError:
-                return float("inf")  # closed, or no TCP
+                return float("inf")  # closed, or not a TCP socket
         if len(info) < LAST_DATA_RECV + 4:
             return float("inf")
         milliseconds: int = struct.unpack_from("I", info, LAST_DATA_RECV)[0]
         return milliseconds / 1000
 
     def write(self, chunk: memoryview) -> int:
-        """Bytes taken, 0 when the peer does not read. Never blocks. Raises OSError."""
+        """Write, and return the number of bytes taken: 0 if the peer does not read.
+
+        Never blocks. Raises OSError.
+        """
         try:
             with self._end:
-                # Asked first: the flag is not known everywhere, and gevent waits in spite of it.
+                # Check first: not every platform has the flag, and gevent waits in spite of it.
                 if not _is_ready(self.sock, for_write=True, timeout=0):
                     return 0
                 return self.sock.send(chunk, _DONTWAIT)
@@ -90,13 +98,14 @@ class Stream:
             return 0
 
     def finish_writing(self) -> None:
-        """No more will be sent: the peer sees the end after what is on its way."""
+        """End the sending direction: the peer sees the end after the bytes that were sent."""
         self._shutdown(socket.SHUT_WR)
 
     def drain(self, seconds: float, limit: int) -> None:
-        """Read and discard until the peer's end, ``seconds`` or ``limit`` bytes.
+        """Read and discard until the peer's end, for at most ``seconds`` and ``limit`` bytes.
 
-        Closing with unread input would send a reset, and the peer might never see what was said.
+        Closing a socket with unread input sends a reset, so that the peer might not get the last
+        bytes.
         """
         deadline = time.monotonic() + seconds
         try:
@@ -104,7 +113,7 @@ class Stream:
                 remaining = deadline - time.monotonic()
                 if remaining <= 0 or not _is_ready(self.sock, for_write=False, timeout=remaining):
                     return
-                # Past TLS: what is thrown away need not be decrypted.
+                # Read below TLS: discarded data need not be decrypted.
                 piece = socket.socket.recv(self.sock, 65536, _DONTWAIT)
                 if not piece:
                     return
@@ -113,7 +122,7 @@ class Stream:
             return
 
     def abort(self) -> None:
-        """End both directions now, from any thread: a blocked read returns."""
+        """End both directions now, so that a blocked read returns. May be called on any thread."""
         self._shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
@@ -121,29 +130,32 @@ class Stream:
             self.sock.close()
 
     def forked(self) -> None:
-        """In a child process, where the locks' holders may not exist."""
+        """Replace the lock in a child process, where its holder may not exist."""
         self._end = threading.RLock()
 
     def _shutdown(self, how: int) -> None:
         with self._end:
             try:
-                # Unbound: an SSLSocket's own would begin a TLS goodbye, which can block.
+                # Unbound: the method of an SSLSocket begins the end of TLS, which can block.
                 socket.socket.shutdown(self.sock, how)
             except OSError:
-                pass  # not connected any more, which is what was asked for
+                pass  # no longer connected, as requested
 
 
 class TlsStream(Stream):
-    """A TLS socket, non-blocking: a blocking read beside another thread's write can deadlock
-    (cpython issue 137583)."""
+    """A TLS socket in non-blocking mode.
+
+    A blocking read can deadlock with another thread's write (cpython issue 137583).
+    """
 
     sock: ssl.SSLSocket
 
     def _prepare(self, locks: Locks) -> None:
         self.sock.setblocking(False)
-        #: OpenSSL's connection is not safe for two threads; both calls return at once.
+        #: Serialises reads and writes, which both return at once: OpenSSL's connection is not
+        #: thread-safe.
         self._tls = locks.new("TLS")
-        #: All that had arrived was read.
+        #: True after a read that took all data there was.
         self._is_dry = False
 
     def forked(self) -> None:
@@ -157,7 +169,7 @@ class TlsStream(Stream):
                 return None
         count = 0
         try:
-            # A record holds 16 KiB at most: with one a read, all that is done once a read weighs.
+            # A record holds at most 16 KiB. Several per read spread the fixed cost of a read.
             with self._tls:
                 while count < len(buffer):
                     more = self.sock.recv_into(buffer[count:])
@@ -173,7 +185,7 @@ class TlsStream(Stream):
             return count or None
         except OSError:
             if not count:
-                raise  # else it is met again by the next read
+                raise  # otherwise the next read raises it again
         return count
 
     def write(self, chunk: memoryview) -> int:

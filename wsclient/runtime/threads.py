@@ -1,4 +1,4 @@
-"""Starting a thread where a Ctrl-C may strike."""
+"""Starts threads so that a Ctrl-C does no harm."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["launch", "start"]
 
 
 def start(thread: threading.Thread) -> None:
-    """Start ``thread``, from one of our own. Raises ThreadStartError."""
+    """Start ``thread``; called on one of our own threads only. Raises ThreadStartError."""
     try:
         thread.start()
     except RuntimeError as error:
@@ -20,18 +20,18 @@ def start(thread: threading.Thread) -> None:
 
 
 def launch(thread: threading.Thread) -> None:
-    """Start ``thread``, from any thread, so that an interrupt of this call leaves it started or
-    not, and nothing in between. Raises ThreadStartError.
+    """Start ``thread``; may be called on any thread. Raises ThreadStartError.
 
-    ``Thread.start()`` waits in Python code. An interrupt there can leave a lock held that the new
-    thread needs, so it is called where no interrupt comes.
+    An interrupt of this call leaves the thread either started or not. ``Thread.start()`` waits in
+    Python code: an interrupt there can leave a lock held that the new thread needs. So a helper
+    thread, where no interrupt comes, calls it.
     """
     started = Waiter()
 
     def run() -> None:
         try:
             start(thread)
-        except BaseException as error:  # noqa: BLE001 - raised by the caller
+        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
             started.settle(error)
         else:
             started.settle()

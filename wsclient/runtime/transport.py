@@ -1,9 +1,8 @@
-"""One connection: its reader thread dials, then runs websocket-client's ``run_forever``, once.
+"""One connection: its reader thread connects, then runs websocket-client's ``run_forever`` once.
 
-From the library come the handshake, the masking and framing of what is sent, and the loop's
-frame of ``run_forever``; the reading itself is ours (:class:`_Dispatcher`), since the library's
-own reader is never given bytes. Each transport reports its own end, exactly once, and closes
-what it opened.
+The library does the handshake, frames and masks the messages to the venue, and provides
+``run_forever``. The reading within that loop is ours (:class:`_Dispatcher`); the library's own
+reader gets no bytes. Each transport reports its end exactly once, and closes what it has opened.
 """
 
 from __future__ import annotations
@@ -60,20 +59,20 @@ from wsclient.tracebacks import forget_locals
 
 __all__ = ["Events", "Transport", "WorkerThread", "is_worker_thread"]
 
-#: After a goodbye, how long (s) and how much (bytes) to read until the peer hangs up.
+#: After our close frame: how long (s) and how much (bytes) to read until the peer closes.
 LINGER = 1.0
 LINGER_BYTES = 1024 * 1024
-#: With so much (bytes) waiting for the peer, its pings are not answered: one that sends pings and
+#: Pings are not answered while this much (bytes) waits to be sent: a peer that sends pings and
 #: reads little must not fill our memory with pongs.
 MAX_BACKLOG = 64 * 1024
 
 
-#: Names of headers that are likely to hold one.
+#: Names of headers that are likely to hold a secret.
 _SECRET = re.compile("auth|cookie|key|token|secret|pass|sign", re.IGNORECASE)
 
 
 class WorkerThread(threading.Thread):
-    """A thread of ours on which no blocking call may be made: it would wait for itself."""
+    """One of our own threads. Blocking calls are forbidden on it: it would wait for itself."""
 
     def __init__(self, name: str, target: Callable[[], None]) -> None:
         super().__init__(name=name, target=target, daemon=True)
@@ -83,13 +82,13 @@ def is_worker_thread() -> bool:
     return isinstance(threading.current_thread(), WorkerThread)
 
 
-# The library logs each failed attempt as an error, and with its trace switched on also the
-# request's headers. Ours are told by the wsclient loggers, once and without secrets.
+# The library logs each failed attempt as an error, and, with its trace enabled, the headers of the
+# request. The wsclient loggers report our attempts, once and without secrets.
 silence("websocket", is_worker_thread)
 
 
 class Events(Protocol):
-    """What a transport tells, from its reader thread."""
+    """The receiver of a transport's reports, which come on its reader thread."""
 
     def step(self, name: str, about: Any) -> None: ...
     def opened(
@@ -107,8 +106,11 @@ class Events(Protocol):
 
 
 class Turn:
-    """Lets one attempt at a time run the user's functions. No lock, since those may block: the next
-    attempts fail until the function has returned."""
+    """A context manager that lets one attempt at a time call the user's functions.
+
+    It is not a lock, since those functions may block: other attempts fail until the function has
+    returned.
+    """
 
     def __init__(self) -> None:
         self._free = deque([None])  # atomic pops
@@ -118,8 +120,8 @@ class Turn:
             self._free.pop()
         except IndexError:
             raise ConnectionLost(
-                "the function given as url, headers or credentials, or the dialect's, has not "
-                "returned yet in an earlier attempt, so this one cannot begin",
+                "a function passed as url, headers or credentials, or one of the dialect, has not "
+                "returned from an earlier attempt, so this attempt cannot begin",
                 reason="busy",
             ) from None
 
@@ -129,8 +131,11 @@ class Turn:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Target:
-    """Where to connect, and how. The callables are called at each attempt, by one attempt at a time
-    (``turn``). ``mask`` knows the secrets of all attempts."""
+    """Where to connect, and how.
+
+    Each attempt calls the callables, one attempt at a time (``turn``). ``mask`` masks the secrets
+    of all attempts.
+    """
 
     url: str | Callable[[], str]
     options: Options
@@ -147,7 +152,11 @@ class Target:
 
 
 class Transport:
-    """``start`` it once. All other methods may be called from any thread, and return at once."""
+    """One connection with its reader thread.
+
+    :meth:`start` is called once. All other public methods except :meth:`read` may be called on any
+    thread and return at once.
+    """
 
     def __init__(
         self, connection_id: int, target: Target, events: Events, locks: Locks | None = None
@@ -171,23 +180,24 @@ class Transport:
         self.thread = WorkerThread(f"wsclient-reader-{connection_id}", self._run)
 
     def start(self) -> None:
-        """Raises ThreadStartError."""
+        """Start the reader thread, which connects. Raises ThreadStartError."""
         start(self.thread)
 
-    # What the watchdog does with it.
+    # Called by the watchdog.
 
     def view(self) -> ConnectionView:
+        """Return the state of the connection, for the heartbeat."""
         heard_at, stream = self._last_byte_at, self._stream
         if stream is not None:
-            # The reader may be late (a stop of the process, another thread that holds the
-            # interpreter's lock, a slow ``validate``), and the peer not: what has come may be
-            # unread, or read and not looked at yet.
+            # The reader may be late although the peer is not (a stop of the process, another
+            # thread that holds the interpreter's lock, a slow ``validate``). Then data has come
+            # that is still unread, or read and not processed yet.
             ago = 0.0 if stream.has_unread() else stream.heard_ago()
             heard_at = max(heard_at, time.monotonic() - ago)
         return ConnectionView(heard_at, self._parser.in_frame, self._outbox.unsent_since)
 
     def send(self, payload: str | bytes, waiter: Waiter | None = None) -> None:
-        """Queue a message; ``waiter`` is settled when its bytes are out, or never will be."""
+        """Queue a message. ``waiter`` is settled when its bytes are sent or cannot be sent."""
         ws = self._ws
         if ws is None or self._said_goodbye:
             if waiter is not None:
@@ -200,42 +210,43 @@ class Transport:
             self._outbox.when_out(start, waiter)
 
     def put(self, data: bytes) -> None:
-        """A frame, as the library has framed it."""
+        """Queue a frame that the library has made."""
         self._outbox.put(data, time.monotonic())
 
     def ping(self) -> None:
+        """Queue a ping."""
         ws = self._ws
         if ws is not None and not self._said_goodbye:
             ws.ping()
 
     def hang_up(self, code: int = 1000) -> None:
-        """Say goodbye; the peer's answer ends the connection."""
+        """Queue a close frame with ``code``. The peer's answer ends the connection."""
         ws = self._ws
         if ws is not None and not self._said_goodbye:
             self._said_goodbye = True
             ws.send_close(code)
 
     def release(self) -> None:
-        """Wake the callers whose messages the peer does not take."""
+        """Wake the callers whose messages the peer has not taken."""
         self._outbox.release()
 
     def flush(self) -> bool:
-        """Write what the peer takes; True when some is left for a later call."""
+        """Write as many bytes as the peer takes. Return whether some are left."""
         stream = self._stream
         if stream is None:
             return False
         try:
             self._outbox.flush(stream, time.monotonic())
         except OSError:
-            # Broken: the reader sees it too, and reports what it could still read before it.
+            # The reader finds the broken connection too, and reports it after its last data.
             self._outbox.close()
         return self._outbox.unsent_since is not None
 
     def abort(self, why: WSClientError | None = None) -> None:
-        """Cut the connection, or give up the attempt, now. ``why`` is put down as the cause."""
+        """Cut the connection, or end the attempt, now. ``why`` is reported as the cause."""
         if why is not None:
             self._fail(why)
-        # The order matters, as in _hold, so that one of the two sees the other's doing.
+        # Order matters, here and in _hold: one of the two must see the other's assignment.
         self._aborted = True
         sock = self._sock
         self._outbox.close()
@@ -248,8 +259,10 @@ class Transport:
                 pass  # not connected yet: its own timeout ends it
 
     def forked(self) -> None:
-        """In a child process: let go of the copy of the parent's socket, without a word to the
-        peer. A close of the socket object alone says none, with TLS either."""
+        """Close the copy of the parent's socket in a child process.
+
+        Closing only the socket object sends nothing to the peer, with TLS too.
+        """
         if self._stream is not None:
             self._stream.forked()
         self._outbox.forked()
@@ -261,7 +274,7 @@ class Transport:
     def _run(self) -> None:
         try:
             self._connect_and_read()
-        except BaseException as error:  # noqa: BLE001 - whatever it was, the session must hear of it
+        except BaseException as error:  # noqa: BLE001 - any error is reported to the session
             self._fail(error)
         finally:
             self._report()
@@ -342,8 +355,10 @@ class Transport:
     def _ask_where(
         self,
     ) -> tuple[str, Mapping[str, str] | None, Credentials | None, RestRequest | None]:
-        """Ask the user's functions and the dialect for the address, the headers, the credentials,
-        and what was fetched by REST for them."""
+        """Return the URL, headers, credentials and REST request of this attempt.
+
+        They come from the options, the user's functions, the dialect, and the answer by REST.
+        """
         options, dialect, mask = self._options, self._target.dialect, self._target.mask
         credentials = _credentials(options)
         url = _ask("url", self._target.url)
@@ -358,13 +373,13 @@ class Transport:
                 credentials.token = _call("the dialect's token_from()", dialect.token_from, answer)
                 mask.learn(token=credentials.token)
         url = _call("the dialect's url()", dialect.url, url, credentials)
-        parse_url(url)  # refused before the headers are asked for
+        parse_url(url)  # a wrong URL is refused before the headers function is called
         headers = _ask("headers", options.headers)
         mask.learn(url, headers)
         return url, headers, credentials, request
 
     def _fetch(self, request: RestRequest) -> Any:
-        from wsclient.runtime.rest import fetch  # its imports are a burden to who needs it not
+        from wsclient.runtime.rest import fetch  # imported lazily: requests is slow to import
 
         options = self._options
         try:
@@ -379,27 +394,31 @@ class Transport:
             self._sock = None  # closed
 
     def _untie(self) -> None:
-        """Leave nothing to the collector, which may be switched off: no cycle keeps us."""
+        """Break all reference cycles, since the garbage collector may be disabled."""
         ws, self._ws = self._ws, None
         if ws is not None:
             _untie(ws)
-        self._error = None  # its traceback leads back here
+        self._error = None  # its traceback refers to this object
 
     def _hold(self, sock: socket.socket) -> None:
-        """Make ``sock`` known to abort(), or end here if abort() has been before us."""
+        """Make ``sock`` known to abort(). Raise if abort() has already been called."""
         self._sock = sock
         if self._aborted:
-            raise ConnectionLost("given up")
+            raise ConnectionLost("the client has ended this attempt")
 
     def read(self, leftover: bytes) -> None:
-        """The body of ``run_forever``: read until the end, and never raise into the library."""
+        """Read until the end of the connection, within ``run_forever``.
+
+        ``leftover`` is what came after the answer to the upgrade request. Never raises an error
+        into the library.
+        """
         try:
             self._read(leftover)
         except Exception as error:  # noqa: BLE001 - reported by _run
             self._fail(error)
         finally:
             if self._ws is not None:
-                # The library's teardown must not begin a closing handshake of its own.
+                # Otherwise the library would begin its own closing handshake at its end.
                 self._ws.connected = False
 
     def _read(self, leftover: bytes) -> None:
@@ -423,9 +442,9 @@ class Transport:
                 self._events.in_frame(self._last_byte_at)
 
     def _digest(self, received: Received) -> bool:
-        """Hand on what one read brought; False when it was the last."""
+        """Report what one read brought. Return False if it was the last one."""
         cid, events = self.connection_id, self._events
-        # Pings first: they may have come before a message that the consumer answers at once.
+        # Pings first: the pong must be queued before a consumer's quick answer to a message.
         for control in received.controls:
             if control.opcode == PING:
                 events.pinged(cid)
@@ -443,7 +462,7 @@ class Transport:
             return False
         if received.violation is not None:
             code, reason = received.violation
-            why = f"the venue broke the protocol: {reason}"
+            why = f"the venue violated the protocol: {reason}"
             self._fail(ConnectionLost(why, code, "protocol"))
             if code == 1007:
                 events.unreadable(cid, f"a frame that is not UTF-8: {reason}")
@@ -460,11 +479,11 @@ class Transport:
         self._part(1000 if code == 1005 else code)
 
     def _part(self, code: int) -> None:
-        """Say goodbye with ``code``, and leave only when the peer has had time to read it."""
+        """Send a close frame with ``code``, and give the peer time to read it."""
         assert self._stream is not None
         self.hang_up(code)
         self._events.wake()
-        # The end is reported before the courtesies: the next connection need not wait for them.
+        # Report the end first, so that the next connection need not wait for the steps below.
         self._report()
         if self._aborted:
             return
@@ -491,19 +510,21 @@ class Transport:
         elif isinstance(error, (TimeoutError, WebSocketTimeoutException)):
             error = ConnectTimeout("the connection attempt took too long")
         elif isinstance(error, WebSocketException):
-            # Its own text may quote what the venue sent.
+            # The library's text may quote what the venue sent.
             error = HandshakeRejected("the venue's answer to the upgrade request is not valid", 101)
         elif isinstance(error, UnicodeError):
-            # It keeps what could not be encoded.
-            error = ConnectionLost(f"the attempt failed by {type(error).__name__}")
+            # The error keeps the text that could not be encoded.
+            error = ConnectionLost(f"the attempt failed with {type(error).__name__}")
         self._events.ended(self.connection_id, _discreet(error, self._target.mask))
 
 
 def _discreet(error: BaseException, mask: Mask) -> BaseException:
-    """Return ``error`` without any secret of ours, as it leaves the thread: others quote them, and
-    so do the variables in its traceback."""
+    """Return ``error`` without any of our secrets, to be reported outside of the thread.
+
+    Its text may quote them, and the variables in its traceback hold them.
+    """
     error.__cause__ = error.__context__ = None
-    if not isinstance(error, ssl.SSLError):  # whose text is made of further attributes
+    if not isinstance(error, ssl.SSLError):  # its text is made from other attributes
         error.args = tuple(mask(arg) if isinstance(arg, str) else arg for arg in error.args)
     if isinstance(error, HandshakeRejected):
         error.excerpt = mask(error.excerpt.decode("latin-1")).encode("latin-1")
@@ -511,8 +532,8 @@ def _discreet(error: BaseException, mask: Mask) -> BaseException:
 
 
 def _ask(name: str, option: Any) -> Any:
-    """The option's value, from its function where it is one."""
-    return _call(f"the function given as {name}", option) if callable(option) else option
+    """Return the value of ``option``, or the result of its function if it is one."""
+    return _call(f"the function passed as {name}", option) if callable(option) else option
 
 
 def _credentials(options: Options) -> Credentials | None:
@@ -520,27 +541,27 @@ def _credentials(options: Options) -> Credentials | None:
     if given is None:
         return None
     if not isinstance(given, Mapping):
-        raise ConfigurationError("credentials must be a mapping, or a function that gives one")
-    return Credentials(given, time.time)  # what a venue compares is the time of day
+        raise ConfigurationError("credentials must be a mapping, or a function that returns one")
+    return Credentials(given, time.time)  # wall-clock time, which the venue compares
 
 
 def _call(what: str, function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function of the user's or of the dialect's.
+    """Call a function of the user or of the dialect.
 
-    Raises ConnectionLost that says who raised, of which type and where, but not what: an HTTP
-    client's errors quote URLs with their tokens.
+    If it raises, raises ConnectionLost with the function, the type of the error and its place, but
+    not its text: the errors of HTTP clients quote URLs with their tokens.
     """
     try:
         return function(*args)
     except WSClientError:
         raise
-    except BaseException as error:  # noqa: BLE001 - SystemExit too: the attempt has failed
+    except BaseException as error:  # noqa: BLE001 - also SystemExit: the attempt has failed
         text = f"{what} raised {type(error).__name__}{_place(error)}"
     raise ConnectionLost(text)
 
 
 def _place(error: BaseException) -> str:
-    """Where in the function's own file ``error`` was raised, or passed through last."""
+    """Return the last line in the function's own file that ``error`` passed through, as text."""
     walk = list(traceback.walk_tb(error.__traceback__))[1:]
     places = [(frame.f_code.co_filename, line) for frame, line in walk]
     own = [place for place in places if place[0] == places[0][0]]
@@ -555,16 +576,17 @@ def _refuse_secrets_in_the_clear(
     secret = has_token or any(_SECRET.search(name) for name in headers)
     if options.credentials is not None or options.cookie is not None or secret:
         raise ConfigurationError(
-            "credentials, cookies, keys and tokens go over wss:// only (or to loopback)"
+            "credentials, cookies, keys and tokens are sent over wss:// only (or to loopback)"
         )
 
 
 def _untie(ws: WebSocket) -> None:
-    del ws.frame_buffer.recv  # a method of its own; only the library's reader would call it
+    """Break the reference cycle of ``ws`` with its frame buffer."""
+    del ws.frame_buffer.recv  # a bound method of ws; only the library's reader would call it
 
 
 class _App(WebSocketApp):
-    """A WebSocketApp that reads by our dispatcher."""
+    """A WebSocketApp that reads through our dispatcher."""
 
     def __init__(self, transport: Transport, handshake: HandshakeSocket, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -577,14 +599,14 @@ class _App(WebSocketApp):
         return _Dispatcher(self._transport, self._handshake)
 
     def untie(self) -> None:
-        """The functions within ``run_forever`` refer to each other, and to this: no more."""
+        """Break the reference cycles of the functions within ``run_forever`` with this object."""
         inner, self._inner = self._inner, None
         for cell in getattr(inner, "__closure__", None) or ():
             cell.cell_contents = None
 
 
 class _Dispatcher:
-    """What the library calls instead of its own select loop and its own ``send``."""
+    """Replaces the library's own select loop and its own ``send``."""
 
     def __init__(self, transport: Transport, handshake: HandshakeSocket) -> None:
         self._transport = transport

@@ -1,8 +1,8 @@
-"""Waiting, so that Ctrl-C is always heard and never leaves a lock held.
+"""Waiting that a Ctrl-C always interrupts, and that never leaves a lock held.
 
-``threading.Condition`` and ``concurrent.futures.Future`` take their locks in Python code: a
-KeyboardInterrupt that lands there leaves the lock held for ever, and the next thread to settle a
-result would hang. A bare lock used as a signal has no such place: nothing is held while waiting.
+``threading.Condition`` and ``concurrent.futures.Future`` take their locks in Python code. A
+KeyboardInterrupt there leaves the lock held for ever, and the next thread that settles a result
+hangs. A bare lock used as a signal has no such place: nothing is held while waiting.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from wsclient.runtime.forking import forked_error, watch
 
 __all__ = ["NEVER", "SLICE", "Deadline", "Waiter", "acquire"]
 
-#: A Ctrl-C just before a lock's wait is not heard while that lasts, nor, on Windows, is one during
-#: it. So waits are cut into slices (s).
+#: The longest single wait (s). A Ctrl-C that comes just before a wait for a lock, or, on Windows,
+#: during it, takes effect only when the wait ends. So waits are cut into slices.
 SLICE = 0.1 if os.name == "nt" else 1.0
 
 
 class Deadline:
-    """One timeout over several steps, on the monotonic clock (s); None never ends."""
+    """A timeout (s) for several steps together, on the monotonic clock. None never ends."""
 
     def __init__(self, timeout: float | None) -> None:
         self.at = float("inf") if timeout is None else time.monotonic() + timeout
 
     def remaining(self) -> float:
+        """Return the time left (s), at least 0."""
         return max(0.0, self.at - time.monotonic())
 
 
@@ -36,7 +37,7 @@ NEVER = Deadline(None)
 
 
 def acquire(signal: threading.Lock, deadline: Deadline) -> bool:
-    """Wait until ``signal`` is released, and take it. False when the deadline came first."""
+    """Wait until ``signal`` is released, and take it. Return False at the deadline."""
     while True:
         remaining = deadline.remaining()
         if signal.acquire(timeout=min(remaining, SLICE)):
@@ -46,14 +47,14 @@ def acquire(signal: threading.Lock, deadline: Deadline) -> bool:
 
 
 class Waiter:
-    """A result that one thread waits for and another settles, once; later settles are ignored."""
+    """A result that one thread waits for and another settles. Only the first settle() counts."""
 
     __slots__ = ("__weakref__", "_error", "_result", "_right", "_signal", "settled")
 
     def __init__(self) -> None:
         self._signal = threading.Lock()
         self._signal.acquire()
-        #: Whoever pops it may settle this.
+        #: The thread that pops the element may settle the result.
         self._right = [None]
         self._result: Any = None
         self._error: BaseException | None = None
@@ -61,7 +62,7 @@ class Waiter:
         watch(self)
 
     def settle(self, error: BaseException | None = None, result: Any = None) -> None:
-        """End the wait, from any thread."""
+        """End the wait with a result, or with an error to raise. May be called on any thread."""
         try:
             self._right.pop()
         except IndexError:
@@ -71,13 +72,13 @@ class Waiter:
         self._signal.release()
 
     def forked(self) -> None:
-        """In a child process, where nobody is left to settle it."""
+        """Settle with ClientForked in a child process, where no other thread can settle it."""
         self._error, self.settled = forked_error(), True
         if self._signal.locked():
             self._signal.release()
 
     def wait(self, deadline: Deadline | None = None) -> Any:
-        """The result, or raise the error. Raises TimeoutError when the deadline came first."""
+        """Wait; return the result or raise the error. Raises TimeoutError at the deadline."""
         if not self.settled and not acquire(self._signal, deadline or NEVER):
             raise TimeoutError
         if self._error is None:

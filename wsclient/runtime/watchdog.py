@@ -1,8 +1,8 @@
-"""The thread that decides: it runs what callers post, and carries out what the session asks for.
+"""The thread that runs the functions posted by callers and performs the session's actions.
 
 It never blocks on I/O: it starts readers, puts frames into the outbox, shuts sockets down, and
-waits on one queue, which any thread may wake at any time (``SimpleQueue.put`` is safe even in a
-signal handler or a finalizer that interrupts its holder).
+waits on one queue, which any thread may wake at any time. ``SimpleQueue.put`` is safe even in a
+signal handler or a finalizer that interrupts another call of the queue.
 """
 
 from __future__ import annotations
@@ -47,52 +47,56 @@ if TYPE_CHECKING:
 
 __all__ = ["Watchdog"]
 
-#: How soon (s) to try again when a peer does not take our bytes.
+#: The delay (s) before another write when a peer does not take our bytes.
 RETRY_WRITE = 0.01
-#: How much is done between two ticks at most: actions carried out, and posts run.
+#: The most actions performed, and the most posts run, between two ticks.
 AT_ONCE = 256
 
 Post = Callable[[], None]
 
 
 class Watchdog:
-    """The thread of one core. Before it starts and after it ends, the poster runs what it posts."""
+    """The watchdog thread of one core.
+
+    Before it starts and after it ends, the thread that posts a function runs it itself.
+    """
 
     def __init__(self, core: Core, target: Target) -> None:
         self._core = core
         self._target = target
-        #: What is posted: a function to call, or None to just look again.
+        #: The posts: each a function to call, or None to only check again.
         self._posts: queue.SimpleQueue[Post | None] = queue.SimpleQueue()
-        #: The session's actions that are still to be carried out, in order.
+        #: The session's actions that are still to be performed, in order.
         self._todo: deque[Action] = deque()
         #: Each transport whose thread has not ended. Changed by the watchdog thread only, except
-        #: for the removal by a reader that ends, which is atomic.
+        #: that a reader removes its own when it ends, which is atomic.
         self.transports: dict[int, Transport] = {}
-        #: The thread, under the key None. Whoever sets it first by ``setdefault``, the starter or
-        #: the thread itself, decides: an interrupted start leaves either no thread or one.
+        #: The thread, under the key None. The first ``setdefault`` decides, by the starter or by
+        #: the thread itself, so that an interrupted start leaves either no thread or one.
         self._threads: dict[None, WorkerThread] = {}
         self._is_over = False
-        #: The newest connection whose end was reported: both its reader and this thread report it.
+        #: The newest connection whose end was reported. Its reader and this thread both report it.
         self._ended = 0
 
     # For any thread.
 
     @property
     def put_now(self) -> Callable[[Post], None]:
-        """:meth:`put` all in C, for where a second interrupt may follow a first."""
+        """The method :meth:`put`, written in C: safe where a second interrupt may follow one."""
         return self._posts.put
 
     def put(self, function: Post) -> None:
-        """Have the thread run ``function``, if there is a thread. Takes no lock."""
+        """Run ``function`` on the thread, if there is one. Takes no lock."""
         self._posts.put(function)
 
     def post(self, function: Post) -> None:
-        """Have the thread run ``function``. Where there is no thread, run it now."""
+        """Run ``function`` on the thread. If there is no thread, run it now."""
         self._posts.put(function)
         if self._is_over or not self._threads:
             self._drain()
 
     def wake(self) -> None:
+        """Make the thread check the session again."""
         self._posts.put(None)
 
     def start(self) -> None:
@@ -104,7 +108,7 @@ class Watchdog:
         self._threads.setdefault(None, thread)
 
     def threads(self) -> list[threading.Thread | None]:
-        """All threads of the client, for close() to join."""
+        """Return all threads of the client, for close() to join."""
         core = self._core
         readers = [transport.thread for transport in list(self.transports.values())]
         lazy = [
@@ -116,7 +120,7 @@ class Watchdog:
         return [self._threads.get(None), *lazy, *readers]
 
     def forked(self) -> None:
-        """In a child process: let go of the copies of the parent's sockets."""
+        """Close the copies of the parent's sockets in a child process."""
         transports, self.transports = self.transports, {}
         for transport in transports.values():
             transport.forked()
@@ -126,7 +130,7 @@ class Watchdog:
     def _run(self) -> None:
         current = threading.current_thread()
         if self._threads.setdefault(None, current) is not current:  # type: ignore[arg-type]
-            return  # two starts at the same time: the other one has won
+            return  # two starts at the same time: the other thread was first
         death: BaseException | None = None
         try:
             self._loop()
@@ -139,14 +143,14 @@ class Watchdog:
             self._is_over = True
             self._drain()
         if death is not None:
-            self._log_death("wsclient-watchdog", death)  # last, so that the log delays no caller
+            self._log_death("wsclient-watchdog", death)  # last, so that logging delays no caller
 
     def _loop(self) -> None:
         core = self._core
         while True:
             now = time.monotonic()
             core.judge.expire(now)
-            # Without the lock: view() asks the socket.
+            # Without the lock: view() queries the socket.
             transport = self.transports.get(core.peek().connection_id)
             view = None if transport is None else transport.view()
             with core.lock:
@@ -155,7 +159,7 @@ class Watchdog:
                 if transport is not None and transport.connection_id != connection_id:
                     view = None
                 if connection_id == self._ended:
-                    view = None  # it has ended: the verdict on what follows is being asked for
+                    view = None  # it has ended, and the verdict on what follows is pending
                 session.tick(now, view)
                 self._todo.extend(session.actions())
                 deadline = session.next_deadline(now, view)
@@ -189,7 +193,7 @@ class Watchdog:
             pass
 
     def _drain(self) -> None:
-        """Run what was posted, on a thread that may be a caller's."""
+        """Run all waiting posts, on a thread that may be a caller's."""
         try:
             while True:
                 post = self._posts.get_nowait()
@@ -199,8 +203,10 @@ class Watchdog:
             pass
 
     def _next(self) -> Action | None:
-        """Take the next action; None where there is none. close() takes some, too, when the thread
-        is held up."""
+        """Take and return the next action, or None.
+
+        close() takes actions too when the thread is held up.
+        """
         try:
             return self._todo.popleft()
         except IndexError:
@@ -238,7 +244,7 @@ class Watchdog:
                 transport.abort(action.error)
             self.ended(action.connection_id, action.error)
         elif transport := self.transports.get(action.connection_id):
-            # Where there is none, it has ended meanwhile and reported that.
+            # If there is no transport, it has ended meanwhile and has reported its end.
             if isinstance(action, Send):
                 transport.send(action.payload)
             elif isinstance(action, Ping):
@@ -253,7 +259,7 @@ class Watchdog:
     def _consult(self, consult: Consult) -> None:
         try:
             result = consult.ask()
-        except BaseException as raised:  # noqa: BLE001 - SystemExit too: this thread must go on
+        except BaseException as raised:  # noqa: BLE001 - not even SystemExit may end the thread
             error = raised if isinstance(raised, Exception) else RuntimeError(repr(raised))
             with self._core.lock:
                 consult.failed(error)
@@ -271,7 +277,7 @@ class Watchdog:
             self.ended(connection_id, ConnectionLost(str(error), reason="thread"))
 
     def send(self, connection_id: int, payload: str | bytes, waiter: Waiter) -> None:
-        """Send a caller's message, and settle ``waiter`` when its bytes are out."""
+        """Send a caller's message, and settle ``waiter`` when its bytes are sent."""
         transport = self.transports.get(connection_id)
         if transport is None:
             waiter.settle(NotConnected("the connection ended before the message was sent"))
@@ -282,7 +288,10 @@ class Watchdog:
         self._perform(Ping(connection_id))
 
     def ended(self, connection_id: int, error: BaseException) -> None:
-        """Ask for the verdict on a connection that has ended or a failed attempt, and act on it."""
+        """Get the verdict on an ended connection or a failed attempt, and pass it to the session.
+
+        Later reports of the same end are ignored.
+        """
         if connection_id > self._ended:
             self._ended = connection_id
             then = partial(self._judged, connection_id, error)
@@ -290,8 +299,8 @@ class Watchdog:
 
     def _judged(self, connection_id: int, error: BaseException, verdict: Verdict) -> None:
         try:
-            why = str(error)  # without the lock: it may be a user's exception
-        except BaseException:  # noqa: BLE001 - whose __str__ raises
+            why = str(error)  # without the lock: it may run the __str__ of a user's exception
+        except BaseException:  # noqa: BLE001 - that __str__ may raise
             why = type(error).__name__
         with self._core.lock:
             self._core.peek().ended(connection_id, error, verdict, time.monotonic(), why)
@@ -299,22 +308,25 @@ class Watchdog:
     # The end.
 
     def fail(self, name: str, error: BaseException) -> None:
-        """Fail the client, since another thread of it, ``name``, has died of ``error``."""
+        """Fail the client, as its other thread ``name`` has ended by ``error``."""
         self._fail(name, error)
         self._log_death(name, error)
 
     def _log_death(self, name: str, error: BaseException) -> None:
         if not self._core.is_forked:
-            text = f"internal error: the thread {name} has ended, and the client has failed"
+            text = (
+                f"internal error: the thread {name} has ended and the client has failed; "
+                "make a new client, and report this bug with its traceback"
+            )
             self._core.log(logging.ERROR, text, exc_info=error)
 
     def _fail(self, name: str, error: BaseException) -> None:
-        """Have all calls raise, those that are blocked, too."""
+        """Make all calls raise, including those that are blocked."""
         core = self._core
         if core.is_forked:
-            return  # it is the parent's
+            return  # the client belongs to the parent
         failure = WSClientError(
-            f"internal error: the thread {name} has ended by {type(error).__name__}; see the log"
+            f"internal error: {type(error).__name__} has ended the thread {name}; see the log"
         )
         failure.__cause__ = forget_locals(error)
         try:
@@ -328,12 +340,12 @@ class Watchdog:
                 waiter.settle(failure)
 
     def abort(self) -> None:
-        """Cut all connections, from any thread."""
+        """Cut all connections. May be called on any thread."""
         for transport in list(self.transports.values()):
             transport.abort()
 
     def settle_all(self) -> None:
-        """Carry out the actions that callers and listeners wait for, and drop all others."""
+        """Perform the actions that callers and listeners wait for, and drop all others."""
         core = self._core
         with core.lock:
             self._todo.extend(core.peek().actions())

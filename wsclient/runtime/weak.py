@@ -1,4 +1,4 @@
-"""A group of weakly held objects that any thread may go through at any time."""
+"""A group of weak references that any thread may iterate over at any time."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ T = TypeVar("T")
 
 
 class WeakGroup(Generic[T]):
-    """A WeakSet that may be copied while other threads, signal handlers and finalizers add to it:
-    each step is one atomic call."""
+    """A WeakSet that may be copied while other threads, signal handlers and finalizers add to it.
+
+    Each step is one atomic call.
+    """
 
     def __init__(self) -> None:
         self._refs: dict[int, ref[T]] = {}
 
     def add(self, thing: T) -> None:
         key, refs = id(thing), self._refs
-        # All in C: Python would swallow a Ctrl-C that strikes within a function of ours here.
+        # Written in C: Python would ignore a Ctrl-C within a callback written in Python here.
         refs[key] = ref(thing, partial(refs.pop, key))
 
     def all(self) -> list[T]:
