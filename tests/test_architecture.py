@@ -252,3 +252,28 @@ def test_few_tests_look_behind_the_surface() -> None:
     names = private_names()
     found = [reach for path in sorted(TESTS.rglob("*.py")) for reach in reaches(path, names)]
     assert len(found) <= MAX_REACHES, "\n".join(found)
+
+
+def test_no_two_classes_share_a_name() -> None:
+    """Nor two type aliases. The private classes of a dialect mirror its venue's own names."""
+    places: dict[str, list[str]] = {}
+    for module in modules("."):
+        for node in ast.walk(tree_of(ROOT / module)):
+            if isinstance(node, ast.ClassDef):
+                name = node.name
+            elif isinstance(node, ast.Assign) and is_alias(node):
+                (target,) = node.targets
+                name = ast.unparse(target)
+            else:
+                continue
+            if not (module.startswith("dialects") and name.startswith("_")):
+                places.setdefault(name.lstrip("_"), []).append(f"{module}: {name}")
+    shared = [found for found in places.values() if len(found) > 1]
+    assert not shared, "\n".join(map(str, shared))
+
+
+def is_alias(node: ast.Assign) -> bool:
+    """True for ``Name = list[int]`` and its like."""
+    names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+    is_type = isinstance(node.value, ast.Subscript | ast.BinOp)
+    return is_type and len(names) == 1 and re.fullmatch(r"_?[A-Z]+[a-z]\w*", names[0]) is not None

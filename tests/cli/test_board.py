@@ -5,7 +5,7 @@ import json
 import pytest
 
 from support.making import message as make
-from wsclient.cli.board import Board, Row
+from wsclient.cli.board import Board, BoardRow
 from wsclient.cli.demo import CHANNELS
 from wsclient.messages import Gap
 
@@ -16,7 +16,7 @@ def message(sequence, price=1.0, gap=None, connection_id=1):
 
 
 def row_of(*messages):
-    row = Row("a")
+    row = BoardRow("a")
     for at, each in enumerate(messages):
         row.add(each, float(at))
     return row
@@ -52,8 +52,8 @@ def test_a_gap_on_the_first_message_does_not_count():
 
 def test_to_the_end_a_channel_that_fell_silent_is_unaccounted_for():
     assert unaccounted(row_of(message(1), message(2)), range(1, 11), to_the_end=True) == 8
-    assert unaccounted(Row("a"), range(1, 11), to_the_end=True) == 10
-    assert unaccounted(Row("a"), range(1, 11)) == 0
+    assert unaccounted(BoardRow("a"), range(1, 11), to_the_end=True) == 10
+    assert unaccounted(BoardRow("a"), range(1, 11)) == 0
 
 
 def test_the_clients_message_that_a_channel_is_lost_does_not_count():
@@ -69,7 +69,7 @@ def test_price_and_change():
 
 
 def test_the_rate_is_measured_over_the_last_seconds():
-    row = Row("a")
+    row = BoardRow("a")
     for n in range(1, 41):
         row.add(message(n), n / 10)
     assert row.rate(4.0) == pytest.approx(10, abs=1)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from wsclient.cli.faults import EXAMPLES, Fault, parse
+from wsclient.cli.faults import EXAMPLES, VenueFault, parse
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
@@ -13,17 +13,17 @@ def test_each_example_can_be_parsed(example):
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("rst:every=30s", Fault("rst", "", first_at=30.0, period=30.0)),
-        ("rst:after=200ms", Fault("rst", "", first_at=0.2)),
-        ("fin:after=2m,every=1.5s", Fault("fin", "", first_at=120.0, period=1.5)),
-        ("close:every=1s", Fault("close", "", first_at=1.0, period=1.0, code=1012)),
-        ("close:code=4000,after=1s", Fault("close", "", first_at=1.0, code=4000)),
-        ("silence:after=1m,for=20s", Fault("silence", "", first_at=60.0, duration=20.0)),
-        ("down:every=9s,for=1s", Fault("down", "", first_at=9.0, period=9.0, duration=1.0)),
-        ("gap:every=7", Fault("gap", "", every=7)),
-        ("reject:channel=a=b", Fault("reject", "", channel="a=b")),
-        ("429:first=2", Fault("429", "", times=2)),
-        ("latency:ms=0.5", Fault("latency", "", delay=0.0005)),
+        ("rst:every=30s", VenueFault("rst", "", first_at=30.0, period=30.0)),
+        ("rst:after=200ms", VenueFault("rst", "", first_at=0.2)),
+        ("fin:after=2m,every=1.5s", VenueFault("fin", "", first_at=120.0, period=1.5)),
+        ("close:every=1s", VenueFault("close", "", first_at=1.0, period=1.0, code=1012)),
+        ("close:code=4000,after=1s", VenueFault("close", "", first_at=1.0, code=4000)),
+        ("silence:after=1m,for=20s", VenueFault("silence", "", first_at=60.0, duration=20.0)),
+        ("down:every=9s,for=1s", VenueFault("down", "", first_at=9.0, period=9.0, duration=1.0)),
+        ("gap:every=7", VenueFault("gap", "", every=7)),
+        ("reject:channel=a=b", VenueFault("reject", "", channel="a=b")),
+        ("429:first=2", VenueFault("429", "", times=2)),
+        ("latency:ms=0.5", VenueFault("latency", "", delay=0.0005)),
     ],
 )
 def test_a_correct_fault_is_parsed(text, fault):

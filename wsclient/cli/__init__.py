@@ -313,7 +313,7 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _fault(text: str) -> faults.Fault:
+def _fault(text: str) -> faults.VenueFault:
     try:
         return faults.parse(text)
     except ValueError as error:

@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 from wsclient.messages import Gap, Message
 
-__all__ = ["Board", "Event", "Row", "Summary", "View"]
+__all__ = ["Board", "BoardEvent", "BoardRow", "Summary", "View"]
 
 #: The time (s) over which the rate is measured.
 RATE_SPAN = 2.0
 
 
-class Event(NamedTuple):
+class BoardEvent(NamedTuple):
     """A line about something that happened ``at`` seconds after the start.
 
     ``kind``, which gives it a colour, is ``good``, ``bad``, ``gap`` or ``note``.
@@ -29,7 +29,7 @@ class Event(NamedTuple):
 
 
 @dataclass
-class Row:
+class BoardRow:
     """A channel, with what the client delivered of it."""
 
     channel: str
@@ -117,14 +117,14 @@ class Board:
     """Everything that is shown while the demo runs."""
 
     def __init__(self, channels: Iterable[str], seconds: float) -> None:
-        self.rows = {channel: Row(channel) for channel in channels}
+        self.rows = {channel: BoardRow(channel) for channel in channels}
         self.seconds = seconds
         self.elapsed = 0.0
         self.state = "starting"
         self.is_open = False
         self.reconnects = 0
         self.gaps = 0
-        self.events: list[Event] = []
+        self.events: list[BoardEvent] = []
 
     @property
     def messages(self) -> int:
@@ -150,7 +150,7 @@ class View:
     def update(self, board: Board) -> None:
         """Show the current numbers."""
 
-    def event(self, event: Event) -> None:
+    def event(self, event: BoardEvent) -> None:
         """Show an event, which is also on the board."""
 
     def finish(self, board: Board, summary: Summary) -> None:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-from wsclient.cli.board import Board, Event, Summary, View
+from wsclient.cli.board import Board, BoardEvent, Summary, View
 from wsclient.cli.feed import Feed
 from wsclient.cli.plain import PlainView
 from wsclient.cli.terminal import is_rich
@@ -224,9 +224,9 @@ class Demo:
         return time.monotonic() - self._started
 
     def _say(self, kind: str, text: str) -> None:
-        self._add(Event(self._now(), kind, text))
+        self._add(BoardEvent(self._now(), kind, text))
 
-    def _add(self, event: Event) -> None:
+    def _add(self, event: BoardEvent) -> None:
         self.board.events.append(event)
         self._view.event(event)
 
@@ -241,7 +241,7 @@ class Warnings(logging.Handler):
     def __init__(self, now: Callable[[], float]) -> None:
         super().__init__(logging.WARNING)
         self._now = now
-        self._queue: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[BoardEvent] = queue.SimpleQueue()
 
     def __enter__(self) -> Warnings:
         logging.getLogger("wsclient").addHandler(self)
@@ -253,9 +253,9 @@ class Warnings(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = re.sub(r"^client: backing off: |\[Errno -?\d+\] ", "", record.getMessage())
-        self._queue.put(Event(self._now(), "note", text))
+        self._queue.put(BoardEvent(self._now(), "note", text))
 
-    def take(self) -> Iterator[Event]:
+    def take(self) -> Iterator[BoardEvent]:
         """Remove and yield the events collected so far."""
         while not self._queue.empty():
             yield self._queue.get()

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["EXAMPLES", "Fault", "parse"]
+__all__ = ["EXAMPLES", "VenueFault", "parse"]
 
 
 @dataclass(frozen=True)
-class Fault:
+class VenueFault:
     """A fault to inject.
 
     ``kind`` is its name, or the HTTP status of a refused handshake; ``text`` is the value given.
@@ -110,7 +110,7 @@ EXAMPLES = {
 _BY_KIND = {example.partition(":")[0]: example for example in EXAMPLES}
 
 
-def parse(text: str) -> Fault:
+def parse(text: str) -> VenueFault:
     """Return the fault that ``text`` describes.
 
     Raises ValueError, with a correct example, if there is no such fault.
@@ -146,7 +146,7 @@ def _values(keys: Keys, rest: str) -> dict[str, Any]:
     return values
 
 
-def _fault(kind: str, text: str, values: Mapping[str, Any]) -> Fault:
+def _fault(kind: str, text: str, values: Mapping[str, Any]) -> VenueFault:
     fault: dict[str, Any] = {}
     if kind in _TIMED:
         fault["period"] = values.get("every")
@@ -159,4 +159,4 @@ def _fault(kind: str, text: str, values: Mapping[str, Any]) -> Fault:
     fault["times"] = values.get("first", 0)
     fault["channel"] = values.get("channel", "")
     fault["delay"] = values.get("ms", 0.0) / 1000
-    return Fault(kind, text, code=values.get("code", 1012), **fault)
+    return VenueFault(kind, text, code=values.get("code", 1012), **fault)

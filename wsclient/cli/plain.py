@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from wsclient.cli.board import Board, Event, Summary, View
+from wsclient.cli.board import Board, BoardEvent, Summary, View
 from wsclient.cli.terminal import printable
 
 __all__ = ["PlainView", "summary_lines", "verdict"]
@@ -23,7 +23,7 @@ class PlainView(View):
         counts = f"{board.messages:5} messages {rate:3.0f}/s"
         self._print(board.elapsed, f"{board.state:<11}  {counts}  {prices}")
 
-    def event(self, event: Event) -> None:
+    def event(self, event: BoardEvent) -> None:
         self._print(event.at, f"{'!' if event.kind in ('bad', 'gap') else '*'} {event.text}")
 
     def finish(self, board: Board, summary: Summary) -> None:

@@ -8,7 +8,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from wsclient.cli.board import Board, Event, Row, Summary, View
+from wsclient.cli.board import Board, BoardEvent, BoardRow, Summary, View
 from wsclient.cli.plain import summary_lines, verdict
 from wsclient.cli.terminal import printable
 
@@ -55,7 +55,7 @@ class ScreenView(View):
     def update(self, board: Board) -> None:
         self._live.update(self._screen(board), refresh=True)
 
-    def event(self, event: Event) -> None:
+    def event(self, event: BoardEvent) -> None:
         pass  # it is on the board, and the next update shows it
 
     def finish(self, board: Board, summary: Summary) -> None:
@@ -95,7 +95,7 @@ def _fitting(width: int) -> list[str]:
     return shown
 
 
-def _cells(row: Row, now: float) -> dict[str, Text]:
+def _cells(row: BoardRow, now: float) -> dict[str, Text]:
     change = row.change
     if row.is_missing:
         gap = Text("missing", "bold red")
@@ -138,7 +138,7 @@ def _totals(board: Board) -> Text:
     return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
 
 
-def _events(events: list[Event], room: int) -> RenderableType:
+def _events(events: list[BoardEvent], room: int) -> RenderableType:
     """Draw the last events, at most ``room``, one line each."""
     return Group(
         *(

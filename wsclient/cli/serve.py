@@ -22,11 +22,10 @@ from random import Random
 from typing import Any, TextIO
 from weakref import WeakKeyDictionary
 
-from wsclient.cli.faults import Fault
+from wsclient.cli.faults import VenueFault
 from wsclient.cli.feed import Feed
 from wsclient.cli.terminal import clock, complain, printable
-from wsclient.testing import FakeVenue, FaultProxy, Payload, Peer, Replay
-from wsclient.testing import Fault as ConnectionFault
+from wsclient.testing import FakeVenue, Fault, FaultProxy, Payload, Peer, Replay
 from wsclient.testing.exchanges import PROTOCOLS, KrakenProtocol
 from wsclient.testing.protocols import MarketProtocol
 
@@ -74,7 +73,7 @@ class Service:
         self._err = err
         self._dialect = args.dialect.name
         self._protocol = _protocol(self._dialect)
-        self.faults: list[Fault] = args.faults
+        self.faults: list[VenueFault] = args.faults
         self._random = Random(args.seed)
         self._counts: WeakKeyDictionary[Peer, int] = WeakKeyDictionary()
         self._lines: queue.Queue[tuple[int, str, str] | None] = queue.Queue(MAX_LINES)
@@ -212,7 +211,7 @@ class Service:
             if self._by_proxy:
                 self._proxy = FaultProxy(self.venue.url, seed=self._args.seed, host=host, port=port)
                 stack.enter_context(self._proxy)
-                self._proxy.set(ConnectionFault(delay=sum(fault.delay for fault in self.faults)))
+                self._proxy.set(Fault(delay=sum(fault.delay for fault in self.faults)))
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 text = f"port {port} of {host} is in use; --port 0 takes any that is free"
@@ -279,7 +278,7 @@ class Service:
 
     # The faults.
 
-    def _schedule(self, fault: Fault, due: float) -> None:
+    def _schedule(self, fault: VenueFault, due: float) -> None:
         def strike() -> None:
             self.strike(fault)
             if fault.period is not None:
@@ -302,7 +301,7 @@ class Service:
         with self.venue.lock:
             return self.venue.live
 
-    def strike(self, fault: Fault) -> None:
+    def strike(self, fault: VenueFault) -> None:
         end = time.monotonic() + fault.duration
         peers = self._peers()
         if fault.kind == "down":
@@ -328,7 +327,7 @@ class Service:
         if not on:
             self._say("", "new connections are accepted again")
 
-    def _harm(self, fault: Fault, peer: Peer, end: float) -> None:
+    def _harm(self, fault: VenueFault, peer: Peer, end: float) -> None:
         match fault.kind:
             case "rst" | "down":
                 peer.rst()
@@ -343,7 +342,7 @@ class Service:
                 assert self._proxy is not None
                 for connection in self._proxy.connections:
                     if connection.number == peer.id:
-                        connection.set(ConnectionFault("deaf"))
+                        connection.set(Fault("deaf"))
                 self._at(end + DEAF_FOR, peer.rst)
 
     def _speak(self, peer: Peer) -> None:

@@ -70,7 +70,7 @@ class Routed(NamedTuple):
     is_given: bool
 
 
-class _Refusal:
+class _ForkedLock:
     """A replacement for the lock in a forked child: entering it raises ClientForked."""
 
     def __enter__(self) -> None:
@@ -595,7 +595,7 @@ class Core:
         Drop everything that could reach the parent's connection.
         """
         self.is_forked = True
-        self.lock = _Refusal()
+        self.lock = _ForkedLock()
         self.locks = Locks()  # threads that do not exist here may hold the old ones
         self.event_hub.forked()
         self._watchdog.forked()

@@ -70,7 +70,7 @@ class _Queued(NamedTuple):
     thread_name: str
 
 
-class _Mark(NamedTuple):
+class _FlushMark(NamedTuple):
     """A mark in the queue: ``done`` is released when all entries before it have been handled."""
 
     done: threading.Lock
@@ -187,7 +187,7 @@ class LogThread:
 
     def __init__(self) -> None:
         # A SimpleQueue is written in C: a put is atomic, and may come while another is interrupted.
-        self._queue: queue.SimpleQueue[_Queued | _Mark] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Queued | _FlushMark] = queue.SimpleQueue()
         #: Held by the thread while it runs. If two threads are started at once, the later one ends.
         self._running = threading.Lock()
         self._ident: int | None = None
@@ -236,7 +236,7 @@ class LogThread:
             return False
         done = threading.Lock()
         done.acquire()
-        self._queue.put(_Mark(done, is_last))
+        self._queue.put(_FlushMark(done, is_last))
         return acquire(done, Deadline(timeout))
 
     def end(self) -> None:

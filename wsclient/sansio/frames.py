@@ -74,7 +74,7 @@ class Received:
         return f"Received({', '.join(f'{s}={getattr(self, s)!r}' for s in self.__slots__)})"
 
 
-class _Refused(Exception):
+class _BadFrame(Exception):
     """A violation, on its way to :meth:`FrameParser.received`."""
 
     def __init__(self, code: int, reason: str) -> None:
@@ -136,7 +136,7 @@ class FrameParser:
                 start = min(self._missing, end)
                 self._payload(view[:start], out)
             rest = self._frames(view[start:end].tobytes(), out)
-        except _Refused as refused:
+        except _BadFrame as refused:
             out.violation = refused.violation
         except UnicodeDecodeError as error:
             out.violation = _not_utf8("text message", error)
@@ -222,33 +222,33 @@ class FrameParser:
         start = position + 2
 
         if first & 0x70:
-            raise _Refused(PROTOCOL_ERROR, f"reserved bits 0x{first & 0x70:02x} are set")
+            raise _BadFrame(PROTOCOL_ERROR, f"reserved bits 0x{first & 0x70:02x} are set")
         if second & 0x80:
-            raise _Refused(PROTOCOL_ERROR, "a server's frame is masked")
+            raise _BadFrame(PROTOCOL_ERROR, "a server's frame is masked")
         if opcode not in OPCODES:
-            raise _Refused(PROTOCOL_ERROR, f"unknown opcode 0x{opcode:x}")
+            raise _BadFrame(PROTOCOL_ERROR, f"unknown opcode 0x{opcode:x}")
 
         if opcode >= CLOSE:
             if not fin:
-                raise _Refused(PROTOCOL_ERROR, f"control frame 0x{opcode:x} is fragmented")
+                raise _BadFrame(PROTOCOL_ERROR, f"control frame 0x{opcode:x} is fragmented")
             if length > 125:
-                raise _Refused(PROTOCOL_ERROR, f"control frame 0x{opcode:x} exceeds 125 bytes")
+                raise _BadFrame(PROTOCOL_ERROR, f"control frame 0x{opcode:x} exceeds 125 bytes")
             if available < 2 + length:
                 return position
             payload = data[start : start + length]
             if opcode == CLOSE:
                 close = parse_close(payload)
                 if isinstance(close, Violation):
-                    raise _Refused(*close)
+                    raise _BadFrame(*close)
                 self.close_code, self.close_reason = close
                 self._finish()
             out.controls.append(Control(opcode, payload))
             return start + length
 
         if opcode == CONTINUATION and not self._opcode:
-            raise _Refused(PROTOCOL_ERROR, "continuation frame without a message to continue")
+            raise _BadFrame(PROTOCOL_ERROR, "continuation frame without a message to continue")
         if opcode != CONTINUATION and self._opcode:
-            raise _Refused(PROTOCOL_ERROR, f"new data frame 0x{opcode:x} in a fragmented message")
+            raise _BadFrame(PROTOCOL_ERROR, f"new data frame 0x{opcode:x} in a fragmented message")
 
         if length >= 126:
             width, shortest = (2, 126) if length == 126 else (8, 1 << 16)
@@ -257,15 +257,15 @@ class FrameParser:
             start += width
             length = int.from_bytes(data[position + 2 : start], "big")
             if length < shortest:
-                raise _Refused(PROTOCOL_ERROR, f"length {length} is not in its shortest form")
+                raise _BadFrame(PROTOCOL_ERROR, f"length {length} is not in its shortest form")
             if length >= 1 << 63:
-                raise _Refused(PROTOCOL_ERROR, "length has its highest bit set")
+                raise _BadFrame(PROTOCOL_ERROR, "length has its highest bit set")
 
         size, fragments = self._size + length, self._fragments + 1
         if size > self._max_size:
-            raise _Refused(TOO_BIG, f"message of {size} bytes, limit {self._max_size}")
+            raise _BadFrame(TOO_BIG, f"message of {size} bytes, limit {self._max_size}")
         if fragments > self._max_fragments:
-            raise _Refused(TOO_BIG, f"message of more than {self._max_fragments} fragments")
+            raise _BadFrame(TOO_BIG, f"message of more than {self._max_fragments} fragments")
         stop = start + length
         if stop > len(data):
             if length <= SHORT:

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from wsclient import dialects
 
-from .market import Depth, Levels, MarketEvent, Quote, Trade
+from .market import Depth, MarketEvent, MarketLevels, Quote, Trade
 from .protocols import (
     GenericProtocol,
     MarketProtocol,
@@ -546,7 +546,7 @@ def _is_muted(peer: Peer, channels: Sequence[str]) -> bool:
     return any(peer.venue.muted(channel) for channel in channels)
 
 
-def _actions(changes: Levels, before: Levels) -> list[tuple[str, Decimal, Decimal]]:
+def _actions(changes: MarketLevels, before: MarketLevels) -> list[tuple[str, Decimal, Decimal]]:
     known = {price for price, _ in before}
     return [
         ("change" if price in known else "new", price, size)
@@ -556,7 +556,7 @@ def _actions(changes: Levels, before: Levels) -> list[tuple[str, Decimal, Decima
     ]
 
 
-def _texts(levels: Levels) -> list[list[str]]:
+def _texts(levels: MarketLevels) -> list[list[str]]:
     return [[str(price), str(size)] for price, size in levels]
 
 

@@ -8,9 +8,9 @@ from itertools import count
 from random import Random
 from typing import Literal, NamedTuple
 
-__all__ = ["Depth", "Instrument", "Levels", "Listing", "MarketEvent", "Quote", "Trade"]
+__all__ = ["Depth", "Instrument", "Listing", "MarketEvent", "MarketLevels", "Quote", "Trade"]
 
-Levels = list[tuple[Decimal, Decimal]]
+MarketLevels = list[tuple[Decimal, Decimal]]
 
 #: Opening prices (cents) by the beginning of the symbol; all other symbols open at OTHERS.
 OPENINGS = {"BTC": 6_701_230, "XBT": 6_701_230, "ETH": 351_244, "SOL": 14_852}
@@ -47,15 +47,15 @@ class Depth(NamedTuple):
     removes a level. ``book`` has all bids and asks after the update, ``before`` those before it.
     """
 
-    bids: Levels
-    asks: Levels
-    book: tuple[Levels, Levels]
-    before: tuple[Levels, Levels] = ([], [])
+    bids: MarketLevels
+    asks: MarketLevels
+    book: tuple[MarketLevels, MarketLevels]
+    before: tuple[MarketLevels, MarketLevels] = ([], [])
 
 
 MarketEvent = Trade | Quote | Depth
 #: Levels by price (cents), best first. A level that changes is a new object.
-_Side = dict[int, tuple[Decimal, Decimal]]
+_MarketSide = dict[int, tuple[Decimal, Decimal]]
 #: The program's decimal context may have fewer digits.
 _CONTEXT = Context(prec=50, traps=[])
 _NOTHING = _CONTEXT.scaleb(Decimal(0), -5)
@@ -71,7 +71,7 @@ class Instrument:
         #: Distance (cents) from one level to the next.
         self._step = 10 ** max(0, len(str(self._bid)) - 5)
         self._trades = count(1)
-        self.sides: tuple[_Side, _Side] = ({}, {})
+        self.sides: tuple[_MarketSide, _MarketSide] = ({}, {})
         self.move()
 
     def move(self) -> None:
@@ -86,7 +86,7 @@ class Instrument:
         self._is_bought = random.random() < 0.5
         self._last = self._bid + self._step * self._is_bought
 
-    def _side(self, before: _Side, best: int, step: int) -> _Side:
+    def _side(self, before: _MarketSide, best: int, step: int) -> _MarketSide:
         """Return a side of the book: known levels as they were, but one with a new size."""
         prices = range(best, best + LEVELS * step, step)
         side = {price: before.get(price) or self._level(price) for price in prices}
@@ -119,7 +119,7 @@ class Listing:
     def __init__(self, instrument: Instrument, kind: type[MarketEvent]) -> None:
         self._instrument = instrument
         self._kind = kind
-        self._sent: tuple[_Side, _Side] = instrument.sides
+        self._sent: tuple[_MarketSide, _MarketSide] = instrument.sides
 
     def next(self) -> MarketEvent:
         instrument = self._instrument
@@ -142,12 +142,12 @@ class Listing:
         return None
 
 
-def _levels(sides: tuple[_Side, _Side]) -> tuple[Levels, Levels]:
+def _levels(sides: tuple[_MarketSide, _MarketSide]) -> tuple[MarketLevels, MarketLevels]:
     bids, asks = sides
     return list(bids.values()), list(asks.values())
 
 
-def _changes(before: _Side, after: _Side) -> Iterator[tuple[Decimal, Decimal]]:
+def _changes(before: _MarketSide, after: _MarketSide) -> Iterator[tuple[Decimal, Decimal]]:
     for price in before.keys() - after.keys():
         yield before[price][0], _NOTHING
     for price, level in after.items():

@@ -24,7 +24,7 @@ from .peer import Peer
 from .protocols import MarketProtocol, Payload, ScriptedProtocol
 from .venue import FakeVenue
 
-Direction = Literal["received", "sent", "connected", "http"]
+RecordedDirection = Literal["received", "sent", "connected", "http"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Recorded:
     None if the recording has no times.
     """
 
-    direction: Direction
+    direction: RecordedDirection
     time: int | None
     payload: bytes
     uri: str | None = None
@@ -81,7 +81,7 @@ def _capture(content: bytes) -> Iterator[Recorded]:
 
 
 _CRYPTOFEED = re.compile(rb"(?:(\S+) (<-|<->|->) )?(\d+(?:\.\d+)?)(?:: (.*))?", re.DOTALL)
-_DIRECTIONS: dict[bytes, Direction] = {
+_DIRECTIONS: dict[bytes, RecordedDirection] = {
     b"": "received",
     b"<-": "sent",
     b"<->": "connected",
