@@ -198,7 +198,7 @@ def test_a_channel_that_the_venue_ends_is_subscribed_to_again() -> None:
         ),
         (
             {"msg": "dup", "code": 10301, "subId": "1", "channel": "book", "symbol": "tX"},
-            Rejection("dup (10301)", "1"),
+            Rejection("dup (10301)", "1", keeps_active=True),
         ),
         (
             {"msg": "dup", "code": 10301, "channel": "book", "symbol": "tX"},

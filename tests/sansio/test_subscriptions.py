@@ -88,7 +88,7 @@ class Desk:
     def reject(self, channel: str | None = None, reason: str = "no", **fields: Any) -> bool:
         matched = self.subscriptions.rejected(Rejection(reason, channel=channel, **fields))
         self.collect()
-        return matched
+        return matched is not None
 
     def active(self, *channels: str, **options: Any) -> Desk:
         self.subscribe(*channels, token=object(), **options).send()
@@ -1068,6 +1068,26 @@ def test_an_unsubscribe_within_a_refresh_ends_with_its_first_half(
     assert desk.outcomes["unsub"] is None
     desk.reject("a", "not subscribed")
     assert desk.wanted == []
+
+
+class TestSubscribedAlready:
+    """A subscribe that the venue refuses because it still has the channel."""
+
+    def test_a_resubscription_is_confirmed_by_that(self) -> None:
+        desk = Desk().active("a")
+        desk.subscriptions.refresh("a")
+        desk.send()
+        rejection = Rejection("dup", desk.out[-1].id, keeps_active=True)
+        assert desk.subscriptions.rejected(rejection) == ["a"]
+        assert desk.state("a") is ACTIVE
+        assert desk.collect().lost == []
+
+    def test_a_channel_that_was_never_confirmed_is_refused(self) -> None:
+        desk = Desk().subscribe("a")
+        desk.send()
+        assert desk.reject("a", "dup", keeps_active=True)
+        assert desk.wanted == []
+        assert isinstance(desk.outcomes["sub"], SubscriptionRejected)
 
 
 class TestVerbs:

@@ -203,13 +203,13 @@ def _event(message: dict[str, Any]) -> Item:
     if event == "unsubscribed":
         return Ack(channel=alias, verb="unsubscribe")
     if event == "error":
-        if "subId" in message:
-            return Rejection(reason, message["subId"])  # it was sent for one channel
+        is_there = code == _SUBSCRIBED_ALREADY
+        if "subId" in message:  # it was sent for one channel
+            return Rejection(reason, message["subId"], keeps_active=is_there)
         channel = _channel(message)
         if channel is not None and channel == message.get("channel"):
             return Rejection(reason, name=channel)  # without its symbol
         if channel or alias or code == 10001 or 10300 <= code < 10500:
-            is_there = code == _SUBSCRIBED_ALREADY
             return Rejection(reason, channel=channel or alias, keeps_active=is_there)
         return Notice(reason)
     if event == "auth":

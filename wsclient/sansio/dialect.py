@@ -83,7 +83,8 @@ class Rejection(msgspec.Struct, gc=False):
 
     A Rejection that matches no request, has no id and names an active ``channel`` means that the
     venue has ended the channel. Exceptions: ``verb`` is ``"unsubscribe"``, or ``keeps_active`` is
-    set, as the channel was already subscribed and remains subscribed.
+    set, as the channel was already subscribed and remains subscribed. With ``keeps_active``, the
+    answer to a resubscription confirms the channel.
     """
 
     reason: str

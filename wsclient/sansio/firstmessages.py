@@ -90,7 +90,7 @@ class FirstMessages:
         for channel in self._timers.take(now):
             del self._confirmed[channel]
             count = self._count(channel)
-            if count == self._counts.get(channel, 0):
+            if count == self._counts.get(channel):
                 self._overdue[channel] = count
                 taken.append((channel, self._within[channel]))
         return taken

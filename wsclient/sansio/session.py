@@ -922,7 +922,10 @@ class Session:
             self._on_confirmed(self.subscriptions.subscribed(entry.channels), now)
         elif isinstance(entry, Rejection):
             entry.reason = self._mask(entry.reason)
-            if not self.subscriptions.rejected(entry) and not entry.is_rest:
+            confirmed = self.subscriptions.rejected(entry)
+            if confirmed is not None:
+                self._on_confirmed(confirmed, now)
+            elif not entry.is_rest:
                 self._refusals.add(one_line(entry.reason), now)
         elif isinstance(entry, Ended):
             entry.reason = self._mask(entry.reason)

@@ -443,27 +443,36 @@ class Subscriptions:
             self._deduce_refusals(request)
         return confirmed
 
-    def rejected(self, rejection: Rejection) -> bool:
-        """Process a refusing answer.
+    def rejected(self, rejection: Rejection) -> list[str] | None:
+        """Process a refusing answer; return the channels that it has made active.
 
-        Returns False if it answers no request and ends no channel.
+        Returns None if it answers no request and ends no channel. A refused resubscription makes
+        its channel active if the venue refuses it because it still has the channel.
         """
         reason = one_line(rejection.reason)
         matches = self._match(rejection)
         if not matches:
             is_foreign = rejection.request_id is not None  # of a user's own message, by send()
             if is_foreign or rejection.keeps_active or rejection.verb == "unsubscribe":
-                return False
-            return self._stop(rejection.channel, reason)
+                return None
+            return [] if self._stop(rejection.channel, reason) else None
         request, _ = matches[0]
+        confirmed = []
         if rejection.is_one:
             request.refusals.append(reason)
         else:
             for _, name in matches:
-                self._outstanding.discard(request, name)
-                self._refused(request, name, reason)
+                if rejection.keeps_active and request.subscribe and self._was_active(name):
+                    confirmed += [name] if self._answered(request, name) else []
+                else:
+                    self._outstanding.discard(request, name)
+                    self._refused(request, name, reason)
         self._deduce_refusals(request)
-        return True
+        return confirmed
+
+    def _was_active(self, channel: str) -> bool:
+        entry = self._entries.get(channel)
+        return entry is not None and entry.was_active
 
     def ended(self, answer: Ended) -> bool:
         """Process the end of channels by the venue. Return False if none of them was active."""
