@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 
 from support.rig import INF
-
 from wsclient.sansio.firstmessages import FirstMessages
 
 
