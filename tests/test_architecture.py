@@ -245,7 +245,7 @@ def reaches(path: Path, names: set[str]) -> Iterator[str]:
 
 #: How often tests may look behind the surface of the package. To be lowered, never raised: a clock,
 #: a budget or a delay that a test needs is an argument of a constructor.
-MAX_REACHES = 45
+MAX_REACHES = 19
 
 
 def test_few_tests_look_behind_the_surface() -> None:

@@ -731,7 +731,7 @@ class TestReaders:
     ) -> None:
         core = core_of(client)
         watchdog = watchdog_of(client)
-        core.lock = Turns(core.lock, turn, lambda: watchdog._perform(Forget("a")))
+        core.lock = Turns(core.lock, turn, lambda: watchdog.perform(Forget("a")))
         reader = client.reader("a")
         core.lock = core.lock.lock
         venue.publish("a")

@@ -27,7 +27,7 @@ def published(seed, count=200, channels=CHANNELS):
     venue = Venue(GenericProtocol())
     feed = Feed(venue, venue.protocol, channels, seed)
     for _ in range(count):
-        feed._publish()
+        feed.publish()
     return venue.published
 
 

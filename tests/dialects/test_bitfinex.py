@@ -19,7 +19,7 @@ from support.reading import Data, read, read_one
 from support.recordings import Bench, Script, payloads
 from support.rig import Rig
 from wsclient.dialects import Bitfinex, find
-from wsclient.dialects.bitfinex import _number
+from wsclient.dialects.bitfinex import javascript_number
 from wsclient.errors import ConfigurationError, NotSupported, SubscriptionRejected
 from wsclient.messages import Message, SubscriptionState
 from wsclient.sansio.dialect import (
@@ -403,7 +403,7 @@ def test_the_channel_of_a_book() -> None:
     ],
 )
 def test_a_number_is_printed_as_javascript_does(number: str, text: str) -> None:
-    assert _number(Decimal(number)) == text
+    assert javascript_number(Decimal(number)) == text
 
 
 # The two books in the tests of bitfinexcom/bitfinex-api-py, each with its updates.

@@ -382,7 +382,7 @@ class TestRates:
 
 def test_stats_do_not_wake_the_watchdog(client: WebSocketClient, venue: FakeVenue) -> None:
     core = core_of(client)
-    until(watchdog_of(client)._posts.empty)
+    until(watchdog_of(client).posts.empty)
     wake, woken = core.wake, []
     core.wake = lambda: woken.append(1) or wake()  # type: ignore[func-returns-value,method-assign]
     client.stats()

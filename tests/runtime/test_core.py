@@ -225,7 +225,7 @@ class TestThreadsThatDie:
                 raise ZeroDivisionError("a bug")
 
         client.on("a", print)
-        core_of(client).callbacks._functions = Broken()
+        core_of(client).callbacks.functions = Broken()
         venue.publish("a")
         with pytest.raises(wsclient.WSClientError, match="has ended the thread wsclient-callbacks"):
             client.recv(timeout=5)
@@ -286,7 +286,7 @@ class TestTicks:
         core = core_of(client)
 
         def look() -> None:
-            heard.append(len(watchdog_of(client)._todo))
+            heard.append(len(watchdog_of(client).todo))
             if len(set(heard)) < 5:
                 core.post(look)
 

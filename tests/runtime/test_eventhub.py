@@ -24,7 +24,7 @@ def told(event_hub: EventHub, *events: Event) -> None:
     """Emit events like these with the next numbers."""
     for event in events:
         what = tuple(vars(event)[field] for field in type(event).__match_args__)
-        event_hub.notify(Notify(type(event), what, event.connection_id, event_hub._number + 1))
+        event_hub.notify(Notify(type(event), what, event.connection_id, event_hub.number + 1))
 
 
 @pytest.fixture

@@ -55,13 +55,13 @@ from wsclient.runtime.handshake import (
     MAX_HEAD,
     Address,
     HandshakeSocket,
-    _wrap,
     check_handshake_headers,
     check_headers,
     default_ssl_context,
     open_socket,
     parse_retry_after,
     parse_url,
+    wrap,
 )
 from wsclient.runtime.waiting import Deadline
 from wsclient.testing import FakeVenue
@@ -886,7 +886,7 @@ class TestTls:
             far.close()
             assert select.select([near], [], [], 5)[0]
             with pytest.raises(OSError, match=r"(?i)reset|not connected"):
-                _wrap(near, client_context(), "localhost")
+                wrap(near, client_context(), "localhost")
             assert near.fileno() == -1
 
     def test_a_self_signed_certificate_is_refused_by_default(self, tls_venue: FakeVenue) -> None:

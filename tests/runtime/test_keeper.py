@@ -188,7 +188,7 @@ def test_a_read_while_a_hook_runs_sees_the_book_that_was_verified_last(name: str
 def test_of_several_threads_that_feed_a_book_none_undoes_what_another_did() -> None:
     book = synced()
     pause = threading.Event()
-    kept_of(book)._dialect.hook = lambda name: pause.wait(0.0001)  # type: ignore[attr-defined]
+    kept_of(book).dialect.hook = lambda name: pause.wait(0.0001)  # type: ignore[attr-defined]
 
     def feed(price: int) -> None:
         for size in range(1, 21):
@@ -199,7 +199,7 @@ def test_of_several_threads_that_feed_a_book_none_undoes_what_another_did() -> N
     for call in calls:
         call.result()
     assert book.bids() == [(9, 1), (8, 2), (7, 20), (6, 20), (5, 20)]
-    twin = kept_of(book)._spare[1]
+    twin = kept_of(book).spare[1]
     assert list(twin.bids) == book.bids(), "the other copy is equal"
 
 

@@ -443,7 +443,7 @@ def is_dialling(rig: Rig) -> bool:
 def is_put_off(rig: Rig) -> bool:
     snapshots = core_of(rig.client).snapshots
     now = time.monotonic()
-    return max(snapshots._not_before, snapshots._refreshes.deadline(now)) > now + 100
+    return max(snapshots.not_before, snapshots._refreshes.deadline(now)) > now + 100
 
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"
@@ -522,7 +522,7 @@ def test_close_does_not_wait_for_the_resolver(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_fetch_has_a_deadline(rig: Rig) -> None:
-    object.__setattr__(core_of(rig.client).snapshots._options, "connect_timeout", 0.1)
+    object.__setattr__(core_of(rig.client).snapshots.options, "connect_timeout", 0.1)
     rig.truth.script.append(expect_end)
     assert rig.book().is_synced
     assert len(rig.truth.asked) == 2

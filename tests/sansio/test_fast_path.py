@@ -89,7 +89,7 @@ class Line:
             totals
             + [
                 wanted,
-                self.rig.session._data_at,
+                self.rig.session.data_at,
                 self.rig.logs("warning"),
                 self.rig.sent(),
             ]

@@ -100,19 +100,19 @@ class TestHistogram:
     def test_its_memory_is_fixed(self, precision: int, buckets: int) -> None:
         found = Histogram(precision)
         assert found.buckets == buckets
-        assert found._above is None
-        assert found._below is None
+        assert found.positive is None
+        assert found.negative is None
         for bits in range(64):
             found.record(2**bits)
             found.record(-(2**bits))
-        for counts in (found._above, found._below):
+        for counts in (found.positive, found.negative):
             assert counts is not None
             assert (len(counts), counts.itemsize) == (buckets + 1, 4)
 
     @pytest.mark.parametrize("sign", [1, -1])
     def test_a_full_counter_counts_on(self, sign: int) -> None:
         found = histogram([sign * UNIT, sign * 9 * UNIT])
-        counts = found._above if sign > 0 else found._below
+        counts = found.positive if sign > 0 else found.negative
         assert counts is not None
         counts[1] = 2**32 - 1
         found.record(sign * UNIT)

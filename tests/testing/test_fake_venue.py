@@ -727,7 +727,7 @@ def test_without_a_journal_nothing_is_recorded(dial):
             peer.wait_closed()
             assert (peer.id, peer.journal, peer.received, peer.pings) == (number, [], [], [])
         assert venue.attempts == 3
-        assert len(venue.peers) == len(venue._connections) == 1
+        assert len(venue.peers) == len(venue.connections) == 1
         assert venue.requests == []
 
 

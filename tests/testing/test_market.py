@@ -40,7 +40,7 @@ def test_trades_are_numbered():
 
 def test_a_price_never_falls_to_zero():
     instrument = Instrument("A", 1)
-    instrument._bid = 1
+    instrument.bid = 1
     for _ in range(200):
         instrument.move()
         assert min(instrument.sides[0]) > 0

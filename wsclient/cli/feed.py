@@ -91,12 +91,12 @@ class Feed:
             # updates that follow it.
             with self._venue.batch():
                 for _ in range(BATCH):
-                    self._publish()
+                    self.publish()
                     due += self._random.expovariate(self._weights[-1])
                     if due > now:
                         break
 
-    def _publish(self) -> None:
+    def publish(self) -> None:
         (channel,) = self._random.choices(self._channels, cum_weights=self._weights)
         fields = self._protocol.fields(channel, self.listings[channel].next())
         number = self._venue.publish(channel, **fields)

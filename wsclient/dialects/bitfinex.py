@@ -180,7 +180,7 @@ class Bitfinex(Dialect):
         negative = ((price, size.copy_negate()) for price, size in islice(asks, _CHECKED))
         both = zip_longest(islice(bids, _CHECKED), negative)
         levels: Iterable[tuple[Decimal, Decimal]] = filter(None, (x for pair in both for x in pair))
-        text = ":".join(_number(number) for level in levels for number in level)
+        text = ":".join(javascript_number(number) for level in levels for number in level)
         checksum = zlib.crc32(text.encode())
         return checksum - 2**32 if checksum >= 2**31 else checksum
 
@@ -231,7 +231,7 @@ def _channel(message: dict[str, Any]) -> str | None:
     return f"{name}:{symbol}" if name and symbol else name
 
 
-def _number(number: Decimal) -> str:
+def javascript_number(number: Decimal) -> str:
     """Return a number as JavaScript prints it: ``2500``, ``0.000001``, ``6e-8``."""
     if not number:
         return "0"

@@ -45,7 +45,7 @@ class Callbacks:
         self.errors = 0
         self._log = log
         self._died = died
-        self._functions: dict[str, tuple[Callable[[Message], object], ...]] = {}
+        self.functions: dict[str, tuple[Callable[[Message], object], ...]] = {}
         self._listeners: tuple[Callable[[Event], object], ...] = ()
         #: The listeners' events. Each put wakes the thread.
         self.events = EventStream(self._rouse)
@@ -60,8 +60,8 @@ class Callbacks:
 
         Raises ThreadStartError.
         """
-        before = self._functions.get(channel, ())
-        self._functions[channel] = (*before, function)
+        before = self.functions.get(channel, ())
+        self.functions[channel] = (*before, function)
         try:
             return self._start()
         except ThreadStartError:
@@ -70,13 +70,13 @@ class Callbacks:
 
     def remove(self, channel: str, function: Callable[[Message], object]) -> MessageQueue | None:
         """Undo one :meth:`add`. Return the queue when no function is left for the channel."""
-        functions = list(self._functions.get(channel, ()))
+        functions = list(self.functions.get(channel, ()))
         if function in functions:
             functions.remove(function)
         if functions:
-            self._functions[channel] = tuple(functions)
+            self.functions[channel] = tuple(functions)
             return None
-        self._functions.pop(channel, None)
+        self.functions.pop(channel, None)
         return self._queue
 
     def listen(self, function: Callable[[Event], object]) -> None:
@@ -122,7 +122,7 @@ class Callbacks:
                 queue.rouse()  # there may be more
             if message is None:
                 continue
-            for function in self._functions.get(message.channel, ()):
+            for function in self.functions.get(message.channel, ()):
                 if not queue.is_closed:
                     self._call(function, message, f"on({message.channel!r})", message.channel)
         while self._call_listeners(None, EVENTS_AT_ONCE):

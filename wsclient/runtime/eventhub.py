@@ -128,7 +128,7 @@ class EventHub:
         #: Protects everything below. Held while events are put into the streams: no put blocks.
         self._lock = (locks or Locks()).new("the events")
         self._streams: WeakSet[EventStream] = WeakSet()
-        self._number = 0
+        self.number = 0
         self._is_over = False
 
     @property
@@ -151,13 +151,13 @@ class EventHub:
     def end(self, error: WSClientError | None, connection_id: int) -> None:
         """Emit the last event, unless it has been emitted."""
         with self._lock:
-            self._notify(Notify(Closed, (error,), connection_id, self._number + 1))
+            self._notify(Notify(Closed, (error,), connection_id, self.number + 1))
 
     def _notify(self, notify: Notify) -> None:
         """Put the event into every stream. Called under the lock."""
         if self._is_over:
             return
-        kind, what, connection_id, self._number = notify
+        kind, what, connection_id, self.number = notify
         streams = tuple(self._streams)
         if streams:
             at = time.time_ns()

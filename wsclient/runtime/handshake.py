@@ -302,7 +302,7 @@ def open_socket(
     if not address.is_secure:
         return sock
     context = ssl_context or default_ssl_context()
-    sock = _wrap(sock, context, address.host)
+    sock = wrap(sock, context, address.host)
     with _closing_on_error(sock):
         hold(sock)
         on_step("tls", sock)
@@ -311,7 +311,7 @@ def open_socket(
     return sock
 
 
-def _wrap(sock: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
+def wrap(sock: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
     with _closing_on_error(sock):
         try:
             return context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)

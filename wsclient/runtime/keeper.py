@@ -90,7 +90,7 @@ class LiveBook:
         locks: Locks | None = None,
         mask: Callable[[str], str] = str,
     ) -> None:
-        self._dialect = dialect
+        self.dialect = dialect
         self.channel = channel
         self.verify_checksum = verify_checksum
         self._upstream = upstream
@@ -104,7 +104,7 @@ class LiveBook:
         #: The book that is read. Its levels do not change while it is here.
         self.book = self._new_book()
         #: The version of the book that the other copy is equal to, and that copy.
-        self._spare = (_NO_VERSION, self.book)
+        self.spare = (_NO_VERSION, self.book)
         #: Changes with each change of the book, or of whether it may be changed.
         self._version = 0
         by_rest = dialect.book_request(channel, options) is not None
@@ -215,7 +215,7 @@ class LiveBook:
             is_applied = self._change(draft, version, update, message)
 
     def _read(self, message: Message) -> BookUpdate | None:
-        update = self._dialect.book_update(message)
+        update = self.dialect.book_update(message)
         # The levels are iterated over twice, and a dialect may return an iterator.
         return None if update is None else update._replace(bids=[*update.bids], asks=[*update.asks])
 
@@ -233,7 +233,7 @@ class LiveBook:
 
     def _take_draft(self) -> tuple[int, Book]:
         """Return the version of the book, and a copy to change. Called under the lock."""
-        (version, draft), self._spare = self._spare, (_NO_VERSION, self.book)
+        (version, draft), self.spare = self.spare, (_NO_VERSION, self.book)
         if version != self._version:  # after a snapshot, an interrupt or another writer
             draft = self.book.copy()
         return self._version, draft
@@ -252,7 +252,7 @@ class LiveBook:
                 # After the book: an interrupt in between leaves a message that the joiner misses.
                 joiner.took(message)
         older.change(update)
-        self._spare = version + 1, older
+        self.spare = version + 1, older
         return True
 
     def _misfit(self, message: Message, error: BaseException) -> None:
@@ -297,10 +297,10 @@ class LiveBook:
         joiner = self.joiner
         if joiner is None:
             raise BookError(
-                f"the order books of {self._dialect.name} begin with a message of the channel; "
+                f"the order books of {self.dialect.name} begin with a message of the channel; "
                 "they take no snapshot by REST"
             )
-        snapshot = self._dialect.book_snapshot(self.channel, answer)
+        snapshot = self.dialect.book_snapshot(self.channel, answer)
         if not isinstance(snapshot, Snapshot):
             text = f"book_snapshot() must return a Snapshot, not {type(snapshot).__name__}"
             raise DialectBug(text)
@@ -371,7 +371,7 @@ class LiveBook:
             raise
 
     def _new_book(self) -> Book:
-        return Book(self._depth, self._dialect if self.verify_checksum else None)
+        return Book(self._depth, self.dialect if self.verify_checksum else None)
 
     # Under the lock.
 

@@ -84,7 +84,7 @@ class Snapshots:
         locks: Locks | None = None,
         mask: Callable[[str], str] = str,
     ) -> None:
-        self._options = options
+        self.options = options
         self._mask = mask
         self._log = log
         self._judge = judge
@@ -101,7 +101,7 @@ class Snapshots:
         self.is_listening = False
         # Used by the thread only.
         self._backoff = Backoff(PATIENCE, MAX_PATIENCE, lambda: 1.0, jitter=False)
-        self._not_before = 0.0
+        self.not_before = 0.0
         self._sock: socket.socket | None = None
         self._is_closed = False
         watch(self)
@@ -220,7 +220,7 @@ class Snapshots:
         if not waiting:
             self.is_listening = False
         with self._lock:
-            wait = self._not_before - now
+            wait = self.not_before - now
             taken = [] if wait > 0 else self._refreshes.take(now, ready, 1)
             due = self._refreshes.deadline(now, ready)
         for channel in taken:
@@ -270,7 +270,7 @@ class Snapshots:
         delay = error.retry_after or 0.0 if isinstance(error, HandshakeRejected) else 0.0
         if verdict is Verdict.RATE_LIMITED:
             delay = max(delay, self._backoff.next(verdict))
-        self._not_before = now + delay
+        self.not_before = now + delay
         with self._lock:
             if self.books.get(book.channel) is book:
                 self._refreshes.failed(book.channel, now)
@@ -281,7 +281,7 @@ class Snapshots:
     def _fetch(self, request: RestRequest) -> Any:
         from wsclient.runtime.rest import fetch  # imported lazily: requests is slow to import
 
-        options = self._options
+        options = self.options
         try:
             return fetch(
                 request,

@@ -65,9 +65,9 @@ class Watchdog:
         self._core = core
         self._target = target
         #: The posts: each a function to call, or None to only check again.
-        self._posts: queue.SimpleQueue[Post | None] = queue.SimpleQueue()
+        self.posts: queue.SimpleQueue[Post | None] = queue.SimpleQueue()
         #: The session's actions that are still to be performed, in order.
-        self._todo: deque[Action] = deque()
+        self.todo: deque[Action] = deque()
         #: Each transport whose thread has not ended. Changed by the watchdog thread only, except
         #: that a reader removes its own when it ends, which is atomic.
         self.transports: dict[int, Transport] = {}
@@ -83,21 +83,21 @@ class Watchdog:
     @property
     def put_now(self) -> Callable[[Post], None]:
         """The method :meth:`put`, written in C: safe where a second interrupt may follow one."""
-        return self._posts.put
+        return self.posts.put
 
     def put(self, function: Post) -> None:
         """Run ``function`` on the thread, if there is one. Takes no lock."""
-        self._posts.put(function)
+        self.posts.put(function)
 
     def post(self, function: Post) -> None:
         """Run ``function`` on the thread. If there is no thread, run it now."""
-        self._posts.put(function)
+        self.posts.put(function)
         if self._is_over or not self._threads:
             self._drain()
 
     def wake(self) -> None:
         """Make the thread check the session again."""
-        self._posts.put(None)
+        self.posts.put(None)
 
     def start(self) -> None:
         """Start the thread, unless there is one. Raises ThreadStartError."""
@@ -161,12 +161,12 @@ class Watchdog:
                 if connection_id == self._ended:
                     view = None  # it has ended, and the verdict on what follows is pending
                 session.tick(now, view)
-                self._todo.extend(session.actions())
+                self.todo.extend(session.actions())
                 deadline = session.next_deadline(now, view)
                 is_closed = session.state is State.CLOSED
-            is_busy = bool(self._todo)
+            is_busy = bool(self.todo)
             for action in islice(iter(self._next, None), AT_ONCE):
-                self._perform(action)
+                self.perform(action)
             unsent = [t.flush() for t in list(self.transports.values())]
             if is_busy:
                 self._hear(0.0)
@@ -185,7 +185,7 @@ class Watchdog:
         """Wait for a post, at most ``timeout`` seconds; then run all posts that are waiting."""
         try:
             for _ in range(AT_ONCE):
-                post = self._posts.get(timeout=timeout) if timeout else self._posts.get_nowait()
+                post = self.posts.get(timeout=timeout) if timeout else self.posts.get_nowait()
                 timeout = 0.0
                 if post is not None:
                     post()
@@ -196,7 +196,7 @@ class Watchdog:
         """Run all waiting posts, on a thread that may be a caller's."""
         try:
             while True:
-                post = self._posts.get_nowait()
+                post = self.posts.get_nowait()
                 if post is not None:
                     post()
         except queue.Empty:
@@ -208,11 +208,11 @@ class Watchdog:
         close() takes actions too when the thread is held up.
         """
         try:
-            return self._todo.popleft()
+            return self.todo.popleft()
         except IndexError:
             return None
 
-    def _perform(self, action: Action) -> None:
+    def perform(self, action: Action) -> None:
         core = self._core
         if isinstance(action, Settle):
             action.token.settle(action.error, action.result)
@@ -285,7 +285,7 @@ class Watchdog:
             transport.send(payload, waiter)
 
     def ping(self, connection_id: int) -> None:
-        self._perform(Ping(connection_id))
+        self.perform(Ping(connection_id))
 
     def ended(self, connection_id: int, error: BaseException) -> None:
         """Get the verdict on an ended connection or a failed attempt, and pass it to the session.
@@ -348,7 +348,7 @@ class Watchdog:
         """Perform the actions that callers and listeners wait for, and drop all others."""
         core = self._core
         with core.lock:
-            self._todo.extend(core.peek().actions())
+            self.todo.extend(core.peek().actions())
         for action in iter(self._next, None):
             if isinstance(action, (Settle, Fail, Notify, Abort)):
-                self._perform(action)
+                self.perform(action)

@@ -41,12 +41,12 @@ class Histogram:
     counters of 4 bytes, created with the first time of that sign.
     """
 
-    __slots__ = ("_above", "_below", "_precision", "max", "min", "total")
+    __slots__ = ("_precision", "max", "min", "negative", "positive", "total")
 
     def __init__(self, precision: int) -> None:
         self._precision = precision
-        self._above: array[int] | None = None
-        self._below: array[int] | None = None
+        self.positive: array[int] | None = None
+        self.negative: array[int] | None = None
         self.total = 0
         #: Without any times: min is greater than max.
         self.min: float = float("inf")
@@ -60,7 +60,7 @@ class Histogram:
     @property
     def count(self) -> int:
         """The number of times recorded."""
-        return sum(self._above or ()) + sum(self._below or ())
+        return sum(self.positive or ()) + sum(self.negative or ())
 
     def record(self, ns: int) -> None:
         """Record a time (ns)."""
@@ -70,9 +70,9 @@ class Histogram:
         if ns < self.min:
             self.min = ns
         if ns < 0:
-            counts = self._below = self._below or self._zeros()
+            counts = self.negative = self.negative or self._zeros()
         else:
-            counts = self._above = self._above or self._zeros()
+            counts = self.positive = self.positive or self._zeros()
         index = min(self._index(abs(ns)), len(counts) - 1)
         try:
             counts[index] += 1
@@ -80,30 +80,30 @@ class Histogram:
             counts = array("Q", counts)
             counts[index] += 1
             if ns < 0:
-                self._below = counts
+                self.negative = counts
             else:
-                self._above = counts
+                self.positive = counts
 
     def add(self, other: Histogram) -> None:
         """Add all times of another histogram of the same precision."""
         self.min = min(self.min, other.min)
         self.max = max(self.max, other.max)
         self.total += other.total
-        self._above = _sum(self._above, other._above)
-        self._below = _sum(self._below, other._below)
+        self.positive = _sum(self.positive, other.positive)
+        self.negative = _sum(self.negative, other.negative)
 
     def copy(self) -> Histogram:
         """Return a histogram with the same times."""
         twin = Histogram(self._precision)
         twin.total, twin.min, twin.max = self.total, self.min, self.max
-        twin._above = None if self._above is None else self._above[:]
-        twin._below = None if self._below is None else self._below[:]
+        twin.positive = None if self.positive is None else self.positive[:]
+        twin.negative = None if self.negative is None else self.negative[:]
         return twin
 
     def quantile(self, share: float) -> float | None:
         """Return the time (ns) that ``share`` (0 to 1) of all do not exceed; None without times."""
-        below = self._below or ()
-        running = list(accumulate([*reversed(below), *(self._above or ())]))
+        below = self.negative or ()
+        running = list(accumulate([*reversed(below), *(self.positive or ())]))
         if not running:
             return None
         index = bisect_left(running, max(1, ceil(share * running[-1]))) - len(below)
@@ -114,8 +114,8 @@ class Histogram:
 
         ``ns`` must be 0 or the start of a bucket, such as any power of two from 2 ** 10.
         """
-        above = self._above[: self._index(ns)] if self._above is not None and ns else ()
-        return sum(above) + sum(self._below or ())
+        above = self.positive[: self._index(ns)] if self.positive is not None and ns else ()
+        return sum(above) + sum(self.negative or ())
 
     def _index(self, ns: int) -> int:
         units = ns >> UNIT_BITS

@@ -294,7 +294,7 @@ class Session:
         self.attempt_failures: Counter[str] = Counter()
         #: When the last data arrived on this connection, and when the outage began from which the
         #: client has not yet recovered (monotonic s).
-        self._data_at: float | None = None
+        self.data_at: float | None = None
         self._lost_at: float | None = None
         self._unhandled_types: set[str] = set()
         self._throttles = Throttles(self._log, mask)
@@ -510,7 +510,7 @@ class Session:
         if connection_id != self.connection_id or self._state is not CONNECTING:
             return
         self._opened_at = now
-        self._data_at = None
+        self.data_at = None
         self._count = None
         self._channels.forget_names()
         self._answers.clear()
@@ -596,7 +596,7 @@ class Session:
         messages = accept_ordinary(self.trackers, batch)
         self.counters.messages += len(messages)
         if messages:
-            self._data_at = now
+            self.data_at = now
         if self._options.stale_after is not None:
             for channel in {message.channel for message in messages}:
                 self.trackers[channel].data_at = now
@@ -631,7 +631,7 @@ class Session:
                         self._on_gap(channel, entry.gap)
                     if is_watched:
                         tracker.data_at = now
-                    self._data_at = now
+                    self.data_at = now
                     append(entry)
                     continue
                 self._control(entry, delivered, now)
@@ -816,7 +816,7 @@ class Session:
             self.disconnect_reasons[reason] += 1
             if self._lost_at is None:
                 self._lost_at = now
-            age = None if self._data_at is None else round(now - self._data_at, 3)
+            age = None if self.data_at is None else round(now - self.data_at, 3)
             self._notify(Disconnected, text, reason, code, age)
         else:
             self.attempt_failures[reason] += 1

@@ -67,24 +67,24 @@ class Instrument:
     def __init__(self, symbol: str, seed: int) -> None:
         self._random = Random(f"{seed}/{symbol}")
         base = symbol.upper()
-        self._bid = next((at for name, at in OPENINGS.items() if base.startswith(name)), OTHERS)
+        self.bid = next((at for name, at in OPENINGS.items() if base.startswith(name)), OTHERS)
         #: Distance (cents) from one level to the next.
-        self._step = 10 ** max(0, len(str(self._bid)) - 5)
+        self._step = 10 ** max(0, len(str(self.bid)) - 5)
         self._trades = count(1)
         self.sides: tuple[_MarketSide, _MarketSide] = ({}, {})
         self.move()
 
     def move(self) -> None:
         random = self._random
-        steps = round(random.gauss(0, VOLATILITY) * self._bid / self._step)
-        self._bid = max(LEVELS * self._step, self._bid + steps * self._step)
+        steps = round(random.gauss(0, VOLATILITY) * self.bid / self._step)
+        self.bid = max(LEVELS * self._step, self.bid + steps * self._step)
         bids, asks = self.sides
         self.sides = (
-            self._side(bids, self._bid, -self._step),
-            self._side(asks, self._bid + self._step, self._step),
+            self._side(bids, self.bid, -self._step),
+            self._side(asks, self.bid + self._step, self._step),
         )
         self._is_bought = random.random() < 0.5
-        self._last = self._bid + self._step * self._is_bought
+        self._last = self.bid + self._step * self._is_bought
 
     def _side(self, before: _MarketSide, best: int, step: int) -> _MarketSide:
         """Return a side of the book: known levels as they were, but one with a new size."""

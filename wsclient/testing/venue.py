@@ -89,7 +89,7 @@ class FakeVenue:
         self._refusals: dict[str, str] = {}
         self._muted: set[str | None] = set()
         self._accepted = 0
-        self._connections: list[Peer] = []
+        self.connections: list[Peer] = []
         self._listener: socket.socket | None = None
         self._acceptor: _Acceptor | None = None
         self.closing = threading.Event()
@@ -139,9 +139,9 @@ class FakeVenue:
         self._listener.close()
         with self.lock:
             self.lock.notify_all()
-            for peer in self._connections:
+            for peer in self.connections:
                 peer._abandon("venue closed")
-        for peer in self._connections:
+        for peer in self.connections:
             join(peer._thread)
 
     def down(self) -> None:
@@ -182,8 +182,8 @@ class FakeVenue:
             peer = Peer(self, sock, self.attempts, fault)
             if not self.has_journal:
                 self.peers = [peer for peer in self.peers if not peer.closed]
-                self._connections = [peer for peer in self._connections if not peer.closed]
-            self._connections.append(peer)
+                self.connections = [peer for peer in self.connections if not peer.closed]
+            self.connections.append(peer)
             peer._thread.start()
             self.lock.notify_all()
 
