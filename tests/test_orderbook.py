@@ -792,10 +792,10 @@ def test_a_book_may_be_waited_for_within_a_callback(
     kraken: FakeVenue, client: wsclient.WebSocketClient
 ) -> None:
     got: list[OrderBook] = []
-    client.on(BOOK, lambda _: got.append(client.order_book("ETH/USD", timeout=5)))
     kraken.protocol.snapshots["book:ETH/USD"] = json.dumps(  # type: ignore[attr-defined]
         {"channel": "book", "type": "snapshot", "data": [{"symbol": "ETH/USD"} | NOTHING]}
     )
+    client.on(BOOK, lambda _: got.append(client.order_book("ETH/USD", timeout=5)))
     until(lambda: got)
     assert got[0].is_synced
 
