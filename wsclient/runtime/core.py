@@ -493,7 +493,7 @@ class Core:
                 session.fail(failure)
 
     def want_snapshot(self, channel: str, delay: float, unless: Callable[[], bool]) -> None:
-        """Subscribe again, in ``delay`` seconds, to the channel of an order book out of sync.
+        """Resubscribe, in ``delay`` seconds, to the channel of an order book that is out of sync.
 
         :meth:`has_snapshot` cancels this. Until then it is repeated, within a rate limit.
         Does nothing if ``unless()``, called under the lock, is true: the book has been given up,
