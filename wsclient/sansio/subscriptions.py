@@ -74,9 +74,9 @@ class Refused(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """Data of an active channel may be missing, since the channel had ended or may have.
+    """Data of an active channel may be missing: its subscription has ended, or may have ended.
 
-    It was ended by the first half of a refresh or by the venue. It is being subscribed again.
+    The first half of a refresh, or the venue, has ended it. The client resubscribes to it.
     """
 
     channel: str
