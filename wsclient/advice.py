@@ -208,7 +208,7 @@ def _about_distrust(
     code = error.verify_code
     issuer = _name(certificate.get("issuer", ())) or "an authority"
     if code in (_EXPIRED, _NOT_YET):
-        detail = "the certificate has expired" if code == _EXPIRED else "it is not valid yet"
+        detail = f"the certificate {'has expired' if code == _EXPIRED else 'is not valid yet'}"
         if code == _EXPIRED and "notAfter" in certificate:
             end = ssl.cert_time_to_seconds(certificate["notAfter"])
             detail = f"the certificate expired on {_date(end)} UTC, {span(now - end)} ago"

@@ -59,9 +59,9 @@ class _Receiver:
                 check_timeout(timeout)
             while True:
                 try:
-                    # An iterator written in C, and no call after it, here and at each place that
-                    # takes messages: an interrupt finds the message either still in the queue or
-                    # already with the caller.
+                    # Here, and wherever messages are taken, an iterator written in C hands one out
+                    # and no call follows: so an interrupt finds the message either still in the
+                    # queue or already with the caller.
                     for message in queue.handed_out:
                         return message
                 except IndexError:
@@ -71,7 +71,7 @@ class _Receiver:
                 _fill(core, queue, 1, deadline)
         finally:
             # The running call keeps a reader alive that nothing else holds. The traceback of its
-            # error must not: a notebook keeps the traceback's frames.
+            # error must not keep it alive: a notebook keeps the traceback's frames.
             del self
 
     def recv_batch(
@@ -79,7 +79,7 @@ class _Receiver:
     ) -> list[Message]:
         """Return all waiting messages: at least one, at most ``max_messages`` (None: no limit).
 
-        Blocks for ``timeout`` (s) until there is one. Raises as :meth:`recv`.
+        Blocks until there is one, for at most ``timeout`` (s). Raises as :meth:`recv`.
         """
         core, queue = self._core, self._queue
         try:
@@ -290,7 +290,7 @@ class WebSocketClient(_Receiver):
     ) -> list[Subscription]:
         """Subscribe to ``channels``, and block until the venue has answered for every one.
 
-        ``options`` are passed to the dialect (``depth=100``), and again when it resubscribes.
+        ``options`` are passed to the dialect (``depth=100``), and again at each resubscribe.
         While the connection is down, the call waits for it. ``timeout`` (s) bounds the whole call;
         by default the venue has ``ack_timeout`` to answer each message.
 
@@ -431,8 +431,8 @@ class WebSocketClient(_Receiver):
 
         Blocks until the book has its first snapshot. The same symbol gives the same book.
         ``options`` are passed to the dialect, as in :meth:`subscribe`. When a book falls out of
-        sync, the client subscribes to its channel again, or fetches its snapshot again if the
-        venue provides it by REST. ``timeout`` (s) bounds the whole call; by default the venue's
+        sync, the client resubscribes to its channel, or fetches its snapshot again if the venue
+        provides it by REST. ``timeout`` (s) bounds the whole call; by default the venue's
         answer and the snapshot each have ``ack_timeout``.
 
         Raises as :meth:`subscribe`; TimeoutError when no snapshot came, OrderBookOutOfSync when
@@ -550,7 +550,7 @@ class WebSocketClient(_Receiver):
         return stats_of(self._core)
 
     def __repr__(self) -> str:
-        if "_core" not in vars(self):  # an error reporter shows one whose __init__ raised
+        if "_core" not in vars(self):  # an error reporter may show it when __init__ has raised
             return "<WebSocketClient, not made>"
         session = self._core.peek()
         count = len(session.subscriptions)

@@ -72,7 +72,8 @@ PINGS = 5
 PING_PAUSE = 0.1
 PING_TIMEOUT = 5.0
 PING_RESERVE = 2.0
-#: The longest time (s) for each thing done aside, and the shortest with which it is begun.
+#: The most time (s) that each connection made aside may take; with less than MIN_SHARE (s) for it,
+#: none is made.
 ASIDE = 3.0
 MIN_SHARE = 0.05
 #: How long (s) to wait at the end for the client's closing handshake, and for a thread.
@@ -349,8 +350,8 @@ class _Examination:
     def _look_at_certificate(self, hold: Callable[[socket.socket], None]) -> None:
         """Fetch a certificate that does not verify.
 
-        The first time without any trust; the second time, which decodes it, with trust in nothing
-        but itself. Each time only TLS is spoken.
+        Connects twice: first without verification, to get the certificate; then with trust in
+        nothing but this certificate, to get its fields. Each time only TLS is spoken.
         """
         der: bytes | None = None
         with contextlib.suppress(OSError):
@@ -548,7 +549,7 @@ class _Examination:
 
     @staticmethod
     def _check(name: str, step: _Step, end: _Step, result: _Result) -> Check:
-        seconds = max(0.0, end.at - step.at)  # it may have reached it after the end
+        seconds = max(0.0, end.at - step.at)  # the step may have been reached after ``end``
         return Check(name, result.status, seconds, result.detail, result.advice)
 
     def _rest(self, step: _Step, error: BaseException | None) -> _Result:

@@ -20,7 +20,7 @@
      ├── RequestRejected                                 the venue answered a request with an error
      ├── QueueOverflow                                   overflow="error" and a queue is full
      ├── OrderBookOutOfSync                              the order book may be wrong
-     ├── ReentrantCall           (also RuntimeError)     called by a handler within wsclient
+     ├── ReentrantCall           (also RuntimeError)     called by a handler that interrupted us
      ├── ThreadStartError        (also RuntimeError)     the system cannot start a thread
      ├── ClientForked                                    the client belongs to the parent process
      └── ClientClosed                                    close() was called

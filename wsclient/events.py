@@ -80,7 +80,7 @@ class Disconnected(Event):
 class Reconnecting(Event):
     """The next attempt to connect, number ``attempt`` of this outage, follows in ``delay`` seconds.
 
-    ``why`` says how the connection ended, or why the attempt before failed.
+    ``why`` says how the connection ended, or why the previous attempt failed.
     """
 
     attempt: int
@@ -127,7 +127,7 @@ class Resubscribing(Event):
 class NoData(Event):
     """No message of ``channel`` has come in the ``seconds`` since the venue confirmed it.
 
-    Emitted once, until a message comes; ``stats().no_data`` lists these channels. The channel stays
+    Emitted once until a message comes; ``stats().no_data`` lists these channels. The channel stays
     subscribed. The usual causes are an address that does not serve the channel, and a symbol in the
     wrong case. ``seconds`` is what :meth:`wsclient.Dialect.first_message_within` returned.
     """

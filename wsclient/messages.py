@@ -77,7 +77,7 @@ _UNDECODED: Any = msgspec.UNSET
 class Message(msgspec.Struct, gc=False, eq=False):
     """One message of one channel.
 
-    A dialect makes it with ``channel`` (str), ``type`` (the venue's word, as ``"update"`` or
+    A dialect makes it with ``channel`` (str), ``type`` (the venue's word, such as ``"update"`` or
     ``"snapshot"``; ours is ``"lost"``), ``sequence`` (the venue's sequence number, which grows by 1
     per message of the channel, or None) and ``item`` (its position in a frame that holds several
     messages, else None). The client adds ``raw`` (the payload of the whole frame as received),

@@ -50,7 +50,7 @@ class Lag:
         return None if found is None else found / 1e9
 
     def below(self, seconds: float) -> int:
-        """Return how many took less than ``seconds``.
+        """Return the number of measured delays below ``seconds``.
 
         Exact for 0 and for 1.024 us times a power of two, such as 0.001048576.
         """
@@ -196,7 +196,7 @@ class Stats(_AsDict):
     which no message has come: see :class:`wsclient.events.NoData`.
 
     ``rate`` covers the last 10 to 15 s. ``connection_rate`` covers the present connection since it
-    was opened; without one, the last connection until the last thing that it brought. ``queues``
+    was opened; without one, the last connection until its last frame. ``queues``
     are ``client`` (its own ``recv`` and loop), ``reader-1`` and so on in the order in which they
     were made, and ``callbacks``. For the lags see :class:`Lag`.
     """

@@ -570,7 +570,7 @@ def jumps(bench: Bench, frames: list[bytes]) -> list[int]:
         bench.feed(frame)
         bench.rig.collect()
         texts = [action.text for action in bench.rig.actions[seen:] if isinstance(action, Log)]
-        found += [index for text in texts if "count jumped" in text]
+        found += [index for text in texts if "frame number jumped" in text]
     return found
 
 

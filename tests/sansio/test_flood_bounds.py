@@ -116,8 +116,9 @@ def check_bounds(kind: str, count: int, most: int = MAX_WAITING) -> None:
         ),
         (
             lambda n: Counted(2 * n),
-            "the connection's count jumped from 0 to 2; data may be missing",
-            "the connection's count jumped from 16 to 18; data may be missing (and 7 before it)",
+            "the connection's frame number jumped from 0 to 2; data may be missing",
+            "the connection's frame number jumped from 16 to 18; data may be missing"
+            " (and 7 before it)",
         ),
         (
             lambda n: Invalid(f"rubbish {n}"),

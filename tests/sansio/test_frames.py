@@ -217,7 +217,7 @@ def test_every_header_is_accepted_or_refused_with_1002(inside: bool, lengths: st
     ("frames", "expected"),
     [
         ([Frame(TEXT, rsv=4)], (1002, "reserved bits 0x40 are set")),
-        ([Frame(TEXT, masked=True)], (1002, "a server's frame is masked")),
+        ([Frame(TEXT, masked=True)], (1002, "a frame is masked")),
         ([Frame(11)], (1002, "unknown opcode 0xb")),
         ([Frame(PING, fin=False)], (1002, "control frame 0x9 is fragmented")),
         ([Frame(PONG, b"a" * 126)], (1002, "control frame 0xa exceeds 125 bytes")),

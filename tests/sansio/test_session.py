@@ -1852,7 +1852,8 @@ def test_a_jump_of_the_connections_count_marks_every_channel() -> None:
 
     assert [m.gap and m.gap.reason for m in messages] == ["sequence", "sequence"]
     assert [m.gap for m in after] == [None]
-    assert rig.logs("warning") == ["the connection's count jumped from 2 to 4; data may be missing"]
+    text = "the connection's frame number jumped from 2 to 4; data may be missing"
+    assert rig.logs("warning") == [text]
 
 
 def test_the_count_of_a_heartbeat_shows_a_jump_too() -> None:

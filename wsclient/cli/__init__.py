@@ -266,14 +266,14 @@ def _add_doctor(commands: Any) -> None:
         type=_number_from(0.1),
         default=10.0,
         metavar="S",
-        help="for all checks together (default: 10)",
+        help="time for all checks together (s; default: 10)",
     )
     parser.add_argument(
         "--subscribe",
         action="append",
         default=[],
         metavar="CHANNEL",
-        help="subscribe to it and wait for a first message; may be repeated",
+        help="a channel to subscribe to, and to wait for a message of; may be repeated",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 

@@ -16,10 +16,11 @@ Sources: ``web-socket-streams.md`` of binance/binance-spot-api-docs, unless anot
 * ``@depth`` numbers its updates: a message is the range ``U..u``, and the next one begins with
   ``u + 1``. Futures messages name the ``u`` of the message before them, ``pu`` (seen on the wire).
 * Spot's ``!ticker@arr`` was retired on 2026-03-26 (the changelog of that repository).
-* Futures have routes since 2026-04-23. Which streams each route has, and that an address without a
-  route acknowledges all streams but sends only those of ``/public``: the "Important WebSocket
-  Change Notice" on developers.binance.com. ``rpiDepth`` and ``tradingSession``: the venue's client
-  binance-connector-python. That ``trade`` is on ``/public``: seen on the wire by other clients.
+* Futures have had routes since 2026-04-23. Which streams each route has, and that an address
+  without a route acknowledges all streams but sends only those of ``/public``: the "Important
+  WebSocket Change Notice" on developers.binance.com. ``rpiDepth`` and ``tradingSession``: the
+  venue's client binance-connector-python. That ``trade`` is on ``/public``: seen on the wire by
+  other clients.
 * An order book begins with a snapshot by REST. A book from a snapshot of 100 levels was seen to go
   wrong within 90 s on BTCUSDT, one of 1000 levels was not (GarethCooke/DepthCharge,
   ``NOTES-binance.md``): the venue sends nothing about levels that do not change. The option

@@ -10,8 +10,8 @@ Sources, under bybit-exchange.github.io/docs/v5:
 * The answer to ``auth`` has ``success`` and ``ret_msg``, or ``retCode`` and ``retMsg`` (page
   ``ws/connect``, page ``websocket/trade/guideline``). That an answer to a subscribe may have the
   latter two as well is our assumption.
-* Each request has one answer, with its ``req_id`` if it had one. The answer for options has none,
-  but lists of the channels that succeeded and failed (page ``ws/connect``).
+* Each request has one answer, with its ``req_id`` if it had one. The answer at ``option`` has none,
+  but lists the channels that succeeded and those that failed (page ``ws/connect``).
 * ``{"op":"ping"}`` is sent every 20 s; the ``op`` of the pong is ``ping`` or ``pong`` (page
   ``ws/connect``). The silence timeout of 30 s is our choice.
 * Limits: on spot 10 channels per request; 500 connects in 5 minutes; the channels of a connection
@@ -75,7 +75,7 @@ _LOGIN_LASTS = 10.0
 
 
 class _Data(msgspec.Struct, gc=False):
-    """The fields that are read from the data of a book and from an answer for options."""
+    """The fields that are read from the data of a book and from an answer at ``option``."""
 
     u: int | None = None
     successTopics: list[str] = []
@@ -175,7 +175,7 @@ def _answer(head: _Head) -> Item | Sequence[Item]:
     if head.op == "auth":
         return LoginAccepted() if is_accepted else LoginRefused(words or "no reason given")
     reason = words or "refused without a reason"
-    if isinstance(head.data, _Data):  # an answer for options: it has neither an id nor an op
+    if isinstance(head.data, _Data):  # an answer at ``option``: it has neither an id nor an op
         accepted = [Ack(channel=topic) for topic in head.data.successTopics]
         return [*accepted, *(Rejection(reason, channel=topic) for topic in head.data.failTopics)]
     if is_accepted is None:

@@ -131,7 +131,7 @@ class BookFeed:
         return None
 
     def doubt(self) -> str | None:
-        """Return why a message may be missed or late; None if there is no sign of it."""
+        """Return why a message may be missing or late; None if there is no sign of it."""
         gap = self._suspected() or self.queue.pending_gap(self.channel)
         if gap is not None:
             return f"messages may have been missed ({gap.reason})"
@@ -241,7 +241,7 @@ class RestBookFeed(BookFeed):
         before, was_active_as = self._fetched_for
         is_void = connection_id == before and active_as != was_active_as
         age = self.book.begin_snapshot(connection_id, is_void=is_void)
-        # Last: until here the book is out of sync by the change of this.
+        # Last: until then the old value keeps the book out of sync.
         self._fetched_for = connection_id, active_as
         return age
 

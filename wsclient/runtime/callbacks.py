@@ -26,8 +26,8 @@ EVENTS_AT_ONCE = 100
 class Callbacks:
     """Calls functions with messages and events until the queue is closed.
 
-    The waiting events come before each message. The queue and the thread are made for the first
-    function, since most clients have none.
+    Waiting events are delivered before the next message. The queue and the thread are made for the
+    first function, since most clients have none.
 
     The tables change on the watchdog thread only. Their tuples are replaced as a whole, so that the
     callbacks thread can read them without a lock.
@@ -117,7 +117,7 @@ class Callbacks:
                 break  # the client has failed, which the calls on it raise
             except IndexError:
                 pass  # there is an event
-            # After the message is taken: the events from before it are in the stream by now.
+            # Only now that the message is taken: all events from before it are in the stream.
             if self._call_listeners(0.0, EVENTS_AT_ONCE):
                 queue.rouse()  # there may be more
             if message is None:

@@ -48,7 +48,7 @@ __all__ = ["Core"]
 
 #: A consumer keeps up with the feed if at most this many messages are waiting.
 KEEPS_UP = 256
-#: The time (s) between two messages whose venue lag is measured: each one must be looked into.
+#: The time (s) between two messages whose venue lag is measured: each one must be partly decoded.
 SAMPLE_EVERY = 0.01
 #: How long (s) close() waits for a watchdog that is held up before it does the work itself.
 HELD_UP = 0.25
@@ -391,7 +391,7 @@ class Core:
             waiter.settle()
 
     def _is_sole(self, channel: str, queue: MessageQueue) -> bool:
-        """Return whether the channel is wanted, and by no other queue."""
+        """Return whether the channel is wanted and no other queue gets its messages."""
         is_wanted = self._session.subscriptions.state(channel) is not None
         return is_wanted and not self.router.has_others(channel, queue)
 
@@ -493,9 +493,9 @@ class Core:
                 session.fail(failure)
 
     def want_snapshot(self, channel: str, delay: float, unless: Callable[[], bool]) -> None:
-        """Subscribe again, in ``delay`` seconds, to the channel of an order book out of sync.
+        """Resubscribe, in ``delay`` seconds, to the channel of an order book that is out of sync.
 
-        :meth:`has_snapshot` cancels this. The request is repeated as often as the venue allows.
+        :meth:`has_snapshot` cancels this. Until then it is repeated, within a rate limit.
         Does nothing if ``unless()``, called under the lock, is true: the book has been given up,
         and :meth:`has_snapshot` follows.
         """

@@ -58,7 +58,7 @@ class Upstream(Protocol):
         """Return why data of this connection is no longer up to date; None if it is."""
 
     def doubt(self) -> str | None:
-        """Return why a message may be missed or late; None if there is no sign of it."""
+        """Return why a message may be missing or late; None if there is no sign of it."""
 
     def newest(self) -> Message | None:
         """Return the newest message that has come for the book, applied or not."""
@@ -249,7 +249,8 @@ class LiveBook:
             self._version = version + 1
             self.book, self.sequence, self.received_at = draft, message.sequence, received_at
             if joiner is not None:
-                # After the book: an interrupt in between leaves a message that the joiner misses.
+                # Only after the book: an interrupt in between makes the joiner find the message
+                # missing, so the book is out of sync, not wrong.
                 joiner.took(message)
         older.change(update)
         self.spare = version + 1, older

@@ -10,8 +10,10 @@ Rules for every lock of the package:
   statement are C: no interrupt can come between a lock's release and the end of its section. A
   lock is never taken in a generator, nor in a ``contextlib`` manager.
 * It is never held during I/O, during a wait, or while a user's code runs: callbacks, hooks of a
-  dialect, logging.
-* Locks are taken in this order: the core's, an order book's, a queue's; all others are leaves.
+  dialect, logging. Only the locks of a socket and of TLS are held during calls on the socket, none
+  of which blocks.
+* Under the lock of the core, of an order book or of the events, only the lock of a queue is taken;
+  under that of a socket, only that of TLS. Under any other lock, none is taken.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ __all__ = ["Mask"]
 #: The shortest text (characters) that is taken for a secret, and the shortest in a URL's path.
 MIN_SECRET = 5
 MIN_KEY = 12
-#: A quote may be cut and hold only a part of a secret: this many first characters reveal it.
+#: A quote may be cut and hold only the beginning of a secret: this many characters identify it.
 BEGINNING = 8
 #: How many sets of secrets are remembered, each from one attempt.
 ATTEMPTS = 16
@@ -61,7 +61,7 @@ class Mask:
         credentials: object = None,
         token: object = None,
     ) -> None:
-        """Mask these secrets too. For one attempt, functions returned them or REST gave them."""
+        """Mask these secrets too: those of one attempt, from functions or from REST."""
         found = [*_of_url(url), *_of_values(headers), *_of_values(credentials)]
         found += _of_texts([token])
         new = frozenset(found).difference(self._given, *self._recent)

@@ -198,9 +198,9 @@ class MessageQueue:
     def fill(self, maximum: int | None, deadline: Deadline) -> bool:
         """Hand out messages, which the caller takes from :attr:`handed_out`.
 
-        Hands out all messages with ``maximum`` None, else at least ``maximum`` if there are as
-        many. Blocks until there is one. If another consumer takes it first, call again. Returns
-        False when the queue is closed, and True with nothing handed out once after :meth:`rouse`.
+        Hands out all messages if ``maximum`` is None, else at least ``maximum``, or all if there
+        are fewer. Blocks until there is one. If another consumer takes it first, call again.
+        Returns False when the queue is closed, and once after :meth:`rouse` True without a message.
         Raises WaitTimeout at the deadline, the error of :meth:`fail` once the queue is empty, and
         ReentrantCall if it would wait for a lock that this thread holds.
         """

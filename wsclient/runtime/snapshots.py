@@ -72,8 +72,9 @@ class Snapshots:
 
     The thread is started for the first book, since most clients have none.
 
-    After a Retry-After, or an answer that we ask too often, no request is sent before the time is
-    over. A snapshot that was refused for good (401, 403) is not requested again.
+    After an answer with Retry-After, or one that refuses us for asking too often, no request is
+    sent until the delay is over. A snapshot that was refused for good (401, 403) is not requested
+    again.
     """
 
     def __init__(

@@ -159,7 +159,7 @@ class Watchdog:
                 if transport is not None and transport.connection_id != connection_id:
                     view = None
                 if connection_id == self._ended:
-                    view = None  # it has ended, and the verdict on what follows is pending
+                    view = None  # it has ended, and the verdict on its error is pending
                 session.tick(now, view)
                 self.todo.extend(session.actions())
                 deadline = session.next_deadline(now, view)

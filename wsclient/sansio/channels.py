@@ -21,7 +21,8 @@ class Channels:
     def __init__(self, is_wanted: Callable[[str], bool]) -> None:
         self._is_wanted = is_wanted
         self.trackers: dict[str, ChannelTracker] = {}
-        #: At this many trackers unrequested channels are forgotten; whether any has ever been.
+        #: The number of trackers at which unrequested channels are forgotten, and whether any has
+        #: been forgotten.
         self._room = STRANGERS
         self._has_forgotten = False
         #: Alias -> channel on this connection, newest last.
@@ -29,8 +30,8 @@ class Channels:
         #: Channel -> its newest alias.
         self._newest: dict[str, str] = {}
         self._room_for_aliases = STRANGERS
-        #: For each reason, the channels looked up since all were last suspected. All others are
-        #: still suspected, so a venue that causes suspicion again and again costs nothing.
+        #: For each reason, the channels looked up since all were last suspected. The others are
+        #: still suspected and need no change, so suspecting all again and again is cheap.
         self._unsuspected: dict[str, set[str]] = {}
 
     def tracker(self, channel: str) -> ChannelTracker:

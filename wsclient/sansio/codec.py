@@ -42,7 +42,7 @@ __all__ = [
 MAX_DIGITS = 4300
 #: The interpreter converts integers of up to this many digits, whatever its limit is set to.
 SAFE_DIGITS = 640
-#: A run of this many digits is suspect in a place that an integer of more than MAX_DIGITS covers.
+#: This many digits in a row, to either side of a checked place, make a payload suspect.
 _RUN = 32
 
 _encoder = msgspec.json.Encoder(decimal_format="number")

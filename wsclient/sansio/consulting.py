@@ -140,7 +140,8 @@ class Consulting:
         requests = [request for request, _ in asked]
         for (request, names), answer in zip(asked, answers, strict=True):
             if self._expect is not None and request.subscribe:
-                # Of the others nobody would say that they are wanted no longer.
+                # Not the channels that have left the request: if they are no longer wanted, nothing
+                # would forget what is noted for them.
                 wanted = [name for name in names if name in request.channels]
                 self._expect({name: answer.within.get(name) for name in wanted})
             for name, reason in answer.refused.items():

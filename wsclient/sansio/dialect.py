@@ -433,8 +433,8 @@ class Dialect:
     def timestamp(self, message: Message) -> int | None:
         """Return the venue's send time of a message (ns since the epoch); None if it has none.
 
-        ``client.stats()`` computes latencies from it. Called for few messages, in the reader's
-        thread, so it reads ``message.raw`` only. An exception counts as None.
+        ``client.stats()`` computes ``venue_lag`` from it. Called for few messages, on the reader's
+        thread: read only ``message.raw`` here. An exception counts as None.
         """
         return find_timestamp(message.raw, self.timestamp_fields)
 

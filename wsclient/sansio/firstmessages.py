@@ -41,8 +41,10 @@ class FirstMessages:
         self._overdue: dict[str, int] = {}
 
     def expect(self, within: Mapping[str, float | None]) -> None:
-        """Note the time (s) from confirmation to first message that each channel may take; None for
-        a channel that may be silent."""
+        """Note how long (s) each channel may take from its confirmation to its first message.
+
+        None for a channel that may be silent.
+        """
         for channel, seconds in within.items():
             if seconds is None:
                 self._within.pop(channel, None)
@@ -66,7 +68,7 @@ class FirstMessages:
             self._timers.add(channel)
 
     def kept(self, channel: str) -> None:
-        """``channel`` is active again, since the venue has refused to unsubscribe it."""
+        """Note that ``channel`` is active again: the venue has refused to unsubscribe it."""
         self._timers.add(channel)
 
     def heard(self, channel: str) -> None:

@@ -224,7 +224,7 @@ class FrameParser:
         if first & 0x70:
             raise _BadFrame(PROTOCOL_ERROR, f"reserved bits 0x{first & 0x70:02x} are set")
         if second & 0x80:
-            raise _BadFrame(PROTOCOL_ERROR, "a server's frame is masked")
+            raise _BadFrame(PROTOCOL_ERROR, "a frame is masked")
         if opcode not in OPCODES:
             raise _BadFrame(PROTOCOL_ERROR, f"unknown opcode 0x{opcode:x}")
 

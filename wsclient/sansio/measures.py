@@ -36,7 +36,7 @@ class Histogram:
     """A distribution of times (ns) in fixed memory, with log-linear buckets like HdrHistogram.
 
     A quantile is the middle of its bucket. Its error is at most 1 part in ``2 ** (precision + 1)``,
-    or half a unit (0.512 us) if that is more. Of times beyond the longest only ``max`` is known.
+    or half a unit (0.512 us) if that is more. For times beyond the longest only ``max`` is known.
     Negative times have their own buckets of the same kind. For each sign there are ``buckets``
     counters of 4 bytes, created with the first time of that sign.
     """
@@ -225,7 +225,7 @@ class Window(NamedTuple):
 
 
 class Rates:
-    """The counters of a while ago, from marks that are made as messages arrive."""
+    """The counters at earlier times, stored in marks as messages arrive, to compute rates from."""
 
     __slots__ = ("_began", "_marks", "_opening", "counted_at", "due")
 

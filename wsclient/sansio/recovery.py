@@ -38,9 +38,10 @@ class ChannelTracker:
     * it has been received before: it is a *duplicate*;
     * otherwise the numbers have restarted, or the last one was wrong: tracking starts again.
 
-    For messages that name what they follow, recent numbers are remembered. For others, a number
-    below the first one is new. So is the second of two low numbers in a row if it is the higher
-    one.
+    A number equal to the last one has always been received before. For messages that name what
+    they follow, so has any of the recent numbers, which are remembered. For other messages, so has
+    any lower number, with two exceptions, which show that the numbers have restarted: one below the
+    first number of the sequence, and one above that of the duplicate just before it.
 
     Two kinds of gap wait here. A *suspected* gap (the connection dropped, or an unreadable frame
     may have belonged to this channel) is resolved by the next sequence number, which shows how many
@@ -75,7 +76,7 @@ class ChannelTracker:
     def __init__(self, channel: str) -> None:
         self.channel = channel
         self.expected: Any = _NOTHING
-        #: Messages so far, except those that ``expected`` has counted since it was ``_began``.
+        #: Messages so far, except the last ``expected - _began``: only ``expected`` counts those.
         self.counted = 0
         self._began = 0
         self.gaps = 0

@@ -301,7 +301,7 @@ class Session:
         self._refusals = self._throttles.new("the venue refused:")
         self._notices = self._throttles.new("the venue says:")
         self._unhandled = self._throttles.new("unhandled message type")
-        self._jumps = self._throttles.new("the connection's count jumped")
+        self._jumps = self._throttles.new("the connection's frame number jumped")
         self._no_data = self._throttles.new("no data:")
         self._endings = self._throttles.new("resubscribing:")
         self._unanswered = self._throttles.new("a heartbeat is not answered:")

@@ -74,10 +74,9 @@ class Refused(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """Data of an active channel may be missing: the first half of a refresh has ended it, or may
-    have.
+    """Data of an active channel may be missing: its subscription has ended, or may have ended.
 
-    The channel is being subscribed again.
+    The first half of a refresh, or the venue, has ended it. The client resubscribes to it.
     """
 
     channel: str
@@ -398,7 +397,7 @@ class Subscriptions:
         """Move the first unsent request to the outstanding ones, and return it.
 
         Its answer may take ``ack_timeout``. If the venue never acknowledges, an unsubscribe is
-        complete with this.
+        complete once it is sent.
         """
         request = self._unsent.pop()
         request.sent_at, request.patience = now, self._ack_timeout
@@ -409,7 +408,8 @@ class Subscriptions:
                 entry.asked_id = request.id or 0
                 if entry.has_ended:
                     entry.has_ended = False
-                    # A message that came after the end has borne the mark of the end.
+                    # The gap of the end may be delivered already, on a message that came after the
+                    # end. So mark another.
                     self._effects.append(Missing(name))
                 if not entry.was_active:
                     left = max(0.0, self._ack_timeout - entry.waited)
@@ -619,8 +619,10 @@ class Subscriptions:
         return None if entry is None else entry.state
 
     def active_as(self, channel: str) -> int | None:
-        """The number of the subscribe by which ``channel`` is active; None where it is not. May be
-        asked without the lock."""
+        """Return the id of the subscribe that made ``channel`` active; None if it is not active.
+
+        May be called without the lock.
+        """
         entry = self._entries.get(channel)
         return entry.asked_id if entry is not None and entry.state is ACTIVE else None
 

@@ -1,8 +1,8 @@
-"""The protocols of some exchanges, which write what their dialects read.
+"""The protocols of some venues, which write what their dialects read.
 
-The sources are those of `wsclient.dialects`, where each stands beside its fact. If a venue's answer
-to a channel that it does not have is not known for sure, the channel is refused, so that mistakes
-show. Order books have ten levels per side, whatever depth is requested.
+The sources are those of `wsclient.dialects`, where each stands beside its fact. If it is not known
+for sure how a venue answers for a channel that it does not have, the channel is refused, so that
+mistakes show. Order books have ten levels per side, whatever depth is requested.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ class Instrument:
 class Listing:
     """One channel of a venue: ``next()`` makes the content of its next message.
 
-    Two channels of one symbol share the instrument, but each has its own book as sent so far.
+    Two channels of one symbol share the instrument, but each remembers the book as it last sent it.
     """
 
     def __init__(self, instrument: Instrument, kind: type[MarketEvent]) -> None:

@@ -114,8 +114,8 @@ class Replay(ScriptedProtocol):
     waits for a subscriber instead. A peer that subscribes to a book midway gets a snapshot of it
     after the ack, if the venue's books begin with a message.
 
-    `faults` maps the index of a line to what is sent instead, None for nothing. Snapshots keep to
-    the recording.
+    `faults` maps the index of a line to what is sent instead, None for nothing. Snapshots are
+    those of the recording, without these faults.
 
     Raises ValueError for a recording that cannot be read, TypeError for a protocol that cannot
     replay one.
