@@ -838,7 +838,7 @@ class TestRecovery:
             assert time.monotonic() - started < 0.2 + 0.25
             assert client.stats().dials == 2
 
-    def test_a_silent_channel_is_subscribed_anew_then_the_link_replaced(
+    def test_a_silent_channel_is_resubscribed_then_the_connection_replaced(
         self, venue: FakeVenue
     ) -> None:
         with wsclient.connect(venue.url, stale_after=0.15, **QUICK) as client:

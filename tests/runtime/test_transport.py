@@ -91,7 +91,7 @@ class Clock:
         return time.monotonic() - self._started
 
 
-class TestDeadLinks:
+class TestDeadConnections:
     """Each fault is found within its deadline."""
 
     def test_a_half_open_connection(
