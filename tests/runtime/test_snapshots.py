@@ -23,7 +23,7 @@ from support.making import message
 from wsclient import OrderBookOutOfSync
 from wsclient.sansio.backoff import Budget
 from wsclient.sansio.dialect import Ended
-from wsclient.testing import FakeVenue
+from wsclient.testing import FakeVenue, Peer
 
 CHANNEL = Binance.channel()
 
@@ -247,9 +247,10 @@ def test_a_book_whose_channel_the_venue_has_ended_gets_a_new_snapshot() -> None:
         book = rig.book()
         for count in (2, 3):
             with Late(rig.truth) as late:
-                rig.truth.end(rig.venue)
-                rig.truth.step(8, count)  # to nobody
-                assert late.asked.wait(5)
+                with rig.venue.lock:  # before the client can subscribe again
+                    rig.truth.end(rig.venue)
+                    rig.truth.step(8, count)  # to nobody
+                assert late.asked.wait(15)  # the second end in a row waits for 5 s
                 with pytest.raises(OrderBookOutOfSync, match="subscribed to again"):
                     book.bids()
             until(lambda: book.is_synced)
@@ -264,7 +265,11 @@ def test_a_book_whose_channel_the_venue_has_ended_gets_a_new_snapshot() -> None:
 def test_a_book_whose_channel_has_ended_is_out_of_sync_until_the_venue_has_confirmed_it() -> None:
     with rig_of(Ending()) as rig:
         book = rig.book()
-        rig.truth.instead = lambda peer: None
+
+        def ignore(peer: Peer) -> None:  # this request, and those that follow
+            rig.truth.instead = ignore
+
+        ignore(rig.venue.live[0])
         rig.truth.end(rig.venue)
         until(lambda: not book.is_synced)
         with pytest.raises(OrderBookOutOfSync, match="not confirmed"):
