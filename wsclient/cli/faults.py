@@ -100,11 +100,11 @@ EXAMPLES = {
     "deaf:every=60s": "... without either side noticing: it is half-open",
     "silence:after=60s,for=20s": "the venue sends nothing but answers to pings",
     "down:every=60s,for=5s": "connections are cut, and new ones refused",
-    "gap:every=1000": "every 1000th message of each client is left out",
+    "gap:every=1000": "every 1000th message of each connection is left out",
     "duplicate:every=500": "... is sent twice",
     "garbage:every=200": "... is cut short, so it is not JSON",
     "reject:channel=X": "subscribing to the channel is refused",
-    "503:first=3": "the first 3 handshakes are refused with this status, 400 to 599",
+    "503:first=2": "the first 2 handshakes are refused with this status, 400 to 599",
     "latency:ms=200": "everything is delayed by 200 ms, in both directions",
 }
 _BY_KIND = {example.partition(":")[0]: example for example in EXAMPLES}
