@@ -95,19 +95,20 @@ class Budget:
     """A rate limit: at most ``count`` events in any ``per`` seconds (a sliding window)."""
 
     def __init__(self, count: int, per: float) -> None:
+        self._count = count
         self._per = per
         self._times: deque[float] = deque(maxlen=count)
 
     def ready_at(self, now: float) -> float:
         """Return the earliest time of the next event; ``now`` if it may happen now."""
-        if len(self._times) < (self._times.maxlen or 0):
+        if len(self._times) < self._count:
             return now
         return max(now, self._times[0] + self._per)
 
     def room(self, now: float) -> int:
         """Return how many events may happen now."""
         used = sum(now < time + self._per for time in self._times)
-        return (self._times.maxlen or 0) - used
+        return self._count - used
 
     def spend(self, now: float) -> None:
         """Count an event."""
