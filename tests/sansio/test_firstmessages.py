@@ -121,6 +121,13 @@ def test_a_channel_that_is_not_active_is_not_due_until_it_is_kept() -> None:
     assert first.take(61.0) == [("a", 60.0)]
 
 
+def test_a_reported_channel_is_not_reported_again_when_it_is_kept() -> None:
+    first = Channels().confirm("a")
+    first.take(60.0)
+    first.kept("a")
+    assert (first.take(200.0), first.deadline()) == ([], INF)
+
+
 def test_a_forgotten_channel_is_neither_due_nor_overdue() -> None:
     channels = Channels()
     channels.confirm("a").take(60.0)
