@@ -41,10 +41,7 @@ class Holder:
         self.longest = 0.0
 
     def _tune(self) -> None:
-        """Return as many numbers as one sort in C needs that time for.
-
-        Measured where no other thread has the core.
-        """
+        """Keep as many numbers as one sort in C sorts in ``hold`` seconds of a core's time."""
         began = time.thread_time()
         sorted(self._numbers)
         took = time.thread_time() - began

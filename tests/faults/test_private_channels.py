@@ -51,7 +51,7 @@ REFUSALS: dict[type[Dialect], Any] = {
     Deribit: {"jsonrpc": "2.0", "id": "login", "error": {"code": 13004, "message": "no"}},
     OKX: {"event": "error", "code": "60009", "msg": "no"},
 }
-#: Answers by REST without a usable token, and the secrets in the request.
+#: Answers by REST without a usable token; some quote the secrets of the request.
 BAD_ANSWERS: dict[str, Any] = {
     "HTTP 401": 401,
     "HTTP 503": 503,
@@ -77,17 +77,17 @@ def dialect_at(kind: Callable[..., Dialect], url: str) -> Dialect:
 
 
 def assert_secret(client: WebSocketClient, error: BaseException | None = None) -> None:
-    """Assert that nothing that can be learned of the client and of an error is secret."""
+    """Assert that nothing that can be learned of the client and of an error has a secret in it."""
     core = core_of(client)
     stats = client.stats()
     things = [client, stats, stats.as_dict(), client.subscriptions]
     things += [core.options, core, core.peek()]
     said = [repr(thing) for thing in things]
     chain = [] if error is None else [error]
-    for connection in chain:
-        said += traceback.format_exception(connection)
-        said += [str(connection), repr(connection), str(getattr(connection, "failed", ""))]
-        more = (connection.__cause__, connection.__context__)
+    for chained in chain:
+        said += traceback.format_exception(chained)
+        said += [str(chained), repr(chained), str(getattr(chained, "failed", ""))]
+        more = (chained.__cause__, chained.__context__)
         chain += [other for other in more if other is not None and other not in chain]
     assert found_in("\n".join(said)) == []
 

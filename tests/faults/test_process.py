@@ -1,4 +1,4 @@
-"""The interpreter ends within a second and without output, whatever its clients are doing."""
+"""The interpreter ends within one second, without output, whatever its clients are doing."""
 
 from __future__ import annotations
 

@@ -280,10 +280,10 @@ class Stage:
         """
         self.said += traceback.format_exception(type(error), error, error.__traceback__)
         self.said += variables_of(error)
-        for connection in whole_chain(error):
-            self.said += [str(connection), repr(connection)]
+        for chained in whole_chain(error):
+            self.said += [str(chained), repr(chained)]
             # The program may see what a venue's page says, except for our secrets.
-            data = {name: value for name, value in vars(connection).items() if name != "reply"}
+            data = {name: value for name, value in vars(chained).items() if name != "reply"}
             self.said.append(str(data).replace(TOKENS["Body"], ""))
 
     def listen_to(self, client: WebSocketClient) -> None:
@@ -431,7 +431,7 @@ def _bad_tls(stage: Stage) -> None:
 
 
 def _function_raises(name: str) -> Callable[[Stage], None]:
-    """Let the URL function raise an HTTP client's error, which quotes its URL with the token."""
+    """Return the fault of a user's function whose error quotes a URL with the token."""
 
     def fault(stage: Stage) -> None:
         def raising() -> Any:

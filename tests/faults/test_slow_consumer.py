@@ -161,7 +161,7 @@ def test_the_heartbeat_is_unaffected(promise: Callable[..., None], beats: int) -
         )
 
 
-def test_one_alarm_an_episode(
+def test_one_alarm_per_episode(
     promise: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,

@@ -117,7 +117,7 @@ NAMES = ("on", "listener", "validate", "classify", "url", "headers", "credential
 
 
 class Unknown(BaseException):
-    """An exception that is no Exception, and that no code knows."""
+    """An exception that is neither an Exception nor known to any code."""
 
 
 @pytest.mark.parametrize(

@@ -70,8 +70,8 @@ _TESTING = Path(wsclient.__file__).parent / "testing"
 def whole_chain(error: BaseException) -> list[BaseException]:
     """Yield ``error`` and all that it is chained to, shown or not."""
     chain = [error]
-    for connection in chain:
-        more = (connection.__cause__, connection.__context__)
+    for chained in chain:
+        more = (chained.__cause__, chained.__context__)
         chain += [other for other in more if other is not None and other not in chain]
     return chain
 
@@ -82,9 +82,9 @@ def variables_of(error: BaseException) -> list[str]:
     Frames of the tests and of the venue are left out: they may hold anything.
     """
     found = []
-    for connection in whole_chain(error):
+    for chained in whole_chain(error):
         summary = traceback.TracebackException(
-            type(connection), connection, connection.__traceback__, capture_locals=True
+            type(chained), chained, chained.__traceback__, capture_locals=True
         )
         for frame in summary.stack:
             if not {_TESTS, _TESTING}.intersection(Path(frame.filename).parents):
