@@ -34,7 +34,10 @@ class Trial(NamedTuple):
 
 
 def attempt(url: str, timeout: float, whole: bool, **options: Any) -> Trial:
-    """Call connect() once, bounded as an attempt or, when ``whole``, as a call."""
+    """Call connect() once; return how it ended.
+
+    It is bounded as an attempt or, when ``whole``, as a call.
+    """
     bound: dict[str, Any] = {} if whole else {"connect_timeout": timeout}
     client = wsclient.WebSocketClient(url, max_retries=1, **bound, **options)
     with closing(client):

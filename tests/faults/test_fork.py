@@ -398,7 +398,7 @@ signal.pause()
 
 
 def test_a_book_of_the_parents_client_is_out_of_sync_in_the_child() -> None:
-    """Its lock may be held by a thread that is not there."""
+    """The book's lock may be held by a thread that the child does not have."""
     kraken = KrakenProtocol()
     kraken.set_snapshot("book:BTC/USD", bids=[{"price": 9, "qty": 1}], asks=[])
     with FakeVenue(kraken) as venue, wsclient.connect(venue.url, dialect="kraken") as client:

@@ -27,8 +27,8 @@ BUSY = 4 * SLACK
 class Holder:
     """Thread that holds the interpreter's lock again and again, for as long as the block lasts.
 
-    It holds it for about ``hold`` seconds at a time, and gives it to the others for ``pause``
-    seconds in between: as a sort of as many numbers does.
+    It holds the lock for about ``hold`` seconds at a time, by a sort of many numbers, and leaves it
+    to the others for ``pause`` seconds in between.
     """
 
     def __init__(self, hold: float, pause: float) -> None:

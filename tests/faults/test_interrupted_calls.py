@@ -124,11 +124,11 @@ def _where(call: Call) -> str:
     return "".join(traceback.format_stack(frame))
 
 
-# The calls. Each case interrupts its call at each point that it is given, and undoes what it did.
+# The calls. Each case interrupts its call at each point that it is given, and undoes its effects.
 
 
 def _simple(call: Callable[[Subject], Any]) -> Callable[[Trial], None]:
-    """Interrupt a call that leaves nothing to be undone."""
+    """Return a case whose call leaves nothing to be undone."""
 
     def case(trial: Trial) -> None:
         for point in trial.points():
@@ -139,7 +139,7 @@ def _simple(call: Callable[[Subject], Any]) -> Callable[[Trial], None]:
 
 
 def _taking(call: Callable[[Subject], list[wsclient.Message]]) -> Callable[[Trial], None]:
-    """Interrupt a call that takes messages: they are with the caller, or in the queue."""
+    """Return a case whose call takes messages: they are with the caller, or in the queue."""
 
     def case(trial: Trial) -> None:
         for point in trial.points():
@@ -153,7 +153,7 @@ def _taking(call: Callable[[Subject], list[wsclient.Message]]) -> Callable[[Tria
 
 
 def _waiting(call: Callable[[Subject], list[wsclient.Message]]) -> Callable[[Trial], None]:
-    """Interrupt a call that waits for its message."""
+    """Return a case whose call waits for its message."""
 
     def case(trial: Trial) -> None:
         for point in trial.points():
@@ -336,7 +336,7 @@ def talker() -> Iterator[FakeVenue]:
 
 @pytest.fixture
 def locks(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Yield all locks that were made in the test."""
+    """Return all locks that were made in the test."""
     made: list[Any] = []
     new = Locks.new
     monkeypatch.setattr(Locks, "new", lambda group, what: made.append(new(group, what)) or made[-1])

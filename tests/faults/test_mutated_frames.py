@@ -65,7 +65,7 @@ class Mangler:
 
 
 def read(wire: bytes) -> list[bytes]:
-    """Yield the messages on a wire, up to the first error in it."""
+    """Return the messages on a wire, up to the first error in it."""
     protocol = Protocol(CLIENT, state=OPEN, max_size=None)
     protocol.receive_data(wire)
     messages, parts, is_text = [], [], True

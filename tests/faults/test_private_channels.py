@@ -77,7 +77,7 @@ def dialect_at(kind: Callable[..., Dialect], url: str) -> Dialect:
 
 
 def assert_secret(client: WebSocketClient, error: BaseException | None = None) -> None:
-    """Assert that nothing that can be learned of the client and of an error has a secret in it."""
+    """Assert that nothing that can be learned of the client and of an error contains a secret."""
     core = core_of(client)
     stats = client.stats()
     things = [client, stats, stats.as_dict(), client.subscriptions]

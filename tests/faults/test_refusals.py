@@ -78,7 +78,7 @@ def test_no_attempt_comes_before_retry_after(
     seconds: int,
     promise: Callable[..., None],
 ) -> None:
-    """Neither by connect()'s own retries nor by a caller that calls it again."""
+    """Check connect()'s own retries, and a caller that calls it again."""
     value, at = form(seconds)
     venue.refuse(status, retry_after=value)
     with closing(wsclient.WebSocketClient(venue.url, **QUICK | {"max_retries": 1})) as client:
@@ -114,7 +114,7 @@ class Outage:
         session = Session(wsclient.Generic(limits=limits), options, rng.random)
         now = 0.0
         self.dials = [now]
-        #: When the answer to the previous attempt allowed each attempt.
+        #: The times from which the answer to the previous attempt allowed each attempt.
         self.allowed = [now, now]
         session.connect("connect", float("inf"), now)
         session.tick(now, None)

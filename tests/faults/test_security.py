@@ -334,7 +334,7 @@ def _broken_handshake(kind: Any) -> Callable[[Stage], None]:
 
 
 def _answer(lines: Callable[[bytes], bytes]) -> Callable[[Stage], None]:
-    """Return the fault of a venue that answers the upgrade request by ``lines`` of its head."""
+    """Return the fault of a venue that answers the upgrade request with ``lines(head)``."""
 
     def fault(stage: Stage) -> None:
         def answer(sock: socket.socket) -> None:

@@ -60,7 +60,7 @@ def in_parts(names: Iterable[str], count: int) -> list[str]:
 
 
 def sizes(parts: list[str], short: float, names: Iterable[str], full: float) -> Any:
-    """Parametrise: some loops for each program, briefly; with ``-m soak`` each by itself."""
+    """Parametrise with some loops for each program, briefly; with ``-m soak`` each by itself."""
     soak = (pytest.mark.soak, pytest.mark.timeout(900))
     return pytest.mark.parametrize(
         ("loops", "amount"),

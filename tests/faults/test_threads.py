@@ -1,7 +1,7 @@
 """Row 23: threads that cannot be started, and threads that are killed.
 
 A thread that cannot be started is a failed attempt or an error, and leaves nothing behind. A killed
-thread of ours lets every call raise, and puts every book out of sync.
+thread of ours makes every call raise, and puts every book out of sync.
 """
 
 from __future__ import annotations

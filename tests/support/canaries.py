@@ -68,7 +68,7 @@ _TESTING = Path(wsclient.__file__).parent / "testing"
 
 
 def whole_chain(error: BaseException) -> list[BaseException]:
-    """Yield ``error`` and all that it is chained to, shown or not."""
+    """Return ``error`` and all that it is chained to, shown or not."""
     chain = [error]
     for chained in chain:
         more = (chained.__cause__, chained.__context__)

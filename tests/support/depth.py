@@ -101,7 +101,7 @@ class Truth(ScriptedProtocol):
         return sorted(bids, reverse=True), sorted(asks)
 
     def step(self, price: int, size: int) -> Row:
-        """Make the change of one number; send nothing."""
+        """Make the change of one number, and return it; send nothing."""
         with self.lock:
             self.number += self.stride
             self.sizes[price] = size

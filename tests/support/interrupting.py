@@ -35,7 +35,7 @@ __all__ = ["Point", "interrupted", "points"]
 
 TESTS = str(Path(__file__).parents[1])
 PACKAGE = str(Path(TESTS).with_name("wsclient"))
-#: Jumps at which a signal may be heard even when they go forward.
+#: Jumps at which a signal may be handled even when they go forward.
 ABSENT = -1
 HEARD_FORWARD = "POP_JUMP" if sys.version_info < (3, 11) else "no such instruction"
 
@@ -114,7 +114,7 @@ class Point:
         return self._step
 
     def _returned(self, frame: FrameType, event: str, arg: Any) -> None:
-        """Profile calls that are the last of a body."""
+        """Profile function, for calls that are the last of a body."""
         before, in_c = self._before, self._in_c
         if event == "c_call":
             in_c.add(frame)
@@ -171,7 +171,7 @@ def _handlers(code: CodeType) -> tuple[tuple[int, int, int, int], ...]:
 
 @cache
 def _instructions(code: CodeType) -> bytes:
-    return code.co_code  # made again each time it is asked for
+    return code.co_code  # a new object each time it is read
 
 
 def _name(code: CodeType, offset: int) -> str:
@@ -199,7 +199,7 @@ def _handler(code: CodeType, offset: int) -> tuple[int, int] | None:
 
 
 def points() -> Iterator[Point]:
-    """Yield points until the call that each is used for has no more."""
+    """Yield points, each to be used for one call, until the call has no more of them."""
     number = 0
     while True:
         number += 1

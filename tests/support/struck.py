@@ -70,7 +70,7 @@ class Striker:
 
 
 def interrupts(loop: str, times: float, seed: int) -> str:
-    """Strike with SIGINT, 1 to 3 ms apart.
+    """Strike with SIGINT, 1 to 3 ms apart; return the findings.
 
     Each KeyboardInterrupt is kept, with its frames, as a notebook keeps the last.
     """
