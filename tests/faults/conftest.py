@@ -1,5 +1,8 @@
-"""``promise`` checks a figure of the fault matrix, and has it in the table that ends a run. No
-fault may make a secret known: every test here is searched for the canaries."""
+"""Fixtures of the fault tests: the fault matrix, and the search for secrets.
+
+``promise`` checks a figure of the fault matrix and puts it in the table that ends a run. No fault
+may make a secret known: every test here is searched for the canaries.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ _lines: list[Line] = []
 
 @pytest.fixture
 def promise() -> Callable[..., None]:
-    """``promise(row, fault, what, measured, is_held)``: in the table first, asserted then."""
+    """Return ``promise(row, fault, what, measured, is_held)``.
+
+    It enters the figure in the table, then asserts it.
+    """
 
     def check(row: int, fault: str, what: str, measured: str, is_held: bool) -> None:
         _lines.append(Line(row, fault, what, measured, is_held))
@@ -30,7 +36,7 @@ def promise() -> Callable[..., None]:
 
 
 class _Search(logging.Handler):
-    """Looks for the canaries in each record: its traceback, with variables, and its fields too."""
+    """Searches each log record for the canaries: its traceback, with variables, and its fields."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -43,7 +49,7 @@ class _Search(logging.Handler):
 
 
 class _Ear(EventStream):
-    """Looks for the canaries in each event."""
+    """Searches each event for the canaries."""
 
     def __init__(self, found: list[str]) -> None:
         super().__init__()
@@ -57,8 +63,8 @@ class _Ear(EventStream):
 
 
 @pytest.fixture(autouse=True)
-def no_secret_is_told(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Fails a test in which an event of any client has a canary. Gives what is found."""
+def no_secret_is_in_events(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Fail a test in which an event of any client has a canary; yield the findings."""
     found: list[str] = []
     ears: list[_Ear] = []
 
@@ -75,14 +81,14 @@ def no_secret_is_told(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 @pytest.fixture(autouse=True)
 def no_secret_is_logged() -> Iterator[None]:
-    """Fails a test in whose log a canary stands, whatever the level."""
+    """Fail a test whose log contains a canary, at any level."""
     root, venues = logging.getLogger(), logging.getLogger("websockets")
     search = _Search()
     levels = [(x, x.level) for x in (root, venues, *root.handlers)]
-    for handler in root.handlers:  # pytest's: what it keeps of each test stays as it was
+    for handler in root.handlers:  # pytest's own: what it captures is unchanged
         handler.setLevel(max(handler.level, root.level))
     root.setLevel(logging.DEBUG)
-    venues.setLevel(logging.WARNING)  # the FakeVenue's, which may tell what it was told
+    venues.setLevel(logging.WARNING)  # the FakeVenue's own, which may log what it receives
     root.addHandler(search)
     try:
         yield

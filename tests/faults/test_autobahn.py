@@ -1,4 +1,7 @@
-"""Autobahn's fuzzing server, through this client: every case passes, and closes with its code."""
+"""Autobahn's fuzzing server against this client.
+
+Every case passes and closes with its code.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +20,15 @@ import pytest
 import wsclient
 from support.matrix import each_size
 
-#: Of the protocol itself, without compression.
+#: Cases of the protocol itself, without compression.
 GROUPS = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*"]
-#: Whose echo must be binary: a message does not tell which it was.
+#: Cases whose echo must be binary: a message does not say whether it was text or binary.
 BINARY = ("1.2.", "9.2.", "9.4.", "9.6.", "9.8.")
 PASSED = {"OK", "NON-STRICT", "INFORMATIONAL"}
 
 
 def find_wstest() -> list[str] | None:
-    """The command: WSTEST, or one on the path, or a Python 2.7 that has the package."""
+    """Return the command: WSTEST, or one on the path, or a Python 2.7 that has the package."""
     if named := os.environ.get("WSTEST") or shutil.which("wstest"):
         return [named]
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
@@ -39,7 +42,7 @@ def find_wstest() -> list[str] | None:
 
 
 class Echo(wsclient.Dialect):
-    """Every frame is a message of one channel, as it came."""
+    """Dialect in which every frame is a message of one channel, unchanged."""
 
     name = "echo"
     limits = wsclient.Limits(connects=None)
@@ -56,13 +59,13 @@ def dial(url: str) -> wsclient.WebSocketClient:
 
 
 def ask(url: str) -> Any:
-    """The one message that the server answers with."""
+    """Return the one message that the server answers with."""
     with dial(url) as client:
         return json.loads(client.recv(timeout=10).raw)
 
 
 def echo(url: str, is_binary: bool) -> None:
-    """Send all that comes back, until the server ends it."""
+    """Echo every message until the server ends the connection."""
     with dial(url) as client:
         try:
             for message in client:

@@ -1,5 +1,8 @@
-"""Rows 1 and 11: a book that begins with a snapshot by REST, whatever befalls the connection, the
-stream and the answers. In sync it is the venue's at the number that it says, after every event."""
+"""Rows 1 and 11: a book that begins with a snapshot by REST.
+
+Whatever happens to the connection, the stream and the answers: after every event a book that is in
+sync equals the venue's at the sequence number that it names.
+"""
 
 from __future__ import annotations
 
@@ -22,23 +25,23 @@ from wsclient.messages import LinkedMessage
 from wsclient.runtime.books import LiveBook
 from wsclient.testing import Fault, Peer
 
-#: No count goes so far; each count that begins again is below all before it.
+#: More than any count reaches. Each count that restarts is below all before it.
 EPOCH = 1_000_000
 CLOSES = (1001, 1012, 4000)
 PING: dict[str, Any] = {"ping_interval": 0.1, "ping_timeout": 0.4}
-#: Each kind of event, and how often it comes.
+#: The relative frequency of each kind of event.
 EVENTS = {"push": 8, "wait": 4, "lost": 1, "doubled": 1, "swapped": 1, "answer": 2, "kill": 2}
 
 
 class Run:
-    """One client's book, and what is done to it at random."""
+    """One client's book, and the random events that it goes through."""
 
     def __init__(self, rig: Rig, seed: int) -> None:
         self.rig, self.truth, self.rng = rig, rig.truth, random.Random(seed)
         self.delivered: list[wsclient.Message] = []
         self.ways: list[str] = []
-        #: The venue counts again after every second kill that allows it.
-        self.is_anew = False
+        #: The venue restarts its count after every second kill that allows it.
+        self.counts_again = False
         self.done: Counter[str] = Counter()
         self.looks: Counter[bool] = Counter()
 
@@ -101,9 +104,9 @@ class Run:
         self.ways = self.ways or self.rng.sample(sorted(WAYS), len(WAYS))
         name = self.ways.pop()
         if name in BETWEEN_CHANGES:
-            self.is_anew = not self.is_anew
-            if self.is_anew:
-                self.truth.script.clear()  # nothing of before is answered after it
+            self.counts_again = not self.counts_again
+            if self.counts_again:
+                self.truth.script.clear()  # no earlier snapshot is sent after it
                 self.truth.count_from((self.truth.number // EPOCH - 1) * EPOCH)
         WAYS[name](self, peer)
         until(lambda: self.rig.client.stats().disconnects > before)
@@ -141,7 +144,10 @@ class Run:
         self.push()
 
     def half_open(self, peer: Peer) -> None:
-        """It is in sync until the client has noticed; the venue never does."""
+        """Make the connection half-open.
+
+        The book is in sync until the client notices; the venue never notices.
+        """
         before = self.rig.client.stats().disconnects
         self.rig.proxy.set(Fault("deaf"), on="present")
         self.push(3)
@@ -149,8 +155,11 @@ class Run:
         peer.rst()
 
     def within_a_fetch(self, peer: Peer) -> None:
-        """The answer comes on the next connection: the book of before the kill, or of now. Part of
-        it may come before."""
+        """Cut the connection while a snapshot is being fetched.
+
+        The answer comes on the next connection: the book before the kill, or the current one. Part
+        of it may come before the kill.
+        """
         text = self.truth.snapshot() if self.rng.random() < 0.5 else b""
         with Late(self.truth, text, self.rng.randint(0, len(text) // 2)) as late:
             self._ask()
@@ -168,7 +177,7 @@ class Run:
             self.cut(peer)
 
     def _ask(self) -> None:
-        """Make it need a snapshot."""
+        """Make the book need a snapshot."""
         self.lost()
         self.push()
 
@@ -181,7 +190,7 @@ class Run:
         self.rig.venue.refuse(503)
         self.cut(peer)
 
-    # All of it.
+    # The whole run.
 
     def run(self, kills: int) -> None:
         client, channel = self.rig.client, self.rig.channel
@@ -216,8 +225,7 @@ WAYS: dict[str, Callable[[Run, Peer], None]] = {
 }
 
 
-#: Those with which the venue may begin to count again: nothing is sent on the old connection any
-#: more.
+#: Ways after which the venue may restart its count: nothing more is sent on the old connection.
 BETWEEN_CHANGES = frozenset(WAYS) & {
     "rst",
     "fin",
@@ -259,7 +267,10 @@ def test_through_kills_a_book_is_the_venues_or_not_in_sync(
     wrong: list[str] = []
 
     class Checked(LiveBook):
-        """Looked at after each message and each snapshot, on the thread that brings them."""
+        """A book that is checked on the thread that brings its messages.
+
+        It is checked after each message and each snapshot.
+        """
 
         def apply(self, message: wsclient.Message) -> bool:
             try:
@@ -305,10 +316,10 @@ def is_change(payload: bytes) -> bool:
 
 
 def account(delivered: list[wsclient.Message], truth: Truth) -> int:
-    """Each gap, and each message doubled or late, is marked as such, and nothing else is.
+    """Assert that each gap, and each duplicate or late message, is marked, and nothing else.
 
-    What is older than the first of a count begins another: that count may have been the wrong one.
-    Returns how many numbers were missed in all, as far as numbers tell.
+    A message older than the first of a count begins another count: the first may have been the
+    wrong one. Returns how many numbers were missed in all, as far as the numbers show.
     """
     seen: set[int] = set()
     first = last = missed = 0
@@ -330,7 +341,7 @@ def account(delivered: list[wsclient.Message], truth: Truth) -> int:
             assert marks == ("late", follows - sequence if truth.is_counted else None), message
             missed -= sequence - follows
         elif seen and follows != last:
-            assert gap is not None, f"a gap that nobody was told of, before {message}"
+            assert gap is not None, f"a gap without a mark, before {message}"
             assert gap.missed == (follows - last if truth.is_counted else None), message
             missed += follows - last
         elif seen:

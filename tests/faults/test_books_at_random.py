@@ -1,8 +1,9 @@
-"""Row 11: books of each kind of numbering, without a socket and with a clock that is a number.
+"""Row 11: books of each kind of numbering, without a socket, on a simulated clock.
 
-What is real: dialect, session, queue, and the book with its connection. What is not: the wire, the
-threads. A venue's messages may be lost, doubled and late, its snapshots old, late or nonsense, its
-connections may end at any time, and the book may be slow in taking its messages.
+Real are the dialect, the session, the queue, and the book with its connection. Simulated are the
+wire and the threads. A venue's messages may be lost, doubled and late; its snapshots may be old,
+late or nonsense; its connections may end at any time; and the book may be slow to take its
+messages.
 """
 
 from __future__ import annotations
@@ -40,12 +41,12 @@ from wsclient.sansio.session import Send
 from wsclient.sansio.session import State as LinkState
 
 ACTIVE = SubscriptionState.ACTIVE
-#: No count goes so far.
+#: More than any count reaches.
 EPOCH = 100_000
 
 
 class Okx(Truth):
-    """Begins with a snapshot in the stream, and points to the message before."""
+    """A venue whose stream begins with a snapshot; each message names the one before."""
 
     dialect = wsclient.OKX
     symbol = "BTC-USDT"
@@ -67,7 +68,7 @@ class Okx(Truth):
 
 
 class Kraken(Truth):
-    """Begins with a snapshot in the stream, and numbers nothing: there is a checksum."""
+    """A venue whose stream begins with a snapshot, with a checksum and no numbers."""
 
     dialect = wsclient.Kraken
     symbol = "BTC/USD"
@@ -83,7 +84,7 @@ class Kraken(Truth):
         best = [n for side in reversed(self.state) for level in side for n in level]
         checksum = crc32("".join(map(str, best)).encode())
         row = {"symbol": self.symbol, "bids": bids, "asks": asks, "checksum": checksum}
-        # The number is for the test's own use.
+        # The test itself uses the number.
         return json.dumps({"channel": "book", "type": kind, "data": [row], "n": self.number})
 
 
@@ -93,7 +94,7 @@ def _sides(sizes: dict[int, int]) -> State:
 
 
 class Bench:
-    """In the place of the Watchdog, what feeds its books, and its snapshots."""
+    """Stand-in for the Watchdog: it feeds the books, and takes their snapshots."""
 
     is_current = True
     failure = None
@@ -143,10 +144,10 @@ Changes = list[tuple[list[tuple[int, int]], str]]
 
 
 class BookMachine(RuleBasedStateMachine):
-    """Each rule is one event."""
+    """State machine in which each rule is one event."""
 
     venue: ClassVar[type[Truth]]
-    #: How many steps were made, and whether the book was in sync after them, of all runs.
+    #: Over all runs: the number of steps, by whether the book was in sync after them.
     steps: ClassVar[Counter[bool]]
 
     @initialize(queue_size=st.sampled_from([3, 1000]))
@@ -169,12 +170,12 @@ class BookMachine(RuleBasedStateMachine):
         )
         self.book = LiveBook(dialect, self.channel, True, {}, self.connection)
         self.connection.keep(self.book)
-        #: What the venue has been asked and has not answered, and whether it sends changes.
+        #: Requests that the venue has not answered yet, and whether it sends changes.
         self.unread: deque[str] = deque()
         self.read = 0
         self.is_subscribed = False
         self.delayed: list[str] = []
-        #: Snapshots that are on their way: their connection, age, and answer.
+        #: Snapshots on their way: their connection, age, and answer.
         self.fetches: deque[tuple[int, int, Any]] = deque()
         self.last: Message | None = None
         self.rig.open()
@@ -191,7 +192,7 @@ class BookMachine(RuleBasedStateMachine):
             self.queue.put(messages)
 
     def hear(self) -> None:
-        """The venue's side: a new connection knows nothing."""
+        """Take the client's frames as the venue: a new connection knows nothing."""
         sends = [a for a in self.rig.done(Send) if a.connection_id == self.rig.cid]
         for send in sends[self.read :]:
             text = str(send.payload)
@@ -243,20 +244,20 @@ class BookMachine(RuleBasedStateMachine):
 
     @rule(count=st.sampled_from([1, 1000, 1000]))
     def take(self, count: int) -> None:
-        """The book takes what waits for it."""
+        """Let the book take the messages that wait for it."""
         while self.queue and count:
             self.queue.fill(1, Deadline(0))
             self.see(next(self.queue.handed_out))
             count -= 1
 
     @precondition(lambda self: self.is_open)
-    @rule(now=seldom, anew=seldom)
-    def drop(self, now: bool, anew: bool) -> None:
-        """The venue may count again on its next connections."""
+    @rule(now=seldom, counts_again=seldom)
+    def drop(self, now: bool, counts_again: bool) -> None:
+        """End the connection; the venue may restart its count on the next ones."""
         if not now:
             return
         self.rig.drop()
-        if anew:
+        if counts_again:
             self.truth.count_from(self.truth.number // EPOCH * EPOCH - EPOCH + 100)
         self.unread.clear()
         self.delayed.clear()
@@ -269,7 +270,7 @@ class BookMachine(RuleBasedStateMachine):
 
     @rule()
     def answer(self) -> None:
-        """The venue takes the next request."""
+        """Let the venue answer the next request."""
         self.hear()
         if self.unread and self.is_open:
             self.answer_one()
@@ -287,7 +288,7 @@ class BookMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.by_rest and self.bench.wanting)
     @rule(age=st.integers(0, 8), is_bad=st.sampled_from([False, False, False, True]))
     def fetch(self, age: int, is_bad: bool) -> None:
-        """The book of now, or of some changes ago."""
+        """Fetch the current book, or that of some changes ago."""
         assert isinstance(self.connection, RestBookFeed)
         connection_id = self.connection.ready()
         if connection_id is None or not self.connection.wants_snapshot:
@@ -312,7 +313,7 @@ class BookMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.by_rest and not self.is_synced)
     @rule(age=st.integers(0, 4), before=changes, after=changes)
     def fetch_slowly(self, age: int, before: Changes, after: Changes) -> None:
-        """Changes come before the answer does, and after it."""
+        """Fetch with changes that come before the answer and after it."""
         self.answer_everything()
         self.fetch(age, False)
         for rows, fate in before:
@@ -322,11 +323,13 @@ class BookMachine(RuleBasedStateMachine):
         for rows, fate in after:
             self.change(rows, fate, True)
 
-    # What always holds.
+    # Invariants.
 
     def see(self, message: Message) -> None:
-        """A message that bears no mark follows directly on the one that was taken before it, those
-        apart that are said to be late or doubled."""
+        """Check that a message without a mark directly follows the one taken before it.
+
+        Messages marked as late or duplicate are left out.
+        """
         if message.gap is None and self.last is not None:
             if self.venue is Kraken:
                 assert message.connection_id == self.last.connection_id
@@ -360,11 +363,11 @@ class BookMachine(RuleBasedStateMachine):
         assert self.truth.check(self.book)
         if self.last is not None and self.last.connection_id == self.rig.cid:
             ahead = self.book.sequence - (self.last.sequence or 0)  # type: ignore[operator]
-            assert self.venue is Kraken or 0 <= ahead < EPOCH, "changes are passed over"
+            assert self.venue is Kraken or 0 <= ahead < EPOCH, "changes are skipped"
 
     @rule(of=st.lists(rows, max_size=3))
     def go_well(self, of: list[list[tuple[int, int]]]) -> None:
-        """All that is due comes, in order, and so do the next changes."""
+        """Let all that is due arrive in order, and the next changes too."""
         self.answer_everything()
         self.take(1000)
         if self.by_rest and self.bench.wanting:
@@ -375,18 +378,18 @@ class BookMachine(RuleBasedStateMachine):
             self.change(rows, "comes", True)
 
     def teardown(self) -> None:
-        """When all is well again, so is the book."""
+        """Check that the book is in sync again once the faults are over."""
         for _ in range(50 if hasattr(self, "book") else 0):
             self.go_well([[(5, 2)]])
             if self.is_synced and self.book.sequence == self.truth.number:
                 return
             self.rig.wait(60.0)
-        assert not hasattr(self, "book"), "it never comes back"
+        assert not hasattr(self, "book"), "it never recovers"
 
 
 @pytest.fixture
 def no_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of connects: connections end as often as they like."""
+    """Lift the budget of connects: connections end as often as they like."""
     for venue in VENUES:
         monkeypatch.setattr(venue.dialect, "limits", wsclient.Limits(connects=None))
         monkeypatch.setattr(venue.dialect, "silence_timeout", None)
@@ -397,7 +400,7 @@ def no_budget(monkeypatch: pytest.MonkeyPatch) -> None:
 VENUES = (Binance, BinanceFutures, Okx, Kucoin, Kraken)
 
 
-@pytest.mark.timeout(600)  # to make a failure small takes time
+@pytest.mark.timeout(600)  # shrinking a failure takes time
 @pytest.mark.usefixtures("no_budget")
 @each_size("size", short=[(40, 40)], full=[(200, 100)], timeout=1200)
 @pytest.mark.parametrize("venue", VENUES)

@@ -47,11 +47,11 @@ def test_a_secret_in_the_log_is_found_at_any_level(
     search.found.clear()  # else this test would fail, as it should
 
 
-def test_a_secret_in_an_event_is_found(venue: FakeVenue, no_secret_is_told: list[str]) -> None:
-    venue.refuse_channel("a", TOKENS["Option"])  # the venue's own word is told as it is
+def test_a_secret_in_an_event_is_found(venue: FakeVenue, no_secret_is_in_events: list[str]) -> None:
+    venue.refuse_channel("a", TOKENS["Option"])  # an event quotes the venue's own words
     with wsclient.connect(venue.url) as client, pytest.raises(wsclient.SubscriptionRejected):
         client.subscribe("a")
-    assert no_secret_is_told
-    no_secret_is_told.clear()  # else this test would fail, as it should
+    assert no_secret_is_in_events
+    no_secret_is_in_events.clear()  # else this test would fail, as it should
     search = next(h for h in logging.getLogger().handlers if type(h).__name__ == "_Search")
     search.found.clear()

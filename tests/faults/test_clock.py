@@ -23,7 +23,7 @@ from wsclient.testing import FakeVenue, Fault, FaultProxy
 def test_a_jump_of_the_wall_clock_drops_nothing(
     venue: FakeVenue, promise: Callable[..., None], monkeypatch: pytest.MonkeyPatch, hours: int
 ) -> None:
-    """All that a client may time out by is set, and short; the clock jumps to and fro."""
+    """Every timeout of the client is set, and short; the clock jumps to and fro."""
     offset = 0
     real, real_ns = time.time, time.time_ns
     monkeypatch.setattr(time, "time", lambda: real() + offset)
@@ -61,7 +61,7 @@ def test_a_jump_of_the_wall_clock_drops_nothing(
     )
 
 
-#: Prints each message's number and gap, up to the one that says it is the last.
+#: Prints each message's number and gap, up to the one marked as the last.
 CHILD = """
 import sys, wsclient
 options = dict(ping_interval=0.2, ping_timeout=0.5, silence_timeout=1, stale_after=1,
@@ -74,14 +74,16 @@ with wsclient.connect(sys.argv[1], **options) as client:
             break
 """
 MEANWHILE = ["feeds", "pings", "is silent", "resets", "goes deaf"]
-#: Within which (s) a dead connection must be replaced: the pings' 0.7 s, and what a busy machine
-#: needs.
+#: Time (s) within which a dead connection must be replaced: 0.7 s for the pings, and the rest for a
+#: busy machine.
 SOON = 1.5
 
 
 class Received(NamedTuple):
-    """What a client that was stopped has printed, and on how many connections; ``back`` is how long
-    (s) a dead one took to be replaced."""
+    """What a stopped client has printed, and on how many connections.
+
+    ``back`` is how long (s) it took to replace a dead connection.
+    """
 
     numbers: list[int]
     marked: list[int]
@@ -91,7 +93,7 @@ class Received(NamedTuple):
 
 
 def stopped(seconds: float, meanwhile: str) -> Received:
-    """Stop a client for so long, and see what becomes of its stream."""
+    """Stop a client for ``seconds``; return what it printed after it was resumed."""
     pause = threading.Event()
     back = 0.0
     with FakeVenue() as venue, FaultProxy(venue.url) as proxy:

@@ -20,18 +20,18 @@ from wsclient import State, WebSocketClient
 from wsclient.testing import FakeVenue
 
 UNLIMITED = wsclient.Limits(connects=None)
-#: What close() may take (s), and what it may take where the peer answers (99 of 100).
+#: How long (s) close() may take, and how long where the peer answers (99 of 100).
 LIMIT, PROMPT = 1.0, 0.1
-#: Within which a blocked call wakes (s).
+#: Time within which a blocked call wakes (s).
 WAKE = 0.05
-#: What a busy machine may add to the limit; the other two are held on a quiet one only (soak).
+#: How much a busy machine may add to the limit; the other two hold only on a quiet one (soak).
 SLACK = 0.1
 #: In the suite a call must at least not wait for the peer's half of close_timeout.
 WAKE_SHORT = 0.4
 
 
 class Asking(wsclient.Generic):
-    """The generic protocol with a login, where there are credentials, and with requests."""
+    """The generic protocol with requests, and with a login if there are credentials."""
 
     def login(self, credentials: Any) -> Any:
         return {"type": "login"}
@@ -41,7 +41,7 @@ class Asking(wsclient.Generic):
 
 
 DIALECT = Asking(limits=UNLIMITED)
-#: The calls that a scene has blocked, and the venue, which must see no connection afterwards.
+#: The calls that a scene blocks, and the venue, which must see no connection afterwards.
 Scene = tuple[WebSocketClient, list[Call], FakeVenue]
 
 
@@ -138,7 +138,7 @@ def opened(fault: str = "", *, tls: bool = False) -> Iterator[Scene]:
             outbox = outbox_of(client)
             before = outbox.position
             calls.append(Call(client.send, "x" * 8 * 1024 * 1024))
-            # Framed, and as much of it sent as the peer's window takes.
+            # Framed, and sent as far as the peer's window allows.
             until(lambda: written_of(outbox) > before and written_of(outbox) < outbox.position)
             calls.append(Call(client.send, "behind it"))
             until(lambda: is_waiting(calls[-1]))
@@ -186,7 +186,7 @@ def closed() -> Iterator[Scene]:
         yield client, calls, venue
 
 
-#: How each comes about, and whether the peer answers (or there is none to answer).
+#: How each state comes about, and whether the peer answers (or there is none to answer).
 SCENES: dict[str, tuple[Callable[[], Any], bool]] = {
     "idle": (idle, True),
     "connecting: slow DNS": (resolving, False),
@@ -247,8 +247,10 @@ def test_close_in_every_state(promise: Callable[..., None], trials: int, name: s
 @pytest.mark.parametrize("seed", [51])
 @each_size("instants", short=[40], full=[500], timeout=300)
 def test_close_at_any_instant(promise: Callable[..., None], instants: int, seed: int) -> None:
-    """The client is in full use, its connection is cut now and then, and close() comes at a random
-    moment of it, from its first connect() on."""
+    """close() comes at a random moment of a client in full use.
+
+    The connection is cut now and then; the moment may be any from the first connect() on.
+    """
     took, woke = [], []
     with FakeVenue() as venue, Chaos(venue, seed):
         for n in range(instants):
@@ -298,7 +300,7 @@ def test_close_at_any_instant(promise: Callable[..., None], instants: int, seed:
 
 
 def test_close_while_the_first_function_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The thread is there, and not started: it must not be joined yet."""
+    """The thread exists but is not started: it must not be joined yet."""
     starting, go_on = threading.Event(), threading.Event()
     start = threading.Thread.start
 
@@ -322,7 +324,7 @@ def test_close_while_the_first_function_is_added(monkeypatch: pytest.MonkeyPatch
 
 
 def until_closed(client: WebSocketClient, function: Callable[[], object]) -> None:
-    """Call it again and again, whatever it raises, until the client is closed."""
+    """Call it repeatedly, whatever it raises, until the client is closed."""
     pace = threading.Event()
     while True:
         try:
@@ -335,7 +337,7 @@ def until_closed(client: WebSocketClient, function: Callable[[], object]) -> Non
 
 
 class Chaos:
-    """Publishes all the time, and now and then cuts whatever is live."""
+    """Venue that publishes all the time, and now and then cuts whatever is live."""
 
     def __init__(self, venue: FakeVenue, seed: int) -> None:
         self._venue = venue

@@ -1,4 +1,4 @@
-"""Row 7: whatever does not answer, ``connect()`` returns at its deadline."""
+"""Row 7: ``connect()`` returns at its deadline, whatever does not answer."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ import wsclient
 from support.helpers import Call, Server, dead_address, expect_end, linux_only, receive_head
 from support.matrix import each_size
 
-#: What the deadline may be missed by (s), on a machine that is not busy and on one that is.
+#: How late the deadline may be (s), on a machine that is not busy and on one that is.
 PROMISED, BUSY = 0.25, 1.25
-#: The slowest handshake that is alive: one byte in so many seconds.
+#: The slowest handshake that is alive: one byte per this time (s).
 DRIP = 1.0
 
 
@@ -34,7 +34,10 @@ class Trial(NamedTuple):
 
 
 def attempt(url: str, timeout: float, whole: bool, **options: Any) -> Trial:
-    """One connect(), bounded as an attempt or, when ``whole``, as a call."""
+    """Call connect() once; return how it ended.
+
+    It is bounded as an attempt or, when ``whole``, as a call.
+    """
     bound: dict[str, Any] = {} if whole else {"connect_timeout": timeout}
     client = wsclient.WebSocketClient(url, max_retries=1, **bound, **options)
     with closing(client):
@@ -121,7 +124,7 @@ FAULTS = {
 def test_connect_returns_at_its_deadline(
     fault: str, trials: int, promise: Callable[..., None]
 ) -> None:
-    """Several at a time; half of them are bounded by the option, half by the call's own timeout."""
+    """Several calls run at a time; half are bounded by the option, half by their own timeout."""
     timeout, together = (0.4, 4) if trials < 20 else (3.0, 20)
     done: list[Trial] = []
     with FAULTS[fault]() as target:
@@ -133,12 +136,12 @@ def test_connect_returns_at_its_deadline(
             done += [call.result(timeout + 10) for call in calls]
     _judge(promise, fault, done, soaking=trials >= 20)
     for trial in done:
-        # What has timed out is an attempt or the call, and nothing else has failed.
+        # The attempt or the call has timed out, and nothing else has failed.
         timed_out = (trial.error, trial.error.__cause__)
         assert any(isinstance(error, wsclient.ConnectTimeout) for error in timed_out)
 
 
-#: Runs in a network namespace of its own, so that its loopback is nobody else's.
+#: Runs in a network namespace of its own: no other process uses its loopback.
 DROPPED_SYN = """
 import json, subprocess, sys, time
 import wsclient

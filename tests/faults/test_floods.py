@@ -1,5 +1,8 @@
-"""Row 9: a venue that sends without end is refused at once, by the right code, in little memory.
-Row 24: one that floods a client with small frames fills no memory, and holds up nothing."""
+"""Rows 9 and 24: floods from a venue.
+
+Row 9: a venue that sends without end is refused at once, with the right code, in little memory. Row
+24: one that floods a client with small frames fills no memory, and holds up nothing.
+"""
 
 from __future__ import annotations
 
@@ -26,18 +29,18 @@ from support.matrix import each_size, percentile
 
 MIB = 1024 * 1024
 GB = 1 << 30
-#: ``max_message_size`` here (bytes): far above what an interpreter takes for itself.
+#: ``max_message_size`` here (bytes): far above the memory of an interpreter itself.
 LIMIT = 32 * MIB
 #: How long the refusal may take (s), on a machine that is not busy and on one that is.
 PROMISED, BUSY = 1.0, 5.0
-#: How much a venue is willing to send (bytes).
+#: How much the venue sends at most (bytes).
 amounts = each_size("amount", short=[64 * MIB], full=[GB], timeout=120)
 
 CONTINUATION, TEXT, BINARY, UNKNOWN, PING = 0x0, 0x1, 0x2, 0x3, 0x9
 
 
 class Flood(NamedTuple):
-    """What comes first, what comes again and again, and the close code that is its answer."""
+    """What comes first, what is then repeated, and the close code that answers it."""
 
     first: bytes
     again: bytes
@@ -68,16 +71,16 @@ FLOODS = {
 
 
 class Peak:
-    """The most memory that this process had in a ``with`` block, above what it had before (MiB)."""
+    """The most memory that this process takes in a ``with`` block, above its start (MiB)."""
 
     def __enter__(self) -> Peak:
         peak = Path("/proc/self/clear_refs")
         if not os.access(peak, os.W_OK):
-            pytest.skip("this machine does not tell a process its peak of memory")
+            pytest.skip("this machine does not report a process's peak of memory")
         gc.collect()
         if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
-            trim(0)  # else what earlier tests have freed would hide what this one takes
-        peak.write_text("5")  # the peak is counted again
+            trim(0)  # otherwise memory that earlier tests freed would hide what this one takes
+        peak.write_text("5")  # the peak is reset
         self._before = self._read("VmRSS")
         return self
 
@@ -91,7 +94,7 @@ class Peak:
 
 
 def pour(sock: socket.socket, first: bytes, again: bytes, amount: int) -> None:
-    """Send as fast as the client takes it, until it hangs up or ``amount`` is out."""
+    """Send as fast as the client takes it, until it hangs up or ``amount`` is sent."""
     with contextlib.suppress(OSError):
         sock.sendall(first)
         for _ in range(amount // len(again) if again else 0):
@@ -99,7 +102,7 @@ def pour(sock: socket.socket, first: bytes, again: bytes, amount: int) -> None:
 
 
 def close_code(sock: socket.socket) -> int | None:
-    """The code of the close frame that the client sends; it sends nothing else."""
+    """Return the code of the close frame that the client sends; it sends nothing else."""
     data = bytearray()
     with contextlib.suppress(OSError):
         while piece := sock.recv(4096):
@@ -139,7 +142,7 @@ def test_a_flood_is_refused(name: str, amount: int, promise: Callable[..., None]
 def test_a_venue_that_pings_and_does_not_read_fills_no_memory(
     amount: int, promise: Callable[..., None]
 ) -> None:
-    """Each ping wants a pong of its size, which would wait for as long as the venue reads a bit."""
+    """Each ping asks for a pong of its size, which waits as long as the venue reads a bit."""
     pings = (bytes([0x80 | PING, 125]) + bytes(125)) * 1000
     data = b'{"type":"market_data","channel":"a"}'
 
@@ -228,7 +231,7 @@ def _judge(
 
 
 class Wordy(wsclient.Generic):
-    """A dialect in which the venue may say whatever a client has to deal with."""
+    """Dialect in which the venue may send everything that a client has to deal with."""
 
     limits = wsclient.Limits(connects=None)
 
@@ -243,7 +246,7 @@ class Wordy(wsclient.Generic):
         return super().read(message)
 
 
-#: What the n-th frame says.
+#: The text of the n-th frame.
 WORDS: dict[str, Callable[[int], str]] = {
     "channels": lambda n: f'{{"type":"market_data","channel":"channel {n}","sequence":7}}',
     "refusals": lambda n: f'{{"type":"subscription","channel":"channel {n}","error":"no"}}',
@@ -254,11 +257,11 @@ WORDS: dict[str, Callable[[int], str]] = {
     "unknown types": lambda n: f'{{"type":"type {n}"}}',
     "nonsense": lambda n: f"this is no JSON, {n}",
 }
-#: Frames to begin with, which are not measured: what they take is taken once.
+#: Frames to begin with, which are not measured: they fill what is allocated only once.
 WARM = 5_000
-#: What a client's queue may hold (bytes).
+#: The size of a client's queue (bytes).
 QUEUE = MIB
-#: How long (s) the watchdog, and the next dial, may be waited for: promised, and on a busy machine.
+#: How long (s) the watchdog, and the next dial, may take: as promised, and on a busy machine.
 TICK, BUSY_TICK = 0.1, 1.0
 REDIAL, BUSY_REDIAL = 1.0, 5.0
 
@@ -269,7 +272,7 @@ def text_frames(word: Callable[[int], str], numbers: range) -> bytes:
 
 
 class Chatterbox:
-    """The venue: it pours the words when told, and cuts when told."""
+    """Venue that sends its flood at ``go``, and cuts the connection at ``cut``."""
 
     def __init__(self, word: Callable[[int], str], count: int) -> None:
         self._word, self._count = word, count
@@ -298,7 +301,7 @@ def expect_end_or_reset(sock: socket.socket) -> None:
 
 @pytest.mark.parametrize(
     ("name", "overflow"),
-    # Of these words only messages go to a queue.
+    # Of these frames only messages go to a queue.
     [
         *((name, "drop_oldest") for name in WORDS),
         *(("channels", p) for p in ("drop_newest", "conflate")),

@@ -1,4 +1,4 @@
-"""A forked child cannot touch its parent's connection, and is told so; nothing of it hangs."""
+"""A forked child cannot touch its parent's connection: its calls raise, and nothing hangs."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ KINDS = pytest.mark.parametrize("kind", ["plain", "tls"])
 
 
 def outcome(call: Callable[[], object]) -> str:
-    """What a call raises, by name."""
+    """Return the name of the exception that a call raises."""
     try:
         call()
-    except BaseException as error:  # noqa: BLE001 - that is what is asked
+    except BaseException as error:  # noqa: BLE001 - the test asks for its name
         return type(error).__name__
     return "nothing"
 
 
 def in_child(function: Callable[[], Any]) -> Any:
-    """What ``function`` gives in a forked child, which ends without any cleaning up."""
+    """Return the result of ``function`` in a forked child, which ends without any cleaning up."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             answer = function()
-        except BaseException as error:  # noqa: BLE001 - told to the parent
+        except BaseException as error:  # noqa: BLE001 - sent to the parent
             answer = repr(error)
         os.write(writing, json.dumps(answer).encode())
         os._exit(0)
@@ -76,7 +76,7 @@ def a_venue(kind: str) -> Iterator[FakeVenue]:
 
 @contextlib.contextmanager
 def opened(kind: str) -> Iterator[tuple[FakeVenue, WebSocketClient]]:
-    """A client that is subscribed to ``a``, plain or with TLS."""
+    """Yield a client that is subscribed to ``a``, plain or with TLS."""
     context = ssl.create_default_context(cafile=str(CERTIFICATE))
     with (
         a_venue(kind) as venue,
@@ -87,7 +87,7 @@ def opened(kind: str) -> Iterator[tuple[FakeVenue, WebSocketClient]]:
 
 
 def check_unharmed(venue: FakeVenue, client: WebSocketClient) -> None:
-    """The connection of before is there still, in both directions."""
+    """Check that the same connection still works, in both directions."""
     number = venue.publish("a")
     assert client.recv(timeout=5).sequence == number
     client.subscribe("b")
@@ -273,8 +273,11 @@ ENDS = {
 
 
 def run_beside_a_feed(kind: str, program: str) -> None:
-    """A program that forks, prints "forked" when the child has ended, then two messages, and how
-    often its connection went; and which says nothing more, nor does the child."""
+    """Run a program that forks while a feed goes on.
+
+    It prints "forked" when the child has ended, then two messages, and how often its connection was
+    lost; it prints nothing more, nor does the child.
+    """
     with a_venue(kind) as venue, Program(program, venue.url, str(CERTIFICATE)) as parent:
         assert parent.line() == "forked"
         venue.publish("a")
@@ -382,7 +385,7 @@ except ChildProcessError:
         assert parent.end()[:3] == (0, "0\n", "")
 
 
-def test_the_link_ends_with_the_parent_though_a_child_lives_on(venue: FakeVenue) -> None:
+def test_the_connection_ends_with_the_parent_though_a_child_lives_on(venue: FakeVenue) -> None:
     program = f"""{CONNECTED}
 if os.fork() == 0:
     print("forked", flush=True)
@@ -395,13 +398,13 @@ signal.pause()
 
 
 def test_a_book_of_the_parents_client_is_out_of_sync_in_the_child() -> None:
-    """Its lock may be held by a thread that is not there."""
+    """The book's lock may be held by a thread that the child does not have."""
     kraken = KrakenProtocol()
     kraken.set_snapshot("book:BTC/USD", bids=[{"price": 9, "qty": 1}], asks=[])
     with FakeVenue(kraken) as venue, wsclient.connect(venue.url, dialect="kraken") as client:
         book = client.order_book("BTC/USD", timeout=5)
         with kept_of(book).lock:
-            told = in_child(
+            seen = in_child(
                 lambda: [
                     book.is_synced,
                     outcome(book.bids),
@@ -409,7 +412,7 @@ def test_a_book_of_the_parents_client_is_out_of_sync_in_the_child() -> None:
                     outcome(lambda: book.wait_synced(5)),
                 ]
             )
-        assert told == [False, "OrderBookOutOfSync", 1, "ClientForked"]
+        assert seen == [False, "OrderBookOutOfSync", 1, "ClientForked"]
         assert book.is_synced
 
 

@@ -19,7 +19,7 @@ from wsclient.testing import FakeVenue, Fault, FaultProxy
 
 
 class Size(NamedTuple):
-    """So many clients at once, each struck so many times, with these settings (s)."""
+    """Size of a run: clients at once, faults for each, and the settings (s)."""
 
     clients: int
     rounds: int
@@ -32,7 +32,7 @@ class Size(NamedTuple):
         return self.interval + self.timeout + self.slack
 
 
-#: The slack that the matrix names is held in the full run: a loaded machine is no defect.
+#: The full run holds the slack that the matrix names: a loaded machine is no defect.
 SHORT = Size(clients=5, rounds=1, interval=0.2, timeout=0.1, slack=5 * SLACK)
 FULL = Size(clients=20, rounds=5, interval=3, timeout=1, slack=SLACK)
 
@@ -55,7 +55,9 @@ def check(promise: Promise, fault: str, size: Size, delays: list[float]) -> None
     [("ws", ()), ("ws", ("to_client",)), ("ws", ("to_venue",)), ("wss", ())],
 )
 @each_size("size", short=[SHORT], full=[FULL], timeout=300)
-def test_a_deaf_link(promise: Promise, size: Size, kind: str, directions: tuple[str, ...]) -> None:
+def test_a_deaf_connection(
+    promise: Promise, size: Size, kind: str, directions: tuple[str, ...]
+) -> None:
     pause = threading.Event()
 
     def strike(proxy: FaultProxy, client: wsclient.WebSocketClient, seed: int) -> list[float]:
@@ -101,7 +103,7 @@ def test_packets_that_are_dropped(promise: Promise, size: Size, where: str) -> N
         options = {
             "ping_interval": size.interval,
             "ping_timeout": size.timeout,
-            "connect_timeout": 0.5,  # the next handshakes are lost too, and begun again
+            "connect_timeout": 0.5,  # the next handshakes are lost too, and restarted
         }
         clients = [stack.enter_context(dial(venue.url, n, **options)) for n in range(size.clients)]
         port = str(venue.port)
@@ -123,7 +125,7 @@ def test_packets_that_are_dropped(promise: Promise, size: Size, where: str) -> N
 
 
 class Watch(NamedTuple):
-    """So many clients, for so long (s), with these settings (s)."""
+    """Size of a run: clients, its length (s), and the settings (s)."""
 
     clients: int
     seconds: float
@@ -132,7 +134,7 @@ class Watch(NamedTuple):
 
 
 @each_size("watch", short=[Watch(5, 1, 0.1, 1)], full=[Watch(60, 60, 1, 1)], timeout=300)
-def test_a_blocked_consumer_is_no_dead_link(
+def test_a_blocked_consumer_is_no_dead_connection(
     venue: FakeVenue, promise: Promise, watch: Watch
 ) -> None:
     pause, freed = threading.Event(), threading.Event()

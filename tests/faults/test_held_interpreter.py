@@ -1,5 +1,7 @@
-"""Row 25: another thread that holds the interpreter's lock for long (a big sort, pandas) moves no
-deadline by more than one such hold, and raises no false alarm."""
+"""Row 25: another thread holds the interpreter's lock for long (a big sort, pandas).
+
+It moves no deadline by more than one such hold, and raises no false alarm.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,16 @@ from wsclient.runtime.eventhub import EventStream
 from wsclient.testing import FakeVenue, Fault, FaultProxy
 
 INTERVAL, TIMEOUT = 0.5, 0.5
-#: A loaded machine is no defect of the client's, in the short run.
+#: In the short run a loaded machine is no defect of the client.
 BUSY = 4 * SLACK
 
 
 class Holder:
-    """In the block a thread holds the interpreter's lock for about ``hold`` seconds at a time, and
-    gives it to the others for ``pause`` seconds in between: as a sort of as many numbers does."""
+    """Thread that holds the interpreter's lock again and again, for as long as the block lasts.
+
+    It holds the lock for about ``hold`` seconds at a time, by a sort of many numbers, and leaves it
+    to the others for ``pause`` seconds in between.
+    """
 
     def __init__(self, hold: float, pause: float) -> None:
         self._pause = pause
@@ -32,11 +37,11 @@ class Holder:
         self._hold = hold
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="holder", daemon=True)
-        #: How long the longest one was (s).
+        #: How long the longest hold was (s).
         self.longest = 0.0
 
     def _tune(self) -> None:
-        """As many numbers as take the time, in one sort in C, where nobody else has the core."""
+        """Keep as many numbers as one sort in C sorts in ``hold`` seconds of a core's time."""
         began = time.thread_time()
         sorted(self._numbers)
         took = time.thread_time() - began
@@ -69,7 +74,7 @@ class Hold(NamedTuple):
 
 
 def disconnected(events: EventStream) -> Disconnected:
-    """The next one."""
+    """Return the next disconnect."""
     while not isinstance(event := events.recv(20), Disconnected):
         pass
     return event
@@ -121,8 +126,10 @@ def test_a_half_open_connection_is_noticed_in_time_beside_a_thread_that_hogs_the
 def test_a_live_connection_is_not_taken_for_dead_beside_a_thread_that_hogs_the_interpreter(
     promise: Callable[..., None], held: Hold
 ) -> None:
-    """The holds are longer than the ping's timeout; ``trials`` are seconds here. The venue answers
-    from another process, as it does in life."""
+    """The holds are longer than the ping's timeout; ``trials`` are seconds here.
+
+    The venue answers from another process, as a real one does.
+    """
     options = {"ping_interval": INTERVAL, "ping_timeout": TIMEOUT}
     with Program(VENUE, patience=500) as program, dial(program.line(), **options) as client:
         client.subscribe("a", timeout=20)

@@ -1,8 +1,8 @@
 """Row 20: a KeyboardInterrupt at each point of each public call where CPython can deliver one.
 
 No lock stays held, no message is lost or doubled, the client works on, and ``close()`` ends in
-time. The calls run on a thread of their own, so that a deadlock is a failure and not the end of
-the run. All points under ``-m soak``, a seeded sample of them else.
+time. The calls run on a thread of their own, so that a deadlock is a failure and not the end of the
+run. ``-m soak`` takes all points, the suite a seeded sample of them.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from support.talk import (
 from wsclient.runtime.locks import Locks
 from wsclient.testing import FakeVenue
 
-#: How many points of a call are taken at random, besides those at powers of two.
+#: The number of random points of a call, besides those at powers of two.
 SAMPLE = 30
-#: How long (s) what is left of an interrupted call may go on in the background.
+#: How long (s) the remains of an interrupted call may go on in the background.
 SOON = 5.0
 OTHER = "other channel"
 
@@ -48,7 +48,7 @@ every = each_size("is_full", short=[False], full=[True], timeout=1800)
 
 
 class Trial:
-    """One client, one call after the other, each interrupted at a later point."""
+    """One client that makes one call after the other, each interrupted at a later point."""
 
     def __init__(self, venue: FakeVenue, locks: list[Any], seed: int, is_full: bool) -> None:
         self.venue = venue
@@ -62,8 +62,11 @@ class Trial:
         self.kept: list[Point] = []
 
     def points(self) -> Iterator[Point]:
-        """Those at which the loop's body is to interrupt its call: all of them; or those at powers
-        of two, until the call has no such point, and some at random below that."""
+        """Yield the points at which the loop's body is to interrupt its call.
+
+        These are all points; or those at powers of two, until the call has no such point, and some
+        random ones below that.
+        """
         numbers = count(1) if self.is_full else (2**n for n in count())
         for number in numbers:
             point = Point(number)
@@ -85,7 +88,7 @@ class Trial:
         return True
 
     def look(self, point: Point) -> None:
-        """After a point: no lock is held, and the client works on."""
+        """Check after a point that no lock is held and the client works on."""
         where = str(point)
         call = Call(self._look)
         call.join(SOON)
@@ -121,11 +124,11 @@ def _where(call: Call) -> str:
     return "".join(traceback.format_stack(frame))
 
 
-# The calls. Each case interrupts its call at each point that it is given, and undoes what it did.
+# The calls. Each case interrupts its call at each point that it is given, and undoes its effects.
 
 
 def _simple(call: Callable[[Subject], Any]) -> Callable[[Trial], None]:
-    """A call that leaves nothing to be undone."""
+    """Return a case whose call leaves nothing to be undone."""
 
     def case(trial: Trial) -> None:
         for point in trial.points():
@@ -136,7 +139,7 @@ def _simple(call: Callable[[Subject], Any]) -> Callable[[Trial], None]:
 
 
 def _taking(call: Callable[[Subject], list[wsclient.Message]]) -> Callable[[Trial], None]:
-    """A call that takes messages: they are with the caller, or in the queue."""
+    """Return a case whose call takes messages: they are with the caller, or in the queue."""
 
     def case(trial: Trial) -> None:
         for point in trial.points():
@@ -150,7 +153,7 @@ def _taking(call: Callable[[Subject], list[wsclient.Message]]) -> Callable[[Tria
 
 
 def _waiting(call: Callable[[Subject], list[wsclient.Message]]) -> Callable[[Trial], None]:
-    """The same, where the message comes later."""
+    """Return a case whose call waits for its message."""
 
     def case(trial: Trial) -> None:
         for point in trial.points():
@@ -222,7 +225,7 @@ def _close_reader(trial: Trial) -> None:
 
 
 def _on(trial: Trial) -> None:
-    """Whoever was interrupted tries again: the function is there once."""
+    """Interrupt on(), then repeat the call: the function is added once."""
     called: list[int | None] = []
 
     def function(message: wsclient.Message) -> None:
@@ -248,7 +251,7 @@ def _on_event(trial: Trial) -> None:
 
 
 def _receive_event(trial: Trial) -> None:
-    """Each look at the client is an event or two."""
+    """Interrupt a call that takes events: each look at the client causes one or two."""
     stream, numbers = trial.client.events(), list[int]()
     trial.client.subscribe(OTHER, timeout=SOON)
     for point in trial.points():
@@ -333,7 +336,7 @@ def talker() -> Iterator[FakeVenue]:
 
 @pytest.fixture
 def locks(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """All that were made in the test."""
+    """Return all locks that were made in the test."""
     made: list[Any] = []
     new = Locks.new
     monkeypatch.setattr(Locks, "new", lambda group, what: made.append(new(group, what)) or made[-1])
@@ -341,7 +344,7 @@ def locks(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def finish(call: Call, is_full: bool) -> Any:
-    """The call's result; a failure that says where it is, should it be blocked."""
+    """Return the call's result; fail with its place in the code if it is blocked."""
     call.join(1700 if is_full else 40)
     assert not call.is_alive(), f"blocked:\n{_where(call)}"
     return call.result()

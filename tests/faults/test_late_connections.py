@@ -43,7 +43,7 @@ def test_a_message_held_up_until_the_next_connection_is_missed_and_marked(is_ref
         assert held.wait(PATIENCE)
         (old,) = (t for t in threading.enumerate() if t.name == "wsclient-reader-1")
         dialect.limits = wsclient.Limits(max_age=0.0)
-        client.on_event(print)  # has the watchdog look
+        client.on_event(print)  # makes the watchdog look
         while not isinstance(stream.recv(timeout=PATIENCE), events.Recovered):
             pass
         assert old.is_alive(), "its function has not returned yet"

@@ -1,5 +1,7 @@
-"""Row 6: reconnects leave nothing behind. The server is another process, so that all that is
-counted here is the client's."""
+"""Row 6: reconnects leave nothing behind.
+
+The server is another process: everything that is counted here belongs to the client.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +29,16 @@ UNLIMITED = wsclient.Generic(limits=wsclient.Limits(connects=None))
 TESTS = Path(__file__).parents[1]
 PROC = Path("/proc/self")
 FULL = 10_000
-#: At any instant a connection may be about to be gone: the least of so many counts is what stays.
+#: At any instant a connection may be about to end: the minimum of this many samples is what stays.
 SAMPLES = 50
 
 
 @pytest.fixture
 def cutting_server() -> Iterator[str]:
-    """The URL of one that cuts each connection after its first message (see journal.py)."""
+    """Yield the URL of a server that cuts each connection after its first message.
+
+    See journal.py.
+    """
     with subprocess.Popen(
         [sys.executable, "-m", "support.journal", "6"],
         env={**os.environ, "PYTHONPATH": str(TESTS)},
@@ -79,10 +84,10 @@ def test_reconnects_leave_nothing_behind(
         while (done := client.stats().disconnects) < reconnects:
             client.recv(timeout=10)
             counts.append((count_files(), threading.active_count()))
-            if done >= reconnects // 5:  # until then memory is finding its level
+            if done >= reconnects // 5:  # until then memory use settles
                 resident[done] = resident_bytes()
     until(lambda: threading.active_count() == threads_before)
-    # Beside what there was: one socket, and the threads of one reader and of the watchdog.
+    # Added to what was there: one socket, and the threads of one reader and of the watchdog.
     files = min(files for files, _ in counts[-SAMPLES:]) - files_before - 1
     threads = min(threads for _, threads in counts[-SAMPLES:]) - threads_before - 2
     assert count_files() == files_before
@@ -99,14 +104,14 @@ def test_reconnects_leave_nothing_behind(
 
 @pytest.fixture
 def uncollected() -> Iterator[None]:
-    """No collector for a while: an object in a cycle stays."""
+    """Turn the garbage collector off for the block: an object in a cycle stays."""
     gc.disable()
     yield
     gc.enable()
 
 
 def count_ours() -> Counter[str]:
-    """The objects of the runtime and of websocket-client, by kind."""
+    """Count the objects of the runtime and of websocket-client, by kind."""
     kinds = [o if type(o) is FunctionType else type(o) for o in gc.get_objects()]
     return Counter(
         f"{kind.__module__}.{kind.__qualname__}"
@@ -129,7 +134,7 @@ def test_an_ended_connection_leaves_nothing_to_the_collector(how: str) -> None:
             server.publish("a")
             client.recv(timeout=5)
             if n == 2:
-                # With the last failure, which is kept, and by its traceback its connection.
+                # The last failure is kept; its traceback keeps its connection.
                 before = count_ours()
             CUTS[how](server.live[0])  # type: ignore[arg-type]
         server.wait_for(lambda server: server.live and server.live[0].subscriptions)
@@ -152,13 +157,13 @@ def test_a_failed_attempt_leaves_nothing_to_the_collector(answer: bytes | None) 
         listener.settimeout(5)
         url = f"ws://127.0.0.1:{listener.getsockname()[1]}/"
         if answer is None:
-            listener.close()  # nobody listens
+            listener.close()  # no socket listens there
         else:
             server = Call(refuse)
         client = wsclient.WebSocketClient(url, dialect=UNLIMITED, retry_delay=0, max_retries=2)
         with pytest.raises(wsclient.ConnectError):
             client.connect()
-        before = count_ours()  # with the last failure, which is kept
+        before = count_ours()  # the last failure is kept
         with pytest.raises(wsclient.ConnectError):
             client.connect()
         until(lambda: not count_ours() - before)
@@ -176,7 +181,7 @@ def resident_bytes() -> int:
 
 
 def slope(values: dict[int, int]) -> float:
-    """Of the line that fits best."""
+    """Return the slope of the line that fits best."""
     middle, mean = sum(values) / len(values), sum(values.values()) / len(values)
     above = sum((x - middle) * (y - mean) for x, y in values.items())
     return above / sum((x - middle) ** 2 for x in values)

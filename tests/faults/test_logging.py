@@ -1,5 +1,7 @@
-"""Row 22, logging: whatever a user's handler, filter or record factory does, only the log's thread
-meets it. The clients go on, and what was not logged is counted."""
+"""Row 22, logging: a user's handler, filter or record factory affects only the log's thread.
+
+Whatever that code does, the clients go on, and records that were not logged are counted.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +24,14 @@ from wsclient.runtime.logs import flush
 from wsclient.testing import FakeVenue
 
 PATIENCE = 10.0
-#: What close(1) may take (s), the machine being busy.
+#: How long (s) close(1) may take on a busy machine.
 CLOSE = 1.5
-#: What the end of a process may take (s), the machine being busy.
+#: How long (s) the end of a process may take on a busy machine.
 EXIT = 2.0
 
 
 class Trouble:
-    """What the user's code does. ``is_over`` ends it."""
+    """What the user's code does; ``is_over`` ends it."""
 
     def __init__(self, error: type[BaseException] | None = None) -> None:
         self.error = error
@@ -56,7 +58,7 @@ def factory_that(act: Any) -> Iterator[None]:
     def factory(*args: Any, **kwargs: Any) -> logging.LogRecord:
         act(None)
         record = logging.LogRecord(*args, **kwargs)
-        # As one does that is to name the program's own client in each record.
+        # As a factory does that names the program's own client in each record.
         vars(record).update(client="theirs", venue=1, channel=2, connection_id=3)
         return record
 
@@ -68,7 +70,7 @@ PLACES = {"handler": handler_that, "filter": filter_that, "record factory": fact
 
 
 def use(venue: FakeVenue, client: wsclient.WebSocketClient) -> None:
-    """All that a client does: subscribe, receive, reconnect, subscribe to more, close."""
+    """Run through a client's calls: subscribe, receive, reconnect, subscribe to more, close."""
     client.subscribe("a", timeout=PATIENCE)
     venue.publish("a")
     assert client.recv(timeout=PATIENCE).gap is None
@@ -102,7 +104,7 @@ def test_user_code_that_raises_ends_nothing(
         assert flush(PATIENCE)
         counted = log.not_logged
     assert trouble.calls
-    # A factory loses nothing: a plain record takes the place of the one that it did not make.
+    # No record is lost with a factory: a plain one replaces the one that it did not make.
     is_counted = counted > 0 if place != "record factory" else counted == 0
     held = took < CLOSE and is_counted
     what = f"{took:.2f} s, {counted} not logged"
@@ -153,9 +155,9 @@ def test_records_come_again_when_the_handler_recovers(venue: FakeVenue) -> None:
         until(lambda: client.stats().callback_errors)
         client.close()
         assert flush(PATIENCE)
-    (told,) = [text for text in memory.texts if "not logged" in text]
-    assert f"{missed} records were not logged" in told
-    assert "ValueError" in told
+    (notice,) = [text for text in memory.texts if "not logged" in text]
+    assert f"{missed} records were not logged" in notice
+    assert "ValueError" in notice
     (raised,) = [r for r in memory.records if "on('b') raised" in r.getMessage()]
     assert raised.threadName == "wsclient-callbacks"
     assert raised.exc_info is not None
@@ -166,7 +168,7 @@ def test_records_come_again_when_the_handler_recovers(venue: FakeVenue) -> None:
     assert trace.tb_frame.f_code is fail.__code__
 
 
-#: What a handler may ask of the client whose records it is given.
+#: Calls that a handler may make to the client whose records it is given.
 CALLS: dict[str, Callable[[wsclient.WebSocketClient], object]] = {
     "stats": lambda client: client.stats(),
     "subscribe": lambda client: client.subscribe("from the handler", timeout=PATIENCE),
@@ -207,7 +209,7 @@ client.subscribe("a")
 
 
 def run(venue: FakeVenue, source: str) -> tuple[End, float]:
-    """The end of a program, and how long it took from the line that it prints."""
+    """Run a program; return its end, and the time (s) from the line that it prints to there."""
     with Program(source, venue.url) as program:
         program.line()
         began = time.monotonic()

@@ -1,5 +1,7 @@
-"""Row 14: one of twenty frames of the server is mutated on the wire. The oracle reads the same
-wire with the `websockets` library's own parser."""
+"""Row 14: one of twenty frames of the server is mutated on the wire.
+
+The oracle reads the same wire with the `websockets` library's own parser.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from wsclient import Message
 
 CHANNELS = ["a", "b", "c"]
 FRAMES = 20
-#: So many true numbers after a wrong one it is forgotten (see ChannelTracker).
+#: A wrong number is forgotten after this many true numbers (see ChannelTracker).
 RECOVERY = 3
 OPTIONS = {
     "dialect": wsclient.Generic(limits=wsclient.Limits(connects=None)),
@@ -63,7 +65,7 @@ class Mangler:
 
 
 def read(wire: bytes) -> list[bytes]:
-    """The messages on a wire, up to the first thing that is wrong with it."""
+    """Return the messages on a wire, up to the first error in it."""
     protocol = Protocol(CLIENT, state=OPEN, max_size=None)
     protocol.receive_data(wire)
     messages, parts, is_text = [], [], True
@@ -143,7 +145,10 @@ def feed(server: Journal, connection: ServedConnection, rng: random.Random, stal
 
 
 def check_truth(delivered: list[Message], connections: list[ServedConnection]) -> None:
-    """Of each connection what came is on its wire, in that order; and all, if it was whole."""
+    """Check that what each connection delivered is on its wire, in that order.
+
+    A connection whose frames all arrived whole has delivered everything.
+    """
     got: dict[int, list[Message]] = {}
     for message in delivered:
         got.setdefault(message.connection_id, []).append(message)
@@ -166,10 +171,12 @@ def check_truth(delivered: list[Message], connections: list[ServedConnection]) -
 
 
 def check_marks(delivered: list[Message], connections: list[ServedConnection]) -> tuple[int, int]:
-    """Every message that did not arrive as it was is accounted for by a gap, before the next of
-    its channel that did. Where a mutated number was believed there, that cannot be decided.
+    """Check that a gap accounts for every message that did not arrive unchanged.
 
-    Returns how many were missed, and of how many that cannot be told.
+    The gap stands before the next message of the channel that did. Where a mutated number was
+    believed there, that cannot be decided.
+
+    Returns how many were missed, and how many of them cannot be decided.
     """
     missed = undecided = 0
     for channel in CHANNELS:
@@ -185,7 +192,7 @@ def check_marks(delivered: list[Message], connections: list[ServedConnection]) -
         for i, message in enumerate(mine):
             number = numbers.get(message.raw)
             if number is None or number <= last:
-                continue  # mutated, or one that the mutation has doubled
+                continue  # mutated, or doubled by the mutation
             if number > last + 1:
                 missed += number - last - 1
                 if not any(m.gap for m in mine[since : i + 1]):

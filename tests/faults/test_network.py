@@ -1,4 +1,4 @@
-"""Row 13: an nginx in between that cuts idle connections, and a network that loses packets."""
+"""Row 13: an nginx that cuts idle connections, and a network that loses packets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import wsclient
 from support.helpers import LOCALHOST, client_context, until
 from support.matrix import each_size
 from support.network import Losses, dial, dropping, own_network
-from support.oracle import check_numbered_holes, check_prefixes, is_market_data, wait_for_channels
+from support.oracle import check_numbered_gaps, check_prefixes, is_market_data, wait_for_channels
 from wsclient.testing import FakeVenue
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
@@ -55,7 +55,7 @@ http {{
 
 @contextlib.contextmanager
 def nginx(folder: Path, venue: FakeVenue, read_timeout: float) -> Iterator[str]:
-    """An nginx that speaks TLS and passes on to ``venue``; gives its URL."""
+    """Run an nginx that speaks TLS and passes on to ``venue``; yield its URL."""
     assert NGINX is not None
     for _ in range(5):
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -80,7 +80,7 @@ def nginx(folder: Path, venue: FakeVenue, read_timeout: float) -> Iterator[str]:
                     return
             finally:
                 process.terminate()
-        # Somebody else was given the port meanwhile.
+        # Another process was given the port meanwhile.
         assert "in use" in errors.read_text(), errors.read_text()
     raise AssertionError("found no free port")
 
@@ -93,10 +93,10 @@ def _answers(port: int) -> bool:
 
 @needs_nginx
 @each_size("cuts", short=[3], full=[200], timeout=300)
-def test_idle_links_that_nginx_cuts(
+def test_idle_connections_that_nginx_cuts(
     venue: FakeVenue, promise: Callable[..., None], tmp_path: Path, cuts: int
 ) -> None:
-    """Without pings; the cut is an end of the stream without a close frame."""
+    """Without pings: the cut is an end of the stream without a close frame."""
     seed = 13
     rng = random.Random(seed)
     channels = ["a", "b", "c"]
@@ -114,7 +114,7 @@ def test_idle_links_that_nginx_cuts(
             for _ in range(rng.randint(1, 20)):
                 venue.publish(rng.choice(channels))
             peer.wait_closed()
-            ends[peer.id] = "fin"  # idle before, so that all had gone through
+            ends[peer.id] = "fin"  # idle before, so everything had gone through
             for _ in range(rng.randint(0, 3)):
                 venue.publish(rng.choice(channels))
         wait_for_channels(venue, channels)
@@ -126,7 +126,7 @@ def test_idle_links_that_nginx_cuts(
         stats = client.stats()
         found = losses.all
     check_prefixes(delivered, venue.peers, is_market_data, ends)
-    missed = check_numbered_holes(delivered)
+    missed = check_numbered_gaps(delivered)
     assert all("without a close frame" in loss.why for loss in found), found
     promise(
         13,
@@ -138,7 +138,7 @@ def test_idle_links_that_nginx_cuts(
 
 
 class Idle(NamedTuple):
-    """So many clients, idle for so long (s), with these settings (s)."""
+    """Size of a run: clients, how long they are idle (s), and the settings (s)."""
 
     clients: int
     seconds: float
@@ -148,7 +148,7 @@ class Idle(NamedTuple):
 
 @needs_nginx
 @each_size("idle", short=[Idle(3, 1.5, 1, 0.1)], full=[Idle(20, 60, 10, 3)], timeout=180)
-def test_pings_keep_idle_links_through_nginx(
+def test_pings_keep_idle_connections_through_nginx(
     venue: FakeVenue, promise: Callable[..., None], tmp_path: Path, idle: Idle
 ) -> None:
     options: dict[str, Any] = {
@@ -172,8 +172,10 @@ def test_pings_keep_idle_links_through_nginx(
 @pytest.mark.parametrize("percent", [1, 5, 20])
 @each_size("count", short=[100], full=[5_000], timeout=300)
 def test_lost_packets(promise: Callable[..., None], percent: int, count: int) -> None:
-    """Of those of each direction, from the handshake on. TCP repairs them, in bursts of silence
-    that are longer than the default timeouts, now and then."""
+    """Packets of each direction are lost, from the handshake on.
+
+    TCP repairs the losses, now and then with a silence that is longer than the default timeouts.
+    """
     patient = dict.fromkeys(
         ("connect_timeout", "ping_timeout", "stall_timeout", "send_timeout"), 60
     )

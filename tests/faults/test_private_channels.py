@@ -1,4 +1,4 @@
-"""A venue's keys, signatures and tokens are in nothing that is said, whatever goes wrong."""
+"""A venue's keys, signatures and tokens appear in no text, whatever goes wrong."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ KEY, SECRET, PASSPHRASE, TOKEN = (
 )
 PLAIN = {"api_key": KEY, "secret": SECRET, "passphrase": PASSPHRASE}
 IN_BASE64 = {**PLAIN, "secret": base64.b64encode(SECRET.encode()).decode()}
-#: What each venue is given, and a channel of it that is to be had with that only.
+#: Each venue's credentials, and a channel of it that requires them.
 GIVEN: dict[type[Dialect], tuple[dict[str, str], str]] = {
     Bitfinex: (PLAIN, "book:tBTCUSD"),
     Bybit: (PLAIN, "order"),
@@ -51,7 +51,7 @@ REFUSALS: dict[type[Dialect], Any] = {
     Deribit: {"jsonrpc": "2.0", "id": "login", "error": {"code": 13004, "message": "no"}},
     OKX: {"event": "error", "code": "60009", "msg": "no"},
 }
-#: Answers by REST that hold no token to use, and what they were asked with.
+#: Answers by REST without a usable token; some quote the secrets of the request.
 BAD_ANSWERS: dict[str, Any] = {
     "HTTP 401": 401,
     "HTTP 503": 503,
@@ -77,17 +77,17 @@ def dialect_at(kind: Callable[..., Dialect], url: str) -> Dialect:
 
 
 def assert_secret(client: WebSocketClient, error: BaseException | None = None) -> None:
-    """All that can be learned of the client, and of an error."""
+    """Assert that nothing that can be learned of the client and of an error contains a secret."""
     core = core_of(client)
     stats = client.stats()
     things = [client, stats, stats.as_dict(), client.subscriptions]
     things += [core.options, core, core.peek()]
     said = [repr(thing) for thing in things]
     chain = [] if error is None else [error]
-    for connection in chain:
-        said += traceback.format_exception(connection)
-        said += [str(connection), repr(connection), str(getattr(connection, "failed", ""))]
-        more = (connection.__cause__, connection.__context__)
+    for chained in chain:
+        said += traceback.format_exception(chained)
+        said += [str(chained), repr(chained), str(getattr(chained, "failed", ""))]
+        more = (chained.__cause__, chained.__context__)
         chain += [other for other in more if other is not None and other not in chain]
     assert found_in("\n".join(said)) == []
 
@@ -117,7 +117,7 @@ def test_the_login_is_refused(kind: Any, venue: FakeVenue) -> None:
         call = Call(client.connect)
         peer = venue.accept()
         login = peer.expect_json()
-        while not found_in(json.dumps(login)):  # the opening comes before it
+        while not found_in(json.dumps(login)):  # the opening frame comes before it
             login = peer.expect_json()
         peer.send_json(REFUSALS[kind])
         with pytest.raises(wsclient.AuthenticationError) as caught:

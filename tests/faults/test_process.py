@@ -1,4 +1,4 @@
-"""The end of the interpreter, whatever its clients are doing: within a second, without a word."""
+"""The interpreter ends within one second, without output, whatever its clients are doing."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ client.recv()
 """
 NOW = "print(time.monotonic(), flush=True); "
 
-#: What the clients of a program are doing when it comes to its end. While they get to "deaf" the
-#: venue does not answer, while they get to "down" there is none.
+#: What the clients of a program are doing when it ends. While they get to "deaf" the venue does not
+#: answer; while they get to "down" there is no venue.
 STATES = {
     "idle": "client = wsclient.WebSocketClient(url)\n{end}",
     "open, with messages queued": OPEN + "until(lambda: client.stats().queued)\n{end}",
@@ -65,7 +65,7 @@ thread(client.connect)
 until(lambda: client.state is wsclient.State.BACKING_OFF)
 {end}""",
 }
-#: How it ends, and with what code and last words.
+#: How it ends, with which code and which output.
 ENDS = {
     "pass": (0, ""),
     "sys.exit()": (0, ""),
@@ -76,7 +76,7 @@ ENDS = {
 
 
 def check_words(end: End, words: str) -> None:
-    """Nothing on stderr, or the one traceback that is the user's own."""
+    """Check that stderr is empty, or has the one traceback that is the user's own."""
     if words:
         assert end.err.startswith("Traceback")
         assert end.err.count("Traceback") == 1, end.err
@@ -105,7 +105,7 @@ def test_the_interpreter_ends_at_once_and_without_a_word(
         venue.down()
     took = []
     try:
-        # In the loop and in the block, only what leaves it is an end.
+        # In the loop and in the block, only an exception that leaves it is an end.
         ends = list(ENDS)["within" in state :]
         first = list(STATES).index(state)
         for end in islice(cycle(ends), first, first + times):
@@ -124,7 +124,7 @@ def test_the_interpreter_ends_at_once_and_without_a_word(
     promise(16, what, f"<= 1 s, no word, {times} times", f"worst {worst:.2f} s", worst <= 1.0)
 
 
-#: Calls that block, and what the venue does not do then.
+#: Calls that block, and what the venue leaves undone then.
 BLOCKING = {
     "client.recv()": None,
     "client.recv_batch()": None,

@@ -1,4 +1,4 @@
-"""Real proxies: what we say of CONNECT and SOCKS5 is understood by others than our own tests."""
+"""Real proxies: other implementations understand our CONNECT and SOCKS5."""
 
 from __future__ import annotations
 
@@ -81,14 +81,14 @@ def dante(folder: Path, login: bool) -> Iterator[str]:
     )
     command = [program, "-f", str(config)]
     if login:
-        # It asks the system who may log in: a system whose users are changed for it alone.
+        # It asks the system which users may log in: the users are changed for it alone.
         command = [*_with_a_user(folder), *command]
     with serving(command, port):
         yield f"socks5://{{}}127.0.0.1:{port}"
 
 
 def _with_a_user(folder: Path) -> list[str]:
-    """What to put before a command for it to see a system with one user that may log in."""
+    """Return a command's prefix that gives it a system with one user that may log in."""
     missing = [tool for tool in ("unshare", "mount", "openssl") if shutil.which(tool) is None]
     if missing or os.geteuid() != 0:
         pytest.skip("a user for dante's login needs root, unshare, mount and openssl")
@@ -154,7 +154,7 @@ def test_a_stream_goes_through_and_comes_back_after_a_drop(
 
 @each_proxy
 @pytest.mark.parametrize("given", ["", f"{USER}:wrong@"], ids=["no login", "wrong password"])
-def test_a_login_that_is_refused_is_told_without_the_password(
+def test_a_login_that_is_refused_is_reported_without_the_password(
     name: str, given: str, venue: FakeVenue, tmp_path: Path
 ) -> None:
     with PROXIES[name](tmp_path, login=True) as proxy:
@@ -165,7 +165,7 @@ def test_a_login_that_is_refused_is_told_without_the_password(
 
 
 @each_proxy
-def test_a_venue_that_is_down_is_told(name: str, venue: FakeVenue, tmp_path: Path) -> None:
+def test_a_venue_that_is_down_is_reported(name: str, venue: FakeVenue, tmp_path: Path) -> None:
     venue.down()
     with (
         PROXIES[name](tmp_path, login=False) as proxy,

@@ -1,4 +1,4 @@
-"""Row 1: connections cut at random, against a server that is not ours."""
+"""Row 1: connections cut at random, against an independent server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import wsclient
 from support.journal import Journal, ServedConnection
 from support.matrix import each_size
-from support.oracle import check_numbered_holes, check_prefixes, cut, is_market_data
+from support.oracle import check_numbered_gaps, check_prefixes, cut, is_market_data
 
 CHANNELS = ["a", "b", "c", "d"]
 UNLIMITED = wsclient.Generic(limits=wsclient.Limits(connects=None))
@@ -62,9 +62,9 @@ def test_nothing_is_lost_doubled_or_reordered_silently(
         connections = list(server.connections)
 
     check_prefixes(delivered, connections, is_market_data, ends)  # type: ignore[arg-type]
-    missed = check_numbered_holes(delivered)
+    missed = check_numbered_gaps(delivered)
     sent = sum(final.values())
-    unheard = 0  # before the first of a channel, whose gap cannot know how many
+    unheard = 0  # before the first message of a channel, whose gap cannot know how many
     for message in {m.channel: m for m in reversed(delivered)}.values():
         assert message.sequence is not None
         unheard += message.sequence - 1
@@ -80,10 +80,10 @@ def test_nothing_is_lost_doubled_or_reordered_silently(
 
 
 def restored(server: Journal) -> ServedConnection:
-    """The one live connection, when it is subscribed to all."""
+    """Return the one live connection when it is subscribed to all channels."""
 
     def ready(server: Journal) -> ServedConnection | None:
-        assert len(server.live) <= 1, "a second connection"
+        assert len(server.live) <= 1, "more than one connection"
         return next((x for x in server.live if x.subscriptions == set(CHANNELS)), None)
 
     connection = server.wait_for(ready)

@@ -1,4 +1,4 @@
-"""Row 4: how long it takes from a drop until the stream has gone on, with every snapshot."""
+"""Row 4: the time from a drop until the stream has gone on, with every snapshot."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from wsclient.testing import FakeVenue, KrakenProtocol
 
 
 class Size(NamedTuple):
-    """So many drops, and the bounds of the delays after them (s)."""
+    """Size of a run: the number of drops, and the bounds of the delays after them (s)."""
 
     drops: int
     p50: float
     p99: float
 
 
-#: The figures of the matrix are held in the full run: a loaded machine is no defect.
+#: The full run holds the figures of the matrix: a loaded machine is no defect.
 SHORT = Size(20, 0.25, 1.25)
 FULL = Size(1000, 0.05, 0.25)
 
 
 class Patient(wsclient.Kraken):
-    """As if the venue did not count connects."""
+    """Dialect of a venue that does not count connects."""
 
     limits = wsclient.Limits(channels_per_message=100, connects=None)
 

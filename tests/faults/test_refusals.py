@@ -1,4 +1,8 @@
-"""Row 10: a refusal for good is asked once, any other one never too early and never too often."""
+"""Row 10: attempts after a refusal.
+
+A permanent refusal is followed by no further attempt, any other one by attempts that are never too
+early and never too frequent.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +33,7 @@ from wsclient.sansio.session import (
 from wsclient.testing import FakeVenue
 
 HOUR = 3600.0
-#: Of sums of floats (s).
+#: Rounding error of sums of floats (s).
 ROUNDING = 1e-6
 QUICK: dict[str, Any] = {"retry_delay": 0.001, "max_retry_delay": 0.002, "max_retries": 9}
 
@@ -60,7 +64,7 @@ def _in_seconds(seconds: int) -> tuple[str, float]:
 
 
 def _as_a_date(seconds: int) -> tuple[str, float]:
-    """Dates are whole: the next one that is ``seconds`` away or more."""
+    """Return a date that is ``seconds`` away or slightly more: dates have whole seconds."""
     at = int(time.time()) + seconds + 1
     return email.utils.formatdate(at, usegmt=True), at
 
@@ -74,7 +78,7 @@ def test_no_attempt_comes_before_retry_after(
     seconds: int,
     promise: Callable[..., None],
 ) -> None:
-    """Neither by connect()'s own retries nor by a caller that calls it again."""
+    """Check connect()'s own retries, and a caller that calls it again."""
     value, at = form(seconds)
     venue.refuse(status, retry_after=value)
     with closing(wsclient.WebSocketClient(venue.url, **QUICK | {"max_retries": 1})) as client:
@@ -102,7 +106,7 @@ def test_a_venue_cannot_switch_a_client_off(venue: FakeVenue, form: str) -> None
 
 
 class Outage:
-    """An hour of a venue that lets nobody in, on a clock that is a number."""
+    """An hour of a venue that refuses all connections, on a simulated clock."""
 
     def __init__(self, seed: int, limits: Limits, fail: Callable[[random.Random], Any]) -> None:
         rng = random.Random(seed)
@@ -110,12 +114,12 @@ class Outage:
         session = Session(wsclient.Generic(limits=limits), options, rng.random)
         now = 0.0
         self.dials = [now]
-        #: When each attempt was allowed by the answer to the one before it.
+        #: The times from which the answer to the previous attempt allowed each attempt.
         self.allowed = [now, now]
         session.connect("connect", float("inf"), now)
         session.tick(now, None)
         session.actions()
-        session.opened(1, None, now)  # once in, it may try for ever
+        session.opened(1, None, now)  # once connected, it may try for ever
         session.ended(1, wsclient.ConnectionLost("gone"), wsclient.Verdict.RETRY, now)
         while now < HOUR:
             session.tick(now, ConnectionView(now))
@@ -125,7 +129,7 @@ class Outage:
                     self.dials.append(now)
                     now += rng.random() * 0.1
                     error = fail(rng)
-                    if error is None:  # let in, and dropped
+                    if error is None:  # accepted, and dropped
                         session.opened(action.connection_id, None, now)
                         error = wsclient.ConnectionLost("dropped")
                     verdict = classify(error)
@@ -135,7 +139,7 @@ class Outage:
         session.close(now, 1.0)
 
     def most_within(self, seconds: float) -> int:
-        """The most attempts in any window of so many seconds."""
+        """Return the most attempts in any window of ``seconds``."""
         most = start = 0
         for end, at in enumerate(self.dials):
             while at - self.dials[start] >= seconds - ROUNDING:

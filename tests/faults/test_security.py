@@ -1,4 +1,7 @@
-"""The security list, line by line; what is held elsewhere in the suite is not repeated here."""
+"""The security list, line by line.
+
+What the rest of the suite tests is not repeated here.
+"""
 
 from __future__ import annotations
 
@@ -46,14 +49,14 @@ QUICK: dict[str, Any] = {"retry_delay": 0.01, "max_retry_delay": 0.02}
 
 
 def failure_of(url: str, **options: Any) -> BaseException:
-    """What has ended the one attempt."""
+    """Return the failure that ended the one attempt."""
     with pytest.raises(wsclient.ConnectError) as caught:
         wsclient.connect(url, max_retries=1, **options)
     assert caught.value.__cause__ is not None
     return caught.value.__cause__
 
 
-# 1. TLS is verified; insecure only by a context of the user's own, with a warning.
+# 1. TLS is verified; only a context of the user's own may be insecure, with a warning.
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +71,7 @@ def server_context(certificate: trustme.LeafCert) -> ssl.SSLContext:
 
 
 def trusting(authority: trustme.CA) -> ssl.SSLContext:
-    """Our own default, which also trusts the authority of these tests."""
+    """Return our own default context, which also trusts the authority of these tests."""
     context = default_ssl_context()
     authority.configure_trust(context)
     return context
@@ -160,7 +163,7 @@ def test_01_a_secure_context_is_not_warned_of(context: Callable[[], ssl.SSLConte
 
 @pytest.mark.parametrize("name", ["headers", "cookie", "credentials"])
 def test_02_secrets_do_not_go_to_a_proxy_in_the_clear(name: str) -> None:
-    """Loopback or not: behind the proxy it is another host's."""
+    """Secrets never go to a proxy in the clear: its loopback is another host's."""
     with listener() as trap:
         host, port = trap.getsockname()
         options = {name: secret_options()[name], "proxy": f"http://{host}:{port}"}
@@ -193,11 +196,11 @@ def test_06_a_limit_is_on_by_default(name: str) -> None:
     assert getattr(Options(), name) is not None
 
 
-# 7. Secrets are in nothing that is said, whatever goes wrong.
+# 7. No text contains secrets, whatever goes wrong.
 
 
 class Login(wsclient.Generic):
-    """Generic, with a login and a token in the URL."""
+    """The generic dialect with a login and a token in the URL."""
 
     def url(self, url: str, credentials: Any) -> str:
         return f"{url}&key={credentials['key']}"
@@ -235,7 +238,7 @@ class LoginVenue(GenericProtocol):
 
 
 class Stage:
-    """A venue that tells secrets, a client that has some, and all that is said of the two."""
+    """A venue that reveals secrets, a client that has some, and every text about the two."""
 
     def __init__(self) -> None:
         self.protocol = LoginVenue()
@@ -264,20 +267,23 @@ class Stage:
         return client, self.venue.accept()
 
     def fails(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """The call must fail; what a caller can learn of its error is said."""
+        """Assert that the call fails, and record what a caller can learn of its error."""
         with pytest.raises(Exception) as caught:
             function(*args, **kwargs)
         self.listen_to_error(caught.value)
 
     def listen_to_error(self, error: BaseException) -> None:
-        """Its own words, those of all that it is chained to, shown or not, and the tracebacks with
-        the variables in them."""
+        """Record what ``error`` says.
+
+        These are its own text, that of all that it is chained to, shown or not, and the tracebacks
+        with the variables in them.
+        """
         self.said += traceback.format_exception(type(error), error, error.__traceback__)
         self.said += variables_of(error)
-        for connection in whole_chain(error):
-            self.said += [str(connection), repr(connection)]
-            # What a venue's page says is the program's to see, but for what is ours.
-            data = {name: value for name, value in vars(connection).items() if name != "reply"}
+        for chained in whole_chain(error):
+            self.said += [str(chained), repr(chained)]
+            # The program may see what a venue's page says, except for our secrets.
+            data = {name: value for name, value in vars(chained).items() if name != "reply"}
             self.said.append(str(data).replace(TOKENS["Body"], ""))
 
     def listen_to(self, client: WebSocketClient) -> None:
@@ -328,7 +334,7 @@ def _broken_handshake(kind: Any) -> Callable[[Stage], None]:
 
 
 def _answer(lines: Callable[[bytes], bytes]) -> Callable[[Stage], None]:
-    """A venue that answers the upgrade request in a way of its own, telling what it was told."""
+    """Return the fault of a venue that answers the upgrade request with ``lines(head)``."""
 
     def fault(stage: Stage) -> None:
         def answer(sock: socket.socket) -> None:
@@ -368,7 +374,7 @@ def _proxy(scheme: str, answer: bytes) -> Callable[[Stage], None]:
 
 
 def _quoting_proxy(stage: Stage) -> None:
-    """It tells the login, as it was sent."""
+    """Connect through a proxy that quotes the login as it was sent."""
 
     def proxy(sock: socket.socket) -> None:
         login = next(line for line in receive_head(sock).split(b"\r\n") if b"Basic" in line)
@@ -425,7 +431,7 @@ def _bad_tls(stage: Stage) -> None:
 
 
 def _function_raises(name: str) -> Callable[[Stage], None]:
-    """What an HTTP client raises quotes the URL that it asked, with its token."""
+    """Return the fault of a user's function whose error quotes a URL with the token."""
 
     def fault(stage: Stage) -> None:
         def raising() -> Any:
@@ -441,7 +447,7 @@ def _function_raises(name: str) -> Callable[[Stage], None]:
 
 
 class ByRest(Login):
-    """Fetches a token first, in the way of ``url_from``."""
+    """Dialect that fetches a token first, as ``url_from`` does."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -465,7 +471,10 @@ class ByRest(Login):
 
 
 def _by_rest(answer: bytes, *, is_refused: bool = False) -> Callable[[Stage], None]:
-    """A REST server that answers so; ``is_refused``: then the venue quotes the token."""
+    """Return the fault of a REST server that gives ``answer``.
+
+    ``is_refused``: the venue then quotes the token.
+    """
 
     def fault(stage: Stage) -> None:
         def handle(sock: socket.socket) -> None:
@@ -499,7 +508,7 @@ def _dialect_raises(stage: Stage) -> None:
     stage.fails(stage.client(dialect=Raising()).connect)
 
 
-def _link_ends(end: Callable[[Peer], None]) -> Callable[[Stage], None]:
+def _connection_ends(end: Callable[[Peer], None]) -> Callable[[Stage], None]:
     def fault(stage: Stage) -> None:
         client, peer = stage.open()
         end(peer)
@@ -532,7 +541,7 @@ def _unreadable(stage: Stage) -> None:
 
 
 def _quoting_notice(stage: Stage) -> None:
-    """A venue that tells what it was told, in each way that there is."""
+    """Let the venue quote what it received, in each possible way."""
     client, peer = stage.open()
     for quoted in ("Credential", "Header", "Cookie", "Query"):
         peer.send(json.dumps({"type": "notice", "words": f"you are {TOKENS[quoted]}"}))
@@ -552,7 +561,7 @@ def _quoting_refusal(stage: Stage) -> None:
 
 
 def _quoting_book(stage: Stage) -> None:
-    """A message that is no book, and an error that says what is in it."""
+    """Deliver a message that is no book; the error quotes it."""
 
     class Books(Login):
         def book_channel(self, symbol: str, options: Any) -> str:
@@ -581,7 +590,7 @@ def _dialect_raises_of_a_channel(stage: Stage) -> None:
 
 
 def _interrupted(stage: Stage) -> None:
-    """An error reporter is told of these, too."""
+    """Interrupt calls: an error reporter receives these errors, too."""
     client, _ = stage.open()
     stage.venue.mute_acks()
     for call in (client.subscribe, client.reader):
@@ -674,7 +683,7 @@ FAULTS: dict[str, Callable[[Stage], None]] = {
         f"{kind} handshake": _broken_handshake(kind)
         for kind in ("deaf", "reset", "eof", "drip", "headers", "garbage")
     },
-    "answer that tells the request": _answer(lambda head: b"HTTP/1.1 101 " + head),
+    "answer that quotes the request": _answer(lambda head: b"HTTP/1.1 101 " + head),
     "answer that is the request": _answer(lambda head: head),
     "answer with the request as a header": _answer(
         lambda head: handshake_answer(head, head.split(b"\r\n")[0])
@@ -713,20 +722,20 @@ FAULTS: dict[str, Callable[[Stage], None]] = {
     ),
     "login refused": _login_refused,
     "dialect raises": _dialect_raises,
-    "kill": _link_ends(lambda peer: peer.rst()),
-    "end without a close frame": _link_ends(lambda peer: peer.fin()),
-    "close by the venue": _link_ends(lambda peer: peer.close(4001, "go")),
-    "close that quotes": _link_ends(lambda peer: peer.close(4001, f"bad {TOKENS['Header']}")),
-    "close that quotes a part": _link_ends(
+    "kill": _connection_ends(lambda peer: peer.rst()),
+    "end without a close frame": _connection_ends(lambda peer: peer.fin()),
+    "close by the venue": _connection_ends(lambda peer: peer.close(4001, "go")),
+    "close that quotes": _connection_ends(lambda peer: peer.close(4001, f"bad {TOKENS['Header']}")),
+    "close that quotes a part": _connection_ends(
         lambda peer: peer.close(4001, "x" * 108 + TOKENS["Cookie"][:15])
     ),
     "notice that quotes": _quoting_notice,
     "refusal that quotes": _quoting_refusal,
     "dialect raises of a channel": _dialect_raises_of_a_channel,
     "interrupt": _interrupted,
-    "protocol violation": _link_ends(lambda peer: peer.send_raw(b"\x83\x00")),
-    "invalid UTF-8": _link_ends(lambda peer: peer.send_raw(b"\x81\x01\xff")),
-    "cut in a frame": _link_ends(lambda peer: peer.half_frame("x" * 100, then="rst")),
+    "protocol violation": _connection_ends(lambda peer: peer.send_raw(b"\x83\x00")),
+    "invalid UTF-8": _connection_ends(lambda peer: peer.send_raw(b"\x81\x01\xff")),
+    "cut in a frame": _connection_ends(lambda peer: peer.half_frame("x" * 100, then="rst")),
     "too many reconnects": _given_up,
     "book that quotes": _quoting_book,
     "unreadable frame": _unreadable,
@@ -744,7 +753,7 @@ FAULTS: dict[str, Callable[[Stage], None]] = {
 
 @pytest.fixture
 def traced() -> Iterator[None]:
-    """websocket-client tells all that it knows, as a user may have asked it to."""
+    """Let websocket-client log everything, as a user may ask of it."""
     library = logging.getLogger("websocket")
     handlers, level = list(library.handlers), library.level
     websocket.enableTrace(True, logging.NullHandler())
@@ -757,7 +766,7 @@ def traced() -> Iterator[None]:
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.usefixtures("traced")
 def test_07_no_fault_makes_a_secret_known(fault: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """The log is searched by a fixture of all fault tests."""
+    """No fault reveals a secret; a fixture of all fault tests searches the log."""
     with Stage() as stage:
         FAULTS[fault](stage)
     assert stage.said
@@ -766,10 +775,10 @@ def test_07_no_fault_makes_a_secret_known(fault: str, capfd: pytest.CaptureFixtu
     assert found_in("\n".join([*stage.said, out])) == []
 
 
-# 8. Credentials are asked again for each connect, and never pickled.
+# 8. Credentials are requested again for each connect, and never pickled.
 
 
-def test_08_credentials_are_asked_anew_for_each_connect(venue: FakeVenue) -> None:
+def test_08_credentials_are_requested_for_each_connect(venue: FakeVenue) -> None:
     venue.protocol = LoginVenue()
     numbers = iter(range(1, 9))
     client = wsclient.connect(
@@ -809,7 +818,7 @@ def test_08_nothing_that_holds_credentials_is_pickled_or_copied(venue: FakeVenue
 
 
 def test_10_one_module_speaks_http() -> None:
-    """The others would have to be held to all this too."""
+    """One module speaks HTTP: another would need all these tests too."""
     clients = {"requests", "urllib3", "urllib.request", "http.client", "httpx"}
     speakers = set()
     for path in Path(wsclient.__file__).parent.rglob("*.py"):
@@ -899,7 +908,7 @@ def test_10_rest_has_a_timeout_a_size_cap_and_no_redirects(
         assert other.connections == 0
 
 
-# 12. The depth of JSON is bounded, and what exceeds it is counted.
+# 12. The depth of JSON is bounded, and frames that exceed it are counted.
 
 
 @pytest.mark.parametrize("dialect", ["generic", "kraken"])

@@ -1,4 +1,4 @@
-"""Row 26: how the interpreter is set is not ours to choose, and the client works all the same."""
+"""Row 26: the client works under each setting of the interpreter."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FILES = [
     "tests/integration/test_lazy_decoding.py",
     "tests/faults/test_settings.py::test_asserts_are_checked",
 ]
-#: Python to run before pytest.
+#: Python code to run before pytest.
 FOREIGN_DECIMALS = """
 import decimal
 for context in (decimal.DefaultContext, decimal.getcontext()):
@@ -45,7 +45,7 @@ SETTINGS: dict[str, tuple[list[str], str]] = {
     "busy switching": ([], "import sys; sys.setswitchinterval(1e-6)"),
     "gevent": ([], GEVENT),
 }
-#: What the suite has; -OO is a step of the CI.
+#: The settings that the suite runs; -OO is a step of the CI.
 REDUCED = ("foreign decimals",)
 
 
@@ -75,7 +75,7 @@ def test_the_tests_of_books_pass_under(setting: str) -> None:
 
 @pytest.mark.timeout(300)
 def test_the_tests_of_interrupts_pass_where_interrupts_are_ignored() -> None:
-    """As what ``nohup`` or cron starts does."""
+    """Run the tests as ``nohup`` or cron would start them."""
     run_tests(
         "SIGINT ignored", "tests/runtime/test_waiting.py", "tests/integration/test_interrupts.py"
     )
@@ -85,12 +85,12 @@ def test_the_tests_of_interrupts_pass_where_interrupts_are_ignored() -> None:
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_the_tests_of_the_client_and_of_books_pass_under(setting: str) -> None:
-    # This one spins, and gevent's threads give way only where they wait.
+    # This function spins, and gevent's threads give way only where they wait.
     spins = "tests/test_orderbook.py::test_readers_see_the_book_between_two_messages"
     run_tests(setting, *FILES, *(["--deselect", spins] if setting == "gevent" else []))
 
 
 def test_asserts_are_checked() -> None:
-    """So that a run of tests under ``-O`` says something."""
+    """A run of tests under ``-O`` still checks asserts."""
     with pytest.raises(AssertionError):
         assert not ROOT

@@ -1,5 +1,7 @@
-"""Rows 20 and 21: signals and finalizers strike the client at random moments, in programs of their
-own (see struck.py)."""
+"""Rows 20 and 21: signals and finalizers strike the client at random moments.
+
+The programs run in processes of their own (see struck.py).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from wsclient.testing import FakeVenue
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 
 TESTS = str(Path(__file__).parents[1])
-#: Of the loops: those of which a short run does all ten.
+#: The loops of which a short run does all ten.
 TEN = (
     "latest",
     "subscriptions",
@@ -35,7 +37,7 @@ TEN = (
 
 
 def run(*args: object, patience: float = 50.0) -> dict[str, str]:
-    """What the program says that it has seen in each of its loops."""
+    """Return what the program reports of each of its loops."""
     source = f"import sys; sys.path[:0] = [{TESTS!r}]; from support import struck; "
     source += "struck.main(*sys.argv[1:])"
     with Program(source, *map(str, args), patience=patience) as program:
@@ -52,13 +54,13 @@ def seed() -> int:
 
 
 def in_parts(names: Iterable[str], count: int) -> list[str]:
-    """All of them, in that many programs."""
+    """Divide the names among ``count`` programs."""
     names = list(names)
     return [",".join(names[n::count]) for n in range(count)]
 
 
 def sizes(parts: list[str], short: float, names: Iterable[str], full: float) -> Any:
-    """Some loops for each program, and a little of each; with ``-m soak`` each by itself."""
+    """Parametrise with some loops for each program, briefly; with ``-m soak`` each by itself."""
     soak = (pytest.mark.soak, pytest.mark.timeout(900))
     return pytest.mark.parametrize(
         ("loops", "amount"),

@@ -1,5 +1,8 @@
-"""Row 8: a consumer that does not come. Its queue stays within its bound, drops by its policy, says
-so once, and the connection does not suffer."""
+"""Row 8: a consumer that does not take its messages.
+
+Its queue stays within its bound, drops by its policy and says so once, and the connection does not
+suffer.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ SIZE = 50
 
 
 def feed(server: Journal, count: int, pad: int = 0) -> list[tuple[str, int]]:
-    """Publish so many messages; returns their channels and numbers, in the order of the wire."""
+    """Publish ``count`` messages.
+
+    Returns their channels and numbers, in the order of the wire.
+    """
     names = [CHANNELS[n * n % 7 % 3] for n in range(count)]
     return server.run(lambda: [(name, server.publish(name, pad="x" * pad)) for name in names])
 
@@ -31,7 +37,7 @@ def names_of(messages: list[Message]) -> list[tuple[str, int | None]]:
 
 
 def expected(policy: str, sent: list[tuple[str, int]]) -> list[tuple[str, int]]:
-    """What such a queue holds of what was sent."""
+    """Return what a queue with this policy holds of what was sent."""
     if policy == "conflate":
         last = dict(sent)
         return [(name, last[name]) for name in dict.fromkeys(name for name, _ in sent)]
@@ -61,7 +67,7 @@ def test_the_policy_is_exact(promise: Callable[..., None], messages: int, policy
         is_exact = names_of(delivered) == expected(policy, sent)
         assert isinstance(error, wsclient.QueueOverflow) == (policy == "error")
         if policy != "error":
-            # The gaps at the end are told by the messages that come next.
+            # The next messages mark the gaps at the end.
             sent += feed(server, len(CHANNELS) * 3)
             last = dict(sent)
             while any(last[name] not in {m.sequence for m in delivered} for name in CHANNELS):
@@ -77,7 +83,7 @@ def test_the_policy_is_exact(promise: Callable[..., None], messages: int, policy
 
 
 def accounted(delivered: list[Message]) -> dict[str, int]:
-    """Of each channel the delivered and the missed together."""
+    """Return the number of delivered and missed messages of each channel."""
     counts = dict.fromkeys(CHANNELS, 0)
     for message in delivered:
         counts[message.channel] += 1
@@ -98,7 +104,7 @@ def accounted(delivered: list[Message]) -> dict[str, int]:
 )
 @each_size("bound", short=[2 << 20], full=[32 << 20], timeout=600)
 def test_memory_stays_within_the_bound(promise: Callable[..., None], bound: int, pad: int) -> None:
-    """What the code of wsclient has allocated and not given back."""
+    """Memory that the code of wsclient has allocated and not freed stays within the bound."""
     with (
         Journal() as server,
         wsclient.connect(server.url, queue_size=None, queue_bytes=bound) as client,
@@ -138,7 +144,8 @@ def test_the_heartbeat_is_unaffected(promise: Callable[..., None], beats: int) -
             pings, pongs = connection.pings, connection.pongs
             connection.ping()
             feed(server, SIZE)
-            # A ping of ours, and our answer to one of theirs, though nobody takes the messages.
+            # A ping of ours, and our answer to one of theirs, though no consumer takes the
+            # messages.
             until(
                 lambda pings=pings, pongs=pongs: (
                     connection.pings > pings and connection.pongs > pongs
@@ -154,7 +161,7 @@ def test_the_heartbeat_is_unaffected(promise: Callable[..., None], beats: int) -
         )
 
 
-def test_one_alarm_an_episode(
+def test_one_alarm_per_episode(
     promise: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -167,7 +174,7 @@ def test_one_alarm_an_episode(
     with Journal() as server, wsclient.connect(server.url, queue_size=SIZE) as client:
         client.subscribe(*CHANNELS)
         for episode in (1, 2):
-            for _ in range(4):  # looks, and drops before each
+            for _ in range(4):  # checks, and drops
                 looked_at = core_of(client).router.look_at
                 feed(server, 2 * SIZE)
                 until(lambda at=looked_at: core_of(client).router.look_at > at)
@@ -185,5 +192,5 @@ def test_conflating_is_no_alarm(
         client.subscribe(*CHANNELS)
         feed(server, 100)
         until(lambda: client.stats().dropped == 97)
-        client.unsubscribe(CHANNELS[0])  # the watchdog has looked around since
+        client.unsubscribe(CHANNELS[0])  # the watchdog has checked
     assert "drops" not in caplog.text

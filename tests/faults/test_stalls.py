@@ -1,4 +1,4 @@
-"""Row 3: a frame that stops half way, and a peer that does not read, are noticed in time."""
+"""Row 3: a frame that stops half-way, and a peer that does not read, are noticed in time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from wsclient.testing import FakeVenue, Fault, FaultProxy
 
 
 class Size(NamedTuple):
-    """So many clients at once, each struck so many times, with this deadline (s)."""
+    """Size of a run: clients at once, faults for each, and the deadline (s)."""
 
     clients: int
     rounds: int
@@ -28,7 +28,7 @@ class Size(NamedTuple):
     slack: float
 
 
-#: The slack that the matrix names is held in the full run: a loaded machine is no defect.
+#: The full run holds the slack that the matrix names: a loaded machine is no defect.
 SHORT = Size(clients=4, rounds=2, timeout=0.2, slack=5 * SLACK)
 FULL = Size(clients=10, rounds=10, timeout=3, slack=SLACK)
 

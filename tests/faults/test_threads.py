@@ -1,5 +1,8 @@
-"""Row 23: a thread that cannot be started is a failed attempt or an error, and leaves nothing
-behind. A thread of ours that is killed lets every call raise, and puts every book out of sync."""
+"""Row 23: threads that cannot be started, and threads that are killed.
+
+A thread that cannot be started is a failed attempt or an error, and leaves nothing behind. A killed
+thread of ours makes every call raise, and puts every book out of sync.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ from support.talk import (
 from wsclient.sansio.session import Session
 from wsclient.testing import FakeVenue
 
-#: How long (s) what must raise soon may take, on a busy machine.
+#: How long (s) a call that must raise soon may take, on a busy machine.
 SOON = 5.0
 
 
@@ -41,7 +44,7 @@ def talker() -> Iterator[FakeVenue]:
 
 
 class Refusal:
-    """The system gives no thread whose name begins so, ``times`` times, from when it is set."""
+    """Refuses to start threads whose name begins with ``name``, the next ``times`` times."""
 
     def __init__(self) -> None:
         self.name = ""
@@ -107,7 +110,7 @@ def test_a_reader_that_cannot_start_is_a_failed_attempt_that_is_tried_again(
     end_in_time(client)
 
 
-def test_a_reconnect_goes_on_when_threads_are_to_be_had_again(
+def test_a_reconnect_goes_on_when_threads_can_start_again(
     talker: FakeVenue, refusal: Refusal
 ) -> None:
     with client_of(talker) as client:
@@ -198,7 +201,7 @@ def test_an_order_book_without_a_thread_raises_and_a_later_one_works(
         except wsclient.ThreadStartError:
             assert refusal.refused == 1
         else:
-            assert refusal.refused == 0, "no book is fed, and the caller was not told"
+            assert refusal.refused == 0, "no book is fed, and no error was raised"
         refusal.times = 0
         book = Call(client.order_book, SYMBOL, timeout=PATIENCE).result()
         assert book.is_synced
@@ -225,11 +228,11 @@ def test_no_log_thread_stops_nothing(talker: FakeVenue, refusal: Refusal) -> Non
         end_in_time(client)
 
 
-# A thread that dies.
+# Threads that die.
 
 
 def _kill(name: str) -> None:
-    """Let SystemExit be raised in the newest thread of that name, wherever it is."""
+    """Raise SystemExit in the newest thread of that name, wherever it is."""
     *_, thread = (thread for thread in threading.enumerate() if thread.name.startswith(name))
     assert thread.ident is not None
     assert ctypes.pythonapi.PyThreadState_SetAsyncExc(
@@ -297,7 +300,7 @@ def _fail(*args: Any, **kwargs: Any) -> Any:
 def test_waiters_are_settled_before_a_death_is_logged(
     talker: FakeVenue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the log does, they go on."""
+    """Waiting calls go on, whatever the log does."""
     freed = threading.Event()
 
     class Stuck(logging.Handler):
@@ -334,7 +337,7 @@ def test_a_reader_that_is_killed_is_a_lost_connection(talker: FakeVenue) -> None
 def test_a_callbacks_thread_that_is_killed_leaves_no_book_in_sync_for_ever(
     talker: FakeVenue, name: str
 ) -> None:
-    """Its books go on, or say that they do not; close() works."""
+    """Its books go on, or report that they do not; close() works."""
     with client_of(talker) as client:
         book = client.order_book(SYMBOL, timeout=PATIENCE)
         client.on("a", len, timeout=PATIENCE)

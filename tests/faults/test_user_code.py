@@ -1,5 +1,8 @@
-"""Row 22: what users supply may raise anything, block, or call back. No thread of ours ends, none
-waits but the one that runs the function, reconnects go on, and ``close()`` ends in time."""
+"""Row 22: functions that users supply may raise anything, block, or call back.
+
+No thread of ours ends, none waits except the one that runs the function, reconnects go on, and
+``close()`` ends in time.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ from support.talk import (
 )
 from wsclient.testing import FakeVenue, Fault, FaultProxy
 
-#: How long (s) what must not wait may take, on a busy machine.
+#: How long (s) a call that must not wait may take, on a busy machine.
 AT_ONCE = 5.0
 
 
@@ -40,7 +43,7 @@ def talker() -> Iterator[FakeVenue]:
 
 
 class Supplied:
-    """A user's function: ``do`` is called in it, from when it is set."""
+    """A user's function: it calls ``do``, once that is set."""
 
     def __init__(self, result: Any = None) -> None:
         self.do: Callable[[], Any] = lambda: None
@@ -75,7 +78,7 @@ class Rig:
         self.client.subscribe(FEED, timeout=PATIENCE)
 
     def provoke(self, name: str) -> None:
-        """Have it called at least once more."""
+        """Have the function called at least once more."""
         before = self.functions[name].calls
         if name == "on":
             self.venue.publish("on")
@@ -100,7 +103,7 @@ class Rig:
 
 @contextlib.contextmanager
 def rig_of(venue: FakeVenue, **others: Any) -> Iterator[Rig]:
-    """Whose functions are harmless again at the end, and whose client is closed."""
+    """Yield a rig; at its end make its functions harmless and close its client."""
     rig = Rig(venue, **others)
     try:
         yield rig
@@ -114,7 +117,7 @@ NAMES = ("on", "listener", "validate", "classify", "url", "headers", "credential
 
 
 class Unknown(BaseException):
-    """Neither an Exception, nor known to anybody."""
+    """An exception that is neither an Exception nor known to any code."""
 
 
 @pytest.mark.parametrize(
@@ -164,7 +167,10 @@ def test_a_message_whose_validation_raises_is_skipped_and_marked(
 
 
 def _blocking(function: Supplied) -> tuple[threading.Event, threading.Event]:
-    """From now on it blocks: (it does, let it go)."""
+    """Let ``function`` block from now on.
+
+    Returns two events: the function is blocked; let it go.
+    """
     reached, freed = threading.Event(), threading.Event()
 
     def block() -> None:
@@ -235,7 +241,7 @@ def test_a_classify_that_blocks_where_the_watchdog_cuts_does_not_hold_it_up(
 def test_while_a_function_of_an_attempt_blocks_a_warning_says_so_and_no_threads_pile_up(
     talker: FakeVenue, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    """The reconnect goes on when the function does."""
+    """The reconnect goes on as soon as the function does."""
 
     def warned() -> bool:
         return any(
@@ -264,7 +270,7 @@ def test_while_a_function_of_an_attempt_blocks_a_warning_says_so_and_no_threads_
         works_on(rig.client, talker)
 
 
-# What calls back.
+# Functions that call back.
 
 #: Calls that return at once, on any thread.
 QUICK: dict[str, Callable[[wsclient.WebSocketClient], object]] = {
@@ -288,7 +294,7 @@ BLOCKING: dict[str, Callable[[wsclient.WebSocketClient], object]] = {
     "connect": lambda client: client.connect(AT_ONCE),
     "recv": lambda client: client.recv(timeout=0),
 }
-#: While there is no connection some of them say so.
+#: Some of them raise so while there is no connection.
 REFUSED = (RuntimeError, wsclient.NotConnected, wsclient.WaitTimeout, wsclient.SubscriptionTimeout)
 
 
@@ -346,7 +352,7 @@ def test_a_function_that_closes_the_client_is_not_waited_for_by_itself(
         waiting = Call(rig.client.recv)
         rig.functions[name].do = close
         rig.provoke(name)
-        assert done.wait(AT_ONCE), "close() did not come back"
+        assert done.wait(AT_ONCE), "close() did not return"
         until(lambda: rig.client.state is wsclient.State.CLOSED, AT_ONCE)
         waiting.join(AT_ONCE)
         assert not waiting.is_alive()

@@ -1,5 +1,7 @@
-"""Row 12: a kill during a subscribe or a resubscribe. What the venue has in the end is the wanted
-set, exactly."""
+"""Row 12: a kill during a subscribe or a resubscribe.
+
+In the end the venue's subscriptions are exactly the wanted set.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,10 @@ CHANNELS = [f"c{n}" for n in range(6)]
 
 
 class Killer:
-    """Cuts the connection at the ``after``-th request from now on, ``when`` its answer is due or
-    sent."""
+    """Cuts the connection at the ``after``-th request from now on.
+
+    ``when`` says whether its answer is due or sent.
+    """
 
     def __init__(self, server: Journal) -> None:
         self.kills = 0
@@ -35,7 +39,7 @@ class Killer:
             self._left, self._plan = after, (when, how)
 
     def keep_on(self, plan: Callable[[], tuple[int, str, str]] | None) -> None:
-        """Arm again after each kill, as ``plan`` says; None ends it."""
+        """Arm the killer again after each kill, as ``plan`` says; None ends it."""
         with self._server.changed:
             self._next = plan
             if plan is None:
@@ -64,7 +68,7 @@ def settled(server: Journal, wanted: set[str]) -> bool:
 @pytest.mark.parametrize("how", CUTS)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_kill_at_each_request(promise: Callable[..., None], when: str, how: str) -> None:
-    """Of the first subscribe, and of the one that restores it."""
+    """Kill the connection at each request of the first subscribe or of its restoration."""
     wanted, total = set(CHANNELS), 0
     for n in range(1, len(CHANNELS) + 1):
         with (
@@ -96,8 +100,10 @@ def test_a_kill_at_each_request(promise: Callable[..., None], when: str, how: st
 def test_kills_while_threads_change_their_minds(
     promise: Callable[..., None], calls: int, seed: int
 ) -> None:
-    """Each thread has channels of its own, and knows what it wants; now and then it has no
-    patience, and is then told that the channel is not subscribed."""
+    """Each thread has channels of its own, and knows what it wants.
+
+    Now and then it has no patience; its call then raises SubscriptionTimeout.
+    """
     rng = random.Random(seed)
 
     def plan() -> tuple[int, str, str]:
@@ -131,7 +137,7 @@ def test_kills_while_threads_change_their_minds(
         wanted = set().union(*(thread.result(500) for thread in threads))
         killer.keep_on(None)
         settled(server, wanted)
-        client.subscribe("the last", timeout=10)  # what was on its way has come by now
+        client.subscribe("the last", timeout=10)  # everything on its way has come by now
         wanted.add("the last")
         assert client.subscriptions.keys() == wanted
         promise(

@@ -1,4 +1,4 @@
-"""What a venue, a dialect or a caller gets wrong costs only itself."""
+"""An error of a venue, a dialect or a caller costs only the message or call in question."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wsclient.testing import FakeVenue
 
 
 class Trusting(wsclient.Dialect):
-    """Takes the venue at its word, as a user's dialect may."""
+    """Dialect that trusts the venue's fields, as a user's may."""
 
     def subscribe(self, channels: Any, request_id: int, options: Any) -> Any:
         return {"args": list(channels), "id": request_id}
@@ -36,7 +36,7 @@ class Trusting(wsclient.Dialect):
 
 
 class OfTheirOwn(Message):
-    """A user's subclass."""
+    """A user's subclass of Message."""
 
 
 BAD = {
@@ -80,7 +80,7 @@ def test_text_that_no_frame_can_hold_is_the_callers_error(venue: FakeVenue) -> N
         client.subscribe("a")
 
 
-def test_a_drop_during_the_login_hides_no_hole() -> None:
+def test_a_drop_during_the_login_hides_no_gap() -> None:
     options: dict[str, Any] = {"dialect": Trusting(), "credentials": {"key": "k"}}
     with FakeVenue(None) as venue:
         client = wsclient.WebSocketClient(venue.url, retry_delay=0.01, max_retries=9, **options)

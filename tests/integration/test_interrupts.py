@@ -1,4 +1,4 @@
-"""Ctrl-C: heard at once by every blocking call, loses nothing, and the client works on."""
+"""Ctrl-C: it interrupts every blocking call at once, loses nothing, and the client works on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ pytestmark = pytest.mark.skipif(
 
 
 def blocked_at() -> tuple[int, int] | None:
-    """Where the main thread is in a call of the client; the same twice, it waits there."""
+    """Return where the main thread is in a call of the client.
+
+    The same place twice means that it waits there.
+    """
     frame = inner = sys._current_frames()[threading.main_thread().ident or 0]
     while frame is not None and "wsclient/" not in frame.f_code.co_filename:
         frame = frame.f_back
@@ -33,7 +36,7 @@ def blocked_at() -> tuple[int, int] | None:
 
 @contextlib.contextmanager
 def interrupt_soon(when: Callable[[], bool] = lambda: True) -> Iterator[None]:
-    """A Ctrl-C for the main thread when it is blocked, which must end the block at once."""
+    """Send Ctrl-C once the main thread is blocked, and check that it ends the call at once."""
     at: list[float] = []
     is_over = threading.Event()
 
@@ -122,7 +125,7 @@ def test_a_blocked_send_is_interrupted(venue: FakeVenue) -> None:
     with wsclient.connect(venue.url) as client:
         venue.accept().stop_reading()
         outbox = outbox_of(client)
-        # Before any are out the bytes are made ready, and no interrupt is heard.
+        # Until bytes are sent they are being prepared, and no interrupt is handled.
         with interrupt_soon(lambda: 0 < written_of(outbox) < outbox.position):
             client.send("x" * 20_000_000)
 
@@ -136,7 +139,7 @@ def test_a_blocked_request_is_interrupted() -> None:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_interrupts_at_any_instant_lose_and_double_no_message(venue: FakeVenue, seed: int) -> None:
-    """The interrupt strikes inside the client only: what a caller's own code drops is its own."""
+    """Interrupt inside the client only: what a caller's own code drops is its own."""
     rng = random.Random(seed)
     total, got, struck = 3000, [], 0
 

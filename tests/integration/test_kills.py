@@ -1,4 +1,4 @@
-"""Row upon row of cut connections: what is lost is marked, what is wanted comes back."""
+"""Many cut connections in a row: lost messages are marked, wanted channels come back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 import wsclient
 from support.oracle import (
-    check_numbered_holes,
+    check_numbered_gaps,
     check_prefixes,
     cut,
     is_market_data,
@@ -59,7 +59,7 @@ def test_two_hundred_kills_lose_no_subscription_and_no_message_silently(
             last.update((message.channel, message.sequence) for message in batch)
 
         check_prefixes(delivered, venue.peers, is_market_data, ends)
-        check_numbered_holes(delivered)
+        check_numbered_gaps(delivered)
         stats = client.stats()
         assert stats.disconnects == kills
         assert stats.connects == kills + 1 == len(venue.peers)

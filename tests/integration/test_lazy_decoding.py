@@ -1,4 +1,4 @@
-"""What is decoded only when a consumer asks for it: nothing that a venue sends raises there."""
+"""Lazy decoding: nothing that a venue sends raises when a consumer asks for it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def of_its_type(message: Message) -> tuple[int, Any]:
 
 
 class Path(NamedTuple):
-    """A way that messages take through the client."""
+    """One way of messages through the client."""
 
     dialect: str
     channel: str
@@ -86,7 +86,7 @@ REFUSED = {
     "one below zero": f"[0,-{LONG}]",
     "one far behind": f'["{"x" * 9000}",{LONG}{LONG}]',
 }
-#: as JSON; as float; as Decimal
+#: value as JSON; as float; as Decimal
 ACCEPTED: dict[str, tuple[str, Any, Any]] = {
     "the longest integer": ("1" * 4300, 10**4300 // 9, 10**4300 // 9),
     "digits that are text": (f'"{LONG}"', LONG, LONG),

@@ -10,7 +10,7 @@ import pytest
 
 import wsclient
 from support.oracle import (
-    check_numbered_holes,
+    check_numbered_gaps,
     check_prefixes,
     cut,
     is_market_data,
@@ -60,7 +60,7 @@ def test_recorded_kraken_traffic_survives_cuts_and_says_what_was_missed(
     first_of = {}
     for message in delivered:
         first = first_of.setdefault(message.connection_id, message)
-        # Kraken numbers nothing: each connection's first message must own up to a possible gap.
+        # Kraken numbers nothing: each connection's first message must mark a possible gap.
         marked = message.gap is not None
         assert marked == (message is first and message is not delivered[0])
         if marked:
@@ -73,7 +73,7 @@ def test_recorded_kraken_traffic_survives_cuts_and_says_what_was_missed(
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_many_numbered_channels_survive_cuts_and_every_hole_is_counted(
+def test_many_numbered_channels_survive_cuts_and_every_gap_is_counted(
     venue: FakeVenue, seed: int
 ) -> None:
     rng = random.Random(seed)
@@ -99,9 +99,9 @@ def test_many_numbered_channels_survive_cuts_and_every_hole_is_counted(
         stats = client.stats()
 
     check_prefixes(delivered, venue.peers, is_market_data, ends)
-    missed = check_numbered_holes(delivered)
-    # Nothing is unaccounted for: what was published was delivered, or is named in a gap, but for
-    # what was published before a channel's first message.
+    missed = check_numbered_gaps(delivered)
+    # Everything is accounted for: what was published was delivered, or is named in a gap, except
+    # for what was published before a channel's first message.
     first = {m.channel: m.sequence for m in reversed(delivered)}
     published = sum(final[c] - (first[c] or 0) + 1 for c in channels)
     assert published == len(delivered) + missed
@@ -109,7 +109,7 @@ def test_many_numbered_channels_survive_cuts_and_every_hole_is_counted(
 
 
 def _until_a_message_of(client: wsclient.WebSocketClient, peer: Peer) -> list[wsclient.Message]:
-    """All that is delivered, up to a batch that has something of this connection."""
+    """Return all that is delivered, up to a batch with a message of this connection."""
     if not any(is_book(sent.payload) for sent in peer.journal):
         return []
     delivered: list[wsclient.Message] = []

@@ -1,4 +1,4 @@
-"""Venues, networks and proxies that are broken, each in one way, on loopback.
+"""Venues, networks and proxies on loopback, each broken in one way.
 
 Each of :data:`BROKEN` gives the arguments of ``diagnose`` for as long as its block lasts.
 """
@@ -45,13 +45,15 @@ SHORT = 0.6
 DAY = datetime.timedelta(days=1)
 
 CA = trustme.CA(organization_name="Sound Authority")
-STRANGER = trustme.CA(organization_name="Stranger Authority")
+UNKNOWN = trustme.CA(organization_name="Unknown Authority")
 
 
 @contextlib.contextmanager
 def resolving(**names: Any) -> Iterator[None]:
-    """Names (with ``_`` for the dot) lead to a list of targets, to an error, or to a function that
-    gives one of these; all else is looked up as ever."""
+    """Resolve ``names`` (with ``_`` for the dot) as given; look up all others as usual.
+
+    A value is a list of targets, an error, or a function that returns one of these.
+    """
     real = socket.getaddrinfo
 
     def resolve(host: Any, *args: Any, **kwargs: Any) -> Any:
@@ -185,7 +187,7 @@ def name_that_only_the_proxy_knows() -> Iterator[Arguments]:
 
 @contextlib.contextmanager
 def tls_venue(context: ssl.SSLContext, trust: ssl.SSLContext | None) -> Iterator[Arguments]:
-    """Nothing but TLS may ever reach it."""
+    """Run a venue that only TLS may reach."""
     with (
         FakeVenue(ssl_context=context) as venue,
         resolving(venue_example=[("127.0.0.1", venue.port)]),
@@ -202,8 +204,8 @@ def for_another_host() -> Any:
     return tls_venue(server_context("other.example", "*.other.example"), trusting())
 
 
-def by_a_stranger() -> Any:
-    return tls_venue(server_context(issuer=STRANGER), trusting())
+def by_an_unknown_authority() -> Any:
+    return tls_venue(server_context(issuer=UNKNOWN), trusting())
 
 
 @contextlib.contextmanager
@@ -234,7 +236,7 @@ def old_tls() -> Iterator[Arguments]:
 
 @contextlib.contextmanager
 def plain_venue_by_wss() -> Iterator[Arguments]:
-    """As most web servers answer what they cannot read."""
+    """Run a plain server that answers TLS with a 400, as most web servers do."""
 
     def serve(sock: socket.socket) -> None:
         sock.recv(100)
@@ -275,7 +277,7 @@ def failing(fault: Any, **options: Any) -> Iterator[Arguments]:
 
 @contextlib.contextmanager
 def tls_venue_by_ws() -> Iterator[Arguments]:
-    """As most TLS servers answer what they cannot read: by an alert."""
+    """Run a TLS server that answers a plain request with an alert, as most do."""
 
     def serve(sock: socket.socket) -> None:
         receive_head(sock)
@@ -310,7 +312,7 @@ def answer_to_another_key() -> Iterator[Arguments]:
 
 
 class HangsUp(GenericProtocol):
-    """Closes every connection at once."""
+    """Protocol that closes every connection at once."""
 
     def greeting(self, peer: Any) -> Any:
         peer.close(1008, "your key trust-no-1 has\nexpired")
@@ -318,7 +320,7 @@ class HangsUp(GenericProtocol):
 
 
 class Mute(GenericProtocol):
-    """Answers no ping."""
+    """Protocol that answers no ping."""
 
     def greeting(self, peer: Any) -> Any:
         peer.mute_pongs()
@@ -326,7 +328,7 @@ class Mute(GenericProtocol):
 
 
 class HangsUpLater(GenericProtocol):
-    """Closes the connection instead of an answer."""
+    """Protocol that closes the connection instead of answering."""
 
     def received(self, peer: Any, payload: Any) -> Any:
         peer.rst()
@@ -369,7 +371,7 @@ def no_welcome() -> Iterator[Arguments]:
 
 @contextlib.contextmanager
 def skewed(seconds: float = 0.0, pongs: int = 99) -> Iterator[Arguments]:
-    """A venue by whose clock ours is behind by so many seconds, and that answers so many pings."""
+    """Run a venue whose clock is ahead of ours by ``seconds``, and that answers ``pongs`` pings."""
 
     def serve(sock: socket.socket) -> None:
         request = receive_head(sock)
@@ -394,7 +396,7 @@ BROKEN: dict[str, tuple[Callable[[], Any], str, str, str]] = {
     "name without address": (name_without_address, "dns", "has no address", "resolv.conf"),
     "hanging resolver": (hanging_resolver, "dns", "no DNS server answered", "resolv.conf"),
     "connection refused": (refused_connection, "tcp", "refused", "check the port"),
-    "black gap": (black_hole, "tcp", "no answer", "firewall"),
+    "black hole": (black_hole, "tcp", "no answer", "firewall"),
     "proxy wants a login": (
         functools.partial(proxied, "407 Proxy Authentication Required"),
         "proxy",
@@ -457,7 +459,7 @@ BROKEN: dict[str, tuple[Callable[[], Any], str, str, str]] = {
         f"not for {HOST} but for other.example, *.other.example",
         "Check the host",
     ),
-    "unknown authority": (by_a_stranger, "tls", "Stranger Authority", "CA certificates"),
+    "unknown authority": (by_an_unknown_authority, "tls", "Unknown Authority", "CA certificates"),
     "self-signed certificate": (self_signed, "tls", "self-signed", "send nothing there"),
     "old TLS": (old_tls, "tls", "1.2 or newer is needed", "out of date"),
     "plain venue by wss": (plain_venue_by_wss, "tls", "not TLS", "ws://, without TLS"),

@@ -1,6 +1,6 @@
-"""Secrets to plant in every fault, and the search for them in all that is said of it.
+"""Secrets to plant in every fault, and the search for them in every text about it.
 
-Each fault test is searched (see ``conftest.py``): one that plants these need do no more.
+Each fault test is searched (see ``conftest.py``): one that plants these needs no other check.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import wsclient
 __all__ = ["TOKENS", "found_in", "secret_options", "secret_url", "variables_of", "whole_chain"]
 
 _MARK = "cAnArY"
-#: A secret for each place where one may be, by the name of that place.
+#: A secret for each place that may hold one, by the name of that place.
 TOKENS = {
     place: f"{_MARK}{place}7Qx"
     for place in (
@@ -37,12 +37,12 @@ TOKENS = {
 
 
 def secret_url(url: str) -> str:
-    """``url`` with a token in its query."""
+    """Return ``url`` with a token in its query."""
     return f"{url}?token={TOKENS['Query']}"
 
 
 def secret_options() -> dict[str, Any]:
-    """Options of a client that has all kinds of secrets."""
+    """Return options of a client that has all kinds of secrets."""
     return {
         "headers": {"Authorization": f"Bearer {TOKENS['Header']}", "X-Note": TOKENS["Header"]},
         "cookie": f"session={TOKENS['Cookie']}",
@@ -51,11 +51,11 @@ def secret_options() -> dict[str, Any]:
 
 
 def _in_base64(text: str) -> list[str]:
-    """How ``text`` looks within anything in base64, by its place in a group of three bytes."""
+    """Return how ``text`` looks in base64, by its place in a group of three bytes."""
     looks = []
     for offset in range(3):
         encoded = base64.b64encode(b"\0" * offset + text.encode()).decode()
-        # Characters at either end also depend on the neighbours.
+        # Characters at either end also depend on their neighbours.
         looks.append(encoded[(0, 2, 3)[offset] : len(encoded.rstrip("=")) - 1])
     return looks
 
@@ -68,28 +68,30 @@ _TESTING = Path(wsclient.__file__).parent / "testing"
 
 
 def whole_chain(error: BaseException) -> list[BaseException]:
-    """``error`` and all that it is chained to, shown or not."""
+    """Return ``error`` and all that it is chained to, shown or not."""
     chain = [error]
-    for connection in chain:
-        more = (connection.__cause__, connection.__context__)
+    for chained in chain:
+        more = (chained.__cause__, chained.__context__)
         chain += [other for other in more if other is not None and other not in chain]
     return chain
 
 
 def variables_of(error: BaseException) -> list[str]:
-    """What an error reporter shows of the variables in all frames that ``error`` keeps, but for
-    those of the tests and of the venue, which may hold whatever they like."""
+    """Return what an error reporter shows of the variables in the frames of ``error``.
+
+    Frames of the tests and of the venue are left out: they may hold anything.
+    """
     found = []
-    for connection in whole_chain(error):
-        told = traceback.TracebackException(
-            type(connection), connection, connection.__traceback__, capture_locals=True
+    for chained in whole_chain(error):
+        summary = traceback.TracebackException(
+            type(chained), chained, chained.__traceback__, capture_locals=True
         )
-        for frame in told.stack:
+        for frame in summary.stack:
             if not {_TESTS, _TESTING}.intersection(Path(frame.filename).parents):
                 found.append(f"{frame.filename}:{frame.lineno} {frame.name} {frame.locals}")
     return found
 
 
 def found_in(text: str) -> list[str]:
-    """Each secret in ``text``, with what stands around it; also in hex and in base64."""
+    """Return each secret in ``text``, with its surroundings; also those in hex and in base64."""
     return [text[max(0, m.start() - 60) : m.end() + 30] for m in _LOOKS.finditer(text)]

@@ -1,4 +1,7 @@
-"""Venues whose books begin with a snapshot by REST. Their true book is known at each number."""
+"""Venues whose books begin with a snapshot by REST.
+
+Their true book is known at each number.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ State = tuple[list[tuple[int, int]], list[tuple[int, int]]]
 
 
 class Row(NamedTuple):
-    """One number's change."""
+    """The change of one sequence number."""
 
     number: int
     price: int
@@ -36,7 +39,7 @@ class Row(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A message of the stream: the rows of all numbers after ``follows``."""
+    """A message of the stream: the rows of all sequence numbers after ``follows``."""
 
     follows: int
     rows: Sequence[Row]
@@ -51,37 +54,37 @@ class Truth(ScriptedProtocol):
 
     dialect: ClassVar[type[Dialect]]
     symbol: ClassVar[str]
-    #: Do its numbers count one by one, so that a jump says how many are missing?
+    #: Whether its numbers count one by one, so that a jump says how many are missing.
     is_counted: ClassVar[bool] = True
-    #: How far one number is from the next.
+    #: The distance from one number to the next.
     stride: ClassVar[int] = 1
 
     def __init__(self) -> None:
         self.number = 100
         self.sizes = {9: 1, 11: 1}
-        #: What the book was at each number.
+        #: The book at each number.
         self.states: dict[int, State] = {100: self.state}
-        #: What the next requests are answered: bytes as they are, or a function to be called with
-        #: the socket; then the book as it is.
+        #: The answers to the next requests: bytes as they are, or a function to be called with the
+        #: socket; after these, the current book.
         self.script: deque[bytes | Callable[[socket.socket], None]] = deque()
         self.asked: list[str] = []
         self.tokens = 0
         #: Protects the book: requests by REST are answered on threads of their own.
         self.lock = threading.Lock()
         self.refuses = False
-        #: To be called, once, in the place of the next answer to a subscribe.
+        #: Called once in place of the next answer to a subscribe.
         self.instead: Callable[[Peer], None] | None = None
-        #: Where clients are sent, at a venue that tells by REST.
+        #: The address given to clients, at a venue that gives it by REST.
         self.url = ""
 
-    # The venue's own words.
+    # The venue's own protocol.
 
     @classmethod
     def channel(cls, symbol: str | None = None) -> str:
         return cls.dialect().book_channel(symbol or cls.symbol, {})
 
     def at(self, rest: str) -> Dialect:
-        """The dialect of a client that is to ask at ``rest``."""
+        """Return the dialect of a client that requests snapshots at ``rest``."""
         raise NotImplementedError
 
     def frame(self, change: Change, channel: str | None = None) -> str:
@@ -98,7 +101,7 @@ class Truth(ScriptedProtocol):
         return sorted(bids, reverse=True), sorted(asks)
 
     def step(self, price: int, size: int) -> Row:
-        """One number. Nobody is told."""
+        """Make the change of one number, and return it; send nothing."""
         with self.lock:
             self.number += self.stride
             self.sizes[price] = size
@@ -113,12 +116,12 @@ class Truth(ScriptedProtocol):
             self.states[number] = self.state
 
     def change(self, *rows: tuple[int, int], channel: str | None = None) -> str:
-        """The frame of the stream that tells of these."""
+        """Make the changes; return the frame of the stream that carries them."""
         follows = self.number
         return self.frame(Change(follows, [self.step(*row) for row in rows]), channel)
 
     def snapshot(self, number: int | None = None) -> bytes:
-        """The answer with the book as it was at ``number``: as it is now, by default."""
+        """Return the answer with the book as of ``number``; by default, as it is now."""
         with self.lock:
             number = self.number if number is None else number
             return ok(json.dumps(self.body(number, self.states.get(number, self.state))).encode())
@@ -140,11 +143,11 @@ class Truth(ScriptedProtocol):
         expect_end(sock)
 
     def is_told_by(self, book: wsclient.OrderBook) -> bool:
-        """Exactly, and up to its newest number."""
+        """Return whether ``book`` is exactly the venue's, up to its newest number."""
         return self.check(kept_of(book)) and book.sequence == self.number
 
     def check(self, book: LiveBook) -> bool:
-        """Is it in sync? If so it must be the venue's book at the number that it says."""
+        """Return whether the book is in sync; it must then be the venue's at its number."""
         with book.lock:
             if book.trouble() is not None:
                 return False
@@ -193,7 +196,7 @@ class Binance(Truth):
 
 
 class BinanceFutures(Binance):
-    """Its numbers jump, and the stream says by each change which one it follows."""
+    """Binance futures: numbers jump, and each change of the stream names the one before."""
 
     dialect = wsclient.BinanceFutures
     is_counted = False
@@ -204,7 +207,7 @@ class BinanceFutures(Binance):
 
 
 class Kucoin(Truth):
-    """Gives the address by REST, greets, and numbers each row."""
+    """KuCoin: gives the address by REST, sends a greeting, and numbers each row."""
 
     dialect = wsclient.Kucoin
     symbol = "BTC-USDT"
@@ -247,7 +250,7 @@ class Kucoin(Truth):
 
 
 def sides(rows: Iterable[tuple[int, ...]]) -> tuple[list[Any], list[Any]]:
-    """Bids and asks: prices up to 10 are bid, those above are asked."""
+    """Split prices into bids (up to 10) and asks (above)."""
     held = list(rows)
     return [row for row in held if row[0] <= 10], [row for row in held if row[0] > 10]
 
@@ -266,8 +269,11 @@ def answer(status: bytes, body: bytes = b"", *lines: bytes) -> bytes:
 
 
 class Late:
-    """An answer by REST that is held back. ``asked`` is set when it is asked for; after ``go`` it
-    is ``text``, of which a ``part`` is sent before, or what the book is then."""
+    """An answer by REST that is held back.
+
+    ``asked`` is set when it is requested. After ``go`` the answer is ``text``, of which a ``part``
+    is sent before, or else the book at that moment.
+    """
 
     def __init__(self, truth: Truth, text: bytes = b"", part: int = 0) -> None:
         self._truth, self._text, self._part = truth, text, part
@@ -309,7 +315,10 @@ class Rig:
 
 @contextlib.contextmanager
 def rig_of(truth: Truth, at: str | None = None, **options: Any) -> Iterator[Rig]:
-    """Its client asks again within milliseconds, and as often as it likes; elsewhere, if told."""
+    """Run a client that requests snapshots again within milliseconds, without limit.
+
+    It asks the venue, or ``at`` if that is given.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(snapshots, "PATIENCE", 0.01)
         patch.setattr(snapshots, "MAX_PATIENCE", 0.05)

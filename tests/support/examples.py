@@ -1,4 +1,4 @@
-"""How many examples the property-based tests try.
+"""The number of examples that the property-based tests try.
 
 The suite tries the same few each time; with ``HYPOTHESIS_PROFILE=explore`` in the environment they
 are new ones, and five times as many.
@@ -20,5 +20,5 @@ settings.register_profile("explore", derandomize=False, deadline=None)
 
 
 def examples(full: int) -> settings:
-    """Settings of a test that tries ``full`` examples when it explores, and fewer in the suite."""
+    """Return settings that try ``full`` examples when exploring, and fewer in the suite."""
     return settings(max_examples=max(1, full // _PART))

@@ -1,4 +1,4 @@
-"""What these tests share: calls on threads, and pairs of connected sockets."""
+"""Shared helpers: calls on threads, and pairs of connected sockets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PACKAGE = str(Path(__file__).parents[2] / "wsclient")
 
 
 class Call(threading.Thread):
-    """A call on a thread of its own; :meth:`result` gives what came of it."""
+    """A call on a thread of its own; :meth:`result` returns or raises its result."""
 
     def __init__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         super().__init__(daemon=True)
@@ -42,7 +42,7 @@ class Call(threading.Thread):
         self.ended_at = time.monotonic()
 
     def is_in(self, name: str) -> bool:
-        """Is a function of this name being run?"""
+        """Return whether a function of this name is being run."""
         assert self.ident is not None
         frame = sys._current_frames().get(self.ident)
         while frame is not None and frame.f_code.co_name != name:
@@ -58,17 +58,17 @@ class Call(threading.Thread):
 
 
 def until(condition: Callable[[], Any], timeout: float = 10.0) -> None:
-    """Wait for something that no event tells of."""
+    """Wait until ``condition`` is true, where no event reports it."""
     deadline = time.monotonic() + timeout
     pause = threading.Event()
     while not condition():
-        assert time.monotonic() < deadline, "it never came true"
+        assert time.monotonic() < deadline, "the condition never became true"
         pause.wait(0.001)
 
 
 @contextlib.contextmanager
 def tcp_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Two ends of a TCP connection over loopback."""
+    """Yield two ends of a TCP connection over loopback."""
     with listener() as listening:
         near = socket.create_connection(listening.getsockname(), timeout=5)
         far, _ = listening.accept()
@@ -79,7 +79,7 @@ def tcp_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 @contextlib.contextmanager
 def tls_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """The same with TLS on both ends."""
+    """Yield two ends of a TLS connection over loopback."""
     with tcp_pair() as (near, far):
         accept = Call(server_context().wrap_socket, far, server_side=True)
         secure_near = client_context().wrap_socket(near, server_hostname="localhost")
@@ -108,14 +108,14 @@ def server_context() -> ssl.SSLContext:
 
 
 def client_context() -> ssl.SSLContext:
-    """Verifies, and trusts the one certificate of these tests."""
+    """Return a context that verifies, and trusts the one certificate of these tests."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(LOCALHOST)
     return context
 
 
 def receive(sock: socket.socket, count: int) -> bytes:
-    """Exactly ``count`` bytes."""
+    """Return exactly ``count`` bytes."""
     data = bytearray()
     while len(data) < count:
         piece = sock.recv(min(65536, count - len(data)))
@@ -125,7 +125,7 @@ def receive(sock: socket.socket, count: int) -> bytes:
 
 
 def receive_head(sock: socket.socket) -> bytes:
-    """Up to and with the empty line that ends an HTTP head."""
+    """Return all up to and with the empty line that ends an HTTP head."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         piece = sock.recv(1)
@@ -135,7 +135,7 @@ def receive_head(sock: socket.socket) -> bytes:
 
 
 def handshake_answer(request: bytes, *lines: bytes) -> bytes:
-    """The 101 to an upgrade request, with further header lines."""
+    """Return the 101 to an upgrade request, with further header lines."""
     key = next(x for x in request.split(b"\r\n") if x.lower().startswith(b"sec-websocket-key"))
     accept = hashlib.sha1(key.partition(b":")[2].strip() + GUID).digest()
     head = [
@@ -206,7 +206,10 @@ def expect_end(sock: socket.socket) -> None:
 
 
 def text_of(error: BaseException) -> str:
-    """All that a traceback would say of it and of what it is chained to, and their reprs."""
+    """Return the text and repr of ``error`` and of the errors chained to it.
+
+    These are the errors that a traceback would show.
+    """
     said = "".join(traceback.format_exception_only(type(error), error)) + repr(error)
     context = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return said if context is None else said + text_of(context)
@@ -216,7 +219,7 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's f
 
 
 def addresses(*targets: tuple[str, int]) -> Callable[..., list[Any]]:
-    """A resolver that gives these, whatever it is asked."""
+    """Return a resolver that gives these addresses for every name."""
     infos = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", target) for target in targets]
     return lambda *_, **__: infos
 
@@ -230,7 +233,7 @@ def refused_address() -> Iterator[tuple[str, int]]:
 
 @contextlib.contextmanager
 def dead_address() -> Iterator[tuple[str, int]]:
-    """A full backlog drops each SYN: nobody answers."""
+    """Yield an address whose full backlog drops each SYN: no host answers."""
     with listener(backlog=0) as full, contextlib.ExitStack() as stack:
         for _ in range(3):
             filler = stack.enter_context(socket.socket())

@@ -1,8 +1,8 @@
-"""Where the tests look behind the surface of the package.
+"""Access to the package's internals for tests.
 
 Some promises show only inside: that a lock is free after an interrupt, that a call has begun to
-wait, that nothing is kept. What is private is named here, once; a test that needs it says so by its
-import.
+wait, that nothing is kept. Private attributes are named here, once; a test that needs one says so
+by its import.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def core_of(client: wsclient.WebSocketClient) -> Core:
-    """What a client is in front of: its lock, its threads, its session."""
+    """Return a client's core: its lock, its threads, its session."""
     return client._core
 
 
@@ -41,22 +41,22 @@ def watchdog_of(client: wsclient.WebSocketClient) -> Any:
 
 
 def transports_of(client: wsclient.WebSocketClient) -> Mapping[int, Any]:
-    """A client's connections, by their numbers."""
+    """Return a client's connections, by their numbers."""
     return watchdog_of(client).transports
 
 
 def outbox_of(client: wsclient.WebSocketClient, connection_id: int = 1) -> Any:
-    """The outbox of a connection."""
+    """Return the outbox of a connection."""
     return transports_of(client)[connection_id]._outbox
 
 
 def refreshes_of(client: wsclient.WebSocketClient) -> Any:
-    """Decides when a client asks for the snapshots of its order books."""
+    """Return what decides when a client requests the snapshots of its order books."""
     return core_of(client).snapshots._refreshes
 
 
 def set_budget(client: wsclient.WebSocketClient, budget: Budget) -> None:
-    """How many snapshots of order books a client may ask for."""
+    """Set how many snapshots of order books a client may request."""
     refreshes_of(client).budget = budget
 
 
@@ -66,27 +66,27 @@ def drop_book(client: wsclient.WebSocketClient, channel: str) -> None:
 
 
 def waiting_in(stream: wsclient.EventStream) -> int:
-    """How many events, and ends, a stream keeps for whoever asks."""
+    """Return how many events and ends a stream holds for its consumer."""
     return stream._wakeups.qsize()
 
 
 def written_of(outbox: Any) -> int:
-    """The position in an outbox up to which its bytes are with the system."""
+    """Return the position in an outbox up to which the system has its bytes."""
     return outbox._out
 
 
 def links_of(client: wsclient.WebSocketClient) -> Mapping[str, Any]:
-    """A client's order books, by their channels."""
+    """Return a client's order books, by their channels."""
     return client._book_feeds
 
 
 def kept_of(book: wsclient.OrderBook) -> Any:
-    """What an order book shares with the thread that keeps it."""
+    """Return what an order book shares with the thread that keeps it."""
     return book._live
 
 
 def waiters_of(queue: Any) -> Any:
-    """The calls that wait for a message of a queue."""
+    """Return the calls that wait for a message of a queue."""
     return queue._waiting
 
 

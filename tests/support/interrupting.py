@@ -35,7 +35,7 @@ __all__ = ["Point", "interrupted", "points"]
 
 TESTS = str(Path(__file__).parents[1])
 PACKAGE = str(Path(TESTS).with_name("wsclient"))
-#: Jumps at which a signal may be heard even when they go forward.
+#: Jumps at which a signal may be handled even when they go forward.
 ABSENT = -1
 HEARD_FORWARD = "POP_JUMP" if sys.version_info < (3, 11) else "no such instruction"
 
@@ -45,15 +45,15 @@ class Point:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        #: Where the interrupt came; None while it has not.
+        #: Where the interrupt came; None until then.
         self.where: str | None = None
-        #: The interrupt, with its traceback, when it came out of the call.
+        #: The interrupt, with its traceback, if it came out of the call.
         self.error: KeyboardInterrupt | None = None
         self._left = number
-        #: Of the frames that count: the last instruction. None before the first one, and ABSENT
+        #: The last instruction of each frame that counts: None before the first one, and ABSENT
         #: after an exception.
         self._before: dict[FrameType, int | None] = {}
-        #: Those of them that are in a call of a C function.
+        #: The frames among these that are in a call of a C function.
         self._in_c: set[FrameType] = set()
 
     def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -61,7 +61,7 @@ class Point:
         another exception is raised as it is."""
         trace, profile = sys.gettrace(), sys.getprofile()
         hook, is_collecting = sys.unraisablehook, gc.isenabled()
-        gc.disable()  # finalizers would be points, too, wherever they run
+        gc.disable()  # finalizers would also be points, wherever they run
         sys.unraisablehook = self._unraisable
         try:
             # Some frame must ask for instructions before the trace begins (3.12).
@@ -110,11 +110,11 @@ class Point:
             if kind is not None:
                 self._strike(kind, frame)
         elif event == "exception":
-            before[frame] = ABSENT  # what comes next is no return from a call
+            before[frame] = ABSENT  # what comes next is not a return from a call
         return self._step
 
     def _returned(self, frame: FrameType, event: str, arg: Any) -> None:
-        """The profile function: for calls that are the last of a body."""
+        """Profile function, for calls that are the last of a body."""
         before, in_c = self._before, self._in_c
         if event == "c_call":
             in_c.add(frame)
@@ -143,7 +143,7 @@ class Point:
             raise KeyboardInterrupt
 
     def _kind(self, code: CodeType, last: int | None, now: int) -> str | None:
-        """What kind of point lies between two instructions that follow each other."""
+        """Return the kind of point between two consecutive instructions."""
         if last is None:
             return "start"
         if last == ABSENT:
@@ -171,7 +171,7 @@ def _handlers(code: CodeType) -> tuple[tuple[int, int, int, int], ...]:
 
 @cache
 def _instructions(code: CodeType) -> bytes:
-    return code.co_code  # made again each time it is asked for
+    return code.co_code  # a new object each time it is read
 
 
 def _name(code: CodeType, offset: int) -> str:
@@ -185,13 +185,13 @@ def _is_call(code: CodeType, offset: int) -> bool:
 
 @cache
 def _next(code: CodeType) -> dict[int, int]:
-    """The instruction after each."""
+    """Return the instruction after each."""
     offsets = [instruction.offset for instruction in dis.get_instructions(code)]
     return dict(pairwise(offsets))
 
 
 def _handler(code: CodeType, offset: int) -> tuple[int, int] | None:
-    """Where an exception of that instruction goes."""
+    """Return where an exception of that instruction goes."""
     for start, end, target, depth in _handlers(code):
         if start <= offset < end:
             return target, depth
@@ -199,7 +199,7 @@ def _handler(code: CodeType, offset: int) -> tuple[int, int] | None:
 
 
 def points() -> Iterator[Point]:
-    """As many as the call has that each one is used for."""
+    """Yield points, each to be used for one call, until the call has no more of them."""
     number = 0
     while True:
         number += 1
@@ -211,7 +211,7 @@ def points() -> Iterator[Point]:
 
 
 def interrupted(call: Callable[[], Any]) -> Iterator[Point]:
-    """Each point of ``call``, after it was interrupted there; the last one was not."""
+    """Yield each point of ``call`` after it was interrupted there; the last one was not."""
     for point in points():
         point(call)
         yield point

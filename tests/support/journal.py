@@ -1,11 +1,11 @@
-"""An oracle that is not ours: a server of the ``websockets`` library, with append-only journals.
+"""An independent oracle: a server of the ``websockets`` library, with append-only journals.
 
 It speaks the generic protocol. Handshake, framing, pings and the closing handshake are the
-library's; only what breaks a connection goes past it, to the transport. Everything happens on one
+library's; only what breaks a connection bypasses it, to the transport. Everything happens on one
 thread, that of its event loop, and under ``changed``: a journal is in the order of the wire.
 
-As a program it is the other end of many reconnects in a process of its own: it prints its port,
-and cuts each connection after the first message that it has sent on it, until its stdin ends.
+As a program it is the other end of many reconnects in a process of its own: it prints its port, and
+cuts each connection after the first message that it has sent on it, until its stdin ends.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ __all__ = ["Entry", "Journal", "ServedConnection"]
 
 T = TypeVar("T")
 
-#: How long (s) anything that is waited for here may take.
+#: How long (s) anything may take that is waited for here.
 PATIENCE = 10.0
 
 
 def _on_the_loop(method: Callable[..., T]) -> Callable[..., T]:
-    """Run a method on the loop's thread, and give its result to whichever thread called it."""
+    """Run a method on the loop's thread; return its result to the calling thread."""
 
     @functools.wraps(method)
     def call(self: Any, *args: Any, **kwargs: Any) -> T:
@@ -47,15 +47,18 @@ def _on_the_loop(method: Callable[..., T]) -> Callable[..., T]:
 
 
 class Entry(NamedTuple):
-    """A message handed to a connection, and whether its frame went out as it was."""
+    """A message handed to a connection, and whether its frame was sent unchanged."""
 
     payload: bytes
     is_whole: bool = True
 
 
 class ServedConnection:
-    """One connection. ``journal`` is what was sent on it, ``wire`` the same as bytes; a connection
-    is ``live`` until one side ends it, and ``closed`` when its socket is."""
+    """One connection.
+
+    ``journal`` is what was sent on it, ``wire`` the same as bytes. A connection is ``live`` until
+    one side ends it, and ``closed`` when its socket is.
+    """
 
     def __init__(self, server: Journal, connection: _Connection, id: int) -> None:
         self.id = id
@@ -76,7 +79,7 @@ class ServedConnection:
 
     @property
     def pings(self) -> int:
-        """How many pings the client has sent."""
+        """Return how many pings the client has sent."""
         return self._connection.pings
 
     @property
@@ -85,7 +88,7 @@ class ServedConnection:
 
     @_on_the_loop
     def send(self, payload: str) -> None:
-        """Send a message, if the connection is live still."""
+        """Send a message if the connection is still live."""
         if self.live:
             frame = self._frame(payload)
             sent = self._mangle(frame)
@@ -127,7 +130,7 @@ class ServedConnection:
 
     @_on_the_loop
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Say goodbye; the client's answer ends the connection."""
+        """Start the closing handshake; the client's answer ends the connection."""
         if self.live:
             self.is_ended = True
             self._connection.protocol.send_close(code, reason)
@@ -143,7 +146,7 @@ class ServedConnection:
 
 
 class _Connection(ServerConnection):
-    """The library's, counting the control frames that it answers by itself."""
+    """The library's connection, with a count of the control frames that it answers by itself."""
 
     pings = pongs = 0
 
@@ -157,7 +160,7 @@ class _Connection(ServerConnection):
 class Journal:
     """The server; ``with`` starts and ends it.
 
-    ``mangle`` is given each data frame's bytes, and returns what is to go on the wire instead.
+    ``mangle`` is given each data frame's bytes, and returns what is to be sent instead.
     ``on_request`` is called before and after each answer, with the connection and ``"before"`` or
     ``"after"``; it may cut the connection.
     """
@@ -189,8 +192,10 @@ class Journal:
 
     @_on_the_loop
     def publish(self, channel: str, **fields: Any) -> int:
-        """The next message of ``channel``, to each live connection that has subscribed to it.
-        Returns its number, which goes on whether anyone listens or not."""
+        """Send the next message of ``channel`` to each live connection subscribed to it.
+
+        Returns its number, which increases even without subscribers.
+        """
         number = self._numbers[channel] = self._numbers.get(channel, 0) + 1
         message = {"type": "market_data", "channel": channel, "sequence": number, **fields}
         for served in self.live:
@@ -297,7 +302,7 @@ def _cut_all(seed: int) -> None:
                 CUTS[rng.choice(sorted(CUTS))](served)  # type: ignore[arg-type]
                 del server.connections[
                     :-8
-                ]  # a server that forgets, so as to grow itself not either
+                ]  # a server that discards data, so that it does not grow itself
 
         server.on_request = after_the_first_message
         print(server.url, flush=True)

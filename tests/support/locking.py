@@ -39,7 +39,7 @@ from wsclient.sansio.dialect import Dialect
 
 __all__ = ["Instrument", "Kinds", "Violation"]
 
-#: What may run under a lock after all, by the module that makes the lock, and why.
+#: What may run under a lock, by the module that makes the lock, and why.
 EXCEPTIONS: Mapping[str, frozenset[str]] = {
     # It keeps a file number from being given back during the call. The socket never blocks.
     "wsclient.runtime.stream": frozenset({"socket.send", "socket.recv", "socket.recv_into"}),
@@ -52,7 +52,7 @@ SOCKET_CALLS = ("connect", "connect_ex", "recv", "recv_into", "send", "sendall",
 
 
 class Violation(NamedTuple):
-    """What happened, in one line, and where."""
+    """A violation: what happened, in one line, and where."""
 
     what: str
     stack: str
@@ -62,13 +62,19 @@ class Violation(NamedTuple):
 
 
 class Kinds:
-    """The order in which locks are taken: kind -> kinds taken under it, with a stack of each."""
+    """The order in which locks are taken.
+
+    It maps a kind to the kinds taken under it, with a stack of each.
+    """
 
     def __init__(self) -> None:
         self._under: dict[str, dict[str, str]] = {}
 
     def add(self, held: str, taken: str) -> str | None:
-        """Record a pair. Returns the circle that it closes, in words; None where there is none."""
+        """Record a pair.
+
+        Returns the circle that it closes, as text; None if there is none.
+        """
         pairs = self._under.setdefault(held, {})
         if taken in pairs:
             return None
@@ -90,12 +96,12 @@ class Kinds:
         return {(held, taken) for held, under in self._under.items() for taken in under}
 
 
-#: Of all tests of a run: a circle may have its parts in different ones.
+#: Shared by all tests of a run: a circle may have its parts in different ones.
 _KINDS = Kinds()
 
 
 class _Watched:
-    """In the place of one lock."""
+    """Stand-in for one lock."""
 
     def __init__(self, lock: Any, what: str, module: str, instrument: Instrument) -> None:
         self._lock = lock
@@ -131,12 +137,12 @@ class _Watched:
 class _Threads(threading.local):
     def __init__(self) -> None:
         self.held: list[_Watched] = []
-        #: Within the instrument: what it does itself is nobody's fault.
+        #: Set within the instrument: its own actions are not violations.
         self.is_muted = False
 
 
 class Instrument:
-    """Watches the locks, in a ``with`` block. See the module."""
+    """Instrument that watches the locks in a ``with`` block; see the module."""
 
     def __init__(self, kinds: Kinds | None = None) -> None:
         self.kinds = _KINDS if kinds is None else kinds
@@ -147,7 +153,7 @@ class Instrument:
         self._undo: list[Callable[[], None]] = []
 
     def check(self) -> None:
-        """Raise AssertionError where there was a violation."""
+        """Raise AssertionError if there was a violation."""
         found = {violation.what: violation for violation in self.violations}
         assert not found, "\n\n".join(map(str, found.values()))
 
@@ -167,7 +173,7 @@ class Instrument:
                 self._violated(f"locks are taken in a circle: {circle}")
 
     def about_to(self, what: str) -> None:
-        """User code, logging, I/O or a wait is next: nothing may be held."""
+        """Record a violation if a lock is held as user code, logging, I/O or a wait begins."""
         held = [
             lock
             for lock in self._held
@@ -194,7 +200,7 @@ class Instrument:
             self._undo.pop()()
 
     def _set(self, owner: Any, name: str, value: Any) -> None:
-        """As monkeypatch does."""
+        """Set an attribute until the end, as monkeypatch does."""
         if name in vars(owner):
             old = vars(owner)[name]
             self._undo.append(lambda: setattr(owner, name, old))
@@ -203,7 +209,7 @@ class Instrument:
         setattr(owner, name, value)
 
     def _set_everywhere(self, value: Any, replacement: Any) -> None:
-        """In each module of the package that has imported it by name."""
+        """Replace ``value`` in each module of the package that has imported it by name."""
         for module in list(sys.modules.values()):
             if getattr(module, "__name__", "").partition(".")[0] != "wsclient":
                 continue
@@ -247,7 +253,10 @@ class Instrument:
         self._set_everywhere(find, watched)
 
     def watch_dialect(self, dialect: Dialect) -> None:
-        """In its classes, where the package looks whether a hook is overridden."""
+        """Patch the hooks in the dialect's classes.
+
+        The package looks there whether a hook is overridden.
+        """
         for kind in type(dialect).__mro__:
             for name in HOOKS:
                 hook = vars(kind).get(name)
@@ -322,7 +331,7 @@ class Instrument:
 
 
 def _stack() -> str:
-    """Where the present thread is, without the instrument."""
+    """Return the stack of the current thread, without the instrument."""
 
     def frames() -> Iterator[traceback.FrameSummary]:
         for frame in traceback.extract_stack():

@@ -1,4 +1,4 @@
-"""What tests of the log share: the thread as without pytest, handlers, blocked ones."""
+"""Helpers for tests of the log: its thread as without pytest, and handlers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Blocking", "Memory", "listening", "making", "threaded"]
 
 @contextlib.contextmanager
 def threaded() -> Iterator[LogThread]:
-    """A log thread of the test's own, used as in a process that pytest does not run."""
+    """Run a log thread of the test's own, as in a process without pytest."""
     thread = LogThread()
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("PYTEST_CURRENT_TEST")
@@ -30,7 +30,7 @@ def threaded() -> Iterator[LogThread]:
 
 
 class Memory(logging.Handler):
-    """Keeps each record, after ``act`` has been called with it."""
+    """Handler that keeps each record, after ``act`` has been called with it."""
 
     def __init__(self, act: Callable[[logging.LogRecord], object] = lambda _: None) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Memory(logging.Handler):
 
 
 class Blocking:
-    """Called, it blocks until ``go`` is set; ``is_in`` says that it does."""
+    """Function that blocks until ``go`` is set; ``is_in`` says that it does."""
 
     def __init__(self) -> None:
         self.is_in, self.go = threading.Event(), threading.Event()
@@ -62,7 +62,7 @@ class Blocking:
 def listening(
     handler: logging.Handler | None = None, filter: Any = None, name: str = "wsclient"
 ) -> Iterator[None]:
-    """The logger has this handler and filter, and logs all from INFO on."""
+    """Give the logger this handler and filter, and log all from INFO on."""
     logger = logging.getLogger(name)
     level = logger.level
     if handler is not None:
@@ -82,7 +82,7 @@ def listening(
 
 @contextlib.contextmanager
 def making(factory: Callable[..., Any]) -> Iterator[None]:
-    """Records are made by ``factory``."""
+    """Let ``factory`` make the records."""
     before = logging.getLogRecordFactory()
     logging.setLogRecordFactory(factory)
     try:

@@ -1,4 +1,4 @@
-"""Messages as the client makes them, for tests of what comes after."""
+"""Messages as the client makes them, for tests of the later steps."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ def message(
 
 
 def entries_of(inbound: Inbound, *payloads: bytes, received_at: int = 1) -> list[Incoming]:
-    """What the careful path makes of one read's payloads, all of connection 7."""
+    """Return what the careful path makes of one read's payloads, all of connection 7."""
     return inbound.entries(inbound.batch(list(payloads), False, received_at, 7))

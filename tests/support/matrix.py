@@ -1,4 +1,4 @@
-"""The fault matrix: what is promised, and what a run has measured."""
+"""The fault matrix: promises, and what a run has measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Line", "each_size", "percentile"]
 
 @dataclass(frozen=True)
 class Line:
-    """One promise of one row, and how it came out."""
+    """One promise of one row, and its result."""
 
     row: int
     fault: str
@@ -28,13 +28,15 @@ class Line:
 
 
 def each_size(name: str, short: Iterable[Any], full: Iterable[Any], timeout: float) -> Any:
-    """Parametrise ``name``: the ``short`` values in the suite, the ``full`` ones with ``-m soak``,
-    each of which may take ``timeout`` seconds."""
+    """Parametrise ``name``: the ``short`` values in the suite, the ``full`` ones with ``-m soak``.
+
+    Each of the latter may take ``timeout`` seconds.
+    """
     soak = (pytest.mark.soak, pytest.mark.timeout(timeout))
     return pytest.mark.parametrize(name, [*short, *(pytest.param(v, marks=soak) for v in full)])
 
 
 def percentile(values: Iterable[float], percent: float) -> float:
-    """The smallest value that ``percent`` of 100 do not exceed."""
+    """Return the smallest value that ``percent`` of 100 do not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]

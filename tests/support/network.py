@@ -1,5 +1,7 @@
-"""What the tests of dead connections share: who has lost a connection, when and why, and a
-network of one's own."""
+"""Helpers for tests of dead connections, and a network of one's own.
+
+They record which client has lost a connection, when and why.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ import pytest
 import wsclient
 from support.inside import core_of
 
-#: What a deadline may be missed by (s).
+#: How late a deadline may be (s).
 SLACK = 0.25
 UNLIMITED = wsclient.Generic(limits=wsclient.Limits(connects=None))
 QUICK: dict[str, Any] = {"dialect": UNLIMITED, "retry_delay": 0.01, "max_retry_delay": 0.02}
@@ -33,8 +35,10 @@ class Loss(NamedTuple):
 
 
 class Losses(logging.Handler):
-    """Each connection lost, by the client's name, taken from what the clients log; use it in
-    ``with``."""
+    """The lost connections, by the client's name; use it in ``with``.
+
+    They are taken from what the clients log.
+    """
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -49,7 +53,7 @@ class Losses(logging.Handler):
                 self._heard.notify_all()
 
     def first(self, client: wsclient.WebSocketClient, since: float, timeout: float) -> Loss:
-        """The first connection that this client has lost from ``since`` on."""
+        """Return the first connection that this client has lost from ``since`` on."""
 
         def found() -> Loss | None:
             losses = self._losses.get(core_of(client).log.name, ())
@@ -74,14 +78,16 @@ class Losses(logging.Handler):
 
 
 def dial(url: str, number: int = 0, **options: Any) -> wsclient.WebSocketClient:
-    """A client that reconnects at once, by a name of its own."""
+    """Return a client that reconnects at once, with a name of its own."""
     return wsclient.connect(url, name=f"client-{number}", **QUICK | options)
 
 
 @contextlib.contextmanager
 def own_network() -> Iterator[None]:
-    """Put this thread, and the threads and processes that it starts, into a new network namespace
-    with a loopback of its own, whose packets :func:`dropping` drops.
+    """Put this thread into a new network namespace.
+
+    The threads and processes that it starts are in it, too. It has a loopback of its own, whose
+    packets :func:`dropping` drops.
 
     Skips the test where that takes rights or tools that are not there.
     """
@@ -105,7 +111,7 @@ def own_network() -> Iterator[None]:
 
 @contextlib.contextmanager
 def dropping(*match: str) -> Iterator[None]:
-    """Drop the packets that match. Within :func:`own_network` only."""
+    """Drop the packets that match, within :func:`own_network` only."""
     _run("iptables", "-A", "INPUT", *match, "-j", "DROP")
     try:
         yield

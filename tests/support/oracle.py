@@ -1,4 +1,4 @@
-"""What a client delivered, held against what the venue has sent."""
+"""Checks of what a client delivered against what the venue sent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from wsclient import Message
 from wsclient.testing import FakeVenue, Peer
 
-#: Each way of ending a connection, by name.
+#: Ways of ending a connection, by name.
 CUTS: dict[str, Callable[[Peer], None]] = {
     "fin": lambda peer: peer.fin(),
     "rst": lambda peer: peer.rst(),
@@ -19,23 +19,23 @@ CUTS: dict[str, Callable[[Peer], None]] = {
     "half a frame, fin": lambda peer: peer.half_frame('{"type": "market_data"}', then="fin"),
     "half a frame, rst": lambda peer: peer.half_frame('{"type": "market_data"}', then="rst"),
 }
-#: Those after which all that was sent before must have arrived.
+#: Ways after which everything sent before must have arrived.
 ORDERLY = frozenset({"fin", "close 1001", "close 1012", "close 4000", "half a frame, fin"})
 
 
 def cut(peer: Peer, rng: random.Random) -> str:
-    """End a connection in a random way; returns which."""
+    """End a connection in a random way; return its name."""
     name = rng.choice(sorted(CUTS))
     CUTS[name](peer)
     return name
 
 
 def wait_for_channels(venue: FakeVenue, wanted: Iterable[str]) -> Peer:
-    """The one live peer, when it is subscribed to just what is wanted."""
+    """Wait until the one live peer is subscribed to just the wanted channels; return it."""
     channels = set(wanted)
 
     def restored(venue: FakeVenue) -> bool:
-        assert len(venue.live) <= 1, "a second connection"
+        assert len(venue.live) <= 1, "more than one connection"
         return len(venue.live) == 1 and venue.live[0].subscriptions == channels
 
     venue.wait_for(restored, timeout=10.0)
@@ -48,7 +48,10 @@ def check_prefixes(
     is_data: Callable[[bytes], bool],
     ends: dict[int, str],
 ) -> None:
-    """Of each connection a prefix of its journal was delivered, whole where it ended orderly."""
+    """Check that each connection delivered a prefix of its journal.
+
+    A connection that ended orderly must have delivered all of it.
+    """
     ids = [message.connection_id for message in delivered]
     assert ids == sorted(ids), "messages of an older connection came after a newer one's"
     for peer in peers:
@@ -61,8 +64,8 @@ def check_prefixes(
             )
 
 
-def check_numbered_holes(delivered: list[Message]) -> int:
-    """Each jump of a channel's numbers is marked, with its size, and nothing else is.
+def check_numbered_gaps(delivered: list[Message]) -> int:
+    """Check that each jump of a channel's numbers is marked, with its size, and nothing else is.
 
     Returns how many messages were missed in all.
     """

@@ -1,4 +1,4 @@
-"""Python programs in processes of their own, whose end and last words are looked at."""
+"""Python programs in processes of their own, whose end and output are checked."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["CERTIFICATE", "STRIKE", "End", "Program"]
 
 ROOT = Path(wsclient.__file__).parents[1]
 CERTIFICATE = ROOT / "tests" / "testing" / "localhost.pem"
-#: How long (s) a program may take in all, on a busy machine.
+#: How long (s) a whole program may take, on a busy machine.
 PATIENCE = 30.0
 
-#: For programs: ``strike(number)`` has the process signalled when the main thread is blocked in
-#: the client, which is when it is found twice at the same place, and prints the time.
+#: For programs: ``strike(number)`` has the process signalled when the main thread is blocked in the
+#: client (found twice at the same place), and prints the time.
 STRIKE = """
 import os, signal, sys, threading, time
 
@@ -57,8 +57,11 @@ class End(NamedTuple):
 
 
 class Program:
-    """Runs ``source``, with all warnings as errors, and kills it and its children at the end of
-    the block, or when it takes longer than ``patience`` (s)."""
+    """Process that runs ``source``, with all warnings as errors.
+
+    It is killed with its children at the end of the block, or when it takes longer than
+    ``patience`` (s).
+    """
 
     def __init__(self, source: str, *args: str, patience: float = PATIENCE) -> None:
         # Python 3.12 and newer warn of a fork beside threads.
@@ -75,7 +78,7 @@ class Program:
         self._timer.start()
 
     def line(self) -> str:
-        """The next line that it prints."""
+        """Return the next line that it prints."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
@@ -83,7 +86,7 @@ class Program:
         return line.rstrip("\n")
 
     def end(self) -> End:
-        """Wait for its end, and for that of all that holds its output open."""
+        """Wait for its end, and for that of every process that holds its output open."""
         assert self.process.stdout is not None
         assert self.process.stderr is not None
         out, err = self.process.stdout.read(), self.process.stderr.read()
@@ -103,4 +106,4 @@ class Program:
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
-            pass  # all of it has ended
+            pass  # every process has ended

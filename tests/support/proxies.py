@@ -69,7 +69,7 @@ class Proxy:
         (port,) = struct.unpack(">H", receive(sock, 2))
         self.asked.append(f"{host}:{port}")
         if self.fault == "drip":
-            # A reply of 262 bytes, at a pace that its client would follow for 13 s.
+            # A reply of 262 bytes, so slow that its client would take 13 s to read it.
             for byte in bytes([5, 0, 0, 3, 255]) + bytes(257):
                 sock.sendall(bytes([byte]))
                 if self.stop.wait(0.05):

@@ -1,4 +1,4 @@
-"""What tests of queues share: numbered messages, a consumer, and an account of what it got."""
+"""Helpers for tests of queues: numbered messages, a consumer, and an account of its messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ POLICIES = ("drop_oldest", "drop_newest", "conflate", "error")
 
 
 class Feed:
-    """Makes numbered messages, as a session would mark them."""
+    """Source of numbered messages, marked as a session would mark them."""
 
     def __init__(self) -> None:
         self.put: Counter[str] = Counter()
@@ -27,7 +27,7 @@ class Feed:
         self._clock = 0
 
     def message(self, channel: str = "a", size: int = 0, skip: int = 0) -> Message:
-        """The channel's next message; ``skip`` of its numbers were missed just before it."""
+        """Return the channel's next message; ``skip`` of its numbers were missed just before it."""
         previous = self._last.get(channel)
         gap = Gap("sequence", skip, previous) if skip else None
         self.put[channel] += skip + 1
@@ -40,7 +40,7 @@ class Feed:
         return message
 
     def previous(self, channel: str) -> int | None:
-        """When the channel's last message came."""
+        """Return when the channel's last message came."""
         return self._last.get(channel)
 
     def messages(self, channels: Iterable[str]) -> list[Message]:
@@ -58,7 +58,7 @@ def message_queue(
 
 
 def take(box: MessageQueue, maximum: int | None = None, timeout: float | None = 0) -> list[Message]:
-    """Up to ``maximum`` messages, or all; none when the queue is closed."""
+    """Return up to ``maximum`` messages, or all; none when the queue is closed."""
     taken: list[Message] = []
     deadline = Deadline(timeout)
     while not taken and box.fill(maximum, deadline):
@@ -72,7 +72,7 @@ def names(messages: list[Message]) -> list[str]:
 
 
 class Account:
-    """Holds every delivered message against the one delivered before it in its channel."""
+    """Compares every delivered message with the one delivered before it in its channel."""
 
     def __init__(self) -> None:
         self.accounted: Counter[str] = Counter()

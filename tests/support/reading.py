@@ -1,4 +1,4 @@
-"""What a dialect makes of a frame, by both ways of reading it, which must agree."""
+"""The messages that a dialect reads from a frame, by both ways of reading, which must agree."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wsclient.sansio.session import Invalid
 
 
 class Data(NamedTuple):
-    """What a dialect says of a message."""
+    """A dialect's description of a message."""
 
     channel: str
     type: str = "update"
@@ -29,7 +29,7 @@ def shape(entry: Any) -> Any:
 
 
 def read(dialect: Dialect, frame: Any) -> list[Any]:
-    """The shapes of what a frame holds; ``Invalid`` for one that cannot be read."""
+    """Return the shapes of what a frame holds; ``Invalid`` for one that cannot be read."""
     raw = frame if isinstance(frame, bytes) else msgspec.json.encode(frame)
     ahead, later = Inbound(dialect), Inbound(dialect)
     later.ahead = False
@@ -40,13 +40,13 @@ def read(dialect: Dialect, frame: Any) -> list[Any]:
 
 
 def read_one(dialect: Dialect, frame: Any) -> Any:
-    """The same of a frame that holds one item."""
+    """Return the shape of the one item that a frame holds."""
     (item,) = read(dialect, frame)
     return item
 
 
 def message_in(dialect: Dialect, frame: Any) -> Message:
-    """The message that a frame is."""
+    """Return the one message of a frame."""
     raw = frame if isinstance(frame, bytes) else msgspec.json.encode(frame)
     (message,) = entries_of(Inbound(dialect), raw)
     assert isinstance(message, Message)

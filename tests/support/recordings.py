@@ -1,4 +1,4 @@
-"""Recorded traffic, by line or over a socket: what comes of it, and of an edit of it."""
+"""Recorded traffic, by line or over a socket, and what the client makes of it and of edits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RECORDED = Path(__file__).parents[3] / "shared" / "recorded"
 
 
 def there(name: str) -> Path:
-    """The file of this name. Skips the test where the recordings are not."""
+    """Return the file of this name; skip the test if the recordings are missing."""
     path = RECORDED / name
     if not path.exists():
         pytest.skip("the recorded traffic is not here (../shared/recorded, beside the project)")
@@ -37,7 +37,7 @@ def recording(name: str) -> list[Recorded]:
 
 
 def payloads(name: str, direction: str = "received") -> list[bytes]:
-    """What a recording's client received, or sent."""
+    """Return what a recording's client received, or sent."""
     return [item.payload for item in recording(name) if item.direction == direction]
 
 
@@ -56,7 +56,7 @@ class Bench:
         return self.rig.receive(*entries_of(self._inbound, *frames))
 
     def marks(self, frames: Iterable[bytes]) -> list[tuple[int, str]]:
-        """The index of each frame that brought a marked message, and the reason of the mark."""
+        """Return the index of each frame that brought a marked message, and the mark's reason."""
         return [
             (index, message.gap.reason)
             for index, frame in enumerate(frames)
@@ -70,21 +70,27 @@ def marks(dialect: Dialect, frames: Iterable[bytes]) -> list[tuple[int, str]]:
 
 
 def follows(message: Message) -> int | None:
-    """The number that the one before it must have; None where it begins again, or has none."""
+    """Return the number that the message before must have.
+
+    None where the count restarts, or where there are no numbers.
+    """
     if isinstance(message, LinkedMessage):
         return message.follows
     return None if message.sequence is None else message.sequence - 1
 
 
 def count_links(messages: Iterable[Message]) -> int:
-    """How many follow the one before them on their channel by number; no other may claim to."""
+    """Count the messages that follow the one before them on their channel by number.
+
+    No other message may claim to.
+    """
     last: dict[str, int] = {}
     count = 0
     for message in messages:
         before = follows(message)
         if before is not None and message.channel in last:
             number = last[message.channel]
-            # A range that is counted may begin before the end of the one before it.
+            # A counted range may begin before the end of the one before it.
             may_overlap = isinstance(message, LinkedMessage) and message.is_counted
             assert before <= number if may_overlap else before == number, message
             count += 1
@@ -94,7 +100,7 @@ def count_links(messages: Iterable[Message]) -> int:
 
 
 class Script(ScriptedProtocol):
-    """Sends all its lines when the client has made so many requests."""
+    """Protocol that sends all its lines at the client's ``requests``-th request."""
 
     def __init__(self, lines: Sequence[bytes], requests: int) -> None:
         self._lines = lines
@@ -107,7 +113,10 @@ class Script(ScriptedProtocol):
 
 
 def refused(dialect: Dialect, channels: Sequence[str], *answers: Any) -> dict[str, str]:
-    """The reasons that ``subscribe`` gives when one request is answered so; the rest is active."""
+    """Return the reasons that ``subscribe`` gives when one request gets these answers.
+
+    All other channels are active.
+    """
     script = Script([msgspec.json.encode(answer) for answer in answers], 1)
     with FakeVenue(script) as venue, wsclient.connect(venue.url, dialect=dialect) as client:
         with pytest.raises(wsclient.SubscriptionRejected) as caught:
@@ -117,13 +126,13 @@ def refused(dialect: Dialect, channels: Sequence[str], *answers: Any) -> dict[st
 
 
 class Book:
-    """The simplest book there is, to check what a dialect says of one."""
+    """The simplest book, to check a dialect's updates."""
 
     def __init__(self, depth: int | None = None) -> None:
         self._depth = depth
         self._bids: dict[Decimal, Decimal] = {}
         self._asks: dict[Decimal, Decimal] = {}
-        #: Removals of a level that was there, and of one that was not.
+        #: Removals of a level that was there, and of one that was missing.
         self.removed = 0
         self.absent = 0
 

@@ -1,4 +1,4 @@
-"""A venue's REST server on loopback, which keeps what it was asked."""
+"""A venue's REST server on loopback, which keeps the requests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ class Rest(NamedTuple):
 
 @contextlib.contextmanager
 def rest(answer: Callable[[int], object]) -> Iterator[Rest]:
-    """``answer(n)`` is what the n-th request gets, from 1 on: JSON, or an integer for a status."""
+    """Run a REST server that gives ``answer(n)`` to the n-th request, from 1 on.
+
+    An answer is JSON, or an integer for a status.
+    """
 
     def handle(sock: socket.socket) -> None:
         line, *headers = receive_head(sock).decode().split("\r\n")[:-2]

@@ -1,7 +1,9 @@
-"""Programs whose main thread is struck by signals in a loop of calls. One runs in a process of its
-own: :func:`main`, with the mode, the loops, how much of each, and a seed. It prints a line before
-each loop, and what it has seen after it. It ends with 0 and an empty stderr; a deadlock ends it
-with a traceback of every thread."""
+"""Programs whose main thread is struck by signals in a loop of calls.
+
+One runs in a process of its own: :func:`main`, with the mode, the loops, how much of each, and a
+seed. It prints a line before each loop, and its findings after it. It ends with 0 and an empty
+stderr; a deadlock ends it with a traceback of every thread.
+"""
 
 from __future__ import annotations
 
@@ -32,13 +34,13 @@ from support.talk import (
 )
 from wsclient.testing import FakeVenue
 
-#: How long (s) a program is given until it is taken for deadlocked, beside what it does.
+#: How long (s) a program may take, beyond its own run time, before it counts as deadlocked.
 DEADLOCK = 20.0
 PACKAGE = os.path.dirname(wsclient.__file__)
 
 
 def is_inside(frame: FrameType | None) -> bool:
-    """Is the client being called, or at work?"""
+    """Return whether the client is being called, or at work."""
     while frame is not None:
         if frame.f_code.co_filename.startswith(PACKAGE):
             return True
@@ -47,7 +49,7 @@ def is_inside(frame: FrameType | None) -> bool:
 
 
 class Striker:
-    """Signals the main thread, from another one, at random times between two limits (s)."""
+    """Thread that signals the main one at random times between two limits (s)."""
 
     def __init__(self, number: int, least: float, most: float, rng: random.Random) -> None:
         self._number, self._least, self._most, self._rng = number, least, most, rng
@@ -68,17 +70,19 @@ class Striker:
 
 
 def interrupts(loop: str, times: float, seed: int) -> str:
-    """SIGINT, 1 to 3 ms apart. Each KeyboardInterrupt is kept, with its frames, as a notebook
-    keeps the last."""
+    """Strike with SIGINT, 1 to 3 ms apart; return the findings.
+
+    Each KeyboardInterrupt is kept, with its frames, as a notebook keeps the last.
+    """
     rng, kept = random.Random(seed), list[BaseException]()
     is_on = True
 
     def strike(_: int, frame: FrameType | None) -> None:
-        # Outside the client an interrupt would show what is wrong with this program only.
+        # Outside the client an interrupt would only show faults of this program.
         if is_on and is_inside(frame):
             raise KeyboardInterrupt
 
-    # A shell starts what it runs in the background deaf to it.
+    # A shell starts background programs with SIGINT ignored.
     signal.signal(signal.SIGINT, strike)
     with FakeVenue(Talker()) as venue:
         with feeding(venue, FEED, BOOK_CHANNEL):
@@ -107,14 +111,14 @@ def interrupts(loop: str, times: float, seed: int) -> str:
     return f"{heard} interrupts in {calls} calls, {len(kept)} kept"
 
 
-#: What may end a call that close() finds under way, beside its result.
+#: Exceptions that may end a call that close() finds under way, besides its result.
 ENDED = (wsclient.ClientClosed, StopIteration)
-#: What the calls that send may raise as well, as documented.
+#: Exceptions that the calls that send may also raise, as documented.
 UNSENT = (wsclient.NotConnected, wsclient.OutcomeUnknown)
 
 
 def closes(loop: str, times: float, seed: int) -> str:
-    """close() of the client, of its reader or of its book in a SIGTERM handler, once each time."""
+    """Call close() of the client, its reader or its book in a SIGTERM handler, once per round."""
     rng, outcomes = random.Random(seed), Counter[str]()
     with FakeVenue(Talker()) as venue, feeding(venue, FEED, BOOK_CHANNEL):
         for number in range(int(times)):
@@ -155,7 +159,7 @@ def _close_once(venue: FakeVenue, loop: str, what: str, rng: random.Random) -> s
     timer.join()
     deadline = time.monotonic() + PATIENCE
     while not came_back:
-        assert time.monotonic() < deadline, "the handler did not come back"
+        assert time.monotonic() < deadline, "the handler did not return"
     client = subject.client
     if what == "client":
         while client.state is not wsclient.State.CLOSED:
@@ -167,7 +171,7 @@ def _close_once(venue: FakeVenue, loop: str, what: str, rng: random.Random) -> s
 
 
 class Cycle:
-    """Garbage that only the collector can free, which calls the client then."""
+    """Garbage that only the collector can free, and that calls the client then."""
 
     def __init__(self, call: Callable[[], object], outcomes: Counter[str]) -> None:
         self.itself = self
@@ -183,7 +187,7 @@ class Cycle:
         self._outcomes[outcome] += 1
 
 
-#: What a finalizer calls.
+#: The calls that a finalizer makes.
 CALLS: dict[str, Callable[[Subject], object]] = {
     "latest": LOOPS["latest"],
     "subscriptions": LOOPS["subscriptions"],
@@ -204,14 +208,16 @@ ALLOWED = {
 
 
 def finalizers(call: str, seconds: float, seed: int, url: str) -> str:
-    """The collector runs at each allocation, on every thread, and its garbage calls the client.
-    The venue is another process: its threads are none that should wait for a client's."""
+    """Run the collector at each allocation, on every thread; its garbage calls the client.
+
+    The venue is another process: its threads must not wait for a client's.
+    """
     rng, outcomes = random.Random(seed), Counter[str]()
     faulthandler.dump_traceback_later(DEADLOCK + seconds, exit=True)
     makes = threading.local()
 
     def litter(*_: object) -> None:
-        # No more within a finalizer: one for each would never end.
+        # Not within a finalizer: a new one for each would never end.
         if subject is not None and not getattr(makes, "is_inside", False):
             makes.is_inside = True
             try:
@@ -250,7 +256,7 @@ def finalizers(call: str, seconds: float, seed: int, url: str) -> str:
 
 
 def main(mode: str, names: str, amount: str, seed: str, *args: str) -> None:
-    """``names`` are those of loops, or of finalizers' calls, with commas between them."""
+    """Run a mode; ``names`` are loops, or finalizers' calls, with commas between them."""
     run: Callable[..., str] = {
         "interrupts": interrupts,
         "closes": closes,

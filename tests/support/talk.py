@@ -1,5 +1,8 @@
-"""A venue, and a dialect for it, with all that a client can be asked for: channels, order books,
-requests. And the loops of a main thread that signals, finalizers and interrupts strike."""
+"""A venue and its dialect with everything that a client can request.
+
+These are channels, order books and requests. Also here: the loops of a main thread that signals,
+finalizers and interrupts strike.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +36,12 @@ __all__ = [
 
 FEED, SYMBOL = "feed", "BTC-USD"
 BOOK_CHANNEL = f"book:{SYMBOL}"
-#: How long (s) a thing may take that is expected to happen, on a busy machine.
+#: How long (s) an expected thing may take, on a busy machine.
 PATIENCE = 15.0
 
 
 class Talk(wsclient.Generic):
-    """Each message of a book's channel is a snapshot."""
+    """Dialect in which each message of a book's channel is a snapshot."""
 
     limits = wsclient.Limits(connects=None)
     takes_credentials = True
@@ -60,7 +63,7 @@ class Talk(wsclient.Generic):
 
 
 class Talker(GenericProtocol):
-    """What the venue speaks: it answers requests, and sends a book to whoever subscribes to it."""
+    """Protocol of the venue: it answers requests, and sends a book to each subscriber of it."""
 
     def received(self, peer: Peer, payload: Payload) -> Iterator[Payload]:
         request = as_object(payload)
@@ -75,7 +78,7 @@ class Talker(GenericProtocol):
 
 @contextlib.contextmanager
 def feeding(venue: FakeVenue, *channels: str, interval: float = 0.001) -> Iterator[None]:
-    """Publish on each of these, again and again."""
+    """Publish on each of these channels, again and again."""
     ended = threading.Event()
 
     def feed() -> None:
@@ -97,8 +100,10 @@ def options(**others: Any) -> dict[str, Any]:
 
 
 class Subject:
-    """A client that has a feed, a reader and an order book; ``got`` are the numbers of the feed
-    that its own queue has given."""
+    """A client that has a feed, a reader and an order book.
+
+    ``got`` are the numbers of the feed that its own queue has given.
+    """
 
     def __init__(self, url: str, **others: Any) -> None:
         self.client = wsclient.connect(url, **options(**others))
@@ -108,7 +113,7 @@ class Subject:
         self.events = self.client.events()
         self.got: list[int] = []
         self.number = count()
-        #: What an interrupted step has left, to be ended by the next.
+        #: What an interrupted step has left for the next to end.
         self.left: list[Any] = []
 
     def note(self, *messages: wsclient.Message) -> None:
@@ -199,8 +204,10 @@ LOOPS: dict[str, Callable[[Subject], object]] = {
 
 
 def settle(subject: Subject, venue: FakeVenue) -> None:
-    """After the faults, and the end of the feed: nothing of it was lost or doubled, the client
-    works on, and ends in time."""
+    """Check a subject after the faults and the end of its feed.
+
+    Nothing of the feed was lost or doubled, the client works on, and ends in time.
+    """
     client = subject.client
     last = venue.sequence(FEED)
     while not subject.got or subject.got[-1] != last:
@@ -214,7 +221,7 @@ def settle(subject: Subject, venue: FakeVenue) -> None:
 
 
 def works_on(client: wsclient.WebSocketClient, venue: FakeVenue, channel: str = "after") -> None:
-    """It takes a subscription, an on() function, and their messages."""
+    """Check that the client takes a subscription, an on() function, and their messages."""
     heard = threading.Event()
     client.on(f"{channel} on", lambda message: heard.set(), timeout=PATIENCE)
     client.subscribe(channel, timeout=PATIENCE)
@@ -227,7 +234,7 @@ def works_on(client: wsclient.WebSocketClient, venue: FakeVenue, channel: str = 
 
 
 def end_in_time(client: wsclient.WebSocketClient, slack: float = 1.0) -> float:
-    """Close it. Returns how long (s) that took."""
+    """Close the client; return how long (s) that took."""
     began = time.monotonic()
     client.close()
     took = time.monotonic() - began
