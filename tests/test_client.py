@@ -702,7 +702,7 @@ class TestReaders:
 
     @pytest.mark.parametrize("turn", range(8))
     @pytest.mark.parametrize("leaves", ["close", "unsubscribe", "refused"])
-    def test_one_that_comes_as_another_leaves_has_its_channel(
+    def test_a_new_reader_has_its_channel_as_another_leaves(
         self, client: Any, venue: FakeVenue, leaves: str, turn: int
     ) -> None:
         """The new reader may come between any two steps that the other takes under the lock."""
@@ -730,7 +730,7 @@ class TestReaders:
             assert reader.recv(timeout=5).channel == "a"
 
     @pytest.mark.parametrize("turn", range(4))
-    def test_one_that_comes_as_a_channel_is_forgotten_has_it(
+    def test_a_new_reader_has_a_channel_that_is_being_forgotten(
         self, client: Any, venue: FakeVenue, turn: int
     ) -> None:
         core = core_of(client)
@@ -1010,7 +1010,7 @@ class TestDescriptions:
             where = f"ws://127.0.0.1:{venue.port}"
             assert repr(client) == f"<WebSocketClient {where} open, 1 channel, 0 queued>"
 
-    def test_one_that_could_not_be_made_has_a_repr(self) -> None:
+    def test_a_client_that_could_not_be_made_has_a_repr(self) -> None:
         """Error reporters call repr()."""
         made: list[object] = []
 
@@ -1023,7 +1023,7 @@ class TestDescriptions:
             Own()
         assert repr(made[0]) == "<WebSocketClient, not made>"
 
-    def test_one_log_line_for_each_state_change_and_none_for_a_message(
+    def test_one_log_line_per_state_change_and_none_per_message(
         self, venue: FakeVenue, caplog: pytest.LogCaptureFixture
     ) -> None:
         with (

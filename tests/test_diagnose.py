@@ -203,7 +203,9 @@ class TestAddresses:
         assert found[1].detail == "IPv6 2001:db8::1 port 443: this machine has no IPv6"
         assert str(diagnosis).endswith("\nHealthy.")
 
-    def test_those_for_which_no_time_is_left_are_not_called_dead(self, venue: FakeVenue) -> None:
+    def test_addresses_for_which_no_time_is_left_are_not_called_dead(
+        self, venue: FakeVenue
+    ) -> None:
         venue.fail_handshake("deaf")
         with resolving(venue_example=[("127.0.0.1", venue.port)] * 2):
             diagnosis = diagnose(f"ws://{HOST}/", timeout=SHORT)
@@ -312,7 +314,7 @@ class TestCertificates:
         assert context.verify_mode is ssl.CERT_REQUIRED
         assert context.check_hostname
 
-    def test_one_that_is_shown_only_once_is_reported_without_its_names(self) -> None:
+    def test_a_certificate_shown_only_once_is_reported_without_its_names(self) -> None:
         served = threading.Event()
 
         def serve(sock: socket.socket) -> None:
@@ -456,7 +458,7 @@ class TestArguments:
             {"subscribe": [7]},
         ],
     )
-    def test_that_cannot_work_are_refused(self, venue: FakeVenue, options: Any) -> None:
+    def test_arguments_that_cannot_work_are_refused(self, venue: FakeVenue, options: Any) -> None:
         with pytest.raises(ConfigurationError) as caught:
             diagnose(**{"url": venue.url, **options})
         assert "hunter22" not in str(caught.value)

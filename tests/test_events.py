@@ -67,7 +67,7 @@ class TestText:
             "2023-11-14 22:13:20.012Z #7 connection 4: Recovered(seconds=2.5, channels=3)"
         )
 
-    def test_of_its_repr_is_what_happened(self) -> None:
+    def test_ends_with_its_repr(self) -> None:
         assert repr(self.EVENT) == "Recovered(seconds=2.5, channels=3)"
 
     def test_does_not_make_two_the_same(self) -> None:
@@ -75,7 +75,7 @@ class TestText:
 
 
 class TestHistory:
-    def test_of_a_run_with_three_kinds_of_cut(
+    def test_a_run_with_three_kinds_of_cut(
         self, client: WebSocketClient, ear: Ear, venue: FakeVenue
     ) -> None:
         client.connect()
@@ -501,7 +501,7 @@ class TestFunctions:
             with pytest.raises(wsclient.ReconnectError):
                 client.on_event(print)
 
-    def test_of_a_handler_too(self, venue: FakeVenue) -> None:
+    def test_a_handler_has_events_too(self, venue: FakeVenue) -> None:
         heard: list[str] = []
         with wsclient.WebSocketHandler({"websocket_uri": venue.url}) as handler:
             handler.client.on_event(lambda event: heard.append(type(event).__name__))

@@ -360,7 +360,7 @@ def test_a_wrong_snapshot_by_rest_is_not_taken_and_says_so() -> None:
         OrderBook(Simple(), "a").take_snapshot(answer(5))
 
 
-def test_what_waits_is_passed_over_by_no_older_snapshot_after_a_wrong_one() -> None:
+def test_an_older_snapshot_after_a_wrong_one_passes_over_no_waiting_change() -> None:
     book = OrderBook(ByRest(), "a")
     book.apply(change(5, 50))
     with pytest.raises(BookError, match="size"):
@@ -371,7 +371,7 @@ def test_what_waits_is_passed_over_by_no_older_snapshot_after_a_wrong_one() -> N
     assert (book.bids(), book.sequence) == ([(9, 50)], 5)
 
 
-def test_a_wrong_change_is_passed_over_by_no_older_snapshot() -> None:
+def test_an_older_snapshot_passes_over_no_wrong_change() -> None:
     book = joined()
     assert not book.apply(change(7, -1))
     with pytest.raises(BookError, match="size"):
@@ -528,7 +528,7 @@ class Slow(wsclient.Kraken):
         return super().book_update(message)
 
 
-def test_a_book_is_in_doubt_while_a_message_of_its_is_dropped(kraken: FakeVenue) -> None:
+def test_a_book_is_in_doubt_while_one_of_its_messages_is_dropped(kraken: FakeVenue) -> None:
     dialect = Slow()
     with wsclient.connect(
         kraken.url, dialect=dialect, queue_size=1, overflow="drop_newest"
@@ -823,7 +823,7 @@ def test_a_wait_for_a_book_within_a_hook_of_its_dialect_is_refused(kraken: FakeV
 
 
 @pytest.mark.parametrize(("symbol", "options"), [(5, {}), ("BTC/USD", {"verify_checksum": "no"})])
-def test_what_a_book_is_asked_with_is_checked_when_given(
+def test_arguments_of_order_book_are_checked_when_given(
     kraken: FakeVenue, symbol: Any, options: Any
 ) -> None:
     with wsclient.connect(kraken.url, dialect="kraken") as client:
