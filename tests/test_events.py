@@ -67,7 +67,7 @@ class TestText:
             "2023-11-14 22:13:20.012Z #7 connection 4: Recovered(seconds=2.5, channels=3)"
         )
 
-    def test_ends_with_its_repr(self) -> None:
+    def test_its_repr_is_what_happened(self) -> None:
         assert repr(self.EVENT) == "Recovered(seconds=2.5, channels=3)"
 
     def test_does_not_make_two_the_same(self) -> None:
