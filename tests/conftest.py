@@ -1,5 +1,5 @@
-"""What every test is held to: no thread, socket or file is left behind. The log's thread is the
-process's own, and stays. Which tests are pure, use loopback or are slow is said here, by folder."""
+"""Checks of every test: it leaves no thread, socket or file behind. The log's thread belongs to the
+process and stays. This file also says which folders are pure, use loopback or are slow."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from wsclient.testing import FakeVenue  # noqa: E402
 settings.load_profile(PROFILE)
 
 TESTS = Path(__file__).parent
-#: The kind of each folder's tests, and of those modules that lie beside the folders. What is not
-#: named uses loopback; so does a test in a pure folder that is marked so.
+#: The kind of each folder's tests, and of the modules beside the folders. Tests that are not named
+#: use loopback, as do tests in a pure folder that are marked so.
 KINDS = {
     "sansio": "pure",
     "dialects": "pure",
@@ -49,26 +49,26 @@ def kind_of(path: Path) -> str:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        # A test in full size is no part of any loop; what is marked by itself needs no mark more.
+        # A test in full size belongs to no loop; a test with a mark of its own needs no other.
         if not any(item.get_closest_marker(name) for name in ("soak", "loopback", "slow")):
             item.add_marker(kind_of(item.path))
 
 
 def pytest_collection_finish() -> None:
-    """All that was imported is no garbage: many a test has the collector look for some."""
+    """Freeze what was imported: many tests run the garbage collector, which need not visit it."""
     gc.collect()
     gc.freeze()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """``-m pure`` need not import the others."""
+    """Skip the import of other modules for ``-m pure``."""
     is_left_out = config.getoption("markexpr") == "pure" and collection_path.is_file()
     return True if is_left_out and kind_of(collection_path) != "pure" else None
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """Modules named by hand run in this process, and so do the full sizes, which measure."""
+    """Run modules named by hand, and full sizes, which measure, in this process."""
     named = [Path(arg.partition("::")[0]) for arg in config.args]
     if config.getoption("markexpr") != "soak" and any(path.is_dir() for path in named):
         return None
@@ -78,7 +78,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
 @pytest.fixture(autouse=True)
 def is_as_marked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fails a pure test that opens a socket or starts a thread."""
+    """Fail a pure test that opens a socket or starts a thread."""
     if request.node.get_closest_marker("pure") is None:
         return
 
@@ -90,14 +90,14 @@ def is_as_marked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 
 _FDS = "/proc/self/fd"
-#: How long (s) what a test has ended may take to be gone: a reader lingers up to 2 s.
+#: How long (s) threads and files that a test has ended may remain: a reader lingers up to 2 s.
 _GRACE = 5.0
 
 
 def _open_files() -> set[str]:
     if not os.path.exists(_FDS):
         return set()
-    # One more is open while it lists them.
+    # Listing opens another one.
     return {fd for fd in os.listdir(_FDS) if os.path.lexists(f"{_FDS}/{fd}")}
 
 
@@ -107,7 +107,7 @@ def _threads() -> set[threading.Thread]:
 
 @pytest.fixture(autouse=True, scope="session")
 def hears_interrupts() -> Iterator[None]:
-    """What ``nohup``, cron or a shell's ``&`` starts ignores Ctrl-C, and so do its children."""
+    """Handle Ctrl-C, which ``nohup``, cron or a shell's ``&`` disable, for children too."""
     before = signal.getsignal(signal.SIGINT)
     if before is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -117,7 +117,7 @@ def hears_interrupts() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_leaks() -> Iterator[None]:
-    """Fails a test that leaves a thread, a socket or a file behind."""
+    """Fail a test that leaves a thread, a socket or a file behind."""
     threads_before = _threads()
     files_before = _open_files()
     yield
@@ -127,7 +127,7 @@ def no_leaks() -> Iterator[None]:
     left = [t.name for t in _threads() - threads_before]
     assert not left, f"threads left behind: {left}"
     if _open_files() - files_before:
-        gc.collect()  # what only a cycle holds is closed by this, with a warning that is an error
+        gc.collect()  # closes what only a cycle holds, with a warning that is an error
     files = {fd: os.readlink(f"{_FDS}/{fd}") for fd in _open_files() - files_before}
     assert not files, f"files left behind: {files}"
 
@@ -145,8 +145,8 @@ _UNWATCHED = {
 
 @pytest.fixture(autouse=True)
 def locks_are_watched(request: pytest.FixtureRequest) -> Iterator[None]:
-    """With WSCLIENT_TEST_LOCKS=1, fails a test that takes locks in a wrong order, or that runs
-    user code, logging or I/O under one."""
+    """Fail a test that takes locks in a wrong order, or runs user code, logging or I/O under a
+    lock, if WSCLIENT_TEST_LOCKS=1."""
     if not os.environ.get("WSCLIENT_TEST_LOCKS") or request.path.name in _UNWATCHED:
         yield
         return

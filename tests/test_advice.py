@@ -1,4 +1,4 @@
-"""The words: for every failure something to do, and never a secret or a terminal's command."""
+"""Advice texts: each failure says what to do, without secrets or terminal control sequences."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def tls_error(reason: str) -> ssl.SSLError:
         (200_000, "2 days"),
     ],
 )
-def test_a_span_is_told_in_the_unit_that_a_person_would_take(seconds: float, text: str) -> None:
+def test_a_duration_has_the_unit_that_a_person_would_choose(seconds: float, text: str) -> None:
     assert span(seconds) == text
 
 
@@ -212,7 +212,7 @@ def test_there_is_something_to_do_about_every_status(status: int) -> None:
     path=st.binary(max_size=20),
     scheme=st.sampled_from([b"https:", b"wss:", b"", b"x\x1by:"]),
 )
-def test_of_a_redirect_scheme_and_host_are_told(host: str, path: bytes, scheme: bytes) -> None:
+def test_a_redirects_scheme_and_host_are_shown(host: str, path: bytes, scheme: bytes) -> None:
     location = scheme + b"//u:5ecret@" + host.encode("latin-1") + b"/5ecret" + path + b"?5ecret"
     error = HandshakeRejected("x", 302)
     found = about_handshake(error, SECURE, b"HTTP/1.1 302 Found", {b"location": location}, shown)
@@ -265,7 +265,7 @@ def test_a_handshake_without_a_status(
         (None, "said", "without a close frame"),
     ],
 )
-def test_a_link_that_ends(error: Exception | None, detail: str, advice: str) -> None:
+def test_a_connection_that_ends(error: Exception | None, detail: str, advice: str) -> None:
     finding = about_connection(error, "said")
     assert finding.detail == detail
     assert advice in finding.advice

@@ -1,4 +1,4 @@
-"""Who may import whom: client -> runtime -> sansio <- dialects, and the core is pure."""
+"""Which package may import which: client -> runtime -> sansio <- dialects, and the core is pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wsclient.sansio import dialect
 
 ROOT = Path(wsclient.__file__).parent
 
-#: Threads, sockets, clocks, randomness: the core has none of these.
+#: The core uses no threads, sockets, clocks or randomness.
 IMPURE = {
     "threading",
     "_thread",
@@ -45,7 +45,7 @@ def tree_of(path: Path) -> ast.Module:
 
 
 def modules(*parts: str) -> list[str]:
-    """The modules at these places, as paths below the package."""
+    """Return the modules at these places, as paths below the package."""
     found = []
     for part in parts:
         path = ROOT / part
@@ -56,7 +56,7 @@ def modules(*parts: str) -> list[str]:
 
 
 def imports(module: str) -> Iterator[str]:
-    """Each module or name that a module imports, wherever in it, by its full name."""
+    """Return the full name of each module or name that a module imports, anywhere in it."""
     package = ["wsclient", *Path(module).parts[:-1]]
     for node in ast.walk(tree_of(ROOT / module)):
         if isinstance(node, ast.Import):
@@ -75,13 +75,13 @@ PURE = modules("sansio", "dialects", "messages.py", "errors.py", "options.py")
 
 
 def test_imports_are_seen() -> None:
-    """The walk itself: it sees what must be there."""
+    """The walk itself finds the imports that must be there."""
     assert "wsclient.errors.ConnectError" in set(imports("sansio/session.py"))
     assert "threading" in set(imports("runtime/watchdog.py"))
 
 
 def forbidden(modules: list[str], *packages: str, allowed: tuple[str, ...] = ()) -> list[str]:
-    """Each import of these packages by these modules."""
+    """Return each import of these packages by these modules."""
     return [
         f"{module} imports {name}"
         for module in modules
@@ -128,7 +128,7 @@ def test_the_runtime_names_no_venue() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def trees_are_let_go() -> Iterator[None]:
-    """So many objects would slow down each look for garbage in the tests after these."""
+    """Free the parsed trees: they would slow down each garbage collection in later tests."""
     yield
     tree_of.cache_clear()
 
@@ -169,7 +169,7 @@ TESTS = Path(__file__).parent
 
 
 def imported(path: Path) -> list[str]:
-    """The last part of each module or name that a file imports."""
+    """Return the last part of each module or name that a file imports."""
     names: list[str] = []
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.ImportFrom):
@@ -184,7 +184,7 @@ def is_test(name: str) -> bool:
 
 
 def test_no_test_imports_a_test() -> None:
-    """What tests share is in tests/support."""
+    """Code that tests share is in tests/support."""
     # Most files name no test where they import something: these need not be parsed.
     names_one = re.compile(r"^\s*(from|import)\b.*\btest_", re.MULTILINE)
     files = [p for p in sorted(TESTS.rglob("*.py")) if names_one.search(p.read_text("utf-8"))]
@@ -198,7 +198,7 @@ def test_what_is_no_test_is_in_support_or_a_program() -> None:
     assert [str(path) for path in others if path.parts[0] not in programs] == []
 
 
-#: What users hold.
+#: Classes whose objects users hold.
 HELD = (
     wsclient.WebSocketClient,
     wsclient.Reader,
@@ -220,7 +220,7 @@ def test_the_types_of_every_public_call_are_checked() -> None:
 
 
 def private_names() -> set[str]:
-    """What the package calls by a name with an underscore in front."""
+    """Return the attributes in the package whose names begin with an underscore."""
     return {
         node.attr
         for path in ROOT.rglob("*.py")
@@ -229,7 +229,7 @@ def private_names() -> set[str]:
     } - {"_is_owned", "_replace"}  # of locks and named tuples
 
 
-#: Whose private attributes are the test's or support's own, or none of ours.
+#: Objects whose private attributes belong to the test, to support or to other packages.
 OWN = {"self", "cls", "super()", "websocket", *sys.stdlib_module_names}
 
 
@@ -238,7 +238,7 @@ def text_of(path: Path) -> str:
 
 
 def reaches(path: Path, names: set[str]) -> Iterator[str]:
-    """Each place in a file where it takes such an attribute of something else than ``self``."""
+    """Return each place in a file that uses such an attribute of an object other than ``self``."""
     if not re.search(
         r"(?<!\bself)\._[a-z]|import .*\b_[a-z]|^    _[a-z]\w*,$", text_of(path), re.M
     ):
@@ -253,8 +253,8 @@ def reaches(path: Path, names: set[str]) -> Iterator[str]:
             yield from (f"{path.relative_to(TESTS)}:{node.lineno} {name}" for name in found)
 
 
-#: How often tests may look behind the surface of the package. To be lowered, never raised: a clock,
-#: a budget or a delay that a test needs is an argument of a constructor.
+#: How often tests may use private names of the package. Lower it, never raise it: a clock, a budget
+#: or a delay that a test needs is an argument of a constructor.
 MAX_REACHES = 19
 
 
@@ -265,7 +265,7 @@ def test_few_tests_look_behind_the_surface() -> None:
 
 
 def test_no_two_classes_share_a_name() -> None:
-    """Nor two type aliases. The private classes of a dialect mirror its venue's own names."""
+    """Neither do two type aliases. A dialect's private classes mirror its venue's own names."""
     places: dict[str, list[str]] = {}
     for module in modules("."):
         for node in ast.walk(tree_of(ROOT / module)):
@@ -283,7 +283,7 @@ def test_no_two_classes_share_a_name() -> None:
 
 
 def is_alias(node: ast.Assign) -> bool:
-    """True for ``Name = list[int]`` and its like."""
+    """Return True for assignments like ``Name = list[int]``."""
     names = [target.id for target in node.targets if isinstance(target, ast.Name)]
     is_type = isinstance(node.value, ast.Subscript | ast.BinOp)
     return is_type and len(names) == 1 and re.fullmatch(r"_?[A-Z]+[a-z]\w*", names[0]) is not None

@@ -27,7 +27,7 @@ def client(venue: FakeVenue) -> Any:
 
 
 def in_thread(function: Any, *args: Any, **kwargs: Any) -> Any:
-    """Run a call on a thread; returns a function that gives its result, or raises its error."""
+    """Run a call on a thread. Return a function that returns its result or raises its error."""
     outcome: list[Any] = []
 
     def run() -> None:
@@ -52,7 +52,7 @@ def in_thread(function: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 class Turns:
-    """A lock after whose ``turn``-th release something else is done, once."""
+    """A lock that calls a function once, after its release number ``turn`` (from 0)."""
 
     def __init__(self, lock: Any, turn: int, function: Any) -> None:
         self.lock = lock
@@ -70,7 +70,7 @@ class Turns:
 
 
 def until(condition: Any, timeout: float = 5.0) -> None:
-    """Wait for something that no event tells of."""
+    """Wait for a condition that no event reports."""
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, "it never came true"
@@ -84,7 +84,7 @@ class TestConnect:
             assert client.is_connected
             assert len(venue.live) == 1
 
-    def test_a_client_is_idle_until_told_to_connect(self, venue: FakeVenue) -> None:
+    def test_a_client_is_idle_until_connect_is_called(self, venue: FakeVenue) -> None:
         client = WebSocketClient(venue.url)
         assert client.state is State.IDLE
         assert venue.attempts == 0
@@ -175,7 +175,9 @@ class TestConnect:
         assert client.state is State.IDLE
         client.close()
 
-    def test_url_and_headers_may_be_functions_asked_anew(self, venue: FakeVenue) -> None:
+    def test_url_and_headers_may_be_functions_called_for_each_attempt(
+        self, venue: FakeVenue
+    ) -> None:
         asked: list[str] = []
 
         def url() -> str:
@@ -203,7 +205,7 @@ class TestConnect:
         with wsclient.connect(url, **QUICK) as client:
             assert client.stats().dials == 2
 
-    def test_a_link_that_is_refused_at_first_is_retried(self, venue: FakeVenue) -> None:
+    def test_a_connection_that_is_refused_at_first_is_retried(self, venue: FakeVenue) -> None:
         venue.down()
         client = WebSocketClient(venue.url, max_retries=1)
         with pytest.raises(wsclient.ConnectError, match="refused"):
@@ -264,7 +266,7 @@ class TestSubscribe:
         ):
             client.subscribe("a")
 
-    def test_waits_for_the_link_when_it_is_down(self, client: Any, venue: FakeVenue) -> None:
+    def test_waits_for_the_connection_when_it_is_down(self, client: Any, venue: FakeVenue) -> None:
         venue.down()
         venue.live[0].rst()
         until(lambda: not client.is_connected)
@@ -289,7 +291,7 @@ class TestSubscribe:
             client.subscribe("a", depth=100)
         assert client.subscriptions["a"].options == {"depth": 10}
 
-    def test_a_list_is_told_how_to_pass_it(self, client: Any) -> None:
+    def test_a_list_is_refused_with_how_to_pass_it(self, client: Any) -> None:
         with pytest.raises(wsclient.ConfigurationError, match=r"subscribe\(\*channels\)"):
             client.subscribe(["a", "b"])
 
@@ -302,7 +304,7 @@ class TestSubscribe:
         peer = venue.peers[1]
         peer.expect_json({"type": "subscribe", "channel": "a", "depth": 10})
 
-    def test_unsubscribe_is_the_reverse(self, client: Any, venue: FakeVenue) -> None:
+    def test_unsubscribe_ends_a_subscription(self, client: Any, venue: FakeVenue) -> None:
         client.subscribe("a", "b")
         client.unsubscribe("a")
         assert venue.live[0].subscriptions == {"b"}
@@ -325,7 +327,7 @@ class TestSubscribe:
         assert lost.gap.reason == "rejected"
         assert list(client.subscriptions) == ["b"]
 
-    def test_the_pending_gap_shows_from_the_moment_the_link_drops(
+    def test_the_pending_gap_shows_from_the_moment_the_connection_drops(
         self, client: Any, venue: FakeVenue
     ) -> None:
         client.subscribe("a")
@@ -476,14 +478,14 @@ class TestReceiving:
         assert [client.recv(timeout=5).sequence for _ in range(2)] == [1, 2]
         assert client.stats().invalid == 1
 
-    def test_system_frames_are_filtered_and_unknown_ones_logged_once_a_type(
+    def test_system_frames_are_filtered_and_unknown_ones_logged_once_per_type(
         self, client: Any, venue: FakeVenue, caplog: pytest.LogCaptureFixture
     ) -> None:
         client.subscribe("a")
         with caplog.at_level(logging.WARNING, "wsclient"):
             for _ in range(3):
                 venue.live[0].send_json({"type": "system", "text": "hello"})
-                venue.live[0].send_json({"type": "news", "text": "hello"})
+                venue.live[0].send_json({"type": "notice", "text": "hello"})
             venue.publish("a")
             assert client.recv(timeout=5).channel == "a"
             until(lambda: any("unhandled" in r.message for r in caplog.records))
@@ -492,9 +494,9 @@ class TestReceiving:
 
     def test_deliver_unhandled_puts_them_into_the_stream(self, venue: FakeVenue) -> None:
         with wsclient.connect(venue.url, deliver_unhandled=True) as client:
-            venue.live[0].send_json({"type": "news", "text": "hello"})
+            venue.live[0].send_json({"type": "notice", "text": "hello"})
             message = client.recv(timeout=5)
-            assert (message.type, message.data["text"]) == ("news", "hello")
+            assert (message.type, message.data["text"]) == ("notice", "hello")
             assert client.stats().unhandled == 1
 
     def test_validate_skips_counts_and_marks(self, venue: FakeVenue) -> None:
@@ -581,7 +583,7 @@ class TestSending:
         peer = venue.accept()
         assert [peer.expect() for _ in range(3)] == ["text", b"bytes", '{"op":"x","n":1}']
 
-    def test_send_without_a_link_raises_at_once(self, client: Any, venue: FakeVenue) -> None:
+    def test_send_without_a_connection_raises_at_once(self, client: Any, venue: FakeVenue) -> None:
         venue.down()
         venue.live[0].rst()
         until(lambda: not client.is_connected)
@@ -593,7 +595,9 @@ class TestSending:
         client.send("x" * 3_000_000)
         assert len(venue.accept().expect(timeout=10)) == 3_000_000
 
-    def test_a_send_to_a_peer_that_does_not_read_ends_with_the_link(self, venue: FakeVenue) -> None:
+    def test_a_send_to_a_peer_that_does_not_read_ends_with_the_connection(
+        self, venue: FakeVenue
+    ) -> None:
         with wsclient.connect(venue.url, send_timeout=0.3, **QUICK) as client:
             venue.accept().stop_reading()
             with pytest.raises(wsclient.OutcomeUnknown):
@@ -698,10 +702,10 @@ class TestReaders:
 
     @pytest.mark.parametrize("turn", range(8))
     @pytest.mark.parametrize("leaves", ["close", "unsubscribe", "refused"])
-    def test_one_that_comes_as_another_leaves_has_its_channel(
+    def test_a_new_reader_has_its_channel_as_another_leaves(
         self, client: Any, venue: FakeVenue, leaves: str, turn: int
     ) -> None:
-        """Whenever it comes: between any two steps that the other takes under the lock."""
+        """The new reader may come between any two steps that the other takes under the lock."""
         came: list[Any] = []
         core = core_of(client)
         if leaves == "close":
@@ -726,7 +730,7 @@ class TestReaders:
             assert reader.recv(timeout=5).channel == "a"
 
     @pytest.mark.parametrize("turn", range(4))
-    def test_one_that_comes_as_a_channel_is_forgotten_has_it(
+    def test_a_new_reader_has_a_channel_that_is_being_forgotten(
         self, client: Any, venue: FakeVenue, turn: int
     ) -> None:
         core = core_of(client)
@@ -829,7 +833,7 @@ class TestRecovery:
                 blocked()
             assert client.state is State.FAILED
 
-    def test_a_silent_link_is_replaced(self, venue: FakeVenue) -> None:
+    def test_a_silent_connection_is_replaced(self, venue: FakeVenue) -> None:
         with wsclient.connect(
             venue.url, silence_timeout=0.2, ping_interval=0.05, **QUICK
         ) as client:
@@ -851,20 +855,20 @@ class TestRecovery:
             assert [client.recv(timeout=5).gap for _ in range(2)] == [None, None]
             venue.wait_for(lambda venue: len(venue.peers) == 2)
 
-    def test_a_half_open_link_is_noticed_by_pings(self, venue: FakeVenue) -> None:
+    def test_a_half_open_connection_is_noticed_by_pings(self, venue: FakeVenue) -> None:
         with wsclient.connect(venue.url, ping_interval=0.2, ping_timeout=0.2, **QUICK):
             venue.accept().stop_reading()
             started = time.monotonic()
             venue.wait_for(lambda venue: len(venue.peers) == 2)
             assert time.monotonic() - started < 0.2 + 0.2 + 0.25
 
-    def test_pongs_keep_a_quiet_link(self, venue: FakeVenue) -> None:
+    def test_pongs_keep_a_quiet_connection(self, venue: FakeVenue) -> None:
         with wsclient.connect(venue.url, ping_interval=0.02, ping_timeout=0.3) as client:
             for _ in range(30):
                 venue.live[0].expect_ping()
             assert client.stats().dials == 1
 
-    def test_an_unanswered_resubscription_is_repeated_then_the_link_replaced(
+    def test_an_unanswered_resubscription_is_repeated_then_the_connection_replaced(
         self, venue: FakeVenue
     ) -> None:
         with wsclient.connect(venue.url, ack_timeout=0.15, **QUICK) as client:
@@ -990,7 +994,7 @@ class TestClose:
         assert "thread" in str(caught[0])
 
 
-class TestTelling:
+class TestDescriptions:
     def test_options_show_no_secret(self) -> None:
         options = wsclient.Options(
             headers={"X-Api-Key": "hunter2"},
@@ -1006,8 +1010,8 @@ class TestTelling:
             where = f"ws://127.0.0.1:{venue.port}"
             assert repr(client) == f"<WebSocketClient {where} open, 1 channel, 0 queued>"
 
-    def test_one_that_could_not_be_made_has_a_repr(self) -> None:
-        """An error reporter asks for it."""
+    def test_a_client_that_could_not_be_made_has_a_repr(self) -> None:
+        """Error reporters call repr()."""
         made: list[object] = []
 
         class Own(wsclient.WebSocketClient):
@@ -1019,7 +1023,7 @@ class TestTelling:
             Own()
         assert repr(made[0]) == "<WebSocketClient, not made>"
 
-    def test_one_log_line_for_each_state_change_and_none_for_a_message(
+    def test_one_log_line_per_state_change_and_none_per_message(
         self, venue: FakeVenue, caplog: pytest.LogCaptureFixture
     ) -> None:
         with (

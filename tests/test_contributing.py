@@ -1,4 +1,4 @@
-"""CONTRIBUTING.rst is true: it renders; its limits, locks and folders are those of the code."""
+"""CONTRIBUTING.rst renders, and its limits, locks and folders match the code."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_each_limit_has_the_test_of_the_table() -> None:
 
 
 def default_of(name: str) -> Any:
-    """Of an option, of a field of Limits, of a module's constant, of the parser's argument."""
+    """Return the default of an option, a field of Limits, a module's constant or an argument."""
     where, _, attribute = name.rpartition(".")
     if not where:
         return getattr(wsclient.Options(), attribute)
@@ -104,7 +104,7 @@ def default_of(name: str) -> Any:
 
 
 def locks() -> dict[str, tuple[str, set[str]]]:
-    """Each lock of the table: the module that makes it, and the locks under which it is taken."""
+    """Return the table's locks: the module that makes each, and the locks held when it is taken."""
     bar = next(line for line in section("Locks").splitlines() if line.startswith("==="))
     columns = [slice(found.start(), found.end()) for found in re.finditer("=+", bar)]
     body = section("Locks").split(f"{bar}\n")[2]

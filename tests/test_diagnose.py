@@ -1,4 +1,4 @@
-"""What is wrong, at which step, and what to do: of healthy venues, and of broken ones."""
+"""Diagnoses of healthy and broken venues: which step fails, why, and what to do."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from support.proxies import Proxy
 from wsclient import Check, ConfigurationError, Diagnosis, NotSupported, diagnose
 from wsclient.testing import FakeVenue, GenericProtocol
 
-#: What a deadline may be missed by (s): the client's goodbye, and a machine that is busy.
+#: How late (s) a deadline may be met: the client says goodbye, and the machine may be busy.
 SLACK = 1.5
 
 
 def check(diagnosis: Diagnosis, name: str) -> Check:
-    """The one check of this name."""
+    """Return the only check with this name."""
     (found,) = [check for check in diagnosis.checks if check.name == name]
     return found
 
@@ -131,7 +131,7 @@ class TestHealthy:
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_venue(name: str) -> None:
-    """One check fails, says what and what to do; those before are fine, those after skipped."""
+    """One check fails and says why and what to do. Earlier checks pass, later ones are skipped."""
     rig, failing, detail, advice = BROKEN[name]
     with rig() as options:
         started = time.monotonic()
@@ -154,7 +154,7 @@ def test_a_broken_venue(name: str) -> None:
 
 
 class TestAddresses:
-    """Each is tried, in the order in which the client tries them."""
+    """Addresses are tried in the order in which the client tries them."""
 
     def test_one_that_refuses_is_a_warning_where_another_works(self, venue: FakeVenue) -> None:
         with refused_address() as (_, port):
@@ -203,7 +203,9 @@ class TestAddresses:
         assert found[1].detail == "IPv6 2001:db8::1 port 443: this machine has no IPv6"
         assert str(diagnosis).endswith("\nHealthy.")
 
-    def test_those_for_which_no_time_is_left_are_not_called_dead(self, venue: FakeVenue) -> None:
+    def test_addresses_for_which_no_time_is_left_are_not_called_dead(
+        self, venue: FakeVenue
+    ) -> None:
         venue.fail_handshake("deaf")
         with resolving(venue_example=[("127.0.0.1", venue.port)] * 2):
             diagnosis = diagnose(f"ws://{HOST}/", timeout=SHORT)
@@ -213,7 +215,7 @@ class TestAddresses:
         assert second.status == "skipped"
         assert second.detail.endswith("no time was left for it")
 
-    def test_all_that_refuse_are_told(self) -> None:
+    def test_all_that_refuse_are_named(self) -> None:
         with (
             refused_address() as first,
             refused_address() as second,
@@ -235,7 +237,7 @@ class TestAddresses:
 
 
 def test_slow_dns_is_a_warning(venue: FakeVenue, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The module: its name leads to the function of the same name.
+    # The module: the package's attribute of that name is the function.
     monkeypatch.setattr(sys.modules["wsclient.diagnose"], "SLOW_DNS", 0.0)
     diagnosis = diagnose(venue.url)
     assert check(diagnosis, "dns").status == "warning"
@@ -312,7 +314,7 @@ class TestCertificates:
         assert context.verify_mode is ssl.CERT_REQUIRED
         assert context.check_hostname
 
-    def test_one_that_is_shown_once_only_is_told_without_its_names(self) -> None:
+    def test_a_certificate_shown_only_once_is_reported_without_its_names(self) -> None:
         served = threading.Event()
 
         def serve(sock: socket.socket) -> None:
@@ -344,21 +346,21 @@ class TestClock:
         assert ("chrony" in found.advice) is (status == "warning")
         assert diagnosis.is_healthy
 
-    def test_is_told_with_a_refusal_too(self, venue: FakeVenue) -> None:
+    def test_is_reported_with_a_refusal_too(self, venue: FakeVenue) -> None:
         venue.refuse(401, headers=[("Date", "Thu, 01 Jan 2015 00:00:00 GMT")])
         diagnosis = diagnose(venue.url)
         assert check(diagnosis, "handshake").status == "failed"
         assert check(diagnosis, "clock").status == "warning"
 
     @pytest.mark.parametrize("date", ["soon", ""])
-    def test_of_a_venue_that_tells_none(self, date: str) -> None:
+    def test_a_venue_that_sends_no_date(self, date: str) -> None:
         with skewed(0.0) as options, pytest.MonkeyPatch.context() as patch:
             patch.setattr("email.utils.formatdate", lambda *_, **__: date)
             diagnosis = diagnose(**options)
         assert check(diagnosis, "clock").status == "skipped"
 
 
-class TestOpenLink:
+class TestOpenConnection:
     def test_a_refused_channel(self) -> None:
         with open_venue(subscribe="gone") as options:
             diagnosis = diagnose(**options)
@@ -397,7 +399,7 @@ class TestOpenLink:
         assert "median of 2; then one was not answered in time" in check(diagnosis, "ping").detail
         assert diagnosis.is_healthy
 
-    def test_a_link_that_ends_while_it_is_pinged(self) -> None:
+    def test_a_connection_that_ends_while_it_is_pinged(self) -> None:
         with FakeVenue(Mute()) as venue:
             calling = Call(diagnose, venue.url)
             peer = venue.accept()
@@ -408,7 +410,7 @@ class TestOpenLink:
         assert "1012: restart" in check(diagnosis, "ping").detail
         assert "reconnects by itself" in check(diagnosis, "ping").advice
 
-    def test_a_link_that_ends_while_a_message_is_waited_for(self, venue: FakeVenue) -> None:
+    def test_a_connection_that_ends_while_a_message_is_waited_for(self, venue: FakeVenue) -> None:
         calling = Call(diagnose, venue.url, subscribe="a")
         venue.wait_for(lambda v: v.subscribers("a"))[0].close(4001, "no")
         diagnosis = calling.result()
@@ -419,7 +421,7 @@ class TestOpenLink:
         assert check(diagnosis, "ping").status == "skipped"
 
 
-def test_what_a_venue_quotes_of_ours_is_not_told() -> None:
+def test_secrets_that_a_venue_quotes_are_not_shown() -> None:
     class Quotes(GenericProtocol):
         def greeting(self, peer: Any) -> Any:
             headers = peer.request.headers
@@ -456,7 +458,7 @@ class TestArguments:
             {"subscribe": [7]},
         ],
     )
-    def test_that_cannot_work_are_refused(self, venue: FakeVenue, options: Any) -> None:
+    def test_arguments_that_cannot_work_are_refused(self, venue: FakeVenue, options: Any) -> None:
         with pytest.raises(ConfigurationError) as caught:
             diagnose(**{"url": venue.url, **options})
         assert "hunter22" not in str(caught.value)
@@ -484,7 +486,7 @@ class TestArguments:
         assert request.headers["Origin"] == "https://o"
         assert diagnosis.is_healthy
 
-    def test_a_function_for_the_url_that_raises_is_told(self) -> None:
+    def test_a_function_for_the_url_that_raises_is_reported(self) -> None:
         def url() -> str:
             raise KeyError("hunter22")
 

@@ -1,4 +1,4 @@
-"""One tree of exceptions, as its module's docstring draws it."""
+"""The exceptions form one tree, as the module's docstring draws it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ALL = [getattr(errors, name) for name in errors.__all__]
 
 
 def drawn() -> dict[str, tuple[str, str | None]]:
-    """Each exception of the docstring's tree: its parent, and the builtin it also is."""
+    """Return the docstring's exceptions: each one's parent, and the builtin it derives from too."""
     assert errors.__doc__ is not None
     tree: dict[str, tuple[str, str | None]] = {}
     parents: list[tuple[int, str]] = []

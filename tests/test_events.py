@@ -1,4 +1,4 @@
-"""What a client tells of what happens to it, over real sockets."""
+"""Events of a client, over real sockets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUICK = {"retry_delay": 0.01, "max_retry_delay": 0.05}
 
 
 class Ear:
-    """Reads a stream's events, each within seconds."""
+    """A reader of a stream's events, each within seconds."""
 
     def __init__(self, client: WebSocketClient) -> None:
         self.stream = client.events()
@@ -58,7 +58,7 @@ def peer_of(venue: FakeVenue, channel: str = "a") -> Any:
 
 
 class TestText:
-    """What a person reads of an event."""
+    """An event as text for people."""
 
     EVENT = events.Recovered(2.5, 3, connection_id=4, number=7, at=1_700_000_000_012_345_678)
 
@@ -67,7 +67,7 @@ class TestText:
             "2023-11-14 22:13:20.012Z #7 connection 4: Recovered(seconds=2.5, channels=3)"
         )
 
-    def test_of_its_repr_is_what_happened(self) -> None:
+    def test_its_repr_is_what_happened(self) -> None:
         assert repr(self.EVENT) == "Recovered(seconds=2.5, channels=3)"
 
     def test_does_not_make_two_the_same(self) -> None:
@@ -75,7 +75,7 @@ class TestText:
 
 
 class TestHistory:
-    def test_of_a_run_with_three_kinds_of_cut(
+    def test_a_run_with_three_kinds_of_cut(
         self, client: WebSocketClient, ear: Ear, venue: FakeVenue
     ) -> None:
         client.connect()
@@ -124,7 +124,7 @@ class TestHistory:
 
 
 class TestEach:
-    def test_connected_tells_the_attempts_that_it_took(
+    def test_connected_has_the_number_of_attempts(
         self, client: WebSocketClient, ear: Ear, venue: FakeVenue
     ) -> None:
         venue.refuse(503, times=1)
@@ -135,7 +135,7 @@ class TestEach:
         assert "503" in reconnecting.why
         assert ear.until(events.Connected).attempt == 2
 
-    def test_disconnected_tells_how_old_the_last_data_was(
+    def test_disconnected_has_the_age_of_the_last_data(
         self, client: WebSocketClient, ear: Ear, venue: FakeVenue
     ) -> None:
         client.connect()
@@ -167,7 +167,7 @@ class TestEach:
         assert (rejected.channel, rejected.why) == ("a", "no such market")
         assert not rejected.is_lost
 
-    def test_rejected_tells_of_an_answer_that_never_came(self, venue: FakeVenue) -> None:
+    def test_rejected_reports_an_answer_that_never_came(self, venue: FakeVenue) -> None:
         venue.mute_acks()
         with wsclient.connect(venue.url, ack_timeout=0.05) as client:
             ear = Ear(client)
@@ -185,20 +185,20 @@ class TestEach:
         assert ear.until(events.Rejected).is_lost
         assert ear.until(events.Recovered).channels == 1
 
-    def test_gap_marked_bears_the_gap_of_the_message(
+    def test_gap_marked_has_the_gap_of_the_message(
         self, client: WebSocketClient, ear: Ear, venue: FakeVenue
     ) -> None:
         client.connect()
         client.subscribe("a")
         venue.publish("a", sequence=1)
         peer_of(venue).send_json({"type": "market_data", "channel": "a", "sequence": 9})
-        told = ear.until(events.GapMarked)
+        marked = ear.until(events.GapMarked)
         client.recv(timeout=5)
         message = client.recv(timeout=5)
-        assert (told.channel, told.gap) == ("a", message.gap)
+        assert (marked.channel, marked.gap) == ("a", message.gap)
         assert isinstance(message.gap, Gap)
 
-    def test_resubscribing_tells_of_a_channel_that_the_venue_has_ended(
+    def test_resubscribing_names_a_channel_that_the_venue_has_ended(
         self, client: WebSocketClient, ear: Ear, venue: FakeVenue
     ) -> None:
         client.connect()
@@ -235,7 +235,7 @@ class TestEach:
             client.recv(timeout=5)
             assert client.stats().no_data == ()
 
-    def test_slow_consumer_is_told_once_an_episode(self, venue: FakeVenue) -> None:
+    def test_slow_consumer_is_emitted_once_per_episode(self, venue: FakeVenue) -> None:
         with wsclient.connect(venue.url, queue_size=2) as client:
             client.subscribe("a")
             ear = Ear(client)
@@ -249,7 +249,7 @@ class TestEach:
             ear.until(events.Closed)
             assert ear.names.count("SlowConsumer") == 1
 
-    def test_slow_consumer_tells_which_reader_it_is(
+    def test_slow_consumer_names_the_reader(
         self, client: WebSocketClient, ear: Ear, venue: FakeVenue
     ) -> None:
         client.connect()
@@ -258,7 +258,7 @@ class TestEach:
                 venue.publish("a")
             assert ear.until(events.SlowConsumer).queue == "reader-2"
 
-    def test_slow_consumer_tells_of_the_callbacks(self, venue: FakeVenue) -> None:
+    def test_slow_consumer_names_the_callbacks(self, venue: FakeVenue) -> None:
         leave = threading.Event()
         with wsclient.connect(venue.url, queue_size=1) as client:
             ear = Ear(client)
@@ -278,7 +278,7 @@ class TestEach:
         assert "{xxx" in error.why
         assert len(error.why) < 400
 
-    def test_closed_bears_what_the_client_failed_of(self, venue: FakeVenue) -> None:
+    def test_closed_has_the_error_of_a_failed_client(self, venue: FakeVenue) -> None:
         with wsclient.connect(venue.url, max_reconnects=0) as client:
             ear = Ear(client)
             venue.live[0].rst()
@@ -308,7 +308,7 @@ class TestEach:
 
 
 class TestEnd:
-    """The events end with the client, whatever becomes of it."""
+    """Events end with the client, however it ends."""
 
     def test_an_error_of_ours_as_the_client_is_closed(
         self, client: WebSocketClient, ear: Ear, monkeypatch: pytest.MonkeyPatch
@@ -339,7 +339,7 @@ class TestEnd:
             assert list(ear.stream) == []
             leave.set()
 
-    def test_of_a_closed_client_there_are_none(self, client: WebSocketClient) -> None:
+    def test_a_closed_client_has_none(self, client: WebSocketClient) -> None:
         client.connect()
         client.close()
         assert list(client.events()) == []
@@ -357,9 +357,7 @@ class TestEnd:
         thread.join(5)
         assert heard == ["Connected", "Closed"]
 
-    def test_gaps_are_told_no_longer_when_nobody_holds_the_iterator(
-        self, client: WebSocketClient
-    ) -> None:
+    def test_gap_events_end_when_nobody_holds_the_iterator(self, client: WebSocketClient) -> None:
         stream = client.events()
         assert core_of(client).peek().is_observed()
         del stream
@@ -461,7 +459,7 @@ class TestFunctions:
         thread.join(5)
         assert heard == ["Connected"]
 
-    def test_close_waits_for_the_last_event_to_be_told(self, client: WebSocketClient) -> None:
+    def test_close_waits_until_the_last_event_is_handled(self, client: WebSocketClient) -> None:
         heard: list[str] = []
 
         def slow(event: events.Event) -> None:
@@ -503,7 +501,7 @@ class TestFunctions:
             with pytest.raises(wsclient.ReconnectError):
                 client.on_event(print)
 
-    def test_of_a_handler_too(self, venue: FakeVenue) -> None:
+    def test_a_handler_has_events_too(self, venue: FakeVenue) -> None:
         heard: list[str] = []
         with wsclient.WebSocketHandler({"websocket_uri": venue.url}) as handler:
             handler.client.on_event(lambda event: heard.append(type(event).__name__))

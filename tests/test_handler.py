@@ -1,4 +1,4 @@
-"""The dict-style adapter, to the letter of its contract."""
+"""The dict-style adapter keeps each rule of its contract."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_only_market_data_is_handed_out(venue: FakeVenue, caplog: pytest.LogCapt
         ws.connect()
         ws.subscribe("a")
         venue.live[0].send_json({"type": "system", "message": "hello"})
-        venue.live[0].send_json({"type": "news"})
+        venue.live[0].send_json({"type": "notice"})
         venue.live[0].send("{not json")
         venue.publish("a", price=1)
         assert next(iter(ws))["price"] == 1
@@ -127,7 +127,7 @@ def test_only_market_data_is_handed_out(venue: FakeVenue, caplog: pytest.LogCapt
         assert ws.client.stats().unhandled == 1
 
 
-def test_a_gap_is_told_before_the_message_after_it(venue: FakeVenue) -> None:
+def test_a_gap_is_passed_on_before_the_message_after_it(venue: FakeVenue) -> None:
     events: list[Any] = []
 
     class Mine(WebSocketHandler):

@@ -1,4 +1,4 @@
-"""The instrument itself: it strikes where a signal's handler may run, and nowhere else."""
+"""The instrument interrupts only where a signal's handler may run."""
 
 from __future__ import annotations
 

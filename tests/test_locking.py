@@ -1,4 +1,4 @@
-"""The instrument for locks sees each kind of violation, and none in a client at work."""
+"""The lock checks find each kind of violation, and none in a working client."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def instrument() -> Iterator[Instrument]:
 
 
 class Bank:
-    """Something with two locks."""
+    """An object with two locks."""
 
     def __init__(self, locks: Locks | None = None) -> None:
         locks = locks or Locks()
@@ -107,9 +107,9 @@ def _receives() -> None:
 
 
 def _waits() -> None:
-    news = queue.SimpleQueue[int]()
-    news.put(1)
-    news.get()
+    items = queue.SimpleQueue[int]()
+    items.put(1)
+    items.get()
 
 
 def _joins() -> None:
@@ -259,7 +259,7 @@ def test_a_book_that_begins_by_rest_runs_nothing_under_its_lock(instrument: Inst
         book = rig.book(timeout=10)
         rig.push((9, 3))
         until(lambda: rig.truth.is_told_by(book))
-        rig.truth.change((9, 4))  # nobody is told of it
+        rig.truth.change((9, 4))  # no update reports it
         rig.push((8, 1))
         until(lambda: rig.truth.is_told_by(book))
     _check(instrument)

@@ -25,12 +25,12 @@ gaps = st.builds(
 
 @given(gaps, gaps, gaps)
 def test_merging_is_associative(first: Gap, second: Gap, third: Gap) -> None:
-    """Gaps become one in whatever order they are put together."""
+    """Gaps merge into the same gap in any order."""
     assert first.merge(second).merge(third) == first.merge(second.merge(third))
 
 
 @pytest.mark.parametrize(("strong", "weak"), list(combinations(GAP_REASONS, 2)))
-def test_the_stronger_reason_names_the_hole(strong: str, weak: str) -> None:
+def test_the_stronger_reason_names_the_gap(strong: str, weak: str) -> None:
     assert Gap(strong).merge(Gap(weak)).reason == strong
     assert Gap(weak).merge(Gap(strong)).reason == strong
 
@@ -57,18 +57,18 @@ def test_what_was_missed_is_unknown_when_any_is(one: int | None, two: int | None
     assert Gap("sequence", one).merge(Gap("sequence", two)).missed is None
 
 
-def test_a_hole_is_since_the_last_message_before_the_first() -> None:
+def test_a_merged_gap_begins_after_the_message_before_the_first() -> None:
     assert Gap("overflow", 1, 10).merge(Gap("overflow", 1, 20)).since == 10
     assert Gap("overflow", 1, None).merge(Gap("overflow", 1, 20)).since is None
 
 
-def test_a_hole_beside_none_is_itself() -> None:
+def test_a_gap_merged_with_none_is_itself() -> None:
     gap = Gap("overflow", 1, 10)
     assert gap.merge(None) is gap
 
 
-def test_a_hole_is_true() -> None:
-    """``if message.gap:`` must not depend on what is in it."""
+def test_a_gap_is_true() -> None:
+    """``if message.gap:`` must not depend on the gap's fields."""
     assert Gap("overflow", 0, None)
 
 
@@ -80,7 +80,7 @@ def message(raw: bytes = b'{"n": 1}', **fields: Any) -> Message:
 
 
 class Counting:
-    """Decodes, and counts."""
+    """A dialect that counts how often it decodes."""
 
     def __init__(self) -> None:
         self.calls: list[bytes] = []

@@ -1,4 +1,4 @@
-"""Messages in another process, and their copies: as here, and without the client."""
+"""Messages in another process and copies equal the original and do not hold the client."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Row(msgspec.Struct):
 
 
 class Ranges(Generic):
-    """Messages say what they follow."""
+    """A dialect whose messages say what they follow."""
 
     data_fields = None
 
@@ -50,7 +50,7 @@ class Ranges(Generic):
 
 
 def reading_csv(secret: str) -> Generic:
-    """A dialect that cannot be imported, holds a secret, and decodes in a way of its own."""
+    """Return a dialect that cannot be imported, holds a secret and has its own decoder."""
 
     class Csv(Generic):
         def __init__(self) -> None:
@@ -95,7 +95,7 @@ FIELDS = ("channel", "type", "sequence", "item", "raw", "gap", "received_at", "c
 
 
 def seen(message: Message) -> tuple[Any, ...]:
-    """All that there is to a message; of numbers, their types too."""
+    """Return all fields of a message, and the types of its numbers."""
     known = tuple(getattr(message, name) for name in FIELDS)
     linked = (message.follows, message.is_counted) if isinstance(message, LinkedMessage) else ()
     return (type(message).__name__, *known, *linked, repr(message.data))
@@ -151,7 +151,7 @@ def test_no_secret_is_pickled() -> None:
     assert b"hunter2" not in pickle.dumps(MESSAGES["of a dialect's own"]())
 
 
-def test_what_the_payload_tells_is_not_pickled_twice() -> None:
+def test_what_the_payload_contains_is_not_pickled_twice() -> None:
     message = MESSAGES["plain"]()
     before = pickle.dumps(message)
     assert message.data

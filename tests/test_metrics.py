@@ -1,4 +1,4 @@
-"""Statistics for Prometheus: read by its own parser, and by a real one that scrapes."""
+"""Statistics for Prometheus, read by its parser and scraped by a real Prometheus."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def scrape(collector: PrometheusCollector) -> Samples:
-    """What a scrape gives: (name, labels) -> value. Each series must be there once."""
+    """Return a scrape: (name, labels) -> value. Each series must be there once."""
     registry = CollectorRegistry()
     registry.register(collector)
     found: Samples = {}
@@ -65,7 +65,7 @@ def client(venue: FakeVenue) -> Iterator[WebSocketClient]:
 
 
 def feed(client: WebSocketClient, venue: FakeVenue, *channels: str) -> None:
-    """One message a channel, received; and one more of the first that waits."""
+    """Send and receive a message per channel, then leave another of the first one queued."""
     client.subscribe(*channels)
     for channel in channels:
         venue.publish(channel, sent=time.time_ns() - 10**9)
@@ -108,7 +108,7 @@ class TestScrape:
             samples = scrape(PrometheusCollector(client))
             assert value(samples, "channels_without_data") == 2
 
-    def test_gaps_are_told_of_each_channel(self, client: WebSocketClient, venue: FakeVenue) -> None:
+    def test_gaps_are_counted_per_channel(self, client: WebSocketClient, venue: FakeVenue) -> None:
         feed(client, venue, "a", "b")
         venue.publish("b", sequence=5)
         until(lambda: client.stats().gaps == 1)
@@ -155,7 +155,9 @@ class TestScrape:
         assert value(samples, "venue_lag_min_seconds") < -3500
         assert value(samples, "venue_lag_seconds_bucket", le="1.6384e-05") == 1
 
-    def test_each_queue_tells_what_waits(self, client: WebSocketClient, venue: FakeVenue) -> None:
+    def test_each_queue_has_the_number_of_waiting_messages(
+        self, client: WebSocketClient, venue: FakeVenue
+    ) -> None:
         feed(client, venue, "a")
         with client.reader("b"):
             samples, stats = scrape(PrometheusCollector(client)), client.stats()
@@ -165,7 +167,7 @@ class TestScrape:
         assert 0 < value(samples, "queue_oldest_seconds", queue="client") <= (stats.oldest or 0)
         assert value(samples, "queue_oldest_seconds", queue="reader-1") == 0
 
-    def test_what_failed_is_told_by_its_reasons(self, venue: FakeVenue) -> None:
+    def test_failures_are_counted_per_reason(self, venue: FakeVenue) -> None:
         with wsclient.connect(venue.url, name="feed", retry_delay=0.01) as client:
             venue.refuse(503, times=1)
             venue.live[0].rst()
@@ -181,7 +183,7 @@ class TestScrape:
         samples = scrape(PrometheusCollector(client))
         assert labels_of(samples, "channel_messages_total", "channel") == {name}
 
-    def test_a_client_that_never_connected_is_told_of(self, venue: FakeVenue) -> None:
+    def test_a_client_that_never_connected_has_series(self, venue: FakeVenue) -> None:
         idle = WebSocketClient(venue.url, name="feed")
         assert value(scrape(PrometheusCollector(idle)), "state", state="idle") == 1
         idle.close()
@@ -211,19 +213,19 @@ class TestScrape:
 
 
 class TestClients:
-    def test_those_of_one_name_are_told_apart(self, venue: FakeVenue) -> None:
+    def test_clients_of_one_name_are_distinguished(self, venue: FakeVenue) -> None:
         clients = [WebSocketClient(venue.url, name="feed") for _ in range(3)]
         collector = PrometheusCollector(*clients)
         assert labels_of(scrape(collector), "channels", "client") == {"feed", "feed-2", "feed-3"}
         for client in clients:
             client.close()
 
-    def test_one_is_told_of_once(self, client: WebSocketClient) -> None:
+    def test_a_client_registered_twice_has_its_series_once(self, client: WebSocketClient) -> None:
         collector = PrometheusCollector(client)
         collector.add(client)
         assert labels_of(scrape(collector), "channels", "client") == {"feed"}
 
-    def test_one_that_is_removed_is_told_of_no_longer(self, client: WebSocketClient) -> None:
+    def test_a_removed_client_has_no_series(self, client: WebSocketClient) -> None:
         collector = PrometheusCollector(client)
         collector.remove(client)
         collector.remove(client)
@@ -289,16 +291,16 @@ class TestClients:
         assert not failures
 
 
-def test_all_that_is_told_is_documented(client: WebSocketClient, venue: FakeVenue) -> None:
+def test_all_series_are_documented(client: WebSocketClient, venue: FakeVenue) -> None:
     feed(client, venue, "a")
     registry = CollectorRegistry()
     registry.register(PrometheusCollector(client))
-    told = {
+    found = {
         f"{family.name}_total" if family.type == "counter" else family.name: family.type
         for family in registry.collect()
     }
     documented = re.findall(r"^(wsclient_\w+)\S* +(\w+) ", metrics.__doc__ or "", re.MULTILINE)
-    assert dict(documented) == told
+    assert dict(documented) == found
 
 
 # A real one.
@@ -307,7 +309,7 @@ PROMETHEUS = shutil.which("prometheus")
 
 
 class Server:
-    """A Prometheus that scrapes one address, twice a second."""
+    """A Prometheus that scrapes one address, twice per second."""
 
     def __init__(self, directory: Path, target: int) -> None:
         config = directory / "prometheus.yml"
@@ -335,7 +337,7 @@ class Server:
         self._log.close()
 
     def ask(self, query: str) -> list[dict[str, Any]]:
-        """What it answers now; nothing while it starts."""
+        """Return its present answer; nothing while it starts."""
         if self._address is None:
             self._address = self._find_address()
         text = urllib.parse.urlencode({"query": query})
@@ -347,7 +349,7 @@ class Server:
             return []
 
     def _find_address(self) -> str:
-        """As its log tells: it was told to take any port."""
+        """Read its address from its log: it chose the port itself."""
         found: list[str] = []
 
         def look() -> bool:
@@ -387,7 +389,7 @@ def test_a_real_prometheus_scrapes_it(
         becomes('wsclient_channel_messages_total{channel="a"}', 2)
         becomes('wsclient_queue_messages{queue="client"}', 1)
         becomes("wsclient_venue_lag_seconds_count", client.stats().venue_lag.count)
-        # One of the lags is a second: in the bucket from 0.27 to 1.07.
+        # One of the lags is 1 s: in the bucket from 0.27 to 1.07.
         becomes("histogram_quantile(1, wsclient_venue_lag_seconds_bucket) > bool 0.268", 1)
         becomes('wsclient_channel_consumer_lag_seconds{channel="a",quantile="0.5"} > bool 0', 1)
         venue.live[0].rst()

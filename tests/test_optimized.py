@@ -1,4 +1,4 @@
-"""``python -OO`` leaves out asserts and docstrings: nothing depends on either."""
+"""Nothing depends on asserts or docstrings, which ``python -OO`` leaves out."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def asserts_of(path: Path) -> list[ast.Assert]:
 
 
 def is_for_types(node: ast.Assert) -> bool:
-    """``x is not None`` or ``isinstance(x, T)``, which tells a type checker what is known."""
+    """Return True for ``x is not None`` or ``isinstance(x, T)``, which are there for mypy."""
     match node.test:
         case ast.Compare(ops=[ast.IsNot()], comparators=[ast.Constant(value=None)]):
             return node.msg is None

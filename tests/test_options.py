@@ -26,7 +26,7 @@ DURATIONS_OR_NONE = (
 
 
 def refusal(name: str, value: Any) -> str:
-    """What is said of an option's value; empty where it is taken."""
+    """Return the error text for an option's value; empty if the value is accepted."""
     try:
         Options(**{name: value})
     except ConfigurationError as error:
@@ -35,7 +35,7 @@ def refusal(name: str, value: Any) -> str:
 
 
 def taken(names: Iterable[str], values: Iterable[Any], said: str) -> list[tuple[str, Any]]:
-    """The options and values of which it is not said that the option must be ``said``."""
+    """Return the options and values whose error does not say that the option must be ``said``."""
     return [
         (name, value)
         for name in names
@@ -223,7 +223,7 @@ def test_the_timeout_of_a_book_is_checked() -> None:
 
 @pytest.mark.parametrize("timeout", [None, 0, -1.5, 3, 0.1, INF, -INF, Fraction(1, 2)])
 def test_any_number_of_seconds_will_do(timeout: Any) -> None:
-    """One that is over already polls, as what is left of a deadline may be below 0."""
+    """A timeout below 0 polls: the rest of a deadline may be negative."""
     check_timeout(timeout)
 
 

@@ -1,4 +1,4 @@
-"""Order books: never read as true when they may not be, by hand and with a client."""
+"""Order books, by hand and with a client: reading raises when a book may be wrong."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ def test_wait_synced_hears_of_a_snapshot_on_another_thread() -> None:
 
 
 def test_readers_see_the_book_between_two_messages() -> None:
-    """Each message moves both sides together; no read may find them apart."""
+    """Each message changes both sides; no read may see only one of the changes."""
     book = synced()
     stop = threading.Event()
     torn: list[Decimal | None] = []
@@ -360,7 +360,7 @@ def test_a_wrong_snapshot_by_rest_is_not_taken_and_says_so() -> None:
         OrderBook(Simple(), "a").take_snapshot(answer(5))
 
 
-def test_what_waits_is_passed_over_by_no_older_snapshot_after_a_wrong_one() -> None:
+def test_an_older_snapshot_after_a_wrong_one_passes_over_no_waiting_change() -> None:
     book = OrderBook(ByRest(), "a")
     book.apply(change(5, 50))
     with pytest.raises(BookError, match="size"):
@@ -371,7 +371,7 @@ def test_what_waits_is_passed_over_by_no_older_snapshot_after_a_wrong_one() -> N
     assert (book.bids(), book.sequence) == ([(9, 50)], 5)
 
 
-def test_a_wrong_change_is_passed_over_by_no_older_snapshot() -> None:
+def test_an_older_snapshot_passes_over_no_wrong_change() -> None:
     book = joined()
     assert not book.apply(change(7, -1))
     with pytest.raises(BookError, match="size"):
@@ -449,7 +449,7 @@ def test_a_clients_book_is_there_with_its_first_snapshot_and_follows(
         client.order_book("BTC/USD", depth=100)
 
 
-def test_a_book_that_falls_out_of_sync_is_subscribed_to_anew(
+def test_a_book_that_falls_out_of_sync_is_resubscribed(
     kraken: FakeVenue, client: wsclient.WebSocketClient
 ) -> None:
     book = client.order_book("BTC/USD", timeout=5)
@@ -459,10 +459,10 @@ def test_a_book_that_falls_out_of_sync_is_subscribed_to_anew(
     assert book.bids() == [(9, 1)]
     assert len(kraken.peers) == 1
     refreshes = core_of(client).peek().refreshes
-    until(lambda: refreshes.deadline(0.0) == float("inf"))  # and is not asked for again
+    until(lambda: refreshes.deadline(0.0) == float("inf"))  # and is not requested again
 
 
-def test_a_client_that_reads_the_channel_too_is_told_of_the_hole(
+def test_a_client_that_reads_the_channel_too_gets_the_gap(
     kraken: FakeVenue, client: wsclient.WebSocketClient
 ) -> None:
     client.subscribe(BOOK)
@@ -475,7 +475,7 @@ def test_a_client_that_reads_the_channel_too_is_told_of_the_hole(
     assert [m.gap and m.gap.reason for m in got] == [None, None, "reconnect"]
 
 
-def test_a_book_is_not_in_sync_from_the_drop_of_the_link_to_the_next_snapshot(
+def test_a_book_is_out_of_sync_from_a_lost_connection_to_the_next_snapshot(
     kraken: FakeVenue, protocol: KrakenProtocol, client: wsclient.WebSocketClient
 ) -> None:
     book = client.order_book("BTC/USD", timeout=5)
@@ -504,7 +504,7 @@ def test_a_book_is_in_doubt_from_the_frame_on_that_cannot_be_read(
     with pytest.raises(OrderBookOutOfSync, match=r"may have been missed \(invalid\)"):
         book.bids()
     assert book.bids(stale_ok=True) == [(9, 1)]
-    assert subscribes(kraken) == 1, "the next message will tell"
+    assert subscribes(kraken) == 1, "the next message will show it"
     push(kraken, "update", [(9, 5)])
     until(lambda: subscribes(kraken) == 2)
     book.wait_synced(5)
@@ -512,7 +512,7 @@ def test_a_book_is_in_doubt_from_the_frame_on_that_cannot_be_read(
 
 
 class Slow(wsclient.Kraken):
-    """A user's dialect that takes its time over the messages of one symbol's book."""
+    """A user's dialect that is slow with the messages of one symbol's book."""
 
     def __init__(self, symbol: str = "BTC/USD") -> None:
         super().__init__()
@@ -528,7 +528,7 @@ class Slow(wsclient.Kraken):
         return super().book_update(message)
 
 
-def test_a_book_is_in_doubt_while_a_message_of_its_is_dropped(kraken: FakeVenue) -> None:
+def test_a_book_is_in_doubt_while_one_of_its_messages_is_dropped(kraken: FakeVenue) -> None:
     dialect = Slow()
     with wsclient.connect(
         kraken.url, dialect=dialect, queue_size=1, overflow="drop_newest"
@@ -586,7 +586,7 @@ def test_a_doubt_that_a_number_disproves_wakes_who_waits() -> None:
 def test_a_closed_clients_book_is_not_in_sync(
     kraken: FakeVenue, client: wsclient.WebSocketClient
 ) -> None:
-    """No message says that the connection is gone; the state does."""
+    """The client's state, not a message, says that the connection is gone."""
     book = client.order_book("BTC/USD", timeout=5)
     client.close()
     assert not book.is_synced
@@ -639,7 +639,9 @@ def test_a_refused_book_says_why_and_leaves_nothing(
     assert client.order_book("BTC/USD", depth=25, timeout=5).is_synced
 
 
-def test_a_lost_book_can_be_had_anew(kraken: FakeVenue, client: wsclient.WebSocketClient) -> None:
+def test_a_lost_book_can_be_requested_again(
+    kraken: FakeVenue, client: wsclient.WebSocketClient
+) -> None:
     book = client.order_book("BTC/USD", timeout=5)
     book.apply(Message(BOOK, "lost"))
     again = client.order_book("BTC/USD", timeout=5)
@@ -678,7 +680,7 @@ def test_a_closed_books_channel_stays_with_who_reads_it_too(
     assert client.subscriptions[BOOK].is_active
 
 
-def test_a_book_closed_out_of_sync_has_its_channel_subscribed_anew_no_more(
+def test_a_book_closed_out_of_sync_has_its_channel_no_longer_resubscribed(
     kraken: FakeVenue, protocol: KrakenProtocol, client: wsclient.WebSocketClient
 ) -> None:
     client.subscribe(BOOK)
@@ -687,7 +689,7 @@ def test_a_book_closed_out_of_sync_has_its_channel_subscribed_anew_no_more(
     until(lambda: subscribes(kraken) == 2)
     book.wait_synced(5)
     protocol.snapshots.clear()
-    push(kraken, "update", [(9, 5)], checksum=1)  # so soon, that it is not asked for at once
+    push(kraken, "update", [(9, 5)], checksum=1)  # too soon to be requested at once
     refreshes = core_of(client).peek().refreshes
     until(lambda: refreshes.deadline(0.0) < float("inf"))
     book.close()
@@ -726,7 +728,7 @@ def test_a_book_by_hand_is_closed_too() -> None:
 def test_a_book_keeps_its_client_and_nothing_else_does(
     kraken: FakeVenue, protocol: KrakenProtocol
 ) -> None:
-    """The collector may be switched off, and the traceback of the last error kept."""
+    """This holds with the collector switched off and the last error's traceback kept."""
     gc.collect()
     gc.disable()
     try:
@@ -763,7 +765,7 @@ def test_a_book_that_nobody_holds_is_kept_by_the_client(
 def test_a_book_that_another_call_has_given_up_does_not_pass_for_true(
     kraken: FakeVenue, client: wsclient.WebSocketClient
 ) -> None:
-    """Somebody else waited for it too, got it as the first one gave up, and still has it."""
+    """Another call waited for it too, got it as the first one gave up, and still has it."""
     book = client.order_book("BTC/USD", timeout=5)
     drop_book(client, BOOK)
     book.apply(book_message("snapshot", [(1, 1)], [(2, 1)]))  # it was on its way
@@ -774,7 +776,7 @@ def test_a_book_that_another_call_has_given_up_does_not_pass_for_true(
     assert client.order_book("BTC/USD", timeout=5) is not book
 
 
-def test_who_waits_for_a_book_that_another_gives_up_is_told(
+def test_a_wait_for_a_book_that_another_call_gives_up_raises(
     kraken: FakeVenue, protocol: KrakenProtocol, client: wsclient.WebSocketClient
 ) -> None:
     protocol.snapshots.clear()
@@ -801,7 +803,7 @@ def test_a_book_may_be_waited_for_within_a_callback(
 
 
 def test_a_wait_for_a_book_within_a_hook_of_its_dialect_is_refused(kraken: FakeVenue) -> None:
-    """That runs on the thread that keeps books."""
+    """The hook runs on the thread that keeps books."""
     raised: list[BaseException] = []
 
     class Waiting(wsclient.Kraken):
@@ -821,7 +823,7 @@ def test_a_wait_for_a_book_within_a_hook_of_its_dialect_is_refused(kraken: FakeV
 
 
 @pytest.mark.parametrize(("symbol", "options"), [(5, {}), ("BTC/USD", {"verify_checksum": "no"})])
-def test_what_a_book_is_asked_with_is_checked_when_given(
+def test_arguments_of_order_book_are_checked_when_given(
     kraken: FakeVenue, symbol: Any, options: Any
 ) -> None:
     with wsclient.connect(kraken.url, dialect="kraken") as client:
@@ -845,7 +847,7 @@ def test_what_cannot_have_a_book_is_refused(kraken: FakeVenue, venue: FakeVenue)
 
 @needs_recording
 @pytest.mark.parametrize("kills", [0, 6])
-def test_recorded_books_verify_through_a_socket_and_through_killed_links(kills: int) -> None:
+def test_recorded_books_verify_through_a_socket_and_killed_connections(kills: int) -> None:
     """Every message is verified twice: in the client's book, and in one fed by hand from its
     stream."""
     replay = Replay(RECORDING, hold=True)

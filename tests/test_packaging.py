@@ -1,4 +1,4 @@
-"""The source distribution: unpacked elsewhere, its tests run."""
+"""The tests of the source distribution run where it is unpacked."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CHOSEN = [
 ]
 
 
-#: Whatever is there of these.
+#: Those of these files that exist.
 KEPT = ("wsclient", "tests", ".ci", ".github", "setup.cfg", ".ruff.toml", "LICENSE", "README.rst")
 
 

@@ -1,4 +1,4 @@
-"""The README is true: it renders, its tables match the code, its Python blocks run."""
+"""The README renders, its tables match the code, and its Python blocks run."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_the_table_of_limits_names_options() -> None:
 
 
 class Prices(GenericProtocol):
-    """Subscribers get a price at once; the Acme dialect of the README is answered too."""
+    """A protocol that sends a price to each subscriber, and answers the README's Acme dialect."""
 
     def received(self, peer: Any, payload: Any) -> Iterator[Any]:
         import json
@@ -100,7 +100,7 @@ class Prices(GenericProtocol):
 
 @contextmanager
 def lively(venue: FakeVenue, channels: list[str]) -> Iterator[None]:
-    """Something is published on every channel, again and again."""
+    """Publish on every channel, again and again."""
     stop = threading.Event()
 
     def run() -> None:
@@ -121,7 +121,7 @@ def lively(venue: FakeVenue, channels: list[str]) -> Iterator[None]:
 
 @pytest.fixture
 def clients(monkeypatch: pytest.MonkeyPatch) -> list[wsclient.WebSocketClient]:
-    """Every client that a block makes."""
+    """Collect every client that a block makes."""
     made: list[wsclient.WebSocketClient] = []
     original = wsclient.WebSocketClient.__init__
 
@@ -255,9 +255,9 @@ def test_the_statistics(clients: list[Any], monkeypatch: pytest.MonkeyPatch) -> 
         run_block(code, namespace, clients, messages=0)
         ((server, thread),) = servers
         with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics") as answer:
-            told = answer.read().decode()
+            text = answer.read().decode()
         clients[0].close()
     server.shutdown()
     server.server_close()
     thread.join()
-    assert 'wsclient_state{client="kraken",state="open"} 1.0' in told
+    assert 'wsclient_state{client="kraken",state="open"} 1.0' in text

@@ -41,7 +41,7 @@ class TestLag:
         assert found.p99 == pytest.approx(0.09, rel=0.016)
         assert found.quantile(0.2) == pytest.approx(0.001, rel=0.016)
 
-    def test_of_none_there_is_none(self) -> None:
+    def test_no_measurements_have_no_quantiles(self) -> None:
         found = lag()
         assert found.count == found.total == 0
         assert [found.min, found.p50, found.p99, found.max, found.mean] == [None] * 5
@@ -51,7 +51,7 @@ class TestLag:
         assert lag(-1, 1, 2).below(0) == 1
         assert lag(-1, 1, 2).below(2**20 / 1e9) == 2
 
-    def test_its_repr_tells_the_quantiles(self) -> None:
+    def test_its_repr_has_the_quantiles(self) -> None:
         assert repr(lag(5, 5, 5)) == "<Lag of 3: 5 ms / 5 ms>"
 
 

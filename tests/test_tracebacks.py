@@ -1,4 +1,4 @@
-"""What the tracebacks of exceptions keep: the lines of code, and no variable of ours."""
+"""Tracebacks of exceptions keep the lines of code, and none of our variables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECRET = "S3CRET"
 
 
 def shown(error: BaseException) -> str:
-    """What a reporter shows of ``error`` and its chain, but for the frames of the test itself."""
+    """Return what a reporter shows of ``error`` and its chain, without the test's own frames."""
     chain: list[BaseException | None] = [error]
     said = []
     for connection in chain:
@@ -78,8 +78,8 @@ def test_an_interrupt_shows_no_variable_either() -> None:
     assert SECRET not in shown(error_of(interrupted, SECRET))
 
 
-def test_an_interrupt_after_the_entry_shows_no_variable_wherever_it_comes() -> None:
-    """Also while an error is being cleared."""
+def test_an_interrupt_anywhere_after_the_entry_shows_no_variable() -> None:
+    """This includes an interrupt while an error is being cleared."""
 
     @without_locals
     def failing(key: str) -> None:
@@ -139,7 +139,7 @@ def test_what_the_caller_was_handling_stays_as_it_is() -> None:
 
 
 def test_a_frame_that_still_runs_is_dropped() -> None:
-    """A thread hands its error over, and goes on."""
+    """A thread hands its error over and continues."""
     handed: list[BaseException] = []
     taken = threading.Event()
 

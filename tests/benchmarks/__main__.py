@@ -1,10 +1,10 @@
-"""Runs the benchmarks: ``python tests/benchmarks [--only throughput,tls] [--out FILE]``.
+"""Run the benchmarks: ``python tests/benchmarks [--only throughput,tls] [--out FILE]``.
 
 Every figure is the median of several rounds; the clients of a table take turns within each round,
-and a ratio is the median of the ratios within the rounds. Machines drift: compare ratios, of one
+and a ratio is the median of the ratios within the rounds. Machines drift: compare ratios of one
 run. ``busy`` is processor time by elapsed time: a client well below 100 % waited for the feed, or
-for other programs, and its ratio by processor time says more. The needs are those of the ``bench``
-extra; what is not installed is left out.
+for other programs, and its ratio by processor time says more. The ``bench`` extra installs the
+other clients; those that are not installed are left out.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from payloads import CHANNELS, SIZES
 HERE = Path(__file__).parent
 CERTIFICATE = HERE.parent / "testing" / "localhost.pem"
 
-#: A first guess of messages a second, for the first, discarded run of each client.
+#: A first guess of messages per second, for the first, discarded run of each client.
 GUESSES = {
     "ours": {"small": 200_000, "big": 50_000},
     "ours typed": {"small": 300_000, "big": 50_000},
@@ -44,17 +44,17 @@ GUESSES = {
     "picows typed": {"small": 600_000, "big": 80_000},
     "raw": {"small": 10_000_000, "big": 1_000_000},
 }
-#: What is measured with statistics on and off, and the messages of a turn.
+#: Clients measured with statistics on and off, and the messages per turn.
 OURS = ("ours", "ours untouched")
 TURN = {"small": 5_000, "big": 1_000}
 LATENCY_RATES = (1_000, 10_000, 50_000)
 SIDE_BY_SIDE = ("ours", "stock", "tuned", "websockets", "picows")
 NEEDS = {"websockets": "websockets", "picows": "picows", "tuned": "orjson"}
-#: What clients are called in a latency table, where it is not their name.
+#: Names of clients in a latency table, where they differ.
 LABELS = {"raw": "bare socket"}
 
 Result = dict[str, Any]
-#: Results of one table: client -> one result for each round.
+#: Results of one table: client -> one result per round.
 Rounds = dict[str, list[Result]]
 
 
@@ -84,25 +84,32 @@ class Feed:
         client: str,
         scheme: str = "ws",
         tree: Path = HERE.parent.parent,
-        **told: Any,
+        **settings: Any,
     ) -> Result:
-        """One client in a fresh process. ``tree`` is where our package is taken from."""
+        """Run one client in a fresh process. ``tree`` is the folder of our package."""
         url = f"{scheme}://127.0.0.1:{self._ports[scheme]}"
-        told["core"] = self._client_core
-        command = [sys.executable, str(HERE / "clients.py"), task, client, url, json.dumps(told)]
+        settings["core"] = self._client_core
+        command = [
+            sys.executable,
+            str(HERE / "clients.py"),
+            task,
+            client,
+            url,
+            json.dumps(settings),
+        ]
         # The tree that this file is in, and no other that may be installed.
         environment = {**os.environ, "PYTHONPATH": str(HERE.parent.parent)}
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=120, env=environment, check=False
         )
         if done.returncode:
-            raise RuntimeError(f"{task} of {client} {told} failed:\n{done.stderr}")
+            raise RuntimeError(f"{task} of {client} {settings} failed:\n{done.stderr}")
         result: Result = json.loads(done.stdout)
         return result
 
 
 class Report:
-    """What is printed at the end: tables, verdicts and notes."""
+    """The tables, verdicts and notes printed at the end."""
 
     def __init__(self) -> None:
         self._machine = machine()  # now: the load is that of other programs
@@ -171,7 +178,7 @@ def _cores() -> list[int]:
 
 
 def installed(clients: Sequence[str], report: Report) -> list[str]:
-    """Those of the clients that can be run here."""
+    """Return the clients that can be run here."""
     found = []
     for client in clients:
         need = next((n for name, n in NEEDS.items() if client.startswith(name)), None)
@@ -190,7 +197,7 @@ def can_pin(report: Report) -> bool:
 
 
 def ratio(rounds: Rounds, ours: str, other: str, figure: str) -> float:
-    """The median of ours / other within each round."""
+    """Return the median of ours / other within each round."""
     pairs = zip(rounds[ours], rounds[other], strict=True)
     return float(median(a[figure] / b[figure] for a, b in pairs))
 
@@ -198,7 +205,7 @@ def ratio(rounds: Rounds, ours: str, other: str, figure: str) -> float:
 def take_turns(
     clients: Sequence[str], rounds: int, what: str, run: Callable[[str], Result]
 ) -> Rounds:
-    """A B C D, A B C D, ..."""
+    """Run the clients in turns: A B C D, A B C D, ..."""
     found: Rounds = {client: [] for client in clients}
     for number in range(rounds):
         progress(f"{what}: round {number + 1} of {rounds}")
@@ -221,16 +228,16 @@ class Bench:
         self._report = report
 
     def throughput(self) -> None:
-        """Messages a second, at full speed, both sides pinned."""
+        """Measure messages per second at full speed, both sides pinned."""
         if can_pin(self._report):
             self._speeds("Throughput, pinned", "ws", True, "pinned", goals.PINNED, 1.0)
 
     def unpinned(self) -> None:
-        """The same with nothing pinned: as users run."""
+        """Measure messages per second with nothing pinned, as users run."""
         self._speeds("Throughput, not pinned", "ws", False, "not pinned", goals.NOT_PINNED, 1.0)
 
     def tls(self) -> None:
-        """The same over TLS."""
+        """Measure messages per second over TLS."""
         pinned = can_pin(self._report)
         title = f"Throughput over TLS{', pinned' if pinned else ''}"
         self._speeds(title, "wss", pinned, "TLS", goals.PINNED, goals.TLS_FACTOR)
@@ -269,7 +276,7 @@ class Bench:
                         )
 
     def _calibrate(self, feed: Feed, client: str, scheme: str, size: str) -> int:
-        """So many messages that a run takes about as long as it should."""
+        """Return the number of messages with which a run takes about as long as it should."""
         most = SIZES[size].available * (100 if client == "raw" else 1)
 
         def count(rate: float) -> int:
@@ -313,7 +320,7 @@ class Bench:
         self._report.table(title, header + [f"/ {other}" for other in against], rows)
 
     def statistics(self) -> None:
-        """What the accounting of statistics costs: on and off by turns in each run."""
+        """Measure the cost of statistics, on and off by turns in each run."""
         if not can_pin(self._report):
             return
         rows = []
@@ -354,7 +361,7 @@ class Bench:
         ]
 
     def latency(self) -> None:
-        """Send to decoded message, at fixed rates."""
+        """Measure the time from send to decoded message, at fixed rates."""
         for pinned in (True, False):
             if pinned and not can_pin(self._report):
                 continue
@@ -400,7 +407,7 @@ class Bench:
             found.append(Verdict(f"p99, {where}", goals.P99_LIMIT, p99, False, " us"))
 
     def memory(self) -> None:
-        """A backlog that nobody reads, and the policies that bound it."""
+        """Measure a backlog that nobody reads, and the policies that bound it."""
         with Feed(False) as feed:
             self._backlog(feed)
             self._bounds(feed)
@@ -462,7 +469,7 @@ class Bench:
         self._report.table("Bounded queues at full speed, ours", header, rows)
 
     def connections(self) -> None:
-        """What an idle connection costs, by their number."""
+        """Measure the cost of idle connections, by their number."""
         clients = installed(SIDE_BY_SIDE, self._report)
         rows = []
         with Feed(False) as feed:
@@ -532,7 +539,7 @@ def arguments() -> argparse.Namespace:
 
 @contextlib.contextmanager
 def reported(report: Report, out: Path | None) -> Iterator[None]:
-    """Prints what there is, also after an interrupt or a failure."""
+    """Print the results so far, also after an interrupt or a failure."""
     try:
         yield
     finally:

@@ -1,9 +1,9 @@
-"""Updates a second of an order book: ``python tests/benchmarks/books.py [--rounds N]``.
+"""Updates per second of an order book: ``python tests/benchmarks/books.py [--rounds N]``.
 
-Ours beside a dict sorted after each message, and beside two ``sortedcontainers.SortedDict`` where
-that is installed: changes applied, each side cut to its depth, and the best two prices read, from
-updates that are decoded already. The last line is ``OrderBook.apply`` on the recorded frames, with
-decoding and checksums. Every figure is the median of several rounds, in which the books take turns.
+Compares ours with a dict sorted after each message, and with two ``sortedcontainers.SortedDict`` if
+installed. Each applies decoded updates, cuts each side to its depth and reads the best two prices.
+The last line is ``OrderBook.apply`` on the recorded frames, with decoding and checksums. Every
+figure is the median of several rounds, in which the books take turns.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ except ImportError:
 
 RECORDING = Path(__file__).parents[3] / "shared/recorded/kraken/kraken_btcusd_l2.jsonl"
 CHANNEL = "book:BTC/USD"
-#: Levels a side of the synthetic book.
+#: Levels per side of the synthetic book.
 DEEP = 5000
 
 Best = tuple[Any, Any]
@@ -45,7 +45,7 @@ class Ours(Book):
 
 
 class Plain:
-    """Sorts each side that a message changes."""
+    """A book that sorts each side that a message changes."""
 
     make: Callable[[], Any] = dict
 
@@ -94,7 +94,7 @@ def change(side: Any, levels: Any) -> None:
 
 
 def synthetic(count: int) -> Iterator[BookUpdate]:
-    """A deep book, moved mostly near its top, by 1 to 20 levels a message."""
+    """Return a deep book's messages, each changing 1 to 20 levels, mostly near the top."""
     rng = random.Random(7)
     bids = [(Decimal(100_000 - n) / 100, Decimal(1)) for n in range(1, DEEP + 1)]
     asks = [(Decimal(100_000 + n) / 100, Decimal(1)) for n in range(1, DEEP + 1)]

@@ -31,13 +31,14 @@ Result = dict[str, Any]
 
 
 class Run:
-    """What a run is told, and the stop-watch that every client uses."""
+    """The settings of a run, and the stop-watch that every client uses."""
 
-    def __init__(self, url: str, told: dict[str, Any]) -> None:
-        self.url = f"{url}/?size={told['size']}&count={told['count']}&rate={told.get('rate', 0)}"
-        self.size = SIZES[told["size"]]
-        self.count: int = told["count"]
-        self.told = told
+    def __init__(self, url: str, settings: dict[str, Any]) -> None:
+        size, count, rate = settings["size"], settings["count"], settings.get("rate", 0)
+        self.url = f"{url}/?size={size}&count={count}&rate={rate}"
+        self.size = SIZES[size]
+        self.count: int = count
+        self.settings = settings
         self.ssl: ssl.SSLContext | None = None
         if url.startswith("wss:"):
             self.ssl = ssl.create_default_context(cafile=str(CERTIFICATE))
@@ -47,15 +48,15 @@ class Run:
         self._ended = (0, 0.0)
 
     def start(self) -> None:
-        """The consumer has its first message."""
+        """Start the time: the consumer has its first message."""
         self._started = (time.monotonic_ns(), time.process_time())
 
     def end(self) -> None:
-        """The consumer has its last message."""
+        """Stop the time: the consumer has its last message."""
         self._ended = (time.monotonic_ns(), time.process_time())
 
     def result(self, missed: int = 0, **more: Any) -> Result:
-        """Messages a second, microseconds of processor time for each, and what was missed."""
+        """Return messages per second, processor time (us) per message, and messages missed."""
         for channel, sequence in payloads.last_sequences(self.count).items():
             found = self.last[channel]
             found = found["sequence"] if isinstance(found, dict) else found.sequence
@@ -90,7 +91,7 @@ def connect_ours(run: Run, **options: Any) -> Any:
 
 
 def ours(run: Run) -> Result:
-    """``for message in client``, with everything on, and dicts."""
+    """Our client with everything on: ``for message in client``, and dicts."""
     last, wanted, count, missed = run.last, run.count, 0, 0
     with connect_ours(run) as client:
         client.subscribe(*CHANNELS)
@@ -110,7 +111,7 @@ def ours(run: Run) -> Result:
 
 
 def ours_typed(run: Run) -> Result:
-    """The same, with each message decoded into a Struct."""
+    """Our client, with each message decoded into a Struct."""
     import wsclient
 
     last, wanted, count, missed, typed = run.last, run.count, 0, 0, run.size.typed
@@ -146,7 +147,7 @@ def ours_typed(run: Run) -> Result:
 
 
 def ours_untouched(run: Run) -> Result:
-    """The same, with ``data`` never touched: what the client itself costs."""
+    """Our client with ``data`` never read: the cost of the client itself."""
     last, wanted, count, missed = run.last, run.count, 0, 0
     with connect_ours(run) as client:
         client.subscribe(*CHANNELS)
@@ -189,7 +190,7 @@ def _stock(run: Run, loads: Callable[[Any], Any], take: Callable[[Any], Any], **
 
 
 def _count(run: Run) -> Callable[[Any], bool]:
-    """Takes each message of a dict client; false when it was the last."""
+    """Return a function that counts a message's dict; it returns False for the last one."""
     last, wanted, count = run.last, run.count, 0
 
     def take(data: Any) -> bool:
@@ -207,13 +208,13 @@ def _count(run: Run) -> Callable[[Any], bool]:
 
 
 def stock(run: Run) -> Result:
-    """``run_forever``, ``json`` and ``queue.Queue``."""
+    """websocket-client with ``run_forever``, ``json`` and ``queue.Queue``."""
     _stock(run, json.loads, _count(run))
     return run.result()
 
 
 def tuned(run: Run) -> Result:
-    """The same with ``skip_utf8_validation`` and orjson."""
+    """websocket-client with ``skip_utf8_validation`` and orjson."""
     import orjson
 
     _stock(run, orjson.loads, _count(run), skip_utf8_validation=True)
@@ -237,7 +238,7 @@ def _subscribe_websockets(connection: Any) -> None:
 
 
 def websockets_sync(run: Run) -> Result:
-    """``for message in connection`` and orjson."""
+    """websockets.sync with ``for message in connection`` and orjson."""
     from orjson import loads
 
     last, wanted, count = run.last, run.count, 0
@@ -256,7 +257,7 @@ def websockets_sync(run: Run) -> Result:
 
 
 def websockets_typed(run: Run) -> Result:
-    """``for message in connection`` and a msgspec Struct."""
+    """websockets.sync with ``for message in connection`` and a msgspec Struct."""
     decode: Callable[[Any], Any] = msgspec.json.Decoder(run.size.typed).decode
     last, wanted, count = run.last, run.count, 0
     with _websockets(run) as connection:
@@ -277,7 +278,7 @@ def websockets_typed(run: Run) -> Result:
 
 
 def _picows(run: Run, on_data: Callable[[Any], bool]) -> None:
-    """``on_data`` gets each frame behind the answers; false when it was the last."""
+    """Pass each frame after the answers to ``on_data``, which returns False for the last one."""
     import picows
 
     answers = len(CHANNELS)
@@ -302,7 +303,7 @@ def _picows(run: Run, on_data: Callable[[Any], bool]) -> None:
 
 
 def picows_dict(run: Run) -> Result:
-    """orjson in the callback."""
+    """picows with orjson in the callback."""
     from orjson import loads
 
     last, wanted, count = run.last, run.count, 0
@@ -324,7 +325,7 @@ def picows_dict(run: Run) -> Result:
 
 
 def picows_typed(run: Run) -> Result:
-    """A msgspec Struct in the callback."""
+    """picows with a msgspec Struct in the callback."""
     decode: Callable[[Any], Any] = msgspec.json.Decoder(run.size.typed).decode
     last, wanted, count = run.last, run.count, 0
 
@@ -348,7 +349,7 @@ def picows_typed(run: Run) -> Result:
 
 
 def raw(run: Run) -> Result:
-    """``recv_into`` and nothing else: what the feed and the socket can do."""
+    """A loop of ``recv_into`` alone: the limit of the feed and the socket."""
     sock = _raw_socket(run)
     wanted = run.count * run.size.frame_length
     buffer = bytearray(256 * 1024)
@@ -365,7 +366,7 @@ def raw(run: Run) -> Result:
 
 
 def _raw_socket(run: Run) -> Any:
-    """websocket-client's handshake and subscribes; then its bare socket."""
+    """Connect and subscribe with websocket-client. Return its bare socket."""
     import websocket
 
     connection = websocket.create_connection(
@@ -396,13 +397,16 @@ THROUGHPUT: dict[str, Callable[[Run], Result]] = {
 
 
 def statistics(client: str, run: Run) -> Result:
-    """Our loop, with statistics on and off by turns. Gives the processor time (us) of each message
-    in each turn: all threads, as the reader does most of it. ``slice``: the messages of a turn."""
+    """Run our loop, with statistics on and off by turns.
+
+    Return the processor time (us) per message in each turn, of all threads, as the reader does
+    most of the work. ``slice`` is the number of messages per turn.
+    """
     import unmeasured
 
     import wsclient
 
-    switch, each = unmeasured.Switch(), run.told["slice"]
+    switch, each = unmeasured.Switch(), run.settings["slice"]
     turns: dict[bool, list[float]] = {True: [], False: []}
     # On, off, off, on: what a machine does with time cancels out. The first turn settles.
     order = itertools.cycle((True, False, False, True))
@@ -433,7 +437,7 @@ def statistics(client: str, run: Run) -> Result:
 
 
 class Latencies:
-    """Collects the time (us) from the feed's send to the decoded message in the user's code."""
+    """A collector of times (us) from the feed's send to the decoded message in the user's code."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -450,12 +454,12 @@ class Latencies:
         return False
 
     def result(self) -> Result:
-        """Without the first tenth, in which caches and buffers settle."""
+        """Return the quantiles without the first tenth, in which caches and buffers settle."""
         settled = sorted(self._found[len(self._found) // 10 :])
         return {
             "p50": settled[len(settled) // 2] / 1e3,
             "p99": settled[len(settled) * 99 // 100] / 1e3,
-            "share": self._run.figures()["rate"] / self._run.told["rate"],
+            "share": self._run.figures()["rate"] / self._run.settings["rate"],
         }
 
 
@@ -492,7 +496,7 @@ def latency(client: str, run: Run) -> Result:
 
 
 def _take_raw(run: Run, take: Callable[[Any], bool]) -> None:
-    """The floor: a bare socket and orjson."""
+    """Take messages from a bare socket with orjson: the lowest latency possible."""
     from orjson import loads
 
     sock = _raw_socket(run)
@@ -515,13 +519,13 @@ def _take_raw(run: Run, take: Callable[[Any], bool]) -> None:
 
 
 def rss() -> int:
-    """Resident bytes of this process, now."""
+    """Return the resident memory (bytes) of this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _wait_for_all(client: Any, wanted: int) -> tuple[float, int]:
-    """Until so many were received. Returns their rate, and the highest RSS (bytes) seen."""
+    """Wait until ``wanted`` were received. Return their rate and the highest RSS (bytes)."""
     started, first, peak = 0.0, 0, 0
     deadline = time.monotonic() + 60
     while True:
@@ -538,8 +542,8 @@ def _wait_for_all(client: Any, wanted: int) -> tuple[float, int]:
 
 
 def backlog(client: str, run: Run) -> Result:
-    """A queue without bounds that nobody reads: what each message in it costs."""
-    traced = run.told["traced"]
+    """Measure the cost per message in an unbounded queue that nobody reads."""
+    traced = run.settings["traced"]
     with connect_ours(run, queue_size=None, queue_bytes=None) as connection:
         gc.collect()
         if traced:
@@ -556,10 +560,10 @@ def backlog(client: str, run: Run) -> Result:
 
 
 def overflow(client: str, run: Run) -> Result:
-    """Full speed into a bounded queue, with nobody or a slow reader at its other end.
+    """Run at full speed into a bounded queue with a slow reader or none.
 
-    ``busy`` is how long (s) the reader takes for a message; 0 for no reader at all."""
-    busy = run.told["busy"]
+    ``busy`` is how long (s) the reader takes per message; 0 for no reader."""
+    busy = run.settings["busy"]
     done = threading.Event()
     seen = missed = 0
 
@@ -573,7 +577,7 @@ def overflow(client: str, run: Run) -> Result:
             if not done.is_set():
                 time.sleep(busy)
 
-    with connect_ours(run, **run.told["options"]) as connection:
+    with connect_ours(run, **run.settings["options"]) as connection:
         before = rss()
         reader = threading.Thread(target=read)
         if busy:
@@ -600,8 +604,8 @@ def overflow(client: str, run: Run) -> Result:
 
 
 def connections(client: str, run: Run) -> Result:
-    """RSS, threads, and share of a core for each of many connections that wait for data."""
-    opened = run.told["connections"]
+    """Measure RSS, threads and share of a core per connection, of many idle ones."""
+    opened = run.settings["connections"]
     openers = {
         "ours": _open_ours,
         "stock": _open_stock,
@@ -709,9 +713,9 @@ TASKS: dict[str, Callable[[str, Run], Result]] = {
 
 
 def main() -> None:
-    task, client, url, told = sys.argv[1:]
-    run = Run(url, json.loads(told))
-    core = run.told.get("core")
+    task, client, url, settings = sys.argv[1:]
+    run = Run(url, json.loads(settings))
+    core = run.settings.get("core")
     if core is not None:
         os.sched_setaffinity(0, {core})
     print(json.dumps(TASKS[task](client, run)))

@@ -1,7 +1,7 @@
 """The server that feeds the clients: a process of its own, plain blocking sockets.
 
-The URL says what a connection gets: ``/?size=small&count=1000&rate=0`` (``rate`` in messages a
-second, 0 for as fast as the socket takes them). It waits until every channel is subscribed to,
+The URL says what a connection gets: ``/?size=small&count=1000&rate=0`` (``rate`` in messages
+per second, 0 for as fast as the socket takes them). It waits until every channel is subscribed to,
 answers each, sends, and then answers pings until the client goes. It prints its ports as JSON, and
 ends when its standard input does.
 """
@@ -82,7 +82,7 @@ class Connection:
     # Sending.
 
     def _blast(self, size: str, count: int) -> None:
-        """``count`` frames at full speed; from the first one on again when they run out."""
+        """Send ``count`` frames at full speed, starting again at the first when they run out."""
         frame_length = SIZES[size].frame_length
         while count:
             for chunk in self._blobs[size]:
@@ -94,7 +94,7 @@ class Connection:
                 self._handle_what_came()
 
     def _send_paced(self, size: str, count: int, rate: int) -> None:
-        """``count`` messages at ``rate`` a second, each with the time of its sending."""
+        """Send ``count`` messages at ``rate`` per second, each with its time of sending."""
         turn = payloads.halves(SIZES[size])
         channels, period = len(CHANNELS), len(turn)
         now = time.monotonic_ns
@@ -109,7 +109,7 @@ class Connection:
                 continue
             if wait > 0:
                 continue
-            # All that are due by now, in one send; a late feed does not send a long burst.
+            # Send all that are due in one call; a late feed does not send a long burst.
             due_now = min(count, (now() - start) * rate // 1_000_000_000 + 1, n + 64)
             frames = []
             for i in range(n, due_now):

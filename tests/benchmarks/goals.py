@@ -1,16 +1,16 @@
-"""What is asked of our client, as ratios to others in the same run, or as plain figures."""
+"""Goals of our client, as ratios to other clients in the same run, or as plain figures."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: A figure within a tenth of its goal holds it: no two runs on a shared machine agree closer.
+#: A figure within a tenth of its goal meets it: runs on a shared machine differ by as much.
 TOLERANCE = 0.9
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One goal, and what was measured."""
+    """One goal and its measured figure."""
 
     name: str
     goal: float
@@ -47,7 +47,7 @@ PINNED = {
     ("ours typed", "picows typed"): {"small": 1.1, "big": 0.95},
 }
 
-#: The same, as users run.
+#: (ours, the other): {size: least ratio}, with nothing pinned, as users run.
 NOT_PINNED = {
     ("ours", "websockets"): {"small": 3.7, "big": 1.25},
     ("ours", "picows"): {"small": 0.85, "big": 0.65},
@@ -56,7 +56,7 @@ NOT_PINNED = {
 #: Over TLS, the ratios of PINNED may be lower by this factor.
 TLS_FACTOR = 0.8
 
-#: By processor time: without statistics, by with them, as all clients have them.
+#: Processor time without statistics, divided by that with them, which all clients have.
 STATISTICS = 0.97
 
 #: Median latency: rate (messages/s) -> largest share of websockets.sync's.
@@ -66,10 +66,10 @@ P50_OF_PICOWS = 2.2
 P99_RATE = 50_000
 P99_LIMIT = 200.0
 
-#: Bytes for each queued message, beside its payload.
+#: Bytes per queued message, beside its payload.
 QUEUED_LIMIT = 150.0
 
-#: For each of 100 idle connections.
+#: Per connection, of 100 idle ones.
 CONNECTIONS = 100
 CONNECTION_KIB = 64.0
 CONNECTION_THREADS = 2.0

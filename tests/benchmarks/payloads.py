@@ -13,7 +13,7 @@ import msgspec
 CHANNELS = ("ticker:BTC/USD", "ticker:ETH/USD", "ticker:SOL/USD", "ticker:XRP/USD")
 #: The first sequence of each channel; large, so that its width does not change.
 FIRST_SEQUENCE = 100_000_001
-#: How many different contents each channel takes turns with.
+#: The number of different contents per channel, sent by turns.
 VARIANTS = 8
 
 
@@ -61,7 +61,7 @@ class Size:
 
     @property
     def frames_a_chunk(self) -> int:
-        """As many as go out in one send of about 256 KiB; whole rounds of the channels."""
+        """Return the frames per send of about 256 KiB, in whole rounds of the channels."""
         return 256 * 1024 // self.frame_length // len(CHANNELS) * len(CHANNELS)
 
 
@@ -94,8 +94,8 @@ def _book_fields(dice: random.Random) -> str:
 
 
 def halves(size: Size) -> list[Halves]:
-    """What comes before the sequence, between it and ``sent``, and after, for each message of one
-    full turn of variants and channels."""
+    """Return the parts before the sequence, between it and ``sent``, and after, for each message
+    of one full turn of variants and channels."""
     dice = random.Random(size.length)
     fields = _ticker_fields if size.name == "small" else _book_fields
     found = []
@@ -114,12 +114,12 @@ def halves(size: Size) -> list[Halves]:
 
 
 def frame(payload: bytes) -> bytes:
-    """An unmasked, final TEXT frame."""
+    """Return an unmasked, final TEXT frame."""
     return struct.pack("!BBH", 0x81, 126, len(payload)) + payload
 
 
 def chunks(size: Size) -> Iterator[bytes]:
-    """All frames of a size, in order, in pieces of ``frames_a_chunk``."""
+    """Return all frames of a size, in order, in pieces of ``frames_a_chunk``."""
     header = struct.pack("!BBH", 0x81, 126, size.length)
     sent = b"1700000000000000000"
     turn = [(header + a, b + sent + c) for a, b, c in halves(size)]
@@ -133,7 +133,7 @@ def chunks(size: Size) -> Iterator[bytes]:
 
 
 def last_sequences(count: int) -> dict[str, int]:
-    """The sequence of each channel's last message, when ``count`` were sent in all."""
+    """Return the sequence of each channel's last message, after ``count`` messages in all."""
     turns, rest = divmod(count, len(CHANNELS))
     return {
         channel: FIRST_SEQUENCE + turns - (0 if i < rest else 1)

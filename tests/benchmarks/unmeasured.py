@@ -1,4 +1,4 @@
-"""The client's code without the accounting of statistics, to tell what that costs."""
+"""The client's code without the accounting of statistics, to measure its cost."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 
 
 class Edit(NamedTuple):
-    """A function of the client, and what it has for each piece that counts or measures."""
+    """A function of the client, and replacements for its code that counts or measures."""
 
     module: str
     function: str
     pieces: dict[str, str]
 
 
-#: All that is done on the way of an ordinary message.
+#: All accounting on the path of an ordinary message.
 EDITS = [
     Edit(
         "wsclient.sansio.recovery",
@@ -49,7 +49,7 @@ EDITS = [
 
 
 class Switch:
-    """Turns the accounting of all clients of this process off and on."""
+    """A switch for the accounting of all clients of this process."""
 
     def __init__(self) -> None:
         #: Each function, and its code when off and when on.
@@ -71,7 +71,7 @@ def _function(edit: Edit) -> Any:
 
 
 def _edited(edit: Edit, function: Callable[..., Any]) -> CodeType:
-    """Raises ValueError where a piece is not there any more."""
+    """Return the edited code. Raises ValueError if a piece is no longer there."""
     module = importlib.import_module(edit.module)
     whole = inspect.getsource(module)
     text = old = inspect.getsource(function)

@@ -25,11 +25,11 @@ MODULES = (
     "wsclient.metrics",
     "wsclient.testing",
 )
-#: The package makes these; a user gets them.
+#: Classes that the package makes and users get.
 _GIVEN = frozenset({"EventStream", "Lag", "ServedConnection", "Peer", "Reader"})
-#: What a language construct calls.
+#: Methods that language constructs call.
 _PROTOCOLS = frozenset({"__call__", "__enter__", "__exit__", "__iter__", "__next__"})
-#: Where a default is shown by its address, or an annotation by where its class is defined.
+#: A default shown with its address, or an annotation with the module of its class.
 _ADDRESS = re.compile(r"<(?:function|class) '?(?:[\w.<>]*\.)?([\w<>]+)'?(?: at 0x[0-9a-f]+)?>")
 _PLACE = re.compile(r"\b(?:wsclient|collections|typing|decimal|ssl)(?:\.\w+)*\.(\w+)")
 
@@ -64,7 +64,7 @@ def _of_class(path: str, kind: type) -> Iterator[str]:
     else:
         made = "" if kind.__name__ in _GIVEN or not _is_made(kind) else f": {_signature(kind)}"
         yield f"{path}({bases}){made}"
-    # What a public base has is told there.
+    # Members of a public base are listed there.
     own = [kind, *(base for base in _ours(kind) if base.__name__.startswith("_"))]
     for name in sorted({name for base in own for name in vars(base)}):
         if (name.startswith("_") and name not in _PROTOCOLS) or issubclass(kind, enum.Enum):
@@ -73,7 +73,7 @@ def _of_class(path: str, kind: type) -> Iterator[str]:
 
 
 def _is_made(kind: type) -> bool:
-    """Whether the class says by itself how it is made."""
+    """Return True if the class defines its own constructor."""
     makers = ("__init__", "__new__")
     is_struct = hasattr(kind, "__struct_fields__")
     return is_struct or any(maker in vars(base) for base in _ours(kind) for maker in makers)
@@ -98,7 +98,7 @@ def _member(name: str, value: Any) -> str:
 def _signature(value: Any) -> str:
     try:
         return _plain(inspect.signature(value))
-    except ValueError:  # of a kind that says none
+    except ValueError:  # a builtin without a signature
         return "(...)"
 
 
@@ -115,7 +115,7 @@ def renew() -> None:
 
 
 def snapshot(module: str) -> list[str]:
-    """Return what the snapshot says of a module."""
+    """Return the snapshot's lines for a module."""
     sections = SNAPSHOT.read_text().split("# ")
     (found,) = (s.splitlines()[1:] for s in sections if s.splitlines()[:1] == [module])
     return found

@@ -1,9 +1,9 @@
-"""Compare two golden traces, and list what differs. Exits with 1 when anything does.
+"""Compare two golden traces and list the differences. Exits with 1 if there are any.
 
     python tests/golden/compare.py OLD.json NEW.json
     python tests/golden/compare.py OLD/.venv/bin/python NEW/.venv/bin/python
 
-A Python is asked for the trace of the wsclient that it imports; this file's trace.py records it.
+Given a Python, trace.py beside this file records the trace of the wsclient that it imports.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 TRACE = Path(__file__).resolve().parent / "trace.py"
-#: Lines that are shown of one section's differences.
+#: The number of lines shown of one section's differences.
 SHOWN = 40
 
 #: Scene, section, rows.
@@ -42,7 +42,7 @@ def _summary(rows: Sequence[str]) -> str:
 
 
 def differences(old: Trace, new: Trace) -> Iterator[str]:
-    """Yield a text for each scene that only one has, and each section that differs."""
+    """Yield a text for each scene that only one trace has, and each section that differs."""
     for scene in sorted(old.keys() ^ new.keys()):
         yield f"{scene}: only in the {'old' if scene in old else 'new'} trace"
     for scene in (scene for scene in old if scene in new):
@@ -56,7 +56,7 @@ def differences(old: Trace, new: Trace) -> Iterator[str]:
 
 
 def load(source: str, arguments: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the trace in a file, or of a Python's wsclient."""
+    """Return the trace in a file, or the trace of a Python's wsclient."""
     if source.endswith(".json"):
         found: dict[str, Any] = json.loads(Path(source).read_text())
         return found

@@ -1,18 +1,18 @@
-"""One client at one venue, and a trace of what is seen of it from outside.
+"""One client at one venue, and a trace of its behaviour as seen from outside.
 
-Recorded are, in rows of text: what the caller's calls return or raise and the messages that it
-gets (``calls``), events (``events``; those of gaps in ``gaps``), log records (``logs``) and what
-the client sends (``sent``).
+The trace has rows of text: what the caller's calls return or raise and the messages that it gets
+(``calls``), events (``events``; gap events in ``gaps``), log records (``logs``) and what the client
+sends (``sent``).
 
-What is legitimately free is left out, or sorted, here and nowhere else:
+What may differ between correct runs is left out or sorted, here and nowhere else:
 
 - the order of events, log records and messages among each other: each has a section of its own;
 - texts, times, ages, ports, and what is random by the protocol (the handshake's key, masks);
 - pings in the venue's own words, and how many there are;
-- what is signed with a time, in a login: the names of its fields are recorded, not the values;
-- ``DecodeError`` events and warnings may be held back for a second, to be told together: a scene
-  with several of them says so, and of its warnings each kind is recorded once;
-- how many messages a queue has dropped when ``SlowConsumer`` is told.
+- the values of login fields that are signed with a time: the names of the fields are recorded;
+- ``DecodeError`` events and warnings may be held back for 1 s and summed up: a scene with several
+  of them says so, and each kind of its warnings is recorded once;
+- how many messages a queue has dropped when ``SlowConsumer`` is emitted.
 
 Ids of requests are compared as they are: they count from 1 on each client, for all venues.
 """
@@ -41,7 +41,7 @@ PATIENCE = float(os.environ.get("GOLDEN_PATIENCE", "20"))
 
 #: Fields of events that are texts, or differ from run to run.
 _FREE = frozenset({"why", "at", "number", "seconds", "dropped"})
-#: Fields of what is sent that are made of the time.
+#: Fields of sent messages that depend on the time.
 _SIGNED = re.compile(
     r'("(?:authNonce|authSig|authPayload|sign|signature|timestamp)":)"?[^",}]*"?'
     r'|("op":"auth","args":\["[^"]*",)[^\]]*'
@@ -53,7 +53,7 @@ _CUT = re.compile("client (?:eof|reset)")
 _PORT = re.compile(r"127\.0\.0\.1:\d+")
 
 
-#: Base classes that say nothing of an error.
+#: Base classes that say nothing about an error.
 _GENERAL = frozenset({"BaseException", "Exception", "object"})
 
 
@@ -62,7 +62,7 @@ def digest(payload: bytes) -> str:
 
 
 def describe(message: wsclient.Message) -> str:
-    """Return a message as a row: all that a consumer can see but its times."""
+    """Return a message as a row: all that a consumer can see, except its times."""
     gap = message.gap
     mark = "" if gap is None else f" gap={gap.reason},{gap.missed},{gap.since is not None}"
     decoded = json.dumps(message.data, sort_keys=True, default=str).encode()
@@ -105,16 +105,16 @@ def describe_event(event: events.Event) -> str:
 
 
 def outcome(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[str, Any]:
-    """Call, and return the type of the result or the error in words, and the result."""
+    """Call a function. Return its result's type or its error as text, and the result."""
     try:
         result = function(*args, **kwargs)
-    except Exception as error:  # noqa: BLE001 - that is what is recorded
+    except Exception as error:  # noqa: BLE001 - it is recorded
         return describe_error(error), None
     return type(result).__name__, result
 
 
 class LogHandler(logging.Handler):
-    """Keeps the records of ``wsclient``, in the order in which they are handled."""
+    """A handler that keeps the records of ``wsclient`` in the order in which they are handled."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,8 +128,10 @@ class LogHandler(logging.Handler):
         self._records.put(record)
 
     def take(self) -> list[str]:
-        """Return what has been logged so far, one row per record. A record of our own is logged
-        and waited for, since records are handled on a thread."""
+        """Return what has been logged so far, one row per record.
+
+        Records are handled on a thread: log another record and wait for it first.
+        """
         marker = wsclient.WebSocketHandler({"websocket_uri": "ws://marker/", "name": "marker"})
         marker.process_gap("marker", wsclient.Gap("sequence"))
         rows: list[str] = []
@@ -185,7 +187,7 @@ class Rest:
 
 
 class Run:
-    """A client and the trace of it. ``rest`` records what is asked by REST."""
+    """A client and its trace. ``rest`` records the REST requests."""
 
     def __init__(
         self, venue: FakeVenue, dialect: Any, rest: Rest | None = None, **options: Any
@@ -199,7 +201,7 @@ class Run:
         self.client = wsclient.WebSocketClient(url, dialect=dialect, **{**quiet, **options})
         #: ``close()`` sent no close frame: the client's thread did not get to it in time.
         self.is_cut_short = False
-        #: Warnings and errors of reading may be held back for a second, to be told together.
+        #: Warnings and errors of reading may be held back for 1 s and summed up.
         self.is_throttled = False
         self._stream = self.client.events()
         self._events: list[events.Event] = []
@@ -210,7 +212,7 @@ class Run:
     # Calls.
 
     def call(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call and record what comes of it; returns the result, None for an error."""
+        """Call and record the outcome. Return the result, or None for an error."""
         row, result = outcome(function, *args, **kwargs)
         self.note(f"{name}: {row}")
         return result
@@ -245,7 +247,7 @@ class Run:
             self.note(describe(message))
 
     def recv_all(self, source: Any = None) -> None:
-        """Record what is waiting, up to the error that says that there is no more."""
+        """Record the waiting messages, and the error that says that there are no more."""
         source = source or self.client
         while True:
             try:
@@ -256,7 +258,7 @@ class Run:
             self.note(describe(message))
 
     def stats(self) -> None:
-        """Record the counters, but not what is measured."""
+        """Record the counters, but no measurements."""
         stats = self.client.stats()
         names = ("messages", "gaps", "missed", "invalid", "unhandled", "connects", "disconnects")
         row = " ".join(f"{name}={getattr(stats, name)}" for name in names)
@@ -282,7 +284,7 @@ class Run:
         return event
 
     def wait(self, condition: Callable[[], Any]) -> None:
-        """Wait for what no event tells of."""
+        """Wait for a condition that no event reports."""
         deadline, pause = time.monotonic() + PATIENCE, threading.Event()
         while not condition():
             if time.monotonic() > deadline:
@@ -290,18 +292,18 @@ class Run:
             pause.wait(0.001)
 
     def wait_messages(self, count: int) -> None:
-        """Wait until the client has received so many in all; they need not be consumed."""
+        """Wait until the client has received ``count`` messages in all, consumed or not."""
         self.wait(lambda: self.client.stats().messages >= count)
 
     @property
     def peer(self) -> Peer:
-        """The venue's end of the present connection."""
+        """Return the venue's end of the present connection."""
         return self.venue.live[-1]
 
     # The end.
 
     def close(self, logs: LogHandler) -> None:
-        """Close, and record what is known only then."""
+        """Close the client, and record what is known only then."""
         live = self.venue.live
         try:
             self.client.close(timeout=PATIENCE)
@@ -329,7 +331,7 @@ class Run:
             yield describe_event(event)
 
     def _log_rows(self, rows: list[str]) -> Iterator[str]:
-        """Where warnings may be told together, each kind of them is there once."""
+        """Return the log's rows. Where warnings may be summed up, each kind is there once."""
         seen: set[str] = set()
         for row in rows:
             if not (self.is_throttled and " WARNING " in row and row in seen):
@@ -375,10 +377,10 @@ def _threads() -> list[str]:
 
 
 def steadily(play: Callable[[], Run | None]) -> dict[str, list[str]]:
-    """Run a scene, again where the machine was too busy for it, and return its rows.
+    """Run a scene and return its rows. Repeat it if the machine was too busy.
 
-    ``close()`` waits no longer than 0.25 s for a thread of the client's to begin with it: a client
-    that is always late is recorded as it is.
+    ``close()`` waits at most 0.25 s for a thread of the client to begin: a client that is always
+    late is recorded as it is.
     """
     for _ in range(3):
         run = play()
@@ -388,7 +390,7 @@ def steadily(play: Callable[[], Run | None]) -> dict[str, list[str]]:
 
 
 class Bench:
-    """What all scenes share: the log, and a REST server."""
+    """The log and the REST server that all scenes share."""
 
     def __init__(self) -> None:
         self.logs = LogHandler()

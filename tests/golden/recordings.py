@@ -1,6 +1,6 @@
-"""Recorded traffic of the venues, played to a client; where it is not there, there are no scenes.
+"""Scenes that play recorded traffic of the venues to a client; none without the recordings.
 
-Each recording is played as it is, and once more with lines left out, doubled and swapped.
+Each recording is played unchanged, then again with lines left out, doubled and swapped.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from golden.recorder import PATIENCE, Bench, Run, describe, digest, steadily
 from wsclient.testing import FakeVenue, Peer, ScriptedProtocol, read_recording
 
 RECORDED = Path(__file__).resolve().parents[3] / "shared" / "recorded"
-#: So many lines of each are played in the reduced trace.
+#: The number of lines of each recording that the reduced trace plays.
 REDUCED = 400
 
 
 class Direct(wsclient.Kucoin):
-    """Without a token by REST."""
+    """A dialect that fetches no token by REST."""
 
     def url_request(self, url: str, credentials: Any) -> None:
         return None
 
 
 class Unrouted(wsclient.BinanceFutures):
-    """As in 2021, when one address had all streams."""
+    """A dialect as of 2021, when one address had all streams."""
 
     def refusal(self, channel: str, address: str) -> None:
         return None
@@ -55,8 +55,10 @@ def by_deribit(request: Any) -> Any:
 
 
 class Recording(NamedTuple):
-    """``channel`` gives the channel that a line shows to be subscribed to; ``answer`` answers a
-    request, where the recording has no answers to ours. ``book`` is in the name of books' channels.
+    """A recording of a venue.
+
+    ``channel`` returns the channel that a line shows to be subscribed to. ``answer`` answers a
+    request, where the recording has no answers to ours. Names of book channels contain ``book``.
     """
 
     file: str
@@ -150,7 +152,7 @@ RECORDINGS = [
 
 
 class Player(ScriptedProtocol):
-    """Answers the requests, where the recording has no answers to them."""
+    """A protocol that answers the requests, where the recording has no answers to them."""
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
@@ -168,7 +170,7 @@ def played(recording: Recording, lines: Sequence[bytes], bench: Bench) -> dict[s
 
 
 def once(recording: Recording, lines: Sequence[bytes], bench: Bench) -> Run:
-    """Play lines to a client that wants all channels in them."""
+    """Play lines to a client that subscribes to all channels in them."""
     decoded = (json.loads(line) for line in lines)
     channels = sorted({found for line in decoded if (found := recording.channel(line))})
     with FakeVenue(Player(recording)) as venue:
@@ -211,7 +213,7 @@ def play(recording: Recording, lines: Sequence[bytes], channels: Sequence[str], 
 
 
 def is_asked(peer: Peer, channel: str) -> bool:
-    """Whether a request has come that names this channel."""
+    """Return True if a request that names this channel has come."""
     parts = [f'"{part}"' for part in channel.split(":", 1)]
     texts = [str(payload) for payload in peer.received]
     if channel.startswith("/"):  # a topic, with a list of symbols
@@ -220,7 +222,7 @@ def is_asked(peer: Peer, channel: str) -> bool:
 
 
 def books(recording: Recording, messages: Sequence[wsclient.Message]) -> Iterator[str]:
-    """Yield what each book is after each of its messages, and at the end."""
+    """Yield each book's state after each of its messages, and at the end."""
     dialect = recording.dialect()
     kept: dict[str, wsclient.OrderBook] = {}
     for message in messages:
@@ -246,7 +248,7 @@ def shown(book: wsclient.OrderBook, depth: int | None) -> str:
 
 
 def snapshot_of(recording: Recording, dialect: wsclient.Dialect, channel: str) -> Any:
-    """Return what the venue's REST server answered about this book."""
+    """Return the answer of the venue's REST server for this book."""
     for item in read_recording(RECORDED / str(recording.rest)):
         symbol = re.findall("symbol=([A-Z0-9-]+)", item.uri or "")[0]
         if dialect.book_channel(symbol, {}) == channel:
@@ -269,7 +271,7 @@ def is_data(line: Any) -> bool:
 
 
 def edited(lines: Sequence[bytes], seed: str) -> list[bytes]:
-    """Leave out, double and swap lines here and there; none of the first, which begin things."""
+    """Leave out, double and swap some lines, but none of the first, which are needed to begin."""
     rng = random.Random(seed)
     found = list(lines[:60])
     rest = list(lines[60:])

@@ -1,4 +1,4 @@
-"""What happens to a client, scene by scene, with each fault that a FakeVenue knows.
+"""The scenes of the golden trace, with each fault that a FakeVenue knows.
 
 A scene waits for each thing that it causes before it causes the next one, so that its trace does
 not depend on how fast the machine is. Its seed decides what happens, never when.
@@ -15,7 +15,7 @@ from golden.stage import FOR_ALL, FOR_ONE, SLOW, Play, perform
 
 __all__ = ["scenes", "scenes_of_all", "scenes_of_one"]
 
-#: These wait for a second, for a bound on requests: the reduced trace has them of other venues.
+#: These wait 1 s for a limit of requests: the reduced trace has them for other venues.
 _PACED = {
     "binance_futures: book",
     "binance_futures: book_with_a_hole",

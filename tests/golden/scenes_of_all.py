@@ -16,7 +16,7 @@ from wsclient import events
 
 @scene(FOR_ALL)
 def stream(stage: Stage) -> None:
-    """Two channels, one more, one less; then the client's own end."""
+    """Subscribe to two channels, add one, remove one; then the client closes."""
     run = stage.open(stage.a, stage.b)
     stage.mix(30)
     run.subscribe(stage.c)
@@ -50,7 +50,7 @@ def cut(stage: Stage, case: str) -> None:
 
 @scene(FOR_ALL)
 def outage(stage: Stage) -> None:
-    """The venue is gone for some attempts: no TCP, no handshake, no upgrade."""
+    """The venue fails some attempts: no TCP, no handshake, no upgrade."""
     run = stage.open(stage.a)
     stage.send(stage.a)
     run.recv(1)
@@ -86,7 +86,7 @@ def refused_channels(stage: Stage) -> None:
 
 @scene(FOR_ALL)
 def lost_ack(stage: Stage) -> None:
-    """A subscribe is not answered, and given up."""
+    """A subscribe is not answered, and the client gives it up."""
     run = stage.open(stage.a)
     stage.venue.mute_acks(channel=stage.b)
     run.subscribe(stage.b, timeout=0.15)
@@ -112,7 +112,7 @@ def lost_acks_after_a_reconnect(stage: Stage) -> None:
 
 @scene(FOR_ALL)
 def numbers(stage: Stage) -> None:
-    """Numbers come twice, jump, come late, begin again; the seed decides which."""
+    """Sequence numbers come twice, jump, come late or begin again; the seed decides which."""
     run = stage.open(stage.a, stage.b)
     sent = [1, 2, 2, 3, 7, 5, 8, 8, 9]
     sent += [stage.rng.randrange(5, 40) for _ in range(40)]
@@ -126,7 +126,7 @@ def numbers(stage: Stage) -> None:
 
 @scene(FOR_ALL)
 def gap(stage: Stage) -> None:
-    """A message is left out of its channel's numbers, and of the connection's."""
+    """A sequence number of the channel is left out, and one of the connection."""
     run = stage.open(stage.a, stage.b)
     stage.mix(6)
     stage.counts[stage.a] += 1
@@ -148,7 +148,7 @@ INVALID: dict[str, str | bytes] = {
 
 @scene(FOR_ALL, *INVALID)
 def invalid(stage: Stage, case: str) -> None:
-    """A frame cannot be read: the next messages are marked, or their numbers disprove it."""
+    """A frame cannot be read: the next messages have a gap, or their numbers disprove it."""
     run = stage.open(stage.a, stage.b)
     stage.mix(5)
     run.peer.send(INVALID[case])
@@ -219,7 +219,7 @@ def readers(stage: Stage) -> None:
 def data_before_the_answer(stage: Stage) -> None:
     """The first message of a channel overtakes the answer to its subscribe."""
     if stage.speaker.name == "bitfinex":
-        return  # data bears what only the answer tells
+        return  # data refers to a number that only the answer has
     stage.protocol.before = lambda peer, channel: [stage.speaker.frame(peer, channel, 1)]
     run = stage.open(stage.a, stage.b)
     stage.counts |= {stage.a: 1, stage.b: 1}
@@ -229,13 +229,13 @@ def data_before_the_answer(stage: Stage) -> None:
 
 
 def show(stage: Stage, book: Any) -> None:
-    """Record a book, once it has taken in what was sent."""
+    """Record a book after it has applied what was sent."""
     run = stage.run
     bids, asks = stage.market.levels
 
     def is_there() -> bool:
         stats = run.client.stats()
-        if stats.channels[stage.speaker.book].messages < stage.told:
+        if stats.channels[stage.speaker.book].messages < stage.book_messages:
             return False
         if any(queue.messages for name, queue in stats.queues.items() if name != "client"):
             return False
@@ -251,15 +251,15 @@ def show(stage: Stage, book: Any) -> None:
     except Exception as error:  # noqa: BLE001 - recorded
         run.note(f"the book does not come: {type(error).__name__}")
     sides = book.bids(stale_ok=True), book.asks(stale_ok=True)
-    told = [" ".join(f"{price}x{size}" for price, size in side) for side in sides]
-    run.note(f"book synced={book.is_synced} sequence={book.sequence} {told[0]} / {told[1]}")
+    shown = [" ".join(f"{price}x{size}" for price, size in side) for side in sides]
+    run.note(f"book synced={book.is_synced} sequence={book.sequence} {shown[0]} / {shown[1]}")
 
 
 def begin_book(stage: Stage, peer: Any, channel: str) -> list[str]:
     if channel != stage.speaker.book:
         return []
     payloads = stage.speaker.snapshot(peer, stage.number, stage.market.levels)
-    stage.told += len(payloads)
+    stage.book_messages += len(payloads)
     return payloads
 
 
@@ -298,9 +298,9 @@ def book(stage: Stage) -> None:
 
 @scene(FOR_ALL)
 def book_with_a_hole(stage: Stage) -> None:
-    """A change of the book is missing: it is out of sync, and gets another snapshot."""
+    """An update of the book is missing: it is out of sync and gets another snapshot."""
     if not has_book(stage.speaker) or stage.speaker.name in ("coinbase_exchange",):
-        return  # nothing in its messages would tell
+        return  # nothing in its messages would show it
     stage.protocol.begin = functools.partial(begin_book, stage)
     run = stage.open()
     kept = run.call("order_book", run.client.order_book, stage.speaker.symbol, timeout=PATIENCE)
@@ -321,7 +321,7 @@ def book_with_a_hole(stage: Stage) -> None:
 
 @scene(FOR_ALL, "accepted", "refused")
 def login(stage: Stage, case: str) -> None:
-    """With credentials: accepted and used again after a cut, or refused for good."""
+    """The credentials are accepted and used again after a cut, or refused for good."""
     if stage.speaker.credentials is None:
         return
     stage.protocol.accepts_logins = case == "accepted"
@@ -345,13 +345,13 @@ REQUESTS: dict[str, list[Any]] = {
 }
 
 
-#: These answer what is no JSON object with a notice, or not at all.
+#: These answer anything but a JSON object with a notice, or not at all.
 _ANSWERING = ("bitfinex", "deribit", "kucoin")
 
 
 @scene(FOR_ALL)
 def requests(stage: Stage) -> None:
-    """What the caller sends by himself, and replies to it."""
+    """The caller sends messages and requests, and gets replies."""
     run = stage.open()
     for payload in ("text", b"bytes", {"an": ["object", 1.5, None]}):
         if stage.speaker.name in _ANSWERING and not isinstance(payload, dict):
@@ -373,7 +373,7 @@ def requests(stage: Stage) -> None:
 
 @contextmanager
 def in_flight(stage: Stage, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Iterator[None]:
-    """Make a call that is not answered, and wait until the venue has heard of it."""
+    """Make a call that is not answered, and wait until the venue has received it."""
     run, peer = stage.run, stage.run.peer
     stage.protocol.deaf.add(peer.id)
     peer.ping(b"answered after all that was sent before")

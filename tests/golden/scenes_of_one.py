@@ -1,4 +1,4 @@
-"""Scenes that are the same for all venues: they are played in the generic protocol alone."""
+"""Scenes that are the same for all venues: only the generic protocol plays them."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def endless_handshake(stage: Stage, case: Literal["deaf", "drip"]) -> None:
 
 @scene(FOR_ONE, "refused 401", "refused 403", "refused 503 with a delay", "eof", "garbage")
 def reconnect(stage: Stage, case: str) -> None:
-    """The same at a reconnect, of a client that gives up after two of them."""
+    """Reconnects meet a fault; the client gives up after two of them."""
     run = stage.open("a", max_reconnects=2)
     stage.send("a")
     stage.send("a")
@@ -179,7 +179,7 @@ BROKEN: dict[str, bytes] = {
 
 @scene(FOR_ONE, *BROKEN)
 def broken_frame(stage: Stage, case: str) -> None:
-    """The venue breaks the protocol: the connection is replaced, what came before is delivered."""
+    """The venue breaks the protocol: the connection is replaced, earlier messages are delivered."""
     run = stage.open("a")
     stage.send("a")
     with stage.venue.batch():
@@ -274,7 +274,7 @@ def cut_by_bytes(stage: Stage, case: int) -> None:
 
 @scene(FOR_ONE, "rate", "delay")
 def slow_link(stage: Stage, case: str) -> None:
-    """Bytes come in drops, or late: nothing is lost, and no connection."""
+    """Bytes come a few at a time, or late: no message is lost and no connection ends."""
     with FaultProxy(stage.venue.url) as proxy:
         run = stage.open("a", url=proxy.url)
         proxy.set(Fault(rate=20_000.0) if case == "rate" else Fault(delay=0.05), "to_client")
@@ -286,7 +286,7 @@ def slow_link(stage: Stage, case: str) -> None:
 
 @scene(FOR_ONE, "deaf", "stall", slow=True)
 def dead_link(stage: Stage, case: Literal["deaf", "stall"]) -> None:
-    """Nothing comes any more: unanswered pings tell."""
+    """Nothing comes any more: unanswered pings show it."""
     with FaultProxy(stage.venue.url) as proxy:
         run = stage.open("a", url=proxy.url, ping_interval=1.0, ping_timeout=2.0)
         stage.send("a")
@@ -358,7 +358,7 @@ def requests_in_flight(stage: Stage) -> None:
 
 @scene(FOR_ONE)
 def handler(stage: Stage) -> None:
-    """The older dict style."""
+    """The dict-style handler runs through a cut."""
     run = stage.open()
     with wsclient.WebSocketHandler(
         {"websocket_uri": stage.venue.url, "name": "golden", "retry_delay_sec": 0.01}
@@ -376,7 +376,7 @@ def handler(stage: Stage) -> None:
 
 @scene(FOR_ONE, *range(1, 7))
 def at_random(stage: Stage, case: int) -> None:
-    """A seeded story of many faults, one after the other."""
+    """A random sequence of many faults, decided by the seed."""
     rng = stage.rng = random.Random(case)
     run = stage.open("a", "b", retry_delay=0.001)
     run.is_throttled = True

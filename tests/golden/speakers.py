@@ -1,4 +1,4 @@
-"""What each venue says: its channels, its messages by number, its order book, its answers.
+"""Each venue's channels, numbered messages, order book and answers.
 
 A message is made of its channel and number alone, so that it is the same in each run.
 """
@@ -31,7 +31,7 @@ def dumps(message: Any) -> str:
 
 
 class Market:
-    """A made-up order book: a few levels whose sizes change. Prices and sizes are binary exact."""
+    """A synthetic order book of a few levels whose sizes change; all numbers are binary exact."""
 
     def __init__(self, seed: str) -> None:
         self._random = random.Random(seed)
@@ -43,7 +43,7 @@ class Market:
         return sorted(self.bids.items(), reverse=True), sorted(self.asks.items())
 
     def move(self) -> Sides:
-        """Change a level of each side, and return what has changed; size 0 removes one."""
+        """Change a level of each side and return the changes; size 0 removes a level."""
         changes = []
         for side in (self.bids, self.asks):
             price = self._random.choice(sorted(side))
@@ -79,28 +79,28 @@ class Speaker:
         return self.channels[0]
 
     def frame(self, peer: Peer, channel: str, n: int) -> str:
-        """The n-th message of a channel, to one connection."""
+        """Return the n-th message of a channel, for one connection."""
         return self.data(channel, n)
 
     def data(self, channel: str, n: int) -> str:
         raise NotImplementedError
 
     def update(self, peer: Peer, n: int, changes: Sides, book: Sides) -> list[str]:
-        """A change of the book, after which it is ``book``."""
+        """Return an update, after which the book is ``book``."""
         raise NotImplementedError
 
     def snapshot(self, peer: Peer, n: int, book: Sides) -> list[str]:
-        """Messages that begin the book; none where that is done by REST."""
+        """Return the messages that begin the book; none where a REST snapshot does."""
         raise NotImplementedError
 
     def rest(self, n: int, book: Sides) -> Any:
         raise NotImplementedError
 
     def skip(self, peer: Peer) -> None:
-        """Leave out a number of the connection's count, where the venue has one."""
+        """Leave out a sequence number of the connection, where the venue has them."""
 
     def answer_login(self, request: Any, is_accepted: bool) -> Any:
-        """The answer to a login; None where the request is none."""
+        """Return the answer to a login, or None if the request is not a login."""
         return None
 
     def send(self, venue: FakeVenue, channel: str, n: int) -> None:
@@ -165,7 +165,7 @@ class BinanceFutures(Binance):
 
 
 class Bitfinex(Speaker):
-    """Numbers count the connection, and data bears the number of its channel there."""
+    """Sequence numbers are per connection, and data names its channel by a number."""
 
     name = "bitfinex"
     channels = ("book:tBTCUSD", "trades:tBTCUSD", "ticker:tETHUSD")
@@ -501,9 +501,9 @@ SPEAKERS: list[Speaker] = [
 
 
 class Venue(ScriptedProtocol):
-    """A speaker's side of the conversation, with what a scene adds to it.
+    """The protocol of a speaker, with what a scene adds to it.
 
-    ``begin(peer, channel)`` gives what follows the answer to a subscribe. On the connections in
+    ``begin(peer, channel)`` returns what follows the answer to a subscribe. On the connections in
     ``deaf`` requests take effect and are not answered.
     """
 
@@ -513,7 +513,7 @@ class Venue(ScriptedProtocol):
         self.begin: Callable[[Peer, str], Iterable[str]] = lambda peer, channel: ()
         self.accepts_logins = True
         self.deaf: set[int] = set()
-        #: What is said before the answers of a connection's first requests.
+        #: Messages sent before the answers to a connection's first requests.
         self.before: Callable[[Peer, str], Iterable[str]] = lambda peer, channel: ()
 
     def greeting(self, peer: Peer) -> Iterable[str | bytes]:
@@ -556,5 +556,5 @@ _TIMES = re.compile(r'("time_(?:in|out)":)"[^"]*"')
 
 
 def _without_times(answer: str | bytes) -> str | bytes:
-    """Kraken's answers say when they were made; a reply would bring that to the caller."""
+    """Remove the times from Kraken's answers: a reply would show them to the caller."""
     return _TIMES.sub(r'\1""', answer) if isinstance(answer, str) else answer

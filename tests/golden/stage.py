@@ -30,14 +30,14 @@ class Stage:
         self.begun: Run | None = None
         self.market = Market(speaker.name)
         self.number = 100
-        #: Messages of the book that were sent to somebody.
-        self.told = 0
+        #: The number of messages of the book that were sent to a subscriber.
+        self.book_messages = 0
         self.rest.asked.clear()
         self.rest.answer = self._answer
 
     @property
     def run(self) -> Run:
-        """The client's; there is one from ``open()`` or ``make()`` on."""
+        """Return the run, which ``open()`` or ``make()`` has made."""
         assert self.begun is not None
         return self.begun
 
@@ -59,14 +59,14 @@ class Stage:
         return self.begun
 
     def open(self, *channels: str, **options: Any) -> Run:
-        """A client that is connected, and subscribed to some channels."""
+        """Make a client that is connected and subscribed to some channels."""
         run = self.make(**options).connect()
         if channels:
             run.subscribe(*channels)
         return run
 
     def send(self, channel: str, *numbers: int) -> None:
-        """Send messages by number, the next one of the channel where none is given."""
+        """Send messages by number; without a number the channel's next one."""
         for n in numbers or (self.counts[channel] + 1,):
             self.counts[channel] = max(n, self.counts[channel])
             self.speaker.send(self.venue, channel, n)
@@ -88,14 +88,14 @@ class Stage:
     # The book.
 
     def trade(self) -> None:
-        """Send the next change of the book."""
+        """Send the next update of the book."""
         changes = self.market.move()
         self.number += 1
         with self.venue.lock:
             for peer in self.venue.subscribers(self.speaker.book):
                 for payload in self.speaker.update(peer, self.number, changes, self.market.levels):
                     peer.send(payload)
-                    self.told += 1
+                    self.book_messages += 1
 
     def _answer(self, method: str, path: str) -> Any:
         if "bullet" in path:
@@ -120,11 +120,11 @@ def staged(speaker: Speaker, bench: Bench) -> Iterator[Stage]:
 
 
 Scene = Callable[[Stage], None]
-#: Runs a scene, and returns its rows.
+#: A function that runs a scene and returns its rows.
 Play = Callable[[Bench], dict[str, list[str]]]
 FOR_ALL: dict[str, Scene] = {}
 FOR_ONE: dict[str, Scene] = {}
-#: Scenes that wait for deadlines to pass, or do again what another does: for the full trace only.
+#: Scenes for the full trace only: they wait for deadlines, or repeat what another scene does.
 SLOW: set[str] = set()
 
 

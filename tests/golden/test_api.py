@@ -15,8 +15,8 @@ def test_the_public_api_is_as_it_was(module: str) -> None:
         pytest.importorskip("prometheus_client")
     then, now = api.snapshot(module), api.lines_of(module)
     diff = list(difflib.unified_diff(then, now, "api.txt", "now", lineterm="", n=0))
-    told = "\n".join(diff)
-    assert not diff, f"{told}\nIf that is meant: python tests/golden/api.py --renew"
+    shown = "\n".join(diff)
+    assert not diff, f"{shown}\nIf this is intended: python tests/golden/api.py --renew"
 
 
 @pytest.mark.parametrize(
@@ -28,5 +28,5 @@ def test_the_public_api_is_as_it_was(module: str) -> None:
         "wsclient.Gap(tuple): (reason: str, missed: int | None = None, since: int | None = None)",
     ],
 )
-def test_calls_properties_and_fields_are_told(line: str) -> None:
+def test_calls_properties_and_fields_are_listed(line: str) -> None:
     assert line in api.lines_of("wsclient")

@@ -1,4 +1,4 @@
-"""The golden trace is as it was, and the comparison finds what is not."""
+"""The golden trace is unchanged, and the comparison finds changes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DIGESTS = TRACE.with_name("digests.json")
 
 @pytest.fixture(scope="module")
 def trace(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The reduced trace of this package, recorded as the script does it."""
+    """Record the reduced trace of this package, as the script does."""
     out = tmp_path_factory.mktemp("golden") / "trace.json"
     subprocess.run([sys.executable, str(TRACE), str(out), "--reduced"], check=True, timeout=100)
     return json.loads(out.read_text())
@@ -44,10 +44,10 @@ def check(trace: Any, is_recorded: bool) -> None:
         if found.get(scene, {}).get(section) != then
     ]
     different += [f"{scene}: is new" for scene in found.keys() - expected.keys()]
-    told = "\n".join(different)
+    shown = "\n".join(different)
     assert not different, (
-        f"{told}\nWhat differs is told by tests/golden/compare.py, with the Python of an older "
-        "checkout and this one. If it is meant: python tests/golden/trace.py --renew"
+        f"{shown}\ntests/golden/compare.py lists the differences, given the Python of an older "
+        "checkout and this one. If they are intended: python tests/golden/trace.py --renew"
     )
 
 
@@ -97,7 +97,7 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_change_is_told_and_changes_the_summary(change: str) -> None:
+def test_a_change_is_reported_and_changes_the_summary(change: str) -> None:
     new = deepcopy(OLD)
     CHANGES[change](new)
     assert len(list(differences(OLD, new))) == 1

@@ -3,7 +3,7 @@
     python tests/golden/trace.py OUT.json       all of it, to be compared by compare.py
     python tests/golden/trace.py --renew        the digests that the suite compares with
 
-``--reduced`` leaves out what waits for deadlines, and the most of each recording.
+``--reduced`` leaves out scenes that wait for deadlines, and most of each recording.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from golden.recordings import recorded_scenes  # noqa: E402
 from golden.scenes import scenes  # noqa: E402
 
 DIGESTS = HERE / "digests.json"
-#: No scene takes longer (s): one that does hangs, and its stack is shown.
+#: No scene takes longer (s): one that does has hung, and its stack is shown.
 LIMIT = 120.0
 
 
@@ -54,7 +54,7 @@ def main() -> int:
     parser.add_argument("out", nargs="?", type=Path, help="where to write the trace")
     parser.add_argument("--reduced", action="store_true", help="what the suite runs")
     parser.add_argument("--only", default="", metavar="TEXT", help="scenes with this in their name")
-    parser.add_argument("--verbose", action="store_true", help="tell each scene and its time")
+    parser.add_argument("--verbose", action="store_true", help="print each scene and its time")
     parser.add_argument("--renew", action="store_true", help=f"write {DIGESTS.name}")
     options = parser.parse_args()
     if options.out is None and not options.renew:

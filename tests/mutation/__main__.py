@@ -1,10 +1,10 @@
-"""Mutation testing of the pure modules: is every line of them held by a test?
+"""Mutation testing of the pure modules: does a test check every line?
 
     python tests/mutation [module ...] [--sample N] [--seed S]
 
 Each single change of ``wsclient/sansio`` runs the module's own tests, then those of all pure
-modules, in a forked process that imports the changed text; no file is touched. What survives is
-printed, unless ``survivors.txt`` has it with the reason; what is new makes the exit code 1.
+modules, in a forked process that imports the changed text; no file is touched. Survivors are
+printed, unless ``survivors.txt`` has them with the reason; new ones make the exit code 1.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ PURE = ["tests/sansio", "tests/dialects", "tests/test_messages.py"]
 #: Plugins imported before the forks cannot have their asserts rewritten, of which pytest warns.
 QUIETLY = ["-x", "-q", "-n0", "-p", "no:cacheprovider"]
 QUIETLY += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
-#: So many times as long as without a change may the tests take, before that counts as noticed: it
-#: made them hang.
+#: A change counts as noticed if the tests take longer than this many times the unchanged run: it
+#: has made them hang.
 PATIENCE = 5.0
 
 
 class Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Gives one module another text."""
+    """A finder that gives one module another text."""
 
     def __init__(self, name: str, path: Path, text: str) -> None:
         self.name, self.path, self.text = name, path, text
@@ -66,8 +66,8 @@ class Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def passes(path: Path, text: str, tests: Sequence[str], patience: float | None = None) -> bool:
-    """Do these tests pass, within ``patience`` (s), with this text in the place of the module's
-    own?"""
+    """Return True if these tests pass within ``patience`` (s), with this text in the place of
+    the module's own."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -103,14 +103,14 @@ def survives(path: Path, mutant: Mutant, patience: float) -> bool:
 
 
 def known() -> dict[str, str]:
-    """The survivors that are known, with the reason of each."""
+    """Return the known survivors, each with its reason."""
     lines = SURVIVORS.read_text("utf-8").splitlines() if SURVIVORS.exists() else []
     entries = (line.split("  # ") for line in lines if line and not line.startswith("#"))
     return dict(entries)
 
 
 def check(path: Path, sample: int | None, seed: int) -> tuple[int, int, int]:
-    """Try the changes of one module. How many there were, survived, and are new."""
+    """Try the changes of one module. Return how many were tried, survived, and are new."""
     source = path.read_text("utf-8")
     started = time.monotonic()
     if not passes(path, source, PURE):
@@ -142,7 +142,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tests/mutation", description=__doc__)
     names = sorted(path.stem for path in SANSIO.glob("*.py") if path.stem != "__init__")
     parser.add_argument("modules", nargs="*", help=f"of {', '.join(names)}; by default all")
-    parser.add_argument("--sample", type=int, help="at most so many changes of each module")
+    parser.add_argument("--sample", type=int, help="the maximum number of changes per module")
     parser.add_argument("--seed", type=int, default=1, help="of the sample")
     options = parser.parse_args()
     os.chdir(ROOT)

@@ -30,12 +30,12 @@ FLIPS: dict[type[ast.AST], type[ast.AST]] = {
     ast.Mod: ast.Mult,
 }
 REMOVABLE = (ast.Expr, ast.Assign, ast.AugAssign, ast.Return, ast.Raise, ast.Delete)
-#: Never descended into: what is no behaviour, and f-strings, which have no positions in 3.11.
+#: Nodes that are skipped: those without behaviour, and f-strings (no positions in 3.11).
 SKIPPED = ("annotation", "returns", "decorator_list", "bases")
 
 
 class Mutant(NamedTuple):
-    """One change: where, and the whole module's new text."""
+    """One change: its place, and the whole module's new text."""
 
     line: int
     scope: str
@@ -46,12 +46,12 @@ class Mutant(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The same after edits elsewhere in the module."""
+        """Return a key that stays the same after edits elsewhere in the module."""
         return f"{self.scope}: {self.code} [{self.old} -> {self.new}]"
 
 
 def mutants(source: str) -> list[Mutant]:
-    """In the order of the lines."""
+    """Return all changes of a text, in the order of its lines."""
     offsets = [0]
     for text in source.encode().splitlines(keepends=True):
         offsets.append(offsets[-1] + len(text))
@@ -87,7 +87,7 @@ def _changes(node: ast.AST, scope: str) -> Iterator[tuple[str, ast.expr | ast.st
 
 
 def _of(node: ast.AST, scope: str) -> Iterator[ast.AST]:
-    """The changes of this node alone."""
+    """Yield the changes of this node alone."""
     if isinstance(node, ast.Compare):
         for i, operator in enumerate(node.ops):
             other = copy.deepcopy(node)
@@ -111,7 +111,7 @@ def _of(node: ast.AST, scope: str) -> Iterator[ast.AST]:
 
 
 def _is_plain(test: ast.expr) -> bool:
-    """Not changed by another rule already."""
+    """Return True if no other rule changes this node."""
     return not isinstance(test, (ast.Compare, ast.BoolOp, ast.UnaryOp, ast.Constant))
 
 

@@ -1,4 +1,4 @@
-"""What the mutation run changes: one thing at a time, where it may matter."""
+"""The mutation run changes one thing at a time, where it may matter."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The types that users see: every public call, as a type checker understands it.
 
-This is not run but checked by ``mypy``, which finds it in setup.cfg.
+``mypy`` checks this file, which setup.cfg names; nothing runs it.
 """
 
 from __future__ import annotations
