@@ -340,7 +340,7 @@ def test_the_repr_of_a_client_that_subscribes_meanwhile(client: WebSocketClient)
     over = threading.Event()
 
     def subscribe() -> None:
-        for n in range(50):
+        for n in range(200):
             client.subscribe(f"c{n}")
         over.set()
 

@@ -34,7 +34,7 @@ def invent(queue: MessageQueue, names: Iterable[str]) -> None:
 
 
 @pytest.mark.parametrize("overflow", POLICIES)
-@pytest.mark.parametrize(("count", "length"), [(4000, 0), (100, 10_000)])
+@pytest.mark.parametrize(("count", "length"), [(20_000, 0), (500, 10_000)])
 def test_memory_is_bounded(overflow: str, count: int, length: int, room: int) -> None:
     queue = message_queue(overflow, 10)
     gc.collect()

@@ -191,7 +191,7 @@ def test_a_duplicate_update_is_ignored_and_a_swapped_pair_needs_a_new_snapshot(r
 
 def test_fifty_books_keep_within_the_budget_and_all_come_back() -> None:
     symbols = [f"S{n}" for n in range(50)]
-    count, per = 25, 0.25
+    count, per = 10, 0.25
     times: list[float] = []
 
     class Timed(Budget):

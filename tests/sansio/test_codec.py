@@ -211,12 +211,12 @@ def nested(depth: int) -> bytes:
 
 @pytest.mark.parametrize("decimal", [False, True])
 def test_nesting_deeper_than_the_stack_is_decoded_without_recursion(decimal: bool) -> None:
-    value = PlainDecoder(decimal).decode_deep(nested(50_000))
+    value = PlainDecoder(decimal).decode_deep(nested(200_000))
     depth = 0
     while len(value) == 1 or type(value) is dict:
         value = value["a"] if type(value) is dict else value[0]
         depth += 1
-    assert depth == 49_999
+    assert depth == 199_999
     assert value == [Decimal("1e999") if decimal else math.inf, '"]}{[\\', 1.5]
     assert type(value[2]) is (Decimal if decimal else float)
 
