@@ -27,7 +27,6 @@ import enum
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 from wsclient.errors import (
@@ -52,12 +51,15 @@ from wsclient.events import (
     Event,
     GapMarked,
     NoData,
+    Noticed,
     Reconnecting,
     Recovered,
     Rejected,
     Resubscribing,
     SlowConsumer,
+    StateChanged,
     Subscribed,
+    Waiting,
 )
 from wsclient.messages import Arrival, Gap, Message, SubscriptionState
 from wsclient.options import Options
@@ -70,7 +72,6 @@ from wsclient.sansio.actions import (
     Fail,
     Forget,
     Hangup,
-    Log,
     Notify,
     Ping,
     Send,
@@ -127,7 +128,7 @@ LATE_TICK = 0.25
 #: Beyond this many queued actions events of single channels are dropped. Their numbers are still
 #: used, so a listener sees a jump.
 MAX_WAITING = 10_000
-#: How many unhandled message types are logged and remembered, and how many characters of each.
+#: How many unhandled message types are reported and remembered, and how many characters of each.
 MAX_UNHANDLED_TYPES = 1000
 MAX_TYPE = 100
 
@@ -212,7 +213,8 @@ class Session:
     """The pure state machine of one client.
 
     It is not thread-safe: the runtime holds one lock around every call. ``random`` returns floats
-    in [0, 1). ``mask`` hides the client's secrets in texts of a venue.
+    in [0, 1). ``mask`` hides the client's secrets in texts of a venue. ``wants`` tells whether any
+    listener takes a type of events: those of gaps are frequent, and built only then.
     """
 
     def __init__(
@@ -221,7 +223,9 @@ class Session:
         options: Options,
         random: Callable[[], float],
         mask: Callable[[str], str] = str,
+        wants: Callable[[type[Event]], bool] = lambda _: False,
     ) -> None:
+        self._wants = wants
         self._dialect = dialect
         self._options = options
         self._mask = mask
@@ -248,7 +252,7 @@ class Session:
         self.refreshes = Refreshes()
         #: Channels that the venue has ended without an unsubscribe.
         self._ended = Refreshes(budget=self.refreshes.budget)
-        #: Channels that the venue has ended since the last tick, each with a text for the log.
+        #: Channels that the venue has ended since the last tick, each with a text for the event.
         self._stopped: dict[str, str] = {}
         self._requests: dict[str, tuple[Any, float]] = {}
         self._replies = Timers(self._reply_due)
@@ -285,10 +289,8 @@ class Session:
         #: late.
         self._expected_at = float("inf")
         self._looked_at = 0.0
-        #: Gap events are frequent: build them only if someone listens.
-        self.is_observed: Callable[[], bool] = lambda: False
-        #: The number of the last event.
-        self._event_count = 0
+        #: How many events since the last one found no room.
+        self._omitted = 0
         #: How often open connections ended, and attempts failed, by reason.
         self.disconnect_reasons: Counter[str] = Counter()
         self.attempt_failures: Counter[str] = Counter()
@@ -297,15 +299,15 @@ class Session:
         self.data_at: float | None = None
         self._lost_at: float | None = None
         self._unhandled_types: set[str] = set()
-        self._throttles = Throttles(self._log, mask)
-        self._refusals = self._throttles.new("the venue refused:")
-        self._notices = self._throttles.new("the venue says:")
-        self._unhandled = self._throttles.new("unhandled message type")
-        self._jumps = self._throttles.new("the connection's frame number jumped")
-        self._no_data = self._throttles.new("no data:")
-        self._endings = self._throttles.new("resubscribing:")
-        self._unanswered = self._throttles.new("a heartbeat is not answered:")
-        self._invalid = self._throttles.new("skipped", partial(self._notify, DecodeError))
+        self._throttles = Throttles(self._notify, mask)
+        self._refusals = self._throttles.new(Noticed, "refused")
+        self._notices = self._throttles.new(Noticed, "notice")
+        self._unhandled = self._throttles.new(Noticed, "unhandled")
+        self._jumps = self._throttles.new(Noticed, "numbers")
+        self._no_data = self._throttles.new(Noticed, "no data")
+        self._endings = self._throttles.new(Noticed, "ended")
+        self._unanswered = self._throttles.new(Noticed, "heartbeat")
+        self._invalid = self._throttles.new(DecodeError)
         self._answers = Answers()
         silence = options.silence_timeout
         self._silence_timeout = dialect.silence_timeout if silence is None else silence
@@ -321,25 +323,21 @@ class Session:
         if state not in TRANSITIONS[self._state]:
             raise RuntimeError(f"internal error: {self._state.name} cannot become {state.name}")
         self._state = state
-        level = "warning" if state in (BACKING_OFF, FAILED) else "info"
-        self._log(level, f"{state.value}{': ' if why else ''}{why}")
+        self._notify(StateChanged, state.value, why)
         if state is CLOSED and self.failure is None:
             self._notify(Closed, None)
 
-    def _log(self, level: str, text: str, channel: str | None = None) -> None:
-        self._actions.append(Log(level, text, self.connection_id, channel))
-
-    def _notify(self, kind: Callable[..., Event], *what: Any) -> None:
+    def _notify(self, kind: type[Event], *what: Any) -> None:
         """Emit an event."""
-        self._event_count += 1
-        self._actions.append(Notify(kind, what, self.connection_id, self._event_count))
+        self._actions.append(Notify(kind, what, self.connection_id, self._omitted))
+        self._omitted = 0
 
-    def _notify_if_room(self, kind: Callable[..., Event], *what: Any) -> None:
+    def _notify_if_room(self, kind: type[Event], *what: Any) -> None:
         """Emit an event that a venue may cause for many channels at once, or only count it."""
         if len(self._actions) < MAX_WAITING:
             self._notify(kind, *what)
         else:
-            self._event_count += 1
+            self._omitted += 1
 
     def actions(self) -> list[Action]:
         """Return the actions since the last call, in order."""
@@ -410,7 +408,7 @@ class Session:
         self.check_begun()
         call = self.subscriptions.subscribe(channels, options, token, deadline)
         if call is not None and self._state is not OPEN:
-            self._log_wait(call)
+            self._notify_wait(call)
         self._apply_effects()
 
     def unsubscribe(self, channels: Iterable[str], token: Any, deadline: float) -> None:
@@ -488,8 +486,6 @@ class Session:
 
     def slow_consumer(self, queue: str, dropped: int) -> None:
         """Report that a full queue has begun to drop messages, ``dropped`` in total so far."""
-        text = f"the queue {queue!r} is full and drops messages: its consumer is too slow"
-        self._log("warning", text)
         self._notify(SlowConsumer, queue, dropped)
 
     # Reports of the transport.
@@ -792,15 +788,11 @@ class Session:
             self._actions.append(Settle(token, error))
         self._requests.clear()
 
-    def _log_wait(self, call: Call) -> None:
-        """Log, once per call, that ``subscribe()`` waits and there is no connection."""
-        if call.is_logged:
-            return
-        call.is_logged = True
-        names = ", ".join(repr(name) for name in itertools.islice(call.channels, 3))
-        more = f" and {len(call.channels) - 3} more" if len(call.channels) > 3 else ""
-        text = f"subscribe() of {names}{more} waits for a connection ({self._state.value})"
-        self._log("warning", one_line(text))
+    def _notify_wait(self, call: Call) -> None:
+        """Emit, once per call, that ``subscribe()`` waits and there is no connection."""
+        if not call.is_logged:
+            call.is_logged = True
+            self._notify(Waiting, tuple(call.channels), self._state.value)
 
     def _connection_lost(self, error: BaseException, verdict: Verdict, now: float) -> None:
         was_open = self._state is OPEN
@@ -837,7 +829,7 @@ class Session:
         else:
             self._back_off(verdict, was_open, now)
             for call in self.subscriptions.waiting():
-                self._log_wait(call)
+                self._notify_wait(call)
         self._apply_effects()
 
     def _back_off(self, verdict: Verdict, was_open: bool, now: float) -> None:
@@ -889,7 +881,6 @@ class Session:
             return
         seconds, self._lost_at = round(now - self._lost_at, 3), None
         channels = self.subscriptions.count(SubscriptionState.ACTIVE)
-        self._log("info", f"recovered: {channels} channel(s) after {seconds:.2f} s")
         self._notify(Recovered, seconds, channels)
 
     def _settle_all(self, error: WSClientError) -> None:
@@ -926,20 +917,21 @@ class Session:
             if confirmed is not None:
                 self._on_confirmed(confirmed, now)
             elif not entry.is_rest:
-                self._refusals.add(one_line(entry.reason), now)
+                self._refusals.add(f"the venue refused: {one_line(entry.reason)}", now)
         elif isinstance(entry, Ended):
             entry.reason = self._mask(entry.reason)
             if not self.subscriptions.ended(entry):
-                self._notices.add(one_line(entry.reason), now)
+                self._notices.add(f"the venue says: {one_line(entry.reason)}", now)
         elif isinstance(entry, Reply):
             self._on_reply(entry)
         elif isinstance(entry, Respond):
             if not self._answers.add(encode(entry.payload)):
                 most, per = ANSWERS
-                self._unanswered.add(f"the venue asks for over {most} answers in {per:g} s", now)
+                why = f"the venue asks for over {most} answers in {per:g} s"
+                self._unanswered.add(f"a heartbeat is not answered: {why}", now)
             self._answer(now)
         elif isinstance(entry, Notice):
-            self._notices.add(one_line(entry.text), now)
+            self._notices.add(f"the venue says: {one_line(entry.text)}", now)
         elif isinstance(entry, Unhandled):
             self._on_unhandled(entry, now)
         elif isinstance(entry, Invalid):
@@ -970,7 +962,7 @@ class Session:
         if gap.reason in LATE_OR_DUPLICATE:
             return
         self.counters.gaps += 1
-        if self.is_observed():
+        if self._wants(GapMarked):
             self._notify_if_room(GapMarked, channel, gap)
 
     def _on_reply(self, entry: Reply) -> None:
@@ -990,7 +982,7 @@ class Session:
         kind, types = entry.type[:MAX_TYPE], self._unhandled_types
         if kind not in types and len(types) < MAX_UNHANDLED_TYPES:
             types.add(kind)
-            self._unhandled.add(f"{kind!r} (logged once per type)", now)
+            self._unhandled.add(f"unhandled message type {kind!r} (logged once per type)", now)
 
     def _resolve(self, entry: Incoming) -> None:
         """Replace an alias in the entry by the channel's own name."""
@@ -1006,7 +998,8 @@ class Session:
         last, self._count = self._count, sequence
         if last is not None and sequence != last + 1:
             self._channels.suspect_all("sequence")
-            self._jumps.add(f"from {last} to {sequence}; data may be missing", now)
+            jump = f"jumped from {last} to {sequence}"
+            self._jumps.add(f"the connection's frame number {jump}; data may be missing", now)
 
     def _on_invalid(self, entry: Invalid, now: float) -> None:
         self.counters.invalid += 1
@@ -1024,9 +1017,6 @@ class Session:
                 self._actions.append(Settle(effect.token, effect.error))
             elif isinstance(effect, Lost):
                 reason = one_line(effect.reason)
-                self._log(
-                    "error", f"subscription lost: {effect.channel!r}: {reason}", effect.channel
-                )
                 self._notify(Rejected, effect.channel, reason, True)
                 lost = self._lost_message(effect.channel)
                 if delivered is None:
@@ -1035,9 +1025,6 @@ class Session:
                     delivered.append(lost)
             elif isinstance(effect, Refused):
                 reason = one_line(effect.reason)
-                self._log(
-                    "info", f"subscription refused: {effect.channel!r}: {reason}", effect.channel
-                )
                 self._notify(Rejected, effect.channel, reason, False)
             elif isinstance(effect, Missing):
                 self._channels.tracker(effect.channel).suspect("reconnect")
@@ -1100,7 +1087,7 @@ class Session:
         for channel, why in self._stopped.items():
             if self.subscriptions.state(channel) is not None:
                 self._ended.want(channel, now)
-            self._endings.add(why, now, channel)
+            self._endings.add(f"resubscribing: {why}", now, channel)
         self._stopped.clear()
         at_once = self._dialect.limits.channels_per_message
         taken = self._ended.take(now, at_once=at_once)
@@ -1110,20 +1097,15 @@ class Session:
         for channel in self.refreshes.take(now):
             if self._is_active(channel):
                 why = f"the order book {channel!r} needs a new snapshot"
-                self._report_resubscribing(channel, "out of sync", why)
+                self._notify(Resubscribing, channel, "out of sync", why)
                 self.subscriptions.refresh(channel)
         for channel, seconds in self.first_messages.take(now):
             self._notify_if_room(NoData, channel, seconds)
-            self._no_data.add(
-                f"{channel!r} was confirmed {seconds:g} s ago, but no message has arrived: "
-                "check the address and the case of the symbol",
-                now,
-                channel,
+            text = (
+                f"no data: {channel!r} was confirmed {seconds:g} s ago, but no message has "
+                "arrived: check the address and the case of the symbol"
             )
-
-    def _report_resubscribing(self, channel: str, reason: str, why: str) -> None:
-        self._log("warning", f"{why}; resubscribing", channel)
-        self._notify(Resubscribing, channel, reason, why)
+            self._no_data.add(text, now, channel)
 
     def _tick_silent(self, now: float) -> None:
         stale_after = self._options.stale_after
@@ -1137,7 +1119,7 @@ class Session:
                 self._cut(ConnectionLost(why, reason="silent"))
                 return
             why = f"{channel!r} has been silent for {stale_after:g} s"
-            self._report_resubscribing(channel, "silent", why)
+            self._notify(Resubscribing, channel, "silent", why)
             tracker.refreshed = True
             self.subscriptions.refresh(channel)
 
