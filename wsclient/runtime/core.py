@@ -115,7 +115,13 @@ class Core:
         #: Protects the session and the router.
         self.lock: AbstractContextManager[Any] = self.locks.new("the core")
         self._watchdog = Watchdog(self, target)
-        self.event_hub = EventHub(self.locks, self._watchdog.put, EventLog(log))
+        self.event_hub = EventHub(
+            self.locks,
+            self._watchdog.put,
+            EventLog(log),
+            lambda: self._session.connection_id,
+        )
+        self.emit = self.event_hub.emit
         self._session = Session(
             target.dialect, options, random.random, target.mask, self.event_hub.wants
         )
@@ -452,12 +458,6 @@ class Core:
         if self._session.state not in ENDED:
             self.start()
         self.call(listen)
-
-    def emit(self, kind: type[Event], *what: Any, connection_id: int | None = None) -> None:
-        """Emit an event, on any thread: see :meth:`EventHub.emit`."""
-        if connection_id is None:
-            connection_id = self._session.connection_id
-        self.event_hub.emit(kind, *what, connection_id=connection_id)
 
     def subscriptions(self, channels: Sequence[str] | None = None) -> dict[str, Subscription]:
         """Return the subscriptions by channel: all, or only those of ``channels``."""

@@ -142,7 +142,7 @@ class EventHub:
 
     The log gets an event on the thread that emits it, and without a lock: a handler of the log may
     run inside of that call. ``post`` runs a function on the watchdog thread; it may be called with
-    any lock held.
+    any lock held. ``current`` returns the id of the current connection.
     """
 
     def __init__(
@@ -150,9 +150,11 @@ class EventHub:
         locks: Locks | None = None,
         post: Callable[[Callable[[], None]], object] = lambda _: None,
         log: EventLog | None = None,
+        current: Callable[[], int] = lambda: 0,
     ) -> None:
         self._post = post
         self._log = log
+        self._current = current
         self._streams: WeakGroup[EventStream] = WeakGroup()
         #: Events from :meth:`emit` for the streams, with their times. A SimpleQueue may be used by
         #: a signal handler or a finalizer that interrupts another call of it.
@@ -189,12 +191,13 @@ class EventHub:
         if self._log is not None and self._is_logged(notify.kind):
             self._log(_event(notify, number, at))
 
-    def emit(self, kind: type[Event], *what: Any, connection_id: int = 0) -> None:
+    def emit(self, kind: type[Event], *what: Any, connection_id: int | None = None) -> None:
         """Emit an event on any thread, even in a signal handler and with any lock held.
 
         It never blocks and never raises. The log gets the event now, without a number. The watchdog
         thread puts it into the streams, unless another event comes before.
         """
+        connection_id = self._current() if connection_id is None else connection_id
         notify, at = Notify(kind, what, connection_id), time.time_ns()
         if self._log is not None and self._is_logged(kind):
             self._log(_event(notify, 0, at))

@@ -119,7 +119,10 @@ def line_of(event: Event) -> tuple[int, str]:
 
 
 class EventLog:
-    """Logs events. It never blocks and never raises, as :class:`ClientLog`."""
+    """Logs events. A call never blocks and never raises, as one of :class:`ClientLog`.
+
+    The record names the line that called the hub, which calls this.
+    """
 
     #: The types of events that are logged.
     types = frozenset(_LINES)
@@ -138,4 +141,5 @@ class EventLog:
                 channel=getattr(event, "channel", None),
                 exc_info=getattr(event, "error", None) or False,
                 logger=_LOGGERS.get(kind, "wsclient"),
+                depth=3,
             )
