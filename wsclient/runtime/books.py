@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import Any
 
+from wsclient.events import DialectFailed
 from wsclient.messages import Gap, Message
 from wsclient.runtime.core import Core, Routed
 from wsclient.runtime.keeper import LATE, RESUBSCRIBED, LiveBook
@@ -161,9 +161,8 @@ class BookFeed:
         return 0.0 if since is None else (now - since) / 1e9
 
     def report(self, error: BaseException) -> None:
-        """Log an error of the dialect, with its traceback."""
-        text = f"the order book {self.channel!r} is out of sync because of a bug in its dialect"
-        self._core.log(logging.ERROR, text, channel=self.channel, exc_info=error)
+        """Emit an event for an error of the dialect."""
+        self._core.emit(DialectFailed, self.channel, error)
 
     def check(self) -> None:
         """Raise if the client is closed or has failed, or if this thread would wait for itself."""

@@ -12,7 +12,6 @@ finalizer closes the core.
 from __future__ import annotations
 
 import itertools
-import logging
 import random
 import threading
 import time
@@ -22,9 +21,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from wsclient.errors import ClientClosed
+from wsclient.events import Event, ThreadStuck, UnreadDiscarded
 from wsclient.messages import Message, Subscription, SubscriptionState
 from wsclient.runtime.callbacks import Callbacks
 from wsclient.runtime.eventhub import EventHub, EventStream
+from wsclient.runtime.eventlog import EventLog
 from wsclient.runtime.feeder import Feeder
 from wsclient.runtime.forking import forked_error, watch
 from wsclient.runtime.judging import Judge
@@ -113,31 +114,38 @@ class Core:
         )
         #: Protects the session and the router.
         self.lock: AbstractContextManager[Any] = self.locks.new("the core")
-        self._session = Session(target.dialect, options, random.random, target.mask)
+        self._watchdog = Watchdog(self, target)
+        self.event_hub = EventHub(
+            self.locks,
+            self._watchdog.put,
+            EventLog(log),
+            lambda: self._session.connection_id,
+        )
+        self.emit = self.event_hub.emit
+        self._session = Session(
+            target.dialect, options, random.random, target.mask, self.event_hub.wants
+        )
         #: The router's routes. A queue never forgets a gap of these channels.
         self._routes: Routes = {}
         self.default = self.new_queue("client")
         self.router = Router(self.default, self._routes)
         #: Numbers for the queues of readers.
         self.reader_numbers = itertools.count(1)
-        self.event_hub = EventHub(self.locks)
-        self._session.is_observed = lambda: self.event_hub.has_streams
         self.mask = target.mask
         #: Functions called, without the lock, when the client has been closed or has failed.
         self.at_end: list[Callable[[], None]] = []
         #: Called by the reader at each step of an attempt (see :meth:`step`), and at each pong.
         self.on_step: Callable[[str, Any], None] | None = None
-        self._watchdog = Watchdog(self, target)
         self.post = self._watchdog.post
         self.wake = self._watchdog.wake
         #: Posts a function by one call that is written in C.
         self.undo = self._watchdog.put_now
-        self.judge = Judge(options.classify, log, self.post)
+        self.judge = Judge(options.classify, self.emit, self.post)
         make = partial(self.new_queue, "callbacks")
-        self.callbacks = Callbacks(make, self._add_queue, log, self.died)
+        self.callbacks = Callbacks(make, self._add_queue, self.emit, self.died)
         make = partial(self.new_queue, "books")
         self.books = Feeder(make, self._add_queue, self.died)
-        self.snapshots = Snapshots(options, log, self.judge.now, self.locks, target.mask)
+        self.snapshots = Snapshots(options, self.emit, self.judge.now, self.locks, target.mask)
         self.at_end.append(self.snapshots.close)
         #: By connection: when the data that its reader is processing was read (monotonic s).
         self._taking_in: dict[int, float] = {}
@@ -431,21 +439,22 @@ class Core:
 
         self._watchdog.put(off)
 
-    def listen(self, stream: EventStream, function: Callable[..., object] | None = None) -> None:
-        """Put events into ``stream`` from now on.
+    def listen(self, stream: EventStream) -> None:
+        """Put events into ``stream`` from now on."""
+        self._listen(lambda: self.event_hub.add(stream))
 
-        ``function``, if given, is called on the callbacks thread with each event of that thread's
-        own stream.
-        """
+    def on_event(self, function: Callable[[Event], object], types: tuple[type[Event], ...]) -> None:
+        """Call ``function``, on the callbacks thread, with events of these types from now on."""
 
         def listen() -> None:
             with self.lock:
-                if function is not None:
-                    self._session.check()
-            if function is not None:
-                self.callbacks.listen(function)
-            self.event_hub.add(stream)
+                self._session.check()
+            self.callbacks.listen(function, types)
+            self.event_hub.add(self.callbacks.events)
 
+        self._listen(listen)
+
+    def _listen(self, listen: Callable[[], None]) -> None:
         if self._session.state not in ENDED:
             self.start()
         self.call(listen)
@@ -561,11 +570,7 @@ class Core:
             return
         thread.join(min(deadline.remaining(), threading.TIMEOUT_MAX))
         if thread.is_alive():
-            self.log(
-                logging.WARNING,
-                f"the thread {thread.name} has not ended within the timeout of close(); "
-                "close() returns without waiting for it",
-            )
+            self.emit(ThreadStuck, thread.name)
 
     def _close(self, timeout: float) -> None:
         with self.lock:
@@ -573,7 +578,7 @@ class Core:
         unread = sum(queue.close() for queue in self.router.queues)
         self.report_end()
         if unread:
-            self.log(logging.INFO, f"{unread} unread messages are discarded by close()")
+            self.emit(UnreadDiscarded, unread)
 
     def report_end(self) -> None:
         """Call the functions of :attr:`at_end`."""

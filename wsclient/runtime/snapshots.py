@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import queue
 import socket
 import threading
@@ -13,10 +12,10 @@ from typing import Any, Protocol
 from msgspec import MsgspecError
 
 from wsclient.errors import ConnectionLost, HandshakeRejected, ThreadStartError, WSClientError
+from wsclient.events import SnapshotFailed, SnapshotsFailed, SnapshotTooOld
 from wsclient.options import Options
 from wsclient.runtime.forking import watch
 from wsclient.runtime.locks import Locks
-from wsclient.runtime.logs import ClientLog
 from wsclient.runtime.threads import start
 from wsclient.runtime.transport import WorkerThread
 from wsclient.sansio.backoff import Backoff, Verdict
@@ -80,14 +79,14 @@ class Snapshots:
     def __init__(
         self,
         options: Options,
-        log: ClientLog,
+        emit: Callable[..., None],
         judge: Callable[[BaseException], Verdict],
         locks: Locks | None = None,
         mask: Callable[[str], str] = str,
     ) -> None:
         self.options = options
         self._mask = mask
-        self._log = log
+        self._emit = emit
         self._judge = judge
         self._locks = Locks() if locks is None else locks
         #: Protects the books, what is due, and the start of the thread. Never held during I/O, nor
@@ -136,8 +135,7 @@ class Snapshots:
         except ThreadStartError as error:
             self._thread = None
             book.failed(str(error))
-            text = f"no snapshot of {book.channel!r} yet, another attempt follows: {error}"
-            self._log(logging.WARNING, text, channel=book.channel)
+            self._emit(SnapshotFailed, book.channel, str(error), False, None)
             return False
         return True
 
@@ -194,9 +192,8 @@ class Snapshots:
         while not self._is_closed:
             try:
                 timeout = self._step(time.monotonic())
-            except BaseException:  # noqa: BLE001 - logged, and the thread goes on
-                text = "internal error while fetching snapshots of order books; trying again"
-                self._log(logging.ERROR, text, exc_info=True)
+            except BaseException as error:  # noqa: BLE001 - reported, and the thread goes on
+                self._emit(SnapshotsFailed, error)
                 timeout = PATIENCE
             if timeout > 0:
                 try:
@@ -243,8 +240,7 @@ class Snapshots:
             self._done(book)
         else:
             book.failed("it is too old for the updates")
-            text = f"the snapshot of {book.channel!r} is too old; another one will be fetched"
-            self._log(logging.INFO, text, channel=book.channel)
+            self._emit(SnapshotTooOld, book.channel)
 
     def _done(self, book: Wanting) -> None:
         with self._lock:
@@ -258,11 +254,11 @@ class Snapshots:
         text = one_line(self._mask(str(forget_locals(error)) or type(error).__name__))
         is_bug = isinstance(error, DialectBug)
         verdict = Verdict.FATAL if is_bug else self._judge(error)
-        # An error that no answer of a venue should cause is logged with its traceback.
+        # Only an error that no answer of a venue should cause is reported with its traceback.
         is_odd = not isinstance(error, (WSClientError, OSError, ValueError, MsgspecError))
+        odd = error if is_odd else None
         if verdict is Verdict.FATAL:
-            said = f"the order book {book.channel!r} gets no snapshot and has ended: {text}"
-            self._log(logging.ERROR, said, channel=book.channel, exc_info=is_odd and error)
+            self._emit(SnapshotFailed, book.channel, text, True, odd)
             cause = "a bug in its dialect" if is_bug else "its snapshot was refused"
             book.give_up(f"{cause}: {text}")
             self.forget(book)
@@ -276,8 +272,7 @@ class Snapshots:
             if self.books.get(book.channel) is book:
                 self._refreshes.failed(book.channel, now)
         book.failed(text)
-        said = f"no snapshot of {book.channel!r} yet, another attempt follows: {text}"
-        self._log(logging.WARNING, said, channel=book.channel, exc_info=is_odd and error)
+        self._emit(SnapshotFailed, book.channel, text, False, odd)
 
     def _fetch(self, request: RestRequest) -> Any:
         from wsclient.runtime.rest import fetch  # imported lazily: requests is slow to import

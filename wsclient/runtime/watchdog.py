@@ -7,7 +7,6 @@ signal handler or a finalizer that interrupts another call of the queue.
 
 from __future__ import annotations
 
-import logging
 import queue
 import threading
 import time
@@ -18,7 +17,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from wsclient.errors import ConnectionLost, NotConnected, ThreadStartError, WSClientError
-from wsclient.events import Resubscribing
+from wsclient.events import Resubscribing, ThreadDied
 from wsclient.runtime.threads import launch
 from wsclient.runtime.transport import Target, Transport, WorkerThread
 from wsclient.runtime.waiting import Waiter
@@ -32,7 +31,6 @@ from wsclient.sansio.actions import (
     Fail,
     Forget,
     Hangup,
-    Log,
     Notify,
     Ping,
     Send,
@@ -143,7 +141,7 @@ class Watchdog:
             self._is_over = True
             self._drain()
         if death is not None:
-            self._log_death("wsclient-watchdog", death)  # last, so that logging delays no caller
+            self._report_death("wsclient-watchdog", death)  # last: logging delays no caller
 
     def _loop(self) -> None:
         core = self._core
@@ -216,9 +214,6 @@ class Watchdog:
         core = self._core
         if isinstance(action, Settle):
             action.token.settle(action.error, action.result)
-        elif isinstance(action, Log):
-            level = logging.getLevelName(action.level.upper())
-            core.log(level, action.text, connection_id=action.connection_id, channel=action.channel)
         elif isinstance(action, Notify):
             core.event_hub.notify(action)
             if action.kind is Resubscribing:
@@ -310,15 +305,11 @@ class Watchdog:
     def fail(self, name: str, error: BaseException) -> None:
         """Fail the client, as its other thread ``name`` has ended by ``error``."""
         self._fail(name, error)
-        self._log_death(name, error)
+        self._report_death(name, error)
 
-    def _log_death(self, name: str, error: BaseException) -> None:
+    def _report_death(self, name: str, error: BaseException) -> None:
         if not self._core.is_forked:
-            text = (
-                f"internal error: the thread {name} has ended and the client has failed; "
-                "make a new client, and report this bug with its traceback"
-            )
-            self._core.log(logging.ERROR, text, exc_info=error)
+            self._core.emit(ThreadDied, name, error)
 
     def _fail(self, name: str, error: BaseException) -> None:
         """Make all calls raise, including those that are blocked."""
