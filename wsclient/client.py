@@ -31,7 +31,7 @@ from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.transport import Target, Turn, is_worker_thread
 from wsclient.runtime.waiting import NEVER, Deadline, Waiter
 from wsclient.sansio.codec import encode
-from wsclient.sansio.session import State
+from wsclient.sansio.life import State
 from wsclient.stats import Stats
 from wsclient.tracebacks import without_locals
 
@@ -455,7 +455,7 @@ class WebSocketClient(_Receiver):
         request = core.dialect.book_request(channel, options)
         deadline = Deadline(timeout)
         _forbid_worker_threads()
-        core.peek().check_begun()
+        core.peek().life.check_begun()
         # Made here, since it calls the dialect; put into the table on the watchdog thread.
         feed = BookFeed(core, channel) if request is None else RestBookFeed(core, channel, request)
         live = LiveBook(
@@ -488,8 +488,8 @@ class WebSocketClient(_Receiver):
         """
         if self._core.is_forked:
             raise forked_error()
-        tracker = self._core.peek().trackers.get(channel)
-        return None if tracker is None else tracker.latest
+        found = self._core.peek().upkeep.channels.get(channel)
+        return None if found is None else found.latest
 
     # Messages to the venue.
 
@@ -553,10 +553,10 @@ class WebSocketClient(_Receiver):
     def __repr__(self) -> str:
         if "_core" not in vars(self):  # an error reporter may show it when __init__ has raised
             return "<WebSocketClient, not made>"
-        session = self._core.peek()
-        count = len(session.subscriptions)
+        supervisor = self._core.peek()
+        count = len(supervisor.wanted)
         return (
-            f"<WebSocketClient {self._where} {session.state.value}, "
+            f"<WebSocketClient {self._where} {supervisor.state.value}, "
             f"{count} channel{'s'[: count != 1]}, {len(self._queue)} queued>"
         )
 

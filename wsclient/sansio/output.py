@@ -45,15 +45,13 @@ class Output:
         """End the wait of the caller with ``token``."""
         self._settles.append(Settle(token, error, result))
 
-    def notify(
-        self, kind: Callable[..., Event], *what: Any, connection_id: int | None = None
-    ) -> None:
+    def notify(self, kind: type[Event], *what: Any, connection_id: int | None = None) -> None:
         """Emit the event ``kind(*what)``; by default of the newest connection."""
         about = self.newest_id if connection_id is None else connection_id
         omitted, self._omitted = self._omitted, 0
         self._actions.append(Notify(kind, what, about, omitted))
 
-    def notify_if_room(self, kind: Callable[..., Event], *what: Any) -> None:
+    def notify_if_room(self, kind: type[Event], *what: Any) -> None:
         """Emit an event that a venue may cause for many channels at once, or only count it."""
         if len(self._actions) < MAX_WAITING:
             self.notify(kind, *what)

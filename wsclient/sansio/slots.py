@@ -152,8 +152,8 @@ class Place(NamedTuple):
 class Plan(NamedTuple):
     """What to do now: the slots to open a connection in, and the connections to drain.
 
-    ``belongs`` maps a slot to the new channels that belong there. ``next_at`` is when to plan again at the latest
-    (monotonic s), if nothing else changes.
+    ``belongs`` maps a slot to the new channels that belong there. ``next_at`` is when to plan again
+    at the latest (monotonic s), if nothing else changes.
     """
 
     open: tuple[SlotKey, ...]

@@ -147,6 +147,12 @@ class Supervisor:
             raise NotConnected(f"not connected ({self.state.value}); nothing was sent")
         return connection
 
+    def carrier(self, channel: str) -> Connection | None:
+        """Return the open connection that a channel belongs to. Needs no lock."""
+        entry = self.wanted.get(channel)
+        connection = None if entry is None else self.connections.of(entry.slot)
+        return connection if connection is not None and connection.has_opened else None
+
     def actions(self) -> list[Action]:
         """Return the actions since the last call, in order."""
         return self._output.take()
@@ -384,7 +390,7 @@ class Supervisor:
         self.connections.add(connection)
 
     def _place(self, slot: SlotKey, names: Iterable[str]) -> None:
-        """Note to which slot channels belong, and subscribe to them if it has an open connection."""
+        """Note that channels belong to ``slot``; subscribe to them if its connection is open."""
         entries = [entry for entry in self.wanted.among(names) if entry.slot is None]
         for entry in entries:
             entry.slot = slot
