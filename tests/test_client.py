@@ -14,7 +14,7 @@ import pytest
 import wsclient
 from support.inside import core_of, watchdog_of
 from wsclient import Gap, State, SubscriptionState, WebSocketClient
-from wsclient.sansio.session import Forget
+from wsclient.sansio.actions import Forget
 from wsclient.testing import FakeVenue
 
 QUICK = {"retry_delay": 0.01, "max_retry_delay": 0.05}

@@ -17,7 +17,7 @@ from wsclient.dialects import Binance, BinanceFutures, find
 from wsclient.errors import ConfigurationError, SubscriptionRejected
 from wsclient.messages import LinkedMessage, Message
 from wsclient.sansio.dialect import Ack, Notice, Rejection, Reply, RestRequest, Unhandled
-from wsclient.sansio.session import Invalid
+from wsclient.sansio.incoming import Invalid
 from wsclient.testing import FakeVenue
 
 DEPTH = (

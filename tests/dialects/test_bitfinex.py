@@ -37,7 +37,7 @@ from wsclient.sansio.dialect import (
     Unhandled,
 )
 from wsclient.sansio.floods import EVENT_INTERVAL
-from wsclient.sansio.session import Invalid
+from wsclient.sansio.incoming import Invalid
 from wsclient.testing import FakeVenue
 
 BOOK = "book:tBTCUSD"
@@ -179,7 +179,7 @@ def test_a_channel_is_known_by_its_number_until_the_unsubscribe() -> None:
     assert bench.rig.sent()[-1] == {"event": "unsubscribe", "chanId": 232955}
     bench.feed(b'{"event":"unsubscribed","status":"OK","chanId":232955}')
     assert bench.rig.outcome(token) is None
-    assert bench.rig.session.subscriptions.state(BOOK) is None
+    assert bench.rig.supervisor.wanted.state(BOOK) is None
 
 
 def test_a_channel_that_the_venue_ends_is_subscribed_to_again() -> None:
@@ -342,7 +342,7 @@ def test_a_new_connection_starts_counting_again() -> None:
     again = {**SUBSCRIBED, "chanId": 5, "subId": bench.rig.sent()[-1]["subId"]}
     frames = [json.dumps(again).encode(), b"[5,[[1,1,1]],1]", b"[5,[1,1,1],2]"]
     assert bench.marks(frames) == [(1, "reconnect")]
-    assert bench.rig.session.subscriptions.state(BOOK) is SubscriptionState.ACTIVE
+    assert bench.rig.supervisor.wanted.state(BOOK) is SubscriptionState.ACTIVE
     assert not [text for text in bench.rig.logs("warning") if "jumped" in text]
 
 
@@ -582,7 +582,7 @@ def test_our_requests_equal_the_recorded_ones_and_bring_all_channels(
     for request in requests:
         channel = name_of(request)
         assert bench.rig.outcome(("subscribe", channel)) is None
-        assert bench.rig.session.subscriptions.state(channel) is SubscriptionState.ACTIVE
+        assert bench.rig.supervisor.wanted.state(channel) is SubscriptionState.ACTIVE
     assert [m.raw for m in delivered] == list(filter(is_data, frames))
     assert {m.channel for m in delivered} == set(map(name_of, requests))
 
@@ -658,7 +658,7 @@ def test_a_deleted_line_is_one_gap_of_each_channel(
         edited = frames[:i] + frames[i + 1 :]
         bench = subscribed(requests)
         before = {m.channel for m in bench.feed(*edited[:i])}
-        confirmed = set(bench.rig.session.trackers)
+        confirmed = set(bench.rig.supervisor.upkeep.channels.by_name)
         assert before <= confirmed
         after = bench.feed(*edited[i:])
         first = {m.channel: m for m in reversed(after) if m.channel in confirmed}

@@ -27,7 +27,7 @@ from wsclient.sansio.dialect import (
     Rejection,
     Unhandled,
 )
-from wsclient.sansio.session import Invalid
+from wsclient.sansio.incoming import Invalid
 
 RECORDING = "bybit/2024-12-01_XRPUSDT_ob500.data"
 TOPIC = "orderbook.500.XRPUSDT"

@@ -27,7 +27,7 @@ from wsclient.sansio.dialect import (
     SubscribedChannels,
     Unhandled,
 )
-from wsclient.sansio.session import Invalid
+from wsclient.sansio.incoming import Invalid
 from wsclient.testing import FakeVenue
 
 RECORDING = "coinbase_exchange/COINBASE.ws.28.0"

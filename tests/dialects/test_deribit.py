@@ -28,7 +28,7 @@ from wsclient.sansio.dialect import (
     Respond,
     Unhandled,
 )
-from wsclient.sansio.session import Invalid
+from wsclient.sansio.incoming import Invalid
 
 BOOK = "book.BTC-PERPETUAL.100ms"
 TICKER = "ticker.BTC-PERPETUAL.100ms"
@@ -142,7 +142,7 @@ def test_a_channel_that_the_answer_does_not_list_was_refused() -> None:
     error = bench.rig.outcome(token)
     assert isinstance(error, SubscriptionRejected)
     assert error.failed == {BOOK: REST}
-    assert bench.rig.session.subscriptions.state(TICKER) is SubscriptionState.ACTIVE
+    assert bench.rig.supervisor.wanted.state(TICKER) is SubscriptionState.ACTIVE
 
 
 def test_a_full_list_leaves_nothing_to_refuse_or_to_log() -> None:
@@ -164,7 +164,7 @@ def test_any_list_in_the_answer_to_an_unsubscribe_confirms_it() -> None:
     token = bench.rig.unsubscribe(BOOK)
     bench.feed(b'{"jsonrpc":"2.0","id":"%s","result":[]}' % bench.rig.sent()[-1]["id"].encode())
     assert bench.rig.outcome(token) is None
-    assert bench.rig.session.subscriptions.state(BOOK) is None
+    assert bench.rig.supervisor.wanted.state(BOOK) is None
 
 
 ERROR = {

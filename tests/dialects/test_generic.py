@@ -11,7 +11,7 @@ from support.reading import Data, read_one
 from wsclient.dialects import Generic, Kraken, find
 from wsclient.errors import ConfigurationError, NotSupported
 from wsclient.sansio.dialect import Ack, Heartbeat, Item, Limits, Rejection, Unhandled
-from wsclient.sansio.session import Invalid
+from wsclient.sansio.incoming import Invalid
 
 peek = partial(read_one, Generic())
 

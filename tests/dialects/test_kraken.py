@@ -37,7 +37,7 @@ from wsclient.sansio.dialect import (
     Unhandled,
 )
 from wsclient.sansio.inbound import Inbound
-from wsclient.sansio.session import Invalid
+from wsclient.sansio.incoming import Invalid
 from wsclient.testing import FakeVenue
 from wsclient.testing.protocols import Payload, ScriptedProtocol
 from wsclient.testing.venue import Peer

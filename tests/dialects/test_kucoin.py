@@ -33,7 +33,7 @@ from wsclient.sansio.dialect import (
     RestRequest,
     Unhandled,
 )
-from wsclient.sansio.session import Invalid
+from wsclient.sansio.incoming import Invalid
 from wsclient.testing import FakeVenue, Peer
 
 LEVEL2 = (

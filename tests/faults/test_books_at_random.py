@@ -35,10 +35,10 @@ from wsclient.runtime.books import BookFeed, LiveBook, RestBookFeed
 from wsclient.runtime.core import Routed
 from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.waiting import Deadline
+from wsclient.sansio.actions import Send
+from wsclient.sansio.channel import LATE_OR_DUPLICATE
 from wsclient.sansio.inbound import Inbound
-from wsclient.sansio.recovery import LATE_OR_DUPLICATE
-from wsclient.sansio.session import Send
-from wsclient.sansio.session import State as LinkState
+from wsclient.sansio.life import State as LinkState
 
 ACTIVE = SubscriptionState.ACTIVE
 #: More than any count reaches.
@@ -107,7 +107,7 @@ class Bench:
         self.wanting = False
 
     def peek(self) -> Any:
-        return self._rig.session
+        return self._rig.supervisor
 
     def add(self, channel: str, fed: Callable[[Message], None]) -> MessageQueue:
         return self._queue
@@ -118,13 +118,13 @@ class Bench:
         begin(Routed(False, False, None, False))
 
     def want_snapshot(self, channel: str, delay: float, unless: Callable[[], bool]) -> None:
-        self._rig.session.refreshes.want(channel, self._rig.now, delay)
+        self._rig.supervisor.upkeep.refreshes.want(channel, self._rig.now, delay)
 
     def has_snapshot(self, channel: str) -> None:
-        self._rig.session.refreshes.done(channel)
+        self._rig.supervisor.upkeep.refreshes.done(channel)
 
     def active_on(self, channel: str) -> int | None:
-        session = self._rig.session
+        session = self._rig.supervisor
         is_active = session.subscriptions.state(channel) is ACTIVE
         return session.connection_id if is_active and session.state is LinkState.OPEN else None
 

@@ -21,7 +21,7 @@ from wsclient import Message
 
 CHANNELS = ["a", "b", "c"]
 FRAMES = 20
-#: A wrong number is forgotten after this many true numbers (see ChannelTracker).
+#: A wrong number is forgotten after this many true numbers (see Channel).
 RECOVERY = 3
 OPTIONS = {
     "dialect": wsclient.Generic(limits=wsclient.Limits(connects=None)),

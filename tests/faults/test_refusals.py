@@ -27,9 +27,7 @@ from wsclient.sansio.actions import (
 )
 from wsclient.sansio.backoff import classify
 from wsclient.sansio.heartbeat import ConnectionView
-from wsclient.sansio.session import (
-    Session,
-)
+from wsclient.sansio.supervisor import Supervisor
 from wsclient.testing import FakeVenue
 
 HOUR = 3600.0
@@ -111,32 +109,34 @@ class Outage:
     def __init__(self, seed: int, limits: Limits, fail: Callable[[random.Random], Any]) -> None:
         rng = random.Random(seed)
         options = Options(retry_delay=0.01, max_retry_delay=30.0, ping_interval=None)
-        session = Session(wsclient.Generic(limits=limits), options, rng.random)
+        supervisor = Supervisor(wsclient.Generic(limits=limits), options, rng.random)
         now = 0.0
         self.dials = [now]
         #: The times from which the answer to the previous attempt allowed each attempt.
         self.allowed = [now, now]
-        session.connect("connect", float("inf"), now)
-        session.tick(now, None)
-        session.actions()
-        session.opened(1, None, now)  # once connected, it may try for ever
-        session.ended(1, wsclient.ConnectionLost("gone"), wsclient.Verdict.RETRY, now)
+        supervisor.connect("connect", float("inf"), now)
+        supervisor.tick(now, {})
+        supervisor.actions()
+        supervisor.opened(1, None, now)  # once connected, it may try for ever
+        supervisor.ended(1, wsclient.ConnectionLost("gone"), wsclient.Verdict.RETRY, now)
         while now < HOUR:
-            session.tick(now, ConnectionView(now))
-            for action in session.actions():
+            supervisor.tick(now, {supervisor.connection_id: ConnectionView(now)})
+            for action in supervisor.actions():
                 assert not isinstance(action, Cut)
                 if isinstance(action, Dial):
                     self.dials.append(now)
                     now += rng.random() * 0.1
                     error = fail(rng)
                     if error is None:  # accepted, and dropped
-                        session.opened(action.connection_id, None, now)
+                        supervisor.opened(action.connection_id, None, now)
                         error = wsclient.ConnectionLost("dropped")
                     verdict = classify(error)
-                    session.ended(action.connection_id, error, verdict, now)
+                    supervisor.ended(action.connection_id, error, verdict, now)
                     self.allowed.append(now + (getattr(error, "retry_after", None) or 0.0))
-            now = max(now, session.next_deadline(now, ConnectionView(now)))
-        session.close(now, 1.0)
+            now = max(
+                now, supervisor.next_deadline(now, {supervisor.connection_id: ConnectionView(now)})
+            )
+        supervisor.close(now, 1.0)
 
     def most_within(self, seconds: float) -> int:
         """Return the most attempts in any window of ``seconds``."""

@@ -29,7 +29,7 @@ from support.talk import (
     threads_of_ours,
     works_on,
 )
-from wsclient.sansio.session import Session
+from wsclient.sansio.supervisor import Supervisor
 from wsclient.testing import FakeVenue
 
 #: How long (s) a call that must raise soon may take, on a busy machine.
@@ -283,7 +283,7 @@ def test_a_watchdog_that_dies_ends_every_call_and_every_book(
     if how == "killed":
         _kill("wsclient-watchdog")
     else:
-        monkeypatch.setattr(Session, "tick", _fail)
+        monkeypatch.setattr(Supervisor, "tick", _fail)
     calls["another subscribe"] = Call(client.subscribe, "another")  # which wakes it
     _all_raise(client, calls)
     until(lambda: not book.is_synced, SOON)
@@ -313,7 +313,7 @@ def test_waiters_are_settled_before_a_death_is_logged(
     try:
         client = wsclient.connect(talker.url, **options())
         calls = _wait_in_all(client, talker)
-        monkeypatch.setattr(Session, "tick", _fail)
+        monkeypatch.setattr(Supervisor, "tick", _fail)
         calls["another subscribe"] = Call(client.subscribe, "another")  # which wakes it
         for call in calls.values():
             call.join(SOON)

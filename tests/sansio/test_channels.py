@@ -8,7 +8,7 @@ from support.making import message
 from support.rig import Plain, Rig
 from wsclient.messages import Gap
 from wsclient.sansio.dialect import Ack, Limits
-from wsclient.sansio.session import Invalid
+from wsclient.sansio.incoming import Invalid
 
 # --- aliases that last as long as the connection -------------------------------------------------
 
@@ -61,14 +61,15 @@ ROOM = 20
 @pytest.fixture
 def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wsclient.sansio.channels.STRANGERS", ROOM)
+    monkeypatch.setattr("wsclient.sansio.names.STRANGERS", ROOM)
 
 
 def test_of_channels_that_nobody_asked_for_the_newest_are_known(little_room: None) -> None:
     rig = Rig().active("mine")
     rig.data("mine", 1)
-    trackers = rig.session.trackers
+    trackers = rig.supervisor.upkeep.channels.by_name
     for i in range(3 * ROOM):
-        rig.session.received(rig.cid, [rig.message(f"x{i}", 1)], rig.now)
+        rig.received(rig.cid, [rig.message(f"x{i}", 1)], rig.now)
         assert len(trackers) <= ROOM + 1
     assert list(trackers)[-ROOM // 2 :] == [f"x{i}" for i in range(3 * ROOM - ROOM // 2, 3 * ROOM)]
     assert rig.data("mine", 2)[0].gap is None
@@ -80,7 +81,7 @@ def test_a_channel_that_may_have_been_forgotten_marks_a_gap(
     rig = Rig()
     rig.open()
     names = [f"x{i}" for i in range(ROOM + 1)]
-    first = [rig.session.received(rig.cid, [rig.message(name, 1)], rig.now)[0] for name in names]
+    first = [rig.received(rig.cid, [rig.message(name, 1)], rig.now)[0] for name in names]
     assert {message.gap for message in first} == {None, Gap("sequence", None, None)}
     (again,) = rig.data("x0", 3)
     assert again.gap == Gap("sequence", None, None)
@@ -94,7 +95,7 @@ def test_a_channel_that_may_have_been_forgotten_marks_a_gap(
 def test_no_channel_that_is_wanted_is_forgotten(little_room: None) -> None:
     names = [f"x{i}" for i in range(2 * ROOM)]
     rig = Rig(Plain(Limits(ROOM))).active(*names)
-    assert list(rig.session.trackers) == names
+    assert list(rig.supervisor.upkeep.channels.by_name) == names
 
 
 def test_aliases_of_wanted_channels_are_kept(little_room: None) -> None:
@@ -102,6 +103,6 @@ def test_aliases_of_wanted_channels_are_kept(little_room: None) -> None:
     rig.subscribe("a")
     rig.receive(Ack(channel="a", alias="#0"))
     for i in range(1, ROOM + 1):
-        rig.session.received(rig.cid, [Ack(channel=f"x{i}", alias=f"#{i}")], rig.now)
+        rig.received(rig.cid, [Ack(channel=f"x{i}", alias=f"#{i}")], rig.now)
     first, forgotten, newest = (rig.data(f"#{i}")[0].channel for i in (0, 1, ROOM))
     assert (first, forgotten, newest) == ("a", "#1", f"x{ROOM}")

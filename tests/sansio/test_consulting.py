@@ -13,7 +13,7 @@ from wsclient.errors import SubscriptionRejected
 from wsclient.messages import SubscriptionState
 from wsclient.sansio.actions import Consult
 from wsclient.sansio.dialect import Ack, Credentials, Limits
-from wsclient.sansio.session import State
+from wsclient.sansio.life import State
 
 
 class Watched(Plain):
@@ -70,7 +70,7 @@ def test_no_hook_is_called_by_a_method_of_the_session() -> None:
     """Covers connect, subscribe, a reconnect, a refresh and an unsubscribe, with lazy batches."""
     rig = WatchedRig(Watched(Limits(channels_per_message=2)), stale_after=30.0)
     rig.connect()
-    rig.session.opened(rig.cid, None, rig.now, Credentials({"token": "t"}, lambda: 0.0))
+    rig.supervisor.opened(rig.cid, None, rig.now, Credentials({"token": "t"}, lambda: 0.0))
     rig.tick()
     rig.subscribe("a", "b", "c")
     rig.ack("a", "b", "c")
@@ -102,9 +102,9 @@ def test_nothing_is_due_while_a_question_is_open() -> None:
     rig.holds = True
     rig.subscribe("a")
     assert rig.deadline() == float("inf")
-    assert not rig.session.is_due
+    assert not rig.supervisor.is_due
     rig.consult()
-    assert rig.session.is_due
+    assert rig.supervisor.is_due
 
 
 def test_messages_are_made_only_when_the_rate_limit_allows_sending_them() -> None:
@@ -125,7 +125,7 @@ def test_a_made_message_waits_if_others_have_used_up_the_rate_limit() -> None:
     rig.subscribe("a")
     for _ in range(2):
         rig.consult()
-        rig.session.sent(rig.now)  # a caller's own message
+        rig.connection.spend(rig.now)  # a caller's own message
         rig.tick()
     assert rig.sent() == []
     rig.holds = False
@@ -270,7 +270,7 @@ def test_invalid_batches_refuse_only_their_channels(fault: str) -> None:
     assert error.failed.keys() == {"a", "b"}
     assert all(reason in text for text in error.failed.values())
     assert rig.outcome(good) is None
-    assert rig.session.subscriptions.state("mine") is SubscriptionState.ACTIVE
+    assert rig.supervisor.wanted.state("mine") is SubscriptionState.ACTIVE
 
 
 @pytest.mark.parametrize("hook", ["subscribe", "unsubscribe", "access"])
@@ -280,7 +280,7 @@ def test_a_message_that_cannot_be_made_refuses_only_its_channels(
 ) -> None:
     rig = Rig()
     rig.connect()
-    rig.session.opened(rig.cid, None, rig.now, Credentials({}, lambda: 0.0))
+    rig.supervisor.opened(rig.cid, None, rig.now, Credentials({}, lambda: 0.0))
     rig.tick()
     rig.subscribe("mine")
     rig.ack("mine")
@@ -289,7 +289,7 @@ def test_a_message_that_cannot_be_made_refuses_only_its_channels(
     outcome = rig.outcome(token)
     assert isinstance(outcome, SubscriptionRejected)
     assert type(error).__name__ in next(iter(outcome.failed.values()))
-    assert rig.session.subscriptions.state("mine") is SubscriptionState.ACTIVE
+    assert rig.supervisor.wanted.state("mine") is SubscriptionState.ACTIVE
 
 
 @pytest.mark.parametrize(

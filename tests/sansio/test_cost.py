@@ -55,8 +55,8 @@ def refuse(rig: Rig) -> None:
 
 
 def look_up(rig: Rig) -> None:
-    assert len(rig.session.subscriptions) > 0
-    rig.session.subscriptions.wanted_among(["x0", "x1"])
+    assert len(rig.supervisor.wanted) > 0
+    rig.supervisor.wanted.among(["x0", "x1"])
 
 
 def work(wanted: int) -> list[int]:
@@ -64,8 +64,8 @@ def work(wanted: int) -> list[int]:
     rig = Rig(Plain(Limits(channels_per_message=100)), stale_after=1e6).active(*names)
     rig.receive(*(Ack(channel=name, alias=f"#{name}") for name in names))
     for name in names:
-        rig.session.refreshes.want(name, rig.now)
-        rig.session.refreshes.done(name)
+        rig.supervisor.upkeep.refreshes.want(name, rig.now)
+        rig.supervisor.upkeep.refreshes.done(name)
     calls = (subscribe, unsubscribe, subscribe, unsubscribe_by_alias, refuse, look_up)
     found = []
     for call in calls:
@@ -93,14 +93,14 @@ def leave_while_asked(rig: Rig, channel: str) -> None:
 
 def leave_without_data(rig: Rig, channel: str) -> None:
     rig.active(channel).wait(60.0)
-    assert channel in rig.session.first_messages.overdue()
+    assert channel in rig.supervisor.upkeep.first_messages.overdue()
     rig.unsubscribe(channel)
     rig.ack(channel)
 
 
 def leave_when_ended(rig: Rig, channel: str) -> None:
     rig.active(channel)
-    rig.session.received(rig.cid, [Ack(channel=channel, verb="unsubscribe")], rig.now)
+    rig.received(rig.cid, [Ack(channel=channel, verb="unsubscribe")], rig.now)
     rig.unsubscribe(channel)
 
 

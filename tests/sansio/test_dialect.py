@@ -89,7 +89,7 @@ def test_access_is_called_for_each_message() -> None:
     rig = Rig(Signing())
     rig.connect()
     credentials = Credentials({}, lambda: rig.now, "T1")
-    rig.session.opened(rig.cid, None, rig.now, credentials)
+    rig.supervisor.opened(rig.cid, None, rig.now, credentials)
     rig.subscribe("a", depth=5)
     rig.now += 1
     rig.subscribe("b")
@@ -97,7 +97,7 @@ def test_access_is_called_for_each_message() -> None:
         ("T1", 1000.0, 5),
         ("T1", 1001.0, None),
     ]
-    assert dict(rig.session.subscriptions.wanted()[0][2]) == {"depth": 5}
+    assert dict(rig.wanted()[0][2]) == {"depth": 5}
 
 
 def test_an_error_in_access_refuses_only_these_channels() -> None:
@@ -107,7 +107,7 @@ def test_an_error_in_access_refuses_only_these_channels() -> None:
 
     rig = Rig(Failing())
     rig.connect()
-    rig.session.opened(rig.cid, None, rig.now, Credentials({}, lambda: 0.0))
+    rig.supervisor.opened(rig.cid, None, rig.now, Credentials({}, lambda: 0.0))
     first, second = rig.subscribe("a"), rig.subscribe("b")
     assert "must have 'secret'" in str(rig.outcome(first))
     assert rig.outcome(second) == "waiting"

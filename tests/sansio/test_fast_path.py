@@ -31,7 +31,7 @@ class Tick(msgspec.Struct):
 
 
 class Line:
-    """A session with a subscription; takes payloads and returns messages as the watchdog does."""
+    """A supervisor with a subscription; takes payloads and returns messages as the core does."""
 
     def __init__(
         self,
@@ -55,12 +55,12 @@ class Line:
     def take(self, *payloads: bytes) -> list[Message]:
         """Take the payloads of one read; return the messages."""
         self._reads += 1
-        session, cid = self.rig.session, self.rig.cid
+        rig, cid = self.rig, self.rig.cid
         batch = self.inbound.batch(list(payloads), False, self._reads, cid)
-        messages = session.ordinary(cid, batch, self.rig.now) if self._is_fast else []
+        messages = rig.ordinary(cid, batch, rig.now) if self._is_fast else []
         self.quick += len(messages)
         rest = self.inbound.entries(batch, len(messages))
-        return messages + session.received(cid, rest, self.rig.now)
+        return messages + rig.received(cid, rest, rig.now)
 
     def does(self, event: str) -> None:
         """Cause an event other than a read."""
@@ -76,20 +76,20 @@ class Line:
             rig.ack("a", "b", "c")
         elif event == "later":
             rig.wait(1.0)
-        elif rig.session.subscriptions.state("a") is SubscriptionState.ACTIVE:
-            rig.session.subscriptions.refresh("a")
+        elif rig.supervisor.wanted.state("a") is SubscriptionState.ACTIVE:
+            rig.connection.asked.refresh("a")
             rig.tick()
 
     def account(self) -> list[Any]:
-        trackers = self.rig.session.trackers
-        counters = self.rig.session.counters
+        trackers = self.rig.supervisor.upkeep.channels.by_name
+        counters = self.rig.supervisor.counters
         totals = [getattr(counters, n) for n in ("messages", "gaps", "missed", "invalid")]
-        wanted = [(name, state) for name, state, _ in self.rig.session.subscriptions.wanted()]
+        wanted = [(name, state) for name, state, _ in self.rig.wanted()]
         return (
             totals
             + [
                 wanted,
-                self.rig.session.data_at,
+                [connection.data_at for connection in self.rig.supervisor.connections],
                 self.rig.logs("warning"),
                 self.rig.sent(),
             ]
@@ -277,7 +277,7 @@ def test_invalid_utf8_is_not_ordinary() -> None:
     line.take(market_data())
     raw = b'{"type":"market_data","channel":"a","sequence":2,"x":"\xff"}'
     batch = line.inbound.batch([raw], True, 1, line.rig.cid)
-    assert line.rig.session.ordinary(line.rig.cid, batch, 0.0) == []
+    assert line.rig.ordinary(line.rig.cid, batch, 0.0) == []
     (entry,) = entries_of(line.inbound, raw)
     assert re.search("UnicodeDecodeError|Invalid UTF-8", entry.text)  # msgspec's words differ
 
@@ -286,7 +286,7 @@ def test_a_message_ends_the_silence_of_its_channel() -> None:
     line = Line(is_fast=True)
     line.rig = Rig(Generic(), stale_after=5.0).active(*CHANNELS)
     line.take(market_data())
-    tracker = line.rig.session.trackers["a"]
+    tracker = line.rig.supervisor.upkeep.channels.by_name["a"]
     line.rig.now += 3.0
     tracker.refreshed = True
 
@@ -345,7 +345,7 @@ def test_a_frame_that_cannot_be_decoded_is_left_to_the_careful_path() -> None:
     line = Line(is_fast=True)
     into_a_type(line)
     assert line.take(b'{"type": "\xff"}') == []
-    assert line.rig.session.counters.invalid == 1
+    assert line.rig.supervisor.counters.invalid == 1
 
 
 # --- at random -----------------------------------------------------------------------------------
@@ -461,7 +461,7 @@ MALFORMED = st.one_of(
     ),
     st.sampled_from([b"", b"null", b"[1, 2]", b"{}", b"\xff", b'{"type": "market_data"}']),
 )
-#: Events of the session between two reads.
+#: Events between two reads.
 EVENTS = st.sampled_from(["reconnect", "subscribe", "unsubscribe", "ack", "later", "refresh"])
 
 
@@ -475,7 +475,7 @@ ODD = WHOLE | WHOLE | MALFORMED
 
 
 class Pair:
-    """Two equal sessions: one may take the fast path, the other never does."""
+    """Two equal supervisors: one may take the fast path, the other never does."""
 
     def __init__(self, way: Callable[[Line], None], fields: Sequence[str], **options: Any) -> None:
         self.lines = [

@@ -12,7 +12,7 @@ from support.rig import LOGIN, Rig
 from wsclient.errors import AuthenticationError
 from wsclient.events import Event
 from wsclient.messages import Message
-from wsclient.sansio import session
+from wsclient.sansio import output
 from wsclient.sansio.actions import Cut
 from wsclient.sansio.dialect import (
     Ack,
@@ -28,7 +28,9 @@ from wsclient.sansio.dialect import (
     Unhandled,
 )
 from wsclient.sansio.floods import ANSWERS
-from wsclient.sansio.session import MAX_WAITING, Invalid, State
+from wsclient.sansio.incoming import Invalid
+from wsclient.sansio.life import State
+from wsclient.sansio.output import MAX_WAITING
 
 #: Item number n of a flood.
 FLOODS: dict[str, Callable[[Rig, int], list[Any]]] = {
@@ -60,17 +62,17 @@ def flood(rig: Rig, kind: str, count: int) -> None:
     make = FLOODS[kind]
     for n in range(0, count, 100):
         entries = [entry for i in range(n, n + 100) for entry in make(rig, i)]
-        rig.session.received(rig.cid, entries, rig.now)
+        rig.received(rig.cid, entries, rig.now)
 
 
 @pytest.mark.parametrize("kind", FLOODS)
 def test_queued_actions_and_memory_stay_bounded(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Thousands of wanted channels cost nothing."""
-    monkeypatch.setattr(session, "MAX_WAITING", 1000)
+    monkeypatch.setattr(output, "MAX_WAITING", 1000)
     check_bounds(kind, 2000, 1000)
 
 
-def test_the_bound_is_the_constant_of_the_session() -> None:
+def test_the_bound_is_the_constant_of_the_output() -> None:
     check_bounds("gaps", MAX_WAITING + 1000)
 
 
@@ -89,7 +91,7 @@ def check_bounds(kind: str, count: int, most: int = MAX_WAITING) -> None:
     flood(rig, kind, count)
     waiting, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    actions = rig.session.actions()
+    actions = rig.supervisor.actions()
     assert len(actions) <= most + 10
     assert waiting <= 2500 * most
     rig.tick()
@@ -170,14 +172,14 @@ def test_an_answer_that_cannot_be_encoded_makes_the_frame_invalid() -> None:
     rig.receive(*[Respond(object())] * 100)
     rig.wait(10.0)
     assert rig.state is State.OPEN
-    assert rig.session.counters.invalid == 100
+    assert rig.supervisor.counters.invalid == 100
 
 
 def test_a_login_is_refused_once() -> None:
     rig = Rig()
     rig.connect()
     rig.opened(LOGIN)
-    rig.session.received(rig.cid, [LoginRefused("who?"), LoginAccepted()] * 100, rig.now)
+    rig.received(rig.cid, [LoginRefused("who?"), LoginAccepted()] * 100, rig.now)
     rig.tick()
     (cut,) = rig.done(Cut)
     assert isinstance(cut.error, AuthenticationError)

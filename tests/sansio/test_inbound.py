@@ -18,7 +18,7 @@ from wsclient.dialects import Generic, Kraken
 from wsclient.messages import LinkedMessage, Message
 from wsclient.sansio.dialect import Ack, Heartbeat, Item, Unhandled
 from wsclient.sansio.inbound import EXCERPT, Inbound, excerpt
-from wsclient.sansio.session import Incoming, Invalid
+from wsclient.sansio.incoming import Incoming, Invalid
 
 
 class Rows(Plain):

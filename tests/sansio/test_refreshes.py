@@ -101,7 +101,7 @@ def test_a_forgotten_channel_is_not_due() -> None:
 def test_a_session_resubscribes_and_marks_the_gap() -> None:
     rig = Rig().active("a")
     rig.data("a", None)
-    rig.session.refreshes.want("a", rig.now)
+    rig.supervisor.upkeep.refreshes.want("a", rig.now)
     rig.tick()
     assert rig.asked()[-2:] == [("unsubscribe", ["a"]), ("subscribe", ["a"])]
     assert rig.data("a", None)[0].gap is None, "still of the old subscription"
@@ -115,7 +115,7 @@ def test_a_session_resubscribes_and_marks_the_gap() -> None:
 
 def test_a_session_plans_a_tick_for_a_refresh() -> None:
     rig = Rig().active("a")
-    rig.session.refreshes.want("a", rig.now, PATIENCE)
+    rig.supervisor.upkeep.refreshes.want("a", rig.now, PATIENCE)
     rig.tick()
     assert rig.deadline() == rig.now + PATIENCE
 
@@ -124,11 +124,13 @@ def test_a_session_does_not_refresh_an_inactive_channel() -> None:
     rig = Rig().active("a")
     asked = rig.asked()
     rig.unsubscribe("a")
-    rig.session.refreshes.want("a", rig.now)
+    rig.supervisor.upkeep.refreshes.want("a", rig.now)
     rig.tick()
     assert rig.asked() == [*asked, ("unsubscribe", ["a"])]
     rig.ack("a")
-    assert rig.session.refreshes.deadline(rig.now) == INF, "and forgets it with the channel"
+    assert rig.supervisor.upkeep.refreshes.deadline(rig.now) == INF, (
+        "and forgets it with the channel"
+    )
 
 
 def test_take_returns_at_most_the_given_number_of_the_given_channels() -> None:

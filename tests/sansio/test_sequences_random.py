@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from support.examples import examples
 from support.making import message as make
 from wsclient.messages import Arrival, Gap, LinkedMessage, Message
-from wsclient.sansio.recovery import LATE_OR_DUPLICATE, MAX_OPEN_GAPS, RECENT, ChannelTracker
+from wsclient.sansio.channel import LATE_OR_DUPLICATE, MAX_OPEN_GAPS, RECENT, Channel
 
 Numbering = Literal["plain", "ranged", "pointer"]
 Before = Literal["", "invalid", "reconnect", "restart", "snapshot"]
@@ -163,7 +163,7 @@ class Oracle:
 def check(numbering: Numbering, steps: list[Step]) -> None:
     stream = sent(steps)
     is_counted = numbering != "pointer"
-    tracker = ChannelTracker("a")
+    tracker = Channel("a")
     oracle = Oracle(stream, is_counted)
     delivered: list[tuple[int, Message]] = []
     for received_at, event in enumerate(arriving(steps), 1):
@@ -232,7 +232,7 @@ def test_pointers(steps: list[Step]) -> None:
 
 
 def test_gaps_of_an_earlier_sequence_are_not_filled_by_a_later_one() -> None:
-    tracker = ChannelTracker("a")
+    tracker = Channel("a")
     gaps = []
     for received_at, sequence in enumerate([5, 9, None, 6, 7, 6], 1):
         if sequence is None:
@@ -260,7 +260,7 @@ def test_a_message_received_once_is_never_a_duplicate(
     is_counted: bool, fates: list[str], far: int
 ) -> None:
     """Nor after a wrong number: a consumer that drops duplicates drops nothing new."""
-    tracker = ChannelTracker("a")
+    tracker = Channel("a")
     for place, fate in enumerate(fates):
         number = 10 * place
         sequence = number + far * 10 + 7 if fate == "wrong" else number

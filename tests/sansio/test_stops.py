@@ -15,8 +15,9 @@ from support.examples import examples
 from support.rig import LOGIN, Rig
 from wsclient.sansio.actions import Cut, Ping
 from wsclient.sansio.heartbeat import GRACE, ConnectionView
-from wsclient.sansio.session import LATE_TICK, State
+from wsclient.sansio.life import State
 from wsclient.sansio.stops import REMEMBERED, Stop, Stops
+from wsclient.sansio.supervisor import LATE_TICK
 
 INF = float("inf")
 
@@ -76,7 +77,7 @@ class Held:
 
     def run(self, until: float, dead_at: float = INF) -> float | None:
         """Return when the connection was cut, or None."""
-        rig, session = self.rig, self.rig.session
+        rig, supervisor = self.rig, self.rig.supervisor
         pings: list[float] = []  # the arrival times of their pongs
         seen = len(rig.done(Ping))
         while rig.now < until:
@@ -86,11 +87,11 @@ class Held:
             late = bool(arrived) and arrived[-1] < now
             heard = now if arrived else self.heard_at
             if arrived and not (late and self.is_late):
-                session.pong(rig.cid)
-            session.tick(now, ConnectionView(heard))
+                rig.pong(rig.cid)
+            supervisor.tick(now, {rig.cid: ConnectionView(heard)})
             if arrived:
                 self.heard_at = now
-                session.pong(rig.cid)
+                rig.pong(rig.cid)
             rig.collect()
             rig.consult()
             if rig.done(Cut):
@@ -99,7 +100,7 @@ class Held:
                 if now + self.answer < dead_at:
                     pings.append(now + self.answer)
             seen = len(rig.done(Ping))
-            due = session.next_deadline(now, ConnectionView(self.heard_at))
+            due = supervisor.next_deadline(now, {rig.cid: ConnectionView(self.heard_at)})
             rig.now = self.free_at(max(now + 1e-6, min(due, *pings, until)))
         return None
 

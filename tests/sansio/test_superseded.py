@@ -30,7 +30,8 @@ from wsclient.sansio.dialect import (
 )
 from wsclient.sansio.heartbeat import ConnectionView
 from wsclient.sansio.inbound import Inbound
-from wsclient.sansio.session import Invalid, Session, State
+from wsclient.sansio.incoming import Invalid
+from wsclient.sansio.life import State
 
 #: No answer is missed while a test waits.
 SLOW = {"ack_timeout": 1000.0, "connect_timeout": 1000.0}
@@ -89,7 +90,7 @@ def confirmed() -> tuple[Rig, int]:
 
 def closing() -> tuple[Rig, int]:
     rig, old = asking()
-    rig.session.close(rig.now, 100.0)
+    rig.supervisor.close(rig.now, 100.0)
     return rig, old
 
 
@@ -98,7 +99,7 @@ SITUATIONS = (backing_off, connecting, logging_in, asking, confirmed, closing)
 
 def ids_of(rig: Rig) -> list[int]:
     """Return all ids that requests may have had."""
-    return list(range(1, rig.session.next_id()))
+    return list(range(1, rig.supervisor.next_id()))
 
 
 def message(rig: Rig, *numbers: int | None) -> list[Message]:
@@ -140,20 +141,22 @@ ITEMS: dict[str, Callable[[Rig], list[Any]]] = {
 
 
 def standing(rig: Rig) -> Any:
-    """Return the observable state of a session."""
-    session = rig.session
-    counters = {name: getattr(session.counters, name) for name in session.counters.__slots__}
+    """Return the observable state of a supervisor."""
+    supervisor = rig.supervisor
+    counters = supervisor.counters
+    counted = {name: getattr(counters, name) for name in counters.__slots__}
+    channels = supervisor.upkeep.channels.by_name
     rig.collect()
     return (
-        session.state,
-        session.connection_id,
-        session.failure,
-        session.subscriptions.wanted(),
-        session.subscriptions.has_unsent,
-        session.subscriptions.is_suspect,
-        {channel: session.pending_gap(channel) for channel in "abcde"},
-        {name: (t.messages, t.latest, t.data_at) for name, t in session.trackers.items()},
-        counters,
+        supervisor.state,
+        supervisor.connection_id,
+        supervisor.life.failure,
+        rig.wanted(),
+        [connection.asked.requests.unsent.first(1000) for connection in supervisor.connections],
+        [connection.asked.settling.suspect for connection in supervisor.connections],
+        {channel: rig.pending_gap(channel) for channel in "abcde"},
+        {name: (c.messages, c.latest, c.data_at) for name, c in channels.items()},
+        counted,
         len(rig.actions),
         {token: len(settled) for token, settled in rig.settled.items() if settled},
         rig.deadline(),
@@ -168,7 +171,7 @@ def test_entries_of_a_superseded_connection_are_ignored(
     rig, old = situation()
     items = ITEMS[item](rig)
     before = standing(rig)
-    delivered = [m for i in items for m in rig.session.received(old, [i], rig.now)]
+    delivered = [m for i in items for m in rig.received(old, [i], rig.now)]
     assert delivered == []
     assert standing(rig) == before
     rig.tick()
@@ -184,7 +187,7 @@ def test_the_same_entries_of_the_current_connection_are_not_ignored(item: str) -
         items = ITEMS[item](rig)
         before = standing(rig)
         for one in items:
-            rig.session.received(rig.cid, [one], rig.now)
+            rig.received(rig.cid, [one], rig.now)
         rig.tick()
         return bool(standing(rig) != before)
 
@@ -200,7 +203,7 @@ def test_data_on_the_fast_path_is_ignored(
     before = standing(rig)
     payload = b'{"type":"market_data","channel":"a","sequence":%d}' % number
     batch = Inbound(Generic()).batch([payload], False, 1, old)
-    assert rig.session.ordinary(old, batch, rig.now) == []
+    assert rig.ordinary(old, batch, rig.now) == []
     assert standing(rig) == before
 
 
@@ -209,19 +212,19 @@ def test_data_on_the_fast_path_of_the_current_connection_is_delivered() -> None:
     batch = Inbound(Generic()).batch(
         [b'{"type":"market_data","channel":"a","sequence":3}'], False, 1, rig.cid
     )
-    assert len(rig.session.ordinary(rig.cid, batch, rig.now)) == 1
+    assert len(rig.ordinary(rig.cid, batch, rig.now)) == 1
 
 
-EVENTS: dict[str, Callable[[Session, int, float], None]] = {
-    "opened": lambda session, cid, now: session.opened(cid, None, now),
-    "opened for a login": lambda session, cid, now: session.opened(cid, LOGIN, now),
-    "a pong": lambda session, cid, now: session.pong(cid),
-    "a ping": lambda session, cid, now: session.control(cid, now),
-    "lost": lambda session, cid, now: session.ended(cid, OSError(), Verdict.RETRY, now),
-    "lost again, with a text": lambda session, cid, now: session.ended(
+EVENTS: dict[str, Callable[[Rig, int, float], None]] = {
+    "opened": lambda rig, cid, now: rig.supervisor.opened(cid, None, now),
+    "opened for a login": lambda rig, cid, now: rig.supervisor.opened(cid, LOGIN, now),
+    "a pong": lambda rig, cid, now: rig.pong(cid),
+    "a ping": lambda rig, cid, now: rig.control(cid, now),
+    "lost": lambda rig, cid, now: rig.supervisor.ended(cid, OSError(), Verdict.RETRY, now),
+    "lost again, with a text": lambda rig, cid, now: rig.supervisor.ended(
         cid, ConnectionLost("gone", 1001), Verdict.RATE_LIMITED, now, "gone"
     ),
-    "refused for good": lambda session, cid, now: session.ended(
+    "refused for good": lambda rig, cid, now: rig.supervisor.ended(
         cid, AuthenticationError("no"), Verdict.FATAL, now
     ),
 }
@@ -234,7 +237,7 @@ def test_events_of_a_superseded_connection_are_ignored(
 ) -> None:
     rig, old = situation()
     before = standing(rig)
-    EVENTS[event](rig.session, old, rig.now)
+    EVENTS[event](rig, old, rig.now)
     rig.tick()
     assert standing(rig) == before
 
@@ -246,8 +249,8 @@ def test_a_pong_of_a_superseded_connection_does_not_answer_a_current_ping() -> N
     rig.open()
     quiet = ConnectionView(rig.now)
     rig.wait(10.0, quiet)
-    rig.session.pong(old)
-    rig.session.control(old, rig.now)
+    rig.pong(old)
+    rig.control(old, rig.now)
     rig.wait(5.0, quiet)
     assert rig.cid > old + 1 or rig.state is not State.OPEN
 
@@ -259,7 +262,7 @@ def test_a_ping_of_a_superseded_connection_is_no_sign_of_life_of_the_current_one
     rig.open()
     present = rig.cid
     rig.wait(9.0)
-    rig.session.control(old, rig.now)
+    rig.control(old, rig.now)
     rig.wait(1.0)
     assert (rig.cid, rig.state) != (present, State.OPEN)
 
@@ -313,7 +316,7 @@ def test_an_answer_of_the_dialect_for_a_superseded_connection_is_ignored(
     assert len(rig.done(Send)) == sent
     assert standing(rig) == before
     rig.ack("a", "b")
-    wanted = {name: state.value for name, state, _ in rig.session.subscriptions.wanted()}
+    wanted = {name: state.value for name, state, _ in rig.wanted()}
     assert wanted == ({"a": "active", "b": "active"} if is_subscribe else {})
 
 
@@ -321,7 +324,7 @@ def test_a_request_of_a_superseded_connection_is_settled_once_as_unknown() -> No
     rig, old = asking()
     assert type(rig.outcome("old request")).__name__ == "OutcomeUnknown"
     for n in ids_of(rig):
-        rig.session.received(old, [Reply(n, {})], rig.now)
+        rig.received(old, [Reply(n, {})], rig.now)
     rig.tick()
     assert rig.outcome("new request") == "waiting"
 
@@ -362,7 +365,7 @@ def test_a_connections_count_is_not_compared_with_the_next_ones() -> None:
     logged = len(rig.emitted(Noticed))
     rig.receive(Counted(1))
     rig.receive(Counted(2))
-    assert rig.session.pending_gap("a") is None
+    assert rig.pending_gap("a") is None
     assert len(rig.emitted(Noticed)) == logged
 
 
@@ -377,8 +380,8 @@ def test_an_old_connections_half_refresh_does_not_end_a_channel_of_the_next() ->
     rig.open()
     before = standing(rig)
     for n in ids:
-        rig.session.received(old, [Ack(n)], rig.now)
-    rig.session.received(old, [Ack(channel="a")], rig.now)
+        rig.received(old, [Ack(n)], rig.now)
+    rig.received(old, [Ack(channel="a")], rig.now)
     assert standing(rig) == before
 
 
@@ -388,7 +391,7 @@ def test_only_data_of_the_current_connection_confirms_without_acknowledgements()
     old = rig.cid
     rig.drop()
     rig.open()
-    assert rig.session.received(old, [rig.message("a")], rig.now) == []
+    assert rig.received(old, [rig.message("a")], rig.now) == []
     rig.tick()
     assert rig.outcome("a") == "waiting"
     rig.data("a")
@@ -403,5 +406,5 @@ def test_entries_of_one_read_are_all_ignored_together() -> None:
         b'{"type":"market_data","channel":"a","sequence":2}',
     )
     before = standing(rig)
-    assert rig.session.received(old, entries, rig.now) == []
+    assert rig.received(old, entries, rig.now) == []
     assert standing(rig) == before

@@ -7,7 +7,7 @@ from typing import Any
 from wsclient.dialects import Generic
 from wsclient.messages import Arrival, Gap, Message
 from wsclient.sansio.inbound import Inbound
-from wsclient.sansio.session import Incoming
+from wsclient.sansio.incoming import Incoming
 
 _INBOUND = Inbound(Generic())
 

@@ -10,7 +10,7 @@ from support.making import entries_of
 from wsclient.messages import Message
 from wsclient.sansio.dialect import Dialect
 from wsclient.sansio.inbound import Inbound
-from wsclient.sansio.session import Invalid
+from wsclient.sansio.incoming import Invalid
 
 
 class Data(NamedTuple):

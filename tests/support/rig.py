@@ -1,4 +1,4 @@
-"""A test rig for a session: a simulated clock, and a record of all its actions."""
+"""A test rig for a supervisor: a simulated clock, and a record of all its actions."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 from support.making import message as make
 from wsclient.errors import ConnectionLost
-from wsclient.events import Event
-from wsclient.messages import Message
+from wsclient.events import Event, StateChanged
+from wsclient.messages import Gap, Message, SubscriptionState
 from wsclient.options import Options
 from wsclient.runtime.eventlog import line_of
 from wsclient.sansio.actions import (
@@ -24,16 +24,29 @@ from wsclient.sansio.actions import (
     Settle,
 )
 from wsclient.sansio.backoff import Verdict, classify
+from wsclient.sansio.channel import Batch
+from wsclient.sansio.connection import Connection
 from wsclient.sansio.dialect import Ack, Dialect, Limits, LoginAccepted, Rejection
 from wsclient.sansio.heartbeat import ConnectionView
-from wsclient.sansio.session import (
-    Incoming,
-    Session,
-    State,
-)
+from wsclient.sansio.incoming import Incoming
+from wsclient.sansio.life import State
+from wsclient.sansio.supervisor import Supervisor
 
 INF = float("inf")
 LOGIN = {"op": "login"}
+
+_UP = {State.BACKING_OFF, State.FAILED, State.CLOSING}
+#: The states that may follow each state of a client with one connection.
+TRANSITIONS: dict[State, set[State]] = {
+    State.IDLE: {State.CONNECTING, *_UP},
+    State.CONNECTING: {State.AUTHENTICATING, State.OPEN, State.IDLE, *_UP},
+    State.AUTHENTICATING: {State.OPEN, State.IDLE, *_UP},
+    State.OPEN: _UP,
+    State.BACKING_OFF: {State.CONNECTING, State.IDLE, State.FAILED, State.CLOSING},
+    State.FAILED: {State.CLOSING},
+    State.CLOSING: {State.CLOSED},
+    State.CLOSED: set(),
+}
 
 
 class Plain(Dialect):
@@ -60,21 +73,8 @@ class Plain(Dialect):
         return {**payload, "id": request_id}
 
 
-class RecordedSession(Session):
-    """A session that records each change of its state."""
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.path: list[tuple[State, State]] = []
-
-    def _enter(self, state: State, why: str = "") -> None:
-        before = self.state
-        super()._enter(state, why)
-        self.path.append((before, state))
-
-
 class Rig:
-    """Runs a session as the watchdog does, one step at a time."""
+    """Runs a supervisor as the watchdog and the readers do, one step at a time."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class Rig:
         self.now = 1000.0
         self.dialect = dialect or Plain()
         options = {"ping_interval": None, **options}
-        self.session = RecordedSession(self.dialect, Options(**options), lambda: random, str, wants)
+        self.supervisor = Supervisor(self.dialect, Options(**options), lambda: random, str, wants)
         self.actions: list[Action] = []
         self._cuts: list[Cut] = []
         #: Questions to the dialect that are not asked yet; while ``holds`` is set they wait here.
@@ -103,15 +103,36 @@ class Rig:
 
     @property
     def state(self) -> State:
-        return self.session.state
+        return self.supervisor.state
 
     @property
     def cid(self) -> int:
-        return self.session.connection_id
+        return self.supervisor.connection_id
+
+    @property
+    def connection(self) -> Connection:
+        """The newest connection, which must not have ended."""
+        found = self.supervisor.connections.get(self.cid)
+        assert found is not None
+        return found
+
+    def wanted(self) -> list[tuple[str, SubscriptionState, Mapping[str, Any]]]:
+        """Return channel, state and options of each wanted channel."""
+        return [(e.channel, e.state, e.options) for e in self.supervisor.wanted]
+
+    def pending_gap(self, channel: str) -> Gap | None:
+        """Return the gap that the channel's next message will carry."""
+        found = self.supervisor.upkeep.channels.get(channel)
+        return None if found is None else found.pending
+
+    def path(self) -> list[tuple[State, State]]:
+        """Return each change of the client's state that was reported so far, in order."""
+        reported = [State(n.what[0]) for n in self.done(Notify) if n.kind is StateChanged]
+        return list(itertools.pairwise([State.IDLE, *reported]))
 
     def collect(self) -> list[Action]:
         """Record and return the actions since the last call; each token may be settled once."""
-        actions = self.session.actions()
+        actions = self.supervisor.actions()
         self.actions += actions
         self._cuts += [action for action in actions if isinstance(action, Cut)]
         self.consults += [action for action in actions if isinstance(action, Consult)]
@@ -158,22 +179,56 @@ class Rig:
         found = zip(counted, self.done(Notify), strict=True)
         return [number for number, notify in found if issubclass(notify.kind, kinds)]
 
+    # Reports, as the core passes them on.
+
+    def received(self, cid: int, entries: Sequence[Incoming], now: float) -> list[Message]:
+        connection = self.supervisor.connection(cid)
+        if connection is None:
+            return []
+        return self.supervisor.intake.received(connection, entries, now)
+
+    def ordinary(self, cid: int, batch: Batch, now: float) -> list[Message]:
+        connection = self.supervisor.connection(cid)
+        return [] if connection is None else self.supervisor.intake.ordinary(connection, batch, now)
+
+    def pong(self, cid: int) -> None:
+        if (connection := self.supervisor.connection(cid)) is not None:
+            connection.pong_received()
+
+    def control(self, cid: int, now: float) -> None:
+        if (connection := self.supervisor.connection(cid)) is not None:
+            connection.frame_received(now)
+
+    def count(self, frames: int, size: int, now: float) -> None:
+        self.supervisor.intake.count(self.supervisor.connection(self.cid), frames, size, now)
+
+    def begin_request(self, token: Any, deadline: float, now: float) -> int:
+        connection = self.supervisor.open_connection()
+        request_id = self.supervisor.next_id()
+        connection.replies.begin(request_id, token, deadline)
+        connection.spend(now)
+        return request_id
+
+    def cancel_request(self, request_id: int) -> None:
+        for connection in self.supervisor.connections:
+            connection.replies.cancel(request_id)
+
     # Events.
 
     def connect(self, token: Any = "connect", timeout: float = INF) -> None:
-        self.session.connect(token, self.now + timeout, self.now)
+        self.supervisor.connect(token, self.now + timeout, self.now)
         self.tokens.add(token)
         self.tick()
 
     def cancel_connect(self, token: Any = "connect") -> None:
         """Cancel a connect: its token must not be settled from now on."""
-        self.session.cancel_connect(token)
+        self.supervisor.cancel_connect(token)
         if not self.settled[token]:
             self.tokens.discard(token)
         self.tick()
 
     def opened(self, login: Any = None) -> None:
-        self.session.opened(self.cid, login, self.now)
+        self.supervisor.opened(self.cid, login, self.now)
         self.tick()
 
     def open(self) -> Rig:
@@ -191,32 +246,32 @@ class Rig:
 
     def drop(self, error: BaseException | None = None, verdict: Verdict | None = None) -> None:
         error = error or ConnectionLost("gone")
-        self.session.ended(self.cid, error, verdict or classify(error), self.now)
+        self.supervisor.ended(self.cid, error, verdict or classify(error), self.now)
         self.collect()
 
     def subscribe(
         self, *channels: str, token: Any = None, timeout: float = INF, **options: Any
     ) -> Any:
         token = token or ("subscribe", *channels)
-        self.session.subscribe(channels, options, token, self.now + timeout)
+        self.supervisor.subscribe(channels, options, token, self.now + timeout)
         self.tokens.add(token)
         self.tick()
         return token
 
     def unsubscribe(self, *channels: str, token: Any = None, timeout: float = INF) -> Any:
         token = token or ("unsubscribe", *channels)
-        self.session.unsubscribe(channels, token, self.now + timeout)
+        self.supervisor.unsubscribe(channels, token, self.now + timeout)
         self.tokens.add(token)
         self.tick()
         return token
 
     def request(self, token: Any = "request", timeout: float = INF) -> int:
-        request_id = self.session.begin_request(token, self.now + timeout, self.now)
+        request_id = self.begin_request(token, self.now + timeout, self.now)
         self.tokens.add(token)
         return request_id
 
     def receive(self, *entries: Incoming) -> list[Message]:
-        delivered = self.session.received(self.cid, entries, self.now)
+        delivered = self.received(self.cid, entries, self.now)
         self.collect()
         self.tick()
         return delivered
@@ -251,7 +306,7 @@ class Rig:
             ask, then, failed = self.consults.pop(0)
             try:
                 answer = ask()
-            except Exception as error:  # noqa: BLE001 - reported to the session
+            except Exception as error:  # noqa: BLE001 - reported to the connection
                 failed(error)
             else:
                 then(answer)
@@ -263,23 +318,27 @@ class Rig:
         """Tick, and perform the cuts, until there is nothing to do."""
         view = view or ConnectionView(self.now)
         for _ in range(100):
-            self.session.tick(self.now, view)
+            self.supervisor.tick(self.now, self._views(view))
             actions = self.collect()
             while self._cuts:
                 cid, error = self._cuts.pop(0)
-                self.session.ended(cid, error, classify(error), self.now)
+                self.supervisor.ended(cid, error, classify(error), self.now)
             if not self.holds and self.consult():
                 continue
             self.deadline(view)
             if not actions:
                 return
-        raise AssertionError("the session is never idle")
+        raise AssertionError("the supervisor is never idle")
 
     def deadline(self, view: ConnectionView | None = None) -> float:
-        return self.session.next_deadline(self.now, view or ConnectionView(self.now))
+        view = view or ConnectionView(self.now)
+        return self.supervisor.next_deadline(self.now, self._views(view))
+
+    def _views(self, view: ConnectionView) -> dict[int, ConnectionView]:
+        return {connection.id: view for connection in self.supervisor.connections}
 
     def wait(self, seconds: float, view: ConnectionView | None = None) -> None:
-        """Let time pass, with a tick at each deadline of the session.
+        """Let time pass, with a tick at each deadline of the supervisor.
 
         Bytes arrive all the time, unless ``view`` gives another state of the connection.
         """
@@ -296,7 +355,7 @@ class Rig:
 
     def close(self, timeout: float = 1.0) -> None:
         """Close, and let the deadline for the peer's answer pass."""
-        self.session.close(self.now, timeout)
+        self.supervisor.close(self.now, timeout)
         self.tick()
         self.wait(timeout)
         assert self.state is State.CLOSED

@@ -62,6 +62,11 @@ class Callers:
         self._unplaced += new
         self._new.append(call)
 
+    @property
+    def has_new(self) -> bool:
+        """Whether there were calls of ``subscribe()`` since the last tick."""
+        return bool(self._new)
+
     def take_unplaced(self) -> list[str]:
         """Return the channels that belong to no slot yet; the caller places them."""
         unplaced, self._unplaced = self._unplaced, []

@@ -152,8 +152,8 @@ class Place(NamedTuple):
 class Plan(NamedTuple):
     """What to do now: the slots to open a connection in, and the connections to drain.
 
-    ``belongs`` maps a slot to the new channels that belong there. ``next_at`` is when to plan again
-    at the latest (monotonic s), if nothing else changes.
+    ``belongs`` maps a slot to the new channels that belong there. ``next_at`` is when to follow
+    the plan at the latest (monotonic s), or a new one.
     """
 
     open: tuple[SlotKey, ...]
@@ -172,14 +172,12 @@ def plan(
     opening, draining, times = [], [], [INF]
     for place in places:
         if place.connection_id is None:
+            times.append(place.due_at)
             if now >= place.due_at:
                 opening.append(place.slot)
-            else:
-                times.append(place.due_at)
         elif place.opened_at is not None and max_age is not None:
+            times.append(place.opened_at + max_age)
             if now >= place.opened_at + max_age:
                 draining.append(place.connection_id)
-            else:
-                times.append(place.opened_at + max_age)
     belongs = {places[0].slot: list(unplaced)} if places else {}
     return Plan(tuple(opening), tuple(draining), belongs, min(times))

@@ -162,6 +162,7 @@ class Supervisor:
         """Whether there is work before the deadline that :meth:`next_deadline` last returned."""
         return (
             bool(self._output)
+            or self._callers.has_new
             or self.upkeep.has_changed
             or any(connection.is_due for connection in self.connections)
         )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from support.making import message
-from support.rig import INF, LOGIN, Plain, Rig
+from support.rig import INF, LOGIN, TRANSITIONS, Plain, Rig
 from wsclient.errors import (
     AuthenticationError,
     ClientClosed,
@@ -55,11 +55,8 @@ from wsclient.sansio.dialect import (
     Unhandled,
 )
 from wsclient.sansio.heartbeat import ConnectionView
-from wsclient.sansio.session import (
-    TRANSITIONS,
-    Invalid,
-    State,
-)
+from wsclient.sansio.incoming import Invalid
+from wsclient.sansio.life import PHASES, Phase, State
 
 RETRY, RATE_LIMITED, FATAL = Verdict
 IDLE, CONNECTING, AUTHENTICATING, OPEN, BACKING_OFF, FAILED, CLOSING, CLOSED = State
@@ -129,13 +126,13 @@ def again_open() -> Rig:
 
 def failed() -> Rig:
     rig = first_open()
-    rig.session.fail(QueueOverflow("full"))
+    rig.supervisor.fail(QueueOverflow("full"))
     return rig
 
 
 def closing() -> Rig:
     rig = first_open()
-    rig.session.close(rig.now, 1.0)
+    rig.supervisor.close(rig.now, 1.0)
     return rig
 
 
@@ -226,18 +223,18 @@ EVENTS: dict[str, tuple[Callable[[Rig], object], dict[str, Expected]]] = {
     "unsubscribe() of an unknown channel": (lambda rig: rig.unsubscribe("unknown"), GIVEN_UP),
     "unsubscribe()": (lambda rig: rig.unsubscribe("wanted"), GIVEN_UP),
     "a request": (lambda rig: rig.request("another"), UNSENDABLE),
-    "a message is to be sent": (lambda rig: rig.session.require_open(), UNSENDABLE),
-    "the caller leaves a request": (lambda rig: rig.session.cancel_request(10**6), {}),
+    "a message is to be sent": (lambda rig: rig.supervisor.open_connection(), UNSENDABLE),
+    "the caller leaves a request": (lambda rig: rig.cancel_request(10**6), {}),
     "close()": (
-        lambda rig: rig.session.close(rig.now, 1.0),
+        lambda rig: rig.supervisor.close(rig.now, 1.0),
         dict.fromkeys(SITUATIONS, CLOSED) | all_of((OPENS, CLOSING), ("closing", CLOSING)),
     ),
     "close(), twice": (
-        lambda rig: [rig.session.close(rig.now, 1.0) for _ in range(2)],
+        lambda rig: [rig.supervisor.close(rig.now, 1.0) for _ in range(2)],
         dict.fromkeys(SITUATIONS, CLOSED) | all_of((OPENS, CLOSING), ("closing", CLOSING)),
     ),
     "a fatal error from outside": (
-        lambda rig: rig.session.fail(WSClientError("bug")),
+        lambda rig: rig.supervisor.fail(WSClientError("bug")),
         all_of((ALIVE, FAILED)),
     ),
     "opened": (lambda rig: rig.opened(), all_of((DIALS, OPEN))),
@@ -246,18 +243,18 @@ EVENTS: dict[str, tuple[Callable[[Rig], object], dict[str, Expected]]] = {
         all_of((DIALS, AUTHENTICATING)),
     ),
     "another connection opened": (
-        late(lambda rig, cid: rig.session.opened(cid, None, rig.now)),
+        late(lambda rig, cid: rig.supervisor.opened(cid, None, rig.now)),
         {},
     ),
     "ended": (end(RETRY), LOST),
     "ended, rate-limited": (end(RATE_LIMITED), LOST),
     "ended for good": (end(FATAL), all_of((CONNECTIONS, FAILED), ("closing", CLOSED))),
     "another connection ended": (
-        late(lambda rig, cid: rig.session.ended(cid, OSError(), RETRY, rig.now)),
+        late(lambda rig, cid: rig.supervisor.ended(cid, OSError(), RETRY, rig.now)),
         {},
     ),
     "another connection ended for good": (
-        late(lambda rig, cid: rig.session.ended(cid, OSError(), FATAL, rig.now)),
+        late(lambda rig, cid: rig.supervisor.ended(cid, OSError(), FATAL, rig.now)),
         {},
     ),
     "data": (lambda rig: rig.data("wanted"), {}),
@@ -272,11 +269,11 @@ EVENTS: dict[str, tuple[Callable[[Rig], object], dict[str, Expected]]] = {
     "the login is accepted": (receive(LoginAccepted()), all_of((LOGINS, OPEN))),
     "the login is refused": (receive(LoginRefused("who?")), all_of((LOGINS, FAILED))),
     "another connection's login is accepted": (
-        late(lambda rig, cid: rig.session.received(cid, [LoginAccepted()], rig.now)),
+        late(lambda rig, cid: rig.received(cid, [LoginAccepted()], rig.now)),
         {},
     ),
     "another connection's login is refused": (
-        late(lambda rig, cid: rig.session.received(cid, [LoginRefused("who?")], rig.now)),
+        late(lambda rig, cid: rig.received(cid, [LoginRefused("who?")], rig.now)),
         {},
     ),
     "a heartbeat": (receive(Heartbeat()), {}),
@@ -287,12 +284,12 @@ EVENTS: dict[str, tuple[Callable[[Rig], object], dict[str, Expected]]] = {
     "an unknown type": (receive(Unhandled("odd")), {}),
     "an unreadable frame": (receive(Invalid("not JSON")), {}),
     "a refused message": (receive(Invalid("refused", message("wanted", sequence=7))), {}),
-    "a pong": (lambda rig: rig.session.pong(rig.cid), {}),
-    "a ping": (lambda rig: rig.session.control(rig.cid, rig.now), {}),
-    "another connection's pong": (late(lambda rig, cid: rig.session.pong(cid)), {}),
-    "another connection's ping": (late(lambda rig, cid: rig.session.control(cid, rig.now)), {}),
+    "a pong": (lambda rig: rig.pong(rig.cid), {}),
+    "a ping": (lambda rig: rig.control(rig.cid, rig.now), {}),
+    "another connection's pong": (late(lambda rig, cid: rig.pong(cid)), {}),
+    "another connection's ping": (late(lambda rig, cid: rig.control(cid, rig.now)), {}),
     "a tick": (lambda rig: rig.tick(), {}),
-    "a tick that sees no connection": (lambda rig: rig.session.tick(rig.now, None), {}),
+    "a tick that sees no connection": (lambda rig: rig.supervisor.tick(rig.now, {}), {}),
     "the next deadline": (
         next_deadline,
         all_of(
@@ -331,20 +328,11 @@ def test_event(event: str) -> None:
             assert rig.state is before, situation
 
         rig.close()
-        assert all(new in TRANSITIONS[old] for old, new in rig.session.path), situation
-
-
-def test_a_transition_that_is_not_in_the_table_raises() -> None:
-    """The method that assigns the state checks the table."""
-    rig = Rig()
-    with pytest.raises(RuntimeError, match="internal error: IDLE cannot become OPEN"):
-        rig.session._enter(OPEN)
-    assert rig.state is IDLE
+        assert all(new in TRANSITIONS[old] for old, new in rig.path()), situation
 
 
 def test_closed_is_for_good() -> None:
-    assert TRANSITIONS[CLOSED] == frozenset()
-    assert set(TRANSITIONS) == set(State)
+    assert not any(phase is Phase.CLOSED for phase, _ in PHASES)
 
 
 # --- connect() -----------------------------------------------------------------------------------
@@ -490,7 +478,7 @@ def test_a_waiting_subscribe_fails_when_connect_fails(end: str) -> None:
         rig.wait(5.0)
     assert rig.state is IDLE
     assert isinstance(rig.outcome(call), (NotConnected, ConnectError))
-    assert rig.session.subscriptions.wanted() == []
+    assert rig.wanted() == []
 
 
 def test_an_attempt_is_limited_to_connect_timeout() -> None:
@@ -509,8 +497,8 @@ def test_an_attempt_that_times_out_is_cut_once() -> None:
     rig.connect()
     rig.now += 10.0
     for _ in range(3):
-        rig.session.tick(rig.now, None)
-    assert [type(action) for action in rig.session.actions()] == [Cut]
+        rig.supervisor.tick(rig.now, {})
+    assert [type(action) for action in rig.supervisor.actions()] == [Cut]
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -522,18 +510,18 @@ def test_a_fatal_refusal_is_not_retried(status: int) -> None:
     error = rig.outcome("connect")
     assert rig.state is FAILED
     assert isinstance(error, ConnectError)
-    assert isinstance(rig.session.failure, ConnectError)
-    assert rig.session.failure.__cause__ is refused
+    assert isinstance(rig.supervisor.life.failure, ConnectError)
+    assert rig.supervisor.life.failure.__cause__ is refused
 
 
 def test_after_a_failure_every_call_raises_a_fresh_copy_chained_to_the_cause() -> None:
     rig = Rig().open()
     failure = QueueOverflow("full")
-    rig.session.fail(failure)
+    rig.supervisor.fail(failure)
     raised = []
     for _ in range(2):
         with pytest.raises(QueueOverflow) as caught:
-            rig.session.check()
+            rig.supervisor.life.check()
         raised.append(caught.value)
     assert raised[0] is not raised[1]
     assert all(error.__cause__ is failure for error in raised)
@@ -542,16 +530,16 @@ def test_after_a_failure_every_call_raises_a_fresh_copy_chained_to_the_cause() -
 def test_a_failure_ends_the_queues_once() -> None:
     rig = Rig().open()
     failure = QueueOverflow("full")
-    rig.session.fail(failure)
-    rig.session.fail(WSClientError("later"))
+    rig.supervisor.fail(failure)
+    rig.supervisor.fail(WSClientError("later"))
     assert rig.done(Fail) == [Fail(failure)]
-    assert rig.session.failure is failure
+    assert rig.supervisor.life.failure is failure
 
 
 @pytest.mark.parametrize("situation", CONNECTIONS)
 def test_a_failure_cuts_the_connection(situation: str) -> None:
     rig = SITUATIONS[situation][1]()
-    rig.session.fail(QueueOverflow("full"))
+    rig.supervisor.fail(QueueOverflow("full"))
     assert rig.done(Abort) == [Abort(rig.cid)]
 
 
@@ -559,7 +547,7 @@ def test_a_failure_reaches_all_waiting_callers() -> None:
     rig = Rig(max_retries=2)
     rig.connect()
     call = rig.subscribe("a")
-    rig.session.fail(WSClientError("bug"))
+    rig.supervisor.fail(WSClientError("bug"))
     assert str(rig.outcome("connect")) == "bug"
     assert str(rig.outcome(call)) == "bug"
 
@@ -568,7 +556,7 @@ def test_a_failure_settles_unsubscribes_too() -> None:
     """After an internal error there may be no further tick."""
     rig = Rig().active("a")
     gone = rig.unsubscribe("a")
-    rig.session.fail(WSClientError("bug"))
+    rig.supervisor.fail(WSClientError("bug"))
     assert rig.outcome(gone) is None
 
 
@@ -625,7 +613,7 @@ def test_a_login_message_after_the_login_changes_nothing() -> None:
     rig = Rig().open()
     rig.receive(LoginRefused("again?"), LoginAccepted())
     assert rig.state is OPEN
-    assert rig.session.counters.connects == 1
+    assert rig.supervisor.counters.connects == 1
 
 
 # --- backoff -------------------------------------------------------------------------------------
@@ -755,7 +743,7 @@ def test_the_venues_budget_of_connects_bounds_even_a_healthy_connection() -> Non
     rig = Rig(Plain(Limits(connects=(3, 60.0))))
     start = rig.now
     for _ in range(3):
-        rig.active("a") if not rig.session.subscriptions.wanted() else (rig.open(), rig.ack("a"))
+        rig.active("a") if not rig.wanted() else (rig.open(), rig.ack("a"))
         rig.data("a")
         rig.drop()
     assert delay(rig) == start + 60.0 - rig.now
@@ -779,8 +767,8 @@ def test_max_reconnects_in_a_row_end_the_client() -> None:
         rig.wait(delay(rig))
     rig.drop(why)
     assert rig.state is FAILED
-    assert isinstance(rig.session.failure, ReconnectError)
-    assert rig.session.failure.__cause__ is why
+    assert isinstance(rig.supervisor.life.failure, ReconnectError)
+    assert rig.supervisor.life.failure.__cause__ is why
 
 
 def test_max_reconnects_counts_connections_that_open_and_drop() -> None:
@@ -831,7 +819,7 @@ def test_failed_attempts_before_the_first_success_are_not_reconnects() -> None:
 
 def test_close_sends_a_close_frame_and_waits_for_the_peers() -> None:
     rig = Rig().open()
-    rig.session.close(rig.now, 1.0)
+    rig.supervisor.close(rig.now, 1.0)
     assert rig.done(Hangup) == [Hangup(1)]
     assert rig.done(Abort) == []
     rig.drop()
@@ -841,7 +829,7 @@ def test_close_sends_a_close_frame_and_waits_for_the_peers() -> None:
 
 def test_close_gives_the_peer_half_of_the_timeout() -> None:
     rig = Rig().open()
-    rig.session.close(rig.now, 1.0)
+    rig.supervisor.close(rig.now, 1.0)
     rig.wait(0.499)
     assert rig.state is CLOSING
     rig.wait(0.001)
@@ -852,7 +840,7 @@ def test_close_gives_the_peer_half_of_the_timeout() -> None:
 @pytest.mark.parametrize("situation", [*DIALS, *LOGINS])
 def test_close_cuts_an_attempt(situation: str) -> None:
     rig = SITUATIONS[situation][1]()
-    rig.session.close(rig.now, 1.0)
+    rig.supervisor.close(rig.now, 1.0)
     assert rig.done(Abort) == [Abort(rig.cid)]
     assert rig.done(Hangup) == []
 
@@ -861,14 +849,14 @@ def test_close_cuts_an_attempt(situation: str) -> None:
 def test_close_cuts_nothing_if_there_is_no_connection(situation: str) -> None:
     rig = SITUATIONS[situation][1]()
     before = rig.done(Abort)
-    rig.session.close(rig.now, 1.0)
+    rig.supervisor.close(rig.now, 1.0)
     assert rig.done(Abort) == before
 
 
 @pytest.mark.parametrize("situation", [s for s in SITUATIONS if s not in OVER])
 def test_nothing_is_dialled_or_sent_after_close(situation: str) -> None:
     rig = SITUATIONS[situation][1]()
-    rig.session.close(rig.now, 1.0)
+    rig.supervisor.close(rig.now, 1.0)
     rig.collect()
     before = len(rig.done(Dial)), len(rig.sent())
     rig.drop()
@@ -882,7 +870,7 @@ def test_close_wakes_each_kind_of_caller_at_once() -> None:
     rig = Rig().active("a")
     call, gone = rig.subscribe("b"), rig.unsubscribe("a")
     rig.request()
-    rig.session.close(rig.now, 1.0)
+    rig.supervisor.close(rig.now, 1.0)
     assert isinstance(rig.outcome(call), ClientClosed)
     assert isinstance(rig.outcome(gone), ClientClosed)
     assert isinstance(rig.outcome("request"), OutcomeUnknown)
@@ -890,7 +878,7 @@ def test_close_wakes_each_kind_of_caller_at_once() -> None:
 
 def test_messages_that_arrive_during_close_are_not_delivered() -> None:
     rig = Rig().active("a")
-    rig.session.close(rig.now, 1.0)
+    rig.supervisor.close(rig.now, 1.0)
     assert rig.data("a") == []
 
 
@@ -898,7 +886,7 @@ def test_calls_after_a_failure_and_close_raise_client_closed() -> None:
     rig = failed()
     rig.close()
     with pytest.raises(ClientClosed):
-        rig.session.check()
+        rig.supervisor.life.check()
 
 
 # --- connection ids ------------------------------------------------------------------------------
@@ -917,15 +905,15 @@ def test_messages_of_a_superseded_reader_are_not_delivered() -> None:
     old = rig.cid
     rig.drop()
     rig.open()
-    assert rig.session.received(old, [rig.message("a")], rig.now) == []
-    assert rig.session.counters.messages == 0
+    assert rig.received(old, [rig.message("a")], rig.now) == []
+    assert rig.supervisor.counters.messages == 0
 
 
 def test_the_end_of_a_connection_is_counted_once() -> None:
     rig = Rig().open()
     rig.drop()
     rig.drop()
-    assert rig.session.counters.disconnects == 1
+    assert rig.supervisor.counters.disconnects == 1
 
 
 def test_an_abandoned_attempt_opens_nothing() -> None:
@@ -1022,8 +1010,8 @@ def test_a_gap_in_the_sequence_is_counted_exactly() -> None:
     rig = Rig().active("a")
     last = rig.data("a", 1)[0].received_at
     assert rig.data("a", 5)[0].gap == Gap("sequence", 3, last)
-    assert rig.session.counters.missed == 3
-    assert rig.session.counters.gaps == 1
+    assert rig.supervisor.counters.missed == 3
+    assert rig.supervisor.counters.gaps == 1
 
 
 def test_a_gap_belongs_to_one_channel() -> None:
@@ -1037,13 +1025,13 @@ def test_a_gap_belongs_to_one_channel() -> None:
 def test_a_pending_gap_is_visible_from_the_drop_on() -> None:
     rig = Rig().active("a")
     last = rig.data("a")[0].received_at
-    assert rig.session.pending_gap("a") is None
+    assert rig.pending_gap("a") is None
     rig.drop()
-    assert rig.session.pending_gap("a") == Gap("reconnect", None, last)
+    assert rig.pending_gap("a") == Gap("reconnect", None, last)
     rig.open()
     rig.data("a")
-    assert rig.session.pending_gap("a") is None
-    assert rig.session.pending_gap("unknown") is None
+    assert rig.pending_gap("a") is None
+    assert rig.pending_gap("unknown") is None
 
 
 def test_an_unreadable_frame_makes_all_channels_suspect() -> None:
@@ -1052,7 +1040,7 @@ def test_an_unreadable_frame_makes_all_channels_suspect() -> None:
     rig.receive(Invalid("not JSON"))
     assert rig.data("a")[0].gap == Gap("invalid", None, seen["a"])
     assert rig.data("b")[0].gap == Gap("invalid", None, seen["b"])
-    assert rig.session.counters.invalid == 1
+    assert rig.supervisor.counters.invalid == 1
 
 
 def test_a_sequence_shows_which_channel_the_unreadable_frame_had() -> None:
@@ -1095,7 +1083,7 @@ def test_the_newest_message_survives_a_disconnect() -> None:
     rig = Rig().active("a")
     (message,) = rig.data("a")
     rig.drop()
-    assert rig.session.trackers["a"].latest is message
+    assert rig.supervisor.upkeep.channels.by_name["a"].latest is message
 
 
 # --- a lost channel ------------------------------------------------------------------------------
@@ -1110,7 +1098,7 @@ def test_a_channel_whose_resubscription_is_refused_ends_with_a_lost_message() ->
     assert (lost.channel, lost.type, lost.data, lost.sequence) == ("a", "lost", None, None)
     assert lost.gap == Gap("rejected", None, last)
     assert (lost.connection_id, lost.received_at) == (rig.cid, last)
-    assert rig.session.subscriptions.wanted() == []
+    assert rig.wanted() == []
     assert "delisted" in rig.logs("error")[0]
 
 
@@ -1137,9 +1125,9 @@ def test_a_channel_that_was_never_confirmed_is_refused_without_a_lost_message() 
 
 def test_a_subscribe_is_sent_by_the_next_tick() -> None:
     rig = Rig().open()
-    rig.session.subscribe(["a"], {"depth": 5}, "call", INF)
+    rig.supervisor.subscribe(["a"], {"depth": 5}, "call", INF)
     assert rig.sent() == []
-    assert rig.session.is_due
+    assert rig.supervisor.is_due
     rig.tick()
     assert rig.sent() == [{"op": "subscribe", "channels": ["a"], "id": 1, "depth": 5}]
 
@@ -1173,11 +1161,11 @@ def test_all_wanted_channels_are_resubscribed_within_the_limits() -> None:
 def test_after_a_drop_no_channel_is_active_until_acknowledged_again() -> None:
     rig = Rig().active("a")
     rig.drop()
-    assert rig.session.subscriptions.state("a") is SubscriptionState.PENDING
+    assert rig.supervisor.wanted.state("a") is SubscriptionState.PENDING
     rig.open()
-    assert rig.session.subscriptions.state("a") is SubscriptionState.PENDING
+    assert rig.supervisor.wanted.state("a") is SubscriptionState.PENDING
     rig.ack("a")
-    assert rig.session.subscriptions.state("a") is SubscriptionState.ACTIVE
+    assert rig.supervisor.wanted.state("a") is SubscriptionState.ACTIVE
 
 
 def test_messages_are_sent_within_the_venues_rate_limit() -> None:
@@ -1204,7 +1192,7 @@ def test_a_rate_below_one_per_second_is_kept() -> None:
 def test_a_callers_own_messages_count_against_the_rate() -> None:
     rig = Rig(Plain(Limits(messages_per_second=2))).open()
     rig.request()
-    rig.session.sent(rig.now)
+    rig.connection.spend(rig.now)
     rig.subscribe("a")
     assert rig.sent() == []
 
@@ -1235,7 +1223,7 @@ class Routed(Plain):
 def test_channels_that_the_address_lacks_are_refused_and_the_rest_requested() -> None:
     rig = Rig(Routed(Limits(channels_per_message=3)))
     rig.connect()
-    rig.session.opened(rig.cid, None, rig.now, None, "wss://x/a")
+    rig.supervisor.opened(rig.cid, None, rig.now, None, "wss://x/a")
     token = rig.subscribe("a1", "b1", "a2")
     assert rig.asked() == [("subscribe", ["a1", "a2"])]
     rig.ack("a1", "a2")
@@ -1247,7 +1235,7 @@ def test_channels_that_the_address_lacks_are_refused_and_the_rest_requested() ->
 def test_a_request_whose_channels_are_all_refused_is_not_sent() -> None:
     rig = Rig(Routed())
     rig.connect()
-    rig.session.opened(rig.cid, None, rig.now, None, "wss://x/a")
+    rig.supervisor.opened(rig.cid, None, rig.now, None, "wss://x/a")
     token = rig.subscribe("b1")
     assert rig.asked() == []
     assert isinstance(rig.outcome(token), SubscriptionRejected)
@@ -1256,12 +1244,12 @@ def test_a_request_whose_channels_are_all_refused_is_not_sent() -> None:
 def test_a_channel_that_the_next_address_lacks_is_lost() -> None:
     rig = Rig(Routed())
     rig.connect()
-    rig.session.opened(rig.cid, None, rig.now, None, "wss://x/a")
+    rig.supervisor.opened(rig.cid, None, rig.now, None, "wss://x/a")
     rig.subscribe("a1")
     rig.ack("a1")
     rig.drop()
     rig.wait(rig.deadline() - rig.now)
-    rig.session.opened(rig.cid, None, rig.now, None, "wss://x/b")
+    rig.supervisor.opened(rig.cid, None, rig.now, None, "wss://x/b")
     rig.tick()
     assert rig.asked() == []
     assert [action.message.channel for action in rig.done(Deliver)] == ["a1"]
@@ -1278,7 +1266,7 @@ def test_the_first_data_confirms_a_channel_if_the_venue_never_acknowledges() -> 
     rig = Rig(Plain(acknowledges=False)).open()
     call = rig.subscribe("a")
     assert rig.outcome(call) == "waiting"
-    rig.session.received(rig.cid, [rig.message("a")], rig.now)
+    rig.received(rig.cid, [rig.message("a")], rig.now)
     assert rig.outcome(call) is None
 
 
@@ -1289,21 +1277,21 @@ def test_an_unsubscribe_is_done_when_sent_if_the_venue_never_acknowledges() -> N
     gone = rig.unsubscribe("a")
     assert rig.asked() == [("subscribe", ["a"]), ("unsubscribe", ["a"])]
     assert rig.outcome(gone) is None
-    assert rig.session.subscriptions.wanted() == []
+    assert rig.wanted() == []
 
 
 def test_a_call_that_is_decided_at_once_is_settled_at_once() -> None:
     rig = Rig().active("a")
-    rig.session.subscribe(["a"], {}, "subscribed", INF)
-    rig.session.unsubscribe(["b"], "unsubscribed", INF)
-    assert [action.token for action in rig.session.actions()] == ["subscribed", "unsubscribed"]
+    rig.supervisor.subscribe(["a"], {}, "subscribed", INF)
+    rig.supervisor.unsubscribe(["b"], "unsubscribed", INF)
+    assert [action.token for action in rig.supervisor.actions()] == ["subscribed", "unsubscribed"]
 
 
 def test_a_channel_is_forgotten_before_its_unsubscribe_returns() -> None:
     rig = Rig().active("a")
     token = rig.unsubscribe("a")
-    rig.session.received(rig.cid, [Ack(channel="a")], rig.now)
-    assert rig.session.actions() == [Forget("a"), Settle(token)]
+    rig.received(rig.cid, [Ack(channel="a")], rig.now)
+    assert rig.supervisor.actions() == [Forget("a"), Settle(token)]
 
 
 # --- an unanswered call --------------------------------------------------------------------------
@@ -1327,7 +1315,7 @@ def test_a_subscribe_fails_if_the_venue_closes_each_connection(is_asked: bool) -
     error = rig.outcome(token)
     assert isinstance(error, SubscriptionTimeout)
     assert "(1008: no) (close code 1008)" in error.failed["a"]
-    assert [channel for channel, _, _ in rig.session.subscriptions.wanted()] == ["mine"]
+    assert [channel for channel, _, _ in rig.wanted()] == ["mine"]
 
 
 def test_a_subscribe_fails_if_the_venue_closes_each_connection_at_its_login() -> None:
@@ -1380,7 +1368,7 @@ def test_the_session_does_not_call_str_of_a_users_exception() -> None:
 
     rig = Rig(max_retries=1)
     rig.connect()
-    rig.session.ended(rig.cid, Mine(), RETRY, rig.now, "in words")
+    rig.supervisor.ended(rig.cid, Mine(), RETRY, rig.now, "in words")
     assert str(rig.outcome("connect")) == "no connection after 1 attempt(s): in words"
 
 
@@ -1432,7 +1420,7 @@ def test_the_outcome_of_a_request_in_flight_at_a_drop_is_unknown() -> None:
 def test_a_cancelled_request_settles_no_token() -> None:
     rig = Rig().open()
     request_id = rig.request()
-    rig.session.cancel_request(request_id)
+    rig.cancel_request(request_id)
     rig.receive(Reply(request_id, {}))
     assert rig.outcome("request") == "waiting"
 
@@ -1452,7 +1440,7 @@ def test_a_ping_is_sent_each_interval_when_it_is_answered() -> None:
     for count in (1, 2, 3):
         rig.wait(20.0)
         assert len(rig.done(Ping)) == count
-        rig.session.pong(rig.cid)
+        rig.pong(rig.cid)
     assert rig.state is OPEN
 
 
@@ -1477,9 +1465,9 @@ def test_a_peer_that_does_not_read_is_cut() -> None:
     ("sign", "alive"),
     [
         (lambda rig: rig.receive(Heartbeat()), True),
-        (lambda rig: rig.session.control(rig.cid, rig.now), True),
-        (lambda rig: rig.session.pong(rig.cid), False),
-        (lambda rig: rig.session.control(rig.cid - 1, rig.now), False),
+        (lambda rig: rig.control(rig.cid, rig.now), True),
+        (lambda rig: rig.pong(rig.cid), False),
+        (lambda rig: rig.control(rig.cid - 1, rig.now), False),
     ],
     ids=["frame", "ping", "pong", "ping of another connection"],
 )
@@ -1559,11 +1547,11 @@ def test_a_confirmation_makes_the_watchdog_check_its_deadline() -> None:
     """It may fall silent before anything else is due."""
     rig = Rig(stale_after=5.0).open()
     rig.subscribe("a")
-    rig.session.received(rig.cid, [Ack(channel="a")], rig.now)
-    rig.session.actions()
-    assert rig.session.is_due
+    rig.received(rig.cid, [Ack(channel="a")], rig.now)
+    rig.supervisor.actions()
+    assert rig.supervisor.is_due
     rig.deadline()
-    assert not rig.session.is_due
+    assert not rig.supervisor.is_due
 
 
 def test_a_channel_that_stays_silent_cuts_the_connection() -> None:
@@ -1625,7 +1613,7 @@ def test_an_unanswered_resubscription_is_sent_again_and_then_cuts_the_connection
     assert rig.asked() == [("subscribe", ["a"])] * 2
     rig.wait(20.0)
     assert "'a' is not answered" in str(rig.done(Cut)[0].error)
-    assert rig.session.subscriptions.wanted()[0][0] == "a"
+    assert rig.wanted()[0][0] == "a"
 
 
 def test_a_first_subscribe_without_an_answer_times_out_and_is_undone() -> None:
@@ -1637,7 +1625,7 @@ def test_a_first_subscribe_without_an_answer_times_out_and_is_undone() -> None:
     assert isinstance(error, SubscriptionTimeout)
     assert error.failed == {"a": "no answer within 20 s"}
     assert rig.asked() == [("subscribe", ["a"]), ("unsubscribe", ["a"])]
-    assert rig.session.subscriptions.wanted() == []
+    assert rig.wanted() == []
 
 
 # --- sleep ---------------------------------------------------------------------------------------
@@ -1647,7 +1635,7 @@ def test_after_a_sleep_the_peer_is_not_blamed_but_pinged() -> None:
     rig = Rig(ping_interval=20.0, ping_timeout=10.0, silence_timeout=30.0).open()
     rig.wait(5.0)
     rig.now += 3600.0
-    rig.session.tick(rig.now, ConnectionView(rig.now - 3605.0, in_frame=True))
+    rig.supervisor.tick(rig.now, {rig.cid: ConnectionView(rig.now - 3605.0, in_frame=True)})
     assert rig.state is OPEN
     assert rig.done(Ping) == [Ping(1)]
 
@@ -1722,7 +1710,7 @@ def test_nothing_is_due_if_nothing_can_happen(situation: str) -> None:
     rig = SITUATIONS[situation][1]()
     rig.tick()
     assert rig.deadline() == INF
-    assert not rig.session.is_due
+    assert not rig.supervisor.is_due
 
 
 @pytest.mark.parametrize(
@@ -1754,7 +1742,7 @@ def test_a_rate_limited_message_is_due_when_the_rate_allows_it() -> None:
 
 def test_a_close_that_is_not_answered_is_due() -> None:
     rig = Rig().open()
-    rig.session.close(rig.now, 1.0)
+    rig.supervisor.close(rig.now, 1.0)
     assert rig.deadline() == rig.now + 0.5
 
 
@@ -1780,7 +1768,7 @@ def test_unreadable_frames_are_logged_once_per_second_and_all_counted() -> None:
     assert rig.logs("warning") == ["skipped rubbish", "skipped kind (and 2 before it)"]
     rig.wait(1.0)
     assert rig.logs("warning")[2:] == ["skipped more rubbish"]
-    assert rig.session.counters.invalid == 5
+    assert rig.supervisor.counters.invalid == 5
 
 
 def test_an_unknown_type_is_logged_once_and_counted_each_time() -> None:
@@ -1792,7 +1780,7 @@ def test_an_unknown_type_is_logged_once_and_counted_each_time() -> None:
         "unhandled message type 'odd' (logged once per type)",
         "unhandled message type 'even' (logged once per type)",
     ]
-    assert rig.session.counters.unhandled == 3
+    assert rig.supervisor.counters.unhandled == 3
 
 
 def test_at_most_a_thousand_unknown_types_are_remembered() -> None:
@@ -1827,7 +1815,7 @@ def test_everything_is_counted() -> None:
     rig.drop()
     rig.open()
     rig.data("a", 4)
-    counters = rig.session.counters
+    counters = rig.supervisor.counters
     assert (counters.dials, counters.connects, counters.disconnects) == (3, 2, 1)
     assert (counters.messages, counters.gaps, counters.missed) == (3, 1, 1)
 
@@ -1837,7 +1825,7 @@ def test_a_lost_message_is_counted_like_any_other() -> None:
     rig.drop()
     rig.open()
     rig.reject("a")
-    assert (rig.session.counters.messages, rig.session.counters.gaps) == (1, 1)
+    assert (rig.supervisor.counters.messages, rig.supervisor.counters.gaps) == (1, 1)
 
 
 # --- a connection's own count --------------------------------------------------------------------
@@ -1902,7 +1890,7 @@ def test_a_connection_without_a_greeting_times_out() -> None:
 
 def test_frames_are_counted_before_their_messages() -> None:
     rig = Rig().active("a", "b")
-    session = rig.session
+    session = rig.supervisor
     session.count(2, 100, rig.now)
     rig.data("a", 1)
     rig.data("b", 1)
@@ -1926,7 +1914,7 @@ def test_a_connections_rate_begins_when_it_is_open() -> None:
     rig.tick()
     rig.now += 3
     rig.opened()
-    window = rig.session.rates.connection(rig.now + 2)
+    window = rig.supervisor.intake.rates.connection(rig.now + 2)
     assert window is not None
     assert (window.seconds, window.start.messages, window.start.channels) == (2.0, 2, {"a": 2})
 
@@ -1934,8 +1922,8 @@ def test_a_connections_rate_begins_when_it_is_open() -> None:
 def test_an_unsubscribed_channels_lag_is_forgotten() -> None:
     rig = Rig().active("a", "b")
     for channel in "ab":
-        rig.session.venue_lags.record(channel, 5)
+        rig.supervisor.upkeep.venue_lags.record(channel, 5)
     rig.unsubscribe("a")
     rig.tick()
     rig.ack("a")
-    assert list(rig.session.venue_lags.by_channel) == ["b"]
+    assert list(rig.supervisor.upkeep.venue_lags.by_channel) == ["b"]

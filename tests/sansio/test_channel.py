@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from support.making import message as make
 from wsclient.messages import Gap, LinkedMessage
-from wsclient.sansio.recovery import MAX_OPEN_GAPS, RECENT, ChannelTracker
+from wsclient.sansio.channel import MAX_OPEN_GAPS, RECENT, Channel
 
 
 class Stream:
     """A stream of messages of one channel, received at the times 1, 2, 3 ..."""
 
     def __init__(self) -> None:
-        self.tracker = ChannelTracker("a")
+        self.tracker = Channel("a")
         self.count = 0
 
     def take(self, sequence: int | None = None) -> Gap | None:

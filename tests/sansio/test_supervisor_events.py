@@ -1,4 +1,4 @@
-"""The events that the session emits."""
+"""The events that the supervisor emits."""
 
 from __future__ import annotations
 
@@ -28,16 +28,14 @@ from wsclient.events import (
     Waiting,
 )
 from wsclient.messages import Gap
-from wsclient.sansio import dialect, session
+from wsclient.sansio import dialect, output
 from wsclient.sansio.actions import (
     Cut,
 )
 from wsclient.sansio.backoff import Verdict, reason_of
 from wsclient.sansio.heartbeat import ConnectionView
-from wsclient.sansio.session import (
-    Invalid,
-    State,
-)
+from wsclient.sansio.incoming import Invalid
+from wsclient.sansio.life import State
 
 
 def emitted(rig: Rig, kind: type[Event] = Event) -> list[Any]:
@@ -65,7 +63,7 @@ class TestConnection:
         rig.drop(HandshakeRejected("busy", 503))
         (event,) = emitted(rig, Reconnecting)
         assert event == Reconnecting(2, 2.0, "busy", connection_id=1)
-        assert rig.session.attempt_failures == {"http 503": 1}
+        assert rig.supervisor.attempt_failures == {"http 503": 1}
         assert emitted(rig, Disconnected) == []
 
     def test_the_end_of_an_open_connection(self) -> None:
@@ -76,7 +74,7 @@ class TestConnection:
         assert emitted(rig, Disconnected) == [
             Disconnected("bye", "closed", 1001, pytest.approx(3.0), connection_id=1)
         ]
-        assert rig.session.disconnect_reasons == {"closed": 1}
+        assert rig.supervisor.disconnect_reasons == {"closed": 1}
 
     def test_without_data_on_this_connection_there_is_no_data_age(self) -> None:
         rig = Rig().active("a")
@@ -125,7 +123,7 @@ class TestConnection:
     def test_a_failure_is_the_last_event_though_close_comes_after_it(self) -> None:
         rig = Rig().open()
         error = QueueOverflow("full")
-        rig.session.fail(error)
+        rig.supervisor.fail(error)
         rig.close()
         assert emitted(rig, Closed) == [Closed(error, connection_id=1)]
 
@@ -313,7 +311,7 @@ class TestGaps:
     def test_of_a_flood_the_numbers_tell_what_is_not_told(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(session, "MAX_WAITING", 3)
+        monkeypatch.setattr(output, "MAX_WAITING", 3)
         rig = Rig(wants=lambda _: True).active("a")
         before = rig.numbers(Event)[-1]
         rig.data("a", *range(1, 21, 2))
@@ -325,7 +323,7 @@ class TestGaps:
         rig = Rig().active("a")
         rig.data("a", 1, 3)
         assert emitted(rig, GapMarked) == []
-        assert rig.session.counters.gaps == 1
+        assert rig.supervisor.counters.gaps == 1
 
 
 class TestDecodeErrors:
@@ -350,7 +348,7 @@ class TestNoData:
         assert emitted(rig, NoData) == []
         rig.wait(600.0)
         assert emitted(rig, NoData) == [NoData("a", 60.0, connection_id=1)]
-        assert rig.session.first_messages.overdue() == ("a",)
+        assert rig.supervisor.upkeep.first_messages.overdue() == ("a",)
         assert "'a' was confirmed 60 s ago, but no message" in rig.logs("warning")[0]
         assert (rig.state, rig.cid) == (State.OPEN, 1)
 
@@ -358,7 +356,7 @@ class TestNoData:
         rig = Rig().active("a")
         rig.wait(60.0)
         rig.data("a", 1)
-        assert rig.session.first_messages.overdue() == ()
+        assert rig.supervisor.upkeep.first_messages.overdue() == ()
 
     def test_an_unreadable_message_counts(self) -> None:
         rig = Rig().active("a")
@@ -385,14 +383,14 @@ class TestNoData:
         assert [event.channel for event in emitted(rig, NoData)] == ["a"]
         rig.wait(1.0)
         assert [event.channel for event in emitted(rig, NoData)] == ["a", "b"]
-        assert set(rig.session.first_messages.overdue()) == {"a", "b"}
+        assert set(rig.supervisor.upkeep.first_messages.overdue()) == {"a", "b"}
 
     def test_a_channel_that_is_unsubscribed_from_is_forgotten(self) -> None:
         rig = Rig().active("a")
         rig.wait(60.0)
         rig.unsubscribe("a")
         rig.ack("a")
-        assert rig.session.first_messages.overdue() == ()
+        assert rig.supervisor.upkeep.first_messages.overdue() == ()
         rig.active("a").wait(60.0)
         assert len(emitted(rig, NoData)) == 2
 
@@ -449,7 +447,7 @@ class TestNoData:
         rig.receive(*(dialect.Ack(channel=name, verb="unsubscribe") for name in others))
         rig.ack(*others)
         rig.wait(6.0)
-        assert "a" not in rig.session.first_messages.overdue()
+        assert "a" not in rig.supervisor.upkeep.first_messages.overdue()
         rig.wait(10.0)
         rig.receive(dialect.Ack(channel="a", verb="unsubscribe"))
         rig.ack("a")
@@ -464,7 +462,7 @@ class TestNoData:
         rig.reject("a")
         rig.tick()
         assert emitted(rig, NoData) == [NoData("a", 60.0, connection_id=1)]
-        assert rig.session.first_messages.overdue() == ("a",)
+        assert rig.supervisor.upkeep.first_messages.overdue() == ("a",)
 
     def test_many_at_once_give_one_log_line(self) -> None:
         names = [f"x{n}" for n in range(500)]
@@ -549,12 +547,12 @@ class TestEndedByTheVenue:
             dialect.Rejection("no", channel="a") if is_refused else dialect.Ack(channel="a")
         )
         assert rig.outcome(token) is None
-        assert rig.session.subscriptions.state("a") is None
+        assert rig.supervisor.wanted.state("a") is None
 
     def test_one_that_is_left_at_once_and_comes_back_waits_for_nothing(self) -> None:
         rig = Rig().active("a")
         end = dialect.Ack(channel="a", verb="unsubscribe")
-        rig.session.received(rig.cid, [end], rig.now)
+        rig.received(rig.cid, [end], rig.now)
         rig.unsubscribe("a")
         rig.active("a")
         count = len(rig.asked())
@@ -568,7 +566,7 @@ class TestEndedByTheVenue:
         rig.drop()
         rig.open().ack(*names, "book")
         rig.wait(10.0)
-        rig.session.refreshes.want("book", rig.now)
+        rig.supervisor.upkeep.refreshes.want("book", rig.now)
         rig.tick()
         assert rig.asked()[-2:] == [("unsubscribe", ["book"]), ("subscribe", ["book"])]
 
@@ -606,17 +604,17 @@ def test_a_connection_that_is_being_cut_is_not_looked_at_again_and_again() -> No
     rig = Rig(silence_timeout=59.0).active("a")
     rig.wait(58.0)
     for now in (rig.now + 1.0, rig.now + 2.0):  # its end is not reported yet
-        view = ConnectionView(now)
-        rig.session.tick(now, view)
-        deadline = rig.session.next_deadline(now, view)
-    (cut,) = (action for action in rig.session.actions() if isinstance(action, Cut))
+        view = {rig.cid: ConnectionView(now)}
+        rig.supervisor.tick(now, view)
+        deadline = rig.supervisor.next_deadline(now, view)
+    (cut,) = (action for action in rig.supervisor.actions() if isinstance(action, Cut))
     assert cut.error.reason == "silent"
     assert deadline > now
 
 
 def test_an_order_book_out_of_sync_emits_an_event() -> None:
     rig = Rig().active("a")
-    rig.session.refreshes.want("a", rig.now)
+    rig.supervisor.upkeep.refreshes.want("a", rig.now)
     rig.tick()
     why = "the order book 'a' needs a new snapshot"
     assert emitted(rig, Resubscribing) == [Resubscribing("a", "out of sync", why, connection_id=1)]
@@ -624,7 +622,7 @@ def test_an_order_book_out_of_sync_emits_an_event() -> None:
 
 def test_a_slow_consumer_emits_an_event_and_is_logged() -> None:
     rig = Rig().open()
-    rig.session.slow_consumer("client", 7)
+    rig.supervisor.slow_consumer("client", 7)
     assert emitted(rig, SlowConsumer) == [SlowConsumer("client", 7, connection_id=1)]
     assert "the queue 'client' is full" in rig.logs("warning")[0]
 
@@ -663,6 +661,6 @@ def test_a_skipped_message_is_reported_with_its_channel() -> None:
 
 def test_an_internal_error_emits_an_event_too() -> None:
     rig = Rig().open()
-    rig.session.fail(WSClientError("internal error"))
+    rig.supervisor.fail(WSClientError("internal error"))
     assert rig.state is State.FAILED
     assert len(emitted(rig, Closed)) == 1

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 )
 
 from support.examples import examples
-from support.rig import INF, LOGIN, Plain, Rig
+from support.rig import INF, LOGIN, TRANSITIONS, Plain, Rig
 from wsclient.errors import ConfigurationError, NotConnected, QueueOverflow, WSClientError
 from wsclient.messages import SubscriptionState
 from wsclient.sansio.actions import (
@@ -41,11 +41,8 @@ from wsclient.sansio.dialect import (
     Reply,
     SubscribedChannels,
 )
-from wsclient.sansio.session import (
-    TRANSITIONS,
-    Invalid,
-    State,
-)
+from wsclient.sansio.incoming import Invalid
+from wsclient.sansio.life import State
 
 ACTIVE = SubscriptionState.ACTIVE
 UNSUBSCRIBING = SubscriptionState.UNSUBSCRIBING
@@ -132,7 +129,7 @@ class SessionMachine(RuleBasedStateMachine):
             stale_after=stale_after,
             max_reconnects=max_reconnects,
         )
-        self.session = self.rig.session
+        self.supervisor = self.rig.supervisor
         self.venue = Venue(self.answers)
         self.read = 0
         self.venue_cid = 0
@@ -202,14 +199,14 @@ class SessionMachine(RuleBasedStateMachine):
             self.owed.discard(action.channel)
         self.forgotten = len(forgotten)
         for channel in CHANNELS if hasattr(self, "rig") else ():
-            state = self.session.subscriptions.state(channel)
+            state = self.supervisor.wanted.state(channel)
             if state is ACTIVE:
                 self.confirmed.add(channel)
             elif state is None:
                 self.confirmed.discard(channel)
                 self.owed.discard(channel)
-        if hasattr(self, "rig") and self.session.counters.disconnects > self.drops:
-            self.drops = self.session.counters.disconnects
+        if hasattr(self, "rig") and self.supervisor.counters.disconnects > self.drops:
+            self.drops = self.supervisor.counters.disconnects
             self.owed |= self.confirmed
 
     # The connection.
@@ -245,7 +242,7 @@ class SessionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.rig.state not in (State.IDLE, State.CLOSED))
     @rule(fatal=seldom, verdict=st.sampled_from([Verdict.RETRY, Verdict.RATE_LIMITED]))
     def ended(self, fatal: bool, verdict: Verdict) -> None:
-        subscriptions = self.session.subscriptions
+        subscriptions = self.supervisor.subscriptions
         before = subscriptions.wanted()
         self.rig.drop(verdict=Verdict.FATAL if fatal else verdict)
         if self.rig.state is State.BACKING_OFF:
@@ -259,9 +256,9 @@ class SessionMachine(RuleBasedStateMachine):
     @rule(verdict=st.sampled_from(Verdict))
     def another_ended(self, verdict: Verdict) -> None:
         state = self.rig.state
-        self.session.ended(self.rig.cid - 1, OSError(), verdict, self.rig.now)
-        self.session.opened(self.rig.cid + 1, None, self.rig.now)
-        assert self.session.received(self.rig.cid - 1, [LoginRefused("")], self.rig.now) == []
+        self.supervisor.ended(self.rig.cid - 1, OSError(), verdict, self.rig.now)
+        self.supervisor.opened(self.rig.cid + 1, None, self.rig.now)
+        assert self.received(self.rig.cid - 1, [LoginRefused("")], self.rig.now) == []
         assert self.rig.state is state
 
     # Callers.
@@ -319,7 +316,7 @@ class SessionMachine(RuleBasedStateMachine):
         if channel not in self.venue.subscribed or self.venue.unread:
             return
         self.venue.subscribed.discard(channel)
-        if self.session.subscriptions.state(channel) is ACTIVE:
+        if self.supervisor.wanted.state(channel) is ACTIVE:
             self.owed.add(channel)
         if self.answers == "cumulative":
             self.receive(SubscribedChannels(sorted(self.venue.subscribed)))
@@ -336,7 +333,7 @@ class SessionMachine(RuleBasedStateMachine):
         """Receive a numbered message: it marks all numbers skipped on or between connections."""
         self.counts[channel] += 1 + skipped
         number = self.counts[channel]
-        tracker = self.session.trackers.get(channel)
+        tracker = self.supervisor.upkeep.channels.by_name.get(channel)
         last = None if tracker is None else tracker.last
         (message,) = self.rig.receive(self.rig.message(channel, number))
         if last is None:
@@ -374,7 +371,7 @@ class SessionMachine(RuleBasedStateMachine):
     @rule()
     def unreadable(self) -> None:
         self.receive(Invalid("rubbish"))
-        for tracker in self.session.trackers.values():
+        for tracker in self.supervisor.upkeep.channels.by_name.values():
             assert tracker.pending is not None
 
     @precondition(lambda self: self.is_open)
@@ -409,13 +406,13 @@ class SessionMachine(RuleBasedStateMachine):
     @rule(now=seldom)
     def fail(self, now: bool) -> None:
         if now:
-            self.session.fail(QueueOverflow("full"))
+            self.supervisor.fail(QueueOverflow("full"))
             self.rig.tick()
 
     @rule(now=seldom)
     def close(self, now: bool) -> None:
         if now:
-            self.session.close(self.rig.now, 1.0)
+            self.supervisor.close(self.rig.now, 1.0)
             self.rig.tick()
 
     def teardown(self) -> None:
@@ -423,7 +420,7 @@ class SessionMachine(RuleBasedStateMachine):
             return
         self.settle()
         self.rig.close()  # each token is settled, and none twice
-        assert all(after in TRANSITIONS[before] for before, after in self.session.path)
+        assert all(after in TRANSITIONS[before] for before, after in self.rig.path())
 
     def settle(self) -> None:
         """At the end the venue is subscribed to exactly the wanted channels.
@@ -438,31 +435,31 @@ class SessionMachine(RuleBasedStateMachine):
                 self.take_all()
             if not self.is_open:
                 return
-            is_done = self.session.subscriptions.all_confirmed and self.quiet
-            if is_done and not self.session.subscriptions.has_unsent:
+            is_done = self.supervisor.wanted.all_confirmed and self.quiet
+            if is_done and not self.supervisor.wanted.has_unsent:
                 break
             self.rig.wait(min(ACK_TIMEOUT, max(0.0, self.rig.deadline() - self.rig.now)))
-        wanted = self.session.subscriptions.wanted()
+        wanted = self.wanted()
         assert {channel for channel, _, _ in wanted} == self.venue.subscribed
         assert {state for _, state, _ in wanted} <= {ACTIVE}
 
     @property
     def quiet(self) -> bool:
-        return self.session.subscriptions.deadline() == INF
+        return self.supervisor.wanted.deadline() == INF
 
     # What always holds.
 
     @invariant()
     def nothing_is_active_without_a_link(self) -> None:
         if hasattr(self, "rig") and not self.is_open:
-            for channel, state, _ in self.session.subscriptions.wanted():
+            for channel, state, _ in self.wanted():
                 assert state is not ACTIVE or self.rig.state is State.CLOSING, channel
 
     @invariant()
     def only_what_is_wanted_is_without_data(self) -> None:
         if hasattr(self, "rig"):
-            wanted = {channel for channel, _, _ in self.session.subscriptions.wanted()}
-            assert wanted.issuperset(self.session.first_messages.overdue())
+            wanted = {channel for channel, _, _ in self.wanted()}
+            assert wanted.issuperset(self.supervisor.upkeep.first_messages.overdue())
 
     @invariant()
     def nobody_waits_where_nothing_comes(self) -> None:
@@ -514,7 +511,7 @@ def test_data_sent_while_a_channel_was_not_subscribed_is_marked_as_missed(
     venue.subscribed.add("a")
     is_owed = False
     for step in steps:
-        if rig.session.subscriptions.state("a") is None:
+        if rig.supervisor.wanted.state("a") is None:
             return  # lost, and reported
         if rig.state is not State.OPEN:
             rig.open()
@@ -523,8 +520,8 @@ def test_data_sent_while_a_channel_was_not_subscribed_is_marked_as_missed(
             venue, read, cid = Venue(answers), 0, rig.cid
         venue.unread += rig.sent()[read:]
         read = len(rig.sent())
-        if step == "refresh" and rig.session.subscriptions.state("a") is ACTIVE:
-            rig.session.subscriptions.refresh("a")
+        if step == "refresh" and rig.supervisor.wanted.state("a") is ACTIVE:
+            rig.connection.asked.refresh("a")
             rig.tick()
         elif step == "ended":
             venue.subscribed.discard("a")
