@@ -7,7 +7,7 @@ Events are delivered in the order of their numbers. For a listener that takes al
 it also means that others were emitted in between. The ``str`` of an event begins with these three,
 the time in UTC; its ``repr`` leaves them out, and shows only the type of an exception.
 
-The log is a listener too: each of its records is made from an event.
+The log is a listener too: each record about a client is made from an event.
 """
 
 from __future__ import annotations
