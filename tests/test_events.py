@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import wsclient
+from support.helpers import until
 from support.inside import core_of
 from wsclient import Gap, WebSocketClient, events
 from wsclient.runtime.transport import Transport
@@ -522,9 +523,105 @@ class TestFunctions:
             handler.subscribe("a")
         assert heard == ["Connected", "Subscribed", "Closed"]
 
+    def test_each_gets_only_the_types_that_it_takes(self, client: WebSocketClient) -> None:
+        states: list[str] = []
+        heard: list[str] = []
+        client.on_event(lambda event: states.append(event.state), events.StateChanged)
+        client.on_event(
+            lambda event: heard.append(type(event).__name__), events.Connected, events.Closed
+        )
+        client.connect()
+        client.subscribe("a")
+        client.close(timeout=5)
+        assert states == ["connecting", "open", "closing", "closed"]
+        assert heard == ["Connected", "Closed"]
+
+    def test_an_error_of_an_on_function_is_an_event(
+        self, client: WebSocketClient, venue: FakeVenue
+    ) -> None:
+        def bad(_: wsclient.Message) -> None:
+            raise ZeroDivisionError
+
+        failed: queue.Queue[events.CallbackFailed] = queue.Queue()
+        client.on_event(failed.put, events.CallbackFailed)
+        client.connect()
+        client.on("a", bad)
+        venue.publish("a")
+        event = failed.get(timeout=5)
+        assert (event.function, event.channel, event.connection_id) == ("on('a')", "a", 1)
+        assert isinstance(event.error, ZeroDivisionError)
+
+    def test_an_error_of_a_listener_is_no_event_for_listeners(
+        self, client: WebSocketClient, ear: Ear
+    ) -> None:
+        """Else one that raises for each event would be called for ever."""
+        heard: list[events.Event] = []
+
+        def bad(event: events.Event) -> None:
+            heard.append(event)
+            raise ZeroDivisionError
+
+        client.on_event(bad, events.Connected, events.CallbackFailed)
+        client.connect()
+        failed = ear.until(events.CallbackFailed)
+        client.close(timeout=5)
+        assert (failed.function, failed.channel) == ("on_event()", None)
+        assert [type(event) for event in heard] == [events.Connected]
+
+    @pytest.mark.parametrize("kind", [int, "Connected", events.Connected(1), None])
+    @pytest.mark.parametrize("call", ["on_event", "events"])
+    def test_what_is_no_type_of_events_is_refused(
+        self, client: WebSocketClient, call: str, kind: Any
+    ) -> None:
+        function = [print] if call == "on_event" else []
+        with pytest.raises(wsclient.ConfigurationError, match=f"{call}.*takes types"):
+            getattr(client, call)(*function, kind)
+
     def test_what_is_no_function_is_refused(self, client: WebSocketClient) -> None:
         with pytest.raises(wsclient.ConfigurationError, match="function"):
             client.on_event("print")  # type: ignore[arg-type]
+
+
+class TestOfTheRuntime:
+    """What only the log had before is an event too."""
+
+    def test_close_reports_what_it_discards_before_the_last_event(
+        self, client: WebSocketClient, ear: Ear, venue: FakeVenue
+    ) -> None:
+        client.connect()
+        client.subscribe("a")
+        for _ in range(3):
+            venue.publish("a")
+        until(lambda: client.stats().messages == 3)
+        client.close()
+        ear.until(events.Closed)
+        (event,) = (e for e in ear.heard if isinstance(e, events.UnreadDiscarded))
+        assert (event.messages, event.connection_id) == (3, 1)
+        assert [e.number for e in ear.heard] == list(range(1, len(ear.heard) + 1))
+
+    def test_a_classify_that_raises_is_reported(self, venue: FakeVenue) -> None:
+        error = ZeroDivisionError()
+
+        def classify(_: BaseException) -> Any:
+            raise error
+
+        client = WebSocketClient(venue.url, classify=classify, **QUICK)
+        ear = Ear(client)
+        client.connect()
+        venue.live[0].rst()
+        assert ear.until(events.ClassifyFailed).error is error
+        client.close()
+
+    def test_a_handlers_gap_is_reported(self, venue: FakeVenue) -> None:
+        handler = wsclient.WebSocketHandler({"websocket_uri": venue.url})
+        with handler:
+            handler.connect()
+            stream = handler.client.events(events.GapUnhandled)
+            handler.process_gap("a", Gap("sequence", 2))
+            event = stream.recv(timeout=5)
+        assert event == events.GapUnhandled(
+            "a", Gap("sequence", 2), connection_id=1, number=event.number, at=event.at
+        )
 
 
 class TestLogRecords:

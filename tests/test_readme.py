@@ -222,7 +222,7 @@ def test_the_events(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> N
     printed = capsys.readouterr().out.splitlines()
     names = [line.partition("(")[0].rpartition(" ")[2] for line in printed]
     assert names == ["Connected", "Subscribed", "Closed"]
-    assert "#1 connection 1: Connected(attempt=1)" in printed[0]
+    assert "#3 connection 1: Connected(attempt=1)" in printed[0]
 
 
 def test_the_dialect(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar, overload
 
 from wsclient import dialects
 from wsclient.errors import (
@@ -36,6 +36,8 @@ from wsclient.stats import Stats
 from wsclient.tracebacks import without_locals
 
 __all__ = ["Reader", "WebSocketClient", "connect"]
+
+_Event = TypeVar("_Event", bound=Event)
 
 
 class _Receiver:
@@ -394,7 +396,23 @@ class WebSocketClient(_Receiver):
         gone = Subscription(channel, SubscriptionState.UNSUBSCRIBING, options)
         return found or gone  # another thread may have unsubscribed from it meanwhile
 
-    def on_event(self, function: Callable[..., object], *types: type[Event]) -> None:
+    @overload
+    def on_event(self, function: Callable[[Event], object]) -> None: ...
+
+    @overload
+    def on_event(self, function: Callable[[_Event], object], kind: type[_Event], /) -> None: ...
+
+    @overload
+    def on_event(
+        self,
+        function: Callable[[Any], object],
+        kind: type[Event],
+        other: type[Event],
+        /,
+        *types: type[Event],
+    ) -> None: ...
+
+    def on_event(self, function: Callable[[Any], object], *types: type[Event]) -> None:
         """Call ``function`` with each event from now on: see :mod:`wsclient.events`.
 
         With ``types``, the function gets only events of these types, such as ``Disconnected``.

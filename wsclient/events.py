@@ -7,7 +7,7 @@ Events are delivered in the order of their numbers. For a listener that takes al
 it also means that others were emitted in between. The ``str`` of an event begins with these three,
 the time in UTC; its ``repr`` leaves them out, and shows only the type of an exception.
 
-The log is a listener too: each of its records is made from an event.
+The log is a listener too: each record about a client is made from an event.
 """
 
 from __future__ import annotations
@@ -64,19 +64,17 @@ class Event:
         return f"{when}Z #{self.number} connection {self.connection_id}: {self!r}"
 
 
-class _Failure(Event):
-    """An event whose ``error`` is an exception, of which the ``repr`` shows only the type.
+def _repr(event: Event) -> str:
+    """Return the ``repr`` of an event with an exception, of which it shows only the type.
 
-    Its text may be long, or come from a user's ``__str__``.
+    The exception's text may be long, or come from a user's ``__str__``.
     """
-
-    def __repr__(self) -> str:
-        shown = ((f.name, getattr(self, f.name)) for f in fields(self) if f.repr)
-        values = (
-            f"{name}={type(value).__name__ if isinstance(value, BaseException) else repr(value)}"
-            for name, value in shown
-        )
-        return f"{type(self).__name__}({', '.join(values)})"
+    shown = ((f.name, getattr(event, f.name)) for f in fields(event) if f.repr)
+    values = (
+        f"{name}={type(value).__name__ if isinstance(value, BaseException) else repr(value)}"
+        for name, value in shown
+    )
+    return f"{type(event).__name__}({', '.join(values)})"
 
 
 @dataclass(frozen=True)
@@ -270,8 +268,8 @@ class Closed(Event):
     error: WSClientError | None
 
 
-@dataclass(frozen=True, repr=False)
-class CallbackFailed(_Failure):
+@dataclass(frozen=True)
+class CallbackFailed(Event):
     """A function of ``on()`` or ``on_event()``, whose name ``function`` is, has raised ``error``.
 
     It and the other functions are still called. ``channel`` is the channel of ``on()``, None for
@@ -282,9 +280,11 @@ class CallbackFailed(_Failure):
     channel: str | None
     error: BaseException
 
+    __repr__ = _repr
 
-@dataclass(frozen=True, repr=False)
-class ClassifyFailed(_Failure):
+
+@dataclass(frozen=True)
+class ClassifyFailed(Event):
     """The option ``classify`` has given no verdict, so the built-in function decides.
 
     ``why`` says what it did; ``error`` is what it raised, None if it returned something else.
@@ -292,6 +292,8 @@ class ClassifyFailed(_Failure):
 
     why: str
     error: BaseException | None
+
+    __repr__ = _repr
 
 
 @dataclass(frozen=True)
@@ -301,12 +303,14 @@ class ClassifyUnanswered(Event):
     why: str
 
 
-@dataclass(frozen=True, repr=False)
-class DialectFailed(_Failure):
+@dataclass(frozen=True)
+class DialectFailed(Event):
     """The order book of ``channel`` is out of sync, as a hook of its dialect raised ``error``."""
 
     channel: str
     error: BaseException
+
+    __repr__ = _repr
 
 
 @dataclass(frozen=True)
@@ -316,8 +320,8 @@ class SnapshotTooOld(Event):
     channel: str
 
 
-@dataclass(frozen=True, repr=False)
-class SnapshotFailed(_Failure):
+@dataclass(frozen=True)
+class SnapshotFailed(Event):
     """No snapshot could be fetched for the order book of ``channel``.
 
     Another attempt follows, unless ``is_final``: then the book has ended. ``error`` is the
@@ -329,15 +333,19 @@ class SnapshotFailed(_Failure):
     is_final: bool
     error: BaseException | None
 
+    __repr__ = _repr
 
-@dataclass(frozen=True, repr=False)
-class SnapshotsFailed(_Failure):
+
+@dataclass(frozen=True)
+class SnapshotsFailed(Event):
     """The thread that fetches the snapshots of order books has met a bug in wsclient.
 
     It tries again.
     """
 
     error: BaseException
+
+    __repr__ = _repr
 
 
 @dataclass(frozen=True)
@@ -375,8 +383,8 @@ class ThreadStuck(Event):
     thread: str
 
 
-@dataclass(frozen=True, repr=False)
-class ThreadDied(_Failure):
+@dataclass(frozen=True)
+class ThreadDied(Event):
     """The ``thread`` of that name has ended by ``error``, a bug in wsclient.
 
     The client has failed: this comes after :class:`Closed`, so only the log has it.
@@ -384,3 +392,5 @@ class ThreadDied(_Failure):
 
     thread: str
     error: BaseException
+
+    __repr__ = _repr

@@ -2,7 +2,7 @@
 
 The trace has rows of text: what the caller's calls return or raise and the messages that it gets
 (``calls``), events (``events``; gap events in ``gaps``), log records (``logs``) and what the client
-sends (``sent``).
+sends (``sent``). Events that exist for the log only are in ``logs`` as its records.
 
 What may differ between correct runs is left out or sorted, here and nowhere else:
 
@@ -41,6 +41,14 @@ PATIENCE = float(os.environ.get("GOLDEN_PATIENCE", "20"))
 
 #: Fields of events that are texts, or differ from run to run.
 _FREE = frozenset({"why", "at", "number", "seconds", "dropped"})
+#: The events in the section ``events``.
+_RECORDED = frozenset(
+    {
+        *("Connected", "Disconnected", "Reconnecting", "Recovered", "Closed"),
+        *("Subscribed", "Rejected", "Resubscribing", "NoData"),
+        *("GapMarked", "SlowConsumer", "DecodeError"),
+    }
+)
 #: Fields of sent messages that depend on the time.
 _SIGNED = re.compile(
     r'("(?:authNonce|authSig|authPayload|sign|signature|timestamp)":)"?[^",}]*"?'
@@ -94,6 +102,8 @@ def describe_event(event: events.Event) -> str:
         value = getattr(event, field.name)
         if field.name in _FREE or field.name == "connection_id":
             continue
+        if field.name == "channel" and isinstance(event, events.DecodeError):
+            continue  # the log's record has it
         if field.name == "data_age":
             value = value is not None
         elif isinstance(value, wsclient.Gap):
@@ -328,7 +338,8 @@ class Run:
             if event.number != last + 1:
                 yield f"numbers jump from {last} to {event.number}"
             last = event.number
-            yield describe_event(event)
+            if type(event).__name__ in _RECORDED:
+                yield describe_event(event)
 
     def _log_rows(self, rows: list[str]) -> Iterator[str]:
         """Return the log's rows. Where warnings may be summed up, each kind is there once."""

@@ -14,7 +14,16 @@ from support.helpers import Call, until
 from support.inside import waiting_in
 from support.interrupting import points
 from wsclient.errors import ClientClosed, ClientForked, WSClientError
-from wsclient.events import Closed, Connected, Event, GapMarked, Subscribed
+from wsclient.events import (
+    Closed,
+    Connected,
+    Disconnected,
+    Event,
+    GapMarked,
+    Subscribed,
+    ThreadStuck,
+)
+from wsclient.messages import Gap
 from wsclient.runtime import eventhub
 from wsclient.runtime.eventhub import EventHub, EventStream
 from wsclient.sansio.actions import Notify
@@ -237,6 +246,108 @@ class TestStream:
         monkeypatch.setattr(eventhub, "MAX_EVENTS", 3)
         told(event_hub, *[Connected(1)] * 100)
         assert waiting_in(stream) == 3
+
+
+class TestTypes:
+    def test_a_stream_gets_only_its_types_and_the_numbers_count_all(
+        self, event_hub: EventHub
+    ) -> None:
+        stream = EventStream(types=(Subscribed, Disconnected))
+        event_hub.add(stream)
+        told(event_hub, Connected(1), Subscribed(("a",)), Connected(2), Closed(None))
+        assert [(type(event), event.number) for event in stream] == [(Subscribed, 2)]
+
+    def test_a_subclass_belongs_to_its_type(self, event_hub: EventHub) -> None:
+        class Own(Connected):
+            pass
+
+        stream = EventStream(types=(Connected,))
+        event_hub.add(stream)
+        told(event_hub, Own(1))
+        assert type(stream.recv(timeout=0)) is Own
+
+    def test_a_type_is_wanted_while_a_stream_takes_it(
+        self, event_hub: EventHub, stream: EventStream
+    ) -> None:
+        other = EventStream(types=(Connected,))
+        event_hub.add(other)
+        assert event_hub.wants(GapMarked)
+        stream.types = (Subscribed,)
+        assert not event_hub.wants(GapMarked)
+        assert event_hub.wants(Connected)
+
+    def test_a_full_stream_counts_what_it_drops(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(eventhub, "MAX_EVENTS", 3)
+        event_hub, stream = EventHub(), EventStream(types=(Connected,))
+        event_hub.add(stream)
+        told(event_hub, *[Connected(n) for n in range(5)], Subscribed(("a",)), Closed(None))
+        assert stream.dropped == 2
+        assert [event.attempt for event in stream if isinstance(event, Connected)] == [2, 3, 4]
+
+    def test_omitted_events_use_their_numbers(
+        self, event_hub: EventHub, stream: EventStream
+    ) -> None:
+        told(event_hub, Connected(1))
+        event_hub.notify(Notify(GapMarked, ("a", Gap("sequence")), 1, 7))
+        assert [stream.recv(timeout=0).number for _ in range(2)] == [1, 9]
+
+
+class TestEmit:
+    """Events that come from any thread."""
+
+    def test_are_put_into_the_streams_by_the_thread_of_the_posts(self) -> None:
+        posts: list[Callable[[], None]] = []
+        event_hub, stream = EventHub(None, posts.append, None, lambda: 7), EventStream()
+        event_hub.add(stream)
+        before = time.time_ns()
+        event_hub.emit(ThreadStuck, "x")
+        after = time.time_ns()
+        assert repr(stream) == "<EventStream: 0 waiting>"
+        for post in posts:
+            post()
+        event = stream.recv(timeout=0)
+        assert event == ThreadStuck("x", connection_id=7, number=1, at=event.at)
+        assert before <= event.at <= after
+
+    @pytest.mark.parametrize("is_last", [False, True])
+    def test_come_before_what_is_emitted_after_them(
+        self, event_hub: EventHub, stream: EventStream, is_last: bool
+    ) -> None:
+        event_hub.emit(ThreadStuck, "x", connection_id=1)
+        if is_last:
+            event_hub.end(None, 1)
+        else:
+            told(event_hub, Closed(None))
+        assert [(type(e), e.number) for e in stream] == [(ThreadStuck, 1), (Closed, 2)]
+
+    def test_do_not_wait_for_a_lock(
+        self, event_hub: EventHub, stream: EventStream, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As a signal handler does that interrupts a thread within the locked section."""
+        entered, leave = threading.Event(), threading.Event()
+
+        def put(_: Event) -> None:
+            entered.set()
+            leave.wait(20)
+
+        stream.put = put  # type: ignore[method-assign]
+        call = Call(told, event_hub, Connected(1))
+        assert entered.wait(5)
+        began = time.monotonic()
+        event_hub.emit(ThreadStuck, "x")
+        assert time.monotonic() - began < 5
+        leave.set()
+        call.result()
+
+    def test_are_posted_only_while_something_may_take_them(self) -> None:
+        posts: list[Callable[[], None]] = []
+        event_hub = EventHub(None, posts.append)
+        event_hub.emit(ThreadStuck, "x")
+        stream = EventStream()
+        event_hub.add(stream)
+        event_hub.end(None, 1)
+        event_hub.emit(ThreadStuck, "x")
+        assert posts == []
 
 
 class TestEnd:

@@ -50,6 +50,18 @@ def channels(client: wsclient.WebSocketClient) -> None:
     assert_type(client.latest("a"), wsclient.Message | None)
     assert_type(client.on("a", print, timeout=1), wsclient.Subscription)
     client.on_event(print)
+    client.on_event(outage, events.Disconnected)
+    client.on_event(history, events.Disconnected, events.Recovered)
+    client.on_event(outage, events.Recovered)  # type: ignore[arg-type]
+    client.on_event(outage)  # type: ignore[arg-type]
+
+
+def outage(event: events.Disconnected) -> None:
+    assert_type(event.data_age, float | None)
+
+
+def history(event: events.Disconnected | events.Recovered) -> None:
+    assert_type(event.number, int)
 
 
 def messages(client: wsclient.WebSocketClient) -> None:
@@ -113,8 +125,10 @@ def books(client: wsclient.WebSocketClient) -> None:
 
 
 def what_happens(client: wsclient.WebSocketClient) -> None:
+    assert_type(client.events(events.Disconnected, events.Recovered), wsclient.EventStream)
     stream = client.events()
     assert_type(stream, wsclient.EventStream)
+    assert_type(stream.dropped, int)
     assert_type(stream.recv(timeout=1), events.Event)
     for event in stream:
         assert_type(event, events.Event)

@@ -162,17 +162,14 @@ class EventHub:
         #: Protects everything below. Held while events are put into the streams: no put blocks.
         self._lock = (locks or Locks()).new("the events")
         #: The number of the last event.
-        self.number = 0
+        self._number = 0
         self._is_over = False
 
     def wants(self, kind: type[Event]) -> bool:
-        """Return whether anything takes events of this type. Needs no lock."""
-        return self._is_logged(kind) or any(
-            issubclass(kind, stream.types) for stream in self._streams.all()
-        )
-
-    def _is_logged(self, kind: type[Event]) -> bool:
-        return self._log is not None and kind in self._log.types
+        """Return whether the log or a stream takes events of this type. Needs no lock."""
+        if self._log is not None and kind in self._log.types:
+            return True
+        return any(issubclass(kind, stream.types) for stream in self._streams.all())
 
     def add(self, stream: EventStream) -> None:
         """Put events into ``stream``, from the next one on."""
@@ -186,10 +183,9 @@ class EventHub:
         at = time.time_ns()
         with self._lock:
             self._put_posted()
-            self._put(notify, at)
-            number = self.number
-        if self._log is not None and self._is_logged(notify.kind):
-            self._log(_event(notify, number, at))
+            event = self._put(notify, at)
+        if self._log is not None and notify.kind in self._log.types:
+            self._log(event)
 
     def emit(self, kind: type[Event], *what: Any, connection_id: int | None = None) -> None:
         """Emit an event on any thread, even in a signal handler and with any lock held.
@@ -199,7 +195,7 @@ class EventHub:
         """
         connection_id = self._current() if connection_id is None else connection_id
         notify, at = Notify(kind, what, connection_id), time.time_ns()
-        if self._log is not None and self._is_logged(kind):
+        if self._log is not None and kind in self._log.types:
             self._log(_event(notify, 0, at))
         if not self._is_over and len(self._streams):
             self._posted.put((notify, at))
@@ -222,21 +218,20 @@ class EventHub:
         except queue.Empty:
             pass
 
-    def _put(self, notify: Notify, at: int) -> None:
-        """Number an event, and put it into the streams. Called under the lock."""
-        if self._is_over:
-            return
-        self.number += 1 + notify.omitted
-        streams = self._streams.all()
-        takers = [stream for stream in streams if issubclass(notify.kind, stream.types)]
-        if takers:
-            event = _event(notify, self.number, at)
-            for stream in takers:
-                stream.put(event)
-        if notify.kind is Closed:
+    def _put(self, notify: Notify, at: int) -> Event:
+        """Make and number an event, and put it into the streams. Called under the lock."""
+        self._number += 1 + notify.omitted
+        event = _event(notify, self._number, at)
+        if not self._is_over:
+            streams = self._streams.all()
             for stream in streams:
-                stream.end()
-            self._is_over = True
+                if isinstance(event, stream.types):
+                    stream.put(event)
+            if notify.kind is Closed:
+                for stream in streams:
+                    stream.end()
+                self._is_over = True
+        return event
 
     def forked(self) -> None:
         """Emit no more events in a child process. The lock's holder may not exist there."""

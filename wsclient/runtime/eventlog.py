@@ -15,33 +15,33 @@ from wsclient.sansio.codec import one_line
 __all__ = ["EventLog", "line_of"]
 
 #: The level and the text of a record. No record for an empty text.
-_Line = tuple[int, str]
+_Logged = tuple[int, str]
 
 
-def _state(event: events.StateChanged) -> _Line:
+def _state(event: events.StateChanged) -> _Logged:
     level = WARNING if event.state in ("backing off", "failed") else INFO
     return level, f"{event.state}: {event.why}" if event.why else event.state
 
 
-def _waiting(event: events.Waiting) -> _Line:
+def _waiting(event: events.Waiting) -> _Logged:
     names = ", ".join(repr(name) for name in itertools.islice(event.channels, 3))
     more = f" and {len(event.channels) - 3} more" if len(event.channels) > 3 else ""
     text = f"subscribe() of {names}{more} waits for a connection ({event.state})"
     return WARNING, one_line(text)
 
 
-def _rejected(event: events.Rejected) -> _Line:
+def _rejected(event: events.Rejected) -> _Logged:
     if event.is_lost:
         return ERROR, f"subscription lost: {event.channel!r}: {event.why}"
     return INFO, f"subscription refused: {event.channel!r}: {event.why}"
 
 
-def _resubscribing(event: events.Resubscribing) -> _Line:
+def _resubscribing(event: events.Resubscribing) -> _Logged:
     # A venue may end many channels at once. Noticed sums them up.
     return WARNING, "" if event.reason == "ended" else f"{event.why}; resubscribing"
 
 
-def _snapshot(event: events.SnapshotFailed) -> _Line:
+def _snapshot(event: events.SnapshotFailed) -> _Logged:
     book, why = repr(event.channel), event.why
     if event.is_final:
         return ERROR, f"the order book {book} gets no snapshot and has ended: {why}"
@@ -49,10 +49,10 @@ def _snapshot(event: events.SnapshotFailed) -> _Line:
 
 
 #: A line whose text has ``{e}`` for the event, or a function that returns the line of an event.
-_Lines = Mapping[type[Event], _Line | Callable[[Any], _Line]]
+_Table = Mapping[type[Event], _Logged | Callable[[Any], _Logged]]
 
 #: Events of a connection: their records have its id.
-_OF_CONNECTIONS: _Lines = {
+_OF_CONNECTIONS: _Table = {
     events.StateChanged: _state,
     events.Waiting: _waiting,
     events.Rejected: _rejected,
@@ -70,7 +70,7 @@ _OF_CONNECTIONS: _Lines = {
     ),
 }
 #: Events of the client.
-_OF_CLIENTS: _Lines = {
+_OF_CLIENTS: _Table = {
     events.ClassifyFailed: (ERROR, "classify {e.why}; the built-in function decides"),
     events.ClassifyUnanswered: (WARNING, "classify {e.why}; the built-in function decides"),
     events.DialectFailed: (
@@ -139,7 +139,7 @@ class EventLog:
                 text,
                 connection_id=event.connection_id if kind in _OF_CONNECTIONS else None,
                 channel=getattr(event, "channel", None),
-                exc_info=getattr(event, "error", None) or False,
+                exc_info=getattr(event, "error", None),
                 logger=_LOGGERS.get(kind, "wsclient"),
                 depth=3,
             )

@@ -98,7 +98,7 @@ class ClientLog:
         *,
         connection_id: int | None = None,
         channel: str | None = None,
-        exc_info: bool | BaseException = False,
+        exc_info: bool | BaseException | None = False,
         logger: str = "wsclient",
         depth: int = 1,
     ) -> None:
