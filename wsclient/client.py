@@ -21,25 +21,30 @@ from wsclient.messages import Message, Subscription, SubscriptionState
 from wsclient.options import Options, check_overflow, check_timeout, check_whole
 from wsclient.orderbook import OrderBook
 from wsclient.runtime.accounting import stats_of
+from wsclient.runtime.addresses import parse_url
 from wsclient.runtime.books import BookFeed, LiveBook, RestBookFeed
 from wsclient.runtime.core import Core
+from wsclient.runtime.dialing import weakness_of
 from wsclient.runtime.eventhub import EventStream
 from wsclient.runtime.forking import forked_error
-from wsclient.runtime.handshake import check_handshake_options, parse_url, weakness_of
+from wsclient.runtime.handshake import check_handshake_options
 from wsclient.runtime.logs import ClientLog
 from wsclient.runtime.platform import check_threads
 from wsclient.runtime.queues import MessageQueue
-from wsclient.runtime.transport import Target, Turn, is_worker_thread
+from wsclient.runtime.source import Sources
+from wsclient.runtime.target import Target
+from wsclient.runtime.threads import is_worker_thread
+from wsclient.runtime.transport import Sockets
 from wsclient.runtime.waiting import NEVER, Deadline, Waiter
 from wsclient.sansio.codec import encode
 from wsclient.sansio.session import State
 from wsclient.stats import Stats
 from wsclient.tracebacks import without_locals
 
-__all__ = ["Reader", "WebSocketClient", "connect"]
+__all__ = ["Reader", "WebSocketClient", "client_of", "connect"]
 
 
-class _Receiver:
+class _Consumer:
     """Base of the client and its readers: the calls that take messages from one queue."""
 
     _core: Core
@@ -123,7 +128,7 @@ class _Receiver:
             del self
 
 
-def _iterate(owner: _Receiver | None) -> Iterator[Message]:
+def _iterate(owner: _Consumer | None) -> Iterator[Message]:
     """Yield the messages to a ``for`` loop.
 
     A generator, since resuming one takes half the time of a call of ``__next__``.
@@ -152,7 +157,7 @@ def _fill(core: Core, queue: MessageQueue, maximum: int | None, deadline: Deadli
         raise ClientClosed("the client is closed")
 
 
-class Reader(_Receiver):
+class Reader(_Consumer):
     """An independent reader of some channels, with its own queue.
 
     Made by ``client.reader()``. It is an iterator and a context manager, and keeps the client
@@ -185,7 +190,7 @@ class Reader(_Receiver):
             return
         _forbid_worker_threads()
         waiter = Waiter()
-        core.drop(self.channels, self._queue, waiter, Deadline(timeout).at)
+        core.drop(self.channels, self._queue, waiter, core.until(timeout))
         self._finalizer.detach()  # only now: if close() is interrupted, the finalizer finishes it
         waiter.wait()
 
@@ -199,7 +204,7 @@ class Reader(_Receiver):
         return f"<Reader of {', '.join(self.channels)}: {len(self._queue)} queued>"
 
 
-class WebSocketClient(_Receiver):
+class WebSocketClient(_Consumer):
     """A connection to one venue, kept open in the background and read by blocking calls.
 
     ``url`` is a ``ws://`` or ``wss://`` URL, or a function that returns one and is called at each
@@ -212,6 +217,14 @@ class WebSocketClient(_Receiver):
 
     @without_locals
     def __init__(self, url: str | Callable[[], str], **options: Any) -> None:
+        self._begin(Sockets, url, options)
+
+    def _begin(
+        self,
+        make_sources: Callable[[Target], Sources],
+        url: str | Callable[[], str],
+        options: Mapping[str, Any],
+    ) -> None:
         check_threads()
         checked = Options.of(options)
         dialect = dialects.find(checked.dialect)
@@ -224,7 +237,8 @@ class WebSocketClient(_Receiver):
         if checked.ssl_context is not None and (weakness := weakness_of(checked.ssl_context)):
             log(logging.WARNING, f"the ssl_context is insecure: {weakness}")
         self._where = where
-        self._core = Core(Target(url, checked, dialect, Turn()), log)
+        sources = make_sources(Target(url, checked, dialect))
+        self._core = Core(sources, checked, dialect, log)
         self._queue = self._core.default
         #: Changed on the watchdog thread only.
         self._book_feeds: dict[str, BookFeed] = {}
@@ -251,7 +265,7 @@ class WebSocketClient(_Receiver):
         _forbid_worker_threads()
         waiter = Waiter()
         try:
-            self._core.connect(waiter, Deadline(timeout).at)
+            self._core.connect(waiter, self._core.until(timeout))
             waiter.wait()
         except BaseException:  # also Ctrl-C, and an exception from another signal handler
             self._core.cancel_connect(waiter)
@@ -314,7 +328,7 @@ class WebSocketClient(_Receiver):
         _forbid_worker_threads()
         _check_channels(channels)
         waiter = Waiter()
-        self._core.unsubscribe(channels, self._queue, waiter, Deadline(timeout).at)
+        self._core.unsubscribe(channels, self._queue, waiter, self._core.until(timeout))
         waiter.wait()
 
     @property
@@ -389,7 +403,7 @@ class WebSocketClient(_Receiver):
         if not callable(function):
             raise ConfigurationError(f"on() takes a function, not {type(function).__name__}")
         waiter = Waiter()
-        self._core.on(channel, function, options, waiter, Deadline(timeout).at, added)
+        self._core.on(channel, function, options, waiter, self._core.until(timeout), added)
         waiter.wait()
         found = self._core.subscriptions((channel,)).get(channel)
         gone = Subscription(channel, SubscriptionState.UNSUBSCRIBING, options)
@@ -518,7 +532,7 @@ class WebSocketClient(_Receiver):
         dialect = self._core.dialect
         sent, reply = Waiter(), Waiter()
         request_id = self._core.request(
-            lambda id: encode(dialect.request(payload, id)), sent, reply, Deadline(timeout).at
+            lambda id: encode(dialect.request(payload, id)), sent, reply, self._core.until(timeout)
         )
         try:
             sent.wait(Deadline(timeout))
@@ -619,7 +633,7 @@ class WebSocketClient(_Receiver):
         _forbid_worker_threads()
         _check_channels(channels)
         waiter = Waiter()
-        self._core.subscribe(channels, queue, options, waiter, Deadline(timeout).at)
+        self._core.subscribe(channels, queue, options, waiter, self._core.until(timeout))
         waiter.wait()
 
 
@@ -635,6 +649,16 @@ def connect(url: str | Callable[[], str], **options: Any) -> WebSocketClient:
     except BaseException:
         client.close(timeout=0.1)  # nothing is open; only an attempt that hangs would take longer
         raise
+    return client
+
+
+@without_locals
+def client_of(
+    make_sources: Callable[[Target], Sources], url: str | Callable[[], str], **options: Any
+) -> WebSocketClient:
+    """Make a :class:`WebSocketClient` whose frames come from other sources than plain Sockets."""
+    client = WebSocketClient.__new__(WebSocketClient)
+    client._begin(make_sources, url, options)
     return client
 
 

@@ -1,7 +1,7 @@
 """Diagnosis of a connection: each step from this machine to a venue, timed, with advice.
 
-It examines an ordinary client with a single attempt. The client's reader reports each step of the
-connect (:meth:`wsclient.runtime.watchdog.Watchdog.step`), and public calls do the rest. So the
+It examines an ordinary client with a single attempt. The client's sockets report each step of the
+connect (:class:`wsclient.runtime.transport.Sockets`), and public calls do the rest. So the
 addresses, the proxy, TLS, the limits and the error texts are those of every client.
 
 Two things, which no client does, run on a thread of their own: connections to the addresses that
@@ -30,7 +30,7 @@ from urllib.parse import urlsplit
 
 from wsclient import advice
 from wsclient.advice import Finding
-from wsclient.client import WebSocketClient
+from wsclient.client import WebSocketClient, client_of
 from wsclient.errors import (
     ClientClosed,
     ConfigurationError,
@@ -41,14 +41,13 @@ from wsclient.errors import (
     WSClientError,
 )
 from wsclient.options import Headers, check_timeout
-from wsclient.runtime.handshake import (
-    Address,
-    connect_to,
-    open_socket,
-    parse_url,
-    weakness_of,
-)
-from wsclient.runtime.transport import WorkerThread
+from wsclient.runtime.addresses import Address, parse_url
+from wsclient.runtime.dialing import connect_to, open_socket, weakness_of
+from wsclient.runtime.sockets import Cancellable
+from wsclient.runtime.source import Sources
+from wsclient.runtime.target import Target
+from wsclient.runtime.threads import WorkerThread
+from wsclient.runtime.transport import Sockets
 from wsclient.runtime.waiting import SLICE, Deadline
 from wsclient.sansio.codec import one_line
 from wsclient.sansio.dialect import Dialect
@@ -199,8 +198,9 @@ def diagnose(
     check_timeout(timeout)
     if not 0 < timeout < threading.TIMEOUT_MAX:
         raise ConfigurationError(f"timeout must be a number above 0 (s), not {timeout!r}")
-    client = WebSocketClient(
-        url,
+    make = partial(
+        client_of,
+        url=url,
         dialect=dialect,
         headers=headers,
         subprotocols=subprotocols,
@@ -216,7 +216,7 @@ def diagnose(
         max_reconnects=0,
         ping_interval=None,
     )
-    examination = _Examination(client, channels, Deadline(timeout))
+    examination = _Examination(make, channels, Deadline(timeout))
     try:
         examination.run()
     finally:
@@ -247,14 +247,20 @@ class _Result(NamedTuple):
 
 
 class _Examination:
-    """The examination of a client: call ``run``, then ``close``, then ``report``."""
+    """The examination of a client: call ``run``, then ``close``, then ``report``.
+
+    ``make`` makes the client. It gets the function that makes the client's sources.
+    """
 
     def __init__(
-        self, client: WebSocketClient, channels: tuple[str, ...], deadline: Deadline
+        self,
+        make: Callable[[Callable[[Target], Sources]], WebSocketClient],
+        channels: tuple[str, ...],
+        deadline: Deadline,
     ) -> None:
-        self._client = client
-        self._core = client._core
-        self._options = client._core.options
+        self._client = make(partial(Sockets, on_step=self._hear))
+        self._core = self._client._core
+        self._options = self._core.options
         self._channels = channels
         self._deadline = deadline
         self._began = _Step.now("begin")
@@ -271,7 +277,6 @@ class _Examination:
         self._unverified: Mapping[str, Any] = {}
         self._of_connection: list[Check] = []
         self._asked_at = 0.0
-        self._core.on_step = self._hear
         self._core.at_end.append(partial(self._changes.put, False))
 
     def run(self) -> None:
@@ -292,7 +297,6 @@ class _Examination:
     def close(self) -> None:
         self._aside.close()
         self._client.close()
-        self._core.on_step = None
 
     def _hear(self, name: str, about: Any) -> None:
         """Note a step. Called on the thread of the client's reader."""
@@ -317,8 +321,7 @@ class _Examination:
     @property
     def _address(self) -> Address:
         """The venue's address. Raises StopIteration if the client does not know it yet."""
-        url, _, _ = next(step.about for step in self._steps if step.name == "target")
-        return parse_url(url)
+        return parse_url(next(s.about.url for s in self._steps if s.name == "target"))
 
     # Aside.
 
@@ -698,11 +701,14 @@ class _Aside:
     def __init__(self, deadline: Deadline) -> None:
         self._deadline = deadline
         self._thread: WorkerThread | None = None
-        self._sock: socket.socket | None = None
-        self.is_closed = False
+        self._opened = Cancellable("given up")
+
+    @property
+    def is_closed(self) -> bool:
+        return self._opened.is_cancelled
 
     def start(self, work: Callable[[Callable[[socket.socket], None]], None]) -> None:
-        self._thread = WorkerThread("wsclient-diagnose", partial(work, self._hold))
+        self._thread = WorkerThread("wsclient-diagnose", partial(work, self._opened.hold))
         self._thread.start()
 
     def join(self) -> None:
@@ -711,20 +717,9 @@ class _Aside:
             self._thread.join(self._deadline.remaining())
 
     def close(self) -> None:
-        # Set the flag, then read the socket; _hold sets the socket, then reads the flag. In this
-        # order one of the two always notices the other.
-        self.is_closed = True
-        sock = self._sock
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        self._opened.cancel()
         if self._thread is not None:
             self._thread.join(GOODBYE)
-
-    def _hold(self, sock: socket.socket) -> None:
-        self._sock = sock
-        if self.is_closed:
-            raise ConnectionLost("given up")
 
 
 def _where(info: Any) -> str:

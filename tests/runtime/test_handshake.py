@@ -50,18 +50,15 @@ from wsclient import (
     HandshakeRejected,
     NotSupported,
 )
+from wsclient.runtime.addresses import Address, parse_url
+from wsclient.runtime.dialing import default_ssl_context, open_socket, wrap
 from wsclient.runtime.handshake import (
     MAX_EXCERPT,
     MAX_HEAD,
-    Address,
     HandshakeSocket,
     check_handshake_headers,
     check_headers,
-    default_ssl_context,
-    open_socket,
     parse_retry_after,
-    parse_url,
-    wrap,
 )
 from wsclient.runtime.waiting import Deadline
 from wsclient.testing import FakeVenue

@@ -31,7 +31,7 @@ from support.inside import outbox_of, written_of
 from wsclient import ClientClosed, ConnectionLost, ConnectTimeout, NotConnected, OutcomeUnknown
 from wsclient.dialects.generic import Generic
 from wsclient.options import Options
-from wsclient.runtime.transport import Target, Turn
+from wsclient.runtime.target import Target, Turn
 from wsclient.testing import FakeVenue, Peer
 
 #: How much (s) a deadline may be exceeded.

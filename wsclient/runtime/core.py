@@ -15,7 +15,6 @@ import itertools
 import logging
 import random
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple
 
 from wsclient.errors import ClientClosed
 from wsclient.messages import Message, Subscription, SubscriptionState
+from wsclient.options import Options
 from wsclient.runtime.callbacks import Callbacks
 from wsclient.runtime.eventhub import EventHub, EventStream
 from wsclient.runtime.feeder import Feeder
@@ -34,12 +34,13 @@ from wsclient.runtime.logs import FLUSH, ClientLog, flush
 from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.router import Router, Routes
 from wsclient.runtime.snapshots import Snapshots
-from wsclient.runtime.transport import Target, is_worker_thread
+from wsclient.runtime.source import Sources
+from wsclient.runtime.threads import is_worker_thread
 from wsclient.runtime.waiting import Deadline, Waiter
 from wsclient.runtime.watchdog import Watchdog
 from wsclient.runtime.weak import WeakGroup
 from wsclient.sansio.dialect import Credentials, Dialect
-from wsclient.sansio.frames import Received
+from wsclient.sansio.frames import Frames
 from wsclient.sansio.inbound import Inbound
 from wsclient.sansio.session import Incoming, Invalid, Session, State
 from wsclient.tracebacks import forget_locals
@@ -99,21 +100,24 @@ def _has_times(dialect: Dialect) -> bool:
 class Core:
     """Owns the session, the queues and the threads of one client."""
 
-    def __init__(self, target: Target, log: ClientLog) -> None:
-        options = target.options
+    def __init__(
+        self, sources: Sources, options: Options, dialect: Dialect, log: ClientLog
+    ) -> None:
         self.log = log
         self.options = options
-        self.dialect = target.dialect
+        self.dialect = dialect
+        #: The only clock: no time in the core comes from another.
+        self.clock = sources.clock
         self.locks = Locks()
         self._inbound = Inbound(
-            target.dialect,
+            dialect,
             decimal=options.decimal,
             deliver_unhandled=options.deliver_unhandled,
             validate=options.validate,
         )
         #: Protects the session and the router.
         self.lock: AbstractContextManager[Any] = self.locks.new("the core")
-        self._session = Session(target.dialect, options, random.random, target.mask)
+        self._session = Session(dialect, options, random.random, sources.mask)
         #: The router's routes. A queue never forgets a gap of these channels.
         self._routes: Routes = {}
         self.default = self.new_queue("client")
@@ -122,12 +126,10 @@ class Core:
         self.reader_numbers = itertools.count(1)
         self.event_hub = EventHub(self.locks)
         self._session.is_observed = lambda: self.event_hub.has_streams
-        self.mask = target.mask
+        self.mask = sources.mask
         #: Functions called, without the lock, when the client has been closed or has failed.
         self.at_end: list[Callable[[], None]] = []
-        #: Called by the reader at each step of an attempt (see :meth:`step`), and at each pong.
-        self.on_step: Callable[[str, Any], None] | None = None
-        self._watchdog = Watchdog(self, target)
+        self._watchdog = Watchdog(self, sources)
         self.post = self._watchdog.post
         self.wake = self._watchdog.wake
         #: Posts a function by one call that is written in C.
@@ -137,12 +139,14 @@ class Core:
         self.callbacks = Callbacks(make, self._add_queue, log, self.died)
         make = partial(self.new_queue, "books")
         self.books = Feeder(make, self._add_queue, self.died)
-        self.snapshots = Snapshots(options, log, self.judge.now, self.locks, target.mask)
+        self.snapshots = Snapshots(
+            options, log, self.judge.now, self.clock, self.locks, sources.mask
+        )
         self.at_end.append(self.snapshots.close)
         #: By connection: when the data that its reader is processing was read (monotonic s).
         self._taking_in: dict[int, float] = {}
         #: When the next message is measured (monotonic s). Used by the reader thread only.
-        self._sample_at = float("-inf") if _has_times(target.dialect) else float("inf")
+        self._sample_at = float("-inf") if _has_times(dialect) else float("inf")
         #: The waiters of blocked calls. Settled directly if the watchdog dies.
         self.waiters: WeakGroup[Waiter] = WeakGroup()
         #: True once close() has stopped waiting for the watchdog.
@@ -161,6 +165,10 @@ class Core:
         if self.is_forked:
             raise forked_error()
         self.locks.check()
+
+    def until(self, timeout: float | None) -> float:
+        """Return when ``timeout`` (s) from now ends, by the clock of the session's deadlines."""
+        return float("inf") if timeout is None else self.clock.monotonic() + timeout
 
     def ask(self, waiter: Waiter, function: Callable[[], None]) -> None:
         """Run ``function`` on the watchdog thread. It settles ``waiter`` later.
@@ -192,7 +200,7 @@ class Core:
 
         def connect() -> None:
             with self.lock:
-                self._session.connect(waiter, deadline, time.monotonic())
+                self._session.connect(waiter, deadline, self.clock.monotonic())
 
         self.start()
         self.ask(waiter, connect)
@@ -212,7 +220,7 @@ class Core:
         def send() -> None:
             with self.lock:
                 connection_id = self._session.require_open()
-                self._session.sent(time.monotonic())
+                self._session.sent(self.clock.monotonic())
             self._watchdog.send(connection_id, payload, waiter)
 
         self.ask(waiter, send)
@@ -243,7 +251,7 @@ class Core:
         def request() -> None:
             with self.lock:
                 connection_id = self._session.require_open()
-                self._session.begin_request(reply, deadline, time.monotonic(), request_id)
+                self._session.begin_request(reply, deadline, self.clock.monotonic(), request_id)
             self._watchdog.send(connection_id, payload, sent)
 
         self.ask(sent, request)
@@ -501,7 +509,7 @@ class Core:
         """
         with self.lock:
             if not unless() and self._session.subscriptions.state(channel) is not None:
-                self._session.refreshes.want(channel, time.monotonic(), delay)
+                self._session.refreshes.want(channel, self.clock.monotonic(), delay)
         self.wake()
 
     def has_snapshot(self, channel: str) -> None:
@@ -569,7 +577,7 @@ class Core:
 
     def _close(self, timeout: float) -> None:
         with self.lock:
-            self._session.close(time.monotonic(), timeout)
+            self._session.close(self.clock.monotonic(), timeout)
         unread = sum(queue.close() for queue in self.router.queues)
         self.report_end()
         if unread:
@@ -609,48 +617,38 @@ class Core:
         A slow ``validate``, or a slow hook of the dialect, may hold it up.
         """
         since = self._taking_in.get(connection_id)
-        return 0.0 if since is None else time.monotonic() - since
+        return 0.0 if since is None else self.clock.monotonic() - since
 
     # From the readers.
-
-    def step(self, name: str, about: Any) -> None:
-        """Report that an attempt has reached the step ``name``.
-
-        The steps, with their ``about``, are: ``"rest"`` (a RestRequest), ``"target"`` (URL, headers
-        and credentials), the steps of :func:`wsclient.runtime.handshake.open_socket`,
-        ``"handshake"`` (its HandshakeSocket) and ``"open"`` (None). ``"pong"`` reports a pong.
-        """
-        hook = self.on_step
-        if hook is not None:
-            hook(name, about)
 
     def opened(
         self, connection_id: int, login: Any, credentials: Credentials | None, address: str
     ) -> None:
         """Report that a connection is open."""
         with self.lock:
-            self._session.opened(connection_id, login, time.monotonic(), credentials, address)
+            self._session.opened(connection_id, login, self.clock.monotonic(), credentials, address)
         self.wake()
         self.snapshots.opened()
 
-    def received(self, connection_id: int, received: Received, now: float) -> None:
-        """Decode and deliver what one read brought at ``now`` (monotonic s)."""
+    def received(self, frames: Frames) -> None:
+        """Decode and deliver what one read brought."""
+        connection_id, now = frames.connection_id, frames.read_at
         self._taking_in[connection_id] = now
         try:
-            self._received(connection_id, received, now)
+            self._received(connection_id, frames, now)
         finally:
             del self._taking_in[connection_id]
-        if time.monotonic() - now > LATE:
+        if self.clock.monotonic() - now > LATE:
             self.books.wake()  # the books were doubtful until now
 
-    def _received(self, connection_id: int, received: Received, now: float) -> None:
+    def _received(self, connection_id: int, frames: Frames, now: float) -> None:
         inbound = self._inbound
         # Neither this frame nor the caller's may hold the messages when the reader gives way: a
         # consumer decodes and drops them one by one, and must hold the last reference to each.
-        payloads, received.messages = received.messages, []
+        payloads, frames.messages = frames.messages, []
         size = sum(map(len, payloads))
         inbound.ahead = len(self.default) <= KEEPS_UP
-        batch = inbound.batch(payloads, bool(received.binary), time.time_ns(), connection_id)
+        batch = inbound.batch(payloads, bool(frames.binary), frames.received_at, connection_id)
         with self.lock:
             session = self._session
             session.count(len(payloads), size, now)
@@ -685,8 +683,8 @@ class Core:
     def unreadable(self, connection_id: int, text: str) -> None:
         """Report a frame that could not be read."""
         with self.lock:
-            self._session.count(1, 0, time.monotonic())
-        if self._take_in(connection_id, [Invalid(text)], time.monotonic()):
+            self._session.count(1, 0, self.clock.monotonic())
+        if self._take_in(connection_id, [Invalid(text)], self.clock.monotonic()):
             self.wake()
 
     def _take_in(self, connection_id: int, entries: list[Incoming], now: float) -> bool:
@@ -732,10 +730,9 @@ class Core:
 
     def pinged(self, connection_id: int) -> None:
         with self.lock:
-            self._session.control(connection_id, time.monotonic())
+            self._session.control(connection_id, self.clock.monotonic())
 
     def ponged(self, connection_id: int) -> None:
-        self.step("pong", None)
         with self.lock:
             self._session.pong(connection_id)
         self.wake()

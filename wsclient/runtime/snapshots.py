@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import logging
 import queue
-import socket
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from msgspec import MsgspecError
 
-from wsclient.errors import ConnectionLost, HandshakeRejected, ThreadStartError, WSClientError
+from wsclient.errors import HandshakeRejected, ThreadStartError, WSClientError
 from wsclient.options import Options
 from wsclient.runtime.forking import watch
 from wsclient.runtime.locks import Locks
 from wsclient.runtime.logs import ClientLog
-from wsclient.runtime.threads import start
-from wsclient.runtime.transport import WorkerThread
+from wsclient.runtime.sockets import Cancellable
+from wsclient.runtime.source import Clock
+from wsclient.runtime.threads import WorkerThread, start
 from wsclient.sansio.backoff import Backoff, Verdict
 from wsclient.sansio.book import DialectBug
 from wsclient.sansio.codec import one_line
@@ -82,6 +81,7 @@ class Snapshots:
         options: Options,
         log: ClientLog,
         judge: Callable[[BaseException], Verdict],
+        clock: Clock,
         locks: Locks | None = None,
         mask: Callable[[str], str] = str,
     ) -> None:
@@ -89,6 +89,7 @@ class Snapshots:
         self._mask = mask
         self._log = log
         self._judge = judge
+        self._clock = clock
         self._locks = Locks() if locks is None else locks
         #: Protects the books, what is due, and the start of the thread. Never held during I/O, nor
         #: during a call of a book.
@@ -103,8 +104,7 @@ class Snapshots:
         # Used by the thread only.
         self._backoff = Backoff(PATIENCE, MAX_PATIENCE, lambda: 1.0, jitter=False)
         self.not_before = 0.0
-        self._sock: socket.socket | None = None
-        self._is_closed = False
+        self._fetching = Cancellable("the client was closed")
         watch(self)
 
     @property
@@ -119,10 +119,10 @@ class Snapshots:
         Returns False if no thread can be started to fetch it: the caller must try again.
         """
         with self._lock:
-            if self._is_closed or book.is_lost:
+            if self._fetching.is_cancelled or book.is_lost:
                 return True  # the channel may belong to another book by now
             self.books[book.channel] = book
-            is_new = self._refreshes.want(book.channel, time.monotonic())
+            is_new = self._refreshes.want(book.channel, self._clock.monotonic())
             thread = None
             if self._thread is None:
                 thread = self._thread = WorkerThread("wsclient-snapshot", self._run)
@@ -151,7 +151,7 @@ class Snapshots:
     def opened(self) -> None:
         """Fetch a snapshot for every book, since the connection or a subscription is new."""
         with self._lock:
-            now = time.monotonic()
+            now = self._clock.monotonic()
             for channel in self.books:
                 self._refreshes.want(channel, now)
         self._wakeups.put(None)
@@ -164,23 +164,13 @@ class Snapshots:
 
     def close(self) -> None:
         """End the thread without waiting for it. May be called anywhere, also in a finalizer."""
-        # Order matters, here and in _hold: one of the two must see the other's assignment.
-        self._is_closed = True
-        sock = self._sock
-        if sock is not None:
-            try:
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
-            except OSError:
-                pass  # not connected yet: its own timeout ends it
+        self._fetching.cancel()
         self._wakeups.put(None)
 
     def forked(self) -> None:
         """Close the copy of the parent's socket in a child process, without sending anything."""
-        self._is_closed = True
         self._lock = self._locks.new("the snapshots of order books")
-        sock, self._sock = self._sock, None
-        if sock is not None:
-            socket.socket.close(sock)
+        self._fetching.forked()
 
     # The thread.
 
@@ -191,9 +181,9 @@ class Snapshots:
             self._thread = None  # whatever ended it, the next request starts another
 
     def _loop(self) -> None:
-        while not self._is_closed:
+        while not self._fetching.is_cancelled:
             try:
-                timeout = self._step(time.monotonic())
+                timeout = self._step(self._clock.monotonic())
             except BaseException:  # noqa: BLE001 - logged, and the thread goes on
                 text = "internal error while fetching snapshots of order books; trying again"
                 self._log(logging.ERROR, text, exc_info=True)
@@ -235,7 +225,7 @@ class Snapshots:
             answer = self._fetch(book.request)
             is_joined = book.join(answer, connection_id, age)
         except BaseException as error:  # noqa: BLE001 - the dialect may raise anything
-            if not self._is_closed:
+            if not self._fetching.is_cancelled:
                 self._failed(book, error)
             return
         self._backoff.reset()
@@ -267,7 +257,7 @@ class Snapshots:
             book.give_up(f"{cause}: {text}")
             self.forget(book)
             return
-        now = time.monotonic()
+        now = self._clock.monotonic()
         delay = error.retry_after or 0.0 if isinstance(error, HandshakeRejected) else 0.0
         if verdict is Verdict.RATE_LIMITED:
             delay = max(delay, self._backoff.next(verdict))
@@ -283,19 +273,10 @@ class Snapshots:
         from wsclient.runtime.rest import fetch  # imported lazily: requests is slow to import
 
         options = self.options
-        try:
-            return fetch(
-                request,
-                options.connect_timeout,
-                options.ssl_context,
-                proxy=options.proxy,
-                hold=self._hold,
-            )
-        finally:
-            self._sock = None  # closed
-
-    def _hold(self, sock: socket.socket) -> None:
-        """Make ``sock`` known to close(). Raise if close() has already been called."""
-        self._sock = sock
-        if self._is_closed:
-            raise ConnectionLost("the client was closed")
+        return fetch(
+            request,
+            options.connect_timeout,
+            options.ssl_context,
+            proxy=options.proxy,
+            hold=self._fetching.hold,
+        )
