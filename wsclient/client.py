@@ -44,7 +44,7 @@ from wsclient.tracebacks import without_locals
 __all__ = ["Reader", "WebSocketClient", "client_of", "connect"]
 
 
-class _Consumer:
+class _Receiver:
     """Base of the client and its readers: the calls that take messages from one queue."""
 
     _core: Core
@@ -128,7 +128,7 @@ class _Consumer:
             del self
 
 
-def _iterate(owner: _Consumer | None) -> Iterator[Message]:
+def _iterate(owner: _Receiver | None) -> Iterator[Message]:
     """Yield the messages to a ``for`` loop.
 
     A generator, since resuming one takes half the time of a call of ``__next__``.
@@ -157,7 +157,7 @@ def _fill(core: Core, queue: MessageQueue, maximum: int | None, deadline: Deadli
         raise ClientClosed("the client is closed")
 
 
-class Reader(_Consumer):
+class Reader(_Receiver):
     """An independent reader of some channels, with its own queue.
 
     Made by ``client.reader()``. It is an iterator and a context manager, and keeps the client
@@ -204,7 +204,7 @@ class Reader(_Consumer):
         return f"<Reader of {', '.join(self.channels)}: {len(self._queue)} queued>"
 
 
-class WebSocketClient(_Consumer):
+class WebSocketClient(_Receiver):
     """A connection to one venue, kept open in the background and read by blocking calls.
 
     ``url`` is a ``ws://`` or ``wss://`` URL, or a function that returns one and is called at each

@@ -1,7 +1,7 @@
 """What delivers frames to a client: a socket, or whatever else speaks for a venue.
 
 The core knows only these protocols. It is given a :class:`Sources`, which makes a :class:`Source`
-for each connection, and is itself the :class:`Receiver`. ``transport.py`` has the sources that are
+for each connection, and is itself the :class:`FrameReceiver`. ``transport.py`` has the sources that are
 sockets.
 
 All times that the core uses are those of the sources' clock, and it never looks at another one. So
@@ -20,7 +20,7 @@ from wsclient.sansio.dialect import Credentials
 from wsclient.sansio.frames import Frames
 from wsclient.sansio.heartbeat import ConnectionView
 
-__all__ = ["Clock", "Receiver", "Source", "Sources"]
+__all__ = ["Clock", "FrameReceiver", "Source", "Sources"]
 
 
 class Clock(Protocol):
@@ -33,8 +33,8 @@ class Clock(Protocol):
         """Return the time (ns) since the epoch."""
 
 
-class Receiver(Protocol):
-    """Takes the reports of sources. Each source reports on its own thread, one call at a time.
+class FrameReceiver(Protocol):
+    """Takes frames, and the other reports of sources. Each source reports on its own thread, one call at a time.
 
     The order is: :meth:`opened`; then any of the others; :meth:`ended`, exactly once, also if the
     connection was never opened; at last :meth:`finished`. No report of the source follows it.
@@ -120,5 +120,5 @@ class Sources(Protocol):
     def mask(self, words: str) -> str:
         """Return ``words`` of the peer without any of our secrets that they quote."""
 
-    def make(self, connection_id: int, receiver: Receiver, locks: Locks) -> Source:
+    def make(self, connection_id: int, receiver: FrameReceiver, locks: Locks) -> Source:
         """Return the source of a new connection, not started. ``locks`` makes its locks."""

@@ -28,7 +28,7 @@ from wsclient.runtime.locks import Locks
 from wsclient.runtime.masking import Mask
 from wsclient.runtime.outbox import Outbox
 from wsclient.runtime.sockets import Cancellable
-from wsclient.runtime.source import Clock, Receiver
+from wsclient.runtime.source import Clock, FrameReceiver
 from wsclient.runtime.stream import Stream, open_stream
 from wsclient.runtime.target import Destination, Target, call
 from wsclient.runtime.threads import WorkerThread, start
@@ -68,7 +68,7 @@ class Sockets:
     def mask(self) -> Mask:
         return self.target.mask
 
-    def make(self, connection_id: int, receiver: Receiver, locks: Locks) -> Transport:
+    def make(self, connection_id: int, receiver: FrameReceiver, locks: Locks) -> Transport:
         return Transport(connection_id, self, receiver, locks)
 
 
@@ -80,7 +80,7 @@ class Transport:
     """
 
     def __init__(
-        self, connection_id: int, sockets: Sockets, receiver: Receiver, locks: Locks
+        self, connection_id: int, sockets: Sockets, receiver: FrameReceiver, locks: Locks
     ) -> None:
         options = sockets.target.options
         self.connection_id = connection_id
