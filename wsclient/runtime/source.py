@@ -1,8 +1,8 @@
 """What delivers frames to a client: a socket, or whatever else speaks for a venue.
 
 The core knows only these protocols. It is given a :class:`Sources`, which makes a :class:`Source`
-for each connection, and is itself the :class:`FrameReceiver`. ``transport.py`` has the sources that are
-sockets.
+for each connection, and is itself the :class:`FrameReceiver`. ``transport.py`` has the sources that
+are sockets.
 
 All times that the core uses are those of the sources' clock, and it never looks at another one. So
 a source that replays a recording replays its times, too.
@@ -34,9 +34,9 @@ class Clock(Protocol):
 
 
 class FrameReceiver(Protocol):
-    """Takes frames, and the other reports of sources. Each source reports on its own thread, one call at a time.
+    """Takes frames, and the other reports of sources.
 
-    The order is: :meth:`opened`; then any of the others; :meth:`ended`, exactly once, also if the
+    Each source reports on its own thread, one call at a time. The order is: :meth:`opened`; then any of the others; :meth:`ended`, exactly once, also if the
     connection was never opened; at last :meth:`finished`. No report of the source follows it.
     """
 
