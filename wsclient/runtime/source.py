@@ -36,8 +36,9 @@ class Clock(Protocol):
 class FrameReceiver(Protocol):
     """Takes frames, and the other reports of sources.
 
-    Each source reports on its own thread, one call at a time. The order is: :meth:`opened`; then any of the others; :meth:`ended`, exactly once, also if the
-    connection was never opened; at last :meth:`finished`. No report of the source follows it.
+    Each source reports on its own thread, one call at a time. The order is: :meth:`opened`; then
+    any of the others; :meth:`ended`, exactly once, also if the connection was never opened; at last
+    :meth:`finished`. No report of the source follows it.
     """
 
     def opened(
