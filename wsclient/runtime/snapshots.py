@@ -90,10 +90,9 @@ class Snapshots:
         self._log = log
         self._judge = judge
         self._clock = clock
-        self._locks = Locks() if locks is None else locks
         #: Protects the books, what is due, and the start of the thread. Never held during I/O, nor
         #: during a call of a book.
-        self._lock = self._locks.new("the snapshots of order books")
+        self._lock = (locks or Locks()).new("the snapshots of order books")
         self.books: dict[str, Wanting] = {}
         self._refreshes = Refreshes(PATIENCE, MAX_PATIENCE)
         self._thread: WorkerThread | None = None
@@ -169,7 +168,6 @@ class Snapshots:
 
     def forked(self) -> None:
         """Close the copy of the parent's socket in a child process, without sending anything."""
-        self._lock = self._locks.new("the snapshots of order books")
         self._fetching.forked()
 
     # The thread.

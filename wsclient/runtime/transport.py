@@ -35,7 +35,7 @@ from wsclient.runtime.threads import WorkerThread, start
 from wsclient.runtime.waiting import Deadline, Waiter
 from wsclient.sansio.codec import one_line
 from wsclient.sansio.dialect import RestRequest
-from wsclient.sansio.frames import CLOSE, PING, PONG, FrameParser, Frames
+from wsclient.sansio.frames import PING, PONG, FrameParser, Frames
 from wsclient.sansio.heartbeat import ConnectionView
 from wsclient.tracebacks import forget_locals
 
@@ -172,9 +172,6 @@ class Transport:
 
         Closing only the socket object sends nothing to the peer, with TLS too.
         """
-        if self._stream is not None:
-            self._stream.forked()
-        self._outbox.forked()
         self._opened.forked()
 
     # The reader thread.
@@ -296,6 +293,7 @@ class Transport:
         frames.connection_id = cid
         frames.read_at = self._last_byte_at
         frames.received_at = time.time_ns()
+        is_closed = False
         # Pings first: the pong must be queued before a consumer's quick answer to a message.
         for control in frames.controls:
             if control.opcode == PING:
@@ -307,10 +305,12 @@ class Transport:
             elif control.opcode == PONG:
                 self._on_step("pong", None)
                 receiver.ponged(cid)
+            else:
+                is_closed = True
         if frames.messages:
             receiver.received(frames)
             receiver.pace()
-        if any(control.opcode == CLOSE for control in frames.controls):
+        if is_closed:
             self._on_close()
             return False
         if frames.violation is not None:

@@ -62,8 +62,7 @@ class Violation(NamedTuple):
 class Frames:
     """The messages and control frames of one read, and a violation if there was one.
 
-    Whoever reads adds where and when: the connection, the time since the epoch (ns), and the
-    monotonic time (s).
+    Whoever reads adds where and when that was.
     """
 
     __slots__ = (
@@ -76,14 +75,15 @@ class Frames:
         "violation",
     )
 
+    connection_id: int
+    read_at: float  # monotonic (s)
+    received_at: int  # since the epoch (ns)
+
     def __init__(self) -> None:
         self.messages: list[bytes] = []
         self.binary: list[int] = []  # the indexes of binary messages
         self.controls: list[Control] = []
         self.violation: Violation | None = None
-        self.connection_id = 0
-        self.received_at = 0
-        self.read_at = 0.0
 
     def __repr__(self) -> str:
         names = ("binary", "controls", "messages", "violation")
