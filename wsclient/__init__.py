@@ -70,7 +70,7 @@ from wsclient.sansio.dialect import (
     SubscribedChannels,
     Unhandled,
 )
-from wsclient.sansio.session import State
+from wsclient.sansio.life import State
 from wsclient.stats import ChannelStats, Lag, QueueStats, Rate, Stats
 from wsclient.version import __version__
 

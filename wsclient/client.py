@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -16,7 +15,7 @@ from wsclient.errors import (
     ConfigurationError,
     NotConnected,
 )
-from wsclient.events import Event
+from wsclient.events import Event, InsecureTLS
 from wsclient.messages import Message, Subscription, SubscriptionState
 from wsclient.options import Options, check_overflow, check_timeout, check_whole
 from wsclient.orderbook import OrderBook
@@ -37,7 +36,7 @@ from wsclient.runtime.threads import is_worker_thread
 from wsclient.runtime.transport import Sockets
 from wsclient.runtime.waiting import NEVER, Deadline, Waiter
 from wsclient.sansio.codec import encode
-from wsclient.sansio.session import State
+from wsclient.sansio.life import State
 from wsclient.stats import Stats
 from wsclient.tracebacks import without_locals
 
@@ -234,11 +233,11 @@ class WebSocketClient(_Receiver):
             where = str(parse_url(url))
         check_handshake_options(checked)
         log = ClientLog(checked.name or where, where)
-        if checked.ssl_context is not None and (weakness := weakness_of(checked.ssl_context)):
-            log(logging.WARNING, f"the ssl_context is insecure: {weakness}")
         self._where = where
         sources = make_sources(Target(url, checked, dialect))
         self._core = Core(sources, checked, dialect, log)
+        if checked.ssl_context is not None and (weakness := weakness_of(checked.ssl_context)):
+            self._core.emit(InsecureTLS, weakness)
         self._queue = self._core.default
         #: Changed on the watchdog thread only.
         self._book_feeds: dict[str, BookFeed] = {}
@@ -409,9 +408,10 @@ class WebSocketClient(_Receiver):
         gone = Subscription(channel, SubscriptionState.UNSUBSCRIBING, options)
         return found or gone  # another thread may have unsubscribed from it meanwhile
 
-    def on_event(self, function: Callable[[Event], object]) -> None:
+    def on_event(self, function: Callable[..., object], *types: type[Event]) -> None:
         """Call ``function`` with each event from now on: see :mod:`wsclient.events`.
 
+        With ``types``, the function gets only events of these types, such as ``Disconnected``.
         The function runs on the ``wsclient-callbacks`` thread, which it shares with the functions
         of :meth:`on`. An exception from it is logged and counted, and stops nothing. May be called
         before :meth:`connect`. ``close()`` waits, within its timeout, until the last event is
@@ -420,15 +420,16 @@ class WebSocketClient(_Receiver):
         """
         if not callable(function):
             raise ConfigurationError(f"on_event() takes a function, not {type(function).__name__}")
-        self._core.listen(self._core.callbacks.events, function)
+        self._core.on_event(function, _event_types("on_event", types))
 
-    def events(self) -> EventStream:
+    def events(self, *types: type[Event]) -> EventStream:
         """Return an iterator over the client's events from now on: see :mod:`wsclient.events`.
 
-        Iterate over it in a thread of your own. May be called before :meth:`connect`. The
-        iteration ends after the last event, :class:`wsclient.events.Closed`.
+        With ``types``, only over events of these types, such as ``Disconnected``. Iterate over it
+        in a thread of your own. May be called before :meth:`connect`. The iteration ends after the
+        last event, :class:`wsclient.events.Closed`, even if its type is not among them.
         """
-        stream = EventStream()
+        stream = EventStream(types=_event_types("events", types))
         self._core.listen(stream)
         return stream
 
@@ -468,7 +469,7 @@ class WebSocketClient(_Receiver):
         request = core.dialect.book_request(channel, options)
         deadline = Deadline(timeout)
         _forbid_worker_threads()
-        core.peek().check_begun()
+        core.peek().life.check_begun()
         # Made here, since it calls the dialect; put into the table on the watchdog thread.
         feed = BookFeed(core, channel) if request is None else RestBookFeed(core, channel, request)
         live = LiveBook(
@@ -501,8 +502,8 @@ class WebSocketClient(_Receiver):
         """
         if self._core.is_forked:
             raise forked_error()
-        tracker = self._core.peek().trackers.get(channel)
-        return None if tracker is None else tracker.latest
+        found = self._core.peek().upkeep.channels.get(channel)
+        return None if found is None else found.latest
 
     # Messages to the venue.
 
@@ -566,10 +567,10 @@ class WebSocketClient(_Receiver):
     def __repr__(self) -> str:
         if "_core" not in vars(self):  # an error reporter may show it when __init__ has raised
             return "<WebSocketClient, not made>"
-        session = self._core.peek()
-        count = len(session.subscriptions)
+        supervisor = self._core.peek()
+        count = len(supervisor.wanted)
         return (
-            f"<WebSocketClient {self._where} {session.state.value}, "
+            f"<WebSocketClient {self._where} {supervisor.state.value}, "
             f"{count} channel{'s'[: count != 1]}, {len(self._queue)} queued>"
         )
 
@@ -679,6 +680,13 @@ def _check_channels(channels: tuple[str, ...]) -> None:
                 f"a channel must be text, not {type(channel).__name__}; "
                 "pass several channels as several arguments: subscribe(*channels)"
             )
+
+
+def _event_types(call: str, types: tuple[type[Event], ...]) -> tuple[type[Event], ...]:
+    for kind in types:
+        if not (isinstance(kind, type) and issubclass(kind, Event)):
+            raise ConfigurationError(f"{call}() takes types from wsclient.events, not {kind!r}")
+    return types or (Event,)
 
 
 def _close_quietly(close: Callable[[], None], kind: type[BaseException] | None) -> None:

@@ -2,33 +2,51 @@
 
 Every event has the ``connection_id`` at its time (0 before the first connection), its ``number``,
 counted from 1 for each client, and ``at``, the time when it was emitted (ns since the epoch).
-Events are delivered in order. A jump of ``number`` means that the listener was too slow and has
-missed some. The ``str`` of an event begins with these three, the time in UTC; its ``repr`` leaves
-them out.
+Events are delivered in the order of their numbers. For a listener that takes all types, a jump of
+``number`` means that it was too slow and has missed some; for one that takes certain types only,
+it also means that others were emitted in between. The ``str`` of an event begins with these three,
+the time in UTC; its ``repr`` leaves them out, and shows only the type of an exception.
+
+The log is a listener too: each of its records is made from an event.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
 
 from wsclient.errors import WSClientError
 from wsclient.messages import Gap
 
 __all__ = [
+    "CallbackFailed",
+    "ClassifyFailed",
+    "ClassifyUnanswered",
     "Closed",
     "Connected",
     "DecodeError",
+    "DialectFailed",
     "Disconnected",
     "Event",
     "GapMarked",
+    "GapUnhandled",
+    "InsecureTLS",
     "NoData",
+    "Noticed",
     "Reconnecting",
     "Recovered",
     "Rejected",
     "Resubscribing",
     "SlowConsumer",
+    "SnapshotFailed",
+    "SnapshotTooOld",
+    "SnapshotsFailed",
+    "StateChanged",
     "Subscribed",
+    "ThreadDied",
+    "ThreadStuck",
+    "UnreadDiscarded",
+    "Waiting",
 ]
 
 
@@ -44,6 +62,29 @@ class Event:
         at = datetime.fromtimestamp(self.at / 1e9, timezone.utc)
         when = at.isoformat(" ", "milliseconds").removesuffix("+00:00")
         return f"{when}Z #{self.number} connection {self.connection_id}: {self!r}"
+
+
+class _Failure(Event):
+    """An event whose ``error`` is an exception, of which the ``repr`` shows only the type.
+
+    Its text may be long, or come from a user's ``__str__``.
+    """
+
+    def __repr__(self) -> str:
+        shown = ((f.name, getattr(self, f.name)) for f in fields(self) if f.repr)
+        values = (
+            f"{name}={type(value).__name__ if isinstance(value, BaseException) else repr(value)}"
+            for name, value in shown
+        )
+        return f"{type(self).__name__}({', '.join(values)})"
+
+
+@dataclass(frozen=True)
+class StateChanged(Event):
+    """``client.state`` has changed: ``state`` is its new value, ``why`` a text or empty."""
+
+    state: str
+    why: str
 
 
 @dataclass(frozen=True)
@@ -86,6 +127,17 @@ class Reconnecting(Event):
     attempt: int
     delay: float
     why: str
+
+
+@dataclass(frozen=True)
+class Waiting(Event):
+    """A ``subscribe()`` call waits for a connection; once per call.
+
+    ``channels`` are those that it waits for, ``state`` is the value of ``client.state``.
+    """
+
+    channels: tuple[str, ...]
+    state: str
 
 
 @dataclass(frozen=True)
@@ -177,12 +229,38 @@ class SlowConsumer(Event):
 class DecodeError(Event):
     """A frame could not be read, or ``validate`` refused a message.
 
-    ``why`` is a sentence with an excerpt of at most 120 bytes. Emitted at most once per second:
-    ``count`` is the number of cases since the last event, including this one.
+    ``why`` is a sentence with an excerpt of at most 120 bytes, ``channel`` the message's channel,
+    None if it is unknown. Emitted at most once per second: ``count`` is the number of cases since
+    the last event, including this one.
     """
 
     why: str
     count: int
+    channel: str | None = None
+
+
+@dataclass(frozen=True)
+class Noticed(Event):
+    """Something that a venue may cause at any rate, with the sentence ``text``.
+
+    ``what`` is one of these words:
+
+    * ``refused``: the venue has refused a request of ours that names no channel;
+    * ``notice``: a text from the venue;
+    * ``unhandled``: a message type that the dialect does not know, once per type;
+    * ``numbers``: the number of the connection's frame jumped, so that data may be missing;
+    * ``no data``: a confirmed channel has had no message, see :class:`NoData`;
+    * ``ended``: the venue has ended the subscription of a channel, see :class:`Resubscribing`;
+    * ``heartbeat``: the venue asks for answers to heartbeats at a higher rate than we send them.
+
+    Of each word, one event is emitted per second at most: ``count`` is the number of cases since
+    the last one, including this one, and ``channel`` that of this one, or None.
+    """
+
+    what: str
+    text: str
+    count: int
+    channel: str | None
 
 
 @dataclass(frozen=True)
@@ -190,3 +268,119 @@ class Closed(Event):
     """The last event: the client was closed, or, with an ``error``, has failed for good."""
 
     error: WSClientError | None
+
+
+@dataclass(frozen=True, repr=False)
+class CallbackFailed(_Failure):
+    """A function of ``on()`` or ``on_event()``, whose name ``function`` is, has raised ``error``.
+
+    It and the other functions are still called. ``channel`` is the channel of ``on()``, None for
+    ``on_event()``. Functions of ``on_event()`` do not get the events about each other.
+    """
+
+    function: str
+    channel: str | None
+    error: BaseException
+
+
+@dataclass(frozen=True, repr=False)
+class ClassifyFailed(_Failure):
+    """The option ``classify`` has given no verdict, so the built-in function decides.
+
+    ``why`` says what it did; ``error`` is what it raised, None if it returned something else.
+    """
+
+    why: str
+    error: BaseException | None
+
+
+@dataclass(frozen=True)
+class ClassifyUnanswered(Event):
+    """The option ``classify`` could not be called in time, so the built-in function decides."""
+
+    why: str
+
+
+@dataclass(frozen=True, repr=False)
+class DialectFailed(_Failure):
+    """The order book of ``channel`` is out of sync, as a hook of its dialect raised ``error``."""
+
+    channel: str
+    error: BaseException
+
+
+@dataclass(frozen=True)
+class SnapshotTooOld(Event):
+    """The snapshot that was fetched for an order book is too old; another one will be fetched."""
+
+    channel: str
+
+
+@dataclass(frozen=True, repr=False)
+class SnapshotFailed(_Failure):
+    """No snapshot could be fetched for the order book of ``channel``.
+
+    Another attempt follows, unless ``is_final``: then the book has ended. ``error`` is the
+    exception if no answer of a venue should cause it, else None.
+    """
+
+    channel: str
+    why: str
+    is_final: bool
+    error: BaseException | None
+
+
+@dataclass(frozen=True, repr=False)
+class SnapshotsFailed(_Failure):
+    """The thread that fetches the snapshots of order books has met a bug in wsclient.
+
+    It tries again.
+    """
+
+    error: BaseException
+
+
+@dataclass(frozen=True)
+class GapUnhandled(Event):
+    """``WebSocketHandler.process_gap()`` got a gap, and is not overridden."""
+
+    channel: str
+    gap: Gap
+
+
+@dataclass(frozen=True)
+class InsecureTLS(Event):
+    """The option ``ssl_context`` is insecure; ``why`` names the weakness.
+
+    Emitted when the client is made, before anything but the log can listen.
+    """
+
+    why: str
+
+
+@dataclass(frozen=True)
+class UnreadDiscarded(Event):
+    """``close()`` has discarded ``messages`` that were in queues, unread."""
+
+    messages: int
+
+
+@dataclass(frozen=True)
+class ThreadStuck(Event):
+    """The ``thread`` of that name has not ended within the timeout of ``close()``.
+
+    Usually emitted after :class:`Closed`, and then only the log has it.
+    """
+
+    thread: str
+
+
+@dataclass(frozen=True, repr=False)
+class ThreadDied(_Failure):
+    """The ``thread`` of that name has ended by ``error``, a bug in wsclient.
+
+    The client has failed: this comes after :class:`Closed`, so only the log has it.
+    """
+
+    thread: str
+    error: BaseException

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from wsclient.client import WebSocketClient
 from wsclient.errors import ConfigurationError, ConnectError, NotConnected, SubscriptionError
+from wsclient.events import GapUnhandled
 from wsclient.messages import Gap, Message, Subscription
 from wsclient.options import check_number
 from wsclient.tracebacks import without_locals
@@ -88,14 +88,9 @@ class WebSocketHandler:
     def process_gap(self, channel: str, gap: Gap) -> None:
         """Handle a gap: called before the message that follows it. Override it to know of gaps.
 
-        By default it logs a warning.
+        By default it logs a warning, by the event :class:`wsclient.events.GapUnhandled`.
         """
-        self.client._core.log(
-            logging.WARNING,
-            f"{channel}: messages were missed before the next one: {gap}",
-            channel=channel,
-            logger="wsclient.handler",
-        )
+        self.client._core.emit(GapUnhandled, channel, gap)
 
     def run(self) -> None:
         """Process market data until :meth:`close`. Raises the client's failure if it fails."""

@@ -56,7 +56,7 @@ from weakref import WeakValueDictionary
 
 from wsclient.client import WebSocketClient
 from wsclient.errors import ClientForked, ConfigurationError
-from wsclient.sansio.session import State
+from wsclient.sansio.life import State
 from wsclient.stats import ChannelStats, Lag, Stats
 
 try:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from wsclient.sansio.session import Invalid
 
 import wsclient
 from support.making import message
@@ -21,6 +22,7 @@ from support.rig import Rig
 from wsclient.dialects import Bitfinex, find
 from wsclient.dialects.bitfinex import javascript_number
 from wsclient.errors import ConfigurationError, NotSupported, SubscriptionRejected
+from wsclient.events import Noticed
 from wsclient.messages import Message, SubscriptionState
 from wsclient.sansio.dialect import (
     Ack,
@@ -35,8 +37,7 @@ from wsclient.sansio.dialect import (
     Reply,
     Unhandled,
 )
-from wsclient.sansio.floods import LOG_INTERVAL
-from wsclient.sansio.session import Invalid, Log
+from wsclient.sansio.floods import EVENT_INTERVAL
 from wsclient.testing import FakeVenue
 
 BOOK = "book:tBTCUSD"
@@ -565,12 +566,10 @@ def jumps(bench: Bench, frames: list[bytes]) -> list[int]:
     """Return the indices of the frames that did not follow the frame before."""
     found = []
     for index, frame in enumerate(frames):
-        seen = len(bench.rig.actions)
-        bench.rig.now += LOG_INTERVAL  # of several within it only one is logged
+        seen = len(bench.rig.emitted(Noticed))
+        bench.rig.now += EVENT_INTERVAL  # of several within it only one is emitted
         bench.feed(frame)
-        bench.rig.collect()
-        texts = [action.text for action in bench.rig.actions[seen:] if isinstance(action, Log)]
-        found += [index for text in texts if "frame number jumped" in text]
+        found += [index for e in bench.rig.emitted(Noticed)[seen:] if e.what == "numbers"]
     return found
 
 

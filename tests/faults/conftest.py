@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,6 @@ from support.matrix import Line
 from wsclient.events import Event
 from wsclient.runtime import core
 from wsclient.runtime.eventhub import EventHub, EventStream
-from wsclient.runtime.locks import Locks
 
 _lines: list[Line] = []
 
@@ -69,8 +69,8 @@ def no_secret_is_in_events(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str
     ears: list[_Ear] = []
 
     class Overheard(EventHub):
-        def __init__(self, locks: Locks) -> None:
-            super().__init__(locks)
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
             ears.append(_Ear(found))
             self.add(ears[-1])
 

@@ -13,11 +13,11 @@ import pytest
 
 import wsclient
 from support.helpers import until
+from support.logrig import logging_hub
 from support.making import message as make
 from wsclient import Message
 from wsclient.events import Connected, Event
 from wsclient.runtime.callbacks import EVENTS_AT_ONCE, Callbacks
-from wsclient.runtime.logs import ClientLog
 from wsclient.runtime.queues import MessageQueue
 from wsclient.testing import FakeVenue
 
@@ -33,7 +33,7 @@ def message_queue() -> MessageQueue:
 
 @pytest.fixture
 def callbacks(message_queue: MessageQueue) -> Any:
-    callbacks = Callbacks(lambda: message_queue, lambda _: None, ClientLog("test", "ws://test"))
+    callbacks = Callbacks(lambda: message_queue, lambda _: None, logging_hub().emit)
     yield callbacks
     message_queue.close()
     if callbacks.thread is not None:

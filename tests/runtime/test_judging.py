@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from support.helpers import until
+from support.logrig import logging_hub
 from wsclient.errors import ConnectionLost, HandshakeRejected
 from wsclient.runtime.judging import PATIENCE, Judge
-from wsclient.runtime.logs import ClientLog
 from wsclient.sansio.backoff import Verdict, classify
 
 LOST = ConnectionLost("gone")
@@ -25,7 +25,7 @@ class Rig:
     def __init__(self, function: Callable[[BaseException], Any]) -> None:
         self.posts: queue.Queue[Callable[[], None]] = queue.Queue()
         self.given: list[Verdict] = []
-        self.judge = Judge(function, ClientLog("test", "ws://test"), self.posts.put)
+        self.judge = Judge(function, logging_hub().emit, self.posts.put)
 
     def ask(self, error: BaseException = LOST, now: float = 0.0) -> None:
         self.judge.judge(error, self.given.append, now)

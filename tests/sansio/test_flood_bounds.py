@@ -7,12 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from wsclient.sansio.session import MAX_WAITING, Invalid, State
 
 from support.rig import LOGIN, Rig
 from wsclient.errors import AuthenticationError
+from wsclient.events import Event
 from wsclient.messages import Message
 from wsclient.sansio import session
-from wsclient.sansio.actions import Cut, Notify
+from wsclient.sansio.actions import Cut
 from wsclient.sansio.dialect import (
     Ack,
     Counted,
@@ -27,7 +29,6 @@ from wsclient.sansio.dialect import (
     Unhandled,
 )
 from wsclient.sansio.floods import ANSWERS
-from wsclient.sansio.session import MAX_WAITING, Invalid, State
 
 #: Item number n of a flood.
 FLOODS: dict[str, Callable[[Rig, int], list[Any]]] = {
@@ -81,8 +82,7 @@ def test_queued_actions_and_memory_stay_bounded_in_a_long_flood(kind: str) -> No
 
 
 def check_bounds(kind: str, count: int, most: int = MAX_WAITING) -> None:
-    rig = Rig().active("a", *(f"c{n}" for n in range(2000)))
-    rig.session.is_observed = lambda: True
+    rig = Rig(wants=lambda _: True).active("a", *(f"c{n}" for n in range(2000)))
     flood(rig, kind, 200)
     rig.collect()
     tracemalloc.start()
@@ -185,10 +185,9 @@ def test_a_login_is_refused_once() -> None:
 
 
 def test_dropped_events_use_their_numbers() -> None:
-    rig = Rig().active("a")
-    rig.session.is_observed = lambda: True
-    before = rig.done(Notify)[-1].number
+    rig = Rig(wants=lambda _: True).active("a")
+    before = rig.numbers(Event)[-1]
     flood(rig, "gaps", 10_000)
     rig.drop()
-    last = rig.done(Notify)[-1].number
+    last = rig.numbers(Event)[-1]
     assert last - before >= 10_000

@@ -6,6 +6,10 @@ import itertools
 from typing import Any
 
 import pytest
+from wsclient.sansio.session import (
+    Invalid,
+    State,
+)
 
 from support.rig import Plain, Rig
 from wsclient.errors import ConnectionLost, HandshakeRejected, QueueOverflow, WSClientError
@@ -17,30 +21,29 @@ from wsclient.events import (
     Event,
     GapMarked,
     NoData,
+    Noticed,
     Reconnecting,
     Recovered,
     Rejected,
     Resubscribing,
     SlowConsumer,
+    StateChanged,
     Subscribed,
+    Waiting,
 )
 from wsclient.messages import Gap
 from wsclient.sansio import dialect, session
 from wsclient.sansio.actions import (
     Cut,
-    Notify,
 )
 from wsclient.sansio.backoff import Verdict, reason_of
 from wsclient.sansio.heartbeat import ConnectionView
-from wsclient.sansio.session import (
-    Invalid,
-    State,
-)
 
 
 def emitted(rig: Rig, kind: type[Event] = Event) -> list[Any]:
-    events = [t.kind(*t.what, connection_id=t.connection_id) for t in rig.done(Notify)]
-    return [event for event in events if isinstance(event, kind)]
+    """Return the events of a type; by default all but those of a kind that comes with others."""
+    by_the_way = (StateChanged, Noticed) if kind is Event else ()
+    return [event for event in rig.emitted(kind) if not isinstance(event, by_the_way)]
 
 
 class TestConnection:
@@ -295,8 +298,7 @@ class TestRecovered:
 
 class TestGaps:
     def test_each_gap_emits_an_event_if_someone_listens(self) -> None:
-        rig = Rig().active("a")
-        rig.session.is_observed = lambda: True
+        rig = Rig(wants=lambda _: True).active("a")
         rig.data("a", 1, 3, 5)
         assert [(e.channel, e.gap) for e in emitted(rig, GapMarked)] == [
             ("a", Gap("sequence", 1, 1)),
@@ -304,8 +306,7 @@ class TestGaps:
         ]
 
     def test_a_late_or_duplicate_message_emits_no_gap(self) -> None:
-        rig = Rig().active("a")
-        rig.session.is_observed = lambda: True
+        rig = Rig(wants=lambda _: True).active("a")
         rig.data("a", 1, 3, 2, 3)
         assert len(emitted(rig, GapMarked)) == 1
 
@@ -313,12 +314,11 @@ class TestGaps:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(session, "MAX_WAITING", 3)
-        rig = Rig().active("a")
-        rig.session.is_observed = lambda: True
-        before = rig.done(Notify)[-1].number
+        rig = Rig(wants=lambda _: True).active("a")
+        before = rig.numbers(Event)[-1]
         rig.data("a", *range(1, 21, 2))
         rig.data("a", 100)
-        numbers = [tell.number - before for tell in rig.done(Notify) if tell.kind is GapMarked]
+        numbers = [number - before for number in rig.numbers(GapMarked)]
         assert numbers == [1, 2, 3, 10]
 
     def test_no_event_is_built_if_no_one_listens(self) -> None:
@@ -629,10 +629,36 @@ def test_a_slow_consumer_emits_an_event_and_is_logged() -> None:
     assert "the queue 'client' is full" in rig.logs("warning")[0]
 
 
-def test_events_are_numbered_from_1() -> None:
-    rig = Rig().active("a")
+def test_each_change_of_the_state_emits_an_event_before_the_others() -> None:
+    rig = Rig().open()
     rig.drop()
-    assert [tell.number for tell in rig.done(Notify)] == [1, 2, 3, 4]
+    rig.close()
+    assert [
+        (type(event).__name__, getattr(event, "state", "")) for event in rig.emitted(Event)
+    ] == [
+        ("StateChanged", "connecting"),
+        ("StateChanged", "open"),
+        ("Connected", ""),
+        ("Disconnected", ""),
+        ("StateChanged", "backing off"),
+        ("Reconnecting", ""),
+        ("StateChanged", "closing"),
+        ("StateChanged", "closed"),
+        ("Closed", ""),
+    ]
+
+
+def test_a_subscribe_without_a_connection_emits_that_it_waits() -> None:
+    rig = Rig().open()
+    rig.drop()
+    rig.subscribe("a", "b")
+    assert rig.emitted(Waiting) == [Waiting(("a", "b"), "backing off", connection_id=1)]
+
+
+def test_a_skipped_message_is_reported_with_its_channel() -> None:
+    rig = Rig().active("a")
+    rig.receive(Invalid("nonsense", rig.message("a")))
+    assert rig.emitted(DecodeError) == [DecodeError("nonsense", 1, "a", connection_id=1)]
 
 
 def test_an_internal_error_emits_an_event_too() -> None:

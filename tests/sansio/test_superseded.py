@@ -6,13 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from wsclient.sansio.session import Invalid, Session, State
 
 from support.making import entries_of
 from support.rig import LOGIN, Plain, Rig
 from wsclient.dialects import Generic
 from wsclient.errors import AuthenticationError, ConnectionLost
+from wsclient.events import Noticed
 from wsclient.messages import LinkedMessage, Message
-from wsclient.sansio.actions import Consult, Log, Send
+from wsclient.sansio.actions import Consult, Send
 from wsclient.sansio.backoff import Verdict
 from wsclient.sansio.dialect import (
     Ack,
@@ -29,7 +31,6 @@ from wsclient.sansio.dialect import (
 )
 from wsclient.sansio.heartbeat import ConnectionView
 from wsclient.sansio.inbound import Inbound
-from wsclient.sansio.session import Invalid, Session, State
 
 #: No answer is missed while a test waits.
 SLOW = {"ack_timeout": 1000.0, "connect_timeout": 1000.0}
@@ -358,11 +359,11 @@ def test_a_connections_count_is_not_compared_with_the_next_ones() -> None:
     rig.open()
     rig.ack("a")
     rig.data("a", 1)
-    logged = len(rig.done(Log))
+    logged = len(rig.emitted(Noticed))
     rig.receive(Counted(1))
     rig.receive(Counted(2))
     assert rig.session.pending_gap("a") is None
-    assert len(rig.done(Log)) == logged
+    assert len(rig.emitted(Noticed)) == logged
 
 
 def test_an_old_connections_half_refresh_does_not_end_a_channel_of_the_next() -> None:

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from wsclient.runtime import logs
-from wsclient.runtime.logs import LogThread
+from wsclient.runtime.eventhub import EventHub
+from wsclient.runtime.eventlog import EventLog
+from wsclient.runtime.logs import ClientLog, LogThread
 
-__all__ = ["Blocking", "Memory", "listening", "making", "threaded"]
+__all__ = ["Blocking", "Memory", "listening", "logging_hub", "making", "threaded"]
 
 
 @contextlib.contextmanager
@@ -27,6 +29,11 @@ def threaded() -> Iterator[LogThread]:
             yield thread
         finally:
             thread.end()
+
+
+def logging_hub() -> EventHub:
+    """Return a hub whose events are logged for a client named ``test``."""
+    return EventHub(log=EventLog(ClientLog("test", "ws://test")))
 
 
 class Memory(logging.Handler):

@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from wsclient.sansio.session import (
+    Incoming,
+    Session,
+    State,
+)
 
 from support.making import message as make
 from wsclient.errors import ConnectionLost
+from wsclient.events import Event
 from wsclient.messages import Message
 from wsclient.options import Options
+from wsclient.runtime.eventlog import line_of
 from wsclient.sansio.actions import (
     Action,
     Consult,
     Cut,
-    Log,
+    Notify,
     Send,
     Settle,
 )
 from wsclient.sansio.backoff import Verdict, classify
 from wsclient.sansio.dialect import Ack, Dialect, Limits, LoginAccepted, Rejection
 from wsclient.sansio.heartbeat import ConnectionView
-from wsclient.sansio.session import (
-    Incoming,
-    Session,
-    State,
-)
 
 INF = float("inf")
 LOGIN = {"op": "login"}
@@ -74,12 +78,17 @@ class Rig:
     """Runs a session as the watchdog does, one step at a time."""
 
     def __init__(
-        self, dialect: Dialect | None = None, *, random: float = 1.0, **options: Any
+        self,
+        dialect: Dialect | None = None,
+        *,
+        random: float = 1.0,
+        wants: Callable[[type[Event]], bool] = lambda _: False,
+        **options: Any,
     ) -> None:
         self.now = 1000.0
         self.dialect = dialect or Plain()
         options = {"ping_interval": None, **options}
-        self.session = RecordedSession(self.dialect, Options(**options), lambda: random)
+        self.session = RecordedSession(self.dialect, Options(**options), lambda: random, str, wants)
         self.actions: list[Action] = []
         self._cuts: list[Cut] = []
         #: Questions to the dialect that are not asked yet; while ``holds`` is set they wait here.
@@ -132,7 +141,23 @@ class Rig:
         return self.settled[token][0].error if self.settled[token] else "waiting"
 
     def logs(self, level: str) -> list[str]:
-        return [log.text for log in self.done(Log) if log.level == level]
+        """Return the texts that the events so far have in the log at this level."""
+        lines = (line_of(event) for event in self.emitted(Event))
+        return [text for at, text in lines if text and at == logging.getLevelName(level.upper())]
+
+    def emitted(self, *kinds: type[Event]) -> list[Any]:
+        """Return all events of these types so far, without their numbers."""
+        return [
+            make(*what, connection_id=connection_id)
+            for make, what, connection_id, _ in self.done(Notify)
+            if issubclass(make, kinds)
+        ]
+
+    def numbers(self, *kinds: type[Event]) -> list[int]:
+        """Return the numbers of the events of these types so far."""
+        counted = itertools.accumulate(1 + notify.omitted for notify in self.done(Notify))
+        found = zip(counted, self.done(Notify), strict=True)
+        return [number for number, notify in found if issubclass(notify.kind, kinds)]
 
     # Events.
 

@@ -27,7 +27,7 @@ from wsclient.cli.terminal import is_rich
 from wsclient.client import WebSocketClient
 from wsclient.messages import Message
 from wsclient.runtime.logs import flush
-from wsclient.sansio.session import State
+from wsclient.sansio.life import State
 from wsclient.testing import FakeVenue, GenericProtocol
 
 __all__ = ["CHANNELS", "Demo", "run"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from wsclient.runtime.core import Core
+from wsclient.sansio.life import State
 from wsclient.sansio.measures import Histogram, Lags, Window
-from wsclient.sansio.session import State
 from wsclient.stats import ChannelStats, Lag, Rate, Stats
 
 __all__ = ["stats_of"]
@@ -15,12 +15,12 @@ def stats_of(core: Core) -> Stats:
 
     The reader needs the locks too, so nothing but copying is done under them.
     """
-    session = core.peek()
+    supervisor = core.peek()
     with core.lock:
         now = core.clock.monotonic()
         message_queues, retired = core.router.queues, core.router.retired
-        counters, rates = session.counters, session.rates
-        is_open = session.state is State.OPEN
+        counters, rates = supervisor.counters, supervisor.intake.rates
+        is_open = supervisor.state is State.OPEN
         recent = rates.recent(now)
         connection = rates.connection(now if is_open else rates.counted_at)
         rows = [
@@ -34,18 +34,18 @@ def stats_of(core: Core) -> Stats:
                 t.last,
                 t.last_received_at,
             )
-            for name, t in session.trackers.items()
+            for name, t in supervisor.upkeep.channels.by_name.items()
         ]
         counted = {
-            "state": session.state.value,
+            "state": supervisor.state.value,
             "dropped": retired.dropped,
-            "disconnect_reasons": dict(session.disconnect_reasons),
-            "attempt_failures": dict(session.attempt_failures),
-            "no_data": session.first_messages.overdue(),
+            "disconnect_reasons": dict(supervisor.disconnect_reasons),
+            "attempt_failures": dict(supervisor.attempt_failures),
+            "no_data": supervisor.upkeep.first_messages.overdue(),
             **{name: getattr(counters, name) for name in counters.__slots__},
         }
     clock = core.clock.time_ns()
-    venue = session.venue_lags.copy(core.lock)
+    venue = supervisor.upkeep.venue_lags.copy(core.lock)
     consumer = retired.lags.copy(core.lock)
     queues = {}
     for message_queue in message_queues:

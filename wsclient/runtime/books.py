@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import Any
 
+from wsclient.events import DialectFailed
 from wsclient.messages import Gap, Message
 from wsclient.runtime.core import Core, Routed
 from wsclient.runtime.keeper import LATE, RESUBSCRIBED, LiveBook
 from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.waiting import Waiter
 from wsclient.sansio.dialect import RestRequest
+from wsclient.sansio.life import State
 from wsclient.sansio.refreshes import PATIENCE
-from wsclient.sansio.session import State
 
 __all__ = ["BookFeed", "LiveBook", "RestBookFeed"]
 
@@ -123,10 +123,10 @@ class BookFeed:
         """Return why data of this connection is no longer up to date; None if it is."""
         if self._core.books.failure is not None:
             return "the thread that updates order books has ended"
-        session = self._core.peek()
-        if session.state is not State.OPEN:
-            return f"the connection is down ({session.state.value})"
-        if session.connection_id != connection_id:
+        supervisor = self._core.peek()
+        if (state := supervisor.state) is not State.OPEN:
+            return f"the connection is down ({state.value})"
+        if supervisor.connection(connection_id) is None:
             return "the connection was replaced, and no snapshot has come yet"
         return None
 
@@ -139,7 +139,8 @@ class BookFeed:
         return None if late <= LATE else f"received data has waited for delivery for {late:.2f} s"
 
     def _suspected(self) -> Gap | None:
-        return self._core.peek().pending_gap(self.channel)
+        channel = self._core.peek().upkeep.channels.get(self.channel)
+        return None if channel is None else channel.pending
 
     def newest(self) -> Message | None:
         """Return the newest message that has come for the book.
@@ -148,8 +149,8 @@ class BookFeed:
         """
         if self.queue.is_closed:
             return None
-        tracker = self._core.peek().trackers.get(self.channel)
-        return None if tracker is None else tracker.latest
+        channel = self._core.peek().upkeep.channels.get(self.channel)
+        return None if channel is None else channel.latest
 
     def lateness(self) -> float:
         """Return how long (s) the oldest message has been waiting to be applied.
@@ -161,14 +162,13 @@ class BookFeed:
         return 0.0 if since is None else (now - since) / 1e9
 
     def report(self, error: BaseException) -> None:
-        """Log an error of the dialect, with its traceback."""
-        text = f"the order book {self.channel!r} is out of sync because of a bug in its dialect"
-        self._core.log(logging.ERROR, text, channel=self.channel, exc_info=error)
+        """Emit an event for an error of the dialect."""
+        self._core.emit(DialectFailed, self.channel, error)
 
     def check(self) -> None:
         """Raise if the client is closed or has failed, or if this thread would wait for itself."""
         with self._core.lock:
-            self._core.peek().check()
+            self._core.peek().life.check()
         if self.is_current:
             raise RuntimeError(
                 "a hook of a dialect must not wait for an order book: it is called on the thread "
@@ -206,7 +206,7 @@ class RestBookFeed(BookFeed):
     def trouble(self, connection_id: int) -> str | None:
         why = super().trouble(connection_id)
         if why is None:
-            active_as = self._core.peek().subscriptions.active_as(self.channel)
+            active_as = self._core.active_as(self.channel)
             if active_as is None:
                 return "its channel is not confirmed at present"
             if active_as != self._fetched_for[1]:
@@ -237,7 +237,7 @@ class RestBookFeed(BookFeed):
         return self._core.active_on(self.channel)
 
     def begin(self, connection_id: int) -> int:
-        active_as = self._core.peek().subscriptions.active_as(self.channel)
+        active_as = self._core.active_as(self.channel)
         before, was_active_as = self._fetched_for
         is_void = connection_id == before and active_as != was_active_as
         age = self.book.begin_snapshot(connection_id, is_void=is_void)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from wsclient.errors import ClientClosed, ThreadStartError, WaitTimeout, WSClientError
-from wsclient.events import Event
+from wsclient.events import CallbackFailed, Event
 from wsclient.messages import Message
 from wsclient.runtime.eventhub import EventStream
-from wsclient.runtime.logs import ClientLog
 from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.threads import start
 from wsclient.runtime.waiting import NEVER
@@ -37,18 +35,19 @@ class Callbacks:
         self,
         new_queue: Callable[[], MessageQueue],
         add_queue: Callable[[MessageQueue], None],
-        log: ClientLog,
+        emit: Callable[..., None],
         died: Callable[[str, BaseException], None] | None = None,
     ) -> None:
         self._new_queue = new_queue
         self._add_queue = add_queue
         self.errors = 0
-        self._log = log
+        self._emit = emit
         self._died = died
         self.functions: dict[str, tuple[Callable[[Message], object], ...]] = {}
-        self._listeners: tuple[Callable[[Event], object], ...] = ()
+        #: Each listener, with the types of events that it takes.
+        self._listeners: tuple[tuple[Callable[[Event], object], tuple[type[Event], ...]], ...] = ()
         #: The listeners' events. Each put wakes the thread.
-        self.events = EventStream(self._rouse)
+        self.events = EventStream(self._rouse, ())
         self._queue: MessageQueue | None = None
         #: The thread, once it has started.
         self.thread: threading.Thread | None = None
@@ -79,10 +78,16 @@ class Callbacks:
         self.functions.pop(channel, None)
         return self._queue
 
-    def listen(self, function: Callable[[Event], object]) -> None:
-        """Call ``function`` with each event put into :attr:`events`. Raises ThreadStartError."""
+    def listen(
+        self, function: Callable[[Event], object], types: tuple[type[Event], ...] = (Event,)
+    ) -> None:
+        """Call ``function`` with the events of these types that are put into :attr:`events`.
+
+        Raises ThreadStartError.
+        """
         self._start()
-        self._listeners = (*self._listeners, function)
+        self._listeners = (*self._listeners, (function, types))
+        self.events.types += types
 
     def _rouse(self) -> None:
         if self._queue is not None:
@@ -138,8 +143,10 @@ class Callbacks:
         try:
             for _ in range(count):
                 event = self.events.recv(timeout)
-                for function in self._listeners:
-                    if not self.is_over:
+                if isinstance(event, CallbackFailed) and event.channel is None:
+                    continue  # a listener that raises for each event would never end
+                for function, types in self._listeners:
+                    if isinstance(event, types) and not self.is_over:
                         self._call(function, event, "on_event()")
         except (WaitTimeout, ClientClosed):
             return False
@@ -154,13 +161,6 @@ class Callbacks:
     ) -> None:
         try:
             function(argument)
-        except BaseException:  # noqa: BLE001 - not even sys.exit() may end the other functions
+        except BaseException as error:  # noqa: BLE001 - sys.exit() may not end the others either
             self.errors += 1
-            self._log(
-                logging.ERROR,
-                f"the function of {what} raised; it and the others are still called",
-                connection_id=argument.connection_id,
-                channel=channel,
-                exc_info=True,
-                logger="wsclient.callbacks",
-            )
+            self._emit(CallbackFailed, what, channel, error, connection_id=argument.connection_id)

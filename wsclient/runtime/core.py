@@ -1,4 +1,4 @@
-"""The core of a client: the session under its lock, and the calls of callers and readers.
+"""The core of a client: the supervisor under its lock, and the calls of callers and readers.
 
 * To change something, a caller *posts* a function to the watchdog thread and waits for the answer.
   So an interrupt in the caller's thread leaves nothing half done.
@@ -12,7 +12,6 @@ finalizer closes the core.
 from __future__ import annotations
 
 import itertools
-import logging
 import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -21,10 +20,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from wsclient.errors import ClientClosed
-from wsclient.messages import Message, Subscription, SubscriptionState
+from wsclient.events import Event, ThreadStuck, UnreadDiscarded
+from wsclient.messages import Gap, Message, Subscription, SubscriptionState
 from wsclient.options import Options
 from wsclient.runtime.callbacks import Callbacks
 from wsclient.runtime.eventhub import EventHub, EventStream
+from wsclient.runtime.eventlog import EventLog
 from wsclient.runtime.feeder import Feeder
 from wsclient.runtime.forking import forked_error, watch
 from wsclient.runtime.judging import Judge
@@ -42,7 +43,9 @@ from wsclient.runtime.weak import WeakGroup
 from wsclient.sansio.dialect import Credentials, Dialect
 from wsclient.sansio.frames import Frames
 from wsclient.sansio.inbound import Inbound
-from wsclient.sansio.session import Incoming, Invalid, Session, State
+from wsclient.sansio.incoming import Incoming, Invalid
+from wsclient.sansio.life import State
+from wsclient.sansio.supervisor import Supervisor
 from wsclient.tracebacks import forget_locals
 
 __all__ = ["Core"]
@@ -98,7 +101,7 @@ def _has_times(dialect: Dialect) -> bool:
 
 
 class Core:
-    """Owns the session, the queues and the threads of one client."""
+    """Owns the supervisor, the queues and the threads of one client."""
 
     def __init__(
         self, sources: Sources, options: Options, dialect: Dialect, log: ClientLog
@@ -115,32 +118,39 @@ class Core:
             deliver_unhandled=options.deliver_unhandled,
             validate=options.validate,
         )
-        #: Protects the session and the router.
+        #: Protects the supervisor and the router.
         self.lock: AbstractContextManager[Any] = self.locks.new("the core")
-        self._session = Session(dialect, options, random.random, sources.mask)
+        self._watchdog = Watchdog(self, sources)
+        self.event_hub = EventHub(
+            self.locks,
+            self._watchdog.put,
+            EventLog(log),
+            lambda: self._supervisor.connection_id,
+        )
+        self.emit = self.event_hub.emit
+        self._supervisor = Supervisor(
+            dialect, options, random.random, sources.mask, self.event_hub.wants
+        )
         #: The router's routes. A queue never forgets a gap of these channels.
         self._routes: Routes = {}
         self.default = self.new_queue("client")
         self.router = Router(self.default, self._routes)
         #: Numbers for the queues of readers.
         self.reader_numbers = itertools.count(1)
-        self.event_hub = EventHub(self.locks)
-        self._session.is_observed = lambda: self.event_hub.has_streams
         self.mask = sources.mask
         #: Functions called, without the lock, when the client has been closed or has failed.
         self.at_end: list[Callable[[], None]] = []
-        self._watchdog = Watchdog(self, sources)
         self.post = self._watchdog.post
         self.wake = self._watchdog.wake
         #: Posts a function by one call that is written in C.
         self.undo = self._watchdog.put_now
-        self.judge = Judge(options.classify, log, self.post)
+        self.judge = Judge(options.classify, self.emit, self.post)
         make = partial(self.new_queue, "callbacks")
-        self.callbacks = Callbacks(make, self._add_queue, log, self.died)
+        self.callbacks = Callbacks(make, self._add_queue, self.emit, self.died)
         make = partial(self.new_queue, "books")
         self.books = Feeder(make, self._add_queue, self.died)
         self.snapshots = Snapshots(
-            options, log, self.judge.now, self.clock, self.locks, sources.mask
+            options, self.emit, self.judge.now, self.clock, self.locks, sources.mask
         )
         self.at_end.append(self.snapshots.close)
         #: By connection: when the data that its reader is processing was read (monotonic s).
@@ -154,9 +164,9 @@ class Core:
         self.is_forked = False
         watch(self)
 
-    def peek(self) -> Session:
-        """Return the session, to read one of its attributes without the lock."""
-        return self._session
+    def peek(self) -> Supervisor:
+        """Return the supervisor, to read one of its attributes without the lock."""
+        return self._supervisor
 
     # For callers.
 
@@ -167,7 +177,7 @@ class Core:
         self.locks.check()
 
     def until(self, timeout: float | None) -> float:
-        """Return when ``timeout`` (s) from now ends, by the clock of the session's deadlines."""
+        """Return when ``timeout`` (s) from now ends, by the clock of the supervisor's deadlines."""
         return float("inf") if timeout is None else self.clock.monotonic() + timeout
 
     def ask(self, waiter: Waiter, function: Callable[[], None]) -> None:
@@ -192,7 +202,7 @@ class Core:
     def start(self) -> None:
         """Start the watchdog thread, unless it runs. Raises ThreadStartError."""
         self.check_call()
-        self._session.check()
+        self._supervisor.life.check()
         self._watchdog.start()
 
     def connect(self, waiter: Waiter, deadline: float) -> None:
@@ -200,7 +210,7 @@ class Core:
 
         def connect() -> None:
             with self.lock:
-                self._session.connect(waiter, deadline, self.clock.monotonic())
+                self._supervisor.connect(waiter, deadline, self.clock.monotonic())
 
         self.start()
         self.ask(waiter, connect)
@@ -210,7 +220,7 @@ class Core:
 
         def cancel() -> None:
             with self.lock:
-                self._session.cancel_connect(waiter)
+                self._supervisor.cancel_connect(waiter)
 
         self.post(cancel)
 
@@ -219,9 +229,9 @@ class Core:
 
         def send() -> None:
             with self.lock:
-                connection_id = self._session.require_open()
-                self._session.sent(self.clock.monotonic())
-            self._watchdog.send(connection_id, payload, waiter)
+                connection = self._supervisor.open_connection()
+                connection.spend(self.clock.monotonic())
+            self._watchdog.send(connection.id, payload, waiter)
 
         self.ask(waiter, send)
 
@@ -230,8 +240,8 @@ class Core:
 
         def ping() -> None:
             with self.lock:
-                connection_id = self._session.require_open()
-            self._watchdog.ping(connection_id)
+                connection = self._supervisor.open_connection()
+            self._watchdog.ping(connection.id)
 
         self.call(ping)
 
@@ -244,15 +254,16 @@ class Core:
         is settled with the venue's answer. Raises NotConnected when the connection is not open.
         """
         self.check_call()
-        self._session.require_open()
-        request_id = self._session.next_id()
+        self._supervisor.open_connection()
+        request_id = self._supervisor.next_id()
         payload = make(request_id)
 
         def request() -> None:
             with self.lock:
-                connection_id = self._session.require_open()
-                self._session.begin_request(reply, deadline, self.clock.monotonic(), request_id)
-            self._watchdog.send(connection_id, payload, sent)
+                connection = self._supervisor.open_connection()
+                connection.replies.begin(request_id, reply, deadline)
+                connection.spend(self.clock.monotonic())
+            self._watchdog.send(connection.id, payload, sent)
 
         self.ask(sent, request)
         return request_id
@@ -262,7 +273,8 @@ class Core:
 
         def cancel() -> None:
             with self.lock:
-                self._session.cancel_request(request_id)
+                for connection in self._supervisor.connections:
+                    connection.replies.cancel(request_id)
 
         self.post(cancel)
 
@@ -311,11 +323,11 @@ class Core:
         def done(error: BaseException | None) -> None:
             if error is not None:
                 with self.lock:
-                    wanted = self._session.subscriptions.state
-                    self.router.unroute([c for c in new if wanted(c) is None], queue)
+                    wanted = self._supervisor.wanted
+                    self.router.unroute([c for c in new if c not in wanted], queue)
 
         with self.lock:
-            self._session.subscribe(channels, options, _PostedCall(waiter, done), deadline)
+            self._supervisor.subscribe(channels, options, _PostedCall(waiter, done), deadline)
             new += self.router.route(channels, queue)
 
     def unsubscribe(
@@ -333,10 +345,10 @@ class Core:
 
         def unsubscribe() -> None:
             with self.lock:
-                self._session.check()
+                self._supervisor.life.check()
                 mine = [c for c in channels if self._is_sole(c, queue)]
                 if mine:
-                    self._session.unsubscribe(mine, _PostedCall(waiter, done), deadline)
+                    self._supervisor.unsubscribe(mine, _PostedCall(waiter, done), deadline)
             if not mine:
                 done(None)
                 waiter.settle()
@@ -391,16 +403,16 @@ class Core:
         with self.lock:
             mine = [c for c in channels if self._is_sole(c, queue)]
             self.router.unroute(channels, queue)
-            if self._session.state in ENDED:
+            if self._supervisor.state in ENDED:
                 mine = []
             if mine:
-                self._session.unsubscribe(mine, waiter, deadline)
+                self._supervisor.unsubscribe(mine, waiter, deadline)
         if not mine:
             waiter.settle()
 
     def _is_sole(self, channel: str, queue: MessageQueue) -> bool:
         """Return whether the channel is wanted and no other queue gets its messages."""
-        is_wanted = self._session.subscriptions.state(channel) is not None
+        is_wanted = channel in self._supervisor.wanted
         return is_wanted and not self.router.has_others(channel, queue)
 
     def on(
@@ -419,7 +431,7 @@ class Core:
 
         def on() -> None:
             with self.lock:
-                self._session.check_begun()
+                self._supervisor.life.check_begun()
             queue = self.callbacks.add(channel, function)
             added.append(None)
             self._subscribe((channel,), queue, options, waiter, deadline)
@@ -439,22 +451,23 @@ class Core:
 
         self._watchdog.put(off)
 
-    def listen(self, stream: EventStream, function: Callable[..., object] | None = None) -> None:
-        """Put events into ``stream`` from now on.
+    def listen(self, stream: EventStream) -> None:
+        """Put events into ``stream`` from now on."""
+        self._listen(lambda: self.event_hub.add(stream))
 
-        ``function``, if given, is called on the callbacks thread with each event of that thread's
-        own stream.
-        """
+    def on_event(self, function: Callable[[Event], object], types: tuple[type[Event], ...]) -> None:
+        """Call ``function``, on the callbacks thread, with events of these types from now on."""
 
         def listen() -> None:
             with self.lock:
-                if function is not None:
-                    self._session.check()
-            if function is not None:
-                self.callbacks.listen(function)
-            self.event_hub.add(stream)
+                self._supervisor.life.check()
+            self.callbacks.listen(function, types)
+            self.event_hub.add(self.callbacks.events)
 
-        if self._session.state not in ENDED:
+        self._listen(listen)
+
+    def _listen(self, listen: Callable[[], None]) -> None:
+        if self._supervisor.state not in ENDED:
             self.start()
         self.call(listen)
 
@@ -462,14 +475,17 @@ class Core:
         """Return the subscriptions by channel: all, or only those of ``channels``."""
         self.check_call()
         with self.lock:
-            session, pending = self._session, self.router.pending_gap
-            wanted = session.subscriptions
-            found = wanted.wanted() if channels is None else wanted.wanted_among(channels)
+            wanted = self._supervisor.wanted
             return {
-                channel: Subscription(channel, state, options, pending(channel, gap))
-                for channel, state, options in found
-                for gap in (session.pending_gap(channel),)
+                entry.channel: Subscription(
+                    entry.channel, entry.state, entry.options, self._pending_gap(entry.channel)
+                )
+                for entry in (wanted if channels is None else wanted.among(channels))
             }
+
+    def _pending_gap(self, name: str) -> Gap | None:
+        channel = self._supervisor.upkeep.channels.get(name)
+        return self.router.pending_gap(name, None if channel is None else channel.pending)
 
     # For order books.
 
@@ -482,23 +498,27 @@ class Core:
         snapshot. ``begin`` is called before that, under the lock.
         """
         with self.lock:
-            session = self._session
+            supervisor = self._supervisor
             self.router.route([channel], queue)
-            tracker, state = session.trackers.get(channel), session.subscriptions.state(channel)
-            newest = None if tracker is None else tracker.latest
-            pending = None if tracker is None else tracker.pending
+            entry, known = supervisor.wanted.get(channel), supervisor.upkeep.channels.get(channel)
+            newest = None if known is None else known.latest
+            pending = None if known is None else known.pending
             is_begun = (
                 newest is not None
-                and newest.connection_id == session.connection_id
-                and session.state is State.OPEN
-                and state in (SubscriptionState.ACTIVE, SubscriptionState.PENDING)
+                and self._is_open(newest.connection_id)
+                and entry is not None
+                and entry.state is not SubscriptionState.UNSUBSCRIBING
                 and (pending is None or pending.reason != "reconnect")
             )
             is_given = is_begun and pending is None
-            begin(Routed(state is not None, is_begun, newest, is_given))
+            begin(Routed(entry is not None, is_begun, newest, is_given))
             failure = queue.put([newest.copy()]) if newest is not None and is_given else None
             if failure is not None:
-                session.fail(failure)
+                supervisor.fail(failure)
+
+    def _is_open(self, connection_id: int) -> bool:
+        connection = self._supervisor.connection(connection_id)
+        return connection is not None and connection.has_opened
 
     def want_snapshot(self, channel: str, delay: float, unless: Callable[[], bool]) -> None:
         """Resubscribe, in ``delay`` seconds, to the channel of an order book that is out of sync.
@@ -508,23 +528,31 @@ class Core:
         and :meth:`has_snapshot` follows.
         """
         with self.lock:
-            if not unless() and self._session.subscriptions.state(channel) is not None:
-                self._session.refreshes.want(channel, self.clock.monotonic(), delay)
+            if not unless() and channel in self._supervisor.wanted:
+                self._supervisor.upkeep.refreshes.want(channel, self.clock.monotonic(), delay)
         self.wake()
 
     def has_snapshot(self, channel: str) -> None:
         """Cancel :meth:`want_snapshot`."""
         with self.lock:
-            self._session.refreshes.done(channel)
+            self._supervisor.upkeep.refreshes.done(channel)
 
     def active_on(self, channel: str) -> int | None:
         """Return the id of the open connection if the channel is subscribed on it, else None."""
         with self.lock:
-            session = self._session
-            if session.state is not State.OPEN:
-                return None
-            is_active = session.subscriptions.state(channel) is SubscriptionState.ACTIVE
-            return session.connection_id if is_active else None
+            connection = self._supervisor.carrier(channel)
+            is_active = self._supervisor.wanted.is_active(channel)
+            return connection.id if connection is not None and is_active else None
+
+    def active_as(self, channel: str) -> int | None:
+        """Return the id of the subscribe that made the channel active; None if it is not active.
+
+        Takes no lock.
+        """
+        if not self._supervisor.wanted.is_active(channel):
+            return None
+        connection = self._supervisor.carrier(channel)
+        return None if connection is None else connection.asked.subscribed_by(channel)
 
     # The end.
 
@@ -569,19 +597,15 @@ class Core:
             return
         thread.join(min(deadline.remaining(), threading.TIMEOUT_MAX))
         if thread.is_alive():
-            self.log(
-                logging.WARNING,
-                f"the thread {thread.name} has not ended within the timeout of close(); "
-                "close() returns without waiting for it",
-            )
+            self.emit(ThreadStuck, thread.name)
 
     def _close(self, timeout: float) -> None:
         with self.lock:
-            self._session.close(self.clock.monotonic(), timeout)
+            self._supervisor.close(self.clock.monotonic(), timeout)
         unread = sum(queue.close() for queue in self.router.queues)
         self.report_end()
         if unread:
-            self.log(logging.INFO, f"{unread} unread messages are discarded by close()")
+            self.emit(UnreadDiscarded, unread)
 
     def report_end(self) -> None:
         """Call the functions of :attr:`at_end`."""
@@ -590,8 +614,8 @@ class Core:
 
     def end_events(self) -> None:
         """Emit the last event, unless it has been emitted."""
-        session = self._session
-        self.event_hub.end(session.failure, session.connection_id)
+        supervisor = self._supervisor
+        self.event_hub.end(supervisor.life.failure, supervisor.connection_id)
 
     def died(self, name: str, error: BaseException) -> None:
         """Fail the client, as its thread ``name`` has ended by ``error``."""
@@ -607,9 +631,9 @@ class Core:
         self.locks = Locks()  # threads that do not exist here may hold the old ones
         self.event_hub.forked()
         self._watchdog.forked()
-        # The old session may be changed in part. The new one serves peek().
-        self._session = Session(self.dialect, self.options, random.random)
-        self._session.fail(forked_error())
+        # The old supervisor may be changed in part. The new one serves peek().
+        self._supervisor = Supervisor(self.dialect, self.options, random.random)
+        self._supervisor.fail(forked_error())
 
     def held_up_for(self, connection_id: int) -> float:
         """Return how long (s) data read from a connection has been waiting for its delivery.
@@ -626,7 +650,9 @@ class Core:
     ) -> None:
         """Report that a connection is open."""
         with self.lock:
-            self._session.opened(connection_id, login, self.clock.monotonic(), credentials, address)
+            self._supervisor.opened(
+                connection_id, login, self.clock.monotonic(), credentials, address
+            )
         self.wake()
         self.snapshots.opened()
 
@@ -650,16 +676,17 @@ class Core:
         inbound.ahead = len(self.default) <= KEEPS_UP
         batch = inbound.batch(payloads, bool(frames.binary), frames.received_at, connection_id)
         with self.lock:
-            session = self._session
-            session.count(len(payloads), size, now)
-            messages = session.ordinary(connection_id, batch, now)
+            supervisor = self._supervisor
+            intake, connection = supervisor.intake, supervisor.connection(connection_id)
+            intake.count(connection, len(payloads), size, now)
+            messages = [] if connection is None else intake.ordinary(connection, batch, now)
             sample = self._sampled(messages, now) if now >= self._sample_at else None
             done = len(messages)
             if done == len(payloads):
                 self.deliver(messages, size)
             elif done:
                 self.deliver(messages)
-            due = session.is_due or self.router.has_changed
+            due = supervisor.is_due or self.router.has_changed
         if sample is not None:
             self._measure(sample)
         if done < len(payloads):
@@ -673,8 +700,8 @@ class Core:
 
         Called when a read ends within a frame, as most do.
         """
-        stall, planned = self.options.stall_timeout, self._session.planned
-        if stall is not None and (planned is None or planned > now + stall):
+        stall, planned = self.options.stall_timeout, self._supervisor.planned
+        if stall is not None and planned > now + stall:
             self.wake()
 
     def pace(self) -> None:
@@ -683,17 +710,21 @@ class Core:
     def unreadable(self, connection_id: int, text: str) -> None:
         """Report a frame that could not be read."""
         with self.lock:
-            self._session.count(1, 0, self.clock.monotonic())
+            connection = self._supervisor.connection(connection_id)
+            self._supervisor.intake.count(connection, 1, 0, self.clock.monotonic())
         if self._take_in(connection_id, [Invalid(text)], self.clock.monotonic()):
             self.wake()
 
     def _take_in(self, connection_id: int, entries: list[Incoming], now: float) -> bool:
         with self.lock:
-            messages = self._session.received(connection_id, entries, now)
+            connection = self._supervisor.connection(connection_id)
+            if connection is None:
+                return False
+            messages = self._supervisor.intake.received(connection, entries, now)
             sample = self._sampled(messages, now)
             if messages:
                 self.deliver(messages)
-            due = self._session.is_due or self.router.has_changed
+            due = self._supervisor.is_due or self.router.has_changed
         if sample is not None:
             self._measure(sample)
         self.snapshots.confirmed()
@@ -714,10 +745,10 @@ class Core:
             return
         if sent_at is not None:
             with self.lock:
-                channel, session = message.channel, self._session
-                is_wanted = session.subscriptions.state(channel) is not None
+                channel, supervisor = message.channel, self._supervisor
+                is_wanted = channel in supervisor.wanted
                 ago = message.received_at - sent_at
-                session.venue_lags.record(channel, ago, is_wanted=is_wanted)
+                supervisor.upkeep.venue_lags.record(channel, ago, is_wanted=is_wanted)
 
     def deliver(self, messages: Sequence[Message], size: int | None = None) -> None:
         """Deliver ``messages``, under the lock.
@@ -726,15 +757,19 @@ class Core:
         """
         failure = self.router.deliver(messages, size)
         if failure is not None:
-            self._session.fail(failure)
+            self._supervisor.fail(failure)
 
     def pinged(self, connection_id: int) -> None:
         with self.lock:
-            self._session.control(connection_id, self.clock.monotonic())
+            connection = self._supervisor.connection(connection_id)
+            if connection is not None:
+                connection.frame_received(self.clock.monotonic())
 
     def ponged(self, connection_id: int) -> None:
         with self.lock:
-            self._session.pong(connection_id)
+            connection = self._supervisor.connection(connection_id)
+            if connection is not None:
+                connection.pong_received()
         self.wake()
 
     def ended(self, connection_id: int, error: BaseException) -> None:

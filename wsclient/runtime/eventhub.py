@@ -1,4 +1,4 @@
-"""Delivery of events from the watchdog to the listeners."""
+"""Delivery of events to the listeners: the log, and the streams."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import repeat, starmap
-from weakref import WeakSet
+from typing import Any
 
 from wsclient.errors import ClientClosed, WaitTimeout, WSClientError
 from wsclient.events import Closed, Event
 from wsclient.options import check_timeout
+from wsclient.runtime.eventlog import EventLog
 from wsclient.runtime.forking import forked_error, watch
 from wsclient.runtime.locks import Locks
 from wsclient.runtime.waiting import NEVER, SLICE, Deadline
+from wsclient.runtime.weak import WeakGroup
 from wsclient.sansio.actions import Notify
 
 __all__ = ["EventHub", "EventStream"]
@@ -30,12 +32,20 @@ class EventStream:
 
     It yields :class:`wsclient.events.Event` objects and ends after the client's last event. Any
     number of threads may share it; each event goes to one of them. It does not keep the client
-    alive. At most 10,000 events wait in it. When it is full, the oldest event is dropped, which a
-    listener sees as a jump of ``number``.
+    alive. At most 10,000 events wait in it. When it is full, the oldest event is dropped, and
+    counted in ``dropped``. In a stream of all types, that also shows as a jump of ``number``.
     """
 
-    def __init__(self, on_event: Callable[[], None] | None = None) -> None:
-        self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
+    def __init__(
+        self,
+        on_event: Callable[[], None] | None = None,
+        types: tuple[type[Event], ...] = (Event,),
+    ) -> None:
+        #: The types that the stream takes, with their subclasses. Replaced as a whole.
+        self.types = types
+        #: The number of events that were dropped because the stream was full.
+        self.dropped = 0
+        self._events: deque[Event] = deque()
         #: Each step takes the next event. In C, as in MessageQueue: an interrupt loses none.
         self._next = starmap(self._events.popleft, repeat(()))
         #: Wakes one waiting thread for each event, and for the end.
@@ -96,7 +106,13 @@ class EventStream:
                 self._wakeups.put(None)
 
     def put(self, event: Event) -> None:
-        """Add an event, and wake a waiting thread."""
+        """Add an event, and wake a waiting thread. Called under the hub's lock."""
+        if len(self._events) >= MAX_EVENTS:
+            try:
+                self._events.popleft()
+                self.dropped += 1
+            except IndexError:
+                pass  # it was taken meanwhile
         self._events.append(event)
         self._wake()
 
@@ -122,19 +138,41 @@ class EventStream:
 
 
 class EventHub:
-    """Makes each event once, and puts it into every stream."""
+    """Makes each event and gives it to the log, and to the streams that take its type.
 
-    def __init__(self, locks: Locks | None = None) -> None:
+    The log gets an event on the thread that emits it, and without a lock: a handler of the log may
+    run inside of that call. ``post`` runs a function on the watchdog thread; it may be called with
+    any lock held. ``current`` returns the id of the current connection.
+    """
+
+    def __init__(
+        self,
+        locks: Locks | None = None,
+        post: Callable[[Callable[[], None]], object] = lambda _: None,
+        log: EventLog | None = None,
+        current: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._post = post
+        self._log = log
+        self._current = current
+        self._streams: WeakGroup[EventStream] = WeakGroup()
+        #: Events from :meth:`emit` for the streams, with their times. A SimpleQueue may be used by
+        #: a signal handler or a finalizer that interrupts another call of it.
+        self._posted: queue.SimpleQueue[tuple[Notify, int]] = queue.SimpleQueue()
         #: Protects everything below. Held while events are put into the streams: no put blocks.
         self._lock = (locks or Locks()).new("the events")
-        self._streams: WeakSet[EventStream] = WeakSet()
+        #: The number of the last event.
         self.number = 0
         self._is_over = False
 
-    @property
-    def has_streams(self) -> bool:
-        """True when some stream gets events. Needs no lock, so it may be read at any time."""
-        return bool(self._streams)
+    def wants(self, kind: type[Event]) -> bool:
+        """Return whether anything takes events of this type. Needs no lock."""
+        return self._is_logged(kind) or any(
+            issubclass(kind, stream.types) for stream in self._streams.all()
+        )
+
+    def _is_logged(self, kind: type[Event]) -> bool:
+        return self._log is not None and kind in self._log.types
 
     def add(self, stream: EventStream) -> None:
         """Put events into ``stream``, from the next one on."""
@@ -144,27 +182,58 @@ class EventHub:
                 stream.end()
 
     def notify(self, notify: Notify) -> None:
-        """Make the event and put it into every stream. The first :class:`Closed` ends them."""
+        """Emit an event of the session. The first :class:`Closed` ends the streams."""
+        at = time.time_ns()
         with self._lock:
-            self._notify(notify)
+            self._put_posted()
+            self._put(notify, at)
+            number = self.number
+        if self._log is not None and self._is_logged(notify.kind):
+            self._log(_event(notify, number, at))
+
+    def emit(self, kind: type[Event], *what: Any, connection_id: int | None = None) -> None:
+        """Emit an event on any thread, even in a signal handler and with any lock held.
+
+        It never blocks and never raises. The log gets the event now, without a number. The watchdog
+        thread puts it into the streams, unless another event comes before.
+        """
+        connection_id = self._current() if connection_id is None else connection_id
+        notify, at = Notify(kind, what, connection_id), time.time_ns()
+        if self._log is not None and self._is_logged(kind):
+            self._log(_event(notify, 0, at))
+        if not self._is_over and len(self._streams):
+            self._posted.put((notify, at))
+            self._post(self.flush)
+
+    def flush(self) -> None:
+        """Put the events of :meth:`emit` into the streams."""
+        with self._lock:
+            self._put_posted()
 
     def end(self, error: WSClientError | None, connection_id: int) -> None:
         """Emit the last event, unless it has been emitted."""
-        with self._lock:
-            self._notify(Notify(Closed, (error,), connection_id, self.number + 1))
+        self.notify(Notify(Closed, (error,), connection_id))
 
-    def _notify(self, notify: Notify) -> None:
-        """Put the event into every stream. Called under the lock."""
+    def _put_posted(self) -> None:
+        """Put the events of :meth:`emit` into the streams. Called under the lock."""
+        try:
+            while True:
+                self._put(*self._posted.get_nowait())
+        except queue.Empty:
+            pass
+
+    def _put(self, notify: Notify, at: int) -> None:
+        """Number an event, and put it into the streams. Called under the lock."""
         if self._is_over:
             return
-        kind, what, connection_id, self.number = notify
-        streams = tuple(self._streams)
-        if streams:
-            at = time.time_ns()
-            event = kind(*what, connection_id=connection_id, number=notify.number, at=at)
-            for stream in streams:
+        self.number += 1 + notify.omitted
+        streams = self._streams.all()
+        takers = [stream for stream in streams if issubclass(notify.kind, stream.types)]
+        if takers:
+            event = _event(notify, self.number, at)
+            for stream in takers:
                 stream.put(event)
-        if kind is Closed:
+        if notify.kind is Closed:
             for stream in streams:
                 stream.end()
             self._is_over = True
@@ -173,3 +242,8 @@ class EventHub:
         """Emit no more events in a child process. The lock's holder may not exist there."""
         self._lock = threading.RLock()
         self._is_over = True
+
+
+def _event(notify: Notify, number: int, at: int) -> Event:
+    make: Callable[..., Event] = notify.kind
+    return make(*notify.what, connection_id=notify.connection_id, number=number, at=at)

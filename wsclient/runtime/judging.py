@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 
 from wsclient.errors import ThreadStartError
-from wsclient.runtime.logs import ClientLog
+from wsclient.events import ClassifyFailed, ClassifyUnanswered
 from wsclient.runtime.threads import start
 from wsclient.sansio.backoff import Verdict, classify
 
@@ -29,11 +28,11 @@ class Judge:
     def __init__(
         self,
         function: Callable[[BaseException], Verdict],
-        log: ClientLog,
+        emit: Callable[..., None],
         post: Callable[[Callable[[], None]], None],
     ) -> None:
         self._function = function
-        self._log = log
+        self._emit = emit
         self._post = post
         #: The pending call: its deadline, the error, and the function that takes the verdict.
         self._asked: tuple[float, BaseException, Then] | None = None
@@ -72,7 +71,7 @@ class Judge:
             asked[2](verdict)
 
     def _decide(self, error: BaseException, then: Then, why: str) -> None:
-        self._log(logging.WARNING, f"classify {why}; the built-in function decides")
+        self._emit(ClassifyUnanswered, why)
         then(classify(error))
 
     @property
@@ -93,9 +92,8 @@ class Judge:
             verdict = self._function(error)
             if isinstance(verdict, Verdict):
                 return verdict
-            text = f"classify returned {type(verdict).__name__}, not a Verdict"
-            self._log(logging.ERROR, f"{text}; the built-in function decides")
-        except BaseException:  # noqa: BLE001 - not even SystemExit may stop the client
-            text = "classify raised; the built-in function decides"
-            self._log(logging.ERROR, text, exc_info=True)
+            why = f"returned {type(verdict).__name__}, not a Verdict"
+            self._emit(ClassifyFailed, why, None)
+        except BaseException as raised:  # noqa: BLE001 - not even SystemExit may stop the client
+            self._emit(ClassifyFailed, "raised", raised)
         return classify(error)

@@ -67,7 +67,7 @@ class Upstream(Protocol):
         """Return how long (s) the oldest message has been waiting to be applied."""
 
     def report(self, error: BaseException) -> None:
-        """Log an error of the dialect, with its traceback."""
+        """Emit an event for an error of the dialect."""
 
     def check(self) -> None:
         """Raise if no snapshot can come while the caller waits."""

@@ -100,7 +100,9 @@ class ClientLog:
         channel: str | None = None,
         exc_info: bool | BaseException = False,
         logger: str = "wsclient",
+        depth: int = 1,
     ) -> None:
+        """Log ``text``. The record names the line ``depth`` calls up: by default the caller's."""
         fields = {
             "client": self.name,
             "venue": self.venue,
@@ -112,7 +114,8 @@ class ClientLog:
             found = (type(exc_info), exc_info, exc_info.__traceback__)
         elif exc_info:
             found = sys.exc_info()
-        log_thread.put(_capture(logger, level, "%s: %s", (self.name, text), fields, found, depth=2))
+        args = (self.name, text)
+        log_thread.put(_capture(logger, level, "%s: %s", args, fields, found, depth=depth + 1))
 
 
 def _capture(

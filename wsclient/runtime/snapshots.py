@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import queue
 import threading
 from collections.abc import Callable
@@ -11,10 +10,10 @@ from typing import Any, Protocol
 from msgspec import MsgspecError
 
 from wsclient.errors import HandshakeRejected, ThreadStartError, WSClientError
+from wsclient.events import SnapshotFailed, SnapshotsFailed, SnapshotTooOld
 from wsclient.options import Options
 from wsclient.runtime.forking import watch
 from wsclient.runtime.locks import Locks
-from wsclient.runtime.logs import ClientLog
 from wsclient.runtime.sockets import Cancellable
 from wsclient.runtime.source import Clock
 from wsclient.runtime.threads import WorkerThread, start
@@ -79,7 +78,7 @@ class Snapshots:
     def __init__(
         self,
         options: Options,
-        log: ClientLog,
+        emit: Callable[..., None],
         judge: Callable[[BaseException], Verdict],
         clock: Clock,
         locks: Locks | None = None,
@@ -87,7 +86,7 @@ class Snapshots:
     ) -> None:
         self.options = options
         self._mask = mask
-        self._log = log
+        self._emit = emit
         self._judge = judge
         self._clock = clock
         #: Protects the books, what is due, and the start of the thread. Never held during I/O, nor
@@ -135,8 +134,7 @@ class Snapshots:
         except ThreadStartError as error:
             self._thread = None
             book.failed(str(error))
-            text = f"no snapshot of {book.channel!r} yet, another attempt follows: {error}"
-            self._log(logging.WARNING, text, channel=book.channel)
+            self._emit(SnapshotFailed, book.channel, str(error), False, None)
             return False
         return True
 
@@ -182,9 +180,8 @@ class Snapshots:
         while not self._fetching.is_cancelled:
             try:
                 timeout = self._step(self._clock.monotonic())
-            except BaseException:  # noqa: BLE001 - logged, and the thread goes on
-                text = "internal error while fetching snapshots of order books; trying again"
-                self._log(logging.ERROR, text, exc_info=True)
+            except BaseException as error:  # noqa: BLE001 - reported, and the thread goes on
+                self._emit(SnapshotsFailed, error)
                 timeout = PATIENCE
             if timeout > 0:
                 try:
@@ -231,8 +228,7 @@ class Snapshots:
             self._done(book)
         else:
             book.failed("it is too old for the updates")
-            text = f"the snapshot of {book.channel!r} is too old; another one will be fetched"
-            self._log(logging.INFO, text, channel=book.channel)
+            self._emit(SnapshotTooOld, book.channel)
 
     def _done(self, book: Wanting) -> None:
         with self._lock:
@@ -246,11 +242,11 @@ class Snapshots:
         text = one_line(self._mask(str(forget_locals(error)) or type(error).__name__))
         is_bug = isinstance(error, DialectBug)
         verdict = Verdict.FATAL if is_bug else self._judge(error)
-        # An error that no answer of a venue should cause is logged with its traceback.
+        # Only an error that no answer of a venue should cause is reported with its traceback.
         is_odd = not isinstance(error, (WSClientError, OSError, ValueError, MsgspecError))
+        odd = error if is_odd else None
         if verdict is Verdict.FATAL:
-            said = f"the order book {book.channel!r} gets no snapshot and has ended: {text}"
-            self._log(logging.ERROR, said, channel=book.channel, exc_info=is_odd and error)
+            self._emit(SnapshotFailed, book.channel, text, True, odd)
             cause = "a bug in its dialect" if is_bug else "its snapshot was refused"
             book.give_up(f"{cause}: {text}")
             self.forget(book)
@@ -264,8 +260,7 @@ class Snapshots:
             if self.books.get(book.channel) is book:
                 self._refreshes.failed(book.channel, now)
         book.failed(text)
-        said = f"no snapshot of {book.channel!r} yet, another attempt follows: {text}"
-        self._log(logging.WARNING, said, channel=book.channel, exc_info=is_odd and error)
+        self._emit(SnapshotFailed, book.channel, text, False, odd)
 
     def _fetch(self, request: RestRequest) -> Any:
         from wsclient.runtime.rest import fetch  # imported lazily: requests is slow to import

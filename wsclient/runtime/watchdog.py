@@ -1,4 +1,4 @@
-"""The thread that runs the functions posted by callers and performs the session's actions.
+"""The thread that runs the functions posted by callers and performs the supervisor's actions.
 
 It never blocks on I/O: it starts readers, puts frames into the outbox, shuts sockets down, and
 waits on one queue, which any thread may wake at any time. ``SimpleQueue.put`` is safe even in a
@@ -7,7 +7,6 @@ signal handler or a finalizer that interrupts another call of the queue.
 
 from __future__ import annotations
 
-import logging
 import queue
 import threading
 from collections import deque
@@ -17,7 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from wsclient.errors import ConnectionLost, NotConnected, ThreadStartError, WSClientError
-from wsclient.events import Resubscribing
+from wsclient.events import Resubscribing, ThreadDied
 from wsclient.runtime.source import Source, Sources
 from wsclient.runtime.threads import WorkerThread, launch
 from wsclient.runtime.waiting import Waiter
@@ -31,14 +30,13 @@ from wsclient.sansio.actions import (
     Fail,
     Forget,
     Hangup,
-    Log,
     Notify,
     Ping,
     Send,
     Settle,
 )
 from wsclient.sansio.backoff import Verdict
-from wsclient.sansio.session import State
+from wsclient.sansio.life import State
 from wsclient.tracebacks import forget_locals
 
 if TYPE_CHECKING:
@@ -66,7 +64,7 @@ class Watchdog:
         self._clock = sources.clock
         #: The posts: each a function to call, or None to only check again.
         self.posts: queue.SimpleQueue[Post | None] = queue.SimpleQueue()
-        #: The session's actions that are still to be performed, in order.
+        #: The supervisor's actions that are still to be performed, in order.
         self.todo: deque[Action] = deque()
         #: Each transport whose thread has not ended. Changed by the watchdog thread only, except
         #: that a reader removes its own when it ends, which is atomic.
@@ -75,8 +73,9 @@ class Watchdog:
         #: the thread itself, so that an interrupted start leaves either no thread or one.
         self._threads: dict[None, WorkerThread] = {}
         self._is_over = False
-        #: The newest connection whose end was reported. Its reader and this thread both report it.
-        self._ended = 0
+        #: The connections whose end was reported, and the verdict is pending: its reader and this
+        #: thread both report an end.
+        self._ended: set[int] = set()
 
     # For any thread.
 
@@ -96,7 +95,7 @@ class Watchdog:
             self._drain()
 
     def wake(self) -> None:
-        """Make the thread check the session again."""
+        """Make the thread look again at what is due."""
         self.posts.put(None)
 
     def start(self) -> None:
@@ -143,27 +142,26 @@ class Watchdog:
             self._is_over = True
             self._drain()
         if death is not None:
-            self._log_death("wsclient-watchdog", death)  # last, so that logging delays no caller
+            self._report_death("wsclient-watchdog", death)  # last: logging delays no caller
 
     def _loop(self) -> None:
         core = self._core
         while True:
             now = self._clock.monotonic()
             core.judge.expire(now)
-            # Without the lock: view() queries the socket.
-            transport = self.transports.get(core.peek().connection_id)
-            view = None if transport is None else transport.view()
+            # Without the lock: view() queries the socket. No view of a connection that has ended
+            # while the verdict on its error is pending.
+            views = {
+                transport.connection_id: transport.view()
+                for transport in list(self.transports.values())
+                if transport.connection_id not in self._ended
+            }
             with core.lock:
-                session = core.peek()
-                connection_id = session.connection_id
-                if transport is not None and transport.connection_id != connection_id:
-                    view = None
-                if connection_id == self._ended:
-                    view = None  # it has ended, and the verdict on its error is pending
-                session.tick(now, view)
-                self.todo.extend(session.actions())
-                deadline = session.next_deadline(now, view)
-                is_closed = session.state is State.CLOSED
+                supervisor = core.peek()
+                supervisor.tick(now, views)
+                self.todo.extend(supervisor.actions())
+                deadline = supervisor.next_deadline(now, views)
+                is_closed = supervisor.state is State.CLOSED
             is_busy = bool(self.todo)
             for action in islice(iter(self._next, None), AT_ONCE):
                 self.perform(action)
@@ -174,7 +172,7 @@ class Watchdog:
             if is_closed:
                 return
             with core.lock:
-                drops = core.router.look(now, session.slow_consumer)
+                drops = core.router.look(now, supervisor.slow_consumer)
             deadline = min(deadline, drops, core.judge.deadline)
             timeout = min(deadline - now, threading.TIMEOUT_MAX)
             if any(unsent):
@@ -216,9 +214,6 @@ class Watchdog:
         core = self._core
         if isinstance(action, Settle):
             action.token.settle(action.error, action.result)
-        elif isinstance(action, Log):
-            level = logging.getLevelName(action.level.upper())
-            core.log(level, action.text, connection_id=action.connection_id, channel=action.channel)
         elif isinstance(action, Notify):
             core.event_hub.notify(action)
             if action.kind is Resubscribing:
@@ -232,7 +227,7 @@ class Watchdog:
                 core.deliver([action.message])
         elif isinstance(action, Forget):
             with core.lock:
-                if core.peek().subscriptions.state(action.channel) is None:
+                if action.channel not in core.peek().wanted:
                     core.router.forget(action.channel)
         elif isinstance(action, Fail):
             for message_queue in core.router.queues:
@@ -288,12 +283,14 @@ class Watchdog:
         self.perform(Ping(connection_id))
 
     def ended(self, connection_id: int, error: BaseException) -> None:
-        """Get the verdict on an ended connection or a failed attempt, and pass it to the session.
+        """Get the verdict on an ended connection or a failed attempt, and pass it to the
+        supervisor.
 
         Later reports of the same end are ignored.
         """
-        if connection_id > self._ended:
-            self._ended = connection_id
+        is_known = self._core.peek().connections.get(connection_id) is not None
+        if is_known and connection_id not in self._ended:
+            self._ended.add(connection_id)
             then = partial(self._judged, connection_id, error)
             self._core.judge.judge(error, then, self._clock.monotonic())
 
@@ -304,21 +301,18 @@ class Watchdog:
             why = type(error).__name__
         with self._core.lock:
             self._core.peek().ended(connection_id, error, verdict, self._clock.monotonic(), why)
+        self._ended.discard(connection_id)
 
     # The end.
 
     def fail(self, name: str, error: BaseException) -> None:
         """Fail the client, as its other thread ``name`` has ended by ``error``."""
         self._fail(name, error)
-        self._log_death(name, error)
+        self._report_death(name, error)
 
-    def _log_death(self, name: str, error: BaseException) -> None:
+    def _report_death(self, name: str, error: BaseException) -> None:
         if not self._core.is_forked:
-            text = (
-                f"internal error: the thread {name} has ended and the client has failed; "
-                "make a new client, and report this bug with its traceback"
-            )
-            self._core.log(logging.ERROR, text, exc_info=error)
+            self._core.emit(ThreadDied, name, error)
 
     def _fail(self, name: str, error: BaseException) -> None:
         """Make all calls raise, including those that are blocked."""

@@ -19,7 +19,6 @@ __all__ = [
     "Fail",
     "Forget",
     "Hangup",
-    "Log",
     "Notify",
     "Ping",
     "Send",
@@ -102,36 +101,19 @@ class Fail(NamedTuple):
     error: WSClientError
 
 
-class Log(NamedTuple):
-    """Write a log record."""
-
-    level: str
-    text: str
-    connection_id: int
-    channel: str | None = None
-
-
 class Notify(NamedTuple):
-    """Emit event ``number`` to the listeners; ``kind(*what, ...)`` makes it."""
+    """Emit the event that ``kind(*what, ...)`` makes.
 
-    kind: Callable[..., Event]
+    ``omitted`` events before it found no room in the queue of actions. Their numbers are used all
+    the same.
+    """
+
+    kind: type[Event]
     what: tuple[Any, ...]
     connection_id: int
-    number: int
+    omitted: int = 0
 
 
 Action = (
-    Dial
-    | Send
-    | Ping
-    | Hangup
-    | Abort
-    | Cut
-    | Consult
-    | Settle
-    | Deliver
-    | Forget
-    | Fail
-    | Log
-    | Notify
+    Dial | Send | Ping | Hangup | Abort | Cut | Consult | Settle | Deliver | Forget | Fail | Notify
 )

@@ -1,152 +1,256 @@
-"""Requests to the venue that wait to be sent, and requests that wait for an answer."""
+"""What was asked of the venue on one connection, and what it has answered."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-__all__ = ["Outstanding", "Request", "Unsent"]
+from wsclient.messages import SubscriptionState
+from wsclient.sansio.calls import Call
+from wsclient.sansio.codec import one_line
+from wsclient.sansio.dialect import Ack, Dialect, Ended, Rejection
+from wsclient.sansio.settling import Settling
+from wsclient.sansio.stops import Stops
+from wsclient.sansio.unanswered import Request, Requests
+from wsclient.sansio.wanted import Outcomes, Wanted, WantedChannel, by_options
+
+__all__ = ["Asked"]
+
+PENDING = SubscriptionState.PENDING
+ACTIVE = SubscriptionState.ACTIVE
 
 
-@dataclass(eq=False)
-class Request:
-    """A subscribe or unsubscribe request; ``channels`` are those not yet answered.
+class Asked:
+    """Makes the requests of one connection, and finds the request that an answer is about.
 
-    It has no ``id`` until the dialect has split its channels into messages; the split may replace
-    it by several requests.
+    What the answer means for a channel is decided by :class:`Settling`.
     """
 
-    subscribe: bool
-    channels: dict[str, None]
-    options: Mapping[str, Any]
-    #: Channels for whose answer no caller waits: the unsubscribe of a refresh (its first half), or
-    #: one that undoes a late ack.
-    quiet: set[str] = field(default_factory=set)
-    #: Channels that it may have ended, where this has already been reported.
-    reported: set[str] = field(default_factory=set)
-    id: int | None = None
-    #: The message that the dialect made, and the names of its channels at that time.
-    payload: str | bytes | None = None
-    names: tuple[str, ...] = ()
-    #: When it was sent (monotonic s), and how long (s) the venue may take to answer.
-    sent_at: float = 0.0
-    patience: float = float("inf")
-    #: The reasons of refusals where the venue did not say which channel was refused.
-    refusals: list[str] = field(default_factory=list)
+    def __init__(
+        self,
+        dialect: Dialect,
+        wanted: Wanted,
+        outcomes: Outcomes,
+        ids: Iterator[int],
+        ack_timeout: float,
+        stops: Stops,
+    ) -> None:
+        self._acknowledges = dialect.acknowledges
+        self._wanted = wanted
+        self._outcomes = outcomes
+        self._ack_timeout = ack_timeout
+        self._stops = stops
+        self.requests = Requests(ids, stops)
+        self.settling = Settling(
+            self.requests,
+            wanted,
+            outcomes,
+            acknowledges=dialect.acknowledges,
+            ack_timeout=ack_timeout,
+        )
 
+    # Requests.
 
-class _ByChannel:
-    """An index of requests by channel."""
+    def subscribe(self, entries: Iterable[WantedChannel]) -> None:
+        """Subscribe to channels, in batches.
 
-    def __init__(self) -> None:
-        self._by_channel: dict[str, list[Request]] = {}
+        Channels that were never confirmed go in separate messages for each call, so that a channel
+        for which the venue ends the connection does not affect the channels of other calls.
+        """
+        groups: list[tuple[Call | None, Mapping[str, Any], list[str]]] = []
+        for entry in entries:
+            call = None if entry.was_active or not entry.calls else entry.calls[0]
+            last = groups[-1] if groups else None
+            if last and last[0] is call and dict(last[1]) == dict(entry.options):
+                last[2].append(entry.channel)
+            else:
+                groups.append((call, entry.options, [entry.channel]))
+        for _, options, names in groups:
+            self.requests.add(names, options)
 
-    def of(self, channel: str) -> Sequence[Request]:
-        """Return the requests that contain ``channel``, oldest first."""
-        return tuple(self._by_channel.get(channel, ()))
+    def unsubscribe(self, entries: Iterable[WantedChannel]) -> None:
+        """Unsubscribe from channels; one for which no subscribe was sent has left at once."""
+        leaving = []
+        for entry in entries:
+            self.requests.unsent.drop(entry.channel)
+            if self.settling.of(entry.channel).sent:
+                leaving.append(entry)
+            else:
+                self.settling.left(entry)
+        for options, names in by_options(leaving):
+            self.requests.add(names, options, subscribe=False)
 
-    def _enter(self, request: Request) -> None:
-        for name in request.channels:
-            self._by_channel.setdefault(name, []).append(request)
+    def refresh(self, channel: str) -> None:
+        """Resubscribe an active channel (silent, or out of sync)."""
+        entry = self._wanted.get(channel)
+        if entry is not None:
+            self._wanted.void(entry)
+            self.requests.add([channel], entry.options, subscribe=False, quiet=True)
+            self.requests.add([channel], entry.options)
 
-    def _leave(self, request: Request, channels: Iterable[str]) -> None:
-        for name in channels:
-            requests = self._by_channel[name]
-            requests.remove(request)
-            if not requests:
-                del self._by_channel[name]
+    def ask_again(self, channels: Iterable[str]) -> None:
+        """Subscribe again to channels that the venue has ended (:meth:`Outcomes.stopped`)."""
+        stopped = [
+            entry
+            for entry in self._wanted.among(channels)
+            if entry.state is PENDING and not self.requests.is_asked_for(entry.channel)
+        ]
+        # These may still be subscribed at the venue, which would refuse a second subscribe.
+        uncertain = [entry for entry in stopped if self.settling.of(entry.channel).sent]
+        for options, names in by_options(uncertain):
+            self.requests.add(names, options, subscribe=False, quiet=True)
+        for options, names in by_options(stopped):
+            self.requests.add(names, options)
 
-    def clear(self) -> None:
-        self._by_channel.clear()
+    def forget(self, channel: str) -> None:
+        """Forget a channel that is no longer wanted. Answers to what was sent may still come."""
+        self.requests.unsent.drop(channel)
+        self.settling.attempts.pop(channel, None)
 
+    def subscribed_by(self, channel: str) -> int:
+        """Return the id of the last subscribe message for ``channel``; 0 if there was none.
 
-class Unsent(_ByChannel):
-    """Requests that wait to be sent, in sending order."""
+        May be called without the lock.
+        """
+        attempts = self.settling.attempts.get(channel)
+        return 0 if attempts is None else attempts.id
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._queue: deque[Request] = deque()
+    # Sending.
 
-    def add(self, request: Request) -> None:
-        self._queue.append(request)
-        self._enter(request)
+    def refuse(self, request: Request, names: Collection[str], reason: str) -> None:
+        """Refuse channels of an unsent request: the dialect made no message for them."""
+        for name in [name for name in names if name in request.channels]:
+            self.requests.unsent.discard(request, name)
+            self.settling.refused(request, name, reason)
+        self.requests.has_changed = True
 
-    def first(self, most: int) -> list[Request]:
-        """Return the next requests to send, at most ``most``."""
-        while self._queue and not self._queue[0].channels:
-            self._queue.popleft()
-        return [request for request in islice(self._queue, most) if request.channels]
+    def send(self, now: float) -> Request:
+        """Move the first unsent request to the outstanding ones, and return it.
 
-    @property
-    def last(self) -> Request | None:
-        """The last request; None if there is none, or if it is also the first."""
-        return self._queue[-1] if len(self._queue) > 1 else None
-
-    def join(self, request: Request, channel: str) -> None:
-        """Add ``channel`` to ``request``, so that it goes in the same message."""
-        if channel not in request.channels:
-            request.channels[channel] = None
-            self._by_channel.setdefault(channel, []).append(request)
-
-    def replace(self, requests: Sequence[Request], parts: Sequence[Request]) -> None:
-        """Replace ``requests`` by ``parts``; apart from empty ones they must be the first."""
-        while self._queue and (self._queue[0] in requests or not self._queue[0].channels):
-            self.pop()
-        for part in reversed(parts):
-            self._queue.appendleft(part)
-            self._enter(part)
-
-    def pop(self) -> Request:
-        """Remove and return the first request."""
-        request = self._queue.popleft()
-        self._leave(request, request.channels)
+        Its answer may take ``ack_timeout``. If the venue never acknowledges, an unsubscribe is
+        complete once it is sent.
+        """
+        request = self.requests.send(now, self._ack_timeout)
+        self.settling.sent(request)
+        self.requests.watch(request)
+        if not request.subscribe and not self._acknowledges:
+            for name in list(request.channels):
+                self.settling.accepted(request, name)
         return request
 
-    def discard(self, request: Request, channel: str) -> None:
-        """Remove ``channel`` from ``request``."""
-        del request.channels[channel]
-        self._leave(request, (channel,))
+    # Answers of the venue.
 
-    def drop(self, channel: str) -> None:
-        """Remove ``channel`` from every subscribe request."""
-        for request in self.of(channel):
+    def acknowledged(self, ack: Ack, now: float) -> None:
+        """Process an accepting answer."""
+        matches = self.requests.match(ack)
+        if not matches and ack.verb == "unsubscribe" and ack.request_id is None:
+            self.settling.stop(ack.channel, "the venue has unsubscribed it", is_certain=True)
+        confirmed = [name for request, name in matches if self.settling.accepted(request, name)]
+        self._report_confirmed(confirmed, now)
+        for request, _ in matches[:1]:
+            self._deduce_refusals(request)
+
+    def rejected(self, rejection: Rejection, now: float) -> bool:
+        """Process a refusing answer; return whether it answers a request or ends a channel.
+
+        A refused resubscription makes its channel active if the venue refuses it because it still
+        has the channel.
+        """
+        reason = one_line(rejection.reason)
+        matches = self.requests.match(rejection)
+        if not matches:
+            is_foreign = rejection.request_id is not None  # of a user's own message, by send()
+            if is_foreign or rejection.keeps_active or rejection.verb == "unsubscribe":
+                return False
+            return self.settling.stop(rejection.channel, reason)
+        request, _ = matches[0]
+        confirmed = []
+        if rejection.is_one:
+            request.refusals.append(reason)
+        else:
+            for _, name in matches:
+                entry = self._wanted.get(name)
+                was_active = entry is not None and entry.was_active
+                if rejection.keeps_active and request.subscribe and was_active:
+                    confirmed += [name] if self.settling.accepted(request, name) else []
+                else:
+                    self.requests.outstanding.discard(request, name)
+                    self.settling.refused(request, name, reason)
+        self._report_confirmed(confirmed, now)
+        self._deduce_refusals(request)
+        return True
+
+    def subscribed(self, channels: Iterable[str], now: float) -> None:
+        """Process a cumulative answer: the listed channels are active, all others are not."""
+        listed = set(channels)
+        confirmed = []
+        for request in list(self.requests.outstanding):
+            for name in list(request.channels):
+                if request.subscribe == (name in listed) and self.settling.accepted(request, name):
+                    confirmed.append(name)
+        self._report_confirmed(confirmed, now)
+        reason = "it is no longer among the venue's subscribed channels"
+        for entry in list(self._wanted) if self._wanted.count(ACTIVE) else ():
+            if entry.state is ACTIVE and entry.channel not in listed:
+                self.settling.stop(entry.channel, reason, is_certain=True)
+
+    def data(self, channel: str, now: float) -> None:
+        """Process the arrival of data: it confirms a channel if the venue never acknowledges."""
+        if not self._acknowledges and self._is_confirmed_by_data(channel):
+            self._report_confirmed([channel], now)
+
+    def _is_confirmed_by_data(self, channel: str) -> bool:
+        for request in self.requests.outstanding.of(channel):
             if request.subscribe:
-                self.discard(request, channel)
+                return self.settling.accepted(request, channel)
+        entry = self._wanted.get(channel)
+        if entry is None or entry.state is not PENDING or self.requests.is_asked_for(channel):
+            return False
+        if self.settling.of(channel).has_ended:
+            return False  # sent before the channel ended
+        self.settling.confirm(entry)  # the request's time for an answer is over
+        return True
 
-    def clear(self) -> None:
-        super().clear()
-        self._queue.clear()
+    def ended(self, answer: Ended) -> bool:
+        """Process the end of channels by the venue. Return False if none of them was active."""
+        names = [] if answer.channel is None else [answer.channel]
+        if answer.name is not None:
+            names = self._wanted.named(answer.name)
+        has_ended = [self.settling.stop(name, one_line(answer.reason)) for name in names]
+        return any(has_ended)
 
+    # Time, and the end.
 
-class Outstanding(_ByChannel):
-    """Requests that wait for an answer, indexed by id and by channel."""
+    def expire(self, now: float) -> None:
+        """End the requests whose time for an answer is over."""
+        for request in self.requests.expired(now):
+            for name in list(request.channels):
+                self.requests.outstanding.discard(request, name)
+                if request.refusals:
+                    self.settling.refused(request, name, request.refusals[0])
+                else:
+                    self.settling.unanswered(request, name)
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._by_id: dict[str, Request] = {}
+    def connection_ended(self, now: float, why: str) -> None:
+        """Count the end of the connection, which could deliver answers, against waiting calls."""
+        calls: set[Call] = set()
+        for request in self.requests.outstanding:
+            for entry in self._wanted.among(request.channels if request.subscribe else ()):
+                calls.update(entry.calls)
+                if not entry.was_active:
+                    since = request.sent_at
+                    entry.waited += max(0.0, now - since - self._stops.excuse(since))
+        self._wanted.count_fruitless(calls, has_confirmed=self.settling.has_confirmed, why=why)
 
-    def __iter__(self) -> Iterator[Request]:
-        """Iterate over the requests, oldest first; none may be added or answered meanwhile."""
-        return iter(self._by_id.values())
+    # Inside.
 
-    def add(self, request: Request) -> None:
-        self._by_id[str(request.id)] = request
-        self._enter(request)
+    def _report_confirmed(self, channels: Sequence[str], now: float) -> None:
+        if channels:
+            self._outcomes.confirmed(channels, now)
 
-    def get(self, request_id: object) -> Request | None:
-        """Return the request with this id, compared as text; None if there is none."""
-        return self._by_id.get(str(request_id))
-
-    def discard(self, request: Request, channel: str) -> None:
-        """Remove ``channel`` from ``request``: it is answered, or will not be."""
-        del request.channels[channel]
-        if not request.channels:
-            del self._by_id[str(request.id)]
-        self._leave(request, (channel,))
-
-    def clear(self) -> None:
-        super().clear()
-        self._by_id.clear()
+    def _deduce_refusals(self, request: Request) -> None:
+        """Refuse the unanswered channels if there are as many refusals that named no channel."""
+        if len(request.channels) <= len(request.refusals):
+            for name, reason in zip(tuple(request.channels), request.refusals, strict=False):
+                self.requests.outstanding.discard(request, name)
+                self.settling.refused(request, name, reason)

@@ -1,10 +1,10 @@
-"""How the session gets subscribe and unsubscribe messages from a dialect.
+"""How a connection gets subscribe and unsubscribe messages from a dialect.
 
-A dialect may be user code, so it is never called under the lock that protects the session. The
-session emits a :class:`~wsclient.sansio.actions.Consult` action, one at a time, and continues when
-the answer arrives. In the meantime the connection may have ended and callers may have changed what
-they want. So an answer is used only on the connection that it was made for, and a message only if
-it names exactly the channels that its request still has.
+A dialect may be user code, so it is never called under the core's lock. The connection emits a
+:class:`~wsclient.sansio.actions.Consult` action, one at a time, and continues when the answer
+arrives. In the meantime the connection may have ended and callers may have changed what they want.
+So an answer is used only on the connection that it was made for, and a message only if it names
+exactly the channels that its request still has.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from itertools import takewhile
 from typing import Any, NamedTuple
 
 from wsclient.sansio.actions import Consult
-from wsclient.sansio.asked import Request
-from wsclient.sansio.channels import Channels
+from wsclient.sansio.asked import Asked
 from wsclient.sansio.codec import encode, one_line
 from wsclient.sansio.dialect import Credentials, Dialect
-from wsclient.sansio.subscriptions import Subscriptions
+from wsclient.sansio.names import Names
+from wsclient.sansio.unanswered import Request
 
 __all__ = ["Consulting"]
 
@@ -46,7 +46,7 @@ class Split(NamedTuple):
 
 
 #: Requests, and the names of their channels that were passed to the dialect.
-Asked = list[tuple[Request, tuple[str, ...]]]
+Question = list[tuple[Request, tuple[str, ...]]]
 
 
 class Order(NamedTuple):
@@ -59,7 +59,7 @@ class Order(NamedTuple):
 
 
 class Consulting:
-    """Gets the messages of one client from its dialect, with at most one open question.
+    """Gets the messages of one connection from the dialect, with at most one open question.
 
     ``expect`` is called with the time (s) within which each channel's first message is expected,
     None for a channel that may be silent. ``mask`` hides the client's secrets in the texts of
@@ -69,27 +69,27 @@ class Consulting:
     def __init__(
         self,
         dialect: Dialect,
-        subscriptions: Subscriptions,
-        channels: Channels,
+        asked: Asked,
+        names: Names,
         mask: Callable[[str], str] = str,
         expect: Callable[[Mapping[str, float | None]], None] | None = None,
     ) -> None:
         self._dialect = dialect
         self._expect = expect
         self._mask = mask
-        self._subscriptions = subscriptions
-        self._channels = channels
+        self._asked = asked
+        self._known_as = names
         self._credentials: Credentials | None = None
         self._address = ""
         #: Identifies the open question; None if there is none.
         self._question: object | None = None
 
     def opened(self, credentials: Credentials | None, address: str) -> None:
-        """Note the credentials and the address of a new connection."""
+        """Note the credentials and the address of the connection."""
         self._credentials = credentials
         self._address = address
 
-    def connection_lost(self) -> None:
+    def ended(self) -> None:
         """Ignore the answer to an open question: the connection has ended."""
         self._question = None
 
@@ -107,7 +107,7 @@ class Consulting:
 
         None while a question is open or nothing waits to be sent.
         """
-        requests = self._subscriptions.unsent(min(most, AT_ONCE))
+        requests = self._asked.requests.unsent.first(min(most, AT_ONCE))
         if self.is_waiting or not requests:
             return None
         question = self._question = object()
@@ -131,9 +131,9 @@ class Consulting:
     def _names(self, request: Request) -> tuple[str, ...]:
         if request.subscribe or request.id is None:
             return tuple(request.channels)
-        return self._channels.named(request.channels)
+        return self._known_as.of(request.channels)
 
-    def _on_split(self, question: object, asked: Asked, answers: list[Split]) -> None:
+    def _on_split(self, question: object, asked: Question, answers: list[Split]) -> None:
         if self._question is not question:
             return
         self._question = None
@@ -145,11 +145,11 @@ class Consulting:
                 wanted = [name for name in names if name in request.channels]
                 self._expect({name: answer.within.get(name) for name in wanted})
             for name, reason in answer.refused.items():
-                self._subscriptions.refuse(request, (name,), reason)
-        self._subscriptions.split(requests, [answer.batches for answer in answers])
+                self._asked.refuse(request, (name,), reason)
+        self._asked.requests.split(requests, [answer.batches for answer in answers])
 
     def _on_made(
-        self, question: object, asked: Asked, answers: list[Refusal | str | bytes]
+        self, question: object, asked: Question, answers: list[Refusal | str | bytes]
     ) -> None:
         if self._question is not question:
             return
@@ -158,21 +158,21 @@ class Consulting:
             if self._names(request) != names:
                 continue  # its channels have changed: asked for again
             if isinstance(answer, Refusal):
-                self._subscriptions.refuse(request, tuple(request.channels), answer.reason)
+                self._asked.refuse(request, tuple(request.channels), answer.reason)
             else:
                 request.payload, request.names = answer, names
-        self._subscriptions.has_changed = True
+        self._asked.requests.has_changed = True
 
-    def _on_failed(self, question: object, asked: Asked, error: Exception) -> None:
+    def _on_failed(self, question: object, asked: Question, error: Exception) -> None:
         if self._question is not question:
             return
         self._question = None
         reason = f"internal error ({type(error).__name__})"
         for request, names in asked:
-            self._subscriptions.refuse(request, names, reason)
+            self._asked.refuse(request, names, reason)
 
 
-# The functions below run without the lock and do not use the session.
+# The functions below run without the lock and do not use the connection.
 
 
 def _split(

@@ -1,25 +1,26 @@
-"""Bounds for what a venue can cause at any rate: log lines, and answers to heartbeats."""
+"""Bounds for what a venue can cause at any rate: events, and answers to heartbeats."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from wsclient.events import Event
 from wsclient.sansio.backoff import Budget
 
 __all__ = ["Answers", "Throttle", "Throttles"]
 
-#: The interval (s) in which at most one line of each kind is logged.
-LOG_INTERVAL = 1.0
+#: The interval (s) in which at most one event of each kind is emitted.
+EVENT_INTERVAL = 1.0
 #: Rate limit of answers: (count, seconds). A venue's heartbeats are seconds apart.
 ANSWERS = (10, 1.0)
 
-#: Called with a line's text, its channel, and the number of lines since the last call.
-Emit = Callable[[str, str | None, int], None]
+#: Called with a text, the number of texts since the last call, and the text's channel.
+Emit = Callable[[str, int, str | None], None]
 
 
 class Throttle:
-    """Emits at most one line per LOG_INTERVAL: the newest, with the number of all lines."""
+    """Emits at most one event per EVENT_INTERVAL: the newest, with the number of all."""
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
@@ -28,19 +29,19 @@ class Throttle:
         self._held: tuple[str, str | None] | None = None
 
     def add(self, text: str, now: float, channel: str | None = None) -> None:
-        """Add a line; emit it now if the interval allows it."""
+        """Add a text; emit it now if the interval allows it."""
         self._count += 1
         self._held = text, channel
         self.tick(now)
 
     def tick(self, now: float) -> None:
-        """Emit the line that was held back, if its time has come."""
+        """Emit the text that was held back, if its time has come."""
         if self._held is None or now < self._next_at:
             return
         (text, channel), self._held = self._held, None
         count, self._count = self._count, 0
-        self._next_at = now + LOG_INTERVAL
-        self._emit(text, channel, count)
+        self._next_at = now + EVENT_INTERVAL
+        self._emit(text, count, channel)
 
     @property
     def deadline(self) -> float:
@@ -49,37 +50,29 @@ class Throttle:
 
 
 class Throttles:
-    """The throttles of all kinds of lines.
+    """The throttles of all kinds of events that a venue may cause at any rate.
 
-    ``log`` is called with level, text and channel. ``mask`` hides the client's secrets in the text.
+    ``notify`` is called with the type of an event and its fields. ``mask`` hides the client's
+    secrets in the text.
     """
 
-    def __init__(
-        self, log: Callable[[str, str, str | None], None], mask: Callable[[str], str] = str
-    ) -> None:
-        self._log = log
+    def __init__(self, notify: Callable[..., None], mask: Callable[[str], str] = str) -> None:
+        self._notify = notify
         self._mask = mask
         self._throttles: list[Throttle] = []
 
-    def new(self, what: str, then: Callable[[str, int], None] | None = None) -> Throttle:
-        """Make a throttle for warnings that begin with ``what``.
+    def new(self, kind: type[Event], *what: str) -> Throttle:
+        """Make a throttle for events ``kind(*what, text, count, channel)``."""
 
-        ``then`` is called with the text of each logged line and the number of lines it stands for.
-        """
-
-        def emit(text: str, channel: str | None, count: int) -> None:
-            text = self._mask(text)
-            more = f" (and {count - 1} before it)" if count > 1 else ""
-            self._log("warning", f"{what} {text}{more}", channel)
-            if then is not None:
-                then(text, count)
+        def emit(text: str, count: int, channel: str | None) -> None:
+            self._notify(kind, *what, self._mask(text), count, channel)
 
         throttle = Throttle(emit)
         self._throttles.append(throttle)
         return throttle
 
     def tick(self, now: float) -> None:
-        """Emit the lines that were held back and whose time has come."""
+        """Emit what was held back and whose time has come."""
         for throttle in self._throttles:
             throttle.tick(now)
 

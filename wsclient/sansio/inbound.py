@@ -1,4 +1,4 @@
-"""Decoding of payloads into messages and other entries for the session, without any lock."""
+"""Decoding of payloads into messages and other entries, without any lock."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from wsclient.messages import Arrival, Decoder, LinkedMessage, Message, TypedMessage
+from wsclient.sansio.channel import Batch
 from wsclient.sansio.codec import MAX_DIGITS, Decoded, PlainDecoder, encode, is_suspect
 from wsclient.sansio.dialect import (
     DataFields,
@@ -25,8 +26,7 @@ from wsclient.sansio.dialect import (
     SubscribedChannels,
     Unhandled,
 )
-from wsclient.sansio.recovery import Batch
-from wsclient.sansio.session import Incoming, Invalid
+from wsclient.sansio.incoming import Incoming, Invalid
 
 __all__ = ["Inbound"]
 

@@ -10,7 +10,7 @@ from itertools import accumulate, islice
 from math import ceil
 from typing import Any, NamedTuple
 
-__all__ = ["Histogram", "Lags", "Mark", "Rates", "Window"]
+__all__ = ["Counters", "Histogram", "Lags", "Mark", "Rates", "Window"]
 
 #: The finest bucket is 2 ** 10 ns wide (1.024 us).
 UNIT_BITS = 10
@@ -222,6 +222,38 @@ class Window(NamedTuple):
     def channel_rate(self, channel: str, now: int) -> float:
         """Return the rate (per second) of a channel whose message count is ``now``."""
         return self.rate(now, self.start.channels.get(channel, 0))
+
+
+class Counters:
+    """The counters since the start of the client; read by ``client.stats()``."""
+
+    __slots__ = (
+        "bytes",
+        "connects",
+        "dials",
+        "disconnects",
+        "frames",
+        "gaps",
+        "invalid",
+        "messages",
+        "missed",
+        "unhandled",
+    )
+
+    def __init__(self) -> None:
+        for name in self.__slots__:
+            setattr(self, name, 0)
+
+    bytes: int
+    connects: int
+    dials: int
+    disconnects: int
+    frames: int
+    gaps: int
+    invalid: int
+    messages: int
+    missed: int
+    unhandled: int
 
 
 class Rates:

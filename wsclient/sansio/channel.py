@@ -1,4 +1,4 @@
-"""Gap detection: sequence numbers are checked, and gaps wait until a message can carry them."""
+"""One channel: its sequence numbers are checked, and its gaps wait until a message carries them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 from wsclient.messages import Arrival, Gap, LinkedMessage, Message
 
-__all__ = ["Batch", "ChannelTracker", "accept_ordinary"]
+__all__ = ["Batch", "Channel", "accept_ordinary"]
 
 
 #: Reasons of marks that are not gaps.
@@ -26,8 +26,8 @@ MAX_OPEN_GAPS = 32
 RECENT = 32
 
 
-class ChannelTracker:
-    """The state of one channel's sequence numbers, and its gaps that are not yet delivered.
+class Channel:
+    """A channel: its sequence numbers, its newest message, and its gaps that are not yet delivered.
 
     A message names the number that it follows (:class:`~wsclient.messages.LinkedMessage`), or it
     follows the number before its own. That must be the last number seen. If it is not:
@@ -60,7 +60,6 @@ class ChannelTracker:
         "_open_gaps",
         "_recent",
         "_suspected",
-        "channel",
         "counted",
         "data_at",
         "expected",
@@ -70,11 +69,12 @@ class ChannelTracker:
         "late_or_duplicate",
         "latest",
         "missed",
+        "name",
         "refreshed",
     )
 
-    def __init__(self, channel: str) -> None:
-        self.channel = channel
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.expected: Any = _NOTHING
         #: Messages so far, except the last ``expected - _began``: only ``expected`` counts those.
         self.counted = 0
@@ -270,8 +270,8 @@ class Batch:
         self.make: type[Message] = Message
 
 
-def accept_ordinary(trackers: Mapping[str, ChannelTracker], batch: Batch) -> list[Message]:
-    """Make and count messages: the fast path of :meth:`ChannelTracker.accept`.
+def accept_ordinary(channels: Mapping[str, Channel], batch: Batch) -> list[Message]:
+    """Make and count messages: the fast path of :meth:`Channel.accept`.
 
     Stops at the first payload that is not data of a known channel with the expected number. It is
     not checked further: the caller handles it and all payloads after it.
@@ -283,24 +283,24 @@ def accept_ordinary(trackers: Mapping[str, ChannelTracker], batch: Batch) -> lis
     rows = zip(batch.keys, batch.payloads, batch.decoded, strict=False)
     try:
         for (kind, channel, sequence), raw, data in rows:
-            tracker, kind = trackers[channel], types[kind]
-            expected = tracker.expected
+            found, kind = channels[channel], types[kind]
+            expected = found.expected
             if sequence != expected:
                 break
             if expected is None:
                 if not batch.are_exact:
                     break
-                tracker.counted += 1
+                found.counted += 1
             elif type(sequence) is int:  # 1.0 and true equal 1
-                tracker.expected = expected + 1
+                found.expected = expected + 1
             else:
                 break
-            channel, last_at = tracker.channel, tracker.last_received_at
+            channel, last_at = found.name, found.last_received_at
             # Positional, as keywords cost more. All messages share one string for each channel and
             # type: otherwise a full queue would take one and a half times the memory.
             message = make(channel, kind, expected, None, raw, None, last_at, arrival, data)
-            tracker.last_received_at = received_at
-            tracker.latest = message
+            found.last_received_at = received_at
+            found.latest = message
             append(message)
     except (KeyError, TypeError):
         pass  # a missing field, or a channel that is not text or not known yet

@@ -1,0 +1,145 @@
+"""The log as a listener of events: which event makes which record."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from logging import ERROR, INFO, WARNING
+from typing import Any
+
+from wsclient import events
+from wsclient.events import Event
+from wsclient.runtime.logs import ClientLog
+from wsclient.sansio.codec import one_line
+
+__all__ = ["EventLog", "line_of"]
+
+#: The level and the text of a record. No record for an empty text.
+_Line = tuple[int, str]
+
+
+def _state(event: events.StateChanged) -> _Line:
+    level = WARNING if event.state in ("backing off", "failed") else INFO
+    return level, f"{event.state}: {event.why}" if event.why else event.state
+
+
+def _waiting(event: events.Waiting) -> _Line:
+    names = ", ".join(repr(name) for name in itertools.islice(event.channels, 3))
+    more = f" and {len(event.channels) - 3} more" if len(event.channels) > 3 else ""
+    text = f"subscribe() of {names}{more} waits for a connection ({event.state})"
+    return WARNING, one_line(text)
+
+
+def _rejected(event: events.Rejected) -> _Line:
+    if event.is_lost:
+        return ERROR, f"subscription lost: {event.channel!r}: {event.why}"
+    return INFO, f"subscription refused: {event.channel!r}: {event.why}"
+
+
+def _resubscribing(event: events.Resubscribing) -> _Line:
+    # A venue may end many channels at once. Noticed sums them up.
+    return WARNING, "" if event.reason == "ended" else f"{event.why}; resubscribing"
+
+
+def _snapshot(event: events.SnapshotFailed) -> _Line:
+    book, why = repr(event.channel), event.why
+    if event.is_final:
+        return ERROR, f"the order book {book} gets no snapshot and has ended: {why}"
+    return WARNING, f"no snapshot of {book} yet, another attempt follows: {why}"
+
+
+#: A line whose text has ``{e}`` for the event, or a function that returns the line of an event.
+_Lines = Mapping[type[Event], _Line | Callable[[Any], _Line]]
+
+#: Events of a connection: their records have its id.
+_OF_CONNECTIONS: _Lines = {
+    events.StateChanged: _state,
+    events.Waiting: _waiting,
+    events.Rejected: _rejected,
+    events.Resubscribing: _resubscribing,
+    events.Recovered: (INFO, "recovered: {e.channels} channel(s) after {e.seconds:.2f} s"),
+    events.SlowConsumer: (
+        WARNING,
+        "the queue {e.queue!r} is full and drops messages: its consumer is too slow",
+    ),
+    events.Noticed: (WARNING, "{e.text}"),
+    events.DecodeError: (WARNING, "skipped {e.why}"),
+    events.CallbackFailed: (
+        ERROR,
+        "the function of {e.function} raised; it and the others are still called",
+    ),
+}
+#: Events of the client.
+_OF_CLIENTS: _Lines = {
+    events.ClassifyFailed: (ERROR, "classify {e.why}; the built-in function decides"),
+    events.ClassifyUnanswered: (WARNING, "classify {e.why}; the built-in function decides"),
+    events.DialectFailed: (
+        ERROR,
+        "the order book {e.channel!r} is out of sync because of a bug in its dialect",
+    ),
+    events.SnapshotTooOld: (
+        INFO,
+        "the snapshot of {e.channel!r} is too old; another one will be fetched",
+    ),
+    events.SnapshotFailed: _snapshot,
+    events.SnapshotsFailed: (
+        ERROR,
+        "internal error while fetching snapshots of order books; trying again",
+    ),
+    events.GapUnhandled: (
+        WARNING,
+        "{e.channel}: messages were missed before the next one: {e.gap}",
+    ),
+    events.InsecureTLS: (WARNING, "the ssl_context is insecure: {e.why}"),
+    events.UnreadDiscarded: (INFO, "{e.messages} unread messages are discarded by close()"),
+    events.ThreadStuck: (
+        WARNING,
+        "the thread {e.thread} has not ended within the timeout of close(); close() returns "
+        "without waiting for it",
+    ),
+    events.ThreadDied: (
+        ERROR,
+        "internal error: the thread {e.thread} has ended and the client has failed; make a new "
+        "client, and report this bug with its traceback",
+    ),
+}
+_LINES = {**_OF_CONNECTIONS, **_OF_CLIENTS}
+_LOGGERS = {
+    events.CallbackFailed: "wsclient.callbacks",
+    events.GapUnhandled: "wsclient.handler",
+}
+
+
+def line_of(event: Event) -> tuple[int, str]:
+    """Return the level and the text that ``event`` has in the log, an empty one for no record."""
+    line = _LINES.get(type(event), (INFO, ""))
+    level, text = line(event) if callable(line) else (line[0], line[1].format(e=event))
+    before = getattr(event, "count", 1) - 1
+    return level, f"{text} (and {before} before it)" if before else text
+
+
+class EventLog:
+    """Logs events. A call never blocks and never raises, as one of :class:`ClientLog`.
+
+    The record names the line that called the hub, which calls this.
+    """
+
+    #: The types of events that are logged.
+    types = frozenset(_LINES)
+
+    def __init__(self, log: ClientLog) -> None:
+        self._log = log
+
+    def __call__(self, event: Event) -> None:
+        kind = type(event)
+        level, text = line_of(event)
+        if text:
+            self._log(
+                level,
+                text,
+                connection_id=event.connection_id if kind in _OF_CONNECTIONS else None,
+                channel=getattr(event, "channel", None),
+                exc_info=getattr(event, "error", None) or False,
+                logger=_LOGGERS.get(kind, "wsclient"),
+                depth=3,
+            )

@@ -1,0 +1,360 @@
+"""One connection: from its attempt to its end.
+
+::
+
+    CONNECTING --log in--> AUTHENTICATING --open--> OPEN;  CONNECTING --open--> OPEN
+    CONNECTING, AUTHENTICATING, OPEN --drain--> DRAINING;  each --end--> ENDED
+
+A draining connection is about to end: it gets no more requests and no deadline applies to it, but
+what it still brings is processed.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from wsclient.errors import AuthenticationError, ConnectionLost, ConnectTimeout, WSClientError
+from wsclient.events import Connected, StateChanged
+from wsclient.options import Options
+from wsclient.sansio.actions import Abort, Cut, Dial, Hangup, Ping, Send
+from wsclient.sansio.asked import Asked
+from wsclient.sansio.backoff import Budget
+from wsclient.sansio.codec import encode, one_line
+from wsclient.sansio.consulting import AT_ONCE, Consulting
+from wsclient.sansio.dialect import Credentials, Dialect
+from wsclient.sansio.floods import Answers
+from wsclient.sansio.heartbeat import ConnectionView, HeartbeatMonitor
+from wsclient.sansio.machine import Table, after
+from wsclient.sansio.names import Names
+from wsclient.sansio.output import Output
+from wsclient.sansio.replies import Replies
+from wsclient.sansio.slots import Place, Slot
+from wsclient.sansio.stops import Stops
+from wsclient.sansio.upkeep import Upkeep
+from wsclient.sansio.wanted import WantedChannel
+
+__all__ = ["STAGES", "Connection", "Shared", "Stage"]
+
+INF = float("inf")
+#: A connection that has been open for this time (s) counts as healthy, even without any data.
+HEALTHY_AFTER = 10.0
+
+
+class Stage(enum.Enum):
+    """The state of one connection."""
+
+    CONNECTING = "connecting"
+    AUTHENTICATING = "authenticating"
+    OPEN = "open"
+    DRAINING = "draining"
+    ENDED = "ended"
+
+
+CONNECTING, AUTHENTICATING, OPEN, DRAINING, ENDED = Stage
+
+STAGES: Table[Stage] = {
+    (CONNECTING, "log in"): AUTHENTICATING,
+    (CONNECTING, "open"): OPEN,
+    (AUTHENTICATING, "open"): OPEN,
+    (CONNECTING, "drain"): DRAINING,
+    (AUTHENTICATING, "drain"): DRAINING,
+    (OPEN, "drain"): DRAINING,
+    (CONNECTING, "end"): ENDED,
+    (AUTHENTICATING, "end"): ENDED,
+    (OPEN, "end"): ENDED,
+    (DRAINING, "end"): ENDED,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """What all connections of one client share.
+
+    ``sends`` is the venue's rate limit of messages, None for no limit. ``mask`` hides the client's
+    secrets in texts of a venue. ``ids`` are the ids of requests.
+    """
+
+    dialect: Dialect
+    options: Options
+    mask: Callable[[str], str]
+    output: Output
+    stops: Stops
+    upkeep: Upkeep
+    ids: Iterator[int]
+    sends: Budget | None
+
+
+class Connection:
+    """The state of one connection, with all that was asked on it."""
+
+    def __init__(self, id: int, slot: Slot, now: float, shared: Shared) -> None:
+        self.id = id
+        self.slot = slot
+        self._dialect = shared.dialect
+        self._options = shared.options
+        self._mask = shared.mask
+        self._output = shared.output
+        self._stops = shared.stops
+        self._upkeep = shared.upkeep
+        self._sends = shared.sends
+        self.stage = CONNECTING
+        #: The stage before it drained or ended.
+        self.reached = CONNECTING
+        self.dialed_at = now
+        self.opened_at = now
+        #: When the last data arrived; None before the first (monotonic s).
+        self.data_at: float | None = None
+        #: The frames, messages and bytes of payload that it has brought.
+        self.frames = self.messages = self.bytes = 0
+        self.names = Names(shared.upkeep.wanted.__contains__)
+        self.replies = Replies(shared.output, shared.mask)
+        wanted, timeout = shared.upkeep.wanted, shared.options.ack_timeout
+        self.asked = Asked(shared.dialect, wanted, shared.upkeep, shared.ids, timeout, shared.stops)
+        self._consulting = Consulting(
+            shared.dialect, self.asked, self.names, shared.mask, shared.upkeep.first_messages.expect
+        )
+        self.heartbeat: HeartbeatMonitor | None = None
+        self._heartbeat_answers = Answers()
+        #: The number of the last frame, if the venue counts frames.
+        self._count: int | None = None
+        self.is_healthy = False
+        attempt = f"connection {id}, attempt {slot.attempts}"
+        self._output.notify(StateChanged, CONNECTING.value, attempt, connection_id=id)
+        self._output.do(Dial(id))
+
+    # Its stages.
+
+    def _step(self, step: str) -> None:
+        self.stage = after(STAGES, self.stage, step)
+        if self.stage not in (DRAINING, ENDED):
+            self.reached = self.stage
+
+    @property
+    def has_opened(self) -> bool:
+        """Whether it was open at some time."""
+        return self.reached is OPEN
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether its handshake was complete, so that the venue could send anything."""
+        return self.reached is not CONNECTING
+
+    def opened(self, login: Any, now: float, credentials: Credentials | None, address: str) -> bool:
+        """Note that the handshake is complete. Return whether the connection is open now.
+
+        ``login`` is the message to send first, None for none. ``address`` is the connection's
+        address without its query, for :meth:`Dialect.refusal`.
+        """
+        if self.stage is not CONNECTING:
+            return False  # it is being cut
+        options, dialect = self._options, self._dialect
+        self.opened_at = now
+        self._consulting.opened(credentials, address)
+        silence = options.silence_timeout
+        self.heartbeat = HeartbeatMonitor(
+            now,
+            ping_interval=options.ping_interval,
+            ping_timeout=options.ping_timeout,
+            silence_timeout=dialect.silence_timeout if silence is None else silence,
+            stall_timeout=options.stall_timeout,
+            send_timeout=options.send_timeout,
+            keepalive_interval=dialect.keepalive[1] if dialect.keepalive else None,
+            stops=self._stops,
+        )
+        for payload in dialect.opening:
+            self._send(payload, now)
+        if login is None and not dialect.greets:
+            self.open()
+            return True
+        self._step("log in")
+        self._output.notify(StateChanged, AUTHENTICATING.value, "", connection_id=self.id)
+        if login is not None:
+            self._send(login, now)
+        return False
+
+    def open(self) -> None:
+        """Note that it is open, and logged in if the venue requires a login."""
+        self._step("open")
+        why = f"connection {self.id}"
+        self._output.notify(StateChanged, OPEN.value, why, connection_id=self.id)
+        self._output.notify(Connected, self.slot.attempts, connection_id=self.id)
+        self.slot.opened()
+        self.asked.subscribe(self._restored())
+
+    def _restored(self) -> list[WantedChannel]:
+        """Return the channels of its slot: first those that were confirmed before, oldest first."""
+        wanted = [entry for entry in self._upkeep.wanted if entry.slot == self.slot.key]
+        known = [entry for entry in wanted if entry.was_active]
+        return [*known, *(entry for entry in wanted if not entry.was_active)]
+
+    def refuse_login(self, reason: str) -> None:
+        """Note that the venue has refused the login."""
+        if self.stage is AUTHENTICATING:
+            reason = one_line(self._mask(reason))
+            self.cut(AuthenticationError(f"the venue refused the login: {reason}"))
+
+    def cut(self, error: WSClientError) -> None:
+        """Cut the connection because of ``error``; its end is reported later."""
+        if (self.stage, "drain") in STAGES:
+            self._step("drain")
+            self._output.do(Cut(self.id, error))
+
+    def hang_up(self) -> None:
+        """Send a close frame; the peer's answer ends the connection."""
+        if (self.stage, "drain") in STAGES:
+            self._step("drain")
+        self._output.do(Hangup(self.id))
+
+    def abort(self) -> None:
+        """Cut the connection without a reason, and end it here now."""
+        self._output.do(Abort(self.id))
+        self.end()
+
+    def end(self) -> None:
+        """Note that the connection has ended: nothing is confirmed, no answer will arrive."""
+        self._step("end")
+        self.heartbeat = None
+        self._upkeep.connection_lost()
+        self._consulting.ended()
+        self.replies.fail_all()
+
+    # What it brings.
+
+    def frame_received(self, now: float) -> None:
+        """Note any frame but a pong: a sign of life."""
+        if self.heartbeat is not None:
+            self.heartbeat.frame_received(now)
+
+    def pong_received(self) -> None:
+        if self.heartbeat is not None:
+            self.heartbeat.pong_received()
+
+    def counted(self, number: int) -> int | None:
+        """Note the number of a frame. Return the last number if this one does not follow it."""
+        last, self._count = self._count, number
+        return last if last is not None and number != last + 1 else None
+
+    def answer(self, payload: Any, now: float) -> bool:
+        """Send the answer to a heartbeat, within a rate limit.
+
+        Returns False if it replaces another one, which is then never sent.
+        """
+        is_next = self._heartbeat_answers.add(encode(payload))
+        self._send_answers(now)
+        return is_next
+
+    def brought_messages(self) -> None:
+        """Note that messages were delivered: with a confirmed channel, that proves its health."""
+        if not self.is_healthy and self.asked.settling.has_confirmed:
+            self._prove_healthy()
+
+    def _prove_healthy(self) -> None:
+        self.is_healthy = True
+        self.slot.prove_healthy()
+
+    # Time.
+
+    def tick(self, now: float, view: ConnectionView | None) -> None:
+        """Do everything that is due, but for its channels. ``view`` is its observable state."""
+        if now >= self._attempt_deadline():
+            what = "connected" if self.stage is CONNECTING else "logged in"
+            limit = self._options.connect_timeout
+            self.cut(ConnectTimeout(f"not {what} within connect_timeout ({limit:g} s)"))
+        if self.heartbeat is None or self.stage is DRAINING or view is None:
+            return
+        error = self.heartbeat.failure(now, view)
+        suspect = self.asked.settling.suspect
+        if error is None and suspect is not None:
+            error = ConnectionLost(suspect, reason="unanswered")
+        if error is not None:
+            self.cut(error)
+            return
+        if self.heartbeat.ping_due(now):
+            self._output.do(Ping(self.id))
+        if self.heartbeat.keepalive_due(now) and self._dialect.keepalive is not None:
+            self._send(self._dialect.keepalive[0], now)
+        self._send_answers(now)
+        if self.stage is OPEN and not self.is_healthy and now >= self.opened_at + HEALTHY_AFTER:
+            self._prove_healthy()
+
+    def tick_channels(self, now: float) -> None:
+        """Do everything that is due for its channels; send what is to be asked."""
+        if self.stage is OPEN:
+            at_once = self._dialect.limits.channels_per_message
+            error = self._upkeep.tick(self.asked, at_once, now)
+            if error is not None:
+                self.cut(error)
+        if self.stage is OPEN:
+            self._flush(now)
+        self.asked.requests.has_changed = False
+
+    def age_out(self) -> None:
+        """Cut the connection: it has reached the venue's maximum age."""
+        self._prove_healthy()
+        why = "the connection has reached the venue's maximum age"
+        self.cut(ConnectionLost(why, reason="age"))
+
+    def deadline(self, now: float, view: ConnectionView | None) -> float:
+        """Return when the next tick is due (monotonic s, ``inf`` for never)."""
+        times = [self.replies.deadline(), self.asked.requests.deadline(), self._attempt_deadline()]
+        if self.heartbeat is not None and self.stage is not DRAINING and view is not None:
+            times += [self.heartbeat.deadline(view), self._heartbeat_answers.deadline(now)]
+            if self.stage is OPEN and not self.is_healthy:
+                times.append(self.opened_at + HEALTHY_AFTER)
+        if self.stage is OPEN:
+            times.append(self._upkeep.deadline(now))
+            if self.asked.settling.suspect is not None:
+                times.append(now)
+            if self.asked.requests.unsent.first(1) and not self._consulting.is_waiting:
+                times.append(now if self._sends is None else self._sends.ready_at(now))
+        return min(times)
+
+    def _attempt_deadline(self) -> float:
+        """Return the deadline of the attempt, its login included; ``inf`` for none."""
+        if self.stage not in (CONNECTING, AUTHENTICATING):
+            return INF
+        excuse = self._stops.excuse(self.dialed_at)
+        return self.dialed_at + self._options.connect_timeout + excuse
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there is work before the deadline that was last returned."""
+        return self.asked.requests.has_changed or self.asked.settling.suspect is not None
+
+    def place(self) -> Place:
+        """Return its slot, as :func:`wsclient.sansio.slots.plan` sees it."""
+        opened_at = self.opened_at if self.stage in (AUTHENTICATING, OPEN) else None
+        return Place(self.slot.key, INF, self.id, opened_at)
+
+    # Sending.
+
+    def spend(self, now: float) -> None:
+        """Count a message that is sent against the venue's rate limit."""
+        if self._sends is not None:
+            self._sends.spend(now)
+
+    def _flush(self, now: float) -> None:
+        """Send the messages that the dialect made, within the venue's rate limit; ask for more."""
+        consulting, sends = self._consulting, self._sends
+        while not consulting.is_waiting and (unsent := self.asked.requests.unsent.first(1)):
+            room = AT_ONCE if sends is None else sends.room(now)
+            if not room:
+                return
+            if consulting.has_made(unsent[0]):
+                request = self.asked.send(now)
+                for channel in request.channels if request.subscribe else ():
+                    self._upkeep.first_messages.asked(channel)
+                self._send(request.payload, now)
+            elif consult := consulting.ask(room):
+                self._output.do(consult)
+
+    def _send_answers(self, now: float) -> None:
+        for payload in self._heartbeat_answers.take(now) or ():
+            self._send(payload, now)
+
+    def _send(self, payload: Any, now: float) -> None:
+        self._output.do(Send(self.id, encode(payload)))
+        self.spend(now)

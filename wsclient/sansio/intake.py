@@ -1,0 +1,196 @@
+"""What the frames of a connection mean: messages are counted and checked, items are acted upon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from wsclient.events import GapMarked
+from wsclient.messages import Gap, Message
+from wsclient.sansio.channel import LATE_OR_DUPLICATE, Batch, accept_ordinary
+from wsclient.sansio.connection import Connection, Shared, Stage
+from wsclient.sansio.dialect import (
+    Ack,
+    Counted,
+    Ended,
+    Heartbeat,
+    LoginAccepted,
+    LoginRefused,
+    Notice,
+    Rejection,
+    Reply,
+    Respond,
+    SubscribedChannels,
+    Unhandled,
+)
+from wsclient.sansio.incoming import Incoming, Invalid
+from wsclient.sansio.measures import Counters, Rates
+from wsclient.sansio.reports import Reports
+
+__all__ = ["Intake"]
+
+
+class Intake:
+    """Processes what the connections of one client bring.
+
+    ``logged_in`` is called with a connection when the venue has accepted its login.
+    """
+
+    def __init__(
+        self,
+        shared: Shared,
+        counters: Counters,
+        reports: Reports,
+        logged_in: Callable[[Connection, float], None],
+    ) -> None:
+        self._counters = counters
+        self._reports = reports
+        self._logged_in = logged_in
+        self._mask = shared.mask
+        self._output = shared.output
+        self._upkeep = shared.upkeep
+        self._channels = shared.upkeep.channels
+        self._wanted = shared.upkeep.wanted
+        self._acknowledges = shared.dialect.acknowledges
+        self._is_watched = shared.options.stale_after is not None
+        self.rates = Rates()
+
+    def count(self, connection: Connection | None, frames: int, size: int, now: float) -> None:
+        """Add ``frames`` and their total ``size`` (bytes) to the counters."""
+        rates, counters = self.rates, self._counters
+        if now >= rates.due:
+            rates.mark(now, *self.totals())
+        rates.counted_at = now
+        counters.frames += frames
+        counters.bytes += size
+        if connection is not None:
+            connection.frames += frames
+            connection.bytes += size
+
+    def totals(self) -> tuple[int, int, dict[str, int]]:
+        """Return the number of messages, of bytes, and of messages per channel so far."""
+        channels = {name: channel.messages for name, channel in self._channels.by_name.items()}
+        return self._counters.messages, self._counters.bytes, channels
+
+    def ordinary(self, connection: Connection, batch: Batch, now: float) -> list[Message]:
+        """Return the messages to deliver: the fast path of :meth:`received`.
+
+        There is one for each payload of the batch, up to the first that is not ordinary.
+        """
+        if not connection.has_opened or connection.names:
+            return []
+        if not (self._acknowledges or self._wanted.all_confirmed):
+            return []
+        connection.frame_received(now)
+        messages = accept_ordinary(self._channels.by_name, batch)
+        if messages:
+            self._delivered(connection, len(messages))
+            connection.data_at = now
+            if self._is_watched:
+                for name in {message.channel for message in messages}:
+                    channel = self._channels.by_name[name]
+                    channel.data_at = now
+                    channel.refreshed = False
+        return messages
+
+    def received(
+        self, connection: Connection, entries: Sequence[Incoming], now: float
+    ) -> list[Message]:
+        """Process the entries of one read; return the messages to deliver, with gap marks."""
+        connection.frame_received(now)
+        delivered = self._output.begin_read()
+        first_data = not self._acknowledges
+        for entry in entries:
+            try:
+                if connection.names:
+                    connection.names.resolve(entry)
+                if not isinstance(entry, Message):
+                    self._control(connection, entry, now)
+                    continue
+                name = entry.channel
+                if first_data:
+                    connection.asked.data(name, now)
+                channel = self._channels.of(name)
+                channel.accept(entry)
+                if entry.gap is not None:
+                    self._on_gap(name, entry.gap)
+                if self._is_watched:
+                    channel.data_at = now
+                connection.data_at = now
+                delivered.append(entry)
+            except Exception as error:  # noqa: BLE001 - deliver the batch's other messages
+                text = f"a frame that cannot be processed ({type(error).__name__})"
+                self._on_invalid(Invalid(text), now)
+        self._output.end_read()
+        if delivered:
+            self._delivered(connection, len(delivered))
+        return delivered
+
+    def _delivered(self, connection: Connection, count: int) -> None:
+        self._counters.messages += count
+        connection.messages += count
+        connection.brought_messages()
+
+    def _control(self, connection: Connection, entry: Incoming, now: float) -> None:
+        if isinstance(entry, Heartbeat):
+            pass
+        elif isinstance(entry, Ack):
+            if entry.alias is not None and entry.channel is not None:
+                connection.names.add(entry.alias, entry.channel)
+            connection.asked.acknowledged(entry, now)
+        elif isinstance(entry, SubscribedChannels):
+            connection.asked.subscribed(entry.channels, now)
+        elif isinstance(entry, Rejection):
+            entry.reason = self._mask(entry.reason)
+            if not connection.asked.rejected(entry, now) and not entry.is_rest:
+                self._reports.refused(entry.reason, now)
+        elif isinstance(entry, Ended):
+            entry.reason = self._mask(entry.reason)
+            if not connection.asked.ended(entry):
+                self._reports.said(entry.reason, now)
+        elif isinstance(entry, Reply):
+            connection.replies.received(entry)
+        elif isinstance(entry, Respond):
+            if not connection.answer(entry.payload, now):
+                self._reports.unanswered(now)
+        elif isinstance(entry, Notice):
+            self._reports.said(entry.text, now)
+        elif isinstance(entry, Unhandled):
+            self._counters.unhandled += 1
+            self._reports.unhandled(entry.type, now)
+        elif isinstance(entry, Invalid):
+            self._on_invalid(entry, now)
+        elif isinstance(entry, Counted):
+            self._on_counted(connection, entry.sequence, now)
+        elif isinstance(entry, LoginAccepted):
+            if connection.stage is Stage.AUTHENTICATING:
+                self._logged_in(connection, now)
+        elif isinstance(entry, LoginRefused):
+            connection.refuse_login(entry.reason)
+
+    def _on_gap(self, channel: str, gap: Gap) -> None:
+        self._counters.missed += gap.missed or 0
+        if gap.reason in LATE_OR_DUPLICATE:
+            return
+        self._counters.gaps += 1
+        if self._output.wants(GapMarked):  # gaps are frequent
+            self._output.notify_if_room(GapMarked, channel, gap)
+
+    def _on_counted(self, connection: Connection, number: int, now: float) -> None:
+        """Check the number of a frame; after a jump, suspect every channel.
+
+        It is unknown which channel's frames are missing.
+        """
+        last = connection.counted(number)
+        if last is not None:
+            self._channels.suspect_all("sequence")
+            self._reports.jumped(last, number, now)
+
+    def _on_invalid(self, entry: Invalid, now: float) -> None:
+        self._counters.invalid += 1
+        channel = None if entry.message is None else entry.message.channel
+        if entry.message is not None:
+            self._channels.of(entry.message.channel).refused(entry.message)
+            self._upkeep.first_messages.heard(entry.message.channel)
+        else:
+            self._channels.suspect_all("invalid")
+        self._reports.invalid(entry.text, now, channel)

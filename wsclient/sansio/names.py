@@ -1,0 +1,59 @@
+"""The venue's own names (aliases) for channels, which are valid on one connection only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from wsclient.messages import Message
+from wsclient.sansio.dialect import Ack, Ended, Rejection
+from wsclient.sansio.incoming import Incoming, Invalid
+
+__all__ = ["Names"]
+
+#: How many aliases of channels that no caller requested are remembered.
+STRANGERS = 10_000
+
+
+class Names:
+    """The aliases of one connection.
+
+    ``is_wanted`` returns whether a caller wants a channel; the newest alias of a wanted channel is
+    never forgotten.
+    """
+
+    def __init__(self, is_wanted: Callable[[str], bool]) -> None:
+        self._is_wanted = is_wanted
+        #: Alias -> channel, newest last.
+        self._channels: dict[str, str] = {}
+        #: Channel -> its newest alias.
+        self._newest: dict[str, str] = {}
+        self._room = STRANGERS
+
+    def __bool__(self) -> bool:
+        return bool(self._channels)
+
+    def __len__(self) -> int:
+        return len(self._channels)
+
+    def add(self, alias: str, channel: str) -> None:
+        """Note that the venue calls ``channel`` ``alias`` from now on."""
+        before = self._channels.pop(alias, None)
+        if before is not None and self._newest.get(before) == alias:
+            del self._newest[before]
+        if len(self._channels) >= self._room:
+            self._newest = {c: a for c, a in self._newest.items() if self._is_wanted(c)}
+            kept = set(self._newest.values())
+            self._channels = {a: c for a, c in self._channels.items() if a in kept}
+            self._room = max(STRANGERS, len(self._channels) + STRANGERS // 2)
+        self._channels[alias] = channel
+        self._newest[channel] = alias
+
+    def resolve(self, entry: Incoming) -> None:
+        """Replace an alias in the entry by the channel's own name."""
+        named = entry.message if isinstance(entry, Invalid) else entry
+        if isinstance(named, (Message, Ack, Rejection, Ended)) and named.channel is not None:
+            named.channel = self._channels.get(named.channel, named.channel)
+
+    def of(self, channels: Iterable[str]) -> tuple[str, ...]:
+        """Return the newest alias of each of ``channels``, or its own name without an alias."""
+        return tuple(self._newest.get(channel, channel) for channel in channels)

@@ -1,0 +1,446 @@
+"""The supervisor of one client: which connections exist, and what becomes of callers.
+
+Rules of the pure part:
+
+* What happens comes in as method calls with ``now`` (monotonic seconds); actions go out through
+  :meth:`Supervisor.actions`, and the caller performs them in order.
+* A report about a connection carries its id, and is ignored unless that connection exists:
+  :meth:`Supervisor.connection` decides this, and nothing else does.
+* No code of a dialect or a user is called here. :class:`~wsclient.sansio.consulting.Consulting`
+  gets the dialect's messages without the core's lock.
+* Everything that a venue can cause at any rate is bounded (:mod:`wsclient.sansio.floods`), and the
+  number of omitted items is reported.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from wsclient.errors import (
+    ClientClosed,
+    ConnectionLost,
+    NotConnected,
+    WSClientError,
+)
+from wsclient.events import (
+    Closed,
+    Disconnected,
+    Event,
+    Reconnecting,
+    Recovered,
+    SlowConsumer,
+    StateChanged,
+)
+from wsclient.messages import SubscriptionState
+from wsclient.options import Options
+from wsclient.sansio.actions import Action, Fail
+from wsclient.sansio.backoff import Backoff, Budget, Verdict, reason_of
+from wsclient.sansio.callers import Callers
+from wsclient.sansio.connection import Connection, Shared, Stage
+from wsclient.sansio.connections import Connections
+from wsclient.sansio.dialect import Credentials, Dialect
+from wsclient.sansio.heartbeat import ConnectionView
+from wsclient.sansio.intake import Intake
+from wsclient.sansio.life import Life, Phase, State
+from wsclient.sansio.measures import Counters
+from wsclient.sansio.output import Output
+from wsclient.sansio.reports import Reports
+from wsclient.sansio.slots import MAIN, Place, Slot, SlotKey, plan
+from wsclient.sansio.stops import Stops
+from wsclient.sansio.upkeep import Upkeep
+from wsclient.sansio.wanted import WantedChannel
+
+__all__ = ["State", "Supervisor"]
+
+#: A tick that is late by more than this (s) means that this process was stopped; the peer is not
+#: blamed for that time.
+LATE_TICK = 0.25
+
+
+class Supervisor:
+    """The pure part of one client.
+
+    It is not thread-safe: the runtime holds one lock around every call, unless a method says
+    otherwise. ``random`` returns floats in [0, 1). ``mask`` hides the client's secrets in texts of
+    a venue. ``wants`` returns whether anyone listens to events of a type.
+    """
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        options: Options,
+        random: Callable[[], float],
+        mask: Callable[[str], str] = str,
+        wants: Callable[[type[Event]], bool] = lambda _: False,
+    ) -> None:
+        self._dialect = dialect
+        self._output = Output(wants)
+        self.life = Life(self._output)
+        self.counters = Counters()
+        #: How often open connections ended, and attempts failed, by reason.
+        self.disconnect_reasons: Counter[str] = Counter()
+        self.attempt_failures: Counter[str] = Counter()
+        limits, self._stops = dialect.limits, Stops()
+        connects = Budget(*limits.connects) if limits.connects else None
+        rate = limits.messages_per_second
+        sends = Budget(max(1, int(rate)), max(1.0, 1 / rate)) if rate else None
+        self._reports = Reports(self._output.notify, mask)
+        self.upkeep = Upkeep(
+            self._output,
+            self.counters,
+            self._reports,
+            self._stops,
+            options.stale_after,
+            self._forget_asked,
+        )
+        self.wanted = self.upkeep.wanted
+        self._callers = Callers(self._output, self.wanted)
+        ids = itertools.count(1)
+        #: Returns a new request id. Atomic: needs no lock.
+        self.next_id = ids.__next__
+        self._shared = Shared(
+            dialect, options, mask, self._output, self._stops, self.upkeep, ids, sends
+        )
+        self.intake = Intake(self._shared, self.counters, self._reports, self._logged_in)
+        self.connections = Connections()
+        backoff = Backoff(
+            options.retry_delay, options.max_retry_delay, random, jitter=options.jitter
+        )
+        self._slot = Slot(MAIN, options, backoff, connects)
+        #: When the present outage began; None without one (monotonic s).
+        self._lost_at: float | None = None
+        self._close_at = float("inf")
+        #: When the next tick is due, as last returned by :meth:`next_deadline` (monotonic s).
+        self.planned = float("inf")
+        self._looked_at = 0.0
+
+    # The state.
+
+    @property
+    def state(self) -> State:
+        """The state of the client. May be read without the lock."""
+        if not self.life.is_running:
+            return State(self.life.phase.value)
+        furthest = self.connections.furthest()
+        return State.BACKING_OFF if furthest is None else State(furthest.value)
+
+    @property
+    def connection_id(self) -> int:
+        """The id of the newest connection; 0 before the first."""
+        return self._output.newest_id
+
+    def connection(self, connection_id: int) -> Connection | None:
+        """Return the connection that a report is about; None if the report is to be ignored."""
+        return self.connections.get(connection_id) if self.life.is_running else None
+
+    def open_connection(self) -> Connection:
+        """Return the open connection for a caller's message.
+
+        Raises NotConnected if there is none, and as :meth:`Life.check` does.
+        """
+        self.life.check()
+        connection = self.connections.open_one() if self.life.is_running else None
+        if connection is None:
+            raise NotConnected(f"not connected ({self.state.value}); nothing was sent")
+        return connection
+
+    def carrier(self, channel: str) -> Connection | None:
+        """Return the open connection that a channel belongs to. Needs no lock."""
+        entry = self.wanted.get(channel)
+        connection = None if entry is None else self.connections.of(entry.slot)
+        return connection if connection is not None and connection.has_opened else None
+
+    def actions(self) -> list[Action]:
+        """Return the actions since the last call, in order."""
+        return self._output.take()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there is work before the deadline that :meth:`next_deadline` last returned."""
+        return (
+            bool(self._output)
+            or self.upkeep.has_changed
+            or any(connection.is_due for connection in self.connections)
+        )
+
+    # Requests of callers.
+
+    def connect(self, token: Any, deadline: float, now: float) -> None:
+        """Open a connection if none is open; ``token`` is settled when it is open, or fails."""
+        self.life.check()
+        if self.state is State.OPEN:
+            self._output.settle(token)
+            return
+        self._callers.connect(token, deadline)
+        if not self.life.is_running:
+            self.life.step("connect")
+            self._slot.begin(now)
+            if self._slot.due_at > now:
+                self._report_wait("the venue's limits allow no connection yet", now)
+            self._follow_plan(now)
+
+    def cancel_connect(self, token: Any) -> None:
+        """Stop waiting with ``token``; if no other caller waits, give up the first connect."""
+        if self._callers.cancel_connect(token) and not self._slot.is_established:
+            self._abort_all()
+            self.life.step("give up", "connect() was given up")
+            self._callers.fail_calls(NotConnected("not connected; connect() was given up"))
+
+    def subscribe(
+        self, channels: Iterable[str], options: Mapping[str, Any], token: Any, deadline: float
+    ) -> None:
+        """Subscribe to channels; ``token`` is settled when each is decided.
+
+        While there is no connection, the call waits for one. Raises ConfigurationError if a
+        channel is already subscribed with other options.
+        """
+        self.life.check_begun()
+        limit = self._dialect.limits.channels_per_connection
+        self._callers.subscribe(channels, options, token, deadline, limit)
+
+    def unsubscribe(self, channels: Iterable[str], token: Any, deadline: float) -> None:
+        """Unsubscribe from channels; ``token`` is settled when each is decided."""
+        self.life.check()
+        for slot, leaving in _by_slot(self.wanted.unsubscribe(channels, token, deadline)).items():
+            connection = self.connections.of(slot)
+            if connection is not None:
+                connection.asked.unsubscribe(leaving)
+            else:
+                for entry in leaving:
+                    self.wanted.left(entry)
+
+    def close(self, now: float, timeout: float) -> None:
+        """Close the client, from any state; idempotent.
+
+        The peer has at most half of ``timeout`` (s) to answer our close frame.
+        """
+        if self.life.is_over:
+            return
+        self.life.step("close")
+        self._settle_all(ClientClosed("the client was closed"))
+        self._close_at = now + timeout / 2
+        for connection in self.connections:
+            if connection.has_opened:
+                connection.hang_up()
+            else:
+                self._abort(connection)
+        self._end_close()
+
+    def fail(self, error: WSClientError) -> None:
+        """Fail for good with an error from outside the pure part (a queue's policy, a bug)."""
+        if self.life.may("fail"):
+            self._abort_all()
+            self._give_up(error)
+
+    def slow_consumer(self, queue: str, dropped: int) -> None:
+        """Report that a full queue has begun to drop messages, ``dropped`` in total so far."""
+        self._output.notify(SlowConsumer, queue, dropped)
+
+    # Reports about connections.
+
+    def opened(
+        self,
+        connection_id: int,
+        login: Any,
+        now: float,
+        credentials: Credentials | None = None,
+        address: str = "",
+    ) -> None:
+        """Note that the handshake is complete: see :meth:`Connection.opened`."""
+        connection = self.connection(connection_id)
+        if connection is not None and connection.opened(login, now, credentials, address):
+            self._on_open(now)
+
+    def _logged_in(self, connection: Connection, now: float) -> None:
+        connection.open()
+        self._on_open(now)
+
+    def _on_open(self, now: float) -> None:
+        self.counters.connects += 1
+        self.intake.rates.opened(now, *self.intake.totals())
+        self._callers.connected()
+        self.upkeep.opened(now)
+
+    def ended(
+        self,
+        connection_id: int,
+        error: BaseException,
+        verdict: Verdict,
+        now: float,
+        reason: str | None = None,
+    ) -> None:
+        """Note that the connection has ended, or that its attempt has failed.
+
+        ``verdict`` is the result of ``classify(error)``. ``reason`` is the text of ``error``; the
+        caller passes it if ``error`` may be a user's exception, as ``str()`` then runs user code.
+        """
+        connection = self.connections.get(connection_id)
+        if connection is None:
+            return
+        if self.life.is_running:
+            connection.slot.last_reason = str(error) if reason is None else reason
+            self._on_end(connection, error, verdict, now)
+        else:
+            connection.end()
+            self.connections.remove(connection)
+            self._end_close()
+
+    def _on_end(
+        self, connection: Connection, error: BaseException, verdict: Verdict, now: float
+    ) -> None:
+        slot, text, reason = connection.slot, connection.slot.last_reason, reason_of(error)
+        code = error.code if isinstance(error, ConnectionLost) else 1006
+        if connection.has_answered:
+            connection.asked.connection_ended(now, f"{text} (close code {code})")
+        connection.end()
+        self.connections.remove(connection)
+        if connection.has_opened:
+            self.counters.disconnects += 1
+            self.disconnect_reasons[reason] += 1
+            if self._lost_at is None:
+                self._lost_at = now
+            data_at = connection.data_at
+            age = None if data_at is None else round(now - data_at, 3)
+            self._output.notify(Disconnected, text, reason, code, age, connection_id=connection.id)
+        else:
+            self.attempt_failures[reason] += 1
+        if connection.has_answered:
+            self.upkeep.suspect_all()
+        was_healthy = connection.has_opened and connection.is_healthy
+        failure = slot.ended(error, verdict, now, was_healthy=was_healthy)
+        if failure is None:
+            self._report_wait(text, now)
+            self._callers.report_all(self.state.value)
+        elif slot.is_established or verdict is Verdict.FATAL:
+            self._give_up(failure)
+        else:
+            self.life.step("give up", str(failure))
+            self._settle_all(failure)
+
+    # Time.
+
+    def tick(self, now: float, views: Mapping[int, ConnectionView]) -> None:
+        """Do everything that is due. ``views`` are the observable states of the connections."""
+        if now - self.planned > LATE_TICK:
+            self._stops.add(self._looked_at, now)
+            for connection in self.connections:
+                if connection.heartbeat is not None:
+                    connection.heartbeat.stopped(now, now - self._looked_at)
+        for token in self._callers.impatient(now):
+            self._output.settle(token, self._slot.timeout())
+            self.cancel_connect(token)
+        for connection in self.connections:
+            connection.replies.expire(now)
+        self.wanted.expire(now)
+        for connection in self.connections:
+            connection.asked.expire(now)
+            connection.tick(now, views.get(connection.id))
+        if self.life.is_running:
+            self._follow_plan(now)
+        for connection in self.connections:
+            connection.tick_channels(now)
+        self._reports.tick(now)
+        if self.life.phase is Phase.CLOSING and now >= self._close_at:
+            self._abort_all()
+            self._end_close()
+        self._check_recovered(now)
+
+    def next_deadline(self, now: float, views: Mapping[int, ConnectionView]) -> float:
+        """Return when the next tick is due (monotonic s, ``inf`` for never)."""
+        times = [self._callers.deadline()]
+        times += [c.deadline(now, views.get(c.id)) for c in self.connections]
+        if self.life.is_running:
+            times.append(plan(now, self._places(), self._dialect.limits.max_age).next_at)
+        if self.life.phase is Phase.CLOSING:
+            times.append(self._close_at)
+        elif self.life.phase is not Phase.CLOSED:
+            times.append(self._reports.deadline())
+        self.upkeep.has_changed = False
+        self.planned, self._looked_at = min(times), now
+        return self.planned
+
+    # Inside.
+
+    def _follow_plan(self, now: float) -> None:
+        """Open, drain and place what :func:`plan` says."""
+        unplaced = self._callers.take_unplaced()
+        found = plan(now, self._places(), self._dialect.limits.max_age, unplaced)
+        for connection in self.connections:
+            if connection.id in found.drain:
+                connection.age_out()
+        for _ in found.open:
+            self._dial(now)
+        for slot, names in found.belongs.items():
+            self._place(slot, names)
+        is_open = self.state is State.OPEN
+        self._callers.report_new(self.state.value, is_open=is_open)
+
+    def _places(self) -> list[Place]:
+        places = [connection.place() for connection in self.connections]
+        return places or [Place(self._slot.key, self._slot.due_at, None, None)]
+
+    def _dial(self, now: float) -> None:
+        self._output.newest_id += 1
+        self.counters.dials += 1
+        self._slot.dialed(now)
+        connection = Connection(self._output.newest_id, self._slot, now, self._shared)
+        self.connections.add(connection)
+
+    def _place(self, slot: SlotKey, names: Iterable[str]) -> None:
+        """Note that channels belong to ``slot``; subscribe to them if its connection is open."""
+        entries = [entry for entry in self.wanted.among(names) if entry.slot is None]
+        for entry in entries:
+            entry.slot = slot
+        connection = self.connections.of(slot)
+        if connection is not None and connection.stage is Stage.OPEN:
+            connection.asked.subscribe(entries)
+
+    def _abort(self, connection: Connection) -> None:
+        connection.abort()
+        self.connections.remove(connection)
+
+    def _abort_all(self) -> None:
+        for connection in self.connections:
+            self._abort(connection)
+
+    def _end_close(self) -> None:
+        if self.life.phase is Phase.CLOSING and not self.connections:
+            self.life.step("end")
+
+    def _report_wait(self, why: str, now: float) -> None:
+        delay = self._slot.due_at - now
+        wait = f"{why}; next attempt in {delay:.2f} s"
+        self._output.notify(StateChanged, State.BACKING_OFF.value, wait)
+        self._output.notify(Reconnecting, self._slot.attempts + 1, round(delay, 3), why)
+
+    def _give_up(self, error: WSClientError) -> None:
+        self.life.failure = error
+        self.life.step("fail", str(error))
+        self._settle_all(error)
+        self._output.do(Fail(error))
+        self._output.notify(Closed, error)
+
+    def _settle_all(self, error: WSClientError) -> None:
+        for connection in self.connections:
+            connection.replies.fail_all()
+        self._callers.fail_all(error)
+
+    def _check_recovered(self, now: float) -> None:
+        if self._lost_at is None or self.state is not State.OPEN or not self.wanted.all_confirmed:
+            return
+        seconds, self._lost_at = round(now - self._lost_at, 3), None
+        self._output.notify(Recovered, seconds, self.wanted.count(SubscriptionState.ACTIVE))
+
+    def _forget_asked(self, channel: str) -> None:
+        for connection in self.connections:
+            connection.asked.forget(channel)
+
+
+def _by_slot(entries: Iterable[WantedChannel]) -> dict[SlotKey | None, list[WantedChannel]]:
+    found: dict[SlotKey | None, list[WantedChannel]] = {}
+    for entry in entries:
+        found.setdefault(entry.slot, []).append(entry)
+    return found

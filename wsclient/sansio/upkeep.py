@@ -1,0 +1,206 @@
+"""The upkeep of channels: what follows from an answer for a channel, and what is due for it later.
+
+Due later are: another subscribe to channels that the venue has ended, a new snapshot of an order
+book that is out of sync, a resubscription of a silent channel, and a report of a channel that is
+confirmed but never sends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from wsclient.errors import ConnectionLost, SubscriptionError
+from wsclient.events import NoData, Rejected, Resubscribing, Subscribed
+from wsclient.messages import Arrival, Gap, Message
+from wsclient.sansio.actions import Forget
+from wsclient.sansio.asked import Asked
+from wsclient.sansio.channels import Channels
+from wsclient.sansio.codec import one_line
+from wsclient.sansio.firstmessages import FirstMessages
+from wsclient.sansio.measures import Counters, Lags
+from wsclient.sansio.output import Output
+from wsclient.sansio.refreshes import Refreshes
+from wsclient.sansio.reports import Reports
+from wsclient.sansio.stops import Stops
+from wsclient.sansio.timers import Timers
+from wsclient.sansio.wanted import Wanted
+
+__all__ = ["Upkeep"]
+
+
+class Upkeep:
+    """The channels of one client, and all that is kept for them beside their subscriptions.
+
+    Implements :class:`~wsclient.sansio.wanted.Outcomes`. ``stale_after`` (s) is the option;
+    ``forget_asked`` is called with each channel that is no longer wanted.
+    """
+
+    def __init__(
+        self,
+        output: Output,
+        counters: Counters,
+        reports: Reports,
+        stops: Stops,
+        stale_after: float | None,
+        forget_asked: Callable[[str], None],
+    ) -> None:
+        self._output = output
+        self._counters = counters
+        self._reports = reports
+        self._stops = stops
+        self._stale_after = stale_after
+        self._forget_asked = forget_asked
+        self.wanted = Wanted(self)
+        self.channels = Channels(self.wanted.__contains__)
+        #: The times from the venue's send time of a message to its receipt.
+        self.venue_lags = Lags()
+        #: Finds confirmed channels that stay without a message.
+        self.first_messages = FirstMessages(self._messages_of, stops.excuse, self.wanted.is_active)
+        #: Channels whose order books are out of sync.
+        self.refreshes = Refreshes()
+        #: Channels that the venue has ended without an unsubscribe.
+        self._ended = Refreshes(budget=self.refreshes.budget)
+        #: Those of them that have ended since the last tick, each with a text for the event.
+        self._stopped: dict[str, str] = {}
+        #: Active channels whose silence is watched.
+        self._watched = Timers(self._silent_at)
+        #: Something may be due before anything else that was known.
+        self.has_changed = False
+
+    # Outcomes.
+
+    def settled(self, token: Any, error: SubscriptionError | None) -> None:
+        self._output.settle(token, error)
+
+    def confirmed(self, channels: Sequence[str], now: float) -> None:
+        for channel in channels:
+            self.channels.of(channel).data_at = now
+            self._watched.add(channel)
+            self.first_messages.confirmed(channel, now)
+        self.has_changed = True
+        self._output.notify(Subscribed, tuple(channels))
+
+    def lost(self, channel: str, reason: str) -> None:
+        self._output.notify(Rejected, channel, one_line(reason), True)
+        self._output.deliver(self._lost_message(channel))
+
+    def refused(self, channel: str, reason: str) -> None:
+        self._output.notify(Rejected, channel, one_line(reason), False)
+
+    def missing(self, channel: str) -> None:
+        self.channels.of(channel).suspect("reconnect")
+
+    def stopped(self, channel: str, reason: str) -> None:
+        self.missing(channel)
+        why = f"{channel!r} was ended by the venue: {reason}"
+        self._stopped[channel] = why
+        self.has_changed = True
+        self._output.notify_if_room(Resubscribing, channel, "ended", why)
+
+    def kept(self, channel: str) -> None:
+        self._watched.add(channel)
+        self.first_messages.kept(channel)
+        self.has_changed = True
+
+    def removed(self, channel: str) -> None:
+        self._forget_asked(channel)
+        self.channels.forget(channel)
+        self.first_messages.forget(channel)
+        self.refreshes.forget(channel)
+        self._ended.forget(channel)
+        self.venue_lags.forget(channel)
+        self._output.do(Forget(channel))
+
+    # Connections.
+
+    def opened(self, now: float) -> None:
+        """Note that a connection is open: it brings snapshots by itself."""
+        self.refreshes.postpone(now)
+
+    def connection_lost(self) -> None:
+        """Note that the connection has ended: nothing is confirmed."""
+        self._stopped.clear()
+        self._ended.all_done()  # a new connection begins with all that is wanted
+        self.first_messages.connection_lost()
+        self.wanted.connection_lost()
+
+    def suspect_all(self) -> None:
+        """Note that messages of all channels may have been missed between two connections."""
+        for channel in self.channels.by_name.values():
+            channel.suspect("reconnect")
+            channel.refreshed = False
+
+    # Time.
+
+    def tick(self, asked: Asked, at_once: int, now: float) -> ConnectionLost | None:
+        """Do everything that is due on an open connection; ``asked`` takes its requests.
+
+        ``at_once`` is the number of channels in one message. Returns why the connection must be
+        replaced, or None.
+        """
+        if (error := self._tick_silent(asked, now)) is not None:
+            return error
+        for channel, why in self._stopped.items():
+            if channel in self.wanted:
+                self._ended.want(channel, now)
+            self._reports.ended(channel, why, now)
+        self._stopped.clear()
+        taken = self._ended.take(now, at_once=at_once)
+        asked.ask_again(taken)
+        for channel in taken:
+            self._ended.done(channel)
+        for channel in self.refreshes.take(now):
+            if self.wanted.is_active(channel):
+                why = f"the order book {channel!r} needs a new snapshot"
+                self._output.notify(Resubscribing, channel, "out of sync", why)
+                asked.refresh(channel)
+        for channel, seconds in self.first_messages.take(now):
+            self._output.notify_if_room(NoData, channel, seconds)
+            self._reports.no_data(channel, seconds, now)
+        return None
+
+    def _tick_silent(self, asked: Asked, now: float) -> ConnectionLost | None:
+        for name in self._watched.take(now):
+            channel = self.channels.of(name)
+            channel.suspect("reconnect")
+            if channel.refreshed:
+                why = f"{name!r} is still silent after a resubscription"
+                return ConnectionLost(why, reason="silent")
+            why = f"{name!r} has been silent for {self._stale_after:g} s"
+            self._output.notify(Resubscribing, name, "silent", why)
+            channel.refreshed = True
+            asked.refresh(name)
+        return None
+
+    def deadline(self, now: float) -> float:
+        """Return when to call :meth:`tick` at the latest (monotonic s, ``inf`` for never)."""
+        self.has_changed = False
+        return min(
+            self.refreshes.deadline(now),
+            self._ended.deadline(now),
+            self._watched.deadline(),
+            self.first_messages.deadline(),
+        )
+
+    # Inside.
+
+    def _silent_at(self, name: str) -> float | None:
+        channel, stale_after = self.channels.get(name), self._stale_after
+        if channel is None or stale_after is None or not self.wanted.is_active(name):
+            return None
+        return channel.data_at + stale_after + self._stops.excuse(channel.data_at)
+
+    def _messages_of(self, name: str) -> int:
+        channel = self.channels.get(name)
+        return 0 if channel is None else channel.messages
+
+    def _lost_message(self, name: str) -> Message:
+        channel = self.channels.get(name)
+        pending = channel.pending if channel else None
+        since = channel.last_received_at if channel else None
+        gap = Gap("rejected", None, since)
+        gap = gap if pending is None else pending.merge(gap)
+        self._counters.gaps += 1
+        arrival = Arrival(since or 0, self._output.newest_id, None)
+        return Message(name, "lost", gap=gap, arrival=arrival)

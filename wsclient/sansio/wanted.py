@@ -1,0 +1,390 @@
+"""What callers want: the wanted channels, and the calls that wait until theirs are decided.
+
+A channel is wanted if a caller requested it; this survives a reconnect. What was asked of the venue
+for it, on one connection, is in :mod:`wsclient.sansio.asked`.
+
+::
+
+    PENDING --confirm--> ACTIVE;  PENDING, ACTIVE --void--> PENDING
+    PENDING, ACTIVE --leave--> UNSUBSCRIBING;  UNSUBSCRIBING --keep--> ACTIVE, --again--> PENDING
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from wsclient.errors import ConfigurationError, SubscriptionError
+from wsclient.messages import SubscriptionState
+from wsclient.sansio.calls import Call, Calls
+from wsclient.sansio.machine import Table, after
+from wsclient.sansio.slots import SlotKey
+
+__all__ = ["Outcomes", "Wanted", "WantedChannel", "by_options", "first_part"]
+
+#: A subscribe() fails after this many connections in a row have ended and confirmed none of its
+#: channels.
+FRUITLESS_CONNECTIONS = 2
+
+PENDING = SubscriptionState.PENDING
+ACTIVE = SubscriptionState.ACTIVE
+UNSUBSCRIBING = SubscriptionState.UNSUBSCRIBING
+
+STATES: Table[SubscriptionState] = {
+    (PENDING, "confirm"): ACTIVE,
+    (PENDING, "void"): PENDING,
+    (ACTIVE, "void"): PENDING,
+    (PENDING, "leave"): UNSUBSCRIBING,
+    (ACTIVE, "leave"): UNSUBSCRIBING,
+    (UNSUBSCRIBING, "keep"): ACTIVE,
+    (UNSUBSCRIBING, "again"): PENDING,
+}
+
+
+class Outcomes(Protocol):
+    """What happens when something is decided. Each method is called at once, in the same step."""
+
+    def settled(self, token: Any, error: SubscriptionError | None) -> None:
+        """A call is decided; ``error`` is None if all of its channels are as requested."""
+
+    def confirmed(self, channels: Sequence[str], now: float) -> None:
+        """The venue has confirmed ``channels``, which are now active."""
+
+    def lost(self, channel: str, reason: str) -> None:
+        """An active channel is lost: its resubscription was refused. ``removed`` follows."""
+
+    def refused(self, channel: str, reason: str) -> None:
+        """A channel that was never active is given up: it was refused, or not answered."""
+
+    def missing(self, channel: str) -> None:
+        """Data may be missing: the subscription of a channel was ended, and is asked for again."""
+
+    def stopped(self, channel: str, reason: str) -> None:
+        """The venue has ended an active channel unasked: data is missing."""
+
+    def kept(self, channel: str) -> None:
+        """A channel is active again: the venue has refused to unsubscribe it."""
+
+    def removed(self, channel: str) -> None:
+        """A channel is no longer wanted, and its stream's state is void."""
+
+
+@dataclass(eq=False)
+class WantedChannel:
+    """A wanted channel."""
+
+    channel: str
+    options: Mapping[str, Any]
+    #: The slot to whose connection it belongs; None before it is placed.
+    slot: SlotKey | None = None
+    state: SubscriptionState = PENDING
+    calls: list[Call] = field(default_factory=list)
+    #: The channel has been confirmed, on some connection.
+    was_active: bool = False
+    #: How long (s) its first request was unanswered on earlier connections.
+    waited: float = 0.0
+    #: Subscribe to it again after the pending unsubscribe is answered.
+    wanted_again: bool = False
+
+
+class Wanted:
+    """The wanted channels and the waiting calls of one client.
+
+    The cost of a step depends on what it changes, not on how many channels are wanted. Exceptions
+    are the steps at the beginning and end of a connection.
+    """
+
+    def __init__(self, outcomes: Outcomes) -> None:
+        self._outcomes = outcomes
+        self._entries: dict[str, WantedChannel] = {}
+        #: The names of the wanted channels, by their part before the first colon.
+        self._by_name: dict[str, dict[str, None]] = {}
+        #: The number of wanted channels in each state.
+        self._counts: Counter[SubscriptionState] = Counter()
+        #: The calls that wait.
+        self.calls = Calls(outcomes.settled)
+
+    # Requests of callers.
+
+    def subscribe(
+        self,
+        channels: Iterable[str],
+        options: Mapping[str, Any],
+        token: Any,
+        deadline: float,
+        limit: int | None = None,
+    ) -> tuple[Call, list[str]]:
+        """Want ``channels``; ``token`` is settled when each is decided.
+
+        Returns the call, and the channels that were not wanted before. At most ``limit`` channels
+        are wanted at a time: others are refused. Raises ConfigurationError if a channel is already
+        subscribed with other options.
+        """
+        names = list(dict.fromkeys(channels))
+        for name in names:
+            entry = self._entries.get(name)
+            if entry and dict(entry.options) != dict(options) and entry.state is not UNSUBSCRIBING:
+                raise ConfigurationError(
+                    f"{name!r} is already subscribed with other values of "
+                    f"{', '.join({**entry.options, **options})}; unsubscribe from it first"
+                )
+        call = self.calls.new(token, True, names, deadline)
+        new: list[str] = []
+        for name in names:
+            entry = self._entries.get(name)
+            if entry is None:
+                if limit is not None and len(self._entries) >= limit:
+                    full = f"the venue allows {limit} channels per connection"
+                    self.calls.decide(call, name, full, refused=True)
+                    continue
+                self._entries[name] = WantedChannel(name, dict(options), calls=[call])
+                self._by_name.setdefault(first_part(name), {})[name] = None
+                self._counts[PENDING] += 1
+                new.append(name)
+            elif entry.state is ACTIVE:
+                self.calls.decide(call, name)
+            else:
+                entry.calls.append(call)
+                if entry.state is UNSUBSCRIBING:
+                    entry.wanted_again = True
+                    entry.options = dict(options)
+        self.calls.finish(call)
+        return call, new
+
+    def unsubscribe(
+        self, channels: Iterable[str], token: Any, deadline: float
+    ) -> list[WantedChannel]:
+        """Want ``channels`` no longer; ``token`` is settled when each is decided.
+
+        Returns the channels to unsubscribe at the venue, all UNSUBSCRIBING. Call :meth:`left` for
+        each when it is done.
+        """
+        names = list(dict.fromkeys(channels))
+        call = self.calls.new(token, False, names, deadline)
+        leaving = []
+        for name in names:
+            entry = self._entries.get(name)
+            if entry is None:
+                self.calls.decide(call, name)
+                continue
+            self._settle(
+                entry, "unsubscribed before it was acknowledged", refused=True, subscribe=True
+            )
+            entry.calls.append(call)
+            entry.wanted_again = False
+            if entry.state is not UNSUBSCRIBING:
+                self._step(entry, "leave")
+                leaving.append(entry)
+        self.calls.finish(call)
+        return leaving
+
+    def fail_all(self) -> list[Any]:
+        """Forget all calls, and return their tokens for the caller to fail."""
+        tokens = self.calls.take_all()
+        for entry in list(self._entries.values()):
+            entry.calls.clear()
+            self._forget_unwanted(entry)
+        return tokens
+
+    # Answers of the venue: called by Asked.
+
+    def confirm(self, entry: WantedChannel) -> None:
+        """Note that the venue has confirmed the channel."""
+        self._step(entry, "confirm")
+        entry.was_active = True
+        for call in entry.calls:
+            call.is_served = True
+        self._settle(entry)
+
+    def void(self, entry: WantedChannel) -> None:
+        """Note that the channel is no longer confirmed, and still wanted."""
+        self._step(entry, "void")
+
+    def keep(self, entry: WantedChannel, reason: str) -> None:
+        """Note that the venue has refused to unsubscribe the channel."""
+        self._step(entry, "keep")
+        self._outcomes.kept(entry.channel)
+        entry.was_active = True
+        entry.wanted_again = False
+        self._settle(entry, subscribe=True)
+        self._settle(entry, reason, refused=True)
+
+    def left(self, entry: WantedChannel) -> bool:
+        """Note that the channel is unsubscribed. Return whether it is wanted again."""
+        if not entry.wanted_again:
+            self.remove(entry)
+            return False
+        self._outcomes.removed(entry.channel)
+        self._settle(entry, subscribe=False)
+        entry.wanted_again = entry.was_active = False
+        entry.waited = 0.0
+        self._step(entry, "again")
+        return True
+
+    def drop(self, entry: WantedChannel, reason: str) -> None:
+        """Note that the venue has refused the channel: it is lost, or was never active."""
+        report = self._outcomes.lost if entry.was_active else self._outcomes.refused
+        report(entry.channel, reason)
+        self.remove(entry, reason, refused=True)
+
+    def remove(
+        self, entry: WantedChannel, reason: str | None = None, *, refused: bool = False
+    ) -> None:
+        """Forget the channel. Calls that wait for it fail with ``reason``, if there is one."""
+        del self._entries[entry.channel]
+        same = self._by_name[first_part(entry.channel)]
+        del same[entry.channel]
+        if not same:
+            del self._by_name[first_part(entry.channel)]
+        self._counts[entry.state] -= 1
+        self._outcomes.removed(entry.channel)
+        self._settle(entry, reason, refused=refused)
+
+    # The end of a connection.
+
+    def count_fruitless(self, asked: set[Call], *, has_confirmed: bool, why: str) -> None:
+        """Count the end of a connection against the calls that wait, so that none waits for ever.
+
+        The connection was able to deliver answers. Its end counts against each call of ``asked``,
+        which had an outstanding request, and against every waiting call unless the connection
+        ``has_confirmed`` anything. ``why`` is the reason of the end.
+        """
+        for call in self.calls.subscribing():
+            if call.is_served:
+                call.fruitless, call.is_served = 0, False
+            elif call in asked or not has_confirmed:
+                call.fruitless += 1
+            if call.fruitless >= FRUITLESS_CONNECTIONS:
+                self._end(
+                    call,
+                    f"{call.fruitless} connections in a row ended before the venue answered, "
+                    f"the last one because {why}",
+                )
+
+    def connection_lost(self) -> None:
+        """Note that the connection has ended: nothing is confirmed, all unsubscribes are done."""
+        for entry in list(self._entries.values()):
+            if entry.state is UNSUBSCRIBING:
+                self.left(entry)
+            else:
+                self.void(entry)
+
+    # Time.
+
+    def expire(self, now: float) -> None:
+        """End the calls whose time is over."""
+        for call in self.calls.expired(now):
+            self._end(call, "no answer within the timeout", quietly=True)
+
+    # The current state.
+
+    def get(self, channel: str) -> WantedChannel | None:
+        """Return the wanted channel; None if it is not wanted. May be called without the lock."""
+        return self._entries.get(channel)
+
+    def state(self, channel: str) -> SubscriptionState | None:
+        """Return the state of ``channel``; None if it is not wanted."""
+        entry = self._entries.get(channel)
+        return None if entry is None else entry.state
+
+    def is_active(self, channel: str) -> bool:
+        return self.state(channel) is ACTIVE
+
+    def __contains__(self, channel: object) -> bool:
+        return channel in self._entries
+
+    def __iter__(self) -> Iterator[WantedChannel]:
+        return iter(self._entries.values())
+
+    def __len__(self) -> int:
+        """Return the number of wanted channels; may be called without the lock."""
+        return len(self._entries)
+
+    def among(self, channels: Iterable[str]) -> list[WantedChannel]:
+        """Return those of ``channels`` that are wanted, in order."""
+        found = (self._entries.get(channel) for channel in dict.fromkeys(channels))
+        return [entry for entry in found if entry is not None]
+
+    def named(self, name: str) -> list[str]:
+        """Return the wanted channels whose part before the first colon is ``name``."""
+        return list(self._by_name.get(name, ()))
+
+    def count(self, state: SubscriptionState) -> int:
+        """Return the number of channels in ``state``."""
+        return self._counts[state]
+
+    @property
+    def all_confirmed(self) -> bool:
+        """Whether no channel waits for its confirmation."""
+        return not self._counts[PENDING]
+
+    # Inside.
+
+    def _step(self, entry: WantedChannel, step: str) -> None:
+        self._counts[entry.state] -= 1
+        entry.state = after(STATES, entry.state, step)
+        self._counts[entry.state] += 1
+
+    def _end(self, call: Call, reason: str, *, quietly: bool = False) -> None:
+        """End a call; channels that only it wanted are no longer wanted.
+
+        ``quietly``: report no refused channels.
+        """
+        for name in list(call.channels):
+            entry = self._entries.get(name)
+            self.calls.decide(call, name, reason)
+            if entry is not None:
+                entry.calls.remove(call)
+                if not any(other.subscribe for other in entry.calls):
+                    entry.wanted_again = False
+                if not quietly and self._is_unwanted(entry) and entry.state is PENDING:
+                    self._outcomes.refused(name, reason)
+                self._forget_unwanted(entry)
+        self.calls.finish(call)
+
+    def _is_unwanted(self, entry: WantedChannel) -> bool:
+        """Return whether the last call that waited for this channel has given up."""
+        if entry.calls:
+            return False
+        return entry.state is UNSUBSCRIBING or (entry.state is PENDING and not entry.was_active)
+
+    def _forget_unwanted(self, entry: WantedChannel) -> None:
+        if self._is_unwanted(entry):
+            self.remove(entry)
+
+    def _settle(
+        self,
+        entry: WantedChannel,
+        reason: str | None = None,
+        *,
+        refused: bool = False,
+        subscribe: bool | None = None,
+    ) -> None:
+        """Decide this channel for all calls that wait for it, or for calls of one kind."""
+        for call in list(entry.calls):
+            if subscribe is None or call.subscribe == subscribe:
+                entry.calls.remove(call)
+                self.calls.decide(call, entry.channel, reason, refused=refused)
+                self.calls.finish(call)
+
+
+def first_part(channel: str) -> str:
+    """Return the channel's name before its first colon."""
+    return channel.partition(":")[0]
+
+
+def by_options(
+    entries: Iterable[WantedChannel],
+) -> list[tuple[Mapping[str, Any], list[str]]]:
+    """Group channels with equal options, which may go in one message; keep their order."""
+    groups: list[tuple[Mapping[str, Any], list[str]]] = []
+    for entry in entries:
+        for options, names in groups:
+            if dict(options) == dict(entry.options):
+                names.append(entry.channel)
+                break
+        else:
+            groups.append((entry.options, [entry.channel]))
+    return groups
