@@ -167,8 +167,8 @@ class _Adapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {
-            "http": partial(_pool, HTTPConnectionPool, partial(_Connection, self._connect)),
-            "https": partial(_pool, HTTPSConnectionPool, partial(_SecureConnection, self._connect)),
+            "http": partial(_pool, HTTPConnectionPool, partial(_HttpConnection, self._connect)),
+            "https": partial(_pool, HTTPSConnectionPool, partial(_HttpsConnection, self._connect)),
         }
 
     def close(self) -> None:
@@ -195,7 +195,7 @@ class _Response(HTTPResponse):
         return version, CONTINUE if 100 <= status < 200 else status, reason
 
 
-class _Connection(HTTPConnection):
+class _HttpConnection(HTTPConnection):
     response_class = _Response
 
     def __init__(self, open: Callable[[], _Socket], *args: Any, **kwargs: Any) -> None:
@@ -206,7 +206,7 @@ class _Connection(HTTPConnection):
         self.sock: Any = self._open()
 
 
-class _SecureConnection(HTTPSConnection):
+class _HttpsConnection(HTTPSConnection):
     response_class = _Response
 
     def __init__(self, open: Callable[[], _Socket], *args: Any, **kwargs: Any) -> None:
