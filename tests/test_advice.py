@@ -24,7 +24,7 @@ from wsclient.advice import (
     span,
 )
 from wsclient.errors import ConnectionLost, ConnectTimeout, HandshakeRejected
-from wsclient.runtime.handshake import Address
+from wsclient.runtime.addresses import Address
 from wsclient.sansio.codec import one_line
 
 PLAIN, SECURE = Address("venue.example", 80, False), Address("venue.example", 443, True)

@@ -126,6 +126,27 @@ def test_the_runtime_names_no_venue() -> None:
     assert forbidden(modules("runtime"), "wsclient.dialects") == []
 
 
+def test_one_file_touches_websocket_client() -> None:
+    others = [m for m in modules(".") if m != "runtime/library.py"]
+    assert forbidden(others, "websocket") == []
+    assert forbidden(["runtime/library.py"], "websocket") != []
+
+
+def test_only_what_makes_a_client_knows_of_sockets() -> None:
+    """All others know the protocol of a source."""
+    makers = ("client.py", "diagnose.py", "runtime/transport.py")
+    others = [m for m in modules(".") if m not in makers]
+    assert forbidden(others, *ours("runtime.transport", "runtime.library")) == []
+
+
+#: What a source drives, and so what may look at the source's clock only.
+DRIVEN = ("core", "watchdog", "snapshots", "accounting")
+
+
+def test_what_a_source_drives_has_no_other_clock() -> None:
+    assert forbidden([f"runtime/{name}.py" for name in DRIVEN], "time") == []
+
+
 @pytest.fixture(scope="module", autouse=True)
 def trees_are_let_go() -> Iterator[None]:
     """Free the parsed trees: they would slow down each garbage collection in later tests."""

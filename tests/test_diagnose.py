@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import signal
 import socket
 import ssl
@@ -513,6 +514,16 @@ class TestEnd:
                 diagnose(f"ws://{host}:{port}/", timeout=30)
             assert time.monotonic() - started < 5
             calling.result()
+
+    def test_its_client_ends_with_it_without_the_garbage_collector(self, venue: FakeVenue) -> None:
+        gc.collect()
+        gc.disable()
+        try:
+            diagnose(venue.url)
+            clients = [c for c in gc.get_objects() if isinstance(c, wsclient.WebSocketClient)]
+            assert clients == []
+        finally:
+            gc.enable()
 
     def test_it_may_be_called_from_several_threads_at_once(self, venue: FakeVenue) -> None:
         calls = [Call(diagnose, venue.url) for _ in range(4)]

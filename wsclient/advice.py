@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from wsclient.errors import ConnectionLost, HandshakeRejected
-from wsclient.runtime.handshake import Address
+from wsclient.runtime.addresses import Address
 from wsclient.sansio.codec import one_line
 
 __all__ = [

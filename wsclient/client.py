@@ -20,22 +20,27 @@ from wsclient.messages import Message, Subscription, SubscriptionState
 from wsclient.options import Options, check_overflow, check_timeout, check_whole
 from wsclient.orderbook import OrderBook
 from wsclient.runtime.accounting import stats_of
+from wsclient.runtime.addresses import parse_url
 from wsclient.runtime.books import BookFeed, LiveBook, RestBookFeed
 from wsclient.runtime.core import Core
+from wsclient.runtime.dialing import weakness_of
 from wsclient.runtime.eventhub import EventStream
 from wsclient.runtime.forking import forked_error
-from wsclient.runtime.handshake import check_handshake_options, parse_url, weakness_of
+from wsclient.runtime.handshake import check_handshake_options
 from wsclient.runtime.logs import ClientLog
 from wsclient.runtime.platform import check_threads
 from wsclient.runtime.queues import MessageQueue
-from wsclient.runtime.transport import Target, Turn, is_worker_thread
+from wsclient.runtime.source import Sources
+from wsclient.runtime.target import Target
+from wsclient.runtime.threads import is_worker_thread
+from wsclient.runtime.transport import Sockets
 from wsclient.runtime.waiting import NEVER, Deadline, Waiter
 from wsclient.sansio.codec import encode
 from wsclient.sansio.life import State
 from wsclient.stats import Stats
 from wsclient.tracebacks import without_locals
 
-__all__ = ["Reader", "WebSocketClient", "connect"]
+__all__ = ["Reader", "WebSocketClient", "client_of", "connect"]
 
 _Event = TypeVar("_Event", bound=Event)
 
@@ -186,7 +191,7 @@ class Reader(_Receiver):
             return
         _forbid_worker_threads()
         waiter = Waiter()
-        core.drop(self.channels, self._queue, waiter, Deadline(timeout).at)
+        core.drop(self.channels, self._queue, waiter, core.until(timeout))
         self._finalizer.detach()  # only now: if close() is interrupted, the finalizer finishes it
         waiter.wait()
 
@@ -213,6 +218,14 @@ class WebSocketClient(_Receiver):
 
     @without_locals
     def __init__(self, url: str | Callable[[], str], **options: Any) -> None:
+        self._begin(Sockets, url, options)
+
+    def _begin(
+        self,
+        make_sources: Callable[[Target], Sources],
+        url: str | Callable[[], str],
+        options: Mapping[str, Any],
+    ) -> None:
         check_threads()
         checked = Options.of(options)
         dialect = dialects.find(checked.dialect)
@@ -223,7 +236,8 @@ class WebSocketClient(_Receiver):
         check_handshake_options(checked)
         log = ClientLog(checked.name or where, where)
         self._where = where
-        self._core = Core(Target(url, checked, dialect, Turn()), log)
+        sources = make_sources(Target(url, checked, dialect))
+        self._core = Core(sources, checked, dialect, log)
         if checked.ssl_context is not None and (weakness := weakness_of(checked.ssl_context)):
             self._core.emit(InsecureTLS, weakness)
         self._queue = self._core.default
@@ -252,7 +266,7 @@ class WebSocketClient(_Receiver):
         _forbid_worker_threads()
         waiter = Waiter()
         try:
-            self._core.connect(waiter, Deadline(timeout).at)
+            self._core.connect(waiter, self._core.until(timeout))
             waiter.wait()
         except BaseException:  # also Ctrl-C, and an exception from another signal handler
             self._core.cancel_connect(waiter)
@@ -315,7 +329,7 @@ class WebSocketClient(_Receiver):
         _forbid_worker_threads()
         _check_channels(channels)
         waiter = Waiter()
-        self._core.unsubscribe(channels, self._queue, waiter, Deadline(timeout).at)
+        self._core.unsubscribe(channels, self._queue, waiter, self._core.until(timeout))
         waiter.wait()
 
     @property
@@ -390,7 +404,7 @@ class WebSocketClient(_Receiver):
         if not callable(function):
             raise ConfigurationError(f"on() takes a function, not {type(function).__name__}")
         waiter = Waiter()
-        self._core.on(channel, function, options, waiter, Deadline(timeout).at, added)
+        self._core.on(channel, function, options, waiter, self._core.until(timeout), added)
         waiter.wait()
         found = self._core.subscriptions((channel,)).get(channel)
         gone = Subscription(channel, SubscriptionState.UNSUBSCRIBING, options)
@@ -537,7 +551,7 @@ class WebSocketClient(_Receiver):
         dialect = self._core.dialect
         sent, reply = Waiter(), Waiter()
         request_id = self._core.request(
-            lambda id: encode(dialect.request(payload, id)), sent, reply, Deadline(timeout).at
+            lambda id: encode(dialect.request(payload, id)), sent, reply, self._core.until(timeout)
         )
         try:
             sent.wait(Deadline(timeout))
@@ -638,7 +652,7 @@ class WebSocketClient(_Receiver):
         _forbid_worker_threads()
         _check_channels(channels)
         waiter = Waiter()
-        self._core.subscribe(channels, queue, options, waiter, Deadline(timeout).at)
+        self._core.subscribe(channels, queue, options, waiter, self._core.until(timeout))
         waiter.wait()
 
 
@@ -654,6 +668,16 @@ def connect(url: str | Callable[[], str], **options: Any) -> WebSocketClient:
     except BaseException:
         client.close(timeout=0.1)  # nothing is open; only an attempt that hangs would take longer
         raise
+    return client
+
+
+@without_locals
+def client_of(
+    make_sources: Callable[[Target], Sources], url: str | Callable[[], str], **options: Any
+) -> WebSocketClient:
+    """Make a :class:`WebSocketClient` whose frames come from other sources than plain Sockets."""
+    client = WebSocketClient.__new__(WebSocketClient)
+    client._begin(make_sources, url, options)
     return client
 
 

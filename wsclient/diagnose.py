@@ -1,7 +1,7 @@
 """Diagnosis of a connection: each step from this machine to a venue, timed, with advice.
 
-It examines an ordinary client with a single attempt. The client's reader reports each step of the
-connect (:meth:`wsclient.runtime.watchdog.Watchdog.step`), and public calls do the rest. So the
+It examines an ordinary client with a single attempt. The client's sockets report each step of the
+connect (:class:`wsclient.runtime.transport.Sockets`), and public calls do the rest. So the
 addresses, the proxy, TLS, the limits and the error texts are those of every client.
 
 Two things, which no client does, run on a thread of their own: connections to the addresses that
@@ -30,7 +30,7 @@ from urllib.parse import urlsplit
 
 from wsclient import advice
 from wsclient.advice import Finding
-from wsclient.client import WebSocketClient
+from wsclient.client import WebSocketClient, client_of
 from wsclient.errors import (
     ClientClosed,
     ConfigurationError,
@@ -41,14 +41,11 @@ from wsclient.errors import (
     WSClientError,
 )
 from wsclient.options import Headers, check_timeout
-from wsclient.runtime.handshake import (
-    Address,
-    connect_to,
-    open_socket,
-    parse_url,
-    weakness_of,
-)
-from wsclient.runtime.transport import WorkerThread
+from wsclient.runtime.addresses import Address, parse_url
+from wsclient.runtime.dialing import connect_to, open_socket, weakness_of
+from wsclient.runtime.sockets import Cancellable
+from wsclient.runtime.threads import WorkerThread
+from wsclient.runtime.transport import Sockets
 from wsclient.runtime.waiting import SLICE, Deadline
 from wsclient.sansio.codec import one_line
 from wsclient.sansio.dialect import Dialect
@@ -199,7 +196,9 @@ def diagnose(
     check_timeout(timeout)
     if not 0 < timeout < threading.TIMEOUT_MAX:
         raise ConfigurationError(f"timeout must be a number above 0 (s), not {timeout!r}")
-    client = WebSocketClient(
+    steps = _Steps()
+    client = client_of(
+        partial(Sockets, on_step=steps.hear),
         url,
         dialect=dialect,
         headers=headers,
@@ -216,7 +215,7 @@ def diagnose(
         max_reconnects=0,
         ping_interval=None,
     )
-    examination = _Examination(client, channels, Deadline(timeout))
+    examination = _Examination(client, steps, channels, Deadline(timeout))
     try:
         examination.run()
     finally:
@@ -246,33 +245,64 @@ class _Result(NamedTuple):
     seconds: float | None = None
 
 
+class _Steps:
+    """The steps of the client's attempt. Only its reader writes them, until that has ended."""
+
+    def __init__(self) -> None:
+        self.reached: list[_Step] = []
+        #: How TLS was agreed on, and the venue's certificate.
+        self.tls: tuple[str, Mapping[str, Any]] = ("", {})
+        #: Pongs (True) and the end of the connection (False).
+        self.changes: queue.SimpleQueue[bool] = queue.SimpleQueue()
+
+    def hear(self, name: str, about: Any) -> None:
+        """Note a step. Called on the thread of the client's reader."""
+        if name == "pong":
+            self.changes.put(True)
+            return
+        last = self.last
+        if name == "handshake" and last is not None and last.name == "tls":
+            sock: ssl.SSLSocket = last.about
+            cipher, _, bits = sock.cipher() or ("no cipher", "", 0)
+            self.tls = f"{sock.version()}, {cipher}, {bits} bit", sock.getpeercert() or {}
+        self.reached.append(_Step.now(name, about))
+
+    @property
+    def last(self) -> _Step | None:
+        """The last step that the attempt reached."""
+        met = [step for step in self.reached if step.name not in _MARKS]
+        return met[-1] if met else None
+
+    def find(self, name: str) -> _Step | None:
+        return next((step for step in self.reached if step.name == name), None)
+
+
 class _Examination:
     """The examination of a client: call ``run``, then ``close``, then ``report``."""
 
     def __init__(
-        self, client: WebSocketClient, channels: tuple[str, ...], deadline: Deadline
+        self,
+        client: WebSocketClient,
+        steps: _Steps,
+        channels: tuple[str, ...],
+        deadline: Deadline,
     ) -> None:
         self._client = client
         self._core = client._core
         self._options = client._core.options
+        self._steps = steps
         self._channels = channels
         self._deadline = deadline
         self._began = _Step.now("begin")
         self._ended = self._began
-        #: Only the client's reader writes it, until that has ended.
-        self._steps: list[_Step] = []
-        self._tls: tuple[str, Mapping[str, Any]] = ("", {})
         self._failure: BaseException | None = None
-        #: Pongs (True) and the end of the connection (False).
-        self._changes: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._aside = _Aside(deadline)
         #: The addresses that the client did not try: address, time (s), and error.
         self._tried: list[tuple[Any, float, OSError | None]] = []
         self._unverified: Mapping[str, Any] = {}
         self._of_connection: list[Check] = []
         self._asked_at = 0.0
-        self._core.on_step = self._hear
-        self._core.at_end.append(partial(self._changes.put, False))
+        self._core.at_end.append(partial(steps.changes.put, False))
 
     def run(self) -> None:
         codecs.lookup("idna")  # the first lookup loads it, and would seem slow
@@ -282,7 +312,7 @@ class _Examination:
             self._failure = error.__cause__ or error
         self._ended = _Step.now("end")
         is_ours = isinstance(self._failure, (ConfigurationError, NotSupported))
-        if self._failure is not None and is_ours and self._last is not self._find("rest"):
+        if self._failure is not None and is_ours and self._last is not self._steps.find("rest"):
             raise self._failure
         self._look_aside()
         if self._failure is None:
@@ -292,33 +322,16 @@ class _Examination:
     def close(self) -> None:
         self._aside.close()
         self._client.close()
-        self._core.on_step = None
-
-    def _hear(self, name: str, about: Any) -> None:
-        """Note a step. Called on the thread of the client's reader."""
-        if name == "pong":
-            self._changes.put(True)
-            return
-        if name == "handshake" and self._last.name == "tls":
-            sock: ssl.SSLSocket = self._last.about
-            cipher, _, bits = sock.cipher() or ("no cipher", "", 0)
-            self._tls = f"{sock.version()}, {cipher}, {bits} bit", sock.getpeercert() or {}
-        self._steps.append(_Step.now(name, about))
 
     @property
     def _last(self) -> _Step:
         """The last step that the attempt reached."""
-        met = [step for step in self._steps if step.name not in _MARKS]
-        return met[-1] if met else self._began
-
-    def _find(self, name: str) -> _Step | None:
-        return next((step for step in self._steps if step.name == name), None)
+        return self._steps.last or self._began
 
     @property
     def _address(self) -> Address:
         """The venue's address. Raises StopIteration if the client does not know it yet."""
-        url, _, _ = next(step.about for step in self._steps if step.name == "target")
-        return parse_url(url)
+        return parse_url(next(s.about.url for s in self._steps.reached if s.name == "target"))
 
     # Aside.
 
@@ -330,8 +343,10 @@ class _Examination:
 
     def _spare(self) -> Sequence[Any]:
         """Return the addresses that the client did not try."""
-        found = self._find("addresses")
-        return found.about[sum(step.name == "tcp" for step in self._steps) :] if found else ()
+        found = self._steps.find("addresses")
+        return (
+            found.about[sum(step.name == "tcp" for step in self._steps.reached) :] if found else ()
+        )
 
     def _try(self, spare: Sequence[Any], hold: Callable[[socket.socket], None]) -> None:
         for i, info in enumerate(spare):
@@ -481,7 +496,7 @@ class _Examination:
         while True:
             remaining = deadline.remaining()
             try:
-                return self._changes.get(timeout=min(remaining, SLICE))
+                return self._steps.changes.get(timeout=min(remaining, SLICE))
             except queue.Empty:
                 if remaining <= SLICE:
                     return None
@@ -492,7 +507,7 @@ class _Examination:
         """Return the diagnosis. Call it after ``close``."""
         checks = [*self._of_connect(), *self._of_connection]
         is_secure = self._client._where.startswith("wss")
-        if self._find("target") is not None:
+        if self._steps.find("target") is not None:
             is_secure = self._address.is_secure  # REST may have given another address
         expected = {
             "dns": True,
@@ -534,7 +549,7 @@ class _Examination:
                 "This function is called before each connect, and must not raise.",
             )
             yield self._check("url", self._began, self._ended, result)
-        for step, end in pairwise([*self._steps, self._ended]):
+        for step, end in pairwise([*self._steps.reached, self._ended]):
             error = self._failure if step is self._last else None
             if step.name in results:
                 yield self._check(step.name, step, end, results[step.name](step, error))
@@ -563,7 +578,7 @@ class _Examination:
         if error is not None:
             url = "the URL" if self._options.proxy is None else "the proxy's URL"
             return _failed(advice.about_dns(error, host, url))
-        found = self._find("addresses")
+        found = self._steps.find("addresses")
         assert found is not None
         addresses = [info[4][0] for info in found.about]
         took = found.at - step.at
@@ -580,7 +595,7 @@ class _Examination:
     def _tcp(self) -> Iterator[Check]:
         """Yield the check of each address: those that the client tried, then the others."""
         tried: list[tuple[Any, float, BaseException | None]] = []
-        for step, end in pairwise([*self._steps, self._ended]):
+        for step, end in pairwise([*self._steps.reached, self._ended]):
             if step.name == "tcp":
                 error = end.about if end.name == "refused" else None
                 if step is self._last and (
@@ -617,7 +632,7 @@ class _Examination:
         now = self._ended.wall
         if error is not None:
             return _failed(advice.about_tls(error, self._address, self._unverified, now))
-        how, certificate = self._tls
+        how, certificate = self._steps.tls
         context = self._options.ssl_context
         if context is not None and (weakness := weakness_of(context)):
             text = (
@@ -698,11 +713,14 @@ class _Aside:
     def __init__(self, deadline: Deadline) -> None:
         self._deadline = deadline
         self._thread: WorkerThread | None = None
-        self._sock: socket.socket | None = None
-        self.is_closed = False
+        self._opened = Cancellable("given up")
+
+    @property
+    def is_closed(self) -> bool:
+        return self._opened.is_cancelled
 
     def start(self, work: Callable[[Callable[[socket.socket], None]], None]) -> None:
-        self._thread = WorkerThread("wsclient-diagnose", partial(work, self._hold))
+        self._thread = WorkerThread("wsclient-diagnose", partial(work, self._opened.hold))
         self._thread.start()
 
     def join(self) -> None:
@@ -711,20 +729,9 @@ class _Aside:
             self._thread.join(self._deadline.remaining())
 
     def close(self) -> None:
-        # Set the flag, then read the socket; _hold sets the socket, then reads the flag. In this
-        # order one of the two always notices the other.
-        self.is_closed = True
-        sock = self._sock
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        self._opened.cancel()
         if self._thread is not None:
             self._thread.join(GOODBYE)
-
-    def _hold(self, sock: socket.socket) -> None:
-        self._sock = sock
-        if self.is_closed:
-            raise ConnectionLost("given up")
 
 
 def _where(info: Any) -> str:

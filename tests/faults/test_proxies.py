@@ -17,7 +17,7 @@ import trustme
 import wsclient
 from support.canaries import TOKENS, found_in, secret_options
 from support.helpers import until
-from wsclient.runtime.handshake import default_ssl_context
+from wsclient.runtime.dialing import default_ssl_context
 from wsclient.testing import FakeVenue
 
 USER, PASSWORD = "trader", TOKENS["Proxy"]

@@ -40,7 +40,7 @@ from wsclient import (
 )
 from wsclient.options import Options
 from wsclient.runtime import rest
-from wsclient.runtime.handshake import default_ssl_context, weakness_of
+from wsclient.runtime.dialing import default_ssl_context, weakness_of
 from wsclient.runtime.rest import fetch
 from wsclient.sansio.dialect import RestRequest
 from wsclient.testing import FakeVenue, GenericProtocol, Peer

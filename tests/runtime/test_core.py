@@ -17,7 +17,7 @@ from support.helpers import Call, until
 from support.inside import core_of, watchdog_of
 from wsclient import WebSocketClient
 from wsclient.errors import ReentrantCall, ThreadStartError
-from wsclient.runtime.transport import WorkerThread
+from wsclient.runtime.threads import WorkerThread
 from wsclient.sansio.actions import Ping
 from wsclient.testing import FakeVenue
 

@@ -15,7 +15,7 @@ from websocket import ABNF, WebSocket, WebSocketApp
 import wsclient
 from support.helpers import Call, handshake_answer, receive_head, tcp_pair
 from support.logrig import listening, making
-from wsclient.runtime.transport import WorkerThread
+from wsclient.runtime.threads import WorkerThread
 from wsclient.testing import FakeVenue
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import threading
 
 import pytest
 
@@ -48,3 +50,27 @@ def test_a_lock_that_nobody_has_any_more_is_forgotten() -> None:
     assert len(locks._locks) == 1
     with kept:
         assert locks.is_held
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_in_a_forked_child_only_the_locks_of_lost_threads_are_free() -> None:
+    locks = Locks()
+    theirs, ours = locks.new("theirs"), locks.new("ours")
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with theirs:
+            held.set()
+            done.wait(30)
+
+    holder = Call(hold)
+    assert held.wait(5)
+    with ours:
+        child = os.fork()
+        if child == 0:
+            is_free = theirs.acquire(timeout=5)
+            os._exit(0 if is_free and ours._is_owned() else 1)  # type: ignore[attr-defined]
+    done.set()
+    holder.result()
+    assert os.waitpid(child, 0)[1] == 0

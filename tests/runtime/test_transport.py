@@ -29,9 +29,6 @@ from support.helpers import (
 )
 from support.inside import outbox_of, written_of
 from wsclient import ClientClosed, ConnectionLost, ConnectTimeout, NotConnected, OutcomeUnknown
-from wsclient.dialects.generic import Generic
-from wsclient.options import Options
-from wsclient.runtime.transport import Target, Turn
 from wsclient.testing import FakeVenue, Peer
 
 #: How much (s) a deadline may be exceeded.
@@ -645,20 +642,6 @@ class TestSending:
                 assert text not in received, "reported as unsent, but it had arrived"
         assert len(venue.peers) > 3
         assert done
-
-
-class TestTarget:
-    @pytest.mark.parametrize(
-        ("url", "shown"),
-        [
-            ("wss://venue.example/S3CRET?key=S3CRET", "<Target wss://venue.example:443, generic>"),
-            (lambda: "wss://venue.example/?S3CRET", "<Target a function, generic>"),
-        ],
-    )
-    def test_its_repr_is_without_path_query_and_options(self, url: Any, shown: str) -> None:
-        options = Options(cookie="S3CRET", credentials={"key": "S3CRET"})
-        target = Target(url, options, Generic(), Turn())
-        assert repr(target) == shown
 
 
 class TestThreads:

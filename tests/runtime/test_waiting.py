@@ -13,7 +13,7 @@ import pytest
 from support.helpers import Call, until
 from support.interrupting import points
 from wsclient import NotConnected
-from wsclient.runtime.waiting import Deadline, Waiter, acquire
+from wsclient.runtime.waiting import Deadline, Permit, Waiter, acquire
 
 only_main_thread = pytest.mark.skipif(
     not hasattr(signal, "pthread_kill"), reason="needs a signal to the main thread"
@@ -60,6 +60,25 @@ class TestDeadline:
         assert acquire(Slow(), Deadline(timeout))  # type: ignore[arg-type]
         assert len(Slow.waits) == slices
         assert 0 < max(Slow.waits) <= 1.0
+
+
+class TestPermit:
+    def test_one_has_it_until_it_is_given_back(self) -> None:
+        permit = Permit()
+        assert [permit.take(), permit.take()] == [True, False]
+        permit.give_back()
+        assert [permit.take(), permit.take()] == [True, False]
+
+    def test_of_many_threads_one_gets_it(self) -> None:
+        for _ in range(20):
+            permit, go = Permit(), threading.Barrier(4)
+
+            def take(permit: Permit = permit, go: threading.Barrier = go) -> bool:
+                go.wait(5)
+                return permit.take()
+
+            calls = [Call(take) for _ in range(4)]
+            assert sorted(call.result(5) for call in calls) == [False, False, False, True]
 
 
 class TestWaiter:

@@ -15,7 +15,7 @@ from websockets.frames import Opcode
 from websockets.protocol import CLIENT, Protocol
 
 from support.examples import examples
-from wsclient.sansio.frames import Control, FrameParser, Received, Violation, parse_close
+from wsclient.sansio.frames import Control, FrameParser, Frames, Violation, parse_close
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 KIB, MIB = 1024, 1024 * 1024
@@ -62,7 +62,7 @@ class Outcome(NamedTuple):
     code: int | None  # of our close frame after the violation
 
 
-def outcome(*results: Received) -> Outcome:
+def outcome(*results: Frames) -> Outcome:
     messages = [
         (BINARY if index in result.binary else TEXT, message)
         for result in results
@@ -74,7 +74,7 @@ def outcome(*results: Received) -> Outcome:
     return Outcome(messages, controls, violations[0].code if violations else None)
 
 
-def read(parser: FrameParser, data: bytes, size: int) -> list[Received]:
+def read(parser: FrameParser, data: bytes, size: int) -> list[Frames]:
     """Pass `data` to the parser as a socket would, at most `size` bytes per read."""
     results = []
     source = memoryview(data)
@@ -91,7 +91,7 @@ def wire(*frames: Frame) -> bytes:
     return b"".join(frame.wire() for frame in frames)
 
 
-def feed(*frames: Frame, parser: FrameParser | None = None) -> Received:
+def feed(*frames: Frame, parser: FrameParser | None = None) -> Frames:
     return (parser or FrameParser()).feed(wire(*frames))
 
 
@@ -150,14 +150,14 @@ def test_message_continues_after_a_control_frame() -> None:
 def test_received_shows_what_it_holds() -> None:
     result = feed(Frame(BINARY, b"a"), Frame(PING), Frame(3))
     assert repr(result) == (
-        "Received(binary=[0], controls=[Control(opcode=9, payload=b'')], messages=[b'a'], "
+        "Frames(binary=[0], controls=[Control(opcode=9, payload=b'')], messages=[b'a'], "
         "violation=Violation(code=1002, reason='unknown opcode 0x3'))"
     )
 
 
 def test_received_has_no_room_for_other_attributes() -> None:
     with pytest.raises(AttributeError):
-        Received().extra = 1  # type: ignore[attr-defined]
+        Frames().extra = 1  # type: ignore[attr-defined]
 
 
 # --- Every header --------------------------------------------------------------------------------
@@ -675,7 +675,7 @@ def test_noise_cut_anywhere_gives_the_same(data: bytes, cuts: list[int]) -> None
 class Careful(FrameParser):
     """The parser without its fast path."""
 
-    def _ordinary(self, data: bytes, position: int, out: Received) -> int:
+    def _ordinary(self, data: bytes, position: int, out: Frames) -> int:
         return position
 
 

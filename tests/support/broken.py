@@ -33,7 +33,7 @@ from support.helpers import (
 )
 from support.proxies import Proxy
 from wsclient.dialects import Kucoin
-from wsclient.runtime.handshake import default_ssl_context
+from wsclient.runtime.dialing import default_ssl_context
 from wsclient.testing import FakeVenue, GenericProtocol
 
 __all__ = ["BROKEN", "HOST", "Arguments", "resolving", "server_context", "trusting"]

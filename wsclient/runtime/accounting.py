@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from wsclient.runtime.core import Core
 from wsclient.sansio.life import State
 from wsclient.sansio.measures import Histogram, Lags, Window
@@ -19,7 +17,7 @@ def stats_of(core: Core) -> Stats:
     """
     supervisor = core.peek()
     with core.lock:
-        now = time.monotonic()
+        now = core.clock.monotonic()
         message_queues, retired = core.router.queues, core.router.retired
         counters, rates = supervisor.counters, supervisor.intake.rates
         is_open = supervisor.state is State.OPEN
@@ -46,7 +44,7 @@ def stats_of(core: Core) -> Stats:
             "no_data": supervisor.upkeep.first_messages.overdue(),
             **{name: getattr(counters, name) for name in counters.__slots__},
         }
-    clock = time.time_ns()
+    clock = core.clock.time_ns()
     venue = supervisor.upkeep.venue_lags.copy(core.lock)
     consumer = retired.lags.copy(core.lock)
     queues = {}

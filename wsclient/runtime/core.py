@@ -14,7 +14,6 @@ from __future__ import annotations
 import itertools
 import random
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple
 from wsclient.errors import ClientClosed
 from wsclient.events import Event, ThreadStuck, UnreadDiscarded
 from wsclient.messages import Gap, Message, Subscription, SubscriptionState
+from wsclient.options import Options
 from wsclient.runtime.callbacks import Callbacks
 from wsclient.runtime.eventhub import EventHub, EventStream
 from wsclient.runtime.eventlog import EventLog
@@ -35,12 +35,13 @@ from wsclient.runtime.logs import FLUSH, ClientLog, flush
 from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.router import Router, Routes
 from wsclient.runtime.snapshots import Snapshots
-from wsclient.runtime.transport import Target, is_worker_thread
+from wsclient.runtime.source import Sources
+from wsclient.runtime.threads import is_worker_thread
 from wsclient.runtime.waiting import Deadline, Waiter
 from wsclient.runtime.watchdog import Watchdog
 from wsclient.runtime.weak import WeakGroup
 from wsclient.sansio.dialect import Credentials, Dialect
-from wsclient.sansio.frames import Received
+from wsclient.sansio.frames import Frames
 from wsclient.sansio.inbound import Inbound
 from wsclient.sansio.incoming import Incoming, Invalid
 from wsclient.sansio.life import State
@@ -102,21 +103,24 @@ def _has_times(dialect: Dialect) -> bool:
 class Core:
     """Owns the supervisor, the queues and the threads of one client."""
 
-    def __init__(self, target: Target, log: ClientLog) -> None:
-        options = target.options
+    def __init__(
+        self, sources: Sources, options: Options, dialect: Dialect, log: ClientLog
+    ) -> None:
         self.log = log
         self.options = options
-        self.dialect = target.dialect
+        self.dialect = dialect
+        #: The only clock: no time in the core comes from another.
+        self.clock = sources.clock
         self.locks = Locks()
         self._inbound = Inbound(
-            target.dialect,
+            dialect,
             decimal=options.decimal,
             deliver_unhandled=options.deliver_unhandled,
             validate=options.validate,
         )
         #: Protects the supervisor and the router.
         self.lock: AbstractContextManager[Any] = self.locks.new("the core")
-        self._watchdog = Watchdog(self, target)
+        self._watchdog = Watchdog(self, sources)
         self.event_hub = EventHub(
             self.locks,
             self._watchdog.put,
@@ -125,7 +129,7 @@ class Core:
         )
         self.emit = self.event_hub.emit
         self._supervisor = Supervisor(
-            target.dialect, options, random.random, target.mask, self.event_hub.wants
+            dialect, options, random.random, sources.mask, self.event_hub.wants
         )
         #: The router's routes. A queue never forgets a gap of these channels.
         self._routes: Routes = {}
@@ -133,11 +137,9 @@ class Core:
         self.router = Router(self.default, self._routes)
         #: Numbers for the queues of readers.
         self.reader_numbers = itertools.count(1)
-        self.mask = target.mask
+        self.mask = sources.mask
         #: Functions called, without the lock, when the client has been closed or has failed.
         self.at_end: list[Callable[[], None]] = []
-        #: Called by the reader at each step of an attempt (see :meth:`step`), and at each pong.
-        self.on_step: Callable[[str, Any], None] | None = None
         self.post = self._watchdog.post
         self.wake = self._watchdog.wake
         #: Posts a function by one call that is written in C.
@@ -147,12 +149,14 @@ class Core:
         self.callbacks = Callbacks(make, self._add_queue, self.emit, self.died)
         make = partial(self.new_queue, "books")
         self.books = Feeder(make, self._add_queue, self.died)
-        self.snapshots = Snapshots(options, self.emit, self.judge.now, self.locks, target.mask)
+        self.snapshots = Snapshots(
+            options, self.emit, self.judge.now, self.clock, self.locks, sources.mask
+        )
         self.at_end.append(self.snapshots.close)
         #: By connection: when the data that its reader is processing was read (monotonic s).
         self._taking_in: dict[int, float] = {}
         #: When the next message is measured (monotonic s). Used by the reader thread only.
-        self._sample_at = float("-inf") if _has_times(target.dialect) else float("inf")
+        self._sample_at = float("-inf") if _has_times(dialect) else float("inf")
         #: The waiters of blocked calls. Settled directly if the watchdog dies.
         self.waiters: WeakGroup[Waiter] = WeakGroup()
         #: True once close() has stopped waiting for the watchdog.
@@ -171,6 +175,10 @@ class Core:
         if self.is_forked:
             raise forked_error()
         self.locks.check()
+
+    def until(self, timeout: float | None) -> float:
+        """Return when ``timeout`` (s) from now ends, by the clock of the supervisor's deadlines."""
+        return float("inf") if timeout is None else self.clock.monotonic() + timeout
 
     def ask(self, waiter: Waiter, function: Callable[[], None]) -> None:
         """Run ``function`` on the watchdog thread. It settles ``waiter`` later.
@@ -202,7 +210,7 @@ class Core:
 
         def connect() -> None:
             with self.lock:
-                self._supervisor.connect(waiter, deadline, time.monotonic())
+                self._supervisor.connect(waiter, deadline, self.clock.monotonic())
 
         self.start()
         self.ask(waiter, connect)
@@ -222,7 +230,7 @@ class Core:
         def send() -> None:
             with self.lock:
                 connection = self._supervisor.open_connection()
-                connection.spend(time.monotonic())
+                connection.spend(self.clock.monotonic())
             self._watchdog.send(connection.id, payload, waiter)
 
         self.ask(waiter, send)
@@ -254,7 +262,7 @@ class Core:
             with self.lock:
                 connection = self._supervisor.open_connection()
                 connection.replies.begin(request_id, reply, deadline)
-                connection.spend(time.monotonic())
+                connection.spend(self.clock.monotonic())
             self._watchdog.send(connection.id, payload, sent)
 
         self.ask(sent, request)
@@ -521,7 +529,7 @@ class Core:
         """
         with self.lock:
             if not unless() and channel in self._supervisor.wanted:
-                self._supervisor.upkeep.refreshes.want(channel, time.monotonic(), delay)
+                self._supervisor.upkeep.refreshes.want(channel, self.clock.monotonic(), delay)
         self.wake()
 
     def has_snapshot(self, channel: str) -> None:
@@ -593,7 +601,7 @@ class Core:
 
     def _close(self, timeout: float) -> None:
         with self.lock:
-            self._supervisor.close(time.monotonic(), timeout)
+            self._supervisor.close(self.clock.monotonic(), timeout)
         unread = sum(queue.close() for queue in self.router.queues)
         self.report_end()
         if unread:
@@ -633,48 +641,40 @@ class Core:
         A slow ``validate``, or a slow hook of the dialect, may hold it up.
         """
         since = self._taking_in.get(connection_id)
-        return 0.0 if since is None else time.monotonic() - since
+        return 0.0 if since is None else self.clock.monotonic() - since
 
     # From the readers.
-
-    def step(self, name: str, about: Any) -> None:
-        """Report that an attempt has reached the step ``name``.
-
-        The steps, with their ``about``, are: ``"rest"`` (a RestRequest), ``"target"`` (URL, headers
-        and credentials), the steps of :func:`wsclient.runtime.handshake.open_socket`,
-        ``"handshake"`` (its HandshakeSocket) and ``"open"`` (None). ``"pong"`` reports a pong.
-        """
-        hook = self.on_step
-        if hook is not None:
-            hook(name, about)
 
     def opened(
         self, connection_id: int, login: Any, credentials: Credentials | None, address: str
     ) -> None:
         """Report that a connection is open."""
         with self.lock:
-            self._supervisor.opened(connection_id, login, time.monotonic(), credentials, address)
+            self._supervisor.opened(
+                connection_id, login, self.clock.monotonic(), credentials, address
+            )
         self.wake()
         self.snapshots.opened()
 
-    def received(self, connection_id: int, received: Received, now: float) -> None:
-        """Decode and deliver what one read brought at ``now`` (monotonic s)."""
+    def received(self, frames: Frames) -> None:
+        """Decode and deliver what one read brought."""
+        connection_id, now = frames.connection_id, frames.read_at
         self._taking_in[connection_id] = now
         try:
-            self._received(connection_id, received, now)
+            self._received(connection_id, frames, now)
         finally:
             del self._taking_in[connection_id]
-        if time.monotonic() - now > LATE:
+        if self.clock.monotonic() - now > LATE:
             self.books.wake()  # the books were doubtful until now
 
-    def _received(self, connection_id: int, received: Received, now: float) -> None:
+    def _received(self, connection_id: int, frames: Frames, now: float) -> None:
         inbound = self._inbound
         # Neither this frame nor the caller's may hold the messages when the reader gives way: a
         # consumer decodes and drops them one by one, and must hold the last reference to each.
-        payloads, received.messages = received.messages, []
+        payloads, frames.messages = frames.messages, []
         size = sum(map(len, payloads))
         inbound.ahead = len(self.default) <= KEEPS_UP
-        batch = inbound.batch(payloads, bool(received.binary), time.time_ns(), connection_id)
+        batch = inbound.batch(payloads, bool(frames.binary), frames.received_at, connection_id)
         with self.lock:
             supervisor = self._supervisor
             intake, connection = supervisor.intake, supervisor.connection(connection_id)
@@ -711,8 +711,8 @@ class Core:
         """Report a frame that could not be read."""
         with self.lock:
             connection = self._supervisor.connection(connection_id)
-            self._supervisor.intake.count(connection, 1, 0, time.monotonic())
-        if self._take_in(connection_id, [Invalid(text)], time.monotonic()):
+            self._supervisor.intake.count(connection, 1, 0, self.clock.monotonic())
+        if self._take_in(connection_id, [Invalid(text)], self.clock.monotonic()):
             self.wake()
 
     def _take_in(self, connection_id: int, entries: list[Incoming], now: float) -> bool:
@@ -763,10 +763,9 @@ class Core:
         with self.lock:
             connection = self._supervisor.connection(connection_id)
             if connection is not None:
-                connection.frame_received(time.monotonic())
+                connection.frame_received(self.clock.monotonic())
 
     def ponged(self, connection_id: int) -> None:
-        self.step("pong", None)
         with self.lock:
             connection = self._supervisor.connection(connection_id)
             if connection is not None:

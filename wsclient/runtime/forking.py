@@ -1,8 +1,12 @@
 """Cleaning up the parent's objects in a forked child process.
 
-Only the thread that forked exists in the child. Locks that other threads held stay held for ever,
-and results that they would have settled never come. The sockets are copies of the parent's, and
-must be closed without sending anything to the peer.
+Only the thread that forked exists in the child. Locks that other threads held would stay held for
+ever, and results that they would have settled never come. The sockets are copies of the parent's,
+and must be closed without sending anything to the peer.
+
+Whatever must change in the child is watched: it is told by one call of ``forked()``. The locks are
+released by :meth:`wsclient.runtime.locks.Locks.forked`, a blocked call is ended by its Waiter, a
+socket is closed by its Cancellable. So nothing else needs to know about locks and forks.
 """
 
 from __future__ import annotations
@@ -37,7 +41,8 @@ def forked_error() -> WSClientError:
 
 
 def _in_child() -> None:
-    for thing in _watched.all():
+    # The newest first: an order book looks whether its lock is held, before that is released.
+    for thing in reversed(_watched.all()):
         thing.forked()
     _watched.clear()
 

@@ -1,4 +1,4 @@
-"""Opens sockets and does the handshake: from a URL to an upgraded socket, within one deadline.
+"""The upgrade of a connected socket: the headers that are sent, and the answer that is accepted.
 
 websocket-client writes the upgrade request and checks the key in the answer. Everything else is
 here, because the library is not safe enough: it has no timeout for the whole attempt and no limit
@@ -8,43 +8,26 @@ process.
 
 from __future__ import annotations
 
-import contextlib
 import email.utils
 import io
-import ipaddress
 import re
 import socket
-import ssl
 import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
-from urllib.parse import quote, unquote, urlsplit
+from collections.abc import Mapping, Sequence
 
-from wsclient.errors import (
-    ConfigurationError,
-    ConnectionLost,
-    ConnectTimeout,
-    HandshakeRejected,
-    NotSupported,
-)
+from wsclient.errors import ConfigurationError, ConnectionLost, HandshakeRejected
 from wsclient.options import Options
+from wsclient.runtime.addresses import CONTROL, SURROGATE, parse_proxy
+from wsclient.runtime.sockets import DeadlineSocket
 from wsclient.runtime.waiting import Deadline
 
 __all__ = [
-    "Address",
     "HandshakeSocket",
-    "OnStep",
     "check_handshake_headers",
     "check_handshake_options",
     "check_headers",
-    "connect_to",
-    "open_socket",
-    "parse_proxy",
+    "is_interim",
     "parse_retry_after",
-    "parse_url",
-    "resource_of",
-    "weakness_of",
 ]
 
 #: The maximum size of the head of an answer to the upgrade request (bytes).
@@ -53,17 +36,7 @@ MAX_HEAD = 64 * 1024
 MAX_RETRY_AFTER = 86_400.0
 #: The most of an error page that is kept (bytes).
 MAX_EXCERPT = 512
-#: The longest timeout (s) set on a socket, which cannot take more than 24 days.
-MAX_WAIT = 86_400.0
 
-#: Called with the name of each step of an attempt as it begins, and with the step's subject. An
-#: address that refuses the connection is reported as ``"refused"``, with its error.
-OnStep = Callable[[str, Any], None]
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
-_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
-_SCHEME = re.compile("wss?://", re.IGNORECASE)
 _STATUS = re.compile(rb"HTTP/1\.([01]) (\d{3})(?: |\r|$)")
 #: Headers that the handshake writes by itself, with the option to use instead; and headers of a
 #: body, which would make the venue wait for one.
@@ -76,97 +49,6 @@ _OWN = {
 }
 _NO_HOST = re.compile(r"[\s/?#@,\\]")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-
-
-class Address(NamedTuple):
-    """The host and port of a URL."""
-
-    host: str
-    port: int
-    is_secure: bool
-
-    @property
-    def is_loopback(self) -> bool:
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-    @property
-    def host_header(self) -> str:
-        """The value of the header ``Host``, without the port if it is the scheme's default."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == (443 if self.is_secure else 80) else f"{host}:{self.port}"
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'wss' if self.is_secure else 'ws'}://{host}:{self.port}"
-
-
-def parse_url(url: object) -> Address:
-    """Check a ``ws://`` or ``wss://`` URL, and return its address.
-
-    Raises ConfigurationError without quoting the URL: its query, its path or its user part may hold
-    a secret.
-    """
-    if not isinstance(url, str):
-        raise ConfigurationError(f"url must be text, not {type(url).__name__}")
-    if _CONTROL.search(url) or " " in url or _SURROGATE.search(url):
-        raise ConfigurationError(
-            "the URL contains a space, a control character or half of a surrogate pair; "
-            "percent-encode it"
-        )
-    if not _SCHEME.match(url):
-        raise ConfigurationError("the URL must begin with ws:// or wss://")
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise ConfigurationError("the URL's host is not valid") from None
-    if "@" in parts.netloc:
-        raise ConfigurationError(
-            "the URL has a user part, which would be ignored; pass "
-            "headers={'Authorization': ...} instead"
-        )
-    if "#" in url:
-        raise ConfigurationError("the URL has a fragment (#...), which WebSocket does not allow")
-    try:
-        port = parts.port
-    except ValueError:
-        port = 0
-    if port == 0:
-        raise ConfigurationError("the URL's port is not a number from 1 to 65535")
-    if not parts.hostname:
-        raise ConfigurationError("the URL has no host")
-    secure = parts.scheme == "wss"
-    return Address(_ascii_host(parts.hostname, "URL"), port or (443 if secure else 80), secure)
-
-
-def _ascii_host(host: str, what: str) -> str:
-    """Return ``host`` in the ASCII form that DNS, TLS and HTTP use."""
-    if host.isascii():
-        return host
-    # Imported lazily: idna is slow to import, and most hosts are ASCII. requests depends on it.
-    import idna
-
-    try:
-        return idna.encode(host, uts46=True).decode()
-    except idna.IDNAError:
-        raise ConfigurationError(
-            f"the host of the {what} is not a valid international domain name"
-        ) from None
-
-
-def resource_of(url: str) -> str:
-    """Return the path and query of a URL that :func:`parse_url` accepts, for the request line.
-
-    They are unchanged, except that characters outside ASCII become UTF-8 percent-escapes.
-    """
-    rest = url.partition("://")[2]
-    begin = min((rest.find(mark) for mark in "/?" if mark in rest), default=len(rest))
-    resource = _NOT_ASCII.sub(lambda found: quote(found[0]), rest[begin:])
-    return resource if resource.startswith("/") else f"/{resource}"
 
 
 def check_headers(headers: Mapping[str, str]) -> list[str]:
@@ -240,286 +122,22 @@ def check_value(what: str, value: object) -> str:
     """
     if not isinstance(value, str):
         raise ConfigurationError(f"{what} must be text, not {type(value).__name__}")
-    if _CONTROL.search(value):
+    if CONTROL.search(value):
         raise ConfigurationError(f"{what} contains a control character (CR, LF, NUL ...)")
-    if _SURROGATE.search(value):
+    if SURROGATE.search(value):
         raise ConfigurationError(
             f"{what} contains half of a surrogate pair, which UTF-8 cannot encode"
         )
     return value
 
 
-def default_ssl_context() -> ssl.SSLContext:
-    """Return a context that verifies certificates and hosts, with TLS 1.2 or newer.
-
-    It ignores SSLKEYLOGFILE.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_default_certs()
-    return context
-
-
-def weakness_of(context: ssl.SSLContext) -> str | None:
-    """Return what a user's ``context`` fails to check; None if it is as strict as ours."""
-    if context.verify_mode is not ssl.CERT_REQUIRED:
-        return "certificates are not verified"
-    if not context.check_hostname:
-        return "certificates of any host are accepted"
-    if context.minimum_version < ssl.TLSVersion.TLSv1_2:
-        return "TLS older than 1.2 is allowed"
-    return None
-
-
-def _to_nobody(_step: str, _about: object) -> None:
-    pass
-
-
-def open_socket(
-    address: Address,
-    *,
-    proxy: str | None,
-    ssl_context: ssl.SSLContext | None,
-    deadline: Deadline,
-    hold: Callable[[socket.socket], None],
-    on_step: OnStep = _to_nobody,
-) -> socket.socket:
-    """Return a connected socket, after the TLS handshake.
-
-    ``hold`` is called with each socket before an operation on it can block, so that the watchdog
-    can shut it down at the deadline. ``on_step`` is called with the steps ``"dns"`` (an Address),
-    ``"addresses"`` (the addresses found), ``"tcp"`` (one of them), ``"proxy"`` (an Address),
-    ``"connected"`` (None) and ``"tls"`` (a socket).
-
-    Raises OSError, ConnectTimeout, or ConfigurationError and NotSupported about the proxy.
-    """
-    if proxy is not None:
-        sock = _open_by_proxy(proxy, address, deadline, hold, on_step)
-    else:
-        sock = _open_directly(address, deadline, hold, on_step)
-    on_step("connected", None)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if not address.is_secure:
-        return sock
-    context = ssl_context or default_ssl_context()
-    sock = wrap(sock, context, address.host)
-    with _closing_on_error(sock):
-        hold(sock)
-        on_step("tls", sock)
-        sock.settimeout(_left(deadline))
-        sock.do_handshake()
-    return sock
-
-
-def wrap(sock: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
-    with _closing_on_error(sock):
-        try:
-            return context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
-        except OSError as error:
-            _close_half_made(error)
-            raise
-
-
-def _close_half_made(error: OSError) -> None:
-    """Close the SSLSocket that ``wrap_socket`` leaves open when it raises ``error``.
-
-    If the peer has already reset the socket, ``ssl`` makes a half-initialised SSLSocket and leaves
-    it to the garbage collector.
-    """
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        half = frame.f_locals.get("self")
-        if isinstance(half, ssl.SSLSocket):
-            socket.socket.close(half)
-
-
-def _open_directly(
-    address: Address, deadline: Deadline, hold: Callable[[socket.socket], None], on_step: OnStep
-) -> socket.socket:
-    on_step("dns", address)
-    infos = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-    on_step("addresses", infos)
-    error: OSError | None = None
-    for i, info in enumerate(infos):
-        on_step("tcp", info)
-        try:
-            # Each address gets its share of the time left: a dead first one must not take all.
-            return connect_to(info, _left(deadline) / (len(infos) - i), hold)
-        except OSError as failure:
-            if isinstance(failure, ConnectionLost):
-                raise
-            on_step("refused", failure)
-            error = failure
-    try:
-        raise error or OSError(f"{address.host} has no address")
-    finally:
-        del error  # its traceback and this frame refer to each other
-
-
-def connect_to(
-    info: tuple[Any, ...], timeout: float, hold: Callable[[socket.socket], None]
-) -> socket.socket:
-    """Return a socket connected to ``info``, one of the results of ``getaddrinfo``."""
-    family, kind, protocol, _, target = info
-    sock = socket.socket(family, kind, protocol)
-    with _closing_on_error(sock):
-        hold(sock)
-        sock.settimeout(timeout)
-        sock.connect(target)
-    return sock
-
-
-class _ProxyDialer(NamedTuple):
-    """Opens the connection to the proxy in place of python-socks, so that it can be held."""
-
-    deadline: Deadline
-    hold: Callable[[socket.socket], None]
-    on_step: OnStep
-    is_http: bool
-
-    def connect(self, dest_host: str, dest_port: int, timeout: float) -> Any:
-        proxy = Address(dest_host, dest_port, False)
-        sock = _open_directly(proxy, self.deadline, self.hold, self.on_step)
-        self.on_step("proxy", proxy)
-        sock.settimeout(_left(self.deadline))
-        return _WholeAnswers(sock, self.deadline) if self.is_http else sock
-
-
-class _WholeAnswers:
-    """A socket to an HTTP proxy whose ``recv`` returns the proxy's whole answer.
-
-    python-socks takes the result of one read for the whole answer. But the answer may come in
-    pieces, and a piece left unread would be taken for data of the venue.
-    """
-
-    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
-        self.sock = sock
-        self.sendall = sock.sendall
-        self.close = sock.close
-        self._deadline = deadline
-
-    def recv(self, _size: int) -> bytes:
-        answer, skipped = bytearray(), 0
-        while not answer.endswith(b"\r\n\r\n"):
-            self.sock.settimeout(_left(self._deadline))
-            byte = self.sock.recv(1)
-            if not byte:
-                break
-            answer += byte
-            if skipped + len(answer) > MAX_HEAD:
-                raise ConnectionLost(f"the proxy's answer is longer than {MAX_HEAD} bytes")
-            if answer.endswith(b"\r\n\r\n") and _is_interim(answer):
-                skipped += len(answer)
-                answer.clear()
-        return bytes(answer)
-
-
-class ProxyUrl(NamedTuple):
-    """The parts of a proxy's URL. ``user`` is None if it has no login."""
-
-    scheme: str
-    host: str
-    port: int
-    user: str | None
-    password: str
-
-
-def parse_proxy(proxy: str) -> ProxyUrl:
-    """Check the URL of a proxy, and return its parts.
-
-    Raises ConfigurationError, without quoting the URL.
-    """
-    scheme = proxy.partition("://")[0].lower()
-    if scheme not in ("http", "socks5", "socks5h") or "://" not in proxy:
-        raise ConfigurationError("proxy must begin with http://, socks5:// or socks5h://")
-    try:
-        parts = urlsplit(proxy)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host = port = None
-    if not host or not port:
-        raise ConfigurationError(
-            "proxy must be like http://host:port or socks5://user:password@host:port"
-        )
-    user, password = unquote(parts.username or ""), unquote(parts.password or "")
-    is_login = bool(user or password)
-    if (
-        scheme == "http"
-        and is_login
-        and not (user and ":" not in user and _is_latin(user + password))
-    ):
-        raise ConfigurationError(
-            "the login of an HTTP proxy must be a user without a colon and a password, "
-            "both in Latin-1"
-        )
-    if scheme != "http" and is_login and not (_is_socks_word(user) and _is_socks_word(password)):
-        raise ConfigurationError(
-            "the login of a SOCKS5 proxy must be a user and a password, each of 1 to 255 ASCII "
-            "characters"
-        )
-    return ProxyUrl(scheme, _ascii_host(host, "proxy"), port, user or None, password)
-
-
-def _is_socks_word(text: str) -> bool:
-    return text.isascii() and 0 < len(text) < 256
-
-
-def _is_latin(text: str) -> bool:
-    return all(ord(char) < 256 for char in text)
-
-
-def _open_by_proxy(
-    proxy: str,
-    address: Address,
-    deadline: Deadline,
-    hold: Callable[[socket.socket], None],
-    on_step: OnStep,
-) -> socket.socket:
-    scheme, host, port, user, password = parse_proxy(proxy)
-    try:
-        from python_socks import ProxyError, ProxyType
-        from python_socks import ProxyTimeoutError as ProxyTimeout
-        from python_socks.sync import Proxy
-    except ImportError:
-        raise NotSupported(
-            "proxy= needs the package python-socks: pip install 'wsclient-market[proxy]'"
-        ) from None
-    is_http = scheme == "http"
-    dialer: Any = _ProxyDialer(deadline, hold, on_step, is_http)
-    kind = ProxyType.HTTP if is_http else ProxyType.SOCKS5
-    via = Proxy(kind, host, port, user, password, rdns=scheme != "socks5", forward=dialer)
-    try:
-        sock: Any = via.connect(address.host, address.port, timeout=_left(deadline))
-    except ProxyTimeout:
-        raise ConnectTimeout("the proxy did not answer in time") from None
-    except ProxyError as error:
-        raise ConnectionLost(f"the proxy refused: {str(error)[:200]}") from None
-    opened: socket.socket = getattr(sock, "sock", sock)
-    return opened
-
-
-def _is_interim(head: bytes | bytearray) -> bool:
+def is_interim(head: bytes | bytearray) -> bool:
     """Return whether ``head`` is a 1xx answer, which precedes another (RFC 9110, 15.2)."""
     match = _STATUS.match(head)
     return match is not None and match[2].startswith(b"1") and match[2] != b"101"
 
 
-@contextlib.contextmanager
-def _closing_on_error(sock: socket.socket) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        sock.close()
-        raise
-
-
-def _left(deadline: Deadline) -> float:
-    remaining = deadline.remaining()
-    if remaining <= 0:
-        raise ConnectTimeout("the attempt took longer than connect_timeout")
-    return min(remaining, MAX_WAIT)
-
-
-class HandshakeSocket:
+class HandshakeSocket(DeadlineSocket):
     """The object that websocket-client uses as its socket during the handshake.
 
     It puts ``resource`` into the request, since the library would drop its ``;params``. It reads
@@ -538,11 +156,10 @@ class HandshakeSocket:
         resource: str = "",
         subprotocols: Sequence[str] = (),
     ) -> None:
-        self.sock = sock
+        super().__init__(sock, deadline)
         self.leftover = b""
         self.status_line = b""
         self.fields: dict[bytes, bytes] = {}
-        self._deadline = deadline
         self._cookie = cookie
         self._resource = resource
         self._subprotocols = [name.lower() for name in subprotocols]
@@ -551,20 +168,13 @@ class HandshakeSocket:
 
     # What the library calls.
 
-    def gettimeout(self) -> float:
-        return max(0.001, self._deadline.remaining())
-
-    def settimeout(self, timeout: float | None) -> None:
-        """Ignore ``timeout``: only the deadline counts."""
-
     def send(self, data: bytes) -> int:
         lines = [x for x in data.split(b"\r\n") if not x.lower().startswith(b"cookie:")]
         if self._resource:
             lines[0] = b"GET " + self._resource.encode() + b" HTTP/1.1"
         if self._cookie:
             lines[-2:-2] = [b"Cookie: " + self._cookie.encode()]
-        self.sock.settimeout(_left(self._deadline))
-        self.sock.sendall(b"\r\n".join(lines))
+        self.sendall(b"\r\n".join(lines))
         return len(data)
 
     def recv(self, size: int) -> bytes:
@@ -572,15 +182,9 @@ class HandshakeSocket:
             self._head = io.BytesIO(self._read_head())
         return self._head.read(size)
 
-    def fileno(self) -> int:
-        return self.sock.fileno()
-
-    def shutdown(self, how: int) -> None:
-        self.sock.shutdown(how)
-
     def close(self) -> None:
         self._closed = True
-        self.sock.close()
+        super().close()
 
     # Inside.
 
@@ -593,7 +197,7 @@ class HandshakeSocket:
                 head = bytes(data[: end + 4])
                 del data[: end + 4]
                 self.leftover = bytes(data)
-                if not _is_interim(head):
+                if not is_interim(head):
                     return self._check(head)
                 skipped += len(head)
             if data and not data.startswith(b"HTTP/"[: len(data)]):
@@ -605,8 +209,7 @@ class HandshakeSocket:
                 raise HandshakeRejected(f"the answer's head is longer than {MAX_HEAD} bytes")
             if end >= 0:
                 continue  # the next answer may be in ``data`` already
-            self.sock.settimeout(_left(self._deadline))
-            piece = self.sock.recv(4096)
+            piece = super().recv(4096)
             if not piece:
                 raise ConnectionLost("the venue closed the connection during the handshake")
             data += piece

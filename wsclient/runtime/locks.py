@@ -21,6 +21,7 @@ from __future__ import annotations
 import threading
 
 from wsclient.errors import ReentrantCall
+from wsclient.runtime.forking import watch
 from wsclient.runtime.weak import WeakGroup
 
 __all__ = ["Locks"]
@@ -31,6 +32,7 @@ class Locks:
 
     def __init__(self) -> None:
         self._locks: WeakGroup[threading.RLock] = WeakGroup()
+        watch(self)
 
     def new(self, what: str) -> threading.RLock:
         """Return a new lock. ``what`` names what it protects."""
@@ -42,6 +44,13 @@ class Locks:
     def is_held(self) -> bool:
         """True when the current thread holds one of the locks."""
         return any(lock._is_owned() for lock in self._locks.all())  # type: ignore[attr-defined]
+
+    def forked(self) -> None:
+        """Release the locks of the threads that do not exist in a forked child."""
+        for lock in self._locks.all():
+            # This thread releases its own: it was forked by a signal handler within a section.
+            if not lock._is_owned():  # type: ignore[attr-defined]
+                lock._at_fork_reinit()  # type: ignore[attr-defined]
 
     def check(self) -> None:
         """Raise ReentrantCall when the current thread holds one of the locks."""

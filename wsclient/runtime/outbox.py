@@ -7,7 +7,6 @@ thread cannot cut a frame in two.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from typing import NamedTuple
 
@@ -125,10 +124,6 @@ class Outbox:
             self.unsent_since = None
             while self._tickets:
                 self._settle(self._tickets.popleft())
-
-    def forked(self) -> None:
-        """Replace the lock in a child process, where its holder may not exist."""
-        self._lock = threading.RLock()
 
     def _settle(self, ticket: _Ticket) -> None:
         if self._out >= ticket.end:

@@ -30,14 +30,11 @@ from wsclient.errors import (
     HandshakeRejected,
     WSClientError,
 )
-from wsclient.runtime.handshake import (
-    Address,
-    check_headers,
-    open_socket,
-    parse_retry_after,
-    parse_url,
-)
+from wsclient.runtime.addresses import Address, parse_url
+from wsclient.runtime.dialing import open_socket
+from wsclient.runtime.handshake import check_headers, parse_retry_after
 from wsclient.runtime.logs import silence
+from wsclient.runtime.sockets import DeadlineSocket
 from wsclient.runtime.waiting import Deadline
 from wsclient.sansio.codec import decoder
 from wsclient.sansio.dialect import RestRequest
@@ -170,8 +167,8 @@ class _Adapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {
-            "http": partial(_pool, HTTPConnectionPool, partial(_Connection, self._connect)),
-            "https": partial(_pool, HTTPSConnectionPool, partial(_SecureConnection, self._connect)),
+            "http": partial(_pool, HTTPConnectionPool, partial(_HttpConnection, self._connect)),
+            "https": partial(_pool, HTTPSConnectionPool, partial(_HttpsConnection, self._connect)),
         }
 
     def close(self) -> None:
@@ -198,7 +195,7 @@ class _Response(HTTPResponse):
         return version, CONTINUE if 100 <= status < 200 else status, reason
 
 
-class _Connection(HTTPConnection):
+class _HttpConnection(HTTPConnection):
     response_class = _Response
 
     def __init__(self, open: Callable[[], _Socket], *args: Any, **kwargs: Any) -> None:
@@ -209,7 +206,7 @@ class _Connection(HTTPConnection):
         self.sock: Any = self._open()
 
 
-class _SecureConnection(HTTPSConnection):
+class _HttpsConnection(HTTPSConnection):
     response_class = _Response
 
     def __init__(self, open: Callable[[], _Socket], *args: Any, **kwargs: Any) -> None:
@@ -221,48 +218,26 @@ class _SecureConnection(HTTPSConnection):
         self.is_verified = True
 
 
-class _Socket:
-    """The object that urllib3 uses as its socket: the deadline bounds every step."""
-
-    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
-        self._sock = sock
-        self._deadline = deadline
-        self.close = sock.close
-        self.fileno = sock.fileno
-        self.shutdown = sock.shutdown
-
-    def settimeout(self, timeout: float | None) -> None:
-        """Ignore ``timeout``: only the deadline counts."""
-
-    def sendall(self, data: bytes) -> None:
-        self._sock.settimeout(_left(self._deadline))
-        self._sock.sendall(data)
+class _Socket(DeadlineSocket):
+    """The object that urllib3 uses as its socket."""
 
     def makefile(self, *_: object) -> io.BufferedReader:
-        return io.BufferedReader(_BodyReader(self._sock, self._deadline))
+        return io.BufferedReader(_BodyReader(self))
 
 
 class _BodyReader(io.RawIOBase):
-    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
-        self._sock = sock
-        self._deadline = deadline
+    def __init__(self, sock: _Socket) -> None:
+        self._socket = sock
         # Keeps the socket open, although urllib3 closes it once the head has been read.
-        self._file = sock.makefile("rb", buffering=0)
+        self._file = sock.sock.makefile("rb", buffering=0)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        self._sock.settimeout(_left(self._deadline))
+        self._socket.ready()
         return self._file.readinto(buffer)
 
     def close(self) -> None:
         self._file.close()
         super().close()
-
-
-def _left(deadline: Deadline) -> float:
-    remaining = deadline.remaining()
-    if remaining <= 0:
-        raise TimeoutError
-    return remaining

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import queue
-import socket
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from msgspec import MsgspecError
 
-from wsclient.errors import ConnectionLost, HandshakeRejected, ThreadStartError, WSClientError
+from wsclient.errors import HandshakeRejected, ThreadStartError, WSClientError
 from wsclient.events import SnapshotFailed, SnapshotsFailed, SnapshotTooOld
 from wsclient.options import Options
 from wsclient.runtime.forking import watch
 from wsclient.runtime.locks import Locks
-from wsclient.runtime.threads import start
-from wsclient.runtime.transport import WorkerThread
+from wsclient.runtime.sockets import Cancellable
+from wsclient.runtime.source import Clock
+from wsclient.runtime.threads import WorkerThread, start
 from wsclient.sansio.backoff import Backoff, Verdict
 from wsclient.sansio.book import DialectBug
 from wsclient.sansio.codec import one_line
@@ -81,6 +80,7 @@ class Snapshots:
         options: Options,
         emit: Callable[..., None],
         judge: Callable[[BaseException], Verdict],
+        clock: Clock,
         locks: Locks | None = None,
         mask: Callable[[str], str] = str,
     ) -> None:
@@ -88,10 +88,10 @@ class Snapshots:
         self._mask = mask
         self._emit = emit
         self._judge = judge
-        self._locks = Locks() if locks is None else locks
+        self._clock = clock
         #: Protects the books, what is due, and the start of the thread. Never held during I/O, nor
         #: during a call of a book.
-        self._lock = self._locks.new("the snapshots of order books")
+        self._lock = (locks or Locks()).new("the snapshots of order books")
         self.books: dict[str, Wanting] = {}
         self._refreshes = Refreshes(PATIENCE, MAX_PATIENCE)
         self._thread: WorkerThread | None = None
@@ -102,8 +102,7 @@ class Snapshots:
         # Used by the thread only.
         self._backoff = Backoff(PATIENCE, MAX_PATIENCE, lambda: 1.0, jitter=False)
         self.not_before = 0.0
-        self._sock: socket.socket | None = None
-        self._is_closed = False
+        self._fetching = Cancellable("the client was closed")
         watch(self)
 
     @property
@@ -118,10 +117,10 @@ class Snapshots:
         Returns False if no thread can be started to fetch it: the caller must try again.
         """
         with self._lock:
-            if self._is_closed or book.is_lost:
+            if self._fetching.is_cancelled or book.is_lost:
                 return True  # the channel may belong to another book by now
             self.books[book.channel] = book
-            is_new = self._refreshes.want(book.channel, time.monotonic())
+            is_new = self._refreshes.want(book.channel, self._clock.monotonic())
             thread = None
             if self._thread is None:
                 thread = self._thread = WorkerThread("wsclient-snapshot", self._run)
@@ -149,7 +148,7 @@ class Snapshots:
     def opened(self) -> None:
         """Fetch a snapshot for every book, since the connection or a subscription is new."""
         with self._lock:
-            now = time.monotonic()
+            now = self._clock.monotonic()
             for channel in self.books:
                 self._refreshes.want(channel, now)
         self._wakeups.put(None)
@@ -162,23 +161,12 @@ class Snapshots:
 
     def close(self) -> None:
         """End the thread without waiting for it. May be called anywhere, also in a finalizer."""
-        # Order matters, here and in _hold: one of the two must see the other's assignment.
-        self._is_closed = True
-        sock = self._sock
-        if sock is not None:
-            try:
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
-            except OSError:
-                pass  # not connected yet: its own timeout ends it
+        self._fetching.cancel()
         self._wakeups.put(None)
 
     def forked(self) -> None:
         """Close the copy of the parent's socket in a child process, without sending anything."""
-        self._is_closed = True
-        self._lock = self._locks.new("the snapshots of order books")
-        sock, self._sock = self._sock, None
-        if sock is not None:
-            socket.socket.close(sock)
+        self._fetching.forked()
 
     # The thread.
 
@@ -189,9 +177,9 @@ class Snapshots:
             self._thread = None  # whatever ended it, the next request starts another
 
     def _loop(self) -> None:
-        while not self._is_closed:
+        while not self._fetching.is_cancelled:
             try:
-                timeout = self._step(time.monotonic())
+                timeout = self._step(self._clock.monotonic())
             except BaseException as error:  # noqa: BLE001 - reported, and the thread goes on
                 self._emit(SnapshotsFailed, error)
                 timeout = PATIENCE
@@ -232,7 +220,7 @@ class Snapshots:
             answer = self._fetch(book.request)
             is_joined = book.join(answer, connection_id, age)
         except BaseException as error:  # noqa: BLE001 - the dialect may raise anything
-            if not self._is_closed:
+            if not self._fetching.is_cancelled:
                 self._failed(book, error)
             return
         self._backoff.reset()
@@ -263,7 +251,7 @@ class Snapshots:
             book.give_up(f"{cause}: {text}")
             self.forget(book)
             return
-        now = time.monotonic()
+        now = self._clock.monotonic()
         delay = error.retry_after or 0.0 if isinstance(error, HandshakeRejected) else 0.0
         if verdict is Verdict.RATE_LIMITED:
             delay = max(delay, self._backoff.next(verdict))
@@ -278,19 +266,10 @@ class Snapshots:
         from wsclient.runtime.rest import fetch  # imported lazily: requests is slow to import
 
         options = self.options
-        try:
-            return fetch(
-                request,
-                options.connect_timeout,
-                options.ssl_context,
-                proxy=options.proxy,
-                hold=self._hold,
-            )
-        finally:
-            self._sock = None  # closed
-
-    def _hold(self, sock: socket.socket) -> None:
-        """Make ``sock`` known to close(). Raise if close() has already been called."""
-        self._sock = sock
-        if self._is_closed:
-            raise ConnectionLost("the client was closed")
+        return fetch(
+            request,
+            options.connect_timeout,
+            options.ssl_context,
+            proxy=options.proxy,
+            hold=self._fetching.hold,
+        )

@@ -9,10 +9,10 @@ import socket
 import ssl
 import struct
 import sys
-import threading
-import time
 
 from wsclient.runtime.locks import Locks
+from wsclient.runtime.sockets import shut_down
+from wsclient.runtime.waiting import Deadline
 
 __all__ = ["Stream", "open_stream"]
 
@@ -99,7 +99,8 @@ class Stream:
 
     def finish_writing(self) -> None:
         """End the sending direction: the peer sees the end after the bytes that were sent."""
-        self._shutdown(socket.SHUT_WR)
+        with self._end:
+            shut_down(self.sock, socket.SHUT_WR)
 
     def drain(self, seconds: float, limit: int) -> None:
         """Read and discard until the peer's end, for at most ``seconds`` and ``limit`` bytes.
@@ -107,11 +108,11 @@ class Stream:
         Closing a socket with unread input sends a reset, so that the peer might not get the last
         bytes.
         """
-        deadline = time.monotonic() + seconds
+        deadline = Deadline(seconds)
         try:
             while limit > 0:
-                remaining = deadline - time.monotonic()
-                if remaining <= 0 or not _is_ready(self.sock, for_write=False, timeout=remaining):
+                remaining = deadline.remaining()
+                if not remaining or not _is_ready(self.sock, for_write=False, timeout=remaining):
                     return
                 # Read below TLS: discarded data need not be decrypted.
                 piece = socket.socket.recv(self.sock, 65536, _DONTWAIT)
@@ -123,23 +124,12 @@ class Stream:
 
     def abort(self) -> None:
         """End both directions now, so that a blocked read returns. May be called on any thread."""
-        self._shutdown(socket.SHUT_RDWR)
+        with self._end:
+            shut_down(self.sock)
 
     def close(self) -> None:
         with self._end:
             self.sock.close()
-
-    def forked(self) -> None:
-        """Replace the lock in a child process, where its holder may not exist."""
-        self._end = threading.RLock()
-
-    def _shutdown(self, how: int) -> None:
-        with self._end:
-            try:
-                # Unbound: the method of an SSLSocket begins the end of TLS, which can block.
-                socket.socket.shutdown(self.sock, how)
-            except OSError:
-                pass  # no longer connected, as requested
 
 
 class TlsStream(Stream):
@@ -157,10 +147,6 @@ class TlsStream(Stream):
         self._tls = locks.new("TLS")
         #: True after a read that took all data there was.
         self._is_dry = False
-
-    def forked(self) -> None:
-        super().forked()
-        self._tls = threading.RLock()
 
     def read_into(self, buffer: memoryview) -> int | None:
         if self._is_dry:

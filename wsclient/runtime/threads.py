@@ -1,14 +1,27 @@
-"""Starts threads so that a Ctrl-C does no harm."""
+"""The package's own threads: what marks them, and how a Ctrl-C does no harm as they start."""
 
 from __future__ import annotations
 
 import _thread
 import threading
+from collections.abc import Callable
 
 from wsclient.errors import ThreadStartError
 from wsclient.runtime.waiting import Waiter
 
-__all__ = ["launch", "start"]
+__all__ = ["WorkerThread", "is_worker_thread", "launch", "start"]
+
+
+class WorkerThread(threading.Thread):
+    """One of our own threads. Blocking calls are forbidden on it: it would wait for itself."""
+
+    def __init__(self, name: str, target: Callable[[], None]) -> None:
+        super().__init__(name=name, target=target, daemon=True)
+
+
+def is_worker_thread() -> bool:
+    """Return whether the current thread is a WorkerThread."""
+    return isinstance(threading.current_thread(), WorkerThread)
 
 
 def start(thread: threading.Thread) -> None:

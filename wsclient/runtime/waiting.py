@@ -15,7 +15,7 @@ from typing import Any
 from wsclient.errors import WSClientError
 from wsclient.runtime.forking import forked_error, watch
 
-__all__ = ["NEVER", "SLICE", "Deadline", "Waiter", "acquire"]
+__all__ = ["NEVER", "SLICE", "Deadline", "Permit", "Waiter", "acquire"]
 
 #: The longest single wait (s). A Ctrl-C that comes just before a wait for a lock, or, on Windows,
 #: during it, takes effect only when the wait ends. So waits are cut into slices.
@@ -46,16 +46,39 @@ def acquire(signal: threading.Lock, deadline: Deadline) -> bool:
             return False
 
 
+class Permit:
+    """Something that one thread at a time may have: :meth:`take` says whether it is this one.
+
+    ``pop`` is one call that is written in C. So of two threads only one gets the element, and no
+    lock is needed, which an interrupt or a fork might leave held.
+    """
+
+    __slots__ = ("_free",)
+
+    def __init__(self) -> None:
+        self._free = [None]
+
+    def take(self) -> bool:
+        try:
+            self._free.pop()
+        except IndexError:
+            return False
+        return True
+
+    def give_back(self) -> None:
+        self._free.append(None)
+
+
 class Waiter:
     """A result that one thread waits for and another settles. Only the first settle() counts."""
 
-    __slots__ = ("__weakref__", "_error", "_result", "_right", "_signal", "settled")
+    __slots__ = ("__weakref__", "_error", "_permit", "_result", "_signal", "settled")
 
     def __init__(self) -> None:
         self._signal = threading.Lock()
         self._signal.acquire()
-        #: The thread that pops the element may settle the result.
-        self._right = [None]
+        #: Whoever takes it settles the result.
+        self._permit = Permit()
         self._result: Any = None
         self._error: BaseException | None = None
         self.settled = False
@@ -63,9 +86,7 @@ class Waiter:
 
     def settle(self, error: BaseException | None = None, result: Any = None) -> None:
         """End the wait with a result, or with an error to raise. May be called on any thread."""
-        try:
-            self._right.pop()
-        except IndexError:
+        if not self._permit.take():
             return
         self._result, self._error = result, error
         self.settled = True

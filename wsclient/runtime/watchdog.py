@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -18,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from wsclient.errors import ConnectionLost, NotConnected, ThreadStartError, WSClientError
 from wsclient.events import Resubscribing, ThreadDied
-from wsclient.runtime.threads import launch
-from wsclient.runtime.transport import Target, Transport, WorkerThread
+from wsclient.runtime.source import Source, Sources
+from wsclient.runtime.threads import WorkerThread, launch
 from wsclient.runtime.waiting import Waiter
 from wsclient.sansio.actions import (
     Abort,
@@ -59,16 +58,17 @@ class Watchdog:
     Before it starts and after it ends, the thread that posts a function runs it itself.
     """
 
-    def __init__(self, core: Core, target: Target) -> None:
+    def __init__(self, core: Core, sources: Sources) -> None:
         self._core = core
-        self._target = target
+        self._sources = sources
+        self._clock = sources.clock
         #: The posts: each a function to call, or None to only check again.
         self.posts: queue.SimpleQueue[Post | None] = queue.SimpleQueue()
         #: The supervisor's actions that are still to be performed, in order.
         self.todo: deque[Action] = deque()
         #: Each transport whose thread has not ended. Changed by the watchdog thread only, except
         #: that a reader removes its own when it ends, which is atomic.
-        self.transports: dict[int, Transport] = {}
+        self.transports: dict[int, Source] = {}
         #: The thread, under the key None. The first ``setdefault`` decides, by the starter or by
         #: the thread itself, so that an interrupted start leaves either no thread or one.
         self._threads: dict[None, WorkerThread] = {}
@@ -147,7 +147,7 @@ class Watchdog:
     def _loop(self) -> None:
         core = self._core
         while True:
-            now = time.monotonic()
+            now = self._clock.monotonic()
             core.judge.expire(now)
             # Without the lock: view() queries the socket. No view of a connection that has ended
             # while the verdict on its error is pending.
@@ -263,7 +263,7 @@ class Watchdog:
                 consult.then(result)
 
     def _dial(self, connection_id: int) -> None:
-        transport = Transport(connection_id, self._target, self._core, self._core.locks)
+        transport = self._sources.make(connection_id, self._core, self._core.locks)
         self.transports[connection_id] = transport
         try:
             transport.start()
@@ -292,7 +292,7 @@ class Watchdog:
         if is_known and connection_id not in self._ended:
             self._ended.add(connection_id)
             then = partial(self._judged, connection_id, error)
-            self._core.judge.judge(error, then, time.monotonic())
+            self._core.judge.judge(error, then, self._clock.monotonic())
 
     def _judged(self, connection_id: int, error: BaseException, verdict: Verdict) -> None:
         try:
@@ -300,7 +300,7 @@ class Watchdog:
         except BaseException:  # noqa: BLE001 - that __str__ may raise
             why = type(error).__name__
         with self._core.lock:
-            self._core.peek().ended(connection_id, error, verdict, time.monotonic(), why)
+            self._core.peek().ended(connection_id, error, verdict, self._clock.monotonic(), why)
         self._ended.discard(connection_id)
 
     # The end.

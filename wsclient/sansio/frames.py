@@ -59,10 +59,25 @@ class Violation(NamedTuple):
     reason: str
 
 
-class Received:
-    """The messages and control frames of one read, and a violation if there was one."""
+class Frames:
+    """The messages and control frames of one read, and a violation if there was one.
 
-    __slots__ = ("binary", "controls", "messages", "violation")
+    Whoever reads adds where and when that was.
+    """
+
+    __slots__ = (
+        "binary",
+        "connection_id",
+        "controls",
+        "messages",
+        "read_at",
+        "received_at",
+        "violation",
+    )
+
+    connection_id: int
+    read_at: float  # monotonic (s)
+    received_at: int  # since the epoch (ns)
 
     def __init__(self) -> None:
         self.messages: list[bytes] = []
@@ -71,7 +86,8 @@ class Received:
         self.violation: Violation | None = None
 
     def __repr__(self) -> str:
-        return f"Received({', '.join(f'{s}={getattr(self, s)!r}' for s in self.__slots__)})"
+        names = ("binary", "controls", "messages", "violation")
+        return f"Frames({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
 
 
 class _BadFrame(Exception):
@@ -123,9 +139,9 @@ class FrameParser:
         """Return space for the next read. Call it before each: a read that fills it enlarges it."""
         return self._view[self._held :]
 
-    def received(self, count: int) -> Received:
+    def received(self, count: int) -> Frames:
         """Parse the ``count`` bytes that were read into :meth:`buffer`."""
-        out = Received()
+        out = Frames()
         if self._finished:
             return out
         view = self._view
@@ -149,9 +165,9 @@ class FrameParser:
             self._finish()
         return out
 
-    def feed(self, data: bytes) -> Received:
+    def feed(self, data: bytes) -> Frames:
         """Parse ``data`` as if it had been read from the socket."""
-        out = Received()
+        out = Frames()
         source = memoryview(data)
         while source and not self._finished:
             space = self.buffer()
@@ -165,7 +181,7 @@ class FrameParser:
             out.violation = part.violation
         return out
 
-    def _frames(self, data: bytes, out: Received) -> bytes:
+    def _frames(self, data: bytes, out: Frames) -> bytes:
         """Parse all frames of ``data``; return the rest, which needs more bytes."""
         position = 0
         while position < len(data):
@@ -179,7 +195,7 @@ class FrameParser:
                 break
         return data[position:]
 
-    def _ordinary(self, data: bytes, position: int, out: Received) -> int:
+    def _ordinary(self, data: bytes, position: int, out: Frames) -> int:
         """Parse complete unfragmented messages, up to the first frame that is anything else."""
         messages = out.messages
         append = messages.append
@@ -209,7 +225,7 @@ class FrameParser:
             position = stop
         return position
 
-    def _frame(self, data: bytes, position: int, out: Received) -> int:
+    def _frame(self, data: bytes, position: int, out: Frames) -> int:
         """Parse one frame, or its part that is here, and return the new position.
 
         Returns ``position`` if too little has arrived to decide.
@@ -278,7 +294,7 @@ class FrameParser:
         self._payload(memoryview(data)[start:stop], out)
         return stop
 
-    def _payload(self, part: memoryview, out: Received) -> None:
+    def _payload(self, part: memoryview, out: Frames) -> None:
         """Add ``part`` to the current message; it is within the current frame."""
         self._missing -= len(part)
         complete = self._fin and not self._missing

@@ -1,0 +1,125 @@
+"""What delivers frames to a client: a socket, or whatever else speaks for a venue.
+
+The core knows only these protocols. It is given a :class:`Sources`, which makes a :class:`Source`
+for each connection, and is itself the :class:`FrameReceiver`. ``transport.py`` has the sources that
+are sockets.
+
+All times that the core uses are those of the sources' clock, and it never looks at another one. So
+a source that replays a recording replays its times, too.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Protocol
+
+from wsclient.errors import WSClientError
+from wsclient.runtime.locks import Locks
+from wsclient.runtime.waiting import Waiter
+from wsclient.sansio.dialect import Credentials
+from wsclient.sansio.frames import Frames
+from wsclient.sansio.heartbeat import ConnectionView
+
+__all__ = ["Clock", "FrameReceiver", "Source", "Sources"]
+
+
+class Clock(Protocol):
+    """Tells the time. The module ``time`` is one."""
+
+    def monotonic(self) -> float:
+        """Return the time (s) since some moment. It never goes back."""
+
+    def time_ns(self) -> int:
+        """Return the time (ns) since the epoch."""
+
+
+class FrameReceiver(Protocol):
+    """Takes frames, and the other reports of sources.
+
+    Each source reports on its own thread, one call at a time. The order is: :meth:`opened`; then
+    any of the others; :meth:`ended`, exactly once, also if the connection was never opened; at last
+    :meth:`finished`. No report of the source follows it.
+    """
+
+    def opened(
+        self, connection_id: int, login: Any, credentials: Credentials | None, address: str
+    ) -> None:
+        """The connection is open. ``login`` is what the dialect sends first, or None."""
+
+    def received(self, frames: Frames) -> None:
+        """Messages have come. Their list is taken out of ``frames``."""
+
+    def in_frame(self, now: float) -> None:
+        """The last read, at ``now``, has ended within a frame, as most do."""
+
+    def pace(self) -> None:
+        """Let consumers catch up. Called after :meth:`received`, when nothing refers to it."""
+
+    def pinged(self, connection_id: int) -> None:
+        """A ping has come. The source answers it."""
+
+    def ponged(self, connection_id: int) -> None:
+        """A pong has come."""
+
+    def unreadable(self, connection_id: int, text: str) -> None:
+        """A frame has come that cannot be read. ``text`` says why."""
+
+    def ended(self, connection_id: int, error: BaseException) -> None:
+        """The connection has ended, or could not be opened, by ``error``."""
+
+    def finished(self, connection_id: int) -> None:
+        """The source has ended, and holds nothing any more."""
+
+    def wake(self) -> None:
+        """There is something to :meth:`Source.flush`."""
+
+
+class Source(Protocol):
+    """One connection. All methods may be called on any thread, and return at once."""
+
+    @property
+    def connection_id(self) -> int: ...
+
+    @property
+    def thread(self) -> threading.Thread:
+        """The thread that reports. It ends with the source."""
+
+    def start(self) -> None:
+        """Start the thread, which connects. Called once. Raises ThreadStartError."""
+
+    def view(self) -> ConnectionView:
+        """Return the state of the connection, for the heartbeat."""
+
+    def send(self, payload: str | bytes, waiter: Waiter | None = None) -> None:
+        """Queue a message. ``waiter`` is settled when it is sent or cannot be sent."""
+
+    def ping(self) -> None:
+        """Queue a ping."""
+
+    def hang_up(self) -> None:
+        """Queue a close frame. The peer's answer ends the connection."""
+
+    def release(self) -> None:
+        """Wake the callers whose messages the peer has not taken."""
+
+    def flush(self) -> bool:
+        """Send as much of what is queued as the peer takes. Return whether some is left."""
+
+    def abort(self, why: WSClientError | None = None) -> None:
+        """End the connection, or the attempt, now. ``why`` is reported as the cause."""
+
+    def forked(self) -> None:
+        """End in a forked child process, where the thread does not exist, and tell nobody."""
+
+
+class Sources(Protocol):
+    """Makes the sources of one client. They have a clock in common."""
+
+    @property
+    def clock(self) -> Clock: ...
+
+    def mask(self, words: str) -> str:
+        """Return ``words`` of the peer without any of our secrets that they quote."""
+
+    def make(self, connection_id: int, receiver: FrameReceiver, locks: Locks) -> Source:
+        """Return the source of a new connection, not started. ``locks`` makes its locks."""
