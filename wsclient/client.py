@@ -23,7 +23,7 @@ from wsclient.orderbook import OrderBook
 from wsclient.runtime.accounting import stats_of
 from wsclient.runtime.books import BookFeed, LiveBook, RestBookFeed
 from wsclient.runtime.core import Core
-from wsclient.runtime.eventhub import EventStream
+from wsclient.runtime.eventstream import EventStream
 from wsclient.runtime.forking import forked_error
 from wsclient.runtime.handshake import check_handshake_options, parse_url, weakness_of
 from wsclient.runtime.logs import ClientLog

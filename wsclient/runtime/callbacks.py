@@ -10,7 +10,7 @@ from typing import Any
 from wsclient.errors import ClientClosed, ThreadStartError, WaitTimeout, WSClientError
 from wsclient.events import Event
 from wsclient.messages import Message
-from wsclient.runtime.eventhub import EventStream
+from wsclient.runtime.eventstream import EventStream
 from wsclient.runtime.logs import ClientLog
 from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.threads import start

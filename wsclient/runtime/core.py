@@ -24,7 +24,8 @@ from typing import Any, NamedTuple
 from wsclient.errors import ClientClosed
 from wsclient.messages import Message, Subscription, SubscriptionState
 from wsclient.runtime.callbacks import Callbacks
-from wsclient.runtime.eventhub import EventHub, EventStream
+from wsclient.runtime.eventhub import EventHub
+from wsclient.runtime.eventstream import EventStream
 from wsclient.runtime.feeder import Feeder
 from wsclient.runtime.forking import forked_error, watch
 from wsclient.runtime.judging import Judge
