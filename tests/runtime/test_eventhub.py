@@ -15,7 +15,7 @@ from support.inside import waiting_in
 from support.interrupting import points
 from wsclient.errors import ClientClosed, ClientForked, WSClientError
 from wsclient.events import Closed, Connected, Event, Subscribed
-from wsclient.runtime import eventstream
+from wsclient.runtime import eventstream, waitlist
 from wsclient.runtime.eventhub import EventHub
 from wsclient.runtime.eventstream import EventStream
 from wsclient.sansio.actions import Notify
@@ -131,7 +131,7 @@ class TestStream:
     def test_waits_are_cut_into_slices_where_they_must_be(
         self, stream: EventStream, event_hub: EventHub, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(eventstream, "SLICE", 0.001)
+        monkeypatch.setattr(waitlist, "SLICE", 0.001)
         call = Call(stream.recv, timeout=10)
         threading.Event().wait(0.01)
         told(event_hub, Connected(1))
@@ -181,7 +181,7 @@ class TestStream:
     def test_an_interrupt_at_any_point_loses_neither_an_event_nor_the_end(
         self, way: Callable[[EventStream, list[Event]], None], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(eventstream, "SLICE", 60.0)  # only a wake-up ends a wait
+        monkeypatch.setattr(waitlist, "SLICE", 60.0)  # only a wake-up ends a wait
         for point in points():
             event_hub, stream = EventHub(), EventStream()
             event_hub.add(stream)
@@ -210,7 +210,7 @@ class TestStream:
     def test_an_interrupted_wait_passes_its_wake_up_on(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(eventstream, "SLICE", 60.0)
+        monkeypatch.setattr(waitlist, "SLICE", 60.0)
 
         def poll(stream: EventStream) -> None:
             with contextlib.suppress(TimeoutError):
@@ -233,9 +233,11 @@ class TestStream:
         assert waiting_in(stream) == before
 
     def test_wake_ups_without_a_waiting_thread_are_bounded(
-        self, event_hub: EventHub, stream: EventStream, monkeypatch: pytest.MonkeyPatch
+        self, event_hub: EventHub, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(eventstream, "MAX_EVENTS", 3)
+        stream = EventStream()
+        event_hub.add(stream)
         told(event_hub, *[Connected(1)] * 100)
         assert waiting_in(stream) == 3
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import queue
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import repeat, starmap
 
 from wsclient.errors import ClientClosed, WaitTimeout, WSClientError
 from wsclient.events import Event
 from wsclient.options import check_timeout
 from wsclient.runtime.forking import forked_error, watch
-from wsclient.runtime.waiting import NEVER, SLICE, Deadline
+from wsclient.runtime.pops import pops
+from wsclient.runtime.waiting import NEVER, Deadline
+from wsclient.runtime.waitlist import WaitList
 
 __all__ = ["EventStream"]
 
@@ -31,10 +31,8 @@ class EventStream:
 
     def __init__(self, on_event: Callable[[], None] | None = None) -> None:
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
-        #: Each step takes the next event. In C, as in MessageQueue: an interrupt loses none.
-        self._next = starmap(self._events.popleft, repeat(()))
-        #: Wakes one waiting thread for each event, and for the end.
-        self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._next = pops(self._events.popleft)
+        self.waiting = WaitList()
         self._on_event = on_event
         #: Set at the end: makes the error that is raised after the last event.
         self._over: Callable[[], WSClientError] | None = None
@@ -79,38 +77,32 @@ class EventStream:
             return
         if over is not None:
             raise over()
-        remaining = deadline.remaining()
-        try:
-            self._wakeups.get(timeout=min(remaining, SLICE))
-        except queue.Empty:
-            if remaining <= SLICE:
-                raise WaitTimeout("no event within the timeout") from None
-        finally:
-            # An interrupt of this thread must not lose the wake-up: pass it on to the next thread.
-            if self._events or self._over is not None:
-                self._wakeups.put(None)
+        if not self.waiting.wait(self._has_some, deadline):
+            raise WaitTimeout("no event within the timeout")
+
+    def _has_some(self) -> bool:
+        """Return whether a waiting thread has something to take: an event, or the end."""
+        return bool(self._events) or self._over is not None
 
     def put(self, event: Event) -> None:
         """Add an event, and wake a waiting thread."""
         self._events.append(event)
-        self._wake()
+        self.waiting.wake()
+        if self._on_event is not None:
+            self._on_event()
 
     def end(self) -> None:
         """End the stream after the events that are in it."""
         self._over = partial(ClientClosed, "the client has ended; there are no more events")
-        self._wake()
+        self.waiting.wake_all()
+        if self._on_event is not None:
+            self._on_event()
 
     def forked(self) -> None:
         """Drop the parent's events in a child process, and raise ClientForked from now on."""
         self._over = forked_error
         self._events.clear()
-        self._wakeups.put(None)
-
-    def _wake(self) -> None:
-        if self._wakeups.qsize() < MAX_EVENTS:  # else no thread is waiting
-            self._wakeups.put(None)
-        if self._on_event is not None:
-            self._on_event()
+        self.waiting.wake_all()
 
     def __repr__(self) -> str:
         return f"<EventStream: {len(self._events)} waiting>"
