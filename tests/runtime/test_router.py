@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from support.making import message
-from support.queues import take
+from support.queues import message_queue, take
 from wsclient.messages import Gap
 from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.router import LOOK_FOR_DROPS, Router
 
 
 def queue(name: str = "one", size: int = 10, overflow: str = "drop_oldest") -> MessageQueue:
-    return MessageQueue(size, None, overflow, name=name)
+    return message_queue(overflow, size, name=name)
 
 
 @pytest.fixture
@@ -22,8 +22,8 @@ def router() -> Router:
     return Router(queue("client"))
 
 
-def numbers(message_queue: MessageQueue) -> list[int | None]:
-    return [m.sequence for m in (message_queue._queue)]
+def numbers(some: MessageQueue) -> list[int | None]:
+    return [m.sequence for m in take(some)] if some else []
 
 
 class TestRoutes:

@@ -87,7 +87,7 @@ def kept_of(book: wsclient.OrderBook) -> Any:
 
 def waiters_of(queue: Any) -> Any:
     """Return the calls that wait for a message of a queue."""
-    return queue._waiting
+    return queue.waiting
 
 
 def lock_of(thing: Any) -> Any:

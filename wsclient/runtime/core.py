@@ -24,14 +24,17 @@ from typing import Any, NamedTuple
 from wsclient.errors import ClientClosed
 from wsclient.messages import Message, Subscription, SubscriptionState
 from wsclient.runtime.callbacks import Callbacks
+from wsclient.runtime.conflating import ConflatingQueue
 from wsclient.runtime.eventhub import EventHub
 from wsclient.runtime.eventstream import EventStream
 from wsclient.runtime.feeder import Feeder
+from wsclient.runtime.fifo import FifoQueue
 from wsclient.runtime.forking import forked_error, watch
 from wsclient.runtime.judging import Judge
 from wsclient.runtime.keeper import LATE
 from wsclient.runtime.locks import Locks
 from wsclient.runtime.logs import FLUSH, ClientLog, flush
+from wsclient.runtime.pacing import Pacer
 from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.router import Router, Routes
 from wsclient.runtime.snapshots import Snapshots
@@ -117,6 +120,7 @@ class Core:
         self._session = Session(target.dialect, options, random.random, target.mask)
         #: The router's routes. A queue never forgets a gap of these channels.
         self._routes: Routes = {}
+        self._pacer = Pacer()
         self.default = self.new_queue("client")
         self.router = Router(self.default, self._routes)
         #: Numbers for the queues of readers.
@@ -267,13 +271,16 @@ class Core:
         """Return a new queue, without any routes to it yet."""
         options = self.options
         size, overflow = size or options.queue_size, overflow or options.overflow
-        return MessageQueue(
+        kind: Callable[..., MessageQueue] = partial(FifoQueue, overflow=overflow)
+        if overflow == "conflate":
+            kind = ConflatingQueue
+        return kind(
             size,
             options.queue_bytes,
-            overflow,
             name=name,
             locks=self.locks,
             wanted=self._routes,
+            pacer=self._pacer,
         )
 
     def _add_queue(self, queue: MessageQueue) -> None:
@@ -681,7 +688,7 @@ class Core:
             self.wake()
 
     def pace(self) -> None:
-        self.default.pace()
+        self._pacer.wait()
 
     def unreadable(self, connection_id: int, text: str) -> None:
         """Report a frame that could not be read."""

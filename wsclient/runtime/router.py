@@ -71,8 +71,7 @@ class Router:
     def add(self, queue: MessageQueue) -> None:
         if queue not in self._queues:
             self._queues.append(queue)
-            if not queue.conflates:
-                self._lossy[queue] = queue.dropped
+            self._lossy[queue] = queue.overflowed
 
     def retire(self, queue: MessageQueue) -> None:
         """Forget a closed queue, and keep its totals."""
@@ -153,7 +152,7 @@ class Router:
     ) -> WSClientError | None:
         failure = target.put(messages, size)
         if (
-            target.dropped != self._lossy.get(target, target.dropped)
+            target.overflowed != self._lossy.get(target, target.overflowed)
             and target not in self.dropping
         ):
             self.has_changed = True
@@ -167,14 +166,14 @@ class Router:
         Returns when to check again (monotonic s).
         """
         self.has_changed = False
-        found = {target for target, before in self._lossy.items() if target.dropped != before}
+        found = {target for target, before in self._lossy.items() if target.overflowed != before}
         if not found and not self.dropping:
             return float("inf")
         if now < self.look_at:
             return self.look_at
-        self._lossy.update((target, target.dropped) for target in found)
+        self._lossy.update((target, target.overflowed) for target in found)
         begun, self.dropping = found - self.dropping, found
         for target in begun:
-            report(target.name, target.dropped)
+            report(target.name, target.overflowed)
         self.look_at = now + LOOK_FOR_DROPS
         return now if begun else self.look_at
