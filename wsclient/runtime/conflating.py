@@ -48,7 +48,8 @@ class ConflatingQueue(MessageQueue):
         older = latest.get(message.channel)
         if older is not None:
             self._bytes -= cost_of(older)
-            self._drop(older, "conflate")
+            self.dropped += 1
+            self._gaps.add(older, "conflate")
         latest[message.channel] = message
         while self._is_full(0, cost):
             others = (m for m in latest.values() if m is not message and not is_last(m))

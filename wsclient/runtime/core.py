@@ -16,12 +16,12 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, NamedTuple
 
-from wsclient.errors import ClientClosed
+from wsclient.errors import ClientClosed, SubscriptionError, SubscriptionRejected
 from wsclient.messages import Message, Subscription, SubscriptionState
 from wsclient.runtime.callbacks import Callbacks
 from wsclient.runtime.conflating import ConflatingQueue
@@ -50,8 +50,6 @@ from wsclient.tracebacks import forget_locals
 
 __all__ = ["Core"]
 
-#: A consumer keeps up with the feed if at most this many messages are waiting.
-KEEPS_UP = 256
 #: The time (s) between two messages whose venue lag is measured: each one must be partly decoded.
 SAMPLE_EVERY = 0.01
 #: How long (s) close() waits for a watchdog that is held up before it does the work itself.
@@ -96,6 +94,13 @@ class _PostedCall:
         self._waiter.settle(error, result)
 
 
+def _failed(error: BaseException | None, channels: Sequence[str]) -> Collection[str]:
+    """Return those of a call's ``channels`` that its ``error`` is about."""
+    if error is None:
+        return ()
+    return error.failed if isinstance(error, SubscriptionError) else channels
+
+
 def _has_times(dialect: Dialect) -> bool:
     return bool(dialect.timestamp_fields) or type(dialect).timestamp is not Dialect.timestamp
 
@@ -122,7 +127,12 @@ class Core:
         self._routes: Routes = {}
         self._pacer = Pacer()
         self.default = self.new_queue("client")
-        self.router = Router(self.default, self._routes)
+        self.router = Router(
+            self.default,
+            self._routes,
+            lambda channel: self._session.subscriptions.state(channel) is not None,
+            lambda: self._session.connection_id,
+        )
         #: Numbers for the queues of readers.
         self.reader_numbers = itertools.count(1)
         self.event_hub = EventHub(self.locks)
@@ -306,17 +316,15 @@ class Core:
         waiter: Waiter,
         deadline: float,
     ) -> None:
-        new: list[str] = []
-
         def done(error: BaseException | None) -> None:
-            if error is not None:
-                with self.lock:
-                    wanted = self._session.subscriptions.state
-                    self.router.unroute([c for c in new if wanted(c) is None], queue)
+            failed = _failed(error, channels)
+            is_refused = isinstance(error, SubscriptionRejected)
+            with self.lock:
+                self.router.settle(waiter, channels, queue, failed, is_refused=is_refused)
 
         with self.lock:
             self._session.subscribe(channels, options, _PostedCall(waiter, done), deadline)
-            new += self.router.route(channels, queue)
+            self.router.ask(channels, queue, waiter)
 
     def unsubscribe(
         self, channels: Sequence[str], queue: MessageQueue, waiter: Waiter, deadline: float
@@ -327,13 +335,14 @@ class Core:
         """
 
         def done(error: BaseException | None) -> None:
-            if error is None:
-                with self.lock:
-                    self.router.unroute(channels, queue)
+            ended = set(channels).difference(_failed(error, channels))
+            with self.lock:
+                self.router.settle(waiter, channels, queue, ended)
 
         def unsubscribe() -> None:
             with self.lock:
                 self._session.check()
+                self.router.resign(channels, queue, waiter)
                 mine = [c for c in channels if self._is_sole(c, queue)]
                 if mine:
                     self._session.unsubscribe(mine, _PostedCall(waiter, done), deadline)
@@ -638,6 +647,7 @@ class Core:
         """Report that a connection is open."""
         with self.lock:
             self._session.opened(connection_id, login, time.monotonic(), credentials, address)
+            self.router.connected(connection_id)
         self.wake()
         self.snapshots.opened()
 
@@ -657,7 +667,7 @@ class Core:
         # consumer decodes and drops them one by one, and must hold the last reference to each.
         payloads, received.messages = received.messages, []
         size = sum(map(len, payloads))
-        inbound.ahead = len(self.default) <= KEEPS_UP
+        inbound.ahead = self.router.keeps_up
         batch = inbound.batch(payloads, bool(received.binary), time.time_ns(), connection_id)
         with self.lock:
             session = self._session

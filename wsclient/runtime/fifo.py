@@ -69,14 +69,20 @@ class FifoQueue(MessageQueue):
                 self._drop(message)
                 return
             if self.overflow == "error" and not self.is_spare:
-                self.dropped += 1
-                self.overflowed += 1
-                self._failure = QueueOverflow(
-                    f"the queue is full ({len(self)} messages, {self._bytes} bytes): consume "
-                    "faster, raise queue_size or queue_bytes, or choose another overflow policy"
-                )
+                self._fail()
                 return
-            self._make_room(cost)
+            kept: list[Message] = []
+            while queue and self._is_full(1, cost):
+                oldest = queue.popleft()
+                self._take_off(1, cost_of(oldest))
+                if is_last(oldest):
+                    kept.append(oldest)
+                    continue
+                self._bytes -= cost_of(oldest)
+                self._drop(oldest)
+            if kept:
+                queue.extendleft(reversed(kept))
+                self._pieces.appendleft([*charge(kept)])
         if self._is_marked_when_put:
             self._gaps.mark((message,))
         queue.append(message)
@@ -88,20 +94,13 @@ class FifoQueue(MessageQueue):
         else:
             pieces.append([1, cost])
 
-    def _make_room(self, cost: int) -> None:
-        """Drop the oldest messages until one that costs ``cost`` finds room."""
-        queue, kept = self._queue, list[Message]()
-        while queue and self._is_full(1, cost):
-            oldest = queue.popleft()
-            self._take_off(1, cost_of(oldest))
-            if is_last(oldest):
-                kept.append(oldest)
-                continue
-            self._bytes -= cost_of(oldest)
-            self._drop(oldest)
-        if kept:
-            queue.extendleft(reversed(kept))
-            self._pieces.appendleft([*charge(kept)])
+    def _fail(self) -> None:
+        self.dropped += 1
+        self.overflowed += 1
+        self._failure = QueueOverflow(
+            f"the queue is full ({len(self)} messages, {self._bytes} bytes): consume "
+            "faster, raise queue_size or queue_bytes, or choose another overflow policy"
+        )
 
     def _recount(self) -> None:
         queued, cost = charge(self._queue)

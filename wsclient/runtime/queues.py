@@ -333,10 +333,10 @@ class MessageQueue:
         self._batch_count, self._batch_bytes = count, cost
         self._bytes, self._is_torn = total, False
 
-    def _drop(self, message: Message, reason: str = "overflow") -> None:
+    def _drop(self, message: Message) -> None:
         self.dropped += 1
-        self.overflowed += reason == "overflow"
-        self._gaps.add(message, reason)
+        self.overflowed += 1
+        self._gaps.add(message, "overflow")
 
     def _hand_out(self, maximum: int | None) -> bool:
         """Move messages until ``maximum``, or all (None), are in the batch.
