@@ -111,11 +111,12 @@ def test_a_thread_that_times_out_passes_its_wake_up_on() -> None:
     pollers, waiters = [Call(poll) for _ in range(2)], [Call(wait) for _ in range(2)]
     for number in range(total):
         things.put(number)
-    until(lambda: len(got) == total)
+    for poller in pollers:
+        poller.result()
     for _ in waiters:
         things.put(-1)
-    for call in (*pollers, *waiters):
-        call.result()
+    for waiter in waiters:
+        waiter.result()
     assert sorted(got) == list(range(total))
 
 
