@@ -279,7 +279,7 @@ class Router:
         when they read them. The original goes to the first queue that keeps up.
         """
         batches: dict[MessageQueue, list[Message]] = {}
-        served: dict[MessageQueue, None] = {}
+        served: set[MessageQueue] = set()
         for message in messages:
             targets = self._routes.get(message.channel)
             if targets is None:
@@ -292,12 +292,13 @@ class Router:
                     self._check_doubled()
             first = targets[0]
             if len(targets) > 1:
-                first = next((t for t in targets if len(t) <= KEEPS_UP), first)
+                if first not in served:
+                    first = next((t for t in targets if len(t) <= KEEPS_UP), first)
                 for target in targets:
                     if target is not first:
                         # A gap made in one queue is not a gap in another.
                         batches.setdefault(target, []).append(message.copy())
-            served[first] = None
+            served.add(first)
             batches.setdefault(first, []).append(message)
         if served:
             self._served = tuple(served)
