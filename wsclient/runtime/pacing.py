@@ -9,14 +9,14 @@ from __future__ import annotations
 import threading
 import time
 
-__all__ = ["PACE", "Pacer", "Turn"]
+__all__ = ["PACE", "Pacer", "Handover"]
 
 #: How long (s) a reader waits, after one read, for all consumers together that it has woken.
 PACE = 0.002
 
 
-class Turn:
-    """The turn of one queue's consumer to come, after a put has woken it.
+class Handover:
+    """The hand-over of messages from a put to the consumer of its queue that it has woken.
 
     All but :meth:`wait` is called under the queue's lock. A race with it costs one wait at most.
     """
@@ -61,8 +61,8 @@ class Pacer:
     __slots__ = ("woken",)
 
     def __init__(self) -> None:
-        #: The turns begun since the last wait.
-        self.woken: list[Turn] = []
+        #: The hand-overs begun since the last wait.
+        self.woken: list[Handover] = []
 
     def wait(self) -> None:
         """Wait until all woken consumers have come for their messages, or for PACE.
@@ -78,5 +78,5 @@ class Pacer:
             woken[0].wait(PACE)
             return
         until = time.monotonic() + PACE
-        for turn in woken:
-            turn.wait(max(0.0, until - time.monotonic()))
+        for handover in woken:
+            handover.wait(max(0.0, until - time.monotonic()))

@@ -27,7 +27,7 @@ from wsclient.messages import Gap, Message
 from wsclient.runtime.forking import forked_error, watch
 from wsclient.runtime.gaps import Gaps
 from wsclient.runtime.locks import Locks
-from wsclient.runtime.pacing import Pacer, Turn
+from wsclient.runtime.pacing import Pacer, Handover
 from wsclient.runtime.pops import pops
 from wsclient.runtime.waiting import Deadline
 from wsclient.runtime.waitlist import WaitList, new_signal, pause
@@ -119,7 +119,7 @@ class MessageQueue:
         self._gaps = Gaps(wanted)
         #: The threads that wait in fill().
         self.waiting = WaitList()
-        self._turn = Turn(pacer or Pacer())
+        self._handover = Handover(pacer or Pacer())
         self.is_closed = False
         self._is_roused = False
         self._failure: WSClientError | None = None
@@ -158,8 +158,8 @@ class MessageQueue:
                 self._recount()
             self._add(messages, size + len(messages) * MESSAGE_OVERHEAD)
             if self.waiting:
-                if not self._turn.is_late:
-                    self._turn.begin()
+                if not self._handover.is_late:
+                    self._handover.begin()
                 self.waiting.wake()
             return self._failure
 
@@ -357,10 +357,10 @@ class MessageQueue:
         if not batch:
             return False
         self.is_used = True
-        turn = self._turn
-        turn.is_late = False
-        if turn.is_awaited:
-            turn.end()
+        handover = self._handover
+        handover.is_late = False
+        if handover.is_awaited:
+            handover.end()
         return True
 
     def _move(self, wanted: int) -> None:
