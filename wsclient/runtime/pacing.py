@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 
-__all__ = ["PACE", "Pacer", "Handover"]
+__all__ = ["PACE", "Handover", "Pacer"]
 
 #: How long (s) a reader waits, after one read, for all consumers together that it has woken.
 PACE = 0.002

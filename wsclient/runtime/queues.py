@@ -27,7 +27,7 @@ from wsclient.messages import Gap, Message
 from wsclient.runtime.forking import forked_error, watch
 from wsclient.runtime.gaps import Gaps
 from wsclient.runtime.locks import Locks
-from wsclient.runtime.pacing import Pacer, Handover
+from wsclient.runtime.pacing import Handover, Pacer
 from wsclient.runtime.pops import pops
 from wsclient.runtime.waiting import Deadline
 from wsclient.runtime.waitlist import WaitList, new_signal, pause
