@@ -153,6 +153,9 @@ class TestOwnQueue:
         client.reader("a").close()
         send_late(venue, "b")
         assert own(client, venue) == ["b"]
+        client.unsubscribe("b")  # it was not subscribed to
+        send_late(venue, "b")
+        assert own(client, venue) == ["b"]
 
     def test_a_channel_that_the_venue_refuses_and_sends_unasked(
         self, client: WebSocketClient, venue: FakeVenue

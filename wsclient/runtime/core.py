@@ -334,15 +334,17 @@ class Core:
         The routes stay until the venue has answered, since messages may still come.
         """
 
+        resigned: list[str] = []
+
         def done(error: BaseException | None) -> None:
             ended = set(channels).difference(_failed(error, channels))
             with self.lock:
-                self.router.settle(waiter, channels, queue, ended)
+                self.router.settle(waiter, resigned, queue, ended)
 
         def unsubscribe() -> None:
             with self.lock:
                 self._session.check()
-                self.router.resign(channels, queue, waiter)
+                resigned.extend(self.router.resign(channels, queue, waiter))
                 mine = [c for c in channels if self._is_sole(c, queue)]
                 if mine:
                     self._session.unsubscribe(mine, _PostedCall(waiter, done), deadline)

@@ -144,14 +144,15 @@ class Router:
             if calls is not None:
                 calls.add(call)
 
-    def resign(self, channels: Sequence[str], queue: MessageQueue, call: object) -> None:
+    def resign(self, channels: Iterable[str], queue: MessageQueue, call: object) -> list[str]:
         """Keep the routes of ``channels`` to ``queue`` until ``call``, which ends them, is settled.
 
         Messages may still come. The routes stay if another call has asked for them meanwhile.
+        Returns the channels with such a route.
         """
-        for channel in channels:
-            if queue in self._routes.get(channel, ()):
-                self._tentative[channel, queue] = {call}
+        routed = [c for c in channels if queue in self._routes.get(c, ())]
+        self._tentative.update({(channel, queue): {call} for channel in routed})
+        return routed
 
     def settle(
         self,
