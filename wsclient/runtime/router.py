@@ -133,9 +133,9 @@ class Router:
         return new
 
     def ask(self, channels: Sequence[str], queue: MessageQueue, call: object) -> None:
-        """Add ``queue`` to the routes of ``channels``, for a call that :meth:`settle` is told of.
+        """Add ``queue`` to the routes of ``channels`` for ``call``; :meth:`settle` decides it.
 
-        A route that is new ends when all calls that asked for it have failed.
+        A new route ends when all calls that asked for it have failed.
         """
         for channel in self.route(channels, queue):
             self._tentative[channel, queue] = set()
@@ -163,7 +163,7 @@ class Router:
         *,
         is_refused: bool = False,
     ) -> None:
-        """Note that ``call`` is decided: for it, the routes of ``ended`` end and the others stay.
+        """Note the outcome of ``call``: for it, the routes of ``ended`` end and the others stay.
 
         ``is_refused``: the venue does not send the channels of ``ended``, not even late.
         """

@@ -3,14 +3,13 @@
 Each waiting thread has a signal in the list: a bare lock that is taken when it is made, that this
 thread alone waits for, and that another thread releases. Nothing is held during the wait, so an
 interrupt leaves nothing held. A thread puts its signal into the list *before* it checks whether it
-must wait, or does both under the lock that those who wake it hold; so what comes after its check
-finds the signal. One message wakes one thread, the one that has waited for longest, and takes its
-signal out of the list. Such a wake-up must not end with its thread, which may be interrupted
-before it takes the message. So whoever finds something wakes the next thread before it takes it;
-whoever gives up and has been woken meanwhile wakes the next thread instead. A wake-up too many
-only makes a thread check again. Each step on the list is one call written in C (see
-:mod:`wsclient.runtime.pops`). A second interrupt, while a thread handles the first, may lose a
-wake-up; therefore a wait is cut into slices, after each of which the thread checks again.
+must wait, or does both under a lock that is held whenever something is put. So whatever comes after
+its check finds the signal. A put wakes one thread, the one that has waited longest, and takes its
+signal out of the list. That thread may be interrupted before it takes what was put. So a thread
+that finds something wakes the next one first, and a thread that was woken and gives up wakes the
+next one instead. A wake-up too many only makes a thread check again. Each step on the list is one
+call written in C (see :mod:`wsclient.runtime.pops`). A second interrupt, while a thread handles the
+first, may lose a wake-up; therefore waits are cut into slices, and a thread checks after each.
 """
 
 from __future__ import annotations
