@@ -45,7 +45,7 @@ from wsclient.handler import WebSocketHandler
 from wsclient.messages import Gap, LinkedMessage, Message, Subscription, SubscriptionState
 from wsclient.options import Options
 from wsclient.orderbook import OrderBook
-from wsclient.runtime.eventhub import EventStream
+from wsclient.runtime.eventstream import EventStream
 from wsclient.sansio.backoff import Verdict, classify
 from wsclient.sansio.book import Level
 from wsclient.sansio.dialect import (

@@ -24,7 +24,7 @@ from wsclient.runtime.addresses import parse_url
 from wsclient.runtime.books import BookFeed, LiveBook, RestBookFeed
 from wsclient.runtime.core import Core
 from wsclient.runtime.dialing import weakness_of
-from wsclient.runtime.eventhub import EventStream
+from wsclient.runtime.eventstream import EventStream
 from wsclient.runtime.forking import forked_error
 from wsclient.runtime.handshake import check_handshake_options
 from wsclient.runtime.logs import ClientLog

@@ -41,8 +41,8 @@ EDITS = [
         },
     ),
     Edit(
-        "wsclient.runtime.queues",
-        "MessageQueue._move",
+        "wsclient.runtime.fifo",
+        "FifoQueue._move",
         {"        self._measure(queue)\n": ""},
     ),
 ]

@@ -16,7 +16,8 @@ from support.canaries import found_in, variables_of
 from support.matrix import Line
 from wsclient.events import Event
 from wsclient.runtime import core
-from wsclient.runtime.eventhub import EventHub, EventStream
+from wsclient.runtime.eventhub import EventHub
+from wsclient.runtime.eventstream import EventStream
 
 _lines: list[Line] = []
 

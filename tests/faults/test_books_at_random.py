@@ -33,6 +33,7 @@ from support.rig import Rig
 from wsclient.messages import LinkedMessage, Message, SubscriptionState
 from wsclient.runtime.books import BookFeed, LiveBook, RestBookFeed
 from wsclient.runtime.core import Routed
+from wsclient.runtime.fifo import FifoQueue
 from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.waiting import Deadline
 from wsclient.sansio.actions import Send
@@ -158,7 +159,7 @@ class BookMachine(RuleBasedStateMachine):
         self.channel = self.truth.channel()
         self.rig = Rig(dialect, ack_timeout=1e9, retry_delay=0.1)
         self.inbound = Inbound(dialect)
-        self.queue = MessageQueue(queue_size, None, "drop_oldest")
+        self.queue = FifoQueue(queue_size, None, "drop_oldest")
         self.bench = Bench(self.rig, self.queue)
         request = dialect.book_request(self.channel, {})
         core: Any = self.bench

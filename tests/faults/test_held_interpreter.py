@@ -16,7 +16,7 @@ from support.matrix import each_size
 from support.network import SLACK, dial
 from support.program import Program
 from wsclient.events import Disconnected
-from wsclient.runtime.eventhub import EventStream
+from wsclient.runtime.eventstream import EventStream
 from wsclient.testing import FakeVenue, Fault, FaultProxy
 
 INTERVAL, TIMEOUT = 0.5, 0.5

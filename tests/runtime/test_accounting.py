@@ -15,10 +15,11 @@ import wsclient
 from support.helpers import until
 from support.inside import core_of, watchdog_of
 from support.making import message as make
+from support.queues import message_queue
 from wsclient import Dialect, Generic, Message, WebSocketClient
 from wsclient.runtime import core as cores
 from wsclient.runtime import queues as message_queues
-from wsclient.runtime.queues import MessageQueue
+from wsclient.runtime.queues import BATCH, MessageQueue
 from wsclient.runtime.waiting import Deadline
 from wsclient.sansio.measures import Lags
 from wsclient.testing import FakeVenue
@@ -53,7 +54,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
 class TestQueues:
     @pytest.mark.parametrize("policy", POLICIES)
     def test_queue_stats_give_the_number_and_the_age_of_waiting_messages(self, policy: str) -> None:
-        queue = MessageQueue(10, None, policy)
+        queue = message_queue(policy, 10, batch=BATCH)
         queue.put([make("a", received_at=NOW - 5 * 10**9), make("b", received_at=NOW - 10**9)])
         stats, _ = queue.stats(NOW)
         assert (stats.messages, stats.oldest, stats.dropped) == (2, 5.0, 0)
@@ -64,7 +65,7 @@ class TestQueues:
         assert (queue.stats(NOW)[0].messages, queue.stats(NOW)[0].oldest) == (0, None)
 
     def test_messages_left_in_a_consumers_batch_count_as_waiting(self) -> None:
-        queue = MessageQueue(None, None, "drop_oldest")
+        queue = message_queue("drop_oldest", batch=BATCH)
         queue.put([make(received_at=NOW - n * 10**9) for n in (5, 4, 3)])
         taken(queue)
         queue.put([make(received_at=NOW)])
@@ -72,20 +73,20 @@ class TestQueues:
         assert (stats.messages, stats.oldest) == (3, 4.0)
 
     def test_the_age_of_a_conflated_queue_is_that_of_its_oldest_message(self) -> None:
-        queue = MessageQueue(None, None, "conflate")
+        queue = message_queue("conflate", batch=BATCH)
         for channel, age in (("a", 9), ("b", 5), ("a", 2)):
             queue.put([make(channel, received_at=NOW - age * 10**9)])
         assert queue.stats(NOW)[0].oldest == 5.0
 
     def test_a_message_that_came_in_no_frame_has_no_age(self) -> None:
-        queue = MessageQueue(None, None, "drop_oldest")
+        queue = message_queue("drop_oldest", batch=BATCH)
         queue.put([Message("a", "lost")])
         assert queue.stats(NOW)[0].oldest is None
         queue.put([make(received_at=NOW - 10**9)])
         assert queue.stats(NOW)[0].oldest == 1.0
 
     def test_a_clock_that_was_set_back_gives_a_negative_age(self) -> None:
-        queue = MessageQueue(None, None, "drop_oldest")
+        queue = message_queue("drop_oldest", batch=BATCH)
         queue.put([make(received_at=NOW + 10**9)])
         assert queue.stats(NOW)[0].oldest == -1.0
 
@@ -93,7 +94,7 @@ class TestQueues:
     def test_the_first_of_a_batch_is_measured_when_it_is_handed_out(
         self, policy: str, clock: Any
     ) -> None:
-        queue = MessageQueue(None, None, policy)
+        queue = message_queue(policy, batch=BATCH)
         queue.put([make("ab"[n], received_at=NOW - (n + 1) * 10**9) for n in range(2)])
         taken(queue, None)
         stats, lags = queue.stats(NOW)
@@ -104,7 +105,7 @@ class TestQueues:
     def test_at_most_one_message_is_measured_per_ten_milliseconds(
         self, policy: str, clock: Any
     ) -> None:
-        queue = MessageQueue(None, None, policy)
+        queue = message_queue(policy, batch=BATCH)
         for at in (0, 9_999_999, 10_000_000, 15_000_000, 20_000_000):
             clock.now = NOW + at
             queue.put([make(received_at=NOW)])
@@ -112,7 +113,7 @@ class TestQueues:
         assert queue.stats(NOW)[0].consumer_lag.count == 3
 
     def test_measuring_goes_on_after_the_clock_was_set_back(self, clock: Any) -> None:
-        queue = MessageQueue(None, None, "drop_oldest")
+        queue = message_queue("drop_oldest", batch=BATCH)
         for at in (0, -3600 * 10**9):
             clock.now = NOW + at
             queue.put([make(received_at=NOW)])
@@ -120,7 +121,7 @@ class TestQueues:
         assert queue.stats(NOW)[0].consumer_lag.min == -3600.0
 
     def test_a_message_that_came_in_no_frame_is_not_measured(self, clock: Any) -> None:
-        queue = MessageQueue(None, None, "drop_oldest")
+        queue = message_queue("drop_oldest", batch=BATCH)
         queue.put([Message("a", "lost")])
         taken(queue)
         queue.put([make(received_at=NOW)])
@@ -128,7 +129,7 @@ class TestQueues:
         assert queue.stats(NOW)[0].consumer_lag.count == 1
 
     def test_measuring_a_forgotten_channel_begins_again(self, clock: Any) -> None:
-        queue = MessageQueue(None, None, "drop_oldest")
+        queue = message_queue("drop_oldest", batch=BATCH)
         queue.put([make(received_at=NOW)])
         taken(queue)
         queue.forget("a")

@@ -19,7 +19,7 @@ from support.inside import kept_of, links_of
 from wsclient import Message, OrderBookOutOfSync
 from wsclient.errors import ReentrantCall, ThreadStartError, WSClientError
 from wsclient.runtime import books, keeper
-from wsclient.runtime.queues import MessageQueue
+from wsclient.runtime.fifo import FifoQueue
 from wsclient.sansio.dialect import BookUpdate, Snapshot
 from wsclient.testing import FakeVenue, KrakenProtocol
 
@@ -530,7 +530,7 @@ def test_close_on_a_thread_within_a_locked_section_unsubscribes_later(venue: Fak
 
 
 def test_the_queue_returns_since_when_a_channels_messages_wait() -> None:
-    queue = MessageQueue(None, None, "drop_oldest")
+    queue = FifoQueue(None, None, "drop_oldest")
     arrivals = {name: wsclient.messages.Arrival(at, 1, None) for name, at in [("a", 10), ("b", 20)]}
     assert queue.waits_since("b", 100) is None
     queue.put([Message(name, raw=b"{}", arrival=arrivals[name]) for name in ("a", "b", "b")])

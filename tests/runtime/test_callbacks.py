@@ -18,6 +18,7 @@ from support.making import message as make
 from wsclient import Message
 from wsclient.events import Connected, Event
 from wsclient.runtime.callbacks import EVENTS_AT_ONCE, Callbacks
+from wsclient.runtime.fifo import FifoQueue
 from wsclient.runtime.queues import MessageQueue
 from wsclient.testing import FakeVenue
 
@@ -28,7 +29,7 @@ def message(channel: str, number: int) -> Message:
 
 @pytest.fixture
 def message_queue() -> MessageQueue:
-    return MessageQueue(None, None, "drop_oldest")
+    return FifoQueue(None, None, "drop_oldest")
 
 
 @pytest.fixture

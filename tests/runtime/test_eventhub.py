@@ -24,8 +24,9 @@ from wsclient.events import (
     ThreadStuck,
 )
 from wsclient.messages import Gap
-from wsclient.runtime import eventhub
-from wsclient.runtime.eventhub import EventHub, EventStream
+from wsclient.runtime import eventstream, waitlist
+from wsclient.runtime.eventhub import EventHub
+from wsclient.runtime.eventstream import EventStream
 from wsclient.sansio.actions import Notify
 
 
@@ -139,7 +140,7 @@ class TestStream:
     def test_waits_are_cut_into_slices_where_they_must_be(
         self, stream: EventStream, event_hub: EventHub, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(eventhub, "SLICE", 0.001)
+        monkeypatch.setattr(waitlist, "SLICE", 0.001)
         call = Call(stream.recv, timeout=10)
         threading.Event().wait(0.01)
         told(event_hub, Connected(1))
@@ -150,7 +151,7 @@ class TestStream:
     def test_the_oldest_make_room_and_the_numbers_jump(
         self, event_hub: EventHub, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(eventhub, "MAX_EVENTS", 3)
+        monkeypatch.setattr(eventstream, "MAX_EVENTS", 3)
         stream = EventStream()
         event_hub.add(stream)
         told(event_hub, *(Connected(n) for n in range(1, 6)), Closed(None))
@@ -189,7 +190,7 @@ class TestStream:
     def test_an_interrupt_at_any_point_loses_neither_an_event_nor_the_end(
         self, way: Callable[[EventStream, list[Event]], None], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(eventhub, "SLICE", 60.0)  # only a wake-up ends a wait
+        monkeypatch.setattr(waitlist, "SLICE", 60.0)  # only a wake-up ends a wait
         for point in points():
             event_hub, stream = EventHub(), EventStream()
             event_hub.add(stream)
@@ -218,7 +219,7 @@ class TestStream:
     def test_an_interrupted_wait_passes_its_wake_up_on(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(eventhub, "SLICE", 60.0)
+        monkeypatch.setattr(waitlist, "SLICE", 60.0)
 
         def poll(stream: EventStream) -> None:
             with contextlib.suppress(TimeoutError):
@@ -241,9 +242,11 @@ class TestStream:
         assert waiting_in(stream) == before
 
     def test_wake_ups_without_a_waiting_thread_are_bounded(
-        self, event_hub: EventHub, stream: EventStream, monkeypatch: pytest.MonkeyPatch
+        self, event_hub: EventHub, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(eventhub, "MAX_EVENTS", 3)
+        monkeypatch.setattr(eventstream, "MAX_EVENTS", 3)
+        stream = EventStream()
+        event_hub.add(stream)
         told(event_hub, *[Connected(1)] * 100)
         assert waiting_in(stream) == 3
 
@@ -277,7 +280,7 @@ class TestTypes:
         assert event_hub.wants(Connected)
 
     def test_a_full_stream_counts_what_it_drops(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(eventhub, "MAX_EVENTS", 3)
+        monkeypatch.setattr(eventstream, "MAX_EVENTS", 3)
         event_hub, stream = EventHub(), EventStream(types=(Connected,))
         event_hub.add(stream)
         told(event_hub, *[Connected(n) for n in range(5)], Subscribed(("a",)), Closed(None))

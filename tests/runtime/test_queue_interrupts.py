@@ -15,7 +15,7 @@ from support.interrupting import Point, points
 from support.matrix import each_size
 from support.queues import POLICIES, Account, Feed, Receiver, message_queue, names, take
 from wsclient import Gap, Message, ReentrantCall, WaitTimeout
-from wsclient.runtime import queues as message_queues
+from wsclient.runtime import waitlist
 from wsclient.runtime.locks import Locks
 from wsclient.runtime.queues import MESSAGE_OVERHEAD, MessageQueue
 from wsclient.runtime.waiting import Deadline
@@ -132,7 +132,7 @@ class TestOfEmptyQueues:
     @pytest.fixture(autouse=True)
     def no_slices(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Only a wake-up ends a wait."""
-        monkeypatch.setattr(message_queues, "SLICE", 60.0)
+        monkeypatch.setattr(waitlist, "SLICE", 60.0)
 
     @pytest.mark.parametrize("overflow", POLICIES)
     @pytest.mark.parametrize("timeout", [0, 0.001])
@@ -199,7 +199,7 @@ class TestOfEmptyQueues:
 
     def test_a_lost_wake_up_is_replaced(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Another interrupt may come while the first one is handled."""
-        monkeypatch.setattr(message_queues, "SLICE", 0.01)
+        monkeypatch.setattr(waitlist, "SLICE", 0.01)
         queue, feed = message_queue(), Feed()
         dead = threading.Lock()
         dead.acquire()
@@ -245,7 +245,7 @@ class TestCallsFromWithin:
     def test_what_would_wait_for_another_part_of_the_client_raises(self) -> None:
         locks = Locks()
         queue, feed, other = (
-            MessageQueue(None, None, "error", locks=locks),
+            message_queue("error", batch=1024, locks=locks),
             Feed(),
             locks.new("a core"),
         )

@@ -18,7 +18,8 @@ from support.inside import waiters_of
 from support.making import message as make
 from support.queues import POLICIES, Account, Feed, Receiver, message_queue, names, take
 from wsclient import ClientClosed, Gap, Message, QueueOverflow, WaitTimeout, WSClientError
-from wsclient.runtime.queues import BATCH_SHARE, MESSAGE_OVERHEAD, PACE
+from wsclient.runtime.pacing import PACE, Pacer
+from wsclient.runtime.queues import BATCH_SHARE, MESSAGE_OVERHEAD, MessageQueue
 from wsclient.runtime.waiting import Deadline
 
 
@@ -430,46 +431,51 @@ class TestManyThreads:
         assert sum(consumer.result() for consumer in consumers) == rounds
 
 
+def paced() -> tuple[MessageQueue, Feed, Pacer]:
+    pacer = Pacer()
+    return message_queue(pacer=pacer), Feed(), pacer
+
+
 class TestPace:
     """The reader waits for the consumer that it woke."""
 
     def test_is_no_wait_when_nobody_was_woken(self) -> None:
-        queue, feed = message_queue(), Feed()
+        queue, feed, pacer = paced()
         started = time.monotonic()
         for _ in range(200):
             queue.put(feed.messages("a"))
-            queue.pace()
+            pacer.wait()
         assert time.monotonic() - started < 200 * PACE / 2
 
     def test_ends_when_the_consumer_comes(self) -> None:
-        queue, feed, rounds = message_queue(), Feed(), 200
+        (queue, feed, pacer), rounds = paced(), 200
         consumer = Call(lambda: [take(queue, 1, None) for _ in range(rounds)])
         for _ in range(rounds):
             until(lambda: waiters_of(queue))
             queue.put(feed.messages("a"))
-            queue.pace()
+            pacer.wait()
         assert [m.sequence for (m,) in consumer.result()] == list(range(1, rounds + 1))
 
     def test_ends_in_time_when_the_consumer_does_not_come_and_waits_no_more(self) -> None:
         """The consumer is woken, and held up before it can take the message."""
-        queue, feed = message_queue(), Feed()
+        queue, feed, pacer = paced()
         started = time.monotonic()
         for _ in range(100):
             held_up = threading.Lock()
             held_up.acquire()
             waiters_of(queue).append(held_up)
             queue.put(feed.messages("a"))
-            queue.pace()
+            pacer.wait()
         assert time.monotonic() - started < 100 * PACE / 2
         assert len(take(queue)) == 100
 
     def test_close_ends_it(self) -> None:
-        queue, feed = message_queue(), Feed()
+        queue, feed, pacer = paced()
         consumer = Call(take, queue, 1, None)
         until(lambda: waiters_of(queue))
         queue.put(feed.messages("a"))
         queue.close()
         started = time.monotonic()
-        queue.pace()
+        pacer.wait()
         assert time.monotonic() - started < 1
         consumer.result()

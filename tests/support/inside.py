@@ -66,8 +66,8 @@ def drop_book(client: wsclient.WebSocketClient, channel: str) -> None:
 
 
 def waiting_in(stream: wsclient.EventStream) -> int:
-    """Return how many events and ends a stream holds for its consumer."""
-    return stream._wakeups.qsize()
+    """Return how much a stream holds: events, and signals of threads that wait."""
+    return len(stream._events) + len(stream.waiting)
 
 
 def written_of(outbox: Any) -> int:
@@ -87,7 +87,7 @@ def kept_of(book: wsclient.OrderBook) -> Any:
 
 def waiters_of(queue: Any) -> Any:
     """Return the calls that wait for a message of a queue."""
-    return queue._waiting
+    return queue.waiting
 
 
 def lock_of(thing: Any) -> Any:

@@ -12,6 +12,8 @@ from typing import Any
 from support.making import message as make
 from wsclient import Gap, Message, State
 from wsclient.client import _Receiver
+from wsclient.runtime.conflating import ConflatingQueue
+from wsclient.runtime.fifo import FifoQueue
 from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.waiting import Deadline
 
@@ -53,8 +55,12 @@ def message_queue(
     size: int | None = None,
     batch: int = 1,
     wanted: Container[str] = (),
+    **others: Any,
 ) -> MessageQueue:
-    return MessageQueue(messages, size, overflow, batch, wanted=wanted)
+    others.update(batch_size=batch, wanted=wanted)
+    if overflow == "conflate":
+        return ConflatingQueue(messages, size, **others)
+    return FifoQueue(messages, size, overflow, **others)
 
 
 def take(box: MessageQueue, maximum: int | None = None, timeout: float | None = 0) -> list[Message]:

@@ -9,7 +9,7 @@ from typing import Any
 from wsclient.errors import ClientClosed, ThreadStartError, WaitTimeout, WSClientError
 from wsclient.events import CallbackFailed, Event
 from wsclient.messages import Message
-from wsclient.runtime.eventhub import EventStream
+from wsclient.runtime.eventstream import EventStream
 from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.threads import start
 from wsclient.runtime.waiting import NEVER

@@ -14,24 +14,28 @@ from __future__ import annotations
 import itertools
 import random
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, NamedTuple
 
-from wsclient.errors import ClientClosed
+from wsclient.errors import ClientClosed, SubscriptionError, SubscriptionRejected
 from wsclient.events import Event, ThreadStuck, UnreadDiscarded
 from wsclient.messages import Gap, Message, Subscription, SubscriptionState
 from wsclient.options import Options
 from wsclient.runtime.callbacks import Callbacks
-from wsclient.runtime.eventhub import EventHub, EventStream
+from wsclient.runtime.conflating import ConflatingQueue
+from wsclient.runtime.eventhub import EventHub
 from wsclient.runtime.eventlog import EventLog
+from wsclient.runtime.eventstream import EventStream
 from wsclient.runtime.feeder import Feeder
+from wsclient.runtime.fifo import FifoQueue
 from wsclient.runtime.forking import forked_error, watch
 from wsclient.runtime.judging import Judge
 from wsclient.runtime.keeper import LATE
 from wsclient.runtime.locks import Locks
 from wsclient.runtime.logs import FLUSH, ClientLog, flush
+from wsclient.runtime.pacing import Pacer
 from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.router import Router, Routes
 from wsclient.runtime.snapshots import Snapshots
@@ -50,8 +54,6 @@ from wsclient.tracebacks import forget_locals
 
 __all__ = ["Core"]
 
-#: A consumer keeps up with the feed if at most this many messages are waiting.
-KEEPS_UP = 256
 #: The time (s) between two messages whose venue lag is measured: each one must be partly decoded.
 SAMPLE_EVERY = 0.01
 #: How long (s) close() waits for a watchdog that is held up before it does the work itself.
@@ -96,6 +98,13 @@ class _PostedCall:
         self._waiter.settle(error, result)
 
 
+def _failed(error: BaseException | None, channels: Sequence[str]) -> Collection[str]:
+    """Return those of a call's ``channels`` that its ``error`` is about."""
+    if error is None:
+        return ()
+    return error.failed if isinstance(error, SubscriptionError) else channels
+
+
 def _has_times(dialect: Dialect) -> bool:
     return bool(dialect.timestamp_fields) or type(dialect).timestamp is not Dialect.timestamp
 
@@ -133,8 +142,14 @@ class Core:
         )
         #: The router's routes. A queue never forgets a gap of these channels.
         self._routes: Routes = {}
+        self._pacer = Pacer()
         self.default = self.new_queue("client")
-        self.router = Router(self.default, self._routes)
+        self.router = Router(
+            self.default,
+            self._routes,
+            lambda channel: channel in self._supervisor.wanted,
+            lambda: self._supervisor.connection_id,
+        )
         #: Numbers for the queues of readers.
         self.reader_numbers = itertools.count(1)
         self.mask = sources.mask
@@ -286,13 +301,16 @@ class Core:
         """Return a new queue, without any routes to it yet."""
         options = self.options
         size, overflow = size or options.queue_size, overflow or options.overflow
-        return MessageQueue(
+        kind: Callable[..., MessageQueue] = partial(FifoQueue, overflow=overflow)
+        if overflow == "conflate":
+            kind = ConflatingQueue
+        return kind(
             size,
             options.queue_bytes,
-            overflow,
             name=name,
             locks=self.locks,
             wanted=self._routes,
+            pacer=self._pacer,
         )
 
     def _add_queue(self, queue: MessageQueue) -> None:
@@ -318,17 +336,15 @@ class Core:
         waiter: Waiter,
         deadline: float,
     ) -> None:
-        new: list[str] = []
-
         def done(error: BaseException | None) -> None:
-            if error is not None:
-                with self.lock:
-                    wanted = self._supervisor.wanted
-                    self.router.unroute([c for c in new if c not in wanted], queue)
+            failed = _failed(error, channels)
+            is_refused = isinstance(error, SubscriptionRejected)
+            with self.lock:
+                self.router.settle(waiter, channels, queue, failed, is_refused=is_refused)
 
         with self.lock:
             self._supervisor.subscribe(channels, options, _PostedCall(waiter, done), deadline)
-            new += self.router.route(channels, queue)
+            self.router.ask(channels, queue, waiter)
 
     def unsubscribe(
         self, channels: Sequence[str], queue: MessageQueue, waiter: Waiter, deadline: float
@@ -338,14 +354,17 @@ class Core:
         The routes stay until the venue has answered, since messages may still come.
         """
 
+        resigned: list[str] = []
+
         def done(error: BaseException | None) -> None:
-            if error is None:
-                with self.lock:
-                    self.router.unroute(channels, queue)
+            ended = set(channels).difference(_failed(error, channels))
+            with self.lock:
+                self.router.settle(waiter, resigned, queue, ended)
 
         def unsubscribe() -> None:
             with self.lock:
                 self._supervisor.life.check()
+                resigned.extend(self.router.resign(channels, queue, waiter))
                 mine = [c for c in channels if self._is_sole(c, queue)]
                 if mine:
                     self._supervisor.unsubscribe(mine, _PostedCall(waiter, done), deadline)
@@ -653,6 +672,7 @@ class Core:
             self._supervisor.opened(
                 connection_id, login, self.clock.monotonic(), credentials, address
             )
+            self.router.connected(connection_id)
         self.wake()
         self.snapshots.opened()
 
@@ -673,7 +693,7 @@ class Core:
         # consumer decodes and drops them one by one, and must hold the last reference to each.
         payloads, frames.messages = frames.messages, []
         size = sum(map(len, payloads))
-        inbound.ahead = len(self.default) <= KEEPS_UP
+        inbound.ahead = self.router.keeps_up
         batch = inbound.batch(payloads, bool(frames.binary), frames.received_at, connection_id)
         with self.lock:
             supervisor = self._supervisor
@@ -705,7 +725,7 @@ class Core:
             self.wake()
 
     def pace(self) -> None:
-        self.default.pace()
+        self._pacer.wait()
 
     def unreadable(self, connection_id: int, text: str) -> None:
         """Report a frame that could not be read."""

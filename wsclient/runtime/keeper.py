@@ -10,11 +10,7 @@ message or as it is after it.
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from collections.abc import Callable, Mapping
-from itertools import repeat, starmap
-from operator import methodcaller
 from typing import Any, NoReturn, Protocol
 
 from msgspec import MsgspecError
@@ -23,7 +19,8 @@ from wsclient.errors import OrderBookOutOfSync, WaitTimeout
 from wsclient.messages import Message
 from wsclient.runtime.forking import watch
 from wsclient.runtime.locks import Locks
-from wsclient.runtime.waiting import Deadline, acquire
+from wsclient.runtime.waiting import Deadline
+from wsclient.runtime.waitlist import WaitList
 from wsclient.sansio.book import Book, BookError, DialectBug, Joiner
 from wsclient.sansio.codec import one_line
 from wsclient.sansio.dialect import BookUpdate, Dialect, Snapshot
@@ -38,9 +35,6 @@ LATE = 0.25
 RESUBSCRIBED = "its channel was subscribed to again, and no snapshot has come yet"
 
 _NO_VERSION = -1
-# Written in C, so that no interrupt leaves a thread asleep that should be woken.
-_release = methodcaller("release")
-_run_all = deque[None](maxlen=0).extend
 
 
 class Upstream(Protocol):
@@ -125,8 +119,8 @@ class LiveBook:
         self.received_at: int | None = None
         #: The last message that was handled, with or without success.
         self.seen: Message | None = None
-        #: One signal for each thread that waits for a change; released to wake it.
-        self.waiting: list[threading.Lock] = []
+        #: The threads that wait for a change.
+        self.waiting = WaitList()
         watch(self)
 
     @property
@@ -142,7 +136,7 @@ class LiveBook:
             try:
                 self._apply(message)
             except BaseException:
-                self._wake()  # the first call of _wake() may have been interrupted
+                self.waiting.wake_all()  # the first call may have been interrupted
                 raise
         with self.lock:
             return self.trouble() is None
@@ -156,7 +150,7 @@ class LiveBook:
                 raise
         finally:
             self.seen = message
-            self._wake()  # the message may have ended a doubt
+            self.waiting.wake_all()  # the message may have ended a doubt
 
     def _take(self, message: Message) -> None:
         if message.type == "lost":
@@ -311,9 +305,9 @@ class LiveBook:
             try:
                 return self._join(joiner, snapshot, connection_id, age)
             finally:
-                self._wake()
+                self.waiting.wake_all()
         except BaseException:
-            self._wake()  # the first call of _wake() may have been interrupted
+            self.waiting.wake_all()  # the first call may have been interrupted
             raise
 
     def _join(
@@ -360,15 +354,15 @@ class LiveBook:
         """End the book, since no snapshot will come."""
         with self.lock:
             self._lose(why)
-        self._wake()
+        self.waiting.wake_all()
 
     def close(self) -> None:
         """End the book. Takes no lock, so a signal handler may call it at any time."""
         self._is_closed = True
         try:
-            self._wake()
+            self.waiting.wake_all()
         except BaseException:
-            self._wake()
+            self.waiting.wake_all()
             raise
 
     def _new_book(self) -> Book:
@@ -416,7 +410,7 @@ class LiveBook:
                 upstream.check()
             return False
 
-        if not self._wait(is_synced, deadline):
+        if not self.waiting.wait(is_synced, deadline):
             raise WaitTimeout(
                 f"the order book {self.channel!r} is not in sync within the timeout: {why}"
             )
@@ -431,7 +425,7 @@ class LiveBook:
         if upstream is not None:
             newest = upstream.newest()
             if newest is not self.seen and not self._has(newest) and not upstream.is_current:
-                self._wait(lambda: self._has(newest), Deadline(CATCH_UP))
+                self.waiting.wait(lambda: self._has(newest), Deadline(CATCH_UP))
 
     def _has(self, message: Message | None) -> bool:
         """Return whether the book has seen ``message`` or a later one."""
@@ -444,37 +438,9 @@ class LiveBook:
         is_same = message.raw is seen.raw and message.item == seen.item
         return is_same or seen.received_at > message.received_at
 
-    def _wait(self, is_over: Callable[[], bool], deadline: Deadline) -> bool:
-        """Wait until ``is_over()``, called now and after each message and snapshot, is true.
-
-        Returns False if the deadline came first.
-        """
-        while True:
-            signal = threading.Lock()
-            signal.acquire()
-            try:
-                self.waiting.append(signal)  # first, so that anything after the check wakes us
-                if is_over():
-                    return True
-                if not acquire(signal, deadline):
-                    return is_over()
-            finally:
-                try:
-                    self.waiting.remove(signal)
-                except ValueError:
-                    pass  # removed by the thread that woke us
-
     def wake(self) -> None:
         """Wake all waiting threads, so that they check again."""
-        self._wake()
-
-    def _wake(self) -> None:
-        waiting = self.waiting
-        if waiting:
-            try:
-                _run_all(map(_release, starmap(waiting.pop, repeat((0,), len(waiting)))))
-            except IndexError:
-                pass  # another thread has woken them meanwhile
+        self.waiting.wake_all()
 
     # The rest is called under the lock.
 
@@ -531,4 +497,4 @@ class LiveBook:
             self._why = "the process was forked, and the book belongs to the parent process"
         self.locks = Locks()  # the parent's may be held for ever
         self.lock = self.locks.new("an order book")
-        self.waiting = []
+        self.waiting = WaitList()
