@@ -76,7 +76,7 @@ PURE = modules("sansio", "dialects", "messages.py", "errors.py", "options.py")
 
 def test_imports_are_seen() -> None:
     """The walk itself finds the imports that must be there."""
-    assert "wsclient.errors.ConnectError" in set(imports("sansio/session.py"))
+    assert "wsclient.errors.ClientClosed" in set(imports("sansio/supervisor.py"))
     assert "threading" in set(imports("runtime/watchdog.py"))
 
 
@@ -114,7 +114,25 @@ def test_a_dialect_needs_the_core_only() -> None:
 
 
 def test_a_dialect_does_not_reach_into_the_decisions() -> None:
-    deciders = ("session", "subscriptions", "recovery", "heartbeat", "inbound")
+    deciders = (
+        "supervisor",
+        "connection",
+        "connections",
+        "callers",
+        "calls",
+        "intake",
+        "life",
+        "slots",
+        "wanted",
+        "asked",
+        "settling",
+        "unanswered",
+        "upkeep",
+        "channel",
+        "channels",
+        "heartbeat",
+        "inbound",
+    )
     assert forbidden(modules("dialects"), *ours(*(f"sansio.{d}" for d in deciders))) == []
 
 

@@ -409,10 +409,10 @@ def test_stats_of_thousands_of_channels_work_while_messages_come(
     client: WebSocketClient, venue: FakeVenue, often: None
 ) -> None:
     names = [f"c{n}" for n in range(2000)]
-    session = core_of(client).peek()
+    upkeep = core_of(client).peek().upkeep
     for name in names:
-        session._channels.tracker(name)
-        session.venue_lags.record(name, 5)
+        upkeep.channels.of(name)
+        upkeep.venue_lags.record(name, 5)
         core_of(client).default.lags.record(name, 7)
     stats = client.stats()
     assert len(stats.channels) == 2000

@@ -291,7 +291,9 @@ class TestTicks:
                 core.post(look)
 
         def flood() -> None:
-            core.peek()._actions += [Ping(-1)] * left
+            with core.lock:
+                for _ in range(left):
+                    core.peek()._output.do(Ping(-1))
             core.post(look)
 
         core.post(flood)

@@ -1,4 +1,4 @@
-"""The session at random: invariants that hold whatever happens.
+"""The supervisor at random: invariants that hold whatever happens.
 
 The venue answers late, partly, oddly or not at all; connections drop; callers come and go.
 """
@@ -30,6 +30,7 @@ from wsclient.sansio.actions import (
     Send,
 )
 from wsclient.sansio.backoff import Verdict
+from wsclient.sansio.connection import Connection
 from wsclient.sansio.dialect import (
     Ack,
     Ended,
@@ -98,7 +99,7 @@ class Venue:
         }.get(self.answers, {"request_id": request_id, "channel": channel})
 
 
-class SessionMachine(RuleBasedStateMachine):
+class SupervisorMachine(RuleBasedStateMachine):
     """A state machine: each rule is one event; the invariants are the client's promises."""
 
     answers = "id"
@@ -242,23 +243,22 @@ class SessionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.rig.state not in (State.IDLE, State.CLOSED))
     @rule(fatal=seldom, verdict=st.sampled_from([Verdict.RETRY, Verdict.RATE_LIMITED]))
     def ended(self, fatal: bool, verdict: Verdict) -> None:
-        subscriptions = self.supervisor.subscriptions
-        before = subscriptions.wanted()
+        before = self.rig.wanted()
         self.rig.drop(verdict=Verdict.FATAL if fatal else verdict)
         if self.rig.state is State.BACKING_OFF:
-            after = [channel for channel, _, _ in subscriptions.wanted()]
+            after = [channel for channel, _, _ in self.rig.wanted()]
             assert after == [channel for channel, _, _ in before if channel in after]
             leaving = {channel for channel, state, _ in before if state is UNSUBSCRIBING}
             # A channel never confirmed is removed when its call ends, after two failed connections.
             assert self.confirmed <= {*after, *leaving}
-        assert all(subscriptions.state(channel) is not ACTIVE for channel in CHANNELS)
+        assert all(not self.supervisor.wanted.is_active(channel) for channel in CHANNELS)
 
     @rule(verdict=st.sampled_from(Verdict))
     def another_ended(self, verdict: Verdict) -> None:
         state = self.rig.state
         self.supervisor.ended(self.rig.cid - 1, OSError(), verdict, self.rig.now)
         self.supervisor.opened(self.rig.cid + 1, None, self.rig.now)
-        assert self.received(self.rig.cid - 1, [LoginRefused("")], self.rig.now) == []
+        assert self.rig.received(self.rig.cid - 1, [LoginRefused("")], self.rig.now) == []
         assert self.rig.state is state
 
     # Callers.
@@ -436,29 +436,34 @@ class SessionMachine(RuleBasedStateMachine):
             if not self.is_open:
                 return
             is_done = self.supervisor.wanted.all_confirmed and self.quiet
-            if is_done and not self.supervisor.wanted.has_unsent:
+            if is_done and not any(c.asked.requests.unsent.first(1) for c in self.connections):
                 break
             self.rig.wait(min(ACK_TIMEOUT, max(0.0, self.rig.deadline() - self.rig.now)))
-        wanted = self.wanted()
+        wanted = self.rig.wanted()
         assert {channel for channel, _, _ in wanted} == self.venue.subscribed
         assert {state for _, state, _ in wanted} <= {ACTIVE}
 
     @property
     def quiet(self) -> bool:
-        return self.supervisor.wanted.deadline() == INF
+        waiting = [c.asked.requests.deadline() for c in self.connections]
+        return min(self.supervisor.wanted.calls.deadline(), *waiting) == INF
+
+    @property
+    def connections(self) -> list[Connection]:
+        return list(self.supervisor.connections)
 
     # What always holds.
 
     @invariant()
     def nothing_is_active_without_a_link(self) -> None:
         if hasattr(self, "rig") and not self.is_open:
-            for channel, state, _ in self.wanted():
+            for channel, state, _ in self.rig.wanted():
                 assert state is not ACTIVE or self.rig.state is State.CLOSING, channel
 
     @invariant()
     def only_what_is_wanted_is_without_data(self) -> None:
         if hasattr(self, "rig"):
-            wanted = {channel for channel, _, _ in self.wanted()}
+            wanted = {channel for channel, _, _ in self.rig.wanted()}
             assert wanted.issuperset(self.supervisor.upkeep.first_messages.overdue())
 
     @invariant()
@@ -472,7 +477,7 @@ class SessionMachine(RuleBasedStateMachine):
 @pytest.mark.parametrize("answers", [*WITH_IDS, "channel", "cumulative"])
 def test_whatever_happens(answers: str) -> None:
     """For each way in which venues answer."""
-    machine = type("Machine", (SessionMachine,), {"answers": answers})
+    machine = type("Machine", (SupervisorMachine,), {"answers": answers})
     run_state_machine_as_test(
         machine,
         settings=settings(

@@ -49,10 +49,10 @@ def _snapshot(event: events.SnapshotFailed) -> _Logged:
 
 
 #: A line whose text has ``{e}`` for the event, or a function that returns the line of an event.
-_Table = Mapping[type[Event], _Logged | Callable[[Any], _Logged]]
+_Records = Mapping[type[Event], _Logged | Callable[[Any], _Logged]]
 
 #: Events of a connection: their records have its id.
-_OF_CONNECTIONS: _Table = {
+_OF_CONNECTIONS: _Records = {
     events.StateChanged: _state,
     events.Waiting: _waiting,
     events.Rejected: _rejected,
@@ -70,7 +70,7 @@ _OF_CONNECTIONS: _Table = {
     ),
 }
 #: Events of the client.
-_OF_CLIENTS: _Table = {
+_OF_CLIENTS: _Records = {
     events.ClassifyFailed: (ERROR, "classify {e.why}; the built-in function decides"),
     events.ClassifyUnanswered: (WARNING, "classify {e.why}; the built-in function decides"),
     events.DialectFailed: (

@@ -17,7 +17,7 @@ MAX_PATIENCE = 300.0
 
 
 @dataclass(eq=False)
-class _Channel:
+class _Refresh:
     backoff: Backoff
     due: float
     asked_at: float = float("-inf")
@@ -42,9 +42,9 @@ class Refreshes:
         self._patience = patience, max_patience
         #: May be shared with other instances: all resubscriptions at a venue count together.
         self.budget = budget or Budget(*BUDGET)
-        self._channels: dict[str, _Channel] = {}
+        self._channels: dict[str, _Refresh] = {}
         #: The channels that are out of sync; the others cost nothing.
-        self._wanted: dict[str, _Channel] = {}
+        self._wanted: dict[str, _Refresh] = {}
 
     def want(self, channel: str, now: float, delay: float = 0.0) -> bool:
         """Note that ``channel`` is out of sync; it is due after ``delay`` (s) at the earliest.
@@ -54,7 +54,7 @@ class Refreshes:
         entry = self._channels.get(channel)
         if entry is None:
             backoff = Backoff(*self._patience, lambda: 1.0, jitter=False)
-            self._channels[channel] = self._wanted[channel] = _Channel(backoff, now + delay)
+            self._channels[channel] = self._wanted[channel] = _Refresh(backoff, now + delay)
             return True
         if channel not in self._wanted:
             if now >= entry.due + (entry.due - entry.asked_at):

@@ -294,10 +294,6 @@ class Supervisor:
     ) -> None:
         slot, text, reason = connection.slot, connection.slot.last_reason, reason_of(error)
         code = error.code if isinstance(error, ConnectionLost) else 1006
-        if connection.has_answered:
-            connection.asked.connection_ended(now, f"{text} (close code {code})")
-        connection.end()
-        self.connections.remove(connection)
         if connection.has_opened:
             self.counters.disconnects += 1
             self.disconnect_reasons[reason] += 1
@@ -308,12 +304,16 @@ class Supervisor:
             self._output.notify(Disconnected, text, reason, code, age, connection_id=connection.id)
         else:
             self.attempt_failures[reason] += 1
-        if connection.has_answered:
-            self.upkeep.suspect_all()
         was_healthy = connection.has_opened and connection.is_healthy
         failure = slot.ended(error, verdict, now, was_healthy=was_healthy)
         if failure is None:
             self._report_wait(text, now)
+        if connection.has_answered:
+            connection.asked.connection_ended(now, f"{text} (close code {code})")
+            self.upkeep.suspect_all()
+        connection.end()
+        self.connections.remove(connection)
+        if failure is None:
             self._callers.report_all(self.state.value)
         elif slot.is_established or verdict is Verdict.FATAL:
             self._give_up(failure)
