@@ -1890,21 +1890,21 @@ def test_a_connection_without_a_greeting_times_out() -> None:
 
 def test_frames_are_counted_before_their_messages() -> None:
     rig = Rig().active("a", "b")
-    session = rig.supervisor
-    session.count(2, 100, rig.now)
+    counters, rates = rig.supervisor.counters, rig.supervisor.intake.rates
+    rig.count(2, 100, rig.now)
     rig.data("a", 1)
     rig.data("b", 1)
     rig.now += 20
-    session.count(3, 50, rig.now)
-    assert session.totals() == (2, 150, {"a": 1, "b": 1})
-    assert (session.counters.frames, session.counters.bytes) == (5, 150)
-    assert session.rates.counted_at == rig.now
-    window = session.rates.recent(rig.now + 1)
+    rig.count(3, 50, rig.now)
+    assert rig.supervisor.intake.totals() == (2, 150, {"a": 1, "b": 1})
+    assert (counters.frames, counters.bytes) == (5, 150)
+    assert rates.counted_at == rig.now
+    window = rates.recent(rig.now + 1)
     assert window is not None
     assert (window.start.messages, window.start.bytes) == (2, 100)
     assert window.start.channels == {"a": 1, "b": 1}
-    session.count(1, 1, rig.now + 1)
-    assert session.rates.due == rig.now + measures.STEP
+    rig.count(1, 1, rig.now + 1)
+    assert rates.due == rig.now + measures.STEP
 
 
 def test_a_connections_rate_begins_when_it_is_open() -> None:
