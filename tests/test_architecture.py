@@ -119,7 +119,7 @@ def test_a_dialect_does_not_reach_into_the_decisions() -> None:
         "connection",
         "connections",
         "callers",
-        "calls",
+        "waitingcalls",
         "intake",
         "life",
         "slots",

@@ -152,7 +152,7 @@ def _iterate(owner: _Receiver | None) -> Iterator[Message]:
 def _fill(core: Core, queue: MessageQueue, maximum: int | None, deadline: Deadline) -> None:
     """Block until ``queue`` has handed out messages."""
     _forbid_worker_threads()
-    if not queue and core.peek().state is State.IDLE:
+    if not queue and core.supervisor.state is State.IDLE:
         raise NotConnected("not connected; call connect() first")
     if not queue.fill(maximum, deadline):
         raise ClientClosed("the client is closed")
@@ -172,7 +172,7 @@ class Reader(_Receiver):
         self._core = client._core
         self._queue = queue
         self.channels = channels
-        self._finalizer = weakref.finalize(self, self._core.drop, channels, queue)
+        self._finalizer = weakref.finalize(self, self._core.calls.drop, channels, queue)
         self._finalizer.atexit = False
 
     def close(self, timeout: float | None = None) -> None:
@@ -187,11 +187,11 @@ class Reader(_Receiver):
         if core.is_forked:
             return
         if core.locks.is_held:
-            core.drop(self.channels, self._queue)
+            core.calls.drop(self.channels, self._queue)
             return
         _forbid_worker_threads()
         waiter = Waiter()
-        core.drop(self.channels, self._queue, waiter, core.until(timeout))
+        core.calls.drop(self.channels, self._queue, waiter, core.until(timeout))
         self._finalizer.detach()  # only now: if close() is interrupted, the finalizer finishes it
         waiter.wait()
 
@@ -266,10 +266,10 @@ class WebSocketClient(_Receiver):
         _forbid_worker_threads()
         waiter = Waiter()
         try:
-            self._core.connect(waiter, self._core.until(timeout))
+            self._core.calls.connect(waiter, self._core.until(timeout))
             waiter.wait()
         except BaseException:  # also Ctrl-C, and an exception from another signal handler
-            self._core.cancel_connect(waiter)
+            self._core.calls.cancel_connect(waiter)
             raise
 
     def close(self, timeout: float | None = None) -> None:
@@ -285,7 +285,7 @@ class WebSocketClient(_Receiver):
         self._finalizer.detach()
 
     def __enter__(self) -> WebSocketClient:
-        if self._core.peek().state is State.IDLE:
+        if self._core.supervisor.state is State.IDLE:
             self.connect()
         return self
 
@@ -313,7 +313,7 @@ class WebSocketClient(_Receiver):
         ``failed`` maps each channel that failed to the reason; the others stay subscribed.
         """
         self._subscribe(channels, self._queue, timeout, options)
-        found = self._core.subscriptions(channels)
+        found = self._core.calls.subscriptions(channels)
         return [found[c] for c in channels if c in found]
 
     def unsubscribe(self, *channels: str, timeout: float | None = None) -> None:
@@ -329,13 +329,13 @@ class WebSocketClient(_Receiver):
         _forbid_worker_threads()
         _check_channels(channels)
         waiter = Waiter()
-        self._core.unsubscribe(channels, self._queue, waiter, self._core.until(timeout))
+        self._core.calls.unsubscribe(channels, self._queue, waiter, self._core.until(timeout))
         waiter.wait()
 
     @property
     def subscriptions(self) -> dict[str, Subscription]:
         """The wanted channels, each with its state and any gap that is not yet delivered."""
-        return self._core.subscriptions()
+        return self._core.calls.subscriptions()
 
     @without_locals
     def reader(
@@ -360,7 +360,7 @@ class WebSocketClient(_Receiver):
         _check_channels(channels)
         name = f"reader-{next(self._core.reader_numbers)}"
         queue = self._core.new_queue(name, queue_size, overflow)
-        undo = partial(self._core.undo, self._core.dropping(channels, queue))
+        undo = partial(self._core.undo, self._core.calls.dropping(channels, queue))
         reader = Reader(self, queue, channels)
         try:
             self._subscribe(channels, queue, timeout, options)
@@ -385,7 +385,7 @@ class WebSocketClient(_Receiver):
         try:
             return self._on(channel, function, timeout, options, added)
         except BaseException:  # in this frame: no interrupt comes between it and the return
-            self._core.off(channel, function, added)
+            self._core.calls.off(channel, function, added)
             del options  # they may hold secrets
             raise
 
@@ -404,9 +404,9 @@ class WebSocketClient(_Receiver):
         if not callable(function):
             raise ConfigurationError(f"on() takes a function, not {type(function).__name__}")
         waiter = Waiter()
-        self._core.on(channel, function, options, waiter, self._core.until(timeout), added)
+        self._core.calls.on(channel, function, options, waiter, self._core.until(timeout), added)
         waiter.wait()
-        found = self._core.subscriptions((channel,)).get(channel)
+        found = self._core.calls.subscriptions((channel,)).get(channel)
         gone = Subscription(channel, SubscriptionState.UNSUBSCRIBING, options)
         return found or gone  # another thread may have unsubscribed from it meanwhile
 
@@ -438,7 +438,7 @@ class WebSocketClient(_Receiver):
         """
         if not callable(function):
             raise ConfigurationError(f"on_event() takes a function, not {type(function).__name__}")
-        self._core.on_event(function, _event_types("on_event", types))
+        self._core.calls.on_event(function, _event_types("on_event", types))
 
     def events(self, *types: type[Event]) -> EventStream:
         """Return an iterator over the client's events from now on: see :mod:`wsclient.events`.
@@ -448,7 +448,7 @@ class WebSocketClient(_Receiver):
         last event, :class:`wsclient.events.Closed`, even if its type is not among them.
         """
         stream = EventStream(types=_event_types("events", types))
-        self._core.listen(stream)
+        self._core.calls.listen(stream)
         return stream
 
     @without_locals
@@ -487,7 +487,7 @@ class WebSocketClient(_Receiver):
         request = core.dialect.book_request(channel, options)
         deadline = Deadline(timeout)
         _forbid_worker_threads()
-        core.peek().life.check_begun()
+        core.supervisor.life.check_begun()
         # Made here, since it calls the dialect; put into the table on the watchdog thread.
         feed = BookFeed(core, channel) if request is None else RestBookFeed(core, channel, request)
         live = LiveBook(
@@ -520,7 +520,7 @@ class WebSocketClient(_Receiver):
         """
         if self._core.is_forked:
             raise forked_error()
-        found = self._core.peek().upkeep.channels.get(channel)
+        found = self._core.supervisor.upkeep.channels.get(channel)
         return None if found is None else found.latest
 
     # Messages to the venue.
@@ -535,7 +535,7 @@ class WebSocketClient(_Receiver):
         """
         _forbid_worker_threads()
         waiter = Waiter()
-        self._core.send(encode(payload), waiter)
+        self._core.calls.send(encode(payload), waiter)
         waiter.wait()
 
     @without_locals
@@ -550,7 +550,7 @@ class WebSocketClient(_Receiver):
         _forbid_worker_threads()
         dialect = self._core.dialect
         sent, reply = Waiter(), Waiter()
-        request_id = self._core.request(
+        request_id = self._core.calls.request(
             lambda id: encode(dialect.request(payload, id)), sent, reply, self._core.until(timeout)
         )
         try:
@@ -558,7 +558,7 @@ class WebSocketClient(_Receiver):
         except TimeoutError:
             pass  # the reply's own deadline decides
         except BaseException:
-            self._core.cancel_request(request_id)
+            self._core.calls.cancel_request(request_id)
             raise
         return reply.wait()
 
@@ -567,7 +567,7 @@ class WebSocketClient(_Receiver):
     @property
     def state(self) -> State:
         """The state of the connection."""
-        return self._core.peek().state
+        return self._core.supervisor.state
 
     @property
     def is_connected(self) -> bool:
@@ -585,7 +585,7 @@ class WebSocketClient(_Receiver):
     def __repr__(self) -> str:
         if "_core" not in vars(self):  # an error reporter may show it when __init__ has raised
             return "<WebSocketClient, not made>"
-        supervisor = self._core.peek()
+        supervisor = self._core.supervisor
         count = len(supervisor.wanted)
         return (
             f"<WebSocketClient {self._where} {supervisor.state.value}, "
@@ -652,7 +652,7 @@ class WebSocketClient(_Receiver):
         _forbid_worker_threads()
         _check_channels(channels)
         waiter = Waiter()
-        self._core.subscribe(channels, queue, options, waiter, self._core.until(timeout))
+        self._core.calls.subscribe(channels, queue, options, waiter, self._core.until(timeout))
         waiter.wait()
 
 

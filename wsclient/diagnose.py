@@ -401,7 +401,7 @@ class _Examination:
             took = time.monotonic() - began if result.seconds is None else result.seconds
             seconds = None if result.status == "skipped" else took
             self._of_connection.append(Check(name, result.status, seconds, *result[1:3]))
-            if result.status == "failed" and self._core.peek().life.failure is not None:
+            if result.status == "failed" and self._core.supervisor.life.failure is not None:
                 return
 
     def _settle(self) -> _Result:
@@ -410,7 +410,7 @@ class _Examination:
         return _Result("ok", f"still open after {advice.span(SETTLE)}")
 
     def _lost(self) -> _Result:
-        failure = self._core.peek().life.failure
+        failure = self._core.supervisor.life.failure
         error = None if failure is None else failure.__cause__
         return self._why_it_ended(error or failure)
 
@@ -438,7 +438,7 @@ class _Examination:
     def _receive(self) -> _Result:
         if not self._channels:
             return _Result("skipped", "nothing was subscribed to")
-        if not self._client.subscriptions and self._core.peek().life.failure is None:
+        if not self._client.subscriptions and self._core.supervisor.life.failure is None:
             return _Result("skipped", "no channel is subscribed")
         timeout = self._left_for_messages()
         try:
@@ -465,7 +465,7 @@ class _Examination:
             if n and self._next(PING_PAUSE) is False:
                 return self._lost()
             sent = time.monotonic()
-            self._core.ping()
+            self._core.calls.ping()
             answer = self._next(min(wait, self._deadline.remaining()))
             if answer is False:
                 return self._lost()

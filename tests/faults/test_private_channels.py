@@ -81,7 +81,7 @@ def assert_secret(client: WebSocketClient, error: BaseException | None = None) -
     core = core_of(client)
     stats = client.stats()
     things = [client, stats, stats.as_dict(), client.subscriptions]
-    things += [core.options, core, core.peek()]
+    things += [core.options, core, core.supervisor]
     said = [repr(thing) for thing in things]
     chain = [] if error is None else [error]
     for chained in chain:

@@ -292,7 +292,7 @@ class Stage:
         for thing in (
             *things,
             core,
-            core.peek(),
+            core.supervisor,
             core.callbacks,
             *transports_of(client).values(),
         ):

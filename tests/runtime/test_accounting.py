@@ -409,7 +409,7 @@ def test_stats_of_thousands_of_channels_work_while_messages_come(
     client: WebSocketClient, venue: FakeVenue, often: None
 ) -> None:
     names = [f"c{n}" for n in range(2000)]
-    upkeep = core_of(client).peek().upkeep
+    upkeep = core_of(client).supervisor.upkeep
     for name in names:
         upkeep.channels.of(name)
         upkeep.venue_lags.record(name, 5)

@@ -15,7 +15,7 @@ def stats_of(core: Core) -> Stats:
 
     The reader needs the locks too, so nothing but copying is done under them.
     """
-    supervisor = core.peek()
+    supervisor = core.supervisor
     with core.lock:
         now = core.clock.monotonic()
         message_queues, retired = core.router.queues, core.router.retired

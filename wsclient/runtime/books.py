@@ -7,7 +7,8 @@ from typing import Any
 
 from wsclient.events import DialectFailed
 from wsclient.messages import Gap, Message
-from wsclient.runtime.core import Core, Routed
+from wsclient.runtime.bookcalls import Routed
+from wsclient.runtime.core import Core
 from wsclient.runtime.keeper import LATE, RESUBSCRIBED, LiveBook
 from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.waiting import Waiter
@@ -50,7 +51,7 @@ class BookFeed:
         """
         core, self.book = self._core, book
         self.queue = core.books.add(self.channel, self)
-        core.route_book(self.channel, self.queue, self._begin)
+        core.book_calls.route_book(self.channel, self.queue, self._begin)
         core.at_end.append(book.wake)
 
     def _begin(self, routed: Routed) -> None:
@@ -77,10 +78,10 @@ class BookFeed:
         """
         core, book = self._core, self.book
         book.close()
-        core.has_snapshot(self.channel)  # withdraws the request for one
+        core.book_calls.has_snapshot(self.channel)  # withdraws the request for one
         core.at_end.remove(book.wake)
         core.books.remove(self.channel, self)
-        core.leave((self.channel,), self.queue, Waiter())
+        core.calls.leave((self.channel,), self.queue, Waiter())
 
     def __call__(self, message: Message) -> None:
         was_synced, self._was_synced = self._was_synced, self._apply(message)
@@ -89,7 +90,7 @@ class BookFeed:
         if self._was_synced:
             if self._is_asked:
                 self._is_asked = False
-                self._core.has_snapshot(self.channel)
+                self._core.book_calls.has_snapshot(self.channel)
         elif not self._is_asked and self.trouble(message.connection_id) is None:
             # After a reconnect the new subscription brings a snapshot by itself.
             self.ask(0.0 if (was_synced and is_same_connection) or self._is_late else PATIENCE)
@@ -104,7 +105,7 @@ class BookFeed:
     def ask(self, delay: float) -> None:
         """Request a snapshot in ``delay`` seconds."""
         self._is_asked = True
-        self._core.want_snapshot(self.channel, delay, unless=lambda: self.book.is_lost)
+        self._core.book_calls.want_snapshot(self.channel, delay, unless=lambda: self.book.is_lost)
 
     def again(self) -> None:
         """Do nothing: only books with snapshots by REST need the thread that fetches them."""
@@ -123,7 +124,7 @@ class BookFeed:
         """Return why data of this connection is no longer up to date; None if it is."""
         if self._core.books.failure is not None:
             return "the thread that updates order books has ended"
-        supervisor = self._core.peek()
+        supervisor = self._core.supervisor
         if (state := supervisor.state) is not State.OPEN:
             return f"the connection is down ({state.value})"
         if supervisor.connection(connection_id) is None:
@@ -135,11 +136,11 @@ class BookFeed:
         gap = self._suspected() or self.queue.pending_gap(self.channel)
         if gap is not None:
             return f"messages may have been missed ({gap.reason})"
-        late = self._core.held_up_for(self.book.connection_id)
+        late = self._core.reception.held_up_for(self.book.connection_id)
         return None if late <= LATE else f"received data has waited for delivery for {late:.2f} s"
 
     def _suspected(self) -> Gap | None:
-        channel = self._core.peek().upkeep.channels.get(self.channel)
+        channel = self._core.supervisor.upkeep.channels.get(self.channel)
         return None if channel is None else channel.pending
 
     def newest(self) -> Message | None:
@@ -149,7 +150,7 @@ class BookFeed:
         """
         if self.queue.is_closed:
             return None
-        channel = self._core.peek().upkeep.channels.get(self.channel)
+        channel = self._core.supervisor.upkeep.channels.get(self.channel)
         return None if channel is None else channel.latest
 
     def lateness(self) -> float:
@@ -168,7 +169,7 @@ class BookFeed:
     def check(self) -> None:
         """Raise if the client is closed or has failed, or if this thread would wait for itself."""
         with self._core.lock:
-            self._core.peek().life.check()
+            self._core.supervisor.life.check()
         if self.is_current:
             raise RuntimeError(
                 "a hook of a dialect must not wait for an order book: it is called on the thread "
@@ -206,7 +207,7 @@ class RestBookFeed(BookFeed):
     def trouble(self, connection_id: int) -> str | None:
         why = super().trouble(connection_id)
         if why is None:
-            active_as = self._core.active_as(self.channel)
+            active_as = self._core.book_calls.active_as(self.channel)
             if active_as is None:
                 return "its channel is not confirmed at present"
             if active_as != self._fetched_for[1]:
@@ -234,10 +235,10 @@ class RestBookFeed(BookFeed):
             return not self.book.is_lost and self.book.trouble() is not None
 
     def ready(self) -> int | None:
-        return self._core.active_on(self.channel)
+        return self._core.book_calls.active_on(self.channel)
 
     def begin(self, connection_id: int) -> int:
-        active_as = self._core.active_as(self.channel)
+        active_as = self._core.book_calls.active_as(self.channel)
         before, was_active_as = self._fetched_for
         is_void = connection_id == before and active_as != was_active_as
         age = self.book.begin_snapshot(connection_id, is_void=is_void)

@@ -157,7 +157,7 @@ class Watchdog:
                 if transport.connection_id not in self._ended
             }
             with core.lock:
-                supervisor = core.peek()
+                supervisor = core.supervisor
                 supervisor.tick(now, views)
                 self.todo.extend(supervisor.actions())
                 deadline = supervisor.next_deadline(now, views)
@@ -227,7 +227,7 @@ class Watchdog:
                 core.deliver([action.message])
         elif isinstance(action, Forget):
             with core.lock:
-                if action.channel not in core.peek().wanted:
+                if action.channel not in core.supervisor.wanted:
                     core.router.forget(action.channel)
         elif isinstance(action, Fail):
             for message_queue in core.router.queues:
@@ -263,7 +263,7 @@ class Watchdog:
                 consult.then(result)
 
     def _dial(self, connection_id: int) -> None:
-        transport = self._sources.make(connection_id, self._core, self._core.locks)
+        transport = self._sources.make(connection_id, self._core.reception, self._core.locks)
         self.transports[connection_id] = transport
         try:
             transport.start()
@@ -288,7 +288,7 @@ class Watchdog:
 
         Later reports of the same end are ignored.
         """
-        is_known = self._core.peek().connections.get(connection_id) is not None
+        is_known = self._core.supervisor.connections.get(connection_id) is not None
         if is_known and connection_id not in self._ended:
             self._ended.add(connection_id)
             then = partial(self._judged, connection_id, error)
@@ -300,7 +300,7 @@ class Watchdog:
         except BaseException:  # noqa: BLE001 - that __str__ may raise
             why = type(error).__name__
         with self._core.lock:
-            self._core.peek().ended(connection_id, error, verdict, self._clock.monotonic(), why)
+            self._core.supervisor.ended(connection_id, error, verdict, self._clock.monotonic(), why)
         self._ended.discard(connection_id)
 
     # The end.
@@ -325,7 +325,7 @@ class Watchdog:
         failure.__cause__ = forget_locals(error)
         try:
             with core.lock:
-                core.peek().fail(failure)
+                core.supervisor.fail(failure)
             self.settle_all()
         finally:
             for message_queue in core.router.queues:
@@ -342,7 +342,7 @@ class Watchdog:
         """Perform the actions that callers and listeners wait for, and drop all others."""
         core = self._core
         with core.lock:
-            self.todo.extend(core.peek().actions())
+            self.todo.extend(core.supervisor.actions())
         for action in iter(self._next, None):
             if isinstance(action, (Settle, Fail, Notify, Abort)):
                 self.perform(action)

@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from wsclient.messages import SubscriptionState
-from wsclient.sansio.calls import Call
 from wsclient.sansio.codec import one_line
 from wsclient.sansio.dialect import Ack, Dialect, Ended, Rejection
 from wsclient.sansio.settling import Settling
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.unanswered import Request, Requests
+from wsclient.sansio.waitingcalls import Call
 from wsclient.sansio.wanted import Outcomes, Wanted, WantedChannel, by_options
 
 __all__ = ["Asked"]

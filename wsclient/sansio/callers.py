@@ -7,8 +7,8 @@ from typing import Any
 
 from wsclient.errors import WSClientError
 from wsclient.events import Waiting
-from wsclient.sansio.calls import Call
 from wsclient.sansio.output import Output
+from wsclient.sansio.waitingcalls import Call
 from wsclient.sansio.wanted import Wanted
 
 __all__ = ["Callers"]
@@ -22,7 +22,7 @@ class Callers:
         self._wanted = wanted
         #: The tokens of those in connect(), with their deadlines.
         self._connecting: dict[Any, float] = {}
-        #: Calls of subscribe() since the last tick.
+        #: WaitingCalls of subscribe() since the last tick.
         self._new: list[Call] = []
         #: Channels that belong to no slot yet.
         self._unplaced: list[str] = []

@@ -18,9 +18,9 @@ from typing import Any, Protocol
 
 from wsclient.errors import ConfigurationError, SubscriptionError
 from wsclient.messages import SubscriptionState
-from wsclient.sansio.calls import Call, Calls
 from wsclient.sansio.machine import Table, after
 from wsclient.sansio.slots import SlotKey
+from wsclient.sansio.waitingcalls import Call, WaitingCalls
 
 __all__ = ["Outcomes", "Wanted", "WantedChannel", "by_options", "first_part"]
 
@@ -104,7 +104,7 @@ class Wanted:
         #: The number of wanted channels in each state.
         self._counts: Counter[SubscriptionState] = Counter()
         #: The calls that wait.
-        self.calls = Calls(outcomes.settled)
+        self.calls = WaitingCalls(outcomes.settled)
 
     # Requests of callers.
 
@@ -232,7 +232,7 @@ class Wanted:
     def remove(
         self, entry: WantedChannel, reason: str | None = None, *, refused: bool = False
     ) -> None:
-        """Forget the channel. Calls that wait for it fail with ``reason``, if there is one."""
+        """Forget the channel. WaitingCalls that wait for it fail with ``reason``, if there is one."""
         del self._entries[entry.channel]
         same = self._by_name[first_part(entry.channel)]
         del same[entry.channel]

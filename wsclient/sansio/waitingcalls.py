@@ -1,4 +1,4 @@
-"""Calls of ``subscribe()`` and ``unsubscribe()`` that wait until their channels are decided."""
+"""WaitingCalls of ``subscribe()`` and ``unsubscribe()`` that wait until their channels are decided."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from wsclient.errors import SubscriptionError, SubscriptionRejected, SubscriptionTimeout
 from wsclient.sansio.timers import Timers
 
-__all__ = ["Call", "Calls"]
+__all__ = ["Call", "WaitingCalls"]
 
 
 @dataclass(eq=False)
@@ -30,7 +30,7 @@ class Call:
     is_reported: bool = False
 
 
-class Calls:
+class WaitingCalls:
     """The waiting calls of one client.
 
     ``settled`` is called with the token of each call that is decided, and its error, None if all of

@@ -1,0 +1,318 @@
+"""What callers ask of a client: each call is posted to the watchdog, and settles a waiter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from wsclient.errors import SubscriptionError, SubscriptionRejected
+from wsclient.events import Event
+from wsclient.messages import Gap, Message, Subscription
+from wsclient.runtime.eventstream import EventStream
+from wsclient.runtime.queues import MessageQueue
+from wsclient.runtime.waiting import Waiter
+from wsclient.sansio.life import State
+
+if TYPE_CHECKING:
+    from wsclient.runtime.core import Core
+
+__all__ = ["Calls"]
+
+ENDED = frozenset({State.CLOSING, State.CLOSED, State.FAILED})
+
+
+class _PostedCall:
+    """A caller's waiter, with a function that is called with the error just before it settles."""
+
+    def __init__(self, waiter: Waiter, done: Callable[[BaseException | None], None]) -> None:
+        self._waiter = waiter
+        self._done = done
+
+    def settle(self, error: BaseException | None = None, result: Any = None) -> None:
+        self._done(error)
+        self._waiter.settle(error, result)
+
+
+class Calls:
+    """The calls of one client. A deadline is a time of the core's clock (monotonic s)."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    # The connection.
+
+    def connect(self, waiter: Waiter, deadline: float) -> None:
+        """Open the connection; ``waiter`` is settled when it is open or cannot be opened."""
+
+        def connect() -> None:
+            with self._core.lock:
+                self._core.supervisor.connect(waiter, deadline, self._core.clock.monotonic())
+
+        self._core.start()
+        self._core.ask(waiter, connect)
+
+    def cancel_connect(self, waiter: Waiter) -> None:
+        """Cancel :meth:`connect`, as its caller has stopped waiting."""
+
+        def cancel() -> None:
+            with self._core.lock:
+                self._core.supervisor.cancel_connect(waiter)
+
+        self._core.post(cancel)
+
+    def send(self, payload: str | bytes, waiter: Waiter) -> None:
+        """Send a caller's message. ``waiter`` is settled with NotConnected if not connected."""
+
+        def send() -> None:
+            with self._core.lock:
+                connection = self._core.supervisor.open_connection()
+                connection.spend(self._core.clock.monotonic())
+            self._core.watchdog.send(connection.id, payload, waiter)
+
+        self._core.ask(waiter, send)
+
+    def ping(self) -> None:
+        """Send a WebSocket ping now. Raises NotConnected when the connection is not open."""
+
+        def ping() -> None:
+            with self._core.lock:
+                connection = self._core.supervisor.open_connection()
+            self._core.watchdog.ping(connection.id)
+
+        self._core.call(ping)
+
+    def request(
+        self, make: Callable[[int], str | bytes], sent: Waiter, reply: Waiter, deadline: float
+    ) -> int:
+        """Send the request that ``make`` returns for a new request id. Return the id.
+
+        ``sent`` is settled when its bytes are sent, or with an error if they cannot be. ``reply``
+        is settled with the venue's answer. Raises NotConnected when the connection is not open.
+        """
+        self._core.check_call()
+        self._core.supervisor.open_connection()
+        request_id = self._core.supervisor.next_id()
+        payload = make(request_id)
+
+        def request() -> None:
+            with self._core.lock:
+                connection = self._core.supervisor.open_connection()
+                connection.replies.begin(request_id, reply, deadline)
+                connection.spend(self._core.clock.monotonic())
+            self._core.watchdog.send(connection.id, payload, sent)
+
+        self._core.ask(sent, request)
+        return request_id
+
+    def cancel_request(self, request_id: int) -> None:
+        """Cancel :meth:`request`, as its caller has stopped waiting."""
+
+        def cancel() -> None:
+            with self._core.lock:
+                for connection in self._core.supervisor.connections:
+                    connection.replies.cancel(request_id)
+
+        self._core.post(cancel)
+
+    # Channels.
+
+    def subscribe(
+        self,
+        channels: Sequence[str],
+        queue: MessageQueue,
+        options: Mapping[str, Any],
+        waiter: Waiter,
+        deadline: float,
+    ) -> None:
+        """Subscribe to ``channels``, and add ``queue`` to their routes."""
+        self._core.ask(waiter, partial(self._subscribe, channels, queue, options, waiter, deadline))
+
+    def _subscribe(
+        self,
+        channels: Sequence[str],
+        queue: MessageQueue,
+        options: Mapping[str, Any],
+        waiter: Waiter,
+        deadline: float,
+    ) -> None:
+        def done(error: BaseException | None) -> None:
+            failed = _failed(error, channels)
+            is_refused = isinstance(error, SubscriptionRejected)
+            with self._core.lock:
+                self._core.router.settle(waiter, channels, queue, failed, is_refused=is_refused)
+
+        with self._core.lock:
+            self._core.supervisor.subscribe(channels, options, _PostedCall(waiter, done), deadline)
+            self._core.router.ask(channels, queue, waiter)
+
+    def unsubscribe(
+        self, channels: Sequence[str], queue: MessageQueue, waiter: Waiter, deadline: float
+    ) -> None:
+        """Unsubscribe from ``channels``, except those that another queue also gets.
+
+        The routes stay until the venue has answered, since messages may still come.
+        """
+
+        resigned: list[str] = []
+
+        def done(error: BaseException | None) -> None:
+            ended = set(channels).difference(_failed(error, channels))
+            with self._core.lock:
+                self._core.router.settle(waiter, resigned, queue, ended)
+
+        def unsubscribe() -> None:
+            with self._core.lock:
+                self._core.supervisor.life.check()
+                resigned.extend(self._core.router.resign(channels, queue, waiter))
+                mine = [c for c in channels if self._is_sole(c, queue)]
+                if mine:
+                    self._core.supervisor.unsubscribe(mine, _PostedCall(waiter, done), deadline)
+            if not mine:
+                done(None)
+                waiter.settle()
+
+        self._core.ask(waiter, unsubscribe)
+
+    def drop(
+        self,
+        channels: Sequence[str],
+        queue: MessageQueue,
+        waiter: Waiter | None = None,
+        deadline: float = float("inf"),
+    ) -> None:
+        """Close a reader's queue, and unsubscribe from the channels that no other queue gets.
+
+        Takes no lock, so it may be called anywhere.
+        """
+        drop = self.dropping(channels, queue, waiter, deadline)
+        if waiter is None:
+            self._core.watchdog.put(drop)
+        else:
+            self._core.ask(waiter, drop)
+
+    def dropping(
+        self,
+        channels: Sequence[str],
+        queue: MessageQueue,
+        waiter: Waiter | None = None,
+        deadline: float = float("inf"),
+    ) -> Callable[[], None]:
+        """Return the function that :meth:`drop` posts."""
+
+        def drop() -> None:
+            queue.close()
+            self.leave(channels, queue, waiter or Waiter(), deadline)
+            with self._core.lock:
+                self._core.router.retire(queue)
+
+        return drop
+
+    def leave(
+        self,
+        channels: Sequence[str],
+        queue: MessageQueue,
+        waiter: Waiter,
+        deadline: float = float("inf"),
+    ) -> None:
+        """Remove the routes of ``channels`` to ``queue`` now.
+
+        Unsubscribe from the channels that no other queue gets. Runs on the watchdog thread.
+        """
+        with self._core.lock:
+            mine = [c for c in channels if self._is_sole(c, queue)]
+            self._core.router.unroute(channels, queue)
+            if self._core.supervisor.state in ENDED:
+                mine = []
+            if mine:
+                self._core.supervisor.unsubscribe(mine, waiter, deadline)
+        if not mine:
+            waiter.settle()
+
+    def _is_sole(self, channel: str, queue: MessageQueue) -> bool:
+        """Return whether the channel is wanted and no other queue gets its messages."""
+        is_wanted = channel in self._core.supervisor.wanted
+        return is_wanted and not self._core.router.has_others(channel, queue)
+
+    def on(
+        self,
+        channel: str,
+        function: Callable[[Message], object],
+        options: Mapping[str, Any],
+        waiter: Waiter,
+        deadline: float,
+        added: list[None],
+    ) -> None:
+        """Subscribe to ``channel``, and call ``function`` with its messages.
+
+        ``added`` has one element while :meth:`off` has something to undo.
+        """
+
+        def on() -> None:
+            with self._core.lock:
+                self._core.supervisor.life.check_begun()
+            queue = self._core.callbacks.add(channel, function)
+            added.append(None)
+            self._subscribe((channel,), queue, options, waiter, deadline)
+
+        self._core.ask(waiter, on)
+
+    def off(self, channel: str, function: Callable[[Message], object], added: list[None]) -> None:
+        """Undo :meth:`on`, if it has taken effect. Takes no lock, so it may be called anywhere."""
+
+        def off() -> None:
+            if not added:
+                return  # another call may have added the same function
+            added.clear()
+            queue = self._core.callbacks.remove(channel, function)
+            if queue is not None:
+                self.leave((channel,), queue, Waiter())
+
+        self._core.watchdog.put(off)
+
+    # Events.
+
+    def listen(self, stream: EventStream) -> None:
+        """Put events into ``stream`` from now on."""
+        self._listen(lambda: self._core.event_hub.add(stream))
+
+    def on_event(self, function: Callable[[Event], object], types: tuple[type[Event], ...]) -> None:
+        """Call ``function``, on the callbacks thread, with events of these types from now on."""
+
+        def listen() -> None:
+            with self._core.lock:
+                self._core.supervisor.life.check()
+            self._core.callbacks.listen(function, types)
+            self._core.event_hub.add(self._core.callbacks.events)
+
+        self._listen(listen)
+
+    def _listen(self, listen: Callable[[], None]) -> None:
+        if self._core.supervisor.state not in ENDED:
+            self._core.start()
+        self._core.call(listen)
+
+    # The state.
+
+    def subscriptions(self, channels: Sequence[str] | None = None) -> dict[str, Subscription]:
+        """Return the subscriptions by channel: all, or only those of ``channels``."""
+        self._core.check_call()
+        with self._core.lock:
+            wanted = self._core.supervisor.wanted
+            return {
+                entry.channel: Subscription(
+                    entry.channel, entry.state, entry.options, self._pending_gap(entry.channel)
+                )
+                for entry in (wanted if channels is None else wanted.among(channels))
+            }
+
+    def _pending_gap(self, name: str) -> Gap | None:
+        channel = self._core.supervisor.upkeep.channels.get(name)
+        return self._core.router.pending_gap(name, None if channel is None else channel.pending)
+
+
+def _failed(error: BaseException | None, channels: Sequence[str]) -> Collection[str]:
+    """Return those of a call's ``channels`` that its ``error`` is about."""
+    if error is None:
+        return ()
+    return error.failed if isinstance(error, SubscriptionError) else channels

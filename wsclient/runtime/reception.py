@@ -1,0 +1,185 @@
+"""What the readers of connections report: frames are decoded without the lock, then delivered."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from wsclient.messages import Message
+from wsclient.runtime.keeper import LATE
+from wsclient.sansio.dialect import Credentials, Dialect
+from wsclient.sansio.frames import Frames
+from wsclient.sansio.inbound import Inbound
+from wsclient.sansio.incoming import Incoming, Invalid
+
+if TYPE_CHECKING:
+    from wsclient.runtime.core import Core
+
+__all__ = ["Reception"]
+
+#: The time (s) between two messages whose venue lag is measured: each one must be partly decoded.
+SAMPLE_EVERY = 0.01
+
+
+class Reception:
+    """Takes the reports of all sources of one client.
+
+    Implements :class:`wsclient.runtime.source.FrameReceiver`. A report about a connection that the
+    supervisor no longer has is dropped.
+    """
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        options = core.options
+        self._inbound = Inbound(
+            core.dialect,
+            decimal=options.decimal,
+            deliver_unhandled=options.deliver_unhandled,
+            validate=options.validate,
+        )
+        #: By connection: when the data that its reader is processing was read (monotonic s).
+        self._taking_in: dict[int, float] = {}
+        #: When the next message is measured (monotonic s). Used by the reader thread only.
+        self._sample_at = float("-inf") if _has_times(core.dialect) else float("inf")
+
+    def held_up_for(self, connection_id: int) -> float:
+        """Return how long (s) data read from a connection has been waiting for its delivery.
+
+        A slow ``validate``, or a slow hook of the dialect, may hold it up.
+        """
+        since = self._taking_in.get(connection_id)
+        return 0.0 if since is None else self._core.clock.monotonic() - since
+
+    def opened(
+        self, connection_id: int, login: Any, credentials: Credentials | None, address: str
+    ) -> None:
+        """Report that a connection is open."""
+        with self._core.lock:
+            self._core.supervisor.opened(
+                connection_id, login, self._core.clock.monotonic(), credentials, address
+            )
+            self._core.router.connected(connection_id)
+        self._core.wake()
+        self._core.snapshots.opened()
+
+    def received(self, frames: Frames) -> None:
+        """Decode and deliver what one read brought."""
+        connection_id, now = frames.connection_id, frames.read_at
+        self._taking_in[connection_id] = now
+        try:
+            self._received(connection_id, frames, now)
+        finally:
+            del self._taking_in[connection_id]
+        if self._core.clock.monotonic() - now > LATE:
+            self._core.books.wake()  # the books were doubtful until now
+
+    def _received(self, connection_id: int, frames: Frames, now: float) -> None:
+        core, inbound = self._core, self._inbound
+        # Neither this frame nor the caller's may hold the messages when the reader gives way: a
+        # consumer decodes and drops them one by one, and must hold the last reference to each.
+        payloads, frames.messages = frames.messages, []
+        size = sum(map(len, payloads))
+        inbound.ahead = core.router.keeps_up
+        batch = inbound.batch(payloads, bool(frames.binary), frames.received_at, connection_id)
+        with core.lock:
+            supervisor = core.supervisor
+            intake, connection = supervisor.intake, supervisor.connection(connection_id)
+            intake.count(connection, len(payloads), size, now)
+            messages = [] if connection is None else intake.ordinary(connection, batch, now)
+            sample = self._sampled(messages, now) if now >= self._sample_at else None
+            done = len(messages)
+            if done == len(payloads):
+                core.deliver(messages, size)
+            elif done:
+                core.deliver(messages)
+            due = supervisor.is_due or core.router.has_changed
+        if sample is not None:
+            self._measure(sample)
+        if done < len(payloads):
+            del messages
+            due = self._take_in(connection_id, inbound.entries(batch, done), now)
+        if due:
+            core.wake()
+
+    def wake(self) -> None:
+        self._core.wake()
+
+    def in_frame(self, now: float) -> None:
+        """Make the watchdog check in time whether the rest of a frame has come.
+
+        Called when a read ends within a frame, as most do.
+        """
+        stall, planned = self._core.options.stall_timeout, self._core.supervisor.planned
+        if stall is not None and planned > now + stall:
+            self._core.wake()
+
+    def pace(self) -> None:
+        self._core.pacer.wait()
+
+    def unreadable(self, connection_id: int, text: str) -> None:
+        """Report a frame that could not be read."""
+        with self._core.lock:
+            connection = self._core.supervisor.connection(connection_id)
+            self._core.supervisor.intake.count(connection, 1, 0, self._core.clock.monotonic())
+        if self._take_in(connection_id, [Invalid(text)], self._core.clock.monotonic()):
+            self._core.wake()
+
+    def _take_in(self, connection_id: int, entries: list[Incoming], now: float) -> bool:
+        with self._core.lock:
+            connection = self._core.supervisor.connection(connection_id)
+            if connection is None:
+                return False
+            messages = self._core.supervisor.intake.received(connection, entries, now)
+            sample = self._sampled(messages, now)
+            if messages:
+                self._core.deliver(messages)
+            due = self._core.supervisor.is_due or self._core.router.has_changed
+        if sample is not None:
+            self._measure(sample)
+        self._core.snapshots.confirmed()
+        return due
+
+    def _sampled(self, messages: list[Message], now: float) -> Message | None:
+        """Return the first message of a read when the next measurement is due, else None."""
+        if now < self._sample_at or not messages:
+            return None
+        self._sample_at = now + SAMPLE_EVERY
+        return messages[0]
+
+    def _measure(self, message: Message) -> None:
+        """Record the venue lag of ``message``. Calls the dialect without the lock."""
+        try:
+            sent_at = self._core.dialect.timestamp(message)
+        except BaseException:  # noqa: BLE001 - also SystemExit; the message is not measured then
+            return
+        if sent_at is not None:
+            with self._core.lock:
+                channel, supervisor = message.channel, self._core.supervisor
+                is_wanted = channel in supervisor.wanted
+                ago = message.received_at - sent_at
+                supervisor.upkeep.venue_lags.record(channel, ago, is_wanted=is_wanted)
+
+    def pinged(self, connection_id: int) -> None:
+        with self._core.lock:
+            connection = self._core.supervisor.connection(connection_id)
+            if connection is not None:
+                connection.frame_received(self._core.clock.monotonic())
+
+    def ponged(self, connection_id: int) -> None:
+        with self._core.lock:
+            connection = self._core.supervisor.connection(connection_id)
+            if connection is not None:
+                connection.pong_received()
+        self._core.wake()
+
+    def ended(self, connection_id: int, error: BaseException) -> None:
+        """Report that a connection has ended, or an attempt has failed, by ``error``."""
+        self._core.post(partial(self._core.watchdog.ended, connection_id, error))
+
+    def finished(self, connection_id: int) -> None:
+        """Report that the thread of a connection has ended."""
+        self._core.watchdog.transports.pop(connection_id, None)
+
+
+def _has_times(dialect: Dialect) -> bool:
+    return bool(dialect.timestamp_fields) or type(dialect).timestamp is not Dialect.timestamp
