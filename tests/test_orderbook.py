@@ -458,7 +458,7 @@ def test_a_book_that_falls_out_of_sync_is_resubscribed(
     book.wait_synced(5)
     assert book.bids() == [(9, 1)]
     assert len(kraken.peers) == 1
-    refreshes = core_of(client).supervisor.refreshes
+    refreshes = core_of(client).supervisor.upkeep.refreshes
     until(lambda: refreshes.deadline(0.0) == float("inf"))  # and is not requested again
 
 
@@ -690,7 +690,7 @@ def test_a_book_closed_out_of_sync_has_its_channel_no_longer_resubscribed(
     book.wait_synced(5)
     protocol.snapshots.clear()
     push(kraken, "update", [(9, 5)], checksum=1)  # too soon to be requested at once
-    refreshes = core_of(client).supervisor.refreshes
+    refreshes = core_of(client).supervisor.upkeep.refreshes
     until(lambda: refreshes.deadline(0.0) < float("inf"))
     book.close()
     until(lambda: refreshes.deadline(0.0) == float("inf"))

@@ -3,7 +3,7 @@
 import logging
 
 from wsclient import events
-from wsclient.client import Reader, WebSocketClient, connect
+from wsclient.client import WebSocketClient, connect
 from wsclient.diagnose import Check, Diagnosis, diagnose
 from wsclient.dialects import (
     OKX,
@@ -45,6 +45,7 @@ from wsclient.handler import WebSocketHandler
 from wsclient.messages import Gap, LinkedMessage, Message, Subscription, SubscriptionState
 from wsclient.options import Options
 from wsclient.orderbook import OrderBook
+from wsclient.reader import Reader
 from wsclient.runtime.eventstream import EventStream
 from wsclient.sansio.backoff import Verdict, classify
 from wsclient.sansio.book import Level
@@ -71,7 +72,7 @@ from wsclient.sansio.dialect import (
     Unhandled,
 )
 from wsclient.sansio.life import State
-from wsclient.stats import ChannelStats, Lag, QueueStats, Rate, Stats
+from wsclient.stats import ChannelStats, ConnectionInfo, Lag, QueueStats, Rate, Stats
 from wsclient.version import __version__
 
 __all__ = [  # noqa: RUF022 - in alphabetical order, whatever the case
@@ -90,6 +91,7 @@ __all__ = [  # noqa: RUF022 - in alphabetical order, whatever the case
     "ConfigurationError",
     "ConnectError",
     "ConnectTimeout",
+    "ConnectionInfo",
     "ConnectionLost",
     "Counted",
     "Credentials",

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import islice
 from types import TracebackType
-from typing import Any, NoReturn, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from wsclient import dialects
 from wsclient.errors import (
-    ClientClosed,
     ConfigurationError,
-    NotConnected,
 )
 from wsclient.events import Event, InsecureTLS
 from wsclient.messages import Message, Subscription, SubscriptionState
 from wsclient.options import Options, check_overflow, check_timeout, check_whole
 from wsclient.orderbook import OrderBook
-from wsclient.runtime.accounting import stats_of
+from wsclient.reader import Reader, Receiver
+from wsclient.runtime.accounting import connections_of, stats_of
 from wsclient.runtime.addresses import parse_url
+from wsclient.runtime.bookregistry import BookRegistry
 from wsclient.runtime.books import BookFeed, LiveBook, RestBookFeed
+from wsclient.runtime.checks import (
+    check_channels,
+    check_event_types,
+    close_quietly,
+    forbid_worker_threads,
+)
 from wsclient.runtime.core import Core
 from wsclient.runtime.dialing import weakness_of
 from wsclient.runtime.eventstream import EventStream
@@ -32,12 +37,11 @@ from wsclient.runtime.platform import check_threads
 from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.source import Sources
 from wsclient.runtime.target import Target
-from wsclient.runtime.threads import is_worker_thread
 from wsclient.runtime.transport import Sockets
-from wsclient.runtime.waiting import NEVER, Deadline, Waiter
+from wsclient.runtime.waiting import Deadline, Waiter
 from wsclient.sansio.codec import encode
 from wsclient.sansio.life import State
-from wsclient.stats import Stats
+from wsclient.stats import ConnectionInfo, Stats
 from wsclient.tracebacks import without_locals
 
 __all__ = ["Reader", "WebSocketClient", "client_of", "connect"]
@@ -45,167 +49,7 @@ __all__ = ["Reader", "WebSocketClient", "client_of", "connect"]
 _Event = TypeVar("_Event", bound=Event)
 
 
-class _Receiver:
-    """Base of the client and its readers: the calls that take messages from one queue."""
-
-    _core: Core
-    _queue: MessageQueue
-
-    def recv(self, timeout: float | None = None) -> Message:
-        """Return the next message.
-
-        ``timeout`` in seconds: None waits for ever, 0 polls. Raises TimeoutError when no message
-        came in time, NotConnected when ``connect()`` was never called, and ClientClosed after
-        ``close()``. When the client has failed, raises the failure, after the messages that are
-        still queued.
-        """
-        core, queue, deadline = self._core, self._queue, None
-        try:
-            if timeout is not None:
-                check_timeout(timeout)
-            while True:
-                try:
-                    # Here, and wherever messages are taken, an iterator written in C hands one out
-                    # and no call follows: so an interrupt finds the message either still in the
-                    # queue or already with the caller.
-                    for message in queue.handed_out:
-                        return message
-                except IndexError:
-                    pass  # nothing is handed out
-                if deadline is None:
-                    deadline = NEVER if timeout is None else Deadline(timeout)
-                _fill(core, queue, 1, deadline)
-        finally:
-            # The running call keeps a reader alive that nothing else holds. The traceback of its
-            # error must not keep it alive: a notebook keeps the traceback's frames.
-            del self
-
-    def recv_batch(
-        self, max_messages: int | None = None, timeout: float | None = None
-    ) -> list[Message]:
-        """Return all waiting messages: at least one, at most ``max_messages`` (None: no limit).
-
-        Blocks until there is one, for at most ``timeout`` (s). Raises as :meth:`recv`.
-        """
-        core, queue = self._core, self._queue
-        try:
-            check_whole("max_messages", max_messages, 1, or_none=True)
-            check_timeout(timeout)
-            deadline = Deadline(timeout)
-            while True:
-                _fill(core, queue, max_messages, deadline)
-                messages: list[Message] = []
-                try:
-                    for _ in map(messages.extend, (islice(queue.handed_out, max_messages),)):
-                        return messages
-                except IndexError:  # that was all
-                    if messages:
-                        return messages  # inside the handler: an interrupt may come at its end
-        finally:
-            del self
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(
-            f"a {type(self).__name__} cannot be pickled: it may hold credentials, and its "
-            "connection belongs to this process; make a new one in the other process"
-        )
-
-    def __iter__(self) -> Iterator[Message]:
-        return _iterate(self)
-
-    def __next__(self) -> Message:
-        core, queue = self._core, self._queue
-        try:
-            while True:
-                try:
-                    for message in queue.handed_out:
-                        return message
-                except IndexError:
-                    pass
-                _fill(core, queue, 1, NEVER)
-        except ClientClosed:
-            raise StopIteration from None
-        finally:
-            del self
-
-
-def _iterate(owner: _Receiver | None) -> Iterator[Message]:
-    """Yield the messages to a ``for`` loop.
-
-    A generator, since resuming one takes half the time of a call of ``__next__``.
-    """
-    assert owner is not None
-    core, queue = owner._core, owner._queue
-    try:
-        while True:
-            try:
-                yield from queue.handed_out
-            except IndexError:
-                pass
-            _fill(core, queue, 1, NEVER)
-    except ClientClosed:
-        return
-    finally:
-        owner = None  # the loop keeps it alive; a traceback that somebody keeps must not
-
-
-def _fill(core: Core, queue: MessageQueue, maximum: int | None, deadline: Deadline) -> None:
-    """Block until ``queue`` has handed out messages."""
-    _forbid_worker_threads()
-    if not queue and core.supervisor.state is State.IDLE:
-        raise NotConnected("not connected; call connect() first")
-    if not queue.fill(maximum, deadline):
-        raise ClientClosed("the client is closed")
-
-
-class Reader(_Receiver):
-    """An independent reader of some channels, with its own queue.
-
-    Made by ``client.reader()``. It is an iterator and a context manager, and keeps the client
-    alive. It is closed when it is garbage-collected; a ``for`` loop keeps its reader alive.
-    """
-
-    def __init__(
-        self, client: WebSocketClient, queue: MessageQueue, channels: tuple[str, ...]
-    ) -> None:
-        self._client = client
-        self._core = client._core
-        self._queue = queue
-        self.channels = channels
-        self._finalizer = weakref.finalize(self, self._core.calls.drop, channels, queue)
-        self._finalizer.atexit = False
-
-    def close(self, timeout: float | None = None) -> None:
-        """End the iteration, and unsubscribe from the channels that nothing else reads.
-
-        Blocks until the venue has answered, at most for ``timeout`` (s). In a signal handler or a
-        finalizer that has interrupted wsclient, it returns at once, and the watchdog thread does
-        the rest. Raises as ``client.unsubscribe()``.
-        """
-        check_timeout(timeout)
-        core = self._core
-        if core.is_forked:
-            return
-        if core.locks.is_held:
-            core.calls.drop(self.channels, self._queue)
-            return
-        _forbid_worker_threads()
-        waiter = Waiter()
-        core.calls.drop(self.channels, self._queue, waiter, core.until(timeout))
-        self._finalizer.detach()  # only now: if close() is interrupted, the finalizer finishes it
-        waiter.wait()
-
-    def __enter__(self) -> Reader:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        _close_quietly(self.close, kind)
-
-    def __repr__(self) -> str:
-        return f"<Reader of {', '.join(self.channels)}: {len(self._queue)} queued>"
-
-
-class WebSocketClient(_Receiver):
+class WebSocketClient(Receiver):
     """A connection to one venue, kept open in the background and read by blocking calls.
 
     ``url`` is a ``ws://`` or ``wss://`` URL, or a function that returns one and is called at each
@@ -241,8 +85,7 @@ class WebSocketClient(_Receiver):
         if checked.ssl_context is not None and (weakness := weakness_of(checked.ssl_context)):
             self._core.emit(InsecureTLS, weakness)
         self._queue = self._core.default
-        #: Changed on the watchdog thread only.
-        self._book_feeds: dict[str, BookFeed] = {}
+        self._book_registry = BookRegistry(self._core)
         #: The books that callers hold. Weak references, since each book holds the client.
         self._books: weakref.WeakValueDictionary[str, OrderBook] = weakref.WeakValueDictionary()
         # The threads hold only the core. So a client that nothing else holds is collected, and its
@@ -263,7 +106,7 @@ class WebSocketClient(_Receiver):
         refused for good (401, 403, login refused). Raises ClientClosed after ``close()``.
         """
         check_timeout(timeout)
-        _forbid_worker_threads()
+        forbid_worker_threads()
         waiter = Waiter()
         try:
             self._core.calls.connect(waiter, self._core.until(timeout))
@@ -295,7 +138,7 @@ class WebSocketClient(_Receiver):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        _close_quietly(self.close, kind)
+        close_quietly(self.close, kind)
 
     # Channels.
 
@@ -326,8 +169,8 @@ class WebSocketClient(_Receiver):
         not answer. After a timeout the channel is no longer wanted either.
         """
         check_timeout(timeout)
-        _forbid_worker_threads()
-        _check_channels(channels)
+        forbid_worker_threads()
+        check_channels(channels)
         waiter = Waiter()
         self._core.calls.unsubscribe(channels, self._queue, waiter, self._core.until(timeout))
         waiter.wait()
@@ -357,7 +200,7 @@ class WebSocketClient(_Receiver):
         if overflow is not None:
             check_overflow(overflow)
         check_timeout(timeout)
-        _check_channels(channels)
+        check_channels(channels)
         name = f"reader-{next(self._core.reader_numbers)}"
         queue = self._core.new_queue(name, queue_size, overflow)
         undo = partial(self._core.undo, self._core.calls.dropping(channels, queue))
@@ -399,8 +242,8 @@ class WebSocketClient(_Receiver):
         added: list[None],
     ) -> Subscription:
         check_timeout(timeout)
-        _forbid_worker_threads()
-        _check_channels((channel,))
+        forbid_worker_threads()
+        check_channels((channel,))
         if not callable(function):
             raise ConfigurationError(f"on() takes a function, not {type(function).__name__}")
         waiter = Waiter()
@@ -438,7 +281,7 @@ class WebSocketClient(_Receiver):
         """
         if not callable(function):
             raise ConfigurationError(f"on_event() takes a function, not {type(function).__name__}")
-        self._core.calls.on_event(function, _event_types("on_event", types))
+        self._core.calls.on_event(function, check_event_types("on_event", types))
 
     def events(self, *types: type[Event]) -> EventStream:
         """Return an iterator over the client's events from now on: see :mod:`wsclient.events`.
@@ -447,7 +290,7 @@ class WebSocketClient(_Receiver):
         in a thread of your own. May be called before :meth:`connect`. The iteration ends after the
         last event, :class:`wsclient.events.Closed`, even if its type is not among them.
         """
-        stream = EventStream(types=_event_types("events", types))
+        stream = EventStream(types=check_event_types("events", types))
         self._core.calls.listen(stream)
         return stream
 
@@ -486,7 +329,7 @@ class WebSocketClient(_Receiver):
         channel = core.dialect.book_channel(symbol, options)
         request = core.dialect.book_request(channel, options)
         deadline = Deadline(timeout)
-        _forbid_worker_threads()
+        forbid_worker_threads()
         core.supervisor.life.check_begun()
         # Made here, since it calls the dialect; put into the table on the watchdog thread.
         feed = BookFeed(core, channel) if request is None else RestBookFeed(core, channel, request)
@@ -495,7 +338,7 @@ class WebSocketClient(_Receiver):
         )
         call = object()
         try:
-            feed = core.call(partial(self._find_book, feed, live, call))
+            feed = core.call(partial(self._book_registry.find, feed, live, call))
             if feed.book.verify_checksum != verify_checksum:
                 raise ConfigurationError(
                     f"the order book of {symbol!r} already exists with verify_checksum="
@@ -510,7 +353,7 @@ class WebSocketClient(_Receiver):
             book: OrderBook = core.call(partial(self._book_of, feed, call))
             return book
         except BaseException:
-            core.post(partial(self._give_up_book, channel, call))
+            core.post(partial(self._book_registry.give_up, channel, call))
             raise
 
     def latest(self, channel: str) -> Message | None:
@@ -533,7 +376,7 @@ class WebSocketClient(_Receiver):
         byte was sent; OutcomeUnknown when it ends half way. The message is neither kept for the
         next connection nor sent twice.
         """
-        _forbid_worker_threads()
+        forbid_worker_threads()
         waiter = Waiter()
         self._core.calls.send(encode(payload), waiter)
         waiter.wait()
@@ -547,7 +390,7 @@ class WebSocketClient(_Receiver):
         with an error, and OutcomeUnknown when the connection ends before the answer.
         """
         check_timeout(timeout)
-        _forbid_worker_threads()
+        forbid_worker_threads()
         dialect = self._core.dialect
         sent, reply = Waiter(), Waiter()
         request_id = self._core.calls.request(
@@ -566,13 +409,22 @@ class WebSocketClient(_Receiver):
 
     @property
     def state(self) -> State:
-        """The state of the connection."""
+        """The state of the client: OPEN while a connection is, else that of the furthest one."""
         return self._core.supervisor.state
 
     @property
     def is_connected(self) -> bool:
         """True while the connection is open and messages can be sent."""
         return self.state is State.OPEN
+
+    @property
+    def connections(self) -> list[ConnectionInfo]:
+        """The connections that have not ended, oldest first.
+
+        Raises ClientForked in a child process.
+        """
+        self._core.check_call()
+        return connections_of(self._core)
 
     def stats(self) -> Stats:
         """Return all counters and measurements as of now.
@@ -594,52 +446,15 @@ class WebSocketClient(_Receiver):
 
     # Inside.
 
-    def _find_book(self, new: BookFeed, live: LiveBook, call: object) -> BookFeed:
-        """Return the feed of the channel's book: ``new``, unless there is one already.
-
-        ``call`` identifies the call that waits for the book. Runs on the watchdog thread.
-        """
-        feed = self._book_feeds.get(new.channel)
-        if feed is not None and feed.book.is_lost:
-            self._drop_book(feed)
-            feed = None
-        if feed is None:
-            new.keep(live)
-            feed = self._book_feeds[new.channel] = new
-        feed.calls.add(call)
-        return feed
-
     def _book_of(self, feed: BookFeed, call: object) -> OrderBook:
         """Return the OrderBook for the caller ``call``. Runs on the watchdog thread."""
         feed.calls.discard(call)
         feed.is_given = True
         book = self._books.get(feed.channel)
         if book is None or book._live is not feed.book:
-            book = OrderBook._of(feed.book, partial(self._close_book, feed))
+            book = OrderBook._of(feed.book, partial(self._book_registry.close, feed))
             self._books[feed.channel] = book
         return book
-
-    def _give_up_book(self, channel: str, call: object) -> None:
-        """Drop the book of a call that has failed, unless another call waits for it or has got it.
-
-        Runs on the watchdog thread.
-        """
-        feed = self._book_feeds.get(channel)
-        if feed is not None and call in feed.calls:
-            feed.calls.discard(call)
-            if not feed.calls and not feed.is_given:
-                self._drop_book(feed)
-
-    def _drop_book(self, feed: BookFeed) -> None:
-        """Stop feeding the book of ``feed``. Runs on the watchdog thread."""
-        if self._book_feeds.get(feed.channel) is feed:
-            del self._book_feeds[feed.channel]
-            feed.end()
-
-    def _close_book(self, feed: BookFeed) -> None:
-        if not self._core.is_forked:
-            feed.book.close()
-            self._core.post(partial(self._drop_book, feed))
 
     def _subscribe(
         self,
@@ -649,8 +464,8 @@ class WebSocketClient(_Receiver):
         options: Mapping[str, Any],
     ) -> None:
         check_timeout(timeout)
-        _forbid_worker_threads()
-        _check_channels(channels)
+        forbid_worker_threads()
+        check_channels(channels)
         waiter = Waiter()
         self._core.calls.subscribe(channels, queue, options, waiter, self._core.until(timeout))
         waiter.wait()
@@ -679,38 +494,3 @@ def client_of(
     client = WebSocketClient.__new__(WebSocketClient)
     client._begin(make_sources, url, options)
     return client
-
-
-def _forbid_worker_threads() -> None:
-    if is_worker_thread():
-        raise RuntimeError(
-            "this blocking call was made on wsclient's own reader or watchdog thread, where it "
-            "would wait for itself; use client.on(), or a thread of your own"
-        )
-
-
-def _check_channels(channels: tuple[str, ...]) -> None:
-    if not channels:
-        raise ConfigurationError("name at least one channel")
-    for channel in channels:
-        if not isinstance(channel, str):
-            raise ConfigurationError(
-                f"a channel must be text, not {type(channel).__name__}; "
-                "pass several channels as several arguments: subscribe(*channels)"
-            )
-
-
-def _event_types(call: str, types: tuple[type[Event], ...]) -> tuple[type[Event], ...]:
-    for kind in types:
-        if not (isinstance(kind, type) and issubclass(kind, Event)):
-            raise ConfigurationError(f"{call}() takes types from wsclient.events, not {kind!r}")
-    return types or (Event,)
-
-
-def _close_quietly(close: Callable[[], None], kind: type[BaseException] | None) -> None:
-    """Close at the end of a ``with`` block, without hiding an exception from its body."""
-    try:
-        close()
-    except Exception:
-        if kind is None:
-            raise

@@ -12,7 +12,7 @@ from typing import Any
 from wsclient.sansio.codec import one_line
 from wsclient.sansio.measures import Histogram
 
-__all__ = ["ChannelStats", "Lag", "QueueStats", "Rate", "Stats"]
+__all__ = ["ChannelStats", "ConnectionInfo", "Lag", "QueueStats", "Rate", "Stats"]
 
 #: The most channels shown as text; those with the most messages come first.
 SHOWN = 20
@@ -177,6 +177,23 @@ class QueueStats(_AsDict):
     oldest: float | None
     dropped: int
     consumer_lag: Lag = _NO_LAG
+
+
+@dataclass(frozen=True)
+class ConnectionInfo(_AsDict):
+    """One connection of a client, as listed by ``client.connections``.
+
+    ``id`` is the ``connection_id`` of its messages, events and log records. ``state`` is
+    ``connecting``, ``authenticating``, ``open``, or ``draining`` while it is being ended. ``age``
+    is the time (s) since it was opened, None before. ``channels`` are those that the venue has
+    confirmed on it. ``rate`` is in messages and bytes of payload per second over that age.
+    """
+
+    id: int
+    state: str
+    age: float | None
+    channels: tuple[str, ...]
+    rate: Rate
 
 
 @dataclass(frozen=True, repr=False)

@@ -31,8 +31,8 @@ from support.depth import Binance, BinanceFutures, Change, Kucoin, State, Truth,
 from support.matrix import each_size
 from support.rig import Rig
 from wsclient.messages import LinkedMessage, Message, SubscriptionState
+from wsclient.runtime.bookcalls import Routed
 from wsclient.runtime.books import BookFeed, LiveBook, RestBookFeed
-from wsclient.runtime.core import Routed
 from wsclient.runtime.fifo import FifoQueue
 from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.waiting import Deadline

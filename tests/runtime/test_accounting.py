@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 import wsclient
-from support.helpers import until
+from support.helpers import Call, until
 from support.inside import core_of, watchdog_of
 from support.making import message as make
 from support.queues import message_queue
-from wsclient import Dialect, Generic, Message, WebSocketClient
-from wsclient.runtime import core as cores
+from wsclient import ClientClosed, Dialect, Generic, Message, WebSocketClient
+from wsclient.events import Recovered
 from wsclient.runtime import queues as message_queues
+from wsclient.runtime import reception
 from wsclient.runtime.queues import BATCH, MessageQueue
 from wsclient.runtime.waiting import Deadline
 from wsclient.sansio.measures import Lags
@@ -150,7 +151,7 @@ class Timed(Generic):
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure every read and every batch."""
-    monkeypatch.setattr(cores, "SAMPLE_EVERY", 0.0)
+    monkeypatch.setattr(reception, "SAMPLE_EVERY", 0.0)
     monkeypatch.setattr(message_queues, "SAMPLE_EVERY", 0)
 
 
@@ -202,10 +203,10 @@ class TestVenueLag:
         assert client.stats().messages == 2
 
     def test_the_hook_of_a_dialect_without_times_is_never_called(self, venue: FakeVenue) -> None:
-        assert not cores._has_times(Generic())
-        assert not cores._has_times(Dialect())
-        assert cores._has_times(Generic(timestamp_field="ts"))
-        assert cores._has_times(Timed(None))
+        assert not reception._has_times(Generic())
+        assert not reception._has_times(Dialect())
+        assert reception._has_times(Generic(timestamp_field="ts"))
+        assert reception._has_times(Timed(None))
 
     def test_a_dialect_may_find_the_time_in_its_own_way_and_may_raise(
         self, venue: FakeVenue, often: None
@@ -253,7 +254,7 @@ class TestVenueLag:
     def test_at_most_one_message_is_measured_per_ten_milliseconds(
         self, client: WebSocketClient, venue: FakeVenue, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(cores, "SAMPLE_EVERY", 3600.0)
+        monkeypatch.setattr(reception, "SAMPLE_EVERY", 3600.0)
         client.subscribe("a")
         for _ in range(3):
             publish(venue, client, sent=time.time_ns())
@@ -418,3 +419,49 @@ def test_stats_of_thousands_of_channels_work_while_messages_come(
     assert len(stats.channels) == 2000
     assert all(stats.channels[name].venue_lag.total == 5e-9 for name in names)
     assert all(stats.channels[name].consumer_lag.total == 7e-9 for name in names)
+
+
+class TestConnections:
+    def test_one_that_is_open_with_its_age_channels_and_rate(
+        self, client: WebSocketClient, venue: FakeVenue
+    ) -> None:
+        client.subscribe("a", "b")
+        venue.publish("a", n=1)
+        client.recv(timeout=5)
+        (one,) = client.connections
+        assert (one.id, one.state, one.channels) == (1, "open", ("a", "b"))
+        assert one.age is not None
+        assert one.age > 0
+        assert one.rate.messages == pytest.approx(1 / one.age)
+        assert one.rate.seconds == one.age
+        assert one.rate.bytes > one.rate.messages
+
+    def test_another_id_and_a_rate_of_its_own_after_a_reconnect(
+        self, client: WebSocketClient, venue: FakeVenue
+    ) -> None:
+        client.subscribe("a")
+        events = client.events(Recovered)
+        venue.live[-1].rst()
+        events.recv(timeout=5)
+        (one,) = client.connections
+        assert (one.id, one.state, one.channels) == (2, "open", ("a",))
+        assert one.rate.messages == 0.0
+
+    def test_none_before_connect_and_after_close(self) -> None:
+        client = WebSocketClient("ws://127.0.0.1:1")
+        assert client.connections == []
+        client.close()
+        assert client.connections == []
+
+    def test_without_an_age_while_it_connects(self) -> None:
+        with FakeVenue() as venue:
+            venue.fail_handshake("deaf")
+            client = WebSocketClient(venue.url)
+            call = Call(client.connect)
+            until(lambda: client.connections)
+            (one,) = client.connections
+            assert (one.id, one.state, one.age, one.channels) == (1, "connecting", None, ())
+            assert one.rate.seconds == 0.0
+            client.close()
+            with pytest.raises(ClientClosed):
+                call.result()

@@ -293,7 +293,7 @@ class TestTicks:
         def flood() -> None:
             with core.lock:
                 for _ in range(left):
-                    core.supervisor._output.do(Ping(-1))
+                    core.supervisor.output.do(Ping(-1))
             core.post(look)
 
         core.post(flood)

@@ -125,7 +125,7 @@ def test_a_made_message_waits_if_others_have_used_up_the_rate_limit() -> None:
     rig.subscribe("a")
     for _ in range(2):
         rig.consult()
-        rig.connection.spend(rig.now)  # a caller's own message
+        rig.connection.sending.spend(rig.now)  # a caller's own message
         rig.tick()
     assert rig.sent() == []
     rig.holds = False

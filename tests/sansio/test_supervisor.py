@@ -1192,7 +1192,7 @@ def test_a_rate_below_one_per_second_is_kept() -> None:
 def test_a_callers_own_messages_count_against_the_rate() -> None:
     rig = Rig(Plain(Limits(messages_per_second=2))).open()
     rig.request()
-    rig.connection.spend(rig.now)
+    rig.connection.sending.spend(rig.now)
     rig.subscribe("a")
     assert rig.sent() == []
 

@@ -32,12 +32,12 @@ __all__ = [
 
 
 def core_of(client: wsclient.WebSocketClient) -> Core:
-    """Return a client's core: its lock, its threads, its session."""
+    """Return a client's core: its lock, its threads, its supervisor."""
     return client._core
 
 
 def watchdog_of(client: wsclient.WebSocketClient) -> Any:
-    return core_of(client)._watchdog
+    return core_of(client).watchdog
 
 
 def transports_of(client: wsclient.WebSocketClient) -> Mapping[int, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from support.making import message as make
 from wsclient import Gap, Message, State
-from wsclient.client import _Receiver
+from wsclient.reader import Receiver as AnyReceiver
 from wsclient.runtime.conflating import ConflatingQueue
 from wsclient.runtime.fifo import FifoQueue
 from wsclient.runtime.queues import MessageQueue
@@ -98,9 +98,9 @@ class Account:
             self._received_at[channel] = message.received_at
 
 
-class Receiver(_Receiver):
+class Receiver(AnyReceiver):
     """The receiving half of a client, without its connection."""
 
     def __init__(self, box: MessageQueue) -> None:
-        self._core: Any = SimpleNamespace(peek=lambda: SimpleNamespace(state=State.OPEN))
+        self._core: Any = SimpleNamespace(supervisor=SimpleNamespace(state=State.OPEN))
         self._queue = box

@@ -206,7 +206,7 @@ class Rig:
         connection = self.supervisor.open_connection()
         request_id = self.supervisor.next_id()
         connection.replies.begin(request_id, token, deadline)
-        connection.spend(now)
+        connection.sending.spend(now)
         return request_id
 
     def cancel_request(self, request_id: int) -> None:

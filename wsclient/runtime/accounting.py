@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from wsclient.messages import SubscriptionState
 from wsclient.runtime.core import Core
 from wsclient.sansio.life import State
 from wsclient.sansio.measures import Histogram, Lags, Window
-from wsclient.stats import ChannelStats, Lag, Rate, Stats
+from wsclient.stats import ChannelStats, ConnectionInfo, Lag, Rate, Stats
 
-__all__ = ["stats_of"]
+__all__ = ["connections_of", "stats_of"]
 
 
 def stats_of(core: Core) -> Stats:
@@ -83,6 +84,32 @@ def stats_of(core: Core) -> Stats:
         queues=queues,
         channels=channels,
     )
+
+
+def connections_of(core: Core) -> list[ConnectionInfo]:
+    """Return the connections of ``core`` that have not ended, oldest first."""
+    with core.lock:
+        now = core.clock.monotonic()
+        supervisor = core.supervisor
+        active = [
+            (entry.slot, entry.channel)
+            for entry in supervisor.wanted
+            if entry.state is SubscriptionState.ACTIVE
+        ]
+        rows = [
+            (c, c.stage, now - c.opened_at if c.has_opened else None, c.messages, c.bytes)
+            for c in supervisor.connections
+        ]
+    return [
+        ConnectionInfo(
+            connection.id,
+            stage.value,
+            age,
+            tuple(channel for slot, channel in active if slot == connection.slot.key),
+            Rate(messages / age, size / age, age) if age else Rate(0.0, 0.0, 0.0),
+        )
+        for connection, stage, age, messages, size in rows
+    ]
 
 
 _NOTHING = Lag(Histogram(0))

@@ -67,7 +67,7 @@ class Calls:
         def send() -> None:
             with self._core.lock:
                 connection = self._core.supervisor.open_connection()
-                connection.spend(self._core.clock.monotonic())
+                connection.sending.spend(self._core.clock.monotonic())
             self._core.watchdog.send(connection.id, payload, waiter)
 
         self._core.ask(waiter, send)
@@ -99,7 +99,7 @@ class Calls:
             with self._core.lock:
                 connection = self._core.supervisor.open_connection()
                 connection.replies.begin(request_id, reply, deadline)
-                connection.spend(self._core.clock.monotonic())
+                connection.sending.spend(self._core.clock.monotonic())
             self._core.watchdog.send(connection.id, payload, sent)
 
         self._core.ask(sent, request)

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from wsclient.errors import ConnectionLost, NotConnected, ThreadStartError, WSClientError
-from wsclient.events import Resubscribing, ThreadDied
+from wsclient.events import Resubscribing, SlowConsumer, ThreadDied
 from wsclient.runtime.source import Source, Sources
 from wsclient.runtime.threads import WorkerThread, launch
 from wsclient.runtime.waiting import Waiter
@@ -172,7 +172,7 @@ class Watchdog:
             if is_closed:
                 return
             with core.lock:
-                drops = core.router.look(now, supervisor.slow_consumer)
+                drops = core.router.look(now, partial(supervisor.output.notify, SlowConsumer))
             deadline = min(deadline, drops, core.judge.deadline)
             timeout = min(deadline - now, threading.TIMEOUT_MAX)
             if any(unsent):

@@ -19,18 +19,18 @@ from typing import Any
 from wsclient.errors import AuthenticationError, ConnectionLost, ConnectTimeout, WSClientError
 from wsclient.events import Connected, StateChanged
 from wsclient.options import Options
-from wsclient.sansio.actions import Abort, Cut, Dial, Hangup, Ping, Send
+from wsclient.sansio.actions import Abort, Cut, Dial, Hangup, Ping
 from wsclient.sansio.asked import Asked
 from wsclient.sansio.backoff import Budget
-from wsclient.sansio.codec import encode, one_line
-from wsclient.sansio.consulting import AT_ONCE, Consulting
+from wsclient.sansio.codec import one_line
+from wsclient.sansio.consulting import Consulting
 from wsclient.sansio.dialect import Credentials, Dialect
-from wsclient.sansio.floods import Answers
 from wsclient.sansio.heartbeat import ConnectionView, HeartbeatMonitor
 from wsclient.sansio.machine import Table, after
 from wsclient.sansio.names import Names
 from wsclient.sansio.output import Output
 from wsclient.sansio.replies import Replies
+from wsclient.sansio.sending import Sending
 from wsclient.sansio.slots import Place, Slot
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.upkeep import Upkeep
@@ -99,7 +99,6 @@ class Connection:
         self._output = shared.output
         self._stops = shared.stops
         self._upkeep = shared.upkeep
-        self._sends = shared.sends
         self.stage = CONNECTING
         #: The stage before it drained or ended.
         self.reached = CONNECTING
@@ -116,8 +115,11 @@ class Connection:
         self._consulting = Consulting(
             shared.dialect, self.asked, self.names, shared.mask, shared.upkeep.first_messages.expect
         )
+        first_messages = shared.upkeep.first_messages
+        self.sending = Sending(
+            id, shared.output, self.asked, self._consulting, first_messages, shared.sends
+        )
         self.heartbeat: HeartbeatMonitor | None = None
-        self._heartbeat_answers = Answers()
         #: The number of the last frame, if the venue counts frames.
         self._count: int | None = None
         self.is_healthy = False
@@ -165,14 +167,14 @@ class Connection:
             stops=self._stops,
         )
         for payload in dialect.opening:
-            self._send(payload, now)
+            self.sending.send(payload, now)
         if login is None and not dialect.greets:
             self.open()
             return True
         self._step("log in")
         self._output.notify(StateChanged, AUTHENTICATING.value, "", connection_id=self.id)
         if login is not None:
-            self._send(login, now)
+            self.sending.send(login, now)
         return False
 
     def open(self) -> None:
@@ -209,7 +211,7 @@ class Connection:
         self._output.do(Hangup(self.id))
 
     def abort(self) -> None:
-        """Cut the connection without a reason, and end it here now."""
+        """Cut the connection without a reason, and end it now."""
         self._output.do(Abort(self.id))
         self.end()
 
@@ -236,15 +238,6 @@ class Connection:
         """Note the number of a frame. Return the last number if this one does not follow it."""
         last, self._count = self._count, number
         return last if last is not None and number != last + 1 else None
-
-    def answer(self, payload: Any, now: float) -> bool:
-        """Send the answer to a heartbeat, within a rate limit.
-
-        Returns False if it replaces another one, which is then never sent.
-        """
-        is_next = self._heartbeat_answers.add(encode(payload))
-        self._send_answers(now)
-        return is_next
 
     def brought_messages(self) -> None:
         """Note that messages were delivered: with a confirmed channel, that proves its health."""
@@ -275,8 +268,8 @@ class Connection:
         if self.heartbeat.ping_due(now):
             self._output.do(Ping(self.id))
         if self.heartbeat.keepalive_due(now) and self._dialect.keepalive is not None:
-            self._send(self._dialect.keepalive[0], now)
-        self._send_answers(now)
+            self.sending.send(self._dialect.keepalive[0], now)
+        self.sending.send_answers(now)
         if self.stage is OPEN and not self.is_healthy and now >= self.opened_at + HEALTHY_AFTER:
             self._prove_healthy()
 
@@ -288,7 +281,7 @@ class Connection:
             if error is not None:
                 self.cut(error)
         if self.stage is OPEN:
-            self._flush(now)
+            self.sending.flush(now)
         self.asked.requests.has_changed = False
 
     def age_out(self) -> None:
@@ -301,15 +294,13 @@ class Connection:
         """Return when the next tick is due (monotonic s, ``inf`` for never)."""
         times = [self.replies.deadline(), self.asked.requests.deadline(), self._attempt_deadline()]
         if self.heartbeat is not None and self.stage is not DRAINING and view is not None:
-            times += [self.heartbeat.deadline(view), self._heartbeat_answers.deadline(now)]
+            times += [self.heartbeat.deadline(view), self.sending.answer_deadline(now)]
             if self.stage is OPEN and not self.is_healthy:
                 times.append(self.opened_at + HEALTHY_AFTER)
         if self.stage is OPEN:
-            times.append(self._upkeep.deadline(now))
+            times += [self._upkeep.deadline(now), self.sending.flush_deadline(now)]
             if self.asked.settling.suspect is not None:
                 times.append(now)
-            if self.asked.requests.unsent.first(1) and not self._consulting.is_waiting:
-                times.append(now if self._sends is None else self._sends.ready_at(now))
         return min(times)
 
     def _attempt_deadline(self) -> float:
@@ -328,33 +319,3 @@ class Connection:
         """Return its slot, as :func:`wsclient.sansio.slots.plan` sees it."""
         opened_at = self.opened_at if self.stage in (AUTHENTICATING, OPEN) else None
         return Place(self.slot.key, INF, self.id, opened_at)
-
-    # Sending.
-
-    def spend(self, now: float) -> None:
-        """Count a message that is sent against the venue's rate limit."""
-        if self._sends is not None:
-            self._sends.spend(now)
-
-    def _flush(self, now: float) -> None:
-        """Send the messages that the dialect made, within the venue's rate limit; ask for more."""
-        consulting, sends = self._consulting, self._sends
-        while not consulting.is_waiting and (unsent := self.asked.requests.unsent.first(1)):
-            room = AT_ONCE if sends is None else sends.room(now)
-            if not room:
-                return
-            if consulting.has_made(unsent[0]):
-                request = self.asked.send(now)
-                for channel in request.channels if request.subscribe else ():
-                    self._upkeep.first_messages.asked(channel)
-                self._send(request.payload, now)
-            elif consult := consulting.ask(room):
-                self._output.do(consult)
-
-    def _send_answers(self, now: float) -> None:
-        for payload in self._heartbeat_answers.take(now) or ():
-            self._send(payload, now)
-
-    def _send(self, payload: Any, now: float) -> None:
-        self._output.do(Send(self.id, encode(payload)))
-        self.spend(now)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from wsclient.sansio.connection import Connection, Stage
-from wsclient.sansio.slots import SlotKey
+from wsclient.sansio.slots import Place, Slot, SlotKey
 
 __all__ = ["Connections"]
 
@@ -45,3 +45,31 @@ class Connections:
     def open_one(self) -> Connection | None:
         """Return an open connection; None if there is none."""
         return next((c for c in self._by_id.values() if c.has_opened), None)
+
+    def places(self, slots: Iterable[Slot]) -> list[Place]:
+        """Return ``slots`` with their connections, as :func:`~.slots.plan` sees them."""
+        found = []
+        for slot in slots:
+            connection = self.of(slot.key)
+            free = Place(slot.key, slot.due_at, None, None)
+            found.append(free if connection is None else connection.place())
+        return found
+
+    def end(self, connection: Connection) -> None:
+        """Note that a connection has ended."""
+        connection.end()
+        self.remove(connection)
+
+    def abort(self, connection: Connection) -> None:
+        """Cut a connection without a reason, and end it here now."""
+        connection.abort()
+        self.remove(connection)
+
+    def abort_all(self) -> None:
+        for connection in self:
+            self.abort(connection)
+
+    def forget(self, channel: str) -> None:
+        """Forget what was asked for a channel that is no longer wanted."""
+        for connection in self:
+            connection.asked.forget(channel)

@@ -32,7 +32,7 @@ __all__ = ["Intake"]
 class Intake:
     """Processes what the connections of one client bring.
 
-    ``logged_in`` is called with a connection when the venue has accepted its login.
+    ``opened`` is called when the venue has accepted the login of a connection.
     """
 
     def __init__(
@@ -40,11 +40,11 @@ class Intake:
         shared: Shared,
         counters: Counters,
         reports: Reports,
-        logged_in: Callable[[Connection, float], None],
+        opened: Callable[[float], None],
     ) -> None:
         self._counters = counters
         self._reports = reports
-        self._logged_in = logged_in
+        self._opened = opened
         self._mask = shared.mask
         self._output = shared.output
         self._upkeep = shared.upkeep
@@ -150,7 +150,7 @@ class Intake:
         elif isinstance(entry, Reply):
             connection.replies.received(entry)
         elif isinstance(entry, Respond):
-            if not connection.answer(entry.payload, now):
+            if not connection.sending.answer(entry.payload, now):
                 self._reports.unanswered(now)
         elif isinstance(entry, Notice):
             self._reports.said(entry.text, now)
@@ -163,7 +163,8 @@ class Intake:
             self._on_counted(connection, entry.sequence, now)
         elif isinstance(entry, LoginAccepted):
             if connection.stage is Stage.AUTHENTICATING:
-                self._logged_in(connection, now)
+                connection.open()
+                self._opened(now)
         elif isinstance(entry, LoginRefused):
             connection.refuse_login(entry.reason)
 

@@ -110,7 +110,9 @@ class Settling:
             elif entry.state is UNSUBSCRIBING:
                 self._wanted.keep(entry, reason)
         elif entry.state is PENDING:
-            self._wanted.drop(entry, reason)
+            report = self._outcomes.lost if entry.was_active else self._outcomes.refused
+            report(name, reason)
+            self._wanted.remove(entry, reason, refused=True)
         elif entry.state is UNSUBSCRIBING:
             self._ended_before(entry)
 

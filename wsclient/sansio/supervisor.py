@@ -31,7 +31,6 @@ from wsclient.events import (
     Event,
     Reconnecting,
     Recovered,
-    SlowConsumer,
     StateChanged,
 )
 from wsclient.messages import SubscriptionState
@@ -48,7 +47,7 @@ from wsclient.sansio.life import Life, Phase, State
 from wsclient.sansio.measures import Counters
 from wsclient.sansio.output import Output
 from wsclient.sansio.reports import Reports
-from wsclient.sansio.slots import MAIN, Place, Slot, SlotKey, plan
+from wsclient.sansio.slots import MAIN, Plan, Slot, SlotKey, plan
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.upkeep import Upkeep
 from wsclient.sansio.wanted import WantedChannel
@@ -77,8 +76,8 @@ class Supervisor:
         wants: Callable[[type[Event]], bool] = lambda _: False,
     ) -> None:
         self._dialect = dialect
-        self._output = Output(wants)
-        self.life = Life(self._output)
+        self.output = Output(wants)
+        self.life = Life(self.output)
         self.counters = Counters()
         #: How often open connections ended, and attempts failed, by reason.
         self.disconnect_reasons: Counter[str] = Counter()
@@ -87,24 +86,24 @@ class Supervisor:
         connects = Budget(*limits.connects) if limits.connects else None
         rate = limits.messages_per_second
         sends = Budget(max(1, int(rate)), max(1.0, 1 / rate)) if rate else None
-        self._reports = Reports(self._output.notify, mask)
+        self._reports = Reports(self.output.notify, mask)
         self.upkeep = Upkeep(
-            self._output,
+            self.output,
             self.counters,
             self._reports,
             self._stops,
             options.stale_after,
-            self._forget_asked,
+            lambda channel: self.connections.forget(channel),
         )
         self.wanted = self.upkeep.wanted
-        self._callers = Callers(self._output, self.wanted)
+        self._callers = Callers(self.output, self.wanted)
         ids = itertools.count(1)
         #: Returns a new request id. Atomic: needs no lock.
         self.next_id = ids.__next__
         self._shared = Shared(
-            dialect, options, mask, self._output, self._stops, self.upkeep, ids, sends
+            dialect, options, mask, self.output, self._stops, self.upkeep, ids, sends
         )
-        self.intake = Intake(self._shared, self.counters, self._reports, self._logged_in)
+        self.intake = Intake(self._shared, self.counters, self._reports, self._on_open)
         self.connections = Connections()
         backoff = Backoff(
             options.retry_delay, options.max_retry_delay, random, jitter=options.jitter
@@ -130,7 +129,7 @@ class Supervisor:
     @property
     def connection_id(self) -> int:
         """The id of the newest connection; 0 before the first."""
-        return self._output.newest_id
+        return self.output.newest_id
 
     def connection(self, connection_id: int) -> Connection | None:
         """Return the connection that a report is about; None if the report is to be ignored."""
@@ -155,13 +154,13 @@ class Supervisor:
 
     def actions(self) -> list[Action]:
         """Return the actions since the last call, in order."""
-        return self._output.take()
+        return self.output.take()
 
     @property
     def is_due(self) -> bool:
         """Whether there is work before the deadline that :meth:`next_deadline` last returned."""
         return (
-            bool(self._output)
+            bool(self.output)
             or self._callers.has_new
             or self.upkeep.has_changed
             or any(connection.is_due for connection in self.connections)
@@ -173,7 +172,7 @@ class Supervisor:
         """Open a connection if none is open; ``token`` is settled when it is open, or fails."""
         self.life.check()
         if self.state is State.OPEN:
-            self._output.settle(token)
+            self.output.settle(token)
             return
         self._callers.connect(token, deadline)
         if not self.life.is_running:
@@ -186,7 +185,7 @@ class Supervisor:
     def cancel_connect(self, token: Any) -> None:
         """Stop waiting with ``token``; if no other caller waits, give up the first connect."""
         if self._callers.cancel_connect(token) and not self._slot.is_established:
-            self._abort_all()
+            self.connections.abort_all()
             self.life.step("give up", "connect() was given up")
             self._callers.fail_calls(NotConnected("not connected; connect() was given up"))
 
@@ -227,18 +226,14 @@ class Supervisor:
             if connection.has_opened:
                 connection.hang_up()
             else:
-                self._abort(connection)
+                self.connections.abort(connection)
         self._end_close()
 
     def fail(self, error: WSClientError) -> None:
         """Fail for good with an error from outside the pure part (a queue's policy, a bug)."""
         if self.life.may("fail"):
-            self._abort_all()
+            self.connections.abort_all()
             self._give_up(error)
-
-    def slow_consumer(self, queue: str, dropped: int) -> None:
-        """Report that a full queue has begun to drop messages, ``dropped`` in total so far."""
-        self._output.notify(SlowConsumer, queue, dropped)
 
     # Reports about connections.
 
@@ -254,10 +249,6 @@ class Supervisor:
         connection = self.connection(connection_id)
         if connection is not None and connection.opened(login, now, credentials, address):
             self._on_open(now)
-
-    def _logged_in(self, connection: Connection, now: float) -> None:
-        connection.open()
-        self._on_open(now)
 
     def _on_open(self, now: float) -> None:
         self.counters.connects += 1
@@ -285,8 +276,7 @@ class Supervisor:
             connection.slot.last_reason = str(error) if reason is None else reason
             self._on_end(connection, error, verdict, now)
         else:
-            connection.end()
-            self.connections.remove(connection)
+            self.connections.end(connection)
             self._end_close()
 
     def _on_end(
@@ -301,7 +291,7 @@ class Supervisor:
                 self._lost_at = now
             data_at = connection.data_at
             age = None if data_at is None else round(now - data_at, 3)
-            self._output.notify(Disconnected, text, reason, code, age, connection_id=connection.id)
+            self.output.notify(Disconnected, text, reason, code, age, connection_id=connection.id)
         else:
             self.attempt_failures[reason] += 1
         was_healthy = connection.has_opened and connection.is_healthy
@@ -311,8 +301,7 @@ class Supervisor:
         if connection.has_answered:
             connection.asked.connection_ended(now, f"{text} (close code {code})")
             self.upkeep.suspect_all()
-        connection.end()
-        self.connections.remove(connection)
+        self.connections.end(connection)
         if failure is None:
             self._callers.report_all(self.state.value)
         elif slot.is_established or verdict is Verdict.FATAL:
@@ -331,7 +320,7 @@ class Supervisor:
                 if connection.heartbeat is not None:
                     connection.heartbeat.stopped(now, now - self._looked_at)
         for token in self._callers.impatient(now):
-            self._output.settle(token, self._slot.timeout())
+            self.output.settle(token, self._slot.timeout())
             self.cancel_connect(token)
         for connection in self.connections:
             connection.replies.expire(now)
@@ -345,7 +334,7 @@ class Supervisor:
             connection.tick_channels(now)
         self._reports.tick(now)
         if self.life.phase is Phase.CLOSING and now >= self._close_at:
-            self._abort_all()
+            self.connections.abort_all()
             self._end_close()
         self._check_recovered(now)
 
@@ -354,7 +343,7 @@ class Supervisor:
         times = [self._callers.deadline()]
         times += [c.deadline(now, views.get(c.id)) for c in self.connections]
         if self.life.is_running:
-            times.append(plan(now, self._places(), self._dialect.limits.max_age).next_at)
+            times.append(self._plan(now, ()).next_at)
         if self.life.phase is Phase.CLOSING:
             times.append(self._close_at)
         elif self.life.phase is not Phase.CLOSED:
@@ -365,30 +354,26 @@ class Supervisor:
 
     # Inside.
 
+    def _plan(self, now: float, unplaced: Iterable[str]) -> Plan:
+        places = self.connections.places([self._slot])
+        return plan(now, places, self._dialect.limits.max_age, unplaced)
+
     def _follow_plan(self, now: float) -> None:
         """Open, drain and place what :func:`plan` says."""
-        unplaced = self._callers.take_unplaced()
-        found = plan(now, self._places(), self._dialect.limits.max_age, unplaced)
+        found = self._plan(now, self._callers.take_unplaced())
         for connection in self.connections:
             if connection.id in found.drain:
                 connection.age_out()
         for _ in found.open:
-            self._dial(now)
+            self.output.newest_id += 1
+            self.counters.dials += 1
+            self._slot.dialed(now)
+            connection = Connection(self.output.newest_id, self._slot, now, self._shared)
+            self.connections.add(connection)
         for slot, names in found.belongs.items():
             self._place(slot, names)
         is_open = self.state is State.OPEN
         self._callers.report_new(self.state.value, is_open=is_open)
-
-    def _places(self) -> list[Place]:
-        places = [connection.place() for connection in self.connections]
-        return places or [Place(self._slot.key, self._slot.due_at, None, None)]
-
-    def _dial(self, now: float) -> None:
-        self._output.newest_id += 1
-        self.counters.dials += 1
-        self._slot.dialed(now)
-        connection = Connection(self._output.newest_id, self._slot, now, self._shared)
-        self.connections.add(connection)
 
     def _place(self, slot: SlotKey, names: Iterable[str]) -> None:
         """Note that channels belong to ``slot``; subscribe to them if its connection is open."""
@@ -399,14 +384,6 @@ class Supervisor:
         if connection is not None and connection.stage is Stage.OPEN:
             connection.asked.subscribe(entries)
 
-    def _abort(self, connection: Connection) -> None:
-        connection.abort()
-        self.connections.remove(connection)
-
-    def _abort_all(self) -> None:
-        for connection in self.connections:
-            self._abort(connection)
-
     def _end_close(self) -> None:
         if self.life.phase is Phase.CLOSING and not self.connections:
             self.life.step("end")
@@ -414,15 +391,15 @@ class Supervisor:
     def _report_wait(self, why: str, now: float) -> None:
         delay = self._slot.due_at - now
         wait = f"{why}; next attempt in {delay:.2f} s"
-        self._output.notify(StateChanged, State.BACKING_OFF.value, wait)
-        self._output.notify(Reconnecting, self._slot.attempts + 1, round(delay, 3), why)
+        self.output.notify(StateChanged, State.BACKING_OFF.value, wait)
+        self.output.notify(Reconnecting, self._slot.attempts + 1, round(delay, 3), why)
 
     def _give_up(self, error: WSClientError) -> None:
         self.life.failure = error
         self.life.step("fail", str(error))
         self._settle_all(error)
-        self._output.do(Fail(error))
-        self._output.notify(Closed, error)
+        self.output.do(Fail(error))
+        self.output.notify(Closed, error)
 
     def _settle_all(self, error: WSClientError) -> None:
         for connection in self.connections:
@@ -433,11 +410,7 @@ class Supervisor:
         if self._lost_at is None or self.state is not State.OPEN or not self.wanted.all_confirmed:
             return
         seconds, self._lost_at = round(now - self._lost_at, 3), None
-        self._output.notify(Recovered, seconds, self.wanted.count(SubscriptionState.ACTIVE))
-
-    def _forget_asked(self, channel: str) -> None:
-        for connection in self.connections:
-            connection.asked.forget(channel)
+        self.output.notify(Recovered, seconds, self.wanted.count(SubscriptionState.ACTIVE))
 
 
 def _by_slot(entries: Iterable[WantedChannel]) -> dict[SlotKey | None, list[WantedChannel]]:

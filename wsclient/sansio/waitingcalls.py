@@ -1,4 +1,4 @@
-"""WaitingCalls of ``subscribe()`` and ``unsubscribe()`` that wait until their channels are decided."""
+"""Calls of ``subscribe()`` and ``unsubscribe()`` that wait until their channels are decided."""
 
 from __future__ import annotations
 

@@ -223,16 +223,10 @@ class Wanted:
         self._step(entry, "again")
         return True
 
-    def drop(self, entry: WantedChannel, reason: str) -> None:
-        """Note that the venue has refused the channel: it is lost, or was never active."""
-        report = self._outcomes.lost if entry.was_active else self._outcomes.refused
-        report(entry.channel, reason)
-        self.remove(entry, reason, refused=True)
-
     def remove(
         self, entry: WantedChannel, reason: str | None = None, *, refused: bool = False
     ) -> None:
-        """Forget the channel. WaitingCalls that wait for it fail with ``reason``, if there is one."""
+        """Forget the channel. Calls that wait for it fail with ``reason``, if there is one."""
         del self._entries[entry.channel]
         same = self._by_name[first_part(entry.channel)]
         del same[entry.channel]
@@ -339,19 +333,18 @@ class Wanted:
                 entry.calls.remove(call)
                 if not any(other.subscribe for other in entry.calls):
                     entry.wanted_again = False
-                if not quietly and self._is_unwanted(entry) and entry.state is PENDING:
-                    self._outcomes.refused(name, reason)
-                self._forget_unwanted(entry)
+                self._forget_unwanted(entry, None if quietly else reason)
         self.calls.finish(call)
 
-    def _is_unwanted(self, entry: WantedChannel) -> bool:
-        """Return whether the last call that waited for this channel has given up."""
-        if entry.calls:
-            return False
-        return entry.state is UNSUBSCRIBING or (entry.state is PENDING and not entry.was_active)
+    def _forget_unwanted(self, entry: WantedChannel, refusal: str | None = None) -> None:
+        """Remove the channel if the last call that waited for it has given up.
 
-    def _forget_unwanted(self, entry: WantedChannel) -> None:
-        if self._is_unwanted(entry):
+        ``refusal``: report a channel that was never active as refused, for this reason.
+        """
+        is_new = entry.state is PENDING and not entry.was_active
+        if not entry.calls and (is_new or entry.state is UNSUBSCRIBING):
+            if refusal is not None and is_new:
+                self._outcomes.refused(entry.channel, refusal)
             self.remove(entry)
 
     def _settle(

@@ -1,0 +1,46 @@
+"""Checks that the public calls have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from wsclient.errors import ConfigurationError
+from wsclient.events import Event
+from wsclient.runtime.threads import is_worker_thread
+
+__all__ = ["check_channels", "check_event_types", "close_quietly", "forbid_worker_threads"]
+
+
+def forbid_worker_threads() -> None:
+    if is_worker_thread():
+        raise RuntimeError(
+            "this blocking call was made on wsclient's own reader or watchdog thread, where it "
+            "would wait for itself; use client.on(), or a thread of your own"
+        )
+
+
+def check_channels(channels: tuple[str, ...]) -> None:
+    if not channels:
+        raise ConfigurationError("name at least one channel")
+    for channel in channels:
+        if not isinstance(channel, str):
+            raise ConfigurationError(
+                f"a channel must be text, not {type(channel).__name__}; "
+                "pass several channels as several arguments: subscribe(*channels)"
+            )
+
+
+def check_event_types(call: str, types: tuple[type[Event], ...]) -> tuple[type[Event], ...]:
+    for kind in types:
+        if not (isinstance(kind, type) and issubclass(kind, Event)):
+            raise ConfigurationError(f"{call}() takes types from wsclient.events, not {kind!r}")
+    return types or (Event,)
+
+
+def close_quietly(close: Callable[[], None], kind: type[BaseException] | None) -> None:
+    """Close at the end of a ``with`` block, without hiding an exception from its body."""
+    try:
+        close()
+    except Exception:
+        if kind is None:
+            raise
