@@ -16,7 +16,7 @@ from wsclient.events import Event, InsecureTLS
 from wsclient.messages import Message, Subscription, SubscriptionState
 from wsclient.options import Options, check_overflow, check_timeout, check_whole
 from wsclient.orderbook import OrderBook
-from wsclient.reader import Reader, Receiver
+from wsclient.reader import Reader, _Receiver
 from wsclient.runtime.accounting import connections_of, stats_of
 from wsclient.runtime.addresses import parse_url
 from wsclient.runtime.bookregistry import BookRegistry
@@ -49,7 +49,7 @@ __all__ = ["Reader", "WebSocketClient", "client_of", "connect"]
 _Event = TypeVar("_Event", bound=Event)
 
 
-class WebSocketClient(Receiver):
+class WebSocketClient(_Receiver):
     """A connection to one venue, kept open in the background and read by blocking calls.
 
     ``url`` is a ``ws://`` or ``wss://`` URL, or a function that returns one and is called at each
@@ -452,9 +452,13 @@ class WebSocketClient(Receiver):
         feed.is_given = True
         book = self._books.get(feed.channel)
         if book is None or book._live is not feed.book:
-            book = OrderBook._of(feed.book, partial(self._book_registry.close, feed))
+            book = OrderBook._of(feed.book, partial(self._close_book, feed))
             self._books[feed.channel] = book
         return book
+
+    def _close_book(self, feed: BookFeed) -> None:
+        """Close a book. A method of the client, so that each book keeps its client alive."""
+        self._book_registry.close(feed)
 
     def _subscribe(
         self,

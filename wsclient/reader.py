@@ -19,10 +19,10 @@ from wsclient.sansio.life import State
 if TYPE_CHECKING:
     from wsclient.client import WebSocketClient
 
-__all__ = ["Reader", "Receiver"]
+__all__ = ["Reader"]
 
 
-class Receiver:
+class _Receiver:
     """Base of the client and its readers: the calls that take messages from one queue."""
 
     _core: Core
@@ -106,7 +106,7 @@ class Receiver:
             del self
 
 
-def _iterate(owner: Receiver | None) -> Iterator[Message]:
+def _iterate(owner: _Receiver | None) -> Iterator[Message]:
     """Yield the messages to a ``for`` loop.
 
     A generator, since resuming one takes half the time of a call of ``__next__``.
@@ -135,7 +135,7 @@ def _fill(core: Core, queue: MessageQueue, maximum: int | None, deadline: Deadli
         raise ClientClosed("the client is closed")
 
 
-class Reader(Receiver):
+class Reader(_Receiver):
     """An independent reader of some channels, with its own queue.
 
     Made by ``client.reader()``. It is an iterator and a context manager, and keeps the client

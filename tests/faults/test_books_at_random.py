@@ -103,11 +103,12 @@ class Bench:
     def __init__(self, rig: Rig, queue: MessageQueue) -> None:
         self._rig = rig
         self._queue = queue
-        self.books = self.snapshots = self
+        self.books = self.snapshots = self.book_calls = self
         self.at_end: list[Callable[[], None]] = []
         self.wanting = False
 
-    def peek(self) -> Any:
+    @property
+    def supervisor(self) -> Any:
         return self._rig.supervisor
 
     def add(self, channel: str, fed: Callable[[Message], None]) -> MessageQueue:
@@ -125,9 +126,14 @@ class Bench:
         self._rig.supervisor.upkeep.refreshes.done(channel)
 
     def active_on(self, channel: str) -> int | None:
-        session = self._rig.supervisor
-        is_active = session.subscriptions.state(channel) is ACTIVE
-        return session.connection_id if is_active and session.state is LinkState.OPEN else None
+        connection = self.supervisor.carrier(channel)
+        is_active = self.supervisor.wanted.is_active(channel)
+        return connection.id if connection is not None and is_active else None
+
+    def active_as(self, channel: str) -> int | None:
+        if self.active_on(channel) is None:
+            return None
+        return self.supervisor.carrier(channel).asked.subscribed_by(channel)
 
     def want(self, book: RestBookFeed) -> bool:
         self.wanting = True

@@ -622,7 +622,7 @@ def test_an_order_book_out_of_sync_emits_an_event() -> None:
 
 def test_a_slow_consumer_emits_an_event_and_is_logged() -> None:
     rig = Rig().open()
-    rig.supervisor.slow_consumer("client", 7)
+    rig.supervisor.output.notify(SlowConsumer, "client", 7)
     assert emitted(rig, SlowConsumer) == [SlowConsumer("client", 7, connection_id=1)]
     assert "the queue 'client' is full" in rig.logs("warning")[0]
 

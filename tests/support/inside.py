@@ -62,7 +62,7 @@ def set_budget(client: wsclient.WebSocketClient, budget: Budget) -> None:
 
 def drop_book(client: wsclient.WebSocketClient, channel: str) -> None:
     """Stop feeding an order book, as the call does that gives it up."""
-    core_of(client).call(lambda: client._drop_book(links_of(client)[channel]))
+    core_of(client).call(lambda: client._book_registry._drop(links_of(client)[channel]))
 
 
 def waiting_in(stream: wsclient.EventStream) -> int:
@@ -77,7 +77,7 @@ def written_of(outbox: Any) -> int:
 
 def links_of(client: wsclient.WebSocketClient) -> Mapping[str, Any]:
     """Return a client's order books, by their channels."""
-    return client._book_feeds
+    return client._book_registry._feeds
 
 
 def kept_of(book: wsclient.OrderBook) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 from support.making import message as make
 from wsclient import Gap, Message, State
-from wsclient.reader import Receiver as AnyReceiver
+from wsclient.reader import _Receiver
 from wsclient.runtime.conflating import ConflatingQueue
 from wsclient.runtime.fifo import FifoQueue
 from wsclient.runtime.queues import MessageQueue
@@ -98,7 +98,7 @@ class Account:
             self._received_at[channel] = message.received_at
 
 
-class Receiver(AnyReceiver):
+class Receiver(_Receiver):
     """The receiving half of a client, without its connection."""
 
     def __init__(self, box: MessageQueue) -> None:

@@ -34,6 +34,12 @@ def opened(context: ssl.SSLContext) -> None:
     client.close(1.0)
     assert_type(client.state, wsclient.State)
     assert_type(client.is_connected, bool)
+    assert_type(client.connections, list[wsclient.ConnectionInfo])
+    assert_type(client.connections[0].id, int)
+    assert_type(client.connections[0].state, str)
+    assert_type(client.connections[0].age, float | None)
+    assert_type(client.connections[0].channels, tuple[str, ...])
+    assert_type(client.connections[0].rate, wsclient.Rate)
     assert_type(wsclient.classify(OSError()), wsclient.Verdict)
     assert_type(wsclient.__version__, str)
 
