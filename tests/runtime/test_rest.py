@@ -334,12 +334,17 @@ class TestCycles:
     def test_nothing_is_left_to_the_collector(self, piece: bytes) -> None:
         with serving(piece) as server:
             request = asking(server)
-            gc.collect()
-            gc.disable()
-            try:
+
+            def left() -> int:
+                gc.collect()
                 with suppress(WSClientError):
                     fetch(request, 0.2)
-                assert gc.collect() == 0
+                return gc.collect()
+
+            gc.disable()
+            try:
+                # Another thread may leave something meanwhile. A cycle of ours is left each time.
+                assert any(left() == 0 for _ in range(5))
             finally:
                 gc.enable()
 

@@ -53,6 +53,23 @@ def test_messages_have_the_times_and_the_connection_of_their_source(
     assert [m.gap for m in got] == [None] * 3
 
 
+def test_lags_ages_and_the_times_of_events_come_from_the_clock_of_the_source(
+    client: WebSocketClient, script: Script
+) -> None:
+    script.clock.epoch = THEN
+    stream = client.events(events.Connected)
+    client.connect()
+    source = script.next()
+    assert stream.recv(10).at == THEN
+    client.subscribe("a")
+    script.clock.epoch = THEN + 3 * 10**9
+    source.deliver(THEN, data(1), data(2))
+    until(lambda: client.stats().messages == 2)
+    assert client.stats().oldest == 3.0
+    client.recv(10)
+    assert client.stats().consumer_lag.max == 3.0
+
+
 def test_the_end_of_a_source_brings_the_next_one_subscribed_again(
     client: WebSocketClient, script: Script
 ) -> None:

@@ -85,6 +85,7 @@ class Core:
             self.watchdog.put,
             EventLog(log),
             lambda: self.supervisor.connection_id,
+            self.clock.time_ns,
         )
         self.emit = self.event_hub.emit
         self.supervisor = Supervisor(
@@ -179,6 +180,7 @@ class Core:
             locks=self.locks,
             wanted=self._routes,
             pacer=self.pacer,
+            time_ns=self.clock.time_ns,
         )
 
     def _add_queue(self, queue: MessageQueue) -> None:

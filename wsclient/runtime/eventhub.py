@@ -25,6 +25,7 @@ class EventHub:
     The log gets an event on the thread that emits it, and without a lock: a handler of the log may
     run inside of that call. ``post`` runs a function on the watchdog thread; it may be called with
     any lock held. ``current`` returns the id of the current connection.
+    ``time_ns`` is the clock of the events (ns since the epoch).
     """
 
     def __init__(
@@ -33,10 +34,12 @@ class EventHub:
         post: Callable[[Callable[[], None]], object] = lambda _: None,
         log: EventLog | None = None,
         current: Callable[[], int] = lambda: 0,
+        time_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._post = post
         self._log = log
         self._current = current
+        self._time_ns = time_ns
         self._streams: WeakGroup[EventStream] = WeakGroup()
         #: Events from :meth:`emit` for the streams, with their times. A SimpleQueue may be used by
         #: a signal handler or a finalizer that interrupts another call of it.
@@ -62,7 +65,7 @@ class EventHub:
 
     def notify(self, notify: Notify) -> None:
         """Emit an event of the session. The first :class:`Closed` ends the streams."""
-        at = time.time_ns()
+        at = self._time_ns()
         with self._lock:
             self._put_posted()
             event = self._put(notify, at)
@@ -76,7 +79,7 @@ class EventHub:
         thread puts it into the streams, unless another event comes before.
         """
         connection_id = self._current() if connection_id is None else connection_id
-        notify, at = Notify(kind, what, connection_id), time.time_ns()
+        notify, at = Notify(kind, what, connection_id), self._time_ns()
         if self._log is not None and kind in self._log.types:
             self._log(_event(notify, 0, at))
         if not self._is_over and len(self._streams):

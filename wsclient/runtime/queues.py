@@ -91,8 +91,11 @@ class MessageQueue:
         locks: Locks | None = None,
         wanted: Container[str] = (),
         pacer: Pacer | None = None,
+        time_ns: Callable[[], int] | None = None,
     ) -> None:
         self.name = name
+        #: The clock of the messages' receive times (ns since the epoch).
+        self._time_ns = time_ns or time.time_ns
         self._max_messages = float("inf") if max_messages is None else max_messages
         self._max_bytes = float("inf") if max_bytes is None else max_bytes
         self._batch_size = batch_size
@@ -369,7 +372,7 @@ class MessageQueue:
 
     def _measure(self, messages: Iterable[Message]) -> None:
         """Record how long the first message has been queued, if it came in a frame."""
-        now = time.time_ns()
+        now = self._time_ns()
         if 0 <= now - self._sampled_at < SAMPLE_EVERY:
             return
         for message in islice(messages, 1):
