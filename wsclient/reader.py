@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from wsclient.errors import ClientClosed, NotConnected
 from wsclient.messages import Message
@@ -15,9 +15,6 @@ from wsclient.runtime.core import Core
 from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.waiting import NEVER, Deadline, Waiter
 from wsclient.sansio.life import State
-
-if TYPE_CHECKING:
-    from wsclient.client import WebSocketClient
 
 __all__ = ["Reader"]
 
@@ -142,9 +139,7 @@ class Reader(_Receiver):
     alive. It is closed when it is garbage-collected; a ``for`` loop keeps its reader alive.
     """
 
-    def __init__(
-        self, client: WebSocketClient, queue: MessageQueue, channels: tuple[str, ...]
-    ) -> None:
+    def __init__(self, client: _Receiver, queue: MessageQueue, channels: tuple[str, ...]) -> None:
         self._client = client
         self._core = client._core
         self._queue = queue
