@@ -282,6 +282,7 @@ class Supervisor:
     def _on_end(
         self, connection: Connection, error: BaseException, verdict: Verdict, now: float
     ) -> None:
+        self._check_recovered(now)  # by answers since the last tick
         slot, text, reason = connection.slot, connection.slot.last_reason, reason_of(error)
         code = error.code if isinstance(error, ConnectionLost) else 1006
         if connection.has_opened:
