@@ -1283,6 +1283,19 @@ def test_data_that_comes_before_the_subscribe_is_sent_confirms_nothing() -> None
     assert rig.outcome("call") is None
 
 
+def test_a_new_call_does_not_fail_by_an_expired_request_of_an_earlier_one() -> None:
+    rig = Rig(ack_timeout=5.0).open()
+    rig.subscribe("a", token="early", timeout=1.0)
+    rig.wait(1.0)
+    assert rig.wanted() == []
+    rig.now += 4.0
+    rig.supervisor.subscribe(["a"], {}, "late", INF)
+    rig.tick()
+    assert rig.outcome("late") == "waiting"
+    rig.ack("a")
+    assert rig.outcome("late") is None
+
+
 def test_data_that_comes_during_the_login_confirms_nothing() -> None:
     rig = Rig(Plain(acknowledges=False)).open()
     rig.subscribe("a")
