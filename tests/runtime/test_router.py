@@ -196,6 +196,18 @@ class TestLateMessages:
         router.settle("unsubscribe", ["a"], router.default, ())
         assert self.kept(router, late("a")) == ["a"]
 
+    def test_a_queue_whose_unsubscribe_is_not_answered_yet_keeps_no_channel(
+        self, router: Router
+    ) -> None:
+        one = queue("one")
+        router.route(["a"], router.default)
+        router.route(["a"], one)
+        assert router.has_others("a", one)
+        router.resign(["a"], router.default, "unsubscribe")
+        assert not router.has_others("a", one)
+        router.ask(["a"], router.default, "again")
+        assert router.has_others("a", one)
+
     def test_an_answered_unsubscribe_leaves_the_route_of_a_later_call(self, router: Router) -> None:
         router.route(["a"], router.default)
         router.resign(["a"], router.default, "unsubscribe")

@@ -30,6 +30,7 @@ from wsclient.messages import Gap, SubscriptionState
 from wsclient.sansio import measures
 from wsclient.sansio.actions import (
     Abort,
+    Consult,
     Cut,
     Deliver,
     Dial,
@@ -1268,6 +1269,68 @@ def test_the_first_data_confirms_a_channel_if_the_venue_never_acknowledges() -> 
     assert rig.outcome(call) == "waiting"
     rig.received(rig.cid, [rig.message("a")], rig.now)
     assert rig.outcome(call) is None
+
+
+def test_data_that_comes_before_the_subscribe_is_sent_confirms_nothing() -> None:
+    rig = Rig(Plain(acknowledges=False)).open()
+    rig.supervisor.subscribe(["a"], {}, "call", INF)
+    rig.received(rig.cid, [rig.message("a")], rig.now)  # of an earlier subscription
+    assert rig.supervisor.wanted.state("a") is SubscriptionState.PENDING
+    rig.tick()
+    assert rig.asked() == [("subscribe", ["a"])]
+    assert rig.outcome("call") == "waiting"
+    rig.data("a")
+    assert rig.outcome("call") is None
+
+
+def test_a_new_call_does_not_fail_by_an_expired_request_of_an_earlier_one() -> None:
+    rig = Rig(ack_timeout=5.0).open()
+    rig.subscribe("a", token="early", timeout=1.0)
+    rig.wait(1.0)
+    assert rig.wanted() == []
+    rig.now += 4.0
+    rig.supervisor.subscribe(["a"], {}, "late", INF)
+    rig.tick()
+    assert rig.outcome("late") == "waiting"
+    rig.ack("a")
+    assert rig.outcome("late") is None
+
+
+def test_data_that_comes_during_the_login_confirms_nothing() -> None:
+    rig = Rig(Plain(acknowledges=False)).open()
+    rig.subscribe("a")
+    rig.data("a")
+    rig.drop()
+    rig.wait(rig.deadline() - rig.now)
+    rig.opened(LOGIN)
+    rig.data("a")
+    assert rig.supervisor.wanted.state("a") is SubscriptionState.PENDING
+    rig.receive(LoginAccepted())
+    rig.data("a")
+    assert rig.supervisor.wanted.state("a") is SubscriptionState.ACTIVE
+
+
+def test_no_dialect_delays_a_caller_that_is_settled_in_the_same_step() -> None:
+    rig = Rig()
+    rig.connect()
+    rig.subscribe("a")
+    rig.supervisor.opened(rig.cid, None, rig.now)
+    rig.supervisor.tick(rig.now, {rig.cid: ConnectionView(rig.now)})
+    waiting = (Settle, Consult)
+    kinds = [type(action) for action in rig.supervisor.actions() if isinstance(action, waiting)]
+    assert kinds == [Settle, Consult]
+
+
+def test_a_connection_that_cannot_be_seen_is_not_looked_at_all_the_time() -> None:
+    """As while the verdict on its end is pending."""
+    rig = Rig(ack_timeout=5.0).active("a")
+    rig.drop()
+    rig.open()
+    rig.wait(5.0)
+    rig.now += 5.0  # the resubscription is now unanswered for the second time
+    rig.supervisor.tick(rig.now, {})
+    assert rig.connection.is_due
+    assert rig.supervisor.next_deadline(rig.now, {}) > rig.now
 
 
 def test_an_unsubscribe_is_done_when_sent_if_the_venue_never_acknowledges() -> None:

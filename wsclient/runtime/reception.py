@@ -54,10 +54,11 @@ class Reception:
         self, connection_id: int, login: Any, credentials: Credentials | None, address: str
     ) -> None:
         """Report that a connection is open."""
+        now = self._core.clock.monotonic()
         with self._core.lock:
-            self._core.supervisor.opened(
-                connection_id, login, self._core.clock.monotonic(), credentials, address
-            )
+            if self._core.supervisor.connection(connection_id) is None:
+                return
+            self._core.supervisor.opened(connection_id, login, now, credentials, address)
             self._core.router.connected(connection_id)
         self._core.wake()
         self._core.snapshots.opened()

@@ -81,8 +81,9 @@ class Router:
         self._others = 0
         #: True once the default queue has got a message that nobody had asked for.
         self._is_unasked = False
-        #: The routes of which no call has succeeded yet, each with the calls that hold it.
-        self._tentative: dict[tuple[str, MessageQueue], set[object]] = {}
+        #: The routes of which no call has succeeded yet, each with the calls that hold it, and
+        #: whether these ask for it. The others end it.
+        self._tentative: dict[tuple[str, MessageQueue], dict[object, bool]] = {}
         #: The channels whose last reader has left, the oldest first, each with the newest
         #: connection of that time: later ones do not carry it for that reader.
         self._left: dict[str, int] = {}
@@ -138,11 +139,11 @@ class Router:
         A new route ends when all calls that asked for it have failed.
         """
         for channel in self.route(channels, queue):
-            self._tentative[channel, queue] = set()
+            self._tentative[channel, queue] = {}
         for channel in channels:
             calls = self._tentative.get((channel, queue))
             if calls is not None:
-                calls.add(call)
+                calls[call] = True
 
     def resign(self, channels: Iterable[str], queue: MessageQueue, call: object) -> list[str]:
         """Keep the routes of ``channels`` to ``queue`` until ``call``, which ends them, is settled.
@@ -151,7 +152,7 @@ class Router:
         Returns the channels with such a route.
         """
         routed = [c for c in channels if queue in self._routes.get(c, ())]
-        self._tentative.update({(channel, queue): {call} for channel in routed})
+        self._tentative.update({(channel, queue): {call: False} for channel in routed})
         return routed
 
     def settle(
@@ -173,7 +174,7 @@ class Router:
                 self._tentative.pop((channel, queue), None)
                 continue
             if calls is not None:
-                calls.discard(call)
+                calls.pop(call, None)
                 if not calls:
                     self._remove(channel, queue)
             if not is_refused and channel not in self._routes:
@@ -207,8 +208,15 @@ class Router:
         }
 
     def has_others(self, channel: str, queue: MessageQueue) -> bool:
-        """Return whether another queue also gets the channel's messages."""
-        return any(target is not queue for target in self._routes.get(channel, ()))
+        """Return whether another queue also gets the channel's messages, and is not to lose it."""
+        return any(
+            target is not queue and not self._is_ending(channel, target)
+            for target in self._routes.get(channel, ())
+        )
+
+    def _is_ending(self, channel: str, queue: MessageQueue) -> bool:
+        calls = self._tentative.get((channel, queue)) or {None: True}
+        return not any(calls.values())
 
     def _remove(self, channel: str, queue: MessageQueue) -> None:
         self._tentative.pop((channel, queue), None)

@@ -69,11 +69,11 @@ class Asked:
             self.requests.add(names, options)
 
     def unsubscribe(self, entries: Iterable[WantedChannel]) -> None:
-        """Unsubscribe from channels; one for which no subscribe was sent has left at once."""
+        """Unsubscribe from channels; one that the venue cannot have has left at once."""
         leaving = []
         for entry in entries:
             self.requests.unsent.drop(entry.channel)
-            if self.settling.of(entry.channel).sent:
+            if self.settling.of(entry.channel).may_have:
                 leaving.append(entry)
             else:
                 self.settling.left(entry)
@@ -96,7 +96,7 @@ class Asked:
             if entry.state is PENDING and not self.requests.is_asked_for(entry.channel)
         ]
         # These may still be subscribed at the venue, which would refuse a second subscribe.
-        uncertain = [entry for entry in stopped if self.settling.of(entry.channel).sent]
+        uncertain = [entry for entry in stopped if self.settling.of(entry.channel).may_have]
         for options, names in by_options(uncertain):
             self.requests.add(names, options, subscribe=False, quiet=True)
         for options, names in by_options(stopped):
@@ -206,8 +206,9 @@ class Asked:
         entry = self._wanted.get(channel)
         if entry is None or entry.state is not PENDING or self.requests.is_asked_for(channel):
             return False
-        if self.settling.of(channel).has_ended:
-            return False  # sent before the channel ended
+        attempts = self.settling.of(channel)
+        if not attempts.sent or attempts.has_ended:
+            return False  # it answers no subscribe of this connection
         self.settling.confirm(entry)  # the request's time for an answer is over
         return True
 

@@ -297,10 +297,10 @@ class Connection:
             times += [self.heartbeat.deadline(view), self.sending.answer_deadline(now)]
             if self.stage is OPEN and not self.is_healthy:
                 times.append(self.opened_at + HEALTHY_AFTER)
-        if self.stage is OPEN:
-            times += [self._upkeep.deadline(now), self.sending.flush_deadline(now)]
             if self.asked.settling.suspect is not None:
                 times.append(now)
+        if self.stage is OPEN:
+            times += [self._upkeep.deadline(now), self.sending.flush_deadline(now)]
         return min(times)
 
     def _attempt_deadline(self) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 from wsclient.events import Event
 from wsclient.messages import Message
-from wsclient.sansio.actions import Action, Deliver, Notify, Settle
+from wsclient.sansio.actions import Action, Consult, Deliver, Notify, Settle
 
 __all__ = ["MAX_WAITING", "Output"]
 
@@ -31,15 +31,20 @@ class Output:
         #: Callers are woken after the events of the same step: a call that has returned finds its
         #: events in every listener's stream.
         self._settles: list[Settle] = []
+        #: Questions to a dialect come last: what they run may be slow, and delays no caller.
+        self._consults: list[Consult] = []
         self._omitted = 0
         #: While a read is processed: the messages that it delivers.
         self._reading: list[Message] | None = None
 
     def __bool__(self) -> bool:
-        return bool(self._actions or self._settles)
+        return bool(self._actions or self._settles or self._consults)
 
     def do(self, action: Action) -> None:
         self._actions.append(action)
+
+    def consult(self, question: Consult) -> None:
+        self._consults.append(question)
 
     def settle(self, token: Any, error: BaseException | None = None, result: Any = None) -> None:
         """End the wait of the caller with ``token``."""
@@ -75,6 +80,6 @@ class Output:
 
     def take(self) -> list[Action]:
         """Return the actions since the last call, in order."""
-        actions: list[Action] = [*self._actions, *self._settles]
-        self._actions, self._settles = [], []
+        actions: list[Action] = [*self._actions, *self._settles, *self._consults]
+        self._actions, self._settles, self._consults = [], [], []
         return actions

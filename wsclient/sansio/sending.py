@@ -76,7 +76,7 @@ class Sending:
                     self._first_messages.asked(channel)
                 self.send(request.payload, now)
             elif consult := consulting.ask(room):
-                self._output.do(consult)
+                self._output.consult(consult)
 
     def answer_deadline(self, now: float) -> float:
         """Return when to call :meth:`send_answers` (monotonic s, ``inf`` for never)."""

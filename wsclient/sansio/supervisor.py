@@ -282,6 +282,7 @@ class Supervisor:
     def _on_end(
         self, connection: Connection, error: BaseException, verdict: Verdict, now: float
     ) -> None:
+        self._check_recovered(now)  # by answers since the last tick
         slot, text, reason = connection.slot, connection.slot.last_reason, reason_of(error)
         code = error.code if isinstance(error, ConnectionLost) else 1006
         if connection.has_opened:
@@ -319,6 +320,7 @@ class Supervisor:
             for connection in self.connections:
                 if connection.heartbeat is not None:
                     connection.heartbeat.stopped(now, now - self._looked_at)
+        self._place_new(now)  # first: what is new is not what an expired request asked for
         for token in self._callers.impatient(now):
             self.output.settle(token, self._slot.timeout())
             self.cancel_connect(token)
@@ -359,8 +361,8 @@ class Supervisor:
         return plan(now, places, self._dialect.limits.max_age, unplaced)
 
     def _follow_plan(self, now: float) -> None:
-        """Open, drain and place what :func:`plan` says."""
-        found = self._plan(now, self._callers.take_unplaced())
+        """Open and drain what :func:`plan` says."""
+        found = self._plan(now, ())
         for connection in self.connections:
             if connection.id in found.drain:
                 connection.age_out()
@@ -370,10 +372,14 @@ class Supervisor:
             self._slot.dialed(now)
             connection = Connection(self.output.newest_id, self._slot, now, self._shared)
             self.connections.add(connection)
-        for slot, names in found.belongs.items():
-            self._place(slot, names)
         is_open = self.state is State.OPEN
         self._callers.report_new(self.state.value, is_open=is_open)
+
+    def _place_new(self, now: float) -> None:
+        """Place the channels that are new since the last tick, as :func:`plan` says."""
+        if unplaced := self._callers.take_unplaced():
+            for slot, names in self._plan(now, unplaced).belongs.items():
+                self._place(slot, names)
 
     def _place(self, slot: SlotKey, names: Iterable[str]) -> None:
         """Note that channels belong to ``slot``; subscribe to them if its connection is open."""
