@@ -133,7 +133,7 @@ class Supervisor:
 
     def connection(self, connection_id: int) -> Connection | None:
         """Return the connection that a report is about; None if the report is to be ignored."""
-        return self.connections.get(connection_id) if self.life.is_running else None
+        return self.connections.by_id.get(connection_id) if self.life.is_running else None
 
     def open_connection(self) -> Connection:
         """Return the open connection for a caller's message.
@@ -156,14 +156,16 @@ class Supervisor:
         """Return the actions since the last call, in order."""
         return self.output.take()
 
-    @property
-    def is_due(self) -> bool:
-        """Whether there is work before the deadline that :meth:`next_deadline` last returned."""
+    def is_due(self, connection: Connection | None) -> bool:
+        """Return whether there is work before the deadline last returned by :meth:`next_deadline`.
+
+        ``connection``: the one that something has come on since; None if that has ended.
+        """
+        output = self.output
         return (
-            bool(self.output)
-            or self._callers.has_new
+            bool(output.actions or output.settles or self._callers.new)
             or self.upkeep.has_changed
-            or any(connection.is_due for connection in self.connections)
+            or (connection is not None and connection.is_due())
         )
 
     # Requests of callers.
