@@ -35,24 +35,37 @@ class Connections:
 
     def of(self, slot: SlotKey | None) -> Connection | None:
         """Return the connection of that slot; None if it has none."""
-        return next((c for c in self.by_id.values() if c.slot.key == slot), None)
+        for connection in self.by_id.values():
+            if connection.slot.key == slot:
+                return connection
+        return None
 
     def furthest(self) -> Stage | None:
         """Return the furthest stage that one of them has reached; None without any."""
-        reached = [connection.reached for connection in self.by_id.values()]
-        return next((s for s in (Stage.OPEN, Stage.AUTHENTICATING, *reached) if s in reached), None)
+        found: Stage | None = None
+        for connection in self.by_id.values():
+            if connection.has_opened:
+                return Stage.OPEN
+            if found is not Stage.AUTHENTICATING:
+                found = connection.reached
+        return found
 
     def open_one(self) -> Connection | None:
         """Return an open connection; None if there is none."""
-        return next((c for c in self.by_id.values() if c.has_opened), None)
+        for connection in self.by_id.values():
+            if connection.has_opened:
+                return connection
+        return None
 
     def places(self, slots: Iterable[Slot]) -> list[Place]:
         """Return ``slots`` with their connections, as :func:`~.slots.plan` sees them."""
         found = []
         for slot in slots:
             connection = self.of(slot.key)
-            free = Place(slot.key, slot.due_at, None, None)
-            found.append(free if connection is None else connection.place())
+            if connection is not None:
+                found.append(connection.place())
+            else:
+                found.append(Place(slot.key, slot.due_at, None, None))
         return found
 
     def end(self, connection: Connection) -> None:

@@ -224,7 +224,7 @@ class Supervisor:
         self.life.step("close")
         self._settle_all(ClientClosed("the client was closed"))
         self._close_at = now + timeout / 2
-        for connection in self.connections:
+        for connection in self.connections.by_id.values():
             if connection.has_opened:
                 connection.hang_up()
             else:
@@ -318,21 +318,21 @@ class Supervisor:
         """Do everything that is due. ``views`` are the observable states of the connections."""
         if now - self.planned > LATE_TICK:
             self._stops.add(self._looked_at, now)
-            for connection in self.connections:
+            for connection in self.connections.by_id.values():
                 if connection.heartbeat is not None:
                     connection.heartbeat.stopped(now, now - self._looked_at)
         for token in self._callers.impatient(now):
             self.output.settle(token, self._slot.timeout())
             self.cancel_connect(token)
-        for connection in self.connections:
+        for connection in self.connections.by_id.values():
             connection.replies.expire(now)
         self.wanted.expire(now)
-        for connection in self.connections:
+        for connection in self.connections.by_id.values():
             connection.asked.expire(now)
             connection.tick(now, views.get(connection.id))
         if self.life.is_running:
             self._follow_plan(now)
-        for connection in self.connections:
+        for connection in self.connections.by_id.values():
             connection.tick_channels(now)
         self._reports.tick(now)
         if self.life.phase is Phase.CLOSING and now >= self._close_at:
@@ -363,7 +363,7 @@ class Supervisor:
     def _follow_plan(self, now: float) -> None:
         """Open, drain and place what :func:`plan` says."""
         found = self._plan(now, self._callers.take_unplaced())
-        for connection in self.connections:
+        for connection in self.connections.by_id.values():
             if connection.id in found.drain:
                 connection.age_out()
         for _ in found.open:
@@ -374,8 +374,9 @@ class Supervisor:
             self.connections.add(connection)
         for slot, names in found.belongs.items():
             self._place(slot, names)
-        is_open = self.state is State.OPEN
-        self._callers.report_new(self.state.value, is_open=is_open)
+        if self._callers.new:
+            state = self.state
+            self._callers.report_new(state.value, is_open=state is State.OPEN)
 
     def _place(self, slot: SlotKey, names: Iterable[str]) -> None:
         """Note that channels belong to ``slot``; subscribe to them if its connection is open."""
@@ -404,7 +405,7 @@ class Supervisor:
         self.output.notify(Closed, error)
 
     def _settle_all(self, error: WSClientError) -> None:
-        for connection in self.connections:
+        for connection in self.connections.by_id.values():
             connection.replies.fail_all()
         self._callers.fail_all(error)
 
