@@ -102,9 +102,9 @@ def test_nothing_is_due_while_a_question_is_open() -> None:
     rig.holds = True
     rig.subscribe("a")
     assert rig.deadline() == float("inf")
-    assert not rig.supervisor.is_due
+    assert not rig.is_due
     rig.consult()
-    assert rig.supervisor.is_due
+    assert rig.is_due
 
 
 def test_messages_are_made_only_when_the_rate_limit_allows_sending_them() -> None:

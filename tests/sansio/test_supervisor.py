@@ -1128,7 +1128,7 @@ def test_a_subscribe_is_sent_by_the_next_tick() -> None:
     rig = Rig().open()
     rig.supervisor.subscribe(["a"], {"depth": 5}, "call", INF)
     assert rig.sent() == []
-    assert rig.supervisor.is_due
+    assert rig.is_due
     rig.tick()
     assert rig.sent() == [{"op": "subscribe", "channels": ["a"], "id": 1, "depth": 5}]
 
@@ -1612,9 +1612,9 @@ def test_a_confirmation_makes_the_watchdog_check_its_deadline() -> None:
     rig.subscribe("a")
     rig.received(rig.cid, [Ack(channel="a")], rig.now)
     rig.supervisor.actions()
-    assert rig.supervisor.is_due
+    assert rig.is_due
     rig.deadline()
-    assert not rig.supervisor.is_due
+    assert not rig.is_due
 
 
 def test_a_channel_that_stays_silent_cuts_the_connection() -> None:
@@ -1773,7 +1773,7 @@ def test_nothing_is_due_if_nothing_can_happen(situation: str) -> None:
     rig = SITUATIONS[situation][1]()
     rig.tick()
     assert rig.deadline() == INF
-    assert not rig.supervisor.is_due
+    assert not rig.is_due
 
 
 @pytest.mark.parametrize(

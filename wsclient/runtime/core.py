@@ -108,8 +108,6 @@ class Core:
         self.at_end: list[Callable[[], None]] = []
         self.post = self.watchdog.post
         self.wake = self.watchdog.wake
-        #: Posts a function by one call that is written in C.
-        self.undo = self.watchdog.put_now
         self.judge = Judge(options.classify, self.emit, self.post)
         make = partial(self.new_queue, "callbacks")
         self.callbacks = Callbacks(make, self._add_queue, self.emit, self.died)

@@ -30,6 +30,7 @@ class Reception:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._clock = core.clock
         options = core.options
         self._inbound = Inbound(
             core.dialect,
@@ -48,7 +49,7 @@ class Reception:
         A slow ``validate``, or a slow hook of the dialect, may hold it up.
         """
         since = self._taking_in.get(connection_id)
-        return 0.0 if since is None else self._core.clock.monotonic() - since
+        return 0.0 if since is None else self._clock.monotonic() - since
 
     def opened(
         self, connection_id: int, login: Any, credentials: Credentials | None, address: str
@@ -71,7 +72,7 @@ class Reception:
             self._received(connection_id, frames, now)
         finally:
             del self._taking_in[connection_id]
-        if self._core.clock.monotonic() - now > LATE:
+        if self._clock.monotonic() - now > LATE:
             self._core.books.wake()  # the books were doubtful until now
 
     def _received(self, connection_id: int, frames: Frames, now: float) -> None:
@@ -93,7 +94,7 @@ class Reception:
                 core.deliver(messages, size)
             elif done:
                 core.deliver(messages)
-            due = supervisor.is_due or core.router.has_changed
+            due = supervisor.is_due(connection) or core.router.has_changed
         if sample is not None:
             self._measure(sample)
         if done < len(payloads):
@@ -121,20 +122,21 @@ class Reception:
         """Report a frame that could not be read."""
         with self._core.lock:
             connection = self._core.supervisor.connection(connection_id)
-            self._core.supervisor.intake.count(connection, 1, 0, self._core.clock.monotonic())
-        if self._take_in(connection_id, [Invalid(text)], self._core.clock.monotonic()):
+            self._core.supervisor.intake.count(connection, 1, 0, self._clock.monotonic())
+        if self._take_in(connection_id, [Invalid(text)], self._clock.monotonic()):
             self._core.wake()
 
     def _take_in(self, connection_id: int, entries: list[Incoming], now: float) -> bool:
         with self._core.lock:
-            connection = self._core.supervisor.connection(connection_id)
+            supervisor = self._core.supervisor
+            connection = supervisor.connection(connection_id)
             if connection is None:
                 return False
-            messages = self._core.supervisor.intake.received(connection, entries, now)
+            messages = supervisor.intake.received(connection, entries, now)
             sample = self._sampled(messages, now)
             if messages:
                 self._core.deliver(messages)
-            due = self._core.supervisor.is_due or self._core.router.has_changed
+            due = supervisor.is_due(connection) or self._core.router.has_changed
         if sample is not None:
             self._measure(sample)
         self._core.snapshots.confirmed()
@@ -164,7 +166,7 @@ class Reception:
         with self._core.lock:
             connection = self._core.supervisor.connection(connection_id)
             if connection is not None:
-                connection.frame_received(self._core.clock.monotonic())
+                connection.frame_received(self._clock.monotonic())
 
     def ponged(self, connection_id: int) -> None:
         with self._core.lock:

@@ -262,12 +262,17 @@ class Router:
     @property
     def keeps_up(self) -> bool:
         """True while the consumers that the last messages went to keep up. Needs no lock."""
-        if self._others:
-            return all(len(queue) <= KEEPS_UP for queue in self._served)
-        return len(self.default) <= KEEPS_UP
+        for queue in self._served if self._others else self._plain:
+            if len(queue) > KEEPS_UP:
+                return False
+        return True
 
     def deliver(self, messages: Sequence[Message], size: int | None = None) -> WSClientError | None:
         """Put messages into their queues. Return the QueueOverflow of a queue that fails by it.
+
+        Of a message for several queues, one gets the original, and the others get copies: what was
+        decoded ahead belongs to one consumer, who may change it. The others decode their copies
+        when they read them. The original goes to the first queue that keeps up.
 
         ``size`` is the total size of their payloads (bytes), if it is known.
         """
@@ -275,7 +280,17 @@ class Router:
             not self._left or self._left.keys().isdisjoint(map(_channel, messages))
         ):
             return self._put(self.default, messages, size)
+        ways = set(map(self._routes.get, map(_channel, messages)))
         failure = None
+        if len(ways) == 1 and (targets := ways.pop()) is not None:  # nearly always
+            first = self._first(targets) if len(targets) > 1 else targets[0]
+            for target in targets:
+                if target is not first:  # a gap made in one queue is not a gap in another
+                    failure = self._put(target, [m.copy() for m in messages], size) or failure
+            self._served = (first,)
+            if len(first) > KEEPS_UP:
+                _strip(messages)
+            return self._put(first, messages, size) or failure
         for target, batch in self._sorted(messages).items():
             failure = self._put(target, batch) or failure
         return failure
@@ -283,9 +298,7 @@ class Router:
     def _sorted(self, messages: Iterable[Message]) -> dict[MessageQueue, list[Message]]:
         """Return the messages for each queue.
 
-        Of a message for several queues, one gets the original, and the others get copies: what was
-        decoded ahead belongs to one consumer, who may change it. The others decode their copies
-        when they read them. The original goes to the first queue that keeps up.
+        The fast path of :meth:`deliver` does the same if all messages go to the same queues.
         """
         batches: dict[MessageQueue, list[Message]] = {}
         served: set[MessageQueue] = set()
@@ -302,10 +315,9 @@ class Router:
             first = targets[0]
             if len(targets) > 1:
                 if first not in served:
-                    first = next((t for t in targets if len(t) <= KEEPS_UP), first)
+                    first = self._first(targets)
                 for target in targets:
                     if target is not first:
-                        # A gap made in one queue is not a gap in another.
                         batches.setdefault(target, []).append(message.copy())
             served.add(first)
             batches.setdefault(first, []).append(message)
@@ -315,6 +327,14 @@ class Router:
             if len(target) > KEEPS_UP:
                 _strip(batches[target])
         return batches
+
+    @staticmethod
+    def _first(targets: tuple[MessageQueue, ...]) -> MessageQueue:
+        """Return the first queue that keeps up, or the very first if none does."""
+        for target in targets:
+            if len(target) <= KEEPS_UP:
+                return target
+        return targets[0]
 
     def _is_late(self, message: Message) -> bool:
         """Return whether only someone who has gone asked for this message."""

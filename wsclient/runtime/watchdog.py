@@ -36,7 +36,7 @@ from wsclient.sansio.actions import (
     Settle,
 )
 from wsclient.sansio.backoff import Verdict
-from wsclient.sansio.life import State
+from wsclient.sansio.life import Phase
 from wsclient.tracebacks import forget_locals
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class Watchdog:
                 supervisor.tick(now, views)
                 self.todo.extend(supervisor.actions())
                 deadline = supervisor.next_deadline(now, views)
-                is_closed = supervisor.state is State.CLOSED
+                is_closed = supervisor.life.phase is Phase.CLOSED
             is_busy = bool(self.todo)
             for action in islice(iter(self._next, None), AT_ONCE):
                 self.perform(action)

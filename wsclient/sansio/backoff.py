@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -97,7 +96,8 @@ class Budget:
     def __init__(self, count: int, per: float) -> None:
         self._count = count
         self._per = per
-        self._times: deque[float] = deque(maxlen=count)
+        #: When the last ones happened, at most ``count``. A deque takes 700 bytes more.
+        self._times: list[float] = []
 
     def ready_at(self, now: float) -> float:
         """Return the earliest time of the next event; ``now`` if it may happen now."""
@@ -113,3 +113,4 @@ class Budget:
     def spend(self, now: float) -> None:
         """Count an event."""
         self._times.append(now)
+        del self._times[: -self._count]

@@ -23,7 +23,7 @@ class Callers:
         #: The tokens of those in connect(), with their deadlines.
         self._connecting: dict[Any, float] = {}
         #: WaitingCalls of subscribe() since the last tick.
-        self._new: list[Call] = []
+        self.new: list[Call] = []
         #: Channels that belong to no slot yet.
         self._unplaced: list[str] = []
 
@@ -60,12 +60,7 @@ class Callers:
         """Want ``channels``: see :meth:`Wanted.subscribe`."""
         call, new = self._wanted.subscribe(channels, options, token, deadline, limit)
         self._unplaced += new
-        self._new.append(call)
-
-    @property
-    def has_new(self) -> bool:
-        """Whether there were calls of ``subscribe()`` since the last tick."""
-        return bool(self._new)
+        self.new.append(call)
 
     def take_unplaced(self) -> list[str]:
         """Return the channels that belong to no slot yet; the caller places them."""
@@ -74,7 +69,7 @@ class Callers:
 
     def report_new(self, state: str, *, is_open: bool) -> None:
         """Report the new calls of ``subscribe()`` that wait, unless a connection is open."""
-        new, self._new = self._new, []
+        new, self.new = self.new, []
         for call in () if is_open else new:
             self._report(call, state)
 

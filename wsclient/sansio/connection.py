@@ -102,12 +102,14 @@ class Connection:
         self.stage = CONNECTING
         #: The stage before it drained or ended.
         self.reached = CONNECTING
+        #: True once it is open, also when it has ended.
+        self.has_opened = False
         self.dialed_at = now
         self.opened_at = now
         #: When the last data arrived; None before the first (monotonic s).
         self.data_at: float | None = None
-        #: The frames, messages and bytes of payload that it has brought.
-        self.frames = self.messages = self.bytes = 0
+        #: The messages and bytes of payload that it has brought.
+        self.messages = self.bytes = 0
         self.names = Names(shared.upkeep.wanted.__contains__)
         self.replies = Replies(shared.output, shared.mask)
         wanted, timeout = shared.upkeep.wanted, shared.options.ack_timeout
@@ -133,11 +135,6 @@ class Connection:
         self.stage = after(STAGES, self.stage, step)
         if self.stage not in (DRAINING, ENDED):
             self.reached = self.stage
-
-    @property
-    def has_opened(self) -> bool:
-        """Whether it was open at some time."""
-        return self.reached is OPEN
 
     @property
     def has_answered(self) -> bool:
@@ -180,6 +177,7 @@ class Connection:
     def open(self) -> None:
         """Note that it is open, and logged in if the venue requires a login."""
         self._step("open")
+        self.has_opened = True
         why = f"connection {self.id}"
         self._output.notify(StateChanged, OPEN.value, why, connection_id=self.id)
         self._output.notify(Connected, self.slot.attempts, connection_id=self.id)
@@ -241,7 +239,7 @@ class Connection:
 
     def brought_messages(self) -> None:
         """Note that messages were delivered: with a confirmed channel, that proves its health."""
-        if not self.is_healthy and self.asked.settling.has_confirmed:
+        if self.asked.settling.has_confirmed:
             self._prove_healthy()
 
     def _prove_healthy(self) -> None:
@@ -310,9 +308,8 @@ class Connection:
         excuse = self._stops.excuse(self.dialed_at)
         return self.dialed_at + self._options.connect_timeout + excuse
 
-    @property
     def is_due(self) -> bool:
-        """Whether there is work before the deadline that was last returned."""
+        """Return whether there is work before the deadline that was last returned."""
         return self.asked.requests.has_changed or self.asked.settling.suspect is not None
 
     def place(self) -> Place:

@@ -63,7 +63,6 @@ class Intake:
         counters.frames += frames
         counters.bytes += size
         if connection is not None:
-            connection.frames += frames
             connection.bytes += size
 
     def totals(self) -> tuple[int, int, dict[str, int]]:
@@ -76,7 +75,7 @@ class Intake:
 
         There is one for each payload of the batch, up to the first that is not ordinary.
         """
-        if not connection.has_opened or connection.names:
+        if not connection.has_opened or connection.names.channels:
             return []
         if not (self._acknowledges or self._wanted.all_confirmed):
             return []
@@ -98,11 +97,11 @@ class Intake:
         """Process the entries of one read; return the messages to deliver, with gap marks."""
         connection.frame_received(now)
         delivered = self._output.begin_read()
-        first_data = not self._acknowledges
+        first_data, names = not self._acknowledges, connection.names
         for entry in entries:
             try:
-                if connection.names:
-                    connection.names.resolve(entry)
+                if names.channels:
+                    names.resolve(entry)
                 if not isinstance(entry, Message):
                     self._control(connection, entry, now)
                     continue
@@ -128,7 +127,8 @@ class Intake:
     def _delivered(self, connection: Connection, count: int) -> None:
         self._counters.messages += count
         connection.messages += count
-        connection.brought_messages()
+        if not connection.is_healthy:
+            connection.brought_messages()
 
     def _control(self, connection: Connection, entry: Incoming, now: float) -> None:
         if isinstance(entry, Heartbeat):

@@ -65,11 +65,8 @@ class Life:
     def __init__(self, output: Output) -> None:
         self._output = output
         self.phase = IDLE
+        self.is_running = False
         self.failure: WSClientError | None = None
-
-    @property
-    def is_running(self) -> bool:
-        return self.phase is RUNNING
 
     @property
     def is_over(self) -> bool:
@@ -83,7 +80,8 @@ class Life:
     def step(self, step: str, why: str = "") -> None:
         """Change the phase, and report it."""
         self.phase = after(PHASES, self.phase, step)
-        if self.phase is not RUNNING:  # its states are those of the connections
+        self.is_running = self.phase is RUNNING
+        if not self.is_running:  # its states are those of the connections
             self._output.notify(StateChanged, self.phase.value, why)
         if self.phase is CLOSED and self.failure is None:
             self._output.notify(Closed, None)

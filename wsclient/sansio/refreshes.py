@@ -101,6 +101,8 @@ class Refreshes:
         unit of the budget pays for.
         """
         taken: list[str] = []
+        if not self._wanted:  # nearly always
+            return taken
         for channel, entry in sorted(self._wanted.items(), key=lambda item: item[1].due):
             if entry.due > now:
                 break
@@ -118,6 +120,8 @@ class Refreshes:
 
     def deadline(self, now: float, of: Collection[str] | None = None) -> float:
         """Return when :meth:`take` next returns anything (monotonic s, ``inf`` for never)."""
+        if not self._wanted:
+            return float("inf")
         wanted = (
             entry.due for channel, entry in self._wanted.items() if of is None or channel in of
         )

@@ -179,5 +179,6 @@ def plan(
             times.append(place.opened_at + max_age)
             if now >= place.opened_at + max_age:
                 draining.append(place.connection_id)
-    belongs = {places[0].slot: list(unplaced)} if places else {}
+    names = list(unplaced)
+    belongs = {places[0].slot: names} if places and names else {}
     return Plan(tuple(opening), tuple(draining), belongs, min(times))

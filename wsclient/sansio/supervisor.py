@@ -133,7 +133,7 @@ class Supervisor:
 
     def connection(self, connection_id: int) -> Connection | None:
         """Return the connection that a report is about; None if the report is to be ignored."""
-        return self.connections.get(connection_id) if self.life.is_running else None
+        return self.connections.by_id.get(connection_id) if self.life.is_running else None
 
     def open_connection(self) -> Connection:
         """Return the open connection for a caller's message.
@@ -156,14 +156,16 @@ class Supervisor:
         """Return the actions since the last call, in order."""
         return self.output.take()
 
-    @property
-    def is_due(self) -> bool:
-        """Whether there is work before the deadline that :meth:`next_deadline` last returned."""
+    def is_due(self, connection: Connection | None) -> bool:
+        """Return whether there is work before the deadline last returned by :meth:`next_deadline`.
+
+        ``connection``: the one that something has come on since; None if that has ended.
+        """
+        output = self.output
         return (
-            bool(self.output)
-            or self._callers.has_new
+            bool(output.actions or output.settles or self._callers.new)
             or self.upkeep.has_changed
-            or any(connection.is_due for connection in self.connections)
+            or (connection is not None and connection.is_due())
         )
 
     # Requests of callers.
@@ -222,7 +224,7 @@ class Supervisor:
         self.life.step("close")
         self._settle_all(ClientClosed("the client was closed"))
         self._close_at = now + timeout / 2
-        for connection in self.connections:
+        for connection in self.connections.by_id.values():
             if connection.has_opened:
                 connection.hang_up()
             else:
@@ -317,22 +319,22 @@ class Supervisor:
         """Do everything that is due. ``views`` are the observable states of the connections."""
         if now - self.planned > LATE_TICK:
             self._stops.add(self._looked_at, now)
-            for connection in self.connections:
+            for connection in self.connections.by_id.values():
                 if connection.heartbeat is not None:
                     connection.heartbeat.stopped(now, now - self._looked_at)
         self._place_new(now)  # first: what is new is not what an expired request asked for
         for token in self._callers.impatient(now):
             self.output.settle(token, self._slot.timeout())
             self.cancel_connect(token)
-        for connection in self.connections:
+        for connection in self.connections.by_id.values():
             connection.replies.expire(now)
         self.wanted.expire(now)
-        for connection in self.connections:
+        for connection in self.connections.by_id.values():
             connection.asked.expire(now)
             connection.tick(now, views.get(connection.id))
         if self.life.is_running:
             self._follow_plan(now)
-        for connection in self.connections:
+        for connection in self.connections.by_id.values():
             connection.tick_channels(now)
         self._reports.tick(now)
         if self.life.phase is Phase.CLOSING and now >= self._close_at:
@@ -363,7 +365,7 @@ class Supervisor:
     def _follow_plan(self, now: float) -> None:
         """Open and drain what :func:`plan` says."""
         found = self._plan(now, ())
-        for connection in self.connections:
+        for connection in self.connections.by_id.values():
             if connection.id in found.drain:
                 connection.age_out()
         for _ in found.open:
@@ -372,8 +374,9 @@ class Supervisor:
             self._slot.dialed(now)
             connection = Connection(self.output.newest_id, self._slot, now, self._shared)
             self.connections.add(connection)
-        is_open = self.state is State.OPEN
-        self._callers.report_new(self.state.value, is_open=is_open)
+        if self._callers.new:
+            state = self.state
+            self._callers.report_new(state.value, is_open=state is State.OPEN)
 
     def _place_new(self, now: float) -> None:
         """Place the channels that are new since the last tick, as :func:`plan` says."""
@@ -408,7 +411,7 @@ class Supervisor:
         self.output.notify(Closed, error)
 
     def _settle_all(self, error: WSClientError) -> None:
-        for connection in self.connections:
+        for connection in self.connections.by_id.values():
             connection.replies.fail_all()
         self._callers.fail_all(error)
 
