@@ -1,4 +1,4 @@
-"""The session: each state with each event, then each rule by itself."""
+"""The supervisor: each state with each event, then each rule by itself."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from wsclient.errors import (
     WaitTimeout,
     WSClientError,
 )
+from wsclient.events import Reconnecting
 from wsclient.messages import Gap, SubscriptionState
 from wsclient.sansio import measures
 from wsclient.sansio.actions import (
@@ -312,7 +313,7 @@ EVENTS: dict[str, tuple[Callable[[Rig], object], dict[str, Expected]]] = {
 def test_event(event: str) -> None:
     """In each situation the event has the result in the table, by legal transitions only.
 
-    Then close() ends the session, and each caller has been woken exactly once.
+    Then close() ends the client, and each caller has been woken exactly once.
     """
     happen, table = EVENTS[event]
     for situation, (before, make) in SITUATIONS.items():
@@ -749,6 +750,19 @@ def test_the_venues_budget_of_connects_bounds_even_a_healthy_connection() -> Non
         rig.drop()
     assert delay(rig) == start + 60.0 - rig.now
     rig.wait(delay(rig))
+    assert rig.state is CONNECTING
+
+
+def test_a_call_of_connect_waits_for_the_venues_budget_and_says_so() -> None:
+    rig = Rig(Plain(Limits(connects=(1, 60.0))))
+    rig.connect("given up")
+    rig.cancel_connect("given up")
+    rig.connect("waits")
+    assert rig.state is BACKING_OFF
+    (wait,) = rig.emitted(Reconnecting)
+    assert (wait.attempt, wait.delay) == (1, 60.0)
+    assert wait.why == "the venue's limits allow no connection yet"
+    rig.wait(60.0)
     assert rig.state is CONNECTING
 
 
@@ -1422,7 +1436,7 @@ def test_a_subscribe_on_an_open_connection_logs_nothing() -> None:
     assert rig.logs("warning") == []
 
 
-def test_the_session_does_not_call_str_of_a_users_exception() -> None:
+def test_no_str_of_a_users_exception_is_called() -> None:
     """Otherwise user code would run under the lock."""
 
     class Mine(Exception):

@@ -28,13 +28,11 @@ class Connections:
         return self.by_id.get(connection_id)
 
     def add(self, connection: Connection) -> None:
+        """Add a new connection."""
         self.by_id = {**self.by_id, connection.id: connection}
 
-    def remove(self, connection: Connection) -> None:
-        self.by_id = {i: other for i, other in self.by_id.items() if other is not connection}
-
     def of(self, slot: SlotKey | None) -> Connection | None:
-        """Return the connection of that slot; None if it has none."""
+        """Return the connection of a slot; None without one, or for a channel without a slot."""
         for connection in self.by_id.values():
             if connection.slot.key == slot:
                 return connection
@@ -71,14 +69,15 @@ class Connections:
     def end(self, connection: Connection) -> None:
         """Note that a connection has ended."""
         connection.end()
-        self.remove(connection)
+        self._remove(connection)
 
     def abort(self, connection: Connection) -> None:
         """Cut a connection without a reason, and end it here now."""
         connection.abort()
-        self.remove(connection)
+        self._remove(connection)
 
     def abort_all(self) -> None:
+        """Cut all connections without a reason, and end them here now."""
         for connection in self:
             self.abort(connection)
 
@@ -86,3 +85,6 @@ class Connections:
         """Forget what was asked for a channel that is no longer wanted."""
         for connection in self:
             connection.asked.forget(channel)
+
+    def _remove(self, connection: Connection) -> None:
+        self.by_id = {i: other for i, other in self.by_id.items() if other is not connection}

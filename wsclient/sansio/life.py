@@ -78,7 +78,10 @@ class Life:
         return (self.phase, step) in PHASES
 
     def step(self, step: str, why: str = "") -> None:
-        """Change the phase, and report it."""
+        """Change the phase, and emit the events of the change; ``why`` is its reason.
+
+        Raises RuntimeError if ``step`` cannot happen in this phase.
+        """
         self.phase = after(PHASES, self.phase, step)
         self.is_running = self.phase is RUNNING
         if not self.is_running:  # its states are those of the connections

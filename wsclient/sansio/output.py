@@ -34,14 +34,17 @@ class Output:
         self.settles: list[Settle] = []
         #: Questions to a dialect come last: what they run may be slow, and delays no caller.
         self.consults: list[Consult] = []
+        #: How many events :meth:`notify_if_room` has dropped since the last event.
         self._omitted = 0
         #: While a read is processed: the messages that it delivers.
         self._reading: list[Message] | None = None
 
     def do(self, action: Action) -> None:
+        """Add an action."""
         self.actions.append(action)
 
     def consult(self, question: Consult) -> None:
+        """Add a question to the dialect."""
         self.consults.append(question)
 
     def settle(self, token: Any, error: BaseException | None = None, result: Any = None) -> None:
@@ -67,6 +70,7 @@ class Output:
         return self._reading
 
     def end_read(self) -> None:
+        """Note that the read is processed: :meth:`deliver` makes actions again."""
         self._reading = None
 
     def deliver(self, message: Message) -> None:

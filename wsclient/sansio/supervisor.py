@@ -1,11 +1,16 @@
-"""The supervisor of one client: which connections exist, and what becomes of callers.
+"""The supervisor of one client: which connections exist, and how each call of a caller ends.
+
+The number of connections follows from :func:`wsclient.sansio.slots.plan` alone. The state machine
+of a client is in ``life.py``, that of a connection in ``connection.py``, and that of a wanted
+channel in ``wanted.py``. Each is driven by a table.
 
 Rules of the pure part:
 
 * What happens comes in as method calls with ``now`` (monotonic seconds); actions go out through
   :meth:`Supervisor.actions`, and the caller performs them in order.
-* A report about a connection carries its id, and is ignored unless that connection exists:
-  :meth:`Supervisor.connection` decides this, and nothing else does.
+* A report about a connection carries its id. :meth:`Supervisor.connection` looks it up; a report
+  about a connection that has ended finds none, and is ignored. Only :meth:`Supervisor.ended` looks
+  it up by itself, as the client may be closing.
 * No code of a dialect or a user is called here. :class:`~wsclient.sansio.consulting.Consulting`
   gets the dialect's messages without the core's lock.
 * Everything that a venue can cause at any rate is bounded (:mod:`wsclient.sansio.floods`), and the
@@ -19,20 +24,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from wsclient.errors import (
-    ClientClosed,
-    ConnectionLost,
-    NotConnected,
-    WSClientError,
-)
-from wsclient.events import (
-    Closed,
-    Disconnected,
-    Event,
-    Reconnecting,
-    Recovered,
-    StateChanged,
-)
+from wsclient.errors import ClientClosed, ConnectionLost, NotConnected, WSClientError
+from wsclient.events import Closed, Disconnected, Event, Reconnecting, Recovered, StateChanged
 from wsclient.messages import SubscriptionState
 from wsclient.options import Options
 from wsclient.sansio.actions import Action, Fail
@@ -52,7 +45,7 @@ from wsclient.sansio.stops import Stops
 from wsclient.sansio.upkeep import Upkeep
 from wsclient.sansio.wanted import WantedChannel
 
-__all__ = ["State", "Supervisor"]
+__all__ = ["Supervisor"]
 
 #: A tick that is late by more than this (s) means that this process was stopped; the peer is not
 #: blamed for that time.
@@ -78,14 +71,15 @@ class Supervisor:
         self._dialect = dialect
         self.output = Output(wants)
         self.life = Life(self.output)
+        self.connections = Connections()
         self.counters = Counters()
         #: How often open connections ended, and attempts failed, by reason.
         self.disconnect_reasons: Counter[str] = Counter()
         self.attempt_failures: Counter[str] = Counter()
-        limits, self._stops = dialect.limits, Stops()
-        connects = Budget(*limits.connects) if limits.connects else None
-        rate = limits.messages_per_second
+        connects = Budget(*dialect.limits.connects) if dialect.limits.connects else None
+        rate = dialect.limits.messages_per_second
         sends = Budget(max(1, int(rate)), max(1.0, 1 / rate)) if rate else None
+        self._stops = Stops()
         self._reports = Reports(self.output.notify, mask)
         self.upkeep = Upkeep(
             self.output,
@@ -93,7 +87,7 @@ class Supervisor:
             self._reports,
             self._stops,
             options.stale_after,
-            lambda channel: self.connections.forget(channel),
+            self.connections.forget,
         )
         self.wanted = self.upkeep.wanted
         self._callers = Callers(self.output, self.wanted)
@@ -104,16 +98,17 @@ class Supervisor:
             dialect, options, mask, self.output, self._stops, self.upkeep, ids, sends
         )
         self.intake = Intake(self._shared, self.counters, self._reports, self._on_open)
-        self.connections = Connections()
         backoff = Backoff(
             options.retry_delay, options.max_retry_delay, random, jitter=options.jitter
         )
         self._slot = Slot(MAIN, options, backoff, connects)
         #: When the present outage began; None without one (monotonic s).
         self._lost_at: float | None = None
+        #: When close() stops waiting for the peers and cuts their connections (monotonic s).
         self._close_at = float("inf")
         #: When the next tick is due, as last returned by :meth:`next_deadline` (monotonic s).
         self.planned = float("inf")
+        #: When :meth:`next_deadline` was last called (monotonic s).
         self._looked_at = 0.0
 
     # The state.
@@ -171,7 +166,10 @@ class Supervisor:
     # Requests of callers.
 
     def connect(self, token: Any, deadline: float, now: float) -> None:
-        """Open a connection if none is open; ``token`` is settled when it is open, or fails."""
+        """Open a connection if none is open; ``token`` is settled when it is open, or cannot be.
+
+        Raises as :meth:`Life.check`.
+        """
         self.life.check()
         if self.state is State.OPEN:
             self.output.settle(token)
@@ -197,14 +195,17 @@ class Supervisor:
         """Subscribe to channels; ``token`` is settled when each is decided.
 
         While there is no connection, the call waits for one. Raises ConfigurationError if a
-        channel is already subscribed with other options.
+        channel is already subscribed with other options, and as :meth:`Life.check_begun`.
         """
         self.life.check_begun()
         limit = self._dialect.limits.channels_per_connection
         self._callers.subscribe(channels, options, token, deadline, limit)
 
     def unsubscribe(self, channels: Iterable[str], token: Any, deadline: float) -> None:
-        """Unsubscribe from channels; ``token`` is settled when each is decided."""
+        """Unsubscribe from channels; ``token`` is settled when each is decided.
+
+        Raises as :meth:`Life.check`.
+        """
         self.life.check()
         for slot, leaving in _by_slot(self.wanted.unsubscribe(channels, token, deadline)).items():
             connection = self.connections.of(slot)
@@ -235,7 +236,7 @@ class Supervisor:
         """Fail for good with an error from outside the pure part (a queue's policy, a bug)."""
         if self.life.may("fail"):
             self.connections.abort_all()
-            self._give_up(error)
+            self._fail(error)
 
     # Reports about connections.
 
@@ -247,12 +248,13 @@ class Supervisor:
         credentials: Credentials | None = None,
         address: str = "",
     ) -> None:
-        """Note that the handshake is complete: see :meth:`Connection.opened`."""
+        """Note that the handshake is complete. The arguments are those of Connection.opened."""
         connection = self.connection(connection_id)
         if connection is not None and connection.opened(login, now, credentials, address):
             self._on_open(now)
 
     def _on_open(self, now: float) -> None:
+        """Note that a connection is open, and logged in if the venue requires a login."""
         self.counters.connects += 1
         self.intake.rates.opened(now, *self.intake.totals())
         self._callers.connected()
@@ -308,7 +310,7 @@ class Supervisor:
         if failure is None:
             self._callers.report_all(self.state.value)
         elif slot.is_established or verdict is Verdict.FATAL:
-            self._give_up(failure)
+            self._fail(failure)
         else:
             self.life.step("give up", str(failure))
             self._settle_all(failure)
@@ -368,7 +370,7 @@ class Supervisor:
         for connection in self.connections.by_id.values():
             if connection.id in found.drain:
                 connection.age_out()
-        for _ in found.open:
+        for _ in found.open:  # the only slot
             self.output.newest_id += 1
             self.counters.dials += 1
             self._slot.dialed(now)
@@ -403,7 +405,8 @@ class Supervisor:
         self.output.notify(StateChanged, State.BACKING_OFF.value, wait)
         self.output.notify(Reconnecting, self._slot.attempts + 1, round(delay, 3), why)
 
-    def _give_up(self, error: WSClientError) -> None:
+    def _fail(self, error: WSClientError) -> None:
+        """Fail for good: every call raises ``error`` from now on."""
         self.life.failure = error
         self.life.step("fail", str(error))
         self._settle_all(error)
