@@ -20,23 +20,26 @@ class Edit(NamedTuple):
 #: All accounting on the path of an ordinary message.
 EDITS = [
     Edit(
-        "wsclient.sansio.recovery",
+        "wsclient.sansio.channel",
         "accept_ordinary",
         {
             "                    break\n"
-            "                tracker.counted += 1\n": "                    break\n",
+            "                found.counted += 1\n": "                    break\n",
         },
     ),
     Edit(
-        "wsclient.sansio.session",
-        "Session.ordinary",
-        {"        self.counters.messages += len(messages)\n": ""},
+        "wsclient.sansio.intake",
+        "Intake._delivered",
+        {
+            "        self._counters.messages += count\n": "",
+            "        connection.messages += count\n": "",
+        },
     ),
     Edit(
-        "wsclient.runtime.core",
-        "Core._received",
+        "wsclient.runtime.reception",
+        "Reception._received",
         {
-            "            session.count(len(payloads), size, now)\n": "",
+            "            intake.count(connection, len(payloads), size, now)\n": "",
             "self._sampled(messages, now) if now >= self._sample_at else None": "None",
         },
     ),
