@@ -1,4 +1,9 @@
-"""What was asked of the venue on one connection, and what it has answered."""
+"""What was asked of the venue on one connection, and what it has answered.
+
+Each answer is settled in one step: :class:`Asked` finds the request that it is about,
+:class:`~wsclient.sansio.settling.Settling` decides what it means for the channel, and changes the
+wanted channel, whose calls are then decided.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +26,9 @@ ACTIVE = SubscriptionState.ACTIVE
 
 
 class Asked:
-    """Makes the requests of one connection, and finds the request that an answer is about.
+    """The requests of one connection, and the answers to them.
 
-    What the answer means for a channel is decided by :class:`Settling`.
+    ``ids`` are the ids of requests. An answer may take ``ack_timeout`` (s).
     """
 
     def __init__(
@@ -110,7 +115,7 @@ class Asked:
     def subscribed_by(self, channel: str) -> int:
         """Return the id of the last subscribe message for ``channel``; 0 if there was none.
 
-        May be called without the lock.
+        Needs no lock.
         """
         attempts = self.settling.attempts.get(channel)
         return 0 if attempts is None else attempts.id
@@ -127,8 +132,7 @@ class Asked:
     def send(self, now: float) -> Request:
         """Move the first unsent request to the outstanding ones, and return it.
 
-        Its answer may take ``ack_timeout``. If the venue never acknowledges, an unsubscribe is
-        complete once it is sent.
+        If the venue never acknowledges, an unsubscribe is complete once it is sent.
         """
         request = self.requests.send(now, self._ack_timeout)
         self.settling.sent(request)

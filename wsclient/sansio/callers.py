@@ -1,4 +1,4 @@
-"""The calls that wait in ``connect()`` or ``subscribe()``, and what they still need."""
+"""The callers that wait: for a connection, or for the answers about their channels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Callers:
         self._wanted = wanted
         #: The tokens of those in connect(), with their deadlines.
         self._connecting: dict[Any, float] = {}
-        #: WaitingCalls of subscribe() since the last tick.
+        #: Calls of subscribe() since the last tick.
         self._new: list[Call] = []
         #: Channels that belong to no slot yet.
         self._unplaced: list[str] = []
@@ -30,15 +30,15 @@ class Callers:
     # In connect().
 
     def connect(self, token: Any, deadline: float) -> None:
-        """Wait for an open connection."""
+        """Add a caller that waits for an open connection until ``deadline`` (monotonic s)."""
         self._connecting[token] = deadline
 
     def cancel_connect(self, token: Any) -> bool:
-        """Stop to wait with ``token``. Return whether it was the last one."""
+        """Forget a caller in connect(). Return whether it was the last one."""
         return self._connecting.pop(token, self) is not self and not self._connecting
 
     def connected(self) -> None:
-        """Settle all that wait for a connection."""
+        """Settle all callers in connect(): a connection is open."""
         for token in self._connecting:
             self._output.settle(token)
         self._connecting.clear()
@@ -91,7 +91,7 @@ class Callers:
     # All.
 
     def deadline(self) -> float:
-        """Return when the time of the first one is over (monotonic s, ``inf`` for never)."""
+        """Return when the time of the first caller is over (monotonic s, ``inf`` for never)."""
         return min(self._wanted.calls.deadline(), *self._connecting.values(), float("inf"))
 
     def fail_all(self, error: WSClientError) -> None:

@@ -30,7 +30,7 @@ class Channels:
         self._unsuspected: dict[str, set[str]] = {}
 
     def get(self, name: str) -> Channel | None:
-        """Return the channel, or None. May be called without the lock."""
+        """Return the channel, or None. Needs no lock."""
         return self.by_name.get(name)
 
     def of(self, name: str) -> Channel:

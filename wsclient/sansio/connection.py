@@ -94,34 +94,37 @@ class Connection:
         self.id = id
         self.slot = slot
         self._dialect = shared.dialect
-        self._options = shared.options
+        self._options = options = shared.options
         self._mask = shared.mask
         self._output = shared.output
         self._stops = shared.stops
-        self._upkeep = shared.upkeep
+        self._upkeep = upkeep = shared.upkeep
         self.stage = CONNECTING
         #: The stage before it drained or ended.
         self.reached = CONNECTING
+        #: When its attempt began, and when its handshake was complete (monotonic s).
         self.dialed_at = now
         self.opened_at = now
         #: When the last data arrived; None before the first (monotonic s).
         self.data_at: float | None = None
         #: The frames, messages and bytes of payload that it has brought.
         self.frames = self.messages = self.bytes = 0
-        self.names = Names(shared.upkeep.wanted.__contains__)
+        self.names = Names(upkeep.wanted.__contains__)
         self.replies = Replies(shared.output, shared.mask)
-        wanted, timeout = shared.upkeep.wanted, shared.options.ack_timeout
-        self.asked = Asked(shared.dialect, wanted, shared.upkeep, shared.ids, timeout, shared.stops)
+        self.asked = Asked(
+            shared.dialect, upkeep.wanted, upkeep, shared.ids, options.ack_timeout, shared.stops
+        )
         self._consulting = Consulting(
-            shared.dialect, self.asked, self.names, shared.mask, shared.upkeep.first_messages.expect
+            shared.dialect, self.asked, self.names, shared.mask, upkeep.first_messages.expect
         )
-        first_messages = shared.upkeep.first_messages
         self.sending = Sending(
-            id, shared.output, self.asked, self._consulting, first_messages, shared.sends
+            id, shared.output, self.asked, self._consulting, upkeep.first_messages, shared.sends
         )
+        #: The checks of the connection, from its handshake to its end.
         self.heartbeat: HeartbeatMonitor | None = None
         #: The number of the last frame, if the venue counts frames.
         self._count: int | None = None
+        #: It works: it has brought data, or has been open for HEALTHY_AFTER.
         self.is_healthy = False
         attempt = f"connection {id}, attempt {slot.attempts}"
         self._output.notify(StateChanged, CONNECTING.value, attempt, connection_id=id)
@@ -130,6 +133,7 @@ class Connection:
     # Its stages.
 
     def _step(self, step: str) -> None:
+        """Change the stage: the only place that does."""
         self.stage = after(STAGES, self.stage, step)
         if self.stage not in (DRAINING, ENDED):
             self.reached = self.stage
@@ -178,7 +182,7 @@ class Connection:
         return False
 
     def open(self) -> None:
-        """Note that it is open, and logged in if the venue requires a login."""
+        """Note that it is open, and logged in if the venue requires a login; subscribe."""
         self._step("open")
         why = f"connection {self.id}"
         self._output.notify(StateChanged, OPEN.value, why, connection_id=self.id)
@@ -231,6 +235,7 @@ class Connection:
             self.heartbeat.frame_received(now)
 
     def pong_received(self) -> None:
+        """Note a pong: the answer to our ping."""
         if self.heartbeat is not None:
             self.heartbeat.pong_received()
 
@@ -240,7 +245,7 @@ class Connection:
         return last if last is not None and number != last + 1 else None
 
     def brought_messages(self) -> None:
-        """Note that messages were delivered: with a confirmed channel, that proves its health."""
+        """Note that it has brought messages: with a confirmed channel, that proves its health."""
         if not self.is_healthy and self.asked.settling.has_confirmed:
             self._prove_healthy()
 
@@ -251,7 +256,7 @@ class Connection:
     # Time.
 
     def tick(self, now: float, view: ConnectionView | None) -> None:
-        """Do everything that is due, but for its channels. ``view`` is its observable state."""
+        """Do everything that is due, except for its channels. ``view`` is its observable state."""
         if now >= self._attempt_deadline():
             what = "connected" if self.stage is CONNECTING else "logged in"
             limit = self._options.connect_timeout
@@ -274,7 +279,7 @@ class Connection:
             self._prove_healthy()
 
     def tick_channels(self, now: float) -> None:
-        """Do everything that is due for its channels; send what is to be asked."""
+        """Do everything that is due for its channels, and send its requests."""
         if self.stage is OPEN:
             at_once = self._dialect.limits.channels_per_message
             error = self._upkeep.tick(self.asked, at_once, now)
@@ -286,7 +291,7 @@ class Connection:
 
     def age_out(self) -> None:
         """Cut the connection: it has reached the venue's maximum age."""
-        self._prove_healthy()
+        self._prove_healthy()  # so that the next attempt follows at once
         why = "the connection has reached the venue's maximum age"
         self.cut(ConnectionLost(why, reason="age"))
 

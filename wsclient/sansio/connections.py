@@ -28,13 +28,11 @@ class Connections:
         return self._by_id.get(connection_id)
 
     def add(self, connection: Connection) -> None:
+        """Add a new connection."""
         self._by_id = {**self._by_id, connection.id: connection}
 
-    def remove(self, connection: Connection) -> None:
-        self._by_id = {i: other for i, other in self._by_id.items() if other is not connection}
-
     def of(self, slot: SlotKey | None) -> Connection | None:
-        """Return the connection of that slot; None if it has none."""
+        """Return the connection of a slot; None without one, or for a channel without a slot."""
         return next((c for c in self._by_id.values() if c.slot.key == slot), None)
 
     def furthest(self) -> Stage | None:
@@ -58,14 +56,15 @@ class Connections:
     def end(self, connection: Connection) -> None:
         """Note that a connection has ended."""
         connection.end()
-        self.remove(connection)
+        self._remove(connection)
 
     def abort(self, connection: Connection) -> None:
         """Cut a connection without a reason, and end it here now."""
         connection.abort()
-        self.remove(connection)
+        self._remove(connection)
 
     def abort_all(self) -> None:
+        """Cut all connections without a reason, and end them here now."""
         for connection in self:
             self.abort(connection)
 
@@ -73,3 +72,6 @@ class Connections:
         """Forget what was asked for a channel that is no longer wanted."""
         for connection in self:
             connection.asked.forget(channel)
+
+    def _remove(self, connection: Connection) -> None:
+        self._by_id = {i: other for i, other in self._by_id.items() if other is not connection}

@@ -82,13 +82,12 @@ class Throttles:
 
 
 class Answers:
-    """Answers to heartbeats, within a rate limit; beyond it only the newest is kept."""
+    """The answers to the heartbeats of one connection, within a rate limit.
+
+    Beyond the limit only the newest is kept.
+    """
 
     def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget the answers and the rate of the previous connection."""
         self._budget = Budget(*ANSWERS)
         self._newest: tuple[Any] | None = None
 

@@ -1,4 +1,4 @@
-"""What the frames of a connection mean: messages are counted and checked, items are acted upon."""
+"""The intake of what connections bring: messages are checked and counted, answers are settled."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ __all__ = ["Intake"]
 class Intake:
     """Processes what the connections of one client bring.
 
-    ``opened`` is called when the venue has accepted the login of a connection.
+    ``opened`` is called, with the time (monotonic s), when the venue has accepted the login of a
+    connection.
     """
 
     def __init__(
@@ -72,9 +73,10 @@ class Intake:
         return self._counters.messages, self._counters.bytes, channels
 
     def ordinary(self, connection: Connection, batch: Batch, now: float) -> list[Message]:
-        """Return the messages to deliver: the fast path of :meth:`received`.
+        """Return the messages to deliver of a read: the fast path of :meth:`received`.
 
-        There is one for each payload of the batch, up to the first that is not ordinary.
+        There is one for each payload of the batch, up to the first that is not ordinary. The caller
+        passes that one and all after it to :meth:`received`.
         """
         if not connection.has_opened or connection.names:
             return []

@@ -69,6 +69,7 @@ class Life:
 
     @property
     def is_running(self) -> bool:
+        """Whether the client keeps connections: since ``connect()``, and before its end."""
         return self.phase is RUNNING
 
     @property
@@ -81,7 +82,10 @@ class Life:
         return (self.phase, step) in PHASES
 
     def step(self, step: str, why: str = "") -> None:
-        """Change the phase, and report it."""
+        """Change the phase, and emit the events of the change; ``why`` is its reason.
+
+        Raises RuntimeError if ``step`` cannot happen in this phase.
+        """
         self.phase = after(PHASES, self.phase, step)
         if self.phase is not RUNNING:  # its states are those of the connections
             self._output.notify(StateChanged, self.phase.value, why)

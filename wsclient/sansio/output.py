@@ -31,6 +31,7 @@ class Output:
         #: Callers are woken after the events of the same step: a call that has returned finds its
         #: events in every listener's stream.
         self._settles: list[Settle] = []
+        #: How many events :meth:`notify_if_room` has dropped since the last event.
         self._omitted = 0
         #: While a read is processed: the messages that it delivers.
         self._reading: list[Message] | None = None
@@ -39,6 +40,7 @@ class Output:
         return bool(self._actions or self._settles)
 
     def do(self, action: Action) -> None:
+        """Add an action."""
         self._actions.append(action)
 
     def settle(self, token: Any, error: BaseException | None = None, result: Any = None) -> None:
@@ -64,6 +66,7 @@ class Output:
         return self._reading
 
     def end_read(self) -> None:
+        """Note that the read is processed: :meth:`deliver` makes actions again."""
         self._reading = None
 
     def deliver(self, message: Message) -> None:

@@ -1,4 +1,4 @@
-"""What a connection sends of itself, within the venue's rate limit."""
+"""What a connection sends without a caller's ``send()``, within the venue's rate limit."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Sending:
         self._answers = Answers()
 
     def send(self, payload: Any, now: float) -> None:
-        """Send a message now."""
+        """Send a message now, and count it against the rate limit."""
         self._output.do(Send(self._connection_id, encode(payload)))
         self.spend(now)
 
@@ -59,7 +59,7 @@ class Sending:
         return is_next
 
     def send_answers(self, now: float) -> None:
-        """Send the answer that is due, if any."""
+        """Send the answer to a heartbeat that is due, if any."""
         for payload in self._answers.take(now) or ():
             self.send(payload, now)
 

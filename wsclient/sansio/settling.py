@@ -27,7 +27,7 @@ class Attempts:
     sent: int = 0
     #: The id of the last one; ids rise.
     id: int = 0
-    #: The venue has ended the channel unasked, and no subscribe has gone out since.
+    #: The venue has ended the channel without an unsubscribe, and no subscribe was sent since.
     has_ended: bool = False
 
 
@@ -52,6 +52,7 @@ class Settling:
         self._outcomes = outcomes
         self._acknowledges = acknowledges
         self._ack_timeout = ack_timeout
+        #: By channel.
         self.attempts: dict[str, Attempts] = {}
         #: This connection has confirmed a channel.
         self.has_confirmed = False

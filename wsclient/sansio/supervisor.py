@@ -1,4 +1,8 @@
-"""The supervisor of one client: which connections exist, and what becomes of callers.
+"""The supervisor of one client: which connections exist, and how each call of a caller ends.
+
+The number of connections follows from :func:`wsclient.sansio.slots.plan` alone. The state machine
+of a client is in ``life.py``, that of a connection in ``connection.py``, and that of a wanted
+channel in ``wanted.py``. Each is driven by a table.
 
 Rules of the pure part:
 
@@ -52,7 +56,7 @@ from wsclient.sansio.stops import Stops
 from wsclient.sansio.upkeep import Upkeep
 from wsclient.sansio.wanted import WantedChannel
 
-__all__ = ["State", "Supervisor"]
+__all__ = ["Supervisor"]
 
 #: A tick that is late by more than this (s) means that this process was stopped; the peer is not
 #: blamed for that time.
@@ -78,6 +82,7 @@ class Supervisor:
         self._dialect = dialect
         self.output = Output(wants)
         self.life = Life(self.output)
+        self.connections = Connections()
         self.counters = Counters()
         #: How often open connections ended, and attempts failed, by reason.
         self.disconnect_reasons: Counter[str] = Counter()
@@ -93,7 +98,7 @@ class Supervisor:
             self._reports,
             self._stops,
             options.stale_after,
-            lambda channel: self.connections.forget(channel),
+            self.connections.forget,
         )
         self.wanted = self.upkeep.wanted
         self._callers = Callers(self.output, self.wanted)
@@ -104,16 +109,17 @@ class Supervisor:
             dialect, options, mask, self.output, self._stops, self.upkeep, ids, sends
         )
         self.intake = Intake(self._shared, self.counters, self._reports, self._on_open)
-        self.connections = Connections()
         backoff = Backoff(
             options.retry_delay, options.max_retry_delay, random, jitter=options.jitter
         )
         self._slot = Slot(MAIN, options, backoff, connects)
         #: When the present outage began; None without one (monotonic s).
         self._lost_at: float | None = None
+        #: When close() stops waiting for the peers and cuts their connections (monotonic s).
         self._close_at = float("inf")
         #: When the next tick is due, as last returned by :meth:`next_deadline` (monotonic s).
         self.planned = float("inf")
+        #: When :meth:`next_deadline` was last called (monotonic s).
         self._looked_at = 0.0
 
     # The state.
@@ -169,7 +175,10 @@ class Supervisor:
     # Requests of callers.
 
     def connect(self, token: Any, deadline: float, now: float) -> None:
-        """Open a connection if none is open; ``token`` is settled when it is open, or fails."""
+        """Open a connection if none is open; ``token`` is settled when it is open, or cannot be.
+
+        Raises as :meth:`Life.check`.
+        """
         self.life.check()
         if self.state is State.OPEN:
             self.output.settle(token)
@@ -195,14 +204,17 @@ class Supervisor:
         """Subscribe to channels; ``token`` is settled when each is decided.
 
         While there is no connection, the call waits for one. Raises ConfigurationError if a
-        channel is already subscribed with other options.
+        channel is already subscribed with other options, and as :meth:`Life.check_begun`.
         """
         self.life.check_begun()
         limit = self._dialect.limits.channels_per_connection
         self._callers.subscribe(channels, options, token, deadline, limit)
 
     def unsubscribe(self, channels: Iterable[str], token: Any, deadline: float) -> None:
-        """Unsubscribe from channels; ``token`` is settled when each is decided."""
+        """Unsubscribe from channels; ``token`` is settled when each is decided.
+
+        Raises as :meth:`Life.check`.
+        """
         self.life.check()
         for slot, leaving in _by_slot(self.wanted.unsubscribe(channels, token, deadline)).items():
             connection = self.connections.of(slot)
@@ -245,12 +257,13 @@ class Supervisor:
         credentials: Credentials | None = None,
         address: str = "",
     ) -> None:
-        """Note that the handshake is complete: see :meth:`Connection.opened`."""
+        """Note that the handshake is complete. The arguments are those of Connection.opened."""
         connection = self.connection(connection_id)
         if connection is not None and connection.opened(login, now, credentials, address):
             self._on_open(now)
 
     def _on_open(self, now: float) -> None:
+        """Note that a connection is open, and logged in if the venue requires a login."""
         self.counters.connects += 1
         self.intake.rates.opened(now, *self.intake.totals())
         self._callers.connected()
@@ -364,7 +377,7 @@ class Supervisor:
         for connection in self.connections:
             if connection.id in found.drain:
                 connection.age_out()
-        for _ in found.open:
+        for _ in found.open:  # the only slot
             self.output.newest_id += 1
             self.counters.dials += 1
             self._slot.dialed(now)

@@ -62,11 +62,6 @@ class Timers(Generic[T]):
                 taken.append(item)
         return taken
 
-    def clear(self) -> None:
-        """Stop watching all items."""
-        self._heap.clear()
-        self._held.clear()
-
     def _pop(self) -> T:
         _, _, item = heapq.heappop(self._heap)
         self._held.discard(item)

@@ -11,8 +11,9 @@ from typing import Any
 from wsclient.sansio.dialect import Ack, Rejection
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.timers import Timers
+from wsclient.sansio.wanted import first_part
 
-__all__ = ["Outstanding", "Request", "Requests", "Unsent", "first_part"]
+__all__ = ["Outstanding", "Request", "Requests", "Unsent"]
 
 
 @dataclass(eq=False)
@@ -67,9 +68,6 @@ class _ByChannel:
             if not requests:
                 del self._by_channel[name]
 
-    def clear(self) -> None:
-        self._by_channel.clear()
-
 
 class Unsent(_ByChannel):
     """Requests that wait to be sent, in sending order."""
@@ -79,6 +77,7 @@ class Unsent(_ByChannel):
         self._queue: deque[Request] = deque()
 
     def add(self, request: Request) -> None:
+        """Add a request, to be sent last."""
         self._queue.append(request)
         self._enter(request)
 
@@ -124,10 +123,6 @@ class Unsent(_ByChannel):
             if request.subscribe:
                 self.discard(request, channel)
 
-    def clear(self) -> None:
-        super().clear()
-        self._queue.clear()
-
 
 class Outstanding(_ByChannel):
     """Requests that wait for an answer, indexed by id and by channel."""
@@ -141,6 +136,7 @@ class Outstanding(_ByChannel):
         return iter(self._by_id.values())
 
     def add(self, request: Request) -> None:
+        """Add a request, which has an id now."""
         self._by_id[str(request.id)] = request
         self._enter(request)
 
@@ -154,10 +150,6 @@ class Outstanding(_ByChannel):
         if not request.channels:
             del self._by_id[str(request.id)]
         self._leave(request, (channel,))
-
-    def clear(self) -> None:
-        super().clear()
-        self._by_id.clear()
 
 
 class Requests:
@@ -180,6 +172,7 @@ class Requests:
         subscribe: bool = True,
         quiet: bool = False,
     ) -> None:
+        """Add a request for ``channels`` to be sent. ``quiet``: no caller waits for its answer."""
         if channels:
             names = dict.fromkeys(channels)
             self.unsent.add(Request(subscribe, names, options, set(names) if quiet else set()))
@@ -271,8 +264,3 @@ class Requests:
         if not request.channels:
             return None
         return request.sent_at + request.patience + self._stops.excuse(request.sent_at)
-
-
-def first_part(channel: str) -> str:
-    """Return the channel's name before its first colon."""
-    return channel.partition(":")[0]

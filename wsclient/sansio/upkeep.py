@@ -30,10 +30,10 @@ __all__ = ["Upkeep"]
 
 
 class Upkeep:
-    """The channels of one client, and all that is kept for them beside their subscriptions.
+    """The channels of one client, and what is due for them.
 
-    Implements :class:`~wsclient.sansio.wanted.Outcomes`. ``stale_after`` (s) is the option;
-    ``forget_asked`` is called with each channel that is no longer wanted.
+    Implements :class:`~wsclient.sansio.wanted.Outcomes`. ``stale_after`` (s) is the option of that
+    name; ``forget_asked`` is called with each channel that is no longer wanted.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Upkeep:
         #: Something may be due before anything else that was known.
         self.has_changed = False
 
-    # Outcomes.
+    # The outcomes: what follows at once.
 
     def settled(self, token: Any, error: SubscriptionError | None) -> None:
         self._output.settle(token, error)
