@@ -1,6 +1,6 @@
 """Row 11: books of each kind of numbering, without a socket, on a simulated clock.
 
-Real are the dialect, the session, the queue, and the book with its connection. Simulated are the
+Real are the dialect, the supervisor, the queue, and the book with its feed. Simulated are the
 wire and the threads. A venue's messages may be lost, doubled and late; its snapshots may be old,
 late or nonsense; its connections may end at any time; and the book may be slow to take its
 messages.
@@ -95,7 +95,7 @@ def _sides(sizes: dict[int, int]) -> State:
 
 
 class Bench:
-    """Stand-in for the Watchdog: it feeds the books, and takes their snapshots."""
+    """Stand-in for the core, the feeder and the snapshots of a client."""
 
     is_current = True
     failure = None

@@ -22,7 +22,7 @@ class Watched(Plain):
     is_asked = False
 
     def _check(self) -> None:
-        assert self.is_asked, "a hook is called by a method of the session"
+        assert self.is_asked, "a hook is called by a method of the supervisor"
 
     def batches(self, channels: Sequence[str]) -> Iterable[Sequence[str]]:
         self._check()
@@ -66,7 +66,7 @@ class WatchedRig(Rig):
         return bool(consults)
 
 
-def test_no_hook_is_called_by_a_method_of_the_session() -> None:
+def test_no_hook_is_called_by_a_method_of_the_supervisor() -> None:
     """Covers connect, subscribe, a reconnect, a refresh and an unsubscribe, with lazy batches."""
     rig = WatchedRig(Watched(Limits(channels_per_message=2)), stale_after=30.0)
     rig.connect()

@@ -1,4 +1,4 @@
-"""The session: each state with each event, then each rule by itself."""
+"""The supervisor: each state with each event, then each rule by itself."""
 
 from __future__ import annotations
 
@@ -311,7 +311,7 @@ EVENTS: dict[str, tuple[Callable[[Rig], object], dict[str, Expected]]] = {
 def test_event(event: str) -> None:
     """In each situation the event has the result in the table, by legal transitions only.
 
-    Then close() ends the session, and each caller has been woken exactly once.
+    Then close() ends the client, and each caller has been woken exactly once.
     """
     happen, table = EVENTS[event]
     for situation, (before, make) in SITUATIONS.items():
@@ -1359,7 +1359,7 @@ def test_a_subscribe_on_an_open_connection_logs_nothing() -> None:
     assert rig.logs("warning") == []
 
 
-def test_the_session_does_not_call_str_of_a_users_exception() -> None:
+def test_no_str_of_a_users_exception_is_called() -> None:
     """Otherwise user code would run under the lock."""
 
     class Mine(Exception):
