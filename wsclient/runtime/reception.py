@@ -1,4 +1,4 @@
-"""What the readers of connections report: frames are decoded without the lock, then delivered."""
+"""The reports of readers: frames are decoded without the lock, then checked and delivered."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ SAMPLE_EVERY = 0.01
 class Reception:
     """Takes the reports of all sources of one client.
 
-    Implements :class:`wsclient.runtime.source.FrameReceiver`. A report about a connection that the
-    supervisor no longer has is dropped.
+    Implements :class:`wsclient.runtime.source.FrameReceiver`, on the sources' threads. A report
+    about a connection that the supervisor no longer has is ignored.
     """
 
     def __init__(self, core: Core) -> None:
@@ -53,7 +53,7 @@ class Reception:
     def opened(
         self, connection_id: int, login: Any, credentials: Credentials | None, address: str
     ) -> None:
-        """Report that a connection is open."""
+        """Note that the handshake of a connection is complete."""
         with self._core.lock:
             self._core.supervisor.opened(
                 connection_id, login, self._core.clock.monotonic(), credentials, address
@@ -102,6 +102,7 @@ class Reception:
             core.wake()
 
     def wake(self) -> None:
+        """Make the watchdog flush the sources."""
         self._core.wake()
 
     def in_frame(self, now: float) -> None:
@@ -114,10 +115,11 @@ class Reception:
             self._core.wake()
 
     def pace(self) -> None:
+        """Wait briefly for the consumers that the last read has woken."""
         self._core.pacer.wait()
 
     def unreadable(self, connection_id: int, text: str) -> None:
-        """Report a frame that could not be read."""
+        """Count and report a frame that could not be read."""
         with self._core.lock:
             connection = self._core.supervisor.connection(connection_id)
             self._core.supervisor.intake.count(connection, 1, 0, self._core.clock.monotonic())
@@ -125,6 +127,7 @@ class Reception:
             self._core.wake()
 
     def _take_in(self, connection_id: int, entries: list[Incoming], now: float) -> bool:
+        """Process what is not ordinary. Return whether the watchdog has work to do."""
         with self._core.lock:
             connection = self._core.supervisor.connection(connection_id)
             if connection is None:
@@ -160,12 +163,14 @@ class Reception:
                 supervisor.upkeep.venue_lags.record(channel, ago, is_wanted=is_wanted)
 
     def pinged(self, connection_id: int) -> None:
+        """Note a ping: the peer is not silent."""
         with self._core.lock:
             connection = self._core.supervisor.connection(connection_id)
             if connection is not None:
                 connection.frame_received(self._core.clock.monotonic())
 
     def ponged(self, connection_id: int) -> None:
+        """Note a pong: the heartbeat's deadline moves."""
         with self._core.lock:
             connection = self._core.supervisor.connection(connection_id)
             if connection is not None:
@@ -173,11 +178,11 @@ class Reception:
         self._core.wake()
 
     def ended(self, connection_id: int, error: BaseException) -> None:
-        """Report that a connection has ended, or an attempt has failed, by ``error``."""
+        """Make the watchdog note that a connection or an attempt has ended by ``error``."""
         self._core.post(partial(self._core.watchdog.ended, connection_id, error))
 
     def finished(self, connection_id: int) -> None:
-        """Report that the thread of a connection has ended."""
+        """Forget a source: its thread ends."""
         self._core.watchdog.transports.pop(connection_id, None)
 
 
