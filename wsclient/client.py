@@ -9,9 +9,7 @@ from types import TracebackType
 from typing import Any, TypeVar, overload
 
 from wsclient import dialects
-from wsclient.errors import (
-    ConfigurationError,
-)
+from wsclient.errors import ConfigurationError
 from wsclient.events import Event, InsecureTLS
 from wsclient.messages import Message, Subscription, SubscriptionState
 from wsclient.options import Options, check_overflow, check_timeout, check_whole

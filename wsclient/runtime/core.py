@@ -274,7 +274,6 @@ class Core:
         """
         self.is_forked = True
         self.lock = _ForkedLock()
-        self.locks = Locks()  # threads that do not exist here may hold the old ones
         self.event_hub.forked()
         self.watchdog.forked()
         # The old supervisor may be changed in part. Reads without the lock use the new one.

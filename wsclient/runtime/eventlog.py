@@ -119,7 +119,7 @@ def line_of(event: Event) -> tuple[int, str]:
 
 
 class EventLog:
-    """Logs events. A call never blocks and never raises, as one of :class:`ClientLog`.
+    """The listener that writes the log. A call never blocks and never raises.
 
     The record names the line that called the hub, which calls this.
     """

@@ -1,11 +1,13 @@
 """The routes of channels to queues, and the watch for queues that drop messages.
 
-A queue gets the channels that its owner asked for. The client's own queue gets those of
-``subscribe()``, and what comes unasked: channels that the venue sends by itself, and messages of
-unknown type (option ``deliver_unhandled``). Messages of a channel that only a reader, an ``on()``
-function or an order book asked for, and that come when these have gone, are discarded: until the
+A queue gets the channels that its owner subscribed to. The client's own queue gets those of
+``subscribe()``, and what is unsolicited: channels that the venue sends by itself, and messages of
+unknown type (option ``deliver_unhandled``).
+
+When the last queue has left a channel (a closed reader, an unsubscribe, a failed subscribe), the
+messages that still come are *late*. They are discarded, also for the client's own queue: until the
 venue has answered the unsubscribe, and after that for as long as the connection lasts, since they
-may have been under way. The same holds for what ``subscribe()`` asked for and gave up.
+may have been under way.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ Routes = dict[str, tuple[MessageQueue, ...]]
 LOOK_FOR_DROPS = 1.0
 #: A consumer keeps up with the feed if at most this many messages are waiting.
 KEEPS_UP = 256
-#: How many channels that nobody reads any more are remembered, to discard their late messages.
+#: How many channels without a queue are remembered, to discard their late messages.
 MAX_LEFT = 10_000
 
 _channel = attrgetter("channel")
@@ -59,7 +61,7 @@ class Router:
     ``connection_id`` returns the number of the newest connection.
 
     The core's lock protects all of this. Every call is made under it, unless a method says
-    otherwise.
+    otherwise. Only :meth:`_set` changes the routes.
     """
 
     def __init__(
@@ -79,12 +81,12 @@ class Router:
         #: The number of routes to the default queue alone, and of all others.
         self._own = 0
         self._others = 0
-        #: True once the default queue has got a message that nobody had asked for.
-        self._is_unasked = False
+        #: True once the default queue has got an unsolicited message.
+        self._has_unsolicited = False
         #: The routes of which no call has succeeded yet, each with the calls that hold it.
         self._tentative: dict[tuple[str, MessageQueue], set[object]] = {}
-        #: The channels whose last reader has left, the oldest first, each with the newest
-        #: connection of that time: later ones do not carry it for that reader.
+        #: The channels that their last queue has left, oldest first, each with the id of the newest
+        #: connection at that time: messages of later ones are not late.
         self._left: dict[str, int] = {}
         #: The number of late messages discarded.
         self.discarded = 0
@@ -109,6 +111,7 @@ class Router:
         return tuple(self._queues)
 
     def add(self, queue: MessageQueue) -> None:
+        """Add a queue, unless it is known. It has no routes yet."""
         if queue not in self._queues:
             self._queues.append(queue)
             self._lossy[queue] = queue.overflowed
@@ -125,7 +128,7 @@ class Router:
     # The routes.
 
     def route(self, channels: Iterable[str], queue: MessageQueue) -> list[str]:
-        """Add ``queue`` to the routes of ``channels``. Return the channels that were without it."""
+        """Add ``queue`` to the routes of ``channels``. Return those that did not have it."""
         self.add(queue)
         new = [c for c in dict.fromkeys(channels) if queue not in self._routes.get(c, ())]
         for channel in new:
@@ -180,7 +183,7 @@ class Router:
                 self._leave(channel)
 
     def unroute(self, channels: Iterable[str], queue: MessageQueue) -> None:
-        """Remove ``queue`` from the routes of ``channels``, which it has asked for until now."""
+        """Remove ``queue`` from the routes of ``channels`` now."""
         for channel in channels:
             if queue in self._routes.get(channel, ()):
                 self._remove(channel, queue)
@@ -216,6 +219,7 @@ class Router:
         self._set(channel, tuple(target for target in targets if target is not queue))
 
     def _set(self, channel: str, targets: tuple[MessageQueue, ...]) -> None:
+        """Set the routes of a channel, and count them."""
         before = self._routes.pop(channel, None)
         if before is not None:
             self._own -= before == self._plain
@@ -228,11 +232,11 @@ class Router:
         self._check_doubled()
 
     def _check_doubled(self) -> None:
-        """Tell the default queue whether other queues get all of its messages too."""
-        self.default.is_doubled = bool(self._others) and not self._own and not self._is_unasked
+        """Note in the default queue whether other queues get all of its messages too."""
+        self.default.is_doubled = bool(self._others) and not self._own and not self._has_unsolicited
 
     def _leave(self, channel: str) -> None:
-        """Discard the channel's messages from now on: nobody asks for it any more."""
+        """Discard the channel's messages from now on: its last queue has left."""
         self._left.pop(channel, None)
         if len(self._left) >= MAX_LEFT:
             del self._left[next(iter(self._left))]
@@ -288,8 +292,8 @@ class Router:
                     self.discarded += 1
                     continue
                 targets = self._plain
-                if not self._is_unasked:
-                    self._is_unasked = True
+                if not self._has_unsolicited:
+                    self._has_unsolicited = True
                     self._check_doubled()
             first = targets[0]
             if len(targets) > 1:
@@ -309,7 +313,7 @@ class Router:
         return batches
 
     def _is_late(self, message: Message) -> bool:
-        """Return whether only someone who has gone asked for this message."""
+        """Return whether the message was only for queues that have left."""
         channel = message.channel
         since = self._left.get(channel)
         return (since is not None and message.connection_id <= since) or self._is_wanted(channel)
