@@ -385,8 +385,8 @@ class Supervisor:
             self.connections.add(connection)
         for slot, names in found.belongs.items():
             self._place(slot, names)
-        is_open = self.state is State.OPEN
-        self._callers.report_new(self.state.value, is_open=is_open)
+        state = self.state
+        self._callers.report_new(state.value, is_open=state is State.OPEN)
 
     def _place(self, slot: SlotKey, names: Iterable[str]) -> None:
         """Note that channels belong to ``slot``; subscribe to them if its connection is open."""
