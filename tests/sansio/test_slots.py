@@ -87,7 +87,7 @@ def end(slot: Slot, now: float, error: Exception | None = None, **fields: bool) 
     return slot.ended(error, verdict, now, was_healthy=fields.get("was_healthy", False))
 
 
-def test_delays_double_and_begin_anew_after_health() -> None:
+def test_delays_double_and_begin_again_after_health() -> None:
     tried = slot(max_retries=9)
     delays = []
     for _ in range(5):

@@ -4,10 +4,10 @@ A queue gets the channels that its owner subscribed to. The client's own queue g
 ``subscribe()``, and what is unsolicited: channels that the venue sends by itself, and messages of
 unknown type (option ``deliver_unhandled``).
 
-When the last queue has left a channel (a closed reader, an unsubscribe, a failed subscribe), the
-messages that still come are *late*. They are discarded, also for the client's own queue: until the
-venue has answered the unsubscribe, and after that for as long as the connection lasts, since they
-may have been under way.
+When the last queue has left a channel (a closed reader, an unsubscribe, a subscribe without an
+answer), the messages that still come are *late*. They are discarded, also for the client's own
+queue: until the venue has answered the unsubscribe, and after that for as long as the connection
+lasts, since they may have been under way.
 """
 
 from __future__ import annotations
