@@ -165,6 +165,7 @@ DRIVEN = (
     "calls",
     "reception",
     "bookcalls",
+    "books",
     "watchdog",
     "judging",
     "router",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from wsclient.events import DialectFailed
@@ -158,7 +157,7 @@ class BookFeed:
 
         0 if it is not longer than LATE.
         """
-        now = time.time_ns()
+        now = self._core.clock.time_ns()
         since = self._core.books.waits_since(self.channel, now - int(LATE * 1e9))
         return 0.0 if since is None else (now - since) / 1e9
 
