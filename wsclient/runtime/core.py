@@ -152,7 +152,7 @@ class Core:
         self.check_call()
         self.waiters.add(waiter)
         self.post(partial(_try, waiter, function))
-        self._give_up(waiter)
+        self._end_if_held_up(waiter)
 
     def call(self, function: Callable[[], Any]) -> Any:
         """Run ``function`` on the watchdog thread, and return its result or raise its error.
@@ -163,7 +163,7 @@ class Core:
         waiter = Waiter()
         self.waiters.add(waiter)
         self.post(partial(_answer, waiter, function))
-        self._give_up(waiter)
+        self._end_if_held_up(waiter)
         return waiter.wait()
 
     def start(self) -> None:
@@ -223,7 +223,7 @@ class Core:
             self._close(timeout)
             self.watchdog.settle_all()
             for blocked in self.waiters.all():
-                self._give_up(blocked)
+                self._end_if_held_up(blocked)
         for thread in self.watchdog.threads():
             self._join(thread, deadline)
         if self._is_held_up:
@@ -233,7 +233,7 @@ class Core:
         self.end_events()  # else a watchdog that is held up would keep listeners waiting for ever
         flush(min(deadline.remaining(), FLUSH))
 
-    def _give_up(self, waiter: Waiter) -> None:
+    def _end_if_held_up(self, waiter: Waiter) -> None:
         """End a blocked call if close() has stopped waiting for the watchdog."""
         if self._is_held_up:
             waiter.settle(ClientClosed("the client was closed"))

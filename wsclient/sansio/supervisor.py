@@ -245,7 +245,7 @@ class Supervisor:
         """Fail for good with an error from outside the pure part (a queue's policy, a bug)."""
         if self.life.may("fail"):
             self.connections.abort_all()
-            self._give_up(error)
+            self._fail(error)
 
     # Reports about connections.
 
@@ -318,7 +318,7 @@ class Supervisor:
         if failure is None:
             self._callers.report_all(self.state.value)
         elif slot.is_established or verdict is Verdict.FATAL:
-            self._give_up(failure)
+            self._fail(failure)
         else:
             self.life.step("give up", str(failure))
             self._settle_all(failure)
@@ -407,7 +407,8 @@ class Supervisor:
         self.output.notify(StateChanged, State.BACKING_OFF.value, wait)
         self.output.notify(Reconnecting, self._slot.attempts + 1, round(delay, 3), why)
 
-    def _give_up(self, error: WSClientError) -> None:
+    def _fail(self, error: WSClientError) -> None:
+        """Fail for good: every call raises ``error`` from now on."""
         self.life.failure = error
         self.life.step("fail", str(error))
         self._settle_all(error)
