@@ -39,7 +39,7 @@ from wsclient.runtime.waiting import Deadline
 from wsclient.sansio.actions import Send
 from wsclient.sansio.channel import LATE_OR_DUPLICATE
 from wsclient.sansio.inbound import Inbound
-from wsclient.sansio.life import State as LinkState
+from wsclient.sansio.life import State as ClientState
 
 ACTIVE = SubscriptionState.ACTIVE
 #: More than any count reaches.
@@ -221,7 +221,7 @@ class BookMachine(RuleBasedStateMachine):
 
     @property
     def is_open(self) -> bool:
-        return self.rig.state is LinkState.OPEN
+        return self.rig.state is ClientState.OPEN
 
     # Rules.
 

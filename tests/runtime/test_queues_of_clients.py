@@ -1,4 +1,4 @@
-"""Which messages the queues of a client get, and what is said when they drop some."""
+"""Which messages the queues of a client get, and what is reported when they drop some."""
 
 from __future__ import annotations
 

@@ -455,7 +455,7 @@ class SupervisorMachine(RuleBasedStateMachine):
     # What always holds.
 
     @invariant()
-    def nothing_is_active_without_a_link(self) -> None:
+    def nothing_is_active_without_a_connection(self) -> None:
         if hasattr(self, "rig") and not self.is_open:
             for channel, state, _ in self.rig.wanted():
                 assert state is not ACTIVE or self.rig.state is State.CLOSING, channel
