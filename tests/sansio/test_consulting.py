@@ -95,6 +95,20 @@ def test_only_one_question_is_open_at_a_time() -> None:
     assert [channels for _, channels in rig.asked()] == [["a", "b"], ["c"], ["d"]]
 
 
+def test_a_channel_that_joins_a_request_while_its_question_is_open_goes_in_a_later_one() -> None:
+    """Otherwise it would be forgotten: the answer does not name it."""
+    rig = Rig().open()
+    for name in "abc":
+        rig.subscribe(name, timeout=1.0)
+    rig.wait(1.0)
+    rig.holds = True
+    rig.ack("a", "b")  # too late: they are unsubscribed, in two requests
+    rig.ack("c")  # joins the second one
+    rig.holds = False
+    rig.tick()
+    assert rig.asked()[3:] == [("unsubscribe", [name]) for name in "abc"]
+
+
 def test_nothing_is_due_while_a_question_is_open() -> None:
     """Otherwise the watchdog, which waits for the answer itself, would never be idle."""
     rig = Rig(ack_timeout=50.0).open()

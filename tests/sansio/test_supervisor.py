@@ -26,6 +26,7 @@ from wsclient.errors import (
     WaitTimeout,
     WSClientError,
 )
+from wsclient.events import Reconnecting
 from wsclient.messages import Gap, SubscriptionState
 from wsclient.sansio import measures
 from wsclient.sansio.actions import (
@@ -748,6 +749,19 @@ def test_the_venues_budget_of_connects_bounds_even_a_healthy_connection() -> Non
         rig.drop()
     assert delay(rig) == start + 60.0 - rig.now
     rig.wait(delay(rig))
+    assert rig.state is CONNECTING
+
+
+def test_a_call_of_connect_waits_for_the_venues_budget_and_says_so() -> None:
+    rig = Rig(Plain(Limits(connects=(1, 60.0))))
+    rig.connect("given up")
+    rig.cancel_connect("given up")
+    rig.connect("waits")
+    assert rig.state is BACKING_OFF
+    (wait,) = rig.emitted(Reconnecting)
+    assert (wait.attempt, wait.delay) == (1, 60.0)
+    assert wait.why == "the venue's limits allow no connection yet"
+    rig.wait(60.0)
     assert rig.state is CONNECTING
 
 

@@ -32,9 +32,6 @@ class Names:
     def __bool__(self) -> bool:
         return bool(self._channels)
 
-    def __len__(self) -> int:
-        return len(self._channels)
-
     def add(self, alias: str, channel: str) -> None:
         """Note that the venue calls ``channel`` ``alias`` from now on."""
         before = self._channels.pop(alias, None)
