@@ -78,7 +78,7 @@ class Core:
         self.log = log
         self.options = options
         self.dialect = dialect
-        #: The only clock: no time in the core comes from another.
+        #: The clock of all decisions.
         self.clock = sources.clock
         self.locks = Locks()
         #: Protects the supervisor and the router.

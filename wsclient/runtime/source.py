@@ -4,8 +4,9 @@ The core knows only these protocols. It is given a :class:`Sources`, which makes
 for each connection, and is itself the :class:`FrameReceiver`. ``transport.py`` has the sources that
 are sockets.
 
-All times that the core uses are those of the sources' clock, and it never looks at another one. So
-a source that replays a recording replays its times, too.
+All times on which decisions depend are those of the sources' clock. So a source that replays a
+recording replays its times, too. By the machine's clock are only the waits of threads, the times of
+events, and the lags of queues.
 """
 
 from __future__ import annotations

@@ -8,8 +8,9 @@ Rules of the pure part:
 
 * What happens comes in as method calls with ``now`` (monotonic seconds); actions go out through
   :meth:`Supervisor.actions`, and the caller performs them in order.
-* A report about a connection carries its id, and is ignored unless that connection exists:
-  :meth:`Supervisor.connection` decides this, and nothing else does.
+* A report about a connection carries its id. :meth:`Supervisor.connection` looks it up; a report
+  about a connection that has ended finds none, and is ignored. Only :meth:`Supervisor.ended` looks
+  it up by itself, as the client may be closing.
 * No code of a dialect or a user is called here. :class:`~wsclient.sansio.consulting.Consulting`
   gets the dialect's messages without the core's lock.
 * Everything that a venue can cause at any rate is bounded (:mod:`wsclient.sansio.floods`), and the
@@ -23,20 +24,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from wsclient.errors import (
-    ClientClosed,
-    ConnectionLost,
-    NotConnected,
-    WSClientError,
-)
-from wsclient.events import (
-    Closed,
-    Disconnected,
-    Event,
-    Reconnecting,
-    Recovered,
-    StateChanged,
-)
+from wsclient.errors import ClientClosed, ConnectionLost, NotConnected, WSClientError
+from wsclient.events import Closed, Disconnected, Event, Reconnecting, Recovered, StateChanged
 from wsclient.messages import SubscriptionState
 from wsclient.options import Options
 from wsclient.sansio.actions import Action, Fail
@@ -87,10 +76,10 @@ class Supervisor:
         #: How often open connections ended, and attempts failed, by reason.
         self.disconnect_reasons: Counter[str] = Counter()
         self.attempt_failures: Counter[str] = Counter()
-        limits, self._stops = dialect.limits, Stops()
-        connects = Budget(*limits.connects) if limits.connects else None
-        rate = limits.messages_per_second
+        connects = Budget(*dialect.limits.connects) if dialect.limits.connects else None
+        rate = dialect.limits.messages_per_second
         sends = Budget(max(1, int(rate)), max(1.0, 1 / rate)) if rate else None
+        self._stops = Stops()
         self._reports = Reports(self.output.notify, mask)
         self.upkeep = Upkeep(
             self.output,
