@@ -88,8 +88,6 @@ class Router:
         #: The channels that their last queue has left, oldest first, each with the id of the newest
         #: connection at that time: messages of later ones are not late.
         self._left: dict[str, int] = {}
-        #: The number of late messages discarded.
-        self.discarded = 0
         #: The queues that got the messages of the last delivery, other than as copies.
         self._served: tuple[MessageQueue, ...] = self._plain
         #: How many messages each queue had dropped, for being full, at the last check.
@@ -289,7 +287,6 @@ class Router:
             targets = self._routes.get(message.channel)
             if targets is None:
                 if self._is_late(message):
-                    self.discarded += 1
                     continue
                 targets = self._plain
                 if not self._has_unsolicited:

@@ -107,8 +107,8 @@ class Connection:
         self.opened_at = now
         #: When the last data arrived; None before the first (monotonic s).
         self.data_at: float | None = None
-        #: The frames, messages and bytes of payload that it has brought.
-        self.frames = self.messages = self.bytes = 0
+        #: The messages, and the bytes of payload, that it has brought.
+        self.messages = self.bytes = 0
         self.names = Names(upkeep.wanted.__contains__)
         self.replies = Replies(shared.output, shared.mask)
         self.asked = Asked(

@@ -64,7 +64,6 @@ class Intake:
         counters.frames += frames
         counters.bytes += size
         if connection is not None:
-            connection.frames += frames
             connection.bytes += size
 
     def totals(self) -> tuple[int, int, dict[str, int]]:
