@@ -348,9 +348,8 @@ class _Examination:
     def _spare(self) -> Sequence[Any]:
         """Return the addresses that the client did not try."""
         found = self._steps.find("addresses")
-        return (
-            found.about[sum(step.name == "tcp" for step in self._steps.reached) :] if found else ()
-        )
+        tried = sum(step.name == "tcp" for step in self._steps.reached)
+        return found.about[tried:] if found else ()
 
     def _try(self, spare: Sequence[Any], hold: Callable[[socket.socket], None]) -> None:
         for i, info in enumerate(spare):
