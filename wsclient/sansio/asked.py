@@ -26,6 +26,16 @@ class Asked:
     What the answer means for a channel is decided by :class:`Settling`.
     """
 
+    __slots__ = (
+        "_ack_timeout",
+        "_acknowledges",
+        "_outcomes",
+        "_stops",
+        "_wanted",
+        "requests",
+        "settling",
+    )
+
     def __init__(
         self,
         dialect: Dialect,

@@ -62,6 +62,8 @@ class Throttles:
     secrets in the text.
     """
 
+    __slots__ = ("_holding", "_mask", "_notify", "_throttles")
+
     def __init__(self, notify: Callable[..., None], mask: Callable[[str], str] = str) -> None:
         self._notify = notify
         self._mask = mask
@@ -91,6 +93,8 @@ class Throttles:
 
 class Answers:
     """Answers to heartbeats, within a rate limit; beyond it only the newest is kept."""
+
+    __slots__ = ("_budget", "_newest")
 
     def __init__(self) -> None:
         self.clear()

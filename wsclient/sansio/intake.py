@@ -35,6 +35,20 @@ class Intake:
     ``opened`` is called when the venue has accepted the login of a connection.
     """
 
+    __slots__ = (
+        "_acknowledges",
+        "_channels",
+        "_counters",
+        "_is_watched",
+        "_mask",
+        "_opened",
+        "_output",
+        "_reports",
+        "_upkeep",
+        "_wanted",
+        "rates",
+    )
+
     def __init__(
         self,
         shared: Shared,

@@ -71,7 +71,7 @@ class Outcomes(Protocol):
         """A channel is no longer wanted, and its stream's state is void."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class WantedChannel:
     """A wanted channel."""
 
@@ -95,6 +95,8 @@ class Wanted:
     The cost of a step depends on what it changes, not on how many channels are wanted. Exceptions
     are the steps at the beginning and end of a connection.
     """
+
+    __slots__ = ("_by_name", "_counts", "_entries", "_outcomes", "calls")
 
     def __init__(self, outcomes: Outcomes) -> None:
         self._outcomes = outcomes
