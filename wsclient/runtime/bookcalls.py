@@ -31,6 +31,8 @@ class Routed(NamedTuple):
 class BookCalls:
     """The calls of the order books of one client."""
 
+    __slots__ = ("_core",)
+
     def __init__(self, core: Core) -> None:
         self._core = core
 

@@ -38,6 +38,8 @@ class _PostedCall:
 class Calls:
     """The calls of one client. A deadline is a time of the core's clock (monotonic s)."""
 
+    __slots__ = ("_core",)
+
     def __init__(self, core: Core) -> None:
         self._core = core
 

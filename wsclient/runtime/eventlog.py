@@ -124,6 +124,8 @@ class EventLog:
     The record names the line that called the hub, which calls this.
     """
 
+    __slots__ = ("_log",)
+
     #: The types of events that are logged.
     types = frozenset(_LINES)
 

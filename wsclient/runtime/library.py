@@ -38,6 +38,8 @@ silence("websocket", is_worker_thread)
 class FrameWriter:
     """Makes the frames that we send. They go to ``put`` of :func:`run`."""
 
+    __slots__ = ("_ws",)
+
     def __init__(self, ws: WebSocket) -> None:
         self._ws = ws
 

@@ -28,6 +28,8 @@ class Reception:
     about a connection that the supervisor no longer has is ignored.
     """
 
+    __slots__ = ("_clock", "_core", "_inbound", "_sample_at", "_taking_in")
+
     def __init__(self, core: Core) -> None:
         self._core = core
         self._clock = core.clock

@@ -64,6 +64,27 @@ class Router:
     otherwise. Only :meth:`_set` changes the routes.
     """
 
+    __slots__ = (
+        "_connection_id",
+        "_is_unasked",
+        "_is_wanted",
+        "_left",
+        "_lossy",
+        "_others",
+        "_own",
+        "_plain",
+        "_queues",
+        "_routes",
+        "_served",
+        "_tentative",
+        "default",
+        "discarded",
+        "dropping",
+        "has_changed",
+        "look_at",
+        "retired",
+    )
+
     def __init__(
         self,
         default: MessageQueue,

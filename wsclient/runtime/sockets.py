@@ -33,6 +33,8 @@ class Cancellable:
     a signal handler and in a finalizer.
     """
 
+    __slots__ = ("_end", "_sock", "_why", "is_cancelled")
+
     def __init__(self, why: str) -> None:
         self._why = why
         self._sock: socket.socket | None = None

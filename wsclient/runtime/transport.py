@@ -58,6 +58,8 @@ class Sockets:
     ``"open"`` (None); later at each pong, too (``"pong"``, None).
     """
 
+    __slots__ = ("on_step", "target")
+
     clock: Clock = time
 
     def __init__(self, target: Target, on_step: OnStep = to_nobody) -> None:

@@ -31,6 +31,16 @@ class Asked:
     ``ids`` are the ids of requests. An answer may take ``ack_timeout`` (s).
     """
 
+    __slots__ = (
+        "_ack_timeout",
+        "_acknowledges",
+        "_outcomes",
+        "_stops",
+        "_wanted",
+        "requests",
+        "settling",
+    )
+
     def __init__(
         self,
         dialect: Dialect,

@@ -63,7 +63,7 @@ def reason_of(error: BaseException) -> str:
     return type(error).__name__
 
 
-@dataclass
+@dataclass(slots=True)
 class Backoff:
     """Exponential delays (s) with full jitter; ``random`` returns floats in [0, 1)."""
 
@@ -92,6 +92,8 @@ class Backoff:
 
 class Budget:
     """A rate limit: at most ``count`` events in any ``per`` seconds (a sliding window)."""
+
+    __slots__ = ("_count", "_per", "_times")
 
     def __init__(self, count: int, per: float) -> None:
         self._count = count

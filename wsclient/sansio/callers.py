@@ -17,6 +17,8 @@ __all__ = ["Callers"]
 class Callers:
     """The waiting callers of one client."""
 
+    __slots__ = ("_connecting", "_output", "_unplaced", "_wanted", "new")
+
     def __init__(self, output: Output, wanted: Wanted) -> None:
         self._output = output
         self._wanted = wanted

@@ -18,6 +18,8 @@ class Channels:
     ``is_wanted`` returns whether a caller wants a channel; wanted channels are never forgotten.
     """
 
+    __slots__ = ("_has_forgotten", "_is_wanted", "_room", "_unsuspected", "by_name")
+
     def __init__(self, is_wanted: Callable[[str], bool]) -> None:
         self._is_wanted = is_wanted
         self.by_name: dict[str, Channel] = {}

@@ -90,6 +90,33 @@ class Shared:
 class Connection:
     """The state of one connection, with all that was asked on it."""
 
+    __slots__ = (
+        "_consulting",
+        "_count",
+        "_dialect",
+        "_mask",
+        "_options",
+        "_output",
+        "_stops",
+        "_upkeep",
+        "asked",
+        "bytes",
+        "data_at",
+        "dialed_at",
+        "has_opened",
+        "heartbeat",
+        "id",
+        "is_healthy",
+        "messages",
+        "names",
+        "opened_at",
+        "reached",
+        "replies",
+        "sending",
+        "slot",
+        "stage",
+    )
+
     def __init__(self, id: int, slot: Slot, now: float, shared: Shared) -> None:
         self.id = id
         self.slot = slot

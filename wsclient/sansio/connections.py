@@ -13,6 +13,8 @@ __all__ = ["Connections"]
 class Connections:
     """The connections that have not ended, oldest first. Needs no lock for reading."""
 
+    __slots__ = ("by_id",)
+
     def __init__(self) -> None:
         #: By id, those that have not ended; replaced as a whole, never changed.
         self.by_id: Mapping[int, Connection] = {}

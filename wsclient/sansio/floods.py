@@ -62,6 +62,8 @@ class Throttles:
     secrets in the text.
     """
 
+    __slots__ = ("_holding", "_mask", "_notify", "_throttles")
+
     def __init__(self, notify: Callable[..., None], mask: Callable[[str], str] = str) -> None:
         self._notify = notify
         self._mask = mask
@@ -94,6 +96,8 @@ class Answers:
 
     Beyond the limit only the newest is kept.
     """
+
+    __slots__ = ("_budget", "_newest")
 
     def __init__(self) -> None:
         self._budget = Budget(*ANSWERS)

@@ -36,6 +36,20 @@ class Intake:
     connection.
     """
 
+    __slots__ = (
+        "_acknowledges",
+        "_channels",
+        "_counters",
+        "_is_watched",
+        "_mask",
+        "_opened",
+        "_output",
+        "_reports",
+        "_upkeep",
+        "_wanted",
+        "rates",
+    )
+
     def __init__(
         self,
         shared: Shared,

@@ -62,6 +62,8 @@ PHASES: Table[Phase] = {
 class Life:
     """The phase of one client, and the error with which it has failed."""
 
+    __slots__ = ("_output", "failure", "is_running", "phase")
+
     def __init__(self, output: Output) -> None:
         self._output = output
         self.phase = IDLE

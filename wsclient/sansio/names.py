@@ -21,6 +21,8 @@ class Names:
     never forgotten.
     """
 
+    __slots__ = ("_is_wanted", "_newest", "_room", "channels")
+
     def __init__(self, is_wanted: Callable[[str], bool]) -> None:
         self._is_wanted = is_wanted
         #: Alias -> channel, newest last. Empty at most venues; looked at for each message.

@@ -22,6 +22,8 @@ class Output:
     ``wants`` returns whether anyone listens to events of a type.
     """
 
+    __slots__ = ("_omitted", "_reading", "actions", "newest_id", "settles", "wants")
+
     def __init__(self, wants: Callable[[type[Event]], bool]) -> None:
         self.wants = wants
         #: The id of the newest connection; 0 before the first. Events that are about no other

@@ -16,7 +16,7 @@ PATIENCE = 5.0
 MAX_PATIENCE = 300.0
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Refresh:
     backoff: Backoff
     due: float
@@ -32,6 +32,8 @@ class Refreshes:
     not arrive. A channel that keeps falling out of sync is due less and less often, until it has
     stayed in sync for as long as its last delay.
     """
+
+    __slots__ = ("_channels", "_patience", "_wanted", "budget")
 
     def __init__(
         self,

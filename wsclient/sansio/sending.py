@@ -22,6 +22,16 @@ class Sending:
     ``rate`` is the venue's rate limit of messages, None for no limit.
     """
 
+    __slots__ = (
+        "_answers",
+        "_asked",
+        "_connection_id",
+        "_consulting",
+        "_first_messages",
+        "_output",
+        "_rate",
+    )
+
     def __init__(
         self,
         connection_id: int,

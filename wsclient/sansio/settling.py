@@ -19,7 +19,7 @@ ACTIVE = SubscriptionState.ACTIVE
 UNSUBSCRIBING = SubscriptionState.UNSUBSCRIBING
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Attempts:
     """How often a channel was asked for on this connection."""
 
@@ -44,6 +44,17 @@ class Settling:
     A step changes the attempts for the channel, the wanted channel with its calls, and what depends
     on it (:class:`~wsclient.sansio.wanted.Outcomes`).
     """
+
+    __slots__ = (
+        "_ack_timeout",
+        "_acknowledges",
+        "_outcomes",
+        "_requests",
+        "_wanted",
+        "attempts",
+        "has_confirmed",
+        "suspect",
+    )
 
     def __init__(
         self,

@@ -43,6 +43,19 @@ class Slot:
     ``connects`` is the venue's budget of attempts, None for no limit.
     """
 
+    __slots__ = (
+        "_backoff",
+        "_connects",
+        "_last_error",
+        "_not_before",
+        "_options",
+        "attempts",
+        "due_at",
+        "is_established",
+        "key",
+        "last_reason",
+    )
+
     def __init__(
         self, key: SlotKey, options: Options, backoff: Backoff, connects: Budget | None
     ) -> None:

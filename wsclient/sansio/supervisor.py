@@ -60,6 +60,29 @@ class Supervisor:
     a venue. ``wants`` returns whether anyone listens to events of a type.
     """
 
+    __slots__ = (
+        "_callers",
+        "_close_at",
+        "_dialect",
+        "_looked_at",
+        "_lost_at",
+        "_reports",
+        "_shared",
+        "_slot",
+        "_stops",
+        "attempt_failures",
+        "connections",
+        "counters",
+        "disconnect_reasons",
+        "intake",
+        "life",
+        "next_id",
+        "output",
+        "planned",
+        "upkeep",
+        "wanted",
+    )
+
     def __init__(
         self,
         dialect: Dialect,

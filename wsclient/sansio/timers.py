@@ -20,6 +20,8 @@ class Timers(Generic[T]):
     nothing.
     """
 
+    __slots__ = ("_due", "_heap", "_held", "_numbers", "_room")
+
     def __init__(self, due: Callable[[T], float | None]) -> None:
         self._due = due
         self._heap: list[tuple[float, int, T]] = []

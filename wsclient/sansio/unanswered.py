@@ -16,7 +16,7 @@ from wsclient.sansio.wanted import first_part
 __all__ = ["Outstanding", "Request", "Requests", "Unsent"]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Request:
     """A subscribe or unsubscribe request; ``channels`` are those not yet answered.
 
@@ -50,6 +50,8 @@ class Request:
 class _ByChannel:
     """An index of requests by channel."""
 
+    __slots__ = ("_by_channel",)
+
     def __init__(self) -> None:
         self._by_channel: dict[str, list[Request]] = {}
 
@@ -71,6 +73,8 @@ class _ByChannel:
 
 class Unsent(_ByChannel):
     """Requests that wait to be sent, in sending order."""
+
+    __slots__ = ("_queue",)
 
     def __init__(self) -> None:
         super().__init__()
@@ -127,6 +131,8 @@ class Unsent(_ByChannel):
 class Outstanding(_ByChannel):
     """Requests that wait for an answer, indexed by id and by channel."""
 
+    __slots__ = ("_by_id",)
+
     def __init__(self) -> None:
         super().__init__()
         self._by_id: dict[str, Request] = {}
@@ -154,6 +160,8 @@ class Outstanding(_ByChannel):
 
 class Requests:
     """The requests of one connection, and which one an answer is about."""
+
+    __slots__ = ("_ids", "_stops", "_unanswered", "has_changed", "outstanding", "unsent")
 
     def __init__(self, ids: Iterator[int], stops: Stops) -> None:
         self._ids = ids

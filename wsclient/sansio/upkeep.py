@@ -36,6 +36,24 @@ class Upkeep:
     name; ``forget_asked`` is called with each channel that is no longer wanted.
     """
 
+    __slots__ = (
+        "_counters",
+        "_ended",
+        "_forget_asked",
+        "_output",
+        "_reports",
+        "_stale_after",
+        "_stopped",
+        "_stops",
+        "_watched",
+        "channels",
+        "first_messages",
+        "has_changed",
+        "refreshes",
+        "venue_lags",
+        "wanted",
+    )
+
     def __init__(
         self,
         output: Output,

@@ -12,7 +12,7 @@ from wsclient.sansio.timers import Timers
 __all__ = ["Call", "WaitingCalls"]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Call:
     """One call of ``subscribe()`` or ``unsubscribe()``; ``channels`` are those not yet decided."""
 
@@ -40,6 +40,8 @@ class WaitingCalls:
     ``settled`` is called with the token of each call that is decided, and its error, None if all of
     its channels are as requested.
     """
+
+    __slots__ = ("_calls", "_impatient", "_settled")
 
     def __init__(self, settled: Callable[[Any, SubscriptionError | None], None]) -> None:
         self._settled = settled

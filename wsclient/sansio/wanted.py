@@ -71,7 +71,7 @@ class Outcomes(Protocol):
         """Note that a channel is no longer wanted, and the state of its stream is void."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class WantedChannel:
     """A wanted channel. ``calls`` are those that wait until it is decided."""
 
@@ -96,6 +96,8 @@ class Wanted:
     not on how many channels are wanted. Exceptions are the steps at the beginning and end of a
     connection.
     """
+
+    __slots__ = ("_by_name", "_counts", "_entries", "_outcomes", "calls")
 
     def __init__(self, outcomes: Outcomes) -> None:
         self._outcomes = outcomes
