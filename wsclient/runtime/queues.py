@@ -94,6 +94,7 @@ class MessageQueue:
         "_max_messages",
         "_sampled_at",
         "_store",
+        "_time_ns",
         "_waiting_messages",
         "_wanted",
         "dropped",

@@ -66,7 +66,7 @@ class Router:
 
     __slots__ = (
         "_connection_id",
-        "_is_unasked",
+        "_has_unsolicited",
         "_is_wanted",
         "_left",
         "_lossy",
@@ -78,7 +78,6 @@ class Router:
         "_served",
         "_tentative",
         "default",
-        "discarded",
         "dropping",
         "has_changed",
         "look_at",

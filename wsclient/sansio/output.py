@@ -22,7 +22,15 @@ class Output:
     ``wants`` returns whether anyone listens to events of a type.
     """
 
-    __slots__ = ("_omitted", "_reading", "actions", "newest_id", "settles", "wants")
+    __slots__ = (
+        "_omitted",
+        "_reading",
+        "actions",
+        "consults",
+        "newest_id",
+        "settles",
+        "wants",
+    )
 
     def __init__(self, wants: Callable[[type[Event]], bool]) -> None:
         self.wants = wants

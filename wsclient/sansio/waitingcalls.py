@@ -41,7 +41,7 @@ class WaitingCalls:
     its channels are as requested.
     """
 
-    __slots__ = ("_calls", "_impatient", "_settled")
+    __slots__ = ("_calls", "_settled", "_timers")
 
     def __init__(self, settled: Callable[[Any, SubscriptionError | None], None]) -> None:
         self._settled = settled
