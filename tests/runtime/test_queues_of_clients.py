@@ -82,8 +82,8 @@ class TestLateMessages:
 
         with wsclient.connect(venue.url, dialect=Silent(), **QUICK) as client:
             confirmed = Call(publish)
-            client.reader("a").close()
-            confirmed.result()
+            with client.reader("a"):
+                confirmed.result()
             send_late(venue, "a")
             assert own(client, venue) == []
 

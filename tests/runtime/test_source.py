@@ -34,8 +34,8 @@ def client(script: Script, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebSocke
         yield client
 
 
-def data(sequence: int) -> dict[str, Any]:
-    return {"type": "market_data", "channel": "a", "sequence": sequence}
+def data(sequence: int, channel: str = "a") -> dict[str, Any]:
+    return {"type": "market_data", "channel": channel, "sequence": sequence}
 
 
 def test_messages_have_the_times_and_the_connection_of_their_source(
@@ -132,3 +132,21 @@ def test_close_ends_the_source(client: WebSocketClient, script: Script) -> None:
     client.close()
     source.thread.join(10)
     assert not source.thread.is_alive()
+
+
+def test_a_report_about_another_connection_changes_nothing(
+    client: WebSocketClient, script: Script
+) -> None:
+    client.connect()
+    source = script.next()
+    reader = client.reader("a")
+    with pytest.raises(SubscriptionTimeout):
+        reader.close(timeout=0.01)
+    other = source.connection_id + 1
+    source.report(lambda receiver: receiver.opened(other, None, None, "script"))
+    source.report(lambda receiver: receiver.unreadable(other, "not mine"))
+    source.report(lambda receiver: receiver.ended(other, ConnectionLost("not mine")))
+    source.deliver(THEN, data(1))  # late: nobody reads this channel any more
+    source.deliver(THEN, data(1, "b"))
+    assert client.recv(10).channel == "b"
+    assert client.is_connected

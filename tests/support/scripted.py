@@ -83,6 +83,10 @@ class ScriptedSource:
         """Deliver messages as one read that came at ``received_at`` (ns)."""
         self._todo.put(lambda: self._read(received_at, messages))
 
+    def report(self, report: Callable[[FrameReceiver], None]) -> None:
+        """Report something else, right or wrong."""
+        self._todo.put(lambda: report(self._receiver))
+
     def end(self, error: BaseException) -> None:
         self._error = error
         self._todo.put(None)
