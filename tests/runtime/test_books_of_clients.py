@@ -20,6 +20,7 @@ from wsclient import Message, OrderBookOutOfSync
 from wsclient.errors import ReentrantCall, ThreadStartError, WSClientError
 from wsclient.runtime import books, keeper
 from wsclient.runtime.fifo import FifoQueue
+from wsclient.runtime.queues import MessageQueue
 from wsclient.sansio.dialect import BookUpdate, Snapshot
 from wsclient.testing import FakeVenue, KrakenProtocol
 
@@ -319,10 +320,14 @@ def test_when_the_thread_of_the_books_dies_they_are_out_of_sync_and_calls_raise(
         until(lambda: OTHER in feeds_of(client) and feeds_of(client)[OTHER].book.waiting)
         queue = feeds_of(client)[BOOK].queue
 
-        def die(*_: Any) -> None:
-            raise MemoryError
+        fill = MessageQueue.fill
 
-        monkeypatch.setattr(queue, "fill", die)
+        def fill_or_die(self: MessageQueue, *given: Any) -> bool:
+            if self is queue:
+                raise MemoryError
+            return fill(self, *given)
+
+        monkeypatch.setattr(MessageQueue, "fill", fill_or_die)
         push(venue, 7)
         until(lambda: not book.is_synced)
         with pytest.raises(OrderBookOutOfSync, match="thread that updates order books has ended"):
