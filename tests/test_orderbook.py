@@ -17,9 +17,9 @@ import wsclient
 from support.helpers import Call, until
 from support.inside import core_of, drop_book, kept_of, links_of
 from wsclient import Gap, Level, Message, OrderBook, OrderBookOutOfSync
+from wsclient.books.book import BookError
+from wsclient.books.feeds import LiveBook
 from wsclient.messages import Arrival, LinkedMessage
-from wsclient.runtime.books import LiveBook
-from wsclient.sansio.book import BookError
 from wsclient.sansio.dialect import BookUpdate, Dialect, RestRequest, Snapshot
 from wsclient.testing import FakeVenue, KrakenProtocol, Replay
 

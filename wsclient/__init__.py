@@ -3,6 +3,7 @@
 import logging
 
 from wsclient import events
+from wsclient.books.book import Level
 from wsclient.client import WebSocketClient, connect
 from wsclient.diagnose import Check, Diagnosis, diagnose
 from wsclient.dialects import (
@@ -48,7 +49,6 @@ from wsclient.orderbook import OrderBook
 from wsclient.reader import Reader
 from wsclient.runtime.eventstream import EventStream
 from wsclient.sansio.backoff import Verdict, classify
-from wsclient.sansio.book import Level
 from wsclient.sansio.dialect import (
     Ack,
     BookUpdate,

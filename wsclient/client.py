@@ -9,6 +9,8 @@ from types import TracebackType
 from typing import Any, TypeVar, overload
 
 from wsclient import dialects
+from wsclient.books.feeds import BookFeed, LiveBook, RestBookFeed
+from wsclient.books.registry import BookRegistry
 from wsclient.errors import (
     ConfigurationError,
 )
@@ -19,8 +21,6 @@ from wsclient.orderbook import OrderBook
 from wsclient.reader import Reader, _Receiver
 from wsclient.runtime.accounting import connections_of, stats_of
 from wsclient.runtime.addresses import parse_url
-from wsclient.runtime.bookregistry import BookRegistry
-from wsclient.runtime.books import BookFeed, LiveBook, RestBookFeed
 from wsclient.runtime.checks import (
     check_channels,
     check_event_types,

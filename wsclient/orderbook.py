@@ -11,10 +11,10 @@ from itertools import islice
 from typing import Any
 
 from wsclient import dialects
+from wsclient.books.book import Level, Side
+from wsclient.books.keeper import LiveBook
 from wsclient.messages import Message
 from wsclient.options import check_timeout
-from wsclient.runtime.keeper import LiveBook
-from wsclient.sansio.book import Level, Side
 from wsclient.sansio.dialect import Dialect
 
 __all__ = ["OrderBook"]

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from support.making import entries_of
 from wsclient import Kraken, Message, OrderBook
-from wsclient.sansio.book import Book
+from wsclient.books.book import Book
 from wsclient.sansio.dialect import BookUpdate
 from wsclient.sansio.inbound import Inbound
 

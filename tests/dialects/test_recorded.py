@@ -25,9 +25,9 @@ from support.recordings import (
     recording,
     updates_of,
 )
+from wsclient.books.book import Book as SortedBook
+from wsclient.books.book import BookError
 from wsclient.messages import Message
-from wsclient.sansio.book import Book as SortedBook
-from wsclient.sansio.book import BookError
 from wsclient.sansio.dialect import Ack, BookUpdate, Counted, Dialect
 from wsclient.sansio.inbound import Inbound
 from wsclient.testing import FakeVenue

@@ -21,8 +21,8 @@ from support.helpers import until
 from support.inside import kept_of
 from support.oracle import check_prefixes
 from wsclient import client as client_module
+from wsclient.books.feeds import LiveBook
 from wsclient.messages import LinkedMessage
-from wsclient.runtime.books import LiveBook
 from wsclient.testing import Fault, Peer
 
 #: More than any count reaches. Each count that restarts is below all before it.

@@ -30,9 +30,9 @@ import wsclient
 from support.depth import Binance, BinanceFutures, Change, Kucoin, State, Truth, texts
 from support.matrix import each_size
 from support.rig import Rig
+from wsclient.books.calls import Routed
+from wsclient.books.feeds import BookFeed, LiveBook, RestBookFeed
 from wsclient.messages import LinkedMessage, Message, SubscriptionState
-from wsclient.runtime.bookcalls import Routed
-from wsclient.runtime.books import BookFeed, LiveBook, RestBookFeed
 from wsclient.runtime.fifo import FifoQueue
 from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.waiting import Deadline

@@ -18,8 +18,8 @@ import pytest
 import wsclient
 from support.helpers import Server, expect_end, receive_head
 from support.inside import core_of, kept_of
-from wsclient.runtime import snapshots
-from wsclient.runtime.books import LiveBook
+from wsclient.books import snapshots
+from wsclient.books.feeds import LiveBook
 from wsclient.sansio.dialect import Dialect
 from wsclient.testing import FakeVenue, FaultProxy
 from wsclient.testing.protocols import Payload, ScriptedProtocol

@@ -19,17 +19,18 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
+from wsclient.books.calls import BookCalls
+from wsclient.books.feeder import Feeder
+from wsclient.books.snapshots import Snapshots
 from wsclient.errors import ClientClosed
 from wsclient.events import ThreadStuck, UnreadDiscarded
 from wsclient.messages import Message
 from wsclient.options import Options
-from wsclient.runtime.bookcalls import BookCalls
 from wsclient.runtime.callbacks import Callbacks
 from wsclient.runtime.calls import Calls
 from wsclient.runtime.conflating import ConflatingQueue
 from wsclient.runtime.eventhub import EventHub
 from wsclient.runtime.eventlog import EventLog
-from wsclient.runtime.feeder import Feeder
 from wsclient.runtime.fifo import FifoQueue
 from wsclient.runtime.forking import forked_error, watch
 from wsclient.runtime.judging import Judge
@@ -39,7 +40,6 @@ from wsclient.runtime.pacing import Pacer
 from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.reception import Reception
 from wsclient.runtime.router import Router, Routes
-from wsclient.runtime.snapshots import Snapshots
 from wsclient.runtime.source import Sources
 from wsclient.runtime.threads import is_worker_thread
 from wsclient.runtime.waiting import Deadline, Waiter

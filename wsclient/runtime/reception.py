@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from wsclient.books.keeper import LATE
 from wsclient.messages import Message
-from wsclient.runtime.keeper import LATE
 from wsclient.sansio.dialect import Credentials, Dialect
 from wsclient.sansio.frames import Frames
 from wsclient.sansio.inbound import Inbound

@@ -14,8 +14,8 @@ from decimal import Context, Decimal
 from pathlib import Path
 from typing import Any, Literal
 
+from wsclient.books.book import Book
 from wsclient.messages import Message
-from wsclient.sansio.book import Book
 from wsclient.sansio.dialect import Dialect
 
 from .exchanges import PROTOCOLS

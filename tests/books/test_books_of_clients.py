@@ -17,8 +17,8 @@ from support.depth import Binance, rig_of
 from support.helpers import Call, until
 from support.inside import kept_of, links_of
 from wsclient import Message, OrderBookOutOfSync
+from wsclient.books import feeds, keeper
 from wsclient.errors import ReentrantCall, ThreadStartError, WSClientError
-from wsclient.runtime import books, keeper
 from wsclient.runtime.fifo import FifoQueue
 from wsclient.sansio.dialect import BookUpdate, Snapshot
 from wsclient.testing import FakeVenue, KrakenProtocol
@@ -125,7 +125,7 @@ def test_a_book_is_out_of_sync_while_its_messages_wait_for_too_long(
     venue: FakeVenue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keeper, "LATE", 0.5)
-    monkeypatch.setattr(books, "LATE", 0.5)
+    monkeypatch.setattr(feeds, "LATE", 0.5)
     dialect = Held()
     with connected(venue, dialect) as client:
         book = client.order_book("BTC/USD", timeout=5)
@@ -293,7 +293,7 @@ def test_a_thread_for_snapshots_that_cannot_be_started_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is tried again although no message comes that would cause it."""
-    monkeypatch.setattr(books, "THREAD_AGAIN", 0.05)
+    monkeypatch.setattr(feeds, "THREAD_AGAIN", 0.05)
     with rig_of(Binance()) as rig:
         refused = refuse_once(monkeypatch, "wsclient-snapshot")
         book = rig.book()

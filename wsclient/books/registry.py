@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from wsclient.runtime.books import BookFeed, LiveBook
+from wsclient.books.feeds import BookFeed, LiveBook
 from wsclient.runtime.core import Core
 
 __all__ = ["BookRegistry"]

@@ -20,8 +20,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wsclient.books.book import Book, BookError, DialectBug, Level, Side
+from wsclient.books.joiner import Joiner
 from wsclient.messages import LinkedMessage, Message
-from wsclient.sansio.book import Book, BookError, DialectBug, Joiner, Level, Side
 from wsclient.sansio.dialect import BookUpdate, Dialect, Snapshot
 
 

@@ -15,9 +15,9 @@ from support.helpers import Call, until
 from support.inside import kept_of
 from support.interrupting import Point
 from wsclient import Gap, Message, OrderBook, OrderBookOutOfSync
+from wsclient.books.book import BookError
 from wsclient.errors import ReentrantCall
 from wsclient.messages import Arrival, LinkedMessage
-from wsclient.sansio.book import BookError
 from wsclient.sansio.dialect import BookUpdate, Dialect, RestRequest, Snapshot
 
 Levels = list[tuple[Decimal, Decimal]]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from wsclient.books.calls import Routed
+from wsclient.books.keeper import LATE, RESUBSCRIBED, LiveBook
 from wsclient.events import DialectFailed
 from wsclient.messages import Gap, Message
-from wsclient.runtime.bookcalls import Routed
 from wsclient.runtime.core import Core
-from wsclient.runtime.keeper import LATE, RESUBSCRIBED, LiveBook
 from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.waiting import Waiter
 from wsclient.sansio.dialect import RestRequest

@@ -15,13 +15,14 @@ from typing import Any, NoReturn, Protocol
 
 from msgspec import MsgspecError
 
+from wsclient.books.book import Book, BookError, DialectBug
+from wsclient.books.joiner import Joiner
 from wsclient.errors import OrderBookOutOfSync, WaitTimeout
 from wsclient.messages import Message
 from wsclient.runtime.forking import watch
 from wsclient.runtime.locks import Locks
 from wsclient.runtime.waiting import Deadline
 from wsclient.runtime.waitlist import WaitList
-from wsclient.sansio.book import Book, BookError, DialectBug, Joiner
 from wsclient.sansio.codec import one_line
 from wsclient.sansio.dialect import BookUpdate, Dialect, Snapshot
 
