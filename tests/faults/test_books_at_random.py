@@ -103,7 +103,7 @@ class Bench:
     def __init__(self, rig: Rig, queue: MessageQueue) -> None:
         self._rig = rig
         self._queue = queue
-        self.books = self.snapshots = self.book_calls = self
+        self.core = self.feeder = self.snapshots = self.calls = self
         self.at_end: list[Callable[[], None]] = []
         self.wanting = False
 
@@ -168,12 +168,12 @@ class BookMachine(RuleBasedStateMachine):
         self.queue = FifoQueue(queue_size, None, "drop_oldest")
         self.bench = Bench(self.rig, self.queue)
         request = dialect.book_request(self.channel, {})
-        core: Any = self.bench
+        service: Any = self.bench
         self.by_rest = request is not None
         self.connection = (
-            BookFeed(core, self.channel)
+            BookFeed(service, self.channel)
             if request is None
-            else RestBookFeed(core, self.channel, request)
+            else RestBookFeed(service, self.channel, request)
         )
         self.book = LiveBook(dialect, self.channel, True, {}, self.connection)
         self.connection.keep(self.book)

@@ -17,7 +17,7 @@ import pytest
 
 import wsclient
 from support.helpers import Server, expect_end, receive_head
-from support.inside import core_of, kept_of
+from support.inside import kept_of, service_of
 from wsclient.books import snapshots
 from wsclient.books.feeds import LiveBook
 from wsclient.sansio.dialect import Dialect
@@ -310,7 +310,7 @@ class Rig:
         self.venue.broadcast(self.truth.change(*rows), self.channel)
 
     def thread(self) -> threading.Thread | None:
-        return core_of(self.client).snapshots.thread
+        return service_of(self.client).snapshots.thread
 
 
 @contextlib.contextmanager

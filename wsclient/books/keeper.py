@@ -21,6 +21,7 @@ from wsclient.errors import OrderBookOutOfSync, WaitTimeout
 from wsclient.messages import Message
 from wsclient.runtime.forking import watch
 from wsclient.runtime.locks import Locks
+from wsclient.runtime.reception import LATE
 from wsclient.runtime.waiting import Deadline
 from wsclient.runtime.waitlist import WaitList
 from wsclient.sansio.codec import one_line
@@ -30,8 +31,6 @@ __all__ = ["LiveBook", "Upstream"]
 
 #: How long (s) a read waits until the messages that had come before it are applied.
 CATCH_UP = 0.01
-#: A book is out of sync while a message has been waiting for longer than this (s).
-LATE = 0.25
 #: Why a book by REST is out of sync after another subscribe on the same connection.
 RESUBSCRIBED = "its channel was subscribed to again, and no snapshot has come yet"
 

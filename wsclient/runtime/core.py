@@ -19,9 +19,6 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
-from wsclient.books.calls import BookCalls
-from wsclient.books.feeder import Feeder
-from wsclient.books.snapshots import Snapshots
 from wsclient.errors import ClientClosed
 from wsclient.events import ThreadStuck, UnreadDiscarded
 from wsclient.messages import Message
@@ -32,6 +29,7 @@ from wsclient.runtime.conflating import ConflatingQueue
 from wsclient.runtime.eventhub import EventHub
 from wsclient.runtime.eventlog import EventLog
 from wsclient.runtime.fifo import FifoQueue
+from wsclient.runtime.follower import Follower
 from wsclient.runtime.forking import forked_error, watch
 from wsclient.runtime.judging import Judge
 from wsclient.runtime.locks import Locks
@@ -112,20 +110,15 @@ class Core:
         self.undo = self.watchdog.put_now
         self.judge = Judge(options.classify, self.emit, self.post)
         make = partial(self.new_queue, "callbacks")
-        self.callbacks = Callbacks(make, self._add_queue, self.emit, self.died)
-        make = partial(self.new_queue, "books")
-        self.books = Feeder(make, self._add_queue, self.died)
-        self.snapshots = Snapshots(
-            options, self.emit, self.judge.now, self.clock, self.locks, sources.mask
-        )
-        self.at_end.append(self.snapshots.close)
+        self.callbacks = Callbacks(make, self.add_queue, self.emit, self.died)
+        #: What is built on this core, such as its order books.
+        self.follower = Follower()
         #: The waiters of blocked calls. Settled directly if the watchdog dies.
         self.waiters: WeakGroup[Waiter] = WeakGroup()
         #: True once close() has stopped waiting for the watchdog.
         self._is_held_up = False
         self.is_forked = False
         self.calls = Calls(self)
-        self.book_calls = BookCalls(self)
         self.reception = Reception(self)
         watch(self)
 
@@ -183,7 +176,8 @@ class Core:
             time_ns=self.clock.time_ns,
         )
 
-    def _add_queue(self, queue: MessageQueue) -> None:
+    def add_queue(self, queue: MessageQueue) -> None:
+        """Also deliver to ``queue``, by its routes."""
         with self.lock:
             self.router.add(queue)
 

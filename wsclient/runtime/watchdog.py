@@ -112,9 +112,8 @@ class Watchdog:
         readers = [transport.thread for transport in list(self.transports.values())]
         lazy = [
             core.callbacks.thread,
-            core.books.thread,
-            core.snapshots.thread,
             core.judge.thread,
+            *core.follower.threads(),
         ]
         return [self._threads.get(None), *lazy, *readers]
 
@@ -217,7 +216,7 @@ class Watchdog:
         elif isinstance(action, Notify):
             core.event_hub.notify(action)
             if action.kind is Resubscribing:
-                core.snapshots.opened()
+                core.follower.opened()
         elif isinstance(action, Consult):
             self._consult(action)
         elif isinstance(action, Dial):
