@@ -1,4 +1,7 @@
-"""Which package may import which, client -> books -> runtime -> sansio <- dialects; the core is pure."""
+"""Which package may import which: client -> books -> runtime -> sansio <- dialects.
+
+The core is pure.
+"""
 
 from __future__ import annotations
 

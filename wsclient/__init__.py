@@ -51,6 +51,7 @@ from wsclient.runtime.eventstream import EventStream
 from wsclient.sansio.backoff import Verdict, classify
 from wsclient.sansio.dialect import (
     Ack,
+    BookFormat,
     BookUpdate,
     Counted,
     Credentials,
@@ -81,6 +82,7 @@ __all__ = [  # noqa: RUF022 - in alphabetical order, whatever the case
     "Binance",
     "BinanceFutures",
     "Bitfinex",
+    "BookFormat",
     "BookUpdate",
     "Bybit",
     "ChannelStats",

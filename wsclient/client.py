@@ -329,11 +329,11 @@ class WebSocketClient(_Receiver):
                 'an order book needs every message, but overflow="conflate" keeps only the newest; '
                 "choose another overflow policy"
             )
-        channel = core.dialect.book_channel(symbol, options)
+        registry = self._book_registry
+        channel = registry.channel(symbol, options)
         deadline = Deadline(timeout)
         forbid_worker_threads()
         core.supervisor.life.check_begun()
-        registry = self._book_registry
         feed, live = registry.new(channel, verify_checksum, options)
         call = object()
         try:

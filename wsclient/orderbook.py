@@ -90,7 +90,7 @@ class OrderBook:
         return self._live.apply(message)
 
     def take_snapshot(self, answer: Any) -> bool:
-        """Apply a snapshot: the venue's answer to ``dialect.book_request()``, with Decimals.
+        """Apply a snapshot: the venue's answer to ``dialect.book.request()``, with Decimals.
 
         Returns False if the updates received so far do not follow it: a newer one is needed.
         Raises for an answer that makes no sense.

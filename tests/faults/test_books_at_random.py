@@ -167,7 +167,7 @@ class BookMachine(RuleBasedStateMachine):
         self.inbound = Inbound(dialect)
         self.queue = FifoQueue(queue_size, None, "drop_oldest")
         self.bench = Bench(self.rig, self.queue)
-        request = dialect.book_request(self.channel, {})
+        request = dialect.book.request(self.channel, {})
         service: Any = self.bench
         self.by_rest = request is not None
         self.connection = (

@@ -81,7 +81,7 @@ class Truth(ScriptedProtocol):
 
     @classmethod
     def channel(cls, symbol: str | None = None) -> str:
-        return cls.dialect().book_channel(symbol or cls.symbol, {})
+        return cls.dialect().book.channel(symbol or cls.symbol, {})
 
     def at(self, rest: str) -> Dialect:
         """Return the dialect of a client that requests snapshots at ``rest``."""

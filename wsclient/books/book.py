@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal
 from typing import NamedTuple
 
-from wsclient.sansio.dialect import BookUpdate, Dialect, Levels
+from wsclient.sansio.dialect import BookFormat, BookUpdate, Levels
 
 __all__ = ["Book", "BookError", "DialectBug", "Level", "Side"]
 
@@ -118,20 +118,20 @@ class Book:
 
     ``depth`` is how many levels of each side the venue keeps up to date, None for all. A
     :class:`BookError`, or anything else that an update raises, leaves the book half changed: only a
-    snapshot repairs it. A checksum is verified if ``dialect`` is given and the update has one.
+    snapshot repairs it. A checksum is verified if ``format`` is given and the update has one.
     """
 
-    __slots__ = ("_depth", "_dialect", "asks", "bids")
+    __slots__ = ("_depth", "_format", "asks", "bids")
 
-    def __init__(self, depth: int | None = None, dialect: Dialect | None = None) -> None:
+    def __init__(self, depth: int | None = None, format: BookFormat | None = None) -> None:
         self._depth = depth
-        self._dialect = dialect
+        self._format = format
         self.bids = Side(is_bids=True)
         self.asks = Side(is_bids=False)
 
     def copy(self) -> Book:
         """Return a book with the same levels."""
-        twin = Book(self._depth, self._dialect)
+        twin = Book(self._depth, self._format)
         twin.bids, twin.asks = self.bids.copy(), self.asks.copy()
         return twin
 
@@ -145,8 +145,8 @@ class Book:
         bid, ask = bids.best_price, asks.best_price
         if bid is not None and ask is not None and bid >= ask:
             raise BookError(f"it is crossed: the best bid is {bid}, the best ask {ask}")
-        if self._dialect is not None and update.checksum is not None:
-            checksum = self._dialect.book_checksum(bids, asks)
+        if self._format is not None and update.checksum is not None:
+            checksum = self._format.checksum(bids, asks)
             if checksum is not None and checksum != update.checksum:
                 raise BookError(f"its checksum is {checksum}, the venue's {update.checksum}")
 

@@ -17,7 +17,7 @@ from msgspec import MsgspecError
 
 from wsclient.books.book import Book, BookError, DialectBug
 from wsclient.books.joiner import Joiner
-from wsclient.errors import OrderBookOutOfSync, WaitTimeout
+from wsclient.errors import NotSupported, OrderBookOutOfSync, WaitTimeout
 from wsclient.messages import Message
 from wsclient.runtime.forking import watch
 from wsclient.runtime.locks import Locks
@@ -25,9 +25,9 @@ from wsclient.runtime.reception import LATE
 from wsclient.runtime.waiting import Deadline
 from wsclient.runtime.waitlist import WaitList
 from wsclient.sansio.codec import one_line
-from wsclient.sansio.dialect import BookUpdate, Dialect, Snapshot
+from wsclient.sansio.dialect import BookFormat, BookUpdate, Dialect, Snapshot
 
-__all__ = ["LiveBook", "Upstream"]
+__all__ = ["LiveBook", "Upstream", "format_of"]
 
 #: How long (s) a read waits until the messages that had come before it are applied.
 CATCH_UP = 0.01
@@ -35,6 +35,13 @@ CATCH_UP = 0.01
 RESUBSCRIBED = "its channel was subscribed to again, and no snapshot has come yet"
 
 _NO_VERSION = -1
+
+
+def format_of(dialect: Dialect) -> BookFormat:
+    """Return the order books of a dialect. Raises NotSupported if it has none."""
+    if dialect.book is None:
+        raise NotSupported(f"the {dialect.name} dialect does not support order books")
+    return dialect.book
 
 
 class Upstream(Protocol):
@@ -84,13 +91,15 @@ class LiveBook:
         locks: Locks | None = None,
         mask: Callable[[str], str] = str,
     ) -> None:
-        self.dialect = dialect
+        #: The venue's order books.
+        self.format = format_of(dialect)
+        self._name = dialect.name
         self.channel = channel
         self.verify_checksum = verify_checksum
         self._upstream = upstream
         #: Masks our own secrets in error texts.
         self._mask = mask
-        self._depth = dialect.book_depth(options)
+        self._depth = self.format.depth(options)
         self.locks = Locks() if locks is None else locks
         #: Protects everything below except ``waiting`` and ``_is_closed``, whose changes are
         #: atomic. Held to check the state, to copy what is read, and to swap the two books.
@@ -101,7 +110,7 @@ class LiveBook:
         self.spare = (_NO_VERSION, self.book)
         #: Changes with each change of the book, or of whether it may be changed.
         self._version = 0
-        by_rest = dialect.book_request(channel, options) is not None
+        by_rest = self.format.request(channel, options) is not None
         #: Set if the book begins with a snapshot by REST.
         self.joiner = Joiner() if by_rest else None
         #: How often the book, and any snapshot being fetched for it, has become void.
@@ -209,7 +218,7 @@ class LiveBook:
             is_applied = self._change(draft, version, update, message)
 
     def _read(self, message: Message) -> BookUpdate | None:
-        update = self.dialect.book_update(message)
+        update = self.format.update(message)
         # The levels are iterated over twice, and a dialect may return an iterator.
         return None if update is None else update._replace(bids=[*update.bids], asks=[*update.asks])
 
@@ -292,12 +301,12 @@ class LiveBook:
         joiner = self.joiner
         if joiner is None:
             raise BookError(
-                f"the order books of {self.dialect.name} begin with a message of the channel; "
+                f"the order books of {self._name} begin with a message of the channel; "
                 "they take no snapshot by REST"
             )
-        snapshot = self.dialect.book_snapshot(self.channel, answer)
+        snapshot = self.format.snapshot(self.channel, answer)
         if not isinstance(snapshot, Snapshot):
-            text = f"book_snapshot() must return a Snapshot, not {type(snapshot).__name__}"
+            text = f"snapshot() must return a Snapshot, not {type(snapshot).__name__}"
             raise DialectBug(text)
         if not isinstance(snapshot.sequence, int):  # else any update would follow it
             raise DialectBug(f"a Snapshot's sequence must be an int, not {snapshot.sequence!r}")
@@ -366,7 +375,7 @@ class LiveBook:
             raise
 
     def _new_book(self) -> Book:
-        return Book(self._depth, self.dialect if self.verify_checksum else None)
+        return Book(self._depth, self.format if self.verify_checksum else None)
 
     # Under the lock.
 

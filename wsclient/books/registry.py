@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from wsclient.books.feeds import BookFeed, LiveBook, RestBookFeed
+from wsclient.books.keeper import format_of
 from wsclient.books.service import BookService
 from wsclient.runtime.core import Core
 
@@ -21,6 +22,13 @@ class BookRegistry:
         self.service = BookService(core)
         self._feeds: dict[str, BookFeed] = {}
 
+    def channel(self, symbol: str, options: Mapping[str, Any]) -> str:
+        """Return the channel of a symbol's book.
+
+        Raises NotSupported if the dialect has no order books.
+        """
+        return format_of(self._core.dialect).channel(symbol, options)
+
     def new(
         self, channel: str, verify_checksum: bool, options: Mapping[str, Any]
     ) -> tuple[BookFeed, LiveBook]:
@@ -29,7 +37,7 @@ class BookRegistry:
         On the caller's thread, since it calls the dialect.
         """
         core = self._core
-        request = core.dialect.book_request(channel, options)
+        request = format_of(core.dialect).request(channel, options)
         feed = (
             BookFeed(self.service, channel)
             if request is None
