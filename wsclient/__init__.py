@@ -4,6 +4,7 @@ import logging
 
 from wsclient import events
 from wsclient.books.book import Level
+from wsclient.books.status import BookState
 from wsclient.client import WebSocketClient, connect
 from wsclient.diagnose import Check, Diagnosis, diagnose
 from wsclient.dialects import (
@@ -83,6 +84,7 @@ __all__ = [  # noqa: RUF022 - in alphabetical order, whatever the case
     "BinanceFutures",
     "Bitfinex",
     "BookFormat",
+    "BookState",
     "BookUpdate",
     "Bybit",
     "ChannelStats",

@@ -13,6 +13,7 @@ from typing import Any
 from wsclient import dialects
 from wsclient.books.book import Level, Side
 from wsclient.books.keeper import LiveBook
+from wsclient.books.status import BookState, BookStatus
 from wsclient.messages import Message
 from wsclient.options import check_timeout
 from wsclient.sansio.dialect import Dialect
@@ -162,12 +163,26 @@ class OrderBook:
     # The state.
 
     @property
-    def is_synced(self) -> bool:
-        """True when the book matches the messages that have come so far."""
+    def state(self) -> BookState:
+        """The state of the book, as of the messages that have come so far."""
+        return self._status().state
+
+    @property
+    def reason(self) -> str:
+        """Why the book is not in sync: a text for people, empty if it is."""
+        return self._status().why
+
+    def _status(self) -> BookStatus:
         live = self._live
+        del self
         live.catch_up()
         with live.lock:
-            return live.doubt() is None
+            return live.status()
+
+    @property
+    def is_synced(self) -> bool:
+        """True when the book matches the messages that have come so far."""
+        return self._status().is_synced
 
     @property
     def is_lost(self) -> bool:
@@ -203,7 +218,7 @@ class OrderBook:
         live = self._live
         live.catch_up()
         with live.lock:
-            why = live.doubt()
+            why = live.status().why
             sides = f"{len(live.book.bids)} bids, {len(live.book.asks)} asks"
         return f"<OrderBook {live.channel!r} {f'out of sync: {why}' if why else sides}>"
 

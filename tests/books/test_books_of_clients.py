@@ -18,7 +18,7 @@ from support.helpers import Call, until
 from support.inside import kept_of, links_of
 from support.making import with_book
 from wsclient import Message, OrderBookOutOfSync
-from wsclient.books import feeds, keeper
+from wsclient.books import feeds, watched
 from wsclient.dialects.binance import BinanceBook
 from wsclient.dialects.kraken import KrakenBook
 from wsclient.errors import ReentrantCall, ThreadStartError, WSClientError
@@ -130,7 +130,7 @@ def test_a_read_sees_what_had_come_when_it_began(
     venue: FakeVenue, is_shared: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The books thread needs some time for each message."""
-    monkeypatch.setattr(keeper, "CATCH_UP", 5.0)
+    monkeypatch.setattr(watched, "CATCH_UP", 5.0)
     with connected(venue, Held(pause=0.02)) as client:
         if is_shared:
             client.subscribe(BOOK)
@@ -144,7 +144,7 @@ def test_a_read_sees_what_had_come_when_it_began(
 def test_a_book_is_out_of_sync_while_its_messages_wait_for_too_long(
     venue: FakeVenue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper, "LATE", 0.5)
+    monkeypatch.setattr(watched, "LATE", 0.5)
     monkeypatch.setattr(feeds, "LATE", 0.5)
     dialect = Held()
     with connected(venue, dialect) as client:

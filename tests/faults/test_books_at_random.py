@@ -106,6 +106,7 @@ class Bench:
         self.core = self.feeder = self.snapshots = self.calls = self
         self.at_end: list[Callable[[], None]] = []
         self.wanting = False
+        self.counted = Counter[str]()
 
     @property
     def supervisor(self) -> Any:
@@ -134,6 +135,12 @@ class Bench:
         if self.active_on(channel) is None:
             return None
         return self.supervisor.carrier(channel).asked.subscribed_by(channel)
+
+    def count(self, name: str) -> None:
+        self.counted[name] += 1
+
+    def emit(self, *_: object) -> None:
+        pass
 
     def want(self, book: RestBookFeed) -> bool:
         self.wanting = True
@@ -346,13 +353,13 @@ class BookMachine(RuleBasedStateMachine):
                 assert follows == self.last.sequence, f"a silent gap before {message}"
         if message.gap is None or message.gap.reason not in LATE_OR_DUPLICATE:
             self.last = message
-        self.connection(message)
+        self.connection([message])
         self.check()
 
     @property
     def is_synced(self) -> bool:
         with self.book.lock:
-            return self.book.trouble() is None
+            return self.book.lasting().is_synced
 
     @invariant()
     def check(self) -> None:

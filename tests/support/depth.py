@@ -149,7 +149,7 @@ class Truth(ScriptedProtocol):
     def check(self, book: LiveBook) -> bool:
         """Return whether the book is in sync; it must then be the venue's at its number."""
         with book.lock:
-            if book.trouble() is not None:
+            if not book.lasting().is_synced:
                 return False
             number, bids, asks = book.sequence, list(book.book.bids), list(book.book.asks)
         assert number is not None

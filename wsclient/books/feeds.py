@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from wsclient.books.calls import Routed
 from wsclient.books.keeper import RESUBSCRIBED, LiveBook
 from wsclient.books.service import BookService
-from wsclient.events import DialectFailed
+from wsclient.events import BookOutOfSync, BookRefreshed, DialectFailed
 from wsclient.messages import Gap, Message
 from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.reception import LATE
@@ -23,7 +24,7 @@ THREAD_AGAIN = 1.0
 
 
 class BookFeed:
-    """Feeds one order book of a client. Called on the books thread with each message."""
+    """Feeds one order book of a client. Called on the books thread with its messages."""
 
     def __init__(self, service: BookService, channel: str) -> None:
         self._service = service
@@ -84,8 +85,17 @@ class BookFeed:
         service.feeder.remove(self.channel, self)
         core.calls.leave((self.channel,), self.queue, Waiter())
 
-    def __call__(self, message: Message) -> None:
-        was_synced, self._was_synced = self._was_synced, self._apply(message)
+    def __call__(self, messages: Sequence[Message]) -> int:
+        """Apply the first of ``messages``, and return how many were applied."""
+        count, is_synced = self.book.apply_run(messages)
+        if not count:
+            count, is_synced = 1, self._apply(messages[0])
+        self._applied(messages[count - 1], is_synced)
+        return count
+
+    def _applied(self, message: Message, is_synced: bool) -> None:
+        """Request a snapshot if the book is out of sync after ``message``."""
+        was_synced, self._was_synced = self._was_synced, is_synced
         is_same_connection = message.connection_id == self._connection_id
         self._connection_id = message.connection_id
         if self._was_synced:
@@ -167,6 +177,19 @@ class BookFeed:
         """Emit an event for an error of the dialect."""
         self._core.emit(DialectFailed, self.channel, error)
 
+    def changed(self, why: str) -> None:
+        """Emit an event: the book fell out of sync (``why``), or has a new snapshot (empty)."""
+        if why:
+            self._service.calls.count("books_out_of_sync")
+            self._core.emit(BookOutOfSync, self.channel, why)
+        else:
+            self._service.calls.count("books_refreshed")
+            self._core.emit(BookRefreshed, self.channel)
+
+    def look(self) -> None:
+        """Report the book as out of sync if its connection has ended."""
+        self.book.look()
+
     def check(self) -> None:
         """Raise if the client is closed or has failed, or if this thread would wait for itself."""
         with self._core.lock:
@@ -196,8 +219,8 @@ class RestBookFeed(BookFeed):
         super().end()
         self._service.snapshots.forget(self)
 
-    def __call__(self, message: Message) -> None:
-        if not self._apply(message):
+    def _applied(self, message: Message, is_synced: bool) -> None:
+        if not is_synced:
             self.ask(0.0)
 
     def _suspected(self) -> Gap | None:
@@ -233,7 +256,7 @@ class RestBookFeed(BookFeed):
     @property
     def wants_snapshot(self) -> bool:
         with self.book.lock:
-            return not self.book.is_lost and self.book.trouble() is not None
+            return not self.book.is_lost and not self.book.lasting().is_synced
 
     def ready(self) -> int | None:
         return self._service.calls.active_on(self.channel)
@@ -254,4 +277,5 @@ class RestBookFeed(BookFeed):
         self.book.snapshot_failed(why)
 
     def give_up(self, why: str) -> None:
+        self._service.calls.count("books_refused")
         self.book.give_up(why)

@@ -63,6 +63,17 @@ class Joiner:
             return False
         return True
 
+    def follows(self, message: Message, last: Message | None) -> bool:
+        """Return whether the update directly follows ``last``, which is not in the book yet.
+
+        None for the last update in the book. :meth:`add` would return True.
+        """
+        if message.sequence is None or self.wants_snapshot:
+            return False
+        before = self._last if last is None else last.sequence
+        sequence, follows = _numbers(message)
+        return before is not None and follows <= before < sequence
+
     def took(self, message: Message) -> None:
         """Note that the update is in the book."""
         number = _numbers(message)[0]

@@ -43,6 +43,10 @@ class BookService(Follower):
     def opened(self) -> None:
         self.snapshots.opened()
 
+    def disconnected(self) -> None:
+        if not self.core.supervisor.life.is_over:
+            self.feeder.look()
+
     def confirmed(self) -> None:
         self.snapshots.confirmed()
 

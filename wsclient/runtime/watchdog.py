@@ -16,7 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from wsclient.errors import ConnectionLost, NotConnected, ThreadStartError, WSClientError
-from wsclient.events import Resubscribing, SlowConsumer, ThreadDied
+from wsclient.events import Disconnected, Resubscribing, SlowConsumer, ThreadDied
 from wsclient.runtime.source import Source, Sources
 from wsclient.runtime.threads import WorkerThread, launch
 from wsclient.runtime.waiting import Waiter
@@ -217,6 +217,8 @@ class Watchdog:
             core.event_hub.notify(action)
             if action.kind is Resubscribing:
                 core.follower.opened()
+            elif action.kind is Disconnected:
+                core.follower.disconnected()
         elif isinstance(action, Consult):
             self._consult(action)
         elif isinstance(action, Dial):
