@@ -17,7 +17,7 @@ import wsclient
 from support.helpers import Call, until
 from support.inside import core_of, drop_book, kept_of, links_of
 from support.making import with_book
-from wsclient import Gap, Level, Message, NotSupported, OrderBook, OrderBookOutOfSync
+from wsclient import BookState, Gap, Level, Message, NotSupported, OrderBook, OrderBookOutOfSync
 from wsclient.books.book import BookError
 from wsclient.books.feeds import LiveBook
 from wsclient.dialects.kraken import KrakenBook
@@ -548,6 +548,7 @@ def test_a_book_is_in_doubt_while_one_of_its_messages_is_dropped(kraken: FakeVen
         until(lambda: not book.is_synced)
         with pytest.raises(OrderBookOutOfSync, match=r"may have been missed \(overflow\)"):
             book.bids()
+        assert book.state is BookState.SUSPECT
         slow.go.set()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -386,6 +386,88 @@ def test_an_interrupt_anywhere_in_take_snapshot_leaves_the_book_joined_or_not() 
             break
         step += 1
     assert step > 10
+
+
+# --- by the batch --------------------------------------------------------------------------------
+
+
+def run_of(book: OrderBook, messages: Sequence[Message]) -> tuple[int, bool]:
+    handled: tuple[int, bool] = kept_of(book).apply_run(messages)
+    return handled
+
+
+def levels_of(book: OrderBook) -> Any:
+    """Return the contents of a book, of both copies."""
+    twin = kept_of(book).spare[1]
+    return book.sequence, book.bids(stale_ok=True), list(twin.bids)
+
+
+def test_messages_applied_together_make_the_same_book_as_one_by_one() -> None:
+    updates = [message("update", (price, price % 3)) for price in (9, 8, 7, 9, 6, 8, 3)]
+    book, other = synced(), synced()
+    assert run_of(book, updates) == (7, True)
+    assert all(other.apply(update) for update in updates)
+    assert levels_of(book) == levels_of(other)
+
+
+def test_messages_applied_together_to_a_book_by_rest_must_follow_each_other() -> None:
+    book = joined()
+    assert run_of(book, [change(6, 60), change(7, 70), change(9, 90), change(10, 5)]) == (2, True)
+    assert levels_of(book) == (7, [(9, 70)], [(9, 70)])
+
+
+def test_one_that_does_not_fit_leaves_the_book_as_before_it_and_out_of_sync() -> None:
+    book = synced()
+    updates = [message("update", (7, 1)), message("update", (6, 1), sum=9), message("update")]
+    assert run_of(book, updates) == (2, False)
+    assert book.bids(stale_ok=True) == [(9, 1), (8, 2), (7, 1)]
+    assert "checksum is 4, the venue's 9" in book.reason
+
+
+@pytest.mark.parametrize(
+    "other",
+    [message("update", (1, 1), gap="sequence"), message("lost"), Message("b", "update")],
+    ids=["gap", "lost", "other channel"],
+)
+def test_a_message_that_does_more_than_update_ends_the_batch(other: Message) -> None:
+    book = synced()
+    assert run_of(book, [message("update", (7, 1)), other]) == (1, True)
+    assert run_of(book, [other]) == (0, True)
+    assert book.bids() == [(9, 1), (8, 2), (7, 1)]
+
+
+def test_a_snapshot_within_the_batch_replaces_the_book() -> None:
+    book = synced()
+    assert run_of(book, [message("update", (7, 1)), message("snapshot", (5, 1))]) == (2, True)
+    assert levels_of(book) == (None, [(5, 1)], [(5, 1)])
+
+
+def test_a_book_out_of_sync_takes_no_batch() -> None:
+    book = OrderBook(with_book(Simple()), "a")
+    assert run_of(book, [message("snapshot", (9, 1))]) == (0, False)
+
+
+def test_a_batch_that_another_writer_overtakes_changes_nothing() -> None:
+    form = Simple()
+    book = synced(form)
+    others = [message("update", (1, 1))]
+
+    def hook(name: str) -> None:
+        if others:
+            assert book.apply(others.pop())
+
+    form.hook = hook  # type: ignore[method-assign]
+    assert run_of(book, [message("update", (7, 1))]) == (0, False)
+    assert book.bids() == [(9, 1), (8, 2), (1, 1)]
+
+
+def test_readers_see_messages_that_take_long_one_by_one() -> None:
+    form = Simple()
+    book = synced(form)
+    pause = threading.Event()
+    form.hook = lambda name: pause.wait(0.002)  # type: ignore[method-assign]
+    assert run_of(book, [message("update", (7, 1)), message("update", (6, 1))]) == (1, True)
+    assert book.bids() == [(9, 1), (8, 2), (7, 1)]
 
 
 # --- bugs of dialects ----------------------------------------------------------------------------

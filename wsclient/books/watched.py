@@ -219,13 +219,13 @@ class WatchedBook:
         status = self._status
         if self._is_closed:
             return status.after("close", "it was closed")
-        if status.is_synced and self.joiner is not None and self.joiner.wants_snapshot:
-            status = status.after("fault", "messages were missed (sequence)")
-        if status.is_synced and self._upstream is not None:
-            why = self._upstream.trouble(self.connection_id)
-            if why is not None:
+        if not status.why:
+            joiner, upstream = self.joiner, self._upstream
+            if joiner is not None and joiner.wants_snapshot:
+                status = status.after("fault", "messages were missed (sequence)")
+            elif upstream is not None and (why := upstream.trouble(self.connection_id)):
                 status = status.after("fault", why)
-        if self._failure and not status.is_synced:
+        if self._failure and status.why:
             why = f"{status.why} (the last attempt to fetch a snapshot: {self._failure})"
             return BookStatus(status.state, why)
         return status
@@ -233,7 +233,7 @@ class WatchedBook:
     def status(self) -> BookStatus:
         """Return the status at this moment."""
         status, upstream = self.lasting(), self._upstream
-        if upstream is None or not status.is_synced:
+        if upstream is None or status.why:
             return status
         why = upstream.doubt()
         if (
@@ -247,9 +247,9 @@ class WatchedBook:
     def check(self, stale_ok: bool) -> None:
         """Raise OrderBookOutOfSync unless the book may be read."""
         if not stale_ok:
-            status = self.status()
-            if not status.is_synced:
-                self._raise(status.why)
+            why = self.status().why
+            if why:
+                self._raise(why)
 
     def _raise(self, why: str) -> NoReturn:
         way = "make a new one" if self.is_lost else "wait_synced() waits for the next snapshot"
