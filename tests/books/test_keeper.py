@@ -388,6 +388,73 @@ def test_an_interrupt_anywhere_in_take_snapshot_leaves_the_book_joined_or_not() 
     assert step > 10
 
 
+# --- reads without the lock ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", ["best_bid", "best_ask", "mid", "spread", "bids", "asks"])
+def test_a_read_needs_no_lock_while_nothing_is_applied(call: str) -> None:
+    book = synced()
+    expected = CALLS[call](book)
+    with kept_of(book).lock:
+        assert Call(CALLS[call], book).result() == expected
+
+
+def test_a_read_that_a_message_overtakes_is_done_again() -> None:
+    book = synced()
+    found: list[Any] = []
+
+    def take(contents: Any) -> Any:
+        found.append(list(contents.bids))
+        if len(found) == 1:
+            assert book.apply(message("update", (7, 1)))
+        return found[-1]
+
+    assert kept_of(book).read(take, False) == [(9, 1), (8, 2), (7, 1)]
+
+
+def test_a_read_that_messages_always_overtake_takes_the_lock() -> None:
+    book = synced()
+    live = kept_of(book)
+
+    def take(contents: Any) -> Any:
+        if not live.locks.is_held:
+            assert book.apply(message("update", (7, len(contents.bids) + 5)))
+        return list(contents.bids)
+
+    assert live.read(take, False) == [(9, 1), (8, 2), (7, 8)]
+
+
+def test_levels_that_change_while_they_are_read_are_read_again() -> None:
+    tries = iter([IndexError("changed"), KeyError("changed"), RuntimeError("changed")])
+
+    def take(contents: Any) -> Any:
+        for error in tries:
+            raise error
+        return contents.bids.best
+
+    assert kept_of(synced()).read(take, False) == (9, 1)
+
+
+def test_a_reader_never_sees_a_message_half_applied() -> None:
+    book = synced()
+    is_over = threading.Event()
+
+    def read() -> set[Decimal]:
+        wrong = set()
+        while not is_over.is_set():
+            (_, first), (_, second) = book.bids(2, stale_ok=True)
+            if first != second:
+                wrong.add(first)
+        return wrong
+
+    book.apply(message("update", (9, 1), (8, 1)))
+    reader = Call(read)
+    for size in range(2, 2000):
+        assert kept_of(book).apply_run([message("update", (9, size), (8, size))]) == (1, True)
+    is_over.set()
+    assert reader.result() == set()
+
+
 # --- by the batch --------------------------------------------------------------------------------
 
 

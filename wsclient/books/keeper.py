@@ -14,7 +14,7 @@ all of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import MsgspecError
 
@@ -30,10 +30,14 @@ from wsclient.sansio.dialect import BookFormat, BookUpdate, Dialect, Snapshot
 
 __all__ = ["LiveBook", "Upstream", "format_of"]
 
+#: How often a read is tried without the lock.
+READ_TRIES = 3
 #: Why a book by REST is out of sync after another subscribe on the same connection.
 RESUBSCRIBED = "its channel was subscribed to again, and no snapshot has come yet"
 
 _NO_VERSION = -1
+
+T = TypeVar("T")
 
 
 def format_of(dialect: Dialect) -> BookFormat:
@@ -80,6 +84,28 @@ class LiveBook(WatchedBook):
         self._is_reported = False
         self.sequence: int | None = None
         self.received_at: int | None = None
+
+    def read(self, take: Callable[[Book], T], stale_ok: bool) -> T:
+        """Return what ``take`` returns for the book.
+
+        Raises OrderBookOutOfSync unless the book may be read. Takes no lock, unless messages are
+        applied meanwhile: a book is changed only after another one has taken its place, which
+        shows here.
+        """
+        self.catch_up()
+        for _ in range(READ_TRIES):
+            version, book = self._version, self.book
+            if not stale_ok and self.status().why:
+                break
+            try:
+                found = take(book)
+            except (LookupError, RuntimeError):
+                continue  # the book was changed meanwhile
+            if version == self._version and book is self.book:
+                return found
+        with self.lock:
+            self.check(stale_ok)
+            return take(self.book)
 
     # Messages.
 

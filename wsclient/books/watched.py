@@ -235,10 +235,11 @@ class WatchedBook:
         status, upstream = self.lasting(), self._upstream
         if upstream is None or status.why:
             return status
-        why = upstream.doubt()
+        why, newest = upstream.doubt(), upstream.newest()
         if (
             why is None
-            and not self._has(upstream.newest())
+            and newest is not self.seen
+            and not self._has(newest)
             and (late := upstream.lateness()) > LATE
         ):
             why = f"messages are waiting to be applied, the oldest for {late:.2f} s"
