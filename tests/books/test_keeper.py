@@ -16,6 +16,7 @@ from support.inside import kept_of
 from support.interrupting import Point
 from support.making import with_book
 from wsclient import Gap, Message, OrderBook, OrderBookOutOfSync
+from wsclient.books import run
 from wsclient.books.book import BookError
 from wsclient.errors import ReentrantCall
 from wsclient.messages import Arrival, LinkedMessage
@@ -458,8 +459,11 @@ def test_a_reader_never_sees_a_message_half_applied() -> None:
 # --- by the batch --------------------------------------------------------------------------------
 
 
-def run_of(book: OrderBook, messages: Sequence[Message]) -> tuple[int, bool]:
-    handled: tuple[int, bool] = kept_of(book).apply_run(messages)
+def run_of(book: OrderBook, messages: Sequence[Message], at_once: float = 60.0) -> tuple[int, bool]:
+    """Apply messages together, as many as are applied within ``at_once`` seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "AT_ONCE", at_once)
+        handled: tuple[int, bool] = kept_of(book).apply_run(messages)
     return handled
 
 
@@ -533,7 +537,8 @@ def test_readers_see_messages_that_take_long_one_by_one() -> None:
     book = synced(form)
     pause = threading.Event()
     form.hook = lambda name: pause.wait(0.002)  # type: ignore[method-assign]
-    assert run_of(book, [message("update", (7, 1)), message("update", (6, 1))]) == (1, True)
+    updates = [message("update", (7, 1)), message("update", (6, 1))]
+    assert run_of(book, updates, at_once=0.001) == (1, True)
     assert book.bids() == [(9, 1), (8, 2), (7, 1)]
 
 
