@@ -102,7 +102,9 @@ def test_the_core_is_pure() -> None:
 
 
 def test_the_core_knows_of_nothing_around_it() -> None:
-    around = ours("books", "runtime", "client", "handler", "testing", "cli", "stats", "__main__")
+    around = ours(
+        "books", "runtime", "client", "reader", "handler", "testing", "cli", "stats", "__main__"
+    )
     assert forbidden(PURE, *around) == []
 
 
@@ -140,13 +142,12 @@ def test_a_dialect_does_not_reach_into_the_decisions() -> None:
 
 
 def test_the_runtime_knows_of_nothing_above_it() -> None:
-    assert (
-        forbidden(modules("runtime"), *ours("books", "client", "handler", "cli", "testing")) == []
-    )
+    above = ours("books", "client", "reader", "handler", "cli", "testing")
+    assert forbidden(modules("runtime"), *above) == []
 
 
 def test_the_books_do_not_know_the_client() -> None:
-    around = ours("client", "orderbook", "handler", "cli", "testing")
+    around = ours("client", "reader", "orderbook", "handler", "cli", "testing")
     assert forbidden(modules("books"), *around) == []
 
 
@@ -176,7 +177,18 @@ def test_only_what_makes_a_client_knows_of_sockets() -> None:
 
 
 #: What a source drives, and so what may look at the source's clock only.
-DRIVEN = ("runtime/core", "runtime/watchdog", "runtime/accounting", "books/snapshots")
+DRIVEN = (
+    "books/calls",
+    "books/feeds",
+    "books/snapshots",
+    "runtime/accounting",
+    "runtime/calls",
+    "runtime/core",
+    "runtime/judging",
+    "runtime/reception",
+    "runtime/router",
+    "runtime/watchdog",
+)
 
 
 def test_what_a_source_drives_has_no_other_clock() -> None:
