@@ -339,10 +339,14 @@ def test_when_the_thread_of_the_books_dies_they_are_out_of_sync_and_calls_raise(
         until(lambda: OTHER in feeds_of(client) and feeds_of(client)[OTHER].book.waiting)
         queue = feeds_of(client)[BOOK].queue
 
-        def die(*_: Any) -> None:
-            raise MemoryError
+        fill = FifoQueue.fill
 
-        monkeypatch.setattr(queue, "fill", die)
+        def die(self: FifoQueue, *args: Any) -> bool:
+            if self is queue:
+                raise MemoryError
+            return fill(self, *args)
+
+        monkeypatch.setattr(FifoQueue, "fill", die)
         push(venue, 7)
         until(lambda: not book.is_synced)
         with pytest.raises(OrderBookOutOfSync, match="thread that updates order books has ended"):
