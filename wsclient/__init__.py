@@ -3,6 +3,8 @@
 import logging
 
 from wsclient import events
+from wsclient.books.book import Level
+from wsclient.books.status import BookState
 from wsclient.client import WebSocketClient, connect
 from wsclient.diagnose import Check, Diagnosis, diagnose
 from wsclient.dialects import (
@@ -48,9 +50,9 @@ from wsclient.orderbook import OrderBook
 from wsclient.reader import Reader
 from wsclient.runtime.eventstream import EventStream
 from wsclient.sansio.backoff import Verdict, classify
-from wsclient.sansio.book import Level
 from wsclient.sansio.dialect import (
     Ack,
+    BookFormat,
     BookUpdate,
     Counted,
     Credentials,
@@ -81,6 +83,8 @@ __all__ = [  # noqa: RUF022 - in alphabetical order, whatever the case
     "Binance",
     "BinanceFutures",
     "Bitfinex",
+    "BookFormat",
+    "BookState",
     "BookUpdate",
     "Bybit",
     "ChannelStats",

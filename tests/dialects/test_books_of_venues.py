@@ -286,7 +286,7 @@ def test_the_programs_decimal_context_changes_no_checksum(
 ) -> None:
     bids = [(Decimal(f"96123.{n:05d}"), Decimal(f"0.{n:08d}1")) for n in range(30, 0, -1)]
     asks = [(Decimal(f"96124.{n:05d}"), Decimal(f"1.{n:08d}E-3")) for n in range(30)]
-    expected = dialect.book_checksum(bids, asks)
+    expected = dialect.book.checksum(bids, asks)
     assert expected is not None
     with localcontext(context):
-        assert dialect.book_checksum(bids, asks) == expected
+        assert dialect.book.checksum(bids, asks) == expected

@@ -41,6 +41,7 @@ from wsclient.errors import ConfigurationError
 from wsclient.messages import LinkedMessage, Message
 from wsclient.sansio.dialect import (
     Ack,
+    BookFormat,
     BookUpdate,
     Credentials,
     Dialect,
@@ -54,7 +55,7 @@ from wsclient.sansio.dialect import (
     Unhandled,
 )
 
-__all__ = ["Binance", "BinanceFutures"]
+__all__ = ["Binance", "BinanceBook", "BinanceFutures", "BinanceFuturesBook"]
 
 _BOOK_OPTIONS = frozenset({"limit", "speed"})
 _ROUTES = frozenset({"public", "market", "private"})
@@ -123,6 +124,43 @@ _changes = msgspec.json.Decoder(_Wrapped).decode
 _top = msgspec.json.Decoder(_WrappedTop).decode
 
 
+class BinanceBook(BookFormat):
+    """The order books of Binance spot, with snapshots from ``rest``."""
+
+    #: The most levels per side that the venue's REST snapshot of a book has.
+    max_levels: ClassVar[int] = 5000
+
+    def __init__(self, rest: str) -> None:
+        self._rest = rest
+
+    def channel(self, symbol: str, options: Mapping[str, Any]) -> str:
+        return f"{symbol.lower()}@depth@{options.get('speed', '100ms')}"
+
+    def update(self, message: Message) -> BookUpdate | None:
+        kind = _kind(message.channel)
+        if not kind.startswith("depth"):
+            return None
+        if kind == "depth":
+            changes = _changes(message.raw).data
+            return BookUpdate(False, levels(changes.bids), levels(changes.asks))
+        top = self._partial(message.raw)
+        return BookUpdate(True, levels(top.bids), levels(top.asks))
+
+    def _partial(self, raw: bytes) -> _Top | _Changes:
+        return _top(raw).data
+
+    def request(self, channel: str, options: Mapping[str, Any]) -> RestRequest | None:
+        if _kind(channel) != "depth":
+            return None
+        limit = options.get("limit", self.max_levels)
+        symbol = channel.partition("@")[0].upper()
+        return RestRequest(self._rest, {"symbol": symbol, "limit": str(limit)})
+
+    def snapshot(self, channel: str, answer: Any) -> Snapshot:
+        book = msgspec.convert(answer, _Book)
+        return Snapshot(book.sequence, levels(book.bids), levels(book.asks))
+
+
 class Binance(Dialect):
     """Dialect of Binance spot.
 
@@ -141,13 +179,11 @@ class Binance(Dialect):
     )
     timestamp_fields = (("data", "E"), ("data", 0, "E"))
     takes_credentials = False
-    #: The most levels per side that the venue's REST snapshot of a book has.
-    max_levels: ClassVar[int] = 5000
     #: Streams that the venue no longer sends, and what to use instead.
     retired: ClassVar[Mapping[str, str]] = {"!ticker@arr": "!miniTicker@arr"}
 
     def __init__(self, *, rest: str = "https://api.binance.com/api/v3/depth") -> None:
-        self._rest = rest
+        self.book: BookFormat = BinanceBook(rest)
 
     def url(self, url: str, credentials: Credentials | None) -> str:
         base, query = _combined(url)
@@ -199,32 +235,17 @@ class Binance(Dialect):
         update = _update(data)
         return LinkedMessage(stream, "depth", update.last, follows=update.first - 1)
 
-    def book_channel(self, symbol: str, options: Mapping[str, Any]) -> str:
-        return f"{symbol.lower()}@depth@{options.get('speed', '100ms')}"
 
-    def book_update(self, message: Message) -> BookUpdate | None:
-        kind = _kind(message.channel)
-        if not kind.startswith("depth"):
-            return None
-        if kind == "depth":
-            changes = _changes(message.raw).data
-            return BookUpdate(False, levels(changes.bids), levels(changes.asks))
-        top = self._partial(message.raw)
-        return BookUpdate(True, levels(top.bids), levels(top.asks))
+class BinanceFuturesBook(BinanceBook):
+    """The order books of Binance futures, with snapshots from ``rest``."""
+
+    max_levels: ClassVar[int] = 1000
 
     def _partial(self, raw: bytes) -> _Top | _Changes:
-        return _top(raw).data
+        return _changes(raw).data
 
-    def book_request(self, channel: str, options: Mapping[str, Any]) -> RestRequest | None:
-        if _kind(channel) != "depth":
-            return None
-        limit = options.get("limit", self.max_levels)
-        symbol = channel.partition("@")[0].upper()
-        return RestRequest(self._rest, {"symbol": symbol, "limit": str(limit)})
-
-    def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
-        book = msgspec.convert(answer, _Book)
-        return Snapshot(book.sequence, levels(book.bids), levels(book.asks))
+    def snapshot(self, channel: str, answer: Any) -> Snapshot:
+        return super().snapshot(channel, answer)._replace(has_last=False)
 
 
 class BinanceFutures(Binance):
@@ -254,11 +275,10 @@ class BinanceFutures(Binance):
         connects=(300, 300.0),
         max_age=86_400.0 - 300.0,
     )
-    max_levels: ClassVar[int] = 1000
     retired: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, *, rest: str = "https://fapi.binance.com/fapi/v1/depth") -> None:
-        super().__init__(rest=rest)
+        self.book = BinanceFuturesBook(rest)
 
     def url(self, url: str, credentials: Credentials | None) -> str:
         base, query = _combined(url)
@@ -286,12 +306,6 @@ class BinanceFutures(Binance):
         return LinkedMessage(
             stream, "depth", update.last, follows=update.previous, is_counted=False
         )
-
-    def _partial(self, raw: bytes) -> _Top | _Changes:
-        return _changes(raw).data
-
-    def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
-        return super().book_snapshot(channel, answer)._replace(has_last=False)
 
 
 def _kind(stream: str) -> str:

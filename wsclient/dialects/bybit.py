@@ -37,6 +37,7 @@ from wsclient.errors import ConfigurationError
 from wsclient.messages import LinkedMessage, Message
 from wsclient.sansio.dialect import (
     Ack,
+    BookFormat,
     BookUpdate,
     Credentials,
     Dialect,
@@ -50,7 +51,7 @@ from wsclient.sansio.dialect import (
     Unhandled,
 )
 
-__all__ = ["Bybit"]
+__all__ = ["Bybit", "BybitBook"]
 
 _RESTARTED = 1
 #: Channels that may be silent for any time, by their name up to the first dot: private ones,
@@ -109,6 +110,19 @@ _head = msgspec.json.Decoder(_Head).decode
 _book = msgspec.json.Decoder(_BookFrame).decode
 
 
+class BybitBook(BookFormat):
+    """The order books of Bybit."""
+
+    def channel(self, symbol: str, options: Mapping[str, Any]) -> str:
+        """Return the channel of an order book; ``depth`` is 1, 50 (the default), 200 or 1000."""
+        return f"orderbook.{options.get('depth', 50)}.{symbol}"
+
+    def update(self, message: Message) -> BookUpdate | None:
+        frame = _book(message.raw)
+        is_snapshot = frame.type == "snapshot" or frame.data.u == _RESTARTED
+        return BookUpdate(is_snapshot, levels(frame.data.b), levels(frame.data.a))
+
+
 class Bybit(Dialect):
     """Dialect of Bybit v5.
 
@@ -117,6 +131,7 @@ class Bybit(Dialect):
     """
 
     name: ClassVar[str] = "bybit"
+    book = BybitBook()
     limits = Limits(channels_per_message=10, connects=(500, 300.0))
     keepalive = ({"op": "ping"}, 20.0)
     silence_timeout = 30.0
@@ -154,15 +169,6 @@ class Bybit(Dialect):
         if head.type == "snapshot" or update == _RESTARTED:
             return LinkedMessage(head.topic, head.type, update)
         return Message(head.topic, head.type, update)
-
-    def book_channel(self, symbol: str, options: Mapping[str, Any]) -> str:
-        """Return the channel of an order book; ``depth`` is 1, 50 (the default), 200 or 1000."""
-        return f"orderbook.{options.get('depth', 50)}.{symbol}"
-
-    def book_update(self, message: Message) -> BookUpdate | None:
-        frame = _book(message.raw)
-        is_snapshot = frame.type == "snapshot" or frame.data.u == _RESTARTED
-        return BookUpdate(is_snapshot, levels(frame.data.b), levels(frame.data.a))
 
 
 def _answer(head: _Head) -> Item | Sequence[Item]:

@@ -38,6 +38,7 @@ from wsclient.dialects.signing import from_base64, sign_in_base64
 from wsclient.errors import ConfigurationError
 from wsclient.messages import Message
 from wsclient.sansio.dialect import (
+    BookFormat,
     BookUpdate,
     Credentials,
     Dialect,
@@ -49,7 +50,7 @@ from wsclient.sansio.dialect import (
     Unhandled,
 )
 
-__all__ = ["CoinbaseExchange"]
+__all__ = ["CoinbaseExchange", "CoinbaseExchangeBook"]
 
 _FULL = ("received", "open", "done", "change", "activate")
 #: Errors after which the venue closes the connection; they answer no request.
@@ -91,6 +92,26 @@ _head = msgspec.json.Decoder(_Head).decode
 _book = msgspec.json.Decoder(_Snapshot | _Update).decode
 
 
+class CoinbaseExchangeBook(BookFormat):
+    """The order books of Coinbase Exchange: the channel ``name``."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def channel(self, symbol: str, options: Mapping[str, Any]) -> str:
+        return f"{self._name}:{symbol}"
+
+    def update(self, message: Message) -> BookUpdate | None:
+        frame = _book(message.raw)
+        if isinstance(frame, _Snapshot):
+            return BookUpdate(True, levels(frame.bids), levels(frame.asks))
+        bids, asks = (
+            [(change.price, change.size) for change in frame.changes if change.side == wanted]
+            for wanted in ("buy", "sell")
+        )
+        return BookUpdate(False, bids, asks)
+
+
 class CoinbaseExchange(Dialect):
     """Dialect of Coinbase Exchange.
 
@@ -108,7 +129,7 @@ class CoinbaseExchange(Dialect):
     timestamp_fields = (("time",),)
 
     def __init__(self, *, book: str = "level2_batch", trades: str = "matches") -> None:
-        self._book = book
+        self.book = CoinbaseExchangeBook(book)
         self._trades = trades
         self._channels = {
             "heartbeat": "heartbeat",
@@ -163,19 +184,6 @@ class CoinbaseExchange(Dialect):
     def timestamp(self, message: Message) -> int | None:
         # The last match may have been long ago.
         return None if message.type == "last_match" else super().timestamp(message)
-
-    def book_channel(self, symbol: str, options: Mapping[str, Any]) -> str:
-        return f"{self._book}:{symbol}"
-
-    def book_update(self, message: Message) -> BookUpdate | None:
-        frame = _book(message.raw)
-        if isinstance(frame, _Snapshot):
-            return BookUpdate(True, levels(frame.bids), levels(frame.asks))
-        bids, asks = (
-            [(change.price, change.size) for change in frame.changes if change.side == wanted]
-            for wanted in ("buy", "sell")
-        )
-        return BookUpdate(False, bids, asks)
 
 
 def _named(row: _Channel) -> list[str]:

@@ -131,7 +131,7 @@ class KrakenProtocol(MarketProtocol):
                     name: [{"price": price, "qty": size} for price, size in side]
                     for name, side in (("bids", bids), ("asks", asks))
                 }
-                checksum = self.dialect.book_checksum(*book)
+                checksum = dialects.Kraken.book.checksum(*book)
                 return {**kind, **sides, "checksum": checksum, "timestamp": _now()}
 
     def data(self, channel: str, sequence: int, fields: Mapping[str, Any]) -> Payload:
