@@ -35,9 +35,11 @@ KINDS = {
     "test_architecture.py": "pure",
     "test_errors.py": "pure",
     "test_messages.py": "pure",
+    "test_registry.py": "pure",
     "faults": "slow",
     "integration": "slow",
     "typing": "slow",
+    "test_new_venue.py": "slow",
     "test_optimized.py": "slow",
     "test_packaging.py": "slow",
 }

@@ -231,6 +231,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     assert not hasattr(wsclient, "conect")
 
 
+@pytest.mark.slow
 def test_the_import_of_the_package_imports_nothing_that_it_may_not_need() -> None:
     """Neither does that of the registry import a dialect."""
     code = "import sys, wsclient; print(*sys.modules)"
@@ -241,6 +242,7 @@ def test_the_import_of_the_package_imports_nothing_that_it_may_not_need() -> Non
     assert heavy & loaded == set()
 
 
+@pytest.mark.slow
 def test_a_dialect_is_imported_when_it_is_used() -> None:
     code = (
         "import sys, wsclient.dialects as d; d.find('kraken');"

@@ -8,7 +8,6 @@ import socket
 import threading
 import time
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 from websockets.frames import Frame, Opcode
@@ -96,11 +95,6 @@ def test_every_protocol_is_that_of_a_dialect():
     assert set(venues.NAMES) <= set(dialects.NAMES)
     assert [venues.find(name).dialect.name for name in venues.NAMES] == list(venues.NAMES)
     assert venues.NAMES == _SERVED
-    readme = (Path(__file__).parents[2] / "README.rst").read_text()
-    section = readme.partition("\nA venue on your own machine\n")[2].partition(
-        "---\n\n``wsclient demo``"
-    )[0]
-    assert set(re.findall(r"``(\w+)``", section)) >= set(venues.NAMES)
 
 
 @pytest.mark.parametrize("dialect", venues.NAMES)
