@@ -10,9 +10,17 @@ from importlib import import_module
 
 from wsclient.version import __version__ as __version__
 
-TYPE_CHECKING = False  # type checkers take it for true; the module typing is slow to import
+#: False, but type checkers take it for true. ``typing.TYPE_CHECKING`` would double the time of the
+#: import. After a plain False, jedi would complete no name that is imported below.
+TYPE_CHECKING = bool()  # noqa: UP018
 if TYPE_CHECKING:
+    from wsclient import dialect as dialect
+    from wsclient import dialects as dialects
+    from wsclient import errors as errors
     from wsclient import events
+    from wsclient import messages as messages
+    from wsclient import options as options
+    from wsclient import stats as stats
     from wsclient.client import WebSocketClient, connect
     from wsclient.diagnosis import Check as Check
     from wsclient.diagnosis import Diagnosis, diagnose
@@ -170,6 +178,8 @@ _NAMES = {
     "sansio.life": "State",
     "stats": "ChannelStats ConnectionInfo Lag QueueStats Rate Stats",
 }
+#: Modules that can be used after ``import wsclient`` alone.
+_MODULES = ("dialect", "dialects", "errors", "events", "messages", "options", "stats")
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 
@@ -178,7 +188,7 @@ if not TYPE_CHECKING:  # else type checkers would accept any name
     def __getattr__(name: str) -> object:
         if name in _HOMES:
             value = getattr(import_module(f"wsclient.{_HOMES[name]}"), name)
-        elif name in _NAMES or name in ("dialects", "events"):
+        elif name in _MODULES:
             value = import_module(f"wsclient.{name}")
         else:
             raise AttributeError(f"module 'wsclient' has no attribute {name!r}")
