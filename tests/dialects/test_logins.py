@@ -21,7 +21,11 @@ GIVEN = {
     "client_id": "K",
     "client_secret": "5ecret",
 }
-LOGINS = {name: venue for name, venue in VENUES.items() if venue.login is not None}
+LOGINS = {
+    name: (venue.private, venue.private.login)
+    for name, venue in VENUES.items()
+    if venue.private is not None and venue.private.login is not None
+}
 
 
 @pytest.fixture
@@ -37,9 +41,7 @@ def client_of(venue: FakeVenue, dialect: Dialect) -> closing[WebSocketClient]:
 @pytest.mark.loopback
 @pytest.mark.parametrize("name", LOGINS)
 def test_a_subscribe_waits_until_the_login_is_accepted(name: str, venue: FakeVenue) -> None:
-    dialect, login = LOGINS[name].dialect, LOGINS[name].login
-    assert login is not None
-    accepted, channel, acknowledged = login
+    dialect, (private, login) = VENUES[name].dialect, LOGINS[name]
     with client_of(venue, dialect) as client:
         connecting = Call(client.connect)
         peer = venue.accept()
@@ -47,25 +49,26 @@ def test_a_subscribe_waits_until_the_login_is_accepted(name: str, venue: FakeVen
             said = peer.expect()
         assert "K" in str(said)
         assert "5ecret" not in str(said) or name == "deribit"
-        subscribing = Call(client.subscribe, channel)
+        subscribing = Call(client.subscribe, private.channel)
         peer.ping()
         peer.expect_pong()
         assert len(peer.received) == len(dialect.opening) + 1
         assert client.state is wsclient.State.AUTHENTICATING
-        peer.send_json(accepted)
+        peer.send_json(login.accepted)
         connecting.result()
         request = peer.expect_json()
-        assert channel.rpartition(":")[2] in str(request)
-        ours = {"id": request["id"]} if "id" in acknowledged else {}
-        peer.send_json({**acknowledged, **ours})
+        assert private.channel.rpartition(":")[2] in str(request)
+        ours = {"id": request["id"]} if "id" in login.acknowledged else {}
+        peer.send_json({**login.acknowledged, **ours})
         subscribing.result()
         assert client.stats().unhandled == client.stats().invalid == 0
 
 
 @pytest.mark.parametrize("name", VENUES)
 def test_the_login_of_each_venue_is_tested(name: str) -> None:
-    has_login = type(VENUES[name].dialect).login is not Dialect.login
-    assert (VENUES[name].login is not None) == has_login
+    dialect = VENUES[name].dialect
+    assert (name in LOGINS) == (type(dialect).login is not Dialect.login)
+    assert (VENUES[name].private is not None) == dialect.takes_credentials
 
 
 @pytest.mark.parametrize("dialect", ["generic", "binance", wsclient.BinanceFutures()])
@@ -96,7 +99,7 @@ def test_bitfinex_sends_the_account_without_a_subscription(venue: FakeVenue) -> 
     with client_of(venue, Bitfinex()) as client:
         connecting = Call(client.connect)
         peer = venue.accept()
-        peer.send_json(LOGINS["bitfinex"].login.accepted)
+        peer.send_json(LOGINS["bitfinex"][1].accepted)
         connecting.result()
         for frame in ('[0,"ps",[],1,1]', '[0,"hb",2]', '[0,"wu",["exchange","BTC",1,0,1],3,2]'):
             peer.send(frame)

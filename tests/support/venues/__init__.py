@@ -19,11 +19,26 @@ MS = NS // 10**6
 
 
 class Login(NamedTuple):
-    """The answer to a login, a channel, and the answer to its subscribe without its id."""
+    """A venue's two answers to a login, and the one to a subscribe for ``Private.channel``.
+
+    The last one is without its id.
+    """
 
     accepted: Any
-    channel: str
+    refused: Any
     acknowledged: Any
+
+
+class Private(NamedTuple):
+    """A channel that needs credentials, and the fields that they have.
+
+    ``login`` is None if the venue wants a token or a signature in place of a login message.
+    """
+
+    channel: str
+    fields: Sequence[str] = ("api_key", "secret")
+    is_secret_in_base64: bool = False
+    login: Login | None = None
 
 
 class BookFrames(NamedTuple):
@@ -46,7 +61,7 @@ class Venue(NamedTuple):
 
     ``quiet`` are channels that may be silent, ``others`` channels that may not. ``times`` are
     frames, and the venue's time (ns) in each, or None. A venue has ``book`` if its dialect has
-    order books, and ``login`` if it has a login message.
+    order books, and ``private`` if its dialect takes credentials.
     """
 
     dialect: Dialect
@@ -54,7 +69,7 @@ class Venue(NamedTuple):
     others: Sequence[str]
     times: Sequence[tuple[Any, int | None]]
     book: BookFrames | None = None
-    login: Login | None = None
+    private: Private | None = None
 
 
 def venue_of(name: str) -> Venue:

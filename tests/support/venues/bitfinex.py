@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from support.venues import Login, Venue
+from support.venues import Login, Private, Venue
 from wsclient.dialects.bitfinex import Bitfinex
 
 VENUE = Venue(
@@ -10,9 +10,12 @@ VENUE = Venue(
     quiet=["status:liq:global"],
     others=["status:deriv:tBTCF0:USTF0", "book:tBTCUSD", "trades:tBTCUSD"],
     times=[([5, [1, 2, 3]], None)],
-    login=Login(
-        {"event": "auth", "status": "OK", "chanId": 0, "userId": 5},
-        "ticker:tBTCUSD",
-        {"event": "subscribed", "channel": "ticker", "chanId": 7, "symbol": "tBTCUSD"},
+    private=Private(
+        "book:tBTCUSD",
+        login=Login(
+            {"event": "auth", "status": "OK", "chanId": 0, "userId": 5},
+            {"event": "auth", "status": "FAILED", "code": 10100, "msg": "no"},
+            {"event": "subscribed", "channel": "book", "chanId": 7, "symbol": "tBTCUSD"},
+        ),
     ),
 )

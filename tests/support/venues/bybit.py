@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from support.venues import MS, NS, BookFrames, Login, Venue, pair, with_field
+from support.venues import MS, NS, BookFrames, Login, Private, Venue, pair, with_field
 from wsclient.dialects.bybit import Bybit
 
 
@@ -28,9 +28,12 @@ VENUE = Venue(
     book=BookFrames(
         "orderbook.50.BTCUSDT", frame("snapshot"), frame("delta"), pair, [with_field("type")]
     ),
-    login=Login(
-        {"success": True, "ret_msg": "", "op": "auth", "conn_id": "c"},
+    private=Private(
         "order",
-        {"success": True, "ret_msg": "", "op": "subscribe", "req_id": "", "conn_id": "c"},
+        login=Login(
+            {"success": True, "ret_msg": "", "op": "auth", "conn_id": "c"},
+            {"op": "auth", "success": False, "ret_msg": "no"},
+            {"success": True, "ret_msg": "", "op": "subscribe", "req_id": "", "conn_id": "c"},
+        ),
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from support.venues import NS, BookFrames, Venue, with_field
+from support.venues import NS, BookFrames, Private, Venue, with_field
 from wsclient.dialects.coinbase_exchange import CoinbaseExchange
 
 TIME = "2023-11-14T22:13:20.123000Z"
@@ -33,5 +33,8 @@ VENUE = Venue(
         },
         lambda side, price, size, *more: [side, price, size, *more],
         [with_field("changes", 0, 0)],
+    ),
+    private=Private(
+        "ticker:BTC-USD", ("api_key", "secret", "passphrase"), is_secret_in_base64=True
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from support.venues import MS, NS, BookFrames, Login, Venue, number, with_field
+from support.venues import MS, NS, BookFrames, Login, Private, Venue, number, with_field
 from wsclient.dialects.deribit import Deribit
 
 
@@ -39,9 +39,13 @@ VENUE = Venue(
         lambda side, price, size, *more: ["new", number(price), number(size), *more],
         [with_field("params", "data", "type"), with_field("params", "data", "bids", 0, 0)],
     ),
-    login=Login(
-        {"jsonrpc": "2.0", "id": "login", "result": {"access_token": "T", "expires_in": 900}},
+    private=Private(
         "user.orders.any.any.raw",
-        {"jsonrpc": "2.0", "id": None, "result": ["user.orders.any.any.raw"]},
+        ("client_id", "client_secret"),
+        login=Login(
+            {"jsonrpc": "2.0", "id": "login", "result": {"access_token": "T", "expires_in": 900}},
+            {"jsonrpc": "2.0", "id": "login", "error": {"code": 13004, "message": "no"}},
+            {"jsonrpc": "2.0", "id": None, "result": ["user.orders.any.any.raw"]},
+        ),
     ),
 )

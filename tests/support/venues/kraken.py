@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from support.venues import NS, BookFrames, Venue, number, with_field
+from support.venues import NS, BookFrames, Private, Venue, number, with_field
 from wsclient.dialects.kraken import Kraken
 
 TRADE = {"symbol": "A", "timestamp": "2023-11-14T22:13:20.123Z"}
@@ -42,4 +42,5 @@ VENUE = Venue(
         ({"channel": "ohlc", "type": "update", "data": [CANDLE]}, None),
     ],
     book=BookFrames("book:BTC/USD", frame("snapshot"), frame("update"), row, [with_field("type")]),
+    private=Private("executions", is_secret_in_base64=True),
 )

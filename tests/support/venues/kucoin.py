@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from support.venues import MS, NS, BookFrames, Venue, with_field
+from support.venues import MS, NS, BookFrames, Private, Venue, with_field
 from wsclient.dialects.kucoin import Kucoin
 
 
@@ -52,4 +52,5 @@ VENUE = Venue(
         [with_field("subject")],
         by_rest=True,
     ),
+    private=Private("/account/balance", ("api_key", "secret", "passphrase")),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from support.venues import MS, NS, BookFrames, Login, Venue, with_field
+from support.venues import MS, NS, BookFrames, Login, Private, Venue, with_field
 from wsclient.dialects.okx import OKX
 
 
@@ -31,9 +31,13 @@ VENUE = Venue(
         lambda side, price, size, *more: [price, size, "0", "4", *more],
         [with_field("action")],
     ),
-    login=Login(
-        {"event": "login", "code": "0", "msg": "", "connId": "c"},
+    private=Private(
         "account",
-        {"event": "subscribe", "arg": {"channel": "account"}, "connId": "c"},
+        ("api_key", "secret", "passphrase"),
+        login=Login(
+            {"event": "login", "code": "0", "msg": "", "connId": "c"},
+            {"event": "error", "code": "60009", "msg": "no"},
+            {"event": "subscribe", "arg": {"channel": "account"}, "connId": "c"},
+        ),
     ),
 )
