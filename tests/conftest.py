@@ -34,6 +34,7 @@ KINDS = {
     "mutation": "pure",
     "test_architecture.py": "pure",
     "test_errors.py": "pure",
+    "test_dialect.py": "pure",
     "test_messages.py": "pure",
     "test_registry.py": "pure",
     "faults": "slow",

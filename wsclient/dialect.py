@@ -7,8 +7,10 @@ nothing: the client connects, subscribes, counts and reconnects. A dialect must 
   or :meth:`Dialect.subscribe` and :meth:`Dialect.unsubscribe`;
 * return what a message of the venue means: :meth:`Dialect.read`.
 
-A complete dialect, for a venue that numbers its messages::
+``help(wsclient.dialect.Dialect)`` documents these methods and all others, which have defaults. A
+complete dialect, for a venue that numbers its messages::
 
+    import wsclient
     from wsclient.dialect import Ack, Dialect, Heartbeat, Limits, Message, Rejection, Unhandled
 
     class Acme(Dialect):
@@ -18,7 +20,7 @@ A complete dialect, for a venue that numbers its messages::
         def change(self, verb, channels, request_id, options):
             return {"op": verb, "args": list(channels), "id": request_id}
 
-        def read(self, message):                      # a frame, decoded from JSON
+        def read(self, message):                                  # a frame, decoded from JSON
             match message.get("op"):
                 case "ping":
                     return Heartbeat()
@@ -32,41 +34,93 @@ A complete dialect, for a venue that numbers its messages::
 
     client = wsclient.connect("wss://acme.example/", dialect=Acme())
 
-A channel is named by one text of your choice. All of its messages carry exactly this text, so that
-it must be possible to make it from a message.
+**Channels.** A channel is named by one text of your choice. All of its messages carry exactly this
+text, so it must be possible to make it from a message.
 
-**Items.** :meth:`Dialect.read` returns one item or several: a :class:`Message` (market data), an
-answer (:class:`Ack`, :class:`Rejection`, :class:`SubscribedChannels`), the end of a channel
-(:class:`Ended`), a sign of life (:class:`Heartbeat`, :class:`Respond`), a text for people
-(:class:`Notice`), the answer to a ``client.request()`` (:class:`Reply`) or to a login
-(:class:`LoginAccepted`, :class:`LoginRefused`), the number of a frame (:class:`Counted`), or
-:class:`Unhandled`. It raises any exception for a frame that makes no sense. If one frame carries
-several messages of data, each has the number of its part: ``Message(channel, item=0)``; see
-:meth:`Dialect.item`. A venue that answers no subscribe has ``acknowledges = False``.
+**Items.** :meth:`Dialect.read` returns one item or a sequence of them:
 
-**Sequence numbers.** ``sequence`` rises by 1 per message of a channel. If a message covers a range
-of numbers, or names the one that it follows, return a :class:`LinkedMessage`. Without numbers the
-client marks gaps after reconnects only.
+==================================== ==============================================================
+:class:`Message`                     market data. If one frame carries several messages, each has
+                                     its position: ``Message(channel, item=0)``
+:class:`LinkedMessage`               market data that says which number it follows
+:class:`Ack`, :class:`Rejection`     the answer to a subscribe or unsubscribe, by its id or channel
+:class:`SubscribedChannels`          an answer that lists all channels that are subscribed
+:class:`Ended`                       the venue has ended a channel by itself
+:class:`Heartbeat`                   a sign of life
+:class:`Respond`                     a sign of life that must be answered
+:class:`Notice`                      a text for people, which is logged
+:class:`Reply`                       the answer to a ``client.request()``
+:class:`LoginAccepted`,              the answer to a login
+:class:`LoginRefused`
+:class:`Counted`                     the number of a frame, if the venue counts all frames
+:class:`Unhandled`                   a message of a type that the dialect does not know
+==================================== ==============================================================
 
-**Logins.** ``client = connect(..., credentials={"api_key": ..., "secret": ...})``. Return the login
-message from :meth:`Dialect.login`, and :class:`LoginAccepted` or :class:`LoginRefused` from
-:meth:`Dialect.read`. Nothing else is sent before the venue has accepted the login. For a signature
-on each subscribe, override :meth:`Dialect.access`; for a token by REST, :meth:`Dialect.url_request`
-and :meth:`Dialect.token_from`. :func:`sign`, :func:`sign_in_base64` and :func:`from_base64` compute
-signatures. ``credentials.clock()`` is the time for them. Never put a secret into an error.
+It raises any exception for a frame that makes no sense: the frame is counted, logged and skipped.
+A dialect whose venue answers no subscribe has ``acknowledges = False``.
 
-**Order books.** :meth:`Dialect.book_channel` returns the channel of a symbol's book, and
-:meth:`Dialect.book_update` the change in a message of this channel, decoded from ``message.raw``
-with exact Decimals. :class:`Row` and :func:`levels` decode the usual arrays of price and size. If
-the snapshot comes by REST, :meth:`Dialect.book_request` returns the request, and
-:meth:`Dialect.book_snapshot` the :class:`Snapshot` in its answer: its number says which messages
-follow it.
+**Sequence numbers.** ``sequence`` rises by 1 per message of a channel; the client marks a gap where
+it does not. If a message covers a range of numbers, or names the one before it, return a
+:class:`LinkedMessage`. Without numbers the client marks gaps only after reconnects.
 
-**Speed.** :attr:`Dialect.data_fields`, where the fields of data messages are simple, or
+**Logins and order books.** This dialect has a login, ranges of numbers, and order books that begin
+with a snapshot by REST::
+
+    import msgspec
+    from wsclient.dialect import (
+        BookUpdate, LinkedMessage, LoginAccepted, LoginRefused, RestRequest, Row, Snapshot, levels,
+        sign,
+    )
+
+    class Sides(msgspec.Struct):
+        bids: list[Row]                             # [["9.5", "1"], ...], read as exact Decimals
+        asks: list[Row]
+
+    class AcmePro(Acme):
+        name = "acme_pro"
+
+        def login(self, credentials):               # {"api_key": ..., "secret": ...}
+            now = str(int(credentials.clock()))
+            signature = sign(credentials["secret"], now).hex()
+            return {"op": "login", "key": credentials["api_key"], "time": now, "sign": signature}
+
+        def read(self, message):
+            match message.get("op"):
+                case "login" if message["ok"]:
+                    return LoginAccepted()
+                case "login":
+                    return LoginRefused(message["reason"])
+                case "book":                        # the numbers first to last
+                    channel, before = message["channel"], message["first"] - 1
+                    return LinkedMessage(channel, sequence=message["last"], follows=before)
+            return super().read(message)
+
+        def book_channel(self, symbol, options):
+            return f"book:{symbol}"
+
+        def book_update(self, message):             # from raw, for the venue's own digits
+            sides = msgspec.json.decode(message.raw, type=Sides)
+            return BookUpdate(False, levels(sides.bids), levels(sides.asks))
+
+        def book_request(self, channel, options):
+            symbol = channel.removeprefix("book:")
+            return RestRequest("https://acme.example/book", {"symbol": symbol})
+
+        def book_snapshot(self, channel, answer):   # decoded; its number is that of the last update
+            sides = msgspec.convert(answer, Sides)
+            return Snapshot(answer["last"], levels(sides.bids), levels(sides.asks))
+
+Nothing else is sent before the venue has accepted a login. For a signature on each subscribe,
+override :meth:`Dialect.access`; for a token by REST, :meth:`Dialect.url_request` and
+:meth:`Dialect.token_from`. Never put a secret into an error. If the snapshots of order books come
+in the stream, :meth:`Dialect.book_update` returns them with ``is_snapshot`` set, and
+:meth:`Dialect.book_request` is not needed.
+
+**Speed.** :attr:`Dialect.data_fields`, if the fields of data messages are simple, or
 :attr:`Dialect.peek`, which decodes only the fields that it needs.
 
-**By name.** ``dialect="acme"`` finds a dialect in the file ``acme.py`` of ``wsclient/dialects``, or
-one that another package names by an entry point: see :mod:`wsclient.dialects`.
+**Names.** ``dialect="acme"`` finds the dialect in the file ``acme.py`` of ``wsclient/dialects``, or
+the one that another package names by an entry point: see :mod:`wsclient.dialects`.
 
 Test a dialect with :class:`wsclient.testing.FakeVenue`, and with a recording of the venue.
 """
