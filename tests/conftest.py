@@ -32,6 +32,7 @@ KINDS = {
     "sansio": "pure",
     "dialects": "pure",
     "mutation": "pure",
+    "books/test_book.py": "pure",
     "test_architecture.py": "pure",
     "test_errors.py": "pure",
     "test_dialect.py": "pure",
@@ -47,7 +48,8 @@ KINDS = {
 
 
 def kind_of(path: Path) -> str:
-    return KINDS.get(path.relative_to(TESTS).parts[0], "loopback")
+    place = path.relative_to(TESTS)
+    return KINDS.get(place.as_posix()) or KINDS.get(place.parts[0], "loopback")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

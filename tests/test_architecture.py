@@ -1,4 +1,7 @@
-"""Which package may import which: client -> runtime -> sansio <- dialects, and the core is pure."""
+"""Which package may import which: client -> books -> runtime -> sansio <- dialects.
+
+The core is pure.
+"""
 
 from __future__ import annotations
 
@@ -104,7 +107,7 @@ def test_the_core_is_pure() -> None:
 
 
 def test_the_core_knows_of_nothing_around_it() -> None:
-    around = ours("runtime", "client", "handler", "testing", "cli", "stats", "__main__")
+    around = ours("books", "runtime", "client", "handler", "testing", "cli", "stats", "__main__")
     assert forbidden(PURE, *around) == []
 
 
@@ -146,8 +149,23 @@ def test_a_dialect_is_not_written_with_the_decisions() -> None:
     assert forbidden(["dialect.py"], *ours(*(f"sansio.{d}" for d in deciders))) == []
 
 
-def test_the_runtime_does_not_know_the_client() -> None:
-    assert forbidden(modules("runtime"), *ours("client", "handler", "cli", "testing")) == []
+def test_the_runtime_knows_of_nothing_above_it() -> None:
+    assert (
+        forbidden(modules("runtime"), *ours("books", "client", "handler", "cli", "testing")) == []
+    )
+
+
+def test_the_books_do_not_know_the_client() -> None:
+    around = ours("client", "orderbook", "handler", "cli", "testing")
+    assert forbidden(modules("books"), *around) == []
+
+
+#: The pure modules of the order books.
+PURE_BOOKS = ["books/book.py", "books/joiner.py"]
+
+
+def test_the_pure_modules_of_the_books_are_pure() -> None:
+    assert forbidden(PURE_BOOKS, *IMPURE, *ours("runtime", "client")) == []
 
 
 def test_the_runtime_names_no_venue() -> None:
@@ -168,11 +186,11 @@ def test_only_what_makes_a_client_knows_of_sockets() -> None:
 
 
 #: What a source drives, and so what may look at the source's clock only.
-DRIVEN = ("core", "watchdog", "snapshots", "accounting")
+DRIVEN = ("runtime/core", "runtime/watchdog", "runtime/accounting", "books/snapshots")
 
 
 def test_what_a_source_drives_has_no_other_clock() -> None:
-    assert forbidden([f"runtime/{name}.py" for name in DRIVEN], "time") == []
+    assert forbidden([f"{name}.py" for name in DRIVEN], "time") == []
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -96,7 +96,8 @@ def default_of(name: str) -> Any:
         return getattr(wsclient.Limits(), attribute)
     if where == "frames":
         return inspect.signature(FrameParser).parameters[attribute].default
-    layer = "sansio" if (PACKAGE / "sansio" / f"{where}.py").exists() else "runtime"
+    layers = ("sansio", "runtime", "books")
+    layer = next(name for name in layers if (PACKAGE / name / f"{where}.py").exists())
     return getattr(importlib.import_module(f"wsclient.{layer}.{where}"), attribute)
 
 

@@ -74,8 +74,8 @@ def test_the_second_example_logs_in(names: SimpleNamespace) -> None:
 
 def test_the_second_example_has_an_order_book(names: SimpleNamespace) -> None:
     acme = names.AcmePro()
-    book = wsclient.OrderBook(acme, acme.book_channel("A", {}))
-    request = acme.book_request("book:A", {})
+    book = wsclient.OrderBook(acme, acme.book.channel("A", {}))
+    request = acme.book.request("book:A", {})
     assert request.params == {"symbol": "A"}
     assert book.take_snapshot({"last": 7, "bids": [["9.50", "1"]], "asks": [["11", "2"]]})
     sides = {"bids": [["9.50", "3"]], "asks": []}

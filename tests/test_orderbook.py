@@ -16,11 +16,13 @@ import pytest
 import wsclient
 from support.helpers import Call, until
 from support.inside import core_of, drop_book, kept_of, links_of
-from wsclient import Gap, Level, Message, OrderBook, OrderBookOutOfSync
+from support.making import with_book
+from wsclient import BookState, Gap, Level, Message, NotSupported, OrderBook, OrderBookOutOfSync
+from wsclient.books.book import BookError
+from wsclient.books.feeds import LiveBook
+from wsclient.dialects.kraken import KrakenBook
 from wsclient.messages import Arrival, LinkedMessage
-from wsclient.runtime.books import LiveBook
-from wsclient.sansio.book import BookError
-from wsclient.sansio.dialect import BookUpdate, Dialect, RestRequest, Snapshot
+from wsclient.sansio.dialect import BookFormat, BookUpdate, RestRequest, Snapshot
 from wsclient.testing import FakeVenue, KrakenProtocol, Replay
 
 RECORDING = Path(__file__).parents[2] / "shared/recorded/kraken/kraken_btcusd_l2.jsonl"
@@ -31,17 +33,17 @@ BOOK = "book:BTC/USD"
 NOTHING: dict[str, Any] = {"bids": [], "asks": []}
 
 
-class Simple(Dialect):
+class Simple(BookFormat):
     """``{"bids": [[price, size], ...], "asks": [...]}``, with a checksum: the number of levels."""
 
-    def book_update(self, message: Message) -> BookUpdate | None:
+    def update(self, message: Message) -> BookUpdate | None:
         if message.type == "other":
             return None
         data = msgspec.json.decode(message.raw, type=dict[str, list[tuple[Decimal, Decimal]]])
         checksum = len(data["sum"]) if "sum" in data else None
         return BookUpdate(message.type == "snapshot", data["bids"], data["asks"], checksum)
 
-    def book_checksum(self, bids: Any, asks: Any) -> int | None:
+    def checksum(self, bids: Any, asks: Any) -> int | None:
         return len([*bids, *asks])
 
 
@@ -73,7 +75,7 @@ SNAPSHOT = message("snapshot", [(9, 1), (8, 2)], [(11, 3)], sequence=7)
 
 
 def synced() -> OrderBook:
-    book = OrderBook(Simple(), "a")
+    book = OrderBook(with_book(Simple()), "a")
     assert book.apply(SNAPSHOT)
     return book
 
@@ -94,7 +96,7 @@ def test_it_reads_as_levels_best_first() -> None:
 
 
 def test_an_empty_side_has_no_best() -> None:
-    book = OrderBook(Simple(), "a")
+    book = OrderBook(with_book(Simple()), "a")
     book.apply(message("snapshot"))
     assert (book.best_bid, book.best_ask, book.mid, book.spread) == (None, None, None, None)
 
@@ -106,7 +108,7 @@ def test_messages_of_other_channels_are_ignored() -> None:
 
 
 def test_nothing_is_read_before_the_first_snapshot_and_updates_before_it_are_ignored() -> None:
-    book = OrderBook(Simple(), "a")
+    book = OrderBook(with_book(Simple()), "a")
     assert not book.apply(message(bids=[(1, 1)]))
     assert not book.is_synced
     assert book.bids(stale_ok=True) == []
@@ -201,21 +203,26 @@ def test_what_is_no_update_changes_nothing() -> None:
 
 
 def test_a_checksum_may_go_unverified() -> None:
-    book = OrderBook(Simple(), "a", verify_checksum=False)
+    book = OrderBook(with_book(Simple()), "a", verify_checksum=False)
     assert book.apply(message("snapshot", sum=4))
 
 
 def test_a_wrong_snapshot_is_not_taken() -> None:
-    book = OrderBook(Simple(), "a")
+    book = OrderBook(with_book(Simple()), "a")
     assert not book.apply(message("snapshot", sum=4))
+
+
+def test_of_a_dialect_without_order_books_there_is_none() -> None:
+    with pytest.raises(NotSupported, match="the generic dialect does not support order books"):
+        OrderBook("generic", "a")
 
 
 def test_its_depth_is_that_of_the_options() -> None:
     class Deep(Simple):
-        def book_depth(self, options: Mapping[str, Any]) -> int | None:
+        def depth(self, options: Mapping[str, Any]) -> int | None:
             return options.get("depth")
 
-    book = OrderBook(Deep(), "a", depth=1)
+    book = OrderBook(with_book(Deep()), "a", depth=1)
     book.apply(SNAPSHOT)
     assert book.bids() == [(9, 1)]
 
@@ -235,7 +242,7 @@ def test_wait_synced_returns_raises_at_its_time_and_when_it_is_in_vain() -> None
 
 
 def test_wait_synced_hears_of_a_snapshot_on_another_thread() -> None:
-    book = OrderBook(Simple(), "a")
+    book = OrderBook(with_book(Simple()), "a")
     waits = [threading.Thread(target=book.wait_synced, args=(5,)) for _ in range(3)]
     for thread in waits:
         thread.start()
@@ -277,10 +284,10 @@ def test_readers_see_the_book_between_two_messages() -> None:
 class ByRest(Simple):
     """``{"sequence": 5, "bids": ..., "asks": ...}`` by REST."""
 
-    def book_request(self, channel: str, options: Mapping[str, Any]) -> RestRequest | None:
+    def request(self, channel: str, options: Mapping[str, Any]) -> RestRequest | None:
         return RestRequest("https://example.com/")
 
-    def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
+    def snapshot(self, channel: str, answer: Any) -> Snapshot:
         return Snapshot(answer["sequence"], answer["bids"], answer.get("asks", ()))
 
 
@@ -300,7 +307,7 @@ def answer(sequence: int, size: int = 1) -> dict[str, Any]:
 
 
 def joined() -> OrderBook:
-    book = OrderBook(ByRest(), "a")
+    book = OrderBook(with_book(ByRest()), "a")
     assert not book.apply(change(5, 50))
     assert not book.apply(change(6, 60))
     assert book.take_snapshot(answer(5))
@@ -318,7 +325,7 @@ def test_changes_wait_for_a_snapshot_by_rest_and_follow_on_it() -> None:
 
 
 def test_a_snapshot_too_old_is_not_taken() -> None:
-    book = OrderBook(ByRest(), "a")
+    book = OrderBook(with_book(ByRest()), "a")
     book.apply(change(5, 50))
     assert not book.take_snapshot(answer(3))
     assert not book.is_synced
@@ -351,17 +358,17 @@ def test_what_casts_doubt_needs_another_snapshot_by_rest(doubt: Message) -> None
 
 
 def test_a_wrong_snapshot_by_rest_is_not_taken_and_says_so() -> None:
-    book = OrderBook(ByRest(), "a")
+    book = OrderBook(with_book(ByRest()), "a")
     with pytest.raises(BookError, match="size"):
         book.take_snapshot(answer(5, -1))
     assert not book.is_synced
     assert book.take_snapshot(answer(5))
     with pytest.raises(BookError, match="REST"):
-        OrderBook(Simple(), "a").take_snapshot(answer(5))
+        OrderBook(with_book(Simple()), "a").take_snapshot(answer(5))
 
 
 def test_an_older_snapshot_after_a_wrong_one_passes_over_no_waiting_change() -> None:
-    book = OrderBook(ByRest(), "a")
+    book = OrderBook(with_book(ByRest()), "a")
     book.apply(change(5, 50))
     with pytest.raises(BookError, match="size"):
         book.take_snapshot(answer(5, -1))
@@ -511,38 +518,38 @@ def test_a_book_is_in_doubt_from_the_frame_on_that_cannot_be_read(
     assert book.bids() == [(9, 1)]
 
 
-class Slow(wsclient.Kraken):
-    """A user's dialect that is slow with the messages of one symbol's book."""
+class Slow(KrakenBook):
+    """A user's order books, slow with the messages of one symbol."""
 
     def __init__(self, symbol: str = "BTC/USD") -> None:
-        super().__init__()
-        self.channel = f"book:{symbol}"
+        self.slow = f"book:{symbol}"
         self.go = threading.Event()
         self.go.set()
         self.is_held = threading.Event()
 
-    def book_update(self, message: Message) -> BookUpdate | None:
-        if message.channel == self.channel and not self.go.is_set():
+    def update(self, message: Message) -> BookUpdate | None:
+        if message.channel == self.slow and not self.go.is_set():
             self.is_held.set()
             assert self.go.wait(10)
-        return super().book_update(message)
+        return super().update(message)
 
 
 def test_a_book_is_in_doubt_while_one_of_its_messages_is_dropped(kraken: FakeVenue) -> None:
-    dialect = Slow()
+    slow = Slow()
     with wsclient.connect(
-        kraken.url, dialect=dialect, queue_size=1, overflow="drop_newest"
+        kraken.url, dialect=with_book(slow, wsclient.Kraken()), queue_size=1, overflow="drop_newest"
     ) as client:
         book = client.order_book("BTC/USD", timeout=5)
-        dialect.go.clear()
+        slow.go.clear()
         push(kraken, "update", [(9, 2)])
-        assert dialect.is_held.wait(5)
+        assert slow.is_held.wait(5)
         push(kraken, "update", [(9, 3)])
         push(kraken, "update", [(9, 4)])
         until(lambda: not book.is_synced)
         with pytest.raises(OrderBookOutOfSync, match=r"may have been missed \(overflow\)"):
             book.bids()
-        dialect.go.set()
+        assert book.state is BookState.SUSPECT
+        slow.go.set()
 
 
 def test_a_doubt_that_a_number_disproves_wakes_who_waits() -> None:
@@ -570,7 +577,7 @@ def test_a_doubt_that_a_number_disproves_wakes_who_waits() -> None:
         is_current = False
 
     connection = Doubtful()
-    kept = LiveBook(Simple(), "a", True, {}, connection)
+    kept = LiveBook(with_book(Simple()), "a", True, {}, connection)
     book = OrderBook._of(kept, kept.close)
     assert book.apply(SNAPSHOT), "it is what its messages say"
     assert not book.is_synced
@@ -806,16 +813,16 @@ def test_a_wait_for_a_book_within_a_hook_of_its_dialect_is_refused(kraken: FakeV
     """The hook runs on the thread that keeps books."""
     raised: list[BaseException] = []
 
-    class Waiting(wsclient.Kraken):
-        def book_update(self, message: Message) -> BookUpdate | None:
+    class Waiting(KrakenBook):
+        def update(self, message: Message) -> BookUpdate | None:
             if message.type == "update":
                 with pytest.raises(RuntimeError) as error:
                     client.order_book("ETH/USD")
                 raised.append(error.value)
                 assert book.best_bid == (9, 1), "a read waits for nothing"
-            return super().book_update(message)
+            return super().update(message)
 
-    with wsclient.connect(kraken.url, dialect=Waiting()) as client:
+    with wsclient.connect(kraken.url, dialect=with_book(Waiting(), wsclient.Kraken())) as client:
         book = client.order_book("BTC/USD", timeout=5)
         push(kraken, "update", [(9, 2)])
         until(lambda: book.best_bid == (9, 2))

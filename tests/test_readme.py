@@ -17,7 +17,7 @@ import pytest
 
 import wsclient
 from wsclient import dialects
-from wsclient.dialect import Dialect
+from wsclient.dialect import BookFormat, Dialect
 from wsclient.testing import FakeVenue, GenericProtocol, KrakenProtocol, venues
 
 README = (Path(__file__).parents[1] / "README.rst").read_text()
@@ -65,9 +65,9 @@ def test_the_table_of_options_is_that_of_the_code() -> None:
 
 def books_of(dialect: Dialect) -> str:
     """Return where the snapshots of a dialect's order books come from."""
-    if type(dialect).book_request is not Dialect.book_request:
-        return "REST"
-    return "none" if type(dialect).book_update is Dialect.book_update else "stream"
+    if dialect.book is None:
+        return "none"
+    return "stream" if type(dialect.book).request is BookFormat.request else "REST"
 
 
 def test_the_table_of_dialects_is_that_of_the_code() -> None:

@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from wsclient import messages as messages
     from wsclient import options as options
     from wsclient import stats as stats
+    from wsclient.books.book import Level
+    from wsclient.books.status import BookState
     from wsclient.client import WebSocketClient, connect
     from wsclient.diagnosis import Check as Check
     from wsclient.diagnosis import Diagnosis, diagnose
     from wsclient.dialect import Ack as Ack
+    from wsclient.dialect import BookFormat as BookFormat
     from wsclient.dialect import BookUpdate as BookUpdate
     from wsclient.dialect import Counted as Counted
     from wsclient.dialect import Credentials as Credentials
@@ -86,7 +89,6 @@ if TYPE_CHECKING:
     from wsclient.reader import Reader
     from wsclient.runtime.eventstream import EventStream
     from wsclient.sansio.backoff import Verdict, classify
-    from wsclient.sansio.book import Level
     from wsclient.sansio.life import State
     from wsclient.stats import ChannelStats as ChannelStats
     from wsclient.stats import ConnectionInfo as ConnectionInfo
@@ -97,6 +99,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AuthenticationError",
+    "BookState",
     "ClientClosed",
     "ClientForked",
     "ConfigurationError",
@@ -143,12 +146,14 @@ __all__ = [
 
 #: The names of each module below this package; a test compares them with the imports above.
 _NAMES = {
+    "books.book": "Level",
+    "books.status": "BookState",
     "client": "WebSocketClient connect",
     "diagnosis": "Check Diagnosis diagnose",
     "dialect": (
-        "Ack BookUpdate Counted Credentials DataFields Dialect Ended Heartbeat Item Limits "
-        "LinkedMessage LoginAccepted LoginRefused Notice Rejection Reply Respond RestRequest "
-        "Snapshot SubscribedChannels Unhandled"
+        "Ack BookFormat BookUpdate Counted Credentials DataFields Dialect Ended Heartbeat Item "
+        "Limits LinkedMessage LoginAccepted LoginRefused Notice Rejection Reply Respond "
+        "RestRequest Snapshot SubscribedChannels Unhandled"
     ),
     "dialects.binance": "Binance",
     "dialects.binance_futures": "BinanceFutures",
@@ -174,7 +179,6 @@ _NAMES = {
     "reader": "Reader",
     "runtime.eventstream": "EventStream",
     "sansio.backoff": "Verdict classify",
-    "sansio.book": "Level",
     "sansio.life": "State",
     "stats": "ChannelStats ConnectionInfo Lag QueueStats Rate Stats",
 }

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from wsclient import dialects
 from wsclient.errors import (
@@ -19,8 +19,6 @@ from wsclient.orderbook import OrderBook
 from wsclient.reader import Reader, _Receiver
 from wsclient.runtime.accounting import connections_of, stats_of
 from wsclient.runtime.addresses import parse_url
-from wsclient.runtime.bookregistry import BookRegistry
-from wsclient.runtime.books import BookFeed, LiveBook, RestBookFeed
 from wsclient.runtime.checks import (
     check_channels,
     check_event_types,
@@ -43,6 +41,10 @@ from wsclient.sansio.codec import encode
 from wsclient.sansio.life import State
 from wsclient.stats import ConnectionInfo, Stats
 from wsclient.tracebacks import without_locals
+
+if TYPE_CHECKING:
+    from wsclient.books.feeds import BookFeed
+    from wsclient.books.registry import BookRegistry
 
 __all__ = ["Reader", "WebSocketClient", "client_of", "connect"]
 
@@ -85,7 +87,8 @@ class WebSocketClient(_Receiver):
         if checked.ssl_context is not None and (weakness := weakness_of(checked.ssl_context)):
             self._core.emit(InsecureTLS, weakness)
         self._queue = self._core.default
-        self._book_registry = BookRegistry(self._core)
+        #: The registry of the order books, made for the first one, under the key None.
+        self._registries: dict[None, BookRegistry] = {}
         #: The books that callers hold. Weak references, since each book holds the client.
         self._books: weakref.WeakValueDictionary[str, OrderBook] = weakref.WeakValueDictionary()
         # The threads hold only the core. So a client that nothing else holds is collected, and its
@@ -326,19 +329,15 @@ class WebSocketClient(_Receiver):
                 'an order book needs every message, but overflow="conflate" keeps only the newest; '
                 "choose another overflow policy"
             )
-        channel = core.dialect.book_channel(symbol, options)
-        request = core.dialect.book_request(channel, options)
+        registry = self._book_registry
+        channel = registry.channel(symbol, options)
         deadline = Deadline(timeout)
         forbid_worker_threads()
         core.supervisor.life.check_begun()
-        # Made here, since it calls the dialect; put into the table on the watchdog thread.
-        feed = BookFeed(core, channel) if request is None else RestBookFeed(core, channel, request)
-        live = LiveBook(
-            core.dialect, channel, verify_checksum, options, feed, core.locks, core.mask
-        )
+        feed, live = registry.new(channel, verify_checksum, options)
         call = object()
         try:
-            feed = core.call(partial(self._book_registry.find, feed, live, call))
+            feed = core.call(partial(registry.find, feed, live, call))
             if feed.book.verify_checksum != verify_checksum:
                 raise ConfigurationError(
                     f"the order book of {symbol!r} already exists with verify_checksum="
@@ -353,7 +352,7 @@ class WebSocketClient(_Receiver):
             book: OrderBook = core.call(partial(self._book_of, feed, call))
             return book
         except BaseException:
-            core.post(partial(self._book_registry.give_up, channel, call))
+            core.post(partial(registry.give_up, channel, call))
             raise
 
     def latest(self, channel: str) -> Message | None:
@@ -445,6 +444,16 @@ class WebSocketClient(_Receiver):
         )
 
     # Inside.
+
+    @property
+    def _book_registry(self) -> BookRegistry:
+        """The registry of the order books: the first call makes it, as most clients have none."""
+        made = self._registries.get(None)
+        if made is None:
+            from wsclient.books.registry import BookRegistry  # imported lazily, for the same reason
+
+            made = self._registries.setdefault(None, BookRegistry(self._core))
+        return made
 
     def _book_of(self, feed: BookFeed, call: object) -> OrderBook:
         """Return the OrderBook for the caller ``call``. Runs on the watchdog thread."""

@@ -68,16 +68,33 @@ with a snapshot by REST::
 
     import msgspec
     from wsclient.dialect import (
-        BookUpdate, LinkedMessage, LoginAccepted, LoginRefused, RestRequest, Row, Snapshot, levels,
-        sign,
+        BookFormat, BookUpdate, LinkedMessage, LoginAccepted, LoginRefused, RestRequest, Row,
+        Snapshot, levels, sign,
     )
 
     class Sides(msgspec.Struct):
         bids: list[Row]                             # [["9.5", "1"], ...], read as exact Decimals
         asks: list[Row]
 
+    class AcmeBook(BookFormat):
+        def channel(self, symbol, options):
+            return f"book:{symbol}"
+
+        def update(self, message):                  # from raw, for the venue's own digits
+            sides = msgspec.json.decode(message.raw, type=Sides)
+            return BookUpdate(False, levels(sides.bids), levels(sides.asks))
+
+        def request(self, channel, options):
+            symbol = channel.removeprefix("book:")
+            return RestRequest("https://acme.example/book", {"symbol": symbol})
+
+        def snapshot(self, channel, answer):        # decoded; its number is that of the last update
+            sides = msgspec.convert(answer, Sides)
+            return Snapshot(answer["last"], levels(sides.bids), levels(sides.asks))
+
     class AcmePro(Acme):
         name = "acme_pro"
+        book = AcmeBook()
 
         def login(self, credentials):               # {"api_key": ..., "secret": ...}
             now = str(int(credentials.clock()))
@@ -95,26 +112,11 @@ with a snapshot by REST::
                     return LinkedMessage(channel, sequence=message["last"], follows=before)
             return super().read(message)
 
-        def book_channel(self, symbol, options):
-            return f"book:{symbol}"
-
-        def book_update(self, message):             # from raw, for the venue's own digits
-            sides = msgspec.json.decode(message.raw, type=Sides)
-            return BookUpdate(False, levels(sides.bids), levels(sides.asks))
-
-        def book_request(self, channel, options):
-            symbol = channel.removeprefix("book:")
-            return RestRequest("https://acme.example/book", {"symbol": symbol})
-
-        def book_snapshot(self, channel, answer):   # decoded; its number is that of the last update
-            sides = msgspec.convert(answer, Sides)
-            return Snapshot(answer["last"], levels(sides.bids), levels(sides.asks))
-
 Nothing else is sent before the venue has accepted a login. For a signature on each subscribe,
 override :meth:`Dialect.access`; for a token by REST, :meth:`Dialect.url_request` and
 :meth:`Dialect.token_from`. Never put a secret into an error. If the snapshots of order books come
-in the stream, :meth:`Dialect.book_update` returns them with ``is_snapshot`` set, and
-:meth:`Dialect.book_request` is not needed.
+in the stream, :meth:`BookFormat.update` returns them with ``is_snapshot`` set, and
+:meth:`BookFormat.request` is not needed.
 
 **Speed.** :attr:`Dialect.data_fields`, if the fields of data messages are simple, or
 :attr:`Dialect.peek`, which decodes only the fields that it needs.
@@ -137,6 +139,7 @@ from wsclient.messages import LinkedMessage, Message
 from wsclient.sansio.codec import decoder
 from wsclient.sansio.dialect import (
     Ack,
+    BookFormat,
     BookUpdate,
     Counted,
     Credentials,
@@ -185,6 +188,7 @@ __all__ = [  # noqa: RUF022 - the base class, what it takes and returns, errors,
     "Unhandled",
     "Verb",
     "RestRequest",
+    "BookFormat",
     "BookUpdate",
     "Snapshot",
     "Levels",

@@ -19,6 +19,8 @@ from wsclient.errors import WSClientError
 from wsclient.messages import Gap
 
 __all__ = [
+    "BookOutOfSync",
+    "BookRefreshed",
     "CallbackFailed",
     "ClassifyFailed",
     "ClassifyUnanswered",
@@ -311,6 +313,25 @@ class DialectFailed(Event):
     error: BaseException
 
     __repr__ = _repr
+
+
+@dataclass(frozen=True)
+class BookOutOfSync(Event):
+    """The order book of ``channel`` fell out of sync; ``why`` is a text, as in ``book.reason``.
+
+    Emitted once until the next snapshot, also when the book's connection has ended. Not for a
+    message that only may be missing, nor for a book that was closed.
+    """
+
+    channel: str
+    why: str
+
+
+@dataclass(frozen=True)
+class BookRefreshed(Event):
+    """The order book of ``channel`` has a new snapshot, after :class:`BookOutOfSync`."""
+
+    channel: str
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,9 @@ wsclient_invalid_total                counter   frames and messages that could n
 wsclient_unhandled_total              counter   frames of a type that the dialect does not know
 wsclient_dropped_total                counter   messages dropped by overflow policies
 wsclient_callback_errors_total        counter   exceptions raised by on() and on_event()
+wsclient_books_out_of_sync_total      counter   order books that fell out of sync
+wsclient_books_refreshed_total        counter   order books that got a new snapshot after that
+wsclient_books_refused_total          counter   snapshots of order books refused for good
 wsclient_venue_lag_seconds            histogram from the venue's own time to receipt, of a sample
 wsclient_consumer_lag_seconds         histogram from receipt to the consumer, of a sample
 wsclient_venue_lag_min_seconds        gauge     smallest so far; negative if the clocks disagree
@@ -92,6 +95,9 @@ COUNTERS = {
     "unhandled": "Frames of a type that the dialect does not know.",
     "dropped": "Messages dropped by overflow policies.",
     "callback_errors": "Exceptions raised by on() and on_event() functions.",
+    "books_out_of_sync": "Order books that fell out of sync.",
+    "books_refreshed": "Order books that got a new snapshot after that.",
+    "books_refused": "Snapshots of order books refused for good.",
 }
 REASONS = {
     "disconnect_reasons": "Connections that ended, by reason.",

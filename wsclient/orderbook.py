@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import Decimal
 from itertools import islice
+from operator import attrgetter
 from typing import Any
 
 from wsclient import dialects
+from wsclient.books.book import Book, Level, Side
+from wsclient.books.keeper import LiveBook
+from wsclient.books.status import BookState, BookStatus
 from wsclient.messages import Message
 from wsclient.options import check_timeout
-from wsclient.runtime.keeper import LiveBook
-from wsclient.sansio.book import Level, Side
 from wsclient.sansio.dialect import Dialect
 
 __all__ = ["OrderBook"]
@@ -90,7 +92,7 @@ class OrderBook:
         return self._live.apply(message)
 
     def take_snapshot(self, answer: Any) -> bool:
-        """Apply a snapshot: the venue's answer to ``dialect.book_request()``, with Decimals.
+        """Apply a snapshot: the venue's answer to ``dialect.book.request()``, with Decimals.
 
         Returns False if the updates received so far do not follow it: a newer one is needed.
         Raises for an answer that makes no sense.
@@ -106,68 +108,64 @@ class OrderBook:
         """The highest bid; None if there is no bid."""
         live, stale_ok = self._live, self.stale_ok
         del self
-        live.catch_up()
-        with live.lock:
-            live.check(stale_ok)
-            return live.book.bids.best
+        return live.read(_best_bid, stale_ok)
 
     @property
     def best_ask(self) -> Level | None:
         """The lowest ask; None if there is no ask."""
         live, stale_ok = self._live, self.stale_ok
         del self
-        live.catch_up()
-        with live.lock:
-            live.check(stale_ok)
-            return live.book.asks.best
+        return live.read(_best_ask, stale_ok)
 
     @property
     def mid(self) -> Decimal | None:
         """The mean of the best bid and the best ask; None if a side is empty."""
         live, stale_ok = self._live, self.stale_ok
         del self
-        live.catch_up()
-        with live.lock:
-            live.check(stale_ok)
-            return live.book.mid
+        return live.read(_mid, stale_ok)
 
     @property
     def spread(self) -> Decimal | None:
         """The best ask minus the best bid; None if a side is empty."""
         live, stale_ok = self._live, self.stale_ok
         del self
-        live.catch_up()
-        with live.lock:
-            live.check(stale_ok)
-            return live.book.spread
+        return live.read(_spread, stale_ok)
 
     def bids(self, depth: int | None = None, *, stale_ok: bool = False) -> list[Level]:
         """Return the ``depth`` best bids, best first; None for all."""
         live, stale_ok = self._live, stale_ok or self.stale_ok
         del self
-        live.catch_up()
-        with live.lock:
-            live.check(stale_ok)
-            return _levels(live.book.bids, depth)
+        return live.read(lambda book: _levels(book.bids, depth), stale_ok)
 
     def asks(self, depth: int | None = None, *, stale_ok: bool = False) -> list[Level]:
         """Return the ``depth`` best asks, best first; None for all."""
         live, stale_ok = self._live, stale_ok or self.stale_ok
         del self
-        live.catch_up()
-        with live.lock:
-            live.check(stale_ok)
-            return _levels(live.book.asks, depth)
+        return live.read(lambda book: _levels(book.asks, depth), stale_ok)
 
     # The state.
 
     @property
-    def is_synced(self) -> bool:
-        """True when the book matches the messages that have come so far."""
+    def state(self) -> BookState:
+        """The state of the book, as of the messages that have come so far."""
+        return self._status().state
+
+    @property
+    def reason(self) -> str:
+        """Why the book is not in sync: a text for people, empty if it is."""
+        return self._status().why
+
+    def _status(self) -> BookStatus:
         live = self._live
+        del self
         live.catch_up()
         with live.lock:
-            return live.doubt() is None
+            return live.status()
+
+    @property
+    def is_synced(self) -> bool:
+        """True when the book matches the messages that have come so far."""
+        return self._status().is_synced
 
     @property
     def is_lost(self) -> bool:
@@ -203,9 +201,15 @@ class OrderBook:
         live = self._live
         live.catch_up()
         with live.lock:
-            why = live.doubt()
+            why = live.status().why
             sides = f"{len(live.book.bids)} bids, {len(live.book.asks)} asks"
         return f"<OrderBook {live.channel!r} {f'out of sync: {why}' if why else sides}>"
+
+
+_best_bid: Callable[[Book], Level | None] = attrgetter("bids.best")
+_best_ask: Callable[[Book], Level | None] = attrgetter("asks.best")
+_mid: Callable[[Book], Decimal | None] = attrgetter("mid")
+_spread: Callable[[Book], Decimal | None] = attrgetter("spread")
 
 
 def _levels(side: Side, depth: int | None) -> list[Level]:

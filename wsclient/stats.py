@@ -212,6 +212,10 @@ class Stats(_AsDict):
     (the status of the answer). ``no_data`` lists the channels that the venue has confirmed, but for
     which no message has come: see :class:`wsclient.events.NoData`.
 
+    Order books fell out of sync ``books_out_of_sync`` times and got a new snapshot after that
+    ``books_refreshed`` times; ``books_refused`` snapshots were refused for good, or could not be
+    read for a bug of the dialect.
+
     ``rate`` covers the last 10 to 15 s. ``connection_rate`` covers the present connection since it
     was opened; without one, the last connection until its last frame. ``queues``
     are ``client`` (its own ``recv`` and loop), ``reader-1`` and so on in the order in which they
@@ -244,6 +248,9 @@ class Stats(_AsDict):
     consumer_lag: Lag = _NO_LAG
     queues: Mapping[str, QueueStats] = field(default_factory=dict)
     no_data: tuple[str, ...] = ()
+    books_out_of_sync: int = 0
+    books_refreshed: int = 0
+    books_refused: int = 0
 
     @property
     def reconnects(self) -> int:

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from support.making import entries_of
 from wsclient import Kraken, Message, OrderBook
-from wsclient.sansio.book import Book
+from wsclient.books.book import Book
 from wsclient.sansio.dialect import BookUpdate
 from wsclient.sansio.inbound import Inbound
 
@@ -145,7 +145,7 @@ def main() -> None:
         frames = RECORDING.read_bytes().splitlines()
         entries = entries_of(Inbound(Kraken()), *frames)
         messages = [entry for entry in entries if isinstance(entry, Message)]
-        updates = [Kraken().book_update(message) for message in messages]
+        updates = [Kraken.book.update(message) for message in messages]
         table("Kraken BTC/USD, depth 10, recorded", [u for u in updates if u], 10, 20, rounds)
         figures = []
         for _ in range(rounds):

@@ -386,45 +386,45 @@ def test_a_frame_unlike_binances_raises(raw: bytes) -> None:
 
 
 def test_the_channel_of_a_book() -> None:
-    assert Binance().book_channel("BTCUSDT", {}) == "btcusdt@depth@100ms"
-    assert Binance().book_channel("BTCUSDT", {"speed": "1000ms"}) == "btcusdt@depth@1000ms"
+    assert Binance().book.channel("BTCUSDT", {}) == "btcusdt@depth@100ms"
+    assert Binance().book.channel("BTCUSDT", {"speed": "1000ms"}) == "btcusdt@depth@1000ms"
 
 
 def test_the_snapshot_of_a_book_comes_by_rest() -> None:
-    request = Binance().book_request("btcusdt@depth@100ms", {})
+    request = Binance().book.request("btcusdt@depth@100ms", {})
     expected = {"symbol": "BTCUSDT", "limit": "5000"}
     assert request == RestRequest("https://api.binance.com/api/v3/depth", expected)
-    request = Binance().book_request("btcusdt@depth@100ms", {"limit": 1000})
+    request = Binance().book.request("btcusdt@depth@100ms", {"limit": 1000})
     assert request is not None
     assert request.params["limit"] == "1000"
-    futures = BinanceFutures().book_request("btcusdt@depth", {})
+    futures = BinanceFutures().book.request("btcusdt@depth", {})
     expected = {"symbol": "BTCUSDT", "limit": "1000"}
     assert futures == RestRequest("https://fapi.binance.com/fapi/v1/depth", expected)
     elsewhere = Binance(rest="https://data-api.binance.vision/api/v3/depth")
-    assert elsewhere.book_request("a@depth", {}) is not None
+    assert elsewhere.book.request("a@depth", {}) is not None
 
 
 def test_partial_depth_needs_no_snapshot() -> None:
-    assert Binance().book_request("btcusdt@depth20@100ms", {}) is None
+    assert Binance().book.request("btcusdt@depth20@100ms", {}) is None
 
 
 def test_an_update_keeps_every_digit() -> None:
-    update = Binance().book_update(message_of(DEPTH))
+    update = Binance().book.update(message_of(DEPTH))
     assert update == (False, [(Decimal("0.00006421"), Decimal(0))], [], None)
     ((price, size),) = update.bids
     assert (str(price), str(size)) == ("0.00006421", "0E-8")
 
 
 def test_each_message_of_partial_depth_is_a_snapshot() -> None:
-    update = Binance().book_update(message_of(TOP))
+    update = Binance().book.update(message_of(TOP))
     assert update == (True, [(Decimal("0.0024"), Decimal(10))], [], None)
     top = FUTURES.replace(b"@depth@", b"@depth5@")
-    update = BinanceFutures().book_update(message_of(top, BinanceFutures()))
+    update = BinanceFutures().book.update(message_of(top, BinanceFutures()))
     assert update == (True, [], [(Decimal("0.2589"), Decimal(0))], None)
 
 
 def test_a_message_of_another_kind_changes_no_book() -> None:
-    assert Binance().book_update(message_of(msgspec.json.encode(TICKER))) is None
+    assert Binance().book.update(message_of(msgspec.json.encode(TICKER))) is None
 
 
 @pytest.mark.parametrize(
@@ -433,13 +433,13 @@ def test_a_message_of_another_kind_changes_no_book() -> None:
 def test_an_invalid_update_raises(data: dict[str, Any]) -> None:
     frame = {"stream": "a@depth", "data": {"U": 1, "u": 1, **data}}
     with pytest.raises(msgspec.ValidationError):
-        Binance().book_update(message_of(msgspec.json.encode(frame)))
+        Binance().book.update(message_of(msgspec.json.encode(frame)))
 
 
 def test_an_invalid_snapshot_raises() -> None:
     for answer in ([], {}, {"lastUpdateId": 1}, {"lastUpdateId": "x", "bids": [], "asks": []}):
         with pytest.raises(msgspec.ValidationError):
-            Binance().book_snapshot("a@depth", answer)
+            Binance().book.snapshot("a@depth", answer)
 
 
 def test_linked_numbers_detect_an_edited_line() -> None:

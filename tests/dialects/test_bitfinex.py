@@ -350,7 +350,7 @@ def test_a_new_connection_starts_counting_again() -> None:
 
 
 def update_of(raw: bytes, type: str = "update") -> BookUpdate:
-    update = PLAIN.book_update(message(BOOK, type, raw=raw))
+    update = PLAIN.book.update(message(BOOK, type, raw=raw))
     assert update is not None
     return update
 
@@ -382,10 +382,10 @@ def test_a_checksum_changes_nothing() -> None:
 
 
 def test_the_channel_of_a_book() -> None:
-    assert PLAIN.book_channel("tBTCUSD", {"prec": "P0"}) == BOOK
-    assert PLAIN.book_depth({"len": "25"}) is None
+    assert PLAIN.book.channel("tBTCUSD", {"prec": "P0"}) == BOOK
+    assert PLAIN.book.depth({"len": "25"}) is None
     with pytest.raises(NotSupported, match="R0"):
-        PLAIN.book_channel("tBTCUSD", {"prec": "R0"})
+        PLAIN.book.channel("tBTCUSD", {"prec": "R0"})
 
 
 @pytest.mark.parametrize(
@@ -463,7 +463,7 @@ class Book:
 
     @property
     def checksum(self) -> int | None:
-        return PLAIN.book_checksum(*self.sides)
+        return PLAIN.book.checksum(*self.sides)
 
 
 @pytest.mark.parametrize(
@@ -515,11 +515,11 @@ def test_a_checksum_alternates_the_sides_as_long_as_each_has_levels(
     bids: list[Any], asks: list[Any], text: str
 ) -> None:
     sides = ([(Decimal(p), Decimal(s)) for p, s in side] for side in (bids, asks))
-    assert PLAIN.book_checksum(*sides) == signed_crc(text)
+    assert PLAIN.book.checksum(*sides) == signed_crc(text)
 
 
 def test_a_checksum_is_signed() -> None:
-    checksums = [PLAIN.book_checksum([(Decimal(n), Decimal(1))], []) for n in range(20)]
+    checksums = [PLAIN.book.checksum([(Decimal(n), Decimal(1))], []) for n in range(20)]
     assert min(checksums) < 0 < max(checksums)
 
 
@@ -593,7 +593,7 @@ def test_recorded_books_remove_only_existing_levels_and_keep_to_their_length(
     books: dict[str, Book] = {}
     for one in subscribed(requests).feed(*frames):
         if one.channel.startswith("book:"):
-            update = PLAIN.book_update(one)
+            update = PLAIN.book.update(one)
             assert update is not None
             book = books.setdefault(one.channel, Book())
             book.apply(update)

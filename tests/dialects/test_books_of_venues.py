@@ -34,7 +34,7 @@ BOOKS = {
 @pytest.mark.parametrize("name", VENUES)
 def test_the_book_of_each_venue_is_tested(name: str) -> None:
     """That of Bitfinex is tested below: its frames have a number in the place of the channel."""
-    has_books = type(VENUES[name].dialect).book_update is not Dialect.book_update
+    has_books = VENUES[name].dialect.book is not None
     assert (VENUES[name].book is not None or name == "bitfinex") == has_books
 
 
@@ -127,7 +127,7 @@ def test_the_programs_decimal_context_changes_no_checksum(
 ) -> None:
     bids = [(Decimal(f"96123.{n:05d}"), Decimal(f"0.{n:08d}1")) for n in range(30, 0, -1)]
     asks = [(Decimal(f"96124.{n:05d}"), Decimal(f"1.{n:08d}E-3")) for n in range(30)]
-    expected = dialect.book_checksum(bids, asks)
+    expected = dialect.book.checksum(bids, asks)
     assert expected is not None
     with localcontext(context):
-        assert dialect.book_checksum(bids, asks) == expected
+        assert dialect.book.checksum(bids, asks) == expected

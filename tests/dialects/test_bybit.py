@@ -224,22 +224,22 @@ def test_level_1_is_sent_in_snapshots_and_is_not_numbered() -> None:
 
 
 def test_the_channel_of_a_book() -> None:
-    assert Bybit().book_channel("BTCUSDT", {}) == "orderbook.50.BTCUSDT"
-    assert Bybit().book_channel("BTCUSDT", {"depth": 200}) == "orderbook.200.BTCUSDT"
-    assert Bybit().book_depth({}) is None
-    assert Bybit().book_checksum([], []) is None
+    assert Bybit().book.channel("BTCUSDT", {}) == "orderbook.50.BTCUSDT"
+    assert Bybit().book.channel("BTCUSDT", {"depth": 200}) == "orderbook.200.BTCUSDT"
+    assert Bybit().book.depth({}) is None
+    assert Bybit().book.checksum([], []) is None
 
 
 def test_an_update_of_a_book() -> None:
     bids, asks = [(Decimal("1.9530"), Decimal("0"))], [(Decimal("1.9540"), Decimal("10.50"))]
-    update = Bybit().book_update(message(book(7)))
+    update = Bybit().book.update(message(book(7)))
     assert update == BookUpdate(False, bids, asks)
     assert str(update.asks[0][1]) == "10.50"
 
 
 def test_a_snapshot_and_the_message_of_a_restart_replace_the_book() -> None:
     for frame in (book(7, "snapshot"), book(1, "delta")):
-        update = Bybit().book_update(message(frame))
+        update = Bybit().book.update(message(frame))
         assert update is not None
         assert update.is_snapshot
 
@@ -248,7 +248,7 @@ def test_a_snapshot_and_the_message_of_a_restart_replace_the_book() -> None:
 def test_an_invalid_book_message_raises(frame: dict[str, Any]) -> None:
     found = Message(TOPIC, raw=msgspec.json.encode({**book(7), **frame}))
     with pytest.raises(msgspec.ValidationError):
-        Bybit().book_update(found)
+        Bybit().book.update(found)
 
 
 # --- recorded ------------------------------------------------------------------------------------

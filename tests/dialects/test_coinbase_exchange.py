@@ -218,15 +218,15 @@ def test_the_full_feed_is_numbered_by_its_sequence() -> None:
 
 
 def test_the_channel_of_a_book() -> None:
-    assert CoinbaseExchange().book_channel("BTC-USD", {}) == "level2_batch:BTC-USD"
-    assert OF_2021.book_channel("BTC-USD", {}) == "level2:BTC-USD"
-    assert CoinbaseExchange().book_depth({}) is None
-    assert CoinbaseExchange().book_checksum([], []) is None
+    assert CoinbaseExchange().book.channel("BTC-USD", {}) == "level2_batch:BTC-USD"
+    assert OF_2021.book.channel("BTC-USD", {}) == "level2:BTC-USD"
+    assert CoinbaseExchange().book.depth({}) is None
+    assert CoinbaseExchange().book.checksum([], []) is None
 
 
 def test_a_snapshot_of_a_book() -> None:
     frame = {"type": "snapshot", "product_id": "A-B", "bids": [["10.10", "0.450"]], "asks": []}
-    update = CoinbaseExchange().book_update(message(frame))
+    update = CoinbaseExchange().book.update(message(frame))
     assert update == BookUpdate(True, [(Decimal("10.10"), Decimal("0.450"))], [])
     assert str(update.bids[0]) == "(Decimal('10.10'), Decimal('0.450'))"
 
@@ -235,7 +235,7 @@ def test_an_update_of_a_book() -> None:
     changes = [["buy", "10.1", "0.0"], ["sell", "10.3", "2"], ["buy", "10.0", "1"]]
     frame = {"type": "l2update", "product_id": "A-B", "changes": changes}
     bids = [(Decimal("10.1"), Decimal("0")), (Decimal("10.0"), Decimal("1"))]
-    update = CoinbaseExchange().book_update(message(frame))
+    update = CoinbaseExchange().book.update(message(frame))
     assert update == BookUpdate(False, bids, [(Decimal("10.3"), Decimal("2"))])
 
 
@@ -251,7 +251,7 @@ def test_an_update_of_a_book() -> None:
 def test_an_invalid_book_message_raises(frame: dict[str, Any]) -> None:
     found = Message("level2_batch:A-B", raw=msgspec.json.encode(frame))
     with pytest.raises(msgspec.ValidationError):
-        CoinbaseExchange().book_update(found)
+        CoinbaseExchange().book.update(found)
 
 
 # --- recorded ------------------------------------------------------------------------------------

@@ -305,7 +305,7 @@ def test_each_message_of_a_grouped_book_is_a_snapshot() -> None:
     channel = "book.BTC-PERPETUAL.none.20.100ms"
     frame = push(channel, {"change_id": 5, "bids": [[1.50, 2.0]], "asks": []})
     assert peek(frame) == Data(channel, "snapshot")
-    update = Deribit().book_update(message(channel, "snapshot", raw=json.dumps(frame).encode()))
+    update = Deribit().book.update(message(channel, "snapshot", raw=json.dumps(frame).encode()))
     assert update == (True, [(Decimal("1.5"), Decimal("2.0"))], [], None)
 
 
@@ -314,18 +314,18 @@ def test_a_book_update_keeps_the_digits() -> None:
         b'{"method":"subscription","params":{"channel":"c","data":{"type":"change","bids":'
         b'[["new",0.1550,5.0],["delete",0.155,0.0]],"asks":[["change",1E-8,12345678901.123456789]]}}}'
     )
-    update = Deribit().book_update(message(BOOK, "change", 9, raw))
+    update = Deribit().book.update(message(BOOK, "change", 9, raw))
     assert update is not None
     assert not update.is_snapshot
     assert [(str(p), str(s)) for p, s in update.bids] == [("0.1550", "5.0"), ("0.155", "0")]
     assert [(str(p), str(s)) for p, s in update.asks] == [("1E-8", "12345678901.123456789")]
-    snapshot = Deribit().book_update(message(BOOK, "snapshot", 9, raw))
+    snapshot = Deribit().book.update(message(BOOK, "snapshot", 9, raw))
     assert snapshot is not None
     assert snapshot.is_snapshot
 
 
 def test_the_channel_of_a_book() -> None:
-    assert Deribit().book_channel("BTC-PERPETUAL", {}) == BOOK
-    raw = Deribit().book_channel("BTC-PERPETUAL", {"interval": "raw"})
+    assert Deribit().book.channel("BTC-PERPETUAL", {}) == BOOK
+    raw = Deribit().book.channel("BTC-PERPETUAL", {"interval": "raw"})
     assert raw == "book.BTC-PERPETUAL.raw"
-    assert Deribit().book_depth({}) is None
+    assert Deribit().book.depth({}) is None

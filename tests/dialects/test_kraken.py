@@ -483,9 +483,9 @@ BOOK = "book:BTC/USD"
 
 def test_a_book_belongs_to_a_symbol_and_has_ten_levels_by_default() -> None:
     dialect = Kraken()
-    assert dialect.book_channel("BTC/USD", {"depth": 100}) == BOOK
-    assert (dialect.book_depth({}), dialect.book_depth({"depth": 100})) == (10, 100)
-    assert dialect.book_request(BOOK, {}) is None
+    assert dialect.book.channel("BTC/USD", {"depth": 100}) == BOOK
+    assert (dialect.book.depth({}), dialect.book.depth({"depth": 100})) == (10, 100)
+    assert dialect.book.request(BOOK, {}) is None
 
 
 @pytest.mark.parametrize("depth", [0, -1, "10", 1.5, True, None])
@@ -501,7 +501,7 @@ def test_a_book_message_keeps_every_digit_of_its_row() -> None:
     ]
     raw = json.dumps({"channel": "book", "type": "update", "data": rows}).encode()
     raw = raw.replace(b"1.5", b"1.500").replace(b'"qty": 0', b'"qty": 0.00000000')
-    update = Kraken().book_update(messages_of(Kraken(), [raw])[1])
+    update = Kraken().book.update(messages_of(Kraken(), [raw])[1])
     assert update is not None
     assert (update.is_snapshot, list(update.asks), update.checksum) == (False, [], 7)
     ((price, size),) = update.bids
@@ -515,7 +515,7 @@ def test_a_book_message_without_its_fields_raises(data: str) -> None:
     raw = b'{"channel":"book","type":"update","data":%s}' % data.encode()
     (message,) = messages_of(Kraken(), [raw])
     with pytest.raises(ValueError):
-        Kraken().book_update(message)
+        Kraken().book.update(message)
 
 
 def test_a_checksum_is_over_the_ten_best_asks_then_bids_without_points_and_leading_zeros() -> None:
@@ -529,9 +529,9 @@ def test_a_checksum_is_over_the_ten_best_asks_then_bids_without_points_and_leadi
         for n in level
     )
     as_decimals = [[(Decimal(p), Decimal(s)) for p, s in side] for side in (bids, asks)]
-    assert Kraken().book_checksum(*as_decimals) == zlib.crc32(text.encode())
+    assert Kraken().book.checksum(*as_decimals) == zlib.crc32(text.encode())
 
 
 def test_a_small_number_is_written_without_an_exponent_in_the_checksum() -> None:
     tiny = [(Decimal("1E-7"), Decimal("0.00000510"))]
-    assert Kraken().book_checksum([], tiny) == zlib.crc32(b"1510")
+    assert Kraken().book.checksum([], tiny) == zlib.crc32(b"1510")

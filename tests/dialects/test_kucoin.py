@@ -78,7 +78,7 @@ def test_the_error_for_a_refusal_by_rest_has_its_code() -> None:
     with pytest.raises(HandshakeRejected, match="code 400100"):
         Kucoin().url_from("wss://x/", {"code": "400100", "msg": "5ecret"})
     with pytest.raises(HandshakeRejected, match="code 429000"):
-        Kucoin().book_snapshot(BOOK + "A-B", {"code": "429000", "msg": "slow down"})
+        Kucoin().book.snapshot(BOOK + "A-B", {"code": "429000", "msg": "slow down"})
 
 
 def base64_hmac(text: bytes) -> str:
@@ -225,33 +225,33 @@ def test_ranges_may_overlap() -> None:
 
 
 def test_the_channel_and_the_snapshot_of_a_book() -> None:
-    assert Kucoin().book_channel("BTC-USDT", {}) == BOOK + "BTC-USDT"
-    request = Kucoin().book_request(BOOK + "BTC-USDT", {})
+    assert Kucoin().book.channel("BTC-USDT", {}) == BOOK + "BTC-USDT"
+    request = Kucoin().book.request(BOOK + "BTC-USDT", {})
     expected = "https://api.kucoin.com/api/v3/market/orderbook/level2"
     assert request == RestRequest(expected, {"symbol": "BTC-USDT"})
-    partial = Kucoin(rest="http://[::1]:1", book_path="/level2_100").book_request(BOOK + "A", {})
+    partial = Kucoin(rest="http://[::1]:1", book_path="/level2_100").book.request(BOOK + "A", {})
     assert partial == RestRequest("http://[::1]:1/level2_100", {"symbol": "A"})
     data = {"sequence": "12", "bids": [["0.10", "1"]], "asks": []}
-    snapshot = Kucoin().book_snapshot(BOOK + "A", {"code": "200000", "data": data})
+    snapshot = Kucoin().book.snapshot(BOOK + "A", {"code": "200000", "data": data})
     assert repr(snapshot.bids) == repr([(Decimal("0.10"), Decimal("1"))])
     assert (snapshot.sequence, snapshot.asks) == (12, [])
 
 
 def test_rows_are_applied_in_the_order_of_their_numbers_without_those_of_price_0() -> None:
-    update = Kucoin().book_update(message_of(LEVEL2))
+    update = Kucoin().book.update(message_of(LEVEL2))
     expected = [(Decimal("0.10"), Decimal("0")), (Decimal("0.10"), Decimal("2.50"))]
     assert repr(update) == f"BookUpdate(is_snapshot=False, bids=[], asks={expected}, checksum=None)"
 
 
 def test_a_message_of_another_channel_changes_no_book() -> None:
     ticker = {"type": "message", "topic": "/market/ticker:A", "data": {}}
-    assert Kucoin().book_update(message_of(ticker)) is None
+    assert Kucoin().book.update(message_of(ticker)) is None
 
 
 @pytest.mark.parametrize("answer", [[], {}, {"code": "200000"}, {"code": "200000", "data": {}}])
 def test_an_invalid_snapshot_raises(answer: Any) -> None:
     with pytest.raises((msgspec.ValidationError, TypeError, KeyError)):
-        Kucoin().book_snapshot(BOOK + "A", answer)
+        Kucoin().book.snapshot(BOOK + "A", answer)
 
 
 # --- recorded ------------------------------------------------------------------------------------
@@ -260,7 +260,7 @@ def test_an_invalid_snapshot_raises(answer: Any) -> None:
 def test_rows_of_price_0_are_left_out_of_every_recorded_update() -> None:
     rows = zeros = 0
     for message in messages_of(Kucoin(), payloads("kucoin/KUCOIN.ws.1.0")):
-        update = Kucoin().book_update(message)
+        update = Kucoin().book.update(message)
         if update is None:
             continue
         changes = msgspec.json.decode(message.raw)["data"]["changes"]

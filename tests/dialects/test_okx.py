@@ -355,24 +355,24 @@ def test_numbers_that_start_again_without_the_link_are_a_gap() -> None:
 
 
 def test_the_channel_of_a_book() -> None:
-    assert OKX().book_channel("BTC-USDT", {}) == "books:BTC-USDT"
-    assert OKX().book_channel("BTC-USDT", {"channel": "books5"}) == "books5:BTC-USDT"
-    assert OKX().book_depth({}) is None
+    assert OKX().book.channel("BTC-USDT", {}) == "books:BTC-USDT"
+    assert OKX().book.channel("BTC-USDT", {"channel": "books5"}) == "books5:BTC-USDT"
+    assert OKX().book.depth({}) is None
 
 
 def test_an_update_of_a_book() -> None:
     frame = book(15, 10, bids=[["30189", "0", "0", "0"], ["30188.10", "1.50", "0", "2"]])
-    update = OKX().book_update(message(frame))
+    update = OKX().book.update(message(frame))
     bids = [(Decimal("30189"), Decimal("0")), (Decimal("30188.10"), Decimal("1.50"))]
     assert update == BookUpdate(False, bids, [], None)
     assert str(update.bids[1][1]) == "1.50"
 
 
 def test_a_checksum_fixed_at_0_is_none() -> None:
-    update = OKX().book_update(message(book(15, 10, checksum=0)))
+    update = OKX().book.update(message(book(15, 10, checksum=0)))
     assert update is not None
     assert update.checksum is None
-    update = OKX().book_update(message(book(15, 10, checksum=-855196043)))
+    update = OKX().book.update(message(book(15, 10, checksum=-855196043)))
     assert update is not None
     assert update.checksum == -855196043
 
@@ -396,7 +396,7 @@ def test_with_a_checksum_fixed_at_0_the_sequence_numbers_decide() -> None:
 
 def test_each_message_of_a_book_without_an_action_is_a_snapshot() -> None:
     frame = {"arg": {"channel": "books5", "instId": "A-B"}, "data": [{"asks": [], "bids": []}]}
-    update = OKX().book_update(message(frame))
+    update = OKX().book.update(message(frame))
     assert update == BookUpdate(True, [], [], None)
 
 
@@ -406,7 +406,7 @@ def test_each_message_of_a_book_without_an_action_is_a_snapshot() -> None:
 def test_an_invalid_book_message_raises(change: dict[str, Any]) -> None:
     found = Message("books:BTC-USDT", raw=msgspec.json.encode({**book(1, 0), **change}))
     with pytest.raises(msgspec.ValidationError):
-        OKX().book_update(found)
+        OKX().book.update(found)
 
 
 def test_a_checksum_continues_with_the_longer_side_alone() -> None:
@@ -415,7 +415,7 @@ def test_a_checksum_continues_with_the_longer_side_alone() -> None:
     asks = [(Decimal("3366.8"), Decimal("9"))]
     unsigned = zlib.crc32(b"3366.1:7:3366.8:9:0.00000001:6.10")
     signed = unsigned if unsigned < 2**31 else unsigned - 2**32
-    assert OKX().book_checksum(bids, asks) == signed
+    assert OKX().book.checksum(bids, asks) == signed
 
 
 # --- recorded ------------------------------------------------------------------------------------
@@ -426,7 +426,7 @@ def test_checksums_of_other_recorded_books_hold() -> None:
     rows = there("shapes/okx.tsv").read_text().splitlines()
     row = next(r for r in rows if r.startswith("l2_event.option_snapshot"))
     (update,) = updates_of(OKX(), messages_of(OKX(), [row.partition("\t")[2].encode()]))
-    assert OKX().book_checksum(update.bids, update.asks) == update.checksum == 971343753
+    assert OKX().book.checksum(update.bids, update.asks) == update.checksum == 971343753
 
 
 class _Answering(ScriptedProtocol):

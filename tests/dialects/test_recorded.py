@@ -25,9 +25,9 @@ from support.recordings import (
     recording,
     updates_of,
 )
+from wsclient.books.book import Book as SortedBook
+from wsclient.books.book import BookError
 from wsclient.messages import Message
-from wsclient.sansio.book import Book as SortedBook
-from wsclient.sansio.book import BookError
 from wsclient.sansio.dialect import Ack, BookUpdate, Counted, Dialect
 from wsclient.sansio.inbound import Inbound
 from wsclient.testing import FakeVenue
@@ -377,14 +377,14 @@ def check_books(stream: Stream, messages: Sequence[Message]) -> tuple[Any, ...]:
             for message in of_one:
                 book.apply(message)
             assert book.take_snapshot(answer)
-            snapshot = stream.dialect.book_snapshot(channel, answer)
+            snapshot = stream.dialect.book.snapshot(channel, answer)
             start = snapshot.sequence if snapshot.has_last else snapshot.sequence - 1
             changes += sum((message.sequence or 0) > start for message in of_one)
             continue
-        plain = Book(stream.dialect.book_depth({}))
+        plain = Book(stream.dialect.book.depth({}))
         for message in of_one:
             assert book.apply(message)
-            update = stream.dialect.book_update(message)
+            update = stream.dialect.book.update(message)
             assert update is not None
             plain.apply(update)
             checksums += update.checksum is not None
@@ -401,7 +401,7 @@ def snapshot_of(stream: Stream, channel: str) -> Any:
     assert stream.rest is not None
     for item in recording(stream.rest):
         symbol = re.findall("symbol=([A-Z0-9-]+)", item.uri or "")[0]
-        if stream.dialect.book_channel(symbol, {}) == channel:
+        if stream.dialect.book.channel(symbol, {}) == channel:
             return msgspec.json.decode(item.payload)
     raise AssertionError(f"no snapshot of {channel}")
 
@@ -499,7 +499,7 @@ def test_each_edit_of_a_line_with_a_checksum_is_detected_where_it_first_shows(
     stream: Stream, edit: str
 ) -> None:
     """It shows at the line, unless the levels that the checksum covers are equal with the edit."""
-    depth = stream.dialect.book_depth({})
+    depth = stream.dialect.book.depth({})
     at_once = 0
     for updates in books_of(stream):
         book = SortedBook(depth)
@@ -523,8 +523,8 @@ def first_fault(
 
     That must be the first line at which the edited book and the true one differ.
     """
-    depth = stream.dialect.book_depth({})
-    checked, plain = SortedBook(depth, stream.dialect), SortedBook(depth)
+    depth = stream.dialect.book.depth({})
+    checked, plain = SortedBook(depth, stream.dialect.book), SortedBook(depth)
     for book in (checked, plain):
         book.apply(BookUpdate(True, *truth[start]))
     for place, (line, update) in enumerate(order):
@@ -546,7 +546,7 @@ def first_fault(
 def test_a_doubled_line_changes_no_book_with_a_checksum(stream: Stream) -> None:
     """Sizes are absolute, so the checksum matches again."""
     for updates in books_of(stream):
-        book = SortedBook(stream.dialect.book_depth({}), stream.dialect)
+        book = SortedBook(stream.dialect.book.depth({}), stream.dialect.book)
         for update in updates:
             book.apply(update)
             book.apply(update)

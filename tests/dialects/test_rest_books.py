@@ -111,14 +111,14 @@ def test_recorded_books_equal_their_snapshot_with_all_updates(
     count = 0
     for item in recording(answers):
         symbol = re.findall("symbol=([A-Z0-9-]+)", item.uri or "")[0]
-        channel = dialect.book_channel(symbol, {})
+        channel = dialect.book.channel(symbol, {})
         decoded = msgspec.json.decode(item.payload)
         changes = [m for m in messages if m.channel == channel]
-        snapshot = dialect.book_snapshot(channel, decoded)
+        snapshot = dialect.book.snapshot(channel, decoded)
         expected = Book()
         expected.apply(BookUpdate(True, snapshot.bids, snapshot.asks))
         for message in changes:
-            update = dialect.book_update(message)
+            update = dialect.book.update(message)
             assert message.sequence is not None
             is_in = message.sequence - snapshot.has_last < snapshot.sequence
             if update is not None and not is_in:

@@ -20,9 +20,9 @@ from support.depth import Binance, BinanceFutures, Kucoin, Late, Rig, Truth, ans
 from support.helpers import until
 from support.inside import kept_of
 from support.oracle import check_prefixes
-from wsclient import client as client_module
+from wsclient.books import registry
+from wsclient.books.feeds import LiveBook
 from wsclient.messages import LinkedMessage
-from wsclient.runtime.books import LiveBook
 from wsclient.testing import Fault, Peer
 
 #: More than any count reaches. Each count that restarts is below all before it.
@@ -290,7 +290,7 @@ def test_through_kills_a_book_is_the_venues_or_not_in_sync(
             except AssertionError as error:
                 wrong.append(str(error))
 
-    monkeypatch.setattr(client_module, "LiveBook", Checked)
+    monkeypatch.setattr(registry, "LiveBook", Checked)
     with rig_of(truth(), **PING) as rig:
         run = Run(rig, seed)
         run.run(kills)

@@ -30,9 +30,9 @@ import wsclient
 from support.depth import Binance, BinanceFutures, Change, Kucoin, State, Truth, texts
 from support.matrix import each_size
 from support.rig import Rig
+from wsclient.books.calls import Routed
+from wsclient.books.feeds import BookFeed, LiveBook, RestBookFeed
 from wsclient.messages import LinkedMessage, Message, SubscriptionState
-from wsclient.runtime.bookcalls import Routed
-from wsclient.runtime.books import BookFeed, LiveBook, RestBookFeed
 from wsclient.runtime.fifo import FifoQueue
 from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.waiting import Deadline
@@ -103,9 +103,10 @@ class Bench:
     def __init__(self, rig: Rig, queue: MessageQueue) -> None:
         self._rig = rig
         self._queue = queue
-        self.books = self.snapshots = self.book_calls = self
+        self.core = self.feeder = self.snapshots = self.calls = self
         self.at_end: list[Callable[[], None]] = []
         self.wanting = False
+        self.counted = Counter[str]()
 
     @property
     def supervisor(self) -> Any:
@@ -134,6 +135,12 @@ class Bench:
         if self.active_on(channel) is None:
             return None
         return self.supervisor.carrier(channel).asked.subscribed_by(channel)
+
+    def count(self, name: str) -> None:
+        self.counted[name] += 1
+
+    def emit(self, *_: object) -> None:
+        pass
 
     def want(self, book: RestBookFeed) -> bool:
         self.wanting = True
@@ -167,13 +174,13 @@ class BookMachine(RuleBasedStateMachine):
         self.inbound = Inbound(dialect)
         self.queue = FifoQueue(queue_size, None, "drop_oldest")
         self.bench = Bench(self.rig, self.queue)
-        request = dialect.book_request(self.channel, {})
-        core: Any = self.bench
+        request = dialect.book.request(self.channel, {})
+        service: Any = self.bench
         self.by_rest = request is not None
         self.connection = (
-            BookFeed(core, self.channel)
+            BookFeed(service, self.channel)
             if request is None
-            else RestBookFeed(core, self.channel, request)
+            else RestBookFeed(service, self.channel, request)
         )
         self.book = LiveBook(dialect, self.channel, True, {}, self.connection)
         self.connection.keep(self.book)
@@ -346,13 +353,13 @@ class BookMachine(RuleBasedStateMachine):
                 assert follows == self.last.sequence, f"a silent gap before {message}"
         if message.gap is None or message.gap.reason not in LATE_OR_DUPLICATE:
             self.last = message
-        self.connection(message)
+        self.connection([message])
         self.check()
 
     @property
     def is_synced(self) -> bool:
         with self.book.lock:
-            return self.book.trouble() is None
+            return self.book.lasting().is_synced
 
     @invariant()
     def check(self) -> None:

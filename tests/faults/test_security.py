@@ -29,6 +29,7 @@ from support.canaries import TOKENS, found_in, secret_options, secret_url, varia
 from support.helpers import Server, expect_end, handshake_answer, listener, receive_head, until
 from support.inside import core_of, transports_of
 from support.interrupting import Point
+from support.making import with_book
 from wsclient import (
     LoginAccepted,
     LoginRefused,
@@ -563,14 +564,14 @@ def _quoting_refusal(stage: Stage) -> None:
 def _quoting_book(stage: Stage) -> None:
     """Deliver a message that is no book; the error quotes it."""
 
-    class Books(Login):
-        def book_channel(self, symbol: str, options: Any) -> str:
+    class Books(wsclient.BookFormat):
+        def channel(self, symbol: str, options: Any) -> str:
             return symbol
 
-        def book_update(self, message: wsclient.Message) -> Any:
+        def update(self, message: wsclient.Message) -> Any:
             raise ValueError(bytes(message.raw).decode())
 
-    client, _ = stage.open(dialect=Books())
+    client, _ = stage.open(dialect=with_book(Books(), Login()))
     client.subscribe("b")
     stage.venue.publish("b", words=TOKENS["Credential"])
     client.recv(timeout=5)

@@ -251,7 +251,7 @@ def snapshot_of(recording: Recording, dialect: wsclient.Dialect, channel: str) -
     """Return the answer of the venue's REST server for this book."""
     for item in read_recording(RECORDED / str(recording.rest)):
         symbol = re.findall("symbol=([A-Z0-9-]+)", item.uri or "")[0]
-        if dialect.book_channel(symbol, {}) == channel:
+        if dialect.book.channel(symbol, {}) == channel:
             return json.loads(item.payload, parse_float=Decimal)
     return None
 

@@ -12,7 +12,9 @@ import pytest
 
 import wsclient
 from support.helpers import Call, until
+from support.making import with_book
 from wsclient import Generic, Message, SubscriptionState, WebSocketClient
+from wsclient.dialects.kraken import KrakenBook
 from wsclient.events import SlowConsumer
 from wsclient.testing import FakeVenue
 
@@ -316,15 +318,16 @@ class TestAlarms:
         leave = threading.Event()
         channel, levels = "book:BTC/USD", {"bids": [{"price": 1, "qty": 1}], "asks": []}
 
-        class Stuck(wsclient.Kraken):
-            def book_update(self, message: Message) -> Any:
+        class Stuck(KrakenBook):
+            def update(self, message: Message) -> Any:
                 if message.type == "update":
                     leave.wait(10)
-                return super().book_update(message)
+                return super().update(message)
 
+        stuck = with_book(Stuck(), wsclient.Kraken())
         with FakeVenue("kraken") as venue:
             venue.protocol.set_snapshot(channel, **levels)  # type: ignore[attr-defined]
-            with wsclient.connect(venue.url, dialect=Stuck(), queue_size=5, **QUICK) as client:
+            with wsclient.connect(venue.url, dialect=stuck, queue_size=5, **QUICK) as client:
                 alarms = Alarms(client)
                 client.order_book("BTC/USD", timeout=5, verify_checksum=False)
                 found: list[str] = []

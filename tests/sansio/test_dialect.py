@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from support.rig import Plain, Rig
-from wsclient import ConfigurationError, Dialect, Limits
+from wsclient import BookFormat, ConfigurationError, Dialect, Limits, Message
 from wsclient.sansio.dialect import Credentials, RestRequest
 
 
@@ -112,3 +112,35 @@ def test_an_error_in_access_refuses_only_these_channels() -> None:
     assert "must have 'secret'" in str(rig.outcome(first))
     assert rig.outcome(second) == "waiting"
     assert rig.asked() == [("subscribe", ["b"])]
+
+
+@pytest.mark.parametrize("hook", ["book_channel", "book_update", "book_snapshot"])
+def test_a_former_method_for_order_books_is_refused_and_the_error_says_what_to_do(
+    hook: str,
+) -> None:
+    with pytest.raises(ConfigurationError, match=rf"{hook}\(\).*BookFormat.* {hook[5:]}\(\)"):
+        type("Old", (Plain,), {hook: lambda *_: None})
+
+
+def test_a_dialect_has_no_order_books_by_default() -> None:
+    assert Plain().book is None
+
+
+def test_a_book_has_no_depth_no_checksum_and_no_snapshot_by_rest_by_default() -> None:
+    book = BookFormat()
+    assert (book.depth({}), book.checksum([], []), book.request("a", {})) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda book: book.channel("a", {}),
+        lambda book: book.update(Message("a")),
+        lambda book: book.snapshot("a", {}),
+    ],
+)
+def test_a_method_that_a_book_format_must_override_raises(
+    call: Callable[[BookFormat], object],
+) -> None:
+    with pytest.raises(NotImplementedError):
+        call(BookFormat())

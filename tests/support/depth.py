@@ -17,9 +17,9 @@ import pytest
 
 import wsclient
 from support.helpers import Server, expect_end, receive_head
-from support.inside import core_of, kept_of
-from wsclient.runtime import snapshots
-from wsclient.runtime.books import LiveBook
+from support.inside import kept_of, service_of
+from wsclient.books import snapshots
+from wsclient.books.feeds import LiveBook
 from wsclient.sansio.dialect import Dialect
 from wsclient.testing import FakeVenue, FaultProxy
 from wsclient.testing.protocols import Payload, ScriptedProtocol
@@ -81,7 +81,7 @@ class Truth(ScriptedProtocol):
 
     @classmethod
     def channel(cls, symbol: str | None = None) -> str:
-        return cls.dialect().book_channel(symbol or cls.symbol, {})
+        return cls.dialect().book.channel(symbol or cls.symbol, {})
 
     def at(self, rest: str) -> Dialect:
         """Return the dialect of a client that requests snapshots at ``rest``."""
@@ -149,7 +149,7 @@ class Truth(ScriptedProtocol):
     def check(self, book: LiveBook) -> bool:
         """Return whether the book is in sync; it must then be the venue's at its number."""
         with book.lock:
-            if book.trouble() is not None:
+            if not book.lasting().is_synced:
                 return False
             number, bids, asks = book.sequence, list(book.book.bids), list(book.book.asks)
         assert number is not None
@@ -310,7 +310,7 @@ class Rig:
         self.venue.broadcast(self.truth.change(*rows), self.channel)
 
     def thread(self) -> threading.Thread | None:
-        return core_of(self.client).snapshots.thread
+        return service_of(self.client).snapshots.thread
 
 
 @contextlib.contextmanager

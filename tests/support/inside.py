@@ -22,6 +22,7 @@ __all__ = [
     "lock_of",
     "outbox_of",
     "refreshes_of",
+    "service_of",
     "set_budget",
     "transports_of",
     "waiters_of",
@@ -52,7 +53,12 @@ def outbox_of(client: wsclient.WebSocketClient, connection_id: int = 1) -> Any:
 
 def refreshes_of(client: wsclient.WebSocketClient) -> Any:
     """Return what decides when a client requests the snapshots of its order books."""
-    return core_of(client).snapshots._refreshes
+    return service_of(client).snapshots._refreshes
+
+
+def service_of(client: wsclient.WebSocketClient) -> Any:
+    """Return what a client's order books share: the thread that feeds them, and their snapshots."""
+    return client._book_registry.service
 
 
 def set_budget(client: wsclient.WebSocketClient, budget: Budget) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from wsclient.dialects import Generic
 from wsclient.messages import Arrival, Gap, Message
+from wsclient.sansio.dialect import BookFormat, Dialect
 from wsclient.sansio.inbound import Inbound
 from wsclient.sansio.incoming import Incoming
 
@@ -29,3 +30,10 @@ def message(
 def entries_of(inbound: Inbound, *payloads: bytes, received_at: int = 1) -> list[Incoming]:
     """Return what the careful path makes of one read's payloads, all of connection 7."""
     return inbound.entries(inbound.batch(list(payloads), False, received_at, 7))
+
+
+def with_book(book: BookFormat, dialect: Dialect | None = None) -> Dialect:
+    """Return a dialect whose order books are of this format."""
+    made = Dialect() if dialect is None else dialect
+    made.book = book
+    return made

@@ -165,5 +165,5 @@ class Book:
 
 
 def updates_of(dialect: Dialect, messages: Iterable[Message]) -> list[BookUpdate]:
-    updates = [dialect.book_update(message) for message in messages]
+    updates = [dialect.book.update(message) for message in messages]
     return [update for update in updates if update is not None]

@@ -41,9 +41,21 @@ BOOK_CHANNEL = f"book:{SYMBOL}"
 PATIENCE = 15.0
 
 
-class Talk(wsclient.Generic):
-    """Dialect in which each message of a book's channel is a snapshot."""
+class TalkBook(wsclient.BookFormat):
+    """Order books whose messages are all snapshots."""
 
+    def channel(self, symbol: str, options: Mapping[str, Any]) -> str:
+        return f"book:{symbol}"
+
+    def update(self, message: wsclient.Message) -> BookUpdate:
+        top = Decimal(json.loads(message.raw)["sequence"])
+        return BookUpdate(True, [(top, Decimal(1))], [(top + 1, Decimal(1))])
+
+
+class Talk(wsclient.Generic):
+    """Dialect with requests and order books."""
+
+    book = TalkBook()
     limits = wsclient.Limits(connects=None)
     takes_credentials = True
 
@@ -54,13 +66,6 @@ class Talk(wsclient.Generic):
         if isinstance(message, dict) and message.get("type") == "answer":
             return Reply(message["id"], message["payload"])
         return super().read(message)
-
-    def book_channel(self, symbol: str, options: Mapping[str, Any]) -> str:
-        return f"book:{symbol}"
-
-    def book_update(self, message: wsclient.Message) -> BookUpdate:
-        top = Decimal(json.loads(message.raw)["sequence"])
-        return BookUpdate(True, [(top, Decimal(1))], [(top + 1, Decimal(1))])
 
 
 class Talker(GenericProtocol):

@@ -31,6 +31,7 @@ import msgspec
 
 from wsclient.dialect import (
     Ack,
+    BookFormat,
     BookUpdate,
     ConfigurationError,
     Credentials,
@@ -49,7 +50,15 @@ from wsclient.dialect import (
     levels,
 )
 
-__all__ = ["KEY_LENGTH", "Binance", "combined", "decode_changes", "kind_of", "streams_in"]
+__all__ = [
+    "KEY_LENGTH",
+    "Binance",
+    "BinanceBook",
+    "combined",
+    "decode_changes",
+    "kind_of",
+    "streams_in",
+]
 
 _BOOK_OPTIONS = frozenset({"limit", "speed"})
 #: A listen key is longer than any name of a stream without an ``@`` (our assumption).
@@ -109,6 +118,44 @@ decode_changes = msgspec.json.Decoder(_Wrapped).decode
 _top = msgspec.json.Decoder(_WrappedTop).decode
 
 
+class BinanceBook(BookFormat):
+    """The order books of Binance spot, with snapshots from ``rest``."""
+
+    #: The most levels per side that the venue's REST snapshot of a book has.
+    max_levels: ClassVar[int] = 5000
+
+    def __init__(self, rest: str) -> None:
+        self._rest = rest
+
+    def channel(self, symbol: str, options: Mapping[str, Any]) -> str:
+        return f"{symbol.lower()}@depth@{options.get('speed', '100ms')}"
+
+    def update(self, message: Message) -> BookUpdate | None:
+        kind = kind_of(message.channel)
+        if not kind.startswith("depth"):
+            return None
+        if kind == "depth":
+            changes = decode_changes(message.raw).data
+            return BookUpdate(False, levels(changes.bids), levels(changes.asks))
+        top = self._partial(message.raw)
+        return BookUpdate(True, levels(top.bids), levels(top.asks))
+
+    def _partial(self, raw: bytes) -> Any:
+        """Return the decoded event of partial depth."""
+        return _top(raw).data
+
+    def request(self, channel: str, options: Mapping[str, Any]) -> RestRequest | None:
+        if kind_of(channel) != "depth":
+            return None
+        limit = options.get("limit", self.max_levels)
+        symbol = channel.partition("@")[0].upper()
+        return RestRequest(self._rest, {"symbol": symbol, "limit": str(limit)})
+
+    def snapshot(self, channel: str, answer: Any) -> Snapshot:
+        book = msgspec.convert(answer, _Book)
+        return Snapshot(book.sequence, levels(book.bids), levels(book.asks))
+
+
 class Binance(Dialect):
     """Dialect of Binance spot.
 
@@ -127,13 +174,11 @@ class Binance(Dialect):
     )
     timestamp_fields = (("data", "E"), ("data", 0, "E"))
     takes_credentials = False
-    #: The most levels per side that the venue's REST snapshot of a book has.
-    max_levels: ClassVar[int] = 5000
     #: Streams that the venue no longer sends, and what to use instead.
     retired: ClassVar[Mapping[str, str]] = {"!ticker@arr": "!miniTicker@arr"}
 
     def __init__(self, *, rest: str = "https://api.binance.com/api/v3/depth") -> None:
-        self._rest = rest
+        self.book: BookFormat = BinanceBook(rest)
 
     def url(self, url: str, credentials: Credentials | None) -> str:
         base, query = combined(url)
@@ -184,34 +229,6 @@ class Binance(Dialect):
     def _depth(self, stream: str, data: msgspec.Raw) -> Message:
         update = _update(data)
         return LinkedMessage(stream, "depth", update.last, follows=update.first - 1)
-
-    def book_channel(self, symbol: str, options: Mapping[str, Any]) -> str:
-        return f"{symbol.lower()}@depth@{options.get('speed', '100ms')}"
-
-    def book_update(self, message: Message) -> BookUpdate | None:
-        kind = kind_of(message.channel)
-        if not kind.startswith("depth"):
-            return None
-        if kind == "depth":
-            changes = decode_changes(message.raw).data
-            return BookUpdate(False, levels(changes.bids), levels(changes.asks))
-        top = self._partial(message.raw)
-        return BookUpdate(True, levels(top.bids), levels(top.asks))
-
-    def _partial(self, raw: bytes) -> Any:
-        """Return the decoded event of partial depth."""
-        return _top(raw).data
-
-    def book_request(self, channel: str, options: Mapping[str, Any]) -> RestRequest | None:
-        if kind_of(channel) != "depth":
-            return None
-        limit = options.get("limit", self.max_levels)
-        symbol = channel.partition("@")[0].upper()
-        return RestRequest(self._rest, {"symbol": symbol, "limit": str(limit)})
-
-    def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
-        book = msgspec.convert(answer, _Book)
-        return Snapshot(book.sequence, levels(book.bids), levels(book.asks))
 
 
 def kind_of(stream: str) -> str:

@@ -31,13 +31,14 @@ from wsclient.dialect import (
 from wsclient.dialects.binance import (
     KEY_LENGTH,
     Binance,
+    BinanceBook,
     combined,
     decode_changes,
     kind_of,
     streams_in,
 )
 
-__all__ = ["BinanceFutures"]
+__all__ = ["BinanceFutures", "BinanceFuturesBook"]
 
 _ROUTES = frozenset({"public", "market", "private"})
 #: Also ``depth``, with a number or without; all other market data is on ``/market``.
@@ -50,6 +51,18 @@ class _FuturesUpdate(msgspec.Struct, gc=False):
 
 
 _futures_update = msgspec.json.Decoder(_FuturesUpdate).decode
+
+
+class BinanceFuturesBook(BinanceBook):
+    """The order books of Binance futures, with snapshots from ``rest``."""
+
+    max_levels: ClassVar[int] = 1000
+
+    def _partial(self, raw: bytes) -> Any:
+        return decode_changes(raw).data
+
+    def snapshot(self, channel: str, answer: Any) -> Snapshot:
+        return super().snapshot(channel, answer)._replace(has_last=False)
 
 
 class BinanceFutures(Binance):
@@ -79,11 +92,10 @@ class BinanceFutures(Binance):
         connects=(300, 300.0),
         max_age=86_400.0 - 300.0,
     )
-    max_levels: ClassVar[int] = 1000
     retired: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, *, rest: str = "https://fapi.binance.com/fapi/v1/depth") -> None:
-        super().__init__(rest=rest)
+        self.book = BinanceFuturesBook(rest)
 
     def url(self, url: str, credentials: Credentials | None) -> str:
         base, query = combined(url)
@@ -111,12 +123,6 @@ class BinanceFutures(Binance):
         return LinkedMessage(
             stream, "depth", update.last, follows=update.previous, is_counted=False
         )
-
-    def _partial(self, raw: bytes) -> Any:
-        return decode_changes(raw).data
-
-    def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
-        return super().book_snapshot(channel, answer)._replace(has_last=False)
 
 
 def _has_no_routes(base: str) -> bool:

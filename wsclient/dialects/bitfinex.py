@@ -41,6 +41,7 @@ import msgspec
 
 from wsclient.dialect import (
     Ack,
+    BookFormat,
     BookUpdate,
     ConfigurationError,
     Counted,
@@ -61,7 +62,7 @@ from wsclient.dialect import (
     sign,
 )
 
-__all__ = ["Bitfinex"]
+__all__ = ["Bitfinex", "BitfinexBook"]
 
 _SEQ_ALL, _OB_CHECKSUM = 65536, 131072
 #: Channels that are named by a key instead of a symbol.
@@ -89,6 +90,37 @@ _row = msgspec.json.Decoder(_Row).decode
 _rows = msgspec.json.Decoder(list[_Row]).decode
 
 
+class BitfinexBook(BookFormat):
+    """The order books of Bitfinex."""
+
+    def channel(self, symbol: str, options: Mapping[str, Any]) -> str:
+        if options.get("prec") == "R0":
+            raise NotSupported("prec='R0' is a list of orders, not an order book of price levels")
+        return f"book:{symbol}"
+
+    def update(self, message: Message) -> BookUpdate | None:
+        parts = _parts(message.raw)
+        if message.type == "checksum":
+            return BookUpdate(False, [], [], _integer(parts[2]))
+        is_snapshot = message.type == "snapshot"
+        bids: list[tuple[Decimal, Decimal]] = []
+        asks: list[tuple[Decimal, Decimal]] = []
+        for row in _rows(parts[1]) if is_snapshot else [_row(parts[1])]:
+            side = bids if row.amount > 0 else asks
+            side.append((row.price, row.amount.copy_abs() if row.count else Decimal(0)))
+        return BookUpdate(is_snapshot, bids, asks)
+
+    def checksum(self, bids: Levels, asks: Levels) -> int | None:
+        """Return the checksum as a signed number, over bids and asks in alternation."""
+        # Unlike copy_negate, the minus operator rounds to the program's decimal context.
+        negative = ((price, size.copy_negate()) for price, size in islice(asks, _CHECKED))
+        both = zip_longest(islice(bids, _CHECKED), negative)
+        levels: Iterable[tuple[Decimal, Decimal]] = filter(None, (x for pair in both for x in pair))
+        text = ":".join(javascript_number(number) for level in levels for number in level)
+        checksum = zlib.crc32(text.encode())
+        return checksum - 2**32 if checksum >= 2**31 else checksum
+
+
 class Bitfinex(Dialect):
     """Dialect of Bitfinex, API v2.
 
@@ -97,6 +129,7 @@ class Bitfinex(Dialect):
     """
 
     name: ClassVar[str] = "bitfinex"
+    book = BitfinexBook()
     quiet_channels = ("status:liq:",)
     limits = Limits(channels_per_connection=25, connects=(5, 15.0))
     silence_timeout = 45.0
@@ -157,33 +190,6 @@ class Bitfinex(Dialect):
         # A kind in words is followed by its payload; only a heartbeat has none.
         is_in_words = payload[:1] == b'"' and kind != "hb"
         return [Counted(_integer(parts[3 if is_in_words else 2])), item]
-
-    def book_channel(self, symbol: str, options: Mapping[str, Any]) -> str:
-        if options.get("prec") == "R0":
-            raise NotSupported("prec='R0' is a list of orders, not an order book of price levels")
-        return f"book:{symbol}"
-
-    def book_update(self, message: Message) -> BookUpdate | None:
-        parts = _parts(message.raw)
-        if message.type == "checksum":
-            return BookUpdate(False, [], [], _integer(parts[2]))
-        is_snapshot = message.type == "snapshot"
-        bids: list[tuple[Decimal, Decimal]] = []
-        asks: list[tuple[Decimal, Decimal]] = []
-        for row in _rows(parts[1]) if is_snapshot else [_row(parts[1])]:
-            side = bids if row.amount > 0 else asks
-            side.append((row.price, row.amount.copy_abs() if row.count else Decimal(0)))
-        return BookUpdate(is_snapshot, bids, asks)
-
-    def book_checksum(self, bids: Levels, asks: Levels) -> int | None:
-        """Return the checksum as a signed number, over bids and asks in alternation."""
-        # Unlike copy_negate, the minus operator rounds to the program's decimal context.
-        negative = ((price, size.copy_negate()) for price, size in islice(asks, _CHECKED))
-        both = zip_longest(islice(bids, _CHECKED), negative)
-        levels: Iterable[tuple[Decimal, Decimal]] = filter(None, (x for pair in both for x in pair))
-        text = ":".join(javascript_number(number) for level in levels for number in level)
-        checksum = zlib.crc32(text.encode())
-        return checksum - 2**32 if checksum >= 2**31 else checksum
 
 
 def _kind(payload: bytes) -> str:

@@ -33,6 +33,7 @@ import msgspec
 
 from wsclient.dialect import (
     Ack,
+    BookFormat,
     BookUpdate,
     ConfigurationError,
     Credentials,
@@ -52,7 +53,7 @@ from wsclient.dialect import (
     sign,
 )
 
-__all__ = ["Bybit"]
+__all__ = ["Bybit", "BybitBook"]
 
 _RESTARTED = 1
 #: Channels that may be silent for any time, by their name up to the first dot: private ones,
@@ -111,6 +112,19 @@ _head = msgspec.json.Decoder(_Head).decode
 _book = msgspec.json.Decoder(_BookFrame).decode
 
 
+class BybitBook(BookFormat):
+    """The order books of Bybit."""
+
+    def channel(self, symbol: str, options: Mapping[str, Any]) -> str:
+        """Return the channel of an order book; ``depth`` is 1, 50 (the default), 200 or 1000."""
+        return f"orderbook.{options.get('depth', 50)}.{symbol}"
+
+    def update(self, message: Message) -> BookUpdate | None:
+        frame = _book(message.raw)
+        is_snapshot = frame.type == "snapshot" or frame.data.u == _RESTARTED
+        return BookUpdate(is_snapshot, levels(frame.data.b), levels(frame.data.a))
+
+
 class Bybit(Dialect):
     """Dialect of Bybit v5.
 
@@ -119,6 +133,7 @@ class Bybit(Dialect):
     """
 
     name: ClassVar[str] = "bybit"
+    book = BybitBook()
     limits = Limits(channels_per_message=10, connects=(500, 300.0))
     keepalive = ({"op": "ping"}, 20.0)
     silence_timeout = 30.0
@@ -156,15 +171,6 @@ class Bybit(Dialect):
         if head.type == "snapshot" or update == _RESTARTED:
             return LinkedMessage(head.topic, head.type, update)
         return Message(head.topic, head.type, update)
-
-    def book_channel(self, symbol: str, options: Mapping[str, Any]) -> str:
-        """Return the channel of an order book; ``depth`` is 1, 50 (the default), 200 or 1000."""
-        return f"orderbook.{options.get('depth', 50)}.{symbol}"
-
-    def book_update(self, message: Message) -> BookUpdate | None:
-        frame = _book(message.raw)
-        is_snapshot = frame.type == "snapshot" or frame.data.u == _RESTARTED
-        return BookUpdate(is_snapshot, levels(frame.data.b), levels(frame.data.a))
 
 
 def _answer(head: _Head) -> Item | Sequence[Item]:

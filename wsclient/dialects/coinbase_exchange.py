@@ -34,6 +34,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from wsclient.dialect import (
+    BookFormat,
     BookUpdate,
     ConfigurationError,
     Credentials,
@@ -51,7 +52,7 @@ from wsclient.dialect import (
     sign_in_base64,
 )
 
-__all__ = ["CoinbaseExchange"]
+__all__ = ["CoinbaseExchange", "CoinbaseExchangeBook"]
 
 _FULL = ("received", "open", "done", "change", "activate")
 #: Errors after which the venue closes the connection; they answer no request.
@@ -93,6 +94,26 @@ _head = msgspec.json.Decoder(_Head).decode
 _book = msgspec.json.Decoder(_Snapshot | _Update).decode
 
 
+class CoinbaseExchangeBook(BookFormat):
+    """The order books of Coinbase Exchange: the channel ``name``."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def channel(self, symbol: str, options: Mapping[str, Any]) -> str:
+        return f"{self._name}:{symbol}"
+
+    def update(self, message: Message) -> BookUpdate | None:
+        frame = _book(message.raw)
+        if isinstance(frame, _Snapshot):
+            return BookUpdate(True, levels(frame.bids), levels(frame.asks))
+        bids, asks = (
+            [(change.price, change.size) for change in frame.changes if change.side == wanted]
+            for wanted in ("buy", "sell")
+        )
+        return BookUpdate(False, bids, asks)
+
+
 class CoinbaseExchange(Dialect):
     """Dialect of Coinbase Exchange.
 
@@ -110,7 +131,7 @@ class CoinbaseExchange(Dialect):
     timestamp_fields = (("time",),)
 
     def __init__(self, *, book: str = "level2_batch", trades: str = "matches") -> None:
-        self._book = book
+        self.book = CoinbaseExchangeBook(book)
         self._trades = trades
         self._channels = {
             "heartbeat": "heartbeat",
@@ -165,19 +186,6 @@ class CoinbaseExchange(Dialect):
     def timestamp(self, message: Message) -> int | None:
         # The last match may have been long ago.
         return None if message.type == "last_match" else super().timestamp(message)
-
-    def book_channel(self, symbol: str, options: Mapping[str, Any]) -> str:
-        return f"{self._book}:{symbol}"
-
-    def book_update(self, message: Message) -> BookUpdate | None:
-        frame = _book(message.raw)
-        if isinstance(frame, _Snapshot):
-            return BookUpdate(True, levels(frame.bids), levels(frame.asks))
-        bids, asks = (
-            [(change.price, change.size) for change in frame.changes if change.side == wanted]
-            for wanted in ("buy", "sell")
-        )
-        return BookUpdate(False, bids, asks)
 
 
 def _named(row: _Channel) -> list[str]:

@@ -29,6 +29,7 @@ import msgspec
 
 from wsclient.dialect import (
     Ack,
+    BookFormat,
     BookUpdate,
     ConfigurationError,
     Credentials,
@@ -49,7 +50,7 @@ from wsclient.dialect import (
     levels,
 )
 
-__all__ = ["Deribit"]
+__all__ = ["Deribit", "DeribitBook"]
 
 #: ``too_many_requests`` is no refusal of a login: the login then times out and is retried later.
 _TOO_MANY = 10028
@@ -94,6 +95,27 @@ _book = msgspec.json.Decoder(_Book).decode
 _grouped_book = msgspec.json.Decoder(_GroupedBook).decode
 
 
+class DeribitBook(BookFormat):
+    """The order books of Deribit."""
+
+    def channel(self, symbol: str, options: Mapping[str, Any]) -> str:
+        """Return the channel of an order book.
+
+        ``interval`` is ``"100ms"`` (the default), ``"agg2"`` or ``"raw"``.
+        """
+        return f"book.{symbol}.{options.get('interval', '100ms')}"
+
+    def update(self, message: Message) -> BookUpdate | None:
+        data = _push(message.raw).params.data
+        if message.sequence is None:
+            grouped = _grouped_book(data)
+            return BookUpdate(True, levels(grouped.bids), levels(grouped.asks))
+        if message.type not in ("snapshot", "change"):
+            raise ValueError(f"a book message of the unknown type {message.type!r}")
+        book = _book(data)
+        return BookUpdate(message.type == "snapshot", _levels(book.bids), _levels(book.asks))
+
+
 class Deribit(Dialect):
     """Dialect of Deribit.
 
@@ -105,6 +127,7 @@ class Deribit(Dialect):
     """
 
     name: ClassVar[str] = "deribit"
+    book = DeribitBook()
     #: Private channels, block trades, and states that seldom change.
     quiet_channels = (
         "announcements",
@@ -196,23 +219,6 @@ class Deribit(Dialect):
             return Ack(request_id)
         rest = Rejection("not among the channels of the answer", request_id, is_rest=True)
         return [*(Ack(request_id, channel) for channel in answer["result"]), rest]
-
-    def book_channel(self, symbol: str, options: Mapping[str, Any]) -> str:
-        """Return the channel of an order book.
-
-        ``interval`` is ``"100ms"`` (the default), ``"agg2"`` or ``"raw"``.
-        """
-        return f"book.{symbol}.{options.get('interval', '100ms')}"
-
-    def book_update(self, message: Message) -> BookUpdate | None:
-        data = _push(message.raw).params.data
-        if message.sequence is None:
-            grouped = _grouped_book(data)
-            return BookUpdate(True, levels(grouped.bids), levels(grouped.asks))
-        if message.type not in ("snapshot", "change"):
-            raise ValueError(f"a book message of the unknown type {message.type!r}")
-        book = _book(data)
-        return BookUpdate(message.type == "snapshot", _levels(book.bids), _levels(book.asks))
 
 
 def _call(method: str, params: Mapping[str, Any], request_id: int | str) -> dict[str, Any]:

@@ -38,6 +38,7 @@ import msgspec
 from wsclient.dialect import (
     Ack,
     AuthenticationError,
+    BookFormat,
     BookUpdate,
     ConfigurationError,
     Credentials,
@@ -58,7 +59,7 @@ from wsclient.dialect import (
     sign_in_base64,
 )
 
-__all__ = ["Kraken"]
+__all__ = ["Kraken", "KrakenBook"]
 
 _FILTERED = frozenset({"heartbeat", "status"})
 #: Channels that are subscribed to by symbol; any other carries all symbols.
@@ -110,6 +111,36 @@ class _BookFrame(msgspec.Struct, gc=False):
 _book_frame = msgspec.json.Decoder(_BookFrame).decode
 
 
+class KrakenBook(BookFormat):
+    """The order books of Kraken."""
+
+    def channel(self, symbol: str, options: Mapping[str, Any]) -> str:
+        return f"book:{symbol}"
+
+    def depth(self, options: Mapping[str, Any]) -> int | None:
+        depth = options.get("depth", 10)
+        if type(depth) is not int or depth < 1:
+            raise ConfigurationError(f"depth must be a whole number from 1 up, not {depth!r}")
+        return depth
+
+    def update(self, message: Message) -> BookUpdate | None:
+        if message.item is None:
+            raise ValueError("a book message without a row")
+        if message.type not in ("snapshot", "update"):
+            raise ValueError(f"a book message of the unknown type {message.type!r}")
+        row = _book_frame(message.raw).data[message.item]
+        return BookUpdate(
+            message.type == "snapshot",
+            [(level.price, level.qty) for level in row.bids],
+            [(level.price, level.qty) for level in row.asks],
+            row.checksum,
+        )
+
+    def checksum(self, bids: Levels, asks: Levels) -> int | None:
+        digits = [_digits(n) for side in (asks, bids) for level in islice(side, 10) for n in level]
+        return crc32("".join(digits).encode())
+
+
 class Kraken(Dialect):
     """Dialect of Kraken spot, API v2.
 
@@ -121,6 +152,7 @@ class Kraken(Dialect):
     """
 
     name: ClassVar[str] = "kraken"
+    book = KrakenBook()
     quiet_channels = ("balances", "executions")
     limits = Limits(channels_per_message=100, connects=(150, 600.0))
     silence_timeout = 15.0
@@ -198,32 +230,6 @@ class Kraken(Dialect):
 
     def item(self, decoded: Any, index: int) -> Any:
         return decoded["data"][index]
-
-    def book_channel(self, symbol: str, options: Mapping[str, Any]) -> str:
-        return f"book:{symbol}"
-
-    def book_depth(self, options: Mapping[str, Any]) -> int | None:
-        depth = options.get("depth", 10)
-        if type(depth) is not int or depth < 1:
-            raise ConfigurationError(f"depth must be a whole number from 1 up, not {depth!r}")
-        return depth
-
-    def book_update(self, message: Message) -> BookUpdate | None:
-        if message.item is None:
-            raise ValueError("a book message without a row")
-        if message.type not in ("snapshot", "update"):
-            raise ValueError(f"a book message of the unknown type {message.type!r}")
-        row = _book_frame(message.raw).data[message.item]
-        return BookUpdate(
-            message.type == "snapshot",
-            [(level.price, level.qty) for level in row.bids],
-            [(level.price, level.qty) for level in row.asks],
-            row.checksum,
-        )
-
-    def book_checksum(self, bids: Levels, asks: Levels) -> int | None:
-        digits = [_digits(n) for side in (asks, bids) for level in islice(side, 10) for n in level]
-        return crc32("".join(digits).encode())
 
     def _answer(self, answer: dict[str, Any]) -> Item:
         request_id = answer.get("req_id")

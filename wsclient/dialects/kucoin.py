@@ -35,6 +35,7 @@ import msgspec
 from wsclient.dialect import (
     Ack,
     AuthenticationError,
+    BookFormat,
     BookUpdate,
     Credentials,
     Dialect,
@@ -55,7 +56,7 @@ from wsclient.dialect import (
     sign_in_base64,
 )
 
-__all__ = ["Kucoin"]
+__all__ = ["Kucoin", "KucoinBook"]
 
 _BOOK = "/market/level2:"
 _PRIVATE = (
@@ -126,6 +127,30 @@ _range = msgspec.json.Decoder(_Range).decode
 _update = msgspec.json.Decoder(_Update, strict=False).decode
 
 
+class KucoinBook(BookFormat):
+    """The order books of KuCoin, with snapshots from ``address``."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    def channel(self, symbol: str, options: Mapping[str, Any]) -> str:
+        return _BOOK + symbol
+
+    def update(self, message: Message) -> BookUpdate | None:
+        if not message.channel.startswith(_BOOK):
+            return None
+        changes = _update(message.raw).data.changes
+        return BookUpdate(False, _in_order(changes.bids), _in_order(changes.asks))
+
+    def request(self, channel: str, options: Mapping[str, Any]) -> RestRequest | None:
+        symbol = channel.partition(":")[2]
+        return RestRequest(self._address, {"symbol": symbol})
+
+    def snapshot(self, channel: str, answer: Any) -> Snapshot:
+        book = msgspec.convert(_data(answer), _Book, strict=False)
+        return Snapshot(book.sequence, levels(book.bids), levels(book.asks))
+
+
 class Kucoin(Dialect):
     """Dialect of KuCoin spot.
 
@@ -157,7 +182,7 @@ class Kucoin(Dialect):
         book_path: str = "/api/v3/market/orderbook/level2",
     ) -> None:
         self._rest = rest
-        self._book_path = book_path
+        self.book = KucoinBook(f"{rest}{book_path}")
 
     def url_request(self, url: str, credentials: Credentials | None) -> RestRequest | None:
         if credentials is None:
@@ -220,23 +245,6 @@ class Kucoin(Dialect):
         # The time of a futures candle is its beginning.
         is_candle = message.channel.startswith("/contractMarket/candle:")
         return None if is_candle else super().timestamp(message)
-
-    def book_channel(self, symbol: str, options: Mapping[str, Any]) -> str:
-        return _BOOK + symbol
-
-    def book_update(self, message: Message) -> BookUpdate | None:
-        if not message.channel.startswith(_BOOK):
-            return None
-        changes = _update(message.raw).data.changes
-        return BookUpdate(False, _in_order(changes.bids), _in_order(changes.asks))
-
-    def book_request(self, channel: str, options: Mapping[str, Any]) -> RestRequest | None:
-        symbol = channel.partition(":")[2]
-        return RestRequest(f"{self._rest}{self._book_path}", {"symbol": symbol})
-
-    def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
-        book = msgspec.convert(_data(answer), _Book, strict=False)
-        return Snapshot(book.sequence, levels(book.bids), levels(book.asks))
 
 
 def _data(answer: Any) -> Any:

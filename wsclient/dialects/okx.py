@@ -39,6 +39,7 @@ import msgspec
 
 from wsclient.dialect import (
     Ack,
+    BookFormat,
     BookUpdate,
     ConfigurationError,
     Credentials,
@@ -61,7 +62,7 @@ from wsclient.dialect import (
     sign_in_base64,
 )
 
-__all__ = ["OKX"]
+__all__ = ["OKX", "OKXBook"]
 
 #: Wrong timestamp, key, signature, whole login, passphrase; unknown key.
 _LOGIN_CODES = frozenset({"60004", "60005", "60006", "60007", "60009", "60024", "60031"})
@@ -120,6 +121,37 @@ _head = msgspec.json.Decoder(_Head).decode
 _book = msgspec.json.Decoder(_BookFrame).decode
 
 
+class OKXBook(BookFormat):
+    """The order books of OKX."""
+
+    def channel(self, symbol: str, options: Mapping[str, Any]) -> str:
+        """Return the channel of an order book.
+
+        The default is ``books``, which has 400 levels; ``channel="books5"`` (or another) takes
+        its place.
+        """
+        return f"{options.get('channel', 'books')}:{symbol}"
+
+    def update(self, message: Message) -> BookUpdate | None:
+        frame = _book(message.raw)
+        (book,) = frame.data
+        is_snapshot = frame.action == "snapshot"
+        if frame.action is None:
+            is_snapshot = message.channel.partition(":")[0].endswith(_WHOLE)
+            if not is_snapshot:
+                raise ValueError("a book message without an action")
+        return BookUpdate(is_snapshot, levels(book.bids), levels(book.asks), book.checksum or None)
+
+    def checksum(self, bids: Levels, asks: Levels) -> int | None:
+        sides = (
+            [f"{price:f}:{size:f}" for price, size in islice(side, _CHECKED)]
+            for side in (bids, asks)
+        )
+        text = ":".join(level for pair in zip_longest(*sides) for level in pair if level)
+        unsigned = zlib.crc32(text.encode())
+        return unsigned - (unsigned >> 31 << 32)
+
+
 class OKX(Dialect):
     """Dialect of OKX v5.
 
@@ -128,6 +160,7 @@ class OKX(Dialect):
     """
 
     name: ClassVar[str] = "okx"
+    book = OKXBook()
     limits = Limits(channels_per_message=50, connects=(3, 1.0))
     keepalive = ("ping", 20.0)
     silence_timeout = 30.0
@@ -188,33 +221,6 @@ class OKX(Dialect):
             return Message(channel, head.action)
         follows = None if row.prevSeqId == -1 else row.prevSeqId
         return LinkedMessage(channel, head.action, row.seqId, follows=follows, is_counted=False)
-
-    def book_channel(self, symbol: str, options: Mapping[str, Any]) -> str:
-        """Return the channel of an order book.
-
-        The default is ``books``, which has 400 levels; ``channel="books5"`` (or another) takes
-        its place.
-        """
-        return f"{options.get('channel', 'books')}:{symbol}"
-
-    def book_update(self, message: Message) -> BookUpdate | None:
-        frame = _book(message.raw)
-        (book,) = frame.data
-        is_snapshot = frame.action == "snapshot"
-        if frame.action is None:
-            is_snapshot = message.channel.partition(":")[0].endswith(_WHOLE)
-            if not is_snapshot:
-                raise ValueError("a book message without an action")
-        return BookUpdate(is_snapshot, levels(book.bids), levels(book.asks), book.checksum or None)
-
-    def book_checksum(self, bids: Levels, asks: Levels) -> int | None:
-        sides = (
-            [f"{price:f}:{size:f}" for price, size in islice(side, _CHECKED)]
-            for side in (bids, asks)
-        )
-        text = ":".join(level for pair in zip_longest(*sides) for level in pair if level)
-        unsigned = zlib.crc32(text.encode())
-        return unsigned - (unsigned >> 31 << 32)
 
 
 def _answer(head: _Head) -> Item:

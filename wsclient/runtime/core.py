@@ -23,14 +23,13 @@ from wsclient.errors import ClientClosed
 from wsclient.events import ThreadStuck, UnreadDiscarded
 from wsclient.messages import Message
 from wsclient.options import Options
-from wsclient.runtime.bookcalls import BookCalls
 from wsclient.runtime.callbacks import Callbacks
 from wsclient.runtime.calls import Calls
 from wsclient.runtime.conflating import ConflatingQueue
 from wsclient.runtime.eventhub import EventHub
 from wsclient.runtime.eventlog import EventLog
-from wsclient.runtime.feeder import Feeder
 from wsclient.runtime.fifo import FifoQueue
+from wsclient.runtime.follower import Follower
 from wsclient.runtime.forking import forked_error, watch
 from wsclient.runtime.judging import Judge
 from wsclient.runtime.locks import Locks
@@ -39,7 +38,6 @@ from wsclient.runtime.pacing import Pacer
 from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.reception import Reception
 from wsclient.runtime.router import Router, Routes
-from wsclient.runtime.snapshots import Snapshots
 from wsclient.runtime.source import Sources
 from wsclient.runtime.threads import is_worker_thread
 from wsclient.runtime.waiting import Deadline, Waiter
@@ -112,20 +110,15 @@ class Core:
         self.undo = self.watchdog.put_now
         self.judge = Judge(options.classify, self.emit, self.post)
         make = partial(self.new_queue, "callbacks")
-        self.callbacks = Callbacks(make, self._add_queue, self.emit, self.died)
-        make = partial(self.new_queue, "books")
-        self.books = Feeder(make, self._add_queue, self.died)
-        self.snapshots = Snapshots(
-            options, self.emit, self.judge.now, self.clock, self.locks, sources.mask
-        )
-        self.at_end.append(self.snapshots.close)
+        self.callbacks = Callbacks(make, self.add_queue, self.emit, self.died)
+        #: What is built on this core, such as its order books.
+        self.follower = Follower()
         #: The waiters of blocked calls. Settled directly if the watchdog dies.
         self.waiters: WeakGroup[Waiter] = WeakGroup()
         #: True once close() has stopped waiting for the watchdog.
         self._is_held_up = False
         self.is_forked = False
         self.calls = Calls(self)
-        self.book_calls = BookCalls(self)
         self.reception = Reception(self)
         watch(self)
 
@@ -183,7 +176,8 @@ class Core:
             time_ns=self.clock.time_ns,
         )
 
-    def _add_queue(self, queue: MessageQueue) -> None:
+    def add_queue(self, queue: MessageQueue) -> None:
+        """Also deliver to ``queue``, by its routes."""
         with self.lock:
             self.router.add(queue)
 

@@ -6,7 +6,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from wsclient.messages import Message
-from wsclient.runtime.keeper import LATE
 from wsclient.sansio.dialect import Credentials, Dialect
 from wsclient.sansio.frames import Frames
 from wsclient.sansio.inbound import Inbound
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Reception"]
 
+#: Data is late when it has waited for its delivery for longer than this (s).
+LATE = 0.25
 #: The time (s) between two messages whose venue lag is measured: each one must be partly decoded.
 SAMPLE_EVERY = 0.01
 
@@ -60,7 +61,7 @@ class Reception:
             )
             self._core.router.connected(connection_id)
         self._core.wake()
-        self._core.snapshots.opened()
+        self._core.follower.opened()
 
     def received(self, frames: Frames) -> None:
         """Decode and deliver what one read brought."""
@@ -71,7 +72,7 @@ class Reception:
         finally:
             del self._taking_in[connection_id]
         if self._core.clock.monotonic() - now > LATE:
-            self._core.books.wake()  # the books were doubtful until now
+            self._core.follower.caught_up()
 
     def _received(self, connection_id: int, frames: Frames, now: float) -> None:
         core, inbound = self._core, self._inbound
@@ -136,7 +137,7 @@ class Reception:
             due = self._core.supervisor.is_due or self._core.router.has_changed
         if sample is not None:
             self._measure(sample)
-        self._core.snapshots.confirmed()
+        self._core.follower.confirmed()
         return due
 
     def _sampled(self, messages: list[Message], now: float) -> Message | None:

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from wsclient.errors import ConnectionLost, NotConnected, ThreadStartError, WSClientError
-from wsclient.events import Resubscribing, SlowConsumer, ThreadDied
+from wsclient.events import Disconnected, Resubscribing, SlowConsumer, ThreadDied
 from wsclient.runtime.source import Source, Sources
 from wsclient.runtime.threads import WorkerThread, launch
 from wsclient.runtime.waiting import Waiter
@@ -112,9 +112,8 @@ class Watchdog:
         readers = [transport.thread for transport in list(self.transports.values())]
         lazy = [
             core.callbacks.thread,
-            core.books.thread,
-            core.snapshots.thread,
             core.judge.thread,
+            *core.follower.threads(),
         ]
         return [self._threads.get(None), *lazy, *readers]
 
@@ -217,7 +216,9 @@ class Watchdog:
         elif isinstance(action, Notify):
             core.event_hub.notify(action)
             if action.kind is Resubscribing:
-                core.snapshots.opened()
+                core.follower.opened()
+            elif action.kind is Disconnected:
+                core.follower.disconnected()
         elif isinstance(action, Consult):
             self._consult(action)
         elif isinstance(action, Dial):

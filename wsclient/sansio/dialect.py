@@ -21,6 +21,7 @@ from wsclient.sansio.timestamps import Path, find_timestamp
 
 __all__ = [
     "Ack",
+    "BookFormat",
     "BookUpdate",
     "Counted",
     "Credentials",
@@ -281,6 +282,57 @@ class Limits:
     max_age: float | None = None
 
 
+class BookFormat:
+    """The base class of a venue's order books: how its messages and snapshots change a book.
+
+    Override :meth:`channel` and :meth:`update`, and :meth:`request` and :meth:`snapshot` if a book
+    begins with a snapshot by REST. An object of it is the :attr:`Dialect.book` of the dialect.
+    """
+
+    def channel(self, symbol: str, options: Mapping[str, Any]) -> str:
+        """Return the channel of an order book, for ``client.order_book(symbol, **options)``."""
+        raise NotImplementedError
+
+    def update(self, message: Message) -> BookUpdate | None:
+        """Return the update in a message of an order book's channel; None if it has none.
+
+        It must have exactly the venue's digits, so decode ``message.raw``: ``message.data`` may
+        hold floats. Raise for an invalid payload: the book is then out of sync.
+        """
+        raise NotImplementedError
+
+    def depth(self, options: Mapping[str, Any]) -> int | None:
+        """Return how many levels per side the venue keeps up to date; None for all.
+
+        The venue sends no removal for a level that falls out of this depth.
+        """
+        return None
+
+    def checksum(self, bids: Levels, asks: Levels) -> int | None:
+        """Return the checksum of a book as the venue computes it; None if the venue has none.
+
+        ``bids`` and ``asks`` are best levels first.
+        """
+        return None
+
+    def request(self, channel: str, options: Mapping[str, Any]) -> RestRequest | None:
+        """Return the REST request for an order book's snapshot; None if the stream contains it."""
+        return None
+
+    def snapshot(self, channel: str, answer: Any) -> Snapshot:
+        """Return the snapshot in the answer to :meth:`request`, decoded with Decimals.
+
+        Raise for an invalid answer.
+        """
+        raise NotImplementedError
+
+
+#: Methods of dialects before :class:`BookFormat`, which has them without ``book_``.
+_FORMER_HOOKS = tuple(
+    f"book_{name}" for name in ("channel", "update", "depth", "checksum", "request", "snapshot")
+)
+
+
 class Dialect:
     """The base class of all dialects.
 
@@ -296,6 +348,8 @@ class Dialect:
 
     name: ClassVar[str] = "custom"
     limits: Limits = Limits()
+    #: The venue's order books; None if the dialect has none.
+    book: BookFormat | None = None
     acknowledges: bool = True
     #: The client's option of the same name overrides it.
     silence_timeout: float | None = None
@@ -307,6 +361,14 @@ class Dialect:
     greets: bool = False
     #: Messages sent first on each connection, before the login. Not for a venue that ``greets``.
     opening: Sequence[Any] = ()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if found := [name for name in _FORMER_HOOKS if name in vars(cls)]:
+            raise ConfigurationError(
+                f"{cls.__name__}.{found[0]}() would never be called: set the attribute book to an "
+                f"object of a BookFormat with the method {found[0].removeprefix('book_')}()"
+            )
 
     def url_request(self, url: str, credentials: Credentials | None) -> RestRequest | None:
         """Return the REST request before each connect (for a token or an address), or None."""
@@ -441,48 +503,6 @@ class Dialect:
     def item(self, decoded: Any, index: int) -> Any:
         """Return message number ``index`` of a decoded frame that holds several."""
         return decoded[index]
-
-    # Order books. A dialect without order books does not override these.
-
-    def book_channel(self, symbol: str, options: Mapping[str, Any]) -> str:
-        """Return the channel of an order book, for ``client.order_book(symbol, **options)``.
-
-        Raises NotSupported if the dialect has no order books.
-        """
-        raise NotSupported(f"the {self.name} dialect does not support order books")
-
-    def book_update(self, message: Message) -> BookUpdate | None:
-        """Return the update in a message of an order book's channel; None if it has none.
-
-        It must have exactly the venue's digits, so decode ``message.raw``: ``message.data`` may
-        hold floats. Raise for an invalid payload: the book is then out of sync.
-        """
-        raise NotSupported(f"the {self.name} dialect does not support order books")
-
-    def book_depth(self, options: Mapping[str, Any]) -> int | None:
-        """Return how many levels per side the venue keeps up to date; None for all.
-
-        The venue sends no removal for a level that falls out of this depth.
-        """
-        return None
-
-    def book_checksum(self, bids: Levels, asks: Levels) -> int | None:
-        """Return the checksum of a book as the venue computes it; None if the venue has none.
-
-        ``bids`` and ``asks`` are best levels first.
-        """
-        return None
-
-    def book_request(self, channel: str, options: Mapping[str, Any]) -> RestRequest | None:
-        """Return the REST request for an order book's snapshot; None if the stream contains it."""
-        return None
-
-    def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
-        """Return the snapshot in the answer to :meth:`book_request`, decoded with Decimals.
-
-        Raise for an invalid answer.
-        """
-        raise NotSupported(f"the {self.name} dialect does not fetch snapshots")
 
     def request(self, payload: Any, request_id: int) -> Any:
         """Return ``payload`` with the id by which its answer will be recognized."""

@@ -228,6 +228,9 @@ class Counters:
     """The counters since the start of the client; read by ``client.stats()``."""
 
     __slots__ = (
+        "books_out_of_sync",
+        "books_refreshed",
+        "books_refused",
         "bytes",
         "connects",
         "dials",
@@ -244,6 +247,9 @@ class Counters:
         for name in self.__slots__:
             setattr(self, name, 0)
 
+    books_out_of_sync: int
+    books_refreshed: int
+    books_refused: int
     bytes: int
     connects: int
     dials: int

@@ -14,8 +14,8 @@ from decimal import Context, Decimal
 from pathlib import Path
 from typing import Any, Literal
 
+from wsclient.books.book import Book
 from wsclient.messages import Message
-from wsclient.sansio.book import Book
 from wsclient.sansio.dialect import Dialect
 
 from . import venues
@@ -228,14 +228,15 @@ class Replay(ScriptedProtocol):
         listed = self._protocol.listing(message.channel)
         if listed is None or listed[1] is not Depth:
             return
-        update = self._protocol.dialect.book_update(message)
-        if update is None:
+        form = self._protocol.dialect.book
+        update = None if form is None else form.update(message)
+        if form is None or update is None:
             return
         channel = message.channel
         if update.is_snapshot:
             # Some venues send no removal for a level that falls out of the subscribed depth. The
             # size of the snapshot shows this depth.
-            is_cut = self._protocol.dialect.book_depth({}) is not None
+            is_cut = form.depth({}) is not None
             depth = max(len(list(side)) for side in (update.bids, update.asks))
             self._books[channel] = Book(depth if is_cut else None)
         book = self._books.get(channel)

@@ -126,7 +126,7 @@ class KrakenProtocol(MarketProtocol):
                     name: [{"price": price, "qty": size} for price, size in side]
                     for name, side in (("bids", bids), ("asks", asks))
                 }
-                checksum = self.dialect.book_checksum(*book)
+                checksum = Kraken.book.checksum(*book)
                 return {**kind, **sides, "checksum": checksum, "timestamp": now_text()}
 
     def data(self, channel: str, sequence: int, fields: Mapping[str, Any]) -> Payload:

@@ -86,6 +86,12 @@ class BookCalls:
         with self._core.lock:
             self._core.supervisor.upkeep.refreshes.done(channel)
 
+    def count(self, name: str) -> None:
+        """Add one to a counter of the client's statistics."""
+        with self._core.lock:
+            counters = self._core.supervisor.counters
+            setattr(counters, name, getattr(counters, name) + 1)
+
     def active_on(self, channel: str) -> int | None:
         """Return the id of the open connection if the channel is subscribed on it, else None."""
         with self._core.lock:

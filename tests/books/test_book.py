@@ -20,9 +20,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wsclient.books.book import Book, BookError, DialectBug, Level, Side
+from wsclient.books.joiner import Joiner
 from wsclient.messages import LinkedMessage, Message
-from wsclient.sansio.book import Book, BookError, DialectBug, Joiner, Level, Side
-from wsclient.sansio.dialect import BookUpdate, Dialect, Snapshot
+from wsclient.sansio.dialect import BookFormat, BookUpdate, Snapshot
 
 
 def levels(*pairs: tuple[Any, Any]) -> list[tuple[Decimal, Decimal]]:
@@ -170,21 +171,21 @@ def test_a_crossed_book_is_refused_and_one_crossed_within_a_message_is_not(ask: 
         book.apply(update([], [(ask, 1)]))
 
 
-class Counting(Dialect):
-    """A dialect whose checksum is the number of levels."""
+class Counting(BookFormat):
+    """Order books whose checksum is the number of levels."""
 
-    def book_checksum(self, bids: Any, asks: Any) -> int | None:
+    def checksum(self, bids: Any, asks: Any) -> int | None:
         return len([*bids, *asks]) or None
 
 
 def test_a_checksum_is_verified_after_truncation() -> None:
-    book = Book(depth=1, dialect=Counting())
+    book = Book(depth=1, format=Counting())
     book.apply(snapshot([(9, 1), (8, 1)], [(11, 1)], 2))
     book.apply(update([(9, 2)], [], None))
     with pytest.raises(BookError, match="checksum is 2, the venue's 3"):
         book.apply(update([], [], 3))
     Book(depth=1).apply(snapshot([(9, 1)], [], 77))
-    Book(dialect=Dialect()).apply(snapshot([(9, 1)], [], 77))
+    Book(format=BookFormat()).apply(snapshot([(9, 1)], [], 77))
 
 
 # --- a snapshot and a stream ---------------------------------------------------------------------

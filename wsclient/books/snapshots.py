@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from msgspec import MsgspecError
 
+from wsclient.books.book import DialectBug
 from wsclient.errors import HandshakeRejected, ThreadStartError, WSClientError
 from wsclient.events import SnapshotFailed, SnapshotsFailed, SnapshotTooOld
 from wsclient.options import Options
@@ -18,7 +19,6 @@ from wsclient.runtime.sockets import Cancellable
 from wsclient.runtime.source import Clock
 from wsclient.runtime.threads import WorkerThread, start
 from wsclient.sansio.backoff import Backoff, Verdict
-from wsclient.sansio.book import DialectBug
 from wsclient.sansio.codec import one_line
 from wsclient.sansio.dialect import RestRequest
 from wsclient.sansio.refreshes import Refreshes

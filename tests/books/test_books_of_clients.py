@@ -16,9 +16,12 @@ import wsclient
 from support.depth import Binance, rig_of
 from support.helpers import Call, until
 from support.inside import kept_of, links_of
+from support.making import with_book
 from wsclient import Message, OrderBookOutOfSync
+from wsclient.books import feeds, watched
+from wsclient.dialects.binance import BinanceBook
+from wsclient.dialects.kraken import KrakenBook
 from wsclient.errors import ReentrantCall, ThreadStartError, WSClientError
-from wsclient.runtime import books, keeper
 from wsclient.runtime.fifo import FifoQueue
 from wsclient.sansio.dialect import BookUpdate, Snapshot
 from wsclient.testing import FakeVenue, KrakenProtocol
@@ -31,22 +34,39 @@ def frame(kind: str, price: Any, size: Any, symbol: str = "BTC/USD") -> str:
     return json.dumps({"channel": "book", "type": kind, "data": [row]})
 
 
-class Held(wsclient.Kraken):
-    """A user's dialect that can block at, or be slow with, the messages of one book."""
-
-    def __init__(self, channel: str = BOOK, pause: float = 0.0) -> None:
-        super().__init__()
+class HeldBook(KrakenBook):
+    def __init__(self, channel: str, pause: float) -> None:
         self._channel, self._pause = channel, pause
         self.go, self.is_there = threading.Event(), threading.Event()
         self.go.set()
 
-    def book_update(self, message: Message) -> BookUpdate | None:
+    def update(self, message: Message) -> BookUpdate | None:
         if message.channel == self._channel:
             if not self.go.is_set():
                 self.is_there.set()
                 assert self.go.wait(10)
             threading.Event().wait(self._pause)
-        return super().book_update(message)
+        return super().update(message)
+
+
+class Held(wsclient.Kraken):
+    """A user's dialect that can block at, or be slow with, the messages of one book."""
+
+    def __init__(self, channel: str = BOOK, pause: float = 0.0) -> None:
+        super().__init__()
+        self.book = HeldBook(channel, pause)
+        self.go, self.is_there = self.book.go, self.book.is_there
+
+
+def binance(kind: type[BinanceBook]) -> type[wsclient.Binance]:
+    """Return Binance's dialect with another format of order books."""
+
+    class Changed(wsclient.Binance):
+        def __init__(self, rest: str = "") -> None:
+            super().__init__(rest=rest)
+            self.book = kind(rest)
+
+    return Changed
 
 
 @pytest.fixture
@@ -110,7 +130,7 @@ def test_a_read_sees_what_had_come_when_it_began(
     venue: FakeVenue, is_shared: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The books thread needs some time for each message."""
-    monkeypatch.setattr(keeper, "CATCH_UP", 5.0)
+    monkeypatch.setattr(watched, "CATCH_UP", 5.0)
     with connected(venue, Held(pause=0.02)) as client:
         if is_shared:
             client.subscribe(BOOK)
@@ -124,8 +144,8 @@ def test_a_read_sees_what_had_come_when_it_began(
 def test_a_book_is_out_of_sync_while_its_messages_wait_for_too_long(
     venue: FakeVenue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper, "LATE", 0.5)
-    monkeypatch.setattr(books, "LATE", 0.5)
+    monkeypatch.setattr(watched, "LATE", 0.5)
+    monkeypatch.setattr(feeds, "LATE", 0.5)
     dialect = Held()
     with connected(venue, dialect) as client:
         book = client.order_book("BTC/USD", timeout=5)
@@ -293,7 +313,7 @@ def test_a_thread_for_snapshots_that_cannot_be_started_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is tried again although no message comes that would cause it."""
-    monkeypatch.setattr(books, "THREAD_AGAIN", 0.05)
+    monkeypatch.setattr(feeds, "THREAD_AGAIN", 0.05)
     with rig_of(Binance()) as rig:
         refused = refuse_once(monkeypatch, "wsclient-snapshot")
         book = rig.book()
@@ -337,13 +357,13 @@ def test_when_the_thread_of_the_books_dies_they_are_out_of_sync_and_calls_raise(
 def test_an_exception_in_a_hook_ends_no_thread(
     venue: FakeVenue, error: type[BaseException]
 ) -> None:
-    class Raising(wsclient.Kraken):
-        def book_update(self, message: Message) -> BookUpdate | None:
+    class Raising(KrakenBook):
+        def update(self, message: Message) -> BookUpdate | None:
             if message.type == "update" and b"777" in message.raw:
                 raise error("on purpose")
-            return super().book_update(message)
+            return super().update(message)
 
-    with connected(venue, Raising()) as client:
+    with connected(venue, with_book(Raising(), wsclient.Kraken())) as client:
         book = client.order_book("BTC/USD", timeout=5)
         push(venue, 777)
         until(lambda: subscribes(venue) == 2)
@@ -357,15 +377,15 @@ def test_an_exception_in_a_snapshot_hook_ends_no_thread(
 ) -> None:
     raised: list[BaseException] = []
 
-    class Raising(wsclient.Binance):
-        def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
+    class Raising(BinanceBook):
+        def snapshot(self, channel: str, answer: Any) -> Snapshot:
             if not raised:
                 raised.append(SystemExit("on purpose"))
                 raise raised[0]
-            return super().book_snapshot(channel, answer)
+            return super().snapshot(channel, answer)
 
     truth = Binance()
-    monkeypatch.setattr(type(truth), "dialect", Raising)
+    monkeypatch.setattr(type(truth), "dialect", binance(Raising))
     with rig_of(truth) as rig:
         assert rig.truth.is_told_by(rig.book())
     assert len(rig.truth.asked) == 2
@@ -378,13 +398,13 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [record for record in caplog.records if record.levelno == logging.ERROR]
 
 
-class TextByRest(wsclient.Binance):
-    def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
+class TextByRest(BinanceBook):
+    def snapshot(self, channel: str, answer: Any) -> Snapshot:
         return Snapshot(answer["lastUpdateId"], answer["bids"], answer["asks"])  # as received
 
 
-class OddByRest(wsclient.Binance):
-    def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
+class OddByRest(BinanceBook):
+    def snapshot(self, channel: str, answer: Any) -> Snapshot:
         return answer.nothing  # type: ignore[no-any-return]
 
 
@@ -392,7 +412,7 @@ def test_a_snapshot_of_text_is_logged_at_once_with_its_traceback(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     truth = Binance()
-    monkeypatch.setattr(type(truth), "dialect", TextByRest)
+    monkeypatch.setattr(type(truth), "dialect", binance(TextByRest))
     with rig_of(truth) as rig:
         with pytest.raises(OrderBookOutOfSync, match=r"a bug in its dialect: .*Decimals, not"):
             rig.book(timeout=15)
@@ -415,13 +435,13 @@ SNAPSHOTS: dict[str, Any] = {
 def test_a_snapshot_of_a_wrong_type_is_logged_at_once_with_its_traceback(
     kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Odd(wsclient.Binance):
-        def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
-            snapshot: Snapshot = SNAPSHOTS[kind](super().book_snapshot(channel, answer))
+    class Odd(BinanceBook):
+        def snapshot(self, channel: str, answer: Any) -> Snapshot:
+            snapshot: Snapshot = SNAPSHOTS[kind](super().snapshot(channel, answer))
             return snapshot
 
     truth = Binance()
-    monkeypatch.setattr(type(truth), "dialect", Odd)
+    monkeypatch.setattr(type(truth), "dialect", binance(Odd))
     with rig_of(truth) as rig:
         with pytest.raises(OrderBookOutOfSync, match="a bug in its dialect: "):
             rig.book(timeout=15)
@@ -436,15 +456,15 @@ def test_a_snapshot_whose_rows_make_no_sense_is_fetched_again(
     """This also holds if the dialect reads the rows lazily, one by one."""
     fetched: list[None] = []
 
-    class Lazy(wsclient.Binance):
-        def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
+    class Lazy(BinanceBook):
+        def snapshot(self, channel: str, answer: Any) -> Snapshot:
             fetched.append(None)
             rows = [["x"]] if len(fetched) == 1 else answer["bids"]
             bids = ((Decimal(price), Decimal(size)) for price, size in rows)
-            return super().book_snapshot(channel, answer)._replace(bids=bids)
+            return super().snapshot(channel, answer)._replace(bids=bids)
 
     truth = Binance()
-    monkeypatch.setattr(type(truth), "dialect", Lazy)
+    monkeypatch.setattr(type(truth), "dialect", binance(Lazy))
     with rig_of(truth) as rig:
         assert rig.truth.is_told_by(rig.book())
     assert len(fetched) == 2
@@ -453,12 +473,12 @@ def test_a_snapshot_whose_rows_make_no_sense_is_fetched_again(
 def test_a_hook_that_fails_on_an_update_of_a_book_by_rest_is_logged_with_its_traceback(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Odd(wsclient.Binance):
-        def book_update(self, message: Message) -> BookUpdate | None:
+    class Odd(BinanceBook):
+        def update(self, message: Message) -> BookUpdate | None:
             return message.nothing  # type: ignore[attr-defined, no-any-return]
 
     truth = Binance()
-    monkeypatch.setattr(type(truth), "dialect", Odd)
+    monkeypatch.setattr(type(truth), "dialect", binance(Odd))
     with rig_of(truth) as rig:
         rig.book()
         rig.push((9, 2))
@@ -470,13 +490,13 @@ def test_a_hook_that_fails_on_an_update_of_a_book_by_rest_is_logged_with_its_tra
 def test_a_hook_that_fails_on_each_message_is_logged_once_until_the_next_snapshot(
     venue: FakeVenue, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Odd(wsclient.Kraken):
-        def book_update(self, message: Message) -> BookUpdate | None:
+    class Odd(KrakenBook):
+        def update(self, message: Message) -> BookUpdate | None:
             if message.type == "update":
                 return message.nothing  # type: ignore[attr-defined, no-any-return]
-            return super().book_update(message)
+            return super().update(message)
 
-    with connected(venue, Odd()) as client:
+    with connected(venue, with_book(Odd(), wsclient.Kraken())) as client:
         client.order_book("BTC/USD", timeout=5)
         with venue.batch():  # before the client's unsubscribe can come between
             for size in range(2, 22):
@@ -491,7 +511,7 @@ def test_a_hook_that_fails_on_a_snapshot_is_logged_with_its_traceback_and_tried_
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     truth = Binance()
-    monkeypatch.setattr(type(truth), "dialect", OddByRest)
+    monkeypatch.setattr(type(truth), "dialect", binance(OddByRest))
     with rig_of(truth) as rig:
         with pytest.raises(TimeoutError):
             rig.book(timeout=0.3)
@@ -503,11 +523,11 @@ def test_a_hook_that_fails_on_a_snapshot_is_logged_with_its_traceback_and_tried_
 def test_a_message_of_text_is_logged_at_once_with_its_traceback(
     venue: FakeVenue, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Text(wsclient.Kraken):
-        def book_update(self, message: Message) -> BookUpdate | None:
+    class Text(KrakenBook):
+        def update(self, message: Message) -> BookUpdate | None:
             return BookUpdate(True, [("9", "1")], [])  # type: ignore[list-item]
 
-    with connected(venue, Text()) as client:
+    with connected(venue, with_book(Text(), wsclient.Kraken())) as client:
         with pytest.raises(OrderBookOutOfSync, match="a bug in its dialect"):
             client.order_book("BTC/USD", timeout=15)
         until(lambda: errors(caplog))

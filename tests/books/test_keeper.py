@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -14,17 +14,18 @@ import pytest
 from support.helpers import Call, until
 from support.inside import kept_of
 from support.interrupting import Point
+from support.making import with_book
 from wsclient import Gap, Message, OrderBook, OrderBookOutOfSync
+from wsclient.books.book import BookError
 from wsclient.errors import ReentrantCall
 from wsclient.messages import Arrival, LinkedMessage
-from wsclient.sansio.book import BookError
-from wsclient.sansio.dialect import BookUpdate, Dialect, RestRequest, Snapshot
+from wsclient.sansio.dialect import BookFormat, BookUpdate, RestRequest, Snapshot
 
 Levels = list[tuple[Decimal, Decimal]]
 
 
-class Simple(Dialect):
-    """A dialect of ``{"bids": [[price, size], ...], "asks": [...]}``.
+class Simple(BookFormat):
+    """Order books of ``{"bids": [[price, size], ...], "asks": [...]}``.
 
     The checksum is the number of levels.
     """
@@ -32,8 +33,8 @@ class Simple(Dialect):
     #: Called in each hook, with its name.
     hook: Callable[[str], object] = staticmethod(lambda name: None)
 
-    def book_update(self, message: Message) -> BookUpdate | None:
-        self.hook("book_update")
+    def update(self, message: Message) -> BookUpdate | None:
+        self.hook("update")
         data = msgspec.json.decode(message.raw, type=dict[str, Levels | int])
         bids, asks = (self.levels(data[side]) for side in ("bids", "asks"))
         return BookUpdate(message.type == "snapshot", bids, asks, data.get("sum"))  # type: ignore[arg-type]
@@ -44,17 +45,17 @@ class Simple(Dialect):
             self.hook("levels")
             yield level
 
-    def book_checksum(self, bids: Any, asks: Any) -> int | None:
-        self.hook("book_checksum")
+    def checksum(self, bids: Any, asks: Any) -> int | None:
+        self.hook("checksum")
         return len([*bids, *asks])
 
 
 class ByRest(Simple):
-    def book_request(self, channel: str, options: Mapping[str, Any]) -> RestRequest | None:
+    def request(self, channel: str, options: Mapping[str, Any]) -> RestRequest | None:
         return RestRequest("https://example.com/")
 
-    def book_snapshot(self, channel: str, answer: Any) -> Snapshot:
-        self.hook("book_snapshot")
+    def snapshot(self, channel: str, answer: Any) -> Snapshot:
+        self.hook("snapshot")
         return Snapshot(answer["sequence"], self.levels(answer["bids"]), self.levels([]))
 
 
@@ -76,14 +77,14 @@ def answer(number: int, size: int) -> Any:
     return {"sequence": number, "bids": [(Decimal(9), Decimal(size))]}
 
 
-def synced(dialect: Dialect | None = None) -> OrderBook:
-    book = OrderBook(dialect or Simple(), "a")
+def synced(dialect: BookFormat | None = None) -> OrderBook:
+    book = OrderBook(with_book(dialect or Simple()), "a")
     assert book.apply(message("snapshot", (9, 1), (8, 2), sum=2))
     return book
 
 
-def joined(dialect: Dialect | None = None) -> OrderBook:
-    book = OrderBook(dialect or ByRest(), "a")
+def joined(dialect: BookFormat | None = None) -> OrderBook:
+    book = OrderBook(with_book(dialect or ByRest()), "a")
     assert not book.apply(change(5, 50))
     assert book.take_snapshot(answer(4, 40))
     assert book.bids() == [(9, 50)]
@@ -135,17 +136,17 @@ def test_close_on_a_thread_within_a_locked_section_returns_at_once_and_wakes_who
 def test_no_lock_is_held_while_a_hook_of_the_dialect_runs(verb: str) -> None:
     held: dict[str, bool] = {}
     dialect = ByRest() if verb == "take_snapshot" else Simple()
-    book = OrderBook(dialect, "a")
+    book = OrderBook(with_book(dialect), "a")
     dialect.hook = lambda name: held.update({name: kept_of(book).locks.is_held})  # type: ignore[method-assign]
     if verb == "apply":
         assert book.apply(message("snapshot", (9, 1), sum=1))
         assert book.apply(message("update", (8, 1), sum=2))
-        assert held == dict.fromkeys(["book_update", "levels", "book_checksum"], False)
+        assert held == dict.fromkeys(["update", "levels", "checksum"], False)
     else:
         book.apply(change(5, 50))
         assert book.take_snapshot(answer(4, 40))
         assert book.apply(change(6, 60))
-        assert held == dict.fromkeys(["book_snapshot", "book_update", "levels"], False)
+        assert held == dict.fromkeys(["snapshot", "update", "levels"], False)
 
 
 class Held(Simple):
@@ -162,7 +163,7 @@ class Held(Simple):
             assert self.go.wait(10)
 
 
-@pytest.mark.parametrize("name", ["book_update", "levels", "book_checksum"])
+@pytest.mark.parametrize("name", ["update", "levels", "checksum"])
 @pytest.mark.parametrize("sum", [3, 77], ids=["right", "wrong"])
 def test_a_read_while_a_hook_runs_sees_the_book_that_was_verified_last(name: str, sum: int) -> None:
     dialect = Held(name)
@@ -188,7 +189,7 @@ def test_a_read_while_a_hook_runs_sees_the_book_that_was_verified_last(name: str
 def test_of_several_threads_that_feed_a_book_none_undoes_what_another_did() -> None:
     book = synced()
     pause = threading.Event()
-    kept_of(book).dialect.hook = lambda name: pause.wait(0.0001)  # type: ignore[attr-defined]
+    kept_of(book).format.hook = lambda name: pause.wait(0.0001)  # type: ignore[attr-defined]
 
     def feed(price: int) -> None:
         for size in range(1, 21):
@@ -226,7 +227,7 @@ def test_updates_from_several_threads_are_each_applied_once_and_in_order() -> No
 
 def test_updates_that_come_while_a_snapshot_is_joined_are_in_the_book() -> None:
     dialect = ByRest()
-    book = OrderBook(dialect, "a")
+    book = OrderBook(with_book(dialect), "a")
     book.apply(change(5, 50))
     more = [change(6, 60), change(7, 70)]
 
@@ -241,7 +242,7 @@ def test_updates_that_come_while_a_snapshot_is_joined_are_in_the_book() -> None:
 
 @pytest.mark.parametrize("what", ["close", "lost"])
 def test_a_book_that_ends_while_a_message_is_read_stays_ended(what: str) -> None:
-    dialect = Held("book_update")
+    dialect = Held("update")
     book = synced(dialect)
     dialect.go.clear()
     apply = Call(book.apply, message("update", (10, 1)))
@@ -372,7 +373,7 @@ def test_an_interrupt_anywhere_in_a_numbered_update_leaves_no_silent_gap(number:
 def test_an_interrupt_anywhere_in_take_snapshot_leaves_the_book_joined_or_not() -> None:
     step = 1
     while True:
-        book = OrderBook(ByRest(), "a")
+        book = OrderBook(with_book(ByRest()), "a")
         book.apply(change(5, 50))
         is_over = not interrupted(step, lambda book=book: book.take_snapshot(answer(4, 40)))  # type: ignore[misc]
         assert is_free(book), f"step {step}"
@@ -387,15 +388,164 @@ def test_an_interrupt_anywhere_in_take_snapshot_leaves_the_book_joined_or_not() 
     assert step > 10
 
 
+# --- reads without the lock ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", ["best_bid", "best_ask", "mid", "spread", "bids", "asks"])
+def test_a_read_needs_no_lock_while_nothing_is_applied(call: str) -> None:
+    book = synced()
+    expected = CALLS[call](book)
+    with kept_of(book).lock:
+        assert Call(CALLS[call], book).result() == expected
+
+
+def test_a_read_that_a_message_overtakes_is_done_again() -> None:
+    book = synced()
+    found: list[Any] = []
+
+    def take(contents: Any) -> Any:
+        found.append(list(contents.bids))
+        if len(found) == 1:
+            assert book.apply(message("update", (7, 1)))
+        return found[-1]
+
+    assert kept_of(book).read(take, False) == [(9, 1), (8, 2), (7, 1)]
+
+
+def test_a_read_that_messages_always_overtake_takes_the_lock() -> None:
+    book = synced()
+    live = kept_of(book)
+
+    def take(contents: Any) -> Any:
+        if not live.locks.is_held:
+            assert book.apply(message("update", (7, len(contents.bids) + 5)))
+        return list(contents.bids)
+
+    assert live.read(take, False) == [(9, 1), (8, 2), (7, 8)]
+
+
+def test_levels_that_change_while_they_are_read_are_read_again() -> None:
+    tries = iter([IndexError("changed"), KeyError("changed"), RuntimeError("changed")])
+
+    def take(contents: Any) -> Any:
+        for error in tries:
+            raise error
+        return contents.bids.best
+
+    assert kept_of(synced()).read(take, False) == (9, 1)
+
+
+def test_a_reader_never_sees_a_message_half_applied() -> None:
+    book = synced()
+    is_over = threading.Event()
+
+    def read() -> set[Decimal]:
+        wrong = set()
+        while not is_over.is_set():
+            (_, first), (_, second) = book.bids(2, stale_ok=True)
+            if first != second:
+                wrong.add(first)
+        return wrong
+
+    book.apply(message("update", (9, 1), (8, 1)))
+    reader = Call(read)
+    for size in range(2, 2000):
+        assert kept_of(book).apply_run([message("update", (9, size), (8, size))]) == (1, True)
+    is_over.set()
+    assert reader.result() == set()
+
+
+# --- by the batch --------------------------------------------------------------------------------
+
+
+def run_of(book: OrderBook, messages: Sequence[Message]) -> tuple[int, bool]:
+    handled: tuple[int, bool] = kept_of(book).apply_run(messages)
+    return handled
+
+
+def levels_of(book: OrderBook) -> Any:
+    """Return the contents of a book, of both copies."""
+    twin = kept_of(book).spare[1]
+    return book.sequence, book.bids(stale_ok=True), list(twin.bids)
+
+
+def test_messages_applied_together_make_the_same_book_as_one_by_one() -> None:
+    updates = [message("update", (price, price % 3)) for price in (9, 8, 7, 9, 6, 8, 3)]
+    book, other = synced(), synced()
+    assert run_of(book, updates) == (7, True)
+    assert all(other.apply(update) for update in updates)
+    assert levels_of(book) == levels_of(other)
+
+
+def test_messages_applied_together_to_a_book_by_rest_must_follow_each_other() -> None:
+    book = joined()
+    assert run_of(book, [change(6, 60), change(7, 70), change(9, 90), change(10, 5)]) == (2, True)
+    assert levels_of(book) == (7, [(9, 70)], [(9, 70)])
+
+
+def test_one_that_does_not_fit_leaves_the_book_as_before_it_and_out_of_sync() -> None:
+    book = synced()
+    updates = [message("update", (7, 1)), message("update", (6, 1), sum=9), message("update")]
+    assert run_of(book, updates) == (2, False)
+    assert book.bids(stale_ok=True) == [(9, 1), (8, 2), (7, 1)]
+    assert "checksum is 4, the venue's 9" in book.reason
+
+
+@pytest.mark.parametrize(
+    "other",
+    [message("update", (1, 1), gap="sequence"), message("lost"), Message("b", "update")],
+    ids=["gap", "lost", "other channel"],
+)
+def test_a_message_that_does_more_than_update_ends_the_batch(other: Message) -> None:
+    book = synced()
+    assert run_of(book, [message("update", (7, 1)), other]) == (1, True)
+    assert run_of(book, [other]) == (0, True)
+    assert book.bids() == [(9, 1), (8, 2), (7, 1)]
+
+
+def test_a_snapshot_within_the_batch_replaces_the_book() -> None:
+    book = synced()
+    assert run_of(book, [message("update", (7, 1)), message("snapshot", (5, 1))]) == (2, True)
+    assert levels_of(book) == (None, [(5, 1)], [(5, 1)])
+
+
+def test_a_book_out_of_sync_takes_no_batch() -> None:
+    book = OrderBook(with_book(Simple()), "a")
+    assert run_of(book, [message("snapshot", (9, 1))]) == (0, False)
+
+
+def test_a_batch_that_another_writer_overtakes_changes_nothing() -> None:
+    form = Simple()
+    book = synced(form)
+    others = [message("update", (1, 1))]
+
+    def hook(name: str) -> None:
+        if others:
+            assert book.apply(others.pop())
+
+    form.hook = hook  # type: ignore[method-assign]
+    assert run_of(book, [message("update", (7, 1))]) == (0, False)
+    assert book.bids() == [(9, 1), (8, 2), (1, 1)]
+
+
+def test_readers_see_messages_that_take_long_one_by_one() -> None:
+    form = Simple()
+    book = synced(form)
+    pause = threading.Event()
+    form.hook = lambda name: pause.wait(0.002)  # type: ignore[method-assign]
+    assert run_of(book, [message("update", (7, 1)), message("update", (6, 1))]) == (1, True)
+    assert book.bids() == [(9, 1), (8, 2), (7, 1)]
+
+
 # --- bugs of dialects ----------------------------------------------------------------------------
 
 
 def test_levels_of_text_end_the_book_and_another_snapshot_does_not_help() -> None:
     class Text(Simple):
-        def book_update(self, message: Message) -> BookUpdate | None:
+        def update(self, message: Message) -> BookUpdate | None:
             return BookUpdate(True, [("9", "1")], [])  # type: ignore[list-item]
 
-    book = OrderBook(Text(), "a")
+    book = OrderBook(with_book(Text()), "a")
     assert not book.apply(message("snapshot"))
     with pytest.raises(OrderBookOutOfSync, match="a bug in its dialect: a level is"):
         book.wait_synced(10)
@@ -405,7 +555,7 @@ def test_a_wrong_snapshot_by_rest_leaves_a_book_in_sync_as_it_is() -> None:
     book = joined()
     assert book.take_snapshot(answer(9, -1)), "the snapshot is not needed, and is not examined"
     assert book.bids() == [(9, 50)]
-    fresh = OrderBook(ByRest(), "a")
+    fresh = OrderBook(with_book(ByRest()), "a")
     with pytest.raises(BookError, match="size"):
         fresh.take_snapshot(answer(9, -1))
     assert not fresh.is_synced

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
+from operator import attrgetter
 from typing import Protocol
 
 from wsclient.errors import WaitTimeout, WSClientError
@@ -19,17 +20,26 @@ __all__ = ["Fed", "Feeder"]
 #: The most messages taken from the queue at once.
 BATCH = 256
 
+_channel_of = attrgetter("channel")
+
 
 class Fed(Protocol):
-    """The interface of an order book's feed: it is called with the messages of its channel."""
+    """The interface of an order book's feed."""
 
-    def __call__(self, message: Message) -> None: ...
+    def __call__(self, messages: Sequence[Message]) -> int:
+        """Apply the first of ``messages``, which is of this channel, and more of them.
+
+        Returns how many were applied.
+        """
 
     def again(self) -> None:
         """Try again. Called once after :meth:`Feeder.call_again`, when its delay is over."""
 
     def wake(self) -> None:
         """Wake all threads that wait for the book, so that they check it again."""
+
+    def look(self) -> None:
+        """Check the book, since a connection has ended."""
 
 
 class Feeder:
@@ -98,6 +108,11 @@ class Feeder:
         for fed in list(self._fed.values()):
             fed.wake()
 
+    def look(self) -> None:
+        """Check every book, since a connection has ended."""
+        for fed in list(self._fed.values()):
+            fed.look()
+
     def waits_since(self, channel: str, before: int) -> int | None:
         """Return when the channel's oldest message that is still to be applied was received.
 
@@ -135,11 +150,13 @@ class Feeder:
             return
         except WSClientError:
             queue.close()  # the client has failed, which the calls on it raise
+        # By channel, so that messages of one book change it together. A new list: sort() would hide
+        # the messages from other threads meanwhile.
+        self._taken = taken = sorted(taken, key=_channel_of)
         while taken and not queue.is_closed:
             fed_or_none = self._fed.get(taken[0].channel)
-            if fed_or_none is not None:
-                fed_or_none(taken[0])
-            del taken[0]
+            count = 1 if fed_or_none is None else fed_or_none(taken)
+            del taken[:count]
 
     def _until_again(self) -> float | None:
         at = self._again_at

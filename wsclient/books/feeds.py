@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from wsclient.events import DialectFailed
+from wsclient.books.calls import Routed
+from wsclient.books.keeper import RESUBSCRIBED, LiveBook
+from wsclient.books.service import BookService
+from wsclient.events import BookOutOfSync, BookRefreshed, DialectFailed
 from wsclient.messages import Gap, Message
-from wsclient.runtime.bookcalls import Routed
-from wsclient.runtime.core import Core
-from wsclient.runtime.keeper import LATE, RESUBSCRIBED, LiveBook
 from wsclient.runtime.queues import MessageQueue
+from wsclient.runtime.reception import LATE
 from wsclient.runtime.waiting import Waiter
 from wsclient.sansio.dialect import RestRequest
 from wsclient.sansio.life import State
@@ -22,10 +24,11 @@ THREAD_AGAIN = 1.0
 
 
 class BookFeed:
-    """Feeds one order book of a client. Called on the books thread with each message."""
+    """Feeds one order book of a client. Called on the books thread with its messages."""
 
-    def __init__(self, core: Core, channel: str) -> None:
-        self._core = core
+    def __init__(self, service: BookService, channel: str) -> None:
+        self._service = service
+        self._core = service.core
         self.channel = channel
         self._was_synced = False
         #: The connection that brought the last message.
@@ -48,10 +51,10 @@ class BookFeed:
 
         Raises ThreadStartError; then nothing has changed.
         """
-        core, self.book = self._core, book
-        self.queue = core.books.add(self.channel, self)
-        core.book_calls.route_book(self.channel, self.queue, self._begin)
-        core.at_end.append(book.wake)
+        service, self.book = self._service, book
+        self.queue = service.feeder.add(self.channel, self)
+        service.calls.route_book(self.channel, self.queue, self._begin)
+        service.core.at_end.append(book.wake)
 
     def _begin(self, routed: Routed) -> None:
         """Note the state of the channel. Called under the core's lock, before the first message."""
@@ -75,21 +78,30 @@ class BookFeed:
 
         Does not wait.
         """
-        core, book = self._core, self.book
+        service, core, book = self._service, self._core, self.book
         book.close()
-        core.book_calls.has_snapshot(self.channel)  # withdraws the request for one
+        service.calls.has_snapshot(self.channel)  # withdraws the request for one
         core.at_end.remove(book.wake)
-        core.books.remove(self.channel, self)
+        service.feeder.remove(self.channel, self)
         core.calls.leave((self.channel,), self.queue, Waiter())
 
-    def __call__(self, message: Message) -> None:
-        was_synced, self._was_synced = self._was_synced, self._apply(message)
+    def __call__(self, messages: Sequence[Message]) -> int:
+        """Apply the first of ``messages``, and return how many were applied."""
+        count, is_synced = self.book.apply_run(messages)
+        if not count:
+            count, is_synced = 1, self._apply(messages[0])
+        self._applied(messages[count - 1], is_synced)
+        return count
+
+    def _applied(self, message: Message, is_synced: bool) -> None:
+        """Request a snapshot if the book is out of sync after ``message``."""
+        was_synced, self._was_synced = self._was_synced, is_synced
         is_same_connection = message.connection_id == self._connection_id
         self._connection_id = message.connection_id
         if self._was_synced:
             if self._is_asked:
                 self._is_asked = False
-                self._core.book_calls.has_snapshot(self.channel)
+                self._service.calls.has_snapshot(self.channel)
         elif not self._is_asked and self.trouble(message.connection_id) is None:
             # After a reconnect the new subscription brings a snapshot by itself.
             self.ask(0.0 if (was_synced and is_same_connection) or self._is_late else PATIENCE)
@@ -104,7 +116,7 @@ class BookFeed:
     def ask(self, delay: float) -> None:
         """Request a snapshot in ``delay`` seconds."""
         self._is_asked = True
-        self._core.book_calls.want_snapshot(self.channel, delay, unless=lambda: self.book.is_lost)
+        self._service.calls.want_snapshot(self.channel, delay, unless=lambda: self.book.is_lost)
 
     def again(self) -> None:
         """Do nothing: only books with snapshots by REST need the thread that fetches them."""
@@ -117,11 +129,11 @@ class BookFeed:
     @property
     def is_current(self) -> bool:
         """True on the books thread."""
-        return self._core.books.is_current
+        return self._service.feeder.is_current
 
     def trouble(self, connection_id: int) -> str | None:
         """Return why data of this connection is no longer up to date; None if it is."""
-        if self._core.books.failure is not None:
+        if self._service.feeder.failure is not None:
             return "the thread that updates order books has ended"
         supervisor = self._core.supervisor
         if (state := supervisor.state) is not State.OPEN:
@@ -158,12 +170,25 @@ class BookFeed:
         0 if it is not longer than LATE.
         """
         now = self._core.clock.time_ns()
-        since = self._core.books.waits_since(self.channel, now - int(LATE * 1e9))
+        since = self._service.feeder.waits_since(self.channel, now - int(LATE * 1e9))
         return 0.0 if since is None else (now - since) / 1e9
 
     def report(self, error: BaseException) -> None:
         """Emit an event for an error of the dialect."""
         self._core.emit(DialectFailed, self.channel, error)
+
+    def changed(self, why: str) -> None:
+        """Emit an event: the book fell out of sync (``why``), or has a new snapshot (empty)."""
+        if why:
+            self._service.calls.count("books_out_of_sync")
+            self._core.emit(BookOutOfSync, self.channel, why)
+        else:
+            self._service.calls.count("books_refreshed")
+            self._core.emit(BookRefreshed, self.channel)
+
+    def look(self) -> None:
+        """Report the book as out of sync if its connection has ended."""
+        self.book.look()
 
     def check(self) -> None:
         """Raise if the client is closed or has failed, or if this thread would wait for itself."""
@@ -179,8 +204,8 @@ class BookFeed:
 class RestBookFeed(BookFeed):
     """Feeds an order book that begins with a snapshot by REST."""
 
-    def __init__(self, core: Core, channel: str, request: RestRequest) -> None:
-        super().__init__(core, channel)
+    def __init__(self, service: BookService, channel: str, request: RestRequest) -> None:
+        super().__init__(service, channel)
         self.request = request
         #: The connection and the subscription that the last snapshot was fetched for.
         self._fetched_for: tuple[int, int | None] = (0, None)
@@ -192,10 +217,10 @@ class RestBookFeed(BookFeed):
 
     def end(self) -> None:
         super().end()
-        self._core.snapshots.forget(self)
+        self._service.snapshots.forget(self)
 
-    def __call__(self, message: Message) -> None:
-        if not self._apply(message):
+    def _applied(self, message: Message, is_synced: bool) -> None:
+        if not is_synced:
             self.ask(0.0)
 
     def _suspected(self) -> Gap | None:
@@ -206,7 +231,7 @@ class RestBookFeed(BookFeed):
     def trouble(self, connection_id: int) -> str | None:
         why = super().trouble(connection_id)
         if why is None:
-            active_as = self._core.book_calls.active_as(self.channel)
+            active_as = self._service.calls.active_as(self.channel)
             if active_as is None:
                 return "its channel is not confirmed at present"
             if active_as != self._fetched_for[1]:
@@ -215,9 +240,9 @@ class RestBookFeed(BookFeed):
 
     def ask(self, delay: float) -> None:
         if not self.wants_snapshot:
-            self._core.snapshots.forget(self)
-        elif not self._core.snapshots.want(self):
-            self._core.books.call_again(THREAD_AGAIN)
+            self._service.snapshots.forget(self)
+        elif not self._service.snapshots.want(self):
+            self._service.feeder.call_again(THREAD_AGAIN)
 
     def again(self) -> None:
         self.ask(0.0)
@@ -231,13 +256,13 @@ class RestBookFeed(BookFeed):
     @property
     def wants_snapshot(self) -> bool:
         with self.book.lock:
-            return not self.book.is_lost and self.book.trouble() is not None
+            return not self.book.is_lost and not self.book.lasting().is_synced
 
     def ready(self) -> int | None:
-        return self._core.book_calls.active_on(self.channel)
+        return self._service.calls.active_on(self.channel)
 
     def begin(self, connection_id: int) -> int:
-        active_as = self._core.book_calls.active_as(self.channel)
+        active_as = self._service.calls.active_as(self.channel)
         before, was_active_as = self._fetched_for
         is_void = connection_id == before and active_as != was_active_as
         age = self.book.begin_snapshot(connection_id, is_void=is_void)
@@ -252,4 +277,5 @@ class RestBookFeed(BookFeed):
         self.book.snapshot_failed(why)
 
     def give_up(self, why: str) -> None:
+        self._service.calls.count("books_refused")
         self.book.give_up(why)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
-from wsclient.runtime.books import BookFeed, LiveBook
+from wsclient.books.feeds import BookFeed, LiveBook, RestBookFeed
+from wsclient.books.keeper import format_of
+from wsclient.books.service import BookService
 from wsclient.runtime.core import Core
 
 __all__ = ["BookRegistry"]
@@ -15,13 +19,40 @@ class BookRegistry:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self.service = BookService(core)
         self._feeds: dict[str, BookFeed] = {}
+
+    def channel(self, symbol: str, options: Mapping[str, Any]) -> str:
+        """Return the channel of a symbol's book.
+
+        Raises NotSupported if the dialect has no order books.
+        """
+        return format_of(self._core.dialect).channel(symbol, options)
+
+    def new(
+        self, channel: str, verify_checksum: bool, options: Mapping[str, Any]
+    ) -> tuple[BookFeed, LiveBook]:
+        """Return a book and its feed, which :meth:`find` may put into the table.
+
+        On the caller's thread, since it calls the dialect.
+        """
+        core = self._core
+        request = format_of(core.dialect).request(channel, options)
+        feed = (
+            BookFeed(self.service, channel)
+            if request is None
+            else RestBookFeed(self.service, channel, request)
+        )
+        return feed, LiveBook(
+            core.dialect, channel, verify_checksum, options, feed, core.locks, core.mask
+        )
 
     def find(self, new: BookFeed, live: LiveBook, call: object) -> BookFeed:
         """Return the feed of the channel's book: ``new``, unless there is one already.
 
         ``call`` identifies the call that waits for the book. Runs on the watchdog thread.
         """
+        self.service.attach()
         feed = self._feeds.get(new.channel)
         if feed is not None and feed.book.is_lost:
             self._drop(feed)

@@ -18,7 +18,7 @@ import pytest
 import wsclient
 from support.depth import Binance, BinanceFutures, Kucoin, Late, Rig, Truth, answer, ok, rig_of
 from support.helpers import Call, Server, dead_address, expect_end, linux_only, until
-from support.inside import core_of, kept_of, links_of, lock_of, refreshes_of, set_budget
+from support.inside import kept_of, links_of, lock_of, refreshes_of, service_of, set_budget
 from support.making import message
 from wsclient import OrderBookOutOfSync
 from wsclient.sansio.backoff import Budget
@@ -308,8 +308,8 @@ def test_no_snapshot_is_fetched_for_a_book_that_was_given_up(rig: Rig) -> None:
     rig.truth.script += [answer(b"500 Oops")] * 1000
     with pytest.raises(TimeoutError, match="no snapshot yet"):
         rig.book(timeout=0.2)
-    core = core_of(rig.client)
-    until(lambda: not core.snapshots.books)
+    service = service_of(rig.client)
+    until(lambda: not service.snapshots.books)
     until(lambda: not rig.client.subscriptions)
     rig.truth.script.clear()
     assert rig.book().is_synced
@@ -322,8 +322,8 @@ def test_no_snapshot_is_fetched_for_a_closed_book(rig: Rig) -> None:
         rig.push((7, 1))
         assert late.asked.wait(5)
         book.close()
-    core = core_of(rig.client)
-    until(lambda: not core.snapshots.books)
+    service = service_of(rig.client)
+    until(lambda: not service.snapshots.books)
     until(lambda: not rig.client.subscriptions)
     assert not book.is_synced
     assert rig.book().is_synced
@@ -339,7 +339,7 @@ def test_the_answer_for_a_book_that_was_closed_does_not_end_its_successors_wait(
         book.close()
         until(lambda: not rig.client.subscriptions)
         successor = Call(rig.book)
-        until(lambda: core_of(rig.client).snapshots.books)
+        until(lambda: service_of(rig.client).snapshots.books)
     assert successor.result().is_synced
 
 
@@ -377,7 +377,7 @@ def test_a_late_confirmation_wakes_the_thread(rig: Rig) -> None:
     rig.truth.instead = lambda peer: rig.venue.lock.notify_all()
     rig.venue.live[0].rst()
     rig.venue.wait_for(lambda venue: venue.live and venue.live[0].received)
-    snapshots = core_of(rig.client).snapshots
+    snapshots = service_of(rig.client).snapshots
     until(lambda: snapshots.is_listening and not book.is_synced)
     (peer,) = rig.venue.live
     peer.send_json({"result": None, "id": json.loads(peer.received[0])["id"]})
@@ -446,7 +446,7 @@ def is_dialling(rig: Rig) -> bool:
 
 
 def is_put_off(rig: Rig) -> bool:
-    snapshots = core_of(rig.client).snapshots
+    snapshots = service_of(rig.client).snapshots
     now = time.monotonic()
     return max(snapshots.not_before, snapshots._refreshes.deadline(now)) > now + 100
 
@@ -476,7 +476,7 @@ def test_close_ends_a_fetch_that_waits_for_its(
             set_budget(rig.client, Budget(1, 3600.0))
         rig.truth.script.append(step)
         calls = [Call(rig.client.order_book, symbol, timeout=30) for symbol in ("A", "B")]
-        until(lambda: len(core_of(rig.client).snapshots.books) == 2 and is_reached(rig))
+        until(lambda: len(service_of(rig.client).snapshots.books) == 2 and is_reached(rig))
         thread = rig.thread()
         begun = time.monotonic()
         rig.client.close(timeout=3)
@@ -527,7 +527,7 @@ def test_close_does_not_wait_for_the_resolver(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_fetch_has_a_deadline(rig: Rig) -> None:
-    object.__setattr__(core_of(rig.client).snapshots.options, "connect_timeout", 0.1)
+    object.__setattr__(service_of(rig.client).snapshots.options, "connect_timeout", 0.1)
     rig.truth.script.append(expect_end)
     assert rig.book().is_synced
     assert len(rig.truth.asked) == 2
@@ -564,8 +564,8 @@ def test_no_lock_is_held_while_a_snapshot_is_fetched(rig: Rig) -> None:
     rig.truth.step(8, 1)  # never sent
     rig.push((7, 1))
     assert late.asked.wait(5)
-    core = core_of(rig.client)
-    for lock in (kept_of(book).lock, lock_of(core.snapshots)):
+    service = service_of(rig.client)
+    for lock in (kept_of(book).lock, lock_of(service.snapshots)):
         assert lock.acquire(blocking=False)
         lock.release()
     assert book.bids(stale_ok=True) == [(9, 1)]
