@@ -35,10 +35,13 @@ KINDS = {
     "books/test_book.py": "pure",
     "test_architecture.py": "pure",
     "test_errors.py": "pure",
+    "test_dialect.py": "pure",
     "test_messages.py": "pure",
+    "test_registry.py": "pure",
     "faults": "slow",
     "integration": "slow",
     "typing": "slow",
+    "test_new_venue.py": "slow",
     "test_optimized.py": "slow",
     "test_packaging.py": "slow",
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -15,7 +16,9 @@ from pathlib import Path
 import pytest
 
 import wsclient
-from wsclient.sansio import dialect
+from golden import api
+from wsclient import dialect
+from wsclient.sansio import dialect as base
 
 ROOT = Path(wsclient.__file__).parent
 
@@ -74,7 +77,9 @@ def within(name: str, *packages: str) -> bool:
     return any(name == p or name.startswith(f"{p}.") for p in packages)
 
 
-PURE = modules("sansio", "dialects", "messages.py", "errors.py", "options.py")
+#: What the dialects of venues are written with, and are found by.
+WRITING = ("dialect.py", "registry.py")
+PURE = modules("sansio", "dialects", *WRITING, "messages.py", "errors.py", "options.py")
 
 
 def test_imports_are_seen() -> None:
@@ -109,16 +114,21 @@ def test_the_core_knows_of_nothing_around_it() -> None:
 
 
 def test_the_core_names_no_venue() -> None:
-    core = modules("sansio", "messages.py", "errors.py", "options.py")
+    core = modules("sansio", *WRITING, "messages.py", "errors.py", "options.py")
     assert forbidden(core, "wsclient.dialects") == []
 
 
-def test_a_dialect_needs_the_core_only() -> None:
-    allowed = ours("sansio", "dialects", "errors", "messages")
-    assert forbidden(modules("dialects"), "wsclient", allowed=allowed) == []
+def test_a_dialect_is_written_with_the_public_names_only() -> None:
+    venues = [m for m in modules("dialects") if not m.endswith("__init__.py")]
+    assert forbidden(venues, "wsclient", allowed=ours("dialect", "dialects")) == []
 
 
-def test_a_dialect_does_not_reach_into_the_decisions() -> None:
+def test_the_registry_of_dialects_imports_none() -> None:
+    allowed = ours("dialect", "registry")
+    assert forbidden(["dialects/__init__.py"], "wsclient", allowed=allowed) == []
+
+
+def test_a_dialect_is_not_written_with_the_decisions() -> None:
     deciders = (
         "supervisor",
         "connection",
@@ -138,7 +148,7 @@ def test_a_dialect_does_not_reach_into_the_decisions() -> None:
         "heartbeat",
         "inbound",
     )
-    assert forbidden(modules("dialects"), *ours(*(f"sansio.{d}" for d in deciders))) == []
+    assert forbidden(["dialect.py"], *ours(*(f"sansio.{d}" for d in deciders))) == []
 
 
 def test_the_runtime_knows_of_nothing_above_it() -> None:
@@ -171,7 +181,7 @@ def test_one_file_touches_websocket_client() -> None:
 
 def test_only_what_makes_a_client_knows_of_sockets() -> None:
     """All others know the protocol of a source."""
-    makers = ("client.py", "diagnose.py", "runtime/transport.py")
+    makers = ("client.py", "diagnosis.py", "runtime/transport.py")
     others = [m for m in modules(".") if m not in makers]
     assert forbidden(others, *ours("runtime.transport", "runtime.library")) == []
 
@@ -210,15 +220,78 @@ def test_the_public_names_are_sorted() -> None:
     assert len(set(wsclient.__all__)) == len(wsclient.__all__)
 
 
-def test_the_public_names_are_all_that_the_package_imports() -> None:
-    imported = {
-        name.rpartition(".")[2] for name in imports("__init__.py") if within(name, "wsclient")
-    }
-    assert imported == set(wsclient.__all__)
+def declared() -> dict[str, str]:
+    """Return the names that type checkers see in the package, each with its module."""
+    (block,) = (
+        node
+        for node in tree_of(ROOT / "__init__.py").body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    )
+    found = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    return {alias.name: str(node.module) for node in found for alias in node.names}
 
 
-def test_all_that_a_dialect_is_written_with_is_public() -> None:
-    assert set(dialect.__all__) - set(wsclient.__all__) == {"Levels"}  # pairs, of any kind
+def test_type_checkers_see_the_names_that_are_there() -> None:
+    there = {name: f"wsclient.{home}" for name, home in wsclient._HOMES.items()}
+    assert declared() == {**there, **dict.fromkeys(wsclient._MODULES, "wsclient")}
+
+
+def test_a_name_that_type_checkers_see_is_public_to_them() -> None:
+    """It is in ``__all__``, or imported by the form that PEP 484 has for that: ``X as X``."""
+    tree = tree_of(ROOT / "__init__.py")
+    aliases = {a.asname for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names}
+    assert declared().keys() - set(wsclient.__all__) == aliases - {None, "__version__"}
+
+
+def test_no_name_is_also_a_module() -> None:
+    """Importing a module ``wsclient.x`` sets ``wsclient.x``, which would hide a name ``x``."""
+    files = {module.partition("/")[0].removesuffix(".py") for module in modules(".")}
+    assert files & declared().keys() == set(wsclient._MODULES)
+
+
+def test_a_star_import_gives_the_public_names() -> None:
+    names: dict[str, object] = {}
+    exec("from wsclient import *", names)
+    assert names.keys() - {"__builtins__"} == set(wsclient.__all__)
+    assert len(wsclient.__all__) <= 45
+    assert set(wsclient.__all__) <= set(dir(wsclient))
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    assert not hasattr(wsclient, "conect")
+
+
+@pytest.mark.slow
+def test_the_import_of_the_package_imports_nothing_that_it_may_not_need() -> None:
+    """Neither does that of the registry import a dialect."""
+    code = "import sys, wsclient; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"logging", "msgspec", "requests", "socket", "ssl", "typing", "websocket"}
+    loaded = set(ran.stdout.split())
+    assert "wsclient" in loaded
+    assert heavy & loaded == set()
+
+
+@pytest.mark.slow
+def test_a_dialect_is_imported_when_it_is_used() -> None:
+    code = (
+        "import sys, wsclient.dialects as d; d.find('kraken');"
+        "print(*(m for m in sys.modules if m.startswith('wsclient.dialects.')))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["wsclient.dialects.kraken"]
+
+
+def test_what_the_dialects_are_written_with_is_public() -> None:
+    assert set(base.__all__) - set(dialect.__all__) == set()
+    assert dialect.Dialect is wsclient.Dialect
+
+
+@pytest.mark.parametrize("name", api.once_public())
+def test_a_name_that_was_public_can_still_be_imported(name: str) -> None:
+    names: dict[str, object] = {}
+    exec(f"from wsclient import {name}", names)
+    assert names[name] is getattr(wsclient, name)
 
 
 def test_each_public_name_is_there_and_documented() -> None:
@@ -345,7 +418,7 @@ def test_no_two_classes_share_a_name() -> None:
                 name = ast.unparse(target)
             else:
                 continue
-            if not (module.startswith("dialects") and name.startswith("_")):
+            if not (module.startswith("dialects/") and name.startswith("_")):
                 places.setdefault(name.lstrip("_"), []).append(f"{module}: {name}")
     shared = [found for found in places.values() if len(found) > 1]
     assert not shared, "\n".join(map(str, shared))

@@ -50,8 +50,8 @@ def test_each_folder_is_in_the_map() -> None:
 def test_each_file_that_it_names_is_there() -> None:
     named = set(re.findall(r"``((?:wsclient|tests|\.ci)/[\w./]+)``", CONTRIBUTING))
     assert {"tests/conftest.py", "tests/mutation/survivors.txt"} <= named
-    made = {"wsclient/dialects/acme.py", "tests/dialects/test_acme.py"}
-    assert sorted(name for name in named - made if not (ROOT / name).exists()) == []
+    missing = sorted(name for name in named if not (ROOT / name).exists())
+    assert [name for name in missing if "acme" not in name] == []
 
 
 def methods() -> set[str]:

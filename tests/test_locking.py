@@ -19,7 +19,7 @@ from support.locking import Instrument, Kinds
 from wsclient.options import Options
 from wsclient.runtime.locks import Locks
 from wsclient.testing import FakeVenue
-from wsclient.testing.exchanges import KrakenProtocol
+from wsclient.testing.venues.kraken import KrakenProtocol
 
 
 @pytest.fixture

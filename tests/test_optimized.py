@@ -25,7 +25,7 @@ from decimal import Decimal
 
 import wsclient
 from wsclient.testing import FakeVenue
-from wsclient.testing.exchanges import KrakenProtocol
+from wsclient.testing.venues.kraken import KrakenProtocol
 
 def expect(found, expected):
     if found != expected:

@@ -17,7 +17,8 @@ import pytest
 
 import wsclient
 from wsclient import dialects
-from wsclient.testing import FakeVenue, GenericProtocol, KrakenProtocol
+from wsclient.dialect import BookFormat, Dialect
+from wsclient.testing import FakeVenue, GenericProtocol, KrakenProtocol, venues
 
 README = (Path(__file__).parents[1] / "README.rst").read_text()
 DOCUMENT = docutils.core.publish_doctree(README, settings_overrides={"report_level": 5})
@@ -62,9 +63,29 @@ def test_the_table_of_options_is_that_of_the_code() -> None:
     assert shown == actual
 
 
-def test_each_dialect_is_named() -> None:
-    row = section("Options").partition("``dialect``")[2].partition("``headers``")[0]
-    assert sorted(re.findall(r'``"(\w+)"``', row)) == sorted(dialects.NAMES)
+def books_of(dialect: Dialect) -> str:
+    """Return where the snapshots of a dialect's order books come from."""
+    if dialect.book is None:
+        return "none"
+    return "stream" if type(dialect.book).request is BookFormat.request else "REST"
+
+
+def test_the_table_of_dialects_is_that_of_the_code() -> None:
+    rows = re.findall(
+        r"^``(\w+)`` +\S.*? +(REST|stream|none) +(yes|no) +(yes|no)$",
+        section("Dialects"),
+        re.MULTILINE,
+    )
+    actual = [
+        (
+            name,
+            books_of(dialect),
+            "yes" if dialect.takes_credentials else "no",
+            "yes" if name in venues.NAMES else "no",
+        )
+        for name, dialect in ((name, dialects.find(name)) for name in dialects.NAMES)
+    ]
+    assert rows == actual
 
 
 def test_the_table_of_limits_names_options() -> None:

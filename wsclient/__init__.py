@@ -1,154 +1,137 @@
-"""A blocking WebSocket client for market data that loses nothing silently."""
+"""A blocking WebSocket client for market data that loses nothing silently.
 
-import logging
+Each name is imported when it is first used, so that ``import wsclient`` costs little. The classes
+that dialects are written with are in :mod:`wsclient.dialect`, the dialects of venues in
+:mod:`wsclient.dialects`, and the parts of ``client.stats()`` in :mod:`wsclient.stats`. All of them
+can be imported from here too.
+"""
 
-from wsclient import events
-from wsclient.books.book import Level
-from wsclient.books.status import BookState
-from wsclient.client import WebSocketClient, connect
-from wsclient.diagnose import Check, Diagnosis, diagnose
-from wsclient.dialects import (
-    OKX,
-    Binance,
-    BinanceFutures,
-    Bitfinex,
-    Bybit,
-    CoinbaseExchange,
-    Deribit,
-    Generic,
-    Kraken,
-    Kucoin,
-)
-from wsclient.errors import (
-    AuthenticationError,
-    ClientClosed,
-    ClientForked,
-    ConfigurationError,
-    ConnectError,
-    ConnectionLost,
-    ConnectTimeout,
-    HandshakeRejected,
-    NotConnected,
-    NotSupported,
-    OrderBookOutOfSync,
-    OutcomeUnknown,
-    QueueOverflow,
-    ReconnectError,
-    ReentrantCall,
-    RequestRejected,
-    SubscriptionError,
-    SubscriptionRejected,
-    SubscriptionTimeout,
-    ThreadStartError,
-    WaitTimeout,
-    WSClientError,
-)
-from wsclient.handler import WebSocketHandler
-from wsclient.messages import Gap, LinkedMessage, Message, Subscription, SubscriptionState
-from wsclient.options import Options
-from wsclient.orderbook import OrderBook
-from wsclient.reader import Reader
-from wsclient.runtime.eventstream import EventStream
-from wsclient.sansio.backoff import Verdict, classify
-from wsclient.sansio.dialect import (
-    Ack,
-    BookFormat,
-    BookUpdate,
-    Counted,
-    Credentials,
-    DataFields,
-    Dialect,
-    Ended,
-    Heartbeat,
-    Item,
-    Limits,
-    LoginAccepted,
-    LoginRefused,
-    Notice,
-    Rejection,
-    Reply,
-    Respond,
-    RestRequest,
-    Snapshot,
-    SubscribedChannels,
-    Unhandled,
-)
-from wsclient.sansio.life import State
-from wsclient.stats import ChannelStats, ConnectionInfo, Lag, QueueStats, Rate, Stats
-from wsclient.version import __version__
+from importlib import import_module
 
-__all__ = [  # noqa: RUF022 - in alphabetical order, whatever the case
-    "Ack",
+from wsclient.version import __version__ as __version__
+
+#: False, but type checkers take it for true. ``typing.TYPE_CHECKING`` would double the time of the
+#: import. After a plain False, jedi would complete no name that is imported below.
+TYPE_CHECKING = bool()  # noqa: UP018
+if TYPE_CHECKING:
+    from wsclient import dialect as dialect
+    from wsclient import dialects as dialects
+    from wsclient import errors as errors
+    from wsclient import events
+    from wsclient import messages as messages
+    from wsclient import options as options
+    from wsclient import stats as stats
+    from wsclient.books.book import Level
+    from wsclient.books.status import BookState
+    from wsclient.client import WebSocketClient, connect
+    from wsclient.diagnosis import Check as Check
+    from wsclient.diagnosis import Diagnosis, diagnose
+    from wsclient.dialect import Ack as Ack
+    from wsclient.dialect import BookFormat as BookFormat
+    from wsclient.dialect import BookUpdate as BookUpdate
+    from wsclient.dialect import Counted as Counted
+    from wsclient.dialect import Credentials as Credentials
+    from wsclient.dialect import DataFields as DataFields
+    from wsclient.dialect import Dialect
+    from wsclient.dialect import Ended as Ended
+    from wsclient.dialect import Heartbeat as Heartbeat
+    from wsclient.dialect import Item as Item
+    from wsclient.dialect import Limits as Limits
+    from wsclient.dialect import LinkedMessage as LinkedMessage
+    from wsclient.dialect import LoginAccepted as LoginAccepted
+    from wsclient.dialect import LoginRefused as LoginRefused
+    from wsclient.dialect import Notice as Notice
+    from wsclient.dialect import Rejection as Rejection
+    from wsclient.dialect import Reply as Reply
+    from wsclient.dialect import Respond as Respond
+    from wsclient.dialect import RestRequest as RestRequest
+    from wsclient.dialect import Snapshot as Snapshot
+    from wsclient.dialect import SubscribedChannels as SubscribedChannels
+    from wsclient.dialect import Unhandled as Unhandled
+    from wsclient.dialects.binance import Binance as Binance
+    from wsclient.dialects.binance_futures import BinanceFutures as BinanceFutures
+    from wsclient.dialects.bitfinex import Bitfinex as Bitfinex
+    from wsclient.dialects.bybit import Bybit as Bybit
+    from wsclient.dialects.coinbase_exchange import CoinbaseExchange as CoinbaseExchange
+    from wsclient.dialects.deribit import Deribit as Deribit
+    from wsclient.dialects.generic import Generic as Generic
+    from wsclient.dialects.kraken import Kraken as Kraken
+    from wsclient.dialects.kucoin import Kucoin as Kucoin
+    from wsclient.dialects.okx import OKX as OKX
+    from wsclient.errors import (
+        AuthenticationError,
+        ClientClosed,
+        ClientForked,
+        ConfigurationError,
+        ConnectError,
+        ConnectionLost,
+        ConnectTimeout,
+        HandshakeRejected,
+        NotConnected,
+        NotSupported,
+        OrderBookOutOfSync,
+        OutcomeUnknown,
+        QueueOverflow,
+        ReconnectError,
+        ReentrantCall,
+        RequestRejected,
+        SubscriptionError,
+        SubscriptionRejected,
+        SubscriptionTimeout,
+        ThreadStartError,
+        WaitTimeout,
+        WSClientError,
+    )
+    from wsclient.handler import WebSocketHandler
+    from wsclient.messages import Gap, Message, Subscription, SubscriptionState
+    from wsclient.options import Options
+    from wsclient.orderbook import OrderBook
+    from wsclient.reader import Reader
+    from wsclient.runtime.eventstream import EventStream
+    from wsclient.sansio.backoff import Verdict, classify
+    from wsclient.sansio.life import State
+    from wsclient.stats import ChannelStats as ChannelStats
+    from wsclient.stats import ConnectionInfo as ConnectionInfo
+    from wsclient.stats import Lag as Lag
+    from wsclient.stats import QueueStats as QueueStats
+    from wsclient.stats import Rate as Rate
+    from wsclient.stats import Stats
+
+__all__ = [
     "AuthenticationError",
-    "Binance",
-    "BinanceFutures",
-    "Bitfinex",
-    "BookFormat",
     "BookState",
-    "BookUpdate",
-    "Bybit",
-    "ChannelStats",
-    "Check",
     "ClientClosed",
     "ClientForked",
-    "CoinbaseExchange",
     "ConfigurationError",
     "ConnectError",
     "ConnectTimeout",
-    "ConnectionInfo",
     "ConnectionLost",
-    "Counted",
-    "Credentials",
-    "DataFields",
-    "Deribit",
     "Diagnosis",
     "Dialect",
-    "Ended",
     "EventStream",
     "Gap",
-    "Generic",
     "HandshakeRejected",
-    "Heartbeat",
-    "Item",
-    "Kraken",
-    "Kucoin",
-    "Lag",
     "Level",
-    "Limits",
-    "LinkedMessage",
-    "LoginAccepted",
-    "LoginRefused",
     "Message",
     "NotConnected",
     "NotSupported",
-    "Notice",
-    "OKX",
     "Options",
     "OrderBook",
     "OrderBookOutOfSync",
     "OutcomeUnknown",
     "QueueOverflow",
-    "QueueStats",
-    "Rate",
     "Reader",
     "ReconnectError",
     "ReentrantCall",
-    "Rejection",
-    "Reply",
     "RequestRejected",
-    "Respond",
-    "RestRequest",
-    "Snapshot",
     "State",
     "Stats",
-    "SubscribedChannels",
     "Subscription",
     "SubscriptionError",
     "SubscriptionRejected",
     "SubscriptionState",
     "SubscriptionTimeout",
     "ThreadStartError",
-    "Unhandled",
     "Verdict",
     "WSClientError",
     "WaitTimeout",
@@ -161,4 +144,60 @@ __all__ = [  # noqa: RUF022 - in alphabetical order, whatever the case
     "events",
 ]
 
-logging.getLogger("wsclient").addHandler(logging.NullHandler())
+#: The names of each module below this package; a test compares them with the imports above.
+_NAMES = {
+    "books.book": "Level",
+    "books.status": "BookState",
+    "client": "WebSocketClient connect",
+    "diagnosis": "Check Diagnosis diagnose",
+    "dialect": (
+        "Ack BookFormat BookUpdate Counted Credentials DataFields Dialect Ended Heartbeat Item "
+        "Limits LinkedMessage LoginAccepted LoginRefused Notice Rejection Reply Respond "
+        "RestRequest Snapshot SubscribedChannels Unhandled"
+    ),
+    "dialects.binance": "Binance",
+    "dialects.binance_futures": "BinanceFutures",
+    "dialects.bitfinex": "Bitfinex",
+    "dialects.bybit": "Bybit",
+    "dialects.coinbase_exchange": "CoinbaseExchange",
+    "dialects.deribit": "Deribit",
+    "dialects.generic": "Generic",
+    "dialects.kraken": "Kraken",
+    "dialects.kucoin": "Kucoin",
+    "dialects.okx": "OKX",
+    "errors": (
+        "AuthenticationError ClientClosed ClientForked ConfigurationError ConnectError "
+        "ConnectTimeout ConnectionLost HandshakeRejected NotConnected NotSupported "
+        "OrderBookOutOfSync OutcomeUnknown QueueOverflow ReconnectError ReentrantCall "
+        "RequestRejected SubscriptionError SubscriptionRejected SubscriptionTimeout "
+        "ThreadStartError WSClientError WaitTimeout"
+    ),
+    "handler": "WebSocketHandler",
+    "messages": "Gap Message Subscription SubscriptionState",
+    "options": "Options",
+    "orderbook": "OrderBook",
+    "reader": "Reader",
+    "runtime.eventstream": "EventStream",
+    "sansio.backoff": "Verdict classify",
+    "sansio.life": "State",
+    "stats": "ChannelStats ConnectionInfo Lag QueueStats Rate Stats",
+}
+#: Modules that can be used after ``import wsclient`` alone.
+_MODULES = ("dialect", "dialects", "errors", "events", "messages", "options", "stats")
+_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
+
+
+if not TYPE_CHECKING:  # else type checkers would accept any name
+
+    def __getattr__(name: str) -> object:
+        if name in _HOMES:
+            value = getattr(import_module(f"wsclient.{_HOMES[name]}"), name)
+        elif name in _MODULES:
+            value = import_module(f"wsclient.{name}")
+        else:
+            raise AttributeError(f"module 'wsclient' has no attribute {name!r}")
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*__all__, *globals()})

@@ -6,7 +6,7 @@ import pytest
 
 from wsclient.cli.feed import Feed
 from wsclient.testing import FakeVenue, GenericProtocol
-from wsclient.testing.exchanges import BybitProtocol
+from wsclient.testing.venues.bybit import BybitProtocol
 
 CHANNELS = {"BTC-USD": 900.0, "ticker:ETH-USD": 100.0}
 

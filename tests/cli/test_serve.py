@@ -8,7 +8,6 @@ import socket
 import threading
 import time
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 from websockets.frames import Frame, Opcode
@@ -17,20 +16,20 @@ import wsclient
 from support.helpers import until
 from wsclient import dialects
 from wsclient.cli import _SERVED, main, make_parser, serve
-from wsclient.testing.exchanges import PROTOCOLS
+from wsclient.testing import venues
+from wsclient.testing.market import Depth, Quote, Trade
 
-SPOKEN = [name for name in PROTOCOLS if name is not None]
-#: For each dialect a channel of trades, one of quotes, and the symbol of a book.
-CHANNELS = {
-    "generic": ("BTC-USD", "ticker:BTC-USD", None),
-    "binance": ("btcusdt@trade", "btcusdt@bookTicker", "BTCUSDT"),
-    "binance_futures": ("btcusdt@trade", "btcusdt@bookTicker", "BTCUSDT"),
-    "bybit": ("publicTrade.BTCUSDT", "tickers.BTCUSDT", "BTCUSDT"),
-    "coinbase_exchange": ("matches:BTC-USD", "ticker:BTC-USD", "BTC-USD"),
-    "deribit": ("trades.BTC-PERPETUAL.100ms", "ticker.BTC-PERPETUAL.100ms", "BTC-PERPETUAL"),
-    "kraken": ("trade:BTC/USD", "ticker:BTC/USD", "BTC/USD"),
-    "okx": ("trades:BTC-USDT", "tickers:BTC-USDT", "BTC-USDT"),
-}
+
+def channels_of(name):
+    """Return a channel of trades of a dialect, one of quotes, and the symbol of a book, or None."""
+    protocol = venues.find(name)
+    first = {protocol.kinds[pattern]: pattern for pattern in reversed(protocol.patterns)}
+    symbol = protocol.symbols[0]
+    has_books = Depth in first
+    return first[Trade].format(symbol), first[Quote].format(symbol), symbol if has_books else None
+
+
+CHANNELS = {name: channels_of(name) for name in venues.NAMES}
 WITH_BOOKS = [name for name, (*_, symbol) in CHANNELS.items() if symbol]
 #: The longest time (s) to end on a signal: 1 s, and 1 s more for a busy machine.
 PROMPTLY = 2.0
@@ -93,16 +92,12 @@ def said_until(service, text):
 
 
 def test_every_protocol_is_that_of_a_dialect():
-    assert set(SPOKEN) == set(CHANNELS) <= set(dialects.NAMES)
-    assert tuple(SPOKEN) == _SERVED
-    readme = (Path(__file__).parents[2] / "README.rst").read_text()
-    section = readme.partition("\nA venue on your own machine\n")[2].partition(
-        "---\n\n``wsclient demo``"
-    )[0]
-    assert set(re.findall(r"``(\w+)``", section)) >= set(SPOKEN)
+    assert set(venues.NAMES) <= set(dialects.NAMES)
+    assert [venues.find(name).dialect.name for name in venues.NAMES] == list(venues.NAMES)
+    assert venues.NAMES == _SERVED
 
 
-@pytest.mark.parametrize("dialect", SPOKEN)
+@pytest.mark.parametrize("dialect", venues.NAMES)
 def test_a_client_gets_the_channels_that_it_subscribes_to(dialect, serving, connect):
     client = connect(serving("--dialect", dialect))
     trades, quotes, _ = CHANNELS[dialect]
@@ -116,7 +111,7 @@ def test_a_client_gets_the_channels_that_it_subscribes_to(dialect, serving, conn
     assert (stats.gaps, stats.invalid, stats.unhandled) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("dialect", SPOKEN)
+@pytest.mark.parametrize("dialect", venues.NAMES)
 def test_a_channel_that_does_not_exist_is_refused_with_the_reason(dialect, serving, connect):
     trades, quotes, _ = CHANNELS[dialect]
     client = connect(serving("--dialect", dialect, "--channel", quotes))
@@ -421,7 +416,7 @@ def test_listening_on_all_interfaces_warns(serving, connect):
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--dialect", "kucoin"], "serve does not speak kucoin, only generic, "),
+        (["--dialect", "kucoin"], "serve does not speak kucoin, only "),
         (
             ["--dialect", "okx", "--channel", "x"],
             "has no channel 'x'; its channels look like trades:BTC-USDT, ",

@@ -10,7 +10,8 @@ import pytest
 
 import wsclient
 from support.helpers import Call
-from wsclient import OKX, Bitfinex, Bybit, Deribit, Dialect, WebSocketClient
+from support.venues import VENUES
+from wsclient import Bitfinex, Dialect, WebSocketClient
 from wsclient.testing import FakeVenue
 
 GIVEN = {
@@ -20,28 +21,10 @@ GIVEN = {
     "client_id": "K",
     "client_secret": "5ecret",
 }
-#: The answer to the login, a channel, and the answer to its subscribe.
-VENUES: dict[type[Dialect], tuple[Any, str, Any]] = {
-    Bitfinex: (
-        {"event": "auth", "status": "OK", "chanId": 0, "userId": 5},
-        "ticker:tBTCUSD",
-        {"event": "subscribed", "channel": "ticker", "chanId": 7, "symbol": "tBTCUSD"},
-    ),
-    Bybit: (
-        {"success": True, "ret_msg": "", "op": "auth", "conn_id": "c"},
-        "order",
-        {"success": True, "ret_msg": "", "op": "subscribe", "req_id": "", "conn_id": "c"},
-    ),
-    Deribit: (
-        {"jsonrpc": "2.0", "id": "login", "result": {"access_token": "T", "expires_in": 900}},
-        "user.orders.any.any.raw",
-        {"jsonrpc": "2.0", "id": None, "result": ["user.orders.any.any.raw"]},
-    ),
-    OKX: (
-        {"event": "login", "code": "0", "msg": "", "connId": "c"},
-        "account",
-        {"event": "subscribe", "arg": {"channel": "account"}, "connId": "c"},
-    ),
+LOGINS = {
+    name: (venue.private, venue.private.login)
+    for name, venue in VENUES.items()
+    if venue.private is not None and venue.private.login is not None
 }
 
 
@@ -56,30 +39,36 @@ def client_of(venue: FakeVenue, dialect: Dialect) -> closing[WebSocketClient]:
 
 
 @pytest.mark.loopback
-@pytest.mark.parametrize("kind", VENUES, ids=lambda kind: kind.name)
-def test_a_subscribe_waits_until_the_login_is_accepted(kind: Any, venue: FakeVenue) -> None:
-    accepted, channel, acknowledged = VENUES[kind]
-    dialect = kind()
+@pytest.mark.parametrize("name", LOGINS)
+def test_a_subscribe_waits_until_the_login_is_accepted(name: str, venue: FakeVenue) -> None:
+    dialect, (private, login) = VENUES[name].dialect, LOGINS[name]
     with client_of(venue, dialect) as client:
         connecting = Call(client.connect)
         peer = venue.accept()
         for _ in [*dialect.opening, "login"]:
             said = peer.expect()
         assert "K" in str(said)
-        assert "5ecret" not in str(said) or kind is Deribit
-        subscribing = Call(client.subscribe, channel)
+        assert "5ecret" not in str(said) or name == "deribit"
+        subscribing = Call(client.subscribe, private.channel)
         peer.ping()
         peer.expect_pong()
         assert len(peer.received) == len(dialect.opening) + 1
         assert client.state is wsclient.State.AUTHENTICATING
-        peer.send_json(accepted)
+        peer.send_json(login.accepted)
         connecting.result()
         request = peer.expect_json()
-        assert channel.rpartition(":")[2] in str(request)
-        ours = {"id": request["id"]} if "id" in acknowledged else {}
-        peer.send_json({**acknowledged, **ours})
+        assert private.channel.rpartition(":")[2] in str(request)
+        ours = {"id": request["id"]} if "id" in login.acknowledged else {}
+        peer.send_json({**login.acknowledged, **ours})
         subscribing.result()
         assert client.stats().unhandled == client.stats().invalid == 0
+
+
+@pytest.mark.parametrize("name", VENUES)
+def test_the_login_of_each_venue_is_tested(name: str) -> None:
+    dialect = VENUES[name].dialect
+    assert (name in LOGINS) == (type(dialect).login is not Dialect.login)
+    assert (VENUES[name].private is not None) == dialect.takes_credentials
 
 
 @pytest.mark.parametrize("dialect", ["generic", "binance", wsclient.BinanceFutures()])
@@ -110,7 +99,7 @@ def test_bitfinex_sends_the_account_without_a_subscription(venue: FakeVenue) -> 
     with client_of(venue, Bitfinex()) as client:
         connecting = Call(client.connect)
         peer = venue.accept()
-        peer.send_json(VENUES[Bitfinex][0])
+        peer.send_json(LOGINS["bitfinex"][1].accepted)
         connecting.result()
         for frame in ('[0,"ps",[],1,1]', '[0,"hb",2]', '[0,"wu",["exchange","BTC",1,0,1],3,2]'):
             peer.send(frame)

@@ -11,16 +11,14 @@ import pytest
 
 from support.making import entries_of
 from support.recordings import RECORDED, there
+from support.venues import MS, NS, VENUES
 from wsclient.dialects import (
     OKX,
     Binance,
     BinanceFutures,
-    Bitfinex,
-    Bybit,
     CoinbaseExchange,
     Deribit,
     Generic,
-    Kraken,
     Kucoin,
 )
 from wsclient.messages import Message
@@ -111,117 +109,21 @@ def test_the_time_of_each_kind_of_message_is_read(dialect: Dialect, file: str) -
     assert untimed == UNTIMED[file]
 
 
-NS = 1_700_000_000_123 * 10**6
-MS = NS // 10**6
+TIMED = [
+    *((venue.dialect, frame, time) for venue in VENUES.values() for frame, time in venue.times),
+    (Generic(timestamp_field="ts"), {"type": "market_data", "channel": "a", "ts": MS}, NS),
+]
 
 
 @pytest.mark.parametrize(
-    ("dialect", "frame", "expected"),
-    [
-        (Binance(), {"stream": "a@trade", "data": {"e": "trade", "E": MS}}, NS),
-        (Binance(), {"stream": "!ticker@arr", "data": [{"e": "24hrTicker", "E": MS}]}, NS),
-        (Binance(), {"stream": "a@bookTicker", "data": {"u": 1, "b": "1", "B": "2"}}, None),
-        (Bybit(), {"topic": "publicTrade.A", "type": "snapshot", "ts": MS, "data": []}, NS),
-        (Bybit(), {"id": "5", "topic": "order", "creationTime": MS, "data": []}, NS),
-        (
-            CoinbaseExchange(),
-            {"type": "ticker", "product_id": "A", "time": "2023-11-14T22:13:20.123000Z"},
-            NS,
-        ),
-        (
-            CoinbaseExchange(),
-            {"type": "last_match", "product_id": "A", "time": "2023-11-14T22:13:20.123000Z"},
-            None,
-        ),
-        (
-            Deribit(),
-            {
-                "method": "subscription",
-                "params": {"channel": "trades.A.100ms", "data": [{"timestamp": MS}]},
-            },
-            NS,
-        ),
-        (
-            Kraken(),
-            {
-                "channel": "trade",
-                "type": "update",
-                "data": [{"symbol": "A", "timestamp": "2023-11-14T22:13:20.123Z"}],
-            },
-            NS,
-        ),
-        (
-            Kraken(),
-            {
-                "channel": "trade",
-                "type": "snapshot",
-                "data": [{"symbol": "A", "timestamp": "2023-11-14T22:13:20.123Z"}],
-            },
-            None,
-        ),
-        (
-            Kraken(),
-            {
-                "channel": "ohlc",
-                "type": "update",
-                "timestamp": "2023-11-14T22:13:20.123000000Z",
-                "data": [
-                    {
-                        "symbol": "A",
-                        "interval_begin": "2023-11-14T22:10:00.000000000Z",
-                        "interval": 5,
-                        "timestamp": "2023-11-14T22:15:00.000000Z",
-                    }
-                ],
-            },
-            NS,
-        ),
-        (
-            Kraken(),
-            {
-                "channel": "ohlc",
-                "type": "update",
-                "data": [{"symbol": "A", "timestamp": "2023-11-14T22:15:00Z"}],
-            },
-            None,
-        ),
-        (
-            Kucoin(),
-            {"type": "message", "topic": "/spotMarket/level1:A", "data": {"timestamp": MS}},
-            NS,
-        ),
-        (
-            Kucoin(),
-            {"type": "message", "topic": "/spotMarket/level2Depth50:A", "data": {"timestamp": MS}},
-            NS,
-        ),
-        (
-            Kucoin(),
-            {"type": "message", "topic": "/indicator/index:A", "data": {"timestamp": MS}},
-            NS,
-        ),
-        (
-            Kucoin(),
-            {
-                "type": "message",
-                "topic": "/market/match:A",
-                "subject": "trade.l3match",
-                "data": {"time": str(NS), "sequence": "5"},
-            },
-            NS,
-        ),
-        (
-            OKX(),
-            {"arg": {"channel": "tickers", "instId": "A"}, "data": [{"ts": str(MS)}]},
-            NS,
-        ),
-        (Bitfinex(), [5, [1, 2, 3]], None),
-        (Generic(), {"type": "market_data", "channel": "a", "ts": MS}, None),
-        (Generic(timestamp_field="ts"), {"type": "market_data", "channel": "a", "ts": MS}, NS),
-    ],
-    ids=lambda value: getattr(value, "name", ""),
+    ("dialect", "frame", "expected"), TIMED, ids=lambda value: getattr(value, "name", "")
 )
 def test_the_venues_time_of_a_message(dialect: Dialect, frame: Any, expected: int | None) -> None:
     raw = msgspec.json.encode(frame)
     message = next(iter(messages(dialect, raw)), None) or Message("a", raw=raw)
     assert dialect.timestamp(message) == expected
+
+
+@pytest.mark.parametrize("name", VENUES)
+def test_the_time_of_each_venue_is_tested(name: str) -> None:
+    assert VENUES[name].times

@@ -16,12 +16,10 @@ from support.canaries import TOKENS, found_in
 from support.helpers import Call
 from support.inside import core_of
 from support.resting import rest
+from support.venues import VENUES, Private
 from wsclient import (
     OKX,
-    Bitfinex,
-    Bybit,
     CoinbaseExchange,
-    Deribit,
     Dialect,
     Kraken,
     Kucoin,
@@ -32,24 +30,34 @@ from wsclient.testing import FakeVenue
 KEY, SECRET, PASSPHRASE, TOKEN = (
     TOKENS[place] for place in ("Credential", "Header", "Cookie", "Login")
 )
-PLAIN = {"api_key": KEY, "secret": SECRET, "passphrase": PASSPHRASE}
-IN_BASE64 = {**PLAIN, "secret": base64.b64encode(SECRET.encode()).decode()}
+#: Each field that credentials may have.
+FIELDS = {
+    "api_key": KEY,
+    "secret": SECRET,
+    "passphrase": PASSPHRASE,
+    "client_id": KEY,
+    "client_secret": SECRET,
+}
+
+
+def credentials_of(private: Private) -> dict[str, str]:
+    given = {name: FIELDS[name] for name in private.fields}
+    if private.is_secret_in_base64:
+        given["secret"] = base64.b64encode(SECRET.encode()).decode()
+    return given
+
+
 #: Each venue's credentials, and a channel of it that requires them.
 GIVEN: dict[type[Dialect], tuple[dict[str, str], str]] = {
-    Bitfinex: (PLAIN, "book:tBTCUSD"),
-    Bybit: (PLAIN, "order"),
-    CoinbaseExchange: (IN_BASE64, "ticker:BTC-USD"),
-    Deribit: ({"client_id": KEY, "client_secret": SECRET}, "user.orders.any.any.raw"),
-    Kraken: (IN_BASE64, "executions"),
-    Kucoin: (PLAIN, "/account/balance"),
-    OKX: (PLAIN, "account"),
+    type(venue.dialect): (credentials_of(venue.private), venue.private.channel)
+    for venue in VENUES.values()
+    if venue.private is not None
 }
 #: Each venue's refusal of a login.
 REFUSALS: dict[type[Dialect], Any] = {
-    Bitfinex: {"event": "auth", "status": "FAILED", "code": 10100, "msg": "no"},
-    Bybit: {"op": "auth", "success": False, "ret_msg": "no"},
-    Deribit: {"jsonrpc": "2.0", "id": "login", "error": {"code": 13004, "message": "no"}},
-    OKX: {"event": "error", "code": "60009", "msg": "no"},
+    type(venue.dialect): venue.private.login.refused
+    for venue in VENUES.values()
+    if venue.private is not None and venue.private.login is not None
 }
 #: Answers by REST without a usable token; some quote the secrets of the request.
 BAD_ANSWERS: dict[str, Any] = {

@@ -16,9 +16,11 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-SNAPSHOT = Path(__file__).resolve().parent / "api.txt"
+HERE = Path(__file__).resolve().parent
+SNAPSHOT = HERE / "api.txt"
 MODULES = (
     "wsclient",
+    "wsclient.dialect",
     "wsclient.dialects",
     "wsclient.errors",
     "wsclient.events",
@@ -34,17 +36,26 @@ _ADDRESS = re.compile(r"<(?:function|class) '?(?:[\w.<>]*\.)?([\w<>]+)'?(?: at 0
 _PLACE = re.compile(r"\b(?:wsclient|collections|typing|decimal|ssl)(?:\.\w+)*\.(\w+)")
 
 
+def once_public() -> list[str]:
+    """Return the names that have ever been in ``wsclient.__all__``, which can be imported still."""
+    return (HERE / "names.txt").read_text().split()
+
+
 def lines_of(module: str) -> list[str]:
     """Return the lines that describe a module's public names."""
     found = importlib.import_module(module)
     names = getattr(found, "__all__", None) or [n for n in vars(found) if not n.startswith("_")]
+    if module == "wsclient":
+        names = {*names, *once_public()}
     return [line for name in sorted(names) for line in _lines(module, name, getattr(found, name))]
 
 
 def _lines(module: str, name: str, value: Any) -> Iterator[str]:
     path = f"{module}.{name}"
     package = importlib.import_module("wsclient")
-    if module != "wsclient" and name in package.__all__ and value is getattr(package, name):
+    if module == "wsclient" and name not in package.__all__:
+        yield f"{path}: not in __all__"
+    if module != "wsclient" and name in once_public() and value is getattr(package, name):
         yield f"{path}: as wsclient.{name}"
     elif isinstance(value, ModuleType):
         yield f"{path}: module"

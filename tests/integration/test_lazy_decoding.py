@@ -17,7 +17,7 @@ import wsclient
 from support.helpers import until
 from wsclient import Message
 from wsclient.testing import FakeVenue, Peer
-from wsclient.testing.exchanges import KrakenProtocol
+from wsclient.testing.venues.kraken import KrakenProtocol
 
 LONG = "1" * 4301
 

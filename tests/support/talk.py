@@ -20,7 +20,8 @@ from support.inside import core_of
 from wsclient import BookUpdate, Reply
 from wsclient.testing import FakeVenue
 from wsclient.testing.peer import Peer
-from wsclient.testing.protocols import GenericProtocol, Payload, as_object, encode
+from wsclient.testing.protocols import Payload, as_object, encode
+from wsclient.testing.venues.generic import GenericProtocol
 
 __all__ = [
     "BOOK_CHANNEL",

@@ -6,9 +6,12 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from wsclient.testing import FakeVenue, GenericProtocol, KrakenProtocol, ScriptedProtocol, exchanges
-from wsclient.testing.exchanges import BinanceProtocol, DeribitProtocol, OKXProtocol
+from wsclient.testing import FakeVenue, GenericProtocol, KrakenProtocol, ScriptedProtocol, venues
 from wsclient.testing.market import Depth, Quote, Trade
+from wsclient.testing.venues import deribit
+from wsclient.testing.venues.binance import BinanceProtocol
+from wsclient.testing.venues.deribit import DeribitProtocol
+from wsclient.testing.venues.okx import OKXProtocol
 
 
 def ask(client, **request):
@@ -19,6 +22,11 @@ def answer(client):
     """Return the next message, without its times."""
     message = json.loads(client.recv(timeout=5))
     return {key: value for key, value in message.items() if key not in ("time_in", "time_out")}
+
+
+def test_an_unknown_name_is_refused():
+    with pytest.raises(ValueError, match=r"no protocol 'nasdaq'.*, only .*binance, "):
+        FakeVenue("nasdaq")
 
 
 # No protocol
@@ -329,20 +337,15 @@ def test_late_kraken_heartbeat_does_not_outlive_the_peer(dial):
         assert len(peer.journal) == sent
 
 
-# Other exchanges. The tests of `wsclient serve` check that their dialects get all they need.
+# Other venues. The tests of `wsclient serve` check that their dialects get all they need.
 
 SUBSCRIBE = {
-    "binance": {"method": "SUBSCRIBE", "params": ["a@trade"], "id": 7},
-    "bybit": {"op": "subscribe", "args": ["publicTrade.A"], "req_id": "7"},
-    "coinbase_exchange": {
-        "type": "subscribe",
-        "product_ids": ["A"],
-        "channels": ["ticker", {"name": "ticker", "product_ids": ["A"]}],
-    },
-    "deribit": {"method": "public/subscribe", "params": {"channels": ["ticker.A.100ms"]}, "id": 7},
-    "kraken": {"method": "subscribe", "params": {"channel": "trade", "symbol": ["A"]}, "req_id": 7},
-    "okx": {"op": "subscribe", "args": [{"channel": "trades", "instId": "A"}], "id": "7"},
+    name: protocol.dialect.subscribe(protocol.channels()[:1], 7, {})
+    for name, protocol in ((name, venues.find(name)) for name in venues.NAMES)
 }
+WITH_ID = [
+    name for name, request in SUBSCRIBE.items() if any(v in (7, "7") for v in request.values())
+]
 MALFORMED = (
     b"\x00",
     "no json",
@@ -372,7 +375,7 @@ def test_malformed_requests_break_nothing(name, dial):
         venue.wait_for(lambda v: v.peers[0].subscriptions and v.live)
 
 
-@pytest.mark.parametrize("name", sorted(SUBSCRIBE.keys() - {"coinbase_exchange"}))
+@pytest.mark.parametrize("name", WITH_ID)
 def test_an_answer_carries_the_id_unless_it_is_muted(name, dial):
     with FakeVenue(name) as venue:
         client = dial(venue)
@@ -427,7 +430,7 @@ def test_binance_serves_its_books_by_rest():
 def test_a_snapshot_may_be_a_function(dial):
     protocol = OKXProtocol()
     made = iter(["first", "second"])
-    protocol.snapshots["trades:A"] = lambda: next(made)
+    protocol.snapshots["trades:BTC-USDT"] = lambda: next(made)
     with FakeVenue(protocol) as venue:
         client = dial(venue)
         for snapshot in ("first", "second"):
@@ -476,7 +479,7 @@ def test_coinbase_answers_with_all_subscribed_channels(dial):
 
 
 def test_deribit_sends_the_requested_heartbeats(dial, monkeypatch):
-    monkeypatch.setattr(exchanges, "_repeat", lambda peer, interval, send: send())
+    monkeypatch.setattr(deribit, "repeat", lambda peer, interval, send: send())
     with FakeVenue("deribit") as venue:
         client = dial(venue)
         ask(client, id=1, method="public/set_heartbeat", params={"interval": 10})

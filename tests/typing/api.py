@@ -15,6 +15,8 @@ from typing_extensions import assert_type
 
 import wsclient
 from wsclient import events
+from wsclient.dialect import Ack, Dialect, Item, Limits, Message
+from wsclient.dialects.bybit import Bybit
 from wsclient.metrics import PrometheusCollector
 from wsclient.testing import FakeVenue
 
@@ -183,16 +185,32 @@ def errors(error: wsclient.WSClientError) -> None:
         assert_type(error.reply, object)
 
 
-class Acme(wsclient.Dialect):
+class Acme(Dialect):
     """A dialect as users write them."""
 
     name = "acme"
-    limits = wsclient.Limits(connects=(10, 60.0))
+    limits = Limits(connects=(10, 60.0))
 
-    def read(self, message: Any) -> wsclient.Item | Sequence[wsclient.Item]:
+    def read(self, message: Any) -> Item | Sequence[Item]:
         if message["type"] == "subscribed":
-            return wsclient.Ack(channel=message["channel"])
-        return wsclient.Message(message["channel"], "update", message.get("sequence"))
+            return Ack(channel=message["channel"])
+        return Message(message["channel"], "update", message.get("sequence"))
+
+
+def found() -> None:
+    assert_type(wsclient.dialects.find("kraken"), Dialect)
+    assert_type(wsclient.dialects.NAMES, tuple[str, ...])
+    assert_type(Bybit(sequenced=True), Bybit)
+
+
+def outside_of_all(error: wsclient.errors.ClientClosed) -> None:
+    """Use names that are not in ``__all__``, and modules that nothing here imports."""
+    assert_type(wsclient.Ack(), Ack)
+    assert_type(wsclient.Bybit(), Bybit)
+    assert_type(wsclient.Rate(1.0, 2.0, 3.0), wsclient.stats.Rate)
+    assert_type(wsclient.Options(), wsclient.options.Options)
+    assert_type(error, wsclient.ClientClosed)
+    wsclient.conect()  # type: ignore[attr-defined]
 
 
 class Handler(wsclient.WebSocketHandler):

@@ -15,11 +15,13 @@ from typing import Any
 
 import msgspec
 
+import wsclient
 from wsclient import dialects
 from wsclient.cli import faults
 from wsclient.cli.terminal import Terminated, complain, let_go, raise_on_sigterm
+from wsclient.dialect import Dialect
 from wsclient.errors import ConfigurationError, WSClientError
-from wsclient.sansio.dialect import Dialect
+from wsclient.registry import names_in
 from wsclient.version import __version__
 
 __all__ = ["main"]
@@ -27,17 +29,9 @@ __all__ = ["main"]
 #: The packages that the extra ``cli`` installs.
 _EXTRA = ("rich", "websockets")
 
-#: The dialects that ``serve`` speaks. They stand here because its module needs the extra.
-_SERVED = (
-    "generic",
-    "binance",
-    "binance_futures",
-    "bybit",
-    "coinbase_exchange",
-    "deribit",
-    "kraken",
-    "okx",
-)
+#: The dialects that ``serve`` speaks: the files of ``wsclient.testing.venues``, which cannot be
+#: imported without the extra.
+_SERVED = names_in(os.path.join(place, "testing", "venues") for place in wsclient.__path__)
 
 _EXAMPLES = """\
 examples:

@@ -9,7 +9,7 @@ import sys
 import msgspec
 
 from wsclient.cli.terminal import complain, is_rich
-from wsclient.diagnose import Diagnosis, Status, diagnose
+from wsclient.diagnosis import Diagnosis, Status, diagnose
 from wsclient.errors import ConfigurationError, NotSupported
 
 __all__ = ["run"]

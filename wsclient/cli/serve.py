@@ -25,8 +25,7 @@ from weakref import WeakKeyDictionary
 from wsclient.cli.faults import VenueFault
 from wsclient.cli.feed import Feed
 from wsclient.cli.terminal import clock, complain, printable
-from wsclient.testing import FakeVenue, Fault, FaultProxy, Payload, Peer, Replay
-from wsclient.testing.exchanges import PROTOCOLS, KrakenProtocol
+from wsclient.testing import FakeVenue, Fault, FaultProxy, Payload, Peer, Replay, venues
 from wsclient.testing.protocols import MarketProtocol
 
 __all__ = ["Service", "run"]
@@ -171,9 +170,9 @@ class Service:
         yield f"  wsclient tail {self.url} {self.channels[0]}{dialect}"
         yield "In Python:"
         option = f'"{self._dialect}"'
-        if self._dialect.startswith("binance"):
-            rest = f"{self.url.replace('ws:', 'http:')}depth"
-            option = f'wsclient.{type(self._args.dialect).__name__}(rest="{rest}")'
+        if self._protocol.rest_path is not None:
+            rest = f"{self.url.replace('ws:', 'http:')}{self._protocol.rest_path}"
+            option = f'wsclient.dialects.{type(self._args.dialect).__name__}(rest="{rest}")'
         option = "" if self._dialect == "generic" else f", dialect={option}"
         yield f'  import wsclient; client = wsclient.connect("{self.url}"{option})'
 
@@ -369,13 +368,9 @@ class Service:
 
 
 def _protocol(name: str) -> MarketProtocol:
-    if name == "kraken":
-        return KrakenProtocol(heartbeat=1.0)
-    made = PROTOCOLS[name]() if name in PROTOCOLS else None
-    if not isinstance(made, MarketProtocol):
-        spoken = ", ".join(str(known) for known in PROTOCOLS if known is not None)
-        raise UsageError(f"serve does not speak {name}, only {spoken}")
-    return made
+    if name not in venues.NAMES:
+        raise UsageError(f"serve does not speak {name}, only {', '.join(venues.NAMES)}")
+    return venues.find(name).served()
 
 
 def _is_loopback(host: str) -> bool:

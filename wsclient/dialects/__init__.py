@@ -1,57 +1,45 @@
-"""The dialects of the venues, one file each.
+"""The dialects of the venues, one file each, found by name.
 
-Dialects are pure: they do no I/O and import only ``wsclient.sansio``, the errors and the messages.
+The dialect ``acme_spot`` is the class in the module ``acme_spot`` whose attribute ``name`` is
+``"acme_spot"``, usually called ``AcmeSpot``. It needs no entry anywhere: it is found because its
+file is here, and is imported when it is first used. ``wsclient.dialects.AcmeSpot`` is that class.
+
+Another package adds a dialect by an entry point of the group ``wsclient.dialects``, whose name is
+that of the dialect and whose value is the class, in its ``setup.cfg``::
+
+    [options.entry_points]
+    wsclient.dialects =
+        acme = acme_package.dialect:Acme
+
+The name of a dialect of this package cannot be taken.
+
+Dialects are pure: they do no I/O and import only :mod:`wsclient.dialect`.
 """
 
 from __future__ import annotations
 
-from wsclient.dialects.binance import Binance, BinanceFutures
-from wsclient.dialects.bitfinex import Bitfinex
-from wsclient.dialects.bybit import Bybit
-from wsclient.dialects.coinbase import CoinbaseExchange
-from wsclient.dialects.deribit import Deribit
-from wsclient.dialects.generic import Generic
-from wsclient.dialects.kraken import Kraken
-from wsclient.dialects.kucoin import Kucoin
-from wsclient.dialects.okx import OKX
-from wsclient.errors import ConfigurationError
-from wsclient.sansio.dialect import Dialect
+from typing import Any
 
-__all__ = [  # noqa: RUF022 - in alphabetical order, whatever the case
-    "Binance",
-    "BinanceFutures",
-    "Bitfinex",
-    "Bybit",
-    "CoinbaseExchange",
-    "Deribit",
-    "Generic",
-    "Kraken",
-    "Kucoin",
-    "NAMES",
-    "OKX",
-    "find",
-]
+from wsclient.dialect import ConfigurationError, Dialect
+from wsclient.registry import Registry
 
-_BY_NAME: dict[str, type[Dialect]] = {
-    "binance": Binance,
-    "binance_futures": BinanceFutures,
-    "bitfinex": Bitfinex,
-    "bybit": Bybit,
-    "coinbase_exchange": CoinbaseExchange,
-    "deribit": Deribit,
-    "generic": Generic,
-    "kraken": Kraken,
-    "kucoin": Kucoin,
-    "okx": OKX,
-}
+__all__ = ["GROUP", "NAMES", "find"]
 
-NAMES = tuple(_BY_NAME)
+#: The group of the entry points by which other packages add dialects.
+GROUP = "wsclient.dialects"
+
+_registry = Registry(__name__, __path__, Dialect, lambda kind: vars(kind).get("name"))
+
+#: The names of this package's dialects.
+NAMES = _registry.names
 
 
 def find(dialect: str | Dialect) -> Dialect:
     """Return a new dialect by name, or ``dialect`` itself if it is a dialect object.
 
-    Raises ConfigurationError for an unknown name and for a class instead of an object.
+    Names of other packages are looked up after those of this one. Raises ConfigurationError for an
+    unknown name, for a class instead of an object, and for a dialect of another package that cannot
+    be loaded.
     """
     if isinstance(dialect, Dialect):
         return dialect
@@ -59,9 +47,42 @@ def find(dialect: str | Dialect) -> Dialect:
         raise ConfigurationError(
             f"dialect must be one of {', '.join(NAMES)}, or an object: {dialect.__name__}()"
         )
-    kind = _BY_NAME.get(dialect) if isinstance(dialect, str) else None
-    if kind is None:
-        raise ConfigurationError(
-            f"dialect must be one of {', '.join(NAMES)}, or a wsclient.Dialect, not {dialect!r}"
-        )
+    if not isinstance(dialect, str):
+        raise _unknown(dialect, NAMES)
+    kind = _registry.find(dialect) or _installed(dialect)
     return kind()
+
+
+def _installed(name: str) -> type[Dialect]:
+    """Return the class of a dialect of another package."""
+    from importlib.metadata import entry_points  # slow to import, and rarely needed
+
+    others = entry_points(group=GROUP)
+    if name not in others.names:
+        raise _unknown(name, sorted({*NAMES, *others.names}))
+    point = others[name]
+    try:
+        kind = point.load()
+    except Exception as error:
+        raise ConfigurationError(
+            f"the dialect {name!r} cannot be loaded from {point.value}: {error!r}"
+        ) from error
+    if not (isinstance(kind, type) and issubclass(kind, Dialect)):
+        raise ConfigurationError(
+            f"the entry point {name!r} of the group {GROUP} must be a class derived from "
+            f"wsclient.Dialect, but {point.value} is {kind!r}"
+        )
+    return kind
+
+
+def _unknown(dialect: object, names: Any) -> ConfigurationError:
+    return ConfigurationError(
+        f"dialect must be one of {', '.join(names)}, or a wsclient.Dialect, not {dialect!r}"
+    )
+
+
+def __getattr__(name: str) -> Any:
+    kind = _registry.class_named(name)
+    if kind is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return kind

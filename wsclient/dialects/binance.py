@@ -1,68 +1,68 @@
-"""Binance spot and USD-M futures, market data.
+"""Binance spot, market data. The module ``binance_futures`` has the futures.
 
-Spot: ``wss://stream.binance.com:9443``, ``wss://data-stream.binance.vision``. USD-M futures, one
-address per route: ``wss://fstream.binance.com/public``, ``wss://fstream.binance.com/market``. A
-channel is the name of a stream (``btcusdt@depth@100ms``, ``btcusdt@bookTicker``). Only a wrapped
-event carries the name of its stream. So the address of raw streams (``/ws/...``) is turned into
-that of combined streams (``/stream``): raw events of ``@depth`` and ``@depth@100ms`` look the same.
+Addresses: ``wss://stream.binance.com:9443``, ``wss://data-stream.binance.vision``. A channel is the
+name of a stream (``btcusdt@depth@100ms``, ``btcusdt@bookTicker``). Only a wrapped event carries the
+name of its stream. So the address of raw streams (``/ws/...``) is turned into that of combined
+streams (``/stream``): raw events of ``@depth`` and ``@depth@100ms`` look the same.
 
 Sources: ``web-socket-streams.md`` of binance/binance-spot-api-docs, unless another is named.
 
 * ``{"result": null, "id": N}`` accepts a whole request. Errors are ``{"code", "msg"}``, some
   without an id. Errors wrapped in ``"error"`` are understood too.
-* Limits: 5 messages per second including pings and pongs (futures 10: developers.binance.com), 1024
-  streams per connection, 300 connects in 5 minutes. A connection lasts 24 hours. A
-  ``serverShutdown`` event precedes a planned end.
+* Limits: 5 messages per second including pings and pongs, 1024 streams per connection, 300 connects
+  in 5 minutes. A connection lasts 24 hours. A ``serverShutdown`` event precedes a planned end.
 * ``@depth`` numbers its updates: a message is the range ``U..u``, and the next one begins with
-  ``u + 1``. Futures messages name the ``u`` of the message before them, ``pu`` (seen on the wire).
-* Spot's ``!ticker@arr`` was retired on 2026-03-26 (the changelog of that repository).
-* Futures have had routes since 2026-04-23. Which streams each route has, and that an address
-  without a route acknowledges all streams but sends only those of ``/public``: the "Important
-  WebSocket Change Notice" on developers.binance.com. ``rpiDepth`` and ``tradingSession``: the
-  venue's client binance-connector-python. That ``trade`` is on ``/public``: seen on the wire by
-  other clients.
+  ``u + 1``.
+* ``!ticker@arr`` was retired on 2026-03-26 (the changelog of that repository).
 * An order book begins with a snapshot by REST. A book from a snapshot of 100 levels was seen to go
   wrong within 90 s on BTCUSDT, one of 1000 levels was not (GarethCooke/DepthCharge,
   ``NOTES-binance.md``): the venue sends nothing about levels that do not change. The option
   ``limit`` is the number of levels; the default is the most that the venue gives.
-* The update whose ``u`` is the snapshot's ``lastUpdateId`` is dropped on spot, and applied on
-  futures (developers.binance.com, "How to manage a local order book correctly"; seen on the wire).
+* The update whose ``u`` is the snapshot's ``lastUpdateId`` is dropped (developers.binance.com, "How
+  to manage a local order book correctly"; seen on the wire).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from wsclient.dialects.rows import Row, levels
-from wsclient.errors import ConfigurationError
-from wsclient.messages import LinkedMessage, Message
-from wsclient.sansio.dialect import (
+from wsclient.dialect import (
     Ack,
     BookFormat,
     BookUpdate,
+    ConfigurationError,
     Credentials,
     Dialect,
     Item,
     Limits,
+    LinkedMessage,
+    Message,
     Notice,
     Rejection,
     Reply,
     RestRequest,
+    Row,
     Snapshot,
     Unhandled,
+    levels,
 )
 
-__all__ = ["Binance", "BinanceBook", "BinanceFutures", "BinanceFuturesBook"]
+__all__ = [
+    "KEY_LENGTH",
+    "Binance",
+    "BinanceBook",
+    "combined",
+    "decode_changes",
+    "kind_of",
+    "streams_in",
+]
 
 _BOOK_OPTIONS = frozenset({"limit", "speed"})
-_ROUTES = frozenset({"public", "market", "private"})
-#: Also ``depth``, with a number or without; all other market data is on ``/market``.
-_PUBLIC = frozenset({"bookTicker", "rpiDepth", "trade"})
 #: A listen key is longer than any name of a stream without an ``@`` (our assumption).
-_KEY_LENGTH = 40
+KEY_LENGTH = 40
 #: The only code that can answer a subscribe. The others are about properties and broken JSON.
 _INVALID_REQUEST = 2
 #: Streams of rare events: liquidations, and new and changed contracts.
@@ -81,11 +81,6 @@ class _Frame(msgspec.Struct, gc=False):
 class _Update(msgspec.Struct, gc=False):
     first: int = msgspec.field(name="U")
     last: int = msgspec.field(name="u")
-
-
-class _FuturesUpdate(msgspec.Struct, gc=False):
-    last: int = msgspec.field(name="u")
-    previous: int = msgspec.field(name="pu")
 
 
 class _Changes(msgspec.Struct, gc=False):
@@ -119,8 +114,7 @@ class _WrappedTop(msgspec.Struct, gc=False):
 
 _frame = msgspec.json.Decoder(_Frame).decode
 _update = msgspec.json.Decoder(_Update).decode
-_futures_update = msgspec.json.Decoder(_FuturesUpdate).decode
-_changes = msgspec.json.Decoder(_Wrapped).decode
+decode_changes = msgspec.json.Decoder(_Wrapped).decode
 _top = msgspec.json.Decoder(_WrappedTop).decode
 
 
@@ -137,20 +131,21 @@ class BinanceBook(BookFormat):
         return f"{symbol.lower()}@depth@{options.get('speed', '100ms')}"
 
     def update(self, message: Message) -> BookUpdate | None:
-        kind = _kind(message.channel)
+        kind = kind_of(message.channel)
         if not kind.startswith("depth"):
             return None
         if kind == "depth":
-            changes = _changes(message.raw).data
+            changes = decode_changes(message.raw).data
             return BookUpdate(False, levels(changes.bids), levels(changes.asks))
         top = self._partial(message.raw)
         return BookUpdate(True, levels(top.bids), levels(top.asks))
 
-    def _partial(self, raw: bytes) -> _Top | _Changes:
+    def _partial(self, raw: bytes) -> Any:
+        """Return the decoded event of partial depth."""
         return _top(raw).data
 
     def request(self, channel: str, options: Mapping[str, Any]) -> RestRequest | None:
-        if _kind(channel) != "depth":
+        if kind_of(channel) != "depth":
             return None
         limit = options.get("limit", self.max_levels)
         symbol = channel.partition("@")[0].upper()
@@ -186,8 +181,8 @@ class Binance(Dialect):
         self.book: BookFormat = BinanceBook(rest)
 
     def url(self, url: str, credentials: Credentials | None) -> str:
-        base, query = _combined(url)
-        for stream in _named(query):
+        base, query = combined(url)
+        for stream in streams_in(query):
             # Anything else may be a listen key, which no error may quote.
             reason = self.refusal(stream, base) if _is_stream(stream) else None
             if reason is not None:
@@ -196,7 +191,7 @@ class Binance(Dialect):
 
     def first_message_within(self, channel: str) -> float | None:
         words = channel.lstrip("!").split("@")
-        is_account = len(words) == 1 and len(channel) >= _KEY_LENGTH
+        is_account = len(words) == 1 and len(channel) >= KEY_LENGTH
         is_quiet = is_account or not _QUIET.isdisjoint(words)
         return None if is_quiet else super().first_message_within(channel)
 
@@ -228,7 +223,7 @@ class Binance(Dialect):
             return Notice("this server will shut down soon")
         if stream is None:
             return _answer(msgspec.json.decode(frame))
-        kind = _kind(stream)
+        kind = kind_of(stream)
         return self._depth(stream, head.data) if kind == "depth" else Message(stream, kind)
 
     def _depth(self, stream: str, data: msgspec.Raw) -> Message:
@@ -236,85 +231,13 @@ class Binance(Dialect):
         return LinkedMessage(stream, "depth", update.last, follows=update.first - 1)
 
 
-class BinanceFuturesBook(BinanceBook):
-    """The order books of Binance futures, with snapshots from ``rest``."""
-
-    max_levels: ClassVar[int] = 1000
-
-    def _partial(self, raw: bytes) -> _Top | _Changes:
-        return _changes(raw).data
-
-    def snapshot(self, channel: str, answer: Any) -> Snapshot:
-        return super().snapshot(channel, answer)._replace(has_last=False)
-
-
-class BinanceFutures(Binance):
-    """Dialect of Binance USD-M futures.
-
-    Each stream belongs to one route, and a connection has one route: ``/public`` sends ``@depth``,
-    ``@bookTicker`` and ``@trade``, ``/private`` the account, ``/market`` all others
-    (``@aggTrade``, ``@markPrice``, ``@kline_1m``). An address without a route gets the route of
-    the streams that it names, or ``/public`` if it names none. A channel of another route is
-    refused: connect one client per route.
-
-    COIN-M futures have no routes: ``wss://dstream.binance.com`` is left unchanged. Their order
-    books need their own ``rest``. The all-market streams (``!ticker@arr``, ``!bookTicker``) carry
-    USD-M and COIN-M together, at both addresses: the field ``st`` of an event is 1 for USD-M, 2
-    for COIN-M.
-
-    The sequence numbers of a book do not rise one by one: each message names the number of the one
-    before it. The REST address, its 1000 levels and the limit of connects, which is that of spot,
-    are our assumptions.
-    """
-
-    name: ClassVar[str] = "binance_futures"
-    limits = Limits(
-        channels_per_message=100,
-        messages_per_second=9.0,
-        channels_per_connection=1024,
-        connects=(300, 300.0),
-        max_age=86_400.0 - 300.0,
-    )
-    retired: ClassVar[Mapping[str, str]] = {}
-
-    def __init__(self, *, rest: str = "https://fapi.binance.com/fapi/v1/depth") -> None:
-        self.book = BinanceFuturesBook(rest)
-
-    def url(self, url: str, credentials: Credentials | None) -> str:
-        base, query = _combined(url)
-        if not _has_no_routes(base):
-            wanted = {_route(stream) for stream in _named(query)}
-            if "&listenKey=" in f"&{query}":
-                wanted.add("private")
-            base = _routed(base, wanted)
-        return super().url(f"{base}/stream?{query}", credentials)
-
-    def refusal(self, channel: str, address: str) -> str | None:
-        wanted = _route(channel)
-        base = address.removesuffix("/stream")
-        root, _, route = base.rpartition("/")
-        if route in _ROUTES and route != wanted and not _has_no_routes(base):
-            return (
-                f"the route /{route} of this connection does not send this stream: "
-                f"connect another client to {root}/{wanted}"
-            )
-        # A name without an @ has no symbol that could be in upper case.
-        return super().refusal(channel, address) if "@" in channel else None
-
-    def _depth(self, stream: str, data: msgspec.Raw) -> Message:
-        update = _futures_update(data)
-        return LinkedMessage(
-            stream, "depth", update.last, follows=update.previous, is_counted=False
-        )
-
-
-def _kind(stream: str) -> str:
+def kind_of(stream: str) -> str:
     """Return ``depth`` for ``btcusdt@depth@100ms``, and the whole name if it has no symbol."""
     parts = stream.split("@")
     return parts[1] if len(parts) > 1 else stream
 
 
-def _combined(url: str) -> tuple[str, str]:
+def combined(url: str) -> tuple[str, str]:
     """Return the part before ``/stream`` of the address of combined streams, and its query."""
     address, _, query = url.partition("?")
     scheme, _, place = address.rstrip("/").partition("://")
@@ -324,7 +247,7 @@ def _combined(url: str) -> tuple[str, str]:
     return f"{scheme}://{place.removesuffix('/stream').removesuffix('/ws')}", query
 
 
-def _named(query: str) -> list[str]:
+def streams_in(query: str) -> list[str]:
     """Return the names of the streams in a query."""
     for escape, character in _ESCAPES.items():
         query = query.replace(escape, character)
@@ -334,36 +257,6 @@ def _named(query: str) -> list[str]:
 
 def _is_stream(name: str) -> bool:
     return "@" in name or name.startswith("!")
-
-
-def _has_no_routes(base: str) -> bool:
-    """Return whether the address is one of COIN-M or of an account's portfolio margin."""
-    host, _, path = base.partition("://")[2].partition("/")
-    return "dstream" in host.lower() or path == "pm"
-
-
-def _routed(base: str, wanted: Collection[str]) -> str:
-    """Return ``base`` with a route: its own, or the one of the streams that it names.
-
-    Raises ConfigurationError if the streams need another route.
-    """
-    place, _, route = base.partition("://")[2].rpartition("/")
-    if not place or route not in _ROUTES:
-        route = min(wanted, default="public")
-        base = f"{base}/{route}"
-    if others := sorted(set(wanted) - {route}):
-        raise ConfigurationError(
-            f"the address names streams of the route /{others[0]}, which Binance would not send at "
-            f"/{route}: connect one client per route"
-        )
-    return base
-
-
-def _route(stream: str) -> str:
-    kind = _kind(stream).removeprefix("!")
-    if kind in _PUBLIC or kind.startswith("depth"):
-        return "public"
-    return "private" if kind == stream and len(stream) >= _KEY_LENGTH else "market"
 
 
 def _answer(answer: dict[str, Any]) -> Item | Sequence[Item]:

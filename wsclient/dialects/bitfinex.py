@@ -39,13 +39,11 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from wsclient.dialects.signing import sign
-from wsclient.errors import ConfigurationError, NotSupported
-from wsclient.messages import Message
-from wsclient.sansio.dialect import (
+from wsclient.dialect import (
     Ack,
     BookFormat,
     BookUpdate,
+    ConfigurationError,
     Counted,
     Credentials,
     Dialect,
@@ -55,10 +53,13 @@ from wsclient.sansio.dialect import (
     Limits,
     LoginAccepted,
     LoginRefused,
+    Message,
     Notice,
+    NotSupported,
     Rejection,
     Reply,
     Unhandled,
+    sign,
 )
 
 __all__ = ["Bitfinex", "BitfinexBook"]

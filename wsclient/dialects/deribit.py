@@ -27,25 +27,27 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from wsclient.dialects.rows import Row, levels
-from wsclient.errors import ConfigurationError
-from wsclient.messages import LinkedMessage, Message
-from wsclient.sansio.dialect import (
+from wsclient.dialect import (
     Ack,
     BookFormat,
     BookUpdate,
+    ConfigurationError,
     Credentials,
     Dialect,
     Heartbeat,
     Item,
     Limits,
+    LinkedMessage,
     LoginAccepted,
     LoginRefused,
+    Message,
     Notice,
     Rejection,
     Reply,
     Respond,
+    Row,
     Unhandled,
+    levels,
 )
 
 __all__ = ["Deribit", "DeribitBook"]

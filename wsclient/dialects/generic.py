@@ -18,15 +18,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from wsclient.errors import ConfigurationError
-from wsclient.messages import Message
-from wsclient.sansio.dialect import (
+from wsclient.dialect import (
     Ack,
+    ConfigurationError,
     DataFields,
     Dialect,
     Heartbeat,
     Item,
     Limits,
+    Message,
     Rejection,
     Unhandled,
 )

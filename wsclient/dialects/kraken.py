@@ -35,26 +35,29 @@ from zlib import crc32
 
 import msgspec
 
-from wsclient.dialects.signing import from_base64, sign_in_base64
-from wsclient.errors import AuthenticationError, ConfigurationError, HandshakeRejected
-from wsclient.messages import Message
-from wsclient.sansio.dialect import (
+from wsclient.dialect import (
     Ack,
+    AuthenticationError,
     BookFormat,
     BookUpdate,
+    ConfigurationError,
     Credentials,
     Dialect,
+    HandshakeRejected,
     Heartbeat,
     Item,
     Levels,
     Limits,
+    Message,
     Notice,
     Rejection,
     Reply,
     RestRequest,
     Unhandled,
+    find_timestamp,
+    from_base64,
+    sign_in_base64,
 )
-from wsclient.sansio.timestamps import find_timestamp
 
 __all__ = ["Kraken", "KrakenBook"]
 

@@ -32,25 +32,28 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from wsclient.dialects.rows import Row, levels
-from wsclient.dialects.signing import sign_in_base64
-from wsclient.errors import AuthenticationError, HandshakeRejected
-from wsclient.messages import LinkedMessage, Message
-from wsclient.sansio.dialect import (
+from wsclient.dialect import (
     Ack,
+    AuthenticationError,
     BookFormat,
     BookUpdate,
     Credentials,
     Dialect,
+    HandshakeRejected,
     Heartbeat,
     Item,
     Limits,
+    LinkedMessage,
     LoginAccepted,
+    Message,
     Notice,
     Rejection,
     RestRequest,
+    Row,
     Snapshot,
     Unhandled,
+    levels,
+    sign_in_base64,
 )
 
 __all__ = ["Kucoin", "KucoinBook"]

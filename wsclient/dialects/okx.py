@@ -37,14 +37,11 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from wsclient.dialects.rows import Row, levels
-from wsclient.dialects.signing import sign_in_base64
-from wsclient.errors import ConfigurationError
-from wsclient.messages import LinkedMessage, Message
-from wsclient.sansio.dialect import (
+from wsclient.dialect import (
     Ack,
     BookFormat,
     BookUpdate,
+    ConfigurationError,
     Credentials,
     Dialect,
     Ended,
@@ -52,12 +49,17 @@ from wsclient.sansio.dialect import (
     Item,
     Levels,
     Limits,
+    LinkedMessage,
     LoginAccepted,
     LoginRefused,
+    Message,
     Notice,
     Rejection,
+    Row,
     Unhandled,
     Verb,
+    levels,
+    sign_in_base64,
 )
 
 __all__ = ["OKX", "OKXBook"]

@@ -332,6 +332,9 @@ def _is_under_pytest() -> bool:
     return "PYTEST_CURRENT_TEST" in os.environ and "pytest" in sys.modules
 
 
+# Without a handler of the user's, logging would print warnings to stderr.
+logging.getLogger("wsclient").addHandler(logging.NullHandler())
+
 #: The log thread of this process.
 log_thread = LogThread()
 atexit.register(log_thread.end)

@@ -467,7 +467,7 @@ class Dialect:
     def decoder(self, decimal: bool) -> Callable[[bytes], Any]:
         """Return the function that decodes a frame: by default from JSON.
 
-        See :func:`wsclient.sansio.codec.decoder`.
+        See :func:`wsclient.dialect.decoder`.
         """
         return decoder(decimal)
 

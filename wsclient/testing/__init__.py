@@ -20,17 +20,13 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
-from .exchanges import KrakenProtocol
 from .faults import Fault, FaultProxy, ProxiedConnection
 from .peer import HandshakeFault, Peer, Sent
-from .protocols import (
-    GenericProtocol,
-    Payload,
-    ScriptedProtocol,
-    VenueProtocol,
-)
+from .protocols import Payload, ScriptedProtocol, VenueProtocol
 from .replay import Recorded, Replay, read_recording
 from .venue import FakeVenue
+from .venues.generic import GenericProtocol
+from .venues.kraken import KrakenProtocol
 
 __all__ = [
     "FakeVenue",

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import msgspec
 
-from wsclient.dialects import Generic
-from wsclient.sansio.dialect import Dialect
+from wsclient.dialect import Dialect
 
-from .market import MarketEvent, Quote, Trade
+from .market import MarketEvent, MarketLevels
 
 if TYPE_CHECKING:
     from .peer import Peer
@@ -88,6 +89,14 @@ class MarketProtocol(ScriptedProtocol):
     symbols: ClassVar[Sequence[str]]
     #: A heartbeat that goes to all peers with a subscription.
     heartbeat_payload: ClassVar[bytes | None] = None
+    #: The path at which `http` answers with snapshots of order books. The dialect takes its address
+    #: as the argument `rest`. None if snapshots come in the stream.
+    rest_path: ClassVar[str | None] = None
+
+    @classmethod
+    def served(cls) -> MarketProtocol:
+        """Return the protocol as `wsclient serve` speaks it, such as with heartbeats."""
+        return cls()
 
     def __init__(self) -> None:
         self.snapshots: dict[str, Payload | Callable[[], Payload]] = {}
@@ -117,43 +126,6 @@ class MarketProtocol(ScriptedProtocol):
             yield snapshot() if callable(snapshot) else snapshot
 
 
-class GenericProtocol(MarketProtocol):
-    """The default protocol: subscriptions by channel, numbered data, one JSON object per frame.
-
-    Messages other than `subscribe` and `unsubscribe` get no answer.
-    """
-
-    dialect = Generic()
-    kinds: ClassVar = {"ticker:{}": Quote, "trades:{}": Trade, "{}": Trade}
-    patterns = ("{}", "ticker:{}")
-    symbols = ("BTC-USD", "ETH-USD", "SOL-USD")
-
-    def received(self, peer: Peer, payload: Payload) -> Iterator[Payload]:
-        request = as_object(payload)
-        channel = str(request.get("channel", ""))
-        match request.get("type"):
-            case "subscribe":
-                error = peer.subscribe(channel)
-            case "unsubscribe":
-                error = None if peer.unsubscribe(channel) else "not subscribed"
-            case _:
-                return
-        if peer.venue.muted(channel):
-            return
-        answer = {"type": "subscription", "channel": channel}
-        if error is None:
-            yield encode({**answer, "status": "success"})
-        else:
-            yield encode({**answer, "status": "error", "error": error})
-
-    def fields(self, channel: str, event: MarketEvent, is_snapshot: bool = False) -> dict[str, Any]:
-        if isinstance(event, Quote):
-            return {"last": event.last, "bid": event.bid, "ask": event.ask}
-        if not isinstance(event, Trade):
-            raise TypeError("the generic protocol has no order books")
-        return {"price": event.price, "quantity": event.size, "side": event.side}
-
-
 def as_object(payload: Payload) -> dict[str, Any]:
     """Return a request as a dictionary, an empty one if it is not a JSON object."""
     try:
@@ -166,3 +138,50 @@ def as_object(payload: Payload) -> dict[str, Any]:
 def texts(value: Any) -> list[str]:
     """Return a list in a request as texts, an empty list if `value` is not a list."""
     return [str(item) for item in value] if isinstance(value, list) else []
+
+
+def repeat(peer: Peer, interval: float, function: Callable[[], object]) -> None:
+    """Call `function` every `interval` (s), as long as the peer is live."""
+
+    def call() -> None:
+        if peer.live:
+            function()
+            peer.call_later(interval, call)
+
+    peer.call_later(interval, call)
+
+
+def subscribe_all(peer: Peer, channels: Sequence[str]) -> str | None:
+    """Subscribe the peer to all channels, or to none if one is refused; return the reason."""
+    for channel in channels:
+        if peer.venue.refusal(channel) is not None:
+            return peer.subscribe(channel)
+    for channel in channels:
+        peer.subscribe(channel)
+    return None
+
+
+def unsubscribe_all(peer: Peer, channels: Sequence[str]) -> str | None:
+    """Unsubscribe the peer from all channels; return which ones it was not subscribed to."""
+    unknown = [channel for channel in channels if not peer.unsubscribe(channel)]
+    return f"not subscribed to {', '.join(unknown)}" if unknown else None
+
+
+def is_muted(peer: Peer, channels: Sequence[str]) -> bool:
+    """Return True if a request for these channels gets no answer."""
+    return any(peer.venue.muted(channel) for channel in channels)
+
+
+def level_texts(levels: MarketLevels) -> list[list[str]]:
+    """Return price and size of each level as texts."""
+    return [[str(price), str(size)] for price, size in levels]
+
+
+def milliseconds() -> int:
+    """Return the time (ms since the epoch)."""
+    return time.time_ns() // 10**6
+
+
+def now_text() -> str:
+    """Return the time as an ISO 8601 text with microseconds."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -18,7 +18,7 @@ from wsclient.books.book import Book
 from wsclient.messages import Message
 from wsclient.sansio.dialect import Dialect
 
-from .exchanges import PROTOCOLS
+from . import venues
 from .market import Depth
 from .peer import Peer
 from .protocols import MarketProtocol, Payload, ScriptedProtocol
@@ -128,7 +128,7 @@ class Replay(ScriptedProtocol):
         *,
         hold: bool = False,
     ) -> None:
-        made = PROTOCOLS[protocol]() if isinstance(protocol, str) else protocol
+        made = venues.find(protocol)() if isinstance(protocol, str) else protocol
         if not isinstance(made, MarketProtocol):
             raise TypeError(f"cannot replay a recording with {made!r}: it is no MarketProtocol")
         self.hold = hold

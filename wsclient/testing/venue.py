@@ -25,9 +25,9 @@ from typing import Any, TypeVar, get_args
 from websockets.http11 import Request
 from websockets.typing import Subprotocol
 
-from .exchanges import PROTOCOLS
+from . import venues
 from .peer import HandshakeFailure, HandshakeFault, Peer
-from .protocols import Payload, VenueProtocol
+from .protocols import Payload, ScriptedProtocol, VenueProtocol
 from .sockets import Waker, bind, join, netloc, select
 
 T = TypeVar("T")
@@ -36,11 +36,11 @@ T = TypeVar("T")
 class FakeVenue:
     """A WebSocket venue on a loopback port of its own; `with` starts and closes it.
 
-    `protocol` says how it answers: `"generic"`, `"kraken"` or another name in
-    `exchanges.PROTOCOLS`, an object (see `VenueProtocol`), or None, which answers only pings and
-    close frames. `ack_delay` (s) delays the handling of each message by the protocol, and so both
-    its effect and its answer. `receive_buffer` (bytes) sets SO_RCVBUF: if it is small, a client
-    soon notices that the peer stops reading. With an `ssl_context` the venue speaks TLS.
+    `protocol` says how it answers: `"generic"`, `"kraken"` or another name in `venues.NAMES`, an
+    object (see `VenueProtocol`), or None, which answers only pings and close frames. `ack_delay`
+    (s) delays the handling of each message by the protocol, and so both its effect and its answer.
+    `receive_buffer` (bytes) sets SO_RCVBUF: if it is small, a client soon notices that the peer
+    stops reading. With an `ssl_context` the venue speaks TLS.
 
     `port` 0 takes any free port. `channels` are the channels that exist (None: any); others are
     refused. `tamper(peer, channel, payload)` returns what `peer` is sent instead of a published
@@ -65,9 +65,9 @@ class FakeVenue:
         tell: Callable[[Peer, str], None] | None = None,
         journal: bool = True,
     ) -> None:
-        if protocol is None or isinstance(protocol, str):
-            protocol = PROTOCOLS[protocol]()
-        self.protocol: VenueProtocol = protocol
+        if isinstance(protocol, str):
+            protocol = venues.find(protocol)()
+        self.protocol: VenueProtocol = ScriptedProtocol() if protocol is None else protocol
         self.ack_delay = ack_delay
         self.host = host
         self.port = 0

@@ -33,21 +33,23 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from wsclient.dialects.rows import Row, levels
-from wsclient.dialects.signing import from_base64, sign_in_base64
-from wsclient.errors import ConfigurationError
-from wsclient.messages import Message
-from wsclient.sansio.dialect import (
+from wsclient.dialect import (
     BookFormat,
     BookUpdate,
+    ConfigurationError,
     Credentials,
     Dialect,
     Item,
     Limits,
+    Message,
     Notice,
     Rejection,
+    Row,
     SubscribedChannels,
     Unhandled,
+    from_base64,
+    levels,
+    sign_in_base64,
 )
 
 __all__ = ["CoinbaseExchange", "CoinbaseExchangeBook"]

@@ -6,8 +6,8 @@ import hashlib
 
 import pytest
 
-from wsclient.dialects.signing import from_base64, sign, sign_in_base64
 from wsclient.errors import ConfigurationError
+from wsclient.sansio.signing import from_base64, sign, sign_in_base64
 
 
 def test_the_signature_of_krakens_example() -> None:

@@ -1,0 +1,108 @@
+"""The protocol of Deribit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from wsclient.dialects.deribit import Deribit
+from wsclient.testing.market import Depth, MarketEvent, MarketLevels, Quote, Trade
+from wsclient.testing.protocols import (
+    MarketProtocol,
+    Payload,
+    as_object,
+    encode,
+    is_muted,
+    milliseconds,
+    repeat,
+    texts,
+)
+
+if TYPE_CHECKING:
+    from wsclient.testing.peer import Peer
+
+__all__ = ["DeribitProtocol"]
+
+
+class DeribitProtocol(MarketProtocol):
+    """Deribit: a refused channel is left out of the answer, as `Deribit` expects.
+
+    A client that requests heartbeats gets only test requests, and need not answer them.
+    """
+
+    dialect = Deribit()
+    kinds: ClassVar = {
+        "trades.{}.100ms": Trade,
+        "ticker.{}.100ms": Quote,
+        "book.{}.100ms": Depth,
+        "trades.{}.raw": Trade,
+        "ticker.{}.raw": Quote,
+        "book.{}.raw": Depth,
+    }
+    patterns = ("trades.{}.100ms", "ticker.{}.100ms", "book.{}.100ms")
+    symbols = ("BTC-PERPETUAL", "ETH-PERPETUAL", "SOL_USDC-PERPETUAL")
+
+    def received(self, peer: Peer, payload: Payload) -> Iterator[Payload]:
+        request = as_object(payload)
+        params = request.get("params")
+        params = params if isinstance(params, dict) else {}
+        channels = texts(params.get("channels"))
+        outcome: dict[str, Any]
+        match request.get("method"):
+            case "public/subscribe":
+                outcome = {"result": [c for c in channels if peer.subscribe(c) is None]}
+            case "public/unsubscribe":
+                outcome = {"result": [c for c in channels if peer.unsubscribe(c)]}
+            case "public/set_heartbeat":
+                interval = params.get("interval")
+                if isinstance(interval, int) and interval >= 10:
+                    beat = {"method": "heartbeat", "params": {"type": "test_request"}}
+                    repeat(peer, interval, lambda: peer.send_json({"jsonrpc": "2.0", **beat}))
+                outcome = {"result": "ok"}
+            case "public/test":
+                outcome = {"result": {"version": "1.2.26"}}
+            case _:
+                outcome = {"error": {"code": -32601, "message": "Method not found"}}
+        if not is_muted(peer, channels):
+            yield encode({"jsonrpc": "2.0", "id": request.get("id"), **outcome})
+        if request.get("method") == "public/subscribe":
+            for channel in outcome["result"]:
+                yield from self.snapshot(channel)
+
+    def fields(self, channel: str, event: MarketEvent, is_snapshot: bool = False) -> dict[str, Any]:
+        now = milliseconds()
+        match event:
+            case Trade(number, price, size, side):
+                deal = {"price": price, "amount": size, "direction": side, "timestamp": now}
+                return {"trade_seq": number, "trade_id": str(number), **deal}
+            case Quote(bid, bid_size, ask, ask_size, last):
+                best = {"best_bid_price": bid, "best_bid_amount": bid_size}
+                best |= {"best_ask_price": ask, "best_ask_amount": ask_size}
+                return {"last_price": last, **best, "timestamp": now}
+            case Depth(bids, asks, _, before):
+                kind = "snapshot" if is_snapshot else "change"
+                sides = {"bids": _actions(bids, before[0]), "asks": _actions(asks, before[1])}
+                return {"type": kind, **sides, "timestamp": now}
+
+    def data(self, channel: str, sequence: int, fields: Mapping[str, Any]) -> Payload:
+        name, instrument, _ = channel.split(".", 2)
+        data: Any = {**fields, "instrument_name": instrument}
+        if name == "book":
+            data["change_id"] = sequence
+            if data["type"] == "change":
+                data["prev_change_id"] = sequence - 1
+        elif name == "trades":
+            data = [data]
+        params = {"channel": channel, "data": data}
+        return encode({"jsonrpc": "2.0", "method": "subscription", "params": params})
+
+
+def _actions(changes: MarketLevels, before: MarketLevels) -> list[tuple[str, Decimal, Decimal]]:
+    known = {price for price, _ in before}
+    return [
+        ("change" if price in known else "new", price, size)
+        if size
+        else ("delete", price, Decimal(0))
+        for price, size in changes
+    ]
