@@ -104,7 +104,7 @@ def test_the_core_is_pure() -> None:
 
 
 def test_the_core_knows_of_nothing_around_it() -> None:
-    around = ours("runtime", "client", "handler", "testing", "cli", "stats", "__main__")
+    around = ours("runtime", "client", "reader", "handler", "testing", "cli", "stats", "__main__")
     assert forbidden(PURE, *around) == []
 
 
@@ -147,7 +147,9 @@ def test_a_dialect_is_not_written_with_the_decisions() -> None:
 
 
 def test_the_runtime_does_not_know_the_client() -> None:
-    assert forbidden(modules("runtime"), *ours("client", "handler", "cli", "testing")) == []
+    assert (
+        forbidden(modules("runtime"), *ours("client", "reader", "handler", "cli", "testing")) == []
+    )
 
 
 def test_the_runtime_names_no_venue() -> None:
@@ -168,7 +170,18 @@ def test_only_what_makes_a_client_knows_of_sockets() -> None:
 
 
 #: What a source drives, and so what may look at the source's clock only.
-DRIVEN = ("core", "watchdog", "snapshots", "accounting")
+DRIVEN = (
+    "core",
+    "calls",
+    "reception",
+    "bookcalls",
+    "books",
+    "watchdog",
+    "judging",
+    "router",
+    "snapshots",
+    "accounting",
+)
 
 
 def test_what_a_source_drives_has_no_other_clock() -> None:

@@ -54,6 +54,29 @@ def test_each_file_that_it_names_is_there() -> None:
     assert [name for name in missing if "acme" not in name] == []
 
 
+def methods() -> set[str]:
+    """Return all methods and named attributes of the package's classes, as ``Class.name``."""
+    found = set()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for kind in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(kind, ast.ClassDef):
+                for node in ast.walk(kind):
+                    if isinstance(node, ast.FunctionDef):
+                        found.add(f"{kind.name}.{node.name}")
+                    elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                        found.add(f"{kind.name}.{node.attr}")
+                    elif isinstance(node, ast.AnnAssign):
+                        found.add(f"{kind.name}.{ast.unparse(node.target)}")
+    return found
+
+
+def test_each_method_on_the_way_of_a_message_is_there() -> None:
+    """Likewise on those of a subscribe and of a reconnect."""
+    named = set(re.findall(r"``([A-Z]\w+\.\w+)(?:\(\))?``", section("How the parts work together")))
+    assert {"Router.deliver", "Settling.accepted", "Slot.ended"} <= named
+    assert sorted(named - methods()) == []
+
+
 # --- limits --------------------------------------------------------------------------------------
 
 LIMITS = re.findall(

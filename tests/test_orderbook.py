@@ -15,7 +15,7 @@ import pytest
 
 import wsclient
 from support.helpers import Call, until
-from support.inside import core_of, drop_book, kept_of, links_of
+from support.inside import core_of, drop_book, feeds_of, kept_of
 from wsclient import Gap, Level, Message, OrderBook, OrderBookOutOfSync
 from wsclient.messages import Arrival, LinkedMessage
 from wsclient.runtime.books import LiveBook
@@ -613,7 +613,7 @@ def test_close_ends_a_wait_for_a_book(
 
     thread = threading.Thread(target=wait)
     thread.start()
-    until(lambda: BOOK in links_of(client) and links_of(client)[BOOK].book.waiting)
+    until(lambda: BOOK in feeds_of(client) and feeds_of(client)[BOOK].book.waiting)
     client.close()
     thread.join(5)
     assert isinstance(raised[0], wsclient.ClientClosed)
@@ -781,9 +781,9 @@ def test_a_wait_for_a_book_that_another_call_gives_up_raises(
 ) -> None:
     protocol.snapshots.clear()
     first = Call(client.order_book, "BTC/USD", timeout=5)
-    until(lambda: BOOK in links_of(client) and links_of(client)[BOOK].book.waiting)
+    until(lambda: BOOK in feeds_of(client) and feeds_of(client)[BOOK].book.waiting)
     second = Call(client.order_book, "BTC/USD", timeout=50)
-    until(lambda: len(links_of(client)[BOOK].book.waiting) == 2)
+    until(lambda: len(feeds_of(client)[BOOK].book.waiting) == 2)
     drop_book(client, BOOK)
     for call in (first, second):
         with pytest.raises(OrderBookOutOfSync, match="closed"):

@@ -9,9 +9,7 @@ from types import TracebackType
 from typing import Any, TypeVar, overload
 
 from wsclient import dialects
-from wsclient.errors import (
-    ConfigurationError,
-)
+from wsclient.errors import ConfigurationError
 from wsclient.events import Event, InsecureTLS
 from wsclient.messages import Message, Subscription, SubscriptionState
 from wsclient.options import Options, check_overflow, check_timeout, check_whole
@@ -203,7 +201,7 @@ class WebSocketClient(_Receiver):
         check_channels(channels)
         name = f"reader-{next(self._core.reader_numbers)}"
         queue = self._core.new_queue(name, queue_size, overflow)
-        undo = partial(self._core.undo, self._core.calls.dropping(channels, queue))
+        undo = partial(self._core.watchdog.put_now, self._core.calls.dropping(channels, queue))
         reader = Reader(self, queue, channels)
         try:
             self._subscribe(channels, queue, timeout, options)

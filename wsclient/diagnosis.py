@@ -233,6 +233,7 @@ class _Step(NamedTuple):
 
     @classmethod
     def now(cls, name: str, about: Any = None) -> _Step:
+        """Return a step that is reached now."""
         return cls(name, about, time.monotonic(), time.time())
 
 
@@ -274,6 +275,7 @@ class _Steps:
         return met[-1] if met else None
 
     def find(self, name: str) -> _Step | None:
+        """Return the first step of that name; None if the attempt did not reach one."""
         return next((step for step in self.reached if step.name == name), None)
 
 
@@ -305,6 +307,7 @@ class _Examination:
         self._core.at_end.append(partial(steps.changes.put, False))
 
     def run(self) -> None:
+        """Connect, and examine the result. Raises the errors of options that cannot work."""
         codecs.lookup("idna")  # the first lookup loads it, and would seem slow
         try:
             self._client.connect(self._deadline.remaining())
@@ -320,6 +323,7 @@ class _Examination:
         self._aside.join()
 
     def close(self) -> None:
+        """End the client and the thread aside."""
         self._aside.close()
         self._client.close()
 
@@ -344,9 +348,8 @@ class _Examination:
     def _spare(self) -> Sequence[Any]:
         """Return the addresses that the client did not try."""
         found = self._steps.find("addresses")
-        return (
-            found.about[sum(step.name == "tcp" for step in self._steps.reached) :] if found else ()
-        )
+        tried = sum(step.name == "tcp" for step in self._steps.reached)
+        return found.about[tried:] if found else ()
 
     def _try(self, spare: Sequence[Any], hold: Callable[[socket.socket], None]) -> None:
         for i, info in enumerate(spare):
@@ -717,9 +720,11 @@ class _Aside:
 
     @property
     def is_closed(self) -> bool:
+        """Whether :meth:`close` was called."""
         return self._opened.is_cancelled
 
     def start(self, work: Callable[[Callable[[socket.socket], None]], None]) -> None:
+        """Run ``work`` on the thread. It calls its argument with each socket that it opens."""
         self._thread = WorkerThread("wsclient-diagnose", partial(work, self._opened.hold))
         self._thread.start()
 
@@ -729,6 +734,7 @@ class _Aside:
             self._thread.join(self._deadline.remaining())
 
     def close(self) -> None:
+        """Shut down the thread's socket, and wait briefly for the thread."""
         self._opened.cancel()
         if self._thread is not None:
             self._thread.join(GOODBYE)

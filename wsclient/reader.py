@@ -39,8 +39,8 @@ class _Receiver:
                 check_timeout(timeout)
             while True:
                 try:
-                    # Here, and wherever messages are taken, an iterator written in C hands one out
-                    # and no call follows: so an interrupt finds the message either still in the
+                    # In each place where messages are taken, an iterator written in C hands one out
+                    # and no call follows. So an interrupt finds the message either still in the
                     # queue or already with the caller.
                     for message in queue.handed_out:
                         return message

@@ -30,7 +30,10 @@ EDITS = [
     Edit(
         "wsclient.sansio.intake",
         "Intake._delivered",
-        {"        self._counters.messages += count\n        connection.messages += count\n": ""},
+        {
+            "        self._counters.messages += count\n": "",
+            "        connection.messages += count\n": "",
+        },
     ),
     Edit(
         "wsclient.runtime.reception",

@@ -1,6 +1,6 @@
 """Row 11: books of each kind of numbering, without a socket, on a simulated clock.
 
-Real are the dialect, the session, the queue, and the book with its connection. Simulated are the
+Real are the dialect, the supervisor, the queue, and the book with its feed. Simulated are the
 wire and the threads. A venue's messages may be lost, doubled and late; its snapshots may be old,
 late or nonsense; its connections may end at any time; and the book may be slow to take its
 messages.
@@ -39,7 +39,7 @@ from wsclient.runtime.waiting import Deadline
 from wsclient.sansio.actions import Send
 from wsclient.sansio.channel import LATE_OR_DUPLICATE
 from wsclient.sansio.inbound import Inbound
-from wsclient.sansio.life import State as LinkState
+from wsclient.sansio.life import State as ClientState
 
 ACTIVE = SubscriptionState.ACTIVE
 #: More than any count reaches.
@@ -95,7 +95,7 @@ def _sides(sizes: dict[int, int]) -> State:
 
 
 class Bench:
-    """Stand-in for the Watchdog: it feeds the books, and takes their snapshots."""
+    """Stand-in for the core, the feeder and the snapshots of a client."""
 
     is_current = True
     failure = None
@@ -221,7 +221,7 @@ class BookMachine(RuleBasedStateMachine):
 
     @property
     def is_open(self) -> bool:
-        return self.rig.state is LinkState.OPEN
+        return self.rig.state is ClientState.OPEN
 
     # Rules.
 

@@ -174,7 +174,7 @@ def test_a_client_made_in_the_child_works_there(venue: FakeVenue) -> None:
 
 
 LOCKS: dict[str, Callable[[WebSocketClient], Any]] = {
-    "the session's": lambda client: core_of(client).lock,
+    "the core's": lambda client: core_of(client).lock,
     "the queue's": lambda client: lock_of(core_of(client).default),
     "the events'": lambda client: lock_of(core_of(client).event_hub),
 }

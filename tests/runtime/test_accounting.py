@@ -1,4 +1,4 @@
-"""The statistics of ``client.stats()``: rates, queues and lags of a client at work."""
+"""``client.stats()`` and ``client.connections``: rates, queues and lags of a client at work."""
 
 from __future__ import annotations
 

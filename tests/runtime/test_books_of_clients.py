@@ -15,7 +15,7 @@ import pytest
 import wsclient
 from support.depth import Binance, rig_of
 from support.helpers import Call, until
-from support.inside import kept_of, links_of
+from support.inside import feeds_of, kept_of
 from wsclient import Message, OrderBookOutOfSync
 from wsclient.errors import ReentrantCall, ThreadStartError, WSClientError
 from wsclient.runtime import books, keeper
@@ -228,7 +228,7 @@ def test_a_book_takes_a_snapshot_that_is_still_to_come(
     with connected(venue) as client:
         client.subscribe(BOOK)
         call = Call(client.order_book, "BTC/USD", timeout=4)
-        until(lambda: BOOK in links_of(client) and links_of(client)[BOOK].book.waiting)
+        until(lambda: BOOK in feeds_of(client) and feeds_of(client)[BOOK].book.waiting)
         venue.broadcast(frame("snapshot", 9, 3), BOOK)
         assert call.result().best_bid == (9, 3)
         assert client.recv(timeout=5).gap is None
@@ -285,7 +285,7 @@ def test_a_thread_for_books_that_cannot_be_started_is_the_callers_error(
             client.order_book("BTC/USD", timeout=5)
         assert refused
         assert not client.subscriptions
-        assert not links_of(client)
+        assert not feeds_of(client)
         assert client.order_book("BTC/USD", timeout=5).is_synced
 
 
@@ -316,8 +316,8 @@ def test_when_the_thread_of_the_books_dies_they_are_out_of_sync_and_calls_raise(
         book = client.order_book("BTC/USD", timeout=5)
         protocol.snapshots.clear()
         other = Call(client.order_book, "ETH/USD", timeout=30)
-        until(lambda: OTHER in links_of(client) and links_of(client)[OTHER].book.waiting)
-        queue = links_of(client)[BOOK].queue
+        until(lambda: OTHER in feeds_of(client) and feeds_of(client)[OTHER].book.waiting)
+        queue = feeds_of(client)[BOOK].queue
 
         def die(*_: Any) -> None:
             raise MemoryError
@@ -546,7 +546,7 @@ def test_a_call_that_gives_up_leaves_the_book_to_another_that_waits_for_it(
     with connected(venue) as client:
         protocol.snapshots.clear()
         patient = Call(client.order_book, "BTC/USD", timeout=30)
-        until(lambda: BOOK in links_of(client) and links_of(client)[BOOK].book.waiting)
+        until(lambda: BOOK in feeds_of(client) and feeds_of(client)[BOOK].book.waiting)
         with pytest.raises(TimeoutError):
             client.order_book("BTC/USD", timeout=0.05)
         assert client.subscriptions[BOOK]
@@ -560,4 +560,4 @@ def test_a_call_that_gives_up_leaves_nothing(venue: FakeVenue, protocol: KrakenP
         with pytest.raises(TimeoutError):
             client.order_book("BTC/USD", timeout=0.05)
         until(lambda: not client.subscriptions)
-        assert not links_of(client)
+        assert not feeds_of(client)

@@ -415,7 +415,7 @@ def test_an_on_that_fails_leaves_the_same_functions_earlier_one(
 def test_a_close_that_is_held_up_and_the_watchdog_share_what_is_to_be_done(
     venue: FakeVenue, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """close() does not wait for the watchdog, and both perform the session's actions."""
+    """close() does not wait for the watchdog, and both perform the supervisor's actions."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:

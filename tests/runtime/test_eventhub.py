@@ -30,7 +30,7 @@ from wsclient.runtime.eventstream import EventStream
 from wsclient.sansio.actions import Notify
 
 
-def told(event_hub: EventHub, *events: Event) -> None:
+def emit(event_hub: EventHub, *events: Event) -> None:
     """Emit events like these."""
     for event in events:
         what = tuple(vars(event)[field] for field in type(event).__match_args__)
@@ -71,7 +71,7 @@ class TestStream:
         self, event_hub: EventHub, stream: EventStream
     ) -> None:
         before = time.time_ns()
-        told(event_hub, Connected(1, connection_id=1), Subscribed(("a",), connection_id=1))
+        emit(event_hub, Connected(1, connection_id=1), Subscribed(("a",), connection_id=1))
         first, second = stream.recv(), stream.recv()
         assert isinstance(first, Connected)
         assert isinstance(second, Subscribed)
@@ -80,28 +80,28 @@ class TestStream:
         assert first.connection_id == 1
 
     def test_begins_when_it_is_made_and_the_number_says_so(self, event_hub: EventHub) -> None:
-        told(event_hub, Connected(1))
+        emit(event_hub, Connected(1))
         stream = EventStream()
         event_hub.add(stream)
-        told(event_hub, Connected(2))
+        emit(event_hub, Connected(2))
         assert stream.recv().number == 2
 
     def test_every_stream_gets_every_event(self, event_hub: EventHub, stream: EventStream) -> None:
         other = EventStream()
         event_hub.add(other)
-        told(event_hub, Connected(1))
+        emit(event_hub, Connected(1))
         assert stream.recv() == other.recv()
 
     def test_iteration_ends_after_closed(self, event_hub: EventHub, stream: EventStream) -> None:
-        told(event_hub, Connected(1), Closed(None))
+        emit(event_hub, Connected(1), Closed(None))
         assert [type(event) for event in stream] == [Connected, Closed]
 
     def test_no_event_comes_after_closed(self, event_hub: EventHub, stream: EventStream) -> None:
-        told(event_hub, Closed(WSClientError("first")), Connected(1), Closed(None))
+        emit(event_hub, Closed(WSClientError("first")), Connected(1), Closed(None))
         assert [str(event.error) for event in stream if isinstance(event, Closed)] == ["first"]
 
     def test_one_made_after_the_end_ends_at_once(self, event_hub: EventHub) -> None:
-        told(event_hub, Closed(None))
+        emit(event_hub, Closed(None))
         late = EventStream()
         event_hub.add(late)
         assert list(late) == []
@@ -109,7 +109,7 @@ class TestStream:
     def test_recv_after_the_end_says_so_every_time(
         self, event_hub: EventHub, stream: EventStream
     ) -> None:
-        told(event_hub, Closed(None))
+        emit(event_hub, Closed(None))
         stream.recv()
         for _ in range(2):
             with pytest.raises(ClientClosed, match="no more events"):
@@ -119,7 +119,7 @@ class TestStream:
         self, event_hub: EventHub, stream: EventStream
     ) -> None:
         calls = [Call(list, stream) for _ in range(3)]
-        told(event_hub, Connected(1), Closed(None))
+        emit(event_hub, Connected(1), Closed(None))
         events = [event for call in calls for event in call.result()]
         assert sorted(event.number for event in events) == [1, 2]
 
@@ -143,7 +143,7 @@ class TestStream:
         monkeypatch.setattr(waitlist, "SLICE", 0.001)
         call = Call(stream.recv, timeout=10)
         threading.Event().wait(0.01)
-        told(event_hub, Connected(1))
+        emit(event_hub, Connected(1))
         assert call.result().number == 1
         with pytest.raises(TimeoutError):
             stream.recv(timeout=0.005)
@@ -154,7 +154,7 @@ class TestStream:
         monkeypatch.setattr(eventstream, "MAX_EVENTS", 3)
         stream = EventStream()
         event_hub.add(stream)
-        told(event_hub, *(Connected(n) for n in range(1, 6)), Closed(None))
+        emit(event_hub, *(Connected(n) for n in range(1, 6)), Closed(None))
         assert [event.number for event in stream] == [4, 5, 6]
 
     def test_a_stream_without_references_is_collected(self, event_hub: EventHub) -> None:
@@ -167,13 +167,13 @@ class TestStream:
         assert not event_hub.wants(GapMarked)
 
     def test_its_repr_says_how_many_wait(self, event_hub: EventHub, stream: EventStream) -> None:
-        told(event_hub, Connected(1))
+        emit(event_hub, Connected(1))
         assert repr(stream) == "<EventStream: 1 waiting>"
 
     def test_in_a_forked_child_it_says_so_whatever_waited_in_it(
         self, event_hub: EventHub, stream: EventStream
     ) -> None:
-        told(event_hub, Connected(1))
+        emit(event_hub, Connected(1))
         stream.forked()
         for _ in range(2):
             with pytest.raises(ClientForked):
@@ -196,7 +196,7 @@ class TestStream:
             event_hub.add(stream)
             other = Call(list, stream)
             until(lambda call=other: call.is_in("_wait"))
-            told(event_hub, Connected(1), Connected(2), Closed(None))
+            emit(event_hub, Connected(1), Connected(2), Closed(None))
             mine: list[Event] = []
             point(way, stream, mine)
             numbers = [event.number for event in mine + other.result(5)]
@@ -247,7 +247,7 @@ class TestStream:
         monkeypatch.setattr(eventstream, "MAX_EVENTS", 3)
         stream = EventStream()
         event_hub.add(stream)
-        told(event_hub, *[Connected(1)] * 100)
+        emit(event_hub, *[Connected(1)] * 100)
         assert waiting_in(stream) == 3
 
 
@@ -257,7 +257,7 @@ class TestTypes:
     ) -> None:
         stream = EventStream(types=(Subscribed, Disconnected))
         event_hub.add(stream)
-        told(event_hub, Connected(1), Subscribed(("a",)), Connected(2), Closed(None))
+        emit(event_hub, Connected(1), Subscribed(("a",)), Connected(2), Closed(None))
         assert [(type(event), event.number) for event in stream] == [(Subscribed, 2)]
 
     def test_a_subclass_belongs_to_its_type(self, event_hub: EventHub) -> None:
@@ -266,7 +266,7 @@ class TestTypes:
 
         stream = EventStream(types=(Connected,))
         event_hub.add(stream)
-        told(event_hub, Own(1))
+        emit(event_hub, Own(1))
         assert type(stream.recv(timeout=0)) is Own
 
     def test_a_type_is_wanted_while_a_stream_takes_it(
@@ -283,14 +283,14 @@ class TestTypes:
         monkeypatch.setattr(eventstream, "MAX_EVENTS", 3)
         event_hub, stream = EventHub(), EventStream(types=(Connected,))
         event_hub.add(stream)
-        told(event_hub, *[Connected(n) for n in range(5)], Subscribed(("a",)), Closed(None))
+        emit(event_hub, *[Connected(n) for n in range(5)], Subscribed(("a",)), Closed(None))
         assert stream.dropped == 2
         assert [event.attempt for event in stream if isinstance(event, Connected)] == [2, 3, 4]
 
     def test_omitted_events_use_their_numbers(
         self, event_hub: EventHub, stream: EventStream
     ) -> None:
-        told(event_hub, Connected(1))
+        emit(event_hub, Connected(1))
         event_hub.notify(Notify(GapMarked, ("a", Gap("sequence")), 1, 7))
         assert [stream.recv(timeout=0).number for _ in range(2)] == [1, 9]
 
@@ -320,7 +320,7 @@ class TestEmit:
         if is_last:
             event_hub.end(None, 1)
         else:
-            told(event_hub, Closed(None))
+            emit(event_hub, Closed(None))
         assert [(type(e), e.number) for e in stream] == [(ThreadStuck, 1), (Closed, 2)]
 
     def test_do_not_wait_for_a_lock(
@@ -334,7 +334,7 @@ class TestEmit:
             leave.wait(20)
 
         stream.put = put  # type: ignore[method-assign]
-        call = Call(told, event_hub, Connected(1))
+        call = Call(emit, event_hub, Connected(1))
         assert entered.wait(5)
         began = time.monotonic()
         event_hub.emit(ThreadStuck, "x")
@@ -357,7 +357,7 @@ class TestEnd:
     def test_the_end_is_emitted_if_nothing_else_has_emitted_it(
         self, event_hub: EventHub, stream: EventStream
     ) -> None:
-        told(event_hub, Connected(1))
+        emit(event_hub, Connected(1))
         error = WSClientError("broken")
         event_hub.end(error, 7)
         *_, last = stream
@@ -365,7 +365,7 @@ class TestEnd:
         assert (last.error, last.connection_id, last.number) == (error, 7, 2)
 
     def test_the_end_is_emitted_once(self, event_hub: EventHub, stream: EventStream) -> None:
-        told(event_hub, Closed(None))
+        emit(event_hub, Closed(None))
         event_hub.end(WSClientError("late"), 1)
         assert [type(event) for event in stream] == [Closed]
 

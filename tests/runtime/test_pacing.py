@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 
@@ -10,7 +11,7 @@ import pytest
 from support.helpers import Call, until
 from support.inside import waiters_of
 from support.queues import Feed, message_queue, names, take
-from wsclient.runtime.pacing import PACE, Pacer
+from wsclient.runtime.pacing import PACE, Handover, Pacer
 from wsclient.runtime.queues import MessageQueue
 
 
@@ -97,3 +98,29 @@ def test_puts_without_a_wait_leave_nothing_behind(pacer: Pacer) -> None:
         queue.put(feed.messages("a"))
         take(queue)
     assert len(pacer.woken) == 1
+
+
+def test_hand_overs_may_begin_and_end_while_a_reader_waits(pacer: Pacer) -> None:
+    """The watchdog puts messages too, and their consumers may be quicker than the reader."""
+    handovers = [Handover(pacer) for _ in range(4)]
+    is_over = threading.Event()
+
+    def read() -> None:
+        while not is_over.is_set():
+            pacer.wait()
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        reader = Call(read)
+        for _ in range(10_000):
+            for handover in handovers:
+                handover.begin()
+            for handover in handovers:
+                if handover.is_awaited:
+                    handover.end()
+        until(lambda: not any(handover.is_listed for handover in handovers))
+    finally:
+        sys.setswitchinterval(interval)
+        is_over.set()
+    reader.result()

@@ -1,4 +1,4 @@
-"""Which messages the queues of a client get, and what is said when they drop some."""
+"""Which messages the queues of a client get, and what is reported when they drop some."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class TestLateMessages:
 class TestOwnQueue:
     """What the client's own queue gets."""
 
-    def test_what_comes_unasked(self, client: WebSocketClient, venue: FakeVenue) -> None:
+    def test_what_is_unsolicited(self, client: WebSocketClient, venue: FakeVenue) -> None:
         client.reader("a").close()
         send_late(venue, "b")
         assert own(client, venue) == ["b"]
@@ -157,7 +157,7 @@ class TestOwnQueue:
         send_late(venue, "b")
         assert own(client, venue) == ["b"]
 
-    def test_a_channel_that_the_venue_refuses_and_sends_unasked(
+    def test_a_channel_that_the_venue_refuses_and_sends_all_the_same(
         self, client: WebSocketClient, venue: FakeVenue
     ) -> None:
         """As Bitfinex does with the account of the login."""

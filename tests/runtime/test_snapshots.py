@@ -18,7 +18,7 @@ import pytest
 import wsclient
 from support.depth import Binance, BinanceFutures, Kucoin, Late, Rig, Truth, answer, ok, rig_of
 from support.helpers import Call, Server, dead_address, expect_end, linux_only, until
-from support.inside import core_of, kept_of, links_of, lock_of, refreshes_of, set_budget
+from support.inside import core_of, feeds_of, kept_of, lock_of, refreshes_of, set_budget
 from support.making import message
 from wsclient import OrderBookOutOfSync
 from wsclient.sansio.backoff import Budget
@@ -86,7 +86,7 @@ def test_updates_that_come_before_a_late_snapshot_wait_for_it(rig: Rig) -> None:
     assert late.asked.wait(5)
     rig.push((8, 5))
     rig.push((9, 0))
-    waiting = links_of(rig.client)[CHANNEL].book.joiner.waiting  # type: ignore[union-attr]
+    waiting = feeds_of(rig.client)[CHANNEL].book.joiner.waiting  # type: ignore[union-attr]
     until(lambda: len(waiting) == 2)
     late.go.set()
     book = call.result()
@@ -158,7 +158,7 @@ def test_a_snapshot_older_than_the_first_update_is_fetched_again(rig: Rig) -> No
     call = Call(rig.book)
     assert late.asked.wait(5)
     rig.push((8, 5))
-    waiting = links_of(rig.client)[CHANNEL].book.joiner.waiting  # type: ignore[union-attr]
+    waiting = feeds_of(rig.client)[CHANNEL].book.joiner.waiting  # type: ignore[union-attr]
     until(lambda: waiting)
     late.go.set()
     book = call.result()

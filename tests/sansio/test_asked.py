@@ -123,6 +123,9 @@ class Desk:
     def refuse(self, request: Request, names: Sequence[str], reason: str) -> None:
         self._asked.refuse(request, names, reason)
 
+    def subscribed_by(self, channel: str) -> int:
+        return self._asked.subscribed_by(channel)
+
     def refresh(self, channel: str) -> None:
         self._asked.refresh(channel)
 
@@ -488,6 +491,21 @@ def test_a_refusal_that_answers_no_request_returns_false() -> None:
 
 
 # --- unsubscribe ---------------------------------------------------------------------------------
+
+
+def test_what_a_late_answer_has_confirmed_is_unsubscribed_at_the_venue() -> None:
+    """The venue answers an unsubscribe before the subscribe that was sent earlier."""
+    desk = Desk().subscribe("a")
+    desk.send()
+    desk.unsubscribe("a", token="left").send()
+    desk.subscribe("a", token="again")
+    late, gone = desk.out
+    desk.ack("a", request_id=gone.id)
+    desk.ack("a", request_id=late.id)
+    assert (desk.state("a"), desk.outcomes["again"]) == (ACTIVE, None)
+    assert desk.subscribed_by("a") == late.id
+    desk.unsubscribe("a", token="left again")
+    assert desk.send() == [("unsubscribe", ["a"])]
 
 
 def test_a_channel_is_wanted_until_its_unsubscribe_is_answered() -> None:

@@ -377,7 +377,7 @@ def test_plain_numbers_are_joined_and_an_update_without_one_is_refused() -> None
 
 
 def test_a_number_may_fall_if_the_update_names_what_it_follows() -> None:
-    """The channel's tracker accepts it: the update must not be dropped without a gap."""
+    """The channel accepts it: the update must not be dropped without a gap."""
     joiner = joined(4)
     assert add(joiner, LinkedMessage("a", sequence=2, follows=4, is_counted=False))
     assert add(joiner, LinkedMessage("a", sequence=9, follows=2, is_counted=False))

@@ -1,4 +1,4 @@
-"""A channel's tracker: sequences, gaps, and which message carries a gap."""
+"""One channel: sequences, gaps, and which message carries a gap."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Stream:
     """A stream of messages of one channel, received at the times 1, 2, 3 ..."""
 
     def __init__(self) -> None:
-        self.tracker = Channel("a")
+        self.channel = Channel("a")
         self.count = 0
 
     def take(self, sequence: int | None = None) -> Gap | None:
         """Accept a message; return the gap that it carries."""
         self.count += 1
         message = make("a", sequence=sequence, received_at=self.count)
-        self.tracker.accept(message)
+        self.channel.accept(message)
         return message.gap
 
     def takes(self, *sequences: int | None) -> list[Gap | None]:
@@ -68,15 +68,15 @@ def test_a_message_without_a_sequence_leaves_the_count_alone() -> None:
 def test_a_number_that_was_received_before_is_a_duplicate() -> None:
     stream = Stream()
     assert stream.takes(5, 6, 7, 6, 8) == [None, None, None, Gap("duplicate", 0, 3), None]
-    assert (stream.tracker.late_or_duplicate, stream.tracker.late, stream.tracker.gaps) == (1, 0, 0)
-    assert stream.tracker.last == 8
+    assert (stream.channel.late_or_duplicate, stream.channel.late, stream.channel.gaps) == (1, 0, 0)
+    assert stream.channel.last == 8
 
 
 def test_a_late_message_reduces_the_number_missed() -> None:
     stream = Stream()
     assert stream.takes(5, 8, 7, 9) == [None, Gap("sequence", 2, 1), Gap("late", -1, 2), None]
-    assert (stream.tracker.late_or_duplicate, stream.tracker.late, stream.tracker.gaps) == (1, 1, 1)
-    assert stream.tracker.missed == 1
+    assert (stream.channel.late_or_duplicate, stream.channel.late, stream.channel.gaps) == (1, 1, 1)
+    assert stream.channel.missed == 1
 
 
 def test_a_whole_gap_may_arrive_late_in_order() -> None:
@@ -84,7 +84,7 @@ def test_a_whole_gap_may_arrive_late_in_order() -> None:
     assert [gap and gap.reason for gap in stream.takes(1, 5, 2, 3, 4, 6)] == [
         None, "sequence", "late", "late", "late", None,
     ]  # fmt: skip
-    assert stream.tracker.missed == 0
+    assert stream.channel.missed == 0
 
 
 def test_late_twice_is_a_duplicate() -> None:
@@ -104,13 +104,13 @@ def test_two_rising_duplicates_in_a_row_mean_a_restarted_counter() -> None:
     stream = counted(5)
     marks = stream.takes(1, 2, 3)
     assert marks == [Gap("duplicate", 0, 5), Gap("sequence", None, 6), None]
-    assert stream.tracker.last == 3
+    assert stream.channel.last == 3
 
 
 def test_a_number_below_the_first_means_a_restarted_counter() -> None:
     stream = Stream()
     assert stream.takes(100, 99, 100) == [None, Gap("sequence", None, 1), None]
-    assert stream.tracker.late_or_duplicate == 0
+    assert stream.channel.late_or_duplicate == 0
     assert counted(5).take(1) == Gap("duplicate", 0, 5)
     assert counted(5).take(0) == Gap("sequence", None, 5)
 
@@ -130,7 +130,7 @@ def test_a_repeated_run_up_to_the_last_number_is_duplicates() -> None:
 def test_two_duplicates_that_do_not_rise_are_duplicates() -> None:
     stream = counted(9)
     assert stream.takes(5, 3, 10) == [Gap("duplicate", 0, 9), Gap("duplicate", 0, 10), None]
-    assert stream.tracker.late_or_duplicate == 2
+    assert stream.channel.late_or_duplicate == 2
 
 
 def test_two_duplicates_with_a_good_message_between_them_are_duplicates() -> None:
@@ -147,7 +147,7 @@ def linked(*pairs: tuple[int | None, int], is_counted: bool = True) -> list[Gap 
     marks = []
     for follows, sequence in pairs:
         message = LinkedMessage("a", "update", sequence, follows=follows, is_counted=is_counted)
-        stream.tracker.accept(message)
+        stream.channel.accept(message)
         marks.append(message.gap)
     return marks
 
@@ -244,9 +244,9 @@ def test_a_snapshot_of_the_last_number_is_no_gap() -> None:
 def test_a_snapshot_carries_the_gap_of_a_reconnect() -> None:
     stream = Stream()
     stream.take(5)
-    stream.tracker.suspect("reconnect")
+    stream.channel.suspect("reconnect")
     message = LinkedMessage("a", "snapshot", 50, follows=None)
-    stream.tracker.accept(message)
+    stream.channel.accept(message)
     assert message.gap == Gap("reconnect", None, 1)
 
 
@@ -267,7 +267,7 @@ def test_delivered_and_missed_make_up_all_numbers(numbers: list[int]) -> None:
 def test_without_a_sequence_a_suspicion_remains() -> None:
     stream = Stream()
     stream.take()
-    stream.tracker.suspect("reconnect")
+    stream.channel.suspect("reconnect")
     assert stream.takes(None, None) == [Gap("reconnect", None, 1), None]
 
 
@@ -275,7 +275,7 @@ def test_without_a_sequence_a_suspicion_remains() -> None:
 def test_the_next_sequence_disproves_a_suspicion(reason: str) -> None:
     stream = Stream()
     stream.take(5)
-    stream.tracker.suspect(reason)
+    stream.channel.suspect(reason)
     assert stream.takes(6, None) == [None, None]
 
 
@@ -283,22 +283,22 @@ def test_the_next_sequence_disproves_a_suspicion(reason: str) -> None:
 def test_a_jump_gives_the_size_of_a_suspected_gap(reason: str) -> None:
     stream = Stream()
     stream.take(5)
-    stream.tracker.suspect(reason)
+    stream.channel.suspect(reason)
     assert stream.take(8) == Gap(reason, 2, 1)
 
 
 def test_after_a_reconnect_a_lower_number_starts_a_new_sequence() -> None:
     stream = Stream()
     stream.take(100)
-    stream.tracker.suspect("reconnect")
+    stream.channel.suspect("reconnect")
     assert stream.takes(1, 2, 4) == [Gap("reconnect", None, 1), None, Gap("sequence", 1, 3)]
-    assert stream.tracker.late_or_duplicate == 0
+    assert stream.channel.late_or_duplicate == 0
 
 
 def test_a_new_sequence_forgets_duplicates_of_the_old_one() -> None:
     stream = counted(9)
     stream.take(3)
-    stream.tracker.suspect("reconnect")
+    stream.channel.suspect("reconnect")
     assert stream.takes(5, 6, 5, 7) == [
         Gap("reconnect", None, 10),
         None,
@@ -311,37 +311,37 @@ def test_a_duplicate_on_the_same_connection_does_not_resolve_a_suspicion() -> No
     """After a duplicate and an unreadable frame only the next number shows whether data is lost."""
     stream = Stream()
     stream.take(5)
-    stream.tracker.suspect("invalid")
+    stream.channel.suspect("invalid")
     assert stream.takes(5, 7) == [Gap("duplicate", 0, 1), Gap("invalid", 1, 2)]
 
 
 def test_a_duplicate_alone_causes_no_suspicion() -> None:
     stream = Stream()
     stream.takes(5, 5)
-    assert stream.tracker.pending is None
+    assert stream.channel.pending is None
 
 
 def test_a_restarted_counter_resolves_a_suspicion() -> None:
     stream = counted(5)
-    stream.tracker.suspect("invalid")
+    stream.channel.suspect("invalid")
     marks = stream.takes(1, 2, 3)
     assert marks == [Gap("duplicate", 0, 5), Gap("sequence", None, 6), None]
 
 
 def test_the_very_first_message_may_carry_a_gap() -> None:
     stream = Stream()
-    stream.tracker.suspect("reconnect")
+    stream.channel.suspect("reconnect")
     assert stream.take(5) == Gap("reconnect", None, None)
 
 
 def test_the_stronger_of_two_suspicions_names_the_gap() -> None:
     stream = Stream()
     stream.take()
-    stream.tracker.suspect("reconnect")
-    stream.tracker.suspect("invalid")
+    stream.channel.suspect("reconnect")
+    stream.channel.suspect("invalid")
     assert stream.take() == Gap("reconnect", None, 1)
-    stream.tracker.suspect("invalid")
-    stream.tracker.suspect("reconnect")
+    stream.channel.suspect("invalid")
+    stream.channel.suspect("reconnect")
     assert stream.take() == Gap("reconnect", None, 2)
 
 
@@ -351,14 +351,14 @@ def test_the_stronger_of_two_suspicions_names_the_gap() -> None:
 def test_a_refused_message_is_a_gap_of_one() -> None:
     stream = Stream()
     stream.take()
-    stream.tracker.refused(make("a", sequence=None))
+    stream.channel.refused(make("a", sequence=None))
     assert stream.takes(None, None) == [Gap("invalid", 1, 1), None]
 
 
 def test_a_refused_message_takes_part_in_the_count() -> None:
     stream = Stream()
     stream.take(5)
-    stream.tracker.refused(make("a", sequence=6))
+    stream.channel.refused(make("a", sequence=6))
     assert stream.takes(7, 8) == [Gap("invalid", 1, 1), None]
 
 
@@ -366,21 +366,21 @@ def test_several_refused_messages_are_one_gap() -> None:
     stream = Stream()
     stream.take(5)
     for sequence in (6, 7, 8):
-        stream.tracker.refused(make("a", sequence=sequence))
+        stream.channel.refused(make("a", sequence=sequence))
     assert stream.take(9) == Gap("invalid", 3, 1)
 
 
 def test_a_refused_message_after_a_jump_adds_to_it() -> None:
     stream = Stream()
     stream.take(5)
-    stream.tracker.refused(make("a", sequence=8))
+    stream.channel.refused(make("a", sequence=8))
     assert stream.take(9) == Gap("sequence", 3, 1)
 
 
 def test_a_jump_after_a_refused_message_adds_to_it() -> None:
     stream = Stream()
     stream.take(5)
-    stream.tracker.refused(make("a", sequence=6))
+    stream.channel.refused(make("a", sequence=6))
     assert stream.take(9) == Gap("sequence", 3, 1)
 
 
@@ -392,25 +392,25 @@ def test_a_refused_message_that_was_counted_before_is_not_counted_again(
 ) -> None:
     stream = Stream()
     assert stream.takes(5, 8) == [None, Gap("sequence", 2, 1)]
-    stream.tracker.refused(make("a", sequence=number))
-    assert stream.tracker.pending is None
+    stream.channel.refused(make("a", sequence=number))
+    assert stream.channel.pending is None
     assert stream.take(9) is None
-    assert (stream.tracker.late_or_duplicate, stream.tracker.late) == late_or_duplicate
+    assert (stream.channel.late_or_duplicate, stream.channel.late) == late_or_duplicate
 
 
 def test_a_sequence_does_not_disprove_a_refused_message() -> None:
     stream = Stream()
     stream.take(5)
-    stream.tracker.refused(make("a", sequence=6))
-    stream.tracker.suspect("reconnect")
+    stream.channel.refused(make("a", sequence=6))
+    stream.channel.suspect("reconnect")
     assert stream.take(7) == Gap("invalid", 1, 1)
 
 
 def test_a_refused_message_after_a_reconnect_is_part_of_its_gap() -> None:
     stream = Stream()
     stream.take()
-    stream.tracker.suspect("reconnect")
-    stream.tracker.refused(make("a", sequence=None))
+    stream.channel.suspect("reconnect")
+    stream.channel.refused(make("a", sequence=None))
     assert stream.take() == Gap("reconnect", None, 1)
 
 
@@ -420,13 +420,13 @@ def test_a_refused_message_after_a_reconnect_is_part_of_its_gap() -> None:
 def test_a_waiting_gap_is_visible() -> None:
     stream = Stream()
     stream.take()
-    assert stream.tracker.pending is None
-    stream.tracker.refused(make("a", sequence=None))
-    assert stream.tracker.pending == Gap("invalid", 1, 1)
-    stream.tracker.suspect("reconnect")
-    assert stream.tracker.pending == Gap("reconnect", None, 1)
+    assert stream.channel.pending is None
+    stream.channel.refused(make("a", sequence=None))
+    assert stream.channel.pending == Gap("invalid", 1, 1)
+    stream.channel.suspect("reconnect")
+    assert stream.channel.pending == Gap("reconnect", None, 1)
     stream.take()
-    assert stream.tracker.pending is None
+    assert stream.channel.pending is None
 
 
 # --- counters ------------------------------------------------------------------------------------
@@ -435,17 +435,17 @@ def test_a_waiting_gap_is_visible() -> None:
 def test_messages_gaps_and_missed_numbers_are_counted() -> None:
     stream = Stream()
     stream.takes(1, 3, 4, 8)
-    stream.tracker.suspect("reconnect")
+    stream.channel.suspect("reconnect")
     stream.take(None)
-    tracker = stream.tracker
+    tracker = stream.channel
     assert (tracker.messages, tracker.gaps, tracker.missed) == (5, 3, 4)
 
 
 def test_a_gap_before_a_duplicate_is_counted() -> None:
     stream = counted(5)
-    stream.tracker.refused(make("a", sequence=6))
+    stream.channel.refused(make("a", sequence=6))
     assert stream.take(5) == Gap("invalid", 1, 5)
-    assert (stream.tracker.gaps, stream.tracker.missed, stream.tracker.late_or_duplicate) == (
+    assert (stream.channel.gaps, stream.channel.missed, stream.channel.late_or_duplicate) == (
         1,
         1,
         1,
@@ -455,32 +455,32 @@ def test_a_gap_before_a_duplicate_is_counted() -> None:
 def test_the_newest_message_and_its_time_are_kept() -> None:
     stream = Stream()
     stream.takes(1, 2)
-    assert stream.tracker.latest is not None
-    assert stream.tracker.latest.sequence == 2
-    assert stream.tracker.last_received_at == 2
+    assert stream.channel.latest is not None
+    assert stream.channel.latest.sequence == 2
+    assert stream.channel.last_received_at == 2
 
 
 def test_each_message_has_the_time_of_the_previous_one() -> None:
     stream = Stream()
     stream.take()
-    assert stream.tracker.latest is not None
-    assert stream.tracker.latest.previous_at is None
+    assert stream.channel.latest is not None
+    assert stream.channel.latest.previous_at is None
     stream.take()
-    assert stream.tracker.latest.previous_at == 1
+    assert stream.channel.latest.previous_at == 1
 
 
 def test_a_refused_message_does_not_date_a_gap() -> None:
     stream = Stream()
     stream.take()
-    stream.tracker.refused(make("a", sequence=None))
-    assert stream.tracker.last_received_at == 1
+    stream.channel.refused(make("a", sequence=None))
+    assert stream.channel.last_received_at == 1
 
 
 def test_a_message_ends_the_silence_of_a_refreshed_channel() -> None:
     stream = Stream()
-    stream.tracker.refreshed = True
+    stream.channel.refreshed = True
     stream.take()
-    assert not stream.tracker.refreshed
+    assert not stream.channel.refreshed
 
 
 # --- at random -----------------------------------------------------------------------------------
@@ -502,7 +502,7 @@ def test_what_is_missed_is_counted_exactly(
         if number in dropped and 0 < number < last:
             continue
         if number in refused and 0 < number < last:
-            stream.tracker.refused(make("a", sequence=start + number))
+            stream.channel.refused(make("a", sequence=start + number))
             continue
         gap = stream.take(start + number)
         delivered += 1
@@ -510,7 +510,7 @@ def test_what_is_missed_is_counted_exactly(
             assert gap.missed is not None
             missed += gap.missed
     assert delivered + missed == last + 1
-    assert stream.tracker.missed == missed
+    assert stream.channel.missed == missed
 
 
 @given(
@@ -529,9 +529,9 @@ def test_no_gap_stays_unmarked(steps: Sequence[int | str | None]) -> None:
     stream.take(number)
     for step in steps:
         if isinstance(step, str):
-            stream.tracker.suspect(step)
+            stream.channel.suspect(step)
             continue
-        doubt = stream.tracker.pending
+        doubt = stream.channel.pending
         number += 1 + (step or 0)
         gap = stream.take(number)
         if step is None:

@@ -1,4 +1,4 @@
-"""Trackers and aliases of channels, as the session uses them."""
+"""The tables of channels and of their aliases, as a client uses them."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_of_channels_that_nobody_asked_for_the_newest_are_known(little_room: None) -> None:
     rig = Rig().active("mine")
     rig.data("mine", 1)
-    trackers = rig.supervisor.upkeep.channels.by_name
+    known = rig.supervisor.upkeep.channels.by_name
     for i in range(3 * ROOM):
         rig.received(rig.cid, [rig.message(f"x{i}", 1)], rig.now)
-        assert len(trackers) <= ROOM + 1
-    assert list(trackers)[-ROOM // 2 :] == [f"x{i}" for i in range(3 * ROOM - ROOM // 2, 3 * ROOM)]
+        assert len(known) <= ROOM + 1
+    assert list(known)[-ROOM // 2 :] == [f"x{i}" for i in range(3 * ROOM - ROOM // 2, 3 * ROOM)]
     assert rig.data("mine", 2)[0].gap is None
 
 

@@ -22,7 +22,7 @@ class Watched(Plain):
     is_asked = False
 
     def _check(self) -> None:
-        assert self.is_asked, "a hook is called by a method of the session"
+        assert self.is_asked, "a hook is called by a method of the supervisor"
 
     def batches(self, channels: Sequence[str]) -> Iterable[Sequence[str]]:
         self._check()
@@ -66,7 +66,7 @@ class WatchedRig(Rig):
         return bool(consults)
 
 
-def test_no_hook_is_called_by_a_method_of_the_session() -> None:
+def test_no_hook_is_called_by_a_method_of_the_supervisor() -> None:
     """Covers connect, subscribe, a reconnect, a refresh and an unsubscribe, with lazy batches."""
     rig = WatchedRig(Watched(Limits(channels_per_message=2)), stale_after=30.0)
     rig.connect()
@@ -95,6 +95,20 @@ def test_only_one_question_is_open_at_a_time() -> None:
     assert [channels for _, channels in rig.asked()] == [["a", "b"], ["c"], ["d"]]
 
 
+def test_a_channel_that_joins_a_request_while_its_question_is_open_goes_in_a_later_one() -> None:
+    """Otherwise it would be forgotten: the answer does not name it."""
+    rig = Rig().open()
+    for name in "abc":
+        rig.subscribe(name, timeout=1.0)
+    rig.wait(1.0)
+    rig.holds = True
+    rig.ack("a", "b")  # too late: they are unsubscribed, in two requests
+    rig.ack("c")  # joins the second one
+    rig.holds = False
+    rig.tick()
+    assert rig.asked()[3:] == [("unsubscribe", [name]) for name in "abc"]
+
+
 def test_nothing_is_due_while_a_question_is_open() -> None:
     """Otherwise the watchdog, which waits for the answer itself, would never be idle."""
     rig = Rig(ack_timeout=50.0).open()
@@ -102,9 +116,9 @@ def test_nothing_is_due_while_a_question_is_open() -> None:
     rig.holds = True
     rig.subscribe("a")
     assert rig.deadline() == float("inf")
-    assert not rig.supervisor.is_due
+    assert not rig.is_due
     rig.consult()
-    assert rig.supervisor.is_due
+    assert rig.is_due
 
 
 def test_messages_are_made_only_when_the_rate_limit_allows_sending_them() -> None:

@@ -81,7 +81,7 @@ class Line:
             rig.tick()
 
     def account(self) -> list[Any]:
-        trackers = self.rig.supervisor.upkeep.channels.by_name
+        channels = self.rig.supervisor.upkeep.channels.by_name
         counters = self.rig.supervisor.counters
         totals = [getattr(counters, n) for n in ("messages", "gaps", "missed", "invalid")]
         wanted = [(name, state) for name, state, _ in self.rig.wanted()]
@@ -96,7 +96,7 @@ class Line:
             + [
                 (
                     *(
-                        channel,
+                        name,
                         t.messages,
                         t.gaps,
                         t.missed,
@@ -106,7 +106,7 @@ class Line:
                     ),
                     *(t.last_received_at, t.latest and visible(t.latest)),
                 )
-                for channel, t in sorted(trackers.items())
+                for name, t in sorted(channels.items())
             ]
         )
 
@@ -286,14 +286,14 @@ def test_a_message_ends_the_silence_of_its_channel() -> None:
     line = Line(is_fast=True)
     line.rig = Rig(Generic(), stale_after=5.0).active(*CHANNELS)
     line.take(market_data())
-    tracker = line.rig.supervisor.upkeep.channels.by_name["a"]
+    channel = line.rig.supervisor.upkeep.channels.by_name["a"]
     line.rig.now += 3.0
-    tracker.refreshed = True
+    channel.refreshed = True
 
     line.take(market_data(sequence=2))
 
     assert line.quick == 1
-    assert (tracker.data_at, tracker.refreshed) == (line.rig.now, False)
+    assert (channel.data_at, channel.refreshed) == (line.rig.now, False)
 
 
 def test_the_first_data_confirms_if_the_venue_never_answers() -> None:

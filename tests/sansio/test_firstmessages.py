@@ -9,7 +9,7 @@ from wsclient.sansio.firstmessages import FirstMessages
 
 
 class Channels:
-    """The channels of a session, as far as FirstMessages sees them."""
+    """The channels of a client, as far as FirstMessages sees them."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()

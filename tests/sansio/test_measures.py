@@ -215,7 +215,7 @@ class TestLags:
 
 
 class Feed:
-    """Counters and rates of a session whose messages arrive at given times."""
+    """Counters and rates of a client whose messages arrive at given times."""
 
     def __init__(self, opened_at: float = 100.0) -> None:
         self.rates = Rates()

@@ -95,10 +95,10 @@ def test_a_forgotten_channel_is_not_due() -> None:
     assert refreshes.take(0.0) == []
 
 
-# --- in a session --------------------------------------------------------------------------------
+# --- in a client ---------------------------------------------------------------------------------
 
 
-def test_a_session_resubscribes_and_marks_the_gap() -> None:
+def test_a_client_resubscribes_and_marks_the_gap() -> None:
     rig = Rig().active("a")
     rig.data("a", None)
     rig.supervisor.upkeep.refreshes.want("a", rig.now)
@@ -113,14 +113,14 @@ def test_a_session_resubscribes_and_marks_the_gap() -> None:
     assert rig.data("a", None)[0].gap is None
 
 
-def test_a_session_plans_a_tick_for_a_refresh() -> None:
+def test_a_client_plans_a_tick_for_a_refresh() -> None:
     rig = Rig().active("a")
     rig.supervisor.upkeep.refreshes.want("a", rig.now, PATIENCE)
     rig.tick()
     assert rig.deadline() == rig.now + PATIENCE
 
 
-def test_a_session_does_not_refresh_an_inactive_channel() -> None:
+def test_a_client_does_not_refresh_an_inactive_channel() -> None:
     rig = Rig().active("a")
     asked = rig.asked()
     rig.unsubscribe("a")

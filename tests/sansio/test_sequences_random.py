@@ -1,8 +1,8 @@
-"""A channel's tracker compared with an oracle that knows what was done to the stream.
+"""A channel compared with an oracle that knows what was done to the stream.
 
 A stream is a list of steps. Each message has a fate (delivered, deleted, duplicated, delayed), and
 something may happen before it (an unreadable frame, a reconnect, a restart of the numbers, a
-snapshot). The tracker sees only numbers; the oracle sees only the places in the stream.
+snapshot). The channel sees only numbers; the oracle sees only the places in the stream.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def sent(steps: list[Step]) -> list[Sent]:
 
 
 def arriving(steps: list[Step]) -> list[int | Before]:
-    """Return what the tracker sees, in order: places in the stream, and events between them.
+    """Return what the channel sees, in order: places in the stream, and events between them.
 
     A message that is delayed past the end of a connection or past a new sequence is lost. The
     first message of a new sequence arrives once and in time.
@@ -163,17 +163,17 @@ class Oracle:
 def check(numbering: Numbering, steps: list[Step]) -> None:
     stream = sent(steps)
     is_counted = numbering != "pointer"
-    tracker = Channel("a")
+    channel = Channel("a")
     oracle = Oracle(stream, is_counted)
     delivered: list[tuple[int, Message]] = []
     for received_at, event in enumerate(arriving(steps), 1):
         if isinstance(event, str):
-            tracker.suspect(event)
+            channel.suspect(event)
             oracle.suspects(event)
             continue
         message = stream[event].message(numbering, received_at)
         expected = oracle.expects(event)
-        tracker.accept(message)
+        channel.accept(message)
         assert message.gap == expected, (event, stream[event])
         oracle.delivered(event, received_at)
         delivered.append((event, message))
@@ -181,11 +181,11 @@ def check(numbering: Numbering, steps: list[Step]) -> None:
     if is_counted:
         check_sums(stream, delivered)
     marks = [message.gap for _, message in delivered if message.gap is not None]
-    assert tracker.messages == len(delivered)
-    assert tracker.gaps == sum(gap.reason not in LATE_OR_DUPLICATE for gap in marks)
-    assert tracker.late_or_duplicate == sum(gap.reason in LATE_OR_DUPLICATE for gap in marks)
-    assert tracker.late == sum(gap.reason == "late" for gap in marks)
-    assert tracker.missed == sum(gap.missed or 0 for gap in marks)
+    assert channel.messages == len(delivered)
+    assert channel.gaps == sum(gap.reason not in LATE_OR_DUPLICATE for gap in marks)
+    assert channel.late_or_duplicate == sum(gap.reason in LATE_OR_DUPLICATE for gap in marks)
+    assert channel.late == sum(gap.reason == "late" for gap in marks)
+    assert channel.missed == sum(gap.missed or 0 for gap in marks)
 
 
 def check_losses(stream: list[Sent], delivered: list[tuple[int, Message]]) -> None:
@@ -232,14 +232,14 @@ def test_pointers(steps: list[Step]) -> None:
 
 
 def test_gaps_of_an_earlier_sequence_are_not_filled_by_a_later_one() -> None:
-    tracker = Channel("a")
+    channel = Channel("a")
     gaps = []
     for received_at, sequence in enumerate([5, 9, None, 6, 7, 6], 1):
         if sequence is None:
-            tracker.suspect("reconnect")
+            channel.suspect("reconnect")
             continue
         message = make("a", sequence=sequence, received_at=received_at)
-        tracker.accept(message)
+        channel.accept(message)
         gaps.append(message.gap)
     assert gaps == [
         None,
@@ -260,7 +260,7 @@ def test_a_message_received_once_is_never_a_duplicate(
     is_counted: bool, fates: list[str], far: int
 ) -> None:
     """Nor after a wrong number: a consumer that drops duplicates drops nothing new."""
-    tracker = Channel("a")
+    channel = Channel("a")
     for place, fate in enumerate(fates):
         number = 10 * place
         sequence = number + far * 10 + 7 if fate == "wrong" else number
@@ -268,6 +268,6 @@ def test_a_message_received_once_is_never_a_duplicate(
             message = LinkedMessage(
                 "a", sequence=sequence, follows=number - 10, is_counted=is_counted
             )
-            tracker.accept(message)
+            channel.accept(message)
             is_doubled = message.gap is not None and message.gap.reason == "duplicate"
             assert is_doubled == (copy == 1)

@@ -64,7 +64,7 @@ def test_a_plan_changes_only_at_its_next_time(
 
 def test_a_plan_costs_a_slot_with_a_connection_nothing() -> None:
     kept = Place(MAIN, INF, 7, 0.0)
-    assert plan(50.0, [kept], None) == Plan((), (), {MAIN: []}, INF)
+    assert plan(50.0, [kept], None) == Plan((), (), {}, INF)
 
 
 def test_a_dead_slot_delays_no_other() -> None:
@@ -87,7 +87,7 @@ def end(slot: Slot, now: float, error: Exception | None = None, **fields: bool) 
     return slot.ended(error, verdict, now, was_healthy=fields.get("was_healthy", False))
 
 
-def test_delays_double_and_begin_anew_after_health() -> None:
+def test_delays_double_and_begin_again_after_health() -> None:
     tried = slot(max_retries=9)
     delays = []
     for _ in range(5):

@@ -1,4 +1,4 @@
-"""The session: each state with each event, then each rule by itself."""
+"""The supervisor: each state with each event, then each rule by itself."""
 
 from __future__ import annotations
 
@@ -26,10 +26,12 @@ from wsclient.errors import (
     WaitTimeout,
     WSClientError,
 )
+from wsclient.events import Reconnecting
 from wsclient.messages import Gap, SubscriptionState
 from wsclient.sansio import measures
 from wsclient.sansio.actions import (
     Abort,
+    Consult,
     Cut,
     Deliver,
     Dial,
@@ -311,7 +313,7 @@ EVENTS: dict[str, tuple[Callable[[Rig], object], dict[str, Expected]]] = {
 def test_event(event: str) -> None:
     """In each situation the event has the result in the table, by legal transitions only.
 
-    Then close() ends the session, and each caller has been woken exactly once.
+    Then close() ends the client, and each caller has been woken exactly once.
     """
     happen, table = EVENTS[event]
     for situation, (before, make) in SITUATIONS.items():
@@ -751,6 +753,19 @@ def test_the_venues_budget_of_connects_bounds_even_a_healthy_connection() -> Non
     assert rig.state is CONNECTING
 
 
+def test_a_call_of_connect_waits_for_the_venues_budget_and_says_so() -> None:
+    rig = Rig(Plain(Limits(connects=(1, 60.0))))
+    rig.connect("given up")
+    rig.cancel_connect("given up")
+    rig.connect("waits")
+    assert rig.state is BACKING_OFF
+    (wait,) = rig.emitted(Reconnecting)
+    assert (wait.attempt, wait.delay) == (1, 60.0)
+    assert wait.why == "the venue's limits allow no connection yet"
+    rig.wait(60.0)
+    assert rig.state is CONNECTING
+
+
 def test_without_a_budget_only_the_delay_counts() -> None:
     rig = Rig(Plain(Limits(connects=None)))
     for _ in range(100):
@@ -1127,7 +1142,7 @@ def test_a_subscribe_is_sent_by_the_next_tick() -> None:
     rig = Rig().open()
     rig.supervisor.subscribe(["a"], {"depth": 5}, "call", INF)
     assert rig.sent() == []
-    assert rig.supervisor.is_due
+    assert rig.is_due
     rig.tick()
     assert rig.sent() == [{"op": "subscribe", "channels": ["a"], "id": 1, "depth": 5}]
 
@@ -1270,6 +1285,68 @@ def test_the_first_data_confirms_a_channel_if_the_venue_never_acknowledges() -> 
     assert rig.outcome(call) is None
 
 
+def test_data_that_comes_before_the_subscribe_is_sent_confirms_nothing() -> None:
+    rig = Rig(Plain(acknowledges=False)).open()
+    rig.supervisor.subscribe(["a"], {}, "call", INF)
+    rig.received(rig.cid, [rig.message("a")], rig.now)  # of an earlier subscription
+    assert rig.supervisor.wanted.state("a") is SubscriptionState.PENDING
+    rig.tick()
+    assert rig.asked() == [("subscribe", ["a"])]
+    assert rig.outcome("call") == "waiting"
+    rig.data("a")
+    assert rig.outcome("call") is None
+
+
+def test_a_new_call_does_not_fail_by_an_expired_request_of_an_earlier_one() -> None:
+    rig = Rig(ack_timeout=5.0).open()
+    rig.subscribe("a", token="early", timeout=1.0)
+    rig.wait(1.0)
+    assert rig.wanted() == []
+    rig.now += 4.0
+    rig.supervisor.subscribe(["a"], {}, "late", INF)
+    rig.tick()
+    assert rig.outcome("late") == "waiting"
+    rig.ack("a")
+    assert rig.outcome("late") is None
+
+
+def test_data_that_comes_during_the_login_confirms_nothing() -> None:
+    rig = Rig(Plain(acknowledges=False)).open()
+    rig.subscribe("a")
+    rig.data("a")
+    rig.drop()
+    rig.wait(rig.deadline() - rig.now)
+    rig.opened(LOGIN)
+    rig.data("a")
+    assert rig.supervisor.wanted.state("a") is SubscriptionState.PENDING
+    rig.receive(LoginAccepted())
+    rig.data("a")
+    assert rig.supervisor.wanted.state("a") is SubscriptionState.ACTIVE
+
+
+def test_no_dialect_delays_a_caller_that_is_settled_in_the_same_step() -> None:
+    rig = Rig()
+    rig.connect()
+    rig.subscribe("a")
+    rig.supervisor.opened(rig.cid, None, rig.now)
+    rig.supervisor.tick(rig.now, {rig.cid: ConnectionView(rig.now)})
+    waiting = (Settle, Consult)
+    kinds = [type(action) for action in rig.supervisor.actions() if isinstance(action, waiting)]
+    assert kinds == [Settle, Consult]
+
+
+def test_a_connection_that_cannot_be_seen_is_not_looked_at_all_the_time() -> None:
+    """As while the verdict on its end is pending."""
+    rig = Rig(ack_timeout=5.0).active("a")
+    rig.drop()
+    rig.open()
+    rig.wait(5.0)
+    rig.now += 5.0  # the resubscription is now unanswered for the second time
+    rig.supervisor.tick(rig.now, {})
+    assert rig.connection.is_due
+    assert rig.supervisor.next_deadline(rig.now, {}) > rig.now
+
+
 def test_an_unsubscribe_is_done_when_sent_if_the_venue_never_acknowledges() -> None:
     rig = Rig(Plain(acknowledges=False)).open()
     rig.subscribe("a")
@@ -1359,7 +1436,7 @@ def test_a_subscribe_on_an_open_connection_logs_nothing() -> None:
     assert rig.logs("warning") == []
 
 
-def test_the_session_does_not_call_str_of_a_users_exception() -> None:
+def test_no_str_of_a_users_exception_is_called() -> None:
     """Otherwise user code would run under the lock."""
 
     class Mine(Exception):
@@ -1549,9 +1626,9 @@ def test_a_confirmation_makes_the_watchdog_check_its_deadline() -> None:
     rig.subscribe("a")
     rig.received(rig.cid, [Ack(channel="a")], rig.now)
     rig.supervisor.actions()
-    assert rig.supervisor.is_due
+    assert rig.is_due
     rig.deadline()
-    assert not rig.supervisor.is_due
+    assert not rig.is_due
 
 
 def test_a_channel_that_stays_silent_cuts_the_connection() -> None:
@@ -1710,7 +1787,7 @@ def test_nothing_is_due_if_nothing_can_happen(situation: str) -> None:
     rig = SITUATIONS[situation][1]()
     rig.tick()
     assert rig.deadline() == INF
-    assert not rig.supervisor.is_due
+    assert not rig.is_due
 
 
 @pytest.mark.parametrize(

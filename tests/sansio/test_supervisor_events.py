@@ -266,6 +266,16 @@ class TestRecovered:
         rig.ack("a")
         assert [event.seconds for event in emitted(rig, Recovered)] == [pytest.approx(12.0)]
 
+    def test_comes_before_the_next_end_even_if_no_time_is_left(self) -> None:
+        rig = Rig().active("a")
+        rig.drop()
+        rig.open()
+        rig.received(rig.cid, [dialect.Ack(channel="a")], rig.now)
+        rig.drop()
+        kinds = (Disconnected, Recovered, Subscribed)
+        named = [type(event) for event in rig.emitted(*kinds)]
+        assert named[-4:] == [Disconnected, Subscribed, Recovered, Disconnected]
+
     def test_does_not_come_on_the_first_connection_nor_twice(self) -> None:
         rig = Rig().active("a")
         assert emitted(rig, Recovered) == []

@@ -333,8 +333,8 @@ class SupervisorMachine(RuleBasedStateMachine):
         """Receive a numbered message: it marks all numbers skipped on or between connections."""
         self.counts[channel] += 1 + skipped
         number = self.counts[channel]
-        tracker = self.supervisor.upkeep.channels.by_name.get(channel)
-        last = None if tracker is None else tracker.last
+        known = self.supervisor.upkeep.channels.by_name.get(channel)
+        last = None if known is None else known.last
         (message,) = self.rig.receive(self.rig.message(channel, number))
         if last is None:
             assert message.gap is not None or channel not in self.owed
@@ -371,8 +371,8 @@ class SupervisorMachine(RuleBasedStateMachine):
     @rule()
     def unreadable(self) -> None:
         self.receive(Invalid("rubbish"))
-        for tracker in self.supervisor.upkeep.channels.by_name.values():
-            assert tracker.pending is not None
+        for known in self.supervisor.upkeep.channels.by_name.values():
+            assert known.pending is not None
 
     @precondition(lambda self: self.is_open)
     @rule()
@@ -455,7 +455,7 @@ class SupervisorMachine(RuleBasedStateMachine):
     # What always holds.
 
     @invariant()
-    def nothing_is_active_without_a_link(self) -> None:
+    def nothing_is_active_without_a_connection(self) -> None:
         if hasattr(self, "rig") and not self.is_open:
             for channel, state, _ in self.rig.wanted():
                 assert state is not ACTIVE or self.rig.state is State.CLOSING, channel

@@ -42,7 +42,7 @@ def test_items_without_a_deadline_are_removed() -> None:
 
 
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["add", "move", "end", "take", "clear"]), st.integers(0, 5)),
+    st.tuples(st.sampled_from(["add", "move", "end", "take"]), st.integers(0, 5)),
     max_size=40,
 )
 
@@ -62,9 +62,6 @@ def test_no_item_is_missed_or_early(steps: list[tuple[str, int]]) -> None:
         elif step == "end":
             due.pop(number, None)
             watched.discard(number)
-        elif step == "clear":
-            timers.clear()
-            watched.clear()
         else:
             now += number
             expected = {n for n in watched if due[n] <= now}

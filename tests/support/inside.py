@@ -17,8 +17,8 @@ from wsclient.sansio.backoff import Budget
 __all__ = [
     "core_of",
     "drop_book",
+    "feeds_of",
     "kept_of",
-    "links_of",
     "lock_of",
     "outbox_of",
     "refreshes_of",
@@ -62,7 +62,7 @@ def set_budget(client: wsclient.WebSocketClient, budget: Budget) -> None:
 
 def drop_book(client: wsclient.WebSocketClient, channel: str) -> None:
     """Stop feeding an order book, as the call does that gives it up."""
-    core_of(client).call(lambda: client._book_registry._drop(links_of(client)[channel]))
+    core_of(client).call(lambda: client._book_registry._drop(feeds_of(client)[channel]))
 
 
 def waiting_in(stream: wsclient.EventStream) -> int:
@@ -75,8 +75,8 @@ def written_of(outbox: Any) -> int:
     return outbox._out
 
 
-def links_of(client: wsclient.WebSocketClient) -> Mapping[str, Any]:
-    """Return a client's order books, by their channels."""
+def feeds_of(client: wsclient.WebSocketClient) -> Mapping[str, Any]:
+    """Return the feeds of a client's order books, by their channels."""
     return client._book_registry._feeds
 
 

@@ -21,7 +21,7 @@ POLICIES = ("drop_oldest", "drop_newest", "conflate", "error")
 
 
 class Feed:
-    """Source of numbered messages, marked as a session would mark them."""
+    """Source of numbered messages, marked as a channel would mark them."""
 
     def __init__(self) -> None:
         self.put: Counter[str] = Counter()

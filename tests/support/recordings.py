@@ -46,7 +46,7 @@ def messages_of(dialect: Dialect, lines: Sequence[bytes]) -> list[Message]:
 
 
 class Bench:
-    """An open session with a dialect, fed with frames."""
+    """An open connection with a dialect, fed with frames."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._inbound = Inbound(dialect)

@@ -110,6 +110,11 @@ class Rig:
         return self.supervisor.connection_id
 
     @property
+    def is_due(self) -> bool:
+        """Whether there is work before the deadline, after something came on the newest one."""
+        return self.supervisor.is_due(self.supervisor.connections.get(self.cid))
+
+    @property
     def connection(self) -> Connection:
         """The newest connection, which must not have ended."""
         found = self.supervisor.connections.get(self.cid)

@@ -37,6 +37,7 @@ class Address(NamedTuple):
 
     @property
     def is_loopback(self) -> bool:
+        """Whether the host is this machine, by its name or number."""
         if self.host == "localhost":
             return True
         try:

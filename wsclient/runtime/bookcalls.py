@@ -1,4 +1,4 @@
-"""What the order books ask of the core."""
+"""The calls of the order books: they get their messages, and ask for snapshots."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ class Routed(NamedTuple):
 
 class BookCalls:
     """The calls of the order books of one client."""
+
+    __slots__ = ("_core",)
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -72,14 +74,11 @@ class BookCalls:
         Does nothing if ``unless()``, called under the lock, is true: the book has been given up,
         and :meth:`has_snapshot` follows.
         """
-        with self._core.lock:
-            if not unless() and channel in self._core.supervisor.wanted:
-                refreshes, now = (
-                    self._core.supervisor.upkeep.refreshes,
-                    self._core.clock.monotonic(),
-                )
-                refreshes.want(channel, now, delay)
-        self._core.wake()
+        core = self._core
+        with core.lock:
+            if not unless() and channel in core.supervisor.wanted:
+                core.supervisor.upkeep.refreshes.want(channel, core.clock.monotonic(), delay)
+        core.wake()
 
     def has_snapshot(self, channel: str) -> None:
         """Cancel :meth:`want_snapshot`."""

@@ -1,4 +1,4 @@
-"""The order books that a client has: which feed belongs to a channel, and who waits for it."""
+"""The table of a client's order books: the feed of each channel, and the calls that wait for it."""
 
 from __future__ import annotations
 
@@ -50,6 +50,7 @@ class BookRegistry:
             feed.end()
 
     def close(self, feed: BookFeed) -> None:
+        """Close the book of ``feed``. May be called on any thread."""
         if not self._core.is_forked:
             feed.book.close()
             self._core.post(partial(self._drop, feed))

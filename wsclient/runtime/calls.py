@@ -1,4 +1,4 @@
-"""What callers ask of a client: each call is posted to the watchdog, and settles a waiter."""
+"""The calls of callers: each change is posted to the watchdog thread, and settles a waiter."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ ENDED = frozenset({State.CLOSING, State.CLOSED, State.FAILED})
 
 
 class _PostedCall:
-    """A caller's waiter, with a function that is called with the error just before it settles."""
+    """A caller's waiter. ``done`` is called with the error, or None, just before it settles."""
 
     def __init__(self, waiter: Waiter, done: Callable[[BaseException | None], None]) -> None:
         self._waiter = waiter
         self._done = done
 
     def settle(self, error: BaseException | None = None, result: Any = None) -> None:
+        """Settle the waiter. Called by the watchdog, without the core's lock."""
         self._done(error)
         self._waiter.settle(error, result)
 
@@ -37,13 +38,18 @@ class _PostedCall:
 class Calls:
     """The calls of one client. A deadline is a time of the core's clock (monotonic s)."""
 
+    __slots__ = ("_core",)
+
     def __init__(self, core: Core) -> None:
         self._core = core
 
     # The connection.
 
     def connect(self, waiter: Waiter, deadline: float) -> None:
-        """Open the connection; ``waiter`` is settled when it is open or cannot be opened."""
+        """Open the connection; ``waiter`` is settled when it is open or cannot be opened.
+
+        Raises as :meth:`Core.start`.
+        """
 
         def connect() -> None:
             with self._core.lock:
@@ -62,7 +68,7 @@ class Calls:
         self._core.post(cancel)
 
     def send(self, payload: str | bytes, waiter: Waiter) -> None:
-        """Send a caller's message. ``waiter`` is settled with NotConnected if not connected."""
+        """Send a caller's message. ``waiter`` is settled when its bytes are sent, or cannot be."""
 
         def send() -> None:
             with self._core.lock:
@@ -125,7 +131,10 @@ class Calls:
         waiter: Waiter,
         deadline: float,
     ) -> None:
-        """Subscribe to ``channels``, and add ``queue`` to their routes."""
+        """Subscribe to ``channels``, and add ``queue`` to their routes.
+
+        ``waiter`` is settled when each channel is decided.
+        """
         self._core.ask(waiter, partial(self._subscribe, channels, queue, options, waiter, deadline))
 
     def _subscribe(
@@ -151,9 +160,9 @@ class Calls:
     ) -> None:
         """Unsubscribe from ``channels``, except those that another queue also gets.
 
-        The routes stay until the venue has answered, since messages may still come.
+        The routes stay until the venue has answered, since messages may still come. ``waiter`` is
+        settled then.
         """
-
         resigned: list[str] = []
 
         def done(error: BaseException | None) -> None:

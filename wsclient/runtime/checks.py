@@ -1,4 +1,4 @@
-"""Checks that the public calls have in common."""
+"""The checks that public calls have in common, and how a ``with`` block closes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ __all__ = ["check_channels", "check_event_types", "close_quietly", "forbid_worke
 
 
 def forbid_worker_threads() -> None:
+    """Raise RuntimeError on wsclient's own threads, where a blocking call would wait for itself."""
     if is_worker_thread():
         raise RuntimeError(
             "this blocking call was made on wsclient's own reader or watchdog thread, where it "
@@ -20,6 +21,7 @@ def forbid_worker_threads() -> None:
 
 
 def check_channels(channels: tuple[str, ...]) -> None:
+    """Raise ConfigurationError unless ``channels`` are one or more texts."""
     if not channels:
         raise ConfigurationError("name at least one channel")
     for channel in channels:
@@ -31,6 +33,10 @@ def check_channels(channels: tuple[str, ...]) -> None:
 
 
 def check_event_types(call: str, types: tuple[type[Event], ...]) -> tuple[type[Event], ...]:
+    """Return the types of events that ``call`` was given, all if none.
+
+    Raises ConfigurationError for anything but a type of events.
+    """
     for kind in types:
         if not (isinstance(kind, type) and issubclass(kind, Event)):
             raise ConfigurationError(f"{call}() takes types from wsclient.events, not {kind!r}")
@@ -38,7 +44,10 @@ def check_event_types(call: str, types: tuple[type[Event], ...]) -> tuple[type[E
 
 
 def close_quietly(close: Callable[[], None], kind: type[BaseException] | None) -> None:
-    """Close at the end of a ``with`` block, without hiding an exception from its body."""
+    """Call ``close`` at the end of a ``with`` block, without hiding an exception from its body.
+
+    ``kind`` is the type of that exception, None without one.
+    """
     try:
         close()
     except Exception:

@@ -26,6 +26,8 @@ class ConflatingQueue(MessageQueue):
     queue may hold, the oldest message of another channel is dropped.
     """
 
+    __slots__ = ("_conflated", "_latest")
+
     overflow = "conflate"
     is_in_order = False
 

@@ -1,9 +1,10 @@
-"""The core of a client: the supervisor under its lock, and the calls of callers and readers.
+"""The core of a client: what its parts share, its lock, and how it ends.
 
-* To change something, a caller *posts* a function to the watchdog thread and waits for the answer.
-  So an interrupt in the caller's thread leaves nothing half done.
+* To change something, a caller *posts* a function to the watchdog thread and waits for the answer
+  (``calls.py``, and ``bookcalls.py`` for order books). So an interrupt in the caller's thread
+  leaves nothing half done.
 * To read something, a caller takes the lock and copies.
-* Readers report what they have received, under the lock.
+* Readers report what they have received, under the lock (``reception.py``).
 
 The core does not refer to the client object. So a client that nothing holds is collected, and its
 finalizer closes the core.
@@ -66,7 +67,10 @@ class _ForkedLock:
 
 
 class Core:
-    """Owns the supervisor, the queues and the threads of one client."""
+    """The owner of the supervisor, the router, the queues and the threads of one client.
+
+    ``sources`` makes the source of each connection. ``log`` writes the client's log records.
+    """
 
     def __init__(
         self, sources: Sources, options: Options, dialect: Dialect, log: ClientLog
@@ -74,7 +78,7 @@ class Core:
         self.log = log
         self.options = options
         self.dialect = dialect
-        #: The only clock: no time in the core comes from another.
+        #: The clock of all decisions.
         self.clock = sources.clock
         self.locks = Locks()
         #: Protects the supervisor and the router.
@@ -104,12 +108,10 @@ class Core:
         #: Numbers for the queues of readers.
         self.reader_numbers = itertools.count(1)
         self.mask = sources.mask
-        #: Functions called, without the lock, when the client has been closed or has failed.
+        #: Functions called, without the lock, when the client was closed or has failed.
         self.at_end: list[Callable[[], None]] = []
         self.post = self.watchdog.post
         self.wake = self.watchdog.wake
-        #: Posts a function by one call that is written in C.
-        self.undo = self.watchdog.put_now
         self.judge = Judge(options.classify, self.emit, self.post)
         make = partial(self.new_queue, "callbacks")
         self.callbacks = Callbacks(make, self._add_queue, self.emit, self.died)
@@ -129,6 +131,8 @@ class Core:
         self.reception = Reception(self)
         watch(self)
 
+    # The calls of any thread.
+
     def check_call(self) -> None:
         """Raise ClientForked in a child process, ReentrantCall if this thread holds a lock."""
         if self.is_forked:
@@ -142,24 +146,30 @@ class Core:
     def ask(self, waiter: Waiter, function: Callable[[], None]) -> None:
         """Run ``function`` on the watchdog thread. It settles ``waiter`` later.
 
-        If ``function`` raises, the waiter is settled with its error.
+        If ``function`` raises, the waiter is settled with its error. Raises as :meth:`check_call`.
         """
         self.check_call()
         self.waiters.add(waiter)
         self.post(partial(_try, waiter, function))
-        self._give_up(waiter)
+        self._end_if_held_up(waiter)
 
     def call(self, function: Callable[[], Any]) -> Any:
-        """Run ``function`` on the watchdog thread, and return its result or raise its error."""
+        """Run ``function`` on the watchdog thread, and return its result or raise its error.
+
+        Raises as :meth:`check_call`.
+        """
         self.check_call()
         waiter = Waiter()
         self.waiters.add(waiter)
         self.post(partial(_answer, waiter, function))
-        self._give_up(waiter)
+        self._end_if_held_up(waiter)
         return waiter.wait()
 
     def start(self) -> None:
-        """Start the watchdog thread, unless it runs. Raises ThreadStartError."""
+        """Start the watchdog thread, unless it runs.
+
+        Raises ThreadStartError, and as :meth:`check_call` and :meth:`Life.check`.
+        """
         self.check_call()
         self.supervisor.life.check()
         self.watchdog.start()
@@ -167,7 +177,10 @@ class Core:
     def new_queue(
         self, name: str, size: int | None = None, overflow: str | None = None
     ) -> MessageQueue:
-        """Return a new queue, without any routes to it yet."""
+        """Return a new queue, without any routes to it yet.
+
+        ``size`` (messages) and ``overflow`` are the client's options by default.
+        """
         options = self.options
         size, overflow = size or options.queue_size, overflow or options.overflow
         kind: Callable[..., MessageQueue] = partial(FifoQueue, overflow=overflow)
@@ -210,7 +223,7 @@ class Core:
             self._close(timeout)
             self.watchdog.settle_all()
             for blocked in self.waiters.all():
-                self._give_up(blocked)
+                self._end_if_held_up(blocked)
         for thread in self.watchdog.threads():
             self._join(thread, deadline)
         if self._is_held_up:
@@ -220,7 +233,7 @@ class Core:
         self.end_events()  # else a watchdog that is held up would keep listeners waiting for ever
         flush(min(deadline.remaining(), FLUSH))
 
-    def _give_up(self, waiter: Waiter) -> None:
+    def _end_if_held_up(self, waiter: Waiter) -> None:
         """End a blocked call if close() has stopped waiting for the watchdog."""
         if self._is_held_up:
             waiter.settle(ClientClosed("the client was closed"))
@@ -261,10 +274,9 @@ class Core:
         """
         self.is_forked = True
         self.lock = _ForkedLock()
-        self.locks = Locks()  # threads that do not exist here may hold the old ones
         self.event_hub.forked()
         self.watchdog.forked()
-        # The old supervisor may be changed in part. The new one serves peek().
+        # The old supervisor may be changed in part. Reads without the lock use the new one.
         self.supervisor = Supervisor(self.dialect, self.options, random.random)
         self.supervisor.fail(forked_error())
 

@@ -93,6 +93,10 @@ def open_socket(
 
 
 def wrap(sock: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
+    """Return ``sock`` as a TLS socket, before its handshake. If it raises, ``sock`` is closed.
+
+    Raises OSError.
+    """
     with _closing_on_error(sock):
         try:
             return context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
@@ -139,7 +143,10 @@ def _open_directly(
 def connect_to(
     info: tuple[Any, ...], timeout: float, hold: Callable[[socket.socket], None]
 ) -> socket.socket:
-    """Return a socket connected to ``info``, one of the results of ``getaddrinfo``."""
+    """Return a socket connected to ``info``, one of the results of ``getaddrinfo``.
+
+    ``timeout`` is in seconds. Raises OSError.
+    """
     family, kind, protocol, _, target = info
     sock = socket.socket(family, kind, protocol)
     with _closing_on_error(sock):
@@ -158,6 +165,7 @@ class _ProxyDialer(NamedTuple):
     kind: type[DeadlineSocket]
 
     def connect(self, dest_host: str, dest_port: int, timeout: float) -> DeadlineSocket:
+        """Return a connection to the proxy. Called by python-socks."""
         proxy = Address(dest_host, dest_port, False)
         sock = _open_directly(proxy, self.deadline, self.hold, self.on_step)
         self.on_step("proxy", proxy)
@@ -172,6 +180,7 @@ class _WholeAnswers(DeadlineSocket):
     """
 
     def recv(self, _size: int) -> bytes:
+        """Return the whole answer. Raises ConnectionLost if it is longer than MAX_HEAD."""
         answer, skipped = bytearray(), 0
         while not answer.endswith(b"\r\n\r\n"):
             byte = super().recv(1)

@@ -1,9 +1,8 @@
-"""Delivery of events to the listeners: the log, and the streams."""
+"""The delivery of events to their listeners: the log, and the streams."""
 
 from __future__ import annotations
 
 import queue
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -24,8 +23,8 @@ class EventHub:
 
     The log gets an event on the thread that emits it, and without a lock: a handler of the log may
     run inside of that call. ``post`` runs a function on the watchdog thread; it may be called with
-    any lock held. ``current`` returns the id of the current connection.
-    ``time_ns`` is the clock of the events (ns since the epoch).
+    any lock held. ``current`` returns the id of the newest connection. ``time_ns`` is the clock of
+    the events (ns since the epoch).
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class EventHub:
                 stream.end()
 
     def notify(self, notify: Notify) -> None:
-        """Emit an event of the session. The first :class:`Closed` ends the streams."""
+        """Emit an event of the supervisor. The first :class:`Closed` ends the streams."""
         at = self._time_ns()
         with self._lock:
             self._put_posted()
@@ -119,8 +118,7 @@ class EventHub:
         return event
 
     def forked(self) -> None:
-        """Emit no more events in a child process. The lock's holder may not exist there."""
-        self._lock = threading.RLock()
+        """Emit no more events in a child process."""
         self._is_over = True
 
 

@@ -119,10 +119,12 @@ def line_of(event: Event) -> tuple[int, str]:
 
 
 class EventLog:
-    """Logs events. A call never blocks and never raises, as one of :class:`ClientLog`.
+    """The listener that writes the log. A call never blocks and never raises.
 
     The record names the line that called the hub, which calls this.
     """
+
+    __slots__ = ("_log",)
 
     #: The types of events that are logged.
     types = frozenset(_LINES)

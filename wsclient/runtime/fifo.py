@@ -22,6 +22,8 @@ class FifoQueue(MessageQueue):
     or ``error``. A spare queue does not fail: it drops the oldest message instead.
     """
 
+    __slots__ = ("_is_marked_when_put", "_pieces", "_queue", "_queued", "overflow")
+
     def __init__(
         self, max_messages: int | None, max_bytes: int | None, overflow: str, **others: Any
     ) -> None:

@@ -4,9 +4,10 @@ Only the thread that forked exists in the child. Locks that other threads held w
 ever, and results that they would have settled never come. The sockets are copies of the parent's,
 and must be closed without sending anything to the peer.
 
-Whatever must change in the child is watched: it is told by one call of ``forked()``. The locks are
+Whatever must change in the child is watched: its ``forked()`` is called once. The locks are
 released by :meth:`wsclient.runtime.locks.Locks.forked`, a blocked call is ended by its Waiter, a
-socket is closed by its Cancellable. So nothing else needs to know about locks and forks.
+socket is closed by its Cancellable. A ``forked()`` that takes a lock makes a new one first, as the
+locks are released last.
 """
 
 from __future__ import annotations

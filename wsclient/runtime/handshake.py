@@ -169,6 +169,7 @@ class HandshakeSocket(DeadlineSocket):
     # What the library calls.
 
     def send(self, data: bytes) -> int:
+        """Send the upgrade request, with our own request line and cookies."""
         lines = [x for x in data.split(b"\r\n") if not x.lower().startswith(b"cookie:")]
         if self._resource:
             lines[0] = b"GET " + self._resource.encode() + b" HTTP/1.1"
@@ -178,11 +179,13 @@ class HandshakeSocket(DeadlineSocket):
         return len(data)
 
     def recv(self, size: int) -> bytes:
+        """Return the next ``size`` bytes of the answer's head, and none of what follows it."""
         if self._head is None:
             self._head = io.BytesIO(self._read_head())
         return self._head.read(size)
 
     def close(self) -> None:
+        """Close the socket."""
         self._closed = True
         super().close()
 

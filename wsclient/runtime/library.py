@@ -36,26 +36,32 @@ silence("websocket", is_worker_thread)
 
 
 class FrameWriter:
-    """Frames what we send. The frames go to ``put`` of :func:`run`."""
+    """Makes the frames that we send. They go to ``put`` of :func:`run`."""
+
+    __slots__ = ("_ws",)
 
     def __init__(self, ws: WebSocket) -> None:
         self._ws = ws
 
     def message(self, payload: str | bytes) -> None:
+        """Frame a message: text or bytes."""
         opcode = ABNF.OPCODE_TEXT if isinstance(payload, str) else ABNF.OPCODE_BINARY
         self._ws.send(payload, opcode)
 
     def ping(self) -> None:
+        """Frame a ping."""
         self._ws.ping()
 
     def pong(self, payload: bytes) -> None:
+        """Frame the answer to a ping with this payload."""
         self._ws.pong(payload)
 
     def close(self, code: int) -> None:
+        """Frame a close with this code."""
         self._ws.send_close(code)
 
     def finish(self) -> None:
-        """Say that the connection is over. The library would begin its own closing handshake."""
+        """Mark the connection as over: else the library would begin its own closing handshake."""
         self._ws.connected = False
 
 

@@ -6,8 +6,9 @@ gets it, and a message waits for several milliseconds.
 
 from __future__ import annotations
 
-import threading
 import time
+
+from wsclient.runtime.waitlist import new_signal
 
 __all__ = ["PACE", "Handover", "Pacer"]
 
@@ -25,9 +26,9 @@ class Handover:
 
     def __init__(self, pacer: Pacer) -> None:
         self._pacer = pacer
-        #: Released when the consumer has come.
-        self._came = threading.Lock()
-        self._came.acquire()
+        #: Released, once, when the consumer has come. A new one each time: who still waits for the
+        #: one before must not take it.
+        self._came = new_signal()
         self.is_awaited = False
         #: True while the pacer knows of it.
         self.is_listed = False
@@ -37,7 +38,7 @@ class Handover:
     def begin(self) -> None:
         """Note that a consumer has been woken."""
         if not self.is_awaited:
-            self._came.acquire(blocking=False)
+            self._came = new_signal()
             self.is_awaited = True
         if not self.is_listed:
             self.is_listed = True
@@ -61,7 +62,7 @@ class Pacer:
     __slots__ = ("woken",)
 
     def __init__(self) -> None:
-        #: The hand-overs begun since the last wait.
+        #: The hand-overs begun since the last wait. Never replaced: another thread may add one.
         self.woken: list[Handover] = []
 
     def wait(self) -> None:
@@ -71,12 +72,15 @@ class Pacer:
         come. The cost depends on how many were woken, not on how many queues there are.
         """
         woken = self.woken
-        if not woken:
+        count = len(woken)
+        if not count:
             return
-        self.woken = []
-        if len(woken) == 1:
-            woken[0].wait(PACE)
-            return
-        until = time.monotonic() + PACE
-        for handover in woken:
-            handover.wait(max(0.0, until - time.monotonic()))
+        try:
+            if count == 1:
+                woken.pop(0).wait(PACE)
+                return
+            until = time.monotonic() + PACE
+            for _ in range(count):
+                woken.pop(0).wait(max(0.0, until - time.monotonic()))
+        except IndexError:
+            pass  # another reader has taken the others

@@ -75,6 +75,39 @@ class MessageQueue:
     :class:`wsclient.runtime.gaps.Gaps`, also for ``wanted``.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_batch",
+        "_batch_bytes",
+        "_batch_count",
+        "_batch_size",
+        "_bytes",
+        "_failure",
+        "_gaps",
+        "_handover",
+        "_is_held",
+        "_is_roused",
+        "_is_torn",
+        "_lock",
+        "_locks",
+        "_max_bytes",
+        "_max_messages",
+        "_sampled_at",
+        "_store",
+        "_time_ns",
+        "_waiting_messages",
+        "_wanted",
+        "dropped",
+        "handed_out",
+        "is_closed",
+        "is_doubled",
+        "is_used",
+        "lags",
+        "name",
+        "overflowed",
+        "waiting",
+    )
+
     #: What happens when the queue is full; the option ``overflow``.
     overflow: str
     #: The messages leave in the order of their receipt.

@@ -1,4 +1,4 @@
-"""What the readers of connections report: frames are decoded without the lock, then delivered."""
+"""The reports of readers: frames are decoded without the lock, then checked and delivered."""
 
 from __future__ import annotations
 
@@ -24,12 +24,15 @@ SAMPLE_EVERY = 0.01
 class Reception:
     """Takes the reports of all sources of one client.
 
-    Implements :class:`wsclient.runtime.source.FrameReceiver`. A report about a connection that the
-    supervisor no longer has is dropped.
+    Implements :class:`wsclient.runtime.source.FrameReceiver`, on the sources' threads. A report
+    about a connection that the supervisor no longer has is ignored.
     """
+
+    __slots__ = ("_clock", "_core", "_inbound", "_sample_at", "_taking_in")
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._clock = core.clock
         options = core.options
         self._inbound = Inbound(
             core.dialect,
@@ -48,16 +51,17 @@ class Reception:
         A slow ``validate``, or a slow hook of the dialect, may hold it up.
         """
         since = self._taking_in.get(connection_id)
-        return 0.0 if since is None else self._core.clock.monotonic() - since
+        return 0.0 if since is None else self._clock.monotonic() - since
 
     def opened(
         self, connection_id: int, login: Any, credentials: Credentials | None, address: str
     ) -> None:
-        """Report that a connection is open."""
+        """Note that the handshake of a connection is complete."""
+        now = self._core.clock.monotonic()
         with self._core.lock:
-            self._core.supervisor.opened(
-                connection_id, login, self._core.clock.monotonic(), credentials, address
-            )
+            if self._core.supervisor.connection(connection_id) is None:
+                return
+            self._core.supervisor.opened(connection_id, login, now, credentials, address)
             self._core.router.connected(connection_id)
         self._core.wake()
         self._core.snapshots.opened()
@@ -70,7 +74,7 @@ class Reception:
             self._received(connection_id, frames, now)
         finally:
             del self._taking_in[connection_id]
-        if self._core.clock.monotonic() - now > LATE:
+        if self._clock.monotonic() - now > LATE:
             self._core.books.wake()  # the books were doubtful until now
 
     def _received(self, connection_id: int, frames: Frames, now: float) -> None:
@@ -92,7 +96,7 @@ class Reception:
                 core.deliver(messages, size)
             elif done:
                 core.deliver(messages)
-            due = supervisor.is_due or core.router.has_changed
+            due = supervisor.is_due(connection) or core.router.has_changed
         if sample is not None:
             self._measure(sample)
         if done < len(payloads):
@@ -102,6 +106,7 @@ class Reception:
             core.wake()
 
     def wake(self) -> None:
+        """Make the watchdog flush the sources."""
         self._core.wake()
 
     def in_frame(self, now: float) -> None:
@@ -114,26 +119,29 @@ class Reception:
             self._core.wake()
 
     def pace(self) -> None:
+        """Wait briefly for the consumers that the last read has woken."""
         self._core.pacer.wait()
 
     def unreadable(self, connection_id: int, text: str) -> None:
-        """Report a frame that could not be read."""
+        """Count and report a frame that could not be read."""
         with self._core.lock:
             connection = self._core.supervisor.connection(connection_id)
-            self._core.supervisor.intake.count(connection, 1, 0, self._core.clock.monotonic())
-        if self._take_in(connection_id, [Invalid(text)], self._core.clock.monotonic()):
+            self._core.supervisor.intake.count(connection, 1, 0, self._clock.monotonic())
+        if self._take_in(connection_id, [Invalid(text)], self._clock.monotonic()):
             self._core.wake()
 
     def _take_in(self, connection_id: int, entries: list[Incoming], now: float) -> bool:
+        """Process what is not ordinary. Return whether the watchdog has work to do."""
         with self._core.lock:
-            connection = self._core.supervisor.connection(connection_id)
+            supervisor = self._core.supervisor
+            connection = supervisor.connection(connection_id)
             if connection is None:
                 return False
-            messages = self._core.supervisor.intake.received(connection, entries, now)
+            messages = supervisor.intake.received(connection, entries, now)
             sample = self._sampled(messages, now)
             if messages:
                 self._core.deliver(messages)
-            due = self._core.supervisor.is_due or self._core.router.has_changed
+            due = supervisor.is_due(connection) or self._core.router.has_changed
         if sample is not None:
             self._measure(sample)
         self._core.snapshots.confirmed()
@@ -160,12 +168,14 @@ class Reception:
                 supervisor.upkeep.venue_lags.record(channel, ago, is_wanted=is_wanted)
 
     def pinged(self, connection_id: int) -> None:
+        """Note a ping: the peer is not silent."""
         with self._core.lock:
             connection = self._core.supervisor.connection(connection_id)
             if connection is not None:
-                connection.frame_received(self._core.clock.monotonic())
+                connection.frame_received(self._clock.monotonic())
 
     def ponged(self, connection_id: int) -> None:
+        """Note a pong: the heartbeat's deadline moves."""
         with self._core.lock:
             connection = self._core.supervisor.connection(connection_id)
             if connection is not None:
@@ -173,11 +183,11 @@ class Reception:
         self._core.wake()
 
     def ended(self, connection_id: int, error: BaseException) -> None:
-        """Report that a connection has ended, or an attempt has failed, by ``error``."""
+        """Make the watchdog note that a connection or an attempt has ended by ``error``."""
         self._core.post(partial(self._core.watchdog.ended, connection_id, error))
 
     def finished(self, connection_id: int) -> None:
-        """Report that the thread of a connection has ended."""
+        """Forget a source: its thread ends."""
         self._core.watchdog.transports.pop(connection_id, None)
 
 

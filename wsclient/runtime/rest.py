@@ -196,6 +196,8 @@ class _Response(HTTPResponse):
 
 
 class _HttpConnection(HTTPConnection):
+    """A connection whose socket ``open`` returns."""
+
     response_class = _Response
 
     def __init__(self, open: Callable[[], _Socket], *args: Any, **kwargs: Any) -> None:
@@ -207,6 +209,8 @@ class _HttpConnection(HTTPConnection):
 
 
 class _HttpsConnection(HTTPSConnection):
+    """A connection whose socket ``open`` returns, after the TLS handshake."""
+
     response_class = _Response
 
     def __init__(self, open: Callable[[], _Socket], *args: Any, **kwargs: Any) -> None:
@@ -226,6 +230,8 @@ class _Socket(DeadlineSocket):
 
 
 class _BodyReader(io.RawIOBase):
+    """The file from which urllib3 reads an answer: each read spends the deadline."""
+
     def __init__(self, sock: _Socket) -> None:
         self._socket = sock
         # Keeps the socket open, although urllib3 closes it once the head has been read.

@@ -1,11 +1,13 @@
 """The routes of channels to queues, and the watch for queues that drop messages.
 
-A queue gets the channels that its owner asked for. The client's own queue gets those of
-``subscribe()``, and what comes unasked: channels that the venue sends by itself, and messages of
-unknown type (option ``deliver_unhandled``). Messages of a channel that only a reader, an ``on()``
-function or an order book asked for, and that come when these have gone, are discarded: until the
-venue has answered the unsubscribe, and after that for as long as the connection lasts, since they
-may have been under way. The same holds for what ``subscribe()`` asked for and gave up.
+A queue gets the channels that its owner subscribed to. The client's own queue gets those of
+``subscribe()``, and what is unsolicited: channels that the venue sends by itself, and messages of
+unknown type (option ``deliver_unhandled``).
+
+When the last queue has left a channel (a closed reader, an unsubscribe, a subscribe without an
+answer), the messages that still come are *late*. They are discarded, also for the client's own
+queue: until the venue has answered the unsubscribe, and after that for as long as the connection
+lasts, since they may have been under way.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ Routes = dict[str, tuple[MessageQueue, ...]]
 LOOK_FOR_DROPS = 1.0
 #: A consumer keeps up with the feed if at most this many messages are waiting.
 KEEPS_UP = 256
-#: How many channels that nobody reads any more are remembered, to discard their late messages.
+#: How many channels without a queue are remembered, to discard their late messages.
 MAX_LEFT = 10_000
 
 _channel = attrgetter("channel")
@@ -59,8 +61,28 @@ class Router:
     ``connection_id`` returns the number of the newest connection.
 
     The core's lock protects all of this. Every call is made under it, unless a method says
-    otherwise.
+    otherwise. Only :meth:`_set` changes the routes.
     """
+
+    __slots__ = (
+        "_connection_id",
+        "_has_unsolicited",
+        "_is_wanted",
+        "_left",
+        "_lossy",
+        "_others",
+        "_own",
+        "_plain",
+        "_queues",
+        "_routes",
+        "_served",
+        "_tentative",
+        "default",
+        "dropping",
+        "has_changed",
+        "look_at",
+        "retired",
+    )
 
     def __init__(
         self,
@@ -79,15 +101,14 @@ class Router:
         #: The number of routes to the default queue alone, and of all others.
         self._own = 0
         self._others = 0
-        #: True once the default queue has got a message that nobody had asked for.
-        self._is_unasked = False
-        #: The routes of which no call has succeeded yet, each with the calls that hold it.
-        self._tentative: dict[tuple[str, MessageQueue], set[object]] = {}
-        #: The channels whose last reader has left, the oldest first, each with the newest
-        #: connection of that time: later ones do not carry it for that reader.
+        #: True once the default queue has got an unsolicited message.
+        self._has_unsolicited = False
+        #: The routes of which no call has succeeded yet, each with the calls that hold it, and
+        #: whether these ask for it. The others end it.
+        self._tentative: dict[tuple[str, MessageQueue], dict[object, bool]] = {}
+        #: The channels that their last queue has left, oldest first, each with the id of the newest
+        #: connection at that time: messages of later ones are not late.
         self._left: dict[str, int] = {}
-        #: The number of late messages discarded.
-        self.discarded = 0
         #: The queues that got the messages of the last delivery, other than as copies.
         self._served: tuple[MessageQueue, ...] = self._plain
         #: How many messages each queue had dropped, for being full, at the last check.
@@ -109,6 +130,7 @@ class Router:
         return tuple(self._queues)
 
     def add(self, queue: MessageQueue) -> None:
+        """Add a queue, unless it is known. It has no routes yet."""
         if queue not in self._queues:
             self._queues.append(queue)
             self._lossy[queue] = queue.overflowed
@@ -125,7 +147,7 @@ class Router:
     # The routes.
 
     def route(self, channels: Iterable[str], queue: MessageQueue) -> list[str]:
-        """Add ``queue`` to the routes of ``channels``. Return the channels that were without it."""
+        """Add ``queue`` to the routes of ``channels``. Return those that did not have it."""
         self.add(queue)
         new = [c for c in dict.fromkeys(channels) if queue not in self._routes.get(c, ())]
         for channel in new:
@@ -138,11 +160,11 @@ class Router:
         A new route ends when all calls that asked for it have failed.
         """
         for channel in self.route(channels, queue):
-            self._tentative[channel, queue] = set()
+            self._tentative[channel, queue] = {}
         for channel in channels:
             calls = self._tentative.get((channel, queue))
             if calls is not None:
-                calls.add(call)
+                calls[call] = True
 
     def resign(self, channels: Iterable[str], queue: MessageQueue, call: object) -> list[str]:
         """Keep the routes of ``channels`` to ``queue`` until ``call``, which ends them, is settled.
@@ -151,7 +173,7 @@ class Router:
         Returns the channels with such a route.
         """
         routed = [c for c in channels if queue in self._routes.get(c, ())]
-        self._tentative.update({(channel, queue): {call} for channel in routed})
+        self._tentative.update({(channel, queue): {call: False} for channel in routed})
         return routed
 
     def settle(
@@ -173,14 +195,14 @@ class Router:
                 self._tentative.pop((channel, queue), None)
                 continue
             if calls is not None:
-                calls.discard(call)
+                calls.pop(call, None)
                 if not calls:
                     self._remove(channel, queue)
             if not is_refused and channel not in self._routes:
                 self._leave(channel)
 
     def unroute(self, channels: Iterable[str], queue: MessageQueue) -> None:
-        """Remove ``queue`` from the routes of ``channels``, which it has asked for until now."""
+        """Remove ``queue`` from the routes of ``channels`` now."""
         for channel in channels:
             if queue in self._routes.get(channel, ()):
                 self._remove(channel, queue)
@@ -207,8 +229,15 @@ class Router:
         }
 
     def has_others(self, channel: str, queue: MessageQueue) -> bool:
-        """Return whether another queue also gets the channel's messages."""
-        return any(target is not queue for target in self._routes.get(channel, ()))
+        """Return whether another queue also gets the channel's messages, and is not to lose it."""
+        return any(
+            target is not queue and not self._is_ending(channel, target)
+            for target in self._routes.get(channel, ())
+        )
+
+    def _is_ending(self, channel: str, queue: MessageQueue) -> bool:
+        calls = self._tentative.get((channel, queue)) or {None: True}
+        return not any(calls.values())
 
     def _remove(self, channel: str, queue: MessageQueue) -> None:
         self._tentative.pop((channel, queue), None)
@@ -216,6 +245,7 @@ class Router:
         self._set(channel, tuple(target for target in targets if target is not queue))
 
     def _set(self, channel: str, targets: tuple[MessageQueue, ...]) -> None:
+        """Set the routes of a channel, and count them."""
         before = self._routes.pop(channel, None)
         if before is not None:
             self._own -= before == self._plain
@@ -228,11 +258,11 @@ class Router:
         self._check_doubled()
 
     def _check_doubled(self) -> None:
-        """Tell the default queue whether other queues get all of its messages too."""
-        self.default.is_doubled = bool(self._others) and not self._own and not self._is_unasked
+        """Note in the default queue whether other queues get all of its messages too."""
+        self.default.is_doubled = bool(self._others) and not self._own and not self._has_unsolicited
 
     def _leave(self, channel: str) -> None:
-        """Discard the channel's messages from now on: nobody asks for it any more."""
+        """Discard the channel's messages from now on: its last queue has left."""
         self._left.pop(channel, None)
         if len(self._left) >= MAX_LEFT:
             del self._left[next(iter(self._left))]
@@ -254,12 +284,17 @@ class Router:
     @property
     def keeps_up(self) -> bool:
         """True while the consumers that the last messages went to keep up. Needs no lock."""
-        if self._others:
-            return all(len(queue) <= KEEPS_UP for queue in self._served)
-        return len(self.default) <= KEEPS_UP
+        for queue in self._served if self._others else self._plain:
+            if len(queue) > KEEPS_UP:
+                return False
+        return True
 
     def deliver(self, messages: Sequence[Message], size: int | None = None) -> WSClientError | None:
         """Put messages into their queues. Return the QueueOverflow of a queue that fails by it.
+
+        Of a message for several queues, one gets the original, and the others get copies: what was
+        decoded ahead belongs to one consumer, who may change it. The others decode their copies
+        when they read them. The original goes to the first queue that keeps up.
 
         ``size`` is the total size of their payloads (bytes), if it is known.
         """
@@ -267,7 +302,17 @@ class Router:
             not self._left or self._left.keys().isdisjoint(map(_channel, messages))
         ):
             return self._put(self.default, messages, size)
+        ways = set(map(self._routes.get, map(_channel, messages)))
         failure = None
+        if len(ways) == 1 and (targets := ways.pop()) is not None:  # nearly always
+            first = self._first(targets) if len(targets) > 1 else targets[0]
+            for target in targets:
+                if target is not first:  # a gap made in one queue is not a gap in another
+                    failure = self._put(target, [m.copy() for m in messages], size) or failure
+            self._served = (first,)
+            if len(first) > KEEPS_UP:
+                _strip(messages)
+            return self._put(first, messages, size) or failure
         for target, batch in self._sorted(messages).items():
             failure = self._put(target, batch) or failure
         return failure
@@ -275,9 +320,7 @@ class Router:
     def _sorted(self, messages: Iterable[Message]) -> dict[MessageQueue, list[Message]]:
         """Return the messages for each queue.
 
-        Of a message for several queues, one gets the original, and the others get copies: what was
-        decoded ahead belongs to one consumer, who may change it. The others decode their copies
-        when they read them. The original goes to the first queue that keeps up.
+        The fast path of :meth:`deliver` does the same if all messages go to the same queues.
         """
         batches: dict[MessageQueue, list[Message]] = {}
         served: set[MessageQueue] = set()
@@ -285,19 +328,17 @@ class Router:
             targets = self._routes.get(message.channel)
             if targets is None:
                 if self._is_late(message):
-                    self.discarded += 1
                     continue
                 targets = self._plain
-                if not self._is_unasked:
-                    self._is_unasked = True
+                if not self._has_unsolicited:
+                    self._has_unsolicited = True
                     self._check_doubled()
             first = targets[0]
             if len(targets) > 1:
                 if first not in served:
-                    first = next((t for t in targets if len(t) <= KEEPS_UP), first)
+                    first = self._first(targets)
                 for target in targets:
                     if target is not first:
-                        # A gap made in one queue is not a gap in another.
                         batches.setdefault(target, []).append(message.copy())
             served.add(first)
             batches.setdefault(first, []).append(message)
@@ -308,8 +349,16 @@ class Router:
                 _strip(batches[target])
         return batches
 
+    @staticmethod
+    def _first(targets: tuple[MessageQueue, ...]) -> MessageQueue:
+        """Return the first queue that keeps up, or the very first if none does."""
+        for target in targets:
+            if len(target) <= KEEPS_UP:
+                return target
+        return targets[0]
+
     def _is_late(self, message: Message) -> bool:
-        """Return whether only someone who has gone asked for this message."""
+        """Return whether the message was only for queues that have left."""
         channel = message.channel
         since = self._left.get(channel)
         return (since is not None and message.connection_id <= since) or self._is_wanted(channel)

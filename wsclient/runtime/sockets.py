@@ -1,4 +1,4 @@
-"""Two wrappers of sockets: one can be ended from another thread, one spends a single deadline."""
+"""Wrappers of sockets: one can be ended by another thread, one spends a single deadline."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ class Cancellable:
     a signal handler and in a finalizer.
     """
 
+    __slots__ = ("_end", "_sock", "_why", "is_cancelled")
+
     def __init__(self, why: str) -> None:
         self._why = why
         self._sock: socket.socket | None = None
@@ -57,7 +59,7 @@ class Cancellable:
             end()
 
     def close(self) -> None:
-        """Close the socket, without a word to the peer, also with TLS."""
+        """Close the socket. Sends nothing to the peer, with TLS either."""
         if self._sock is not None:
             socket.socket.close(self._sock)
 
@@ -86,25 +88,33 @@ class DeadlineSocket:
         self.sock.settimeout(left(self._deadline))
         return self.sock
 
+    # The methods of a socket.
+
     def sendall(self, data: bytes) -> None:
+        """Send all of ``data``. Raises OSError, and as :meth:`ready`."""
         self.ready().sendall(data)
 
     def recv(self, size: int) -> bytes:
+        """Return at most ``size`` bytes, none at the end. Raises OSError, and as :meth:`ready`."""
         return self.ready().recv(size)
 
     def gettimeout(self) -> float:
+        """Return the time (s) that is left, but never 0, which would mean not to block."""
         return max(0.001, self._deadline.remaining())
 
     def settimeout(self, timeout: float | None) -> None:
         """Ignore ``timeout``: only the deadline counts."""
 
     def fileno(self) -> int:
+        """Return the file descriptor."""
         return self.sock.fileno()
 
     def shutdown(self, how: int) -> None:
+        """End one or both directions."""
         self.sock.shutdown(how)
 
     def close(self) -> None:
+        """Close the socket."""
         self.sock.close()
 
 

@@ -4,8 +4,9 @@ The core knows only these protocols. It is given a :class:`Sources`, which makes
 for each connection, and is itself the :class:`FrameReceiver`. ``transport.py`` has the sources that
 are sockets.
 
-All times that the core uses are those of the sources' clock, and it never looks at another one. So
-a source that replays a recording replays its times, too.
+All times on which decisions depend are those of the sources' clock. So a source that replays a
+recording replays its times, too. By the machine's clock are only the waits of threads, the times of
+events, and the lags of queues.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ __all__ = ["Clock", "FrameReceiver", "Source", "Sources"]
 
 
 class Clock(Protocol):
-    """Tells the time. The module ``time`` is one."""
+    """A clock. The module ``time`` is one."""
 
     def monotonic(self) -> float:
         """Return the time (s) since some moment. It never goes back."""
@@ -34,7 +35,7 @@ class Clock(Protocol):
 
 
 class FrameReceiver(Protocol):
-    """Takes frames, and the other reports of sources.
+    """The taker of frames and of the other reports of sources.
 
     Each source reports on its own thread, one call at a time. The order is: :meth:`opened`; then
     any of the others; :meth:`ended`, exactly once, also if the connection was never opened; at last
@@ -44,41 +45,46 @@ class FrameReceiver(Protocol):
     def opened(
         self, connection_id: int, login: Any, credentials: Credentials | None, address: str
     ) -> None:
-        """The connection is open. ``login`` is what the dialect sends first, or None."""
+        """Note that the handshake is complete.
+
+        ``login`` is what the dialect sends first, None for nothing. ``credentials`` are those of
+        this connection. ``address`` is its address without the query.
+        """
 
     def received(self, frames: Frames) -> None:
-        """Messages have come. Their list is taken out of ``frames``."""
+        """Process the messages of one read. Their list is taken out of ``frames``."""
 
     def in_frame(self, now: float) -> None:
-        """The last read, at ``now``, has ended within a frame, as most do."""
+        """Note that the last read, at ``now``, has ended within a frame, as most do."""
 
     def pace(self) -> None:
-        """Let consumers catch up. Called after :meth:`received`, when nothing refers to it."""
+        """Let consumers catch up. Called after :meth:`received`, when it holds no message."""
 
     def pinged(self, connection_id: int) -> None:
-        """A ping has come. The source answers it."""
+        """Note a ping, which the source answers."""
 
     def ponged(self, connection_id: int) -> None:
-        """A pong has come."""
+        """Note a pong."""
 
     def unreadable(self, connection_id: int, text: str) -> None:
-        """A frame has come that cannot be read. ``text`` says why."""
+        """Note a frame that cannot be read. ``text`` says why."""
 
     def ended(self, connection_id: int, error: BaseException) -> None:
-        """The connection has ended, or could not be opened, by ``error``."""
+        """Note that the connection has ended, or could not be opened, by ``error``."""
 
     def finished(self, connection_id: int) -> None:
-        """The source has ended, and holds nothing any more."""
+        """Note that the source has ended, and holds nothing any more."""
 
     def wake(self) -> None:
-        """There is something to :meth:`Source.flush`."""
+        """Note that there is something to :meth:`Source.flush`."""
 
 
 class Source(Protocol):
     """One connection. All methods may be called on any thread, and return at once."""
 
     @property
-    def connection_id(self) -> int: ...
+    def connection_id(self) -> int:
+        """The id of the connection."""
 
     @property
     def thread(self) -> threading.Thread:
@@ -109,14 +115,15 @@ class Source(Protocol):
         """End the connection, or the attempt, now. ``why`` is reported as the cause."""
 
     def forked(self) -> None:
-        """End in a forked child process, where the thread does not exist, and tell nobody."""
+        """End in a forked child process, where the thread does not exist, without any report."""
 
 
 class Sources(Protocol):
     """Makes the sources of one client. They have a clock in common."""
 
     @property
-    def clock(self) -> Clock: ...
+    def clock(self) -> Clock:
+        """The clock of all sources, and of the client."""
 
     def mask(self, words: str) -> str:
         """Return ``words`` of the peer without any of our secrets that they quote."""

@@ -128,6 +128,7 @@ class Stream:
             shut_down(self.sock)
 
     def close(self) -> None:
+        """Close the socket, when nothing reads it any more."""
         with self._end:
             self.sock.close()
 

@@ -58,6 +58,8 @@ class Sockets:
     ``"open"`` (None); later at each pong, too (``"pong"``, None).
     """
 
+    __slots__ = ("on_step", "target")
+
     clock: Clock = time
 
     def __init__(self, target: Target, on_step: OnStep = to_nobody) -> None:
@@ -66,9 +68,11 @@ class Sockets:
 
     @property
     def mask(self) -> Mask:
+        """The function that hides our secrets in a text."""
         return self.target.mask
 
     def make(self, connection_id: int, receiver: FrameReceiver, locks: Locks) -> Transport:
+        """Return the transport of a new connection, not started. ``locks`` makes its locks."""
         return Transport(connection_id, self, receiver, locks)
 
 
@@ -179,7 +183,7 @@ class Transport:
     def _run(self) -> None:
         try:
             self._connect_and_read()
-        except BaseException as error:  # noqa: BLE001 - any error is reported to the session
+        except BaseException as error:  # noqa: BLE001 - any error is the end of the connection
             self._fail(error)
         finally:
             self._report()

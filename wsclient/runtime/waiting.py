@@ -59,6 +59,7 @@ class Permit:
         self._free = [None]
 
     def take(self) -> bool:
+        """Take the permit. Return False if another thread has it."""
         try:
             self._free.pop()
         except IndexError:
@@ -66,6 +67,7 @@ class Permit:
         return True
 
     def give_back(self) -> None:
+        """Let another thread take the permit."""
         self._free.append(None)
 
 

@@ -52,6 +52,7 @@ class WaitList(list[threading.Lock]):
             pass  # there is none left
 
     def wake_all(self) -> None:
+        """Wake all threads that wait now."""
         if self:
             self.wake(len(self))
 

@@ -36,7 +36,7 @@ from wsclient.sansio.actions import (
     Settle,
 )
 from wsclient.sansio.backoff import Verdict
-from wsclient.sansio.life import State
+from wsclient.sansio.life import Phase
 from wsclient.tracebacks import forget_locals
 
 if TYPE_CHECKING:
@@ -66,15 +66,15 @@ class Watchdog:
         self.posts: queue.SimpleQueue[Post | None] = queue.SimpleQueue()
         #: The supervisor's actions that are still to be performed, in order.
         self.todo: deque[Action] = deque()
-        #: Each transport whose thread has not ended. Changed by the watchdog thread only, except
-        #: that a reader removes its own when it ends, which is atomic.
+        #: Each source whose thread has not ended, by connection. Changed by the watchdog thread
+        #: only, except that a reader removes its own when it ends, which is atomic.
         self.transports: dict[int, Source] = {}
         #: The thread, under the key None. The first ``setdefault`` decides, by the starter or by
         #: the thread itself, so that an interrupted start leaves either no thread or one.
         self._threads: dict[None, WorkerThread] = {}
         self._is_over = False
-        #: The connections whose end was reported, and the verdict is pending: its reader and this
-        #: thread both report an end.
+        #: The connections whose end was reported and has no verdict yet. An end may be reported
+        #: twice: by the connection's reader and by this thread.
         self._ended: set[int] = set()
 
     # For any thread.
@@ -161,7 +161,7 @@ class Watchdog:
                 supervisor.tick(now, views)
                 self.todo.extend(supervisor.actions())
                 deadline = supervisor.next_deadline(now, views)
-                is_closed = supervisor.state is State.CLOSED
+                is_closed = supervisor.life.phase is Phase.CLOSED
             is_busy = bool(self.todo)
             for action in islice(iter(self._next, None), AT_ONCE):
                 self.perform(action)
@@ -211,6 +211,7 @@ class Watchdog:
             return None
 
     def perform(self, action: Action) -> None:
+        """Perform one action of the supervisor, without the lock."""
         core = self._core
         if isinstance(action, Settle):
             action.token.settle(action.error, action.result)
@@ -280,11 +281,11 @@ class Watchdog:
             transport.send(payload, waiter)
 
     def ping(self, connection_id: int) -> None:
+        """Send a ping on a connection, unless it has ended."""
         self.perform(Ping(connection_id))
 
     def ended(self, connection_id: int, error: BaseException) -> None:
-        """Get the verdict on an ended connection or a failed attempt, and pass it to the
-        supervisor.
+        """Get the verdict on the end of a connection or attempt, then report both.
 
         Later reports of the same end are ignored.
         """

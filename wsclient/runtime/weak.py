@@ -17,6 +17,8 @@ class WeakGroup(Generic[T]):
     Each step is one atomic call.
     """
 
+    __slots__ = ("_refs",)
+
     def __init__(self) -> None:
         self._refs: dict[int, ref[T]] = {}
 

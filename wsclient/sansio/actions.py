@@ -1,4 +1,4 @@
-"""Actions: what the session asks the runtime to do, in order."""
+"""Actions: what the pure part asks the runtime to do, in order."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ class Hangup(NamedTuple):
 
 
 class Abort(NamedTuple):
-    """Cut the connection now; the session has already recorded its end."""
+    """Cut the connection now; its end is already recorded, and is not reported again."""
 
     connection_id: int
 
 
 class Cut(NamedTuple):
-    """Cut the connection now, classify ``error``, and call :meth:`Session.ended`."""
+    """Cut the connection now, classify ``error``, and call :meth:`Supervisor.ended`."""
 
     connection_id: int
     error: WSClientError

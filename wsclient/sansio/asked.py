@@ -1,4 +1,9 @@
-"""What was asked of the venue on one connection, and what it has answered."""
+"""What was asked of the venue on one connection, and what it has answered.
+
+Each answer is settled in one step: :class:`Asked` finds the request that it is about,
+:class:`~wsclient.sansio.settling.Settling` decides what it means for the channel, and changes the
+wanted channel, whose calls are then decided.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +26,20 @@ ACTIVE = SubscriptionState.ACTIVE
 
 
 class Asked:
-    """Makes the requests of one connection, and finds the request that an answer is about.
+    """The requests of one connection, and the answers to them.
 
-    What the answer means for a channel is decided by :class:`Settling`.
+    ``ids`` are the ids of requests. An answer may take ``ack_timeout`` (s).
     """
+
+    __slots__ = (
+        "_ack_timeout",
+        "_acknowledges",
+        "_outcomes",
+        "_stops",
+        "_wanted",
+        "requests",
+        "settling",
+    )
 
     def __init__(
         self,
@@ -69,11 +84,11 @@ class Asked:
             self.requests.add(names, options)
 
     def unsubscribe(self, entries: Iterable[WantedChannel]) -> None:
-        """Unsubscribe from channels; one for which no subscribe was sent has left at once."""
+        """Unsubscribe from channels; one that the venue cannot have has left at once."""
         leaving = []
         for entry in entries:
             self.requests.unsent.drop(entry.channel)
-            if self.settling.of(entry.channel).sent:
+            if self.settling.of(entry.channel).may_have:
                 leaving.append(entry)
             else:
                 self.settling.left(entry)
@@ -96,7 +111,7 @@ class Asked:
             if entry.state is PENDING and not self.requests.is_asked_for(entry.channel)
         ]
         # These may still be subscribed at the venue, which would refuse a second subscribe.
-        uncertain = [entry for entry in stopped if self.settling.of(entry.channel).sent]
+        uncertain = [entry for entry in stopped if self.settling.of(entry.channel).may_have]
         for options, names in by_options(uncertain):
             self.requests.add(names, options, subscribe=False, quiet=True)
         for options, names in by_options(stopped):
@@ -110,7 +125,7 @@ class Asked:
     def subscribed_by(self, channel: str) -> int:
         """Return the id of the last subscribe message for ``channel``; 0 if there was none.
 
-        May be called without the lock.
+        Needs no lock.
         """
         attempts = self.settling.attempts.get(channel)
         return 0 if attempts is None else attempts.id
@@ -127,8 +142,7 @@ class Asked:
     def send(self, now: float) -> Request:
         """Move the first unsent request to the outstanding ones, and return it.
 
-        Its answer may take ``ack_timeout``. If the venue never acknowledges, an unsubscribe is
-        complete once it is sent.
+        If the venue never acknowledges, an unsubscribe is complete once it is sent.
         """
         request = self.requests.send(now, self._ack_timeout)
         self.settling.sent(request)
@@ -206,8 +220,9 @@ class Asked:
         entry = self._wanted.get(channel)
         if entry is None or entry.state is not PENDING or self.requests.is_asked_for(channel):
             return False
-        if self.settling.of(channel).has_ended:
-            return False  # sent before the channel ended
+        attempts = self.settling.of(channel)
+        if not attempts.sent or attempts.has_ended:
+            return False  # it answers no subscribe of this connection
         self.settling.confirm(entry)  # the request's time for an answer is over
         return True
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -64,7 +63,7 @@ def reason_of(error: BaseException) -> str:
     return type(error).__name__
 
 
-@dataclass
+@dataclass(slots=True)
 class Backoff:
     """Exponential delays (s) with full jitter; ``random`` returns floats in [0, 1)."""
 
@@ -94,10 +93,13 @@ class Backoff:
 class Budget:
     """A rate limit: at most ``count`` events in any ``per`` seconds (a sliding window)."""
 
+    __slots__ = ("_count", "_per", "_times")
+
     def __init__(self, count: int, per: float) -> None:
         self._count = count
         self._per = per
-        self._times: deque[float] = deque(maxlen=count)
+        #: When the last ones happened, at most ``count``. A deque takes 700 bytes more.
+        self._times: list[float] = []
 
     def ready_at(self, now: float) -> float:
         """Return the earliest time of the next event; ``now`` if it may happen now."""
@@ -113,3 +115,4 @@ class Budget:
     def spend(self, now: float) -> None:
         """Count an event."""
         self._times.append(now)
+        del self._times[: -self._count]

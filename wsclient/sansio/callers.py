@@ -1,4 +1,4 @@
-"""The calls that wait in ``connect()`` or ``subscribe()``, and what they still need."""
+"""The callers that wait: for a connection, or for the answers about their channels."""
 
 from __future__ import annotations
 
@@ -17,28 +17,30 @@ __all__ = ["Callers"]
 class Callers:
     """The waiting callers of one client."""
 
+    __slots__ = ("_connecting", "_output", "_unplaced", "_wanted", "new")
+
     def __init__(self, output: Output, wanted: Wanted) -> None:
         self._output = output
         self._wanted = wanted
         #: The tokens of those in connect(), with their deadlines.
         self._connecting: dict[Any, float] = {}
-        #: WaitingCalls of subscribe() since the last tick.
-        self._new: list[Call] = []
+        #: Calls of subscribe() since the last tick.
+        self.new: list[Call] = []
         #: Channels that belong to no slot yet.
         self._unplaced: list[str] = []
 
     # In connect().
 
     def connect(self, token: Any, deadline: float) -> None:
-        """Wait for an open connection."""
+        """Add a caller that waits for an open connection until ``deadline`` (monotonic s)."""
         self._connecting[token] = deadline
 
     def cancel_connect(self, token: Any) -> bool:
-        """Stop to wait with ``token``. Return whether it was the last one."""
+        """Forget a caller in connect(). Return whether it was the last one."""
         return self._connecting.pop(token, self) is not self and not self._connecting
 
     def connected(self) -> None:
-        """Settle all that wait for a connection."""
+        """Settle all callers in connect(): a connection is open."""
         for token in self._connecting:
             self._output.settle(token)
         self._connecting.clear()
@@ -60,12 +62,7 @@ class Callers:
         """Want ``channels``: see :meth:`Wanted.subscribe`."""
         call, new = self._wanted.subscribe(channels, options, token, deadline, limit)
         self._unplaced += new
-        self._new.append(call)
-
-    @property
-    def has_new(self) -> bool:
-        """Whether there were calls of ``subscribe()`` since the last tick."""
-        return bool(self._new)
+        self.new.append(call)
 
     def take_unplaced(self) -> list[str]:
         """Return the channels that belong to no slot yet; the caller places them."""
@@ -74,7 +71,7 @@ class Callers:
 
     def report_new(self, state: str, *, is_open: bool) -> None:
         """Report the new calls of ``subscribe()`` that wait, unless a connection is open."""
-        new, self._new = self._new, []
+        new, self.new = self.new, []
         for call in () if is_open else new:
             self._report(call, state)
 
@@ -91,7 +88,7 @@ class Callers:
     # All.
 
     def deadline(self) -> float:
-        """Return when the time of the first one is over (monotonic s, ``inf`` for never)."""
+        """Return when the time of the first caller is over (monotonic s, ``inf`` for never)."""
         return min(self._wanted.calls.deadline(), *self._connecting.values(), float("inf"))
 
     def fail_all(self, error: WSClientError) -> None:

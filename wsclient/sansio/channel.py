@@ -12,12 +12,10 @@ from wsclient.messages import Arrival, Gap, LinkedMessage, Message
 
 __all__ = ["Batch", "Channel", "accept_ordinary"]
 
-
 #: Reasons of marks that are not gaps.
 LATE_OR_DUPLICATE = frozenset({"late", "duplicate"})
 #: Equal to no message's sequence.
 _NOTHING = object()
-
 
 #: How many gaps of a channel are remembered, to distinguish late messages from duplicates.
 MAX_OPEN_GAPS = 32
@@ -121,7 +119,7 @@ class Channel:
     def pending(self) -> Gap | None:
         """The gap that the next message will carry, as far as is known now.
 
-        Order books read it from another thread, without the session's lock, so each field is read
+        Order books read it from another thread, without the core's lock, so each field is read
         only once.
         """
         suspected, certain = self._suspected, self._certain

@@ -18,6 +18,8 @@ class Channels:
     ``is_wanted`` returns whether a caller wants a channel; wanted channels are never forgotten.
     """
 
+    __slots__ = ("_has_forgotten", "_is_wanted", "_room", "_unsuspected", "by_name")
+
     def __init__(self, is_wanted: Callable[[str], bool]) -> None:
         self._is_wanted = is_wanted
         self.by_name: dict[str, Channel] = {}
@@ -30,7 +32,7 @@ class Channels:
         self._unsuspected: dict[str, set[str]] = {}
 
     def get(self, name: str) -> Channel | None:
-        """Return the channel, or None. May be called without the lock."""
+        """Return the channel, or None. Needs no lock."""
         return self.by_name.get(name)
 
     def of(self, name: str) -> Channel:

@@ -90,38 +90,70 @@ class Shared:
 class Connection:
     """The state of one connection, with all that was asked on it."""
 
+    __slots__ = (
+        "_consulting",
+        "_count",
+        "_dialect",
+        "_mask",
+        "_options",
+        "_output",
+        "_stops",
+        "_upkeep",
+        "asked",
+        "bytes",
+        "data_at",
+        "dialed_at",
+        "has_opened",
+        "heartbeat",
+        "id",
+        "is_healthy",
+        "messages",
+        "names",
+        "opened_at",
+        "reached",
+        "replies",
+        "sending",
+        "slot",
+        "stage",
+    )
+
     def __init__(self, id: int, slot: Slot, now: float, shared: Shared) -> None:
         self.id = id
         self.slot = slot
         self._dialect = shared.dialect
-        self._options = shared.options
+        self._options = options = shared.options
         self._mask = shared.mask
         self._output = shared.output
         self._stops = shared.stops
-        self._upkeep = shared.upkeep
+        self._upkeep = upkeep = shared.upkeep
         self.stage = CONNECTING
         #: The stage before it drained or ended.
         self.reached = CONNECTING
+        #: True once it is open, also when it has ended.
+        self.has_opened = False
+        #: When its attempt began, and when its handshake was complete (monotonic s).
         self.dialed_at = now
         self.opened_at = now
         #: When the last data arrived; None before the first (monotonic s).
         self.data_at: float | None = None
-        #: The frames, messages and bytes of payload that it has brought.
-        self.frames = self.messages = self.bytes = 0
-        self.names = Names(shared.upkeep.wanted.__contains__)
+        #: The messages, and the bytes of payload, that it has brought.
+        self.messages = self.bytes = 0
+        self.names = Names(upkeep.wanted.__contains__)
         self.replies = Replies(shared.output, shared.mask)
-        wanted, timeout = shared.upkeep.wanted, shared.options.ack_timeout
-        self.asked = Asked(shared.dialect, wanted, shared.upkeep, shared.ids, timeout, shared.stops)
+        self.asked = Asked(
+            shared.dialect, upkeep.wanted, upkeep, shared.ids, options.ack_timeout, shared.stops
+        )
         self._consulting = Consulting(
-            shared.dialect, self.asked, self.names, shared.mask, shared.upkeep.first_messages.expect
+            shared.dialect, self.asked, self.names, shared.mask, upkeep.first_messages.expect
         )
-        first_messages = shared.upkeep.first_messages
         self.sending = Sending(
-            id, shared.output, self.asked, self._consulting, first_messages, shared.sends
+            id, shared.output, self.asked, self._consulting, upkeep.first_messages, shared.sends
         )
+        #: The checks of the connection, from its handshake to its end.
         self.heartbeat: HeartbeatMonitor | None = None
         #: The number of the last frame, if the venue counts frames.
         self._count: int | None = None
+        #: It works: it has brought data, or has been open for HEALTHY_AFTER.
         self.is_healthy = False
         attempt = f"connection {id}, attempt {slot.attempts}"
         self._output.notify(StateChanged, CONNECTING.value, attempt, connection_id=id)
@@ -130,14 +162,10 @@ class Connection:
     # Its stages.
 
     def _step(self, step: str) -> None:
+        """Change the stage: the only place that does."""
         self.stage = after(STAGES, self.stage, step)
         if self.stage not in (DRAINING, ENDED):
             self.reached = self.stage
-
-    @property
-    def has_opened(self) -> bool:
-        """Whether it was open at some time."""
-        return self.reached is OPEN
 
     @property
     def has_answered(self) -> bool:
@@ -178,8 +206,9 @@ class Connection:
         return False
 
     def open(self) -> None:
-        """Note that it is open, and logged in if the venue requires a login."""
+        """Note that it is open, and logged in if the venue requires a login; subscribe."""
         self._step("open")
+        self.has_opened = True
         why = f"connection {self.id}"
         self._output.notify(StateChanged, OPEN.value, why, connection_id=self.id)
         self._output.notify(Connected, self.slot.attempts, connection_id=self.id)
@@ -231,6 +260,7 @@ class Connection:
             self.heartbeat.frame_received(now)
 
     def pong_received(self) -> None:
+        """Note a pong: the answer to our ping."""
         if self.heartbeat is not None:
             self.heartbeat.pong_received()
 
@@ -240,8 +270,8 @@ class Connection:
         return last if last is not None and number != last + 1 else None
 
     def brought_messages(self) -> None:
-        """Note that messages were delivered: with a confirmed channel, that proves its health."""
-        if not self.is_healthy and self.asked.settling.has_confirmed:
+        """Note that it has brought messages: with a confirmed channel, that proves its health."""
+        if self.asked.settling.has_confirmed:
             self._prove_healthy()
 
     def _prove_healthy(self) -> None:
@@ -251,7 +281,7 @@ class Connection:
     # Time.
 
     def tick(self, now: float, view: ConnectionView | None) -> None:
-        """Do everything that is due, but for its channels. ``view`` is its observable state."""
+        """Do everything that is due, except for its channels. ``view`` is its observable state."""
         if now >= self._attempt_deadline():
             what = "connected" if self.stage is CONNECTING else "logged in"
             limit = self._options.connect_timeout
@@ -274,7 +304,7 @@ class Connection:
             self._prove_healthy()
 
     def tick_channels(self, now: float) -> None:
-        """Do everything that is due for its channels; send what is to be asked."""
+        """Do everything that is due for its channels, and send its requests."""
         if self.stage is OPEN:
             at_once = self._dialect.limits.channels_per_message
             error = self._upkeep.tick(self.asked, at_once, now)
@@ -286,7 +316,7 @@ class Connection:
 
     def age_out(self) -> None:
         """Cut the connection: it has reached the venue's maximum age."""
-        self._prove_healthy()
+        self._prove_healthy()  # so that the next attempt follows at once
         why = "the connection has reached the venue's maximum age"
         self.cut(ConnectionLost(why, reason="age"))
 
@@ -297,10 +327,10 @@ class Connection:
             times += [self.heartbeat.deadline(view), self.sending.answer_deadline(now)]
             if self.stage is OPEN and not self.is_healthy:
                 times.append(self.opened_at + HEALTHY_AFTER)
-        if self.stage is OPEN:
-            times += [self._upkeep.deadline(now), self.sending.flush_deadline(now)]
             if self.asked.settling.suspect is not None:
                 times.append(now)
+        if self.stage is OPEN:
+            times += [self._upkeep.deadline(now), self.sending.flush_deadline(now)]
         return min(times)
 
     def _attempt_deadline(self) -> float:
@@ -310,9 +340,8 @@ class Connection:
         excuse = self._stops.excuse(self.dialed_at)
         return self.dialed_at + self._options.connect_timeout + excuse
 
-    @property
     def is_due(self) -> bool:
-        """Whether there is work before the deadline that was last returned."""
+        """Return whether there is work before the deadline that was last returned."""
         return self.asked.requests.has_changed or self.asked.settling.suspect is not None
 
     def place(self) -> Place:

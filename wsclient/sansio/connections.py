@@ -13,59 +13,73 @@ __all__ = ["Connections"]
 class Connections:
     """The connections that have not ended, oldest first. Needs no lock for reading."""
 
+    __slots__ = ("by_id",)
+
     def __init__(self) -> None:
-        #: By id; replaced as a whole, never changed.
-        self._by_id: Mapping[int, Connection] = {}
+        #: By id, those that have not ended; replaced as a whole, never changed.
+        self.by_id: Mapping[int, Connection] = {}
 
     def __iter__(self) -> Iterator[Connection]:
-        return iter(self._by_id.values())
+        return iter(self.by_id.values())
 
     def __len__(self) -> int:
-        return len(self._by_id)
+        return len(self.by_id)
 
     def get(self, connection_id: int) -> Connection | None:
         """Return the connection of that id; None if it has ended."""
-        return self._by_id.get(connection_id)
+        return self.by_id.get(connection_id)
 
     def add(self, connection: Connection) -> None:
-        self._by_id = {**self._by_id, connection.id: connection}
-
-    def remove(self, connection: Connection) -> None:
-        self._by_id = {i: other for i, other in self._by_id.items() if other is not connection}
+        """Add a new connection."""
+        self.by_id = {**self.by_id, connection.id: connection}
 
     def of(self, slot: SlotKey | None) -> Connection | None:
-        """Return the connection of that slot; None if it has none."""
-        return next((c for c in self._by_id.values() if c.slot.key == slot), None)
+        """Return the connection of a slot; None without one, or for a channel without a slot."""
+        for connection in self.by_id.values():
+            if connection.slot.key == slot:
+                return connection
+        return None
 
     def furthest(self) -> Stage | None:
         """Return the furthest stage that one of them has reached; None without any."""
-        reached = [connection.reached for connection in self._by_id.values()]
-        return next((s for s in (Stage.OPEN, Stage.AUTHENTICATING, *reached) if s in reached), None)
+        found: Stage | None = None
+        for connection in self.by_id.values():
+            if connection.has_opened:
+                return Stage.OPEN
+            if found is not Stage.AUTHENTICATING:
+                found = connection.reached
+        return found
 
     def open_one(self) -> Connection | None:
         """Return an open connection; None if there is none."""
-        return next((c for c in self._by_id.values() if c.has_opened), None)
+        for connection in self.by_id.values():
+            if connection.has_opened:
+                return connection
+        return None
 
     def places(self, slots: Iterable[Slot]) -> list[Place]:
         """Return ``slots`` with their connections, as :func:`~.slots.plan` sees them."""
         found = []
         for slot in slots:
             connection = self.of(slot.key)
-            free = Place(slot.key, slot.due_at, None, None)
-            found.append(free if connection is None else connection.place())
+            if connection is not None:
+                found.append(connection.place())
+            else:
+                found.append(Place(slot.key, slot.due_at, None, None))
         return found
 
     def end(self, connection: Connection) -> None:
         """Note that a connection has ended."""
         connection.end()
-        self.remove(connection)
+        self._remove(connection)
 
     def abort(self, connection: Connection) -> None:
         """Cut a connection without a reason, and end it here now."""
         connection.abort()
-        self.remove(connection)
+        self._remove(connection)
 
     def abort_all(self) -> None:
+        """Cut all connections without a reason, and end them here now."""
         for connection in self:
             self.abort(connection)
 
@@ -73,3 +87,6 @@ class Connections:
         """Forget what was asked for a channel that is no longer wanted."""
         for connection in self:
             connection.asked.forget(channel)
+
+    def _remove(self, connection: Connection) -> None:
+        self.by_id = {i: other for i, other in self.by_id.items() if other is not connection}

@@ -66,6 +66,17 @@ class Consulting:
     exceptions that the dialect raises.
     """
 
+    __slots__ = (
+        "_address",
+        "_asked",
+        "_credentials",
+        "_dialect",
+        "_expect",
+        "_known_as",
+        "_mask",
+        "_question",
+    )
+
     def __init__(
         self,
         dialect: Dialect,

@@ -1,6 +1,6 @@
-"""The base class of dialects. A dialect translates between a venue's protocol and the session.
+"""The base class of dialects. A dialect translates between a venue's protocol and the client.
 
-It is stateless: the session decides. A dialect defines three things: how to ask for channels
+It is stateless: the client decides. A dialect defines three things: how to ask for channels
 (:meth:`Dialect.subscribe`), what an incoming message means (:meth:`Dialect.read`), and the venue's
 limits (:attr:`Dialect.limits`). Everything else has a default.
 """

@@ -21,6 +21,17 @@ class FirstMessages:
     whether a channel is still confirmed.
     """
 
+    __slots__ = (
+        "_confirmed",
+        "_count",
+        "_counts",
+        "_excuse",
+        "_is_active",
+        "_overdue",
+        "_timers",
+        "_within",
+    )
+
     def __init__(
         self,
         count: Callable[[str], int],

@@ -22,8 +22,12 @@ Emit = Callable[[str, int, str | None], None]
 class Throttle:
     """Emits at most one event per EVENT_INTERVAL: the newest, with the number of all."""
 
-    def __init__(self, emit: Emit) -> None:
+    __slots__ = ("_count", "_emit", "_held", "_holding", "_next_at")
+
+    def __init__(self, emit: Emit, holding: set[Throttle]) -> None:
         self._emit = emit
+        #: Those that hold back a text; shared by all throttles of a client.
+        self._holding = holding
         self._next_at = float("-inf")
         self._count = 0
         self._held: tuple[str, str | None] | None = None
@@ -32,6 +36,7 @@ class Throttle:
         """Add a text; emit it now if the interval allows it."""
         self._count += 1
         self._held = text, channel
+        self._holding.add(self)
         self.tick(now)
 
     def tick(self, now: float) -> None:
@@ -39,6 +44,7 @@ class Throttle:
         if self._held is None or now < self._next_at:
             return
         (text, channel), self._held = self._held, None
+        self._holding.discard(self)
         count, self._count = self._count, 0
         self._next_at = now + EVENT_INTERVAL
         self._emit(text, count, channel)
@@ -56,10 +62,13 @@ class Throttles:
     secrets in the text.
     """
 
+    __slots__ = ("_holding", "_mask", "_notify", "_throttles")
+
     def __init__(self, notify: Callable[..., None], mask: Callable[[str], str] = str) -> None:
         self._notify = notify
         self._mask = mask
         self._throttles: list[Throttle] = []
+        self._holding: set[Throttle] = set()
 
     def new(self, kind: type[Event], *what: str) -> Throttle:
         """Make a throttle for events ``kind(*what, text, count, channel)``."""
@@ -67,28 +76,30 @@ class Throttles:
         def emit(text: str, count: int, channel: str | None) -> None:
             self._notify(kind, *what, self._mask(text), count, channel)
 
-        throttle = Throttle(emit)
+        throttle = Throttle(emit, self._holding)
         self._throttles.append(throttle)
         return throttle
 
     def tick(self, now: float) -> None:
         """Emit what was held back and whose time has come."""
-        for throttle in self._throttles:
-            throttle.tick(now)
+        if self._holding:
+            for throttle in self._throttles:
+                throttle.tick(now)
 
     def deadline(self) -> float:
         """Return when to call :meth:`tick` (monotonic s, ``inf`` for never)."""
-        return min(throttle.deadline for throttle in self._throttles)
+        return min((throttle.deadline for throttle in self._holding), default=float("inf"))
 
 
 class Answers:
-    """Answers to heartbeats, within a rate limit; beyond it only the newest is kept."""
+    """The answers to the heartbeats of one connection, within a rate limit.
+
+    Beyond the limit only the newest is kept.
+    """
+
+    __slots__ = ("_budget", "_newest")
 
     def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget the answers and the rate of the previous connection."""
         self._budget = Budget(*ANSWERS)
         self._newest: tuple[Any] | None = None
 

@@ -43,6 +43,23 @@ class ConnectionView(NamedTuple):
 class HeartbeatMonitor:
     """The checks of one connection. All durations are in seconds; None disables a check."""
 
+    __slots__ = (
+        "_expected_until",
+        "_frame_at",
+        "_keepalive_at",
+        "_keepalive_interval",
+        "_opened_at",
+        "_ping_interval",
+        "_ping_timeout",
+        "_ping_unanswered",
+        "_pinged_at",
+        "_send_timeout",
+        "_silence_timeout",
+        "_stall_timeout",
+        "_stop",
+        "_stops",
+    )
+
     def __init__(
         self,
         now: float,

@@ -1,4 +1,4 @@
-"""What the frames of a connection mean: messages are counted and checked, items are acted upon."""
+"""The intake of what connections bring: messages are checked and counted, answers are settled."""
 
 from __future__ import annotations
 
@@ -32,8 +32,23 @@ __all__ = ["Intake"]
 class Intake:
     """Processes what the connections of one client bring.
 
-    ``opened`` is called when the venue has accepted the login of a connection.
+    ``opened`` is called, with the time (monotonic s), when the venue has accepted the login of a
+    connection.
     """
+
+    __slots__ = (
+        "_acknowledges",
+        "_channels",
+        "_counters",
+        "_is_watched",
+        "_mask",
+        "_opened",
+        "_output",
+        "_reports",
+        "_upkeep",
+        "_wanted",
+        "rates",
+    )
 
     def __init__(
         self,
@@ -63,7 +78,6 @@ class Intake:
         counters.frames += frames
         counters.bytes += size
         if connection is not None:
-            connection.frames += frames
             connection.bytes += size
 
     def totals(self) -> tuple[int, int, dict[str, int]]:
@@ -72,11 +86,12 @@ class Intake:
         return self._counters.messages, self._counters.bytes, channels
 
     def ordinary(self, connection: Connection, batch: Batch, now: float) -> list[Message]:
-        """Return the messages to deliver: the fast path of :meth:`received`.
+        """Return the messages to deliver of a read: the fast path of :meth:`received`.
 
-        There is one for each payload of the batch, up to the first that is not ordinary.
+        There is one for each payload of the batch, up to the first that is not ordinary. The caller
+        passes that one and all after it to :meth:`received`.
         """
-        if not connection.has_opened or connection.names:
+        if not connection.has_opened or connection.names.channels:
             return []
         if not (self._acknowledges or self._wanted.all_confirmed):
             return []
@@ -98,11 +113,11 @@ class Intake:
         """Process the entries of one read; return the messages to deliver, with gap marks."""
         connection.frame_received(now)
         delivered = self._output.begin_read()
-        first_data = not self._acknowledges
+        first_data, names = not self._acknowledges, connection.names
         for entry in entries:
             try:
-                if connection.names:
-                    connection.names.resolve(entry)
+                if names.channels:
+                    names.resolve(entry)
                 if not isinstance(entry, Message):
                     self._control(connection, entry, now)
                     continue
@@ -128,7 +143,8 @@ class Intake:
     def _delivered(self, connection: Connection, count: int) -> None:
         self._counters.messages += count
         connection.messages += count
-        connection.brought_messages()
+        if not connection.is_healthy:
+            connection.brought_messages()
 
     def _control(self, connection: Connection, entry: Incoming, now: float) -> None:
         if isinstance(entry, Heartbeat):

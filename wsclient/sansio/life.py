@@ -62,14 +62,13 @@ PHASES: Table[Phase] = {
 class Life:
     """The phase of one client, and the error with which it has failed."""
 
+    __slots__ = ("_output", "failure", "is_running", "phase")
+
     def __init__(self, output: Output) -> None:
         self._output = output
         self.phase = IDLE
+        self.is_running = False
         self.failure: WSClientError | None = None
-
-    @property
-    def is_running(self) -> bool:
-        return self.phase is RUNNING
 
     @property
     def is_over(self) -> bool:
@@ -81,9 +80,13 @@ class Life:
         return (self.phase, step) in PHASES
 
     def step(self, step: str, why: str = "") -> None:
-        """Change the phase, and report it."""
+        """Change the phase, and emit the events of the change; ``why`` is its reason.
+
+        Raises RuntimeError if ``step`` cannot happen in this phase.
+        """
         self.phase = after(PHASES, self.phase, step)
-        if self.phase is not RUNNING:  # its states are those of the connections
+        self.is_running = self.phase is RUNNING
+        if not self.is_running:  # its states are those of the connections
             self._output.notify(StateChanged, self.phase.value, why)
         if self.phase is CLOSED and self.failure is None:
             self._output.notify(Closed, None)

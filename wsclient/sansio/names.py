@@ -21,38 +21,34 @@ class Names:
     never forgotten.
     """
 
+    __slots__ = ("_is_wanted", "_newest", "_room", "channels")
+
     def __init__(self, is_wanted: Callable[[str], bool]) -> None:
         self._is_wanted = is_wanted
-        #: Alias -> channel, newest last.
-        self._channels: dict[str, str] = {}
+        #: Alias -> channel, newest last. Empty at most venues; looked at for each message.
+        self.channels: dict[str, str] = {}
         #: Channel -> its newest alias.
         self._newest: dict[str, str] = {}
         self._room = STRANGERS
 
-    def __bool__(self) -> bool:
-        return bool(self._channels)
-
-    def __len__(self) -> int:
-        return len(self._channels)
-
     def add(self, alias: str, channel: str) -> None:
         """Note that the venue calls ``channel`` ``alias`` from now on."""
-        before = self._channels.pop(alias, None)
+        before = self.channels.pop(alias, None)
         if before is not None and self._newest.get(before) == alias:
             del self._newest[before]
-        if len(self._channels) >= self._room:
+        if len(self.channels) >= self._room:
             self._newest = {c: a for c, a in self._newest.items() if self._is_wanted(c)}
             kept = set(self._newest.values())
-            self._channels = {a: c for a, c in self._channels.items() if a in kept}
-            self._room = max(STRANGERS, len(self._channels) + STRANGERS // 2)
-        self._channels[alias] = channel
+            self.channels = {a: c for a, c in self.channels.items() if a in kept}
+            self._room = max(STRANGERS, len(self.channels) + STRANGERS // 2)
+        self.channels[alias] = channel
         self._newest[channel] = alias
 
     def resolve(self, entry: Incoming) -> None:
         """Replace an alias in the entry by the channel's own name."""
         named = entry.message if isinstance(entry, Invalid) else entry
         if isinstance(named, (Message, Ack, Rejection, Ended)) and named.channel is not None:
-            named.channel = self._channels.get(named.channel, named.channel)
+            named.channel = self.channels.get(named.channel, named.channel)
 
     def of(self, channels: Iterable[str]) -> tuple[str, ...]:
         """Return the newest alias of each of ``channels``, or its own name without an alias."""

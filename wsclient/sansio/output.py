@@ -7,7 +7,7 @@ from typing import Any
 
 from wsclient.events import Event
 from wsclient.messages import Message
-from wsclient.sansio.actions import Action, Deliver, Notify, Settle
+from wsclient.sansio.actions import Action, Consult, Deliver, Notify, Settle
 
 __all__ = ["MAX_WAITING", "Output"]
 
@@ -22,38 +22,54 @@ class Output:
     ``wants`` returns whether anyone listens to events of a type.
     """
 
+    __slots__ = (
+        "_omitted",
+        "_reading",
+        "actions",
+        "consults",
+        "newest_id",
+        "settles",
+        "wants",
+    )
+
     def __init__(self, wants: Callable[[type[Event]], bool]) -> None:
         self.wants = wants
         #: The id of the newest connection; 0 before the first. Events that are about no other
         #: connection carry it.
         self.newest_id = 0
-        self._actions: list[Action] = []
+        #: In order. Replaced by :meth:`take`.
+        self.actions: list[Action] = []
         #: Callers are woken after the events of the same step: a call that has returned finds its
         #: events in every listener's stream.
-        self._settles: list[Settle] = []
+        self.settles: list[Settle] = []
+        #: Questions to a dialect come last: what they run may be slow, and delays no caller.
+        self.consults: list[Consult] = []
+        #: How many events :meth:`notify_if_room` has dropped since the last event.
         self._omitted = 0
         #: While a read is processed: the messages that it delivers.
         self._reading: list[Message] | None = None
 
-    def __bool__(self) -> bool:
-        return bool(self._actions or self._settles)
-
     def do(self, action: Action) -> None:
-        self._actions.append(action)
+        """Add an action."""
+        self.actions.append(action)
+
+    def consult(self, question: Consult) -> None:
+        """Add a question to the dialect."""
+        self.consults.append(question)
 
     def settle(self, token: Any, error: BaseException | None = None, result: Any = None) -> None:
         """End the wait of the caller with ``token``."""
-        self._settles.append(Settle(token, error, result))
+        self.settles.append(Settle(token, error, result))
 
     def notify(self, kind: type[Event], *what: Any, connection_id: int | None = None) -> None:
         """Emit the event ``kind(*what)``; by default of the newest connection."""
         about = self.newest_id if connection_id is None else connection_id
         omitted, self._omitted = self._omitted, 0
-        self._actions.append(Notify(kind, what, about, omitted))
+        self.actions.append(Notify(kind, what, about, omitted))
 
     def notify_if_room(self, kind: type[Event], *what: Any) -> None:
         """Emit an event that a venue may cause for many channels at once, or only count it."""
-        if len(self._actions) < MAX_WAITING:
+        if len(self.actions) < MAX_WAITING:
             self.notify(kind, *what)
         else:
             self._omitted += 1
@@ -64,17 +80,18 @@ class Output:
         return self._reading
 
     def end_read(self) -> None:
+        """Note that the read is processed: :meth:`deliver` makes actions again."""
         self._reading = None
 
     def deliver(self, message: Message) -> None:
         """Deliver a message that no frame carried: with those of the current read, if any."""
         if self._reading is None:
-            self._actions.append(Deliver(message))
+            self.actions.append(Deliver(message))
         else:
             self._reading.append(message)
 
     def take(self) -> list[Action]:
         """Return the actions since the last call, in order."""
-        actions: list[Action] = [*self._actions, *self._settles]
-        self._actions, self._settles = [], []
+        actions: list[Action] = [*self.actions, *self.settles, *self.consults]
+        self.actions, self.settles, self.consults = [], [], []
         return actions

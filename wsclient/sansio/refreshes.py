@@ -16,7 +16,7 @@ PATIENCE = 5.0
 MAX_PATIENCE = 300.0
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Refresh:
     backoff: Backoff
     due: float
@@ -32,6 +32,8 @@ class Refreshes:
     not arrive. A channel that keeps falling out of sync is due less and less often, until it has
     stayed in sync for as long as its last delay.
     """
+
+    __slots__ = ("_channels", "_patience", "_wanted", "budget")
 
     def __init__(
         self,
@@ -101,6 +103,8 @@ class Refreshes:
         unit of the budget pays for.
         """
         taken: list[str] = []
+        if not self._wanted:  # nearly always
+            return taken
         for channel, entry in sorted(self._wanted.items(), key=lambda item: item[1].due):
             if entry.due > now:
                 break
@@ -118,6 +122,8 @@ class Refreshes:
 
     def deadline(self, now: float, of: Collection[str] | None = None) -> float:
         """Return when :meth:`take` next returns anything (monotonic s, ``inf`` for never)."""
+        if not self._wanted:
+            return float("inf")
         wanted = (
             entry.due for channel, entry in self._wanted.items() if of is None or channel in of
         )

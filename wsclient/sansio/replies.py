@@ -16,6 +16,8 @@ __all__ = ["Replies"]
 class Replies:
     """The waiting requests, by id as text. ``mask`` hides the client's secrets in refusals."""
 
+    __slots__ = ("_mask", "_output", "_timers", "_waiting")
+
     def __init__(self, output: Output, mask: Callable[[str], str]) -> None:
         self._output = output
         self._mask = mask

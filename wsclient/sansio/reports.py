@@ -22,6 +22,19 @@ class Reports:
     secrets in the venue's texts.
     """
 
+    __slots__ = (
+        "_endings",
+        "_invalid",
+        "_jumps",
+        "_no_data",
+        "_notices",
+        "_refused",
+        "_throttles",
+        "_unanswered",
+        "_unhandled",
+        "_unhandled_types",
+    )
+
     def __init__(self, notify: Callable[..., None], mask: Callable[[str], str]) -> None:
         self._throttles = Throttles(notify, mask)
         self._refused = self._throttles.new(Noticed, "refused")

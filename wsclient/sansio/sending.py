@@ -1,4 +1,4 @@
-"""What a connection sends of itself, within the venue's rate limit."""
+"""What a connection sends without a caller's ``send()``, within the venue's rate limit."""
 
 from __future__ import annotations
 
@@ -22,6 +22,16 @@ class Sending:
     ``rate`` is the venue's rate limit of messages, None for no limit.
     """
 
+    __slots__ = (
+        "_answers",
+        "_asked",
+        "_connection_id",
+        "_consulting",
+        "_first_messages",
+        "_output",
+        "_rate",
+    )
+
     def __init__(
         self,
         connection_id: int,
@@ -40,7 +50,7 @@ class Sending:
         self._answers = Answers()
 
     def send(self, payload: Any, now: float) -> None:
-        """Send a message now."""
+        """Send a message now, and count it against the rate limit."""
         self._output.do(Send(self._connection_id, encode(payload)))
         self.spend(now)
 
@@ -59,7 +69,7 @@ class Sending:
         return is_next
 
     def send_answers(self, now: float) -> None:
-        """Send the answer that is due, if any."""
+        """Send the answer to a heartbeat that is due, if any."""
         for payload in self._answers.take(now) or ():
             self.send(payload, now)
 
@@ -76,7 +86,7 @@ class Sending:
                     self._first_messages.asked(channel)
                 self.send(request.payload, now)
             elif consult := consulting.ask(room):
-                self._output.do(consult)
+                self._output.consult(consult)
 
     def answer_deadline(self, now: float) -> float:
         """Return when to call :meth:`send_answers` (monotonic s, ``inf`` for never)."""

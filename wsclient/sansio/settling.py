@@ -19,7 +19,7 @@ ACTIVE = SubscriptionState.ACTIVE
 UNSUBSCRIBING = SubscriptionState.UNSUBSCRIBING
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Attempts:
     """How often a channel was asked for on this connection."""
 
@@ -27,8 +27,15 @@ class Attempts:
     sent: int = 0
     #: The id of the last one; ids rise.
     id: int = 0
-    #: The venue has ended the channel unasked, and no subscribe has gone out since.
+    #: The venue has ended the channel without an unsubscribe, and no subscribe was sent since.
     has_ended: bool = False
+    #: The venue has confirmed the channel, and has not certainly ended it since.
+    was_confirmed: bool = False
+
+    @property
+    def may_have(self) -> bool:
+        """Whether the venue may have subscribed the channel, so that it must be unsubscribed."""
+        return bool(self.sent) or self.was_confirmed
 
 
 class Settling:
@@ -37,6 +44,17 @@ class Settling:
     A step changes the attempts for the channel, the wanted channel with its calls, and what depends
     on it (:class:`~wsclient.sansio.wanted.Outcomes`).
     """
+
+    __slots__ = (
+        "_ack_timeout",
+        "_acknowledges",
+        "_outcomes",
+        "_requests",
+        "_wanted",
+        "attempts",
+        "has_confirmed",
+        "suspect",
+    )
 
     def __init__(
         self,
@@ -52,6 +70,7 @@ class Settling:
         self._outcomes = outcomes
         self._acknowledges = acknowledges
         self._ack_timeout = ack_timeout
+        #: By channel.
         self.attempts: dict[str, Attempts] = {}
         #: This connection has confirmed a channel.
         self.has_confirmed = False
@@ -89,7 +108,7 @@ class Settling:
                 for other in self._requests.outstanding.of(channel):
                     if channel in other.quiet:
                         self._interrupted(other, channel)  # the venue processed that request first
-                self.confirm(entry)
+                self.confirm(entry, request.id or 0)
                 return True
         elif channel in request.quiet:
             self._first_half_over(request, channel)
@@ -140,11 +159,15 @@ class Settling:
             else:
                 self.suspect = f"the resubscription of {channel!r} is not answered"
 
-    def confirm(self, entry: WantedChannel) -> None:
-        """Note that the venue has confirmed a channel."""
+    def confirm(self, entry: WantedChannel, request_id: int = 0) -> None:
+        """Note that the venue has confirmed a channel, by its answer to that subscribe.
+
+        The subscribe may be older than the attempts, which are forgotten when a caller leaves.
+        """
         self.has_confirmed = True
-        if attempts := self.attempts.get(entry.channel):
-            attempts.has_ended = False
+        attempts = self.attempts.setdefault(entry.channel, Attempts())
+        attempts.has_ended, attempts.was_confirmed = False, True
+        attempts.id = max(attempts.id, request_id)
         self._wanted.confirm(entry)
 
     def stop(self, channel: str | None, reason: str, *, is_certain: bool = False) -> bool:
@@ -162,7 +185,7 @@ class Settling:
         attempts = self.attempts.setdefault(entry.channel, Attempts())
         attempts.has_ended = True
         if is_certain:
-            attempts.sent = 0
+            attempts.sent, attempts.was_confirmed = 0, False
         self._outcomes.stopped(entry.channel, reason)
         return True
 

@@ -1,7 +1,7 @@
 """Slots, where connections should exist, and the plan of which to open and which to drain.
 
-Everything about the number of connections follows from :func:`plan`. A reconnect is a slot without
-a connection; a connection that is too old is drained. Today there is one slot.
+Everything about the number of connections follows from :func:`plan`, which is pure. A reconnect is
+a slot without a connection; a connection that is too old is drained. Today a client has one slot.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ INF = float("inf")
 
 
 class SlotKey(NamedTuple):
-    """Which slot it is: the address, the share of its channels, and the redundant line."""
+    """The name of a slot: the address, the share of its channels, and the redundant line."""
 
     route: str = ""
     shard: int = 0
@@ -38,10 +38,23 @@ MAIN = SlotKey()
 
 
 class Slot:
-    """A place where a connection should exist, and its attempts so far.
+    """A place where a connection should exist, and the attempts to connect there.
 
     ``connects`` is the venue's budget of attempts, None for no limit.
     """
+
+    __slots__ = (
+        "_backoff",
+        "_connects",
+        "_last_error",
+        "_not_before",
+        "_options",
+        "attempts",
+        "due_at",
+        "is_established",
+        "key",
+        "last_reason",
+    )
 
     def __init__(
         self, key: SlotKey, options: Options, backoff: Backoff, connects: Budget | None
@@ -63,7 +76,7 @@ class Slot:
         self.last_reason = ""
 
     def begin(self, now: float) -> None:
-        """Begin: a caller connects. Earlier attempts are forgotten, the venue's limits are not."""
+        """Begin with the first attempt: a caller connects. The venue's limits are kept."""
         self._last_error = None
         self.prove_healthy()
         self.due_at = self._earliest(now)
@@ -90,9 +103,9 @@ class Slot:
     ) -> WSClientError | None:
         """Note that the connection has ended, or its attempt has failed.
 
-        ``was_healthy``: it was open and healthy. Returns the failure if there will be no further
-        attempt: a ConnectError that allows another ``connect()``, if no connection was ever open
-        and the verdict is not FATAL.
+        ``was_healthy``: it was open and healthy. Returns None if another attempt follows, else the
+        error for callers. If no connection was ever open and the verdict is not FATAL, that is a
+        ConnectError, after which ``connect()`` may be called again.
         """
         self._last_error = error
         self._not_before = now + (getattr(error, "retry_after", None) or 0.0)
@@ -152,8 +165,8 @@ class Place(NamedTuple):
 class Plan(NamedTuple):
     """What to do now: the slots to open a connection in, and the connections to drain.
 
-    ``belongs`` maps a slot to the new channels that belong there. ``next_at`` is when to follow
-    the plan at the latest (monotonic s), or a new one.
+    ``belongs`` maps a slot to the new channels that belong there. ``next_at`` is when a new plan is
+    due at the latest (monotonic s).
     """
 
     open: tuple[SlotKey, ...]
@@ -165,9 +178,10 @@ class Plan(NamedTuple):
 def plan(
     now: float, places: Sequence[Place], max_age: float | None, unplaced: Iterable[str] = ()
 ) -> Plan:
-    """Decide which connections should exist, and on which each channel of ``unplaced`` belongs.
+    """Return which connections to open and to drain, and where each ``unplaced`` channel belongs.
 
-    ``max_age`` (s) is the age at which the venue's limits require another connection.
+    ``max_age`` is the age (s) at which the venue's limits require another connection, None for no
+    limit. Changes nothing: the caller follows the plan.
     """
     opening, draining, times = [], [], [INF]
     for place in places:
@@ -179,5 +193,6 @@ def plan(
             times.append(place.opened_at + max_age)
             if now >= place.opened_at + max_age:
                 draining.append(place.connection_id)
-    belongs = {places[0].slot: list(unplaced)} if places else {}
+    names = list(unplaced)
+    belongs = {places[0].slot: names} if places and names else {}
     return Plan(tuple(opening), tuple(draining), belongs, min(times))

@@ -31,6 +31,8 @@ class Stop(NamedTuple):
 class Stops:
     """The stops of one client, oldest first."""
 
+    __slots__ = ("_stops",)
+
     def __init__(self) -> None:
         self._stops: list[Stop] = []
 

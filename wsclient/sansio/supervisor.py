@@ -1,11 +1,16 @@
-"""The supervisor of one client: which connections exist, and what becomes of callers.
+"""The supervisor of one client: which connections exist, and how each call of a caller ends.
+
+The number of connections follows from :func:`wsclient.sansio.slots.plan` alone. The state machine
+of a client is in ``life.py``, that of a connection in ``connection.py``, and that of a wanted
+channel in ``wanted.py``. Each is driven by a table.
 
 Rules of the pure part:
 
 * What happens comes in as method calls with ``now`` (monotonic seconds); actions go out through
   :meth:`Supervisor.actions`, and the caller performs them in order.
-* A report about a connection carries its id, and is ignored unless that connection exists:
-  :meth:`Supervisor.connection` decides this, and nothing else does.
+* A report about a connection carries its id. :meth:`Supervisor.connection` looks it up; a report
+  about a connection that has ended finds none, and is ignored. Only :meth:`Supervisor.ended` looks
+  it up by itself, as the client may be closing.
 * No code of a dialect or a user is called here. :class:`~wsclient.sansio.consulting.Consulting`
   gets the dialect's messages without the core's lock.
 * Everything that a venue can cause at any rate is bounded (:mod:`wsclient.sansio.floods`), and the
@@ -19,20 +24,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from wsclient.errors import (
-    ClientClosed,
-    ConnectionLost,
-    NotConnected,
-    WSClientError,
-)
-from wsclient.events import (
-    Closed,
-    Disconnected,
-    Event,
-    Reconnecting,
-    Recovered,
-    StateChanged,
-)
+from wsclient.errors import ClientClosed, ConnectionLost, NotConnected, WSClientError
+from wsclient.events import Closed, Disconnected, Event, Reconnecting, Recovered, StateChanged
 from wsclient.messages import SubscriptionState
 from wsclient.options import Options
 from wsclient.sansio.actions import Action, Fail
@@ -52,7 +45,7 @@ from wsclient.sansio.stops import Stops
 from wsclient.sansio.upkeep import Upkeep
 from wsclient.sansio.wanted import WantedChannel
 
-__all__ = ["State", "Supervisor"]
+__all__ = ["Supervisor"]
 
 #: A tick that is late by more than this (s) means that this process was stopped; the peer is not
 #: blamed for that time.
@@ -67,6 +60,29 @@ class Supervisor:
     a venue. ``wants`` returns whether anyone listens to events of a type.
     """
 
+    __slots__ = (
+        "_callers",
+        "_close_at",
+        "_dialect",
+        "_looked_at",
+        "_lost_at",
+        "_reports",
+        "_shared",
+        "_slot",
+        "_stops",
+        "attempt_failures",
+        "connections",
+        "counters",
+        "disconnect_reasons",
+        "intake",
+        "life",
+        "next_id",
+        "output",
+        "planned",
+        "upkeep",
+        "wanted",
+    )
+
     def __init__(
         self,
         dialect: Dialect,
@@ -78,14 +94,15 @@ class Supervisor:
         self._dialect = dialect
         self.output = Output(wants)
         self.life = Life(self.output)
+        self.connections = Connections()
         self.counters = Counters()
         #: How often open connections ended, and attempts failed, by reason.
         self.disconnect_reasons: Counter[str] = Counter()
         self.attempt_failures: Counter[str] = Counter()
-        limits, self._stops = dialect.limits, Stops()
-        connects = Budget(*limits.connects) if limits.connects else None
-        rate = limits.messages_per_second
+        connects = Budget(*dialect.limits.connects) if dialect.limits.connects else None
+        rate = dialect.limits.messages_per_second
         sends = Budget(max(1, int(rate)), max(1.0, 1 / rate)) if rate else None
+        self._stops = Stops()
         self._reports = Reports(self.output.notify, mask)
         self.upkeep = Upkeep(
             self.output,
@@ -93,7 +110,7 @@ class Supervisor:
             self._reports,
             self._stops,
             options.stale_after,
-            lambda channel: self.connections.forget(channel),
+            self.connections.forget,
         )
         self.wanted = self.upkeep.wanted
         self._callers = Callers(self.output, self.wanted)
@@ -104,16 +121,17 @@ class Supervisor:
             dialect, options, mask, self.output, self._stops, self.upkeep, ids, sends
         )
         self.intake = Intake(self._shared, self.counters, self._reports, self._on_open)
-        self.connections = Connections()
         backoff = Backoff(
             options.retry_delay, options.max_retry_delay, random, jitter=options.jitter
         )
         self._slot = Slot(MAIN, options, backoff, connects)
         #: When the present outage began; None without one (monotonic s).
         self._lost_at: float | None = None
+        #: When close() stops waiting for the peers and cuts their connections (monotonic s).
         self._close_at = float("inf")
         #: When the next tick is due, as last returned by :meth:`next_deadline` (monotonic s).
         self.planned = float("inf")
+        #: When :meth:`next_deadline` was last called (monotonic s).
         self._looked_at = 0.0
 
     # The state.
@@ -133,7 +151,7 @@ class Supervisor:
 
     def connection(self, connection_id: int) -> Connection | None:
         """Return the connection that a report is about; None if the report is to be ignored."""
-        return self.connections.get(connection_id) if self.life.is_running else None
+        return self.connections.by_id.get(connection_id) if self.life.is_running else None
 
     def open_connection(self) -> Connection:
         """Return the open connection for a caller's message.
@@ -156,20 +174,25 @@ class Supervisor:
         """Return the actions since the last call, in order."""
         return self.output.take()
 
-    @property
-    def is_due(self) -> bool:
-        """Whether there is work before the deadline that :meth:`next_deadline` last returned."""
+    def is_due(self, connection: Connection | None) -> bool:
+        """Return whether there is work before the deadline last returned by :meth:`next_deadline`.
+
+        ``connection``: the one that something has come on since; None if that has ended.
+        """
+        output = self.output
         return (
-            bool(self.output)
-            or self._callers.has_new
+            bool(output.actions or output.settles or self._callers.new)
             or self.upkeep.has_changed
-            or any(connection.is_due for connection in self.connections)
+            or (connection is not None and connection.is_due())
         )
 
     # Requests of callers.
 
     def connect(self, token: Any, deadline: float, now: float) -> None:
-        """Open a connection if none is open; ``token`` is settled when it is open, or fails."""
+        """Open a connection if none is open; ``token`` is settled when it is open, or cannot be.
+
+        Raises as :meth:`Life.check`.
+        """
         self.life.check()
         if self.state is State.OPEN:
             self.output.settle(token)
@@ -195,14 +218,17 @@ class Supervisor:
         """Subscribe to channels; ``token`` is settled when each is decided.
 
         While there is no connection, the call waits for one. Raises ConfigurationError if a
-        channel is already subscribed with other options.
+        channel is already subscribed with other options, and as :meth:`Life.check_begun`.
         """
         self.life.check_begun()
         limit = self._dialect.limits.channels_per_connection
         self._callers.subscribe(channels, options, token, deadline, limit)
 
     def unsubscribe(self, channels: Iterable[str], token: Any, deadline: float) -> None:
-        """Unsubscribe from channels; ``token`` is settled when each is decided."""
+        """Unsubscribe from channels; ``token`` is settled when each is decided.
+
+        Raises as :meth:`Life.check`.
+        """
         self.life.check()
         for slot, leaving in _by_slot(self.wanted.unsubscribe(channels, token, deadline)).items():
             connection = self.connections.of(slot)
@@ -222,7 +248,7 @@ class Supervisor:
         self.life.step("close")
         self._settle_all(ClientClosed("the client was closed"))
         self._close_at = now + timeout / 2
-        for connection in self.connections:
+        for connection in self.connections.by_id.values():
             if connection.has_opened:
                 connection.hang_up()
             else:
@@ -233,7 +259,7 @@ class Supervisor:
         """Fail for good with an error from outside the pure part (a queue's policy, a bug)."""
         if self.life.may("fail"):
             self.connections.abort_all()
-            self._give_up(error)
+            self._fail(error)
 
     # Reports about connections.
 
@@ -245,12 +271,13 @@ class Supervisor:
         credentials: Credentials | None = None,
         address: str = "",
     ) -> None:
-        """Note that the handshake is complete: see :meth:`Connection.opened`."""
+        """Note that the handshake is complete. The arguments are those of Connection.opened."""
         connection = self.connection(connection_id)
         if connection is not None and connection.opened(login, now, credentials, address):
             self._on_open(now)
 
     def _on_open(self, now: float) -> None:
+        """Note that a connection is open, and logged in if the venue requires a login."""
         self.counters.connects += 1
         self.intake.rates.opened(now, *self.intake.totals())
         self._callers.connected()
@@ -282,6 +309,7 @@ class Supervisor:
     def _on_end(
         self, connection: Connection, error: BaseException, verdict: Verdict, now: float
     ) -> None:
+        self._check_recovered(now)  # by answers since the last tick
         slot, text, reason = connection.slot, connection.slot.last_reason, reason_of(error)
         code = error.code if isinstance(error, ConnectionLost) else 1006
         if connection.has_opened:
@@ -305,7 +333,7 @@ class Supervisor:
         if failure is None:
             self._callers.report_all(self.state.value)
         elif slot.is_established or verdict is Verdict.FATAL:
-            self._give_up(failure)
+            self._fail(failure)
         else:
             self.life.step("give up", str(failure))
             self._settle_all(failure)
@@ -316,21 +344,22 @@ class Supervisor:
         """Do everything that is due. ``views`` are the observable states of the connections."""
         if now - self.planned > LATE_TICK:
             self._stops.add(self._looked_at, now)
-            for connection in self.connections:
+            for connection in self.connections.by_id.values():
                 if connection.heartbeat is not None:
                     connection.heartbeat.stopped(now, now - self._looked_at)
+        self._place_new(now)  # first: what is new is not what an expired request asked for
         for token in self._callers.impatient(now):
             self.output.settle(token, self._slot.timeout())
             self.cancel_connect(token)
-        for connection in self.connections:
+        for connection in self.connections.by_id.values():
             connection.replies.expire(now)
         self.wanted.expire(now)
-        for connection in self.connections:
+        for connection in self.connections.by_id.values():
             connection.asked.expire(now)
             connection.tick(now, views.get(connection.id))
         if self.life.is_running:
             self._follow_plan(now)
-        for connection in self.connections:
+        for connection in self.connections.by_id.values():
             connection.tick_channels(now)
         self._reports.tick(now)
         if self.life.phase is Phase.CLOSING and now >= self._close_at:
@@ -359,21 +388,26 @@ class Supervisor:
         return plan(now, places, self._dialect.limits.max_age, unplaced)
 
     def _follow_plan(self, now: float) -> None:
-        """Open, drain and place what :func:`plan` says."""
-        found = self._plan(now, self._callers.take_unplaced())
-        for connection in self.connections:
+        """Open and drain what :func:`plan` says."""
+        found = self._plan(now, ())
+        for connection in self.connections.by_id.values():
             if connection.id in found.drain:
                 connection.age_out()
-        for _ in found.open:
+        for _ in found.open:  # the only slot
             self.output.newest_id += 1
             self.counters.dials += 1
             self._slot.dialed(now)
             connection = Connection(self.output.newest_id, self._slot, now, self._shared)
             self.connections.add(connection)
-        for slot, names in found.belongs.items():
-            self._place(slot, names)
-        is_open = self.state is State.OPEN
-        self._callers.report_new(self.state.value, is_open=is_open)
+        if self._callers.new:
+            state = self.state
+            self._callers.report_new(state.value, is_open=state is State.OPEN)
+
+    def _place_new(self, now: float) -> None:
+        """Place the channels that are new since the last tick, as :func:`plan` says."""
+        if unplaced := self._callers.take_unplaced():
+            for slot, names in self._plan(now, unplaced).belongs.items():
+                self._place(slot, names)
 
     def _place(self, slot: SlotKey, names: Iterable[str]) -> None:
         """Note that channels belong to ``slot``; subscribe to them if its connection is open."""
@@ -394,7 +428,8 @@ class Supervisor:
         self.output.notify(StateChanged, State.BACKING_OFF.value, wait)
         self.output.notify(Reconnecting, self._slot.attempts + 1, round(delay, 3), why)
 
-    def _give_up(self, error: WSClientError) -> None:
+    def _fail(self, error: WSClientError) -> None:
+        """Fail for good: every call raises ``error`` from now on."""
         self.life.failure = error
         self.life.step("fail", str(error))
         self._settle_all(error)
@@ -402,7 +437,7 @@ class Supervisor:
         self.output.notify(Closed, error)
 
     def _settle_all(self, error: WSClientError) -> None:
-        for connection in self.connections:
+        for connection in self.connections.by_id.values():
             connection.replies.fail_all()
         self._callers.fail_all(error)
 

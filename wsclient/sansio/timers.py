@@ -20,6 +20,8 @@ class Timers(Generic[T]):
     nothing.
     """
 
+    __slots__ = ("_due", "_heap", "_held", "_numbers", "_room")
+
     def __init__(self, due: Callable[[T], float | None]) -> None:
         self._due = due
         self._heap: list[tuple[float, int, T]] = []
@@ -61,11 +63,6 @@ class Timers(Generic[T]):
             elif due is not None:
                 taken.append(item)
         return taken
-
-    def clear(self) -> None:
-        """Stop watching all items."""
-        self._heap.clear()
-        self._held.clear()
 
     def _pop(self) -> T:
         _, _, item = heapq.heappop(self._heap)

@@ -11,11 +11,12 @@ from typing import Any
 from wsclient.sansio.dialect import Ack, Rejection
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.timers import Timers
+from wsclient.sansio.wanted import first_part
 
-__all__ = ["Outstanding", "Request", "Requests", "Unsent", "first_part"]
+__all__ = ["Outstanding", "Request", "Requests", "Unsent"]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Request:
     """A subscribe or unsubscribe request; ``channels`` are those not yet answered.
 
@@ -49,6 +50,8 @@ class Request:
 class _ByChannel:
     """An index of requests by channel."""
 
+    __slots__ = ("_by_channel",)
+
     def __init__(self) -> None:
         self._by_channel: dict[str, list[Request]] = {}
 
@@ -67,18 +70,18 @@ class _ByChannel:
             if not requests:
                 del self._by_channel[name]
 
-    def clear(self) -> None:
-        self._by_channel.clear()
-
 
 class Unsent(_ByChannel):
     """Requests that wait to be sent, in sending order."""
+
+    __slots__ = ("_queue",)
 
     def __init__(self) -> None:
         super().__init__()
         self._queue: deque[Request] = deque()
 
     def add(self, request: Request) -> None:
+        """Add a request, to be sent last."""
         self._queue.append(request)
         self._enter(request)
 
@@ -124,13 +127,11 @@ class Unsent(_ByChannel):
             if request.subscribe:
                 self.discard(request, channel)
 
-    def clear(self) -> None:
-        super().clear()
-        self._queue.clear()
-
 
 class Outstanding(_ByChannel):
     """Requests that wait for an answer, indexed by id and by channel."""
+
+    __slots__ = ("_by_id",)
 
     def __init__(self) -> None:
         super().__init__()
@@ -141,6 +142,7 @@ class Outstanding(_ByChannel):
         return iter(self._by_id.values())
 
     def add(self, request: Request) -> None:
+        """Add a request, which has an id now."""
         self._by_id[str(request.id)] = request
         self._enter(request)
 
@@ -155,13 +157,11 @@ class Outstanding(_ByChannel):
             del self._by_id[str(request.id)]
         self._leave(request, (channel,))
 
-    def clear(self) -> None:
-        super().clear()
-        self._by_id.clear()
-
 
 class Requests:
     """The requests of one connection, and which one an answer is about."""
+
+    __slots__ = ("_ids", "_stops", "_unanswered", "has_changed", "outstanding", "unsent")
 
     def __init__(self, ids: Iterator[int], stops: Stops) -> None:
         self._ids = ids
@@ -180,6 +180,7 @@ class Requests:
         subscribe: bool = True,
         quiet: bool = False,
     ) -> None:
+        """Add a request for ``channels`` to be sent. ``quiet``: no caller waits for its answer."""
         if channels:
             names = dict.fromkeys(channels)
             self.unsent.add(Request(subscribe, names, options, set(names) if quiet else set()))
@@ -271,8 +272,3 @@ class Requests:
         if not request.channels:
             return None
         return request.sent_at + request.patience + self._stops.excuse(request.sent_at)
-
-
-def first_part(channel: str) -> str:
-    """Return the channel's name before its first colon."""
-    return channel.partition(":")[0]

@@ -30,11 +30,29 @@ __all__ = ["Upkeep"]
 
 
 class Upkeep:
-    """The channels of one client, and all that is kept for them beside their subscriptions.
+    """The channels of one client, and what is due for them.
 
-    Implements :class:`~wsclient.sansio.wanted.Outcomes`. ``stale_after`` (s) is the option;
-    ``forget_asked`` is called with each channel that is no longer wanted.
+    Implements :class:`~wsclient.sansio.wanted.Outcomes`. ``stale_after`` (s) is the option of that
+    name; ``forget_asked`` is called with each channel that is no longer wanted.
     """
+
+    __slots__ = (
+        "_counters",
+        "_ended",
+        "_forget_asked",
+        "_output",
+        "_reports",
+        "_stale_after",
+        "_stopped",
+        "_stops",
+        "_watched",
+        "channels",
+        "first_messages",
+        "has_changed",
+        "refreshes",
+        "venue_lags",
+        "wanted",
+    )
 
     def __init__(
         self,
@@ -68,7 +86,7 @@ class Upkeep:
         #: Something may be due before anything else that was known.
         self.has_changed = False
 
-    # Outcomes.
+    # The outcomes: what follows at once.
 
     def settled(self, token: Any, error: SubscriptionError | None) -> None:
         self._output.settle(token, error)

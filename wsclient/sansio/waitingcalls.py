@@ -12,15 +12,19 @@ from wsclient.sansio.timers import Timers
 __all__ = ["Call", "WaitingCalls"]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Call:
     """One call of ``subscribe()`` or ``unsubscribe()``; ``channels`` are those not yet decided."""
 
     token: Any
+    #: True for ``subscribe()``.
     subscribe: bool
     channels: dict[str, None]
+    #: When its time is over (monotonic s).
     deadline: float
+    #: The channels that are not as requested, each with the reason.
     failed: dict[str, str] = field(default_factory=dict)
+    #: The venue has refused one of them.
     rejected: bool = False
     #: The current connection has confirmed some of its channels.
     is_served: bool = False
@@ -37,17 +41,20 @@ class WaitingCalls:
     its channels are as requested.
     """
 
+    __slots__ = ("_calls", "_settled", "_timers")
+
     def __init__(self, settled: Callable[[Any, SubscriptionError | None], None]) -> None:
         self._settled = settled
         self._calls: dict[Call, None] = {}
-        self._impatient: Timers[Call] = Timers(
+        self._timers: Timers[Call] = Timers(
             lambda call: call.deadline if call in self._calls else None
         )
 
     def new(self, token: Any, subscribe: bool, names: Iterable[str], deadline: float) -> Call:
+        """Return a new call, which waits until ``deadline`` (monotonic s)."""
         call = Call(token, subscribe, dict.fromkeys(names), deadline)
         self._calls[call] = None
-        self._impatient.add(call)
+        self._timers.add(call)
         return call
 
     def decide(
@@ -88,8 +95,8 @@ class WaitingCalls:
 
     def expired(self, now: float) -> list[Call]:
         """Return the calls whose time is over; they are still to be decided."""
-        return self._impatient.take(now)
+        return self._timers.take(now)
 
     def deadline(self) -> float:
         """Return when to call :meth:`expired` at the latest (monotonic s, ``inf`` for never)."""
-        return self._impatient.deadline()
+        return self._timers.deadline()

@@ -44,36 +44,36 @@ STATES: Table[SubscriptionState] = {
 
 
 class Outcomes(Protocol):
-    """What happens when something is decided. Each method is called at once, in the same step."""
+    """What follows when something is decided. Each method is called at once, in the same step."""
 
     def settled(self, token: Any, error: SubscriptionError | None) -> None:
-        """A call is decided; ``error`` is None if all of its channels are as requested."""
+        """Note that a call is decided; ``error`` is None if its channels are as requested."""
 
     def confirmed(self, channels: Sequence[str], now: float) -> None:
-        """The venue has confirmed ``channels``, which are now active."""
+        """Note that the venue has confirmed ``channels``, which are now active."""
 
     def lost(self, channel: str, reason: str) -> None:
-        """An active channel is lost: its resubscription was refused. ``removed`` follows."""
+        """Note that the resubscription of a channel was refused. :meth:`removed` follows."""
 
     def refused(self, channel: str, reason: str) -> None:
-        """A channel that was never active is given up: it was refused, or not answered."""
+        """Note that a channel that was never active was refused, or not answered in time."""
 
     def missing(self, channel: str) -> None:
-        """Data may be missing: the subscription of a channel was ended, and is asked for again."""
+        """Note that data may be missing: a channel has ended, and is subscribed to again."""
 
     def stopped(self, channel: str, reason: str) -> None:
-        """The venue has ended an active channel unasked: data is missing."""
+        """Note that the venue has ended an active channel without an unsubscribe."""
 
     def kept(self, channel: str) -> None:
-        """A channel is active again: the venue has refused to unsubscribe it."""
+        """Note that a channel is active again: the venue has refused to unsubscribe it."""
 
     def removed(self, channel: str) -> None:
-        """A channel is no longer wanted, and its stream's state is void."""
+        """Note that a channel is no longer wanted, and the state of its stream is void."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class WantedChannel:
-    """A wanted channel."""
+    """A wanted channel. ``calls`` are those that wait until it is decided."""
 
     channel: str
     options: Mapping[str, Any]
@@ -92,9 +92,12 @@ class WantedChannel:
 class Wanted:
     """The wanted channels and the waiting calls of one client.
 
-    The cost of a step depends on what it changes, not on how many channels are wanted. Exceptions
-    are the steps at the beginning and end of a connection.
+    ``outcomes`` is called when something is decided. The cost of a step depends on what it changes,
+    not on how many channels are wanted. Exceptions are the steps at the beginning and end of a
+    connection.
     """
+
+    __slots__ = ("_by_name", "_counts", "_entries", "_outcomes", "calls")
 
     def __init__(self, outcomes: Outcomes) -> None:
         self._outcomes = outcomes
@@ -275,15 +278,16 @@ class Wanted:
     # The current state.
 
     def get(self, channel: str) -> WantedChannel | None:
-        """Return the wanted channel; None if it is not wanted. May be called without the lock."""
+        """Return the wanted channel; None if it is not wanted. Needs no lock."""
         return self._entries.get(channel)
 
     def state(self, channel: str) -> SubscriptionState | None:
-        """Return the state of ``channel``; None if it is not wanted."""
+        """Return the state of ``channel``; None if it is not wanted. Needs no lock."""
         entry = self._entries.get(channel)
         return None if entry is None else entry.state
 
     def is_active(self, channel: str) -> bool:
+        """Return whether the venue has confirmed ``channel``. Needs no lock."""
         return self.state(channel) is ACTIVE
 
     def __contains__(self, channel: object) -> bool:
@@ -293,7 +297,7 @@ class Wanted:
         return iter(self._entries.values())
 
     def __len__(self) -> int:
-        """Return the number of wanted channels; may be called without the lock."""
+        """Return the number of wanted channels. Needs no lock."""
         return len(self._entries)
 
     def among(self, channels: Iterable[str]) -> list[WantedChannel]:
@@ -317,6 +321,7 @@ class Wanted:
     # Inside.
 
     def _step(self, entry: WantedChannel, step: str) -> None:
+        """Change the state of a channel: the only place that does."""
         self._counts[entry.state] -= 1
         entry.state = after(STATES, entry.state, step)
         self._counts[entry.state] += 1
