@@ -16,7 +16,7 @@ from support.program import ROOT
 FILES = [
     "tests/test_client.py",
     "tests/test_orderbook.py",
-    "tests/sansio/test_book.py",
+    "tests/books/test_book.py",
     "tests/integration/test_lazy_decoding.py",
     "tests/faults/test_settings.py::test_asserts_are_checked",
 ]

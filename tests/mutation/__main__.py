@@ -2,9 +2,10 @@
 
     python tests/mutation [module ...] [--sample N] [--seed S]
 
-Each single change of ``wsclient/sansio`` runs the module's own tests, then those of all pure
-modules, in a forked process that imports the changed text; no file is touched. Survivors are
-printed, unless ``survivors.txt`` has them with the reason; new ones make the exit code 1.
+Each single change of ``wsclient/sansio``, and of the pure modules of ``wsclient/books``, runs the
+module's own tests, then those of all pure modules, in a forked process that imports the changed
+text; no file is touched. Survivors are printed, unless ``survivors.txt`` has them with the reason;
+new ones make the exit code 1.
 """
 
 from __future__ import annotations
@@ -33,10 +34,15 @@ import websockets.sync.server  # noqa: F401
 from mutants import Mutant, mutants
 
 ROOT = Path(__file__).parents[2]
-SANSIO = ROOT / "wsclient" / "sansio"
+PACKAGE = ROOT / "wsclient"
+#: The pure modules that decide; their names differ.
+MODULES = [
+    *sorted((PACKAGE / "sansio").glob("*.py")),
+    *(PACKAGE / "books" / f"{name}.py" for name in ("book", "joiner", "status")),
+]
 SURVIVORS = Path(__file__).with_name("survivors.txt")
 #: All tests that need no thread and no socket.
-PURE = ["tests/sansio", "tests/dialects", "tests/test_messages.py"]
+PURE = ["tests/sansio", "tests/dialects", "tests/books/test_book.py", "tests/test_messages.py"]
 #: Plugins imported before the forks cannot have their asserts rewritten, of which pytest warns.
 QUIETLY = ["-x", "-q", "-n0", "-p", "no:cacheprovider"]
 QUIETLY += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
@@ -74,7 +80,7 @@ def passes(path: Path, text: str, tests: Sequence[str], patience: float | None =
         os.setsid()
         os.dup2(os.open(os.devnull, os.O_RDWR), 1)
         os.dup2(1, 2)
-        sys.meta_path.insert(0, Changed(f"wsclient.sansio.{path.stem}", path, text))
+        sys.meta_path.insert(0, Changed(f"wsclient.{path.parent.name}.{path.stem}", path, text))
         code: int = 1
         try:
             code = pytest.main([*QUIETLY, *tests])
@@ -92,7 +98,7 @@ def passes(path: Path, text: str, tests: Sequence[str], patience: float | None =
 
 
 def own_tests(path: Path) -> list[str]:
-    return sorted(map(str, (ROOT / "tests" / "sansio").glob(f"test_{path.stem}*.py")))
+    return sorted(map(str, (ROOT / "tests" / path.parent.name).glob(f"test_{path.stem}*.py")))
 
 
 def survives(path: Path, mutant: Mutant, patience: float) -> bool:
@@ -140,16 +146,14 @@ def check(path: Path, sample: int | None, seed: int) -> tuple[int, int, int]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tests/mutation", description=__doc__)
-    names = sorted(path.stem for path in SANSIO.glob("*.py") if path.stem != "__init__")
+    paths = {path.stem: path for path in MODULES if path.stem != "__init__"}
+    names = sorted(paths)
     parser.add_argument("modules", nargs="*", help=f"of {', '.join(names)}; by default all")
     parser.add_argument("--sample", type=int, help="the maximum number of changes per module")
     parser.add_argument("--seed", type=int, default=1, help="of the sample")
     options = parser.parse_args()
     os.chdir(ROOT)
-    totals = [
-        check(SANSIO / f"{name}.py", options.sample, options.seed)
-        for name in options.modules or names
-    ]
+    totals = [check(paths[name], options.sample, options.seed) for name in options.modules or names]
     tried, survived, new = map(sum, zip(*totals, strict=True))
     print(f"in all: {tried - survived} of {tried} killed ({1 - survived / max(1, tried):.1%})")
     return 1 if new else 0

@@ -140,6 +140,8 @@ SILENT: list[Event] = [
     events.Resubscribing("a", "ended", "'a' was ended"),
     events.NoData("a", 60.0),
     events.GapMarked("a", Gap("sequence", 1)),
+    events.BookOutOfSync("book:BTC/USD", "a gap"),
+    events.BookRefreshed("book:BTC/USD"),
     events.Closed(None),
 ]
 
