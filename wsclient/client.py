@@ -327,10 +327,10 @@ class WebSocketClient(_Receiver):
                 'an order book needs every message, but overflow="conflate" keeps only the newest; '
                 "choose another overflow policy"
             )
-        registry = self._book_registry
-        channel = registry.channel(symbol, options)
-        deadline = Deadline(timeout)
+        core.check_call()  # before the dialect is called
         forbid_worker_threads()
+        registry, deadline = self._book_registry, Deadline(timeout)
+        channel = registry.channel(symbol, options)
         core.supervisor.life.check_begun()
         feed, live = registry.new(channel, verify_checksum, options)
         call = object()
