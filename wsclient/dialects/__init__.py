@@ -91,3 +91,7 @@ def __getattr__(name: str) -> Any:
     if kind is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return kind
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_registry.class_names()})
