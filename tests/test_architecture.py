@@ -17,7 +17,7 @@ import pytest
 
 import wsclient
 from golden import api
-from wsclient import dialect
+from wsclient import dialect, dialects
 from wsclient.sansio import dialect as base
 
 ROOT = Path(wsclient.__file__).parent
@@ -254,7 +254,16 @@ def test_a_star_import_gives_the_public_names() -> None:
     exec("from wsclient import *", names)
     assert names.keys() - {"__builtins__"} == set(wsclient.__all__)
     assert len(wsclient.__all__) <= 45
-    assert set(wsclient.__all__) <= set(dir(wsclient))
+
+
+@pytest.mark.slow
+def test_dir_gives_every_name_for_completion() -> None:
+    """In a process of its own, since names in use are in it anyway."""
+    code = "import wsclient; print(*dir(wsclient)); print(*dir(wsclient.dialects))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names, classes = (set(line.split()) for line in ran.stdout.splitlines())
+    assert names >= {*wsclient.__all__, *declared()}
+    assert classes >= {type(dialects.find(name)).__name__ for name in dialects.NAMES}
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

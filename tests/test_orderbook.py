@@ -575,6 +575,7 @@ def test_a_doubt_that_a_number_disproves_wakes_who_waits() -> None:
             pass
 
         is_current = False
+        is_over = False
 
     connection = Doubtful()
     kept = LiveBook(with_book(Simple()), "a", True, {}, connection)
@@ -597,13 +598,24 @@ def test_a_closed_clients_book_is_not_in_sync(
     book = client.order_book("BTC/USD", timeout=5)
     client.close()
     assert not book.is_synced
-    with pytest.raises(OrderBookOutOfSync, match="closed"):
+    with pytest.raises(OrderBookOutOfSync, match="the client is closed; make a new one, "):
         book.bids()
     assert book.bids(stale_ok=True) == [(9, 1)]
     with pytest.raises(wsclient.ClientClosed):
         book.wait_synced(5)
     with pytest.raises(wsclient.ClientClosed):
         client.order_book("BTC/USD")
+
+
+def test_a_failed_clients_book_is_not_in_sync(kraken: FakeVenue) -> None:
+    with wsclient.connect(
+        kraken.url, dialect="kraken", max_reconnects=1, retry_delay=0.01
+    ) as client:
+        book = client.order_book("BTC/USD", timeout=5)
+        kraken.close()
+        until(lambda: client.state is wsclient.State.FAILED)
+        with pytest.raises(OrderBookOutOfSync, match="the client has failed; make a new one, "):
+            book.bids()
 
 
 def test_close_ends_a_wait_for_a_book(

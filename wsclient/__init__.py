@@ -200,4 +200,4 @@ if not TYPE_CHECKING:  # else type checkers would accept any name
         return value
 
     def __dir__() -> list[str]:
-        return sorted({*__all__, *globals()})
+        return sorted({*__all__, *_HOMES, *_MODULES, *globals()})

@@ -486,7 +486,13 @@ class WebSocketClient(_Receiver):
 def connect(url: str | Callable[[], str], **options: Any) -> WebSocketClient:
     """Make a :class:`WebSocketClient`, open it and return it.
 
-    Takes the arguments of the class. Raises as the class and its ``connect()``.
+    ``url`` is a ``ws://`` or ``wss://`` URL, or a function that returns one. ``options`` are the
+    arguments of :class:`wsclient.Options`, such as ``dialect="kraken"``; without a dialect the
+    client speaks the ``generic`` protocol. ``help(wsclient.Options)`` lists them with their
+    defaults.
+
+    Raises ConfigurationError for a URL or an option that cannot work, and as
+    :meth:`WebSocketClient.connect` if the connection cannot be opened.
     """
     client = WebSocketClient(url, **options)
     try:

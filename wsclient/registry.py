@@ -67,6 +67,11 @@ class Registry(Generic[T]):
             name=module.__name__,
         )
 
+    def class_names(self) -> list[str]:
+        """Import all modules and return the names of their classes."""
+        kinds = map(self.find, self.names)
+        return [kind.__name__ for kind in kinds if kind is not None]
+
     def class_named(self, class_name: str) -> type[T] | None:
         """Return the class called ``class_name``, such as ``AcmeSpot`` in ``acme_spot``; or None.
 

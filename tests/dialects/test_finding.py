@@ -66,7 +66,7 @@ def test_a_class_is_refused() -> None:
         dialects.find(wsclient.Kraken)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("unknown", ["nasdaq", "Kraken", "", None, 5, "__init__"])
+@pytest.mark.parametrize("unknown", ["nasdaq", "", None, 5, "__init__"])
 def test_an_unknown_name_is_refused_with_the_names(unknown: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:
         dialects.find(unknown)
@@ -74,6 +74,12 @@ def test_an_unknown_name_is_refused_with_the_names(unknown: Any) -> None:
     assert str(caught.value) == (
         f"dialect must be one of {names}, or a wsclient.Dialect, not {unknown!r}"
     )
+
+
+@pytest.mark.parametrize("typo", ["karken", "Kraken", "krakne"])
+def test_a_name_like_a_known_one_is_refused_with_that_one(typo: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"; did you mean 'kraken'\?$"):
+        dialects.find(typo)
 
 
 def test_a_dialect_of_another_package(install: Callable[..., None]) -> None:

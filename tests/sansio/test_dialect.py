@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,16 +14,21 @@ from wsclient.sansio.dialect import Credentials, RestRequest
 
 
 @pytest.mark.parametrize(
-    "call",
+    ("call", "missing"),
     [
-        lambda dialect: dialect.subscribe(["a"], 1, {}),
-        lambda dialect: dialect.unsubscribe(["a"], 1, {}),
-        lambda dialect: dialect.read({}),
+        (lambda dialect: dialect.subscribe(["a"], 1, {}), "change(), or both subscribe() and "),
+        (lambda dialect: dialect.unsubscribe(["a"], 1, {}), "change(), or both subscribe() and "),
+        (lambda dialect: dialect.read({}), "read()"),
     ],
 )
-def test_a_hook_that_a_dialect_must_override_raises(call: Callable[[Dialect], object]) -> None:
-    with pytest.raises(NotImplementedError):
-        call(Dialect())
+def test_a_hook_that_a_dialect_must_override_raises(
+    call: Callable[[Dialect], object], missing: str
+) -> None:
+    class Acme(Dialect):
+        pass
+
+    with pytest.raises(NotImplementedError, match=f"^Acme must define {re.escape(missing)}"):
+        call(Acme())
 
 
 def test_connects_are_limited_to_sixty_per_minute_by_default() -> None:
@@ -142,5 +148,5 @@ def test_a_book_has_no_depth_no_checksum_and_no_snapshot_by_rest_by_default() ->
 def test_a_method_that_a_book_format_must_override_raises(
     call: Callable[[BookFormat], object],
 ) -> None:
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(NotImplementedError, match=r"^BookFormat must define \w+\(\)$"):
         call(BookFormat())

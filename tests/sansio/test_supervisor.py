@@ -1416,6 +1416,17 @@ def test_failed_attempts_do_not_end_a_subscribe() -> None:
     assert rig.outcome(token) == "waiting"
 
 
+def test_a_subscribe_that_had_no_connection_for_a_time_says_so_at_its_timeout() -> None:
+    rig = Rig(max_retry_delay=60.0, retry_delay=60.0).active("mine")
+    rig.drop()
+    token = rig.subscribe("a", timeout=5.0)
+    rig.wait(5.0)
+    error = rig.outcome(token)
+    assert isinstance(error, SubscriptionTimeout)
+    why = "no answer within the timeout; for some of that time there was no connection"
+    assert error.failed == {"a": why}
+
+
 def test_a_subscribe_that_waits_for_a_connection_is_logged_once() -> None:
     rig = Rig(max_retry_delay=1.0).active("mine")
     rig.subscribe("early")

@@ -131,11 +131,18 @@ class BookFeed:
         """True on the books thread."""
         return self._service.feeder.is_current
 
+    @property
+    def is_over(self) -> bool:
+        """True when the client is closed or has failed."""
+        return not self._core.supervisor.life.may("fail")
+
     def trouble(self, connection_id: int) -> str | None:
         """Return why data of this connection is no longer up to date; None if it is."""
         if self._service.feeder.failure is not None:
             return "the thread that updates order books has ended"
         supervisor = self._core.supervisor
+        if self.is_over:
+            return f"the client {'is closed' if supervisor.life.is_over else 'has failed'}"
         if (state := supervisor.state) is not State.OPEN:
             return f"the connection is down ({state.value})"
         if supervisor.connection(connection_id) is None:

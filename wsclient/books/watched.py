@@ -32,6 +32,10 @@ class Upstream(Protocol):
     def is_current(self) -> bool:
         """True on the thread that updates the book."""
 
+    @property
+    def is_over(self) -> bool:
+        """True when the client is closed or has failed."""
+
     def trouble(self, connection_id: int) -> str | None:
         """Return why data of this connection is no longer up to date; None if it is."""
 
@@ -253,7 +257,9 @@ class WatchedBook:
                 self._raise(why)
 
     def _raise(self, why: str) -> NoReturn:
-        way = "make a new one" if self.is_lost else "wait_synced() waits for the next snapshot"
+        upstream = self._upstream
+        is_over = self.is_lost or (upstream is not None and upstream.is_over)
+        way = "make a new one" if is_over else "wait_synced() waits for the next snapshot"
         raise OrderBookOutOfSync(
             f"the order book {self.channel!r} is out of sync: {why}; {way}, stale_ok=True reads it "
             "as it is"

@@ -18,6 +18,8 @@ Dialects are pure: they do no I/O and import only :mod:`wsclient.dialect`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from wsclient.dialect import ConfigurationError, Dialect
@@ -75,9 +77,12 @@ def _installed(name: str) -> type[Dialect]:
     return kind
 
 
-def _unknown(dialect: object, names: Any) -> ConfigurationError:
+def _unknown(dialect: object, names: Sequence[str]) -> ConfigurationError:
+    hint = ""
+    if isinstance(dialect, str) and (close := get_close_matches(dialect.lower(), names)):
+        hint = f"; did you mean {' or '.join(map(repr, close))}?"
     return ConfigurationError(
-        f"dialect must be one of {', '.join(names)}, or a wsclient.Dialect, not {dialect!r}"
+        f"dialect must be one of {', '.join(names)}, or a wsclient.Dialect, not {dialect!r}{hint}"
     )
 
 
@@ -86,3 +91,7 @@ def __getattr__(name: str) -> Any:
     if kind is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return kind
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_registry.class_names()})

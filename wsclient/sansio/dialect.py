@@ -282,6 +282,10 @@ class Limits:
     max_age: float | None = None
 
 
+def _missing(what: object, methods: str) -> NotImplementedError:
+    return NotImplementedError(f"{type(what).__name__} must define {methods}")
+
+
 class BookFormat:
     """The base class of a venue's order books: how its messages and snapshots change a book.
 
@@ -291,7 +295,7 @@ class BookFormat:
 
     def channel(self, symbol: str, options: Mapping[str, Any]) -> str:
         """Return the channel of an order book, for ``client.order_book(symbol, **options)``."""
-        raise NotImplementedError
+        raise _missing(self, "channel()")
 
     def update(self, message: Message) -> BookUpdate | None:
         """Return the update in a message of an order book's channel; None if it has none.
@@ -299,7 +303,7 @@ class BookFormat:
         It must have exactly the venue's digits, so decode ``message.raw``: ``message.data`` may
         hold floats. Raise for an invalid payload: the book is then out of sync.
         """
-        raise NotImplementedError
+        raise _missing(self, "update()")
 
     def depth(self, options: Mapping[str, Any]) -> int | None:
         """Return how many levels per side the venue keeps up to date; None for all.
@@ -324,7 +328,7 @@ class BookFormat:
 
         Raise for an invalid answer.
         """
-        raise NotImplementedError
+        raise _missing(self, "snapshot()")
 
 
 #: Methods of dialects before :class:`BookFormat`, which has them without ``book_``.
@@ -462,7 +466,7 @@ class Dialect:
         ``verb`` is ``"subscribe"`` or ``"unsubscribe"``. Override this where the two messages
         differ in a word only.
         """
-        raise NotImplementedError
+        raise _missing(self, "change(), or both subscribe() and unsubscribe()")
 
     def decoder(self, decimal: bool) -> Callable[[bytes], Any]:
         """Return the function that decodes a frame: by default from JSON.
@@ -476,7 +480,7 @@ class Dialect:
 
         Raise any exception for an invalid frame: it is counted, logged and skipped.
         """
-        raise NotImplementedError
+        raise _missing(self, "read()")
 
     #: The fields that identify data messages, if these are simple enough. :meth:`read` is then
     #: called only for other messages, but must return the same for data messages.

@@ -273,7 +273,10 @@ class Wanted:
     def expire(self, now: float) -> None:
         """End the calls whose time is over."""
         for call in self.calls.expired(now):
-            self._end(call, "no answer within the timeout", quietly=True)
+            why = "no answer within the timeout"
+            if call.is_reported:
+                why += "; for some of that time there was no connection"
+            self._end(call, why, quietly=True)
 
     # The current state.
 
