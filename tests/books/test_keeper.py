@@ -564,3 +564,46 @@ def test_a_wrong_snapshot_by_rest_leaves_a_book_in_sync_as_it_is() -> None:
     with pytest.raises(BookError, match="size"):
         fresh.take_snapshot(answer(9, -1))
     assert not fresh.is_synced
+
+
+class Mute(ValueError):
+    """An error of a user's dialect that cannot be shown."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def once(levels: Levels) -> Any:
+    """Return levels each of which can be read only once."""
+    return [iter(level) for level in levels]
+
+
+class Wrong(Simple):
+    """Its updates of these types are wrong."""
+
+    def update(self, message: Message) -> BookUpdate | None:
+        if message.type == "mute":
+            raise Mute
+        if message.type == "once":
+            return BookUpdate(False, once([(Decimal(7), Decimal(1))]), [])
+        return super().update(message)
+
+
+FEEDS: dict[str, Callable[[OrderBook, Message], object]] = {
+    "alone": lambda book, wrong: book.apply(wrong),
+    "in a batch": lambda book, wrong: run_of(book, [message("update", (8, 3)), wrong]),
+}
+
+
+@pytest.mark.parametrize("feed", FEEDS)
+def test_an_error_without_a_text_puts_a_book_out_of_sync(feed: str) -> None:
+    book = synced(Wrong())
+    FEEDS[feed](book, message("mute"))
+    assert book.reason == "a message does not fit it: Mute"
+
+
+@pytest.mark.parametrize("feed", FEEDS)
+def test_levels_that_can_be_read_only_once_end_the_book(feed: str) -> None:
+    book = synced(Wrong())
+    FEEDS[feed](book, message("once"))
+    assert book.reason.startswith("a bug in its dialect: a level is a price and a size")

@@ -25,7 +25,7 @@ from wsclient.books.watched import Upstream, WatchedBook
 from wsclient.errors import NotSupported
 from wsclient.messages import Message
 from wsclient.runtime.locks import Locks
-from wsclient.sansio.codec import one_line
+from wsclient.sansio.codec import one_line, text_of
 from wsclient.sansio.dialect import BookFormat, BookUpdate, Dialect, Snapshot
 
 __all__ = ["LiveBook", "Upstream", "format_of"]
@@ -134,12 +134,15 @@ class LiveBook(WatchedBook):
             version, draft = self._take_draft()
             run = BookRun(draft, self.joiner, self.connection_id)
         run.fill(self.channel, messages, self._read)
-        if run.error is not None and run.updates:
-            run.draft = self.book.copy()  # the other one is half changed
-            for update in run.updates:
-                run.draft.change(update)
-        if not self._publish(version, run):
-            return 0, False
+        try:
+            if run.error is not None and run.updates:
+                run.draft = self.book.copy()  # the other one is half changed
+                for update in run.updates:
+                    run.draft.change(update)
+            if not self._publish(version, run):
+                return 0, False
+        except BaseException as error:  # noqa: BLE001 - levels that cannot be applied a second time
+            run.error = error
         if run.error is not None:
             self._misfit(messages[run.count - 1], run.error)
         if run.count:
@@ -271,7 +274,7 @@ class LiveBook(WatchedBook):
         return True
 
     def _misfit(self, message: Message, error: BaseException) -> None:
-        text = one_line(self._mask(str(error)) or type(error).__name__)
+        text = one_line(self._mask(text_of(error)))
         is_bug = isinstance(error, DialectBug)
         with self.lock:
             # Report only once until the next snapshot, since every message may raise.
