@@ -18,6 +18,7 @@ from support.making import with_book
 from wsclient import Gap, Message, OrderBook, OrderBookOutOfSync
 from wsclient.books import run
 from wsclient.books.book import BookError
+from wsclient.books.keeper import LiveBook
 from wsclient.errors import ReentrantCall
 from wsclient.messages import Arrival, LinkedMessage
 from wsclient.sansio.dialect import BookFormat, BookUpdate, RestRequest, Snapshot
@@ -607,3 +608,50 @@ def test_levels_that_can_be_read_only_once_end_the_book(feed: str) -> None:
     book = synced(Wrong())
     FEEDS[feed](book, message("once"))
     assert book.reason.startswith("a bug in its dialect: a level is a price and a size")
+
+
+# --- events --------------------------------------------------------------------------------------
+
+
+class Steady:
+    """The source of a client's book in which nothing happens; it keeps what is reported."""
+
+    is_current = False
+
+    def __init__(self) -> None:
+        self.reported: list[str] = []
+        self.go, self.is_there = threading.Event(), threading.Event()
+
+    def changed(self, why: str) -> None:
+        if why:
+            self.is_there.set()
+            assert self.go.wait(10)
+        self.reported.append("out of sync" if why else "refreshed")
+
+    def trouble(self, connection_id: int) -> str | None:
+        return None
+
+    def doubt(self) -> str | None:
+        return None
+
+    def newest(self) -> Message | None:
+        return None
+
+    def lateness(self) -> float:
+        return 0.0
+
+    def report(self, error: BaseException) -> None: ...
+
+    def check(self) -> None: ...
+
+
+def test_threads_report_the_changes_of_a_book_in_their_order() -> None:
+    source = Steady()
+    book = LiveBook(with_book(Simple()), "a", True, {}, source)
+    book.apply(message("snapshot", (9, 1)))
+    slow = Call(book.apply, message("update", gap="sequence"))
+    assert source.is_there.wait(10)
+    book.apply(message("snapshot", (9, 2)))
+    source.go.set()
+    slow.result()
+    assert source.reported == ["out of sync", "refreshed"]

@@ -78,6 +78,8 @@ class WatchedBook:
         #: of sync.
         self._changes: deque[str] = deque()
         self._is_out = False
+        #: Taken by the thread that reports changes, so that they are reported in their order.
+        self._turn = deque([True])
         self.connection_id = 0
         #: The last message that was handled, with or without success.
         self.seen: Message | None = None
@@ -126,10 +128,14 @@ class WatchedBook:
         upstream = self._upstream
         while upstream is not None and self._changes:
             try:
-                why = self._changes.popleft()
+                self._turn.pop()
             except IndexError:
-                return  # another thread has reported it
-            upstream.changed(why)
+                return  # another thread is reporting changes: this one too
+            try:
+                while self._changes:
+                    upstream.changed(self._changes.popleft())
+            finally:
+                self._turn.append(True)
 
     # Reading and waiting.
 
