@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,3 +113,9 @@ def test_a_dialect_that_cannot_be_loaded_is_named(
 def test_a_missing_class_is_an_attribute_error() -> None:
     assert not hasattr(dialects, "Nasdaq")
     assert not hasattr(dialects, "kraken_")
+
+
+@pytest.mark.parametrize("name", ["okx", "OKX"])
+def test_a_module_and_its_class_are_attributes_before_their_import(name: str) -> None:
+    program = f"import wsclient; found = wsclient.dialects.{name}"
+    subprocess.run([sys.executable, "-c", program], check=True)

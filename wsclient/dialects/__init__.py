@@ -18,6 +18,7 @@ Dialects are pure: they do no I/O and import only :mod:`wsclient.dialect`.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from wsclient.dialect import ConfigurationError, Dialect
@@ -82,6 +83,8 @@ def _unknown(dialect: object, names: Any) -> ConfigurationError:
 
 
 def __getattr__(name: str) -> Any:
+    if name in NAMES:  # else it could be had only after its import
+        return import_module(f"{__name__}.{name}")
     kind = _registry.class_named(name)
     if kind is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
