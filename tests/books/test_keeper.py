@@ -19,7 +19,7 @@ from wsclient import Gap, Message, OrderBook, OrderBookOutOfSync
 from wsclient.books import run
 from wsclient.books.book import BookError
 from wsclient.books.keeper import LiveBook
-from wsclient.errors import ReentrantCall
+from wsclient.errors import ConfigurationError, ReentrantCall
 from wsclient.messages import Arrival, LinkedMessage
 from wsclient.sansio.dialect import BookFormat, BookUpdate, RestRequest, Snapshot
 
@@ -608,6 +608,12 @@ def test_levels_that_can_be_read_only_once_end_the_book(feed: str) -> None:
     book = synced(Wrong())
     FEEDS[feed](book, message("once"))
     assert book.reason.startswith("a bug in its dialect: a level is a price and a size")
+
+
+@pytest.mark.parametrize("wrong", [Simple, "book"])
+def test_a_dialect_whose_book_is_no_object_of_a_format_is_refused(wrong: Any) -> None:
+    with pytest.raises(ConfigurationError, match="must be an object of a class derived from"):
+        OrderBook(with_book(wrong), "a")
 
 
 # --- events --------------------------------------------------------------------------------------

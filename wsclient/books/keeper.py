@@ -22,7 +22,7 @@ from wsclient.books.book import Book, BookError, DialectBug
 from wsclient.books.joiner import Joiner
 from wsclient.books.run import BookRun
 from wsclient.books.watched import Upstream, WatchedBook
-from wsclient.errors import NotSupported
+from wsclient.errors import ConfigurationError, NotSupported
 from wsclient.messages import Message
 from wsclient.runtime.locks import Locks
 from wsclient.sansio.codec import one_line, text_of
@@ -41,10 +41,19 @@ T = TypeVar("T")
 
 
 def format_of(dialect: Dialect) -> BookFormat:
-    """Return the order books of a dialect. Raises NotSupported if it has none."""
-    if dialect.book is None:
+    """Return the order books of a dialect.
+
+    Raises NotSupported if it has none, ConfigurationError if its ``book`` is anything else.
+    """
+    book = dialect.book
+    if book is None:
         raise NotSupported(f"the {dialect.name} dialect does not support order books")
-    return dialect.book
+    if not isinstance(book, BookFormat):
+        raise ConfigurationError(
+            f"the book of the {dialect.name} dialect must be an object of a class derived from "
+            f"BookFormat, or None, not {book!r}"
+        )
+    return book
 
 
 class LiveBook(WatchedBook):
