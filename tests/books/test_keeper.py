@@ -661,3 +661,19 @@ def test_threads_report_the_changes_of_a_book_in_their_order() -> None:
     source.go.set()
     slow.result()
     assert source.reported == ["out of sync", "refreshed"]
+
+
+def test_an_interrupt_anywhere_in_apply_does_not_end_the_reports() -> None:
+    def is_interrupted(step: int) -> bool:
+        source = Steady()
+        source.go.set()
+        book = LiveBook(with_book(Simple()), "a", True, {}, source)
+        book.apply(message("snapshot", (9, 1)))
+        was_interrupted = interrupted(step, lambda: book.apply(message("update", gap="sequence")))
+        book.apply(message("snapshot", (9, 2)))
+        book.apply(message("update", gap="sequence"))
+        assert source.reported[-1:] == ["out of sync"], f"at step {step}"
+        return was_interrupted
+
+    assert is_interrupted(1)
+    assert not all(is_interrupted(step) for step in range(2, 2000))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import NoReturn, Protocol
 
 from wsclient.books.joiner import Joiner
@@ -11,6 +12,7 @@ from wsclient.errors import OrderBookOutOfSync, WaitTimeout
 from wsclient.messages import Message
 from wsclient.runtime.forking import watch
 from wsclient.runtime.locks import Locks
+from wsclient.runtime.pops import pops
 from wsclient.runtime.reception import LATE
 from wsclient.runtime.waiting import Deadline
 from wsclient.runtime.waitlist import WaitList
@@ -127,15 +129,16 @@ class WatchedBook:
     def _announce(self) -> None:
         upstream = self._upstream
         while upstream is not None and self._changes:
+            turn: list[bool] = []
             try:
-                self._turn.pop()
-            except IndexError:
-                return  # another thread is reporting changes: this one too
-            try:
+                try:
+                    turn.extend(islice(pops(self._turn.pop), 1))
+                except IndexError:
+                    return  # another thread is reporting changes: this one too
                 while self._changes:
                     upstream.changed(self._changes.popleft())
             finally:
-                self._turn.append(True)
+                self._turn.extend(turn)
 
     # Reading and waiting.
 
