@@ -21,7 +21,13 @@ from wsclient.dialect import Dialect
 class Acme(Dialect):
     name = "made_up"
 
+class Demanding(Acme):
+    def __init__(self, region): ...
+
 def not_a_class(): ...
+
+def __getattr__(name):
+    raise SystemExit(3) if name == "Exit" else AttributeError(name)
 """
 
 
@@ -99,6 +105,8 @@ def test_the_names_of_other_packages_are_in_the_error(install: Callable[..., Non
     [
         ("acme_package:not_a_class", "must be a class derived from wsclient.Dialect"),
         ("acme_package:Missing", "cannot be loaded from acme_package:Missing: AttributeError"),
+        ("acme_package:Demanding", "cannot be loaded from acme_package:Demanding: TypeError"),
+        ("acme_package:Exit", "cannot be loaded from acme_package:Exit: SystemExit"),
         ("no_such_package:Acme", "cannot be loaded from no_such_package:Acme: ModuleNotFound"),
     ],
 )
