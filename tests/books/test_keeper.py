@@ -18,7 +18,8 @@ from support.making import with_book
 from wsclient import Gap, Message, OrderBook, OrderBookOutOfSync
 from wsclient.books import run
 from wsclient.books.book import BookError
-from wsclient.errors import ReentrantCall
+from wsclient.books.keeper import LiveBook
+from wsclient.errors import ConfigurationError, ReentrantCall
 from wsclient.messages import Arrival, LinkedMessage
 from wsclient.sansio.dialect import BookFormat, BookUpdate, RestRequest, Snapshot
 
@@ -564,3 +565,115 @@ def test_a_wrong_snapshot_by_rest_leaves_a_book_in_sync_as_it_is() -> None:
     with pytest.raises(BookError, match="size"):
         fresh.take_snapshot(answer(9, -1))
     assert not fresh.is_synced
+
+
+class Mute(ValueError):
+    """An error of a user's dialect that cannot be shown."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def once(levels: Levels) -> Any:
+    """Return levels each of which can be read only once."""
+    return [iter(level) for level in levels]
+
+
+class Wrong(Simple):
+    """Its updates of these types are wrong."""
+
+    def update(self, message: Message) -> BookUpdate | None:
+        if message.type == "mute":
+            raise Mute
+        if message.type == "once":
+            return BookUpdate(False, once([(Decimal(7), Decimal(1))]), [])
+        return super().update(message)
+
+
+FEEDS: dict[str, Callable[[OrderBook, Message], object]] = {
+    "alone": lambda book, wrong: book.apply(wrong),
+    "in a batch": lambda book, wrong: run_of(book, [message("update", (8, 3)), wrong]),
+}
+
+
+@pytest.mark.parametrize("feed", FEEDS)
+def test_an_error_without_a_text_puts_a_book_out_of_sync(feed: str) -> None:
+    book = synced(Wrong())
+    FEEDS[feed](book, message("mute"))
+    assert book.reason == "a message does not fit it: Mute"
+
+
+@pytest.mark.parametrize("feed", FEEDS)
+def test_levels_that_can_be_read_only_once_end_the_book(feed: str) -> None:
+    book = synced(Wrong())
+    FEEDS[feed](book, message("once"))
+    assert book.reason.startswith("a bug in its dialect: a level is a price and a size")
+
+
+@pytest.mark.parametrize("wrong", [Simple, "book"])
+def test_a_dialect_whose_book_is_no_object_of_a_format_is_refused(wrong: Any) -> None:
+    with pytest.raises(ConfigurationError, match="must be an object of a class derived from"):
+        OrderBook(with_book(wrong), "a")
+
+
+# --- events --------------------------------------------------------------------------------------
+
+
+class Steady:
+    """The source of a client's book in which nothing happens; it keeps what is reported."""
+
+    is_current = False
+
+    def __init__(self) -> None:
+        self.reported: list[str] = []
+        self.go, self.is_there = threading.Event(), threading.Event()
+
+    def changed(self, why: str) -> None:
+        if why:
+            self.is_there.set()
+            assert self.go.wait(10)
+        self.reported.append("out of sync" if why else "refreshed")
+
+    def trouble(self, connection_id: int) -> str | None:
+        return None
+
+    def doubt(self) -> str | None:
+        return None
+
+    def newest(self) -> Message | None:
+        return None
+
+    def lateness(self) -> float:
+        return 0.0
+
+    def report(self, error: BaseException) -> None: ...
+
+    def check(self) -> None: ...
+
+
+def test_threads_report_the_changes_of_a_book_in_their_order() -> None:
+    source = Steady()
+    book = LiveBook(with_book(Simple()), "a", True, {}, source)
+    book.apply(message("snapshot", (9, 1)))
+    slow = Call(book.apply, message("update", gap="sequence"))
+    assert source.is_there.wait(10)
+    book.apply(message("snapshot", (9, 2)))
+    source.go.set()
+    slow.result()
+    assert source.reported == ["out of sync", "refreshed"]
+
+
+def test_an_interrupt_anywhere_in_apply_does_not_end_the_reports() -> None:
+    def is_interrupted(step: int) -> bool:
+        source = Steady()
+        source.go.set()
+        book = LiveBook(with_book(Simple()), "a", True, {}, source)
+        book.apply(message("snapshot", (9, 1)))
+        was_interrupted = interrupted(step, lambda: book.apply(message("update", gap="sequence")))
+        book.apply(message("snapshot", (9, 2)))
+        book.apply(message("update", gap="sequence"))
+        assert source.reported[-1:] == ["out of sync"], f"at step {step}"
+        return was_interrupted
+
+    assert is_interrupted(1)
+    assert not all(is_interrupted(step) for step in range(2, 2000))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,13 @@ from wsclient.dialect import Dialect
 class Acme(Dialect):
     name = "made_up"
 
+class Demanding(Acme):
+    def __init__(self, region): ...
+
 def not_a_class(): ...
+
+def __getattr__(name):
+    raise SystemExit(3) if name == "Exit" else AttributeError(name)
 """
 
 
@@ -103,6 +111,8 @@ def test_the_names_of_other_packages_are_in_the_error(install: Callable[..., Non
     [
         ("acme_package:not_a_class", "must be a class derived from wsclient.Dialect"),
         ("acme_package:Missing", "cannot be loaded from acme_package:Missing: AttributeError"),
+        ("acme_package:Demanding", "cannot be loaded from acme_package:Demanding: TypeError"),
+        ("acme_package:Exit", "cannot be loaded from acme_package:Exit: SystemExit"),
         ("no_such_package:Acme", "cannot be loaded from no_such_package:Acme: ModuleNotFound"),
     ],
 )
@@ -117,3 +127,9 @@ def test_a_dialect_that_cannot_be_loaded_is_named(
 def test_a_missing_class_is_an_attribute_error() -> None:
     assert not hasattr(dialects, "Nasdaq")
     assert not hasattr(dialects, "kraken_")
+
+
+@pytest.mark.parametrize("name", ["okx", "OKX"])
+def test_a_module_and_its_class_are_attributes_before_their_import(name: str) -> None:
+    program = f"import wsclient; found = wsclient.dialects.{name}"
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -25,6 +25,7 @@ from wsclient.sansio.codec import (
     is_suspect,
     lenient_decoder,
     one_line,
+    text_of,
 )
 
 # --- encoding ------------------------------------------------------------------------------------
@@ -232,3 +233,16 @@ def test_decoding_without_recursion_gives_the_same(
 def test_a_type_that_needs_more_stack_is_a_validation_error() -> None:
     with pytest.raises(msgspec.ValidationError, match="nested too deep"):
         PlainDecoder().typed(message(raw=nested(200_000)), dict[str, Any])
+
+
+class Exiting(Exception):
+    def __str__(self) -> str:
+        raise SystemExit
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [(KeyError("a"), "'a'"), (ValueError(), "ValueError"), (Exiting(), "Exiting")],
+)
+def test_an_error_has_a_text_whatever_its_class(error: BaseException, text: str) -> None:
+    assert text_of(error) == text

@@ -128,6 +128,14 @@ def test_a_former_method_for_order_books_is_refused_and_the_error_says_what_to_d
         type("Old", (Plain,), {hook: lambda *_: None})
 
 
+def test_a_former_hook_of_another_base_class_is_refused_too() -> None:
+    class Books:
+        def book_update(self, message: Message) -> None: ...
+
+    with pytest.raises(ConfigurationError, match=r"Acme\.book_update\(\) would never be called"):
+        type("Acme", (Books, Dialect), {})
+
+
 def test_a_dialect_has_no_order_books_by_default() -> None:
     assert Plain().book is None
 

@@ -22,10 +22,10 @@ from wsclient.books.book import Book, BookError, DialectBug
 from wsclient.books.joiner import Joiner
 from wsclient.books.run import BookRun
 from wsclient.books.watched import Upstream, WatchedBook
-from wsclient.errors import NotSupported
+from wsclient.errors import ConfigurationError, NotSupported
 from wsclient.messages import Message
 from wsclient.runtime.locks import Locks
-from wsclient.sansio.codec import one_line
+from wsclient.sansio.codec import one_line, text_of
 from wsclient.sansio.dialect import BookFormat, BookUpdate, Dialect, Snapshot
 
 __all__ = ["LiveBook", "Upstream", "format_of"]
@@ -41,10 +41,19 @@ T = TypeVar("T")
 
 
 def format_of(dialect: Dialect) -> BookFormat:
-    """Return the order books of a dialect. Raises NotSupported if it has none."""
-    if dialect.book is None:
+    """Return the order books of a dialect.
+
+    Raises NotSupported if it has none, ConfigurationError if its ``book`` is anything else.
+    """
+    book = dialect.book
+    if book is None:
         raise NotSupported(f"the {dialect.name} dialect does not support order books")
-    return dialect.book
+    if not isinstance(book, BookFormat):
+        raise ConfigurationError(
+            f"the book of the {dialect.name} dialect must be an object of a class derived from "
+            f"BookFormat, or None, not {book!r}"
+        )
+    return book
 
 
 class LiveBook(WatchedBook):
@@ -134,12 +143,15 @@ class LiveBook(WatchedBook):
             version, draft = self._take_draft()
             run = BookRun(draft, self.joiner, self.connection_id)
         run.fill(self.channel, messages, self._read)
-        if run.error is not None and run.updates:
-            run.draft = self.book.copy()  # the other one is half changed
-            for update in run.updates:
-                run.draft.change(update)
-        if not self._publish(version, run):
-            return 0, False
+        try:
+            if run.error is not None and run.updates:
+                run.draft = self.book.copy()  # the other one is half changed
+                for update in run.updates:
+                    run.draft.change(update)
+            if not self._publish(version, run):
+                return 0, False
+        except BaseException as error:  # noqa: BLE001 - levels that cannot be applied a second time
+            run.error = error
         if run.error is not None:
             self._misfit(messages[run.count - 1], run.error)
         if run.count:
@@ -271,7 +283,7 @@ class LiveBook(WatchedBook):
         return True
 
     def _misfit(self, message: Message, error: BaseException) -> None:
-        text = one_line(self._mask(str(error)) or type(error).__name__)
+        text = one_line(self._mask(text_of(error)))
         is_bug = isinstance(error, DialectBug)
         with self.lock:
             # Report only once until the next snapshot, since every message may raise.

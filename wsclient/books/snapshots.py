@@ -19,7 +19,7 @@ from wsclient.runtime.sockets import Cancellable
 from wsclient.runtime.source import Clock
 from wsclient.runtime.threads import WorkerThread, start
 from wsclient.sansio.backoff import Backoff, Verdict
-from wsclient.sansio.codec import one_line
+from wsclient.sansio.codec import one_line, text_of
 from wsclient.sansio.dialect import RestRequest
 from wsclient.sansio.refreshes import Refreshes
 from wsclient.tracebacks import forget_locals
@@ -239,7 +239,7 @@ class Snapshots:
             self.want(book)  # it fell out of sync meanwhile, when its request had no effect
 
     def _failed(self, book: Wanting, error: BaseException) -> None:
-        text = one_line(self._mask(str(forget_locals(error)) or type(error).__name__))
+        text = one_line(self._mask(text_of(forget_locals(error))))
         is_bug = isinstance(error, DialectBug)
         verdict = Verdict.FATAL if is_bug else self._judge(error)
         # Only an error that no answer of a venue should cause is reported with its traceback.

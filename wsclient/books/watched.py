@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import NoReturn, Protocol
 
 from wsclient.books.joiner import Joiner
@@ -11,6 +12,7 @@ from wsclient.errors import OrderBookOutOfSync, WaitTimeout
 from wsclient.messages import Message
 from wsclient.runtime.forking import watch
 from wsclient.runtime.locks import Locks
+from wsclient.runtime.pops import pops
 from wsclient.runtime.reception import LATE
 from wsclient.runtime.waiting import Deadline
 from wsclient.runtime.waitlist import WaitList
@@ -82,6 +84,8 @@ class WatchedBook:
         #: of sync.
         self._changes: deque[str] = deque()
         self._is_out = False
+        #: Taken by the thread that reports changes, so that they are reported in their order.
+        self._turn = deque([True])
         self.connection_id = 0
         #: The last message that was handled, with or without success.
         self.seen: Message | None = None
@@ -117,8 +121,9 @@ class WatchedBook:
     def look(self) -> None:
         """Report the book as out of sync if its client shows that it is."""
         with self.lock:
-            if not self._is_closed and self._status.is_synced:
-                self._fall(self.lasting().why)
+            found = self.lasting()
+            if found.state is not BookState.CLOSED and self._status.is_synced:
+                self._fall(found.why)
         self._announce()
 
     def wake(self) -> None:
@@ -129,11 +134,16 @@ class WatchedBook:
     def _announce(self) -> None:
         upstream = self._upstream
         while upstream is not None and self._changes:
+            turn: list[bool] = []
             try:
-                why = self._changes.popleft()
-            except IndexError:
-                return  # another thread has reported it
-            upstream.changed(why)
+                try:
+                    turn.extend(islice(pops(self._turn.pop), 1))
+                except IndexError:
+                    return  # another thread is reporting changes: this one too
+                while self._changes:
+                    upstream.changed(self._changes.popleft())
+            finally:
+                self._turn.extend(turn)
 
     # Reading and waiting.
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import get_close_matches
+from importlib import import_module
 from typing import Any
 
 from wsclient.dialect import ConfigurationError, Dialect
@@ -51,12 +52,12 @@ def find(dialect: str | Dialect) -> Dialect:
         )
     if not isinstance(dialect, str):
         raise _unknown(dialect, NAMES)
-    kind = _registry.find(dialect) or _installed(dialect)
-    return kind()
+    kind = _registry.find(dialect)
+    return _installed(dialect) if kind is None else kind()
 
 
-def _installed(name: str) -> type[Dialect]:
-    """Return the class of a dialect of another package."""
+def _installed(name: str) -> Dialect:
+    """Return a new dialect of another package."""
     from importlib.metadata import entry_points  # slow to import, and rarely needed
 
     others = entry_points(group=GROUP)
@@ -65,16 +66,16 @@ def _installed(name: str) -> type[Dialect]:
     point = others[name]
     try:
         kind = point.load()
-    except Exception as error:
+        if isinstance(kind, type) and issubclass(kind, Dialect):
+            return kind()
+    except (Exception, SystemExit) as error:
         raise ConfigurationError(
             f"the dialect {name!r} cannot be loaded from {point.value}: {error!r}"
         ) from error
-    if not (isinstance(kind, type) and issubclass(kind, Dialect)):
-        raise ConfigurationError(
-            f"the entry point {name!r} of the group {GROUP} must be a class derived from "
-            f"wsclient.Dialect, but {point.value} is {kind!r}"
-        )
-    return kind
+    raise ConfigurationError(
+        f"the entry point {name!r} of the group {GROUP} must be a class derived from "
+        f"wsclient.Dialect, but {point.value} is {kind!r}"
+    )
 
 
 def _unknown(dialect: object, names: Sequence[str]) -> ConfigurationError:
@@ -87,6 +88,8 @@ def _unknown(dialect: object, names: Sequence[str]) -> ConfigurationError:
 
 
 def __getattr__(name: str) -> Any:
+    if name in NAMES:  # else it could be had only after its import
+        return import_module(f"{__name__}.{name}")
     kind = _registry.class_named(name)
     if kind is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -35,6 +35,7 @@ __all__ = [
     "lenient_decoder",
     "one_line",
     "plain_decoder",
+    "text_of",
 ]
 
 #: Integers of more digits are refused. This is the interpreter's default limit; ours stays the
@@ -79,6 +80,15 @@ def _check_finite(payload: Any) -> None:
 def one_line(text: str) -> str:
     """Return a venue's text for a log: at most 200 characters, without line breaks."""
     return "".join(c if c.isprintable() else " " for c in text[:200])
+
+
+def text_of(error: BaseException) -> str:
+    """Return the text of a user's error; the name of its class if it has none, or if it raises."""
+    try:
+        text = str(error)
+    except BaseException:  # noqa: BLE001 - its __str__ is the user's
+        text = ""
+    return text or type(error).__name__
 
 
 #: Exact, whatever the program's decimal context is, and never raises: an exponent of more than 18

@@ -368,7 +368,7 @@ class Dialect:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if found := [name for name in _FORMER_HOOKS if name in vars(cls)]:
+        if found := [name for name in _FORMER_HOOKS if hasattr(cls, name)]:
             raise ConfigurationError(
                 f"{cls.__name__}.{found[0]}() would never be called: set the attribute book to an "
                 f"object of a BookFormat with the method {found[0].removeprefix('book_')}()"

@@ -13,7 +13,14 @@ import msgspec
 
 from wsclient.messages import Arrival, Decoder, LinkedMessage, Message, TypedMessage
 from wsclient.sansio.channel import Batch
-from wsclient.sansio.codec import MAX_DIGITS, Decoded, PlainDecoder, encode, is_suspect
+from wsclient.sansio.codec import (
+    MAX_DIGITS,
+    Decoded,
+    PlainDecoder,
+    encode,
+    is_suspect,
+    text_of,
+)
 from wsclient.sansio.dialect import (
     DataFields,
     Dialect,
@@ -348,4 +355,4 @@ def excerpt(raw: bytes) -> str:
 
 
 def _why(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error)[:EXCERPT]}"
+    return f"{type(error).__name__}: {text_of(error)[:EXCERPT]}"
