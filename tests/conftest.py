@@ -142,6 +142,7 @@ _UNWATCHED = {
     "test_interrupted_calls.py",
     "test_interrupting.py",
     "test_interrupts.py",
+    "test_lock_free_reads.py",
     "test_locking.py",
     "test_locks.py",
     "test_waiting.py",

@@ -393,14 +393,6 @@ def test_an_interrupt_anywhere_in_take_snapshot_leaves_the_book_joined_or_not() 
 # --- reads without the lock ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("call", ["best_bid", "best_ask", "mid", "spread", "bids", "asks"])
-def test_a_read_needs_no_lock_while_nothing_is_applied(call: str) -> None:
-    book = synced()
-    expected = CALLS[call](book)
-    with kept_of(book).lock:
-        assert Call(CALLS[call], book).result() == expected
-
-
 def test_a_read_that_a_message_overtakes_is_done_again() -> None:
     book = synced()
     found: list[Any] = []

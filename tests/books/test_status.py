@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from decimal import Decimal
 from itertools import product
 from typing import Any
 
@@ -12,8 +11,7 @@ import pytest
 
 import wsclient
 from support.depth import Binance, rig_of
-from support.helpers import Call, until
-from support.inside import core_of
+from support.helpers import until
 from wsclient import BookState, events
 from wsclient.books.status import STATES, BookStatus
 from wsclient.testing import FakeVenue, KrakenProtocol
@@ -183,12 +181,3 @@ def test_a_snapshot_refused_for_good_is_counted() -> None:
         with pytest.raises(wsclient.OrderBookOutOfSync, match="refused"):
             rig.book()
         assert rig.client.stats().books_refused == 1
-
-
-def test_a_read_takes_no_lock_of_the_core(
-    venue: FakeVenue, client: wsclient.WebSocketClient
-) -> None:
-    book = client.order_book("BTC/USD", timeout=5)
-    with core_of(client).lock:
-        read = Call(lambda: (book.best_bid, book.best_ask, book.bids(5), book.state))
-        assert read.result() == ((Decimal(9), Decimal(1)), None, [(9, 1)], BookState.SYNCED)

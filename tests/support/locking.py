@@ -296,9 +296,9 @@ class Instrument:
             return on(self_, channel, function, *args, **kwargs)
 
         @functools.wraps(on_event)
-        def on_event_watched(self_: Any, function: Any) -> Any:
+        def on_event_watched(self_: Any, function: Any, *types: Any) -> Any:
             wrapped = self._wrapped(function, "a listener") if callable(function) else function
-            return on_event(self_, wrapped)
+            return on_event(self_, wrapped, *types)
 
         self._set(client, "__init__", init_watched)
         self._set(client, "on", on_watched)
