@@ -114,28 +114,30 @@ class Intake:
         connection.frame_received(now)
         delivered = self._output.begin_read()
         first_data, names = not self._acknowledges, connection.names
-        for entry in entries:
-            try:
-                if names.channels:
-                    names.resolve(entry)
-                if not isinstance(entry, Message):
-                    self._control(connection, entry, now)
-                    continue
-                name = entry.channel
-                if first_data:
-                    connection.asked.data(name, now)
-                channel = self._channels.of(name)
-                channel.accept(entry)
-                if entry.gap is not None:
-                    self._on_gap(name, entry.gap)
-                if self._is_watched:
-                    channel.data_at = now
-                connection.data_at = now
-                delivered.append(entry)
-            except Exception as error:  # noqa: BLE001 - deliver the batch's other messages
-                text = f"a frame that cannot be processed ({type(error).__name__})"
-                self._on_invalid(Invalid(text), now)
-        self._output.end_read()
+        try:
+            for entry in entries:
+                try:
+                    if names.channels:
+                        names.resolve(entry)
+                    if not isinstance(entry, Message):
+                        self._control(connection, entry, now)
+                        continue
+                    name = entry.channel
+                    if first_data:
+                        connection.asked.data(name, now)
+                    channel = self._channels.of(name)
+                    channel.accept(entry)
+                    if entry.gap is not None:
+                        self._on_gap(name, entry.gap)
+                    if self._is_watched:
+                        channel.data_at = now
+                    connection.data_at = now
+                    delivered.append(entry)
+                except Exception as error:  # noqa: BLE001 - deliver the batch's other messages
+                    text = f"a frame that cannot be processed ({type(error).__name__})"
+                    self._on_invalid(Invalid(text), now)
+        finally:
+            self._output.end_read()  # else messages without a frame would be lost
         if delivered:
             self._delivered(connection, len(delivered))
         return delivered
