@@ -181,7 +181,7 @@ def test_one_file_touches_websocket_client() -> None:
 
 def test_only_what_makes_a_client_knows_of_sockets() -> None:
     """All others know the protocol of a source."""
-    makers = ("client.py", "diagnosis.py", "runtime/transport.py")
+    makers = ("client.py", "doctor/examination.py", "runtime/transport.py")
     others = [m for m in modules(".") if m not in makers]
     assert forbidden(others, *ours("runtime.transport", "runtime.library")) == []
 

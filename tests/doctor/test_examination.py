@@ -237,7 +237,7 @@ class TestAddresses:
 
 
 def test_slow_dns_is_a_warning(venue: FakeVenue, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wsclient.diagnosis.SLOW_DNS", 0.0)
+    monkeypatch.setattr("wsclient.doctor.connecting.SLOW_DNS", 0.0)
     diagnosis = diagnose(venue.url)
     assert check(diagnosis, "dns").status == "warning"
     assert "resolv.conf" in check(diagnosis, "dns").advice
