@@ -17,7 +17,7 @@ from wsclient.options import Options
 from wsclient.runtime.addresses import Address
 from wsclient.runtime.dialing import connect_to, open_socket
 from wsclient.runtime.sockets import Cancellable
-from wsclient.runtime.threads import WorkerThread
+from wsclient.runtime.threads import WorkerThread, launch
 from wsclient.runtime.waiting import Deadline
 
 __all__ = ["Aside", "Trial"]
@@ -53,27 +53,36 @@ class Aside:
         self.certificate: Mapping[str, Any] = {}
 
     def try_all(self, infos: Sequence[Any]) -> None:
-        """Start to connect to each of the addresses, within the time that is left."""
+        """Start to connect to each of the addresses, within the time that is left.
+
+        Raises ThreadStartError.
+        """
         self._start(partial(self._try_all, infos))
 
     def look_at_certificate(self, address: Address, options: Options) -> None:
-        """Start to fetch the certificate at ``address``, which does not verify."""
+        """Start to fetch the certificate at ``address``, which does not verify.
+
+        Raises ThreadStartError.
+        """
         self._start(partial(self._look_at_certificate, address, options))
 
     def join(self) -> None:
         """Wait for the thread until the deadline."""
-        if self._thread is not None:
-            self._thread.join(self._deadline.remaining())
+        self._join(self._deadline.remaining())
 
     def close(self) -> None:
         """Shut down the thread's socket, and wait briefly for the thread."""
         self._opened.cancel()
-        if self._thread is not None:
-            self._thread.join(GOODBYE)
+        self._join(GOODBYE)
 
     def _start(self, work: Callable[[], None]) -> None:
         self._thread = WorkerThread("wsclient-diagnose", work)
-        self._thread.start()
+        launch(self._thread)
+
+    def _join(self, timeout: float) -> None:
+        thread = self._thread
+        if thread is not None and thread.ident is not None:  # it may not have started
+            thread.join(timeout)
 
     def _try_all(self, infos: Sequence[Any]) -> None:
         for i, info in enumerate(infos):

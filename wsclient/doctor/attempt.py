@@ -13,10 +13,9 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from wsclient.client import WebSocketClient
-from wsclient.errors import WSClientError
+from wsclient.errors import ConnectionLost, ThreadStartError, WSClientError
 from wsclient.runtime.addresses import Address, parse_url
 from wsclient.runtime.waiting import SLICE, Deadline
-from wsclient.tracebacks import forget_locals
 
 __all__ = ["Attempt", "Step", "TimedStep"]
 
@@ -88,9 +87,7 @@ class Attempt:
         try:
             client.connect(timeout)
         except WSClientError as error:
-            # Its traceback has this frame, and so the client, which must not wait for the garbage
-            # collector.
-            self.failure = forget_locals(error.__cause__ or error)
+            self.failure = _reported_by(error)
         self.steps = tuple(self._reached)
         self.ended = Step.now("end")
 
@@ -153,3 +150,13 @@ class Attempt:
 def _last(steps: Sequence[Step]) -> Step | None:
     met = [step for step in steps if step.name not in _MARKS]
     return met[-1] if met else None
+
+
+def _reported_by(error: WSClientError) -> BaseException:
+    """Return the failure of the attempt, which ``connect`` has reported as ``error``."""
+    failure = error.__cause__
+    if failure is None or isinstance(error, ThreadStartError):
+        return error
+    if isinstance(failure, ConnectionLost) and failure.reason == "thread":
+        return ThreadStartError(str(failure))
+    return failure

@@ -25,7 +25,7 @@ PING_RESERVE = 2.0
 
 
 class ChecksOfConnection:
-    """The checks of a client whose attempt succeeded: iterate over it once, to do them."""
+    """The checks of a client whose attempt succeeded. Call ``run`` once."""
 
     def __init__(self, case: Case) -> None:
         self._case = case
@@ -33,7 +33,8 @@ class ChecksOfConnection:
         #: When the subscription was requested (s since the epoch).
         self._asked_at = 0.0
 
-    def __iter__(self) -> Iterator[Check]:
+    def run(self) -> Iterator[Check]:
+        """Do the checks one after the other, and yield each, until the connection ends."""
         steps = {
             "connection": self._settle,
             "subscribe": self._subscribe,

@@ -85,9 +85,9 @@ def _dns(case: Case, step: TimedStep) -> Result:
 
 def _tcp(case: Case) -> Iterator[Check]:
     """Yield the check of each address: those that the client tried, then the others."""
-    attempt = case.attempt
+    attempt, aside = case.attempt, tuple(case.aside.trials)
     trials = [_trial(step) for step in attempt.timed_steps() if step.name == "tcp"]
-    trials += case.aside.trials
+    trials += aside
     works = any(error is None for _, _, error in trials)
     whose = "the venue" if case.options.proxy is None else "the proxy"
     for info, seconds, error in trials:
@@ -103,7 +103,7 @@ def _tcp(case: Case) -> Iterator[Check]:
         else:
             text = f"Another address works. {what_to_do}"
             yield Check("tcp", "warning", seconds, f"{where}: {detail}", text)
-    for info in attempt.untried[len(case.aside.trials) :]:
+    for info in attempt.untried[len(aside) :]:
         yield Check("tcp", "skipped", None, f"{_where(info)}: no time was left for it")
 
 

@@ -8,6 +8,7 @@ does runs on a thread of its own (``aside.py``).
 from __future__ import annotations
 
 import codecs
+import contextlib
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,7 +22,7 @@ from wsclient.doctor.case import Case
 from wsclient.doctor.connected import ChecksOfConnection
 from wsclient.doctor.connecting import checks_of_connect
 from wsclient.doctor.report import NOT_REACHED, Check, Diagnosis
-from wsclient.errors import ConfigurationError, NotSupported
+from wsclient.errors import ConfigurationError, NotSupported, ThreadStartError
 from wsclient.options import Headers, check_timeout
 from wsclient.runtime.transport import Sockets
 from wsclient.runtime.waiting import Deadline
@@ -29,6 +30,9 @@ from wsclient.sansio.dialect import Dialect
 from wsclient.tracebacks import without_locals
 
 __all__ = ["diagnose"]
+
+#: The failures that say nothing about the way to the venue, unless its REST answer causes them.
+_NOT_REPORTED = (ConfigurationError, NotSupported, ThreadStartError)
 
 
 @without_locals
@@ -63,8 +67,8 @@ def diagnose(
     header, a credential, the proxy's password, or a path or query of the URL. The call takes at
     most ``timeout`` (s), and 0.5 s to close.
 
-    Raises ConfigurationError for an argument that cannot work, and NotSupported for something that
-    the dialect or the installation lacks.
+    Raises ConfigurationError for an argument that cannot work, NotSupported for something that the
+    dialect or the installation lacks, and ThreadStartError if no thread can be started.
     """
     channels = (subscribe,) if isinstance(subscribe, str) else tuple(subscribe)
     if not all(isinstance(channel, str) for channel in channels):
@@ -93,30 +97,27 @@ def diagnose(
     )
     deadline = Deadline(timeout)
     case = Case(client, channels, deadline, attempt, Aside(deadline))
-    try:
+    with contextlib.closing(client), contextlib.closing(case.aside):
         checks = _examine(case)
-    finally:
-        case.aside.close()
-        client.close()
     return _report(case, checks)
 
 
 def _examine(case: Case) -> list[Check]:
     """Connect; return the checks of the connection if it opens.
 
-    Raises the errors of options that cannot work.
+    Raises the errors of options that cannot work, and ThreadStartError.
     """
     codecs.lookup("idna")  # the first lookup loads it, and would seem slow
     attempt, aside = case.attempt, case.aside
     attempt.run(case.client, case.deadline.remaining())
     failure = attempt.failure
-    if isinstance(failure, (ConfigurationError, NotSupported)) and attempt.last.name != "rest":
+    if isinstance(failure, _NOT_REPORTED) and attempt.last.name != "rest":
         raise failure
     if isinstance(failure, ssl.SSLCertVerificationError):
         aside.look_at_certificate(attempt.address, case.options)
     elif attempt.untried:
         aside.try_all(attempt.untried)
-    checks = list(ChecksOfConnection(case)) if failure is None else []
+    checks = list(ChecksOfConnection(case).run()) if failure is None else []
     aside.join()
     return checks
 
