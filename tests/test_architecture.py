@@ -18,7 +18,7 @@ import pytest
 import wsclient
 from golden import api
 from wsclient import dialect, dialects
-from wsclient.sansio import dialect as base
+from wsclient.dialect import dialect as base
 
 ROOT = Path(wsclient.__file__).parent
 
@@ -174,16 +174,16 @@ def test_the_runtime_names_no_venue() -> None:
 
 
 def test_one_file_touches_websocket_client() -> None:
-    others = [m for m in modules(".") if m != "runtime/library.py"]
+    others = [m for m in modules(".") if m != "transport/library.py"]
     assert forbidden(others, "websocket") == []
-    assert forbidden(["runtime/library.py"], "websocket") != []
+    assert forbidden(["transport/library.py"], "websocket") != []
 
 
 def test_only_what_makes_a_client_knows_of_sockets() -> None:
     """All others know the protocol of a source."""
-    makers = ("client.py", "doctor/examination.py", "runtime/transport.py")
+    makers = ("client.py", "doctor/examination.py", "transport/transport.py")
     others = [m for m in modules(".") if m not in makers]
-    assert forbidden(others, *ours("runtime.transport", "runtime.library")) == []
+    assert forbidden(others, *ours("transport.transport", "transport.library")) == []
 
 
 #: What a source drives, and so what may look at the source's clock only.

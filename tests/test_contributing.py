@@ -16,7 +16,7 @@ import docutils.nodes
 import wsclient
 from support.helpers import until
 from support.locking import Instrument, Kinds
-from wsclient.sansio.frames import FrameParser
+from wsclient.stream.frames import FrameParser
 from wsclient.testing import FakeVenue, KrakenProtocol
 
 ROOT = Path(__file__).parents[1]

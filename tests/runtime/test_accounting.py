@@ -21,9 +21,9 @@ from wsclient.events import Recovered
 from wsclient.runtime import queues as message_queues
 from wsclient.runtime import reception
 from wsclient.runtime.queues import BATCH, MessageQueue
-from wsclient.runtime.waiting import Deadline
-from wsclient.sansio.measures import Lags
+from wsclient.telemetry.histogram import Lags
 from wsclient.testing import FakeVenue
+from wsclient.threads.waiting import Deadline
 
 NOW = 1_700_000_000 * 10**9
 POLICIES = ("drop_oldest", "drop_newest", "conflate", "error")

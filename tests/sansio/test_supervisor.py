@@ -9,6 +9,7 @@ import pytest
 
 from support.making import message
 from support.rig import INF, LOGIN, TRANSITIONS, Plain, Rig
+from wsclient.dialect.values import Limits
 from wsclient.errors import (
     AuthenticationError,
     ClientClosed,
@@ -23,12 +24,12 @@ from wsclient.errors import (
     RequestRejected,
     SubscriptionRejected,
     SubscriptionTimeout,
+    Verdict,
     WaitTimeout,
     WSClientError,
 )
 from wsclient.events import Reconnecting
 from wsclient.messages import Gap, SubscriptionState
-from wsclient.sansio import measures
 from wsclient.sansio.actions import (
     Abort,
     Consult,
@@ -41,12 +42,13 @@ from wsclient.sansio.actions import (
     Ping,
     Settle,
 )
-from wsclient.sansio.backoff import Verdict
-from wsclient.sansio.dialect import (
+from wsclient.sansio.heartbeat import ConnectionView
+from wsclient.sansio.life import PHASES, Phase, State
+from wsclient.stream.incoming import Invalid
+from wsclient.stream.items import (
     Ack,
     Counted,
     Heartbeat,
-    Limits,
     LoginAccepted,
     LoginRefused,
     Notice,
@@ -56,9 +58,7 @@ from wsclient.sansio.dialect import (
     SubscribedChannels,
     Unhandled,
 )
-from wsclient.sansio.heartbeat import ConnectionView
-from wsclient.sansio.incoming import Invalid
-from wsclient.sansio.life import PHASES, Phase, State
+from wsclient.telemetry import histogram as measures
 
 RETRY, RATE_LIMITED, FATAL = Verdict
 IDLE, CONNECTING, AUTHENTICATING, OPEN, BACKING_OFF, FAILED, CLOSING, CLOSED = State

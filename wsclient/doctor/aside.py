@@ -14,11 +14,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from wsclient.options import Options
-from wsclient.runtime.addresses import Address
-from wsclient.runtime.dialing import connect_to, open_socket
-from wsclient.runtime.sockets import Cancellable
-from wsclient.runtime.threads import WorkerThread, launch
-from wsclient.runtime.waiting import Deadline
+from wsclient.threads.waiting import Deadline
+from wsclient.threads.workers import WorkerThread, launch
+from wsclient.transport.addresses import Address
+from wsclient.transport.dialing import connect_to, open_socket
+from wsclient.transport.sockets import Cancellable
 
 __all__ = ["Aside", "Trial"]
 

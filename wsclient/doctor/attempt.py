@@ -1,6 +1,6 @@
 """The single attempt of the client that is examined: the steps that it reached, and how it ended.
 
-The client's sockets report each step (:class:`wsclient.runtime.transport.Sockets`).
+The client's sockets report each step (:class:`wsclient.transport.transport.Sockets`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from wsclient.client import WebSocketClient
 from wsclient.errors import ConnectionLost, ThreadStartError, WSClientError
-from wsclient.runtime.addresses import Address, parse_url
-from wsclient.runtime.waiting import SLICE, Deadline
+from wsclient.threads.waiting import SLICE, Deadline
+from wsclient.transport.addresses import Address, parse_url
 
 __all__ = ["Attempt", "Step", "TimedStep"]
 

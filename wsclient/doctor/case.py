@@ -13,8 +13,8 @@ from wsclient.doctor.attempt import Attempt
 from wsclient.doctor.report import Status
 from wsclient.options import Options
 from wsclient.runtime.core import Core
-from wsclient.runtime.waiting import Deadline
-from wsclient.sansio.codec import one_line
+from wsclient.text import one_line
+from wsclient.threads.waiting import Deadline
 
 __all__ = ["Case", "Result", "failed"]
 

@@ -10,7 +10,7 @@ from wsclient.doctor import advice
 from wsclient.doctor.case import Case, Result
 from wsclient.doctor.report import Check
 from wsclient.errors import ClientClosed, SubscriptionError, WaitTimeout
-from wsclient.sansio.codec import one_line
+from wsclient.text import one_line
 
 __all__ = ["ChecksOfConnection"]
 

@@ -17,7 +17,7 @@ from wsclient.doctor.attempt import TimedStep
 from wsclient.doctor.case import Case, Result, failed
 from wsclient.doctor.report import Check
 from wsclient.errors import ConnectionLost
-from wsclient.runtime.dialing import weakness_of
+from wsclient.transport.dialing import weakness_of
 
 __all__ = ["checks_of_connect"]
 

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from wsclient.client import client_of
+from wsclient.dialect.base import Dialect
 from wsclient.doctor.aside import GOODBYE, Aside
 from wsclient.doctor.attempt import Attempt
 from wsclient.doctor.case import Case
@@ -24,10 +25,9 @@ from wsclient.doctor.connecting import checks_of_connect
 from wsclient.doctor.report import NOT_REACHED, Check, Diagnosis
 from wsclient.errors import ConfigurationError, NotSupported, ThreadStartError
 from wsclient.options import Headers, check_timeout
-from wsclient.runtime.transport import Sockets
-from wsclient.runtime.waiting import Deadline
-from wsclient.sansio.dialect import Dialect
+from wsclient.threads.waiting import Deadline
 from wsclient.tracebacks import without_locals
+from wsclient.transport.transport import Sockets
 
 __all__ = ["diagnose"]
 

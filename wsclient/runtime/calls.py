@@ -11,8 +11,8 @@ from wsclient.events import Event
 from wsclient.messages import Gap, Message, Subscription
 from wsclient.runtime.eventstream import EventStream
 from wsclient.runtime.queues import MessageQueue
-from wsclient.runtime.waiting import Waiter
 from wsclient.sansio.life import State
+from wsclient.threads.waiting import Waiter
 
 if TYPE_CHECKING:
     from wsclient.runtime.core import Core

@@ -20,6 +20,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
+from wsclient.dialect.base import Dialect
 from wsclient.errors import ClientClosed
 from wsclient.events import ThreadStuck, UnreadDiscarded
 from wsclient.messages import Message
@@ -31,22 +32,21 @@ from wsclient.runtime.eventhub import EventHub
 from wsclient.runtime.eventlog import EventLog
 from wsclient.runtime.fifo import FifoQueue
 from wsclient.runtime.follower import Follower
-from wsclient.runtime.forking import forked_error, watch
 from wsclient.runtime.judging import Judge
-from wsclient.runtime.locks import Locks
-from wsclient.runtime.logs import FLUSH, ClientLog, flush
 from wsclient.runtime.pacing import Pacer
 from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.reception import Reception
 from wsclient.runtime.router import Router, Routes
-from wsclient.runtime.source import Sources
-from wsclient.runtime.threads import is_worker_thread
-from wsclient.runtime.waiting import Deadline, Waiter
 from wsclient.runtime.watchdog import Watchdog
-from wsclient.runtime.weak import WeakGroup
-from wsclient.sansio.dialect import Dialect
 from wsclient.sansio.supervisor import Supervisor
+from wsclient.threads.forking import forked_error, watch
+from wsclient.threads.locks import Locks
+from wsclient.threads.logs import FLUSH, ClientLog, flush
+from wsclient.threads.waiting import Deadline, Waiter
+from wsclient.threads.weak import WeakGroup
+from wsclient.threads.workers import is_worker_thread
 from wsclient.tracebacks import forget_locals
+from wsclient.transport.source import Sources
 
 __all__ = ["Core"]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from wsclient.dialect.base import Dialect
+from wsclient.dialect.values import Credentials
 from wsclient.messages import Message
-from wsclient.sansio.dialect import Credentials, Dialect
-from wsclient.sansio.frames import Frames
-from wsclient.sansio.inbound import Inbound
-from wsclient.sansio.incoming import Incoming, Invalid
+from wsclient.stream.frames import Frames
+from wsclient.stream.inbound import Inbound
+from wsclient.stream.incoming import Incoming, Invalid
 
 if TYPE_CHECKING:
     from wsclient.runtime.core import Core
@@ -25,7 +26,7 @@ SAMPLE_EVERY = 0.01
 class Reception:
     """Takes the reports of all sources of one client.
 
-    Implements :class:`wsclient.runtime.source.FrameReceiver`, on the sources' threads. A report
+    Implements :class:`wsclient.transport.source.FrameReceiver`, on the sources' threads. A report
     about a connection that the supervisor no longer has is ignored.
     """
 

@@ -15,11 +15,8 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from wsclient.errors import ConnectionLost, NotConnected, ThreadStartError, WSClientError
+from wsclient.errors import ConnectionLost, NotConnected, ThreadStartError, Verdict, WSClientError
 from wsclient.events import Disconnected, Resubscribing, SlowConsumer, ThreadDied
-from wsclient.runtime.source import Source, Sources
-from wsclient.runtime.threads import WorkerThread, launch
-from wsclient.runtime.waiting import Waiter
 from wsclient.sansio.actions import (
     Abort,
     Action,
@@ -35,9 +32,11 @@ from wsclient.sansio.actions import (
     Send,
     Settle,
 )
-from wsclient.sansio.backoff import Verdict
 from wsclient.sansio.life import Phase
+from wsclient.threads.waiting import Waiter
+from wsclient.threads.workers import WorkerThread, launch
 from wsclient.tracebacks import forget_locals
+from wsclient.transport.source import Source, Sources
 
 if TYPE_CHECKING:
     from wsclient.runtime.core import Core
