@@ -204,7 +204,7 @@ class WebSocketClient(_Receiver):
         check_channels(channels)
         name = f"reader-{next(self._core.reader_numbers)}"
         queue = self._core.new_queue(name, queue_size, overflow)
-        undo = partial(self._core.watchdog.put_now, self._core.calls.dropping(channels, queue))
+        undo = partial(self._core.posts.put_now, self._core.calls.dropping(channels, queue))
         reader = Reader(self, queue, channels)
         try:
             self._subscribe(channels, queue, timeout, options)

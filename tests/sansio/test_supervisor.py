@@ -58,7 +58,7 @@ from wsclient.stream.items import (
     SubscribedChannels,
     Unhandled,
 )
-from wsclient.telemetry import histogram as measures
+from wsclient.telemetry.rates import STEP
 
 RETRY, RATE_LIMITED, FATAL = Verdict
 IDLE, CONNECTING, AUTHENTICATING, OPEN, BACKING_OFF, FAILED, CLOSING, CLOSED = State
@@ -1992,7 +1992,7 @@ def test_frames_are_counted_before_their_messages() -> None:
     assert (window.start.messages, window.start.bytes) == (2, 100)
     assert window.start.channels == {"a": 1, "b": 1}
     rig.count(1, 1, rig.now + 1)
-    assert rates.due == rig.now + measures.STEP
+    assert rates.due == rig.now + STEP
 
 
 def test_a_connections_rate_begins_when_it_is_open() -> None:

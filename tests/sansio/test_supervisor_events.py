@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from support.rig import Plain, Rig
-from wsclient.dialect import base as dialect
+from wsclient import dialect
 from wsclient.errors import (
     ConnectionLost,
     HandshakeRejected,

@@ -159,7 +159,7 @@ def test_the_accounting_can_still_be_taken_out(
     monkeypatch: pytest.MonkeyPatch, venue: FakeVenue
 ) -> None:
     """The benchmark of its cost replaces pieces of the client, which must be there."""
-    monkeypatch.syspath_prepend(Path(__file__).parent / "benchmarks")
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
     import unmeasured
 
     switch = unmeasured.Switch()

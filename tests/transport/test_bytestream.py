@@ -15,9 +15,9 @@ import pytest
 
 from support.helpers import PAIRS, Call, receive, tcp_pair, until
 from wsclient.threads.locks import Locks
-from wsclient.transport.bytestream import Stream, TlsStream, open_stream
+from wsclient.transport.bytestream import ByteStream, TlsStream, open_stream
 
-Ends = tuple[Stream, socket.socket]
+Ends = tuple[ByteStream, socket.socket]
 
 
 @pytest.fixture(params=PAIRS)
@@ -32,7 +32,7 @@ def ends(pair: AbstractContextManager[tuple[socket.socket, socket.socket]]) -> I
         yield open_stream(near), far
 
 
-def read_some(stream: Stream) -> bytes:
+def read_some(stream: ByteStream) -> bytes:
     """Return the bytes of the next read with a result; b"" at the end."""
     buffer = memoryview(bytearray(65536))
     while (count := stream.read_into(buffer)) is None:
@@ -40,7 +40,7 @@ def read_some(stream: Stream) -> bytes:
     return bytes(buffer[:count])
 
 
-def read(stream: Stream, size: int) -> bytes:
+def read(stream: ByteStream, size: int) -> bytes:
     data = b""
     while len(data) < size:
         piece = read_some(stream)
@@ -49,7 +49,7 @@ def read(stream: Stream, size: int) -> bytes:
     return data
 
 
-def read_to_the_end(stream: Stream) -> int:
+def read_to_the_end(stream: ByteStream) -> int:
     """Return how many bytes came before the end or an error."""
     total = 0
     try:
@@ -60,7 +60,7 @@ def read_to_the_end(stream: Stream) -> int:
     return total
 
 
-def write(stream: Stream, data: bytes) -> None:
+def write(stream: ByteStream, data: bytes) -> None:
     view = memoryview(data)
     pause = threading.Event()
     while view:
@@ -71,7 +71,7 @@ def write(stream: Stream, data: bytes) -> None:
 
 
 def test_a_tls_socket_gets_a_tls_stream() -> None:
-    for name, kind in (("plain", Stream), ("tls", TlsStream)):
+    for name, kind in (("plain", ByteStream), ("tls", TlsStream)):
         with PAIRS[name]() as (near, _):
             assert type(open_stream(near)) is kind
 
@@ -301,7 +301,7 @@ class TestEnding:
                 stream = open_stream(near)
                 go = threading.Barrier(4)
 
-                def write_on(stream: Stream = stream, go: threading.Barrier = go) -> None:
+                def write_on(stream: ByteStream = stream, go: threading.Barrier = go) -> None:
                     go.wait()
                     try:
                         while True:
@@ -309,7 +309,7 @@ class TestEnding:
                     except OSError:
                         pass
 
-                def end(how: str, stream: Stream = stream, go: threading.Barrier = go) -> None:
+                def end(how: str, stream: ByteStream = stream, go: threading.Barrier = go) -> None:
                     go.wait()
                     getattr(stream, how)()
 

@@ -15,12 +15,12 @@ from support.inside import lock_of
 from wsclient import NotConnected, OutcomeUnknown
 from wsclient.threads.locks import Locks
 from wsclient.threads.waiting import Deadline, Waiter
-from wsclient.transport.bytestream import Stream, open_stream
+from wsclient.transport.bytestream import ByteStream, open_stream
 from wsclient.transport.outbox import CHUNK, Outbox
 
 
 @pytest.fixture(params=PAIRS)
-def ends(request: pytest.FixtureRequest) -> Iterator[tuple[Stream, socket.socket]]:
+def ends(request: pytest.FixtureRequest) -> Iterator[tuple[ByteStream, socket.socket]]:
     """Our stream, and the peer's socket."""
     with PAIRS[request.param]() as (near, far):
         near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32 * 1024)
@@ -35,7 +35,7 @@ def ticket(outbox: Outbox, data: bytes) -> Waiter:
     return waiter
 
 
-def flush_until_out(outbox: Outbox, stream: Stream) -> None:
+def flush_until_out(outbox: Outbox, stream: ByteStream) -> None:
     deadline = time.monotonic() + 10
     pause = threading.Event()
     while outbox.unsent_since is not None:
@@ -44,7 +44,7 @@ def flush_until_out(outbox: Outbox, stream: Stream) -> None:
         pause.wait(0.001)
 
 
-def fill(outbox: Outbox, stream: Stream) -> None:
+def fill(outbox: Outbox, stream: ByteStream) -> None:
     """Put and flush until the peer takes no more."""
     while outbox.unsent_since is None:
         outbox.put(bytes(1024 * 1024), 0.0)
@@ -53,7 +53,7 @@ def fill(outbox: Outbox, stream: Stream) -> None:
 
 class TestOrder:
     def test_bytes_leave_in_the_order_they_were_put(
-        self, ends: tuple[Stream, socket.socket]
+        self, ends: tuple[ByteStream, socket.socket]
     ) -> None:
         stream, peer = ends
         outbox = Outbox()
@@ -64,7 +64,7 @@ class TestOrder:
         assert receive(peer, sum(map(len, pieces))) == b"".join(pieces)
 
     def test_a_message_of_many_chunks_arrives_whole(
-        self, ends: tuple[Stream, socket.socket]
+        self, ends: tuple[ByteStream, socket.socket]
     ) -> None:
         stream, peer = ends
         outbox = Outbox()
@@ -75,7 +75,9 @@ class TestOrder:
         assert reading.result() == data
         waiter.wait(Deadline(0))
 
-    def test_puts_of_many_threads_are_not_torn(self, ends: tuple[Stream, socket.socket]) -> None:
+    def test_puts_of_many_threads_are_not_torn(
+        self, ends: tuple[ByteStream, socket.socket]
+    ) -> None:
         stream, peer = ends
         outbox, size, count = Outbox(), 3000, 40
         calls = [
@@ -93,7 +95,7 @@ class TestOrder:
 
 class TestPeerThatDoesNotRead:
     def test_flush_never_blocks_and_says_since_when_nothing_moves(
-        self, ends: tuple[Stream, socket.socket]
+        self, ends: tuple[ByteStream, socket.socket]
     ) -> None:
         stream, _ = ends
         outbox = Outbox()
@@ -104,7 +106,7 @@ class TestPeerThatDoesNotRead:
         assert time.monotonic() - started < 2
         assert outbox.unsent_since == 0.0
 
-    def test_progress_moves_the_time(self, ends: tuple[Stream, socket.socket]) -> None:
+    def test_progress_moves_the_time(self, ends: tuple[ByteStream, socket.socket]) -> None:
         stream, peer = ends
         outbox = Outbox()
         fill(outbox, stream)
@@ -119,7 +121,7 @@ class TestPeerThatDoesNotRead:
         assert outbox.unsent_since in (now, None)
 
     def test_all_leaves_in_order_when_it_reads_again(
-        self, ends: tuple[Stream, socket.socket]
+        self, ends: tuple[ByteStream, socket.socket]
     ) -> None:
         stream, peer = ends
         outbox = Outbox()
@@ -141,7 +143,7 @@ class TestPeerThatDoesNotRead:
 
 class TestTickets:
     def test_is_settled_when_all_its_bytes_are_out(
-        self, ends: tuple[Stream, socket.socket]
+        self, ends: tuple[ByteStream, socket.socket]
     ) -> None:
         stream, peer = ends
         outbox = Outbox()
@@ -152,7 +154,7 @@ class TestTickets:
         assert receive(peer, 5) == b"hello"
 
     def test_is_settled_at_once_when_they_are_out_already(
-        self, ends: tuple[Stream, socket.socket]
+        self, ends: tuple[ByteStream, socket.socket]
     ) -> None:
         stream, _ = ends
         outbox, waiter = Outbox(), Waiter()
@@ -162,7 +164,7 @@ class TestTickets:
         waiter.wait(Deadline(0))
 
     def test_not_connected_when_none_of_its_bytes_went_out(
-        self, ends: tuple[Stream, socket.socket]
+        self, ends: tuple[ByteStream, socket.socket]
     ) -> None:
         stream, _ = ends
         outbox = Outbox()
@@ -172,7 +174,9 @@ class TestTickets:
         with pytest.raises(NotConnected):
             waiter.wait(Deadline(0))
 
-    def test_outcome_unknown_when_some_went_out(self, ends: tuple[Stream, socket.socket]) -> None:
+    def test_outcome_unknown_when_some_went_out(
+        self, ends: tuple[ByteStream, socket.socket]
+    ) -> None:
         stream, _ = ends
         outbox = Outbox()
         waiter = ticket(outbox, bytes(16 * 1024 * 1024))
@@ -183,7 +187,7 @@ class TestTickets:
             waiter.wait(Deadline(0))
 
     def test_settled_when_all_went_out_before_the_end(
-        self, ends: tuple[Stream, socket.socket]
+        self, ends: tuple[ByteStream, socket.socket]
     ) -> None:
         stream, _ = ends
         outbox, waiter = Outbox(), Waiter()
@@ -202,7 +206,7 @@ class TestTickets:
             waiter.wait(Deadline(0))
 
     def test_not_connected_when_the_write_itself_fails(
-        self, ends: tuple[Stream, socket.socket]
+        self, ends: tuple[ByteStream, socket.socket]
     ) -> None:
         stream, _ = ends
         outbox = Outbox()
@@ -215,7 +219,7 @@ class TestTickets:
             waiter.wait(Deadline(0))
 
     def test_outcome_unknown_when_the_end_comes_during_the_write(
-        self, ends: tuple[Stream, socket.socket]
+        self, ends: tuple[ByteStream, socket.socket]
     ) -> None:
         """The bytes are sent, but the outbox does not know it yet: it must not call them unsent."""
         stream, peer = ends

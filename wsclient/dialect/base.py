@@ -169,6 +169,16 @@ class Dialect:
         """
         return decoder(decimal)
 
+    @property
+    def is_json(self) -> bool:
+        """Whether frames are decoded from JSON: :meth:`decoder` is not overridden."""
+        return type(self).decoder is Dialect.decoder
+
+    @property
+    def has_read(self) -> bool:
+        """Whether :meth:`read` is overridden; a dialect may have only a :attr:`peek`."""
+        return type(self).read is not Dialect.read
+
     def read(self, message: Any) -> Item | Sequence[Item]:
         """Return the item, or the items, of a decoded frame.
 

@@ -7,11 +7,10 @@ from contextlib import suppress
 from functools import lru_cache
 from itertools import repeat
 from operator import attrgetter, itemgetter
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
-from wsclient.dialect.base import Dialect
 from wsclient.messages import Arrival, Decoder, LinkedMessage, Message, TypedMessage
 from wsclient.stream.channel import Batch
 from wsclient.stream.codec import MAX_DIGITS, Decoded, PlainDecoder, encode, is_suspect
@@ -36,6 +35,22 @@ __all__ = ["Inbound"]
 SMALL = 1024
 
 _UNDECODED: Any = msgspec.UNSET
+
+
+class FrameFormat(Protocol):
+    """What is used of a dialect to decode its frames. A ``Dialect`` has all of it."""
+
+    @property
+    def is_json(self) -> bool: ...
+    @property
+    def has_read(self) -> bool: ...
+    @property
+    def data_fields(self) -> DataFields | None: ...
+    @property
+    def peek(self) -> Callable[[bytes], Item | Sequence[Item]] | None: ...
+    def decoder(self, decimal: bool) -> Callable[[bytes], Any]: ...
+    def read(self, message: Any) -> Item | Sequence[Item]: ...
+    def item(self, decoded: Any, index: int) -> Any: ...
 
 
 class _Shape:
@@ -101,7 +116,7 @@ class Inbound:
 
     def __init__(
         self,
-        dialect: Dialect,
+        dialect: FrameFormat,
         *,
         decimal: bool = False,
         deliver_unhandled: bool = False,
@@ -111,7 +126,7 @@ class Inbound:
         #: What consumers last requested: the type passed to ``decode``, or None for ``data``.
         self._wanted: Any = None
         self._dialect = dialect
-        self._is_json = type(dialect).decoder is Dialect.decoder
+        self._is_json = dialect.is_json
         self._json = PlainDecoder(decimal)
         self._decode = self._json.decode_all if self._is_json else dialect.decoder(decimal)
         #: Shapes of the types that consumers requested; None for a type that the reader cannot use.
@@ -119,7 +134,7 @@ class Inbound:
         self._deliver_unhandled = deliver_unhandled
         self._validate = validate
         # A dialect may have only a peek.
-        self._reads = type(dialect).read is not Dialect.read
+        self._reads = dialect.has_read
         self._fields = dialect.data_fields if validate is None and self._is_json else None
         if self._fields is not None:
             types, type_field, channel_field, sequences = self._fields

@@ -14,7 +14,7 @@ from wsclient.threads.locks import Locks
 from wsclient.threads.waiting import Deadline
 from wsclient.transport.sockets import shut_down
 
-__all__ = ["Stream", "open_stream"]
+__all__ = ["ByteStream", "open_stream"]
 
 #: The longest time (s) that a read blocks: a safety net in case a shutdown does not wake it.
 NET = 1.0
@@ -24,13 +24,13 @@ _TCP_INFO = getattr(socket, "TCP_INFO", 0) if sys.platform == "linux" else 0
 _DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
 
 
-def open_stream(sock: socket.socket, locks: Locks | None = None) -> Stream:
-    """Return a Stream for ``sock``, or a TlsStream if it is a TLS socket."""
-    kind = TlsStream if isinstance(sock, ssl.SSLSocket) else Stream
+def open_stream(sock: socket.socket, locks: Locks | None = None) -> ByteStream:
+    """Return a ByteStream for ``sock``, or a TlsStream if it is a TLS socket."""
+    kind = TlsStream if isinstance(sock, ssl.SSLSocket) else ByteStream
     return kind(sock, locks or Locks())
 
 
-class Stream:
+class ByteStream:
     """A plain socket. It blocks in ``recv_into``, which saves one poll per read."""
 
     def __init__(self, sock: socket.socket, locks: Locks) -> None:
@@ -133,7 +133,7 @@ class Stream:
             self.sock.close()
 
 
-class TlsStream(Stream):
+class TlsStream(ByteStream):
     """A TLS socket in non-blocking mode.
 
     A blocking read can deadlock with another thread's write (cpython issue 137583).

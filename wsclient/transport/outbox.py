@@ -13,7 +13,7 @@ from typing import NamedTuple
 from wsclient.errors import NotConnected, OutcomeUnknown
 from wsclient.threads.locks import Locks
 from wsclient.threads.waiting import Waiter
-from wsclient.transport.bytestream import Stream
+from wsclient.transport.bytestream import ByteStream
 
 __all__ = ["Outbox"]
 
@@ -81,7 +81,7 @@ class Outbox:
             else:
                 self._tickets.append(ticket)
 
-    def flush(self, stream: Stream, now: float) -> None:
+    def flush(self, stream: ByteStream, now: float) -> None:
         """Write as many bytes as the peer takes. Called by the watchdog only. Raises OSError."""
         while True:
             with self._lock:

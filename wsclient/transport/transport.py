@@ -30,7 +30,7 @@ from wsclient.threads.workers import WorkerThread, start
 from wsclient.tracebacks import forget_locals
 from wsclient.transport import library
 from wsclient.transport.addresses import resource_of
-from wsclient.transport.bytestream import Stream, open_stream
+from wsclient.transport.bytestream import ByteStream, open_stream
 from wsclient.transport.dialing import OnStep, open_socket, to_nobody
 from wsclient.transport.handshake import HandshakeSocket
 from wsclient.transport.masking import Mask
@@ -99,7 +99,7 @@ class Transport:
         self._last_byte_at = time.monotonic()
         #: Holds each socket that this connection opens.
         self._opened = Cancellable("the client has ended this attempt")
-        self._stream: Stream | None = None
+        self._stream: ByteStream | None = None
         self._writer: library.FrameWriter | None = None
         self._said_goodbye = False
         self._error: BaseException | None = None
