@@ -79,7 +79,7 @@ def within(name: str, *packages: str) -> bool:
 #: layers. Parts that stand side by side do not import each other.
 LAYERS = (
     ("cli __main__.py",),
-    ("diagnosis.py advice.py", "metrics.py", "testing"),
+    ("doctor", "metrics.py", "testing"),
     ("client.py reader.py orderbook.py handler.py",),
     ("books",),
     ("runtime",),

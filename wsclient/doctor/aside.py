@@ -1,7 +1,7 @@
-"""What the client does not do: try its other addresses, look at a certificate that does not verify.
+"""Connections that no client makes: to the addresses not tried, and to see an untrusted certificate.
 
-It runs on a thread of its own, and no byte of ours goes over a connection that is not verified: the
-look at a certificate speaks only TLS.
+They are made on a thread of their own. The look at a certificate speaks only TLS: no byte of ours
+goes over a connection that is not verified.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Trial(NamedTuple):
 
 
 class Aside:
-    """A thread for one of the two kinds of work. It ends at the deadline, or with ``close``."""
+    """A thread that makes connections of one kind. It ends at the deadline, or with ``close``."""
 
     def __init__(self, deadline: Deadline) -> None:
         self._deadline = deadline

@@ -64,17 +64,17 @@ class TimedStep(NamedTuple):
 
 
 class Attempt:
-    """One connect of a client. Call ``run`` once; what it leaves does not change any more.
+    """One connect of a client. Make the client's sockets with ``on_step=attempt.hear``.
 
-    The client's sockets are made with ``on_step=attempt.hear``.
+    Call ``run`` once. Its results do not change afterwards, whatever the reader still does.
     """
 
     def __init__(self) -> None:
         self.began = self.ended = Step.now("begin")
-        #: The steps until the end. An attempt that is given up may reach more; they do not count.
+        #: The steps reached before the end. An attempt that is given up may reach more later.
         self.steps: tuple[Step, ...] = ()
         self.failure: BaseException | None = None
-        #: How TLS was agreed on, and the venue's certificate.
+        #: The TLS version and cipher, and the venue's certificate.
         self.tls: tuple[str, Mapping[str, Any]] = ("", {})
         self._reached: list[Step] = []
         #: Pongs (True) and the end of the connection (False).
@@ -133,10 +133,10 @@ class Attempt:
 
     @property
     def address(self) -> Address:
-        """The venue's address. Raises LookupError if the client did not come to know it."""
+        """The venue's address. Raises LookupError if the attempt failed before it was known."""
         target = self.find("target")
         if target is None:
-            raise LookupError("the attempt ended before the venue's address was known")
+            raise LookupError("the attempt failed before the venue's address was known")
         return parse_url(target.about.url)
 
     @property

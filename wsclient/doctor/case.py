@@ -1,4 +1,4 @@
-"""What all checks of one diagnosis share, and what each of them results in."""
+"""What the checks of one diagnosis share, and the result of each."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def failed(finding: Finding) -> Result:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A client that is examined: its attempt, what runs aside, and the deadline of it all.
+    """The client that is examined, its attempt, the work aside, and the deadline for all of it.
 
     ``channels`` are those to subscribe to.
     """

@@ -1,6 +1,6 @@
 """The checks of the connect: from the token by REST and the lookup of the name to the login.
 
-They only read what the attempt has left: each is a function of the case and a timed step.
+They do no I/O: each is a function of the case and one step of the attempt, which has ended.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ def _tcp(case: Case) -> Iterator[Check]:
 
 
 def _trial(step: TimedStep) -> Trial:
-    """Return how the client's own connection to one address went."""
-    # An address that the client gave up was refused by the client itself: that is not the reason.
+    """Return the result of the client's own connection to one address."""
+    # At the deadline the client ends the connection itself: the error of that is not the reason.
     if step.end.name == "refused" and not isinstance(step.error, TimeoutError):
         return Trial(step.about, step.seconds, step.end.about)
     return Trial(step.about, step.seconds, step.error)

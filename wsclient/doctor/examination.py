@@ -1,4 +1,4 @@
-"""The run of a diagnosis: connect an ordinary client once, and examine what comes of it.
+"""The run of a diagnosis: connect an ordinary client once, and examine the result.
 
 The client's sockets report each step of the connect, and public calls do the rest. So the
 addresses, the proxy, TLS, the limits and the error texts are those of every client. What no client
@@ -31,7 +31,7 @@ from wsclient.transport.transport import Sockets
 
 __all__ = ["diagnose"]
 
-#: The failures that say nothing about the way to the venue, unless its REST answer causes them.
+#: Failures that are raised: they say nothing about the venue, unless its REST answer is the cause.
 _NOT_REPORTED = (ConfigurationError, NotSupported, ThreadStartError)
 
 
