@@ -1,4 +1,4 @@
-"""Connections that no client makes: to the addresses not tried, and to see an untrusted certificate.
+"""Connections that no client makes: to addresses not tried, and to see an untrusted certificate.
 
 They are made on a thread of their own. The look at a certificate speaks only TLS: no byte of ours
 goes over a connection that is not verified.
