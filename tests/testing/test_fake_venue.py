@@ -693,7 +693,7 @@ def test_published_messages_can_be_tampered_with_and_are_still_counted(dial):
 
 def test_it_reports_the_events_of_a_connection(dial):
     events = []
-    with FakeVenue(channels=["a"], tell=lambda peer, text: events.append((peer.id, text))) as venue:
+    with FakeVenue(channels=["a"], log=lambda peer, text: events.append((peer.id, text))) as venue:
         venue.refuse(503)
         with tcp(venue) as sock:
             read_all(sock)

@@ -89,7 +89,7 @@ class Service:
             port=0 if by_proxy else args.port,
             channels=self.channels,
             tamper=self._tamper if any(fault.every for fault in self.faults) else None,
-            tell=lambda peer, text: self._say(f"client {peer.id}", text),
+            log=lambda peer, text: self._say(f"client {peer.id}", text),
             journal=False,
         )
         for fault in self.faults:

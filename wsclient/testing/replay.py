@@ -17,12 +17,11 @@ from typing import Any, Literal
 from wsclient.books.book import Book
 from wsclient.messages import Message
 from wsclient.sansio.dialect import Dialect
-
-from . import venues
-from .market import Depth
-from .peer import Peer
-from .protocols import MarketProtocol, Payload, ScriptedProtocol
-from .venue import FakeVenue
+from wsclient.testing import venues
+from wsclient.testing.market import Depth
+from wsclient.testing.peer import Peer
+from wsclient.testing.protocols import MarketProtocol, Payload, ScriptedProtocol
+from wsclient.testing.venue import FakeVenue
 
 RecordedDirection = Literal["received", "sent", "connected", "http"]
 
