@@ -26,7 +26,6 @@ from wsclient.cli.faults import VenueFault
 from wsclient.cli.feed import Feed
 from wsclient.cli.terminal import clock, complain, printable
 from wsclient.testing import FakeVenue, Fault, FaultProxy, Payload, Peer, Replay, venues
-from wsclient.testing.protocols import MarketProtocol
 
 __all__ = ["Service", "run"]
 
@@ -71,7 +70,7 @@ class Service:
         self._args = args
         self._err = err
         self._dialect = args.dialect.name
-        self._protocol = _protocol(self._dialect)
+        self._protocol = venues.find(self._dialect).served()
         self.faults: list[VenueFault] = args.faults
         self._random = Random(args.seed)
         self._counts: WeakKeyDictionary[Peer, int] = WeakKeyDictionary()
@@ -365,12 +364,6 @@ class Service:
                 yield payload[: self._random.randrange(1, len(payload))]
             return
         yield payload
-
-
-def _protocol(name: str) -> MarketProtocol:
-    if name not in venues.NAMES:
-        raise UsageError(f"serve does not speak {name}, only {', '.join(venues.NAMES)}")
-    return venues.find(name).served()
 
 
 def _is_loopback(host: str) -> bool:

@@ -4,38 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
-import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 from websockets.frames import Close, Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import SEND_EOF
 from websockets.server import ServerProtocol
-from websockets.typing import Subprotocol
 
 from wsclient.testing.frames import Payload, as_bytes, frames
 from wsclient.testing.handshake import HandshakeFailure, Reply, failed, page, select_subprotocol
-from wsclient.testing.wire import CLOSE_TIMEOUT, Wire
-
-__all__ = ["Terms"]
-
-
-@dataclass
-class Terms:
-    """What all connections of a venue share.
-
-    While `is_batching`, what they write stays in their backlogs until the venue flushes them.
-    """
-
-    lock: threading.Condition
-    ssl_context: ssl.SSLContext | None
-    subprotocols: Sequence[Subprotocol]
-    is_batching: bool = False
+from wsclient.testing.wire import CLOSE_TIMEOUT, Terms, Wire
 
 
 class _Connection(ABC):
@@ -49,10 +30,9 @@ class _Connection(ABC):
         self.ended_by: str | None = None
         self.close_code: int | None = None
         self.closed = False
-        self._terms = terms
         self._lock = terms.lock
         self._fault = fault
-        self._discarding = is_early = fault is not None and fault.is_early
+        self._discarding = fails_early = fault is not None and fault.is_early
         self._protocol = ServerProtocol(
             subprotocols=terms.subprotocols or None,
             select_subprotocol=select_subprotocol,
@@ -61,12 +41,7 @@ class _Connection(ABC):
         self._opened = False
         self._pongs_muted = False
         self.wire = Wire(
-            sock,
-            f"fakevenue-peer-{id}",
-            self._lock,
-            None if is_early else terms.ssl_context,
-            self._received,
-            self._end,
+            terms, sock, f"fakevenue-peer-{id}", fails_early, self._received, self._end
         )
 
     def start(self) -> None:
@@ -82,6 +57,10 @@ class _Connection(ABC):
     def live(self) -> bool:
         """Whether the handshake is complete and neither side has ended the connection."""
         return self._opened and self.ended_by is None
+
+    @property
+    def _client_is_done(self) -> bool:
+        return self.wire.gone or self.close_code is not None
 
     @property
     def backlog(self) -> int:
@@ -116,12 +95,12 @@ class _Connection(ABC):
     def send_raw(self, data: bytes) -> None:
         """Send any bytes, outside the WebSocket protocol and the journal."""
         with self._sending():
-            self._write(data)
+            self.wire.write(data)
 
     def ping(self, payload: bytes = b"") -> None:
         """Send a ping frame."""
         with self._sending():
-            self._write(Frame(Opcode.PING, payload).serialize(mask=False))
+            self.wire.write(Frame(Opcode.PING, payload).serialize(mask=False))
 
     @contextlib.contextmanager
     def _sending(self) -> Iterator[None]:
@@ -129,11 +108,6 @@ class _Connection(ABC):
             if not self.live:
                 raise ConnectionError(f"{self} cannot send: the connection has ended")
             yield
-
-    def _write(self, data: bytes) -> None:
-        self.wire.write(data)
-        if not self._terms.is_batching:
-            self.wire.flush()
 
     def _transmit(self) -> None:
         """Write the output of the WebSocket protocol."""
@@ -143,7 +117,7 @@ class _Connection(ABC):
                 self._end("refused" if close is None else f"close {close.code}")
                 self.wire.finish()
             elif not (self._pongs_muted and data[0] == 0x80 | Opcode.PONG):
-                self._write(data)
+                self.wire.write(data)
 
     # Faults, and the end of the connection
 
@@ -187,7 +161,7 @@ class _Connection(ABC):
         """
         frame = frames(payload)
         with self._sending():
-            self._write(frame[: len(frame) - max(1, (len(as_bytes(payload)) + 1) // 2)])
+            self.wire.write(frame[: len(frame) - max(1, (len(as_bytes(payload)) + 1) // 2)])
             self._end("half frame")
             self.wire.seal()
             if then == "fin":
@@ -242,7 +216,7 @@ class _Connection(ABC):
         self._discarding = True
         if reply.note is not None:
             self._note(reply.note)
-        self._write(reply.data)
+        self.wire.write(reply.data)
         if reply.more is not None:
             self.wire.pour(reply.more, reply.interval)
         if reply.cause is not None:

@@ -19,9 +19,10 @@ from typing import Any, Protocol, TypeVar
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 
-from wsclient.testing.connection import Terms, _Connection
+from wsclient.testing.connection import _Connection
 from wsclient.testing.frames import Assembler, Payload, as_bytes, encode, frames
 from wsclient.testing.handshake import HandshakeFailure
+from wsclient.testing.wire import Terms
 
 __all__ = ["Peer", "Sent", "Venue", "VenueProtocol"]
 
@@ -190,10 +191,6 @@ class Peer(_Connection):
         """Wait until the socket is closed."""
         self._wait(lambda: self.closed, "end of the connection", timeout)
 
-    @property
-    def _client_is_done(self) -> bool:
-        return self.wire.gone or self.close_code is not None
-
     def _next(self, what: str, items: list[T], timeout: float) -> T:
         with self._lock:
             position = self._expected[what]
@@ -227,7 +224,7 @@ class Peer(_Connection):
                 self._sent += 1
                 if self.venue.has_journal:
                     self.journal.append(sent)
-                self._write(data)
+                self.wire.write(data)
                 self._lock.notify_all()
             return sent
 

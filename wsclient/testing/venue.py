@@ -26,13 +26,13 @@ from websockets.http11 import Request
 from websockets.typing import Subprotocol
 
 from wsclient.testing import venues
-from wsclient.testing.connection import Terms
 from wsclient.testing.frames import Payload
 from wsclient.testing.handshake import HandshakeFailure, HandshakeFault, refusal
 from wsclient.testing.listener import Listener
 from wsclient.testing.peer import Peer, VenueProtocol
 from wsclient.testing.protocols import ScriptedProtocol
 from wsclient.testing.sockets import netloc
+from wsclient.testing.wire import Terms
 
 __all__ = ["FakeVenue"]
 
@@ -51,9 +51,9 @@ class FakeVenue:
     `port` 0 takes any free port. `channels` are the channels that exist (None: any); others are
     refused. `tamper(peer, channel, payload)` returns what `peer` is sent instead of a published
     message. `log(peer, text)` is called for whatever happens on a connection; `tell` is its old
-    name. Both functions are called under the lock and must not block. Without a `journal` the venue keeps no record of messages sent or
-    received, nor of connections that have ended, and `accept` does not work: this is for a venue
-    that runs for days.
+    name. Both functions are called under the lock and must not block. Without a `journal` the venue
+    keeps no record of messages sent or received, nor of connections that have ended, and `accept`
+    does not work: this is for a venue that runs for days.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The socket of one connection at a venue, and the thread that it has. Knows no WebSocket."""
+"""The socket of one connection at a venue, and its thread. Nothing here knows of frames."""
 
 from __future__ import annotations
 
@@ -8,39 +8,57 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from websockets.typing import Subprotocol
 
 from wsclient.testing.sockets import WOULD_BLOCK, Waker, join, reset_on_close, select
 
-__all__ = ["CLOSE_TIMEOUT", "Wire"]
+__all__ = ["CLOSE_TIMEOUT", "Terms", "Wire"]
 
 FLUSH_TIMEOUT = 5.0  # for a client to read what was sent before a FIN
 CLOSE_TIMEOUT = 1.0  # for a client to answer a close frame or a FIN with its own
+
+
+@dataclass
+class Terms:
+    """What all connections of a venue share.
+
+    While `is_batching`, what they write stays in their backlogs until the venue flushes them.
+    """
+
+    lock: threading.Condition
+    ssl_context: ssl.SSLContext | None
+    subprotocols: Sequence[Subprotocol]
+    is_batching: bool = False
 
 
 class Wire:
     """The bytes of a connection in both directions, its timers, and its end.
 
     `received(data, now)` gets what the client has sent. `ended(cause)` is called for each cause to
-    end, at last when the socket is `closed`. Both are called under `lock`, the venue's, and so
-    must all methods be, except `start` and `join`. With an `ssl_context` the wire speaks TLS.
+    end, at last when the socket is `closed`. Both are called under the venue's lock, and so must
+    all methods be, except `start` and `join`. Unless `is_plain`, the wire speaks TLS if the venue
+    does.
     """
 
     def __init__(
         self,
+        terms: Terms,
         sock: socket.socket,
         name: str,
-        lock: threading.Condition,
-        ssl_context: ssl.SSLContext | None,
+        is_plain: bool,
         received: Callable[[bytes, float], None],
         ended: Callable[[str], None],
     ) -> None:
         self.closed = False
         self.gone = False  # the socket is to be closed at once
         self.backlog = bytearray()  # waits for the client to read
+        self._terms = terms
+        self._lock = terms.lock
         self._sock = sock
-        self._lock = lock
-        self._ssl_context = ssl_context
+        self._is_plain = is_plain
         self._received = received
         self._ended = ended
         self._waker = Waker()
@@ -61,9 +79,11 @@ class Wire:
         join(self._thread)
 
     def write(self, data: bytes) -> None:
-        """Append `data` to the backlog, unless the wire is sealed. `flush` sends it."""
+        """Send `data` behind the backlog, unless the wire is sealed."""
         if not self._sealed:
             self.backlog += data
+            if not self._terms.is_batching:
+                self.flush()
 
     def flush(self) -> None:
         """Send as much of the backlog as the client takes now; the thread sends the rest."""
@@ -87,7 +107,6 @@ class Wire:
         """Send a chunk each `interval` (s), as far as the client reads; never ends by itself."""
         if not self.backlog:
             self.write(next(chunks))
-            self.flush()
         self.call_at(time.monotonic() + interval, lambda: self.pour(chunks, interval))
 
     def call_at(self, due: float, function: Callable[[], None]) -> None:
@@ -154,12 +173,13 @@ class Wire:
                 self._waker.close()
 
     def _secure(self) -> None:
-        if self._ssl_context is None or self.gone:
+        context = self._terms.ssl_context
+        if context is None or self._is_plain:
             return
         try:
             # Raises if the client has gone already: wrap_socket would lose the socket.
             self._sock.getpeername()
-            self._sock = self._ssl_context.wrap_socket(
+            self._sock = context.wrap_socket(
                 self._sock, server_side=True, do_handshake_on_connect=False
             )
         except OSError:
