@@ -7,7 +7,7 @@ which none will come, is never dropped.
 Consumers move messages from the queue to the batch under the lock, and take them out of the batch
 without it. Messages in the batch are charged like those in the queue.
 
-Only consumers are interrupted (see :mod:`wsclient.runtime.pops`): messages are put, and the queue
+Only consumers are interrupted (see :mod:`wsclient.threads.pops`): messages are put, and the queue
 is closed, on the client's threads. :meth:`MessageQueue.fill` hands messages out, and the consumer
 takes them from :attr:`MessageQueue.handed_out` in the frame that returns them to the user. State
 that belongs together is assigned with no call in between, or can be computed again from the
@@ -24,15 +24,15 @@ from itertools import chain, islice
 
 from wsclient.errors import WaitTimeout, WSClientError
 from wsclient.messages import Gap, Message
-from wsclient.runtime.forking import forked_error, watch
 from wsclient.runtime.gaps import Gaps
-from wsclient.runtime.locks import Locks
 from wsclient.runtime.pacing import Handover, Pacer
-from wsclient.runtime.pops import pops
-from wsclient.runtime.waiting import Deadline
-from wsclient.runtime.waitlist import WaitList, new_signal, pause
-from wsclient.sansio.measures import Lags
-from wsclient.stats import Lag, QueueStats
+from wsclient.telemetry.histogram import Lags
+from wsclient.telemetry.stats import Lag, QueueStats
+from wsclient.threads.forking import forked_error, watch
+from wsclient.threads.locks import Locks
+from wsclient.threads.pops import pops
+from wsclient.threads.waiting import Deadline
+from wsclient.threads.waitlist import WaitList, new_signal, pause
 
 __all__ = ["BATCH", "MessageQueue", "charge", "cost_of", "is_last"]
 

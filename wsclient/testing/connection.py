@@ -15,12 +15,21 @@ from websockets.protocol import SEND_EOF
 from websockets.server import ServerProtocol
 
 from wsclient.testing.frames import Payload, as_bytes, frames
-from wsclient.testing.handshake import HandshakeFailure, Reply, failed, page, select_subprotocol
+from wsclient.testing.handshake import (
+    HandshakeFailure,
+    HandshakeReply,
+    failed,
+    page,
+    select_subprotocol,
+)
 from wsclient.testing.wire import CLOSE_TIMEOUT, Terms, Wire
 
 
-class _Connection(ABC):
-    """The venue's end of a WebSocket connection, without its messages: `Peer` has these."""
+class _WebSocket(ABC):
+    """The venue's end of a WebSocket. Its messages are the business of `Peer`.
+
+    It is made under the venue's lock, and does nothing until its wire is started.
+    """
 
     def __init__(
         self, terms: Terms, sock: socket.socket, id: int, fault: HandshakeFailure | None
@@ -43,15 +52,11 @@ class _Connection(ABC):
         self.wire = Wire(
             terms, sock, f"fakevenue-peer-{id}", fails_early, self._received, self._end
         )
-
-    def start(self) -> None:
-        """Wait for the client's handshake, or let it fail before."""
-        match self._fault:
+        match fault:
             case HandshakeFailure("reset"):
                 self.rst()
             case HandshakeFailure("eof"):
                 self.fin()
-        self.wire.start()
 
     @property
     def live(self) -> bool:
@@ -72,7 +77,7 @@ class _Connection(ABC):
         with self._lock:
             self.wire.call_at(time.monotonic() + delay, function)
 
-    # What a connection does is a peer's business
+    # What a peer does
 
     @abstractmethod
     def _note(self, text: str) -> None:
@@ -80,11 +85,11 @@ class _Connection(ABC):
 
     @abstractmethod
     def _asked(self, request: Request) -> bytes | None:
-        """Record a request, and return the page that answers it, or None for a handshake."""
+        """Record a request, and return the page that it gets, or None if it is a handshake."""
 
     @abstractmethod
     def _established(self) -> None:
-        """Go on after a handshake, whose answer waits to be transmitted."""
+        """Begin the conversation. The answer to the handshake is not transmitted yet."""
 
     @abstractmethod
     def _frame(self, frame: Frame, now: float) -> None:
@@ -212,7 +217,7 @@ class _Connection(ABC):
             self._established()
         self._transmit()
 
-    def _reply(self, reply: Reply) -> None:
+    def _reply(self, reply: HandshakeReply) -> None:
         self._discarding = True
         if reply.note is not None:
             self._note(reply.note)

@@ -1,6 +1,6 @@
-"""What a client gets in place of a WebSocket: a broken handshake, a refusal, or a page.
+"""What a client gets instead of a WebSocket: a broken handshake, a refusal, or a page.
 
-Nothing here sends anything: `connection` does.
+This is pure: `connection` sends it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from websockets.typing import Subprotocol
 __all__ = [
     "HandshakeFailure",
     "HandshakeFault",
-    "Reply",
+    "HandshakeReply",
     "failed",
     "page",
     "refusal",
@@ -34,23 +34,22 @@ FLOOD_INTERVAL = 0.0005
 
 @dataclass(frozen=True)
 class HandshakeFailure:
-    """What is to become of one handshake: a fault, or a refusal by `reply`."""
+    """How one handshake fails: by a fault, or by `reply`, an HTTP response that refuses it."""
 
     kind: HandshakeFault | Literal["refuse"]
     reply: bytes = b""
 
     @property
     def is_early(self) -> bool:
-        """Whether it strikes before a byte is read, and so before TLS."""
+        """Whether it takes effect before anything is read, and so before TLS."""
         return self.kind in ("deaf", "reset", "eof")
 
 
 @dataclass(frozen=True)
-class Reply:
-    """Bytes for the client, then a chunk of `more` each `interval` (s).
+class HandshakeReply:
+    """Bytes for the client, then one chunk of `more` per `interval` (s).
 
-    `cause` is why the connection ends after them (None: it stays open), `note` the line that the
-    venue logs.
+    Then the connection ends with `cause`, or stays open if that is None. The venue logs `note`.
     """
 
     data: bytes = b""
@@ -75,32 +74,32 @@ def refusal(
     return HandshakeFailure("refuse", "\r\n".join([*lines, "", ""]).encode() + body)
 
 
-def page(path: str, body: bytes) -> Reply:
+def page(path: str, body: bytes) -> HandshakeReply:
     """Return the answer to a GET of `path` that is no handshake."""
     head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\n"
     data = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
-    return Reply(data, cause="http", note=f"GET {path}")
+    return HandshakeReply(data, cause="http", note=f"GET {path}")
 
 
-def failed(fault: HandshakeFailure, response: Response) -> Reply:
+def failed(fault: HandshakeFailure, response: Response) -> HandshakeReply:
     """Return what a client gets instead of `response`."""
     head = response.serialize().removesuffix(b"\r\n")
     match fault.kind:
         case "refuse":
             status = fault.reply.splitlines()[0].decode()
-            return Reply(fault.reply, cause="refused", note=f"refused: {status}")
+            return HandshakeReply(fault.reply, cause="refused", note=f"refused: {status}")
         case "garbage":
-            return Reply(b"SSH-2.0-FakeVenue\r\n\x00\xff\xfe\r\n\r\n")
+            return HandshakeReply(b"SSH-2.0-FakeVenue\r\n\x00\xff\xfe\r\n\r\n")
         case "drip":
             drops = (bytes([byte]) for byte in head + b"X-Drip: ")
-            return Reply(
+            return HandshakeReply(
                 more=itertools.chain(drops, itertools.repeat(b"~")), interval=DRIP_INTERVAL
             )
         case "headers":
             lines = (b"X-Header-%d: %s\r\n" % (n, b"~" * 4096) for n in itertools.count())
-            return Reply(head, lines, FLOOD_INTERVAL)
+            return HandshakeReply(head, lines, FLOOD_INTERVAL)
         case "deaf" | "reset" | "eof":
-            return Reply()  # nothing is read, and so nothing answered
+            return HandshakeReply()  # nothing is read, and so nothing answered
 
 
 def select_subprotocol(

@@ -1,8 +1,8 @@
-"""The venue's end of one connection, as tests and protocols hold it.
+"""The venue's end of one connection, as tests and protocols use it.
 
-Its layers: `Wire` is the socket and its thread, `_Connection` the WebSocket on it, and `Peer` the
-messages and subscriptions of one client. A peer knows its venue and the venue's protocol only as
-the two types here. The rules about locks and threads stand in `venue`.
+It has three layers: `wire` has the socket and its thread, `connection` the WebSocket on it, and
+this module the messages and subscriptions of one client. A peer knows its venue and the protocol
+of the venue only by the two types here. The rules about locks and threads are in `venue`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 
-from wsclient.testing.connection import _Connection
+from wsclient.testing.connection import _WebSocket
 from wsclient.testing.frames import Assembler, Payload, as_bytes, encode, frames
 from wsclient.testing.handshake import HandshakeFailure
 from wsclient.testing.wire import Terms
@@ -44,7 +44,7 @@ class Sent:
 
 
 class Venue(Protocol):
-    """The venue as its peers and its protocol see it: a `FakeVenue`."""
+    """What peers and protocols use of a venue. `FakeVenue` is one."""
 
     lock: threading.Condition
     protocol: VenueProtocol
@@ -85,7 +85,7 @@ class VenueProtocol(Protocol):
         """Return the JSON that answers a GET of `path`, or None if there is nothing there."""
 
 
-class Peer(_Connection):
+class Peer(_WebSocket):
     """The venue's end of one connection: it sends, injects faults, and checks what arrives.
 
     `id` is the number of the TCP attempt, from 1. `journal` has every data message sent, `received`

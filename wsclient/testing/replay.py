@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wsclient.books.book import Book
+from wsclient.dialect.base import Dialect
 from wsclient.messages import Message
-from wsclient.sansio.dialect import Dialect
 from wsclient.testing import venues
 from wsclient.testing.market import Depth
 from wsclient.testing.peer import Peer

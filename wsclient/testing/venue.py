@@ -178,7 +178,7 @@ class FakeVenue:
                 self.peers = [peer for peer in self.peers if not peer.closed]
                 self.connections = [peer for peer in self.connections if not peer.closed]
             self.connections.append(peer)
-            peer.start()
+            peer.wire.start()
             self.lock.notify_all()
 
     # Connections

@@ -37,10 +37,10 @@ class Terms:
 class Wire:
     """The bytes of a connection in both directions, its timers, and its end.
 
-    `received(data, now)` gets what the client has sent. `ended(cause)` is called for each cause to
-    end, at last when the socket is `closed`. Both are called under the venue's lock, and so must
-    all methods be, except `start` and `join`. Unless `is_plain`, the wire speaks TLS if the venue
-    does.
+    `received(data, now)` is called with what the client has sent, `ended(cause)` with each cause
+    for the end, and a last time when the socket is `closed`. Both are called under the venue's
+    lock; all methods but `start` and `join` must be, too. The wire speaks TLS if the venue does,
+    unless `is_plain`.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Wire:
             self.abandon("client reset")
 
     def pour(self, chunks: Iterator[bytes], interval: float) -> None:
-        """Send a chunk each `interval` (s), as far as the client reads; never ends by itself."""
+        """Send the next chunk every `interval` (s), if nothing waits. `chunks` must not end."""
         if not self.backlog:
             self.write(next(chunks))
         self.call_at(time.monotonic() + interval, lambda: self.pour(chunks, interval))
