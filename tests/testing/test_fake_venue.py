@@ -691,7 +691,7 @@ def test_published_messages_can_be_tampered_with_and_are_still_counted(dial):
         assert [client.recv(timeout=5) for _ in range(3)] == ["1 a 1", "1 a 2", "1 a 2"]
 
 
-def test_it_reports_the_events_of_a_connection(dial):
+def test_it_logs_what_happens_on_a_connection(dial):
     events = []
     with FakeVenue(channels=["a"], log=lambda peer, text: events.append((peer.id, text))) as venue:
         venue.refuse(503)
@@ -712,6 +712,15 @@ def test_it_reports_the_events_of_a_connection(dial):
         (2, "refused b: there is no channel 'b' here, only a"),
         (2, "gone: rst"),
     ]
+
+
+def test_the_old_name_of_log_still_works(dial):
+    texts = []
+    with pytest.deprecated_call(match="log"):
+        venue = FakeVenue(tell=lambda peer, text: texts.append(text))
+    with venue:
+        dial(venue)
+    assert texts == ["connected", "gone: venue closed"]
 
 
 def test_without_a_journal_nothing_is_recorded(dial):
