@@ -26,9 +26,9 @@ from wsclient.testing.wire import CLOSE_TIMEOUT, Terms, Wire
 
 
 class _WebSocket(ABC):
-    """The venue's end of a WebSocket. Its messages are the business of `Peer`.
+    """The venue's end of a WebSocket, for `Peer` to exchange messages on.
 
-    It is made under the venue's lock, and does nothing until its wire is started.
+    It is made under the venue's lock. The venue then starts its wire.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class _WebSocket(ABC):
         with self._lock:
             self.wire.call_at(time.monotonic() + delay, function)
 
-    # What a peer does
+    # Hooks for Peer
 
     @abstractmethod
     def _note(self, text: str) -> None:

@@ -82,7 +82,7 @@ def page(path: str, body: bytes) -> HandshakeReply:
 
 
 def failed(fault: HandshakeFailure, response: Response) -> HandshakeReply:
-    """Return what a client gets instead of `response`."""
+    """Return what a client gets instead of `response`, the answer of a working venue."""
     head = response.serialize().removesuffix(b"\r\n")
     match fault.kind:
         case "refuse":

@@ -81,7 +81,7 @@ class FakeVenue:
         self.channels = channels
         self.tamper = tamper
         if tell is not None:
-            warnings.warn("FakeVenue(tell=...) is deprecated: log=...", DeprecationWarning, 2)
+            warnings.warn("FakeVenue(tell=...) is deprecated: use log", DeprecationWarning, 2)
         self.log = tell if log is None else log
         self.has_journal = journal
         self.attempts = 0
