@@ -22,7 +22,7 @@ except ModuleNotFoundError as error:
 
 from wsclient.testing.faults import Fault, FaultProxy, ProxiedConnection
 from wsclient.testing.frames import Payload
-from wsclient.testing.handshake import HandshakeFault
+from wsclient.testing.handshakes import HandshakeFault
 from wsclient.testing.peer import Peer, Sent, VenueProtocol
 from wsclient.testing.protocols import ScriptedProtocol
 from wsclient.testing.replay import Recorded, Replay, read_recording

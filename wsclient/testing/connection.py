@@ -15,7 +15,7 @@ from websockets.protocol import SEND_EOF
 from websockets.server import ServerProtocol
 
 from wsclient.testing.frames import Payload, as_bytes, frames
-from wsclient.testing.handshake import (
+from wsclient.testing.handshakes import (
     HandshakeFailure,
     HandshakeReply,
     failed,

@@ -21,7 +21,7 @@ from websockets.http11 import Request
 
 from wsclient.testing.connection import _WebSocket
 from wsclient.testing.frames import Assembler, Payload, as_bytes, encode, frames
-from wsclient.testing.handshake import HandshakeFailure
+from wsclient.testing.handshakes import HandshakeFailure
 from wsclient.testing.wire import Terms
 
 __all__ = ["Peer", "Sent", "Venue", "VenueProtocol"]

@@ -27,7 +27,7 @@ from websockets.typing import Subprotocol
 
 from wsclient.testing import venues
 from wsclient.testing.frames import Payload
-from wsclient.testing.handshake import HandshakeFailure, HandshakeFault, refusal
+from wsclient.testing.handshakes import HandshakeFailure, HandshakeFault, refusal
 from wsclient.testing.listener import Listener
 from wsclient.testing.peer import Peer, VenueProtocol
 from wsclient.testing.protocols import ScriptedProtocol
