@@ -275,6 +275,14 @@ def test_deaf_handshake_is_never_answered_until_the_client_gives_up(venue):
     assert venue.requests == []
 
 
+def test_a_deaf_handshake_does_not_answer_tls_either(tls_venue):
+    tls_venue.fail_handshake("deaf")
+    with tcp(tls_venue) as sock:  # TLS would answer these bytes with an alert
+        sock.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            sock.recv(1)
+
+
 def test_drip_sends_a_valid_reply_byte_by_byte(venue):
     venue.fail_handshake("drip")
     with tcp(venue) as sock:
