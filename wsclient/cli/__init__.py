@@ -153,7 +153,7 @@ def _add_serve(commands: Any) -> None:
     )
     parser.add_argument(
         "--dialect",
-        type=_dialect,
+        type=_served,
         default="generic",
         metavar="NAME",
         help=f"the venue's protocol, generic by default: {', '.join(_SERVED)}",
@@ -324,6 +324,12 @@ def _dialect(name: str) -> Dialect:
         return dialects.find(name)
     except ConfigurationError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _served(name: str) -> Dialect:
+    if name not in _SERVED:
+        raise argparse.ArgumentTypeError(f"serve does not speak {name}, only {', '.join(_SERVED)}")
+    return _dialect(name)
 
 
 def _option(text: str) -> tuple[str, Any]:
