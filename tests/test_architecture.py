@@ -80,7 +80,7 @@ def within(name: str, *packages: str) -> bool:
 LAYERS = (
     ("cli __main__.py",),
     ("doctor", "metrics.py", "testing"),
-    ("client.py reader.py orderbook.py handler.py",),
+    ("client.py observable.py reader.py orderbook.py handler.py",),
     ("books",),
     ("runtime",),
     ("transport",),
@@ -90,7 +90,10 @@ LAYERS = (
     ("dialect",),
     ("stream",),
     ("telemetry",),
-    ("messages.py events.py errors.py text.py tracebacks.py registry.py verdicts.py version.py",),
+    (
+        "messages.py events.py errors.py checks.py text.py tracebacks.py registry.py verdicts.py "
+        "version.py",
+    ),
 )
 #: Each part with its place in the layers.
 PLACES = {

@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
+import ssl
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import Any, NoReturn
 
 from wsclient import dialects
+from wsclient.dialect.base import Dialect
 from wsclient.errors import ConfigurationError
-from wsclient.events import Event, InsecureTLS
+from wsclient.events import InsecureTLS
 from wsclient.messages import Message, Subscription, SubscriptionState
-from wsclient.options import Options, check_overflow, check_timeout, check_whole
-from wsclient.orderbook import OrderBook
+from wsclient.observable import _Observable
+from wsclient.options import (
+    Headers,
+    Options,
+    Overflow,
+    check_overflow,
+    check_timeout,
+    check_whole,
+    given_options,
+)
+from wsclient.orderbook import ClientBooks, OrderBook
 from wsclient.reader import Reader, _Receiver
-from wsclient.runtime.accounting import connections_of, stats_of
 from wsclient.runtime.checks import (
     check_channels,
-    check_event_types,
     close_quietly,
     forbid_worker_threads,
 )
 from wsclient.runtime.core import Core
-from wsclient.runtime.eventstream import EventStream
 from wsclient.runtime.platform import check_threads
-from wsclient.runtime.queues import MessageQueue
 from wsclient.sansio.life import State
 from wsclient.stream.codec import encode
-from wsclient.telemetry.stats import ConnectionInfo, Stats
-from wsclient.threads.forking import forked_error
 from wsclient.threads.logs import ClientLog
 from wsclient.threads.waiting import Deadline, Waiter
 from wsclient.tracebacks import without_locals
@@ -39,21 +44,16 @@ from wsclient.transport.handshake import check_handshake_options
 from wsclient.transport.source import Sources
 from wsclient.transport.target import Target
 from wsclient.transport.transport import Sockets
-
-if TYPE_CHECKING:
-    from wsclient.books.feeds import BookFeed
-    from wsclient.books.registry import BookRegistry
+from wsclient.verdicts import Verdict, classify
 
 __all__ = ["Reader", "WebSocketClient", "client_of", "connect"]
 
-_Event = TypeVar("_Event", bound=Event)
 
-
-class WebSocketClient(_Receiver):
+class WebSocketClient(_Observable, _Receiver):
     """A connection to one venue, kept open in the background and read by blocking calls.
 
     ``url`` is a ``ws://`` or ``wss://`` URL, or a function that returns one and is called at each
-    attempt. The options are those of :class:`wsclient.Options`. The connection is opened by
+    attempt. ``help(wsclient.Options)`` says what each option means. The connection is opened by
     :meth:`connect` or by a ``with`` block, which closes the client at its end. Any number of
     threads may use a client.
 
@@ -61,8 +61,44 @@ class WebSocketClient(_Receiver):
     """
 
     @without_locals
-    def __init__(self, url: str | Callable[[], str], **options: Any) -> None:
-        self._begin(Sockets, url, options)
+    def __init__(
+        self,
+        url: str | Callable[[], str],
+        *,
+        dialect: str | Dialect = "generic",
+        headers: Headers | Callable[[], Headers] | None = None,
+        subprotocols: Sequence[str] | None = None,
+        cookie: str | None = None,
+        origin: str | None = None,
+        credentials: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+        proxy: str | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        connect_timeout: float = 10.0,
+        max_retries: int = 3,
+        max_reconnects: int | None = None,
+        retry_delay: float = 1.0,
+        max_retry_delay: float = 60.0,
+        jitter: bool = True,
+        classify: Callable[[BaseException], Verdict] = classify,
+        ping_interval: float | None = 20.0,
+        ping_timeout: float | None = 10.0,
+        silence_timeout: float | None = None,
+        stale_after: float | None = None,
+        stall_timeout: float | None = 10.0,
+        send_timeout: float | None = 10.0,
+        ack_timeout: float = 20.0,
+        close_timeout: float = 1.0,
+        queue_size: int | None = 100_000,
+        queue_bytes: int | None = 256 * 1024 * 1024,
+        overflow: Overflow = "drop_oldest",
+        max_message_size: int | None = 16 * 1024 * 1024,
+        decimal: bool = False,
+        deliver_unhandled: bool = False,
+        validate: Callable[[Message], object] | None = None,
+        name: str | None = None,
+        **unknown: NoReturn,
+    ) -> None:
+        self._begin(Sockets, url, given_options(locals()))
 
     def _begin(
         self,
@@ -85,10 +121,7 @@ class WebSocketClient(_Receiver):
         if checked.ssl_context is not None and (weakness := weakness_of(checked.ssl_context)):
             self._core.emit(InsecureTLS, weakness)
         self._queue = self._core.default
-        #: The registry of the order books, made for the first one, under the key None.
-        self._registries: dict[None, BookRegistry] = {}
-        #: The books that callers hold. Weak references, since each book holds the client.
-        self._books: weakref.WeakValueDictionary[str, OrderBook] = weakref.WeakValueDictionary()
+        self._order_books = ClientBooks(self._core)
         # The threads hold only the core. So a client that nothing else holds is collected, and its
         # finalizer closes the core.
         self._finalizer = weakref.finalize(self, self._core.close_soon)
@@ -156,7 +189,7 @@ class WebSocketClient(_Receiver):
         Returns the subscriptions. Raises SubscriptionRejected or SubscriptionTimeout, whose
         ``failed`` maps each channel that failed to the reason; the others stay subscribed.
         """
-        self._subscribe(channels, self._queue, timeout, options)
+        self._core.calls.subscribe_and_wait(channels, self._queue, timeout, options)
         found = self._core.calls.subscriptions(channels)
         return [found[c] for c in channels if c in found]
 
@@ -186,7 +219,7 @@ class WebSocketClient(_Receiver):
         self,
         *channels: str,
         queue_size: int | None = None,
-        overflow: str | None = None,
+        overflow: Overflow | None = None,
         timeout: float | None = None,
         **options: Any,
     ) -> Reader:
@@ -207,7 +240,7 @@ class WebSocketClient(_Receiver):
         undo = partial(self._core.posts.put_now, self._core.calls.dropping(channels, queue))
         reader = Reader(self, queue, channels)
         try:
-            self._subscribe(channels, queue, timeout, options)
+            self._core.calls.subscribe_and_wait(channels, queue, timeout, options)
         except BaseException:
             undo()  # one call, written in C: a second interrupt can only come after it
             raise
@@ -254,47 +287,6 @@ class WebSocketClient(_Receiver):
         gone = Subscription(channel, SubscriptionState.UNSUBSCRIBING, options)
         return found or gone  # another thread may have unsubscribed from it meanwhile
 
-    @overload
-    def on_event(self, function: Callable[[Event], object]) -> None: ...
-
-    @overload
-    def on_event(self, function: Callable[[_Event], object], kind: type[_Event], /) -> None: ...
-
-    @overload
-    def on_event(
-        self,
-        function: Callable[[Any], object],
-        kind: type[Event],
-        other: type[Event],
-        /,
-        *types: type[Event],
-    ) -> None: ...
-
-    def on_event(self, function: Callable[[Any], object], *types: type[Event]) -> None:
-        """Call ``function`` with each event from now on: see :mod:`wsclient.events`.
-
-        With ``types``, the function gets only events of these types, such as ``Disconnected``.
-        The function runs on the ``wsclient-callbacks`` thread, which it shares with the functions
-        of :meth:`on`. An exception from it is logged and counted, and stops nothing. May be called
-        before :meth:`connect`. ``close()`` waits, within its timeout, until the last event is
-        delivered; no event is delivered after ``close()``. Raises ClientClosed after ``close()``,
-        and the client's failure when it has failed.
-        """
-        if not callable(function):
-            raise ConfigurationError(f"on_event() takes a function, not {type(function).__name__}")
-        self._core.calls.on_event(function, check_event_types("on_event", types))
-
-    def events(self, *types: type[Event]) -> EventStream:
-        """Return an iterator over the client's events from now on: see :mod:`wsclient.events`.
-
-        With ``types``, only over events of these types, such as ``Disconnected``. Iterate over it
-        in a thread of your own. May be called before :meth:`connect`. The iteration ends after the
-        last event, :class:`wsclient.events.Closed`, even if its type is not among them.
-        """
-        stream = EventStream(types=check_event_types("events", types))
-        self._core.calls.listen(stream)
-        return stream
-
     @without_locals
     def order_book(
         self,
@@ -316,52 +308,7 @@ class WebSocketClient(_Receiver):
         the snapshot was refused for good, NotSupported when the dialect has no order books, and
         ConfigurationError with ``overflow="conflate"``.
         """
-        check_timeout(timeout)
-        if not isinstance(symbol, str) or not isinstance(verify_checksum, bool):
-            raise ConfigurationError(
-                "an order book's symbol must be text, and verify_checksum True or False"
-            )
-        core = self._core
-        if core.options.overflow == "conflate":
-            raise ConfigurationError(
-                'an order book needs every message, but overflow="conflate" keeps only the newest; '
-                "choose another overflow policy"
-            )
-        core.check_call()  # before the dialect is called
-        forbid_worker_threads()
-        registry, deadline = self._book_registry, Deadline(timeout)
-        channel = registry.channel(symbol, options)
-        core.supervisor.life.check_begun()
-        feed, live = registry.new(channel, verify_checksum, options)
-        call = object()
-        try:
-            feed = core.call(partial(registry.find, feed, live, call))
-            if feed.book.verify_checksum != verify_checksum:
-                raise ConfigurationError(
-                    f"the order book of {symbol!r} already exists with verify_checksum="
-                    f"{feed.book.verify_checksum}; close it first, or pass the same value"
-                )
-            feed.check()
-            left = None if timeout is None else deadline.remaining()
-            self._subscribe((channel,), feed.queue, left, options)
-            core.call(feed.start)
-            left = core.options.ack_timeout if timeout is None else deadline.remaining()
-            feed.book.wait_synced(left)
-            book: OrderBook = core.call(partial(self._book_of, feed, call))
-            return book
-        except BaseException:
-            core.post(partial(registry.give_up, channel, call))
-            raise
-
-    def latest(self, channel: str) -> Message | None:
-        """Return the newest message received of ``channel``, or None.
-
-        Takes nothing from a queue and does not wait. Raises ClientForked in a child process.
-        """
-        if self._core.is_forked:
-            raise forked_error()
-        found = self._core.supervisor.upkeep.channels.get(channel)
-        return None if found is None else found.latest
+        return self._order_books.open(self, symbol, verify_checksum, timeout, options)
 
     # Messages to the venue.
 
@@ -402,35 +349,6 @@ class WebSocketClient(_Receiver):
             raise
         return reply.wait()
 
-    # State and statistics.
-
-    @property
-    def state(self) -> State:
-        """The state of the client: OPEN while a connection is, else that of the furthest one."""
-        return self._core.supervisor.state
-
-    @property
-    def is_connected(self) -> bool:
-        """True while the connection is open and messages can be sent."""
-        return self.state is State.OPEN
-
-    @property
-    def connections(self) -> list[ConnectionInfo]:
-        """The connections that have not ended, oldest first.
-
-        Raises ClientForked in a child process.
-        """
-        self._core.check_call()
-        return connections_of(self._core)
-
-    def stats(self) -> Stats:
-        """Return all counters and measurements as of now.
-
-        Raises ClientForked in a child process.
-        """
-        self._core.check_call()
-        return stats_of(self._core)
-
     def __repr__(self) -> str:
         if "_core" not in vars(self):  # an error reporter may show it when __init__ has raised
             return "<WebSocketClient, not made>"
@@ -441,60 +359,54 @@ class WebSocketClient(_Receiver):
             f"{count} channel{'s'[: count != 1]}, {len(self._queue)} queued>"
         )
 
-    # Inside.
-
-    @property
-    def _book_registry(self) -> BookRegistry:
-        """The registry of the order books: the first call makes it, as most clients have none."""
-        made = self._registries.get(None)
-        if made is None:
-            from wsclient.books.registry import BookRegistry  # imported lazily, for the same reason
-
-            made = self._registries.setdefault(None, BookRegistry(self._core))
-        return made
-
-    def _book_of(self, feed: BookFeed, call: object) -> OrderBook:
-        """Return the OrderBook for the caller ``call``. Runs on the watchdog thread."""
-        feed.calls.discard(call)
-        feed.is_given = True
-        book = self._books.get(feed.channel)
-        if book is None or book._live is not feed.book:
-            book = OrderBook._of(feed.book, partial(self._close_book, feed))
-            self._books[feed.channel] = book
-        return book
-
-    def _close_book(self, feed: BookFeed) -> None:
-        """Close a book. A method of the client, so that each book keeps its client alive."""
-        self._book_registry.close(feed)
-
-    def _subscribe(
-        self,
-        channels: tuple[str, ...],
-        queue: MessageQueue,
-        timeout: float | None,
-        options: Mapping[str, Any],
-    ) -> None:
-        check_timeout(timeout)
-        forbid_worker_threads()
-        check_channels(channels)
-        waiter = Waiter()
-        self._core.calls.subscribe(channels, queue, options, waiter, self._core.until(timeout))
-        waiter.wait()
-
 
 @without_locals
-def connect(url: str | Callable[[], str], **options: Any) -> WebSocketClient:
+def connect(
+    url: str | Callable[[], str],
+    *,
+    dialect: str | Dialect = "generic",
+    headers: Headers | Callable[[], Headers] | None = None,
+    subprotocols: Sequence[str] | None = None,
+    cookie: str | None = None,
+    origin: str | None = None,
+    credentials: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+    proxy: str | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    connect_timeout: float = 10.0,
+    max_retries: int = 3,
+    max_reconnects: int | None = None,
+    retry_delay: float = 1.0,
+    max_retry_delay: float = 60.0,
+    jitter: bool = True,
+    classify: Callable[[BaseException], Verdict] = classify,
+    ping_interval: float | None = 20.0,
+    ping_timeout: float | None = 10.0,
+    silence_timeout: float | None = None,
+    stale_after: float | None = None,
+    stall_timeout: float | None = 10.0,
+    send_timeout: float | None = 10.0,
+    ack_timeout: float = 20.0,
+    close_timeout: float = 1.0,
+    queue_size: int | None = 100_000,
+    queue_bytes: int | None = 256 * 1024 * 1024,
+    overflow: Overflow = "drop_oldest",
+    max_message_size: int | None = 16 * 1024 * 1024,
+    decimal: bool = False,
+    deliver_unhandled: bool = False,
+    validate: Callable[[Message], object] | None = None,
+    name: str | None = None,
+    **unknown: NoReturn,
+) -> WebSocketClient:
     """Make a :class:`WebSocketClient`, open it and return it.
 
-    ``url`` is a ``ws://`` or ``wss://`` URL, or a function that returns one. ``options`` are the
-    arguments of :class:`wsclient.Options`, such as ``dialect="kraken"``; without a dialect the
-    client speaks the ``generic`` protocol. ``help(wsclient.Options)`` lists them with their
-    defaults.
+    ``url`` is a ``ws://`` or ``wss://`` URL, or a function that returns one. The other arguments
+    are the options: ``help(wsclient.Options)`` says what each means. Without a dialect the client
+    speaks the ``generic`` protocol.
 
     Raises ConfigurationError for a URL or an option that cannot work, and as
     :meth:`WebSocketClient.connect` if the connection cannot be opened.
     """
-    client = WebSocketClient(url, **options)
+    client = WebSocketClient(url, **given_options(locals()))
     try:
         client.connect()
     except BaseException:

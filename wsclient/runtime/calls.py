@@ -9,6 +9,8 @@ from typing import Any
 from wsclient.errors import SubscriptionError, SubscriptionRejected
 from wsclient.events import Event
 from wsclient.messages import Gap, Message, Subscription
+from wsclient.options import check_timeout
+from wsclient.runtime.checks import check_channels, forbid_worker_threads
 from wsclient.runtime.common import Common
 from wsclient.runtime.eventstream import EventStream
 from wsclient.runtime.queues import MessageQueue
@@ -142,6 +144,24 @@ class Calls:
         ``waiter`` is settled when each channel is decided.
         """
         self._core.ask(waiter, partial(self._subscribe, channels, queue, options, waiter, deadline))
+
+    def subscribe_and_wait(
+        self,
+        channels: tuple[str, ...],
+        queue: MessageQueue,
+        timeout: float | None,
+        options: Mapping[str, Any],
+    ) -> None:
+        """Subscribe as :meth:`subscribe` does, and block until each channel is decided.
+
+        ``timeout`` (s) bounds the call. Raises as ``client.subscribe()``.
+        """
+        check_timeout(timeout)
+        forbid_worker_threads()
+        check_channels(channels)
+        waiter = Waiter()
+        self.subscribe(channels, queue, options, waiter, self._core.until(timeout))
+        waiter.wait()
 
     def _subscribe(
         self,
