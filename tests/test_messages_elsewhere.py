@@ -16,7 +16,6 @@ import pytest
 from support.making import entries_of
 from wsclient import Gap, LinkedMessage, Message
 from wsclient.dialects import Generic, Kraken
-from wsclient.messages import TypedMessage
 from wsclient.sansio.inbound import Inbound
 
 ROWS = (
@@ -77,8 +76,8 @@ def typed() -> Message:
     inbound = Inbound(Generic(), decimal=True)
     (message,) = entries_of(inbound, TICK)
     assert isinstance(message, Message)
-    fields = {name: getattr(message, name) for name in Message.__struct_fields__}
-    return TypedMessage(**{**fields, "decoded": message.decode(Tick)})
+    message.decoded, message.kind = message.decode(Tick), Tick
+    return message
 
 
 MESSAGES: dict[str, Callable[[], Message]] = {

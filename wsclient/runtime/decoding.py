@@ -1,0 +1,76 @@
+"""Decoding of messages to their declared types, in the consumer's thread.
+
+A type's code (``__post_init__``) and the function of ``decode=`` are the user's: they may raise
+anything, and then the message does not fit. But the consumer's thread may be the main thread, where
+a signal's handler may raise too, anything and at any place: that exception must come out of the
+call, and costs no message. The two look the same. So after an exception that is not msgspec's, the
+message is decoded once more: the user's code raises the same again, a signal does not come again. A
+KeyboardInterrupt in the main thread needs no second attempt.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from wsclient.messages import Message
+from wsclient.sansio.declared import Types
+from wsclient.sansio.inbound import excerpt, why
+
+__all__ = ["Decoded", "Misfit", "decoded"]
+
+Decoded = tuple[Message, Any, Any]
+
+
+class Misfit(NamedTuple):
+    """The ``kind`` of a queued message that does not fit its type: why, for the log."""
+
+    text: str
+
+
+def decoded(messages: Iterable[Message], types: Types) -> list[Decoded]:
+    """Return (message, kind, data) of each message that is not decoded yet.
+
+    ``kind`` is its type, ``Any`` for plain data, which stay as they are, or a :class:`Misfit`. The
+    messages are not changed: another consumer may decode them at the same time.
+    """
+    found: list[Decoded] = []
+    for message in messages:
+        if message.kind is None:
+            try:
+                found.append(_decoded(message, types))
+            except msgspec.MsgspecError as error:
+                found.append((message, _misfit(message, error), None))
+            except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+                found.append(_decoded_again(message, types, error))
+    return found
+
+
+def _decoded(message: Message, types: Types) -> Decoded:
+    decoder = message.arrival.decoder
+    if decoder is None or not message.raw:
+        return message, Any, None
+    kind = types.of(message.channel)
+    return message, kind, None if kind is Any else decoder.typed(message, kind)
+
+
+def _decoded_again(message: Message, types: Types, error: BaseException) -> Decoded:
+    """Decide whether ``error`` is the message's or a signal's, which is raised."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and isinstance(error, KeyboardInterrupt):
+        raise error
+    try:
+        _decoded(message, types)
+    except BaseException as second:  # noqa: BLE001 - as above
+        if type(second) is type(error):
+            return message, _misfit(message, error), None
+    raise error
+
+
+def _misfit(message: Message, error: BaseException) -> Misfit:
+    return Misfit(
+        f"a message that does not fit its declared type ({why(error)}): {excerpt(message.raw)}"
+    )
