@@ -30,9 +30,12 @@ TESTS = Path(__file__).parent
 #: use loopback, as do tests in a pure folder that are marked so.
 KINDS = {
     "sansio": "pure",
+    "stream": "pure",
+    "dialect": "pure",
     "dialects": "pure",
     "mutation": "pure",
     "books/test_book.py": "pure",
+    "telemetry/test_histogram.py": "pure",
     "test_architecture.py": "pure",
     "test_errors.py": "pure",
     "test_dialect.py": "pure",

@@ -24,8 +24,8 @@ from wsclient.advice import (
     span,
 )
 from wsclient.errors import ConnectionLost, ConnectTimeout, HandshakeRejected
-from wsclient.runtime.addresses import Address
-from wsclient.sansio.codec import one_line
+from wsclient.text import one_line
+from wsclient.transport.addresses import Address
 
 PLAIN, SECURE = Address("venue.example", 80, False), Address("venue.example", 443, True)
 NOON = 1_800_000_000.0  # 2027-01-15 08:00 UTC

@@ -1,7 +1,4 @@
-"""Which package may import which: client -> books -> runtime -> sansio <- dialects.
-
-The core is pure.
-"""
+"""Which folder may import which, that no files import each other, and what is public."""
 
 from __future__ import annotations
 
@@ -18,7 +15,8 @@ import pytest
 import wsclient
 from golden import api
 from wsclient import dialect, dialects
-from wsclient.sansio import dialect as base
+from wsclient.dialect import base, books, values
+from wsclient.stream import items
 
 ROOT = Path(wsclient.__file__).parent
 
@@ -77,15 +75,98 @@ def within(name: str, *packages: str) -> bool:
     return any(name == p or name.startswith(f"{p}.") for p in packages)
 
 
-#: What the dialects of venues are written with, and are found by.
-WRITING = ("dialect.py", "registry.py")
-PURE = modules("sansio", "dialects", *WRITING, "messages.py", "errors.py", "options.py")
+#: The layers from the top down: a file imports only files of its own part of a layer and of lower
+#: layers. Parts that stand side by side do not import each other.
+LAYERS = (
+    ("cli __main__.py",),
+    ("diagnosis.py advice.py", "metrics.py", "testing"),
+    ("client.py reader.py orderbook.py handler.py",),
+    ("books",),
+    ("runtime",),
+    ("transport",),
+    ("threads", "sansio"),
+    ("options.py",),
+    ("dialects",),
+    ("dialect",),
+    ("stream",),
+    ("telemetry",),
+    ("messages.py events.py errors.py text.py tracebacks.py registry.py version.py",),
+)
+#: Each part with its place in the layers.
+PLACES = {
+    name: (depth, part)
+    for depth, layer in enumerate(LAYERS)
+    for part in layer
+    for name in part.split()
+}
+PURE = modules("sansio", "dialects", "dialect", "stream", "telemetry", *LAYERS[-1][0].split())
+PURE += ["options.py"]
+
+
+def place(module: str) -> tuple[int, str]:
+    """Return the depth and the part of a module, given as a path below the package."""
+    return PLACES[module.partition("/")[0]]
+
+
+def file_of(name: str) -> str | None:
+    """Return the module, as a path, that an imported name is or belongs to; None for others'."""
+    parts = name.split(".")
+    if parts[0] != "wsclient":
+        return None
+    for count in range(len(parts), 1, -1):
+        path = ROOT.joinpath(*parts[1:count])
+        if path.with_suffix(".py").is_file():
+            return str(path.with_suffix(".py").relative_to(ROOT))
+        if (path / "__init__.py").is_file():
+            return str((path / "__init__.py").relative_to(ROOT))
+    return "__init__.py"
+
+
+@cache
+def needs() -> dict[str, set[str]]:
+    """Return for each module the modules that it imports, anywhere and for types only, too."""
+    return {m: {file_of(n) for n in imports(m)} - {None, m} for m in modules(".")}  # type: ignore[misc]
+
+
+def test_each_part_has_a_layer() -> None:
+    assert {m.partition("/")[0] for m in modules(".")} - {"__init__.py"} == PLACES.keys()
+
+
+def test_a_file_imports_only_its_own_part_and_lower_layers() -> None:
+    wrong = []
+    for module, needed in needs().items():
+        if module == "__init__.py":
+            continue  # it imports lazily
+        depth, part = place(module)
+        for other in needed - {"__init__.py"}:
+            below, its_part = place(other)
+            if not (below > depth or its_part == part):
+                wrong.append(f"{module} imports {other}")
+    assert wrong == []
+
+
+def test_only_the_command_line_imports_the_package_by_its_name() -> None:
+    users = {module for module, needed in needs().items() if "__init__.py" in needed}
+    assert {place(module)[1] for module in users} <= {"cli __main__.py", "testing"}
+
+
+def test_no_files_import_each_other() -> None:
+    """Neither directly nor through others."""
+    left = {module: needed - {"__init__.py"} for module, needed in needs().items()}
+    while True:
+        needed = set().union(*left.values())
+        kept = {m: n & left.keys() for m, n in left.items() if n & left.keys() and m in needed}
+        if kept == left:
+            break
+        left = kept
+    assert left == {}
 
 
 def test_imports_are_seen() -> None:
     """The walk itself finds the imports that must be there."""
     assert "wsclient.errors.ClientClosed" in set(imports("sansio/supervisor.py"))
     assert "threading" in set(imports("runtime/watchdog.py"))
+    assert "sansio/supervisor.py" in needs()["runtime/common.py"]
 
 
 def forbidden(modules: list[str], *packages: str, allowed: tuple[str, ...] = ()) -> list[str]:
@@ -106,18 +187,6 @@ def test_the_core_is_pure() -> None:
     assert forbidden(PURE, *IMPURE) == []
 
 
-def test_the_core_knows_of_nothing_around_it() -> None:
-    around = ours(
-        "books", "runtime", "client", "reader", "handler", "testing", "cli", "stats", "__main__"
-    )
-    assert forbidden(PURE, *around) == []
-
-
-def test_the_core_names_no_venue() -> None:
-    core = modules("sansio", *WRITING, "messages.py", "errors.py", "options.py")
-    assert forbidden(core, "wsclient.dialects") == []
-
-
 def test_a_dialect_is_written_with_the_public_names_only() -> None:
     venues = [m for m in modules("dialects") if not m.endswith("__init__.py")]
     assert forbidden(venues, "wsclient", allowed=ours("dialect", "dialects")) == []
@@ -128,39 +197,6 @@ def test_the_registry_of_dialects_imports_none() -> None:
     assert forbidden(["dialects/__init__.py"], "wsclient", allowed=allowed) == []
 
 
-def test_a_dialect_is_not_written_with_the_decisions() -> None:
-    deciders = (
-        "supervisor",
-        "connection",
-        "connections",
-        "callers",
-        "waitingcalls",
-        "intake",
-        "life",
-        "slots",
-        "wanted",
-        "asked",
-        "settling",
-        "unanswered",
-        "upkeep",
-        "channel",
-        "channels",
-        "heartbeat",
-        "inbound",
-    )
-    assert forbidden(["dialect.py"], *ours(*(f"sansio.{d}" for d in deciders))) == []
-
-
-def test_the_runtime_knows_of_nothing_above_it() -> None:
-    above = ours("books", "client", "reader", "handler", "cli", "testing")
-    assert forbidden(modules("runtime"), *above) == []
-
-
-def test_the_books_do_not_know_the_client() -> None:
-    around = ours("client", "reader", "orderbook", "handler", "cli", "testing")
-    assert forbidden(modules("books"), *around) == []
-
-
 #: The pure modules of the order books.
 PURE_BOOKS = ["books/book.py", "books/joiner.py"]
 
@@ -169,21 +205,22 @@ def test_the_pure_modules_of_the_books_are_pure() -> None:
     assert forbidden(PURE_BOOKS, *IMPURE, *ours("runtime", "client")) == []
 
 
-def test_the_runtime_names_no_venue() -> None:
-    assert forbidden(modules("runtime"), "wsclient.dialects") == []
+def test_the_core_names_no_venue() -> None:
+    core = modules("sansio", "options.py", "runtime", "transport", "books")
+    assert forbidden(core, "wsclient.dialects") == []
 
 
 def test_one_file_touches_websocket_client() -> None:
-    others = [m for m in modules(".") if m != "runtime/library.py"]
+    others = [m for m in modules(".") if m != "transport/library.py"]
     assert forbidden(others, "websocket") == []
-    assert forbidden(["runtime/library.py"], "websocket") != []
+    assert forbidden(["transport/library.py"], "websocket") != []
 
 
 def test_only_what_makes_a_client_knows_of_sockets() -> None:
     """All others know the protocol of a source."""
-    makers = ("client.py", "diagnosis.py", "runtime/transport.py")
+    makers = ("client.py", "diagnosis.py", "transport/transport.py")
     others = [m for m in modules(".") if m not in makers]
-    assert forbidden(others, *ours("runtime.transport", "runtime.library")) == []
+    assert forbidden(others, *ours("transport.transport", "transport.library")) == []
 
 
 #: What a source drives, and so what may look at the source's clock only.
@@ -193,10 +230,12 @@ DRIVEN = (
     "books/snapshots",
     "runtime/accounting",
     "runtime/calls",
+    "runtime/common",
     "runtime/core",
     "runtime/judging",
     "runtime/reception",
     "runtime/router",
+    "runtime/posts",
     "runtime/watchdog",
 )
 
@@ -210,6 +249,7 @@ def trees_are_let_go() -> Iterator[None]:
     """Free the parsed trees: they would slow down each garbage collection in later tests."""
     yield
     tree_of.cache_clear()
+    needs.cache_clear()
 
 
 # --- the public names ----------------------------------------------------------------------------
@@ -233,7 +273,10 @@ def declared() -> dict[str, str]:
 
 def test_type_checkers_see_the_names_that_are_there() -> None:
     there = {name: f"wsclient.{home}" for name, home in wsclient._HOMES.items()}
-    assert declared() == {**there, **dict.fromkeys(wsclient._MODULES, "wsclient")}
+    modules_there = {
+        name: f"wsclient.{home}".rpartition(".")[0] for name, home in wsclient._MODULES.items()
+    }
+    assert declared() == {**there, **modules_there}
 
 
 def test_a_name_that_type_checkers_see_is_public_to_them() -> None:
@@ -246,7 +289,9 @@ def test_a_name_that_type_checkers_see_is_public_to_them() -> None:
 def test_no_name_is_also_a_module() -> None:
     """Importing a module ``wsclient.x`` sets ``wsclient.x``, which would hide a name ``x``."""
     files = {module.partition("/")[0].removesuffix(".py") for module in modules(".")}
-    assert files & declared().keys() == set(wsclient._MODULES)
+    assert files & declared().keys() == {
+        name for name, home in wsclient._MODULES.items() if name == home
+    }
 
 
 def test_a_star_import_gives_the_public_names() -> None:
@@ -292,7 +337,8 @@ def test_a_dialect_is_imported_when_it_is_used() -> None:
 
 
 def test_what_the_dialects_are_written_with_is_public() -> None:
-    assert set(base.__all__) - set(dialect.__all__) == set()
+    written_with = {*base.__all__, *books.__all__, *values.__all__, *items.__all__} - {"missing"}
+    assert written_with - set(dialect.__all__) == set()
     assert dialect.Dialect is wsclient.Dialect
 
 

@@ -16,7 +16,7 @@ import docutils.nodes
 import wsclient
 from support.helpers import until
 from support.locking import Instrument, Kinds
-from wsclient.sansio.frames import FrameParser
+from wsclient.stream.frames import FrameParser
 from wsclient.testing import FakeVenue, KrakenProtocol
 
 ROOT = Path(__file__).parents[1]
@@ -119,9 +119,9 @@ def default_of(name: str) -> Any:
         return getattr(wsclient.Limits(), attribute)
     if where == "frames":
         return inspect.signature(FrameParser).parameters[attribute].default
-    layers = ("sansio", "runtime", "books")
-    layer = next(name for name in layers if (PACKAGE / name / f"{where}.py").exists())
-    return getattr(importlib.import_module(f"wsclient.{layer}.{where}"), attribute)
+    (path,) = (path for path in PACKAGE.rglob(f"{where}.py") if path.parent.name != "cli")
+    module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    return getattr(importlib.import_module(module), attribute)
 
 
 # --- locks ---------------------------------------------------------------------------------------
@@ -165,7 +165,7 @@ def test_each_module_with_a_lock_of_another_kind_is_named() -> None:
     kinds = {"threading.Lock", "threading.Condition"}
     made = {module for module, call in calls() if ast.unparse(call.func) in kinds}
     others = section("Locks").partition("Locks that ``Locks.new`` does not make")[2]
-    named = set(re.findall(r"``((?:runtime/|testing/)?\w+\.py)``", others))
+    named = set(re.findall(r"``((?:threads/|testing/)?\w+\.py)``", others))
     assert made == {name for name in named if (PACKAGE / name).exists()}
 
 

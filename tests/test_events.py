@@ -17,8 +17,8 @@ import wsclient
 from support.helpers import until
 from support.inside import core_of
 from wsclient import Gap, WebSocketClient, events
-from wsclient.runtime.transport import Transport
 from wsclient.testing import FakeVenue
+from wsclient.transport.transport import Transport
 
 QUICK = {"retry_delay": 0.01, "max_retry_delay": 0.05}
 #: The types that tell the history of a client, without those that only give details.

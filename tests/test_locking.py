@@ -17,9 +17,9 @@ from support.depth import Binance, rig_of
 from support.helpers import Call, until
 from support.locking import Instrument, Kinds
 from wsclient.options import Options
-from wsclient.runtime.locks import Locks
 from wsclient.testing import FakeVenue
 from wsclient.testing.venues.kraken import KrakenProtocol
+from wsclient.threads.locks import Locks
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 from support.making import entries_of
 from wsclient import Gap, LinkedMessage, Message
 from wsclient.dialects import Generic, Kraken
-from wsclient.sansio.inbound import Inbound
+from wsclient.stream.inbound import Inbound
 
 ROWS = (
     b'{"channel":"trade","type":"update","data":[{"symbol":"a","p":1.10},{"symbol":"b","p":2.0}]}'

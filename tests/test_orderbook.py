@@ -20,9 +20,10 @@ from support.making import with_book
 from wsclient import BookState, Gap, Level, Message, NotSupported, OrderBook, OrderBookOutOfSync
 from wsclient.books.book import BookError
 from wsclient.books.feeds import LiveBook
+from wsclient.dialect.books import BookFormat, BookUpdate, Snapshot
+from wsclient.dialect.values import RestRequest
 from wsclient.dialects.kraken import KrakenBook
 from wsclient.messages import Arrival, LinkedMessage
-from wsclient.sansio.dialect import BookFormat, BookUpdate, RestRequest, Snapshot
 from wsclient.testing import FakeVenue, KrakenProtocol, Replay
 
 RECORDING = Path(__file__).parents[2] / "shared/recorded/kraken/kraken_btcusd_l2.jsonl"

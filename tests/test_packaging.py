@@ -16,7 +16,7 @@ ROOT = Path(wsclient.__file__).parents[1]
 #: They need a helper of each folder, a certificate, the two documents, and programs of their own.
 CHOSEN = [
     "tests/sansio/test_refreshes.py",
-    "tests/runtime/test_stream.py",
+    "tests/transport/test_bytestream.py",
     "tests/dialects/test_generic.py",
     "tests/cli/test_main.py",
     "tests/faults/test_settings.py::test_asserts_are_checked",

@@ -2,8 +2,8 @@
 
 Each name is imported when it is first used, so that ``import wsclient`` costs little. The classes
 that dialects are written with are in :mod:`wsclient.dialect`, the dialects of venues in
-:mod:`wsclient.dialects`, and the parts of ``client.stats()`` in :mod:`wsclient.stats`. All of them
-can be imported from here too.
+:mod:`wsclient.dialects`, and the parts of ``client.stats()`` in ``wsclient.stats``. All of them can
+be imported from here too.
 """
 
 from importlib import import_module
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from wsclient import events
     from wsclient import messages as messages
     from wsclient import options as options
-    from wsclient import stats as stats
     from wsclient.books.book import Level
     from wsclient.books.status import BookState
     from wsclient.client import WebSocketClient, connect
@@ -79,8 +78,10 @@ if TYPE_CHECKING:
         SubscriptionRejected,
         SubscriptionTimeout,
         ThreadStartError,
+        Verdict,
         WaitTimeout,
         WSClientError,
+        classify,
     )
     from wsclient.handler import WebSocketHandler
     from wsclient.messages import Gap, Message, Subscription, SubscriptionState
@@ -88,14 +89,14 @@ if TYPE_CHECKING:
     from wsclient.orderbook import OrderBook
     from wsclient.reader import Reader
     from wsclient.runtime.eventstream import EventStream
-    from wsclient.sansio.backoff import Verdict, classify
     from wsclient.sansio.life import State
-    from wsclient.stats import ChannelStats as ChannelStats
-    from wsclient.stats import ConnectionInfo as ConnectionInfo
-    from wsclient.stats import Lag as Lag
-    from wsclient.stats import QueueStats as QueueStats
-    from wsclient.stats import Rate as Rate
-    from wsclient.stats import Stats
+    from wsclient.telemetry import stats as stats
+    from wsclient.telemetry.stats import ChannelStats as ChannelStats
+    from wsclient.telemetry.stats import ConnectionInfo as ConnectionInfo
+    from wsclient.telemetry.stats import Lag as Lag
+    from wsclient.telemetry.stats import QueueStats as QueueStats
+    from wsclient.telemetry.stats import Rate as Rate
+    from wsclient.telemetry.stats import Stats
 
 __all__ = [
     "AuthenticationError",
@@ -170,7 +171,7 @@ _NAMES = {
         "ConnectTimeout ConnectionLost HandshakeRejected NotConnected NotSupported "
         "OrderBookOutOfSync OutcomeUnknown QueueOverflow ReconnectError ReentrantCall "
         "RequestRejected SubscriptionError SubscriptionRejected SubscriptionTimeout "
-        "ThreadStartError WSClientError WaitTimeout"
+        "ThreadStartError Verdict WSClientError WaitTimeout classify"
     ),
     "handler": "WebSocketHandler",
     "messages": "Gap Message Subscription SubscriptionState",
@@ -178,12 +179,14 @@ _NAMES = {
     "orderbook": "OrderBook",
     "reader": "Reader",
     "runtime.eventstream": "EventStream",
-    "sansio.backoff": "Verdict classify",
     "sansio.life": "State",
-    "stats": "ChannelStats ConnectionInfo Lag QueueStats Rate Stats",
+    "telemetry.stats": "ChannelStats ConnectionInfo Lag QueueStats Rate Stats",
 }
-#: Modules that can be used after ``import wsclient`` alone.
-_MODULES = ("dialect", "dialects", "errors", "events", "messages", "options", "stats")
+#: Modules that can be used after ``import wsclient`` alone, each with where it is.
+_MODULES = {
+    **{name: name for name in ("dialect", "dialects", "errors", "events", "messages", "options")},
+    "stats": "telemetry.stats",
+}
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 
@@ -193,7 +196,7 @@ if not TYPE_CHECKING:  # else type checkers would accept any name
         if name in _HOMES:
             value = getattr(import_module(f"wsclient.{_HOMES[name]}"), name)
         elif name in _MODULES:
-            value = import_module(f"wsclient.{name}")
+            value = import_module(f"wsclient.{_MODULES[name]}")
         else:
             raise AttributeError(f"module 'wsclient' has no attribute {name!r}")
         globals()[name] = value

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from wsclient.errors import ConnectionLost, HandshakeRejected
-from wsclient.runtime.addresses import Address
-from wsclient.sansio.codec import one_line
+from wsclient.text import one_line
+from wsclient.transport.addresses import Address
 
 __all__ = [
     "Finding",

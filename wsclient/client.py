@@ -16,7 +16,6 @@ from wsclient.options import Options, check_overflow, check_timeout, check_whole
 from wsclient.orderbook import OrderBook
 from wsclient.reader import Reader, _Receiver
 from wsclient.runtime.accounting import connections_of, stats_of
-from wsclient.runtime.addresses import parse_url
 from wsclient.runtime.checks import (
     check_channels,
     check_event_types,
@@ -24,22 +23,23 @@ from wsclient.runtime.checks import (
     forbid_worker_threads,
 )
 from wsclient.runtime.core import Core
-from wsclient.runtime.dialing import weakness_of
 from wsclient.runtime.eventstream import EventStream
-from wsclient.runtime.forking import forked_error
-from wsclient.runtime.handshake import check_handshake_options
-from wsclient.runtime.logs import ClientLog
 from wsclient.runtime.platform import check_threads
 from wsclient.runtime.queues import MessageQueue
-from wsclient.runtime.source import Sources
-from wsclient.runtime.target import Target
-from wsclient.runtime.transport import Sockets
-from wsclient.runtime.waiting import Deadline, Waiter
-from wsclient.sansio.codec import encode
-from wsclient.sansio.declared import types_of
 from wsclient.sansio.life import State
-from wsclient.stats import ConnectionInfo, Stats
+from wsclient.stream.codec import encode
+from wsclient.stream.declared import types_of
+from wsclient.telemetry.stats import ConnectionInfo, Stats
+from wsclient.threads.forking import forked_error
+from wsclient.threads.logs import ClientLog
+from wsclient.threads.waiting import Deadline, Waiter
 from wsclient.tracebacks import without_locals
+from wsclient.transport.addresses import parse_url
+from wsclient.transport.dialing import weakness_of
+from wsclient.transport.handshake import check_handshake_options
+from wsclient.transport.source import Sources
+from wsclient.transport.target import Target
+from wsclient.transport.transport import Sockets
 
 if TYPE_CHECKING:
     from wsclient.books.feeds import BookFeed
@@ -207,7 +207,7 @@ class WebSocketClient(_Receiver):
         types = self._core.types if decode is None else types_of(decode)
         name = f"reader-{next(self._core.reader_numbers)}"
         queue = self._core.new_queue(name, queue_size, overflow, types)
-        undo = partial(self._core.watchdog.put_now, self._core.calls.dropping(channels, queue))
+        undo = partial(self._core.posts.put_now, self._core.calls.dropping(channels, queue))
         reader = Reader(self, queue, channels)
         try:
             self._subscribe(channels, queue, timeout, options)

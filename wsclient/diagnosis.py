@@ -1,7 +1,7 @@
 """Diagnosis of a connection: each step from this machine to a venue, timed, with advice.
 
 It examines an ordinary client with a single attempt. The client's sockets report each step of the
-connect (:class:`wsclient.runtime.transport.Sockets`), and public calls do the rest. So the
+connect (:class:`wsclient.transport.transport.Sockets`), and public calls do the rest. So the
 addresses, the proxy, TLS, the limits and the error texts are those of every client.
 
 Two things, which no client does, run on a thread of their own: connections to the addresses that
@@ -31,6 +31,7 @@ from urllib.parse import urlsplit
 from wsclient import advice
 from wsclient.advice import Finding
 from wsclient.client import WebSocketClient, client_of
+from wsclient.dialect.base import Dialect
 from wsclient.errors import (
     ClientClosed,
     ConfigurationError,
@@ -41,15 +42,14 @@ from wsclient.errors import (
     WSClientError,
 )
 from wsclient.options import Headers, check_timeout
-from wsclient.runtime.addresses import Address, parse_url
-from wsclient.runtime.dialing import connect_to, open_socket, weakness_of
-from wsclient.runtime.sockets import Cancellable
-from wsclient.runtime.threads import WorkerThread
-from wsclient.runtime.transport import Sockets
-from wsclient.runtime.waiting import SLICE, Deadline
-from wsclient.sansio.codec import one_line
-from wsclient.sansio.dialect import Dialect
+from wsclient.text import one_line
+from wsclient.threads.waiting import SLICE, Deadline
+from wsclient.threads.workers import WorkerThread
 from wsclient.tracebacks import without_locals
+from wsclient.transport.addresses import Address, parse_url
+from wsclient.transport.dialing import connect_to, open_socket, weakness_of
+from wsclient.transport.sockets import Cancellable
+from wsclient.transport.transport import Sockets
 
 __all__ = ["Check", "Diagnosis", "Status", "diagnose"]
 

@@ -60,7 +60,7 @@ from weakref import WeakValueDictionary
 from wsclient.client import WebSocketClient
 from wsclient.errors import ClientForked, ConfigurationError
 from wsclient.sansio.life import State
-from wsclient.stats import ChannelStats, Lag, Stats
+from wsclient.telemetry.stats import ChannelStats, Lag, Stats
 
 try:
     from prometheus_client import Metric

@@ -9,14 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from wsclient.errors import ConfigurationError
-from wsclient.sansio.backoff import Verdict, classify
-from wsclient.sansio.declared import types_of
+from wsclient.errors import ConfigurationError, Verdict, classify
+from wsclient.stream.declared import types_of
 from wsclient.tracebacks import without_locals
 
 if TYPE_CHECKING:
+    from wsclient.dialect.base import Dialect
     from wsclient.messages import Message
-    from wsclient.sansio.dialect import Dialect
 
 __all__ = [
     "OVERFLOW_POLICIES",

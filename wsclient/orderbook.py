@@ -15,9 +15,9 @@ from wsclient import dialects
 from wsclient.books.book import Book, Level, Side
 from wsclient.books.keeper import LiveBook
 from wsclient.books.status import BookState, BookStatus
+from wsclient.dialect.base import Dialect
 from wsclient.messages import Message
 from wsclient.options import check_timeout
-from wsclient.sansio.dialect import Dialect
 
 __all__ = ["OrderBook"]
 

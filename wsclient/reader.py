@@ -13,8 +13,8 @@ from wsclient.options import check_timeout, check_whole
 from wsclient.runtime.checks import close_quietly, forbid_worker_threads
 from wsclient.runtime.core import Core
 from wsclient.runtime.queues import MessageQueue
-from wsclient.runtime.waiting import NEVER, Deadline, Waiter
 from wsclient.sansio.life import State
+from wsclient.threads.waiting import NEVER, Deadline, Waiter
 
 __all__ = ["Reader"]
 

@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.making import entries_of
 from wsclient import Kraken, Message, OrderBook
 from wsclient.books.book import Book
-from wsclient.sansio.dialect import BookUpdate
-from wsclient.sansio.inbound import Inbound
+from wsclient.dialect.books import BookUpdate
+from wsclient.stream.inbound import Inbound
 
 try:
     from sortedcontainers import SortedDict

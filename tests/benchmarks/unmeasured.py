@@ -20,7 +20,7 @@ class Edit(NamedTuple):
 #: All accounting on the path of an ordinary message.
 EDITS = [
     Edit(
-        "wsclient.sansio.channel",
+        "wsclient.stream.channel",
         "accept_ordinary",
         {
             "                    break\n"

@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 
 from wsclient.books.book import Book, BookError, DialectBug, Level, Side
 from wsclient.books.joiner import Joiner
+from wsclient.dialect.books import BookFormat, BookUpdate, Snapshot
 from wsclient.messages import LinkedMessage, Message
-from wsclient.sansio.dialect import BookFormat, BookUpdate, Snapshot
 
 
 def levels(*pairs: tuple[Any, Any]) -> list[tuple[Decimal, Decimal]]:

@@ -19,11 +19,11 @@ from support.inside import feeds_of, kept_of
 from support.making import with_book
 from wsclient import Message, OrderBookOutOfSync
 from wsclient.books import feeds, watched
+from wsclient.dialect.books import BookUpdate, Snapshot
 from wsclient.dialects.binance import BinanceBook
 from wsclient.dialects.kraken import KrakenBook
 from wsclient.errors import ReentrantCall, ThreadStartError, WSClientError
 from wsclient.runtime.fifo import FifoQueue
-from wsclient.sansio.dialect import BookUpdate, Snapshot
 from wsclient.testing import FakeVenue, KrakenProtocol
 
 BOOK, OTHER = "book:BTC/USD", "book:ETH/USD"

@@ -19,9 +19,10 @@ from wsclient import Gap, Message, OrderBook, OrderBookOutOfSync
 from wsclient.books import run
 from wsclient.books.book import BookError
 from wsclient.books.keeper import LiveBook
+from wsclient.dialect.books import BookFormat, BookUpdate, Snapshot
+from wsclient.dialect.values import RestRequest
 from wsclient.errors import ConfigurationError, ReentrantCall
 from wsclient.messages import Arrival, LinkedMessage
-from wsclient.sansio.dialect import BookFormat, BookUpdate, RestRequest, Snapshot
 
 Levels = list[tuple[Decimal, Decimal]]
 

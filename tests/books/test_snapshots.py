@@ -22,7 +22,7 @@ from support.inside import feeds_of, kept_of, lock_of, refreshes_of, service_of,
 from support.making import message
 from wsclient import OrderBookOutOfSync
 from wsclient.sansio.backoff import Budget
-from wsclient.sansio.dialect import Ended
+from wsclient.stream.items import Ended
 from wsclient.testing import FakeVenue, Peer
 
 CHANNEL = Binance.channel()

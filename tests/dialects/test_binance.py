@@ -13,11 +13,12 @@ import pytest
 from support.reading import Data, read
 from support.recordings import Bench, marks, messages_of, refused
 from wsclient import WebSocketClient
+from wsclient.dialect.values import RestRequest
 from wsclient.dialects import Binance, BinanceFutures, find
 from wsclient.errors import ConfigurationError, SubscriptionRejected
 from wsclient.messages import LinkedMessage, Message
-from wsclient.sansio.dialect import Ack, Notice, Rejection, Reply, RestRequest, Unhandled
-from wsclient.sansio.incoming import Invalid
+from wsclient.stream.incoming import Invalid
+from wsclient.stream.items import Ack, Notice, Rejection, Reply, Unhandled
 from wsclient.testing import FakeVenue
 
 DEPTH = (

@@ -18,16 +18,18 @@ from support.making import message
 from support.reading import Data, read, read_one
 from support.recordings import Bench, Script, payloads
 from support.rig import Rig
+from wsclient.dialect.books import BookUpdate
+from wsclient.dialect.values import Credentials
 from wsclient.dialects import Bitfinex, find
 from wsclient.dialects.bitfinex import javascript_number
 from wsclient.errors import ConfigurationError, NotSupported, SubscriptionRejected
 from wsclient.events import Noticed
 from wsclient.messages import Message, SubscriptionState
-from wsclient.sansio.dialect import (
+from wsclient.sansio.floods import EVENT_INTERVAL
+from wsclient.stream.incoming import Invalid
+from wsclient.stream.items import (
     Ack,
-    BookUpdate,
     Counted,
-    Credentials,
     Heartbeat,
     LoginAccepted,
     LoginRefused,
@@ -36,8 +38,6 @@ from wsclient.sansio.dialect import (
     Reply,
     Unhandled,
 )
-from wsclient.sansio.floods import EVENT_INTERVAL
-from wsclient.sansio.incoming import Invalid
 from wsclient.testing import FakeVenue
 
 BOOK = "book:tBTCUSD"

@@ -12,7 +12,7 @@ import pytest
 import wsclient
 from support.recordings import messages_of
 from support.venues import VENUES, BookFrames
-from wsclient.sansio.dialect import Dialect
+from wsclient.dialect.base import Dialect
 
 
 class Book(NamedTuple):

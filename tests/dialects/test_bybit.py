@@ -13,13 +13,14 @@ import pytest
 
 from support.reading import Data, message_in, read, read_one
 from support.recordings import Book, marks, messages_of, payloads, refused, updates_of
+from wsclient.dialect.books import BookUpdate
+from wsclient.dialect.values import Credentials
 from wsclient.dialects import Bybit
 from wsclient.errors import ConfigurationError
 from wsclient.messages import Message
-from wsclient.sansio.dialect import (
+from wsclient.stream.incoming import Invalid
+from wsclient.stream.items import (
     Ack,
-    BookUpdate,
-    Credentials,
     Heartbeat,
     LoginAccepted,
     LoginRefused,
@@ -27,7 +28,6 @@ from wsclient.sansio.dialect import (
     Rejection,
     Unhandled,
 )
-from wsclient.sansio.incoming import Invalid
 
 RECORDING = "bybit/2024-12-01_XRPUSDT_ob500.data"
 TOPIC = "orderbook.500.XRPUSDT"

@@ -16,18 +16,13 @@ import pytest
 import wsclient
 from support.reading import Data, message_in, read, read_one
 from support.recordings import Script, payloads, refused
+from wsclient.dialect.books import BookUpdate
+from wsclient.dialect.values import Credentials
 from wsclient.dialects import CoinbaseExchange
 from wsclient.errors import ConfigurationError
 from wsclient.messages import Message
-from wsclient.sansio.dialect import (
-    BookUpdate,
-    Credentials,
-    Notice,
-    Rejection,
-    SubscribedChannels,
-    Unhandled,
-)
-from wsclient.sansio.incoming import Invalid
+from wsclient.stream.incoming import Invalid
+from wsclient.stream.items import Notice, Rejection, SubscribedChannels, Unhandled
 from wsclient.testing import FakeVenue
 
 RECORDING = "coinbase_exchange/COINBASE.ws.28.0"

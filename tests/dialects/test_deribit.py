@@ -13,13 +13,14 @@ from support.making import message
 from support.reading import Data, read, read_one
 from support.recordings import Bench
 from support.rig import Rig
+from wsclient.dialect.values import Limits
 from wsclient.dialects import Deribit, find
 from wsclient.errors import ConfigurationError, RequestRejected, SubscriptionRejected
 from wsclient.messages import LinkedMessage, SubscriptionState
-from wsclient.sansio.dialect import (
+from wsclient.stream.incoming import Invalid
+from wsclient.stream.items import (
     Ack,
     Heartbeat,
-    Limits,
     LoginAccepted,
     LoginRefused,
     Notice,
@@ -28,7 +29,6 @@ from wsclient.sansio.dialect import (
     Respond,
     Unhandled,
 )
-from wsclient.sansio.incoming import Invalid
 
 BOOK = "book.BTC-PERPETUAL.100ms"
 TICKER = "ticker.BTC-PERPETUAL.100ms"

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from support.reading import Data, read_one
+from wsclient.dialect.values import Limits
 from wsclient.dialects import Generic, Kraken, find
 from wsclient.errors import ConfigurationError, NotSupported
-from wsclient.sansio.dialect import Ack, Heartbeat, Item, Limits, Rejection, Unhandled
-from wsclient.sansio.incoming import Invalid
+from wsclient.stream.incoming import Invalid
+from wsclient.stream.items import Ack, Heartbeat, Item, Rejection, Unhandled
 
 peek = partial(read_one, Generic())
 

@@ -23,21 +23,19 @@ from support.making import entries_of
 from support.reading import Data, read_one
 from support.recordings import Bench, messages_of, payloads
 from support.resting import Rest, rest
+from wsclient.dialect.values import Credentials
 from wsclient.dialects import Kraken
-from wsclient.errors import AuthenticationError, ConfigurationError, HandshakeRejected
-from wsclient.messages import Message
-from wsclient.sansio.backoff import Verdict, classify
-from wsclient.sansio.dialect import (
-    Ack,
-    Credentials,
-    Heartbeat,
-    Notice,
-    Rejection,
-    Reply,
-    Unhandled,
+from wsclient.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    HandshakeRejected,
+    Verdict,
+    classify,
 )
-from wsclient.sansio.inbound import Inbound
-from wsclient.sansio.incoming import Invalid
+from wsclient.messages import Message
+from wsclient.stream.inbound import Inbound
+from wsclient.stream.incoming import Invalid
+from wsclient.stream.items import Ack, Heartbeat, Notice, Rejection, Reply, Unhandled
 from wsclient.testing import FakeVenue
 from wsclient.testing.protocols import Payload, ScriptedProtocol
 from wsclient.testing.venue import Peer

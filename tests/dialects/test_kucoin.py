@@ -20,20 +20,12 @@ from support.reading import Data, message_in, read_one
 from support.recordings import Bench, messages_of, payloads
 from support.resting import Rest, rest
 from wsclient import WebSocketClient
+from wsclient.dialect.values import Credentials, RestRequest
 from wsclient.dialects import Kucoin, find
 from wsclient.errors import AuthenticationError, HandshakeRejected, SubscriptionRejected
 from wsclient.messages import LinkedMessage
-from wsclient.sansio.dialect import (
-    Ack,
-    Credentials,
-    Heartbeat,
-    LoginAccepted,
-    Notice,
-    Rejection,
-    RestRequest,
-    Unhandled,
-)
-from wsclient.sansio.incoming import Invalid
+from wsclient.stream.incoming import Invalid
+from wsclient.stream.items import Ack, Heartbeat, LoginAccepted, Notice, Rejection, Unhandled
 from wsclient.testing import FakeVenue, Peer
 
 LEVEL2 = (

@@ -19,13 +19,14 @@ import pytest
 import wsclient
 from support.reading import Data, message_in, read_one
 from support.recordings import Bench, marks, messages_of, refused, there, updates_of
+from wsclient.dialect.books import BookUpdate
+from wsclient.dialect.values import Credentials
 from wsclient.dialects import OKX
 from wsclient.errors import ConfigurationError
 from wsclient.messages import LinkedMessage, Message
-from wsclient.sansio.dialect import (
+from wsclient.stream.incoming import Invalid
+from wsclient.stream.items import (
     Ack,
-    BookUpdate,
-    Credentials,
     Heartbeat,
     LoginAccepted,
     LoginRefused,
@@ -33,7 +34,6 @@ from wsclient.sansio.dialect import (
     Rejection,
     Unhandled,
 )
-from wsclient.sansio.incoming import Invalid
 from wsclient.testing import FakeVenue
 from wsclient.testing.protocols import Payload, ScriptedProtocol
 from wsclient.testing.venue import Peer

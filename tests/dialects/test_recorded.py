@@ -27,9 +27,11 @@ from support.recordings import (
 )
 from wsclient.books.book import Book as SortedBook
 from wsclient.books.book import BookError
+from wsclient.dialect.base import Dialect
+from wsclient.dialect.books import BookUpdate
 from wsclient.messages import Message
-from wsclient.sansio.dialect import Ack, BookUpdate, Counted, Dialect
-from wsclient.sansio.inbound import Inbound
+from wsclient.stream.inbound import Inbound
+from wsclient.stream.items import Ack, Counted
 from wsclient.testing import FakeVenue
 from wsclient.testing.protocols import Payload, ScriptedProtocol
 from wsclient.testing.venue import Peer

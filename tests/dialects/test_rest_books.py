@@ -11,7 +11,8 @@ import pytest
 
 import wsclient
 from support.recordings import Book, messages_of, payloads, recording
-from wsclient.sansio.dialect import BookUpdate, Dialect
+from wsclient.dialect.base import Dialect
+from wsclient.dialect.books import BookUpdate
 
 CHANNEL = "btcusdt@depth@100ms"
 

@@ -12,6 +12,7 @@ import pytest
 from support.making import entries_of
 from support.recordings import RECORDED, there
 from support.venues import MS, NS, VENUES
+from wsclient.dialect.base import Dialect
 from wsclient.dialects import (
     OKX,
     Binance,
@@ -22,8 +23,7 @@ from wsclient.dialects import (
     Kucoin,
 )
 from wsclient.messages import Message
-from wsclient.sansio.dialect import Dialect
-from wsclient.sansio.inbound import Inbound
+from wsclient.stream.inbound import Inbound
 from wsclient.testing.replay import read_recording
 
 QUIET = {"snapshot", "last_match"}

@@ -15,7 +15,7 @@ import pytest
 from support.canaries import found_in, variables_of
 from support.matrix import Line
 from wsclient.events import Event
-from wsclient.runtime import core
+from wsclient.runtime import common
 from wsclient.runtime.eventhub import EventHub
 from wsclient.runtime.eventstream import EventStream
 
@@ -75,7 +75,7 @@ def no_secret_is_in_events(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str
             ears.append(_Ear(found))
             self.add(ears[-1])
 
-    monkeypatch.setattr(core, "EventHub", Overheard)
+    monkeypatch.setattr(common, "EventHub", Overheard)
     yield found
     assert not found, f"secrets in events: {found}"
 

@@ -35,11 +35,11 @@ from wsclient.books.feeds import BookFeed, LiveBook, RestBookFeed
 from wsclient.messages import LinkedMessage, Message, SubscriptionState
 from wsclient.runtime.fifo import FifoQueue
 from wsclient.runtime.queues import MessageQueue
-from wsclient.runtime.waiting import Deadline
 from wsclient.sansio.actions import Send
-from wsclient.sansio.channel import LATE_OR_DUPLICATE
-from wsclient.sansio.inbound import Inbound
 from wsclient.sansio.life import State as ClientState
+from wsclient.stream.channel import LATE_OR_DUPLICATE
+from wsclient.stream.inbound import Inbound
+from wsclient.threads.waiting import Deadline
 
 ACTIVE = SubscriptionState.ACTIVE
 #: More than any count reaches.

@@ -34,8 +34,8 @@ from support.talk import (
     settle,
     threads_of_ours,
 )
-from wsclient.runtime.locks import Locks
 from wsclient.testing import FakeVenue
+from wsclient.threads.locks import Locks
 
 #: The number of random points of a call, besides those at powers of two.
 SAMPLE = 30

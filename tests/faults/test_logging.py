@@ -20,8 +20,8 @@ import wsclient
 from support.helpers import Call, until
 from support.logrig import Blocking, Memory, listening, making, threaded
 from support.program import End, Program
-from wsclient.runtime.logs import flush
 from wsclient.testing import FakeVenue
+from wsclient.threads.logs import flush
 
 PATIENCE = 10.0
 #: How long (s) close(1) may take on a busy machine.

@@ -17,8 +17,8 @@ import trustme
 import wsclient
 from support.canaries import TOKENS, found_in, secret_options
 from support.helpers import until
-from wsclient.runtime.dialing import default_ssl_context
 from wsclient.testing import FakeVenue
+from wsclient.transport.dialing import default_ssl_context
 
 USER, PASSWORD = "trader", TOKENS["Proxy"]
 

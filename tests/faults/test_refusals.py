@@ -19,16 +19,16 @@ import pytest
 import wsclient
 from support.matrix import each_size
 from wsclient import HandshakeRejected, Limits, State
+from wsclient.errors import classify
 from wsclient.options import Options
-from wsclient.runtime.handshake import MAX_RETRY_AFTER
 from wsclient.sansio.actions import (
     Cut,
     Dial,
 )
-from wsclient.sansio.backoff import classify
 from wsclient.sansio.heartbeat import ConnectionView
 from wsclient.sansio.supervisor import Supervisor
 from wsclient.testing import FakeVenue
+from wsclient.transport.handshake import MAX_RETRY_AFTER
 
 HOUR = 3600.0
 #: Rounding error of sums of floats (s).

@@ -39,12 +39,12 @@ from wsclient import (
     WebSocketClient,
     WebSocketHandler,
 )
+from wsclient.dialect.values import RestRequest
 from wsclient.options import Options
-from wsclient.runtime import rest
-from wsclient.runtime.dialing import default_ssl_context, weakness_of
-from wsclient.runtime.rest import fetch
-from wsclient.sansio.dialect import RestRequest
 from wsclient.testing import FakeVenue, GenericProtocol, Peer
+from wsclient.transport import rest
+from wsclient.transport.dialing import default_ssl_context, weakness_of
+from wsclient.transport.rest import fetch
 
 QUICK: dict[str, Any] = {"retry_delay": 0.01, "max_retry_delay": 0.02}
 

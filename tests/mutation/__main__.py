@@ -2,10 +2,10 @@
 
     python tests/mutation [module ...] [--sample N] [--seed S]
 
-Each single change of ``wsclient/sansio``, and of the pure modules of ``wsclient/books``, runs the
-module's own tests, then those of all pure modules, in a forked process that imports the changed
-text; no file is touched. Survivors are printed, unless ``survivors.txt`` has them with the reason;
-new ones make the exit code 1.
+Each single change of ``wsclient/sansio``, ``stream``, ``telemetry`` and ``dialect``, and of the
+pure modules of ``wsclient/books``, runs the module's own tests, then those of all pure modules, in
+a forked process that imports the changed text; no file is touched. Survivors are printed, unless
+``survivors.txt`` has them with the reason; new ones make the exit code 1.
 """
 
 from __future__ import annotations
@@ -37,12 +37,25 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "wsclient"
 #: The pure modules that decide; their names differ.
 MODULES = [
-    *sorted((PACKAGE / "sansio").glob("*.py")),
+    *(
+        path
+        for folder in ("sansio", "stream", "telemetry", "dialect")
+        for path in sorted((PACKAGE / folder).glob("*.py"))
+        if path.name != "__init__.py"
+    ),
     *(PACKAGE / "books" / f"{name}.py" for name in ("book", "joiner", "status")),
 ]
 SURVIVORS = Path(__file__).with_name("survivors.txt")
 #: All tests that need no thread and no socket.
-PURE = ["tests/sansio", "tests/dialects", "tests/books/test_book.py", "tests/test_messages.py"]
+PURE = [
+    "tests/sansio",
+    "tests/stream",
+    "tests/telemetry/test_histogram.py",
+    "tests/dialect",
+    "tests/dialects",
+    "tests/books/test_book.py",
+    "tests/test_messages.py",
+]
 #: Plugins imported before the forks cannot have their asserts rewritten, of which pytest warns.
 QUIETLY = ["-x", "-q", "-n0", "-p", "no:cacheprovider"]
 QUIETLY += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]

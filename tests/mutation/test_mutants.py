@@ -10,7 +10,7 @@ import wsclient
 from mutation.mutants import mutants
 
 PACKAGE = Path(wsclient.__file__).parent
-PURE = (PACKAGE / "sansio", PACKAGE / "books")
+PURE = tuple(PACKAGE / name for name in ("sansio", "stream", "dialect", "books"))
 
 
 def changes(source: str) -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 
 import wsclient
 from support.helpers import Call, until
-from support.inside import core_of, watchdog_of
+from support.inside import core_of
 from support.making import message as make
 from support.queues import message_queue
 from wsclient import ClientClosed, Dialect, Generic, Message, WebSocketClient
@@ -21,9 +21,9 @@ from wsclient.events import Recovered
 from wsclient.runtime import queues as message_queues
 from wsclient.runtime import reception
 from wsclient.runtime.queues import BATCH, MessageQueue
-from wsclient.runtime.waiting import Deadline
-from wsclient.sansio.measures import Lags
+from wsclient.telemetry.histogram import Lags
 from wsclient.testing import FakeVenue
+from wsclient.threads.waiting import Deadline
 
 NOW = 1_700_000_000 * 10**9
 POLICIES = ("drop_oldest", "drop_newest", "conflate", "error")
@@ -384,7 +384,7 @@ class TestRates:
 
 def test_stats_do_not_wake_the_watchdog(client: WebSocketClient, venue: FakeVenue) -> None:
     core = core_of(client)
-    until(watchdog_of(client).posts.empty)
+    until(core.posts.are_done)
     wake, woken = core.wake, []
     core.wake = lambda: woken.append(1) or wake()  # type: ignore[func-returns-value,method-assign]
     client.stats()

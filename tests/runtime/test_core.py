@@ -17,9 +17,9 @@ from support.helpers import Call, until
 from support.inside import core_of, watchdog_of
 from wsclient import WebSocketClient
 from wsclient.errors import ReentrantCall, ThreadStartError
-from wsclient.runtime.threads import WorkerThread
 from wsclient.sansio.actions import Ping
 from wsclient.testing import FakeVenue
+from wsclient.threads.workers import WorkerThread
 
 QUICK: dict[str, Any] = {"retry_delay": 0.01, "max_retry_delay": 0.05}
 

@@ -24,10 +24,11 @@ from wsclient.events import (
     ThreadStuck,
 )
 from wsclient.messages import Gap
-from wsclient.runtime import eventstream, waitlist
+from wsclient.runtime import eventstream
 from wsclient.runtime.eventhub import EventHub
 from wsclient.runtime.eventstream import EventStream
 from wsclient.sansio.actions import Notify
+from wsclient.threads import waitlist
 
 
 def emit(event_hub: EventHub, *events: Event) -> None:

@@ -11,9 +11,8 @@ import pytest
 
 from support.helpers import until
 from support.logrig import logging_hub
-from wsclient.errors import ConnectionLost, HandshakeRejected
+from wsclient.errors import ConnectionLost, HandshakeRejected, Verdict, classify
 from wsclient.runtime.judging import PATIENCE, Judge
-from wsclient.sansio.backoff import Verdict, classify
 
 LOST = ConnectionLost("gone")
 REFUSED = HandshakeRejected("no", 403)

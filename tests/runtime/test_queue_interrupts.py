@@ -15,10 +15,10 @@ from support.interrupting import Point, points
 from support.matrix import each_size
 from support.queues import POLICIES, Account, Feed, Receiver, message_queue, names, take
 from wsclient import Gap, Message, ReentrantCall, WaitTimeout
-from wsclient.runtime import waitlist
-from wsclient.runtime.locks import Locks
 from wsclient.runtime.queues import MESSAGE_OVERHEAD, MessageQueue
-from wsclient.runtime.waiting import Deadline
+from wsclient.threads import waitlist
+from wsclient.threads.locks import Locks
+from wsclient.threads.waiting import Deadline
 
 
 def recv(receiver: Receiver) -> list[Message]:

@@ -20,7 +20,7 @@ from support.queues import POLICIES, Account, Feed, Receiver, message_queue, nam
 from wsclient import ClientClosed, Gap, Message, QueueOverflow, WaitTimeout, WSClientError
 from wsclient.runtime.pacing import PACE, Pacer
 from wsclient.runtime.queues import BATCH_SHARE, MESSAGE_OVERHEAD, MessageQueue
-from wsclient.runtime.waiting import Deadline
+from wsclient.threads.waiting import Deadline
 
 
 def charge(messages: list[Message]) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from support.rig import INF, Plain
+from wsclient.dialect.values import Limits
 from wsclient.errors import (
     ConfigurationError,
     SubscriptionError,
@@ -17,10 +18,10 @@ from wsclient.errors import (
 )
 from wsclient.messages import SubscriptionState
 from wsclient.sansio.asked import Asked
-from wsclient.sansio.dialect import Ack, Ended, Limits, Rejection
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.unanswered import Request
 from wsclient.sansio.wanted import Wanted
+from wsclient.stream.items import Ack, Ended, Rejection
 
 PENDING = SubscriptionState.PENDING
 ACTIVE = SubscriptionState.ACTIVE

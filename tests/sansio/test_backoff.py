@@ -13,9 +13,11 @@ from wsclient.errors import (
     ConnectTimeout,
     HandshakeRejected,
     NotSupported,
+    Verdict,
     WSClientError,
+    classify,
 )
-from wsclient.sansio.backoff import Backoff, Budget, Verdict, classify
+from wsclient.sansio.backoff import Backoff, Budget
 
 RETRY, RATE_LIMITED, FATAL = Verdict
 

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from support.rig import Plain, Rig
+from wsclient.dialect.values import Credentials, Limits
 from wsclient.errors import SubscriptionRejected
 from wsclient.messages import SubscriptionState
 from wsclient.sansio.actions import Consult
-from wsclient.sansio.dialect import Ack, Credentials, Limits
 from wsclient.sansio.life import State
+from wsclient.stream.items import Ack
 
 
 class Watched(Plain):

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from support.rig import Plain, Rig
-from wsclient.sansio.dialect import Ack, Ended, Limits
+from wsclient.dialect.values import Limits
+from wsclient.stream.items import Ack, Ended
 
 
 def steps(call: Callable[[], object]) -> int:

@@ -17,9 +17,9 @@ from support.making import entries_of
 from support.rig import Rig
 from wsclient.dialects import Generic
 from wsclient.messages import LinkedMessage, Message, SubscriptionState
-from wsclient.sansio.declared import Types
-from wsclient.sansio.dialect import Ack, Counted, SubscribedChannels
-from wsclient.sansio.inbound import SMALL, Inbound
+from wsclient.stream.declared import Types
+from wsclient.stream.inbound import SMALL, Inbound
+from wsclient.stream.items import Ack, Counted, SubscribedChannels
 
 CHANNELS = ("a", "b")
 

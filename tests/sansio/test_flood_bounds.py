@@ -14,7 +14,11 @@ from wsclient.events import Event
 from wsclient.messages import Message
 from wsclient.sansio import output
 from wsclient.sansio.actions import Cut
-from wsclient.sansio.dialect import (
+from wsclient.sansio.floods import ANSWERS
+from wsclient.sansio.life import State
+from wsclient.sansio.output import MAX_WAITING
+from wsclient.stream.incoming import Invalid
+from wsclient.stream.items import (
     Ack,
     Counted,
     Ended,
@@ -27,10 +31,6 @@ from wsclient.sansio.dialect import (
     SubscribedChannels,
     Unhandled,
 )
-from wsclient.sansio.floods import ANSWERS
-from wsclient.sansio.incoming import Invalid
-from wsclient.sansio.life import State
-from wsclient.sansio.output import MAX_WAITING
 
 #: Item number n of a flood.
 FLOODS: dict[str, Callable[[Rig, int], list[Any]]] = {

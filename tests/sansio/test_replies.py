@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from support.rig import Rig
-from wsclient.sansio.dialect import Reply
+from wsclient.stream.items import Reply
 
 
 @pytest.mark.parametrize("was_cancelled", [False, True])

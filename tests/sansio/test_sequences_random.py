@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from support.examples import examples
 from support.making import message as make
 from wsclient.messages import Arrival, Gap, LinkedMessage, Message
-from wsclient.sansio.channel import LATE_OR_DUPLICATE, MAX_OPEN_GAPS, RECENT, Channel
+from wsclient.stream.channel import LATE_OR_DUPLICATE, MAX_OPEN_GAPS, RECENT, Channel
 
 Numbering = Literal["plain", "ranged", "pointer"]
 Before = Literal["", "invalid", "reconnect", "restart", "snapshot"]

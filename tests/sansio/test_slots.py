@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsclient.errors import ConnectError, ConnectionLost, HandshakeRejected, ReconnectError
+from wsclient.errors import ConnectError, ConnectionLost, HandshakeRejected, ReconnectError, Verdict
 from wsclient.options import Options
-from wsclient.sansio.backoff import Backoff, Budget, Verdict
+from wsclient.sansio.backoff import Backoff, Budget
 from wsclient.sansio.slots import MAIN, Place, Plan, Slot, SlotKey, plan
 
 INF = float("inf")

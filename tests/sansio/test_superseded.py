@@ -10,12 +10,15 @@ import pytest
 from support.making import entries_of
 from support.rig import LOGIN, Plain, Rig
 from wsclient.dialects import Generic
-from wsclient.errors import AuthenticationError, ConnectionLost
+from wsclient.errors import AuthenticationError, ConnectionLost, Verdict
 from wsclient.events import Noticed
 from wsclient.messages import LinkedMessage, Message
 from wsclient.sansio.actions import Consult, Send
-from wsclient.sansio.backoff import Verdict
-from wsclient.sansio.dialect import (
+from wsclient.sansio.heartbeat import ConnectionView
+from wsclient.sansio.life import State
+from wsclient.stream.inbound import Inbound
+from wsclient.stream.incoming import Invalid
+from wsclient.stream.items import (
     Ack,
     Counted,
     Heartbeat,
@@ -28,10 +31,6 @@ from wsclient.sansio.dialect import (
     SubscribedChannels,
     Unhandled,
 )
-from wsclient.sansio.heartbeat import ConnectionView
-from wsclient.sansio.inbound import Inbound
-from wsclient.sansio.incoming import Invalid
-from wsclient.sansio.life import State
 
 #: No answer is missed while a test waits.
 SLOW = {"ack_timeout": 1000.0, "connect_timeout": 1000.0}

@@ -9,6 +9,7 @@ import pytest
 
 from support.making import message
 from support.rig import INF, LOGIN, TRANSITIONS, Plain, Rig
+from wsclient.dialect.values import Limits
 from wsclient.errors import (
     AuthenticationError,
     ClientClosed,
@@ -23,12 +24,12 @@ from wsclient.errors import (
     RequestRejected,
     SubscriptionRejected,
     SubscriptionTimeout,
+    Verdict,
     WaitTimeout,
     WSClientError,
 )
 from wsclient.events import Reconnecting
 from wsclient.messages import Gap, SubscriptionState
-from wsclient.sansio import measures
 from wsclient.sansio.actions import (
     Abort,
     Consult,
@@ -41,12 +42,13 @@ from wsclient.sansio.actions import (
     Ping,
     Settle,
 )
-from wsclient.sansio.backoff import Verdict
-from wsclient.sansio.dialect import (
+from wsclient.sansio.heartbeat import ConnectionView
+from wsclient.sansio.life import PHASES, Phase, State
+from wsclient.stream.incoming import Invalid
+from wsclient.stream.items import (
     Ack,
     Counted,
     Heartbeat,
-    Limits,
     LoginAccepted,
     LoginRefused,
     Notice,
@@ -56,9 +58,7 @@ from wsclient.sansio.dialect import (
     SubscribedChannels,
     Unhandled,
 )
-from wsclient.sansio.heartbeat import ConnectionView
-from wsclient.sansio.incoming import Invalid
-from wsclient.sansio.life import PHASES, Phase, State
+from wsclient.telemetry.rates import STEP
 
 RETRY, RATE_LIMITED, FATAL = Verdict
 IDLE, CONNECTING, AUTHENTICATING, OPEN, BACKING_OFF, FAILED, CLOSING, CLOSED = State
@@ -1992,7 +1992,7 @@ def test_frames_are_counted_before_their_messages() -> None:
     assert (window.start.messages, window.start.bytes) == (2, 100)
     assert window.start.channels == {"a": 1, "b": 1}
     rig.count(1, 1, rig.now + 1)
-    assert rates.due == rig.now + measures.STEP
+    assert rates.due == rig.now + STEP
 
 
 def test_a_connections_rate_begins_when_it_is_open() -> None:

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from support.rig import Plain, Rig
-from wsclient.errors import ConnectionLost, HandshakeRejected, QueueOverflow, WSClientError
+from wsclient import dialect
+from wsclient.errors import (
+    ConnectionLost,
+    HandshakeRejected,
+    QueueOverflow,
+    Verdict,
+    WSClientError,
+    reason_of,
+)
 from wsclient.events import (
     Closed,
     Connected,
@@ -28,14 +36,13 @@ from wsclient.events import (
     Waiting,
 )
 from wsclient.messages import Gap
-from wsclient.sansio import dialect, output
+from wsclient.sansio import output
 from wsclient.sansio.actions import (
     Cut,
 )
-from wsclient.sansio.backoff import Verdict, reason_of
 from wsclient.sansio.heartbeat import ConnectionView
-from wsclient.sansio.incoming import Invalid
 from wsclient.sansio.life import State
+from wsclient.stream.incoming import Invalid
 
 
 def emitted(rig: Rig, kind: type[Event] = Event) -> list[Any]:

@@ -23,27 +23,26 @@ from hypothesis.stateful import (
 
 from support.examples import examples
 from support.rig import INF, LOGIN, TRANSITIONS, Plain, Rig
-from wsclient.errors import ConfigurationError, NotConnected, QueueOverflow, WSClientError
+from wsclient.dialect.values import Limits
+from wsclient.errors import ConfigurationError, NotConnected, QueueOverflow, Verdict, WSClientError
 from wsclient.messages import SubscriptionState
 from wsclient.sansio.actions import (
     Forget,
     Send,
 )
-from wsclient.sansio.backoff import Verdict
 from wsclient.sansio.connection import Connection
-from wsclient.sansio.dialect import (
+from wsclient.sansio.life import State
+from wsclient.stream.incoming import Invalid
+from wsclient.stream.items import (
     Ack,
     Ended,
     Heartbeat,
-    Limits,
     LoginAccepted,
     LoginRefused,
     Rejection,
     Reply,
     SubscribedChannels,
 )
-from wsclient.sansio.incoming import Invalid
-from wsclient.sansio.life import State
 
 ACTIVE = SubscriptionState.ACTIVE
 UNSUBSCRIBING = SubscriptionState.UNSUBSCRIBING

@@ -33,8 +33,8 @@ from support.helpers import (
 )
 from support.proxies import Proxy
 from wsclient.dialects import Kucoin
-from wsclient.runtime.dialing import default_ssl_context
 from wsclient.testing import FakeVenue, GenericProtocol
+from wsclient.transport.dialing import default_ssl_context
 
 __all__ = ["BROKEN", "HOST", "Arguments", "resolving", "server_context", "trusting"]
 

@@ -20,7 +20,7 @@ from support.helpers import Server, expect_end, receive_head
 from support.inside import kept_of, service_of
 from wsclient.books import snapshots
 from wsclient.books.feeds import LiveBook
-from wsclient.sansio.dialect import Dialect
+from wsclient.dialect.base import Dialect
 from wsclient.testing import FakeVenue, FaultProxy
 from wsclient.testing.protocols import Payload, ScriptedProtocol
 from wsclient.testing.venue import Peer

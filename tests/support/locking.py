@@ -1,6 +1,6 @@
 """An instrument for locks: it records which are taken while others are held, and what runs then.
 
-Within ``with Instrument() as instrument:`` each lock that :meth:`wsclient.runtime.locks.Locks.new`
+Within ``with Instrument() as instrument:`` each lock that :meth:`wsclient.threads.locks.Locks.new`
 makes is watched. A violation is one of these:
 
 * a lock is taken by the thread that holds it already;
@@ -32,17 +32,17 @@ from typing import Any, NamedTuple
 
 import wsclient
 from wsclient import dialects
+from wsclient.dialect.base import Dialect
 from wsclient.options import Options
-from wsclient.runtime import waiting
-from wsclient.runtime.locks import Locks
-from wsclient.sansio.dialect import Dialect
+from wsclient.threads import waiting
+from wsclient.threads.locks import Locks
 
 __all__ = ["Instrument", "Kinds", "Violation"]
 
 #: What may run under a lock, by the module that makes the lock, and why.
 EXCEPTIONS: Mapping[str, frozenset[str]] = {
     # It keeps a file number from being given back during the call. The socket never blocks.
-    "wsclient.runtime.stream": frozenset({"socket.send", "socket.recv", "socket.recv_into"}),
+    "wsclient.transport.bytestream": frozenset({"socket.send", "socket.recv", "socket.recv_into"}),
 }
 #: How many frames of a stack a violation shows.
 DEPTH = 12

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from wsclient.runtime import logs
 from wsclient.runtime.eventhub import EventHub
 from wsclient.runtime.eventlog import EventLog
-from wsclient.runtime.logs import ClientLog, LogThread
+from wsclient.threads import logs
+from wsclient.threads.logs import ClientLog, LogThread
 
 __all__ = ["Blocking", "Memory", "listening", "logging_hub", "making", "threaded"]
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from wsclient.dialect.base import Dialect
+from wsclient.dialect.books import BookFormat
 from wsclient.dialects import Generic
 from wsclient.messages import Arrival, Gap, Message
-from wsclient.sansio.dialect import BookFormat, Dialect
-from wsclient.sansio.inbound import Inbound
-from wsclient.sansio.incoming import Incoming
+from wsclient.stream.inbound import Inbound
+from wsclient.stream.incoming import Incoming
 
 _INBOUND = Inbound(Generic())
 

@@ -15,7 +15,7 @@ from wsclient.reader import _Receiver
 from wsclient.runtime.conflating import ConflatingQueue
 from wsclient.runtime.fifo import FifoQueue
 from wsclient.runtime.queues import MessageQueue
-from wsclient.runtime.waiting import Deadline
+from wsclient.threads.waiting import Deadline
 
 POLICIES = ("drop_oldest", "drop_newest", "conflate", "error")
 

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from support.making import entries_of
+from wsclient.dialect.base import Dialect
 from wsclient.messages import Message
-from wsclient.sansio.dialect import Dialect
-from wsclient.sansio.inbound import Inbound
-from wsclient.sansio.incoming import Invalid
+from wsclient.stream.inbound import Inbound
+from wsclient.stream.incoming import Invalid
 
 
 class Data(NamedTuple):

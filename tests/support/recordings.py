@@ -13,9 +13,10 @@ import pytest
 import wsclient
 from support.making import entries_of
 from support.rig import Rig
+from wsclient.dialect.base import Dialect
+from wsclient.dialect.books import BookUpdate
 from wsclient.messages import LinkedMessage, Message
-from wsclient.sansio.dialect import BookUpdate, Dialect
-from wsclient.sansio.inbound import Inbound
+from wsclient.stream.inbound import Inbound
 from wsclient.testing import FakeVenue
 from wsclient.testing.protocols import Payload, ScriptedProtocol
 from wsclient.testing.replay import Recorded, read_recording

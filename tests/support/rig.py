@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from support.making import message as make
-from wsclient.errors import ConnectionLost
+from wsclient.dialect.base import Dialect
+from wsclient.dialect.values import Limits
+from wsclient.errors import ConnectionLost, Verdict, classify
 from wsclient.events import Event, StateChanged
 from wsclient.messages import Gap, Message, SubscriptionState
 from wsclient.options import Options
@@ -23,14 +25,13 @@ from wsclient.sansio.actions import (
     Send,
     Settle,
 )
-from wsclient.sansio.backoff import Verdict, classify
-from wsclient.sansio.channel import Batch
 from wsclient.sansio.connection import Connection
-from wsclient.sansio.dialect import Ack, Dialect, Limits, LoginAccepted, Rejection
 from wsclient.sansio.heartbeat import ConnectionView
-from wsclient.sansio.incoming import Incoming
 from wsclient.sansio.life import State
 from wsclient.sansio.supervisor import Supervisor
+from wsclient.stream.channel import Batch
+from wsclient.stream.incoming import Incoming
+from wsclient.stream.items import Ack, LoginAccepted, Rejection
 
 INF = float("inf")
 LOGIN = {"op": "login"}

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 from wsclient.errors import ConnectionLost, WSClientError
-from wsclient.runtime.locks import Locks
-from wsclient.runtime.source import FrameReceiver
-from wsclient.runtime.target import Target
-from wsclient.runtime.threads import WorkerThread, start
-from wsclient.runtime.waiting import Waiter
-from wsclient.sansio.frames import Frames
 from wsclient.sansio.heartbeat import ConnectionView
+from wsclient.stream.frames import Frames
+from wsclient.threads.locks import Locks
+from wsclient.threads.waiting import Waiter
+from wsclient.threads.workers import WorkerThread, start
+from wsclient.transport.source import FrameReceiver
+from wsclient.transport.target import Target
 
 __all__ = ["Script", "ScriptClock", "ScriptedSource"]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal
 from typing import NamedTuple
 
-from wsclient.sansio.dialect import BookFormat, BookUpdate, Levels
+from wsclient.dialect.books import BookFormat, BookUpdate, Levels
 
 __all__ = ["Book", "BookError", "DialectBug", "Level", "Side"]
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from wsclient.messages import Message, SubscriptionState
+from wsclient.runtime.core import Core
 from wsclient.runtime.queues import MessageQueue
-
-if TYPE_CHECKING:
-    from wsclient.runtime.core import Core
 
 __all__ = ["BookCalls", "Routed"]
 

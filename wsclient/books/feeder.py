@@ -12,8 +12,8 @@ from typing import Protocol
 from wsclient.errors import WaitTimeout, WSClientError
 from wsclient.messages import Message
 from wsclient.runtime.queues import MessageQueue
-from wsclient.runtime.threads import start
-from wsclient.runtime.waiting import Deadline
+from wsclient.threads.waiting import Deadline
+from wsclient.threads.workers import start
 
 __all__ = ["Fed", "Feeder"]
 

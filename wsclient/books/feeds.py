@@ -8,14 +8,14 @@ from typing import Any
 from wsclient.books.calls import Routed
 from wsclient.books.keeper import RESUBSCRIBED, LiveBook
 from wsclient.books.service import BookService
+from wsclient.dialect.values import RestRequest
 from wsclient.events import BookOutOfSync, BookRefreshed, DialectFailed
 from wsclient.messages import Gap, Message
 from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.reception import LATE
-from wsclient.runtime.waiting import Waiter
-from wsclient.sansio.dialect import RestRequest
 from wsclient.sansio.life import State
 from wsclient.sansio.refreshes import PATIENCE
+from wsclient.threads.waiting import Waiter
 
 __all__ = ["BookFeed", "LiveBook", "RestBookFeed"]
 

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Iterable
 
 from wsclient.books.book import BookError
+from wsclient.dialect.books import Snapshot
 from wsclient.messages import LinkedMessage, Message
-from wsclient.sansio.dialect import Snapshot
 
 __all__ = ["Joiner"]
 

@@ -22,11 +22,12 @@ from wsclient.books.book import Book, BookError, DialectBug
 from wsclient.books.joiner import Joiner
 from wsclient.books.run import BookRun
 from wsclient.books.watched import Upstream, WatchedBook
+from wsclient.dialect.base import Dialect
+from wsclient.dialect.books import BookFormat, BookUpdate, Snapshot
 from wsclient.errors import ConfigurationError, NotSupported
 from wsclient.messages import Message
-from wsclient.runtime.locks import Locks
-from wsclient.sansio.codec import one_line, text_of
-from wsclient.sansio.dialect import BookFormat, BookUpdate, Dialect, Snapshot
+from wsclient.text import one_line, text_of
+from wsclient.threads.locks import Locks
 
 __all__ = ["LiveBook", "Upstream", "format_of"]
 

@@ -7,8 +7,8 @@ from time import monotonic
 
 from wsclient.books.book import Book
 from wsclient.books.joiner import Joiner
+from wsclient.dialect.books import BookUpdate
 from wsclient.messages import Message
-from wsclient.sansio.dialect import BookUpdate
 
 __all__ = ["BookRun"]
 

@@ -10,19 +10,19 @@ from typing import Any, Protocol
 from msgspec import MsgspecError
 
 from wsclient.books.book import DialectBug
-from wsclient.errors import HandshakeRejected, ThreadStartError, WSClientError
+from wsclient.dialect.values import RestRequest
+from wsclient.errors import HandshakeRejected, ThreadStartError, Verdict, WSClientError
 from wsclient.events import SnapshotFailed, SnapshotsFailed, SnapshotTooOld
 from wsclient.options import Options
-from wsclient.runtime.forking import watch
-from wsclient.runtime.locks import Locks
-from wsclient.runtime.sockets import Cancellable
-from wsclient.runtime.source import Clock
-from wsclient.runtime.threads import WorkerThread, start
-from wsclient.sansio.backoff import Backoff, Verdict
-from wsclient.sansio.codec import one_line, text_of
-from wsclient.sansio.dialect import RestRequest
+from wsclient.sansio.backoff import Backoff
 from wsclient.sansio.refreshes import Refreshes
+from wsclient.text import one_line, text_of
+from wsclient.threads.forking import watch
+from wsclient.threads.locks import Locks
+from wsclient.threads.workers import WorkerThread, start
 from wsclient.tracebacks import forget_locals
+from wsclient.transport.sockets import Cancellable
+from wsclient.transport.source import Clock
 
 __all__ = ["Snapshots", "Wanting"]
 
@@ -263,7 +263,7 @@ class Snapshots:
         self._emit(SnapshotFailed, book.channel, text, False, odd)
 
     def _fetch(self, request: RestRequest) -> Any:
-        from wsclient.runtime.rest import fetch  # imported lazily: requests is slow to import
+        from wsclient.transport.rest import fetch  # imported lazily: requests is slow to import
 
         options = self.options
         return fetch(

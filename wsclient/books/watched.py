@@ -10,12 +10,12 @@ from wsclient.books.joiner import Joiner
 from wsclient.books.status import BookState, BookStatus
 from wsclient.errors import OrderBookOutOfSync, WaitTimeout
 from wsclient.messages import Message
-from wsclient.runtime.forking import watch
-from wsclient.runtime.locks import Locks
-from wsclient.runtime.pops import pops
 from wsclient.runtime.reception import LATE
-from wsclient.runtime.waiting import Deadline
-from wsclient.runtime.waitlist import WaitList
+from wsclient.threads.forking import watch
+from wsclient.threads.locks import Locks
+from wsclient.threads.pops import pops
+from wsclient.threads.waiting import Deadline
+from wsclient.threads.waitlist import WaitList
 
 __all__ = ["Upstream", "WatchedBook"]
 

@@ -26,9 +26,9 @@ from wsclient.cli.plain import PlainView
 from wsclient.cli.terminal import is_rich
 from wsclient.client import WebSocketClient
 from wsclient.messages import Message
-from wsclient.runtime.logs import flush
 from wsclient.sansio.life import State
 from wsclient.testing import FakeVenue, GenericProtocol
+from wsclient.threads.logs import flush
 
 __all__ = ["CHANNELS", "Demo", "run"]
 

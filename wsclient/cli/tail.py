@@ -16,10 +16,10 @@ import msgspec
 
 from wsclient.cli.terminal import clock, is_rich, printable
 from wsclient.client import WebSocketClient, connect
+from wsclient.dialect.base import Dialect
 from wsclient.errors import SubscriptionError
 from wsclient.messages import Gap, Message
-from wsclient.runtime.logs import flush
-from wsclient.sansio.dialect import Dialect
+from wsclient.threads.logs import flush
 
 __all__ = ["run"]
 

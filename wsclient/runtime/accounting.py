@@ -5,8 +5,9 @@ from __future__ import annotations
 from wsclient.messages import SubscriptionState
 from wsclient.runtime.core import Core
 from wsclient.sansio.life import State
-from wsclient.sansio.measures import Histogram, Lags, Window
-from wsclient.stats import ChannelStats, ConnectionInfo, Lag, Rate, Stats
+from wsclient.telemetry.histogram import Histogram, Lags
+from wsclient.telemetry.rates import Window
+from wsclient.telemetry.stats import ChannelStats, ConnectionInfo, Lag, Rate, Stats
 
 __all__ = ["connections_of", "stats_of"]
 

@@ -11,8 +11,8 @@ from wsclient.events import CallbackFailed, Event
 from wsclient.messages import Message
 from wsclient.runtime.eventstream import EventStream
 from wsclient.runtime.queues import MessageQueue
-from wsclient.runtime.threads import start
-from wsclient.runtime.waiting import NEVER
+from wsclient.threads.waiting import NEVER
+from wsclient.threads.workers import start
 
 __all__ = ["Callbacks"]
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wsclient.errors import SubscriptionError, SubscriptionRejected
 from wsclient.events import Event
 from wsclient.messages import Gap, Message, Subscription
+from wsclient.runtime.common import Common
 from wsclient.runtime.eventstream import EventStream
 from wsclient.runtime.queues import MessageQueue
-from wsclient.runtime.waiting import Waiter
+from wsclient.runtime.watchdog import Watchdog
 from wsclient.sansio.life import State
-
-if TYPE_CHECKING:
-    from wsclient.runtime.core import Core
+from wsclient.threads.waiting import Waiter
 
 __all__ = ["Calls"]
 
@@ -38,24 +37,31 @@ class _PostedCall:
 class Calls:
     """The calls of one client. A deadline is a time of the core's clock (monotonic s)."""
 
-    __slots__ = ("_core",)
+    __slots__ = ("_core", "_watchdog")
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Common, watchdog: Watchdog) -> None:
         self._core = core
+        self._watchdog = watchdog
+
+    def _start(self) -> None:
+        """Start the watchdog thread, unless it runs."""
+        self._core.check_call()
+        self._core.supervisor.life.check()
+        self._watchdog.start()
 
     # The connection.
 
     def connect(self, waiter: Waiter, deadline: float) -> None:
         """Open the connection; ``waiter`` is settled when it is open or cannot be opened.
 
-        Raises as :meth:`Core.start`.
+        Raises ThreadStartError, and as :meth:`Common.check_call` and :meth:`Life.check`.
         """
 
         def connect() -> None:
             with self._core.lock:
                 self._core.supervisor.connect(waiter, deadline, self._core.clock.monotonic())
 
-        self._core.start()
+        self._start()
         self._core.ask(waiter, connect)
 
     def cancel_connect(self, waiter: Waiter) -> None:
@@ -74,7 +80,7 @@ class Calls:
             with self._core.lock:
                 connection = self._core.supervisor.open_connection()
                 connection.sending.spend(self._core.clock.monotonic())
-            self._core.watchdog.send(connection.id, payload, waiter)
+            self._watchdog.send(connection.id, payload, waiter)
 
         self._core.ask(waiter, send)
 
@@ -84,7 +90,7 @@ class Calls:
         def ping() -> None:
             with self._core.lock:
                 connection = self._core.supervisor.open_connection()
-            self._core.watchdog.ping(connection.id)
+            self._watchdog.ping(connection.id)
 
         self._core.call(ping)
 
@@ -106,7 +112,7 @@ class Calls:
                 connection = self._core.supervisor.open_connection()
                 connection.replies.begin(request_id, reply, deadline)
                 connection.sending.spend(self._core.clock.monotonic())
-            self._core.watchdog.send(connection.id, payload, sent)
+            self._watchdog.send(connection.id, payload, sent)
 
         self._core.ask(sent, request)
         return request_id
@@ -196,7 +202,7 @@ class Calls:
         """
         drop = self.dropping(channels, queue, waiter, deadline)
         if waiter is None:
-            self._core.watchdog.put(drop)
+            self._core.posts.put(drop)
         else:
             self._core.ask(waiter, drop)
 
@@ -277,7 +283,7 @@ class Calls:
             if queue is not None:
                 self.leave((channel,), queue, Waiter())
 
-        self._core.watchdog.put(off)
+        self._core.posts.put(off)
 
     # Events.
 
@@ -298,7 +304,7 @@ class Calls:
 
     def _listen(self, listen: Callable[[], None]) -> None:
         if self._core.supervisor.state not in ENDED:
-            self._core.start()
+            self._start()
         self._core.call(listen)
 
     # The state.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from wsclient.errors import ConfigurationError
 from wsclient.events import Event
-from wsclient.runtime.threads import is_worker_thread
+from wsclient.threads.workers import is_worker_thread
 
 __all__ = ["check_channels", "check_event_types", "close_quietly", "forbid_worker_threads"]
 

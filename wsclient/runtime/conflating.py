@@ -8,8 +8,8 @@ from operator import itemgetter
 from typing import Any
 
 from wsclient.messages import Message
-from wsclient.runtime.pops import pops
 from wsclient.runtime.queues import MessageQueue, charge, cost_of, is_last
+from wsclient.threads.pops import pops
 
 __all__ = ["ConflatingQueue"]
 

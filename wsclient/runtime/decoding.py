@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 from wsclient.messages import Message
-from wsclient.sansio.declared import Types
-from wsclient.sansio.inbound import excerpt, why
+from wsclient.stream.declared import Types
+from wsclient.text import excerpt, why
 
-__all__ = ["Decoded", "Misfit", "decoded"]
+__all__ = ["Misfit", "Outcome", "decoded"]
 
-Decoded = tuple[Message, Any, Any]
+Outcome = tuple[Message, Any, Any]
 
 
 class Misfit(NamedTuple):
@@ -31,13 +31,13 @@ class Misfit(NamedTuple):
     text: str
 
 
-def decoded(messages: Iterable[Message], types: Types) -> list[Decoded]:
+def decoded(messages: Iterable[Message], types: Types) -> list[Outcome]:
     """Return (message, kind, data) of each message that is not decoded yet.
 
     ``kind`` is its type, ``Any`` for plain data, which stay as they are, or a :class:`Misfit`. The
     messages are not changed: another consumer may decode them at the same time.
     """
-    found: list[Decoded] = []
+    found: list[Outcome] = []
     for message in messages:
         if message.kind is None:
             try:
@@ -49,7 +49,7 @@ def decoded(messages: Iterable[Message], types: Types) -> list[Decoded]:
     return found
 
 
-def _decoded(message: Message, types: Types) -> Decoded:
+def _decoded(message: Message, types: Types) -> Outcome:
     decoder = message.arrival.decoder
     if decoder is None or not message.raw:
         return message, Any, None
@@ -57,7 +57,7 @@ def _decoded(message: Message, types: Types) -> Decoded:
     return message, kind, None if kind is Any else decoder.typed(message, kind)
 
 
-def _decoded_again(message: Message, types: Types, error: BaseException) -> Decoded:
+def _decoded_again(message: Message, types: Types, error: BaseException) -> Outcome:
     """Decide whether ``error`` is the message's or a signal's, which is raised."""
     is_main = threading.current_thread() is threading.main_thread()
     if is_main and isinstance(error, KeyboardInterrupt):

@@ -11,9 +11,9 @@ from wsclient.errors import WSClientError
 from wsclient.events import Closed, Event
 from wsclient.runtime.eventlog import EventLog
 from wsclient.runtime.eventstream import EventStream
-from wsclient.runtime.locks import Locks
-from wsclient.runtime.weak import WeakGroup
 from wsclient.sansio.actions import Notify
+from wsclient.threads.locks import Locks
+from wsclient.threads.weak import WeakGroup
 
 __all__ = ["EventHub"]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from wsclient import events
 from wsclient.events import Event
-from wsclient.runtime.logs import ClientLog
-from wsclient.sansio.codec import one_line
+from wsclient.text import one_line
+from wsclient.threads.logs import ClientLog
 
 __all__ = ["EventLog", "line_of"]
 

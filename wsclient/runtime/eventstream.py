@@ -9,10 +9,10 @@ from functools import partial
 from wsclient.errors import ClientClosed, WaitTimeout, WSClientError
 from wsclient.events import Event
 from wsclient.options import check_timeout
-from wsclient.runtime.forking import forked_error, watch
-from wsclient.runtime.pops import pops
-from wsclient.runtime.waiting import NEVER, Deadline
-from wsclient.runtime.waitlist import WaitList
+from wsclient.threads.forking import forked_error, watch
+from wsclient.threads.pops import pops
+from wsclient.threads.waiting import NEVER, Deadline
+from wsclient.threads.waitlist import WaitList
 
 __all__ = ["EventStream"]
 

@@ -9,8 +9,8 @@ from typing import Any
 from wsclient.errors import QueueOverflow
 from wsclient.messages import Message
 from wsclient.runtime.gaps import Gaps
-from wsclient.runtime.pops import pops
 from wsclient.runtime.queues import MessageQueue, cost_of, is_last
+from wsclient.threads.pops import pops
 
 __all__ = ["FifoQueue"]
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from wsclient.errors import ThreadStartError
+from wsclient.errors import ThreadStartError, Verdict, classify
 from wsclient.events import ClassifyFailed, ClassifyUnanswered
-from wsclient.runtime.threads import start
-from wsclient.sansio.backoff import Verdict, classify
+from wsclient.threads.workers import start
 
 __all__ = ["Judge"]
 

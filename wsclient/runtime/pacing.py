@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from wsclient.runtime.waitlist import new_signal
+from wsclient.threads.waitlist import new_signal
 
 __all__ = ["PACE", "Handover", "Pacer"]
 

@@ -13,7 +13,7 @@ lock, since code of the user may run, and stores the data in the messages under 
 decoded messages enter the batch. One that does not fit its type leaves the queue and is counted as
 ``invalid`` in a gap. What is dropped before it comes to the head of the queue costs no decoding.
 
-Only consumers are interrupted (see :mod:`wsclient.runtime.pops`): messages are put, and the queue
+Only consumers are interrupted (see :mod:`wsclient.threads.pops`): messages are put, and the queue
 is closed, on the client's threads. :meth:`MessageQueue.fill` hands messages out, and the consumer
 takes them from :attr:`MessageQueue.handed_out` in the frame that returns them to the user. State
 that belongs together is assigned with no call in between, or can be computed again from the
@@ -31,17 +31,17 @@ from typing import Any
 
 from wsclient.errors import WaitTimeout, WSClientError
 from wsclient.messages import Gap, Message
-from wsclient.runtime.decoding import Decoded, Misfit, decoded
-from wsclient.runtime.forking import forked_error, watch
+from wsclient.runtime.decoding import Misfit, Outcome, decoded
 from wsclient.runtime.gaps import Gaps
-from wsclient.runtime.locks import Locks
 from wsclient.runtime.pacing import Handover, Pacer
-from wsclient.runtime.pops import pops
-from wsclient.runtime.waiting import Deadline
-from wsclient.runtime.waitlist import WaitList, new_signal, pause
-from wsclient.sansio.declared import Types
-from wsclient.sansio.measures import Lags
-from wsclient.stats import Lag, QueueStats
+from wsclient.stream.declared import Types
+from wsclient.telemetry.histogram import Lags
+from wsclient.telemetry.stats import Lag, QueueStats
+from wsclient.threads.forking import forked_error, watch
+from wsclient.threads.locks import Locks
+from wsclient.threads.pops import pops
+from wsclient.threads.waiting import Deadline
+from wsclient.threads.waitlist import WaitList, new_signal, pause
 
 __all__ = ["BATCH", "MessageQueue", "charge", "cost_of", "is_last"]
 
@@ -239,7 +239,7 @@ class MessageQueue:
         if self._is_held():
             self._locks.check()
         signal: threading.Lock | None = None
-        found: list[Decoded] = []
+        found: list[Outcome] = []
         #: How many messages this call decodes even when its deadline is over.
         left: int | None = None
         try:
@@ -497,7 +497,7 @@ class MessageQueue:
         needed = len(waiting) if maximum is None else maximum - len(self._batch)
         return list(islice(waiting, self._portion(needed)))
 
-    def _store_data(self, found: list[Decoded]) -> None:
+    def _store_data(self, found: list[Outcome]) -> None:
         """Store decoded data in their messages, unless another consumer has done it."""
         for message, kind, data in found:
             if message.kind is None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from wsclient.dialect.base import Dialect
+from wsclient.dialect.values import Credentials
 from wsclient.messages import Message
+from wsclient.runtime.common import Common
 from wsclient.runtime.router import strip
-from wsclient.sansio.dialect import Credentials, Dialect
-from wsclient.sansio.frames import Frames
-from wsclient.sansio.inbound import Inbound
-from wsclient.sansio.incoming import Incoming, Invalid
-
-if TYPE_CHECKING:
-    from wsclient.runtime.core import Core
+from wsclient.runtime.watchdog import Watchdog
+from wsclient.stream.frames import Frames
+from wsclient.stream.inbound import Inbound
+from wsclient.stream.incoming import Incoming, Invalid
 
 __all__ = ["Reception"]
 
@@ -26,14 +26,15 @@ SAMPLE_EVERY = 0.01
 class Reception:
     """Takes the reports of all sources of one client.
 
-    Implements :class:`wsclient.runtime.source.FrameReceiver`, on the sources' threads. A report
+    Implements :class:`wsclient.transport.source.FrameReceiver`, on the sources' threads. A report
     about a connection that the supervisor no longer has is ignored.
     """
 
-    __slots__ = ("_clock", "_core", "_inbound", "_sample_at", "_taking_in")
+    __slots__ = ("_clock", "_core", "_inbound", "_sample_at", "_taking_in", "_watchdog")
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Common, watchdog: Watchdog) -> None:
         self._core = core
+        self._watchdog = watchdog
         self._clock = core.clock
         options = core.options
         self._inbound = Inbound(
@@ -189,11 +190,11 @@ class Reception:
 
     def ended(self, connection_id: int, error: BaseException) -> None:
         """Make the watchdog note that a connection or an attempt has ended by ``error``."""
-        self._core.post(partial(self._core.watchdog.ended, connection_id, error))
+        self._core.post(partial(self._watchdog.ended, connection_id, error))
 
     def finished(self, connection_id: int) -> None:
         """Forget a source: its thread ends."""
-        self._core.watchdog.transports.pop(connection_id, None)
+        self._watchdog.transports.pop(connection_id, None)
 
 
 def _has_times(dialect: Dialect) -> bool:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from wsclient.runtime.gaps import Gaps
-from wsclient.runtime.pops import pops, run_all
+from wsclient.runtime.posts import Post
+from wsclient.threads.pops import pops, run_all
 
 __all__ = ["Refusals"]
-
-Post = Callable[[], None]
 
 
 class Refusals:

@@ -21,7 +21,7 @@ import msgspec
 from wsclient.errors import WSClientError
 from wsclient.messages import Gap, Message
 from wsclient.runtime.queues import MessageQueue
-from wsclient.sansio.measures import Lags
+from wsclient.telemetry.histogram import Lags
 
 __all__ = ["Router", "Routes", "strip"]
 

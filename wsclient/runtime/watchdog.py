@@ -1,25 +1,19 @@
 """The thread that runs the functions posted by callers and performs the supervisor's actions.
 
 It never blocks on I/O: it starts readers, puts frames into the outbox, shuts sockets down, and
-waits on one queue, which any thread may wake at any time. ``SimpleQueue.put`` is safe even in a
-signal handler or a finalizer that interrupts another call of the queue.
+waits for posts, which any thread may make at any time.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections import deque
-from collections.abc import Callable
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING
 
-from wsclient.errors import ConnectionLost, NotConnected, ThreadStartError, WSClientError
+from wsclient.errors import ConnectionLost, NotConnected, ThreadStartError, Verdict, WSClientError
 from wsclient.events import Disconnected, Resubscribing, SlowConsumer, ThreadDied
-from wsclient.runtime.source import Source, Sources
-from wsclient.runtime.threads import WorkerThread, launch
-from wsclient.runtime.waiting import Waiter
+from wsclient.runtime.common import Common
 from wsclient.sansio.actions import (
     Abort,
     Action,
@@ -35,12 +29,11 @@ from wsclient.sansio.actions import (
     Send,
     Settle,
 )
-from wsclient.sansio.backoff import Verdict
 from wsclient.sansio.life import Phase
+from wsclient.threads.waiting import Waiter
+from wsclient.threads.workers import WorkerThread, launch
 from wsclient.tracebacks import forget_locals
-
-if TYPE_CHECKING:
-    from wsclient.runtime.core import Core
+from wsclient.transport.source import FrameReceiver, Source, Sources
 
 __all__ = ["Watchdog"]
 
@@ -49,21 +42,17 @@ RETRY_WRITE = 0.01
 #: The most actions performed, and the most posts run, between two ticks.
 AT_ONCE = 256
 
-Post = Callable[[], None]
-
 
 class Watchdog:
-    """The watchdog thread of one core.
+    """The watchdog thread of one client."""
 
-    Before it starts and after it ends, the thread that posts a function runs it itself.
-    """
-
-    def __init__(self, core: Core, sources: Sources) -> None:
+    def __init__(self, core: Common, sources: Sources) -> None:
         self._core = core
         self._sources = sources
         self._clock = sources.clock
-        #: The posts: each a function to call, or None to only check again.
-        self.posts: queue.SimpleQueue[Post | None] = queue.SimpleQueue()
+        self._posts = core.posts
+        #: Takes the reports of the sources. Set before the first connection.
+        self.receiver: FrameReceiver
         #: The supervisor's actions that are still to be performed, in order.
         self.todo: deque[Action] = deque()
         #: Each source whose thread has not ended, by connection. Changed by the watchdog thread
@@ -72,31 +61,11 @@ class Watchdog:
         #: The thread, under the key None. The first ``setdefault`` decides, by the starter or by
         #: the thread itself, so that an interrupted start leaves either no thread or one.
         self._threads: dict[None, WorkerThread] = {}
-        self._is_over = False
         #: The connections whose end was reported and has no verdict yet. An end may be reported
         #: twice: by the connection's reader and by this thread.
         self._ended: set[int] = set()
 
     # For any thread.
-
-    @property
-    def put_now(self) -> Callable[[Post], None]:
-        """The method :meth:`put`, written in C: safe where a second interrupt may follow one."""
-        return self.posts.put
-
-    def put(self, function: Post) -> None:
-        """Run ``function`` on the thread, if there is one. Takes no lock."""
-        self.posts.put(function)
-
-    def post(self, function: Post) -> None:
-        """Run ``function`` on the thread. If there is no thread, run it now."""
-        self.posts.put(function)
-        if self._is_over or not self._threads:
-            self._drain()
-
-    def wake(self) -> None:
-        """Make the thread look again at what is due."""
-        self.posts.put(None)
 
     def start(self) -> None:
         """Start the thread, unless there is one. Raises ThreadStartError."""
@@ -105,6 +74,7 @@ class Watchdog:
         thread = WorkerThread("wsclient-watchdog", self._run)
         launch(thread)
         self._threads.setdefault(None, thread)
+        self._posts.has_begun = True
 
     def threads(self) -> list[threading.Thread | None]:
         """Return all threads of the client, for close() to join."""
@@ -129,6 +99,7 @@ class Watchdog:
         current = threading.current_thread()
         if self._threads.setdefault(None, current) is not current:  # type: ignore[arg-type]
             return  # two starts at the same time: the other thread was first
+        self._posts.has_begun = True
         death: BaseException | None = None
         try:
             self._loop()
@@ -138,8 +109,8 @@ class Watchdog:
         finally:
             self._core.end_events()
             self.abort()
-            self._is_over = True
-            self._drain()
+            self._posts.is_over = True
+            self._posts.drain()
         if death is not None:
             self._report_death("wsclient-watchdog", death)  # last: logging delays no caller
 
@@ -166,7 +137,7 @@ class Watchdog:
                 self.perform(action)
             unsent = [t.flush() for t in list(self.transports.values())]
             if is_busy:
-                self._hear(0.0)
+                self._posts.run(0.0, AT_ONCE)
                 continue
             if is_closed:
                 return
@@ -176,28 +147,7 @@ class Watchdog:
             timeout = min(deadline - now, threading.TIMEOUT_MAX)
             if any(unsent):
                 timeout = min(timeout, RETRY_WRITE)
-            self._hear(max(0.0, timeout))
-
-    def _hear(self, timeout: float) -> None:
-        """Wait for a post, at most ``timeout`` seconds; then run all posts that are waiting."""
-        try:
-            for _ in range(AT_ONCE):
-                post = self.posts.get(timeout=timeout) if timeout else self.posts.get_nowait()
-                timeout = 0.0
-                if post is not None:
-                    post()
-        except queue.Empty:
-            pass
-
-    def _drain(self) -> None:
-        """Run all waiting posts, on a thread that may be a caller's."""
-        try:
-            while True:
-                post = self.posts.get_nowait()
-                if post is not None:
-                    post()
-        except queue.Empty:
-            pass
+            self._posts.run(max(0.0, timeout), AT_ONCE)
 
     def _next(self) -> Action | None:
         """Take and return the next action, or None.
@@ -265,7 +215,7 @@ class Watchdog:
                 consult.then(result)
 
     def _dial(self, connection_id: int) -> None:
-        transport = self._sources.make(connection_id, self._core.reception, self._core.locks)
+        transport = self._sources.make(connection_id, self.receiver, self._core.locks)
         self.transports[connection_id] = transport
         try:
             transport.start()

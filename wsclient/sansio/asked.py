@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from wsclient.dialect.base import Dialect
 from wsclient.messages import SubscriptionState
-from wsclient.sansio.codec import one_line
-from wsclient.sansio.dialect import Ack, Dialect, Ended, Rejection
 from wsclient.sansio.settling import Settling
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.unanswered import Request, Requests
 from wsclient.sansio.waitingcalls import Call
 from wsclient.sansio.wanted import Outcomes, Wanted, WantedChannel, by_options
+from wsclient.stream.items import Ack, Ended, Rejection
+from wsclient.text import one_line
 
 __all__ = ["Asked"]
 

@@ -16,15 +16,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from wsclient.dialect.base import Dialect
+from wsclient.dialect.values import Credentials
 from wsclient.errors import AuthenticationError, ConnectionLost, ConnectTimeout, WSClientError
 from wsclient.events import Connected, StateChanged
 from wsclient.options import Options
 from wsclient.sansio.actions import Abort, Cut, Dial, Hangup, Ping
 from wsclient.sansio.asked import Asked
 from wsclient.sansio.backoff import Budget
-from wsclient.sansio.codec import one_line
 from wsclient.sansio.consulting import Consulting
-from wsclient.sansio.dialect import Credentials, Dialect
 from wsclient.sansio.heartbeat import ConnectionView, HeartbeatMonitor
 from wsclient.sansio.machine import Table, after
 from wsclient.sansio.names import Names
@@ -35,6 +35,7 @@ from wsclient.sansio.slots import Place, Slot
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.upkeep import Upkeep
 from wsclient.sansio.wanted import WantedChannel
+from wsclient.text import one_line
 
 __all__ = ["STAGES", "Connection", "Shared", "Stage"]
 

@@ -14,12 +14,14 @@ from functools import partial
 from itertools import takewhile
 from typing import Any, NamedTuple
 
+from wsclient.dialect.base import Dialect
+from wsclient.dialect.values import Credentials
 from wsclient.sansio.actions import Consult
 from wsclient.sansio.asked import Asked
-from wsclient.sansio.codec import encode, one_line
-from wsclient.sansio.dialect import Credentials, Dialect
 from wsclient.sansio.names import Names
 from wsclient.sansio.unanswered import Request
+from wsclient.stream.codec import encode
+from wsclient.text import one_line
 
 __all__ = ["Consulting"]
 

@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 
 from wsclient.events import GapMarked
 from wsclient.messages import Gap, Message
-from wsclient.sansio.channel import LATE_OR_DUPLICATE, Batch, accept_ordinary
 from wsclient.sansio.connection import Connection, Shared, Stage
-from wsclient.sansio.dialect import (
+from wsclient.sansio.reports import Reports
+from wsclient.stream.channel import LATE_OR_DUPLICATE, Batch, accept_ordinary
+from wsclient.stream.incoming import Incoming, Invalid
+from wsclient.stream.items import (
     Ack,
     Counted,
     Ended,
@@ -22,9 +24,7 @@ from wsclient.sansio.dialect import (
     SubscribedChannels,
     Unhandled,
 )
-from wsclient.sansio.incoming import Incoming, Invalid
-from wsclient.sansio.measures import Counters, Rates
-from wsclient.sansio.reports import Reports
+from wsclient.telemetry.rates import Counters, Rates
 
 __all__ = ["Intake"]
 

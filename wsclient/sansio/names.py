@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from wsclient.messages import Message
-from wsclient.sansio.dialect import Ack, Ended, Rejection
-from wsclient.sansio.incoming import Incoming, Invalid
+from wsclient.stream.incoming import Incoming, Invalid
+from wsclient.stream.items import Ack, Ended, Rejection
 
 __all__ = ["Names"]
 

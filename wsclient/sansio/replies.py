@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from wsclient.errors import OutcomeUnknown, RequestRejected, WaitTimeout
-from wsclient.sansio.dialect import Reply
 from wsclient.sansio.output import Output
 from wsclient.sansio.timers import Timers
+from wsclient.stream.items import Reply
 
 __all__ = ["Replies"]
 

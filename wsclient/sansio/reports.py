@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from wsclient.events import DecodeError, Noticed
-from wsclient.sansio.codec import one_line
 from wsclient.sansio.floods import ANSWERS, Throttles
+from wsclient.text import one_line
 
 __all__ = ["Reports"]
 

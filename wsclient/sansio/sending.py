@@ -7,11 +7,11 @@ from typing import Any
 from wsclient.sansio.actions import Send
 from wsclient.sansio.asked import Asked
 from wsclient.sansio.backoff import Budget
-from wsclient.sansio.codec import encode
 from wsclient.sansio.consulting import AT_ONCE, Consulting
 from wsclient.sansio.firstmessages import FirstMessages
 from wsclient.sansio.floods import Answers
 from wsclient.sansio.output import Output
+from wsclient.stream.codec import encode
 
 __all__ = ["Sending"]
 

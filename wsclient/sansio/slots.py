@@ -15,10 +15,11 @@ from wsclient.errors import (
     ConnectTimeout,
     HandshakeRejected,
     ReconnectError,
+    Verdict,
     WSClientError,
 )
 from wsclient.options import Options
-from wsclient.sansio.backoff import Backoff, Budget, Verdict
+from wsclient.sansio.backoff import Backoff, Budget
 
 __all__ = ["MAIN", "Place", "Plan", "Slot", "SlotKey", "plan"]
 

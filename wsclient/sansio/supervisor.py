@@ -24,26 +24,34 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from wsclient.errors import ClientClosed, ConnectionLost, NotConnected, WSClientError
+from wsclient.dialect.base import Dialect
+from wsclient.dialect.values import Credentials
+from wsclient.errors import (
+    ClientClosed,
+    ConnectionLost,
+    NotConnected,
+    Verdict,
+    WSClientError,
+    reason_of,
+)
 from wsclient.events import Closed, Disconnected, Event, Reconnecting, Recovered, StateChanged
 from wsclient.messages import SubscriptionState
 from wsclient.options import Options
 from wsclient.sansio.actions import Action, Fail
-from wsclient.sansio.backoff import Backoff, Budget, Verdict, reason_of
+from wsclient.sansio.backoff import Backoff, Budget
 from wsclient.sansio.callers import Callers
 from wsclient.sansio.connection import Connection, Shared, Stage
 from wsclient.sansio.connections import Connections
-from wsclient.sansio.dialect import Credentials, Dialect
 from wsclient.sansio.heartbeat import ConnectionView
 from wsclient.sansio.intake import Intake
 from wsclient.sansio.life import Life, Phase, State
-from wsclient.sansio.measures import Counters
 from wsclient.sansio.output import Output
 from wsclient.sansio.reports import Reports
 from wsclient.sansio.slots import MAIN, Plan, Slot, SlotKey, plan
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.upkeep import Upkeep
 from wsclient.sansio.wanted import WantedChannel
+from wsclient.telemetry.rates import Counters
 
 __all__ = ["Supervisor"]
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from wsclient.sansio.dialect import Ack, Rejection
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.timers import Timers
 from wsclient.sansio.wanted import first_part
+from wsclient.stream.items import Ack, Rejection
 
 __all__ = ["Outstanding", "Request", "Requests", "Unsent"]
 

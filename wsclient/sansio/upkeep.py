@@ -15,16 +15,17 @@ from wsclient.events import NoData, Rejected, Resubscribing, Subscribed
 from wsclient.messages import Arrival, Gap, Message
 from wsclient.sansio.actions import Forget
 from wsclient.sansio.asked import Asked
-from wsclient.sansio.channels import Channels
-from wsclient.sansio.codec import one_line
 from wsclient.sansio.firstmessages import FirstMessages
-from wsclient.sansio.measures import Counters, Lags
 from wsclient.sansio.output import Output
 from wsclient.sansio.refreshes import Refreshes
 from wsclient.sansio.reports import Reports
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.timers import Timers
 from wsclient.sansio.wanted import Wanted
+from wsclient.stream.channels import Channels
+from wsclient.telemetry.histogram import Lags
+from wsclient.telemetry.rates import Counters
+from wsclient.text import one_line
 
 __all__ = ["Upkeep"]
 

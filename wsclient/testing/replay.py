@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wsclient.books.book import Book
+from wsclient.dialect.base import Dialect
 from wsclient.messages import Message
-from wsclient.sansio.dialect import Dialect
 
 from . import venues
 from .market import Depth

@@ -1,0 +1,220 @@
+"""The base class of dialects. A dialect translates between a venue's protocol and the client.
+
+It is stateless: the client decides. A dialect defines three things: how to ask for channels
+(:meth:`Dialect.subscribe`), what an incoming message means (:meth:`Dialect.read`), and the venue's
+limits (:attr:`Dialect.limits`). Everything else has a default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from wsclient.dialect.books import BookFormat, missing
+from wsclient.dialect.values import Credentials, Limits, RestRequest
+from wsclient.errors import ConfigurationError, NotSupported
+from wsclient.messages import Message
+from wsclient.stream.codec import decoder
+from wsclient.stream.items import DataFields, Item
+from wsclient.stream.timestamps import Path, find_timestamp
+
+__all__ = ["Dialect"]
+
+
+#: The time (s) after its confirmation within which a public channel's first message is expected.
+FIRST_MESSAGE_WITHIN = 60.0
+
+
+#: Methods of dialects before :class:`BookFormat`, which has them without ``book_``.
+_FORMER_HOOKS = tuple(
+    f"book_{name}" for name in ("channel", "update", "depth", "checksum", "request", "snapshot")
+)
+
+
+class Dialect:
+    """The base class of all dialects.
+
+    Override :meth:`read`, and either :meth:`change` or both :meth:`subscribe` and
+    :meth:`unsubscribe`, which call :meth:`change` by default.
+
+    Attributes: ``limits``; ``acknowledges`` (False if the venue never answers a subscribe: a
+    channel's first data message then confirms it); ``silence_timeout`` (s without any frame but
+    pongs after which the connection is dead, for venues that send heartbeats); ``keepalive``
+    (payload and interval (s) of the venue's own ping message); ``data_fields`` and ``peek``, for
+    speed.
+    """
+
+    name: ClassVar[str] = "custom"
+    limits: Limits = Limits()
+    #: The venue's order books; None if the dialect has none.
+    book: BookFormat | None = None
+    acknowledges: bool = True
+    #: The client's option of the same name overrides it.
+    silence_timeout: float | None = None
+    keepalive: tuple[Any, float] | None = None
+    #: Prefixes of channels that may be silent for any time: private channels, and channels of rare
+    #: events (liquidations, announcements).
+    quiet_channels: tuple[str, ...] = ()
+    #: Whether the venue speaks first (LoginAccepted); nothing may be sent before that.
+    greets: bool = False
+    #: Messages sent first on each connection, before the login. Not for a venue that ``greets``.
+    opening: Sequence[Any] = ()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if found := [name for name in _FORMER_HOOKS if hasattr(cls, name)]:
+            raise ConfigurationError(
+                f"{cls.__name__}.{found[0]}() would never be called: set the attribute book to an "
+                f"object of a BookFormat with the method {found[0].removeprefix('book_')}()"
+            )
+
+    def url_request(self, url: str, credentials: Credentials | None) -> RestRequest | None:
+        """Return the REST request before each connect (for a token or an address), or None."""
+        return None
+
+    def url_from(self, url: str, answer: Any) -> str:
+        """Return the address from the decoded answer to :meth:`url_request`."""
+        return url
+
+    def token_from(self, answer: Any) -> Any:
+        """Return the token from the decoded answer to :meth:`url_request`, or None.
+
+        It becomes ``credentials.token`` of this connection.
+        """
+        return None
+
+    def url(self, url: str, credentials: Credentials | None) -> str:
+        """Return the address for this attempt. Called for each one; may block (to get a token)."""
+        return url
+
+    def login(self, credentials: Credentials) -> Any:
+        """Return the login message, sent first on each connection; None for no login."""
+        return None
+
+    @property
+    def takes_credentials(self) -> bool:
+        """Whether the dialect uses ``credentials``; if not, the client refuses them."""
+        hooks = ("login", "access", "url_request", "url")
+        return any(getattr(type(self), hook) is not getattr(Dialect, hook) for hook in hooks)
+
+    def access(self, channels: Sequence[str], credentials: Credentials) -> Mapping[str, Any]:
+        """Return additional options for a subscribe or unsubscribe of these channels.
+
+        Called on connections with credentials, for example to add a token or a signature.
+        """
+        return {}
+
+    def group(self, channel: str) -> Any:
+        """Return the group of a channel: channels of different groups go in different messages.
+
+        By default all channels are in one group.
+        """
+        return None
+
+    def batches(self, channels: Sequence[str]) -> Iterable[Sequence[str]]:
+        """Split the channels of one request into messages, by group and within the limits."""
+        groups: dict[Any, list[str]] = {}
+        for channel in channels:
+            groups.setdefault(self.group(channel), []).append(channel)
+        size = self.limits.channels_per_message
+        return [g[i : i + size] for g in groups.values() for i in range(0, len(g), size)]
+
+    def refusal(self, channel: str, address: str) -> str | None:
+        """Return why a connection to ``address`` cannot carry ``channel``; None if it can.
+
+        Called for each channel before its subscribe is sent, for channels that a venue acknowledges
+        but never sends. ``address`` is the result of :meth:`url` without its query.
+        """
+        return None
+
+    def first_message_within(self, channel: str) -> float | None:
+        """Return the maximum time (s) from a channel's confirmation to its first message.
+
+        None for a channel that may be silent for any time: by default one that begins with one of
+        ``quiet_channels``. For a channel that exceeds the time the client emits an event
+        (:class:`wsclient.events.NoData`) and does nothing else. Called for each channel before its
+        subscribe is sent; if it raises, the channel is refused, as by :meth:`refusal`.
+        """
+        return None if channel.startswith(self.quiet_channels) else FIRST_MESSAGE_WITHIN
+
+    def subscribe(
+        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+    ) -> Any:
+        """Return one message that subscribes to ``channels``: text, bytes or an object for JSON."""
+        return self.change("subscribe", channels, request_id, options)
+
+    def unsubscribe(
+        self, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+    ) -> Any:
+        """Return one message that unsubscribes from ``channels``.
+
+        ``options`` are those that the channels were subscribed with.
+        """
+        return self.change("unsubscribe", channels, request_id, options)
+
+    def change(
+        self, verb: str, channels: Sequence[str], request_id: int, options: Mapping[str, Any]
+    ) -> Any:
+        """Return one message that subscribes to or unsubscribes from ``channels``.
+
+        ``verb`` is ``"subscribe"`` or ``"unsubscribe"``. Override this where the two messages
+        differ in a word only.
+        """
+        raise missing(self, "change(), or both subscribe() and unsubscribe()")
+
+    def decoder(self, decimal: bool) -> Callable[[bytes], Any]:
+        """Return the function that decodes a frame: by default from JSON.
+
+        See :func:`wsclient.dialect.decoder`.
+        """
+        return decoder(decimal)
+
+    @property
+    def is_json(self) -> bool:
+        """Whether frames are decoded from JSON: :meth:`decoder` is not overridden."""
+        return type(self).decoder is Dialect.decoder
+
+    @property
+    def has_read(self) -> bool:
+        """Whether :meth:`read` is overridden; a dialect may have only a :attr:`peek`."""
+        return type(self).read is not Dialect.read
+
+    def read(self, message: Any) -> Item | Sequence[Item]:
+        """Return the item, or the items, of a decoded frame.
+
+        Raise any exception for an invalid frame: it is counted, logged and skipped.
+        """
+        raise missing(self, "read()")
+
+    #: The fields that identify data messages, if these are simple enough. :meth:`read` is then
+    #: called only for other messages, but must return the same for data messages.
+    data_fields: DataFields | None = None
+
+    #: ``peek(frame: bytes)`` returns the same as :meth:`read`, for a frame that is not decoded yet.
+    #: A dialect that decodes only the fields that it needs (with a ``msgspec`` Struct) saves the
+    #: reader most of the work on large frames. None for no such shortcut. A dialect with a peek
+    #: does not need :meth:`read`.
+    peek: Callable[[bytes], Item | Sequence[Item]] | None = None
+
+    #: Paths to the venue's send time in a data message, tried in order. A path consists of field
+    #: names from the outside in, and 0 for the first element of an array.
+    timestamp_fields: Sequence[Path] = ()
+
+    def timestamp(self, message: Message) -> int | None:
+        """Return the venue's send time of a message (ns since the epoch); None if it has none.
+
+        ``client.stats()`` computes ``venue_lag`` from it. Called for few messages, on the reader's
+        thread: read only ``message.raw`` here. An exception counts as None.
+        """
+        return find_timestamp(message.raw, self.timestamp_fields)
+
+    def item(self, decoded: Any, index: int) -> Any:
+        """Return message number ``index`` of a decoded frame that holds several."""
+        return decoded[index]
+
+    def request(self, payload: Any, request_id: int) -> Any:
+        """Return ``payload`` with the id by which its answer will be recognized."""
+        raise NotSupported(
+            f"the {self.name} dialect cannot correlate answers, so request() does not work; "
+            "use send(), or a dialect with a request() method"
+        )

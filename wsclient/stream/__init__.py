@@ -1,0 +1,1 @@
+"""What each message goes through: frames, decoding, sequence numbers. Pure."""

@@ -1,0 +1,70 @@
+"""The table of all channels of a client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from wsclient.stream.channel import Channel
+
+__all__ = ["Channels"]
+
+#: How many channels that no caller requested are remembered: a venue may invent names without end.
+STRANGERS = 10_000
+
+
+class Channels:
+    """The channels of one client, by name.
+
+    ``is_wanted`` returns whether a caller wants a channel; wanted channels are never forgotten.
+    """
+
+    __slots__ = ("_has_forgotten", "_is_wanted", "_room", "_unsuspected", "by_name")
+
+    def __init__(self, is_wanted: Callable[[str], bool]) -> None:
+        self._is_wanted = is_wanted
+        self.by_name: dict[str, Channel] = {}
+        #: The number of channels at which unrequested ones are forgotten, and whether any has been
+        #: forgotten.
+        self._room = STRANGERS
+        self._has_forgotten = False
+        #: For each reason, the channels looked up since all were last suspected. The others are
+        #: still suspected and need no change, so suspecting all again and again is cheap.
+        self._unsuspected: dict[str, set[str]] = {}
+
+    def get(self, name: str) -> Channel | None:
+        """Return the channel, or None. Needs no lock."""
+        return self.by_name.get(name)
+
+    def of(self, name: str) -> Channel:
+        """Return the channel; make it if there is none."""
+        channel = self.by_name.get(name)
+        if channel is None:
+            if len(self.by_name) >= self._room:
+                self._make_room()
+            channel = self.by_name[name] = Channel(name)
+            if self._has_forgotten and not self._is_wanted(name):
+                channel.suspect("sequence")  # it may be a forgotten one
+        for unsuspected in self._unsuspected.values():
+            unsuspected.add(name)
+        return channel
+
+    def forget(self, name: str) -> None:
+        """Forget a channel: it is no longer wanted."""
+        self.by_name.pop(name, None)
+        for unsuspected in self._unsuspected.values():
+            unsuspected.discard(name)
+
+    def suspect_all(self, reason: str) -> None:
+        """Note that messages may have been missed, of an unknown channel: suspect all."""
+        unsuspected = self._unsuspected.get(reason)
+        for name in self.by_name if unsuspected is None else unsuspected:
+            self.by_name[name].suspect(reason)
+        self._unsuspected[reason] = set()
+
+    def _make_room(self) -> None:
+        """Forget the oldest unrequested channels; keep the newest STRANGERS // 2."""
+        unrequested = [name for name in self.by_name if not self._is_wanted(name)]
+        for name in unrequested[: -STRANGERS // 2]:
+            self.forget(name)
+            self._has_forgotten = True
+        self._room = len(self.by_name) + STRANGERS // 2

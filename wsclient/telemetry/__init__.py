@@ -1,0 +1,1 @@
+"""Histograms, rates and the statistics that callers get. Pure."""

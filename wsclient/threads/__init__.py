@@ -1,0 +1,1 @@
+"""Waiting, waking and locking that interrupts cannot break; knows nothing of clients."""

@@ -1,0 +1,1 @@
+"""What connects to a venue, and reads and writes there."""
