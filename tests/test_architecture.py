@@ -90,7 +90,7 @@ LAYERS = (
     ("dialect",),
     ("stream",),
     ("telemetry",),
-    ("messages.py events.py errors.py text.py tracebacks.py registry.py version.py",),
+    ("messages.py events.py errors.py text.py tracebacks.py registry.py verdicts.py version.py",),
 )
 #: Each part with its place in the layers.
 PLACES = {

@@ -78,10 +78,8 @@ if TYPE_CHECKING:
         SubscriptionRejected,
         SubscriptionTimeout,
         ThreadStartError,
-        Verdict,
         WaitTimeout,
         WSClientError,
-        classify,
     )
     from wsclient.handler import WebSocketHandler
     from wsclient.messages import Gap, Message, Subscription, SubscriptionState
@@ -97,6 +95,7 @@ if TYPE_CHECKING:
     from wsclient.telemetry.stats import QueueStats as QueueStats
     from wsclient.telemetry.stats import Rate as Rate
     from wsclient.telemetry.stats import Stats
+    from wsclient.verdicts import Verdict, classify
 
 __all__ = [
     "AuthenticationError",
@@ -171,7 +170,7 @@ _NAMES = {
         "ConnectTimeout ConnectionLost HandshakeRejected NotConnected NotSupported "
         "OrderBookOutOfSync OutcomeUnknown QueueOverflow ReconnectError ReentrantCall "
         "RequestRejected SubscriptionError SubscriptionRejected SubscriptionTimeout "
-        "ThreadStartError Verdict WSClientError WaitTimeout classify"
+        "ThreadStartError WSClientError WaitTimeout"
     ),
     "handler": "WebSocketHandler",
     "messages": "Gap Message Subscription SubscriptionState",
@@ -181,6 +180,7 @@ _NAMES = {
     "runtime.eventstream": "EventStream",
     "sansio.life": "State",
     "telemetry.stats": "ChannelStats ConnectionInfo Lag QueueStats Rate Stats",
+    "verdicts": "Verdict classify",
 }
 #: Modules that can be used after ``import wsclient`` alone, each with where it is.
 _MODULES = {

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from wsclient.errors import ConfigurationError, Verdict, classify
+from wsclient.errors import ConfigurationError
 from wsclient.stream.declared import types_of
 from wsclient.tracebacks import without_locals
+from wsclient.verdicts import Verdict, classify
 
 if TYPE_CHECKING:
     from wsclient.dialect.base import Dialect

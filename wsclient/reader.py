@@ -103,12 +103,11 @@ class _Receiver:
             del self
 
 
-def _iterate(owner: _Receiver | None) -> Iterator[Message]:
+def _iterate(owner: _Receiver) -> Iterator[Message]:
     """Yield the messages to a ``for`` loop.
 
     A generator, since resuming one takes half the time of a call of ``__next__``.
     """
-    assert owner is not None
     core, queue = owner._core, owner._queue
     try:
         while True:
@@ -120,7 +119,7 @@ def _iterate(owner: _Receiver | None) -> Iterator[Message]:
     except ClientClosed:
         return
     finally:
-        owner = None  # the loop keeps it alive; a traceback that somebody keeps must not
+        del owner  # the loop keeps it alive; a traceback that somebody keeps must not
 
 
 def _fill(core: Core, queue: MessageQueue, maximum: int | None, deadline: Deadline) -> None:

@@ -25,13 +25,7 @@ from support.recordings import Bench, messages_of, payloads
 from support.resting import Rest, rest
 from wsclient.dialect.values import Credentials
 from wsclient.dialects import Kraken
-from wsclient.errors import (
-    AuthenticationError,
-    ConfigurationError,
-    HandshakeRejected,
-    Verdict,
-    classify,
-)
+from wsclient.errors import AuthenticationError, ConfigurationError, HandshakeRejected
 from wsclient.messages import Message
 from wsclient.stream.inbound import Inbound
 from wsclient.stream.incoming import Invalid
@@ -39,6 +33,7 @@ from wsclient.stream.items import Ack, Heartbeat, Notice, Rejection, Reply, Unha
 from wsclient.testing import FakeVenue
 from wsclient.testing.protocols import Payload, ScriptedProtocol
 from wsclient.testing.venue import Peer
+from wsclient.verdicts import Verdict, classify
 
 RECORDING = "kraken/kraken_btcusd_l2.jsonl"
 

@@ -19,7 +19,6 @@ import pytest
 import wsclient
 from support.matrix import each_size
 from wsclient import HandshakeRejected, Limits, State
-from wsclient.errors import classify
 from wsclient.options import Options
 from wsclient.sansio.actions import (
     Cut,
@@ -29,6 +28,7 @@ from wsclient.sansio.heartbeat import ConnectionView
 from wsclient.sansio.supervisor import Supervisor
 from wsclient.testing import FakeVenue
 from wsclient.transport.handshake import MAX_RETRY_AFTER
+from wsclient.verdicts import classify
 
 HOUR = 3600.0
 #: Rounding error of sums of floats (s).

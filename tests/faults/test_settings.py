@@ -77,7 +77,7 @@ def test_the_tests_of_books_pass_under(setting: str) -> None:
 def test_the_tests_of_interrupts_pass_where_interrupts_are_ignored() -> None:
     """Run the tests as ``nohup`` or cron would start them."""
     run_tests(
-        "SIGINT ignored", "tests/runtime/test_waiting.py", "tests/integration/test_interrupts.py"
+        "SIGINT ignored", "tests/threads/test_waiting.py", "tests/integration/test_interrupts.py"
     )
 
 

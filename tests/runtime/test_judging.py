@@ -11,8 +11,9 @@ import pytest
 
 from support.helpers import until
 from support.logrig import logging_hub
-from wsclient.errors import ConnectionLost, HandshakeRejected, Verdict, classify
+from wsclient.errors import ConnectionLost, HandshakeRejected
 from wsclient.runtime.judging import PATIENCE, Judge
+from wsclient.verdicts import Verdict, classify
 
 LOST = ConnectionLost("gone")
 REFUSED = HandshakeRejected("no", 403)

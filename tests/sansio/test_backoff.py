@@ -13,11 +13,10 @@ from wsclient.errors import (
     ConnectTimeout,
     HandshakeRejected,
     NotSupported,
-    Verdict,
     WSClientError,
-    classify,
 )
 from wsclient.sansio.backoff import Backoff, Budget
+from wsclient.verdicts import Verdict, classify
 
 RETRY, RATE_LIMITED, FATAL = Verdict
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsclient.errors import ConnectError, ConnectionLost, HandshakeRejected, ReconnectError, Verdict
+from wsclient.errors import ConnectError, ConnectionLost, HandshakeRejected, ReconnectError
 from wsclient.options import Options
 from wsclient.sansio.backoff import Backoff, Budget
 from wsclient.sansio.slots import MAIN, Place, Plan, Slot, SlotKey, plan
+from wsclient.verdicts import Verdict
 
 INF = float("inf")
 OTHER = SlotKey("private", 0, 0)

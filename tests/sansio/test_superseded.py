@@ -10,7 +10,7 @@ import pytest
 from support.making import entries_of
 from support.rig import LOGIN, Plain, Rig
 from wsclient.dialects import Generic
-from wsclient.errors import AuthenticationError, ConnectionLost, Verdict
+from wsclient.errors import AuthenticationError, ConnectionLost
 from wsclient.events import Noticed
 from wsclient.messages import LinkedMessage, Message
 from wsclient.sansio.actions import Consult, Send
@@ -31,6 +31,7 @@ from wsclient.stream.items import (
     SubscribedChannels,
     Unhandled,
 )
+from wsclient.verdicts import Verdict
 
 #: No answer is missed while a test waits.
 SLOW = {"ack_timeout": 1000.0, "connect_timeout": 1000.0}

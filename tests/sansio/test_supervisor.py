@@ -24,7 +24,6 @@ from wsclient.errors import (
     RequestRejected,
     SubscriptionRejected,
     SubscriptionTimeout,
-    Verdict,
     WaitTimeout,
     WSClientError,
 )
@@ -59,6 +58,7 @@ from wsclient.stream.items import (
     Unhandled,
 )
 from wsclient.telemetry.rates import STEP
+from wsclient.verdicts import Verdict
 
 RETRY, RATE_LIMITED, FATAL = Verdict
 IDLE, CONNECTING, AUTHENTICATING, OPEN, BACKING_OFF, FAILED, CLOSING, CLOSED = State

@@ -9,14 +9,7 @@ import pytest
 
 from support.rig import Plain, Rig
 from wsclient import dialect
-from wsclient.errors import (
-    ConnectionLost,
-    HandshakeRejected,
-    QueueOverflow,
-    Verdict,
-    WSClientError,
-    reason_of,
-)
+from wsclient.errors import ConnectionLost, HandshakeRejected, QueueOverflow, WSClientError
 from wsclient.events import (
     Closed,
     Connected,
@@ -43,6 +36,7 @@ from wsclient.sansio.actions import (
 from wsclient.sansio.heartbeat import ConnectionView
 from wsclient.sansio.life import State
 from wsclient.stream.incoming import Invalid
+from wsclient.verdicts import Verdict, reason_of
 
 
 def emitted(rig: Rig, kind: type[Event] = Event) -> list[Any]:

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 from support.examples import examples
 from support.rig import INF, LOGIN, TRANSITIONS, Plain, Rig
 from wsclient.dialect.values import Limits
-from wsclient.errors import ConfigurationError, NotConnected, QueueOverflow, Verdict, WSClientError
+from wsclient.errors import ConfigurationError, NotConnected, QueueOverflow, WSClientError
 from wsclient.messages import SubscriptionState
 from wsclient.sansio.actions import (
     Forget,
@@ -43,6 +43,7 @@ from wsclient.stream.items import (
     Reply,
     SubscribedChannels,
 )
+from wsclient.verdicts import Verdict
 
 ACTIVE = SubscriptionState.ACTIVE
 UNSUBSCRIBING = SubscriptionState.UNSUBSCRIBING

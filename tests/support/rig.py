@@ -12,7 +12,7 @@ from typing import Any
 from support.making import message as make
 from wsclient.dialect.base import Dialect
 from wsclient.dialect.values import Limits
-from wsclient.errors import ConnectionLost, Verdict, classify
+from wsclient.errors import ConnectionLost
 from wsclient.events import Event, StateChanged
 from wsclient.messages import Gap, Message, SubscriptionState
 from wsclient.options import Options
@@ -32,6 +32,7 @@ from wsclient.sansio.supervisor import Supervisor
 from wsclient.stream.channel import Batch
 from wsclient.stream.incoming import Incoming
 from wsclient.stream.items import Ack, LoginAccepted, Rejection
+from wsclient.verdicts import Verdict, classify
 
 INF = float("inf")
 LOGIN = {"op": "login"}

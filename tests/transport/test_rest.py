@@ -42,10 +42,10 @@ from wsclient import (
 )
 from wsclient.dialect.values import RestRequest
 from wsclient.dialects import Generic
-from wsclient.errors import Verdict, classify
 from wsclient.testing import FakeVenue
 from wsclient.transport import rest
 from wsclient.transport.rest import fetch
+from wsclient.verdicts import Verdict, classify
 
 URL = "https://venue.example/path-5ecret"
 REQUEST = RestRequest(URL, {"token": "query-5ecret"}, headers={"X-Key": "header-5ecret"})

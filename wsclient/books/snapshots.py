@@ -11,7 +11,7 @@ from msgspec import MsgspecError
 
 from wsclient.books.book import DialectBug
 from wsclient.dialect.values import RestRequest
-from wsclient.errors import HandshakeRejected, ThreadStartError, Verdict, WSClientError
+from wsclient.errors import HandshakeRejected, ThreadStartError, WSClientError
 from wsclient.events import SnapshotFailed, SnapshotsFailed, SnapshotTooOld
 from wsclient.options import Options
 from wsclient.sansio.backoff import Backoff
@@ -23,6 +23,7 @@ from wsclient.threads.workers import WorkerThread, start
 from wsclient.tracebacks import forget_locals
 from wsclient.transport.sockets import Cancellable
 from wsclient.transport.source import Clock
+from wsclient.verdicts import Verdict
 
 __all__ = ["Snapshots", "Wanting"]
 

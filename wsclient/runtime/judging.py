@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from wsclient.errors import ThreadStartError, Verdict, classify
+from wsclient.errors import ThreadStartError
 from wsclient.events import ClassifyFailed, ClassifyUnanswered
 from wsclient.threads.workers import start
+from wsclient.verdicts import Verdict, classify
 
 __all__ = ["Judge"]
 

@@ -11,7 +11,7 @@ from collections import deque
 from functools import partial
 from itertools import islice
 
-from wsclient.errors import ConnectionLost, NotConnected, ThreadStartError, Verdict, WSClientError
+from wsclient.errors import ConnectionLost, NotConnected, ThreadStartError, WSClientError
 from wsclient.events import Disconnected, Resubscribing, SlowConsumer, ThreadDied
 from wsclient.runtime.common import Common
 from wsclient.sansio.actions import (
@@ -34,6 +34,7 @@ from wsclient.threads.waiting import Waiter
 from wsclient.threads.workers import WorkerThread, launch
 from wsclient.tracebacks import forget_locals
 from wsclient.transport.source import FrameReceiver, Source, Sources
+from wsclient.verdicts import Verdict
 
 __all__ = ["Watchdog"]
 

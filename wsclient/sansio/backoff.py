@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from wsclient.errors import Verdict
+from wsclient.verdicts import Verdict
 
 __all__ = ["Backoff", "Budget"]
 

@@ -15,11 +15,11 @@ from wsclient.errors import (
     ConnectTimeout,
     HandshakeRejected,
     ReconnectError,
-    Verdict,
     WSClientError,
 )
 from wsclient.options import Options
 from wsclient.sansio.backoff import Backoff, Budget
+from wsclient.verdicts import Verdict
 
 __all__ = ["MAIN", "Place", "Plan", "Slot", "SlotKey", "plan"]
 

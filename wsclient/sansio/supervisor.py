@@ -26,14 +26,7 @@ from typing import Any
 
 from wsclient.dialect.base import Dialect
 from wsclient.dialect.values import Credentials
-from wsclient.errors import (
-    ClientClosed,
-    ConnectionLost,
-    NotConnected,
-    Verdict,
-    WSClientError,
-    reason_of,
-)
+from wsclient.errors import ClientClosed, ConnectionLost, NotConnected, WSClientError
 from wsclient.events import Closed, Disconnected, Event, Reconnecting, Recovered, StateChanged
 from wsclient.messages import SubscriptionState
 from wsclient.options import Options
@@ -52,6 +45,7 @@ from wsclient.sansio.stops import Stops
 from wsclient.sansio.upkeep import Upkeep
 from wsclient.sansio.wanted import WantedChannel
 from wsclient.telemetry.rates import Counters
+from wsclient.verdicts import Verdict, reason_of
 
 __all__ = ["Supervisor"]
 

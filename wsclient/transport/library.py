@@ -13,7 +13,7 @@ functions within ``run_forever``, and the parameters of ``create_dispatcher``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from websocket import (
     ABNF,
@@ -132,10 +132,9 @@ class _App(WebSocketApp):
         self._inner: Callable[..., object] | None = None
 
     def _open(self) -> None:
-        self._ws = self.sock
-        assert self._ws is not None
-        self._ws.sock = self._raw
-        self._opened(FrameWriter(self._ws))
+        ws = self._ws = cast("WebSocket", self.sock)  # there is one: it is open
+        ws.sock = self._raw
+        self._opened(FrameWriter(ws))
 
     def _error(self, error: Exception) -> None:
         self._ws = self._ws or self.sock

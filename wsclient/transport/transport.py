@@ -337,12 +337,12 @@ class Transport:
 
     def _part(self, code: int) -> None:
         """Send a close frame with ``code``, and give the peer time to read it."""
-        assert self._stream is not None
         self.hang_up(code)
         self._receiver.wake()
         # Report the end first, so that the next connection need not wait for the steps below.
         self._report()
-        if self._opened.is_cancelled:
+        stream = self._stream
+        if stream is None or self._opened.is_cancelled:
             return
         waiter = Waiter()
         self._outbox.when_out(0, waiter)
@@ -350,8 +350,8 @@ class Transport:
             waiter.wait(Deadline(LINGER))
         except (TimeoutError, WSClientError):
             return
-        self._stream.finish_writing()
-        self._stream.drain(LINGER, LINGER_BYTES)
+        stream.finish_writing()
+        stream.drain(LINGER, LINGER_BYTES)
 
     def _fail(self, error: BaseException) -> None:
         if self._error is None:
