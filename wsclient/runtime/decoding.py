@@ -11,12 +11,12 @@ KeyboardInterrupt in the main thread needs no second attempt.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import msgspec
 
-from wsclient.messages import Message
+from wsclient.messages import Decoder, Message
 from wsclient.stream.declared import Types
 from wsclient.text import excerpt, why
 
@@ -38,23 +38,31 @@ def decoded(messages: Iterable[Message], types: Types) -> list[Outcome]:
     messages are not changed: another consumer may decode them at the same time.
     """
     found: list[Outcome] = []
+    append, of = found.append, types.of
+    #: How the payloads of the last decoder and kind are decoded: looked up once for a run.
+    decoder: Decoder | None = None
+    kind: Any = None
+    decode: Callable[[bytes], Any] | None = None
     for message in messages:
-        if message.kind is None:
-            try:
-                found.append(_decoded(message, types))
-            except msgspec.MsgspecError as error:
-                found.append((message, _misfit(message, error), None))
-            except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
-                found.append(_decoded_again(message, types, error))
+        if message.kind is not None:
+            continue
+        try:
+            its, raw = message.arrival.decoder, message.raw
+            wanted = of(message.channel) if its is not None and raw else Any
+            if its is None or wanted is Any:
+                append((message, Any, None))
+                continue
+            if wanted is not kind or its is not decoder:
+                decoder, kind, decode = its, wanted, its.typed_decoder(wanted)
+            if decode is None or message.item is not None:
+                append((message, kind, its.typed(message, kind)))
+            else:
+                append((message, kind, decode(raw)))
+        except msgspec.MsgspecError as error:
+            append((message, _misfit(message, error), None))
+        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+            append(_decoded_again(message, types, error))
     return found
-
-
-def _decoded(message: Message, types: Types) -> Outcome:
-    decoder = message.arrival.decoder
-    if decoder is None or not message.raw:
-        return message, Any, None
-    kind = types.of(message.channel)
-    return message, kind, None if kind is Any else decoder.typed(message, kind)
 
 
 def _decoded_again(message: Message, types: Types, error: BaseException) -> Outcome:
@@ -62,8 +70,13 @@ def _decoded_again(message: Message, types: Types, error: BaseException) -> Outc
     is_main = threading.current_thread() is threading.main_thread()
     if is_main and isinstance(error, KeyboardInterrupt):
         raise error
+    decoder = message.arrival.decoder
     try:
-        _decoded(message, types)
+        kind = types.of(message.channel)
+        if decoder is not None and kind is not Any:
+            decoder.typed(message, kind)
+    except msgspec.MsgspecError:
+        return message, _misfit(message, error), None  # nesting too deep for the stack
     except BaseException as second:  # noqa: BLE001 - as above
         if type(second) is type(error):
             return message, _misfit(message, error), None

@@ -49,11 +49,13 @@ __all__ = ["BATCH", "MessageQueue", "charge", "cost_of", "is_last"]
 #: its slot and, for a message that came alone, the objects of one socket read (75).
 MESSAGE_OVERHEAD = 240
 #: The largest batch (messages) that no consumer asked for, and its largest share of the bounds (one
-#: eighth). With declared types it is smaller: its objects are alive all at once, and the first one
-#: waits until all are decoded.
+#: eighth).
 BATCH = 1024
-TYPED_BATCH = 64
 BATCH_SHARE = 8
+#: About how many bytes are decoded at once to declared types. The objects of more, all alive at
+#: once, would burden the garbage collector and the processor's cache; and the first message waits
+#: until all are decoded.
+DECODED_AT_ONCE = 32 * 1024
 #: The time (ns) between two messages whose consumer lag is measured.
 SAMPLE_EVERY = 10_000_000
 
@@ -64,8 +66,8 @@ def cost_of(message: Message) -> int:
 
 
 def charge(messages: Iterable[Message]) -> int:
-    """Return the charge of ``messages`` (bytes). Consumers may take some meanwhile."""
-    sizes = [len(message.raw) for message in tuple(messages)]
+    """Return the charge of ``messages`` (bytes)."""
+    sizes = [len(message.raw) for message in messages]
     return sum(sizes) + len(sizes) * MESSAGE_OVERHEAD
 
 
@@ -155,9 +157,9 @@ class MessageQueue:
         self._max_messages = float("inf") if max_messages is None else max_messages
         self._max_bytes = float("inf") if max_bytes is None else max_bytes
         #: The bounds of a batch that no consumer asked for (messages, bytes).
-        self._batch_size = batch_size if types is None else min(batch_size, TYPED_BATCH)
+        self._batch_size = batch_size
         if max_messages is not None:
-            self._batch_size = max(1, min(self._batch_size, max_messages // BATCH_SHARE))
+            self._batch_size = max(1, min(batch_size, max_messages // BATCH_SHARE))
         self._batch_bytes = self._max_bytes / BATCH_SHARE
         #: Protects everything below except _batch, whose own calls are atomic. Held while messages
         #: are moved; never during a wait.
@@ -406,9 +408,9 @@ class MessageQueue:
         return len(self._store) + count > self._max_messages or self._bytes + cost > self._max_bytes
 
     def _charge(self) -> int:
-        """Return the charge of all messages, of which consumers may take some meanwhile."""
+        """Return the charge of all messages."""
         self._recount()
-        return self._bytes + charge(self._batch)
+        return self._bytes + charge(list(self._batch))  # consumers may take some meanwhile
 
     def _recount(self) -> None:
         """Compute the charge of the store again, if that may be necessary."""
@@ -494,8 +496,9 @@ class MessageQueue:
         if self.types is None or not waiting:
             return []
         self._came()
-        needed = len(waiting) if maximum is None else maximum - len(self._batch)
-        return list(islice(waiting, self._portion(needed)))
+        count = self._batch_size if maximum is None else max(self._batch_size, maximum)
+        at_once = DECODED_AT_ONCE * len(waiting) // self._bytes  # by the average charge
+        return list(islice(waiting, max(1, min(count, at_once))))
 
     def _store_data(self, found: list[Outcome]) -> None:
         """Store decoded data in their messages, unless another consumer has done it."""

@@ -233,6 +233,9 @@ class Decoded(msgspec.Struct, frozen=True):
         """Return the data converted to ``kind``."""
         return msgspec.convert(self.value, kind, str_keys=self.is_json)
 
+    def typed_decoder(self, kind: Any) -> None:
+        """Return None: the payload alone does not determine the data."""
+
     def portable(self, message: Message) -> Decoded:
         """Return a decoder of the message that can be pickled: this one."""
         return self

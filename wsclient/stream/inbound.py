@@ -201,6 +201,10 @@ class Inbound:
             return self._json.typed(message, kind)
         return msgspec.convert(self._plain(message), kind, str_keys=self._is_json)
 
+    def typed_decoder(self, kind: Any) -> Callable[[bytes], Any] | None:
+        """Return the function that decodes a whole payload to ``kind``, None if it is no JSON."""
+        return self._json.typed_decoder(kind) if self._is_json else None
+
     def portable(self, message: Message) -> Decoder:
         """Return a decoder that gives the same results in another process.
 
