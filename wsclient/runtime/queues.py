@@ -241,9 +241,10 @@ class MessageQueue:
         if self._is_held():
             self._locks.check()
         signal: threading.Lock | None = None
-        found: list[Outcome] = []
-        #: How many messages this call decodes even when its deadline is over.
-        left: int | None = None
+        types, found = self.types, list[Outcome]()
+        #: How many messages are to be handed out; and, with declared types, how many of those that
+        #: were waiting are to be decoded even after the deadline. None: to be determined.
+        wanted, left = maximum, None if types else 0
         try:
             while True:
                 with self._lock:
@@ -251,17 +252,18 @@ class MessageQueue:
                         self.waiting.discard(signal)
                     if self.is_closed:
                         return False
+                    if left is None:
+                        left = len(self)
+                        wanted = maximum or left  # not those that come while they are decoded
                     self._store_data(found)
-                    if self._hand_out(maximum):
+                    if self._hand_out(wanted):
                         if self.waiting:
                             self.waiting.wake()
                         return True
                     if self._is_roused:
                         self._is_roused = False
                         return True
-                    if left is None:
-                        left = len(self._store)
-                    head = self._head(maximum)
+                    head = self._head(wanted)
                     if not head and self._failure is not None:
                         raise self._failure.fresh()
                     remaining = deadline.remaining()
@@ -272,14 +274,14 @@ class MessageQueue:
                     if not head:
                         signal = new_signal()
                         self.waiting.append(signal)
-                if head and self.types is not None:
+                self._locks.check()
+                if types and head:
                     left -= len(head)
-                    found = decoded(head, self.types)
+                    found = decoded(head, types)
                 elif signal is not None:
-                    found = []
                     self._tell()
-                    self._locks.check()
                     pause(signal, remaining)
+                    left, found = None if types else 0, []
         except BaseException:  # also an exception from a user's signal handler
             self.waiting.discard(signal)
             if self or self._failure is not None:
@@ -490,15 +492,15 @@ class MessageQueue:
         """Return the key of the first message in the store."""
         raise NotImplementedError
 
-    def _head(self, maximum: int | None) -> list[Message]:
-        """Return the first messages of the store, if they must be decoded to be handed out."""
+    def _head(self, wanted: int | None) -> list[Message]:
+        """Return the first messages of the store if they must be decoded to be handed out."""
         waiting = self._waiting_messages
         if self.types is None or not waiting:
             return []
         self._came()
-        count = self._batch_size if maximum is None else max(self._batch_size, maximum)
-        at_once = DECODED_AT_ONCE * len(waiting) // self._bytes  # by the average charge
-        return list(islice(waiting, max(1, min(count, at_once))))
+        count = DECODED_AT_ONCE * len(waiting) // self._bytes  # by the average charge
+        count = min(count, self._portion((wanted or 0) - len(self._batch)))
+        return list(islice(waiting, max(1, count)))
 
     def _store_data(self, found: list[Outcome]) -> None:
         """Store decoded data in their messages, unless another consumer has done it."""

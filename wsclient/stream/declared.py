@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NewType, get_origin
 
@@ -13,6 +14,10 @@ __all__ = ["Types", "types_of"]
 
 #: How many answers of a function are remembered: a venue may invent channels without end.
 MAX_CHANNELS = 10_000
+
+#: What makes default values without running code of the user.
+_HARMLESS = (None, msgspec.NODEFAULT, list, dict, set, bytearray)
+_missing = enum.Enum._missing_.__func__  # type: ignore[attr-defined]
 
 
 class Types:
@@ -67,7 +72,7 @@ class Types:
     @property
     def runs_code(self) -> bool:
         """True if decoding to :attr:`kind` runs code of the user's types."""
-        return any(hasattr(part, "cls") and _has_hook(part.cls) for part in _parts(self.kind))
+        return any(map(_runs_code, _parts(self.kind)))
 
 
 def types_of(declared: Any) -> Types | None:
@@ -125,5 +130,11 @@ def _parts(kind: Any) -> Iterator[Any]:
             ]
 
 
-def _has_hook(cls: type) -> bool:
-    return hasattr(cls, "__post_init__")
+def _runs_code(part: Any) -> bool:
+    cls, factory = getattr(part, "cls", None), getattr(part, "default_factory", None)
+    hook = getattr(cls, "_missing_", None)  # of an Enum
+    return (
+        hasattr(cls, "__post_init__")
+        or getattr(hook, "__func__", None) not in (None, _missing)
+        or factory not in _HARMLESS
+    )
