@@ -194,6 +194,13 @@ def test_every_block_is_run_below() -> None:
     assert all(f'PYTHON["{title}"]' in source for title in PYTHON)
 
 
+def test_declared_types(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    with FakeVenue("kraken") as venue, lively(venue, ["trade:BTC/USD"]):
+        code = PYTHON["Declared types"].replace("wss://ws.kraken.com/v2", venue.url)
+        run_block(code, {}, clients, messages=10)
+    assert "BTC/USD 1" in capsys.readouterr().out
+
+
 def test_the_script(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     with FakeVenue("kraken") as venue, lively(venue, ["ticker:BTC/USD", "trade:BTC/USD"]):
         code = PYTHON["In a script"].replace("wss://ws.kraken.com/v2", venue.url)
