@@ -21,6 +21,7 @@ pytest.register_assert_rewrite("support")
 
 from support.examples import PROFILE  # noqa: E402 - after the line above
 from support.locking import Instrument  # noqa: E402
+from wsclient.client import WebSocketClient  # noqa: E402
 from wsclient.testing import FakeVenue  # noqa: E402
 
 settings.load_profile(PROFILE)
@@ -162,6 +163,20 @@ def locks_are_watched(request: pytest.FixtureRequest) -> Iterator[None]:
     with Instrument() as instrument:
         yield
     instrument.check()
+
+
+@pytest.fixture
+def clients(monkeypatch: pytest.MonkeyPatch) -> list[WebSocketClient]:
+    """Collect every client that the test makes."""
+    made: list[WebSocketClient] = []
+    original = WebSocketClient.__init__
+
+    def remember(self: WebSocketClient, *args: Any, **kwargs: Any) -> None:
+        made.append(self)
+        original(self, *args, **kwargs)
+
+    monkeypatch.setattr(WebSocketClient, "__init__", remember)
+    return made
 
 
 @pytest.fixture

@@ -46,8 +46,8 @@ Headers = Mapping[str, str]
 class Options:
     """The keyword arguments of ``connect()`` and ``WebSocketClient``.
 
-    The README explains each in its section Options. Durations are finite numbers of seconds, sizes
-    are bytes; None means no limit, or the dialect's own value.
+    ``wsclient manual options`` explains each. Durations are finite numbers of seconds, sizes are
+    bytes; None means no limit, or the dialect's own value.
 
     Raises ConfigurationError for a value that cannot work.
     """

@@ -417,6 +417,7 @@ def test_listening_on_all_interfaces_warns(serving, connect):
     ("args", "said"),
     [
         (["--dialect", "kucoin"], "serve does not speak kucoin, only "),
+        (["--dialect", "karken"], "serve does not speak karken, only "),
         (
             ["--dialect", "okx", "--channel", "x"],
             "has no channel 'x'; its channels look like trades:BTC-USDT, ",

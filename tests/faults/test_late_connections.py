@@ -32,7 +32,7 @@ def test_a_message_held_up_until_the_next_connection_is_missed_and_marked(is_ref
             dialect.limits = wsclient.Limits()
 
     with (
-        FakeVenue("generic", tell=watch) as venue,
+        FakeVenue("generic", log=watch) as venue,
         wsclient.connect(venue.url, dialect=dialect, validate=validate) as client,
     ):
         stream = client.events()

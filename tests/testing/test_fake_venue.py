@@ -275,6 +275,14 @@ def test_deaf_handshake_is_never_answered_until_the_client_gives_up(venue):
     assert venue.requests == []
 
 
+def test_a_deaf_handshake_does_not_answer_tls_either(tls_venue):
+    tls_venue.fail_handshake("deaf")
+    with tcp(tls_venue) as sock:  # TLS would answer these bytes with an alert
+        sock.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            sock.recv(1)
+
+
 def test_drip_sends_a_valid_reply_byte_by_byte(venue):
     venue.fail_handshake("drip")
     with tcp(venue) as sock:
@@ -691,9 +699,9 @@ def test_published_messages_can_be_tampered_with_and_are_still_counted(dial):
         assert [client.recv(timeout=5) for _ in range(3)] == ["1 a 1", "1 a 2", "1 a 2"]
 
 
-def test_it_reports_the_events_of_a_connection(dial):
+def test_it_logs_what_happens_on_a_connection(dial):
     events = []
-    with FakeVenue(channels=["a"], tell=lambda peer, text: events.append((peer.id, text))) as venue:
+    with FakeVenue(channels=["a"], log=lambda peer, text: events.append((peer.id, text))) as venue:
         venue.refuse(503)
         with tcp(venue) as sock:
             read_all(sock)
@@ -712,6 +720,15 @@ def test_it_reports_the_events_of_a_connection(dial):
         (2, "refused b: there is no channel 'b' here, only a"),
         (2, "gone: rst"),
     ]
+
+
+def test_the_old_name_of_log_still_works(dial):
+    texts = []
+    with pytest.deprecated_call(match="log"):
+        venue = FakeVenue(tell=lambda peer, text: texts.append(text))
+    with venue:
+        dial(venue)
+    assert texts == ["connected", "gone: venue closed"]
 
 
 def test_without_a_journal_nothing_is_recorded(dial):

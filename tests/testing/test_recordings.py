@@ -106,6 +106,12 @@ def test_other_content_is_an_error(lines):
         read_recording(lines)
 
 
+def test_the_output_of_tail_is_no_recording():
+    line = '{"channel":"a","sequence":1,"received_at":1,"connection_id":1,"gap":null,"data":{}}'
+    with pytest.raises(ValueError, match="output of 'wsclient tail --json'"):
+        read_recording([line, line])
+
+
 # Replaying
 
 
@@ -346,3 +352,24 @@ def test_a_recording_without_times_has_no_speed():
 def test_the_channels_of_a_recording():
     lines = [trade(1), '{"channel":"heartbeat"}', trade(2, "C/D"), trade(3)]
     assert Replay(lines).channels == ["trade:A/B", "trade:C/D"]
+
+
+def test_a_book_message_that_cannot_be_read_is_replayed(dial):
+    """A client that subscribes after it gets a snapshot again once the recording has one."""
+
+    def book(kind, data):
+        return json.dumps({"channel": "book", "type": kind, "data": data})
+
+    rows = [{"symbol": "A/B", "bids": [{"price": 1, "qty": 2}], "asks": [{"price": 3, "qty": 4}]}]
+    bad = json.dumps({"channel": "book:A/B", "type": "update", "data": {}})
+    lines = [book("snapshot", rows), bad, book("snapshot", rows)]
+    replay = Replay(lines)
+    with FakeVenue(replay) as venue:
+        client = dial(venue)
+        subscribe(client, "book", "A/B")
+        replay.play(venue, 2)
+        assert receive(client, 2) == lines[:2]
+        late = dial(venue)
+        subscribe(late, "book", "A/B")
+        replay.play(venue)
+        assert receive(late, 1) == lines[2:]

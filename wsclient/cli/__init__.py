@@ -1,4 +1,4 @@
-"""The command line: ``wsclient demo``, ``wsclient serve``, ``wsclient tail``, ``wsclient doctor``.
+"""The command line: ``wsclient demo``, ``serve``, ``tail``, ``doctor`` and ``manual``.
 
 Exit codes: 0 success, 1 failure (one line on stderr says why), 2 a usage error or a package that is
 not installed, 130 Ctrl-C, 141 the reader of the output has gone (a closed pipe), 143 SIGTERM.
@@ -40,6 +40,7 @@ examples:
   wsclient tail wss://ws.kraken.com/v2 ticker:BTC/USD trade:BTC/USD --dialect kraken
   wsclient tail wss://ws.kraken.com/v2 book:ETH/USD --dialect kraken --option depth=10 --json
   wsclient doctor wss://ws.kraken.com/v2 --dialect kraken --subscribe ticker:BTC/USD
+  wsclient manual books
 """
 
 
@@ -80,6 +81,10 @@ def _run(argv: Sequence[str] | None) -> int:
         from wsclient.cli import doctor
 
         return doctor.run(args)
+    if args.command == "manual":
+        from wsclient.cli import manual
+
+        return manual.run(args)
     try:
         if args.command == "serve":
             from wsclient.cli import serve
@@ -109,6 +114,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_serve(commands)
     _add_tail(commands)
     _add_doctor(commands)
+    _add_manual(commands)
     return parser
 
 
@@ -153,7 +159,7 @@ def _add_serve(commands: Any) -> None:
     )
     parser.add_argument(
         "--dialect",
-        type=_dialect,
+        type=_served,
         default="generic",
         metavar="NAME",
         help=f"the venue's protocol, generic by default: {', '.join(_SERVED)}",
@@ -272,6 +278,16 @@ def _add_doctor(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
+def _add_manual(commands: Any) -> None:
+    parser = commands.add_parser(
+        "manual",
+        help="print a page of the manual, or list its topics",
+        description="Print a page of the manual, through $PAGER if that is set and stdout is a "
+        "terminal. Without a topic, list the topics. The exit code is 2 if there is no such page.",
+    )
+    parser.add_argument("topic", metavar="TOPIC", nargs="?", help="such as books")
+
+
 def _add_dialect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dialect",
@@ -324,6 +340,12 @@ def _dialect(name: str) -> Dialect:
         return dialects.find(name)
     except ConfigurationError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _served(name: str) -> Dialect:
+    if name not in _SERVED:
+        raise argparse.ArgumentTypeError(f"serve does not speak {name}, only {', '.join(_SERVED)}")
+    return _dialect(name)
 
 
 def _option(text: str) -> tuple[str, Any]:

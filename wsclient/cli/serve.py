@@ -26,7 +26,6 @@ from wsclient.cli.faults import VenueFault
 from wsclient.cli.feed import Feed
 from wsclient.cli.terminal import clock, complain, printable
 from wsclient.testing import FakeVenue, Fault, FaultProxy, Payload, Peer, Replay, venues
-from wsclient.testing.protocols import MarketProtocol
 
 __all__ = ["Service", "run"]
 
@@ -71,7 +70,7 @@ class Service:
         self._args = args
         self._err = err
         self._dialect = args.dialect.name
-        self._protocol = _protocol(self._dialect)
+        self._protocol = venues.find(self._dialect).served()
         self.faults: list[VenueFault] = args.faults
         self._random = Random(args.seed)
         self._counts: WeakKeyDictionary[Peer, int] = WeakKeyDictionary()
@@ -89,7 +88,7 @@ class Service:
             port=0 if by_proxy else args.port,
             channels=self.channels,
             tamper=self._tamper if any(fault.every for fault in self.faults) else None,
-            tell=lambda peer, text: self._say(f"client {peer.id}", text),
+            log=lambda peer, text: self._say(f"client {peer.id}", text),
             journal=False,
         )
         for fault in self.faults:
@@ -338,8 +337,7 @@ class Service:
                 peer.mute()
                 self._at(end, lambda: self._speak(peer))
             case "deaf":
-                assert self._proxy is not None
-                for connection in self._proxy.connections:
+                for connection in self._proxy.connections if self._proxy is not None else ():
                     if connection.number == peer.id:
                         connection.set(Fault("deaf"))
                 self._at(end + DEAF_FOR, peer.rst)
@@ -365,12 +363,6 @@ class Service:
                 yield payload[: self._random.randrange(1, len(payload))]
             return
         yield payload
-
-
-def _protocol(name: str) -> MarketProtocol:
-    if name not in venues.NAMES:
-        raise UsageError(f"serve does not speak {name}, only {', '.join(venues.NAMES)}")
-    return venues.find(name).served()
 
 
 def _is_loopback(host: str) -> bool:

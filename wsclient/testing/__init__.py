@@ -20,13 +20,15 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
-from .faults import Fault, FaultProxy, ProxiedConnection
-from .peer import HandshakeFault, Peer, Sent
-from .protocols import Payload, ScriptedProtocol, VenueProtocol
-from .replay import Recorded, Replay, read_recording
-from .venue import FakeVenue
-from .venues.generic import GenericProtocol
-from .venues.kraken import KrakenProtocol
+from wsclient.testing.faults import Fault, FaultProxy, ProxiedConnection
+from wsclient.testing.frames import Payload
+from wsclient.testing.handshakes import HandshakeFault
+from wsclient.testing.peer import Peer, Sent, VenueProtocol
+from wsclient.testing.protocols import ScriptedProtocol
+from wsclient.testing.replay import Recorded, Replay, read_recording
+from wsclient.testing.venue import FakeVenue
+from wsclient.testing.venues.generic import GenericProtocol
+from wsclient.testing.venues.kraken import KrakenProtocol
 
 __all__ = [
     "FakeVenue",

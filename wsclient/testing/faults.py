@@ -17,7 +17,16 @@ from types import TracebackType
 from typing import Literal
 from urllib.parse import urlsplit
 
-from .sockets import JOIN_TIMEOUT, WOULD_BLOCK, Waker, bind, join, netloc, reset_on_close, select
+from wsclient.testing.sockets import (
+    JOIN_TIMEOUT,
+    WOULD_BLOCK,
+    Waker,
+    bind,
+    join,
+    netloc,
+    reset_on_close,
+    select,
+)
 
 __all__ = ["Fault", "FaultProxy", "ProxiedConnection"]
 

@@ -6,53 +6,29 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
-
-import msgspec
+from typing import Any, ClassVar
 
 from wsclient.dialect import Dialect
+from wsclient.testing.frames import Payload, encode
+from wsclient.testing.market import MarketEvent, MarketLevels
+from wsclient.testing.peer import Peer, VenueProtocol
 
-from .market import MarketEvent, MarketLevels
-
-if TYPE_CHECKING:
-    from .peer import Peer
-
-Payload = str | bytes
-"""A message: str in a text frame, bytes in a binary one."""
-
-_encoder = msgspec.json.Encoder(decimal_format="number")
-
-
-def encode(message: Any) -> str:
-    """Return compact JSON.
-
-    Decimals become numbers; `msgspec.Raw(b"1.10")` keeps the text of a number.
-    """
-    return _encoder.encode(message).decode()
-
-
-class VenueProtocol(Protocol):
-    """The venue's side of a conversation.
-
-    All methods are called under the venue's lock and must not block. They record subscriptions
-    with `peer.subscribe()` and `peer.unsubscribe()`, and ask `peer.venue` for refusals and muted
-    answers.
-    """
-
-    def greeting(self, peer: Peer) -> Iterable[Payload]:
-        """Return the first messages on a new connection."""
-
-    def received(self, peer: Peer, payload: Payload) -> Iterable[Payload]:
-        """Return the answers to a message of the client.
-
-        Subscriptions change while the answers are generated.
-        """
-
-    def data(self, channel: str, sequence: int, fields: Mapping[str, Any]) -> Payload:
-        """Return the message that `publish(channel, **fields)` sends."""
-
-    def http(self, path: str) -> bytes | None:
-        """Return the JSON that answers a GET of `path`, or None if there is nothing there."""
+__all__ = [
+    "MarketProtocol",
+    "Payload",
+    "ScriptedProtocol",
+    "VenueProtocol",
+    "as_object",
+    "encode",
+    "is_muted",
+    "level_texts",
+    "milliseconds",
+    "now_text",
+    "repeat",
+    "subscribe_all",
+    "texts",
+    "unsubscribe_all",
+]
 
 
 class ScriptedProtocol:

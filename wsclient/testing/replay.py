@@ -17,12 +17,11 @@ from typing import Any, Literal
 from wsclient.books.book import Book
 from wsclient.dialect.base import Dialect
 from wsclient.messages import Message
-
-from . import venues
-from .market import Depth
-from .peer import Peer
-from .protocols import MarketProtocol, Payload, ScriptedProtocol
-from .venue import FakeVenue
+from wsclient.testing import venues
+from wsclient.testing.market import Depth
+from wsclient.testing.peer import Peer
+from wsclient.testing.protocols import MarketProtocol, Payload, ScriptedProtocol
+from wsclient.testing.venue import FakeVenue
 
 RecordedDirection = Literal["received", "sent", "connected", "http"]
 
@@ -61,8 +60,21 @@ def read_recording(source: str | os.PathLike[str] | Iterable[str]) -> list[Recor
         return list(_capture(content))
     lines = [line for line in content.split(b"\n") if line]
     if content[:1] in (b"{", b"["):
+        if _is_tail(lines[0]):
+            raise ValueError(
+                "this is the output of 'wsclient tail --json', not what the venue sent: a "
+                "recording has one payload of the venue per line"
+            )
         return [Recorded("received", None, line) for line in lines]
     return [_cryptofeed(line) for line in lines]
+
+
+def _is_tail(line: bytes) -> bool:
+    try:
+        fields = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(fields, dict) and {"received_at", "connection_id", "data"} <= fields.keys()
 
 
 def _capture(content: bytes) -> Iterator[Recorded]:
@@ -137,16 +149,18 @@ class Replay(ScriptedProtocol):
         self.missed = 0
         self.lines: list[str] = []
         self._protocol = made
-        self._times: list[int | None] = []
         #: The messages that a client reads from each line; none from a heartbeat.
         self._messages: list[list[Message]] = []
         self._books: dict[str, Book] = {}
+        times = []
         for item in read_recording(source):
             messages = _messages(made.dialect, item.payload) if item.direction == "received" else []
             if messages or item.payload == made.heartbeat_payload:
                 self.lines.append(item.payload.decode())
-                self._times.append(item.time)
                 self._messages.append(messages)
+                if item.time is not None:
+                    times.append(item.time)
+        self._times = times if len(times) == len(self.lines) else None
         self.channels = list(dict.fromkeys(m.channel for ms in self._messages for m in ms))
 
     def greeting(self, peer: Peer) -> Iterable[Payload]:
@@ -161,7 +175,7 @@ class Replay(ScriptedProtocol):
     @property
     def has_times(self) -> bool:
         """Whether the recording has the time of each line."""
-        return None not in self._times
+        return self._times is not None
 
     def rewind(self) -> None:
         """Go back to the first line."""
@@ -186,7 +200,8 @@ class Replay(ScriptedProtocol):
         Raises TimeoutError if a held line finds no subscriber within `timeout` (s), ValueError for
         a `speed` if the recording has no times.
         """
-        if speed is not None and not self.has_times:
+        times = self._times
+        if speed is not None and times is None:
             raise ValueError("speed cannot be set: the recording has no times of its lines")
         first = self.cursor
         end = len(self.lines) if count is None else min(first + count, len(self.lines))
@@ -198,18 +213,11 @@ class Replay(ScriptedProtocol):
             self._send(venue, channels)
             if self.cursor < end:
                 due = start + (self.cursor - first) * pace
-                if speed is not None:
-                    due = start + self._seconds(first, self.cursor) / speed
+                if speed is not None and times is not None:
+                    due = start + (times[self.cursor] - times[first]) / 1e9 / speed
                 if due > start:
                     venue.closing.wait(due - time.monotonic())
         return self.cursor - first
-
-    def _seconds(self, start: int, end: int) -> float:
-        """Return the recorded time (s) from one line to another."""
-        before, after = self._times[start], self._times[end]
-        assert before is not None
-        assert after is not None
-        return (after - before) / 1e9
 
     def _send(self, venue: FakeVenue, channels: Collection[str]) -> None:
         # Under the lock, so a subscriber gets each line once: in its snapshot or after it.
@@ -222,9 +230,16 @@ class Replay(ScriptedProtocol):
             elif line is not None:
                 venue.broadcast(line, *channels)
             for message in messages:
-                self._follow(message)
+                try:
+                    self._follow(message)
+                except Exception:  # noqa: BLE001 - a dialect may raise anything
+                    # The client gets the line as recorded. The book is unknown until its next
+                    # snapshot.
+                    self._books.pop(message.channel, None)
+                    self._protocol.snapshots.pop(message.channel, None)
 
     def _follow(self, message: Message) -> None:
+        """Keep the book up to date from which a later subscriber gets its snapshot."""
         listed = self._protocol.listing(message.channel)
         if listed is None or listed[1] is not Depth:
             return

@@ -13,10 +13,10 @@ Two rules hold for this module:
 from __future__ import annotations
 
 import contextlib
-import http
 import socket
 import ssl
 import threading
+import warnings
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from types import TracebackType
@@ -25,10 +25,16 @@ from typing import Any, TypeVar, get_args
 from websockets.http11 import Request
 from websockets.typing import Subprotocol
 
-from . import venues
-from .peer import HandshakeFailure, HandshakeFault, Peer
-from .protocols import Payload, ScriptedProtocol, VenueProtocol
-from .sockets import Waker, bind, join, netloc, select
+from wsclient.testing import venues
+from wsclient.testing.frames import Payload
+from wsclient.testing.handshakes import HandshakeFailure, HandshakeFault, refusal
+from wsclient.testing.listener import Listener
+from wsclient.testing.peer import Peer, VenueProtocol
+from wsclient.testing.protocols import ScriptedProtocol
+from wsclient.testing.sockets import netloc
+from wsclient.testing.wire import Terms
+
+__all__ = ["FakeVenue"]
 
 T = TypeVar("T")
 
@@ -44,10 +50,10 @@ class FakeVenue:
 
     `port` 0 takes any free port. `channels` are the channels that exist (None: any); others are
     refused. `tamper(peer, channel, payload)` returns what `peer` is sent instead of a published
-    message. `tell(peer, text)` is called for each event of a connection. Both are called under the
-    lock and must not block. Without a `journal` the venue keeps no record of messages sent or
-    received, nor of connections that have ended, and `accept` does not work: this is for a venue
-    that runs for days.
+    message. `log(peer, text)` is called for whatever happens on a connection; `tell` is its old
+    name. Both functions are called under the lock and must not block. Without a `journal` the venue
+    keeps no record of messages sent or received, nor of connections that have ended, and `accept`
+    does not work: this is for a venue that runs for days.
     """
 
     def __init__(
@@ -62,8 +68,9 @@ class FakeVenue:
         port: int = 0,
         channels: Collection[str] | None = None,
         tamper: Callable[[Peer, str, Payload], Iterable[Payload]] | None = None,
-        tell: Callable[[Peer, str], None] | None = None,
+        log: Callable[[Peer, str], None] | None = None,
         journal: bool = True,
+        tell: Callable[[Peer, str], None] | None = None,
     ) -> None:
         if isinstance(protocol, str):
             protocol = venues.find(protocol)()
@@ -73,15 +80,15 @@ class FakeVenue:
         self.port = 0
         self.channels = channels
         self.tamper = tamper
-        self.tell = tell
+        if tell is not None:
+            warnings.warn("FakeVenue(tell=...) is deprecated: use log", DeprecationWarning, 2)
+        self.log = tell if log is None else log
         self.has_journal = journal
-        self._is_batching = False
         self.attempts = 0
         self.requests: list[Request] = []
         self.peers: list[Peer] = []
         self.lock = threading.Condition(threading.RLock())
-        self._ssl_context = ssl_context
-        self._subprotocols = [Subprotocol(name) for name in subprotocols]
+        self._terms = Terms(self.lock, ssl_context, [Subprotocol(name) for name in subprotocols])
         self._receive_buffer = receive_buffer
         self._wanted_port = port
         self._faults: deque[HandshakeFailure] = deque()
@@ -90,8 +97,7 @@ class FakeVenue:
         self._muted: set[str | None] = set()
         self._accepted = 0
         self.connections: list[Peer] = []
-        self._listener: socket.socket | None = None
-        self._acceptor: _Acceptor | None = None
+        self._listener: Listener | None = None
         self.closing = threading.Event()
 
     def __repr__(self) -> str:
@@ -119,13 +125,14 @@ class FakeVenue:
         """
         if self.port:
             raise RuntimeError("a FakeVenue can be started only once: make a new one")
-        self._listener = self._bind(self._wanted_port)
+        listener = Listener(self.host, self._wanted_port, self._receive_buffer, self._connected)
         try:
-            self.up()
+            listener.up()
         except OSError:
-            self._listener.close()
+            listener.close()
             raise
-        self.port = self._listener.getsockname()[1]
+        self._listener = listener
+        self.port = listener.port
 
     def close(self) -> None:
         """End every connection, thread and socket; idempotent.
@@ -135,26 +142,23 @@ class FakeVenue:
         if self.closing.is_set() or self._listener is None:
             return
         self.closing.set()
-        self._stop_accepting()
         self._listener.close()
         with self.lock:
             self.lock.notify_all()
             for peer in self.connections:
-                peer._abandon("venue closed")
+                peer.wire.abandon("venue closed")
         for peer in self.connections:
-            join(peer._thread)
+            peer.wire.join()
 
     def down(self) -> None:
         """Refuse TCP connections from now on. Open ones stay open.
 
-        Raises RuntimeError if the venue was not started.
+        The fault `down` of `wsclient serve` ends these, too. Raises RuntimeError if the venue was
+        not started.
         """
         if self._listener is None:
             raise RuntimeError("the venue was not started: call start()")
-        if self._acceptor is not None:
-            self._stop_accepting()
-            self._listener.close()
-            self._listener = self._bind(self.port)
+        self._listener.down()
 
     def up(self) -> None:
         """Accept connections again, on the same port as before `down()`.
@@ -163,28 +167,18 @@ class FakeVenue:
         """
         if self._listener is None:
             raise RuntimeError("the venue was not started: call start()")
-        if self._acceptor is None:
-            self._listener.listen(128)
-            self._acceptor = _Acceptor(self._listener, self._connected)
-
-    def _bind(self, port: int) -> socket.socket:
-        return bind(self.host, port, self._receive_buffer)
-
-    def _stop_accepting(self) -> None:
-        if self._acceptor is not None:
-            self._acceptor.stop()
-            self._acceptor = None
+        self._listener.up()
 
     def _connected(self, sock: socket.socket) -> None:
         with self.lock:
             self.attempts += 1
             fault = self._faults.popleft() if self._faults else None
-            peer = Peer(self, sock, self.attempts, fault)
+            peer = Peer(self, self._terms, sock, self.attempts, fault)
             if not self.has_journal:
                 self.peers = [peer for peer in self.peers if not peer.closed]
                 self.connections = [peer for peer in self.connections if not peer.closed]
             self.connections.append(peer)
-            peer._thread.start()
+            peer.wire.start()
             self.lock.notify_all()
 
     # Connections
@@ -192,7 +186,7 @@ class FakeVenue:
     @property
     def url(self) -> str:
         """`ws://host:port/`, or `wss://` with an `ssl_context`."""
-        scheme = "ws" if self._ssl_context is None else "wss"
+        scheme = "ws" if self._terms.ssl_context is None else "wss"
         return f"{scheme}://{netloc(self.host, self.port)}/"
 
     @property
@@ -247,16 +241,9 @@ class FakeVenue:
         times: int = 1,
     ) -> None:
         """Answer the next `times` handshakes with this HTTP status instead of 101."""
-        try:
-            phrase = http.HTTPStatus(status).phrase
-        except ValueError:
-            phrase = "Refused"
-        lines = [f"HTTP/1.1 {status} {phrase}", "Connection: close", f"Content-Length: {len(body)}"]
-        if retry_after is not None:
-            lines.append(f"Retry-After: {retry_after}")
-        lines += [f"{name}: {value}" for name, value in headers]
-        reply = "\r\n".join([*lines, "", ""]).encode() + body
-        self._queue_faults(HandshakeFailure("refuse", reply), times)
+        fault = refusal(status, retry_after, body, headers)
+        with self.lock:
+            self._faults.extend([fault] * times)
 
     def fail_handshake(self, kind: HandshakeFault, times: int = 1) -> None:
         """Break the next `times` handshakes.
@@ -271,11 +258,8 @@ class FakeVenue:
         """
         if kind not in get_args(HandshakeFault):
             raise ValueError(f"unknown handshake fault {kind!r}")
-        self._queue_faults(HandshakeFailure(kind), times)
-
-    def _queue_faults(self, fault: HandshakeFailure, times: int) -> None:
         with self.lock:
-            self._faults.extend([fault] * times)
+            self._faults.extend([HandshakeFailure(kind)] * times)
 
     # Market data
 
@@ -313,13 +297,13 @@ class FakeVenue:
         They go out in as few writes as possible.
         """
         with self.lock:
-            self._is_batching = True
+            self._terms.is_batching = True
             try:
                 yield
             finally:
-                self._is_batching = False
+                self._terms.is_batching = False
                 for peer in self.live:
-                    peer._flush()
+                    peer.wire.flush()
 
     def sequence(self, channel: str) -> int:
         """Return the number of the latest message published on `channel`, 0 for none."""
@@ -358,34 +342,3 @@ class FakeVenue:
     def muted(self, channel: str) -> bool:
         """Return whether requests about `channel` are left unanswered. For protocols."""
         return None in self._muted or channel in self._muted
-
-
-class _Acceptor:
-    """The thread that accepts connections, until stopped."""
-
-    def __init__(self, listener: socket.socket, connected: Callable[[socket.socket], None]) -> None:
-        self._listener = listener
-        self._connected = connected
-        self._waker = Waker()
-        self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="fakevenue-accept", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping = True
-        self._waker.wake()
-        join(self._thread)
-        self._waker.close()
-
-    def _run(self) -> None:
-        while True:
-            select([self._listener, self._waker.receiver], [], None)
-            if self._stopping:
-                return
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                continue  # the client has gone again
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._connected(sock)
