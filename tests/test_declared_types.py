@@ -119,8 +119,11 @@ class TestClient:
             with pytest.raises(TimeoutError):
                 client.recv(timeout=0.2)
             until(lambda: client.stats().invalid == 500)
-            counts = [events.recv(timeout=5).count, events.recv(timeout=5).count]
+            counts = [events.recv(timeout=5).count]
+            while sum(counts) < 500:
+                counts.append(events.recv(timeout=5).count)
             assert sum(counts) == 500
+            assert len(counts) <= 2
 
     def test_counters_keep_the_misfits_of_closed_readers(self, venue: FakeVenue) -> None:
         with connected(venue, decode=None) as client:
