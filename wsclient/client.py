@@ -35,6 +35,7 @@ from wsclient.runtime.core import Core
 from wsclient.runtime.platform import check_threads
 from wsclient.sansio.life import State
 from wsclient.stream.codec import encode
+from wsclient.stream.declared import types_of
 from wsclient.threads.logs import ClientLog
 from wsclient.threads.waiting import Deadline, Waiter
 from wsclient.tracebacks import without_locals
@@ -95,6 +96,7 @@ class WebSocketClient(_Observable, _Receiver):
         decimal: bool = False,
         deliver_unhandled: bool = False,
         validate: Callable[[Message], object] | None = None,
+        decode: Any = None,
         name: str | None = None,
         **unknown: NoReturn,
     ) -> None:
@@ -220,23 +222,25 @@ class WebSocketClient(_Observable, _Receiver):
         *channels: str,
         queue_size: int | None = None,
         overflow: Overflow | None = None,
+        decode: Any = None,
         timeout: float | None = None,
         **options: Any,
     ) -> Reader:
         """Return an independent reader of ``channels``; subscribe to them if necessary.
 
         The reader gets their messages. The client's own ``recv`` gets them only if the client has
-        subscribed to them too. ``queue_size`` (messages) and ``overflow`` replace the client's
-        options for this reader. ``timeout`` and ``options`` are as in :meth:`subscribe`. Raises as
-        :meth:`subscribe`.
+        subscribed to them too. ``queue_size`` (messages), ``overflow`` and ``decode`` (``Any`` for
+        plain data) replace the client's options for this reader. ``timeout`` and ``options``
+        are as in :meth:`subscribe`. Raises as :meth:`subscribe`.
         """
         check_whole("queue_size", queue_size, 1, or_none=True)
         if overflow is not None:
             check_overflow(overflow)
         check_timeout(timeout)
         check_channels(channels)
+        types = self._core.types if decode is None else types_of(decode)
         name = f"reader-{next(self._core.reader_numbers)}"
-        queue = self._core.new_queue(name, queue_size, overflow)
+        queue = self._core.new_queue(name, queue_size, overflow, types)
         undo = partial(self._core.posts.put_now, self._core.calls.dropping(channels, queue))
         reader = Reader(self, queue, channels)
         try:
@@ -394,6 +398,7 @@ def connect(
     decimal: bool = False,
     deliver_unhandled: bool = False,
     validate: Callable[[Message], object] | None = None,
+    decode: Any = None,
     name: str | None = None,
     **unknown: NoReturn,
 ) -> WebSocketClient:

@@ -54,12 +54,18 @@ class _Observable:
     def latest(self, channel: str) -> Message | None:
         """Return the newest message received of ``channel``, or None.
 
-        Takes nothing from a queue and does not wait. Raises ClientForked in a child process.
+        Takes nothing from a queue and does not wait. With the option ``decode``, reading its
+        ``data`` raises ``msgspec.ValidationError`` if they do not fit their declared type. Raises
+        ClientForked in a child process.
         """
         if self._core.is_forked:
             raise forked_error()
         found = self._core.supervisor.upkeep.channels.get(channel)
-        return None if found is None else found.latest
+        message = None if found is None else found.latest
+        if message is not None and self._core.has_types:
+            message = message.copy()  # a consumer stores the data of its type in the original
+            message.kind = self._core.types.of(channel) if self._core.types is not None else None
+        return message
 
     @overload
     def on_event(self, function: Callable[[Event], object]) -> None: ...

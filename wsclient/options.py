@@ -17,6 +17,7 @@ from wsclient.checks import (
     refuse,
 )
 from wsclient.errors import ConfigurationError
+from wsclient.stream.declared import types_of
 from wsclient.tracebacks import without_locals
 from wsclient.verdicts import Verdict, classify
 
@@ -59,7 +60,7 @@ class Options:
     Durations are finite numbers of seconds (s).
 
     ``dialect`` ("generic")
-        the venue's protocol: a name of the table of venues, or a ``Dialect`` object
+        the venue's protocol: one of ``wsclient.dialects.NAMES``, or a ``Dialect`` object
     ``headers`` (None)
         for the handshake: a mapping, or a function that returns one and is called at each attempt
         (``url`` may be a function too); may include ``Host``, but no other header that the
@@ -94,7 +95,7 @@ class Options:
     ``ping_interval`` (20.0)
         the time (s) between protocol pings; None: no pings
     ``ping_timeout`` (10.0)
-        after this time (s) without a pong or any byte the connection is half-open
+        after this time (s) without a pong or any byte the connection is half-open; None: never
     ``silence_timeout`` (None)
         after this time (s) without a frame other than pongs the connection is dead; None: the
         dialect's own value
@@ -113,7 +114,9 @@ class Options:
     ``queue_size`` (100000)
         the bound of each queue, in messages; None: no bound
     ``queue_bytes`` (268435456)
-        the bound of each queue, in bytes (payload + 240 per message); None: no bound
+        the bound of each queue, in bytes (payload + 240 per message); None: no bound. What is
+        handed to the consumer does not count: about an eighth of the bounds, or what
+        ``recv_batch()`` asks for
     ``overflow`` ("drop_oldest")
         what a full queue does: ``"drop_oldest"``, ``"drop_newest"``, ``"conflate"`` (keep the
         newest message of each channel) or ``"error"``
@@ -124,8 +127,11 @@ class Options:
     ``deliver_unhandled`` (False)
         True: messages of unknown type are delivered too
     ``validate`` (None)
-        a function called with each message; if it raises, the message is skipped, and a gap marks
-        it
+        a function called with each message, before it is decoded to a declared type; if it raises,
+        the message is skipped, and a gap marks it
+    ``decode`` (None)
+        the type of ``message.data``, a mapping from channels to types, or a function from a channel
+        to its type; None: plain data
     ``name`` (None)
         text for logs and statistics; the host by default
     """
@@ -162,6 +168,7 @@ class Options:
     decimal: bool = False
     deliver_unhandled: bool = False
     validate: Callable[[Message], object] | None = None
+    decode: Any = None
     name: str | None = None
 
     def __post_init__(self) -> None:
@@ -192,6 +199,7 @@ class Options:
         check_type("ssl_context", self.ssl_context, kinds, "an ssl.SSLContext, or None")
         _check_subprotocols(self.subprotocols)
         check_overflow(self.overflow)
+        types_of(self.decode)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("Options cannot be pickled: they may hold credentials")
