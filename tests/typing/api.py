@@ -32,6 +32,12 @@ def opened(context: ssl.SSLContext) -> None:
     with wsclient.WebSocketClient("wss://venue.example/", dialect=wsclient.Kraken()) as entered:
         assert_type(entered, wsclient.WebSocketClient)
         entered.connect(timeout=5)
+    wsclient.connect("wss://venue.example/", dialekt="kraken")  # type: ignore[arg-type]
+    wsclient.WebSocketClient("wss://venue.example/", dialekt="kraken")  # type: ignore[arg-type]
+    wsclient.connect("wss://venue.example/", overflow="drop")  # type: ignore[arg-type]
+    client.reader("a", overflow="drop")  # type: ignore[arg-type]
+    options: dict[str, Any] = {"dialect": "kraken"}
+    assert_type(wsclient.connect("wss://venue.example/", **options), wsclient.WebSocketClient)
     client.close()
     client.close(1.0)
     assert_type(client.state, wsclient.State)
