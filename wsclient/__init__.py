@@ -84,6 +84,7 @@ if TYPE_CHECKING:
     )
     from wsclient.handler import WebSocketHandler
     from wsclient.messages import Gap, Message, Subscription, SubscriptionState
+    from wsclient.messages import Subscriptions as Subscriptions
     from wsclient.options import Options
     from wsclient.orderbook import OrderBook
     from wsclient.reader import Reader
@@ -175,7 +176,7 @@ _NAMES = {
         "ThreadStartError WSClientError WaitTimeout"
     ),
     "handler": "WebSocketHandler",
-    "messages": "Gap Message Subscription SubscriptionState",
+    "messages": "Gap Message Subscription SubscriptionState Subscriptions",
     "options": "Options",
     "orderbook": "OrderBook",
     "reader": "Reader",

@@ -13,7 +13,7 @@ from wsclient import dialects
 from wsclient.dialect.base import Dialect
 from wsclient.errors import ConfigurationError
 from wsclient.events import InsecureTLS
-from wsclient.messages import Message, Subscription, SubscriptionState
+from wsclient.messages import Message, Subscription, Subscriptions, SubscriptionState
 from wsclient.observable import _Observable
 from wsclient.options import (
     Headers,
@@ -181,7 +181,7 @@ class WebSocketClient(_Observable, _Receiver):
     @without_locals
     def subscribe(
         self, *channels: str, timeout: float | None = None, **options: Any
-    ) -> list[Subscription]:
+    ) -> Subscriptions:
         """Subscribe to ``channels``, and block until the venue has answered for every one.
 
         ``options`` are passed to the dialect (``depth=100``), and again at each resubscribe.
@@ -193,7 +193,7 @@ class WebSocketClient(_Observable, _Receiver):
         """
         self._core.calls.subscribe_and_wait(channels, self._queue, timeout, options)
         found = self._core.calls.subscriptions(channels)
-        return [found[c] for c in channels if c in found]
+        return Subscriptions(found[c] for c in channels if c in found)
 
     def unsubscribe(self, *channels: str, timeout: float | None = None) -> None:
         """Unsubscribe from ``channels``, and block until the venue has answered.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -53,7 +54,7 @@ def opened(context: ssl.SSLContext) -> None:
 
 
 def channels(client: wsclient.WebSocketClient) -> None:
-    assert_type(client.subscribe("a", "b", depth=10, timeout=5), list[wsclient.Subscription])
+    assert_type(client.subscribe("a", "b", depth=10, timeout=5), wsclient.Subscriptions)
     client.unsubscribe("a", timeout=None)
     assert_type(client.subscriptions, dict[str, wsclient.Subscription])
     subscription = client.subscriptions["a"]
@@ -91,7 +92,10 @@ def messages(client: wsclient.WebSocketClient) -> None:
         assert_type(message.raw, bytes)
         assert_type(message.data, Any)
         assert_type(message.decode(Trade), Any)
+        assert_type(message.time, int | None)
+        assert_type(message.time_utc, datetime | None)
         assert_type(message.received_at, int)
+        assert_type(message.received_at_utc, datetime)
         assert_type(message.connection_id, int)
         assert_type(message.copy(), wsclient.Message)
         if message.gap is not None:

@@ -205,6 +205,9 @@ class PlainDecoder:
             decode = self._typed[kind] = msgspec.json.Decoder(kind).decode
         return decode
 
+    def time(self, message: Message) -> None:
+        """Return None: the payload alone does not determine where the venue's time is."""
+
     def portable(self, message: Message) -> PlainDecoder:
         """Return a decoder of the message that can be pickled."""
         return self
@@ -235,6 +238,9 @@ class Decoded(msgspec.Struct, frozen=True):
 
     def typed_decoder(self, kind: Any) -> None:
         """Return None: the payload alone does not determine the data."""
+
+    def time(self, message: Message) -> None:
+        """Return None: the data alone do not determine where the venue's time is."""
 
     def portable(self, message: Message) -> Decoded:
         """Return a decoder of the message that can be pickled: this one."""

@@ -52,6 +52,7 @@ class FrameFormat(Protocol):
     def decoder(self, decimal: bool) -> Callable[[bytes], Any]: ...
     def read(self, message: Any) -> Item | Sequence[Item]: ...
     def item(self, decoded: Any, index: int) -> Any: ...
+    def timestamp(self, message: Message) -> int | None: ...
 
 
 class _Shape:
@@ -204,6 +205,13 @@ class Inbound:
     def typed_decoder(self, kind: Any) -> Callable[[bytes], Any] | None:
         """Return the function that decodes a whole payload to ``kind``, None if it is no JSON."""
         return self._json.typed_decoder(kind) if self._is_json else None
+
+    def time(self, message: Message) -> int | None:
+        """Return the venue's send time of a message (ns since the epoch), or None."""
+        try:
+            return self._dialect.timestamp(message)
+        except Exception:  # noqa: BLE001 - a message without a time, for this dialect
+            return None
 
     def portable(self, message: Message) -> Decoder:
         """Return a decoder that gives the same results in another process.
