@@ -42,6 +42,8 @@ PACKAGE = os.path.dirname(wsclient.__file__)
 
 def is_inside(frame: FrameType | None) -> bool:
     """Return whether the client is being called, or at work."""
+    if frame is not None and frame.f_code.co_filename.endswith("_weakrefset.py"):
+        return False  # Python ignores what is raised there: ``threading`` has a WeakSet of threads
     while frame is not None:
         if frame.f_code.co_filename.startswith(PACKAGE):
             return True
