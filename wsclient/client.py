@@ -28,13 +28,14 @@ from wsclient.orderbook import ClientBooks, OrderBook
 from wsclient.reader import Reader, _Receiver
 from wsclient.runtime.checks import (
     check_channels,
+    check_venue_options,
     close_quietly,
     forbid_worker_threads,
 )
 from wsclient.runtime.core import Core
 from wsclient.runtime.platform import check_threads
 from wsclient.sansio.life import State
-from wsclient.stream.codec import encode
+from wsclient.stream.codec import encode, encode_made
 from wsclient.stream.declared import types_of
 from wsclient.threads.logs import ClientLog
 from wsclient.threads.waiting import Deadline, Waiter
@@ -164,6 +165,9 @@ class WebSocketClient(_Observable, _Receiver):
         self._finalizer.detach()
 
     def __enter__(self) -> WebSocketClient:
+        life = self._core.supervisor.life
+        if life.is_over:
+            life.check()  # raises ClientClosed
         if self._core.supervisor.state is State.IDLE:
             self.connect()
         return self
@@ -184,7 +188,8 @@ class WebSocketClient(_Observable, _Receiver):
     ) -> Subscriptions:
         """Subscribe to ``channels``, and block until the venue has answered for every one.
 
-        ``options`` are passed to the dialect (``depth=100``), and again at each resubscribe.
+        ``options`` are passed to the dialect (``depth=100``), and again at each resubscribe. Only
+        the venue knows which there are, and may ignore others.
         While the connection is down, the call waits for it. ``timeout`` (s) bounds the whole call;
         by default the venue has ``ack_timeout`` to answer each message.
 
@@ -198,8 +203,9 @@ class WebSocketClient(_Observable, _Receiver):
     def unsubscribe(self, *channels: str, timeout: float | None = None) -> None:
         """Unsubscribe from ``channels``, and block until the venue has answered.
 
-        A channel that a reader or a callback still uses stays subscribed for them. ``timeout`` is
-        as in :meth:`subscribe`.
+        A channel that a reader or a callback still uses stays subscribed for them. Does nothing for
+        a channel that is not subscribed: the venue may have ended it at any time.
+        :attr:`subscriptions` has those that are. ``timeout`` is as in :meth:`subscribe`.
 
         Raises SubscriptionRejected when the venue refuses, and SubscriptionTimeout when it does
         not answer. After a timeout the channel is no longer wanted either.
@@ -284,6 +290,7 @@ class WebSocketClient(_Observable, _Receiver):
         check_channels((channel,))
         if not callable(function):
             raise ConfigurationError(f"on() takes a function, not {type(function).__name__}")
+        check_venue_options(options)
         waiter = Waiter()
         self._core.calls.on(channel, function, options, waiter, self._core.until(timeout), added)
         waiter.wait()
@@ -342,7 +349,10 @@ class WebSocketClient(_Observable, _Receiver):
         dialect = self._core.dialect
         sent, reply = Waiter(), Waiter()
         request_id = self._core.calls.request(
-            lambda id: encode(dialect.request(payload, id)), sent, reply, self._core.until(timeout)
+            lambda id: encode_made("request", dialect.request(payload, id)),
+            sent,
+            reply,
+            self._core.until(timeout),
         )
         try:
             sent.wait(Deadline(timeout))

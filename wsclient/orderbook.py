@@ -21,7 +21,7 @@ from wsclient.dialect.base import Dialect
 from wsclient.errors import ConfigurationError
 from wsclient.messages import Message
 from wsclient.options import check_timeout
-from wsclient.runtime.checks import forbid_worker_threads
+from wsclient.runtime.checks import check_venue_options, forbid_worker_threads
 from wsclient.runtime.core import Core
 from wsclient.threads.waiting import Deadline
 
@@ -257,6 +257,7 @@ class ClientBooks:
                 'an order book needs every message, but overflow="conflate" keeps only the newest; '
                 "choose another overflow policy"
             )
+        check_venue_options(options)
         core.check_call()  # before the dialect is called
         forbid_worker_threads()
         registry, deadline = self.registry, Deadline(timeout)

@@ -172,7 +172,8 @@ def test_a_venue_that_is_down(venue, command):
     venue.down()
     run = command("tail", venue.url, "a", before=WITHOUT_DELAY)
     assert run.end() == 1
-    assert run.err.splitlines()[-1].startswith("wsclient: no connection after 3 attempt(s): ")
+    text = f"wsclient: no connection to {venue.url.rstrip('/')} after 3 attempt(s): "
+    assert run.err.splitlines()[-1].startswith(text)
     assert "Traceback" not in run.err
     assert run.out == ""
 

@@ -1464,7 +1464,9 @@ def test_no_str_of_a_users_exception_is_called() -> None:
     rig = Rig(max_retries=1)
     rig.connect()
     rig.supervisor.ended(rig.cid, Mine(), RETRY, rig.now, "in words")
-    assert str(rig.outcome("connect")) == "no connection after 1 attempt(s): in words"
+    assert str(rig.outcome("connect")) == (
+        "no connection to the venue after 1 attempt(s): in words"
+    )
 
 
 # --- requests ------------------------------------------------------------------------------------

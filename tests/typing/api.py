@@ -213,6 +213,8 @@ class Acme(Dialect):
 def found() -> None:
     assert_type(wsclient.dialects.find("kraken"), Dialect)
     assert_type(wsclient.dialects.NAMES, tuple[str, ...])
+    assert_type(wsclient.dialects.Bybit(), Bybit)
+    wsclient.dialects.Bibyt()  # type: ignore[attr-defined]
     assert_type(Bybit(sequenced=True), Bybit)
 
 

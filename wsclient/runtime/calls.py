@@ -10,7 +10,7 @@ from wsclient.errors import SubscriptionError, SubscriptionRejected
 from wsclient.events import Event
 from wsclient.messages import Gap, Message, Subscription
 from wsclient.options import check_timeout
-from wsclient.runtime.checks import check_channels, forbid_worker_threads
+from wsclient.runtime.checks import check_channels, check_venue_options, forbid_worker_threads
 from wsclient.runtime.common import Common
 from wsclient.runtime.eventstream import EventStream
 from wsclient.runtime.queues import MessageQueue
@@ -159,6 +159,7 @@ class Calls:
         check_timeout(timeout)
         forbid_worker_threads()
         check_channels(channels)
+        check_venue_options(options)
         waiter = Waiter()
         self.subscribe(channels, queue, options, waiter, self._core.until(timeout))
         waiter.wait()

@@ -69,7 +69,7 @@ class Common(ABC):
         )
         self.emit = self.event_hub.emit
         self.supervisor = Supervisor(
-            dialect, options, random.random, sources.mask, self.event_hub.wants
+            dialect, options, random.random, sources.mask, self.event_hub.wants, log.venue
         )
         #: The router's routes. A queue never forgets a gap of these channels.
         self._routes: Routes = {}

@@ -92,6 +92,7 @@ class Supervisor:
         random: Callable[[], float],
         mask: Callable[[str], str] = str,
         wants: Callable[[type[Event]], bool] = lambda _: False,
+        where: str = "the venue",
     ) -> None:
         self._dialect = dialect
         self.output = Output(wants)
@@ -125,7 +126,7 @@ class Supervisor:
         self.intake = Intake(self._shared, self.counters, self._reports, self._on_open)
         jitter = random if options.jitter else lambda: 1.0
         backoff = Backoff(options.retry_delay, options.max_retry_delay, jitter)
-        self._slot = Slot(MAIN, options, backoff, connects)
+        self._slot = Slot(MAIN, options, backoff, connects, where)
         #: When the present outage began; None without one (monotonic s).
         self._lost_at: float | None = None
         #: When close() stops waiting for the peers and cuts their connections (monotonic s).
