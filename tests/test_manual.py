@@ -109,6 +109,14 @@ def test_the_table_of_limits_names_options() -> None:
     assert sorted(set(named) - {field.name for field in fields(wsclient.Options)}) == []
 
 
+def test_the_table_of_what_a_message_has_is_that_of_the_code() -> None:
+    text = section("calls", "What a message has")
+    named = re.findall(r"^``(\w+)(?:\(T?\))?``", text, re.MULTILINE)
+    inside = {"arrival", "decoded", "previous_at"}
+    public = {name for name in dir(wsclient.Message) if not name.startswith("_")}
+    assert set(named) == public - inside
+
+
 # The Python blocks.
 
 

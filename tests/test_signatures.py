@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import textwrap
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -58,6 +59,21 @@ def test_each_option_reaches_the_client() -> None:
 def test_an_unknown_keyword_is_refused_with_a_hint(function: Callable[..., Any]) -> None:
     with pytest.raises(ConfigurationError, match="unknown option dialekt; did you mean dialect"):
         function("ws://127.0.0.1:9/", dialekt="kraken")
+
+
+@pytest.mark.parametrize("function", TAKING_OPTIONS)
+@pytest.mark.parametrize("wrong", [{"dialekt": "kraken"}, {"ack_timeout": 0}, {"dialect": "krakn"}])
+def test_a_refused_keyword_shows_no_secret_of_the_others(
+    function: Callable[..., Any], wrong: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        function("ws://127.0.0.1:9/", credentials={"key": "S3CRET"}, **wrong)
+    error = caught.value
+    shown = traceback.TracebackException(
+        type(error), error, error.__traceback__, capture_locals=True
+    )
+    ours = [frame for frame in shown.stack if frame.filename != __file__]
+    assert "S3CRET" not in f"{error} {[frame.locals for frame in ours]}"
 
 
 def test_an_overflow_policy_is_a_literal_everywhere() -> None:

@@ -98,7 +98,9 @@ class Message(msgspec.Struct, gc=False, eq=False):
     per message of the channel, or None) and ``item`` (its position in a frame that holds several
     messages, else None). The client adds ``raw`` (the payload of the whole frame as received),
     ``gap`` (a :class:`Gap`, or None if nothing was missed before it), ``kind`` (the declared type
-    of its data) and the values behind the properties.
+    of its data) and the values behind the properties: ``data``; ``time``, the venue's own time, and
+    ``received_at``, both in ns since the epoch, and as datetimes ``time_utc`` and
+    ``received_at_utc``; ``connection_id``.
 
     A message can be pickled, for another process or a file. The pickle holds neither the client
     nor its options, and no decoded data if ``raw`` holds exactly this message. In the unpickled
