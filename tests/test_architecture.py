@@ -80,7 +80,7 @@ def within(name: str, *packages: str) -> bool:
 LAYERS = (
     ("cli __main__.py",),
     ("doctor", "metrics.py", "testing"),
-    ("client.py observable.py reader.py orderbook.py handler.py",),
+    ("client.py observable.py outgoing.py reader.py orderbook.py handler.py",),
     ("books",),
     ("runtime",),
     ("transport",),

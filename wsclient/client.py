@@ -25,6 +25,7 @@ from wsclient.options import (
     given_options,
 )
 from wsclient.orderbook import ClientBooks, OrderBook
+from wsclient.outgoing import _Sender
 from wsclient.reader import Reader, _Receiver
 from wsclient.runtime.checks import (
     check_channels,
@@ -35,10 +36,9 @@ from wsclient.runtime.checks import (
 from wsclient.runtime.core import Core
 from wsclient.runtime.platform import check_threads
 from wsclient.sansio.life import State
-from wsclient.stream.codec import encode, encode_made
 from wsclient.stream.declared import types_of
 from wsclient.threads.logs import ClientLog
-from wsclient.threads.waiting import Deadline, Waiter
+from wsclient.threads.waiting import Waiter
 from wsclient.tracebacks import without_locals
 from wsclient.transport.addresses import parse_url
 from wsclient.transport.dialing import weakness_of
@@ -51,7 +51,7 @@ from wsclient.verdicts import Verdict, classify
 __all__ = ["Reader", "WebSocketClient", "client_of", "connect"]
 
 
-class WebSocketClient(_Observable, _Receiver):
+class WebSocketClient(_Observable, _Sender, _Receiver):
     """A connection to one venue, kept open in the background and read by blocking calls.
 
     ``url`` is a ``ws://`` or ``wss://`` URL, or a function that returns one and is called at each
@@ -320,48 +320,6 @@ class WebSocketClient(_Observable, _Receiver):
         ConfigurationError with ``overflow="conflate"``.
         """
         return self._order_books.open(self, symbol, verify_checksum, timeout, options)
-
-    # Messages to the venue.
-
-    @without_locals
-    def send(self, payload: Any) -> None:
-        """Send text, bytes, or an object as JSON; return when its bytes are sent.
-
-        Raises NotConnected at once when the connection is not open, or when it ends before any
-        byte was sent; OutcomeUnknown when it ends half way. The message is neither kept for the
-        next connection nor sent twice.
-        """
-        forbid_worker_threads()
-        waiter = Waiter()
-        self._core.calls.send(encode(payload), waiter)
-        waiter.wait()
-
-    @without_locals
-    def request(self, payload: Any, timeout: float | None = 10.0) -> Any:
-        """Send a request, and return the decoded reply that the dialect matches to it.
-
-        Raises NotSupported if the dialect cannot match replies to requests, NotConnected as
-        :meth:`send`, TimeoutError after ``timeout`` seconds, RequestRejected when the venue answers
-        with an error, and OutcomeUnknown when the connection ends before the answer.
-        """
-        check_timeout(timeout)
-        forbid_worker_threads()
-        dialect = self._core.dialect
-        sent, reply = Waiter(), Waiter()
-        request_id = self._core.calls.request(
-            lambda id: encode_made("request", dialect.request(payload, id)),
-            sent,
-            reply,
-            self._core.until(timeout),
-        )
-        try:
-            sent.wait(Deadline(timeout))
-        except TimeoutError:
-            pass  # the reply's own deadline decides
-        except BaseException:
-            self._core.calls.cancel_request(request_id)
-            raise
-        return reply.wait()
 
     def __repr__(self) -> str:
         if "_core" not in vars(self):  # an error reporter may show it when __init__ has raised

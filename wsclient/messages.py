@@ -190,11 +190,9 @@ class Message(msgspec.Struct, gc=False, eq=False):
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
-        arrival = self.arrival
-        decoder = arrival.decoder
-        if decoder is not None:
-            portable = decoder.portable(self)
-            arrival = Arrival(self.received_at, self.connection_id, portable, self.time)
+        decoder = self.arrival.decoder
+        portable = None if decoder is None else decoder.portable(self)
+        arrival = Arrival(self.received_at, self.connection_id, portable, sent_at=self.time)
         fields = {name: getattr(self, name) for name in self.__struct_fields__}
         return _make, (type(self), {**fields, "arrival": arrival, "decoded": _UNDECODED})
 
