@@ -7,6 +7,7 @@ import re
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,12 @@ from support.documents import (
     section,
     text_of,
 )
+from support.reading import read
+from support.venues import VENUES
 from wsclient import dialects
-from wsclient.dialect import BookFormat, Dialect
+from wsclient.dialect import BookFormat, Counted, Dialect
 from wsclient.testing import FakeVenue, GenericProtocol, KrakenProtocol, venues
+from wsclient.testing.market import Depth, Instrument, Listing, Trade
 
 #: A line of code that is longer is cut off on a page of 1,000 px.
 CODE_WIDTH = 88
@@ -76,29 +80,69 @@ def test_the_table_of_options_is_that_of_the_code() -> None:
     assert shown == actual
 
 
-def books_of(dialect: Dialect) -> str:
-    """Return where the snapshots of a dialect's order books come from."""
-    if dialect.book is None:
-        return "none"
-    return "stream" if type(dialect.book).request is BookFormat.request else "REST"
+def overrides(thing: Dialect | BookFormat | None, hook: str) -> bool:
+    base = Dialect if isinstance(thing, Dialect) else BookFormat
+    return thing is not None and getattr(type(thing), hook) is not getattr(base, hook)
 
 
-def test_the_table_of_dialects_is_that_of_the_code() -> None:
-    rows = re.findall(
-        r"^``(\w+)`` +\S.*? +(REST|stream|none) +(yes|no) +(yes|no)$",
-        text_of("venues"),
-        re.MULTILINE,
-    )
-    actual = [
-        (
-            name,
-            books_of(dialect),
-            "yes" if dialect.takes_credentials else "no",
-            "yes" if name in venues.NAMES else "no",
-        )
-        for name, dialect in ((name, dialects.find(name)) for name in dialects.NAMES)
-    ]
+def login_of(dialect: Dialect) -> str:
+    hooks = {"login": "message", "url_request": "token", "access": "signature"}
+    ways = (way for hook, way in hooks.items() if overrides(dialect, hook))
+    return next(ways) if dialect.takes_credentials else "none"
+
+
+def frames_of(name: str) -> Iterator[tuple[type[Any], Any]]:
+    """Yield frames of data with what each carries."""
+    if name in venues.NAMES:
+        protocol = venues.find(name)()
+        symbol = protocol.symbols[0]
+        for pattern, kind in protocol.kinds.items():
+            event = Listing(Instrument(symbol, seed=1), kind).next()
+            channel = pattern.format(symbol)
+            frame = protocol.data(channel, 7, protocol.fields(channel, event))
+            yield kind, frame.encode() if isinstance(frame, str) else frame
+    elif book := VENUES[name].book:
+        yield Depth, book.update([book.row("bid", "1", "2")], [])
+
+
+def numbers_of(name: str, dialect: Dialect) -> str:
+    """Return which messages of a dialect have a number that counts."""
+    if any(isinstance(item, Counted) for item in read(dialect, [1, [2, 3], 4])):
+        return "frames"
+    read_in = [(kind, item) for kind, frame in frames_of(name) for item in read(dialect, frame)]
+    numbered = {kind for kind, item in read_in if item.sequence is not None}
+    if numbered == {kind for kind, _ in read_in}:
+        return "books" if numbered == {Depth} else "all"
+    if not numbered and "sequenced" in signature(type(dialect)).parameters:
+        assert numbers_of(name, type(dialect)(sequenced=True)) == "books"
+        return "option"
+    return {(Depth,): "books", (Trade,): "trades", (): "none"}[tuple(numbered)]
+
+
+def test_the_table_of_features_is_that_of_the_code() -> None:
+    table = section("venues", "What each dialect supports")
+    rows = [line.split() for line in table.splitlines() if line.startswith("``")]
+    actual = []
+    for name in dialects.NAMES:
+        dialect = dialects.find(name)
+        by_rest = overrides(dialect.book, "request")
+        features: list[Any] = [
+            VENUES[name].private is not None,
+            login_of(dialect),
+            "none" if dialect.book is None else "REST" if by_rest else "stream",
+            overrides(dialect.book, "checksum"),
+            numbers_of(name, dialect),
+            overrides(dialect, "request"),
+            name in venues.NAMES,
+        ]
+        words = [{True: "yes", False: "no"}.get(feature, feature) for feature in features]
+        actual.append([f"``{name}``", *words])
     assert rows == actual
+
+
+def test_the_table_of_venues_names_every_dialect() -> None:
+    table = text_of("venues").partition("A dialect speaks")[0]
+    assert tuple(re.findall(r"^``(\w+)`` +\S", table, re.MULTILINE)) == dialects.NAMES
 
 
 def test_the_table_of_limits_names_options() -> None:
