@@ -79,7 +79,7 @@ def within(name: str, *packages: str) -> bool:
 #: layers. Parts that stand side by side do not import each other.
 LAYERS = (
     ("cli __main__.py",),
-    ("diagnosis.py advice.py", "metrics.py", "testing"),
+    ("doctor", "metrics.py", "testing"),
     ("client.py reader.py orderbook.py handler.py",),
     ("books",),
     ("runtime",),
@@ -218,7 +218,7 @@ def test_one_file_touches_websocket_client() -> None:
 
 def test_only_what_makes_a_client_knows_of_sockets() -> None:
     """All others know the protocol of a source."""
-    makers = ("client.py", "diagnosis.py", "transport/transport.py")
+    makers = ("client.py", "doctor/examination.py", "transport/transport.py")
     others = [m for m in modules(".") if m not in makers]
     assert forbidden(others, *ours("transport.transport", "transport.library")) == []
 

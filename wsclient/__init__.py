@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from wsclient.books.book import Level
     from wsclient.books.status import BookState
     from wsclient.client import WebSocketClient, connect
-    from wsclient.diagnosis import Check as Check
-    from wsclient.diagnosis import Diagnosis, diagnose
     from wsclient.dialect import Ack as Ack
     from wsclient.dialect import BookFormat as BookFormat
     from wsclient.dialect import BookUpdate as BookUpdate
@@ -57,6 +55,9 @@ if TYPE_CHECKING:
     from wsclient.dialects.kraken import Kraken as Kraken
     from wsclient.dialects.kucoin import Kucoin as Kucoin
     from wsclient.dialects.okx import OKX as OKX
+    from wsclient.doctor.examination import diagnose
+    from wsclient.doctor.report import Check as Check
+    from wsclient.doctor.report import Diagnosis
     from wsclient.errors import (
         AuthenticationError,
         ClientClosed,
@@ -149,7 +150,6 @@ _NAMES = {
     "books.book": "Level",
     "books.status": "BookState",
     "client": "WebSocketClient connect",
-    "diagnosis": "Check Diagnosis diagnose",
     "dialect": (
         "Ack BookFormat BookUpdate Counted Credentials DataFields Dialect Ended Heartbeat Item "
         "Limits LinkedMessage LoginAccepted LoginRefused Notice Rejection Reply Respond "
@@ -165,6 +165,8 @@ _NAMES = {
     "dialects.kraken": "Kraken",
     "dialects.kucoin": "Kucoin",
     "dialects.okx": "OKX",
+    "doctor.examination": "diagnose",
+    "doctor.report": "Check Diagnosis",
     "errors": (
         "AuthenticationError ClientClosed ClientForked ConfigurationError ConnectError "
         "ConnectTimeout ConnectionLost HandshakeRejected NotConnected NotSupported "

@@ -9,7 +9,8 @@ import sys
 import msgspec
 
 from wsclient.cli.terminal import complain, is_rich
-from wsclient.diagnosis import Diagnosis, Status, diagnose
+from wsclient.doctor.examination import diagnose
+from wsclient.doctor.report import Diagnosis, Status
 from wsclient.errors import ConfigurationError, NotSupported
 
 __all__ = ["run"]

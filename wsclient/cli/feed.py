@@ -105,6 +105,7 @@ class Feed:
 
     def _snapshot(self, channel: str) -> Payload:
         event = self.listings[channel].snapshot()
-        assert event is not None
+        if event is None:
+            raise ValueError(f"{channel} has no snapshot")
         fields = self._protocol.fields(channel, event, is_snapshot=True)
         return self._protocol.data(channel, self._venue.sequence(channel), fields)

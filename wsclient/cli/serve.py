@@ -337,8 +337,7 @@ class Service:
                 peer.mute()
                 self._at(end, lambda: self._speak(peer))
             case "deaf":
-                assert self._proxy is not None
-                for connection in self._proxy.connections:
+                for connection in self._proxy.connections if self._proxy is not None else ():
                     if connection.number == peer.id:
                         connection.set(Fault("deaf"))
                 self._at(end + DEAF_FOR, peer.rst)

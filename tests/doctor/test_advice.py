@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsclient.advice import (
+from wsclient.doctor.advice import (
     about_certificate,
     about_connection,
     about_dns,

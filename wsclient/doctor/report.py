@@ -1,0 +1,86 @@
+"""The result of a diagnosis: its checks, and the table that shows them."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["NOT_REACHED", "Check", "Diagnosis", "Status"]
+
+Status = Literal["ok", "warning", "failed", "skipped"]
+
+#: The detail of a check that needs one that failed.
+NOT_REACHED = "not reached"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One step of a diagnosis.
+
+    ``detail`` is what was found, ``seconds`` how long it took (None if it was not done), and
+    ``advice`` what to do about a failure or a warning.
+    """
+
+    name: str
+    status: Status
+    seconds: float | None
+    detail: str
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The result of :func:`wsclient.diagnose`; ``str()`` is a table.
+
+    ``url`` is the URL without its path and query, ``checks`` are the steps in order.
+    """
+
+    url: str
+    checks: tuple[Check, ...]
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether no check has failed; there may be warnings."""
+        return all(check.status != "failed" for check in self.checks)
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def table(
+        self, width: int = 100, paint: Callable[[Status, str], str] = lambda _, text: text
+    ) -> str:
+        """Return the checks as aligned lines of at most ``width`` characters.
+
+        ``paint`` colours the word of a status and the last line.
+        """
+        indent = " " * 32
+        lines = [self.url, ""]
+        for check in self.checks:
+            if check.detail == NOT_REACHED:
+                continue
+            took = "-" if check.seconds is None else f"{check.seconds * 1000:,.1f} ms"
+            word = check.status.upper() if check.status == "failed" else check.status
+            head = f"{paint(check.status, f'{word:<7}')}  {check.name:<10} {took:>10}  "
+            room = max(20, width - len(indent))
+            lines.append(head + textwrap.fill(check.detail, room).replace("\n", f"\n{indent}"))
+            if check.advice:
+                text = textwrap.fill(
+                    check.advice, room, initial_indent="-> ", subsequent_indent="   "
+                )
+                lines.append(textwrap.indent(text, indent))
+        rest = [check.name for check in self.checks if check.detail == NOT_REACHED]
+        if rest:
+            text = textwrap.fill(", ".join(rest), width, initial_indent="not reached: ")
+            lines += ["", paint("skipped", text)]
+        return "\n".join([*lines, "", self._verdict(paint)])
+
+    def _verdict(self, paint: Callable[[Status, str], str]) -> str:
+        failed = [check.name for check in self.checks if check.status == "failed"]
+        warned = [check.name for check in self.checks if check.status == "warning"]
+        if failed:
+            return paint("failed", f"Not healthy: {', '.join(dict.fromkeys(failed))} failed.")
+        if warned:
+            return paint("warning", f"Healthy, but look at {', '.join(dict.fromkeys(warned))}.")
+        return paint("ok", "Healthy.")
