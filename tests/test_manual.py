@@ -34,6 +34,8 @@ from wsclient.dialect import BookFormat, Counted, Dialect
 from wsclient.testing import FakeVenue, GenericProtocol, KrakenProtocol, venues
 from wsclient.testing.market import Depth, Instrument, Listing, Trade
 
+#: The files that run the blocks.
+TESTS = ("test_manual.py", "test_migration.py", "test_recipes.py", "test_troubleshooting.py")
 #: A line of code that is longer is cut off on a page of 1,000 px.
 CODE_WIDTH = 88
 
@@ -175,7 +177,8 @@ class Prices(GenericProtocol):
 
 @pytest.mark.parametrize("topic", TOPICS)
 def test_every_block_is_run_below(topic: str) -> None:
-    assert not_run(topic, Path(__file__).read_text("utf-8")) == []
+    files = (Path(__file__).with_name(name) for name in TESTS)
+    assert not_run(topic, "".join(file.read_text("utf-8") for file in files)) == []
 
 
 def test_the_handler(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
