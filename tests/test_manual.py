@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
+import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from inspect import signature
 from pathlib import Path
@@ -24,13 +26,16 @@ from support.documents import (
     lively,
     not_run,
     run_block,
-    section,
+    table,
     text_of,
+    title_of,
 )
+from support.helpers import until
 from support.reading import read
 from support.venues import VENUES
 from wsclient import dialects
 from wsclient.dialect import BookFormat, Counted, Dialect
+from wsclient.messages import GAP_REASONS, Message
 from wsclient.testing import FakeVenue, GenericProtocol, KrakenProtocol, venues
 from wsclient.testing.market import Depth, Instrument, Listing, Trade
 
@@ -68,9 +73,7 @@ def test_a_page_links_only_to_files_that_are_there(name: str) -> None:
 
 
 def test_the_table_of_options_is_that_of_the_code() -> None:
-    table = text_of("options").partition("Limits and deadlines")[0]
-    rows = re.findall(r"^``(\w+)`` +(\S+(?: built-in)?) ", table, re.MULTILINE)
-    shown = {name: default.strip("`") for name, default in rows}
+    shown = {row[0]: row[1] for row in table("options", title_of("options"))}
     actual = {
         field.name: "the built-in"
         if callable(field.default)
@@ -80,6 +83,14 @@ def test_the_table_of_options_is_that_of_the_code() -> None:
         for field in fields(wsclient.Options)
     }
     assert shown == actual
+
+
+def test_the_table_of_limits_names_options() -> None:
+    named = [
+        name for row in table("options", "Limits and deadlines") for name in row[0].split(", ")
+    ]
+    assert len(named) > 10
+    assert sorted(set(named) - {field.name for field in fields(wsclient.Options)}) == []
 
 
 def overrides(thing: Dialect | BookFormat | None, hook: str) -> bool:
@@ -122,8 +133,6 @@ def numbers_of(name: str, dialect: Dialect) -> str:
 
 
 def test_the_table_of_features_is_that_of_the_code() -> None:
-    table = section("venues", "What each dialect supports")
-    rows = [line.split() for line in table.splitlines() if line.startswith("``")]
     actual = []
     for name in dialects.NAMES:
         dialect = dialects.find(name)
@@ -137,22 +146,102 @@ def test_the_table_of_features_is_that_of_the_code() -> None:
             overrides(dialect, "request"),
             name in venues.NAMES,
         ]
-        words = [{True: "yes", False: "no"}.get(feature, feature) for feature in features]
-        actual.append([f"``{name}``", *words])
-    assert rows == actual
+        words = {True: "yes", False: "no"}
+        actual.append([name, *(words.get(feature, feature) for feature in features)])
+    assert table("venues", "What each dialect supports") == actual
 
 
 def test_the_table_of_venues_names_every_dialect() -> None:
-    table = text_of("venues").partition("A dialect speaks")[0]
-    assert tuple(re.findall(r"^``(\w+)`` +\S", table, re.MULTILINE)) == dialects.NAMES
+    assert tuple(row[0] for row in table("venues", title_of("venues"))) == dialects.NAMES
 
 
-def test_the_table_of_limits_names_options() -> None:
-    text = section("options", "Limits and deadlines")
-    table = text.partition("\n====")[2].rpartition("\n====")[0]
-    named = re.findall(r"``(\w+)``", "".join(line[:37] for line in table.splitlines()))
-    assert len(named) > 10
-    assert sorted(set(named) - {field.name for field in fields(wsclient.Options)}) == []
+def first_column(topic: str, title: str) -> list[str]:
+    return [row[0] for row in table(topic, title)]
+
+
+def test_the_table_of_attributes_is_that_of_messages() -> None:
+    public = {name for name in dir(Message) if name[0] != "_"}
+    # These are for dialects and for the client itself.
+    inside = {"arrival", "copy", "decoded", "previous_at"}
+    shown = [name.removesuffix("(T)") for name in first_column("messages", "Attributes")]
+    assert sorted(shown) == sorted(public - inside)
+
+
+def test_the_table_of_gaps_has_every_reason() -> None:
+    assert sorted(first_column("messages", "Gaps")) == sorted(GAP_REASONS)
+
+
+def test_the_table_of_book_states_is_that_of_the_code() -> None:
+    assert first_column("books", "States") == [state.name for state in wsclient.BookState]
+
+
+def test_the_table_of_events_names_events() -> None:
+    shown = first_column("events", "Events")
+    assert len(shown) > 15
+    assert [name for name in shown if name not in wsclient.events.__all__] == []
+
+
+def test_the_table_of_calls_names_calls() -> None:
+    calls = re.findall(r"client\.(\w+)", " ".join(first_column("calls", title_of("calls"))))
+    assert len(calls) > 15
+    assert [name for name in calls if not hasattr(wsclient.WebSocketClient, name)] == []
+
+
+class Watched(wsclient.Generic):
+    """A dialect that notes on which thread it is called."""
+
+    takes_credentials = True
+
+    def __init__(self, note: Callable[[str], Any]) -> None:
+        super().__init__()
+        self._note = note
+
+    def read(self, message: Any) -> Any:
+        self._note("a dialect's read()")
+        return super().read(message)
+
+    def subscribe(self, *args: Any) -> Any:
+        self._note("a dialect's subscribe()")
+        return super().subscribe(*args)
+
+
+def test_the_table_of_threads_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, str] = {}
+
+    def note(what: str, result: Any = None) -> Any:
+        seen[what] = re.sub(r"\d+$", "N", threading.current_thread().name)
+        return result
+
+    def classify(error: BaseException) -> wsclient.Verdict:
+        return note("classify", wsclient.Verdict.RETRY)
+
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # handlers run as they do elsewhere
+    handler = logging.Handler()
+    handler.emit = lambda record: note("handlers and filters of logging")  # type: ignore[method-assign]
+    logging.getLogger("wsclient").addHandler(handler)
+    try:
+        with (
+            FakeVenue() as venue,
+            wsclient.connect(
+                lambda: note("url", venue.url),
+                headers=lambda: note("headers", {}),
+                credentials=lambda: note("credentials", {}),
+                validate=lambda message: note("validate"),
+                classify=classify,
+                dialect=Watched(note),
+                retry_delay=0.01,
+            ) as client,
+        ):
+            client.on_event(lambda event: note("on_event()"))
+            client.on("a", lambda message: note("on()"))
+            venue.publish("a")
+            venue.live[0].rst()
+            until(lambda: len(seen) == 10)
+    finally:
+        logging.getLogger("wsclient").removeHandler(handler)
+    rows = table("threads", "Which thread runs your code")
+    shown = {name: row[1].split(",")[0] for row in rows for name in row[0].split(", ")}
+    assert seen == {name: shown[name] for name in seen}
 
 
 # The Python blocks.

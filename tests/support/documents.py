@@ -56,17 +56,33 @@ def document(name: str) -> Any:
     return tree
 
 
+def title_of(name: str) -> str:
+    return str(document(name)[0].astext())
+
+
+def section_of(node: Any) -> str:
+    """Return the title of the section that a node stands in."""
+    while not isinstance(node, (docutils.nodes.section, docutils.nodes.document)):
+        node = node.parent
+    return str(node[0].astext())
+
+
+def table(name: str, title: str) -> list[list[str]]:
+    """Return the rows of the first table in a section, as the texts of their cells."""
+    tables = document(name).findall(docutils.nodes.table)
+    found = next(each for each in tables if section_of(each) == title)
+    (body,) = found.findall(docutils.nodes.tbody)
+    return [[" ".join(cell.astext().split()) for cell in row] for row in body]
+
+
 def blocks(name: str) -> list[Block]:
     """Return the blocks of a document that name their language."""
     found = []
     for node in document(name).findall(docutils.nodes.literal_block):
         languages = [kind for kind in node["classes"] if kind not in ("code", "before")]
-        section = node.parent
-        while not isinstance(section, (docutils.nodes.section, docutils.nodes.document)):
-            section = section.parent
         if languages:
             is_before = "before" in node["classes"]
-            found.append(Block(languages[0], section[0].astext(), node.astext(), is_before))
+            found.append(Block(languages[0], section_of(node), node.astext(), is_before))
     return found
 
 
