@@ -21,7 +21,6 @@ from support.documents import (
     FILES,
     TOPICS,
     block,
-    blocks,
     document,
     lively,
     not_run,
@@ -34,6 +33,7 @@ from support.helpers import until
 from support.reading import read
 from support.venues import VENUES
 from wsclient import dialects
+from wsclient.cli import make_parser
 from wsclient.dialect import BookFormat, Counted, Dialect
 from wsclient.messages import GAP_REASONS, Message
 from wsclient.testing import FakeVenue, GenericProtocol, KrakenProtocol, venues
@@ -59,7 +59,8 @@ def test_a_page_says_first_what_it_is_about(topic: str) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_a_page_is_narrow_enough(name: str) -> None:
     assert [line for line in text_of(name).splitlines() if len(line) > 100] == []
-    lines = [line for b in blocks(name) for line in b.text.splitlines()]
+    literals = document(name).findall(docutils.nodes.literal_block)
+    lines = [line for literal in literals for line in literal.astext().splitlines()]
     assert [line for line in lines if len(line) > CODE_WIDTH] == []
 
 
@@ -159,6 +160,15 @@ def first_column(topic: str, title: str) -> list[str]:
     return [row[0] for row in table(topic, title)]
 
 
+def test_the_table_of_credentials_is_that_of_the_code() -> None:
+    actual = [
+        [name, ", ".join(private.fields)]
+        for name, private in ((name, VENUES[name].private) for name in dialects.NAMES)
+        if private is not None
+    ]
+    assert table("private", "Credentials") == actual
+
+
 def test_the_table_of_attributes_is_that_of_messages() -> None:
     public = {name for name in dir(Message) if name[0] != "_"}
     # These are for dialects and for the client itself.
@@ -179,6 +189,15 @@ def test_the_table_of_events_names_events() -> None:
     shown = first_column("events", "Events")
     assert len(shown) > 15
     assert [name for name in shown if name not in wsclient.events.__all__] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "title"), [("commands", title_of("commands")), ("README", "On the command line")]
+)
+def test_a_table_of_commands_has_every_command(name: str, title: str) -> None:
+    shown = [row[0].split()[1] for row in table(name, title)]
+    (commands,) = make_parser()._subparsers._group_actions  # type: ignore[union-attr]
+    assert shown == list(commands.choices)  # type: ignore[arg-type]
 
 
 def test_the_table_of_calls_names_calls() -> None:
@@ -310,6 +329,33 @@ def test_the_dialect(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> 
     assert "<Message '" in capsys.readouterr().out
     body = code.partition("class Acme")[2].partition("client =")[0]
     assert len([line for line in body.splitlines() if line.strip()]) <= 20
+
+
+class Orders(GenericProtocol):
+    """Bybit's private channels."""
+
+    def received(self, peer: Any, payload: Any) -> Iterator[Any]:
+        request, private = json.loads(payload), VENUES["bybit"].private
+        assert private is not None
+        assert private.login is not None
+        if request["op"] == "auth":
+            assert request["args"][0] == "the key"
+            yield json.dumps(private.login.accepted)
+        else:
+            yield json.dumps(private.login.acknowledged | {"req_id": request["req_id"]})
+            yield json.dumps({"topic": "order", "id": "1", "creationTime": 1, "data": []})
+
+
+def test_the_login(
+    clients: list[Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BYBIT_KEY", "the key")
+    monkeypatch.setenv("BYBIT_SECRET", "the secret")
+    code = block("private", "Private channels and logins")
+    with FakeVenue(Orders()) as venue:
+        run_block(code.replace("wss://stream.bybit.com/v5/private", venue.url), {}, clients)
+        clients[0].close()
+    assert "'topic': 'order'" in capsys.readouterr().out
 
 
 def test_the_fake_venue(clients: list[Any]) -> None:
