@@ -105,6 +105,9 @@ def test_the_kill_switch_stops_at_silence_and_at_a_gap(
                 if "nothing came" in line:
                     venue.publish(TICKER, last=7)
                 elif line == "trade on 7":
+                    namespace["MAX_AGE"] = -1.0
+                    venue.publish(TICKER, last=8)
+                elif "old" in line:
                     venue.live[0].rst()
                     venue.wait_for(lambda v: v.subscribers(TICKER))
                     venue.publish(TICKER, last=8)
@@ -112,12 +115,13 @@ def test_the_kill_switch_stops_at_silence_and_at_a_gap(
                     clients[0].close()
             printed.append(line)
 
-        namespace |= {"MAX_SILENCE": 0.05, "print": report}
+        namespace |= {"MAX_SILENCE": 0.05, "MAX_AGE": 60.0, "print": report}
         with pytest.raises(wsclient.ClientClosed):
             exec(f"with {main}", namespace)
     assert list(dict.fromkeys(printed)) == [
         "stop trading: nothing came for 0.05 s",
         "trade on 7",
+        "stop trading: the data is old",
         "stop trading: messages were missed: reconnect",
     ]
 
