@@ -45,9 +45,11 @@ KINDS = {
     "faults": "slow",
     "integration": "slow",
     "typing": "slow",
+    "test_migration.py": "slow",
     "test_new_venue.py": "slow",
     "test_optimized.py": "slow",
     "test_packaging.py": "slow",
+    "test_recipes.py": "slow",
 }
 
 
