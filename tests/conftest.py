@@ -174,8 +174,8 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> list[WebSocketClient]:
     original = WebSocketClient.__init__
 
     def remember(self: WebSocketClient, *args: Any, **kwargs: Any) -> None:
-        made.append(self)
         original(self, *args, **kwargs)
+        made.append(self)
 
     monkeypatch.setattr(WebSocketClient, "__init__", remember)
     return made

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -150,12 +150,11 @@ def run_block(
     namespace: dict[str, Any],
     clients: list[Any],
     messages: int = 0,
-    connects: int = 1,
+    done: Callable[[], bool] = lambda: True,
 ) -> None:
     """Run a block as it stands; one that loops for ever is ended by closing its client.
 
-    That is done when the client has handed out ``messages`` messages, and has connected
-    ``connects`` times.
+    That is done when the client has handed out ``messages`` messages, and ``done()`` is true.
     """
     errors: list[BaseException] = []
 
@@ -174,7 +173,7 @@ def run_block(
         if messages:
             for client in clients:
                 stats = client.stats()
-                if stats.messages - stats.queued >= messages and stats.connects >= connects:
+                if stats.messages - stats.queued >= messages and done():
                     client.close()
     assert not thread.is_alive(), "the block did not end"
     if errors:
