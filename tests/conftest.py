@@ -45,9 +45,11 @@ KINDS = {
     "faults": "slow",
     "integration": "slow",
     "typing": "slow",
+    "test_migration.py": "slow",
     "test_new_venue.py": "slow",
     "test_optimized.py": "slow",
     "test_packaging.py": "slow",
+    "test_recipes.py": "slow",
 }
 
 
@@ -173,7 +175,7 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> list[WebSocketClient]:
 
     def remember(self: WebSocketClient, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
-        made.append(self)  # only now: another thread may use it at once
+        made.append(self)
 
     monkeypatch.setattr(WebSocketClient, "__init__", remember)
     return made
