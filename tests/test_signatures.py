@@ -6,7 +6,7 @@ import inspect
 import re
 import textwrap
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -86,22 +86,30 @@ def test_an_overflow_policy_is_a_literal_everywhere() -> None:
 # An editor's completion.
 
 
-def completed(code: str) -> list[str]:
-    """Return what jedi completes at the end of a file of code."""
+@pytest.fixture(scope="module")
+def jedi(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Return jedi, with a cache of its own: other processes may write that of the user."""
     jedi = pytest.importorskip("jedi")
-    lines = code.splitlines()
-    script = jedi.Script(code, environment=jedi.InterpreterEnvironment())
+    before = jedi.settings.cache_directory
+    jedi.settings.cache_directory = str(tmp_path_factory.mktemp("jedi"))
+    yield jedi
+    jedi.settings.cache_directory = before
+
+
+def completed(jedi: Any, code: str) -> list[str]:
+    """Return what jedi completes at the end of a file of code."""
+    lines = f"import wsclient\n{code}".splitlines()
+    script = jedi.Script("\n".join(lines), environment=jedi.InterpreterEnvironment())
     return [found.name for found in script.complete(len(lines), len(lines[-1]))]
 
 
-def completed_in_a_notebook(code: str) -> list[str]:
-    jedi = pytest.importorskip("jedi")
+def completed_in_a_notebook(jedi: Any, code: str) -> list[str]:
     return [found.name for found in jedi.Interpreter(code, [{"wsclient": wsclient}]).complete()]
 
 
 @pytest.mark.parametrize("call", ["connect", "WebSocketClient"])
-def test_an_editor_completes_each_option(call: str) -> None:
-    found = completed(f"import wsclient\nwsclient.{call}('wss://venue.example/', ")
+def test_an_editor_completes_each_option(jedi: Any, call: str) -> None:
+    found = completed(jedi, f"wsclient.{call}('wss://venue.example/', ")
     assert {f"{name}=" for name in parameters(Options)} - set(found) == set()
 
 
@@ -115,12 +123,11 @@ def test_an_editor_completes_each_option(call: str) -> None:
         ("wsclient.", {"connect", "Kraken", "events", "dialects"}),
     ],
 )
-@pytest.mark.parametrize("complete", [lambda c: completed(f"import wsclient\n{c}"),
-                                      completed_in_a_notebook])  # fmt: skip
+@pytest.mark.parametrize("complete", [completed, completed_in_a_notebook])
 def test_an_editor_completes_what_follows(
-    complete: Callable[[str], list[str]], code: str, names: set[str]
+    jedi: Any, complete: Callable[[Any, str], list[str]], code: str, names: set[str]
 ) -> None:
-    assert names - set(complete(code)) == set()
+    assert names - set(complete(jedi, code)) == set()
 
 
 # The texts of help().
