@@ -272,10 +272,11 @@ class Closed(Event):
 
 @dataclass(frozen=True)
 class CallbackFailed(Event):
-    """A function of ``on()`` or ``on_event()``, whose name ``function`` is, has raised ``error``.
+    """A function of ``on()`` or ``on_event()`` has raised ``error``, which has its traceback.
 
-    It and the other functions are still called. ``channel`` is the channel of ``on()``, None for
-    ``on_event()``. Functions of ``on_event()`` do not get the events about each other.
+    It and the other functions are still called. ``function`` is the function's name, ``channel``
+    the channel of its message, None for ``on_event()``. ``stats().callback_errors`` is the number
+    of these events. Functions of ``on_event()`` do not get the events about each other.
     """
 
     function: str

@@ -41,6 +41,12 @@ def _resubscribing(event: events.Resubscribing) -> _Logged:
     return WARNING, "" if event.reason == "ended" else f"{event.why}; resubscribing"
 
 
+def _callback(event: events.CallbackFailed) -> _Logged:
+    call = "on_event()" if event.channel is None else f"on({event.channel!r})"
+    text = f"the function {event.function} of {call} raised {type(event.error).__name__}"
+    return ERROR, one_line(f"{text}; it and the others are still called")
+
+
 def _snapshot(event: events.SnapshotFailed) -> _Logged:
     book, why = repr(event.channel), event.why
     if event.is_final:
@@ -64,10 +70,7 @@ _OF_CONNECTIONS: _Records = {
     ),
     events.Noticed: (WARNING, "{e.text}"),
     events.DecodeError: (WARNING, "skipped {e.why}"),
-    events.CallbackFailed: (
-        ERROR,
-        "the function of {e.function} raised; it and the others are still called",
-    ),
+    events.CallbackFailed: _callback,
 }
 #: Events of the client.
 _OF_CLIENTS: _Records = {
