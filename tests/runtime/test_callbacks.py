@@ -44,9 +44,9 @@ def callbacks(message_queue: MessageQueue) -> Any:
 class TestCalls:
     def test_the_thread_starts_with_the_first_function(self, callbacks: Callbacks) -> None:
         assert callbacks.thread is None
-        callbacks.add("a", print)
+        callbacks.add(["a"], print)
         first = callbacks.thread
-        callbacks.add("a", print)
+        callbacks.add(["a"], print)
         assert callbacks.thread is first is not None
         assert first.name == "wsclient-callbacks"
         assert first.daemon
@@ -55,9 +55,9 @@ class TestCalls:
         self, callbacks: Callbacks, message_queue: MessageQueue
     ) -> None:
         got: queue.Queue[tuple[str, str, int | None]] = queue.Queue()
-        callbacks.add("a", lambda m: got.put(("first", m.channel, m.sequence)))
-        callbacks.add("a", lambda m: got.put(("second", m.channel, m.sequence)))
-        callbacks.add("b", lambda m: got.put(("third", m.channel, m.sequence)))
+        callbacks.add(["a"], lambda m: got.put(("first", m.channel, m.sequence)))
+        callbacks.add(["a"], lambda m: got.put(("second", m.channel, m.sequence)))
+        callbacks.add(["b"], lambda m: got.put(("third", m.channel, m.sequence)))
         message_queue.put([message("a", 1), message("b", 1), message("a", 2)])
         assert [got.get(timeout=5) for _ in range(5)] == [
             ("first", "a", 1),
@@ -80,8 +80,8 @@ class TestCalls:
         def fail(_: Message) -> None:
             raise error("on purpose")
 
-        callbacks.add("a", fail)
-        callbacks.add("a", lambda m: got.put(m.sequence))
+        callbacks.add(["a"], fail)
+        callbacks.add(["a"], lambda m: got.put(m.sequence))
         message_queue.put([message("a", 1), message("a", 2)])
         assert [got.get(timeout=5) for _ in range(2)] == [1, 2]
         assert callbacks.errors == 2
@@ -100,12 +100,12 @@ class TestCalls:
         def twice(m: Message) -> None:
             got.put("twice")
 
-        callbacks.add("a", twice)
-        callbacks.add("a", twice)
-        callbacks.add("a", lambda m: got.put("other"))
-        callbacks.remove("a", twice)
-        callbacks.remove("a", print)
-        callbacks.remove("b", print)
+        callbacks.add(["a"], twice)
+        callbacks.add(["a"], twice)
+        callbacks.add(["a"], lambda m: got.put("other"))
+        callbacks.remove(["a"], twice)
+        callbacks.remove(["a"], print)
+        callbacks.remove(["b"], print)
         message_queue.put([message("a", 1)])
         assert [got.get(timeout=5) for _ in range(2)] == ["twice", "other"]
 
@@ -121,7 +121,7 @@ class TestEvents:
                 callbacks.events.put(event)  # there is always another event
                 message_queue.put([message("a", 1)])
 
-        callbacks.add("a", lambda _: got.set())
+        callbacks.add(["a"], lambda _: got.set())
         callbacks.listen(listen)
         callbacks.events.put(Connected(1))
         assert got.wait(5)
@@ -147,7 +147,7 @@ class TestEnd:
     def test_the_thread_ends_when_the_queue_is_closed(
         self, callbacks: Callbacks, message_queue: MessageQueue
     ) -> None:
-        callbacks.add("a", print)
+        callbacks.add(["a"], print)
         message_queue.close()
         assert callbacks.thread is not None
         callbacks.thread.join(1)
@@ -159,7 +159,7 @@ class TestEnd:
         got: list[int | None] = []
         message_queue.put([message("a", 1)])
         message_queue.fail(wsclient.WSClientError("over"))
-        callbacks.add("a", lambda m: got.append(m.sequence))
+        callbacks.add(["a"], lambda m: got.append(m.sequence))
         assert callbacks.thread is not None
         callbacks.thread.join(1)
         assert not callbacks.thread.is_alive()
@@ -175,8 +175,8 @@ class TestEnd:
             entered.set()
             leave.wait(5)
 
-        callbacks.add("a", slow)
-        callbacks.add("a", late.append)
+        callbacks.add(["a"], slow)
+        callbacks.add(["a"], late.append)
         message_queue.put([message("a", 1), message("a", 2)])
         assert entered.wait(5)
         message_queue.close()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from wsclient.errors import ClientClosed, ThreadStartError, WaitTimeout, WSClientError
+from wsclient.errors import ClientClosed, WaitTimeout, WSClientError
 from wsclient.events import CallbackFailed, Event
 from wsclient.messages import Message
 from wsclient.runtime.eventstream import EventStream
@@ -55,9 +55,7 @@ class Callbacks:
         #: True once close() has returned: nothing is called after that.
         self.is_over = False
 
-    def add(
-        self, channels: Iterable[str], function: Callable[[Message], object]
-    ) -> MessageQueue:
+    def add(self, channels: Iterable[str], function: Callable[[Message], object]) -> MessageQueue:
         """Call ``function`` with the messages of ``channels``. Return the queue to put them into.
 
         Raises ThreadStartError; then nothing has changed.

@@ -79,7 +79,9 @@ class Core(Common):
         """Close, and wait for the threads to end, all within ``timeout`` seconds."""
         if self.is_forked:
             return  # this process has nothing to end
-        close = partial(self._drain, get_ident(), timeout) if drain else partial(self._close, timeout)
+        close = (
+            partial(self._drain, get_ident(), timeout) if drain else partial(self._close, timeout)
+        )
         if self.locks.is_held or is_worker_thread():
             self.posts.put(close)  # a wait would be for the code that this call has interrupted
             return
@@ -172,7 +174,7 @@ class Core(Common):
 
 
 def _join(thread: threading.Thread, deadline: Deadline) -> bool:
-    """Wait for the end of ``thread``, unless it is the current one. Return False at the deadline."""
+    """Wait for the end of ``thread``, if it is another one. Return False at the deadline."""
     if thread.ident is None or thread is threading.current_thread():
         return True
     while thread.is_alive():

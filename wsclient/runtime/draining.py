@@ -88,7 +88,5 @@ class Draining:
             queue
             for queue in self._queues()
             # One of our threads closes its queue when it has come to the end of its work.
-            if not queue.is_closed
-            and queue.consumer in alive
-            and (queue or queue.consumer in ours)
+            if not queue.is_closed and queue.consumer in alive and (queue or queue.consumer in ours)
         ]
