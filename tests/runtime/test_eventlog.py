@@ -63,7 +63,8 @@ LOGGED: list[tuple[Event, int, str, bool]] = [
     (
         events.CallbackFailed("Mine.hear", "a", ERROR),
         FATAL,
-        "the function Mine.hear of on('a') raised ZeroDivisionError; it and the others are still called",
+        "the function Mine.hear of on('a') raised ZeroDivisionError; "
+        "it and the others are still called",
         True,
     ),
     (

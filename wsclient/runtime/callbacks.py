@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from wsclient.errors import ClientClosed, WaitTimeout, WSClientError
+from wsclient.errors import ClientClosed, ThreadStartError, WaitTimeout, WSClientError
 from wsclient.events import CallbackFailed, Event
 from wsclient.messages import Message
 from wsclient.runtime.eventstream import EventStream
@@ -55,18 +55,21 @@ class Callbacks:
         #: True once close() has returned: nothing is called after that.
         self.is_over = False
 
-    def add(self, channels: Iterable[str], function: Callable[[Message], object]) -> MessageQueue:
+    def add(self, channels: Sequence[str], function: Callable[[Message], object]) -> MessageQueue:
         """Call ``function`` with the messages of ``channels``. Return the queue to put them into.
 
         Raises ThreadStartError; then nothing has changed.
         """
-        queue = self._start()
         for channel in channels:
             self.functions[channel] = (*self.functions.get(channel, ()), function)
-        return queue
+        try:
+            return self._start()
+        except ThreadStartError:
+            self.remove(channels, function)
+            raise
 
     def remove(
-        self, channels: Iterable[str], function: Callable[[Message], object]
+        self, channels: Sequence[str], function: Callable[[Message], object]
     ) -> tuple[MessageQueue | None, list[str]]:
         """Undo one :meth:`add`. Return the queue, and the channels that have no function left."""
         unused = []
