@@ -288,7 +288,9 @@ class WebSocketClient(_Receiver):
         Returns the subscription, a list of them for several names. Raises as :meth:`subscribe`. If
         one channel fails, the whole call is undone: the function is not called for the others.
         """
-        names = (channels,) if isinstance(channels, (str, bytes)) else tuple(channels)
+        names: Iterable[Any] = (channels,)
+        if isinstance(channels, Iterable) and not isinstance(channels, (str, bytes)):
+            names = channels
         added = list[str]()
         try:
             found = self._on(tuple(dict.fromkeys(names)), function, timeout, options, added)
