@@ -44,6 +44,7 @@ __all__ = [
     "SnapshotTooOld",
     "SnapshotsFailed",
     "StateChanged",
+    "SubscribeFailed",
     "Subscribed",
     "ThreadDied",
     "ThreadStuck",
@@ -376,6 +377,17 @@ class GapUnhandled(Event):
 
     channel: str
     gap: Gap
+
+
+@dataclass(frozen=True)
+class SubscribeFailed(Event):
+    """``WebSocketHandler.subscribe()`` of ``channel`` has failed; it returns no exception.
+
+    ``why`` is the venue's reason, or another sentence.
+    """
+
+    channel: str
+    why: str
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,12 @@ LOGGED: list[tuple[Event, int, str, bool]] = [
         f"a: messages were missed before the next one: {Gap('sequence', 2)}",
         False,
     ),
+    (
+        events.SubscribeFailed("a", "no such\nmarket"),
+        WARNING,
+        "subscribe('a') has failed: no such market",
+        False,
+    ),
     (events.InsecureTLS("no check"), WARNING, "the ssl_context is insecure: no check", False),
     (events.UnreadDiscarded(7), INFO, "7 unread messages are discarded by close()", False),
     (
@@ -191,6 +197,7 @@ def test_an_event_without_a_line_makes_no_record(
     [
         (events.CallbackFailed("Mine.hear", "a", ERROR), "wsclient.callbacks"),
         (events.GapUnhandled("a", Gap("sequence")), "wsclient.handler"),
+        (events.SubscribeFailed("a", "no"), "wsclient.handler"),
         (events.StateChanged("open", ""), "wsclient"),
     ],
     ids=name,

@@ -47,6 +47,10 @@ def _callback(event: events.CallbackFailed) -> _Logged:
     return ERROR, one_line(f"{text}; it and the others are still called")
 
 
+def _subscribe_failed(event: events.SubscribeFailed) -> _Logged:
+    return WARNING, one_line(f"subscribe({event.channel!r}) has failed: {event.why}")
+
+
 def _snapshot(event: events.SnapshotFailed) -> _Logged:
     book, why = repr(event.channel), event.why
     if event.is_final:
@@ -93,6 +97,7 @@ _OF_CLIENTS: _Records = {
         WARNING,
         "{e.channel}: messages were missed before the next one: {e.gap}",
     ),
+    events.SubscribeFailed: _subscribe_failed,
     events.InsecureTLS: (WARNING, "the ssl_context is insecure: {e.why}"),
     events.UnreadDiscarded: (INFO, "{e.messages} unread messages are discarded by close()"),
     events.ThreadStuck: (
@@ -110,6 +115,7 @@ _LINES = {**_OF_CONNECTIONS, **_OF_CLIENTS}
 _LOGGERS = {
     events.CallbackFailed: "wsclient.callbacks",
     events.GapUnhandled: "wsclient.handler",
+    events.SubscribeFailed: "wsclient.handler",
 }
 
 
