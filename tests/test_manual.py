@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import fields
@@ -26,6 +27,7 @@ from support.documents import (
     section,
     text_of,
 )
+from support.helpers import Call, until
 from wsclient import dialects
 from wsclient.dialect import BookFormat, Dialect
 from wsclient.testing import FakeVenue, GenericProtocol, KrakenProtocol, venues
@@ -148,6 +150,22 @@ def test_the_handler(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> 
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "{'status': 'success'}"
     assert lines[1].startswith("BTC-USD ")
+
+
+def test_a_script_of_functions(
+    clients: list[Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handlers: dict[int, Any] = {}
+    # The block runs on a thread of its own, where no handler can be set.
+    monkeypatch.setattr(signal, "signal", handlers.__setitem__)
+    with FakeVenue("kraken") as venue, lively(venue, ["trade:BTC/USD", "trade:ETH/USD"]):
+        code = block("calls", "A script made of functions")
+        running = Call(run_block, code.replace("wss://ws.kraken.com/v2", venue.url), {}, clients)
+        until(lambda: clients and clients[0].stats().messages > 10)
+        handlers[signal.SIGTERM](signal.SIGTERM, None)
+        running.result()
+    channels = {line.split()[0] for line in capsys.readouterr().out.splitlines()}
+    assert channels == {"trade:BTC/USD", "trade:ETH/USD"}
 
 
 def test_the_order_book(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,11 +32,11 @@ def client(venue: FakeVenue) -> Iterator[WebSocketClient]:
         yield client
 
 
-def publish(venue: FakeVenue, client: WebSocketClient, name: str, channel: str = "a") -> None:
-    """Publish COUNT messages, which wait in the queue of that name then."""
+def publish(venue: FakeVenue, client: WebSocketClient) -> None:
+    """Publish COUNT messages, and wait until the client has queued them."""
     for _ in NUMBERS:
-        venue.publish(channel)
-    until(lambda: client.stats().queues[name].messages >= COUNT - 1)
+        venue.publish("a")
+    until(lambda: client.stats().messages == COUNT)
 
 
 class Slow:
@@ -53,6 +53,13 @@ class Slow:
 
     def go_on(self) -> None:
         self._leave.set()
+
+
+def keep_busy(slow: Slow, venue: FakeVenue, client: WebSocketClient) -> None:
+    """Call ``slow`` with the first of COUNT messages; the others are queued then."""
+    client.on("a", slow)
+    publish(venue, client)
+    assert slow.entered.wait(SHORT)
 
 
 @pytest.fixture
@@ -73,8 +80,7 @@ class TestOtherThreads:
     def test_functions_get_all_that_is_queued_before_close_returns(
         self, client: WebSocketClient, venue: FakeVenue, slow: Slow
     ) -> None:
-        client.on("a", slow)
-        publish(venue, client, "callbacks")
+        keep_busy(slow, venue, client)
         call = closing(client)
         slow.go_on()
         call.result(SHORT)
@@ -98,7 +104,7 @@ class TestOtherThreads:
     ) -> None:
         client.on("a", slow)
         peer = venue.live[0]
-        publish(venue, client, "callbacks")
+        publish(venue, client)
         call = closing(client)
         assert peer.expect_close() == 1000
         venue.wait_for(lambda venue: not venue.live)
@@ -111,8 +117,7 @@ class TestOtherThreads:
     def test_nothing_more_is_taken_in(
         self, client: WebSocketClient, venue: FakeVenue, slow: Slow
     ) -> None:
-        client.on("a", slow)
-        publish(venue, client, "callbacks")
+        keep_busy(slow, venue, client)
         venue.live[0].stop_reading()  # so it does not answer our close frame
         call = closing(client, timeout=1)
         venue.publish("a")
@@ -131,7 +136,7 @@ class TestOtherThreads:
             return numbers + [message.sequence for message in reader]
 
         reading = Call(read)
-        publish(venue, client, "reader-1")
+        publish(venue, client)
         call = closing(client)
         begin.set()
         call.result(SHORT)
@@ -151,7 +156,7 @@ class TestOtherThreads:
             return numbers
 
         reading = Call(read)
-        publish(venue, client, "client")
+        publish(venue, client)
         call = closing(client)
         begin.set()
         call.result(SHORT)
@@ -214,8 +219,7 @@ class TestOtherThreads:
 
     def test_while_there_is_no_connection(self, venue: FakeVenue, slow: Slow) -> None:
         with wsclient.connect(venue.url, retry_delay=60, jitter=False) as client:
-            client.on("a", slow)
-            publish(venue, client, "callbacks")
+            keep_busy(slow, venue, client)
             peer = venue.live[0]
             venue.down()
             peer.rst()
@@ -227,8 +231,7 @@ class TestOtherThreads:
 
     def test_after_a_failure(self, venue: FakeVenue, slow: Slow) -> None:
         with wsclient.connect(venue.url, max_reconnects=0) as client:
-            client.on("a", slow)
-            publish(venue, client, "callbacks")
+            keep_busy(slow, venue, client)
             venue.live[0].rst()
             until(lambda: client.state is State.FAILED)
             call = closing(client)
@@ -243,7 +246,7 @@ class TestOtherThreads:
         client.on_event(lambda event: heard.append(type(event).__name__))
         client.on("a", slow)
         client.on("a", lambda message: 1 // 0)
-        publish(venue, client, "callbacks")
+        publish(venue, client)
         call = closing(client)
         slow.go_on()
         call.result(SHORT)
@@ -256,7 +259,7 @@ class TestTheCallersOwn:
         self, client: WebSocketClient, venue: FakeVenue
     ) -> None:
         client.subscribe("a")
-        publish(venue, client, "client")
+        publish(venue, client)
         numbers, began = list[int | None](), time.monotonic()
         for message in client:
             if not numbers:
@@ -269,7 +272,7 @@ class TestTheCallersOwn:
         self, client: WebSocketClient, venue: FakeVenue
     ) -> None:
         client.subscribe("a")
-        publish(venue, client, "client")
+        publish(venue, client)
         assert client.recv(SHORT).sequence == 1
         client.close(LONG, drain=True)
         rest = [client.recv(timeout=0).sequence]
@@ -283,7 +286,7 @@ class TestTheCallersOwn:
         self, client: WebSocketClient, venue: FakeVenue
     ) -> None:
         reader = client.reader("a")
-        publish(venue, client, "reader-1")
+        publish(venue, client)
         client.close(LONG, drain=True)
         assert [message.sequence for message in reader] == NUMBERS
 
@@ -291,14 +294,14 @@ class TestTheCallersOwn:
         self, client: WebSocketClient, venue: FakeVenue
     ) -> None:
         client.subscribe("a")
-        publish(venue, client, "client")
+        publish(venue, client)
         assert Call(client.recv).result().sequence == 1
         client.close(LONG, drain=True)
         assert [message.sequence for message in client] == NUMBERS[1:]
 
     def test_a_later_close_discards_it(self, client: WebSocketClient, venue: FakeVenue) -> None:
         client.subscribe("a")
-        publish(venue, client, "client")
+        publish(venue, client)
         client.close(LONG, drain=True)
         client.close()
         with pytest.raises(ClientClosed):
@@ -316,7 +319,7 @@ class TestTheCallersOwn:
                 client.close(LONG, drain=True)
 
         client.on("a", function)
-        publish(venue, client, "callbacks")
+        publish(venue, client)
         begin.set()
         client.wait(SHORT)
         assert numbers == NUMBERS
@@ -327,8 +330,7 @@ class TestTheEndOfADrain:
         self, client: WebSocketClient, venue: FakeVenue, slow: Slow
     ) -> None:
         events = client.events(UnreadDiscarded, Closed)
-        client.on("a", slow)
-        publish(venue, client, "callbacks")
+        keep_busy(slow, venue, client)
         began = time.monotonic()
         client.close(timeout=0.3, drain=True)
         assert time.monotonic() - began < SHORT
@@ -343,8 +345,7 @@ class TestTheEndOfADrain:
     def test_another_close_discards_the_rest(
         self, client: WebSocketClient, venue: FakeVenue, slow: Slow
     ) -> None:
-        client.on("a", slow)
-        publish(venue, client, "callbacks")
+        keep_busy(slow, venue, client)
         call = closing(client)
         client.close(timeout=0.1)
         slow.go_on()
@@ -354,8 +355,7 @@ class TestTheEndOfADrain:
     def test_of_two_drains_the_earlier_end_counts(
         self, client: WebSocketClient, venue: FakeVenue, slow: Slow
     ) -> None:
-        client.on("a", slow)
-        publish(venue, client, "callbacks")
+        keep_busy(slow, venue, client)
         call = closing(client)
         client.close(timeout=0.1, drain=True)
         slow.go_on()
@@ -366,8 +366,7 @@ class TestTheEndOfADrain:
         self, venue: FakeVenue, slow: Slow
     ) -> None:
         with wsclient.connect(venue.url, close_timeout=LONG) as client:
-            client.on("a", slow)
-            publish(venue, client, "callbacks")
+            keep_busy(slow, venue, client)
             call = closing(client)
             leaving = Call(client.__exit__, None, None, None)
             until(lambda: leaving.is_in("join"))
@@ -378,8 +377,7 @@ class TestTheEndOfADrain:
 
     def test_an_exception_in_the_with_block_ends_it(self, venue: FakeVenue, slow: Slow) -> None:
         client = wsclient.connect(venue.url, close_timeout=0.1)
-        client.on("a", slow)
-        publish(venue, client, "callbacks")
+        keep_busy(slow, venue, client)
         call = closing(client)
         with pytest.raises(ZeroDivisionError), client:
             raise ZeroDivisionError
@@ -390,8 +388,7 @@ class TestTheEndOfADrain:
     def test_it_can_be_interrupted_and_goes_on(
         self, client: WebSocketClient, venue: FakeVenue, slow: Slow
     ) -> None:
-        client.on("a", slow)
-        publish(venue, client, "callbacks")
+        keep_busy(slow, venue, client)
         main = threading.main_thread().ident
         assert main is not None
 
@@ -433,8 +430,7 @@ class TestTheEndOfADrain:
                 return super().subscribe(channels, options, request_id)
 
         with wsclient.connect(venue.url, dialect=Stuck()) as client:
-            client.on("a", slow)
-            publish(venue, client, "callbacks")
+            keep_busy(slow, venue, client)
             stuck = Call(client.subscribe, "stuck")
             assert entered.wait(SHORT)
             call = Call(client.close, LONG, drain=True)
@@ -451,7 +447,7 @@ class TestSignals:
         self, client: WebSocketClient, venue: FakeVenue
     ) -> None:
         client.subscribe("a")
-        publish(venue, client, "client")
+        publish(venue, client)
         numbers = []
         before = signal.signal(signal.SIGTERM, lambda *_: client.close(LONG, drain=True))
         try:
@@ -466,8 +462,7 @@ class TestSignals:
     def test_a_handler_that_has_interrupted_wsclient_returns_at_once(
         self, client: WebSocketClient, venue: FakeVenue, slow: Slow
     ) -> None:
-        client.on("a", slow)
-        publish(venue, client, "callbacks")
+        keep_busy(slow, venue, client)
         with core_of(client).lock:
             client.close(LONG, drain=True)
         until(lambda: client.state is State.CLOSING)
