@@ -101,7 +101,7 @@ class Core(Common):
                 self.emit(ThreadStuck, thread.name)
         if self.is_held_up:
             self.watchdog.abort()
-            self.drain.look(float("inf"))
+        self.drain.look(float("inf"))  # the watchdog may be late, and these events come first
         if self.callbacks.thread is not threading.current_thread():
             self.callbacks.is_over = True
         self.end_events()  # else a watchdog that is held up would keep listeners waiting for ever

@@ -72,8 +72,8 @@ class Draining:
         left = self._left()
         if left and now < self._until:
             return min(self._until, now + LOOK_EVERY)
+        self._end(left)  # twice, if close() makes this call meanwhile: that does no harm
         self._until = None
-        self._end(left)
         return now
 
     def stop(self) -> None:
