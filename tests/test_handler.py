@@ -232,6 +232,19 @@ def test_a_gap_is_passed_on_before_the_message_after_it(venue: FakeVenue) -> Non
     assert events == [("a", "overflow", 2), 3]
 
 
+def test_the_block_calls_a_close_that_is_overridden(venue: FakeVenue) -> None:
+    closed = []
+
+    class Mine(WebSocketHandler):
+        def close(self) -> None:  # type: ignore[override]
+            closed.append(self.client.state)
+            super().close()
+
+    with Mine({"websocket_uri": venue.url}) as ws:
+        ws.connect()
+    assert closed == [wsclient.State.OPEN]
+
+
 def test_iteration_goes_on_through_a_reconnect(venue: FakeVenue) -> None:
     with handler(venue) as ws:
         ws.connect()

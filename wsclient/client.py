@@ -170,8 +170,8 @@ class WebSocketClient(_Receiver):
         trace: TracebackType | None,
     ) -> None:
         # A drain of another thread goes on, unless the block has raised.
-        drain = kind is None and self._core.drain.is_on
-        close_quietly(partial(self.close, drain=drain), kind)
+        is_draining = kind is None and self._core.drain.is_on
+        close_quietly(partial(self.close, drain=True) if is_draining else self.close, kind)
 
     # Channels.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 from wsclient.client import WebSocketClient
@@ -18,6 +19,7 @@ from wsclient.errors import (
 from wsclient.events import GapUnhandled, SubscribeFailed
 from wsclient.messages import Gap, Message, Subscription
 from wsclient.options import Options, check_number
+from wsclient.runtime.checks import close_quietly
 from wsclient.text import one_line, text_of
 from wsclient.tracebacks import without_locals
 
@@ -162,7 +164,8 @@ class WebSocketHandler:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.client.__exit__(kind, None, None)
+        is_draining = kind is None and self.client._core.drain.is_on
+        close_quietly(partial(self.close, drain=True) if is_draining else self.close, kind)
 
 
 def _options_of(config: Mapping[str, Any]) -> dict[str, Any]:
