@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import signal
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ from support.documents import (
     text_of,
     title_of,
 )
-from support.helpers import until
+from support.helpers import Call, until
 from support.reading import read
 from support.venues import VENUES
 from wsclient import dialects
@@ -303,6 +304,22 @@ def test_the_handler(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> 
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "{'status': 'success'}"
     assert lines[1].startswith("BTC-USD ")
+
+
+def test_a_script_of_functions(
+    clients: list[Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handlers: dict[int, Any] = {}
+    # The block runs on a thread of its own, where no handler can be set.
+    monkeypatch.setattr(signal, "signal", handlers.__setitem__)
+    with FakeVenue("kraken") as venue, lively(venue, ["trade:BTC/USD", "trade:ETH/USD"]):
+        code = block("calls", "A script made of functions")
+        running = Call(run_block, code.replace("wss://ws.kraken.com/v2", venue.url), {}, clients)
+        until(lambda: clients and clients[0].stats().messages > 10)
+        handlers[signal.SIGTERM](signal.SIGTERM, None)
+        running.result()
+    channels = {line.split()[0] for line in capsys.readouterr().out.splitlines()}
+    assert channels == {"trade:BTC/USD", "trade:ETH/USD"}
 
 
 def test_the_order_book(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:

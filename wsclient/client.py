@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ssl
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, overload
 
 from wsclient import dialects
 from wsclient.dialect.base import Dialect
@@ -38,7 +38,7 @@ from wsclient.runtime.platform import check_threads
 from wsclient.sansio.life import State
 from wsclient.stream.declared import types_of
 from wsclient.threads.logs import ClientLog
-from wsclient.threads.waiting import Waiter
+from wsclient.threads.waiting import Deadline, Waiter
 from wsclient.tracebacks import without_locals
 from wsclient.transport.addresses import parse_url
 from wsclient.transport.dialing import weakness_of
@@ -152,16 +152,45 @@ class WebSocketClient(_Observable, _Sender, _Receiver):
             self._core.calls.cancel_connect(waiter)
             raise
 
-    def close(self, timeout: float | None = None) -> None:
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the client is closed: what keeps a script alive that :meth:`on` functions run.
+
+        Returns when a ``close()`` of another thread or of a signal handler is complete, at once if
+        the client is closed already. Goes on while the client connects or reconnects. Ctrl-C
+        interrupts it at any time.
+
+        Raises the client's failure when it has failed, NotConnected when ``connect()`` was never
+        called or has failed, and TimeoutError after ``timeout`` seconds; the client goes on then.
+        Raises RuntimeError on a thread of the client, such as in an :meth:`on` function.
+        """
+        try:
+            check_timeout(timeout)
+            forbid_worker_threads()
+            self._core.wait(Deadline(timeout))
+        finally:
+            del self  # a traceback that somebody keeps must not keep the client alive
+
+    def close(self, timeout: float | None = None, *, drain: bool = False) -> None:
         """Close the client for good: end its connection, every iteration and every blocked call.
 
-        Takes at most ``timeout`` seconds (default: the option ``close_timeout``). Messages that
-        are still queued are discarded. Idempotent. May be called from any thread, from a signal
-        handler and from a finalizer. If that handler or finalizer has interrupted wsclient itself,
-        ``close()`` returns at once, and the client is closed as soon as the handler returns.
+        Takes at most ``timeout`` seconds (default: the option ``close_timeout``). A hook of the
+        dialect that has not returned delays the end of the connection, but after 0.25 s not that of
+        the blocked calls. Idempotent. May be called from any thread, from a signal handler and from
+        a finalizer. If that handler or finalizer has interrupted wsclient itself, ``close()``
+        returns at once, and the client is closed as soon as the handler returns.
+
+        Messages that are still queued are discarded, unless ``drain``. Then the connection ends
+        first, and nothing more is taken in. Other threads go on until they have taken out what is
+        queued: the functions of :meth:`on`, order books, and every thread in a loop or in
+        ``recv()``, whose iteration or call ends only then. ``close()`` waits for them within its
+        timeout, then discards what is left; :class:`wsclient.events.UnreadDiscarded` says how much.
+        It does not wait for messages that the calling thread itself reads, or that nobody reads:
+        they can still be read after it has returned. Another ``close()``, without ``drain``, ends
+        the drain and discards them.
         """
         check_timeout(timeout)
-        self._core.close(self._core.options.close_timeout if timeout is None else timeout)
+        limit = self._core.options.close_timeout if timeout is None else timeout
+        self._core.close(limit, drain=drain)
         self._finalizer.detach()
 
     def __enter__(self) -> WebSocketClient:
@@ -178,7 +207,9 @@ class WebSocketClient(_Observable, _Sender, _Receiver):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        close_quietly(self.close, kind)
+        # A drain of another thread goes on, unless the block has raised.
+        is_draining = kind is None and self._core.drain.is_on
+        close_quietly(partial(self.close, drain=True) if is_draining else self.close, kind)
 
     # Channels.
 
@@ -232,12 +263,13 @@ class WebSocketClient(_Observable, _Sender, _Receiver):
         timeout: float | None = None,
         **options: Any,
     ) -> Reader:
-        """Return an independent reader of ``channels``; subscribe to them if necessary.
+        """Subscribe to ``channels``, and return an independent reader of their messages.
 
-        The reader gets their messages. The client's own ``recv`` gets them only if the client has
-        subscribed to them too. ``queue_size`` (messages), ``overflow`` and ``decode`` (``Any`` for
-        plain data) replace the client's options for this reader. ``timeout`` and ``options``
-        are as in :meth:`subscribe`. Raises as :meth:`subscribe`.
+        No :meth:`subscribe` is needed, and none is made for channels that are subscribed to
+        already. The reader gets their messages. The client's own ``recv`` gets them only if the
+        client has subscribed to them too. ``queue_size`` (messages), ``overflow`` and ``decode``
+        (``Any`` for plain data) replace the client's options for this reader. ``timeout`` and
+        ``options`` are as in :meth:`subscribe`. Raises as :meth:`subscribe`.
         """
         check_whole("queue_size", queue_size, 1, or_none=True)
         if overflow is not None:
@@ -256,47 +288,80 @@ class WebSocketClient(_Observable, _Sender, _Receiver):
             raise
         return reader
 
+    @overload
     def on(
         self,
-        channel: str,
+        channels: str,
         function: Callable[[Message], object],
         timeout: float | None = None,
         **options: Any,
-    ) -> Subscription:
-        """Call ``function`` with each message of ``channel``; subscribe to it if necessary.
+    ) -> Subscription: ...
 
-        The function runs on the ``wsclient-callbacks`` thread. An exception from it is logged and
-        counted, and stops nothing. Raises as :meth:`subscribe`.
+    @overload
+    def on(
+        self,
+        channels: Iterable[str],
+        function: Callable[[Message], object],
+        timeout: float | None = None,
+        **options: Any,
+    ) -> list[Subscription]: ...
+
+    def on(
+        self,
+        channels: str | Iterable[str],
+        function: Callable[[Message], object],
+        timeout: float | None = None,
+        **options: Any,
+    ) -> Subscription | list[Subscription]:
+        """Subscribe to ``channels``, and call ``function`` with each of their messages.
+
+        No :meth:`subscribe` is needed, and none is made for channels that are subscribed to
+        already. ``channels`` is a name, or several: a list, a tuple, a set. They are subscribed to
+        together, in as few requests as the venue allows. ``timeout`` and ``options`` are as in
+        :meth:`subscribe`.
+
+        The function runs on the ``wsclient-callbacks`` thread, as all functions of ``on()`` do, one
+        after the other. An exception from it stops nothing: it is logged with its traceback,
+        emitted as :class:`wsclient.events.CallbackFailed`, and counted in
+        ``stats().callback_errors``. :meth:`wait` keeps a script alive meanwhile.
+
+        Returns the subscription, a list of them for several names. Raises as :meth:`subscribe`. If
+        one channel fails, the whole call is undone: the function is not called for the others.
         """
-        added = list[None]()
+        names: Iterable[Any] = (channels,)
+        if isinstance(channels, Iterable) and not isinstance(channels, (str, bytes)):
+            names = channels
+        added = list[str]()
         try:
-            return self._on(channel, function, timeout, options, added)
+            found = self._on(tuple(dict.fromkeys(names)), function, timeout, options, added)
+            return found[0] if isinstance(channels, str) else found
         except BaseException:  # in this frame: no interrupt comes between it and the return
-            self._core.calls.off(channel, function, added)
+            self._core.calls.off(function, added)
             del options  # they may hold secrets
             raise
 
     @without_locals
     def _on(
         self,
-        channel: str,
+        channels: tuple[str, ...],
         function: Callable[[Message], object],
         timeout: float | None,
         options: Mapping[str, Any],
-        added: list[None],
-    ) -> Subscription:
+        added: list[str],
+    ) -> list[Subscription]:
         check_timeout(timeout)
         forbid_worker_threads()
-        check_channels((channel,))
+        check_channels(channels)
         if not callable(function):
             raise ConfigurationError(f"on() takes a function, not {type(function).__name__}")
         check_venue_options(options)
         waiter = Waiter()
-        self._core.calls.on(channel, function, options, waiter, self._core.until(timeout), added)
+        self._core.calls.on(channels, function, options, waiter, self._core.until(timeout), added)
         waiter.wait()
-        found = self._core.calls.subscriptions((channel,)).get(channel)
-        gone = Subscription(channel, SubscriptionState.UNSUBSCRIBING, options)
-        return found or gone  # another thread may have unsubscribed from it meanwhile
+        found = self._core.calls.subscriptions(channels)
+        # Another thread may have unsubscribed from one meanwhile.
+        gone = SubscriptionState.UNSUBSCRIBING
+        return Subscriptions(found.get(c) or Subscription(c, gone, options) for c in channels)
 
     @without_locals
     def order_book(

@@ -44,6 +44,7 @@ __all__ = [
     "SnapshotTooOld",
     "SnapshotsFailed",
     "StateChanged",
+    "SubscribeFailed",
     "Subscribed",
     "ThreadDied",
     "ThreadStuck",
@@ -272,10 +273,11 @@ class Closed(Event):
 
 @dataclass(frozen=True)
 class CallbackFailed(Event):
-    """A function of ``on()`` or ``on_event()``, whose name ``function`` is, has raised ``error``.
+    """A function of ``on()`` or ``on_event()`` has raised ``error``, which has its traceback.
 
-    It and the other functions are still called. ``channel`` is the channel of ``on()``, None for
-    ``on_event()``. Functions of ``on_event()`` do not get the events about each other.
+    It and the other functions are still called. ``function`` is the function's name, ``channel``
+    the channel of its message, None for ``on_event()``. ``stats().callback_errors`` is the number
+    of these events. Functions of ``on_event()`` do not get the events about each other.
     """
 
     function: str
@@ -375,6 +377,17 @@ class GapUnhandled(Event):
 
     channel: str
     gap: Gap
+
+
+@dataclass(frozen=True)
+class SubscribeFailed(Event):
+    """``WebSocketHandler.subscribe()`` of ``channel`` has failed; it returns no exception.
+
+    ``why`` is the venue's reason, or another sentence.
+    """
+
+    channel: str
+    why: str
 
 
 @dataclass(frozen=True)

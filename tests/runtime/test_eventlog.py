@@ -61,9 +61,10 @@ LOGGED: list[tuple[Event, int, str, bool]] = [
     (events.DecodeError("rubbish", 1), WARNING, "skipped rubbish", True),
     (events.DecodeError("rubbish", 2, "a"), WARNING, "skipped rubbish (and 1 before it)", True),
     (
-        events.CallbackFailed("on('a')", "a", ERROR),
+        events.CallbackFailed("Mine.hear", "a", ERROR),
         FATAL,
-        "the function of on('a') raised; it and the others are still called",
+        "the function Mine.hear of on('a') raised ZeroDivisionError; "
+        "it and the others are still called",
         True,
     ),
     (
@@ -112,6 +113,12 @@ LOGGED: list[tuple[Event, int, str, bool]] = [
         events.GapUnhandled("a", Gap("sequence", 2)),
         WARNING,
         f"a: messages were missed before the next one: {Gap('sequence', 2)}",
+        False,
+    ),
+    (
+        events.SubscribeFailed("a", "no such\nmarket"),
+        WARNING,
+        "subscribe('a') has failed: no such market",
         False,
     ),
     (events.InsecureTLS("no check"), WARNING, "the ssl_context is insecure: no check", False),
@@ -188,8 +195,9 @@ def test_an_event_without_a_line_makes_no_record(
 @pytest.mark.parametrize(
     ("event", "logger"),
     [
-        (events.CallbackFailed("on('a')", "a", ERROR), "wsclient.callbacks"),
+        (events.CallbackFailed("Mine.hear", "a", ERROR), "wsclient.callbacks"),
         (events.GapUnhandled("a", Gap("sequence")), "wsclient.handler"),
+        (events.SubscribeFailed("a", "no"), "wsclient.handler"),
         (events.StateChanged("open", ""), "wsclient"),
     ],
     ids=name,
@@ -225,14 +233,14 @@ class Odd(Exception):
 
 def test_an_exception_of_any_kind_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     odd = Odd()
-    logging_hub().emit(events.CallbackFailed, "on('a')", "a", odd)
+    logging_hub().emit(events.CallbackFailed, "Mine.hear", "a", odd)
     assert [record.exc_info and record.exc_info[1] is odd for record in caplog.records] == [True]
 
 
 def test_the_repr_shows_only_the_type_of_an_exception() -> None:
-    event = events.CallbackFailed("on('a')", "a", ERROR)
+    event = events.CallbackFailed("Mine.hear", "a", ERROR)
     assert (
-        repr(event) == "CallbackFailed(function=\"on('a')\", channel='a', error=ZeroDivisionError)"
+        repr(event) == "CallbackFailed(function='Mine.hear', channel='a', error=ZeroDivisionError)"
     )
     assert repr(events.ClassifyFailed("returned int", None)) == (
         "ClassifyFailed(why='returned int', error=None)"

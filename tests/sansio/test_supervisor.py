@@ -27,7 +27,7 @@ from wsclient.errors import (
     WaitTimeout,
     WSClientError,
 )
-from wsclient.events import Reconnecting
+from wsclient.events import Closed, Reconnecting
 from wsclient.messages import Gap, SubscriptionState
 from wsclient.sansio.actions import (
     Abort,
@@ -873,6 +873,33 @@ def test_close_cuts_nothing_if_there_is_no_connection(situation: str) -> None:
     before = rig.done(Abort)
     rig.supervisor.close(rig.now, 1.0)
     assert rig.done(Abort) == before
+
+
+@pytest.mark.parametrize("ends_by_itself", [True, False])
+def test_a_client_that_drains_is_closed_only_when_it_is_drained(ends_by_itself: bool) -> None:
+    rig = Rig().open()
+    rig.supervisor.close(rig.now, 1.0, drain=True)
+    rig.tick()
+    assert rig.done(Hangup)
+    if ends_by_itself:
+        rig.drop()
+    rig.wait(0.6)
+    assert bool(rig.done(Abort)) is not ends_by_itself
+    assert rig.state is CLOSING
+    assert rig.deadline() == INF  # nothing is due until then
+    assert not rig.emitted(Closed)
+    rig.supervisor.drained()
+    assert rig.state is CLOSED
+    assert rig.emitted(Closed)
+
+
+def test_a_client_that_is_drained_first_is_closed_by_the_end_of_its_connection() -> None:
+    rig = Rig().open()
+    rig.supervisor.close(rig.now, 1.0, drain=True)
+    rig.supervisor.drained()
+    assert rig.state is CLOSING
+    rig.drop()
+    assert rig.state is CLOSED
 
 
 @pytest.mark.parametrize("situation", [s for s in SITUATIONS if s not in OVER])

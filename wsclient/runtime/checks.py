@@ -40,7 +40,7 @@ def check_channels(channels: tuple[str, ...]) -> None:
         if not isinstance(channel, str):
             raise ConfigurationError(
                 f"a channel must be text, not {type(channel).__name__}; "
-                "pass several channels as several arguments: subscribe(*channels)"
+                "several channels are several arguments, subscribe(*channels), or for on() a list"
             )
 
 

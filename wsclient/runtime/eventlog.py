@@ -41,6 +41,16 @@ def _resubscribing(event: events.Resubscribing) -> _Logged:
     return WARNING, "" if event.reason == "ended" else f"{event.why}; resubscribing"
 
 
+def _callback(event: events.CallbackFailed) -> _Logged:
+    call = "on_event()" if event.channel is None else f"on({event.channel!r})"
+    text = f"the function {event.function} of {call} raised {type(event.error).__name__}"
+    return ERROR, one_line(f"{text}; it and the others are still called")
+
+
+def _subscribe_failed(event: events.SubscribeFailed) -> _Logged:
+    return WARNING, one_line(f"subscribe({event.channel!r}) has failed: {event.why}")
+
+
 def _snapshot(event: events.SnapshotFailed) -> _Logged:
     book, why = repr(event.channel), event.why
     if event.is_final:
@@ -64,10 +74,7 @@ _OF_CONNECTIONS: _Records = {
     ),
     events.Noticed: (WARNING, "{e.text}"),
     events.DecodeError: (WARNING, "skipped {e.why}"),
-    events.CallbackFailed: (
-        ERROR,
-        "the function of {e.function} raised; it and the others are still called",
-    ),
+    events.CallbackFailed: _callback,
 }
 #: Events of the client.
 _OF_CLIENTS: _Records = {
@@ -90,6 +97,7 @@ _OF_CLIENTS: _Records = {
         WARNING,
         "{e.channel}: messages were missed before the next one: {e.gap}",
     ),
+    events.SubscribeFailed: _subscribe_failed,
     events.InsecureTLS: (WARNING, "the ssl_context is insecure: {e.why}"),
     events.UnreadDiscarded: (INFO, "{e.messages} unread messages are discarded by close()"),
     events.ThreadStuck: (
@@ -107,6 +115,7 @@ _LINES = {**_OF_CONNECTIONS, **_OF_CLIENTS}
 _LOGGERS = {
     events.CallbackFailed: "wsclient.callbacks",
     events.GapUnhandled: "wsclient.handler",
+    events.SubscribeFailed: "wsclient.handler",
 }
 
 

@@ -66,6 +66,7 @@ class Supervisor:
         "_callers",
         "_close_at",
         "_dialect",
+        "_is_draining",
         "_looked_at",
         "_lost_at",
         "_reports",
@@ -131,6 +132,8 @@ class Supervisor:
         self._lost_at: float | None = None
         #: When close() stops waiting for the peers and cuts their connections (monotonic s).
         self._close_at = float("inf")
+        #: True while close() waits until what is queued is handed out.
+        self._is_draining = False
         #: When the next tick is due, as last returned by :meth:`next_deadline` (monotonic s).
         self.planned = float("inf")
         #: When :meth:`next_deadline` was last called (monotonic s).
@@ -240,13 +243,15 @@ class Supervisor:
                 for entry in leaving:
                     self.wanted.left(entry)
 
-    def close(self, now: float, timeout: float) -> None:
+    def close(self, now: float, timeout: float, *, drain: bool = False) -> None:
         """Close the client, from any state; idempotent.
 
-        The peer has at most half of ``timeout`` (s) to answer our close frame.
+        The peer has at most half of ``timeout`` (s) to answer our close frame. With ``drain``, the
+        client is not CLOSED before :meth:`drained` is called.
         """
         if self.life.is_over:
             return
+        self._is_draining = drain
         self.life.step("close")
         self._settle_all(ClientClosed("the client was closed"))
         self._close_at = now + timeout / 2
@@ -255,6 +260,11 @@ class Supervisor:
                 connection.hang_up()
             else:
                 self.connections.abort(connection)
+        self._end_close()
+
+    def drained(self) -> None:
+        """Note that the drain of :meth:`close` has ended, or was given up."""
+        self._is_draining = False
         self._end_close()
 
     def fail(self, error: WSClientError) -> None:
@@ -365,6 +375,7 @@ class Supervisor:
             connection.tick_channels(now)
         self._reports.tick(now)
         if self.life.phase is Phase.CLOSING and now >= self._close_at:
+            self._close_at = float("inf")
             self.connections.abort_all()
             self._end_close()
         self._check_recovered(now)
@@ -421,7 +432,7 @@ class Supervisor:
             connection.asked.subscribe(entries)
 
     def _end_close(self) -> None:
-        if self.life.phase is Phase.CLOSING and not self.connections:
+        if self.life.phase is Phase.CLOSING and not self.connections and not self._is_draining:
             self.life.step("end")
 
     def _report_wait(self, why: str, now: float) -> None:
