@@ -63,11 +63,15 @@ class Decoder(Protocol):
 
 
 class Arrival(msgspec.Struct, frozen=True, gc=False, eq=False):
-    """The values shared by all messages of one socket read."""
+    """The values shared by all messages of one socket read.
+
+    ``read_at`` is the time of the read (monotonic s); None in another process, and by hand.
+    """
 
     received_at: int
     connection_id: int
     decoder: Decoder | None
+    read_at: float | None = None
 
 
 _NOWHERE = Arrival(0, 0, None)
@@ -137,9 +141,8 @@ class Message(msgspec.Struct, gc=False, eq=False):
 
     def __reduce__(self) -> tuple[Any, ...]:
         arrival = self.arrival
-        decoder = arrival.decoder
-        if decoder is not None:
-            arrival = Arrival(self.received_at, self.connection_id, decoder.portable(self))
+        decoder = None if arrival.decoder is None else arrival.decoder.portable(self)
+        arrival = Arrival(self.received_at, self.connection_id, decoder)
         fields = {name: getattr(self, name) for name in self.__struct_fields__}
         return _make, (type(self), {**fields, "arrival": arrival, "decoded": _UNDECODED})
 
