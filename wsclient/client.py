@@ -80,7 +80,7 @@ class WebSocketClient(_Receiver):
         check_handshake_options(checked)
         log = ClientLog(checked.name or where, where)
         self._where = where
-        sources = make_sources(Target(url, checked, dialect))
+        sources = make_sources(Target(url, checked, dialect, log))
         self._core = Core(sources, checked, dialect, log)
         if checked.ssl_context is not None and (weakness := weakness_of(checked.ssl_context)):
             self._core.emit(InsecureTLS, weakness)
@@ -362,6 +362,19 @@ class WebSocketClient(_Receiver):
             raise forked_error()
         found = self._core.supervisor.upkeep.channels.get(channel)
         return None if found is None else found.latest
+
+    def age(self, channel: str) -> float | None:
+        """Return how long ago (s) the newest message of ``channel`` was received.
+
+        None before its first message, and for a channel that the client does not know. By the
+        monotonic clock, so a change of the system's time does not change it. It goes on growing
+        while the connection is down, and starts again with the next message, of whichever
+        connection; a message that ``validate`` refuses does not count. Does not wait. Raises
+        ClientForked in a child process.
+        """
+        message = self.latest(channel)
+        read_at = None if message is None else message.arrival.read_at
+        return None if read_at is None else max(0.0, self._core.clock.monotonic() - read_at)
 
     # Messages to the venue.
 

@@ -56,7 +56,7 @@ def test_a_gap_is_printed_with_its_reason(venue, command):
     lines = [re.sub(r"^\S+  ", "", line) for line in run.err.splitlines()]
     assert lines[0] == "wsclient: connecting: connection 1, attempt 1"
     assert lines[1] == "wsclient: open: connection 1"
-    assert lines[2].startswith("wsclient: backing off: ")
+    assert lines[2].startswith("wsclient: disconnected: ")
     assert "wsclient: open: connection 2" in lines
 
 

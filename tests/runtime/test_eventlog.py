@@ -27,7 +27,21 @@ INFO, WARNING, FATAL = logging.INFO, logging.WARNING, logging.ERROR
 LOGGED: list[tuple[Event, int, str, bool]] = [
     (events.StateChanged("open", "connection 1"), INFO, "open: connection 1", True),
     (events.StateChanged("closing", ""), INFO, "closing", True),
-    (events.StateChanged("backing off", "gone"), WARNING, "backing off: gone", True),
+    (events.StateChanged("backing off", "gone"), WARNING, "disconnected: gone", True),
+    (
+        events.Failing(30.01, "refused"),
+        WARNING,
+        "not connected for 30 s: refused; still trying",
+        True,
+    ),
+    (
+        events.Failing(30.01, ""),
+        WARNING,
+        "not connected for 30 s: the first attempt has not ended; still trying",
+        True,
+    ),
+    (events.Unsubscribed("a", ""), INFO, "unsubscribed: 'a'", True),
+    (events.Unsubscribed("a", "no answer"), INFO, "unsubscribed: 'a': no answer", True),
     (events.StateChanged("failed", "401"), WARNING, "failed: 401", True),
     (
         events.Waiting(("a", "b", "c", "d{e}"), "idle"),

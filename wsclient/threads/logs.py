@@ -17,10 +17,13 @@ At the interpreter's exit the records have :data:`FLUSH` seconds; after that not
 handler that blocks for ever within ``emit`` still blocks the exit: ``logging.shutdown`` waits for
 its lock.
 
-A record is not logged if :data:`LIMIT` records are already waiting, or if a handler or filter
-raises. Such records are counted. A record with their number comes before the next record, at most
-once per second, and at :func:`flush`. If a record factory raises, a plain LogRecord is logged
-instead.
+A record is not logged if :data:`LIMIT` records are already waiting, one of level DEBUG if
+:data:`DEBUG_LIMIT` are, or if a handler or filter raises. Such records are counted. A record with
+their number comes before the next record, at most once per second, and at :func:`flush`. If a
+record factory raises, a plain LogRecord is logged instead.
+
+If the program has configured no logging, Python prints an *alarm* on stderr, by its
+``logging.lastResort``, and no other record (:class:`_Unconfigured`).
 """
 
 from __future__ import annotations
@@ -41,10 +44,12 @@ from wsclient.threads.forking import watch
 from wsclient.threads.waiting import Deadline, acquire
 from wsclient.threads.workers import launch
 
-__all__ = ["ClientLog", "LogThread", "flush", "log_thread", "silence"]
+__all__ = ["ClientLog", "LogThread", "debugs_frames", "flush", "log_thread", "silence"]
 
 #: The most records that wait. Further ones are dropped and counted.
-LIMIT = 1000
+LIMIT = 5000
+#: The same for records of level DEBUG: frames, which may be many, leave room for all others.
+DEBUG_LIMIT = 4000
 #: The time (s) between two records that say how many were not logged.
 REPORT_EVERY = 1.0
 #: How long (s) close() and the interpreter's exit wait for the records to be handled.
@@ -59,7 +64,8 @@ class _Queued(NamedTuple):
     logger: str
     level: int
     text: str
-    args: tuple[str, ...]
+    #: Their ``str`` is called when the record is made.
+    args: tuple[object, ...]
     fields: dict[str, Any]
     exc_info: _ExcInfo | None
     path: str
@@ -68,6 +74,7 @@ class _Queued(NamedTuple):
     time_ns: int
     thread: int
     thread_name: str
+    is_alarm: bool = False
 
 
 class _FlushMark(NamedTuple):
@@ -90,19 +97,26 @@ class ClientLog:
     def __init__(self, name: str, venue: str) -> None:
         self.name = name
         self.venue = venue
+        #: Whether alarms are printed if no logging is configured. False for a client whose caller
+        #: reports its failure.
+        self.has_alarms = True
 
     def __call__(
         self,
         level: int,
-        text: str,
+        text: object,
         *,
         connection_id: int | None = None,
         channel: str | None = None,
         exc_info: bool | BaseException | None = False,
         logger: str = "wsclient",
         depth: int = 1,
+        is_alarm: bool = False,
     ) -> None:
-        """Log ``text``. The record names the line ``depth`` calls up: by default the caller's."""
+        """Log ``text``. The record names the line ``depth`` calls up: by default the caller's.
+
+        The ``str`` of ``text`` is called when the record is made.
+        """
         fields = {
             "client": self.name,
             "venue": self.venue,
@@ -115,18 +129,22 @@ class ClientLog:
         elif exc_info:
             found = sys.exc_info()
         args = (self.name, text)
-        log_thread.put(_capture(logger, level, "%s: %s", args, fields, found, depth=depth + 1))
+        is_alarm = is_alarm and self.has_alarms
+        log_thread.put(
+            _capture(logger, level, "%s: %s", args, fields, found, depth=depth + 1, alarm=is_alarm)
+        )
 
 
 def _capture(
     logger: str,
     level: int,
     text: str,
-    args: tuple[str, ...],
+    args: tuple[object, ...],
     fields: dict[str, Any],
     exc_info: _ExcInfo | None = None,
     *,
     depth: int = 1,
+    alarm: bool = False,
 ) -> _Queued:
     frame = sys._getframe(depth)
     code = frame.f_code
@@ -144,6 +162,7 @@ def _capture(
         time.time_ns(),
         threading.get_ident(),
         current.name,
+        alarm,
     )
 
 
@@ -154,7 +173,7 @@ def _record(logger: logging.Logger, entry: _Queued) -> logging.LogRecord:
         entry.path,
         entry.line,
         entry.text,
-        entry.args,
+        tuple(map(str, entry.args)),
         entry.exc_info,
         entry.function,
     )
@@ -174,6 +193,8 @@ def _stamped(record: logging.LogRecord, entry: _Queued) -> logging.LogRecord:
     if logging.logThreads:
         record.thread, record.threadName = entry.thread, entry.thread_name
     vars(record).update(entry.fields)
+    if entry.is_alarm:
+        vars(record)[_ALARM] = True
     return record
 
 
@@ -220,7 +241,7 @@ class LogThread:
             self._log(entry)
         elif self._is_over:
             pass
-        elif self._queue.qsize() >= LIMIT:
+        elif self._queue.qsize() >= (LIMIT if entry.level > logging.DEBUG else DEBUG_LIMIT):
             self.dropped = next(self._drops)
         else:
             self._queue.put(entry)
@@ -305,7 +326,7 @@ class LogThread:
             return
         self._report_at = time.monotonic() + REPORT_EVERY
         text = (
-            f"{dropped + failed} records were not logged: {dropped} found {LIMIT} waiting, "
+            f"{dropped + failed} records were not logged: {dropped} found too many waiting, "
             f"a handler or filter raised {self._last_error or 'nothing'} for {failed}"
         )
         fields = dict.fromkeys(("client", "venue", "connection_id", "channel"))
@@ -332,8 +353,43 @@ def _is_under_pytest() -> bool:
     return "PYTEST_CURRENT_TEST" in os.environ and "pytest" in sys.modules
 
 
-# Without a handler of the user's, logging would print warnings to stderr.
-logging.getLogger("wsclient").addHandler(logging.NullHandler())
+#: The attribute of a record that makes it an alarm.
+_ALARM = "_wsclient_alarm"
+
+
+class _Unconfigured(logging.NullHandler):
+    """The handler of the logger ``wsclient``. Without any, logging would print all warnings.
+
+    It passes an alarm to ``logging.lastResort`` if it is the only handler that the record reaches:
+    then the program has configured no logging, and nobody would see that the client fails.
+    """
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        last = logging.lastResort
+        if _ALARM in vars(record) and last is not None and record.levelno >= last.level:
+            logger: logging.Logger | None = logging.getLogger(record.name)
+            while logger is not None:
+                if any(handler is not self for handler in logger.handlers):
+                    return True
+                logger = logger.parent if logger.propagate else None
+            last.handle(record)
+        return True
+
+
+logging.getLogger("wsclient").addHandler(_Unconfigured())
+
+_frames = logging.getLogger("wsclient.frames")
+
+
+def debugs_frames() -> bool:
+    """Return whether frames are logged. Each read calls it.
+
+    ``Logger.isEnabledFor`` may take a lock that belongs to all of logging; this takes none.
+    """
+    return _frames.getEffectiveLevel() <= logging.DEBUG and not (
+        _frames.disabled or _frames.manager.disable >= logging.DEBUG
+    )
+
 
 #: The log thread of this process.
 log_thread = LogThread()
