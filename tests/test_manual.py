@@ -134,6 +134,13 @@ def test_every_block_is_run_below(topic: str) -> None:
     assert not_run(topic, Path(__file__).read_text("utf-8")) == []
 
 
+def test_declared_types(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    with FakeVenue("kraken") as venue, lively(venue, ["trade:BTC/USD"]):
+        code = block("options", "Declared types").replace("wss://ws.kraken.com/v2", venue.url)
+        run_block(code, {}, clients, messages=10)
+    assert "BTC/USD 1" in capsys.readouterr().out
+
+
 def test_the_handler(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     with FakeVenue(Prices()) as venue, lively(venue, ["BTC-USD"]):
         code = block("handler", "An example").replace("ws://127.0.0.1:8765/", venue.url)

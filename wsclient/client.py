@@ -28,6 +28,7 @@ from wsclient.runtime.platform import check_threads
 from wsclient.runtime.queues import MessageQueue
 from wsclient.sansio.life import State
 from wsclient.stream.codec import encode
+from wsclient.stream.declared import types_of
 from wsclient.telemetry.stats import ConnectionInfo, Stats
 from wsclient.threads.forking import forked_error
 from wsclient.threads.logs import ClientLog
@@ -187,23 +188,25 @@ class WebSocketClient(_Receiver):
         *channels: str,
         queue_size: int | None = None,
         overflow: str | None = None,
+        decode: Any = None,
         timeout: float | None = None,
         **options: Any,
     ) -> Reader:
         """Return an independent reader of ``channels``; subscribe to them if necessary.
 
         The reader gets their messages. The client's own ``recv`` gets them only if the client has
-        subscribed to them too. ``queue_size`` (messages) and ``overflow`` replace the client's
-        options for this reader. ``timeout`` and ``options`` are as in :meth:`subscribe`. Raises as
-        :meth:`subscribe`.
+        subscribed to them too. ``queue_size`` (messages), ``overflow`` and ``decode`` (``Any`` for
+        plain data) replace the client's options for this reader. ``timeout`` and ``options``
+        are as in :meth:`subscribe`. Raises as :meth:`subscribe`.
         """
         check_whole("queue_size", queue_size, 1, or_none=True)
         if overflow is not None:
             check_overflow(overflow)
         check_timeout(timeout)
         check_channels(channels)
+        types = self._core.types if decode is None else types_of(decode)
         name = f"reader-{next(self._core.reader_numbers)}"
-        queue = self._core.new_queue(name, queue_size, overflow)
+        queue = self._core.new_queue(name, queue_size, overflow, types)
         undo = partial(self._core.posts.put_now, self._core.calls.dropping(channels, queue))
         reader = Reader(self, queue, channels)
         try:
@@ -356,12 +359,18 @@ class WebSocketClient(_Receiver):
     def latest(self, channel: str) -> Message | None:
         """Return the newest message received of ``channel``, or None.
 
-        Takes nothing from a queue and does not wait. Raises ClientForked in a child process.
+        Takes nothing from a queue and does not wait. With the option ``decode``, reading its
+        ``data`` raises ``msgspec.ValidationError`` if they do not fit their declared type. Raises
+        ClientForked in a child process.
         """
         if self._core.is_forked:
             raise forked_error()
         found = self._core.supervisor.upkeep.channels.get(channel)
-        return None if found is None else found.latest
+        message = None if found is None else found.latest
+        if message is not None and self._core.has_types:
+            message = message.copy()  # a consumer stores the data of its type in the original
+            message.kind = self._core.types.of(channel) if self._core.types is not None else None
+        return message
 
     def age(self, channel: str) -> float | None:
         """Return how long ago (s) the newest message of ``channel`` was received.

@@ -258,7 +258,7 @@ class SlowConsumer(Event):
 
 @dataclass(frozen=True)
 class DecodeError(Event):
-    """A frame could not be read, or ``validate`` refused a message.
+    """A frame could not be read, ``validate`` refused a message, or it did not fit its type.
 
     ``why`` is a sentence with an excerpt of at most 120 bytes, ``channel`` the message's channel,
     None if it is unknown. Emitted at most once per second: ``count`` is the number of cases since

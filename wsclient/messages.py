@@ -30,7 +30,8 @@ class Gap(NamedTuple):
 
     ``reason`` says why: ``rejected`` (the channel will not come back), ``reconnect``, ``sequence``
     (the venue's sequence numbers jumped), ``overflow`` (the consumer was too slow), ``invalid`` (a
-    frame could not be read, or ``validate`` refused it) or ``conflate``. Two more reasons describe
+    frame could not be read, ``validate`` refused it, or it did not fit its declared type) or
+    ``conflate``. Two more reasons describe
     the message itself: ``duplicate`` (it has come before; 0 are missed) and ``late`` (an earlier
     gap has counted it; -1 are missed, so that sums are right).
     ``missed`` is the number of missed messages, None if it is not known.
@@ -55,10 +56,11 @@ class Gap(NamedTuple):
 
 
 class Decoder(Protocol):
-    """Decodes the messages of a client when their ``data`` is read."""
+    """Decodes the messages of a client: to plain data, or to a type."""
 
     def data(self, message: Message) -> Any: ...
     def typed(self, message: Message, type: Any) -> Any: ...
+    def typed_decoder(self, type: Any) -> Callable[[bytes], Any] | None: ...
     def portable(self, message: Message) -> Decoder: ...
 
 
@@ -85,8 +87,8 @@ class Message(msgspec.Struct, gc=False, eq=False):
     ``"snapshot"``; ours is ``"lost"``), ``sequence`` (the venue's sequence number, which grows by 1
     per message of the channel, or None) and ``item`` (its position in a frame that holds several
     messages, else None). The client adds ``raw`` (the payload of the whole frame as received),
-    ``gap`` (a :class:`Gap`, or None if nothing was missed before it) and the values behind the
-    properties.
+    ``gap`` (a :class:`Gap`, or None if nothing was missed before it), ``kind`` (the declared type
+    of its data) and the values behind the properties.
 
     A message can be pickled, for another process or a file. The pickle holds neither the client
     nor its options, and no decoded data if ``raw`` holds exactly this message. In the unpickled
@@ -105,21 +107,35 @@ class Message(msgspec.Struct, gc=False, eq=False):
     previous_at: int | None = None
     arrival: Arrival = _NOWHERE
     decoded: Any = _UNDECODED
+    #: The declared type of ``data``. None and ``Any``: plain data.
+    kind: Any = None
 
     @property
     def data(self) -> Any:
-        """The decoded payload, or its item number ``item``. Decoded at the first read."""
+        """The decoded payload, or its item number ``item``, as the declared type if there is one.
+
+        Plain data are decoded at the first read.
+        """
         data = self.decoded
         if data is _UNDECODED:
-            decoder = self.arrival.decoder
-            data = self.decoded = None if decoder is None else decoder.data(self)
+            decoder, kind = self.arrival.decoder, self.kind
+            if decoder is None:
+                data = None
+            elif kind is None or kind is Any:
+                data = decoder.data(self)
+            else:
+                data = decoder.typed(self, kind)
+            self.decoded = data
         return data
 
     def decode(self, type: Any) -> Any:
         """Return ``data`` as your own type: a ``msgspec.Struct``, a dataclass, a TypedDict ...
 
-        Raises ``msgspec.ValidationError`` if the payload is not of that type.
+        For occasional use: a type that is declared with the option ``decode`` costs less. Raises
+        ``msgspec.ValidationError`` if the payload is not of that type.
         """
+        if type is self.kind:
+            return self.data
         decoder = self.arrival.decoder
         return None if decoder is None else decoder.typed(self, type)
 
@@ -157,18 +173,6 @@ class Message(msgspec.Struct, gc=False, eq=False):
 
 def _make(kind: Callable[..., Message], fields: Mapping[str, Any]) -> Message:
     return kind(**fields)
-
-
-class TypedMessage(Message, gc=False, eq=False):
-    """A Message whose ``decoded`` has the type that consumers last passed to :meth:`decode`."""
-
-    @property
-    def data(self) -> Any:
-        decoder = self.arrival.decoder
-        return None if decoder is None else decoder.data(self)
-
-    def decode(self, type: Any) -> Any:
-        return self.decoded if self.decoded.__class__ is type else super().decode(type)
 
 
 class LinkedMessage(Message, gc=False, eq=False):

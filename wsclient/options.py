@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from wsclient.errors import ConfigurationError
+from wsclient.stream.declared import types_of
 from wsclient.tracebacks import without_locals
 from wsclient.verdicts import Verdict, classify
 
@@ -83,6 +84,7 @@ class Options:
     decimal: bool = False
     deliver_unhandled: bool = False
     validate: Callable[[Message], object] | None = None
+    decode: Any = None
     name: str | None = None
 
     def __post_init__(self) -> None:
@@ -113,6 +115,7 @@ class Options:
         _check_type("ssl_context", self.ssl_context, kinds, "an ssl.SSLContext, or None")
         _check_subprotocols(self.subprotocols)
         check_overflow(self.overflow)
+        types_of(self.decode)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("Options cannot be pickled: they may hold credentials")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["EXCERPT", "excerpt", "one_line", "text_of"]
+__all__ = ["EXCERPT", "excerpt", "one_line", "text_of", "why"]
 
 #: How many bytes of a frame go into a log line or an exception's text at most.
 EXCERPT = 120
@@ -26,3 +26,8 @@ def text_of(error: BaseException) -> str:
     except BaseException:  # noqa: BLE001 - its __str__ is the user's
         text = ""
     return text or type(error).__name__
+
+
+def why(error: BaseException) -> str:
+    """Return the class and the text of a user's error, of at most EXCERPT characters."""
+    return f"{type(error).__name__}: {text_of(error)[:EXCERPT]}"

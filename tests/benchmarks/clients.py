@@ -111,39 +111,23 @@ def ours(run: Run) -> Result:
 
 
 def ours_typed(run: Run) -> Result:
-    """Our client, with each message decoded into a Struct."""
-    import wsclient
-
-    last, wanted, count, missed, typed = run.last, run.count, 0, 0, run.size.typed
-    note = ""
-    decode: Callable[[Any], Any]
-    if hasattr(wsclient.Message, "decode"):
-
-        def decode(message: Any) -> Any:
-            return message.decode(typed)
-
-    else:
-        decoder = msgspec.json.Decoder(typed).decode
-        note = "ours typed: no Message.decode(), so a decoder of message.raw"
-
-        def decode(message: Any) -> Any:
-            return decoder(message.raw)
-
-    with connect_ours(run) as client:
+    """Our client with a declared type: each message's ``data`` is a Struct."""
+    last, wanted, count, missed = run.last, run.count, 0, 0
+    with connect_ours(run, decode=run.size.typed) as client:
         client.subscribe(*CHANNELS)
         for message in client:
             if not count:
                 run.start()
             if message.gap is not None:
                 missed += message.gap.missed
-            data = decode(message)
+            data = message.data
             last[message.channel] = data
             data.channel  # noqa: B018 - touched, as by all
             count += 1
             if count + missed >= wanted:
                 break
         run.end()
-        return run.result(missed, note=note)
+        return run.result(missed)
 
 
 def ours_untouched(run: Run) -> Result:

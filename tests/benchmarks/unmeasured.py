@@ -44,9 +44,9 @@ EDITS = [
         },
     ),
     Edit(
-        "wsclient.runtime.fifo",
-        "FifoQueue._move",
-        {"        self._measure(queue)\n": ""},
+        "wsclient.runtime.queues",
+        "MessageQueue._move",
+        {"            self._measure(waiting)\n": ""},
     ),
 ]
 

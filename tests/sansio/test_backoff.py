@@ -51,8 +51,8 @@ def test_classify(error: BaseException, verdict: Verdict) -> None:
 # --- delays --------------------------------------------------------------------------------------
 
 
-def backoff(base: float = 1.0, cap: float = 60.0, random: float = 1.0, **more: bool) -> Backoff:
-    return Backoff(base, cap, lambda: random, **more)
+def backoff(base: float = 1.0, cap: float = 60.0, random: float = 1.0) -> Backoff:
+    return Backoff(base, cap, lambda: random)
 
 
 def test_delays_double_until_the_cap() -> None:
@@ -63,10 +63,6 @@ def test_delays_double_until_the_cap() -> None:
 def test_full_jitter_spreads_a_delay_over_the_whole_interval() -> None:
     assert backoff(base=8.0, random=0.0).next() == 0.0
     assert backoff(base=8.0, random=0.5).next() == 4.0
-
-
-def test_without_jitter_the_delay_is_the_interval() -> None:
-    assert backoff(base=8.0, random=0.5, jitter=False).next() == 8.0
 
 
 def test_a_rate_limited_client_waits_in_full() -> None:

@@ -78,7 +78,7 @@ def test_a_dead_slot_delays_no_other() -> None:
 
 def slot(connects: Budget | None = None, **options: float | None) -> Slot:
     found = Options(retry_delay=1.0, max_retry_delay=8.0, jitter=False, **options)  # type: ignore[arg-type]
-    return Slot(MAIN, found, Backoff(1.0, 8.0, lambda: 1.0, jitter=False), connects)
+    return Slot(MAIN, found, Backoff(1.0, 8.0, lambda: 1.0), connects)
 
 
 def end(slot: Slot, now: float, error: Exception | None = None, **fields: bool) -> object:

@@ -655,6 +655,13 @@ def test_a_delay_is_jittered() -> None:
     assert delay(rig) == 2.0
 
 
+def test_a_delay_is_not_jittered_without_jitter() -> None:
+    rig = Rig(random=0.25, retry_delay=8.0, jitter=False)
+    rig.connect()
+    rig.drop()
+    assert delay(rig) == 8.0
+
+
 def test_the_first_reconnect_of_a_healthy_connection_is_immediate() -> None:
     rig = healthy(Rig())
     rig.drop()

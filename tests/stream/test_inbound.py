@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -241,26 +240,6 @@ def test_a_dialect_that_raises_anything_makes_a_frame_unreadable(hook: str) -> N
     (invalid,) = read(["a", "b"], dialect=dialect)
     assert isinstance(invalid, Invalid)
     assert "SystemExit: no" in invalid.text
-
-
-def test_a_users_type_that_raises_anything_does_not_stop_the_reader() -> None:
-    class Leaving(msgspec.Struct):
-        type: str
-        channel: str
-        sequence: int
-
-        def __post_init__(self) -> None:
-            if self.sequence == 2:
-                sys.exit("no")
-
-    inbound = Inbound(Generic())
-    frames = [f'{{"type":"market_data","channel":"a","sequence":{n}}}'.encode() for n in range(3)]
-    (message, *_) = entries_of(inbound, *frames)
-    assert isinstance(message, Message)
-    message.decode(Leaving)
-    batch = inbound.batch(frames, False, 1, 1)
-    assert len(list(batch.keys)) == 2
-    assert [type(entry) for entry in inbound.entries(batch, 2)] == [Message]
 
 
 def test_what_validate_returns_does_not_matter() -> None:

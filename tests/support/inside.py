@@ -18,6 +18,7 @@ __all__ = [
     "core_of",
     "drop_book",
     "feeds_of",
+    "in_batch",
     "kept_of",
     "lock_of",
     "outbox_of",
@@ -94,6 +95,11 @@ def kept_of(book: wsclient.OrderBook) -> Any:
 def waiters_of(queue: Any) -> Any:
     """Return the calls that wait for a message of a queue."""
     return queue.waiting
+
+
+def in_batch(queue: Any) -> int:
+    """Return how many messages of a queue are handed out to its consumers, who have not come."""
+    return len(queue._batch)
 
 
 def lock_of(thing: Any) -> Any:

@@ -93,6 +93,9 @@ def messages(client: wsclient.WebSocketClient) -> None:
             assert_type(message.gap.reason, str)
             assert_type(message.gap.missed, int | None)
             assert_type(message.gap.since, int | None)
+    client.reader("a", decode=Trade)
+    client.reader("a", decode={"a": Trade, "b": None})
+    client.reader("a", decode=lambda channel: Trade)
     with client.reader("a", queue_size=7, overflow="conflate", timeout=1) as reader:
         assert_type(reader, wsclient.Reader)
         assert_type(reader.recv(), wsclient.Message)

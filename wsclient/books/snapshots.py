@@ -101,7 +101,7 @@ class Snapshots:
         #: thread.
         self.is_listening = False
         # Used by the thread only.
-        self._backoff = Backoff(PATIENCE, MAX_PATIENCE, lambda: 1.0, jitter=False)
+        self._backoff = Backoff(PATIENCE, MAX_PATIENCE, lambda: 1.0)
         self.not_before = 0.0
         self._fetching = Cancellable("the client was closed")
         watch(self)

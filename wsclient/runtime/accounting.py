@@ -70,6 +70,7 @@ def stats_of(core: Core) -> Stats:
         for name, messages, gaps, missed, late_or_duplicate, late, last, last_at in rows
     }
     counted["dropped"] += sum(queue.dropped for queue in queues.values())
+    counted["invalid"] += retired.invalid + sum(queue.invalid for queue in message_queues)
     ages = [queue.oldest for queue in queues.values() if queue.oldest is not None]
     return Stats(
         **counted,

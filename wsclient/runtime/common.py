@@ -24,8 +24,10 @@ from wsclient.runtime.judging import Judge
 from wsclient.runtime.pacing import Pacer
 from wsclient.runtime.posts import Posts
 from wsclient.runtime.queues import MessageQueue
+from wsclient.runtime.refusals import Refusals
 from wsclient.runtime.router import Router, Routes
 from wsclient.sansio.supervisor import Supervisor
+from wsclient.stream.declared import Types, types_of
 from wsclient.threads.forking import forked_error
 from wsclient.threads.locks import Locks
 from wsclient.threads.logs import ClientLog
@@ -72,7 +74,12 @@ class Common(ABC):
         #: The router's routes. A queue never forgets a gap of these channels.
         self._routes: Routes = {}
         self.pacer = Pacer()
-        self.default = self.new_queue("client")
+        #: The declared types of the client's own queue, its callbacks and most readers.
+        self.types = types_of(options.decode)
+        #: True once any queue has declared types.
+        self.has_types = False
+        self._refusals = Refusals(self.posts.put_now, self._report_refused)
+        self.default = self.new_queue("client", types=self.types)
         self.router = Router(
             self.default,
             self._routes,
@@ -85,7 +92,7 @@ class Common(ABC):
         #: Functions called, without the lock, when the client was closed or has failed.
         self.at_end: list[Callable[[], None]] = []
         self.judge = Judge(options.classify, self.emit, self.post)
-        make = partial(self.new_queue, "callbacks")
+        make = partial(self.new_queue, "callbacks", types=self.types)
         self.callbacks = Callbacks(make, self.add_queue, self.emit, self.died)
         #: What is built on this core, such as its order books.
         self.follower = Follower()
@@ -130,12 +137,17 @@ class Common(ABC):
         return waiter.wait()
 
     def new_queue(
-        self, name: str, size: int | None = None, overflow: str | None = None
+        self,
+        name: str,
+        size: int | None = None,
+        overflow: str | None = None,
+        types: Types | None = None,
     ) -> MessageQueue:
         """Return a new queue, without any routes to it yet.
 
         ``size`` (messages) and ``overflow`` are the client's options by default.
         """
+        self.has_types = self.has_types or types is not None
         options = self.options
         size, overflow = size or options.queue_size, overflow or options.overflow
         kind: Callable[..., MessageQueue] = partial(FifoQueue, overflow=overflow)
@@ -149,7 +161,13 @@ class Common(ABC):
             wanted=self._routes,
             pacer=self.pacer,
             time_ns=self.clock.time_ns,
+            types=types,
+            report=self._refusals,
         )
+
+    def _report_refused(self, channel: str, text: str, count: int) -> None:
+        with self.lock:
+            self.supervisor.intake.refused(channel, text, count, self.clock.monotonic())
 
     def add_queue(self, queue: MessageQueue) -> None:
         """Also deliver to ``queue``, by its routes."""

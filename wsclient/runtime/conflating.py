@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from itertools import islice
 from operator import itemgetter
 from typing import Any
 
 from wsclient.messages import Message
-from wsclient.runtime.queues import MessageQueue, cost_of, is_last
+from wsclient.runtime.queues import MessageQueue, charge, cost_of, is_last
 from wsclient.threads.pops import pops
 
 __all__ = ["ConflatingQueue"]
@@ -26,7 +25,7 @@ class ConflatingQueue(MessageQueue):
     queue may hold, the oldest message of another channel is dropped.
     """
 
-    __slots__ = ("_conflated", "_latest")
+    __slots__ = ("_latest",)
 
     overflow = "conflate"
     is_in_order = False
@@ -34,9 +33,14 @@ class ConflatingQueue(MessageQueue):
     def __init__(self, max_messages: int | None, max_bytes: int | None, **others: Any) -> None:
         #: The waiting messages by channel, in the order in which they leave.
         self._latest: OrderedDict[str, Message] = OrderedDict()
-        super().__init__(self._latest, self._latest.values(), max_messages, max_bytes, **others)
-        #: Each step takes the first of them.
-        self._conflated = map(_message, pops(self._latest.popitem, False))
+        super().__init__(
+            self._latest,
+            self._latest.values(),
+            map(_message, pops(self._latest.popitem, False)),
+            max_messages,
+            max_bytes,
+            **{**others, "batch_size": 1},  # what is handed out early may be replaced meanwhile
+        )
 
     def _add(self, messages: Sequence[Message], cost: int) -> None:
         if self._batch:
@@ -70,18 +74,10 @@ class ConflatingQueue(MessageQueue):
             left.extend(pops(self._batch.pop))
         except IndexError:
             pass  # the batch is empty
-        self._bytes += sum(map(cost_of, left)) - self._batch_bytes
-        self._batch_count = self._batch_bytes = 0
+        self._bytes += charge(left)
         for message in left:
             self._latest[message.channel] = message
             self._latest.move_to_end(message.channel, last=False)
 
-    def _move(self, wanted: int) -> None:
-        waiting = self._latest.values()
-        self._measure(waiting)
-        count = min(wanted - len(self._batch), len(waiting))
-        self._batch_count += count
-        self._batch_bytes += sum(map(cost_of, islice(waiting, count)))
-        if self._gaps.are_possible:
-            self._gaps.mark(islice(waiting, count))
-        self._batch.extend(islice(self._conflated, count))
+    def _key(self, message: Message) -> str:
+        return message.channel

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Container, Iterable
+from copy import copy
+from typing import Any
 
-from wsclient.messages import Gap, Message
+from wsclient.messages import GAP_REASONS, Gap, Message
 
 __all__ = ["Gaps"]
 
@@ -49,10 +51,21 @@ class Gaps:
     From then on each message that may be the first after a forgotten gap is marked with
     ``missed=None``.
 
-    Not thread-safe. An interrupt within :meth:`mark` leaves a gap either here or on the message.
+    Not thread-safe. An interrupt within :meth:`mark` leaves a gap either here or on the message,
+    and one within :meth:`refuse` leaves the message either in its store or counted here.
     """
 
-    __slots__ = ("_forgotten_until", "_room", "_runs", "_size", "_wanted", "are_possible")
+    __slots__ = (
+        "_forgotten_until",
+        "_room",
+        "_runs",
+        "_size",
+        "_wanted",
+        "are_possible",
+        "newest_refused",
+        "refused",
+        "reported",
+    )
 
     def __init__(self, wanted: Container[str]) -> None:
         self._wanted = wanted
@@ -64,23 +77,51 @@ class Gaps:
         self._forgotten_until = -1
         #: False while no message needs a mark, which is nearly always the case.
         self.are_possible = False
+        #: How many messages were refused, and the channel and ``kind`` of the newest of them.
+        self.refused = 0
+        self.newest_refused: tuple[str, Any] | None = None
+        #: How many of them are reported. Set by whoever reports them.
+        self.reported = 0
 
     def add(self, message: Message, reason: str) -> None:
         """Count ``message`` as dropped for ``reason``."""
-        channel = message.channel
-        run = self._runs.get(channel)
+        run = self._runs.get(message.channel)
         if run is None:
-            self.mark((message,))  # the gap before it may be one of the forgotten
-            if self._size >= self._room:
-                self._forget()
-            since = message.previous_at if message.gap is None else message.gap.since
-            run = _Run(reason, since, OVERHEAD + sys.getsizeof(channel))
-            self._runs[channel] = run
+            run = self._new_run(message, reason)
+            self._runs[message.channel] = run
             self._size += run.cost
             self.are_possible = True
         elif reason == "overflow":
             run.reason = reason
         run.add(message)
+
+    def refuse(self, message: Message, store: Any, key: Any) -> None:
+        """Count ``message`` as invalid, and delete it from ``store``, where it is at ``key``."""
+        channel, size = message.channel, self._size
+        refused = channel, message.kind
+        known = self._runs.get(channel)
+        if known is None:
+            run = self._new_run(message, "invalid")
+            size = self._size + run.cost
+        else:
+            run = copy(known)
+            run.reason = min(run.reason, "invalid", key=GAP_REASONS.index)
+        run.add(message)
+        # No call between these assignments, and so no interrupt.
+        self._runs[channel] = run
+        self._size = size
+        self.are_possible = True
+        self.refused += 1
+        self.newest_refused = refused
+        del store[key]
+
+    def _new_run(self, message: Message, reason: str) -> _Run:
+        """Return a run that begins with ``message``, which is not counted yet."""
+        self.mark((message,))  # the gap before it may be one of the forgotten
+        if self._size >= self._room:
+            self._forget()
+        since = message.previous_at if message.gap is None else message.gap.since
+        return _Run(reason, since, OVERHEAD + sys.getsizeof(message.channel))
 
     def mark(self, messages: Iterable[Message]) -> None:
         """Set the ``gap`` of each message that has one before it."""
@@ -111,7 +152,10 @@ class Gaps:
         """Forget the older half of the gaps of channels that no caller requested."""
         unrequested = [channel for channel in self._runs if channel not in self._wanted]
         for channel in unrequested[: (len(unrequested) + 1) // 2]:
-            run = self._runs.pop(channel)
+            run = self._runs[channel]
+            until = max(self._forgotten_until, run.until)
+            # No call between these assignments, and so no interrupt.
+            self._forgotten_until = until
             self._size -= run.cost
-            self._forgotten_until = max(self._forgotten_until, run.until)
+            del self._runs[channel]
         self._room = max(SIZE, self._size + SIZE // 2)

@@ -5,7 +5,13 @@ channel, whether that is already queued or still to come. The last message of a 
 which none will come, is never dropped.
 
 Consumers move messages from the queue to the batch under the lock, and take them out of the batch
-without it. Messages in the batch are charged like those in the queue.
+without it. The bounds apply to the queue; what is in the batch belongs to the consumers. A batch is
+as large as a consumer asks for, or about an eighth of the bounds if that is more.
+
+A queue may have declared types. Then a consumer decodes the first messages of the queue without the
+lock, since code of the user may run, and stores the data in the messages under the lock. Only
+decoded messages enter the batch. One that does not fit its type leaves the queue and is counted as
+``invalid`` in a gap. What is dropped before it comes to the head of the queue costs no decoding.
 
 Only consumers are interrupted (see :mod:`wsclient.threads.pops`): messages are put, and the queue
 is closed, on the client's threads. :meth:`MessageQueue.fill` hands messages out, and the consumer
@@ -21,11 +27,14 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
 from itertools import chain, islice
+from typing import Any
 
 from wsclient.errors import WaitTimeout, WSClientError
 from wsclient.messages import Gap, Message
+from wsclient.runtime.decoding import Outcome, decoded, fitting, store
 from wsclient.runtime.gaps import Gaps
 from wsclient.runtime.pacing import Handover, Pacer
+from wsclient.stream.declared import Types
 from wsclient.telemetry.histogram import Lags
 from wsclient.telemetry.stats import Lag, QueueStats
 from wsclient.threads.forking import forked_error, watch
@@ -39,9 +48,14 @@ __all__ = ["BATCH", "MessageQueue", "charge", "cost_of", "is_last"]
 #: The most memory of a queued message in addition to its payload (bytes): the object, its fields,
 #: its slot and, for a message that came alone, the objects of one socket read (75).
 MESSAGE_OVERHEAD = 240
-#: The largest batch (messages), and its largest share of the bound (one eighth).
+#: The largest batch (messages) that no consumer asked for, and its largest share of the bounds (one
+#: eighth).
 BATCH = 1024
 BATCH_SHARE = 8
+#: About how many bytes are decoded at once to declared types. The objects of more, all alive at
+#: once, would burden the garbage collector and the processor's cache; and the first message waits
+#: until all are decoded.
+DECODED_AT_ONCE = 32 * 1024
 #: The time (ns) between two messages whose consumer lag is measured.
 SAMPLE_EVERY = 10_000_000
 
@@ -51,10 +65,10 @@ def cost_of(message: Message) -> int:
     return len(message.raw) + MESSAGE_OVERHEAD
 
 
-def charge(messages: Iterable[Message]) -> tuple[int, int]:
-    """Return the number of ``messages`` and their charge. Consumers may take some meanwhile."""
-    held = tuple(messages)
-    return len(held), sum(map(cost_of, held))
+def charge(messages: Iterable[Message]) -> int:
+    """Return the charge of ``messages`` (bytes)."""
+    sizes = [len(message.raw) for message in messages]
+    return sum(sizes) + len(sizes) * MESSAGE_OVERHEAD
 
 
 def is_last(message: Message) -> bool:
@@ -66,32 +80,37 @@ class MessageQueue:
     """A bounded queue of messages for one or more consumers: the hand-off of every policy.
 
     ``max_messages`` and ``max_bytes`` are its bounds (None: no bound). Each message is charged its
-    payload and MESSAGE_OVERHEAD until it is taken. An empty queue accepts one message of any size.
-    Every call except :meth:`fill` returns at once.
+    payload and MESSAGE_OVERHEAD until it is handed out. An empty queue accepts one message of any
+    size. Every call except :meth:`fill` returns at once.
 
     A subclass keeps the waiting messages in a ``store``, which ``waiting_messages`` shows in the
-    order in which they leave. It says how messages enter it (``_add``) and how they get from it
-    into the batch (``_move``). A dropped message leaves a gap: see
+    order in which they leave; each step of ``leaving`` takes out the next one, whose key ``_key``
+    returns. It says how messages enter it (``_add``). A dropped message leaves a gap: see
     :class:`wsclient.runtime.gaps.Gaps`, also for ``wanted``.
+
+    ``types`` are the declared types. ``report`` is called, without the lock, while refused messages
+    are not reported.
     """
 
     __slots__ = (
         "__weakref__",
         "_batch",
         "_batch_bytes",
-        "_batch_count",
         "_batch_size",
         "_bytes",
         "_failure",
         "_gaps",
+        "_gaps_at_head",
         "_handover",
         "_is_held",
         "_is_roused",
         "_is_torn",
+        "_leaving",
         "_lock",
         "_locks",
         "_max_bytes",
         "_max_messages",
+        "_report",
         "_sampled_at",
         "_store",
         "_time_ns",
@@ -105,6 +124,7 @@ class MessageQueue:
         "lags",
         "name",
         "overflowed",
+        "types",
         "waiting",
     )
 
@@ -117,6 +137,7 @@ class MessageQueue:
         self,
         store: deque[Message] | OrderedDict[str, Message],
         waiting_messages: Collection[Message],
+        leaving: Iterator[Message],
         max_messages: int | None,
         max_bytes: int | None,
         batch_size: int = BATCH,
@@ -125,34 +146,38 @@ class MessageQueue:
         wanted: Container[str] = (),
         pacer: Pacer | None = None,
         time_ns: Callable[[], int] | None = None,
+        types: Types | None = None,
+        report: Callable[[Gaps], object] | None = None,
     ) -> None:
         self.name = name
+        self.types = types
+        self._report = report
         #: The clock of the messages' receive times (ns since the epoch).
         self._time_ns = time_ns or time.time_ns
         self._max_messages = float("inf") if max_messages is None else max_messages
         self._max_bytes = float("inf") if max_bytes is None else max_bytes
+        #: The bounds of a batch that no consumer asked for (messages, bytes).
         self._batch_size = batch_size
         if max_messages is not None:
             self._batch_size = max(1, min(batch_size, max_messages // BATCH_SHARE))
+        self._batch_bytes = self._max_bytes / BATCH_SHARE
         #: Protects everything below except _batch, whose own calls are atomic. Held while messages
         #: are moved; never during a wait.
         self._locks = locks or Locks()
         self._new_lock()
         self._store = store
         self._waiting_messages = waiting_messages
+        self._leaving = leaving
         #: Messages handed out to the consumers. Each step of ``handed_out`` takes the next one.
         self._batch: deque[Message] = deque()
         self.handed_out: Iterator[Message] = pops(self._batch.popleft)
-        #: The charge of all messages, the part of it for the batch, and how many messages of the
-        #: batch that part covers.
+        #: The charge of the store.
         self._bytes = 0
-        self._batch_bytes = 0
-        self._batch_count = 0
-        #: True while these counts may not match the contents of the store and the batch.
+        #: True while the charge may not match the contents of the store.
         self._is_torn = False
-        #: The gaps of dropped messages.
+        #: The gaps of dropped messages, and those of messages that left at the head of the store.
         self._wanted = wanted
-        self._gaps = Gaps(wanted)
+        self._gaps = self._gaps_at_head = Gaps(wanted)
         #: The threads that wait in fill().
         self.waiting = WaitList()
         self._handover = Handover(pacer or Pacer())
@@ -190,8 +215,7 @@ class MessageQueue:
                 self.dropped += len(messages)
                 self.overflowed += len(messages)
                 return None
-            if self._is_torn:
-                self._recount()
+            self._recount()
             self._add(messages, size + len(messages) * MESSAGE_OVERHEAD)
             if self.waiting:
                 if not self._handover.is_late:
@@ -217,6 +241,10 @@ class MessageQueue:
         if self._is_held():
             self._locks.check()
         signal: threading.Lock | None = None
+        types, found = self.types, list[Outcome]()
+        #: How many messages are to be handed out; and, with declared types, how many of those that
+        #: were waiting are to be decoded even after the deadline. None: to be determined.
+        wanted, left = maximum, None if types else 0
         try:
             while True:
                 with self._lock:
@@ -224,27 +252,43 @@ class MessageQueue:
                         self.waiting.discard(signal)
                     if self.is_closed:
                         return False
-                    if self._hand_out(maximum):
+                    if left is None:
+                        left = len(self)
+                        wanted = maximum or left  # not those that come while they are decoded
+                    store(found)
+                    if self._hand_out(wanted):
                         if self.waiting:
                             self.waiting.wake()
                         return True
                     if self._is_roused:
                         self._is_roused = False
                         return True
-                    if self._failure is not None:
+                    head = self._head(wanted)
+                    if not head and self._failure is not None:
                         raise self._failure.fresh()
                     remaining = deadline.remaining()
-                    if not remaining:
+                    if not remaining and not (head and left > 0):
+                        if self._batch:
+                            return True
                         raise WaitTimeout("no message within the timeout")
-                    signal = new_signal()
-                    self.waiting.append(signal)
+                    if not head:
+                        signal = new_signal()
+                        self.waiting.append(signal)
                 self._locks.check()
-                pause(signal, remaining)
+                if types and head:
+                    left -= len(head)
+                    found = decoded(head, types)
+                elif signal is not None:
+                    self._tell()
+                    pause(signal, remaining)
+                    left, found = None if types else 0, []
         except BaseException:  # also an exception from a user's signal handler
             self.waiting.discard(signal)
             if self or self._failure is not None:
                 self.waiting.wake()
             raise
+        finally:
+            self._tell()
 
     def rouse(self) -> None:
         """Make fill() of the only consumer return, so that it can check something else."""
@@ -259,6 +303,11 @@ class MessageQueue:
         return len(self._batch) + len(self._store)
 
     @property
+    def invalid(self) -> int:
+        """The number of messages that did not fit their declared type."""
+        return self._gaps_at_head.refused
+
+    @property
     def is_spare(self) -> bool:
         """True while nothing was ever taken, and every message also goes to another queue."""
         return self.is_doubled and not self.is_used
@@ -268,16 +317,18 @@ class MessageQueue:
         """The charge of the queued messages (bytes)."""
         self._check()
         with self._lock:
-            self._discharge()
-            return self._bytes
+            return self._charge()
 
     def pending_gap(self, channel: str) -> Gap | None:
         """Return a gap made by this queue that no queued message of the channel carries yet."""
-        if not self._gaps.are_possible:
+        tail, head = self._gaps, self._gaps_at_head
+        if not tail.are_possible and not head.are_possible:
             return None
         self._check()
         with self._lock:
-            return self._gaps.pending(channel)
+            gap = tail.pending(channel)
+            before = None if head is tail else head.pending(channel)
+            return gap if before is None else before.merge(gap)
 
     def waits_since(self, channel: str, before: int) -> int | None:
         """Return when the oldest queued message of ``channel`` was received (ns since the epoch).
@@ -297,17 +348,19 @@ class MessageQueue:
         self._check()
         lags = self.lags.copy(self._lock)
         with self._lock:
-            self._discharge()
             # Consumers take from the batch without the lock.
             times = _times(chain(list(self._batch), self._waiting_messages))
             oldest = next(times, None) if self.is_in_order else min(times, default=None)
             age = None if oldest is None else (now - oldest) / 1e9
-            return QueueStats(len(self), self._bytes, age, self.dropped, Lag(lags.total)), lags
+            size = self._charge()
+            return QueueStats(len(self), size, age, self.dropped, Lag(lags.total)), lags
 
     def forget(self, channel: str) -> None:
-        """Drop the measured lags of a channel that is no longer wanted."""
+        """Forget what is known of a channel that is no longer wanted."""
         with self._lock:
             self.lags.forget(channel)
+        if self.types is not None:
+            self.types.forget(channel)
 
     # Its end.
 
@@ -325,7 +378,7 @@ class MessageQueue:
             self.is_closed = True
             self._batch.clear()
             self._store.clear()
-            self._recount()
+            self._bytes, self._is_torn = 0, False
             self.waiting.wake_all()
         return unread
 
@@ -341,6 +394,12 @@ class MessageQueue:
         if self._is_held():
             self._locks.check()
 
+    def _tell(self) -> None:
+        """Report the refused messages. A second report does no harm."""
+        gaps = self._gaps_at_head
+        if gaps.refused != gaps.reported and self._report is not None:
+            self._report(gaps)
+
     def _new_lock(self) -> None:
         self._lock = self._locks.new("a queue")
         self._is_held: Callable[[], bool] = self._lock._is_owned  # type: ignore[attr-defined]
@@ -348,26 +407,18 @@ class MessageQueue:
     # Inside, under the lock.
 
     def _is_full(self, count: int, cost: int) -> bool:
-        if len(self) + count <= self._max_messages and self._bytes + cost <= self._max_bytes:
-            return False
-        self._discharge()
-        return len(self) + count > self._max_messages or self._bytes + cost > self._max_bytes
+        return len(self._store) + count > self._max_messages or self._bytes + cost > self._max_bytes
 
-    def _discharge(self) -> None:
-        """Subtract the charge of the messages that consumers have taken from the batch."""
-        if self._is_torn:
-            self._recount()
-        elif len(self._batch) != self._batch_count:
-            count, cost = charge(self._batch)
-            self._bytes += cost - self._batch_bytes
-            self._batch_count, self._batch_bytes = count, cost
+    def _charge(self) -> int:
+        """Return the charge of all messages."""
+        self._recount()
+        return self._bytes + charge(list(self._batch))  # consumers may take some meanwhile
 
     def _recount(self) -> None:
-        """Compute all counts and charges again from the messages."""
-        count, cost = charge(self._batch)
-        total = cost + charge(self._waiting_messages)[1]
-        self._batch_count, self._batch_bytes = count, cost
-        self._bytes, self._is_torn = total, False
+        """Compute the charge of the store again, if that may be necessary."""
+        if self._is_torn:
+            self._bytes = charge(self._waiting_messages)
+            self._is_torn = False
 
     def _drop(self, message: Message) -> None:
         self.dropped += 1
@@ -377,31 +428,79 @@ class MessageQueue:
     def _hand_out(self, maximum: int | None) -> bool:
         """Move messages until ``maximum``, or all (None), are in the batch.
 
-        Returns False if the batch is empty.
+        Returns False if there is none, or if messages must be decoded first.
         """
-        batch = self._batch
+        batch, store = self._batch, self._store
         wanted = len(self) if maximum is None else maximum
-        if len(batch) < wanted and self._store:
-            if self._is_torn:
-                self._recount()
-            elif not batch:
-                self._bytes -= self._batch_bytes
-                self._batch_bytes = self._batch_count = 0
+        if len(batch) < wanted and store:
+            self._recount()
             self._is_torn = True
             self._move(wanted)
             self._is_torn = False
-        if not batch:
+            if self.types is not None and (not batch or (store and len(batch) < wanted)):
+                return False
+        elif not batch:
             return False
         self.is_used = True
+        self._came()
+        return True
+
+    def _came(self) -> None:
+        """Note that a consumer has come for messages."""
         handover = self._handover
         handover.is_late = False
         if handover.is_awaited:
             handover.end()
-        return True
 
     def _move(self, wanted: int) -> None:
-        """Move messages from the store until ``wanted`` are in the batch, or none is left."""
+        """Move messages from the store until ``wanted`` are in the batch, or none is left.
+
+        Stops at a message that is not decoded yet, and drops those that do not fit their type.
+        """
+        waiting, batch, gaps = self._waiting_messages, self._batch, self._gaps_at_head
+        while waiting and len(batch) < wanted:
+            total = len(waiting)
+            count = min(total, self._portion(wanted - len(batch)))
+            if self.types is not None:
+                count = fitting(islice(waiting, count))
+                if not count:
+                    first = next(iter(waiting))
+                    if first.kind is None:
+                        break
+                    cost = cost_of(first)
+                    gaps.refuse(first, self._store, self._key(first))
+                    self._bytes -= cost
+                    continue
+            self._measure(waiting)
+            cost = self._bytes if count == total else charge(islice(waiting, count))
+            if gaps.are_possible:
+                gaps.mark(islice(waiting, count))
+            self._bytes -= cost
+            batch.extend(islice(self._leaving, count))
+
+    def _portion(self, needed: int) -> int:
+        """Return how many messages to move at once: those ``needed``, or a batch if it is more.
+
+        The bytes of a batch are estimated by the average charge.
+        """
+        count = self._batch_size
+        if self._bytes > self._batch_bytes:
+            count = min(count, int(self._batch_bytes * len(self._store) / self._bytes))
+        return max(count, needed)
+
+    def _key(self, message: Message) -> Any:
+        """Return the key of the first message in the store."""
         raise NotImplementedError
+
+    def _head(self, wanted: int | None) -> list[Message]:
+        """Return the first messages of the store if they must be decoded to be handed out."""
+        waiting = self._waiting_messages
+        if self.types is None or not waiting:
+            return []
+        self._came()
+        count = DECODED_AT_ONCE * len(waiting) // self._bytes  # by the average charge
+        count = min(count, self._portion((wanted or 0) - len(self._batch)))
+        return list(islice(waiting, max(1, count)))
 
     def _measure(self, messages: Iterable[Message]) -> None:
         """Record how long the first message has been queued, if it came in a frame."""

@@ -9,6 +9,7 @@ from wsclient.dialect.base import Dialect
 from wsclient.dialect.values import Credentials
 from wsclient.messages import Message
 from wsclient.runtime.common import Common
+from wsclient.runtime.router import strip
 from wsclient.runtime.watchdog import Watchdog
 from wsclient.stream.frames import Frames
 from wsclient.stream.inbound import Inbound
@@ -41,6 +42,7 @@ class Reception:
             decimal=options.decimal,
             deliver_unhandled=options.deliver_unhandled,
             validate=options.validate,
+            types=core.types,
         )
         #: By connection: when the data that its reader is processing was read (monotonic s).
         self._taking_in: dict[int, float] = {}
@@ -85,7 +87,7 @@ class Reception:
         # consumer decodes and drops them one by one, and must hold the last reference to each.
         payloads, frames.messages = frames.messages, []
         size = sum(map(len, payloads))
-        inbound.ahead = core.router.keeps_up
+        inbound.ahead = core.router.is_uniform and core.router.keeps_up
         batch = inbound.batch(payloads, bool(frames.binary), frames.received_at, connection_id, now)
         with core.lock:
             supervisor = core.supervisor
@@ -93,6 +95,8 @@ class Reception:
             intake.count(connection, len(payloads), size, now)
             messages = [] if connection is None else intake.ordinary(connection, batch, now)
             sample = self._sampled(messages, now) if now >= self._sample_at else None
+            if batch.kind is not None and not core.router.is_uniform:
+                strip(messages)  # a queue with other types was added meanwhile
             done = len(messages)
             if done == len(payloads):
                 core.deliver(messages, size)

@@ -23,7 +23,7 @@ from wsclient.messages import Gap, Message
 from wsclient.runtime.queues import MessageQueue
 from wsclient.telemetry.histogram import Lags
 
-__all__ = ["Router", "Routes"]
+__all__ = ["Router", "Routes", "strip"]
 
 Routes = dict[str, tuple[MessageQueue, ...]]
 
@@ -44,6 +44,7 @@ class Retired(NamedTuple):
     """
 
     dropped: int
+    invalid: int
     lags: Lags
 
     def and_of(self, queue: MessageQueue) -> Retired:
@@ -51,7 +52,7 @@ class Retired(NamedTuple):
         lags = Lags()
         lags.absorb(self.lags)
         lags.absorb(queue.lags)
-        return Retired(self.dropped + queue.dropped, lags)
+        return Retired(self.dropped + queue.dropped, self.invalid + queue.invalid, lags)
 
 
 class Router:
@@ -80,6 +81,7 @@ class Router:
         "default",
         "dropping",
         "has_changed",
+        "is_uniform",
         "look_at",
         "retired",
     )
@@ -119,7 +121,9 @@ class Router:
         self.has_changed = False
         #: The queues found dropping at the last check.
         self.dropping: set[MessageQueue] = set()
-        self.retired = Retired(0, Lags())
+        self.retired = Retired(0, 0, Lags())
+        #: True while all queues have the same declared types, or none.
+        self.is_uniform = True
         self.add(default)
 
     # The queues.
@@ -134,6 +138,7 @@ class Router:
         if queue not in self._queues:
             self._queues.append(queue)
             self._lossy[queue] = queue.overflowed
+            self._check_types()
 
     def retire(self, queue: MessageQueue) -> None:
         """Forget a closed queue, and keep its totals."""
@@ -143,6 +148,10 @@ class Router:
             self.dropping.discard(queue)
             self._served = self._plain
             self.retired = self.retired.and_of(queue)
+            self._check_types()
+
+    def _check_types(self) -> None:
+        self.is_uniform = all(queue.types is self.default.types for queue in self._queues)
 
     # The routes.
 
@@ -311,7 +320,7 @@ class Router:
                     failure = self._put(target, [m.copy() for m in messages], size) or failure
             self._served = (first,)
             if len(first) > KEEPS_UP:
-                _strip(messages)
+                strip(messages)
             return self._put(first, messages, size) or failure
         for target, batch in self._sorted(messages).items():
             failure = self._put(target, batch) or failure
@@ -346,7 +355,7 @@ class Router:
             self._served = tuple(served)
         for target in served:
             if len(target) > KEEPS_UP:
-                _strip(batches[target])
+                strip(batches[target])
         return batches
 
     @staticmethod
@@ -399,11 +408,11 @@ class Router:
         return now if begun else self.look_at
 
 
-def _strip(messages: Iterable[Message]) -> None:
+def strip(messages: Iterable[Message]) -> None:
     """Drop what was decoded ahead: objects are several times as large as the frame.
 
     The items of one frame keep it, since each would decode the whole frame again.
     """
     for message in messages:
         if message.item is None:
-            message.decoded = msgspec.UNSET
+            message.decoded, message.kind = msgspec.UNSET, None

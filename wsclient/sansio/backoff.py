@@ -12,12 +12,14 @@ __all__ = ["Backoff", "Budget"]
 
 @dataclass(slots=True)
 class Backoff:
-    """Exponential delays (s) with full jitter; ``random`` returns floats in [0, 1)."""
+    """Exponential delays (s) with full jitter; ``random`` returns floats in [0, 1).
+
+    Without jitter, ``random`` returns 1.
+    """
 
     base: float
     cap: float
     random: Callable[[], float]
-    jitter: bool = True
     failures: int = 0
 
     def reset(self) -> None:
@@ -32,9 +34,7 @@ class Backoff:
         """
         interval = min(self.cap, self.base * 2.0 ** min(self.failures, 64))
         self.failures += 1
-        if self.jitter and verdict is not Verdict.RATE_LIMITED:
-            return interval * self.random()
-        return interval
+        return interval if verdict is Verdict.RATE_LIMITED else interval * self.random()
 
 
 class Budget:

@@ -32,9 +32,9 @@ class Throttle:
         self._count = 0
         self._held: tuple[str, str | None] | None = None
 
-    def add(self, text: str, now: float, channel: str | None = None) -> None:
-        """Add a text; emit it now if the interval allows it."""
-        self._count += 1
+    def add(self, text: str, now: float, channel: str | None = None, count: int = 1) -> None:
+        """Add a text, the newest of ``count``; emit it now if the interval allows it."""
+        self._count += count
         self._held = text, channel
         self._holding.add(self)
         self.tick(now)

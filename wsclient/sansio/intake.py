@@ -142,6 +142,10 @@ class Intake:
             self._delivered(connection, len(delivered))
         return delivered
 
+    def refused(self, channel: str, text: str, count: int, now: float) -> None:
+        """Report messages that did not fit their declared type. Their queue has counted them."""
+        self._reports.invalid(text, now, channel, count)
+
     def _delivered(self, connection: Connection, count: int) -> None:
         self._counters.messages += count
         connection.messages += count

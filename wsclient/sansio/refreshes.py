@@ -55,7 +55,7 @@ class Refreshes:
         """
         entry = self._channels.get(channel)
         if entry is None:
-            backoff = Backoff(*self._patience, lambda: 1.0, jitter=False)
+            backoff = Backoff(*self._patience, lambda: 1.0)
             self._channels[channel] = self._wanted[channel] = _Refresh(backoff, now + delay)
             return True
         if channel not in self._wanted:

@@ -85,9 +85,9 @@ class Reports:
         why = f"the venue asks for over {most} answers in {per:g} s"
         self._unanswered.add(f"a heartbeat is not answered: {why}", now)
 
-    def invalid(self, text: str, now: float, channel: str | None) -> None:
-        """Report a frame or message that was skipped."""
-        self._invalid.add(text, now, channel)
+    def invalid(self, text: str, now: float, channel: str | None, count: int = 1) -> None:
+        """Report a frame or message that was skipped, the newest of ``count``."""
+        self._invalid.add(text, now, channel, count)
 
     def tick(self, now: float) -> None:
         """Emit what was held back and whose time has come."""

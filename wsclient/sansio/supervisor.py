@@ -126,9 +126,8 @@ class Supervisor:
             dialect, options, mask, self.output, self._stops, self.upkeep, ids, sends
         )
         self.intake = Intake(self._shared, self.counters, self._reports, self._on_open)
-        backoff = Backoff(
-            options.retry_delay, options.max_retry_delay, random, jitter=options.jitter
-        )
+        jitter = random if options.jitter else lambda: 1.0
+        backoff = Backoff(options.retry_delay, options.max_retry_delay, jitter)
         self._slot = Slot(MAIN, options, backoff, connects)
         #: When the present outage began; None without one (monotonic s).
         self._lost_at: float | None = None

@@ -253,10 +253,11 @@ class Batch:
 
     ``keys`` are (type, channel, sequence) of each payload, of any JSON types that the venue sent;
     ``types`` maps each type of data messages to itself; ``decoded`` is what the Messages will hold.
-    Unless the keys ``are_exact``, a sequence of None may mean that the number is in another field.
+    ``kind`` is its declared type, None if it is plain or not decoded. Unless the keys
+    ``are_exact``, a sequence of None may mean that the number is in another field.
     """
 
-    __slots__ = ("are_exact", "arrival", "decoded", "keys", "make", "payloads", "types")
+    __slots__ = ("are_exact", "arrival", "decoded", "keys", "kind", "payloads", "types")
 
     def __init__(self, payloads: Sequence[bytes], arrival: Arrival) -> None:
         self.payloads = payloads
@@ -265,7 +266,7 @@ class Batch:
         self.keys: Iterable[tuple[Any, Any, Any]] = ()
         self.are_exact = True
         self.decoded: Iterable[Any] = repeat(msgspec.UNSET)
-        self.make: type[Message] = Message
+        self.kind: Any = None
 
 
 def accept_ordinary(channels: Mapping[str, Channel], batch: Batch) -> list[Message]:
@@ -276,7 +277,7 @@ def accept_ordinary(channels: Mapping[str, Channel], batch: Batch) -> list[Messa
     """
     messages: list[Message] = []
     append = messages.append
-    types, arrival, make = batch.types, batch.arrival, batch.make
+    types, arrival, declared = batch.types, batch.arrival, batch.kind
     received_at = arrival.received_at
     rows = zip(batch.keys, batch.payloads, batch.decoded, strict=False)
     try:
@@ -296,7 +297,9 @@ def accept_ordinary(channels: Mapping[str, Channel], batch: Batch) -> list[Messa
             channel, last_at = found.name, found.last_received_at
             # Positional, as keywords cost more. All messages share one string for each channel and
             # type: otherwise a full queue would take one and a half times the memory.
-            message = make(channel, kind, expected, None, raw, None, last_at, arrival, data)
+            message = Message(
+                channel, kind, expected, None, raw, None, last_at, arrival, data, declared
+            )
             found.last_received_at = received_at
             found.latest = message
             append(message)

@@ -185,11 +185,11 @@ class PlainDecoder:
             return decode_flat(raw, self.decode_all)
 
     def data(self, message: Message) -> Any:
-        """Return ``message.data``: the whole payload, decoded."""
+        """Return the whole payload as plain data."""
         return self.decode_deep(message.raw)
 
     def typed(self, message: Message, kind: Any) -> Any:
-        """Return ``message.decode(kind)``: the whole payload, decoded.
+        """Return the whole payload, decoded to ``kind``.
 
         Raises ``msgspec.ValidationError``, also for nesting too deep for the rest of the stack.
         """
@@ -217,9 +217,13 @@ def plain_decoder(decimal: bool) -> PlainDecoder:
 
 
 class Decoded(msgspec.Struct, frozen=True):
-    """A decoder that holds the decoded data: the payload alone does not determine them."""
+    """A decoder that holds the plain data: the payload alone does not determine them.
+
+    ``is_json``: they came from JSON, whose keys are always text.
+    """
 
     value: Any
+    is_json: bool = True
 
     def data(self, message: Message) -> Any:
         """Return a copy of the data."""
@@ -227,7 +231,10 @@ class Decoded(msgspec.Struct, frozen=True):
 
     def typed(self, message: Message, kind: Any) -> Any:
         """Return the data converted to ``kind``."""
-        return msgspec.convert(self.value, kind)
+        return msgspec.convert(self.value, kind, str_keys=self.is_json)
+
+    def typed_decoder(self, kind: Any) -> None:
+        """Return None: the payload alone does not determine the data."""
 
     def portable(self, message: Message) -> Decoded:
         """Return a decoder of the message that can be pickled: this one."""

@@ -11,9 +11,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from wsclient.messages import Arrival, Decoder, LinkedMessage, Message, TypedMessage
+from wsclient.messages import Arrival, Decoder, LinkedMessage, Message
 from wsclient.stream.channel import Batch
 from wsclient.stream.codec import MAX_DIGITS, Decoded, PlainDecoder, encode, is_suspect
+from wsclient.stream.declared import Types
 from wsclient.stream.incoming import Incoming, Invalid
 from wsclient.stream.items import (
     DataFields,
@@ -26,7 +27,7 @@ from wsclient.stream.items import (
     SubscribedChannels,
     Unhandled,
 )
-from wsclient.text import EXCERPT, excerpt, text_of
+from wsclient.text import excerpt, why
 
 __all__ = ["Inbound"]
 
@@ -110,8 +111,10 @@ class Inbound:
 
     A frame needs either a peek at its head now and the decoding later, in the consumer's thread, or
     one decoding now that serves both purposes. The latter is less work in total, but only if a
-    consumer soon uses the objects. So the reader decodes ahead while ``ahead`` is set, to the type
-    that consumers last requested; the caller sets ``ahead`` while the consumer keeps up.
+    consumer soon uses the objects. So the reader decodes ahead while ``ahead`` is set, which the
+    caller does while the consumer keeps up: to plain data, or to the type of ``types``, if it is
+    one for all channels, has the fields that the reader needs, and runs no code of the user. With
+    other ``types`` the reader never decodes ahead.
     """
 
     def __init__(
@@ -121,29 +124,30 @@ class Inbound:
         decimal: bool = False,
         deliver_unhandled: bool = False,
         validate: Callable[[Message], object] | None = None,
+        types: Types | None = None,
     ) -> None:
         self.ahead = True
-        #: What consumers last requested: the type passed to ``decode``, or None for ``data``.
-        self._wanted: Any = None
+        self._is_plain = types is None
         self._dialect = dialect
         self._is_json = dialect.is_json
         self._json = PlainDecoder(decimal)
         self._decode = self._json.decode_all if self._is_json else dialect.decoder(decimal)
-        #: Shapes of the types that consumers requested; None for a type that the reader cannot use.
-        self._shapes: dict[Any, _Shape | None] = {}
         self._deliver_unhandled = deliver_unhandled
         self._validate = validate
         # A dialect may have only a peek.
         self._reads = dialect.has_read
         self._fields = dialect.data_fields if validate is None and self._is_json else None
         if self._fields is not None:
-            types, type_field, channel_field, sequences = self._fields
-            self._types = {kind: kind for kind in types}
+            names, type_field, channel_field, sequences = self._fields
+            self._types = {name: name for name in names}
             self._names = [type_field, channel_field, *sequences]
             self._object = _Shape(self._json.decode, dict.get, itemgetter, self._names)
             head = _head(tuple(self._names))
             decode = msgspec.json.Decoder(head).decode
             self._head = _Shape(decode, getattr, attrgetter, head.__struct_fields__)
+            #: The shape of the data decoded ahead, None if none is, and their declared type.
+            self._ahead = self._object if types is None else self._shape_of(types)
+            self._kind = None if types is None else types.kind
 
     def batch(
         self,
@@ -163,20 +167,16 @@ class Inbound:
         if fields is None or (binary and not _are_utf8(payloads)):
             return batch
         batch.types = self._types
-        wanted = self._wanted
-        shape = self._head
         longest = max(map(len, payloads), default=0)
-        if self.ahead and longest <= SMALL:
-            shape = self._object if wanted is None else self._shapes.get(wanted) or self._head
-        values = shape.decoded(payloads)
-        if shape is self._object:
-            batch.decoded = values
-        elif shape is not self._head:
-            batch.decoded, batch.make = values, TypedMessage
-            if len(values) < len(payloads) and self._is_data(payloads[len(values)], fields):
-                self._shapes[wanted] = None  # not all data is of this type
-        elif longest > MAX_DIGITS:
-            del values[self._readable(payloads) :]
+        shape = self._ahead if self.ahead and longest <= SMALL else None
+        values = [] if shape is None else shape.decoded(payloads)
+        if shape is not None and (self._is_plain or len(values) == len(payloads)):
+            batch.decoded, batch.kind = values, self._kind
+        else:  # the consumer decodes them, also if one is not of the declared type
+            shape = self._head
+            values = shape.decoded(payloads)
+            if longest > MAX_DIGITS:
+                del values[self._readable(payloads) :]
         batch.keys = map(shape.keys, values)
         batch.are_exact = shape.is_exact
         return batch
@@ -195,21 +195,21 @@ class Inbound:
         return entries
 
     def data(self, message: Message) -> Any:
-        """Return ``message.data``, decoded in the consumer's thread."""
-        self._wanted = None
+        """Return the plain data of a message, decoded in the consumer's thread."""
         decoded = (
             self._json.decode_deep(message.raw) if self._is_json else self._decode(message.raw)
         )
         return decoded if message.item is None else self._dialect.item(decoded, message.item)
 
     def typed(self, message: Message, kind: Any) -> Any:
-        """Return ``message.decode(kind)``."""
-        if message.item is not None or not self._is_json:
-            return msgspec.convert(message.data, kind)
-        if kind not in self._shapes:
-            self._shapes[kind] = self._shape_of(kind)
-        self._wanted = kind
-        return self._json.typed(message, kind)
+        """Return the data of a message, decoded to ``kind`` in the consumer's thread."""
+        if self._is_json and message.item is None:
+            return self._json.typed(message, kind)
+        return msgspec.convert(self._plain(message), kind, str_keys=self._is_json)
+
+    def typed_decoder(self, kind: Any) -> Callable[[bytes], Any] | None:
+        """Return the function that decodes a whole payload to ``kind``, None if it is no JSON."""
+        return self._json.typed_decoder(kind) if self._is_json else None
 
     def portable(self, message: Message) -> Decoder:
         """Return a decoder that gives the same results in another process.
@@ -219,14 +219,20 @@ class Inbound:
         """
         if self._is_json and message.item is None:
             return self._json
-        return Decoded(message.data)
+        return Decoded(self._plain(message), self._is_json)
 
     # Inside.
 
-    def _shape_of(self, kind: Any) -> _Shape | None:
-        """Return the shape of frames decoded to a user's type, if that has all needed fields."""
-        is_struct = isinstance(kind, type) and issubclass(kind, msgspec.Struct)
-        if self._fields is None or not is_struct:
+    def _plain(self, message: Message) -> Any:
+        """Return the plain data of a message, which may be there already."""
+        decoded, kind = message.decoded, message.kind
+        is_plain = decoded is not _UNDECODED and (kind is None or kind is Any)
+        return decoded if is_plain else self.data(message)
+
+    def _shape_of(self, types: Types) -> _Shape | None:
+        """Return the shape of frames decoded to the type, if that has all needed fields."""
+        kind = types.kind
+        if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)) or types.runs_code:
             return None
         known = {field.encode_name: field for field in msgspec.structs.fields(kind)}
         found = [known[name] for name in self._names[:3] if name in known]
@@ -243,11 +249,6 @@ class Inbound:
             for value in shape.decoded([raw]):
                 shape.fit(value, fields.types)
 
-    def _is_data(self, raw: bytes, fields: DataFields) -> bool:
-        """Return whether the payload is a data message."""
-        kinds = [self._head.keys(value)[0] for value in self._head.decoded([raw])]
-        return any(type(kind) is str and kind in fields.types for kind in kinds)
-
     def _readable(self, payloads: Sequence[bytes]) -> int:
         """Return how many payloads precede the first that passes a peek but cannot be decoded."""
         for index, raw in enumerate(payloads):
@@ -260,7 +261,7 @@ class Inbound:
         dialect = self._dialect
         decoded = _UNDECODED
         try:
-            ahead = self.ahead and self._wanted is None and len(raw) <= SMALL
+            ahead = self.ahead and self._is_plain and len(raw) <= SMALL
             if dialect.peek is not None and not (ahead and self._reads):
                 _ = raw.isascii() or str(raw, "utf-8")  # a peek does not check what it skips
                 found = dialect.peek(raw)
@@ -288,7 +289,7 @@ class Inbound:
                         f"the dialect returned {type(item).__name__}, which is not an item"
                     )
         except BaseException as error:  # noqa: BLE001 - any error of a dialect means a bad frame
-            append(Invalid(f"an unreadable frame ({_why(error)}): {excerpt(raw)}"))
+            append(Invalid(f"an unreadable frame ({why(error)}): {excerpt(raw)}"))
 
     def _append(
         self,
@@ -307,7 +308,7 @@ class Inbound:
             try:
                 self._validate(message)
             except BaseException as error:  # noqa: BLE001 - a user's check says no, or sys.exit()
-                text = f"a message that validate refused ({_why(error)}): {excerpt(raw)}"
+                text = f"a message that validate refused ({why(error)}): {excerpt(raw)}"
                 append(Invalid(text, message))
                 return
         append(message)
@@ -359,7 +360,3 @@ def _are_utf8(payloads: Iterable[bytes]) -> bool:
         return all(map(str, payloads, repeat("utf-8")))
     except UnicodeDecodeError:
         return False
-
-
-def _why(error: BaseException) -> str:
-    return f"{type(error).__name__}: {text_of(error)[:EXCERPT]}"
