@@ -64,9 +64,9 @@ class _Parser(argparse.ArgumentParser):
     Its texts are printed as they are, except for the description, which is wrapped.
     """
 
-    def __init__(self, *args: Any, description: str = "", **others: Any) -> None:
-        others["formatter_class"] = argparse.RawDescriptionHelpFormatter
-        super().__init__(*args, description=textwrap.fill(description, 79), **others)
+    def __init__(self, **options: Any) -> None:
+        options["description"] = textwrap.fill(options["description"], 79)
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
         self._is_mixing = False
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:

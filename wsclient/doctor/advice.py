@@ -422,8 +422,8 @@ _BY_REASON = {
     "way. The client reconnects by itself.",
     "half-open": "Nothing came back from the venue: packets are lost on the way, or the venue "
     "hangs. The client reconnects by itself.",
-    "silent": "The venue sent nothing for too long: its feed has stopped, or the option that limits "
-    "its silence is too short.",
+    "silent": "The venue sent nothing for too long: its feed has stopped, or silence_timeout is "
+    "too short.",
     "unanswered": "The venue does not answer subscriptions: see its status page.",
 }
 _CUT = (

@@ -288,10 +288,11 @@ def _lines(stats: Stats) -> Iterator[str]:
         f"{stats.invalid:,} invalid, {stats.unhandled:,} unhandled, "
         f"{stats.callback_errors:,} callback errors"
     )
-    yield (
-        f"channels: {stats.channels_refused:,} refused, {stats.channels_ended:,} ended by the "
-        f"venue, {stats.channels_lost:,} lost"
-    )
+    if stats.channels_refused or stats.channels_ended or stats.channels_lost:
+        yield (
+            f"channels: {stats.channels_refused:,} refused, {stats.channels_ended:,} ended by the "
+            f"venue, {stats.channels_lost:,} lost"
+        )
     yield ""
     lags = (("venue to client", stats.venue_lag), ("client to consumer", stats.consumer_lag))
     rows = [[name, f"{lag.count:,}", *_lag_cells(lag)] for name, lag in lags]
