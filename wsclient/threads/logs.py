@@ -376,9 +376,9 @@ class _Unconfigured(logging.NullHandler):
         return True
 
 
-logging.getLogger("wsclient").addHandler(_Unconfigured())
-
+_root, _ours = logging.getLogger(), logging.getLogger("wsclient")
 _frames = logging.getLogger("wsclient.frames")
+_ours.addHandler(_Unconfigured())
 
 
 def debugs_frames() -> bool:
@@ -386,7 +386,8 @@ def debugs_frames() -> bool:
 
     ``Logger.isEnabledFor`` may take a lock that belongs to all of logging; this takes none.
     """
-    return _frames.getEffectiveLevel() <= logging.DEBUG and not (
+    level = _frames.level or _ours.level or _root.level
+    return level <= logging.DEBUG and not (
         _frames.disabled or _frames.manager.disable >= logging.DEBUG
     )
 
