@@ -160,6 +160,10 @@ class TestSecrets:
         text = '{"channel":"token1","key":"trade:1m:tBTCUSD","signal":"x","design":"y"}'
         assert hidden(text) == text
 
+    def test_a_key_is_hidden_unless_it_names_a_channel(self) -> None:
+        assert hidden('{"key":"abc","n":1}') == '{"key":"***","n":1}'
+        assert hidden('{"key":"trade:1m:tBTCUSD"}') == '{"key":"trade:1m:tBTCUSD"}'
+
     def test_a_secret_at_the_cut_is_hidden(self) -> None:
         secret = "s3cr3t" * 5
         text = hidden("x" * (EXCERPT - 10) + secret, mask=lambda t: t.replace(secret, "***"))

@@ -26,11 +26,12 @@ KEPT = 2000
 #: The values of fields with these names are not shown, in either direction.
 _SECRET = re.compile(
     r'("(?:[^"\\]*(?:token|secret|signature|passphrase|password|api_?key|listen_?key|auth_?sig'
-    r'|auth_?payload|authorization)[^"\\]*|sign|sig|jwt|cookie)"\s*:\s*")(?:[^"\\]|\\.)+',
+    r'|auth_?payload|authorization)[^"\\]*|sign|sig|jwt|cookie)"\s*:\s*")(?:[^"\\]|\\.)+'
+    r'|("key"\s*:\s*")[^"\\:]+(?="|$)',  # a colon: the name of a channel, as with bitfinex
     re.IGNORECASE,
 )
 #: What a login may hold besides the credentials, such as a signature.
-_SIGNED = re.compile(r"[\w+/=.:-]{16,}")
+_SIGNED = re.compile(r"[\w+/=.:-]{8,}")
 
 _NAMES = {PING: "a ping", PONG: "a pong", CLOSE: "a close frame"}
 
@@ -80,7 +81,8 @@ class FrameLog:
         except Exception:  # noqa: BLE001 - reported when it is to be sent
             return
         text = payload if isinstance(payload, str) else payload.decode(errors="replace")
-        found = {word for word in _SIGNED.findall(text) if any(map(str.isdigit, word))}
+        words = (word for word in _SIGNED.findall(text) if any(map(str.isdigit, word)))
+        found = {word for word in words if not word.isdecimal()}  # a time may be shown
         self._hidden = sorted(found, key=len, reverse=True)
 
     def sent(self, payload: str | bytes) -> None:
@@ -115,7 +117,7 @@ class FrameLog:
         text = self._mask(text)
         for secret in self._hidden:
             text = text.replace(secret, "***")
-        return _SECRET.sub(r"\1***", text)
+        return _SECRET.sub(r"\1\2***", text)
 
     def _write(self, text: object) -> None:
         self._log(DEBUG, text, connection_id=self._connection_id, logger="wsclient.frames", depth=2)
