@@ -40,7 +40,6 @@ LOGGED: list[tuple[Event, int, str, bool]] = [
         "not connected for 30 s: the first attempt has not ended; still trying",
         True,
     ),
-    (events.Unsubscribed("a", ""), INFO, "unsubscribed: 'a'", True),
     (events.Unsubscribed("a", "no answer"), INFO, "unsubscribed: 'a': no answer", True),
     (events.StateChanged("failed", "401"), WARNING, "failed: 401", True),
     (
@@ -151,6 +150,7 @@ SILENT: list[Event] = [
     events.Disconnected("gone", "reset", 1006, None),
     events.Reconnecting(1, 0.0, "gone"),
     events.Subscribed(("a",)),
+    events.Unsubscribed("a", ""),
     events.Resubscribing("a", "ended", "'a' was ended"),
     events.NoData("a", 60.0),
     events.GapMarked("a", Gap("sequence", 1)),

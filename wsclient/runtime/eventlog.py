@@ -31,7 +31,8 @@ def _failing(event: events.Failing) -> _Logged:
 
 
 def _unsubscribed(event: events.Unsubscribed) -> _Logged:
-    return INFO, f"unsubscribed: {event.channel!r}{f': {event.why}' if event.why else ''}"
+    # Nothing for one that is confirmed, as for Subscribed: the caller knows.
+    return INFO, event.why and f"unsubscribed: {event.channel!r}: {event.why}"
 
 
 def _waiting(event: events.Waiting) -> _Logged:

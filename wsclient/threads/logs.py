@@ -17,10 +17,11 @@ At the interpreter's exit the records have :data:`FLUSH` seconds; after that not
 handler that blocks for ever within ``emit`` still blocks the exit: ``logging.shutdown`` waits for
 its lock.
 
-A record is not logged if :data:`LIMIT` records are already waiting, one of level DEBUG if
-:data:`DEBUG_LIMIT` are, or if a handler or filter raises. Such records are counted. A record with
-their number comes before the next record, at most once per second, and at :func:`flush`. If a
-record factory raises, a plain LogRecord is logged instead.
+A record is not logged if :data:`LIMIT` records are already waiting, or if a handler or filter
+raises. Records of level DEBUG have a limit of their own, :data:`DEBUG_LIMIT`: frames, which may be
+many, do not displace others. Records that are not logged are counted. A record with their number
+comes before the next record, at most once per second, and at :func:`flush`. If a record factory
+raises, a plain LogRecord is logged instead.
 
 If the program has configured no logging, Python prints an *alarm* on stderr, by its
 ``logging.lastResort``, and no other record (:class:`_Unconfigured`).
@@ -47,8 +48,8 @@ from wsclient.threads.workers import launch
 __all__ = ["ClientLog", "LogThread", "debugs_frames", "flush", "log_thread", "silence"]
 
 #: The most records that wait. Further ones are dropped and counted.
-LIMIT = 5000
-#: The same for records of level DEBUG: frames, which may be many, leave room for all others.
+LIMIT = 1000
+#: The same for records of level DEBUG.
 DEBUG_LIMIT = 4000
 #: The time (s) between two records that say how many were not logged.
 REPORT_EVERY = 1.0
@@ -220,6 +221,9 @@ class LogThread:
         self._is_over = False
         # Several threads count without a lock, since a signal handler may interrupt any of them.
         self._drops, self._failures = count(1), count(1)
+        #: The number of DEBUG records put into the queue, and of those taken out of it.
+        self._debug_puts = count(1)
+        self._debug_put = self._debug_taken = 0
         #: The number of records dropped because the queue was full.
         self.dropped = 0
         #: The number of records for which a handler or a filter raised.
@@ -241,11 +245,19 @@ class LogThread:
             self._log(entry)
         elif self._is_over:
             pass
-        elif self._queue.qsize() >= (LIMIT if entry.level > logging.DEBUG else DEBUG_LIMIT):
+        elif not self._has_room(entry.level):
             self.dropped = next(self._drops)
         else:
+            if entry.level <= logging.DEBUG:
+                self._debug_put = next(self._debug_puts)
             self._queue.put(entry)
             self._start()
+
+    def _has_room(self, level: int) -> bool:
+        frames = self._debug_put - self._debug_taken
+        if level <= logging.DEBUG:
+            return frames < DEBUG_LIMIT
+        return self._queue.qsize() - frames < LIMIT
 
     def flush(self, timeout: float = FLUSH, *, is_last: bool = False) -> bool:
         """Wait until all queued entries have been handled, at most ``timeout`` seconds.
@@ -274,6 +286,7 @@ class LogThread:
         self._ident = None
         self._running = threading.Lock()
         self._queue = queue.SimpleQueue()
+        self._debug_taken = self._debug_put
 
     def _start(self) -> bool:
         """Start the thread unless it runs.
@@ -304,6 +317,8 @@ class LogThread:
         # A separate function: while the thread waits, no frame keeps the last record alive.
         item = self._queue.get()
         if isinstance(item, _Queued):
+            if item.level <= logging.DEBUG:
+                self._debug_taken += 1
             self._log(item)
         else:
             self._report()
