@@ -346,6 +346,19 @@ def test_the_events(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> N
     assert "#3 connection 1: Connected(attempt=1)" in printed[0]
 
 
+def test_the_log(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr(logging, "basicConfig", lambda **options: given.append(options))
+    frames = logging.getLogger("wsclient.frames")
+    monkeypatch.setattr(frames, "level", logging.NOTSET)
+    run_block(block("events", "The log"), {}, [])
+    assert frames.level == logging.DEBUG
+    frames.setLevel(logging.NOTSET)
+    (options,) = given
+    record = logging.makeLogRecord({"levelname": "INFO", "msg": "feed: open"})
+    assert logging.Formatter(options["format"]).format(record).endswith("INFO feed: open")
+
+
 def test_the_dialect(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     code = block("dialects", "A dialect in twenty lines")
     with FakeVenue(Prices()) as venue, lively(venue, ["BTC-USD", "ETH-USD"]):

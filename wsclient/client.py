@@ -119,7 +119,7 @@ class WebSocketClient(_Observable, _Sender, _Receiver):
         check_handshake_options(checked)
         log = ClientLog(checked.name or where, where)
         self._where = where
-        sources = make_sources(Target(url, checked, dialect))
+        sources = make_sources(Target(url, checked, dialect, log))
         self._core = Core(sources, checked, dialect, log)
         if checked.ssl_context is not None and (weakness := weakness_of(checked.ssl_context)):
             self._core.emit(InsecureTLS, weakness)

@@ -71,12 +71,14 @@ class Decoder(Protocol):
 class Arrival(msgspec.Struct, frozen=True, gc=False, eq=False):
     """The values shared by all messages of one socket read.
 
+    ``read_at`` is the time of the read (monotonic s); None in another process, and by hand.
     ``sent_at`` is the time of the only message of this arrival, unset if the decoder finds it.
     """
 
     received_at: int
     connection_id: int
     decoder: Decoder | None
+    read_at: float | None = None
     sent_at: int | msgspec.UnsetType | None = msgspec.UNSET
 
 

@@ -67,6 +67,19 @@ class _Observable:
             message.kind = self._core.types.of(channel) if self._core.types is not None else None
         return message
 
+    def age(self, channel: str) -> float | None:
+        """Return how long ago (s) the newest message of ``channel`` was received.
+
+        None before its first message, and for a channel that the client does not know. By the
+        monotonic clock, so a change of the system's time does not change it. It goes on growing
+        while the connection is down, and starts again with the next message, of whichever
+        connection; a message that ``validate`` refuses does not count. Does not wait. Raises
+        ClientForked in a child process.
+        """
+        message = self.latest(channel)
+        read_at = None if message is None else message.arrival.read_at
+        return None if read_at is None else max(0.0, self._core.clock.monotonic() - read_at)
+
     @overload
     def on_event(self, function: Callable[[Event], object]) -> None: ...
 

@@ -142,6 +142,23 @@ class OrderBook:
         del self
         return live.read(_spread, stale_ok)
 
+    def best(
+        self, *, max_age: float | None = None, stale_ok: bool = False
+    ) -> tuple[Level | None, Level | None]:
+        """Return the highest bid and the lowest ask, of the same moment; None for an empty side.
+
+        With ``max_age`` (s), raises OrderBookOutOfSync if the book's last update was received
+        longer ago, though the book may be in sync: the market is quiet, or the venue's feed has
+        stopped. The age is by the monotonic clock; ``stale_ok`` does not change it.
+        """
+        check_timeout(max_age, "max_age")
+        live, stale_ok = self._live, stale_ok or self.stale_ok
+        del self
+        found = live.read(_best, stale_ok)
+        if max_age is not None:
+            live.check_age(max_age)
+        return found
+
     def bids(self, depth: int | None = None, *, stale_ok: bool = False) -> list[Level]:
         """Return the ``depth`` best bids, best first; None for all."""
         live, stale_ok = self._live, stale_ok or self.stale_ok
@@ -219,6 +236,7 @@ class OrderBook:
 
 _best_bid: Callable[[Book], Level | None] = attrgetter("bids.best")
 _best_ask: Callable[[Book], Level | None] = attrgetter("asks.best")
+_best: Callable[[Book], tuple[Level | None, Level | None]] = attrgetter("bids.best", "asks.best")
 _mid: Callable[[Book], Decimal | None] = attrgetter("mid")
 _spread: Callable[[Book], Decimal | None] = attrgetter("spread")
 

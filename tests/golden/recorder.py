@@ -132,6 +132,7 @@ class LogHandler(logging.Handler):
         self._records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
         logger = logging.getLogger("wsclient")
         logger.setLevel(logging.DEBUG)
+        logging.getLogger("wsclient.frames").setLevel(logging.INFO)  # they are in ``sent``
         logger.propagate = False
         logger.addHandler(self)
 

@@ -27,7 +27,20 @@ INFO, WARNING, FATAL = logging.INFO, logging.WARNING, logging.ERROR
 LOGGED: list[tuple[Event, int, str, bool]] = [
     (events.StateChanged("open", "connection 1"), INFO, "open: connection 1", True),
     (events.StateChanged("closing", ""), INFO, "closing", True),
-    (events.StateChanged("backing off", "gone"), WARNING, "backing off: gone", True),
+    (events.StateChanged("backing off", "gone"), WARNING, "disconnected: gone", True),
+    (
+        events.Failing(30.01, "refused"),
+        WARNING,
+        "not connected for 30 s: refused; still trying",
+        True,
+    ),
+    (
+        events.Failing(30.01, ""),
+        WARNING,
+        "not connected for 30 s: the first attempt has not ended; still trying",
+        True,
+    ),
+    (events.Unsubscribed("a", "no answer"), INFO, "unsubscribed: 'a': no answer", True),
     (events.StateChanged("failed", "401"), WARNING, "failed: 401", True),
     (
         events.Waiting(("a", "b", "c", "d{e}"), "idle"),
@@ -144,6 +157,7 @@ SILENT: list[Event] = [
     events.Disconnected("gone", "reset", 1006, None),
     events.Reconnecting(1, 0.0, "gone"),
     events.Subscribed(("a",)),
+    events.Unsubscribed("a", ""),
     events.Resubscribing("a", "ended", "'a' was ended"),
     events.NoData("a", 60.0),
     events.GapMarked("a", Gap("sequence", 1)),

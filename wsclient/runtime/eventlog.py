@@ -20,7 +20,19 @@ _Logged = tuple[int, str]
 
 def _state(event: events.StateChanged) -> _Logged:
     level = WARNING if event.state in ("backing off", "failed") else INFO
-    return level, f"{event.state}: {event.why}" if event.why else event.state
+    # People search a log for this word.
+    state = "disconnected" if event.state == "backing off" else event.state
+    return level, f"{state}: {event.why}" if event.why else state
+
+
+def _failing(event: events.Failing) -> _Logged:
+    why = event.why or "the first attempt has not ended"
+    return WARNING, f"not connected for {event.seconds:.0f} s: {why}; still trying"
+
+
+def _unsubscribed(event: events.Unsubscribed) -> _Logged:
+    # Nothing for one that is confirmed, as for Subscribed: the caller knows.
+    return INFO, event.why and f"unsubscribed: {event.channel!r}: {event.why}"
 
 
 def _waiting(event: events.Waiting) -> _Logged:
@@ -64,8 +76,10 @@ _Records = Mapping[type[Event], _Logged | Callable[[Any], _Logged]]
 #: Events of a connection: their records have its id.
 _OF_CONNECTIONS: _Records = {
     events.StateChanged: _state,
+    events.Failing: _failing,
     events.Waiting: _waiting,
     events.Rejected: _rejected,
+    events.Unsubscribed: _unsubscribed,
     events.Resubscribing: _resubscribing,
     events.Recovered: (INFO, "recovered: {e.channels} channel(s) after {e.seconds:.2f} s"),
     events.SlowConsumer: (
@@ -119,6 +133,12 @@ _LOGGERS = {
 }
 
 
+def _is_alarm(event: Event) -> bool:
+    """Return whether ``event`` is reported even if the program has configured no logging."""
+    has_failed = isinstance(event, events.StateChanged) and event.state == "failed"
+    return has_failed or isinstance(event, events.Failing)
+
+
 def line_of(event: Event) -> tuple[int, str]:
     """Return the level and the text that ``event`` has in the log, an empty one for no record."""
     line = _LINES.get(type(event), (INFO, ""))
@@ -153,4 +173,5 @@ class EventLog:
                 exc_info=getattr(event, "error", None),
                 logger=_LOGGERS.get(kind, "wsclient"),
                 depth=3,
+                is_alarm=_is_alarm(event),
             )

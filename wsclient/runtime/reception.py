@@ -88,7 +88,7 @@ class Reception:
         payloads, frames.messages = frames.messages, []
         size = sum(map(len, payloads))
         inbound.ahead = core.router.is_uniform and core.router.keeps_up
-        batch = inbound.batch(payloads, bool(frames.binary), frames.received_at, connection_id)
+        batch = inbound.batch(payloads, bool(frames.binary), frames.received_at, connection_id, now)
         with core.lock:
             supervisor = core.supervisor
             intake, connection = supervisor.intake, supervisor.connection(connection_id)

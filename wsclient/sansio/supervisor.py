@@ -38,6 +38,7 @@ from wsclient.sansio.connections import Connections
 from wsclient.sansio.heartbeat import ConnectionView
 from wsclient.sansio.intake import Intake
 from wsclient.sansio.life import Life, Phase, State
+from wsclient.sansio.outages import Outage
 from wsclient.sansio.output import Output
 from wsclient.sansio.reports import Reports
 from wsclient.sansio.slots import MAIN, Plan, Slot, SlotKey, plan
@@ -69,6 +70,7 @@ class Supervisor:
         "_is_draining",
         "_looked_at",
         "_lost_at",
+        "_outage",
         "_reports",
         "_shared",
         "_slot",
@@ -107,6 +109,7 @@ class Supervisor:
         rate = dialect.limits.messages_per_second
         sends = Budget(max(1, int(rate)), max(1.0, 1 / rate)) if rate else None
         self._stops = Stops()
+        self._outage = Outage(self.output, self._stops)
         self._reports = Reports(self.output.notify, mask)
         self.upkeep = Upkeep(
             self.output,
@@ -205,6 +208,7 @@ class Supervisor:
         self._callers.connect(token, deadline)
         if not self.life.is_running:
             self.life.step("connect")
+            self._outage.begin(now)
             self._slot.begin(now)
             if self._slot.due_at > now:
                 self._report_wait("the venue's limits allow no connection yet", now)
@@ -335,11 +339,14 @@ class Supervisor:
         else:
             self.attempt_failures[reason] += 1
         was_healthy = connection.has_opened and connection.is_healthy
+        if was_healthy:
+            self._outage.end()
+        self._outage.begin(now)
         failure = slot.ended(error, verdict, now, was_healthy=was_healthy)
         if failure is None:
             self._report_wait(text, now)
         if connection.has_answered:
-            connection.asked.connection_ended(now, f"{text} (close code {code})")
+            connection.asked.connection_ended(now, text)
             self.upkeep.suspect_all()
         self.connections.end(connection)
         if failure is None:
@@ -374,6 +381,7 @@ class Supervisor:
         for connection in self.connections.by_id.values():
             connection.tick_channels(now)
         self._reports.tick(now)
+        self._tick_outage(now)
         if self.life.phase is Phase.CLOSING and now >= self._close_at:
             self._close_at = float("inf")
             self.connections.abort_all()
@@ -386,6 +394,8 @@ class Supervisor:
         times += [c.deadline(now, views.get(c.id)) for c in self.connections]
         if self.life.is_running:
             times.append(self._plan(now, ()).next_at)
+            if self.state is not State.OPEN:
+                times.append(self._outage.deadline())
         if self.life.phase is Phase.CLOSING:
             times.append(self._close_at)
         elif self.life.phase is not Phase.CLOSED:
@@ -453,6 +463,13 @@ class Supervisor:
         for connection in self.connections.by_id.values():
             connection.replies.fail_all()
         self._callers.fail_all(error)
+
+    def _tick_outage(self, now: float) -> None:
+        connection = self.connections.open_one()
+        if not self.life.is_running or (connection is not None and connection.is_healthy):
+            self._outage.end()
+        elif connection is None:
+            self._outage.tick(now, self._slot.last_reason)
 
     def _check_recovered(self, now: float) -> None:
         if self._lost_at is None or self.state is not State.OPEN or not self.wanted.all_confirmed:

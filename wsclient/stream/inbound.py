@@ -151,13 +151,19 @@ class Inbound:
             self._kind = None if types is None else types.kind
 
     def batch(
-        self, payloads: list[bytes], binary: bool, received_at: int, connection_id: int
+        self,
+        payloads: list[bytes],
+        binary: bool,
+        received_at: int,
+        connection_id: int,
+        read_at: float | None = None,
     ) -> Batch:
         """Return the payloads of one read as a batch for the fast path.
 
-        ``binary``: not all of them were text frames. ``received_at`` is in ns since the epoch.
+        ``binary``: not all of them were text frames. ``received_at`` is in ns since the epoch,
+        ``read_at`` the same moment in monotonic s.
         """
-        batch = Batch(payloads, Arrival(received_at, connection_id, self))
+        batch = Batch(payloads, Arrival(received_at, connection_id, self, read_at))
         fields = self._fields
         if fields is None or (binary and not _are_utf8(payloads)):
             return batch
