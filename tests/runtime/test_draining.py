@@ -378,8 +378,8 @@ class TestTheEndOfADrain:
     def test_an_exception_in_the_with_block_ends_it(self, venue: FakeVenue, slow: Slow) -> None:
         client = wsclient.connect(venue.url, close_timeout=0.1)
         keep_busy(slow, venue, client)
-        call = closing(client)
         with pytest.raises(ZeroDivisionError), client:
+            call = closing(client)
             raise ZeroDivisionError
         slow.go_on()
         call.result(SHORT)
