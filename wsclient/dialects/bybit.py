@@ -38,6 +38,7 @@ from wsclient.dialect import (
     ConfigurationError,
     Credentials,
     Dialect,
+    Heads,
     Heartbeat,
     Item,
     Limits,
@@ -97,6 +98,16 @@ class _Head(msgspec.Struct, gc=False):
     req_id: str | None = None
 
 
+class _Number(msgspec.Struct, gc=False):
+    u: Any = None
+
+
+class _Key(msgspec.Struct, gc=False):
+    topic: str
+    type: str = ""
+    data: _Number | list[msgspec.Raw] | None = None
+
+
 class _Book(msgspec.Struct, gc=False):
     b: list[Row]
     a: list[Row]
@@ -139,6 +150,7 @@ class Bybit(Dialect):
     silence_timeout = 30.0
     #: The second one is that of private channels.
     timestamp_fields = (("ts",), ("creationTime",))
+    heads = Heads(_Key, ("topic", "type"), [("data.u",)])
 
     def __init__(self, *, sequenced: bool = False) -> None:
         self._sequenced = sequenced

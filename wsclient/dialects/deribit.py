@@ -34,6 +34,7 @@ from wsclient.dialect import (
     ConfigurationError,
     Credentials,
     Dialect,
+    Heads,
     Heartbeat,
     Item,
     Limits,
@@ -71,6 +72,21 @@ class _BookHead(msgspec.Struct, gc=False):
     type: str | None = None
     change_id: int | None = None
     prev_change_id: int | None = None
+
+
+class _Numbers(msgspec.Struct, gc=False):
+    change_id: Any = None
+    prev_change_id: Any = None
+
+
+class _Payload(msgspec.Struct, gc=False):
+    channel: str
+    data: _Numbers | list[msgspec.Raw]
+
+
+class _Key(msgspec.Struct, gc=False):
+    method: str
+    params: _Payload
 
 
 class _Change(msgspec.Struct, array_like=True, gc=False):
@@ -139,6 +155,11 @@ class Deribit(Dialect):
     )
     #: The second one is for trades, which come as a list.
     timestamp_fields = (("params", "data", "timestamp"), ("params", "data", 0, "timestamp"))
+    heads = Heads(
+        _Key,
+        ("method", "params.channel"),
+        [("params.data.prev_change_id", "params.data.change_id")],
+    )
 
     def __init__(
         self,

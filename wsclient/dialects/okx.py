@@ -45,6 +45,7 @@ from wsclient.dialect import (
     Credentials,
     Dialect,
     Ended,
+    Heads,
     Heartbeat,
     Item,
     Levels,
@@ -104,6 +105,30 @@ class _Head(msgspec.Struct, gc=False):
     msg: str = ""
     channel: str = ""
     connCount: str = ""
+
+
+class _FrozenArg(msgspec.Struct, frozen=True, gc=False):
+    channel: str = ""
+    instId: str | None = None
+    sprdId: str | None = None
+    instFamily: str | None = None
+
+
+class _Numbers(msgspec.Struct, gc=False):
+    seqId: Any = None
+    prevSeqId: Any = None
+
+
+class _Rows(msgspec.Struct, array_like=True, gc=False):
+    first: _Numbers | list[msgspec.Raw]
+    second: _Numbers | list[msgspec.Raw] | None = None
+
+
+class _Key(msgspec.Struct, gc=False):
+    data: _Rows
+    arg: _FrozenArg
+    event: str | None = None
+    action: str = "update"
 
 
 class _Book(msgspec.Struct, gc=False):
@@ -191,6 +216,12 @@ class OKX(Dialect):
         "withdrawal-info",
     )
     timestamp_fields = (("data", 0, "ts"),)
+    #: The numbers of a frame with several rows are not read.
+    heads = Heads(
+        _Key,
+        ("event", "arg", "action", "data.second.__class__"),
+        [("data.first.prevSeqId", "data.first.seqId")],
+    )
 
     def login(self, credentials: Credentials) -> Any:
         timestamp = str(int(credentials.clock()))

@@ -11,6 +11,7 @@ from wsclient.messages import Message
 from wsclient.runtime.common import Common
 from wsclient.runtime.router import strip
 from wsclient.runtime.watchdog import Watchdog
+from wsclient.stream.channel import Batch
 from wsclient.stream.frames import Frames
 from wsclient.stream.inbound import Inbound
 from wsclient.stream.incoming import Incoming, Invalid
@@ -89,27 +90,47 @@ class Reception:
         size = sum(map(len, payloads))
         inbound.ahead = core.router.is_uniform and core.router.keeps_up
         batch = inbound.batch(payloads, bool(frames.binary), frames.received_at, connection_id)
+        # Most reads take one round. A payload that is not ordinary takes the careful path; after
+        # each that follows directly on another one, twice as many do.
+        careful, due = 1, False
+        while True:
+            before = batch.done
+            due |= self._take_ordinary(connection_id, batch, size, now)
+            if batch.done == len(payloads):
+                break
+            careful = 1 if batch.done > before else 2 * careful
+            count = careful if batch.shape is not None else None
+            due |= self._take_in(connection_id, inbound.entries(batch, count), now)
+            if batch.done == len(payloads):
+                break
+        if due:
+            core.wake()
+
+    def _take_ordinary(self, connection_id: int, batch: Batch, size: int, now: float) -> bool:
+        """Deliver the messages of the next payloads that are ordinary.
+
+        ``size`` is the total size (bytes) of the read. Returns whether the watchdog has work to do.
+        """
+        core, begin = self._core, batch.done
         with core.lock:
             supervisor = core.supervisor
-            intake, connection = supervisor.intake, supervisor.connection(connection_id)
-            intake.count(connection, len(payloads), size, now)
-            messages = [] if connection is None else intake.ordinary(connection, batch, now)
+            connection = supervisor.connection(connection_id)
+            if not begin:
+                supervisor.intake.count(connection, len(batch.payloads), size, now)
+            if connection is None:
+                return False
+            messages = supervisor.intake.ordinary(connection, batch, now)
+            if not messages:
+                return False
             sample = self._sampled(messages, now) if now >= self._sample_at else None
             if batch.kind is not None and not core.router.is_uniform:
                 strip(messages)  # a queue with other types was added meanwhile
-            done = len(messages)
-            if done == len(payloads):
-                core.deliver(messages, size)
-            elif done:
-                core.deliver(messages)
+            is_all = not begin and len(messages) == len(batch.payloads) == batch.done
+            core.deliver(messages, size if is_all else None)
             due = supervisor.is_due(connection) or core.router.has_changed
         if sample is not None:
             self._measure(sample)
-        if done < len(payloads):
-            del messages
-            due = self._take_in(connection_id, inbound.entries(batch, done), now)
-        if due:
-            core.wake()
+        return due
 
     def wake(self) -> None:
         """Make the watchdog flush the sources."""
