@@ -16,6 +16,7 @@ import pytest
 import wsclient
 from support.helpers import until
 from support.inside import core_of
+from support.queues import take
 from wsclient import ConfigurationError, Generic, Message, WebSocketClient
 from wsclient.events import DecodeError
 from wsclient.testing import FakeVenue
@@ -118,8 +119,11 @@ class TestClient:
             with pytest.raises(TimeoutError):
                 client.recv(timeout=0.2)
             until(lambda: client.stats().invalid == 500)
-            counts = [events.recv(timeout=5).count, events.recv(timeout=5).count]
+            counts = [events.recv(timeout=5).count]
+            while sum(counts) < 500:
+                counts.append(events.recv(timeout=5).count)
             assert sum(counts) == 500
+            assert len(counts) <= 2
 
     def test_counters_keep_the_misfits_of_closed_readers(self, venue: FakeVenue) -> None:
         with connected(venue, decode=None) as client:
@@ -274,6 +278,33 @@ class TestOthers:
                     assert reader.recv(timeout=5).data["price"] == n
             venue.publish("a", price=3)
             assert price_of(client.recv(timeout=5)) == 3
+
+    def test_a_plain_queue_that_comes_while_a_read_is_decoded_gets_plain_data(
+        self, venue: FakeVenue
+    ) -> None:
+        with connected(venue) as client:
+            client.subscribe("a")
+            venue.publish("a", price=0)
+            price_of(client.recv(timeout=5))
+            core = core_of(client)
+            plain, lock = core.new_queue("plain"), core.lock
+
+            class Adding:
+                """The core's lock: the reader adds a queue when it has decoded."""
+
+                def __enter__(self) -> None:
+                    lock.__enter__()
+                    if threading.current_thread().name.startswith("wsclient-reader"):
+                        core.router.route(["a"], plain)
+
+                def __exit__(self, *error: Any) -> None:
+                    lock.__exit__(*error)
+
+            core.lock = Adding()
+            venue.publish("a", price=1)
+            assert price_of(client.recv(timeout=5)) == 1
+            (message,) = take(plain, 1, timeout=5)
+            assert message.data["price"] == 1
 
     def test_order_books_are_never_decoded(self) -> None:
         with FakeVenue("kraken") as venue:

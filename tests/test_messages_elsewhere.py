@@ -80,12 +80,19 @@ def typed() -> Message:
     return message
 
 
+def typed_item() -> Message:
+    message = made(Kraken(), ROWS, decimal=True)[1]
+    message.decoded, message.kind = message.decode(Row), Row
+    return message
+
+
 MESSAGES: dict[str, Callable[[], Message]] = {
     "plain": lambda: made(Generic(), TICK)[0],
     "decimal": lambda: made(Generic(), TICK, decimal=True)[0],
     "one item": lambda: made(Kraken(), ROWS, decimal=True)[1],
     "linked": lambda: made(Ranges(), TICK)[0],
     "typed": typed,
+    "a typed item": typed_item,
     "of a dialect's own": lambda: made(reading_csv("hunter2"), b"a,1,2")[0],
     "a great integer": lambda: made(Generic(), TICK.replace(b"1.10", str(LONG).encode()))[0],
     "lost": lambda: Message("a", "lost", gap=Gap("rejected", None, 5)),
@@ -139,8 +146,10 @@ def test_a_pickled_message_decodes_into_a_type_digit_for_digit(what: str) -> Non
         twin.decode(Row)
 
 
-def test_a_pickled_item_decodes_into_a_type() -> None:
-    twin = pickle.loads(pickle.dumps(MESSAGES["one item"]()))
+@pytest.mark.parametrize("what", ["one item", "a typed item"])
+def test_a_pickled_item_decodes_into_a_type(what: str) -> None:
+    twin = pickle.loads(pickle.dumps(MESSAGES[what]()))
+    assert twin.decode(dict) == {"symbol": "b", "p": Decimal("2.0")}
     assert twin.decode(Row) == Row("b", 2.0)
     with pytest.raises(msgspec.ValidationError):
         twin.decode(Tick)

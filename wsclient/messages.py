@@ -83,8 +83,8 @@ class Message(msgspec.Struct, gc=False, eq=False):
     ``"snapshot"``; ours is ``"lost"``), ``sequence`` (the venue's sequence number, which grows by 1
     per message of the channel, or None) and ``item`` (its position in a frame that holds several
     messages, else None). The client adds ``raw`` (the payload of the whole frame as received),
-    ``gap`` (a :class:`Gap`, or None if nothing was missed before it) and the values behind the
-    properties.
+    ``gap`` (a :class:`Gap`, or None if nothing was missed before it), ``kind`` (the declared type
+    of its data) and the values behind the properties.
 
     A message can be pickled, for another process or a file. The pickle holds neither the client
     nor its options, and no decoded data if ``raw`` holds exactly this message. In the unpickled

@@ -12,7 +12,8 @@ from support.queues import POLICIES, message_queue, take
 from wsclient.messages import Gap, Message
 from wsclient.runtime import router as routers
 from wsclient.runtime.queues import MessageQueue
-from wsclient.runtime.router import KEEPS_UP, LOOK_FOR_DROPS, Router
+from wsclient.runtime.router import KEEPS_UP, LOOK_FOR_DROPS, Router, strip
+from wsclient.stream.declared import Types
 
 
 def queue(name: str = "one", size: int = 10, overflow: str = "drop_oldest") -> MessageQueue:
@@ -259,6 +260,23 @@ class TestOriginalsAndCopies:
         assert take(one)[0].decoded == {"n": 1}
         assert take(slow)[-1].decoded is msgspec.UNSET
         assert router.keeps_up
+
+    def test_what_was_decoded_to_a_type_is_dropped_with_it(self) -> None:
+        made = self.decoded()
+        made.kind = dict
+        strip([made])
+        assert (made.decoded, made.kind) == (msgspec.UNSET, None)
+
+    def test_queues_are_uniform_while_all_have_the_same_types(self) -> None:
+        types = Types(dict)
+        router = Router(message_queue(types=types))
+        router.route(["a"], message_queue(types=types))
+        assert router.is_uniform
+        other = message_queue(types=Types(dict))
+        router.route(["a"], other)
+        assert not router.is_uniform
+        router.retire(other)
+        assert router.is_uniform
 
     def test_a_queue_that_does_not_keep_up_holds_no_objects(self, router: Router) -> None:
         slow = self.held_up("one")

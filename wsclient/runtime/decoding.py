@@ -20,7 +20,7 @@ from wsclient.messages import Decoder, Message
 from wsclient.stream.declared import Types
 from wsclient.text import excerpt, why
 
-__all__ = ["Misfit", "Outcome", "decoded"]
+__all__ = ["Misfit", "Outcome", "decoded", "fitting", "store"]
 
 Outcome = tuple[Message, Any, Any]
 
@@ -63,6 +63,29 @@ def decoded(messages: Iterable[Message], types: Types) -> list[Outcome]:
         except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
             append(_decoded_again(message, types, error))
     return found
+
+
+def store(found: Iterable[Outcome]) -> None:
+    """Store decoded data in their messages, unless another consumer has done it.
+
+    Called under the queue's lock. Each message has both or none: no call comes between.
+    """
+    for message, kind, data in found:
+        if message.kind is None:
+            if data is not None:
+                message.decoded = data
+            message.kind = kind
+
+
+def fitting(messages: Iterable[Message]) -> int:
+    """Return how many of the first messages are decoded and fit their types."""
+    count = 0
+    for message in messages:
+        kind = message.kind
+        if kind is None or kind.__class__ is Misfit:
+            break
+        count += 1
+    return count
 
 
 def _decoded_again(message: Message, types: Types, error: BaseException) -> Outcome:

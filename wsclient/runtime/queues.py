@@ -31,7 +31,7 @@ from typing import Any
 
 from wsclient.errors import WaitTimeout, WSClientError
 from wsclient.messages import Gap, Message
-from wsclient.runtime.decoding import Misfit, Outcome, decoded
+from wsclient.runtime.decoding import Outcome, decoded, fitting, store
 from wsclient.runtime.gaps import Gaps
 from wsclient.runtime.pacing import Handover, Pacer
 from wsclient.stream.declared import Types
@@ -255,7 +255,7 @@ class MessageQueue:
                     if left is None:
                         left = len(self)
                         wanted = maximum or left  # not those that come while they are decoded
-                    self._store_data(found)
+                    store(found)
                     if self._hand_out(wanted):
                         if self.waiting:
                             self.waiting.wake()
@@ -462,7 +462,7 @@ class MessageQueue:
             total = len(waiting)
             count = min(total, self._portion(wanted - len(batch)))
             if self.types is not None:
-                count = self._fitting(count)
+                count = fitting(islice(waiting, count))
                 if not count:
                     first = next(iter(waiting))
                     if first.kind is None:
@@ -501,24 +501,6 @@ class MessageQueue:
         count = DECODED_AT_ONCE * len(waiting) // self._bytes  # by the average charge
         count = min(count, self._portion((wanted or 0) - len(self._batch)))
         return list(islice(waiting, max(1, count)))
-
-    def _store_data(self, found: list[Outcome]) -> None:
-        """Store decoded data in their messages, unless another consumer has done it."""
-        for message, kind, data in found:
-            if message.kind is None:
-                if data is not None:
-                    message.decoded = data
-                message.kind = kind
-
-    def _fitting(self, count: int) -> int:
-        """Return how many of the first ``count`` messages are decoded and fit their types."""
-        fitting = 0
-        for message in islice(self._waiting_messages, count):
-            kind = message.kind
-            if kind is None or kind.__class__ is Misfit:
-                break
-            fitting += 1
-        return fitting
 
     def _measure(self, messages: Iterable[Message]) -> None:
         """Record how long the first message has been queued, if it came in a frame."""
