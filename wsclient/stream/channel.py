@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from wsclient.messages import Arrival, Gap, LinkedMessage, Message
-from wsclient.stream.heads import Recipe, Shape, Style
+from wsclient.stream.heads import COUNTED, RANGE, SEVERAL, UNNUMBERED, Recipe, Shape
 
 __all__ = ["Batch", "Channel", "accept_ordinary"]
 
@@ -306,6 +306,11 @@ def accept_ordinary(
     if shape is None:
         return messages, count
     append, numbers, received_at = messages.append, shape.numbers, arrival.received_at
+    if shape.flat is not None and not aliases:
+        _accept_flat(channels, batch, shape, shape.flat, append)
+        done = batch.done
+        if done == len(batch.payloads):
+            return messages, count
     try:
         for recipe, head, raw, data in batch.rows(shape):
             if recipe is None:
@@ -315,60 +320,42 @@ def accept_ordinary(
                 frame = shape.counts[counter](head)
                 if count is None or frame != count + 1:
                     break
-            if style == Style.SEVERAL:
-                found = [channels[aliases.get(part[0], part[0])] for part in name]
-                if any(channel.expected is not None for channel in found):
+            if style == SEVERAL:
+                if not _accept_several(channels, name, aliases, batch, raw, append):
                     break
-                for channel, (_, its_kind, its_item) in zip(found, name, strict=True):
-                    channel.counted += 1
-                    message = Message(
-                        channel.name, its_kind, None, its_item, raw, None,
-                        channel.last_received_at, arrival, _UNDECODED, declared,
-                    )  # fmt: skip
-                    channel.last_received_at = received_at
-                    channel.latest = message
-                    append(message)
             else:
                 channel = channels[aliases.get(name, name) if aliases else name]
                 expected, last_at = channel.expected, channel.last_received_at
-                # Positional, as keywords cost more. All messages share one string for each channel
-                # and type: otherwise a full queue would take one and a half times the memory.
-                if style == Style.COUNTED:
+                if style == COUNTED:
                     number = numbers[index](head)
                     if number != expected or type(number) is not int:  # 1.0 and true equal 1
                         break
-                    channel.expected = expected + 1
-                    message = Message(
-                        channel.name,
-                        kind,
-                        number,
-                        item,
-                        raw,
-                        None,
-                        last_at,
-                        arrival,
-                        data,
-                        declared,
-                    )
-                elif style < Style.COUNTED:
+                    channel.expected = number + 1
+                elif style <= UNNUMBERED:
                     if expected is not None or (
-                        style == Style.UNNUMBERED and shape.all_numbers(head) != shape.nothing
+                        style == UNNUMBERED and shape.all_numbers(head) != shape.nothing
                     ):
                         break
+                    number = None
                     channel.counted += 1
-                    message = Message(
-                        channel.name, kind, None, item, raw, None, last_at, arrival, data, declared
-                    )
                 else:
                     first, number = numbers[index](head)
-                    is_range = style == Style.RANGE
-                    follows = first - 1 if is_range else first
+                    follows = first - 1 if style == RANGE else first
                     if follows + 1 != expected or number <= follows or type(number) is not int:
                         break
                     channel.link(number)
+                # Positional, as keywords cost more. All messages share one string for each channel
+                # and type: otherwise a full queue would take one and a half times the memory.
+                message: Message
+                if style < RANGE:
+                    message = Message(
+                        channel.name, kind, number, item, raw, None,
+                        last_at, arrival, data, declared,
+                    )  # fmt: skip
+                else:
                     message = LinkedMessage(
                         channel.name, kind, number, item, raw, None,
-                        last_at, arrival, data, declared, follows, is_range,
+                        last_at, arrival, data, declared, follows, style == RANGE,
                     )  # fmt: skip
                 channel.last_received_at = received_at
                 channel.latest = message
@@ -380,3 +367,72 @@ def accept_ordinary(
         pass  # a missing field, or a channel that is not known yet
     batch.done = done
     return messages, count
+
+
+def _accept_flat(
+    channels: Mapping[str, Channel],
+    batch: Batch,
+    shape: Shape,
+    flat: Callable[[Any], Any],
+    append: Callable[[Message], None],
+) -> None:
+    """Make and count messages whose type, channel and number are fields at the top.
+
+    The same as :func:`accept_ordinary` for the simplest frames, in less time.
+    """
+    heads, payloads, decoded, done = batch.heads, batch.payloads, batch.decoded, batch.done
+    if done:
+        heads, payloads = heads[done:], payloads[done:]
+        decoded = None if decoded is None else decoded[done:]
+    types, arrival, declared = shape.types, batch.arrival, batch.kind
+    received_at = arrival.received_at
+    is_only = len(shape.numbers) == 1
+    data: Iterable[Any] = repeat(_UNDECODED) if decoded is None else decoded
+    try:
+        for (kind, name, number), raw, datum in zip(map(flat, heads), payloads, data, strict=False):
+            channel, kind = channels[name], types[kind]
+            expected = channel.expected
+            if number != expected:
+                break
+            if expected is None:
+                if not is_only:
+                    break
+                channel.counted += 1
+            elif type(number) is int:  # 1.0 and true equal 1
+                channel.expected = expected + 1
+            else:
+                break
+            message = Message(
+                channel.name, kind, expected, None, raw, None,
+                channel.last_received_at, arrival, datum, declared,
+            )  # fmt: skip
+            channel.last_received_at = received_at
+            channel.latest = message
+            append(message)
+            done += 1
+    except (KeyError, TypeError, AttributeError):
+        pass
+    batch.done = done
+
+
+def _accept_several(
+    channels: Mapping[str, Channel],
+    parts: Sequence[tuple[str, str, int | None]],
+    aliases: Mapping[str, str],
+    batch: Batch,
+    raw: bytes,
+    append: Callable[[Message], None],
+) -> bool:
+    """Make and count the messages of one frame, unless one of their channels has numbers."""
+    found = [channels[aliases.get(name, name)] for name, _, _ in parts]
+    if any(channel.expected is not None for channel in found):
+        return False
+    arrival = batch.arrival
+    for channel, (_, kind, item) in zip(found, parts, strict=True):
+        channel.counted += 1
+        last_at = channel.last_received_at
+        message = Message(channel.name, kind, None, item, raw, None, last_at, arrival)
+        channel.last_received_at = arrival.received_at
+        channel.latest = message
+        append(message)
+    return True

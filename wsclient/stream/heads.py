@@ -2,14 +2,13 @@
 
 The careful path asks the dialect what a frame means. The fast path remembers the answer: two frames
 whose heads have the same key mean the same, except for their numbers. What is remembered for a key
-is a :class:`Recipe`.
+is a ``Recipe``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from itertools import repeat
 from operator import attrgetter, itemgetter, methodcaller
 from typing import Any, NamedTuple
 
@@ -18,7 +17,20 @@ import msgspec
 from wsclient.messages import LinkedMessage, Message
 from wsclient.stream.items import Counted, DataFields, Heads, Item
 
-__all__ = ["Recipe", "Recipes", "Shape", "Style", "heads_of", "shape_of", "shape_of_objects"]
+__all__ = [
+    "COUNTED",
+    "PLAIN",
+    "POINTER",
+    "RANGE",
+    "SEVERAL",
+    "UNNUMBERED",
+    "Recipe",
+    "Recipes",
+    "Shape",
+    "heads_of",
+    "shape_of",
+    "shape_of_objects",
+]
 
 #: How many keys are remembered. A venue may invent names without end: then all are forgotten.
 KEYS = 10_000
@@ -26,44 +38,25 @@ KEYS = 10_000
 Getter = Callable[[Any], Any]
 
 
-class Style:
-    """How the numbers of a channel continue, which ``accept_ordinary`` checks."""
+#: How the numbers of a channel continue, which ``accept_ordinary`` checks. There is no number, and
+#: never will be one; there has been no number yet; the number is one more than the last; the first
+#: number of a range is one more than the last of the range before; the message names the number of
+#: the message before it; the frame has several messages without numbers.
+PLAIN, UNNUMBERED, COUNTED, RANGE, POINTER, SEVERAL = range(6)
 
-    #: There is no number, and never will be one.
-    PLAIN = 0
-    #: There has been no number yet.
-    UNNUMBERED = 1
-    #: The number is one more than the last.
-    COUNTED = 2
-    #: The first number of a range is one more than the last of the range before.
-    RANGE = 3
-    #: The message names the number of the message before it.
-    POINTER = 4
-    #: The frame has several messages without numbers.
-    SEVERAL = 5
-
-
-class Recipe(NamedTuple):
-    """What a frame with a known key becomes.
-
-    ``channel``, ``type`` and ``item`` are those of its message; for several messages, ``channel``
-    is a tuple of these three for each. ``numbers`` is the index of the getter of its numbers, and
-    ``counter`` that of the getter of the connection's count; -1 for none.
-    """
-
-    channel: Any
-    type: str
-    item: int | None
-    style: int
-    numbers: int = -1
-    counter: int = -1
+#: What a frame with a known key becomes: the channel, type and item of its message, the style of
+#: its numbers, the getter of its numbers, and that of the connection's count (indexes; -1 for
+#: none). For several messages, the first is a tuple of channel, type and item of each. A plain
+#: tuple, since it is unpacked for each message.
+Recipe = tuple[Any, str, int | None, int, int, int]
 
 
 class Shape(NamedTuple):
     """A way to read heads: a decoder, and getters for what it returns.
 
     ``numbers`` are the getters of numbers, ``all_numbers`` gets all of them at once; ``nothing`` is
-    what it returns where there is none.
+    what it returns where there is none. ``flat`` gets type, channel and number, if these are fields
+    at the top, and ``types`` maps each type of data to itself.
     """
 
     decode: Callable[[bytes], Any]
@@ -72,6 +65,8 @@ class Shape(NamedTuple):
     counts: Sequence[Getter]
     all_numbers: Getter
     nothing: Any
+    flat: Getter | None = None
+    types: Mapping[str, str] = {}
 
     def read(self, payloads: Sequence[bytes]) -> list[Any]:
         """Return the head of each payload; None for one that has none."""
@@ -101,31 +96,55 @@ def heads_of(fields: DataFields) -> Heads:
 
 
 def shape_of(
-    decode: Callable[[bytes], Any], heads: Heads, names: Callable[[str], str] = str
+    decode: Callable[[bytes], Any],
+    heads: Heads,
+    names: Callable[[str], str] = str,
+    fields: DataFields | None = None,
 ) -> Shape:
-    """Return the shape of heads that are objects with attributes; ``names`` maps their names."""
+    """Return the shape of heads that are objects with attributes.
+
+    ``names`` maps the attributes of ``heads`` to theirs. ``fields`` are those of flat frames.
+    """
+    key = list(map(names, heads.key))
     flat = [names(name) for candidate in heads.numbers for name in candidate]
     return Shape(
         decode,
-        attrgetter(*map(names, heads.key)),
+        attrgetter(*key),
         [attrgetter(*map(names, candidate)) for candidate in heads.numbers],
         [attrgetter(names(name)) for name in heads.counts],
-        attrgetter(*flat) if flat else repeat(None).__next__,  # type: ignore[arg-type]
+        attrgetter(*flat) if flat else _none,
         (None,) * len(flat) if len(flat) > 1 else None,
+        attrgetter(*key, flat[0]) if fields is not None and flat else None,
+        _types(fields),
     )
 
 
 def shape_of_objects(decode: Callable[[bytes], Any], fields: DataFields) -> Shape:
     """Return the shape of whole frames, decoded to dicts."""
-    numbers: list[Getter] = [methodcaller("get", name) for name in fields.sequences]
-    key = itemgetter(fields.type, fields.channel)
-    if len(numbers) == 1:
-        return Shape(decode, key, numbers, (), numbers[0], None)
+    key, names = (fields.type, fields.channel), fields.sequences
+    gets = [methodcaller("get", name) for name in names]
 
     def all_numbers(data: Any) -> list[Any]:
-        return [get(data) for get in numbers]
+        return [get(data) for get in gets]
 
-    return Shape(decode, key, numbers, (), all_numbers, [None] * len(numbers))
+    return Shape(
+        decode,
+        itemgetter(*key),
+        [itemgetter(name) for name in names],
+        (),
+        all_numbers,
+        [None] * len(names),
+        itemgetter(*key, names[0]) if names else None,
+        _types(fields),
+    )
+
+
+def _types(fields: DataFields | None) -> Mapping[str, str]:
+    return {} if fields is None else {kind: kind for kind in fields.types}
+
+
+def _none(_: Any) -> None:
+    return None
 
 
 class Recipes:
@@ -168,27 +187,27 @@ class Recipes:
             if type(item) is not Message or item.sequence is not None:
                 return None
             parts.append((item.channel, item.type, item.item))
-        return Recipe(tuple(parts), "", None, Style.SEVERAL, -1, count)
+        return tuple(parts), "", None, SEVERAL, -1, count
 
     def _of_one(self, shape: Shape, head: Any, item: Item, count: int) -> Recipe | None:
         number = getattr(item, "sequence", None)
-        style = Style.PLAIN
+        style = PLAIN
         found = -1
         if type(item) is LinkedMessage:
             if number is None or item.follows is None:
                 return None
-            style = Style.RANGE if item.is_counted else Style.POINTER
+            style = RANGE if item.is_counted else POINTER
             first = item.follows + 1 if item.is_counted else item.follows
             found = _index(shape.numbers, head, (first, number))
         elif type(item) is not Message:
             return None
         elif number is not None:
-            style, found = Style.COUNTED, _index(shape.numbers, head, number)
+            style, found = COUNTED, _index(shape.numbers, head, number)
         elif self._heads.may_begin_to_count:
-            style = Style.UNNUMBERED
-        if found < 0 and style not in (Style.PLAIN, Style.UNNUMBERED):
+            style = UNNUMBERED
+        if found < 0 and style not in (PLAIN, UNNUMBERED):
             return None
-        return Recipe(item.channel, item.type, item.item, style, found, count)
+        return item.channel, item.type, item.item, style, found, count
 
 
 def _index(getters: Iterable[Getter], head: Any, value: Any) -> int:

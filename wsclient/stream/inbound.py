@@ -34,6 +34,9 @@ __all__ = ["Inbound"]
 #: all alive at once, would burden the garbage collector and the processor's cache.
 SMALL = 1024
 
+#: The reader stops decoding ahead after this many reads whose data nobody has asked for.
+UNTOUCHED = 8
+
 _UNDECODED: Any = msgspec.UNSET
 
 
@@ -76,6 +79,8 @@ class Inbound:
         types: Types | None = None,
     ) -> None:
         self.ahead = True
+        #: How many reads have been decoded ahead since a consumer last asked for data.
+        self._untouched = 0
         self._is_plain = types is None
         self._dialect = dialect
         self._is_json = dialect.is_json
@@ -93,14 +98,15 @@ class Inbound:
         self._recipes: Recipes | None = None
         if heads is not None and validate is None and self._is_json:
             self._recipes = Recipes(heads)
-            self._head = shape_of(msgspec.json.Decoder(heads.struct).decode, heads)
+            flat = fields if dialect.heads is None else None
+            self._head = shape_of(msgspec.json.Decoder(heads.struct).decode, heads, fields=flat)
             #: The shape of the data decoded ahead, None if none is, and their declared type.
             self._ahead: Shape | None = None
-            if fields is not None and dialect.heads is None:
+            if flat is not None:
                 self._ahead = (
-                    shape_of_objects(self._json.decode, fields)
+                    shape_of_objects(self._json.decode, flat)
                     if types is None
-                    else self._shape_of(types, fields, heads)
+                    else self._shape_of(types, flat, heads)
                 )
             self._kind = None if types is None else types.kind
 
@@ -117,11 +123,15 @@ class Inbound:
             return batch
         longest = max(map(len, payloads), default=0)
         ahead = self._ahead if self.ahead and longest <= SMALL else None
-        if ahead is not None:
+        if ahead is not None and self._untouched < UNTOUCHED:
             values = ahead.read(payloads)
             if self._is_plain or None not in values:
-                batch.decoded, batch.kind = values, self._kind
-                batch.heads, batch.shape = values, ahead
+                batch.heads, batch.shape, batch.kind = values, ahead, self._kind
+                batch.decoded = values
+                if self._is_plain:
+                    # The first is left to the consumer, which shows whether data are wanted.
+                    batch.decoded = [_UNDECODED, *values[1:]]
+                    self._untouched += 1
         if batch.shape is None:  # the consumer decodes them, also where one is not of the type
             batch.heads, batch.shape = self._head.read(payloads), self._head
             if longest > MAX_DIGITS:
@@ -150,6 +160,7 @@ class Inbound:
 
     def data(self, message: Message) -> Any:
         """Return the plain data of a message, decoded in the consumer's thread."""
+        self._untouched = 0
         decoded = (
             self._json.decode_deep(message.raw) if self._is_json else self._decode(message.raw)
         )
@@ -199,7 +210,7 @@ class Inbound:
             zip(heads.struct.__struct_fields__, (f.name for f in found), strict=False)
         )
         heads = heads._replace(numbers=heads.numbers[:1])
-        return shape_of(self._json.typed_decoder(kind), heads, attributes.__getitem__)
+        return shape_of(self._json.typed_decoder(kind), heads, attributes.__getitem__, fields)
 
     def _hide_unreadable(self, payloads: Sequence[bytes], heads: list[Any]) -> None:
         """Remove the heads of payloads that pass a peek but cannot be decoded."""
