@@ -75,6 +75,7 @@ class _BookHead(msgspec.Struct, gc=False):
 
 
 class _Numbers(msgspec.Struct, gc=False):
+    type: Any = None
     change_id: Any = None
     prev_change_id: Any = None
 
@@ -158,7 +159,7 @@ class Deribit(Dialect):
     heads = Heads(
         _Key,
         ("method", "params.channel"),
-        [("params.data.prev_change_id", "params.data.change_id")],
+        [("params.data.prev_change_id", "params.data.change_id", "params.data.type")],
     )
 
     def __init__(

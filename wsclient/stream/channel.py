@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from wsclient.messages import Arrival, Gap, LinkedMessage, Message
-from wsclient.stream.heads import COUNTED, RANGE, SEVERAL, UNNUMBERED, Recipe, Shape
+from wsclient.stream.heads import COUNTED, RANGE, SEVERAL, TYPED_POINTER, UNNUMBERED, Recipe, Shape
 
 __all__ = ["Batch", "Channel", "accept_ordinary"]
 
@@ -339,7 +339,12 @@ def accept_ordinary(
                     number = None
                     channel.counted += 1
                 else:
-                    first, number = numbers[index](head)
+                    if style == TYPED_POINTER:
+                        first, number, its_kind = numbers[index](head)
+                        if its_kind != kind:
+                            break
+                    else:
+                        first, number = numbers[index](head)
                     follows = first - 1 if style == RANGE else first
                     if follows + 1 != expected or number <= follows or type(number) is not int:
                         break

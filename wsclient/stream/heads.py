@@ -23,6 +23,7 @@ __all__ = [
     "POINTER",
     "RANGE",
     "SEVERAL",
+    "TYPED_POINTER",
     "UNNUMBERED",
     "Recipe",
     "Recipes",
@@ -41,8 +42,9 @@ Getter = Callable[[Any], Any]
 #: How the numbers of a channel continue, which ``accept_ordinary`` checks. There is no number, and
 #: never will be one; there has been no number yet; the number is one more than the last; the first
 #: number of a range is one more than the last of the range before; the message names the number of
-#: the message before it; the frame has several messages without numbers.
-PLAIN, UNNUMBERED, COUNTED, RANGE, POINTER, SEVERAL = range(6)
+#: the message before it; the same, with the type of the message beside its numbers; the frame has
+#: several messages without numbers.
+PLAIN, UNNUMBERED, COUNTED, RANGE, POINTER, TYPED_POINTER, SEVERAL = range(7)
 
 #: What a frame with a known key becomes: the channel, type and item of its message, the style of
 #: its numbers, the getter of its numbers, and that of the connection's count (indexes; -1 for
@@ -199,6 +201,9 @@ class Recipes:
             style = RANGE if item.is_counted else POINTER
             first = item.follows + 1 if item.is_counted else item.follows
             found = _index(shape.numbers, head, (first, number))
+            if found < 0 and style == POINTER:
+                style = TYPED_POINTER
+                found = _index(shape.numbers, head, (first, number, item.type))
         elif type(item) is not Message:
             return None
         elif number is not None:

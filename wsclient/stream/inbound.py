@@ -15,6 +15,7 @@ from wsclient.stream.declared import Types
 from wsclient.stream.heads import Recipes, Shape, heads_of, shape_of, shape_of_objects
 from wsclient.stream.incoming import Incoming, Invalid
 from wsclient.stream.items import (
+    Ack,
     DataFields,
     Ended,
     Heads,
@@ -301,7 +302,14 @@ def _check(message: Message) -> None:
 
 
 def _tidy(item: Item) -> Item:
-    """Convert to text what a venue may have sent instead of text; encode what is to be sent."""
+    """Convert to text what a venue may have sent instead of text; encode what is to be sent.
+
+    Raises TypeError for a name that is not text.
+    """
+    if isinstance(item, (Ack, Rejection, Ended)):
+        for name in (item.channel, getattr(item, "alias", None), getattr(item, "symbol", None)):
+            if name is not None and type(name) is not str:
+                raise TypeError("an answer's channel must be text")
     if isinstance(item, (Rejection, LoginRefused, Ended)):
         item.reason = str(item.reason)
     elif isinstance(item, Notice):

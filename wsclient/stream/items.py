@@ -178,7 +178,8 @@ class Heads(NamedTuple):
 
     ``numbers`` names the attributes that may hold the numbers of a message: ``("number",)`` for one
     that rises by 1 per message, ``("first", "last")`` for a range, ``("previous", "number")`` for a
-    pointer. ``counts`` names those that may hold the number of a :class:`Counted`. They must be
+    pointer, or ``("previous", "number", "type")`` if the message's type is not in the key.
+    ``counts``  names those that may hold the number of a :class:`Counted`. They must be
     integers. ``may_begin_to_count``: a channel's messages may have numbers from some time on.
     """
 
