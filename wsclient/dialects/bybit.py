@@ -98,16 +98,6 @@ class _Head(msgspec.Struct, gc=False):
     req_id: str | None = None
 
 
-class _Number(msgspec.Struct, gc=False):
-    u: Any = None
-
-
-class _Key(msgspec.Struct, gc=False):
-    topic: str
-    type: str = ""
-    data: _Number | list[msgspec.Raw] | None = None
-
-
 class _Book(msgspec.Struct, gc=False):
     b: list[Row]
     a: list[Row]
@@ -150,10 +140,11 @@ class Bybit(Dialect):
     silence_timeout = 30.0
     #: The second one is that of private channels.
     timestamp_fields = (("ts",), ("creationTime",))
-    heads = Heads(_Key, ("topic", "type"), [("data.u",)])
+    heads = Heads(_Head, ("topic", "type"), [("data.u",)])
 
     def __init__(self, *, sequenced: bool = False) -> None:
         self._sequenced = sequenced
+        self.heads = self.heads._replace(may_begin_to_count=sequenced)
 
     def first_message_within(self, channel: str) -> float | None:
         is_quiet = channel.partition(".")[0] in _QUIET

@@ -76,13 +76,6 @@ class _Head(msgspec.Struct, gc=False):
     reason: str = ""
 
 
-class _Key(msgspec.Struct, gc=False):
-    type: str
-    product_id: str = ""
-    sequence: Any = None
-    trade_id: Any = None
-
-
 class _Snapshot(msgspec.Struct, tag="snapshot", gc=False):
     bids: list[Row]
     asks: list[Row]
@@ -137,7 +130,7 @@ class CoinbaseExchange(Dialect):
     quiet_channels = ("auctionfeed", "balance", "rfq_matches", "user")
     limits = Limits(channels_per_message=100, messages_per_second=100.0, connects=(8, 1.0))
     timestamp_fields = (("time",),)
-    heads = Heads(_Key, ("type", "product_id"), [("trade_id",), ("sequence",)])
+    heads = Heads(_Head, ("type", "product_id"), [("trade_id",), ("sequence",)])
 
     def __init__(self, *, book: str = "level2_batch", trades: str = "matches") -> None:
         self.book = CoinbaseExchangeBook(book)

@@ -160,6 +160,7 @@ class Deribit(Dialect):
         _Key,
         ("method", "params.channel"),
         [("params.data.prev_change_id", "params.data.change_id", "params.data.type")],
+        may_begin_to_count=True,
     )
 
     def __init__(
@@ -256,6 +257,8 @@ def _message(channel: str, data: msgspec.Raw) -> Message:
         return Message(channel)
     head = _book_head(data)
     if head.type is None:
+        if head.prev_change_id is not None:
+            raise ValueError("an order book update without a type")
         return Message(channel, "snapshot")
     if head.change_id is None or (head.prev_change_id is None and head.type != "snapshot"):
         raise ValueError("an order book update without change_id or prev_change_id")

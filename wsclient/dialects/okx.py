@@ -83,7 +83,7 @@ _WHOLE = ("books5", "bbo-tbt")
 _CHECKED = 25
 
 
-class _Arg(msgspec.Struct, gc=False):
+class _Arg(msgspec.Struct, frozen=True, gc=False):
     channel: str
     instId: str | None = None
     sprdId: str | None = None
@@ -107,26 +107,14 @@ class _Head(msgspec.Struct, gc=False):
     connCount: str = ""
 
 
-class _FrozenArg(msgspec.Struct, frozen=True, gc=False):
-    channel: str = ""
-    instId: str | None = None
-    sprdId: str | None = None
-    instFamily: str | None = None
-
-
-class _Numbers(msgspec.Struct, gc=False):
-    seqId: Any = None
-    prevSeqId: Any = None
-
-
 class _Rows(msgspec.Struct, array_like=True, gc=False):
-    first: _Numbers | list[msgspec.Raw]
-    second: _Numbers | list[msgspec.Raw] | None = None
+    first: _Row | list[msgspec.Raw]
+    second: _Row | list[msgspec.Raw] | None = None
 
 
 class _Key(msgspec.Struct, gc=False):
     data: _Rows
-    arg: _FrozenArg
+    arg: _Arg
     event: str | None = None
     action: str = "update"
 

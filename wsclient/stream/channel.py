@@ -346,7 +346,9 @@ def accept_ordinary(
                     else:
                         first, number = numbers[index](head)
                     follows = first - 1 if style == RANGE else first
-                    if follows + 1 != expected or number <= follows or type(number) is not int:
+                    if follows + 1 != expected or number <= follows:
+                        break
+                    if type(first) is not int or type(number) is not int:
                         break
                     channel.link(number)
                 # Positional, as keywords cost more. All messages share one string for each channel

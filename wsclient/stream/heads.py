@@ -208,11 +208,19 @@ class Recipes:
             return None
         elif number is not None:
             style, found = COUNTED, _index(shape.numbers, head, number)
-        elif self._heads.may_begin_to_count:
+        elif self._heads.may_begin_to_count and _has_none(shape, head):
             style = UNNUMBERED
         if found < 0 and style not in (PLAIN, UNNUMBERED):
             return None
         return item.channel, item.type, item.item, style, found, count
+
+
+def _has_none(shape: Shape, head: Any) -> bool:
+    """Return whether the head has the fields of numbers, but no number."""
+    try:
+        return bool(shape.all_numbers(head) == shape.nothing)
+    except AttributeError:
+        return False
 
 
 def _index(getters: Iterable[Getter], head: Any, value: Any) -> int:
