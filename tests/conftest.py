@@ -45,9 +45,11 @@ KINDS = {
     "faults": "slow",
     "integration": "slow",
     "typing": "slow",
+    "test_migration.py": "slow",
     "test_new_venue.py": "slow",
     "test_optimized.py": "slow",
     "test_packaging.py": "slow",
+    "test_recipes.py": "slow",
 }
 
 
@@ -172,8 +174,8 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> list[WebSocketClient]:
     original = WebSocketClient.__init__
 
     def remember(self: WebSocketClient, *args: Any, **kwargs: Any) -> None:
-        made.append(self)
         original(self, *args, **kwargs)
+        made.append(self)
 
     monkeypatch.setattr(WebSocketClient, "__init__", remember)
     return made

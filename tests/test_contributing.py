@@ -77,6 +77,25 @@ def test_each_method_on_the_way_of_a_message_is_there() -> None:
     assert sorted(named - methods()) == []
 
 
+# --- guarantees ----------------------------------------------------------------------------------
+
+GUARANTEES = re.findall(
+    r"^\* ([^:]+):\n\n((?:  \| ``.*``\n)+)", section("Guarantees"), re.MULTILINE
+)
+
+
+def test_each_guarantee_of_the_manual_is_listed() -> None:
+    page = (PACKAGE / "manual" / "guarantees.rst").read_text("utf-8")
+    given = re.findall(r"^\* \*\*(.+?)\.?\*\*", page, re.MULTILINE)
+    assert [name for name, _ in GUARANTEES] == given
+
+
+def test_each_guarantee_has_the_tests_of_the_list() -> None:
+    named = re.findall(r"``([\w/.]+)::([\w:]+)``", "".join(tests for _, tests in GUARANTEES))
+    assert len(named) == section("Guarantees").count("::test_")
+    assert [f"{path}::{test}" for path, test in named if not is_defined(path, test)] == []
+
+
 # --- limits --------------------------------------------------------------------------------------
 
 LIMITS = re.findall(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
+import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +21,26 @@ from support.documents import (
     FILES,
     TOPICS,
     block,
-    blocks,
     document,
     lively,
     not_run,
     run_block,
-    section,
+    table,
     text_of,
+    title_of,
 )
+from support.helpers import until
+from support.reading import read
+from support.venues import VENUES
 from wsclient import dialects
-from wsclient.dialect import BookFormat, Dialect
+from wsclient.cli import make_parser
+from wsclient.dialect import BookFormat, Counted, Dialect
+from wsclient.messages import GAP_REASONS, Message
 from wsclient.testing import FakeVenue, GenericProtocol, KrakenProtocol, venues
+from wsclient.testing.market import Depth, Instrument, Listing, Trade
 
+#: The files that run the blocks.
+TESTS = ("test_manual.py", "test_migration.py", "test_recipes.py", "test_troubleshooting.py")
 #: A line of code that is longer is cut off on a page of 1,000 px.
 CODE_WIDTH = 88
 
@@ -48,7 +59,8 @@ def test_a_page_says_first_what_it_is_about(topic: str) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_a_page_is_narrow_enough(name: str) -> None:
     assert [line for line in text_of(name).splitlines() if len(line) > 100] == []
-    lines = [line for b in blocks(name) for line in b.text.splitlines()]
+    literals = document(name).findall(docutils.nodes.literal_block)
+    lines = [line for literal in literals for line in literal.astext().splitlines()]
     assert [line for line in lines if len(line) > CODE_WIDTH] == []
 
 
@@ -62,9 +74,7 @@ def test_a_page_links_only_to_files_that_are_there(name: str) -> None:
 
 
 def test_the_table_of_options_is_that_of_the_code() -> None:
-    table = text_of("options").partition("Limits and deadlines")[0]
-    rows = re.findall(r"^``(\w+)`` +(\S+(?: built-in)?) ", table, re.MULTILINE)
-    shown = {name: default.strip("`") for name, default in rows}
+    shown = {row[0]: row[1] for row in table("options", title_of("options"))}
     actual = {
         field.name: "the built-in"
         if callable(field.default)
@@ -76,37 +86,181 @@ def test_the_table_of_options_is_that_of_the_code() -> None:
     assert shown == actual
 
 
-def books_of(dialect: Dialect) -> str:
-    """Return where the snapshots of a dialect's order books come from."""
-    if dialect.book is None:
-        return "none"
-    return "stream" if type(dialect.book).request is BookFormat.request else "REST"
-
-
-def test_the_table_of_dialects_is_that_of_the_code() -> None:
-    rows = re.findall(
-        r"^``(\w+)`` +\S.*? +(REST|stream|none) +(yes|no) +(yes|no)$",
-        text_of("venues"),
-        re.MULTILINE,
-    )
-    actual = [
-        (
-            name,
-            books_of(dialect),
-            "yes" if dialect.takes_credentials else "no",
-            "yes" if name in venues.NAMES else "no",
-        )
-        for name, dialect in ((name, dialects.find(name)) for name in dialects.NAMES)
-    ]
-    assert rows == actual
-
-
 def test_the_table_of_limits_names_options() -> None:
-    text = section("options", "Limits and deadlines")
-    table = text.partition("\n====")[2].rpartition("\n====")[0]
-    named = re.findall(r"``(\w+)``", "".join(line[:37] for line in table.splitlines()))
+    named = [
+        name for row in table("options", "Limits and deadlines") for name in row[0].split(", ")
+    ]
     assert len(named) > 10
     assert sorted(set(named) - {field.name for field in fields(wsclient.Options)}) == []
+
+
+def overrides(thing: Dialect | BookFormat | None, hook: str) -> bool:
+    base = Dialect if isinstance(thing, Dialect) else BookFormat
+    return thing is not None and getattr(type(thing), hook) is not getattr(base, hook)
+
+
+def login_of(dialect: Dialect) -> str:
+    hooks = {"login": "message", "url_request": "token", "access": "signature"}
+    ways = (way for hook, way in hooks.items() if overrides(dialect, hook))
+    return next(ways) if dialect.takes_credentials else "none"
+
+
+def frames_of(name: str) -> Iterator[tuple[type[Any], Any]]:
+    """Yield frames of data with what each carries."""
+    if name in venues.NAMES:
+        protocol = venues.find(name)()
+        symbol = protocol.symbols[0]
+        for pattern, kind in protocol.kinds.items():
+            event = Listing(Instrument(symbol, seed=1), kind).next()
+            channel = pattern.format(symbol)
+            frame = protocol.data(channel, 7, protocol.fields(channel, event))
+            yield kind, frame.encode() if isinstance(frame, str) else frame
+    elif book := VENUES[name].book:
+        yield Depth, book.update([book.row("bid", "1", "2")], [])
+
+
+def numbers_of(name: str, dialect: Dialect) -> str:
+    """Return which messages of a dialect have a number that counts."""
+    if any(isinstance(item, Counted) for item in read(dialect, [1, [2, 3], 4])):
+        return "frames"
+    read_in = [(kind, item) for kind, frame in frames_of(name) for item in read(dialect, frame)]
+    numbered = {kind for kind, item in read_in if item.sequence is not None}
+    if numbered == {kind for kind, _ in read_in}:
+        return "books" if numbered == {Depth} else "all"
+    if not numbered and "sequenced" in signature(type(dialect)).parameters:
+        assert numbers_of(name, type(dialect)(sequenced=True)) == "books"
+        return "option"
+    return {(Depth,): "books", (Trade,): "trades", (): "none"}[tuple(numbered)]
+
+
+def test_the_table_of_features_is_that_of_the_code() -> None:
+    actual = []
+    for name in dialects.NAMES:
+        dialect = dialects.find(name)
+        by_rest = overrides(dialect.book, "request")
+        features: list[Any] = [
+            VENUES[name].private is not None,
+            login_of(dialect),
+            "none" if dialect.book is None else "REST" if by_rest else "stream",
+            overrides(dialect.book, "checksum"),
+            numbers_of(name, dialect),
+            overrides(dialect, "request"),
+            name in venues.NAMES,
+        ]
+        words = {True: "yes", False: "no"}
+        actual.append([name, *(words.get(feature, feature) for feature in features)])
+    assert table("venues", "What each dialect supports") == actual
+
+
+def test_the_table_of_venues_names_every_dialect() -> None:
+    assert tuple(row[0] for row in table("venues", title_of("venues"))) == dialects.NAMES
+
+
+def first_column(topic: str, title: str) -> list[str]:
+    return [row[0] for row in table(topic, title)]
+
+
+def test_the_table_of_credentials_is_that_of_the_code() -> None:
+    actual = [
+        [name, ", ".join(private.fields)]
+        for name, private in ((name, VENUES[name].private) for name in dialects.NAMES)
+        if private is not None
+    ]
+    assert table("private", "Credentials") == actual
+
+
+def test_the_table_of_attributes_is_that_of_messages() -> None:
+    public = {name for name in dir(Message) if name[0] != "_"}
+    # These are for dialects and for the client itself.
+    inside = {"arrival", "copy", "decoded", "previous_at"}
+    shown = [name.removesuffix("(T)") for name in first_column("messages", "Attributes")]
+    assert sorted(shown) == sorted(public - inside)
+
+
+def test_the_table_of_gaps_has_every_reason() -> None:
+    assert sorted(first_column("messages", "Gaps")) == sorted(GAP_REASONS)
+
+
+def test_the_table_of_book_states_is_that_of_the_code() -> None:
+    assert first_column("books", "States") == [state.name for state in wsclient.BookState]
+
+
+def test_the_table_of_events_names_events() -> None:
+    shown = first_column("events", "Events")
+    assert len(shown) > 15
+    assert [name for name in shown if name not in wsclient.events.__all__] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "title"), [("commands", title_of("commands")), ("README", "On the command line")]
+)
+def test_a_table_of_commands_has_every_command(name: str, title: str) -> None:
+    shown = [row[0].split()[1] for row in table(name, title)]
+    (commands,) = make_parser()._subparsers._group_actions  # type: ignore[union-attr]
+    assert shown == list(commands.choices)  # type: ignore[arg-type]
+
+
+def test_the_table_of_calls_names_calls() -> None:
+    calls = re.findall(r"client\.(\w+)", " ".join(first_column("calls", title_of("calls"))))
+    assert len(calls) > 15
+    assert [name for name in calls if not hasattr(wsclient.WebSocketClient, name)] == []
+
+
+class Watched(wsclient.Generic):
+    """A dialect that notes on which thread it is called."""
+
+    takes_credentials = True
+
+    def __init__(self, note: Callable[[str], Any]) -> None:
+        super().__init__()
+        self._note = note
+
+    def read(self, message: Any) -> Any:
+        self._note("a dialect's read()")
+        return super().read(message)
+
+    def subscribe(self, *args: Any) -> Any:
+        self._note("a dialect's subscribe()")
+        return super().subscribe(*args)
+
+
+def test_the_table_of_threads_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, str] = {}
+
+    def note(what: str, result: Any = None) -> Any:
+        seen[what] = re.sub(r"\d+$", "N", threading.current_thread().name)
+        return result
+
+    def classify(error: BaseException) -> wsclient.Verdict:
+        return note("classify", wsclient.Verdict.RETRY)
+
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # handlers run as they do elsewhere
+    handler = logging.Handler()
+    handler.emit = lambda record: note("handlers and filters of logging")  # type: ignore[method-assign]
+    logging.getLogger("wsclient").addHandler(handler)
+    try:
+        with (
+            FakeVenue() as venue,
+            wsclient.connect(
+                lambda: note("url", venue.url),
+                headers=lambda: note("headers", {}),
+                credentials=lambda: note("credentials", {}),
+                validate=lambda message: note("validate"),
+                classify=classify,
+                dialect=Watched(note),
+                retry_delay=0.01,
+            ) as client,
+        ):
+            client.on_event(lambda event: note("on_event()"))
+            client.on("a", lambda message: note("on()"))
+            venue.publish("a")
+            venue.live[0].rst()
+            until(lambda: len(seen) == 10)
+    finally:
+        logging.getLogger("wsclient").removeHandler(handler)
+    rows = table("threads", "Which thread runs your code")
+    shown = {name: row[1].split(",")[0] for row in rows for name in row[0].split(", ")}
+    assert seen == {name: shown[name] for name in seen}
 
 
 # The Python blocks.
@@ -131,7 +285,8 @@ class Prices(GenericProtocol):
 
 @pytest.mark.parametrize("topic", TOPICS)
 def test_every_block_is_run_below(topic: str) -> None:
-    assert not_run(topic, Path(__file__).read_text("utf-8")) == []
+    files = (Path(__file__).with_name(name) for name in TESTS)
+    assert not_run(topic, "".join(file.read_text("utf-8") for file in files)) == []
 
 
 def test_declared_types(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,6 +336,33 @@ def test_the_dialect(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> 
     assert "<Message '" in capsys.readouterr().out
     body = code.partition("class Acme")[2].partition("client =")[0]
     assert len([line for line in body.splitlines() if line.strip()]) <= 20
+
+
+class Orders(GenericProtocol):
+    """Bybit's private channels."""
+
+    def received(self, peer: Any, payload: Any) -> Iterator[Any]:
+        request, private = json.loads(payload), VENUES["bybit"].private
+        assert private is not None
+        assert private.login is not None
+        if request["op"] == "auth":
+            assert request["args"][0] == "the key"
+            yield json.dumps(private.login.accepted)
+        else:
+            yield json.dumps(private.login.acknowledged | {"req_id": request["req_id"]})
+            yield json.dumps({"topic": "order", "id": "1", "creationTime": 1, "data": []})
+
+
+def test_the_login(
+    clients: list[Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BYBIT_KEY", "the key")
+    monkeypatch.setenv("BYBIT_SECRET", "the secret")
+    code = block("private", "Private channels and logins")
+    with FakeVenue(Orders()) as venue:
+        run_block(code.replace("wss://stream.bybit.com/v5/private", venue.url), {}, clients)
+        clients[0].close()
+    assert "'topic': 'order'" in capsys.readouterr().out
 
 
 def test_the_fake_venue(clients: list[Any]) -> None:

@@ -1,4 +1,5 @@
-"""The tests of the source distribution run where it is unpacked."""
+"""The wheel holds the whole package, and the tests of the source distribution run where it is
+unpacked."""
 
 from __future__ import annotations
 
@@ -22,6 +23,7 @@ CHOSEN = [
     "tests/faults/test_settings.py::test_asserts_are_checked",
     "tests/test_contributing.py",
     "tests/test_readme.py",
+    "tests/test_manual.py",
 ]
 
 
@@ -30,11 +32,17 @@ KEPT = ("wsclient", "tests", ".ci", ".github", "setup.cfg", ".ruff.toml", "LICEN
 
 
 @pytest.fixture
-def unpacked(tmp_path: Path) -> Path:
+def source(tmp_path: Path) -> Path:
+    """Return a copy of the checkout."""
     pytest.importorskip("setuptools", reason="setuptools builds the distribution")
     source = tmp_path / "source"
     unwanted = shutil.ignore_patterns(".git", ".venv*", ".*_cache", ".hypothesis", "__pycache__")
     shutil.copytree(ROOT, source, ignore=unwanted)
+    return source
+
+
+@pytest.fixture
+def unpacked(source: Path, tmp_path: Path) -> Path:
     build = "from setuptools import build_meta; build_meta.build_sdist('dist')"
     subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
     (archive,) = (source / "dist").glob("*.tar.gz")
@@ -62,6 +70,15 @@ def run_pytest(root: Path, *args: str) -> str:
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout
+
+
+def test_the_wheel_holds_the_whole_package(source: Path, tmp_path: Path) -> None:
+    # The files that a wheel gets. To make the wheel itself needs further packages: see .ci/package.
+    build = [sys.executable, "setup.py", "-q", "build", "--build-lib", str(tmp_path / "wheel")]
+    subprocess.run(build, cwd=source, check=True, capture_output=True)
+    held = files_of(tmp_path / "wheel", "wsclient")
+    assert held == files_of(ROOT, "wsclient")
+    assert {"wsclient/py.typed", "wsclient/manual/books.rst"} <= held
 
 
 @pytest.mark.timeout(300)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from support.documents import (
+    PACKAGE,
     README,
     TOPICS,
     block,
@@ -19,6 +20,7 @@ from support.documents import (
     not_run,
     run_block,
     section,
+    table,
     text_of,
 )
 from wsclient import dialects
@@ -46,16 +48,41 @@ def test_it_names_each_dialect() -> None:
 
 def test_it_lists_each_page_of_the_manual() -> None:
     text = text_of("README")
-    listed = re.findall(r"^(\w+)_ +\S", section("README", "The manual"), re.MULTILINE)
-    assert sorted(listed) == TOPICS
+    assert sorted(topic for topic, _ in table("README", "The manual")) == TOPICS
     assert set(re.findall(r"wsclient/manual/(\w+)\.rst", text)) == set(TOPICS)
 
 
 def test_it_lists_each_extra() -> None:
     config = configparser.ConfigParser()
     config.read(README.with_name("setup.cfg"))
-    listed = re.findall(r"^``(\w+)`` +\S", section("README", "Installation"), re.MULTILINE)
+    listed = [extra for extra, _ in table("README", "Installation")]
     assert sorted(listed) == sorted(config["options.extras_require"])
+
+
+def test_it_names_the_pythons_of_the_classifiers() -> None:
+    config = configparser.ConfigParser()
+    config.read(README.with_name("setup.cfg"))
+    pythons = re.findall(r"Python :: (3\.\d+)$", config["metadata"]["classifiers"], re.MULTILINE)
+    assert f"CPython {pythons[0]} to {pythons[-1]}" in section("README", "Systems")
+    assert config["options"]["python_requires"] == f">={pythons[0]}"
+
+
+#: The kinds of changes that the changelog knows, in the order of their sections.
+KINDS = ["Added", "Changed", "Deprecated", "Removed", "Fixed"]
+
+
+def test_the_changelog_has_the_kinds_of_changes_in_order() -> None:
+    for version in re.split(r"\n~+\n", section("README", "Changelog"))[1:]:
+        kinds = re.findall(r"^(\w+)$", version, re.MULTILINE)
+        assert kinds == [kind for kind in KINDS if kind in kinds]
+
+
+def test_the_changelog_names_each_deprecation() -> None:
+    sources = "".join(path.read_text("utf-8") for path in PACKAGE.rglob("*.py"))
+    warned = re.findall(r'warn\(\s*"(.+?) is deprecated', sources)
+    assert len(warned) == sources.count("DeprecationWarning")
+    changelog = section("README", "Changelog")
+    assert [what for what in warned if f"``{what}``" not in changelog] == []
 
 
 # The Python blocks.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -15,7 +15,8 @@ import docutils.core
 import docutils.nodes
 
 import wsclient
-from wsclient.testing import FakeVenue
+from wsclient.cli.feed import Feed
+from wsclient.testing import FakeVenue, venues
 
 PACKAGE = Path(wsclient.__file__).parent
 README = Path(__file__).parents[2] / "README.rst"
@@ -28,11 +29,15 @@ TOPICS = [name for name in FILES if name != "README"]
 
 
 class Block(NamedTuple):
-    """A literal block: its language, the title of its section, and its text."""
+    """A literal block: its language, the title of its section, and its text.
+
+    ``is_before``: it is code for another client, which is not run.
+    """
 
     language: str
     title: str
     text: str
+    is_before: bool = False
 
 
 def text_of(name: str) -> str:
@@ -51,22 +56,44 @@ def document(name: str) -> Any:
     return tree
 
 
+def title_of(name: str) -> str:
+    return str(document(name)[0].astext())
+
+
+def section_of(node: Any) -> str:
+    """Return the title of the section that a node stands in."""
+    while not isinstance(node, (docutils.nodes.section, docutils.nodes.document)):
+        node = node.parent
+    return str(node[0].astext())
+
+
+def table(name: str, title: str) -> list[list[str]]:
+    """Return the rows of the first table in a section, as the texts of their cells."""
+    tables = document(name).findall(docutils.nodes.table)
+    found = next(each for each in tables if section_of(each) == title)
+    (body,) = found.findall(docutils.nodes.tbody)
+    return [[" ".join(cell.astext().split()) for cell in row] for row in body]
+
+
 def blocks(name: str) -> list[Block]:
     """Return the blocks of a document that name their language."""
     found = []
     for node in document(name).findall(docutils.nodes.literal_block):
-        languages = [kind for kind in node["classes"] if kind != "code"]
-        section = node.parent
-        while not isinstance(section, (docutils.nodes.section, docutils.nodes.document)):
-            section = section.parent
+        languages = [kind for kind in node["classes"] if kind not in ("code", "before")]
         if languages:
-            found.append(Block(languages[0], section[0].astext(), node.astext()))
+            is_before = "before" in node["classes"]
+            found.append(Block(languages[0], section_of(node), node.astext(), is_before))
     return found
+
+
+def python_blocks(name: str) -> list[Block]:
+    """Return the Python blocks of a document, without code for other clients."""
+    return [b for b in blocks(name) if b.language == "python" and not b.is_before]
 
 
 def block(name: str, title: str, number: int = 0) -> str:
     """Return a Python block: the one with this number in the section ``title``."""
-    return [b.text for b in blocks(name) if (b.language, b.title) == ("python", title)][number]
+    return [b.text for b in python_blocks(name) if b.title == title][number]
 
 
 def section(name: str, title: str) -> str:
@@ -79,12 +106,22 @@ def section(name: str, title: str) -> str:
 def not_run(name: str, source: str) -> list[str]:
     """Return the calls of ``block()`` that are not in ``source``: one for each Python block."""
     wanted, seen = [], dict[str, int]()
-    for each in blocks(name):
-        if each.language == "python":
-            number = seen[each.title] = seen.get(each.title, -1) + 1
-            more = f", {number}" if number else ""
-            wanted.append(f'block("{name}", "{each.title}"{more})')
+    for each in python_blocks(name):
+        number = seen[each.title] = seen.get(each.title, -1) + 1
+        more = f", {number}" if number else ""
+        wanted.append(f'block("{name}", "{each.title}"{more})')
     return [call for call in wanted if call not in source]
+
+
+@contextmanager
+def served(dialect: str, *channels: str, rate: float = 200.0) -> Iterator[FakeVenue]:
+    """Serve made-up data of these channels as ``wsclient serve`` does."""
+    protocol = venues.find(dialect).served()
+    with (
+        FakeVenue(protocol, channels=channels) as venue,
+        Feed(venue, protocol, dict.fromkeys(channels, rate / len(channels)), seed=1),
+    ):
+        yield venue
 
 
 @contextmanager
@@ -108,10 +145,16 @@ def lively(venue: FakeVenue, channels: list[str]) -> Iterator[None]:
         thread.join()
 
 
-def run_block(code: str, namespace: dict[str, Any], clients: list[Any], messages: int = 0) -> None:
+def run_block(
+    code: str,
+    namespace: dict[str, Any],
+    clients: list[Any],
+    messages: int = 0,
+    done: Callable[[], bool] = lambda: True,
+) -> None:
     """Run a block as it stands; one that loops for ever is ended by closing its client.
 
-    That is done when its client has handed out ``messages`` messages.
+    That is done when the client has handed out ``messages`` messages, and ``done()`` is true.
     """
     errors: list[BaseException] = []
 
@@ -130,7 +173,7 @@ def run_block(code: str, namespace: dict[str, Any], clients: list[Any], messages
         if messages:
             for client in clients:
                 stats = client.stats()
-                if stats.messages - stats.queued >= messages:
+                if stats.messages - stats.queued >= messages and done():
                     client.close()
     assert not thread.is_alive(), "the block did not end"
     if errors:

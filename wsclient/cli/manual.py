@@ -12,43 +12,37 @@ from importlib.resources import files
 
 from wsclient.cli.terminal import complain
 
-__all__ = ["page", "run", "topics"]
+__all__ = ["pages", "run"]
 
-_PAGES = files("wsclient") / "manual"
 #: The exit codes of shells for a command that cannot be run, or does not exist.
 _NOT_FOUND = (126, 127)
 
 
-def topics() -> dict[str, str]:
-    """Return what each page is about, by its topic."""
-    names = sorted(entry.name for entry in _PAGES.iterdir() if entry.name.endswith(".rst"))
-    return {name.removesuffix(".rst"): _subject(name.removesuffix(".rst")) for name in names}
-
-
-def page(topic: str) -> str:
-    """Return the text of a page."""
-    return (_PAGES / f"{topic}.rst").read_text("utf-8")
+def pages() -> dict[str, str]:
+    """Return the texts of all pages by topic, sorted."""
+    texts = {
+        entry.name.removesuffix(".rst"): entry.read_text("utf-8")
+        for entry in (files("wsclient") / "manual").iterdir()
+        if entry.name.endswith(".rst")
+    }
+    return dict(sorted(texts.items()))
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the list of topics, or a page. Return 2 if there is no such page."""
+    known = pages()
     if args.topic is None:
-        for topic, subject in topics().items():
-            print(f"{topic:<16} {subject}")
+        for topic, text in known.items():
+            title, _, _ = text.partition("\n")
+            print(f"{topic:<16} {title}")
         return 0
-    known = topics()
     if args.topic not in known:
         close = get_close_matches(args.topic.lower(), known)
         hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}"
         complain(f"the manual has no page {args.topic!r}: {hint}")
         return 2
-    _show(page(args.topic))
+    _show(known[args.topic])
     return 0
-
-
-def _subject(topic: str) -> str:
-    """Return the title of a page, which is its first line."""
-    return page(topic).partition("\n")[0]
 
 
 def _show(text: str) -> None:
