@@ -40,8 +40,8 @@ class Dialect:
     Attributes: ``limits``; ``acknowledges`` (False if the venue never answers a subscribe: a
     channel's first data message then confirms it); ``silence_timeout`` (s without any frame but
     pongs after which the connection is dead, for venues that send heartbeats); ``keepalive``
-    (payload and interval (s) of the venue's own ping message); ``data_fields`` and ``peek``, for
-    speed.
+    (payload and interval (s) of the venue's own ping message); ``data_fields``, ``heads`` and
+    ``peek``, for speed.
     """
 
     name: ClassVar[str] = "custom"

@@ -130,9 +130,10 @@ class Inbound:
                 batch.heads, batch.shape, batch.kind = values, ahead, self._kind
                 batch.decoded = values
                 if self._is_plain:
-                    # The first is left to the consumer, which shows whether data are wanted.
-                    batch.decoded = [_UNDECODED, *values[1:]]
                     self._untouched += 1
+                    if self._untouched > UNTOUCHED // 2:
+                        # The first is left to the consumer, which shows whether data are wanted.
+                        batch.decoded = [_UNDECODED, *values[1:]]
         if batch.shape is None:  # the consumer decodes them, also where one is not of the type
             batch.heads, batch.shape = self._head.read(payloads), self._head
             if longest > MAX_DIGITS:
