@@ -80,7 +80,7 @@ def within(name: str, *packages: str) -> bool:
 LAYERS = (
     ("cli __main__.py",),
     ("doctor", "metrics.py", "testing"),
-    ("client.py reader.py orderbook.py handler.py",),
+    ("client.py observable.py outgoing.py reader.py orderbook.py handler.py",),
     ("books",),
     ("runtime",),
     ("transport",),
@@ -90,7 +90,10 @@ LAYERS = (
     ("dialect",),
     ("stream",),
     ("telemetry",),
-    ("messages.py events.py errors.py text.py tracebacks.py registry.py verdicts.py version.py",),
+    (
+        "messages.py events.py errors.py checks.py text.py tracebacks.py registry.py verdicts.py "
+        "version.py",
+    ),
 )
 #: Each part with its place in the layers.
 PLACES = {
@@ -192,8 +195,9 @@ def test_a_dialect_is_written_with_the_public_names_only() -> None:
     assert forbidden(venues, "wsclient", allowed=ours("dialect", "dialects")) == []
 
 
-def test_the_registry_of_dialects_imports_none() -> None:
-    allowed = ours("dialect", "registry")
+def test_the_registry_of_dialects_imports_none_by_itself() -> None:
+    """It imports them for type checkers only; a test below runs it."""
+    allowed = ours("dialect", "registry", "dialects")
     assert forbidden(["dialects/__init__.py"], "wsclient", allowed=allowed) == []
 
 
@@ -260,11 +264,11 @@ def test_the_public_names_are_sorted() -> None:
     assert len(set(wsclient.__all__)) == len(wsclient.__all__)
 
 
-def declared() -> dict[str, str]:
-    """Return the names that type checkers see in the package, each with its module."""
+def declared(package: str = ".") -> dict[str, str]:
+    """Return the names that type checkers see in a package, each with its module."""
     (block,) = (
         node
-        for node in tree_of(ROOT / "__init__.py").body
+        for node in tree_of(ROOT / package / "__init__.py").body
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
     )
     found = [node for node in block.body if isinstance(node, ast.ImportFrom)]
@@ -277,6 +281,11 @@ def test_type_checkers_see_the_names_that_are_there() -> None:
         name: f"wsclient.{home}".rpartition(".")[0] for name, home in wsclient._MODULES.items()
     }
     assert declared() == {**there, **modules_there}
+
+
+def test_type_checkers_see_each_dialect() -> None:
+    kinds = {type(dialects.find(name)) for name in dialects.NAMES}
+    assert declared("dialects") == {kind.__name__: kind.__module__ for kind in kinds}
 
 
 def test_a_name_that_type_checkers_see_is_public_to_them() -> None:
@@ -308,6 +317,8 @@ def test_dir_gives_every_name_for_completion() -> None:
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     names, classes = (set(line.split()) for line in ran.stdout.splitlines())
     assert names >= {*wsclient.__all__, *declared()}
+    public = {name for name in names if not name.startswith("_")}
+    assert public - {*wsclient.__all__, *declared(), "version"} == set()
     assert classes >= {type(dialects.find(name)).__name__ for name in dialects.NAMES}
 
 

@@ -524,6 +524,45 @@ class TestReceiving:
             price = client.recv(timeout=5).data["price"]
             assert price == Decimal("0.10000000000000000001")
 
+    def test_the_age_of_a_channel_is_that_of_its_newest_message(
+        self, client: Any, venue: FakeVenue, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert client.age("a") is None
+        client.subscribe("a", "quiet")
+        venue.publish("a", price=1)
+        read_at = client.recv(5).arrival.read_at
+        now = time.monotonic()
+        assert now - read_at <= client.age("a") <= time.monotonic() - read_at + 0.01
+        assert client.age("quiet") is None
+        monkeypatch.setattr(time, "time_ns", lambda: 0)  # the system's time is set back
+        assert 0.0 <= client.age("a") < 60.0
+
+    def test_the_age_grows_through_a_disconnect_until_the_next_message(
+        self, client: Any, venue: FakeVenue
+    ) -> None:
+        client.subscribe("a")
+        venue.publish("a", price=1)
+        client.recv(5)
+        venue.down()
+        venue.live[0].rst()
+        until(lambda: not client.is_connected)
+        before = client.age("a")
+        assert before > 0.0
+        assert client.age("a") > before
+        venue.up()
+        until(lambda: client.is_connected and client.subscriptions["a"].is_active)
+        then = time.monotonic()
+        venue.publish("a", price=2)
+        client.recv(5)
+        assert client.age("a") <= time.monotonic() - then
+
+    def test_an_unsubscribed_channel_has_no_age(self, client: Any, venue: FakeVenue) -> None:
+        client.subscribe("a")
+        venue.publish("a", price=1)
+        client.recv(5)
+        client.unsubscribe("a")
+        assert client.age("a") is None
+
     def test_latest_consumes_nothing_and_survives_a_disconnect(
         self, client: Any, venue: FakeVenue
     ) -> None:
@@ -1036,9 +1075,9 @@ class TestDescriptions:
             client.recv_batch(timeout=5)
             venue.live[0].close(1012, "restart")
             until(lambda: "recovered" in caplog.text)
-        lines = [r.getMessage() for r in caplog.records if r.name.startswith("wsclient")]
+        lines = [r.getMessage() for r in caplog.records if r.name == "wsclient"]
         states = [line.removeprefix("feed: ").split(":")[0] for line in lines]
-        away = ["backing off", "connecting", "open", "recovered"]
+        away = ["disconnected", "connecting", "open", "recovered"]
         expected = ["connecting", "open", *away, "closing", "closed"]
         assert [s for s in states if "unread" not in s] == expected
         assert "1012: restart" in lines[2]

@@ -8,6 +8,7 @@ import logging
 import queue
 import threading
 import time
+import traceback
 import weakref
 from typing import Any
 
@@ -548,8 +549,11 @@ class TestFunctions:
         client.on("a", bad)
         venue.publish("a")
         event = failed.get(timeout=5)
-        assert (event.function, event.channel, event.connection_id) == ("on('a')", "a", 1)
+        assert (event.function, event.channel) == (bad.__qualname__, "a")
+        assert event.connection_id == 1
         assert isinstance(event.error, ZeroDivisionError)
+        frames = traceback.extract_tb(event.error.__traceback__)
+        assert (frames[-1].name, frames[-1].line) == ("bad", "raise ZeroDivisionError")
 
     def test_an_error_of_a_listener_is_no_event_for_listeners(
         self, client: WebSocketClient, ear: Ear
@@ -565,7 +569,7 @@ class TestFunctions:
         client.connect()
         failed = ear.until(events.CallbackFailed)
         client.close(timeout=5)
-        assert (failed.function, failed.channel) == ("on_event()", None)
+        assert (failed.function, failed.channel) == (bad.__qualname__, None)
         assert [type(event) for event in heard] == [events.Connected]
 
     @pytest.mark.parametrize("kind", [int, "Connected", events.Connected(1), None])

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 import wsclient
+from support.helpers import until
 from support.inside import core_of
 from wsclient import WebSocketHandler
+from wsclient.events import SubscribeFailed
 from wsclient.testing import FakeVenue
 
 
@@ -64,11 +66,94 @@ def test_subscribe_before_connect_is_an_error_not_an_exception(venue: FakeVenue)
         assert ws.subscribe("a") == {"status": "error", "error": "Not connected"}
 
 
-def test_a_refused_subscription(venue: FakeVenue) -> None:
+def test_a_refused_subscription(venue: FakeVenue, caplog: pytest.LogCaptureFixture) -> None:
     venue.refuse_channel("a", "no such market")
     with handler(venue) as ws:
         ws.connect()
+        heard = ws.client.events(SubscribeFailed)
         assert ws.subscribe("a") == {"status": "error", "error": "Subscription failed"}
+        assert ws.last_error is not None
+        assert "no such market" in ws.last_error
+        (record,) = (r for r in caplog.records if r.name == "wsclient.handler")
+        assert record.levelno == logging.WARNING
+        assert "subscribe('a') has failed" in record.getMessage()
+        assert "no such market" in record.getMessage()
+        event = heard.recv(5)
+        assert (event.channel, event.why) == ("a", ws.last_error)  # type: ignore[attr-defined]
+
+
+def test_the_last_error_is_that_of_connect(venue: FakeVenue) -> None:
+    venue.refuse(503, times=9)
+    with handler(venue, max_retries=1) as ws:
+        assert ws.last_error is None
+        with pytest.raises(ConnectionError):
+            ws.connect()
+        assert "503" in str(ws.last_error)
+
+
+def test_the_last_error_is_that_of_a_refusal_for_good(venue: FakeVenue) -> None:
+    venue.refuse(401)
+    with handler(venue) as ws:
+        with pytest.raises(wsclient.WSClientError):
+            ws.connect()
+        assert "401" in str(ws.last_error)
+
+
+def test_the_last_error_is_that_of_run(venue: FakeVenue) -> None:
+    with handler(venue, max_reconnects=0) as ws:
+        ws.connect()
+        venue.live[0].close(1011, "out of order")
+        with pytest.raises(wsclient.ReconnectError) as raised:
+            ws.run()
+        assert ws.last_error == str(raised.value)
+        assert "out of order" in ws.last_error
+
+
+def test_the_repr_shows_the_state_and_the_last_error(venue: FakeVenue) -> None:
+    class Prices(WebSocketHandler):
+        pass
+
+    venue.refuse_channel("b", "no\nsuch market")
+    where = venue.url.rstrip("/")
+    with Prices({"websocket_uri": venue.url}) as ws:
+        assert repr(ws) == f"<Prices {where} idle, 0 channels, 0 queued>"
+        ws.connect()
+        ws.subscribe("a")
+        ws.subscribe("b")
+        assert repr(ws).startswith(f"<Prices {where} open, 1 channel, 0 queued, last error: ")
+        assert "no such market" in repr(ws)
+    assert repr(Prices.__new__(Prices)) == "<Prices, not made>"
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ({"websocket_url": "ws://x/"}, "did you mean websocket_uri"),
+        ({"websocket_uri": "ws://x/", "retry_delay_secs": 1}, "did you mean retry_delay_sec"),
+        ({"websocket_uri": "ws://x/", "url": "ws://y/"}, "unknown option url"),
+        ({"websocket_uri": "ws://x/", 5: 5}, "unknown option 5"),
+        ({}, "websocket_uri"),
+        ("ws://x/", "must be a mapping"),
+    ],
+)
+def test_a_config_that_cannot_work_is_refused(config: Any, text: str) -> None:
+    with pytest.raises(wsclient.ConfigurationError, match=text):
+        WebSocketHandler(config)
+
+
+def test_a_close_that_drains_leaves_the_rest_to_the_loop(venue: FakeVenue) -> None:
+    with handler(venue) as ws:
+        ws.connect()
+        ws.subscribe("a")
+        for _ in range(3):
+            venue.publish("a")
+        until(lambda: ws.client.stats().messages == 3)
+        numbers = []
+        for data in ws:
+            if not numbers:
+                ws.close(5, drain=True)
+            numbers.append(data["sequence"])
+        assert numbers == [1, 2, 3]
 
 
 def test_any_other_failure_gives_its_text(venue: FakeVenue) -> None:
@@ -145,6 +230,19 @@ def test_a_gap_is_passed_on_before_the_message_after_it(venue: FakeVenue) -> Non
             received.wait(0.002)
         events.append(next(iter(ws))["sequence"])
     assert events == [("a", "overflow", 2), 3]
+
+
+def test_the_block_calls_a_close_that_is_overridden(venue: FakeVenue) -> None:
+    closed = []
+
+    class Mine(WebSocketHandler):
+        def close(self) -> None:  # type: ignore[override]
+            closed.append(self.client.state)
+            super().close()
+
+    with Mine({"websocket_uri": venue.url}) as ws:
+        ws.connect()
+    assert closed == [wsclient.State.OPEN]
 
 
 def test_iteration_goes_on_through_a_reconnect(venue: FakeVenue) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import signal
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ from support.documents import (
     text_of,
     title_of,
 )
-from support.helpers import until
+from support.helpers import Call, until
 from support.reading import read
 from support.venues import VENUES
 from wsclient import dialects
@@ -305,6 +306,22 @@ def test_the_handler(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> 
     assert lines[1].startswith("BTC-USD ")
 
 
+def test_a_script_of_functions(
+    clients: list[Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handlers: dict[int, Any] = {}
+    # The block runs on a thread of its own, where no handler can be set.
+    monkeypatch.setattr(signal, "signal", handlers.__setitem__)
+    with FakeVenue("kraken") as venue, lively(venue, ["trade:BTC/USD", "trade:ETH/USD"]):
+        code = block("calls", "A script made of functions")
+        running = Call(run_block, code.replace("wss://ws.kraken.com/v2", venue.url), {}, clients)
+        until(lambda: clients and clients[0].stats().messages > 10)
+        handlers[signal.SIGTERM](signal.SIGTERM, None)
+        running.result()
+    channels = {line.split()[0] for line in capsys.readouterr().out.splitlines()}
+    assert channels == {"trade:BTC/USD", "trade:ETH/USD"}
+
+
 def test_the_order_book(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     kraken = KrakenProtocol()
     asks = [{"price": 101 + n, "qty": 1} for n in range(10)]
@@ -327,6 +344,19 @@ def test_the_events(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> N
     names = [line.partition("(")[0].rpartition(" ")[2] for line in printed]
     assert names == ["Connected", "Subscribed", "Closed"]
     assert "#3 connection 1: Connected(attempt=1)" in printed[0]
+
+
+def test_the_log(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr(logging, "basicConfig", lambda **options: given.append(options))
+    frames = logging.getLogger("wsclient.frames")
+    monkeypatch.setattr(frames, "level", logging.NOTSET)
+    run_block(block("events", "The log"), {}, [])
+    assert frames.level == logging.DEBUG
+    frames.setLevel(logging.NOTSET)
+    (options,) = given
+    record = logging.makeLogRecord({"levelname": "INFO", "msg": "feed: open"})
+    assert logging.Formatter(options["format"]).format(record).endswith("INFO feed: open")
 
 
 def test_the_dialect(clients: list[Any], capsys: pytest.CaptureFixture[str]) -> None:

@@ -267,7 +267,7 @@ class TestClients:
     ) -> None:
         collector = PrometheusCollector(client)
         with monkeypatch.context() as patch:
-            patch.delattr(WebSocketClient, "stats")
+            patch.setattr(WebSocketClient, "stats", None)  # calling it raises
             CollectorRegistry().register(collector)
 
     def test_clients_come_and_go_while_it_is_scraped(self, venue: FakeVenue) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -94,6 +95,55 @@ def test_it_reads_as_levels_best_first() -> None:
     assert book.asks(5)[0].size == 3
     assert (book.sequence, book.received_at) == (7, 5)
     assert repr(book) == "<OrderBook 'a' 2 bids, 1 asks>"
+
+
+def test_best_is_both_sides_of_one_moment() -> None:
+    book = synced()
+    assert book.best() == (book.best_bid, book.best_ask)
+
+
+def test_best_refuses_a_book_without_a_recent_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    book = synced()
+    best = book.best(max_age=60.0)
+    now = time.monotonic()
+    monkeypatch.setattr(kept_of(book), "_now", lambda: now + 61.0)
+    with pytest.raises(
+        OrderBookOutOfSync, match="no update for max_age=60 s: the last one came 61"
+    ):
+        book.best(max_age=60.0)
+    with pytest.raises(OrderBookOutOfSync):
+        book.best(max_age=60.0, stale_ok=True)
+    assert book.best(max_age=float("inf")) == book.best() == best
+    assert book.is_synced
+
+
+def test_each_update_makes_the_book_younger(monkeypatch: pytest.MonkeyPatch) -> None:
+    book = synced()
+    now = time.monotonic() + 61.0
+    monkeypatch.setattr(kept_of(book), "_now", lambda: now)
+    book.apply(message(asks=[[10, 1]]))
+    assert book.best(max_age=1.0)
+
+
+def test_a_snapshot_by_rest_counts_as_an_update() -> None:
+    book = OrderBook(with_book(ByRest()), "a")
+    book.apply(change(1, 1))
+    assert book.take_snapshot(answer(1))
+    assert book.best(max_age=60.0)
+
+
+def test_best_of_a_book_out_of_sync_raises_with_its_reason() -> None:
+    book = OrderBook(with_book(Simple()), "a")
+    with pytest.raises(OrderBookOutOfSync, match="no snapshot"):
+        book.best()
+    assert book.best(stale_ok=True) == (None, None)
+    with pytest.raises(OrderBookOutOfSync, match="it has had none"):
+        book.best(max_age=60.0, stale_ok=True)
+
+
+def test_the_age_must_be_a_number() -> None:
+    with pytest.raises(wsclient.ConfigurationError, match="max_age"):
+        synced().best(max_age="5")  # type: ignore[arg-type]
 
 
 def test_an_empty_side_has_no_best() -> None:
@@ -568,6 +618,9 @@ def test_a_doubt_that_a_number_disproves_wakes_who_waits() -> None:
 
         def newest(self) -> Message | None:
             return None
+
+        def now(self) -> float:
+            return time.monotonic()
 
         def lateness(self) -> float:
             return 0.0

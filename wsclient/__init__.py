@@ -1,12 +1,37 @@
 """A blocking WebSocket client for market data that loses nothing silently.
 
-Each name is imported when it is first used, so that ``import wsclient`` costs little. The classes
-that dialects are written with are in :mod:`wsclient.dialect`, the dialects of venues in
-:mod:`wsclient.dialects`, and the parts of ``client.stats()`` in ``wsclient.stats``. All of them can
-be imported from here too.
-"""
+    import wsclient
 
-from importlib import import_module
+    with wsclient.connect("wss://ws.kraken.com/v2", dialect="kraken") as client:
+        client.subscribe("ticker:BTC/USD")
+        for message in client:                    # goes on through reconnects
+            print(message.channel, message.data)  # message.gap says what was missed before it
+
+``help(wsclient.Options)`` explains the options of ``connect``, ``help(wsclient.WebSocketClient)``
+the calls, ``help("wsclient.dialects.kraken")`` the addresses and channels of a venue. In a shell,
+``wsclient manual`` prints the manual, ``wsclient doctor URL`` says why a connection fails, and
+``wsclient demo`` shows a recovery.
+
+The names by purpose:
+
+open and close     connect, WebSocketClient, Options, State, Verdict, classify
+find a fault       diagnose, Diagnosis
+messages           Message, Gap, Reader, Subscription, SubscriptionState
+order books        OrderBook, Level, BookState
+events, statistics events (a module), EventStream, Stats
+older code         WebSocketHandler
+own dialects       Dialect; the other classes for them are in wsclient.dialect
+errors             WSClientError is the base of all; help(wsclient.errors) shows the tree:
+                   AuthenticationError, ClientClosed, ClientForked, ConfigurationError,
+                   ConnectError, ConnectTimeout, ConnectionLost, HandshakeRejected, NotConnected,
+                   NotSupported, OrderBookOutOfSync, OutcomeUnknown, QueueOverflow,
+                   ReconnectError, ReentrantCall, RequestRejected, SubscriptionError,
+                   SubscriptionRejected, SubscriptionTimeout, ThreadStartError, WaitTimeout
+
+The classes of wsclient.dialect, of the venues in wsclient.dialects, and the parts of
+``client.stats()`` in ``wsclient.stats`` can be imported from here too. Each name is imported when
+it is first used, so that ``import wsclient`` costs little.
+"""
 
 from wsclient.version import __version__ as __version__
 
@@ -84,6 +109,7 @@ if TYPE_CHECKING:
     )
     from wsclient.handler import WebSocketHandler
     from wsclient.messages import Gap, Message, Subscription, SubscriptionState
+    from wsclient.messages import Subscriptions as Subscriptions
     from wsclient.options import Options
     from wsclient.orderbook import OrderBook
     from wsclient.reader import Reader
@@ -175,7 +201,7 @@ _NAMES = {
         "ThreadStartError WSClientError WaitTimeout"
     ),
     "handler": "WebSocketHandler",
-    "messages": "Gap Message Subscription SubscriptionState",
+    "messages": "Gap Message Subscription SubscriptionState Subscriptions",
     "options": "Options",
     "orderbook": "OrderBook",
     "reader": "Reader",
@@ -195,6 +221,8 @@ _HOMES = {name: module for module, names in _NAMES.items() for name in names.spl
 if not TYPE_CHECKING:  # else type checkers would accept any name
 
     def __getattr__(name: str) -> object:
+        from importlib import import_module  # here, so that it is no name of the package
+
         if name in _HOMES:
             value = getattr(import_module(f"wsclient.{_HOMES[name]}"), name)
         elif name in _MODULES:
@@ -205,4 +233,5 @@ if not TYPE_CHECKING:  # else type checkers would accept any name
         return value
 
     def __dir__() -> list[str]:
-        return sorted({*__all__, *_HOMES, *_MODULES, *globals()})
+        found = {*__all__, *_HOMES, *_MODULES, *globals()}
+        return sorted(found - {"TYPE_CHECKING"})

@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
+import ssl
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import Any, NoReturn, overload
 
 from wsclient import dialects
+from wsclient.dialect.base import Dialect
 from wsclient.errors import ConfigurationError
-from wsclient.events import Event, InsecureTLS
-from wsclient.messages import Message, Subscription, SubscriptionState
-from wsclient.options import Options, check_overflow, check_timeout, check_whole
-from wsclient.orderbook import OrderBook
+from wsclient.events import InsecureTLS
+from wsclient.messages import Message, Subscription, Subscriptions, SubscriptionState
+from wsclient.observable import _Observable
+from wsclient.options import (
+    Headers,
+    Options,
+    Overflow,
+    check_overflow,
+    check_timeout,
+    check_whole,
+    given_options,
+)
+from wsclient.orderbook import ClientBooks, OrderBook
+from wsclient.outgoing import _Sender
 from wsclient.reader import Reader, _Receiver
-from wsclient.runtime.accounting import connections_of, stats_of
 from wsclient.runtime.checks import (
     check_channels,
-    check_event_types,
+    check_venue_options,
     close_quietly,
     forbid_worker_threads,
 )
 from wsclient.runtime.core import Core
-from wsclient.runtime.eventstream import EventStream
 from wsclient.runtime.platform import check_threads
-from wsclient.runtime.queues import MessageQueue
 from wsclient.sansio.life import State
-from wsclient.stream.codec import encode
 from wsclient.stream.declared import types_of
-from wsclient.telemetry.stats import ConnectionInfo, Stats
-from wsclient.threads.forking import forked_error
 from wsclient.threads.logs import ClientLog
 from wsclient.threads.waiting import Deadline, Waiter
 from wsclient.tracebacks import without_locals
@@ -40,21 +46,16 @@ from wsclient.transport.handshake import check_handshake_options
 from wsclient.transport.source import Sources
 from wsclient.transport.target import Target
 from wsclient.transport.transport import Sockets
-
-if TYPE_CHECKING:
-    from wsclient.books.feeds import BookFeed
-    from wsclient.books.registry import BookRegistry
+from wsclient.verdicts import Verdict, classify
 
 __all__ = ["Reader", "WebSocketClient", "client_of", "connect"]
 
-_Event = TypeVar("_Event", bound=Event)
 
-
-class WebSocketClient(_Receiver):
+class WebSocketClient(_Observable, _Sender, _Receiver):
     """A connection to one venue, kept open in the background and read by blocking calls.
 
     ``url`` is a ``ws://`` or ``wss://`` URL, or a function that returns one and is called at each
-    attempt. The options are those of :class:`wsclient.Options`. The connection is opened by
+    attempt. ``help(wsclient.Options)`` says what each option means. The connection is opened by
     :meth:`connect` or by a ``with`` block, which closes the client at its end. Any number of
     threads may use a client.
 
@@ -62,8 +63,45 @@ class WebSocketClient(_Receiver):
     """
 
     @without_locals
-    def __init__(self, url: str | Callable[[], str], **options: Any) -> None:
-        self._begin(Sockets, url, options)
+    def __init__(
+        self,
+        url: str | Callable[[], str],
+        *,
+        dialect: str | Dialect = "generic",
+        headers: Headers | Callable[[], Headers] | None = None,
+        subprotocols: Sequence[str] | None = None,
+        cookie: str | None = None,
+        origin: str | None = None,
+        credentials: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+        proxy: str | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        connect_timeout: float = 10.0,
+        max_retries: int = 3,
+        max_reconnects: int | None = None,
+        retry_delay: float = 1.0,
+        max_retry_delay: float = 60.0,
+        jitter: bool = True,
+        classify: Callable[[BaseException], Verdict] = classify,
+        ping_interval: float | None = 20.0,
+        ping_timeout: float | None = 10.0,
+        silence_timeout: float | None = None,
+        stale_after: float | None = None,
+        stall_timeout: float | None = 10.0,
+        send_timeout: float | None = 10.0,
+        ack_timeout: float = 20.0,
+        close_timeout: float = 1.0,
+        queue_size: int | None = 100_000,
+        queue_bytes: int | None = 256 * 1024 * 1024,
+        overflow: Overflow = "drop_oldest",
+        max_message_size: int | None = 16 * 1024 * 1024,
+        decimal: bool = False,
+        deliver_unhandled: bool = False,
+        validate: Callable[[Message], object] | None = None,
+        decode: Any = None,
+        name: str | None = None,
+        **unknown: NoReturn,
+    ) -> None:
+        self._begin(Sockets, url, given_options(locals()))
 
     def _begin(
         self,
@@ -81,15 +119,12 @@ class WebSocketClient(_Receiver):
         check_handshake_options(checked)
         log = ClientLog(checked.name or where, where)
         self._where = where
-        sources = make_sources(Target(url, checked, dialect))
+        sources = make_sources(Target(url, checked, dialect, log))
         self._core = Core(sources, checked, dialect, log)
         if checked.ssl_context is not None and (weakness := weakness_of(checked.ssl_context)):
             self._core.emit(InsecureTLS, weakness)
         self._queue = self._core.default
-        #: The registry of the order books, made for the first one, under the key None.
-        self._registries: dict[None, BookRegistry] = {}
-        #: The books that callers hold. Weak references, since each book holds the client.
-        self._books: weakref.WeakValueDictionary[str, OrderBook] = weakref.WeakValueDictionary()
+        self._order_books = ClientBooks(self._core)
         # The threads hold only the core. So a client that nothing else holds is collected, and its
         # finalizer closes the core.
         self._finalizer = weakref.finalize(self, self._core.close_soon)
@@ -117,19 +152,51 @@ class WebSocketClient(_Receiver):
             self._core.calls.cancel_connect(waiter)
             raise
 
-    def close(self, timeout: float | None = None) -> None:
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the client is closed: what keeps a script alive that :meth:`on` functions run.
+
+        Returns when a ``close()`` of another thread or of a signal handler is complete, at once if
+        the client is closed already. Goes on while the client connects or reconnects. Ctrl-C
+        interrupts it at any time.
+
+        Raises the client's failure when it has failed, NotConnected when ``connect()`` was never
+        called or has failed, and TimeoutError after ``timeout`` seconds; the client goes on then.
+        Raises RuntimeError on a thread of the client, such as in an :meth:`on` function.
+        """
+        try:
+            check_timeout(timeout)
+            forbid_worker_threads()
+            self._core.wait(Deadline(timeout))
+        finally:
+            del self  # a traceback that somebody keeps must not keep the client alive
+
+    def close(self, timeout: float | None = None, *, drain: bool = False) -> None:
         """Close the client for good: end its connection, every iteration and every blocked call.
 
-        Takes at most ``timeout`` seconds (default: the option ``close_timeout``). Messages that
-        are still queued are discarded. Idempotent. May be called from any thread, from a signal
-        handler and from a finalizer. If that handler or finalizer has interrupted wsclient itself,
-        ``close()`` returns at once, and the client is closed as soon as the handler returns.
+        Takes at most ``timeout`` seconds (default: the option ``close_timeout``). A hook of the
+        dialect that has not returned delays the end of the connection, but after 0.25 s not that of
+        the blocked calls. Idempotent. May be called from any thread, from a signal handler and from
+        a finalizer. If that handler or finalizer has interrupted wsclient itself, ``close()``
+        returns at once, and the client is closed as soon as the handler returns.
+
+        Messages that are still queued are discarded, unless ``drain``. Then the connection ends
+        first, and nothing more is taken in. Other threads go on until they have taken out what is
+        queued: the functions of :meth:`on`, order books, and every thread in a loop or in
+        ``recv()``, whose iteration or call ends only then. ``close()`` waits for them within its
+        timeout, then discards what is left; :class:`wsclient.events.UnreadDiscarded` says how much.
+        It does not wait for messages that the calling thread itself reads, or that nobody reads:
+        they can still be read after it has returned. Another ``close()``, without ``drain``, ends
+        the drain and discards them.
         """
         check_timeout(timeout)
-        self._core.close(self._core.options.close_timeout if timeout is None else timeout)
+        limit = self._core.options.close_timeout if timeout is None else timeout
+        self._core.close(limit, drain=drain)
         self._finalizer.detach()
 
     def __enter__(self) -> WebSocketClient:
+        life = self._core.supervisor.life
+        if life.is_over:
+            life.check()  # raises ClientClosed
         if self._core.supervisor.state is State.IDLE:
             self.connect()
         return self
@@ -140,32 +207,36 @@ class WebSocketClient(_Receiver):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        close_quietly(self.close, kind)
+        # A drain of another thread goes on, unless the block has raised.
+        is_draining = kind is None and self._core.drain.is_on
+        close_quietly(partial(self.close, drain=True) if is_draining else self.close, kind)
 
     # Channels.
 
     @without_locals
     def subscribe(
         self, *channels: str, timeout: float | None = None, **options: Any
-    ) -> list[Subscription]:
+    ) -> Subscriptions:
         """Subscribe to ``channels``, and block until the venue has answered for every one.
 
-        ``options`` are passed to the dialect (``depth=100``), and again at each resubscribe.
+        ``options`` are passed to the dialect (``depth=100``), and again at each resubscribe. Only
+        the venue knows which there are, and may ignore others.
         While the connection is down, the call waits for it. ``timeout`` (s) bounds the whole call;
         by default the venue has ``ack_timeout`` to answer each message.
 
         Returns the subscriptions. Raises SubscriptionRejected or SubscriptionTimeout, whose
         ``failed`` maps each channel that failed to the reason; the others stay subscribed.
         """
-        self._subscribe(channels, self._queue, timeout, options)
+        self._core.calls.subscribe_and_wait(channels, self._queue, timeout, options)
         found = self._core.calls.subscriptions(channels)
-        return [found[c] for c in channels if c in found]
+        return Subscriptions(found[c] for c in channels if c in found)
 
     def unsubscribe(self, *channels: str, timeout: float | None = None) -> None:
         """Unsubscribe from ``channels``, and block until the venue has answered.
 
-        A channel that a reader or a callback still uses stays subscribed for them. ``timeout`` is
-        as in :meth:`subscribe`.
+        A channel that a reader or a callback still uses stays subscribed for them. Does nothing for
+        a channel that is not subscribed: the venue may have ended it at any time.
+        :attr:`subscriptions` has those that are. ``timeout`` is as in :meth:`subscribe`.
 
         Raises SubscriptionRejected when the venue refuses, and SubscriptionTimeout when it does
         not answer. After a timeout the channel is no longer wanted either.
@@ -187,17 +258,18 @@ class WebSocketClient(_Receiver):
         self,
         *channels: str,
         queue_size: int | None = None,
-        overflow: str | None = None,
+        overflow: Overflow | None = None,
         decode: Any = None,
         timeout: float | None = None,
         **options: Any,
     ) -> Reader:
-        """Return an independent reader of ``channels``; subscribe to them if necessary.
+        """Subscribe to ``channels``, and return an independent reader of their messages.
 
-        The reader gets their messages. The client's own ``recv`` gets them only if the client has
-        subscribed to them too. ``queue_size`` (messages), ``overflow`` and ``decode`` (``Any`` for
-        plain data) replace the client's options for this reader. ``timeout`` and ``options``
-        are as in :meth:`subscribe`. Raises as :meth:`subscribe`.
+        No :meth:`subscribe` is needed, and none is made for channels that are subscribed to
+        already. The reader gets their messages. The client's own ``recv`` gets them only if the
+        client has subscribed to them too. ``queue_size`` (messages), ``overflow`` and ``decode``
+        (``Any`` for plain data) replace the client's options for this reader. ``timeout`` and
+        ``options`` are as in :meth:`subscribe`. Raises as :meth:`subscribe`.
         """
         check_whole("queue_size", queue_size, 1, or_none=True)
         if overflow is not None:
@@ -210,93 +282,86 @@ class WebSocketClient(_Receiver):
         undo = partial(self._core.posts.put_now, self._core.calls.dropping(channels, queue))
         reader = Reader(self, queue, channels)
         try:
-            self._subscribe(channels, queue, timeout, options)
+            self._core.calls.subscribe_and_wait(channels, queue, timeout, options)
         except BaseException:
             undo()  # one call, written in C: a second interrupt can only come after it
             raise
         return reader
 
+    @overload
     def on(
         self,
-        channel: str,
+        channels: str,
         function: Callable[[Message], object],
         timeout: float | None = None,
         **options: Any,
-    ) -> Subscription:
-        """Call ``function`` with each message of ``channel``; subscribe to it if necessary.
+    ) -> Subscription: ...
 
-        The function runs on the ``wsclient-callbacks`` thread. An exception from it is logged and
-        counted, and stops nothing. Raises as :meth:`subscribe`.
+    @overload
+    def on(
+        self,
+        channels: Iterable[str],
+        function: Callable[[Message], object],
+        timeout: float | None = None,
+        **options: Any,
+    ) -> list[Subscription]: ...
+
+    def on(
+        self,
+        channels: str | Iterable[str],
+        function: Callable[[Message], object],
+        timeout: float | None = None,
+        **options: Any,
+    ) -> Subscription | list[Subscription]:
+        """Subscribe to ``channels``, and call ``function`` with each of their messages.
+
+        No :meth:`subscribe` is needed, and none is made for channels that are subscribed to
+        already. ``channels`` is a name, or several: a list, a tuple, a set. They are subscribed to
+        together, in as few requests as the venue allows. ``timeout`` and ``options`` are as in
+        :meth:`subscribe`.
+
+        The function runs on the ``wsclient-callbacks`` thread, as all functions of ``on()`` do, one
+        after the other. An exception from it stops nothing: it is logged with its traceback,
+        emitted as :class:`wsclient.events.CallbackFailed`, and counted in
+        ``stats().callback_errors``. :meth:`wait` keeps a script alive meanwhile.
+
+        Returns the subscription, a list of them for several names. Raises as :meth:`subscribe`. If
+        one channel fails, the whole call is undone: the function is not called for the others.
         """
-        added = list[None]()
+        names: Iterable[Any] = (channels,)
+        if isinstance(channels, Iterable) and not isinstance(channels, (str, bytes)):
+            names = channels
+        added = list[str]()
         try:
-            return self._on(channel, function, timeout, options, added)
+            found = self._on(tuple(dict.fromkeys(names)), function, timeout, options, added)
+            return found[0] if isinstance(channels, str) else found
         except BaseException:  # in this frame: no interrupt comes between it and the return
-            self._core.calls.off(channel, function, added)
+            self._core.calls.off(function, added)
             del options  # they may hold secrets
             raise
 
     @without_locals
     def _on(
         self,
-        channel: str,
+        channels: tuple[str, ...],
         function: Callable[[Message], object],
         timeout: float | None,
         options: Mapping[str, Any],
-        added: list[None],
-    ) -> Subscription:
+        added: list[str],
+    ) -> list[Subscription]:
         check_timeout(timeout)
         forbid_worker_threads()
-        check_channels((channel,))
+        check_channels(channels)
         if not callable(function):
             raise ConfigurationError(f"on() takes a function, not {type(function).__name__}")
+        check_venue_options(options)
         waiter = Waiter()
-        self._core.calls.on(channel, function, options, waiter, self._core.until(timeout), added)
+        self._core.calls.on(channels, function, options, waiter, self._core.until(timeout), added)
         waiter.wait()
-        found = self._core.calls.subscriptions((channel,)).get(channel)
-        gone = Subscription(channel, SubscriptionState.UNSUBSCRIBING, options)
-        return found or gone  # another thread may have unsubscribed from it meanwhile
-
-    @overload
-    def on_event(self, function: Callable[[Event], object]) -> None: ...
-
-    @overload
-    def on_event(self, function: Callable[[_Event], object], kind: type[_Event], /) -> None: ...
-
-    @overload
-    def on_event(
-        self,
-        function: Callable[[Any], object],
-        kind: type[Event],
-        other: type[Event],
-        /,
-        *types: type[Event],
-    ) -> None: ...
-
-    def on_event(self, function: Callable[[Any], object], *types: type[Event]) -> None:
-        """Call ``function`` with each event from now on: see :mod:`wsclient.events`.
-
-        With ``types``, the function gets only events of these types, such as ``Disconnected``.
-        The function runs on the ``wsclient-callbacks`` thread, which it shares with the functions
-        of :meth:`on`. An exception from it is logged and counted, and stops nothing. May be called
-        before :meth:`connect`. ``close()`` waits, within its timeout, until the last event is
-        delivered; no event is delivered after ``close()``. Raises ClientClosed after ``close()``,
-        and the client's failure when it has failed.
-        """
-        if not callable(function):
-            raise ConfigurationError(f"on_event() takes a function, not {type(function).__name__}")
-        self._core.calls.on_event(function, check_event_types("on_event", types))
-
-    def events(self, *types: type[Event]) -> EventStream:
-        """Return an iterator over the client's events from now on: see :mod:`wsclient.events`.
-
-        With ``types``, only over events of these types, such as ``Disconnected``. Iterate over it
-        in a thread of your own. May be called before :meth:`connect`. The iteration ends after the
-        last event, :class:`wsclient.events.Closed`, even if its type is not among them.
-        """
-        stream = EventStream(types=check_event_types("events", types))
-        self._core.calls.listen(stream)
-        return stream
+        found = self._core.calls.subscriptions(channels)
+        # Another thread may have unsubscribed from one meanwhile.
+        gone = SubscriptionState.UNSUBSCRIBING
+        return Subscriptions(found.get(c) or Subscription(c, gone, options) for c in channels)
 
     @without_locals
     def order_book(
@@ -319,126 +384,7 @@ class WebSocketClient(_Receiver):
         the snapshot was refused for good, NotSupported when the dialect has no order books, and
         ConfigurationError with ``overflow="conflate"``.
         """
-        check_timeout(timeout)
-        if not isinstance(symbol, str) or not isinstance(verify_checksum, bool):
-            raise ConfigurationError(
-                "an order book's symbol must be text, and verify_checksum True or False"
-            )
-        core = self._core
-        if core.options.overflow == "conflate":
-            raise ConfigurationError(
-                'an order book needs every message, but overflow="conflate" keeps only the newest; '
-                "choose another overflow policy"
-            )
-        core.check_call()  # before the dialect is called
-        forbid_worker_threads()
-        registry, deadline = self._book_registry, Deadline(timeout)
-        channel = registry.channel(symbol, options)
-        core.supervisor.life.check_begun()
-        feed, live = registry.new(channel, verify_checksum, options)
-        call = object()
-        try:
-            feed = core.call(partial(registry.find, feed, live, call))
-            if feed.book.verify_checksum != verify_checksum:
-                raise ConfigurationError(
-                    f"the order book of {symbol!r} already exists with verify_checksum="
-                    f"{feed.book.verify_checksum}; close it first, or pass the same value"
-                )
-            feed.check()
-            left = None if timeout is None else deadline.remaining()
-            self._subscribe((channel,), feed.queue, left, options)
-            core.call(feed.start)
-            left = core.options.ack_timeout if timeout is None else deadline.remaining()
-            feed.book.wait_synced(left)
-            book: OrderBook = core.call(partial(self._book_of, feed, call))
-            return book
-        except BaseException:
-            core.post(partial(registry.give_up, channel, call))
-            raise
-
-    def latest(self, channel: str) -> Message | None:
-        """Return the newest message received of ``channel``, or None.
-
-        Takes nothing from a queue and does not wait. With the option ``decode``, reading its
-        ``data`` raises ``msgspec.ValidationError`` if they do not fit their declared type. Raises
-        ClientForked in a child process.
-        """
-        if self._core.is_forked:
-            raise forked_error()
-        found = self._core.supervisor.upkeep.channels.get(channel)
-        message = None if found is None else found.latest
-        if message is not None and self._core.has_types:
-            message = message.copy()  # a consumer stores the data of its type in the original
-            message.kind = self._core.types.of(channel) if self._core.types is not None else None
-        return message
-
-    # Messages to the venue.
-
-    @without_locals
-    def send(self, payload: Any) -> None:
-        """Send text, bytes, or an object as JSON; return when its bytes are sent.
-
-        Raises NotConnected at once when the connection is not open, or when it ends before any
-        byte was sent; OutcomeUnknown when it ends half way. The message is neither kept for the
-        next connection nor sent twice.
-        """
-        forbid_worker_threads()
-        waiter = Waiter()
-        self._core.calls.send(encode(payload), waiter)
-        waiter.wait()
-
-    @without_locals
-    def request(self, payload: Any, timeout: float | None = 10.0) -> Any:
-        """Send a request, and return the decoded reply that the dialect matches to it.
-
-        Raises NotSupported if the dialect cannot match replies to requests, NotConnected as
-        :meth:`send`, TimeoutError after ``timeout`` seconds, RequestRejected when the venue answers
-        with an error, and OutcomeUnknown when the connection ends before the answer.
-        """
-        check_timeout(timeout)
-        forbid_worker_threads()
-        dialect = self._core.dialect
-        sent, reply = Waiter(), Waiter()
-        request_id = self._core.calls.request(
-            lambda id: encode(dialect.request(payload, id)), sent, reply, self._core.until(timeout)
-        )
-        try:
-            sent.wait(Deadline(timeout))
-        except TimeoutError:
-            pass  # the reply's own deadline decides
-        except BaseException:
-            self._core.calls.cancel_request(request_id)
-            raise
-        return reply.wait()
-
-    # State and statistics.
-
-    @property
-    def state(self) -> State:
-        """The state of the client: OPEN while a connection is, else that of the furthest one."""
-        return self._core.supervisor.state
-
-    @property
-    def is_connected(self) -> bool:
-        """True while the connection is open and messages can be sent."""
-        return self.state is State.OPEN
-
-    @property
-    def connections(self) -> list[ConnectionInfo]:
-        """The connections that have not ended, oldest first.
-
-        Raises ClientForked in a child process.
-        """
-        self._core.check_call()
-        return connections_of(self._core)
-
-    def stats(self) -> Stats:
-        """Return all counters and measurements as of now.
-
-        Raises ClientForked in a child process.
-        """
-        self._core.check_call()
-        return stats_of(self._core)
+        return self._order_books.open(self, symbol, verify_checksum, timeout, options)
 
     def __repr__(self) -> str:
         if "_core" not in vars(self):  # an error reporter may show it when __init__ has raised
@@ -450,60 +396,55 @@ class WebSocketClient(_Receiver):
             f"{count} channel{'s'[: count != 1]}, {len(self._queue)} queued>"
         )
 
-    # Inside.
-
-    @property
-    def _book_registry(self) -> BookRegistry:
-        """The registry of the order books: the first call makes it, as most clients have none."""
-        made = self._registries.get(None)
-        if made is None:
-            from wsclient.books.registry import BookRegistry  # imported lazily, for the same reason
-
-            made = self._registries.setdefault(None, BookRegistry(self._core))
-        return made
-
-    def _book_of(self, feed: BookFeed, call: object) -> OrderBook:
-        """Return the OrderBook for the caller ``call``. Runs on the watchdog thread."""
-        feed.calls.discard(call)
-        feed.is_given = True
-        book = self._books.get(feed.channel)
-        if book is None or book._live is not feed.book:
-            book = OrderBook._of(feed.book, partial(self._close_book, feed))
-            self._books[feed.channel] = book
-        return book
-
-    def _close_book(self, feed: BookFeed) -> None:
-        """Close a book. A method of the client, so that each book keeps its client alive."""
-        self._book_registry.close(feed)
-
-    def _subscribe(
-        self,
-        channels: tuple[str, ...],
-        queue: MessageQueue,
-        timeout: float | None,
-        options: Mapping[str, Any],
-    ) -> None:
-        check_timeout(timeout)
-        forbid_worker_threads()
-        check_channels(channels)
-        waiter = Waiter()
-        self._core.calls.subscribe(channels, queue, options, waiter, self._core.until(timeout))
-        waiter.wait()
-
 
 @without_locals
-def connect(url: str | Callable[[], str], **options: Any) -> WebSocketClient:
+def connect(
+    url: str | Callable[[], str],
+    *,
+    dialect: str | Dialect = "generic",
+    headers: Headers | Callable[[], Headers] | None = None,
+    subprotocols: Sequence[str] | None = None,
+    cookie: str | None = None,
+    origin: str | None = None,
+    credentials: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+    proxy: str | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    connect_timeout: float = 10.0,
+    max_retries: int = 3,
+    max_reconnects: int | None = None,
+    retry_delay: float = 1.0,
+    max_retry_delay: float = 60.0,
+    jitter: bool = True,
+    classify: Callable[[BaseException], Verdict] = classify,
+    ping_interval: float | None = 20.0,
+    ping_timeout: float | None = 10.0,
+    silence_timeout: float | None = None,
+    stale_after: float | None = None,
+    stall_timeout: float | None = 10.0,
+    send_timeout: float | None = 10.0,
+    ack_timeout: float = 20.0,
+    close_timeout: float = 1.0,
+    queue_size: int | None = 100_000,
+    queue_bytes: int | None = 256 * 1024 * 1024,
+    overflow: Overflow = "drop_oldest",
+    max_message_size: int | None = 16 * 1024 * 1024,
+    decimal: bool = False,
+    deliver_unhandled: bool = False,
+    validate: Callable[[Message], object] | None = None,
+    decode: Any = None,
+    name: str | None = None,
+    **unknown: NoReturn,
+) -> WebSocketClient:
     """Make a :class:`WebSocketClient`, open it and return it.
 
-    ``url`` is a ``ws://`` or ``wss://`` URL, or a function that returns one. ``options`` are the
-    arguments of :class:`wsclient.Options`, such as ``dialect="kraken"``; without a dialect the
-    client speaks the ``generic`` protocol. ``help(wsclient.Options)`` lists them with their
-    defaults.
+    ``url`` is a ``ws://`` or ``wss://`` URL, or a function that returns one. The other arguments
+    are the options: ``help(wsclient.Options)`` says what each means. Without a dialect the client
+    speaks the ``generic`` protocol.
 
     Raises ConfigurationError for a URL or an option that cannot work, and as
     :meth:`WebSocketClient.connect` if the connection cannot be opened.
     """
-    client = WebSocketClient(url, **options)
+    client = WebSocketClient(url, **given_options(locals()))
     try:
         client.connect()
     except BaseException:

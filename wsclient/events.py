@@ -30,6 +30,7 @@ __all__ = [
     "DialectFailed",
     "Disconnected",
     "Event",
+    "Failing",
     "GapMarked",
     "GapUnhandled",
     "InsecureTLS",
@@ -44,10 +45,12 @@ __all__ = [
     "SnapshotTooOld",
     "SnapshotsFailed",
     "StateChanged",
+    "SubscribeFailed",
     "Subscribed",
     "ThreadDied",
     "ThreadStuck",
     "UnreadDiscarded",
+    "Unsubscribed",
     "Waiting",
 ]
 
@@ -130,6 +133,20 @@ class Reconnecting(Event):
 
 
 @dataclass(frozen=True)
+class Failing(Event):
+    """The client has had no working connection for ``seconds``, and keeps trying.
+
+    Emitted once per outage, after 30 s. A connection works when it has brought data, or has stayed
+    open for ten seconds. ``why`` says how the last attempt or connection ended; empty if the first
+    attempt has not. If the program has configured no logging, this and the failure of a client are
+    printed on stderr.
+    """
+
+    seconds: float
+    why: str
+
+
+@dataclass(frozen=True)
 class Waiting(Event):
     """A ``subscribe()`` call waits for a connection; once per call.
 
@@ -151,12 +168,26 @@ class Subscribed(Event):
 class Rejected(Event):
     """The venue has refused ``channel``; ``why`` is its reason, or says that it gave none in time.
 
-    ``is_lost`` is True if the channel was active before; it has ended with a ``lost`` message.
+    ``is_lost`` is True if the channel was active before: it was refused when the client subscribed
+    to it again, and has ended with a ``lost`` message. ``stats()`` counts these in
+    ``channels_lost``, the others in ``channels_refused``.
     """
 
     channel: str
     why: str
     is_lost: bool
+
+
+@dataclass(frozen=True)
+class Unsubscribed(Event):
+    """The client is no longer subscribed to ``channel``, as nothing of the caller's reads it.
+
+    ``why`` is empty if the venue has confirmed that, or if there is no connection. Otherwise it
+    says that the venue has not answered: messages that still come are discarded.
+    """
+
+    channel: str
+    why: str
 
 
 @dataclass(frozen=True)
@@ -167,7 +198,8 @@ class Resubscribing(Event):
     message for the option ``stale_after``) or ``out of sync`` (an order book needs a new
     snapshot). ``why`` is the same as a sentence. The subscribe for an ended channel may wait, since
     all resubscriptions share one rate limit. :class:`Subscribed` follows when the venue has
-    confirmed the channel, and its next message carries a gap.
+    confirmed the channel, and its next message carries a gap. ``stats().channels_ended`` counts
+    those that the venue has ended.
     """
 
     channel: str
@@ -272,10 +304,11 @@ class Closed(Event):
 
 @dataclass(frozen=True)
 class CallbackFailed(Event):
-    """A function of ``on()`` or ``on_event()``, whose name ``function`` is, has raised ``error``.
+    """A function of ``on()`` or ``on_event()`` has raised ``error``, which has its traceback.
 
-    It and the other functions are still called. ``channel`` is the channel of ``on()``, None for
-    ``on_event()``. Functions of ``on_event()`` do not get the events about each other.
+    It and the other functions are still called. ``function`` is the function's name, ``channel``
+    the channel of its message, None for ``on_event()``. ``stats().callback_errors`` is the number
+    of these events. Functions of ``on_event()`` do not get the events about each other.
     """
 
     function: str
@@ -375,6 +408,17 @@ class GapUnhandled(Event):
 
     channel: str
     gap: Gap
+
+
+@dataclass(frozen=True)
+class SubscribeFailed(Event):
+    """``WebSocketHandler.subscribe()`` of ``channel`` has failed; it returns no exception.
+
+    ``why`` is the venue's reason, or another sentence.
+    """
+
+    channel: str
+    why: str
 
 
 @dataclass(frozen=True)

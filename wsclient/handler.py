@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
+from functools import partial
 from typing import Any
 
 from wsclient.client import WebSocketClient
-from wsclient.errors import ConfigurationError, ConnectError, NotConnected, SubscriptionError
-from wsclient.events import GapUnhandled
+from wsclient.errors import (
+    ConfigurationError,
+    ConnectError,
+    NotConnected,
+    SubscriptionError,
+    WSClientError,
+)
+from wsclient.events import GapUnhandled, SubscribeFailed
 from wsclient.messages import Gap, Message, Subscription
-from wsclient.options import check_number
+from wsclient.options import Options, check_number
+from wsclient.runtime.checks import close_quietly
+from wsclient.text import one_line, text_of
 from wsclient.tracebacks import without_locals
 
 __all__ = ["WebSocketHandler"]
 
 
+#: The keys of the config that are not options of the client.
+_KEYS = ("websocket_uri", "retry_delay_sec", "on_market_data")
+
+
 class WebSocketHandler:
-    """A thin adapter around :class:`WebSocketClient`.
+    """A thin adapter around :class:`WebSocketClient`, which is its attribute ``client``.
 
     ``config`` holds ``websocket_uri``, ``max_retries`` (default 3), ``retry_delay_sec`` (default 5,
     a constant delay) and ``on_market_data`` (a function that takes one decoded message, instead of
@@ -26,15 +41,14 @@ class WebSocketHandler:
     Incoming JSON is routed by its ``type``: ``system`` is filtered out, ``market_data`` goes to
     :meth:`run` or to the iteration, ``subscription`` is the answer to a subscribe, and anything
     else is logged as unhandled. Invalid JSON is logged and counted, and is never fatal.
+
+    ``last_error`` is the text of the last failure, with the venue's reason: of :meth:`connect`,
+    :meth:`subscribe`, :meth:`run` or the iteration. It is None before the first.
     """
 
     @without_locals
     def __init__(self, config: Mapping[str, Any]) -> None:
-        if not isinstance(config, Mapping):
-            raise ConfigurationError(f"config must be a mapping, not {type(config).__name__}")
-        options = dict(config)
-        if "websocket_uri" not in options:
-            raise ConfigurationError("config must have the key 'websocket_uri'")
+        options = _options_of(config)
         url = options.pop("websocket_uri")
         delay = options.pop("retry_delay_sec", 5)
         check_number("retry_delay_sec", delay, 0.0)
@@ -47,35 +61,50 @@ class WebSocketHandler:
         options.setdefault("retry_delay", delay)
         options.setdefault("max_retry_delay", max(delay, 1e-3))
         options.setdefault("jitter", False)
+        self.last_error: str | None = None
         self.client = WebSocketClient(url, **options)
 
     def connect(self) -> None:
         """Open the connection.
 
-        Raises ConnectionError("Max connection retries exceeded") after ``max_retries`` attempts.
+        Raises ConnectionError("Max connection retries exceeded") after ``max_retries`` attempts,
+        chained to the failure of the last one.
         """
         try:
             self.client.connect()
         except ConnectError as error:
+            self.last_error = str(error)
             raise ConnectError("Max connection retries exceeded", error.attempts) from error
+        except WSClientError as error:
+            self.last_error = str(error)
+            raise
 
     def subscribe(self, channel: str, **options: Any) -> dict[str, str]:
         """Subscribe to ``channel``. Never raises an error.
 
-        Returns ``{"status": "success"}``, or ``{"status": "error", "error": why}``.
+        Returns ``{"status": "success"}``, or ``{"status": "error", "error": text}``. The text is
+        "Not connected", "Subscription failed" when the venue has refused the channel, or what else
+        went wrong. The venue's reason is logged, and is in ``last_error``.
         """
         if not self.is_connected:
-            return {"status": "error", "error": "Not connected"}
+            return self._refused(channel, "Not connected", "not connected")
         try:
             self.client.subscribe(channel, **options)
-        except NotConnected:
-            return {"status": "error", "error": "Not connected"}
+        except NotConnected as error:
+            return self._refused(channel, "Not connected", str(error))
         except SubscriptionError as error:
-            refused = not isinstance(error, TimeoutError)
-            return {"status": "error", "error": "Subscription failed" if refused else str(error)}
+            is_refused = not isinstance(error, TimeoutError)
+            text = "Subscription failed" if is_refused else str(error)
+            return self._refused(channel, text, error.failed.get(channel, str(error)))
         except Exception as error:  # noqa: BLE001 - the contract of this call
-            return {"status": "error", "error": str(error)}
+            return self._refused(channel, str(error), text_of(error))
         return {"status": "success"}
+
+    def _refused(self, channel: str, text: str, why: str) -> dict[str, str]:
+        core = self.client._core
+        self.last_error = core.mask(why)
+        core.emit(SubscribeFailed, channel, self.last_error)
+        return {"status": "error", "error": text}
 
     def process_market_data(self, data: Any) -> None:
         """Handle one decoded message: override this, or pass ``on_market_data``.
@@ -98,12 +127,16 @@ class WebSocketHandler:
             self.process_market_data(data)
 
     def __iter__(self) -> Iterator[Any]:
-        """Yield each decoded ``market_data`` message."""
-        for message in self.client:
-            if message.gap is not None:
-                self.process_gap(message.channel, message.gap)
-            if _has_data(message):
-                yield message.data
+        """Yield each decoded ``market_data`` message. Raises the client's failure if it fails."""
+        try:
+            for message in self.client:
+                if message.gap is not None:
+                    self.process_gap(message.channel, message.gap)
+                if _has_data(message):
+                    yield message.data
+        except WSClientError as error:
+            self.last_error = str(error)
+            raise
 
     @property
     def is_connected(self) -> bool:
@@ -115,15 +148,43 @@ class WebSocketHandler:
         """The wanted channels: see :attr:`WebSocketClient.subscriptions`."""
         return self.client.subscriptions
 
-    def close(self) -> None:
+    def close(self, timeout: float | None = None, *, drain: bool = False) -> None:
         """Close the client for good: see :meth:`WebSocketClient.close`."""
-        self.client.close()
+        self.client.close(timeout, drain=drain)
+
+    def __repr__(self) -> str:
+        if "client" not in vars(self):  # an error reporter may show it when __init__ has raised
+            return f"<{type(self).__name__}, not made>"
+        client = repr(self.client).removeprefix("<WebSocketClient ").removesuffix(">")
+        error = "" if self.last_error is None else f", last error: {one_line(self.last_error)}"
+        return f"<{type(self).__name__} {client}{error}>"
 
     def __enter__(self) -> WebSocketHandler:
+        """Return the handler: the block closes it at its end, and does not connect it."""
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        is_draining = kind is None and self.client._core.drain.is_on
+        close_quietly(partial(self.close, drain=True) if is_draining else self.close, kind)
+
+
+def _options_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of ``config``. Raises ConfigurationError for a missing or an unknown key."""
+    if not isinstance(config, Mapping):
+        raise ConfigurationError(f"config must be a mapping, not {type(config).__name__}")
+    options = dict(config)
+    known = {*_KEYS, *(field.name for field in fields(Options))}
+    unknown = [key for key in options if key not in known]
+    if unknown:
+        close = difflib.get_close_matches(str(unknown[0]), known, 2)
+        hint = f"did you mean {' or '.join(close)}? " if close else ""
+        raise ConfigurationError(
+            f"unknown option {unknown[0]} in config; {hint}the keys are {', '.join(_KEYS)} and the "
+            f"options of a client, {', '.join(sorted(known.difference(_KEYS)))}"
+        )
+    if "websocket_uri" not in options:
+        raise ConfigurationError("config must have the key 'websocket_uri'")
+    return options
 
 
 def _has_data(message: Message) -> bool:

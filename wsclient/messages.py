@@ -6,11 +6,14 @@ import copy
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-__all__ = ["Gap", "LinkedMessage", "Message", "Subscription", "SubscriptionState"]
+from wsclient.text import excerpt
+
+__all__ = ["Gap", "LinkedMessage", "Message", "Subscription", "SubscriptionState", "Subscriptions"]
 
 #: The strongest reason first. Two merged gaps have the stronger of their reasons.
 GAP_REASONS = (
@@ -61,19 +64,32 @@ class Decoder(Protocol):
     def data(self, message: Message) -> Any: ...
     def typed(self, message: Message, type: Any) -> Any: ...
     def typed_decoder(self, type: Any) -> Callable[[bytes], Any] | None: ...
+    def time(self, message: Message) -> int | None: ...
     def portable(self, message: Message) -> Decoder: ...
 
 
 class Arrival(msgspec.Struct, frozen=True, gc=False, eq=False):
-    """The values shared by all messages of one socket read."""
+    """The values shared by all messages of one socket read.
+
+    ``read_at`` is the time of the read (monotonic s); None in another process, and by hand.
+    ``sent_at`` is the time of the only message of this arrival, unset if the decoder finds it.
+    """
 
     received_at: int
     connection_id: int
     decoder: Decoder | None
+    read_at: float | None = None
+    sent_at: int | msgspec.UnsetType | None = msgspec.UNSET
 
 
 _NOWHERE = Arrival(0, 0, None)
 _UNDECODED: Any = msgspec.UNSET
+#: How many subscriptions a ``repr`` shows.
+_SHOWN = 10
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+#: A ``repr`` encodes the data of one of several messages of a frame of up to this length (bytes).
+_SHORT = 64 * 1024
 
 
 class Message(msgspec.Struct, gc=False, eq=False):
@@ -84,7 +100,9 @@ class Message(msgspec.Struct, gc=False, eq=False):
     per message of the channel, or None) and ``item`` (its position in a frame that holds several
     messages, else None). The client adds ``raw`` (the payload of the whole frame as received),
     ``gap`` (a :class:`Gap`, or None if nothing was missed before it), ``kind`` (the declared type
-    of its data) and the values behind the properties.
+    of its data) and the values behind the properties: ``data``; ``time``, the venue's own time, and
+    ``received_at``, both in ns since the epoch, and as datetimes ``time_utc`` and
+    ``received_at_utc``; ``connection_id``.
 
     A message can be pickled, for another process or a file. The pickle holds neither the client
     nor its options, and no decoded data if ``raw`` holds exactly this message. In the unpickled
@@ -136,9 +154,31 @@ class Message(msgspec.Struct, gc=False, eq=False):
         return None if decoder is None else decoder.typed(self, type)
 
     @property
+    def time(self) -> int | None:
+        """When the venue sent the message, by its own clock (ns since the epoch).
+
+        None if it does not say so, or the dialect does not know where. Found at each read.
+        """
+        sent_at, decoder = self.arrival.sent_at, self.arrival.decoder
+        if isinstance(sent_at, msgspec.UnsetType):
+            return None if decoder is None else decoder.time(self)
+        return sent_at
+
+    @property
+    def time_utc(self) -> datetime | None:
+        """:attr:`time` as a datetime in UTC, cut to microseconds."""
+        time = self.time
+        return None if time is None else _datetime(time)
+
+    @property
     def received_at(self) -> int:
         """When the message was read from the socket (ns since the epoch)."""
         return self.arrival.received_at
+
+    @property
+    def received_at_utc(self) -> datetime:
+        """:attr:`received_at` as a datetime in UTC, cut to microseconds."""
+        return _datetime(self.received_at)
 
     @property
     def connection_id(self) -> int:
@@ -152,10 +192,9 @@ class Message(msgspec.Struct, gc=False, eq=False):
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
-        arrival = self.arrival
-        decoder = arrival.decoder
-        if decoder is not None:
-            arrival = Arrival(self.received_at, self.connection_id, decoder.portable(self))
+        decoder = self.arrival.decoder
+        portable = None if decoder is None else decoder.portable(self)
+        arrival = Arrival(self.received_at, self.connection_id, portable, sent_at=self.time)
         fields = {name: getattr(self, name) for name in self.__struct_fields__}
         return _make, (type(self), {**fields, "arrival": arrival, "decoded": _UNDECODED})
 
@@ -163,9 +202,30 @@ class Message(msgspec.Struct, gc=False, eq=False):
         parts = [repr(self.channel), f"type={self.type!r}"]
         if self.sequence is not None:
             parts.append(f"sequence={self.sequence}")
+        if self.item is not None:
+            parts.append(f"item={self.item}")
+        if self.received_at:
+            at = _datetime(self.received_at).isoformat(" ", "microseconds").removesuffix("+00:00")
+            parts.append(f"received {at}Z")
         if self.gap is not None:
             parts.append(f"gap={self.gap!r}")
-        return f"<Message {' '.join(parts)} {len(self.raw)} bytes>"
+        if self.raw:
+            parts.append(self._excerpt())
+        return f"<Message {' '.join(parts)}>"
+
+    def _excerpt(self) -> str:
+        """Return the beginning of the data: of the payload, or of this message's part of it."""
+        shown = self.raw
+        if self.item is not None and self.decoded is not _UNDECODED and len(shown) <= _SHORT:
+            try:
+                shown = msgspec.json.encode(self.decoded)
+            except Exception:  # noqa: BLE001, S110 - data of a user's type; then the whole frame
+                pass
+        return excerpt(shown)
+
+
+def _datetime(ns: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=ns // 1000)
 
 
 def _make(kind: Callable[..., Message], fields: Mapping[str, Any]) -> Message:
@@ -210,3 +270,21 @@ class Subscription:
     def is_active(self) -> bool:
         """True when the venue has confirmed the subscription on the present connection."""
         return self.state is SubscriptionState.ACTIVE
+
+    def __repr__(self) -> str:
+        return f"<Subscription {self._text()}>"
+
+    def _text(self) -> str:
+        gap = "" if self.gap is None else f" gap={self.gap!r}"
+        return f"{self.channel!r} {self.state.value}{gap}"
+
+
+class Subscriptions(list[Subscription]):
+    """A list of subscriptions, whose ``repr`` is a line for each of the first ten."""
+
+    def __repr__(self) -> str:
+        lines = [subscription._text() for subscription in self[:_SHOWN]]
+        if len(self) > _SHOWN:
+            lines.append(f"... and {len(self) - _SHOWN} more")
+        head = f"{len(self)} subscription{'s'[: len(self) != 1]}"
+        return "\n    ".join([f"{head}:" if lines else head, *lines])

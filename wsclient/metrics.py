@@ -27,6 +27,9 @@ wsclient_invalid_total                counter   frames and messages that could n
 wsclient_unhandled_total              counter   frames of a type that the dialect does not know
 wsclient_dropped_total                counter   messages dropped by overflow policies
 wsclient_callback_errors_total        counter   exceptions raised by on() and on_event()
+wsclient_channels_refused_total       counter   channels refused when they were requested
+wsclient_channels_ended_total         counter   channels that the venue has ended
+wsclient_channels_lost_total          counter   channels refused after that, or after a reconnect
 wsclient_books_out_of_sync_total      counter   order books that fell out of sync
 wsclient_books_refreshed_total        counter   order books that got a new snapshot after that
 wsclient_books_refused_total          counter   snapshots of order books refused for good
@@ -95,6 +98,9 @@ COUNTERS = {
     "unhandled": "Frames of a type that the dialect does not know.",
     "dropped": "Messages dropped by overflow policies.",
     "callback_errors": "Exceptions raised by on() and on_event() functions.",
+    "channels_refused": "Channels refused when they were requested.",
+    "channels_ended": "Channels that the venue has ended, to which the client subscribed again.",
+    "channels_lost": "Channels refused after that, or after a reconnect.",
     "books_out_of_sync": "Order books that fell out of sync.",
     "books_refreshed": "Order books that got a new snapshot after that.",
     "books_refused": "Snapshots of order books refused for good.",

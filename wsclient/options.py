@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import numbers
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
+from wsclient.checks import (
+    check_duration,
+    check_number,
+    check_timeout,
+    check_type,
+    check_whole,
+    refuse,
+)
 from wsclient.errors import ConfigurationError
 from wsclient.stream.declared import types_of
 from wsclient.tracebacks import without_locals
@@ -21,13 +28,16 @@ if TYPE_CHECKING:
 __all__ = [
     "OVERFLOW_POLICIES",
     "Options",
+    "Overflow",
     "check_number",
     "check_overflow",
     "check_timeout",
     "check_whole",
+    "given_options",
 ]
 
-OVERFLOW_POLICIES = ("drop_oldest", "drop_newest", "conflate", "error")
+Overflow = Literal["drop_oldest", "drop_newest", "conflate", "error"]
+OVERFLOW_POLICIES: tuple[str, ...] = get_args(Overflow)
 
 _DURATIONS = ("connect_timeout", "ack_timeout", "close_timeout", "max_retry_delay")
 _DURATIONS_OR_NONE = (
@@ -44,12 +54,86 @@ Headers = Mapping[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The keyword arguments of ``connect()`` and ``WebSocketClient``.
+    """The keyword arguments of ``connect()`` and ``WebSocketClient()``, with their defaults.
 
-    ``wsclient manual options`` explains each. Durations are finite numbers of seconds, sizes are
-    bytes; None means no limit, or the dialect's own value.
+    They are checked when the client is made: ConfigurationError for a value that cannot work.
+    Durations are finite numbers of seconds (s).
 
-    Raises ConfigurationError for a value that cannot work.
+    ``dialect`` ("generic")
+        the venue's protocol: one of ``wsclient.dialects.NAMES``, or a ``Dialect`` object
+    ``headers`` (None)
+        for the handshake: a mapping, or a function that returns one and is called at each attempt
+        (``url`` may be a function too); may include ``Host``, but no other header that the
+        handshake writes by itself
+    ``subprotocols`` (None)
+        for the handshake: a list of text, in order of preference
+    ``cookie`` (None)
+        for the handshake: text; the venue's cookies are ignored
+    ``origin`` (None)
+        for the handshake: text, the header ``Origin``
+    ``credentials`` (None)
+        for dialects that log in: a mapping, or a function that returns one
+    ``proxy`` (None)
+        a URL: ``http://``, ``socks5://`` or ``socks5h://`` (extra ``proxy``); those of the
+        environment are ignored
+    ``ssl_context`` (None)
+        your own ``ssl.SSLContext``; the default verifies, with TLS 1.2 or newer
+    ``connect_timeout`` (10.0)
+        the time (s) for one whole attempt, from DNS to the venue's answer to the login
+    ``max_retries`` (3)
+        the attempts of one ``connect()``, the first included
+    ``max_reconnects`` (None)
+        the failed reconnects in a row, after ``connect()``; None: no limit
+    ``retry_delay`` (1.0)
+        the first backoff (s); doubled each time
+    ``max_retry_delay`` (60.0)
+        the longest backoff (s)
+    ``jitter`` (True)
+        True: full jitter; False: the delays as they are
+    ``classify`` (the built-in)
+        a function from an exception to a ``Verdict``: is it worth another attempt?
+    ``ping_interval`` (20.0)
+        the time (s) between protocol pings; None: no pings
+    ``ping_timeout`` (10.0)
+        after this time (s) without a pong or any byte the connection is half-open; None: never
+    ``silence_timeout`` (None)
+        after this time (s) without a frame other than pongs the connection is dead; None: the
+        dialect's own value
+    ``stale_after`` (None)
+        after this time (s) without data of one channel the client resubscribes to it, then replaces
+        the connection; None: never
+    ``stall_timeout`` (10.0)
+        the time (s) that a frame may stop half way; None: no limit
+    ``send_timeout`` (10.0)
+        after this time (s) without the peer taking any byte the connection is dead; None: never
+    ``ack_timeout`` (20.0)
+        the time (s) for the venue's answer to a subscribe, summed over the connections that it was
+        sent on
+    ``close_timeout`` (1.0)
+        the time (s) for ``close()``; the peer has half of it to answer the close frame
+    ``queue_size`` (100000)
+        the bound of each queue, in messages; None: no bound
+    ``queue_bytes`` (268435456)
+        the bound of each queue, in bytes (payload + 240 per message); None: no bound. What is
+        handed to the consumer does not count: about an eighth of the bounds, or what
+        ``recv_batch()`` asks for
+    ``overflow`` ("drop_oldest")
+        what a full queue does: ``"drop_oldest"``, ``"drop_newest"``, ``"conflate"`` (keep the
+        newest message of each channel) or ``"error"``
+    ``max_message_size`` (16777216)
+        in bytes; larger messages are refused with close code 1009; None: no limit
+    ``decimal`` (False)
+        True: numbers with a fraction become ``Decimal``
+    ``deliver_unhandled`` (False)
+        True: messages of unknown type are delivered too
+    ``validate`` (None)
+        a function called with each message, before it is decoded to a declared type; if it raises,
+        the message is skipped, and a gap marks it
+    ``decode`` (None)
+        the type of ``message.data``, a mapping from channels to types, or a function from a channel
+        to its type; None: plain data
+    ``name`` (None)
+        text for logs and statistics; the host by default
     """
 
     dialect: str | Dialect = "generic"
@@ -79,7 +163,7 @@ class Options:
     close_timeout: float = 1.0
     queue_size: int | None = 100_000
     queue_bytes: int | None = 256 * 1024 * 1024
-    overflow: str = "drop_oldest"
+    overflow: Overflow = "drop_oldest"
     max_message_size: int | None = 16 * 1024 * 1024
     decimal: bool = False
     deliver_unhandled: bool = False
@@ -89,10 +173,10 @@ class Options:
 
     def __post_init__(self) -> None:
         for name in _DURATIONS:
-            _check_duration(name, getattr(self, name))
+            check_duration(name, getattr(self, name))
         for name in _DURATIONS_OR_NONE:
             if getattr(self, name) is not None:
-                _check_duration(name, getattr(self, name), ", or None")
+                check_duration(name, getattr(self, name), ", or None")
         check_number("retry_delay", self.retry_delay, 0.0)
         for name in ("queue_size", "queue_bytes", "max_message_size"):
             check_whole(name, getattr(self, name), 1, or_none=True)
@@ -100,19 +184,19 @@ class Options:
             check_whole("max_retries", self.max_retries, 1)
         check_whole("max_reconnects", self.max_reconnects, 0, or_none=True)
         for name in ("jitter", "decimal", "deliver_unhandled"):
-            _check_type(name, getattr(self, name), bool, "True or False")
+            check_type(name, getattr(self, name), bool, "True or False")
         for name in ("cookie", "origin", "proxy", "name"):
-            _check_type(name, getattr(self, name), (str, type(None)), "text, or None")
+            check_type(name, getattr(self, name), (str, type(None)), "text, or None")
         for name in ("headers", "credentials"):
             value = getattr(self, name)
             if value is not None and not callable(value):
-                _check_type(name, value, Mapping, "a mapping, a function that returns one, or None")
+                check_type(name, value, Mapping, "a mapping, a function that returns one, or None")
         if not callable(self.classify):
-            _refuse("classify", "a function that takes an exception", self.classify)
+            refuse("classify", "a function that takes an exception", self.classify)
         if self.validate is not None and not callable(self.validate):
-            _refuse("validate", "a function that takes a message, or None", self.validate)
+            refuse("validate", "a function that takes a message, or None", self.validate)
         kinds = (ssl.SSLContext, type(None))
-        _check_type("ssl_context", self.ssl_context, kinds, "an ssl.SSLContext, or None")
+        check_type("ssl_context", self.ssl_context, kinds, "an ssl.SSLContext, or None")
         _check_subprotocols(self.subprotocols)
         check_overflow(self.overflow)
         types_of(self.decode)
@@ -150,6 +234,16 @@ class Options:
 # A traceback must not show the arguments of the generated function.
 Options.__init__ = without_locals(Options.__init__)  # type: ignore[method-assign]
 
+_NAMES = tuple(field.name for field in fields(Options))
+
+
+def given_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options among the arguments of a call, and its ``unknown`` keywords.
+
+    For a function whose keywords are those of :class:`Options`; ``arguments`` are its locals.
+    """
+    return {**{name: arguments[name] for name in _NAMES}, **arguments["unknown"]}
+
 
 def check_overflow(policy: str) -> None:
     if policy not in OVERFLOW_POLICIES:
@@ -158,61 +252,12 @@ def check_overflow(policy: str) -> None:
         )
 
 
-def check_timeout(timeout: object, name: str = "timeout") -> None:
-    """Raise ConfigurationError for a timeout that is neither a number of seconds nor None.
-
-    A negative timeout means polling, and infinity means the same as None.
-    """
-    if timeout is None or (type(timeout) in (float, int) and timeout == timeout):
-        return  # the quick way: each recv() calls this
-    if not _is_number(timeout) or timeout != timeout:
-        raise ConfigurationError(f"{name} must be a number of seconds, or None, not {timeout!r}")
-
-
-def check_number(name: str, value: object, least: float) -> None:
-    """Raise ConfigurationError unless ``value`` is a finite number of at least ``least``."""
-    if not _is_number(value) or not least <= value < float("inf"):  # type: ignore[operator]
-        raise ConfigurationError(f"{name} must be a finite number from {least:g} up, not {value!r}")
-
-
-def check_whole(name: str, value: object, least: int, or_none: bool = False) -> None:
-    """Raise ConfigurationError unless ``value`` is a whole number of at least ``least``."""
-    if value is None and or_none:
-        return
-    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not is_whole or not value >= least:  # type: ignore[operator]
-        more = ", or None" if or_none else ""
-        raise ConfigurationError(
-            f"{name} must be a whole number from {least} up{more}, not {value!r}"
-        )
-
-
-def _check_duration(name: str, value: object, more: str = "") -> None:
-    if not _is_number(value) or not 0 < value < float("inf"):  # type: ignore[operator]
-        what = f"{name} must be a finite number of seconds above 0{more}"
-        raise ConfigurationError(f"{what}, not {value!r}")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
-def _check_type(name: str, value: object, kind: type | tuple[type, ...], what: str) -> None:
-    if not isinstance(value, kind):
-        _refuse(name, what, value)
-
-
 def _check_subprotocols(given: object) -> None:
     what = "a list of text, or None"
     if given is None:
         return
     if isinstance(given, (str, bytes)) or not isinstance(given, Sequence):
-        _refuse("subprotocols", f"{what} (in order of preference)", given)
+        refuse("subprotocols", f"{what} (in order of preference)", given)
     for each in given:
         if not isinstance(each, str):
-            _refuse("subprotocols", what, each)
-
-
-def _refuse(name: str, what: str, value: object) -> NoReturn:
-    """Raise ConfigurationError without quoting the value, since some options are secrets."""
-    raise ConfigurationError(f"{name} must be {what}, not {type(value).__name__}")
+            refuse("subprotocols", what, each)

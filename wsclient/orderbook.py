@@ -1,25 +1,35 @@
-"""OrderBook: an order book kept up to date from a channel's messages.
+"""OrderBook: an order book kept up to date from a channel's messages; and those of one client.
 
 Reading raises rather than return a book that may be wrong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Mapping
 from decimal import Decimal
+from functools import partial
 from itertools import islice
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wsclient import dialects
 from wsclient.books.book import Book, Level, Side
 from wsclient.books.keeper import LiveBook
 from wsclient.books.status import BookState, BookStatus
 from wsclient.dialect.base import Dialect
+from wsclient.errors import ConfigurationError
 from wsclient.messages import Message
 from wsclient.options import check_timeout
+from wsclient.runtime.checks import check_venue_options, forbid_worker_threads
+from wsclient.runtime.core import Core
+from wsclient.threads.waiting import Deadline
 
-__all__ = ["OrderBook"]
+if TYPE_CHECKING:
+    from wsclient.books.feeds import BookFeed
+    from wsclient.books.registry import BookRegistry
+
+__all__ = ["ClientBooks", "OrderBook"]
 
 
 class OrderBook:
@@ -46,19 +56,20 @@ class OrderBook:
         self, dialect: str | Dialect, channel: str, verify_checksum: bool = True, **options: Any
     ) -> None:
         live = LiveBook(dialects.find(dialect), channel, verify_checksum, options)
-        self._begin(live, live.close)
+        self._begin(live, live.close, None)
 
-    def _begin(self, live: LiveBook, close: Callable[[], None]) -> None:
+    def _begin(self, live: LiveBook, close: Callable[[], None], client: object) -> None:
         self._live = live
-        #: For a client's book, a method of the client, which keeps the client alive.
         self._close = close
+        #: Keeps the client alive.
+        self._client = client
         self.stale_ok = False
 
     @classmethod
-    def _of(cls, live: LiveBook, close: Callable[[], None]) -> OrderBook:
-        """Return a client's book; ``close`` ends its feed."""
+    def _of(cls, live: LiveBook, close: Callable[[], None], client: object = None) -> OrderBook:
+        """Return a book of ``client``; ``close`` ends its feed."""
         book = cls.__new__(cls)
-        book._begin(live, close)
+        book._begin(live, close, client)
         return book
 
     @property
@@ -130,6 +141,23 @@ class OrderBook:
         live, stale_ok = self._live, self.stale_ok
         del self
         return live.read(_spread, stale_ok)
+
+    def best(
+        self, *, max_age: float | None = None, stale_ok: bool = False
+    ) -> tuple[Level | None, Level | None]:
+        """Return the highest bid and the lowest ask, of the same moment; None for an empty side.
+
+        With ``max_age`` (s), raises OrderBookOutOfSync if the book's last update was received
+        longer ago, though the book may be in sync: the market is quiet, or the venue's feed has
+        stopped. The age is by the monotonic clock; ``stale_ok`` does not change it.
+        """
+        check_timeout(max_age, "max_age")
+        live, stale_ok = self._live, stale_ok or self.stale_ok
+        del self
+        found = live.read(_best, stale_ok)
+        if max_age is not None:
+            live.check_age(max_age)
+        return found
 
     def bids(self, depth: int | None = None, *, stale_ok: bool = False) -> list[Level]:
         """Return the ``depth`` best bids, best first; None for all."""
@@ -208,9 +236,88 @@ class OrderBook:
 
 _best_bid: Callable[[Book], Level | None] = attrgetter("bids.best")
 _best_ask: Callable[[Book], Level | None] = attrgetter("asks.best")
+_best: Callable[[Book], tuple[Level | None, Level | None]] = attrgetter("bids.best", "asks.best")
 _mid: Callable[[Book], Decimal | None] = attrgetter("mid")
 _spread: Callable[[Book], Decimal | None] = attrgetter("spread")
 
 
 def _levels(side: Side, depth: int | None) -> list[Level]:
     return [Level(*level) for level in islice(side, depth)]
+
+
+class ClientBooks:
+    """The order books of one client. It does not hold the client: each book in use does."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        #: The registry of the order books, made for the first one, under the key None.
+        self._registries: dict[None, BookRegistry] = {}
+        #: The books that callers hold. Weak references, since each book holds the client.
+        self._books: weakref.WeakValueDictionary[str, OrderBook] = weakref.WeakValueDictionary()
+
+    def open(
+        self,
+        client: object,
+        symbol: str,
+        verify_checksum: bool,
+        timeout: float | None,
+        options: Mapping[str, Any],
+    ) -> OrderBook:
+        """Return the order book of ``symbol``: see :meth:`WebSocketClient.order_book`."""
+        check_timeout(timeout)
+        if not isinstance(symbol, str) or not isinstance(verify_checksum, bool):
+            raise ConfigurationError(
+                "an order book's symbol must be text, and verify_checksum True or False"
+            )
+        core = self._core
+        if core.options.overflow == "conflate":
+            raise ConfigurationError(
+                'an order book needs every message, but overflow="conflate" keeps only the newest; '
+                "choose another overflow policy"
+            )
+        check_venue_options(options)
+        core.check_call()  # before the dialect is called
+        forbid_worker_threads()
+        registry, deadline = self.registry, Deadline(timeout)
+        channel = registry.channel(symbol, options)
+        core.supervisor.life.check_begun()
+        feed, live = registry.new(channel, verify_checksum, options)
+        call = object()
+        try:
+            feed = core.call(partial(registry.find, feed, live, call))
+            if feed.book.verify_checksum != verify_checksum:
+                raise ConfigurationError(
+                    f"the order book of {symbol!r} already exists with verify_checksum="
+                    f"{feed.book.verify_checksum}; close it first, or pass the same value"
+                )
+            feed.check()
+            left = None if timeout is None else deadline.remaining()
+            core.calls.subscribe_and_wait((channel,), feed.queue, left, options)
+            core.call(feed.start)
+            left = core.options.ack_timeout if timeout is None else deadline.remaining()
+            feed.book.wait_synced(left)
+            book: OrderBook = core.call(partial(self._book_of, feed, call, client))
+            return book
+        except BaseException:
+            core.post(partial(registry.give_up, channel, call))
+            raise
+
+    @property
+    def registry(self) -> BookRegistry:
+        """The registry of the order books: the first call makes it, as most clients have none."""
+        made = self._registries.get(None)
+        if made is None:
+            from wsclient.books.registry import BookRegistry  # lazily, for the same reason
+
+            made = self._registries.setdefault(None, BookRegistry(self._core))
+        return made
+
+    def _book_of(self, feed: BookFeed, call: object, client: object) -> OrderBook:
+        """Return the OrderBook for the caller ``call``. Runs on the watchdog thread."""
+        feed.calls.discard(call)
+        feed.is_given = True
+        book = self._books.get(feed.channel)
+        if book is None or book._live is not feed.book:
+            book = OrderBook._of(feed.book, partial(self.registry.close, feed), client)
+            self._books[feed.channel] = book
+        return book

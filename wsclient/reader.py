@@ -167,6 +167,8 @@ class Reader(_Receiver):
         waiter.wait()
 
     def __enter__(self) -> Reader:
+        if self._queue.is_closed:
+            raise ClientClosed("the reader is closed; make a new one")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -635,6 +636,9 @@ class Steady:
 
     def newest(self) -> Message | None:
         return None
+
+    def now(self) -> float:
+        return time.monotonic()
 
     def lateness(self) -> float:
         return 0.0

@@ -1,11 +1,12 @@
 """The command line as a whole: help, usage errors, packages that are not installed."""
 
+import re
 import subprocess
 import sys
 
 import pytest
 
-from wsclient.cli import main
+from wsclient.cli import main, make_parser
 from wsclient.version import __version__
 
 
@@ -30,7 +31,7 @@ def test_python_m_is_the_command():
         (["nonsense"], "nonsense"),
         (["tail"], "URL"),
         (["tail", "ws://localhost"], "CHANNEL"),
-        (["tail", "ws://localhost", "a", "--option", "depth"], "'depth' is not KEY=VALUE"),
+        (["tail", "ws://localhost", "a", "--option", "depth"], "'depth' is not NAME=VALUE"),
         (["tail", "ws://localhost", "a", "--option", "timeout=1"], "'timeout' cannot be an option"),
         (["tail", "ws://localhost", "a", "--dialect", "klingon"], "generic, kraken"),
         (
@@ -38,6 +39,22 @@ def test_python_m_is_the_command():
             "'0' is not a whole number of at least 1",
         ),
         (["tail", "ws://localhost", "a", "--duration", "inf"], "'inf' is not a number"),
+        (
+            ["tail", "ws://localhost", "a", "--option", "pinginterval=1"],
+            "did you mean ping_interval?",
+        ),
+        (
+            ["tail", "ws://localhost", "a", "--option", "ping_interval=soon"],
+            "ping_interval must be",
+        ),
+        (["tail", "ws://localhost", "a", "--option", "jitter=1"], "jitter must be True or False"),
+        (["tail", "ws://localhost", "a", "--option", "validate=f"], "cannot be given as text"),
+        (["tail", "ws://localhost", "a", "--option", "headers=x"], "use --header"),
+        (["tail", "ws://localhost", "a", "--header", "canary"], "must be NAME:VALUE"),
+        (["tail", "ws://localhost", "a", "--credentials", "/nowhere"], "cannot read /nowhere"),
+        (["doctor", "ws://localhost", "--option", "ping_interval=1"], "doctor uses only cookie"),
+        (["doctor", "ws://localhost", "--option", "orgin=1"], "did you mean origin?"),
+        (["doctor", "ws://localhost", "--option", "depth=1"], "doctor uses only cookie"),
         (["doctor"], "URL"),
         (["doctor", "ws://localhost", "--timeout", "0"], "'0' is not a number of at least 0.1"),
         (["doctor", "ws://localhost", "--dialect", "klingon"], "generic, kraken"),
@@ -50,6 +67,60 @@ def test_usage_errors(args, said, capsys):
     captured = capsys.readouterr()
     assert said in captured.err
     assert captured.out == ""
+
+
+def test_a_header_without_a_name_is_not_quoted(capsys):
+    assert main(["tail", "ws://localhost", "a", "--header", "canary"]) == 2
+    assert "canary" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ['["canary"]', "canary", '{"key": canary}', ""])
+def test_credentials_that_cannot_be_read_are_not_quoted(content, tmp_path, capsys):
+    path = tmp_path / "keys.json"
+    path.write_text(content)
+    assert main(["tail", "ws://localhost", "a", "--credentials", str(path)]) == 2
+    err = capsys.readouterr().err
+    assert "must hold one JSON object" in err
+    assert "canary" not in err
+
+
+@pytest.mark.parametrize("command", ["tail", "doctor"])
+def test_credentials_that_the_dialect_cannot_use_are_refused(command, tmp_path, capsys):
+    path = tmp_path / "keys.json"
+    path.write_text('{"api_key": "canary"}')
+    path.chmod(0o600)
+    channels = ["a"] if command == "tail" else []
+    assert main([command, "wss://localhost", *channels, "--credentials", str(path)]) == 2
+    assert "has no login" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["", "demo", "serve", "tail", "doctor", "manual"])
+def test_each_help_lists_the_exit_codes(command, capsys):
+    assert main([command, "--help"][not command :]) == 0
+    text = capsys.readouterr().out.partition("exit codes:\n")[2]
+    codes = re.findall(r"^  (\d+) +\S", text, re.MULTILINE)
+    assert codes == ["0", "1", "2", "130", "141", "143"]
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["URL", "a", "b", "--json", "--count", "1"],
+        ["URL", "--json", "--count", "1", "a", "b"],
+        ["--json", "URL", "a", "--count", "1", "b"],
+        ["URL", "a", "--json", "b", "--count=1"],
+        ["--count", "1", "--json", "--", "URL", "a", "b"],
+    ],
+    ids=" ".join,
+)
+def test_channels_may_stand_after_options(args):
+    found = make_parser().parse_args(["tail", *args])
+    assert (found.url, found.channels, found.json, found.count) == ("URL", ["a", "b"], True, 1)
+
+
+def test_an_unknown_argument_is_refused(capsys):
+    assert main(["tail", "ws://localhost", "a", "--josn"]) == 2
+    assert "--josn" in capsys.readouterr().err
 
 
 def test_it_says_what_to_install(command):

@@ -6,6 +6,8 @@ import signal
 
 import pytest
 
+from support.helpers import Server
+from support.proxies import Proxy
 from wsclient.testing import FakeVenue
 
 EXACT = (
@@ -56,7 +58,7 @@ def test_a_gap_is_printed_with_its_reason(venue, command):
     lines = [re.sub(r"^\S+  ", "", line) for line in run.err.splitlines()]
     assert lines[0] == "wsclient: connecting: connection 1, attempt 1"
     assert lines[1] == "wsclient: open: connection 1"
-    assert lines[2].startswith("wsclient: backing off: ")
+    assert lines[2].startswith("wsclient: disconnected: ")
     assert "wsclient: open: connection 2" in lines
 
 
@@ -134,7 +136,7 @@ def test_duration_ends_it_even_while_messages_keep_coming(venue, command):
 
 
 def test_options_go_to_the_subscription(venue, command):
-    options = ["depth=10", "snapshot=false", "name=x=y", "tags=[1,2]", "empty="]
+    options = ["depth=10", "snapshot=false", "label=x=y", "tags=[1,2]", "empty="]
     command("tail", venue.url, "a", *(part for o in options for part in ("--option", o)))
     venue.accept().expect_json(
         {
@@ -142,11 +144,56 @@ def test_options_go_to_the_subscription(venue, command):
             "channel": "a",
             "depth": 10,
             "snapshot": False,
-            "name": "x=y",
+            "label": "x=y",
             "tags": [1, 2],
             "empty": "",
         }
     )
+
+
+def test_options_of_the_client_are_its_own(venue, command):
+    options = ["name=feed", "ping_interval=None", "decimal=true", "depth=10"]
+    run = command("tail", venue.url, *(part for o in options for part in ("--option", o)), "a")
+    venue.accept().expect_json({"type": "subscribe", "channel": "a", "depth": 10})
+    run.wait_for("feed: open: connection 1")
+
+
+def test_headers_go_to_the_handshake_and_are_not_printed(venue, command):
+    run = command(
+        *("tail", venue.url, "a", "--header", "X-Key: canary-1:x", "--header", "X-Other:canary-2")
+    )
+    subscribed(venue, "a")
+    run.signal(signal.SIGINT)
+    assert venue.requests[0].headers["X-Key"] == "canary-1:x"
+    assert venue.requests[0].headers["X-Other"] == "canary-2"
+    assert "canary" not in run.out + run.err
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_credentials_come_from_a_file_and_are_not_printed(mode, command, tmp_path):
+    path = tmp_path / "keys.json"
+    path.write_text('{"api_key": "canary-key-1", "secret": "canary-secret-1"}')
+    path.chmod(mode)
+    with FakeVenue("bybit") as venue:
+        run = command(
+            *("tail", venue.url, "--dialect", "bybit", "--credentials", str(path)),
+            *("--option", "connect_timeout=1", "--option", "max_retries=1", "orderbook.50.A"),
+        )
+        request = venue.accept().expect_json()
+        assert request["op"] == "auth"
+        assert request["args"][0] == "canary-key-1"
+        run.end()
+    assert "canary" not in run.out + run.err
+    warned = "every user of this machine can read" in run.err
+    assert warned is (mode == 0o644)
+
+
+def test_it_goes_through_a_proxy(venue, command):
+    with Server(proxy := Proxy()) as server:
+        run = command("tail", venue.url, "a", "--proxy", f"http://127.0.0.1:{server.port}")
+        subscribed(venue, "a")
+        run.signal(signal.SIGINT)
+    assert len(proxy.asked) == 1
 
 
 def test_a_refused_channel(venue, command):
@@ -172,7 +219,8 @@ def test_a_venue_that_is_down(venue, command):
     venue.down()
     run = command("tail", venue.url, "a", before=WITHOUT_DELAY)
     assert run.end() == 1
-    assert run.err.splitlines()[-1].startswith("wsclient: no connection after 3 attempt(s): ")
+    text = f"wsclient: no connection to {venue.url.rstrip('/')} after 3 attempt(s): "
+    assert run.err.splitlines()[-1].startswith(text)
     assert "Traceback" not in run.err
     assert run.out == ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -33,6 +34,28 @@ def test_a_hook_that_a_dialect_must_override_raises(
 
 def test_connects_are_limited_to_sixty_per_minute_by_default() -> None:
     assert Limits() == Limits(1, None, None, (60, 60.0), None)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("channels_per_message", [0, -1, 1.5, True, "2", None]),
+        ("channels_per_connection", [0, -1, 1.5, "2"]),
+        ("messages_per_second", [0, -1, math.inf, math.nan, True, "5"]),
+        ("max_age", [0, -1, math.inf, "1 d"]),
+        ("connects", [5, (5,), (0, 60.0), (5, 0), (1.5, 60), (5, math.inf), "55", [5, 60.0]]),
+    ],
+)
+def test_a_limit_that_cannot_work_is_refused(name: str, values: list[Any]) -> None:
+    taken = []
+    for value in values:
+        try:
+            Limits(**{name: value})
+        except ConfigurationError as error:
+            assert name in str(error)  # noqa: PT017 - of each value
+        else:
+            taken.append(value)
+    assert taken == []
 
 
 def test_channels_are_split_into_messages_of_the_allowed_size() -> None:

@@ -253,9 +253,14 @@ def test_a_handshake_without_a_status(
 @pytest.mark.parametrize(
     ("error", "detail", "advice"),
     [
-        (ConnectionLost("x", 1001), "said", "going away"),
-        (ConnectionLost("x", 1008), "said", "key or token"),
-        (ConnectionLost("x", 4403), "said", "close code 4403"),
+        (ConnectionLost("x", 1001, "closed"), "said", "going away"),
+        (ConnectionLost("x", 1005, "closed"), "said", "without saying why"),
+        (ConnectionLost("x", 1008, "closed"), "said", "key or token"),
+        (ConnectionLost("x", 4403, "closed"), "said", "close code 4403"),
+        (ConnectionLost("x", 1009, "protocol"), "said", "max_message_size"),
+        (ConnectionLost("x", 1002, "protocol"), "said", "WebSocket protocol"),
+        (ConnectionLost("x", reason="stalled"), "said", "half way"),
+        (ConnectionLost("x", reason="silent"), "said", "sent nothing for too long"),
         (ConnectionLost("x"), "said", "without a close frame"),
         (
             ConnectionResetError(104, "Reset"),
@@ -269,6 +274,15 @@ def test_a_connection_that_ends(error: Exception | None, detail: str, advice: st
     finding = about_connection(error, "said")
     assert finding.detail == detail
     assert advice in finding.advice
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1002, 1006, 1007, 1009])
+@pytest.mark.parametrize("reason", ["protocol", "ended", "stalled", "thread", "any other"])
+def test_a_close_code_of_ours_is_not_looked_up_as_the_venues(code: int, reason: str) -> None:
+    advice = about_connection(ConnectionLost("x", code, reason), "said").advice
+    assert "close code" not in advice
+    assert "orderly" not in advice
+    assert "going away" not in advice
 
 
 def test_rest_that_cannot_be_reached() -> None:

@@ -17,3 +17,10 @@ def test_a_table_of_a_given_width() -> None:
     assert "12.3 ms" in text
     assert "1,500.0 ms" in text
     assert text.endswith("Not healthy: tcp failed.")
+
+
+def test_a_notebook_shows_the_table() -> None:
+    """A cell's last line is shown by its ``repr``."""
+    found = Diagnosis("ws://x", (Check("dns", "ok", 0.0123, "127.0.0.1"),))
+    assert repr(found) == str(found) == found.table()
+    assert "12.3 ms" in repr(found)

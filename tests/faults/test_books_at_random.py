@@ -9,6 +9,7 @@ messages.
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -99,6 +100,7 @@ class Bench:
 
     is_current = True
     failure = None
+    clock = time
 
     def __init__(self, rig: Rig, queue: MessageQueue) -> None:
         self._rig = rig

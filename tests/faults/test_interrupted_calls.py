@@ -7,6 +7,7 @@ run. ``-m soak`` takes all points, the suite a seeded sample of them.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import sys
@@ -244,6 +245,34 @@ def _on(trial: Trial) -> None:
         called.clear()
 
 
+def _on_several(trial: Trial) -> None:
+    """Interrupt on() of two channels, then repeat the call: the function is added once to each."""
+    called: list[str] = []
+
+    def function(message: wsclient.Message) -> None:
+        called.append(message.channel)
+
+    for point in trial.points():
+        channels = [f"several {n} {trial.struck} {trial.rng.random()}" for n in range(2)]
+        point(trial.client.on, channels, function)
+        trial.look(point)
+        if point.error is not None:
+            trial.client.on(channels, function, timeout=SOON)
+        for channel in channels:
+            trial.venue.publish(channel)
+            trial.venue.publish(channel)
+        until(lambda: len(called) == 4, SOON)
+        assert called == [channels[0]] * 2 + [channels[1]] * 2, str(point)
+        called.clear()
+
+
+def _wait(trial: Trial) -> None:
+    for point in trial.points():
+        with contextlib.suppress(wsclient.WaitTimeout):
+            point(trial.client.wait, 0.005)
+        trial.look(point)
+
+
 def _on_event(trial: Trial) -> None:
     for point in trial.points():
         point(trial.client.on_event, lambda event: None)
@@ -295,6 +324,8 @@ CASES: dict[str, Callable[[Trial], None]] = {
     "reader": _reader,
     "reader.close": _close_reader,
     "on": _on,
+    "on, several": _on_several,
+    "wait": _wait,
     "on_event": _on_event,
     "events": _simple(lambda subject: subject.client.events()),
     "events.recv": _receive_event,
@@ -399,6 +430,27 @@ def _close(url: str, point: Point) -> None:
     assert waiting.result(SOON) == []
 
 
+def _drain(url: str, point: Point) -> None:
+    """Interrupt a close() that drains: it is done, or goes on, and is completed by another."""
+    client = wsclient.connect(url, **options())
+    got: list[int | None] = []
+    client.on(FEED, lambda message: got.append(message.sequence), timeout=SOON)
+    reading = Call(list, client.reader(FEED, timeout=SOON))
+    point(client.close, SOON, drain=True)
+    if client.state not in (wsclient.State.CLOSING, wsclient.State.CLOSED):
+        client.close(SOON, drain=True)  # the interrupt came before it had begun
+    client.wait(SOON)
+    assert client.state is wsclient.State.CLOSED
+    reading.result(SOON)
+
+
+def _end_wait(url: str, point: Point) -> None:
+    client = wsclient.connect(url, **options())
+    threading.Timer(0.005, client.close).start()
+    point(client.wait, SOON)
+    client.wait(SOON)
+
+
 def _with(url: str, point: Point) -> None:
     client = wsclient.WebSocketClient(url, **options())
 
@@ -424,6 +476,8 @@ LIVES: dict[str, Callable[[str, Point], None]] = {
     "wsclient.connect": _connect,
     "the first connect": _first_connect,
     "close": _close,
+    "close, draining": _drain,
+    "wait": _end_wait,
     "with": _with,
     "the first on_event": _on_event_first,
 }

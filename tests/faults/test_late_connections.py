@@ -42,7 +42,7 @@ def test_a_message_held_up_until_the_next_connection_is_missed_and_marked(is_ref
         venue.publish("a")
         assert held.wait(PATIENCE)
         (old,) = (t for t in threading.enumerate() if t.name == "wsclient-reader-1")
-        dialect.limits = wsclient.Limits(max_age=0.0)
+        dialect.limits = wsclient.Limits(max_age=1e-9)
         client.on_event(print)  # makes the watchdog look
         while not isinstance(stream.recv(timeout=PATIENCE), events.Recovered):
             pass

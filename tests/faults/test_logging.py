@@ -182,7 +182,7 @@ def test_a_handler_may_call_the_client(venue: FakeVenue, call: str) -> None:
     answers: list[object] = []
 
     def act(record: logging.LogRecord) -> None:
-        if "backing off" in record.getMessage() and not answers:
+        if "disconnected" in record.getMessage() and not answers:
             answers.append("asked")
             CALLS[call](client)
             done.set()

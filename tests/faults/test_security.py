@@ -780,7 +780,8 @@ def test_07_no_fault_makes_a_secret_known(fault: str, capfd: pytest.CaptureFixtu
 
 
 def test_08_credentials_are_requested_for_each_connect(venue: FakeVenue) -> None:
-    venue.protocol = LoginVenue()
+    venue.protocol = protocol = LoginVenue()
+    protocol.words = "welcome"  # the canary is no secret of this client
     numbers = iter(range(1, 9))
     client = wsclient.connect(
         venue.url + "?", dialect=Login(), credentials=lambda: {"key": str(next(numbers))}, **QUICK

@@ -120,7 +120,8 @@ def outcome(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[st
         result = function(*args, **kwargs)
     except Exception as error:  # noqa: BLE001 - it is recorded
         return describe_error(error), None
-    return type(result).__name__, result
+    kind = list if isinstance(result, list) else type(result)  # a list that shows itself well
+    return kind.__name__, result
 
 
 class LogHandler(logging.Handler):
@@ -131,6 +132,7 @@ class LogHandler(logging.Handler):
         self._records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
         logger = logging.getLogger("wsclient")
         logger.setLevel(logging.DEBUG)
+        logging.getLogger("wsclient.frames").setLevel(logging.INFO)  # they are in ``sent``
         logger.propagate = False
         logger.addHandler(self)
 

@@ -22,7 +22,7 @@ def test_the_public_api_is_as_it_was(module: str) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "wsclient.connect(url: str | Callable[[], str], **options: Any) -> WebSocketClient",
+        "    unsubscribe(self, *channels: str, timeout: float | None = None) -> None",
         "    recv(self, timeout: float | None = None) -> Message",
         "    is_synced -> bool: property",
         "wsclient.Gap(tuple): (reason: str, missed: int | None = None, since: int | None = None)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import queue
 import sys
@@ -44,9 +45,9 @@ def callbacks(message_queue: MessageQueue) -> Any:
 class TestCalls:
     def test_the_thread_starts_with_the_first_function(self, callbacks: Callbacks) -> None:
         assert callbacks.thread is None
-        callbacks.add("a", print)
+        callbacks.add(["a"], print)
         first = callbacks.thread
-        callbacks.add("a", print)
+        callbacks.add(["a"], print)
         assert callbacks.thread is first is not None
         assert first.name == "wsclient-callbacks"
         assert first.daemon
@@ -55,9 +56,9 @@ class TestCalls:
         self, callbacks: Callbacks, message_queue: MessageQueue
     ) -> None:
         got: queue.Queue[tuple[str, str, int | None]] = queue.Queue()
-        callbacks.add("a", lambda m: got.put(("first", m.channel, m.sequence)))
-        callbacks.add("a", lambda m: got.put(("second", m.channel, m.sequence)))
-        callbacks.add("b", lambda m: got.put(("third", m.channel, m.sequence)))
+        callbacks.add(["a"], lambda m: got.put(("first", m.channel, m.sequence)))
+        callbacks.add(["a"], lambda m: got.put(("second", m.channel, m.sequence)))
+        callbacks.add(["b"], lambda m: got.put(("third", m.channel, m.sequence)))
         message_queue.put([message("a", 1), message("b", 1), message("a", 2)])
         assert [got.get(timeout=5) for _ in range(5)] == [
             ("first", "a", 1),
@@ -80,8 +81,8 @@ class TestCalls:
         def fail(_: Message) -> None:
             raise error("on purpose")
 
-        callbacks.add("a", fail)
-        callbacks.add("a", lambda m: got.put(m.sequence))
+        callbacks.add(["a"], fail)
+        callbacks.add(["a"], lambda m: got.put(m.sequence))
         message_queue.put([message("a", 1), message("a", 2)])
         assert [got.get(timeout=5) for _ in range(2)] == [1, 2]
         assert callbacks.errors == 2
@@ -100,14 +101,98 @@ class TestCalls:
         def twice(m: Message) -> None:
             got.put("twice")
 
-        callbacks.add("a", twice)
-        callbacks.add("a", twice)
-        callbacks.add("a", lambda m: got.put("other"))
-        callbacks.remove("a", twice)
-        callbacks.remove("a", print)
-        callbacks.remove("b", print)
+        callbacks.add(["a"], twice)
+        callbacks.add(["a"], twice)
+        callbacks.add(["a"], lambda m: got.put("other"))
+        callbacks.remove(["a"], twice)
+        callbacks.remove(["a"], print)
+        callbacks.remove(["b"], print)
         message_queue.put([message("a", 1)])
         assert [got.get(timeout=5) for _ in range(2)] == ["twice", "other"]
+
+
+class TestSeveralChannels:
+    def test_one_call_and_one_request_subscribe_to_all(self) -> None:
+        got: queue.Queue[str] = queue.Queue()
+        with FakeVenue("okx") as venue, wsclient.connect(venue.url, dialect="okx") as client:
+            names = ["trades:BTC-USDT", "trades:ETH-USDT"]
+            found = client.on(names, lambda m: got.put(m.channel))
+            assert [subscription.channel for subscription in found] == names
+            assert all(subscription.is_active for subscription in found)
+            asked = [text for text in venue.live[0].received if "subscribe" in str(text)]
+            assert len(asked) == 1
+            for name in names:
+                venue.publish(name)
+            assert [got.get(timeout=5) for _ in names] == names
+
+    @pytest.mark.parametrize("kind", [list, tuple, set, frozenset, iter])
+    def test_any_collection_of_names_will_do(self, venue: FakeVenue, kind: Any) -> None:
+        with wsclient.connect(venue.url) as client:
+            found = client.on(kind(["a", "b"]), print)
+            assert {subscription.channel for subscription in found} == {"a", "b"}
+
+    def test_a_name_that_is_given_twice_counts_once(self, venue: FakeVenue) -> None:
+        got: queue.Queue[int | None] = queue.Queue()
+        with wsclient.connect(venue.url) as client:
+            assert len(client.on(["a", "a"], lambda m: got.put(m.sequence))) == 1
+            venue.publish("a")
+            venue.publish("a")
+            assert [got.get(timeout=5) for _ in range(2)] == [1, 2]
+
+    def test_one_refused_channel_undoes_the_call(self, venue: FakeVenue) -> None:
+        venue.refuse_channel("bad", "no such market")
+        got: queue.Queue[str] = queue.Queue()
+        with wsclient.connect(venue.url) as client:
+            client.on("kept", lambda m: got.put("kept"))
+            with pytest.raises(wsclient.SubscriptionRejected, match="no such market") as raised:
+                client.on(["a", "bad", "kept"], lambda m: got.put("undone"))
+            assert list(raised.value.failed) == ["bad"]
+            until(lambda: list(client.subscriptions) == ["kept"])
+            venue.publish("kept")
+            venue.publish("kept")
+            assert [got.get(timeout=5) for _ in range(2)] == ["kept", "kept"]
+
+    @pytest.mark.parametrize("channels", [[], (), ["a", 5], 5, b"a", [b"a"]])
+    def test_names_that_are_none_are_refused(self, venue: FakeVenue, channels: Any) -> None:
+        with wsclient.connect(venue.url) as client:
+            with pytest.raises(wsclient.ConfigurationError):
+                client.on(channels, print)
+            assert not client.subscriptions
+
+
+class Handlers:
+    """Functions of a user's, which raise."""
+
+    def hear(self, _: Message) -> None:
+        raise ValueError
+
+    def __call__(self, _: Message) -> None:
+        raise ValueError
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        ("function", "name"),
+        [
+            (Handlers().hear, "Handlers.hear"),
+            (functools.partial(Handlers.hear, None), "Handlers.hear"),
+            (Handlers(), "Handlers"),
+            (int, "int"),
+        ],
+    )
+    def test_the_log_names_the_function_and_the_channel(
+        self,
+        callbacks: Callbacks,
+        message_queue: MessageQueue,
+        caplog: pytest.LogCaptureFixture,
+        function: Any,
+        name: str,
+    ) -> None:
+        callbacks.add(["a"], function)
+        message_queue.put([message("a", 1)])
+        until(lambda: callbacks.errors)
+        until(lambda: caplog.messages)
+        assert f"the function {name} of on('a') raised" in caplog.messages[0]
 
 
 class TestEvents:
@@ -121,7 +206,7 @@ class TestEvents:
                 callbacks.events.put(event)  # there is always another event
                 message_queue.put([message("a", 1)])
 
-        callbacks.add("a", lambda _: got.set())
+        callbacks.add(["a"], lambda _: got.set())
         callbacks.listen(listen)
         callbacks.events.put(Connected(1))
         assert got.wait(5)
@@ -147,7 +232,7 @@ class TestEnd:
     def test_the_thread_ends_when_the_queue_is_closed(
         self, callbacks: Callbacks, message_queue: MessageQueue
     ) -> None:
-        callbacks.add("a", print)
+        callbacks.add(["a"], print)
         message_queue.close()
         assert callbacks.thread is not None
         callbacks.thread.join(1)
@@ -159,7 +244,7 @@ class TestEnd:
         got: list[int | None] = []
         message_queue.put([message("a", 1)])
         message_queue.fail(wsclient.WSClientError("over"))
-        callbacks.add("a", lambda m: got.append(m.sequence))
+        callbacks.add(["a"], lambda m: got.append(m.sequence))
         assert callbacks.thread is not None
         callbacks.thread.join(1)
         assert not callbacks.thread.is_alive()
@@ -175,8 +260,8 @@ class TestEnd:
             entered.set()
             leave.wait(5)
 
-        callbacks.add("a", slow)
-        callbacks.add("a", late.append)
+        callbacks.add(["a"], slow)
+        callbacks.add(["a"], late.append)
         message_queue.put([message("a", 1), message("a", 2)])
         assert entered.wait(5)
         message_queue.close()

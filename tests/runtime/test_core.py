@@ -338,6 +338,31 @@ def test_a_close_that_a_dialects_code_holds_up_ends_the_calls_all_the_same(
         leave.set()
 
 
+def test_a_hook_that_returns_within_the_timeout_of_close_delays_the_end_no_longer(
+    venue: FakeVenue,
+) -> None:
+    """The connection ends by a close frame then, not when the peer's time is over."""
+    entered, leave = threading.Event(), threading.Event()
+
+    class Stuck(wsclient.Generic):
+        def subscribe(self, *args: Any) -> Any:
+            entered.set()
+            leave.wait(30)
+            return super().subscribe(*args)
+
+    with wsclient.connect(venue.url, dialect=Stuck()) as client:
+        peer = venue.live[0]
+        call = Call(client.subscribe, "a")
+        assert entered.wait(5)
+        closed = Call(client.close, 60)
+        with pytest.raises(wsclient.ClientClosed):
+            call.result(5)
+        assert closed.is_alive()
+        leave.set()
+        closed.result(5)
+        assert peer.expect_close() == 1000
+
+
 def test_the_repr_of_a_client_that_subscribes_meanwhile(client: WebSocketClient) -> None:
     over = threading.Event()
 

@@ -27,7 +27,20 @@ INFO, WARNING, FATAL = logging.INFO, logging.WARNING, logging.ERROR
 LOGGED: list[tuple[Event, int, str, bool]] = [
     (events.StateChanged("open", "connection 1"), INFO, "open: connection 1", True),
     (events.StateChanged("closing", ""), INFO, "closing", True),
-    (events.StateChanged("backing off", "gone"), WARNING, "backing off: gone", True),
+    (events.StateChanged("backing off", "gone"), WARNING, "disconnected: gone", True),
+    (
+        events.Failing(30.01, "refused"),
+        WARNING,
+        "not connected for 30 s: refused; still trying",
+        True,
+    ),
+    (
+        events.Failing(30.01, ""),
+        WARNING,
+        "not connected for 30 s: the first attempt has not ended; still trying",
+        True,
+    ),
+    (events.Unsubscribed("a", "no answer"), INFO, "unsubscribed: 'a': no answer", True),
     (events.StateChanged("failed", "401"), WARNING, "failed: 401", True),
     (
         events.Waiting(("a", "b", "c", "d{e}"), "idle"),
@@ -61,9 +74,10 @@ LOGGED: list[tuple[Event, int, str, bool]] = [
     (events.DecodeError("rubbish", 1), WARNING, "skipped rubbish", True),
     (events.DecodeError("rubbish", 2, "a"), WARNING, "skipped rubbish (and 1 before it)", True),
     (
-        events.CallbackFailed("on('a')", "a", ERROR),
+        events.CallbackFailed("Mine.hear", "a", ERROR),
         FATAL,
-        "the function of on('a') raised; it and the others are still called",
+        "the function Mine.hear of on('a') raised ZeroDivisionError; "
+        "it and the others are still called",
         True,
     ),
     (
@@ -114,6 +128,12 @@ LOGGED: list[tuple[Event, int, str, bool]] = [
         f"a: messages were missed before the next one: {Gap('sequence', 2)}",
         False,
     ),
+    (
+        events.SubscribeFailed("a", "no such\nmarket"),
+        WARNING,
+        "subscribe('a') has failed: no such market",
+        False,
+    ),
     (events.InsecureTLS("no check"), WARNING, "the ssl_context is insecure: no check", False),
     (events.UnreadDiscarded(7), INFO, "7 unread messages are discarded by close()", False),
     (
@@ -137,6 +157,7 @@ SILENT: list[Event] = [
     events.Disconnected("gone", "reset", 1006, None),
     events.Reconnecting(1, 0.0, "gone"),
     events.Subscribed(("a",)),
+    events.Unsubscribed("a", ""),
     events.Resubscribing("a", "ended", "'a' was ended"),
     events.NoData("a", 60.0),
     events.GapMarked("a", Gap("sequence", 1)),
@@ -188,8 +209,9 @@ def test_an_event_without_a_line_makes_no_record(
 @pytest.mark.parametrize(
     ("event", "logger"),
     [
-        (events.CallbackFailed("on('a')", "a", ERROR), "wsclient.callbacks"),
+        (events.CallbackFailed("Mine.hear", "a", ERROR), "wsclient.callbacks"),
         (events.GapUnhandled("a", Gap("sequence")), "wsclient.handler"),
+        (events.SubscribeFailed("a", "no"), "wsclient.handler"),
         (events.StateChanged("open", ""), "wsclient"),
     ],
     ids=name,
@@ -225,14 +247,14 @@ class Odd(Exception):
 
 def test_an_exception_of_any_kind_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     odd = Odd()
-    logging_hub().emit(events.CallbackFailed, "on('a')", "a", odd)
+    logging_hub().emit(events.CallbackFailed, "Mine.hear", "a", odd)
     assert [record.exc_info and record.exc_info[1] is odd for record in caplog.records] == [True]
 
 
 def test_the_repr_shows_only_the_type_of_an_exception() -> None:
-    event = events.CallbackFailed("on('a')", "a", ERROR)
+    event = events.CallbackFailed("Mine.hear", "a", ERROR)
     assert (
-        repr(event) == "CallbackFailed(function=\"on('a')\", channel='a', error=ZeroDivisionError)"
+        repr(event) == "CallbackFailed(function='Mine.hear', channel='a', error=ZeroDivisionError)"
     )
     assert repr(events.ClassifyFailed("returned int", None)) == (
         "ClassifyFailed(why='returned int', error=None)"

@@ -328,6 +328,36 @@ class TestWaiting:
         assert take(queue, timeout=None) == []
         assert queue.close() == 0
 
+    @pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest", "conflate", "error"])
+    def test_a_finished_queue_takes_nothing_in_and_closes_when_it_is_found_empty(
+        self, overflow: str
+    ) -> None:
+        queue, feed = message_queue(overflow=overflow), Feed()
+        queue.put(feed.messages("ab"))
+        queue.finish()
+        assert queue.put(feed.messages("c")) is None
+        assert queue.dropped == 0
+        assert len(take(queue, 2, None)) == 2
+        assert not queue.is_closed
+        assert take(queue, timeout=None) == []
+        assert queue.is_closed
+
+    def test_finish_wakes_all_who_wait(self) -> None:
+        queue = message_queue()
+        calls = [Call(take, queue, timeout=None) for _ in range(8)]
+        until(lambda: len(waiters_of(queue)) == 8)
+        queue.finish()
+        assert [call.result() for call in calls] == [[]] * 8
+
+    def test_a_finished_queue_that_has_failed_raises_its_error(self) -> None:
+        queue, feed = message_queue(), Feed()
+        queue.put(feed.messages("a"))
+        queue.fail(WSClientError("over"))
+        queue.finish()
+        assert len(take(queue, timeout=None)) == 1
+        with pytest.raises(WSClientError, match="over"):
+            take(queue, timeout=None)
+
     def test_fail_wakes_all_who_wait_with_errors_of_their_own(self) -> None:
         queue = message_queue()
         calls = [Call(take, queue, timeout=None) for _ in range(4)]

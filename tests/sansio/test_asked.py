@@ -44,6 +44,7 @@ class Desk:
         self.losses: list[tuple[str, str]] = []
         self.refusals: list[str] = []
         self.removals: list[str] = []
+        self.leavings: list[tuple[str, str]] = []
         self.misses: list[str] = []
         self.stops_of: dict[str, str] = {}
         self.keeps: list[str] = []
@@ -73,6 +74,9 @@ class Desk:
 
     def stopped(self, channel: str, reason: str) -> None:
         self.stops_of[channel] = reason
+
+    def left(self, channel: str, reason: str) -> None:
+        self.leavings.append((channel, reason))
 
     def kept(self, channel: str) -> None:
         self.keeps.append(channel)

@@ -27,7 +27,7 @@ from wsclient.errors import (
     WaitTimeout,
     WSClientError,
 )
-from wsclient.events import Reconnecting
+from wsclient.events import Closed, Failing, Reconnecting, Unsubscribed
 from wsclient.messages import Gap, SubscriptionState
 from wsclient.sansio.actions import (
     Abort,
@@ -38,6 +38,7 @@ from wsclient.sansio.actions import (
     Fail,
     Forget,
     Hangup,
+    Notify,
     Ping,
     Settle,
 )
@@ -196,6 +197,8 @@ def halt(rig: Rig) -> None:
 
 def next_deadline(rig: Rig) -> None:
     rig.wait(min(rig.deadline() - rig.now, 5000.0))
+    if rig.emitted(Failing):  # that was the deadline of the report, which changes nothing
+        rig.wait(min(rig.deadline() - rig.now, 5000.0))
 
 
 GIVEN_UP = all_of(("failed", QueueOverflow), (OVER, ClientClosed))
@@ -624,7 +627,8 @@ def test_a_login_message_after_the_login_changes_nothing() -> None:
 def delay(rig: Rig) -> float:
     """Return the time (s) until the next attempt."""
     assert rig.state is BACKING_OFF
-    return rig.deadline() - rig.now
+    found: float = rig.emitted(Reconnecting)[-1].delay
+    return found
 
 
 def healthy(rig: Rig) -> Rig:
@@ -873,6 +877,33 @@ def test_close_cuts_nothing_if_there_is_no_connection(situation: str) -> None:
     before = rig.done(Abort)
     rig.supervisor.close(rig.now, 1.0)
     assert rig.done(Abort) == before
+
+
+@pytest.mark.parametrize("ends_by_itself", [True, False])
+def test_a_client_that_drains_is_closed_only_when_it_is_drained(ends_by_itself: bool) -> None:
+    rig = Rig().open()
+    rig.supervisor.close(rig.now, 1.0, drain=True)
+    rig.tick()
+    assert rig.done(Hangup)
+    if ends_by_itself:
+        rig.drop()
+    rig.wait(0.6)
+    assert bool(rig.done(Abort)) is not ends_by_itself
+    assert rig.state is CLOSING
+    assert rig.deadline() == INF  # nothing is due until then
+    assert not rig.emitted(Closed)
+    rig.supervisor.drained()
+    assert rig.state is CLOSED
+    assert rig.emitted(Closed)
+
+
+def test_a_client_that_is_drained_first_is_closed_by_the_end_of_its_connection() -> None:
+    rig = Rig().open()
+    rig.supervisor.close(rig.now, 1.0, drain=True)
+    rig.supervisor.drained()
+    assert rig.state is CLOSING
+    rig.drop()
+    assert rig.state is CLOSED
 
 
 @pytest.mark.parametrize("situation", [s for s in SITUATIONS if s not in OVER])
@@ -1375,7 +1406,10 @@ def test_a_channel_is_forgotten_before_its_unsubscribe_returns() -> None:
     rig = Rig().active("a")
     token = rig.unsubscribe("a")
     rig.received(rig.cid, [Ack(channel="a")], rig.now)
-    assert rig.supervisor.actions() == [Forget("a"), Settle(token)]
+    told, *others = rig.supervisor.actions()
+    assert isinstance(told, Notify)
+    assert told.kind is Unsubscribed
+    assert others == [Forget("a"), Settle(token)]
 
 
 # --- an unanswered call --------------------------------------------------------------------------
@@ -1398,7 +1432,7 @@ def test_a_subscribe_fails_if_the_venue_closes_each_connection(is_asked: bool) -
         rig.drop(closed_by_venue())
     error = rig.outcome(token)
     assert isinstance(error, SubscriptionTimeout)
-    assert "(1008: no) (close code 1008)" in error.failed["a"]
+    assert error.failed["a"].endswith("(1008: no)")
     assert [channel for channel, _, _ in rig.wanted()] == ["mine"]
 
 
@@ -1464,7 +1498,9 @@ def test_no_str_of_a_users_exception_is_called() -> None:
     rig = Rig(max_retries=1)
     rig.connect()
     rig.supervisor.ended(rig.cid, Mine(), RETRY, rig.now, "in words")
-    assert str(rig.outcome("connect")) == "no connection after 1 attempt(s): in words"
+    assert str(rig.outcome("connect")) == (
+        "no connection to the venue after 1 attempt(s): in words"
+    )
 
 
 # --- requests ------------------------------------------------------------------------------------
@@ -1899,7 +1935,7 @@ def test_each_change_of_state_is_logged() -> None:
     rig = Rig().open()
     rig.drop(ConnectionLost("gone"))
     assert [text.partition(":")[0] for text in rig.logs("info")] == ["connecting", "open"]
-    assert rig.logs("warning") == ["backing off: gone; next attempt in 1.00 s"]
+    assert rig.logs("warning") == ["disconnected: gone; next attempt in 1.00 s"]
 
 
 def test_everything_is_counted() -> None:

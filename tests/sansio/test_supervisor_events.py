@@ -26,6 +26,7 @@ from wsclient.events import (
     SlowConsumer,
     StateChanged,
     Subscribed,
+    Unsubscribed,
     Waiting,
 )
 from wsclient.messages import Gap
@@ -36,6 +37,7 @@ from wsclient.sansio.actions import (
 from wsclient.sansio.heartbeat import ConnectionView
 from wsclient.sansio.life import State
 from wsclient.stream.incoming import Invalid
+from wsclient.stream.items import Ended
 from wsclient.verdicts import Verdict, reason_of
 
 
@@ -224,6 +226,45 @@ class TestChannels:
         rig.open()
         rig.reject("a", "delisted")
         assert emitted(rig, Rejected) == [Rejected("a", "delisted", True, connection_id=2)]
+
+    def test_a_channel_that_is_unsubscribed(self) -> None:
+        rig = Rig().active("a")
+        rig.unsubscribe("a")
+        assert emitted(rig, Unsubscribed) == []
+        rig.ack("a")
+        assert emitted(rig, Unsubscribed) == [Unsubscribed("a", "", connection_id=1)]
+
+    def test_an_unsubscribe_without_an_answer(self) -> None:
+        rig = Rig(ack_timeout=1.0).active("a")
+        rig.unsubscribe("a")
+        rig.wait(1.0)
+        (event,) = emitted(rig, Unsubscribed)
+        assert event.why == "no answer within 1 s"
+
+    def test_a_channel_that_is_wanted_again_is_not_unsubscribed(self) -> None:
+        rig = Rig().active("a")
+        rig.unsubscribe("a")
+        rig.subscribe("a")
+        rig.ack("a")
+        rig.ack("a")
+        assert emitted(rig, Unsubscribed) == []
+        assert len(emitted(rig, Subscribed)) == 2
+
+    def test_lost_refused_and_ended_channels_are_counted(self) -> None:
+        rig = Rig().active("a", "b")
+        rig.subscribe("c")
+        rig.reject("c", "no such market")
+        rig.receive(Ended("expired", channel="a"))
+        rig.tick()
+        rig.reject("a", "not subscribed")  # the unsubscribe before the subscribe
+        rig.reject("a", "delisted")
+        rig.drop()
+        rig.open()
+        rig.reject("b", "delisted")
+        counters = rig.supervisor.counters
+        assert counters.channels_refused == 1
+        assert counters.channels_ended == 1
+        assert counters.channels_lost == 2
 
 
 class TestRecovered:

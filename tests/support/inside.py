@@ -59,7 +59,7 @@ def refreshes_of(client: wsclient.WebSocketClient) -> Any:
 
 def service_of(client: wsclient.WebSocketClient) -> Any:
     """Return what a client's order books share: the thread that feeds them, and their snapshots."""
-    return client._book_registry.service
+    return client._order_books.registry.service
 
 
 def set_budget(client: wsclient.WebSocketClient, budget: Budget) -> None:
@@ -69,7 +69,7 @@ def set_budget(client: wsclient.WebSocketClient, budget: Budget) -> None:
 
 def drop_book(client: wsclient.WebSocketClient, channel: str) -> None:
     """Stop feeding an order book, as the call does that gives it up."""
-    core_of(client).call(lambda: client._book_registry._drop(feeds_of(client)[channel]))
+    core_of(client).call(lambda: client._order_books.registry._drop(feeds_of(client)[channel]))
 
 
 def waiting_in(stream: wsclient.EventStream) -> int:
@@ -84,7 +84,7 @@ def written_of(outbox: Any) -> int:
 
 def feeds_of(client: wsclient.WebSocketClient) -> Mapping[str, Any]:
     """Return the feeds of a client's order books, by their channels."""
-    return client._book_registry._feeds
+    return client._order_books.registry._feeds
 
 
 def kept_of(book: wsclient.OrderBook) -> Any:

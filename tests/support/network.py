@@ -46,7 +46,7 @@ class Losses(logging.Handler):
         self._losses: dict[str, list[Loss]] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        name, _, said = record.getMessage().partition(": backing off: ")
+        name, _, said = record.getMessage().partition(": disconnected: ")
         if said:
             with self._heard:
                 self._losses.setdefault(name, []).append(Loss(time.monotonic(), said))

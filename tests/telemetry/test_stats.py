@@ -56,6 +56,10 @@ class TestLag:
 
 
 class TestTable:
+    def test_channels_that_the_venue_ended_have_a_line(self) -> None:
+        text = str(stats(channels_refused=1, channels_ended=2, channels_lost=3))
+        assert "channels: 1 refused, 2 ended by the venue, 3 lost\n" in text
+
     def test_all_of_it(self) -> None:
         text = str(
             stats(

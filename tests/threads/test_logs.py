@@ -16,7 +16,7 @@ import pytest
 from support.helpers import Call, until
 from support.logrig import Blocking, Memory, listening, making, threaded
 from wsclient.threads import logs
-from wsclient.threads.logs import LIMIT, ClientLog, flush, silence
+from wsclient.threads.logs import DEBUG_LIMIT, LIMIT, ClientLog, flush, silence
 
 LOG = ClientLog("me", "wss://venue.example")
 PATIENCE = 10.0
@@ -232,7 +232,21 @@ class TestBlocked:
         assert memory.texts.count("me: waits") == LIMIT
         assert "me: lost" not in memory.texts
         (told,) = [text for text in memory.texts if "not logged" in text]
-        assert told.startswith(f"wsclient-log: 3 records were not logged: 3 found {LIMIT} waiting")
+        assert told.startswith("wsclient-log: 3 records were not logged: 3 found too many")
+
+    def test_records_of_frames_leave_room_for_others(self) -> None:
+        memory = Memory(blocking := Blocking())
+        with threaded() as thread, listening(memory):
+            logging.getLogger("wsclient").setLevel(logging.DEBUG)
+            log_all("first")
+            assert blocking.is_in.wait(PATIENCE)
+            for _ in range(DEBUG_LIMIT + 3):
+                LOG(logging.DEBUG, "frame")
+            LOG(logging.WARNING, "disconnected")
+            assert thread.dropped == 3
+            blocking.go.set()
+            assert flush(PATIENCE)
+        assert "me: disconnected" in memory.texts
 
     def test_flush_gives_up_in_time(self) -> None:
         with threaded(), listening(Memory(blocking := Blocking())):

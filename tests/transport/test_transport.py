@@ -67,7 +67,7 @@ def dial(venue: FakeVenue, **options: Any) -> wsclient.WebSocketClient:
 
 def losses(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Return what was logged about each lost connection."""
-    return [r.getMessage() for r in caplog.records if "backing off" in r.getMessage()]
+    return [r.getMessage() for r in caplog.records if "disconnected" in r.getMessage()]
 
 
 def has_begun_to_send(client: wsclient.WebSocketClient) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -32,8 +33,17 @@ def opened(context: ssl.SSLContext) -> None:
     with wsclient.WebSocketClient("wss://venue.example/", dialect=wsclient.Kraken()) as entered:
         assert_type(entered, wsclient.WebSocketClient)
         entered.connect(timeout=5)
+    wsclient.connect("wss://venue.example/", dialekt="kraken")  # type: ignore[arg-type]
+    wsclient.WebSocketClient("wss://venue.example/", dialekt="kraken")  # type: ignore[arg-type]
+    wsclient.connect("wss://venue.example/", overflow="drop")  # type: ignore[arg-type]
+    client.reader("a", overflow="drop")  # type: ignore[arg-type]
+    options: dict[str, Any] = {"dialect": "kraken"}
+    assert_type(wsclient.connect("wss://venue.example/", **options), wsclient.WebSocketClient)
     client.close()
     client.close(1.0)
+    client.close(1.0, drain=True)
+    client.wait()
+    client.wait(1.0)
     assert_type(client.state, wsclient.State)
     assert_type(client.is_connected, bool)
     assert_type(client.connections, list[wsclient.ConnectionInfo])
@@ -47,7 +57,7 @@ def opened(context: ssl.SSLContext) -> None:
 
 
 def channels(client: wsclient.WebSocketClient) -> None:
-    assert_type(client.subscribe("a", "b", depth=10, timeout=5), list[wsclient.Subscription])
+    assert_type(client.subscribe("a", "b", depth=10, timeout=5), wsclient.Subscriptions)
     client.unsubscribe("a", timeout=None)
     assert_type(client.subscriptions, dict[str, wsclient.Subscription])
     subscription = client.subscriptions["a"]
@@ -56,7 +66,10 @@ def channels(client: wsclient.WebSocketClient) -> None:
     assert_type(subscription.is_active, bool)
     assert_type(subscription.gap, wsclient.Gap | None)
     assert_type(client.latest("a"), wsclient.Message | None)
+    assert_type(client.age("a"), float | None)
     assert_type(client.on("a", print, timeout=1), wsclient.Subscription)
+    assert_type(client.on(["a", "b"], print), list[wsclient.Subscription])
+    assert_type(client.on({"a"}, print, depth=5), list[wsclient.Subscription])
     client.on_event(print)
     client.on_event(outage, events.Disconnected)
     client.on_event(history, events.Disconnected, events.Recovered)
@@ -85,7 +98,10 @@ def messages(client: wsclient.WebSocketClient) -> None:
         assert_type(message.raw, bytes)
         assert_type(message.data, Any)
         assert_type(message.decode(Trade), Any)
+        assert_type(message.time, int | None)
+        assert_type(message.time_utc, datetime | None)
         assert_type(message.received_at, int)
+        assert_type(message.received_at_utc, datetime)
         assert_type(message.connection_id, int)
         assert_type(message.copy(), wsclient.Message)
         if message.gap is not None:
@@ -116,6 +132,7 @@ def books(client: wsclient.WebSocketClient) -> None:
     assert_type(book, wsclient.OrderBook)
     assert_type(book.channel, str)
     assert_type(book.best_bid, wsclient.Level | None)
+    assert_type(book.best(max_age=2.0), tuple[wsclient.Level | None, wsclient.Level | None])
     assert_type(book.best_ask, wsclient.Level | None)
     assert_type(book.mid, Decimal | None)
     assert_type(book.spread, Decimal | None)
@@ -203,6 +220,8 @@ class Acme(Dialect):
 def found() -> None:
     assert_type(wsclient.dialects.find("kraken"), Dialect)
     assert_type(wsclient.dialects.NAMES, tuple[str, ...])
+    assert_type(wsclient.dialects.Bybit(), Bybit)
+    wsclient.dialects.Bibyt()  # type: ignore[attr-defined]
     assert_type(Bybit(sequenced=True), Bybit)
 
 

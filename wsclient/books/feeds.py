@@ -171,6 +171,10 @@ class BookFeed:
         channel = self._core.supervisor.upkeep.channels.get(self.channel)
         return None if channel is None else channel.latest
 
+    def now(self) -> float:
+        """Return the time (monotonic s) by the client's clock."""
+        return self._core.clock.monotonic()
+
     def lateness(self) -> float:
         """Return how long (s) the oldest message has been waiting to be applied.
 

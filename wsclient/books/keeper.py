@@ -234,16 +234,23 @@ class LiveBook(WatchedBook):
         # The levels are iterated over twice, and a dialect may return an iterator.
         return None if update is None else update._replace(bids=[*update.bids], asks=[*update.asks])
 
+    def _read_at(self, message: Message) -> float:
+        """Return when ``message`` was received (monotonic s): now, for one from elsewhere."""
+        read_at = message.arrival.read_at
+        return self._now() if read_at is None else read_at
+
     def _begin(self, update: BookUpdate, message: Message) -> None:
         """Replace the book by a snapshot from the stream."""
         draft = self._new_book()
         draft.apply(update)
         received_at, connection_id = message.received_at, message.connection_id
+        updated_at = self._read_at(message)
         with self.lock:
             status = self._renewed()
             # No call between these assignments, and so no interrupt.
             self._version += 1
             self.book, self.sequence, self.received_at = draft, message.sequence, received_at
+            self.updated_at = updated_at
             self.connection_id = connection_id
             self._status, self._failure = status, ""
 
@@ -266,13 +273,14 @@ class LiveBook(WatchedBook):
         draft, last, connection_id = run.draft, run.last, run.connection_id
         if last is None:
             return True
-        sequence, received_at = last.sequence, last.received_at
+        sequence, received_at, updated_at = last.sequence, last.received_at, self._read_at(last)
         with self.lock:
             if self._version != version:
                 return False
             older, joiner = self.book, self.joiner
             self._version = version + 1
             self.book, self.sequence, self.received_at = draft, sequence, received_at
+            self.updated_at = updated_at
             self.connection_id = connection_id
             if joiner is not None:
                 # Only after the book: an interrupt in between makes the joiner find the message
@@ -367,9 +375,11 @@ class LiveBook(WatchedBook):
                 is_joined = update is None and not changes
                 if is_joined:
                     received_at = self.received_at if last is None else last.received_at
+                    updated_at = self._now() if last is None else self._read_at(last)
                     status = self._renewed()
                     self._version += 1
                     self.book, self.sequence, self.received_at = draft, sequence, received_at
+                    self.updated_at = updated_at
                     self._status, self._failure = status, ""
                     joiner.joined(snapshot, last)  # the book is out of sync until this call
             if update is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from itertools import islice
 from typing import NoReturn, Protocol
@@ -50,6 +51,9 @@ class Upstream(Protocol):
     def lateness(self) -> float:
         """Return how long (s) the oldest message has been waiting to be applied."""
 
+    def now(self) -> float:
+        """Return the time (monotonic s) by the clock of the messages."""
+
     def report(self, error: BaseException) -> None:
         """Emit an event for an error of the dialect."""
 
@@ -87,6 +91,11 @@ class WatchedBook:
         #: Taken by the thread that reports changes, so that they are reported in their order.
         self._turn = deque([True])
         self.connection_id = 0
+        #: The clock of the messages (monotonic s).
+        self._now = time.monotonic if upstream is None else upstream.now
+        #: When the last message that was applied was received, or the snapshot by REST was applied
+        #: (monotonic s); None before.
+        self.updated_at: float | None = None
         #: The last message that was handled, with or without success.
         self.seen: Message | None = None
         #: The threads that wait for a change.
@@ -265,6 +274,17 @@ class WatchedBook:
             why = self.status().why
             if why:
                 self._raise(why)
+
+    def check_age(self, max_age: float) -> None:
+        """Raise OrderBookOutOfSync if the last update is older than ``max_age`` (s)."""
+        updated_at = self.updated_at
+        age = float("inf") if updated_at is None else self._now() - updated_at
+        if age > max_age:
+            told = "it has had none" if updated_at is None else f"the last one came {age:.3g} s ago"
+            raise OrderBookOutOfSync(
+                f"the order book {self.channel!r} has had no update for max_age={max_age:g} s: "
+                f"{told}; the market may be quiet, or the venue's feed has stopped"
+            )
 
     def _raise(self, why: str) -> NoReturn:
         upstream = self._upstream

@@ -1,7 +1,8 @@
 """The command line: ``wsclient demo``, ``serve``, ``tail``, ``doctor`` and ``manual``.
 
 Exit codes: 0 success, 1 failure (one line on stderr says why), 2 a usage error or a package that is
-not installed, 130 Ctrl-C, 141 the reader of the output has gone (a closed pipe), 143 SIGTERM.
+not installed, 130 Ctrl-C, 141 the reader of the output has gone (a closed pipe), 143 SIGTERM. Each
+``--help`` lists them.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ import argparse
 import math
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Any
-
-import msgspec
 
 import wsclient
 from wsclient import dialects
 from wsclient.cli import faults
+from wsclient.cli.connecting import add_connecting
 from wsclient.cli.terminal import Terminated, complain, let_go, raise_on_sigterm
 from wsclient.dialect import Dialect
 from wsclient.errors import ConfigurationError, WSClientError
@@ -37,11 +38,45 @@ _EXAMPLES = """\
 examples:
   wsclient demo
   wsclient serve --dialect kraken --fault rst:every=30s
-  wsclient tail wss://ws.kraken.com/v2 ticker:BTC/USD trade:BTC/USD --dialect kraken
+  wsclient tail wss://ws.kraken.com/v2 --dialect kraken ticker:BTC/USD trade:BTC/USD
   wsclient tail wss://ws.kraken.com/v2 book:ETH/USD --dialect kraken --option depth=10 --json
   wsclient doctor wss://ws.kraken.com/v2 --dialect kraken --subscribe ticker:BTC/USD
   wsclient manual books
 """
+
+
+_CODES = {130: "Ctrl-C", 141: "the reader of the output has gone (a closed pipe)", 143: "SIGTERM"}
+
+
+def _codes(**own: str) -> str:
+    """Return the text that lists the exit codes, ``own`` and those of every command."""
+    codes = {**{int(code[1:]): text for code, text in own.items()}, **_CODES}
+    lines = [
+        textwrap.fill(text, 79, initial_indent=f"  {code:<5}", subsequent_indent=" " * 7)
+        for code, text in codes.items()
+    ]
+    return "exit codes:\n" + "\n".join(lines) + "\n"
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that takes names after options too: ``tail URL --json CHANNEL``.
+
+    Its texts are printed as they are, except for the description, which is wrapped.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        options["description"] = textwrap.fill(options["description"], 79)
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+        self._is_mixing = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self._is_mixing or self._subparsers is not None:
+            return super().parse_known_args(args, namespace)
+        self._is_mixing = True  # the next line calls this method
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._is_mixing = False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -102,11 +137,16 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="wsclient",
         description="Market data over WebSocket. Nothing is lost silently.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_EXAMPLES
+        + "\n"
+        + _codes(
+            _0="success",
+            _1="failure; one line on stderr says why",
+            _2="a usage error, or a package that is not installed",
+        ),
     )
     parser.add_argument("--version", action="version", version=f"wsclient {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -124,8 +164,12 @@ def _add_demo(commands: Any) -> None:
         "demo",
         help=text,
         description=f"{text[0].upper()}{text[1:]}. Everything runs on this machine: a fake venue "
-        "on loopback publishes made-up prices to a real client. "
-        "The exit code is 1 if any message is unaccounted for.",
+        "on loopback publishes made-up prices to a real client.",
+        epilog=_codes(
+            _0="every message is accounted for",
+            _1="a message is unaccounted for, or something failed",
+            _2="a usage error, or a package that is not installed",
+        ),
     )
     parser.add_argument(
         "--seed", type=int, default=1, metavar="N", help="seed of the prices (default: 1)"
@@ -149,13 +193,17 @@ def _add_serve(commands: Any) -> None:
         "serve",
         help="run a fake venue to develop against, with made-up prices and faults on request",
         description="Run a fake venue on this machine, with made-up prices or a recording. It "
-        "prints on stdout\nhow to reach it, and on stderr what its clients do and which faults "
-        "are injected.",
+        "prints on stdout how to reach it, and on stderr what its clients do and which faults are "
+        "injected.",
         epilog="faults:\n"
         + "".join(f"  {example:<26} {what}\n" for example, what in faults.EXAMPLES.items())
         + "every= repeats the fault, after= injects it once, both together repeat it from then\n"
-        "on. Times are in s, ms or m.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "on. Times are in s, ms or m.\n\n"
+        + _codes(
+            _0="only with --help: it runs until Ctrl-C or SIGTERM",
+            _1="it could not start, or failed",
+            _2="a usage error, or a package that is not installed",
+        ),
     )
     parser.add_argument(
         "--dialect",
@@ -223,6 +271,11 @@ def _add_tail(commands: Any) -> None:
         help="print the messages of some channels as they arrive",
         description="Print the messages of some channels as they arrive. Messages and gaps go to "
         "stdout, the state of the connection to stderr. It reconnects if the connection is lost.",
+        epilog=_codes(
+            _0="--count or --duration is reached",
+            _1="no connection, a refused channel, or no channel is left; one line says why",
+            _2="a usage error, or an option that cannot work",
+        ),
     )
     parser.add_argument("url", metavar="URL", help="ws:// or wss://")
     parser.add_argument("channels", metavar="CHANNEL", nargs="+", help="as the dialect names it")
@@ -237,14 +290,8 @@ def _add_tail(commands: Any) -> None:
         metavar="S",
         help="end this long after the subscription (s)",
     )
-    parser.add_argument(
-        "--option",
-        dest="options",
-        type=_option,
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="option of the subscription, such as depth=10; read as JSON if it is JSON, else text",
+    add_connecting(
+        parser, also=", or else one of the subscription, such as depth=10, as JSON or text"
     )
 
 
@@ -254,13 +301,16 @@ def _add_doctor(commands: Any) -> None:
         help="find out step by step why a connection fails, and what to do",
         description="Connect once, and check DNS, addresses, proxy, TLS, handshake, clock, "
         "messages and pings. Each step is timed, and each failure comes with what to do about it. "
-        "The exit code is 0 if no check failed, else 1. No secret in the URL is printed.",
+        "No secret is printed.",
+        epilog=_codes(
+            _0="no check has failed",
+            _1="a check has failed",
+            _2="a usage error, or an option that cannot work",
+        ),
     )
     parser.add_argument("url", metavar="URL", help="ws:// or wss://")
     _add_dialect(parser)
-    parser.add_argument(
-        "--proxy", metavar="URL", help="http://, socks5:// or socks5h://, with user:password@"
-    )
+    add_connecting(parser)
     parser.add_argument(
         "--timeout",
         type=_number_from(0.1),
@@ -283,7 +333,8 @@ def _add_manual(commands: Any) -> None:
         "manual",
         help="print a page of the manual, or list its topics",
         description="Print a page of the manual, through $PAGER if that is set and stdout is a "
-        "terminal. Without a topic, list the topics. The exit code is 2 if there is no such page.",
+        "terminal. Without a topic, list the topics.",
+        epilog=_codes(_0="success", _1="failure", _2="there is no such page, or a usage error"),
     )
     parser.add_argument("topic", metavar="TOPIC", nargs="?", help="such as books")
 
@@ -346,15 +397,3 @@ def _served(name: str) -> Dialect:
     if name not in _SERVED:
         raise argparse.ArgumentTypeError(f"serve does not speak {name}, only {', '.join(_SERVED)}")
     return _dialect(name)
-
-
-def _option(text: str) -> tuple[str, Any]:
-    key, separator, value = text.partition("=")
-    if not (key and separator):
-        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
-    if key in ("self", "timeout"):  # arguments of WebSocketClient.subscribe() itself
-        raise argparse.ArgumentTypeError(f"{key!r} cannot be an option of a subscription")
-    try:
-        return key, msgspec.json.decode(value)
-    except msgspec.DecodeError:
-        return key, value

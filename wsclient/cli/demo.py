@@ -252,7 +252,7 @@ class Warnings(logging.Handler):
         logging.getLogger("wsclient").removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = re.sub(r"^client: backing off: |\[Errno -?\d+\] ", "", record.getMessage())
+        text = re.sub(r"^client: disconnected: |\[Errno -?\d+\] ", "", record.getMessage())
         self._queue.put(BoardEvent(self._now(), "note", text))
 
     def take(self) -> Iterator[BoardEvent]:

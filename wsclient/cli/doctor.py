@@ -8,6 +8,7 @@ import sys
 
 import msgspec
 
+from wsclient.cli.connecting import options_of
 from wsclient.cli.terminal import complain, is_rich
 from wsclient.doctor.examination import diagnose
 from wsclient.doctor.report import Diagnosis, Status
@@ -16,19 +17,19 @@ from wsclient.errors import ConfigurationError, NotSupported
 __all__ = ["run"]
 
 _COLOURS: dict[Status, str] = {"ok": "32", "warning": "33", "failed": "1;31", "skipped": "2"}
+#: The options of ``connect()`` that a diagnosis uses.
+_USED = {"dialect", "headers", "subprotocols", "cookie", "origin", "credentials", "proxy"}
 #: The longest line (characters), however wide the terminal: long lines are hard to read.
 MAX_WIDTH = 110
 
 
 def run(args: argparse.Namespace) -> int:
     try:
-        diagnosis = diagnose(
-            args.url,
-            dialect=args.dialect,
-            proxy=args.proxy,
-            subscribe=args.subscribe,
-            timeout=args.timeout,
-        )
+        options, others = options_of(args)
+        if unused := sorted(others.keys() | options.keys() - _USED):
+            used = ", ".join(sorted(_USED - {"dialect", "headers", "credentials"}))
+            raise ConfigurationError(f"--option {unused[0]}: doctor uses only {used}")
+        diagnosis = diagnose(args.url, **options, subscribe=args.subscribe, timeout=args.timeout)
     except (ConfigurationError, NotSupported) as error:
         complain(str(error))
         return 2

@@ -8,17 +8,19 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 
-from wsclient.cli.terminal import clock, is_rich, printable
+from wsclient.cli.connecting import options_of
+from wsclient.cli.terminal import clock, complain, is_rich, printable
 from wsclient.client import WebSocketClient, connect
 from wsclient.dialect.base import Dialect
-from wsclient.errors import SubscriptionError
+from wsclient.errors import ConfigurationError, SubscriptionError
 from wsclient.messages import Gap, Message
+from wsclient.options import Options
 from wsclient.threads.logs import flush
 
 __all__ = ["run"]
@@ -38,13 +40,19 @@ _OBEYED = re.compile(
 
 
 def run(args: argparse.Namespace) -> int:
+    try:
+        options, subscription = options_of(args)
+        Options.of(options).check_credentials(args.dialect)
+    except ConfigurationError as error:
+        complain(str(error))
+        return 2
     exact = Exact(args.dialect)
     text = Json(exact) if args.json else Human(exact, args.channels)
     sys.stdout.reconfigure(  # type: ignore[union-attr]
         encoding="utf-8" if args.json else None, errors="backslashreplace"
     )
-    with _logs_on_stderr(), _connected(args.url, args.dialect) as client:
-        client.subscribe(*args.channels, **dict(args.options))
+    with _logs_on_stderr(), _connected(args.url, options) as client:
+        client.subscribe(*args.channels, **subscription)
         for messages in _batches(client, args.count, args.duration):
             sys.stdout.write("".join(map(text, messages)))
             sys.stdout.flush()
@@ -53,8 +61,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _connected(url: str, dialect: Dialect) -> WebSocketClient:
-    return connect(url, dialect=dialect, name="wsclient", close_timeout=CLOSE_TIMEOUT)
+def _connected(url: str, options: Mapping[str, Any]) -> WebSocketClient:
+    return connect(url, **{"name": "wsclient", "close_timeout": CLOSE_TIMEOUT, **options})
 
 
 def _batches(
@@ -211,5 +219,6 @@ class _OneLine(logging.Formatter):
 
 def _is_new(record: logging.LogRecord) -> bool:
     """Return False for lines about the end: the command's error reports it, or it was requested."""
-    _, _, text = record.getMessage().partition(": ")
+    name = getattr(record, "client", None) or ""
+    text = record.getMessage().removeprefix(f"{name}: ")
     return not text.startswith(("idle", "failed", "closing", "closed"))

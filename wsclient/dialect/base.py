@@ -201,16 +201,18 @@ class Dialect:
     peek: Callable[[bytes], Item | Sequence[Item]] | None = None
 
     #: Paths to the venue's send time in a data message, tried in order. A path consists of field
-    #: names from the outside in, and 0 for the first element of an array.
+    #: names from the outside in, and 0 for the first element of an array, which is instead the
+    #: message's own (``item``) if the frame holds several.
     timestamp_fields: Sequence[Path] = ()
 
     def timestamp(self, message: Message) -> int | None:
         """Return the venue's send time of a message (ns since the epoch); None if it has none.
 
-        ``client.stats()`` computes ``venue_lag`` from it. Called for few messages, on the reader's
-        thread: read only ``message.raw`` here. An exception counts as None.
+        This is ``message.time``, called on the thread that reads it. ``client.stats()`` computes
+        ``venue_lag`` from it, for few messages, on the reader's thread: read no ``message.data``
+        here. An exception counts as None.
         """
-        return find_timestamp(message.raw, self.timestamp_fields)
+        return find_timestamp(message.raw, self.timestamp_fields, message.item)
 
     def item(self, decoded: Any, index: int) -> Any:
         """Return message number ``index`` of a decoded frame that holds several."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from wsclient.checks import check_duration, check_positive, check_whole, refuse
 from wsclient.errors import ConfigurationError
 
 __all__ = ["Credentials", "Limits", "RestRequest"]
@@ -55,6 +56,8 @@ class Limits:
 
     ``connects`` limits connection attempts: (count, seconds). ``max_age`` (s) is the age at which
     the client replaces a connection by itself.
+
+    Raises ConfigurationError for a value that cannot work.
     """
 
     channels_per_message: int = 1
@@ -62,3 +65,17 @@ class Limits:
     channels_per_connection: int | None = None
     connects: tuple[int, float] | None = (60, 60.0)
     max_age: float | None = None
+
+    def __post_init__(self) -> None:
+        check_whole("channels_per_message", self.channels_per_message, 1)
+        check_whole("channels_per_connection", self.channels_per_connection, 1, or_none=True)
+        if self.messages_per_second is not None:
+            check_positive("messages_per_second", self.messages_per_second, more=", or None")
+        if self.max_age is not None:
+            check_duration("max_age", self.max_age, ", or None")
+        if self.connects is not None:
+            if not isinstance(self.connects, tuple) or len(self.connects) != 2:
+                refuse("connects", "a pair (count, seconds), or None", self.connects)
+            count, seconds = self.connects
+            check_whole("the count of connects", count, 1)
+            check_duration("the seconds of connects", seconds)

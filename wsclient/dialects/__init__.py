@@ -21,10 +21,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
 
 from wsclient.dialect import ConfigurationError, Dialect
 from wsclient.registry import Registry
+
+if TYPE_CHECKING:  # what type checkers and editors know; nothing else needs these lines
+    from wsclient.dialects.binance import Binance as Binance
+    from wsclient.dialects.binance_futures import BinanceFutures as BinanceFutures
+    from wsclient.dialects.bitfinex import Bitfinex as Bitfinex
+    from wsclient.dialects.bybit import Bybit as Bybit
+    from wsclient.dialects.coinbase_exchange import CoinbaseExchange as CoinbaseExchange
+    from wsclient.dialects.deribit import Deribit as Deribit
+    from wsclient.dialects.generic import Generic as Generic
+    from wsclient.dialects.kraken import Kraken as Kraken
+    from wsclient.dialects.kucoin import Kucoin as Kucoin
+    from wsclient.dialects.okx import OKX as OKX
 
 __all__ = ["GROUP", "NAMES", "find"]
 
@@ -87,13 +99,15 @@ def _unknown(dialect: object, names: Sequence[str]) -> ConfigurationError:
     )
 
 
-def __getattr__(name: str) -> Any:
-    if name in NAMES:  # else it could be had only after its import
-        return import_module(f"{__name__}.{name}")
-    kind = _registry.class_named(name)
-    if kind is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return kind
+if not TYPE_CHECKING:  # else type checkers would accept any name
+
+    def __getattr__(name: str) -> object:
+        if name in NAMES:  # else it could be had only after its import
+            return import_module(f"{__name__}.{name}")
+        kind = _registry.class_named(name)
+        if kind is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return kind
 
 
 def __dir__() -> list[str]:

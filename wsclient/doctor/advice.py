@@ -395,13 +395,14 @@ def about_rest(error: BaseException, host: str, said: str) -> Finding:
     )
 
 
+#: Close codes that a venue has sent.
 _BY_CODE = {
     1000: "The venue closed the connection in an orderly way: it may require another path, a login "
     "or a subscription first. See its documentation.",
     1001: "The venue, or one of its machines, is going away: a restart or maintenance. The client "
     "reconnects by itself.",
-    1006: "It ended without a close frame: a firewall or load balancer cut it, the venue crashed, "
-    "or there are too many connections from this IP address.",
+    1005: "The venue closed the connection without saying why. See its status page, and its limits "
+    "of connections and requests.",
     1008: "The venue refuses this client: a key or token that is wrong or has expired, an IP "
     "address that is not on its list, or too many connections.",
     1011: "The venue has an internal error: see its status page. The client reconnects by itself.",
@@ -410,12 +411,34 @@ _BY_CODE = {
 }
 
 
+#: The other ends, by the word of ``ConnectionLost.reason``. Their close codes are the client's own.
+_BY_REASON = {
+    "protocol": "What the venue sent breaks the WebSocket protocol, or a limit of the client. If a "
+    "message is too large, raise max_message_size. Otherwise something on the way changes the "
+    "frames, or the venue has a bug: report it.",
+    "stalled": "A frame stopped half way: packets are lost on the way, or the venue hangs. The "
+    "client reconnects by itself.",
+    "deaf": "The venue does not read what the client sends: it hangs, or packets are lost on the "
+    "way. The client reconnects by itself.",
+    "half-open": "Nothing came back from the venue: packets are lost on the way, or the venue "
+    "hangs. The client reconnects by itself.",
+    "silent": "The venue sent nothing for too long: its feed has stopped, or silence_timeout is "
+    "too short.",
+    "unanswered": "The venue does not answer subscriptions: see its status page.",
+}
+_CUT = (
+    "It ended without a close frame: a firewall or load balancer cut it, the venue crashed, or "
+    "there are too many connections from this IP address."
+)
+
+
 def about_connection(error: BaseException | None, said: str) -> Finding:
     """Explain why an open connection has ended."""
     if isinstance(error, OSError) and not isinstance(error, ConnectionLost):
         said = f"the connection broke ({error.strerror or type(error).__name__})"
-    code = error.code if isinstance(error, ConnectionLost) else 1006
-    return Finding(
-        said,
-        _BY_CODE.get(code, f"Look up the close code {code} in the venue's documentation."),
-    )
+    if not isinstance(error, ConnectionLost):
+        return Finding(said, _CUT)
+    if error.reason != "closed":
+        return Finding(said, _BY_REASON.get(error.reason, _CUT))
+    unknown = f"Look up the close code {error.code} in the venue's documentation."
+    return Finding(said, _BY_CODE.get(error.code, unknown))

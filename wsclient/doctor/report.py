@@ -32,7 +32,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The result of :func:`wsclient.diagnose`; ``str()`` is a table.
+    """The result of :func:`wsclient.diagnose`; ``str()`` and ``repr()`` are a table.
 
     ``url`` is the URL without its path and query, ``checks`` are the steps in order.
     """
@@ -45,7 +45,7 @@ class Diagnosis:
         """Whether no check has failed; there may be warnings."""
         return all(check.status != "failed" for check in self.checks)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.table()
 
     def table(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from wsclient.errors import ClientClosed, ThreadStartError, WaitTimeout, WSClientError
@@ -54,29 +55,34 @@ class Callbacks:
         #: True once close() has returned: nothing is called after that.
         self.is_over = False
 
-    def add(self, channel: str, function: Callable[[Message], object]) -> MessageQueue:
-        """Call ``function`` with the channel's messages. Return the queue to put them into.
+    def add(self, channels: Sequence[str], function: Callable[[Message], object]) -> MessageQueue:
+        """Call ``function`` with the messages of ``channels``. Return the queue to put them into.
 
-        Raises ThreadStartError.
+        Raises ThreadStartError; then nothing has changed.
         """
-        before = self.functions.get(channel, ())
-        self.functions[channel] = (*before, function)
+        for channel in channels:
+            self.functions[channel] = (*self.functions.get(channel, ()), function)
         try:
             return self._start()
         except ThreadStartError:
-            self.remove(channel, function)
+            self.remove(channels, function)
             raise
 
-    def remove(self, channel: str, function: Callable[[Message], object]) -> MessageQueue | None:
-        """Undo one :meth:`add`. Return the queue when no function is left for the channel."""
-        functions = list(self.functions.get(channel, ()))
-        if function in functions:
-            functions.remove(function)
-        if functions:
-            self.functions[channel] = tuple(functions)
-            return None
-        self.functions.pop(channel, None)
-        return self._queue
+    def remove(
+        self, channels: Sequence[str], function: Callable[[Message], object]
+    ) -> tuple[MessageQueue | None, list[str]]:
+        """Undo one :meth:`add`. Return the queue, and the channels that have no function left."""
+        unused = []
+        for channel in channels:
+            functions = list(self.functions.get(channel, ()))
+            if function in functions:
+                functions.remove(function)
+            if functions:
+                self.functions[channel] = tuple(functions)
+            else:
+                self.functions.pop(channel, None)
+                unused.append(channel)
+        return self._queue, unused
 
     def listen(
         self, function: Callable[[Event], object], types: tuple[type[Event], ...] = (Event,)
@@ -100,6 +106,7 @@ class Callbacks:
                 name="wsclient-callbacks", target=self._run, args=(queue,), daemon=True
             )
             start(thread)
+            queue.consumer = thread.ident
             self.thread, self._queue = thread, queue
             self._add_queue(queue)
         return self._queue
@@ -119,7 +126,8 @@ class Callbacks:
                     break
                 message = next(queue.handed_out)
             except WSClientError:
-                break  # the client has failed, which the calls on it raise
+                queue.close()  # the client has failed, which the calls on it raise
+                break
             except IndexError:
                 pass  # there is an event
             # Only now that the message is taken: all events from before it are in the stream.
@@ -129,7 +137,7 @@ class Callbacks:
                 continue
             for function in self.functions.get(message.channel, ()):
                 if not queue.is_closed:
-                    self._call(function, message, f"on({message.channel!r})", message.channel)
+                    self._call(function, message, message.channel)
         while self._call_listeners(None, EVENTS_AT_ONCE):
             pass  # until the client's last event is delivered
 
@@ -147,7 +155,7 @@ class Callbacks:
                     continue  # a listener that raises for each event would never end
                 for function, types in self._listeners:
                     if isinstance(event, types) and not self.is_over:
-                        self._call(function, event, "on_event()")
+                        self._call(function, event)
         except (WaitTimeout, ClientClosed):
             return False
         return True
@@ -156,11 +164,24 @@ class Callbacks:
         self,
         function: Callable[[Any], object],
         argument: Message | Event,
-        what: str,
         channel: str | None = None,
     ) -> None:
         try:
             function(argument)
         except BaseException as error:  # noqa: BLE001 - sys.exit() may not end the others either
             self.errors += 1
-            self._emit(CallbackFailed, what, channel, error, connection_id=argument.connection_id)
+            self._emit(
+                CallbackFailed,
+                _name_of(function),
+                channel,
+                error,
+                connection_id=argument.connection_id,
+            )
+
+
+def _name_of(function: object) -> str:
+    """Return the name of a user's function, that of its type if it has none."""
+    while isinstance(function, partial):
+        function = function.func
+    name = getattr(function, "__qualname__", None)
+    return name if type(name) is str else type(function).__qualname__

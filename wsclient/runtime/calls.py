@@ -9,6 +9,8 @@ from typing import Any
 from wsclient.errors import SubscriptionError, SubscriptionRejected
 from wsclient.events import Event
 from wsclient.messages import Gap, Message, Subscription
+from wsclient.options import check_timeout
+from wsclient.runtime.checks import check_channels, check_venue_options, forbid_worker_threads
 from wsclient.runtime.common import Common
 from wsclient.runtime.eventstream import EventStream
 from wsclient.runtime.queues import MessageQueue
@@ -143,6 +145,25 @@ class Calls:
         """
         self._core.ask(waiter, partial(self._subscribe, channels, queue, options, waiter, deadline))
 
+    def subscribe_and_wait(
+        self,
+        channels: tuple[str, ...],
+        queue: MessageQueue,
+        timeout: float | None,
+        options: Mapping[str, Any],
+    ) -> None:
+        """Subscribe as :meth:`subscribe` does, and block until each channel is decided.
+
+        ``timeout`` (s) bounds the call. Raises as ``client.subscribe()``.
+        """
+        check_timeout(timeout)
+        forbid_worker_threads()
+        check_channels(channels)
+        check_venue_options(options)
+        waiter = Waiter()
+        self.subscribe(channels, queue, options, waiter, self._core.until(timeout))
+        waiter.wait()
+
     def _subscribe(
         self,
         channels: Sequence[str],
@@ -251,37 +272,36 @@ class Calls:
 
     def on(
         self,
-        channel: str,
+        channels: Sequence[str],
         function: Callable[[Message], object],
         options: Mapping[str, Any],
         waiter: Waiter,
         deadline: float,
-        added: list[None],
+        added: list[str],
     ) -> None:
-        """Subscribe to ``channel``, and call ``function`` with its messages.
+        """Subscribe to ``channels``, and call ``function`` with their messages.
 
-        ``added`` has one element while :meth:`off` has something to undo.
+        ``added`` has the channels for which :meth:`off` has something to undo.
         """
 
         def on() -> None:
             with self._core.lock:
                 self._core.supervisor.life.check_begun()
-            queue = self._core.callbacks.add(channel, function)
-            added.append(None)
-            self._subscribe((channel,), queue, options, waiter, deadline)
+            queue = self._core.callbacks.add(channels, function)
+            added.extend(channels)
+            self._subscribe(channels, queue, options, waiter, deadline)
 
         self._core.ask(waiter, on)
 
-    def off(self, channel: str, function: Callable[[Message], object], added: list[None]) -> None:
+    def off(self, function: Callable[[Message], object], added: list[str]) -> None:
         """Undo :meth:`on`, if it has taken effect. Takes no lock, so it may be called anywhere."""
 
         def off() -> None:
-            if not added:
-                return  # another call may have added the same function
-            added.clear()
-            queue = self._core.callbacks.remove(channel, function)
+            # Only what was added: another call may have added the same function.
+            channels, added[:] = tuple(added), ()
+            queue, unused = self._core.callbacks.remove(channels, function)
             if queue is not None:
-                self.leave((channel,), queue, Waiter())
+                self.leave(unused, queue, Waiter())
 
         self._core.posts.put(off)
 

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 
 from wsclient.errors import ConfigurationError
 from wsclient.events import Event
 from wsclient.threads.workers import is_worker_thread
 
-__all__ = ["check_channels", "check_event_types", "close_quietly", "forbid_worker_threads"]
+__all__ = [
+    "check_channels",
+    "check_event_types",
+    "check_venue_options",
+    "close_quietly",
+    "forbid_worker_threads",
+]
+
+#: The arguments of the calls that subscribe; other keywords go to the dialect.
+_ARGUMENTS = ("timeout", "queue_size", "overflow", "decode", "verify_checksum")
+#: How alike two names are that may be the same, misspelled: ``timeot``, ``time_out``.
+_ALIKE = 0.8
 
 
 def forbid_worker_threads() -> None:
@@ -28,7 +40,18 @@ def check_channels(channels: tuple[str, ...]) -> None:
         if not isinstance(channel, str):
             raise ConfigurationError(
                 f"a channel must be text, not {type(channel).__name__}; "
-                "pass several channels as several arguments: subscribe(*channels)"
+                "several channels are several arguments, subscribe(*channels), or for on() a list"
+            )
+
+
+def check_venue_options(names: Iterable[str]) -> None:
+    """Raise ConfigurationError for an option for the venue that looks like an argument of ours."""
+    for name in names:
+        for meant in get_close_matches(name, _ARGUMENTS, 1, _ALIKE):
+            raise ConfigurationError(
+                f"{name!r} is not passed to the venue; did you mean the argument {meant!r}? "
+                "subscribe() and on() take timeout, order_book() also verify_checksum, reader() "
+                "also queue_size, overflow and decode"
             )
 
 

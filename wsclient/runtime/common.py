@@ -5,17 +5,19 @@ from __future__ import annotations
 import itertools
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
 from wsclient.dialect.base import Dialect
 from wsclient.errors import ClientClosed
+from wsclient.events import UnreadDiscarded
 from wsclient.messages import Message
 from wsclient.options import Options
 from wsclient.runtime.callbacks import Callbacks
 from wsclient.runtime.conflating import ConflatingQueue
+from wsclient.runtime.draining import Draining
 from wsclient.runtime.eventhub import EventHub
 from wsclient.runtime.eventlog import EventLog
 from wsclient.runtime.fifo import FifoQueue
@@ -32,6 +34,7 @@ from wsclient.threads.forking import forked_error
 from wsclient.threads.locks import Locks
 from wsclient.threads.logs import ClientLog
 from wsclient.threads.waiting import Waiter
+from wsclient.threads.waitlist import WaitList
 from wsclient.threads.weak import WeakGroup
 from wsclient.tracebacks import forget_locals
 from wsclient.transport.source import Sources
@@ -69,7 +72,7 @@ class Common(ABC):
         )
         self.emit = self.event_hub.emit
         self.supervisor = Supervisor(
-            dialect, options, random.random, sources.mask, self.event_hub.wants
+            dialect, options, random.random, sources.mask, self.event_hub.wants, log.venue
         )
         #: The router's routes. A queue never forgets a gap of these channels.
         self._routes: Routes = {}
@@ -96,6 +99,13 @@ class Common(ABC):
         self.callbacks = Callbacks(make, self.add_queue, self.emit, self.died)
         #: What is built on this core, such as its order books.
         self.follower = Follower()
+        self.drain = Draining(
+            lambda: self.router.queues,
+            lambda: (self.callbacks.thread, *self.follower.threads()),
+            self.drained,
+        )
+        #: The threads in the client's wait(). Woken when its state changes.
+        self.awaiting_end = WaitList()
         #: The waiters of blocked calls. Settled directly if the watchdog dies.
         self.waiters: WeakGroup[Waiter] = WeakGroup()
         #: True once close() has stopped waiting for the watchdog.
@@ -190,6 +200,18 @@ class Common(ABC):
         """Emit the last event, unless it has been emitted."""
         supervisor = self.supervisor
         self.event_hub.end(supervisor.life.failure, supervisor.connection_id)
+
+    def discard(self, queues: Iterable[MessageQueue]) -> None:
+        """Close ``queues``, and emit an event if messages are in them."""
+        unread = sum(queue.close() for queue in queues)
+        if unread:
+            self.emit(UnreadDiscarded, unread)
+
+    def drained(self, left: Iterable[MessageQueue]) -> None:
+        """End a drain: discard what is ``left``, and let the client be closed."""
+        self.discard(left)
+        with self.lock:
+            self.supervisor.drained()
 
     @abstractmethod
     def died(self, name: str, error: BaseException) -> None:

@@ -15,24 +15,29 @@ from __future__ import annotations
 import random
 import threading
 from functools import partial
+from operator import attrgetter
+from threading import get_ident
 
 from wsclient.dialect.base import Dialect
-from wsclient.events import ThreadStuck, UnreadDiscarded
+from wsclient.errors import NotConnected, WaitTimeout
+from wsclient.events import ThreadStuck
 from wsclient.options import Options
 from wsclient.runtime.calls import Calls
 from wsclient.runtime.common import Common, answer
 from wsclient.runtime.reception import Reception
 from wsclient.runtime.watchdog import Watchdog
+from wsclient.sansio.life import Phase
 from wsclient.sansio.supervisor import Supervisor
 from wsclient.threads.forking import forked_error, watch
 from wsclient.threads.logs import FLUSH, ClientLog, flush
-from wsclient.threads.waiting import Deadline, Waiter
+from wsclient.threads.waiting import NEVER, SLICE, Deadline, Waiter
 from wsclient.threads.workers import is_worker_thread
 from wsclient.transport.source import Sources
 
 __all__ = ["Core"]
 
-#: How long (s) close() waits for a watchdog that is held up before it does the work itself.
+#: How long (s) close() leaves the blocked calls to a watchdog that is held up by a hook of the
+#: dialect. Then it ends them itself, and waits for the hook for the rest of its timeout.
 HELD_UP = 0.25
 
 
@@ -59,6 +64,8 @@ class Core(Common):
         self.watchdog = Watchdog(self, sources)
         self.reception = Reception(self, self.watchdog)
         self.watchdog.receiver = self.reception
+        #: When the present close() gives up waiting for the threads.
+        self._closes_by = NEVER
         self.calls = Calls(self, self.watchdog)
         watch(self)
 
@@ -68,47 +75,85 @@ class Core(Common):
         """Close without waiting and without a lock: safe in a finalizer or a signal handler."""
         self.posts.put(partial(self._close, self.options.close_timeout))
 
-    def close(self, timeout: float) -> None:
+    def close(self, timeout: float, *, drain: bool = False) -> None:
         """Close, and wait for the threads to end, all within ``timeout`` seconds."""
         if self.is_forked:
             return  # this process has nothing to end
+        close = (
+            partial(self._drain, get_ident(), timeout) if drain else partial(self._close, timeout)
+        )
         if self.locks.is_held or is_worker_thread():
-            self.close_soon()  # close() would wait for the code that this call has interrupted
+            self.posts.put(close)  # a wait would be for the code that this call has interrupted
             return
         deadline = Deadline(timeout)
         waiter = Waiter()
-        self.post(partial(answer, waiter, partial(self._close, timeout)))
+        self.post(partial(answer, waiter, close))
         try:
             waiter.wait(Deadline(min(timeout, HELD_UP)))
-        except TimeoutError:  # a hook of the dialect has not returned: end everything else
+        except TimeoutError:  # a hook of the dialect has not returned: end the blocked calls
             self.is_held_up = True
-            self._close(timeout)
+            close()
             self.watchdog.settle_all()
             for blocked in self.waiters.all():
                 self.end_if_held_up(blocked)
-        for thread in self.watchdog.threads():
-            self._join(thread, deadline)
+        for thread in filter(None, self.watchdog.threads()):
+            if not _join(thread, deadline):
+                self.emit(ThreadStuck, thread.name)
         if self.is_held_up:
             self.watchdog.abort()
+        self.drain.look(float("inf"))  # the watchdog may be late, and these events come first
         if self.callbacks.thread is not threading.current_thread():
             self.callbacks.is_over = True
         self.end_events()  # else a watchdog that is held up would keep listeners waiting for ever
         flush(min(deadline.remaining(), FLUSH))
 
-    def _join(self, thread: threading.Thread | None, deadline: Deadline) -> None:
-        if thread is None or thread.ident is None or thread is threading.current_thread():
-            return
-        thread.join(min(deadline.remaining(), threading.TIMEOUT_MAX))
-        if thread.is_alive():
-            self.emit(ThreadStuck, thread.name)
-
     def _close(self, timeout: float) -> None:
+        """Close now, and discard what is queued. Ends a drain."""
+        self._closes_by = Deadline(timeout)
+        self.drain.stop()
         with self.lock:
             self.supervisor.close(self.clock.monotonic(), timeout)
-        unread = sum(queue.close() for queue in self.router.queues)
+            self.supervisor.drained()
+        self.discard(self.router.queues)
         self.report_end()
-        if unread:
-            self.emit(UnreadDiscarded, unread)
+
+    def _drain(self, closer: int, timeout: float) -> None:
+        """Close, and begin to hand out what is queued, for a call of the thread ``closer``."""
+        self._closes_by = Deadline(timeout)
+        now = self.clock.monotonic()
+        with self.lock:
+            self.supervisor.close(now, timeout, drain=True)
+        self.drain.begin(closer, now, timeout)
+        self.report_end()
+        if self.posts.is_over or not self.posts.has_begun:
+            self.drain.look(float("inf"))  # no thread will
+
+    def wait(self, deadline: Deadline) -> None:
+        """Wait until a call of close() is complete. Raises the failure of a client that has failed.
+
+        Raises NotConnected if there is nothing to wait for, and WaitTimeout at the deadline.
+        """
+        self.check_call()
+        if threading.current_thread() in self.watchdog.threads():
+            raise RuntimeError(
+                "wait() was called on a thread of the client, which would wait for itself; call it "
+                "on a thread of your own"
+            )
+        life = self.supervisor.life
+        timeout = WaitTimeout("the client was not closed within the timeout")
+        while not life.is_over:
+            if life.failure is not None:
+                raise life.failure.fresh()
+            if life.phase is Phase.IDLE:
+                raise NotConnected("not connected; call connect() first")
+            if not self.awaiting_end.wait(lambda: not life.is_running, deadline):
+                raise timeout
+        for thread in filter(None, self.watchdog.threads()):
+            limit = min(deadline, self._closes_by, key=attrgetter("at"))
+            if not _join(thread, limit) and limit is deadline:
+                raise timeout
+        if life.failure is not None:
+            raise life.failure.fresh()
 
     def died(self, name: str, error: BaseException) -> None:
         """Fail the client, as its thread ``name`` has ended by ``error``."""
@@ -126,3 +171,15 @@ class Core(Common):
         # The old supervisor may be changed in part. Reads without the lock use the new one.
         self.supervisor = Supervisor(self.dialect, self.options, random.random)
         self.supervisor.fail(forked_error())
+
+
+def _join(thread: threading.Thread, deadline: Deadline) -> bool:
+    """Wait for the end of ``thread``, if it is another one. Return False at the deadline."""
+    if thread.ident is None or thread is threading.current_thread():
+        return True
+    while thread.is_alive():
+        remaining = deadline.remaining()
+        thread.join(min(remaining, SLICE))
+        if remaining <= SLICE:
+            break
+    return not thread.is_alive()

@@ -20,7 +20,19 @@ _Logged = tuple[int, str]
 
 def _state(event: events.StateChanged) -> _Logged:
     level = WARNING if event.state in ("backing off", "failed") else INFO
-    return level, f"{event.state}: {event.why}" if event.why else event.state
+    # People search a log for this word.
+    state = "disconnected" if event.state == "backing off" else event.state
+    return level, f"{state}: {event.why}" if event.why else state
+
+
+def _failing(event: events.Failing) -> _Logged:
+    why = event.why or "the first attempt has not ended"
+    return WARNING, f"not connected for {event.seconds:.0f} s: {why}; still trying"
+
+
+def _unsubscribed(event: events.Unsubscribed) -> _Logged:
+    # Nothing for one that is confirmed, as for Subscribed: the caller knows.
+    return INFO, event.why and f"unsubscribed: {event.channel!r}: {event.why}"
 
 
 def _waiting(event: events.Waiting) -> _Logged:
@@ -41,6 +53,16 @@ def _resubscribing(event: events.Resubscribing) -> _Logged:
     return WARNING, "" if event.reason == "ended" else f"{event.why}; resubscribing"
 
 
+def _callback(event: events.CallbackFailed) -> _Logged:
+    call = "on_event()" if event.channel is None else f"on({event.channel!r})"
+    text = f"the function {event.function} of {call} raised {type(event.error).__name__}"
+    return ERROR, one_line(f"{text}; it and the others are still called")
+
+
+def _subscribe_failed(event: events.SubscribeFailed) -> _Logged:
+    return WARNING, one_line(f"subscribe({event.channel!r}) has failed: {event.why}")
+
+
 def _snapshot(event: events.SnapshotFailed) -> _Logged:
     book, why = repr(event.channel), event.why
     if event.is_final:
@@ -54,8 +76,10 @@ _Records = Mapping[type[Event], _Logged | Callable[[Any], _Logged]]
 #: Events of a connection: their records have its id.
 _OF_CONNECTIONS: _Records = {
     events.StateChanged: _state,
+    events.Failing: _failing,
     events.Waiting: _waiting,
     events.Rejected: _rejected,
+    events.Unsubscribed: _unsubscribed,
     events.Resubscribing: _resubscribing,
     events.Recovered: (INFO, "recovered: {e.channels} channel(s) after {e.seconds:.2f} s"),
     events.SlowConsumer: (
@@ -64,10 +88,7 @@ _OF_CONNECTIONS: _Records = {
     ),
     events.Noticed: (WARNING, "{e.text}"),
     events.DecodeError: (WARNING, "skipped {e.why}"),
-    events.CallbackFailed: (
-        ERROR,
-        "the function of {e.function} raised; it and the others are still called",
-    ),
+    events.CallbackFailed: _callback,
 }
 #: Events of the client.
 _OF_CLIENTS: _Records = {
@@ -90,6 +111,7 @@ _OF_CLIENTS: _Records = {
         WARNING,
         "{e.channel}: messages were missed before the next one: {e.gap}",
     ),
+    events.SubscribeFailed: _subscribe_failed,
     events.InsecureTLS: (WARNING, "the ssl_context is insecure: {e.why}"),
     events.UnreadDiscarded: (INFO, "{e.messages} unread messages are discarded by close()"),
     events.ThreadStuck: (
@@ -107,7 +129,14 @@ _LINES = {**_OF_CONNECTIONS, **_OF_CLIENTS}
 _LOGGERS = {
     events.CallbackFailed: "wsclient.callbacks",
     events.GapUnhandled: "wsclient.handler",
+    events.SubscribeFailed: "wsclient.handler",
 }
+
+
+def _is_alarm(event: Event) -> bool:
+    """Return whether ``event`` is reported even if the program has configured no logging."""
+    has_failed = isinstance(event, events.StateChanged) and event.state == "failed"
+    return has_failed or isinstance(event, events.Failing)
 
 
 def line_of(event: Event) -> tuple[int, str]:
@@ -144,4 +173,5 @@ class EventLog:
                 exc_info=getattr(event, "error", None),
                 logger=_LOGGERS.get(kind, "wsclient"),
                 depth=3,
+                is_alarm=_is_alarm(event),
             )

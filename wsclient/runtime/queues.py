@@ -27,6 +27,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
 from itertools import chain, islice
+from threading import get_ident
 from typing import Any
 
 from wsclient.errors import WaitTimeout, WSClientError
@@ -102,6 +103,7 @@ class MessageQueue:
         "_gaps",
         "_gaps_at_head",
         "_handover",
+        "_is_finished",
         "_is_held",
         "_is_roused",
         "_is_torn",
@@ -116,6 +118,7 @@ class MessageQueue:
         "_time_ns",
         "_waiting_messages",
         "_wanted",
+        "consumer",
         "dropped",
         "handed_out",
         "is_closed",
@@ -182,6 +185,10 @@ class MessageQueue:
         self.waiting = WaitList()
         self._handover = Handover(pacer or Pacer())
         self.is_closed = False
+        #: True once no message is taken in; the queue closes when a consumer finds it empty.
+        self._is_finished = False
+        #: The thread that has asked for messages last (its ``get_ident()``), None before the first.
+        self.consumer: int | None = None
         self._is_roused = False
         self._failure: WSClientError | None = None
         #: How many messages were dropped, and how many of them because the queue was full, not
@@ -209,7 +216,7 @@ class MessageQueue:
         if size is None:
             size = sum([len(message.raw) for message in messages])
         with self._lock:
-            if self.is_closed:
+            if self.is_closed or self._is_finished:
                 return None
             if self._failure is not None:
                 self.dropped += len(messages)
@@ -240,6 +247,7 @@ class MessageQueue:
         """
         if self._is_held():
             self._locks.check()
+        self.consumer = get_ident()
         signal: threading.Lock | None = None
         types, found = self.types, list[Outcome]()
         #: How many messages are to be handed out; and, with declared types, how many of those that
@@ -266,6 +274,10 @@ class MessageQueue:
                     head = self._head(wanted)
                     if not head and self._failure is not None:
                         raise self._failure.fresh()
+                    if not head and self._is_finished:
+                        self.is_closed = True
+                        self.waiting.wake_all()
+                        return False
                     remaining = deadline.remaining()
                     if not remaining and not (head and left > 0):
                         if self._batch:
@@ -369,6 +381,12 @@ class MessageQueue:
         with self._lock:
             if self._failure is None:
                 self._failure = error
+            self.waiting.wake_all()
+
+    def finish(self) -> None:
+        """Take nothing more in. The queue closes when a consumer finds it empty."""
+        with self._lock:
+            self._is_finished = True
             self.waiting.wake_all()
 
     def close(self) -> int:

@@ -89,7 +89,7 @@ class Reception:
         payloads, frames.messages = frames.messages, []
         size = sum(map(len, payloads))
         inbound.ahead = core.router.is_uniform and core.router.keeps_up
-        batch = inbound.batch(payloads, bool(frames.binary), frames.received_at, connection_id)
+        batch = inbound.batch(payloads, bool(frames.binary), frames.received_at, connection_id, now)
         # Most reads take one round. A payload that is not ordinary takes the careful path; after
         # each that follows directly on another one, twice as many do.
         careful, due = 1, False

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import islice
 
 from wsclient.errors import ConnectionLost, NotConnected, ThreadStartError, WSClientError
-from wsclient.events import Disconnected, Resubscribing, SlowConsumer, ThreadDied
+from wsclient.events import Disconnected, Resubscribing, SlowConsumer, StateChanged, ThreadDied
 from wsclient.runtime.common import Common
 from wsclient.sansio.actions import (
     Abort,
@@ -144,7 +144,7 @@ class Watchdog:
                 return
             with core.lock:
                 drops = core.router.look(now, partial(supervisor.output.notify, SlowConsumer))
-            deadline = min(deadline, drops, core.judge.deadline)
+            deadline = min(deadline, drops, core.judge.deadline, core.drain.look(now))
             timeout = min(deadline - now, threading.TIMEOUT_MAX)
             if any(unsent):
                 timeout = min(timeout, RETRY_WRITE)
@@ -171,6 +171,8 @@ class Watchdog:
                 core.follower.opened()
             elif action.kind is Disconnected:
                 core.follower.disconnected()
+            elif action.kind is StateChanged:
+                core.awaiting_end.wake_all()
         elif isinstance(action, Consult):
             self._consult(action)
         elif isinstance(action, Dial):
@@ -292,10 +294,17 @@ class Watchdog:
             transport.abort()
 
     def settle_all(self) -> None:
-        """Perform the actions that callers and listeners wait for, and drop all others."""
+        """Perform the actions that callers and listeners wait for.
+
+        Keeps those that end connections for the thread, and drops all others.
+        """
         core = self._core
         with core.lock:
             self.todo.extend(core.supervisor.actions())
+        kept = []
         for action in iter(self._next, None):
             if isinstance(action, (Settle, Fail, Notify, Abort)):
                 self.perform(action)
+            elif isinstance(action, (Hangup, Cut)):
+                kept.append(action)
+        self.todo.extend(kept)

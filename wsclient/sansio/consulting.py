@@ -20,7 +20,7 @@ from wsclient.sansio.actions import Consult
 from wsclient.sansio.asked import Asked
 from wsclient.sansio.names import Names
 from wsclient.sansio.unanswered import Request
-from wsclient.stream.codec import encode
+from wsclient.stream.codec import encode_made
 from wsclient.text import one_line
 
 __all__ = ["Consulting"]
@@ -274,10 +274,11 @@ def _make(
     for order in orders:
         options = order.options
         make = dialect.subscribe if order.subscribe else dialect.unsubscribe
+        hook = "subscribe" if order.subscribe else "unsubscribe"
         try:
             if credentials is not None:
                 options = {**options, **dialect.access(order.names, credentials)}
-            made.append(encode(make(order.names, order.id, options)))
+            made.append(encode_made(hook, make(order.names, order.id, options)))
         except BaseException as error:  # noqa: BLE001 - SystemExit too: as above
             made.append(_refusal(error, mask))
     return made

@@ -41,7 +41,8 @@ MAIN = SlotKey()
 class Slot:
     """A place where a connection should exist, and the attempts to connect there.
 
-    ``connects`` is the venue's budget of attempts, None for no limit.
+    ``connects`` is the venue's budget of attempts, None for no limit. ``where`` is the address that
+    errors name.
     """
 
     __slots__ = (
@@ -55,12 +56,19 @@ class Slot:
         "is_established",
         "key",
         "last_reason",
+        "where",
     )
 
     def __init__(
-        self, key: SlotKey, options: Options, backoff: Backoff, connects: Budget | None
+        self,
+        key: SlotKey,
+        options: Options,
+        backoff: Backoff,
+        connects: Budget | None,
+        where: str = "the venue",
     ) -> None:
         self.key = key
+        self.where = where
         self._options = options
         self._backoff = backoff
         self._connects = connects
@@ -114,10 +122,16 @@ class Slot:
         if verdict is Verdict.FATAL:
             return self._fatal(error)
         if not self.is_established and self.attempts >= self._options.max_retries:
-            text = f"no connection after {self.attempts} attempt(s): {self.last_reason}"
+            text = (
+                f"no connection to {self.where} after {self.attempts} attempt(s): "
+                f"{self.last_reason}"
+            )
             return _chain(ConnectError(text, self.attempts), error)
         if self.is_established and limit is not None and self.attempts >= limit:
-            text = f"gave up after {self.attempts} reconnects in a row: {self.last_reason}"
+            text = (
+                f"no connection to {self.where} after {self.attempts} reconnects in a row: "
+                f"{self.last_reason}"
+            )
             return _chain(ReconnectError(text), error)
         is_at_once = was_healthy and verdict is Verdict.RETRY
         delay = 0.0 if is_at_once else self._backoff.next(verdict)
@@ -128,7 +142,8 @@ class Slot:
         """Return the error of a ``connect()`` whose time is over."""
         last = self._last_error
         detail = "" if last is None else f"; the last attempt failed: {self.last_reason}"
-        error = ConnectTimeout(f"not connected within the timeout{detail}", self.attempts)
+        text = f"not connected to {self.where} within the timeout{detail}"
+        error = ConnectTimeout(text, self.attempts)
         error.__cause__ = last
         return error
 
@@ -142,7 +157,8 @@ class Slot:
             error, (HandshakeRejected, ConnectionLost)
         ):
             return error
-        return _chain(ConnectError(f"{self.last_reason}; not retried", self.attempts), error)
+        text = f"no connection to {self.where}: {self.last_reason}; not retried"
+        return _chain(ConnectError(text, self.attempts), error)
 
 
 def _chain(error: WSClientError, cause: BaseException) -> WSClientError:

@@ -38,6 +38,7 @@ from wsclient.sansio.connections import Connections
 from wsclient.sansio.heartbeat import ConnectionView
 from wsclient.sansio.intake import Intake
 from wsclient.sansio.life import Life, Phase, State
+from wsclient.sansio.outages import Outage
 from wsclient.sansio.output import Output
 from wsclient.sansio.reports import Reports
 from wsclient.sansio.slots import MAIN, Plan, Slot, SlotKey, plan
@@ -66,8 +67,10 @@ class Supervisor:
         "_callers",
         "_close_at",
         "_dialect",
+        "_is_draining",
         "_looked_at",
         "_lost_at",
+        "_outage",
         "_reports",
         "_shared",
         "_slot",
@@ -92,6 +95,7 @@ class Supervisor:
         random: Callable[[], float],
         mask: Callable[[str], str] = str,
         wants: Callable[[type[Event]], bool] = lambda _: False,
+        where: str = "the venue",
     ) -> None:
         self._dialect = dialect
         self.output = Output(wants)
@@ -105,6 +109,7 @@ class Supervisor:
         rate = dialect.limits.messages_per_second
         sends = Budget(max(1, int(rate)), max(1.0, 1 / rate)) if rate else None
         self._stops = Stops()
+        self._outage = Outage(self.output, self._stops)
         self._reports = Reports(self.output.notify, mask)
         self.upkeep = Upkeep(
             self.output,
@@ -125,11 +130,13 @@ class Supervisor:
         self.intake = Intake(self._shared, self.counters, self._reports, self._on_open)
         jitter = random if options.jitter else lambda: 1.0
         backoff = Backoff(options.retry_delay, options.max_retry_delay, jitter)
-        self._slot = Slot(MAIN, options, backoff, connects)
+        self._slot = Slot(MAIN, options, backoff, connects, where)
         #: When the present outage began; None without one (monotonic s).
         self._lost_at: float | None = None
         #: When close() stops waiting for the peers and cuts their connections (monotonic s).
         self._close_at = float("inf")
+        #: True while close() waits until what is queued is handed out.
+        self._is_draining = False
         #: When the next tick is due, as last returned by :meth:`next_deadline` (monotonic s).
         self.planned = float("inf")
         #: When :meth:`next_deadline` was last called (monotonic s).
@@ -201,6 +208,7 @@ class Supervisor:
         self._callers.connect(token, deadline)
         if not self.life.is_running:
             self.life.step("connect")
+            self._outage.begin(now)
             self._slot.begin(now)
             if self._slot.due_at > now:
                 self._report_wait("the venue's limits allow no connection yet", now)
@@ -239,13 +247,15 @@ class Supervisor:
                 for entry in leaving:
                     self.wanted.left(entry)
 
-    def close(self, now: float, timeout: float) -> None:
+    def close(self, now: float, timeout: float, *, drain: bool = False) -> None:
         """Close the client, from any state; idempotent.
 
-        The peer has at most half of ``timeout`` (s) to answer our close frame.
+        The peer has at most half of ``timeout`` (s) to answer our close frame. With ``drain``, the
+        client is not CLOSED before :meth:`drained` is called.
         """
         if self.life.is_over:
             return
+        self._is_draining = drain
         self.life.step("close")
         self._settle_all(ClientClosed("the client was closed"))
         self._close_at = now + timeout / 2
@@ -254,6 +264,11 @@ class Supervisor:
                 connection.hang_up()
             else:
                 self.connections.abort(connection)
+        self._end_close()
+
+    def drained(self) -> None:
+        """Note that the drain of :meth:`close` has ended, or was given up."""
+        self._is_draining = False
         self._end_close()
 
     def fail(self, error: WSClientError) -> None:
@@ -324,11 +339,14 @@ class Supervisor:
         else:
             self.attempt_failures[reason] += 1
         was_healthy = connection.has_opened and connection.is_healthy
+        if was_healthy:
+            self._outage.end()
+        self._outage.begin(now)
         failure = slot.ended(error, verdict, now, was_healthy=was_healthy)
         if failure is None:
             self._report_wait(text, now)
         if connection.has_answered:
-            connection.asked.connection_ended(now, f"{text} (close code {code})")
+            connection.asked.connection_ended(now, text)
             self.upkeep.suspect_all()
         self.connections.end(connection)
         if failure is None:
@@ -363,7 +381,9 @@ class Supervisor:
         for connection in self.connections.by_id.values():
             connection.tick_channels(now)
         self._reports.tick(now)
+        self._tick_outage(now)
         if self.life.phase is Phase.CLOSING and now >= self._close_at:
+            self._close_at = float("inf")
             self.connections.abort_all()
             self._end_close()
         self._check_recovered(now)
@@ -374,6 +394,8 @@ class Supervisor:
         times += [c.deadline(now, views.get(c.id)) for c in self.connections]
         if self.life.is_running:
             times.append(self._plan(now, ()).next_at)
+            if self.state is not State.OPEN:
+                times.append(self._outage.deadline())
         if self.life.phase is Phase.CLOSING:
             times.append(self._close_at)
         elif self.life.phase is not Phase.CLOSED:
@@ -420,7 +442,7 @@ class Supervisor:
             connection.asked.subscribe(entries)
 
     def _end_close(self) -> None:
-        if self.life.phase is Phase.CLOSING and not self.connections:
+        if self.life.phase is Phase.CLOSING and not self.connections and not self._is_draining:
             self.life.step("end")
 
     def _report_wait(self, why: str, now: float) -> None:
@@ -441,6 +463,13 @@ class Supervisor:
         for connection in self.connections.by_id.values():
             connection.replies.fail_all()
         self._callers.fail_all(error)
+
+    def _tick_outage(self, now: float) -> None:
+        connection = self.connections.open_one()
+        if not self.life.is_running or (connection is not None and connection.is_healthy):
+            self._outage.end()
+        elif connection is None:
+            self._outage.tick(now, self._slot.last_reason)
 
     def _check_recovered(self, now: float) -> None:
         if self._lost_at is None or self.state is not State.OPEN or not self.wanted.all_confirmed:

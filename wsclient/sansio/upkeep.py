@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from wsclient.errors import ConnectionLost, SubscriptionError
-from wsclient.events import NoData, Rejected, Resubscribing, Subscribed
+from wsclient.events import NoData, Rejected, Resubscribing, Subscribed, Unsubscribed
 from wsclient.messages import Arrival, Gap, Message
 from wsclient.sansio.actions import Forget
 from wsclient.sansio.asked import Asked
@@ -101,17 +101,23 @@ class Upkeep:
         self._output.notify(Subscribed, tuple(channels))
 
     def lost(self, channel: str, reason: str) -> None:
+        self._counters.channels_lost += 1
         self._output.notify(Rejected, channel, one_line(reason), True)
         self._output.deliver(self._lost_message(channel))
 
     def refused(self, channel: str, reason: str) -> None:
+        self._counters.channels_refused += 1
         self._output.notify(Rejected, channel, one_line(reason), False)
+
+    def left(self, channel: str, reason: str) -> None:
+        self._output.notify_if_room(Unsubscribed, channel, reason)
 
     def missing(self, channel: str) -> None:
         self.channels.of(channel).suspect("reconnect")
 
     def stopped(self, channel: str, reason: str) -> None:
         self.missing(channel)
+        self._counters.channels_ended += 1
         why = f"{channel!r} was ended by the venue: {reason}"
         self._stopped[channel] = why
         self.has_changed = True

@@ -58,6 +58,12 @@ class Outcomes(Protocol):
     def refused(self, channel: str, reason: str) -> None:
         """Note that a channel that was never active was refused, or not answered in time."""
 
+    def left(self, channel: str, reason: str) -> None:
+        """Note that a channel is unsubscribed. :meth:`removed` follows.
+
+        ``reason`` is empty, or says why that is not certain.
+        """
+
     def missing(self, channel: str) -> None:
         """Note that data may be missing: a channel has ended, and is subscribed to again."""
 
@@ -236,6 +242,8 @@ class Wanted:
         if not same:
             del self._by_name[first_part(entry.channel)]
         self._counts[entry.state] -= 1
+        if entry.state is UNSUBSCRIBING:
+            self._outcomes.left(entry.channel, reason or "")
         self._outcomes.removed(entry.channel)
         self._settle(entry, reason, refused=refused)
 

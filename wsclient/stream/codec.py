@@ -31,6 +31,7 @@ __all__ = [
     "decode_flat",
     "decoder",
     "encode",
+    "encode_made",
     "is_suspect",
     "lenient_decoder",
     "plain_decoder",
@@ -61,7 +62,23 @@ def encode(payload: Any) -> str | bytes:
     if isinstance(payload, (bytearray, memoryview)):
         return bytes(payload)
     _check_finite(payload)
-    return _encoder.encode(payload).decode()
+    try:
+        return _encoder.encode(payload).decode()
+    except TypeError as error:
+        raise TypeError(
+            "a message to the venue must be text, bytes, or what JSON can express: dicts with text "
+            f"as keys, lists, text, numbers, booleans and None ({error})"
+        ) from None
+
+
+def encode_made(hook: str, payload: Any) -> str | bytes:
+    """Return the payload of a frame, as :func:`encode`, from the result of a dialect's ``hook``.
+
+    Raises TypeError for None, which a hook returns that has forgotten its ``return``.
+    """
+    if payload is None:
+        raise TypeError(f"the dialect's {hook}() returned None instead of a message")
+    return encode(payload)
 
 
 def _check_finite(payload: Any) -> None:
@@ -205,6 +222,9 @@ class PlainDecoder:
             decode = self._typed[kind] = msgspec.json.Decoder(kind).decode
         return decode
 
+    def time(self, message: Message) -> None:
+        """Return None: the payload alone does not determine where the venue's time is."""
+
     def portable(self, message: Message) -> PlainDecoder:
         """Return a decoder of the message that can be pickled."""
         return self
@@ -235,6 +255,9 @@ class Decoded(msgspec.Struct, frozen=True):
 
     def typed_decoder(self, kind: Any) -> None:
         """Return None: the payload alone does not determine the data."""
+
+    def time(self, message: Message) -> None:
+        """Return None: the data alone do not determine where the venue's time is."""
 
     def portable(self, message: Message) -> Decoded:
         """Return a decoder of the message that can be pickled: this one."""

@@ -57,6 +57,7 @@ class FrameFormat(Protocol):
     def decoder(self, decimal: bool) -> Callable[[bytes], Any]: ...
     def read(self, message: Any) -> Item | Sequence[Item]: ...
     def item(self, decoded: Any, index: int) -> Any: ...
+    def timestamp(self, message: Message) -> int | None: ...
 
 
 class Inbound:
@@ -112,13 +113,19 @@ class Inbound:
             self._kind = None if types is None else types.kind
 
     def batch(
-        self, payloads: list[bytes], binary: bool, received_at: int, connection_id: int
+        self,
+        payloads: list[bytes],
+        binary: bool,
+        received_at: int,
+        connection_id: int,
+        read_at: float | None = None,
     ) -> Batch:
         """Return the payloads of one read as a batch for the fast path.
 
-        ``binary``: not all of them were text frames. ``received_at`` is in ns since the epoch.
+        ``binary``: not all of them were text frames. ``received_at`` is in ns since the epoch,
+        ``read_at`` the same moment in monotonic s.
         """
-        batch = Batch(payloads, Arrival(received_at, connection_id, self))
+        batch = Batch(payloads, Arrival(received_at, connection_id, self, read_at))
         recipes = self._recipes
         if recipes is None or (binary and not _are_utf8(payloads)):
             return batch
@@ -177,6 +184,13 @@ class Inbound:
     def typed_decoder(self, kind: Any) -> Callable[[bytes], Any] | None:
         """Return the function that decodes a whole payload to ``kind``, None if it is no JSON."""
         return self._json.typed_decoder(kind) if self._is_json else None
+
+    def time(self, message: Message) -> int | None:
+        """Return the venue's send time of a message (ns since the epoch), or None."""
+        try:
+            return self._dialect.timestamp(message)
+        except Exception:  # noqa: BLE001 - a message without a time, for this dialect
+            return None
 
     def portable(self, message: Message) -> Decoder:
         """Return a decoder that gives the same results in another process.

@@ -21,14 +21,15 @@ _UNITS = (1, 10**3, 10**6, 10**9)
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
-def find_timestamp(raw: bytes, paths: Sequence[Path]) -> int | None:
+def find_timestamp(raw: bytes, paths: Sequence[Path], item: int | None = None) -> int | None:
     """Return the time (ns since the epoch) at the first path that leads to one, or None.
 
-    ``raw`` is a JSON payload; nothing but the values at the paths is decoded.
+    ``raw`` is a JSON payload; nothing but the values at the paths is decoded. ``item`` replaces the
+    0 in a path: the position of a message in a frame that holds several.
     """
     for path in paths:
         try:
-            found = nanoseconds(_finder(tuple(path))(raw))
+            found = nanoseconds(_finder(tuple(path))(raw, item or 0))
         except (msgspec.DecodeError, AttributeError, IndexError, ValueError, OverflowError):
             continue
         if found is not None:
@@ -56,8 +57,11 @@ def nanoseconds(value: Any) -> int | None:
 
 
 @lru_cache
-def _finder(path: tuple[str | int, ...]) -> Callable[[bytes], Any]:
-    """Return a function that decodes the value at the path, by a type with only that field."""
+def _finder(path: tuple[str | int, ...]) -> Callable[[bytes, int], Any]:
+    """Return a function that decodes the value at the path, by a type with only that field.
+
+    Its second argument replaces the index 0.
+    """
     kind: Any = Any
     for part in reversed(path):
         if isinstance(part, int):
@@ -67,10 +71,10 @@ def _finder(path: tuple[str | int, ...]) -> Callable[[bytes], Any]:
             kind = msgspec.defstruct("Place", [field], rename={"value": part}, gc=False)
     decode = msgspec.json.Decoder(kind).decode
 
-    def find(raw: bytes) -> Any:
+    def find(raw: bytes, index: int) -> Any:
         found = decode(raw)
         for part in path:
-            found = found[part] if isinstance(part, int) else found.value
+            found = found[part or index] if isinstance(part, int) else found.value
         return found
 
     return find

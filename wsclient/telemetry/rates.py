@@ -47,6 +47,9 @@ class Counters:
         "books_refreshed",
         "books_refused",
         "bytes",
+        "channels_ended",
+        "channels_lost",
+        "channels_refused",
         "connects",
         "dials",
         "disconnects",
@@ -66,6 +69,9 @@ class Counters:
     books_refreshed: int
     books_refused: int
     bytes: int
+    channels_ended: int
+    channels_lost: int
+    channels_refused: int
     connects: int
     dials: int
     disconnects: int

@@ -212,6 +212,10 @@ class Stats(_AsDict):
     (the status of the answer). ``no_data`` lists the channels that the venue has confirmed, but for
     which no message has come: see :class:`wsclient.events.NoData`.
 
+    The venue has refused ``channels_refused`` channels when they were requested, and ended
+    ``channels_ended`` active ones, to which the client then subscribed again. ``channels_lost``
+    channels were refused then, or after a reconnect, and will bring nothing more.
+
     Order books fell out of sync ``books_out_of_sync`` times and got a new snapshot after that
     ``books_refreshed`` times; ``books_refused`` snapshots were refused for good, or could not be
     read for a bug of the dialect.
@@ -251,6 +255,9 @@ class Stats(_AsDict):
     books_out_of_sync: int = 0
     books_refreshed: int = 0
     books_refused: int = 0
+    channels_refused: int = 0
+    channels_ended: int = 0
+    channels_lost: int = 0
 
     @property
     def reconnects(self) -> int:
@@ -281,6 +288,11 @@ def _lines(stats: Stats) -> Iterator[str]:
         f"{stats.invalid:,} invalid, {stats.unhandled:,} unhandled, "
         f"{stats.callback_errors:,} callback errors"
     )
+    if stats.channels_refused or stats.channels_ended or stats.channels_lost:
+        yield (
+            f"channels: {stats.channels_refused:,} refused, {stats.channels_ended:,} ended by the "
+            f"venue, {stats.channels_lost:,} lost"
+        )
     yield ""
     lags = (("venue to client", stats.venue_lag), ("client to consumer", stats.consumer_lag))
     rows = [[name, f"{lag.count:,}", *_lag_cells(lag)] for name, lag in lags]

@@ -18,9 +18,13 @@ handler that blocks for ever within ``emit`` still blocks the exit: ``logging.sh
 its lock.
 
 A record is not logged if :data:`LIMIT` records are already waiting, or if a handler or filter
-raises. Such records are counted. A record with their number comes before the next record, at most
-once per second, and at :func:`flush`. If a record factory raises, a plain LogRecord is logged
-instead.
+raises. Records of level DEBUG have a limit of their own, :data:`DEBUG_LIMIT`: frames, which may be
+many, do not displace others. Records that are not logged are counted. A record with their number
+comes before the next record, at most once per second, and at :func:`flush`. If a record factory
+raises, a plain LogRecord is logged instead.
+
+If the program has configured no logging, Python prints an *alarm* on stderr, by its
+``logging.lastResort``, and no other record (:class:`_Unconfigured`).
 """
 
 from __future__ import annotations
@@ -41,10 +45,12 @@ from wsclient.threads.forking import watch
 from wsclient.threads.waiting import Deadline, acquire
 from wsclient.threads.workers import launch
 
-__all__ = ["ClientLog", "LogThread", "flush", "log_thread", "silence"]
+__all__ = ["ClientLog", "LogThread", "debugs_frames", "flush", "log_thread", "silence"]
 
 #: The most records that wait. Further ones are dropped and counted.
 LIMIT = 1000
+#: The same for records of level DEBUG.
+DEBUG_LIMIT = 4000
 #: The time (s) between two records that say how many were not logged.
 REPORT_EVERY = 1.0
 #: How long (s) close() and the interpreter's exit wait for the records to be handled.
@@ -59,7 +65,8 @@ class _Queued(NamedTuple):
     logger: str
     level: int
     text: str
-    args: tuple[str, ...]
+    #: Their ``str`` is called when the record is made.
+    args: tuple[object, ...]
     fields: dict[str, Any]
     exc_info: _ExcInfo | None
     path: str
@@ -68,6 +75,7 @@ class _Queued(NamedTuple):
     time_ns: int
     thread: int
     thread_name: str
+    is_alarm: bool = False
 
 
 class _FlushMark(NamedTuple):
@@ -90,19 +98,26 @@ class ClientLog:
     def __init__(self, name: str, venue: str) -> None:
         self.name = name
         self.venue = venue
+        #: Whether alarms are printed if no logging is configured. False for a client whose caller
+        #: reports its failure.
+        self.has_alarms = True
 
     def __call__(
         self,
         level: int,
-        text: str,
+        text: object,
         *,
         connection_id: int | None = None,
         channel: str | None = None,
         exc_info: bool | BaseException | None = False,
         logger: str = "wsclient",
         depth: int = 1,
+        is_alarm: bool = False,
     ) -> None:
-        """Log ``text``. The record names the line ``depth`` calls up: by default the caller's."""
+        """Log ``text``. The record names the line ``depth`` calls up: by default the caller's.
+
+        The ``str`` of ``text`` is called when the record is made.
+        """
         fields = {
             "client": self.name,
             "venue": self.venue,
@@ -115,18 +130,22 @@ class ClientLog:
         elif exc_info:
             found = sys.exc_info()
         args = (self.name, text)
-        log_thread.put(_capture(logger, level, "%s: %s", args, fields, found, depth=depth + 1))
+        is_alarm = is_alarm and self.has_alarms
+        log_thread.put(
+            _capture(logger, level, "%s: %s", args, fields, found, depth=depth + 1, alarm=is_alarm)
+        )
 
 
 def _capture(
     logger: str,
     level: int,
     text: str,
-    args: tuple[str, ...],
+    args: tuple[object, ...],
     fields: dict[str, Any],
     exc_info: _ExcInfo | None = None,
     *,
     depth: int = 1,
+    alarm: bool = False,
 ) -> _Queued:
     frame = sys._getframe(depth)
     code = frame.f_code
@@ -144,6 +163,7 @@ def _capture(
         time.time_ns(),
         threading.get_ident(),
         current.name,
+        alarm,
     )
 
 
@@ -154,7 +174,7 @@ def _record(logger: logging.Logger, entry: _Queued) -> logging.LogRecord:
         entry.path,
         entry.line,
         entry.text,
-        entry.args,
+        tuple(map(str, entry.args)),
         entry.exc_info,
         entry.function,
     )
@@ -174,6 +194,8 @@ def _stamped(record: logging.LogRecord, entry: _Queued) -> logging.LogRecord:
     if logging.logThreads:
         record.thread, record.threadName = entry.thread, entry.thread_name
     vars(record).update(entry.fields)
+    if entry.is_alarm:
+        vars(record)[_ALARM] = True
     return record
 
 
@@ -199,6 +221,9 @@ class LogThread:
         self._is_over = False
         # Several threads count without a lock, since a signal handler may interrupt any of them.
         self._drops, self._failures = count(1), count(1)
+        #: The number of DEBUG records put into the queue, and of those taken out of it.
+        self._debug_puts = count(1)
+        self._debug_put = self._debug_taken = 0
         #: The number of records dropped because the queue was full.
         self.dropped = 0
         #: The number of records for which a handler or a filter raised.
@@ -220,11 +245,19 @@ class LogThread:
             self._log(entry)
         elif self._is_over:
             pass
-        elif self._queue.qsize() >= LIMIT:
+        elif not self._has_room(entry.level):
             self.dropped = next(self._drops)
         else:
+            if entry.level <= logging.DEBUG:
+                self._debug_put = next(self._debug_puts)
             self._queue.put(entry)
             self._start()
+
+    def _has_room(self, level: int) -> bool:
+        frames = self._debug_put - self._debug_taken
+        if level <= logging.DEBUG:
+            return frames < DEBUG_LIMIT
+        return self._queue.qsize() - frames < LIMIT
 
     def flush(self, timeout: float = FLUSH, *, is_last: bool = False) -> bool:
         """Wait until all queued entries have been handled, at most ``timeout`` seconds.
@@ -253,6 +286,7 @@ class LogThread:
         self._ident = None
         self._running = threading.Lock()
         self._queue = queue.SimpleQueue()
+        self._debug_taken = self._debug_put
 
     def _start(self) -> bool:
         """Start the thread unless it runs.
@@ -283,6 +317,8 @@ class LogThread:
         # A separate function: while the thread waits, no frame keeps the last record alive.
         item = self._queue.get()
         if isinstance(item, _Queued):
+            if item.level <= logging.DEBUG:
+                self._debug_taken += 1
             self._log(item)
         else:
             self._report()
@@ -305,7 +341,7 @@ class LogThread:
             return
         self._report_at = time.monotonic() + REPORT_EVERY
         text = (
-            f"{dropped + failed} records were not logged: {dropped} found {LIMIT} waiting, "
+            f"{dropped + failed} records were not logged: {dropped} found too many waiting, "
             f"a handler or filter raised {self._last_error or 'nothing'} for {failed}"
         )
         fields = dict.fromkeys(("client", "venue", "connection_id", "channel"))
@@ -332,8 +368,44 @@ def _is_under_pytest() -> bool:
     return "PYTEST_CURRENT_TEST" in os.environ and "pytest" in sys.modules
 
 
-# Without a handler of the user's, logging would print warnings to stderr.
-logging.getLogger("wsclient").addHandler(logging.NullHandler())
+#: The attribute of a record that makes it an alarm.
+_ALARM = "_wsclient_alarm"
+
+
+class _Unconfigured(logging.NullHandler):
+    """The handler of the logger ``wsclient``. Without any, logging would print all warnings.
+
+    It passes an alarm to ``logging.lastResort`` if it is the only handler that the record reaches:
+    then the program has configured no logging, and nobody would see that the client fails.
+    """
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        last = logging.lastResort
+        if _ALARM in vars(record) and last is not None and record.levelno >= last.level:
+            logger: logging.Logger | None = logging.getLogger(record.name)
+            while logger is not None:
+                if any(handler is not self for handler in logger.handlers):
+                    return True
+                logger = logger.parent if logger.propagate else None
+            last.handle(record)
+        return True
+
+
+_root, _ours = logging.getLogger(), logging.getLogger("wsclient")
+_frames = logging.getLogger("wsclient.frames")
+_ours.addHandler(_Unconfigured())
+
+
+def debugs_frames() -> bool:
+    """Return whether frames are logged. Each read calls it.
+
+    ``Logger.isEnabledFor`` may take a lock that belongs to all of logging; this takes none.
+    """
+    level = _frames.level or _ours.level or _root.level
+    return level <= logging.DEBUG and not (
+        _frames.disabled or _frames.manager.disable >= logging.DEBUG
+    )
+
 
 #: The log thread of this process.
 log_thread = LogThread()

@@ -8,12 +8,14 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 from wsclient.dialect.base import Dialect
 from wsclient.dialect.values import Credentials, RestRequest
 from wsclient.errors import ConfigurationError, ConnectionLost, WSClientError
 from wsclient.options import Options
+from wsclient.threads.logs import ClientLog
 from wsclient.threads.waiting import Permit
 from wsclient.transport.addresses import Address, parse_url
 from wsclient.transport.handshake import check_handshake_headers
@@ -85,12 +87,13 @@ class Target:
     """Where a client connects, and how.
 
     Each attempt calls the callables, one attempt at a time (``turn``). ``mask`` masks the secrets
-    of all attempts.
+    of all attempts. ``log`` is the client's log.
     """
 
     url: str | Callable[[], str]
     options: Options
     dialect: Dialect
+    log: ClientLog = field(default_factory=partial(ClientLog, "", ""))
     turn: Turn = field(default_factory=Turn)
     mask: Mask = field(init=False)
 

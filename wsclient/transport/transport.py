@@ -25,6 +25,7 @@ from wsclient.sansio.heartbeat import ConnectionView
 from wsclient.stream.frames import PING, PONG, FrameParser, Frames
 from wsclient.text import one_line
 from wsclient.threads.locks import Locks
+from wsclient.threads.logs import debugs_frames
 from wsclient.threads.waiting import Deadline, Waiter
 from wsclient.threads.workers import WorkerThread, start
 from wsclient.tracebacks import forget_locals
@@ -32,6 +33,7 @@ from wsclient.transport import library
 from wsclient.transport.addresses import resource_of
 from wsclient.transport.bytestream import ByteStream, open_stream
 from wsclient.transport.dialing import OnStep, open_socket, to_nobody
+from wsclient.transport.framelog import FrameLog
 from wsclient.transport.handshake import HandshakeSocket
 from wsclient.transport.masking import Mask
 from wsclient.transport.outbox import Outbox
@@ -102,6 +104,7 @@ class Transport:
         self._stream: ByteStream | None = None
         self._writer: library.FrameWriter | None = None
         self._said_goodbye = False
+        self._log = FrameLog(connection_id, sockets.target.log, sockets.mask)
         self._error: BaseException | None = None
         self._reported = False
         self.thread = WorkerThread(f"wsclient-reader-{connection_id}", self._run)
@@ -130,6 +133,8 @@ class Transport:
             if waiter is not None:
                 waiter.settle(NotConnected("the connection ended before the message was sent"))
             return
+        if debugs_frames():
+            self._log.sent(payload)
         start = self._outbox.position
         writer.message(payload)
         if waiter is not None:
@@ -139,6 +144,8 @@ class Transport:
         """Queue a ping."""
         writer = self._writer
         if writer is not None and not self._said_goodbye:
+            if debugs_frames():
+                self._log.sent_control("a ping")
             writer.ping()
 
     def hang_up(self, code: int = 1000) -> None:
@@ -146,6 +153,8 @@ class Transport:
         writer = self._writer
         if writer is not None and not self._said_goodbye:
             self._said_goodbye = True
+            if debugs_frames():
+                self._log.sent_control(f"a close frame ({code})")
             writer.close(code)
 
     def release(self) -> None:
@@ -254,6 +263,7 @@ class Transport:
         login, credentials = None, there.credentials
         if credentials is not None:
             login = call("the dialect's login()", self._target.dialect.login, credentials)
+            self._log.hide(login)
         self._last_byte_at = time.monotonic()
         where = there.url.partition("?")[0]
         self._receiver.opened(self.connection_id, login, credentials, where)
@@ -297,13 +307,20 @@ class Transport:
         frames.connection_id = cid
         frames.read_at = self._last_byte_at
         frames.received_at = time.time_ns()
+        is_logged = debugs_frames()
+        if is_logged:  # before the messages are delivered, and so before an answer to them
+            self._log.received(frames)
         is_closed = False
         # Pings first: the pong must be queued before a consumer's quick answer to a message.
         for control in frames.controls:
+            if is_logged:
+                self._log.received_control(control)
             if control.opcode == PING:
                 receiver.pinged(cid)
                 if self._writer is not None and not self._said_goodbye:
                     if self._outbox.waiting < MAX_BACKLOG:
+                        if debugs_frames():
+                            self._log.sent_control("a pong")
                         self._writer.pong(control.payload)
                     receiver.wake()
             elif control.opcode == PONG:
