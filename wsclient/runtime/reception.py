@@ -22,6 +22,9 @@ __all__ = ["Reception"]
 LATE = 0.25
 #: The time (s) between two messages whose venue lag is measured: each one must be partly decoded.
 SAMPLE_EVERY = 0.01
+#: How often the payloads of one read go back to the fast path: each time costs a look at all that
+#: are left.
+ROUNDS = 32
 
 
 class Reception:
@@ -91,16 +94,17 @@ class Reception:
         inbound.ahead = core.router.is_uniform and core.router.keeps_up
         batch = inbound.batch(payloads, bool(frames.binary), frames.received_at, connection_id, now)
         # Most reads take one round. A payload that is not ordinary takes the careful path; after
-        # each that follows directly on another one, twice as many do.
+        # each that follows directly on another one, twice as many do; after some rounds, all do.
         careful, due = 1, False
-        while True:
+        rounds = ROUNDS if batch.shape is not None else 1
+        for left in reversed(range(rounds)):
             before = batch.done
             due |= self._take_ordinary(connection_id, batch, size, now)
             if batch.done == len(payloads):
                 break
             careful = 1 if batch.done > before else 2 * careful
-            count = careful if batch.shape is not None else None
-            due |= self._take_in(connection_id, inbound.entries(batch, count), now)
+            entries = inbound.entries(batch, careful if left else None)
+            due |= self._take_in(connection_id, entries, now)
             if batch.done == len(payloads):
                 break
         if due:

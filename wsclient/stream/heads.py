@@ -73,9 +73,10 @@ class Shape(NamedTuple):
     def read(self, payloads: Sequence[bytes]) -> list[Any]:
         """Return the head of each payload; None for one that has none."""
         heads: list[Any] = []
+        left = iter(payloads)
         while len(heads) < len(payloads):
             try:
-                heads.extend(map(self.decode, payloads[len(heads) :] if heads else payloads))
+                heads.extend(map(self.decode, left))
             except Exception:  # noqa: BLE001 - the careful path says why
                 heads.append(None)
         return heads
