@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 import time
@@ -376,11 +377,12 @@ class TestTheEndOfADrain:
             assert slow.numbers == NUMBERS
 
     def test_an_exception_in_the_with_block_ends_it(self, venue: FakeVenue, slow: Slow) -> None:
-        client = wsclient.connect(venue.url, close_timeout=0.1)
-        keep_busy(slow, venue, client)
-        call = closing(client)
-        with pytest.raises(ZeroDivisionError), client:
-            raise ZeroDivisionError
+        with contextlib.ExitStack() as block:
+            client = block.enter_context(wsclient.connect(venue.url, close_timeout=0.1))
+            keep_busy(slow, venue, client)
+            call = closing(client)
+            with pytest.raises(ZeroDivisionError), block:
+                raise ZeroDivisionError
         slow.go_on()
         call.result(SHORT)
         assert slow.numbers == [1]
