@@ -109,6 +109,17 @@ class TestClient:
         assert "does not fit its declared type" in caplog.text
         assert "hunter2" not in caplog.text
 
+    def test_a_timeout_says_how_many_did_not_fit(self, venue: FakeVenue) -> None:
+        with connected(venue, decode=Price) as client:
+            client.subscribe("a")
+            with venue.batch():
+                for _ in range(3):
+                    venue.publish("a", price="high")
+            with pytest.raises(TimeoutError, match=r"; 3 did not fit the declared type$"):
+                client.recv(timeout=0.5)
+            with pytest.raises(TimeoutError, match=r"^no message within the timeout$"):
+                client.recv(timeout=0)
+
     def test_a_flood_of_misfits_is_one_event_per_second(self, venue: FakeVenue) -> None:
         with connected(venue, decode=Price) as client:
             events = client.events(DecodeError)

@@ -29,9 +29,9 @@ wsclient_dropped_total                counter   messages dropped by overflow pol
 wsclient_callback_errors_total        counter   exceptions raised by on() and on_event()
 wsclient_channels_refused_total       counter   channels refused when they were requested
 wsclient_channels_ended_total         counter   channels that the venue has ended
-wsclient_channels_lost_total          counter   channels refused after that, or after a reconnect
+wsclient_channels_lost_total          counter   channels refused after their end or a reconnect
 wsclient_books_out_of_sync_total      counter   order books that fell out of sync
-wsclient_books_refreshed_total        counter   order books that got a new snapshot after that
+wsclient_books_refreshed_total        counter   order books that are in sync again
 wsclient_books_refused_total          counter   snapshots of order books refused for good
 wsclient_venue_lag_seconds            histogram from the venue's own time to receipt, of a sample
 wsclient_consumer_lag_seconds         histogram from receipt to the consumer, of a sample
@@ -100,9 +100,9 @@ COUNTERS = {
     "callback_errors": "Exceptions raised by on() and on_event() functions.",
     "channels_refused": "Channels refused when they were requested.",
     "channels_ended": "Channels that the venue has ended, to which the client subscribed again.",
-    "channels_lost": "Channels refused after that, or after a reconnect.",
+    "channels_lost": "Channels refused after the venue has ended them, or after a reconnect.",
     "books_out_of_sync": "Order books that fell out of sync.",
-    "books_refreshed": "Order books that got a new snapshot after that.",
+    "books_refreshed": "Order books that fell out of sync and got a new snapshot.",
     "books_refused": "Snapshots of order books refused for good.",
 }
 REASONS = {

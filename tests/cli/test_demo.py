@@ -50,6 +50,8 @@ def test_a_pipe_gets_plain_lines(command):
     assert "the connection is cut" in run.out
     assert re.search(r"recovered: the first message \d+ ms after the cut", run.out)
     assert run.out.endswith("\nNothing was lost silently.\n")
+    states = re.findall(r"^ *[\d.]+ s  (?:open|reconnecting) .*$", run.out, re.MULTILINE)
+    assert len(states) == len(set(states)) > 0
 
 
 def test_a_terminal_gets_a_screen(command):

@@ -56,6 +56,9 @@ def test_python_m_is_the_command():
         (["doctor", "ws://localhost", "--option", "orgin=1"], "did you mean origin?"),
         (["doctor", "ws://localhost", "--option", "depth=1"], "doctor uses only cookie"),
         (["doctor"], "URL"),
+        (["doctor", "ftp://localhost"], "the URL must begin with ws://"),
+        (["tail", "ftp://localhost", "a"], "the URL must begin with ws://"),
+        (["tail", "ws://localhost", "a", "--proxy", "ftp://b"], "proxy must begin with"),
         (["doctor", "ws://localhost", "--timeout", "0"], "'0' is not a number of at least 0.1"),
         (["doctor", "ws://localhost", "--dialect", "klingon"], "generic, kraken"),
         (["demo", "--seconds", "0.5"], "'0.5' is not a number of at least 1"),
@@ -137,6 +140,6 @@ def test_it_says_what_to_install(command):
 
 def test_tail_works_without_the_extra(command):
     run = command("tail", "ftp://localhost", "a", without=("websockets", "rich"))
-    assert run.end() == 1
+    assert run.end() == 2
     assert run.err.startswith("wsclient: the URL must begin with ws:// or wss://")
     assert run.err.count("\n") == 1

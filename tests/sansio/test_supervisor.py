@@ -1938,6 +1938,12 @@ def test_each_change_of_state_is_logged() -> None:
     assert rig.logs("warning") == ["disconnected: gone; next attempt in 1.00 s"]
 
 
+def test_an_attempt_without_delay_is_logged_as_one_at_once() -> None:
+    rig = Rig(random=0.0).open()
+    rig.drop(ConnectionLost("gone"))
+    assert rig.logs("warning") == ["disconnected: gone; next attempt at once"]
+
+
 def test_everything_is_counted() -> None:
     rig = Rig().active("a")
     rig.data("a", 1, 3)

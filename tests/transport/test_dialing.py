@@ -417,6 +417,7 @@ class TestProxies:
         with refused_address() as (host, port):
             error = failure_of(venue.url, proxy=f"http://user:{SECRET}@{host}:{port}")
             assert isinstance(error, ConnectionRefusedError)
+            assert "the proxy cannot be reached: " in str(error)
 
     @pytest.mark.parametrize(
         "proxy",

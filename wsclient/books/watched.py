@@ -291,7 +291,7 @@ class WatchedBook:
         is_over = self.is_lost or (upstream is not None and upstream.is_over)
         way = "make a new one" if is_over else "wait_synced() waits for the next snapshot"
         raise OrderBookOutOfSync(
-            f"the order book {self.channel!r} is out of sync: {why}; {way}, stale_ok=True reads it "
+            f"the order book {self.channel!r} is out of sync: {why}; {way}; stale_ok=True reads it "
             "as it is"
         )
 

@@ -291,7 +291,9 @@ def _add_tail(commands: Any) -> None:
         help="end this long after the subscription (s)",
     )
     add_connecting(
-        parser, also=", or else one of the subscription, such as depth=10, as JSON or text"
+        parser,
+        option="an option of connect(), such as ping_interval=5 (see `wsclient manual options`), "
+        "or else one of the subscription, such as depth=10, as JSON or text",
     )
 
 
@@ -310,7 +312,9 @@ def _add_doctor(commands: Any) -> None:
     )
     parser.add_argument("url", metavar="URL", help="ws:// or wss://")
     _add_dialect(parser)
-    add_connecting(parser)
+    add_connecting(
+        parser, option="one of the options cookie, origin, proxy and subprotocols of connect()"
+    )
     parser.add_argument(
         "--timeout",
         type=_number_from(0.1),

@@ -33,8 +33,8 @@ _OWN = {"dialect": "--dialect", "headers": "--header", "credentials": "--credent
 ALIKE = 0.8
 
 
-def add_connecting(parser: argparse.ArgumentParser, *, also: str = "") -> None:
-    """Add the arguments. ``also`` says what else ``--option`` is for."""
+def add_connecting(parser: argparse.ArgumentParser, *, option: str) -> None:
+    """Add the arguments. ``option`` says what ``--option`` is for."""
     parser.add_argument(
         "--proxy", metavar="URL", help="http://, socks5:// or socks5h://, with user:password@"
     )
@@ -61,8 +61,7 @@ def add_connecting(parser: argparse.ArgumentParser, *, also: str = "") -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="an option of connect(), such as ping_interval=5 (see `wsclient manual options`)"
-        f"{also}; may be repeated",
+        help=f"{option}; may be repeated",
     )
 
 

@@ -98,11 +98,11 @@ class Demo:
             self._say("note", f"at {self._cut_after:g} s the connection will be cut")
             with Feed(venue, protocol, CHANNELS, self._seed, self._publishes):
                 while not (self._signals.heard or self._is_over()):
+                    self._show(client)  # first: the end is shown once, after the loop
                     self._play(venue)
                     self._take(client)
                     for event in warnings.take():
                         self._add(event)
-                    self._show(client)
             is_whole = self._signals.heard is None
             if is_whole:
                 self._take_the_rest(client)

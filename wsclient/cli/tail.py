@@ -43,9 +43,16 @@ def run(args: argparse.Namespace) -> int:
     try:
         options, subscription = options_of(args)
         Options.of(options).check_credentials(args.dialect)
+        _print(args, options, subscription)
     except ConfigurationError as error:
         complain(str(error))
         return 2
+    return 0
+
+
+def _print(
+    args: argparse.Namespace, options: Mapping[str, Any], subscription: Mapping[str, Any]
+) -> None:
     exact = Exact(args.dialect)
     text = Json(exact) if args.json else Human(exact, args.channels)
     sys.stdout.reconfigure(  # type: ignore[union-attr]
@@ -58,7 +65,6 @@ def run(args: argparse.Namespace) -> int:
             sys.stdout.flush()
             if any(m.type == "lost" for m in messages) and not client.subscriptions:
                 raise SubscriptionError("no channel is left")
-    return 0
 
 
 def _connected(url: str, options: Mapping[str, Any]) -> WebSocketClient:

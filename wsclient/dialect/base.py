@@ -37,27 +37,44 @@ class Dialect:
     Override :meth:`read`, and either :meth:`change` or both :meth:`subscribe` and
     :meth:`unsubscribe`, which call :meth:`change` by default.
 
-    Attributes: ``limits``; ``acknowledges`` (False if the venue never answers a subscribe: a
-    channel's first data message then confirms it); ``silence_timeout`` (s without any frame but
-    pongs after which the connection is dead, for venues that send heartbeats); ``keepalive``
-    (payload and interval (s) of the venue's own ping message); ``data_fields``, ``heads`` and
-    ``peek``, for speed.
+    Attributes, all with defaults:
+
+    ``name``, ``limits``
+        the dialect's name, and the venue's limits (:class:`Limits`)
+    ``acknowledges``
+        False if the venue never answers a subscribe: a channel's first data message then confirms
+        it
+    ``silence_timeout``
+        the time (s) without any frame but pongs after which the connection is dead, for venues that
+        send heartbeats; the client's option of the same name overrides it
+    ``keepalive``
+        the venue's own ping message, and its interval (s)
+    ``quiet_channels``
+        prefixes of channels that may be silent for any time: private channels, and channels of rare
+        events (liquidations, announcements)
+    ``greets``
+        True if the venue speaks first (:class:`LoginAccepted`) and nothing may be sent before that
+    ``opening``
+        messages sent first on each connection, before the login; not for a venue that ``greets``
+    ``timestamp_fields``
+        paths to the venue's send time in a data message, tried in order; a path such as
+        ``("data", 0, "time")`` consists of field names from the outside in, and 0 for the first
+        element of an array, which is instead the message's own (``item``) if the frame holds
+        several
+    ``book``
+        the venue's order books (:class:`BookFormat`); None if it has none
+    ``data_fields``, ``heads``, ``peek``
+        for speed
     """
 
     name: ClassVar[str] = "custom"
     limits: Limits = Limits()
-    #: The venue's order books; None if the dialect has none.
     book: BookFormat | None = None
     acknowledges: bool = True
-    #: The client's option of the same name overrides it.
     silence_timeout: float | None = None
     keepalive: tuple[Any, float] | None = None
-    #: Prefixes of channels that may be silent for any time: private channels, and channels of rare
-    #: events (liquidations, announcements).
     quiet_channels: tuple[str, ...] = ()
-    #: Whether the venue speaks first (LoginAccepted); nothing may be sent before that.
     greets: bool = False
-    #: Messages sent first on each connection, before the login. Not for a venue that ``greets``.
     opening: Sequence[Any] = ()
 
     def __init_subclass__(cls) -> None:
@@ -200,9 +217,6 @@ class Dialect:
     #: does not need :meth:`read`.
     peek: Callable[[bytes], Item | Sequence[Item]] | None = None
 
-    #: Paths to the venue's send time in a data message, tried in order. A path consists of field
-    #: names from the outside in, and 0 for the first element of an array, which is instead the
-    #: message's own (``item``) if the frame holds several.
     timestamp_fields: Sequence[Path] = ()
 
     def timestamp(self, message: Message) -> int | None:

@@ -250,6 +250,7 @@ class MessageQueue:
         self.consumer = get_ident()
         signal: threading.Lock | None = None
         types, found = self.types, list[Outcome]()
+        misfits = self.invalid if types else 0
         #: How many messages are to be handed out; and, with declared types, how many of those that
         #: were waiting are to be decoded even after the deadline. None: to be determined.
         wanted, left = maximum, None if types else 0
@@ -282,7 +283,11 @@ class MessageQueue:
                     if not remaining and not (head and left > 0):
                         if self._batch:
                             return True
-                        raise WaitTimeout("no message within the timeout")
+                        misfits = self.invalid - misfits
+                        raise WaitTimeout(
+                            "no message within the timeout"
+                            f"{f'; {misfits:,} did not fit the declared type' if misfits else ''}"
+                        )
                     if not head:
                         signal = new_signal()
                         self.waiting.append(signal)

@@ -447,7 +447,8 @@ class Supervisor:
 
     def _report_wait(self, why: str, now: float) -> None:
         delay = self._slot.due_at - now
-        wait = f"{why}; next attempt in {delay:.2f} s"
+        when = f"in {delay:.2f} s" if delay >= 0.005 else "at once"
+        wait = f"{why}; next attempt {when}"
         self.output.notify(StateChanged, State.BACKING_OFF.value, wait)
         self.output.notify(Reconnecting, self._slot.attempts + 1, round(delay, 3), why)
 

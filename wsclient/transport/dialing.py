@@ -167,7 +167,12 @@ class _ProxyDialer(NamedTuple):
     def connect(self, dest_host: str, dest_port: int, timeout: float) -> DeadlineSocket:
         """Return a connection to the proxy. Called by python-socks."""
         proxy = Address(dest_host, dest_port, False)
-        sock = _open_directly(proxy, self.deadline, self.hold, self.on_step)
+        try:
+            sock = _open_directly(proxy, self.deadline, self.hold, self.on_step)
+        except OSError as error:
+            if error.strerror:  # else the text would be that of a failure to reach the venue
+                error.strerror = f"the proxy cannot be reached: {error.strerror}"
+            raise
         self.on_step("proxy", proxy)
         return self.kind(sock, self.deadline)
 

@@ -154,7 +154,10 @@ def _failure(error: BaseException, deadline: Deadline, host: str) -> WSClientErr
         return ConnectTimeout(f"{host} did not answer the REST request in time")
     if isinstance(root, (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)):
         return ConnectionLost(f"the REST answer of {host} is not JSON")
-    return ConnectionLost(f"the REST request to {host} failed: {type(root).__name__}")
+    why = type(root).__name__
+    if isinstance(root, OSError) and not isinstance(root, requests.RequestException):
+        why = root.strerror or why  # the system's text, which quotes no URL
+    return ConnectionLost(f"the REST request to {host} failed: {why}")
 
 
 class _Adapter(HTTPAdapter):
