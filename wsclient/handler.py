@@ -8,6 +8,7 @@ from dataclasses import fields
 from functools import partial
 from typing import Any
 
+from wsclient.checks import check_number
 from wsclient.client import WebSocketClient
 from wsclient.errors import (
     ConfigurationError,
@@ -18,13 +19,12 @@ from wsclient.errors import (
 )
 from wsclient.events import GapUnhandled, SubscribeFailed
 from wsclient.messages import Gap, Message, Subscription
-from wsclient.options import Options, check_number
+from wsclient.options import Options
 from wsclient.runtime.checks import close_quietly
 from wsclient.text import one_line, text_of
 from wsclient.tracebacks import without_locals
 
 __all__ = ["WebSocketHandler"]
-
 
 #: The keys of the config that are not options of the client.
 _KEYS = ("websocket_uri", "retry_delay_sec", "on_market_data")

@@ -8,14 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
-from wsclient.checks import (
-    check_duration,
-    check_number,
-    check_timeout,
-    check_type,
-    check_whole,
-    refuse,
-)
+from wsclient.checks import check_duration, check_number, check_type, check_whole, refuse
 from wsclient.errors import ConfigurationError
 from wsclient.stream.declared import types_of
 from wsclient.tracebacks import without_locals
@@ -25,16 +18,7 @@ if TYPE_CHECKING:
     from wsclient.dialect.base import Dialect
     from wsclient.messages import Message
 
-__all__ = [
-    "OVERFLOW_POLICIES",
-    "Options",
-    "Overflow",
-    "check_number",
-    "check_overflow",
-    "check_timeout",
-    "check_whole",
-    "given_options",
-]
+__all__ = ["OVERFLOW_POLICIES", "Headers", "Options", "Overflow", "check_overflow", "given_options"]
 
 Overflow = Literal["drop_oldest", "drop_newest", "conflate", "error"]
 OVERFLOW_POLICIES: tuple[str, ...] = get_args(Overflow)

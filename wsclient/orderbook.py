@@ -17,10 +17,10 @@ from wsclient import dialects
 from wsclient.books.book import Book, Level, Side
 from wsclient.books.keeper import LiveBook
 from wsclient.books.status import BookState, BookStatus
+from wsclient.checks import check_timeout
 from wsclient.dialect.base import Dialect
 from wsclient.errors import ConfigurationError
 from wsclient.messages import Message
-from wsclient.options import check_timeout
 from wsclient.runtime.checks import check_venue_options, forbid_worker_threads
 from wsclient.runtime.core import Core
 from wsclient.threads.waiting import Deadline

@@ -280,10 +280,10 @@ class WatchedBook:
         updated_at = self.updated_at
         age = float("inf") if updated_at is None else self._now() - updated_at
         if age > max_age:
-            told = "it has had none" if updated_at is None else f"the last one came {age:.3g} s ago"
+            last = "it has had none" if updated_at is None else f"the last one came {age:.3g} s ago"
             raise OrderBookOutOfSync(
                 f"the order book {self.channel!r} has had no update for max_age={max_age:g} s: "
-                f"{told}; the market may be quiet, or the venue's feed has stopped"
+                f"{last}; the market may be quiet, or the venue's feed has stopped"
             )
 
     def _raise(self, why: str) -> NoReturn:

@@ -254,10 +254,10 @@ class LogThread:
             self._start()
 
     def _has_room(self, level: int) -> bool:
-        frames = self._debug_put - self._debug_taken
+        debug = self._debug_put - self._debug_taken
         if level <= logging.DEBUG:
-            return frames < DEBUG_LIMIT
-        return self._queue.qsize() - frames < LIMIT
+            return debug < DEBUG_LIMIT
+        return self._queue.qsize() - debug < LIMIT
 
     def flush(self, timeout: float = FLUSH, *, is_last: bool = False) -> bool:
         """Wait until all queued entries have been handled, at most ``timeout`` seconds.
