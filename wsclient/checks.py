@@ -36,7 +36,10 @@ def check_number(name: str, value: object, least: float) -> None:
 
 
 def check_whole(name: str, value: object, least: int, or_none: bool = False) -> None:
-    """Raise ConfigurationError unless ``value`` is a whole number of at least ``least``."""
+    """Raise ConfigurationError unless ``value`` is a whole number of at least ``least``.
+
+    With ``or_none``, here and below, None works too.
+    """
     if value is None and or_none:
         return
     is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
@@ -47,19 +50,20 @@ def check_whole(name: str, value: object, least: int, or_none: bool = False) -> 
         )
 
 
-def check_duration(name: str, value: object, more: str = "") -> None:
-    """Raise ConfigurationError unless ``value`` is a finite number of seconds above 0.
-
-    ``more`` ends the text: what else would work.
-    """
-    check_positive(name, value, " of seconds", more)
+def check_duration(name: str, value: object, or_none: bool = False) -> None:
+    """Raise ConfigurationError unless ``value`` is a finite number of seconds above 0."""
+    check_positive(name, value, or_none, " of seconds")
 
 
-def check_positive(name: str, value: object, unit: str = "", more: str = "") -> None:
+def check_positive(name: str, value: object, or_none: bool = False, unit: str = "") -> None:
     """Raise ConfigurationError unless ``value`` is a finite number above 0."""
+    if value is None and or_none:
+        return
     if not _is_number(value) or not 0 < value < float("inf"):  # type: ignore[operator]
-        what = f"{name} must be a finite number{unit} above 0{more}"
-        raise ConfigurationError(f"{what}, not {value!r}")
+        more = ", or None" if or_none else ""
+        raise ConfigurationError(
+            f"{name} must be a finite number{unit} above 0{more}, not {value!r}"
+        )
 
 
 def _is_number(value: object) -> bool:

@@ -23,7 +23,7 @@ from wsclient.reader import Reader, _Receiver
 from wsclient.runtime.checks import (
     check_channels,
     check_venue_options,
-    close_quietly,
+    end_block,
     forbid_worker_threads,
 )
 from wsclient.runtime.core import Core
@@ -200,9 +200,7 @@ class WebSocketClient(_Observable, _Sender, _Receiver):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # A drain of another thread goes on, unless the block has raised.
-        is_draining = kind is None and self._core.drain.is_on
-        close_quietly(partial(self.close, drain=True) if is_draining else self.close, kind)
+        end_block(self.close, kind, is_draining=self._core.drain.is_on)
 
     # Channels.
 

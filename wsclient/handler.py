@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
-from functools import partial
 from typing import Any
 
 from wsclient.checks import check_number
@@ -20,7 +19,7 @@ from wsclient.errors import (
 from wsclient.events import GapUnhandled, SubscribeFailed
 from wsclient.messages import Gap, Message, Subscription
 from wsclient.options import Options
-from wsclient.runtime.checks import close_quietly
+from wsclient.runtime.checks import end_block
 from wsclient.text import one_line, text_of
 from wsclient.tracebacks import without_locals
 
@@ -164,8 +163,7 @@ class WebSocketHandler:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        is_draining = kind is None and self.client._core.drain.is_on
-        close_quietly(partial(self.close, drain=True) if is_draining else self.close, kind)
+        end_block(self.close, kind, is_draining=self.client._core.drain.is_on)
 
 
 def _options_of(config: Mapping[str, Any]) -> dict[str, Any]:

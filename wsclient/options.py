@@ -159,8 +159,7 @@ class Options:
         for name in _DURATIONS:
             check_duration(name, getattr(self, name))
         for name in _DURATIONS_OR_NONE:
-            if getattr(self, name) is not None:
-                check_duration(name, getattr(self, name), ", or None")
+            check_duration(name, getattr(self, name), or_none=True)
         check_number("retry_delay", self.retry_delay, 0.0)
         for name in ("queue_size", "queue_bytes", "max_message_size"):
             check_whole(name, getattr(self, name), 1, or_none=True)

@@ -235,6 +235,7 @@ def _try(waiter: Waiter, function: Callable[[], None]) -> None:
 
 
 def answer(waiter: Waiter, function: Callable[[], Any]) -> None:
+    """Call ``function``, and settle ``waiter`` with its result or its error."""
     try:
         result = function()
     except Exception as error:  # noqa: BLE001 - raised in the caller's thread
