@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import NoReturn
 
 from wsclient.errors import ConfigurationError
@@ -14,6 +16,7 @@ __all__ = [
     "check_timeout",
     "check_type",
     "check_whole",
+    "hint",
     "refuse",
 ]
 
@@ -79,3 +82,9 @@ def check_type(name: str, value: object, kind: type | tuple[type, ...], what: st
 def refuse(name: str, what: str, value: object) -> NoReturn:
     """Raise ConfigurationError without quoting the value, since some options are secrets."""
     raise ConfigurationError(f"{name} must be {what}, not {type(value).__name__}")
+
+
+def hint(name: object, known: Iterable[str]) -> str:
+    """Return "did you mean ...? " for an unknown name that looks like a known one, else nothing."""
+    close = get_close_matches(str(name), sorted(known))
+    return f"did you mean {' or '.join(close)}? " if close else ""

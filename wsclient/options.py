@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
-from wsclient.checks import check_duration, check_number, check_type, check_whole, refuse
+from wsclient.checks import check_duration, check_number, check_type, check_whole, hint, refuse
 from wsclient.errors import ConfigurationError
 from wsclient.stream.declared import types_of
 from wsclient.tracebacks import without_locals
@@ -205,10 +204,8 @@ class Options:
         known = {field.name for field in fields(cls)}
         unknown = sorted(set(options) - known)
         if unknown:
-            close = difflib.get_close_matches(unknown[0], known)
-            hint = f"did you mean {' or '.join(close)}? " if close else ""
             raise ConfigurationError(
-                f"unknown option {', '.join(unknown)}; {hint}the options are "
+                f"unknown option {', '.join(unknown)}; {hint(unknown[0], known)}the options are "
                 f"{', '.join(sorted(known))}"
             )
         return cls(**options)

@@ -435,7 +435,7 @@ class TestDecoding:
         assert len(got) + queue.invalid + queue.dropped == total
 
 
-def test_refused_messages_are_reported_by_the_call_that_finds_them() -> None:
+def test_misfits_are_reported_by_the_call_that_finds_them() -> None:
     reports: list[tuple[int, str]] = []
 
     def report(gaps: Gaps) -> None:
