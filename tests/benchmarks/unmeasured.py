@@ -23,8 +23,16 @@ EDITS = [
         "wsclient.stream.channel",
         "accept_ordinary",
         {
+            "                    number = None\n"
+            "                    channel.counted += 1\n": "                    number = None\n",
+        },
+    ),
+    Edit(
+        "wsclient.stream.channel",
+        "_accept_flat",
+        {
             "                    break\n"
-            "                found.counted += 1\n": "                    break\n",
+            "                channel.counted += 1\n": "                    break\n",
         },
     ),
     Edit(
@@ -37,9 +45,11 @@ EDITS = [
     ),
     Edit(
         "wsclient.runtime.reception",
-        "Reception._received",
+        "Reception._take_ordinary",
         {
-            "            intake.count(connection, len(payloads), size, now)\n": "",
+            "            if not begin:\n"
+            "                supervisor.intake.count("
+            "connection, len(batch.payloads), size, now)\n": "",
             "self._sampled(messages, now) if now >= self._sample_at else None": "None",
         },
     ),

@@ -203,7 +203,7 @@ class BookMachine(RuleBasedStateMachine):
 
     def arrive(self, frame: str) -> None:
         batch = self.inbound.batch([frame.encode()], False, 1, self.rig.cid)
-        messages = self.rig.receive(*self.inbound.entries(batch, 0))
+        messages = self.rig.receive(*self.inbound.entries(batch))
         if messages:
             self.queue.put(messages)
 
