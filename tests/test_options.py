@@ -14,7 +14,8 @@ import pytest
 
 import wsclient
 from wsclient import ConfigurationError, WebSocketClient, WebSocketHandler
-from wsclient.options import Options, check_timeout
+from wsclient.checks import check_timeout
+from wsclient.options import Options
 from wsclient.testing import FakeVenue
 
 NAN, INF = math.nan, math.inf

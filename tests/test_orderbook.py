@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import json
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import msgspec
@@ -123,6 +126,34 @@ def test_each_update_makes_the_book_younger(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(kept_of(book), "_now", lambda: now)
     book.apply(message(asks=[[10, 1]]))
     assert book.best(max_age=1.0)
+
+
+def test_an_update_in_between_makes_no_older_book_young() -> None:
+    for step in itertools.count():
+        book = OrderBook(with_book(Simple()), "a")
+        old = message("snapshot", [(9, 1)], [(11, 3)])
+        old.arrival = Arrival(5, 1, None, time.monotonic() - 61.0)
+        book.apply(old)
+        lines = itertools.count()
+
+        def trace(frame: FrameType, event: str, _: object) -> Any:
+            if event == "line" and next(lines) == step:  # noqa: B023 - called in this round only
+                sys.settrace(None)
+                book.apply(message(bids=[(10, 1)]))  # noqa: B023
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        bid: object = None
+        try:
+            bid, _ = book.best(max_age=60.0)
+        except OrderBookOutOfSync:
+            pass  # it was read before the update
+        finally:
+            sys.settrace(before)
+        assert bid in (None, (10, 1))
+        if next(lines) <= step:
+            break  # the call has no further line
 
 
 def test_a_snapshot_by_rest_counts_as_an_update() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import NoReturn
 
 from wsclient.errors import ConfigurationError
@@ -14,6 +16,7 @@ __all__ = [
     "check_timeout",
     "check_type",
     "check_whole",
+    "hint",
     "refuse",
 ]
 
@@ -36,7 +39,10 @@ def check_number(name: str, value: object, least: float) -> None:
 
 
 def check_whole(name: str, value: object, least: int, or_none: bool = False) -> None:
-    """Raise ConfigurationError unless ``value`` is a whole number of at least ``least``."""
+    """Raise ConfigurationError unless ``value`` is a whole number of at least ``least``.
+
+    With ``or_none``, here and below, None works too.
+    """
     if value is None and or_none:
         return
     is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
@@ -47,19 +53,20 @@ def check_whole(name: str, value: object, least: int, or_none: bool = False) -> 
         )
 
 
-def check_duration(name: str, value: object, more: str = "") -> None:
-    """Raise ConfigurationError unless ``value`` is a finite number of seconds above 0.
-
-    ``more`` ends the text: what else would work.
-    """
-    check_positive(name, value, " of seconds", more)
+def check_duration(name: str, value: object, or_none: bool = False) -> None:
+    """Raise ConfigurationError unless ``value`` is a finite number of seconds above 0."""
+    check_positive(name, value, or_none, " of seconds")
 
 
-def check_positive(name: str, value: object, unit: str = "", more: str = "") -> None:
+def check_positive(name: str, value: object, or_none: bool = False, unit: str = "") -> None:
     """Raise ConfigurationError unless ``value`` is a finite number above 0."""
+    if value is None and or_none:
+        return
     if not _is_number(value) or not 0 < value < float("inf"):  # type: ignore[operator]
-        what = f"{name} must be a finite number{unit} above 0{more}"
-        raise ConfigurationError(f"{what}, not {value!r}")
+        more = ", or None" if or_none else ""
+        raise ConfigurationError(
+            f"{name} must be a finite number{unit} above 0{more}, not {value!r}"
+        )
 
 
 def _is_number(value: object) -> bool:
@@ -75,3 +82,9 @@ def check_type(name: str, value: object, kind: type | tuple[type, ...], what: st
 def refuse(name: str, what: str, value: object) -> NoReturn:
     """Raise ConfigurationError without quoting the value, since some options are secrets."""
     raise ConfigurationError(f"{name} must be {what}, not {type(value).__name__}")
+
+
+def hint(name: object, known: Iterable[str]) -> str:
+    """Return "did you mean ...? " for an unknown name that looks like a known one, else nothing."""
+    close = get_close_matches(str(name), sorted(known))
+    return f"did you mean {' or '.join(close)}? " if close else ""

@@ -10,27 +10,20 @@ from types import TracebackType
 from typing import Any, NoReturn, overload
 
 from wsclient import dialects
+from wsclient.checks import check_timeout, check_whole
 from wsclient.dialect.base import Dialect
 from wsclient.errors import ConfigurationError
 from wsclient.events import InsecureTLS
 from wsclient.messages import Message, Subscription, Subscriptions, SubscriptionState
 from wsclient.observable import _Observable
-from wsclient.options import (
-    Headers,
-    Options,
-    Overflow,
-    check_overflow,
-    check_timeout,
-    check_whole,
-    given_options,
-)
+from wsclient.options import Headers, Options, Overflow, check_overflow, given_options
 from wsclient.orderbook import ClientBooks, OrderBook
 from wsclient.outgoing import _Sender
 from wsclient.reader import Reader, _Receiver
 from wsclient.runtime.checks import (
     check_channels,
     check_venue_options,
-    close_quietly,
+    end_block,
     forbid_worker_threads,
 )
 from wsclient.runtime.core import Core
@@ -48,7 +41,7 @@ from wsclient.transport.target import Target
 from wsclient.transport.transport import Sockets
 from wsclient.verdicts import Verdict, classify
 
-__all__ = ["Reader", "WebSocketClient", "client_of", "connect"]
+__all__ = ["WebSocketClient", "client_of", "connect"]
 
 
 class WebSocketClient(_Observable, _Sender, _Receiver):
@@ -153,7 +146,7 @@ class WebSocketClient(_Observable, _Sender, _Receiver):
             raise
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until the client is closed: what keeps a script alive that :meth:`on` functions run.
+        """Wait until the client is closed, to keep a script of :meth:`on` functions alive.
 
         Returns when a ``close()`` of another thread or of a signal handler is complete, at once if
         the client is closed already. Goes on while the client connects or reconnects. Ctrl-C
@@ -207,9 +200,7 @@ class WebSocketClient(_Observable, _Sender, _Receiver):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # A drain of another thread goes on, unless the block has raised.
-        is_draining = kind is None and self._core.drain.is_on
-        close_quietly(partial(self.close, drain=True) if is_draining else self.close, kind)
+        end_block(self.close, kind, is_draining=self._core.drain.is_on)
 
     # Channels.
 
@@ -219,10 +210,10 @@ class WebSocketClient(_Observable, _Sender, _Receiver):
     ) -> Subscriptions:
         """Subscribe to ``channels``, and block until the venue has answered for every one.
 
-        ``options`` are passed to the dialect (``depth=100``), and again at each resubscribe. Only
-        the venue knows which there are, and may ignore others.
-        While the connection is down, the call waits for it. ``timeout`` (s) bounds the whole call;
-        by default the venue has ``ack_timeout`` to answer each message.
+        ``options`` are passed to the dialect (``depth=100``), and again at each resubscribe. They
+        are not checked: the venue may refuse or ignore one that it does not know. While the
+        connection is down, the call waits for it. ``timeout`` (s) bounds the whole call; by default
+        the venue has ``ack_timeout`` to answer each message.
 
         Returns the subscriptions. Raises SubscriptionRejected or SubscriptionTimeout, whose
         ``failed`` maps each channel that failed to the reason; the others stay subscribed.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
-from functools import partial
 from typing import Any
 
+from wsclient.checks import check_number, hint
 from wsclient.client import WebSocketClient
 from wsclient.errors import (
     ConfigurationError,
@@ -17,14 +16,13 @@ from wsclient.errors import (
     WSClientError,
 )
 from wsclient.events import GapUnhandled, SubscribeFailed
-from wsclient.messages import Gap, Message, Subscription
-from wsclient.options import Options, check_number
-from wsclient.runtime.checks import close_quietly
+from wsclient.messages import Gap, Subscription
+from wsclient.options import Options
+from wsclient.runtime.checks import end_block
 from wsclient.text import one_line, text_of
 from wsclient.tracebacks import without_locals
 
 __all__ = ["WebSocketHandler"]
-
 
 #: The keys of the config that are not options of the client.
 _KEYS = ("websocket_uri", "retry_delay_sec", "on_market_data")
@@ -87,20 +85,20 @@ class WebSocketHandler:
         went wrong. The venue's reason is logged, and is in ``last_error``.
         """
         if not self.is_connected:
-            return self._refused(channel, "Not connected", "not connected")
+            return self._failed(channel, "Not connected", "not connected")
         try:
             self.client.subscribe(channel, **options)
         except NotConnected as error:
-            return self._refused(channel, "Not connected", str(error))
+            return self._failed(channel, "Not connected", str(error))
         except SubscriptionError as error:
             is_refused = not isinstance(error, TimeoutError)
             text = "Subscription failed" if is_refused else str(error)
-            return self._refused(channel, text, error.failed.get(channel, str(error)))
+            return self._failed(channel, text, error.failed.get(channel, str(error)))
         except Exception as error:  # noqa: BLE001 - the contract of this call
-            return self._refused(channel, str(error), text_of(error))
+            return self._failed(channel, str(error), text_of(error))
         return {"status": "success"}
 
-    def _refused(self, channel: str, text: str, why: str) -> dict[str, str]:
+    def _failed(self, channel: str, text: str, why: str) -> dict[str, str]:
         core = self.client._core
         self.last_error = core.mask(why)
         core.emit(SubscribeFailed, channel, self.last_error)
@@ -132,7 +130,7 @@ class WebSocketHandler:
             for message in self.client:
                 if message.gap is not None:
                     self.process_gap(message.channel, message.gap)
-                if _has_data(message):
+                if message.type != "lost":  # which has no data
                     yield message.data
         except WSClientError as error:
             self.last_error = str(error)
@@ -164,8 +162,7 @@ class WebSocketHandler:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        is_draining = kind is None and self.client._core.drain.is_on
-        close_quietly(partial(self.close, drain=True) if is_draining else self.close, kind)
+        end_block(self.close, kind, is_draining=self.client._core.drain.is_on)
 
 
 def _options_of(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,16 +173,11 @@ def _options_of(config: Mapping[str, Any]) -> dict[str, Any]:
     known = {*_KEYS, *(field.name for field in fields(Options))}
     unknown = [key for key in options if key not in known]
     if unknown:
-        close = difflib.get_close_matches(str(unknown[0]), known, 2)
-        hint = f"did you mean {' or '.join(close)}? " if close else ""
         raise ConfigurationError(
-            f"unknown option {unknown[0]} in config; {hint}the keys are {', '.join(_KEYS)} and the "
-            f"options of a client, {', '.join(sorted(known.difference(_KEYS)))}"
+            f"unknown option {unknown[0]} in config; {hint(unknown[0], known)}the keys are "
+            f"{', '.join(_KEYS)} and the options of a client, "
+            f"{', '.join(sorted(known.difference(_KEYS)))}"
         )
     if "websocket_uri" not in options:
         raise ConfigurationError("config must have the key 'websocket_uri'")
     return options
-
-
-def _has_data(message: Message) -> bool:
-    return message.type != "lost"

@@ -34,9 +34,9 @@ class Gap(NamedTuple):
     ``reason`` says why: ``rejected`` (the channel will not come back), ``reconnect``, ``sequence``
     (the venue's sequence numbers jumped), ``overflow`` (the consumer was too slow), ``invalid`` (a
     frame could not be read, ``validate`` refused it, or it did not fit its declared type) or
-    ``conflate``. Two more reasons describe
-    the message itself: ``duplicate`` (it has come before; 0 are missed) and ``late`` (an earlier
-    gap has counted it; -1 are missed, so that sums are right).
+    ``conflate`` (the queue kept only the newest). Two more reasons describe the message itself:
+    ``duplicate`` (it has come before; 0 are missed) and ``late`` (an earlier gap has counted it; -1
+    are missed, so that sums are right).
     ``missed`` is the number of missed messages, None if it is not known.
     ``since`` is the ``received_at`` of the channel's last message before the gap (ns since the
     epoch), None if there was none.

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
-from wsclient.checks import (
-    check_duration,
-    check_number,
-    check_timeout,
-    check_type,
-    check_whole,
-    refuse,
-)
+from wsclient.checks import check_duration, check_number, check_type, check_whole, hint, refuse
 from wsclient.errors import ConfigurationError
 from wsclient.stream.declared import types_of
 from wsclient.tracebacks import without_locals
@@ -25,16 +17,7 @@ if TYPE_CHECKING:
     from wsclient.dialect.base import Dialect
     from wsclient.messages import Message
 
-__all__ = [
-    "OVERFLOW_POLICIES",
-    "Options",
-    "Overflow",
-    "check_number",
-    "check_overflow",
-    "check_timeout",
-    "check_whole",
-    "given_options",
-]
+__all__ = ["OVERFLOW_POLICIES", "Headers", "Options", "Overflow", "check_overflow", "given_options"]
 
 Overflow = Literal["drop_oldest", "drop_newest", "conflate", "error"]
 OVERFLOW_POLICIES: tuple[str, ...] = get_args(Overflow)
@@ -175,8 +158,7 @@ class Options:
         for name in _DURATIONS:
             check_duration(name, getattr(self, name))
         for name in _DURATIONS_OR_NONE:
-            if getattr(self, name) is not None:
-                check_duration(name, getattr(self, name), ", or None")
+            check_duration(name, getattr(self, name), or_none=True)
         check_number("retry_delay", self.retry_delay, 0.0)
         for name in ("queue_size", "queue_bytes", "max_message_size"):
             check_whole(name, getattr(self, name), 1, or_none=True)
@@ -222,10 +204,8 @@ class Options:
         known = {field.name for field in fields(cls)}
         unknown = sorted(set(options) - known)
         if unknown:
-            close = difflib.get_close_matches(unknown[0], known)
-            hint = f"did you mean {' or '.join(close)}? " if close else ""
             raise ConfigurationError(
-                f"unknown option {', '.join(unknown)}; {hint}the options are "
+                f"unknown option {', '.join(unknown)}; {hint(unknown[0], known)}the options are "
                 f"{', '.join(sorted(known))}"
             )
         return cls(**options)

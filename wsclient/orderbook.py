@@ -17,10 +17,10 @@ from wsclient import dialects
 from wsclient.books.book import Book, Level, Side
 from wsclient.books.keeper import LiveBook
 from wsclient.books.status import BookState, BookStatus
+from wsclient.checks import check_timeout
 from wsclient.dialect.base import Dialect
 from wsclient.errors import ConfigurationError
 from wsclient.messages import Message
-from wsclient.options import check_timeout
 from wsclient.runtime.checks import check_venue_options, forbid_worker_threads
 from wsclient.runtime.core import Core
 from wsclient.threads.waiting import Deadline
@@ -154,9 +154,11 @@ class OrderBook:
         check_timeout(max_age, "max_age")
         live, stale_ok = self._live, stale_ok or self.stale_ok
         del self
-        found = live.read(_best, stale_ok)
-        if max_age is not None:
-            live.check_age(max_age)
+        if max_age is None:
+            return live.read(_best, stale_ok)
+        # Both at once: an update that comes in between makes no older book young.
+        found, updated_at = live.read(lambda book: (_best(book), live.updated_at), stale_ok)
+        live.check_age(updated_at, max_age)
         return found
 
     def bids(self, depth: int | None = None, *, stale_ok: bool = False) -> list[Level]:

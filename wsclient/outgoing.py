@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from wsclient.options import check_timeout
+from wsclient.checks import check_timeout
 from wsclient.runtime.checks import forbid_worker_threads
 from wsclient.runtime.core import Core
 from wsclient.stream.codec import encode, encode_made

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import NoReturn
 
+from wsclient.checks import check_timeout, check_whole
 from wsclient.errors import ClientClosed, NotConnected
 from wsclient.messages import Message
-from wsclient.options import check_timeout, check_whole
 from wsclient.runtime.checks import close_quietly, forbid_worker_threads
 from wsclient.runtime.core import Core
 from wsclient.runtime.queues import MessageQueue

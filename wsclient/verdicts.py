@@ -29,8 +29,6 @@ class Verdict(enum.Enum):
 
 #: 418 is Binance's answer to a client that did not stop after a 429.
 _RATE_LIMITED = frozenset({418, 429})
-
-
 _FATAL = frozenset({401, 403})
 
 

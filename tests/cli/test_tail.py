@@ -124,8 +124,8 @@ def test_count_is_exact(venue, command):
 
 def test_duration_ends_it_even_while_messages_keep_coming(venue, command):
     quiet = command("tail", venue.url, "a", "--duration", "0.3")
-    busy = command("tail", venue.url, "b", "--duration", "0.3")
     subscribed(venue, "a")
+    busy = command("tail", venue.url, "b", "--duration", "0.3")
     subscribed(venue, "b")
     while busy.process.poll() is None:
         venue.publish("b")

@@ -435,16 +435,16 @@ class TestDecoding:
         assert len(got) + queue.invalid + queue.dropped == total
 
 
-def test_refused_messages_are_reported_by_the_call_that_finds_them() -> None:
+def test_misfits_are_reported_by_the_call_that_finds_them() -> None:
     reports: list[tuple[int, str]] = []
 
     def report(gaps: Gaps) -> None:
         assert not lock_of(queue)._is_owned()
-        assert gaps.newest_refused is not None
-        channel, misfit = gaps.newest_refused
+        assert gaps.newest_misfit is not None
+        channel, misfit = gaps.newest_misfit
         assert "does not fit its declared type (ValidationError" in misfit.text
-        reports.append((gaps.refused - gaps.reported, channel))
-        gaps.reported = gaps.refused
+        reports.append((gaps.misfits - gaps.reported, channel))
+        gaps.reported = gaps.misfits
 
     queue, feed = typed(report=report), Ticks()
     queue.put(feed.ticks("aABb"))

@@ -206,6 +206,19 @@ class WatchedBook:
         is_same = message.raw is seen.raw and message.item == seen.item
         return is_same or seen.received_at > message.received_at
 
+    def check_age(self, updated_at: float | None, max_age: float) -> None:
+        """Raise OrderBookOutOfSync if ``updated_at`` (monotonic s) is more than ``max_age`` s ago.
+
+        It is the :attr:`updated_at` of what was read.
+        """
+        age = float("inf") if updated_at is None else self._now() - updated_at
+        if age > max_age:
+            last = "it has had none" if updated_at is None else f"the last one came {age:.3g} s ago"
+            raise OrderBookOutOfSync(
+                f"the order book {self.channel!r} has had no update for max_age={max_age:g} s: "
+                f"{last}; the market may be quiet, or the venue's feed has stopped"
+            )
+
     # The rest is called under the lock.
 
     def _fall(self, why: str) -> None:
@@ -274,17 +287,6 @@ class WatchedBook:
             why = self.status().why
             if why:
                 self._raise(why)
-
-    def check_age(self, max_age: float) -> None:
-        """Raise OrderBookOutOfSync if the last update is older than ``max_age`` (s)."""
-        updated_at = self.updated_at
-        age = float("inf") if updated_at is None else self._now() - updated_at
-        if age > max_age:
-            told = "it has had none" if updated_at is None else f"the last one came {age:.3g} s ago"
-            raise OrderBookOutOfSync(
-                f"the order book {self.channel!r} has had no update for max_age={max_age:g} s: "
-                f"{told}; the market may be quiet, or the venue's feed has stopped"
-            )
 
     def _raise(self, why: str) -> NoReturn:
         upstream = self._upstream

@@ -44,13 +44,12 @@ examples:
   wsclient manual books
 """
 
-
 _CODES = {130: "Ctrl-C", 141: "the reader of the output has gone (a closed pipe)", 143: "SIGTERM"}
 
 
-def _codes(**own: str) -> str:
-    """Return the text that lists the exit codes, ``own`` and those of every command."""
-    codes = {**{int(code[1:]): text for code, text in own.items()}, **_CODES}
+def _codes(*own: str) -> str:
+    """Return the text that lists the exit codes: ``own`` from 0, and those of every command."""
+    codes = {**dict(enumerate(own)), **_CODES}
     lines = [
         textwrap.fill(text, 79, initial_indent=f"  {code:<5}", subsequent_indent=" " * 7)
         for code, text in codes.items()
@@ -143,9 +142,9 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES
         + "\n"
         + _codes(
-            _0="success",
-            _1="failure; one line on stderr says why",
-            _2="a usage error, or a package that is not installed",
+            "success",
+            "failure; one line on stderr says why",
+            "a usage error, or a package that is not installed",
         ),
     )
     parser.add_argument("--version", action="version", version=f"wsclient {__version__}")
@@ -166,9 +165,9 @@ def _add_demo(commands: Any) -> None:
         description=f"{text[0].upper()}{text[1:]}. Everything runs on this machine: a fake venue "
         "on loopback publishes made-up prices to a real client.",
         epilog=_codes(
-            _0="every message is accounted for",
-            _1="a message is unaccounted for, or something failed",
-            _2="a usage error, or a package that is not installed",
+            "every message is accounted for",
+            "a message is unaccounted for, or something failed",
+            "a usage error, or a package that is not installed",
         ),
     )
     parser.add_argument(
@@ -200,9 +199,9 @@ def _add_serve(commands: Any) -> None:
         + "every= repeats the fault, after= injects it once, both together repeat it from then\n"
         "on. Times are in s, ms or m.\n\n"
         + _codes(
-            _0="only with --help: it runs until Ctrl-C or SIGTERM",
-            _1="it could not start, or failed",
-            _2="a usage error, or a package that is not installed",
+            "only with --help: it runs until Ctrl-C or SIGTERM",
+            "it could not start, or failed",
+            "a usage error, or a package that is not installed",
         ),
     )
     parser.add_argument(
@@ -272,9 +271,9 @@ def _add_tail(commands: Any) -> None:
         description="Print the messages of some channels as they arrive. Messages and gaps go to "
         "stdout, the state of the connection to stderr. It reconnects if the connection is lost.",
         epilog=_codes(
-            _0="--count or --duration is reached",
-            _1="no connection, a refused channel, or no channel is left; one line says why",
-            _2="a usage error, or an option that cannot work",
+            "--count or --duration is reached",
+            "no connection, a refused channel, or no channel is left; one line says why",
+            "a usage error, or an option that cannot work",
         ),
     )
     parser.add_argument("url", metavar="URL", help="ws:// or wss://")
@@ -305,9 +304,9 @@ def _add_doctor(commands: Any) -> None:
         "messages and pings. Each step is timed, and each failure comes with what to do about it. "
         "No secret is printed.",
         epilog=_codes(
-            _0="no check has failed",
-            _1="a check has failed",
-            _2="a usage error, or an option that cannot work",
+            "no check has failed",
+            "a check has failed",
+            "a usage error, or an option that cannot work",
         ),
     )
     parser.add_argument("url", metavar="URL", help="ws:// or wss://")
@@ -338,7 +337,7 @@ def _add_manual(commands: Any) -> None:
         help="print a page of the manual, or list its topics",
         description="Print a page of the manual, through $PAGER if that is set and stdout is a "
         "terminal. Without a topic, list the topics.",
-        epilog=_codes(_0="success", _1="failure", _2="there is no such page, or a usage error"),
+        epilog=_codes("success", "failure", "there is no such page, or a usage error"),
     )
     parser.add_argument("topic", metavar="TOPIC", nargs="?", help="such as books")
 

@@ -20,10 +20,8 @@ from wsclient.stream.timestamps import Path, find_timestamp
 
 __all__ = ["Dialect"]
 
-
 #: The time (s) after its confirmation within which a public channel's first message is expected.
 FIRST_MESSAGE_WITHIN = 60.0
-
 
 #: Methods of dialects before :class:`BookFormat`, which has them without ``book_``.
 _FORMER_HOOKS = tuple(

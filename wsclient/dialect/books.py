@@ -13,7 +13,6 @@ from wsclient.messages import Message
 
 __all__ = ["BookFormat", "BookUpdate", "Levels", "Row", "Snapshot", "levels", "missing"]
 
-
 #: (price, size) of each level.
 Levels = Iterable[tuple[Decimal, Decimal]]
 

@@ -69,10 +69,8 @@ class Limits:
     def __post_init__(self) -> None:
         check_whole("channels_per_message", self.channels_per_message, 1)
         check_whole("channels_per_connection", self.channels_per_connection, 1, or_none=True)
-        if self.messages_per_second is not None:
-            check_positive("messages_per_second", self.messages_per_second, more=", or None")
-        if self.max_age is not None:
-            check_duration("max_age", self.max_age, ", or None")
+        check_positive("messages_per_second", self.messages_per_second, or_none=True)
+        check_duration("max_age", self.max_age, or_none=True)
         if self.connects is not None:
             if not isinstance(self.connects, tuple) or len(self.connects) != 2:
                 refuse("connects", "a pair (count, seconds), or None", self.connects)

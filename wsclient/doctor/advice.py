@@ -410,7 +410,6 @@ _BY_CODE = {
     1013: "The venue is overloaded and asks to retry later. The client reconnects by itself.",
 }
 
-
 #: The other ends, by the word of ``ConnectionLost.reason``. Their close codes are the client's own.
 _BY_REASON = {
     "protocol": "What the venue sent breaks the WebSocket protocol, or a limit of the client. If a "

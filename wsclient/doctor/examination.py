@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from wsclient.checks import check_timeout
 from wsclient.client import client_of
 from wsclient.dialect.base import Dialect
 from wsclient.doctor.aside import GOODBYE, Aside
@@ -24,7 +25,7 @@ from wsclient.doctor.connected import ChecksOfConnection
 from wsclient.doctor.connecting import checks_of_connect
 from wsclient.doctor.report import NOT_REACHED, Check, Diagnosis
 from wsclient.errors import ConfigurationError, NotSupported, ThreadStartError
-from wsclient.options import Headers, check_timeout
+from wsclient.options import Headers
 from wsclient.threads.waiting import Deadline
 from wsclient.tracebacks import without_locals
 from wsclient.transport.transport import Sockets

@@ -17,7 +17,6 @@ from wsclient.threads.workers import start
 
 __all__ = ["Callbacks"]
 
-
 #: The most events delivered before the next message, so that many events cannot delay it for ever.
 EVENTS_AT_ONCE = 100
 

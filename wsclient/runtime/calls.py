@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from wsclient.checks import check_timeout
 from wsclient.errors import SubscriptionError, SubscriptionRejected
 from wsclient.events import Event
 from wsclient.messages import Gap, Message, Subscription
-from wsclient.options import check_timeout
 from wsclient.runtime.checks import check_channels, check_venue_options, forbid_worker_threads
 from wsclient.runtime.common import Common
 from wsclient.runtime.eventstream import EventStream

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from functools import partial
 
 from wsclient.errors import ConfigurationError
 from wsclient.events import Event
@@ -14,6 +15,7 @@ __all__ = [
     "check_event_types",
     "check_venue_options",
     "close_quietly",
+    "end_block",
     "forbid_worker_threads",
 ]
 
@@ -64,6 +66,17 @@ def check_event_types(call: str, types: tuple[type[Event], ...]) -> tuple[type[E
         if not (isinstance(kind, type) and issubclass(kind, Event)):
             raise ConfigurationError(f"{call}() takes types from wsclient.events, not {kind!r}")
     return types or (Event,)
+
+
+def end_block(
+    close: Callable[..., None], kind: type[BaseException] | None, *, is_draining: bool
+) -> None:
+    """Close a client at the end of its ``with`` block, as :func:`close_quietly` does.
+
+    A drain that another thread has begun goes on, unless the block has raised.
+    """
+    is_draining = is_draining and kind is None
+    close_quietly(partial(close, drain=True) if is_draining else close, kind)
 
 
 def close_quietly(close: Callable[[], None], kind: type[BaseException] | None) -> None:

@@ -23,10 +23,10 @@ from wsclient.runtime.eventlog import EventLog
 from wsclient.runtime.fifo import FifoQueue
 from wsclient.runtime.follower import Follower
 from wsclient.runtime.judging import Judge
+from wsclient.runtime.misfits import Misfits
 from wsclient.runtime.pacing import Pacer
 from wsclient.runtime.posts import Posts
 from wsclient.runtime.queues import MessageQueue
-from wsclient.runtime.refusals import Refusals
 from wsclient.runtime.router import Router, Routes
 from wsclient.sansio.supervisor import Supervisor
 from wsclient.stream.declared import Types, types_of
@@ -81,7 +81,7 @@ class Common(ABC):
         self.types = types_of(options.decode)
         #: True once any queue has declared types.
         self.has_types = False
-        self._refusals = Refusals(self.posts.put_now, self._report_refused)
+        self._misfits = Misfits(self.posts.put_now, self._report_misfits)
         self.default = self.new_queue("client", types=self.types)
         self.router = Router(
             self.default,
@@ -172,12 +172,12 @@ class Common(ABC):
             pacer=self.pacer,
             time_ns=self.clock.time_ns,
             types=types,
-            report=self._refusals,
+            report=self._misfits,
         )
 
-    def _report_refused(self, channel: str, text: str, count: int) -> None:
+    def _report_misfits(self, channel: str, text: str, count: int) -> None:
         with self.lock:
-            self.supervisor.intake.refused(channel, text, count, self.clock.monotonic())
+            self.supervisor.intake.misfits(channel, text, count, self.clock.monotonic())
 
     def add_queue(self, queue: MessageQueue) -> None:
         """Also deliver to ``queue``, by its routes."""
@@ -235,6 +235,7 @@ def _try(waiter: Waiter, function: Callable[[], None]) -> None:
 
 
 def answer(waiter: Waiter, function: Callable[[], Any]) -> None:
+    """Call ``function``, and settle ``waiter`` with its result or its error."""
     try:
         result = function()
     except Exception as error:  # noqa: BLE001 - raised in the caller's thread

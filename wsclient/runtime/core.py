@@ -1,8 +1,7 @@
 """The core of a client: its parts put together, and how it ends.
 
 * To change something, a caller *posts* a function to the watchdog thread and waits for the answer
-  (``calls.py``). So an interrupt in the caller's thread
-  leaves nothing half done.
+  (``calls.py``). So an interrupt in the caller's thread leaves nothing half done.
 * To read something, a caller takes the lock and copies.
 * Readers report what they have received, under the lock (``reception.py``).
 

@@ -18,8 +18,8 @@ __all__ = ["Draining"]
 #: The time (s) between two looks at the queues. Most consumers take messages without a call that
 #: could report the last one.
 LOOK_EVERY = 0.01
-#: The part of the timeout of close() that is left for the end of the threads, at most that many s.
-REST, MAX_REST = 0.1, 0.25
+#: How much of the timeout of close() is kept for the threads to end: a share, and the most (s).
+ENDING_SHARE, MAX_ENDING = 0.1, 0.25
 
 
 class Draining:
@@ -59,7 +59,7 @@ class Draining:
         self._closers.add(closer)
         for queue in self._queues():
             queue.finish()
-        until = now + timeout - min(timeout * REST, MAX_REST)
+        until = now + timeout - min(timeout * ENDING_SHARE, MAX_ENDING)
         self._until = until if self._until is None else min(self._until, until)
 
     def look(self, now: float) -> float:

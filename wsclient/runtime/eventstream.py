@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from wsclient.checks import check_timeout
 from wsclient.errors import ClientClosed, WaitTimeout, WSClientError
 from wsclient.events import Event
-from wsclient.options import check_timeout
 from wsclient.threads.forking import forked_error, watch
 from wsclient.threads.pops import pops
 from wsclient.threads.waiting import NEVER, Deadline

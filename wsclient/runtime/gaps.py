@@ -52,7 +52,7 @@ class Gaps:
     ``missed=None``.
 
     Not thread-safe. An interrupt within :meth:`mark` leaves a gap either here or on the message,
-    and one within :meth:`refuse` leaves the message either in its store or counted here.
+    and one within :meth:`drop_misfit` leaves the message either in its store or counted here.
     """
 
     __slots__ = (
@@ -62,8 +62,8 @@ class Gaps:
         "_size",
         "_wanted",
         "are_possible",
-        "newest_refused",
-        "refused",
+        "misfits",
+        "newest_misfit",
         "reported",
     )
 
@@ -77,9 +77,10 @@ class Gaps:
         self._forgotten_until = -1
         #: False while no message needs a mark, which is nearly always the case.
         self.are_possible = False
-        #: How many messages were refused, and the channel and ``kind`` of the newest of them.
-        self.refused = 0
-        self.newest_refused: tuple[str, Any] | None = None
+        #: How many messages did not fit their declared type, and the channel and ``kind`` of the
+        #: newest of them.
+        self.misfits = 0
+        self.newest_misfit: tuple[str, Any] | None = None
         #: How many of them are reported. Set by whoever reports them.
         self.reported = 0
 
@@ -95,10 +96,10 @@ class Gaps:
             run.reason = reason
         run.add(message)
 
-    def refuse(self, message: Message, store: Any, key: Any) -> None:
+    def drop_misfit(self, message: Message, store: Any, key: Any) -> None:
         """Count ``message`` as invalid, and delete it from ``store``, where it is at ``key``."""
         channel, size = message.channel, self._size
-        refused = channel, message.kind
+        misfit = channel, message.kind
         known = self._runs.get(channel)
         if known is None:
             run = self._new_run(message, "invalid")
@@ -111,8 +112,8 @@ class Gaps:
         self._runs[channel] = run
         self._size = size
         self.are_possible = True
-        self.refused += 1
-        self.newest_refused = refused
+        self.misfits += 1
+        self.newest_misfit = misfit
         del store[key]
 
     def _new_run(self, message: Message, reason: str) -> _Run:

@@ -89,8 +89,8 @@ class MessageQueue:
     returns. It says how messages enter it (``_add``). A dropped message leaves a gap: see
     :class:`wsclient.runtime.gaps.Gaps`, also for ``wanted``.
 
-    ``types`` are the declared types. ``report`` is called, without the lock, while refused messages
-    are not reported.
+    ``types`` are the declared types. ``report`` is called, without the lock, while misfits are not
+    reported: messages that did not fit their type.
     """
 
     __slots__ = (
@@ -296,7 +296,7 @@ class MessageQueue:
                     left -= len(head)
                     found = decoded(head, types)
                 elif signal is not None:
-                    self._tell()
+                    self._report_misfits()
                     pause(signal, remaining)
                     left, found = None if types else 0, []
         except BaseException:  # also an exception from a user's signal handler
@@ -305,7 +305,7 @@ class MessageQueue:
                 self.waiting.wake()
             raise
         finally:
-            self._tell()
+            self._report_misfits()
 
     def rouse(self) -> None:
         """Make fill() of the only consumer return, so that it can check something else."""
@@ -322,7 +322,7 @@ class MessageQueue:
     @property
     def invalid(self) -> int:
         """The number of messages that did not fit their declared type."""
-        return self._gaps_at_head.refused
+        return self._gaps_at_head.misfits
 
     @property
     def is_spare(self) -> bool:
@@ -379,7 +379,7 @@ class MessageQueue:
         if self.types is not None:
             self.types.forget(channel)
 
-    # Its end.
+    # The end.
 
     def fail(self, error: WSClientError) -> None:
         """Make fill() raise ``error`` after the messages that are queued."""
@@ -417,10 +417,10 @@ class MessageQueue:
         if self._is_held():
             self._locks.check()
 
-    def _tell(self) -> None:
-        """Report the refused messages. A second report does no harm."""
+    def _report_misfits(self) -> None:
+        """Report misfits that are not reported. A second report does no harm."""
         gaps = self._gaps_at_head
-        if gaps.refused != gaps.reported and self._report is not None:
+        if gaps.misfits != gaps.reported and self._report is not None:
             self._report(gaps)
 
     def _new_lock(self) -> None:
@@ -491,7 +491,7 @@ class MessageQueue:
                     if first.kind is None:
                         break
                     cost = cost_of(first)
-                    gaps.refuse(first, self._store, self._key(first))
+                    gaps.drop_misfit(first, self._store, self._key(first))
                     self._bytes -= cost
                     continue
             self._measure(waiting)

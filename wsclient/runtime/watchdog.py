@@ -30,6 +30,7 @@ from wsclient.sansio.actions import (
     Settle,
 )
 from wsclient.sansio.life import Phase
+from wsclient.text import text_of
 from wsclient.threads.waiting import Waiter
 from wsclient.threads.workers import WorkerThread, launch
 from wsclient.tracebacks import forget_locals
@@ -250,10 +251,7 @@ class Watchdog:
             self._core.judge.judge(error, then, self._clock.monotonic())
 
     def _judged(self, connection_id: int, error: BaseException, verdict: Verdict) -> None:
-        try:
-            why = str(error)  # without the lock: it may run the __str__ of a user's exception
-        except BaseException:  # noqa: BLE001 - that __str__ may raise
-            why = type(error).__name__
+        why = text_of(error)  # without the lock: it may run the __str__ of a user's exception
         with self._core.lock:
             self._core.supervisor.ended(connection_id, error, verdict, self._clock.monotonic(), why)
         self._ended.discard(connection_id)

@@ -144,7 +144,7 @@ class Intake:
             self._delivered(connection, len(delivered))
         return delivered
 
-    def refused(self, channel: str, text: str, count: int, now: float) -> None:
+    def misfits(self, channel: str, text: str, count: int, now: float) -> None:
         """Report messages that did not fit their declared type. Their queue has counted them."""
         self._reports.invalid(text, now, channel, count)
 

@@ -9,8 +9,6 @@ __all__ = ["Counters", "Mark", "Rates", "Window"]
 
 #: Rates cover the last WINDOW to WINDOW + STEP seconds.
 WINDOW = 10.0
-
-
 STEP = 5.0
 
 

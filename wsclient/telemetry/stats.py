@@ -221,9 +221,9 @@ class Stats(_AsDict):
     read for a bug of the dialect.
 
     ``rate`` covers the last 10 to 15 s. ``connection_rate`` covers the present connection since it
-    was opened; without one, the last connection until its last frame. ``queues``
-    are ``client`` (its own ``recv`` and loop), ``reader-1`` and so on in the order in which they
-    were made, ``callbacks`` and ``books``. For the lags see :class:`Lag`.
+    was opened; without one, the last connection until its last frame. ``queues`` are ``client``
+    (its own ``recv`` and loop), ``reader-1`` and so on in the order in which they were made,
+    ``callbacks`` and ``books``. For the lags see :class:`Lag`.
     """
 
     state: str

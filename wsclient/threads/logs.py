@@ -130,9 +130,10 @@ class ClientLog:
         elif exc_info:
             found = sys.exc_info()
         args = (self.name, text)
-        is_alarm = is_alarm and self.has_alarms
+        alarms = is_alarm and self.has_alarms
+        depth += 1  # this frame
         log_thread.put(
-            _capture(logger, level, "%s: %s", args, fields, found, depth=depth + 1, alarm=is_alarm)
+            _capture(logger, level, "%s: %s", args, fields, found, depth=depth, is_alarm=alarms)
         )
 
 
@@ -145,7 +146,7 @@ def _capture(
     exc_info: _ExcInfo | None = None,
     *,
     depth: int = 1,
-    alarm: bool = False,
+    is_alarm: bool = False,
 ) -> _Queued:
     frame = sys._getframe(depth)
     code = frame.f_code
@@ -163,7 +164,7 @@ def _capture(
         time.time_ns(),
         threading.get_ident(),
         current.name,
-        alarm,
+        is_alarm,
     )
 
 
@@ -254,10 +255,10 @@ class LogThread:
             self._start()
 
     def _has_room(self, level: int) -> bool:
-        frames = self._debug_put - self._debug_taken
+        debug = self._debug_put - self._debug_taken
         if level <= logging.DEBUG:
-            return frames < DEBUG_LIMIT
-        return self._queue.qsize() - frames < LIMIT
+            return debug < DEBUG_LIMIT
+        return self._queue.qsize() - debug < LIMIT
 
     def flush(self, timeout: float = FLUSH, *, is_last: bool = False) -> bool:
         """Wait until all queued entries have been handled, at most ``timeout`` seconds.

@@ -8,22 +8,22 @@ from wsclient.runtime.gaps import Gaps
 from wsclient.runtime.posts import Post
 from wsclient.threads.pops import pops, run_all
 
-__all__ = ["Refusals"]
+__all__ = ["Misfits"]
 
 
-class Refusals:
-    """Reports refused messages on the watchdog thread, with one post at a time.
+class Misfits:
+    """Reports misfits on the watchdog thread, with one post at a time.
 
-    So a consumer whose messages are all refused does not flood the watchdog. ``post`` runs a
+    So a consumer whose messages are all misfits does not flood the watchdog. ``post`` runs a
     function on the watchdog thread and is written in C. ``report`` is called there, with the
-    channel of the newest refused message, why, and how many there are.
+    channel of the newest misfit, why it does not fit, and how many there are.
     """
 
     def __init__(
         self, post: Callable[[Post], None], report: Callable[[str, str, int], None]
     ) -> None:
         self._report = report
-        #: The gaps of queues that have refused messages.
+        #: The gaps of queues that have had misfits.
         self._changed: dict[Gaps, None] = {}
         #: The function to post; absent while it is posted. An interrupt cannot come between.
         self._posts: list[Post] = [self._run]
@@ -38,11 +38,11 @@ class Refusals:
             pass  # it is posted
 
     def _run(self) -> None:
-        self._posts.append(self._run)  # first: what is refused from now on is posted again
+        self._posts.append(self._run)  # first: what is counted from now on is posted again
         while self._changed:
             gaps, _ = self._changed.popitem()
-            refused, newest = gaps.refused, gaps.newest_refused
-            count, gaps.reported = refused - gaps.reported, refused
+            misfits, newest = gaps.misfits, gaps.newest_misfit
+            count, gaps.reported = misfits - gaps.reported, misfits
             if count and newest is not None:
                 channel, kind = newest
                 self._report(channel, kind.text, count)
