@@ -92,7 +92,7 @@ with a snapshot by REST::
             sides = msgspec.convert(answer, Sides)
             return Snapshot(answer["last"], levels(sides.bids), levels(sides.asks))
 
-    class Head(msgspec.Struct):                     # for speed only: the fields that tell most
+    class Head(msgspec.Struct):                     # for speed only: the fields needed
         op: str
         channel: str = ""
         n: int | None = None
@@ -127,9 +127,9 @@ in the stream, :meth:`BookFormat.update` returns them with ``is_snapshot`` set, 
 :meth:`BookFormat.request` is not needed.
 
 **Speed.** :attr:`Dialect.data_fields`, if type, channel and number stand at the top of data
-messages; else :attr:`Dialect.heads`, which says which few fields tell what a frame means, as above.
-Most frames then need no call of the dialect. For all others, :attr:`Dialect.peek` decodes only the
-fields that it needs.
+messages; else :attr:`Dialect.heads`, which names the few fields that say what a frame means, as
+above. Most frames then need no call of the dialect. For all others, :attr:`Dialect.peek` decodes
+only the fields that it needs.
 
 **Names.** ``dialect="acme"`` finds the dialect in the file ``acme.py`` of ``wsclient/dialects``, or
 the one that another package names by an entry point: see :mod:`wsclient.dialects`.

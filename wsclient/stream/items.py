@@ -173,7 +173,7 @@ class Heads(NamedTuple):
     ``struct`` is a ``msgspec.Struct`` of the few fields that are needed. ``key`` names those of its
     attributes (dotted for nested ones) that say what a frame means: the client calls
     :meth:`Dialect.peek` or :meth:`Dialect.read` for the first frame with a key, and takes all later
-    frames with an equal key to mean the same, except for numbers. So a key must tell data from any
+    frames with an equal key to mean the same, except for numbers. So a key must separate data from any
     other frame, and a channel with numbers from one without.
 
     ``numbers`` names the attributes that may hold the numbers of a message: ``("number",)`` for one
