@@ -369,7 +369,7 @@ class TestTheEndOfADrain:
             keep_busy(slow, venue, client)
             call = closing(client)
             leaving = Call(client.__exit__, None, None, None)
-            until(lambda: leaving.is_in("join"))
+            until(lambda: leaving.is_in("_join"))
             slow.go_on()
             leaving.result(SHORT)
             call.result(SHORT)
@@ -403,6 +403,7 @@ class TestTheEndOfADrain:
         slow.go_on()
         client.wait(SHORT)
         assert slow.numbers == NUMBERS
+        assert client.state is State.CLOSED  # Thread.join() would take the watchdog for ended
 
     @pytest.mark.parametrize("is_connected", [False, True])
     def test_without_anything_to_drain_it_is_a_close(

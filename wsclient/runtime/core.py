@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from functools import partial
 from operator import attrgetter
 from threading import get_ident
@@ -30,7 +31,7 @@ from wsclient.sansio.life import Phase
 from wsclient.sansio.supervisor import Supervisor
 from wsclient.threads.forking import forked_error, watch
 from wsclient.threads.logs import FLUSH, ClientLog, flush
-from wsclient.threads.waiting import NEVER, SLICE, Deadline, Waiter
+from wsclient.threads.waiting import NEVER, Deadline, Waiter
 from wsclient.threads.workers import is_worker_thread
 from wsclient.transport.source import Sources
 
@@ -39,6 +40,8 @@ __all__ = ["Core"]
 #: How long (s) close() leaves the blocked calls to a watchdog that is held up by a hook of the
 #: dialect. Then it ends them itself, and waits for the hook for the rest of its timeout.
 HELD_UP = 0.25
+#: The time (s) between two looks at whether a thread has ended.
+JOIN_EVERY = 0.001
 
 
 class _ForkedLock:
@@ -174,12 +177,16 @@ class Core(Common):
 
 
 def _join(thread: threading.Thread, deadline: Deadline) -> bool:
-    """Wait for the end of ``thread``, if it is another one. Return False at the deadline."""
-    if thread.ident is None or thread is threading.current_thread():
+    """Wait for the end of ``thread``, if it is another one. Return False at the deadline.
+
+    Not by ``Thread.join()``: until Python 3.13 a Ctrl-C there marks a running thread as ended, and
+    the next call would not wait for it.
+    """
+    if thread is threading.current_thread():
         return True
-    while thread.is_alive():
+    while thread in threading.enumerate():
         remaining = deadline.remaining()
-        thread.join(min(remaining, SLICE))
-        if remaining <= SLICE:
-            break
-    return not thread.is_alive()
+        if not remaining:
+            return False
+        time.sleep(min(remaining, JOIN_EVERY))
+    return True
