@@ -12,8 +12,10 @@ import pytest
 
 import wsclient
 from support.recordings import messages_of
+from support.rig import Rig
 from wsclient import dialect
 from wsclient.dialect import Credentials, Message, Unhandled
+from wsclient.stream.inbound import Inbound
 
 URL = "wss://acme.example/"
 if dialect.__doc__ is None:
@@ -70,6 +72,20 @@ def test_the_second_example_logs_in(names: SimpleNamespace) -> None:
     assert names.AcmePro().read({"op": "login", "ok": True}) == dialect.LoginAccepted()
     refused = names.AcmePro().read({"op": "login", "ok": False, "reason": "no"})
     assert refused == dialect.LoginRefused("no")
+
+
+def test_the_second_example_reads_most_frames_by_their_heads(names: SimpleNamespace) -> None:
+    rows = [{"op": "book", "channel": "a", "first": n, "last": n + 1} for n in range(1, 21, 2)]
+    rows += [{"op": "data", "channel": "b", "n": n} for n in range(1, 11)]
+    frames = [msgspec.json.encode(row) for row in rows]
+    dialect = names.AcmePro()
+    inbound, rig = Inbound(dialect), Rig(dialect).open()
+    batch, quick = inbound.batch(frames, False, 1, rig.cid), 0
+    while batch.done < len(frames):
+        quick += len(rig.ordinary(rig.cid, batch, rig.now))
+        rig.received(rig.cid, inbound.entries(batch, 1), rig.now)
+    assert quick == 18  # all but the first of each channel
+    assert rig.supervisor.counters.gaps == 0
 
 
 def test_the_second_example_has_an_order_book(names: SimpleNamespace) -> None:

@@ -31,6 +31,7 @@ from support.documents import (
     title_of,
 )
 from support.helpers import Call, until
+from support.logrig import threaded
 from support.reading import read
 from support.venues import VENUES
 from wsclient import dialects
@@ -225,7 +226,7 @@ class Watched(wsclient.Generic):
         return super().subscribe(*args)
 
 
-def test_the_table_of_threads_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_of_threads_is_right() -> None:
     seen: dict[str, str] = {}
 
     def note(what: str, result: Any = None) -> Any:
@@ -235,12 +236,12 @@ def test_the_table_of_threads_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
     def classify(error: BaseException) -> wsclient.Verdict:
         return note("classify", wsclient.Verdict.RETRY)
 
-    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # handlers run as they do elsewhere
     handler = logging.Handler()
     handler.emit = lambda record: note("handlers and filters of logging")  # type: ignore[method-assign]
     logging.getLogger("wsclient").addHandler(handler)
     try:
         with (
+            threaded(),
             FakeVenue() as venue,
             wsclient.connect(
                 lambda: note("url", venue.url),

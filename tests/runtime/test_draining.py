@@ -378,11 +378,17 @@ class TestTheEndOfADrain:
     def test_an_exception_in_the_with_block_ends_it(self, venue: FakeVenue, slow: Slow) -> None:
         client = wsclient.connect(venue.url, close_timeout=0.1)
         keep_busy(slow, venue, client)
-        call = closing(client)
-        with pytest.raises(ZeroDivisionError), client:
-            raise ZeroDivisionError
+        calls: list[Call] = []
+
+        def body() -> None:
+            with client:
+                calls.append(closing(client))
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            body()
         slow.go_on()
-        call.result(SHORT)
+        calls[0].result(SHORT)
         assert slow.numbers == [1]
 
     def test_it_can_be_interrupted_and_goes_on(

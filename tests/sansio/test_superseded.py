@@ -209,9 +209,8 @@ def test_data_on_the_fast_path_is_ignored(
 
 def test_data_on_the_fast_path_of_the_current_connection_is_delivered() -> None:
     rig, _ = confirmed()
-    batch = Inbound(Generic()).batch(
-        [b'{"type":"market_data","channel":"a","sequence":3}'], False, 1, rig.cid
-    )
+    payload = b'{"type":"market_data","channel":"a","sequence":3}'
+    batch = Inbound(Generic()).batch([payload], False, 1, rig.cid)
     assert len(rig.ordinary(rig.cid, batch, rig.now)) == 1
 
 

@@ -68,8 +68,8 @@ with a snapshot by REST::
 
     import msgspec
     from wsclient.dialect import (
-        BookFormat, BookUpdate, LinkedMessage, LoginAccepted, LoginRefused, RestRequest, Row,
-        Snapshot, levels, sign,
+        BookFormat, BookUpdate, Heads, LinkedMessage, LoginAccepted, LoginRefused, RestRequest,
+        Row, Snapshot, levels, sign,
     )
 
     class Sides(msgspec.Struct):
@@ -92,9 +92,17 @@ with a snapshot by REST::
             sides = msgspec.convert(answer, Sides)
             return Snapshot(answer["last"], levels(sides.bids), levels(sides.asks))
 
+    class Head(msgspec.Struct):                     # for speed only: the fields that tell most
+        op: str
+        channel: str = ""
+        n: int | None = None
+        first: int | None = None
+        last: int | None = None
+
     class AcmePro(Acme):
         name = "acme_pro"
         book = AcmeBook()
+        heads = Heads(Head, key=("op", "channel"), numbers=[("n",), ("first", "last")])
 
         def login(self, credentials):               # {"api_key": ..., "secret": ...}
             now = str(int(credentials.clock()))
@@ -118,8 +126,10 @@ override :meth:`Dialect.access`; for a token by REST, :meth:`Dialect.url_request
 in the stream, :meth:`BookFormat.update` returns them with ``is_snapshot`` set, and
 :meth:`BookFormat.request` is not needed.
 
-**Speed.** :attr:`Dialect.data_fields`, if the fields of data messages are simple, or
-:attr:`Dialect.peek`, which decodes only the fields that it needs.
+**Speed.** :attr:`Dialect.data_fields`, if type, channel and number stand at the top of data
+messages; else :attr:`Dialect.heads`, which says which few fields tell what a frame means, as above.
+Most frames then need no call of the dialect. For all others, :attr:`Dialect.peek` decodes only the
+fields that it needs.
 
 **Names.** ``dialect="acme"`` finds the dialect in the file ``acme.py`` of ``wsclient/dialects``, or
 the one that another package names by an entry point: see :mod:`wsclient.dialects`.
@@ -146,6 +156,7 @@ from wsclient.stream.items import (
     Counted,
     DataFields,
     Ended,
+    Heads,
     Heartbeat,
     Item,
     LoginAccepted,
@@ -164,6 +175,7 @@ __all__ = [  # noqa: RUF022 - the base class, what it takes and returns, errors,
     "Dialect",
     "Limits",
     "DataFields",
+    "Heads",
     "Credentials",
     "Item",
     "Message",

@@ -15,7 +15,7 @@ from wsclient.dialect.values import Credentials, Limits, RestRequest
 from wsclient.errors import ConfigurationError, NotSupported
 from wsclient.messages import Message
 from wsclient.stream.codec import decoder
-from wsclient.stream.items import DataFields, Item
+from wsclient.stream.items import DataFields, Heads, Item
 from wsclient.stream.timestamps import Path, find_timestamp
 
 __all__ = ["Dialect"]
@@ -40,8 +40,8 @@ class Dialect:
     Attributes: ``limits``; ``acknowledges`` (False if the venue never answers a subscribe: a
     channel's first data message then confirms it); ``silence_timeout`` (s without any frame but
     pongs after which the connection is dead, for venues that send heartbeats); ``keepalive``
-    (payload and interval (s) of the venue's own ping message); ``data_fields`` and ``peek``, for
-    speed.
+    (payload and interval (s) of the venue's own ping message); ``data_fields``, ``heads`` and
+    ``peek``, for speed.
     """
 
     name: ClassVar[str] = "custom"
@@ -189,6 +189,10 @@ class Dialect:
     #: The fields that identify data messages, if these are simple enough. :meth:`read` is then
     #: called only for other messages, but must return the same for data messages.
     data_fields: DataFields | None = None
+
+    #: How the heads of data frames are read: most frames then need no call of the dialect at all.
+    #: For JSON only. A dialect with ``data_fields`` needs none.
+    heads: Heads | None = None
 
     #: ``peek(frame: bytes)`` returns the same as :meth:`read`, for a frame that is not decoded yet.
     #: A dialect that decodes only the fields that it needs (with a ``msgspec`` Struct) saves the

@@ -36,6 +36,7 @@ from wsclient.dialect import (
     ConfigurationError,
     Credentials,
     Dialect,
+    Heads,
     Item,
     Limits,
     LinkedMessage,
@@ -76,6 +77,20 @@ class _Frame(msgspec.Struct, gc=False):
     stream: str | None = None
     data: msgspec.Raw = msgspec.Raw()
     event: Any = msgspec.field(default=None, name="e")
+
+
+class _Numbers(msgspec.Struct, gc=False):
+    """The numbers of an update of a book, spot and futures; other events have other fields."""
+
+    first: Any = msgspec.field(default=None, name="U")
+    last: Any = msgspec.field(default=None, name="u")
+    previous: Any = msgspec.field(default=None, name="pu")
+
+
+class _Head(msgspec.Struct, gc=False):
+    stream: str | None = None
+    data: _Numbers | list[msgspec.Raw] | None = None
+    event: str | None = msgspec.field(default=None, name="e")
 
 
 class _Update(msgspec.Struct, gc=False):
@@ -173,6 +188,7 @@ class Binance(Dialect):
         max_age=86_400.0 - 300.0,
     )
     timestamp_fields = (("data", "E"), ("data", 0, "E"))
+    heads = Heads(_Head, ("stream", "event"), [("data.first", "data.last")])
     takes_credentials = False
     #: Streams that the venue no longer sends, and what to use instead.
     retired: ClassVar[Mapping[str, str]] = {"!ticker@arr": "!miniTicker@arr"}

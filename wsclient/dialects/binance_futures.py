@@ -93,6 +93,7 @@ class BinanceFutures(Binance):
         max_age=86_400.0 - 300.0,
     )
     retired: ClassVar[Mapping[str, str]] = {}
+    heads = Binance.heads._replace(numbers=[("data.previous", "data.last")])
 
     def __init__(self, *, rest: str = "https://fapi.binance.com/fapi/v1/depth") -> None:
         self.book = BinanceFuturesBook(rest)

@@ -31,6 +31,7 @@ Sources, under docs.bitfinex.com/docs unless another is named:
 
 from __future__ import annotations
 
+import enum
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -47,6 +48,7 @@ from wsclient.dialect import (
     Counted,
     Credentials,
     Dialect,
+    Heads,
     Heartbeat,
     Item,
     Levels,
@@ -76,6 +78,28 @@ _CHECKED = 25
 _parts = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _integer = msgspec.json.Decoder(int, strict=True).decode
 _text = msgspec.json.Decoder(str).decode
+
+
+class _Word(enum.Enum):
+    """The kinds of messages that are written in words, of those that come often."""
+
+    TRADE_EXECUTED = "te"
+    TRADE_UPDATED = "tu"
+    CHECKSUM = "cs"
+
+
+class _Update(msgspec.Struct, array_like=True, gc=False):
+    """The payload of any other message but a snapshot, whose first element is an array."""
+
+    first: float | str | None
+    value: ClassVar[str] = "update"
+
+
+class _Key(msgspec.Struct, array_like=True, gc=False):
+    number: int
+    payload: _Word | _Update
+    third: int | list[msgspec.Raw] | None = None
+    fourth: int | None = None
 
 
 class _Row(msgspec.Struct, array_like=True, gc=False):
@@ -133,6 +157,7 @@ class Bitfinex(Dialect):
     quiet_channels = ("status:liq:",)
     limits = Limits(channels_per_connection=25, connects=(5, 15.0))
     silence_timeout = 45.0
+    heads = Heads(_Key, ("number", "payload.value"), counts=("third", "fourth"))
     keepalive = ({"event": "ping"}, 15.0)
 
     def __init__(self, *, sequences: bool = True, checksums: bool = True) -> None:

@@ -38,6 +38,7 @@ from wsclient.dialect import (
     ConfigurationError,
     Credentials,
     Dialect,
+    Heads,
     Heartbeat,
     Item,
     Limits,
@@ -139,9 +140,11 @@ class Bybit(Dialect):
     silence_timeout = 30.0
     #: The second one is that of private channels.
     timestamp_fields = (("ts",), ("creationTime",))
+    heads = Heads(_Head, ("topic", "type"), [("data.u",)])
 
     def __init__(self, *, sequenced: bool = False) -> None:
         self._sequenced = sequenced
+        self.heads = self.heads._replace(may_begin_to_count=sequenced)
 
     def first_message_within(self, channel: str) -> float | None:
         is_quiet = channel.partition(".")[0] in _QUIET

@@ -39,6 +39,7 @@ from wsclient.dialect import (
     ConfigurationError,
     Credentials,
     Dialect,
+    Heads,
     Item,
     Limits,
     Message,
@@ -129,6 +130,7 @@ class CoinbaseExchange(Dialect):
     quiet_channels = ("auctionfeed", "balance", "rfq_matches", "user")
     limits = Limits(channels_per_message=100, messages_per_second=100.0, connects=(8, 1.0))
     timestamp_fields = (("time",),)
+    heads = Heads(_Head, ("type", "product_id"), [("trade_id",), ("sequence",)])
 
     def __init__(self, *, book: str = "level2_batch", trades: str = "matches") -> None:
         self.book = CoinbaseExchangeBook(book)

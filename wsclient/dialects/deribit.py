@@ -34,6 +34,7 @@ from wsclient.dialect import (
     ConfigurationError,
     Credentials,
     Dialect,
+    Heads,
     Heartbeat,
     Item,
     Limits,
@@ -71,6 +72,22 @@ class _BookHead(msgspec.Struct, gc=False):
     type: str | None = None
     change_id: int | None = None
     prev_change_id: int | None = None
+
+
+class _Numbers(msgspec.Struct, gc=False):
+    type: Any = None
+    change_id: Any = None
+    prev_change_id: Any = None
+
+
+class _Payload(msgspec.Struct, gc=False):
+    channel: str
+    data: _Numbers | list[msgspec.Raw]
+
+
+class _Key(msgspec.Struct, gc=False):
+    method: str
+    params: _Payload
 
 
 class _Change(msgspec.Struct, array_like=True, gc=False):
@@ -139,6 +156,12 @@ class Deribit(Dialect):
     )
     #: The second one is for trades, which come as a list.
     timestamp_fields = (("params", "data", "timestamp"), ("params", "data", 0, "timestamp"))
+    heads = Heads(
+        _Key,
+        ("method", "params.channel"),
+        [("params.data.prev_change_id", "params.data.change_id", "params.data.type")],
+        may_begin_to_count=True,
+    )
 
     def __init__(
         self,
@@ -234,6 +257,8 @@ def _message(channel: str, data: msgspec.Raw) -> Message:
         return Message(channel)
     head = _book_head(data)
     if head.type is None:
+        if head.prev_change_id is not None:
+            raise ValueError("an order book update without a type")
         return Message(channel, "snapshot")
     if head.change_id is None or (head.prev_change_id is None and head.type != "snapshot"):
         raise ValueError("an order book update without change_id or prev_change_id")

@@ -44,6 +44,7 @@ from wsclient.dialect import (
     Credentials,
     Dialect,
     HandshakeRejected,
+    Heads,
     Heartbeat,
     Item,
     Levels,
@@ -91,6 +92,17 @@ class _Head(msgspec.Struct, gc=False):
 
 
 _head = msgspec.json.Decoder(_Head).decode
+
+
+class _Symbol(msgspec.Struct, frozen=True, gc=False):
+    symbol: str | None = None
+
+
+class _Key(msgspec.Struct, gc=False):
+    channel: str | None = None
+    type: str = ""
+    data: _Symbol | tuple[_Symbol, ...] | None = None
+    method: str | None = None
 
 
 class _Level(msgspec.Struct, gc=False):
@@ -158,6 +170,7 @@ class Kraken(Dialect):
     silence_timeout = 15.0
     timestamp_fields = (("data", 0, "timestamp"),)
     keepalive = ({"method": "ping"}, 10.0)
+    heads = Heads(_Key, ("method", "channel", "type", "data"))
 
     def __init__(self, *, rest: str = "https://api.kraken.com") -> None:
         self._rest = rest

@@ -40,6 +40,7 @@ from wsclient.dialect import (
     Credentials,
     Dialect,
     HandshakeRejected,
+    Heads,
     Heartbeat,
     Item,
     Limits,
@@ -80,6 +81,18 @@ class _Frame(msgspec.Struct, gc=False):
     id: Any = None
     code: Any = None
     data: msgspec.Raw = msgspec.Raw()
+
+
+class _Numbers(msgspec.Struct, gc=False):
+    first: Any = msgspec.field(default=None, name="sequenceStart")
+    last: Any = msgspec.field(default=None, name="sequenceEnd")
+
+
+class _Key(msgspec.Struct, gc=False):
+    type: str
+    topic: str = ""
+    subject: str = ""
+    data: _Numbers | list[msgspec.Raw] | None = None
 
 
 class _Range(msgspec.Struct, gc=False):
@@ -168,6 +181,7 @@ class Kucoin(Dialect):
     greets = True
     keepalive = ({"id": "ping", "type": "ping"}, 18.0)
     silence_timeout = 28.0
+    heads = Heads(_Key, ("type", "topic", "subject"), [("data.first", "data.last")])
     timestamp_fields = (
         ("data", "time"),
         ("data", "timestamp"),

@@ -45,6 +45,7 @@ from wsclient.dialect import (
     Credentials,
     Dialect,
     Ended,
+    Heads,
     Heartbeat,
     Item,
     Levels,
@@ -82,7 +83,7 @@ _WHOLE = ("books5", "bbo-tbt")
 _CHECKED = 25
 
 
-class _Arg(msgspec.Struct, gc=False):
+class _Arg(msgspec.Struct, frozen=True, gc=False):
     channel: str
     instId: str | None = None
     sprdId: str | None = None
@@ -104,6 +105,18 @@ class _Head(msgspec.Struct, gc=False):
     msg: str = ""
     channel: str = ""
     connCount: str = ""
+
+
+class _Rows(msgspec.Struct, array_like=True, gc=False):
+    first: _Row | list[msgspec.Raw]
+    second: _Row | list[msgspec.Raw] | None = None
+
+
+class _Key(msgspec.Struct, gc=False):
+    data: _Rows
+    arg: _Arg
+    event: str | None = None
+    action: str = "update"
 
 
 class _Book(msgspec.Struct, gc=False):
@@ -191,6 +204,12 @@ class OKX(Dialect):
         "withdrawal-info",
     )
     timestamp_fields = (("data", 0, "ts"),)
+    #: The numbers of a frame with several rows are not read.
+    heads = Heads(
+        _Key,
+        ("event", "arg", "action", "data.second.__class__"),
+        [("data.first.prevSeqId", "data.first.seqId")],
+    )
 
     def login(self, credentials: Credentials) -> Any:
         timestamp = str(int(credentials.clock()))

@@ -11,6 +11,7 @@ from wsclient.messages import Message
 from wsclient.runtime.common import Common
 from wsclient.runtime.router import strip
 from wsclient.runtime.watchdog import Watchdog
+from wsclient.stream.channel import Batch
 from wsclient.stream.frames import Frames
 from wsclient.stream.inbound import Inbound
 from wsclient.stream.incoming import Incoming, Invalid
@@ -21,6 +22,9 @@ __all__ = ["Reception"]
 LATE = 0.25
 #: The time (s) between two messages whose venue lag is measured: each one must be partly decoded.
 SAMPLE_EVERY = 0.01
+#: How often the payloads of one read go back to the fast path: each time costs a look at all that
+#: are left.
+ROUNDS = 32
 
 
 class Reception:
@@ -89,27 +93,48 @@ class Reception:
         size = sum(map(len, payloads))
         inbound.ahead = core.router.is_uniform and core.router.keeps_up
         batch = inbound.batch(payloads, bool(frames.binary), frames.received_at, connection_id, now)
+        # Most reads take one round. A payload that is not ordinary takes the careful path; after
+        # each that follows directly on another one, twice as many do; after some rounds, all do.
+        careful, due = 1, False
+        rounds = ROUNDS if batch.shape is not None else 1
+        for left in reversed(range(rounds)):
+            before = batch.done
+            due |= self._take_ordinary(connection_id, batch, size, now)
+            if batch.done == len(payloads):
+                break
+            careful = 1 if batch.done > before else 2 * careful
+            entries = inbound.entries(batch, careful if left else None)
+            due |= self._take_in(connection_id, entries, now)
+            if batch.done == len(payloads):
+                break
+        if due:
+            core.wake()
+
+    def _take_ordinary(self, connection_id: int, batch: Batch, size: int, now: float) -> bool:
+        """Deliver the messages of the next payloads that are ordinary.
+
+        ``size`` is the total size (bytes) of the read. Returns whether the watchdog has work to do.
+        """
+        core, begin = self._core, batch.done
         with core.lock:
             supervisor = core.supervisor
-            intake, connection = supervisor.intake, supervisor.connection(connection_id)
-            intake.count(connection, len(payloads), size, now)
-            messages = [] if connection is None else intake.ordinary(connection, batch, now)
+            connection = supervisor.connection(connection_id)
+            if not begin:
+                supervisor.intake.count(connection, len(batch.payloads), size, now)
+            if connection is None:
+                return False
+            messages = supervisor.intake.ordinary(connection, batch, now)
+            if not messages:
+                return False
             sample = self._sampled(messages, now) if now >= self._sample_at else None
             if batch.kind is not None and not core.router.is_uniform:
                 strip(messages)  # a queue with other types was added meanwhile
-            done = len(messages)
-            if done == len(payloads):
-                core.deliver(messages, size)
-            elif done:
-                core.deliver(messages)
+            is_all = not begin and len(messages) == len(batch.payloads) == batch.done
+            core.deliver(messages, size if is_all else None)
             due = supervisor.is_due(connection) or core.router.has_changed
         if sample is not None:
             self._measure(sample)
-        if done < len(payloads):
-            del messages
-            due = self._take_in(connection_id, inbound.entries(batch, done), now)
-        if due:
-            core.wake()
+        return due
 
     def wake(self) -> None:
         """Make the watchdog flush the sources."""

@@ -93,7 +93,6 @@ class Connection:
 
     __slots__ = (
         "_consulting",
-        "_count",
         "_dialect",
         "_mask",
         "_options",
@@ -102,6 +101,7 @@ class Connection:
         "_upkeep",
         "asked",
         "bytes",
+        "count",
         "data_at",
         "dialed_at",
         "has_opened",
@@ -153,7 +153,7 @@ class Connection:
         #: The checks of the connection, from its handshake to its end.
         self.heartbeat: HeartbeatMonitor | None = None
         #: The number of the last frame, if the venue counts frames.
-        self._count: int | None = None
+        self.count: int | None = None
         #: It works: it has brought data, or has been open for HEALTHY_AFTER.
         self.is_healthy = False
         attempt = f"connection {id}, attempt {slot.attempts}"
@@ -267,7 +267,7 @@ class Connection:
 
     def counted(self, number: int) -> int | None:
         """Note the number of a frame. Return the last number if this one does not follow it."""
-        last, self._count = self._count, number
+        last, self.count = self.count, number
         return last if last is not None and number != last + 1 else None
 
     def brought_messages(self) -> None:

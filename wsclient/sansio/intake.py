@@ -88,15 +88,17 @@ class Intake:
     def ordinary(self, connection: Connection, batch: Batch, now: float) -> list[Message]:
         """Return the messages to deliver of a read: the fast path of :meth:`received`.
 
-        There is one for each payload of the batch, up to the first that is not ordinary. The caller
-        passes that one and all after it to :meth:`received`.
+        They are those of the next payloads of the batch, up to the first that is not ordinary. The
+        caller passes that one to :meth:`received`, and calls again for the rest.
         """
-        if not connection.has_opened or connection.names.channels:
+        if not connection.has_opened:
             return []
         if not (self._acknowledges or self._wanted.all_confirmed):
             return []
         connection.frame_received(now)
-        messages = accept_ordinary(self._channels.by_name, batch)
+        messages, connection.count = accept_ordinary(
+            self._channels.by_name, batch, connection.names.channels, connection.count
+        )
         if messages:
             self._delivered(connection, len(messages))
             connection.data_at = now

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import suppress
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
-from operator import attrgetter, itemgetter
 from typing import Any, Protocol
 
 import msgspec
@@ -15,10 +12,13 @@ from wsclient.messages import Arrival, Decoder, LinkedMessage, Message
 from wsclient.stream.channel import Batch
 from wsclient.stream.codec import MAX_DIGITS, Decoded, PlainDecoder, encode, is_suspect
 from wsclient.stream.declared import Types
+from wsclient.stream.heads import Recipes, Shape, heads_of, shape_of, shape_of_objects
 from wsclient.stream.incoming import Incoming, Invalid
 from wsclient.stream.items import (
+    Ack,
     DataFields,
     Ended,
+    Heads,
     Item,
     LoginRefused,
     Notice,
@@ -35,6 +35,9 @@ __all__ = ["Inbound"]
 #: all alive at once, would burden the garbage collector and the processor's cache.
 SMALL = 1024
 
+#: The reader stops decoding ahead after this many reads whose data nobody has asked for.
+UNTOUCHED = 8
+
 _UNDECODED: Any = msgspec.UNSET
 
 
@@ -46,6 +49,8 @@ class FrameFormat(Protocol):
     @property
     def has_read(self) -> bool: ...
     @property
+    def heads(self) -> Heads | None: ...
+    @property
     def data_fields(self) -> DataFields | None: ...
     @property
     def peek(self) -> Callable[[bytes], Item | Sequence[Item]] | None: ...
@@ -53,58 +58,6 @@ class FrameFormat(Protocol):
     def read(self, message: Any) -> Item | Sequence[Item]: ...
     def item(self, decoded: Any, index: int) -> Any: ...
     def timestamp(self, message: Message) -> int | None: ...
-
-
-class _Shape:
-    """A way to decode a data frame, and to get its type, channel and sequence then."""
-
-    def __init__(
-        self,
-        decode: Callable[[bytes], Any],
-        get: Callable[[Any, str], Any],
-        quick: Callable[..., Any],
-        names: Sequence[str],
-    ) -> None:
-        self.decode = decode
-        self._get = get
-        self._names = names
-        #: Returns (type, channel, sequence) of a value; the quick getter reads only the first of
-        #: the sequence fields.
-        self.keys: Callable[[Any], Any] = self.exact
-        self.is_exact = len(names) <= 3
-        self._is_quick = len(names) >= 3
-        if self._is_quick:
-            self.keys = quick(*names[:3])
-
-    def decoded(self, payloads: Iterable[bytes]) -> list[Any]:
-        """Return the decoded payloads, up to the first that cannot be decoded."""
-        values: list[Any] = []
-        # The careful path reports why, and continues with the rest. A user's type may raise
-        # anything.
-        with suppress(BaseException):
-            values.extend(map(self.decode, payloads))
-        return values
-
-    def exact(self, value: Any) -> tuple[Any, Any, int | None]:
-        """Return (type, channel, sequence) of a value, from all of the sequence fields."""
-        get = self._get
-        kind, channel, *numbers = (get(value, name) for name in self._names)
-        return kind, channel, next((n for n in numbers if type(n) is int), None)
-
-    def fit(self, value: Any, types: Collection[str]) -> None:
-        """Disable the quick getter for good if it misreads this data message."""
-        if not self._is_quick:
-            return
-        try:
-            found = self.exact(value)
-            is_numbered = self.is_exact or found[2] is not None
-            if found[0] not in types or (is_numbered and self.keys(value) == found):
-                return
-        except (AttributeError, TypeError):
-            return  # not of this shape
-        except KeyError:
-            pass
-        self.keys, self.is_exact, self._is_quick = self.exact, True, False
 
 
 class Inbound:
@@ -128,6 +81,8 @@ class Inbound:
         types: Types | None = None,
     ) -> None:
         self.ahead = True
+        #: How many reads have been decoded ahead since a consumer last asked for data.
+        self._untouched = 0
         self._is_plain = types is None
         self._dialect = dialect
         self._is_json = dialect.is_json
@@ -137,17 +92,24 @@ class Inbound:
         self._validate = validate
         # A dialect may have only a peek.
         self._reads = dialect.has_read
-        self._fields = dialect.data_fields if validate is None and self._is_json else None
-        if self._fields is not None:
-            names, type_field, channel_field, sequences = self._fields
-            self._types = {name: name for name in names}
-            self._names = [type_field, channel_field, *sequences]
-            self._object = _Shape(self._json.decode, dict.get, itemgetter, self._names)
-            head = _head(tuple(self._names))
-            decode = msgspec.json.Decoder(head).decode
-            self._head = _Shape(decode, getattr, attrgetter, head.__struct_fields__)
+        heads = dialect.heads
+        fields = dialect.data_fields
+        if heads is None and fields is not None:
+            heads = heads_of(fields)
+        #: How heads are read and what their keys mean; None if they are not read.
+        self._recipes: Recipes | None = None
+        if heads is not None and validate is None and self._is_json:
+            self._recipes = Recipes(heads)
+            flat = fields if dialect.heads is None else None
+            self._head = shape_of(msgspec.json.Decoder(heads.struct).decode, heads, fields=flat)
             #: The shape of the data decoded ahead, None if none is, and their declared type.
-            self._ahead = self._object if types is None else self._shape_of(types)
+            self._ahead: Shape | None = None
+            if flat is not None:
+                self._ahead = (
+                    shape_of_objects(self._json.decode, flat)
+                    if types is None
+                    else self._shape_of(types, flat, heads)
+                )
             self._kind = None if types is None else types.kind
 
     def batch(
@@ -164,39 +126,50 @@ class Inbound:
         ``read_at`` the same moment in monotonic s.
         """
         batch = Batch(payloads, Arrival(received_at, connection_id, self, read_at))
-        fields = self._fields
-        if fields is None or (binary and not _are_utf8(payloads)):
+        recipes = self._recipes
+        if recipes is None or (binary and not _are_utf8(payloads)):
             return batch
-        batch.types = self._types
         longest = max(map(len, payloads), default=0)
-        shape = self._ahead if self.ahead and longest <= SMALL else None
-        values = [] if shape is None else shape.decoded(payloads)
-        if shape is not None and (self._is_plain or len(values) == len(payloads)):
-            batch.decoded, batch.kind = values, self._kind
-        else:  # the consumer decodes them, also if one is not of the declared type
-            shape = self._head
-            values = shape.decoded(payloads)
+        ahead = self._ahead if self.ahead and longest <= SMALL else None
+        if ahead is not None and self._untouched < UNTOUCHED:
+            values = ahead.read(payloads)
+            if self._is_plain or None not in values:
+                batch.heads, batch.shape, batch.kind = values, ahead, self._kind
+                batch.decoded = values
+                if self._is_plain:
+                    self._untouched += 1
+                    if self._untouched > UNTOUCHED // 2:
+                        # The first is left to the consumer, which shows whether data are wanted.
+                        batch.decoded = [_UNDECODED, *values[1:]]
+        if batch.shape is None:  # the consumer decodes them, also where one is not of the type
+            batch.heads, batch.shape = self._head.read(payloads), self._head
             if longest > MAX_DIGITS:
-                del values[self._readable(payloads) :]
-        batch.keys = map(shape.keys, values)
-        batch.are_exact = shape.is_exact
+                self._hide_unreadable(payloads, batch.heads)
+        batch.recipe = recipes.get
         return batch
 
-    def entries(self, batch: Batch, start: int = 0) -> list[Incoming]:
+    def entries(self, batch: Batch, count: int | None = None) -> list[Incoming]:
         """Return one entry per message, answer or sign of life, in order: the careful path.
 
-        ``start`` is the index of the first payload to read. Never raises: a payload that cannot be
-        read becomes an :class:`Invalid`.
+        Reads the next ``count`` payloads that are not done, and counts them as done; None for all.
+        Never raises: a payload that cannot be read becomes an :class:`Invalid`.
         """
         entries: list[Incoming] = []
-        if start == 0 and batch.payloads and self._fields is not None:
-            self._fit(batch.payloads[0], self._fields)
-        for raw in batch.payloads[start:]:
-            self._read(raw, batch.arrival, entries.append)
+        start = batch.done
+        batch.done = len(batch.payloads)
+        if count is not None:
+            batch.done = min(start + count, batch.done)
+        for index in range(start, batch.done):
+            items = self._read(batch.payloads[index], batch.arrival, entries.append)
+            if items and batch.shape is not None and self._recipes is not None:
+                head = batch.heads[index]
+                if head is not None:
+                    self._recipes.learn(batch.shape, head, items)
         return entries
 
     def data(self, message: Message) -> Any:
         """Return the plain data of a message, decoded in the consumer's thread."""
+        self._untouched = 0
         decoded = (
             self._json.decode_deep(message.raw) if self._is_json else self._decode(message.raw)
         )
@@ -237,35 +210,40 @@ class Inbound:
         is_plain = decoded is not _UNDECODED and (kind is None or kind is Any)
         return decoded if is_plain else self.data(message)
 
-    def _shape_of(self, types: Types) -> _Shape | None:
+    def _shape_of(self, types: Types, fields: DataFields, heads: Heads) -> Shape | None:
         """Return the shape of frames decoded to the type, if that has all needed fields."""
         kind = types.kind
         if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)) or types.runs_code:
             return None
         known = {field.encode_name: field for field in msgspec.structs.fields(kind)}
-        found = [known[name] for name in self._names[:3] if name in known]
+        names = [fields.type, fields.channel, *fields.sequences[:1]]
+        found = [known[name] for name in names if name in known]
         if len(found) < 3 or not all(field.required for field in found):
             return None
         if found[2].type is not int:
             return None  # None there could mean that the number is in another field
-        names = [field.name for field in found]
-        return _Shape(self._json.typed_decoder(kind), getattr, attrgetter, names)
+        attributes = dict(
+            zip(heads.struct.__struct_fields__, (f.name for f in found), strict=False)
+        )
+        heads = heads._replace(numbers=heads.numbers[:1])
+        return shape_of(self._json.typed_decoder(kind), heads, attributes.__getitem__, fields)
 
-    def _fit(self, raw: bytes, fields: DataFields) -> None:
-        """Check whether the frame was not ordinary only because a quick getter misread it."""
-        for shape in (self._object, self._head):
-            for value in shape.decoded([raw]):
-                shape.fit(value, fields.types)
-
-    def _readable(self, payloads: Sequence[bytes]) -> int:
-        """Return how many payloads precede the first that passes a peek but cannot be decoded."""
+    def _hide_unreadable(self, payloads: Sequence[bytes], heads: list[Any]) -> None:
+        """Remove the heads of payloads that pass a peek but cannot be decoded."""
         for index, raw in enumerate(payloads):
-            if is_suspect(raw) and not self._object.decoded([raw]):
-                return index
-        return len(payloads)
+            if is_suspect(raw):
+                try:
+                    self._json.decode(raw)
+                except Exception:  # noqa: BLE001 - the careful path says why
+                    heads[index] = None
 
-    def _read(self, raw: bytes, arrival: Arrival, append: Callable[[Incoming], None]) -> None:
-        """Append all entries of one frame: the careful path, which assumes nothing."""
+    def _read(
+        self, raw: bytes, arrival: Arrival, append: Callable[[Incoming], None]
+    ) -> Sequence[Item]:
+        """Append all entries of one frame: the careful path, which assumes nothing.
+
+        Returns what the dialect said that the frame means; nothing if that is not valid.
+        """
         dialect = self._dialect
         decoded = _UNDECODED
         try:
@@ -298,6 +276,8 @@ class Inbound:
                     )
         except BaseException as error:  # noqa: BLE001 - any error of a dialect means a bad frame
             append(Invalid(f"an unreadable frame ({why(error)}): {excerpt(raw)}"))
+            return ()
+        return items
 
     def _append(
         self,
@@ -322,14 +302,6 @@ class Inbound:
         append(message)
 
 
-@lru_cache
-def _head(names: Sequence[str]) -> type[msgspec.Struct]:
-    """Return a Struct with only these fields; decoding a frame to it skips the rest."""
-    attributes = {f"field_{i}": name for i, name in enumerate(names)}
-    fields = [(attribute, Any, None) for attribute in attributes]
-    return msgspec.defstruct("Head", fields, rename=attributes, gc=False)
-
-
 def _check(message: Message) -> None:
     """Raise TypeError or ValueError if the dialect has put anything invalid into the message."""
     if type(message.channel) is not str or type(message.type) is not str:
@@ -345,7 +317,14 @@ def _check(message: Message) -> None:
 
 
 def _tidy(item: Item) -> Item:
-    """Convert to text what a venue may have sent instead of text; encode what is to be sent."""
+    """Convert to text what a venue may have sent instead of text; encode what is to be sent.
+
+    Raises TypeError for a name that is not text.
+    """
+    if isinstance(item, (Ack, Rejection, Ended)):
+        for name in (item.channel, getattr(item, "alias", None), getattr(item, "symbol", None)):
+            if name is not None and type(name) is not str:
+                raise TypeError("an answer's channel must be text")
     if isinstance(item, (Rejection, LoginRefused, Ended)):
         item.reason = str(item.reason)
     elif isinstance(item, Notice):

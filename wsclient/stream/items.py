@@ -14,6 +14,7 @@ __all__ = [
     "Counted",
     "DataFields",
     "Ended",
+    "Heads",
     "Heartbeat",
     "Item",
     "LoginAccepted",
@@ -164,6 +165,29 @@ Item = (
     | LoginRefused
     | Unhandled
 )
+
+
+class Heads(NamedTuple):
+    """How the heads of data frames are read, which is much faster than to read whole frames.
+
+    ``struct`` is a ``msgspec.Struct`` of the few fields that are needed. ``key`` names those of its
+    attributes (dotted for nested ones) that say what a frame means: the client calls
+    :meth:`Dialect.peek` or :meth:`Dialect.read` for the first frame with a key, and takes all later
+    frames with an equal key to mean the same, except for numbers. So a key must tell data from any
+    other frame, and a channel with numbers from one without.
+
+    ``numbers`` names the attributes that may hold the numbers of a message: ``("number",)`` for one
+    that rises by 1 per message, ``("first", "last")`` for a range, ``("previous", "number")`` for a
+    pointer, or ``("previous", "number", "type")`` if the message's type is not in the key.
+    ``counts``  names those that may hold the number of a :class:`Counted`. They must be
+    integers. ``may_begin_to_count``: a channel's messages may have numbers from some time on.
+    """
+
+    struct: type[msgspec.Struct]
+    key: Sequence[str]
+    numbers: Sequence[tuple[str, ...]] = ()
+    counts: Sequence[str] = ()
+    may_begin_to_count: bool = False
 
 
 class DataFields(NamedTuple):
