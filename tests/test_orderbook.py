@@ -117,6 +117,24 @@ def test_best_refuses_a_book_without_a_recent_update(monkeypatch: pytest.MonkeyP
     assert book.is_synced
 
 
+def test_an_update_during_the_call_does_not_make_what_was_read_younger(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    book = synced()
+    kept, now = kept_of(book), time.monotonic() + 61.0
+    read = kept.read
+
+    def read_just_before_an_update(take: Any, stale_ok: bool) -> Any:
+        found = read(take, stale_ok)
+        book.apply(message(asks=[[10, 1]]))
+        return found
+
+    monkeypatch.setattr(kept, "_now", lambda: now)
+    monkeypatch.setattr(kept, "read", read_just_before_an_update)
+    with pytest.raises(OrderBookOutOfSync, match="no update for max_age=60 s"):
+        book.best(max_age=60.0)
+
+
 def test_each_update_makes_the_book_younger(monkeypatch: pytest.MonkeyPatch) -> None:
     book = synced()
     now = time.monotonic() + 61.0

@@ -154,9 +154,10 @@ class OrderBook:
         check_timeout(max_age, "max_age")
         live, stale_ok = self._live, stale_ok or self.stale_ok
         del self
-        found = live.read(_best, stale_ok)
-        if max_age is not None:
-            live.check_age(max_age)
+        if max_age is None:
+            return live.read(_best, stale_ok)
+        found, updated_at = live.read(lambda book: (_best(book), live.updated_at), stale_ok)
+        live.check_age(updated_at, max_age)
         return found
 
     def bids(self, depth: int | None = None, *, stale_ok: bool = False) -> list[Level]:

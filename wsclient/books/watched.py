@@ -275,9 +275,8 @@ class WatchedBook:
             if why:
                 self._raise(why)
 
-    def check_age(self, max_age: float) -> None:
+    def check_age(self, updated_at: float | None, max_age: float) -> None:
         """Raise OrderBookOutOfSync if the last update is older than ``max_age`` (s)."""
-        updated_at = self.updated_at
         age = float("inf") if updated_at is None else self._now() - updated_at
         if age > max_age:
             told = "it has had none" if updated_at is None else f"the last one came {age:.3g} s ago"
