@@ -369,7 +369,7 @@ class TestTheEndOfADrain:
             keep_busy(slow, venue, client)
             call = closing(client)
             leaving = Call(client.__exit__, None, None, None)
-            until(lambda: leaving.is_in("_join"))
+            until(lambda: leaving.is_in("join"))
             slow.go_on()
             leaving.result(SHORT)
             call.result(SHORT)

@@ -55,7 +55,7 @@ def test_it_returns_only_when_the_close_is_complete(
     assert entered.wait(SHORT)
     call = waiting(client)
     closing = Call(client.close, 60, drain=True)
-    until(lambda: call.is_in("_join"))
+    until(lambda: call.is_in("join"))
     leave.set()
     call.result(SHORT)
     assert done == [1, 2]

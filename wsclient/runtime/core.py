@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from functools import partial
 from operator import attrgetter
 from threading import get_ident
@@ -32,7 +31,7 @@ from wsclient.sansio.supervisor import Supervisor
 from wsclient.threads.forking import forked_error, watch
 from wsclient.threads.logs import FLUSH, ClientLog, flush
 from wsclient.threads.waiting import NEVER, Deadline, Waiter
-from wsclient.threads.workers import is_worker_thread
+from wsclient.threads.workers import is_worker_thread, join
 from wsclient.transport.source import Sources
 
 __all__ = ["Core"]
@@ -40,8 +39,6 @@ __all__ = ["Core"]
 #: How long (s) close() leaves the blocked calls to a watchdog that is held up by a hook of the
 #: dialect. Then it ends them itself, and waits for the hook for the rest of its timeout.
 HELD_UP = 0.25
-#: The time (s) between two looks at whether a thread has ended.
-JOIN_EVERY = 0.001
 
 
 class _ForkedLock:
@@ -100,7 +97,7 @@ class Core(Common):
             for blocked in self.waiters.all():
                 self.end_if_held_up(blocked)
         for thread in filter(None, self.watchdog.threads()):
-            if not _join(thread, deadline):
+            if not join(thread, deadline):
                 self.emit(ThreadStuck, thread.name)
         if self.is_held_up:
             self.watchdog.abort()
@@ -153,7 +150,7 @@ class Core(Common):
                 raise timeout
         for thread in filter(None, self.watchdog.threads()):
             limit = min(deadline, self._closes_by, key=attrgetter("at"))
-            if not _join(thread, limit) and limit is deadline:
+            if not join(thread, limit) and limit is deadline:
                 raise timeout
         if life.failure is not None:
             raise life.failure.fresh()
@@ -174,19 +171,3 @@ class Core(Common):
         # The old supervisor may be changed in part. Reads without the lock use the new one.
         self.supervisor = Supervisor(self.dialect, self.options, random.random)
         self.supervisor.fail(forked_error())
-
-
-def _join(thread: threading.Thread, deadline: Deadline) -> bool:
-    """Wait for the end of ``thread``, if it is another one. Return False at the deadline.
-
-    Not by ``Thread.join()``: until Python 3.13 a Ctrl-C there marks a running thread as ended, and
-    the next call would not wait for it.
-    """
-    if thread is threading.current_thread():
-        return True
-    while thread in threading.enumerate():
-        remaining = deadline.remaining()
-        if not remaining:
-            return False
-        time.sleep(min(remaining, JOIN_EVERY))
-    return True
