@@ -563,6 +563,16 @@ class TestReceiving:
         client.unsubscribe("a")
         assert client.age("a") is None
 
+    def test_the_age_runs_no_code_of_the_user(self, venue: FakeVenue) -> None:
+        def decode(channel: str) -> Any:
+            raise LookupError(channel)
+
+        with wsclient.connect(venue.url, decode=decode) as client:
+            client.subscribe("a")
+            venue.publish("a")
+            until(lambda: client.stats().messages)
+            assert client.age("a") >= 0.0
+
     def test_latest_consumes_nothing_and_survives_a_disconnect(
         self, client: Any, venue: FakeVenue
     ) -> None:

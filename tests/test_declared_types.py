@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
+import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -119,6 +121,21 @@ class TestClient:
                 client.recv(timeout=0.5)
             with pytest.raises(TimeoutError, match=r"^no message within the timeout$"):
                 client.recv(timeout=0)
+
+    def test_a_type_that_raises_only_sometimes_does_not_end_on(self, venue: FakeVenue) -> None:
+        numbers = count()
+
+        class Moody(Tick):
+            def __post_init__(self) -> None:
+                if next(numbers) == 0:
+                    raise LookupError("not loaded yet")
+
+        got: queue.Queue[Message] = queue.Queue()
+        with connected(venue, Moody) as client:
+            client.on("a", got.put)
+            venue.publish("a", price=1)
+            venue.publish("a", price=2)
+            assert got.get(timeout=5).gap == wsclient.Gap("invalid", 1)
 
     def test_a_flood_of_misfits_is_one_event_per_second(self, venue: FakeVenue) -> None:
         with connected(venue, decode=Price) as client:

@@ -120,6 +120,24 @@ def test_best_refuses_a_book_without_a_recent_update(monkeypatch: pytest.MonkeyP
     assert book.is_synced
 
 
+def test_an_update_during_the_call_does_not_make_what_was_read_younger(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    book = synced()
+    kept, now = kept_of(book), time.monotonic() + 61.0
+    read = kept.read
+
+    def read_just_before_an_update(take: Any, stale_ok: bool) -> Any:
+        found = read(take, stale_ok)
+        book.apply(message(asks=[[10, 1]]))
+        return found
+
+    monkeypatch.setattr(kept, "_now", lambda: now)
+    monkeypatch.setattr(kept, "read", read_just_before_an_update)
+    with pytest.raises(OrderBookOutOfSync, match="no update for max_age=60 s"):
+        book.best(max_age=60.0)
+
+
 def test_each_update_makes_the_book_younger(monkeypatch: pytest.MonkeyPatch) -> None:
     book = synced()
     now = time.monotonic() + 61.0
@@ -683,7 +701,7 @@ def test_a_closed_clients_book_is_not_in_sync(
     book = client.order_book("BTC/USD", timeout=5)
     client.close()
     assert not book.is_synced
-    with pytest.raises(OrderBookOutOfSync, match="the client is closed; make a new one, "):
+    with pytest.raises(OrderBookOutOfSync, match="the client is closed; make a new one; "):
         book.bids()
     assert book.bids(stale_ok=True) == [(9, 1)]
     with pytest.raises(wsclient.ClientClosed):
@@ -699,7 +717,7 @@ def test_a_failed_clients_book_is_not_in_sync(kraken: FakeVenue) -> None:
         book = client.order_book("BTC/USD", timeout=5)
         kraken.close()
         until(lambda: client.state is wsclient.State.FAILED)
-        with pytest.raises(OrderBookOutOfSync, match="the client has failed; make a new one, "):
+        with pytest.raises(OrderBookOutOfSync, match="the client has failed; make a new one; "):
             book.bids()
 
 
@@ -760,7 +778,7 @@ def test_a_closed_book_says_so_and_its_channel_is_unsubscribed(
     book.close()
     until(lambda: not client.subscriptions)
     kraken.wait_for(lambda venue: not venue.subscribers(BOOK))
-    with pytest.raises(OrderBookOutOfSync, match="it was closed; make a new one, stale_ok"):
+    with pytest.raises(OrderBookOutOfSync, match="it was closed; make a new one; stale_ok"):
         book.bids()
     with pytest.raises(OrderBookOutOfSync, match="closed"):
         book.wait_synced(5)

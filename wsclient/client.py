@@ -324,7 +324,7 @@ class WebSocketClient(_Observable, _Sender, _Receiver):
             names = channels
         added = list[str]()
         try:
-            found = self._on(tuple(dict.fromkeys(names)), function, timeout, options, added)
+            found = self._on(tuple(names), function, timeout, options, added)
             return found[0] if isinstance(channels, str) else found
         except BaseException:  # in this frame: no interrupt comes between it and the return
             self._core.calls.off(function, added)
@@ -343,6 +343,7 @@ class WebSocketClient(_Observable, _Sender, _Receiver):
         check_timeout(timeout)
         forbid_worker_threads()
         check_channels(channels)
+        channels = tuple(dict.fromkeys(channels))
         if not callable(function):
             raise ConfigurationError(f"on() takes a function, not {type(function).__name__}")
         check_venue_options(options)

@@ -56,12 +56,9 @@ class _Observable:
 
         Takes nothing from a queue and does not wait. With the option ``decode``, reading its
         ``data`` raises ``msgspec.ValidationError`` if they do not fit their declared type. Raises
-        ClientForked in a child process.
+        ClientForked in a child process, and what the function of ``decode`` raises.
         """
-        if self._core.is_forked:
-            raise forked_error()
-        found = self._core.supervisor.upkeep.channels.get(channel)
-        message = None if found is None else found.latest
+        message = self._newest(channel)
         if message is not None and self._core.has_types:
             message = message.copy()  # a consumer stores the data of its type in the original
             message.kind = self._core.types.of(channel) if self._core.types is not None else None
@@ -76,9 +73,15 @@ class _Observable:
         connection; a message that ``validate`` refuses does not count. Does not wait. Raises
         ClientForked in a child process.
         """
-        message = self.latest(channel)
+        message = self._newest(channel)
         read_at = None if message is None else message.arrival.read_at
         return None if read_at is None else max(0.0, self._core.clock.monotonic() - read_at)
+
+    def _newest(self, channel: str) -> Message | None:
+        if self._core.is_forked:
+            raise forked_error()
+        found = self._core.supervisor.upkeep.channels.get(channel)
+        return None if found is None else found.latest
 
     @overload
     def on_event(self, function: Callable[[Event], object]) -> None: ...

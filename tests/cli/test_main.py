@@ -126,6 +126,18 @@ def test_an_unknown_argument_is_refused(capsys):
     assert "--josn" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "args", [("tail", "ws://127.0.0.1:1", "a"), ("doctor", "ws://127.0.0.1:1")]
+)
+@pytest.mark.parametrize(
+    "option", ["--proxy=ftp://127.0.0.1", "--option=subprotocols=a b", "--header=Upgrade:h2c"]
+)
+def test_an_option_that_cannot_work_is_a_usage_error(args, option, command):
+    run = command(*args, option)
+    assert run.end() == 2
+    assert run.err.startswith("wsclient: ")
+
+
 def test_it_says_what_to_install(command):
     for name, module, terminal in (
         ("demo", "websockets", None),

@@ -44,6 +44,14 @@ def test_a_page_goes_through_the_pager_on_a_terminal(monkeypatch, capfd):
     assert capfd.readouterr().out == text_of("books").upper()
 
 
+def test_ctrl_c_ends_a_pager_that_does_not_take_it(monkeypatch, capfd):
+    code = "import signal; print(signal.getsignal(2) == signal.default_int_handler)"
+    monkeypatch.setenv("PAGER", f'{sys.executable} -c "{code}"')
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert main(["manual", "books"]) == 0
+    assert capfd.readouterr().out == "True\n"
+
+
 @pytest.mark.parametrize("pager", ["", "no-such-pager-anywhere"])
 def test_without_a_pager_that_works_a_page_is_printed(pager, monkeypatch, capfd):
     monkeypatch.setenv("PAGER", pager)

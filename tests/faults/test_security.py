@@ -866,7 +866,8 @@ def test_10_rest_is_held_to_the_same_tls_rules(
             assert fetch(request, 5.0, trusting(authority)) == 1
         else:
             error = rest_failure(request, ssl_context=trusting(authority))
-            assert str(error).endswith("127.0.0.1 failed: SSLCertVerificationError")
+            assert "127.0.0.1 failed: [SSL: CERTIFICATE_VERIFY_FAILED]" in str(error)
+            assert "5ecret" not in str(error)
             assert heads == []
 
 
@@ -880,7 +881,7 @@ def test_10_rest_trusts_no_certificate_of_the_environments(
     context = server_context(authority.issue_cert("127.0.0.1"))
     with Server(lambda sock: context.wrap_socket(sock, server_side=True).close()) as server:
         error = rest_failure(RestRequest(f"https://127.0.0.1:{server.port}/"))
-    assert str(error).endswith("SSLCertVerificationError")
+    assert "CERTIFICATE_VERIFY_FAILED" in str(error)
 
 
 @pytest.mark.parametrize(

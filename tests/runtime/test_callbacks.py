@@ -152,7 +152,7 @@ class TestSeveralChannels:
             venue.publish("kept")
             assert [got.get(timeout=5) for _ in range(2)] == ["kept", "kept"]
 
-    @pytest.mark.parametrize("channels", [[], (), ["a", 5], 5, b"a", [b"a"]])
+    @pytest.mark.parametrize("channels", [[], (), ["a", 5], 5, b"a", [b"a"], ["a", []]])
     def test_names_that_are_none_are_refused(self, venue: FakeVenue, channels: Any) -> None:
         with wsclient.connect(venue.url) as client:
             with pytest.raises(wsclient.ConfigurationError):

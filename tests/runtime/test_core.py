@@ -437,6 +437,26 @@ def test_an_on_that_fails_leaves_the_same_functions_earlier_one(
     assert called.wait(5)
 
 
+def test_functions_that_cannot_be_compared_are_told_apart(
+    client: WebSocketClient, venue: FakeVenue
+) -> None:
+    class Function:
+        def __call__(self, message: wsclient.Message) -> None:
+            called.set()
+
+        def __eq__(self, other: object) -> bool:
+            raise ValueError("the truth value of an array is ambiguous")
+
+    called = threading.Event()
+    venue.refuse_channel("bad", "no such market")
+    client.on("a", Function())
+    with pytest.raises(wsclient.SubscriptionRejected):
+        client.on(["a", "bad"], Function())
+    client.subscribe("z")  # by then the failed call is undone
+    venue.publish("a")
+    assert called.wait(5)
+
+
 def test_a_close_that_is_held_up_and_the_watchdog_share_what_is_to_be_done(
     venue: FakeVenue, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -157,10 +157,7 @@ def test_a_keyboard_interrupt_makes_a_misfit_only_where_no_signal_can_come() -> 
 
 
 @pytest.mark.parametrize("error", ERRORS[1:])
-@pytest.mark.parametrize("is_main", [True, False])
-def test_what_is_raised_once_is_a_signals_and_comes_out(
-    error: type[BaseException], is_main: bool
-) -> None:
+def test_what_is_raised_once_is_a_signals_and_comes_out(error: type[BaseException]) -> None:
     """As the handler of SIGALRM or SIGTERM does while the type's code runs."""
     signals = [error("once")]
 
@@ -169,13 +166,24 @@ def test_what_is_raised_once_is_a_signals_and_comes_out(
             if signals:
                 raise signals.pop()
 
-    def decode() -> Any:
-        with pytest.raises(error, match="once"):
-            kind_of(tick(), Struck)
-        return kind_of(tick(), Struck)
-
-    assert (decode() if is_main else Call(decode).result()) is Struck
     assert threading.current_thread() is threading.main_thread()
+    with pytest.raises(error, match="once"):
+        kind_of(tick(), Struck)
+    assert kind_of(tick(), Struck) is Struck
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_what_is_raised_once_makes_a_misfit_where_no_signal_can_come(
+    error: type[BaseException],
+) -> None:
+    errors = [error("once")]
+
+    class Moody(Tick):
+        def __post_init__(self) -> None:
+            if errors:
+                raise errors.pop()
+
+    assert ": once" in Call(kind_of, tick(), Moody).result().text
 
 
 def test_a_signal_in_the_code_of_a_misfit_comes_out() -> None:

@@ -409,6 +409,7 @@ class TestTheEndOfADrain:
         slow.go_on()
         client.wait(SHORT)
         assert slow.numbers == NUMBERS
+        assert client.state is State.CLOSED  # Thread.join() would take the watchdog for ended
 
     @pytest.mark.parametrize("is_connected", [False, True])
     def test_without_anything_to_drain_it_is_a_close(

@@ -15,7 +15,7 @@ from wsclient import dialects
 from wsclient.dialect import Credentials
 from wsclient.testing import FakeVenue
 from wsclient.threads.logs import ClientLog
-from wsclient.transport.framelog import EXCERPT, FrameLog
+from wsclient.transport.framelog import EXCERPT, KEPT, FrameLog
 from wsclient.transport.masking import Mask
 
 
@@ -31,7 +31,7 @@ def shown(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage().partition(": ")[2] for record in found]
 
 
-def hidden(text: str, login: Any = None, mask: Any = str) -> str:
+def hidden(text: str | bytes, login: Any = None, mask: Any = str) -> str:
     """Return what is logged of a message that is sent."""
     records: list[logging.LogRecord] = []
 
@@ -168,6 +168,19 @@ class TestSecrets:
         secret = "s3cr3t" * 5
         text = hidden("x" * (EXCERPT - 10) + secret, mask=lambda t: t.replace(secret, "***"))
         assert "s3c" not in text
+
+    @pytest.mark.parametrize("encode", [json.dumps, lambda login: json.dumps(login).encode()])
+    def test_a_secret_longer_than_what_is_kept_is_hidden(self, encode: Any) -> None:
+        login = {"op": "auth", "args": ["me", "eyJ0" + "a9" * KEPT]}  # as a JWT of RSA
+        text = hidden(encode(login), login)
+        assert "eyJ" not in text
+        assert "a9a9" not in text
+        assert '{"op": "auth", "args": ["me"' in text
+
+    def test_a_secret_in_json_within_a_string_is_hidden(self) -> None:
+        text = hidden(json.dumps({"arg": json.dumps({"token": "s3cr3t", "key": "k3y"})}))
+        assert "s3cr3t" not in text
+        assert "k3y" not in hidden(json.dumps({"arg": json.dumps({"key": "k3y"})}))
 
     def test_the_signature_of_a_login_is_hidden(self, frames: pytest.LogCaptureFixture) -> None:
         with FakeVenue() as venue:

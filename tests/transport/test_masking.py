@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any
 
 import pytest
@@ -90,6 +91,15 @@ def test_a_secret_is_masked_in_the_excerpt_of_a_frame(secret: str) -> None:
     known = mask(credentials={"key": secret})
     for frame in (secret, secret.replace("/", "\\/")):
         assert known(excerpt(frame.encode())) == "b'***'"
+
+
+@pytest.mark.parametrize("is_ascii", [False, True])
+@pytest.mark.parametrize("secret", ['a"b-very-secret', "back\\slash-1", "pässwört-grüße"])
+def test_a_secret_is_masked_as_it_is_written_in_json(secret: str, is_ascii: bool) -> None:
+    known = mask(credentials={"key": secret})
+    frame = json.dumps(["login", secret], ensure_ascii=is_ascii)
+    assert known(frame) == '["login", "***"]'
+    assert known(excerpt(frame.encode())) == """b'["login", "***"]'"""
 
 
 def test_a_short_secret_is_masked_as_a_whole() -> None:

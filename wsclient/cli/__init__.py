@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = 130
     except (WSClientError, OSError) as error:
         complain(str(error))
-        code = 1
+        code = 2 if isinstance(error, ConfigurationError) else 1
     let_go()
     return code
 

@@ -54,8 +54,8 @@ def _show(text: str) -> None:
 
 def _paged(text: str, pager: str) -> bool:
     """Show ``text`` by a pager. Return False if there is no such command."""
-    # Ctrl-C is for the pager, which may use it to end a search.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C is for the pager, which may use it to end a search. It would inherit SIG_IGN.
+    before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
         # In a shell, as other programs do it, because $PAGER may have arguments.
         done = subprocess.run(pager, shell=True, input=text, encoding="utf-8", check=False)

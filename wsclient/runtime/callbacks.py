@@ -74,8 +74,9 @@ class Callbacks:
         unused = []
         for channel in channels:
             functions = list(self.functions.get(channel, ()))
-            if function in functions:
-                functions.remove(function)
+            known = list(map(id, functions))  # their __eq__ is the user's code
+            if id(function) in known:
+                del functions[known.index(id(function))]
             if functions:
                 self.functions[channel] = tuple(functions)
             else:

@@ -29,8 +29,8 @@ from wsclient.sansio.life import Phase
 from wsclient.sansio.supervisor import Supervisor
 from wsclient.threads.forking import forked_error, watch
 from wsclient.threads.logs import FLUSH, ClientLog, flush
-from wsclient.threads.waiting import NEVER, SLICE, Deadline, Waiter
-from wsclient.threads.workers import is_worker_thread
+from wsclient.threads.waiting import NEVER, Deadline, Waiter
+from wsclient.threads.workers import is_worker_thread, join
 from wsclient.transport.source import Sources
 
 __all__ = ["Core"]
@@ -96,7 +96,7 @@ class Core(Common):
             for blocked in self.waiters.all():
                 self.end_if_held_up(blocked)
         for thread in filter(None, self.watchdog.threads()):
-            if not _join(thread, deadline):
+            if not join(thread, deadline):
                 self.emit(ThreadStuck, thread.name)
         if self.is_held_up:
             self.watchdog.abort()
@@ -149,7 +149,7 @@ class Core(Common):
                 raise timeout
         for thread in filter(None, self.watchdog.threads()):
             limit = min(deadline, self._closes_by, key=attrgetter("at"))
-            if not _join(thread, limit) and limit is deadline:
+            if not join(thread, limit) and limit is deadline:
                 raise timeout
         if life.failure is not None:
             raise life.failure.fresh()
@@ -170,15 +170,3 @@ class Core(Common):
         # The old supervisor may be changed in part. Reads without the lock use the new one.
         self.supervisor = Supervisor(self.dialect, self.options, random.random)
         self.supervisor.fail(forked_error())
-
-
-def _join(thread: threading.Thread, deadline: Deadline) -> bool:
-    """Wait for the end of ``thread``, if it is another one. Return False at the deadline."""
-    if thread.ident is None or thread is threading.current_thread():
-        return True
-    while thread.is_alive():
-        remaining = deadline.remaining()
-        thread.join(min(remaining, SLICE))
-        if remaining <= SLICE:
-            break
-    return not thread.is_alive()

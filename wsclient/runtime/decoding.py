@@ -4,8 +4,9 @@ A type's code (``__post_init__``) and the function of ``decode=`` are the user's
 anything, and then the message does not fit. But the consumer's thread may be the main thread, where
 a signal's handler may raise too, anything and at any place: that exception must come out of the
 call, and costs no message. The two look the same. So after an exception that is not msgspec's, the
-message is decoded once more: the user's code raises the same again, a signal does not come again. A
-KeyboardInterrupt in the main thread needs no second attempt.
+message is decoded once more there: the user's code raises the same again, a signal does not come
+again. A KeyboardInterrupt needs no second attempt. No signal comes in another thread: ours must not
+end by a type whose code raises only sometimes.
 """
 
 from __future__ import annotations
@@ -90,8 +91,9 @@ def fitting(messages: Iterable[Message]) -> int:
 
 def _decoded_again(message: Message, types: Types, error: BaseException) -> Outcome:
     """Decide whether ``error`` is the message's or a signal's, which is raised."""
-    is_main = threading.current_thread() is threading.main_thread()
-    if is_main and isinstance(error, KeyboardInterrupt):
+    if threading.current_thread() is not threading.main_thread():
+        return message, _misfit(message, error), None
+    if isinstance(error, KeyboardInterrupt):
         raise error
     decoder = message.arrival.decoder
     try:

@@ -1,15 +1,19 @@
-"""The package's own threads: what marks them, and how a Ctrl-C does no harm as they start."""
+"""The package's own threads: what marks them; a Ctrl-C does no harm as they start or end."""
 
 from __future__ import annotations
 
 import _thread
 import threading
+import time
 from collections.abc import Callable
 
 from wsclient.errors import ThreadStartError
-from wsclient.threads.waiting import Waiter
+from wsclient.threads.waiting import Deadline, Waiter
 
-__all__ = ["WorkerThread", "is_worker_thread", "launch", "start"]
+__all__ = ["WorkerThread", "is_worker_thread", "join", "launch", "start"]
+
+#: The time (s) between two looks at whether a thread has ended.
+JOIN_EVERY = 0.001
 
 
 class WorkerThread(threading.Thread):
@@ -54,6 +58,22 @@ def launch(thread: threading.Thread) -> None:
     except RuntimeError as error:
         raise _refused(thread, error) from error
     started.wait()
+
+
+def join(thread: threading.Thread, deadline: Deadline) -> bool:
+    """Wait for the end of ``thread``, if it is another one. Return False at the deadline.
+
+    Not by ``Thread.join()``: until Python 3.13 a Ctrl-C there marks a running thread as ended, and
+    the next call would not wait for it.
+    """
+    if thread is threading.current_thread():
+        return True
+    while thread in threading.enumerate():
+        remaining = deadline.remaining()
+        if not remaining:
+            return False
+        time.sleep(min(remaining, JOIN_EVERY))
+    return True
 
 
 def _refused(thread: threading.Thread, error: RuntimeError) -> ThreadStartError:

@@ -22,12 +22,16 @@ __all__ = ["EXCERPT", "FrameLog"]
 #: a secret may begin in the one and end in the other.
 EXCERPT = 500
 KEPT = 2000
+#: So many characters identify a longer secret that was cut.
+BEGINNING = 32
 
 #: The values of fields with these names are not shown, in either direction.
 _SECRET = re.compile(
     r'("(?:[^"\\]*(?:token|secret|signature|passphrase|password|api_?key|listen_?key|auth_?sig'
-    r'|auth_?payload|authorization)[^"\\]*|sign|sig|jwt|cookie)"\s*:\s*")(?:[^"\\]|\\.)+'
-    r'|("key"\s*:\s*")[^"\\:]+(?="|$)',  # a colon: the name of a channel, as with bitfinex
+    # A backslash before a quote: JSON text within a string.
+    r'|auth_?payload|authorization)[^"\\]*|sign|sig|jwt|cookie)\\*"\s*:\s*\\*")(?:[^"\\]|\\.)+'
+    # A colon: the name of a channel, as with bitfinex.
+    r'|("key\\*"\s*:\s*\\*")[^"\\:]+(?=["\\]|$)',
     re.IGNORECASE,
 )
 #: What a login may hold besides the credentials, such as a signature.
@@ -116,7 +120,8 @@ class FrameLog:
     def _hide(self, text: str) -> str:
         text = self._mask(text)
         for secret in self._hidden:
-            text = text.replace(secret, "***")
+            text, beginning, _ = text.replace(secret, "***").partition(secret[:BEGINNING])
+            text += "***" if beginning else ""  # the rest of a secret that was cut
         return _SECRET.sub(r"\1\2***", text)
 
     def _write(self, text: object) -> None:

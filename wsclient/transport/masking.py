@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Set
@@ -157,7 +158,8 @@ def _of_texts(texts: Any) -> Iterator[str]:
 
 
 def _forms(word: str) -> Iterator[str]:
-    """Yield the word, its form in JSON, and both as the excerpt of a frame shows them."""
-    for form in {word, word.replace("/", "\\/")}:
+    """Yield the word, its forms in JSON, and all as the excerpt of a frame shows them."""
+    encoded = (json.dumps(word, ensure_ascii=is_ascii)[1:-1] for is_ascii in (False, True))
+    for form in {word, word.replace("/", "\\/"), *encoded}:
         yield form
         yield repr(form.encode(errors="replace"))[2:-1]
