@@ -1406,9 +1406,9 @@ def test_a_channel_is_forgotten_before_its_unsubscribe_returns() -> None:
     rig = Rig().active("a")
     token = rig.unsubscribe("a")
     rig.received(rig.cid, [Ack(channel="a")], rig.now)
-    told, *others = rig.supervisor.actions()
-    assert isinstance(told, Notify)
-    assert told.kind is Unsubscribed
+    event, *others = rig.supervisor.actions()
+    assert isinstance(event, Notify)
+    assert event.kind is Unsubscribed
     assert others == [Forget("a"), Settle(token)]
 
 

@@ -231,8 +231,8 @@ class TestBlocked:
             assert flush(PATIENCE)
         assert memory.texts.count("me: waits") == LIMIT
         assert "me: lost" not in memory.texts
-        (told,) = [text for text in memory.texts if "not logged" in text]
-        assert told.startswith("wsclient-log: 3 records were not logged: 3 found too many")
+        (report,) = [text for text in memory.texts if "not logged" in text]
+        assert report.startswith("wsclient-log: 3 records were not logged: 3 found too many")
 
     def test_records_of_frames_leave_room_for_others(self) -> None:
         memory = Memory(blocking := Blocking())
@@ -282,9 +282,9 @@ class TestReports:
             memory.act = lambda _: None
             log_all("good")
             assert flush(PATIENCE)
-        told, good = memory.texts
-        assert told.startswith("wsclient-log: 2 records were not logged")
-        assert "raised LookupError for 2" in told
+        report, good = memory.texts
+        assert report.startswith("wsclient-log: 2 records were not logged")
+        assert "raised LookupError for 2" in report
         assert good == "me: good"
         found = vars(memory.records[0])
         assert [found[n] for n in ("client", "venue", "channel", "connection_id")] == [None] * 4
