@@ -155,15 +155,17 @@ def test_a_venue_that_pings_and_does_not_read_fills_no_memory(
     with Server(venue) as server, Peak() as peak:
         client = wsclient.connect(server.url, send_timeout=None, ping_interval=None)
         with closing(client):
-            client.recv(timeout=50)
-            waiting = outbox_of(client).waiting
+            outbox, waiting = outbox_of(client), [0]
+            # The most: at the end, the system may have taken all of it.
+            until(lambda: waiting.append(outbox.waiting) or client.latest("a"), timeout=50)
             server.closing.set()
+    most = max(waiting)
     promise(
         9,
         "endless pings, nothing read",
         "at most 64 kB of pongs wait",
-        f"{waiting / 1024:.0f} kB, memory +{peak.growth:.1f} MiB",
-        0 < waiting < 65 * 1024 and peak.growth < 8,
+        f"{most / 1024:.0f} kB, memory +{peak.growth:.1f} MiB",
+        0 < most < 65 * 1024 and peak.growth < 8,
     )
 
 

@@ -53,6 +53,7 @@ def test_it_returns_only_when_the_close_is_complete(
     venue.publish("a")
     venue.publish("a")
     assert entered.wait(SHORT)
+    until(lambda: client.stats().messages == 2)
     call = waiting(client)
     closing = Call(client.close, 60, drain=True)
     until(lambda: call.is_in("join"))
