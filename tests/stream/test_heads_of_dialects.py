@@ -208,6 +208,19 @@ def test_a_frame_with_several_rows_is_one_batch() -> None:
     assert fast.quick >= 3 * 190
 
 
+def test_a_frame_with_very_many_rows_is_not_remembered() -> None:
+    """A venue could fill the memory with such keys."""
+    inbound = Inbound(wsclient.Kraken())
+    for count, is_remembered in ((32, True), (33, False)):
+        rows = [{"symbol": f"{n}"} for n in range(count)]
+        frame = json.dumps({"channel": "trade", "type": "update", "data": rows}).encode()
+        inbound.entries(inbound.batch([frame], False, 1, 1))
+        batch = inbound.batch([frame], False, 1, 1)
+        assert batch.shape is not None
+        found = [batch.recipe(batch.shape.key(head)) for head in batch.heads if head is not None]
+        assert any(found) is is_remembered
+
+
 def test_a_frame_that_is_not_ordinary_does_not_end_the_fast_path() -> None:
     dialect = wsclient.Binance()
     data = b'{"stream":"a@aggTrade","data":{"e":"aggTrade","p":"1"}}'

@@ -30,7 +30,7 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from itertools import islice
 from operator import attrgetter
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 from zlib import crc32
 
 import msgspec
@@ -101,7 +101,8 @@ class _Symbol(msgspec.Struct, frozen=True, gc=False):
 class _Key(msgspec.Struct, gc=False):
     channel: str | None = None
     type: str = ""
-    data: _Symbol | tuple[_Symbol, ...] | None = None
+    # Bounded: what frames with many rows mean is not remembered, since their keys are as long.
+    data: _Symbol | Annotated[tuple[_Symbol, ...], msgspec.Meta(max_length=32)] | None = None
     method: str | None = None
 
 
