@@ -208,8 +208,8 @@ class Snapshots:
             self.is_listening = False
         with self._lock:
             wait = self.not_before - now
-            taken = [] if wait > 0 else self._refreshes.take(now, ready, 1)
-            due = self._refreshes.deadline(now, ready)
+            taken = [] if wait > 0 else self._refreshes.take(now, ready.__contains__, 1)
+            due = self._refreshes.deadline(now, ready.__contains__)
         for channel in taken:
             self._serve(books[channel], ready[channel])
             return 0.0

@@ -22,7 +22,6 @@ from wsclient.text import one_line
 
 __all__ = ["Asked"]
 
-PENDING = SubscriptionState.PENDING
 ACTIVE = SubscriptionState.ACTIVE
 
 
@@ -35,6 +34,7 @@ class Asked:
     __slots__ = (
         "_ack_timeout",
         "_acknowledges",
+        "_id",
         "_outcomes",
         "_stops",
         "_wanted",
@@ -44,6 +44,7 @@ class Asked:
 
     def __init__(
         self,
+        connection_id: int,
         dialect: Dialect,
         wanted: Wanted,
         outcomes: Outcomes,
@@ -51,6 +52,7 @@ class Asked:
         ack_timeout: float,
         stops: Stops,
     ) -> None:
+        self._id = connection_id
         self._acknowledges = dialect.acknowledges
         self._wanted = wanted
         self._outcomes = outcomes
@@ -58,6 +60,7 @@ class Asked:
         self._stops = stops
         self.requests = Requests(ids, stops)
         self.settling = Settling(
+            connection_id,
             self.requests,
             wanted,
             outcomes,
@@ -100,7 +103,7 @@ class Asked:
         """Resubscribe an active channel (silent, or out of sync)."""
         entry = self._wanted.get(channel)
         if entry is not None:
-            self._wanted.void(entry)
+            self._wanted.void(entry, self._id)
             self.requests.add([channel], entry.options, subscribe=False, quiet=True)
             self.requests.add([channel], entry.options)
 
@@ -109,7 +112,7 @@ class Asked:
         stopped = [
             entry
             for entry in self._wanted.among(channels)
-            if entry.state is PENDING and not self.requests.is_asked_for(entry.channel)
+            if self.settling.lacks(entry) and not self.requests.is_asked_for(entry.channel)
         ]
         # These may still be subscribed at the venue, which would refuse a second subscribe.
         uncertain = [entry for entry in stopped if self.settling.of(entry.channel).may_have]
@@ -188,6 +191,8 @@ class Asked:
                 was_active = entry is not None and entry.was_active
                 if rejection.keeps_active and request.subscribe and was_active:
                     confirmed += [name] if self.settling.accepted(request, name) else []
+                elif entry is not None and self._is_crowded(rejection, request, entry):
+                    self.requests.outstanding.discard(request, name)
                 else:
                     self.requests.outstanding.discard(request, name)
                     self.settling.refused(request, name, reason)
@@ -206,7 +211,7 @@ class Asked:
         self._report_confirmed(confirmed, now)
         reason = "it is no longer among the venue's subscribed channels"
         for entry in list(self._wanted) if self._wanted.count(ACTIVE) else ():
-            if entry.state is ACTIVE and entry.channel not in listed:
+            if self._wanted.is_carried(entry, self._id) and entry.channel not in listed:
                 self.settling.stop(entry.channel, reason, is_certain=True)
 
     def data(self, channel: str, now: float) -> None:
@@ -219,13 +224,14 @@ class Asked:
             if request.subscribe:
                 return self.settling.accepted(request, channel)
         entry = self._wanted.get(channel)
-        if entry is None or entry.state is not PENDING or self.requests.is_asked_for(channel):
+        if entry is None or not self.settling.lacks(entry):
+            return False
+        if self.requests.is_asked_for(channel):
             return False
         attempts = self.settling.of(channel)
         if not attempts.sent or attempts.has_ended:
             return False  # it answers no subscribe of this connection
-        self.settling.confirm(entry)  # the request's time for an answer is over
-        return True
+        return self.settling.confirm(entry)  # the request's time for an answer is over
 
     def ended(self, answer: Ended) -> bool:
         """Process the end of channels by the venue. Return False if none of them was active."""
@@ -259,6 +265,12 @@ class Asked:
         self._wanted.count_fruitless(calls, has_confirmed=self.settling.has_confirmed, why=why)
 
     # Inside.
+
+    def _is_crowded(self, rejection: Rejection, request: Request, entry: WantedChannel) -> bool:
+        """Return whether a channel is refused for lack of room, and moves to another connection."""
+        if not (rejection.is_limit and request.subscribe and self.settling.lacks(entry)):
+            return False
+        return self._outcomes.crowded(entry, self._id)
 
     def _report_confirmed(self, channels: Sequence[str], now: float) -> None:
         if channels:

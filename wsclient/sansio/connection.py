@@ -12,7 +12,7 @@ what it still brings is processed.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from wsclient.dialect.base import Dialect
 from wsclient.dialect.values import Credentials
 from wsclient.errors import AuthenticationError, ConnectionLost, ConnectTimeout, WSClientError
 from wsclient.events import Connected, StateChanged
+from wsclient.messages import SubscriptionState
 from wsclient.options import Options
 from wsclient.sansio.actions import Abort, Cut, Dial, Hangup, Ping
 from wsclient.sansio.asked import Asked
@@ -31,7 +32,8 @@ from wsclient.sansio.names import Names
 from wsclient.sansio.output import Output
 from wsclient.sansio.replies import Replies
 from wsclient.sansio.sending import Sending
-from wsclient.sansio.slots import Place, Slot
+from wsclient.sansio.plan import Standing
+from wsclient.sansio.slots import Slot
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.upkeep import Upkeep
 from wsclient.sansio.wanted import WantedChannel
@@ -42,6 +44,15 @@ __all__ = ["STAGES", "Connection", "Shared", "Stage"]
 INF = float("inf")
 #: A connection that has been open for this time (s) counts as healthy, even without any data.
 HEALTHY_AFTER = 10.0
+#: The replacement of a connection begins this time (s) before its end, or after three quarters of
+#: its life if that is later.
+LEAD = 120.0
+#: The replacements of connections of the same age are spread over this part of it.
+JITTER = 0.02
+#: How long (s) a replacement at a moment of the user's choice may take.
+ROTATION_TIME = 60.0
+#: How long (s) a retired connection may take to answer our close frame.
+DRAIN_TIME = 5.0
 
 
 class Stage(enum.Enum):
@@ -74,8 +85,8 @@ STAGES: Table[Stage] = {
 class Shared:
     """What all connections of one client share.
 
-    ``sends`` is the venue's rate limit of messages, None for no limit. ``mask`` hides the client's
-    secrets in texts of a venue. ``ids`` are the ids of requests.
+    ``mask`` hides the client's secrets in texts of a venue. ``ids`` are the ids of requests.
+    ``random`` returns floats in [0, 1).
     """
 
     dialect: Dialect
@@ -85,7 +96,7 @@ class Shared:
     stops: Stops
     upkeep: Upkeep
     ids: Iterator[int]
-    sends: Budget | None
+    random: Callable[[], float]
 
 
 class Connection:
@@ -97,6 +108,7 @@ class Connection:
         "_mask",
         "_options",
         "_output",
+        "_random",
         "_stops",
         "_upkeep",
         "asked",
@@ -104,6 +116,7 @@ class Connection:
         "count",
         "data_at",
         "dialed_at",
+        "ends_at",
         "has_opened",
         "heartbeat",
         "id",
@@ -113,6 +126,8 @@ class Connection:
         "opened_at",
         "reached",
         "replies",
+        "retired_at",
+        "rotate_at",
         "sending",
         "slot",
         "stage",
@@ -125,6 +140,7 @@ class Connection:
         self._options = options = shared.options
         self._mask = shared.mask
         self._output = shared.output
+        self._random = shared.random
         self._stops = shared.stops
         self._upkeep = upkeep = shared.upkeep
         self.stage = CONNECTING
@@ -135,6 +151,10 @@ class Connection:
         #: When its attempt began, and when its handshake was complete (monotonic s).
         self.dialed_at = now
         self.opened_at = now
+        #: When a successor is due that replaces it, and when the venue ends it (monotonic s).
+        self.rotate_at = self.ends_at = INF
+        #: When it was retired, as another connection carries its channels; None if it was not.
+        self.retired_at: float | None = None
         #: When the last data arrived; None before the first (monotonic s).
         self.data_at: float | None = None
         #: The messages, and the bytes of payload, that it has brought.
@@ -142,13 +162,18 @@ class Connection:
         self.names = Names(upkeep.wanted.__contains__)
         self.replies = Replies(shared.output, shared.mask)
         self.asked = Asked(
-            shared.dialect, upkeep.wanted, upkeep, shared.ids, options.ack_timeout, shared.stops
+            id, shared.dialect, upkeep.wanted, upkeep, shared.ids, options.ack_timeout, shared.stops
         )
         self._consulting = Consulting(
             shared.dialect, self.asked, self.names, shared.mask, upkeep.first_messages.expect
         )
         self.sending = Sending(
-            id, shared.output, self.asked, self._consulting, upkeep.first_messages, shared.sends
+            id,
+            shared.output,
+            self.asked,
+            self._consulting,
+            upkeep.first_messages,
+            _budget(shared.dialect.limits.messages_per_second),
         )
         #: The checks of the connection, from its handshake to its end.
         self.heartbeat: HeartbeatMonitor | None = None
@@ -214,11 +239,41 @@ class Connection:
         self._output.notify(StateChanged, OPEN.value, why, connection_id=self.id)
         self._output.notify(Connected, self.slot.attempts, connection_id=self.id)
         self.slot.opened()
-        self.asked.subscribe(self._restored())
+        max_age = self._dialect.limits.max_age
+        if max_age is not None:
+            self.end_by(self.opened_at + max_age, jitter=JITTER * max_age)
+        self.subscribe(self._restored())
+
+    def end_by(self, ends_at: float, *, jitter: float = 0.0) -> None:
+        """Note that the venue ends it at ``ends_at`` (monotonic s): it must be replaced before.
+
+        ``jitter`` (s) is the time over which the replacements of many clients are spread.
+        """
+        if ends_at < self.ends_at:
+            lead = min(LEAD, (ends_at - self.opened_at) / 4)
+            self.ends_at = ends_at
+            self.rotate_at = ends_at - lead - jitter * self._random()
+
+    def rotate(self, now: float) -> None:
+        """Replace it from now on, within ROTATION_TIME."""
+        self.rotate_at = min(self.rotate_at, now)
+        self.ends_at = min(self.ends_at, now + ROTATION_TIME)
+
+    def subscribe(self, entries: Iterable[WantedChannel]) -> None:
+        """Subscribe to channels of its slot."""
+        entries = list(entries)
+        for entry in entries:
+            if entry.wire != entry.channel:
+                self.names.add(entry.wire, entry.channel)
+        self.asked.subscribe(entries)
 
     def _restored(self) -> list[WantedChannel]:
         """Return the channels of its slot: first those that were confirmed before, oldest first."""
-        wanted = [entry for entry in self._upkeep.wanted if entry.slot == self.slot.key]
+        wanted = [
+            entry
+            for entry in self._upkeep.wanted.among(self.slot.channels)
+            if entry.state is not SubscriptionState.UNSUBSCRIBING
+        ]
         known = [entry for entry in wanted if entry.was_active]
         return [*known, *(entry for entry in wanted if not entry.was_active)]
 
@@ -246,10 +301,11 @@ class Connection:
         self.end()
 
     def end(self) -> None:
-        """Note that the connection has ended: nothing is confirmed, no answer will arrive."""
+        """Note that the connection has ended: it carries nothing, and no answer will arrive."""
         self._step("end")
         self.heartbeat = None
-        self._upkeep.connection_lost()
+        entries = self._upkeep.wanted.among(self.slot.channels)
+        self._upkeep.connection_lost(entries, self.id)
         self._consulting.ended()
         self.replies.fail_all()
 
@@ -287,6 +343,9 @@ class Connection:
             what = "connected" if self.stage is CONNECTING else "logged in"
             limit = self._options.connect_timeout
             self.cut(ConnectTimeout(f"not {what} within connect_timeout ({limit:g} s)"))
+        if self.retired_at is not None and now >= self.retired_at + DRAIN_TIME:
+            self.retired_at = INF
+            self._output.do(Cut(self.id, ConnectionLost("retired", reason="rotated")))
         if self.heartbeat is None or self.stage is DRAINING or view is None:
             return
         error = self.heartbeat.failure(now, view)
@@ -304,22 +363,24 @@ class Connection:
         if self.stage is OPEN and not self.is_healthy and now >= self.opened_at + HEALTHY_AFTER:
             self._prove_healthy()
 
-    def tick_channels(self, now: float) -> None:
-        """Do everything that is due for its channels, and send its requests."""
-        if self.stage is OPEN:
-            at_once = self._dialect.limits.channels_per_message
-            error = self._upkeep.tick(self.asked, at_once, now)
-            if error is not None:
-                self.cut(error)
+    def flush(self, now: float) -> None:
+        """Send its requests."""
         if self.stage is OPEN:
             self.sending.flush(now)
         self.asked.requests.has_changed = False
 
-    def age_out(self) -> None:
-        """Cut the connection: it has reached the venue's maximum age."""
+    def replace(self) -> None:
+        """Cut the connection, as the venue ends it soon and allows no second one."""
         self._prove_healthy()  # so that the next attempt follows at once
-        why = "the connection has reached the venue's maximum age"
-        self.cut(ConnectionLost(why, reason="age"))
+        self.cut(ConnectionLost("the venue would end the connection soon", reason="age"))
+
+    def retire(self, now: float) -> None:
+        """Send a close frame, as another connection carries its channels, or it has none.
+
+        What it brings until the venue's close frame is processed.
+        """
+        self.retired_at = now
+        self.hang_up()
 
     def deadline(self, now: float, view: ConnectionView | None) -> float:
         """Return when the next tick is due (monotonic s, ``inf`` for never)."""
@@ -331,7 +392,9 @@ class Connection:
             if self.asked.settling.suspect is not None:
                 times.append(now)
         if self.stage is OPEN:
-            times += [self._upkeep.deadline(now), self.sending.flush_deadline(now)]
+            times.append(self.sending.flush_deadline(now))
+        if self.retired_at is not None:
+            times.append(self.retired_at + DRAIN_TIME)
         return min(times)
 
     def _attempt_deadline(self) -> float:
@@ -345,7 +408,11 @@ class Connection:
         """Return whether there is work before the deadline that was last returned."""
         return self.asked.requests.has_changed or self.asked.settling.suspect is not None
 
-    def place(self) -> Place:
-        """Return its slot, as :func:`wsclient.sansio.slots.plan` sees it."""
-        opened_at = self.opened_at if self.stage in (AUTHENTICATING, OPEN) else None
-        return Place(self.slot.key, INF, self.id, opened_at)
+    def standing(self) -> Standing:
+        """Return the connection as :func:`wsclient.sansio.plan.plan` sees it."""
+        return Standing(self.id, self.stage is OPEN, self.rotate_at, self.ends_at)
+
+
+def _budget(rate: float | None) -> Budget | None:
+    """Return the budget of messages per second of one connection; None for no limit."""
+    return None if rate is None else Budget(max(1, int(rate)), max(1.0, 1 / rate))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 
 from wsclient.sansio.connection import Connection, Stage
-from wsclient.sansio.slots import Place, Slot, SlotKey
+from wsclient.sansio.slots import SlotKey
 
 __all__ = ["Connections"]
 
@@ -13,11 +13,13 @@ __all__ = ["Connections"]
 class Connections:
     """The connections that have not ended, oldest first. Needs no lock for reading."""
 
-    __slots__ = ("by_id",)
+    __slots__ = ("_by_slot", "by_id")
 
     def __init__(self) -> None:
         #: By id, those that have not ended; replaced as a whole, never changed.
         self.by_id: Mapping[int, Connection] = {}
+        #: The same by slot, those of each oldest first.
+        self._by_slot: dict[SlotKey | None, tuple[Connection, ...]] = {}
 
     def __iter__(self) -> Iterator[Connection]:
         return iter(self.by_id.values())
@@ -32,13 +34,24 @@ class Connections:
     def add(self, connection: Connection) -> None:
         """Add a new connection."""
         self.by_id = {**self.by_id, connection.id: connection}
+        key = connection.slot.key
+        self._by_slot = {**self._by_slot, key: (*self.of(key), connection)}
 
-    def of(self, slot: SlotKey | None) -> Connection | None:
-        """Return the connection of a slot; None without one, or for a channel without a slot."""
-        for connection in self.by_id.values():
-            if connection.slot.key == slot:
-                return connection
-        return None
+    def of(self, slot: SlotKey | None) -> tuple[Connection, ...]:
+        """Return the connections of a slot, oldest first."""
+        return self._by_slot.get(slot, ())
+
+    def serving(self, slot: SlotKey | None, carriers: Container[int] = ()) -> Connection | None:
+        """Return the open connection of a slot that takes requests for a channel.
+
+        It is the newest of those that carry the channel (``carriers``), else the oldest. None if
+        none is open.
+        """
+        found: Connection | None = None
+        for connection in self.of(slot):
+            if connection.stage is Stage.OPEN and (found is None or connection.id in carriers):
+                found = connection
+        return found
 
     def furthest(self) -> Stage | None:
         """Return the furthest stage that one of them has reached; None without any."""
@@ -50,22 +63,13 @@ class Connections:
                 found = connection.reached
         return found
 
-    def open_one(self) -> Connection | None:
-        """Return an open connection; None if there is none."""
+    def open_one(self, route: str | None = None) -> Connection | None:
+        """Return the newest open connection of a route, by default of any; None without one."""
+        found: Connection | None = None
         for connection in self.by_id.values():
-            if connection.has_opened:
-                return connection
-        return None
-
-    def places(self, slots: Iterable[Slot]) -> list[Place]:
-        """Return ``slots`` with their connections, as :func:`~.slots.plan` sees them."""
-        found = []
-        for slot in slots:
-            connection = self.of(slot.key)
-            if connection is not None:
-                found.append(connection.place())
-            else:
-                found.append(Place(slot.key, slot.due_at, None, None))
+            is_meant = route is None or connection.slot.key.route == route
+            if is_meant and connection.has_opened and connection.retired_at is None:
+                found = connection
         return found
 
     def end(self, connection: Connection) -> None:
@@ -90,3 +94,8 @@ class Connections:
 
     def _remove(self, connection: Connection) -> None:
         self.by_id = {i: other for i, other in self.by_id.items() if other is not connection}
+        key = connection.slot.key
+        left = tuple(other for other in self.of(key) if other is not connection)
+        self._by_slot = {**self._by_slot, key: left}
+        if not left:
+            del self._by_slot[key]

@@ -88,9 +88,9 @@ class FirstMessages:
             self._counts[channel] = _HEARD
         self._overdue.pop(channel, None)
 
-    def connection_lost(self) -> None:
-        """Forget all confirmations: the connection has ended."""
-        self._confirmed.clear()
+    def lost(self, channel: str) -> None:
+        """Forget the confirmation of ``channel``: no connection carries it."""
+        self._confirmed.pop(channel, None)
 
     def forget(self, channel: str) -> None:
         """Forget ``channel``: it is no longer wanted."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from wsclient.sansio.backoff import Backoff, Budget
@@ -93,13 +93,13 @@ class Refreshes:
     def take(
         self,
         now: float,
-        of: Collection[str] | None = None,
+        of: Callable[[str], bool] | None = None,
         most: int | None = None,
         at_once: int = 1,
     ) -> list[str]:
         """Return the channels to resubscribe now; they count as asked for.
 
-        ``of``: only these channels. ``most``: at most this many. ``at_once``: how many channels one
+        ``of`` returns whether to take a channel; all by default. ``most``: at most this many. ``at_once``: how many channels one
         unit of the budget pays for.
         """
         taken: list[str] = []
@@ -108,7 +108,7 @@ class Refreshes:
         for channel, entry in sorted(self._wanted.items(), key=lambda item: item[1].due):
             if entry.due > now:
                 break
-            if of is not None and channel not in of:
+            if of is not None and not of(channel):
                 continue
             if len(taken) == most:
                 break
@@ -120,12 +120,12 @@ class Refreshes:
             taken.append(channel)
         return taken
 
-    def deadline(self, now: float, of: Collection[str] | None = None) -> float:
+    def deadline(self, now: float, of: Callable[[str], bool] | None = None) -> float:
         """Return when :meth:`take` next returns anything (monotonic s, ``inf`` for never)."""
         if not self._wanted:
             return float("inf")
         wanted = (
-            entry.due for channel, entry in self._wanted.items() if of is None or channel in of
+            entry.due for channel, entry in self._wanted.items() if of is None or of(channel)
         )
         due = min(wanted, default=float("inf"))
         return due if due == float("inf") else max(due, self.budget.ready_at(now))

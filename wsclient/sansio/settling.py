@@ -15,7 +15,6 @@ __all__ = ["Attempts", "Settling"]
 RESUBSCRIBE_ATTEMPTS = 2
 
 PENDING = SubscriptionState.PENDING
-ACTIVE = SubscriptionState.ACTIVE
 UNSUBSCRIBING = SubscriptionState.UNSUBSCRIBING
 
 
@@ -48,6 +47,7 @@ class Settling:
     __slots__ = (
         "_ack_timeout",
         "_acknowledges",
+        "_id",
         "_outcomes",
         "_requests",
         "_wanted",
@@ -58,6 +58,7 @@ class Settling:
 
     def __init__(
         self,
+        connection_id: int,
         requests: Requests,
         wanted: Wanted,
         outcomes: Outcomes,
@@ -65,6 +66,7 @@ class Settling:
         acknowledges: bool,
         ack_timeout: float,
     ) -> None:
+        self._id = connection_id
         self._requests = requests
         self._wanted = wanted
         self._outcomes = outcomes
@@ -92,7 +94,7 @@ class Settling:
                 attempts.has_ended = False
                 # The gap of the end may be delivered already, on a message that came after the
                 # end. So mark another.
-                self._outcomes.missing(entry.channel)
+                self._outcomes.missing(entry.channel, self._id)
             if not entry.was_active:
                 left = max(0.0, self._ack_timeout - entry.waited)
                 request.patience = min(request.patience, left)
@@ -104,12 +106,11 @@ class Settling:
         if request.subscribe:
             if entry is None:
                 self._undo(request, channel)
-            elif entry.state is PENDING:
+            elif self.lacks(entry):
                 for other in self._requests.outstanding.of(channel):
                     if channel in other.quiet:
                         self._interrupted(other, channel)  # the venue processed that request first
-                self.confirm(entry, request.id or 0)
-                return True
+                return self.confirm(entry, request.id or 0)
         elif channel in request.quiet:
             self._first_half_over(request, channel)
         elif entry is not None and entry.state is UNSUBSCRIBING:
@@ -127,7 +128,7 @@ class Settling:
             if entry.state is UNSUBSCRIBING and self.of(name).has_ended:
                 self.left(entry)  # the venue has nothing left to end
             elif entry.state is UNSUBSCRIBING:
-                self._wanted.keep(entry, reason)
+                self._wanted.keep(entry, reason, self._id)
         elif entry.state is PENDING:
             report = self._outcomes.lost if entry.was_active else self._outcomes.refused
             report(name, reason)
@@ -147,7 +148,7 @@ class Settling:
                 self._wanted.remove(entry, silence)
         elif entry is None:
             self._undo(request, channel)
-        elif entry.state is PENDING and not self._requests.is_asked_for(channel):
+        elif self.lacks(entry) and not self._requests.is_asked_for(channel):
             if not entry.was_active:
                 self._outcomes.refused(channel, silence)
                 self._wanted.remove(entry, silence)
@@ -159,19 +160,20 @@ class Settling:
             else:
                 self.suspect = f"the resubscription of {channel!r} is not answered"
 
-    def confirm(self, entry: WantedChannel, request_id: int = 0) -> None:
+    def confirm(self, entry: WantedChannel, request_id: int = 0) -> bool:
         """Note that the venue has confirmed a channel, by its answer to that subscribe.
 
+        Returns whether that made it active: not if another connection carries it already.
         The subscribe may be older than the attempts, which are forgotten when a caller leaves.
         """
         self.has_confirmed = True
         attempts = self.attempts.setdefault(entry.channel, Attempts())
         attempts.has_ended, attempts.was_confirmed = False, True
         attempts.id = max(attempts.id, request_id)
-        self._wanted.confirm(entry)
+        return self._wanted.confirm(entry, self._id, attempts.id)
 
     def stop(self, channel: str | None, reason: str, *, is_certain: bool = False) -> bool:
-        """Note that the venue has ended ``channel``; return False if it was not active.
+        """Note that the venue has ended ``channel`` here; return False if it was not active.
 
         ``is_certain``: the venue will not refuse another subscribe as already subscribed.
         """
@@ -179,19 +181,19 @@ class Settling:
         if entry is not None and entry.state is UNSUBSCRIBING:
             self._ended_before(entry)
             return True
-        if entry is None or entry.state is not ACTIVE:
+        if entry is None or not self._wanted.is_carried(entry, self._id):
             return False
-        self._wanted.void(entry)
+        self._wanted.void(entry, self._id)
         attempts = self.attempts.setdefault(entry.channel, Attempts())
         attempts.has_ended = True
         if is_certain:
             attempts.sent, attempts.was_confirmed = 0, False
-        self._outcomes.stopped(entry.channel, reason)
+        self._outcomes.stopped(entry.channel, reason, self._id)
         return True
 
     def left(self, entry: WantedChannel) -> None:
         """Note that a channel is unsubscribed; subscribe to it again if it is wanted again."""
-        if self._wanted.left(entry):
+        if self._wanted.left(entry, self._id):
             self._requests.add([entry.channel], entry.options)
 
     def _ended_before(self, entry: WantedChannel) -> None:
@@ -221,7 +223,11 @@ class Settling:
             return
         request.reported.add(channel)
         if entry.was_active and entry.state is not UNSUBSCRIBING:
-            self._outcomes.missing(channel)
+            self._outcomes.missing(channel, self._id)
+
+    def lacks(self, entry: WantedChannel) -> bool:
+        """Return whether the channel is wanted here, and this connection does not carry it."""
+        return entry.state is not UNSUBSCRIBING and self._id not in entry.carriers
 
     def _undo(self, request: Request, channel: str) -> None:
         """Unsubscribe from a channel that the venue may carry though it is no longer wanted.

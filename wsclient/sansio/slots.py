@@ -1,12 +1,10 @@
-"""Slots, where connections should exist, and the plan of which to open and which to drain.
+"""Slots: places where a connection should exist.
 
-Everything about the number of connections follows from :func:`plan`, which is pure. A reconnect is
-a slot without a connection; a connection that is too old is drained. Today a client has one slot.
+A slot has one connection, two while one replaces the other, and none between two attempts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from wsclient.errors import (
@@ -21,7 +19,7 @@ from wsclient.options import Options
 from wsclient.sansio.backoff import Backoff, Budget
 from wsclient.verdicts import Verdict
 
-__all__ = ["MAIN", "Place", "Plan", "Slot", "SlotKey", "plan"]
+__all__ = ["MAIN", "Slot", "SlotKey"]
 
 INF = float("inf")
 
@@ -32,6 +30,9 @@ class SlotKey(NamedTuple):
     route: str = ""
     shard: int = 0
     line: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.route}/{self.shard}" if self.shard else self.route
 
 
 #: The only slot of a client with one address.
@@ -52,8 +53,10 @@ class Slot:
         "_not_before",
         "_options",
         "attempts",
+        "channels",
         "due_at",
         "is_established",
+        "is_pinned",
         "key",
         "last_reason",
         "where",
@@ -69,10 +72,14 @@ class Slot:
     ) -> None:
         self.key = key
         self.where = where
+        #: The channels that belong here, in the order of their subscribes.
+        self.channels: dict[str, None] = {}
+        #: A caller has asked for a connection here, whether it has channels or not.
+        self.is_pinned = False
         self._options = options
         self._backoff = backoff
         self._connects = connects
-        #: When the next attempt is due (monotonic s), while there is no connection.
+        #: When the next attempt may begin (monotonic s).
         self.due_at = INF
         #: No attempt before this, by the venue's ``Retry-After`` (monotonic s).
         self._not_before = -INF
@@ -89,6 +96,11 @@ class Slot:
         self._last_error = None
         self.prove_healthy()
         self.due_at = self._earliest(now)
+
+    def may_dial(self, now: float) -> bool:
+        """Return whether the venue's limits allow an attempt now. If not, it is due later."""
+        self.due_at = max(self.due_at, self._earliest(now))
+        return self.due_at <= now
 
     def dialed(self, now: float) -> None:
         """Note that an attempt begins."""
@@ -133,10 +145,19 @@ class Slot:
                 f"{self.last_reason}"
             )
             return _chain(ReconnectError(text), error)
-        is_at_once = was_healthy and verdict is Verdict.RETRY
+        self._wait(verdict, now, is_at_once=was_healthy and verdict is Verdict.RETRY)
+        return None
+
+    def successor_failed(self, error: BaseException, verdict: Verdict, now: float) -> None:
+        """Note that the attempt to replace a connection, which still works, has failed."""
+        self._not_before = now + (getattr(error, "retry_after", None) or 0.0)
+        self.attempts = 0
+        # What is fatal for an attempt may pass until the connection ends; it is tried seldom.
+        self._wait(Verdict.RATE_LIMITED if verdict is Verdict.FATAL else verdict, now)
+
+    def _wait(self, verdict: Verdict, now: float, *, is_at_once: bool = False) -> None:
         delay = 0.0 if is_at_once else self._backoff.next(verdict)
         self.due_at = max(now + delay, self._earliest(now))
-        return None
 
     def timeout(self) -> ConnectTimeout:
         """Return the error of a ``connect()`` whose time is over."""
@@ -164,52 +185,3 @@ class Slot:
 def _chain(error: WSClientError, cause: BaseException) -> WSClientError:
     error.__cause__ = cause
     return error
-
-
-class Place(NamedTuple):
-    """A slot as :func:`plan` sees it; all times are monotonic seconds.
-
-    ``connection_id`` is None without a connection; the next attempt is then due at ``due_at``.
-    ``opened_at`` is None until its handshake is complete, and once it drains.
-    """
-
-    slot: SlotKey
-    due_at: float
-    connection_id: int | None
-    opened_at: float | None
-
-
-class Plan(NamedTuple):
-    """What to do now: the slots to open a connection in, and the connections to drain.
-
-    ``belongs`` maps a slot to the new channels that belong there. ``next_at`` is when a new plan is
-    due at the latest (monotonic s).
-    """
-
-    open: tuple[SlotKey, ...]
-    drain: tuple[int, ...]
-    belongs: dict[SlotKey, list[str]]
-    next_at: float
-
-
-def plan(
-    now: float, places: Sequence[Place], max_age: float | None, unplaced: Iterable[str] = ()
-) -> Plan:
-    """Return which connections to open and to drain, and where each ``unplaced`` channel belongs.
-
-    ``max_age`` is the age (s) at which the venue's limits require another connection, None for no
-    limit. Changes nothing: the caller follows the plan.
-    """
-    opening, draining, times = [], [], [INF]
-    for place in places:
-        if place.connection_id is None:
-            times.append(place.due_at)
-            if now >= place.due_at:
-                opening.append(place.slot)
-        elif place.opened_at is not None and max_age is not None:
-            times.append(place.opened_at + max_age)
-            if now >= place.opened_at + max_age:
-                draining.append(place.connection_id)
-    names = list(unplaced)
-    belongs = {places[0].slot: names} if places and names else {}
-    return Plan(tuple(opening), tuple(draining), belongs, min(times))

@@ -7,8 +7,8 @@ confirmed but never sends.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
 
 from wsclient.errors import ConnectionLost, SubscriptionError
 from wsclient.events import NoData, Rejected, Resubscribing, Subscribed, Unsubscribed
@@ -21,27 +21,43 @@ from wsclient.sansio.refreshes import Refreshes
 from wsclient.sansio.reports import Reports
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.timers import Timers
-from wsclient.sansio.wanted import Wanted
+from wsclient.sansio.wanted import Wanted, WantedChannel
 from wsclient.stream.channels import Channels
 from wsclient.telemetry.histogram import Lags
 from wsclient.telemetry.rates import Counters
 from wsclient.text import one_line
 
-__all__ = ["Upkeep"]
+__all__ = ["Places", "Upkeep"]
+
+
+class Places(Protocol):
+    """Where channels belong: what the upkeep needs of the connections of its client."""
+
+    def freed(self, entry: WantedChannel) -> None:
+        """Note that a channel is no longer wanted, and needs no room."""
+
+    def crowded(self, entry: WantedChannel, connection_id: int) -> bool:
+        """Note that a connection is full. Returns whether the channel moves to another one."""
+
+    def asked_of(self, channel: str) -> tuple[int, Asked] | None:
+        """Return the open connection that takes requests for a channel: its id, and the requests.
+
+        None without one.
+        """
 
 
 class Upkeep:
     """The channels of one client, and what is due for them.
 
     Implements :class:`~wsclient.sansio.wanted.Outcomes`. ``stale_after`` (s) is the option of that
-    name; ``forget_asked`` is called with each channel that is no longer wanted.
+    name.
     """
 
     __slots__ = (
         "_counters",
         "_ended",
-        "_forget_asked",
         "_output",
+        "_places",
         "_reports",
         "_stale_after",
         "_stopped",
@@ -62,14 +78,14 @@ class Upkeep:
         reports: Reports,
         stops: Stops,
         stale_after: float | None,
-        forget_asked: Callable[[str], None],
+        places: Places,
     ) -> None:
         self._output = output
         self._counters = counters
         self._reports = reports
         self._stops = stops
         self._stale_after = stale_after
-        self._forget_asked = forget_asked
+        self._places = places
         self.wanted = Wanted(self)
         self.channels = Channels(self.wanted.__contains__)
         #: The times from the venue's send time of a message to its receipt.
@@ -100,6 +116,9 @@ class Upkeep:
         self.has_changed = True
         self._output.notify(Subscribed, tuple(channels))
 
+    def joined(self, channel: str, connection_id: int) -> None:
+        self.has_changed = True
+
     def lost(self, channel: str, reason: str) -> None:
         self._counters.channels_lost += 1
         self._output.notify(Rejected, channel, one_line(reason), True)
@@ -112,11 +131,11 @@ class Upkeep:
     def left(self, channel: str, reason: str) -> None:
         self._output.notify_if_room(Unsubscribed, channel, reason)
 
-    def missing(self, channel: str) -> None:
+    def missing(self, channel: str, connection_id: int) -> None:
         self.channels.of(channel).suspect("reconnect")
 
-    def stopped(self, channel: str, reason: str) -> None:
-        self.missing(channel)
+    def stopped(self, channel: str, reason: str, connection_id: int) -> None:
+        self.missing(channel, connection_id)
         self._counters.channels_ended += 1
         why = f"{channel!r} was ended by the venue: {reason}"
         self._stopped[channel] = why
@@ -129,7 +148,6 @@ class Upkeep:
         self.has_changed = True
 
     def removed(self, channel: str) -> None:
-        self._forget_asked(channel)
         self.channels.forget(channel)
         self.first_messages.forget(channel)
         self.refreshes.forget(channel)
@@ -137,78 +155,101 @@ class Upkeep:
         self.venue_lags.forget(channel)
         self._output.do(Forget(channel))
 
+    def crowded(self, entry: WantedChannel, connection_id: int) -> bool:
+        return self._places.crowded(entry, connection_id)
+
+    def freed(self, entry: WantedChannel) -> None:
+        self._places.freed(entry)
+
     # Connections.
 
     def opened(self, now: float) -> None:
         """Note that a connection is open: it brings snapshots by itself."""
         self.refreshes.postpone(now)
 
-    def connection_lost(self) -> None:
-        """Note that the connection has ended: nothing is confirmed."""
-        self._stopped.clear()
-        self._ended.all_done()  # a new connection begins with all that is wanted
-        self.first_messages.connection_lost()
-        self.wanted.connection_lost()
+    def connection_lost(self, entries: Sequence[WantedChannel], connection_id: int) -> None:
+        """Note that a connection has ended, to which ``entries`` belonged."""
+        for entry in entries:
+            # The next connection, or the one that is left, begins with all that is wanted.
+            self._stopped.pop(entry.channel, None)
+            self._ended.done(entry.channel)
+        self.wanted.connection_lost(entries, connection_id)
+        for entry in entries:
+            if not entry.carriers:
+                self.first_messages.lost(entry.channel)
 
-    def suspect_all(self) -> None:
-        """Note that messages of all channels may have been missed between two connections."""
-        for channel in self.channels.by_name.values():
+    def suspect(self, channels: Iterable[str]) -> None:
+        """Note that messages of channels may have been missed between two connections."""
+        for name in channels:
+            channel = self.channels.of(name)
             channel.suspect("reconnect")
             channel.refreshed = False
 
     # Time.
 
-    def tick(self, asked: Asked, at_once: int, now: float) -> ConnectionLost | None:
-        """Do everything that is due on an open connection; ``asked`` takes its requests.
+    def tick(self, at_once: int, now: float) -> list[tuple[int, ConnectionLost]]:
+        """Do everything that is due on open connections.
 
-        ``at_once`` is the number of channels in one message. Returns why the connection must be
-        replaced, or None.
+        ``at_once`` is the number of channels in one message. Returns the ids of the connections
+        that must be replaced, and why.
         """
-        if (error := self._tick_silent(asked, now)) is not None:
-            return error
+        lost = self._tick_silent(now)
         for channel, why in self._stopped.items():
             if channel in self.wanted:
                 self._ended.want(channel, now)
             self._reports.ended(channel, why, now)
         self._stopped.clear()
-        taken = self._ended.take(now, at_once=at_once)
-        asked.ask_again(taken)
-        for channel in taken:
+        again: dict[int, tuple[Asked, list[str]]] = {}
+        for channel in self._ended.take(now, self._reachable, at_once=at_once):
             self._ended.done(channel)
-        for channel in self.refreshes.take(now):
-            if self.wanted.is_active(channel):
+            if (found := self._places.asked_of(channel)) is not None:
+                again.setdefault(found[0], (found[1], []))[1].append(channel)
+        for asked, channels in again.values():
+            asked.ask_again(channels)
+        for channel in self.refreshes.take(now, self._reachable):
+            found = self._places.asked_of(channel)
+            if found is not None and self.wanted.is_active(channel):
                 why = f"the order book {channel!r} needs a new snapshot"
                 self._output.notify(Resubscribing, channel, "out of sync", why)
-                asked.refresh(channel)
+                found[1].refresh(channel)
         for channel, seconds in self.first_messages.take(now):
             self._output.notify_if_room(NoData, channel, seconds)
             self._reports.no_data(channel, seconds, now)
-        return None
+        return lost
 
-    def _tick_silent(self, asked: Asked, now: float) -> ConnectionLost | None:
+    def _tick_silent(self, now: float) -> list[tuple[int, ConnectionLost]]:
+        lost: dict[int, ConnectionLost] = {}
         for name in self._watched.take(now):
+            found = self._places.asked_of(name)
+            if found is None or found[0] in lost:
+                continue
+            connection_id, asked = found
             channel = self.channels.of(name)
             channel.suspect("reconnect")
             if channel.refreshed:
                 why = f"{name!r} is still silent after a resubscription"
-                return ConnectionLost(why, reason="silent")
+                lost[connection_id] = ConnectionLost(why, reason="silent")
+                continue
             why = f"{name!r} has been silent for {self._stale_after:g} s"
             self._output.notify(Resubscribing, name, "silent", why)
             channel.refreshed = True
             asked.refresh(name)
-        return None
+        return list(lost.items())
 
     def deadline(self, now: float) -> float:
         """Return when to call :meth:`tick` at the latest (monotonic s, ``inf`` for never)."""
-        self.has_changed = False
         return min(
-            self.refreshes.deadline(now),
-            self._ended.deadline(now),
+            self.refreshes.deadline(now, self._reachable),
+            self._ended.deadline(now, self._reachable),
             self._watched.deadline(),
             self.first_messages.deadline(),
         )
 
     # Inside.
+
+    def _reachable(self, channel: str) -> bool:
+        """Return whether an open connection takes requests for a channel."""
+        return self._places.asked_of(channel) is not None
 
     def _silent_at(self, name: str) -> float | None:
         channel, stale_after = self.channels.get(name), self._stale_after

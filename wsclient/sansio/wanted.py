@@ -1,7 +1,8 @@
 """What callers want: the wanted channels, and the calls that wait until theirs are decided.
 
 A channel is wanted if a caller requested it; this survives a reconnect. What was asked of the venue
-for it, on one connection, is in :mod:`wsclient.sansio.asked`.
+for it, on one connection, is in :mod:`wsclient.sansio.asked`. It is ACTIVE while at least one
+connection carries it: two do while one replaces the other.
 
 ::
 
@@ -14,7 +15,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 from wsclient.errors import ConfigurationError, SubscriptionError
 from wsclient.messages import SubscriptionState
@@ -22,7 +24,7 @@ from wsclient.sansio.machine import Table, after
 from wsclient.sansio.slots import SlotKey
 from wsclient.sansio.waitingcalls import Call, WaitingCalls
 
-__all__ = ["Outcomes", "Wanted", "WantedChannel", "by_options", "first_part"]
+__all__ = ["Outcomes", "Routing", "Wanted", "WantedChannel", "by_options", "first_part"]
 
 #: A subscribe() fails after this many connections in a row have ended and confirmed none of its
 #: channels.
@@ -41,6 +43,14 @@ STATES: Table[SubscriptionState] = {
     (UNSUBSCRIBING, "keep"): ACTIVE,
     (UNSUBSCRIBING, "again"): PENDING,
 }
+
+
+class Routing(NamedTuple):
+    """How a channel is reached: its route and its name there, or why it cannot be reached."""
+
+    route: str
+    wire: str
+    refusal: str | None = None
 
 
 class Outcomes(Protocol):
@@ -64,17 +74,35 @@ class Outcomes(Protocol):
         ``reason`` is empty, or says why that is not certain.
         """
 
-    def missing(self, channel: str) -> None:
-        """Note that data may be missing: a channel has ended, and is subscribed to again."""
+    def joined(self, channel: str, connection_id: int) -> None:
+        """Note that the venue has confirmed, on a connection, a channel that is active already."""
 
-    def stopped(self, channel: str, reason: str) -> None:
-        """Note that the venue has ended an active channel without an unsubscribe."""
+    def missing(self, channel: str, connection_id: int) -> None:
+        """Note that data of a connection may be missing: a channel has ended there.
+
+        It is subscribed to again.
+        """
+
+    def stopped(self, channel: str, reason: str, connection_id: int) -> None:
+        """Note that the venue has ended an active channel on a connection without an unsubscribe.
+
+        It is still active if another connection carries it.
+        """
 
     def kept(self, channel: str) -> None:
         """Note that a channel is active again: the venue has refused to unsubscribe it."""
 
     def removed(self, channel: str) -> None:
         """Note that a channel is no longer wanted, and the state of its stream is void."""
+
+    def crowded(self, entry: WantedChannel, connection_id: int) -> bool:
+        """Note that a connection is full, and has no room for a channel.
+
+        Returns whether the channel moves to another one. If not, it is refused.
+        """
+
+    def freed(self, entry: WantedChannel) -> None:
+        """Note that a channel leaves the wanted ones, and with that its slot."""
 
 
 @dataclass(eq=False, slots=True)
@@ -83,8 +111,17 @@ class WantedChannel:
 
     channel: str
     options: Mapping[str, Any]
-    #: The slot to whose connection it belongs; None before it is placed.
+    #: The route that carries it, and its name there.
+    route: str = ""
+    wire: str = ""
+    #: The slot to whose connections it belongs; None before it is placed.
     slot: SlotKey | None = None
+    #: The ids of the connections that carry it: on which the venue has confirmed it.
+    carriers: tuple[int, ...] = ()
+    #: The id of the subscribe that has made it active.
+    active_as: int = 0
+    #: The ids of the connections on which its unsubscribe is not complete.
+    leaving: tuple[int, ...] = ()
     state: SubscriptionState = PENDING
     calls: list[Call] = field(default_factory=list)
     #: The channel has been confirmed, on some connection.
@@ -123,13 +160,13 @@ class Wanted:
         options: Mapping[str, Any],
         token: Any,
         deadline: float,
-        limit: int | None = None,
+        routing: Mapping[str, Routing] = MappingProxyType({}),
     ) -> tuple[Call, list[str]]:
         """Want ``channels``; ``token`` is settled when each is decided.
 
-        Returns the call, and the channels that were not wanted before. At most ``limit`` channels
-        are wanted at a time: others are refused. Raises ConfigurationError if a channel is already
-        subscribed with other options.
+        ``routing`` says how each channel is reached; by default at the only address. Returns the
+        call, and the channels that were not wanted before. Raises ConfigurationError if a channel
+        is already subscribed with other options.
         """
         names = list(dict.fromkeys(channels))
         for name in names:
@@ -144,11 +181,13 @@ class Wanted:
         for name in names:
             entry = self._entries.get(name)
             if entry is None:
-                if limit is not None and len(self._entries) >= limit:
-                    full = f"the venue allows {limit} channels per connection"
-                    self.calls.decide(call, name, full, refused=True)
+                way = routing.get(name) or Routing("", name)
+                if way.refusal is not None:
+                    self.calls.decide(call, name, way.refusal, refused=True)
                     continue
-                self._entries[name] = WantedChannel(name, dict(options), calls=[call])
+                self._entries[name] = WantedChannel(
+                    name, dict(options), way.route, way.wire, calls=[call]
+                )
                 self._by_name.setdefault(first_part(name), {})[name] = None
                 self._counts[PENDING] += 1
                 new.append(name)
@@ -199,20 +238,34 @@ class Wanted:
 
     # Answers of the venue: called by Asked.
 
-    def confirm(self, entry: WantedChannel) -> None:
-        """Note that the venue has confirmed the channel."""
+    def confirm(self, entry: WantedChannel, connection_id: int, request_id: int) -> bool:
+        """Note that the venue has confirmed the channel, on a connection, by this subscribe.
+
+        Returns whether that made it active.
+        """
+        if connection_id not in entry.carriers:
+            entry.carriers = (*entry.carriers, connection_id)
+        if entry.state is not PENDING:
+            self._outcomes.joined(entry.channel, connection_id)
+            return False
         self._step(entry, "confirm")
+        entry.active_as = request_id
         entry.was_active = True
         for call in entry.calls:
             call.is_served = True
         self._settle(entry)
+        return True
 
-    def void(self, entry: WantedChannel) -> None:
-        """Note that the channel is no longer confirmed, and still wanted."""
-        self._step(entry, "void")
+    def void(self, entry: WantedChannel, connection_id: int) -> None:
+        """Note that the channel is no longer confirmed on a connection, and still wanted."""
+        entry.carriers = _without(entry.carriers, connection_id)
+        if not entry.carriers:
+            self._step(entry, "void")
 
-    def keep(self, entry: WantedChannel, reason: str) -> None:
-        """Note that the venue has refused to unsubscribe the channel."""
+    def keep(self, entry: WantedChannel, reason: str, connection_id: int) -> None:
+        """Note that the venue has refused to unsubscribe the channel on a connection."""
+        entry.leaving = ()
+        entry.carriers = (*_without(entry.carriers, connection_id), connection_id)
         self._step(entry, "keep")
         self._outcomes.kept(entry.channel)
         entry.was_active = True
@@ -220,8 +273,16 @@ class Wanted:
         self._settle(entry, subscribe=True)
         self._settle(entry, reason, refused=True)
 
-    def left(self, entry: WantedChannel) -> bool:
-        """Note that the channel is unsubscribed. Return whether it is wanted again."""
+    def left(self, entry: WantedChannel, connection_id: int = 0) -> bool:
+        """Note that the channel is unsubscribed on a connection.
+
+        Returns whether it is so on all connections, and wanted again.
+        """
+        entry.leaving = _without(entry.leaving, connection_id)
+        entry.carriers = _without(entry.carriers, connection_id)
+        if entry.leaving:
+            return False
+        entry.carriers = ()
         if not entry.wanted_again:
             self.remove(entry)
             return False
@@ -245,6 +306,7 @@ class Wanted:
         if entry.state is UNSUBSCRIBING:
             self._outcomes.left(entry.channel, reason or "")
         self._outcomes.removed(entry.channel)
+        self._outcomes.freed(entry)
         self._settle(entry, reason, refused=refused)
 
     # The end of a connection.
@@ -268,13 +330,16 @@ class Wanted:
                     f"the last one because {why}",
                 )
 
-    def connection_lost(self) -> None:
-        """Note that the connection has ended: nothing is confirmed, all unsubscribes are done."""
-        for entry in list(self._entries.values()):
+    def connection_lost(self, entries: Iterable[WantedChannel], connection_id: int) -> None:
+        """Note that a connection has ended: it carries none of ``entries``.
+
+        Their unsubscribes on it are done.
+        """
+        for entry in list(entries):
             if entry.state is UNSUBSCRIBING:
-                self.left(entry)
+                self.left(entry, connection_id)
             else:
-                self.void(entry)
+                self.void(entry, connection_id)
 
     # Time.
 
@@ -310,6 +375,10 @@ class Wanted:
     def __len__(self) -> int:
         """Return the number of wanted channels. Needs no lock."""
         return len(self._entries)
+
+    def is_carried(self, entry: WantedChannel, connection_id: int) -> bool:
+        """Return whether a connection carries a channel that is not being unsubscribed."""
+        return connection_id in entry.carriers and entry.state is not UNSUBSCRIBING
 
     def among(self, channels: Iterable[str]) -> list[WantedChannel]:
         """Return those of ``channels`` that are wanted, in order."""
@@ -377,6 +446,10 @@ class Wanted:
                 entry.calls.remove(call)
                 self.calls.decide(call, entry.channel, reason, refused=refused)
                 self.calls.finish(call)
+
+
+def _without(ids: tuple[int, ...], id: int) -> tuple[int, ...]:
+    return tuple(other for other in ids if other != id) if ids else ids
 
 
 def first_part(channel: str) -> str:

@@ -1,0 +1,205 @@
+"""The connections of one client: slots, where each channel belongs, and the plan that is followed.
+
+The pure plan is in ``plan.py``. Here it is asked for what is due, and followed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from wsclient.dialect.base import Dialect
+from wsclient.options import Options
+from wsclient.sansio.asked import Asked
+from wsclient.sansio.backoff import Backoff
+from wsclient.sansio.connection import Connection
+from wsclient.sansio.connections import Connections
+from wsclient.sansio.plan import Place, Plan, place, plan
+from wsclient.sansio.slots import Slot, SlotKey
+from wsclient.sansio.wanted import Wanted, WantedChannel
+from wsclient.telemetry.rates import Counters
+
+__all__ = ["Connects", "Fleet"]
+
+INF = float("inf")
+
+
+class Connects(Protocol):
+    """A rate limit of attempts at one address; a :class:`~wsclient.sansio.backoff.Budget`."""
+
+    def ready_at(self, now: float) -> float:
+        """Return the earliest time of the next attempt; ``now`` if it may begin now."""
+
+    def spend(self, now: float) -> None:
+        """Count an attempt."""
+
+
+class Fleet:
+    """The slots and the connections of one client.
+
+    Implements :class:`~wsclient.sansio.upkeep.Places`. ``where`` returns the name of a route's
+    address for errors, ``connects`` its rate limit of attempts, None for no limit. ``make`` makes a
+    connection in a slot; it is set before the first one.
+    """
+
+    __slots__ = (
+        "_connects",
+        "_counters",
+        "_dialect",
+        "_full",
+        "_options",
+        "_random",
+        "_unplaced",
+        "_where",
+        "connections",
+        "make",
+        "slots",
+        "wanted",
+    )
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        options: Options,
+        random: Callable[[], float],
+        counters: Counters,
+        where: Callable[[str], str],
+        connects: Callable[[str], Connects | None],
+    ) -> None:
+        self._dialect = dialect
+        self._options = options
+        self._random = random
+        self._counters = counters
+        self._where = where
+        self._connects = connects
+        self.connections = Connections()
+        self.slots: dict[SlotKey, Slot] = {}
+        self.make: Callable[[Slot, float], Connection]
+        self.wanted: Wanted
+        #: New channels, which belong to no slot yet.
+        self._unplaced: list[str] = []
+        #: How many channels a connection of each route carries, as a refusal has shown.
+        self._full: dict[str, int] = {}
+
+    # Slots.
+
+    def slot(self, key: SlotKey, now: float) -> Slot:
+        """Return the slot; make it if there is none. A new one is due at once."""
+        slot = self.slots.get(key)
+        if slot is None:
+            backoff = Backoff(
+                self._options.retry_delay, self._options.max_retry_delay, self._random
+            )
+            route = key.route
+            slot = Slot(key, self._options, backoff, self._connects(route), self._where(route))
+            slot.begin(now)
+            self.slots = {**self.slots, key: slot}
+        return slot
+
+    def remove(self, key: SlotKey) -> None:
+        """Remove a slot that has no connection and needs none."""
+        self.slots = {other: slot for other, slot in self.slots.items() if other != key}
+
+    # Channels.
+
+    def add(self, channels: Iterable[str]) -> None:
+        """Note new channels, which :meth:`place_new` places."""
+        self._unplaced += channels
+
+    def place_new(self, now: float) -> dict[str, str]:
+        """Place the new channels; subscribe to those whose connection is open.
+
+        Returns the channels for which there is no room, and why.
+        """
+        if not self._unplaced:
+            return {}
+        entries = [e for e in self.wanted.among(self._unplaced) if e.slot is None]
+        self._unplaced = []
+        used = {key: len(slot.channels) for key, slot in self.slots.items()}
+        most = self._dialect.limits.connections
+        limits = {entry.route: self._room(entry.route) for entry in entries}
+        found, left = place(((e.channel, e.route) for e in entries), used, limits, most)
+        for key, names in found.items():
+            self._place(self.slot(key, now), self.wanted.among(names))
+        room = self._dialect.limits.channels_per_connection
+        each = f" with {room} channels each" if room is not None else ""
+        return dict.fromkeys(left, f"the venue allows {most} connections{each}")
+
+    def _room(self, route: str) -> int | None:
+        limit, full = self._dialect.limits.channels_per_connection, self._full.get(route)
+        return min(filter(None, (limit, full)), default=None)
+
+    def _place(self, slot: Slot, entries: list[WantedChannel]) -> None:
+        """Note that channels belong to ``slot``; subscribe to them if a connection is open."""
+        for entry in entries:
+            entry.slot = slot.key
+            slot.channels[entry.channel] = None
+        connection = self.connections.serving(slot.key)
+        if connection is not None:
+            connection.subscribe(entries)
+
+    def freed(self, entry: WantedChannel) -> None:
+        for connection in self.connections.of(entry.slot):
+            connection.asked.forget(entry.channel)
+        slot = self.slots.get(entry.slot) if entry.slot is not None else None
+        if slot is not None:
+            slot.channels.pop(entry.channel, None)
+
+    def crowded(self, entry: WantedChannel, connection_id: int) -> bool:
+        connection = self.connections.get(connection_id)
+        if connection is None or entry.slot != connection.slot.key:
+            return False
+        key = connection.slot.key
+        carried = sum(connection_id in e.carriers for e in self.wanted.among(connection.slot.channels))
+        if not carried:
+            return False  # it has room for nothing: another one would have none either
+        known = self._full.get(key.route)
+        self._full[key.route] = carried if known is None else min(known, carried)
+        connection.asked.forget(entry.channel)
+        del connection.slot.channels[entry.channel]
+        entry.slot = None
+        self._unplaced.append(entry.channel)
+        return True
+
+    def asked_of(self, channel: str) -> tuple[int, Asked] | None:
+        connection = self.carrier(channel)
+        return None if connection is None else (connection.id, connection.asked)
+
+    def carrier(self, channel: str) -> Connection | None:
+        """Return the open connection that takes requests for a channel. Needs no lock."""
+        entry = self.wanted.get(channel)
+        return None if entry is None else self.connections.serving(entry.slot, entry.carriers)
+
+    # The plan.
+
+    def _plan(self, now: float) -> Plan:
+        is_only = len(self.slots) == 1
+        places = []
+        for key, slot in self.slots.items():
+            connections = [c for c in self.connections.of(key) if c.retired_at is None]
+            standing = tuple(connection.standing() for connection in connections)
+            ready_at = connections[-1].ready_at(now) if len(connections) > 1 else INF
+            is_needed = bool(slot.channels) or slot.is_pinned or is_only
+            places.append(Place(key, slot.due_at, standing, ready_at, is_needed))
+        return plan(now, places, self._dialect.limits.connections)
+
+    def next_at(self, now: float) -> float:
+        """Return when the plan is due next (monotonic s, ``inf`` for never)."""
+        return now if self._unplaced else self._plan(now).next_at
+
+    def follow(self, now: float) -> None:
+        """Open and end connections as the plan says."""
+        found = self._plan(now)
+        by_id: Mapping[int, Connection] = self.connections.by_id
+        for connection_id in found.replace:
+            by_id[connection_id].replace()
+        for connection_id in found.retire:
+            by_id[connection_id].retire(now)
+        for key in found.remove:
+            self.remove(key)
+        for key in found.open:
+            slot = self.slots[key]
+            if slot.may_dial(now):
+                self._counters.dials += 1
+                slot.dialed(now)
+                self.connections.add(self.make(slot, now))

@@ -1,0 +1,130 @@
+"""The plan: which connections to open and to end, and where each channel belongs.
+
+Everything about the number of connections follows from :func:`plan` and :func:`place`, which are
+pure. A reconnect is a slot without a connection. A connection that must end gets a successor in its
+slot, which takes over its channels. Channels without room get another slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from wsclient.sansio.slots import SlotKey
+
+__all__ = ["Place", "Plan", "Standing", "place", "plan"]
+
+INF = float("inf")
+
+
+class Standing(NamedTuple):
+    """A connection as :func:`plan` sees it; all times are monotonic seconds.
+
+    From ``rotate_at`` on a successor is due. At ``ends_at`` it ends, whether it has one or not.
+    """
+
+    id: int
+    is_open: bool
+    rotate_at: float = INF
+    ends_at: float = INF
+
+
+class Place(NamedTuple):
+    """A slot as :func:`plan` sees it; all times are monotonic seconds.
+
+    The next attempt may begin at ``due_at``. ``connections`` are those that are not ending, oldest
+    first. The newest can take over at ``ready_at``, if there are two. ``is_needed``: a channel
+    belongs here, or a caller has asked for the connection.
+    """
+
+    slot: SlotKey
+    due_at: float
+    connections: tuple[Standing, ...] = ()
+    ready_at: float = INF
+    is_needed: bool = True
+
+
+class Plan(NamedTuple):
+    """What to do now: slots to open a connection in, connections to end, slots to remove.
+
+    The channels of ``retire`` are carried by another connection, or there are none. ``replace`` are
+    cut: the venue allows no second connection. ``next_at`` is when a new plan is due at the latest
+    (monotonic s).
+    """
+
+    open: tuple[SlotKey, ...] = ()
+    retire: tuple[int, ...] = ()
+    replace: tuple[int, ...] = ()
+    remove: tuple[SlotKey, ...] = ()
+    next_at: float = INF
+
+
+def plan(now: float, places: Sequence[Place], most: int | None = None) -> Plan:
+    """Return what to do now about the connections of one client. Changes nothing.
+
+    ``most`` is how many connections the venue allows at a time, None for no limit.
+    """
+    opening: list[SlotKey] = []
+    retired: list[int] = []
+    replaced: list[int] = []
+    removed: list[SlotKey] = []
+    times = [INF]
+    count = sum(len(found.connections) for found in places)
+    for found in places:
+        connections = found.connections
+        if not found.is_needed:
+            retired += [standing.id for standing in connections]
+            if not connections:
+                removed.append(found.slot)
+        elif not connections:
+            times.append(found.due_at)
+            if now >= found.due_at:
+                opening.append(found.slot)
+        elif len(connections) > 1:
+            oldest = connections[0]
+            at = min(found.ready_at, oldest.ends_at)
+            times.append(at)
+            if now >= at:
+                retired.append(oldest.id)
+        elif (standing := connections[0]).is_open:
+            may_overlap = most is None or count + len(opening) < most
+            at = max(standing.rotate_at, found.due_at) if may_overlap else standing.ends_at
+            times.append(at)
+            if now < at:
+                pass
+            elif may_overlap:
+                opening.append(found.slot)
+            else:
+                replaced.append(standing.id)
+    return Plan(tuple(opening), tuple(retired), tuple(replaced), tuple(removed), min(times))
+
+
+def place(
+    channels: Iterable[tuple[str, str]],
+    used: Mapping[SlotKey, int],
+    limits: Mapping[str, int | None],
+    most: int | None = None,
+) -> tuple[dict[SlotKey, list[str]], list[str]]:
+    """Return the slot of each new channel, and the channels for which there is no room.
+
+    ``channels`` are pairs of channel and route. ``used`` is how many channels each slot has.
+    ``limits`` is how many channels one connection of a route carries, None or missing for no limit.
+    ``most`` is how many connections the venue allows at a time, None for no limit. A channel gets
+    the first slot of its route with room, else a new one.
+    """
+    used = dict(used)
+    found: dict[SlotKey, list[str]] = {}
+    left: list[str] = []
+    first: dict[str, int] = {}  # by route: no shard before this one has room
+    for channel, route in channels:
+        limit, shard = limits.get(route), first.get(route, 0)
+        while limit is not None and used.get(SlotKey(route, shard), 0) >= limit:
+            shard += 1
+        first[route] = shard
+        key = SlotKey(route, shard)
+        if key not in used and most is not None and len(used) >= most:
+            left.append(channel)
+            continue
+        used[key] = used.get(key, 0) + 1
+        found.setdefault(key, []).append(channel)
+    return found, left
