@@ -27,7 +27,7 @@ BLOCKS = [
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Run both examples; return what they define, with the calls of ``connect``."""
+    """Run all examples; return what they define, with the calls of ``connect``."""
     calls: list[Any] = []
     monkeypatch.setattr(wsclient, "connect", lambda *args, **options: calls.append((args, options)))
     namespace: dict[str, Any] = {}
@@ -36,8 +36,8 @@ def names(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return SimpleNamespace(**{n: v for n, v in namespace.items() if n[0] != "_"}, calls=calls)
 
 
-def test_there_are_two_examples() -> None:
-    assert ["class Acme" in block for block in BLOCKS] == [True, True]
+def test_there_are_three_examples() -> None:
+    assert ["class Acme" in block for block in BLOCKS] == [True, True, True]
 
 
 def test_the_first_example_connects(names: SimpleNamespace) -> None:
@@ -100,3 +100,14 @@ def test_the_second_example_has_an_order_book(names: SimpleNamespace) -> None:
     assert book.apply(update)
     assert str(book.best_bid) == "Level(price=Decimal('9.50'), size=Decimal('3'))"
     assert book.sequence == 9
+
+
+def test_the_third_example_has_routes(names: SimpleNamespace) -> None:
+    acme, url = names.AcmeWorld(), "wss://acme.example/v1/us"
+    routes = {name: acme.route(name, url) for name in ("AAPL", "eu:AAPL", "orders")}
+    assert routes == {"AAPL": "us", "eu:AAPL": "eu", "orders": "account"}
+    assert acme.address(url, "eu") == "wss://acme.example/v1/eu"
+    assert acme.address(url, acme.default_route(url)) == url
+    assert acme.wire_name("eu:AAPL") == "AAPL"
+    assert [acme.logs_in(route) for route in ("us", "account")] == [False, True]
+    assert [acme.needs_credentials(name, {}) for name in ("AAPL", "orders")] == [False, True]

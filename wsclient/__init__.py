@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from wsclient.dialect import DataFields as DataFields
     from wsclient.dialect import Dialect
     from wsclient.dialect import Ended as Ended
+    from wsclient.dialect import Ending as Ending
     from wsclient.dialect import Heartbeat as Heartbeat
     from wsclient.dialect import Item as Item
     from wsclient.dialect import Limits as Limits
@@ -177,8 +178,8 @@ _NAMES = {
     "books.status": "BookState",
     "client": "WebSocketClient connect",
     "dialect": (
-        "Ack BookFormat BookUpdate Counted Credentials DataFields Dialect Ended Heartbeat Item "
-        "Limits LinkedMessage LoginAccepted LoginRefused Notice Rejection Reply Respond "
+        "Ack BookFormat BookUpdate Counted Credentials DataFields Dialect Ended Ending Heartbeat "
+        "Item Limits LinkedMessage LoginAccepted LoginRefused Notice Rejection Reply Respond "
         "RestRequest Snapshot SubscribedChannels Unhandled"
     ),
     "dialects.binance": "Binance",

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from support.recordings import messages_of
 from support.rig import Plain, Rig
 from wsclient import BookFormat, ConfigurationError, Dialect, Limits, Message
 from wsclient.dialect.values import Credentials, RestRequest
@@ -33,7 +34,7 @@ def test_a_hook_that_a_dialect_must_override_raises(
 
 
 def test_connects_are_limited_to_sixty_per_minute_by_default() -> None:
-    assert Limits() == Limits(1, None, None, (60, 60.0), None)
+    assert Limits() == Limits(1, None, None, (60, 60.0), None, None)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,7 @@ def test_connects_are_limited_to_sixty_per_minute_by_default() -> None:
     [
         ("channels_per_message", [0, -1, 1.5, True, "2", None]),
         ("channels_per_connection", [0, -1, 1.5, "2"]),
+        ("connections", [0, -1, 1.5, True, "1"]),
         ("messages_per_second", [0, -1, math.inf, math.nan, True, "5"]),
         ("max_age", [0, -1, math.inf, "1 d"]),
         ("connects", [5, (5,), (0, 60.0), (5, 0), (1.5, 60), (5, math.inf), "55", [5, 60.0]]),
@@ -83,6 +85,64 @@ def test_subscribe_and_unsubscribe_may_share_one_method() -> None:
 
     assert Changing().subscribe(["a"], 1, {"o": 1}) == ("subscribe", ["a"], 1, {"o": 1})
     assert Changing().unsubscribe(["a"], 2, {}) == ("unsubscribe", ["a"], 2, {})
+
+
+# --- routes ---------------------------------------------------------------------------------------
+
+
+def test_a_dialect_has_one_route_by_default() -> None:
+    dialect, url = Plain(), "wss://acme.example/feed?key=1"
+    routes = dialect.default_route(url), dialect.route("a:b", url), dialect.request_route({}, url)
+    assert routes == ("", "", "")
+    assert dialect.address(url, "") == url
+    assert dialect.wire_name("a:b") == "a:b"
+    assert dialect.logs_in("")
+    assert not dialect.needs_credentials("a:b", {})
+
+
+def test_channels_and_requests_without_a_route_go_to_the_default_one() -> None:
+    class Routed(Dialect):
+        def default_route(self, url: str) -> str:
+            return url.rpartition("/")[2]
+
+    url = "wss://acme.example/spot"
+    assert Routed().route("a", url) == Routed().request_route({}, url) == "spot"
+
+
+# --- identity -------------------------------------------------------------------------------------
+
+
+class Listing(Plain):
+    """A frame is a list of rows."""
+
+    def read(self, message: Any) -> list[Message]:
+        return [Message(row["c"], "row", None, i) for i, row in enumerate(message)]
+
+
+def identities(dialect: Dialect, frame: bytes) -> list[Any]:
+    return [dialect.identity(message) for message in messages_of(dialect, [frame])]
+
+
+def test_the_same_payload_is_the_same_message() -> None:
+    first, second = Message("a", "b", raw=b'{"p":1}'), Message("a", "b", raw=b'{"p":1}')
+    assert Plain().identity(first) == Plain().identity(second)
+    for other in (Message("a", "b", raw=b'{"p":2}'), Message("a", "c", raw=b'{"p":1}')):
+        assert Plain().identity(first) != Plain().identity(other)
+
+
+def test_a_message_is_the_same_in_a_frame_with_other_ones() -> None:
+    alone = identities(Listing(), b'[{"c":"a","p":1.50}]')
+    among = identities(Listing(), b'[{"c":"b","p":1.50},{"c":"a","p":1.50},{"c":"a","p":1.51}]')
+    assert [identity == alone[0] for identity in among] == [False, True, False]
+
+
+def test_an_identity_can_be_a_key() -> None:
+    row = b'{"c":"a","p":[{"q":null},["x",1.5]]}'
+    same, other = (
+        identities(Listing(), b"[%s,%s]" % (row, row)),
+        identities(Listing(), b'[{"c":"a"}]'),
+    )
+    assert len({*same, *other}) == 2
 
 
 # --- credentials ---------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ text, so it must be possible to make it from a message.
 :class:`Ack`, :class:`Rejection`     the answer to a subscribe or unsubscribe, by its id or channel
 :class:`SubscribedChannels`          an answer that lists all channels that are subscribed
 :class:`Ended`                       the venue has ended a channel by itself
+:class:`Ending`                      the venue will soon end this connection by itself
 :class:`Heartbeat`                   a sign of life
 :class:`Respond`                     a sign of life that must be answered
 :class:`Notice`                      a text for people, which is logged
@@ -126,6 +127,34 @@ override :meth:`Dialect.access`; for a token by REST, :meth:`Dialect.url_request
 in the stream, :meth:`BookFormat.update` returns them with ``is_snapshot`` set, and
 :meth:`BookFormat.request` is not needed.
 
+**Routes.** A venue may serve its channels at several addresses, which are called routes. The client
+then opens a connection per route that is needed, and asks the dialect about routes only by their
+names: :meth:`Dialect.route`, :meth:`Dialect.default_route`, :meth:`Dialect.address`. Where two
+routes have channels of the same name, the client's name of a channel begins with its route, which
+:meth:`Dialect.wire_name` removes::
+
+    class AcmeWorld(Acme):
+        name = "acme_world"                         # wss://acme.example/v1/us, .../eu, .../account
+
+        def default_route(self, url):
+            return url.rpartition("/")[2]
+
+        def route(self, channel, url):              # "eu:AAPL": the AAPL of the route "eu"
+            route, _, name = channel.rpartition(":")
+            return "account" if name == "orders" else route or self.default_route(url)
+
+        def address(self, url, route):
+            return f"{url.rpartition('/')[0]}/{route}"
+
+        def wire_name(self, channel):
+            return channel.rpartition(":")[2]
+
+        def logs_in(self, route):
+            return route == "account"
+
+        def needs_credentials(self, channel, options):
+            return channel == "orders"
+
 **Speed.** :attr:`Dialect.data_fields`, if type, channel and number stand at the top of data
 messages; else :attr:`Dialect.heads`, which names the few fields that say what a frame means, as
 above. Most frames then need no call of the dialect. For all others, :attr:`Dialect.peek` decodes
@@ -156,6 +185,7 @@ from wsclient.stream.items import (
     Counted,
     DataFields,
     Ended,
+    Ending,
     Heads,
     Heartbeat,
     Item,
@@ -184,6 +214,7 @@ __all__ = [  # noqa: RUF022 - the base class, what it takes and returns, errors,
     "Rejection",
     "SubscribedChannels",
     "Ended",
+    "Ending",
     "Heartbeat",
     "Respond",
     "Notice",

@@ -7,7 +7,7 @@ limits (:attr:`Dialect.limits`). Everything else has a default.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from wsclient.dialect.books import BookFormat, missing
@@ -34,6 +34,13 @@ class Dialect:
 
     Override :meth:`read`, and either :meth:`change` or both :meth:`subscribe` and
     :meth:`unsubscribe`, which call :meth:`change` by default.
+
+    A venue may serve its channels at several addresses, called routes: see :meth:`route`. The
+    methods that are about one connection get channels by the venue's own names, without the route
+    (:meth:`wire_name`): :meth:`subscribe`, :meth:`unsubscribe`, :meth:`change`, :meth:`batches`,
+    :meth:`group`, :meth:`access`, :meth:`needs_credentials`, :meth:`refusal` and
+    :meth:`first_message_within`. Items have these names too. All other methods, and those of
+    :attr:`book`, get the names that the client's user knows.
 
     Attributes, all with defaults:
 
@@ -83,6 +90,53 @@ class Dialect:
                 f"object of a BookFormat with the method {found[0].removeprefix('book_')}()"
             )
 
+    def default_route(self, url: str) -> str:
+        """Return the name of the route of the address ``url``, as the user gave it.
+
+        This route is opened if no channel is wanted yet. ``""`` is the only route of a venue with
+        one address, and of an address that shows no route.
+        """
+        return ""
+
+    def route(self, channel: str, url: str) -> str:
+        """Return the name of the route that carries ``channel``, for a client with ``url``.
+
+        Raise ConfigurationError, with the reason, for a channel that no route carries: it is
+        refused.
+        """
+        return self.default_route(url)
+
+    def request_route(self, payload: Any, url: str) -> str:
+        """Return the name of the route to which ``client.send(payload)`` goes, or ``request()``."""
+        return self.default_route(url)
+
+    def address(self, url: str, route: str) -> str:
+        """Return the address of ``route``, for a client with ``url``.
+
+        For the :meth:`default_route` that is ``url`` itself. :meth:`url_request` and :meth:`url`
+        then get this address. ``route`` is a result of the methods above.
+        """
+        return url
+
+    def wire_name(self, channel: str) -> str:
+        """Return the venue's own name of ``channel``: the name without the route.
+
+        Two channels of one route must not have the same.
+        """
+        return channel
+
+    def logs_in(self, route: str) -> bool:
+        """Return whether connections of ``route`` send :meth:`login`, if there are credentials."""
+        return True
+
+    def needs_credentials(self, channel: str, options: Mapping[str, Any]) -> bool:
+        """Return whether the venue never sends ``channel`` to a client without credentials.
+
+        ``options`` are those of the subscribe: with a token there, none may be needed. Such a
+        channel is refused to a client without credentials.
+        """
+        return False
+
     def url_request(self, url: str, credentials: Credentials | None) -> RestRequest | None:
         """Return the REST request before each connect (for a token or an address), or None."""
         return None
@@ -103,7 +157,10 @@ class Dialect:
         return url
 
     def login(self, credentials: Credentials) -> Any:
-        """Return the login message, sent first on each connection; None for no login."""
+        """Return the login message, sent first on each connection; None for no login.
+
+        It is not sent on routes where :meth:`logs_in` returns False.
+        """
         return None
 
     @property
@@ -225,6 +282,20 @@ class Dialect:
         here. An exception counts as None.
         """
         return find_timestamp(message.raw, self.timestamp_fields, message.item)
+
+    def identity(self, message: Message) -> Hashable:
+        """Return what two connections have in common of a message that both of them bring.
+
+        Two results are equal only if both are the same message: then the second is not delivered.
+        By default it is the type with the payload, or with the message's own part of the payload if
+        that holds several. Override it for a venue whose messages carry what differs per
+        connection. Called without a lock, for channels without numbers, while two connections carry
+        the channel.
+        """
+        if message.item is None:
+            return message.type, message.raw
+        decoded = self.decoder(False)(message.raw)
+        return message.type, repr(self.item(decoded, message.item))
 
     def item(self, decoded: Any, index: int) -> Any:
         """Return message number ``index`` of a decoded frame that holds several."""

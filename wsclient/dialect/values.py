@@ -54,8 +54,19 @@ class Credentials(dict[str, Any]):
 class Limits:
     """The limits of the venue; None for no limit.
 
-    ``connects`` limits connection attempts: (count, seconds). ``max_age`` (s) is the age at which
-    the client replaces a connection by itself.
+    ``channels_per_message``
+        the channels that one message may name
+    ``messages_per_second``
+        the messages per second that a connection may send
+    ``channels_per_connection``
+        the channels that a connection may have: further ones get further connections
+    ``connects``
+        the connection attempts to an address: (count, seconds)
+    ``max_age``
+        the age (s) of a connection at which the client replaces it by itself
+    ``connections``
+        the connections at a time that a venue allows per key or IP address. With 1, a second
+        connection ends the first, or is refused: so an old one is closed before its successor opens
 
     Raises ConfigurationError for a value that cannot work.
     """
@@ -65,10 +76,12 @@ class Limits:
     channels_per_connection: int | None = None
     connects: tuple[int, float] | None = (60, 60.0)
     max_age: float | None = None
+    connections: int | None = None
 
     def __post_init__(self) -> None:
         check_whole("channels_per_message", self.channels_per_message, 1)
         check_whole("channels_per_connection", self.channels_per_connection, 1, or_none=True)
+        check_whole("connections", self.connections, 1, or_none=True)
         check_positive("messages_per_second", self.messages_per_second, or_none=True)
         check_duration("max_age", self.max_age, or_none=True)
         if self.connects is not None:

@@ -18,6 +18,7 @@ from wsclient.stream.items import (
     Ack,
     DataFields,
     Ended,
+    Ending,
     Heads,
     Item,
     LoginRefused,
@@ -325,7 +326,7 @@ def _tidy(item: Item) -> Item:
         for name in (item.channel, getattr(item, "alias", None), getattr(item, "symbol", None)):
             if name is not None and type(name) is not str:
                 raise TypeError("an answer's channel must be text")
-    if isinstance(item, (Rejection, LoginRefused, Ended)):
+    if isinstance(item, (Rejection, LoginRefused, Ended, Ending)):
         item.reason = str(item.reason)
     elif isinstance(item, Notice):
         item.text = str(item.text)

@@ -14,6 +14,7 @@ __all__ = [
     "Counted",
     "DataFields",
     "Ended",
+    "Ending",
     "Heads",
     "Heartbeat",
     "Item",
@@ -67,6 +68,8 @@ class Rejection(msgspec.Struct, gc=False):
     venue has ended the channel. Exceptions: ``verb`` is ``"unsubscribe"``, or ``keeps_active`` is
     set, as the channel was already subscribed and remains subscribed. With ``keeps_active``, the
     answer to a resubscription confirms the channel.
+
+    ``is_limit``: the venue refused because this connection has as many channels as it may have.
     """
 
     reason: str
@@ -78,6 +81,7 @@ class Rejection(msgspec.Struct, gc=False):
     is_one: bool = False
     verb: Verb | None = None
     keeps_active: bool = False
+    is_limit: bool = False
 
 
 class Ended(msgspec.Struct, gc=False):
@@ -90,6 +94,16 @@ class Ended(msgspec.Struct, gc=False):
     reason: str
     channel: str | None = None
     name: str | None = None
+
+
+class Ending(msgspec.Struct, gc=False):
+    """The venue will end this connection by itself soon, and asks for another one.
+
+    ``within`` is the time (s) that is left, if the venue states it.
+    """
+
+    reason: str
+    within: float | None = None
 
 
 class SubscribedChannels(msgspec.Struct, gc=False):
@@ -156,6 +170,7 @@ Item = (
     | Counted
     | Rejection
     | Ended
+    | Ending
     | SubscribedChannels
     | Heartbeat
     | Notice
