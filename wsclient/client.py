@@ -113,7 +113,7 @@ class WebSocketClient(_Observable, _Sender, _Receiver):
         log = ClientLog(checked.name or where, where)
         self._where = where
         sources = make_sources(Target(url, checked, dialect, log))
-        self._core = Core(sources, checked, dialect, log)
+        self._core = Core(sources, checked, dialect, log, None if callable(url) else url)
         if checked.ssl_context is not None and (weakness := weakness_of(checked.ssl_context)):
             self._core.emit(InsecureTLS, weakness)
         self._queue = self._core.default

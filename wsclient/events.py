@@ -40,6 +40,7 @@ __all__ = [
     "Recovered",
     "Rejected",
     "Resubscribing",
+    "RouteFailed",
     "SlowConsumer",
     "SnapshotFailed",
     "SnapshotTooOld",
@@ -108,10 +109,11 @@ class Disconnected(Event):
     ``why`` is a sentence, ``reason`` the word under which ``stats().disconnect_reasons`` counts it:
     ``closed`` (by a close frame), ``ended`` (without a close frame), ``reset``, ``half-open``,
     ``stalled``, ``deaf`` (the peer did not read), ``silent``, ``unanswered`` (the venue did not
-    answer a resubscription), ``protocol`` (the venue violated it), ``age`` (the venue's maximum
-    age of a connection is reached), or the type of an exception. ``code`` is the close code, 1006
-    if there was none. ``data_age`` is the time (s) from the last data to the end, None if this
-    connection brought none.
+    answer a resubscription), ``protocol`` (the venue violated it), ``age`` (the venue would end the
+    connection soon, and allows no second one beside it), ``rotated`` (another connection has taken
+    over its channels, or it had none; this is not counted), or the type of an exception. ``code``
+    is the close code, 1006 if there was none. ``data_age`` is the time (s) from the last data to
+    the end, None if this connection brought none.
     """
 
     why: str
@@ -143,6 +145,19 @@ class Failing(Event):
     """
 
     seconds: float
+    why: str
+
+
+@dataclass(frozen=True)
+class RouteFailed(Event):
+    """The connection of a ``route`` has failed for good, and the client's others go on.
+
+    The channels that belonged to it are no longer wanted: see :class:`Rejected`. ``route`` is the
+    dialect's name for it, with the number of the connection if a route needs several. A later
+    subscribe tries again. ``why`` says what failed.
+    """
+
+    route: str
     why: str
 
 

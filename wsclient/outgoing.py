@@ -23,11 +23,13 @@ class _Sender:
 
         Raises NotConnected at once when the connection is not open, or when it ends before any
         byte was sent; OutcomeUnknown when it ends half way. The message is neither kept for the
-        next connection nor sent twice.
+        next connection nor sent twice. If the venue takes it at an address to which the client has
+        no connection yet, that is opened first, within ``connect_timeout``.
         """
         forbid_worker_threads()
         waiter = Waiter()
-        self._core.calls.send(encode(payload), waiter)
+        encoded = encode(payload)
+        self._core.calls.send(encoded, waiter, self._core.calls.route_of(payload))
         waiter.wait()
 
     @without_locals
@@ -47,6 +49,7 @@ class _Sender:
             sent,
             reply,
             self._core.until(timeout),
+            self._core.calls.route_of(payload),
         )
         try:
             sent.wait(Deadline(timeout))

@@ -136,7 +136,7 @@ class Feed:
     def mask(self, words: str) -> str:
         return words
 
-    def make(self, connection_id: int, receiver: FrameReceiver, locks: Locks) -> Feed:
+    def make(self, connection_id: int, receiver: FrameReceiver, locks: Locks, route: str) -> Feed:
         self._receiver = receiver
         return self
 

@@ -20,7 +20,7 @@ from wsclient.messages import SubscriptionState
 from wsclient.sansio.asked import Asked
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.unanswered import Request
-from wsclient.sansio.wanted import Wanted
+from wsclient.sansio.wanted import Wanted, WantedChannel
 from wsclient.stream.items import Ack, Ended, Rejection
 
 PENDING = SubscriptionState.PENDING
@@ -38,6 +38,7 @@ class Desk:
         self._ids = itertools.count(1)
         self.stops = Stops()
         self._wanted = Wanted(self)
+        self._id = 0
         self._asked = self._new_asked()
         self.now = 0.0
         self.outcomes: dict[Any, Any] = {}
@@ -52,7 +53,9 @@ class Desk:
         self.out: list[Request] = []
 
     def _new_asked(self) -> Asked:
-        return Asked(self._dialect, self._wanted, self, self._ids, ACK_TIMEOUT, self.stops)
+        self._id += 1
+        args = (self._dialect, self._wanted, self, self._ids, ACK_TIMEOUT, self.stops)
+        return Asked(self._id, *args)
 
     # Outcomes.
 
@@ -69,10 +72,10 @@ class Desk:
     def refused(self, channel: str, reason: str) -> None:
         self.refusals.append(channel)
 
-    def missing(self, channel: str) -> None:
+    def missing(self, channel: str, connection_id: int) -> None:
         self.misses.append(channel)
 
-    def stopped(self, channel: str, reason: str) -> None:
+    def stopped(self, channel: str, reason: str, connection_id: int) -> None:
         self.stops_of[channel] = reason
 
     def left(self, channel: str, reason: str) -> None:
@@ -81,17 +84,25 @@ class Desk:
     def kept(self, channel: str) -> None:
         self.keeps.append(channel)
 
-    def removed(self, channel: str) -> None:
-        self.removals.append(channel)
-        self._asked.forget(channel)
+    def removed(self, entry: WantedChannel) -> None:
+        self.removals.append(entry.channel)
+        self._asked.forget(entry.channel)
+
+    def freed(self, entry: WantedChannel) -> None:
+        pass
+
+    def joined(self, channel: str, connection_id: int) -> None:
+        raise AssertionError("another connection carries it already")
+
+    def crowded(self, entry: WantedChannel, connection_id: int) -> bool:
+        return False
 
     # Callers, and the connection.
 
     def subscribe(
         self, *channels: str, token: Any = "sub", deadline: float = INF, **options: Any
     ) -> Desk:
-        limit = self._dialect.limits.channels_per_connection
-        _, new = self._wanted.subscribe(channels, options, token, deadline, limit)
+        _, new = self._wanted.subscribe(channels, options, token, deadline)
         self._asked.subscribe(self._wanted.among(new))
         return self.check()
 
@@ -183,10 +194,10 @@ class Desk:
         return min(self._wanted.calls.deadline(), self._asked.requests.deadline())
 
     def connection_ended(self, why: str) -> None:
-        self._asked.connection_ended(self.now, why)
+        self._asked.connection_ended(self.wanted, self.now, why)
 
     def drop(self) -> Desk:
-        self._wanted.connection_lost()
+        self._wanted.connection_lost(self._wanted, self._id)
         self._asked = self._new_asked()
         return self.check()
 
@@ -327,36 +338,6 @@ def test_options_are_sent_with_the_request_and_kept() -> None:
 def test_channels_are_sent_in_batches_of_the_allowed_size() -> None:
     desk = Desk(Limits(channels_per_message=2)).subscribe("a", "b", "c", "d", "e")
     assert [channels for _, channels in desk.send()] == [["a", "b"], ["c", "d"], ["e"]]
-
-
-def test_the_venues_limit_of_channels_refuses_those_beyond_it() -> None:
-    desk = Desk(Limits(channels_per_connection=2)).subscribe("a", "b", "c")
-    assert desk.send() == [("subscribe", ["a"]), ("subscribe", ["b"])]
-    desk.ack("a")
-    desk.ack("b")
-    error = desk.outcomes["sub"]
-    assert isinstance(error, SubscriptionRejected)
-    assert error.failed == {"c": "the venue allows 2 channels per connection"}
-    assert desk.wanted == ["a", "b"]
-
-
-def test_a_channel_beyond_the_limit_alone_is_refused_at_once() -> None:
-    desk = Desk(Limits(channels_per_connection=1)).active("a")
-    desk.subscribe("b")
-    assert isinstance(desk.outcomes["sub"], SubscriptionRejected)
-
-
-def test_an_existing_channel_does_not_count_against_the_limit_again() -> None:
-    desk = Desk(Limits(channels_per_connection=1)).active("a")
-    desk.subscribe("a")
-    assert desk.outcomes["sub"] is None
-
-
-def test_an_unsubscribe_makes_room_under_the_limit() -> None:
-    desk = Desk(Limits(channels_per_connection=1)).active("a")
-    desk.unsubscribe("a").send()
-    desk.ack("a")
-    assert desk.subscribe("b").send() == [("subscribe", ["b"])]
 
 
 # --- answers -------------------------------------------------------------------------------------

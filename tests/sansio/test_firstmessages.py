@@ -99,7 +99,7 @@ def test_an_overdue_channel_is_reported_again_only_after_a_message() -> None:
 
 def test_a_lost_connection_ends_the_time() -> None:
     first = Channels().confirm("a")
-    first.connection_lost()
+    first.lost("a")
     assert (first.take(60.0), first.deadline()) == ([], INF)
 
 

@@ -82,7 +82,7 @@ def test_fifty_books_at_once_do_not_flood_the_venue() -> None:
 def test_a_new_connection_postpones_refreshes() -> None:
     refreshes = Refreshes()
     refreshes.want("a", 0.0)
-    refreshes.postpone(3.0)
+    refreshes.postpone(["a"], 3.0)
     assert refreshes.take(3.0) == []
     assert refreshes.deadline(3.0) == 3.0 + PATIENCE
 

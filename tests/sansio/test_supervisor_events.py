@@ -66,7 +66,7 @@ class TestConnection:
         rig.drop(HandshakeRejected("busy", 503))
         (event,) = emitted(rig, Reconnecting)
         assert event == Reconnecting(2, 2.0, "busy", connection_id=1)
-        assert rig.supervisor.attempt_failures == {"http 503": 1}
+        assert rig.supervisor.endings.attempt_failures == {"http 503": 1}
         assert emitted(rig, Disconnected) == []
 
     def test_the_end_of_an_open_connection(self) -> None:
@@ -77,7 +77,7 @@ class TestConnection:
         assert emitted(rig, Disconnected) == [
             Disconnected("bye", "closed", 1001, pytest.approx(3.0), connection_id=1)
         ]
-        assert rig.supervisor.disconnect_reasons == {"closed": 1}
+        assert rig.supervisor.endings.disconnect_reasons == {"closed": 1}
 
     def test_without_data_on_this_connection_there_is_no_data_age(self) -> None:
         rig = Rig().active("a")

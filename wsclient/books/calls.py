@@ -101,7 +101,6 @@ class BookCalls:
 
         Takes no lock.
         """
-        if not self._core.supervisor.wanted.is_active(channel):
-            return None
-        connection = self._core.supervisor.carrier(channel)
-        return None if connection is None else connection.asked.subscribed_by(channel)
+        entry = self._core.supervisor.wanted.get(channel)
+        is_active = entry is not None and entry.state is SubscriptionState.ACTIVE
+        return entry.active_as if entry is not None and is_active else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from wsclient.messages import SubscriptionState
 from wsclient.runtime.core import Core
 from wsclient.sansio.life import State
 from wsclient.telemetry.histogram import Histogram, Lags
@@ -41,8 +40,8 @@ def stats_of(core: Core) -> Stats:
         counted = {
             "state": supervisor.state.value,
             "dropped": retired.dropped,
-            "disconnect_reasons": dict(supervisor.disconnect_reasons),
-            "attempt_failures": dict(supervisor.attempt_failures),
+            "disconnect_reasons": dict(supervisor.endings.disconnect_reasons),
+            "attempt_failures": dict(supervisor.endings.attempt_failures),
             "no_data": supervisor.upkeep.first_messages.overdue(),
             **{name: getattr(counters, name) for name in counters.__slots__},
         }
@@ -94,21 +93,26 @@ def connections_of(core: Core) -> list[ConnectionInfo]:
         now = core.clock.monotonic()
         supervisor = core.supervisor
         active = [
-            (entry.slot, entry.channel)
+            (connection_id, entry.channel)
             for entry in supervisor.wanted
-            if entry.state is SubscriptionState.ACTIVE
+            for connection_id in entry.carriers
         ]
         rows = [
             (c, c.stage, now - c.opened_at if c.has_opened else None, c.messages, c.bytes)
             for c in supervisor.connections
         ]
+    by_id: dict[int, list[str]] = {}
+    for connection_id, channel in active:
+        by_id.setdefault(connection_id, []).append(channel)
     return [
         ConnectionInfo(
             connection.id,
             stage.value,
             age,
-            tuple(channel for slot, channel in active if slot == connection.slot.key),
+            tuple(by_id.get(connection.id, ())),
             Rate(messages / age, size / age, age) if age else Rate(0.0, 0.0, 0.0),
+            connection.slot.key.route,
+            connection.slot.key.shard,
         )
         for connection, stage, age, messages, size in rows
     ]

@@ -56,15 +56,63 @@ class Calls:
     def connect(self, waiter: Waiter, deadline: float) -> None:
         """Open the connection; ``waiter`` is settled when it is open or cannot be opened.
 
-        Raises ThreadStartError, and as :meth:`Common.check_call` and :meth:`Life.check`.
+        Raises ThreadStartError, as :meth:`Common.check_call` and :meth:`Life.check`, and what the
+        dialect's ``default_route()`` raises.
         """
+        self._start()
+        route = self._core.routes.default()
 
         def connect() -> None:
             with self._core.lock:
-                self._core.supervisor.connect(waiter, deadline, self._core.clock.monotonic())
+                now = self._core.clock.monotonic()
+                self._core.supervisor.connect(waiter, deadline, now, route)
 
-        self._start()
         self._core.ask(waiter, connect)
+
+    def route_of(self, payload: Any) -> str | None:
+        """Return the route of a caller's message; None for any route.
+
+        If it has no connection yet, opens one, and waits for it. Raises NotConnected if the client
+        is not connected, what :meth:`connect` raises, and what the dialect raises.
+        """
+        core = self._core
+        core.check_call()
+        core.supervisor.open_connection()
+        route = core.routes.of_request(payload)
+        if any(key.route == route for key in core.supervisor.fleet.slots):
+            return route
+        waiter = Waiter()
+        deadline = core.until(core.options.connect_timeout)
+
+        def open_route() -> None:
+            with core.lock:
+                core.supervisor.connect_route(waiter, deadline, core.clock.monotonic(), route)
+
+        try:
+            core.ask(waiter, open_route)
+            waiter.wait()
+        except BaseException:  # as for connect()
+            self.cancel_connect(waiter)
+            raise
+        return route
+
+    def rotate(self, waiter: Waiter, deadline: float) -> None:
+        """Replace all open connections; ``waiter`` is settled when that is done."""
+
+        def rotate() -> None:
+            with self._core.lock:
+                self._core.supervisor.rotate(waiter, deadline, self._core.clock.monotonic())
+
+        self._core.ask(waiter, rotate)
+
+    def cancel_rotate(self, waiter: Waiter) -> None:
+        """Cancel :meth:`rotate`, as its caller has stopped waiting."""
+
+        def cancel() -> None:
+            with self._core.lock:
+                self._core.supervisor.cancel_rotate(waiter)
+
+        self._core.post(cancel)
 
     def cancel_connect(self, waiter: Waiter) -> None:
         """Cancel :meth:`connect`, as its caller has stopped waiting."""
@@ -75,12 +123,15 @@ class Calls:
 
         self._core.post(cancel)
 
-    def send(self, payload: str | bytes, waiter: Waiter) -> None:
-        """Send a caller's message. ``waiter`` is settled when its bytes are sent, or cannot be."""
+    def send(self, payload: str | bytes, waiter: Waiter, route: str | None) -> None:
+        """Send a caller's message on ``route``, None for any.
+
+        ``waiter`` is settled when its bytes are sent, or cannot be.
+        """
 
         def send() -> None:
             with self._core.lock:
-                connection = self._core.supervisor.open_connection()
+                connection = self._core.supervisor.open_connection(route)
                 connection.sending.spend(self._core.clock.monotonic())
             self._watchdog.send(connection.id, payload, waiter)
 
@@ -97,21 +148,26 @@ class Calls:
         self._core.call(ping)
 
     def request(
-        self, make: Callable[[int], str | bytes], sent: Waiter, reply: Waiter, deadline: float
+        self,
+        make: Callable[[int], str | bytes],
+        sent: Waiter,
+        reply: Waiter,
+        deadline: float,
+        route: str | None,
     ) -> int:
-        """Send the request that ``make`` returns for a new request id. Return the id.
+        """Send the request that ``make`` returns for a new request id, on ``route``. Return the id.
 
         ``sent`` is settled when its bytes are sent, or with an error if they cannot be. ``reply``
         is settled with the venue's answer. Raises NotConnected when the connection is not open.
         """
         self._core.check_call()
-        self._core.supervisor.open_connection()
+        self._core.supervisor.open_connection(route)
         request_id = self._core.supervisor.next_id()
         payload = make(request_id)
 
         def request() -> None:
             with self._core.lock:
-                connection = self._core.supervisor.open_connection()
+                connection = self._core.supervisor.open_connection(route)
                 connection.replies.begin(request_id, reply, deadline)
                 connection.sending.spend(self._core.clock.monotonic())
             self._watchdog.send(connection.id, payload, sent)
@@ -178,8 +234,10 @@ class Calls:
             with self._core.lock:
                 self._core.router.settle(waiter, channels, queue, failed, is_refused=is_refused)
 
+        routing = self._core.routes.of(channels, options)  # without the lock: asks the dialect
         with self._core.lock:
-            self._core.supervisor.subscribe(channels, options, _PostedCall(waiter, done), deadline)
+            call = _PostedCall(waiter, done)
+            self._core.supervisor.subscribe(channels, options, call, deadline, routing)
             self._core.router.ask(channels, queue, waiter)
 
     def unsubscribe(

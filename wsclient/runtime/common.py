@@ -28,6 +28,7 @@ from wsclient.runtime.pacing import Pacer
 from wsclient.runtime.posts import Posts
 from wsclient.runtime.queues import MessageQueue
 from wsclient.runtime.router import Router, Routes
+from wsclient.runtime.routes import RouteFinder
 from wsclient.sansio.supervisor import Supervisor
 from wsclient.stream.declared import Types, types_of
 from wsclient.threads.forking import forked_error
@@ -50,7 +51,12 @@ class Common(ABC):
     """
 
     def __init__(
-        self, sources: Sources, options: Options, dialect: Dialect, log: ClientLog
+        self,
+        sources: Sources,
+        options: Options,
+        dialect: Dialect,
+        log: ClientLog,
+        url: str | None = None,
     ) -> None:
         self.log = log
         self.options = options
@@ -71,8 +77,17 @@ class Common(ABC):
             self.clock.time_ns,
         )
         self.emit = self.event_hub.emit
+        self.routes = RouteFinder(
+            dialect, url, log.venue, has_credentials=options.credentials is not None
+        )
         self.supervisor = Supervisor(
-            dialect, options, random.random, sources.mask, self.event_hub.wants, log.venue
+            dialect,
+            options,
+            random.random,
+            sources.mask,
+            self.event_hub.wants,
+            self.routes.where,
+            self.routes.connects,
         )
         #: The router's routes. A queue never forgets a gap of these channels.
         self._routes: Routes = {}

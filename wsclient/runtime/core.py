@@ -54,12 +54,18 @@ class Core(Common):
     """The owner of the supervisor, the router, the queues and the threads of one client.
 
     ``sources`` makes the source of each connection. ``log`` writes the client's log records.
+    ``url`` is the client's address, None if it is a function.
     """
 
     def __init__(
-        self, sources: Sources, options: Options, dialect: Dialect, log: ClientLog
+        self,
+        sources: Sources,
+        options: Options,
+        dialect: Dialect,
+        log: ClientLog,
+        url: str | None = None,
     ) -> None:
-        super().__init__(sources, options, dialect, log)
+        super().__init__(sources, options, dialect, log, url)
         self.watchdog = Watchdog(self, sources)
         self.reception = Reception(self, self.watchdog)
         self.watchdog.receiver = self.reception

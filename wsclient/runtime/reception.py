@@ -27,6 +27,33 @@ SAMPLE_EVERY = 0.01
 ROUNDS = 32
 
 
+class _Reading:
+    """What the reader of one connection needs. Used by that thread only."""
+
+    __slots__ = ("inbound", "sample_at", "since")
+
+    def __init__(self, core: Common) -> None:
+        options = core.options
+        self.inbound = Inbound(
+            core.dialect,
+            decimal=options.decimal,
+            deliver_unhandled=options.deliver_unhandled,
+            validate=options.validate,
+            types=core.types,
+        )
+        #: When the data that is being processed was read; None if none is (monotonic s).
+        self.since: float | None = None
+        #: When the next message is measured (monotonic s).
+        self.sample_at = float("-inf") if _has_times(core.dialect) else float("inf")
+
+    def sampled(self, messages: list[Message], now: float) -> Message | None:
+        """Return the first message of a read when the next measurement is due, else None."""
+        if now < self.sample_at or not messages:
+            return None
+        self.sample_at = now + SAMPLE_EVERY
+        return messages[0]
+
+
 class Reception:
     """Takes the reports of all sources of one client.
 
@@ -34,31 +61,22 @@ class Reception:
     about a connection that the supervisor no longer has is ignored.
     """
 
-    __slots__ = ("_clock", "_core", "_inbound", "_sample_at", "_taking_in", "_watchdog")
+    __slots__ = ("_clock", "_core", "_readings", "_watchdog")
 
     def __init__(self, core: Common, watchdog: Watchdog) -> None:
         self._core = core
         self._watchdog = watchdog
         self._clock = core.clock
-        options = core.options
-        self._inbound = Inbound(
-            core.dialect,
-            decimal=options.decimal,
-            deliver_unhandled=options.deliver_unhandled,
-            validate=options.validate,
-            types=core.types,
-        )
-        #: By connection: when the data that its reader is processing was read (monotonic s).
-        self._taking_in: dict[int, float] = {}
-        #: When the next message is measured (monotonic s). Used by the reader thread only.
-        self._sample_at = float("-inf") if _has_times(core.dialect) else float("inf")
+        #: By connection, from its first report to its last.
+        self._readings: dict[int, _Reading] = {}
 
     def held_up_for(self, connection_id: int) -> float:
         """Return how long (s) data read from a connection has been waiting for its delivery.
 
         A slow ``validate``, or a slow hook of the dialect, may hold it up.
         """
-        since = self._taking_in.get(connection_id)
+        reading = self._readings.get(connection_id)
+        since = None if reading is None else reading.since
         return 0.0 if since is None else self._clock.monotonic() - since
 
     def opened(
@@ -69,24 +87,28 @@ class Reception:
         with self._core.lock:
             if self._core.supervisor.connection(connection_id) is None:
                 return
+            self._readings[connection_id] = _Reading(self._core)
             self._core.supervisor.opened(connection_id, login, now, credentials, address)
-            self._core.router.connected(connection_id)
+            self._core.router.connected(min(self._core.supervisor.connections.by_id))
         self._core.wake()
         self._core.follower.opened()
 
     def received(self, frames: Frames) -> None:
         """Decode and deliver what one read brought."""
         connection_id, now = frames.connection_id, frames.read_at
-        self._taking_in[connection_id] = now
+        reading = self._readings.get(connection_id)
+        if reading is None:
+            return
+        reading.since = now
         try:
-            self._received(connection_id, frames, now)
+            self._received(connection_id, reading, frames, now)
         finally:
-            del self._taking_in[connection_id]
+            reading.since = None
         if self._clock.monotonic() - now > LATE:
             self._core.follower.caught_up()
 
-    def _received(self, connection_id: int, frames: Frames, now: float) -> None:
-        core, inbound = self._core, self._inbound
+    def _received(self, connection_id: int, reading: _Reading, frames: Frames, now: float) -> None:
+        core, inbound = self._core, reading.inbound
         # Neither this frame nor the caller's may hold the messages when the reader gives way: a
         # consumer decodes and drops them one by one, and must hold the last reference to each.
         payloads, frames.messages = frames.messages, []
@@ -99,18 +121,20 @@ class Reception:
         rounds = ROUNDS if batch.shape is not None else 1
         for left in reversed(range(rounds)):
             before = batch.done
-            due |= self._take_ordinary(connection_id, batch, size, now)
+            due |= self._take_ordinary(connection_id, reading, batch, size, now)
             if batch.done == len(payloads):
                 break
             careful = 1 if batch.done > before else 2 * careful
             entries = inbound.entries(batch, careful if left else None)
-            due |= self._take_in(connection_id, entries, now)
+            due |= self._take_in(connection_id, reading, entries, now)
             if batch.done == len(payloads):
                 break
         if due:
             core.wake()
 
-    def _take_ordinary(self, connection_id: int, batch: Batch, size: int, now: float) -> bool:
+    def _take_ordinary(
+        self, connection_id: int, reading: _Reading, batch: Batch, size: int, now: float
+    ) -> bool:
         """Deliver the messages of the next payloads that are ordinary.
 
         ``size`` is the total size (bytes) of the read. Returns whether the watchdog has work to do.
@@ -126,7 +150,7 @@ class Reception:
             messages = supervisor.intake.ordinary(connection, batch, now)
             if not messages:
                 return False
-            sample = self._sampled(messages, now) if now >= self._sample_at else None
+            sample = reading.sampled(messages, now) if now >= reading.sample_at else None
             if batch.kind is not None and not core.router.is_uniform:
                 strip(messages)  # a queue with other types was added meanwhile
             is_all = not begin and len(messages) == len(batch.payloads) == batch.done
@@ -158,10 +182,15 @@ class Reception:
         with self._core.lock:
             connection = self._core.supervisor.connection(connection_id)
             self._core.supervisor.intake.count(connection, 1, 0, self._clock.monotonic())
-        if self._take_in(connection_id, [Invalid(text)], self._clock.monotonic()):
+        reading = self._readings.get(connection_id)
+        if reading is None:
+            return
+        if self._take_in(connection_id, reading, [Invalid(text)], self._clock.monotonic()):
             self._core.wake()
 
-    def _take_in(self, connection_id: int, entries: list[Incoming], now: float) -> bool:
+    def _take_in(
+        self, connection_id: int, reading: _Reading, entries: list[Incoming], now: float
+    ) -> bool:
         """Process what is not ordinary. Return whether the watchdog has work to do."""
         with self._core.lock:
             supervisor = self._core.supervisor
@@ -169,7 +198,7 @@ class Reception:
             if connection is None:
                 return False
             messages = supervisor.intake.received(connection, entries, now)
-            sample = self._sampled(messages, now)
+            sample = reading.sampled(messages, now)
             if messages:
                 self._core.deliver(messages)
             due = supervisor.is_due(connection) or self._core.router.has_changed
@@ -177,13 +206,6 @@ class Reception:
             self._measure(sample)
         self._core.follower.confirmed()
         return due
-
-    def _sampled(self, messages: list[Message], now: float) -> Message | None:
-        """Return the first message of a read when the next measurement is due, else None."""
-        if now < self._sample_at or not messages:
-            return None
-        self._sample_at = now + SAMPLE_EVERY
-        return messages[0]
 
     def _measure(self, message: Message) -> None:
         """Record the venue lag of ``message``. Calls the dialect without the lock."""
@@ -219,6 +241,7 @@ class Reception:
 
     def finished(self, connection_id: int) -> None:
         """Forget a source: its thread ends."""
+        self._readings.pop(connection_id, None)
         self._watchdog.transports.pop(connection_id, None)
 
 

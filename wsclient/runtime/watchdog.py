@@ -177,7 +177,7 @@ class Watchdog:
         elif isinstance(action, Consult):
             self._consult(action)
         elif isinstance(action, Dial):
-            self._dial(action.connection_id)
+            self._dial(action)
         elif isinstance(action, Deliver):
             with core.lock:
                 core.deliver([action.message])
@@ -218,8 +218,9 @@ class Watchdog:
             with self._core.lock:
                 consult.then(result)
 
-    def _dial(self, connection_id: int) -> None:
-        transport = self._sources.make(connection_id, self.receiver, self._core.locks)
+    def _dial(self, dial: Dial) -> None:
+        connection_id = dial.connection_id
+        transport = self._sources.make(connection_id, self.receiver, self._core.locks, dial.route)
         self.transports[connection_id] = transport
         try:
             transport.start()

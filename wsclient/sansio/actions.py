@@ -27,9 +27,10 @@ __all__ = [
 
 
 class Dial(NamedTuple):
-    """Open a connection."""
+    """Open a connection of a route."""
 
     connection_id: int
+    route: str = ""
 
 
 class Send(NamedTuple):

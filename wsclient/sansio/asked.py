@@ -7,7 +7,7 @@ wanted channel, whose calls are then decided.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from wsclient.dialect.base import Dialect
@@ -253,8 +253,11 @@ class Asked:
                 else:
                     self.settling.unanswered(request, name)
 
-    def connection_ended(self, now: float, why: str) -> None:
-        """Count the end of the connection, which could deliver answers, against waiting calls."""
+    def connection_ended(self, channels: Container[str], now: float, why: str) -> None:
+        """Count the end of the connection, which could deliver answers, against waiting calls.
+
+        ``channels`` are those that belonged to it.
+        """
         calls: set[Call] = set()
         for request in self.requests.outstanding:
             for entry in self._wanted.among(request.channels if request.subscribe else ()):
@@ -262,7 +265,8 @@ class Asked:
                 if not entry.was_active:
                     since = request.sent_at
                     entry.waited += max(0.0, now - since - self._stops.excuse(since))
-        self._wanted.count_fruitless(calls, has_confirmed=self.settling.has_confirmed, why=why)
+        has_confirmed = self.settling.has_confirmed
+        self._wanted.count_fruitless(calls, channels, has_confirmed=has_confirmed, why=why)
 
     # Inside.
 

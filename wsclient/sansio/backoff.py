@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from wsclient.verdicts import Verdict
 
-__all__ = ["Backoff", "Budget"]
+__all__ = ["Backoff", "Budget", "Connects"]
 
 
 @dataclass(slots=True)
@@ -35,6 +36,16 @@ class Backoff:
         interval = min(self.cap, self.base * 2.0 ** min(self.failures, 64))
         self.failures += 1
         return interval if verdict is Verdict.RATE_LIMITED else interval * self.random()
+
+
+class Connects(Protocol):
+    """A rate limit of the attempts at one address: a :class:`Budget`, or one that is shared."""
+
+    def ready_at(self, now: float) -> float:
+        """Return the earliest time of the next attempt; ``now`` if it may begin now."""
+
+    def spend(self, now: float) -> None:
+        """Count an attempt."""
 
 
 class Budget:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from wsclient.errors import WSClientError
 from wsclient.events import Waiting
 from wsclient.sansio.output import Output
+from wsclient.sansio.slots import SlotKey
 from wsclient.sansio.waitingcalls import Call
-from wsclient.sansio.wanted import Wanted
+from wsclient.sansio.wanted import Routing, Wanted
 
 __all__ = ["Callers"]
 
@@ -17,37 +18,45 @@ __all__ = ["Callers"]
 class Callers:
     """The waiting callers of one client."""
 
-    __slots__ = ("_connecting", "_output", "_unplaced", "_wanted", "new")
+    __slots__ = ("_connecting", "_output", "_wanted", "new")
 
     def __init__(self, output: Output, wanted: Wanted) -> None:
         self._output = output
         self._wanted = wanted
-        #: The tokens of those in connect(), with their deadlines.
-        self._connecting: dict[Any, float] = {}
+        #: The tokens of those in connect(), each with the slot it waits for, and its deadline.
+        self._connecting: dict[Any, tuple[SlotKey, float]] = {}
         #: Calls of subscribe() since the last tick.
         self.new: list[Call] = []
-        #: Channels that belong to no slot yet.
-        self._unplaced: list[str] = []
 
     # In connect().
 
-    def connect(self, token: Any, deadline: float) -> None:
-        """Add a caller that waits for an open connection until ``deadline`` (monotonic s)."""
-        self._connecting[token] = deadline
+    def connect(self, token: Any, slot: SlotKey, deadline: float) -> None:
+        """Add a caller that waits for a connection in ``slot`` until ``deadline`` (monotonic s)."""
+        self._connecting[token] = slot, deadline
 
-    def cancel_connect(self, token: Any) -> bool:
-        """Forget a caller in connect(). Return whether it was the last one."""
-        return self._connecting.pop(token, self) is not self and not self._connecting
+    def cancel_connect(self, token: Any) -> SlotKey | None:
+        """Forget a caller in connect(). Return its slot, if no other caller waits for that."""
+        slot, _ = self._connecting.pop(token, (None, 0.0))
+        return None if slot is None or self.wait_for(slot) else slot
 
-    def connected(self) -> None:
-        """Settle all callers in connect(): a connection is open."""
-        for token in self._connecting:
-            self._output.settle(token)
-        self._connecting.clear()
+    def connected(self, slot: SlotKey) -> None:
+        """Settle the callers in connect() that wait for ``slot``: its connection is open."""
+        self.settle_connecting(slot, None)
 
-    def impatient(self, now: float) -> list[Any]:
-        """Return the tokens of those in connect() whose time is over."""
-        return [token for token, deadline in self._connecting.items() if now >= deadline]
+    def settle_connecting(self, slot: SlotKey, error: WSClientError | None) -> None:
+        """Settle the callers in connect() that wait for ``slot``."""
+        for token, (other, _) in list(self._connecting.items()):
+            if other == slot:
+                del self._connecting[token]
+                self._output.settle(token, None if error is None else error.fresh())
+
+    def wait_for(self, slot: SlotKey) -> bool:
+        """Return whether a caller in connect() waits for ``slot``."""
+        return any(other == slot for other, _ in self._connecting.values())
+
+    def impatient(self, now: float) -> list[tuple[Any, SlotKey]]:
+        """Return those in connect() whose time is over: their tokens and slots."""
+        return [(t, slot) for t, (slot, deadline) in self._connecting.items() if now >= deadline]
 
     # In subscribe().
 
@@ -57,17 +66,12 @@ class Callers:
         options: Mapping[str, Any],
         token: Any,
         deadline: float,
-        limit: int | None,
-    ) -> None:
-        """Want ``channels``: see :meth:`Wanted.subscribe`."""
-        call, new = self._wanted.subscribe(channels, options, token, deadline, limit)
-        self._unplaced += new
+        routing: Mapping[str, Routing],
+    ) -> list[str]:
+        """Want ``channels``: see :meth:`Wanted.subscribe`. Return the new ones."""
+        call, new = self._wanted.subscribe(channels, options, token, deadline, routing)
         self.new.append(call)
-
-    def take_unplaced(self) -> list[str]:
-        """Return the channels that belong to no slot yet; the caller places them."""
-        unplaced, self._unplaced = self._unplaced, []
-        return unplaced
+        return new
 
     def report_new(self, state: str, *, is_open: bool) -> None:
         """Report the new calls of ``subscribe()`` that wait, unless a connection is open."""
@@ -75,10 +79,14 @@ class Callers:
         for call in () if is_open else new:
             self._report(call, state)
 
-    def report_all(self, state: str) -> None:
-        """Report all calls of ``subscribe()`` that wait: the connection has ended."""
+    def report_all(self, channels: Container[str], state: str) -> None:
+        """Report the calls of ``subscribe()`` that wait for ``channels``.
+
+        Their connection has ended.
+        """
         for call in self._wanted.calls.subscribing():
-            self._report(call, state)
+            if any(channel in channels for channel in call.channels):
+                self._report(call, state)
 
     def _report(self, call: Call, state: str) -> None:
         if call in self._wanted.calls and not call.is_reported:
@@ -89,7 +97,8 @@ class Callers:
 
     def deadline(self) -> float:
         """Return when the time of the first caller is over (monotonic s, ``inf`` for never)."""
-        return min(self._wanted.calls.deadline(), *self._connecting.values(), float("inf"))
+        deadlines = (deadline for _, deadline in self._connecting.values())
+        return min(self._wanted.calls.deadline(), *deadlines, float("inf"))
 
     def fail_all(self, error: WSClientError) -> None:
         """Settle all callers with ``error``."""

@@ -19,7 +19,7 @@ from typing import Any
 from wsclient.dialect.base import Dialect
 from wsclient.dialect.values import Credentials
 from wsclient.errors import AuthenticationError, ConnectionLost, ConnectTimeout, WSClientError
-from wsclient.events import Connected, StateChanged
+from wsclient.events import Connected
 from wsclient.messages import SubscriptionState
 from wsclient.options import Options
 from wsclient.sansio.actions import Abort, Cut, Dial, Hangup, Ping
@@ -30,9 +30,9 @@ from wsclient.sansio.heartbeat import ConnectionView, HeartbeatMonitor
 from wsclient.sansio.machine import Table, after
 from wsclient.sansio.names import Names
 from wsclient.sansio.output import Output
+from wsclient.sansio.plan import Standing
 from wsclient.sansio.replies import Replies
 from wsclient.sansio.sending import Sending
-from wsclient.sansio.plan import Standing
 from wsclient.sansio.slots import Slot
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.upkeep import Upkeep
@@ -49,6 +49,10 @@ HEALTHY_AFTER = 10.0
 LEAD = 120.0
 #: The replacements of connections of the same age are spread over this part of it.
 JITTER = 0.02
+#: When (s) a venue ends a connection that it wants to end soon, if it does not say when.
+ENDING_WITHIN = 60.0
+#: The replacements of connections that a venue will end are spread over at most this time (s).
+MAX_JITTER = 10.0
 #: How long (s) a replacement at a moment of the user's choice may take.
 ROTATION_TIME = 60.0
 #: How long (s) a retired connection may take to answer our close frame.
@@ -86,7 +90,8 @@ class Shared:
     """What all connections of one client share.
 
     ``mask`` hides the client's secrets in texts of a venue. ``ids`` are the ids of requests.
-    ``random`` returns floats in [0, 1).
+    ``random`` returns floats in [0, 1). ``report_state`` reports a change of the client's state:
+    its reason, and the id of the connection.
     """
 
     dialect: Dialect
@@ -97,6 +102,7 @@ class Shared:
     upkeep: Upkeep
     ids: Iterator[int]
     random: Callable[[], float]
+    report_state: Callable[[str, int], None]
 
 
 class Connection:
@@ -109,6 +115,7 @@ class Connection:
         "_options",
         "_output",
         "_random",
+        "_report_state",
         "_stops",
         "_upkeep",
         "asked",
@@ -181,9 +188,13 @@ class Connection:
         self.count: int | None = None
         #: It works: it has brought data, or has been open for HEALTHY_AFTER.
         self.is_healthy = False
-        attempt = f"connection {id}, attempt {slot.attempts}"
-        self._output.notify(StateChanged, CONNECTING.value, attempt, connection_id=id)
-        self._output.do(Dial(id))
+        self._report_state = shared.report_state
+
+    def begin(self) -> None:
+        """Begin its attempt. It is among the client's connections now."""
+        attempt = f"connection {self.id}, attempt {self.slot.attempts}"
+        self._report_state(attempt, self.id)
+        self._output.do(Dial(self.id, self.slot.key.route))
 
     # Its stages.
 
@@ -226,7 +237,7 @@ class Connection:
             self.open()
             return True
         self._step("log in")
-        self._output.notify(StateChanged, AUTHENTICATING.value, "", connection_id=self.id)
+        self._report_state("", self.id)
         if login is not None:
             self.sending.send(login, now)
         return False
@@ -235,36 +246,35 @@ class Connection:
         """Note that it is open, and logged in if the venue requires a login; subscribe."""
         self._step("open")
         self.has_opened = True
-        why = f"connection {self.id}"
-        self._output.notify(StateChanged, OPEN.value, why, connection_id=self.id)
+        self._report_state(f"connection {self.id}", self.id)
         self._output.notify(Connected, self.slot.attempts, connection_id=self.id)
         self.slot.opened()
         max_age = self._dialect.limits.max_age
         if max_age is not None:
-            self.end_by(self.opened_at + max_age, jitter=JITTER * max_age)
+            ends_at = self.opened_at + max_age
+            early = min(LEAD, max_age / 4) + JITTER * max_age * self._random()
+            self.end_by(ends_at, ends_at - early)
         self.subscribe(self._restored())
 
-    def end_by(self, ends_at: float, *, jitter: float = 0.0) -> None:
-        """Note that the venue ends it at ``ends_at`` (monotonic s): it must be replaced before.
+    def end_by(self, ends_at: float, rotate_at: float) -> None:
+        """Note that it ends at ``ends_at`` (monotonic s); replace it from ``rotate_at`` on."""
+        self.ends_at = min(self.ends_at, ends_at)
+        self.rotate_at = min(self.rotate_at, rotate_at)
 
-        ``jitter`` (s) is the time over which the replacements of many clients are spread.
-        """
-        if ends_at < self.ends_at:
-            lead = min(LEAD, (ends_at - self.opened_at) / 4)
-            self.ends_at = ends_at
-            self.rotate_at = ends_at - lead - jitter * self._random()
+    def announced(self, within: float | None, now: float) -> None:
+        """Note that the venue has announced to end it within ``within`` (s), if it said when."""
+        left = ENDING_WITHIN if within is None else within
+        self.end_by(now + left, now + min(MAX_JITTER, left / 4) * self._random())
 
     def rotate(self, now: float) -> None:
         """Replace it from now on, within ROTATION_TIME."""
-        self.rotate_at = min(self.rotate_at, now)
-        self.ends_at = min(self.ends_at, now + ROTATION_TIME)
+        self.end_by(now + ROTATION_TIME, now)
 
     def subscribe(self, entries: Iterable[WantedChannel]) -> None:
         """Subscribe to channels of its slot."""
         entries = list(entries)
         for entry in entries:
-            if entry.wire != entry.channel:
-                self.names.add(entry.wire, entry.channel)
+            self.names.add_wire(entry.wire, entry.channel)
         self.asked.subscribe(entries)
 
     def _restored(self) -> list[WantedChannel]:

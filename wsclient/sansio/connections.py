@@ -53,10 +53,15 @@ class Connections:
                 found = connection
         return found
 
-    def furthest(self) -> Stage | None:
-        """Return the furthest stage that one of them has reached; None without any."""
+    def furthest(self, but: Connection | None = None) -> Stage | None:
+        """Return the furthest stage that one of them, but ``but``, has reached; None without any.
+
+        Needs no lock.
+        """
         found: Stage | None = None
         for connection in self.by_id.values():
+            if connection is but:
+                continue
             if connection.has_opened:
                 return Stage.OPEN
             if found is not Stage.AUTHENTICATING:

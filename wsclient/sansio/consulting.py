@@ -47,8 +47,8 @@ class Split(NamedTuple):
     within: dict[str, float]
 
 
-#: Requests, and the names of their channels that were passed to the dialect.
-Question = list[tuple[Request, tuple[str, ...]]]
+#: Requests, and their channels by the venue's names, as they were passed to the dialect.
+Question = list[tuple[Request, dict[str, str]]]
 
 
 class Order(NamedTuple):
@@ -113,7 +113,7 @@ class Consulting:
 
     def has_made(self, request: Request) -> bool:
         """Return whether ``request`` has a message that names exactly its current channels."""
-        return request.payload is not None and request.names == self._names(request)
+        return request.payload is not None and request.names == tuple(self._names(request))
 
     def ask(self, most: int) -> Consult | None:
         """Return a question for at most ``most`` next messages.
@@ -128,23 +128,24 @@ class Consulting:
         requests = list(takewhile(lambda request: (request.id is None) == is_whole, requests))
         asked = [(request, self._names(request)) for request in requests]
         if is_whole:
-            groups = [(request.subscribe, names) for request, names in asked]
+            groups = [(request.subscribe, tuple(names)) for request, names in asked]
             return Consult(
                 partial(_split, self._dialect, self._address, groups, self._mask),
                 partial(self._on_split, question, asked),
                 partial(self._on_failed, question, asked),
             )
-        orders = [Order(r.subscribe, names, r.id or 0, r.options) for r, names in asked]
+        orders = [Order(r.subscribe, tuple(names), r.id or 0, r.options) for r, names in asked]
         return Consult(
             partial(_make, self._dialect, self._credentials, orders, self._mask),
             partial(self._on_made, question, asked),
             partial(self._on_failed, question, asked),
         )
 
-    def _names(self, request: Request) -> tuple[str, ...]:
-        if request.subscribe or request.id is None:
-            return tuple(request.channels)
-        return self._known_as.of(request.channels)
+    def _names(self, request: Request) -> dict[str, str]:
+        """Return the channels of a request by the venue's names for them."""
+        is_first = request.subscribe or request.id is None
+        names = self._known_as.wire if is_first else self._known_as.of
+        return dict(zip(names(request.channels), request.channels, strict=True))
 
     def _on_split(self, question: object, asked: Question, answers: list[Split]) -> None:
         if self._question is not question:
@@ -155,11 +156,15 @@ class Consulting:
             if self._expect is not None and request.subscribe:
                 # Not the channels that have left the request: if they are no longer wanted, nothing
                 # would forget what is noted for them.
-                wanted = [name for name in names if name in request.channels]
-                self._expect({name: answer.within.get(name) for name in wanted})
+                wanted = [name for name in names if names[name] in request.channels]
+                self._expect({names[name]: answer.within.get(name) for name in wanted})
             for name, reason in answer.refused.items():
-                self._asked.refuse(request, (name,), reason)
-        self._asked.requests.split(requests, [answer.batches for answer in answers])
+                self._asked.refuse(request, (names[name],), reason)
+        split = [
+            [[names[name] for name in batch] for batch in answer.batches]
+            for (_, names), answer in zip(asked, answers, strict=True)
+        ]
+        self._asked.requests.split(requests, split)
 
     def _on_made(
         self, question: object, asked: Question, answers: list[Refusal | str | bytes]
@@ -173,7 +178,7 @@ class Consulting:
             if isinstance(answer, Refusal):
                 self._asked.refuse(request, tuple(request.channels), answer.reason)
             else:
-                request.payload, request.names = answer, names
+                request.payload, request.names = answer, tuple(names)
         self._asked.requests.has_changed = True
 
     def _on_failed(self, question: object, asked: Question, error: Exception) -> None:
@@ -182,7 +187,7 @@ class Consulting:
         self._question = None
         reason = f"internal error ({type(error).__name__})"
         for request, names in asked:
-            self._asked.refuse(request, names, reason)
+            self._asked.refuse(request, tuple(names.values()), reason)
 
 
 # The functions below run without the lock and do not use the connection.

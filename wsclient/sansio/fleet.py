@@ -6,32 +6,24 @@ The pure plan is in ``plan.py``. Here it is asked for what is due, and followed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
 
 from wsclient.dialect.base import Dialect
 from wsclient.options import Options
 from wsclient.sansio.asked import Asked
-from wsclient.sansio.backoff import Backoff
-from wsclient.sansio.connection import Connection
+from wsclient.sansio.backoff import Backoff, Connects
+from wsclient.sansio.connection import Connection, Stage
 from wsclient.sansio.connections import Connections
+from wsclient.sansio.outages import Outage
+from wsclient.sansio.output import Output
 from wsclient.sansio.plan import Place, Plan, place, plan
 from wsclient.sansio.slots import Slot, SlotKey
+from wsclient.sansio.stops import Stops
 from wsclient.sansio.wanted import Wanted, WantedChannel
 from wsclient.telemetry.rates import Counters
 
-__all__ = ["Connects", "Fleet"]
+__all__ = ["Fleet"]
 
 INF = float("inf")
-
-
-class Connects(Protocol):
-    """A rate limit of attempts at one address; a :class:`~wsclient.sansio.backoff.Budget`."""
-
-    def ready_at(self, now: float) -> float:
-        """Return the earliest time of the next attempt; ``now`` if it may begin now."""
-
-    def spend(self, now: float) -> None:
-        """Count an attempt."""
 
 
 class Fleet:
@@ -43,15 +35,19 @@ class Fleet:
     """
 
     __slots__ = (
+        "_by_wire",
         "_connects",
         "_counters",
         "_dialect",
         "_full",
         "_options",
+        "_output",
         "_random",
+        "_stops",
         "_unplaced",
         "_where",
         "connections",
+        "is_awaited",
         "make",
         "slots",
         "wanted",
@@ -62,6 +58,8 @@ class Fleet:
         dialect: Dialect,
         options: Options,
         random: Callable[[], float],
+        output: Output,
+        stops: Stops,
         counters: Counters,
         where: Callable[[str], str],
         connects: Callable[[str], Connects | None],
@@ -69,6 +67,8 @@ class Fleet:
         self._dialect = dialect
         self._options = options
         self._random = random
+        self._output = output
+        self._stops = stops
         self._counters = counters
         self._where = where
         self._connects = connects
@@ -76,8 +76,12 @@ class Fleet:
         self.slots: dict[SlotKey, Slot] = {}
         self.make: Callable[[Slot, float], Connection]
         self.wanted: Wanted
+        #: Returns whether a caller waits for a connection in a slot. Set before the first one.
+        self.is_awaited: Callable[[SlotKey], bool]
         #: New channels, which belong to no slot yet.
         self._unplaced: list[str] = []
+        #: The placed channels, by route and wire name.
+        self._by_wire: dict[tuple[str, str], str] = {}
         #: How many channels a connection of each route carries, as a refusal has shown.
         self._full: dict[str, int] = {}
 
@@ -91,7 +95,9 @@ class Fleet:
                 self._options.retry_delay, self._options.max_retry_delay, self._random
             )
             route = key.route
-            slot = Slot(key, self._options, backoff, self._connects(route), self._where(route))
+            outage = Outage(self._output, self._stops)
+            connects, where = self._connects(route), self._where(route)
+            slot = Slot(key, self._options, backoff, connects, outage, where)
             slot.begin(now)
             self.slots = {**self.slots, key: slot}
         return slot
@@ -113,7 +119,15 @@ class Fleet:
         """
         if not self._unplaced:
             return {}
-        entries = [e for e in self.wanted.among(self._unplaced) if e.slot is None]
+        refused: dict[str, str] = {}
+        entries = []
+        for entry in self.wanted.among(self._unplaced):
+            if entry.slot is None:
+                other = self._by_wire.setdefault((entry.route, entry.wire), entry.channel)
+                if other == entry.channel:
+                    entries.append(entry)
+                else:
+                    refused[entry.channel] = f"it is the same channel as {other!r}"
         self._unplaced = []
         used = {key: len(slot.channels) for key, slot in self.slots.items()}
         most = self._dialect.limits.connections
@@ -123,7 +137,7 @@ class Fleet:
             self._place(self.slot(key, now), self.wanted.among(names))
         room = self._dialect.limits.channels_per_connection
         each = f" with {room} channels each" if room is not None else ""
-        return dict.fromkeys(left, f"the venue allows {most} connections{each}")
+        return refused | dict.fromkeys(left, f"the venue allows {most} connections{each}")
 
     def _room(self, route: str) -> int | None:
         limit, full = self._dialect.limits.channels_per_connection, self._full.get(route)
@@ -138,19 +152,26 @@ class Fleet:
         if connection is not None:
             connection.subscribe(entries)
 
-    def freed(self, entry: WantedChannel) -> None:
+    def forget(self, entry: WantedChannel) -> None:
         for connection in self.connections.of(entry.slot):
             connection.asked.forget(entry.channel)
+
+    def freed(self, entry: WantedChannel) -> None:
         slot = self.slots.get(entry.slot) if entry.slot is not None else None
         if slot is not None:
             slot.channels.pop(entry.channel, None)
+        key = entry.route, entry.wire
+        if self._by_wire.get(key) == entry.channel:
+            del self._by_wire[key]
 
     def crowded(self, entry: WantedChannel, connection_id: int) -> bool:
         connection = self.connections.get(connection_id)
         if connection is None or entry.slot != connection.slot.key:
             return False
         key = connection.slot.key
-        carried = sum(connection_id in e.carriers for e in self.wanted.among(connection.slot.channels))
+        carried = sum(
+            connection_id in e.carriers for e in self.wanted.among(connection.slot.channels)
+        )
         if not carried:
             return False  # it has room for nothing: another one would have none either
         known = self._full.get(key.route)
@@ -178,10 +199,16 @@ class Fleet:
         for key, slot in self.slots.items():
             connections = [c for c in self.connections.of(key) if c.retired_at is None]
             standing = tuple(connection.standing() for connection in connections)
-            ready_at = connections[-1].ready_at(now) if len(connections) > 1 else INF
-            is_needed = bool(slot.channels) or slot.is_pinned or is_only
+            ready_at = self._ready_at(connections, now)
+            is_needed = slot.is_pinned or is_only or bool(slot.channels) or self.is_awaited(key)
             places.append(Place(key, slot.due_at, standing, ready_at, is_needed))
         return plan(now, places, self._dialect.limits.connections)
+
+    def _ready_at(self, connections: list[Connection], now: float) -> float:
+        """Return when the newest of two connections can take over (monotonic s)."""
+        if len(connections) < 2 or connections[-1].stage is not Stage.OPEN:
+            return INF
+        return INF if connections[-1].asked.requests.are_open else now
 
     def next_at(self, now: float) -> float:
         """Return when the plan is due next (monotonic s, ``inf`` for never)."""
@@ -202,4 +229,6 @@ class Fleet:
             if slot.may_dial(now):
                 self._counters.dials += 1
                 slot.dialed(now)
-                self.connections.add(self.make(slot, now))
+                connection = self.make(slot, now)
+                self.connections.add(connection)
+                connection.begin()

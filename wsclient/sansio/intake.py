@@ -14,6 +14,7 @@ from wsclient.stream.items import (
     Ack,
     Counted,
     Ended,
+    Ending,
     Heartbeat,
     LoginAccepted,
     LoginRefused,
@@ -32,8 +33,8 @@ __all__ = ["Intake"]
 class Intake:
     """Processes what the connections of one client bring.
 
-    ``opened`` is called, with the time (monotonic s), when the venue has accepted the login of a
-    connection.
+    ``opened`` is called, with the connection and the time (monotonic s), when the venue has
+    accepted its login.
     """
 
     __slots__ = (
@@ -55,7 +56,7 @@ class Intake:
         shared: Shared,
         counters: Counters,
         reports: Reports,
-        opened: Callable[[float], None],
+        opened: Callable[[Connection, float], None],
     ) -> None:
         self._counters = counters
         self._reports = reports
@@ -137,7 +138,7 @@ class Intake:
                     delivered.append(entry)
                 except Exception as error:  # noqa: BLE001 - deliver the batch's other messages
                     text = f"a frame that cannot be processed ({type(error).__name__})"
-                    self._on_invalid(Invalid(text), now)
+                    self._on_invalid(connection, Invalid(text), now)
         finally:
             self._output.end_read()  # else messages without a frame would be lost
         if delivered:
@@ -176,19 +177,22 @@ class Intake:
         elif isinstance(entry, Respond):
             if not connection.sending.answer(entry.payload, now):
                 self._reports.unanswered(now)
+        elif isinstance(entry, Ending):
+            connection.announced(entry.within, now)
+            self._reports.said(f"this connection will end soon: {entry.reason}", now)
         elif isinstance(entry, Notice):
             self._reports.said(entry.text, now)
         elif isinstance(entry, Unhandled):
             self._counters.unhandled += 1
             self._reports.unhandled(entry.type, now)
         elif isinstance(entry, Invalid):
-            self._on_invalid(entry, now)
+            self._on_invalid(connection, entry, now)
         elif isinstance(entry, Counted):
             self._on_counted(connection, entry.sequence, now)
         elif isinstance(entry, LoginAccepted):
             if connection.stage is Stage.AUTHENTICATING:
                 connection.open()
-                self._opened(now)
+                self._opened(connection, now)
         elif isinstance(entry, LoginRefused):
             connection.refuse_login(entry.reason)
 
@@ -201,21 +205,26 @@ class Intake:
             self._output.notify_if_room(GapMarked, channel, gap)
 
     def _on_counted(self, connection: Connection, number: int, now: float) -> None:
-        """Check the number of a frame; after a jump, suspect every channel.
+        """Check the number of a frame; after a jump, suspect every channel of the connection.
 
         It is unknown which channel's frames are missing.
         """
         last = connection.counted(number)
         if last is not None:
-            self._channels.suspect_all("sequence")
+            self._suspect_all(connection, "sequence")
             self._reports.jumped(last, number, now)
 
-    def _on_invalid(self, entry: Invalid, now: float) -> None:
+    def _suspect_all(self, connection: Connection, reason: str) -> None:
+        """Note that messages of a connection may have been missed, of unknown channels."""
+        members = connection.slot.channels
+        self._channels.suspect_all(reason, connection.id, members.__contains__)
+
+    def _on_invalid(self, connection: Connection, entry: Invalid, now: float) -> None:
         self._counters.invalid += 1
         channel = None if entry.message is None else entry.message.channel
         if entry.message is not None:
             self._channels.of(entry.message.channel).refused(entry.message)
             self._upkeep.first_messages.heard(entry.message.channel)
         else:
-            self._channels.suspect_all("invalid")
+            self._suspect_all(connection, "invalid")
         self._reports.invalid(entry.text, now, channel)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 
 from wsclient.errors import ClientClosed, NotConnected, WSClientError
-from wsclient.events import Closed, StateChanged
+from wsclient.events import Closed
 from wsclient.sansio.machine import Table, after
 from wsclient.sansio.output import Output
 
@@ -87,7 +87,7 @@ class Life:
         self.phase = after(PHASES, self.phase, step)
         self.is_running = self.phase is RUNNING
         if not self.is_running:  # its states are those of the connections
-            self._output.notify(StateChanged, self.phase.value, why)
+            self._output.report_state(self.phase.value, why)
         if self.phase is CLOSED and self.failure is None:
             self._output.notify(Closed, None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from wsclient.events import Event
+from wsclient.events import Event, StateChanged
 from wsclient.messages import Message
 from wsclient.sansio.actions import Action, Consult, Deliver, Notify, Settle
 
@@ -25,6 +25,7 @@ class Output:
     __slots__ = (
         "_omitted",
         "_reading",
+        "_state",
         "actions",
         "consults",
         "newest_id",
@@ -46,6 +47,8 @@ class Output:
         self.consults: list[Consult] = []
         #: How many events :meth:`notify_if_room` has dropped since the last event.
         self._omitted = 0
+        #: The last state of the client that was reported.
+        self._state = ""
         #: While a read is processed: the messages that it delivers.
         self._reading: list[Message] | None = None
 
@@ -66,6 +69,12 @@ class Output:
         about = self.newest_id if connection_id is None else connection_id
         omitted, self._omitted = self._omitted, 0
         self.actions.append(Notify(kind, what, about, omitted))
+
+    def report_state(self, state: str, why: str, connection_id: int | None = None) -> None:
+        """Emit an event for a new state of the client, unless it is the last one reported."""
+        if state != self._state:
+            self._state = state
+            self.notify(StateChanged, state, why, connection_id=connection_id)
 
     def notify_if_room(self, kind: type[Event], *what: Any) -> None:
         """Emit an event that a venue may cause for many channels at once, or only count it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from wsclient.sansio.backoff import Backoff, Budget
@@ -85,10 +85,12 @@ class Refreshes:
         self._channels.pop(channel, None)
         self._wanted.pop(channel, None)
 
-    def postpone(self, now: float) -> None:
-        """Delay all channels by PATIENCE: a new connection brings snapshots by itself."""
-        for entry in self._channels.values():
-            entry.due = max(entry.due, now + PATIENCE)
+    def postpone(self, channels: Iterable[str], now: float) -> None:
+        """Delay ``channels`` by PATIENCE: a new connection brings their snapshots by itself."""
+        for channel in channels if self._channels else ():
+            entry = self._channels.get(channel)
+            if entry is not None:
+                entry.due = max(entry.due, now + PATIENCE)
 
     def take(
         self,
@@ -99,8 +101,8 @@ class Refreshes:
     ) -> list[str]:
         """Return the channels to resubscribe now; they count as asked for.
 
-        ``of`` returns whether to take a channel; all by default. ``most``: at most this many. ``at_once``: how many channels one
-        unit of the budget pays for.
+        ``of`` returns whether to take a channel; all by default. ``most``: at most this many.
+        ``at_once``: how many channels one unit of the budget pays for.
         """
         taken: list[str] = []
         if not self._wanted:  # nearly always
@@ -124,8 +126,6 @@ class Refreshes:
         """Return when :meth:`take` next returns anything (monotonic s, ``inf`` for never)."""
         if not self._wanted:
             return float("inf")
-        wanted = (
-            entry.due for channel, entry in self._wanted.items() if of is None or of(channel)
-        )
+        wanted = (entry.due for channel, entry in self._wanted.items() if of is None or of(channel))
         due = min(wanted, default=float("inf"))
         return due if due == float("inf") else max(due, self.budget.ready_at(now))

@@ -16,7 +16,8 @@ from wsclient.errors import (
     WSClientError,
 )
 from wsclient.options import Options
-from wsclient.sansio.backoff import Backoff, Budget
+from wsclient.sansio.backoff import Backoff, Connects
+from wsclient.sansio.outages import Outage
 from wsclient.verdicts import Verdict
 
 __all__ = ["MAIN", "Slot", "SlotKey"]
@@ -42,8 +43,8 @@ MAIN = SlotKey()
 class Slot:
     """A place where a connection should exist, and the attempts to connect there.
 
-    ``connects`` is the venue's budget of attempts, None for no limit. ``where`` is the address that
-    errors name.
+    ``connects`` is the budget of attempts at its address, None for no limit. ``outage`` is its time
+    without a connection that works. ``where`` is the address that errors name.
     """
 
     __slots__ = (
@@ -59,6 +60,8 @@ class Slot:
         "is_pinned",
         "key",
         "last_reason",
+        "outage",
+        "was_lost",
         "where",
     )
 
@@ -67,11 +70,13 @@ class Slot:
         key: SlotKey,
         options: Options,
         backoff: Backoff,
-        connects: Budget | None,
+        connects: Connects | None,
+        outage: Outage,
         where: str = "the venue",
     ) -> None:
         self.key = key
         self.where = where
+        self.outage = outage
         #: The channels that belong here, in the order of their subscribes.
         self.channels: dict[str, None] = {}
         #: A caller has asked for a connection here, whether it has channels or not.
@@ -87,6 +92,8 @@ class Slot:
         self.attempts = 0
         #: A connection has been open here.
         self.is_established = False
+        #: The last connection was lost, and no other one has opened since.
+        self.was_lost = False
         #: The error with which the last attempt or connection ended, and its text.
         self._last_error: BaseException | None = None
         self.last_reason = ""

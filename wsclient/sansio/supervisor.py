@@ -1,8 +1,8 @@
-"""The supervisor of one client: which connections exist, and how each call of a caller ends.
+"""The supervisor of one client: how what happens to its connections concerns its callers.
 
-The number of connections follows from :func:`wsclient.sansio.slots.plan` alone. The state machine
-of a client is in ``life.py``, that of a connection in ``connection.py``, and that of a wanted
-channel in ``wanted.py``. Each is driven by a table.
+The number of connections follows from the plan (``plan.py``, ``fleet.py``). The state machine of a
+client is in ``life.py``, that of a connection in ``connection.py``, and that of a wanted channel in
+``wanted.py``. Each is driven by a table.
 
 Rules of the pure part:
 
@@ -20,33 +20,32 @@ Rules of the pure part:
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from wsclient.dialect.base import Dialect
 from wsclient.dialect.values import Credentials
-from wsclient.errors import ClientClosed, ConnectionLost, NotConnected, WSClientError
-from wsclient.events import Closed, Disconnected, Event, Reconnecting, Recovered, StateChanged
-from wsclient.messages import SubscriptionState
+from wsclient.errors import ClientClosed, NotConnected, WaitTimeout, WSClientError
+from wsclient.events import Closed, Event
 from wsclient.options import Options
 from wsclient.sansio.actions import Action, Fail
-from wsclient.sansio.backoff import Backoff, Budget
+from wsclient.sansio.backoff import Budget, Connects
 from wsclient.sansio.callers import Callers
 from wsclient.sansio.connection import Connection, Shared, Stage
-from wsclient.sansio.connections import Connections
+from wsclient.sansio.endings import Endings
+from wsclient.sansio.fleet import Fleet
 from wsclient.sansio.heartbeat import ConnectionView
 from wsclient.sansio.intake import Intake
 from wsclient.sansio.life import Life, Phase, State
-from wsclient.sansio.outages import Outage
 from wsclient.sansio.output import Output
 from wsclient.sansio.reports import Reports
-from wsclient.sansio.slots import MAIN, Plan, Slot, SlotKey, plan
+from wsclient.sansio.slots import Slot, SlotKey
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.upkeep import Upkeep
-from wsclient.sansio.wanted import WantedChannel
+from wsclient.sansio.wanted import Routing, WantedChannel
 from wsclient.telemetry.rates import Counters
-from wsclient.verdicts import Verdict, reason_of
+from wsclient.verdicts import Verdict
 
 __all__ = ["Supervisor"]
 
@@ -60,7 +59,9 @@ class Supervisor:
 
     It is not thread-safe: the runtime holds one lock around every call, unless a method says
     otherwise. ``random`` returns floats in [0, 1). ``mask`` hides the client's secrets in texts of
-    a venue. ``wants`` returns whether anyone listens to events of a type.
+    a venue. ``wants`` returns whether anyone listens to events of a type. ``where`` returns the
+    address of a route for errors, ``connects`` the rate limit of attempts there; by default that of
+    the dialect.
     """
 
     __slots__ = (
@@ -69,16 +70,14 @@ class Supervisor:
         "_dialect",
         "_is_draining",
         "_looked_at",
-        "_lost_at",
-        "_outage",
         "_reports",
+        "_rotating",
         "_shared",
-        "_slot",
         "_stops",
-        "attempt_failures",
         "connections",
         "counters",
-        "disconnect_reasons",
+        "endings",
+        "fleet",
         "intake",
         "life",
         "next_id",
@@ -95,44 +94,64 @@ class Supervisor:
         random: Callable[[], float],
         mask: Callable[[str], str] = str,
         wants: Callable[[type[Event]], bool] = lambda _: False,
-        where: str = "the venue",
+        where: Callable[[str], str] = lambda _: "the venue",
+        connects: Callable[[str], Connects | None] | None = None,
     ) -> None:
         self._dialect = dialect
         self.output = Output(wants)
         self.life = Life(self.output)
-        self.connections = Connections()
         self.counters = Counters()
-        #: How often open connections ended, and attempts failed, by reason.
-        self.disconnect_reasons: Counter[str] = Counter()
-        self.attempt_failures: Counter[str] = Counter()
-        connects = Budget(*dialect.limits.connects) if dialect.limits.connects else None
-        rate = dialect.limits.messages_per_second
-        sends = Budget(max(1, int(rate)), max(1.0, 1 / rate)) if rate else None
         self._stops = Stops()
-        self._outage = Outage(self.output, self._stops)
         self._reports = Reports(self.output.notify, mask)
+        jitter = random if options.jitter else lambda: 1.0
+        if connects is None:
+            limit = dialect.limits.connects
+            budget = Budget(*limit) if limit else None
+            connects = lambda _: budget  # noqa: E731
+        self.fleet = Fleet(
+            dialect, options, jitter, self.output, self._stops, self.counters, where, connects
+        )
+        self.connections = self.fleet.connections
         self.upkeep = Upkeep(
             self.output,
             self.counters,
             self._reports,
             self._stops,
             options.stale_after,
-            self.connections.forget,
+            self.fleet,
         )
-        self.wanted = self.upkeep.wanted
+        self.wanted = self.fleet.wanted = self.upkeep.wanted
         self._callers = Callers(self.output, self.wanted)
         ids = itertools.count(1)
         #: Returns a new request id. Atomic: needs no lock.
         self.next_id = ids.__next__
         self._shared = Shared(
-            dialect, options, mask, self.output, self._stops, self.upkeep, ids, sends
+            dialect,
+            options,
+            mask,
+            self.output,
+            self._stops,
+            self.upkeep,
+            ids,
+            jitter,
+            self._report_state,
         )
+        self.fleet.make = self._make
+        self.fleet.is_awaited = self._callers.wait_for
         self.intake = Intake(self._shared, self.counters, self._reports, self._on_open)
-        jitter = random if options.jitter else lambda: 1.0
-        backoff = Backoff(options.retry_delay, options.max_retry_delay, jitter)
-        self._slot = Slot(MAIN, options, backoff, connects, where)
-        #: When the present outage began; None without one (monotonic s).
-        self._lost_at: float | None = None
+        self.endings = Endings(
+            self.output,
+            self.life,
+            self.counters,
+            self.fleet,
+            self.upkeep,
+            self._callers,
+            self._fail,
+            self._give_up,
+            self._report_state,
+        )
+        #: The callers of rotate(), each with the connections that are to be replaced.
+        self._rotating: dict[Any, tuple[set[int], float]] = {}
         #: When close() stops waiting for the peers and cuts their connections (monotonic s).
         self._close_at = float("inf")
         #: True while close() waits until what is queued is handed out.
@@ -161,22 +180,23 @@ class Supervisor:
         """Return the connection that a report is about; None if the report is to be ignored."""
         return self.connections.by_id.get(connection_id) if self.life.is_running else None
 
-    def open_connection(self) -> Connection:
-        """Return the open connection for a caller's message.
+    def open_connection(self, route: str | None = None) -> Connection:
+        """Return the open connection for a caller's message; ``route`` is its route, None for any.
 
         Raises NotConnected if there is none, and as :meth:`Life.check` does.
         """
         self.life.check()
-        connection = self.connections.open_one() if self.life.is_running else None
+        connection = self.connections.open_one(route) if self.life.is_running else None
         if connection is None:
-            raise NotConnected(f"not connected ({self.state.value}); nothing was sent")
+            state = self.state.value
+            if route is not None and self.state is State.OPEN:
+                state = f"the route {route!r} has no open connection"
+            raise NotConnected(f"not connected ({state}); nothing was sent")
         return connection
 
     def carrier(self, channel: str) -> Connection | None:
         """Return the open connection that a channel belongs to. Needs no lock."""
-        entry = self.wanted.get(channel)
-        connection = None if entry is None else self.connections.of(entry.slot)
-        return connection if connection is not None and connection.has_opened else None
+        return self.fleet.carrier(channel)
 
     def actions(self) -> list[Action]:
         """Return the actions since the last call, in order."""
@@ -196,42 +216,68 @@ class Supervisor:
 
     # Requests of callers.
 
-    def connect(self, token: Any, deadline: float, now: float) -> None:
+    def connect(self, token: Any, deadline: float, now: float, route: str = "") -> None:
         """Open a connection if none is open; ``token`` is settled when it is open, or cannot be.
 
-        Raises as :meth:`Life.check`.
+        ``route`` is the default route. Raises as :meth:`Life.check`.
         """
         self.life.check()
         if self.state is State.OPEN:
             self.output.settle(token)
             return
-        self._callers.connect(token, deadline)
+        key = SlotKey(route)
+        self._callers.connect(token, key, deadline)
+        slot = self.fleet.slot(key, now)
         if not self.life.is_running:
             self.life.step("connect")
-            self._outage.begin(now)
-            self._slot.begin(now)
-            if self._slot.due_at > now:
-                self._report_wait("the venue's limits allow no connection yet", now)
+            slot.outage.begin(now)
+            slot.begin(now)
+            if slot.due_at > now:
+                self.endings.report_wait(slot, "the venue's limits allow no connection yet", now)
             self._follow_plan(now)
+
+    def connect_route(self, token: Any, deadline: float, now: float, route: str) -> None:
+        """Open a connection of a route, and keep it; ``token`` is settled as in :meth:`connect`.
+
+        Raises as :meth:`Life.check_begun`.
+        """
+        self.life.check_begun()
+        slot = self.fleet.slot(SlotKey(route), now)
+        slot.is_pinned = True
+        if self.connections.serving(slot.key) is not None:
+            self.output.settle(token)
+        else:
+            self._callers.connect(token, slot.key, deadline)
 
     def cancel_connect(self, token: Any) -> None:
         """Stop waiting with ``token``; if no other caller waits, give up the first connect."""
-        if self._callers.cancel_connect(token) and not self._slot.is_established:
-            self.connections.abort_all()
-            self.life.step("give up", "connect() was given up")
-            self._callers.fail_calls(NotConnected("not connected; connect() was given up"))
+        key = self._callers.cancel_connect(token)
+        slot = None if key is None else self.fleet.slots.get(key)
+        if slot is None or slot.is_established or not self.life.is_running:
+            return
+        if len(self.fleet.slots) > 1:
+            slot.is_pinned = False
+            return
+        self.connections.abort_all()
+        self.life.step("give up", "connect() was given up")
+        self._callers.fail_calls(NotConnected("not connected; connect() was given up"))
 
     def subscribe(
-        self, channels: Iterable[str], options: Mapping[str, Any], token: Any, deadline: float
+        self,
+        channels: Iterable[str],
+        options: Mapping[str, Any],
+        token: Any,
+        deadline: float,
+        routing: Mapping[str, Routing] = MappingProxyType({}),
     ) -> None:
         """Subscribe to channels; ``token`` is settled when each is decided.
 
-        While there is no connection, the call waits for one. Raises ConfigurationError if a
-        channel is already subscribed with other options, and as :meth:`Life.check_begun`.
+        ``routing`` says how each is reached. While there is no connection, the call waits for one.
+        Raises ConfigurationError if a channel is already subscribed with other options, and as
+        :meth:`Life.check_begun`.
         """
         self.life.check_begun()
-        limit = self._dialect.limits.channels_per_connection
-        self._callers.subscribe(channels, options, token, deadline, limit)
+        self.fleet.add(self._callers.subscribe(channels, options, token, deadline, routing))
 
     def unsubscribe(self, channels: Iterable[str], token: Any, deadline: float) -> None:
         """Unsubscribe from channels; ``token`` is settled when each is decided.
@@ -240,12 +286,28 @@ class Supervisor:
         """
         self.life.check()
         for slot, leaving in _by_slot(self.wanted.unsubscribe(channels, token, deadline)).items():
-            connection = self.connections.of(slot)
-            if connection is not None:
-                connection.asked.unsubscribe(leaving)
-            else:
-                for entry in leaving:
+            connections = [c for c in self.connections.of(slot) if c.has_opened]
+            for entry in leaving:
+                entry.leaving = tuple(connection.id for connection in connections)
+                if not connections:
                     self.wanted.left(entry)
+            for connection in connections:
+                connection.asked.unsubscribe(leaving)
+
+    def rotate(self, token: Any, deadline: float, now: float) -> None:
+        """Replace all open connections; ``token`` is settled when that is done.
+
+        Raises as :meth:`Life.check_begun`.
+        """
+        self.life.check_begun()
+        old = {c.id for c in self.connections if c.stage is Stage.OPEN}
+        for connection_id in old:
+            self.connections.by_id[connection_id].rotate(now)
+        self._rotating[token] = old, deadline
+
+    def cancel_rotate(self, token: Any) -> None:
+        """Stop waiting with ``token``. The connections are replaced all the same."""
+        self._rotating.pop(token, None)
 
     def close(self, now: float, timeout: float, *, drain: bool = False) -> None:
         """Close the client, from any state; idempotent.
@@ -290,14 +352,20 @@ class Supervisor:
         """Note that the handshake is complete. The arguments are those of Connection.opened."""
         connection = self.connection(connection_id)
         if connection is not None and connection.opened(login, now, credentials, address):
-            self._on_open(now)
+            self._on_open(connection, now)
 
-    def _on_open(self, now: float) -> None:
+    def _on_open(self, connection: Connection, now: float) -> None:
         """Note that a connection is open, and logged in if the venue requires a login."""
         self.counters.connects += 1
-        self.intake.rates.opened(now, *self.intake.totals())
-        self._callers.connected()
-        self.upkeep.opened(now)
+        slot = connection.slot
+        is_alone = len(self.connections.of(slot.key)) == 1
+        self.counters.reconnects += slot.was_lost and is_alone
+        slot.was_lost = False
+        if len([c for c in self.connections if c.stage is Stage.OPEN]) == 1:
+            self.intake.rates.opened(now, *self.intake.totals())
+        self._callers.connected(slot.key)
+        if is_alone:
+            self.upkeep.opened(slot.channels, now)
 
     def ended(
         self,
@@ -316,46 +384,12 @@ class Supervisor:
         if connection is None:
             return
         if self.life.is_running:
-            connection.slot.last_reason = str(error) if reason is None else reason
-            self._on_end(connection, error, verdict, now)
+            text = str(error) if reason is None else reason
+            self.endings.check_recovered(now)  # by answers since the last tick
+            self.endings.ended(connection, error, text, verdict, now)
         else:
             self.connections.end(connection)
             self._end_close()
-
-    def _on_end(
-        self, connection: Connection, error: BaseException, verdict: Verdict, now: float
-    ) -> None:
-        self._check_recovered(now)  # by answers since the last tick
-        slot, text, reason = connection.slot, connection.slot.last_reason, reason_of(error)
-        code = error.code if isinstance(error, ConnectionLost) else 1006
-        if connection.has_opened:
-            self.counters.disconnects += 1
-            self.disconnect_reasons[reason] += 1
-            if self._lost_at is None:
-                self._lost_at = now
-            data_at = connection.data_at
-            age = None if data_at is None else round(now - data_at, 3)
-            self.output.notify(Disconnected, text, reason, code, age, connection_id=connection.id)
-        else:
-            self.attempt_failures[reason] += 1
-        was_healthy = connection.has_opened and connection.is_healthy
-        if was_healthy:
-            self._outage.end()
-        self._outage.begin(now)
-        failure = slot.ended(error, verdict, now, was_healthy=was_healthy)
-        if failure is None:
-            self._report_wait(text, now)
-        if connection.has_answered:
-            connection.asked.connection_ended(now, text)
-            self.upkeep.suspect_all()
-        self.connections.end(connection)
-        if failure is None:
-            self._callers.report_all(self.state.value)
-        elif slot.is_established or verdict is Verdict.FATAL:
-            self._fail(failure)
-        else:
-            self.life.step("give up", str(failure))
-            self._settle_all(failure)
 
     # Time.
 
@@ -366,9 +400,12 @@ class Supervisor:
             for connection in self.connections.by_id.values():
                 if connection.heartbeat is not None:
                     connection.heartbeat.stopped(now, now - self._looked_at)
-        self._place_new(now)  # first: what is new is not what an expired request asked for
-        for token in self._callers.impatient(now):
-            self.output.settle(token, self._slot.timeout())
+        # First: what is new is not what an expired request asked for.
+        for channel, why in self.fleet.place_new(now).items():
+            self.endings.refuse(channel, why)
+        for token, key in self._callers.impatient(now):
+            slot = self.fleet.slots[key]
+            self.output.settle(token, slot.timeout())
             self.cancel_connect(token)
         for connection in self.connections.by_id.values():
             connection.replies.expire(now)
@@ -378,24 +415,28 @@ class Supervisor:
             connection.tick(now, views.get(connection.id))
         if self.life.is_running:
             self._follow_plan(now)
+            at_once = self._dialect.limits.channels_per_message
+            for connection_id, error in self.upkeep.tick(at_once, now):
+                self.connections.by_id[connection_id].cut(error)
         for connection in self.connections.by_id.values():
-            connection.tick_channels(now)
+            connection.flush(now)
         self._reports.tick(now)
-        self._tick_outage(now)
+        self._tick_rotating(now)
+        self.endings.tick(now)
         if self.life.phase is Phase.CLOSING and now >= self._close_at:
             self._close_at = float("inf")
             self.connections.abort_all()
             self._end_close()
-        self._check_recovered(now)
 
     def next_deadline(self, now: float, views: Mapping[int, ConnectionView]) -> float:
         """Return when the next tick is due (monotonic s, ``inf`` for never)."""
         times = [self._callers.deadline()]
         times += [c.deadline(now, views.get(c.id)) for c in self.connections]
+        times += [deadline for _, deadline in self._rotating.values()]
         if self.life.is_running:
-            times.append(self._plan(now, ()).next_at)
-            if self.state is not State.OPEN:
-                times.append(self._outage.deadline())
+            times += [self.fleet.next_at(now), self.endings.deadline()]
+            if self.state is State.OPEN:
+                times.append(self.upkeep.deadline(now))
         if self.life.phase is Phase.CLOSING:
             times.append(self._close_at)
         elif self.life.phase is not Phase.CLOSED:
@@ -406,51 +447,40 @@ class Supervisor:
 
     # Inside.
 
-    def _plan(self, now: float, unplaced: Iterable[str]) -> Plan:
-        places = self.connections.places([self._slot])
-        return plan(now, places, self._dialect.limits.max_age, unplaced)
+    def _make(self, slot: Slot, now: float) -> Connection:
+        self.output.newest_id += 1
+        return Connection(self.output.newest_id, slot, now, self._shared)
 
     def _follow_plan(self, now: float) -> None:
-        """Open and drain what :func:`plan` says."""
-        found = self._plan(now, ())
-        for connection in self.connections.by_id.values():
-            if connection.id in found.drain:
-                connection.age_out()
-        for _ in found.open:  # the only slot
-            self.output.newest_id += 1
-            self.counters.dials += 1
-            self._slot.dialed(now)
-            connection = Connection(self.output.newest_id, self._slot, now, self._shared)
-            self.connections.add(connection)
+        """Open and end what the plan says."""
+        self.fleet.follow(now)
         if self._callers.new:
             state = self.state
             self._callers.report_new(state.value, is_open=state is State.OPEN)
 
-    def _place_new(self, now: float) -> None:
-        """Place the channels that are new since the last tick, as :func:`plan` says."""
-        if unplaced := self._callers.take_unplaced():
-            for slot, names in self._plan(now, unplaced).belongs.items():
-                self._place(slot, names)
+    def _tick_rotating(self, now: float) -> None:
+        for token, (old, deadline) in list(self._rotating.items()):
+            if not any(connection_id in self.connections.by_id for connection_id in old):
+                self.output.settle(token)
+            elif now >= deadline:
+                self.output.settle(token, WaitTimeout("not all connections were replaced in time"))
+            else:
+                continue
+            del self._rotating[token]
 
-    def _place(self, slot: SlotKey, names: Iterable[str]) -> None:
-        """Note that channels belong to ``slot``; subscribe to them if its connection is open."""
-        entries = [entry for entry in self.wanted.among(names) if entry.slot is None]
-        for entry in entries:
-            entry.slot = slot
-        connection = self.connections.of(slot)
-        if connection is not None and connection.stage is Stage.OPEN:
-            connection.asked.subscribe(entries)
+    def _report_state(self, why: str, connection_id: int | None = None) -> None:
+        """Emit an event if the state of the client, which runs, has changed."""
+        if self.life.is_running:
+            self.output.report_state(self.state.value, why, connection_id)
 
     def _end_close(self) -> None:
         if self.life.phase is Phase.CLOSING and not self.connections and not self._is_draining:
             self.life.step("end")
 
-    def _report_wait(self, why: str, now: float) -> None:
-        delay = self._slot.due_at - now
-        when = f"in {delay:.2f} s" if delay >= 0.005 else "at once"
-        wait = f"{why}; next attempt {when}"
-        self.output.notify(StateChanged, State.BACKING_OFF.value, wait)
-        self.output.notify(Reconnecting, self._slot.attempts + 1, round(delay, 3), why)
+    def _give_up(self, error: WSClientError) -> None:
+        """Give up the first connect; it may be tried again."""
+        self.life.step("give up", str(error))
+        self._settle_all(error)
 
     def _fail(self, error: WSClientError) -> None:
         """Fail for good: every call raises ``error`` from now on."""
@@ -463,20 +493,10 @@ class Supervisor:
     def _settle_all(self, error: WSClientError) -> None:
         for connection in self.connections.by_id.values():
             connection.replies.fail_all()
+        for token in self._rotating:
+            self.output.settle(token, error.fresh())
+        self._rotating.clear()
         self._callers.fail_all(error)
-
-    def _tick_outage(self, now: float) -> None:
-        connection = self.connections.open_one()
-        if not self.life.is_running or (connection is not None and connection.is_healthy):
-            self._outage.end()
-        elif connection is None:
-            self._outage.tick(now, self._slot.last_reason)
-
-    def _check_recovered(self, now: float) -> None:
-        if self._lost_at is None or self.state is not State.OPEN or not self.wanted.all_confirmed:
-            return
-        seconds, self._lost_at = round(now - self._lost_at, 3), None
-        self.output.notify(Recovered, seconds, self.wanted.count(SubscriptionState.ACTIVE))
 
 
 def _by_slot(entries: Iterable[WantedChannel]) -> dict[SlotKey | None, list[WantedChannel]]:

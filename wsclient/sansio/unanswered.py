@@ -223,6 +223,11 @@ class Requests:
         """Begin to watch the time of a request that was sent."""
         self._unanswered.add(request)
 
+    @property
+    def are_open(self) -> bool:
+        """Whether any request is unsent or unanswered."""
+        return bool(self.unsent.first(1)) or any(True for _ in self.outstanding)
+
     def is_asked_for(self, channel: str) -> bool:
         """Return whether a later request for the channel waits, with its own deadline."""
         requests = (*self.unsent.of(channel), *self.outstanding.of(channel))

@@ -7,7 +7,7 @@ confirmed but never sends.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from wsclient.errors import ConnectionLost, SubscriptionError
@@ -32,6 +32,9 @@ __all__ = ["Places", "Upkeep"]
 
 class Places(Protocol):
     """Where channels belong: what the upkeep needs of the connections of its client."""
+
+    def forget(self, entry: WantedChannel) -> None:
+        """Forget what was asked for a channel: the state of its stream is void."""
 
     def freed(self, entry: WantedChannel) -> None:
         """Note that a channel is no longer wanted, and needs no room."""
@@ -147,7 +150,9 @@ class Upkeep:
         self.first_messages.kept(channel)
         self.has_changed = True
 
-    def removed(self, channel: str) -> None:
+    def removed(self, entry: WantedChannel) -> None:
+        channel = entry.channel
+        self._places.forget(entry)
         self.channels.forget(channel)
         self.first_messages.forget(channel)
         self.refreshes.forget(channel)
@@ -163,12 +168,13 @@ class Upkeep:
 
     # Connections.
 
-    def opened(self, now: float) -> None:
-        """Note that a connection is open: it brings snapshots by itself."""
-        self.refreshes.postpone(now)
+    def opened(self, channels: Iterable[str], now: float) -> None:
+        """Note that a connection is open: it brings snapshots of its channels by itself."""
+        self.refreshes.postpone(channels, now)
 
     def connection_lost(self, entries: Sequence[WantedChannel], connection_id: int) -> None:
         """Note that a connection has ended, to which ``entries`` belonged."""
+        self.channels.connection_lost(connection_id)
         for entry in entries:
             # The next connection, or the one that is left, begins with all that is wanted.
             self._stopped.pop(entry.channel, None)
@@ -178,12 +184,16 @@ class Upkeep:
             if not entry.carriers:
                 self.first_messages.lost(entry.channel)
 
-    def suspect(self, channels: Iterable[str]) -> None:
-        """Note that messages of channels may have been missed between two connections."""
-        for name in channels:
-            channel = self.channels.of(name)
-            channel.suspect("reconnect")
-            channel.refreshed = False
+    def suspect(self, connection_id: int, channels: Iterable[str], now: float) -> None:
+        """Note that a connection has ended, to which ``channels`` belonged.
+
+        Their messages may have been missed, and those of channels that it brought unrequested.
+        """
+        for name in [*channels, *self.channels.unrequested_of(connection_id)]:
+            channel = self.channels.get(name)
+            if channel is not None:
+                channel.suspect("reconnect")
+                channel.refreshed = False
 
     # Time.
 

@@ -13,7 +13,7 @@ connection carries it: two do while one replaces the other.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -92,7 +92,7 @@ class Outcomes(Protocol):
     def kept(self, channel: str) -> None:
         """Note that a channel is active again: the venue has refused to unsubscribe it."""
 
-    def removed(self, channel: str) -> None:
+    def removed(self, entry: WantedChannel) -> None:
         """Note that a channel is no longer wanted, and the state of its stream is void."""
 
     def crowded(self, entry: WantedChannel, connection_id: int) -> bool:
@@ -286,7 +286,7 @@ class Wanted:
         if not entry.wanted_again:
             self.remove(entry)
             return False
-        self._outcomes.removed(entry.channel)
+        self._outcomes.removed(entry)
         self._settle(entry, subscribe=False)
         entry.wanted_again = entry.was_active = False
         entry.waited = 0.0
@@ -305,20 +305,25 @@ class Wanted:
         self._counts[entry.state] -= 1
         if entry.state is UNSUBSCRIBING:
             self._outcomes.left(entry.channel, reason or "")
-        self._outcomes.removed(entry.channel)
+        self._outcomes.removed(entry)
         self._outcomes.freed(entry)
         self._settle(entry, reason, refused=refused)
 
     # The end of a connection.
 
-    def count_fruitless(self, asked: set[Call], *, has_confirmed: bool, why: str) -> None:
+    def count_fruitless(
+        self, asked: set[Call], channels: Container[str], *, has_confirmed: bool, why: str
+    ) -> None:
         """Count the end of a connection against the calls that wait, so that none waits for ever.
 
         The connection was able to deliver answers. Its end counts against each call of ``asked``,
-        which had an outstanding request, and against every waiting call unless the connection
-        ``has_confirmed`` anything. ``why`` is the reason of the end.
+        which had an outstanding request, and against every call that waits for ``channels``, which
+        belonged to it, unless the connection ``has_confirmed`` anything. ``why`` is the reason of
+        the end.
         """
         for call in self.calls.subscribing():
+            if call not in asked and not any(channel in channels for channel in call.channels):
+                continue
             if call.is_served:
                 call.fruitless, call.is_served = 0, False
             elif call in asked or not has_confirmed:

@@ -27,9 +27,10 @@ class Channels:
         #: forgotten.
         self._room = STRANGERS
         self._has_forgotten = False
-        #: For each reason, the channels looked up since all were last suspected. The others are
-        #: still suspected and need no change, so suspecting all again and again is cheap.
-        self._unsuspected: dict[str, set[str]] = {}
+        #: For each connection and reason, the channels looked up since its channels were last
+        #: suspected. The others are still suspected and need no change, so suspecting all again and
+        #: again is cheap.
+        self._unsuspected: dict[tuple[int, str], set[str]] = {}
 
     def get(self, name: str) -> Channel | None:
         """Return the channel, or None. Needs no lock."""
@@ -54,12 +55,33 @@ class Channels:
         for unsuspected in self._unsuspected.values():
             unsuspected.discard(name)
 
-    def suspect_all(self, reason: str) -> None:
-        """Note that messages may have been missed, of an unknown channel: suspect all."""
-        unsuspected = self._unsuspected.get(reason)
+    def suspect_all(self, reason: str, connection_id: int, is_of: Callable[[str], bool]) -> None:
+        """Note that messages of a connection may have been missed, of an unknown channel.
+
+        All of its channels are suspected: wanted ones for which ``is_of`` is true, and unrequested
+        ones whose newest message it has brought.
+        """
+        key = connection_id, reason
+        unsuspected = self._unsuspected.get(key)
         for name in self.by_name if unsuspected is None else unsuspected:
-            self.by_name[name].suspect(reason)
-        self._unsuspected[reason] = set()
+            is_wanted = self._is_wanted(name)
+            if is_of(name) if is_wanted else self._is_brought_by(connection_id, name):
+                self.by_name[name].suspect(reason)
+        self._unsuspected[key] = set()
+
+    def unrequested_of(self, connection_id: int) -> list[str]:
+        """Return the unrequested channels whose newest message a connection has brought."""
+        brought = (name for name in self.by_name if self._is_brought_by(connection_id, name))
+        return [name for name in brought if not self._is_wanted(name)]
+
+    def connection_lost(self, connection_id: int) -> None:
+        """Note that a connection has ended."""
+        for key in [key for key in self._unsuspected if key[0] == connection_id]:
+            del self._unsuspected[key]
+
+    def _is_brought_by(self, connection_id: int, name: str) -> bool:
+        latest = self.by_name[name].latest
+        return latest is None or latest.arrival.connection_id == connection_id
 
     def _make_room(self) -> None:
         """Forget the oldest unrequested channels; keep the newest STRANGERS // 2."""

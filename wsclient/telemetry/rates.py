@@ -56,6 +56,8 @@ class Counters:
         "invalid",
         "messages",
         "missed",
+        "reconnects",
+        "rotations",
         "unhandled",
     )
 
@@ -78,6 +80,8 @@ class Counters:
     invalid: int
     messages: int
     missed: int
+    reconnects: int
+    rotations: int
     unhandled: int
 
 

@@ -187,6 +187,9 @@ class ConnectionInfo(_AsDict):
     ``connecting``, ``authenticating``, ``open``, or ``draining`` while it is being ended. ``age``
     is the time (s) since it was opened, None before. ``channels`` are those that the venue has
     confirmed on it. ``rate`` is in messages and bytes of payload per second over that age.
+    ``route`` is the dialect's name for its address, empty if the venue has only one. ``shard`` is
+    its number among the connections of that route, from 0: two have the same while one replaces the
+    other.
     """
 
     id: int
@@ -194,6 +197,8 @@ class ConnectionInfo(_AsDict):
     age: float | None
     channels: tuple[str, ...]
     rate: Rate
+    route: str = ""
+    shard: int = 0
 
 
 @dataclass(frozen=True, repr=False)
@@ -202,7 +207,8 @@ class Stats(_AsDict):
 
     ``messages`` delivered to queues; ``frames`` and ``bytes`` of payload received; ``connects``
     completed, of ``dials`` attempted; ``disconnects`` of an open connection, counted by reason in
-    ``disconnect_reasons``; ``gaps`` marked, with ``missed`` messages if the number is known;
+    ``disconnect_reasons``; ``reconnects`` after one; ``rotations``, in which a connection was
+    replaced before it ended; ``gaps`` marked, with ``missed`` messages if the number is known;
     ``invalid`` frames and messages skipped; ``unhandled`` frames of unknown type; ``queued``
     messages and ``queued_bytes`` waiting now, and the age (s) of the ``oldest``; ``dropped`` by
     overflow policies; ``callback_errors`` raised by ``on()`` and ``on_event()`` functions.
@@ -258,11 +264,8 @@ class Stats(_AsDict):
     channels_refused: int = 0
     channels_ended: int = 0
     channels_lost: int = 0
-
-    @property
-    def reconnects(self) -> int:
-        """The number of connections after the first."""
-        return max(0, self.connects - 1)
+    reconnects: int = 0
+    rotations: int = 0
 
     def __repr__(self) -> str:
         return "\n".join(_lines(self))

@@ -128,5 +128,8 @@ class Sources(Protocol):
     def mask(self, words: str) -> str:
         """Return ``words`` of the peer without any of our secrets that they quote."""
 
-    def make(self, connection_id: int, receiver: FrameReceiver, locks: Locks) -> Source:
-        """Return the source of a new connection, not started. ``locks`` makes its locks."""
+    def make(self, connection_id: int, receiver: FrameReceiver, locks: Locks, route: str) -> Source:
+        """Return the source of a new connection of ``route``, not started.
+
+        ``locks`` makes its locks.
+        """

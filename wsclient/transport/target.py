@@ -104,19 +104,21 @@ class Target:
         where = "a function" if callable(self.url) else parse_url(self.url)
         return f"<Target {where}, {self.dialect.name}>"
 
-    def ask(self, fetch: Callable[[RestRequest], Any]) -> Destination:
-        """Return the destination of the next attempt.
+    def ask(self, fetch: Callable[[RestRequest], Any], route: str = "") -> Destination:
+        """Return the destination of the next attempt on ``route``.
 
         It comes from the options, the user's functions, the dialect, and the answer by REST that
         ``fetch`` returns.
         """
         with self.turn:
-            return self._ask(fetch)
+            return self._ask(fetch, route)
 
-    def _ask(self, fetch: Callable[[RestRequest], Any]) -> Destination:
+    def _ask(self, fetch: Callable[[RestRequest], Any], route: str) -> Destination:
         options, dialect, mask = self.options, self.dialect, self.mask
         credentials = _credentials(options)
         url = _value("url", self.url)
+        if not callable(self.url):
+            url = call("the dialect's address()", dialect.address, url, route)
         mask.learn(url, credentials=credentials)
         request = call("the dialect's url_request()", dialect.url_request, url, credentials)
         if request is not None:

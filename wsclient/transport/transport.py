@@ -73,9 +73,14 @@ class Sockets:
         """The function that hides our secrets in a text."""
         return self.target.mask
 
-    def make(self, connection_id: int, receiver: FrameReceiver, locks: Locks) -> Transport:
-        """Return the transport of a new connection, not started. ``locks`` makes its locks."""
-        return Transport(connection_id, self, receiver, locks)
+    def make(
+        self, connection_id: int, receiver: FrameReceiver, locks: Locks, route: str = ""
+    ) -> Transport:
+        """Return the transport of a new connection of ``route``, not started.
+
+        ``locks`` makes its locks.
+        """
+        return Transport(connection_id, self, receiver, locks, route)
 
 
 class Transport:
@@ -86,11 +91,17 @@ class Transport:
     """
 
     def __init__(
-        self, connection_id: int, sockets: Sockets, receiver: FrameReceiver, locks: Locks
+        self,
+        connection_id: int,
+        sockets: Sockets,
+        receiver: FrameReceiver,
+        locks: Locks,
+        route: str = "",
     ) -> None:
         options = sockets.target.options
         self.connection_id = connection_id
         self._target = sockets.target
+        self._route = route
         self._options = options
         self._on_step = sockets.on_step
         self._receiver = receiver
@@ -207,7 +218,7 @@ class Transport:
 
     def _connect_and_read(self) -> None:
         options = self._options
-        there = self._target.ask(self._fetch)
+        there = self._target.ask(self._fetch, self._route)
         address, host, lines = there.check(options)
         self._on_step("target", there)
         sock = open_socket(
@@ -262,8 +273,10 @@ class Transport:
         self._opened.hold(sock, stream.abort)
         login, credentials = None, there.credentials
         if credentials is not None:
-            login = call("the dialect's login()", self._target.dialect.login, credentials)
-            self._log.hide(login)
+            dialect = self._target.dialect
+            if call("the dialect's logs_in()", dialect.logs_in, self._route):
+                login = call("the dialect's login()", dialect.login, credentials)
+                self._log.hide(login)
         self._last_byte_at = time.monotonic()
         where = there.url.partition("?")[0]
         self._receiver.opened(self.connection_id, login, credentials, where)

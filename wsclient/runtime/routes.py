@@ -1,0 +1,94 @@
+"""The routes of a client: which address carries a channel or a request, as its dialect says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from wsclient.dialect.base import Dialect
+from wsclient.errors import ConfigurationError
+from wsclient.runtime.budgets import budget_of
+from wsclient.sansio.backoff import Budget, Connects
+from wsclient.sansio.wanted import Routing
+from wsclient.text import one_line, text_of
+from wsclient.transport.addresses import parse_url
+
+__all__ = ["RouteFinder"]
+
+
+class RouteFinder:
+    """Asks the dialect of one client for routes.
+
+    The dialect may be a user's code, so nothing of this is called under the core's lock, except
+    :meth:`where` and :meth:`connects`, which only look up what is known. ``url`` is the client's
+    address, None if it is a function: then there is only one route, as the address may change.
+    ``where`` is the address for errors. ``mask`` hides the client's secrets in texts.
+    """
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        url: str | None,
+        where: str,
+        *,
+        has_credentials: bool,
+    ) -> None:
+        self._dialect = dialect
+        self._url = url
+        self._where = where
+        self._has_credentials = has_credentials
+        #: The addresses of the routes so far, and their rate limits of attempts.
+        self._addresses: dict[str, str] = {}
+        self._budgets: dict[str, Connects | None] = {}
+
+    def default(self) -> str:
+        """Return the default route. Raises what the dialect raises."""
+        route = "" if self._url is None else self._dialect.default_route(self._url)
+        self._learn(route)
+        return route
+
+    def of_request(self, payload: Any) -> str:
+        """Return the route of a caller's message. Raises what the dialect raises."""
+        route = "" if self._url is None else self._dialect.request_route(payload, self._url)
+        self._learn(route)
+        return route
+
+    def of(self, channels: Iterable[str], options: Mapping[str, Any]) -> dict[str, Routing]:
+        """Return how each channel is reached; ``options`` are those of the subscribe."""
+        return {channel: self._of(channel, options) for channel in dict.fromkeys(channels)}
+
+    def _of(self, channel: str, options: Mapping[str, Any]) -> Routing:
+        try:
+            dialect = self._dialect
+            wire = dialect.wire_name(channel)
+            if not self._has_credentials and dialect.needs_credentials(wire, options):
+                return Routing("", wire, "it needs credentials, and the client has none")
+            route = "" if self._url is None else dialect.route(channel, self._url)
+            self._learn(route)
+        except ConfigurationError as error:
+            return Routing("", channel, one_line(str(error)))
+        except BaseException as error:  # noqa: BLE001 - SystemExit too: only this channel fails
+            return Routing("", channel, one_line(f"{type(error).__name__}: {text_of(error)}"))
+        return Routing(route, wire)
+
+    def _learn(self, route: str) -> None:
+        if route in self._addresses:
+            return
+        limit = self._dialect.limits.connects
+        where = self._where
+        budget: Connects | None = None if limit is None else Budget(*limit)
+        if self._url is not None:
+            address = parse_url(self._dialect.address(self._url, route))
+            where = str(address)
+            if limit is not None and not address.is_loopback:  # nothing there counts attempts
+                budget = budget_of(where, *limit)
+        self._budgets[route] = budget
+        self._addresses[route] = where
+
+    def where(self, route: str) -> str:
+        """Return the address of a known route, for errors."""
+        return self._addresses.get(route, self._where)
+
+    def connects(self, route: str) -> Connects | None:
+        """Return the rate limit of attempts on a known route, None for no limit."""
+        return self._budgets.get(route)
