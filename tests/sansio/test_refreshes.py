@@ -137,11 +137,14 @@ def test_take_returns_at_most_the_given_number_of_the_given_channels() -> None:
     refreshes = Refreshes()
     for channel in "abc":
         refreshes.want(channel, 0.0)
-    assert refreshes.take(0.0, of="bc", most=1) == ["b"]
-    assert refreshes.take(0.0, of="bc") == ["c"]
-    assert refreshes.take(0.0, of="") == []
-    assert (refreshes.deadline(0.0), refreshes.deadline(0.0, of="bc")) == (0.0, PATIENCE)
-    assert refreshes.deadline(0.0, of="") == INF
+    assert refreshes.take(0.0, of="bc".__contains__, most=1) == ["b"]
+    assert refreshes.take(0.0, of="bc".__contains__) == ["c"]
+    assert refreshes.take(0.0, of=lambda _: False) == []
+    assert (refreshes.deadline(0.0), refreshes.deadline(0.0, of="bc".__contains__)) == (
+        0.0,
+        PATIENCE,
+    )
+    assert refreshes.deadline(0.0, of=lambda _: False) == INF
     assert refreshes.take(0.0) == ["a"]
 
 
