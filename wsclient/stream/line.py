@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from wsclient.stream.matching import Matching
 
-__all__ = ["SILENCE", "Line"]
+__all__ = ["SILENCE", "ChannelLine"]
 
 #: After this time (s) a message is not on its way any more: it has come on each connection.
 SILENCE = 5.0
 
 
-class Line:
+class ChannelLine:
     """One connection, as a carrier of one channel. ``id`` is the connection's."""
 
     __slots__ = (

@@ -52,7 +52,7 @@ class Entry(NamedTuple):
     is_refused: bool = False
 
 
-class _Item(NamedTuple):
+class _Unmatched(NamedTuple):
     identity: Hashable
     at: float
     size: int
@@ -60,13 +60,13 @@ class _Item(NamedTuple):
     entry: Entry | None
 
 
-class _Side:
+class _Strand:
     """The messages of one side that the other has not brought, and the runs that end with them."""
 
     __slots__ = ("_first", "_recent", "_size", "items", "runs")
 
     def __init__(self) -> None:
-        self.items: deque[_Item] = deque()
+        self.items: deque[_Unmatched] = deque()
         #: The position of the first item, counted from the beginning of the stream.
         self._first = 0
         self._size = 0
@@ -82,10 +82,14 @@ class _Side:
             run = tuple([known for known, _ in self._recent])
             place = self._first + len(self.items), self._recent[0][1]
             self.runs.setdefault(run, []).append(place)
-        self.items.append(_Item(identity, at, size + OVERHEAD, run, entry))
+        self.items.append(_Unmatched(identity, at, size + OVERHEAD, run, entry))
         self._size += size + OVERHEAD
 
-    def pop(self) -> _Item:
+    def split(self) -> None:
+        """Let no run go on from here."""
+        self._recent = ()
+
+    def pop(self) -> _Unmatched:
         item = self.items.popleft()
         if item.run is not None:
             places = self.runs[item.run]
@@ -96,7 +100,7 @@ class _Side:
         self._size -= item.size
         return item
 
-    def pop_to(self, position: int) -> list[_Item]:
+    def pop_to(self, position: int) -> list[_Unmatched]:
         """Remove and return the items up to a position."""
         return [self.pop() for _ in range(position + 1 - self._first)]
 
@@ -140,9 +144,9 @@ class Matching:
         self._missed = missed
         self.is_aligned = self._was_aligned = is_aligned
         #: Delivered, and not yet brought by the connection.
-        self._owed = _Side()
+        self._owed = _Strand()
         #: Brought by the connection, and not yet delivered.
-        self._ahead = _Side()
+        self._ahead = _Strand()
         self._has_overflowed = False
         self._settled_at = float("-inf") if is_aligned else float("inf")
         #: When a message last came, except for snapshots of the connection (monotonic s).
@@ -155,14 +159,17 @@ class Matching:
         """Whether the connection has still to bring messages that are delivered already."""
         return bool(self._owed.items)
 
-    @property
-    def is_doubted(self) -> bool:
-        """Whether messages may be missing among those that wait."""
-        return any(item.entry is not None and item.entry.doubt for item in self._ahead.items)
-
     def settle(self, at: float) -> None:
         """Note that from a time on (monotonic s) each message comes on both sides."""
         self._settled_at = at
+
+    def doubt(self, until: float) -> None:
+        """Note that either side may have lost messages; after ``until`` both are whole again."""
+        self.is_aligned = self._was_aligned = False
+        self._settled_at = max(self._settled_at, until)
+        self.active_at = max(self.active_at, until)
+        self._owed.split()
+        self._ahead.split()
 
     def delivered(self, identity: Hashable, size: int, now: float) -> None:
         """Add a message that another connection brought, and that is delivered."""
@@ -211,7 +218,7 @@ class Matching:
         extra = [item.entry for item in ahead][: len(ahead) - common]
         return all(entry is not None and is_snapshot(entry.message) for entry in extra)
 
-    def _match(self, side: _Side, other: _Side) -> None:
+    def _match(self, side: _Strand, other: _Strand) -> None:
         """Match the newest message of a side."""
         if self.is_aligned and other.items:  # then it is the side's only one
             mine = side.items[0].identity
@@ -226,7 +233,7 @@ class Matching:
         if side.shrink():
             self.is_aligned, self._has_overflowed = False, True
 
-    def _align(self, side: _Side, other: _Side) -> None:
+    def _align(self, side: _Strand, other: _Strand) -> None:
         """Align the streams if the newest run of a side came once on either side."""
         run = side.items[-1].run
         if run is None:
@@ -244,7 +251,7 @@ class Matching:
         self.is_aligned = self._was_aligned = True
         self._has_overflowed = False
 
-    def _compare(self, ahead: list[_Item], owed: list[_Item]) -> None:
+    def _compare(self, ahead: list[_Unmatched], owed: list[_Unmatched]) -> None:
         """Report messages before a run that only the connection brought."""
         if self._has_overflowed:
             self._missed(None)

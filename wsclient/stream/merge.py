@@ -17,7 +17,7 @@ from collections.abc import Hashable, Mapping
 
 from wsclient.messages import Message
 from wsclient.stream.channel import Channel
-from wsclient.stream.line import SILENCE, Line
+from wsclient.stream.line import SILENCE, ChannelLine
 from wsclient.stream.matching import Entry, Matching, is_snapshot
 from wsclient.stream.numbered import Numbered
 
@@ -42,10 +42,10 @@ class Merge:
 
     def __init__(self, channel: Channel, leader: int) -> None:
         self._channel = channel
-        self._lines: dict[int, Line] = {}
+        self._lines: dict[int, ChannelLine] = {}
         #: The channel has numbers, as far as is known now.
         self.is_numbered = channel.last is not None
-        line = self._lines[leader] = Line(leader, self._matching(is_aligned=True))
+        line = self._lines[leader] = ChannelLine(leader, self._matching(is_aligned=True))
         line.confirmed_at = -INF
         line.last = channel.last
         line.is_met = line.is_shared = True
@@ -91,7 +91,7 @@ class Merge:
         """Add a connection: its subscribe is about to be sent."""
         if self.is_numbered:
             self._numbers.catch_up(now)
-        self._lines[connection_id] = Line(connection_id, self._matching())
+        self._lines[connection_id] = ChannelLine(connection_id, self._matching())
 
     def confirmed(self, connection_id: int, now: float) -> None:
         """Note that the venue has confirmed the channel on a connection."""
@@ -150,9 +150,11 @@ class Merge:
                 self._channel.suspect(reason)
         elif is_leader:
             self._channel.suspect(reason)
+            for other in self._lines.values():
+                other.matching.doubt(now + LAG)
         else:
             line.doubt = reason
-            line.matching.active_at = now
+            line.matching.doubt(now + LAG)
 
     def asked(self, connection_id: int) -> None:
         """Note that the next snapshot of a connection was asked for: it will be delivered."""
@@ -222,7 +224,7 @@ class Merge:
                 return INF
             return line.confirmed_at + (0.0 if line.is_met else LAG)
         matching = line.matching
-        if matching.is_aligned and line.doubt is None and not matching.is_doubted:
+        if matching.is_aligned:
             return line.confirmed_at
         silent_at = max(line.confirmed_at, matching.active_at) + SILENCE
         return silent_at if now < silent_at or matching.agrees() else INF
@@ -235,7 +237,7 @@ class Merge:
     def _missed(self, count: int | None) -> None:
         self._channel.lost(count, "sequence")
 
-    def _renew(self, line: Line, is_aligned: bool) -> None:
+    def _renew(self, line: ChannelLine, is_aligned: bool) -> None:
         """Begin to match a connection again."""
         line.copies += line.matching.copies
         line.matching = self._matching(is_aligned)
@@ -248,13 +250,13 @@ class Merge:
                 if line.confirmed_at is not None:
                     line.matching.settle(now + LAG)
 
-    def _successor(self) -> Line | None:
+    def _successor(self) -> ChannelLine | None:
         """Return the connection that leads next; None if there is no other."""
         leader = self._numbers.leader if self.is_numbered else self._leader
         others = [line for line in self._lines.values() if line.id != leader]
         return max(others, key=_fitness, default=None)
 
-    def _lead_numbers(self, line: Line, reason: str) -> list[Message]:
+    def _lead_numbers(self, line: ChannelLine, reason: str) -> list[Message]:
         delivered = self._numbers.lead(line, reason)
         if line.confirmed_at is None:
             self._channel.suspect(reason)
@@ -264,20 +266,19 @@ class Merge:
         line.doubt = line.doubt or reason  # a jump shows whether anything was missed
         return delivered
 
-    def _take_over(self, line: Line, now: float, reason: str) -> list[Message]:
+    def _take_over(self, line: ChannelLine, now: float, reason: str) -> list[Message]:
         """Let a connection lead on a channel without numbers; return what it has ready."""
         matching, old = line.matching, self._lines.get(self._leader)
         is_proven = self.is_proven(now)
         self._leader = line.id
         rest = matching.rest()
-        if is_proven:
-            line.doubt = None
-        if is_proven and not matching.is_aligned:
-            line.copies += len(rest)
-            rest.clear()
         if not matching.is_aligned:
             matching.forgive()
-        if is_proven or matching.is_aligned:
+        if is_proven:
+            if not matching.is_aligned:
+                line.copies += len(rest)
+                rest.clear()
+            line.doubt = None
             if old is not None:
                 self._renew(old, is_aligned=True)
         else:
@@ -293,7 +294,7 @@ class Merge:
             delivered += self._count(line, now)
         return delivered
 
-    def _take_of_leader(self, line: Line, entry: Entry, now: float) -> list[Message]:
+    def _take_of_leader(self, line: ChannelLine, entry: Entry, now: float) -> list[Message]:
         matching = line.matching
         if matching.is_behind and matching.skips(entry.identity):
             return []
@@ -308,7 +309,7 @@ class Merge:
             return delivered
         return self._deliver(line, entry, now)
 
-    def _deliver(self, line: Line, entry: Entry, now: float) -> list[Message]:
+    def _deliver(self, line: ChannelLine, entry: Entry, now: float) -> list[Message]:
         message = entry.message
         if entry.doubt is not None:
             self._channel.suspect(entry.doubt)
@@ -321,12 +322,12 @@ class Merge:
                 other.matching.delivered(entry.identity, len(message.raw), now)
         return [] if entry.is_refused else [message]
 
-    def _begin_to_count(self, line: Line, entry: Entry, now: float) -> list[Message]:
+    def _begin_to_count(self, line: ChannelLine, entry: Entry, now: float) -> list[Message]:
         """Deliver the first message with a number, and what the others have ready after it."""
         delivered = self._deliver(line, entry, now)
         return delivered + self._count(line, now)
 
-    def _count(self, leader: Line, now: float) -> list[Message]:
+    def _count(self, leader: ChannelLine, now: float) -> list[Message]:
         """Go on with numbers, which have begun; return what is to be delivered now."""
         delivered: list[Message] = []
         self.is_numbered = True
@@ -345,7 +346,9 @@ class Merge:
                 )
         return delivered
 
-    def _take_beside_numbers(self, line: Line, message: Message, is_refused: bool) -> list[Message]:
+    def _take_beside_numbers(
+        self, line: ChannelLine, message: Message, is_refused: bool
+    ) -> list[Message]:
         """Deliver a message without a number on a channel with numbers, if the leader brings it."""
         self._is_mixed = True
         if line.id != self.leader:
@@ -358,7 +361,7 @@ class Merge:
         return [message]
 
 
-def _fitness(line: Line) -> tuple[bool, ...]:
+def _fitness(line: ChannelLine) -> tuple[bool, ...]:
     """Return how fit a connection is to lead, to be compared."""
     is_odd = line.is_apart or line.is_ignored
     return not is_odd, line.confirmed_at is not None, line.matching.is_aligned

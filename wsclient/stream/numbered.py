@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from wsclient.messages import LinkedMessage, Message
 from wsclient.stream.channel import Channel
-from wsclient.stream.line import SILENCE, Line
+from wsclient.stream.line import SILENCE, ChannelLine
 from wsclient.stream.matching import OVERHEAD
 
 __all__ = ["HELD_BYTES", "MEET_WAIT", "MERGE_WAIT", "Numbered"]
@@ -40,7 +40,7 @@ class _Held(NamedTuple):
 
     key: int
     order: int
-    line: Line
+    line: ChannelLine
     message: Message
     is_refused: bool
 
@@ -66,7 +66,7 @@ class Numbered:
         "leader",
     )
 
-    def __init__(self, channel: Channel, lines: dict[int, Line], leader: int) -> None:
+    def __init__(self, channel: Channel, lines: dict[int, ChannelLine], leader: int) -> None:
         self._channel = channel
         self._lines = lines
         self.leader = leader
@@ -133,7 +133,7 @@ class Numbered:
             del passed[0]
 
     def take(
-        self, line: Line, message: Message, identity: Hashable, is_refused: bool, now: float
+        self, line: ChannelLine, message: Message, identity: Hashable, is_refused: bool, now: float
     ) -> list[Message]:
         """Return what is to be delivered now that a connection has brought a message."""
         self.catch_up(now)
@@ -182,7 +182,7 @@ class Numbered:
         self._settle(delivered, now, reason)
         return delivered
 
-    def lead(self, line: Line, reason: str) -> list[Message]:
+    def lead(self, line: ChannelLine, reason: str) -> list[Message]:
         """Let a connection lead; return what is to be delivered now.
 
         If its numbers are not those of the others, messages may have been missed.
@@ -200,7 +200,7 @@ class Numbered:
     # Inside.
 
     def _accept(
-        self, delivered: list[Message], line: Line, message: Message, is_refused: bool
+        self, delivered: list[Message], line: ChannelLine, message: Message, is_refused: bool
     ) -> None:
         channel, last = self._channel, self._channel.last
         line.doubt = None
@@ -230,7 +230,7 @@ class Numbered:
     def _copy(
         self,
         delivered: list[Message],
-        line: Line,
+        line: ChannelLine,
         message: Message,
         identity: Hashable,
         is_refused: bool,
@@ -258,7 +258,7 @@ class Numbered:
             line.is_met = True
         line.copies += 1
 
-    def _is_apart(self, line: Line, number: int, identity: Hashable, now: float) -> bool:
+    def _is_apart(self, line: ChannelLine, number: int, identity: Hashable, now: float) -> bool:
         """Return whether a number that is delivered is not that of the delivered message."""
         if line.is_shared:
             return False
@@ -269,13 +269,13 @@ class Numbered:
         at, passed = self._passed[0]
         return at <= now - SILENCE and number <= passed
 
-    def _remember(self, line: Line, number: int, identity: Hashable) -> None:
+    def _remember(self, line: ChannelLine, number: int, identity: Hashable) -> None:
         if identity is not None and number not in self._identities:
             self._identities[number] = line.id, identity
             if len(self._identities) > IDENTITIES:
                 del self._identities[next(iter(self._identities))]
 
-    def _rejoins(self, line: Line, has_restarted: bool, follows: int | None) -> bool:
+    def _rejoins(self, line: ChannelLine, has_restarted: bool, follows: int | None) -> bool:
         last = self._channel.last
         is_reached = self._rejoin is not None and last is not None and last >= self._rejoin
         if has_restarted or follows is None or is_reached:
@@ -285,7 +285,7 @@ class Numbered:
     def _restart(
         self,
         delivered: list[Message],
-        line: Line,
+        line: ChannelLine,
         message: Message,
         is_refused: bool,
         is_linked: bool,
@@ -300,7 +300,7 @@ class Numbered:
         self._accept(delivered, line, message, is_refused)
 
     def _refresh(
-        self, delivered: list[Message], line: Line, message: Message, is_refused: bool
+        self, delivered: list[Message], line: ChannelLine, message: Message, is_refused: bool
     ) -> None:
         """Deliver a snapshot that was asked for."""
         self._flush(delivered)
@@ -313,7 +313,7 @@ class Numbered:
         line.is_met = True
         self._accept(delivered, line, message, is_refused)
 
-    def _ignore_others(self, leader: Line, rejoin: int | None) -> None:
+    def _ignore_others(self, leader: ChannelLine, rejoin: int | None) -> None:
         self._rejoin = rejoin
         for line in self._lines.values():
             if line is not leader:
@@ -325,7 +325,7 @@ class Numbered:
         self._identities.clear()
 
     def _hold(
-        self, key: int, line: Line, message: Message, is_refused: bool, deadline: float
+        self, key: int, line: ChannelLine, message: Message, is_refused: bool, deadline: float
     ) -> None:
         self._order += 1
         held = _Held(key, self._order, line, message, is_refused)
@@ -371,7 +371,7 @@ class Numbered:
             else:
                 break
 
-    def _may_fill(self, lines: Iterable[Line], number: int) -> bool:
+    def _may_fill(self, lines: Iterable[ChannelLine], number: int) -> bool:
         """Return whether a connection may still bring numbers up to ``number``."""
         for line in lines:
             if line.is_apart or line.is_ignored:
