@@ -133,6 +133,17 @@ class Channel:
         gap = Gap(reason, None, self.last_received_at)
         self._suspected = gap if self._suspected is None else self._suspected.merge(gap)
 
+    def restart(self, reason: str) -> None:
+        """Note that messages may have been missed, and that the numbers begin again."""
+        self.suspect(reason)
+        self._last = None
+
+    def lost(self, count: int | None, reason: str) -> None:
+        """Note that ``count`` messages were missed; None if it is not known how many."""
+        self._expect_nothing()
+        gap = Gap(reason, count, self.last_received_at)
+        self._certain = gap if self._certain is None else self._certain.merge(gap)
+
     def refused(self, message: Message) -> None:
         """Note that a message was received but not delivered (``validate`` raised)."""
         self._expect_nothing()
