@@ -16,6 +16,7 @@ ROUTES = RouteAddresses({"spot": "public/spot", "spot_x": "public/spot-x", "me":
         ("wss://acme.example/v5/public/spot/", "spot"),
         ("wss://acme.example/v5/private?key=/v5/public/spot", "me"),
         ("ws://127.0.0.1:8765/a/proxy/v5/public/spot-x", "spot_x"),
+        ("WSS://Acme.Example/v5/private", "me"),
         ("wss://acme.example/", ""),
         ("wss://acme.example", ""),
         ("wss://acme.example/v5/public", ""),

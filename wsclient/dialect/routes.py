@@ -10,7 +10,7 @@ from wsclient.errors import ConfigurationError
 __all__ = ["RouteAddresses"]
 
 #: The scheme, the host and the beginning of the path.
-_ANYWHERE = r"wss?://[^/?#]+(?:/[^?#]*)?"
+_ANYWHERE = r"(?i:wss?)://[^/?#]+(?:/[^?#]*)?"
 #: The end of the path, and the query.
 _END = r"/?(?:\?.*)?"
 
