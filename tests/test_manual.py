@@ -154,6 +154,29 @@ def test_the_table_of_features_is_that_of_the_code() -> None:
     assert table("venues", "What each dialect supports") == actual
 
 
+def limits_of(name: str) -> list[str]:
+    limits = dialects.find(name).limits
+    per_second, connects, age = limits.messages_per_second, limits.connects, limits.max_age
+    assert connects is not None
+    return [
+        str(limits.channels_per_connection or "no limit"),
+        f"{per_second:g}/s" if per_second else "no limit",
+        f"{connects[0]} in {connects[1]:g} s",
+        str(limits.connections or "no limit"),
+        f"{age / 3600:.1f} h" if age else "none",
+    ]
+
+
+def test_the_table_of_limits_of_venues_is_that_of_the_code() -> None:
+    shown = {row[0]: row[1:-1] for row in table("venues", "Limits")}
+    assert shown == {name: limits_of(name) for name in dialects.NAMES}
+
+
+def test_the_table_of_routes_names_each_dialect_with_routes() -> None:
+    shown = [row[0] for row in table("venues", "Routes")]
+    assert shown == [n for n in dialects.NAMES if overrides(dialects.find(n), "route")]
+
+
 def test_the_table_of_venues_names_every_dialect() -> None:
     assert tuple(row[0] for row in table("venues", title_of("venues"))) == dialects.NAMES
 

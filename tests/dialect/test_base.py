@@ -97,7 +97,15 @@ def test_a_dialect_has_one_route_by_default() -> None:
     assert dialect.address(url, "") == url
     assert dialect.wire_name("a:b") == "a:b"
     assert dialect.logs_in("")
+    assert dialect.room("") is None
     assert not dialect.needs_credentials("a:b", {})
+
+
+def test_each_route_has_the_room_of_the_limits_by_default() -> None:
+    class Roomy(Dialect):
+        limits = Limits(channels_per_connection=7)
+
+    assert Roomy().room("a") == 7
 
 
 def test_channels_and_requests_without_a_route_go_to_the_default_one() -> None:

@@ -18,7 +18,7 @@ from wsclient.dialects import Binance, BinanceFutures, find
 from wsclient.errors import ConfigurationError, SubscriptionRejected
 from wsclient.messages import LinkedMessage, Message
 from wsclient.stream.incoming import Invalid
-from wsclient.stream.items import Ack, Notice, Rejection, Reply, Unhandled
+from wsclient.stream.items import Ack, Ending, Notice, Rejection, Reply, Unhandled
 from wsclient.testing import FakeVenue
 
 DEPTH = (
@@ -205,7 +205,7 @@ def test_an_address_that_names_streams_of_two_routes_is_refused(place: str) -> N
         client = WebSocketClient(
             venue.url.rstrip("/") + place, dialect="binance_futures", retry_delay=0.01
         )
-        with pytest.raises(ConfigurationError, match="one client per route"), client:
+        with pytest.raises(ConfigurationError, match="subscribe to the others"), client:
             pass
         assert venue.attempts == 0
 
@@ -338,8 +338,8 @@ def test_an_answer_without_an_id_confirms_nothing() -> None:
         {"stream": "!serverShutdown", "data": {"e": "serverShutdown", "E": 1770123456789}},
     ],
 )
-def test_a_planned_shutdown_is_a_notice(frame: Any) -> None:
-    assert isinstance(peek(frame), Notice)
+def test_a_planned_shutdown_ends_the_connection_at_a_time_that_is_not_stated(frame: Any) -> None:
+    assert peek(frame) == Ending("this server will shut down soon")
 
 
 # --- in: data ------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from wsclient.stream.incoming import Invalid
 from wsclient.stream.items import (
     Ack,
     Counted,
+    Ending,
     Heartbeat,
     LoginAccepted,
     LoginRefused,
@@ -210,7 +211,15 @@ def test_a_channel_that_the_venue_ends_is_subscribed_to_again() -> None:
             Rejection("channel: unknown (10300)", name="bogus-channel"),
         ),
         ({"msg": "unknown pair", "code": 10001}, Rejection("unknown pair (10001)")),
-        ({"msg": "limit", "code": 10305}, Rejection("limit (10305)")),
+        ({"msg": "limit", "code": 10305}, Rejection("limit (10305)", is_limit=True)),
+        (
+            {"msg": "limit", "code": 10305, "channel": "book", "subId": "7"},
+            Rejection("limit (10305)", "7", is_limit=True),
+        ),
+        (
+            {"msg": "limit", "code": 10305, "channel": "book"},
+            Rejection("limit (10305)", name="book", is_limit=True),
+        ),
         ({"msg": "no", "code": 10400, "chanId": 5}, Rejection("no (10400)", None, "#5")),
         ({"code": 10302}, Rejection("no reason given (10302)")),
     ],
@@ -245,9 +254,15 @@ def test_an_error_that_is_about_no_subscription_is_a_notice(code: int) -> None:
     assert peek({"event": "error", "msg": "bad", "code": code}) == Notice(f"bad ({code})")
 
 
-def test_an_announcement_of_the_venue_is_a_notice() -> None:
+def test_a_restart_of_the_server_ends_the_connection_at_a_time_that_is_not_stated() -> None:
     frame = {"event": "info", "code": 20051, "msg": "Stopping. Please try to reconnect"}
-    assert peek(frame) == Notice("Stopping. Please try to reconnect (20051)")
+    assert peek(frame) == Ending("Stopping. Please try to reconnect (20051)")
+
+
+@pytest.mark.parametrize("code", [20060, 20061])
+def test_the_connection_stays_during_maintenance(code: int) -> None:
+    frame = {"event": "info", "code": code, "msg": "maintenance"}
+    assert peek(frame) == Notice(f"maintenance ({code})")
 
 
 def test_the_greeting_is_filtered_unless_the_venue_is_in_maintenance() -> None:

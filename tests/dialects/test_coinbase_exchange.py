@@ -112,7 +112,7 @@ def test_the_signature_has_the_time_of_the_subscribe_not_of_the_connect() -> Non
 
 def test_the_limits_of_the_venue() -> None:
     limits = CoinbaseExchange().limits
-    assert (limits.connects, limits.messages_per_second) == ((8, 1.0), 100.0)
+    assert (limits.connects, limits.messages_per_second) == ((8, 1.0), 50.0)
 
 
 # --- in: answers ---------------------------------------------------------------------------------

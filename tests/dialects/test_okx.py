@@ -27,6 +27,7 @@ from wsclient.messages import LinkedMessage, Message
 from wsclient.stream.incoming import Invalid
 from wsclient.stream.items import (
     Ack,
+    Ending,
     Heartbeat,
     LoginAccepted,
     LoginRefused,
@@ -259,10 +260,11 @@ def test_an_error_without_an_id_may_refuse_a_subscribe(code: str, text: str) -> 
     assert isinstance(peek({"event": "error", "code": code, "msg": text}), Rejection)
 
 
-def test_an_announced_upgrade_is_a_notice() -> None:
+def test_an_announced_upgrade_ends_the_connection_in_a_minute() -> None:
     text = "The connection will soon be closed for a service upgrade. Please reconnect."
     frame = {"event": "notice", "code": "64008", "msg": text, "connId": "a4d3ae55"}
-    assert peek(frame) == Notice(f"{text} (64008)")
+    assert peek(frame) == Ending(f"{text} (64008)", 60.0)
+    assert peek({**frame, "code": "64009"}) == Notice(f"{text} (64009)")
 
 
 def test_the_messages_about_the_number_of_connections() -> None:

@@ -70,7 +70,7 @@ with a snapshot by REST::
     import msgspec
     from wsclient.dialect import (
         BookFormat, BookUpdate, Heads, LinkedMessage, LoginAccepted, LoginRefused, RestRequest,
-        Row, Snapshot, levels, sign,
+        RouteAddresses, Row, Snapshot, levels, sign,
     )
 
     class Sides(msgspec.Struct):
@@ -129,27 +129,28 @@ in the stream, :meth:`BookFormat.update` returns them with ``is_snapshot`` set, 
 
 **Routes.** A venue may serve its channels at several addresses, which are called routes. The client
 then opens a connection per route that is needed, and asks the dialect about routes only by their
-names: :meth:`Dialect.route`, :meth:`Dialect.default_route`, :meth:`Dialect.address`. Where two
-routes have channels of the same name, the client's name of a channel begins with its route, which
-:meth:`Dialect.wire_name` removes::
+names: :meth:`Dialect.route`, :meth:`Dialect.default_route`, :meth:`Dialect.address`;
+:class:`RouteAddresses` helps. Where two routes have channels of the same name, the client's name
+for a channel begins with its route, which :meth:`Dialect.wire_name` removes::
 
     class AcmeWorld(Acme):
-        name = "acme_world"                         # wss://acme.example/v1/us, .../eu, .../account
+        name = "acme_world"
+        routes = RouteAddresses({"us": "us", "eu": "eu", "account": "account"}, "/v1/")
 
-        def default_route(self, url):
-            return url.rpartition("/")[2]
+        def default_route(self, url):               # "us" of wss://acme.example/v1/us
+            return self.routes.of(url)
 
-        def route(self, channel, url):              # "eu:AAPL": the AAPL of the route "eu"
+        def route(self, channel, url):              # "eu:AAPL" is AAPL at the route "eu"
             route, _, name = channel.rpartition(":")
             return "account" if name == "orders" else route or self.default_route(url)
 
         def address(self, url, route):
-            return f"{url.rpartition('/')[0]}/{route}"
+            return self.routes.address(url, route)
 
         def wire_name(self, channel):
             return channel.rpartition(":")[2]
 
-        def logs_in(self, route):
+        def logs_in(self, route):                   # the other routes take no login
             return route == "account"
 
         def needs_credentials(self, channel, options):
@@ -170,6 +171,7 @@ from __future__ import annotations
 
 from wsclient.dialect.base import Dialect
 from wsclient.dialect.books import BookFormat, BookUpdate, Levels, Row, Snapshot, levels
+from wsclient.dialect.routes import RouteAddresses
 from wsclient.dialect.signing import from_base64, sign, sign_in_base64
 from wsclient.dialect.values import Credentials, Limits, RestRequest
 from wsclient.errors import (
@@ -225,6 +227,7 @@ __all__ = [  # noqa: RUF022 - the base class, what it takes and returns, errors,
     "Unhandled",
     "Verb",
     "RestRequest",
+    "RouteAddresses",
     "BookFormat",
     "BookUpdate",
     "Snapshot",

@@ -114,7 +114,8 @@ class Dialect:
         """Return the address of ``route``, for a client with ``url``.
 
         For the :meth:`default_route` that is ``url`` itself. :meth:`url_request` and :meth:`url`
-        then get this address. ``route`` is a result of the methods above.
+        then get this address. ``route`` is a result of the methods above. Raise ConfigurationError
+        if ``url`` does not show where that route is.
         """
         return url
 
@@ -124,6 +125,13 @@ class Dialect:
         Two channels of one route must not have the same.
         """
         return channel
+
+    def room(self, route: str) -> int | None:
+        """Return how many channels a connection of ``route`` may have; None for no limit.
+
+        Override it where routes differ: by default it is ``limits.channels_per_connection``.
+        """
+        return self.limits.channels_per_connection
 
     def logs_in(self, route: str) -> bool:
         """Return whether connections of ``route`` send :meth:`login`, if there are credentials."""

@@ -9,8 +9,12 @@ Sources: ``web-socket-streams.md`` of binance/binance-spot-api-docs, unless anot
 
 * ``{"result": null, "id": N}`` accepts a whole request. Errors are ``{"code", "msg"}``, some
   without an id. Errors wrapped in ``"error"`` are understood too.
-* Limits: 5 messages per second including pings and pongs, 1024 streams per connection, 300 connects
-  in 5 minutes. A connection lasts 24 hours. A ``serverShutdown`` event precedes a planned end.
+* Limits: 5 messages per second including pings and pongs, and 1024 streams, per connection; 300
+  connects in 5 minutes per IP address. There is no limit of connections at a time. How more streams
+  are refused is not documented.
+* A connection lasts 24 hours. A ``serverShutdown`` event precedes a planned end; how long before,
+  the venue does not say (``CHANGELOG.md`` of that repository has withdrawn the 10 minutes that it
+  once stated).
 * ``@depth`` numbers its updates: a message is the range ``U..u``, and the next one begins with
   ``u + 1``.
 * ``!ticker@arr`` was retired on 2026-03-26 (the changelog of that repository).
@@ -36,6 +40,7 @@ from wsclient.dialect import (
     ConfigurationError,
     Credentials,
     Dialect,
+    Ending,
     Heads,
     Item,
     Limits,
@@ -236,7 +241,7 @@ class Binance(Dialect):
         head = _frame(frame)
         stream = head.stream
         if head.event == "serverShutdown" or stream == "!serverShutdown":
-            return Notice("this server will shut down soon")
+            return Ending("this server will shut down soon")
         if stream is None:
             return _answer(msgspec.json.decode(frame))
         kind = kind_of(stream)

@@ -1,13 +1,15 @@
 """Binance USD-M futures, market data.
 
-One address per route: ``wss://fstream.binance.com/public``, ``wss://fstream.binance.com/market``.
-Channels, answers and errors are those of spot: see the module ``binance``. What differs:
+Address: ``wss://fstream.binance.com``. It has the routes ``public``, ``market`` and ``private``,
+which are the next part of its path: ``wss://fstream.binance.com/public``. Channels, answers and
+errors are those of spot: see the module ``binance``. What differs:
 
 * Routes exist since 2026-04-23. Which streams each route has, and that an address without a route
   acknowledges all streams but sends only those of ``/public``: the "Important WebSocket Change
   Notice" on developers.binance.com. ``rpiDepth`` and ``tradingSession``: the venue's client
   binance-connector-python. That ``trade`` is on ``/public``: seen on the wire by other clients.
-* Limits: 10 messages per second (developers.binance.com).
+* Limits: 10 messages per second, and 1024 streams, per connection, which lasts 24 hours
+  (developers.binance.com). That ``serverShutdown`` comes here too is our assumption.
 * Messages of ``@depth`` name the ``u`` of the message before them, ``pu`` (seen on the wire).
 * The update whose ``u`` is the snapshot's ``lastUpdateId`` is applied (developers.binance.com, "How
   to manage a local order book correctly"; seen on the wire).
@@ -41,6 +43,8 @@ from wsclient.dialects.binance import (
 __all__ = ["BinanceFutures", "BinanceFuturesBook"]
 
 _ROUTES = frozenset({"public", "market", "private"})
+#: The parts of a query that name streams.
+_NAMING = frozenset({"events", "listenKey", "streams"})
 #: Also ``depth``, with a number or without; all other market data is on ``/market``.
 _PUBLIC = frozenset({"bookTicker", "rpiDepth", "trade"})
 
@@ -68,11 +72,11 @@ class BinanceFuturesBook(BinanceBook):
 class BinanceFutures(Binance):
     """Dialect of Binance USD-M futures.
 
-    Each stream belongs to one route, and a connection has one route: ``/public`` sends ``@depth``,
-    ``@bookTicker`` and ``@trade``, ``/private`` the account, ``/market`` all others
-    (``@aggTrade``, ``@markPrice``, ``@kline_1m``). An address without a route gets the route of
-    the streams that it names, or ``/public`` if it names none. A channel of another route is
-    refused: connect one client per route.
+    Each stream belongs to one route, and a connection has one route: ``public`` sends ``@depth``,
+    ``@bookTicker`` and ``@trade``, ``private`` the account, ``market`` all others (``@aggTrade``,
+    ``@markPrice``, ``@kline_1m``). One client has channels of all. A connection of no channel yet
+    has the route of the address, or else of the streams that the address names, or else
+    ``public``.
 
     COIN-M futures have no routes: ``wss://dstream.binance.com`` is left unchanged. Their order
     books need their own ``rest``. The all-market streams (``!ticker@arr``, ``!bookTicker``) carry
@@ -98,13 +102,36 @@ class BinanceFutures(Binance):
     def __init__(self, *, rest: str = "https://fapi.binance.com/fapi/v1/depth") -> None:
         self.book = BinanceFuturesBook(rest)
 
+    def default_route(self, url: str) -> str:
+        base, query = combined(url)
+        if _has_no_routes(base):
+            return ""
+        return _own_route(base) or min(_routes_in(query), default="public")
+
+    def route(self, channel: str, url: str) -> str:
+        return _route(channel) if self.default_route(url) else ""
+
+    def request_route(self, payload: Any, url: str) -> str:
+        """Return the route of the streams that a request names: any other acknowledges in vain."""
+        default = self.default_route(url)
+        named = payload.get("params") if isinstance(payload, Mapping) else None
+        streams = named if isinstance(named, (list, tuple)) else []
+        routes = {_route(stream) for stream in streams if isinstance(stream, str)}
+        return routes.pop() if default and len(routes) == 1 else default
+
+    def address(self, url: str, route: str) -> str:
+        if route == self.default_route(url):
+            return url
+        base, query = combined(url)
+        own = _own_route(base)
+        options = [part for part in query.split("&") if part.partition("=")[0] not in _NAMING]
+        query = f"?{'&'.join(options)}" if any(options) else ""
+        return f"{base.removesuffix(f'/{own}')}/{route}/stream{query}"
+
     def url(self, url: str, credentials: Credentials | None) -> str:
         base, query = combined(url)
         if not _has_no_routes(base):
-            wanted = {_route(stream) for stream in streams_in(query)}
-            if "&listenKey=" in f"&{query}":
-                wanted.add("private")
-            base = _routed(base, wanted)
+            base = _routed(base, _routes_in(query))
         return super().url(f"{base}/stream?{query}", credentials)
 
     def refusal(self, channel: str, address: str) -> str | None:
@@ -113,8 +140,8 @@ class BinanceFutures(Binance):
         root, _, route = base.rpartition("/")
         if route in _ROUTES and route != wanted and not _has_no_routes(base):
             return (
-                f"the route /{route} of this connection does not send this stream: "
-                f"connect another client to {root}/{wanted}"
+                f"the route /{route} of this connection does not send this stream, "
+                f"which is at {root}/{wanted}"
             )
         # A name without an @ has no symbol that could be in upper case.
         return super().refusal(channel, address) if "@" in channel else None
@@ -132,19 +159,31 @@ def _has_no_routes(base: str) -> bool:
     return "dstream" in host.lower() or path == "pm"
 
 
+def _own_route(base: str) -> str:
+    """Return the route at the end of an address; ``""`` if there is none."""
+    place, _, route = base.partition("://")[2].rpartition("/")
+    return route if place and route in _ROUTES else ""
+
+
+def _routes_in(query: str) -> set[str]:
+    """Return the routes of the streams that a query names."""
+    routes = {_route(stream) for stream in streams_in(query)}
+    return routes | {"private"} if "&listenKey=" in f"&{query}" else routes
+
+
 def _routed(base: str, wanted: Collection[str]) -> str:
     """Return ``base`` with a route: its own, or the one of the streams that it names.
 
     Raises ConfigurationError if the streams need another route.
     """
-    place, _, route = base.partition("://")[2].rpartition("/")
-    if not place or route not in _ROUTES:
+    route = _own_route(base)
+    if not route:
         route = min(wanted, default="public")
         base = f"{base}/{route}"
     if others := sorted(set(wanted) - {route}):
         raise ConfigurationError(
             f"the address names streams of the route /{others[0]}, which Binance would not send at "
-            f"/{route}: connect one client per route"
+            f"/{route}: name streams of one route there, and subscribe to the others"
         )
     return base
 

@@ -21,10 +21,15 @@ Sources, under docs.bitfinex.com/docs unless another is named:
   out of ``len`` is removed too (seen on the wire).
 * The error of a subscribe repeats the ``channel``, with or without the symbol, and with or without
   ``subId`` (seen on the wire).
-* Codes: 10001, 10305 (page ``ws-general``); 10300 to 10302 (the client barter-rs). The others of
-  10300 to 10499, and what 20051, 20060 and 20061 mean, are not confirmed: a warning is logged.
-* 25 channels per connection (page ``ws-general``), 5 connects in 15 s (page ``ws-auth``; this keeps
-  within the 20 per minute of ``ws-general``).
+* Codes: 10001, 10300 to 10302, 10305, which says that a connection has as many channels as it may
+  have, and 10400 (page ``ws-general``). The others of 10300 to 10499 are not confirmed.
+* Info 20051 announces that the server stops or restarts, and asks for another connection; it states
+  no time. 20060 and 20061 are the begin and the end of maintenance, during which the connection
+  stays: they are logged (page ``ws-general``).
+* 25 channels per connection (page ``ws-public``), of which one is the account after a login (page
+  ``ws-general``); 5 connects in 15 s (page ``ws-auth``; this keeps within the 20 per minute of
+  ``ws-public``). No limit of connections is documented.
+* Two connections give a channel different numbers, and number their frames independently.
 * ``auth``, and the account's channel 0: page ``ws-auth``. The answer to it, and that frames of
   channel 0 carry a number of their own behind that of the connection: the client bitfinex-api-node.
 """
@@ -33,7 +38,7 @@ from __future__ import annotations
 
 import enum
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from itertools import islice, zip_longest
 from typing import Any, ClassVar
@@ -48,6 +53,7 @@ from wsclient.dialect import (
     Counted,
     Credentials,
     Dialect,
+    Ending,
     Heads,
     Heartbeat,
     Item,
@@ -72,6 +78,10 @@ _BY_KEY = frozenset({"candles", "status"})
 #: The name for the channel of number 0.
 _ACCOUNT = "account"
 _SUBSCRIBED_ALREADY = 10301
+#: The connection has as many channels as it may have.
+_FULL = 10305
+#: The server stops or restarts.
+_RESTARTS = 20051
 #: Number of levels per side in the checksum.
 _CHECKED = 25
 
@@ -203,6 +213,11 @@ class Bitfinex(Dialect):
         """Return ``payload`` with our id as ``cid``, which only a ``ping`` takes."""
         return {**payload, "cid": request_id}
 
+    def identity(self, message: Message) -> Hashable:
+        """Return the payload, without the number of the channel and those of the connection."""
+        parts = [bytes(part) for part in _parts(message.raw)]
+        return message.type, *parts[1 : 3 if parts[1][:1] == b'"' else 2]
+
     def peek(self, frame: bytes) -> Item | Sequence[Item]:
         if frame.lstrip()[:1] == b"{":
             return _event(msgspec.json.decode(frame))
@@ -235,20 +250,21 @@ def _event(message: dict[str, Any]) -> Item:
     if event == "unsubscribed":
         return Ack(channel=alias, verb="unsubscribe")
     if event == "error":
-        is_there = code == _SUBSCRIBED_ALREADY
+        is_there, is_full = code == _SUBSCRIBED_ALREADY, code == _FULL
         if "subId" in message:  # it was sent for one channel
-            return Rejection(reason, message["subId"], keeps_active=is_there)
+            return Rejection(reason, message["subId"], keeps_active=is_there, is_limit=is_full)
         channel = _channel(message)
         if channel is not None and channel == message.get("channel"):
-            return Rejection(reason, name=channel)  # without its symbol
+            return Rejection(reason, name=channel, is_limit=is_full)  # without its symbol
         if channel or alias or code == 10001 or 10300 <= code < 10500:
-            return Rejection(reason, channel=channel or alias, keeps_active=is_there)
+            channel = channel or alias
+            return Rejection(reason, channel=channel, keeps_active=is_there, is_limit=is_full)
         return Notice(reason)
     if event == "auth":
         return LoginAccepted() if message.get("status") == "OK" else LoginRefused(reason)
     if event == "info":
         if code:
-            return Notice(reason)
+            return Ending(reason) if code == _RESTARTS else Notice(reason)
         is_up = message.get("platform", {}).get("status", 1) == 1
         return Heartbeat() if is_up else Notice("the platform is in maintenance")
     if event == "conf":

@@ -1,9 +1,14 @@
 """Bybit v5.
 
 Addresses: ``wss://stream.bybit.com/v5/public/spot`` (or ``linear``, ``inverse``, ``option``,
-``spread``), and with credentials ``wss://stream.bybit.com/v5/private``.
+``spread``, ``rfq``), and with credentials ``wss://stream.bybit.com/v5/private``.
 
-A channel is what Bybit calls a "topic": ``orderbook.50.BTCUSDT``, ``publicTrade.BTCUSDT``.
+A channel is what Bybit calls a "topic": ``orderbook.50.BTCUSDT``, ``publicTrade.BTCUSDT``. Each of
+these addresses is a route, and one client has channels of all: ``linear:publicTrade.BTCUSDT`` is
+the channel of that route, and a public channel without a route is the one of the client's address.
+Private channels (``order``) and ``system.status`` need no route in their names. The other routes
+are at the host of the client's address. An address that does not end as above, behind ``/v5/``, has
+one route.
 
 Sources, under bybit-exchange.github.io/docs/v5:
 
@@ -14,9 +19,18 @@ Sources, under bybit-exchange.github.io/docs/v5:
   but lists the channels that succeeded and those that failed (page ``ws/connect``).
 * ``{"op":"ping"}`` is sent every 20 s; the ``op`` of the pong is ``ping`` or ``pong`` (page
   ``ws/connect``). The silence timeout of 30 s is our choice.
-* Limits: on spot 10 channels per request; 500 connects in 5 minutes; the channels of a connection
-  have at most 21,000 characters, which the client does not count. These and ``auth``: page
-  ``ws/connect``.
+* The routes, which need no login but ``private`` and ``trade``, and ``auth``: page ``ws/connect``.
+  Orders are sent to ``trade`` (page ``websocket/trade/guideline``); ``system.status`` is at
+  ``public/misc/status`` (page ``websocket/system/system-status``). The host ``stream-demo`` has
+  private channels only (page ``demo``).
+* Limits: on spot 10 channels per request; 500 connects in 5 minutes to a host; the channels of a
+  connection have at most 21,000 characters, on option also at most 2000 channels (page
+  ``ws/connect``). 1000 connections per IP address to each of spot, linear, inverse and option (page
+  ``rate-limit``). The client does not count characters: at most 500 channels per connection are our
+  choice, as they fit if their names have 42 characters on average. How Bybit refuses more is not
+  documented.
+* ``retCode`` 10019 says that ``trade`` is restarting and takes no more requests on this connection
+  (pages ``error``, ``websocket/trade/guideline``). No time until its end is stated.
 * A snapshot of a book may come at any time. A message with ``u`` of 1 is one too: the service has
   restarted. Level 1 is sent in snapshots only, the same one again after 3 s (page
   ``websocket/public/orderbook``).
@@ -38,6 +52,7 @@ from wsclient.dialect import (
     ConfigurationError,
     Credentials,
     Dialect,
+    Ending,
     Heads,
     Heartbeat,
     Item,
@@ -48,6 +63,7 @@ from wsclient.dialect import (
     Message,
     Notice,
     Rejection,
+    RouteAddresses,
     Row,
     Unhandled,
     levels,
@@ -57,6 +73,57 @@ from wsclient.dialect import (
 __all__ = ["Bybit", "BybitBook"]
 
 _RESTARTED = 1
+#: The routes, and the ends of their addresses.
+_ROUTES = RouteAddresses(
+    {
+        "spot": "public/spot",
+        "linear": "public/linear",
+        "inverse": "public/inverse",
+        "option": "public/option",
+        "spread": "public/spread",
+        "rfq": "public/rfq",
+        "status": "public/misc/status",
+        "private": "private",
+        "trade": "trade",
+    },
+    "/v5/",
+)
+_WITH_LOGIN = frozenset({"private", "trade"})
+#: Channels of ``private``, by their name up to the first dot, or by the whole name.
+_PRIVATE = frozenset(
+    {
+        "dcp",
+        "execution",
+        "greeks",
+        "order",
+        "position",
+        "strategy",
+        "wallet",
+        "rfq.open.quotes",
+        "rfq.open.rfqs",
+        "rfq.open.trades",
+        "spread.execution",
+        "spread.order",
+    }
+)
+#: Channels of several public routes.
+_PUBLIC = frozenset(
+    {
+        "adlAlert",
+        "allLiquidation",
+        "insurance",
+        "kline",
+        "liquidation",
+        "orderbook",
+        "priceLimit",
+        "publicTrade",
+        "tickers",
+    }
+)
+#: The host of demo accounts, which has no public channels.
+_DEMO = "://stream-demo."
+#: The ``retCode`` of a server that is about to restart.
+_RESTARTING = 10019
 #: Channels that may be silent for any time, by their name up to the first dot: private ones,
 #: liquidations, and the state of the venue.
 _QUIET = frozenset(
@@ -69,7 +136,9 @@ _QUIET = frozenset(
         "liquidation",
         "order",
         "position",
+        "rfq",
         "spread",
+        "strategy",
         "system",
         "wallet",
     }
@@ -117,8 +186,13 @@ class BybitBook(BookFormat):
     """The order books of Bybit."""
 
     def channel(self, symbol: str, options: Mapping[str, Any]) -> str:
-        """Return the channel of an order book; ``depth`` is 1, 50 (the default), 200 or 1000."""
-        return f"orderbook.{options.get('depth', 50)}.{symbol}"
+        """Return the channel of an order book; ``depth`` is 1, 50 (the default), 200 or 1000.
+
+        The symbol may begin with a route: ``linear:BTCUSDT``.
+        """
+        route, _, name = symbol.rpartition(":")
+        channel = f"orderbook.{options.get('depth', 50)}.{name}"
+        return f"{route}:{channel}" if route else channel
 
     def update(self, message: Message) -> BookUpdate | None:
         frame = _book(message.raw)
@@ -135,7 +209,12 @@ class Bybit(Dialect):
 
     name: ClassVar[str] = "bybit"
     book = BybitBook()
-    limits = Limits(channels_per_message=10, connects=(500, 300.0))
+    limits = Limits(
+        channels_per_message=10,
+        channels_per_connection=500,
+        connects=(500, 300.0),
+        connections=1000,
+    )
     keepalive = ({"op": "ping"}, 20.0)
     silence_timeout = 30.0
     #: The second one is that of private channels.
@@ -149,6 +228,42 @@ class Bybit(Dialect):
     def first_message_within(self, channel: str) -> float | None:
         is_quiet = channel.partition(".")[0] in _QUIET
         return None if is_quiet else super().first_message_within(channel)
+
+    def default_route(self, url: str) -> str:
+        return _ROUTES.of(url)
+
+    def route(self, channel: str, url: str) -> str:
+        default = self.default_route(url)
+        route, _, name = channel.rpartition(":")
+        if not route:
+            route = _route(name, default) if default else ""
+        elif route not in _ROUTES:
+            raise ConfigurationError(f"Bybit has no route {route!r}, which {channel!r} names")
+        if _DEMO in url and route not in ("", *_WITH_LOGIN):
+            raise ConfigurationError(
+                "Bybit's demo host has private channels only: public ones are at stream.bybit.com"
+            )
+        self.address(url, route)  # raises if the address has no routes
+        return route
+
+    def request_route(self, payload: Any, url: str) -> str:
+        default = self.default_route(url)
+        operation = payload.get("op") if isinstance(payload, Mapping) else None
+        is_order = isinstance(operation, str) and operation.startswith("order.")
+        return "trade" if is_order and default else default
+
+    def address(self, url: str, route: str) -> str:
+        return _ROUTES.address(url, route)
+
+    def wire_name(self, channel: str) -> str:
+        route, _, name = channel.rpartition(":")
+        return name if route in _ROUTES else channel
+
+    def logs_in(self, route: str) -> bool:
+        return not route or route in _WITH_LOGIN
+
+    def needs_credentials(self, channel: str, options: Mapping[str, Any]) -> bool:
+        return _is_private(channel)
 
     def login(self, credentials: Credentials) -> Any:
         expires = int((credentials.clock() + _LOGIN_LASTS) * 1000)
@@ -176,17 +291,38 @@ class Bybit(Dialect):
         return Message(head.topic, head.type, update)
 
 
+def _is_private(channel: str) -> bool:
+    return channel in _PRIVATE or channel.partition(".")[0] in _PRIVATE
+
+
+def _route(channel: str, default: str) -> str:
+    """Return the route of a channel whose name has none, at an address of the route ``default``."""
+    if _is_private(channel):
+        return "private"
+    kind = channel.partition(".")[0]
+    if kind in ("rfq", "system"):
+        return "rfq" if kind == "rfq" else "status"
+    if kind in _PUBLIC and default in ("status", *_WITH_LOGIN):
+        raise ConfigurationError(
+            f"{channel!r} is a channel of several routes of Bybit: name one of them, such as "
+            f"'linear:{channel}'"
+        )
+    return default
+
+
 def _answer(head: _Head) -> Item | Sequence[Item]:
     if head.op in ("ping", "pong"):
         return Heartbeat()
     words = head.ret_msg or head.retMsg
+    if head.retCode == _RESTARTING:
+        return [Unhandled(head.op or head.type), Ending(words or "the server is restarting")]
     is_change, is_accepted = head.op in ("subscribe", "unsubscribe"), head.success
     if is_accepted is None and head.retCode is not None and (is_change or head.op == "auth"):
         is_accepted = head.retCode == 0
     if head.op == "auth":
         return LoginAccepted() if is_accepted else LoginRefused(words or "no reason given")
     reason = words or "refused without a reason"
-    if isinstance(head.data, _Data):  # an answer at ``option``: it has neither an id nor an op
+    if not head.op and isinstance(head.data, _Data):  # an answer at ``option``, without an id
         accepted = [Ack(channel=topic) for topic in head.data.successTopics]
         return [*accepted, *(Rejection(reason, channel=topic) for topic in head.data.failTopics)]
     if is_accepted is None:

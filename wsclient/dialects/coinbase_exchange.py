@@ -20,8 +20,11 @@ Sources, under docs.cdp.coinbase.com/exchange/websocket-feed:
   ``overview``): on ``ticker`` and ``matches`` it jumps. The ``trade_id`` of a trade rises by 1 on
   ``matches``, from ``last_match`` on (seen on the wire). ``level2`` has no number; the venue
   guarantees delivery.
-* 8 connects and 100 messages per second per IP address (page ``rate-limits``). Batches of at most
-  100 products are our choice.
+* 8 connects and 100 messages per second, both per IP address, so that all connections share them;
+  10 subscriptions of a product on a channel per account, all connections together (page
+  ``rate-limits``). No limit of channels per connection or of connections is documented. The client
+  counts messages per connection, so 50 per second and batches of at most 100 products are our
+  choices.
 """
 
 from __future__ import annotations
@@ -128,7 +131,7 @@ class CoinbaseExchange(Dialect):
     name: ClassVar[str] = "coinbase_exchange"
     #: Private channels, auctions, and requests for quotes.
     quiet_channels = ("auctionfeed", "balance", "rfq_matches", "user")
-    limits = Limits(channels_per_message=100, messages_per_second=100.0, connects=(8, 1.0))
+    limits = Limits(channels_per_message=100, messages_per_second=50.0, connects=(8, 1.0))
     timestamp_fields = (("time",),)
     heads = Heads(_Head, ("type", "product_id"), [("trade_id",), ("sequence",)])
 

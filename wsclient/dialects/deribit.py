@@ -15,8 +15,14 @@ Sources: pages of docs.deribit.com, unless another is named.
   grouped book (``book.X.none.20.100ms``) is a snapshot.
 * ``.raw`` channels need a login by ``public/auth`` (the clients tardis-node and nautilus_trader).
   The code of too many requests is from other clients too.
-* 500 channels per message, 3 messages per second, and ``private/subscribe`` for ``user.`` channels
-  are not confirmed. ``limits`` sets the former two.
+* Limits: 32 connections at a time per IP address, requests by REST included; any further one is
+  refused with HTTP 429. 16 sessions per key, among which logins like ours do not count (page
+  ``connection-management-best-practices``). About 3.3 subscribes per second (page
+  ``public-subscribe``), which is counted per account, or per IP address without a login: while two
+  connections subscribe at once, Deribit may refuse some. No limit of channels per connection is
+  documented.
+* 500 channels per message, and ``private/subscribe`` for ``user.`` channels, are not confirmed.
+  ``limits`` sets other ones.
 """
 
 from __future__ import annotations
@@ -171,7 +177,9 @@ class Deribit(Dialect):
         limits: Limits | None = None,
     ) -> None:
         self._missing_is_refused = missing_is_refused
-        self.limits = limits or Limits(channels_per_message=500, messages_per_second=3)
+        self.limits = limits or Limits(
+            channels_per_message=500, messages_per_second=3, connections=32
+        )
         if heartbeat is not None:
             if not isinstance(heartbeat, int) or heartbeat < 10:
                 raise ConfigurationError(
@@ -188,6 +196,9 @@ class Deribit(Dialect):
             "client_secret": credentials["client_secret"],
         }
         return _call("public/auth", params, "login")
+
+    def needs_credentials(self, channel: str, options: Mapping[str, Any]) -> bool:
+        return _is_private(channel)
 
     def group(self, channel: str) -> Any:
         """Keep ``.raw`` channels apart: without a login, one has its whole message refused."""

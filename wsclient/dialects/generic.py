@@ -5,29 +5,41 @@
     out  {"type": "subscribe", "channel": C}, {"type": "unsubscribe", "channel": C}
     in   {"type": "subscription", "channel": C, ...}   an answer. Without a channel it answers the
          oldest request; with the "status" unsubscribed it answers an unsubscribe. It is a refusal
-         if "status" is error, rejected or failed, if "success" is false, or if it has an "error"
-    in   {"type": "market_data", "channel": C, "sequence": N, ...}   data; N rises by 1 per channel
+         if "status" is error, rejected or failed, if "success" is false, or if it has an "error".
+         If "limit" is true, the connection has as many channels as it may have
+    in   {"type": "market_data", "channel": C, "sequence": N, ...}   data; N rises by 1 per channel,
+         and is the same on all connections. A field "connection" may say which one this is
+    in   {"type": "ending", "reason": R, "within": S}   the venue will end this connection, in S
+         seconds if it says so, and wants another one before
     in   {"type": "system" | "heartbeat" | "ping" | "pong" | "status", ...}   filtered
     in   anything else   unhandled
 
 The names of fields and types are parameters, so a similar protocol needs no class of its own.
+
+With ``routes`` a venue has several addresses, which end in the name of a route
+(``wss://acme.example/feed/spot``). The channel C of another route than that of the client's address
+is ``spot:C`` for the client, and C for the venue.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
+
+import msgspec
 
 from wsclient.dialect import (
     Ack,
     ConfigurationError,
     DataFields,
     Dialect,
+    Ending,
     Heartbeat,
     Item,
     Limits,
     Message,
     Rejection,
+    RouteAddresses,
     Unhandled,
 )
 
@@ -43,6 +55,8 @@ class Generic(Dialect):
     ``*_field`` parameters name the fields; ``sequence_fields`` are tried in order.
     ``timestamp_field`` is the field in which the venue says when it sent a message, or None if it
     has none. ``silence_timeout`` (s) and ``limits`` are the venue's, if it has any.
+    ``ending_types`` are the types of an announced end. ``connection_fields`` are fields of data
+    that differ between two connections. ``routes`` are the names of the venue's routes.
 
     Raises ConfigurationError if a collection of names is not a collection of text.
     """
@@ -63,12 +77,18 @@ class Generic(Dialect):
         limits: Limits | None = None,
         silence_timeout: float | None = None,
         timestamp_field: str | None = None,
+        ending_types: Collection[str] = ("ending",),
+        connection_fields: Collection[str] = ("connection",),
+        routes: Collection[str] = (),
     ) -> None:
         given = {
             "sequence_fields": sequence_fields,
             "answer_types": answer_types,
             "data_types": data_types,
             "system_types": system_types,
+            "ending_types": ending_types,
+            "connection_fields": connection_fields,
+            "routes": routes,
         }
         for name, texts in given.items():
             if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
@@ -79,6 +99,9 @@ class Generic(Dialect):
         self._answer_types = frozenset(answer_types)
         self._data_types = frozenset(data_types)
         self._system_types = frozenset(system_types)
+        self._ending_types = frozenset(ending_types)
+        self._connection_fields = frozenset(connection_fields)
+        self._routes = RouteAddresses({name: name for name in routes}) if routes else None
         self._sequence_fields = tuple(sequence_fields)
         self.data_fields = DataFields(
             self._data_types, type_field, channel_field, self._sequence_fields
@@ -88,6 +111,22 @@ class Generic(Dialect):
             self.timestamp_fields = ((timestamp_field,),)
         if limits is not None:
             self.limits = limits
+
+    def default_route(self, url: str) -> str:
+        return self._routes.of(url) if self._routes else ""
+
+    def route(self, channel: str, url: str) -> str:
+        route = channel.partition(":")[0] if channel != self.wire_name(channel) else None
+        route = self.default_route(url) if route is None else route
+        self.address(url, route)  # raises if the address has no routes
+        return route
+
+    def address(self, url: str, route: str) -> str:
+        return self._routes.address(url, route) if self._routes else url
+
+    def wire_name(self, channel: str) -> str:
+        route, colon, name = channel.partition(":")
+        return name if colon and self._routes and route in self._routes else channel
 
     def batches(self, channels: Sequence[str]) -> Iterable[Sequence[str]]:
         return [[channel] for channel in channels]  # one channel per message
@@ -118,6 +157,8 @@ class Generic(Dialect):
             return self._answer(message, channel or None)
         if kind in self._system_types:
             return Heartbeat()
+        if kind in self._ending_types:
+            return _ending(message)
         return Unhandled(kind or "", channel or "")
 
     def _answer(self, answer: dict[str, Any], channel: str | None) -> Item:
@@ -129,4 +170,20 @@ class Generic(Dialect):
             return Ack(channel=channel, verb="unsubscribe" if is_end else None)
         reasons = (error, answer.get("reason"), answer.get("message"), str(error or ""), status)
         reason = next((r for r in reasons if isinstance(r, str) and r), "refused without a reason")
-        return Rejection(reason, channel=channel)
+        return Rejection(reason, channel=channel, is_limit=answer.get("limit") is True)
+
+    def identity(self, message: Message) -> Hashable:
+        """Return the payload without the fields that differ between two connections."""
+        if message.item is not None or not self.is_json:  # in a class derived from this one
+            return super().identity(message)
+        fields = msgspec.json.decode(message.raw, type=dict[str, msgspec.Raw])
+        own = self._connection_fields
+        return tuple((name, bytes(value)) for name, value in fields.items() if name not in own)
+
+
+def _ending(message: dict[str, Any]) -> Ending:
+    reason, within = message.get("reason"), message.get("within")
+    words = reason if isinstance(reason, str) and reason else "no reason given"
+    if not isinstance(within, (int, float)) or type(within) is bool or within <= 0:
+        return Ending(words)
+    return Ending(words, float(within))

@@ -4,6 +4,11 @@ A channel is ``name:SYMBOL`` (``ticker:BTC/USD``, ``book:ETH/USD``), or a bare n
 takes no symbol (``instrument``). Options of ``subscribe`` become its params (``depth=100``,
 ``snapshot=False``).
 
+Three addresses are the routes ``public`` (``wss://ws.kraken.com/v2``), ``auth``
+(``wss://ws-auth.kraken.com/v2``) and ``l3`` (``wss://ws-l3.kraken.com/v2``), and one client has
+channels of all. Behind another host, ``ws``, ``ws-auth`` and ``ws-l3`` may be the part of the path
+before ``/v2``, as in ``wss://proxy.example/ws/v2``. Any other address has one route.
+
 Sources, under docs.kraken.com/api/docs/websocket-v2:
 
 * One message takes one channel name and a list of symbols, and is acknowledged once per symbol.
@@ -17,10 +22,14 @@ Sources, under docs.kraken.com/api/docs/websocket-v2:
 * Book messages carry no sequence number, but a checksum of the ten best levels of each side, asks
   first: the CRC32 of the digits of price and size, without the point and leading zeros. No removal
   is sent for levels that fall out of the subscribed depth (guide ``book-checksum-v2``).
-* About 150 connections in a rolling 10 minutes per IP address (guide ``spot-ws-intro``).
+* About 150 connects in a rolling 10 minutes per IP address; the hosts of the routes, and the beta
+  hosts of ``public`` and ``auth`` (guide ``spot-ws-intro``). 200 symbols of ``level3`` per
+  connection (page ``level3``, which also names its host). No other limit of channels, of
+  connections or of a connection's age is documented, nor how more channels are refused.
 * Private channels need a token (pages ``executions``, ``balances``, ``level3``), to be used within
   15 minutes (REST page ``get-websockets-token``). The request for it is signed (guide
-  ``spot-rest-auth``), and may be refused with HTTP 200 (guide ``errors``).
+  ``spot-rest-auth``), and may be refused with HTTP 200 (guide ``errors``). So do orders, which are
+  sent to ``auth`` (page ``add_order``).
 """
 
 from __future__ import annotations
@@ -54,6 +63,7 @@ from wsclient.dialect import (
     Rejection,
     Reply,
     RestRequest,
+    RouteAddresses,
     Unhandled,
     find_timestamp,
     from_base64,
@@ -65,8 +75,30 @@ __all__ = ["Kraken", "KrakenBook"]
 _FILTERED = frozenset({"heartbeat", "status"})
 #: Channels that are subscribed to by symbol; any other carries all symbols.
 _BY_SYMBOL = frozenset({"book", "level3", "ohlc", "ticker", "trade"})
-#: Channels that need a token to subscribe.
-_PRIVATE = frozenset({"balances", "executions", "level3"})
+#: The routes of private channels, and the requests for ``auth``.
+_ROUTE_OF = {"balances": "auth", "executions": "auth", "level3": "l3"}
+_ORDERS = frozenset(
+    {
+        "add_order",
+        "amend_order",
+        "batch_add",
+        "batch_cancel",
+        "cancel_all",
+        "cancel_all_orders_after",
+        "cancel_order",
+        "edit_order",
+    }
+)
+_PARTS = {"public": "ws", "auth": "ws-auth", "l3": "ws-l3"}
+#: The addresses of the venue, the beta included, and of its proxies.
+_HOSTS = RouteAddresses(
+    _PARTS, before=r"(?i:wss?)://(?:beta-)?", behind=r"(?i:\.kraken\.com)(?:[:/?].*)?"
+)
+_PATHS = RouteAddresses(
+    _PARTS, before=r"(?i:wss?)://[^/?#]+/(?:[^?#]*/)?", behind=r"/v2/?(?:\?.*)?"
+)
+#: The room of the route ``l3``.
+_MOST_BY_ORDER = 200
 _TOKEN_PATH = "/0/private/GetWebSocketsToken"
 #: Errors that another attempt cannot mend. After several of them Kraken locks the account for a
 #: while.
@@ -160,8 +192,8 @@ class Kraken(Dialect):
     Batches of at most 100 symbols per message are our choice: Kraken states no limit there.
 
     ``credentials`` have ``api_key`` and ``secret``: with them a token is requested before each
-    connect, at the address ``rest``. Private channels (``executions``, ``balances``) are served at
-    ``wss://ws-auth.kraken.com/v2``, ``level3`` at ``wss://ws-l3.kraken.com/v2``.
+    connect to a route that needs one, at the address ``rest``. Private channels are
+    ``executions``, ``balances`` and ``level3``.
     """
 
     name: ClassVar[str] = "kraken"
@@ -176,8 +208,35 @@ class Kraken(Dialect):
     def __init__(self, *, rest: str = "https://api.kraken.com") -> None:
         self._rest = rest
 
+    def default_route(self, url: str) -> str:
+        return _HOSTS.of(url) or _PATHS.of(url)
+
+    def route(self, channel: str, url: str) -> str:
+        route = _ROUTE_OF.get(self.group(channel), "public") if self.default_route(url) else ""
+        if route == "l3" and "://beta-" in url:
+            raise ConfigurationError(
+                "Kraken has no beta address for level3: use wss://ws-l3.kraken.com/v2"
+            )
+        return route
+
+    def request_route(self, payload: Any, url: str) -> str:
+        default = self.default_route(url)
+        method = payload.get("method") if isinstance(payload, Mapping) else None
+        is_order = isinstance(method, str) and method in _ORDERS
+        return "auth" if default and is_order else default
+
+    def address(self, url: str, route: str) -> str:
+        routes = _HOSTS if _HOSTS.of(url) else _PATHS
+        return routes.address(url, route)
+
+    def room(self, route: str) -> int | None:
+        return _MOST_BY_ORDER if route == "l3" else super().room(route)
+
+    def needs_credentials(self, channel: str, options: Mapping[str, Any]) -> bool:
+        return self.group(channel) in _ROUTE_OF and "token" not in options
+
     def url_request(self, url: str, credentials: Credentials | None) -> RestRequest | None:
-        if credentials is None:
+        if credentials is None or self.default_route(url) == "public":
             return None
         nonce = int(credentials.clock() * 1000)
         body = f"nonce={nonce}"
@@ -198,7 +257,7 @@ class Kraken(Dialect):
         return answer["result"]["token"]
 
     def access(self, channels: Sequence[str], credentials: Credentials) -> Mapping[str, Any]:
-        is_private = self.group(channels[0]) in _PRIVATE
+        is_private = self.group(channels[0]) in _ROUTE_OF
         return {"token": credentials.token} if is_private else {}
 
     def group(self, channel: str) -> Any:

@@ -11,7 +11,11 @@ Sources: ``index.html.md`` of Kucoin/kucoin-api-docs, unless another is named.
   anything is sent.
 * One message takes one channel name and a list of at most 100 symbols. It is acknowledged by its
   id, which comes back as text. That an error without an id answers a request only if it says so is
-  our assumption. At most 100 messages in 10 s, and 300 channels per connection.
+  our assumption.
+* At most 100 messages in 10 s and 300 channels per connection; 30 connects per minute, and 50
+  connections per user ("Number of Connections" and the sections after it). The error of code 509
+  refuses a channel beyond the limit of a connection if it says "per session", and a message with
+  too many channels if it says "per time" (the client gocryptotrader; a user of kucoin-python-sdk).
 * ``{"type": "ping"}`` is sent every ``pingInterval`` (18 s). Without a pong for ``pingTimeout``
   (10 s) the connection is dead.
 * ``level2`` numbers its changes: a message is the range ``sequenceStart..sequenceEnd``, which may
@@ -70,6 +74,8 @@ _PRIVATE = (
 )
 #: Words of an error without an id that answers a subscribe.
 _OF_CHANNELS = re.compile("topic|subscri", re.IGNORECASE)
+#: The code of an error about a limit.
+_TOO_MANY = "509"
 #: Wrong key, passphrase, signature, IP address: errors that another attempt cannot mend.
 _REFUSED = frozenset({"400001", "400003", "400004", "400005", "400006", "400007", "411100"})
 
@@ -177,7 +183,13 @@ class Kucoin(Dialect):
 
     name: ClassVar[str] = "kucoin"
     quiet_channels = (*_PRIVATE, "/contract/announcement")
-    limits = Limits(channels_per_message=100, messages_per_second=10.0, channels_per_connection=300)
+    limits = Limits(
+        channels_per_message=100,
+        messages_per_second=10.0,
+        channels_per_connection=300,
+        connects=(30, 60.0),
+        connections=50,
+    )
     greets = True
     keepalive = ({"id": "ping", "type": "ping"}, 18.0)
     silence_timeout = 28.0
@@ -221,6 +233,9 @@ class Kucoin(Dialect):
     def group(self, channel: str) -> Any:
         return channel.partition(":")[0]
 
+    def needs_credentials(self, channel: str, options: Mapping[str, Any]) -> bool:
+        return channel.startswith(_PRIVATE)
+
     def refusal(self, channel: str, address: str) -> str | None:
         if "," in channel:
             return "a KuCoin channel has one symbol: pass several channels instead"
@@ -250,7 +265,9 @@ class Kucoin(Dialect):
             words = msgspec.json.decode(head.data) if head.data else "refused without a reason"
             reason = f"{words} (code {head.code})"
             is_answer = head.id is not None or _OF_CHANNELS.search(reason)
-            return Rejection(reason, head.id) if is_answer else Notice(reason)
+            is_limit = str(head.code) == _TOO_MANY and "per session" in reason
+            answer = Rejection(reason, head.id, is_limit=is_limit)
+            return answer if is_answer else Notice(reason)
         if kind == "welcome":
             return LoginAccepted()
         return Heartbeat() if kind == "pong" else Unhandled(kind, head.topic)

@@ -1,5 +1,9 @@
 """OKX v5: ``wss://ws.okx.com:8443/ws/v5/public`` (or ``/private``, ``/business``).
 
+Each of these addresses is a route: one client has channels of all three, at the host of its
+address, and the name of a channel says which route it is of. A channel that is not known here is
+taken to be of the client's address. An address that does not end as above has one route.
+
 A channel is ``channel:instId`` (``books:BTC-USDT``, ``tickers:BTC-USDT``), ``channel:sprdId`` for
 spreads (``sprd-tickers:BTC-USDT_BTC-USDT-SWAP``), ``channel:instFamily`` where OKX takes a family
 (``opt-summary:BTC-USD``, ``option-trades:BTC-USD``), or a bare name where it takes none of these.
@@ -14,11 +18,20 @@ Sources, in OKX's API guide (www.okx.com/docs-v5/en), section "WebSocket" unless
   refuse the whole request.
 * The keepalive is the text ``ping``, not JSON, answered by the text ``pong``. A connection without
   data for 30 s is closed ("Connect").
+* The route of each channel: the "URL Path" in its own section, which also says whether it needs a
+  login. ``public`` takes a login only for ``books-l2-tbt`` and ``books50-l2-tbt``, which get a
+  connection of their own for it: the route ``public_login``. So a refused login ends no other
+  public channel.
 * 3 connects per second per IP address, and 480 subscribes, unsubscribes and logins per hour per
   connection ("Connect"), whose args have at most 64 KB ("Subscribe"). The client neither paces by
-  the hour nor counts these bytes: batches of 50 args, our choice, keep far below the hourly limit.
+  the hour nor counts these bytes. Batches of 50 args, which keep far below the hourly limit, and at
+  most 500 channels per connection, whose args then may have 131 bytes on average, are our choices.
+  More channels than a connection may have end it with the code 4008 or 4009 ("Error Code"): no
+  refusal says so.
+* At most 30 connections may have one private channel ("Connection count limit"), per sub-account;
+  there is no documented limit of all connections.
 * ``login`` must come within 30 s of its timestamp ("Login"). The error codes: "Error Code".
-* Notice 64008 comes a minute before an upgrade ("Notification").
+* Notice 64008 comes 60 s before an upgrade, on ``public`` and ``private`` ("Notification").
 * ``prevSeqId`` is the ``seqId`` of the message before; it is -1 in a snapshot, equal to ``seqId``
   if nothing has changed for a minute, and higher than ``seqId`` after maintenance ("Order book
   channel"). Older recordings have neither.
@@ -45,6 +58,7 @@ from wsclient.dialect import (
     Credentials,
     Dialect,
     Ended,
+    Ending,
     Heads,
     Heartbeat,
     Item,
@@ -56,6 +70,7 @@ from wsclient.dialect import (
     Message,
     Notice,
     Rejection,
+    RouteAddresses,
     Row,
     Unhandled,
     Verb,
@@ -81,6 +96,90 @@ _BY_FAMILY = frozenset({"adl-warning", "estimated-price", "opt-summary", "option
 _WHOLE = ("books5", "bbo-tbt")
 #: Number of levels per side in the checksum.
 _CHECKED = 25
+#: The routes, and the ends of their addresses.
+_ROUTES = RouteAddresses(
+    {
+        "public": "public",
+        "private": "private",
+        "business": "business",
+        "public_login": "public",
+    },
+    "/ws/v5/",
+)
+#: Channels that need a login, by route. A name that ends in a dash stands for all such names.
+_PRIVATE = {
+    "private": (
+        "account",
+        "account-greeks",
+        "balance_and_position",
+        "fills",
+        "liquidation-warning",
+        "orders",
+        "positions",
+    ),
+    "business": (
+        "algo-",
+        "copytrading-",
+        "deposit-info",
+        "economic-calendar",
+        "grid-",
+        "orders-algo",
+        "quotes",
+        "rfqs",
+        "sprd-orders",
+        "sprd-trades",
+        "struc-block-trades",
+        "withdrawal-info",
+    ),
+    "public_login": ("books-l2-tbt", "books50-l2-tbt"),
+}
+#: Channels that need no login, by route.
+_PUBLIC = {
+    "public": (
+        "adl-warning",
+        "bbo-tbt",
+        "books",
+        "books-elp",
+        "books5",
+        "call-auction-details",
+        "estimated-price",
+        "event-contract-markets",
+        "funding-rate",
+        "index-tickers",
+        "instruments",
+        "liquidation-orders",
+        "mark-price",
+        "open-interest",
+        "opt-summary",
+        "option-trades",
+        "price-limit",
+        "status",
+        "tickers",
+        "trades",
+    ),
+    "business": (
+        "block-tickers",
+        "public-block-trades",
+        "public-struc-block-trades",
+        "sprd-",
+        "trades-all",
+    ),
+}
+_CANDLES = re.compile(r"(?:index-|mark-price-)?candle\w+")
+#: Requests about orders, but for spreads.
+_ORDERS = frozenset(
+    {
+        "amend-order",
+        "batch-amend-orders",
+        "batch-cancel-orders",
+        "batch-orders",
+        "cancel-order",
+        "mass-cancel",
+        "order",
+    }
+)
+#: The code of the notice before an upgrade, and the time (s) until then.
+_UPGRADE, _UPGRADE_WITHIN = "64008", 60.0
 
 
 class _Arg(msgspec.Struct, frozen=True, gc=False):
@@ -174,7 +273,7 @@ class OKX(Dialect):
 
     name: ClassVar[str] = "okx"
     book = OKXBook()
-    limits = Limits(channels_per_message=50, connects=(3, 1.0))
+    limits = Limits(channels_per_message=50, channels_per_connection=500, connects=(3, 1.0))
     keepalive = ("ping", 20.0)
     silence_timeout = 30.0
     #: Private channels, and rare events: liquidations, block trades, maintenance, delivery.
@@ -210,6 +309,31 @@ class OKX(Dialect):
         ("event", "arg", "action", "data.second.__class__"),
         [("data.first.prevSeqId", "data.first.seqId")],
     )
+
+    def default_route(self, url: str) -> str:
+        return _ROUTES.of(url)
+
+    def route(self, channel: str, url: str) -> str:
+        default = self.default_route(url)
+        return _route(channel) or default if default else ""
+
+    def request_route(self, payload: Any, url: str) -> str:
+        default = self.default_route(url)
+        operation = payload.get("op") if isinstance(payload, Mapping) else None
+        if not default or not isinstance(operation, str):
+            return default
+        if operation in _ORDERS:
+            return "private"
+        return "business" if operation.startswith("sprd-") else default
+
+    def address(self, url: str, route: str) -> str:
+        return _ROUTES.address(url, route)
+
+    def logs_in(self, route: str) -> bool:
+        return route != "public"
+
+    def needs_credentials(self, channel: str, options: Mapping[str, Any]) -> bool:
+        return _among(channel, _PRIVATE) is not None
 
     def login(self, credentials: Credentials) -> Any:
         timestamp = str(int(credentials.clock()))
@@ -258,13 +382,30 @@ def _answer(head: _Head) -> Item:
             return Notice(reason)
         return Rejection(reason, head.id, is_one=head.code not in _REQUEST_CODES)
     if head.event == "notice":
-        return Notice(reason)
+        is_end = head.code == _UPGRADE
+        return Ending(reason, _UPGRADE_WITHIN) if is_end else Notice(reason)
     if head.event == "channel-conn-count-error":
         reason = f"too many connections for the channel {head.channel!r}: {head.connCount}"
         return Ended(reason, name=head.channel)
     if head.event == "channel-conn-count":
         return Heartbeat()
     return Unhandled(head.event or "")
+
+
+def _among(channel: str, routes: Mapping[str, Sequence[str]]) -> str | None:
+    """Return the route among ``routes`` that has the channel; None if none has."""
+    name = channel.partition(":")[0]
+    for route, names in routes.items():
+        if name in names or any(n[-1] == "-" and name.startswith(n) for n in names):
+            return route
+    return None
+
+
+def _route(channel: str) -> str | None:
+    """Return the route of a channel; None for an unknown channel."""
+    if _CANDLES.fullmatch(channel.partition(":")[0]):
+        return "business"
+    return _among(channel, _PRIVATE) or _among(channel, _PUBLIC)
 
 
 def _arg(channel: str, options: Mapping[str, Any]) -> dict[str, Any]:
