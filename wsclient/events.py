@@ -40,6 +40,7 @@ __all__ = [
     "Recovered",
     "Rejected",
     "Resubscribing",
+    "Rotated",
     "RouteFailed",
     "SlowConsumer",
     "SnapshotFailed",
@@ -146,6 +147,17 @@ class Failing(Event):
 
     seconds: float
     why: str
+
+
+@dataclass(frozen=True)
+class Rotated(Event):
+    """This connection has taken over the channels of the connection ``replaced``, which has ended.
+
+    It took ``seconds`` from the first attempt on.
+    """
+
+    replaced: int
+    seconds: float
 
 
 @dataclass(frozen=True)

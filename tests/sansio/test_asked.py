@@ -88,6 +88,9 @@ class Desk:
         self.removals.append(entry.channel)
         self._asked.forget(entry.channel)
 
+    def again(self, entry: WantedChannel, connection_id: int) -> None:
+        pass
+
     def freed(self, entry: WantedChannel) -> None:
         pass
 

@@ -90,11 +90,13 @@ class BookCalls:
             setattr(counters, name, getattr(counters, name) + 1)
 
     def active_on(self, channel: str) -> int | None:
-        """Return the id of the open connection if the channel is subscribed on it, else None."""
+        """Return the origin of the stream of a channel that is subscribed to, else None."""
         with self._core.lock:
             connection = self._core.supervisor.carrier(channel)
             is_active = self._core.supervisor.wanted.is_active(channel)
-            return connection.id if connection is not None and is_active else None
+            if connection is None or not is_active:
+                return None
+            return self._core.supervisor.fleet.root(connection.id)
 
     def active_as(self, channel: str) -> int | None:
         """Return the id of the subscribe that made the channel active; None if it is not active.

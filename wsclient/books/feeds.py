@@ -31,7 +31,7 @@ class BookFeed:
         self._core = service.core
         self.channel = channel
         self._was_synced = False
-        #: The connection that brought the last message.
+        #: The origin of the last message.
         self._connection_id = 0
         #: True while a snapshot is requested and has not come.
         self._is_asked = False
@@ -96,13 +96,14 @@ class BookFeed:
     def _applied(self, message: Message, is_synced: bool) -> None:
         """Request a snapshot if the book is out of sync after ``message``."""
         was_synced, self._was_synced = self._was_synced, is_synced
-        is_same_connection = message.connection_id == self._connection_id
-        self._connection_id = message.connection_id
+        origin = self.origin(message.connection_id)
+        is_same_connection = origin == self._connection_id
+        self._connection_id = origin
         if self._was_synced:
             if self._is_asked:
                 self._is_asked = False
                 self._service.calls.has_snapshot(self.channel)
-        elif not self._is_asked and self.trouble(message.connection_id) is None:
+        elif not self._is_asked and self.trouble(origin) is None:
             # After a reconnect the new subscription brings a snapshot by itself.
             self.ask(0.0 if (was_synced and is_same_connection) or self._is_late else PATIENCE)
         self._is_late = False
@@ -136,8 +137,12 @@ class BookFeed:
         """True when the client is closed or has failed."""
         return not self._core.supervisor.life.may("fail")
 
+    def origin(self, connection_id: int) -> int:
+        """Return the id of the connection with which the stream of this connection began."""
+        return self._core.supervisor.fleet.root(connection_id)
+
     def trouble(self, connection_id: int) -> str | None:
-        """Return why data of this connection is no longer up to date; None if it is."""
+        """Return why data of the stream of this origin is no longer up to date; None if it is."""
         if self._service.feeder.failure is not None:
             return "the thread that updates order books has ended"
         supervisor = self._core.supervisor
@@ -145,7 +150,9 @@ class BookFeed:
             return f"the client {'is closed' if supervisor.life.is_over else 'has failed'}"
         if (state := supervisor.state) is not State.OPEN:
             return f"the connection is down ({state.value})"
-        if supervisor.connection(connection_id) is None:
+        if not supervisor.fleet.is_up(self.channel):
+            return "its connection is down"
+        if not supervisor.fleet.goes_on(connection_id):
             return "the connection was replaced, and no snapshot has come yet"
         return None
 
@@ -154,7 +161,7 @@ class BookFeed:
         gap = self._suspected() or self.queue.pending_gap(self.channel)
         if gap is not None:
             return f"messages may have been missed ({gap.reason})"
-        late = self._core.reception.held_up_for(self.book.connection_id)
+        late = self._core.reception.held_up_for(self._core.supervisor.fleet.ids(self.channel))
         return None if late <= LATE else f"received data has waited for delivery for {late:.2f} s"
 
     def _suspected(self) -> Gap | None:

@@ -142,7 +142,7 @@ class LiveBook(WatchedBook):
             if self._is_closed or not self.lasting().is_synced:
                 return 0, False
             version, draft = self._take_draft()
-            run = BookRun(draft, self.joiner, self.connection_id)
+            run = BookRun(draft, self.joiner, self.connection_id, self._origin)
         run.fill(self.channel, messages, self._read)
         try:
             if run.error is not None and run.updates:
@@ -207,19 +207,19 @@ class LiveBook(WatchedBook):
 
         Sequence numbers decide whether it follows, except where they may have begun again.
         """
-        gap = message.gap
+        gap, origin = message.gap, self._origin(message.connection_id)
         is_applied = False
         while not is_applied:
             with self.lock:
-                if message.connection_id < self.connection_id or self.is_lost:
+                if origin < self.connection_id or self.is_lost:
                     return
                 if not self.connection_id:
                     # The first message of a book that is fed by hand.
-                    self.connection_id = message.connection_id
-                elif message.connection_id > self.connection_id:
-                    self._restart(joiner, message.connection_id)
+                    self.connection_id = origin
+                elif origin > self.connection_id:
+                    self._restart(joiner, origin)
                 elif gap is not None and gap.reason not in ("duplicate", "late", "reconnect"):
-                    self._restart(joiner, message.connection_id)
+                    self._restart(joiner, origin)
                     self._fault(f"messages were missed ({gap.reason})")
                 if message.sequence is None or not joiner.add(message):
                     if joiner.wants_snapshot and self._status.is_synced:
@@ -243,7 +243,7 @@ class LiveBook(WatchedBook):
         """Replace the book by a snapshot from the stream."""
         draft = self._new_book()
         draft.apply(update)
-        received_at, connection_id = message.received_at, message.connection_id
+        received_at, connection_id = message.received_at, self._origin(message.connection_id)
         updated_at = self._read_at(message)
         with self.lock:
             status = self._renewed()
@@ -264,7 +264,7 @@ class LiveBook(WatchedBook):
     def _change(self, draft: Book, version: int, update: BookUpdate, message: Message) -> bool:
         """Apply a message. Return False if the book has changed since the draft was taken."""
         draft.apply(update)
-        run = BookRun(draft, self.joiner, self.connection_id)
+        run = BookRun(draft, self.joiner, self.connection_id, self._origin)
         run.updates, run.last = [update], message
         return self._publish(version, run)
 

@@ -21,10 +21,17 @@ class BookRun:
 
     ``count`` messages were handled. ``updates`` were applied, up to the message ``last``; a
     snapshot among them is the first. If there is an ``error``, the message handled last has raised
-    it, and the draft may be half changed. ``connection_id``: the connection of the book's data.
+    it, and the draft may be half changed. ``connection_id`` is the origin of the book's stream;
+    ``origin`` returns that of a message's connection.
     """
 
-    def __init__(self, draft: Book, joiner: Joiner | None, connection_id: int) -> None:
+    def __init__(
+        self,
+        draft: Book,
+        joiner: Joiner | None,
+        connection_id: int,
+        origin: Callable[[int], int] = int,
+    ) -> None:
         self.draft = draft
         self.connection_id = connection_id
         self.count = 0
@@ -32,6 +39,7 @@ class BookRun:
         self.last: Message | None = None
         self.error: BaseException | None = None
         self._joiner = joiner
+        self._origin = origin
 
     def fill(
         self,
@@ -57,7 +65,7 @@ class BookRun:
             if update is not None:
                 if update.is_snapshot:
                     self.updates.clear()
-                    self.connection_id = message.connection_id
+                    self.connection_id = self._origin(message.connection_id)
                 self.updates.append(update)
                 self.last = message
             if monotonic() > until:
@@ -68,5 +76,6 @@ class BookRun:
             return False
         joiner = self._joiner
         return joiner is None or (
-            message.connection_id == self.connection_id and joiner.follows(message, self.last)
+            self._origin(message.connection_id) == self.connection_id
+            and joiner.follows(message, self.last)
         )

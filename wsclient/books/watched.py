@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from itertools import islice
 from typing import NoReturn, Protocol
 
@@ -39,8 +40,14 @@ class Upstream(Protocol):
     def is_over(self) -> bool:
         """True when the client is closed or has failed."""
 
+    def origin(self, connection_id: int) -> int:
+        """Return the id of the connection with which the stream of this connection began.
+
+        A stream goes on while one connection takes over from another.
+        """
+
     def trouble(self, connection_id: int) -> str | None:
-        """Return why data of this connection is no longer up to date; None if it is."""
+        """Return why data of the stream of this origin is no longer up to date; None if it is."""
 
     def doubt(self) -> str | None:
         """Return why a message may be missing or late; None if there is no sign of it."""
@@ -73,6 +80,7 @@ class WatchedBook:
     def __init__(self, channel: str, upstream: Upstream | None, locks: Locks | None) -> None:
         self.channel = channel
         self._upstream = upstream
+        self._origin: Callable[[int], int] = int if upstream is None else upstream.origin
         self.locks = Locks() if locks is None else locks
         #: Protects the state and the contents, except ``waiting`` and ``_is_closed``, whose changes
         #: are atomic. Held to check the state, to copy what is read, and to swap the two books.
@@ -90,6 +98,7 @@ class WatchedBook:
         self._is_out = False
         #: Taken by the thread that reports changes, so that they are reported in their order.
         self._turn = deque([True])
+        #: The origin of the book's stream; 0 before the first message.
         self.connection_id = 0
         #: The clock of the messages (monotonic s).
         self._now = time.monotonic if upstream is None else upstream.now

@@ -241,6 +241,11 @@ class Common(ABC):
         if failure is not None:
             self.supervisor.fail(failure)
 
+    def deliver_released(self) -> None:
+        """Deliver what no read has brought just now, under the lock."""
+        if messages := self.supervisor.released():
+            self.deliver(messages)
+
 
 def _try(waiter: Waiter, function: Callable[[], None]) -> None:
     try:

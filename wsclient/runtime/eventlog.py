@@ -77,6 +77,7 @@ _Records = Mapping[type[Event], _Logged | Callable[[Any], _Logged]]
 _OF_CONNECTIONS: _Records = {
     events.StateChanged: _state,
     events.Failing: _failing,
+    events.Rotated: (INFO, "took over from connection {e.replaced} after {e.seconds:.1f} s"),
     events.RouteFailed: (ERROR, "the route {e.route!r} has failed: {e.why}"),
     events.Waiting: _waiting,
     events.Rejected: _rejected,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable
 from functools import partial
 from typing import Any
 
@@ -70,13 +71,14 @@ class Reception:
         #: By connection, from its first report to its last.
         self._readings: dict[int, _Reading] = {}
 
-    def held_up_for(self, connection_id: int) -> float:
-        """Return how long (s) data read from a connection has been waiting for its delivery.
+    def held_up_for(self, connection_ids: Iterable[int]) -> float:
+        """Return how long (s) data read from one of the connections has waited for its delivery.
 
         A slow ``validate``, or a slow hook of the dialect, may hold it up.
         """
-        reading = self._readings.get(connection_id)
-        since = None if reading is None else reading.since
+        readings = (self._readings.get(connection_id) for connection_id in connection_ids)
+        began = (reading.since for reading in readings if reading is not None)
+        since = min((time for time in began if time is not None), default=None)
         return 0.0 if since is None else self._clock.monotonic() - since
 
     def opened(
@@ -192,12 +194,13 @@ class Reception:
         self, connection_id: int, reading: _Reading, entries: list[Incoming], now: float
     ) -> bool:
         """Process what is not ordinary. Return whether the watchdog has work to do."""
+        identities = self._identities(connection_id, entries)
         with self._core.lock:
             supervisor = self._core.supervisor
             connection = supervisor.connection(connection_id)
             if connection is None:
                 return False
-            messages = supervisor.intake.received(connection, entries, now)
+            messages = supervisor.intake.received(connection, entries, now, identities)
             sample = reading.sampled(messages, now)
             if messages:
                 self._core.deliver(messages)
@@ -206,6 +209,22 @@ class Reception:
             self._measure(sample)
         self._core.follower.confirmed()
         return due
+
+    def _identities(self, connection_id: int, entries: list[Incoming]) -> dict[int, Hashable]:
+        """Return the identities of the messages among the entries, while they are needed.
+
+        Calls the dialect without the lock.
+        """
+        identities: dict[int, Hashable] = {}
+        if self._core.supervisor.upkeep.channels.overlaps.has(connection_id):
+            for index, entry in enumerate(entries):
+                if isinstance(entry, Message):
+                    try:
+                        identities[index] = identity = self._core.dialect.identity(entry)
+                        hash(identity)
+                    except BaseException:  # noqa: BLE001 - also SystemExit: it equals no other
+                        identities[index] = None
+        return identities
 
     def _measure(self, message: Message) -> None:
         """Record the venue lag of ``message``. Calls the dialect without the lock."""

@@ -131,6 +131,7 @@ class Watchdog:
             with core.lock:
                 supervisor = core.supervisor
                 supervisor.tick(now, views)
+                core.deliver_released()
                 self.todo.extend(supervisor.actions())
                 deadline = supervisor.next_deadline(now, views)
                 is_closed = supervisor.life.phase is Phase.CLOSED
@@ -255,6 +256,7 @@ class Watchdog:
         why = text_of(error)  # without the lock: it may run the __str__ of a user's exception
         with self._core.lock:
             self._core.supervisor.ended(connection_id, error, verdict, self._clock.monotonic(), why)
+            self._core.deliver_released()
         self._ended.discard(connection_id)
 
     # The end.

@@ -114,6 +114,8 @@ class Asked:
             for entry in self._wanted.among(channels)
             if self.settling.lacks(entry) and not self.requests.is_asked_for(entry.channel)
         ]
+        for entry in stopped:
+            self._outcomes.again(entry, self._id)
         # These may still be subscribed at the venue, which would refuse a second subscribe.
         uncertain = [entry for entry in stopped if self.settling.of(entry.channel).may_have]
         for options, names in by_options(uncertain):

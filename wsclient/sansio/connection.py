@@ -271,10 +271,12 @@ class Connection:
         self.end_by(now + ROTATION_TIME, now)
 
     def subscribe(self, entries: Iterable[WantedChannel]) -> None:
-        """Subscribe to channels of its slot."""
+        """Subscribe to channels of its slot. What another connection carries will overlap."""
         entries = list(entries)
         for entry in entries:
             self.names.add_wire(entry.wire, entry.channel)
+            if entry.carriers:
+                self._upkeep.channels.overlaps.join(entry.channel, self.id, entry.carriers)
         self.asked.subscribe(entries)
 
     def _restored(self) -> list[WantedChannel]:

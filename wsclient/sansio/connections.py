@@ -53,6 +53,11 @@ class Connections:
                 found = connection
         return found
 
+    def newest(self, slot: SlotKey) -> Connection | None:
+        """Return the newest open connection of a slot; None if none is open."""
+        open_ones = [connection for connection in self.of(slot) if connection.stage is Stage.OPEN]
+        return open_ones[-1] if open_ones else None
+
     def furthest(self, but: Connection | None = None) -> Stage | None:
         """Return the furthest stage that one of them, but ``but``, has reached; None without any.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from wsclient.errors import ConnectionLost, WSClientError
-from wsclient.events import Disconnected, Reconnecting, Recovered, RouteFailed
+from wsclient.events import Disconnected, Reconnecting, Recovered, Rotated, RouteFailed
 from wsclient.messages import SubscriptionState
 from wsclient.sansio.callers import Callers
 from wsclient.sansio.connection import Connection, Stage
@@ -92,7 +92,7 @@ class Endings:
             text = "another connection has taken over" if others else "no channel needed it"
         else:
             slot.last_reason = text
-        self._count(connection, error, text, now, is_served=is_served)
+        self._count(connection, error, text, now, others)
         was_healthy = connection.has_opened and connection.is_healthy
         failure = None
         if is_retired:
@@ -130,8 +130,7 @@ class Endings:
         error: BaseException,
         text: str,
         now: float,
-        *,
-        is_served: bool,
+        others: Sequence[Connection],
     ) -> None:
         """Count and report the end."""
         reason = reason_of(error)
@@ -140,10 +139,11 @@ class Endings:
             return
         if connection.retired_at is not None:
             reason = "rotated"
-            self._counters.rotations += is_served
+            self._counters.rotations += bool(others)
         else:
             self._counters.disconnects += 1
             self.disconnect_reasons[reason] += 1
+            is_served = any(other.stage is Stage.OPEN for other in others)
             connection.slot.was_lost = not is_served
             if self._lost_at is None and not is_served:
                 self._lost_at = now
@@ -151,6 +151,10 @@ class Endings:
         data_at = connection.data_at
         age = None if data_at is None else round(now - data_at, 3)
         self._output.notify(Disconnected, text, reason, code, age, connection_id=connection.id)
+        if connection.retired_at is not None and others:
+            successor = others[-1]
+            seconds = round(now - successor.dialed_at, 3)
+            self._output.notify(Rotated, connection.id, seconds, connection_id=successor.id)
 
     def _ask_again(self, left: Connection) -> None:
         """Subscribe, on a connection that is left, to what it does not carry.

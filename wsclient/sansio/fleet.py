@@ -19,11 +19,14 @@ from wsclient.sansio.plan import Place, Plan, place, plan
 from wsclient.sansio.slots import Slot, SlotKey
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.wanted import Wanted, WantedChannel
+from wsclient.stream.channels import Channels
 from wsclient.telemetry.rates import Counters
 
 __all__ = ["Fleet"]
 
 INF = float("inf")
+#: How many connections are remembered that have taken over from another one.
+ROOTS = 1000
 
 
 class Fleet:
@@ -43,9 +46,11 @@ class Fleet:
         "_options",
         "_output",
         "_random",
+        "_roots",
         "_stops",
         "_unplaced",
         "_where",
+        "channels",
         "connections",
         "is_awaited",
         "make",
@@ -74,8 +79,11 @@ class Fleet:
         self._connects = connects
         self.connections = Connections()
         self.slots: dict[SlotKey, Slot] = {}
+        #: The first connection of the stream that each successor goes on with.
+        self._roots: dict[int, int] = {}
         self.make: Callable[[Slot, float], Connection]
         self.wanted: Wanted
+        self.channels: Channels
         #: Returns whether a caller waits for a connection in a slot. Set before the first one.
         self.is_awaited: Callable[[SlotKey], bool]
         #: New channels, which belong to no slot yet.
@@ -105,6 +113,43 @@ class Fleet:
     def remove(self, key: SlotKey) -> None:
         """Remove a slot that has no connection and needs none."""
         self.slots = {other: slot for other, slot in self.slots.items() if other != key}
+
+    # Connections.
+
+    def opened(self, connection: Connection) -> bool:
+        """Note that a connection is open. Return whether it is the only one in its slot.
+
+        If another one is open, its channels will overlap: it goes on with the stream of the other.
+        """
+        others = [c for c in self.connections.of(connection.slot.key) if c is not connection]
+        for other in others:
+            if other.has_opened:
+                self._roots[connection.id] = self.root(other.id)
+                for old in list(self._roots)[:-ROOTS]:
+                    del self._roots[old]
+        return not others
+
+    def root(self, connection_id: int) -> int:
+        """Return the connection with which a stream began. Needs no lock.
+
+        ``connection_id`` goes on with that stream, as it has taken over from one connection after
+        the other.
+        """
+        return self._roots.get(connection_id, connection_id)
+
+    def goes_on(self, root: int) -> bool:
+        """Return whether an open connection goes on with a stream. Needs no lock."""
+        return any(self.root(c.id) == root for c in self.connections if c.has_opened)
+
+    def is_up(self, channel: str) -> bool:
+        """Return whether a connection is open where a channel belongs. Needs no lock."""
+        entry = self.wanted.get(channel)
+        return entry is None or any(c.has_opened for c in self.connections.of(entry.slot))
+
+    def ids(self, channel: str) -> list[int]:
+        """Return the connections that a channel may come from. Needs no lock."""
+        entry = self.wanted.get(channel)
+        return [] if entry is None else [c.id for c in self.connections.of(entry.slot)]
 
     # Channels.
 
@@ -144,11 +189,14 @@ class Fleet:
         return min(filter(None, (limit, full)), default=None)
 
     def _place(self, slot: Slot, entries: list[WantedChannel]) -> None:
-        """Note that channels belong to ``slot``; subscribe to them if a connection is open."""
+        """Note that channels belong to ``slot``; subscribe to them if a connection is open.
+
+        The newest one: an older one is about to be replaced.
+        """
         for entry in entries:
             entry.slot = slot.key
             slot.channels[entry.channel] = None
-        connection = self.connections.serving(slot.key)
+        connection = self.connections.newest(slot.key)
         if connection is not None:
             connection.subscribe(entries)
 
@@ -208,7 +256,9 @@ class Fleet:
         """Return when the newest of two connections can take over (monotonic s)."""
         if len(connections) < 2 or connections[-1].stage is not Stage.OPEN:
             return INF
-        return INF if connections[-1].asked.requests.are_open else now
+        if connections[-1].asked.requests.are_open:
+            return INF
+        return self.channels.overlaps.proven_at(connections[0].id, now)
 
     def next_at(self, now: float) -> float:
         """Return when the plan is due next (monotonic s, ``inf`` for never)."""
@@ -221,6 +271,7 @@ class Fleet:
         for connection_id in found.replace:
             by_id[connection_id].replace()
         for connection_id in found.retire:
+            self.channels.overlaps.switch(connection_id)
             by_id[connection_id].retire(now)
         for key in found.remove:
             self.remove(key)

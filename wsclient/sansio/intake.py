@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from types import MappingProxyType
 
 from wsclient.events import GapMarked
 from wsclient.messages import Gap, Message
@@ -45,6 +46,7 @@ class Intake:
         "_mask",
         "_opened",
         "_output",
+        "_overlaps",
         "_reports",
         "_upkeep",
         "_wanted",
@@ -65,6 +67,7 @@ class Intake:
         self._output = shared.output
         self._upkeep = shared.upkeep
         self._channels = shared.upkeep.channels
+        self._overlaps = shared.upkeep.channels.overlaps
         self._wanted = shared.upkeep.wanted
         self._acknowledges = shared.dialect.acknowledges
         self._is_watched = shared.options.stale_after is not None
@@ -111,14 +114,23 @@ class Intake:
         return messages
 
     def received(
-        self, connection: Connection, entries: Sequence[Incoming], now: float
+        self,
+        connection: Connection,
+        entries: Sequence[Incoming],
+        now: float,
+        identities: Mapping[int, Hashable] = MappingProxyType({}),
     ) -> list[Message]:
-        """Process the entries of one read; return the messages to deliver, with gap marks."""
+        """Process the entries of one read; return the messages to deliver, with gap marks.
+
+        ``identities`` are those of messages, by the indexes of the entries, as far as they are
+        known: while several connections carry their channels.
+        """
         connection.frame_received(now)
+        self._overlaps.at(now)
         delivered = self._output.begin_read()
         first_data, names = not self._acknowledges, connection.names
         try:
-            for entry in entries:
+            for index, entry in enumerate(entries):
                 try:
                     if names.channels:
                         names.resolve(entry)
@@ -129,21 +141,58 @@ class Intake:
                     if first_data:
                         connection.asked.data(name, now)
                     channel = self._channels.of(name)
-                    channel.accept(entry)
-                    if entry.gap is not None:
-                        self._on_gap(name, entry.gap)
                     if self._is_watched:
                         channel.data_at = now
                     connection.data_at = now
+                    if channel.is_merged:
+                        identity = identities.get(index)
+                        delivered += self._merged(name, connection, entry, identity)
+                        continue
+                    channel.accept(entry)
+                    if entry.gap is not None:
+                        self._on_gap(name, entry.gap)
                     delivered.append(entry)
                 except Exception as error:  # noqa: BLE001 - deliver the batch's other messages
                     text = f"a frame that cannot be processed ({type(error).__name__})"
                     self._on_invalid(connection, Invalid(text), now)
+            delivered += self._take_released()
         finally:
             self._output.end_read()  # else messages without a frame would be lost
         if delivered:
             self._delivered(connection, len(delivered))
         return delivered
+
+    def _merged(
+        self, name: str, connection: Connection, message: Message, identity: Hashable
+    ) -> list[Message]:
+        """Return what is to be delivered of a channel that several connections carry."""
+        merge = self._overlaps.get(name)
+        if merge is None or connection.id not in merge.connections:
+            # A second connection brings it unrequested, or before it has subscribed.
+            latest = self._channels.of(name).latest
+            carriers = () if latest is None else (latest.arrival.connection_id,)
+            self._overlaps.join(name, connection.id, carriers)
+            merge = self._overlaps.get(name)
+            if merge is None:
+                return []
+        messages = self._overlaps.take(merge, connection.id, message, identity)
+        for delivered in messages:
+            if delivered.gap is not None:
+                self._on_gap(name, delivered.gap)
+        return messages
+
+    def released(self) -> list[Message]:
+        """Return the messages that were released otherwise than by a read."""
+        messages = self._take_released()
+        self._counters.messages += len(messages)
+        return messages
+
+    def _take_released(self) -> list[Message]:
+        messages = self._overlaps.take_released()
+        for message in messages:
+            if message.gap is not None:
+                self._on_gap(message.channel, message.gap)
+        return messages
 
     def misfits(self, channel: str, text: str, count: int, now: float) -> None:
         """Report messages that did not fit their declared type. Their queue has counted them."""
@@ -223,7 +272,14 @@ class Intake:
         self._counters.invalid += 1
         channel = None if entry.message is None else entry.message.channel
         if entry.message is not None:
-            self._channels.of(entry.message.channel).refused(entry.message)
+            refused = entry.message
+            merge = self._overlaps.get(refused.channel)
+            if merge is None:
+                self._channels.of(refused.channel).refused(refused)
+            else:
+                self._overlaps.released += self._overlaps.take(
+                    merge, connection.id, refused, None, is_refused=True
+                )
             self._upkeep.first_messages.heard(entry.message.channel)
         else:
             self._suspect_all(connection, "invalid")

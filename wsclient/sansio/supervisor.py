@@ -28,6 +28,7 @@ from wsclient.dialect.base import Dialect
 from wsclient.dialect.values import Credentials
 from wsclient.errors import ClientClosed, NotConnected, WaitTimeout, WSClientError
 from wsclient.events import Closed, Event
+from wsclient.messages import Message
 from wsclient.options import Options
 from wsclient.sansio.actions import Action, Fail
 from wsclient.sansio.backoff import Budget, Connects
@@ -70,6 +71,7 @@ class Supervisor:
         "_dialect",
         "_is_draining",
         "_looked_at",
+        "_overlaps",
         "_reports",
         "_rotating",
         "_shared",
@@ -121,6 +123,8 @@ class Supervisor:
             self.fleet,
         )
         self.wanted = self.fleet.wanted = self.upkeep.wanted
+        self._overlaps = self.upkeep.channels.overlaps
+        self.fleet.channels = self.upkeep.channels
         self._callers = Callers(self.output, self.wanted)
         ids = itertools.count(1)
         #: Returns a new request id. Atomic: needs no lock.
@@ -197,6 +201,13 @@ class Supervisor:
     def carrier(self, channel: str) -> Connection | None:
         """Return the open connection that a channel belongs to. Needs no lock."""
         return self.fleet.carrier(channel)
+
+    def released(self) -> list[Message]:
+        """Return the messages that no read has brought just now, to be delivered at once.
+
+        Two connections carried their channels, and one has ended, or has been waited for.
+        """
+        return self.intake.released() if self._overlaps.released else []
 
     def actions(self) -> list[Action]:
         """Return the actions since the last call, in order."""
@@ -351,6 +362,7 @@ class Supervisor:
     ) -> None:
         """Note that the handshake is complete. The arguments are those of Connection.opened."""
         connection = self.connection(connection_id)
+        self._overlaps.at(now)
         if connection is not None and connection.opened(login, now, credentials, address):
             self._on_open(connection, now)
 
@@ -358,7 +370,7 @@ class Supervisor:
         """Note that a connection is open, and logged in if the venue requires a login."""
         self.counters.connects += 1
         slot = connection.slot
-        is_alone = len(self.connections.of(slot.key)) == 1
+        is_alone = self.fleet.opened(connection)
         self.counters.reconnects += slot.was_lost and is_alone
         slot.was_lost = False
         if len([c for c in self.connections if c.stage is Stage.OPEN]) == 1:
@@ -383,6 +395,7 @@ class Supervisor:
         connection = self.connections.get(connection_id)
         if connection is None:
             return
+        self._overlaps.at(now)
         if self.life.is_running:
             text = str(error) if reason is None else reason
             self.endings.check_recovered(now)  # by answers since the last tick
@@ -400,6 +413,7 @@ class Supervisor:
             for connection in self.connections.by_id.values():
                 if connection.heartbeat is not None:
                     connection.heartbeat.stopped(now, now - self._looked_at)
+        self._overlaps.tick(now)
         # First: what is new is not what an expired request asked for.
         for channel, why in self.fleet.place_new(now).items():
             self.endings.refuse(channel, why)
@@ -430,7 +444,7 @@ class Supervisor:
 
     def next_deadline(self, now: float, views: Mapping[int, ConnectionView]) -> float:
         """Return when the next tick is due (monotonic s, ``inf`` for never)."""
-        times = [self._callers.deadline()]
+        times = [self._callers.deadline(), self._overlaps.deadline()]
         times += [c.deadline(now, views.get(c.id)) for c in self.connections]
         times += [deadline for _, deadline in self._rotating.values()]
         if self.life.is_running:

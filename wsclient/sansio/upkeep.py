@@ -114,12 +114,15 @@ class Upkeep:
     def confirmed(self, channels: Sequence[str], now: float) -> None:
         for channel in channels:
             self.channels.of(channel).data_at = now
+            for connection_id in self.wanted.carriers(channel):
+                self.channels.overlaps.confirmed(channel, connection_id)
             self._watched.add(channel)
             self.first_messages.confirmed(channel, now)
         self.has_changed = True
         self._output.notify(Subscribed, tuple(channels))
 
     def joined(self, channel: str, connection_id: int) -> None:
+        self.channels.overlaps.confirmed(channel, connection_id)
         self.has_changed = True
 
     def lost(self, channel: str, reason: str) -> None:
@@ -135,15 +138,21 @@ class Upkeep:
         self._output.notify_if_room(Unsubscribed, channel, reason)
 
     def missing(self, channel: str, connection_id: int) -> None:
-        self.channels.of(channel).suspect("reconnect")
+        self.channels.of(channel)
+        self.channels.overlaps.suspect(channel, "reconnect", connection_id)
 
     def stopped(self, channel: str, reason: str, connection_id: int) -> None:
-        self.missing(channel, connection_id)
+        self.channels.of(channel)
+        self.channels.overlaps.leave(channel, "reconnect", connection_id)
         self._counters.channels_ended += 1
         why = f"{channel!r} was ended by the venue: {reason}"
         self._stopped[channel] = why
         self.has_changed = True
         self._output.notify_if_room(Resubscribing, channel, "ended", why)
+
+    def again(self, entry: WantedChannel, connection_id: int) -> None:
+        if entry.carriers:
+            self.channels.overlaps.join(entry.channel, connection_id, entry.carriers)
 
     def kept(self, channel: str) -> None:
         self._watched.add(channel)
@@ -189,10 +198,17 @@ class Upkeep:
 
         Their messages may have been missed, and those of channels that it brought unrequested.
         """
-        for name in [*channels, *self.channels.unrequested_of(connection_id)]:
+        overlaps = self.channels.overlaps
+        merged, unrequested = (
+            overlaps.of(connection_id),
+            self.channels.unrequested_of(connection_id),
+        )
+        for name in dict.fromkeys([*channels, *unrequested, *merged]):
             channel = self.channels.get(name)
-            if channel is not None:
-                channel.suspect("reconnect")
+            carriers = self.wanted.carriers(name)
+            is_of_other = bool(carriers) and connection_id not in carriers
+            if channel is not None and (overlaps.get(name) is not None or not is_of_other):
+                overlaps.leave(name, "reconnect", connection_id)
                 channel.refreshed = False
 
     # Time.
@@ -221,6 +237,7 @@ class Upkeep:
             if found is not None and self.wanted.is_active(channel):
                 why = f"the order book {channel!r} needs a new snapshot"
                 self._output.notify(Resubscribing, channel, "out of sync", why)
+                self.channels.overlaps.asked(channel, found[0])
                 found[1].refresh(channel)
         for channel, seconds in self.first_messages.take(now):
             self._output.notify_if_room(NoData, channel, seconds)
@@ -235,7 +252,7 @@ class Upkeep:
                 continue
             connection_id, asked = found
             channel = self.channels.of(name)
-            channel.suspect("reconnect")
+            self.channels.overlaps.suspect(name, "reconnect", connection_id)
             if channel.refreshed:
                 why = f"{name!r} is still silent after a resubscription"
                 lost[connection_id] = ConnectionLost(why, reason="silent")

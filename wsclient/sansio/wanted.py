@@ -89,6 +89,9 @@ class Outcomes(Protocol):
         It is still active if another connection carries it.
         """
 
+    def again(self, entry: WantedChannel, connection_id: int) -> None:
+        """Note that a connection is about to subscribe again to a channel that ended there."""
+
     def kept(self, channel: str) -> None:
         """Note that a channel is active again: the venue has refused to unsubscribe it."""
 
@@ -380,6 +383,11 @@ class Wanted:
     def __len__(self) -> int:
         """Return the number of wanted channels. Needs no lock."""
         return len(self._entries)
+
+    def carriers(self, channel: str) -> tuple[int, ...]:
+        """Return the ids of the connections that carry ``channel``."""
+        entry = self._entries.get(channel)
+        return () if entry is None else entry.carriers
 
     def is_carried(self, entry: WantedChannel, connection_id: int) -> bool:
         """Return whether a connection carries a channel that is not being unsubscribed."""

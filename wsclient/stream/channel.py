@@ -64,6 +64,7 @@ class Channel:
         "data_at",
         "expected",
         "gaps",
+        "is_merged",
         "last_received_at",
         "late",
         "late_or_duplicate",
@@ -90,6 +91,8 @@ class Channel:
         #: When data or the confirmation last arrived (monotonic s; updated while silence is
         #: watched).
         self.data_at = 0.0
+        #: Several connections carry it. Then no message has the expected sequence.
+        self.is_merged = False
         #: The channel was resubscribed because of its silence, and has been silent since.
         self.refreshed = False
         self._last: int | None = None
@@ -126,6 +129,11 @@ class Channel:
         """
         suspected, certain = self._suspected, self._certain
         return certain if suspected is None else suspected.merge(certain)
+
+    def hold(self) -> None:
+        """Note that several connections carry it from now on."""
+        self.is_merged = True
+        self._expect_nothing()
 
     def suspect(self, reason: str) -> None:
         """Note that messages may have been missed."""
@@ -189,7 +197,7 @@ class Channel:
             message.gap = gap
             self.gaps += not is_late_or_duplicate
             self.missed += gap.missed or 0
-        if self._suspected is None and self._last_repeat is None:
+        if self._suspected is None and self._last_repeat is None and not self.is_merged:
             self.expected = None
             if self._last is not None:
                 self.expected = self._began = self._last + 1

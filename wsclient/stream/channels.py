@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from wsclient.stream.channel import Channel
+from wsclient.stream.overlaps import Overlaps
 
 __all__ = ["Channels"]
 
@@ -18,11 +19,13 @@ class Channels:
     ``is_wanted`` returns whether a caller wants a channel; wanted channels are never forgotten.
     """
 
-    __slots__ = ("_has_forgotten", "_is_wanted", "_room", "_unsuspected", "by_name")
+    __slots__ = ("_has_forgotten", "_is_wanted", "_room", "_unsuspected", "by_name", "overlaps")
 
     def __init__(self, is_wanted: Callable[[str], bool]) -> None:
         self._is_wanted = is_wanted
         self.by_name: dict[str, Channel] = {}
+        #: Those that several connections carry.
+        self.overlaps = Overlaps(self.of)
         #: The number of channels at which unrequested ones are forgotten, and whether any has been
         #: forgotten.
         self._room = STRANGERS
@@ -52,6 +55,7 @@ class Channels:
     def forget(self, name: str) -> None:
         """Forget a channel: it is no longer wanted."""
         self.by_name.pop(name, None)
+        self.overlaps.forget(name)
         for unsuspected in self._unsuspected.values():
             unsuspected.discard(name)
 
@@ -66,7 +70,7 @@ class Channels:
         for name in self.by_name if unsuspected is None else unsuspected:
             is_wanted = self._is_wanted(name)
             if is_of(name) if is_wanted else self._is_brought_by(connection_id, name):
-                self.by_name[name].suspect(reason)
+                self.overlaps.suspect(name, reason, connection_id)
         self._unsuspected[key] = set()
 
     def unrequested_of(self, connection_id: int) -> list[str]:
