@@ -656,6 +656,9 @@ def test_a_doubt_that_a_number_disproves_wakes_who_waits() -> None:
     class Doubtful:
         gap: str | None = "messages may have been missed (invalid)"
 
+        def origin(self, connection_id: int) -> int:
+            return connection_id
+
         def trouble(self, connection_id: int) -> str | None:
             return None
 

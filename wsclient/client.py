@@ -163,6 +163,28 @@ class WebSocketClient(_Observable, _Sender, _Receiver):
         finally:
             del self  # a traceback that somebody keeps must not keep the client alive
 
+    def rotate(self, timeout: float | None = None) -> None:
+        """Replace each open connection by a new one, at a moment of your choice.
+
+        The new connection opens beside the old one, which is closed when the new one carries all of
+        its channels. No message is lost or doubled, and a channel bears a mark only if that cannot
+        be proven. Where the venue allows one connection only, the old one is closed first, and all
+        channels bear a mark. The client does the same by itself before a venue's maximum age is
+        reached, and when the venue announces the end of a connection.
+
+        Returns when the old connections have ended. Raises TimeoutError after ``timeout`` seconds,
+        NotConnected before ``connect()``, and the client's failure.
+        """
+        check_timeout(timeout)
+        forbid_worker_threads()
+        waiter = Waiter()
+        try:
+            self._core.calls.rotate(waiter, self._core.until(timeout))
+            waiter.wait()
+        except BaseException:  # also Ctrl-C
+            self._core.calls.cancel_rotate(waiter)
+            raise
+
     def close(self, timeout: float | None = None, *, drain: bool = False) -> None:
         """Close the client for good: end its connection, every iteration and every blocked call.
 

@@ -628,6 +628,9 @@ class Steady:
             assert self.go.wait(10)
         self.reported.append("out of sync" if why else "refreshed")
 
+    def origin(self, connection_id: int) -> int:
+        return connection_id
+
     def trouble(self, connection_id: int) -> str | None:
         return None
 

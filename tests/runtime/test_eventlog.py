@@ -40,6 +40,8 @@ LOGGED: list[tuple[Event, int, str, bool]] = [
         "not connected for 30 s: the first attempt has not ended; still trying",
         True,
     ),
+    (events.Rotated(3, 2.04), INFO, "took over from connection 3 after 2.0 s", True),
+    (events.RouteFailed("private", "401"), FATAL, "the route 'private' has failed: 401", True),
     (events.Unsubscribed("a", "no answer"), INFO, "unsubscribed: 'a': no answer", True),
     (events.StateChanged("failed", "401"), WARNING, "failed: 401", True),
     (

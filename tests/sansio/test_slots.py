@@ -1,84 +1,21 @@
-"""Slots, and the plan of which connections to open and to drain."""
+"""Slots: the attempts to connect there."""
 
 from __future__ import annotations
-
-from hypothesis import given
-from hypothesis import strategies as st
 
 from wsclient.errors import ConnectError, ConnectionLost, HandshakeRejected, ReconnectError
 from wsclient.options import Options
 from wsclient.sansio.backoff import Backoff, Budget
-from wsclient.sansio.slots import MAIN, Place, Plan, Slot, SlotKey, plan
+from wsclient.sansio.outages import Outage
+from wsclient.sansio.output import Output
+from wsclient.sansio.slots import MAIN, Slot
+from wsclient.sansio.stops import Stops
 from wsclient.verdicts import Verdict
-
-INF = float("inf")
-OTHER = SlotKey("private", 0, 0)
-
-times = st.floats(0.0, 100.0)
-
-
-@st.composite
-def places(draw: st.DrawFn) -> list[Place]:
-    """Return the places of some slots, in each state that a slot can have."""
-    found = []
-    for shard in range(draw(st.integers(1, 4))):
-        key = SlotKey("", shard, 0)
-        kind = draw(st.sampled_from(["waits", "never", "connects", "open"]))
-        if kind in ("waits", "never"):
-            found.append(Place(key, draw(times) if kind == "waits" else INF, None, None))
-        else:
-            found.append(Place(key, INF, shard + 1, draw(times) if kind == "open" else None))
-    return found
-
-
-@given(places(), times, st.one_of(st.none(), times), st.lists(st.text(), unique=True))
-def test_a_plan_opens_what_is_due_drains_what_is_old_and_places_each_channel_once(
-    places: list[Place], now: float, max_age: float | None, channels: list[str]
-) -> None:
-    found = plan(now, places, max_age, channels)
-    for place in places:
-        is_free = place.connection_id is None
-        assert (place.slot in found.open) == (is_free and now >= place.due_at)
-        age = None if place.opened_at is None else now - place.opened_at
-        is_old = max_age is not None and age is not None and now >= place.opened_at + max_age
-        assert (place.connection_id in found.drain) == (is_old and not is_free)
-    assert [c for names in found.belongs.values() for c in names] == channels
-    assert set(found.belongs) <= {place.slot for place in places}
-
-
-@given(places(), times, st.one_of(st.none(), times))
-def test_a_plan_changes_only_at_its_next_time(
-    places: list[Place], now: float, max_age: float | None
-) -> None:
-    """Between now and then another plan for the same places is the same."""
-    found = plan(now, places, max_age)
-    if found.open or found.drain:
-        assert found.next_at <= now
-    elif found.next_at < INF:
-        just_before = plan(now + (found.next_at - now) / 2, places, max_age)
-        assert now == found.next_at or (just_before.open, just_before.drain) == ((), ())
-        then = plan(found.next_at, places, max_age)
-        assert then.open or then.drain
-    else:
-        assert plan(now + 1e9, places, max_age) == found
-
-
-def test_a_plan_costs_a_slot_with_a_connection_nothing() -> None:
-    kept = Place(MAIN, INF, 7, 0.0)
-    assert plan(50.0, [kept], None) == Plan((), (), {}, INF)
-
-
-def test_a_dead_slot_delays_no_other() -> None:
-    dead, due = Place(MAIN, INF, None, None), Place(OTHER, 1.0, None, None)
-    assert plan(2.0, [dead, due], None).open == (OTHER,)
-
-
-# --- the attempts of a slot ----------------------------------------------------------------------
 
 
 def slot(connects: Budget | None = None, **options: float | None) -> Slot:
     found = Options(retry_delay=1.0, max_retry_delay=8.0, jitter=False, **options)  # type: ignore[arg-type]
-    return Slot(MAIN, found, Backoff(1.0, 8.0, lambda: 1.0), connects)
+    outage = Outage(Output(lambda _: False), Stops())
+    return Slot(MAIN, found, Backoff(1.0, 8.0, lambda: 1.0), connects, outage)
 
 
 def end(slot: Slot, now: float, error: Exception | None = None, **fields: bool) -> object:
@@ -152,3 +89,23 @@ def test_the_venues_budget_and_retry_after_delay_the_next_attempt() -> None:
     assert tried.due_at == 100.0
     tried.begin(10.0)
     assert tried.due_at == 100.0, "another connect() does not forget it"
+
+
+def test_a_failed_successor_waits_and_leaves_the_attempts_of_the_slot_alone() -> None:
+    tried = slot(max_reconnects=1)
+    tried.opened()
+    tried.dialed(0.0)
+    tried.successor_failed(HandshakeRejected("401", 401), Verdict.FATAL, 0.0)
+    assert (tried.attempts, tried.due_at) == (0, 1.0)
+    assert end(tried, 5.0, was_healthy=True) is None
+    assert tried.due_at == 5.0
+
+
+def test_an_attempt_waits_for_a_budget_that_others_spend_too() -> None:
+    shared = Budget(1, 60.0)
+    tried = slot(shared)
+    tried.begin(0.0)
+    shared.spend(0.0)
+    assert not tried.may_dial(0.0)
+    assert tried.due_at == 60.0
+    assert tried.may_dial(60.0)

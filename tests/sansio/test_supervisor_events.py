@@ -154,7 +154,7 @@ class TestReasons:
         assert emitted(rig, Disconnected)[0].reason == reason
 
     def test_of_a_connection_that_has_reached_its_maximum_age(self) -> None:
-        rig = Rig(Plain(dialect.Limits(max_age=10.0))).open()
+        rig = Rig(Plain(dialect.Limits(max_age=10.0, connections=1))).open()
         rig.wait(10.0)
         assert emitted(rig, Disconnected)[0].reason == "age"
 

@@ -53,7 +53,9 @@ class Script:
     def mask(self, words: str) -> str:
         return words
 
-    def make(self, connection_id: int, receiver: FrameReceiver, locks: Locks, route: str) -> ScriptedSource:
+    def make(
+        self, connection_id: int, receiver: FrameReceiver, locks: Locks, route: str
+    ) -> ScriptedSource:
         return ScriptedSource(connection_id, receiver, self)
 
     def next(self) -> ScriptedSource:

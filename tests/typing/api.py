@@ -44,6 +44,8 @@ def opened(context: ssl.SSLContext) -> None:
     client.close(1.0, drain=True)
     client.wait()
     client.wait(1.0)
+    client.rotate()
+    client.rotate(timeout=5.0)
     assert_type(client.state, wsclient.State)
     assert_type(client.is_connected, bool)
     assert_type(client.connections, list[wsclient.ConnectionInfo])

@@ -81,11 +81,12 @@ def plan(now: float, places: Sequence[Place], most: int | None = None) -> Plan:
             if now >= found.due_at:
                 opening.append(found.slot)
         elif len(connections) > 1:
-            oldest = connections[0]
-            at = min(found.ready_at, oldest.ends_at)
-            times.append(at)
-            if now >= at:
-                retired.append(oldest.id)
+            oldest, newest = connections[0], connections[-1]
+            if oldest.is_open and newest.is_open:
+                at = min(found.ready_at, oldest.ends_at)
+                times.append(at)
+                if now >= at:
+                    retired.append(oldest.id)
         elif (standing := connections[0]).is_open:
             may_overlap = most is None or count + len(opening) < most
             at = max(standing.rotate_at, found.due_at) if may_overlap else standing.ends_at
