@@ -62,7 +62,9 @@ A dialect whose venue answers no subscribe has ``acknowledges = False``.
 
 **Sequence numbers.** ``sequence`` rises by 1 per message of a channel; the client marks a gap where
 it does not. If a message covers a range of numbers, or names the one before it, return a
-:class:`LinkedMessage`. Without numbers the client marks gaps only after reconnects.
+:class:`LinkedMessage`. Without numbers the client marks gaps only after reconnects. A message has
+the same number on all connections, so that what one has brought is left out from another; if a
+venue counts each connection by itself, set ``numbers_are_shared = False``.
 
 **Logins and order books.** This dialect has a login, ranges of numbers, and order books that begin
 with a snapshot by REST::

@@ -57,6 +57,9 @@ class Dialect:
     ``quiet_channels``
         prefixes of channels that may be silent for any time: private channels, and channels of rare
         events (liquidations, announcements)
+    ``numbers_are_shared``
+        False if two connections may give a message different numbers; messages of two connections
+        are then compared by :meth:`identity` instead
     ``greets``
         True if the venue speaks first (:class:`LoginAccepted`) and nothing may be sent before that
     ``opening``
@@ -79,6 +82,7 @@ class Dialect:
     silence_timeout: float | None = None
     keepalive: tuple[Any, float] | None = None
     quiet_channels: tuple[str, ...] = ()
+    numbers_are_shared: bool = True
     greets: bool = False
     opening: Sequence[Any] = ()
 
@@ -297,8 +301,8 @@ class Dialect:
         Two results are equal only if both are the same message: then the second is not delivered.
         By default it is the type with the payload, or with the message's own part of the payload if
         that holds several. Override it for a venue whose messages carry what differs per
-        connection. Called without a lock, for channels without numbers, while two connections carry
-        the channel.
+        connection. Called without a lock, while two connections carry the channel, if its messages
+        have no numbers, or none that are shared.
         """
         if message.item is None:
             return message.type, message.raw

@@ -56,7 +56,8 @@ class Generic(Dialect):
     ``timestamp_field`` is the field in which the venue says when it sent a message, or None if it
     has none. ``silence_timeout`` (s) and ``limits`` are the venue's, if it has any.
     ``ending_types`` are the types of an announced end. ``connection_fields`` are fields of data
-    that differ between two connections. ``routes`` are the names of the venue's routes.
+    that differ between two connections; so do numbers without ``numbers_are_shared``. ``routes``
+    are the names of the venue's routes.
 
     Raises ConfigurationError if a collection of names is not a collection of text.
     """
@@ -79,6 +80,7 @@ class Generic(Dialect):
         timestamp_field: str | None = None,
         ending_types: Collection[str] = ("ending",),
         connection_fields: Collection[str] = ("connection",),
+        numbers_are_shared: bool = True,
         routes: Collection[str] = (),
     ) -> None:
         given = {
@@ -107,6 +109,7 @@ class Generic(Dialect):
             self._data_types, type_field, channel_field, self._sequence_fields
         )
         self.silence_timeout = silence_timeout
+        self.numbers_are_shared = numbers_are_shared
         if timestamp_field is not None:
             self.timestamp_fields = ((timestamp_field,),)
         if limits is not None:
