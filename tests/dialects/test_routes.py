@@ -320,6 +320,24 @@ def test_a_channel_of_the_account_needs_credentials(dialect: Dialect, channel: s
     assert dialect.needs_credentials(channel, {})
 
 
+@pytest.mark.parametrize(
+    ("dialect", "channel"),
+    [
+        (OKX(), "sprd-tickers:BTC-USDT_BTC-USDT-SWAP"),
+        (OKX(), "candle1m:BTC-USDT"),
+        (OKX(), "books:BTC-USDT"),
+        (OKX(), "block-tickers:BTC-USDT"),
+        (OKX(), "new-channel"),
+        (Bybit(), "rfq.open.public.trades"),
+        (Bybit(), "orderbook.50.BTCUSDT"),
+        (Kraken(), "instrument"),
+        (Kucoin(), "/market/ticker:all"),
+    ],
+)
+def test_a_channel_of_all_needs_no_credentials(dialect: Dialect, channel: str) -> None:
+    assert not dialect.needs_credentials(channel, {})
+
+
 def test_a_channel_of_kraken_needs_no_credentials_with_a_token() -> None:
     assert not Kraken().needs_credentials("executions", {"token": "T"})
 
