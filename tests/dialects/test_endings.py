@@ -112,7 +112,7 @@ LIMITS = {
     "bitfinex": Limits(1, None, 25, (5, 15.0)),
     "bybit": Limits(10, None, 500, (500, 300.0), connections=1000),
     "coinbase_exchange": Limits(100, 50.0, None, (8, 1.0)),
-    "deribit": Limits(500, 3, None, (60, 60.0), connections=32),
+    "deribit": Limits(250, 3, None, (60, 60.0), connections=32),
     "generic": Limits(),
     "kraken": Limits(100, None, None, (150, 600.0)),
     "kucoin": Limits(100, 10.0, 300, (30, 60.0), connections=50),
@@ -126,6 +126,8 @@ def test_the_limits_of_all_venues() -> None:
 
 #: A dialect, a refusal, and whether it says that the connection is full.
 REFUSALS: list[tuple[Dialect, Any, bool]] = [
+    (Binance(), {"code": 4, "msg": "Too many subscriptions"}, True),
+    (Binance(), {"code": 2, "msg": "Invalid request: too many"}, False),
     (Bitfinex(), {"event": "error", "msg": "limit", "code": 10305}, True),
     (Bitfinex(), {"event": "error", "msg": "limit", "code": 10305, "subId": "1"}, True),
     (Bitfinex(), {"event": "error", "msg": "dup", "code": 10301, "subId": "1"}, False),
@@ -173,6 +175,21 @@ def test_a_refusal_says_whether_the_connection_is_full(
     (refusal,) = read(dialect, frame)
     assert isinstance(refusal, Rejection)
     assert refusal.is_limit is is_limit
+
+
+@pytest.mark.parametrize("dialect", [Binance(), BinanceFutures()])
+def test_the_answer_of_binance_to_too_many_streams(dialect: Dialect) -> None:
+    answer = {"error": {"code": 4, "msg": "Too many subscriptions"}, "id": 19}
+    reason = "Too many subscriptions (code 4)"
+    rejection, reply = read(dialect, answer)
+    assert rejection == Rejection(reason, 19, is_limit=True)
+    assert reply.error == reason
+
+
+def test_too_many_channels_of_one_message_are_no_full_connection() -> None:
+    """As seen on the wire of Bybit."""
+    frame = {"success": False, "ret_msg": "args size >10", "conn_id": "c", "op": "subscribe"}
+    assert read(Bybit(), frame) == [Rejection("args size >10")]
 
 
 def test_an_accepted_subscribe_is_no_limit() -> None:

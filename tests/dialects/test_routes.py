@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from typing import Any
 
@@ -273,6 +274,18 @@ def test_the_venue_knows_a_channel_without_its_route(
     dialect: Dialect, channel: str, name: str
 ) -> None:
     assert dialect.wire_name(channel) == name
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a:b", "a?b"])
+def test_a_route_of_the_generic_protocol_can_stand_in_an_address(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"called {re.escape(repr(name))}"):
+        Generic(routes=["spot", name])
+
+
+@pytest.mark.parametrize("routes", ["spot", [5]])
+def test_the_routes_of_the_generic_protocol_are_a_collection_of_text(routes: Any) -> None:
+    with pytest.raises(ConfigurationError, match="routes must be a collection of text"):
+        Generic(routes=routes)
 
 
 def test_the_order_book_of_a_symbol_of_another_route() -> None:

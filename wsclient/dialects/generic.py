@@ -59,7 +59,8 @@ class Generic(Dialect):
     that differ between two connections; so do numbers without ``numbers_are_shared``. ``routes``
     are the names of the venue's routes.
 
-    Raises ConfigurationError if a collection of names is not a collection of text.
+    Raises ConfigurationError if a collection of names is not a collection of text, and for a route
+    that cannot stand in an address and before a colon.
     """
 
     name: ClassVar[str] = "generic"
@@ -95,6 +96,8 @@ class Generic(Dialect):
         for name, texts in given.items():
             if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
                 raise ConfigurationError(f"{name} must be a collection of text, not {texts!r}")
+        if found := [route for route in routes if not route or not set(route).isdisjoint("/:?#")]:
+            raise ConfigurationError(f"a route cannot be called {found[0]!r}")
         self._type_field = type_field
         self._channel_field = channel_field
         self._types = {"subscribe": subscribe_type, "unsubscribe": unsubscribe_type}
