@@ -173,7 +173,7 @@ from __future__ import annotations
 
 from wsclient.dialect.base import Dialect
 from wsclient.dialect.books import BookFormat, BookUpdate, Levels, Row, Snapshot, levels
-from wsclient.dialect.routes import RouteAddresses
+from wsclient.dialect.routes import RouteAddresses, Routing
 from wsclient.dialect.signing import from_base64, sign, sign_in_base64
 from wsclient.dialect.values import Credentials, Limits, RestRequest
 from wsclient.errors import (
@@ -230,6 +230,7 @@ __all__ = [  # noqa: RUF022 - the base class, what it takes and returns, errors,
     "Verb",
     "RestRequest",
     "RouteAddresses",
+    "Routing",
     "BookFormat",
     "BookUpdate",
     "Snapshot",
