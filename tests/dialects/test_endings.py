@@ -14,6 +14,7 @@ from support.venues import VENUES
 from wsclient.dialect import Dialect, Ending, Limits, Rejection
 from wsclient.dialects import OKX, Binance, BinanceFutures, Bitfinex, Bybit, Generic, Kucoin
 from wsclient.stream.inbound import Inbound
+from wsclient.stream.incoming import Invalid
 from wsclient.stream.items import Notice, Unhandled
 
 UPGRADE = "The connection will soon be closed for a service upgrade. Please reconnect."
@@ -76,6 +77,15 @@ def test_the_fast_path_does_not_hide_an_announced_end(
     batch = inbound.batch([raw, raw], False, 1, rig.cid)
     assert rig.ordinary(rig.cid, batch, rig.now) == []
     assert inbound.entries(batch) == [ending, ending]
+
+
+@pytest.mark.parametrize("within", [-1.0, float("inf"), float("nan"), "60"])
+def test_an_end_at_a_time_that_makes_no_sense_is_invalid(within: Any) -> None:
+    class Odd(Generic):
+        def read(self, message: Any) -> Ending:
+            return Ending("x", within)
+
+    assert read(Odd(), {"type": "ending"}) == [Invalid]
 
 
 def test_bybit_announces_the_end_in_its_answer_to_an_order() -> None:
