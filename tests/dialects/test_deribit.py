@@ -122,7 +122,7 @@ def test_a_heartbeat_interval_below_ten_seconds_is_refused(heartbeat: Any) -> No
 
 def test_limits_are_a_parameter() -> None:
     assert Deribit(limits=Limits(7)).limits == Limits(7)
-    assert Deribit().limits == Limits(500, messages_per_second=3, connections=32)
+    assert Deribit().limits == Limits(250, messages_per_second=3, connections=32)
     assert type(find("deribit")) is Deribit
 
 

@@ -14,6 +14,7 @@ from support.venues import VENUES
 from wsclient.dialect import Dialect, Ending, Limits, Rejection
 from wsclient.dialects import OKX, Binance, BinanceFutures, Bitfinex, Bybit, Generic, Kucoin
 from wsclient.stream.inbound import Inbound
+from wsclient.stream.incoming import Invalid
 from wsclient.stream.items import Notice, Unhandled
 
 UPGRADE = "The connection will soon be closed for a service upgrade. Please reconnect."
@@ -78,6 +79,15 @@ def test_the_fast_path_does_not_hide_an_announced_end(
     assert inbound.entries(batch) == [ending, ending]
 
 
+@pytest.mark.parametrize("within", [-1.0, float("inf"), float("nan"), "60"])
+def test_an_end_at_a_time_that_makes_no_sense_is_invalid(within: Any) -> None:
+    class Odd(Generic):
+        def read(self, message: Any) -> Ending:
+            return Ending("x", within)
+
+    assert read(Odd(), {"type": "ending"}) == [Invalid]
+
+
 def test_bybit_announces_the_end_in_its_answer_to_an_order() -> None:
     """The answer itself is there too."""
     frame = {"reqId": "t", "retCode": 10019, "retMsg": RESTARTS, "op": "order.create", "data": {}}
@@ -112,7 +122,7 @@ LIMITS = {
     "bitfinex": Limits(1, None, 25, (5, 15.0)),
     "bybit": Limits(10, None, 500, (500, 300.0), connections=1000),
     "coinbase_exchange": Limits(100, 50.0, None, (8, 1.0)),
-    "deribit": Limits(500, 3, None, (60, 60.0), connections=32),
+    "deribit": Limits(250, 3, None, (60, 60.0), connections=32),
     "generic": Limits(),
     "kraken": Limits(100, None, None, (150, 600.0)),
     "kucoin": Limits(100, 10.0, 300, (30, 60.0), connections=50),
@@ -126,6 +136,8 @@ def test_the_limits_of_all_venues() -> None:
 
 #: A dialect, a refusal, and whether it says that the connection is full.
 REFUSALS: list[tuple[Dialect, Any, bool]] = [
+    (Binance(), {"code": 4, "msg": "Too many subscriptions"}, True),
+    (Binance(), {"code": 2, "msg": "Invalid request: too many"}, False),
     (Bitfinex(), {"event": "error", "msg": "limit", "code": 10305}, True),
     (Bitfinex(), {"event": "error", "msg": "limit", "code": 10305, "subId": "1"}, True),
     (Bitfinex(), {"event": "error", "msg": "dup", "code": 10301, "subId": "1"}, False),
@@ -173,6 +185,21 @@ def test_a_refusal_says_whether_the_connection_is_full(
     (refusal,) = read(dialect, frame)
     assert isinstance(refusal, Rejection)
     assert refusal.is_limit is is_limit
+
+
+@pytest.mark.parametrize("dialect", [Binance(), BinanceFutures()])
+def test_the_answer_of_binance_to_too_many_streams(dialect: Dialect) -> None:
+    answer = {"error": {"code": 4, "msg": "Too many subscriptions"}, "id": 19}
+    reason = "Too many subscriptions (code 4)"
+    rejection, reply = read(dialect, answer)
+    assert rejection == Rejection(reason, 19, is_limit=True)
+    assert reply.error == reason
+
+
+def test_too_many_channels_of_one_message_are_no_full_connection() -> None:
+    """As seen on the wire of Bybit."""
+    frame = {"success": False, "ret_msg": "args size >10", "conn_id": "c", "op": "subscribe"}
+    assert read(Bybit(), frame) == [Rejection("args size >10")]
 
 
 def test_an_accepted_subscribe_is_no_limit() -> None:

@@ -78,6 +78,18 @@ def test_the_fields_that_differ_are_a_parameter_of_the_generic_protocol() -> Non
     assert identities(dialect, frame) != identities(dialect, {**frame, "connection": 2})
 
 
+def test_numbers_are_those_of_the_channel_where_a_venue_does_not_count_connections() -> None:
+    shared = {name: venue.dialect.numbers_are_shared for name, venue in VENUES.items()}
+    assert [name for name, is_shared in shared.items() if not is_shared] == ["bybit"]
+    assert not Generic(numbers_are_shared=False).numbers_are_shared
+
+
+def test_the_number_of_a_connection_can_be_left_out_of_an_identity() -> None:
+    frame = {"type": "market_data", "channel": "C", "sequence": 5}
+    dialect = Generic(numbers_are_shared=False, connection_fields=["sequence"])
+    assert identities(dialect, frame) == identities(dialect, {**frame, "sequence": 9})
+
+
 def test_a_dialect_derived_from_the_generic_one_may_have_frames_of_several_messages() -> None:
     class Rows(Generic):
         data_fields = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from typing import Any
 
@@ -275,6 +276,18 @@ def test_the_venue_knows_a_channel_without_its_route(
     assert dialect.wire_name(channel) == name
 
 
+@pytest.mark.parametrize("name", ["", "a/b", "a:b", "a?b"])
+def test_a_route_of_the_generic_protocol_can_stand_in_an_address(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"called {re.escape(repr(name))}"):
+        Generic(routes=["spot", name])
+
+
+@pytest.mark.parametrize("routes", ["spot", [5]])
+def test_the_routes_of_the_generic_protocol_are_a_collection_of_text(routes: Any) -> None:
+    with pytest.raises(ConfigurationError, match="routes must be a collection of text"):
+        Generic(routes=routes)
+
+
 def test_the_order_book_of_a_symbol_of_another_route() -> None:
     book = Bybit().book
     assert book.channel("linear:BTCUSDT", {"depth": 200}) == "linear:orderbook.200.BTCUSDT"
@@ -318,6 +331,24 @@ def test_private_channels_need_credentials_and_public_ones_do_not(name: str) -> 
 )
 def test_a_channel_of_the_account_needs_credentials(dialect: Dialect, channel: str) -> None:
     assert dialect.needs_credentials(channel, {})
+
+
+@pytest.mark.parametrize(
+    ("dialect", "channel"),
+    [
+        (OKX(), "sprd-tickers:BTC-USDT_BTC-USDT-SWAP"),
+        (OKX(), "candle1m:BTC-USDT"),
+        (OKX(), "books:BTC-USDT"),
+        (OKX(), "block-tickers:BTC-USDT"),
+        (OKX(), "new-channel"),
+        (Bybit(), "rfq.open.public.trades"),
+        (Bybit(), "orderbook.50.BTCUSDT"),
+        (Kraken(), "instrument"),
+        (Kucoin(), "/market/ticker:all"),
+    ],
+)
+def test_a_channel_of_all_needs_no_credentials(dialect: Dialect, channel: str) -> None:
+    assert not dialect.needs_credentials(channel, {})
 
 
 def test_a_channel_of_kraken_needs_no_credentials_with_a_token() -> None:

@@ -62,7 +62,9 @@ A dialect whose venue answers no subscribe has ``acknowledges = False``.
 
 **Sequence numbers.** ``sequence`` rises by 1 per message of a channel; the client marks a gap where
 it does not. If a message covers a range of numbers, or names the one before it, return a
-:class:`LinkedMessage`. Without numbers the client marks gaps only after reconnects.
+:class:`LinkedMessage`. Without numbers the client marks gaps only after reconnects. A message has
+the same number on all connections, so that what one has brought is left out from another; if a
+venue counts each connection by itself, set ``numbers_are_shared = False``.
 
 **Logins and order books.** This dialect has a login, ranges of numbers, and order books that begin
 with a snapshot by REST::
@@ -171,7 +173,7 @@ from __future__ import annotations
 
 from wsclient.dialect.base import Dialect
 from wsclient.dialect.books import BookFormat, BookUpdate, Levels, Row, Snapshot, levels
-from wsclient.dialect.routes import RouteAddresses
+from wsclient.dialect.routes import RouteAddresses, Routing
 from wsclient.dialect.signing import from_base64, sign, sign_in_base64
 from wsclient.dialect.values import Credentials, Limits, RestRequest
 from wsclient.errors import (
@@ -228,6 +230,7 @@ __all__ = [  # noqa: RUF022 - the base class, what it takes and returns, errors,
     "Verb",
     "RestRequest",
     "RouteAddresses",
+    "Routing",
     "BookFormat",
     "BookUpdate",
     "Snapshot",

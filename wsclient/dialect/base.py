@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from wsclient.dialect.books import BookFormat, missing
+from wsclient.dialect.routes import Routing
 from wsclient.dialect.values import Credentials, Limits, RestRequest
 from wsclient.errors import ConfigurationError, NotSupported
 from wsclient.messages import Message
@@ -29,13 +30,13 @@ _FORMER_HOOKS = tuple(
 )
 
 
-class Dialect:
+class Dialect(Routing):
     """The base class of all dialects.
 
     Override :meth:`read`, and either :meth:`change` or both :meth:`subscribe` and
     :meth:`unsubscribe`, which call :meth:`change` by default.
 
-    A venue may serve its channels at several addresses, called routes: see :meth:`route`. The
+    A venue may serve its channels at several addresses, called routes: see :class:`Routing`. The
     methods that are about one connection get channels by the venue's own names, without the route
     (:meth:`wire_name`): :meth:`subscribe`, :meth:`unsubscribe`, :meth:`change`, :meth:`batches`,
     :meth:`group`, :meth:`access`, :meth:`needs_credentials`, :meth:`refusal` and
@@ -57,6 +58,9 @@ class Dialect:
     ``quiet_channels``
         prefixes of channels that may be silent for any time: private channels, and channels of rare
         events (liquidations, announcements)
+    ``numbers_are_shared``
+        False if two connections may give a message different numbers; messages of two connections
+        are then compared by :meth:`identity` instead
     ``greets``
         True if the venue speaks first (:class:`LoginAccepted`) and nothing may be sent before that
     ``opening``
@@ -79,6 +83,7 @@ class Dialect:
     silence_timeout: float | None = None
     keepalive: tuple[Any, float] | None = None
     quiet_channels: tuple[str, ...] = ()
+    numbers_are_shared: bool = True
     greets: bool = False
     opening: Sequence[Any] = ()
 
@@ -89,61 +94,6 @@ class Dialect:
                 f"{cls.__name__}.{found[0]}() would never be called: set the attribute book to an "
                 f"object of a BookFormat with the method {found[0].removeprefix('book_')}()"
             )
-
-    def default_route(self, url: str) -> str:
-        """Return the name of the route of the address ``url``, as the user gave it.
-
-        This route is opened if no channel is wanted yet. ``""`` is the only route of a venue with
-        one address, and of an address that shows no route.
-        """
-        return ""
-
-    def route(self, channel: str, url: str) -> str:
-        """Return the name of the route that carries ``channel``, for a client with ``url``.
-
-        Raise ConfigurationError, with the reason, for a channel that no route carries: it is
-        refused.
-        """
-        return self.default_route(url)
-
-    def request_route(self, payload: Any, url: str) -> str:
-        """Return the name of the route to which ``client.send(payload)`` goes, or ``request()``."""
-        return self.default_route(url)
-
-    def address(self, url: str, route: str) -> str:
-        """Return the address of ``route``, for a client with ``url``.
-
-        For the :meth:`default_route` that is ``url`` itself. :meth:`url_request` and :meth:`url`
-        then get this address. ``route`` is a result of the methods above. Raise ConfigurationError
-        if ``url`` does not show where that route is.
-        """
-        return url
-
-    def wire_name(self, channel: str) -> str:
-        """Return the venue's own name of ``channel``: the name without the route.
-
-        Two channels of one route must not have the same.
-        """
-        return channel
-
-    def room(self, route: str) -> int | None:
-        """Return how many channels a connection of ``route`` may have; None for no limit.
-
-        Override it where routes differ: by default it is ``limits.channels_per_connection``.
-        """
-        return self.limits.channels_per_connection
-
-    def logs_in(self, route: str) -> bool:
-        """Return whether connections of ``route`` send :meth:`login`, if there are credentials."""
-        return True
-
-    def needs_credentials(self, channel: str, options: Mapping[str, Any]) -> bool:
-        """Return whether the venue never sends ``channel`` to a client without credentials.
-
-        ``options`` are those of the subscribe: with a token there, none may be needed. Such a
-        channel is refused to a client without credentials.
-        """
-        return False
 
     def url_request(self, url: str, credentials: Credentials | None) -> RestRequest | None:
         """Return the REST request before each connect (for a token or an address), or None."""
@@ -297,8 +247,8 @@ class Dialect:
         Two results are equal only if both are the same message: then the second is not delivered.
         By default it is the type with the payload, or with the message's own part of the payload if
         that holds several. Override it for a venue whose messages carry what differs per
-        connection. Called without a lock, for channels without numbers, while two connections carry
-        the channel.
+        connection. Called without a lock, while two connections carry the channel, if its messages
+        have no numbers, or none that are shared.
         """
         if message.item is None:
             return message.type, message.raw

@@ -1,18 +1,84 @@
-"""Routes whose addresses differ in one part."""
+"""Routes: what a dialect says about them, and those whose addresses differ in one part."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
+from wsclient.dialect.values import Limits
 from wsclient.errors import ConfigurationError
 
-__all__ = ["RouteAddresses"]
+__all__ = ["RouteAddresses", "Routing"]
 
 #: The scheme, the host and the beginning of the path.
 _ANYWHERE = r"(?i:wss?)://[^/?#]+(?:/[^?#]*)?"
 #: The end of the path, and the query.
 _END = r"/?(?:\?.*)?"
+
+
+class Routing:
+    """What a dialect says about its venue's routes; a :class:`Dialect` has all of it.
+
+    By default there is one route, whose address is the one that the user gave.
+    """
+
+    limits: Limits
+
+    def default_route(self, url: str) -> str:
+        """Return the name of the route of the address ``url``, as the user gave it.
+
+        This route is opened if no channel is wanted yet. ``""`` is the only route of a venue with
+        one address, and of an address that shows no route.
+        """
+        return ""
+
+    def route(self, channel: str, url: str) -> str:
+        """Return the name of the route that carries ``channel``, for a client with ``url``.
+
+        Raise ConfigurationError, with the reason, for a channel that no route carries: it is
+        refused.
+        """
+        return self.default_route(url)
+
+    def request_route(self, payload: Any, url: str) -> str:
+        """Return the name of the route to which ``client.send(payload)`` goes, or ``request()``."""
+        return self.default_route(url)
+
+    def address(self, url: str, route: str) -> str:
+        """Return the address of ``route``, for a client with ``url``.
+
+        For the :meth:`default_route` that is ``url`` itself. The methods ``url_request()`` and
+        ``url()`` then get this address. ``route`` is a result of the methods above. Raise
+        ConfigurationError if ``url`` does not show where that route is.
+        """
+        return url
+
+    def wire_name(self, channel: str) -> str:
+        """Return the venue's own name of ``channel``: the name without the route.
+
+        Two channels of one route must not have the same.
+        """
+        return channel
+
+    def room(self, route: str) -> int | None:
+        """Return how many channels a connection of ``route`` may have; None for no limit.
+
+        Override it where routes differ: by default it is ``limits.channels_per_connection``.
+        """
+        return self.limits.channels_per_connection
+
+    def logs_in(self, route: str) -> bool:
+        """Return whether connections of ``route`` log in, if there are credentials."""
+        return True
+
+    def needs_credentials(self, channel: str, options: Mapping[str, Any]) -> bool:
+        """Return whether the venue never sends ``channel`` to a client without credentials.
+
+        ``options`` are those of the subscribe: with a token there, none may be needed. Such a
+        channel is refused to a client without credentials.
+        """
+        return False
 
 
 class RouteAddresses:

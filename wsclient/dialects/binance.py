@@ -10,8 +10,9 @@ Sources: ``web-socket-streams.md`` of binance/binance-spot-api-docs, unless anot
 * ``{"result": null, "id": N}`` accepts a whole request. Errors are ``{"code", "msg"}``, some
   without an id. Errors wrapped in ``"error"`` are understood too.
 * Limits: 5 messages per second including pings and pongs, and 1024 streams, per connection; 300
-  connects in 5 minutes per IP address. There is no limit of connections at a time. How more streams
-  are refused is not documented.
+  connects in 5 minutes per IP address. There is no limit of connections at a time. More streams are
+  refused by the error of code 4, "Too many subscriptions" (seen on the wire: issue 17 of
+  oliver-zehentleitner/unicorn-binance-websocket-api); the venue's list of codes has no 4.
 * A connection lasts 24 hours. A ``serverShutdown`` event precedes a planned end; how long before,
   the venue does not say (``CHANGELOG.md`` of that repository has withdrawn the 10 minutes that it
   once stated).
@@ -69,8 +70,8 @@ __all__ = [
 _BOOK_OPTIONS = frozenset({"limit", "speed"})
 #: A listen key is longer than any name of a stream without an ``@`` (our assumption).
 KEY_LENGTH = 40
-#: The only code that can answer a subscribe. The others are about properties and broken JSON.
-_INVALID_REQUEST = 2
+#: The only codes that can answer a subscribe. The others are about properties and broken JSON.
+_INVALID_REQUEST, _TOO_MANY_STREAMS = 2, 4
 #: Streams of rare events: liquidations, and new and changed contracts.
 _QUIET = frozenset({"contractInfo", "forceOrder"})
 _ESCAPES = {"%21": "!", "%2F": "/", "%2f": "/", "%40": "@"}
@@ -285,10 +286,12 @@ def _answer(answer: dict[str, Any]) -> Item | Sequence[Item]:
     request_id = answer.get("id")
     error = answer.get("error", answer if "code" in answer else None)
     if error is not None:
-        reason = f"{error.get('msg')} (code {error.get('code')})"
-        if request_id is None:
-            return Rejection(reason) if error.get("code") == _INVALID_REQUEST else Notice(reason)
-        return [Rejection(reason, request_id), Reply(request_id, answer, reason)]
+        code = error.get("code")
+        reason = f"{error.get('msg')} (code {code})"
+        if request_id is None and code not in (_INVALID_REQUEST, _TOO_MANY_STREAMS):
+            return Notice(reason)
+        refusal = Rejection(reason, request_id, is_limit=code == _TOO_MANY_STREAMS)
+        return refusal if request_id is None else [refusal, Reply(request_id, answer, reason)]
     if request_id is None:
         return Unhandled(str(answer.get("e", "")))
     return [Ack(request_id), Reply(request_id, answer)]

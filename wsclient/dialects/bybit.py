@@ -35,7 +35,8 @@ Sources, under bybit-exchange.github.io/docs/v5:
   restarted. Level 1 is sent in snapshots only, the same one again after 3 s (page
   ``websocket/public/orderbook``).
 * ``u`` rises by 1 per message in the history that Bybit publishes. Its documentation does not
-  promise this: hence ``sequenced``.
+  promise this: hence ``sequenced``. Nor does it say that two connections have the same ``u``, so it
+  is compared within one connection only.
 """
 
 from __future__ import annotations
@@ -217,6 +218,7 @@ class Bybit(Dialect):
     )
     keepalive = ({"op": "ping"}, 20.0)
     silence_timeout = 30.0
+    numbers_are_shared = False
     #: The second one is that of private channels.
     timestamp_fields = (("ts",), ("creationTime",))
     heads = Heads(_Head, ("topic", "type"), [("data.u",)])

@@ -21,8 +21,9 @@ Sources: pages of docs.deribit.com, unless another is named.
   ``public-subscribe``), which is counted per account, or per IP address without a login: while two
   connections subscribe at once, Deribit may refuse some. No limit of channels per connection is
   documented.
-* 500 channels per message, and ``private/subscribe`` for ``user.`` channels, are not confirmed.
-  ``limits`` sets other ones.
+* ``private/subscribe`` for ``user.`` channels is not confirmed. 250 channels per message are our
+  choice: a message with many more was refused as too large (seen on the wire: issue 439 of
+  tmatic-trading/crypto-platform). ``limits`` sets another number.
 """
 
 from __future__ import annotations
@@ -178,7 +179,7 @@ class Deribit(Dialect):
     ) -> None:
         self._missing_is_refused = missing_is_refused
         self.limits = limits or Limits(
-            channels_per_message=500, messages_per_second=3, connections=32
+            channels_per_message=250, messages_per_second=3, connections=32
         )
         if heartbeat is not None:
             if not isinstance(heartbeat, int) or heartbeat < 10:

@@ -56,9 +56,11 @@ class Generic(Dialect):
     ``timestamp_field`` is the field in which the venue says when it sent a message, or None if it
     has none. ``silence_timeout`` (s) and ``limits`` are the venue's, if it has any.
     ``ending_types`` are the types of an announced end. ``connection_fields`` are fields of data
-    that differ between two connections. ``routes`` are the names of the venue's routes.
+    that differ between two connections; so do numbers without ``numbers_are_shared``. ``routes``
+    are the names of the venue's routes.
 
-    Raises ConfigurationError if a collection of names is not a collection of text.
+    Raises ConfigurationError if a collection of names is not a collection of text, and for a route
+    that cannot stand in an address and before a colon.
     """
 
     name: ClassVar[str] = "generic"
@@ -79,6 +81,7 @@ class Generic(Dialect):
         timestamp_field: str | None = None,
         ending_types: Collection[str] = ("ending",),
         connection_fields: Collection[str] = ("connection",),
+        numbers_are_shared: bool = True,
         routes: Collection[str] = (),
     ) -> None:
         given = {
@@ -93,6 +96,8 @@ class Generic(Dialect):
         for name, texts in given.items():
             if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
                 raise ConfigurationError(f"{name} must be a collection of text, not {texts!r}")
+        if found := [route for route in routes if not route or not set(route).isdisjoint("/:?#")]:
+            raise ConfigurationError(f"a route cannot be called {found[0]!r}")
         self._type_field = type_field
         self._channel_field = channel_field
         self._types = {"subscribe": subscribe_type, "unsubscribe": unsubscribe_type}
@@ -107,6 +112,7 @@ class Generic(Dialect):
             self._data_types, type_field, channel_field, self._sequence_fields
         )
         self.silence_timeout = silence_timeout
+        self.numbers_are_shared = numbers_are_shared
         if timestamp_field is not None:
             self.timestamp_fields = ((timestamp_field,),)
         if limits is not None:

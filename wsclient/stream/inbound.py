@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
 from typing import Any, Protocol
@@ -320,7 +321,8 @@ def _check(message: Message) -> None:
 def _tidy(item: Item) -> Item:
     """Convert to text what a venue may have sent instead of text; encode what is to be sent.
 
-    Raises TypeError for a name that is not text.
+    Raises TypeError for a name that is not text, and ValueError or TypeError for a time that is no
+    number of seconds.
     """
     if isinstance(item, (Ack, Rejection, Ended)):
         for name in (item.channel, getattr(item, "alias", None), getattr(item, "symbol", None)):
@@ -328,6 +330,8 @@ def _tidy(item: Item) -> Item:
                 raise TypeError("an answer's channel must be text")
     if isinstance(item, (Rejection, LoginRefused, Ended, Ending)):
         item.reason = str(item.reason)
+        if isinstance(item, Ending) and item.within is not None and not 0 <= item.within < math.inf:
+            raise ValueError("the time until an end must be None or a number of seconds")
     elif isinstance(item, Notice):
         item.text = str(item.text)
     elif isinstance(item, Unhandled):
