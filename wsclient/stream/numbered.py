@@ -144,6 +144,7 @@ class Numbered:
         follows: int | None = number - 1
         if isinstance(message, LinkedMessage):
             follows = message.follows
+        before = line.last
         has_restarted = line.has_restarted(number, follows)
         if has_restarted:
             self._flush(delivered)
@@ -160,11 +161,14 @@ class Numbered:
         elif has_restarted and number <= last and not was_ignored:
             self._restart(delivered, line, message, is_refused, follows == last)
         elif number <= last:
-            self._copy(delivered, line, message, identity, is_refused, now)
+            if before == last and line.id == self.leader:
+                self._repeat(delivered, line, message, is_refused)
+            else:
+                self._copy(delivered, line, message, identity, is_refused, now)
         elif follows is not None and follows <= last:
             self._remember(line, number, identity)
             line.is_met = line.is_shared = True
-            self._accept(delivered, line, message, is_refused)
+            self._accept(delivered, line, message, is_refused, before != last)
         else:
             self._remember(line, number, identity)
             wait = MERGE_WAIT if line.is_met else MEET_WAIT
@@ -200,17 +204,24 @@ class Numbered:
     # Inside.
 
     def _accept(
-        self, delivered: list[Message], line: ChannelLine, message: Message, is_refused: bool
+        self,
+        delivered: list[Message],
+        line: ChannelLine,
+        message: Message,
+        is_refused: bool,
+        may_cover: bool = True,
     ) -> None:
+        """Deliver a message. ``may_cover``: it may begin below the last number.
+
+        Its rows are absolute, and connections cut the same updates differently: nothing is lost.
+        """
         channel, last = self._channel, self._channel.last
         line.doubt = None
         follows: int | None = None
-        if isinstance(message, LinkedMessage) and not message.is_counted:
+        if isinstance(message, LinkedMessage) and may_cover and last is not None:
             follows = message.follows
-        is_covering = follows is not None and last is not None and message.sequence is not None
-        if is_covering and follows < last < message.sequence:  # type: ignore[operator]
-            # Its rows are absolute: to begin below the last number loses nothing.
-            message.follows = last  # type: ignore[attr-defined]
+            if follows is not None and follows < last < (message.sequence or last):
+                message.follows = last
         if is_refused:
             channel.refused(message)
         else:
@@ -227,6 +238,18 @@ class Numbered:
             self._channel.suspect(doubt)
         self._accept(delivered, held.line, held.message, held.is_refused)
 
+    def _repeat(
+        self, delivered: list[Message], line: ChannelLine, message: Message, is_refused: bool
+    ) -> None:
+        """Deliver what the leader repeats: the channel knows what to make of it."""
+        last = self._channel.last
+        self._accept(delivered, line, message, is_refused)
+        if last is not None and (self._channel.last or 0) < last:
+            self._ignore_others(line, None)
+            self._begin_again()
+            line.first = line.last = self._channel.last
+            line.low = None
+
     def _copy(
         self,
         delivered: list[Message],
@@ -240,25 +263,25 @@ class Numbered:
         number, last = message.sequence, self._channel.last
         if number is None or last is None:
             return
-        if self._is_apart(line, number, identity, now):
+        is_snapshot = isinstance(message, LinkedMessage) and message.follows is None
+        if self._is_apart(line, number, is_snapshot, identity, now):
             line.is_apart = True
             if len(self._lines) == 1:
                 delivered += self.lead(line, "reconnect")
                 self._accept(delivered, line, message, is_refused)
                 return
-        elif (
-            isinstance(message, LinkedMessage)
-            and message.follows == number == last
-            and line.id == self.leader
-        ):
-            # It only says that nothing has changed. The leader's are delivered.
-            self._accept(delivered, line, message, is_refused)
-            return
         else:
             line.is_met = True
         line.copies += 1
 
-    def _is_apart(self, line: ChannelLine, number: int, identity: Hashable, now: float) -> bool:
+    def _is_apart(
+        self,
+        line: ChannelLine,
+        number: int,
+        is_snapshot: bool,
+        identity: Hashable,
+        now: float,
+    ) -> bool:
         """Return whether a number that is delivered is not that of the delivered message."""
         if line.is_shared:
             return False
@@ -267,7 +290,8 @@ class Numbered:
             if other != line.id and known is not None:
                 return known != identity
         at, passed = self._passed[0]
-        return at <= now - SILENCE and number <= passed
+        # A snapshot has the number of the last message before it, however old that is.
+        return at <= now - SILENCE and number < passed + (not is_snapshot)
 
     def _remember(self, line: ChannelLine, number: int, identity: Hashable) -> None:
         if identity is not None and number not in self._identities:
