@@ -31,7 +31,7 @@ MEET_WAIT = 1.0
 #: The most that is held (bytes).
 HELD_BYTES = 1024 * 1024
 #: How many identities of numbers are remembered, and how many times the last number was noted.
-IDENTITIES = 256
+IDENTITIES = 64
 SAMPLES = 16
 
 
@@ -138,7 +138,7 @@ class Numbered:
         """Return what is to be delivered now that a connection has brought a message."""
         self.catch_up(now)
         delivered: list[Message] = []
-        number, last = message.sequence, self._channel.last
+        number = message.sequence
         if number is None:
             return delivered
         follows: int | None = number - 1
@@ -148,15 +148,21 @@ class Numbered:
         has_restarted = line.has_restarted(number, follows)
         if has_restarted:
             self._flush(delivered)
-            last = self._channel.last
+        elif identity is not None and not isinstance(message, LinkedMessage):
+            self._compare(delivered, line, number, identity)
+        last = self._channel.last
         was_ignored = line.is_ignored
         if follows is None and line.is_asked:
             line.is_asked = False
             self._refresh(delivered, line, message, is_refused)
-        elif last is None:
-            if not (line.is_ignored or line.is_apart):
-                self._accept(delivered, line, message, is_refused)
-        elif line.is_apart or (line.is_ignored and not self._rejoins(line, has_restarted, follows)):
+        elif last is None and line.id == self.leader:
+            line.is_met = line.is_shared = True
+            self._accept(delivered, line, message, is_refused)
+        elif (
+            last is None
+            or line.is_apart
+            or (line.is_ignored and not self._rejoins(line, has_restarted, follows))
+        ):
             line.copies += 1
         elif has_restarted and number <= last and not was_ignored:
             self._restart(delivered, line, message, is_refused, follows == last)
@@ -164,13 +170,11 @@ class Numbered:
             if before == last and line.id == self.leader:
                 self._repeat(delivered, line, message, is_refused)
             else:
-                self._copy(delivered, line, message, identity, is_refused, now)
+                self._copy(delivered, line, message, is_refused, now)
         elif follows is not None and follows <= last:
-            self._remember(line, number, identity)
             line.is_met = line.is_shared = True
             self._accept(delivered, line, message, is_refused, before != last)
         else:
-            self._remember(line, number, identity)
             wait = MERGE_WAIT if line.is_met else MEET_WAIT
             if follows is None and line.id != self.leader:
                 wait = INF
@@ -255,7 +259,6 @@ class Numbered:
         delivered: list[Message],
         line: ChannelLine,
         message: Message,
-        identity: Hashable,
         is_refused: bool,
         now: float,
     ) -> None:
@@ -264,7 +267,7 @@ class Numbered:
         if number is None or last is None:
             return
         is_snapshot = isinstance(message, LinkedMessage) and message.follows is None
-        if self._is_apart(line, number, is_snapshot, identity, now):
+        if self._is_apart(line, number, is_snapshot, now):
             line.is_apart = True
             if len(self._lines) == 1:
                 delivered += self.lead(line, "reconnect")
@@ -274,30 +277,31 @@ class Numbered:
             line.is_met = True
         line.copies += 1
 
-    def _is_apart(
-        self,
-        line: ChannelLine,
-        number: int,
-        is_snapshot: bool,
-        identity: Hashable,
-        now: float,
-    ) -> bool:
-        """Return whether a number that is delivered is not that of the delivered message."""
+    def _is_apart(self, line: ChannelLine, number: int, is_snapshot: bool, now: float) -> bool:
+        """Return whether a delivered number is the connection's own: it was passed long ago."""
         if line.is_shared:
             return False
-        if identity is not None:
-            other, known = self._identities.get(number, (line.id, None))
-            if other != line.id and known is not None:
-                return known != identity
         at, passed = self._passed[0]
         # A snapshot has the number of the last message before it, however old that is.
         return at <= now - SILENCE and number < passed + (not is_snapshot)
 
-    def _remember(self, line: ChannelLine, number: int, identity: Hashable) -> None:
-        if identity is not None and number not in self._identities:
-            self._identities[number] = line.id, identity
-            if len(self._identities) > IDENTITIES:
-                del self._identities[next(iter(self._identities))]
+    def _compare(
+        self, delivered: list[Message], line: ChannelLine, number: int, identity: Hashable
+    ) -> None:
+        """Look whether another connection has brought another message under the same number."""
+        other_id, known = self._identities.setdefault(number, (line.id, identity))
+        if len(self._identities) > IDENTITIES:
+            del self._identities[next(iter(self._identities))]
+        other = self._lines.get(other_id)
+        if known == identity or other is None or other is line:
+            return
+        odd = other if line.id == self.leader else line
+        odd.is_apart = True
+        if odd.is_shared or any(held.line is odd for held in self._held):
+            # What was delivered of it was wrong.
+            self._flush(delivered)
+            self._begin_again()
+            self._channel.restart("sequence")
 
     def _rejoins(self, line: ChannelLine, has_restarted: bool, follows: int | None) -> bool:
         last = self._channel.last
