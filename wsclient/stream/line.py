@@ -63,7 +63,7 @@ class ChannelLine:
         below the first, or if the number before it was lower too.
         """
         last, low = self.last, self.low
-        if last is None or number > last:
+        if last is None or (number > last and (low is None or follows != low)):
             self.last, self.low = number, None
             if self.first is None:
                 self.first = number

@@ -24,6 +24,8 @@ __all__ = ["Entry", "Matching", "is_snapshot"]
 
 #: How many consecutive messages align two streams.
 RUN = 3
+#: A message comes on one connection at most this long (s) before it comes on the other.
+LAG = 0.25
 #: The most that waits on either side of a matching (bytes), and what each message takes besides its
 #: payload.
 RING_BYTES = 1024 * 1024
@@ -148,8 +150,10 @@ class Matching:
         #: Brought by the connection, and not yet delivered.
         self._ahead = _Strand()
         self._has_overflowed = False
+        #: Runs from this time on align the streams for the first time; infinity before settle().
         self._settled_at = float("-inf") if is_aligned else float("inf")
-        #: When a message last came, except for snapshots of the connection (monotonic s).
+        #: When a message last came, except for snapshots of the connection, or one was lost
+        #: (monotonic s).
         self.active_at = float("-inf")
         #: How many messages of the connection were dropped.
         self.copies = 0
@@ -159,17 +163,17 @@ class Matching:
         """Whether the connection has still to bring messages that are delivered already."""
         return bool(self._owed.items)
 
-    def settle(self, at: float) -> None:
-        """Note that from a time on (monotonic s) each message comes on both sides."""
-        self._settled_at = at
+    def settle(self, now: float) -> None:
+        """Note that each message comes on both sides from now on, though not at once."""
+        self._settled_at = now + LAG
+        self.active_at = max(self.active_at, now)
 
-    def doubt(self, until: float) -> None:
-        """Note that either side may have lost messages; after ``until`` both are whole again."""
+    def doubt(self, now: float) -> None:
+        """Note that either side may have lost messages until now."""
         self.is_aligned = self._was_aligned = False
-        self._settled_at = max(self._settled_at, until)
-        self.active_at = max(self.active_at, until)
-        self._owed.split()
-        self._ahead.split()
+        if self._settled_at < float("inf"):
+            self.settle(now)
+        self.split()
 
     def delivered(self, identity: Hashable, size: int, now: float) -> None:
         """Add a message that another connection brought, and that is delivered."""
@@ -192,9 +196,10 @@ class Matching:
         self.copies += 1
         return True
 
-    def forgive(self) -> None:
-        """Forget what the connection has still to bring."""
-        self._owed.clear()
+    def split(self) -> None:
+        """Note that the connection has led since the last message: no run goes on from there."""
+        self._owed.split()
+        self._ahead.split()
 
     def rest(self) -> list[Entry]:
         """Remove and return the messages that wait."""

@@ -18,7 +18,7 @@ from collections.abc import Hashable, Mapping
 from wsclient.messages import Message
 from wsclient.stream.channel import Channel
 from wsclient.stream.line import SILENCE, ChannelLine
-from wsclient.stream.matching import Entry, Matching, is_snapshot
+from wsclient.stream.matching import LAG, Entry, Matching, is_snapshot
 from wsclient.stream.numbered import Numbered
 
 __all__ = ["LAG", "SILENCE", "Merge"]
@@ -26,8 +26,6 @@ __all__ = ["LAG", "SILENCE", "Merge"]
 INF = float("inf")
 #: Of the connections that carry a channel with numbers: it is never used.
 _NO_MATCHING = Matching(lambda _: None)
-#: How long (s) after its confirmation a connection certainly brings what the others bring.
-LAG = 0.25
 
 
 class Merge:
@@ -99,7 +97,7 @@ class Merge:
         if line is not None and line.confirmed_at is None:
             line.confirmed_at = now
             if not self.is_numbered:
-                line.matching.settle(now + LAG)
+                line.matching.settle(now)
 
     def take(
         self,
@@ -151,10 +149,11 @@ class Merge:
         elif is_leader:
             self._channel.suspect(reason)
             for other in self._lines.values():
-                other.matching.doubt(now + LAG)
+                if other is not line or other.matching.is_behind:
+                    other.matching.doubt(now)
         else:
             line.doubt = reason
-            line.matching.doubt(now + LAG)
+            line.matching.doubt(now)
 
     def asked(self, connection_id: int) -> None:
         """Note that the next snapshot of a connection was asked for: it will be delivered."""
@@ -226,7 +225,7 @@ class Merge:
         matching = line.matching
         if matching.is_aligned:
             return line.confirmed_at
-        silent_at = max(line.confirmed_at, matching.active_at) + SILENCE
+        silent_at = matching.active_at + SILENCE
         return silent_at if now < silent_at or matching.agrees() else INF
 
     # Inside.
@@ -248,7 +247,7 @@ class Merge:
             if line.id != self._leader:
                 self._renew(line, is_aligned=False)
                 if line.confirmed_at is not None:
-                    line.matching.settle(now + LAG)
+                    line.matching.settle(now)
 
     def _successor(self) -> ChannelLine | None:
         """Return the connection that leads next; None if there is no other."""
@@ -273,14 +272,14 @@ class Merge:
         self._leader = line.id
         rest = matching.rest()
         if not matching.is_aligned:
-            matching.forgive()
+            self._renew(line, is_aligned=True)
         if is_proven:
             if not matching.is_aligned:
                 line.copies += len(rest)
                 rest.clear()
             line.doubt = None
             if old is not None:
-                self._renew(old, is_aligned=True)
+                old.matching.split()
         else:
             self._channel.suspect(reason)
             self._align_again(now)
@@ -300,7 +299,7 @@ class Merge:
             return []
         if matching.is_behind:
             # What it brings is not what was delivered: either was lost, or not the same.
-            matching.forgive()
+            self._renew(line, is_aligned=True)
             self._channel.suspect("sequence")
         if line.is_asked and is_snapshot(entry.message):
             line.is_asked = False

@@ -31,7 +31,7 @@ MEET_WAIT = 1.0
 #: The most that is held (bytes).
 HELD_BYTES = 1024 * 1024
 #: How many identities of numbers are remembered, and how many times the last number was noted.
-IDENTITIES = 256
+IDENTITIES = 64
 SAMPLES = 16
 
 
@@ -138,35 +138,43 @@ class Numbered:
         """Return what is to be delivered now that a connection has brought a message."""
         self.catch_up(now)
         delivered: list[Message] = []
-        number, last = message.sequence, self._channel.last
+        number = message.sequence
         if number is None:
             return delivered
         follows: int | None = number - 1
         if isinstance(message, LinkedMessage):
             follows = message.follows
+        before = line.last
         has_restarted = line.has_restarted(number, follows)
         if has_restarted:
             self._flush(delivered)
-            last = self._channel.last
+        elif identity is not None and not isinstance(message, LinkedMessage):
+            self._compare(delivered, line, number, identity)
+        last = self._channel.last
         was_ignored = line.is_ignored
         if follows is None and line.is_asked:
             line.is_asked = False
             self._refresh(delivered, line, message, is_refused)
-        elif last is None:
-            if not (line.is_ignored or line.is_apart):
-                self._accept(delivered, line, message, is_refused)
-        elif line.is_apart or (line.is_ignored and not self._rejoins(line, has_restarted, follows)):
+        elif last is None and line.id == self.leader:
+            line.is_met = line.is_shared = True
+            self._accept(delivered, line, message, is_refused)
+        elif (
+            last is None
+            or line.is_apart
+            or (line.is_ignored and not self._rejoins(line, has_restarted, follows))
+        ):
             line.copies += 1
         elif has_restarted and number <= last and not was_ignored:
             self._restart(delivered, line, message, is_refused, follows == last)
         elif number <= last:
-            self._copy(delivered, line, message, identity, is_refused, now)
+            if before == last and line.id == self.leader:
+                self._repeat(delivered, line, message, is_refused)
+            else:
+                self._copy(delivered, line, message, is_refused, now)
         elif follows is not None and follows <= last:
-            self._remember(line, number, identity)
             line.is_met = line.is_shared = True
-            self._accept(delivered, line, message, is_refused)
+            self._accept(delivered, line, message, is_refused, before != last)
         else:
-            self._remember(line, number, identity)
             wait = MERGE_WAIT if line.is_met else MEET_WAIT
             if follows is None and line.id != self.leader:
                 wait = INF
@@ -200,17 +208,24 @@ class Numbered:
     # Inside.
 
     def _accept(
-        self, delivered: list[Message], line: ChannelLine, message: Message, is_refused: bool
+        self,
+        delivered: list[Message],
+        line: ChannelLine,
+        message: Message,
+        is_refused: bool,
+        may_cover: bool = True,
     ) -> None:
+        """Deliver a message. ``may_cover``: it may begin below the last number.
+
+        Its rows are absolute, and connections cut the same updates differently: nothing is lost.
+        """
         channel, last = self._channel, self._channel.last
         line.doubt = None
         follows: int | None = None
-        if isinstance(message, LinkedMessage) and not message.is_counted:
+        if isinstance(message, LinkedMessage) and may_cover and last is not None:
             follows = message.follows
-        is_covering = follows is not None and last is not None and message.sequence is not None
-        if is_covering and follows < last < message.sequence:  # type: ignore[operator]
-            # Its rows are absolute: to begin below the last number loses nothing.
-            message.follows = last  # type: ignore[attr-defined]
+            if follows is not None and follows < last < (message.sequence or last):
+                message.follows = last
         if is_refused:
             channel.refused(message)
         else:
@@ -227,12 +242,23 @@ class Numbered:
             self._channel.suspect(doubt)
         self._accept(delivered, held.line, held.message, held.is_refused)
 
+    def _repeat(
+        self, delivered: list[Message], line: ChannelLine, message: Message, is_refused: bool
+    ) -> None:
+        """Deliver what the leader repeats: the channel knows what to make of it."""
+        last = self._channel.last
+        self._accept(delivered, line, message, is_refused)
+        if last is not None and (self._channel.last or 0) < last:
+            self._ignore_others(line, None)
+            self._begin_again()
+            line.first = line.last = self._channel.last
+            line.low = None
+
     def _copy(
         self,
         delivered: list[Message],
         line: ChannelLine,
         message: Message,
-        identity: Hashable,
         is_refused: bool,
         now: float,
     ) -> None:
@@ -240,40 +266,42 @@ class Numbered:
         number, last = message.sequence, self._channel.last
         if number is None or last is None:
             return
-        if self._is_apart(line, number, identity, now):
+        is_snapshot = isinstance(message, LinkedMessage) and message.follows is None
+        if self._is_apart(line, number, is_snapshot, now):
             line.is_apart = True
             if len(self._lines) == 1:
                 delivered += self.lead(line, "reconnect")
                 self._accept(delivered, line, message, is_refused)
                 return
-        elif (
-            isinstance(message, LinkedMessage)
-            and message.follows == number == last
-            and line.id == self.leader
-        ):
-            # It only says that nothing has changed. The leader's are delivered.
-            self._accept(delivered, line, message, is_refused)
-            return
         else:
             line.is_met = True
         line.copies += 1
 
-    def _is_apart(self, line: ChannelLine, number: int, identity: Hashable, now: float) -> bool:
-        """Return whether a number that is delivered is not that of the delivered message."""
+    def _is_apart(self, line: ChannelLine, number: int, is_snapshot: bool, now: float) -> bool:
+        """Return whether a delivered number is the connection's own: it was passed long ago."""
         if line.is_shared:
             return False
-        if identity is not None:
-            other, known = self._identities.get(number, (line.id, None))
-            if other != line.id and known is not None:
-                return known != identity
         at, passed = self._passed[0]
-        return at <= now - SILENCE and number <= passed
+        # A snapshot has the number of the last message before it, however old that is.
+        return at <= now - SILENCE and number < passed + (not is_snapshot)
 
-    def _remember(self, line: ChannelLine, number: int, identity: Hashable) -> None:
-        if identity is not None and number not in self._identities:
-            self._identities[number] = line.id, identity
-            if len(self._identities) > IDENTITIES:
-                del self._identities[next(iter(self._identities))]
+    def _compare(
+        self, delivered: list[Message], line: ChannelLine, number: int, identity: Hashable
+    ) -> None:
+        """Look whether another connection has brought another message under the same number."""
+        other_id, known = self._identities.setdefault(number, (line.id, identity))
+        if len(self._identities) > IDENTITIES:
+            del self._identities[next(iter(self._identities))]
+        other = self._lines.get(other_id)
+        if known == identity or other is None or other is line:
+            return
+        odd = other if line.id == self.leader else line
+        odd.is_apart = True
+        if odd.is_shared or any(held.line is odd for held in self._held):
+            # What was delivered of it was wrong.
+            self._flush(delivered)
+            self._begin_again()
+            self._channel.restart("sequence")
 
     def _rejoins(self, line: ChannelLine, has_restarted: bool, follows: int | None) -> bool:
         last = self._channel.last
