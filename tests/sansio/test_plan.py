@@ -120,7 +120,8 @@ def test_where_the_venue_allows_no_second_connection_the_first_is_cut_at_its_end
     st.one_of(st.none(), st.integers(1, 5)),
     st.one_of(st.none(), st.integers(1, 4)),
     st.dictionaries(
-        st.builds(SlotKey, st.sampled_from(["", "a"]), st.integers(0, 3)), st.integers(0, 5)
+        st.builds(SlotKey, st.sampled_from(["", "a"]), st.integers(0, 3), st.just(0)),
+        st.integers(0, 5),
     ),
 )
 def test_each_channel_gets_one_slot_of_its_route_with_room_or_there_is_none(

@@ -88,6 +88,7 @@ class Common(ABC):
             self.event_hub.wants,
             self.routes.where,
             self.routes.connects,
+            self.routes.rooms,
         )
         #: The router's routes. A queue never forgets a gap of these channels.
         self._routes: Routes = {}

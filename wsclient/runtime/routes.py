@@ -20,8 +20,9 @@ class RouteFinder:
     """Asks the dialect of one client for routes.
 
     The dialect may be a user's code, so nothing of this is called under the core's lock, except
-    :meth:`where` and :meth:`connects`, which only look up what is known. ``url`` is the client's
-    address, None if it is a function: then there is only one route, as the address may change.
+    :meth:`where`, :meth:`connects` and :meth:`rooms`, which only look up what is known. ``url`` is
+    the client's address, None if it is a function: then there is only one route, as the address may
+    change.
     ``where`` is the address for errors. ``mask`` hides the client's secrets in texts.
     """
 
@@ -40,6 +41,8 @@ class RouteFinder:
         #: The addresses of the routes so far, and their rate limits of attempts.
         self._addresses: dict[str, str] = {}
         self._budgets: dict[str, Connects | None] = {}
+        #: How many channels a connection of each carries.
+        self._rooms: dict[str, int | None] = {}
 
     def default(self) -> str:
         """Return the default route. Raises what the dialect raises."""
@@ -83,11 +86,16 @@ class RouteFinder:
             if limit is not None and not address.is_loopback:  # nothing there counts attempts
                 budget = budget_of(where, *limit)
         self._budgets[route] = budget
+        self._rooms[route] = self._dialect.room(route)
         self._addresses[route] = where
 
     def where(self, route: str) -> str:
         """Return the address of a known route, for errors."""
         return self._addresses.get(route, self._where)
+
+    def rooms(self, route: str) -> int | None:
+        """Return how many channels a connection of a known route carries, None for no limit."""
+        return self._rooms.get(route)
 
     def connects(self, route: str) -> Connects | None:
         """Return the rate limit of attempts on a known route, None for no limit."""

@@ -33,7 +33,8 @@ class Fleet:
     """The slots and the connections of one client.
 
     Implements :class:`~wsclient.sansio.upkeep.Places`. ``where`` returns the name of a route's
-    address for errors, ``connects`` its rate limit of attempts, None for no limit. ``make`` makes a
+    address for errors, ``connects`` its rate limit of attempts, ``rooms`` how many channels a
+    connection of it carries, both None for no limit. ``make`` makes a
     connection in a slot; it is set before the first one.
     """
 
@@ -46,6 +47,7 @@ class Fleet:
         "_options",
         "_output",
         "_random",
+        "_rooms",
         "_roots",
         "_stops",
         "_unplaced",
@@ -68,6 +70,7 @@ class Fleet:
         counters: Counters,
         where: Callable[[str], str],
         connects: Callable[[str], Connects | None],
+        rooms: Callable[[str], int | None],
     ) -> None:
         self._dialect = dialect
         self._options = options
@@ -77,6 +80,7 @@ class Fleet:
         self._counters = counters
         self._where = where
         self._connects = connects
+        self._rooms = rooms
         self.connections = Connections()
         self.slots: dict[SlotKey, Slot] = {}
         #: The first connection of the stream that each successor goes on with.
@@ -180,13 +184,12 @@ class Fleet:
         found, left = place(((e.channel, e.route) for e in entries), used, limits, most)
         for key, names in found.items():
             self._place(self.slot(key, now), self.wanted.among(names))
-        room = self._dialect.limits.channels_per_connection
-        each = f" with {room} channels each" if room is not None else ""
-        return refused | dict.fromkeys(left, f"the venue allows {most} connections{each}")
+        return refused | dict.fromkeys(left, f"the venue allows {most} connections, which are full")
 
     def _room(self, route: str) -> int | None:
-        limit, full = self._dialect.limits.channels_per_connection, self._full.get(route)
-        return min(filter(None, (limit, full)), default=None)
+        """Return how many channels a connection of a route carries, None for no limit."""
+        known = self._rooms(route), self._full.get(route)
+        return min(filter(None, known), default=None)
 
     def _place(self, slot: Slot, entries: list[WantedChannel]) -> None:
         """Note that channels belong to ``slot``; subscribe to them if a connection is open.

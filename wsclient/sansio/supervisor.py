@@ -61,8 +61,8 @@ class Supervisor:
     It is not thread-safe: the runtime holds one lock around every call, unless a method says
     otherwise. ``random`` returns floats in [0, 1). ``mask`` hides the client's secrets in texts of
     a venue. ``wants`` returns whether anyone listens to events of a type. ``where`` returns the
-    address of a route for errors, ``connects`` the rate limit of attempts there; by default that of
-    the dialect.
+    address of a route for errors, ``connects`` the rate limit of attempts there, ``rooms`` how many
+    channels a connection of a route carries; by default these are the dialect's limits.
     """
 
     __slots__ = (
@@ -98,6 +98,7 @@ class Supervisor:
         wants: Callable[[type[Event]], bool] = lambda _: False,
         where: Callable[[str], str] = lambda _: "the venue",
         connects: Callable[[str], Connects | None] | None = None,
+        rooms: Callable[[str], int | None] | None = None,
     ) -> None:
         self._dialect = dialect
         self.output = Output(wants)
@@ -111,7 +112,15 @@ class Supervisor:
             budget = Budget(*limit) if limit else None
             connects = lambda _: budget  # noqa: E731
         self.fleet = Fleet(
-            dialect, options, jitter, self.output, self._stops, self.counters, where, connects
+            dialect,
+            options,
+            jitter,
+            self.output,
+            self._stops,
+            self.counters,
+            where,
+            connects,
+            rooms or (lambda _: dialect.limits.channels_per_connection),
         )
         self.connections = self.fleet.connections
         self.upkeep = Upkeep(
