@@ -23,9 +23,8 @@ from typing import Any, TextIO
 from weakref import WeakKeyDictionary
 
 from wsclient.cli.faults import VenueFault
-from wsclient.cli.feed import Feed
 from wsclient.cli.terminal import clock, complain, printable
-from wsclient.testing import FakeVenue, Fault, FaultProxy, Payload, Peer, Replay, venues
+from wsclient.testing import FakeVenue, Fault, FaultProxy, Feed, Payload, Peer, Replay, venues
 
 __all__ = ["Service", "run"]
 
@@ -181,7 +180,7 @@ class Service:
         with ExitStack() as stack:
             if self._replay is None:
                 rates = dict.fromkeys(self.channels, self._rate / len(self.channels))
-                self.feed = Feed(self.venue, self._protocol, rates, self._args.seed)
+                self.feed = Feed(self.venue, rates, seed=self._args.seed)
                 stack.enter_context(self.feed)
             self._listen(stack)
             if self._replay is not None:

@@ -20,30 +20,45 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
+from wsclient.testing.delivery import Delivery
 from wsclient.testing.faults import Fault, FaultProxy, ProxiedConnection
+from wsclient.testing.feed import KINDS, Feed
 from wsclient.testing.frames import Payload
 from wsclient.testing.handshakes import HandshakeFault
+from wsclient.testing.journal import Comparison, Difference, Journal, Published
+from wsclient.testing.limits import ChannelRefusal, VenueLimits
 from wsclient.testing.peer import Peer, Sent, VenueProtocol
 from wsclient.testing.protocols import ScriptedProtocol
 from wsclient.testing.replay import Recorded, Replay, read_recording
+from wsclient.testing.routes import Route
 from wsclient.testing.venue import FakeVenue
 from wsclient.testing.venues.generic import GenericProtocol
 from wsclient.testing.venues.kraken import KrakenProtocol
 
 __all__ = [
+    "KINDS",
+    "ChannelRefusal",
+    "Comparison",
+    "Delivery",
+    "Difference",
     "FakeVenue",
     "Fault",
     "FaultProxy",
+    "Feed",
     "GenericProtocol",
     "HandshakeFault",
+    "Journal",
     "KrakenProtocol",
     "Payload",
     "Peer",
     "ProxiedConnection",
+    "Published",
     "Recorded",
     "Replay",
+    "Route",
     "ScriptedProtocol",
     "Sent",
+    "VenueLimits",
     "VenueProtocol",
     "read_recording",
 ]

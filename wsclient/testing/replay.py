@@ -149,6 +149,11 @@ class Replay(ScriptedProtocol):
         self.missed = 0
         self.lines: list[str] = []
         self._protocol = made
+        self.routes = made.routes
+        self.default_route = made.default_route
+        self.end = made.end
+        self.too_fast = made.too_fast
+        self.gateway_time = made.gateway_time
         #: The messages that a client reads from each line; none from a heartbeat.
         self._messages: list[list[Message]] = []
         self._books: dict[str, Book] = {}
@@ -171,6 +176,9 @@ class Replay(ScriptedProtocol):
 
     def data(self, channel: str, sequence: int, fields: Mapping[str, Any]) -> Payload:
         return self._protocol.data(channel, sequence, fields)
+
+    def shutdown_notice(self, peer: Peer) -> Payload | None:
+        return self._protocol.shutdown_notice(peer)
 
     @property
     def has_times(self) -> bool:
