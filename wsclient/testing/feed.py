@@ -86,7 +86,8 @@ class Feed:
     def __enter__(self) -> Feed:
         for channel, listing in self.listings.items():
             event = listing.snapshot()
-            if isinstance(event, Depth):  # number 1 is the initial book, before all updates
+            # Number 1 is the initial book, before all updates.
+            if isinstance(event, Depth) and self._protocol.rest_path is None:
                 self._venue.publish(channel, **self._fields(channel, event))
         self._thread.start()
         return self

@@ -119,7 +119,7 @@ class BinanceProtocol(MarketProtocol):
         return encode({"stream": channel, "data": fields})
 
     def join(self, channel: str, updates: Sequence[Update]) -> Payload | None:
-        if updates[-1].fields.get("e") != "depthUpdate":
+        if any(update.fields.get("e") != "depthUpdate" for update in updates):
             return None
         numbers = self._numbers(updates[0].sequence, updates[-1].sequence)
         sides = {side: newest(*(update.fields[side] for update in updates)) for side in "ba"}

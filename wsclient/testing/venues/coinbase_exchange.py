@@ -103,7 +103,7 @@ class CoinbaseExchangeProtocol(MarketProtocol):
 
     def join(self, channel: str, updates: Sequence[Update]) -> Payload | None:
         fields = updates[-1].fields
-        if fields.get("type") != "l2update":
+        if any(update.fields.get("type") != "l2update" for update in updates):
             return None
         changes = newest(*(update.fields["changes"] for update in updates), key=2)
         return self.data(channel, updates[-1].sequence, {**fields, "changes": changes})

@@ -91,7 +91,7 @@ class DeribitProtocol(MarketProtocol):
 
     def join(self, channel: str, updates: Sequence[Update]) -> Payload | None:
         fields = updates[-1].fields
-        if fields.get("type") != "change":
+        if any(update.fields.get("type") != "change" for update in updates):
             return None
         sides = {
             side: _joined(change for update in updates for change in update.fields[side])

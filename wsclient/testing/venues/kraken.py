@@ -158,7 +158,7 @@ class KrakenProtocol(MarketProtocol):
 
     def join(self, channel: str, updates: Sequence[Update]) -> Payload | None:
         fields = updates[-1].fields
-        if "checksum" not in fields:
+        if any("checksum" not in each.fields or "type" in each.fields for each in updates):
             return None
         sides = {}
         for side in ("bids", "asks"):

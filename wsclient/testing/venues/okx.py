@@ -137,7 +137,7 @@ class OKXProtocol(MarketProtocol):
 
     def join(self, channel: str, updates: Sequence[Update]) -> Payload | None:
         fields = updates[-1].fields
-        if fields.get("action") != "update":
+        if any(update.fields.get("action") != "update" for update in updates):
             return None
         sides = {
             side: newest(*(update.fields[side] for update in updates)) for side in ("asks", "bids")
