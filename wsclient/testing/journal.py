@@ -72,7 +72,7 @@ class Journal:
     def __init__(self) -> None:
         self.published: list[Published] = []
         #: The sequence numbers that a payload carries, by channel: as written for any connection.
-        self._carried: dict[str, dict[bytes, list[tuple[int, int]]]] = {}
+        self._carried: dict[str, dict[bytes, tuple[tuple[int, int], ...]]] = {}
 
     def of(self, channel: str) -> list[Published]:
         """Return what was published on one channel."""
@@ -84,9 +84,11 @@ class Journal:
 
     def wrote(self, channel: str, payload: Payload, first: int, last: int) -> None:
         """Record what a connection is sent for some of it. For the venue."""
-        ranges = self._carried.setdefault(channel, {}).setdefault(as_bytes(payload), [])
-        if (first, last) not in ranges:
-            ranges.append((first, last))
+        span = first, last
+        carried = self._carried.setdefault(channel, {})
+        spans = carried.setdefault(as_bytes(payload), (span,))
+        if span not in spans:
+            carried[as_bytes(payload)] = (*spans, span)
 
     def compare(
         self, delivered: Iterable[Message], since: Mapping[str, int] | None = None

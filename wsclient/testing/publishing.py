@@ -63,34 +63,36 @@ class _Publishing:
                 self.journal.add(Published(channel, sequence, payload, route, ids))
             update = Update(sequence, fields, payload)
             for peer in peers:
-                self._send(peer, channel, peer.outlet.gather(channel, update))
+                self._send(peer, channel, name, peer.outlet.gather(channel, update))
             return sequence
 
-    def _send(self, peer: Peer, channel: str, updates: list[Update]) -> None:
-        """Send updates of a channel, as one message if the venue has such messages."""
-        name = self.routes.split(channel)[1]
+    def _send(self, peer: Peer, channel: str, name: str, updates: list[Update]) -> None:
+        """Send updates of a channel, as one message if the venue has such messages.
+
+        `name` is the channel without a route.
+        """
         joined = self.traits.join(name, updates) if len(updates) > 1 else None
         if joined is not None:
-            self._post(peer, channel, joined, (updates[0].sequence, updates[-1].sequence))
+            self._post(peer, channel, name, joined, updates[0].sequence, updates[-1].sequence)
             return
         for update in updates:
-            self._post(peer, channel, update.payload, (update.sequence, update.sequence))
+            self._post(peer, channel, name, update.payload, update.sequence, update.sequence)
 
     def _post(
-        self, peer: Peer, channel: str, payload: Payload, span: tuple[int, int] | None
+        self, peer: Peer, channel: str, name: str, payload: Payload, first: int = 0, last: int = 0
     ) -> None:
-        name = self.routes.split(channel)[1]
+        """Send what carries the messages `first` to `last` of a channel; without them it is new."""
         personal = self.traits.personal(peer, name, payload)
         if personal is None:
             return
         payload = peer.outlet.stamp(personal, self.traits.gateway_time)
-        if span is not None and self.has_journal:
-            self.journal.wrote(channel, payload, *span)
+        if first and self.has_journal:
+            self.journal.wrote(channel, payload, first, last)
         if self.tamper is None:
             peer.outlet.put(payload)
-        else:
-            for replacement in self.tamper(peer, channel, payload):
-                peer.outlet.put(replacement)
+            return
+        for replacement in self.tamper(peer, channel, payload):
+            peer.outlet.put(replacement)
 
     def broadcast(self, payload: Payload, *channels: str) -> int:
         """Send `payload` unchanged to every live peer subscribed to one of `channels`.
@@ -102,7 +104,7 @@ class _Publishing:
             peers = self.subscribers(*channels)
             for peer in peers:
                 if channels:
-                    self._post(peer, channels[0], payload, None)
+                    self._post(peer, channels[0], channels[0], payload)
                 else:
                     peer.send(payload)
             return len(peers)
@@ -112,7 +114,7 @@ class _Publishing:
         with self.lock:
             for peer in peers or self.live:
                 for channel, updates in peer.outlet.take():
-                    self._send(peer, channel, updates)
+                    self._send(peer, channel, self.routes.split(channel)[1], updates)
 
     def deliver(self, delivery: Delivery, on: Literal["all", "present", "new"] = "all") -> None:
         """Deliver published messages in this way on the connections of now, those to come, or all.
