@@ -39,7 +39,7 @@ def test_one_connection_loses_what_the_test_says(venue, pair):
         venue.publish("a")
     assert numbers(one, 2) == [2, 4]
     assert numbers(other, 4) == [1, 2, 3, 4]
-    assert [json.loads(payload)["sequence"] for payload in peer.outlet.lost] == [1, 3]
+    assert [json.loads(payload)["sequence"] for payload in peer.lost] == [1, 3]
 
 
 def test_a_peer_loses_its_next_messages(venue, pair):
@@ -66,7 +66,7 @@ def lost(seed, dial):
             subscribe(dial(venue), "a")
         for _ in range(200):
             venue.publish("a")
-        return [peer.outlet.lost for peer in venue.peers]
+        return [peer.lost for peer in venue.peers]
 
 
 def test_random_loss_is_that_of_the_seed_and_differs_per_connection(dial):

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from websockets.exceptions import InvalidStatus
 
 from wsclient.testing import FakeVenue, Route, venues
 
@@ -127,6 +128,17 @@ def test_the_channels_of_a_venue_may_name_routes(dial_at):
         for route, is_accepted in (("linear", True), ("spot", False)):
             client = dial_at(venue.route_url(route))
             assert ask(client, op="subscribe", args=["tickers.A"])["success"] is is_accepted
+
+
+def test_handshakes_of_one_route_can_be_refused(two, dial_at):
+    two.refuse(401, route="account", times=2)
+    dial_at(two.route_url("prices"))
+    for _ in range(2):
+        with pytest.raises(InvalidStatus) as caught:
+            dial_at(two.route_url("account"))
+        assert caught.value.response.status_code == 401
+    dial_at(two.route_url("account"))
+    assert [peer.route for peer in two.live] == ["prices", "account"]
 
 
 @pytest.mark.parametrize(("name", "route", "carried", "other"), ROUTED)

@@ -9,6 +9,9 @@
         venue.publish("a", price=1)
         peer.rst()
 
+A venue has routes, limits and a journal to compare with. A `Delivery` says how messages reach each
+of several connections, and a `Feed` publishes a made-up market.
+
 A `FaultProxy` between client and venue injects faults that the venue's end cannot cause.
 """
 

@@ -141,7 +141,8 @@ class Peer(_Expecting):
     every one received, `pings` and `pongs` the payloads of control frames. `ended_by` is None until
     one side ends the connection, then the first cause: `"fin"`, `"rst"`, `"close 1001"`,
     `"half frame"`, `"client close 1000"`, `"client eof"`, `"client reset"`, `"venue closed"`.
-    `route` is the route of the connection, `key` the API key of its handshake.
+    `route` is the route of the connection, `key` the API key of its handshake, and `lost` has the
+    published messages that its `Delivery` has lost.
 
     Methods that wait raise AssertionError if nothing comes within `timeout` (s) or before the end
     of the connection. Methods that send raise ConnectionError once the connection has ended.
@@ -167,6 +168,7 @@ class Peer(_Expecting):
             time.monotonic,
         )
         self.outlet.delivery = venue.delivery
+        self.lost = self.outlet.lost
         self.journal: list[Sent] = []
         self.received: list[Payload] = []
         self.pings: list[bytes] = []

@@ -115,6 +115,7 @@ class FakeVenue(_Publishing, _Answering):
         self._receive_buffer = receive_buffer
         self._wanted_port = port
         self._faults: deque[HandshakeFailure] = deque()
+        self._route_faults: dict[str | None, deque[HandshakeFailure]] = {}
         self._sequences: dict[str, int] = {}
         self._refusals: dict[str, str] = {}
         self._muted: set[str | None] = set()
@@ -207,8 +208,10 @@ class FakeVenue(_Publishing, _Answering):
 
     def admit(self, peer: Peer, address: str, key: str | None) -> HandshakeFailure | int | None:
         """Return how to refuse a handshake: by an answer or a close code; None to accept it."""
-        keys = [other.key for other in self.live if other is not peer]
-        return self._gate.refusal(self.limits, address, key, keys, time.monotonic())
+        keys = [other.key for other in self.live]
+        refused = self._gate.refusal(self.limits, address, key, keys, time.monotonic())
+        faults = self._route_faults.get(peer.route)
+        return faults.popleft() if refused is None and faults else refused
 
     # Connections
 
@@ -255,11 +258,18 @@ class FakeVenue(_Publishing, _Answering):
         body: bytes = b"",
         headers: Iterable[tuple[str, str]] = (),
         times: int = 1,
+        route: str | None = None,
     ) -> None:
-        """Answer the next `times` handshakes with this HTTP status instead of 101."""
+        """Answer the next `times` handshakes with this HTTP status instead of 101.
+
+        With a `route`, only those of this route, after all other refusals.
+        """
         fault = refusal(status, retry_after, body, headers)
         with self.lock:
-            self._faults.extend([fault] * times)
+            faults = (
+                self._faults if route is None else self._route_faults.setdefault(route, deque())
+            )
+            faults.extend([fault] * times)
 
     def fail_handshake(self, kind: HandshakeFault, times: int = 1) -> None:
         """Break the next `times` handshakes.
