@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from wsclient.testing.frames import Payload
 
-__all__ = ["Delivery", "Outlet", "Update"]
+__all__ = ["AT_ONCE", "Delivery", "Outlet", "Update"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,10 @@ class Delivery:
             raise ValueError(f"cut must be at least 1, not {self.cut!r}")
 
 
+#: The delivery of a connection that is given none.
+AT_ONCE = Delivery()
+
+
 class Update(NamedTuple):
     """One published message of a channel, with what it is written from."""
 
@@ -69,7 +73,7 @@ class Outlet:
         call_at: Callable[[float, Callable[[], None]], None],
         now: Callable[[], float],
     ) -> None:
-        self.delivery = Delivery()
+        self.delivery = AT_ONCE
         #: Number of messages for this connection so far, lost ones included.
         self.count = 0
         self.lost: list[Payload] = []
@@ -122,6 +126,9 @@ class Outlet:
         """Send a message as the delivery says."""
         self.count += 1
         delivery = self.delivery
+        if delivery is AT_ONCE and not (self._to_lose or self._delayed):
+            self._send(payload)
+            return
         is_lost = self._to_lose > 0 or self.count in delivery.lost
         self._to_lose -= self._to_lose > 0
         if (delivery.loss and self._random.random() < delivery.loss) or is_lost:

@@ -127,8 +127,8 @@ class Feed:
     def publish(self) -> None:
         """Publish the next event."""
         (channel,) = self._random.choices(self._channels, cum_weights=self._weights)
-        event = self.listings[channel].next()
         with self._venue.lock:
+            event = self.listings[channel].next()
             for fields in self._protocol.messages(self._venue.routes.split(channel)[1], event):
                 number = self._venue.publish(channel, **fields)
                 self.count += 1

@@ -81,9 +81,10 @@ class Journal:
     def add(self, published: Published) -> None:
         """Record what the venue publishes. For the venue."""
         self.published.append(published)
+        self.wrote(published.channel, published.payload, published.sequence, published.sequence)
 
     def wrote(self, channel: str, payload: Payload, first: int, last: int) -> None:
-        """Record what a connection is sent for some of it. For the venue."""
+        """Record a payload that carries some of it on a connection. For the venue."""
         span = first, last
         carried = self._carried.setdefault(channel, {})
         spans = carried.setdefault(as_bytes(payload), (span,))

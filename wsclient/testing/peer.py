@@ -53,7 +53,6 @@ class Venue(Protocol):
     ack_delay: float
     has_journal: bool
     requests: list[Request]
-    peers: list[Peer]
     log: Callable[[Peer, str], None] | None
     limits: VenueLimits
     seed: int
@@ -75,6 +74,9 @@ class Venue(Protocol):
 
     def admit(self, peer: Peer, address: str, key: str | None) -> HandshakeFailure | int | None:
         """Return how to refuse a handshake: by an answer or a close code; None to accept it."""
+
+    def opened(self, peer: Peer) -> None:
+        """Take a connection that has completed its handshake."""
 
     def flush(self, *peers: Peer) -> None:
         """Send the updates that wait for more of them."""
@@ -315,7 +317,7 @@ class Peer(_Expecting):
 
     def _established(self) -> None:
         # Before the client gets the answer: a test looks for its peer once it is connected.
-        self.venue.peers.append(self)
+        self.venue.opened(self)
         self._note("connected")
         self._transmit()
         if self.venue.limits.max_age is not None:

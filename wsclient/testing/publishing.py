@@ -20,6 +20,7 @@ class _Publishing:
 
     lock: threading.Condition
     peers: list[Peer]
+    _open: list[Peer]
     protocol: VenueProtocol
     traits: VenueTraits
     routes: RouteTable
@@ -33,7 +34,10 @@ class _Publishing:
     @property
     def live(self) -> list[Peer]:
         """The peers whose connection is open and not broken by a fault."""
-        return [peer for peer in self.peers if peer.live]
+        with self.lock:
+            # Not from `peers`, in which those that have ended pile up.
+            self._open = [peer for peer in self._open if peer.live]
+            return self._open.copy()
 
     def subscribers(self, *channels: str) -> list[Peer]:
         """Return the live peers subscribed to one of `channels`, or to anything without any.
@@ -73,20 +77,23 @@ class _Publishing:
         """
         joined = self.traits.join(name, updates) if len(updates) > 1 else None
         if joined is not None:
-            self._post(peer, channel, name, joined, updates[0].sequence, updates[-1].sequence)
+            span = updates[0].sequence, updates[-1].sequence
+            if self.has_journal:
+                self.journal.wrote(channel, joined, *span)
+            self._post(peer, channel, name, joined, *span)
             return
         for update in updates:
             self._post(peer, channel, name, update.payload, update.sequence, update.sequence)
 
     def _post(
-        self, peer: Peer, channel: str, name: str, payload: Payload, first: int = 0, last: int = 0
+        self, peer: Peer, channel: str, name: str, written: Payload, first: int = 0, last: int = 0
     ) -> None:
-        """Send what carries the messages `first` to `last` of a channel; without them it is new."""
-        personal = self.traits.personal(peer, name, payload)
+        """Send what carries the messages `first` to `last` of a channel, or none of them."""
+        personal = self.traits.personal(peer, name, written)
         if personal is None:
             return
         payload = peer.outlet.stamp(personal, self.traits.gateway_time)
-        if first and self.has_journal:
+        if first and payload is not written and self.has_journal:
             self.journal.wrote(channel, payload, first, last)
         if self.tamper is None:
             peer.outlet.put(payload)

@@ -27,7 +27,7 @@ from websockets.typing import Subprotocol
 
 from wsclient.testing import venues
 from wsclient.testing.answering import _Answering
-from wsclient.testing.delivery import Delivery
+from wsclient.testing.delivery import AT_ONCE
 from wsclient.testing.frames import Payload
 from wsclient.testing.handshakes import HandshakeFailure, HandshakeFault, refusal
 from wsclient.testing.journal import Journal
@@ -96,7 +96,7 @@ class FakeVenue(_Publishing, _Answering):
         )
         self.limits = limits
         self.seed = seed
-        self.delivery = Delivery()
+        self.delivery = AT_ONCE
         self.journal = Journal()
         self.ack_delay = ack_delay
         self.host = host
@@ -110,6 +110,7 @@ class FakeVenue(_Publishing, _Answering):
         self.attempts = 0
         self.requests: list[Request] = []
         self.peers: list[Peer] = []
+        self._open: list[Peer] = []
         self.lock = threading.Condition(threading.RLock())
         self._terms = Terms(self.lock, ssl_context, [Subprotocol(name) for name in subprotocols])
         self._receive_buffer = receive_buffer
@@ -205,6 +206,11 @@ class FakeVenue(_Publishing, _Answering):
             self.connections.append(peer)
             peer.wire.start()
             self.lock.notify_all()
+
+    def opened(self, peer: Peer) -> None:
+        """Take a connection that has completed its handshake."""
+        self.peers.append(peer)
+        self._open.append(peer)
 
     def admit(self, peer: Peer, address: str, key: str | None) -> HandshakeFailure | int | None:
         """Return how to refuse a handshake: by an answer or a close code; None to accept it."""
