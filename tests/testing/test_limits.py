@@ -119,6 +119,15 @@ def test_okx_says_too_frequent(dial):
         assert ask(client, op="subscribe", args=args)["code"] == "60014"
 
 
+def test_deribit_says_too_many_requests(dial):
+    with FakeVenue("deribit", limits=VenueLimits(messages=(1, 60.0), excess="refuse")) as venue:
+        client = dial(venue)
+        params = {"channels": ["ticker.A.raw"]}
+        assert ask(client, id=1, method="public/test")["result"]
+        assert ask(client, id=2, method="public/subscribe", params=params)["error"]["code"] == 10028
+        assert venue.accept().subscriptions == set()
+
+
 @limits([VenueLimits(messages=(1, 60.0), counts_control_frames=True)])
 def test_pings_may_count(limited, dial):
     client = dial(limited)

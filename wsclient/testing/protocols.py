@@ -98,6 +98,8 @@ class MarketProtocol(ScriptedProtocol):
     symbols: ClassVar[Sequence[str]]
     #: A heartbeat that goes to all peers with a subscription.
     heartbeat_payload: ClassVar[bytes | None] = None
+    #: Whether recordings can be replayed: their messages are the same on all connections.
+    has_recordings: ClassVar[bool] = True
     #: The path at which `http` answers with snapshots of order books. The dialect takes its address
     #: as the argument `rest`. None if snapshots come in the stream.
     rest_path: ClassVar[str | None] = None

@@ -129,8 +129,8 @@ class Replay(ScriptedProtocol):
     `faults` maps the index of a line to what is sent instead, None for nothing. Snapshots are
     those of the recording, without these faults.
 
-    Raises ValueError for a recording that cannot be read, TypeError for a protocol that cannot
-    replay one.
+    Raises ValueError for a recording that cannot be read or replayed, TypeError for a protocol that
+    cannot replay one.
     """
 
     def __init__(
@@ -143,6 +143,9 @@ class Replay(ScriptedProtocol):
         made = venues.find(protocol)() if isinstance(protocol, str) else protocol
         if not isinstance(made, MarketProtocol):
             raise TypeError(f"cannot replay a recording with {made!r}: it is no MarketProtocol")
+        if not made.has_recordings:
+            name = made.dialect.name
+            raise ValueError(f"cannot replay {name}: it numbers channels anew on each connection")
         self.hold = hold
         self.faults: dict[int, str | None] = {}
         self.cursor = 0

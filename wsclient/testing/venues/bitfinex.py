@@ -68,6 +68,7 @@ class BitfinexProtocol(MarketProtocol):
     kinds: ClassVar = {"trades:{}": Trade, "ticker:{}": Quote, "book:{}": Depth}
     patterns = tuple(kinds)
     symbols = ("tBTCUSD", "tETHUSD", "tSOLUSD")
+    has_recordings = False
     #: The silence (s) after which a channel sends a heartbeat.
     HEARTBEAT = 15.0
 

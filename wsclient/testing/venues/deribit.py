@@ -51,6 +51,8 @@ class DeribitProtocol(MarketProtocol):
         channels = texts(params.get("channels"))
         outcome: dict[str, Any]
         match request.get("method"):
+            case "public/subscribe" if peer.refusal() is not None:  # too many messages
+                outcome = {"error": {"code": 10028, "message": "too_many_requests"}}
             case "public/subscribe":
                 outcome = {"result": [c for c in channels if peer.subscribe(c) is None]}
             case "public/unsubscribe":
@@ -68,7 +70,7 @@ class DeribitProtocol(MarketProtocol):
         if not is_muted(peer, channels):
             yield encode({"jsonrpc": "2.0", "id": request.get("id"), **outcome})
         if request.get("method") == "public/subscribe":
-            for channel in outcome["result"]:
+            for channel in outcome.get("result", ()):
                 yield from self.snapshot(channel, peer)
 
     def fields(self, channel: str, event: MarketEvent, is_snapshot: bool = False) -> dict[str, Any]:
