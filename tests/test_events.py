@@ -10,6 +10,7 @@ import threading
 import time
 import traceback
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -652,3 +653,59 @@ class TestLogRecords:
         with caplog.at_level(logging.INFO, "wsclient"), wsclient.connect(venue.url):
             pass
         assert {record.filename for record in caplog.records} == {"watchdog.py"}
+
+
+class TestSeveralConnections:
+    """A client whose channels are on two connections."""
+
+    @pytest.fixture
+    def client(self, venue: FakeVenue) -> Iterator[WebSocketClient]:
+        dialect = wsclient.Generic(limits=wsclient.Limits(channels_per_connection=1))
+        with wsclient.connect(venue.url, dialect=dialect, **QUICK) as client:
+            client.subscribe("a", "b")
+            yield client
+
+    def test_one_that_is_lost_is_named(
+        self, client: WebSocketClient, venue: FakeVenue, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        ear = Ear(client)
+        with caplog.at_level(logging.INFO, "wsclient"):
+            venue.subscribers("b")[0].rst()
+            lost = ear.until(events.Reconnecting)
+            recovered = ear.until(events.Recovered)
+        assert (lost.route, lost.connection_id) == ("shard 1", 2)
+        assert recovered.channels == 2
+        assert not [event for event in ear.heard if isinstance(event, events.StateChanged)]
+        lines = [(record.levelname, record.getMessage()) for record in caplog.records]
+        (warning, end), (info, _) = lines
+        assert (warning, info) == ("WARNING", "INFO")
+        assert end.startswith(f"{venue.url}: disconnected: shard 1: ")
+
+    def test_the_last_one_changes_the_state(self, venue: FakeVenue) -> None:
+        with wsclient.connect(venue.url, **QUICK) as client:
+            ear = Ear(client)
+            venue.live[0].rst()
+            assert ear.until(events.StateChanged).state == "backing off"
+            assert ear.until(events.Reconnecting).route == ""
+
+    def test_a_rotation_is_no_disconnect_in_the_log(
+        self, venue: FakeVenue, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with wsclient.connect(venue.url, **QUICK) as client:
+            client.subscribe("a")
+            venue.publish("a")
+            client.recv(timeout=5)  # it has numbers: they prove the overlap at once
+            ear = Ear(client)
+            with caplog.at_level(logging.INFO, "wsclient"):
+                client.rotate(timeout=10)
+                rotated = ear.until(events.Rotated)
+        steps = [event for event in ear.heard if isinstance(event, (*STEPS, events.Rotated))]
+        assert [(type(step).__name__, step.connection_id) for step in steps] == [
+            ("Connected", 2),
+            ("Disconnected", 1),
+            ("Rotated", 2),
+        ]
+        assert steps[1].reason == "rotated"
+        assert (rotated.replaced, rotated.seconds > 0) == (1, True)
+        lines = [record.getMessage() for record in caplog.records]
+        assert lines[0].startswith(f"{venue.url}: connection 2 has replaced connection 1 after ")

@@ -1,11 +1,15 @@
 """The events of a client, frozen dataclasses: ``client.on_event()`` and ``client.events()``.
 
-Every event has the ``connection_id`` at its time (0 before the first connection), its ``number``,
-counted from 1 for each client, and ``at``, the time when it was emitted (ns since the epoch).
+Every event has a ``connection_id``, its ``number``, counted from 1 for each client, and ``at``, the time when it was emitted (ns since the epoch).
 Events are delivered in the order of their numbers. For a listener that takes all types, a jump of
 ``number`` means that it was too slow and has missed some; for one that takes certain types only,
 it also means that others were emitted in between. The ``str`` of an event begins with these three,
 the time in UTC; its ``repr`` leaves them out, and shows only the type of an exception.
+
+A client may have several connections: see the page ``connections`` of the manual. The
+``connection_id`` is that of the connection that an event is about, by default that of the newest
+one (0 before the first). ``Connected``, ``Disconnected`` and ``Reconnecting`` are emitted for each
+connection, ``StateChanged``, ``Failing``, ``Recovered`` and ``Closed`` for the client.
 
 The log is a listener too: each record about a client is made from an event.
 """
@@ -86,7 +90,11 @@ def _repr(event: Event) -> str:
 
 @dataclass(frozen=True)
 class StateChanged(Event):
-    """``client.state`` has changed: ``state`` is its new value, ``why`` a text or empty."""
+    """``client.state`` has changed: ``state`` is its new value, ``why`` a text or empty.
+
+    The state is that of the furthest of the client's connections. So it stays ``open`` when one of
+    several connections ends: see :class:`Disconnected` and :class:`Reconnecting`.
+    """
 
     state: str
     why: str
@@ -94,9 +102,9 @@ class StateChanged(Event):
 
 @dataclass(frozen=True)
 class Connected(Event):
-    """The connection is open, and logged in if the venue requires a login.
+    """A connection is open, and logged in if the venue requires a login.
 
-    ``attempt`` is the number of attempts that it took, including the successful one, since a
+    It may be a further one, or one that is about to replace another. ``attempt`` is the number of attempts that it took, including the successful one, since a
     connection was last healthy: one that brought data or stayed open for ten seconds.
     """
 
@@ -112,7 +120,7 @@ class Disconnected(Event):
     ``stalled``, ``deaf`` (the peer did not read), ``silent``, ``unanswered`` (the venue did not
     answer a resubscription), ``protocol`` (the venue violated it), ``age`` (the venue would end the
     connection soon, and allows no second one beside it), ``rotated`` (another connection has taken
-    over its channels, or it had none; this is not counted), or the type of an exception. ``code``
+    over its channels, or it had none; this is not counted as a disconnect), or the type of an exception. ``code``
     is the close code, 1006 if there was none. ``data_age`` is the time (s) from the last data to
     the end, None if this connection brought none.
     """
@@ -127,12 +135,17 @@ class Disconnected(Event):
 class Reconnecting(Event):
     """The next attempt to connect, number ``attempt`` of this outage, follows in ``delay`` seconds.
 
-    ``why`` says how the connection ended, or why the previous attempt failed.
+    ``why`` says how the connection ended, or why the previous attempt failed. ``route`` is empty if
+    the client has no other connection; its state changes too. Otherwise the others go on, and
+    ``route`` says which one is missing: the dialect's name for its address, with the number of the
+    connection if it is not the first there (``market``, ``market/1``), or that number alone if the
+    venue has one address (``shard 1``).
     """
 
     attempt: int
     delay: float
     why: str
+    route: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,7 +166,10 @@ class Failing(Event):
 class Rotated(Event):
     """This connection has taken over the channels of the connection ``replaced``, which has ended.
 
-    It took ``seconds`` from the first attempt on.
+    It took ``seconds`` from the attempt that opened this one. ``Connected`` for this connection and
+    ``Disconnected`` for the other one, with the reason ``rotated``, come before. A rotation is due
+    at the venue's age limit, when the venue announces the end of a connection, and by
+    ``client.rotate()``.
     """
 
     replaced: int
@@ -164,9 +180,8 @@ class Rotated(Event):
 class RouteFailed(Event):
     """The connection of a ``route`` has failed for good, and the client's others go on.
 
-    The channels that belonged to it are no longer wanted: see :class:`Rejected`. ``route`` is the
-    dialect's name for it, with the number of the connection if a route needs several. A later
-    subscribe tries again. ``why`` says what failed.
+    The channels that belonged to it are no longer wanted: see :class:`Rejected`. ``route`` is its
+    name, as in :class:`Reconnecting`. A later subscribe tries again. ``why`` says what failed.
     """
 
     route: str

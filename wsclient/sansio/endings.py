@@ -174,10 +174,12 @@ class Endings:
         """Report that the next attempt in ``slot`` waits; ``but`` is the connection that ends."""
         delay = slot.due_at - now
         when = f"in {delay:.2f} s" if delay >= 0.005 else "at once"
+        route = str(slot.key)
         if self._fleet.connections.furthest(but) is None:
+            route = ""
             wait = f"{why}; next attempt {when}"
             self._output.report_state(State.BACKING_OFF.value, wait)
-        self._output.notify(Reconnecting, slot.attempts + 1, round(delay, 3), why)
+        self._output.notify(Reconnecting, slot.attempts + 1, round(delay, 3), why, route)
 
     # Failures.
 

@@ -33,6 +33,8 @@ class SlotKey(NamedTuple):
     line: int = 0
 
     def __str__(self) -> str:
+        if not self.route:
+            return f"shard {self.shard}"
         return f"{self.route}/{self.shard}" if self.shard else self.route
 
 
