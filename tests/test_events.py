@@ -661,7 +661,7 @@ class TestSeveralConnections:
     @pytest.fixture
     def client(self, venue: FakeVenue) -> Iterator[WebSocketClient]:
         dialect = wsclient.Generic(limits=wsclient.Limits(channels_per_connection=1))
-        with wsclient.connect(venue.url, dialect=dialect, **QUICK) as client:
+        with wsclient.connect(venue.url, dialect=dialect, name="feed", **QUICK) as client:
             client.subscribe("a", "b")
             yield client
 
@@ -679,7 +679,7 @@ class TestSeveralConnections:
         lines = [(record.levelname, record.getMessage()) for record in caplog.records]
         (warning, end), (info, _) = lines
         assert (warning, info) == ("WARNING", "INFO")
-        assert end.startswith(f"{venue.url}: disconnected: shard 1: ")
+        assert end.startswith("feed: disconnected: shard 1: ")
 
     def test_the_last_one_changes_the_state(self, venue: FakeVenue) -> None:
         with wsclient.connect(venue.url, **QUICK) as client:
@@ -691,7 +691,7 @@ class TestSeveralConnections:
     def test_a_rotation_is_no_disconnect_in_the_log(
         self, venue: FakeVenue, caplog: pytest.LogCaptureFixture
     ) -> None:
-        with wsclient.connect(venue.url, **QUICK) as client:
+        with wsclient.connect(venue.url, name="feed", **QUICK) as client:
             client.subscribe("a")
             venue.publish("a")
             client.recv(timeout=5)  # it has numbers: they prove the overlap at once
@@ -708,4 +708,4 @@ class TestSeveralConnections:
         assert steps[1].reason == "rotated"
         assert (rotated.replaced, rotated.seconds > 0) == (1, True)
         lines = [record.getMessage() for record in caplog.records]
-        assert lines[0].startswith(f"{venue.url}: connection 2 has replaced connection 1 after ")
+        assert lines[0].startswith("feed: connection 2 has replaced connection 1 after ")
