@@ -1,10 +1,11 @@
 """The events of a client, frozen dataclasses: ``client.on_event()`` and ``client.events()``.
 
-Every event has a ``connection_id``, its ``number``, counted from 1 for each client, and ``at``, the time when it was emitted (ns since the epoch).
-Events are delivered in the order of their numbers. For a listener that takes all types, a jump of
-``number`` means that it was too slow and has missed some; for one that takes certain types only,
-it also means that others were emitted in between. The ``str`` of an event begins with these three,
-the time in UTC; its ``repr`` leaves them out, and shows only the type of an exception.
+Every event has a ``connection_id``, its ``number``, counted from 1 for each client, and ``at``, the
+time when it was emitted (ns since the epoch). Events are delivered in the order of their numbers.
+For a listener that takes all types, a jump of ``number`` means that it was too slow and has missed
+some; for one that takes certain types only, it also means that others were emitted in between. The
+``str`` of an event begins with these three, the time in UTC; its ``repr`` leaves them out, and
+shows only the type of an exception.
 
 A client may have several connections: see the page ``connections`` of the manual. The
 ``connection_id`` is that of the connection that an event is about, by default that of the newest
@@ -104,8 +105,9 @@ class StateChanged(Event):
 class Connected(Event):
     """A connection is open, and logged in if the venue requires a login.
 
-    It may be a further one, or one that is about to replace another. ``attempt`` is the number of attempts that it took, including the successful one, since a
-    connection was last healthy: one that brought data or stayed open for ten seconds.
+    It may be a further one, or one that is about to replace another. ``attempt`` is the number of
+    attempts that it took, including the successful one, since a connection was last healthy: one
+    that brought data or stayed open for ten seconds.
     """
 
     attempt: int
@@ -120,9 +122,9 @@ class Disconnected(Event):
     ``stalled``, ``deaf`` (the peer did not read), ``silent``, ``unanswered`` (the venue did not
     answer a resubscription), ``protocol`` (the venue violated it), ``age`` (the venue would end the
     connection soon, and allows no second one beside it), ``rotated`` (another connection has taken
-    over its channels, or it had none; this is not counted as a disconnect), or the type of an exception. ``code``
-    is the close code, 1006 if there was none. ``data_age`` is the time (s) from the last data to
-    the end, None if this connection brought none.
+    over its channels, or it had none; this is not counted as a disconnect), or the type of an
+    exception. ``code`` is the close code, 1006 if there was none. ``data_age`` is the time (s) from
+    the last data to the end, None if this connection brought none.
     """
 
     why: str
