@@ -10,7 +10,7 @@ from wsclient.events import Waiting
 from wsclient.sansio.output import Output
 from wsclient.sansio.slots import SlotKey
 from wsclient.sansio.waitingcalls import Call
-from wsclient.sansio.wanted import Routing, Wanted
+from wsclient.sansio.wanted import ChannelRoute, Wanted
 
 __all__ = ["Callers"]
 
@@ -69,7 +69,7 @@ class Callers:
         options: Mapping[str, Any],
         token: Any,
         deadline: float,
-        routing: Mapping[str, Routing],
+        routing: Mapping[str, ChannelRoute],
     ) -> list[str]:
         """Want ``channels``: see :meth:`Wanted.subscribe`. Return the new ones."""
         call, new = self._wanted.subscribe(channels, options, token, deadline, routing)

@@ -44,7 +44,7 @@ from wsclient.sansio.reports import Reports
 from wsclient.sansio.slots import Slot, SlotKey
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.upkeep import Upkeep
-from wsclient.sansio.wanted import Routing, WantedChannel
+from wsclient.sansio.wanted import ChannelRoute, WantedChannel
 from wsclient.telemetry.rates import Counters
 from wsclient.verdicts import Verdict
 
@@ -285,7 +285,7 @@ class Supervisor:
         options: Mapping[str, Any],
         token: Any,
         deadline: float,
-        routing: Mapping[str, Routing] = MappingProxyType({}),
+        routing: Mapping[str, ChannelRoute] = MappingProxyType({}),
     ) -> None:
         """Subscribe to channels; ``token`` is settled when each is decided.
 

@@ -24,7 +24,7 @@ from wsclient.sansio.machine import Table, after
 from wsclient.sansio.slots import SlotKey
 from wsclient.sansio.waitingcalls import Call, WaitingCalls
 
-__all__ = ["Outcomes", "Routing", "Wanted", "WantedChannel", "by_options", "first_part"]
+__all__ = ["ChannelRoute", "Outcomes", "Wanted", "WantedChannel", "by_options", "first_part"]
 
 #: A subscribe() fails after this many connections in a row have ended and confirmed none of its
 #: channels.
@@ -45,7 +45,7 @@ STATES: Table[SubscriptionState] = {
 }
 
 
-class Routing(NamedTuple):
+class ChannelRoute(NamedTuple):
     """How a channel is reached: its route and its name there, or why it cannot be reached."""
 
     route: str
@@ -222,7 +222,7 @@ class Wanted(WantedTable):
         options: Mapping[str, Any],
         token: Any,
         deadline: float,
-        routing: Mapping[str, Routing] = MappingProxyType({}),
+        routing: Mapping[str, ChannelRoute] = MappingProxyType({}),
     ) -> tuple[Call, list[str]]:
         """Want ``channels``; ``token`` is settled when each is decided.
 
@@ -243,7 +243,7 @@ class Wanted(WantedTable):
         for name in names:
             entry = self._entries.get(name)
             if entry is None:
-                way = routing.get(name) or Routing("", name)
+                way = routing.get(name) or ChannelRoute("", name)
                 if way.refusal is not None:
                     self.calls.decide(call, name, way.refusal, refused=True)
                     continue
