@@ -5,13 +5,13 @@ import json
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from wsclient.dialect import Notice
+from wsclient.dialect import Ending
 from wsclient.testing import FakeVenue, ScriptedProtocol, venues
 
 
 def test_the_notice_goes_to_all_or_to_one(venue, dial):
     clients = [dial(venue), dial(venue)]
-    notice = '{"type":"system","event":"shutdown"}'
+    notice = '{"type":"ending","reason":"shutdown"}'
     assert venue.announce_shutdown() == venue.peers
     assert [client.recv(timeout=5) for client in clients] == [notice] * 2
     assert venue.announce_shutdown(venue.peers[1]) == [venue.peers[1]]
@@ -46,7 +46,7 @@ def test_dialects_read_the_notice_of_their_venue(name, dial):
         venue.announce_shutdown()
         frames = [client.recv(timeout=5).encode() for _ in range(1 + (name == "bitfinex"))]
         found = venues.find(name).dialect.peek(frames[-1])
-        assert isinstance(found, Notice)
+        assert isinstance(found, Ending)
 
 
 def test_the_notices_are_those_of_the_venues(dial):

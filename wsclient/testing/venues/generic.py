@@ -48,16 +48,18 @@ class GenericProtocol(MarketProtocol):
                 return
         if peer.venue.muted(channel):
             return
-        answer = {"type": "subscription", "channel": channel}
+        answer: dict[str, Any] = {"type": "subscription", "channel": channel}
         if error is None:
             yield encode({**answer, "status": "success"})
         else:
             if isinstance(error, ChannelRefusal) and error.kind != "channel":
                 answer["code"] = error.kind
+                if error.kind == "limit":
+                    answer["limit"] = True
             yield encode({**answer, "status": "error", "error": error})
 
     def shutdown_notice(self, peer: Peer) -> Payload:
-        return encode({"type": "system", "event": "shutdown"})
+        return encode({"type": "ending", "reason": "shutdown"})
 
     def data(self, channel: str, sequence: int, fields: Mapping[str, Any]) -> Payload:
         if self._has_gateway_time:
