@@ -154,10 +154,11 @@ class Reconnecting(Event):
 class Failing(Event):
     """The client has had no working connection for ``seconds``, and keeps trying.
 
-    Emitted once per outage, after 30 s. A connection works when it has brought data, or has stayed
-    open for ten seconds. ``why`` says how the last attempt or connection ended; empty if the first
-    attempt has not. If the program has configured no logging, this and the failure of a client are
-    printed on stderr.
+    With several connections, it lacks one of them: ``why`` begins with its address. Emitted once
+    per outage, after 30 s. A connection works when it has brought data, or has stayed open for ten
+    seconds. ``why`` says how the last attempt or connection ended; empty if the first attempt has
+    not. If the program has configured no logging, this and the failure of a client are printed on
+    stderr.
     """
 
     seconds: float
@@ -280,8 +281,8 @@ class GapMarked(Event):
 class Recovered(Event):
     """The client has recovered from a disconnect.
 
-    The connection is open, and the venue has confirmed every channel that is still wanted.
-    ``seconds`` is the time since the connection ended, ``channels`` the number of channels.
+    The venue has confirmed every channel that is still wanted, on a connection that is open.
+    ``seconds`` is the time since the first connection ended, ``channels`` the number of channels.
     """
 
     seconds: float
