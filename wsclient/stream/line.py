@@ -41,7 +41,7 @@ class ChannelLine:
         self.matching = matching
         #: With numbers: how many of its messages were dropped, as others had brought them.
         self.copies = 0
-        #: The first and the highest number of its sequence; None if it has brought none.
+        #: The first and the highest number of its sequence; None if not known.
         self.first: int | None = None
         self.last: int | None = None
         #: Its last number, if that was below the highest.
@@ -64,9 +64,9 @@ class ChannelLine:
         """
         last, low = self.last, self.low
         if last is None or (number > last and (low is None or follows != low)):
-            self.last, self.low = number, None
-            if self.first is None:
+            if last is None:
                 self.first = number
+            self.last, self.low = number, None
             return False
         if number == last:
             return False

@@ -59,6 +59,7 @@ class Numbered:
         "_held_bytes",
         "_identities",
         "_lines",
+        "_newest",
         "_order",
         "_passed",
         "_rejoin",
@@ -79,7 +80,9 @@ class Numbered:
         self._order = 0
         #: After a refresh: the number from which on no connection is ignored any more.
         self._rejoin: int | None = None
-        #: (time, last number then), oldest first; the first of them is SILENCE old.
+        #: The time of the last call, and the last number then.
+        self._newest = (0.0, 0)
+        #: The same at earlier times, oldest first; the first of them is SILENCE old.
         self._passed: list[tuple[float, int]] = []
         #: The connection and the identity of recent numbers.
         self._identities: dict[int, tuple[int, Hashable]] = {}
@@ -127,8 +130,11 @@ class Numbered:
         last, passed = self._channel.last, self._passed
         if last is None:
             return
-        if not passed or now - passed[-1][0] >= SILENCE / SAMPLES:
-            passed.append((now, last))
+        if passed and now - passed[-1][0] >= SILENCE / SAMPLES:
+            passed.append(self._newest)
+        self._newest = now, last
+        if not passed:
+            passed.append(self._newest)
         while len(passed) > 1 and passed[1][0] <= now - SILENCE:
             del passed[0]
 
