@@ -55,6 +55,11 @@ class ChannelLine:
         #: Another connection leads in a new sequence, which this one has not begun.
         self.is_ignored = False
 
+    @property
+    def is_fit(self) -> bool:
+        """Whether its numbers can be compared with the delivered ones."""
+        return not (self.is_apart or self.is_ignored)
+
     def has_restarted(self, number: int, follows: int | None) -> bool:
         """Note the number of a message; return whether a new sequence begins with it.
 

@@ -28,7 +28,7 @@ RUN = 3
 LAG = 0.25
 #: The most that waits on either side of a matching (bytes), and what each message takes besides its
 #: payload.
-RING_BYTES = 1024 * 1024
+RING_BYTES = 256 * 1024
 OVERHEAD = 512
 
 _Gram = tuple[Hashable, ...]

@@ -150,19 +150,18 @@ class Numbered:
         follows: int | None = number - 1
         if isinstance(message, LinkedMessage):
             follows = message.follows
-        before = line.last
+        before, was_ignored = line.last, line.is_ignored
         has_restarted = line.has_restarted(number, follows)
-        if has_restarted:
+        if has_restarted and not was_ignored:
             self._flush(delivered)
         elif identity is not None and not isinstance(message, LinkedMessage):
             self._compare(delivered, line, number, identity)
         last = self._channel.last
-        was_ignored = line.is_ignored
         if follows is None and line.is_asked:
             line.is_asked = False
             self._refresh(delivered, line, message, is_refused)
         elif last is None and line.id == self.leader:
-            line.is_met = line.is_shared = True
+            line.is_shared = True
             self._accept(delivered, line, message, is_refused)
         elif (
             last is None
@@ -178,7 +177,7 @@ class Numbered:
             else:
                 self._copy(delivered, line, message, is_refused, now)
         elif follows is not None and follows <= last:
-            line.is_met = line.is_shared = True
+            line.is_shared = True
             self._accept(delivered, line, message, is_refused, before != last)
         else:
             wait = MERGE_WAIT if line.is_met else MEET_WAIT
@@ -203,7 +202,7 @@ class Numbered:
         """
         delivered: list[Message] = []
         self.leader = line.id
-        if line.is_apart or line.is_ignored:
+        if not line.is_fit:
             self._flush(delivered)
             line.is_apart = line.is_ignored = False
             self._ignore_others(line, None)
@@ -226,7 +225,7 @@ class Numbered:
         Its rows are absolute, and connections cut the same updates differently: nothing is lost.
         """
         channel, last = self._channel, self._channel.last
-        line.doubt = None
+        line.doubt, line.is_met = None, True
         follows: int | None = None
         if isinstance(message, LinkedMessage) and may_cover and last is not None:
             follows = message.follows
@@ -275,10 +274,13 @@ class Numbered:
         is_snapshot = isinstance(message, LinkedMessage) and message.follows is None
         if self._is_apart(line, number, is_snapshot, now):
             line.is_apart = True
-            if len(self._lines) == 1:
+            fit = next((other for other in self._lines.values() if other.is_fit), None)
+            if fit is None:
                 delivered += self.lead(line, "reconnect")
                 self._accept(delivered, line, message, is_refused)
                 return
+            if line.id == self.leader:
+                self.leader = fit.id
         else:
             line.is_met = True
         line.copies += 1
@@ -330,7 +332,7 @@ class Numbered:
         if not is_linked:
             self._channel.restart(line.doubt or "sequence")
         self.leader = line.id
-        line.is_met = line.is_shared = True
+        line.is_shared = True
         self._accept(delivered, line, message, is_refused)
 
     def _refresh(
@@ -344,7 +346,6 @@ class Numbered:
             self._ignore_others(line, last)
             self._begin_again()
         self.leader = line.id
-        line.is_met = True
         self._accept(delivered, line, message, is_refused)
 
     def _ignore_others(self, leader: ChannelLine, rejoin: int | None) -> None:
@@ -394,7 +395,7 @@ class Numbered:
                 first.line.is_met = True
             elif first.key <= last:
                 self._pop()
-                first.line.is_met = first.line.is_shared = True
+                first.line.is_shared = True
                 self._accept(delivered, first.line, first.message, first.is_refused)
             elif (
                 first.key <= expired
@@ -408,11 +409,8 @@ class Numbered:
     def _may_fill(self, lines: Iterable[ChannelLine], number: int) -> bool:
         """Return whether a connection may still bring numbers up to ``number``."""
         for line in lines:
-            if line.is_apart or line.is_ignored:
-                continue
-            if line.last is None:
-                if line.confirmed_at is not None:
-                    return True
-            elif line.last < number:
+            if line.is_fit and (
+                line.confirmed_at is not None if line.last is None else line.last < number
+            ):
                 return True
         return False
