@@ -6,8 +6,8 @@ import pytest
 
 from support.overlap import LATER, NEW, OLD, Overlap
 from wsclient.messages import Gap, Message
-from wsclient.stream.line import SILENCE
 from wsclient.stream.matching import LAG, RUN
+from wsclient.stream.merge import SILENCE
 
 # --- without numbers: alignment ------------------------------------------------------------------
 

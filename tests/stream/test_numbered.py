@@ -6,8 +6,7 @@ import pytest
 
 from support.overlap import LATER, NEW, OLD, Overlap, met
 from wsclient.messages import Arrival, Gap, LinkedMessage, Message
-from wsclient.stream.line import SILENCE
-from wsclient.stream.numbered import MEET_WAIT, MERGE_WAIT
+from wsclient.stream.numbered import MEET_WAIT, MERGE_WAIT, PASSED
 
 # --- numbers: copies -----------------------------------------------------------------------------
 
@@ -286,13 +285,13 @@ def test_a_restart_on_the_leader_is_marked_as_on_a_lone_connection() -> None:
     assert run.delivered == [1, 2, 3]
 
 
-@pytest.mark.parametrize("moment", [0.0, SILENCE])
+@pytest.mark.parametrize("moment", [0.0, PASSED])
 def test_numbers_of_a_connection_of_its_own_are_no_copies_for_ever(moment: float) -> None:
-    run = Overlap(*range(1, 50), read_at=-SILENCE)
+    run = Overlap(*range(1, 50), read_at=-PASSED)
     run.now = moment
     run.count(NEW, 1, 2)
     run.count(OLD, 50)
-    assert not run.merge.is_proven(SILENCE)
+    assert not run.merge.is_proven(PASSED)
     run.leave(OLD)
     run.count(NEW, 3, 4)
     assert (run.delivered, run.marks) == ([50, 3, 4], [Gap("reconnect", None, 1)])
@@ -302,7 +301,7 @@ def test_numbers_that_were_passed_just_now_are_copies() -> None:
     run = Overlap(1)
     run.count(OLD, 2, 3, 4)
     run.leave(OLD)
-    run.now = SILENCE / 2
+    run.now = PASSED / 2
     run.count(NEW, 2, 3, 4, 5)
     assert (run.delivered, run.marks) == ([2, 3, 4, 5], [])
 
@@ -312,7 +311,7 @@ def test_a_lone_connection_whose_numbers_stay_behind_is_marked() -> None:
     run.count(OLD, *range(2, 100))
     run.leave(OLD)
     run.count(NEW, 1, 2)
-    run.now = SILENCE
+    run.now = PASSED
     run.count(NEW, 3, 4)
     assert run.delivered[98:] == [3, 4]
     assert run.marks == [Gap("reconnect", None, 1)]

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from wsclient.stream.matching import Matching
 
-__all__ = ["SILENCE", "ChannelLine"]
-
-#: After this time (s) a message is not on its way any more: it has come on each connection.
-SILENCE = 5.0
+__all__ = ["ChannelLine"]
 
 
 class ChannelLine:

@@ -17,13 +17,15 @@ from collections.abc import Hashable, Mapping
 
 from wsclient.messages import Message
 from wsclient.stream.channel import Channel
-from wsclient.stream.line import SILENCE, ChannelLine
+from wsclient.stream.line import ChannelLine
 from wsclient.stream.matching import LAG, Entry, Matching, is_snapshot
 from wsclient.stream.numbered import MEET_WAIT, Numbered
 
 __all__ = ["LAG", "SILENCE", "Merge"]
 
 INF = float("inf")
+#: How long (s) both connections must be silent for proof: then nothing is on its way.
+SILENCE = 5.0
 #: Of the connections that carry a channel with numbers: it is never used.
 _NO_MATCHING = Matching(lambda _: None)
 

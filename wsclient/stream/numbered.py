@@ -18,16 +18,18 @@ from typing import NamedTuple
 
 from wsclient.messages import LinkedMessage, Message
 from wsclient.stream.channel import Channel
-from wsclient.stream.line import SILENCE, ChannelLine
+from wsclient.stream.line import ChannelLine
 from wsclient.stream.matching import OVERHEAD
 
-__all__ = ["HELD_BYTES", "MEET_WAIT", "MERGE_WAIT", "Numbered"]
+__all__ = ["MEET_WAIT", "MERGE_WAIT", "PASSED", "Numbered"]
 
 INF = float("inf")
 #: How long (s) a message that leaves numbers out is held.
 MERGE_WAIT = 0.025
 #: The same, while the delivered numbers have not reached those of a connection that began later.
 MEET_WAIT = 1.0
+#: A number that was delivered so long ago (s) does not come on another connection any more.
+PASSED = 1.0
 #: The most that is held (bytes).
 HELD_BYTES = 1024 * 1024
 #: How many identities of numbers are remembered, and how many times the last number was noted.
@@ -82,7 +84,7 @@ class Numbered:
         self._rejoin: int | None = None
         #: The time of the last call, and the last number then.
         self._newest = (0.0, 0)
-        #: The same at earlier times, oldest first; the first of them is SILENCE old.
+        #: The same at earlier times, oldest first; the first of them is PASSED old.
         self._passed: list[tuple[float, int]] = []
         #: The connection and the identity of recent numbers.
         self._identities: dict[int, tuple[int, Hashable]] = {}
@@ -130,12 +132,12 @@ class Numbered:
         last, passed = self._channel.last, self._passed
         if last is None:
             return
-        if passed and now - passed[-1][0] >= SILENCE / SAMPLES:
+        if passed and now - passed[-1][0] >= PASSED / SAMPLES:
             passed.append(self._newest)
         self._newest = now, last
         if not passed:
             passed.append(self._newest)
-        while len(passed) > 1 and passed[1][0] <= now - SILENCE:
+        while len(passed) > 1 and passed[1][0] <= now - PASSED:
             del passed[0]
 
     def take(
@@ -291,7 +293,7 @@ class Numbered:
             return False
         at, passed = self._passed[0]
         # A snapshot has the number of the last message before it, however old that is.
-        return at <= now - SILENCE and number < passed + (not is_snapshot)
+        return at <= now - PASSED and number < passed + (not is_snapshot)
 
     def _compare(
         self, delivered: list[Message], line: ChannelLine, number: int, identity: Hashable
