@@ -276,6 +276,26 @@ def test_counted_numbers_that_restart_are_marked_and_go_on(first: int, delivered
     assert run.marks == [Gap("sequence", None, 1)]
 
 
+def test_what_another_connection_repeats_is_no_restart() -> None:
+    run = met()
+    run.count(OLD, *range(4, 10))
+    run.count(NEW, *range(4, 10))
+    run.messages.clear()
+    run.count(NEW, 9, 5, 5, 2)  # its last number, one twice, and its first
+    run.count(OLD, 10)
+    run.count(NEW, 10, 6)  # it follows 5, but 10 came between
+    run.count(OLD, 11)
+    assert (run.delivered, run.marks, run.merge.leader) == ([10, 11], [], OLD)
+
+
+def test_pointers_that_restart_below_and_end_above_are_marked() -> None:
+    run = Overlap()
+    run.link(OLD, (90, 100), ranges=False)
+    run.link(NEW, (10, 20), (20, 100), (5, 30), (30, 130), ranges=False)
+    assert (run.delivered, run.marks) == ([100, 130], [Gap("sequence", None, 1)])
+    assert run.merge.leader == NEW
+
+
 def test_a_restart_on_the_leader_is_marked_as_on_a_lone_connection() -> None:
     run = met()
     run.count(OLD, *range(4, 101))

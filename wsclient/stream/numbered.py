@@ -171,7 +171,7 @@ class Numbered:
             or (line.is_ignored and not self._rejoins(line, has_restarted, follows))
         ):
             line.copies += 1
-        elif has_restarted and number <= last and not was_ignored:
+        elif has_restarted and not was_ignored:
             self._restart(delivered, line, message, is_refused, follows == last)
         elif number <= last:
             if before == last and line.id == self.leader:
