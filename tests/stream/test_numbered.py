@@ -109,6 +109,16 @@ def test_a_jump_is_held_for_a_short_time() -> None:
     assert run.merge.deadline() == float("inf")
 
 
+def test_a_jump_that_the_fast_path_fills_is_due_at_once() -> None:
+    run = met()
+    run.count(NEW, 5, 6)
+    run.channel.accept(Message("a", sequence=4, arrival=Arrival(1, OLD, None)))
+    assert run.merge.deadline() <= 0.0
+    run.tick(0.0)
+    assert (run.delivered, run.marks) == ([5, 6], [])
+    assert run.merge.deadline() == float("inf")
+
+
 def test_what_comes_too_late_is_dropped() -> None:
     run = met()
     run.count(OLD, 6)

@@ -204,7 +204,10 @@ class Merge:
         return self._numbers.tick(now) if self.is_numbered else []
 
     def deadline(self) -> float:
-        """Return when :meth:`tick` is due (monotonic s); infinity if nothing waits for it."""
+        """Return when :meth:`tick` is due (monotonic s); infinity if nothing waits for it.
+
+        To be asked after each read that the fast path has taken, too.
+        """
         return self._numbers.deadline() if self.is_numbered else INF
 
     def is_proven(self, now: float) -> bool:

@@ -103,9 +103,14 @@ class Numbered:
         )
 
     def deadline(self) -> float:
-        """Return when :meth:`tick` is due (monotonic s); infinity if nothing is held."""
-        last, dues = self._channel.last, self._dues
-        while dues and (not self._held or (last is not None and dues[0][1] <= last)):
+        """Return when :meth:`tick` is due (monotonic s); infinity if nothing is held.
+
+        The fast path may have filled a jump: then it is due at once.
+        """
+        held, last, dues = self._held, self._channel.last, self._dues
+        if held and (last is None or held[0].key <= last):
+            return -INF
+        while dues and (not held or (last is not None and dues[0][1] <= last)):
             heappop(dues)
         return dues[0][0] if dues else INF
 
