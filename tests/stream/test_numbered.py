@@ -291,7 +291,7 @@ def test_what_another_connection_repeats_is_no_restart() -> None:
     run.count(OLD, *range(4, 10))
     run.count(NEW, *range(4, 10))
     run.messages.clear()
-    run.count(NEW, 9, 5, 5, 2)  # its last number, one twice, and its first
+    run.count(NEW, 9, 8, 9, 5, 5, 2)  # its last number, a run up to it, one twice, and its first
     run.count(OLD, 10)
     run.count(NEW, 10, 6)  # it follows 5, but 10 came between
     run.count(OLD, 11)

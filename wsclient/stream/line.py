@@ -75,6 +75,6 @@ class ChannelLine:
         is_new = follows is None or follows in (last, low)
         if is_new or (self.first is not None and number < self.first):
             self.first, self.last, self.low = number, number, None
-            return True
-        self.low = number
-        return False
+        else:
+            self.low = number
+        return self.low is None
