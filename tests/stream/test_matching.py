@@ -100,6 +100,68 @@ def test_a_run_from_the_beginning_of_the_overlap_proves_nothing() -> None:
     assert run.merge.is_proven(run.now)
 
 
+def test_a_run_that_begins_before_the_connections_settle_proves_nothing() -> None:
+    run = Overlap(None)
+    run.now = LAG * 0.99
+    run.show(OLD, 1)
+    run.show(NEW, 1)
+    run.now = LAG
+    run.show(OLD, 2, 3)
+    run.show(NEW, 2, 3)
+    assert not run.merge.is_proven(run.now)
+    run.show(OLD, 4)
+    run.show(NEW, 4)
+    assert run.merge.is_proven(run.now)
+
+
+def test_a_connection_behind_goes_on_after_what_it_missed() -> None:
+    run = Overlap(None)
+    run.align()
+    run.show(OLD, 1, 2, 3, 4, 5, 6)
+    run.show(NEW, 1, 2, 4, 5, 6)
+    assert run.merge.is_proven(LATER)
+    run.show(OLD, 7)
+    run.leave(OLD)
+    run.show(NEW, 7, 8)
+    assert (run.delivered, run.marks) == ([1, 2, 3, 4, 5, 6, 7, 8], [])
+
+
+def test_a_connection_ahead_shows_what_the_leader_missed() -> None:
+    run = Overlap(None)
+    run.align()
+    run.show(NEW, 1, 2, 3, 4, 5, 6, 7)
+    run.show(OLD, 1, 2, 4, 5, 6)
+    assert run.merge.is_proven(LATER)
+    run.leave(OLD)
+    assert (run.delivered, run.marks) == ([1, 2, 4, 5, 6, 7], [Gap("sequence", 1, 1)])
+
+
+def test_of_a_run_that_came_twice_only_what_is_not_matched_counts() -> None:
+    run = Overlap(None)
+    run.align()
+    run.show(OLD, 1, 2, 3, 9, 1, 2, 3, 5)
+    run.show(NEW, 1, 2, 3, 9)
+    run.show(NEW, 8, 1, 2)
+    assert not run.merge.is_proven(LATER)
+    run.show(NEW, 3)
+    assert run.merge.is_proven(LATER)
+    run.leave(OLD)
+    run.show(NEW, 5, 6)
+    assert run.delivered == [1, 2, 3, 9, 1, 2, 3, 5, 6]
+
+
+def test_what_is_matched_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wsclient.stream.matching.RING_BYTES", 10_000)
+    run = Overlap(None)
+    run.align()
+    for identity in range(100):
+        run.show(OLD, identity)
+        run.show(NEW, identity)
+    run.show(NEW, *range(100, 105))
+    run.leave(OLD)
+    assert (run.delivered, run.marks) == ([*range(105)], [])
+
+
 def test_an_unknown_identity_equals_nothing() -> None:
     run = Overlap(None)
     run.now = LATER

@@ -274,7 +274,7 @@ class Merge:
 
     def _take_over(self, line: ChannelLine, now: float, reason: str) -> list[Message]:
         """Let a connection lead on a channel without numbers; return what it has ready."""
-        matching, old = line.matching, self._lines.get(self._leader)
+        matching = line.matching
         is_proven = self.is_proven(now)
         self._leader = line.id
         rest = matching.rest()
@@ -285,8 +285,6 @@ class Merge:
                 line.copies += len(rest)
                 rest.clear()
             line.doubt = None
-            if old is not None:
-                old.matching.split()
         else:
             self._channel.suspect(reason)
             self._align_again(now)
