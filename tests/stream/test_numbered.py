@@ -109,6 +109,17 @@ def test_a_jump_is_held_for_a_short_time() -> None:
     assert run.merge.deadline() == float("inf")
 
 
+def test_the_deadline_is_that_of_what_is_still_held() -> None:
+    run = met()
+    run.count(OLD, 6)
+    run.now = MERGE_WAIT / 2
+    run.count(NEW, 4, 5)
+    run.count(OLD, 9)
+    assert run.merge.deadline() == run.now + MERGE_WAIT
+    run.tick(MERGE_WAIT)
+    assert run.delivered == [4, 5, 6]
+
+
 def test_a_jump_that_the_fast_path_fills_is_due_at_once() -> None:
     run = met()
     run.count(NEW, 5, 6)
@@ -170,6 +181,18 @@ def test_what_is_held_is_delivered_when_the_other_connection_leaves() -> None:
     run.count(NEW, 6)
     run.leave(OLD)
     assert (run.delivered, run.marks) == ([6], [Gap("reconnect", 2, 1)])
+
+
+def test_what_is_held_may_be_filled_after_its_connection_has_left() -> None:
+    run = met()
+    run.count(OLD, 6)
+    run.leave(OLD)
+    assert not run.merge.is_over
+    run.count(NEW, 4, 5)
+    assert (run.delivered, run.marks) == ([4, 5, 6], [])
+    assert not run.merge.is_over
+    run.count(NEW, 6)
+    assert run.merge.is_over
 
 
 def test_a_suspicion_of_one_connection_gives_its_jump_the_reason() -> None:
