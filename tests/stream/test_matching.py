@@ -266,6 +266,22 @@ def test_the_snapshot_of_a_new_connection_does_not_break_the_silence() -> None:
     assert (run.delivered, run.marks) == ([1], [])
 
 
+def test_the_first_snapshot_of_a_channel_is_delivered() -> None:
+    run = Overlap()
+    run.now = 1.0
+    run.snapshot(NEW, 50)
+    run.now = 1.0 + SILENCE
+    assert not run.merge.is_proven(run.now)
+    run.switch()
+    assert run.delivered == [50]
+
+
+def test_a_channel_that_never_sent_is_proven_by_silence() -> None:
+    run = Overlap()
+    run.now = SILENCE
+    assert run.merge.is_proven(run.now)
+
+
 def test_a_slow_channel_is_proven_by_silence_after_a_common_message() -> None:
     run = Overlap(None)
     run.now = 1.0

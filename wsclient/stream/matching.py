@@ -157,6 +157,11 @@ class Matching:
         """Whether the connection has still to bring messages that are delivered already."""
         return bool(self._owed.items)
 
+    @property
+    def is_ahead(self) -> bool:
+        """Whether messages of the connection wait."""
+        return bool(self._ahead.items)
+
     def settle(self, now: float) -> None:
         """Note that each message comes on both sides from now on, though not at once."""
         self._settled_at = now + LAG

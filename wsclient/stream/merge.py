@@ -233,7 +233,11 @@ class Merge:
         if matching.is_aligned:
             return line.confirmed_at
         silent_at = matching.active_at + SILENCE
-        return silent_at if now < silent_at or matching.agrees() else INF
+        if now < silent_at:
+            return silent_at
+        # A snapshot is of no use only where the leader has brought one, or anything.
+        is_needed = matching.is_ahead and self._channel.latest is None
+        return silent_at if matching.agrees() and not is_needed else INF
 
     # Inside.
 
