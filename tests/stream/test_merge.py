@@ -7,6 +7,7 @@ import pytest
 from support.overlap import LATER, NEW, OLD, THIRD, Overlap, met
 from wsclient.messages import Arrival, Gap, Message
 from wsclient.stream.matching import LAG
+from wsclient.stream.merge import SILENCE
 
 # --- numbers: the change of the leader -----------------------------------------------------------
 
@@ -64,6 +65,22 @@ def test_a_merge_is_over_when_the_other_connection_has_left() -> None:
     assert not run.merge.is_over  # the leader has still to bring 4
     run.channel.accept(Message("a", sequence=5, arrival=Arrival(1, OLD, None)))
     assert run.merge.is_over
+
+
+def test_a_merge_is_not_over_while_two_carry_the_channel() -> None:
+    run = Overlap(1)
+    run.count(OLD, 2)
+    run.count(NEW, 2)
+    assert not run.merge.is_over
+    run.leave(OLD)
+    assert run.merge.is_over
+
+
+def test_a_second_confirmation_changes_nothing() -> None:
+    run = Overlap(None)
+    run.merge.confirmed(NEW, SILENCE - 1.0)
+    run.merge.confirmed(THIRD, 0.0)  # it does not carry the channel
+    assert run.merge.is_proven(SILENCE)
 
 
 def test_what_a_connection_that_left_still_brings_is_ignored() -> None:
