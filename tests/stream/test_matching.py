@@ -378,6 +378,16 @@ def test_a_connection_asked_for_a_snapshot_leads_from_there() -> None:
     assert run.merge.leader == NEW
 
 
+def test_a_snapshot_asked_for_ends_what_was_to_come() -> None:
+    run = Overlap(None)
+    run.align()
+    run.show(OLD, 1, 2)
+    run.merge.asked(NEW)
+    run.snapshot(NEW, 50)
+    run.show(NEW, 3)
+    assert (run.delivered, run.marks) == ([1, 2, 50, 3], [Gap("sequence", None, 1)])
+
+
 def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wsclient.stream.matching.RING_BYTES", 10_000)
     run = Overlap(None)

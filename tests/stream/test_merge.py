@@ -25,6 +25,7 @@ def test_with_numbers_the_successor_is_proven_when_the_numbers_meet() -> None:
 def test_a_switch_of_a_channel_with_numbers_leaves_no_trace() -> None:
     run = met()
     run.switch()
+    assert run.merge.leader == NEW
     run.count(OLD, 4)
     run.leave(OLD)
     assert run.channel.pending is None
@@ -86,7 +87,11 @@ def test_a_second_confirmation_changes_nothing() -> None:
 def test_what_a_connection_that_left_still_brings_is_ignored() -> None:
     run = met()
     run.leave(OLD)
+    run.leave(OLD)
     run.count(OLD, 4)
+    run.merge.suspect(OLD, "invalid", 0.0)
+    run.merge.asked(OLD)
+    assert run.channel.pending is None
     assert run.delivered == []
 
 
