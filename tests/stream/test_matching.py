@@ -244,6 +244,30 @@ def test_the_mark_of_a_planned_switch_has_its_reason() -> None:
     assert run.marks == [Gap("rejected", None, 1)]
 
 
+def test_after_a_switch_without_proof_the_old_leader_must_be_proven_too() -> None:
+    run = Overlap(None)
+    run.now = LATER
+    run.show(OLD, 1)
+    run.switch()
+    run.show(NEW, 2, 3, 4)
+    run.show(OLD, 2, 3, 4)
+    assert not run.merge.is_proven(run.now)
+    run.now += LAG
+    run.show(NEW, 5, 6, 7)
+    run.show(OLD, 5, 6, 7)
+    assert run.merge.is_proven(run.now)
+
+
+def test_copies_are_counted_across_a_switch() -> None:
+    run = Overlap(None)
+    run.align()
+    run.merge.suspect(OLD, "invalid", LATER)
+    run.switch()
+    run.show(NEW, 1, 2)
+    run.switch()
+    assert run.merge.copies == {OLD: 0, NEW: RUN}
+
+
 def test_silence_of_both_proves_the_successor() -> None:
     run = Overlap(None, is_confirmed=False)
     run.merge.confirmed(NEW, 1.0)
