@@ -87,6 +87,7 @@ class Inbound:
         self._dialect = dialect
         self._is_json = dialect.is_json
         self._json = PlainDecoder(decimal)
+        self._decode_quickly = self._json.decode
         self._decode = self._json.decode_all if self._is_json else dialect.decoder(decimal)
         self._deliver_unhandled = deliver_unhandled
         self._validate = validate
@@ -170,10 +171,15 @@ class Inbound:
     def data(self, message: Message) -> Any:
         """Return the plain data of a message, decoded in the consumer's thread."""
         self._untouched = 0
-        decoded = (
-            self._json.decode_deep(message.raw) if self._is_json else self._decode(message.raw)
-        )
-        return decoded if message.item is None else self._dialect.item(decoded, message.item)
+        raw, item = message.raw, message.item
+        if self._is_json:
+            try:
+                decoded = self._decode_quickly(raw)  # written in C
+            except (msgspec.MsgspecError, ValueError, RecursionError):
+                decoded = self._json.decode_deep(raw)
+        else:
+            decoded = self._decode(raw)
+        return decoded if item is None else self._dialect.item(decoded, item)
 
     def typed(self, message: Message, kind: Any) -> Any:
         """Return the data of a message, decoded to ``kind`` in the consumer's thread."""
