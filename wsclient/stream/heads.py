@@ -95,7 +95,7 @@ def heads_of(fields: DataFields) -> Heads:
     names = [fields.type, fields.channel, *fields.sequences]
     struct = _head(tuple(names))
     kind, channel, *numbers = struct.__struct_fields__
-    return Heads(struct, (kind, channel), [(name,) for name in numbers], (), bool(numbers))
+    return Heads(struct, (kind, channel), [(name,) for name in numbers], (), ("",) * bool(numbers))
 
 
 def shape_of(
@@ -183,11 +183,11 @@ class Recipes:
             items = items[1:]
         if len(items) == 1:
             return self._of_one(shape, head, items[0], count)
-        if not items or self._heads.may_begin_to_count:
+        if not items:
             return None
         parts = []
         for item in items:
-            if type(item) is not Message or item.sequence is not None:
+            if type(item) is not Message or item.sequence is not None or self._may_count(item):
                 return None
             parts.append((item.channel, item.type, item.item))
         return tuple(parts), "", None, SEVERAL, -1, count
@@ -209,11 +209,14 @@ class Recipes:
             return None
         elif number is not None:
             style, found = COUNTED, _index(shape.numbers, head, number)
-        elif self._heads.may_begin_to_count and _has_none(shape, head):
+        elif self._may_count(item) and _has_none(shape, head):
             style = UNNUMBERED
         if found < 0 and style not in (PLAIN, UNNUMBERED):
             return None
         return item.channel, item.type, item.item, style, found, count
+
+    def _may_count(self, item: Message) -> bool:
+        return item.channel.startswith(self._heads.may_begin_to_count)
 
 
 def _has_none(shape: Shape, head: Any) -> bool:
