@@ -19,7 +19,7 @@ cdef class Batch:
 cpdef tuple accept_ordinary(channels, batch, aliases, count)
 
 @cython.locals(channel=Channel)
-cdef _accept_flat(channels, batch, shape, flat, append)
+cdef _accept_flat(channels, batch, shape, flat, list messages)
 
 @cython.locals(channel=Channel)
-cdef _accept_several(channels, parts, aliases, batch, raw, append)
+cdef _accept_several(channels, parts, aliases, batch, raw, list messages)
