@@ -110,12 +110,14 @@ def shape_of(
     """
     key = list(map(names, heads.key))
     flat = [names(name) for candidate in heads.numbers for name in candidate]
+    all_numbers = attrgetter(*flat) if flat else _none
+    numbers: list[Getter] = [attrgetter(*map(names, candidate)) for candidate in heads.numbers]
     return Shape(
         decode,
         attrgetter(*key),
-        [attrgetter(*map(names, candidate)) for candidate in heads.numbers],
+        numbers if fields is None else _by_rank(numbers, all_numbers),
         [attrgetter(names(name)) for name in heads.counts],
-        attrgetter(*flat) if flat else _none,
+        all_numbers,
         (None,) * len(flat) if len(flat) > 1 else None,
         attrgetter(*key, flat[0]) if fields is not None and flat else None,
         _types(fields),
@@ -133,13 +135,22 @@ def shape_of_objects(decode: Callable[[bytes], Any], fields: DataFields) -> Shap
     return Shape(
         decode,
         itemgetter(*key),
-        [itemgetter(name) for name in names],
+        _by_rank([itemgetter(name) for name in names], all_numbers),
         (),
         all_numbers,
         [None] * len(names),
         itemgetter(*key, names[0]) if names else None,
         _types(fields),
     )
+
+
+def _by_rank(numbers: list[Getter], all_numbers: Getter) -> list[Getter]:
+    """Return the getters of the first field, and of the first that holds an integer."""
+
+    def first(head: Any) -> Any:
+        return next((number for number in all_numbers(head) if type(number) is int), None)
+
+    return [numbers[0], first] if len(numbers) > 1 else numbers
 
 
 def _types(fields: DataFields | None) -> Mapping[str, str]:
@@ -166,6 +177,8 @@ class Recipes:
         try:
             key = shape.key(head)
             hash(key)
+            if shape.types and key[0] not in shape.types:
+                return  # of such frames, type and channel need not say everything
             recipe = self._recipe(shape, head, items)
         except (AttributeError, LookupError, TypeError):
             return
