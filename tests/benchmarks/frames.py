@@ -156,6 +156,11 @@ class Stream:
         frames = [t.fill(FIRST) for cycle in self._cycles for t in cycle]
         return sum(len(payload_of(frame)) for frame in frames) / len(frames)
 
+    @property
+    def cycle(self) -> int:
+        """The number of frames after which contents repeat."""
+        return len(self._cycles) * len(self._cycles[0])
+
     def frames_length(self, count: int) -> int:
         """Return the length (bytes) of the openings and of the first ``count`` frames."""
         opening, cycles = sum(map(len, self.openings)), self._cycles

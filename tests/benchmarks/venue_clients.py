@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
-from frames import Stream
+from frames import Stream, payload_of
 from kinds import KINDS
 from shapes import type_of
 from watch import Watch
@@ -70,7 +70,7 @@ class Course:
         """Return payloads of all shapes."""
         return [
             *map(self.stream.payload, range(EXAMPLES)),
-            *(payload[2 if payload[1] < 126 else 4 :] for payload in self.stream.openings),
+            *map(payload_of, self.stream.openings),
         ]
 
     def data(self, payload: bytes) -> Any:
