@@ -40,7 +40,8 @@ def _bybit(data: Any) -> Changes:
 def _coinbase(data: Any) -> Changes:
     if data["type"] == "snapshot":
         return True, data["bids"], data["asks"]
-    bids, asks = [], []
+    bids: list[Any] = []
+    asks: list[Any] = []
     for side, price, size in data["changes"]:
         (bids if side == "buy" else asks).append((price, size))
     return False, bids, asks

@@ -102,7 +102,7 @@ def bitfinex_id(index: int) -> int:
 
 
 def bitfinex(place: Place, *payload: Any) -> Any:
-    return [bitfinex_id(place.index), *payload, number()]
+    return [bitfinex_id(place.position), *payload, number()]
 
 
 def bitfinex_ticker(place: Place) -> Any:

@@ -42,7 +42,7 @@ class Place(NamedTuple):
 
     channel: str
     symbol: str
-    index: int
+    position: int
     dice: random.Random
 
     def price(self) -> str:

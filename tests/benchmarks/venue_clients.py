@@ -292,7 +292,8 @@ def raw(course: Course) -> Result:
 
     connection = websocket.create_connection(course.plain_url, skip_utf8_validation=True)
     connection.send("go")
-    sock, buffer, received = connection.sock, bytearray(256 * 1024), 0
+    sock: Any = connection.sock
+    buffer, received = bytearray(256 * 1024), 0
     wanted = course.stream.frames_length(course.count)
     course.watch.start()
     while received < wanted and (got := sock.recv_into(buffer)):

@@ -36,7 +36,7 @@ class Venues:
     def __init__(self, chosen: argparse.Namespace, report: Report) -> None:
         self._quick: bool = chosen.quick
         self._rounds: int = chosen.rounds
-        self._seconds = 0.25 if chosen.quick else 0.5
+        self._seconds = 0.2 if chosen.quick else 0.3
         self._kinds = [name for name in KINDS if name in chosen.kinds]
         self._report = report
         self._is_pinned = can_pin(report)

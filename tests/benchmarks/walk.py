@@ -66,11 +66,10 @@ def walk(dice: Random, levels: int, changed: int) -> list[Update]:
         for tick in itertools.chain(*ticks):
             sizes.setdefault(tick, dice.randrange(1, 5 * 10**8))
         states.append(State(*({tick: sizes[tick] for tick in side} for side in ticks)))
-    there = itertools.pairwise(states)
-    back = itertools.pairwise(states[::-1])
+    steps = (*itertools.pairwise(states), *itertools.pairwise(states[::-1]))
     return [
-        Update(*(rows_of(_changes(*sides)) for sides in zip(a, b, strict=True)), a, b)
-        for a, b in (*there, *back)
+        Update(rows_of(_changes(a.bids, b.bids)), rows_of(_changes(a.asks, b.asks)), a, b)
+        for a, b in steps
     ]
 
 
