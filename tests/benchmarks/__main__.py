@@ -11,8 +11,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+# The tree that this file is in, and no other that may be installed.
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from generic import GUESSES, Generic
 from kinds import KINDS

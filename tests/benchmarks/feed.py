@@ -92,6 +92,7 @@ class Connection:
     # Venues.
 
     def _serve_kind(self, stream: Stream, count: int, is_plain: bool) -> None:
+        stream.prepare(count)  # now: it takes time
         conversation = Conversation(stream.kind.dialect)
         openings = dict(zip(stream.channels, stream.openings, strict=False))
         for each in () if is_plain else greeting(stream.kind.dialect):
@@ -112,7 +113,7 @@ class Connection:
                         self._send_frame(1, answer)
         if is_plain:
             self._sock.sendall(b"".join(stream.openings))
-        for chunk in stream.chunks(count) if count else ():
+        for chunk in stream.chunks(count):
             self._sock.sendall(chunk)
             self._handle_what_came()
 

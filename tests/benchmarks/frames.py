@@ -189,27 +189,26 @@ class Stream:
         assert self.kind.rest is not None
         return template(self.kind.rest(place), is_framed=False).fill(self._start(-1))
 
+    def prepare(self, count: int) -> None:
+        """Make ``count`` frames, which :meth:`chunks` then only has to hand out."""
+        while self._made < count:
+            frames, ends, size = [], [], 0
+            while size < CHUNK:
+                frames.append(self.frame(self._made))
+                size += len(frames[-1])
+                ends.append(size)
+                self._made += 1
+            self._chunks.append((b"".join(frames), ends))
+
     def chunks(self, count: int) -> Iterator[bytes]:
         """Yield ``count`` frames, in order, in pieces of about CHUNK. They are kept for later."""
-        for index in range(count):  # at most so many pieces
-            if index == len(self._chunks):
-                self._chunks.append(self._chunk())
-            chunk, ends = self._chunks[index]
+        self.prepare(count)
+        for chunk, ends in self._chunks:
             if count <= len(ends):
-                yield chunk[: ends[count - 1]]
+                yield chunk[: ends[count - 1]] if count else b""
                 return
             yield chunk
             count -= len(ends)
-
-    def _chunk(self) -> tuple[bytes, list[int]]:
-        """Return the next chunk, and where each of its frames ends."""
-        frames, ends, size = [], [], 0
-        while size < CHUNK:
-            frames.append(self.frame(self._made))
-            size += len(frames[-1])
-            ends.append(size)
-            self._made += 1
-        return b"".join(frames), ends
 
 
 def payload_of(frame: bytes) -> bytes:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from goals import Verdict
 
+import wsclient.stream.frames
+
 
 class Report:
     """The tables, verdicts and notes printed at the end."""
@@ -65,10 +67,12 @@ def machine() -> list[str]:
     for name in ("websocket-client", "wsaccel", "websockets", "picows", "orjson", "msgspec"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f"{name} {importlib.metadata.version(name)}")
+    form = "pure Python" if Path(wsclient.stream.frames.__file__).suffix == ".py" else "compiled"
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     return [
         f"{len(cores())} cores, {model}, {platform.system()} {platform.release()}{load}",
         f"{platform.python_implementation()} {platform.python_version()}, {', '.join(versions)}",
+        f"wsclient {wsclient.__version__} ({form})",
         time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
     ]
 
