@@ -5,6 +5,7 @@ A kind is a cycle of frames per channel, made once as templates, of which only t
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 import struct
@@ -163,16 +164,17 @@ class Stream:
 
     def frames_length(self, count: int) -> int:
         """Return the length (bytes) of the openings and of the first ``count`` frames."""
-        opening, cycles = sum(map(len, self.openings)), self._cycles
-        lengths = [[len(t.fill(FIRST)) for t in cycle] for cycle in cycles]
-        return opening + sum(
-            lengths[n % len(cycles)][n // len(cycles) % len(cycles[0])] for n in range(count)
-        )
+        turns, rest = divmod(count, self.cycle)
+        lengths = [len(self._template(n).fill(FIRST)) for n in range(self.cycle)]
+        return sum(map(len, self.openings)) + turns * sum(lengths) + sum(lengths[:rest])
 
     def frame(self, n: int) -> bytes:
         """Return frame number ``n``, from 0, after the openings."""
+        return self._template(n).fill(self._start(n))
+
+    def _template(self, n: int) -> Template:
         cycle = self._cycles[n % len(self._cycles)]
-        return cycle[n // len(self._cycles) % len(cycle)].fill(self._start(n))
+        return cycle[n // len(self._cycles) % len(cycle)]
 
     def payload(self, n: int) -> bytes:
         return payload_of(self.frame(n))
@@ -191,14 +193,23 @@ class Stream:
 
     def prepare(self, count: int) -> None:
         """Make ``count`` frames, which :meth:`chunks` then only has to hand out."""
+        if self._made >= count:
+            return
+        # All frames of a cycle at once: each of its numbers rises by the same from one to the next.
+        places = [self._template(n) for n in range(self.cycle)]
+        whole = b"".join(place.frame for place in places)
+        numbers = [self._start(n) + o for n, place in enumerate(places) for o in place.offsets]
+        lengths = [len(place.fill(FIRST)) for place in places]
+        ends = list(itertools.accumulate(lengths))
+        cycles = CHUNK // ends[-1] + 1
+        all_ends = [start * ends[-1] + end for start in range(cycles) for end in ends]
         while self._made < count:
-            frames, ends, size = [], [], 0
-            while size < CHUNK:
-                frames.append(self.frame(self._made))
-                size += len(frames[-1])
-                ends.append(size)
-                self._made += 1
-            self._chunks.append((b"".join(frames), ends))
+            pieces = []
+            for _ in range(cycles):
+                rise = self._start(self._made) - self._start(0)
+                pieces.append(whole % tuple([number + rise for number in numbers]))
+                self._made += self.cycle
+            self._chunks.append((b"".join(pieces), all_ends))
 
     def chunks(self, count: int) -> Iterator[bytes]:
         """Yield ``count`` frames, in order, in pieces of about CHUNK. They are kept for later."""
