@@ -1,10 +1,13 @@
-"""Run the benchmarks: ``python tests/benchmarks [--only throughput,tls] [--out FILE]``.
+"""Run the benchmarks: ``python tests/benchmarks [--quick] [--only venues,tls] [--out FILE]``.
 
 Every figure is the median of several rounds; the clients of a table take turns within each round,
 and a ratio is the median of the ratios within the rounds. Machines drift: compare ratios of one
-run. ``busy`` is processor time by elapsed time: a client well below 100 % waited for the feed, or
-for other programs, and its ratio by processor time says more. The ``bench`` extra installs the
-other clients; those that are not installed are left out.
+run. Ratios are by processor time, unless they say otherwise: a client that waits for the feed, or
+for other programs, loses time by the clock (``busy`` is the one divided by the other). The
+``bench`` extra installs the other clients; those that are not installed are left out.
+
+``--quick`` measures each venue's own frames, decoded to dicts. ``--kinds "okx books;kraken trade"``
+measures some of them.
 """
 
 from __future__ import annotations

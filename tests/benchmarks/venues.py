@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from statistics import median
@@ -116,6 +117,9 @@ class Venues:
 
     def books(self) -> None:
         """Measure order books, from the socket to the current book."""
+        if importlib.util.find_spec("sortedcontainers") is None:
+            self._report.note("order books left out: sortedcontainers is not installed")
+            return
         kinds = [
             k for k in self._kinds if KINDS[k].what == "book" and KINDS[k].dialect != "generic"
         ]
