@@ -127,8 +127,8 @@ def bitfinex_rows(update: Update) -> list[list[Any]]:
     return sorted(rows, key=lambda row: bool(row[1]))
 
 
-def bitfinex_book(place: Place) -> list[Any]:
-    updates = walk(Random(place.channel), 25, 2)
+def bitfinex_book(place: Place, seed: int) -> list[Any]:
+    updates = walk(Random(seed), 25, 2)
     return [bitfinex(place, row) for update in updates for row in bitfinex_rows(update)]
 
 

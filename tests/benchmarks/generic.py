@@ -131,7 +131,7 @@ class Generic:
                 f"{median(result['cpu'] * result['rate'] / 1e6 for result in results):.0%}",
                 f"{sum(result['missed'] for result in results):,}",
             ]
-            row += [f"{ratio(rounds, client, other, 'rate'):.3g}x" for other in against]
+            row += [f"{ratio(rounds, other, client, 'cpu'):.3g}x" for other in against]
             rows.append(row)
         header = ["client", "messages/s", "lowest-highest", "CPU us each", "busy", "dropped"]
         self._report.table(title, header + [f"/ {other}" for other in against], rows)

@@ -281,7 +281,8 @@ def stock(course: Course) -> Result:
             course.watch.start()
         count += 1
     course.watch.end()
-    app.sock.sock.shutdown(socket.SHUT_RDWR)  # app.close() would wait for seconds
+    sock: Any = app.sock
+    sock.sock.shutdown(socket.SHUT_RDWR)  # app.close() would wait for seconds
     thread.join(5)
     course.check(data, is_whole=True)
     return course.result()

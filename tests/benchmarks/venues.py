@@ -68,13 +68,14 @@ class Venues:
 
     def venues(self) -> None:
         """Measure each venue's own frames: dicts, and in a full run typed and untouched too."""
-        clients = DICTS[:3] if self._quick else (*DICTS, *TYPED, *UNTOUCHED)
+        clients = DICTS[:3] if self._quick else (*DICTS, *TYPED, *UNTOUCHED, "raw")
         found: dict[str, Rounds] = {}
         with self._workers("venues", clients) as workers:
             for kind in self._kinds:
                 progress(f"Venues: {kind}")
                 found[kind] = self._measure(workers, kind, CHANNELS)
                 self._verdicts(kind, found[kind])
+        self._check_feed(found)
         self._table("Venues, dicts", found, DICTS, "ours")
         self._table("Venues, declared types", found, TYPED, "ours typed")
         self._table("Venues, data untouched", found, (*UNTOUCHED, *DICTS[1:3]), "ours untouched")
@@ -95,6 +96,21 @@ class Venues:
         header = ["frames", "bytes", "messages/s", "CPU us each"]
         header += [f"/ {other}" for other in others] + [f"wall / {other}" for other in others]
         self._report.table(f"{title}{', pinned' if self._is_pinned else ''}", header, rows)
+
+    def _check_feed(self, found: dict[str, Rounds]) -> None:
+        """Note how much faster the feed is than the fastest client, where that is least."""
+        spare = {
+            kind: middle(rounds["raw"], "rate")
+            / max(middle(r, "rate") for client, r in rounds.items() if client != "raw")
+            for kind, rounds in found.items()
+            if "raw" in rounds
+        }
+        if spare:
+            kind = min(spare, key=spare.__getitem__)
+            self._report.note(
+                f"the feed can send at least {spare[kind]:.1f} times what the fastest client takes "
+                f"({kind})"
+            )
 
     def _verdicts(self, kind: str, rounds: Rounds) -> None:
         size = "big" if KINDS[kind].what == "book" else "small"
