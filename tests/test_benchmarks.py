@@ -25,7 +25,7 @@ CHANNELS, COUNT = 3, 240
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(BENCHMARKS)
     from answers import Channel, Conversation
-    from frames import Stream, payload_of
+    from frames import CHUNK, Stream, payload_of
     from goals import Verdict
     from kinds import KINDS
     from report import rst_table
@@ -136,7 +136,7 @@ def test_updates_of_a_book_lead_back_to_its_beginning(name: str) -> None:
 @pytest.mark.parametrize("name", KINDS)
 def test_chunks_are_all_frames_in_order(name: str) -> None:
     stream = Stream(KINDS[name], 2)
-    total = 2 * len(b"".join(stream.chunks(1))) + 3 * stream.cycle
+    total = CHUNK // len(stream.frame(0)) + 2 * stream.cycle + 1  # more than one chunk
     frames = [stream.frame(n) for n in range(total)]
     for count in (total, 3):
         assert b"".join(stream.chunks(count)) == b"".join(frames[:count])
