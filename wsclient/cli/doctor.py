@@ -56,6 +56,7 @@ def _leave(_status: Status, text: str) -> str:
 def _json(diagnosis: Diagnosis) -> str:
     found: dict[str, Any] = {
         "url": diagnosis.url,
+        "client": diagnosis.client,
         "is_healthy": diagnosis.is_healthy,
         "checks": diagnosis.checks,
     }

@@ -25,6 +25,7 @@ from wsclient.doctor.connected import ChecksOfConnection
 from wsclient.doctor.connecting import checks_of_connect
 from wsclient.doctor.legs import legs_of
 from wsclient.doctor.report import NOT_REACHED, Check, Diagnosis, RouteDiagnosis
+from wsclient.doctor.running import running
 from wsclient.errors import ConfigurationError, NotSupported, ThreadStartError
 from wsclient.options import Headers
 from wsclient.threads.waiting import Deadline
@@ -105,7 +106,7 @@ def diagnose(
         legs = legs_of(client, url, channels)
         if len(legs) == 1:
             checks = _diagnosed(client, channels, deadline, attempt)
-            return Diagnosis(client._where, checks)
+            return Diagnosis(client._where, checks, running())
     parts = []
     for number, leg in enumerate(legs):
         share = Deadline(deadline.remaining() / (len(legs) - number))
@@ -117,7 +118,7 @@ def diagnose(
             checks = _diagnosed(client, leg.channels, share, attempt)
         parts.append(RouteDiagnosis(leg.route, client._where, leg.carries, leg.limits, checks))
     every = tuple(check for part in parts for check in part.checks)
-    return Diagnosis(parts[0].url, every, tuple(parts))
+    return Diagnosis(parts[0].url, every, running(), tuple(parts))
 
 
 def _diagnosed(

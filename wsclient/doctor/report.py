@@ -49,13 +49,15 @@ class RouteDiagnosis:
 class Diagnosis:
     """The result of :func:`wsclient.diagnose`; ``str()`` and ``repr()`` are a table.
 
-    ``url`` is the URL without its path and query, ``checks`` are the steps in order. ``routes`` is
-    empty, unless the channels need several routes of the venue: then it has each of them with its
-    own checks, and ``checks`` has all of these.
+    ``url`` is the URL without its path and query, ``checks`` are the steps in order, ``client`` is
+    the version of this package and the form in which it runs. ``routes`` is empty, unless the
+    channels need several routes of the venue: then it has each of them with its own checks, and
+    ``checks`` has all of these.
     """
 
     url: str
     checks: tuple[Check, ...]
+    client: str = ""
     routes: tuple[RouteDiagnosis, ...] = ()
 
     @property
@@ -73,7 +75,7 @@ class Diagnosis:
 
         ``paint`` colours the word of a status and the last line.
         """
-        lines = [self.url, ""]
+        lines = [self.url, self.client, ""] if self.client else [self.url, ""]
         if not self.routes:
             lines += [*_lines(self.checks, width, paint), ""]
         for route in self.routes:
