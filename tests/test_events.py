@@ -673,6 +673,7 @@ class TestSeveralConnections:
             venue.subscribers("b")[0].rst()
             lost = ear.until(events.Reconnecting)
             recovered = ear.until(events.Recovered)
+            until(lambda: len(caplog.records) == 2)
         assert (lost.route, lost.connection_id) == ("shard 1", 2)
         assert recovered.channels == 2
         assert not [event for event in ear.heard if isinstance(event, events.StateChanged)]
