@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import wsclient
-from support.helpers import until
+from support.helpers import Call, until
 from support.inside import core_of
 from wsclient import Gap, WebSocketClient, events
 from wsclient.testing import FakeVenue
@@ -710,3 +710,18 @@ class TestSeveralConnections:
         assert (rotated.replaced, rotated.seconds > 0) == (1, True)
         lines = [record.getMessage() for record in caplog.records]
         assert lines[0].startswith("feed: connection 2 has replaced connection 1 after ")
+
+    def test_one_that_is_lost_while_its_successor_is_being_opened_is_named(
+        self, client: WebSocketClient, venue: FakeVenue
+    ) -> None:
+        ear = Ear(client)
+        for _ in client.connections:
+            venue.fail_handshake("deaf")
+        rotating = Call(client.rotate)
+        until(lambda: len(client.connections) == 4)
+        venue.subscribers("b")[0].rst()
+        lost = ear.until(events.Reconnecting)
+        assert (lost.delay, lost.route) == (0.0, "shard 1")
+        client.close()
+        with pytest.raises(wsclient.ClientClosed):
+            rotating.result()

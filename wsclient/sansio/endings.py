@@ -110,6 +110,9 @@ class Endings:
             if not is_retired:
                 connection.asked.connection_ended(slot.channels, now, text)
             self._upkeep.suspect(connection.id, slot.channels, now)
+            if others and not (is_served or is_retired):  # its successor is being opened
+                why = f"{text}; its successor is being opened"
+                self._output.notify(Reconnecting, slot.attempts, 0.0, why, str(slot.key))
         self._fleet.connections.end(connection)
         for other in others:
             self._ask_again(other)
