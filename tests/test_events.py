@@ -725,3 +725,18 @@ class TestSeveralConnections:
         client.close()
         with pytest.raises(wsclient.ClientClosed):
             rotating.result()
+
+    def test_a_rotation_that_fails_is_reported_and_tried_again(
+        self, venue: FakeVenue, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with wsclient.connect(venue.url, **QUICK) as client:
+            client.subscribe("a")
+            venue.publish("a")
+            client.recv(timeout=5)
+            ear = Ear(client)
+            venue.refuse(503, times=1)
+            client.rotate(timeout=10)
+            failed = ear.until(events.RotationFailed)
+            assert ear.until(events.Rotated).replaced == failed.connection_id == 1
+        assert "503" in failed.why
+        assert "connection 1 is not replaced yet: " in caplog.text

@@ -46,6 +46,7 @@ __all__ = [
     "Rejected",
     "Resubscribing",
     "Rotated",
+    "RotationFailed",
     "RouteFailed",
     "SlowConsumer",
     "SnapshotFailed",
@@ -177,6 +178,18 @@ class Rotated(Event):
 
     replaced: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class RotationFailed(Event):
+    """An attempt to replace this connection has failed; the next one follows in ``delay`` seconds.
+
+    The connection goes on until the venue ends it. Only then are its channels marked, by an
+    ordinary reconnect. ``why`` says how the attempt failed.
+    """
+
+    delay: float
+    why: str
 
 
 @dataclass(frozen=True)

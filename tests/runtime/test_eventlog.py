@@ -59,6 +59,12 @@ LOGGED: list[tuple[Event, int, str, bool]] = [
         True,
     ),
     (
+        events.RotationFailed(0.25, "refused"),
+        WARNING,
+        "connection 5 is not replaced yet: refused; next attempt in 0.25 s",
+        True,
+    ),
+    (
         events.RouteFailed("private", "401"),
         FATAL,
         "the connection 'private' has failed for good, its channels are lost, the others go on: "

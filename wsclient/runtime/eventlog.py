@@ -89,6 +89,11 @@ _OF_CONNECTIONS: _Records = {
         INFO,
         "connection {e.connection_id} has replaced connection {e.replaced} after {e.seconds:.1f} s",
     ),
+    events.RotationFailed: (
+        WARNING,
+        "connection {e.connection_id} is not replaced yet: {e.why}; "
+        "next attempt in {e.delay:.2f} s",
+    ),
     events.RouteFailed: (
         ERROR,
         "the connection {e.route!r} has failed for good, its channels are lost, the others go on: "

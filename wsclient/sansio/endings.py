@@ -6,7 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from wsclient.errors import ConnectionLost, WSClientError
-from wsclient.events import Disconnected, Reconnecting, Recovered, Rotated, RouteFailed
+from wsclient.events import (
+    Disconnected,
+    Reconnecting,
+    Recovered,
+    Rotated,
+    RotationFailed,
+    RouteFailed,
+)
 from wsclient.messages import SubscriptionState
 from wsclient.sansio.callers import Callers
 from wsclient.sansio.connection import Connection, Stage
@@ -106,6 +113,8 @@ class Endings:
                 self.report_wait(slot, text, now, but=connection)
         elif not connection.has_opened:
             slot.successor_failed(error, verdict, now)
+            delay = round(slot.due_at - now, 3)
+            self._output.notify(RotationFailed, delay, text, connection_id=others[0].id)
         if connection.has_answered:
             if not is_retired:
                 connection.asked.connection_ended(slot.channels, now, text)
