@@ -465,6 +465,9 @@ def test_a_real_prometheus_scrapes_it(
         becomes('wsclient_messages_total{client="feed"}', 3)
         becomes('wsclient_state{state="open"}', 1)
         becomes('wsclient_channel_messages_total{channel="a"}', 2)
+        becomes('wsclient_connection_up{route="",shard="0"}', 1)
+        becomes('wsclient_connection_messages_total{route="",shard="0"}', 3)
+        becomes('wsclient_connection_channels{route="",shard="0"}', 2)
         becomes('wsclient_queue_messages{queue="client"}', 1)
         becomes("wsclient_venue_lag_seconds_count", client.stats().venue_lag.count)
         # One of the lags is 1 s: in the bucket from 0.27 to 1.07.
