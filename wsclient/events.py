@@ -108,10 +108,12 @@ class Connected(Event):
 
     It may be a further one, or one that is about to replace another. ``attempt`` is the number of
     attempts that it took, including the successful one, since a connection was last healthy: one
-    that brought data or stayed open for ten seconds.
+    that brought data or stayed open for ten seconds. ``route`` names its place if the client had an
+    open connection already, else it is empty.
     """
 
     attempt: int
+    route: str = ""
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ LOGGED: list[tuple[Event, int, str, bool]] = [
         "not connected for 30 s: the first attempt has not ended; still trying",
         True,
     ),
+    (events.Connected(1, "market/1"), INFO, "open: market/1", True),
     (
         events.Reconnecting(1, 0.25, "gone", "market/1"),
         WARNING,

@@ -25,6 +25,10 @@ def _state(event: events.StateChanged) -> _Logged:
     return level, f"{state}: {event.why}" if event.why else state
 
 
+def _connected(event: events.Connected) -> _Logged:
+    return INFO, event.route and f"open: {event.route}"  # else StateChanged reports it
+
+
 def _reconnecting(event: events.Reconnecting) -> _Logged:
     if not event.route:
         return WARNING, ""  # StateChanged reports it
@@ -83,6 +87,7 @@ _Records = Mapping[type[Event], _Logged | Callable[[Any], _Logged]]
 #: Events of a connection: their records have its id.
 _OF_CONNECTIONS: _Records = {
     events.StateChanged: _state,
+    events.Connected: _connected,
     events.Reconnecting: _reconnecting,
     events.Failing: _failing,
     events.Rotated: (

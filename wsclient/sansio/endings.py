@@ -61,7 +61,7 @@ class Endings:
         callers: Callers,
         fail: Callable[[WSClientError], None],
         give_up: Callable[[WSClientError], None],
-        report_state: Callable[[str], None],
+        report_state: Callable[[str], bool],
     ) -> None:
         self._output = output
         self._life = life
@@ -146,6 +146,7 @@ class Endings:
     ) -> None:
         """Count and report the end."""
         reason = reason_of(error)
+        is_served = any(other.stage is Stage.OPEN for other in others)
         if not connection.has_opened:
             self.attempt_failures[reason] += 1
             return
@@ -155,7 +156,6 @@ class Endings:
         else:
             self._counters.disconnects += 1
             self.disconnect_reasons[reason] += 1
-            is_served = any(other.stage is Stage.OPEN for other in others)
             connection.slot.was_lost = not is_served
             if self._lost_at is None and not is_served:
                 self._lost_at = now
@@ -163,7 +163,7 @@ class Endings:
         data_at = connection.data_at
         age = None if data_at is None else round(now - data_at, 3)
         self._output.notify(Disconnected, text, reason, code, age, connection_id=connection.id)
-        if connection.retired_at is not None and others:
+        if is_served:
             successor = others[-1]
             seconds = round(now - successor.dialed_at, 3)
             self._output.notify(Rotated, connection.id, seconds, connection_id=successor.id)
