@@ -673,14 +673,14 @@ class TestSeveralConnections:
             venue.subscribers("b")[0].rst()
             lost = ear.until(events.Reconnecting)
             recovered = ear.until(events.Recovered)
-            until(lambda: len(caplog.records) == 2)
+            until(lambda: len(caplog.records) == 3)
         assert (lost.route, lost.connection_id) == ("shard 1", 2)
         assert recovered.channels == 2
         assert not [event for event in ear.heard if isinstance(event, events.StateChanged)]
         lines = [(record.levelname, record.getMessage()) for record in caplog.records]
-        (warning, end), (info, _) = lines
-        assert (warning, info) == ("WARNING", "INFO")
-        assert end.startswith("feed: disconnected: shard 1: ")
+        assert [level for level, _ in lines] == ["WARNING", "INFO", "INFO"]
+        assert lines[0][1].startswith("feed: disconnected: shard 1: ")
+        assert lines[1][1] == "feed: open: shard 1"
 
     def test_the_last_one_changes_the_state(self, venue: FakeVenue) -> None:
         with wsclient.connect(venue.url, **QUICK) as client:
@@ -709,7 +709,8 @@ class TestSeveralConnections:
         assert steps[1].reason == "rotated"
         assert (rotated.replaced, rotated.seconds > 0) == (1, True)
         lines = [record.getMessage() for record in caplog.records]
-        assert lines[0].startswith("feed: connection 2 has replaced connection 1 after ")
+        assert lines[0] == "feed: open: shard 0"
+        assert lines[1].startswith("feed: connection 2 has replaced connection 1 after ")
 
     def test_one_that_is_lost_while_its_successor_is_being_opened_is_named(
         self, client: WebSocketClient, venue: FakeVenue
