@@ -55,6 +55,9 @@ ENDING_WITHIN = 60.0
 MAX_JITTER = 10.0
 #: How long (s) a replacement at a moment of the user's choice may take.
 ROTATION_TIME = 60.0
+#: How long (s) two connections may carry the same channels at least, before the old one is closed
+#: though not all is proven.
+OVERLAP_TIME = 30.0
 #: How long (s) a retired connection may take to answer our close frame.
 DRAIN_TIME = 5.0
 
