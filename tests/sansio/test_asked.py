@@ -94,6 +94,12 @@ class Desk:
     def freed(self, entry: WantedChannel) -> None:
         pass
 
+    def renewed(self, entry: WantedChannel) -> None:
+        self._asked.subscribe([entry])
+
+    def declined(self, channel: str, connection_id: int) -> None:
+        raise AssertionError("no other connection carries it")
+
     def joined(self, channel: str, connection_id: int) -> None:
         raise AssertionError("another connection carries it already")
 

@@ -20,11 +20,10 @@ from wsclient.events import (
 )
 from wsclient.messages import SubscriptionState
 from wsclient.sansio.actions import Abort, Cut, Dial, Hangup
-from wsclient.sansio.connection import DRAIN_TIME, ENDING_WITHIN, LEAD, OVERLAP_TIME
+from wsclient.sansio.connection import DRAIN_TIME, ENDING_WITHIN, HEALTHY_AFTER, LEAD, OVERLAP_TIME
 from wsclient.sansio.heartbeat import ConnectionView
 from wsclient.sansio.life import State
 from wsclient.stream.items import Ack, Counted, Ended, Ending, LoginRefused, Rejection, Reply
-from wsclient.verdicts import Verdict
 
 ACTIVE = SubscriptionState.ACTIVE
 SLOW = {"ack_timeout": 1000.0}
@@ -213,9 +212,6 @@ def test_a_run_that_proves_the_hand_over_is_noticed_without_another_event() -> N
     rig = rotating("a", numbers=False)
     rig.ack("a", on=2)
     rig.wait(0.3)
-    for text in "bcde":
-        for cid in (1, 2):
-            rig.received(cid, [rig.message("a", text=text, on=cid)], rig.now)
     assert rig.deadline() <= rig.now + 1.0
 
 
@@ -485,6 +481,7 @@ def test_a_successor_whose_login_is_refused_is_tried_again() -> None:
 def test_successors_are_tried_less_and_less_often(brings: str) -> None:
     """Also while the old connection brings data, which proves only its own health."""
     rig = Rig(max_retry_delay=16.0, **SLOW).active("a")
+    rig.wait(HEALTHY_AFTER)
     rig.rotate()
     delays = []
     for _ in range(6):
@@ -536,9 +533,8 @@ def test_attempts_of_successors_do_not_count_as_reconnects() -> None:
 
 def test_a_late_successor_has_time_to_prove_itself() -> None:
     """The old connection lives: it is not cut as soon as a successor is open at last."""
-    rig = rotating("a", numbers=False)
+    rig = rotating("a", numbers=False, connect_timeout=1000.0)
     rig.drop(on=2)
-    rig.holds = False
     while rig.now < 1000.0 + 70.0:
         rig.wait(1.0)
         if len(rig.ids()) > 1:
@@ -815,7 +811,7 @@ def test_a_channel_that_ends_on_the_successor_is_asked_for_again_there() -> None
     assert rig.supervisor.wanted.state("a") is ACTIVE
     assert rig.asked(on=2)[-1] == ("subscribe", ["a"])
     assert hangups(rig) == []
-    rig.ack("a", on=2)
+    rig.receive(*[Ack(channel="a")] * 2, on=2)
     rig.wait(1.0)
     assert hangups(rig) == [1]
     rig.data("a", 2, on=2)
@@ -930,10 +926,22 @@ def test_a_refresh_that_the_venue_refuses_leaves_the_channel_on_the_old_connecti
     rig.tick()
     rig.ack("book", on=2)
     rig.reject("book", on=2)
+    rig.supervisor.upkeep.refreshes.done("book")
     rig.wait(30.0)
     assert hangups(rig) == []
     rig.data("book", 2, on=1)
     assert rig.told("book") == [1, 2]
+
+
+def test_a_rotation_waits_for_a_refresh_on_the_old_connection() -> None:
+    rig = rotating("book", "b")
+    rig.ack("b", on=2)
+    rig.reject("book", on=2)
+    rig.supervisor.upkeep.refreshes.want("book", rig.now)
+    rig.tick()
+    assert rig.asked(on=1)[-2:] == [("unsubscribe", ["book"]), ("subscribe", ["book"])]
+    rig.wait(3.0)
+    assert hangups(rig) == []
 
 
 def test_a_resubscription_that_is_not_answered_ends_the_successor_only() -> None:
@@ -1049,9 +1057,7 @@ def test_silence_is_that_of_both_connections() -> None:
 
 def test_a_dead_old_connection_is_found_during_an_overlap() -> None:
     rig = rotating("a", numbers=False, silence_timeout=10.0)
-    dead = ConnectionView(rig.now)
-    views = {1: dead, 2: dead}
-    rig.supervisor.tick(rig.now + 11.0, views)
+    rig.wait(11.0, ConnectionView(rig.now))
     assert {cut.connection_id for cut in rig.done(Cut)} == {1, 2}
 
 

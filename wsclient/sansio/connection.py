@@ -269,9 +269,13 @@ class Connection:
         left = ENDING_WITHIN if within is None else within
         self.end_by(now + left, now + min(MAX_JITTER, left / 4) * self._random())
 
-    def rotate(self, now: float) -> None:
-        """Replace it from now on, within ROTATION_TIME."""
-        self.end_by(now + ROTATION_TIME, now)
+    def rotate(self, now: float, within: float = ROTATION_TIME) -> None:
+        """Replace it from now on, within a time (s)."""
+        self.end_by(now + within, now)
+
+    def overlap(self, now: float) -> None:
+        """Note that a successor is open, which needs some time to show what it carries."""
+        self.ends_at = max(self.ends_at, now + OVERLAP_TIME)
 
     def subscribe(self, entries: Iterable[WantedChannel]) -> None:
         """Subscribe to channels of its slot. What another connection carries will overlap."""
@@ -319,7 +323,9 @@ class Connection:
         """Note that the connection has ended: it carries nothing, and no answer will arrive."""
         self._step("end")
         self.heartbeat = None
-        entries = self._upkeep.wanted.among(self.slot.channels)
+        # Some of its channels may belong to another slot by now.
+        names = [*self.slot.channels, *self.asked.settling.attempts]
+        entries = self._upkeep.wanted.among(names)
         self._upkeep.connection_lost(entries, self.id)
         self._consulting.ended()
         self.replies.fail_all()
@@ -347,8 +353,9 @@ class Connection:
             self._prove_healthy()
 
     def _prove_healthy(self) -> None:
-        self.is_healthy = True
-        self.slot.prove_healthy()
+        if not self.is_healthy:  # else it would deny what attempts to replace it have shown
+            self.is_healthy = True
+            self.slot.prove_healthy()
 
     # Time.
 

@@ -265,8 +265,12 @@ class Intake:
 
     def _suspect_all(self, connection: Connection, reason: str) -> None:
         """Note that messages of a connection may have been missed, of unknown channels."""
-        members = connection.slot.channels
-        self._channels.suspect_all(reason, connection.id, members.__contains__)
+        members, id, carriers = connection.slot.channels, connection.id, self._wanted.carriers
+
+        def may_carry(name: str) -> bool:
+            return name in members and (id in (found := carriers(name)) or not found)
+
+        self._channels.suspect_all(reason, id, may_carry)
 
     def _on_invalid(self, connection: Connection, entry: Invalid, now: float) -> None:
         self._counters.invalid += 1

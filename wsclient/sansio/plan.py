@@ -7,7 +7,8 @@ slot, which takes over its channels. Channels without room get another slot.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from wsclient.sansio.slots import SlotKey
@@ -116,16 +117,25 @@ def place(
     used = dict(used)
     found: dict[SlotKey, list[str]] = {}
     left: list[str] = []
-    first: dict[str, int] = {}  # by route: no shard before this one has room
+    shards: dict[str, Iterator[SlotKey]] = {}
+    first: dict[str, SlotKey] = {}  # by route: no slot before this one has room
     for channel, route in channels:
-        limit, shard = limits.get(route), first.get(route, 0)
-        while limit is not None and used.get(SlotKey(route, shard), 0) >= limit:
-            shard += 1
-        first[route] = shard
-        key = SlotKey(route, shard)
+        if route not in shards:
+            shards[route] = _shards(route, used)
+            first[route] = next(shards[route])
+        limit, key = limits.get(route), first[route]
+        while limit is not None and used.get(key, 0) >= limit:
+            key = first[route] = next(shards[route])
         if key not in used and most is not None and len(used) >= most:
             left.append(channel)
             continue
         used[key] = used.get(key, 0) + 1
         found.setdefault(key, []).append(channel)
     return found, left
+
+
+def _shards(route: str, used: Iterable[SlotKey]) -> Iterator[SlotKey]:
+    """Return the slots of a route: first those there are, then new ones without an end."""
+    known = sorted(key for key in used if key.route == route)
+    yield from known
+    yield from (key for n in itertools.count() if (key := SlotKey(route, n)) not in known)

@@ -115,6 +115,9 @@ class Settling:
             self._first_half_over(request, channel)
         elif entry is not None and entry.state is UNSUBSCRIBING:
             self.left(entry)
+        elif entry is not None and (request.id or 0) > self.of(channel).id:
+            # The venue has refused it on another connection, so that the channel is wanted.
+            self.stop(channel, "the venue has unsubscribed it", is_certain=True)
         return False
 
     def refused(self, request: Request, name: str, reason: str) -> None:
@@ -135,6 +138,9 @@ class Settling:
             self._wanted.remove(entry, reason, refused=True)
         elif entry.state is UNSUBSCRIBING:
             self._ended_before(entry)
+        elif self.lacks(entry):
+            self.attempts.pop(name, None)
+            self._outcomes.declined(name, self._id)
 
     def unanswered(self, request: Request, channel: str) -> None:
         """Note that the time for an answer about ``channel`` of ``request`` is over."""
@@ -194,7 +200,7 @@ class Settling:
     def left(self, entry: WantedChannel) -> None:
         """Note that a channel is unsubscribed; subscribe to it again if it is wanted again."""
         if self._wanted.left(entry, self._id):
-            self._requests.add([entry.channel], entry.options)
+            self._outcomes.renewed(entry)
 
     def _ended_before(self, entry: WantedChannel) -> None:
         """Complete a pending unsubscribe, as the channel has ended; ignore its answer."""

@@ -321,8 +321,14 @@ class Supervisor:
         """
         self.life.check_begun()
         old = {c.id for c in self.connections if c.stage is Stage.OPEN}
+        most = self._dialect.limits.connections
+        is_full = most is not None and len(self.fleet.slots) >= most
         for connection_id in old:
-            self.connections.by_id[connection_id].rotate(now)
+            connection = self.connections.by_id[connection_id]
+            if is_full:
+                connection.rotate(now, 0.0)  # it is cut: there is no room for a successor
+            else:
+                connection.rotate(now)
         self._rotating[token] = old, deadline
 
     def cancel_rotate(self, token: Any) -> None:
@@ -379,7 +385,7 @@ class Supervisor:
         """Note that a connection is open, and logged in if the venue requires a login."""
         self.counters.connects += 1
         slot = connection.slot
-        is_alone = self.fleet.opened(connection)
+        is_alone = self.fleet.opened(connection, now)
         self.counters.reconnects += slot.was_lost and is_alone
         slot.was_lost = False
         if len([c for c in self.connections if c.stage is Stage.OPEN]) == 1:
@@ -477,6 +483,7 @@ class Supervisor:
     def _follow_plan(self, now: float) -> None:
         """Open and end what the plan says."""
         self.fleet.follow(now)
+        self._report_state("no channel needs the connection")
         if self._callers.new:
             state = self.state
             self._callers.report_new(state.value, is_open=state is State.OPEN)

@@ -42,6 +42,18 @@ class Places(Protocol):
     def crowded(self, entry: WantedChannel, connection_id: int) -> bool:
         """Note that a connection is full. Returns whether the channel moves to another one."""
 
+    def newest_of(self, channel: str) -> tuple[int, Asked] | None:
+        """Return the newest open connection to which a channel belongs: its id, and the requests.
+
+        None without one.
+        """
+
+    def asking(self, entry: WantedChannel) -> Sequence[int]:
+        """Return the ids of the connections on which a channel is asked for."""
+
+    def renewed(self, entry: WantedChannel) -> None:
+        """Subscribe to a channel that was unsubscribed, as a caller wants it again."""
+
     def asked_of(self, channel: str) -> tuple[int, Asked] | None:
         """Return the open connection that takes requests for a channel: its id, and the requests.
 
@@ -114,7 +126,11 @@ class Upkeep:
     def confirmed(self, channels: Sequence[str], now: float) -> None:
         for channel in channels:
             self.channels.of(channel).data_at = now
-            for connection_id in self.wanted.carriers(channel):
+            entry = self.wanted.get(channel)
+            carriers = self.wanted.carriers(channel)
+            for connection_id in () if entry is None else self._places.asking(entry):
+                self.channels.overlaps.join(channel, connection_id, carriers)
+            for connection_id in carriers:
                 self.channels.overlaps.confirmed(channel, connection_id)
             self._watched.add(channel)
             self.first_messages.confirmed(channel, now)
@@ -122,6 +138,8 @@ class Upkeep:
         self._output.notify(Subscribed, tuple(channels))
 
     def joined(self, channel: str, connection_id: int) -> None:
+        self.channels.of(channel)
+        self.channels.overlaps.join(channel, connection_id, self.wanted.carriers(channel))
         self.channels.overlaps.confirmed(channel, connection_id)
         self.has_changed = True
 
@@ -154,6 +172,13 @@ class Upkeep:
         if entry.carriers:
             self.channels.overlaps.join(entry.channel, connection_id, entry.carriers)
 
+    def declined(self, channel: str, connection_id: int) -> None:
+        if self.channels.overlaps.get(channel) is not None:
+            self.channels.overlaps.leave(channel, "reconnect", connection_id)
+
+    def renewed(self, entry: WantedChannel) -> None:
+        self._places.renewed(entry)
+
     def kept(self, channel: str) -> None:
         self._watched.add(channel)
         self.first_messages.kept(channel)
@@ -185,9 +210,10 @@ class Upkeep:
         """Note that a connection has ended, to which ``entries`` belonged."""
         self.channels.connection_lost(connection_id)
         for entry in entries:
-            # The next connection, or the one that is left, begins with all that is wanted.
-            self._stopped.pop(entry.channel, None)
-            self._ended.done(entry.channel)
+            if self._places.newest_of(entry.channel) is None:
+                # The next connection begins with all that is wanted.
+                self._stopped.pop(entry.channel, None)
+                self._ended.done(entry.channel)
         self.wanted.connection_lost(entries, connection_id)
         for entry in entries:
             if not entry.carriers:
@@ -228,7 +254,7 @@ class Upkeep:
         again: dict[int, tuple[Asked, list[str]]] = {}
         for channel in self._ended.take(now, self._reachable, at_once=at_once):
             self._ended.done(channel)
-            if (found := self._places.asked_of(channel)) is not None:
+            if (found := self._places.newest_of(channel)) is not None:
                 again.setdefault(found[0], (found[1], []))[1].append(channel)
         for asked, channels in again.values():
             asked.ask_again(channels)
