@@ -20,9 +20,10 @@ from wsclient.events import (
 )
 from wsclient.messages import SubscriptionState
 from wsclient.sansio.actions import Abort, Cut, Dial, Hangup
-from wsclient.sansio.connection import DRAIN_TIME, ENDING_WITHIN, HEALTHY_AFTER, LEAD, OVERLAP_TIME
+from wsclient.sansio.connection import DRAIN_TIME, HEALTHY_AFTER
 from wsclient.sansio.heartbeat import ConnectionView
 from wsclient.sansio.life import State
+from wsclient.sansio.lifetime import ENDING_WITHIN, LEAD, OVERLAP_TIME
 from wsclient.stream.items import Ack, Counted, Ended, Ending, LoginRefused, Rejection, Reply
 
 ACTIVE = SubscriptionState.ACTIVE
@@ -80,13 +81,13 @@ def test_rotations_by_age_are_jittered() -> None:
     at = {}
     for random in (0.0, 0.5, 1.0):
         rig = Rig(aged(DAY), random=random).active("a")
-        at[random] = DAY + 1000.0 - rig.connection.rotate_at
+        at[random] = DAY + 1000.0 - rig.connection.lifetime.rotate_at
     assert at == {0.0: LEAD, 0.5: LEAD + DAY / 100, 1.0: LEAD + DAY / 50}
 
 
 def test_a_short_life_is_used_for_three_quarters() -> None:
     rig = Rig(aged(40.0), random=0.0).active("a")
-    assert rig.connection.rotate_at == rig.now + 30.0
+    assert rig.connection.lifetime.rotate_at == rig.now + 30.0
 
 
 def test_a_venue_without_a_maximum_age_is_never_left() -> None:
@@ -99,14 +100,14 @@ def test_an_announced_end_is_answered_by_a_successor() -> None:
     rig = Rig(random=0.0).active("a")
     rig.receive(Ending("upgrade", 30.0))
     assert rig.ids() == [1, 2]
-    assert rig.supervisor.connections.by_id[1].ends_at == rig.now + 30.0
+    assert rig.supervisor.connections.by_id[1].lifetime.ends_at == rig.now + 30.0
 
 
 def test_an_announced_end_without_a_time_is_expected_in_a_minute() -> None:
     rig = Rig(random=0.0).active("a")
     rig.receive(Ending("upgrade"))
     assert rig.ids() == [1, 2]
-    assert rig.supervisor.connections.by_id[1].ends_at == rig.now + ENDING_WITHIN
+    assert rig.supervisor.connections.by_id[1].lifetime.ends_at == rig.now + ENDING_WITHIN
 
 
 def test_answers_to_an_announced_end_are_spread() -> None:

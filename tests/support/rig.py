@@ -32,7 +32,7 @@ from wsclient.sansio.connection import Connection
 from wsclient.sansio.heartbeat import ConnectionView
 from wsclient.sansio.life import State
 from wsclient.sansio.supervisor import Supervisor
-from wsclient.sansio.wanted import Routing
+from wsclient.sansio.wanted import ChannelRoute
 from wsclient.stream.channel import Batch
 from wsclient.stream.incoming import Incoming
 from wsclient.stream.items import Ack, LoginAccepted, Rejection
@@ -337,7 +337,7 @@ class Rig:
     ) -> Any:
         token = token or ("subscribe", *channels)
         dialect = self.dialect
-        ways = {c: Routing(dialect.route(c, ""), dialect.wire_name(c)) for c in channels}
+        ways = {c: ChannelRoute(dialect.route(c, ""), dialect.wire_name(c)) for c in channels}
         self.supervisor.subscribe(channels, options, token, self.now + timeout, ways)
         self.tokens.add(token)
         self.tick()

@@ -132,7 +132,7 @@ class Fleet:
         others = [c for c in self.connections.of(connection.slot.key) if c is not connection]
         for other in others:
             if other.has_opened:
-                other.overlap(now)
+                other.lifetime.overlaps(now)
                 self._roots[connection.id] = self.root(other.id)
                 for old in list(self._roots)[:-ROOTS]:
                     del self._roots[old]

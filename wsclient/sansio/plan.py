@@ -8,7 +8,7 @@ slot, which takes over its channels. Channels without room get another slot.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from wsclient.sansio.slots import SlotKey
@@ -117,25 +117,22 @@ def place(
     used = dict(used)
     found: dict[SlotKey, list[str]] = {}
     left: list[str] = []
-    shards: dict[str, Iterator[SlotKey]] = {}
-    first: dict[str, SlotKey] = {}  # by route: no slot before this one has room
+    #: By route: the slots that may have room, the first one last.
+    rooms: dict[str, list[SlotKey]] = {}
     for channel, route in channels:
-        if route not in shards:
-            shards[route] = _shards(route, used)
-            first[route] = next(shards[route])
-        limit, key = limits.get(route), first[route]
-        while limit is not None and used.get(key, 0) >= limit:
-            key = first[route] = next(shards[route])
-        if key not in used and most is not None and len(used) >= most:
-            left.append(channel)
-            continue
-        used[key] = used.get(key, 0) + 1
-        found.setdefault(key, []).append(channel)
+        limit = limits.get(route)
+        slots = rooms.get(route)
+        if slots is None:
+            slots = rooms[route] = sorted(key for key in used if key.route == route)[::-1]
+        while slots and limit is not None and used[slots[-1]] >= limit:
+            slots.pop()
+        if not slots:
+            if most is not None and len(used) >= most:
+                left.append(channel)
+                continue
+            shard = next(n for n in itertools.count() if SlotKey(route, n) not in used)
+            slots.append(SlotKey(route, shard))
+            used[slots[-1]] = 0
+        used[slots[-1]] += 1
+        found.setdefault(slots[-1], []).append(channel)
     return found, left
-
-
-def _shards(route: str, used: Iterable[SlotKey]) -> Iterator[SlotKey]:
-    """Return the slots of a route: first those there are, then new ones without an end."""
-    known = sorted(key for key in used if key.route == route)
-    yield from known
-    yield from (key for n in itertools.count() if (key := SlotKey(route, n)) not in known)
