@@ -154,7 +154,7 @@ def test_a_caller_who_rotates_may_lose_patience() -> None:
 
 def test_a_caller_who_rotates_may_leave() -> None:
     rig = rotating("a")
-    rig.supervisor.cancel_rotate("rotate")
+    rig.supervisor.callers.cancel_rotate("rotate")
     rig.tokens.discard("rotate")
     rig.ack("a")
     rig.data("a", 2, on=1)

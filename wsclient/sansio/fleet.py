@@ -276,7 +276,10 @@ class Fleet:
             standing = tuple(connection.standing() for connection in connections)
             ready_at = self._ready_at(connections, now)
             places.append(Place(key, slot.due_at, standing, ready_at, key in needed))
-        return plan(now, places, self._dialect.limits.connections)
+        most = self._dialect.limits.connections
+        if most is not None:  # what drains still counts at the venue
+            most -= sum(connection.retired_at is not None for connection in self.connections)
+        return plan(now, places, most)
 
     def _is_needed(self, slot: Slot) -> bool:
         return slot.is_pinned or bool(slot.channels) or self.is_awaited(slot.key)
