@@ -112,8 +112,7 @@ class Fleet:
             outage = Outage(self._output, self._stops)
             connects, where = self._connects(route), self._where(route)
             slot = Slot(key, self._options, backoff, connects, outage, where)
-            # The limit of attempts is for the first connection of the client.
-            slot.is_established = any(s.is_established for s in self.slots.values())
+            slot.is_first = not any(other.is_established for other in self.slots.values())
             slot.begin(now)
             self.slots = {**self.slots, key: slot}
         return slot
