@@ -30,6 +30,7 @@ from wsclient.messages import LinkedMessage, Message, SubscriptionState
 from wsclient.sansio.actions import Forget, Hangup
 from wsclient.sansio.connection import Stage
 from wsclient.sansio.life import State
+from wsclient.stream.matching import LAG
 from wsclient.stream.items import Ack, Ended, Ending, Rejection
 from wsclient.verdicts import Verdict
 
@@ -83,6 +84,8 @@ class FleetMachine(RuleBasedStateMachine):
         #: By channel: the numbers of all messages that the client has received.
         self.brought: dict[str, set[int]] = {}
         self.seen = self.forgotten = self.tokens = 0
+        #: When nothing was under way.
+        self.emptied_at = self.rig.now
         self.marks: Counter[str] = Counter()
         self.rig.supervisor.connect("connect", float("inf"), self.rig.now, "spot")
         self.rig.tokens.add("connect")
@@ -323,6 +326,10 @@ class FleetMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.05, 1.0, 6.0, 40.0]))
     def wait(self, seconds: float) -> None:
+        """Let time pass. No message is under way for longer than the rules of overlap allow."""
+        if self.rig.now + seconds > self.emptied_at + LAG / 2:
+            self.brings_all()
+            self.emptied_at = self.rig.now
         self.rig.wait(seconds)
 
     @rule(now=seldom)
@@ -339,7 +346,7 @@ class FleetMachine(RuleBasedStateMachine):
 
     @invariant()
     def each_carrier_is_a_connection_and_two_are_merged(self) -> None:
-        if not hasattr(self, "rig"):
+        if not hasattr(self, "rig") or not self.is_running:
             return
         upkeep, ids = self.rig.supervisor.upkeep, set(self.rig.ids())
         for entry in self.rig.supervisor.wanted:

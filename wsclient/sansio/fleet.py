@@ -319,7 +319,8 @@ class Fleet:
             else:
                 self.connections.abort(by_id[connection_id])
         for key in found.remove:
-            self.remove(key)
+            if not self.connections.of(key):  # else its last one still drains
+                self.remove(key)
         for key in found.open:
             slot = self.slots[key]
             if slot.may_dial(now):

@@ -127,11 +127,8 @@ class Upkeep:
         for channel in channels:
             self.channels.of(channel).data_at = now
             entry = self.wanted.get(channel)
-            carriers = self.wanted.carriers(channel)
-            for connection_id in () if entry is None else self._places.asking(entry):
-                self.channels.overlaps.join(channel, connection_id, carriers)
-            for connection_id in carriers:
-                self.channels.overlaps.confirmed(channel, connection_id)
+            if entry is not None:
+                self._meet(entry)
             self._watched.add(channel)
             self.first_messages.confirmed(channel, now)
         self.has_changed = True
@@ -299,6 +296,21 @@ class Upkeep:
         )
 
     # Inside.
+
+    def _meet(self, entry: WantedChannel) -> None:
+        """Let a connection that has made a channel active meet those that are asked for it.
+
+        One of these may still bring what it was asked for before, and leads then.
+        """
+        name, overlaps = entry.channel, self.channels.overlaps
+        if asking := self._places.asking(entry):
+            latest = self.channels.of(name).latest
+            led_by = None if latest is None else latest.arrival.connection_id
+            leaders = [led_by] if led_by is not None and led_by in asking else entry.carriers
+            for connection_id in (*asking, *entry.carriers):
+                overlaps.join(name, connection_id, leaders)
+        for connection_id in entry.carriers:
+            overlaps.confirmed(name, connection_id)
 
     def _reachable(self, channel: str) -> bool:
         """Return whether an open connection takes requests for a channel."""
