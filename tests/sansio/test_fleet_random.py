@@ -11,7 +11,7 @@ from collections import Counter, deque
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -30,8 +30,8 @@ from wsclient.messages import LinkedMessage, Message, SubscriptionState
 from wsclient.sansio.actions import Forget, Hangup
 from wsclient.sansio.connection import Stage
 from wsclient.sansio.life import State
-from wsclient.stream.matching import LAG
 from wsclient.stream.items import Ack, Ended, Ending, Rejection
+from wsclient.stream.matching import LAG
 from wsclient.verdicts import Verdict
 
 ACTIVE = SubscriptionState.ACTIVE
@@ -443,6 +443,9 @@ def test_whatever_happens_to_many_connections(kills: bool) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            examples(150), stateful_step_count=60, suppress_health_check=list(HealthCheck)
+            examples(600),
+            stateful_step_count=60,
+            suppress_health_check=list(HealthCheck),
+            phases=[Phase.generate, Phase.shrink],
         ),
     )

@@ -8,7 +8,13 @@ import pytest
 
 from support.rig import Plain, Rig
 from wsclient.dialect.values import Limits
-from wsclient.errors import ConnectionLost, HandshakeRejected, OutcomeUnknown, WaitTimeout
+from wsclient.errors import (
+    ConnectionLost,
+    HandshakeRejected,
+    OutcomeUnknown,
+    SubscriptionRejected,
+    WaitTimeout,
+)
 from wsclient.events import (
     Connected,
     Disconnected,
@@ -1066,3 +1072,91 @@ def test_a_channel_with_a_pending_refusal_is_not_taken_for_carried() -> None:
     rig = rotating("a")
     rig.receive(Rejection("no", channel="a"), on=2)
     assert rig.supervisor.wanted.carriers("a") == (1,)
+
+
+# --- Asked for on both at the same time ----------------------------------------------------------
+
+
+def both_asked() -> Rig:
+    """Return a client whose new channel ``b`` is asked for on both connections."""
+    rig = Rig(Plain(Limits(channels_per_message=10)), **SLOW).active("a")
+    rig.data("a", 1)
+    rig.rotate()
+    rig.subscribe("b", token="call")
+    rig.opened(on=2)
+    return rig
+
+
+@pytest.mark.parametrize("refuses", [1, 2])
+def test_a_refusal_waits_for_the_answer_to_the_other_connection(refuses: int) -> None:
+    rig = both_asked()
+    rig.reject("b", on=refuses)
+    assert rig.outcome("call") == "waiting"
+    rig.ack("b", on=3 - refuses)
+    assert rig.outcome("call") is None
+    rig.data("b", 1, 2, on=3 - refuses)
+    assert rig.told("b") == [1, 2]
+
+
+def test_a_channel_that_both_refuse_is_refused() -> None:
+    rig = both_asked()
+    rig.reject("b", on=2)
+    rig.reject("b", "unknown", on=1)
+    error = rig.outcome("call")
+    assert isinstance(error, SubscriptionRejected)
+    assert error.failed == {"b": "unknown"}
+
+
+def test_a_full_old_connection_gives_no_channel_away_that_the_successor_carries() -> None:
+    rig = both_asked()
+    rig.ack("a", "b", on=2)
+    rig.receive(Rejection("full", channel="b", is_limit=True), on=1)
+    assert rig.in_slots() == {"": [1, 2]}
+    assert rig.supervisor.wanted.carriers("b") == (2,)
+
+
+def test_a_connection_that_still_brings_a_channel_leads_though_it_is_being_refreshed() -> None:
+    rig = Rig(Plain(Limits(channels_per_message=10)), **SLOW).active("a")
+    rig.texts("a", "1")
+    rig.connection.asked.refresh("a")
+    rig.tick()
+    rig.rotate()
+    rig.opened(on=2)
+    rig.ack("a", on=2)
+    rig.texts("a", "2", "3", on=1)
+    rig.texts("a", "3", on=2)
+    assert rig.told("a") == ["1", "2", "3"]
+
+
+def test_its_end_is_marked_as_nothing_proves_what_followed() -> None:
+    rig = Rig(Plain(Limits(channels_per_message=10)), **SLOW).active("a")
+    rig.texts("a", "1")
+    rig.connection.asked.refresh("a")
+    rig.tick()
+    rig.rotate()
+    rig.opened(on=2)
+    rig.ack("a", on=2)
+    rig.drop(on=1)
+    rig.texts("a", "3", on=2)
+    assert rig.told("a") == ["1", "?reconnect", "3"]
+
+
+def test_a_slot_is_kept_while_its_connection_drains() -> None:
+    """A channel that comes in the meantime finds the connection that drains beside its own."""
+    rig = Rig(**SLOW).active("a")
+    connect_route(rig, "other")
+    rig.unsubscribe("a")
+    rig.ack("a", on=1)
+    assert hangups(rig) == [1]
+    assert set(rig.in_slots()) == {"", "other"}
+    rig.subscribe("b")
+    assert rig.in_slots() == {"": [1, 3], "other": [2]}
+    close_frame(rig, on=1)
+    assert rig.in_slots() == {"": [3], "other": [2]}
+
+
+def connect_route(rig: Rig, route: str) -> None:
+    rig.supervisor.connect_route("route", float("inf"), rig.now, route)
+    rig.tokens.add("route")
+    rig.tick()
+    rig.opened()

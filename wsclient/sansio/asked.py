@@ -294,6 +294,8 @@ class Asked:
         """Return whether a channel is refused for lack of room, and moves to another connection."""
         if not (rejection.is_limit and request.subscribe and self.settling.lacks(entry)):
             return False
+        if self._outcomes.is_asked_beside(entry, self._id):
+            return False
         return self._outcomes.crowded(entry, self._id)
 
     def _report_confirmed(self, channels: Sequence[str], now: float) -> None:

@@ -223,6 +223,8 @@ class Fleet:
         connection = self.connections.get(connection_id)
         if connection is None or entry.slot != connection.slot.key:
             return False
+        if any(other > connection_id for other in entry.carriers):
+            return False  # its successor has room
         key = connection.slot.key
         carried = sum(
             connection_id in e.carriers for e in self.wanted.among(connection.slot.channels)
@@ -242,11 +244,13 @@ class Fleet:
         newest = None if entry is None else self.connections.newest(entry.slot)
         return None if newest is None else (newest.id, newest.asked)
 
-    def asking(self, entry: WantedChannel) -> list[int]:
+    def asking(self, entry: WantedChannel) -> dict[int, bool]:
         connections = self.connections.of(entry.slot)
         if len(connections) < 2:  # nearly always
-            return []
-        return [c.id for c in connections if c.asked.requests.is_asked_for(entry.channel)]
+            return {}
+        name = entry.channel
+        asking = (c for c in connections if c.asked.requests.is_asked_for(name))
+        return {c.id: c.asked.settling.of(name).was_confirmed for c in asking}
 
     def renewed(self, entry: WantedChannel) -> None:
         newest = self.connections.newest(entry.slot)

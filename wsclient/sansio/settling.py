@@ -132,12 +132,12 @@ class Settling:
                 self.left(entry)  # the venue has nothing left to end
             elif entry.state is UNSUBSCRIBING:
                 self._wanted.keep(entry, reason, self._id)
-        elif entry.state is PENDING:
+        elif entry.state is UNSUBSCRIBING:
+            self._ended_before(entry)
+        elif entry.state is PENDING and not self._outcomes.is_asked_beside(entry, self._id):
             report = self._outcomes.lost if entry.was_active else self._outcomes.refused
             report(name, reason)
             self._wanted.remove(entry, reason, refused=True)
-        elif entry.state is UNSUBSCRIBING:
-            self._ended_before(entry)
         elif self.lacks(entry):
             self.attempts.pop(name, None)
             self._outcomes.declined(name, self._id)
@@ -155,7 +155,9 @@ class Settling:
         elif entry is None:
             self._undo(request, channel)
         elif self.lacks(entry) and not self._requests.is_asked_for(channel):
-            if not entry.was_active:
+            if self._outcomes.is_asked_beside(entry, self._id):
+                pass  # the answer to another connection counts
+            elif not entry.was_active:
                 self._outcomes.refused(channel, silence)
                 self._wanted.remove(entry, silence)
                 self._undo(request, channel)

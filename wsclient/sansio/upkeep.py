@@ -7,7 +7,7 @@ confirmed but never sends.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from wsclient.errors import ConnectionLost, SubscriptionError
@@ -48,8 +48,11 @@ class Places(Protocol):
         None without one.
         """
 
-    def asking(self, entry: WantedChannel) -> Sequence[int]:
-        """Return the ids of the connections on which a channel is asked for."""
+    def asking(self, entry: WantedChannel) -> Mapping[int, bool]:
+        """Return the ids of the connections on which a channel is asked for, if there are several.
+
+        With each id, whether that connection has carried the channel before.
+        """
 
     def renewed(self, entry: WantedChannel) -> None:
         """Subscribe to a channel that was unsubscribed, as a caller wants it again."""
@@ -168,6 +171,9 @@ class Upkeep:
     def again(self, entry: WantedChannel, connection_id: int) -> None:
         if entry.carriers:
             self.channels.overlaps.join(entry.channel, connection_id, entry.carriers)
+
+    def is_asked_beside(self, entry: WantedChannel, connection_id: int) -> bool:
+        return any(other != connection_id for other in self._places.asking(entry))
 
     def declined(self, channel: str, connection_id: int) -> None:
         if self.channels.overlaps.get(channel) is not None:
@@ -300,15 +306,13 @@ class Upkeep:
     def _meet(self, entry: WantedChannel) -> None:
         """Let a connection that has made a channel active meet those that are asked for it.
 
-        One of these may still bring what it was asked for before, and leads then.
+        One of these may still bring what it has carried before, and leads then.
         """
         name, overlaps = entry.channel, self.channels.overlaps
         if asking := self._places.asking(entry):
-            latest = self.channels.of(name).latest
-            led_by = None if latest is None else latest.arrival.connection_id
-            leaders = [led_by] if led_by is not None and led_by in asking else entry.carriers
+            before = [connection_id for connection_id in asking if asking[connection_id]]
             for connection_id in (*asking, *entry.carriers):
-                overlaps.join(name, connection_id, leaders)
+                overlaps.join(name, connection_id, before or entry.carriers)
         for connection_id in entry.carriers:
             overlaps.confirmed(name, connection_id)
 

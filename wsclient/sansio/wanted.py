@@ -92,6 +92,9 @@ class Outcomes(Protocol):
     def again(self, entry: WantedChannel, connection_id: int) -> None:
         """Note that a connection is about to subscribe again to a channel that ended there."""
 
+    def is_asked_beside(self, entry: WantedChannel, connection_id: int) -> bool:
+        """Return whether a channel is asked for on another connection than this one."""
+
     def declined(self, channel: str, connection_id: int) -> None:
         """Note that the venue has refused, on a connection, a channel that others carry."""
 
