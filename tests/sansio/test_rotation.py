@@ -1074,6 +1074,51 @@ def test_a_channel_with_a_pending_refusal_is_not_taken_for_carried() -> None:
     assert rig.supervisor.wanted.carriers("a") == (1,)
 
 
+# --- What the venue sends unrequested ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("numbers", [True, False])
+def test_unrequested_messages_are_delivered_once(numbers: bool) -> None:
+    rig = rotating("a", numbers=False)
+    rig.drop(on=2)
+    send = rig.data if numbers else rig.texts
+    first: list[Any] = [1, 2, 3, 4, 5, 6, 7, 8] if numbers else list("12345678")
+    send("account", first[0], on=1)
+    rig.wait(2.0)
+    rig.opened(on=3)
+    rig.ack("a", on=3)
+    rig.wait(0.3)
+    for one in first[1:7]:
+        send("account", one, on=1)
+        send("account", one, on=3)
+    rig.wait(6.0)
+    assert hangups(rig) == [1]
+    close_frame(rig, on=1)
+    send("account", first[7], on=3)
+    assert rig.told("account") == first
+
+
+def test_unrequested_messages_that_begin_during_an_overlap_are_delivered_once() -> None:
+    rig = rotating("a", numbers=False)
+    rig.ack("a", on=2)
+    rig.wait(0.3)
+    for text in "123456":
+        rig.texts("account", text, on=2)
+        rig.texts("account", text, on=1)
+    rig.wait(6.0)
+    close_frame(rig, on=1)
+    rig.texts("account", "7", on=2)
+    assert rig.told("account") == list("1234567")
+
+
+def test_what_the_old_connection_alone_brings_unrequested_is_not_lost() -> None:
+    rig = rotating("a", numbers=False)
+    rig.ack("a", on=2)
+    rig.texts("account", "1", on=1)
+    rig.texts("account", "2", on=1)
+    assert rig.told("account") == ["1", "2"]
+
+
 # --- Asked for on both at the same time ----------------------------------------------------------
 
 

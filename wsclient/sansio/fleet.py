@@ -132,6 +132,9 @@ class Fleet:
         for other in others:
             if other.has_opened:
                 other.lifetime.overlaps(now)
+                for name in self.channels.unrequested_of(other.id):
+                    self.channels.overlaps.join(name, connection.id, [other.id])
+                    self.channels.overlaps.confirmed(name, connection.id)
                 self._roots[connection.id] = self.root(other.id)
                 for old in list(self._roots)[:-ROOTS]:
                     del self._roots[old]
@@ -251,6 +254,12 @@ class Fleet:
         name = entry.channel
         asking = (c for c in connections if c.asked.requests.is_asked_for(name))
         return {c.id: c.asked.settling.of(name).was_confirmed for c in asking}
+
+    def beside(self, connection_id: int) -> list[int]:
+        connection = self.connections.get(connection_id)
+        slot = None if connection is None else connection.slot.key
+        others = (c for c in self.connections.of(slot) if c.id != connection_id)
+        return [other.id for other in others if other.has_opened]
 
     def renewed(self, entry: WantedChannel) -> None:
         newest = self.connections.newest(entry.slot)

@@ -141,6 +141,8 @@ class Intake:
                     if first_data:
                         connection.asked.data(name, now)
                     channel = self._channels.of(name)
+                    if channel.latest is None:
+                        self._upkeep.appeared(name, connection.id)
                     if self._is_watched:
                         channel.data_at = now
                     connection.data_at = now

@@ -54,6 +54,9 @@ class Places(Protocol):
         With each id, whether that connection has carried the channel before.
         """
 
+    def beside(self, connection_id: int) -> Sequence[int]:
+        """Return the ids of the other connections in the slot of a connection."""
+
     def renewed(self, entry: WantedChannel) -> None:
         """Subscribe to a channel that was unsubscribed, as a caller wants it again."""
 
@@ -223,6 +226,21 @@ class Upkeep:
         for entry in entries:
             if not entry.carriers:
                 self.first_messages.lost(entry.channel)
+
+    def appeared(self, name: str, connection_id: int) -> None:
+        """Note that a connection is about to bring the first message of a channel.
+
+        Others may bring it too, requested or not.
+        """
+        entry, overlaps = self.wanted.get(name), self.channels.overlaps
+        if entry is not None:
+            others: Iterable[int] = self._places.asking(entry)
+        else:
+            others = self._places.beside(connection_id)
+        for other in others:
+            overlaps.join(name, other, [connection_id])
+            if entry is None:
+                overlaps.confirmed(name, other)
 
     def suspect(self, connection_id: int, channels: Iterable[str], now: float) -> None:
         """Note that a connection has ended, to which ``channels`` belonged.
