@@ -66,6 +66,7 @@ class FleetMachine(RuleBasedStateMachine):
     """A state machine: each rule is one event; what is delivered is compared with the journal."""
 
     kills = True
+    acknowledges = True
 
     @initialize(
         max_age=st.sampled_from([None, 200.0]),
@@ -76,7 +77,9 @@ class FleetMachine(RuleBasedStateMachine):
         limits = Limits(
             2, None, ROOM, connects=(1000, 1.0), max_age=max_age, connections=connections
         )
-        self.rig = Rig(Routed(limits), random=0.5, ack_timeout=1e6, connect_timeout=1e6)
+        dialect = Routed(limits, acknowledges=self.acknowledges)
+        patience = 1e6 if self.acknowledges else 20.0
+        self.rig = Rig(dialect, random=0.5, ack_timeout=patience, connect_timeout=1e6)
         self.lines: dict[int, Line] = {}
         self.journal: Counter[str] = Counter()
         #: By channel: the number of the last message that was delivered.
@@ -135,11 +138,11 @@ class FleetMachine(RuleBasedStateMachine):
                 line.queue.append(Rejection("no", is_limit=is_limit, **known))
             elif request["op"] == "subscribe":
                 line.subscribed.add(name)
-                line.queue.append(Ack(**known))
+                line.queue += [Ack(**known)] if self.acknowledges else []
             elif name in line.subscribed:
                 line.subscribed.discard(name)
-                line.queue.append(Ack(**known))
-            else:
+                line.queue += [Ack(**known)] if self.acknowledges else []
+            elif self.acknowledges:
                 line.queue.append(Rejection("not subscribed", **known))
 
     def deliver(self, line: Line, most: int = 1000) -> None:
@@ -261,6 +264,7 @@ class FleetMachine(RuleBasedStateMachine):
             if line.is_open:
                 self.deliver(line)
 
+    @precondition(lambda self: self.acknowledges)
     @rule(index=which, name=st.sampled_from(NAMES))
     def ends_a_channel(self, index: int, name: str) -> None:
         line = self.line(index)
@@ -306,7 +310,7 @@ class FleetMachine(RuleBasedStateMachine):
     def subscribe(self, channels: list[str]) -> None:
         self.rig.subscribe(*channels, token=self.token("subscribe"))
 
-    @precondition(lambda self: self.is_running)
+    @precondition(lambda self: self.is_running and self.acknowledges)
     @rule(channels=some_channels)
     def unsubscribe(self, channels: list[str]) -> None:
         self.rig.unsubscribe(*channels, token=self.token("unsubscribe"))
@@ -399,6 +403,9 @@ class FleetMachine(RuleBasedStateMachine):
             self.look()
             for line in list(self.lines.values()):
                 self.serve(line)
+            if not self.acknowledges:  # data confirms
+                self.publishes([entry.channel for entry in self.rig.supervisor.wanted])
+                self.brings_all()
             for index in range(len(self.lines)):
                 self.closes(index)
             self.rig.wait(1.0)
@@ -437,13 +444,17 @@ class FleetMachine(RuleBasedStateMachine):
         )
 
 
-@pytest.mark.parametrize("kills", [False, True])
-def test_whatever_happens_to_many_connections(kills: bool) -> None:
-    machine = type("Machine", (FleetMachine,), {"kills": kills})
+@pytest.mark.parametrize(("kills", "acknowledges"), [(False, True), (True, True), (True, False)])
+def test_whatever_happens_to_many_connections(kills: bool, acknowledges: bool) -> None:
+    """Where the venue does not acknowledge, no channel is unsubscribed from or ended.
+
+    What follows cannot be told from what came before.
+    """
+    machine = type("Machine", (FleetMachine,), {"kills": kills, "acknowledges": acknowledges})
     run_state_machine_as_test(
         machine,
         settings=settings(
-            examples(600),
+            examples(500),
             stateful_step_count=60,
             suppress_health_check=list(HealthCheck),
             phases=[Phase.generate, Phase.shrink],

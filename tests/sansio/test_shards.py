@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sansio.test_cost import steps
+from support.counting import steps
 from support.rig import Plain, Rig
 from wsclient.dialect.values import Limits
 from wsclient.errors import HandshakeRejected, SubscriptionRejected

@@ -203,7 +203,10 @@ class Upkeep:
         self._output.do(Forget(channel))
 
     def crowded(self, entry: WantedChannel, connection_id: int) -> bool:
-        return self._places.crowded(entry, connection_id)
+        has_moved = self._places.crowded(entry, connection_id)
+        if has_moved:
+            self.declined(entry.channel, connection_id)
+        return has_moved
 
     def freed(self, entry: WantedChannel) -> None:
         self._places.freed(entry)
