@@ -320,7 +320,7 @@ class FleetMachine(RuleBasedStateMachine):
     def rotate(self) -> None:
         self.rig.rotate(self.token("rotate"))
 
-    @precondition(lambda self: self.is_running)
+    @precondition(lambda self: self.is_running and self.acknowledges)
     @rule(channel=st.sampled_from(CHANNELS))
     def refresh(self, channel: str) -> None:
         if self.rig.supervisor.wanted.is_active(channel):
@@ -446,7 +446,7 @@ class FleetMachine(RuleBasedStateMachine):
 
 @pytest.mark.parametrize(("kills", "acknowledges"), [(False, True), (True, True), (True, False)])
 def test_whatever_happens_to_many_connections(kills: bool, acknowledges: bool) -> None:
-    """Where the venue does not acknowledge, no channel is unsubscribed from or ended.
+    """Where the venue does not acknowledge, no channel is unsubscribed from, ended or refreshed.
 
     What follows cannot be told from what came before.
     """
