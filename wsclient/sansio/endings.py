@@ -6,7 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from wsclient.errors import ConnectionLost, WSClientError
-from wsclient.events import Disconnected, Reconnecting, Recovered, Rotated, RouteFailed
+from wsclient.events import (
+    Disconnected,
+    Reconnecting,
+    Recovered,
+    Rotated,
+    RotationFailed,
+    RouteFailed,
+)
 from wsclient.messages import SubscriptionState
 from wsclient.sansio.callers import Callers
 from wsclient.sansio.connection import Connection, Stage
@@ -106,10 +113,15 @@ class Endings:
                 self.report_wait(slot, text, now, but=connection)
         elif connection.id > others[-1].id:
             slot.successor_failed(error, verdict, now)
+            delay = round(slot.due_at - now, 3)
+            self._output.notify(RotationFailed, delay, text, connection_id=others[0].id)
         if connection.has_answered:
             if not is_retired:
                 connection.asked.connection_ended(slot.channels, now, text)
             self._upkeep.suspect(connection.id, slot.channels, now)
+            if others and not (is_served or is_retired):  # its successor is being opened
+                why = f"{text}; its successor is being opened"
+                self._output.notify(Reconnecting, slot.attempts, 0.0, why, str(slot.key))
         self._fleet.connections.end(connection)
         for other in others if connection.has_opened else ():
             self._ask_again(other)
@@ -168,10 +180,12 @@ class Endings:
         """Report that the next attempt in ``slot`` waits; ``but`` is the connection that ends."""
         delay = slot.due_at - now
         when = f"in {delay:.2f} s" if delay >= 0.005 else "at once"
+        route = str(slot.key)
         if self._fleet.connections.furthest(but) is None:
+            route = ""
             wait = f"{why}; next attempt {when}"
             self._output.report_state(State.BACKING_OFF.value, wait)
-        self._output.notify(Reconnecting, slot.attempts + 1, round(delay, 3), why)
+        self._output.notify(Reconnecting, slot.attempts + 1, round(delay, 3), why, route)
 
     # Failures.
 
