@@ -132,6 +132,10 @@ class FleetMachine(RuleBasedStateMachine):
         if not line.requests:
             return
         request = line.requests.popleft()
+        if request["op"] == "unsubscribe" and not self.acknowledges:
+            self.deliver(line)  # nothing tells what came before from what follows
+            for name in request["channels"]:
+                self.last.pop(f"{line.route}:{name}", None)
         for name in request["channels"]:
             known = {"request_id": request["id"], "channel": name}
             if request["op"] == "subscribe" and name == refuse:

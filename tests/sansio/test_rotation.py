@@ -13,6 +13,7 @@ from wsclient.errors import (
     HandshakeRejected,
     OutcomeUnknown,
     SubscriptionRejected,
+    SubscriptionTimeout,
     WaitTimeout,
 )
 from wsclient.events import (
@@ -1141,6 +1142,21 @@ def test_a_refusal_waits_for_the_answer_to_the_other_connection(refuses: int) ->
     assert rig.outcome("call") is None
     rig.data("b", 1, 2, on=3 - refuses)
     assert rig.told("b") == [1, 2]
+
+
+def test_a_new_channel_that_neither_answers_is_left_on_both() -> None:
+    rig = Rig(Plain(Limits(channels_per_message=10)), ack_timeout=5.0).active("a")
+    rig.rotate()
+    rig.subscribe("b", token="call")
+    rig.wait(1.0)
+    rig.opened(on=2)
+    rig.ack("a", on=2)
+    rig.wait(4.0)
+    assert rig.outcome("call") == "waiting"
+    rig.wait(1.0)
+    assert isinstance(rig.outcome("call"), SubscriptionTimeout)
+    for cid in (1, 2):
+        assert rig.asked(on=cid)[-1] == ("unsubscribe", ["b"])
 
 
 def test_a_channel_that_both_refuse_is_refused() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from support.counting import steps
-from support.rig import Plain, Rig
+from support.rig import Plain, Rig, named
 from wsclient.dialect.values import Limits
 from wsclient.errors import HandshakeRejected, SubscriptionRejected
 from wsclient.events import Disconnected, Recovered
@@ -48,7 +48,7 @@ def open_all(rig: Rig) -> None:
 
 def placed(rig: Rig) -> dict[str, list[str]]:
     """Return the channels of each slot."""
-    return {str(key): list(slot.channels) for key, slot in rig.supervisor.fleet.slots.items()}
+    return {named(key): list(slot.channels) for key, slot in rig.supervisor.fleet.slots.items()}
 
 
 def states(rig: Rig) -> dict[str, SubscriptionState]:

@@ -31,6 +31,7 @@ from wsclient.sansio.backoff import Connects
 from wsclient.sansio.connection import Connection
 from wsclient.sansio.heartbeat import ConnectionView
 from wsclient.sansio.life import State
+from wsclient.sansio.slots import SlotKey
 from wsclient.sansio.supervisor import Supervisor
 from wsclient.sansio.wanted import ChannelRoute
 from wsclient.stream.channel import Batch
@@ -104,6 +105,11 @@ class Routed(Plain):
         return self._rooms.get(route, super().room(route))
 
 
+def named(key: SlotKey) -> str:
+    """Return a short name of a slot: ``route`` of the first, ``route/1`` of the second."""
+    return f"{key.route}/{key.shard}" if key.shard else key.route
+
+
 class Rig:
     """Runs a supervisor as the watchdog and the readers do, one step at a time.
 
@@ -173,7 +179,7 @@ class Rig:
     def in_slots(self) -> dict[str, list[int]]:
         """Return the ids of the connections in each slot, oldest first."""
         fleet = self.supervisor.fleet
-        return {str(key): [c.id for c in fleet.connections.of(key)] for key in fleet.slots}
+        return {named(key): [c.id for c in fleet.connections.of(key)] for key in fleet.slots}
 
     def wanted(self) -> list[tuple[str, SubscriptionState, Mapping[str, Any]]]:
         """Return channel, state and options of each wanted channel."""

@@ -155,11 +155,12 @@ class Settling:
         elif entry is None:
             self._undo(request, channel)
         elif self.lacks(entry) and not self._requests.is_asked_for(channel):
-            if self._outcomes.is_asked_beside(entry, self._id):
-                pass  # the answer to another connection counts
-            elif not entry.was_active:
-                self._outcomes.refused(channel, silence)
-                self._wanted.remove(entry, silence)
+            if not entry.was_active:
+                if self._outcomes.is_asked_beside(entry, self._id):
+                    self.attempts.pop(channel, None)  # the answer to the other one counts
+                else:
+                    self._outcomes.refused(channel, silence)
+                    self._wanted.remove(entry, silence)
                 self._undo(request, channel)
             elif not self._acknowledges:
                 pass  # not refused: its first data message will confirm it
