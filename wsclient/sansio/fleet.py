@@ -206,6 +206,8 @@ class Fleet:
         for entry in entries:
             entry.slot = slot.key
             slot.channels[entry.channel] = None
+            if not entry.was_active:
+                self.channels.overlaps.drop(entry.channel)
         connection = self.connections.newest(slot.key)
         if connection is not None:
             connection.subscribe(entries)

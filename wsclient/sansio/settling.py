@@ -158,6 +158,7 @@ class Settling:
             if not entry.was_active:
                 if self._outcomes.is_asked_beside(entry, self._id):
                     self.attempts.pop(channel, None)  # the answer to the other one counts
+                    self._outcomes.declined(channel, self._id)
                 else:
                     self._outcomes.refused(channel, silence)
                     self._wanted.remove(entry, silence)
