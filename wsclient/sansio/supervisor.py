@@ -39,6 +39,7 @@ from wsclient.sansio.fleet import Fleet
 from wsclient.sansio.heartbeat import ConnectionView
 from wsclient.sansio.intake import Intake
 from wsclient.sansio.life import Life, Phase, State
+from wsclient.sansio.lifetime import ROTATION_TIME
 from wsclient.sansio.output import Output
 from wsclient.sansio.reports import Reports
 from wsclient.sansio.slots import Slot, SlotKey
@@ -319,8 +320,10 @@ class Supervisor:
         """
         self.life.check_begun()
         old = [connection for connection in self.connections if connection.stage is Stage.OPEN]
-        for connection in old:
-            connection.lifetime.rotate(now)
+        most = self._dialect.limits.connections
+        has_room = most is None or len(self.fleet.slots) < most
+        for connection in old:  # without room for a successor, it is cut
+            connection.lifetime.rotate(now, ROTATION_TIME if has_room else 0.0)
         self.callers.rotate(token, {connection.id for connection in old}, deadline)
 
     def close(self, now: float, timeout: float, *, drain: bool = False) -> None:
@@ -373,7 +376,7 @@ class Supervisor:
         """Note that a connection is open, and logged in if the venue requires a login."""
         self.counters.connects += 1
         slot = connection.slot
-        is_alone = self.fleet.opened(connection)
+        is_alone = self.fleet.opened(connection, now)
         self.counters.reconnects += slot.was_lost and is_alone
         slot.was_lost = False
         if len([c for c in self.connections if c.stage is Stage.OPEN]) == 1:
@@ -470,6 +473,7 @@ class Supervisor:
     def _follow_plan(self, now: float) -> None:
         """Open and end what the plan says."""
         self.fleet.follow(now)
+        self._report_state("no channel needs the connection")
         if self.callers.new:
             state = self.state
             self.callers.report_new(state.value, is_open=state is State.OPEN)
