@@ -135,7 +135,8 @@ class Endings:
         """Count and report the end."""
         reason = reason_of(error)
         if not connection.has_opened:
-            self.attempt_failures[reason] += 1
+            if connection.retired_at is None:
+                self.attempt_failures[reason] += 1
             return
         if connection.retired_at is not None:
             reason = "rotated"

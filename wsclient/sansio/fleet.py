@@ -245,15 +245,25 @@ class Fleet:
     # The plan.
 
     def _plan(self, now: float) -> Plan:
-        is_only = len(self.slots) == 1
+        needed = self._needed()
         places = []
         for key, slot in self.slots.items():
             connections = [c for c in self.connections.of(key) if c.retired_at is None]
             standing = tuple(connection.standing() for connection in connections)
             ready_at = self._ready_at(connections, now)
-            is_needed = slot.is_pinned or is_only or bool(slot.channels) or self.is_awaited(key)
-            places.append(Place(key, slot.due_at, standing, ready_at, is_needed))
+            places.append(Place(key, slot.due_at, standing, ready_at, key in needed))
         return plan(now, places, self._dialect.limits.connections)
+
+    def _needed(self) -> set[SlotKey]:
+        """Return the slots that channels or callers need. Without any, one is kept."""
+        needed = {
+            key
+            for key, slot in self.slots.items()
+            if slot.is_pinned or slot.channels or self.is_awaited(key)
+        }
+        if not needed and self.slots:
+            needed = {min(self.slots, key=lambda key: self.connections.serving(key) is None)}
+        return needed
 
     def _ready_at(self, connections: list[Connection], now: float) -> float:
         """Return when the newest of two connections can take over (monotonic s)."""
