@@ -312,7 +312,7 @@ def test_a_rotation_keeps_the_shards(limited: FakeVenue) -> None:
         publish_all(limited, names(8))
         client.rotate(timeout=30.0)
         publish_all(limited, names(8))
-        assert sizes(limited) == [3, 3, 2]
+        assert sorted(sizes(limited)) == [2, 3, 3]
         assert limited.attempts == 6
         found = receive(client, 16)
         assert limited.journal.compare(found).is_exact

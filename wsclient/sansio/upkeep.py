@@ -170,7 +170,9 @@ class Upkeep:
         self._output.do(Forget(channel))
 
     def crowded(self, entry: WantedChannel, connection_id: int) -> bool:
-        return self._places.crowded(entry, connection_id)
+        moves = self._places.crowded(entry, connection_id)
+        self.has_changed |= moves
+        return moves
 
     def freed(self, entry: WantedChannel) -> None:
         self._places.freed(entry)
