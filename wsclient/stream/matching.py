@@ -18,7 +18,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
-from wsclient.messages import LinkedMessage, Message
+from wsclient.messages import Message
 
 __all__ = ["Entry", "Matching", "is_snapshot"]
 
@@ -28,16 +28,14 @@ RUN = 3
 LAG = 0.25
 #: The most that waits on either side of a matching (bytes), and what each message takes besides its
 #: payload.
-RING_BYTES = 1024 * 1024
+RING_BYTES = 256 * 1024
 OVERHEAD = 512
 
 _Gram = tuple[Hashable, ...]
 
 
 def is_snapshot(message: Message) -> bool:
-    """Return whether a message is a snapshot, as far as its dialect says so."""
-    if isinstance(message, LinkedMessage) and message.follows is None:
-        return True
+    """Return whether a message without a number is a snapshot: its type is the venue's word."""
     return message.type == "snapshot"
 
 
@@ -50,8 +48,8 @@ class Entry(NamedTuple):
 
     message: Message
     identity: Hashable
-    doubt: str | None = None
-    is_refused: bool = False
+    doubt: str | None
+    is_refused: bool
 
 
 class _Unmatched(NamedTuple):
@@ -86,10 +84,6 @@ class _Strand:
             self.runs.setdefault(run, []).append(place)
         self.items.append(_Unmatched(identity, at, size + OVERHEAD, run, entry))
         self._size += size + OVERHEAD
-
-    def split(self) -> None:
-        """Let no run go on from here."""
-        self._recent = ()
 
     def pop(self) -> _Unmatched:
         item = self.items.popleft()
@@ -163,6 +157,11 @@ class Matching:
         """Whether the connection has still to bring messages that are delivered already."""
         return bool(self._owed.items)
 
+    @property
+    def is_ahead(self) -> bool:
+        """Whether messages of the connection wait."""
+        return bool(self._ahead.items)
+
     def settle(self, now: float) -> None:
         """Note that each message comes on both sides from now on, though not at once."""
         self._settled_at = now + LAG
@@ -173,7 +172,6 @@ class Matching:
         self.is_aligned = self._was_aligned = False
         if self._settled_at < float("inf"):
             self.settle(now)
-        self.split()
 
     def delivered(self, identity: Hashable, size: int, now: float) -> None:
         """Add a message that another connection brought, and that is delivered."""
@@ -195,11 +193,6 @@ class Matching:
         self._owed.pop()
         self.copies += 1
         return True
-
-    def split(self) -> None:
-        """Note that the connection has led since the last message: no run goes on from there."""
-        self._owed.split()
-        self._ahead.split()
 
     def rest(self) -> list[Entry]:
         """Remove and return the messages that wait."""

@@ -13,17 +13,20 @@ Pure: time is passed in (monotonic s), and so is the identity of a message.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
+from functools import partial
 
 from wsclient.messages import Message
 from wsclient.stream.channel import Channel
-from wsclient.stream.line import SILENCE, ChannelLine
+from wsclient.stream.line import ChannelLine
 from wsclient.stream.matching import LAG, Entry, Matching, is_snapshot
-from wsclient.stream.numbered import Numbered
+from wsclient.stream.numbered import MEET_WAIT, Numbered
 
 __all__ = ["LAG", "SILENCE", "Merge"]
 
 INF = float("inf")
+#: How long (s) both connections must be silent for proof: then nothing is on its way.
+SILENCE = 5.0
 #: Of the connections that carry a channel with numbers: it is never used.
 _NO_MATCHING = Matching(lambda _: None)
 
@@ -34,15 +37,29 @@ class Merge:
     ``leader`` is the id of the connection that has carried it so far. From here to the end of the
     overlap (:attr:`is_over`), each message of the channel goes through :meth:`take`, instead of
     ``Channel.accept``. On a channel with numbers *one* connection may use the fast path as well.
+    Without ``shares_numbers`` the numbers of two connections are not compared: such a channel is
+    treated as one without numbers.
     """
 
-    __slots__ = ("_channel", "_is_mixed", "_leader", "_lines", "_numbers", "is_numbered")
+    __slots__ = (
+        "_channel",
+        "_is_mixed",
+        "_leader",
+        "_lines",
+        "_numbers",
+        "_shares_numbers",
+        "connections",
+        "is_numbered",
+    )
 
-    def __init__(self, channel: Channel, leader: int) -> None:
+    def __init__(self, channel: Channel, leader: int, *, shares_numbers: bool = True) -> None:
         self._channel = channel
         self._lines: dict[int, ChannelLine] = {}
+        #: The ids of the connections that carry the channel, in the order in which they joined.
+        self.connections: Collection[int] = self._lines.keys()
         #: The channel has numbers, as far as is known now.
-        self.is_numbered = channel.last is not None
+        self.is_numbered = channel.last is not None and shares_numbers
+        self._shares_numbers = shares_numbers
         line = self._lines[leader] = ChannelLine(leader, self._matching(is_aligned=True))
         line.confirmed_at = -INF
         line.last = channel.last
@@ -60,13 +77,11 @@ class Merge:
         return leader if leader in self._lines else None
 
     @property
-    def connections(self) -> list[int]:
-        """The ids of the connections that carry the channel, in the order in which they joined."""
-        return list(self._lines)
-
-    @property
     def copies(self) -> Mapping[int, int]:
-        """How many messages of each connection were dropped, as others had brought them."""
+        """How many messages were dropped of each connection that is here, oldest first.
+
+        Others had brought them. To be read before :meth:`leave`.
+        """
         return {line.id: line.copies + line.matching.copies for line in self._lines.values()}
 
     @property
@@ -121,16 +136,16 @@ class Merge:
                 return self._numbers.take(line, message, identity, is_refused, now)
             return self._take_beside_numbers(line, message, is_refused)
         entry = Entry(message, identity, line.doubt, is_refused)
+        line.doubt = None
         if connection_id == self._leader:
-            if message.sequence is not None:
-                return self._begin_to_count(line, entry, now)
+            if message.sequence is not None and self._shares_numbers:
+                return self._deliver(line, entry, now) + self._count(line, now)
             return self._take_of_leader(line, entry, now)
         if line.is_asked and is_snapshot(message):
             self._channel.suspect("sequence")
             self._leader = connection_id
             self._renew(line, is_aligned=True)
             return self._take_of_leader(line, entry, now)
-        line.doubt = None
         line.matching.brought(entry, now)
         return []
 
@@ -142,7 +157,7 @@ class Merge:
         is_leader = connection_id == self.leader
         if self.is_numbered:
             others = [other for other in self._lines.values() if other is not line]
-            if any(other.confirmed_at is not None and not other.is_apart for other in others):
+            if any(other.confirmed_at is not None and other.is_fit for other in others):
                 line.doubt = reason  # a jump shows whether anything was missed
             elif is_leader:
                 self._channel.suspect(reason)
@@ -202,7 +217,10 @@ class Merge:
         return self._numbers.tick(now) if self.is_numbered else []
 
     def deadline(self) -> float:
-        """Return when :meth:`tick` is due (monotonic s); infinity if nothing waits for it."""
+        """Return when :meth:`tick` is due (monotonic s); infinity if nothing waits for it.
+
+        To be asked after each read that the fast path has taken, too.
+        """
         return self._numbers.deadline() if self.is_numbered else INF
 
     def is_proven(self, now: float) -> bool:
@@ -219,22 +237,27 @@ class Merge:
         if line is None or line.confirmed_at is None:
             return INF
         if self.is_numbered:
-            if line.is_apart or line.is_ignored or self._is_mixed:
+            if not line.is_fit or self._is_mixed:
                 return INF
-            return line.confirmed_at + (0.0 if line.is_met else LAG)
+            if line.is_met:
+                return line.confirmed_at
+            return line.confirmed_at + (LAG if line.last is None else MEET_WAIT)
         matching = line.matching
         if matching.is_aligned:
             return line.confirmed_at
         silent_at = matching.active_at + SILENCE
-        return silent_at if now < silent_at or matching.agrees() else INF
+        if now < silent_at:
+            return silent_at
+        # A snapshot is of no use only where the leader has brought one, or anything.
+        is_needed = matching.is_ahead and self._channel.latest is None
+        return silent_at if matching.agrees() and not is_needed else INF
 
     # Inside.
 
     def _matching(self, is_aligned: bool = False) -> Matching:
-        return _NO_MATCHING if self.is_numbered else Matching(self._missed, is_aligned)
-
-    def _missed(self, count: int | None) -> None:
-        self._channel.lost(count, "sequence")
+        if self.is_numbered:
+            return _NO_MATCHING
+        return Matching(partial(self._channel.lost, reason="sequence"), is_aligned)
 
     def _renew(self, line: ChannelLine, is_aligned: bool) -> None:
         """Begin to match a connection again."""
@@ -267,7 +290,7 @@ class Merge:
 
     def _take_over(self, line: ChannelLine, now: float, reason: str) -> list[Message]:
         """Let a connection lead on a channel without numbers; return what it has ready."""
-        matching, old = line.matching, self._lines.get(self._leader)
+        matching = line.matching
         is_proven = self.is_proven(now)
         self._leader = line.id
         rest = matching.rest()
@@ -278,10 +301,9 @@ class Merge:
                 line.copies += len(rest)
                 rest.clear()
             line.doubt = None
-            if old is not None:
-                old.matching.split()
         else:
-            self._channel.suspect(reason)
+            begin = self._channel.suspect if self._shares_numbers else self._channel.restart
+            begin(reason)
             self._align_again(now)
         delivered: list[Message] = []
         doubt, line.doubt = line.doubt, None
@@ -289,7 +311,7 @@ class Merge:
             delivered += self._deliver(line, entry, now)
         if doubt is not None:
             self._channel.suspect(doubt)
-        if self._channel.last is not None:
+        if self._channel.last is not None and self._shares_numbers:
             delivered += self._count(line, now)
         return delivered
 
@@ -321,11 +343,6 @@ class Merge:
                 other.matching.delivered(entry.identity, len(message.raw), now)
         return [] if entry.is_refused else [message]
 
-    def _begin_to_count(self, line: ChannelLine, entry: Entry, now: float) -> list[Message]:
-        """Deliver the first message with a number, and what the others have ready after it."""
-        delivered = self._deliver(line, entry, now)
-        return delivered + self._count(line, now)
-
     def _count(self, leader: ChannelLine, now: float) -> list[Message]:
         """Go on with numbers, which have begun; return what is to be delivered now."""
         delivered: list[Message] = []
@@ -349,10 +366,15 @@ class Merge:
         self, line: ChannelLine, message: Message, is_refused: bool
     ) -> list[Message]:
         """Deliver a message without a number on a channel with numbers, if the leader brings it."""
-        self._is_mixed = True
-        if line.id != self.leader:
+        is_asked = line.is_asked and is_snapshot(message)
+        if line.id != self.leader and not is_asked:
+            self._is_mixed = True
             line.copies += 1
             return []
+        if is_asked:
+            line.is_asked = False
+        else:
+            self._is_mixed = True
         if is_refused:
             self._channel.refused(message)
             return []
@@ -362,5 +384,4 @@ class Merge:
 
 def _fitness(line: ChannelLine) -> tuple[bool, ...]:
     """Return how fit a connection is to lead, to be compared."""
-    is_odd = line.is_apart or line.is_ignored
-    return not is_odd, line.confirmed_at is not None, line.matching.is_aligned
+    return line.is_fit, line.confirmed_at is not None, line.matching.is_aligned
