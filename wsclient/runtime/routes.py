@@ -85,6 +85,8 @@ class RouteFinder:
             where = str(address)
             if limit is not None and not address.is_loopback:  # nothing there counts attempts
                 budget = budget_of(where, *limit)
+            if route != self._dialect.default_route(self._url):
+                where += f" (route {route!r})"
         self._budgets[route] = budget
         self._rooms[route] = self._dialect.room(route)
         self._addresses[route] = where

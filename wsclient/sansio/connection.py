@@ -361,10 +361,13 @@ class Connection:
     def retire(self, now: float) -> None:
         """Send a close frame, as another connection carries its channels, or it has none.
 
-        What it brings until the venue's close frame is processed.
+        What it brings until the venue's close frame is processed. An attempt is cut.
         """
         self.retired_at = now
-        self.hang_up()
+        if self.has_opened:
+            self.hang_up()
+        else:
+            self.cut(ConnectionLost("not needed", reason="rotated"))
 
     def deadline(self, now: float, view: ConnectionView | None) -> float:
         """Return when the next tick is due (monotonic s, ``inf`` for never)."""

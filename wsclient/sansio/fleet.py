@@ -280,10 +280,7 @@ class Fleet:
     # The plan.
 
     def _plan(self, now: float) -> Plan:
-        needed = [key for key, slot in self.slots.items() if self._is_needed(slot)]
-        if not needed:  # one is kept: the first that is open
-            is_open = (key for key in self.slots if self.connections.newest(key) is not None)
-            needed = [next(is_open, key) for key in list(self.slots)[:1]]
+        needed = self._needed()
         places = []
         for key, slot in self.slots.items():
             connections = [c for c in self.connections.of(key) if c.retired_at is None]
@@ -295,8 +292,16 @@ class Fleet:
             most -= sum(connection.retired_at is not None for connection in self.connections)
         return plan(now, places, most)
 
-    def _is_needed(self, slot: Slot) -> bool:
-        return slot.is_pinned or bool(slot.channels) or self.is_awaited(slot.key)
+    def _needed(self) -> set[SlotKey]:
+        """Return the slots that channels or callers need. Without any, one is kept."""
+        needed = {
+            key
+            for key, slot in self.slots.items()
+            if slot.is_pinned or slot.channels or self.is_awaited(key)
+        }
+        if not needed and self.slots:
+            needed = {min(self.slots, key=lambda key: self.connections.serving(key) is None)}
+        return needed
 
     def _ready_at(self, connections: list[Connection], now: float) -> float:
         """Return when the newest of two connections can take over (monotonic s)."""

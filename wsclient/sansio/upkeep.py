@@ -206,6 +206,7 @@ class Upkeep:
         has_moved = self._places.crowded(entry, connection_id)
         if has_moved:
             self.declined(entry.channel, connection_id)
+            self.has_changed = True
         return has_moved
 
     def freed(self, entry: WantedChannel) -> None:
