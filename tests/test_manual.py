@@ -423,6 +423,10 @@ def test_the_fake_venue(clients: list[Any]) -> None:
     run_block(block("testing", "A server for tests"), {}, clients)
 
 
+def test_several_connections_to_the_fake_venue(clients: list[Any]) -> None:
+    run_block(block("testing", "Several connections"), {}, clients)
+
+
 def test_the_statistics(clients: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     prometheus = pytest.importorskip("prometheus_client")
     registry, start = prometheus.CollectorRegistry(), prometheus.start_http_server

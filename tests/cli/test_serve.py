@@ -10,7 +10,9 @@ import time
 from contextlib import ExitStack
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
+from websockets.sync.client import connect as websocket
 
 import wsclient
 from support.helpers import until
@@ -242,6 +244,41 @@ def test_latency(serving, connect):
     assert time.monotonic() - start >= 0.4
 
 
+@pytest.fixture
+def dial():
+    """Connect a client that does nothing by itself to a service."""
+    with ExitStack() as stack:
+        yield lambda service: stack.enter_context(websocket(service.url, close_timeout=1))
+
+
+def until_closed(client):
+    """Return what a connection still gets, and the code of its close frame."""
+    got = []
+    try:
+        while True:
+            got.append(client.recv(timeout=5))
+    except ConnectionClosed as end:
+        return got, end.rcvd.code
+
+
+def test_an_announced_shutdown(serving, dial):
+    client = dial(serving("--fault", "shutdown:every=300ms,for=50ms"))
+    notice = '{"type":"system","event":"shutdown"}'
+    assert until_closed(client) == ([notice], 1001)
+
+
+def test_the_maximum_age_of_a_connection(serving, dial):
+    assert until_closed(dial(serving("--max-age", "0.1"))) == ([], 1001)
+
+
+def test_the_most_channels_of_a_connection(serving, dial):
+    client = dial(serving("--max-channels", "1", "--rate", "0.001"))
+    for channel in ("BTC-USD", "ETH-USD"):
+        client.send(json.dumps({"type": "subscribe", "channel": channel}))
+    answers = [json.loads(client.recv(timeout=5)) for _ in range(2)]
+    assert [answer.get("code") for answer in answers] == [None, "limit"]
+
+
 def test_events_are_printed_with_time_and_client(serving, connect):
     service = serving("--fault", "gap:every=10")
     client = connect(service)
@@ -429,6 +466,12 @@ def test_listening_on_all_interfaces_warns(serving, connect):
             ["--fault", "reject:channel=x"],
             "--fault reject:channel=x: the venue has no such channel",
         ),
+        (
+            ["--dialect", "kraken", "--fault", "shutdown:after=1s,for=1s"],
+            "--fault shutdown:after=1s,for=1s: kraken has no such notice",
+        ),
+        (["--max-age", "0"], "'0' is not a number of at least 0.1"),
+        (["--max-channels", "0"], "'0' is not"),
         (["--loop"], "--speed and --loop need --replay FILE"),
         (["--fault", "rst"], "'every' or 'after' is missing; for example rst:every=30s"),
         (["--replay", "FILE", "--channel", "a"], "--channel does not go with --replay"),

@@ -15,8 +15,7 @@ import docutils.core
 import docutils.nodes
 
 import wsclient
-from wsclient.cli.feed import Feed
-from wsclient.testing import FakeVenue, venues
+from wsclient.testing import FakeVenue, Feed, venues
 
 PACKAGE = Path(wsclient.__file__).parent
 README = Path(__file__).parents[2] / "README.rst"
@@ -119,7 +118,7 @@ def served(dialect: str, *channels: str, rate: float = 200.0) -> Iterator[FakeVe
     protocol = venues.find(dialect).served()
     with (
         FakeVenue(protocol, channels=channels) as venue,
-        Feed(venue, protocol, dict.fromkeys(channels, rate / len(channels)), seed=1),
+        Feed(venue, dict.fromkeys(channels, rate / len(channels)), seed=1),
     ):
         yield venue
 

@@ -3,7 +3,7 @@
 import gc
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -24,11 +24,23 @@ def nothing_left() -> Iterator[None]:
 @pytest.fixture
 def dial() -> Iterator[Callable[..., ClientConnection]]:
     """Connect an independent client, and close it after the test."""
+    with _dialling() as dial:
+        yield lambda venue, **options: dial(venue.url, **options)
+
+
+@pytest.fixture
+def dial_at() -> Iterator[Callable[..., ClientConnection]]:
+    """Connect an independent client to a URL, and close it after the test."""
+    with _dialling() as dial:
+        yield dial
+
+
+@contextmanager
+def _dialling() -> Iterator[Callable[..., ClientConnection]]:
     with ExitStack() as clients:
 
-        def dial(venue: FakeVenue, **options: Any) -> ClientConnection:
-            client = connect(venue.url, close_timeout=1, **options)
-            return clients.enter_context(client)
+        def dial(url: str, **options: Any) -> ClientConnection:
+            return clients.enter_context(connect(url, close_timeout=1, **options))
 
         yield dial
 

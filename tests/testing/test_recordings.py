@@ -373,3 +373,21 @@ def test_a_book_message_that_cannot_be_read_is_replayed(dial):
         subscribe(late, "book", "A/B")
         replay.play(venue)
         assert receive(late, 1) == lines[2:]
+
+
+def test_a_recording_with_numbers_of_its_own_connection_cannot_be_replayed():
+    with pytest.raises(ValueError, match="cannot replay bitfinex"):
+        Replay(["[5,[1,2,3]]"], "bitfinex")
+
+
+def test_each_connection_of_a_replay_has_its_own_loss(dial):
+    replay = Replay(TRADES)
+    with FakeVenue(replay) as venue:
+        clients = [dial(venue), dial(venue)]
+        for client in clients:
+            subscribe(client, "trade", "A/B")
+        venue.live[1].lose(1)
+        replay.play(venue)
+        one, other = ([client.recv(timeout=5) for _ in range(2)] for client in clients)
+        assert one == TRADES[:2]
+        assert other == TRADES[1:3]

@@ -253,6 +253,18 @@ def _add_serve(commands: Any) -> None:
         help="see below; may be repeated",
     )
     parser.add_argument(
+        "--max-age",
+        type=_number_from(0.1),
+        metavar="S",
+        help="close each connection at this age (s)",
+    )
+    parser.add_argument(
+        "--max-channels",
+        type=_count,
+        metavar="N",
+        help="refuse channels beyond this number per connection",
+    )
+    parser.add_argument(
         "--replay", metavar="FILE", help="a recording to serve instead of made-up prices"
     )
     parser.add_argument(

@@ -21,13 +21,12 @@ from types import FrameType
 from typing import Any
 
 from wsclient.cli.board import Board, BoardEvent, Summary, View
-from wsclient.cli.feed import Feed
 from wsclient.cli.plain import PlainView
 from wsclient.cli.terminal import is_rich
 from wsclient.client import WebSocketClient
 from wsclient.messages import Message
 from wsclient.sansio.life import State
-from wsclient.testing import FakeVenue, GenericProtocol
+from wsclient.testing import FakeVenue, Feed, GenericProtocol
 from wsclient.threads.logs import flush
 
 __all__ = ["CHANNELS", "Demo", "run"]
@@ -96,7 +95,7 @@ class Demo:
             client.subscribe(*CHANNELS)
             self._say("good", f"connected to {venue.url}, {len(CHANNELS)} channels")
             self._say("note", f"at {self._cut_after:g} s the connection will be cut")
-            with Feed(venue, protocol, CHANNELS, self._seed, self._publishes):
+            with Feed(venue, CHANNELS, seed=self._seed, published=self._publishes):
                 while not (self._signals.heard or self._is_over()):
                     self._show(client)  # first: the end is shown once, after the loop
                     self._play(venue)

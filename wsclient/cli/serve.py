@@ -23,9 +23,19 @@ from typing import Any, TextIO
 from weakref import WeakKeyDictionary
 
 from wsclient.cli.faults import VenueFault
-from wsclient.cli.feed import Feed
 from wsclient.cli.terminal import clock, complain, printable
-from wsclient.testing import FakeVenue, Fault, FaultProxy, Payload, Peer, Replay, venues
+from wsclient.testing import (
+    FakeVenue,
+    Fault,
+    FaultProxy,
+    Feed,
+    Payload,
+    Peer,
+    Replay,
+    ScriptedProtocol,
+    VenueLimits,
+    venues,
+)
 
 __all__ = ["Service", "run"]
 
@@ -90,12 +100,17 @@ class Service:
             tamper=self._tamper if any(fault.every for fault in self.faults) else None,
             log=lambda peer, text: self._say(f"client {peer.id}", text),
             journal=False,
+            limits=VenueLimits(channels=args.max_channels, max_age=args.max_age),
+            seed=args.seed,
         )
         for fault in self.faults:
             if fault.kind == "reject":
                 if fault.channel not in self.channels:
                     raise UsageError(f"--fault {fault.text}: the venue has no such channel")
                 self.venue.refuse_channel(fault.channel, f"refused by --fault {fault.text}")
+            elif fault.kind == "shutdown":
+                if type(self._protocol).shutdown_notice is ScriptedProtocol.shutdown_notice:
+                    raise UsageError(f"--fault {fault.text}: {self._dialect} has no such notice")
             elif fault.times:
                 self.venue.refuse(int(fault.kind), times=fault.times)
         self._by_proxy = by_proxy
@@ -181,7 +196,7 @@ class Service:
         with ExitStack() as stack:
             if self._replay is None:
                 rates = dict.fromkeys(self.channels, self._rate / len(self.channels))
-                self.feed = Feed(self.venue, self._protocol, rates, self._args.seed)
+                self.feed = Feed(self.venue, rates, seed=self._args.seed)
                 stack.enter_context(self.feed)
             self._listen(stack)
             if self._replay is not None:
@@ -333,6 +348,8 @@ class Service:
                 peer.fin()
             case "close":
                 peer.close(fault.code, "by --fault")
+            case "shutdown":
+                self.venue.announce_shutdown(peer, close_after=fault.duration)
             case "silence":
                 peer.mute()
                 self._at(end, lambda: self._speak(peer))

@@ -9,6 +9,9 @@
         venue.publish("a", price=1)
         peer.rst()
 
+A venue has routes, limits and a journal to compare with. A `Delivery` says how messages reach each
+of several connections, and a `Feed` publishes a made-up market.
+
 A `FaultProxy` between client and venue injects faults that the venue's end cannot cause.
 """
 
@@ -20,30 +23,45 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
+from wsclient.testing.delivery import Delivery
 from wsclient.testing.faults import Fault, FaultProxy, ProxiedConnection
+from wsclient.testing.feed import KINDS, Feed
 from wsclient.testing.frames import Payload
 from wsclient.testing.handshakes import HandshakeFault
+from wsclient.testing.journal import Comparison, Difference, Journal, Published
+from wsclient.testing.limits import ChannelRefusal, VenueLimits
 from wsclient.testing.peer import Peer, Sent, VenueProtocol
 from wsclient.testing.protocols import ScriptedProtocol
 from wsclient.testing.replay import Recorded, Replay, read_recording
+from wsclient.testing.routes import Route
 from wsclient.testing.venue import FakeVenue
 from wsclient.testing.venues.generic import GenericProtocol
 from wsclient.testing.venues.kraken import KrakenProtocol
 
 __all__ = [
+    "KINDS",
+    "ChannelRefusal",
+    "Comparison",
+    "Delivery",
+    "Difference",
     "FakeVenue",
     "Fault",
     "FaultProxy",
+    "Feed",
     "GenericProtocol",
     "HandshakeFault",
+    "Journal",
     "KrakenProtocol",
     "Payload",
     "Peer",
     "ProxiedConnection",
+    "Published",
     "Recorded",
     "Replay",
+    "Route",
     "ScriptedProtocol",
     "Sent",
+    "VenueLimits",
     "VenueProtocol",
     "read_recording",
 ]

@@ -88,6 +88,10 @@ class _WebSocket(ABC):
         """Record a request, and return the page that it gets, or None if it is a handshake."""
 
     @abstractmethod
+    def _admit(self, request: Request) -> HandshakeFailure | int | None:
+        """Return how to refuse a handshake: by an answer or a close code; None to accept it."""
+
+    @abstractmethod
     def _established(self) -> None:
         """Begin the conversation. The answer to the handshake is not transmitted yet."""
 
@@ -208,13 +212,17 @@ class _WebSocket(ABC):
             self._reply(page(request.path, body))
             return
         response = self._protocol.accept(request)
-        if self._fault is not None:
-            self._reply(failed(self._fault, response))
+        refused = self._fault or self._admit(request)
+        if isinstance(refused, HandshakeFailure):
+            self._reply(failed(refused, response))
             return
         self._protocol.send_response(response)
         if response.status_code == 101:
             self._opened = True
-            self._established()
+            if refused is None:
+                self._established()
+            else:
+                self.close(refused, "too many connections")
         self._transmit()
 
     def _reply(self, reply: HandshakeReply) -> None:

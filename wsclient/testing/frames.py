@@ -12,7 +12,14 @@ __all__ = ["Assembler", "Payload", "as_bytes", "encode", "frames"]
 Payload = str | bytes
 """A message: str in a text frame, bytes in a binary one."""
 
-_encoder = msgspec.json.Encoder(decimal_format="number")
+
+def _plain(value: Any) -> str:
+    if isinstance(value, str):
+        return str.__str__(value)  # msgspec takes no subclasses, such as `ChannelRefusal`
+    raise NotImplementedError(f"cannot encode {value!r}")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_plain, decimal_format="number")
 
 
 def encode(message: Any) -> str:

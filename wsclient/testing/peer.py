@@ -1,32 +1,34 @@
 """The venue's end of one connection, as tests and protocols use it.
 
-It has three layers: `wire` has the socket and its thread, `connection` the WebSocket on it, and
-this module the messages and subscriptions of one client. A peer knows its venue and the protocol
-of the venue only by the two types here. The rules about locks and threads are in `venue`.
+It has four layers: `wire` has the socket and its thread, `connection` the WebSocket on it,
+`expecting` what tests wait for, and this module the messages and subscriptions of one client. A
+peer knows its venue and the protocol of the venue only by the types here. The rules about locks
+and threads are in `venue`.
 """
 
 from __future__ import annotations
 
 import functools
-import json
+import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 
-from wsclient.testing.connection import _WebSocket
+from wsclient.testing.delivery import Delivery, Outlet, Update
+from wsclient.testing.expecting import _Expecting
 from wsclient.testing.frames import Assembler, Payload, as_bytes, encode, frames
 from wsclient.testing.handshakes import HandshakeFailure
+from wsclient.testing.limits import ChannelRefusal, Pace, VenueLimits, key_of
+from wsclient.testing.routes import Route, RouteTable
 from wsclient.testing.wire import Terms
 
-__all__ = ["Peer", "Sent", "Venue", "VenueProtocol"]
-
-T = TypeVar("T")
+__all__ = ["Peer", "Sent", "Venue", "VenueProtocol", "VenueTraits"]
 
 
 @dataclass(frozen=True)
@@ -51,14 +53,33 @@ class Venue(Protocol):
     ack_delay: float
     has_journal: bool
     requests: list[Request]
-    peers: list[Peer]
     log: Callable[[Peer, str], None] | None
+    limits: VenueLimits
+    seed: int
+    delivery: Delivery
 
-    def refusal(self, channel: str) -> str | None:
+    @property
+    def traits(self) -> VenueTraits:
+        """What the protocol says of the venue beyond the conversation."""
+
+    @property
+    def routes(self) -> RouteTable:
+        """The routes of the venue."""
+
+    def refusal(self, channel: str, route: str | None = None) -> str | None:
         """Return why `channel` is refused, or None."""
 
     def muted(self, channel: str) -> bool:
         """Return whether requests about `channel` are left unanswered."""
+
+    def admit(self, peer: Peer, address: str, key: str | None) -> HandshakeFailure | int | None:
+        """Return how to refuse a handshake: by an answer or a close code; None to accept it."""
+
+    def opened(self, peer: Peer) -> None:
+        """Take a connection that has completed its handshake."""
+
+    def flush(self, *peers: Peer) -> None:
+        """Send the updates that wait for more of them."""
 
 
 class VenueProtocol(Protocol):
@@ -85,13 +106,45 @@ class VenueProtocol(Protocol):
         """Return the JSON that answers a GET of `path`, or None if there is nothing there."""
 
 
-class Peer(_WebSocket):
+class VenueTraits(Protocol):
+    """What a protocol says of its venue beyond the conversation. `ScriptedProtocol` has defaults.
+
+    `routes` are the routes by name, `default_route` the route of a path without one; None carries
+    all channels. `end` is the code and the reason with which the venue closes a connection at its
+    age or for a shutdown, None without a close frame. `too_fast` are those for a client that sends
+    too much. `gateway_time` finds the time (ms) that each gateway writes itself, in group 2.
+    """
+
+    @property
+    def routes(self) -> Mapping[str, Route]: ...
+    @property
+    def default_route(self) -> str | None: ...
+    @property
+    def end(self) -> tuple[int, str] | None: ...
+    @property
+    def too_fast(self) -> tuple[int, str]: ...
+    @property
+    def gateway_time(self) -> re.Pattern[str] | None: ...
+
+    def shutdown_notice(self, peer: Peer) -> Payload | None:
+        """Return the venue's notice that it will close the connection, None if it has none."""
+
+    def join(self, channel: str, updates: Sequence[Update]) -> Payload | None:
+        """Return one message for several updates that follow each other, None if there is none."""
+
+    def personal(self, peer: Peer, channel: str, payload: Payload) -> Payload | None:
+        """Return a published message as one connection gets it; None if it does not."""
+
+
+class Peer(_Expecting):
     """The venue's end of one connection: it sends, injects faults, and checks what arrives.
 
     `id` is the number of the TCP attempt, from 1. `journal` has every data message sent, `received`
     every one received, `pings` and `pongs` the payloads of control frames. `ended_by` is None until
     one side ends the connection, then the first cause: `"fin"`, `"rst"`, `"close 1001"`,
     `"half frame"`, `"client close 1000"`, `"client eof"`, `"client reset"`, `"venue closed"`.
+    `route` is the route of the connection, `key` the API key of its handshake, and `lost` has the
+    published messages that its `Delivery` has lost.
 
     Methods that wait raise AssertionError if nothing comes within `timeout` (s) or before the end
     of the connection. Methods that send raise ConnectionError once the connection has ended.
@@ -104,9 +157,20 @@ class Peer(_WebSocket):
         sock: socket.socket,
         id: int,
         fault: HandshakeFailure | None,
+        address: str,
     ) -> None:
         super().__init__(terms, sock, id, fault)
         self.venue = venue
+        self.route: str | None = None
+        self.key: str | None = None
+        self.outlet = Outlet(
+            f"{venue.seed}/{id}",
+            lambda payload: self._say([payload]),
+            self.wire.call_at,
+            time.monotonic,
+        )
+        self.outlet.delivery = venue.delivery
+        self.lost = self.outlet.lost
         self.journal: list[Sent] = []
         self.received: list[Payload] = []
         self.pings: list[bytes] = []
@@ -117,6 +181,9 @@ class Peer(_WebSocket):
         self._handled_until = 0.0
         self._is_muted = False
         self._sent = 0
+        self._address = address
+        self._pace = Pace()
+        self._is_too_fast = False
 
     def __repr__(self) -> str:
         state = "live" if self.live else f"ended by {self.ended_by}" if self.ended_by else "opening"
@@ -129,22 +196,44 @@ class Peer(_WebSocket):
         """The channels that the client is subscribed to."""
         return set(self._subscriptions)
 
-    def subscribe(self, channel: str, **options: Any) -> str | None:
+    def subscribe(self, channel: str, **options: Any) -> ChannelRefusal | None:
         """Subscribe the client, or return the reason if the venue refuses `channel`."""
         with self._lock:
-            reason = self.venue.refusal(channel)
+            reason = self.refusal(channel)
             if reason is None:
+                self.venue.flush(self)  # what waits is older than the snapshot that may follow
                 self._subscriptions[channel] = options
                 self._lock.notify_all()
                 self._note(f"subscribed to {channel}")
-            else:
-                self._note(f"refused {channel}: {reason}")
             return reason
+
+    def refusal(self, *channels: str) -> ChannelRefusal | None:
+        """Return why the venue refuses a request for these channels together, or None."""
+        reason = self._refusal(*channels)
+        if reason is not None:
+            self._note(f"refused {', '.join(channels)}: {reason}")
+        return reason
+
+    def _refusal(self, *channels: str) -> ChannelRefusal | None:
+        if self._is_too_fast:
+            return ChannelRefusal("too many messages", "rate")
+        for channel in channels:
+            reason = self.venue.refusal(channel, self.route)
+            if reason is not None:
+                return ChannelRefusal(reason, "channel")
+            reason = self.venue.routes.refusal(self.route, channel)
+            if reason is not None:
+                return ChannelRefusal(reason, "route")
+        most = self.venue.limits.channels
+        if most is not None and len(self._subscriptions.keys() | set(channels)) > most:
+            return ChannelRefusal(f"a connection has at most {most} channels", "limit")
+        return None
 
     def unsubscribe(self, channel: str) -> bool:
         """Unsubscribe the client, or return False if it is not subscribed."""
         with self._lock:
             known = self._subscriptions.pop(channel, None) is not None
+            self.outlet.take(channel)
             self._lock.notify_all()
             if known:
                 self._note(f"unsubscribed from {channel}")
@@ -153,57 +242,6 @@ class Peer(_WebSocket):
     def options(self, channel: str) -> dict[str, Any]:
         """Return the options of the subscription to `channel`. Raises KeyError without one."""
         return self._subscriptions[channel]
-
-    # From the client
-
-    def expect(self, timeout: float = 5.0) -> Payload:
-        """Return the client's next message, each once, in order."""
-        return self._next("message", self.received, timeout)
-
-    def expect_json(self, expected: Any = None, timeout: float = 5.0) -> Any:
-        """Return the next message, decoded. It must equal `expected` unless that is None."""
-        payload = self.expect(timeout)
-        try:
-            message = json.loads(payload)
-        except ValueError:
-            raise AssertionError(f"{self} received {payload!r}, which is not JSON") from None
-        if expected is not None and message != expected:
-            raise AssertionError(f"{self} expected\n  {expected!r}, received\n  {message!r}")
-        return message
-
-    def expect_ping(self, timeout: float = 5.0) -> bytes:
-        """Return the payload of the next ping frame."""
-        return self._next("ping", self.pings, timeout)
-
-    def expect_pong(self, timeout: float = 5.0) -> bytes:
-        """Return the payload of the next pong frame."""
-        return self._next("pong", self.pongs, timeout)
-
-    def expect_close(self, timeout: float = 5.0) -> int | None:
-        """Wait until the client closes, and return the code of its close frame.
-
-        The code is 1005 for a frame without one, and None without a close frame.
-        """
-        self._wait(lambda: self._client_is_done, "close frame", timeout)
-        return self.close_code
-
-    def wait_closed(self, timeout: float = 5.0) -> None:
-        """Wait until the socket is closed."""
-        self._wait(lambda: self.closed, "end of the connection", timeout)
-
-    def _next(self, what: str, items: list[T], timeout: float) -> T:
-        with self._lock:
-            position = self._expected[what]
-            self._wait(lambda: len(items) > position or self._client_is_done, what, timeout)
-            if len(items) <= position:
-                raise AssertionError(f"{self} ended before the next {what}")
-            self._expected[what] += 1
-            return items[position]
-
-    def _wait(self, ready: Callable[[], bool], what: str, timeout: float) -> None:
-        with self._lock:
-            if not self._lock.wait_for(ready, timeout):
-                raise AssertionError(f"no {what} within {timeout} s from {self}")
 
     # To the client
 
@@ -228,12 +266,38 @@ class Peer(_WebSocket):
                 self._lock.notify_all()
             return sent
 
+    def deliver(self, delivery: Delivery) -> None:
+        """Deliver published messages in this way from now on."""
+        with self._lock:
+            self.outlet.delivery = delivery
+
+    def lose(self, count: int = 1) -> None:
+        """Lose the next `count` published messages."""
+        with self._lock:
+            self.outlet.lose(count)
+
+    def stall(self, on: bool = True) -> None:
+        """Hold published messages back, but no answers, or send all that were held, in order."""
+        with self._lock:
+            self.outlet.stall(on)
+
     def mute(self, on: bool = True) -> None:
         """Stop sending messages, both data and answers. Pings are still answered."""
         with self._lock:
             self._is_muted = on
 
     # What happens on the connection
+
+    def expire(self) -> None:
+        """Close the connection as the venue does at its age, or for a shutdown."""
+        with self._lock:
+            end = self.venue.traits.end
+            if not self.live:
+                return
+            if end is None:
+                self.fin()
+            else:
+                self.close(*end)
 
     def _note(self, text: str) -> None:
         if self.venue.log is not None:
@@ -246,14 +310,23 @@ class Peer(_WebSocket):
             return None
         return self.venue.protocol.http(request.path)
 
+    def _admit(self, request: Request) -> HandshakeFailure | int | None:
+        self.route = self.venue.routes.of(request.path)
+        self.key = key_of(request, self.venue.limits.key)
+        return self.venue.admit(self, self._address, self.key)
+
     def _established(self) -> None:
         # Before the client gets the answer: a test looks for its peer once it is connected.
-        self.venue.peers.append(self)
+        self.venue.opened(self)
         self._note("connected")
         self._transmit()
+        if self.venue.limits.max_age is not None:
+            self.call_later(self.venue.limits.max_age, self.expire)
         self._say(self.venue.protocol.greeting(self))
 
     def _frame(self, frame: Frame, now: float) -> None:
+        if frame.opcode in (Opcode.PING, Opcode.PONG) and self.venue.limits.counts_control_frames:
+            self._exceeds(now)
         match frame.opcode:
             case Opcode.PING | Opcode.PONG if not self.venue.has_journal:
                 pass
@@ -271,19 +344,31 @@ class Peer(_WebSocket):
                     if payload is not None:
                         self._message(payload, now)
 
+    def _exceeds(self, now: float) -> bool:
+        """Count a message of the client. Return whether it is refused."""
+        limits = self.venue.limits
+        is_too_fast = self._pace.exceeds(limits.messages, now) > 0
+        if is_too_fast and limits.excess == "close" and self.live:
+            self.close(*self.venue.traits.too_fast)
+        return is_too_fast
+
     def _message(self, payload: Payload, now: float) -> None:
         if self.venue.has_journal:
             self.received.append(payload)
+        is_too_fast = self._exceeds(now)
         # A message never overtakes an earlier one, even if `ack_delay` has become shorter.
         self._handled_until = max(self._handled_until, now + self.venue.ack_delay)
         if self._handled_until <= now:
-            self._answer(payload)
+            self._answer(payload, is_too_fast)
         else:
-            self.wire.call_at(self._handled_until, functools.partial(self._answer, payload))
+            answer = functools.partial(self._answer, payload, is_too_fast)
+            self.wire.call_at(self._handled_until, answer)
 
-    def _answer(self, payload: Payload) -> None:
+    def _answer(self, payload: Payload, is_too_fast: bool) -> None:
         if self.live:
+            self._is_too_fast = is_too_fast
             self._say(self.venue.protocol.received(self, payload))
+            self._is_too_fast = False
 
     def _say(self, payloads: Iterable[Payload]) -> None:
         for payload in payloads:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, ClassVar
 
 from wsclient.dialect import Dialect
+from wsclient.testing.delivery import Update
 from wsclient.testing.frames import Payload, encode
+from wsclient.testing.limits import ChannelRefusal
 from wsclient.testing.market import MarketEvent, MarketLevels
 from wsclient.testing.peer import Peer, VenueProtocol
+from wsclient.testing.routes import Route
 
 __all__ = [
     "MarketProtocol",
@@ -23,6 +27,7 @@ __all__ = [
     "is_muted",
     "level_texts",
     "milliseconds",
+    "newest",
     "now_text",
     "repeat",
     "subscribe_all",
@@ -33,6 +38,16 @@ __all__ = [
 
 class ScriptedProtocol:
     """A protocol that leaves all answers to the test. Also a base for small protocols."""
+
+    #: The routes of the venue by name, and that of a path without one: see `RouteTable`.
+    routes: Mapping[str, Route] = {}
+    default_route: str | None = None
+    #: Code and reason of the close frame at the maximum age and after a notice; None: a FIN only.
+    end: tuple[int, str] | None = (1001, "")
+    #: Code and reason of the close frame for a client that sends too many messages.
+    too_fast: tuple[int, str] = (1008, "Too many requests")
+    #: Finds the time (ms) that each gateway of the venue writes itself, in group 2.
+    gateway_time: re.Pattern[str] | None = None
 
     def greeting(self, peer: Peer) -> Iterable[Payload]:
         return ()
@@ -46,6 +61,24 @@ class ScriptedProtocol:
 
     def http(self, path: str) -> bytes | None:
         return None
+
+    def shutdown_notice(self, peer: Peer) -> Payload | None:
+        """Return the notice that `announce_shutdown` sends, None if the venue has none."""
+        return None
+
+    def join(self, channel: str, updates: Sequence[Update]) -> Payload | None:
+        """Return one message for several updates that follow each other.
+
+        None if the venue's messages of this channel do not hold several: they go out one by one.
+        """
+        return None
+
+    def personal(self, peer: Peer, channel: str, payload: Payload) -> Payload | None:
+        """Return a published message with what differs on each connection, such as its count.
+
+        None if this client does not get it. Called once for each message and subscriber, in order.
+        """
+        return payload
 
 
 class MarketProtocol(ScriptedProtocol):
@@ -65,6 +98,8 @@ class MarketProtocol(ScriptedProtocol):
     symbols: ClassVar[Sequence[str]]
     #: A heartbeat that goes to all peers with a subscription.
     heartbeat_payload: ClassVar[bytes | None] = None
+    #: Whether recordings can be replayed: their messages are the same on all connections.
+    has_recordings: ClassVar[bool] = True
     #: The path at which `http` answers with snapshots of order books. The dialect takes its address
     #: as the argument `rest`. None if snapshots come in the stream.
     rest_path: ClassVar[str | None] = None
@@ -95,9 +130,14 @@ class MarketProtocol(ScriptedProtocol):
         """Return the fields that `data` needs to write `event`."""
         raise NotImplementedError
 
-    def snapshot(self, channel: str) -> Iterator[Payload]:
-        """Yield the snapshot of `channel`, if there is one."""
-        snapshot = self.snapshots.get(channel)
+    def messages(self, channel: str, event: MarketEvent) -> Iterable[dict[str, Any]]:
+        """Return the fields of each message that the venue sends for `event`."""
+        return [self.fields(channel, event)]
+
+    def snapshot(self, channel: str, peer: Peer | None = None) -> Iterator[Payload]:
+        """Yield the snapshot of `channel`, if there is one, for the route of `peer`."""
+        route = None if peer is None else peer.route
+        snapshot = self.snapshots.get(f"{route}:{channel}", self.snapshots.get(channel))
         if snapshot is not None:
             yield snapshot() if callable(snapshot) else snapshot
 
@@ -127,14 +167,13 @@ def repeat(peer: Peer, interval: float, function: Callable[[], object]) -> None:
     peer.call_later(interval, call)
 
 
-def subscribe_all(peer: Peer, channels: Sequence[str]) -> str | None:
+def subscribe_all(peer: Peer, channels: Sequence[str]) -> ChannelRefusal | None:
     """Subscribe the peer to all channels, or to none if one is refused; return the reason."""
-    for channel in channels:
-        if peer.venue.refusal(channel) is not None:
-            return peer.subscribe(channel)
-    for channel in channels:
-        peer.subscribe(channel)
-    return None
+    reason = peer.refusal(*channels)
+    if reason is None:
+        for channel in channels:
+            peer.subscribe(channel)
+    return reason
 
 
 def unsubscribe_all(peer: Peer, channels: Sequence[str]) -> str | None:
@@ -146,6 +185,14 @@ def unsubscribe_all(peer: Peer, channels: Sequence[str]) -> str | None:
 def is_muted(peer: Peer, channels: Sequence[str]) -> bool:
     """Return True if a request for these channels gets no answer."""
     return any(peer.venue.muted(channel) for channel in channels)
+
+
+def newest(*groups: Iterable[Sequence[Any]], key: int = 1) -> list[Any]:
+    """Return the rows of successive updates of a book, of each level the last one.
+
+    The first `key` fields of a row say which level it is.
+    """
+    return list({tuple(row[:key]): row for rows in groups for row in rows}.values())
 
 
 def level_texts(levels: MarketLevels) -> list[list[str]]:

@@ -129,8 +129,8 @@ class Replay(ScriptedProtocol):
     `faults` maps the index of a line to what is sent instead, None for nothing. Snapshots are
     those of the recording, without these faults.
 
-    Raises ValueError for a recording that cannot be read, TypeError for a protocol that cannot
-    replay one.
+    Raises ValueError for a recording that cannot be read or replayed, TypeError for a protocol that
+    cannot replay one.
     """
 
     def __init__(
@@ -143,12 +143,20 @@ class Replay(ScriptedProtocol):
         made = venues.find(protocol)() if isinstance(protocol, str) else protocol
         if not isinstance(made, MarketProtocol):
             raise TypeError(f"cannot replay a recording with {made!r}: it is no MarketProtocol")
+        if not made.has_recordings:
+            name = made.dialect.name
+            raise ValueError(f"cannot replay {name}: it numbers channels anew on each connection")
         self.hold = hold
         self.faults: dict[int, str | None] = {}
         self.cursor = 0
         self.missed = 0
         self.lines: list[str] = []
         self._protocol = made
+        self.routes = made.routes
+        self.default_route = made.default_route
+        self.end = made.end
+        self.too_fast = made.too_fast
+        self.gateway_time = made.gateway_time
         #: The messages that a client reads from each line; none from a heartbeat.
         self._messages: list[list[Message]] = []
         self._books: dict[str, Book] = {}
@@ -171,6 +179,9 @@ class Replay(ScriptedProtocol):
 
     def data(self, channel: str, sequence: int, fields: Mapping[str, Any]) -> Payload:
         return self._protocol.data(channel, sequence, fields)
+
+    def shutdown_notice(self, peer: Peer) -> Payload | None:
+        return self._protocol.shutdown_notice(peer)
 
     @property
     def has_times(self) -> bool:

@@ -12,25 +12,31 @@ Two rules hold for this module:
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import ssl
 import threading
+import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, TypeVar, get_args
+from typing import TypeVar, get_args
 
 from websockets.http11 import Request
 from websockets.typing import Subprotocol
 
 from wsclient.testing import venues
+from wsclient.testing.answering import _Answering
+from wsclient.testing.delivery import AT_ONCE
 from wsclient.testing.frames import Payload
 from wsclient.testing.handshakes import HandshakeFailure, HandshakeFault, refusal
+from wsclient.testing.journal import Journal
+from wsclient.testing.limits import ConnectGate, VenueLimits
 from wsclient.testing.listener import Listener
-from wsclient.testing.peer import Peer, VenueProtocol
+from wsclient.testing.peer import Peer, VenueProtocol, VenueTraits
 from wsclient.testing.protocols import ScriptedProtocol
+from wsclient.testing.publishing import _Publishing
+from wsclient.testing.routes import Route, RouteTable
 from wsclient.testing.sockets import netloc
 from wsclient.testing.wire import Terms
 
@@ -39,7 +45,7 @@ __all__ = ["FakeVenue"]
 T = TypeVar("T")
 
 
-class FakeVenue:
+class FakeVenue(_Publishing, _Answering):
     """A WebSocket venue on a loopback port of its own; `with` starts and closes it.
 
     `protocol` says how it answers: `"generic"`, `"kraken"` or another name in `venues.NAMES`, an
@@ -54,6 +60,10 @@ class FakeVenue:
     name. Both functions are called under the lock and must not block. Without a `journal` the venue
     keeps no record of messages sent or received, nor of connections that have ended, and `accept`
     does not work: this is for a venue that runs for days.
+
+    `routes` replaces the routes of the protocol: paths that each carry their own channels.
+    `limits` says what the venue allows; it can be replaced at any time. `seed` makes all that is
+    random in a `Delivery` repeatable.
     """
 
     def __init__(
@@ -71,10 +81,23 @@ class FakeVenue:
         log: Callable[[Peer, str], None] | None = None,
         journal: bool = True,
         tell: Callable[[Peer, str], None] | None = None,
+        routes: Mapping[str, Route] | None = None,
+        limits: VenueLimits = VenueLimits(),  # noqa: B008 - immutable
+        seed: int = 0,
     ) -> None:
         if isinstance(protocol, str):
             protocol = venues.find(protocol)()
         self.protocol: VenueProtocol = ScriptedProtocol() if protocol is None else protocol
+        self.traits: VenueTraits = (
+            self.protocol if isinstance(self.protocol, ScriptedProtocol) else ScriptedProtocol()
+        )
+        self.routes = RouteTable(
+            self.traits.routes if routes is None else routes, self.traits.default_route
+        )
+        self.limits = limits
+        self.seed = seed
+        self.delivery = AT_ONCE
+        self.journal = Journal()
         self.ack_delay = ack_delay
         self.host = host
         self.port = 0
@@ -87,14 +110,17 @@ class FakeVenue:
         self.attempts = 0
         self.requests: list[Request] = []
         self.peers: list[Peer] = []
+        self._open: list[Peer] = []
         self.lock = threading.Condition(threading.RLock())
         self._terms = Terms(self.lock, ssl_context, [Subprotocol(name) for name in subprotocols])
         self._receive_buffer = receive_buffer
         self._wanted_port = port
         self._faults: deque[HandshakeFailure] = deque()
+        self._route_faults: dict[str | None, deque[HandshakeFailure]] = {}
         self._sequences: dict[str, int] = {}
         self._refusals: dict[str, str] = {}
         self._muted: set[str | None] = set()
+        self._gate = ConnectGate()
         self._accepted = 0
         self.connections: list[Peer] = []
         self._listener: Listener | None = None
@@ -173,13 +199,25 @@ class FakeVenue:
         with self.lock:
             self.attempts += 1
             fault = self._faults.popleft() if self._faults else None
-            peer = Peer(self, self._terms, sock, self.attempts, fault)
+            peer = Peer(self, self._terms, sock, self.attempts, fault, _address(sock))
             if not self.has_journal:
                 self.peers = [peer for peer in self.peers if not peer.closed]
                 self.connections = [peer for peer in self.connections if not peer.closed]
             self.connections.append(peer)
             peer.wire.start()
             self.lock.notify_all()
+
+    def opened(self, peer: Peer) -> None:
+        """Take a connection that has completed its handshake."""
+        self.peers.append(peer)
+        self._open.append(peer)
+
+    def admit(self, peer: Peer, address: str, key: str | None) -> HandshakeFailure | int | None:
+        """Return how to refuse a handshake: by an answer or a close code; None to accept it."""
+        keys = [other.key for other in self.live]
+        refused = self._gate.refusal(self.limits, address, key, keys, time.monotonic())
+        faults = self._route_faults.get(peer.route)
+        return faults.popleft() if refused is None and faults else refused
 
     # Connections
 
@@ -189,22 +227,9 @@ class FakeVenue:
         scheme = "ws" if self._terms.ssl_context is None else "wss"
         return f"{scheme}://{netloc(self.host, self.port)}/"
 
-    @property
-    def live(self) -> list[Peer]:
-        """The peers whose connection is open and not broken by a fault."""
-        return [peer for peer in self.peers if peer.live]
-
-    def subscribers(self, *channels: str) -> list[Peer]:
-        """Return the live peers subscribed to one of `channels`, or to anything without any."""
-        return [
-            peer
-            for peer in self.live
-            if (
-                any(map(peer._subscriptions.__contains__, channels))
-                if channels
-                else peer._subscriptions
-            )
-        ]
+    def route_url(self, route: str) -> str:
+        """Return the address of a route. Raises ValueError if the venue has no such route."""
+        return self.url.rstrip("/") + self.routes[route].path
 
     def accept(self, timeout: float = 5.0) -> Peer:
         """Return the next connection that completed its handshake, each once, in order.
@@ -239,11 +264,18 @@ class FakeVenue:
         body: bytes = b"",
         headers: Iterable[tuple[str, str]] = (),
         times: int = 1,
+        route: str | None = None,
     ) -> None:
-        """Answer the next `times` handshakes with this HTTP status instead of 101."""
+        """Answer the next `times` handshakes with this HTTP status instead of 101.
+
+        With a `route`, only those of this route, after all other refusals.
+        """
         fault = refusal(status, retry_after, body, headers)
         with self.lock:
-            self._faults.extend([fault] * times)
+            faults = (
+                self._faults if route is None else self._route_faults.setdefault(route, deque())
+            )
+            faults.extend([fault] * times)
 
     def fail_handshake(self, kind: HandshakeFault, times: int = 1) -> None:
         """Break the next `times` handshakes.
@@ -261,84 +293,9 @@ class FakeVenue:
         with self.lock:
             self._faults.extend([HandshakeFailure(kind)] * times)
 
-    # Market data
 
-    def publish(self, channel: str, **fields: Any) -> int:
-        """Send `fields` as the next message of `channel` to every live peer subscribed to it.
-
-        Return its sequence number, which counts from 1 whether or not anyone is subscribed.
-        """
-        with self.lock:
-            sequence = self.sequence(channel) + 1
-            self._sequences[channel] = sequence
-            self.broadcast(self.protocol.data(channel, sequence, fields), channel)
-            return sequence
-
-    def broadcast(self, payload: Payload, *channels: str) -> int:
-        """Send `payload` unchanged to every live peer subscribed to one of `channels`.
-
-        Without `channels`, send it to every live peer with a subscription. Return the number of
-        peers.
-        """
-        with self.lock:
-            peers = self.subscribers(*channels)
-            for peer in peers:
-                if self.tamper is None or not channels:
-                    peer.send(payload)
-                else:
-                    for replacement in self.tamper(peer, channels[0], payload):
-                        peer.send(replacement)
-            return len(peers)
-
-    @contextlib.contextmanager
-    def batch(self) -> Iterator[None]:
-        """Hold the venue's lock, and send all messages of the context at its end.
-
-        They go out in as few writes as possible.
-        """
-        with self.lock:
-            self._terms.is_batching = True
-            try:
-                yield
-            finally:
-                self._terms.is_batching = False
-                for peer in self.live:
-                    peer.wire.flush()
-
-    def sequence(self, channel: str) -> int:
-        """Return the number of the latest message published on `channel`, 0 for none."""
-        return self._sequences.get(channel, 0)
-
-    def refuse_channel(self, channel: str, reason: str) -> None:
-        """Answer each subscribe to `channel` with an error, until `allow_channel`."""
-        with self.lock:
-            self._refusals[channel] = reason
-
-    def allow_channel(self, channel: str) -> None:
-        """Undo `refuse_channel`."""
-        with self.lock:
-            self._refusals.pop(channel, None)
-
-    def refusal(self, channel: str) -> str | None:
-        """Return why `channel` is refused, or None. For protocols."""
-        reason = self._refusals.get(channel)
-        if reason is None and self.channels is not None and channel not in self.channels:
-            return f"there is no channel {channel!r} here, only {', '.join(self.channels)}"
-        return reason
-
-    def mute_acks(self, on: bool = True, channel: str | None = None) -> None:
-        """Leave requests about `channel` (None: all) unanswered, though they take effect.
-
-        `mute_acks(False)` undoes all muting.
-        """
-        with self.lock:
-            if on:
-                self._muted.add(channel)
-            elif channel is None:
-                self._muted.clear()
-            else:
-                self._muted.discard(channel)
-
-    def muted(self, channel: str) -> bool:
-        """Return whether requests about `channel` are left unanswered. For protocols."""
-        return None in self._muted or channel in self._muted
+def _address(sock: socket.socket) -> str:
+    try:
+        return str(sock.getpeername()[0])
+    except OSError:
+        return ""  # the client has gone already

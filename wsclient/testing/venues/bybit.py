@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from wsclient.dialects.bybit import Bybit
+from wsclient.testing.limits import ChannelRefusal
 from wsclient.testing.market import Depth, MarketEvent, Quote, Trade
 from wsclient.testing.protocols import (
     MarketProtocol,
@@ -19,15 +21,21 @@ from wsclient.testing.protocols import (
     texts,
     unsubscribe_all,
 )
+from wsclient.testing.routes import Route
 
 if TYPE_CHECKING:
     from wsclient.testing.peer import Peer
 
 __all__ = ["BybitProtocol"]
 
+_PRIVATE = ("order", "order.*", "execution*", "position*", "wallet", "greeks", "dcp*")
+
 
 class BybitProtocol(MarketProtocol):
-    """Bybit v5, spot or linear: one answer per request, which is refused as a whole."""
+    """Bybit v5, spot or linear: one answer per request, which is refused as a whole.
+
+    The same channel exists on several routes: publish `linear:publicTrade.BTCUSDT`.
+    """
 
     dialect = Bybit(sequenced=True)
     kinds: ClassVar = {
@@ -40,6 +48,14 @@ class BybitProtocol(MarketProtocol):
     }
     patterns = ("publicTrade.{}", "tickers.{}", "orderbook.50.{}")
     symbols = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+    routes = {
+        **{
+            name: Route(f"/v5/public/{name}", without=_PRIVATE)
+            for name in ("spot", "linear", "inverse", "option", "spread")
+        },
+        "private": Route("/v5/private", _PRIVATE),
+    }
+    gateway_time = re.compile(r'("ts":)(\d+)')
 
     def received(self, peer: Peer, payload: Payload) -> Iterator[Payload]:
         request = as_object(payload)
@@ -50,12 +66,16 @@ class BybitProtocol(MarketProtocol):
             yield encode({"success": True, "ret_msg": "pong", **answer})
         if op not in ("subscribe", "unsubscribe"):
             return
+        error: str | None
         error = (subscribe_all if op == "subscribe" else unsubscribe_all)(peer, channels)
+        if isinstance(error, ChannelRefusal) and error.kind == "route":
+            wrong = next(c for c in channels if not peer.venue.routes.carries(peer.route, c))
+            error = f"error:handler not found,topic:{wrong}"
         if not is_muted(peer, channels):
             yield encode({"success": error is None, "ret_msg": error or op, **answer})
         if op == "subscribe" and error is None:
             for channel in channels:
-                yield from self.snapshot(channel)
+                yield from self.snapshot(channel, peer)
 
     def fields(self, channel: str, event: MarketEvent, is_snapshot: bool = False) -> dict[str, Any]:
         symbol = channel.rpartition(".")[2]

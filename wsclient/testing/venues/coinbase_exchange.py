@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from wsclient.dialects.coinbase_exchange import CoinbaseExchange
+from wsclient.testing.delivery import Update
 from wsclient.testing.market import Depth, MarketEvent, Quote, Trade
 from wsclient.testing.protocols import (
     MarketProtocol,
@@ -14,6 +15,7 @@ from wsclient.testing.protocols import (
     encode,
     is_muted,
     level_texts,
+    newest,
     now_text,
     texts,
 )
@@ -57,7 +59,7 @@ class CoinbaseExchangeProtocol(MarketProtocol):
         if not is_muted(peer, self._channels(request)):
             yield encode({"type": "subscriptions", "channels": self._subscribed(peer)})
         for channel in begun:
-            yield from self.snapshot(channel)
+            yield from self.snapshot(channel, peer)
 
     def _channels(self, request: Mapping[str, Any]) -> list[str]:
         rows = request.get("channels")
@@ -98,3 +100,10 @@ class CoinbaseExchangeProtocol(MarketProtocol):
     def data(self, channel: str, sequence: int, fields: Mapping[str, Any]) -> Payload:
         number = {} if channel.startswith("level2") else {"sequence": sequence}
         return encode({**fields, **number, "product_id": channel.partition(":")[2]})
+
+    def join(self, channel: str, updates: Sequence[Update]) -> Payload | None:
+        fields = updates[-1].fields
+        if any(update.fields.get("type") != "l2update" for update in updates):
+            return None
+        changes = newest(*(update.fields["changes"] for update in updates), key=2)
+        return self.data(channel, updates[-1].sequence, {**fields, "changes": changes})

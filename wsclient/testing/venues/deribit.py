@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from wsclient.dialects.deribit import Deribit
+from wsclient.testing.delivery import Update
 from wsclient.testing.market import Depth, MarketEvent, MarketLevels, Quote, Trade
 from wsclient.testing.protocols import (
     MarketProtocol,
@@ -50,6 +51,8 @@ class DeribitProtocol(MarketProtocol):
         channels = texts(params.get("channels"))
         outcome: dict[str, Any]
         match request.get("method"):
+            case "public/subscribe" if peer.refusal() is not None:  # too many messages
+                outcome = {"error": {"code": 10028, "message": "too_many_requests"}}
             case "public/subscribe":
                 outcome = {"result": [c for c in channels if peer.subscribe(c) is None]}
             case "public/unsubscribe":
@@ -67,8 +70,8 @@ class DeribitProtocol(MarketProtocol):
         if not is_muted(peer, channels):
             yield encode({"jsonrpc": "2.0", "id": request.get("id"), **outcome})
         if request.get("method") == "public/subscribe":
-            for channel in outcome["result"]:
-                yield from self.snapshot(channel)
+            for channel in outcome.get("result", ()):
+                yield from self.snapshot(channel, peer)
 
     def fields(self, channel: str, event: MarketEvent, is_snapshot: bool = False) -> dict[str, Any]:
         now = milliseconds()
@@ -86,12 +89,25 @@ class DeribitProtocol(MarketProtocol):
                 return {"type": kind, **sides, "timestamp": now}
 
     def data(self, channel: str, sequence: int, fields: Mapping[str, Any]) -> Payload:
+        return self._data(channel, sequence, sequence, fields)
+
+    def join(self, channel: str, updates: Sequence[Update]) -> Payload | None:
+        fields = updates[-1].fields
+        if any(update.fields.get("type") != "change" for update in updates):
+            return None
+        sides = {
+            side: _joined(change for update in updates for change in update.fields[side])
+            for side in ("bids", "asks")
+        }
+        return self._data(channel, updates[0].sequence, updates[-1].sequence, {**fields, **sides})
+
+    def _data(self, channel: str, first: int, last: int, fields: Mapping[str, Any]) -> Payload:
         name, instrument, _ = channel.split(".", 2)
         data: Any = {**fields, "instrument_name": instrument}
         if name == "book":
-            data["change_id"] = sequence
+            data["change_id"] = last
             if data["type"] == "change":
-                data["prev_change_id"] = sequence - 1
+                data["prev_change_id"] = first - 1
         elif name == "trades":
             data = [data]
         params = {"channel": channel, "data": data}
@@ -106,3 +122,19 @@ def _actions(changes: MarketLevels, before: MarketLevels) -> list[tuple[str, Dec
         else ("delete", price, Decimal(0))
         for price, size in changes
     ]
+
+
+def _joined(changes: Iterable[tuple[str, Decimal, Decimal]]) -> list[tuple[str, Decimal, Decimal]]:
+    """Return what successive changes of levels come to."""
+    found: dict[Decimal, tuple[str, Decimal, Decimal]] = {}
+    for action, price, size in changes:
+        was_new = price in found and found[price][0] == "new"
+        if was_new and action == "delete":
+            del found[price]
+        elif was_new:
+            found[price] = ("new", price, size)
+        elif price in found and action == "new":  # deleted before
+            found[price] = ("change", price, size)
+        else:
+            found[price] = (action, price, size)
+    return list(found.values())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from wsclient.dialects.kraken import Kraken
+from wsclient.testing.delivery import Update
+from wsclient.testing.limits import ChannelRefusal
 from wsclient.testing.market import Depth, MarketEvent, Quote, Trade
 from wsclient.testing.protocols import (
     MarketProtocol,
@@ -17,24 +19,40 @@ from wsclient.testing.protocols import (
     repeat,
     texts,
 )
+from wsclient.testing.routes import Route
 
 if TYPE_CHECKING:
     from wsclient.testing.peer import Peer
 
 __all__ = ["KrakenProtocol"]
 
+_PRIVATE = ("executions*", "balances*")
+_LEVEL3 = ("level3:*",)
+_WRONG_ROUTE = {
+    "public": "Private data and trading are unavailable on this endpoint. Try ws-auth.kraken.com",
+    "auth": "Public channels not available in this endpoint",
+    "l3": "Public channels not available in this endpoint",
+}
+
 
 class KrakenProtocol(MarketProtocol):
     """Kraken v2. A channel is called `book:BTC/USD`, or `instrument` if it has no symbol.
 
     `heartbeat` is the interval (s) of heartbeats to a client with a subscription; None sends none.
-    A subscribe that wants a snapshot gets one.
+    A subscribe that wants a snapshot gets one. The venue's three routes are three hosts, here they
+    are three paths; what refuses a channel of another route is that of the public and private ones.
     """
 
     dialect = Kraken()
     kinds: ClassVar = {"ticker:{}": Quote, "trade:{}": Trade, "book:{}": Depth}
     patterns = tuple(kinds)
     symbols = ("BTC/USD", "ETH/USD", "SOL/USD")
+    routes = {
+        "public": Route("/v2", without=_PRIVATE + _LEVEL3),
+        "auth": Route("/auth/v2", _PRIVATE),
+        "l3": Route("/l3/v2", _LEVEL3),
+    }
+    default_route = "public"
     DEPTHS = (10, 25, 100, 500, 1000)
     heartbeat_payload = b'{"channel":"heartbeat"}'
 
@@ -92,7 +110,9 @@ class KrakenProtocol(MarketProtocol):
             wants_snapshot = params.get("snapshot", name != "trade")
             if method == "subscribe":
                 result["snapshot"] = wants_snapshot
-                error = peer.subscribe(channel, **options)
+                error: str | None = peer.subscribe(channel, **options)
+                if isinstance(error, ChannelRefusal) and error.kind == "route":
+                    error = _WRONG_ROUTE.get(peer.route or "", error)
             else:
                 error = self._unsubscribe(peer, channel, options)
             if peer.venue.muted(channel):
@@ -104,7 +124,7 @@ class KrakenProtocol(MarketProtocol):
                 {"method": method, **req_id, "result": result, "success": True, **_times()}
             )
             if method == "subscribe" and wants_snapshot:
-                yield from self.snapshot(channel)
+                yield from self.snapshot(channel, peer)
 
     def _unsubscribe(self, peer: Peer, channel: str, options: dict[str, Any]) -> str | None:
         if channel not in peer.subscriptions or peer.options(channel) != options:
@@ -135,6 +155,16 @@ class KrakenProtocol(MarketProtocol):
         if symbol:
             item = {"symbol": symbol, **item}
         return encode({"channel": name, "type": fields.get("type", "update"), "data": [item]})
+
+    def join(self, channel: str, updates: Sequence[Update]) -> Payload | None:
+        fields = updates[-1].fields
+        if any("checksum" not in each.fields or "type" in each.fields for each in updates):
+            return None
+        sides = {}
+        for side in ("bids", "asks"):
+            rows = [row for update in updates for row in update.fields[side]]
+            sides[side] = list({row["price"]: row for row in rows}.values())
+        return self.data(channel, updates[-1].sequence, {**fields, **sides})
 
 
 def _refusal(

@@ -4,31 +4,17 @@ import threading
 
 import pytest
 
-from wsclient.cli.feed import Feed
-from wsclient.testing import FakeVenue, GenericProtocol
-from wsclient.testing.venues.bybit import BybitProtocol
+from wsclient.testing import FakeVenue, Feed, ScriptedProtocol
 
 CHANNELS = {"BTC-USD": 900.0, "ticker:ETH-USD": 100.0}
 
 
-class Venue(FakeVenue):
-    """A venue that records what is published."""
-
-    def __init__(self, protocol):
-        super().__init__(protocol)
-        self.published = []
-
-    def broadcast(self, payload, *channels):
-        self.published.append((*channels, payload))
-        return 0
-
-
 def published(seed, count=200, channels=CHANNELS):
-    venue = Venue(GenericProtocol())
-    feed = Feed(venue, venue.protocol, channels, seed)
+    venue = FakeVenue()
+    feed = Feed(venue, channels, seed=seed)
     for _ in range(count):
         feed.publish()
-    return venue.published
+    return [(each.channel, each.payload) for each in venue.journal.published]
 
 
 def test_the_same_seed_publishes_the_same():
@@ -51,32 +37,44 @@ def test_it_publishes_until_it_is_stopped_and_reports_each_number():
         if number == 50:
             enough.set()
 
-    venue = Venue(GenericProtocol())
-    with Feed(venue, venue.protocol, {"BTC-USD": 5000.0}, 1, count):
+    venue = FakeVenue()
+    with Feed(venue, {"BTC-USD": 5000.0}, seed=1, published=count) as feed:
         assert enough.wait(5)
     last = venue.sequence("BTC-USD")
     assert numbers == [*range(1, last + 1)]
-    assert len(venue.published) == last
+    assert feed.count == last
+    assert len(venue.journal.published) == last
+
+
+def test_waiting_for_a_number_of_messages():
+    with Feed(FakeVenue(), {"A": 5000.0}) as feed:
+        feed.wait(20)
+        assert feed.count >= 20
+        with pytest.raises(TimeoutError):
+            feed.wait(10**9, timeout=0.01)
 
 
 def test_message_1_of_a_book_is_a_snapshot():
-    venue = Venue(BybitProtocol())
-    with Feed(venue, venue.protocol, {"orderbook.50.A": 0.001}, 1):
-        (channel, payload), *_ = venue.published
-    assert channel == "orderbook.50.A"
-    assert '"type":"snapshot"' in payload
-    assert '"u":1,' in payload
+    venue = FakeVenue("bybit")
+    with Feed(venue, {"orderbook.50.A": 0.001}, seed=1):
+        first = venue.journal.published[0]
+    assert first.channel == "orderbook.50.A"
+    assert '"type":"snapshot"' in first.payload
+    assert '"u":1,' in first.payload
 
 
 def test_a_rate_that_is_too_high_is_detected():
-    venue = Venue(GenericProtocol())
     late = threading.Event()
-    feed = Feed(venue, venue.protocol, {"A": 1e7}, 1, lambda *_: feed.is_late and late.set())
+    feed = Feed(FakeVenue(), {"A": 1e7}, published=lambda *_: feed.is_late and late.set())
     with feed:
         assert late.wait(10)
 
 
 def test_a_channel_that_the_protocol_does_not_list():
-    venue = Venue(BybitProtocol())
     with pytest.raises(ValueError, match="no channel 'x'"):
-        Feed(venue, venue.protocol, {"x": 1.0}, 1)
+        Feed(FakeVenue("bybit"), {"x": 1.0})
+
+
+def test_a_protocol_that_cannot_write_market_data():
+    with pytest.raises(TypeError, match="no MarketProtocol"):
+        Feed(FakeVenue(ScriptedProtocol()), {"x": 1.0})
