@@ -11,7 +11,7 @@ from wsclient.testing import FakeVenue, ScriptedProtocol, venues
 
 def test_the_notice_goes_to_all_or_to_one(venue, dial):
     clients = [dial(venue), dial(venue)]
-    notice = '{"type":"system","event":"shutdown"}'
+    notice = '{"type":"ending","reason":"shutdown"}'
     assert venue.announce_shutdown() == venue.peers
     assert [client.recv(timeout=5) for client in clients] == [notice] * 2
     assert venue.announce_shutdown(venue.peers[1]) == [venue.peers[1]]

@@ -231,6 +231,7 @@ class Supervisor:
         return (
             bool(output.actions or output.settles or self._callers.new)
             or self.upkeep.has_changed
+            or self._overlaps.has_changed
             or (connection is not None and connection.is_due())
         )
 

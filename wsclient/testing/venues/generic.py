@@ -57,7 +57,7 @@ class GenericProtocol(MarketProtocol):
             yield encode({**answer, "status": "error", "error": error})
 
     def shutdown_notice(self, peer: Peer) -> Payload:
-        return encode({"type": "system", "event": "shutdown"})
+        return encode({"type": "ending", "reason": "shutdown"})
 
     def data(self, channel: str, sequence: int, fields: Mapping[str, Any]) -> Payload:
         if self._has_gateway_time:
