@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from wsclient.stream.matching import Matching
 
-__all__ = ["SILENCE", "ChannelLine"]
-
-#: After this time (s) a message is not on its way any more: it has come on each connection.
-SILENCE = 5.0
+__all__ = ["ChannelLine"]
 
 
 class ChannelLine:
@@ -41,7 +38,7 @@ class ChannelLine:
         self.matching = matching
         #: With numbers: how many of its messages were dropped, as others had brought them.
         self.copies = 0
-        #: The first and the highest number of its sequence; None if it has brought none.
+        #: The first and the highest number of its sequence; None if not known.
         self.first: int | None = None
         self.last: int | None = None
         #: Its last number, if that was below the highest.
@@ -55,6 +52,11 @@ class ChannelLine:
         #: Another connection leads in a new sequence, which this one has not begun.
         self.is_ignored = False
 
+    @property
+    def is_fit(self) -> bool:
+        """Whether its numbers can be compared with the delivered ones."""
+        return not (self.is_apart or self.is_ignored)
+
     def has_restarted(self, number: int, follows: int | None) -> bool:
         """Note the number of a message; return whether a new sequence begins with it.
 
@@ -64,15 +66,15 @@ class ChannelLine:
         """
         last, low = self.last, self.low
         if last is None or (number > last and (low is None or follows != low)):
-            self.last, self.low = number, None
-            if self.first is None:
+            if last is None:
                 self.first = number
+            self.last, self.low = number, None
             return False
         if number == last:
             return False
         is_new = follows is None or follows in (last, low)
         if is_new or (self.first is not None and number < self.first):
             self.first, self.last, self.low = number, number, None
-            return True
-        self.low = number
-        return False
+        else:
+            self.low = number
+        return self.low is None

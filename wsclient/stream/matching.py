@@ -18,7 +18,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
-from wsclient.messages import LinkedMessage, Message
+from wsclient.messages import Message
 
 __all__ = ["Entry", "Matching", "is_snapshot"]
 
@@ -28,16 +28,14 @@ RUN = 3
 LAG = 0.25
 #: The most that waits on either side of a matching (bytes), and what each message takes besides its
 #: payload.
-RING_BYTES = 1024 * 1024
+RING_BYTES = 256 * 1024
 OVERHEAD = 512
 
 _Gram = tuple[Hashable, ...]
 
 
 def is_snapshot(message: Message) -> bool:
-    """Return whether a message is a snapshot, as far as its dialect says so."""
-    if isinstance(message, LinkedMessage) and message.follows is None:
-        return True
+    """Return whether a message without a number is a snapshot: its type is the venue's word."""
     return message.type == "snapshot"
 
 
@@ -50,8 +48,8 @@ class Entry(NamedTuple):
 
     message: Message
     identity: Hashable
-    doubt: str | None = None
-    is_refused: bool = False
+    doubt: str | None
+    is_refused: bool
 
 
 class _Unmatched(NamedTuple):

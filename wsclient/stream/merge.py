@@ -17,13 +17,15 @@ from collections.abc import Hashable, Mapping
 
 from wsclient.messages import Message
 from wsclient.stream.channel import Channel
-from wsclient.stream.line import SILENCE, ChannelLine
+from wsclient.stream.line import ChannelLine
 from wsclient.stream.matching import LAG, Entry, Matching, is_snapshot
-from wsclient.stream.numbered import Numbered
+from wsclient.stream.numbered import MEET_WAIT, Numbered
 
 __all__ = ["LAG", "SILENCE", "Merge"]
 
 INF = float("inf")
+#: How long (s) both connections must be silent for proof: then nothing is on its way.
+SILENCE = 5.0
 #: Of the connections that carry a channel with numbers: it is never used.
 _NO_MATCHING = Matching(lambda _: None)
 
@@ -121,6 +123,7 @@ class Merge:
                 return self._numbers.take(line, message, identity, is_refused, now)
             return self._take_beside_numbers(line, message, is_refused)
         entry = Entry(message, identity, line.doubt, is_refused)
+        line.doubt = None
         if connection_id == self._leader:
             if message.sequence is not None:
                 return self._begin_to_count(line, entry, now)
@@ -130,7 +133,6 @@ class Merge:
             self._leader = connection_id
             self._renew(line, is_aligned=True)
             return self._take_of_leader(line, entry, now)
-        line.doubt = None
         line.matching.brought(entry, now)
         return []
 
@@ -142,7 +144,7 @@ class Merge:
         is_leader = connection_id == self.leader
         if self.is_numbered:
             others = [other for other in self._lines.values() if other is not line]
-            if any(other.confirmed_at is not None and not other.is_apart for other in others):
+            if any(other.confirmed_at is not None and other.is_fit for other in others):
                 line.doubt = reason  # a jump shows whether anything was missed
             elif is_leader:
                 self._channel.suspect(reason)
@@ -202,7 +204,10 @@ class Merge:
         return self._numbers.tick(now) if self.is_numbered else []
 
     def deadline(self) -> float:
-        """Return when :meth:`tick` is due (monotonic s); infinity if nothing waits for it."""
+        """Return when :meth:`tick` is due (monotonic s); infinity if nothing waits for it.
+
+        To be asked after each read that the fast path has taken, too.
+        """
         return self._numbers.deadline() if self.is_numbered else INF
 
     def is_proven(self, now: float) -> bool:
@@ -219,9 +224,11 @@ class Merge:
         if line is None or line.confirmed_at is None:
             return INF
         if self.is_numbered:
-            if line.is_apart or line.is_ignored or self._is_mixed:
+            if not line.is_fit or self._is_mixed:
                 return INF
-            return line.confirmed_at + (0.0 if line.is_met else LAG)
+            if line.is_met:
+                return line.confirmed_at
+            return line.confirmed_at + (LAG if line.last is None else MEET_WAIT)
         matching = line.matching
         if matching.is_aligned:
             return line.confirmed_at
@@ -349,10 +356,15 @@ class Merge:
         self, line: ChannelLine, message: Message, is_refused: bool
     ) -> list[Message]:
         """Deliver a message without a number on a channel with numbers, if the leader brings it."""
-        self._is_mixed = True
-        if line.id != self.leader:
+        is_asked = line.is_asked and is_snapshot(message)
+        if line.id != self.leader and not is_asked:
+            self._is_mixed = True
             line.copies += 1
             return []
+        if is_asked:
+            line.is_asked = False
+        else:
+            self._is_mixed = True
         if is_refused:
             self._channel.refused(message)
             return []
@@ -362,5 +374,4 @@ class Merge:
 
 def _fitness(line: ChannelLine) -> tuple[bool, ...]:
     """Return how fit a connection is to lead, to be compared."""
-    is_odd = line.is_apart or line.is_ignored
-    return not is_odd, line.confirmed_at is not None, line.matching.is_aligned
+    return line.is_fit, line.confirmed_at is not None, line.matching.is_aligned

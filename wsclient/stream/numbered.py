@@ -18,16 +18,18 @@ from typing import NamedTuple
 
 from wsclient.messages import LinkedMessage, Message
 from wsclient.stream.channel import Channel
-from wsclient.stream.line import SILENCE, ChannelLine
+from wsclient.stream.line import ChannelLine
 from wsclient.stream.matching import OVERHEAD
 
-__all__ = ["HELD_BYTES", "MEET_WAIT", "MERGE_WAIT", "Numbered"]
+__all__ = ["MEET_WAIT", "MERGE_WAIT", "PASSED", "Numbered"]
 
 INF = float("inf")
 #: How long (s) a message that leaves numbers out is held.
 MERGE_WAIT = 0.025
 #: The same, while the delivered numbers have not reached those of a connection that began later.
 MEET_WAIT = 1.0
+#: A number that was delivered so long ago (s) does not come on another connection any more.
+PASSED = 1.0
 #: The most that is held (bytes).
 HELD_BYTES = 1024 * 1024
 #: How many identities of numbers are remembered, and how many times the last number was noted.
@@ -59,6 +61,7 @@ class Numbered:
         "_held_bytes",
         "_identities",
         "_lines",
+        "_newest",
         "_order",
         "_passed",
         "_rejoin",
@@ -79,7 +82,9 @@ class Numbered:
         self._order = 0
         #: After a refresh: the number from which on no connection is ignored any more.
         self._rejoin: int | None = None
-        #: (time, last number then), oldest first; the first of them is SILENCE old.
+        #: The time of the last call, and the last number then.
+        self._newest = (0.0, 0)
+        #: The same at earlier times, oldest first; the first of them is PASSED old.
         self._passed: list[tuple[float, int]] = []
         #: The connection and the identity of recent numbers.
         self._identities: dict[int, tuple[int, Hashable]] = {}
@@ -98,9 +103,14 @@ class Numbered:
         )
 
     def deadline(self) -> float:
-        """Return when :meth:`tick` is due (monotonic s); infinity if nothing is held."""
-        last, dues = self._channel.last, self._dues
-        while dues and (not self._held or (last is not None and dues[0][1] <= last)):
+        """Return when :meth:`tick` is due (monotonic s); infinity if nothing is held.
+
+        The fast path may have filled a jump: then it is due at once.
+        """
+        held, last, dues = self._held, self._channel.last, self._dues
+        if held and (last is None or held[0].key <= last):
+            return -INF
+        while dues and (not held or (last is not None and dues[0][1] <= last)):
             heappop(dues)
         return dues[0][0] if dues else INF
 
@@ -127,9 +137,12 @@ class Numbered:
         last, passed = self._channel.last, self._passed
         if last is None:
             return
-        if not passed or now - passed[-1][0] >= SILENCE / SAMPLES:
-            passed.append((now, last))
-        while len(passed) > 1 and passed[1][0] <= now - SILENCE:
+        if passed and now - passed[-1][0] >= PASSED / SAMPLES:
+            passed.append(self._newest)
+        self._newest = now, last
+        if not passed:
+            passed.append(self._newest)
+        while len(passed) > 1 and passed[1][0] <= now - PASSED:
             del passed[0]
 
     def take(
@@ -144,19 +157,18 @@ class Numbered:
         follows: int | None = number - 1
         if isinstance(message, LinkedMessage):
             follows = message.follows
-        before = line.last
+        before, was_ignored = line.last, line.is_ignored
         has_restarted = line.has_restarted(number, follows)
-        if has_restarted:
+        if has_restarted and not was_ignored:
             self._flush(delivered)
         elif identity is not None and not isinstance(message, LinkedMessage):
             self._compare(delivered, line, number, identity)
         last = self._channel.last
-        was_ignored = line.is_ignored
         if follows is None and line.is_asked:
             line.is_asked = False
             self._refresh(delivered, line, message, is_refused)
         elif last is None and line.id == self.leader:
-            line.is_met = line.is_shared = True
+            line.is_shared = True
             self._accept(delivered, line, message, is_refused)
         elif (
             last is None
@@ -164,7 +176,7 @@ class Numbered:
             or (line.is_ignored and not self._rejoins(line, has_restarted, follows))
         ):
             line.copies += 1
-        elif has_restarted and number <= last and not was_ignored:
+        elif has_restarted and not was_ignored:
             self._restart(delivered, line, message, is_refused, follows == last)
         elif number <= last:
             if before == last and line.id == self.leader:
@@ -172,7 +184,7 @@ class Numbered:
             else:
                 self._copy(delivered, line, message, is_refused, now)
         elif follows is not None and follows <= last:
-            line.is_met = line.is_shared = True
+            line.is_shared = True
             self._accept(delivered, line, message, is_refused, before != last)
         else:
             wait = MERGE_WAIT if line.is_met else MEET_WAIT
@@ -197,7 +209,7 @@ class Numbered:
         """
         delivered: list[Message] = []
         self.leader = line.id
-        if line.is_apart or line.is_ignored:
+        if not line.is_fit:
             self._flush(delivered)
             line.is_apart = line.is_ignored = False
             self._ignore_others(line, None)
@@ -220,7 +232,7 @@ class Numbered:
         Its rows are absolute, and connections cut the same updates differently: nothing is lost.
         """
         channel, last = self._channel, self._channel.last
-        line.doubt = None
+        line.doubt, line.is_met = None, True
         follows: int | None = None
         if isinstance(message, LinkedMessage) and may_cover and last is not None:
             follows = message.follows
@@ -269,10 +281,13 @@ class Numbered:
         is_snapshot = isinstance(message, LinkedMessage) and message.follows is None
         if self._is_apart(line, number, is_snapshot, now):
             line.is_apart = True
-            if len(self._lines) == 1:
+            fit = next((other for other in self._lines.values() if other.is_fit), None)
+            if fit is None:
                 delivered += self.lead(line, "reconnect")
                 self._accept(delivered, line, message, is_refused)
                 return
+            if line.id == self.leader:
+                self.leader = fit.id
         else:
             line.is_met = True
         line.copies += 1
@@ -283,7 +298,7 @@ class Numbered:
             return False
         at, passed = self._passed[0]
         # A snapshot has the number of the last message before it, however old that is.
-        return at <= now - SILENCE and number < passed + (not is_snapshot)
+        return at <= now - PASSED and number < passed + (not is_snapshot)
 
     def _compare(
         self, delivered: list[Message], line: ChannelLine, number: int, identity: Hashable
@@ -324,7 +339,7 @@ class Numbered:
         if not is_linked:
             self._channel.restart(line.doubt or "sequence")
         self.leader = line.id
-        line.is_met = line.is_shared = True
+        line.is_shared = True
         self._accept(delivered, line, message, is_refused)
 
     def _refresh(
@@ -338,7 +353,6 @@ class Numbered:
             self._ignore_others(line, last)
             self._begin_again()
         self.leader = line.id
-        line.is_met = True
         self._accept(delivered, line, message, is_refused)
 
     def _ignore_others(self, leader: ChannelLine, rejoin: int | None) -> None:
@@ -388,7 +402,7 @@ class Numbered:
                 first.line.is_met = True
             elif first.key <= last:
                 self._pop()
-                first.line.is_met = first.line.is_shared = True
+                first.line.is_shared = True
                 self._accept(delivered, first.line, first.message, first.is_refused)
             elif (
                 first.key <= expired
@@ -402,11 +416,8 @@ class Numbered:
     def _may_fill(self, lines: Iterable[ChannelLine], number: int) -> bool:
         """Return whether a connection may still bring numbers up to ``number``."""
         for line in lines:
-            if line.is_apart or line.is_ignored:
-                continue
-            if line.last is None:
-                if line.confirmed_at is not None:
-                    return True
-            elif line.last < number:
+            if line.is_fit and (
+                line.confirmed_at is not None if line.last is None else line.last < number
+            ):
                 return True
         return False
