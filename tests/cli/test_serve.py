@@ -263,7 +263,7 @@ def until_closed(client):
 
 def test_an_announced_shutdown(serving, dial):
     client = dial(serving("--fault", "shutdown:every=300ms,for=50ms"))
-    notice = '{"type":"system","event":"shutdown"}'
+    notice = '{"type":"ending","reason":"shutdown"}'
     assert until_closed(client) == ([notice], 1001)
 
 

@@ -34,6 +34,12 @@ class Direct(wsclient.Kucoin):
 class Unrouted(wsclient.BinanceFutures):
     """A dialect as of 2021, when one address had all streams."""
 
+    def default_route(self, url: str) -> str:
+        return ""
+
+    def route(self, channel: str, url: str) -> str:
+        return ""
+
     def refusal(self, channel: str, address: str) -> None:
         return None
 

@@ -1,6 +1,7 @@
 """How published messages reach each connection: later, cut differently, or not at all."""
 
 import json
+import re
 import time
 
 import pytest
@@ -49,6 +50,17 @@ def test_a_peer_loses_its_next_messages(venue, pair):
     for _ in range(3):
         venue.publish("a")
     assert numbers(one, 2) == [1, 4]
+
+
+def test_each_message_is_lost_for_one_reason(venue, pair):
+    (one, _), (peer, _) = pair
+    peer.deliver(Delivery(lost={1}))
+    venue.publish("a")
+    venue.publish("a")
+    peer.lose(1)
+    for _ in range(2):
+        venue.publish("a")
+    assert numbers(one, 2) == [2, 4]
 
 
 def test_answers_are_not_lost(venue, pair):
@@ -128,6 +140,7 @@ def test_jitter_keeps_the_order(clock, outlet):
         outlet.put(str(n))
     dues = [due for due, *_ in clock.timers]
     assert len(set(dues)) > 1
+    assert 0.1 <= min(dues) <= max(dues) <= 1.1
     assert dues == sorted(dues)
     clock.run_until(2.0)
     assert outlet.written == [str(n) for n in range(50)]
@@ -291,7 +304,6 @@ def test_messages_that_hold_one_update_are_not_cut(venue, pair):
     peer.deliver(Delivery(cut=5))
     for _ in range(12):
         venue.publish("a")
-    venue.flush()
     assert numbers(one, 12) == [*range(1, 13)]
 
 
@@ -307,14 +319,62 @@ def test_what_waits_goes_out_before_a_new_subscription(dial):
         assert json.loads(client.recv(timeout=5))["data"]["u"] == 1
 
 
-def test_an_unsubscribe_forgets_what_waits(venue, pair):
-    (one, _), (peer, _) = pair
-    peer.deliver(Delivery(cut=1000))
-    venue.publish("a")
-    one.send(json.dumps({"type": "unsubscribe", "channel": "a"}))
-    assert json.loads(one.recv(timeout=5))["status"] == "success"
-    venue.flush()
-    assert peer.outlet.count == 0
+def book(venue, dial):
+    """Return a client that is subscribed to a book."""
+    client = dial(venue)
+    client.send(json.dumps({"method": "SUBSCRIBE", "params": [BOOK], "id": 1}))
+    client.recv(timeout=5)
+    return client
+
+
+def test_a_cut_of_two(dial):
+    with FakeVenue("binance") as venue:
+        client = book(venue, dial)
+        venue.deliver(Delivery(cut=2))
+        for _ in range(20):
+            venue.publish(BOOK, e="depthUpdate", b=[], a=[])
+        venue.flush()
+        assert {last - first for first, last in updates(client, 20)} == {0, 1}
+
+
+def test_what_waits_goes_with_the_next_if_updates_are_no_longer_joined(dial):
+    with FakeVenue("binance") as venue:
+        client = book(venue, dial)
+        venue.deliver(Delivery(cut=1000))
+        venue.publish(BOOK, e="depthUpdate", b=[], a=[])
+        venue.deliver(Delivery())
+        venue.publish(BOOK, e="depthUpdate", b=[], a=[])
+        venue.publish(BOOK, e="depthUpdate", b=[], a=[])
+        assert updates(client, 3) == [(1, 2), (3, 3)]
+
+
+@pytest.mark.parametrize("prefix", ["", "public:"])
+def test_an_unsubscribe_forgets_what_waits(dial_at, prefix):
+    with FakeVenue("okx") as venue:
+        client = dial_at(venue.route_url("public"))
+        args = [{"channel": "books", "instId": "A"}]
+        client.send(json.dumps({"op": "subscribe", "args": args}))
+        client.recv(timeout=5)
+        peer = venue.accept()
+        peer.deliver(Delivery(cut=1000))
+        venue.publish(f"{prefix}books:A", action="update", bids=[], asks=[])
+        client.send(json.dumps({"op": "unsubscribe", "args": args}))
+        client.recv(timeout=5)
+        venue.flush()
+        assert peer.outlet.count == 0
+
+
+def test_a_message_that_is_not_joined_comes_behind_what_waits(dial):
+    with FakeVenue("okx") as venue:
+        client = dial(venue)
+        args = [{"channel": "books", "instId": "A"}]
+        client.send(json.dumps({"op": "subscribe", "args": args}))
+        client.recv(timeout=5)
+        venue.deliver(Delivery(cut=1000))
+        for action in ("update", "snapshot"):
+            venue.publish("books:A", action=action, bids=[], asks=[])
+        actions = [json.loads(client.recv(timeout=5))["action"] for _ in range(2)]
+        assert actions == ["update", "snapshot"]
 
 
 # What differs per connection
@@ -331,6 +391,13 @@ def test_the_clock_of_each_gateway(dial):
         one, other = (json.loads(client.recv(timeout=5)) for client in clients)
         assert other.pop("ts") - one.pop("ts") == 250
         assert one == other
+
+
+@pytest.mark.parametrize(("payload", "stamped"), [('"t":5', '"t":255'), (b'"t":5', b'"t":5')])
+def test_only_texts_have_a_time(outlet, payload, stamped):
+    outlet.delivery = Delivery(clock=0.25)
+    assert outlet.stamp(payload, re.compile(r'("t":)(\d+)')) == stamped
+    assert outlet.stamp(payload, None) == payload
 
 
 def test_the_generic_protocol_can_have_a_gateway_time(dial):

@@ -1,5 +1,6 @@
 """The made-up market as a venue publishes it."""
 
+import json
 import threading
 
 import pytest
@@ -61,6 +62,22 @@ def test_message_1_of_a_book_is_a_snapshot():
     assert first.channel == "orderbook.50.A"
     assert '"type":"snapshot"' in first.payload
     assert '"u":1,' in first.payload
+
+
+def test_a_channel_may_name_a_route(dial_at):
+    channel = "linear:orderbook.50.A"
+    with FakeVenue("bybit") as venue:
+        feed = Feed(venue, {channel: 1.0})
+        feed.publish()
+        client = dial_at(venue.route_url("linear"))
+        client.send('{"op": "subscribe", "args": ["orderbook.50.A"]}')
+        client.recv(timeout=5)
+        feed.publish()
+        snapshot, update = (json.loads(client.recv(timeout=5)) for _ in range(2))
+    assert snapshot["topic"] == update["topic"] == "orderbook.50.A"
+    assert (snapshot["type"], snapshot["data"]["u"]) == ("snapshot", 1)
+    assert (update["type"], update["data"]["u"]) == ("delta", 2)
+    assert [each.route for each in venue.journal.of(channel)] == ["linear"] * 2
 
 
 def test_a_rate_that_is_too_high_is_detected():

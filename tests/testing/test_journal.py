@@ -23,7 +23,8 @@ def message(number, reason=None, channel="a"):
     raw = json.dumps(
         {"type": "market_data", "channel": channel, "sequence": number}, separators=(",", ":")
     ).encode()
-    return Message(channel, "market_data", number, raw=raw, gap=reason and Gap(reason))
+    gap = Gap(reason) if reason else None
+    return Message(channel, "market_data", number, raw=raw, gap=gap)
 
 
 def differences(delivered, since=None, made=None):
@@ -73,6 +74,22 @@ def test_a_late_message_fills_its_hole():
     assert differences(delivered) == expected
 
 
+def test_a_doubled_message_between_two_holes_fills_neither():
+    delivered = [message(1), message(3, "sequence"), message(5, "sequence"), message(3), message(6)]
+    expected = [("lost", 2, 2, True), ("doubled", 3, 3, False), ("lost", 4, 4, True)]
+    assert differences(delivered) == expected
+    fills = [*delivered[:3], message(2, "late"), message(4, "late"), message(6)]
+    assert differences(fills) == [("late", 2, 2, True), ("late", 4, 4, True)]
+
+
+def test_differences_by_their_mark():
+    delivered = [message(n, n == 3 and "sequence") for n in (1, 3, 5, 6)]
+    comparison = journal().compare(delivered)
+    assert not comparison.is_exact
+    assert [each.first for each in comparison.differences] == [2, 4]
+    assert [each.first for each in comparison.unmarked] == [4]
+
+
 def test_a_mark_without_a_loss():
     delivered = [message(n, "reconnect" if n == 4 else None) for n in range(1, 7)]
     assert differences(delivered) == [("mark", 4, 4, True)]
@@ -81,6 +98,8 @@ def test_a_mark_without_a_loss():
 def test_a_message_that_was_never_published():
     delivered = [message(n) for n in range(1, 7)] + [message(9)]
     assert differences(delivered) == [("unknown", 6, 6, False)]
+    assert differences([message(9)]) == [("unknown", 0, 0, False)]
+    assert differences([], since={"other": 0}) == []
 
 
 def test_a_gap_without_a_message_marks_the_next():

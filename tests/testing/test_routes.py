@@ -93,6 +93,14 @@ def test_a_channel_of_two_routes_is_published_for_one_of_them_or_for_both(dial_a
         assert [peer.route for peer in venue.subscribers("linear:tickers.A")] == ["linear"]
 
 
+def test_a_channel_may_be_called_as_a_route(dial_at):
+    with FakeVenue(routes=TWO) as venue:
+        subscribe(dial_at(venue.route_url("prices")), "account")
+        venue.publish("account")
+        assert venue.journal.published[0].route is None
+        assert venue.journal.published[0].connections == (1,)
+
+
 def test_the_journal_has_route_and_connections(dial_at):
     with FakeVenue("bybit") as venue:
         for route in ("spot", "linear", "linear"):

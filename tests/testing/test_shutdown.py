@@ -5,7 +5,7 @@ import json
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from wsclient.dialect import Notice
+from wsclient.dialect import Ending
 from wsclient.testing import FakeVenue, ScriptedProtocol, venues
 
 
@@ -46,7 +46,7 @@ def test_dialects_read_the_notice_of_their_venue(name, dial):
         venue.announce_shutdown()
         frames = [client.recv(timeout=5).encode() for _ in range(1 + (name == "bitfinex"))]
         found = venues.find(name).dialect.peek(frames[-1])
-        assert isinstance(found, Notice)
+        assert isinstance(found, Ending)
 
 
 def test_the_notices_are_those_of_the_venues(dial):

@@ -8,7 +8,8 @@
          if "status" is error, rejected or failed, if "success" is false, or if it has an "error".
          If "limit" is true, the connection has as many channels as it may have
     in   {"type": "market_data", "channel": C, "sequence": N, ...}   data; N rises by 1 per channel,
-         and is the same on all connections. A field "connection" may say which one this is
+         and is the same on all connections. A field "connection" may say which one this is, and
+         "gateway_time" when it was sent there
     in   {"type": "ending", "reason": R, "within": S}   the venue will end this connection, in S
          seconds if it says so, and wants another one before
     in   {"type": "system" | "heartbeat" | "ping" | "pong" | "status", ...}   filtered
@@ -80,7 +81,7 @@ class Generic(Dialect):
         silence_timeout: float | None = None,
         timestamp_field: str | None = None,
         ending_types: Collection[str] = ("ending",),
-        connection_fields: Collection[str] = ("connection",),
+        connection_fields: Collection[str] = ("connection", "gateway_time"),
         numbers_are_shared: bool = True,
         routes: Collection[str] = (),
     ) -> None:

@@ -110,7 +110,7 @@ class Calls:
 
         def cancel() -> None:
             with self._core.lock:
-                self._core.supervisor.cancel_rotate(waiter)
+                self._core.supervisor.callers.cancel_rotate(waiter)
 
         self._core.post(cancel)
 

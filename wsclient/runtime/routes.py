@@ -9,7 +9,7 @@ from wsclient.dialect.base import Dialect
 from wsclient.errors import ConfigurationError
 from wsclient.runtime.budgets import budget_of
 from wsclient.sansio.backoff import Budget, Connects
-from wsclient.sansio.wanted import Routing
+from wsclient.sansio.wanted import ChannelRoute
 from wsclient.text import one_line, text_of
 from wsclient.transport.addresses import parse_url
 
@@ -56,23 +56,23 @@ class RouteFinder:
         self._learn(route)
         return route
 
-    def of(self, channels: Iterable[str], options: Mapping[str, Any]) -> dict[str, Routing]:
+    def of(self, channels: Iterable[str], options: Mapping[str, Any]) -> dict[str, ChannelRoute]:
         """Return how each channel is reached; ``options`` are those of the subscribe."""
         return {channel: self._of(channel, options) for channel in dict.fromkeys(channels)}
 
-    def _of(self, channel: str, options: Mapping[str, Any]) -> Routing:
+    def _of(self, channel: str, options: Mapping[str, Any]) -> ChannelRoute:
         try:
             dialect = self._dialect
             wire = dialect.wire_name(channel)
             if not self._has_credentials and dialect.needs_credentials(wire, options):
-                return Routing("", wire, "it needs credentials, and the client has none")
+                return ChannelRoute("", wire, "it needs credentials, and the client has none")
             route = "" if self._url is None else dialect.route(channel, self._url)
             self._learn(route)
         except ConfigurationError as error:
-            return Routing("", channel, one_line(str(error)))
+            return ChannelRoute("", channel, one_line(str(error)))
         except BaseException as error:  # noqa: BLE001 - SystemExit too: only this channel fails
-            return Routing("", channel, one_line(f"{type(error).__name__}: {text_of(error)}"))
-        return Routing(route, wire)
+            return ChannelRoute("", channel, one_line(f"{type(error).__name__}: {text_of(error)}"))
+        return ChannelRoute(route, wire)
 
     def _learn(self, route: str) -> None:
         if route in self._addresses:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
-from wsclient.errors import WSClientError
+from wsclient.errors import WaitTimeout, WSClientError
 from wsclient.events import Waiting
 from wsclient.sansio.output import Output
 from wsclient.sansio.slots import SlotKey
 from wsclient.sansio.waitingcalls import Call
-from wsclient.sansio.wanted import Routing, Wanted
+from wsclient.sansio.wanted import ChannelRoute, Wanted
 
 __all__ = ["Callers"]
 
@@ -18,13 +18,16 @@ __all__ = ["Callers"]
 class Callers:
     """The waiting callers of one client."""
 
-    __slots__ = ("_connecting", "_output", "_wanted", "new")
+    __slots__ = ("_connecting", "_output", "_rotating", "_wanted", "new")
 
     def __init__(self, output: Output, wanted: Wanted) -> None:
         self._output = output
         self._wanted = wanted
         #: The tokens of those in connect(), each with the slot it waits for, and its deadline.
         self._connecting: dict[Any, tuple[SlotKey, float]] = {}
+        #: The tokens of those in rotate(), each with the connections whose end it waits for, and
+        #: its deadline.
+        self._rotating: dict[Any, tuple[set[int], float]] = {}
         #: Calls of subscribe() since the last tick.
         self.new: list[Call] = []
 
@@ -66,7 +69,7 @@ class Callers:
         options: Mapping[str, Any],
         token: Any,
         deadline: float,
-        routing: Mapping[str, Routing],
+        routing: Mapping[str, ChannelRoute],
     ) -> list[str]:
         """Want ``channels``: see :meth:`Wanted.subscribe`. Return the new ones."""
         call, new = self._wanted.subscribe(channels, options, token, deadline, routing)
@@ -93,18 +96,41 @@ class Callers:
             call.is_reported = True
             self._output.notify(Waiting, tuple(call.channels), state)
 
+    # In rotate().
+
+    def rotate(self, token: Any, old: set[int], deadline: float) -> None:
+        """Add a caller that waits for the end of the connections ``old`` until ``deadline``."""
+        self._rotating[token] = old, deadline
+
+    def cancel_rotate(self, token: Any) -> None:
+        """Forget a caller in rotate(). The connections are replaced all the same."""
+        self._rotating.pop(token, None)
+
+    def rotated(self, connections: Container[int], now: float) -> None:
+        """Settle the callers in rotate() that waited for no more than these ``connections``."""
+        for token, (old, deadline) in list(self._rotating.items()):
+            error = None
+            if any(connection_id in connections for connection_id in old):
+                if now < deadline:
+                    continue
+                error = WaitTimeout("not all connections were replaced within the timeout")
+            del self._rotating[token]
+            self._output.settle(token, error)
+
     # All.
 
     def deadline(self) -> float:
         """Return when the time of the first caller is over (monotonic s, ``inf`` for never)."""
-        deadlines = (deadline for _, deadline in self._connecting.values())
+        waiting = (*self._connecting.values(), *self._rotating.values())
+        deadlines = (deadline for _, deadline in waiting)
         return min(self._wanted.calls.deadline(), *deadlines, float("inf"))
 
     def fail_all(self, error: WSClientError) -> None:
         """Settle all callers with ``error``."""
-        for token in self._connecting:
+        for token in (*self._connecting, *self._rotating):
             self._output.settle(token, error.fresh())
         self._connecting.clear()
+        self._rotating.clear()
         self.fail_calls(error)
 
     def fail_calls(self, error: WSClientError) -> None:

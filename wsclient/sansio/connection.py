@@ -27,6 +27,7 @@ from wsclient.sansio.asked import Asked
 from wsclient.sansio.backoff import Budget
 from wsclient.sansio.consulting import Consulting
 from wsclient.sansio.heartbeat import ConnectionView, HeartbeatMonitor
+from wsclient.sansio.lifetime import Lifetime
 from wsclient.sansio.machine import Table, after
 from wsclient.sansio.names import Names
 from wsclient.sansio.output import Output
@@ -44,17 +45,6 @@ __all__ = ["STAGES", "Connection", "Shared", "Stage"]
 INF = float("inf")
 #: A connection that has been open for this time (s) counts as healthy, even without any data.
 HEALTHY_AFTER = 10.0
-#: The replacement of a connection begins this time (s) before its end, or after three quarters of
-#: its life if that is later.
-LEAD = 120.0
-#: The replacements of connections of the same age are spread over this part of it.
-JITTER = 0.02
-#: When (s) a venue ends a connection that it wants to end soon, if it does not say when.
-ENDING_WITHIN = 60.0
-#: The replacements of connections that a venue will end are spread over at most this time (s).
-MAX_JITTER = 10.0
-#: How long (s) a replacement at a moment of the user's choice may take.
-ROTATION_TIME = 60.0
 #: How long (s) a retired connection may take to answer our close frame.
 DRAIN_TIME = 5.0
 
@@ -114,7 +104,6 @@ class Connection:
         "_mask",
         "_options",
         "_output",
-        "_random",
         "_report_state",
         "_stops",
         "_upkeep",
@@ -123,18 +112,17 @@ class Connection:
         "count",
         "data_at",
         "dialed_at",
-        "ends_at",
         "has_opened",
         "heartbeat",
         "id",
         "is_healthy",
+        "lifetime",
         "messages",
         "names",
         "opened_at",
         "reached",
         "replies",
         "retired_at",
-        "rotate_at",
         "sending",
         "slot",
         "stage",
@@ -147,7 +135,6 @@ class Connection:
         self._options = options = shared.options
         self._mask = shared.mask
         self._output = shared.output
-        self._random = shared.random
         self._stops = shared.stops
         self._upkeep = upkeep = shared.upkeep
         self.stage = CONNECTING
@@ -158,8 +145,7 @@ class Connection:
         #: When its attempt began, and when its handshake was complete (monotonic s).
         self.dialed_at = now
         self.opened_at = now
-        #: When a successor is due that replaces it, and when the venue ends it (monotonic s).
-        self.rotate_at = self.ends_at = INF
+        self.lifetime = Lifetime(shared.random)
         #: When it was retired, as another connection carries its channels; None if it was not.
         self.retired_at: float | None = None
         #: When the last data arrived; None before the first (monotonic s).
@@ -249,26 +235,8 @@ class Connection:
         self._report_state(f"connection {self.id}", self.id)
         self._output.notify(Connected, self.slot.attempts, connection_id=self.id)
         self.slot.opened()
-        max_age = self._dialect.limits.max_age
-        if max_age is not None:
-            ends_at = self.opened_at + max_age
-            early = min(LEAD, max_age / 4) + JITTER * max_age * self._random()
-            self.end_by(ends_at, ends_at - early)
+        self.lifetime.opened(self.opened_at, self._dialect.limits.max_age)
         self.subscribe(self._restored())
-
-    def end_by(self, ends_at: float, rotate_at: float) -> None:
-        """Note that it ends at ``ends_at`` (monotonic s); replace it from ``rotate_at`` on."""
-        self.ends_at = min(self.ends_at, ends_at)
-        self.rotate_at = min(self.rotate_at, rotate_at)
-
-    def announced(self, within: float | None, now: float) -> None:
-        """Note that the venue has announced to end it within ``within`` (s), if it said when."""
-        left = ENDING_WITHIN if within is None else within
-        self.end_by(now + left, now + min(MAX_JITTER, left / 4) * self._random())
-
-    def rotate(self, now: float) -> None:
-        """Replace it from now on, within ROTATION_TIME."""
-        self.end_by(now + ROTATION_TIME, now)
 
     def subscribe(self, entries: Iterable[WantedChannel]) -> None:
         """Subscribe to channels of its slot. What another connection carries will overlap."""
@@ -422,7 +390,7 @@ class Connection:
 
     def standing(self) -> Standing:
         """Return the connection as :func:`wsclient.sansio.plan.plan` sees it."""
-        return Standing(self.id, self.stage is OPEN, self.rotate_at, self.ends_at)
+        return Standing(self.id, self.stage is OPEN, self.lifetime.rotate_at, self.lifetime.ends_at)
 
 
 def _budget(rate: float | None) -> Budget | None:

@@ -227,7 +227,7 @@ class Intake:
             if not connection.sending.answer(entry.payload, now):
                 self._reports.unanswered(now)
         elif isinstance(entry, Ending):
-            connection.announced(entry.within, now)
+            connection.lifetime.announced(entry.within, now)
             self._upkeep.has_changed = True
             self._reports.said(f"this connection will end soon: {entry.reason}", now)
         elif isinstance(entry, Notice):

@@ -7,6 +7,7 @@ slot, which takes over its channels. Channels without room get another slot.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -116,16 +117,22 @@ def place(
     used = dict(used)
     found: dict[SlotKey, list[str]] = {}
     left: list[str] = []
-    first: dict[str, int] = {}  # by route: no shard before this one has room
+    #: By route: the slots that may have room, the first one last.
+    rooms: dict[str, list[SlotKey]] = {}
     for channel, route in channels:
-        limit, shard = limits.get(route), first.get(route, 0)
-        while limit is not None and used.get(SlotKey(route, shard), 0) >= limit:
-            shard += 1
-        first[route] = shard
-        key = SlotKey(route, shard)
-        if key not in used and most is not None and len(used) >= most:
-            left.append(channel)
-            continue
-        used[key] = used.get(key, 0) + 1
-        found.setdefault(key, []).append(channel)
+        limit = limits.get(route)
+        slots = rooms.get(route)
+        if slots is None:
+            slots = rooms[route] = sorted(key for key in used if key.route == route)[::-1]
+        while slots and limit is not None and used[slots[-1]] >= limit:
+            slots.pop()
+        if not slots:
+            if most is not None and len(used) >= most:
+                left.append(channel)
+                continue
+            shard = next(n for n in itertools.count() if SlotKey(route, n) not in used)
+            slots.append(SlotKey(route, shard))
+            used[slots[-1]] = 0
+        used[slots[-1]] += 1
+        found.setdefault(slots[-1], []).append(channel)
     return found, left

@@ -26,7 +26,7 @@ from typing import Any
 
 from wsclient.dialect.base import Dialect
 from wsclient.dialect.values import Credentials
-from wsclient.errors import ClientClosed, NotConnected, WaitTimeout, WSClientError
+from wsclient.errors import ClientClosed, NotConnected, WSClientError
 from wsclient.events import Closed, Event
 from wsclient.messages import Message
 from wsclient.options import Options
@@ -44,7 +44,7 @@ from wsclient.sansio.reports import Reports
 from wsclient.sansio.slots import Slot, SlotKey
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.upkeep import Upkeep
-from wsclient.sansio.wanted import Routing, WantedChannel
+from wsclient.sansio.wanted import ChannelRoute, WantedChannel
 from wsclient.telemetry.rates import Counters
 from wsclient.verdicts import Verdict
 
@@ -66,16 +66,15 @@ class Supervisor:
     """
 
     __slots__ = (
-        "_callers",
         "_close_at",
         "_dialect",
         "_is_draining",
         "_looked_at",
         "_overlaps",
         "_reports",
-        "_rotating",
         "_shared",
         "_stops",
+        "callers",
         "connections",
         "counters",
         "endings",
@@ -134,7 +133,7 @@ class Supervisor:
         self.wanted = self.fleet.wanted = self.upkeep.wanted
         self._overlaps = self.upkeep.channels.overlaps
         self.fleet.channels = self.upkeep.channels
-        self._callers = Callers(self.output, self.wanted)
+        self.callers = Callers(self.output, self.wanted)
         ids = itertools.count(1)
         #: Returns a new request id. Atomic: needs no lock.
         self.next_id = ids.__next__
@@ -150,7 +149,7 @@ class Supervisor:
             self._report_state,
         )
         self.fleet.make = self._make
-        self.fleet.is_awaited = self._callers.wait_for
+        self.fleet.is_awaited = self.callers.wait_for
         self.intake = Intake(self._shared, self.counters, self._reports, self._on_open)
         self.endings = Endings(
             self.output,
@@ -158,13 +157,11 @@ class Supervisor:
             self.counters,
             self.fleet,
             self.upkeep,
-            self._callers,
+            self.callers,
             self._fail,
             self._give_up,
             self._report_state,
         )
-        #: The callers of rotate(), each with the connections that are to be replaced.
-        self._rotating: dict[Any, tuple[set[int], float]] = {}
         #: When close() stops waiting for the peers and cuts their connections (monotonic s).
         self._close_at = float("inf")
         #: True while close() waits until what is queued is handed out.
@@ -229,7 +226,7 @@ class Supervisor:
         """
         output = self.output
         return (
-            bool(output.actions or output.settles or self._callers.new)
+            bool(output.actions or output.settles or self.callers.new)
             or self.upkeep.has_changed
             or self._overlaps.has_changed
             or (connection is not None and connection.is_due())
@@ -247,7 +244,7 @@ class Supervisor:
             self.output.settle(token)
             return
         key = SlotKey(route)
-        self._callers.connect(token, key, deadline)
+        self.callers.connect(token, key, deadline)
         slot = self.fleet.slot(key, now)
         if not self.life.is_running:
             self.life.step("connect")
@@ -268,11 +265,11 @@ class Supervisor:
         if self.connections.serving(slot.key) is not None:
             self.output.settle(token)
         else:
-            self._callers.connect(token, slot.key, deadline)
+            self.callers.connect(token, slot.key, deadline)
 
     def cancel_connect(self, token: Any) -> None:
         """Stop waiting with ``token``; if no other caller waits, give up the first connect."""
-        key = self._callers.cancel_connect(token)
+        key = self.callers.cancel_connect(token)
         slot = None if key is None else self.fleet.slots.get(key)
         if slot is None or slot.is_established or not self.life.is_running:
             return
@@ -281,7 +278,7 @@ class Supervisor:
             return
         self.connections.abort_all()
         self.life.step("give up", "connect() was given up")
-        self._callers.fail_calls(NotConnected("not connected; connect() was given up"))
+        self.callers.fail_calls(NotConnected("not connected; connect() was given up"))
 
     def subscribe(
         self,
@@ -289,7 +286,7 @@ class Supervisor:
         options: Mapping[str, Any],
         token: Any,
         deadline: float,
-        routing: Mapping[str, Routing] = MappingProxyType({}),
+        routing: Mapping[str, ChannelRoute] = MappingProxyType({}),
     ) -> None:
         """Subscribe to channels; ``token`` is settled when each is decided.
 
@@ -298,7 +295,7 @@ class Supervisor:
         :meth:`Life.check_begun`.
         """
         self.life.check_begun()
-        self.fleet.add(self._callers.subscribe(channels, options, token, deadline, routing))
+        self.fleet.add(self.callers.subscribe(channels, options, token, deadline, routing))
 
     def unsubscribe(self, channels: Iterable[str], token: Any, deadline: float) -> None:
         """Unsubscribe from channels; ``token`` is settled when each is decided.
@@ -321,14 +318,10 @@ class Supervisor:
         Raises as :meth:`Life.check_begun`.
         """
         self.life.check_begun()
-        old = {c.id for c in self.connections if c.stage is Stage.OPEN}
-        for connection_id in old:
-            self.connections.by_id[connection_id].rotate(now)
-        self._rotating[token] = old, deadline
-
-    def cancel_rotate(self, token: Any) -> None:
-        """Stop waiting with ``token``. The connections are replaced all the same."""
-        self._rotating.pop(token, None)
+        old = [connection for connection in self.connections if connection.stage is Stage.OPEN]
+        for connection in old:
+            connection.lifetime.rotate(now)
+        self.callers.rotate(token, {connection.id for connection in old}, deadline)
 
     def close(self, now: float, timeout: float, *, drain: bool = False) -> None:
         """Close the client, from any state; idempotent.
@@ -385,7 +378,7 @@ class Supervisor:
         slot.was_lost = False
         if len([c for c in self.connections if c.stage is Stage.OPEN]) == 1:
             self.intake.rates.opened(now, *self.intake.totals())
-        self._callers.connected(slot.key)
+        self.callers.connected(slot.key)
         if is_alone:
             self.upkeep.opened(slot.channels, now)
 
@@ -427,7 +420,7 @@ class Supervisor:
         # First: what is new is not what an expired request asked for.
         for channel, why in self.fleet.place_new(now).items():
             self.endings.refuse(channel, why)
-        for token, key in self._callers.impatient(now):
+        for token, key in self.callers.impatient(now):
             slot = self.fleet.slots[key]
             self.output.settle(token, slot.timeout())
             self.cancel_connect(token)
@@ -445,7 +438,7 @@ class Supervisor:
         for connection in self.connections.by_id.values():
             connection.flush(now)
         self._reports.tick(now)
-        self._tick_rotating(now)
+        self.callers.rotated(self.connections.by_id, now)
         self.endings.tick(now)
         if self.life.phase is Phase.CLOSING and now >= self._close_at:
             self._close_at = float("inf")
@@ -454,9 +447,8 @@ class Supervisor:
 
     def next_deadline(self, now: float, views: Mapping[int, ConnectionView]) -> float:
         """Return when the next tick is due (monotonic s, ``inf`` for never)."""
-        times = [self._callers.deadline(), self._overlaps.deadline()]
+        times = [self.callers.deadline(), self._overlaps.deadline()]
         times += [c.deadline(now, views.get(c.id)) for c in self.connections]
-        times += [deadline for _, deadline in self._rotating.values()]
         if self.life.is_running:
             times += [self.fleet.next_at(now), self.endings.deadline()]
             if self.state is State.OPEN:
@@ -478,19 +470,9 @@ class Supervisor:
     def _follow_plan(self, now: float) -> None:
         """Open and end what the plan says."""
         self.fleet.follow(now)
-        if self._callers.new:
+        if self.callers.new:
             state = self.state
-            self._callers.report_new(state.value, is_open=state is State.OPEN)
-
-    def _tick_rotating(self, now: float) -> None:
-        for token, (old, deadline) in list(self._rotating.items()):
-            if not any(connection_id in self.connections.by_id for connection_id in old):
-                self.output.settle(token)
-            elif now >= deadline:
-                self.output.settle(token, WaitTimeout("not all connections were replaced in time"))
-            else:
-                continue
-            del self._rotating[token]
+            self.callers.report_new(state.value, is_open=state is State.OPEN)
 
     def _report_state(self, why: str, connection_id: int | None = None) -> None:
         """Emit an event if the state of the client, which runs, has changed."""
@@ -517,10 +499,7 @@ class Supervisor:
     def _settle_all(self, error: WSClientError) -> None:
         for connection in self.connections.by_id.values():
             connection.replies.fail_all()
-        for token in self._rotating:
-            self.output.settle(token, error.fresh())
-        self._rotating.clear()
-        self._callers.fail_all(error)
+        self.callers.fail_all(error)
 
 
 def _by_slot(entries: Iterable[WantedChannel]) -> dict[SlotKey | None, list[WantedChannel]]:

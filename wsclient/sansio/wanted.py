@@ -24,7 +24,7 @@ from wsclient.sansio.machine import Table, after
 from wsclient.sansio.slots import SlotKey
 from wsclient.sansio.waitingcalls import Call, WaitingCalls
 
-__all__ = ["Outcomes", "Routing", "Wanted", "WantedChannel", "by_options", "first_part"]
+__all__ = ["ChannelRoute", "Outcomes", "Wanted", "WantedChannel", "by_options", "first_part"]
 
 #: A subscribe() fails after this many connections in a row have ended and confirmed none of its
 #: channels.
@@ -45,7 +45,7 @@ STATES: Table[SubscriptionState] = {
 }
 
 
-class Routing(NamedTuple):
+class ChannelRoute(NamedTuple):
     """How a channel is reached: its route and its name there, or why it cannot be reached."""
 
     route: str
@@ -135,7 +135,70 @@ class WantedChannel:
     wanted_again: bool = False
 
 
-class Wanted:
+class WantedTable:
+    """The wanted channels of one client, by name."""
+
+    __slots__ = ("_by_name", "_counts", "_entries")
+
+    def __init__(self) -> None:
+        self._entries: dict[str, WantedChannel] = {}
+        #: The names of the wanted channels, by their part before the first colon.
+        self._by_name: dict[str, dict[str, None]] = {}
+        #: The number of wanted channels in each state.
+        self._counts: Counter[SubscriptionState] = Counter()
+
+    def get(self, channel: str) -> WantedChannel | None:
+        """Return the wanted channel; None if it is not wanted. Needs no lock."""
+        return self._entries.get(channel)
+
+    def state(self, channel: str) -> SubscriptionState | None:
+        """Return the state of ``channel``; None if it is not wanted. Needs no lock."""
+        entry = self._entries.get(channel)
+        return None if entry is None else entry.state
+
+    def is_active(self, channel: str) -> bool:
+        """Return whether the venue has confirmed ``channel``. Needs no lock."""
+        return self.state(channel) is ACTIVE
+
+    def __contains__(self, channel: object) -> bool:
+        return channel in self._entries
+
+    def __iter__(self) -> Iterator[WantedChannel]:
+        return iter(self._entries.values())
+
+    def __len__(self) -> int:
+        """Return the number of wanted channels. Needs no lock."""
+        return len(self._entries)
+
+    def carriers(self, channel: str) -> tuple[int, ...]:
+        """Return the ids of the connections that carry ``channel``."""
+        entry = self._entries.get(channel)
+        return () if entry is None else entry.carriers
+
+    def is_carried(self, entry: WantedChannel, connection_id: int) -> bool:
+        """Return whether a connection carries a channel that is not being unsubscribed."""
+        return connection_id in entry.carriers and entry.state is not UNSUBSCRIBING
+
+    def among(self, channels: Iterable[str]) -> list[WantedChannel]:
+        """Return those of ``channels`` that are wanted, in order."""
+        found = (self._entries.get(channel) for channel in dict.fromkeys(channels))
+        return [entry for entry in found if entry is not None]
+
+    def named(self, name: str) -> list[str]:
+        """Return the wanted channels whose part before the first colon is ``name``."""
+        return list(self._by_name.get(name, ()))
+
+    def count(self, state: SubscriptionState) -> int:
+        """Return the number of channels in ``state``."""
+        return self._counts[state]
+
+    @property
+    def all_confirmed(self) -> bool:
+        """Whether no channel waits for its confirmation."""
+        return not self._counts[PENDING]
+
+
+class Wanted(WantedTable):
     """The wanted channels and the waiting calls of one client.
 
     ``outcomes`` is called when something is decided. The cost of a step depends on what it changes,
@@ -143,15 +206,11 @@ class Wanted:
     connection.
     """
 
-    __slots__ = ("_by_name", "_counts", "_entries", "_outcomes", "calls")
+    __slots__ = ("_outcomes", "calls")
 
     def __init__(self, outcomes: Outcomes) -> None:
+        super().__init__()
         self._outcomes = outcomes
-        self._entries: dict[str, WantedChannel] = {}
-        #: The names of the wanted channels, by their part before the first colon.
-        self._by_name: dict[str, dict[str, None]] = {}
-        #: The number of wanted channels in each state.
-        self._counts: Counter[SubscriptionState] = Counter()
         #: The calls that wait.
         self.calls = WaitingCalls(outcomes.settled)
 
@@ -163,7 +222,7 @@ class Wanted:
         options: Mapping[str, Any],
         token: Any,
         deadline: float,
-        routing: Mapping[str, Routing] = MappingProxyType({}),
+        routing: Mapping[str, ChannelRoute] = MappingProxyType({}),
     ) -> tuple[Call, list[str]]:
         """Want ``channels``; ``token`` is settled when each is decided.
 
@@ -184,7 +243,7 @@ class Wanted:
         for name in names:
             entry = self._entries.get(name)
             if entry is None:
-                way = routing.get(name) or Routing("", name)
+                way = routing.get(name) or ChannelRoute("", name)
                 if way.refusal is not None:
                     self.calls.decide(call, name, way.refusal, refused=True)
                     continue
@@ -358,58 +417,6 @@ class Wanted:
             if call.is_reported:
                 why += "; for some of that time there was no connection"
             self._end(call, why, quietly=True)
-
-    # The current state.
-
-    def get(self, channel: str) -> WantedChannel | None:
-        """Return the wanted channel; None if it is not wanted. Needs no lock."""
-        return self._entries.get(channel)
-
-    def state(self, channel: str) -> SubscriptionState | None:
-        """Return the state of ``channel``; None if it is not wanted. Needs no lock."""
-        entry = self._entries.get(channel)
-        return None if entry is None else entry.state
-
-    def is_active(self, channel: str) -> bool:
-        """Return whether the venue has confirmed ``channel``. Needs no lock."""
-        return self.state(channel) is ACTIVE
-
-    def __contains__(self, channel: object) -> bool:
-        return channel in self._entries
-
-    def __iter__(self) -> Iterator[WantedChannel]:
-        return iter(self._entries.values())
-
-    def __len__(self) -> int:
-        """Return the number of wanted channels. Needs no lock."""
-        return len(self._entries)
-
-    def carriers(self, channel: str) -> tuple[int, ...]:
-        """Return the ids of the connections that carry ``channel``."""
-        entry = self._entries.get(channel)
-        return () if entry is None else entry.carriers
-
-    def is_carried(self, entry: WantedChannel, connection_id: int) -> bool:
-        """Return whether a connection carries a channel that is not being unsubscribed."""
-        return connection_id in entry.carriers and entry.state is not UNSUBSCRIBING
-
-    def among(self, channels: Iterable[str]) -> list[WantedChannel]:
-        """Return those of ``channels`` that are wanted, in order."""
-        found = (self._entries.get(channel) for channel in dict.fromkeys(channels))
-        return [entry for entry in found if entry is not None]
-
-    def named(self, name: str) -> list[str]:
-        """Return the wanted channels whose part before the first colon is ``name``."""
-        return list(self._by_name.get(name, ()))
-
-    def count(self, state: SubscriptionState) -> int:
-        """Return the number of channels in ``state``."""
-        return self._counts[state]
-
-    @property
-    def all_confirmed(self) -> bool:
-        """Whether no channel waits for its confirmation."""
-        return not self._counts[PENDING]
 
     # Inside.
 

@@ -29,7 +29,11 @@ class _Answering:
         """Return why `channel` is refused on a connection of `route`, or None. For protocols."""
         names = (f"{route}:{channel}", channel)
         reason = next((self._refusals[name] for name in names if name in self._refusals), None)
-        if reason is None and self.channels is not None and not {*names} & {*self.channels}:
+        if (
+            reason is None
+            and self.channels is not None
+            and not any(name in self.channels for name in names)
+        ):
             return f"there is no channel {channel!r} here, only {', '.join(self.channels)}"
         return reason
 

@@ -105,7 +105,7 @@ class Outlet:
             return [update]
         size, batch = self._batches.pop(channel, (self._random.randint(1, self.delivery.cut), []))
         batch.append(update)
-        if len(batch) >= size:
+        if len(batch) >= size or self.delivery.cut == 1:
             return batch
         self._batches[channel] = size, batch
         return []

@@ -233,7 +233,8 @@ class Peer(_Expecting):
         """Unsubscribe the client, or return False if it is not subscribed."""
         with self._lock:
             known = self._subscriptions.pop(channel, None) is not None
-            self.outlet.take(channel)
+            for name in (channel, f"{self.route}:{channel}"):
+                self.outlet.take(name)
             self._lock.notify_all()
             if known:
                 self._note(f"unsubscribed from {channel}")

@@ -67,8 +67,15 @@ class _Publishing:
                 self.journal.add(Published(channel, sequence, payload, route, ids))
             update = Update(sequence, fields, payload)
             for peer in peers:
-                self._send(peer, channel, name, peer.outlet.gather(channel, update))
+                self._send(peer, channel, name, self._gather(peer, channel, name, update))
             return sequence
+
+    def _gather(self, peer: Peer, channel: str, name: str, update: Update) -> list[Update]:
+        """Return the updates that go out now: none if this one waits for more."""
+        if peer.outlet.delivery.cut > 1 and self.traits.join(name, [update]) is None:
+            waiting = [each for _, updates in peer.outlet.take(channel) for each in updates]
+            return [*waiting, update]
+        return peer.outlet.gather(channel, update)
 
     def _send(self, peer: Peer, channel: str, name: str, updates: list[Update]) -> None:
         """Send updates of a channel, as one message if the venue has such messages.

@@ -48,12 +48,14 @@ class GenericProtocol(MarketProtocol):
                 return
         if peer.venue.muted(channel):
             return
-        answer = {"type": "subscription", "channel": channel}
+        answer: dict[str, Any] = {"type": "subscription", "channel": channel}
         if error is None:
             yield encode({**answer, "status": "success"})
         else:
             if isinstance(error, ChannelRefusal) and error.kind != "channel":
                 answer["code"] = error.kind
+                if error.kind == "limit":
+                    answer["limit"] = True
             yield encode({**answer, "status": "error", "error": error})
 
     def shutdown_notice(self, peer: Peer) -> Payload:

@@ -1,0 +1,55 @@
+"""How long a connection may live: when it ends, and when to begin to replace it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+__all__ = ["Lifetime"]
+
+INF = float("inf")
+#: The replacement of a connection begins this time (s) before its end, or after three quarters of
+#: its life if that is later.
+LEAD = 120.0
+#: The replacements of connections of the same age are spread over this part of it.
+JITTER = 0.02
+#: When (s) a venue ends a connection that it wants to end soon, if it does not say when.
+ENDING_WITHIN = 60.0
+#: The replacements of connections that a venue will end are spread over at most this time (s).
+MAX_JITTER = 10.0
+#: How long (s) a replacement at a moment of the user's choice may take.
+ROTATION_TIME = 60.0
+
+
+class Lifetime:
+    """The lifetime of one connection; all times are monotonic seconds.
+
+    ``random`` returns floats in [0, 1): the clients of a process must not all replace their
+    connections at the same moment.
+    """
+
+    __slots__ = ("_random", "ends_at", "rotate_at")
+
+    def __init__(self, random: Callable[[], float]) -> None:
+        self._random = random
+        #: When a successor is due that replaces it, and when it ends. ``inf`` for never.
+        self.rotate_at = self.ends_at = INF
+
+    def opened(self, at: float, max_age: float | None) -> None:
+        """Note that the connection was opened, and the venue's maximum age (s), None for none."""
+        if max_age is not None:
+            ends_at = at + max_age
+            early = min(LEAD, max_age / 4) + JITTER * max_age * self._random()
+            self._end_by(ends_at, ends_at - early)
+
+    def announced(self, within: float | None, now: float) -> None:
+        """Note that the venue has announced its end, within a time (s) if it has said when."""
+        left = ENDING_WITHIN if within is None else within
+        self._end_by(now + left, now + min(MAX_JITTER, left / 4) * self._random())
+
+    def rotate(self, now: float) -> None:
+        """Replace it from now on, within ROTATION_TIME."""
+        self._end_by(now + ROTATION_TIME, now)
+
+    def _end_by(self, ends_at: float, rotate_at: float) -> None:
+        self.ends_at = min(self.ends_at, ends_at)
+        self.rotate_at = min(self.rotate_at, rotate_at)
