@@ -10,7 +10,7 @@ import pytest
 
 from support.matrix import each_size
 from support.rotating import PATIENCE, PROVABLE, Rig, Watch, rig_of
-from wsclient.sansio import connection
+from wsclient.sansio import lifetime
 from wsclient.testing import KINDS, VenueLimits
 
 SEED = random.randrange(10**6)
@@ -73,7 +73,7 @@ def test_a_connection_is_replaced_before_its_maximum_age(
 def test_a_connection_is_replaced_before_its_announced_end(
     monkeypatch: pytest.MonkeyPatch, promise: Promise, kind: str, rotations: int
 ) -> None:
-    monkeypatch.setattr(connection, "MAX_JITTER", 0.01)
+    monkeypatch.setattr(lifetime, "MAX_JITTER", 0.01)
     with rig_of(kind, BUSY, SEED) as rig, Watch(rig) as watch:
         begin = time.monotonic()
         for count in range(rotations):

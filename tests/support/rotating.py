@@ -9,16 +9,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import wsclient
 from support.helpers import Call, until
 from wsclient import dialects
 from wsclient.dialect.base import Dialect
-from wsclient.testing import KINDS, Comparison, FakeVenue, Feed, VenueLimits
+from wsclient.testing import KINDS, Comparison, FakeVenue, Feed, Peer, VenueLimits
 from wsclient.testing.market import Depth
-from wsclient.testing.venue import Peer
 
 __all__ = ["BOOKS", "PATIENCE", "PROVABLE", "Rig", "Watch", "dialect_of", "rig_of"]
 
@@ -27,9 +26,12 @@ PROVABLE = ("counted", "range", "pointer")
 #: The symbol of each kind's order book.
 BOOKS = {"range": "BTCUSDT", "pointer": "BTC-USDT", "connection": "tBTCUSD", "checksum": "BTC/USD"}
 #: How long (s) anything may take that is waited for, on a machine under load.
-PATIENCE = 30.0
+PATIENCE = 20.0
 #: How many of the venue's last messages a book may be behind where it has no number.
 MEMORY = 2000
+
+#: The last message of each channel is looked for among so many.
+LAST = 200
 
 Best = tuple[Any, Any]
 
@@ -63,7 +65,8 @@ class Rig:
         self.bests = bests
         #: The order book, of a kind that has one. It was there first: there is no refresh.
         self.book = book
-        self.channel = KINDS[kind][1]
+        self.channels = list(feed.listings)
+        self.channel = self.channels[0]
         self.delivered: list[wsclient.Message] = []
         self.reading = Call(self._read)
 
@@ -73,9 +76,10 @@ class Rig:
                 self.delivered.append(message)
 
     @property
-    def peers(self) -> list[Peer]:
-        """The venue's ends of the connections that carry the channel, oldest first."""
-        return self.venue.subscribers(self.channel)
+    def carriers(self) -> list[Peer]:
+        """The venue's ends of the connections that carry all channels, oldest first."""
+        wanted = set(self.channels)
+        return [peer for peer in self.venue.live if peer.subscriptions == wanted]
 
     @property
     def rotations(self) -> int:
@@ -96,9 +100,9 @@ class Rig:
         return self.venue.journal.compare(self.delivered)
 
     def _has_end(self) -> bool:
-        end = self.venue.sequence(self.channel)
-        found = self.venue.journal.compare(self.delivered[-5:])
-        return bool(self.delivered) and all(lost.last < end for lost in found.of("lost"))
+        last = {message.channel: message for message in self.delivered[-LAST:]}
+        found = self.venue.journal.compare(last.values())
+        return last.keys() == set(self.channels) and not found.of("lost")
 
 
 class Watch:
@@ -151,22 +155,29 @@ def rig_of(
     *,
     limits: VenueLimits | None = None,
     max_age: float | None = None,
+    count: int = 1,
+    log: Callable[[Peer, str], None] | None = None,
     **options: Any,
 ) -> Iterator[Rig]:
-    """Run a venue of a kind with ``rate`` events per second, and a client that is subscribed."""
+    """Run a venue of a kind with ``rate`` events per second, and a client that is subscribed.
+
+    ``count`` is the number of channels, at most three.
+    """
     protocol, channel = KINDS[kind]
-    with FakeVenue(protocol, seed=seed, limits=limits or VenueLimits()) as venue:
+    with FakeVenue(protocol, seed=seed, limits=limits or VenueLimits(), log=log) as venue:
         rest = venue.url.replace("ws:", "http:") + "depth"
         dialect = dialect_of(kind, rest, max_age=max_age)
         options = {"retry_delay": 0.01, "max_retry_delay": 0.1, "queue_size": 10**6, **options}
         bests: dict[int, Best] = {}
+        symbols = venue.protocol.symbols
+        channels = [channel.replace(symbols[0], symbol) for symbol in symbols[:count]]
 
-        def note(_: str, number: int) -> None:
+        def note(name: str, number: int) -> None:
             found = feed.listings[channel].snapshot()
-            if isinstance(found, Depth):
+            if name == channel and isinstance(found, Depth):
                 bests[number] = found.bids[0], found.asks[0]
 
-        feed = Feed(venue, {channel: rate}, seed=seed, published=note)
+        feed = Feed(venue, dict.fromkeys(channels, rate / count), seed=seed, published=note)
         note(channel, 0)
         note(channel, 1)
         with (
@@ -174,5 +185,5 @@ def rig_of(
             wsclient.connect(venue.url, dialect=dialect, **options) as client,
         ):
             book = client.order_book(BOOKS[kind], timeout=PATIENCE) if kind in BOOKS else None
-            client.subscribe(channel)
+            client.subscribe(*channels)
             yield Rig(kind, venue, feed, client, bests, book)
