@@ -66,7 +66,7 @@ class Rig:
         #: The order book, of a kind that has one. It was there first: there is no refresh.
         self.book = book
         self.channels = list(feed.listings)
-        self.channel = self.channels[0]
+        self.channel, self.count = self.channels[0], len(self.channels)
         self.delivered: list[wsclient.Message] = []
         self.reading = Call(self._read)
 
