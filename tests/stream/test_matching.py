@@ -100,6 +100,68 @@ def test_a_run_from_the_beginning_of_the_overlap_proves_nothing() -> None:
     assert run.merge.is_proven(run.now)
 
 
+def test_a_run_that_begins_before_the_connections_settle_proves_nothing() -> None:
+    run = Overlap(None)
+    run.now = LAG * 0.99
+    run.show(OLD, 1)
+    run.show(NEW, 1)
+    run.now = LAG
+    run.show(OLD, 2, 3)
+    run.show(NEW, 2, 3)
+    assert not run.merge.is_proven(run.now)
+    run.show(OLD, 4)
+    run.show(NEW, 4)
+    assert run.merge.is_proven(run.now)
+
+
+def test_a_connection_behind_goes_on_after_what_it_missed() -> None:
+    run = Overlap(None)
+    run.align()
+    run.show(OLD, 1, 2, 3, 4, 5, 6)
+    run.show(NEW, 1, 2, 4, 5, 6)
+    assert run.merge.is_proven(LATER)
+    run.show(OLD, 7)
+    run.leave(OLD)
+    run.show(NEW, 7, 8)
+    assert (run.delivered, run.marks) == ([1, 2, 3, 4, 5, 6, 7, 8], [])
+
+
+def test_a_connection_ahead_shows_what_the_leader_missed() -> None:
+    run = Overlap(None)
+    run.align()
+    run.show(NEW, 1, 2, 3, 4, 5, 6, 7)
+    run.show(OLD, 1, 2, 4, 5, 6)
+    assert run.merge.is_proven(LATER)
+    run.leave(OLD)
+    assert (run.delivered, run.marks) == ([1, 2, 4, 5, 6, 7], [Gap("sequence", 1, 1)])
+
+
+def test_of_a_run_that_came_twice_only_what_is_not_matched_counts() -> None:
+    run = Overlap(None)
+    run.align()
+    run.show(OLD, 1, 2, 3, 9, 1, 2, 3, 5)
+    run.show(NEW, 1, 2, 3, 9)
+    run.show(NEW, 8, 1, 2)
+    assert not run.merge.is_proven(LATER)
+    run.show(NEW, 3)
+    assert run.merge.is_proven(LATER)
+    run.leave(OLD)
+    run.show(NEW, 5, 6)
+    assert run.delivered == [1, 2, 3, 9, 1, 2, 3, 5, 6]
+
+
+def test_what_is_matched_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wsclient.stream.matching.RING_BYTES", 10_000)
+    run = Overlap(None)
+    run.align()
+    for identity in range(100):
+        run.show(OLD, identity)
+        run.show(NEW, identity)
+    run.show(NEW, *range(100, 105))
+    run.leave(OLD)
+    assert (run.delivered, run.marks) == ([*range(105)], [])
+
+
 def test_an_unknown_identity_equals_nothing() -> None:
     run = Overlap(None)
     run.now = LATER
@@ -182,6 +244,30 @@ def test_the_mark_of_a_planned_switch_has_its_reason() -> None:
     assert run.marks == [Gap("rejected", None, 1)]
 
 
+def test_after_a_switch_without_proof_the_old_leader_must_be_proven_too() -> None:
+    run = Overlap(None)
+    run.now = LATER
+    run.show(OLD, 1)
+    run.switch()
+    run.show(NEW, 2, 3, 4)
+    run.show(OLD, 2, 3, 4)
+    assert not run.merge.is_proven(run.now)
+    run.now += LAG
+    run.show(NEW, 5, 6, 7)
+    run.show(OLD, 5, 6, 7)
+    assert run.merge.is_proven(run.now)
+
+
+def test_copies_are_counted_across_a_switch() -> None:
+    run = Overlap(None)
+    run.align()
+    run.merge.suspect(OLD, "invalid", LATER)
+    run.switch()
+    run.show(NEW, 1, 2)
+    run.switch()
+    assert run.merge.copies == {OLD: 0, NEW: RUN}
+
+
 def test_silence_of_both_proves_the_successor() -> None:
     run = Overlap(None, is_confirmed=False)
     run.merge.confirmed(NEW, 1.0)
@@ -202,6 +288,22 @@ def test_the_snapshot_of_a_new_connection_does_not_break_the_silence() -> None:
     run.switch()
     run.show(NEW, 1)
     assert (run.delivered, run.marks) == ([1], [])
+
+
+def test_the_first_snapshot_of_a_channel_is_delivered() -> None:
+    run = Overlap()
+    run.now = 1.0
+    run.snapshot(NEW, 50)
+    run.now = 1.0 + SILENCE
+    assert not run.merge.is_proven(run.now)
+    run.switch()
+    assert run.delivered == [50]
+
+
+def test_a_channel_that_never_sent_is_proven_by_silence() -> None:
+    run = Overlap()
+    run.now = SILENCE
+    assert run.merge.is_proven(run.now)
 
 
 def test_a_slow_channel_is_proven_by_silence_after_a_common_message() -> None:
@@ -298,6 +400,16 @@ def test_a_connection_asked_for_a_snapshot_leads_from_there() -> None:
     run.show(NEW, 2)
     assert (run.delivered, run.marks) == ([50, 2], [Gap("sequence", None, 1)])
     assert run.merge.leader == NEW
+
+
+def test_a_snapshot_asked_for_ends_what_was_to_come() -> None:
+    run = Overlap(None)
+    run.align()
+    run.show(OLD, 1, 2)
+    run.merge.asked(NEW)
+    run.snapshot(NEW, 50)
+    run.show(NEW, 3)
+    assert (run.delivered, run.marks) == ([1, 2, 50, 3], [Gap("sequence", None, 1)])
 
 
 def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import pytest
 from support.overlap import LATER, NEW, OLD, THIRD, Overlap, met
 from wsclient.messages import Arrival, Gap, Message
 from wsclient.stream.matching import LAG
+from wsclient.stream.merge import SILENCE
 
 # --- numbers: the change of the leader -----------------------------------------------------------
 
@@ -24,6 +25,7 @@ def test_with_numbers_the_successor_is_proven_when_the_numbers_meet() -> None:
 def test_a_switch_of_a_channel_with_numbers_leaves_no_trace() -> None:
     run = met()
     run.switch()
+    assert run.merge.leader == NEW
     run.count(OLD, 4)
     run.leave(OLD)
     assert run.channel.pending is None
@@ -66,10 +68,30 @@ def test_a_merge_is_over_when_the_other_connection_has_left() -> None:
     assert run.merge.is_over
 
 
+def test_a_merge_is_not_over_while_two_carry_the_channel() -> None:
+    run = Overlap(1)
+    run.count(OLD, 2)
+    run.count(NEW, 2)
+    assert not run.merge.is_over
+    run.leave(OLD)
+    assert run.merge.is_over
+
+
+def test_a_second_confirmation_changes_nothing() -> None:
+    run = Overlap(None)
+    run.merge.confirmed(NEW, SILENCE - 1.0)
+    run.merge.confirmed(THIRD, 0.0)  # it does not carry the channel
+    assert run.merge.is_proven(SILENCE)
+
+
 def test_what_a_connection_that_left_still_brings_is_ignored() -> None:
     run = met()
     run.leave(OLD)
+    run.leave(OLD)
     run.count(OLD, 4)
+    run.merge.suspect(OLD, "invalid", 0.0)
+    run.merge.asked(OLD)
+    assert run.channel.pending is None
     assert run.delivered == []
 
 
@@ -145,7 +167,7 @@ def test_a_successor_is_a_confirmed_connection(is_numbered: bool) -> None:
     run.merge.confirmed(THIRD, 0.0)
     run.switch()
     assert run.merge.leader == THIRD
-    assert run.merge.connections == [OLD, NEW, THIRD]
+    assert list(run.merge.copies) == [OLD, NEW, THIRD]
 
 
 def test_a_lone_connection_has_no_successor() -> None:

@@ -109,6 +109,17 @@ def test_a_jump_is_held_for_a_short_time() -> None:
     assert run.merge.deadline() == float("inf")
 
 
+def test_the_deadline_is_that_of_what_is_still_held() -> None:
+    run = met()
+    run.count(OLD, 6)
+    run.now = MERGE_WAIT / 2
+    run.count(NEW, 4, 5)
+    run.count(OLD, 9)
+    assert run.merge.deadline() == run.now + MERGE_WAIT
+    run.tick(MERGE_WAIT)
+    assert run.delivered == [4, 5, 6]
+
+
 def test_a_jump_that_the_fast_path_fills_is_due_at_once() -> None:
     run = met()
     run.count(NEW, 5, 6)
@@ -172,6 +183,25 @@ def test_what_is_held_is_delivered_when_the_other_connection_leaves() -> None:
     assert (run.delivered, run.marks) == ([6], [Gap("reconnect", 2, 1)])
 
 
+def test_what_is_held_may_be_filled_after_its_connection_has_left() -> None:
+    run = met()
+    run.count(OLD, 6)
+    run.leave(OLD)
+    assert not run.merge.is_over
+    run.count(NEW, 4, 5)
+    assert (run.delivered, run.marks) == ([4, 5, 6], [])
+    assert not run.merge.is_over
+    run.count(NEW, 6)
+    assert run.merge.is_over
+
+
+def test_a_jump_of_the_leader_is_its_own_when_the_other_connection_leaves() -> None:
+    run = met()
+    run.count(OLD, 6)
+    run.leave(NEW, "rejected")
+    assert (run.delivered, run.marks) == ([6], [Gap("sequence", 2, 1)])
+
+
 def test_a_suspicion_of_one_connection_gives_its_jump_the_reason() -> None:
     run = met()
     run.merge.suspect(OLD, "invalid", 0.0)
@@ -187,6 +217,15 @@ def test_a_suspicion_is_disproved_by_what_was_delivered() -> None:
     run.count(NEW, 4)
     run.count(OLD, 4, 5)
     assert (run.delivered, run.marks) == ([4, 5], [])
+
+
+@pytest.mark.parametrize(("connection_id", "is_suspected"), [(OLD, True), (NEW, False)])
+def test_a_suspicion_counts_if_no_other_connection_is_confirmed(
+    connection_id: int, is_suspected: bool
+) -> None:
+    run = Overlap(1, is_confirmed=False)
+    run.merge.suspect(connection_id, "invalid", 0.0)
+    assert (run.channel.pending is not None) == is_suspected
 
 
 def test_what_is_held_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,10 +85,6 @@ class _Strand:
         self.items.append(_Unmatched(identity, at, size + OVERHEAD, run, entry))
         self._size += size + OVERHEAD
 
-    def split(self) -> None:
-        """Let no run go on from here."""
-        self._recent = ()
-
     def pop(self) -> _Unmatched:
         item = self.items.popleft()
         if item.run is not None:
@@ -161,6 +157,11 @@ class Matching:
         """Whether the connection has still to bring messages that are delivered already."""
         return bool(self._owed.items)
 
+    @property
+    def is_ahead(self) -> bool:
+        """Whether messages of the connection wait."""
+        return bool(self._ahead.items)
+
     def settle(self, now: float) -> None:
         """Note that each message comes on both sides from now on, though not at once."""
         self._settled_at = now + LAG
@@ -171,7 +172,6 @@ class Matching:
         self.is_aligned = self._was_aligned = False
         if self._settled_at < float("inf"):
             self.settle(now)
-        self.split()
 
     def delivered(self, identity: Hashable, size: int, now: float) -> None:
         """Add a message that another connection brought, and that is delivered."""
@@ -193,11 +193,6 @@ class Matching:
         self._owed.pop()
         self.copies += 1
         return True
-
-    def split(self) -> None:
-        """Note that the connection has led since the last message: no run goes on from there."""
-        self._owed.split()
-        self._ahead.split()
 
     def rest(self) -> list[Entry]:
         """Remove and return the messages that wait."""

@@ -14,6 +14,7 @@ Pure: time is passed in (monotonic s), and so is the identity of a message.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from functools import partial
 
 from wsclient.messages import Message
 from wsclient.stream.channel import Channel
@@ -62,13 +63,11 @@ class Merge:
         return leader if leader in self._lines else None
 
     @property
-    def connections(self) -> list[int]:
-        """The ids of the connections that carry the channel, in the order in which they joined."""
-        return list(self._lines)
-
-    @property
     def copies(self) -> Mapping[int, int]:
-        """How many messages of each connection were dropped, as others had brought them."""
+        """How many messages were dropped of each connection that is here, oldest first.
+
+        Others had brought them. To be read before :meth:`leave`.
+        """
         return {line.id: line.copies + line.matching.copies for line in self._lines.values()}
 
     @property
@@ -126,7 +125,7 @@ class Merge:
         line.doubt = None
         if connection_id == self._leader:
             if message.sequence is not None:
-                return self._begin_to_count(line, entry, now)
+                return self._deliver(line, entry, now) + self._count(line, now)
             return self._take_of_leader(line, entry, now)
         if line.is_asked and is_snapshot(message):
             self._channel.suspect("sequence")
@@ -233,15 +232,18 @@ class Merge:
         if matching.is_aligned:
             return line.confirmed_at
         silent_at = matching.active_at + SILENCE
-        return silent_at if now < silent_at or matching.agrees() else INF
+        if now < silent_at:
+            return silent_at
+        # A snapshot is of no use only where the leader has brought one, or anything.
+        is_needed = matching.is_ahead and self._channel.latest is None
+        return silent_at if matching.agrees() and not is_needed else INF
 
     # Inside.
 
     def _matching(self, is_aligned: bool = False) -> Matching:
-        return _NO_MATCHING if self.is_numbered else Matching(self._missed, is_aligned)
-
-    def _missed(self, count: int | None) -> None:
-        self._channel.lost(count, "sequence")
+        if self.is_numbered:
+            return _NO_MATCHING
+        return Matching(partial(self._channel.lost, reason="sequence"), is_aligned)
 
     def _renew(self, line: ChannelLine, is_aligned: bool) -> None:
         """Begin to match a connection again."""
@@ -274,7 +276,7 @@ class Merge:
 
     def _take_over(self, line: ChannelLine, now: float, reason: str) -> list[Message]:
         """Let a connection lead on a channel without numbers; return what it has ready."""
-        matching, old = line.matching, self._lines.get(self._leader)
+        matching = line.matching
         is_proven = self.is_proven(now)
         self._leader = line.id
         rest = matching.rest()
@@ -285,8 +287,6 @@ class Merge:
                 line.copies += len(rest)
                 rest.clear()
             line.doubt = None
-            if old is not None:
-                old.matching.split()
         else:
             self._channel.suspect(reason)
             self._align_again(now)
@@ -327,11 +327,6 @@ class Merge:
             if other is not line:
                 other.matching.delivered(entry.identity, len(message.raw), now)
         return [] if entry.is_refused else [message]
-
-    def _begin_to_count(self, line: ChannelLine, entry: Entry, now: float) -> list[Message]:
-        """Deliver the first message with a number, and what the others have ready after it."""
-        delivered = self._deliver(line, entry, now)
-        return delivered + self._count(line, now)
 
     def _count(self, leader: ChannelLine, now: float) -> list[Message]:
         """Go on with numbers, which have begun; return what is to be delivered now."""

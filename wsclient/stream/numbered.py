@@ -109,7 +109,7 @@ class Numbered:
         """
         held, last, dues = self._held, self._channel.last, self._dues
         if held and (last is None or held[0].key <= last):
-            return -INF
+            return 0.0
         while dues and (not held or (last is not None and dues[0][1] <= last)):
             heappop(dues)
         return dues[0][0] if dues else INF
