@@ -13,7 +13,7 @@ Pure: time is passed in (monotonic s), and so is the identity of a message.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from functools import partial
 
 from wsclient.messages import Message
@@ -61,6 +61,11 @@ class Merge:
         """The id of the connection that leads; None if all have left."""
         leader = self._numbers.leader if self.is_numbered else self._leader
         return leader if leader in self._lines else None
+
+    @property
+    def connections(self) -> Collection[int]:
+        """The ids of the connections that carry the channel, in the order in which they joined."""
+        return self._lines.keys()
 
     @property
     def copies(self) -> Mapping[int, int]:
