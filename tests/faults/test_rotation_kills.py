@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -15,7 +16,7 @@ from support.oracle import CUTS, ORDERLY
 from support.rotating import PATIENCE, PROVABLE, Rig, rig_of
 from wsclient.events import Disconnected, StateChanged
 from wsclient.telemetry.stats import Stats
-from wsclient.testing import KINDS, Comparison, Peer
+from wsclient.testing import KINDS, Comparison, Difference, Peer
 
 SEED = random.randrange(10**6)
 CHANNELS = 3
@@ -59,6 +60,9 @@ class Saboteur:
     def arm(self, rig: Rig, plan: Plan) -> None:
         with rig.venue.lock:
             self._step, self._victims = plan
+            # Without an answer, the overlap goes on. Elsewhere it takes time by itself.
+            if plan == ("overlap", ("new",)) and rig.kind in PROVABLE:
+                rig.venue.mute_acks(channel=rig.channels[-1])
             self._old = {peer.id for peer in rig.venue.peers}
             self._count = rig.count if self._step in ("last subscribe", "overlap") else 1
             self.is_done = False
@@ -75,13 +79,16 @@ class Saboteur:
         self.is_done = True
         for other in peer.venue.peers[-2:]:
             if ("old" if other.id in self._old else "new") in self._victims:
-                delay = self._rng.random() * (0.4 if self._step == "overlap" else 0.002)
-                other.call_later(delay, lambda other=other: cut(other, self._rng, self._how))
+                delay = self._rng.random() * (0.1 if self._step == "overlap" else 0.002)
+                if self._step in ("connected", "first subscribe"):
+                    self._cut(other)  # before the answer, which would end the overlap
+                else:
+                    other.call_later(delay, functools.partial(self._cut, other))
 
-
-def cut(peer: Peer, rng: random.Random, how: Collection[str]) -> None:
-    if peer.live:
-        CUTS[rng.choice(sorted(how))](peer)
+    def _cut(self, peer: Peer) -> None:
+        peer.venue.mute_acks(False)
+        if peer.live:
+            CUTS[self._rng.choice(sorted(self._how))](peer)
 
 
 def is_whole(rig: Rig) -> bool:
@@ -103,8 +110,21 @@ def run(kind: str, plans: Sequence[Plan], how: Collection[str] = CUTS) -> Run:
             until(lambda: is_whole(rig), PATIENCE)
             rig.feed.wait(30, PATIENCE)
         compared = rig.finish()
-        print(f"seed {SEED}, {compared.differences[:9]}")
+        print(f"seed {SEED}, {unexplained(compared, kind)[:9] or compared.differences[:9]}")
         return Run(compared, len(rig.delivered), rig.client.stats())
+
+
+def unexplained(compared: Comparison, kind: str) -> list[Difference]:
+    """Return the differences without a mark, except for what belongs to a marked snapshot.
+
+    The snapshot is older than the last update delivered: those that follow it come again.
+    """
+    found = compared.unmarked
+    if kind in ("connection", "checksum"):
+        doubled = compared.of("doubled")
+        known = {(each.channel, each.last + 1) for each in doubled}
+        found = [each for each in found if (each.channel, each.first) not in known]
+    return found
 
 
 def shuffled(plans: Iterable[Plan], rounds: int) -> list[Plan]:
@@ -128,7 +148,7 @@ def test_a_cut_at_any_step_of_a_rotation_loses_nothing_unmarked(
         f"{len(plans) * rounds} cuts in rotations, {kind}",
         "nothing lost, doubled or late unmarked",
         f"{delivered} delivered, {lost} lost and marked, {marks} marks beside that",
-        not compared.unmarked
+        not unexplained(compared, kind)
         and not compared.of("unknown")
         and marks <= (0 if kind in NUMBERED else CHANNELS * len(plans) * rounds),
     )
@@ -137,7 +157,7 @@ def test_a_cut_at_any_step_of_a_rotation_loses_nothing_unmarked(
 @pytest.mark.parametrize("kind", KINDS)
 @each_size("rounds", short=[1], full=[20], timeout=1800)
 def test_a_cut_of_the_successor_costs_nothing(promise: Promise, kind: str, rounds: int) -> None:
-    plans = [(step, ("new",)) for step in STEPS if step != "drain"]
+    plans = [(step, ("new",)) for step in ("connected", "first subscribe", "overlap")]
     compared, delivered, stats = run(kind, shuffled(plans, rounds))
     promise(
         27,
