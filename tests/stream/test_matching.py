@@ -53,6 +53,7 @@ def test_after_a_run_the_successor_brings_copies_of_what_was_delivered() -> None
     assert not run.merge.is_over
     run.show(NEW, 2, 3, 4)
     assert (run.delivered, run.marks) == ([1, 2, 3, 4], [])
+    assert run.merge.copies == {NEW: RUN + 3}
     assert run.merge.is_over
 
 
@@ -341,6 +342,25 @@ def test_a_slow_channel_is_proven_by_silence_after_a_common_message() -> None:
     run.switch()
     run.show(NEW, 2)
     assert (run.delivered, run.marks) == ([1, 2], [])
+
+
+@pytest.mark.parametrize(("first", "last"), [(OLD, NEW), (NEW, OLD)])
+def test_the_silence_begins_with_the_last_message(first: int, last: int) -> None:
+    run = Overlap(None)
+    run.now = 1.0
+    run.show(first, 1)
+    run.now = 2.0
+    run.show(last, 1)
+    assert run.merge.proven_at(2.0) == 2.0 + SILENCE
+
+
+@pytest.mark.parametrize("identity", [2, None])
+def test_different_messages_before_a_silence_prove_nothing(identity: int | None) -> None:
+    run = Overlap(None)
+    run.now = 1.0
+    run.bring(OLD, Message("a", raw=b"1"), identity and 1)
+    run.bring(NEW, Message("a", raw=b"2"), identity)
+    assert run.merge.proven_at(1.0 + SILENCE) == float("inf")
 
 
 @pytest.mark.parametrize("connection_id", [OLD, NEW])
