@@ -1,9 +1,17 @@
 """The server that feeds the clients: a process of its own, plain blocking sockets.
 
-The URL says what a connection gets: ``/?size=small&count=1000&rate=0`` (``rate`` in messages
-per second, 0 for as fast as the socket takes them). It waits until every channel is subscribed to,
-answers each, sends, and then answers pings until the client goes. It prints its ports as JSON, and
-ends when its standard input does.
+The URL says what a connection gets. ``/?size=small&count=1000&rate=0`` is for the tables of the
+generic protocol (``rate`` in messages per second, 0 for as fast as the socket takes them): the feed
+waits until every channel is subscribed to, and answers each.
+
+``/kind/binance aggTrade/4/1000`` is for those of the venues: a kind, its channels, its frames. The
+feed answers as the venue does, until the client sends ``go``. A client that does not speak the
+venue's protocol adds ``/plain``, and gets what the venue sends first of its channels, such as
+snapshots, and then the frames. ``cut`` ends the connection. A GET below the same path is answered
+as by the venue's REST address.
+
+After its frames the feed answers pings until the client goes. It prints its ports as JSON, and ends
+when its standard input does.
 """
 
 from __future__ import annotations
@@ -21,14 +29,24 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from urllib.parse import parse_qs, urlsplit
+from functools import lru_cache
+from typing import Any
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import payloads
+from answers import Channel, Conversation, greeting
+from frames import Stream, header
+from kinds import KINDS
 from payloads import CHANNELS, FIRST_SEQUENCE, SIZES
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 #: Below this distance from a message's time (ns) the pacing spins instead of sleeping.
 _SPIN = 150_000
+
+
+@lru_cache(maxsize=2)  # their chunks take hundreds of megabytes
+def stream_of(kind: str, channels: int) -> Stream:
+    return Stream(KINDS[kind], channels)
 
 
 class Connection:
@@ -42,25 +60,74 @@ class Connection:
     def serve(self) -> None:
         head = self._read_until(b"\r\n\r\n").decode("latin-1")
         target = head.split(" ", 2)[1]
-        query = parse_qs(urlsplit(target).query)
+        url = urlsplit(target)
+        query = parse_qs(url.query)
         headers = {
             name.strip().lower(): value.strip()
             for name, _, value in (line.partition(":") for line in head.split("\r\n")[1:])
         }
+        path = unquote(url.path).split("/")[1:]
+        if "sec-websocket-key" not in headers:
+            self._rest(path, query, headers["host"])
+            return
         accept = hashlib.sha1(headers["sec-websocket-key"].encode() + _GUID).digest()
         self._sock.sendall(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Accept: " + base64.b64encode(accept) + b"\r\n\r\n"
         )
-        self._answer_subscribes()
-        size, count = query["size"][0], int(query["count"][0])
-        rate = int(query["rate"][0])
-        if rate:
-            self._send_paced(size, count, rate)
-        elif count:
-            self._blast(size, count)
+        if path[0] == "kind":
+            stream = stream_of(path[1], int(path[2]))
+            self._serve_kind(stream, int(path[3]), is_plain=path[4:] == ["plain"])
+        else:
+            self._answer_subscribes()
+            size, count = query["size"][0], int(query["count"][0])
+            rate = int(query["rate"][0])
+            if rate:
+                self._send_paced(size, count, rate)
+            elif count:
+                self._blast(size, count)
         while True:
             self._handle(*self._read_frame())
+
+    # Venues.
+
+    def _serve_kind(self, stream: Stream, count: int, is_plain: bool) -> None:
+        stream.prepare(count)  # now: it takes time
+        conversation = Conversation(stream.kind.dialect)
+        openings = dict(zip(stream.channels, stream.openings, strict=False))
+        for each in () if is_plain else greeting(stream.kind.dialect):
+            self._send_frame(1, json.dumps(each).encode())
+        while True:
+            opcode, payload = self._read_frame()
+            if opcode != 1:
+                self._handle(opcode, payload)
+            elif payload == b"go":
+                break
+            elif payload == b"cut":
+                raise EOFError
+            else:
+                for answer in conversation.received(payload):
+                    if isinstance(answer, Channel):
+                        self._sock.sendall(openings.get(answer, b""))
+                    else:
+                        self._send_frame(1, answer)
+        if is_plain:
+            self._sock.sendall(b"".join(stream.openings))
+        for chunk in stream.chunks(count):
+            self._sock.sendall(chunk)
+            self._handle_what_came()
+
+    def _rest(self, path: list[str], query: dict[str, list[str]], host: str) -> None:
+        """Answer a request for a token, or for the snapshot of a book."""
+        answer: Any
+        if "bullet-public" in path:
+            server = {"endpoint": f"ws://{host}/{quote('/'.join(path[:4]))}"}
+            data = {"token": "none", "instanceServers": [server]}
+            answer = json.dumps({"code": "200000", "data": data}).encode()
+        else:
+            answer = stream_of(path[1], int(path[2])).rest(query["symbol"][0])
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(answer)}\r\nConnection: close\r\n\r\n"
+        self._sock.sendall(head.encode() + answer)
 
     def _answer_subscribes(self) -> None:
         missing = set(CHANNELS)
@@ -122,7 +189,9 @@ class Connection:
             n = due_now
 
     def _send_frame(self, opcode: int, payload: bytes) -> None:
-        self._sock.sendall(struct.pack("!BB", 0x80 | opcode, len(payload)) + payload)
+        head = bytearray(header(len(payload)))
+        head[0] = 0x80 | opcode
+        self._sock.sendall(head + payload)
 
     # Receiving: just enough of the protocol for well-behaved clients.
 

@@ -1,238 +1,223 @@
-"""The cost of each venue's own frames: ``python tests/benchmarks/venues.py [--rounds N]``.
-
-Frames of each kind, with true numbers, come in reads of 48 from a source without a socket. The
-figure is the processor time per message (us) of the whole client, from the payloads of a read to
-the data in the caller's loop: with ``message.data``, without, and of decoding alone. What a socket
-costs is the same for all, and left out. Every figure is the least of several rounds, in which the
-kinds take turns.
-"""
+"""The tables of the venues: each one's own frames, order books, and many channels."""
 
 from __future__ import annotations
 
 import argparse
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+import importlib.util
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from statistics import median
 
-import msgspec
+import goals
+from frames import Stream
+from goals import Verdict
+from kinds import KINDS
+from processes import Feed, Result, Rounds, Worker, can_pin, installed, ratio
+from report import Report, progress, thousands
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from wsclient.client import client_of
-from wsclient.errors import ConnectionLost
-from wsclient.sansio.heartbeat import ConnectionView
-from wsclient.stream.frames import Frames
-from wsclient.threads.locks import Locks
-from wsclient.threads.workers import WorkerThread, start
-from wsclient.transport.source import FrameReceiver
-
-#: Frames per read, and reads per round.
-PER_READ, READS = 48, 250
-PRICES = [["42000.10000000", "1.50000000"]] * 20
-
-
-def generic(n: int) -> Any:
-    prices = {"bid": 42000.1, "bid_size": 1.5, "ask": 42000.2, "ask_size": 0.7, "last": 42000.1}
-    return {"type": "market_data", "channel": "BTC-USD", "sequence": n, "venue": "X", **prices}
-
-
-def binance(name: str, data: Callable[[int], Any]) -> Callable[[int], Any]:
-    return lambda n: {"stream": f"btcusdt@{name}", "data": {"s": "BTCUSDT", **data(n)}}
+#: The channels of a run.
+CHANNELS = 4
+#: Frames of the first run, which is not counted.
+FIRST_RUN = {"stock": 500}
+#: The most frames per run: their bytes are kept in memory.
+MOST_BYTES = 250_000_000
+DICTS = ("ours", "websockets", "picows", "stock")
+TYPED = ("ours typed", "websockets typed", "picows typed")
+UNTOUCHED = ("ours untouched",)
+BOOKS = ("ours", "websockets", "picows")
+#: Kinds for the cost by the number of channels.
+GROWING = ("binance bookTicker", "kraken trade", "okx books")
+GROWTH = (1, 10, 100)
+#: A dialect with one request per 100 channels, one per 50, and one per channel.
+SUBSCRIBED = ("kraken ticker", "okx tickers", "generic ticker")
+MANY = (250, 500, 1000)
 
 
-def ticker(n: int) -> Any:
-    return {"u": n, "b": "42000.1", "B": "1.203", "a": "42000.11", "A": "0.5"}
+class Venues:
+    def __init__(self, chosen: argparse.Namespace, report: Report) -> None:
+        self._quick: bool = chosen.quick
+        self._rounds: int = chosen.rounds
+        self._seconds = 0.2 if chosen.quick else 0.3
+        self._kinds = [name for name in KINDS if name in chosen.kinds]
+        self._report = report
+        self._is_pinned = can_pin(report)
 
+    @contextmanager
+    def _workers(self, task: str, clients: Sequence[str]) -> Iterator[dict[str, Worker]]:
+        """Run one process per client, which takes all kinds in turn."""
+        with ExitStack() as stack:
+            feed = stack.enter_context(Feed(self._is_pinned))
+            yield {
+                client: stack.enter_context(Worker(feed, task, client))
+                for client in installed(clients, self._report)
+            }
 
-def trade(n: int) -> Any:
-    times = {"E": 1672515782136, "T": 1672515782136}
-    return {"e": "aggTrade", "a": n, "p": "42000.1", "q": "0.1", "f": n, "l": n, "m": True, **times}
+    def _measure(self, workers: dict[str, Worker], kind: str, channels: int) -> Rounds:
+        """Run the clients in turns, after a first run each that tells how fast they are."""
+        most = int(MOST_BYTES / (Stream(KINDS[kind], 1).length + 4))
+        counts = {}
+        for client, worker in workers.items():
+            first = FIRST_RUN.get(client, 5_000)
+            rate = worker.run(kind=kind, channels=channels, count=first)["rate"]
+            counts[client] = max(first, int(min(rate * self._seconds, most)))
+        found: Rounds = {client: [] for client in workers}
+        for _ in range(self._rounds):
+            for client, worker in workers.items():
+                found[client].append(worker.run(kind=kind, channels=channels, count=counts[client]))
+        return found
 
+    def venues(self) -> None:
+        """Measure each venue's own frames: dicts, and in a full run typed and untouched too."""
+        clients = DICTS[:3] if self._quick else (*DICTS, *TYPED, *UNTOUCHED, "raw")
+        found: dict[str, Rounds] = {}
+        with self._workers("venues", clients) as workers:
+            for kind in self._kinds:
+                progress(f"Venues: {kind}")
+                found[kind] = self._measure(workers, kind, CHANNELS)
+                self._verdicts(kind, found[kind])
+        self._check_feed(found)
+        self._table("Venues, dicts", found, DICTS, "ours")
+        self._table("Venues, declared types", found, TYPED, "ours typed")
+        self._table("Venues, data untouched", found, (*UNTOUCHED, *DICTS[1:3]), "ours untouched")
 
-def depth(n: int) -> Any:
-    numbers = {"U": 10 * n + 1, "u": 10 * n + 10}
-    return {"e": "depthUpdate", "E": 1672515782136, **numbers, "b": PRICES, "a": PRICES}
+    def _table(
+        self, title: str, found: dict[str, Rounds], clients: Sequence[str], ours: str
+    ) -> None:
+        rows = []
+        for kind, rounds in found.items():
+            others = [c for c in clients if c != ours and c in rounds]
+            if ours not in rounds or not others:
+                return
+            row = [kind, f"{Stream(KINDS[kind], CHANNELS).length:.0f}"]
+            row += [thousands(middle(rounds[ours], "rate")), f"{middle(rounds[ours], 'cpu'):.2f}"]
+            row += [f"{cpu_ratio(rounds, ours, other):.2f}x" for other in others]
+            row += [f"{ratio(rounds, ours, other, 'rate'):.2f}x" for other in others]
+            rows.append(row)
+        header = ["frames", "bytes", "messages/s", "CPU us each"]
+        header += [f"/ {other}" for other in others] + [f"wall / {other}" for other in others]
+        self._report.table(f"{title}{', pinned' if self._is_pinned else ''}", header, rows)
 
-
-def kraken_ticker(n: int) -> Any:
-    prices = {"bid": 42000.1, "bid_qty": 1.5, "ask": 42000.2, "ask_qty": 0.7, "last": 42000.1}
-    day = {"volume": 1234.5, "vwap": 41900.3, "low": 41000.0, "high": 43000.0, "change": 100.5}
-    return {"channel": "ticker", "type": "update", "data": [{"symbol": "BTC/USD", **prices, **day}]}
-
-
-def kraken_trade(n: int) -> Any:
-    row = {"symbol": "BTC/USD", "side": "buy", "price": 42000.1, "qty": 0.01, "trade_id": n}
-    row["timestamp"] = "2023-09-25T07:49:37.708706Z"
-    return {"channel": "trade", "type": "update", "data": [row]}
-
-
-def okx(n: int) -> Any:
-    row = {"instId": "BTC-USDT", "last": "42000.1", "askPx": "42000.2", "bidPx": "42000.1"}
-    day = {"open24h": "41000", "high24h": "43000", "low24h": "40000", "vol24h": "2222"}
-    arg = {"channel": "tickers", "instId": "BTC-USDT"}
-    return {"arg": arg, "data": [{**row, **day, "ts": "1597026383085"}]}
-
-
-def okx_book(n: int) -> Any:
-    book = {"asks": PRICES, "bids": PRICES, "ts": "1597026383085", "checksum": 1}
-    arg = {"channel": "books", "instId": "BTC-USDT"}
-    numbers = {"prevSeqId": 3 * n, "seqId": 3 * n + 3}
-    return {"arg": arg, "action": "update", "data": [{**book, **numbers}]}
-
-
-def bybit(n: int) -> Any:
-    row = {"T": 1672304486865, "s": "BTCUSDT", "S": "Buy", "v": "0.001", "p": "16578.50"}
-    row |= {"L": "PlusTick", "i": "20f43950-d8dd-5b31-9112-a178eb6023af", "BT": False}
-    time_ms = 1672304486868
-    return {"topic": "publicTrade.BTCUSDT", "type": "snapshot", "ts": time_ms, "data": [row]}
-
-
-def coinbase(n: int) -> Any:
-    day = {"open_24h": "1310.79", "volume_24h": "245532.79", "low_24h": "1280.52"}
-    best = {"best_bid": "1285.04", "best_ask": "1285.27", "side": "buy", "last_size": "11.4"}
-    head = {"type": "ticker", "sequence": n, "product_id": "ETH-USD", "price": "1285.22"}
-    return {**head, **day, **best, "time": "2022-10-19T23:28:22.061769Z", "trade_id": n}
-
-
-def deribit(n: int) -> Any:
-    data = {"timestamp": 1550658624149, "instrument_name": "BTC-PERPETUAL", "best_bid_price": 1.5}
-    data |= {"best_bid_amount": 40.0, "best_ask_price": 3996.61, "best_ask_amount": 50.0}
-    params = {"channel": "quote.BTC-PERPETUAL", "data": data}
-    return {"jsonrpc": "2.0", "method": "subscription", "params": params}
-
-
-KINDS: dict[str, tuple[str, Callable[[int], Any]]] = {
-    "generic": ("generic", generic),
-    "Binance bookTicker": ("binance", binance("bookTicker", ticker)),
-    "Binance aggTrade": ("binance", binance("aggTrade", trade)),
-    "Binance depth, 40 rows": ("binance", binance("depth@100ms", depth)),
-    "Kraken ticker": ("kraken", kraken_ticker),
-    "Kraken trade": ("kraken", kraken_trade),
-    "OKX tickers": ("okx", okx),
-    "OKX books, 40 rows": ("okx", okx_book),
-    "Bybit publicTrade": ("bybit", bybit),
-    "Coinbase Exchange ticker": ("coinbase_exchange", coinbase),
-    "Deribit quote": ("deribit", deribit),
-}
-
-
-class Feed:
-    """The sources of one client, and its only connection, which delivers the reads."""
-
-    clock = time
-
-    def __init__(self, reads: list[list[bytes]]) -> None:
-        self._reads = reads
-        self._has_ended = threading.Event()
-        self.connection_id = 1
-        self.thread: threading.Thread = WorkerThread("feed", self._run)
-
-    def __call__(self, target: Any) -> Any:
-        return self
-
-    def mask(self, words: str) -> str:
-        return words
-
-    def make(self, connection_id: int, receiver: FrameReceiver, locks: Locks, route: str) -> Feed:
-        self._receiver = receiver
-        return self
-
-    def start(self) -> None:
-        start(self.thread)
-
-    def _run(self) -> None:
-        receiver = self._receiver
-        receiver.opened(1, None, None, "")
-        for read in self._reads:
-            frames = Frames()
-            frames.messages, frames.connection_id = list(read), 1
-            frames.read_at, frames.received_at = time.monotonic(), time.time_ns()
-            receiver.received(frames)
-            receiver.pace()
-        self._has_ended.wait()
-        receiver.ended(1, ConnectionLost("the feed is over"))
-        receiver.finished(1)
-
-    def view(self) -> ConnectionView:
-        return ConnectionView(time.monotonic(), False, None)
-
-    def send(self, payload: str | bytes, waiter: Any = None) -> None:
-        if waiter is not None:
-            waiter.settle()
-
-    def ping(self) -> None: ...
-    def release(self) -> None: ...
-    def forked(self) -> None: ...
-
-    def flush(self) -> bool:
-        return False
-
-    def hang_up(self) -> None:
-        self._has_ended.set()
-
-    def abort(self, why: Any = None) -> None:
-        self._has_ended.set()
-
-
-def cost(dialect: str, reads: list[list[bytes]], *, is_read: bool) -> float:
-    """Return the processor time per message (us)."""
-    left = sum(map(len, reads))
-    count = left
-    begin = time.process_time_ns()
-    client = client_of(
-        Feed(reads), "ws://made.up", dialect=dialect, ping_interval=None, queue_size=None
-    )
-    client.connect()
-    for message in client:
-        if is_read:
-            _ = message.data
-        left -= 1
-        if not left:
-            break
-    spent = time.process_time_ns() - begin
-    client.close()
-    return spent / count / 1000
-
-
-def decoding(payloads: list[bytes]) -> float:
-    """Return the processor time of decoding a payload (us)."""
-    begin = time.process_time_ns()
-    for payload in payloads:
-        msgspec.json.decode(payload)
-    return (time.process_time_ns() - begin) / len(payloads) / 1000
-
-
-def rows(rounds: int) -> Iterator[tuple[str, int, list[float]]]:
-    """Return each kind, its frames' length (bytes), and its figures."""
-    found: dict[str, list[list[float]]] = {kind: [] for kind in KINDS}
-    lengths = {}
-    for _ in range(rounds):
-        for kind, (dialect, make) in KINDS.items():
-            payloads = [msgspec.json.encode(make(n)) for n in range(PER_READ * READS)]
-            reads = [payloads[i : i + PER_READ] for i in range(0, len(payloads), PER_READ)]
-            lengths[kind] = len(payloads[0])
-            found[kind].append(
-                [
-                    cost(dialect, reads, is_read=True),
-                    cost(dialect, reads, is_read=False),
-                    decoding(payloads),
-                ]
+    def _check_feed(self, found: dict[str, Rounds]) -> None:
+        """Note how much faster the feed is than the fastest client, where that is least."""
+        spare = {
+            kind: middle(rounds["raw"], "rate")
+            / max(middle(r, "rate") for client, r in rounds.items() if client != "raw")
+            for kind, rounds in found.items()
+            if "raw" in rounds
+        }
+        if spare:
+            kind = min(spare, key=spare.__getitem__)
+            self._report.note(
+                f"the feed can send at least {spare[kind]:.1f} times what the fastest client takes "
+                f"({kind})"
             )
-    for kind, figures in found.items():
-        yield kind, lengths[kind], [min(column) for column in zip(*figures, strict=True)]
+
+    def _verdicts(self, kind: str, rounds: Rounds) -> None:
+        size = "big" if KINDS[kind].what == "book" else "small"
+        asked = goals.GENERIC if KINDS[kind].dialect == "generic" else goals.VENUES
+        pairs = {
+            ("ours", "picows"): asked[size],
+            ("ours typed", "picows typed"): goals.TYPED,
+            ("ours untouched", "picows"): goals.UNTOUCHED,
+        }
+        for (ours, other), goal in pairs.items():
+            if ours in rounds and other in rounds:
+                self._report.verdicts.append(
+                    Verdict(
+                        f"{kind}: {ours} / {other}",
+                        goal,
+                        cpu_ratio(rounds, ours, other),
+                        note=f"{ratio(rounds, ours, other, 'rate'):.3g}x by the clock",
+                    )
+                )
+
+    def books(self) -> None:
+        """Measure order books, from the socket to the current book."""
+        if importlib.util.find_spec("sortedcontainers") is None:
+            self._report.note("order books left out: sortedcontainers is not installed")
+            return
+        kinds = [
+            k for k in self._kinds if KINDS[k].what == "book" and KINDS[k].dialect != "generic"
+        ]
+        rows = []
+        with self._workers("books", BOOKS) as workers:
+            for kind in kinds:
+                progress(f"Order books: {kind}")
+                rounds = self._measure(workers, kind, 1)
+                row = [kind, f"{Stream(KINDS[kind], 1).length:.0f}"]
+                for results in rounds.values():
+                    row += [thousands(1e6 / middle(results, "cpu"))]
+                row += [f"{cpu_ratio(rounds, 'ours', c):.2f}x" for c in rounds if c != "ours"]
+                rows.append(row)
+        header = ["book", "bytes", *(f"{client}/s" for client in workers)]
+        header += [f"/ {client}" for client in workers if client != "ours"]
+        title = "Order books from the socket, messages per second of processor time"
+        self._report.table(title, header, rows)
+
+    def channels(self) -> None:
+        """Measure the cost per message by the number of channels, and that of subscribing."""
+        self._growth()
+        self._subscribing()
+
+    def _growth(self) -> None:
+        rows = []
+        with self._workers("venues", ("ours", "picows")) as workers:
+            for kind in (k for k in GROWING if k in self._kinds):
+                costs: dict[str, list[float]] = {client: [] for client in workers}
+                for channels in GROWTH:
+                    progress(f"{channels} channels: {kind}")
+                    for client, results in self._measure(workers, kind, channels).items():
+                        costs[client].append(middle(results, "cpu"))
+                for client, figures in costs.items():
+                    rows.append([kind, client, *(f"{figure:.2f}" for figure in figures)])
+                ours = costs["ours"]
+                self._report.verdicts.append(
+                    Verdict(
+                        f"{kind}: {GROWTH[-1]} channels / 1, processor time per message",
+                        goals.GROWTH,
+                        ours[-1] / ours[0],
+                        False,
+                        tolerance=1.0,
+                    )
+                )
+        header = ["frames", "client", *(f"{n} channels" for n in GROWTH)]
+        self._report.table("Processor time (us) per message, by channels", header, rows)
+
+    def _subscribing(self) -> None:
+        rows = []
+        with self._workers("subscribing", ("ours",)) as workers:
+            for kind in (k for k in SUBSCRIBED if k in self._kinds):
+                costs: dict[str, list[float]] = {"first": [], "again": []}
+                for channels in MANY:
+                    progress(f"Subscribing to {channels} channels: {kind}")
+                    results = [
+                        workers["ours"].run(kind=kind, channels=channels, count=0)
+                        for _ in range(self._rounds)
+                    ]
+                    row = [kind, f"{channels:,}"]
+                    row += [f"{middle(results, key) * 1e3:,.0f}" for key in ("took", "again_took")]
+                    row += [f"{middle(results, key):.0f}" for key in costs]
+                    rows.append(row)
+                    for key, figures in costs.items():
+                        figures.append(middle(results, key))
+                for key, name in (("first", "subscribed"), ("again", "resubscribed")):
+                    self._report.verdicts.append(
+                        Verdict(
+                            f"{kind}: {MANY[-1]} channels / {MANY[0]} {name}, time per channel",
+                            goals.STEP,
+                            costs[key][-1] / costs[key][0],
+                            False,
+                        )
+                    )
+        header = ["dialect", "channels", "subscribe, ms", "cut to recovery, ms"]
+        header += ["CPU us per channel", "and after the cut"]
+        self._report.table("Many channels, subscribed and resubscribed", header, rows)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    chosen = parser.parse_args()
-    print(f"{'frames':26} {'bytes':>6} {'data':>7} {'untouched':>10} {'decoding':>9}")
-    for kind, length, (data, untouched, decode) in rows(chosen.rounds):
-        print(f"{kind:26} {length:6} {data:7.2f} {untouched:10.2f} {decode:9.2f}")
+def middle(results: list[Result], figure: str) -> float:
+    return float(median(result[figure] for result in results))
 
 
-if __name__ == "__main__":
-    main()
+def cpu_ratio(rounds: Rounds, ours: str, other: str) -> float:
+    """Return how many messages ours takes in the processor time of one of the other's."""
+    return ratio(rounds, other, ours, "cpu")

@@ -8,6 +8,7 @@ import pytest
 from support.broken import Mute
 from support.helpers import LOCALHOST, Server, server_context
 from support.proxies import Proxy
+from wsclient.doctor.running import running
 from wsclient.testing import FakeVenue
 
 #: The longest time (s) to end on a signal: 1 s, and 1 s more for a busy machine.
@@ -32,7 +33,7 @@ def test_a_healthy_venue(venue, command):
         ("skipped", "message"),
         ("ok", "ping"),
     ]
-    assert run.out.startswith(f"{venue.url.rstrip('/')}\n\n")
+    assert run.out.startswith(f"{venue.url.rstrip('/')}\n{running()}\n\n")
     assert run.out.endswith("\nHealthy.\n")
     assert run.err == ""
     assert {line.index(" ms  ") for line in run.out.splitlines() if " ms  " in line} == {27}
@@ -72,6 +73,7 @@ def test_json(venue, command):
     assert run.out.count("\n") == 1
     found = json.loads(run.out)
     assert found["url"] == venue.url.rstrip("/")
+    assert found["client"] == running()
     assert found["is_healthy"] is False
     assert list(found["checks"][2]) == ["name", "status", "seconds", "detail", "advice"]
     assert [check["status"] for check in found["checks"]][:4] == ["ok", "ok", "failed", "skipped"]

@@ -529,6 +529,34 @@ class Pair:
         assert fast.account() == careful.account()
 
 
+DATA = b'"type": "market_data", "channel": "a"'
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_number_is_in_the_first_field_with_an_integer(way: Callable[[Line], None]) -> None:
+    pair = Pair(way, ("id", "seq"))
+    for number in range(1, 4):
+        pair.take([b'{%b, "seq": %d}' % (DATA, number)])
+    pair.take([b'{%b, "seq": 4, "id": 7}' % DATA, b'{%b, "seq": 5, "id": "x"}' % DATA])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_field_that_a_type_has_and_one_that_it_has_not(way: Callable[[Line], None]) -> None:
+    pair = Pair(way, ("sequence", "seq"))
+    for number in range(1, 4):
+        pair.take([b'{%b, "seq": %d}' % (DATA, number)])
+        pair.take([b'{%b, "sequence": %d}' % (DATA, number)])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_type_and_channel_of_another_kind_of_frame_do_not_say_all(
+    way: Callable[[Line], None],
+) -> None:
+    pair = Pair(way, ("sequence",))
+    for rows in (b'""', b'"a"', b"", b'"a", "b"') * 2:
+        pair.take([b'{"type": "rows", "rows": [%b]}' % rows])
+
+
 def placed(raw: bytes, channel: str, number: int) -> bytes:
     """Return the frame with ``channel`` and ``number`` for its placeholders."""
     raw = raw.replace(b'"+"', json.dumps(channel).encode())

@@ -178,3 +178,39 @@ def test_a_lone_connection_has_no_successor() -> None:
     run.switch()
     run.show(OLD, 1)
     assert (run.delivered, run.marks) == ([1], [])
+
+
+# --- numbers that two connections do not share ---------------------------------------------------
+
+
+def bring(run: Overlap, connection_id: int, *numbers: int, shift: int = 0) -> None:
+    """Bring messages, each identified by its number; ``shift`` is added to the numbers."""
+    for number in numbers:
+        run.bring(connection_id, Message("a", sequence=number + shift), number + shift)
+
+
+def test_equal_messages_prove_a_switch_though_numbers_are_not_shared() -> None:
+    run = Overlap(1, shares_numbers=False)
+    run.now = LATER
+    for number in range(2, 8):
+        bring(run, OLD, number)
+        bring(run, NEW, number)
+    assert run.merge.is_proven(run.now)
+    run.switch()
+    run.leave(OLD)
+    bring(run, NEW, 8, 9)
+    assert (run.delivered, run.marks) == ([2, 3, 4, 5, 6, 7, 8, 9], [])
+
+
+@pytest.mark.parametrize("shift", [-1, 100])
+def test_numbers_that_are_not_shared_begin_again_with_one_mark(shift: int) -> None:
+    run = Overlap(1, shares_numbers=False)
+    for number in range(2, 8):
+        bring(run, OLD, number)
+        bring(run, NEW, number, shift=shift)
+    assert not run.merge.is_proven(run.now)
+    run.leave(OLD)
+    bring(run, NEW, 8, 9, shift=shift)
+    assert run.delivered[:6] == [2, 3, 4, 5, 6, 7]
+    assert run.delivered[-2:] == [8 + shift, 9 + shift]
+    assert [(gap.reason, gap.missed) for gap in run.marks if gap] == [("reconnect", None)]

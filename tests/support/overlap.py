@@ -23,7 +23,11 @@ class Overlap:
     """
 
     def __init__(
-        self, *before: int | None, is_confirmed: bool = True, read_at: float | None = None
+        self,
+        *before: int | None,
+        is_confirmed: bool = True,
+        read_at: float | None = None,
+        shares_numbers: bool = True,
     ) -> None:
         self.channel = Channel("a")
         self.now = 0.0
@@ -31,7 +35,7 @@ class Overlap:
         for number in before:
             arrival = Arrival(1, OLD, None, read_at)
             self.channel.accept(Message("a", sequence=number, arrival=arrival))
-        self.merge = Merge(self.channel, OLD)
+        self.merge = Merge(self.channel, OLD, shares_numbers=shares_numbers)
         self.merge.join(NEW, 0.0)
         if is_confirmed:
             self.merge.confirmed(NEW, 0.0)

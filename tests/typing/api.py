@@ -187,6 +187,7 @@ def examined() -> None:
     assert_type(found, wsclient.Diagnosis)
     assert_type(found.is_healthy, bool)
     assert_type(found.checks, tuple[wsclient.Check, ...])
+    assert_type(found.client, str)
     assert_type(found.table(), str)
 
 

@@ -21,9 +21,9 @@ from wsclient.cli import faults
 from wsclient.cli.connecting import add_connecting
 from wsclient.cli.terminal import Terminated, complain, let_go, raise_on_sigterm
 from wsclient.dialect import Dialect
+from wsclient.doctor.running import running
 from wsclient.errors import ConfigurationError, WSClientError
 from wsclient.registry import names_in
-from wsclient.version import __version__
 
 __all__ = ["main"]
 
@@ -147,7 +147,7 @@ def make_parser() -> argparse.ArgumentParser:
             "a usage error, or a package that is not installed",
         ),
     )
-    parser.add_argument("--version", action="version", version=f"wsclient {__version__}")
+    parser.add_argument("--version", action="version", version=running())
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_demo(commands)
     _add_serve(commands)

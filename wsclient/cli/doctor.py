@@ -53,5 +53,10 @@ def _leave(_status: Status, text: str) -> str:
 
 
 def _json(diagnosis: Diagnosis) -> str:
-    found = {"url": diagnosis.url, "is_healthy": diagnosis.is_healthy, "checks": diagnosis.checks}
+    found = {
+        "url": diagnosis.url,
+        "client": diagnosis.client,
+        "is_healthy": diagnosis.is_healthy,
+        "checks": diagnosis.checks,
+    }
     return msgspec.json.encode(found).decode()

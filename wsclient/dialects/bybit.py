@@ -225,7 +225,8 @@ class Bybit(Dialect):
 
     def __init__(self, *, sequenced: bool = False) -> None:
         self._sequenced = sequenced
-        self.heads = self.heads._replace(may_begin_to_count=sequenced)
+        if sequenced:
+            self.heads = self.heads._replace(may_begin_to_count=("orderbook.",))
 
     def first_message_within(self, channel: str) -> float | None:
         is_quiet = channel.partition(".")[0] in _QUIET

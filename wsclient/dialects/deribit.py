@@ -167,7 +167,7 @@ class Deribit(Dialect):
         _Key,
         ("method", "params.channel"),
         [("params.data.prev_change_id", "params.data.change_id", "params.data.type")],
-        may_begin_to_count=True,
+        may_begin_to_count=("book.",),
     )
 
     def __init__(

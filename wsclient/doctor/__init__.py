@@ -3,5 +3,5 @@
 ``examination.py`` runs it, and returns what ``report.py`` defines. ``attempt.py`` follows the
 client's connect; ``connecting.py`` makes the checks of that, ``connected.py`` those of the open
 connection. ``aside.py`` does what no client does. ``advice.py`` has the texts for failures, and
-``case.py`` what the checks share.
+``case.py`` what the checks share. ``running.py`` says what is examined.
 """

@@ -24,6 +24,7 @@ from wsclient.doctor.case import Case
 from wsclient.doctor.connected import ChecksOfConnection
 from wsclient.doctor.connecting import checks_of_connect
 from wsclient.doctor.report import NOT_REACHED, Check, Diagnosis
+from wsclient.doctor.running import running
 from wsclient.errors import ConfigurationError, NotSupported, ThreadStartError
 from wsclient.options import Headers
 from wsclient.threads.waiting import Deadline
@@ -132,7 +133,7 @@ def _report(case: Case, checks_of_connection: Iterable[Check]) -> Diagnosis:
         if check.name in missing:
             missing.remove(check.name)
     checks += [Check(name, "skipped", None, NOT_REACHED) for name in missing]
-    return Diagnosis(case.where, tuple(checks))
+    return Diagnosis(case.where, tuple(checks), running())
 
 
 def _expected(case: Case) -> list[str]:

@@ -34,11 +34,13 @@ class Check:
 class Diagnosis:
     """The result of :func:`wsclient.diagnose`; ``str()`` and ``repr()`` are a table.
 
-    ``url`` is the URL without its path and query, ``checks`` are the steps in order.
+    ``url`` is the URL without its path and query, ``checks`` are the steps in order, ``client`` is
+    the version of this package and the form in which it runs.
     """
 
     url: str
     checks: tuple[Check, ...]
+    client: str = ""
 
     @property
     def is_healthy(self) -> bool:
@@ -56,7 +58,7 @@ class Diagnosis:
         ``paint`` colours the word of a status and the last line.
         """
         indent = " " * 32
-        lines = [self.url, ""]
+        lines = [self.url, self.client, ""] if self.client else [self.url, ""]
         for check in self.checks:
             if check.detail == NOT_REACHED:
                 continue

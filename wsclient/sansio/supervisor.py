@@ -129,6 +129,7 @@ class Supervisor:
             self._stops,
             options.stale_after,
             self.fleet,
+            shares_numbers=dialect.numbers_are_shared,
         )
         self.wanted = self.fleet.wanted = self.upkeep.wanted
         self._overlaps = self.upkeep.channels.overlaps

@@ -53,7 +53,7 @@ class Upkeep:
     """The channels of one client, and what is due for them.
 
     Implements :class:`~wsclient.sansio.wanted.Outcomes`. ``stale_after`` (s) is the option of that
-    name.
+    name. ``shares_numbers`` is the dialect's ``numbers_are_shared``.
     """
 
     __slots__ = (
@@ -82,6 +82,8 @@ class Upkeep:
         stops: Stops,
         stale_after: float | None,
         places: Places,
+        *,
+        shares_numbers: bool,
     ) -> None:
         self._output = output
         self._counters = counters
@@ -90,7 +92,7 @@ class Upkeep:
         self._stale_after = stale_after
         self._places = places
         self.wanted = Wanted(self)
-        self.channels = Channels(self.wanted.__contains__)
+        self.channels = Channels(self.wanted.__contains__, shares_numbers=shares_numbers)
         #: The times from the venue's send time of a message to its receipt.
         self.venue_lags = Lags()
         #: Finds confirmed channels that stay without a message.

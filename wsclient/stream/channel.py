@@ -324,9 +324,9 @@ def accept_ordinary(
     shape, done, arrival, declared = batch.shape, batch.done, batch.arrival, batch.kind
     if shape is None:
         return messages, count
-    append, numbers, received_at = messages.append, shape.numbers, arrival.received_at
+    numbers, received_at = shape.numbers, arrival.received_at
     if shape.flat is not None and not aliases:
-        _accept_flat(channels, batch, shape, shape.flat, append)
+        _accept_flat(channels, batch, shape, shape.flat, messages)
         done = batch.done
         if done == len(batch.payloads):
             return messages, count
@@ -340,7 +340,7 @@ def accept_ordinary(
                 if count is None or frame != count + 1:
                     break
             if style == SEVERAL:
-                if not _accept_several(channels, name, aliases, batch, raw, append):
+                if not _accept_several(channels, name, aliases, batch, raw, messages):
                     break
             else:
                 channel = channels[aliases.get(name, name) if aliases else name]
@@ -385,7 +385,7 @@ def accept_ordinary(
                     )  # fmt: skip
                 channel.last_received_at = received_at
                 channel.latest = message
-                append(message)
+                messages.append(message)
             if counter >= 0:
                 count = frame
             done += 1
@@ -400,7 +400,7 @@ def _accept_flat(
     batch: Batch,
     shape: Shape,
     flat: Callable[[Any], Any],
-    append: Callable[[Message], None],
+    messages: list[Message],
 ) -> None:
     """Make and count messages whose type, channel and number are fields at the top.
 
@@ -434,7 +434,7 @@ def _accept_flat(
             )  # fmt: skip
             channel.last_received_at = received_at
             channel.latest = message
-            append(message)
+            messages.append(message)
             done += 1
     except (KeyError, TypeError, AttributeError):
         pass
@@ -447,7 +447,7 @@ def _accept_several(
     aliases: Mapping[str, str],
     batch: Batch,
     raw: bytes,
-    append: Callable[[Message], None],
+    messages: list[Message],
 ) -> bool:
     """Make and count the messages of one frame, unless one of their channels has numbers."""
     found = [channels[aliases.get(name, name)] for name, _, _ in parts]
@@ -460,5 +460,5 @@ def _accept_several(
         message = Message(channel.name, kind, None, item, raw, None, last_at, arrival)
         channel.last_received_at = arrival.received_at
         channel.latest = message
-        append(message)
+        messages.append(message)
     return True

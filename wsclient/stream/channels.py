@@ -17,15 +17,16 @@ class Channels:
     """The channels of one client, by name.
 
     ``is_wanted`` returns whether a caller wants a channel; wanted channels are never forgotten.
+    ``shares_numbers``: see :class:`Overlaps`.
     """
 
     __slots__ = ("_has_forgotten", "_is_wanted", "_room", "_unsuspected", "by_name", "overlaps")
 
-    def __init__(self, is_wanted: Callable[[str], bool]) -> None:
+    def __init__(self, is_wanted: Callable[[str], bool], *, shares_numbers: bool = True) -> None:
         self._is_wanted = is_wanted
         self.by_name: dict[str, Channel] = {}
         #: Those that several connections carry.
-        self.overlaps = Overlaps(self.of)
+        self.overlaps = Overlaps(self.of, shares_numbers=shares_numbers)
         #: The number of channels at which unrequested ones are forgotten, and whether any has been
         #: forgotten.
         self._room = STRANGERS

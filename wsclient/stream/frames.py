@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import codecs
 from io import BytesIO
-from struct import Struct
 from typing import NamedTuple
 
 CONTINUATION, TEXT, BINARY = 0x0, 0x1, 0x2
@@ -37,11 +36,9 @@ SHORT = 4096  # a frame up to this length waits in the buffer until it is comple
 MIN_BUFFER = 2 * SHORT
 UNLIMITED = 1 << 63  # greater than any length on the wire
 
-# The first two bytes of an ordinary frame as one number: FIN, opcode, no mask, length.
-TEXT_7, TEXT_16 = 0x8100, 0x817E
-BINARY_7, BINARY_16 = 0x8200, 0x827E
+# The first byte of an ordinary frame: FIN and opcode.
+WHOLE_TEXT, WHOLE_BINARY = 0x81, 0x82
 
-_head_and_length = Struct(">HH").unpack_from
 _Utf8 = codecs.getincrementaldecoder("utf-8")
 
 
@@ -111,6 +108,7 @@ class FrameParser:
         if not MIN_BUFFER <= initial_buffer <= max_buffer:
             raise ValueError(f"need {MIN_BUFFER} <= initial_buffer <= max_buffer")
         self._max_size = UNLIMITED if max_message_size is None else max_message_size
+        self._max_ordinary = min(self._max_size, 0xFFFF)
         self._max_fragments = max_fragments
         self._max_buffer = max_buffer
         self._view = memoryview(bytearray(initial_buffer))
@@ -186,7 +184,7 @@ class FrameParser:
         position = 0
         while position < len(data):
             if not self._opcode:
-                position = self._ordinary(data, position, out)
+                position = _ordinary(data, position, self._max_ordinary, out.messages, out.binary)
             before = position
             position = self._frame(data, position, out)
             if self._finished:
@@ -194,36 +192,6 @@ class FrameParser:
             if position == before:
                 break
         return data[position:]
-
-    def _ordinary(self, data: bytes, position: int, out: Frames) -> int:
-        """Parse complete unfragmented messages, up to the first frame that is anything else."""
-        messages = out.messages
-        append = messages.append
-        max_size = self._max_size
-        size = len(data)
-        last = size - 4
-        while position <= last:
-            head, length = _head_and_length(data, position)
-            if head == TEXT_16 or head == BINARY_16:  # noqa: SIM109 - a tuple is a sixth slower
-                if length < 126:
-                    break
-                start = position + 4
-            elif TEXT_7 <= head < TEXT_16 or BINARY_7 <= head < BINARY_16:
-                length = head & 0x7F
-                start = position + 2
-            else:
-                break
-            stop = start + length
-            if stop > size or length > max_size:
-                break
-            payload = data[start:stop]
-            if head >= BINARY_7:
-                out.binary.append(len(messages))
-            elif not payload.isascii():
-                str(payload, "utf-8")
-            append(payload)
-            position = stop
-        return position
 
     def _frame(self, data: bytes, position: int, out: Frames) -> int:
         """Parse one frame, or its part that is here, and return the new position.
@@ -310,6 +278,42 @@ class FrameParser:
     def _finish(self) -> None:
         self._finished = True
         self._reset_message()
+
+
+def _ordinary(
+    data: bytes, position: int, max_size: int, messages: list[bytes], binary: list[int]
+) -> int:
+    """Parse complete unfragmented messages, up to the first frame that is anything else.
+
+    Returns its position. ``max_size`` is at most that of a length in two bytes.
+    """
+    size = len(data)
+    last = size - 4
+    while position <= last:
+        kind = data[position]
+        length = data[position + 1]
+        if kind != WHOLE_TEXT and kind != WHOLE_BINARY:
+            break
+        if length < 126:
+            start = position + 2
+        elif length == 126:
+            start = position + 4
+            length = data[position + 2] << 8 | data[position + 3]
+            if length < 126:
+                break
+        else:  # longer, or masked
+            break
+        stop = start + length
+        if stop > size or length > max_size:
+            break
+        payload = data[start:stop]
+        if kind == WHOLE_BINARY:
+            binary.append(len(messages))
+        elif not payload.isascii():
+            str(payload, "utf-8")
+        messages.append(payload)
+        position = stop
+    return position
 
 
 def parse_close(payload: bytes) -> tuple[int, str] | Violation:

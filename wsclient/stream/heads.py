@@ -95,7 +95,7 @@ def heads_of(fields: DataFields) -> Heads:
     names = [fields.type, fields.channel, *fields.sequences]
     struct = _head(tuple(names))
     kind, channel, *numbers = struct.__struct_fields__
-    return Heads(struct, (kind, channel), [(name,) for name in numbers], (), bool(numbers))
+    return Heads(struct, (kind, channel), [(name,) for name in numbers], (), ("",) * bool(numbers))
 
 
 def shape_of(
@@ -110,12 +110,14 @@ def shape_of(
     """
     key = list(map(names, heads.key))
     flat = [names(name) for candidate in heads.numbers for name in candidate]
+    all_numbers = attrgetter(*flat) if flat else _none
+    numbers: list[Getter] = [attrgetter(*map(names, candidate)) for candidate in heads.numbers]
     return Shape(
         decode,
         attrgetter(*key),
-        [attrgetter(*map(names, candidate)) for candidate in heads.numbers],
+        numbers if fields is None else _by_rank(numbers, all_numbers),
         [attrgetter(names(name)) for name in heads.counts],
-        attrgetter(*flat) if flat else _none,
+        all_numbers,
         (None,) * len(flat) if len(flat) > 1 else None,
         attrgetter(*key, flat[0]) if fields is not None and flat else None,
         _types(fields),
@@ -133,13 +135,22 @@ def shape_of_objects(decode: Callable[[bytes], Any], fields: DataFields) -> Shap
     return Shape(
         decode,
         itemgetter(*key),
-        [itemgetter(name) for name in names],
+        _by_rank([itemgetter(name) for name in names], all_numbers),
         (),
         all_numbers,
         [None] * len(names),
         itemgetter(*key, names[0]) if names else None,
         _types(fields),
     )
+
+
+def _by_rank(numbers: list[Getter], all_numbers: Getter) -> list[Getter]:
+    """Return the getters of the first field, and of the first that holds an integer."""
+
+    def first(head: Any) -> Any:
+        return next((number for number in all_numbers(head) if type(number) is int), None)
+
+    return [numbers[0], first] if len(numbers) > 1 else numbers
 
 
 def _types(fields: DataFields | None) -> Mapping[str, str]:
@@ -166,6 +177,8 @@ class Recipes:
         try:
             key = shape.key(head)
             hash(key)
+            if shape.types and key[0] not in shape.types:
+                return  # of such frames, type and channel need not say everything
             recipe = self._recipe(shape, head, items)
         except (AttributeError, LookupError, TypeError):
             return
@@ -183,11 +196,11 @@ class Recipes:
             items = items[1:]
         if len(items) == 1:
             return self._of_one(shape, head, items[0], count)
-        if not items or self._heads.may_begin_to_count:
+        if not items:
             return None
         parts = []
         for item in items:
-            if type(item) is not Message or item.sequence is not None:
+            if type(item) is not Message or item.sequence is not None or self._may_count(item):
                 return None
             parts.append((item.channel, item.type, item.item))
         return tuple(parts), "", None, SEVERAL, -1, count
@@ -209,11 +222,14 @@ class Recipes:
             return None
         elif number is not None:
             style, found = COUNTED, _index(shape.numbers, head, number)
-        elif self._heads.may_begin_to_count and _has_none(shape, head):
+        elif self._may_count(item) and _has_none(shape, head):
             style = UNNUMBERED
         if found < 0 and style not in (PLAIN, UNNUMBERED):
             return None
         return item.channel, item.type, item.item, style, found, count
+
+    def _may_count(self, item: Message) -> bool:
+        return item.channel.startswith(self._heads.may_begin_to_count)
 
 
 def _has_none(shape: Shape, head: Any) -> bool:

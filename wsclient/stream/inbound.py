@@ -89,6 +89,7 @@ class Inbound:
         self._dialect = dialect
         self._is_json = dialect.is_json
         self._json = PlainDecoder(decimal)
+        self._decode_quickly = self._json.decode
         self._decode = self._json.decode_all if self._is_json else dialect.decoder(decimal)
         self._deliver_unhandled = deliver_unhandled
         self._validate = validate
@@ -98,10 +99,11 @@ class Inbound:
         fields = dialect.data_fields
         if heads is None and fields is not None:
             heads = heads_of(fields)
-        #: How heads are read and what their keys mean; None if they are not read.
+        #: How heads are read and what their keys mean; None if they are not read. The data decoded
+        #: ahead have recipes of their own, which name the getters of their shape.
         self._recipes: Recipes | None = None
         if heads is not None and validate is None and self._is_json:
-            self._recipes = Recipes(heads)
+            self._recipes, self._recipes_ahead = Recipes(heads), Recipes(heads)
             flat = fields if dialect.heads is None else None
             self._head = shape_of(msgspec.json.Decoder(heads.struct).decode, heads, fields=flat)
             #: The shape of the data decoded ahead, None if none is, and their declared type.
@@ -138,6 +140,7 @@ class Inbound:
             if self._is_plain or None not in values:
                 batch.heads, batch.shape, batch.kind = values, ahead, self._kind
                 batch.decoded = values
+                recipes = self._recipes_ahead
                 if self._is_plain:
                     self._untouched += 1
                     if self._untouched > UNTOUCHED // 2:
@@ -166,16 +169,23 @@ class Inbound:
             if items and batch.shape is not None and self._recipes is not None:
                 head = batch.heads[index]
                 if head is not None:
-                    self._recipes.learn(batch.shape, head, items)
+                    is_ahead = batch.shape is self._ahead
+                    recipes = self._recipes_ahead if is_ahead else self._recipes
+                    recipes.learn(batch.shape, head, items)
         return entries
 
     def data(self, message: Message) -> Any:
         """Return the plain data of a message, decoded in the consumer's thread."""
         self._untouched = 0
-        decoded = (
-            self._json.decode_deep(message.raw) if self._is_json else self._decode(message.raw)
-        )
-        return decoded if message.item is None else self._dialect.item(decoded, message.item)
+        raw, item = message.raw, message.item
+        if self._is_json:
+            try:
+                decoded = self._decode_quickly(raw)  # written in C
+            except (msgspec.MsgspecError, ValueError, RecursionError):
+                decoded = self._json.decode_deep(raw)
+        else:
+            decoded = self._decode(raw)
+        return decoded if item is None else self._dialect.item(decoded, item)
 
     def typed(self, message: Message, kind: Any) -> Any:
         """Return the data of a message, decoded to ``kind`` in the consumer's thread."""

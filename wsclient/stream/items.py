@@ -195,14 +195,15 @@ class Heads(NamedTuple):
     that rises by 1 per message, ``("first", "last")`` for a range, ``("previous", "number")`` for a
     pointer, or ``("previous", "number", "type")`` if the message's type is not in the key.
     ``counts`` names those that may hold the number of a :class:`Counted`. All are integers.
-    ``may_begin_to_count``: a channel's messages may have numbers from some time on.
+    ``may_begin_to_count``: the beginnings of the names of channels whose messages may have numbers
+    from some time on.
     """
 
     struct: type[msgspec.Struct]
     key: Sequence[str]
     numbers: Sequence[tuple[str, ...]] = ()
     counts: Sequence[str] = ()
-    may_begin_to_count: bool = False
+    may_begin_to_count: tuple[str, ...] = ()
 
 
 class DataFields(NamedTuple):

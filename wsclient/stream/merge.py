@@ -37,15 +37,29 @@ class Merge:
     ``leader`` is the id of the connection that has carried it so far. From here to the end of the
     overlap (:attr:`is_over`), each message of the channel goes through :meth:`take`, instead of
     ``Channel.accept``. On a channel with numbers *one* connection may use the fast path as well.
+    Without ``shares_numbers`` the numbers of two connections are not compared: such a channel is
+    treated as one without numbers.
     """
 
-    __slots__ = ("_channel", "_is_mixed", "_leader", "_lines", "_numbers", "is_numbered")
+    __slots__ = (
+        "_channel",
+        "_is_mixed",
+        "_leader",
+        "_lines",
+        "_numbers",
+        "_shares_numbers",
+        "connections",
+        "is_numbered",
+    )
 
-    def __init__(self, channel: Channel, leader: int) -> None:
+    def __init__(self, channel: Channel, leader: int, *, shares_numbers: bool = True) -> None:
         self._channel = channel
         self._lines: dict[int, ChannelLine] = {}
+        #: The ids of the connections that carry the channel, in the order in which they joined.
+        self.connections: Collection[int] = self._lines.keys()
         #: The channel has numbers, as far as is known now.
-        self.is_numbered = channel.last is not None
+        self.is_numbered = channel.last is not None and shares_numbers
+        self._shares_numbers = shares_numbers
         line = self._lines[leader] = ChannelLine(leader, self._matching(is_aligned=True))
         line.confirmed_at = -INF
         line.last = channel.last
@@ -129,7 +143,7 @@ class Merge:
         entry = Entry(message, identity, line.doubt, is_refused)
         line.doubt = None
         if connection_id == self._leader:
-            if message.sequence is not None:
+            if message.sequence is not None and self._shares_numbers:
                 return self._deliver(line, entry, now) + self._count(line, now)
             return self._take_of_leader(line, entry, now)
         if line.is_asked and is_snapshot(message):
@@ -295,7 +309,8 @@ class Merge:
                 rest.clear()
             line.doubt = None
         else:
-            self._channel.suspect(reason)
+            begin = self._channel.suspect if self._shares_numbers else self._channel.restart
+            begin(reason)
             self._align_again(now)
         delivered: list[Message] = []
         doubt, line.doubt = line.doubt, None
@@ -303,7 +318,7 @@ class Merge:
             delivered += self._deliver(line, entry, now)
         if doubt is not None:
             self._channel.suspect(doubt)
-        if self._channel.last is not None:
+        if self._channel.last is not None and self._shares_numbers:
             delivered += self._count(line, now)
         return delivered
 

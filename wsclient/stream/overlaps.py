@@ -17,14 +17,25 @@ INF = float("inf")
 class Overlaps:
     """The merges of one client, by channel.
 
-    ``of`` returns a channel. What a merge releases other than by a message that has just come is
+    ``of`` returns a channel. ``shares_numbers``: the venue's numbers of a channel are the same on
+    all connections. What a merge releases other than by a message that has just come is
     kept in :attr:`released` until the caller takes it: at once, so that the order is kept.
     """
 
-    __slots__ = ("_awaited", "_connections", "_merges", "_now", "_of", "has_changed", "released")
+    __slots__ = (
+        "_awaited",
+        "_connections",
+        "_merges",
+        "_now",
+        "_of",
+        "_shares_numbers",
+        "has_changed",
+        "released",
+    )
 
-    def __init__(self, of: Callable[[str], Channel]) -> None:
+    def __init__(self, of: Callable[[str], Channel], *, shares_numbers: bool = True) -> None:
         self._of = of
+        self._shares_numbers = shares_numbers
         self._merges: dict[str, Merge] = {}
         #: How many merges each connection takes part in. Read without a lock.
         self._connections: Counter[int] = Counter()
@@ -60,7 +71,9 @@ class Overlaps:
                 return
             channel = self._of(name)
             channel.hold()
-            merge = self._merges[name] = Merge(channel, others[0])
+            merge = self._merges[name] = Merge(
+                channel, others[0], shares_numbers=self._shares_numbers
+            )
             self._connections[others[0]] += 1
         for other in (*others, connection_id):
             if other not in merge.connections:
