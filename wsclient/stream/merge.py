@@ -77,11 +77,6 @@ class Merge:
         return leader if leader in self._lines else None
 
     @property
-    def connections(self) -> Collection[int]:
-        """The ids of the connections that carry the channel, in the order in which they joined."""
-        return self._lines.keys()
-
-    @property
     def copies(self) -> Mapping[int, int]:
         """How many messages were dropped of each connection that is here, oldest first.
 
