@@ -91,13 +91,6 @@ class Saboteur:
             CUTS[self._rng.choice(sorted(self._how))](peer)
 
 
-def is_whole(rig: Rig) -> bool:
-    """Return whether one connection is left, which carries all channels."""
-    found = rig.client.subscriptions
-    is_active = all(found[channel].is_active for channel in rig.channels)
-    return is_active and len(rig.venue.live) == 1 == len(rig.carriers)
-
-
 def run(kind: str, plans: Sequence[Plan], how: Collection[str] = CUTS) -> Run:
     """Rotate once per plan, and cut as it says; then compare with the venue's journal."""
     rng = random.Random(SEED)
@@ -107,7 +100,7 @@ def run(kind: str, plans: Sequence[Plan], how: Collection[str] = CUTS) -> Run:
             saboteur.arm(rig, plan)
             rig.rotate()
             until(lambda: saboteur.is_done, PATIENCE)
-            until(lambda: is_whole(rig), PATIENCE)
+            until(lambda: rig.is_whole, PATIENCE)
             rig.feed.wait(30, PATIENCE)
         compared = rig.finish()
         print(f"seed {SEED}, {unexplained(compared, kind)[:9] or compared.differences[:9]}")

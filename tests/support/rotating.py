@@ -82,6 +82,13 @@ class Rig:
         return [peer for peer in self.venue.live if peer.subscriptions == wanted]
 
     @property
+    def is_whole(self) -> bool:
+        """Whether one connection is left, which carries all channels."""
+        found = self.client.subscriptions
+        is_active = all(c in found and found[c].is_active for c in self.channels)
+        return is_active and len(self.venue.live) == 1 == len(self.carriers)
+
+    @property
     def rotations(self) -> int:
         return self.client.stats().rotations
 
@@ -155,18 +162,19 @@ def rig_of(
     *,
     limits: VenueLimits | None = None,
     max_age: float | None = None,
+    most: int | None = None,
     count: int = 1,
     log: Callable[[Peer, str], None] | None = None,
     **options: Any,
 ) -> Iterator[Rig]:
     """Run a venue of a kind with ``rate`` events per second, and a client that is subscribed.
 
-    ``count`` is the number of channels, at most three.
+    ``count`` is the number of channels, at most three; ``most`` that of connections.
     """
     protocol, channel = KINDS[kind]
     with FakeVenue(protocol, seed=seed, limits=limits or VenueLimits(), log=log) as venue:
         rest = venue.url.replace("ws:", "http:") + "depth"
-        dialect = dialect_of(kind, rest, max_age=max_age)
+        dialect = dialect_of(kind, rest, max_age=max_age, connections=most)
         options = {"retry_delay": 0.01, "max_retry_delay": 0.1, "queue_size": 10**6, **options}
         bests: dict[int, Best] = {}
         symbols = venue.protocol.symbols

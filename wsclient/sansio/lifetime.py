@@ -46,9 +46,12 @@ class Lifetime:
         left = ENDING_WITHIN if within is None else within
         self._end_by(now + left, now + min(MAX_JITTER, left / 4) * self._random())
 
-    def rotate(self, now: float) -> None:
-        """Replace it from now on, within ROTATION_TIME."""
-        self._end_by(now + ROTATION_TIME, now)
+    def rotate(self, now: float, *, is_full: bool = False) -> None:
+        """Replace it from now on, within ROTATION_TIME, or at once.
+
+        ``is_full``: no second connection is allowed beside it, so there is nothing to wait for.
+        """
+        self._end_by(now if is_full else now + ROTATION_TIME, now)
 
     def _end_by(self, ends_at: float, rotate_at: float) -> None:
         self.ends_at = min(self.ends_at, ends_at)

@@ -320,8 +320,10 @@ class Supervisor:
         """
         self.life.check_begun()
         old = [connection for connection in self.connections if connection.stage is Stage.OPEN]
+        most = self._dialect.limits.connections
+        is_full = most is not None and len(self.fleet.slots) >= most
         for connection in old:
-            connection.lifetime.rotate(now)
+            connection.lifetime.rotate(now, is_full=is_full)
         self.callers.rotate(token, {connection.id for connection in old}, deadline)
 
     def close(self, now: float, timeout: float, *, drain: bool = False) -> None:
