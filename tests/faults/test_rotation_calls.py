@@ -301,7 +301,7 @@ def test_rotations_leave_nothing_behind(rotations: int) -> None:
                     client.recv(timeout=PATIENCE)
                 until(lambda: len(threads()) == 2)
 
-            for _ in range(5):
+            for _ in range(2):
                 rotate()
             before = ours()
             for _ in range(rotations):
