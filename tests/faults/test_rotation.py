@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from collections.abc import Callable
 
 import pytest
 
+import wsclient
+from support.helpers import until
 from support.matrix import each_size
-from support.rotating import PATIENCE, PROVABLE, Rig, Watch, rig_of
+from support.rotating import PATIENCE, PROVABLE, Rig, Watch, dialect_of, rig_of
 from wsclient.sansio import lifetime
-from wsclient.testing import KINDS, VenueLimits
+from wsclient.testing import KINDS, FakeVenue, Peer, VenueLimits
 
 SEED = random.randrange(10**6)
 #: Events per second: what a busy machine keeps up with, and what takes all of one core. With one
@@ -83,3 +86,22 @@ def test_a_connection_is_replaced_before_its_announced_end(
             rig.venue.announce_shutdown(close_after=PATIENCE)
             rig.wait_rotations(count + 1)
         check(promise, rig, watch, "notice", time.monotonic() - begin)
+
+
+def test_many_clients_of_a_process_do_not_rotate_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have connected together, and their connections have the same maximum age."""
+    monkeypatch.setattr(lifetime, "JITTER", 0.25)
+    at: list[float] = []
+    count = 10
+
+    def note(_: Peer, text: str) -> None:
+        if text == "connected":
+            at.append(time.monotonic())
+
+    dialect = dialect_of("counted", max_age=4.0)
+    with FakeVenue(log=note) as venue, contextlib.ExitStack() as stack:
+        for _ in range(count):
+            stack.enter_context(wsclient.connect(venue.url, dialect=dialect))
+        until(lambda: len(at) == 2 * count, PATIENCE)
+    first, second = at[:count], at[count:]
+    assert max(second) - min(second) > max(first) - min(first) + 0.1
