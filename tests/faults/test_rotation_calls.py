@@ -275,6 +275,20 @@ def test_one_connection_per_key_is_cut_first_and_marked() -> None:
         assert stats.disconnect_reasons == {"age": 3}
 
 
+@pytest.mark.parametrize("most", [None, 4])
+@pytest.mark.parametrize("kind", ["counted", "none"])
+def test_all_shards_are_replaced_as_far_as_there_is_room(kind: str, most: int | None) -> None:
+    limits = VenueLimits(channels=1, connections=most)
+    with rig_of(kind, BUSY, SEED, limits=limits, count=3, each=1, most=most) as rig:
+        for _ in range(3):
+            rig.rotate()
+        compared = rig.finish()
+        stats = rig.client.stats()
+        assert compared.is_exact
+        assert (stats.rotations, stats.disconnects, stats.attempt_failures) == (9, 0, {})
+        assert [len(peer.subscriptions) for peer in rig.venue.live] == [1] * 3
+
+
 # --- what is left behind -------------------------------------------------------------------------
 
 

@@ -164,18 +164,22 @@ def rig_of(
     limits: VenueLimits | None = None,
     max_age: float | None = None,
     most: int | None = None,
+    each: int | None = None,
     count: int = 1,
     log: Callable[[Peer, str], None] | None = None,
     **options: Any,
 ) -> Iterator[Rig]:
     """Run a venue of a kind with ``rate`` events per second, and a client that is subscribed.
 
-    ``count`` is the number of channels, at most three; ``most`` that of connections.
+    ``count`` is the number of channels, at most three, ``most`` that of connections, ``each`` that
+    of channels per connection.
     """
     protocol, channel = KINDS[kind]
     with FakeVenue(protocol, seed=seed, limits=limits or VenueLimits(), log=log) as venue:
         rest = venue.url.replace("ws:", "http:") + "depth"
-        dialect = dialect_of(kind, rest, max_age=max_age, connections=most)
+        dialect = dialect_of(
+            kind, rest, max_age=max_age, connections=most, channels_per_connection=each
+        )
         options = {"retry_delay": 0.01, "max_retry_delay": 0.1, "queue_size": 10**6, **options}
         bests: dict[int, Best] = {}
         symbols = venue.protocol.symbols
