@@ -94,6 +94,15 @@ class Desk:
     def freed(self, entry: WantedChannel) -> None:
         pass
 
+    def renewed(self, entry: WantedChannel) -> None:
+        self._asked.subscribe([entry])
+
+    def is_asked_beside(self, entry: WantedChannel, connection_id: int) -> bool:
+        return False
+
+    def declined(self, channel: str, connection_id: int) -> None:
+        raise AssertionError("no other connection carries it")
+
     def joined(self, channel: str, connection_id: int) -> None:
         raise AssertionError("another connection carries it already")
 

@@ -97,7 +97,7 @@ class Rig:
         self.feed.wait(20, PATIENCE)
 
     def wait_rotations(self, count: int) -> None:
-        until(lambda: self.rotations >= count, PATIENCE)
+        until(lambda: self.rotations >= count, count * PATIENCE)
 
     def finish(self) -> Comparison:
         """End the feed, wait for its last message, and compare what was delivered with it."""

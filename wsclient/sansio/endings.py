@@ -111,7 +111,7 @@ class Endings:
             failure = slot.ended(error, verdict, now, was_healthy=was_healthy)
             if failure is None:
                 self.report_wait(slot, text, now, but=connection)
-        elif not connection.has_opened:
+        elif connection.id > others[-1].id:
             slot.successor_failed(error, verdict, now)
             delay = round(slot.due_at - now, 3)
             self._output.notify(RotationFailed, delay, text, connection_id=others[0].id)
@@ -123,7 +123,7 @@ class Endings:
                 why = f"{text}; its successor is being opened"
                 self._output.notify(Reconnecting, slot.attempts, 0.0, why, str(slot.key))
         self._fleet.connections.end(connection)
-        for other in others:
+        for other in others if connection.has_opened else ():
             self._ask_again(other)
         if failure is not None:
             self._on_failure(slot, failure, verdict)
@@ -174,13 +174,7 @@ class Endings:
         The venue has refused these channels there, while the other connection carried them.
         """
         if left.stage is Stage.OPEN:
-            lacking = [
-                entry
-                for entry in self._upkeep.wanted.among(left.slot.channels)
-                if left.asked.settling.lacks(entry)
-                and not left.asked.requests.is_asked_for(entry.channel)
-            ]
-            left.subscribe(lacking)
+            left.subscribe(left.asked.lacking(left.slot.channels))
 
     def report_wait(self, slot: Slot, why: str, now: float, but: Connection | None = None) -> None:
         """Report that the next attempt in ``slot`` waits; ``but`` is the connection that ends."""

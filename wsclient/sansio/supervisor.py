@@ -39,6 +39,7 @@ from wsclient.sansio.fleet import Fleet
 from wsclient.sansio.heartbeat import ConnectionView
 from wsclient.sansio.intake import Intake
 from wsclient.sansio.life import Life, Phase, State
+from wsclient.sansio.lifetime import ROTATION_TIME
 from wsclient.sansio.output import Output
 from wsclient.sansio.reports import Reports
 from wsclient.sansio.slots import Slot, SlotKey
@@ -229,7 +230,6 @@ class Supervisor:
         return (
             bool(output.actions or output.settles or self.callers.new)
             or self.upkeep.has_changed
-            or self._overlaps.has_changed
             or (connection is not None and connection.is_due())
         )
 
@@ -321,9 +321,9 @@ class Supervisor:
         self.life.check_begun()
         old = [connection for connection in self.connections if connection.stage is Stage.OPEN]
         most = self._dialect.limits.connections
-        is_full = most is not None and len(self.fleet.slots) >= most
-        for connection in old:
-            connection.lifetime.rotate(now, is_full=is_full)
+        has_room = most is None or len(self.fleet.slots) < most
+        for connection in old:  # without room for a successor, it is cut
+            connection.lifetime.rotate(now, ROTATION_TIME if has_room else 0.0)
         self.callers.rotate(token, {connection.id for connection in old}, deadline)
 
     def close(self, now: float, timeout: float, *, drain: bool = False) -> None:
@@ -376,7 +376,7 @@ class Supervisor:
         """Note that a connection is open, and logged in if the venue requires a login."""
         self.counters.connects += 1
         slot = connection.slot
-        is_alone = self.fleet.opened(connection)
+        is_alone = self.fleet.opened(connection, now)
         self.counters.reconnects += slot.was_lost and is_alone
         slot.was_lost = False
         if len([c for c in self.connections if c.stage is Stage.OPEN]) == 1:
@@ -473,15 +473,15 @@ class Supervisor:
     def _follow_plan(self, now: float) -> None:
         """Open and end what the plan says."""
         self.fleet.follow(now)
+        self._report_state("no channel needs the connection")
         if self.callers.new:
             state = self.state
             self.callers.report_new(state.value, is_open=state is State.OPEN)
 
-    def _report_state(self, why: str, connection_id: int | None = None) -> bool:
-        """Emit an event if the state of the client, which runs, has changed. Return whether."""
-        if not self.life.is_running:
-            return False
-        return self.output.report_state(self.state.value, why, connection_id)
+    def _report_state(self, why: str, connection_id: int | None = None) -> None:
+        """Emit an event if the state of the client, which runs, has changed."""
+        if self.life.is_running:
+            self.output.report_state(self.state.value, why, connection_id)
 
     def _end_close(self) -> None:
         if self.life.phase is Phase.CLOSING and not self.connections and not self._is_draining:

@@ -92,6 +92,15 @@ class Outcomes(Protocol):
     def again(self, entry: WantedChannel, connection_id: int) -> None:
         """Note that a connection is about to subscribe again to a channel that ended there."""
 
+    def is_asked_beside(self, entry: WantedChannel, connection_id: int) -> bool:
+        """Return whether a channel is asked for on another connection than this one."""
+
+    def declined(self, channel: str, connection_id: int) -> None:
+        """Note that the venue has refused, on a connection, a channel that others carry."""
+
+    def renewed(self, entry: WantedChannel) -> None:
+        """Note that a channel is unsubscribed, and wanted again. It is to be subscribed to."""
+
     def kept(self, channel: str) -> None:
         """Note that a channel is active again: the venue has refused to unsubscribe it."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 
 from wsclient.messages import Message
@@ -37,8 +36,8 @@ class Overlaps:
         self._of = of
         self._shares_numbers = shares_numbers
         self._merges: dict[str, Merge] = {}
-        #: How many merges each connection takes part in. Read without a lock.
-        self._connections: Counter[int] = Counter()
+        #: The channels with a merge in which each connection takes part. Read without a lock.
+        self._connections: dict[int, dict[str, None]] = {}
         #: The time of the last step (monotonic s).
         self._now = -INF
         self.released: list[Message] = []
@@ -74,11 +73,11 @@ class Overlaps:
             merge = self._merges[name] = Merge(
                 channel, others[0], shares_numbers=self._shares_numbers
             )
-            self._connections[others[0]] += 1
+            self._joined(others[0], name)
         for other in (*others, connection_id):
             if other not in merge.connections:
                 merge.join(other, self._now)
-                self._connections[other] += 1
+                self._joined(other, name)
 
     def confirmed(self, name: str, connection_id: int) -> None:
         """Note that the venue has confirmed a channel on a connection."""
@@ -123,14 +122,12 @@ class Overlaps:
             self._of(name).suspect(reason)
         elif connection_id in merge.connections:
             self.released += merge.leave(connection_id, reason, self._now)
-            self._left(connection_id)
+            self._left(connection_id, name)
             self._end_if_over(name, merge)
 
     def of(self, connection_id: int) -> list[str]:
         """Return the channels that a connection carries together with another one."""
-        if connection_id not in self._connections:
-            return []
-        return [name for name, m in self._merges.items() if connection_id in m.connections]
+        return list(self._connections.get(connection_id, ()))
 
     def switch(self, connection_id: int) -> None:
         """Let the others lead where a connection does, as it is about to be closed."""
@@ -159,7 +156,7 @@ class Overlaps:
         merge = self._merges.pop(name, None)
         if merge is not None:
             for connection_id in merge.connections:
-                self._left(connection_id)
+                self._left(connection_id, name)
 
     def tick(self, now: float) -> None:
         """Release what has waited for long enough."""
@@ -183,8 +180,12 @@ class Overlaps:
             self.forget(name)
             self._of(name).is_merged = False
 
-    def _left(self, connection_id: int) -> None:
-        self._connections[connection_id] -= 1
-        if self._connections[connection_id] <= 0:
+    def _joined(self, connection_id: int, name: str) -> None:
+        self._connections.setdefault(connection_id, {})[name] = None
+
+    def _left(self, connection_id: int, name: str) -> None:
+        names = self._connections[connection_id]
+        del names[name]
+        if not names:
             del self._connections[connection_id]
             self._awaited.pop(connection_id, None)
