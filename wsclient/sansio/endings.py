@@ -96,7 +96,7 @@ class Endings:
         is_served = any(other.stage is Stage.OPEN for other in others)
         is_retired = connection.retired_at is not None
         if is_retired:
-            text = "another connection has taken over" if is_served else "no channel needed it"
+            text = "another connection has taken over" if slot.channels else "no channel needed it"
         else:
             slot.last_reason = text
         self._count(connection, error, text, now, others)
@@ -129,7 +129,7 @@ class Endings:
             self._on_failure(slot, failure, verdict)
         elif not (is_served or is_retired):
             self._callers.report_all(slot.channels, self.state_now())
-        self._report_state(text)
+        self._report_state(slot.last_reason if is_retired else text)
 
     def state_now(self, but: Connection | None = None) -> str:
         """Return the state of the client, which runs, as if ``but`` had ended."""

@@ -226,6 +226,7 @@ class Intake:
                 self._reports.unanswered(now)
         elif isinstance(entry, Ending):
             connection.lifetime.announced(entry.within, now)
+            self._upkeep.has_changed = True
             self._reports.said(f"this connection will end soon: {entry.reason}", now)
         elif isinstance(entry, Notice):
             self._reports.said(entry.text, now)

@@ -21,7 +21,16 @@ class Overlaps:
     kept in :attr:`released` until the caller takes it: at once, so that the order is kept.
     """
 
-    __slots__ = ("_connections", "_merges", "_now", "_of", "_shares_numbers", "released")
+    __slots__ = (
+        "_awaited",
+        "_connections",
+        "_merges",
+        "_now",
+        "_of",
+        "_shares_numbers",
+        "has_changed",
+        "released",
+    )
 
     def __init__(self, of: Callable[[str], Channel], *, shares_numbers: bool = True) -> None:
         self._of = of
@@ -32,6 +41,10 @@ class Overlaps:
         #: The time of the last step (monotonic s).
         self._now = -INF
         self.released: list[Message] = []
+        #: The merge that :meth:`proven_at` waits for, by connection.
+        self._awaited: dict[int, Merge] = {}
+        #: A message has proven one of these since.
+        self.has_changed = False
 
     def __len__(self) -> int:
         return len(self._merges)
@@ -89,6 +102,8 @@ class Overlaps:
     ) -> list[Message]:
         """Return what is to be delivered now that a connection has brought a message."""
         delivered = merge.take(connection_id, message, identity, self._now, is_refused)
+        if self._awaited and merge in self._awaited.values() and merge.is_proven(self._now):
+            self.has_changed = True
         self._end_if_over(message.channel, merge)
         return delivered
 
@@ -123,10 +138,18 @@ class Overlaps:
                 self._end_if_over(name, merge)
 
     def proven_at(self, connection_id: int, now: float) -> float:
-        """Return when the others can take over from a connection without a mark (monotonic s)."""
-        merges = (self._merges[name] for name in self.of(connection_id))
-        leading = (merge for merge in merges if merge.leader == connection_id)
-        return max((merge.proven_at(now) for merge in leading), default=now)
+        """Return when the others can take over from a connection without a mark (monotonic s).
+
+        When a message proves earlier what was the last to be proven, :attr:`has_changed` is set.
+        """
+        self.has_changed = False
+        self._awaited.pop(connection_id, None)
+        latest = now
+        for name in self.of(connection_id):
+            merge = self._merges[name]
+            if merge.leader == connection_id and (at := merge.proven_at(now)) > latest:
+                latest, self._awaited[connection_id] = at, merge
+        return latest
 
     def forget(self, name: str) -> None:
         """Forget a channel: it is no longer wanted."""
@@ -172,3 +195,4 @@ class Overlaps:
         del names[name]
         if not names:
             del self._connections[connection_id]
+            self._awaited.pop(connection_id, None)
