@@ -8,7 +8,7 @@ from support.rig import Plain, Rig
 from wsclient.dialect.values import Limits
 from wsclient.errors import SubscriptionRejected
 from wsclient.messages import SubscriptionState
-from wsclient.sansio.actions import Cut, Dial, Hangup
+from wsclient.sansio.actions import Abort, Dial, Hangup
 from wsclient.stream.items import Ack, Rejection
 
 
@@ -114,11 +114,33 @@ def test_one_connection_is_kept_when_all_have_lost_their_channels(last: int) -> 
     assert len(rig.done(Hangup)) == 1
 
 
-def test_an_attempt_that_nothing_needs_is_cut() -> None:
+def test_an_attempt_that_nothing_needs_is_aborted() -> None:
     rig = rig_of(room=1)
     rig.active("a")
     rig.subscribe("b")
     rig.unsubscribe("b")
-    assert [cut.connection_id for cut in rig.done(Cut)] == [2]
+    assert [abort.connection_id for abort in rig.done(Abort)] == [2]
     assert rig.supervisor.endings.attempt_failures == {}
     assert slots(rig) == [["a"]]
+
+
+def test_a_proof_is_soon_noticed() -> None:
+    """It comes with any message, and nothing else is due then."""
+    rig = rig_of()
+    rig.active("a")
+    old = rig.cid
+    rig.data("a", None)
+    rig.supervisor.rotate("rotate", rig.now + 60.0, rig.now)
+    rig.tick()
+    rig.opened()
+    rig.ack("a")
+    rig.now += 1.0
+    for number in range(4):
+        message = rig.message("a", type=f"n{number}")
+        for connection_id in (old, rig.cid):
+            rig.supervisor.intake.received(
+                rig.supervisor.connections.by_id[connection_id], [message], rig.now, {0: number}
+            )
+    assert rig.deadline() <= rig.now + 0.1
+    rig.wait(0.1)
+    assert [hangup.connection_id for hangup in rig.done(Hangup)] == [old]

@@ -27,6 +27,8 @@ __all__ = ["Fleet"]
 INF = float("inf")
 #: How often (s) to look whether a connection can take over from another one.
 LOOK = 0.5
+#: While two connections carry the same channels, the plan is due this often (s).
+LOOK_AGAIN = 0.1
 #: How many connections are remembered that have taken over from another one.
 ROOTS = 1000
 
