@@ -2,11 +2,11 @@
 
 The venue runs in another process. The first table has clients with 1,250, 2,500 and 5,000 channels
 at a venue that allows 200 per connection, and one with 5,000 on one connection: how long it takes
-to subscribe, and to recover from the cut of one connection and of all of them, by the clock and by
-the client's processor time, and what memory it takes. Each client has a process of its own; the
-figures are medians of several rounds in turns. The second table is the processor time per message
-with 1, 2 and 8 connections, at the same rate in total, and with one connection that gets its
-messages in as many reads.
+to subscribe, to recover from the cut of one connection and of all of them, and to rotate, by the
+clock and by the client's processor time, and what memory it takes. Each client has a process of its
+own; the figures are medians of several rounds in turns. The second table is the processor time per
+message with 1, 2 and 8 connections, at the same rate in total, and with one connection that gets
+its messages in as many reads.
 """
 
 from __future__ import annotations
@@ -167,6 +167,9 @@ def measure(channels: int, room: int) -> dict[str, Any]:
             venue.do("cut", count)
             next(events)
             found[what] = timed.taken()
+        timed = Timed()
+        client.rotate(timeout=300.0)
+        found["rotate"] = timed.taken()
         found["lost"] = client.stats().channels_lost
         return found
 
@@ -183,14 +186,13 @@ def table_of_sizes(rounds: int) -> None:
     for _ in range(rounds):
         for size in SIZES:
             results[size].append(in_process("--one", *size))
-    print(
-        "channels  connections  threads  subscribe        one cut          all cut          memory"
-    )
-    print("                                 ms (processor)   ms (processor)   ms (processor)   KiB")
+    heads = ("subscribe", "one cut", "all cut", "rotate")
+    print("channels  connections  threads", *(f"{head:15}" for head in heads), "memory", sep="  ")
+    print(" " * 30, *["ms (processor) "] * 4, "KiB", sep="  ")
     for (channels, _), found in results.items():
         times = "  ".join(
             "{:6.0f} ({:6.0f})".format(*(median(r[what][i] for r in found) for i in (0, 1)))
-            for what in ("subscribe", "one", "all")
+            for what in ("subscribe", "one", "all", "rotate")
         )
         size = median(r["memory"] for r in found)
         last = found[-1]
