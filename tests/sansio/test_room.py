@@ -8,7 +8,7 @@ from support.rig import Plain, Rig
 from wsclient.dialect.values import Limits
 from wsclient.errors import SubscriptionRejected
 from wsclient.messages import SubscriptionState
-from wsclient.sansio.actions import Cut, Dial, Hangup
+from wsclient.sansio.actions import Abort, Dial, Hangup
 from wsclient.stream.items import Ack, Rejection
 
 
@@ -119,6 +119,6 @@ def test_an_attempt_that_nothing_needs_is_cut() -> None:
     rig.active("a")
     rig.subscribe("b")
     rig.unsubscribe("b")
-    assert [cut.connection_id for cut in rig.done(Cut)] == [2]
+    assert [action.connection_id for action in rig.done(Abort)] == [2]
     assert rig.supervisor.endings.attempt_failures == {}
     assert slots(rig) == [["a"]]

@@ -361,13 +361,10 @@ class Connection:
     def retire(self, now: float) -> None:
         """Send a close frame, as another connection carries its channels, or it has none.
 
-        What it brings until the venue's close frame is processed. An attempt is cut.
+        What it brings until the venue's close frame is processed.
         """
         self.retired_at = now
-        if self.has_opened:
-            self.hang_up()
-        else:
-            self.cut(ConnectionLost("not needed", reason="rotated"))
+        self.hang_up()
 
     def deadline(self, now: float, view: ConnectionView | None) -> float:
         """Return when the next tick is due (monotonic s, ``inf`` for never)."""
