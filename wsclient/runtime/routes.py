@@ -9,7 +9,7 @@ from wsclient.dialect.base import Dialect
 from wsclient.errors import ConfigurationError
 from wsclient.runtime.budgets import budget_of
 from wsclient.sansio.backoff import Budget, Connects
-from wsclient.sansio.wanted import ChannelRoute
+from wsclient.sansio.wantedtable import ChannelRoute
 from wsclient.text import one_line, text_of
 from wsclient.transport.addresses import parse_url
 

@@ -18,7 +18,8 @@ from wsclient.sansio.output import Output
 from wsclient.sansio.plan import Place, Plan, place, plan
 from wsclient.sansio.slots import Slot, SlotKey
 from wsclient.sansio.stops import Stops
-from wsclient.sansio.wanted import Wanted, WantedChannel
+from wsclient.sansio.wanted import Wanted
+from wsclient.sansio.wantedtable import WantedChannel
 from wsclient.stream.channels import Channels
 from wsclient.telemetry.rates import Counters
 
@@ -213,6 +214,20 @@ class Fleet:
         connection = self.connections.newest(slot.key)
         if connection is not None:
             connection.subscribe(entries)
+
+    def unsubscribe(self, entries: Iterable[WantedChannel]) -> None:
+        """Unsubscribe from channels, on all open connections of their slots."""
+        by_slot: dict[SlotKey | None, list[WantedChannel]] = {}
+        for entry in entries:
+            by_slot.setdefault(entry.slot, []).append(entry)
+        for slot, leaving in by_slot.items():
+            connections = [c for c in self.connections.of(slot) if c.has_opened]
+            for entry in leaving:
+                entry.leaving = tuple(connection.id for connection in connections)
+                if not connections:
+                    self.wanted.left(entry)
+            for connection in connections:
+                connection.asked.unsubscribe(leaving)
 
     def forget(self, entry: WantedChannel) -> None:
         for connection in self.connections.of(entry.slot):

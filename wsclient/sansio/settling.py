@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from wsclient.messages import SubscriptionState
 from wsclient.sansio.unanswered import Request, Requests
-from wsclient.sansio.wanted import Outcomes, Wanted, WantedChannel
+from wsclient.sansio.wanted import Outcomes, Wanted
+from wsclient.sansio.wantedtable import WantedChannel
 
 __all__ = ["Attempts", "Settling"]
 

@@ -45,7 +45,7 @@ from wsclient.sansio.reports import Reports
 from wsclient.sansio.slots import Slot, SlotKey
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.upkeep import Upkeep
-from wsclient.sansio.wanted import ChannelRoute, WantedChannel
+from wsclient.sansio.wantedtable import ChannelRoute
 from wsclient.telemetry.rates import Counters
 from wsclient.verdicts import Verdict
 
@@ -304,14 +304,7 @@ class Supervisor:
         Raises as :meth:`Life.check`.
         """
         self.life.check()
-        for slot, leaving in _by_slot(self.wanted.unsubscribe(channels, token, deadline)).items():
-            connections = [c for c in self.connections.of(slot) if c.has_opened]
-            for entry in leaving:
-                entry.leaving = tuple(connection.id for connection in connections)
-                if not connections:
-                    self.wanted.left(entry)
-            for connection in connections:
-                connection.asked.unsubscribe(leaving)
+        self.fleet.unsubscribe(self.wanted.unsubscribe(channels, token, deadline))
 
     def rotate(self, token: Any, deadline: float, now: float) -> None:
         """Replace all open connections; ``token`` is settled when that is done.
@@ -478,10 +471,11 @@ class Supervisor:
             state = self.state
             self.callers.report_new(state.value, is_open=state is State.OPEN)
 
-    def _report_state(self, why: str, connection_id: int | None = None) -> None:
-        """Emit an event if the state of the client, which runs, has changed."""
-        if self.life.is_running:
-            self.output.report_state(self.state.value, why, connection_id)
+    def _report_state(self, why: str, connection_id: int | None = None) -> bool:
+        """Emit an event if the state of the client, which runs, has changed. Return whether."""
+        if not self.life.is_running:
+            return False
+        return self.output.report_state(self.state.value, why, connection_id)
 
     def _end_close(self) -> None:
         if self.life.phase is Phase.CLOSING and not self.connections and not self._is_draining:
@@ -504,10 +498,3 @@ class Supervisor:
         for connection in self.connections.by_id.values():
             connection.replies.fail_all()
         self.callers.fail_all(error)
-
-
-def _by_slot(entries: Iterable[WantedChannel]) -> dict[SlotKey | None, list[WantedChannel]]:
-    found: dict[SlotKey | None, list[WantedChannel]] = {}
-    for entry in entries:
-        found.setdefault(entry.slot, []).append(entry)
-    return found
