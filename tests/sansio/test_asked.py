@@ -107,7 +107,7 @@ class Desk:
     def joined(self, channel: str, connection_id: int) -> None:
         raise AssertionError("another connection carries it already")
 
-    def crowded(self, entry: WantedChannel, connection_id: int) -> bool:
+    def crowded(self, entry: WantedChannel, connection_id: int, asked: int) -> bool:
         return False
 
     # Callers, and the connection.

@@ -212,7 +212,7 @@ class Asked:
                 was_active = entry is not None and entry.was_active
                 if rejection.keeps_active and request.subscribe and was_active:
                     confirmed += [name] if self.settling.accepted(request, name) else []
-                elif entry is not None and self._is_crowded(rejection, request, entry):
+                elif entry is not None and self._is_crowded(rejection, matches, entry):
                     self.requests.outstanding.discard(request, name)
                 else:
                     self.requests.outstanding.discard(request, name)
@@ -291,13 +291,19 @@ class Asked:
 
     # Inside.
 
-    def _is_crowded(self, rejection: Rejection, request: Request, entry: WantedChannel) -> bool:
-        """Return whether a channel is refused for lack of room, and moves to another connection."""
+    def _is_crowded(
+        self, rejection: Rejection, matches: Sequence[tuple[Request, str]], entry: WantedChannel
+    ) -> bool:
+        """Return whether a channel is refused for lack of room, and is placed again.
+
+        ``matches`` are what the refusal is about.
+        """
+        request, _ = matches[0]
         if not (rejection.is_limit and request.subscribe and self.settling.lacks(entry)):
             return False
         if self._outcomes.is_asked_beside(entry, self._id):
             return False
-        return self._outcomes.crowded(entry, self._id)
+        return self._outcomes.crowded(entry, self._id, len(matches))
 
     def _report_confirmed(self, channels: Sequence[str], now: float) -> None:
         if channels:

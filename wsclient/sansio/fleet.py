@@ -241,7 +241,7 @@ class Fleet:
         if self._by_wire.get(key) == entry.channel:
             del self._by_wire[key]
 
-    def crowded(self, entry: WantedChannel, connection_id: int) -> bool:
+    def crowded(self, entry: WantedChannel, connection_id: int, asked: int) -> bool:
         connection = self.connections.get(connection_id)
         if connection is None or entry.slot != connection.slot.key:
             return False
@@ -251,10 +251,11 @@ class Fleet:
         carried = sum(
             connection_id in e.carriers for e in self.wanted.among(connection.slot.channels)
         )
-        if not carried:
+        # A message that is refused as a whole may have named too many: the next ones name half.
+        room = carried or asked // 2
+        if not room:
             return False  # it has room for nothing: another one would have none either
-        known = self._full.get(key.route)
-        self._full[key.route] = carried if known is None else min(known, carried)
+        self._full[key.route] = min(room, self._full.get(key.route, room))
         connection.asked.forget(entry.channel)
         del connection.slot.channels[entry.channel]
         entry.slot = None

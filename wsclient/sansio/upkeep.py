@@ -40,8 +40,11 @@ class Places(Protocol):
     def freed(self, entry: WantedChannel) -> None:
         """Note that a channel is no longer wanted, and needs no room."""
 
-    def crowded(self, entry: WantedChannel, connection_id: int) -> bool:
-        """Note that a connection is full. Returns whether the channel moves to another one."""
+    def crowded(self, entry: WantedChannel, connection_id: int, asked: int) -> bool:
+        """Note that a connection had no room for ``asked`` channels of a message.
+
+        Returns whether this one of them is placed again.
+        """
 
     def newest_of(self, channel: str) -> tuple[int, Asked] | None:
         """Return the newest open connection to which a channel belongs: its id, and the requests.
@@ -203,8 +206,8 @@ class Upkeep:
         self.venue_lags.forget(channel)
         self._output.do(Forget(channel))
 
-    def crowded(self, entry: WantedChannel, connection_id: int) -> bool:
-        has_moved = self._places.crowded(entry, connection_id)
+    def crowded(self, entry: WantedChannel, connection_id: int, asked: int) -> bool:
+        has_moved = self._places.crowded(entry, connection_id, asked)
         if has_moved:
             self.declined(entry.channel, connection_id)
             self.has_changed = True

@@ -97,10 +97,10 @@ class Outcomes(Protocol):
     def removed(self, entry: WantedChannel) -> None:
         """Note that a channel is no longer wanted, and the state of its stream is void."""
 
-    def crowded(self, entry: WantedChannel, connection_id: int) -> bool:
-        """Note that a connection is full, and has no room for a channel.
+    def crowded(self, entry: WantedChannel, connection_id: int, asked: int) -> bool:
+        """Note that a connection has no room for a channel, one of ``asked`` of a message.
 
-        Returns whether the channel moves to another one. If not, it is refused.
+        Returns whether the channel is placed again. If not, it is refused.
         """
 
     def freed(self, entry: WantedChannel) -> None:
