@@ -199,12 +199,10 @@ def _unsubscribe(trial: Trial) -> None:
 
 def _rotate(trial: Trial) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        for name in (
-            "LAG",
-            "MEET_WAIT",
-            "SILENCE",
-        ):  # each rotation of a quiet channel takes this time
+        for name in ("LAG", "MEET_WAIT"):  # what the rotation of a quiet channel takes
             patch.setattr(merge, name, 0.0)
+        trial.venue.publish(FEED)  # from now on it has numbers
+        trial.subject.note(trial.client.recv(timeout=SOON))
         for point in trial.points():
             point(trial.client.rotate, SOON)
             trial.look(point)
