@@ -201,7 +201,8 @@ def _rotate(trial: Trial) -> None:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("LAG", "MEET_WAIT"):  # what the rotation of a quiet channel takes
             patch.setattr(merge, name, 0.0)
-        trial.venue.publish(FEED)  # from now on it has numbers
+        trial.venue.publish("other")  # from now on these have numbers
+        trial.venue.publish(FEED)
         trial.subject.note(trial.client.recv(timeout=SOON))
         for point in trial.points():
             point(trial.client.rotate, SOON)
