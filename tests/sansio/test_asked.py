@@ -20,7 +20,8 @@ from wsclient.messages import SubscriptionState
 from wsclient.sansio.asked import Asked
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.unanswered import Request
-from wsclient.sansio.wanted import Wanted, WantedChannel
+from wsclient.sansio.wanted import Wanted
+from wsclient.sansio.wantedtable import WantedChannel
 from wsclient.stream.items import Ack, Ended, Rejection
 
 PENDING = SubscriptionState.PENDING

@@ -448,19 +448,15 @@ class FleetMachine(RuleBasedStateMachine):
         )
 
 
-@pytest.mark.parametrize(("kills", "acknowledges"), [(False, True), (True, True), (True, False)])
-def test_whatever_happens_to_many_connections(kills: bool, acknowledges: bool) -> None:
-    """Where the venue does not acknowledge, no channel is unsubscribed from, ended or refreshed.
-
-    What follows cannot be told from what came before.
-    """
-    machine = type("Machine", (FleetMachine,), {"kills": kills, "acknowledges": acknowledges})
+@pytest.mark.parametrize("kills", [False, True])
+def test_whatever_happens_to_many_connections(kills: bool) -> None:
+    machine = type("Machine", (FleetMachine,), {"kills": kills})
     run_state_machine_as_test(
         machine,
         settings=settings(
-            examples(500),
+            examples(400),
             stateful_step_count=60,
             suppress_health_check=list(HealthCheck),
-            phases=[Phase.generate, Phase.shrink],
+            phases=[Phase.generate],
         ),
     )

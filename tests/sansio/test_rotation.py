@@ -1120,6 +1120,20 @@ def test_what_the_old_connection_alone_brings_unrequested_is_not_lost() -> None:
     assert rig.told("account") == ["1", "2"]
 
 
+def test_a_channel_that_came_unrequested_may_be_wanted_elsewhere() -> None:
+    """Then the connection that carries it does not wait for those that happened to bring it."""
+    dialect = Plain(Limits(channels_per_message=10, channels_per_connection=1))
+    rig = Rig(dialect, **SLOW).active("a")
+    rig.texts("b", "1", on=1)
+    rig.rotate()
+    rig.opened(on=2)
+    rig.subscribe("b")
+    rig.opened(on=3)
+    rig.ack("b", on=3)
+    rig.texts("b", "2", "3", on=3)
+    assert rig.told("b") == ["1", "?reconnect", "2", "3"]
+
+
 # --- Asked for on both at the same time ----------------------------------------------------------
 
 

@@ -24,7 +24,7 @@ from wsclient.sansio.actions import Dial, Hangup
 from wsclient.sansio.backoff import Budget
 from wsclient.sansio.life import State
 from wsclient.sansio.outages import FAILING_AFTER
-from wsclient.sansio.wanted import ChannelRoute
+from wsclient.sansio.wantedtable import ChannelRoute
 from wsclient.stream.items import Ack, LoginRefused
 
 ACTIVE = SubscriptionState.ACTIVE

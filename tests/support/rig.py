@@ -33,7 +33,7 @@ from wsclient.sansio.heartbeat import ConnectionView
 from wsclient.sansio.life import State
 from wsclient.sansio.slots import SlotKey
 from wsclient.sansio.supervisor import Supervisor
-from wsclient.sansio.wanted import ChannelRoute
+from wsclient.sansio.wantedtable import ChannelRoute
 from wsclient.stream.channel import Batch
 from wsclient.stream.incoming import Incoming
 from wsclient.stream.items import Ack, LoginAccepted, Rejection

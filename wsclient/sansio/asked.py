@@ -16,7 +16,8 @@ from wsclient.sansio.settling import Settling
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.unanswered import Request, Requests
 from wsclient.sansio.waitingcalls import Call
-from wsclient.sansio.wanted import Outcomes, Wanted, WantedChannel, by_options
+from wsclient.sansio.wanted import Outcomes, Wanted
+from wsclient.sansio.wantedtable import WantedChannel, by_options
 from wsclient.stream.items import Ack, Ended, Rejection
 from wsclient.text import one_line
 

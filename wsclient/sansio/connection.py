@@ -37,7 +37,7 @@ from wsclient.sansio.sending import Sending
 from wsclient.sansio.slots import Slot
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.upkeep import Upkeep
-from wsclient.sansio.wanted import WantedChannel
+from wsclient.sansio.wantedtable import WantedChannel
 from wsclient.text import one_line
 
 __all__ = ["STAGES", "Connection", "Shared", "Stage"]

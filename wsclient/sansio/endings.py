@@ -148,7 +148,8 @@ class Endings:
         reason = reason_of(error)
         is_served = any(other.stage is Stage.OPEN for other in others)
         if not connection.has_opened:
-            self.attempt_failures[reason] += 1
+            if connection.retired_at is None:
+                self.attempt_failures[reason] += 1
             return
         if connection.retired_at is not None:
             reason = "rotated"

@@ -18,7 +18,8 @@ from wsclient.sansio.output import Output
 from wsclient.sansio.plan import Place, Plan, place, plan
 from wsclient.sansio.slots import Slot, SlotKey
 from wsclient.sansio.stops import Stops
-from wsclient.sansio.wanted import Wanted, WantedChannel
+from wsclient.sansio.wanted import Wanted
+from wsclient.sansio.wantedtable import WantedChannel
 from wsclient.stream.channels import Channels
 from wsclient.telemetry.rates import Counters
 
@@ -206,9 +207,25 @@ class Fleet:
         for entry in entries:
             entry.slot = slot.key
             slot.channels[entry.channel] = None
+            if not entry.was_active:
+                self.channels.overlaps.drop(entry.channel)
         connection = self.connections.newest(slot.key)
         if connection is not None:
             connection.subscribe(entries)
+
+    def unsubscribe(self, entries: Iterable[WantedChannel]) -> None:
+        """Unsubscribe from channels, on all open connections of their slots."""
+        by_slot: dict[SlotKey | None, list[WantedChannel]] = {}
+        for entry in entries:
+            by_slot.setdefault(entry.slot, []).append(entry)
+        for slot, leaving in by_slot.items():
+            connections = [c for c in self.connections.of(slot) if c.has_opened]
+            for entry in leaving:
+                entry.leaving = tuple(connection.id for connection in connections)
+                if not connections:
+                    self.wanted.left(entry)
+            for connection in connections:
+                connection.asked.unsubscribe(leaving)
 
     def forget(self, entry: WantedChannel) -> None:
         for connection in self.connections.of(entry.slot):
@@ -278,10 +295,7 @@ class Fleet:
     # The plan.
 
     def _plan(self, now: float) -> Plan:
-        needed = [key for key, slot in self.slots.items() if self._is_needed(slot)]
-        if not needed:  # one is kept: the first that is open
-            is_open = (key for key in self.slots if self.connections.newest(key) is not None)
-            needed = [next(is_open, key) for key in list(self.slots)[:1]]
+        needed = self._needed()
         places = []
         for key, slot in self.slots.items():
             connections = [c for c in self.connections.of(key) if c.retired_at is None]
@@ -293,8 +307,16 @@ class Fleet:
             most -= sum(connection.retired_at is not None for connection in self.connections)
         return plan(now, places, most)
 
-    def _is_needed(self, slot: Slot) -> bool:
-        return slot.is_pinned or bool(slot.channels) or self.is_awaited(slot.key)
+    def _needed(self) -> set[SlotKey]:
+        """Return the slots that channels or callers need. Without any, one is kept."""
+        needed = {
+            key
+            for key, slot in self.slots.items()
+            if slot.is_pinned or slot.channels or self.is_awaited(key)
+        }
+        if not needed and self.slots:
+            needed = {min(self.slots, key=lambda key: self.connections.serving(key) is None)}
+        return needed
 
     def _ready_at(self, connections: list[Connection], now: float) -> float:
         """Return when the newest of two connections can take over (monotonic s)."""

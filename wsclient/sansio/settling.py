@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from wsclient.messages import SubscriptionState
 from wsclient.sansio.unanswered import Request, Requests
-from wsclient.sansio.wanted import Outcomes, Wanted, WantedChannel
+from wsclient.sansio.wanted import Outcomes, Wanted
+from wsclient.sansio.wantedtable import WantedChannel
 
 __all__ = ["Attempts", "Settling"]
 
@@ -158,6 +159,7 @@ class Settling:
             if not entry.was_active:
                 if self._outcomes.is_asked_beside(entry, self._id):
                     self.attempts.pop(channel, None)  # the answer to the other one counts
+                    self._outcomes.declined(channel, self._id)
                 else:
                     self._outcomes.refused(channel, silence)
                     self._wanted.remove(entry, silence)

@@ -45,7 +45,7 @@ from wsclient.sansio.reports import Reports
 from wsclient.sansio.slots import Slot, SlotKey
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.upkeep import Upkeep
-from wsclient.sansio.wanted import ChannelRoute, WantedChannel
+from wsclient.sansio.wantedtable import ChannelRoute
 from wsclient.telemetry.rates import Counters
 from wsclient.verdicts import Verdict
 
@@ -305,14 +305,7 @@ class Supervisor:
         Raises as :meth:`Life.check`.
         """
         self.life.check()
-        for slot, leaving in _by_slot(self.wanted.unsubscribe(channels, token, deadline)).items():
-            connections = [c for c in self.connections.of(slot) if c.has_opened]
-            for entry in leaving:
-                entry.leaving = tuple(connection.id for connection in connections)
-                if not connections:
-                    self.wanted.left(entry)
-            for connection in connections:
-                connection.asked.unsubscribe(leaving)
+        self.fleet.unsubscribe(self.wanted.unsubscribe(channels, token, deadline))
 
     def rotate(self, token: Any, deadline: float, now: float) -> None:
         """Replace all open connections; ``token`` is settled when that is done.
@@ -506,10 +499,3 @@ class Supervisor:
         for connection in self.connections.by_id.values():
             connection.replies.fail_all()
         self.callers.fail_all(error)
-
-
-def _by_slot(entries: Iterable[WantedChannel]) -> dict[SlotKey | None, list[WantedChannel]]:
-    found: dict[SlotKey | None, list[WantedChannel]] = {}
-    for entry in entries:
-        found.setdefault(entry.slot, []).append(entry)
-    return found

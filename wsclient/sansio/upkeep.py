@@ -21,7 +21,8 @@ from wsclient.sansio.refreshes import Refreshes
 from wsclient.sansio.reports import Reports
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.timers import Timers
-from wsclient.sansio.wanted import Wanted, WantedChannel
+from wsclient.sansio.wanted import Wanted
+from wsclient.sansio.wantedtable import WantedChannel
 from wsclient.stream.channels import Channels
 from wsclient.telemetry.histogram import Lags
 from wsclient.telemetry.rates import Counters
@@ -206,6 +207,7 @@ class Upkeep:
         has_moved = self._places.crowded(entry, connection_id)
         if has_moved:
             self.declined(entry.channel, connection_id)
+            self.has_changed = True
         return has_moved
 
     def freed(self, entry: WantedChannel) -> None:

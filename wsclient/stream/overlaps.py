@@ -158,6 +158,13 @@ class Overlaps:
             for connection_id in merge.connections:
                 self._left(connection_id, name)
 
+    def drop(self, name: str) -> None:
+        """Forget how connections brought a channel unrequested: a caller wants it from now on."""
+        if name in self._merges:
+            self.forget(name)
+            self._of(name).is_merged = False
+            self._of(name).suspect("reconnect")
+
     def tick(self, now: float) -> None:
         """Release what has waited for long enough."""
         self._now = now
