@@ -230,6 +230,7 @@ class Supervisor:
         return (
             bool(output.actions or output.settles or self.callers.new)
             or self.upkeep.has_changed
+            or self._overlaps.has_changed
             or (connection is not None and connection.is_due())
         )
 
