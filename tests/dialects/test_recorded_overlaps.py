@@ -12,9 +12,9 @@ from typing import NamedTuple
 import pytest
 
 import wsclient
-from dialects.test_recorded import NUMBERED, STREAMS, Stream, check_books
 from support.making import entries_of
 from support.recordings import Book, follows, payloads, updates_of
+from support.streams import NUMBERED, STREAMS, Stream, check_books
 from wsclient.dialect.base import Dialect
 from wsclient.messages import Message
 from wsclient.stream.channels import Channels

@@ -64,6 +64,16 @@ def test_a_connection_that_takes_nothing_refuses() -> None:
     assert len(rig.done(Dial)) == 1
 
 
+def test_a_message_that_is_refused_as_a_whole_is_split() -> None:
+    rig = Rig(Plain(Limits(channels_per_message=10, connects=None))).open()
+    token = rig.subscribe("a", "b", "c", "d")
+    (request,) = [message for message in rig.sent() if message["op"] == "subscribe"]
+    rig.receive(Rejection("too many", request["id"], is_limit=True))
+    assert rig.outcome(token) == "waiting"
+    assert slots(rig) == [["a", "b"], ["c", "d"]]
+    assert rig.asked(on=1)[-1] == ("subscribe", ["a", "b"])
+
+
 def test_an_active_channel_that_moves_is_not_lost() -> None:
     rig = rig_of()
     rig.active("a", "b")
