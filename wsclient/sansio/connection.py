@@ -37,6 +37,7 @@ from wsclient.sansio.sending import Sending
 from wsclient.sansio.slots import Slot
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.upkeep import Upkeep
+from wsclient.sansio.wanted import Outcomes
 from wsclient.sansio.wantedtable import WantedChannel
 from wsclient.text import one_line
 
@@ -90,6 +91,7 @@ class Shared:
     output: Output
     stops: Stops
     upkeep: Upkeep
+    outcomes: Outcomes
     ids: Iterator[int]
     random: Callable[[], float]
     report_state: Callable[[str, int], bool]
@@ -155,7 +157,13 @@ class Connection:
         self.names = Names(upkeep.wanted.__contains__)
         self.replies = Replies(shared.output, shared.mask)
         self.asked = Asked(
-            id, shared.dialect, upkeep.wanted, upkeep, shared.ids, options.ack_timeout, shared.stops
+            id,
+            shared.dialect,
+            upkeep.wanted,
+            shared.outcomes,
+            shared.ids,
+            options.ack_timeout,
+            shared.stops,
         )
         self._consulting = Consulting(
             shared.dialect, self.asked, self.names, shared.mask, upkeep.first_messages.expect

@@ -22,6 +22,7 @@ from wsclient.sansio.life import Life, State
 from wsclient.sansio.output import Output
 from wsclient.sansio.slots import Slot
 from wsclient.sansio.upkeep import Upkeep
+from wsclient.sansio.wanted import Outcomes
 from wsclient.telemetry.rates import Counters
 from wsclient.verdicts import Verdict, reason_of
 
@@ -44,6 +45,7 @@ class Endings:
         "_give_up",
         "_life",
         "_lost_at",
+        "_outcomes",
         "_output",
         "_report_state",
         "_upkeep",
@@ -58,6 +60,7 @@ class Endings:
         counters: Counters,
         fleet: Fleet,
         upkeep: Upkeep,
+        outcomes: Outcomes,
         callers: Callers,
         fail: Callable[[WSClientError], None],
         give_up: Callable[[WSClientError], None],
@@ -68,6 +71,7 @@ class Endings:
         self._counters = counters
         self._fleet = fleet
         self._upkeep = upkeep
+        self._outcomes = outcomes
         self._callers = callers
         self._fail = fail
         self._give_up = give_up
@@ -210,7 +214,7 @@ class Endings:
         """Note that nothing carries a channel: it is no longer wanted."""
         entry = self._upkeep.wanted.get(channel)
         if entry is not None:
-            report = self._upkeep.lost if entry.was_active else self._upkeep.refused
+            report = self._outcomes.lost if entry.was_active else self._outcomes.refused
             report(channel, why)
             self._upkeep.wanted.remove(entry, why, refused=True)
 

@@ -40,7 +40,9 @@ from wsclient.sansio.heartbeat import ConnectionView
 from wsclient.sansio.intake import Intake
 from wsclient.sansio.life import Life, Phase, State
 from wsclient.sansio.lifetime import ROTATION_TIME
+from wsclient.sansio.outcomes import ChannelOutcomes
 from wsclient.sansio.output import Output
+from wsclient.sansio.placement import Placement
 from wsclient.sansio.reports import Reports
 from wsclient.sansio.slots import Slot, SlotKey
 from wsclient.sansio.stops import Stops
@@ -84,6 +86,7 @@ class Supervisor:
         "life",
         "next_id",
         "output",
+        "placement",
         "planned",
         "upkeep",
         "wanted",
@@ -120,16 +123,19 @@ class Supervisor:
             self.counters,
             where,
             connects,
-            rooms or (lambda _: dialect.limits.channels_per_connection),
         )
         self.connections = self.fleet.connections
-        self.upkeep = Upkeep(
+        limits = dialect.limits
+        rooms = rooms or (lambda _: limits.channels_per_connection)
+        self.placement = Placement(self.fleet, rooms, limits.connections)
+        outcomes = ChannelOutcomes(self.output, self.counters, self.placement)
+        self.upkeep = outcomes.upkeep = Upkeep(
             self.output,
-            self.counters,
             self._reports,
             self._stops,
             options.stale_after,
-            self.fleet,
+            self.placement,
+            outcomes,
             shares_numbers=dialect.numbers_are_shared,
         )
         self.wanted = self.fleet.wanted = self.upkeep.wanted
@@ -146,6 +152,7 @@ class Supervisor:
             self.output,
             self._stops,
             self.upkeep,
+            outcomes,
             ids,
             jitter,
             self._report_state,
@@ -159,6 +166,7 @@ class Supervisor:
             self.counters,
             self.fleet,
             self.upkeep,
+            outcomes,
             self.callers,
             self._fail,
             self._give_up,
@@ -208,7 +216,7 @@ class Supervisor:
 
     def carrier(self, channel: str) -> Connection | None:
         """Return the open connection that a channel belongs to. Needs no lock."""
-        return self.fleet.carrier(channel)
+        return self.placement.carrier(channel)
 
     def released(self) -> list[Message]:
         """Return the messages that no read has brought just now, to be delivered at once.
@@ -297,7 +305,7 @@ class Supervisor:
         :meth:`Life.check_begun`.
         """
         self.life.check_begun()
-        self.fleet.add(self.callers.subscribe(channels, options, token, deadline, routing))
+        self.placement.add(self.callers.subscribe(channels, options, token, deadline, routing))
 
     def unsubscribe(self, channels: Iterable[str], token: Any, deadline: float) -> None:
         """Unsubscribe from channels; ``token`` is settled when each is decided.
@@ -305,7 +313,7 @@ class Supervisor:
         Raises as :meth:`Life.check`.
         """
         self.life.check()
-        self.fleet.unsubscribe(self.wanted.unsubscribe(channels, token, deadline))
+        self.placement.unsubscribe(self.wanted.unsubscribe(channels, token, deadline))
 
     def rotate(self, token: Any, deadline: float, now: float) -> None:
         """Replace all open connections; ``token`` is settled when that is done.
@@ -415,7 +423,7 @@ class Supervisor:
                     connection.heartbeat.stopped(now, now - self._looked_at)
         self._overlaps.tick(now)
         # First: what is new is not what an expired request asked for.
-        for channel, why in self.fleet.place_new(now).items():
+        for channel, why in self.placement.place_new(now).items():
             self.endings.refuse(channel, why)
         for token, key in self.callers.impatient(now):
             slot = self.fleet.slots[key]
@@ -448,6 +456,8 @@ class Supervisor:
         times += [c.deadline(now, views.get(c.id)) for c in self.connections]
         if self.life.is_running:
             times += [self.fleet.next_at(now), self.endings.deadline()]
+            if self.placement.has_new:
+                times.append(now)
             if self.state is State.OPEN:
                 times.append(self.upkeep.deadline(now))
         if self.life.phase is Phase.CLOSING:

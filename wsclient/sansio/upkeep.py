@@ -1,6 +1,6 @@
-"""The upkeep of channels: what follows from an answer for a channel, and what is due for it later.
+"""The upkeep of channels: what is due for them, in time.
 
-Due later are: another subscribe to channels that the venue has ended, a new snapshot of an order
+That is: another subscribe to channels that the venue has ended, a new snapshot of an order
 book that is out of sync, a resubscription of a silent channel, and a report of a channel that is
 confirmed but never sends.
 """
@@ -8,12 +8,10 @@ confirmed but never sends.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
-from wsclient.errors import ConnectionLost, SubscriptionError
-from wsclient.events import NoData, Rejected, Resubscribing, Subscribed, Unsubscribed
-from wsclient.messages import Arrival, Gap, Message
-from wsclient.sansio.actions import Forget
+from wsclient.errors import ConnectionLost
+from wsclient.events import NoData, Resubscribing
 from wsclient.sansio.asked import Asked
 from wsclient.sansio.firstmessages import FirstMessages
 from wsclient.sansio.output import Output
@@ -21,12 +19,10 @@ from wsclient.sansio.refreshes import Refreshes
 from wsclient.sansio.reports import Reports
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.timers import Timers
-from wsclient.sansio.wanted import Wanted
+from wsclient.sansio.wanted import Outcomes, Wanted
 from wsclient.sansio.wantedtable import WantedChannel
 from wsclient.stream.channels import Channels
 from wsclient.telemetry.histogram import Lags
-from wsclient.telemetry.rates import Counters
-from wsclient.text import one_line
 
 __all__ = ["Places", "Upkeep"]
 
@@ -74,12 +70,11 @@ class Places(Protocol):
 class Upkeep:
     """The channels of one client, and what is due for them.
 
-    Implements :class:`~wsclient.sansio.wanted.Outcomes`. ``stale_after`` (s) is the option of that
+    ``outcomes`` is called when something is decided. ``stale_after`` (s) is the option of that
     name. ``shares_numbers`` is the dialect's ``numbers_are_shared``.
     """
 
     __slots__ = (
-        "_counters",
         "_ended",
         "_output",
         "_places",
@@ -99,21 +94,20 @@ class Upkeep:
     def __init__(
         self,
         output: Output,
-        counters: Counters,
         reports: Reports,
         stops: Stops,
         stale_after: float | None,
         places: Places,
+        outcomes: Outcomes,
         *,
         shares_numbers: bool,
     ) -> None:
         self._output = output
-        self._counters = counters
         self._reports = reports
         self._stops = stops
         self._stale_after = stale_after
         self._places = places
-        self.wanted = Wanted(self)
+        self.wanted = Wanted(outcomes)
         self.channels = Channels(self.wanted.__contains__, shares_numbers=shares_numbers)
         #: The times from the venue's send time of a message to its receipt.
         self.venue_lags = Lags()
@@ -130,91 +124,33 @@ class Upkeep:
         #: Something may be due before anything else that was known.
         self.has_changed = False
 
-    # The outcomes: what follows at once.
+    # What is noted for later.
 
-    def settled(self, token: Any, error: SubscriptionError | None) -> None:
-        self._output.settle(token, error)
-
-    def confirmed(self, channels: Sequence[str], now: float) -> None:
-        for channel in channels:
-            self.channels.of(channel).data_at = now
-            entry = self.wanted.get(channel)
-            if entry is not None:
-                self._meet(entry)
-            self._watched.add(channel)
-            self.first_messages.confirmed(channel, now)
+    def confirmed(self, channel: str, now: float) -> None:
+        """Note that a channel is active: it is to send something."""
+        self.channels.of(channel).data_at = now
+        self._watched.add(channel)
+        self.first_messages.confirmed(channel, now)
         self.has_changed = True
-        self._output.notify(Subscribed, tuple(channels))
-
-    def joined(self, channel: str, connection_id: int) -> None:
-        self.channels.of(channel)
-        self.channels.overlaps.join(channel, connection_id, self.wanted.carriers(channel))
-        self.channels.overlaps.confirmed(channel, connection_id)
-        self.has_changed = True
-
-    def lost(self, channel: str, reason: str) -> None:
-        self._counters.channels_lost += 1
-        self._output.notify(Rejected, channel, one_line(reason), True)
-        self._output.deliver(self._lost_message(channel))
-
-    def refused(self, channel: str, reason: str) -> None:
-        self._counters.channels_refused += 1
-        self._output.notify(Rejected, channel, one_line(reason), False)
-
-    def left(self, channel: str, reason: str) -> None:
-        self._output.notify_if_room(Unsubscribed, channel, reason)
-
-    def missing(self, channel: str, connection_id: int) -> None:
-        self.channels.of(channel)
-        self.channels.overlaps.suspect(channel, "reconnect", connection_id)
-
-    def stopped(self, channel: str, reason: str, connection_id: int) -> None:
-        self.channels.of(channel)
-        self.channels.overlaps.leave(channel, "reconnect", connection_id)
-        self._counters.channels_ended += 1
-        why = f"{channel!r} was ended by the venue: {reason}"
-        self._stopped[channel] = why
-        self.has_changed = True
-        self._output.notify_if_room(Resubscribing, channel, "ended", why)
-
-    def again(self, entry: WantedChannel, connection_id: int) -> None:
-        if entry.carriers:
-            self.channels.overlaps.join(entry.channel, connection_id, entry.carriers)
-
-    def is_asked_beside(self, entry: WantedChannel, connection_id: int) -> bool:
-        return any(other != connection_id for other in self._places.asking(entry))
-
-    def declined(self, channel: str, connection_id: int) -> None:
-        if self.channels.overlaps.get(channel) is not None:
-            self.channels.overlaps.leave(channel, "reconnect", connection_id)
-
-    def renewed(self, entry: WantedChannel) -> None:
-        self._places.renewed(entry)
 
     def kept(self, channel: str) -> None:
+        """Note that a channel is active again: the venue has refused to unsubscribe it."""
         self._watched.add(channel)
         self.first_messages.kept(channel)
         self.has_changed = True
 
-    def removed(self, entry: WantedChannel) -> None:
-        channel = entry.channel
-        self._places.forget(entry)
+    def stopped(self, channel: str, why: str) -> None:
+        """Note that the venue has ended a channel: it is to be subscribed to again."""
+        self._stopped[channel] = why
+        self.has_changed = True
+
+    def forget(self, channel: str) -> None:
+        """Forget a channel: it is no longer wanted."""
         self.channels.forget(channel)
         self.first_messages.forget(channel)
         self.refreshes.forget(channel)
         self._ended.forget(channel)
         self.venue_lags.forget(channel)
-        self._output.do(Forget(channel))
-
-    def crowded(self, entry: WantedChannel, connection_id: int, asked: int) -> bool:
-        has_moved = self._places.crowded(entry, connection_id, asked)
-        if has_moved:
-            self.declined(entry.channel, connection_id)
-            self.has_changed = True
-        return has_moved
-
-    def freed(self, entry: WantedChannel) -> None:
-        self._places.freed(entry)
 
     # Connections.
 
@@ -331,19 +267,6 @@ class Upkeep:
 
     # Inside.
 
-    def _meet(self, entry: WantedChannel) -> None:
-        """Let a connection that has made a channel active meet those that are asked for it.
-
-        One of these may still bring what it has carried before, and leads then.
-        """
-        name, overlaps = entry.channel, self.channels.overlaps
-        if asking := self._places.asking(entry):
-            before = [connection_id for connection_id in asking if asking[connection_id]]
-            for connection_id in (*asking, *entry.carriers):
-                overlaps.join(name, connection_id, before or entry.carriers)
-        for connection_id in entry.carriers:
-            overlaps.confirmed(name, connection_id)
-
     def _reachable(self, channel: str) -> bool:
         """Return whether an open connection takes requests for a channel."""
         return self._places.asked_of(channel) is not None
@@ -357,13 +280,3 @@ class Upkeep:
     def _messages_of(self, name: str) -> int:
         channel = self.channels.get(name)
         return 0 if channel is None else channel.messages
-
-    def _lost_message(self, name: str) -> Message:
-        channel = self.channels.get(name)
-        pending = channel.pending if channel else None
-        since = channel.last_received_at if channel else None
-        gap = Gap("rejected", None, since)
-        gap = gap if pending is None else pending.merge(gap)
-        self._counters.gaps += 1
-        arrival = Arrival(since or 0, self._output.newest_id, None)
-        return Message(name, "lost", gap=gap, arrival=arrival)
