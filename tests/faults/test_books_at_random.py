@@ -129,14 +129,14 @@ class Bench:
         self._rig.supervisor.upkeep.refreshes.done(channel)
 
     def active_on(self, channel: str) -> int | None:
-        connection = self.supervisor.carrier(channel)
+        connection = self.supervisor.placement.serving(channel)
         is_active = self.supervisor.wanted.is_active(channel)
         return connection.id if connection is not None and is_active else None
 
     def active_as(self, channel: str) -> int | None:
         if self.active_on(channel) is None:
             return None
-        return self.supervisor.carrier(channel).asked.subscribed_by(channel)
+        return self.supervisor.wanted.get(channel).active_as
 
     def count(self, name: str) -> None:
         self.counted[name] += 1

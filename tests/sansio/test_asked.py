@@ -152,8 +152,11 @@ class Desk:
     def refuse(self, request: Request, names: Sequence[str], reason: str) -> None:
         self._asked.refuse(request, names, reason)
 
-    def subscribed_by(self, channel: str) -> int:
-        return self._asked.subscribed_by(channel)
+    def active_as(self, channel: str) -> int:
+        """Return the id of the subscribe that has made a channel active."""
+        entry = self._wanted.get(channel)
+        assert entry is not None
+        return entry.active_as
 
     def refresh(self, channel: str) -> None:
         self._asked.refresh(channel)
@@ -502,7 +505,7 @@ def test_what_a_late_answer_has_confirmed_is_unsubscribed_at_the_venue() -> None
     desk.ack("a", request_id=gone.id)
     desk.ack("a", request_id=late.id)
     assert (desk.state("a"), desk.outcomes["again"]) == (ACTIVE, None)
-    assert desk.subscribed_by("a") == late.id
+    assert desk.active_as("a") == late.id
     desk.unsubscribe("a", token="left again")
     assert desk.send() == [("unsubscribe", ["a"])]
 

@@ -757,7 +757,7 @@ def test_a_cut_of_either_connection_at_each_step_leaves_a_client_that_works(
         if connection.asked.requests.is_asked_for("a"):
             rig.ack("a", on=cid)
     rig.wait(6.0)
-    rig.data("a", 2, on=rig.supervisor.carrier("a").id)  # type: ignore[union-attr]
+    rig.data("a", 2, on=rig.supervisor.placement.serving("a").id)  # type: ignore[union-attr]
     assert rig.told("a") == [1, 2]
     assert rig.supervisor.wanted.state("a") is ACTIVE
 

@@ -92,7 +92,7 @@ class BookCalls:
     def active_on(self, channel: str) -> int | None:
         """Return the origin of the stream of a channel that is subscribed to, else None."""
         with self._core.lock:
-            connection = self._core.supervisor.carrier(channel)
+            connection = self._core.supervisor.placement.serving(channel)
             is_active = self._core.supervisor.wanted.is_active(channel)
             if connection is None or not is_active:
                 return None

@@ -22,8 +22,7 @@ class RouteFinder:
     The dialect may be a user's code, so nothing of this is called under the core's lock, except
     :meth:`where`, :meth:`connects` and :meth:`rooms`, which only look up what is known. ``url`` is
     the client's address, None if it is a function: then there is only one route, as the address may
-    change.
-    ``where`` is the address for errors. ``mask`` hides the client's secrets in texts.
+    change. ``where`` is the client's address for errors.
     """
 
     def __init__(

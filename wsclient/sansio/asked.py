@@ -35,10 +35,10 @@ class Asked:
     __slots__ = (
         "_ack_timeout",
         "_acknowledges",
-        "_id",
         "_outcomes",
         "_stops",
         "_wanted",
+        "connection_id",
         "requests",
         "settling",
     )
@@ -53,7 +53,7 @@ class Asked:
         ack_timeout: float,
         stops: Stops,
     ) -> None:
-        self._id = connection_id
+        self.connection_id = connection_id
         self._acknowledges = dialect.acknowledges
         self._wanted = wanted
         self._outcomes = outcomes
@@ -104,7 +104,7 @@ class Asked:
         """Resubscribe an active channel (silent, or out of sync)."""
         entry = self._wanted.get(channel)
         if entry is not None:
-            self._wanted.void(entry, self._id)
+            self._wanted.void(entry, self.connection_id)
             self.requests.add([channel], entry.options, subscribe=False, quiet=True)
             self.requests.add([channel], entry.options)
 
@@ -116,7 +116,7 @@ class Asked:
             if self.settling.lacks(entry) and not self.requests.is_asked_for(entry.channel)
         ]
         for entry in stopped:
-            self._outcomes.again(entry, self._id)
+            self._outcomes.again(entry, self.connection_id)
         # These may still be subscribed at the venue, which would refuse a second subscribe.
         uncertain = [entry for entry in stopped if self.settling.of(entry.channel).may_have]
         for options, names in by_options(uncertain):
@@ -146,14 +146,6 @@ class Asked:
     def is_active(self, channel: str) -> bool:
         """Return whether some connection carries ``channel``."""
         return self._wanted.is_active(channel)
-
-    def subscribed_by(self, channel: str) -> int:
-        """Return the id of the last subscribe message for ``channel``; 0 if there was none.
-
-        Needs no lock.
-        """
-        attempts = self.settling.attempts.get(channel)
-        return 0 if attempts is None else attempts.id
 
     # Sending.
 
@@ -232,7 +224,7 @@ class Asked:
         self._report_confirmed(confirmed, now)
         reason = "it is no longer among the venue's subscribed channels"
         for entry in list(self._wanted) if self._wanted.count(ACTIVE) else ():
-            if self._wanted.is_carried(entry, self._id) and entry.channel not in listed:
+            if self._wanted.is_carried(entry, self.connection_id) and entry.channel not in listed:
                 self.settling.stop(entry.channel, reason, is_certain=True)
 
     def data(self, channel: str, now: float) -> None:
@@ -301,9 +293,9 @@ class Asked:
         request, _ = matches[0]
         if not (rejection.is_limit and request.subscribe and self.settling.lacks(entry)):
             return False
-        if self._outcomes.is_asked_beside(entry, self._id):
+        if self._outcomes.is_asked_beside(entry, self.connection_id):
             return False
-        return self._outcomes.crowded(entry, self._id, len(matches))
+        return self._outcomes.crowded(entry, self.connection_id, len(matches))
 
     def _report_confirmed(self, channels: Sequence[str], now: float) -> None:
         if channels:

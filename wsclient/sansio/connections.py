@@ -11,7 +11,11 @@ __all__ = ["Connections"]
 
 
 class Connections:
-    """The connections that have not ended, oldest first. Needs no lock for reading."""
+    """The connections that have not ended, oldest first. Reading needs no lock.
+
+    Of the open connections of a slot, :meth:`newest` gets what is subscribed to, and
+    :meth:`serving` all other requests for a channel.
+    """
 
     __slots__ = ("_by_slot", "by_id")
 
@@ -96,11 +100,6 @@ class Connections:
         """Cut all connections without a reason, and end them here now."""
         for connection in self:
             self.abort(connection)
-
-    def forget(self, channel: str) -> None:
-        """Forget what was asked for a channel that is no longer wanted."""
-        for connection in self:
-            connection.asked.forget(channel)
 
     def _remove(self, connection: Connection) -> None:
         connection.slot.messages += connection.messages

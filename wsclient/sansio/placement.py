@@ -22,10 +22,11 @@ class Placement:
     both are None for no limit.
     """
 
-    __slots__ = ("_by_wire", "_fleet", "_full", "_most", "_rooms", "_unplaced")
+    __slots__ = ("_by_wire", "_connections", "_fleet", "_full", "_most", "_rooms", "_unplaced")
 
     def __init__(self, fleet: Fleet, rooms: Callable[[str], int | None], most: int | None) -> None:
         self._fleet = fleet
+        self._connections = fleet.connections
         self._rooms = rooms
         self._most = most
         #: New channels, which belong to no slot yet.
@@ -85,7 +86,7 @@ class Placement:
             slot.channels[entry.channel] = None
             if not entry.was_active:
                 self._fleet.channels.overlaps.drop(entry.channel)
-        connection = self._fleet.connections.newest(slot.key)
+        connection = self._connections.newest(slot.key)
         if connection is not None:
             connection.subscribe(entries)
 
@@ -95,7 +96,7 @@ class Placement:
         for entry in entries:
             by_slot.setdefault(entry.slot, []).append(entry)
         for slot, leaving in by_slot.items():
-            connections = [c for c in self._fleet.connections.of(slot) if c.has_opened]
+            connections = [c for c in self._connections.of(slot) if c.has_opened]
             for entry in leaving:
                 entry.leaving = tuple(connection.id for connection in connections)
                 if not connections:
@@ -104,45 +105,42 @@ class Placement:
                 connection.asked.unsubscribe(leaving)
 
     def forget(self, entry: WantedChannel) -> None:
-        for connection in self._fleet.connections.of(entry.slot):
+        for connection in self._connections.of(entry.slot):
             connection.asked.forget(entry.channel)
 
     def freed(self, entry: WantedChannel) -> None:
-        slot = self._fleet.slots.get(entry.slot) if entry.slot is not None else None
-        if slot is not None:
-            slot.channels.pop(entry.channel, None)
+        if entry.slot in self._fleet.slots:
+            self._fleet.slots[entry.slot].channels.pop(entry.channel, None)
         key = entry.route, entry.wire
         if self._by_wire.get(key) == entry.channel:
             del self._by_wire[key]
 
     def crowded(self, entry: WantedChannel, connection_id: int, asked: int) -> bool:
-        connection = self._fleet.connections.get(connection_id)
+        connection = self._connections.get(connection_id)
         if connection is None or entry.slot != connection.slot.key:
             return False
         if any(other > connection_id for other in entry.carriers):
             return False  # its successor has room
-        key = connection.slot.key
-        carried = sum(
-            connection_id in e.carriers for e in self._fleet.wanted.among(connection.slot.channels)
-        )
+        others = self._fleet.wanted.among(connection.slot.channels)
+        carried = sum(connection_id in other.carriers for other in others)
         # A message that is refused as a whole may have named too many: the next ones name half.
         room = carried or asked // 2
         if not room:
             return False  # it has room for nothing: another one would have none either
-        self._full[key.route] = min(room, self._full.get(key.route, room))
+        self._full[entry.route] = min(room, self._full.get(entry.route, room))
         connection.asked.forget(entry.channel)
         del connection.slot.channels[entry.channel]
         entry.slot = None
         self._unplaced.append(entry.channel)
         return True
 
-    def newest_of(self, channel: str) -> tuple[int, Asked] | None:
+    def asked_of_newest(self, channel: str) -> Asked | None:
         entry = self._fleet.wanted.get(channel)
-        newest = None if entry is None else self._fleet.connections.newest(entry.slot)
-        return None if newest is None else (newest.id, newest.asked)
+        newest = None if entry is None else self._connections.newest(entry.slot)
+        return None if newest is None else newest.asked
 
     def asking(self, entry: WantedChannel) -> dict[int, bool]:
-        connections = self._fleet.connections.of(entry.slot)
+        connections = self._connections.of(entry.slot)
         if len(connections) < 2:  # nearly always
             return {}
         name = entry.channel
@@ -150,23 +148,21 @@ class Placement:
         return {c.id: c.asked.settling.of(name).was_confirmed for c in asking}
 
     def beside(self, connection_id: int) -> list[int]:
-        connection = self._fleet.connections.get(connection_id)
+        connection = self._connections.get(connection_id)
         slot = None if connection is None else connection.slot.key
-        others = (c for c in self._fleet.connections.of(slot) if c.id != connection_id)
+        others = (c for c in self._connections.of(slot) if c.id != connection_id)
         return [other.id for other in others if other.has_opened]
 
     def renewed(self, entry: WantedChannel) -> None:
-        newest = self._fleet.connections.newest(entry.slot)
+        newest = self._connections.newest(entry.slot)
         if newest is not None:
             newest.subscribe([entry])
 
-    def asked_of(self, channel: str) -> tuple[int, Asked] | None:
-        connection = self.carrier(channel)
-        return None if connection is None else (connection.id, connection.asked)
+    def asked_of(self, channel: str) -> Asked | None:
+        connection = self.serving(channel)
+        return None if connection is None else connection.asked
 
-    def carrier(self, channel: str) -> Connection | None:
+    def serving(self, channel: str) -> Connection | None:
         """Return the open connection that takes requests for a channel. Needs no lock."""
         entry = self._fleet.wanted.get(channel)
-        return (
-            None if entry is None else self._fleet.connections.serving(entry.slot, entry.carriers)
-        )
+        return None if entry is None else self._connections.serving(entry.slot, entry.carriers)

@@ -76,10 +76,6 @@ class Refreshes:
         """Note that ``channel`` is in sync again."""
         self._wanted.pop(channel, None)
 
-    def all_done(self) -> None:
-        """Note that all channels are in sync again."""
-        self._wanted.clear()
-
     def forget(self, channel: str) -> None:
         """Forget ``channel`` and its delay."""
         self._channels.pop(channel, None)

@@ -214,10 +214,6 @@ class Supervisor:
             raise NotConnected(f"not connected ({state}); nothing was sent")
         return connection
 
-    def carrier(self, channel: str) -> Connection | None:
-        """Return the open connection that a channel belongs to. Needs no lock."""
-        return self.placement.carrier(channel)
-
     def released(self) -> list[Message]:
         """Return the messages that no read has brought just now, to be delivered at once.
 
@@ -340,7 +336,7 @@ class Supervisor:
         self.life.step("close")
         self._settle_all(ClientClosed("the client was closed"))
         self._close_at = now + timeout / 2
-        for connection in self.connections.by_id.values():
+        for connection in self.connections:
             if connection.has_opened:
                 connection.hang_up()
             else:
@@ -418,7 +414,7 @@ class Supervisor:
         """Do everything that is due. ``views`` are the observable states of the connections."""
         if now - self.planned > LATE_TICK:
             self._stops.add(self._looked_at, now)
-            for connection in self.connections.by_id.values():
+            for connection in self.connections:
                 if connection.heartbeat is not None:
                     connection.heartbeat.stopped(now, now - self._looked_at)
         self._overlaps.tick(now)
@@ -429,10 +425,10 @@ class Supervisor:
             slot = self.fleet.slots[key]
             self.output.settle(token, slot.timeout())
             self.cancel_connect(token)
-        for connection in self.connections.by_id.values():
+        for connection in self.connections:
             connection.replies.expire(now)
         self.wanted.expire(now)
-        for connection in self.connections.by_id.values():
+        for connection in self.connections:
             connection.asked.expire(now)
             connection.tick(now, views.get(connection.id))
         if self.life.is_running:
@@ -440,7 +436,7 @@ class Supervisor:
             at_once = self._dialect.limits.channels_per_message
             for connection_id, error in self.upkeep.tick(at_once, now):
                 self.connections.by_id[connection_id].cut(error)
-        for connection in self.connections.by_id.values():
+        for connection in self.connections:
             connection.flush(now)
         self._reports.tick(now)
         self.callers.rotated(self.connections.by_id, now)
@@ -506,6 +502,6 @@ class Supervisor:
         self.output.notify(Closed, error)
 
     def _settle_all(self, error: WSClientError) -> None:
-        for connection in self.connections.by_id.values():
+        for connection in self.connections:
             connection.replies.fail_all()
         self.callers.fail_all(error)

@@ -42,12 +42,6 @@ class Places(Protocol):
         Returns whether this one of them is placed again.
         """
 
-    def newest_of(self, channel: str) -> tuple[int, Asked] | None:
-        """Return the newest open connection to which a channel belongs: its id, and the requests.
-
-        None without one.
-        """
-
     def asking(self, entry: WantedChannel) -> Mapping[int, bool]:
         """Return the ids of the connections on which a channel is asked for, if there are several.
 
@@ -60,10 +54,16 @@ class Places(Protocol):
     def renewed(self, entry: WantedChannel) -> None:
         """Subscribe to a channel that was unsubscribed, as a caller wants it again."""
 
-    def asked_of(self, channel: str) -> tuple[int, Asked] | None:
-        """Return the open connection that takes requests for a channel: its id, and the requests.
+    def asked_of(self, channel: str) -> Asked | None:
+        """Return what was asked on the open connection that takes requests for a channel.
 
-        None without one.
+        None without such a connection.
+        """
+
+    def asked_of_newest(self, channel: str) -> Asked | None:
+        """Return what was asked on the newest open connection to which a channel belongs.
+
+        None without such a connection.
         """
 
 
@@ -162,7 +162,7 @@ class Upkeep:
         """Note that a connection has ended, to which ``entries`` belonged."""
         self.channels.connection_lost(connection_id)
         for entry in entries:
-            if self._places.newest_of(entry.channel) is None:
+            if self._places.asked_of_newest(entry.channel) is None:
                 # The next connection begins with all that is wanted.
                 self._stopped.pop(entry.channel, None)
                 self._ended.done(entry.channel)
@@ -192,11 +192,8 @@ class Upkeep:
         Their messages may have been missed, and those of channels that it brought unrequested.
         """
         overlaps = self.channels.overlaps
-        merged, unrequested = (
-            overlaps.of(connection_id),
-            self.channels.unrequested_of(connection_id),
-        )
-        for name in dict.fromkeys([*channels, *unrequested, *merged]):
+        unrequested = self.channels.unrequested_of(connection_id)
+        for name in dict.fromkeys([*channels, *unrequested, *overlaps.of(connection_id)]):
             channel = self.channels.get(name)
             carriers = self.wanted.carriers(name)
             is_of_other = bool(carriers) and connection_id not in carriers
@@ -218,20 +215,20 @@ class Upkeep:
                 self._ended.want(channel, now)
             self._reports.ended(channel, why, now)
         self._stopped.clear()
-        again: dict[int, tuple[Asked, list[str]]] = {}
+        again: dict[Asked, list[str]] = {}
         for channel in self._ended.take(now, self._reachable, at_once=at_once):
             self._ended.done(channel)
-            if (found := self._places.newest_of(channel)) is not None:
-                again.setdefault(found[0], (found[1], []))[1].append(channel)
-        for asked, channels in again.values():
-            asked.ask_again(channels)
+            if (newest := self._places.asked_of_newest(channel)) is not None:
+                again.setdefault(newest, []).append(channel)
+        for newest, channels in again.items():
+            newest.ask_again(channels)
         for channel in self.refreshes.take(now, self._reachable):
-            found = self._places.asked_of(channel)
-            if found is not None and self.wanted.is_active(channel):
+            asked = self._places.asked_of(channel)
+            if asked is not None and self.wanted.is_active(channel):
                 why = f"the order book {channel!r} needs a new snapshot"
                 self._output.notify(Resubscribing, channel, "out of sync", why)
-                self.channels.overlaps.asked(channel, found[0])
-                found[1].refresh(channel)
+                self.channels.overlaps.asked(channel, asked.connection_id)
+                asked.refresh(channel)
         for channel, seconds in self.first_messages.take(now):
             self._output.notify_if_room(NoData, channel, seconds)
             self._reports.no_data(channel, seconds, now)
@@ -240,15 +237,14 @@ class Upkeep:
     def _tick_silent(self, now: float) -> list[tuple[int, ConnectionLost]]:
         lost: dict[int, ConnectionLost] = {}
         for name in self._watched.take(now):
-            found = self._places.asked_of(name)
-            if found is None or found[0] in lost:
+            asked = self._places.asked_of(name)
+            if asked is None or asked.connection_id in lost:
                 continue
-            connection_id, asked = found
             channel = self.channels.of(name)
-            self.channels.overlaps.suspect(name, "reconnect", connection_id)
+            self.channels.overlaps.suspect(name, "reconnect", asked.connection_id)
             if channel.refreshed:
                 why = f"{name!r} is still silent after a resubscription"
-                lost[connection_id] = ConnectionLost(why, reason="silent")
+                lost[asked.connection_id] = ConnectionLost(why, reason="silent")
                 continue
             why = f"{name!r} has been silent for {self._stale_after:g} s"
             self._output.notify(Resubscribing, name, "silent", why)
