@@ -29,7 +29,6 @@ def test_a_common_run_proves_the_successor() -> None:
     run.show(OLD, RUN)
     run.show(NEW, RUN)
     assert run.merge.is_proven(LATER)
-    assert run.merge.copies == {OLD: 0, NEW: RUN}
 
 
 def test_after_a_run_the_successor_goes_on_where_the_leader_stopped() -> None:
@@ -53,7 +52,6 @@ def test_after_a_run_the_successor_brings_copies_of_what_was_delivered() -> None
     assert not run.merge.is_over
     run.show(NEW, 2, 3, 4)
     assert (run.delivered, run.marks) == ([1, 2, 3, 4], [])
-    assert run.merge.copies == {NEW: RUN + 3}
     assert run.merge.is_over
 
 
@@ -282,16 +280,6 @@ def test_after_a_switch_without_proof_the_old_leader_must_be_proven_too() -> Non
     run.show(NEW, 5, 6, 7)
     run.show(OLD, 5, 6, 7)
     assert run.merge.is_proven(run.now)
-
-
-def test_copies_are_counted_across_a_switch() -> None:
-    run = Overlap(None)
-    run.align()
-    run.merge.suspect(OLD, "invalid", LATER)
-    run.switch()
-    run.show(NEW, 1, 2)
-    run.switch()
-    assert run.merge.copies == {OLD: 0, NEW: RUN}
 
 
 def test_silence_of_both_proves_the_successor() -> None:

@@ -167,7 +167,7 @@ def test_a_successor_is_a_confirmed_connection(is_numbered: bool) -> None:
     run.merge.confirmed(THIRD, 0.0)
     run.switch()
     assert run.merge.leader == THIRD
-    assert list(run.merge.copies) == [OLD, NEW, THIRD]
+    assert list(run.merge.connections) == [OLD, NEW, THIRD]
 
 
 def test_a_lone_connection_has_no_successor() -> None:

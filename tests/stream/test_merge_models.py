@@ -48,7 +48,7 @@ class Numbers:
         self.merge.confirmed(NEW, 0.0)
 
     def bring(self, connection_id: int, message: Message) -> None:
-        if connection_id not in self.merge.copies:
+        if connection_id not in self.merge.connections:
             return
         arrived(message, connection_id)
         assert message.sequence is not None

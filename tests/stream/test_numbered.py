@@ -20,12 +20,11 @@ def test_a_number_is_delivered_once_whoever_brings_it() -> None:
     assert (run.delivered, run.marks) == ([2, 3, 4, 5], [])
 
 
-def test_copies_are_counted_for_the_connection_and_not_as_duplicates() -> None:
+def test_copies_are_not_counted_as_duplicates() -> None:
     run = Overlap(1)
     run.count(OLD, 2, 3)
     run.count(NEW, 2, 3, 4)
     run.count(OLD, 4)
-    assert run.merge.copies == {OLD: 1, NEW: 2}
     assert run.channel.late_or_duplicate == 0
 
 

@@ -12,7 +12,6 @@ class ChannelLine:
 
     __slots__ = (
         "confirmed_at",
-        "copies",
         "doubt",
         "first",
         "id",
@@ -36,8 +35,6 @@ class ChannelLine:
         self.is_asked = False
         #: On channels without numbers: what it brings, and what is delivered.
         self.matching = matching
-        #: With numbers: how many of its messages were dropped, as others had brought them.
-        self.copies = 0
         #: The first and the highest number of its sequence; None if not known.
         self.first: int | None = None
         self.last: int | None = None

@@ -31,7 +31,7 @@ LAG = 0.25
 RING_BYTES = 256 * 1024
 OVERHEAD = 512
 
-_Gram = tuple[Hashable, ...]
+_Run = tuple[Hashable, ...]
 
 
 def is_snapshot(message: Message) -> bool:
@@ -56,7 +56,7 @@ class _Unmatched(NamedTuple):
     identity: Hashable
     at: float
     size: int
-    run: _Gram | None
+    run: _Run | None
     entry: Entry | None
 
 
@@ -73,10 +73,10 @@ class _Strand:
         #: Identity and time of the last messages, the newest last.
         self._recent: tuple[tuple[Hashable, float], ...] = ()
         #: Position of the last message, and time of the first, of each run.
-        self.runs: dict[_Gram, list[tuple[int, float]]] = {}
+        self.runs: dict[_Run, list[tuple[int, float]]] = {}
 
     def add(self, identity: Hashable, at: float, size: int, entry: Entry | None) -> None:
-        run: _Gram | None = None
+        run: _Run | None = None
         self._recent = () if identity is None else (*self._recent[1 - RUN :], (identity, at))
         if len(self._recent) == RUN:
             run = tuple([known for known, _ in self._recent])
@@ -120,7 +120,7 @@ class _Strand:
             self.pop()
         return is_full
 
-    def only_place(self, run: _Gram) -> tuple[int, float] | None:
+    def only_place(self, run: _Run) -> tuple[int, float] | None:
         """Return where a run is, and the time of its first message, if it came only once."""
         places = self.runs.get(run)
         return places[0] if places is not None and len(places) == 1 else None
@@ -142,7 +142,6 @@ class Matching:
         "_settled_at",
         "_was_aligned",
         "active_at",
-        "copies",
         "is_aligned",
     )
 
@@ -159,8 +158,6 @@ class Matching:
         #: When a message last came, except for snapshots of the connection, or one was lost
         #: (monotonic s).
         self.active_at = float("-inf")
-        #: How many messages of the connection were dropped.
-        self.copies = 0
 
     @property
     def is_behind(self) -> bool:
@@ -201,7 +198,6 @@ class Matching:
         if identity is None or self._owed.items[0].identity != identity:
             return False
         self._owed.pop()
-        self.copies += 1
         return True
 
     def assume(self) -> None:
@@ -214,9 +210,8 @@ class Matching:
         if any(item.entry is not None and is_snapshot(item.entry.message) for item in ahead.items):
             return
         if (position := ahead.tail_of(owed)) is not None:
-            self.copies += len(ahead.pop_to(position))
+            ahead.pop_to(position)
         elif (position := owed.tail_of(ahead)) is not None:
-            self.copies += len(ahead.items)
             owed.pop_to(position)
             ahead.clear()
             self.is_aligned = self._was_aligned = True
@@ -250,7 +245,6 @@ class Matching:
             if mine is not None and mine == other.items[0].identity:
                 side.pop()
                 other.pop()
-                self.copies += 1
                 return
             self.is_aligned = False
         if not self.is_aligned:
@@ -270,7 +264,6 @@ class Matching:
             return
         mine, others = side.pop_to(here[0]), other.pop_to(there[0])
         ahead, owed = (mine, others) if side is self._ahead else (others, mine)
-        self.copies += len(ahead)
         if self._was_aligned:
             self._compare(ahead[:-RUN], owed[:-RUN])
         self.is_aligned = self._was_aligned = True

@@ -13,7 +13,7 @@ Pure: time is passed in (monotonic s), and so is the identity of a message.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Hashable
 from functools import partial
 
 from wsclient.messages import Message
@@ -75,14 +75,6 @@ class Merge:
         """The id of the connection that leads; None if all have left."""
         leader = self._numbers.leader if self.is_numbered else self._leader
         return leader if leader in self._lines else None
-
-    @property
-    def copies(self) -> Mapping[int, int]:
-        """How many messages were dropped of each connection that is here, oldest first.
-
-        Others had brought them. To be read before :meth:`leave`.
-        """
-        return {line.id: line.copies + line.matching.copies for line in self._lines.values()}
 
     @property
     def is_over(self) -> bool:
@@ -261,7 +253,6 @@ class Merge:
 
     def _renew(self, line: ChannelLine, is_aligned: bool) -> None:
         """Begin to match a connection again."""
-        line.copies += line.matching.copies
         line.matching = self._matching(is_aligned)
 
     def _align_again(self, now: float) -> None:
@@ -300,7 +291,6 @@ class Merge:
             self._renew(line, is_aligned=True)
         if is_proven:
             if not matching.is_aligned:
-                line.copies += len(rest)
                 rest.clear()
             line.doubt = None
         else:
@@ -354,7 +344,6 @@ class Merge:
         leader.is_met = leader.is_shared = True
         for line in self._lines.values():
             matching, line.matching = line.matching, _NO_MATCHING
-            line.copies += matching.copies
             for message, identity, doubt, is_refused in matching.rest():
                 line.doubt = doubt or line.doubt
                 delivered += (
@@ -371,7 +360,6 @@ class Merge:
         is_asked = line.is_asked and is_snapshot(message)
         if line.id != self.leader and not is_asked:
             self._is_mixed = True
-            line.copies += 1
             return []
         if is_asked:
             line.is_asked = False

@@ -175,7 +175,7 @@ class Numbered:
             or line.is_apart
             or (line.is_ignored and not self._rejoins(line, has_restarted, follows))
         ):
-            line.copies += 1
+            pass  # dropped
         elif has_restarted and not was_ignored:
             self._restart(delivered, line, message, is_refused, follows == last)
         elif number <= last:
@@ -290,7 +290,6 @@ class Numbered:
                 self.leader = fit.id
         else:
             line.is_met = True
-        line.copies += 1
 
     def _is_apart(self, line: ChannelLine, number: int, is_snapshot: bool, now: float) -> bool:
         """Return whether a delivered number is the connection's own: it was passed long ago."""
@@ -398,7 +397,7 @@ class Numbered:
             if last is None or number is None:
                 self._accept_jump(delivered, self._pop(), reason)
             elif number <= last:
-                self._pop().line.copies += 1
+                self._pop()
                 first.line.is_met = True
             elif first.key <= last:
                 self._pop()
