@@ -29,7 +29,7 @@ BUSY = 300.0
 
 @contextlib.contextmanager
 def rotating(rig: Rig, least: int) -> Iterator[None]:
-    """Rotate again and again during the block, at least so often."""
+    """Rotate again and again during the block, at least this often."""
     is_over = threading.Event()
 
     def rotate() -> None:

@@ -189,7 +189,7 @@ def test_a_successor_that_cannot_connect_is_tried_again(fault: Any) -> None:
         assert rig.rotations == 1
 
 
-def test_the_end_of_both_is_told_by_what_ended_the_successor() -> None:
+def test_the_end_of_both_is_reported_with_the_reason_of_the_successor() -> None:
     saboteur = Saboteur(random.Random(SEED), ["close 4000"])
     with rig_of("counted", 300.0, SEED, log=saboteur) as rig:
         events = rig.client.events()

@@ -7,7 +7,7 @@ from wsclient.options import Options
 from wsclient.sansio.backoff import Backoff, Budget
 from wsclient.sansio.outages import Outage
 from wsclient.sansio.output import Output
-from wsclient.sansio.slots import MAIN, Slot
+from wsclient.sansio.slots import Slot, SlotKey
 from wsclient.sansio.stops import Stops
 from wsclient.verdicts import Verdict
 
@@ -15,7 +15,7 @@ from wsclient.verdicts import Verdict
 def slot(connects: Budget | None = None, **options: float | None) -> Slot:
     found = Options(retry_delay=1.0, max_retry_delay=8.0, jitter=False, **options)  # type: ignore[arg-type]
     outage = Outage(Output(lambda _: False), Stops())
-    return Slot(MAIN, found, Backoff(1.0, 8.0, lambda: 1.0), connects, outage)
+    return Slot(SlotKey(), found, Backoff(1.0, 8.0, lambda: 1.0), connects, outage)
 
 
 def end(slot: Slot, now: float, error: Exception | None = None, **fields: bool) -> object:

@@ -29,7 +29,7 @@ BOOKS = {"range": "BTCUSDT", "pointer": "BTC-USDT", "connection": "tBTCUSD", "ch
 PATIENCE = 20.0
 #: How many of the venue's last messages a book may be behind where it has no number.
 MEMORY = 2000
-#: The last message of each channel is looked for among so many.
+#: The last message of each channel is looked for among this many messages.
 LAST = 200
 
 Best = tuple[Any, Any]

@@ -41,7 +41,7 @@ class Callers:
     def cancel_connect(self, token: Any) -> SlotKey | None:
         """Forget a caller in connect(). Return its slot, if no other caller waits for that."""
         slot, _ = self._connecting.pop(token, (None, 0.0))
-        return None if slot is None or self.wait_for(slot) else slot
+        return None if slot is None or self.is_awaited(slot) else slot
 
     def connected(self, slot: SlotKey) -> None:
         """Settle the callers in connect() that wait for ``slot``: its connection is open."""
@@ -54,11 +54,11 @@ class Callers:
                 del self._connecting[token]
                 self._output.settle(token, None if error is None else error.fresh())
 
-    def wait_for(self, slot: SlotKey) -> bool:
+    def is_awaited(self, slot: SlotKey) -> bool:
         """Return whether a caller in connect() waits for ``slot``."""
         return any(other == slot for other, _ in self._connecting.values())
 
-    def impatient(self, now: float) -> list[tuple[Any, SlotKey]]:
+    def expired(self, now: float) -> list[tuple[Any, SlotKey]]:
         """Return those in connect() whose time is over: their tokens and slots."""
         return [(t, slot) for t, (slot, deadline) in self._connecting.items() if now >= deadline]
 
@@ -100,7 +100,7 @@ class Callers:
     # In rotate().
 
     def rotate(self, token: Any, old: set[int], deadline: float) -> None:
-        """Add a caller that waits for the end of the connections ``old`` until ``deadline``."""
+        """Add a caller that waits, until ``deadline``, for the end of the connections ``old``."""
         self._rotating[token] = old, deadline
 
     def cancel_rotate(self, token: Any) -> None:
@@ -108,7 +108,10 @@ class Callers:
         self._rotating.pop(token, None)
 
     def rotated(self, connections: Container[int], now: float) -> None:
-        """Settle the callers in rotate() that waited for no more than these ``connections``."""
+        """Settle the callers in rotate() whose connections have ended, or whose time is over.
+
+        ``connections`` are those that have not ended.
+        """
         for token, (old, deadline) in list(self._rotating.items()):
             error = None
             if any(connection_id in connections for connection_id in old):

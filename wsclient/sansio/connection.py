@@ -361,15 +361,15 @@ class Connection:
             self.sending.flush(now)
         self.asked.requests.has_changed = False
 
-    def replace(self) -> None:
-        """Cut the connection, as the venue ends it soon and allows no second one."""
+    def cut_early(self) -> None:
+        """Cut the connection, as it must end soon and the venue allows no second one."""
         self._prove_healthy()  # so that the next attempt follows at once
         self.cut(ConnectionLost("the venue would end the connection soon", reason="age"))
 
     def retire(self, now: float) -> None:
         """Send a close frame, as another connection carries its channels, or it has none.
 
-        What it brings until the venue's close frame is processed.
+        What it brings before the venue's close frame is still processed.
         """
         self.retired_at = now
         self.hang_up()

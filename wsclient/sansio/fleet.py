@@ -11,7 +11,7 @@ from wsclient.sansio.connection import Connection, Stage
 from wsclient.sansio.connections import Connections
 from wsclient.sansio.outages import Outage
 from wsclient.sansio.output import Output
-from wsclient.sansio.plan import Place, Plan, plan
+from wsclient.sansio.plan import Plan, SlotView, plan
 from wsclient.sansio.slots import Slot, SlotKey
 from wsclient.sansio.stops import Stops
 from wsclient.sansio.wanted import Wanted
@@ -151,16 +151,16 @@ class Fleet:
 
     def _plan(self, now: float) -> Plan:
         needed = self._needed()
-        places = []
+        views = []
         for key, slot in self.slots.items():
             connections = [c for c in self.connections.of(key) if c.retired_at is None]
             standing = tuple(connection.standing() for connection in connections)
             ready_at = self._ready_at(connections, now)
-            places.append(Place(key, slot.due_at, standing, ready_at, key in needed))
+            views.append(SlotView(key, slot.due_at, standing, ready_at, key in needed))
         most = self._dialect.limits.connections
         if most is not None:  # what drains still counts at the venue
             most -= sum(connection.retired_at is not None for connection in self.connections)
-        return plan(now, places, most)
+        return plan(now, views, most)
 
     def _needed(self) -> set[SlotKey]:
         """Return the slots that channels or callers need. Without any, one is kept."""
@@ -198,8 +198,8 @@ class Fleet:
         """Open and end connections as the plan says."""
         found = self._plan(now)
         by_id: Mapping[int, Connection] = self.connections.by_id
-        for connection_id in found.replace:
-            by_id[connection_id].replace()
+        for connection_id in found.cut:
+            by_id[connection_id].cut_early()
         for connection_id in found.retire:
             if by_id[connection_id].has_opened:
                 self.channels.overlaps.switch(connection_id)

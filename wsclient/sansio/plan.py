@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from wsclient.sansio.slots import SlotKey
 
-__all__ = ["Place", "Plan", "Standing", "place", "plan"]
+__all__ = ["Plan", "SlotView", "Standing", "place", "plan"]
 
 INF = float("inf")
 
@@ -30,7 +30,7 @@ class Standing(NamedTuple):
     ends_at: float = INF
 
 
-class Place(NamedTuple):
+class SlotView(NamedTuple):
     """A slot as :func:`plan` sees it; all times are monotonic seconds.
 
     The next attempt may begin at ``due_at``. ``connections`` are those that are not ending, oldest
@@ -38,7 +38,7 @@ class Place(NamedTuple):
     belongs here, or a caller has asked for the connection.
     """
 
-    slot: SlotKey
+    key: SlotKey
     due_at: float
     connections: tuple[Standing, ...] = ()
     ready_at: float = INF
@@ -48,57 +48,57 @@ class Place(NamedTuple):
 class Plan(NamedTuple):
     """What to do now: slots to open a connection in, connections to end, slots to remove.
 
-    The channels of ``retire`` are carried by another connection, or there are none. ``replace`` are
-    cut: the venue allows no second connection. ``next_at`` is when a new plan is due at the latest
-    (monotonic s).
+    Another connection carries the channels of those to ``retire``, or they have none. Those to
+    ``cut`` must end soon, and the venue allows no second connection. ``next_at`` is when a new plan
+    is due at the latest (monotonic s).
     """
 
     open: tuple[SlotKey, ...] = ()
     retire: tuple[int, ...] = ()
-    replace: tuple[int, ...] = ()
+    cut: tuple[int, ...] = ()
     remove: tuple[SlotKey, ...] = ()
     next_at: float = INF
 
 
-def plan(now: float, places: Sequence[Place], most: int | None = None) -> Plan:
+def plan(now: float, slots: Sequence[SlotView], most: int | None = None) -> Plan:
     """Return what to do now about the connections of one client. Changes nothing.
 
     ``most`` is how many connections the venue allows at a time, None for no limit.
     """
     opening: list[SlotKey] = []
     retired: list[int] = []
-    replaced: list[int] = []
+    cut: list[int] = []
     removed: list[SlotKey] = []
     times = [INF]
-    count = sum(len(found.connections) for found in places)
-    for found in places:
-        connections = found.connections
-        if not found.is_needed:
+    count = sum(len(slot.connections) for slot in slots)
+    for slot in slots:
+        connections = slot.connections
+        if not slot.is_needed:
             retired += [standing.id for standing in connections]
             if not connections:
-                removed.append(found.slot)
+                removed.append(slot.key)
         elif not connections:
-            times.append(found.due_at)
-            if now >= found.due_at:
-                opening.append(found.slot)
+            times.append(slot.due_at)
+            if now >= slot.due_at:
+                opening.append(slot.key)
         elif len(connections) > 1:
             oldest, newest = connections[0], connections[-1]
             if oldest.is_open and newest.is_open:
-                at = min(found.ready_at, oldest.ends_at)
+                at = min(slot.ready_at, oldest.ends_at)
                 times.append(at)
                 if now >= at:
                     retired.append(oldest.id)
         elif (standing := connections[0]).is_open:
             may_overlap = most is None or count + len(opening) < most
-            at = max(standing.rotate_at, found.due_at) if may_overlap else standing.ends_at
+            at = max(standing.rotate_at, slot.due_at) if may_overlap else standing.ends_at
             times.append(at)
             if now < at:
                 pass
             elif may_overlap:
-                opening.append(found.slot)
+                opening.append(slot.key)
             else:
-                replaced.append(standing.id)
-    return Plan(tuple(opening), tuple(retired), tuple(replaced), tuple(removed), min(times))
+                cut.append(standing.id)
+    return Plan(tuple(opening), tuple(retired), tuple(cut), tuple(removed), min(times))
 
 
 def place(

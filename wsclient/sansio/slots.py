@@ -20,26 +20,21 @@ from wsclient.sansio.backoff import Backoff, Connects
 from wsclient.sansio.outages import Outage
 from wsclient.verdicts import Verdict
 
-__all__ = ["MAIN", "Slot", "SlotKey"]
+__all__ = ["Slot", "SlotKey"]
 
 INF = float("inf")
 
 
 class SlotKey(NamedTuple):
-    """The name of a slot: the address, the share of its channels, and the redundant line."""
+    """The name of a slot: its route, and its number among the slots of that route."""
 
     route: str = ""
     shard: int = 0
-    line: int = 0
 
     def __str__(self) -> str:
         if not self.route:
             return f"shard {self.shard}"
         return f"{self.route}/{self.shard}" if self.shard else self.route
-
-
-#: The only slot of a client with one address.
-MAIN = SlotKey()
 
 
 class Slot:
@@ -168,7 +163,7 @@ class Slot:
         """Note that the attempt to replace a connection, which still works, has failed."""
         self._not_before = now + (getattr(error, "retry_after", None) or 0.0)
         self.attempts = 0
-        # What is fatal for an attempt may pass until the connection ends; it is tried seldom.
+        # What is fatal for an attempt may be over before the connection ends: try again, rarely.
         self._wait(Verdict.RATE_LIMITED if verdict is Verdict.FATAL else verdict, now)
 
     def _wait(self, verdict: Verdict, now: float, *, is_at_once: bool = False) -> None:

@@ -158,7 +158,7 @@ class Supervisor:
             self._report_state,
         )
         self.fleet.make = self._make
-        self.fleet.is_awaited = self.callers.wait_for
+        self.fleet.is_awaited = self.callers.is_awaited
         self.intake = Intake(self._shared, self.counters, self._reports, self._on_open)
         self.endings = Endings(
             self.output,
@@ -421,7 +421,7 @@ class Supervisor:
         # First: what is new is not what an expired request asked for.
         for channel, why in self.placement.place_new(now).items():
             self.endings.refuse(channel, why)
-        for token, key in self.callers.impatient(now):
+        for token, key in self.callers.expired(now):
             slot = self.fleet.slots[key]
             self.output.settle(token, slot.timeout())
             self.cancel_connect(token)
