@@ -31,7 +31,7 @@ LAG = 0.25
 RING_BYTES = 256 * 1024
 OVERHEAD = 512
 
-_Run = tuple[Hashable, ...]
+_Identities = tuple[Hashable, ...]
 
 
 def is_snapshot(message: Message) -> bool:
@@ -56,7 +56,7 @@ class _Unmatched(NamedTuple):
     identity: Hashable
     at: float
     size: int
-    run: _Run | None
+    run: _Identities | None
     entry: Entry | None
 
 
@@ -73,10 +73,10 @@ class _Strand:
         #: Identity and time of the last messages, the newest last.
         self._recent: tuple[tuple[Hashable, float], ...] = ()
         #: Position of the last message, and time of the first, of each run.
-        self.runs: dict[_Run, list[tuple[int, float]]] = {}
+        self.runs: dict[_Identities, list[tuple[int, float]]] = {}
 
     def add(self, identity: Hashable, at: float, size: int, entry: Entry | None) -> None:
-        run: _Run | None = None
+        run: _Identities | None = None
         self._recent = () if identity is None else (*self._recent[1 - RUN :], (identity, at))
         if len(self._recent) == RUN:
             run = tuple([known for known, _ in self._recent])
@@ -120,7 +120,7 @@ class _Strand:
             self.pop()
         return is_full
 
-    def only_place(self, run: _Run) -> tuple[int, float] | None:
+    def only_place(self, run: _Identities) -> tuple[int, float] | None:
         """Return where a run is, and the time of its first message, if it came only once."""
         places = self.runs.get(run)
         return places[0] if places is not None and len(places) == 1 else None
