@@ -1,9 +1,9 @@
-"""The parts of the build for which setup.cfg has no word.
+"""The parts of the build that setup.cfg cannot express.
 
 The hottest modules may be compiled, by Cython from their Python sources and the ``.pxd`` files
-beside them. Nothing depends on it: a module that cannot be compiled runs as it is. They are
+beside them. Nothing depends on it: a module that is not compiled runs from its source. Modules are
 compiled where a C compiler is found, from the C files that a source distribution may hold, or else
-with the Cython that is installed. The environment variable WSCLIENT_COMPILE changes that:
+by the Cython that is installed. The environment variable WSCLIENT_COMPILE changes that:
 
 * 0: nothing is compiled;
 * 1: Cython is required, and modules are compiled even for an editable installation, where they
@@ -20,7 +20,7 @@ from setuptools.errors import CompileError
 
 COMPILED = Path("wsclient/stream/compiled")
 SOURCES = ("wsclient/stream/channel.py", "wsclient/stream/frames.py")
-WISH = os.environ.get("WSCLIENT_COMPILE", "")
+CHOICE = os.environ.get("WSCLIENT_COMPILE", "")
 
 
 def has_cython():
@@ -37,7 +37,7 @@ def translate(source, target):
     from Cython.Compiler.Options import default_options
 
     Path(target).parent.mkdir(parents=True, exist_ok=True)
-    # Annotations are for people and checkers: they may be wider or narrower than what comes.
+    # Annotations are for readers and type checkers: a value may be of another type at run time.
     directives = {"language_level": 3, "annotation_typing": False, "binding": True}
     options = CompilationOptions(
         default_options, output_file=str(target), compiler_directives=directives
@@ -59,7 +59,7 @@ class Sdist(sdist):
 
     def make_release_tree(self, base_dir, files):
         super().make_release_tree(base_dir, files)
-        if WISH != "0" and has_cython():
+        if CHOICE != "0" and has_cython():
             for source in SOURCES:
                 translate(source, Path(base_dir, source).with_suffix(".c"))
 
@@ -67,7 +67,7 @@ class Sdist(sdist):
 class BuildExt(build_ext):
     def run(self):
         is_beside_sources = self.inplace or self.editable_mode
-        if WISH == "1" or not is_beside_sources:
+        if CHOICE == "1" or not is_beside_sources:
             if is_beside_sources:
                 COMPILED.mkdir(exist_ok=True)
             super().run()
@@ -86,14 +86,14 @@ class BuildExt(build_ext):
 
 
 def extensions():
-    """Return the modules to compile. Their place says that they are not the sources' packages."""
+    """Return the modules to compile. The package ``compiled`` keeps them apart from the sources."""
     can_be = has_cython() or all(Path(source).with_suffix(".c").exists() for source in SOURCES)
-    if WISH != "1" and (WISH == "0" or not can_be):
+    if CHOICE != "1" and (CHOICE == "0" or not can_be):
         return []
     names = [(source, f"wsclient.stream.compiled.{Path(source).stem}") for source in SOURCES]
-    args = ["-g0"] if os.name == "posix" else []  # else they are five times as large
+    args = ["-g0"] if os.name == "posix" else []  # symbols make them five times as large
     return [
-        Extension(name, [source], extra_compile_args=args, optional=WISH != "1")
+        Extension(name, [source], extra_compile_args=args, optional=CHOICE != "1")
         for source, name in names
     ]
 
@@ -101,5 +101,5 @@ def extensions():
 setup(
     cmdclass={"build_ext": BuildExt, "sdist": Sdist},
     ext_modules=extensions(),
-    setup_requires=["Cython>=3.1"] if WISH == "1" and not has_cython() else [],
+    setup_requires=["Cython>=3.1"] if CHOICE == "1" and not has_cython() else [],
 )

@@ -47,8 +47,8 @@ __all__ = ["WebSocketClient", "client_of", "connect"]
 class WebSocketClient(_Observable, _Sender, _Receiver):
     """The connections to one venue, kept open in the background and read by blocking calls.
 
-    It opens one at first, and others that its channels need: for other addresses of the venue, or
-    beyond its limit of channels per connection.
+    It opens one connection at first, and more when its channels need them: those at other addresses
+    of the venue, and those beyond the venue's limit of channels per connection.
 
     ``url`` is a ``ws://`` or ``wss://`` URL, or a function that returns one and is called at each
     attempt. ``help(wsclient.Options)`` says what each option means. The connection is opened by
@@ -170,10 +170,10 @@ class WebSocketClient(_Observable, _Sender, _Receiver):
         """Replace each open connection by a new one, at a moment of your choice.
 
         The new connection opens beside the old one, which is closed when the new one carries all of
-        its channels. No message is lost or doubled, and a channel bears a mark only if that cannot
-        be proven. Where the venue allows one connection only, the old one is closed first, and all
-        channels bear a mark. The client does the same by itself before a venue's maximum age is
-        reached, and when the venue announces the end of a connection.
+        its channels. No message is lost or doubled, and a channel gets a gap mark only if that
+        cannot be proven. Where the venue allows only one connection, the old one is closed first,
+        and all channels get a gap mark. The client does the same by itself before a venue's maximum
+        age is reached, and when the venue announces the end of a connection.
 
         Returns when the old connections have ended. Raises TimeoutError after ``timeout`` seconds,
         NotConnected before ``connect()``, and the client's failure.

@@ -106,8 +106,8 @@ class StateChanged(Event):
 class Connected(Event):
     """A connection is open, and logged in if the venue requires a login.
 
-    It may be a further one, or one that is about to replace another. ``attempt`` is the number of
-    attempts that it took, including the successful one, since a connection was last healthy: one
+    It may be an additional one, or one that is about to replace another. ``attempt`` is the number
+    of attempts that it took, including the successful one, since a connection was last healthy: one
     that brought data or stayed open for ten seconds. ``route`` names its place if the client had an
     open connection already, else it is empty.
     """
@@ -125,9 +125,9 @@ class Disconnected(Event):
     ``stalled``, ``deaf`` (the peer did not read), ``silent``, ``unanswered`` (the venue did not
     answer a resubscription), ``protocol`` (the venue violated it), ``age`` (the venue would end the
     connection soon, and allows no second one beside it), ``rotated`` (another connection has taken
-    over its channels, or it had none; this is not counted as a disconnect), or the type of an
-    exception. ``code`` is the close code, 1006 if there was none. ``data_age`` is the time (s) from
-    the last data to the end, None if this connection brought none.
+    over its channels, or no channel needed it; this is not counted as a disconnect), or the type of
+    an exception. ``code`` is the close code, 1006 if there was none. ``data_age`` is the time (s)
+    from the last data to the end, None if this connection brought none.
     """
 
     why: str
@@ -186,8 +186,8 @@ class Rotated(Event):
 class RotationFailed(Event):
     """An attempt to replace this connection has failed; the next one follows in ``delay`` seconds.
 
-    The connection goes on until the venue ends it. Only then are its channels marked, by an
-    ordinary reconnect. ``why`` says how the attempt failed.
+    The connection stays until the venue ends it. Only then do its channels get a gap mark, as after
+    any reconnect. ``why`` says how the attempt failed.
     """
 
     delay: float

@@ -24,7 +24,7 @@ class _Sender:
         Raises NotConnected at once when the connection is not open, or when it ends before any
         byte was sent; OutcomeUnknown when it ends half way. The message is neither kept for the
         next connection nor sent twice. If the venue takes it at an address to which the client has
-        no connection yet, that is opened first, within ``connect_timeout``.
+        no connection yet, that connection is opened first, within ``connect_timeout``.
         """
         forbid_worker_threads()
         waiter = Waiter()

@@ -68,7 +68,7 @@ LOGGED: list[tuple[Event, int, str, bool]] = [
     (
         events.RouteFailed("private", "401"),
         FATAL,
-        "the connection 'private' has failed for good, its channels are lost, the others go on: "
+        "the connection 'private' has failed for good and its channels are lost; the others go on: "
         "401",
         True,
     ),

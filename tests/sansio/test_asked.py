@@ -76,7 +76,7 @@ class Desk:
     def missing(self, channel: str, connection_id: int) -> None:
         self.misses.append(channel)
 
-    def stopped(self, channel: str, reason: str, connection_id: int) -> None:
+    def ended(self, channel: str, reason: str, connection_id: int) -> None:
         self.stops_of[channel] = reason
 
     def left(self, channel: str, reason: str) -> None:
@@ -104,7 +104,7 @@ class Desk:
     def declined(self, channel: str, connection_id: int) -> None:
         raise AssertionError("no other connection carries it")
 
-    def joined(self, channel: str, connection_id: int) -> None:
+    def confirmed_beside(self, channel: str, connection_id: int) -> None:
         raise AssertionError("another connection carries it already")
 
     def crowded(self, entry: WantedChannel, connection_id: int, asked: int) -> bool:
@@ -191,7 +191,7 @@ class Desk:
     def rejected(self, rejection: Rejection) -> list[str]:
         return self._confirms(lambda: self._asked.rejected(rejection, self.now))
 
-    def ended(self, answer: Ended) -> bool:
+    def end(self, answer: Ended) -> bool:
         return self._asked.ended(answer)
 
     def active(self, *channels: str, **options: Any) -> Desk:
@@ -1076,7 +1076,7 @@ def test_a_late_answer_to_a_void_unsubscribe_does_not_end_a_later_one() -> None:
     assert desk.outcomes["other"] is None
 
 
-def test_a_channel_missing_from_a_cumulative_answer_has_stopped() -> None:
+def test_a_channel_missing_from_a_cumulative_answer_has_ended() -> None:
     desk = Desk().active("a", "b")
     desk.subscribe("c").send()
     desk.subscribed(["a"])
@@ -1107,12 +1107,12 @@ class TestEndedByTheVenue:
 
     def test_an_item_of_the_dialect(self) -> None:
         desk = Desk().active("orders:x", "orders", "orders-algo:x", "b")
-        assert desk.ended(Ended("too many", name="orders"))
+        assert desk.end(Ended("too many", name="orders"))
         assert desk.stops_of == {"orders:x": "too many", "orders": "too many"}
-        assert desk.ended(Ended("gone", channel="b"))
+        assert desk.end(Ended("gone", channel="b"))
         assert desk.stops_of["b"] == "gone"
-        assert not desk.ended(Ended("gone", channel="b")), "known already"
-        assert not desk.ended(Ended("gone", channel="c"))
+        assert not desk.end(Ended("gone", channel="b")), "known already"
+        assert not desk.end(Ended("gone", channel="c"))
 
     @pytest.mark.parametrize(
         "fields", [{"keeps_active": True}, {"verb": "unsubscribe"}, {"request_id": "theirs"}]

@@ -262,7 +262,7 @@ class Rig:
         return messages
 
     def release(self) -> None:
-        """Deliver what was released otherwise than by a read, as is done after each step."""
+        """Deliver what overlaps have released since the last read, as is done after each step."""
         self.delivered += self.supervisor.released()
 
     def ordinary(self, cid: int, batch: Batch, now: float) -> list[Message]:

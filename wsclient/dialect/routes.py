@@ -57,7 +57,7 @@ class Routing:
     def wire_name(self, channel: str) -> str:
         """Return the venue's own name of ``channel``: the name without the route.
 
-        Two channels of one route must not have the same.
+        Two channels of one route must not have the same name there.
         """
         return channel
 
@@ -75,8 +75,8 @@ class Routing:
     def needs_credentials(self, channel: str, options: Mapping[str, Any]) -> bool:
         """Return whether the venue never sends ``channel`` to a client without credentials.
 
-        ``options`` are those of the subscribe: with a token there, none may be needed. Such a
-        channel is refused to a client without credentials.
+        ``options`` are those of the subscribe: with a token there, credentials may not be needed.
+        Such a channel is refused to a client without credentials.
         """
         return False
 
@@ -87,7 +87,8 @@ class RouteAddresses:
     ``parts`` maps the name of each route to its part of the address. By default that is the end of
     the path, behind ``after`` (``"/v5/"``): all routes have the host, the query and the beginning
     of the path of the address that the user gave, so that proxies and test venues have them too.
-    Elsewhere, ``before`` and ``behind`` are regular expressions of the rest of an address.
+    For addresses of another form, ``before`` and ``behind`` are regular expressions for the text
+    before and after the part.
     """
 
     def __init__(

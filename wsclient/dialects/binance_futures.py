@@ -74,8 +74,8 @@ class BinanceFutures(Binance):
 
     Each stream belongs to one route, and a connection has one route: ``public`` sends ``@depth``,
     ``@bookTicker`` and ``@trade``, ``private`` the account, ``market`` all others (``@aggTrade``,
-    ``@markPrice``, ``@kline_1m``). One client has channels of all. A connection of no channel yet
-    has the route of the address, or else of the streams that the address names, or else
+    ``@markPrice``, ``@kline_1m``). One client can have channels of all. A connection without
+    channels has the route of the address, or else of the streams that the address names, or else
     ``public``.
 
     COIN-M futures have no routes: ``wss://dstream.binance.com`` is left unchanged. Their order
@@ -112,7 +112,7 @@ class BinanceFutures(Binance):
         return _route(channel) if self.default_route(url) else ""
 
     def request_route(self, payload: Any, url: str) -> str:
-        """Return the route of the streams that a request names: any other acknowledges in vain."""
+        """Return the route of the streams that a request names: others only acknowledge it."""
         default = self.default_route(url)
         named = payload.get("params") if isinstance(payload, Mapping) else None
         streams = named if isinstance(named, (list, tuple)) else []

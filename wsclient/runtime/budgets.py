@@ -44,7 +44,7 @@ _budgets: weakref.WeakValueDictionary[tuple[str, int, float], SharedBudget] = (
 def budget_of(address: str, count: int, per: float) -> SharedBudget:
     """Return the budget of an address, ``count`` attempts in ``per`` seconds.
 
-    All clients of this process that ask for the same one get the same.
+    Clients of this process that name the same address and limit share one budget.
     """
     made = SharedBudget(count, per)
     return _budgets.setdefault((address, count, per), made)

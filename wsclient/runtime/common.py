@@ -243,7 +243,7 @@ class Common(ABC):
             self.supervisor.fail(failure)
 
     def deliver_released(self) -> None:
-        """Deliver what no read has brought just now, under the lock."""
+        """Deliver what overlaps have released since the last read. Call it with the lock."""
         if messages := self.supervisor.released():
             self.deliver(messages)
 

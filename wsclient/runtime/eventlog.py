@@ -101,8 +101,8 @@ _OF_CONNECTIONS: _Records = {
     ),
     events.RouteFailed: (
         ERROR,
-        "the connection {e.route!r} has failed for good, its channels are lost, the others go on: "
-        "{e.why}",
+        "the connection {e.route!r} has failed for good and its channels are lost; "
+        "the others go on: {e.why}",
     ),
     events.Waiting: _waiting,
     events.Rejected: _rejected,

@@ -109,19 +109,19 @@ class Asked:
             self.requests.add([channel], entry.options)
 
     def ask_again(self, channels: Iterable[str]) -> None:
-        """Subscribe again to channels that the venue has ended (:meth:`Outcomes.stopped`)."""
-        stopped = [
+        """Subscribe again to channels that the venue has ended (:meth:`Outcomes.ended`)."""
+        ended = [
             entry
             for entry in self._wanted.among(channels)
             if self.settling.lacks(entry) and not self.requests.is_asked_for(entry.channel)
         ]
-        for entry in stopped:
+        for entry in ended:
             self._outcomes.again(entry, self.connection_id)
         # These may still be subscribed at the venue, which would refuse a second subscribe.
-        uncertain = [entry for entry in stopped if self.settling.of(entry.channel).may_have]
+        uncertain = [entry for entry in ended if self.settling.of(entry.channel).may_have]
         for options, names in by_options(uncertain):
             self.requests.add(names, options, subscribe=False, quiet=True)
-        for options, names in by_options(stopped):
+        for options, names in by_options(ended):
             self.requests.add(names, options)
 
     def lacking(self, channels: Iterable[str]) -> list[WantedChannel]:
@@ -175,7 +175,7 @@ class Asked:
         """Process an accepting answer."""
         matches = self.requests.match(ack)
         if not matches and ack.verb == "unsubscribe" and ack.request_id is None:
-            self.settling.stop(ack.channel, "the venue has unsubscribed it", is_certain=True)
+            self.settling.ended(ack.channel, "the venue has unsubscribed it", is_certain=True)
         confirmed = [name for request, name in matches if self.settling.accepted(request, name)]
         self._report_confirmed(confirmed, now)
         for request, _ in matches[:1]:
@@ -193,7 +193,7 @@ class Asked:
             is_foreign = rejection.request_id is not None  # of a user's own message, by send()
             if is_foreign or rejection.keeps_active or rejection.verb == "unsubscribe":
                 return False
-            return self.settling.stop(rejection.channel, reason)
+            return self.settling.ended(rejection.channel, reason)
         request, _ = matches[0]
         confirmed = []
         if rejection.is_one:
@@ -225,7 +225,7 @@ class Asked:
         reason = "it is no longer among the venue's subscribed channels"
         for entry in list(self._wanted) if self._wanted.count(ACTIVE) else ():
             if self._wanted.is_carried(entry, self.connection_id) and entry.channel not in listed:
-                self.settling.stop(entry.channel, reason, is_certain=True)
+                self.settling.ended(entry.channel, reason, is_certain=True)
 
     def data(self, channel: str, now: float) -> None:
         """Process the arrival of data: it confirms a channel if the venue never acknowledges."""
@@ -251,7 +251,7 @@ class Asked:
         names = [] if answer.channel is None else [answer.channel]
         if answer.name is not None:
             names = self._wanted.named(answer.name)
-        has_ended = [self.settling.stop(name, one_line(answer.reason)) for name in names]
+        has_ended = [self.settling.ended(name, one_line(answer.reason)) for name in names]
         return any(has_ended)
 
     # Time, and the end.

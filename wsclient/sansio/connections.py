@@ -45,6 +45,10 @@ class Connections:
         """Return the connections of a slot, oldest first."""
         return self._by_slot.get(slot, ())
 
+    def staying(self, slot: SlotKey | None) -> list[Connection]:
+        """Return the connections of a slot that are not retired, oldest first."""
+        return [connection for connection in self.of(slot) if connection.retired_at is None]
+
     def serving(self, slot: SlotKey | None, carriers: Container[int] = ()) -> Connection | None:
         """Return the open connection of a slot that takes requests for a channel.
 

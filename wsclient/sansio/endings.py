@@ -90,20 +90,19 @@ class Endings:
         verdict: Verdict,
         now: float,
     ) -> None:
-        """Note that a connection has ended, or that its attempt has failed, by ``error``.
+        """Note that a connection has ended, or that its attempt has failed, because of ``error``.
 
-        ``text`` is the text of ``error``, ``verdict`` says whether another attempt follows.
+        ``text`` is the text of ``error``; ``verdict`` says whether another attempt may follow.
         """
         slot = connection.slot
-        others = [c for c in self._fleet.connections.of(slot.key) if c is not connection]
-        others = [other for other in others if other.retired_at is None]
+        others = [c for c in self._fleet.connections.staying(slot.key) if c is not connection]
         is_served = any(other.stage is Stage.OPEN for other in others)
         is_retired = connection.retired_at is not None
         if is_retired:
             text = "another connection has taken over" if slot.channels else "no channel needed it"
         else:
             slot.last_reason = text
-        self._count(connection, error, text, now, others)
+        self._count(connection, error, text, now, others, is_served=is_served)
         was_healthy = connection.has_opened and connection.is_healthy
         failure = None
         if is_retired:
@@ -136,7 +135,7 @@ class Endings:
         self._report_state(slot.last_reason if is_retired else text)
 
     def state_now(self, but: Connection | None = None) -> str:
-        """Return the state of the client, which runs, as if ``but`` had ended."""
+        """Return the state of the running client, as if ``but`` had ended."""
         furthest = self._fleet.connections.furthest(but)
         return State.BACKING_OFF.value if furthest is None else furthest.value
 
@@ -147,10 +146,11 @@ class Endings:
         text: str,
         now: float,
         others: Sequence[Connection],
+        *,
+        is_served: bool,
     ) -> None:
-        """Count and report the end."""
+        """Count and report the end. ``is_served``: one of ``others`` is open."""
         reason = reason_of(error)
-        is_served = any(other.stage is Stage.OPEN for other in others)
         if not connection.has_opened:
             self.attempt_failures[reason] += 1
             return
@@ -172,13 +172,13 @@ class Endings:
             seconds = round(now - successor.dialed_at, 3)
             self._output.notify(Rotated, connection.id, seconds, connection_id=successor.id)
 
-    def _ask_again(self, left: Connection) -> None:
-        """Subscribe, on a connection that is left, to what it does not carry.
+    def _ask_again(self, remaining: Connection) -> None:
+        """Subscribe, on a connection that remains, to what it does not carry.
 
         The venue has refused these channels there, while the other connection carried them.
         """
-        if left.stage is Stage.OPEN:
-            left.subscribe(left.asked.lacking(left.slot.channels))
+        if remaining.stage is Stage.OPEN:
+            remaining.subscribe(remaining.asked.lacking(remaining.slot.channels))
 
     def report_wait(self, slot: Slot, why: str, now: float, but: Connection | None = None) -> None:
         """Report that the next attempt in ``slot`` waits; ``but`` is the connection that ends."""
@@ -211,7 +211,7 @@ class Endings:
         self._fleet.remove(slot.key)
 
     def refuse(self, channel: str, why: str) -> None:
-        """Note that nothing carries a channel: it is no longer wanted."""
+        """Note that no connection can carry a channel: it is no longer wanted."""
         entry = self._upkeep.wanted.get(channel)
         if entry is not None:
             report = self._outcomes.lost if entry.was_active else self._outcomes.refused

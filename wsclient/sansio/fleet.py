@@ -23,9 +23,7 @@ __all__ = ["Fleet"]
 INF = float("inf")
 #: How often (s) to look whether a connection can take over from another one.
 LOOK = 0.5
-#: While two connections carry the same channels, the plan is due this often (s).
-LOOK_AGAIN = 0.1
-#: How many connections are remembered that have taken over from another one.
+#: How many successors are remembered, each with the first connection of its stream.
 ROOTS = 1000
 
 
@@ -77,7 +75,7 @@ class Fleet:
         self._connects = connects
         self.connections = Connections()
         self.slots: dict[SlotKey, Slot] = {}
-        #: The first connection of the stream that each successor goes on with.
+        #: The first connection of the stream that each successor continues.
         self._roots: dict[int, int] = {}
         self.make: Callable[[Slot, float], Connection]
         self.wanted: Wanted
@@ -111,7 +109,8 @@ class Fleet:
     def opened(self, connection: Connection, now: float) -> bool:
         """Note that a connection is open. Return whether it is the only one in its slot.
 
-        If another one is open, its channels will overlap: it goes on with the stream of the other.
+        Beside another open one it is a successor: their channels overlap, and it continues the
+        stream of the other.
         """
         others = [c for c in self.connections.of(connection.slot.key) if c is not connection]
         for other in others:
@@ -126,15 +125,14 @@ class Fleet:
         return not others
 
     def root(self, connection_id: int) -> int:
-        """Return the connection with which a stream began. Needs no lock.
+        """Return the first connection of the stream that a connection continues. Needs no lock.
 
-        ``connection_id`` goes on with that stream, as it has taken over from one connection after
-        the other.
+        A stream goes on while one connection takes over from another.
         """
         return self._roots.get(connection_id, connection_id)
 
     def goes_on(self, root: int) -> bool:
-        """Return whether an open connection goes on with a stream. Needs no lock."""
+        """Return whether an open connection continues the stream with this root. Needs no lock."""
         return any(self.root(c.id) == root for c in self.connections if c.has_opened)
 
     def is_up(self, channel: str) -> bool:
@@ -153,12 +151,12 @@ class Fleet:
         needed = self._needed()
         views = []
         for key, slot in self.slots.items():
-            connections = [c for c in self.connections.of(key) if c.retired_at is None]
+            connections = self.connections.staying(key)
             standing = tuple(connection.standing() for connection in connections)
             ready_at = self._ready_at(connections, now)
             views.append(SlotView(key, slot.due_at, standing, ready_at, key in needed))
         most = self._dialect.limits.connections
-        if most is not None:  # what drains still counts at the venue
+        if most is not None:  # the venue still counts connections that drain
             most -= sum(connection.retired_at is not None for connection in self.connections)
         return plan(now, views, most)
 
@@ -189,8 +187,8 @@ class Fleet:
 
     def next_at(self, now: float) -> float:
         """Return when the plan is due next (monotonic s, ``inf`` for never)."""
-        slots = map(self.connections.of, self.slots)
-        # What a connection brings may prove that it can take over, and makes no other work.
+        slots = map(self.connections.staying, self.slots)
+        # Messages may prove that a connection can take over, and cause no tick by themselves.
         look_at = now + LOOK if any(map(_overlap, slots)) else INF
         return min(self._plan(now).next_at, look_at)
 
@@ -207,7 +205,7 @@ class Fleet:
             else:
                 self.connections.abort(by_id[connection_id])
         for key in found.remove:
-            if not self.connections.of(key):  # else its last one still drains
+            if not self.connections.of(key):  # else its last connection still drains
                 self.remove(key)
         for key in found.open:
             slot = self.slots[key]
@@ -220,9 +218,5 @@ class Fleet:
 
 
 def _overlap(connections: Sequence[Connection]) -> bool:
-    """Return whether the newest of the connections of a slot may take over from the oldest."""
-    return (
-        len(connections) > 1
-        and connections[0].retired_at is None
-        and connections[-1].stage is Stage.OPEN
-    )
+    """Return whether the newest connection of a slot may take over from the oldest."""
+    return len(connections) > 1 and connections[-1].stage is Stage.OPEN

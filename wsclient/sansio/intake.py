@@ -180,7 +180,7 @@ class Intake:
         return messages
 
     def released(self) -> list[Message]:
-        """Return the messages that were released otherwise than by a read."""
+        """Return the messages that overlaps have released since the last read."""
         messages = self._take_released()
         self._counters.messages += len(messages)
         return messages

@@ -16,9 +16,9 @@ JITTER = 0.02
 ENDING_WITHIN = 60.0
 #: The replacements of connections that a venue will end are spread over at most this time (s).
 MAX_JITTER = 10.0
-#: How long (s) a replacement at a moment of the user's choice may take.
+#: How long (s) a replacement that the user has asked for may take.
 ROTATION_TIME = 60.0
-#: How long (s) it is kept at least beside its successor, as long as not all is proven.
+#: How long (s) a connection is kept at least beside its successor, unless all is proven earlier.
 OVERLAP_TIME = 30.0
 
 
@@ -33,7 +33,7 @@ class Lifetime:
 
     def __init__(self, random: Callable[[], float]) -> None:
         self._random = random
-        #: When a successor is due that replaces it, and when it ends. ``inf`` for never.
+        #: When a successor is due, and when this connection ends; ``inf`` for never.
         self.rotate_at = self.ends_at = INF
 
     def opened(self, at: float, max_age: float | None) -> None:
@@ -44,16 +44,16 @@ class Lifetime:
             self._end_by(ends_at, ends_at - early)
 
     def announced(self, within: float | None, now: float) -> None:
-        """Note that the venue has announced its end, within a time (s) if it has said when."""
+        """Note that the venue has announced its end, ``within`` a time (s), None if not stated."""
         left = ENDING_WITHIN if within is None else within
         self._end_by(now + left, now + min(MAX_JITTER, left / 4) * self._random())
 
     def rotate(self, now: float, within: float = ROTATION_TIME) -> None:
-        """Replace it from now on, within a time (s)."""
+        """Note that a successor is due now, and that it ends within a time (s)."""
         self._end_by(now + within, now)
 
     def overlaps(self, now: float) -> None:
-        """Note that a successor is open, which needs some time to show what it carries."""
+        """Note that a successor is open, and needs some time to prove that it can take over."""
         self.ends_at = max(self.ends_at, now + OVERLAP_TIME)
 
     def _end_by(self, ends_at: float, rotate_at: float) -> None:

@@ -44,7 +44,7 @@ class ChannelOutcomes:
             upkeep.confirmed(channel, now)
         self._output.notify(Subscribed, tuple(channels))
 
-    def joined(self, channel: str, connection_id: int) -> None:
+    def confirmed_beside(self, channel: str, connection_id: int) -> None:
         self.upkeep.channels.of(channel)
         self.upkeep.channels.overlaps.join(
             channel, connection_id, self.upkeep.wanted.carriers(channel)
@@ -68,12 +68,12 @@ class ChannelOutcomes:
         self.upkeep.channels.of(channel)
         self.upkeep.channels.overlaps.suspect(channel, "reconnect", connection_id)
 
-    def stopped(self, channel: str, reason: str, connection_id: int) -> None:
+    def ended(self, channel: str, reason: str, connection_id: int) -> None:
         self.upkeep.channels.of(channel)
         self.upkeep.channels.overlaps.leave(channel, "reconnect", connection_id)
         self._counters.channels_ended += 1
         why = f"{channel!r} was ended by the venue: {reason}"
-        self.upkeep.stopped(channel, why)
+        self.upkeep.ended(channel, why)
         self._output.notify_if_room(Resubscribing, channel, "ended", why)
 
     def again(self, entry: WantedChannel, connection_id: int) -> None:

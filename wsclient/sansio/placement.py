@@ -68,7 +68,7 @@ class Placement:
         for key, names in found.items():
             self._place(self._fleet.slot(key, now), self._fleet.wanted.among(names))
         return refused | dict.fromkeys(
-            left, f"the venue allows {self._most} connections, which are full"
+            left, f"the venue allows {self._most} connections, and all are full"
         )
 
     def _room(self, route: str) -> int | None:

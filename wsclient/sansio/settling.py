@@ -118,7 +118,7 @@ class Settling:
             self.left(entry)
         elif entry is not None and (request.id or 0) > self.of(channel).id:
             # The venue has refused it on another connection, so that the channel is wanted.
-            self.stop(channel, "the venue has unsubscribed it", is_certain=True)
+            self.ended(channel, "the venue has unsubscribed it", is_certain=True)
         return False
 
     def refused(self, request: Request, name: str, reason: str) -> None:
@@ -183,7 +183,7 @@ class Settling:
         attempts.id = max(attempts.id, request_id)
         return self._wanted.confirm(entry, self._id, attempts.id)
 
-    def stop(self, channel: str | None, reason: str, *, is_certain: bool = False) -> bool:
+    def ended(self, channel: str | None, reason: str, *, is_certain: bool = False) -> bool:
         """Note that the venue has ended ``channel`` here; return False if it was not active.
 
         ``is_certain``: the venue will not refuse another subscribe as already subscribed.
@@ -199,7 +199,7 @@ class Settling:
         attempts.has_ended = True
         if is_certain:
             attempts.sent, attempts.was_confirmed = 0, False
-        self._outcomes.stopped(entry.channel, reason, self._id)
+        self._outcomes.ended(entry.channel, reason, self._id)
         return True
 
     def left(self, entry: WantedChannel) -> None:

@@ -1,4 +1,4 @@
-"""The supervisor of one client: how what happens to its connections concerns its callers.
+"""The supervisor of one client: what its callers ask for, and what happens to its connections.
 
 The number of connections follows from the plan (``plan.py``, ``fleet.py``). The state machine of a
 client is in ``life.py``, that of a connection in ``connection.py``, and that of a wanted channel in
@@ -215,9 +215,9 @@ class Supervisor:
         return connection
 
     def released(self) -> list[Message]:
-        """Return the messages that no read has brought just now, to be delivered at once.
+        """Return the messages that overlaps have released since the last read.
 
-        Two connections carried their channels, and one has ended, or has been waited for.
+        They waited for another connection, which has ended or taken too long. Deliver them at once.
         """
         return self.intake.released() if self._overlaps.released else []
 
@@ -228,7 +228,7 @@ class Supervisor:
     def is_due(self, connection: Connection | None) -> bool:
         """Return whether there is work before the deadline last returned by :meth:`next_deadline`.
 
-        ``connection``: the one that something has come on since; None if that has ended.
+        ``connection`` is the one that has brought something since; None if it has ended.
         """
         output = self.output
         return (
@@ -418,7 +418,7 @@ class Supervisor:
                 if connection.heartbeat is not None:
                     connection.heartbeat.stopped(now, now - self._looked_at)
         self._overlaps.tick(now)
-        # First: what is new is not what an expired request asked for.
+        # Before requests expire: an old request must not decide about a channel that is new.
         for channel, why in self.placement.place_new(now).items():
             self.endings.refuse(channel, why)
         for token, key in self.callers.expired(now):
@@ -479,7 +479,7 @@ class Supervisor:
             self.callers.report_new(state.value, is_open=state is State.OPEN)
 
     def _report_state(self, why: str, connection_id: int | None = None) -> bool:
-        """Emit an event if the state of the client, which runs, has changed. Return whether."""
+        """Emit an event if the state of the running client has changed; return whether it has."""
         if not self.life.is_running:
             return False
         return self.output.report_state(self.state.value, why, connection_id)

@@ -1,6 +1,6 @@
-"""The upkeep of channels: what is due for them, in time.
+"""The upkeep of channels: what is due for them later.
 
-That is: another subscribe to channels that the venue has ended, a new snapshot of an order
+Due are: another subscribe to channels that the venue has ended, a new snapshot of an order
 book that is out of sync, a resubscription of a silent channel, and a report of a channel that is
 confirmed but never sends.
 """
@@ -28,7 +28,7 @@ __all__ = ["Places", "Upkeep"]
 
 
 class Places(Protocol):
-    """Where channels belong: what the upkeep needs of the connections of its client."""
+    """Where channels belong: what :class:`Upkeep` and its outcomes need of the connections."""
 
     def forget(self, entry: WantedChannel) -> None:
         """Forget what was asked for a channel: the state of its stream is void."""
@@ -37,9 +37,9 @@ class Places(Protocol):
         """Note that a channel is no longer wanted, and needs no room."""
 
     def crowded(self, entry: WantedChannel, connection_id: int, asked: int) -> bool:
-        """Note that a connection had no room for ``asked`` channels of a message.
+        """Note that a connection has no room for a channel, one of ``asked`` of a message.
 
-        Returns whether this one of them is placed again.
+        Returns whether the channel is placed again.
         """
 
     def asking(self, entry: WantedChannel) -> Mapping[int, bool]:
@@ -52,7 +52,7 @@ class Places(Protocol):
         """Return the ids of the other connections in the slot of a connection."""
 
     def renewed(self, entry: WantedChannel) -> None:
-        """Subscribe to a channel that was unsubscribed, as a caller wants it again."""
+        """Subscribe to a channel that is unsubscribed, and wanted again."""
 
     def asked_of(self, channel: str) -> Asked | None:
         """Return what was asked on the open connection that takes requests for a channel.
@@ -76,11 +76,11 @@ class Upkeep:
 
     __slots__ = (
         "_ended",
+        "_just_ended",
         "_output",
         "_places",
         "_reports",
         "_stale_after",
-        "_stopped",
         "_stops",
         "_watched",
         "channels",
@@ -118,7 +118,7 @@ class Upkeep:
         #: Channels that the venue has ended without an unsubscribe.
         self._ended = Refreshes(budget=self.refreshes.budget)
         #: Those of them that have ended since the last tick, each with a text for the event.
-        self._stopped: dict[str, str] = {}
+        self._just_ended: dict[str, str] = {}
         #: Active channels whose silence is watched.
         self._watched = Timers(self._silent_at)
         #: Something may be due before anything else that was known.
@@ -127,7 +127,7 @@ class Upkeep:
     # What is noted for later.
 
     def confirmed(self, channel: str, now: float) -> None:
-        """Note that a channel is active: it is to send something."""
+        """Note that a channel is active: from now on messages are expected."""
         self.channels.of(channel).data_at = now
         self._watched.add(channel)
         self.first_messages.confirmed(channel, now)
@@ -139,9 +139,9 @@ class Upkeep:
         self.first_messages.kept(channel)
         self.has_changed = True
 
-    def stopped(self, channel: str, why: str) -> None:
-        """Note that the venue has ended a channel: it is to be subscribed to again."""
-        self._stopped[channel] = why
+    def ended(self, channel: str, why: str) -> None:
+        """Note that the venue has ended a channel. It will be subscribed to again."""
+        self._just_ended[channel] = why
         self.has_changed = True
 
     def forget(self, channel: str) -> None:
@@ -164,7 +164,7 @@ class Upkeep:
         for entry in entries:
             if self._places.asked_of_newest(entry.channel) is None:
                 # The next connection begins with all that is wanted.
-                self._stopped.pop(entry.channel, None)
+                self._just_ended.pop(entry.channel, None)
                 self._ended.done(entry.channel)
         self.wanted.connection_lost(entries, connection_id)
         for entry in entries:
@@ -210,11 +210,11 @@ class Upkeep:
         that must be replaced, and why.
         """
         lost = self._tick_silent(now)
-        for channel, why in self._stopped.items():
+        for channel, why in self._just_ended.items():
             if channel in self.wanted:
                 self._ended.want(channel, now)
             self._reports.ended(channel, why, now)
-        self._stopped.clear()
+        self._just_ended.clear()
         again: dict[Asked, list[str]] = {}
         for channel in self._ended.take(now, self._reachable, at_once=at_once):
             self._ended.done(channel)

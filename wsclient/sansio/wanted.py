@@ -64,16 +64,16 @@ class Outcomes(Protocol):
         ``reason`` is empty, or says why that is not certain.
         """
 
-    def joined(self, channel: str, connection_id: int) -> None:
+    def confirmed_beside(self, channel: str, connection_id: int) -> None:
         """Note that the venue has confirmed, on a connection, a channel that is active already."""
 
     def missing(self, channel: str, connection_id: int) -> None:
-        """Note that data of a connection may be missing: a channel has ended there.
+        """Note that messages of a channel may be missing: it has ended on a connection.
 
-        It is subscribed to again.
+        It is subscribed to again there.
         """
 
-    def stopped(self, channel: str, reason: str, connection_id: int) -> None:
+    def ended(self, channel: str, reason: str, connection_id: int) -> None:
         """Note that the venue has ended an active channel on a connection without an unsubscribe.
 
         It is still active if another connection carries it.
@@ -89,7 +89,7 @@ class Outcomes(Protocol):
         """Note that the venue has refused, on a connection, a channel that others carry."""
 
     def renewed(self, entry: WantedChannel) -> None:
-        """Note that a channel is unsubscribed, and wanted again. It is to be subscribed to."""
+        """Subscribe to a channel that is unsubscribed, and wanted again."""
 
     def kept(self, channel: str) -> None:
         """Note that a channel is active again: the venue has refused to unsubscribe it."""
@@ -217,7 +217,7 @@ class Wanted(WantedTable):
         if connection_id not in entry.carriers:
             entry.carriers = (*entry.carriers, connection_id)
         if entry.state is not PENDING:
-            self._outcomes.joined(entry.channel, connection_id)
+            self._outcomes.confirmed_beside(entry.channel, connection_id)
             return False
         self._step(entry, "confirm")
         entry.active_as = request_id

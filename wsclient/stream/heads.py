@@ -38,7 +38,6 @@ KEYS = 10_000
 
 Getter = Callable[[Any], Any]
 
-
 #: How the numbers of a channel continue, which ``accept_ordinary`` checks. There is no number, and
 #: never will be one; there has been no number yet; the number is one more than the last; the first
 #: number of a range is one more than the last of the range before; the message names the number of
@@ -145,7 +144,7 @@ def shape_of_objects(decode: Callable[[bytes], Any], fields: DataFields) -> Shap
 
 
 def _by_rank(numbers: list[Getter], all_numbers: Getter) -> list[Getter]:
-    """Return the getters of the first field, and of the first that holds an integer."""
+    """Return getters for the first field, and for the first field that holds an integer."""
 
     def first(head: Any) -> Any:
         return next((number for number in all_numbers(head) if type(number) is int), None)
@@ -178,7 +177,7 @@ class Recipes:
             key = shape.key(head)
             hash(key)
             if shape.types and key[0] not in shape.types:
-                return  # of such frames, type and channel need not say everything
+                return  # type and channel may not say everything about such a frame
             recipe = self._recipe(shape, head, items)
         except (AttributeError, LookupError, TypeError):
             return

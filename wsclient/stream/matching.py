@@ -1,4 +1,4 @@
-"""Matching what one connection brings with what is delivered, on channels without numbers.
+"""Matching of what one connection brings with what is delivered, on channels without numbers.
 
 Two connections carry the same messages, at different times. Each message has an *identity*; the
 same identity may come again later. The stream of delivered messages and that of one connection are
@@ -6,8 +6,8 @@ same identity may come again later. The stream of delivered messages and that of
 message, until one of them is ahead.
 
 A run is ``RUN`` consecutive messages. It aligns the streams only if it came once on either side
-since both began: a channel that repeats itself gives no proof. Of the messages from the beginning,
-some may have come on one side only, since the connection began in the middle of the stream. So the
+since both began: a channel that repeats itself gives no proof. Some of the first messages may have
+come on one side only, since the connection began in the middle of the stream. So the
 first alignment needs messages that came after :meth:`Matching.settle`. A later alignment, after the
 two sides have differed, shows what either side missed.
 """
@@ -101,7 +101,7 @@ class _Strand:
         return [self.pop() for _ in range(position + 1 - self._first)]
 
     def tail_of(self, other: _Strand) -> int | None:
-        """Return the first position where the last messages of ``other`` are, up to ``RUN``."""
+        """Return the first position at which the last messages of ``other``, at most RUN, end."""
         tail = [item.identity for item in reversed(other.items)][:RUN]
         known = [item.identity for item in self.items]
         for end in range(len(known)) if tail and None not in tail else ():
@@ -204,7 +204,7 @@ class Matching:
         """Drop what both sides have, where that is likely, though not proven.
 
         The last delivered messages may be among those that wait, or the other way round: then the
-        rest has still to be brought. With a snapshot nothing is dropped, as all after it counts.
+        rest is still to come. With a snapshot nothing is dropped, as everything after it counts.
         """
         owed, ahead = self._owed, self._ahead
         if any(item.entry is not None and is_snapshot(item.entry.message) for item in ahead.items):
@@ -223,7 +223,7 @@ class Matching:
         return [item.entry for item in items if item.entry is not None]
 
     def agrees(self) -> bool:
-        """Return whether both sides ended alike, when neither has sent for long.
+        """Return whether both sides ended alike, once neither has sent for long.
 
         The connection may have begun later than the other side, and with snapshots.
         """

@@ -1,4 +1,4 @@
-"""One channel that two or more connections carry at the same time: what of it is delivered.
+"""One channel that two or more connections carry at the same time: what is delivered.
 
 One connection *leads*. On channels with numbers the numbers decide what is delivered, whoever
 brings it (``numbered.py``). On others the messages of the leader are delivered as they come, and
@@ -6,7 +6,7 @@ those of each other connection wait until they are matched with delivered ones (
 
 When the leader ends, another connection takes its place. That is *proven* to lose nothing if the
 numbers say so; if the two have carried the same run of messages, and nothing has differed since; or
-if both were silent for long. Otherwise the next message carries a mark, just one.
+if both were silent for long. Otherwise the next message carries one mark.
 
 Pure: time is passed in (monotonic s), and so is the identity of a message.
 """
@@ -25,7 +25,7 @@ from wsclient.stream.numbered import MEET_WAIT, Numbered
 __all__ = ["LAG", "SILENCE", "Merge"]
 
 INF = float("inf")
-#: How long (s) both connections must be silent for proof: then nothing is on its way.
+#: How long (s) a silence of both connections proves that nothing is on its way.
 SILENCE = 5.0
 #: Of the connections that carry a channel with numbers: it is never used.
 _NO_MATCHING = Matching(lambda _: None)
@@ -211,7 +211,7 @@ class Merge:
     def deadline(self) -> float:
         """Return when :meth:`tick` is due (monotonic s); infinity if nothing waits for it.
 
-        To be asked after each read that the fast path has taken, too.
+        Also call it after each read on the fast path.
         """
         return self._numbers.deadline() if self.is_numbered else INF
 
@@ -220,10 +220,10 @@ class Merge:
         return self.proven_at(now) <= now
 
     def proven_at(self, now: float) -> float:
-        """Return from when on the successor can take over without a mark (monotonic s).
+        """Return when the successor can take over without a mark (monotonic s).
 
-        That is as far as is known now: a message may prove it earlier, or disprove it. Infinity if
-        only a message can prove it.
+        This is what is known now: a message may prove it earlier, or disprove it. Infinity if only
+        a message can prove it.
         """
         line = self._successor()
         if line is None or line.confirmed_at is None:
@@ -240,7 +240,7 @@ class Merge:
         silent_at = matching.active_at + SILENCE
         if now < silent_at:
             return silent_at
-        # A snapshot is of no use only where the leader has brought one, or anything.
+        # A snapshot that waits may be dropped only if the leader has brought anything.
         is_needed = matching.is_ahead and self._channel.latest is None
         return silent_at if matching.agrees() and not is_needed else INF
 
@@ -256,7 +256,7 @@ class Merge:
         line.matching = self._matching(is_aligned)
 
     def _align_again(self, now: float) -> None:
-        """Begin to match all connections but the leader again: how they agree is not known."""
+        """Begin to match all connections but the leader again: it is unknown where they agree."""
         for line in self._lines.values():
             if line.id != self._leader:
                 self._renew(line, is_aligned=False)
@@ -312,7 +312,7 @@ class Merge:
         if matching.is_behind and matching.skips(entry.identity):
             return []
         if matching.is_behind:
-            # What it brings is not what was delivered: either was lost, or not the same.
+            # It does not bring what was delivered: one side has lost messages, or they differ.
             self._renew(line, is_aligned=True)
             self._channel.suspect("sequence")
         if line.is_asked and is_snapshot(entry.message):
@@ -373,5 +373,5 @@ class Merge:
 
 
 def _fitness(line: ChannelLine) -> tuple[bool, ...]:
-    """Return how fit a connection is to lead, to be compared."""
+    """Return a key that sorts connections by how fit they are to lead."""
     return line.is_fit, line.confirmed_at is not None, line.matching.is_aligned

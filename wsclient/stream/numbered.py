@@ -28,11 +28,11 @@ INF = float("inf")
 MERGE_WAIT = 0.025
 #: The same, while the delivered numbers have not reached those of a connection that began later.
 MEET_WAIT = 1.0
-#: A number that was delivered so long ago (s) does not come on another connection any more.
+#: No other connection brings a number that was delivered longer ago than this (s).
 PASSED = 1.0
 #: The most that is held (bytes).
 HELD_BYTES = 1024 * 1024
-#: How many identities of numbers are remembered, and how many times the last number was noted.
+#: How many numbers' identities are remembered, and how often the last number is noted in PASSED.
 IDENTITIES = 64
 SAMPLES = 16
 
@@ -84,7 +84,7 @@ class Numbered:
         self._rejoin: int | None = None
         #: The time of the last call, and the last number then.
         self._newest = (0.0, 0)
-        #: The same at earlier times, oldest first; the first of them is PASSED old.
+        #: The same at earlier times, oldest first; the first is about PASSED old.
         self._passed: list[tuple[float, int]] = []
         #: The connection and the identity of recent numbers.
         self._identities: dict[int, tuple[int, Hashable]] = {}
@@ -196,7 +196,7 @@ class Numbered:
         return delivered
 
     def release(self, reason: str | None, now: float) -> list[Message]:
-        """Return what is not worth being held any more, as a connection has left."""
+        """Return what need not be held any longer, as a connection has left."""
         self.catch_up(now)
         delivered: list[Message] = []
         self._settle(delivered, now, reason)
@@ -292,7 +292,7 @@ class Numbered:
             line.is_met = True
 
     def _is_apart(self, line: ChannelLine, number: int, is_snapshot: bool, now: float) -> bool:
-        """Return whether a delivered number is the connection's own: it was passed long ago."""
+        """Return whether the numbers are the connection's own: this one was passed long ago."""
         if line.is_shared:
             return False
         at, passed = self._passed[0]
@@ -312,7 +312,7 @@ class Numbered:
         odd = other if line.id == self.leader else line
         odd.is_apart = True
         if odd.is_shared or any(held.line is odd for held in self._held):
-            # What was delivered of it was wrong.
+            # Its delivered messages were of another sequence.
             self._flush(delivered)
             self._begin_again()
             self._channel.restart("sequence")

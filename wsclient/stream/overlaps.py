@@ -1,4 +1,4 @@
-"""The overlaps of one client: the channels that two or more connections carry at present."""
+"""The overlaps of one client: the channels that two or more connections carry now."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Overlaps:
     """The merges of one client, by channel.
 
     ``of`` returns a channel. ``shares_numbers``: the venue's numbers of a channel are the same on
-    all connections. What a merge releases other than by a message that has just come is
-    kept in :attr:`released` until the caller takes it: at once, so that the order is kept.
+    all connections. What a merge releases, except in :meth:`take`, is kept in :attr:`released`. The
+    caller takes it at once, so that the order is kept.
     """
 
     __slots__ = (
@@ -43,7 +43,7 @@ class Overlaps:
         self.released: list[Message] = []
         #: The merge that :meth:`proven_at` waits for, by connection.
         self._awaited: dict[int, Merge] = {}
-        #: A message has proven one of these since.
+        #: Since :meth:`proven_at`, a message has proven one of these.
         self.has_changed = False
 
     def __len__(self) -> int:
@@ -116,7 +116,7 @@ class Overlaps:
             merge.suspect(connection_id, reason, self._now)
 
     def leave(self, name: str, reason: str, connection_id: int) -> None:
-        """Note that a connection carries a channel no longer. Without a merge, suspect it."""
+        """Note that a connection no longer carries a channel. Without a merge, suspect it."""
         merge = self._merges.get(name)
         if merge is None:
             self._of(name).suspect(reason)
@@ -140,7 +140,7 @@ class Overlaps:
     def proven_at(self, connection_id: int, now: float) -> float:
         """Return when the others can take over from a connection without a mark (monotonic s).
 
-        When a message proves earlier what was the last to be proven, :attr:`has_changed` is set.
+        If a message proves the last unproven channel earlier, :attr:`has_changed` is set.
         """
         self.has_changed = False
         self._awaited.pop(connection_id, None)
@@ -161,8 +161,7 @@ class Overlaps:
     def drop(self, name: str) -> None:
         """Forget how connections brought a channel unrequested: a caller wants it from now on."""
         if name in self._merges:
-            self.forget(name)
-            self._of(name).is_merged = False
+            self._end(name)
             self._of(name).suspect("reconnect")
 
     def tick(self, now: float) -> None:
@@ -184,8 +183,11 @@ class Overlaps:
 
     def _end_if_over(self, name: str, merge: Merge) -> None:
         if merge.is_over and name in self._merges:
-            self.forget(name)
-            self._of(name).is_merged = False
+            self._end(name)
+
+    def _end(self, name: str) -> None:
+        self.forget(name)
+        self._of(name).is_merged = False
 
     def _joined(self, connection_id: int, name: str) -> None:
         self._connections.setdefault(connection_id, {})[name] = None

@@ -22,8 +22,8 @@ __all__ = [
     "Stats",
 ]
 
-#: The most channels shown as text; those with the most messages come first. The most connections,
-#: too; those that are not open come first.
+#: The most channels, and the most connections, shown as text. First come the channels with the most
+#: messages, and the connections that are not open.
 SHOWN = 20
 
 
