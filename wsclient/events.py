@@ -108,8 +108,8 @@ class Connected(Event):
 
     It may be an additional one, or one that is about to replace another. ``attempt`` is the number
     of attempts that it took, including the successful one, since a connection was last healthy: one
-    that brought data or stayed open for ten seconds. ``route`` names its place if the client had an
-    open connection already, else it is empty.
+    that brought data or stayed open for ten seconds. ``route`` says which connection it is, as
+    in :class:`Reconnecting`, if the client had an open one already; else it is empty.
     """
 
     attempt: int

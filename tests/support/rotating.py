@@ -62,7 +62,7 @@ class Rig:
         self.kind, self.venue, self.feed, self.client = kind, venue, feed, client
         #: The best prices of the venue's book as of each of its messages.
         self.bests = bests
-        #: The order book, of a kind that has one. It was there first: there is no refresh.
+        #: The order book, if the kind has one. It is made before the subscribe: it needs no refresh.
         self.book = book
         self.channels = list(feed.listings)
         self.channel, self.count = self.channels[0], len(self.channels)
@@ -142,7 +142,7 @@ class Watch:
                     self.faults.append(str(error))
                 continue
             self.reads += 1
-            if self._rig.kind == "connection":  # a message of it is one level of several
+            if self._rig.kind == "connection":  # one message is one level of several
                 is_right = bid is None or ask is None or bid.price < ask.price
             elif number is None:
                 is_right = (bid, ask) in list(bests.values())[-MEMORY:]
@@ -171,8 +171,8 @@ def rig_of(
 ) -> Iterator[Rig]:
     """Run a venue of a kind with ``rate`` events per second, and a client that is subscribed.
 
-    ``count`` is the number of channels, at most three, ``most`` that of connections, ``each`` that
-    of channels per connection.
+    ``count`` is the number of channels, at most three. ``most`` is the limit of connections,
+    ``each`` that of channels per connection.
     """
     protocol, channel = KINDS[kind]
     with FakeVenue(protocol, seed=seed, limits=limits or VenueLimits(), log=log) as venue:

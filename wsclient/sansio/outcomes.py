@@ -12,6 +12,7 @@ from wsclient.sansio.actions import Forget
 from wsclient.sansio.output import Output
 from wsclient.sansio.upkeep import Places, Upkeep
 from wsclient.sansio.wantedtable import WantedChannel
+from wsclient.stream.overlaps import Overlaps
 from wsclient.telemetry.rates import Counters
 from wsclient.text import one_line
 
@@ -40,16 +41,14 @@ class ChannelOutcomes:
         for channel in channels:
             entry = upkeep.wanted.get(channel)
             if entry is not None:
-                self._meet(entry)
+                self._merge(entry)
             upkeep.confirmed(channel, now)
         self._output.notify(Subscribed, tuple(channels))
 
     def confirmed_beside(self, channel: str, connection_id: int) -> None:
         self.upkeep.channels.of(channel)
-        self.upkeep.channels.overlaps.join(
-            channel, connection_id, self.upkeep.wanted.carriers(channel)
-        )
-        self.upkeep.channels.overlaps.confirmed(channel, connection_id)
+        self._overlaps.join(channel, connection_id, self.upkeep.wanted.carriers(channel))
+        self._overlaps.confirmed(channel, connection_id)
         self.upkeep.has_changed = True
 
     def lost(self, channel: str, reason: str) -> None:
@@ -66,11 +65,11 @@ class ChannelOutcomes:
 
     def missing(self, channel: str, connection_id: int) -> None:
         self.upkeep.channels.of(channel)
-        self.upkeep.channels.overlaps.suspect(channel, "reconnect", connection_id)
+        self._overlaps.suspect(channel, "reconnect", connection_id)
 
     def ended(self, channel: str, reason: str, connection_id: int) -> None:
         self.upkeep.channels.of(channel)
-        self.upkeep.channels.overlaps.leave(channel, "reconnect", connection_id)
+        self._overlaps.leave(channel, "reconnect", connection_id)
         self._counters.channels_ended += 1
         why = f"{channel!r} was ended by the venue: {reason}"
         self.upkeep.ended(channel, why)
@@ -78,14 +77,14 @@ class ChannelOutcomes:
 
     def again(self, entry: WantedChannel, connection_id: int) -> None:
         if entry.carriers:
-            self.upkeep.channels.overlaps.join(entry.channel, connection_id, entry.carriers)
+            self._overlaps.join(entry.channel, connection_id, entry.carriers)
 
     def is_asked_beside(self, entry: WantedChannel, connection_id: int) -> bool:
         return any(other != connection_id for other in self._places.asking(entry))
 
     def declined(self, channel: str, connection_id: int) -> None:
-        if self.upkeep.channels.overlaps.get(channel) is not None:
-            self.upkeep.channels.overlaps.leave(channel, "reconnect", connection_id)
+        if self._overlaps.get(channel) is not None:
+            self._overlaps.leave(channel, "reconnect", connection_id)
 
     def renewed(self, entry: WantedChannel) -> None:
         self._places.renewed(entry)
@@ -110,12 +109,16 @@ class ChannelOutcomes:
 
     # Inside.
 
-    def _meet(self, entry: WantedChannel) -> None:
-        """Let a connection that has made a channel active meet those that are asked for it.
+    @property
+    def _overlaps(self) -> Overlaps:
+        return self.upkeep.channels.overlaps
 
-        One of these may still bring what it has carried before, and leads then.
+    def _merge(self, entry: WantedChannel) -> None:
+        """Merge a channel that has become active with the connections on which it is asked for.
+
+        One of these may still bring what it has carried before; then it leads.
         """
-        name, overlaps = entry.channel, self.upkeep.channels.overlaps
+        name, overlaps = entry.channel, self._overlaps
         if asking := self._places.asking(entry):
             before = [connection_id for connection_id in asking if asking[connection_id]]
             for connection_id in (*asking, *entry.carriers):

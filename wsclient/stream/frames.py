@@ -59,7 +59,7 @@ class Violation(NamedTuple):
 class Frames:
     """The messages and control frames of one read, and a violation if there was one.
 
-    Whoever reads adds where and when that was.
+    The reader of the connection adds its id and the times.
     """
 
     __slots__ = (
