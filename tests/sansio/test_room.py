@@ -1,4 +1,4 @@
-"""The room of connections: what fills it, what gives it back, and which connections that needs."""
+"""The room of connections: what takes it, what frees it, and which connections are needed."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def aged(max_age: float = 1000.0, **limits: Any) -> Plain:
 
 
 def wait(rig: Rig, seconds: float) -> None:
-    """Let time pass in steps of a second, as data, which the rig does not make, would do."""
+    """Let time pass in steps of a second: data, which the rig does not bring, would cause ticks."""
     for _ in range(int(seconds)):
         rig.wait(1.0)
 

@@ -62,7 +62,7 @@ class Rig:
         self.kind, self.venue, self.feed, self.client = kind, venue, feed, client
         #: The best prices of the venue's book as of each of its messages.
         self.bests = bests
-        #: The order book, if the kind has one. It is made before the subscribe: it needs no refresh.
+        #: The order book, if the kind has one. Made before the subscribe, it needs no refresh.
         self.book = book
         self.channels = list(feed.listings)
         self.channel, self.count = self.channels[0], len(self.channels)
