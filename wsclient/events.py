@@ -8,9 +8,10 @@ some; for one that takes certain types only, it also means that others were emit
 shows only the type of an exception.
 
 A client may have several connections: see the page ``connections`` of the manual. The
-``connection_id`` is that of the connection that an event is about, by default that of the newest
-one (0 before the first). ``Connected``, ``Disconnected`` and ``Reconnecting`` are emitted for each
-connection, ``StateChanged``, ``Failing``, ``Recovered`` and ``Closed`` for the client.
+``connection_id`` is that of the connection that an event is about; for an event that is about none,
+that of the newest (0 before the first). ``Connected``, ``Disconnected`` and ``Reconnecting`` are
+emitted for each connection, ``StateChanged``, ``Failing``, ``Recovered`` and ``Closed`` for the
+client.
 
 The log is a listener too: each record about a client is made from an event.
 """

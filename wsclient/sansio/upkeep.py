@@ -135,7 +135,7 @@ class Upkeep:
     def settled(self, token: Any, error: SubscriptionError | None) -> None:
         self._output.settle(token, error)
 
-    def confirmed(self, channels: Sequence[str], now: float) -> None:
+    def confirmed(self, channels: Sequence[str], connection_id: int, now: float) -> None:
         for channel in channels:
             self.channels.of(channel).data_at = now
             entry = self.wanted.get(channel)
@@ -144,7 +144,7 @@ class Upkeep:
             self._watched.add(channel)
             self.first_messages.confirmed(channel, now)
         self.has_changed = True
-        self._output.notify(Subscribed, tuple(channels))
+        self._output.notify(Subscribed, tuple(channels), connection_id=connection_id)
 
     def joined(self, channel: str, connection_id: int) -> None:
         self.channels.of(channel)
@@ -152,14 +152,16 @@ class Upkeep:
         self.channels.overlaps.confirmed(channel, connection_id)
         self.has_changed = True
 
-    def lost(self, channel: str, reason: str) -> None:
+    def lost(self, channel: str, reason: str, connection_id: int | None = None) -> None:
         self._counters.channels_lost += 1
-        self._output.notify(Rejected, channel, one_line(reason), True)
+        what = (channel, one_line(reason), True)
+        self._output.notify(Rejected, *what, connection_id=connection_id)
         self._output.deliver(self._lost_message(channel))
 
-    def refused(self, channel: str, reason: str) -> None:
+    def refused(self, channel: str, reason: str, connection_id: int | None = None) -> None:
         self._counters.channels_refused += 1
-        self._output.notify(Rejected, channel, one_line(reason), False)
+        what = (channel, one_line(reason), False)
+        self._output.notify(Rejected, *what, connection_id=connection_id)
 
     def left(self, channel: str, reason: str) -> None:
         self._output.notify_if_room(Unsubscribed, channel, reason)
@@ -293,7 +295,9 @@ class Upkeep:
             found = self._places.asked_of(channel)
             if found is not None and self.wanted.is_active(channel):
                 why = f"the order book {channel!r} needs a new snapshot"
-                self._output.notify(Resubscribing, channel, "out of sync", why)
+                self._output.notify(
+                    Resubscribing, channel, "out of sync", why, connection_id=found[0]
+                )
                 self.channels.overlaps.asked(channel, found[0])
                 found[1].refresh(channel)
         for channel, seconds in self.first_messages.take(now):
@@ -315,7 +319,7 @@ class Upkeep:
                 lost[connection_id] = ConnectionLost(why, reason="silent")
                 continue
             why = f"{name!r} has been silent for {self._stale_after:g} s"
-            self._output.notify(Resubscribing, name, "silent", why)
+            self._output.notify(Resubscribing, name, "silent", why, connection_id=connection_id)
             channel.refreshed = True
             asked.refresh(name)
         return list(lost.items())
