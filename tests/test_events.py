@@ -708,7 +708,9 @@ class TestSeveralConnections:
             ear = Ear(client)
             venue.live[0].rst()
             assert ear.until(events.StateChanged).state == "backing off"
-            assert ear.until(events.Reconnecting).route == ""
+            reconnecting = ear.until(events.Reconnecting)
+            assert reconnecting.route == ""
+            assert "route" not in repr(reconnecting)
 
     def test_a_rotation_is_no_disconnect_in_the_log(
         self, venue: FakeVenue, caplog: pytest.LogCaptureFixture

@@ -79,11 +79,12 @@ class Event:
 
 
 def _repr(event: Event) -> str:
-    """Return the ``repr`` of an event with an exception, of which it shows only the type.
+    """Return the ``repr`` of an event, without an empty ``route``, and only the type of exceptions.
 
     The exception's text may be long, or come from a user's ``__str__``.
     """
-    shown = ((f.name, getattr(event, f.name)) for f in fields(event) if f.repr)
+    shown = [(f.name, getattr(event, f.name)) for f in fields(event) if f.repr]
+    shown = [(name, value) for name, value in shown if name != "route" or value]
     values = (
         f"{name}={type(value).__name__ if isinstance(value, BaseException) else repr(value)}"
         for name, value in shown
@@ -115,6 +116,8 @@ class Connected(Event):
 
     attempt: int
     route: str = ""
+
+    __repr__ = _repr
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,8 @@ class Reconnecting(Event):
     delay: float
     why: str
     route: str = ""
+
+    __repr__ = _repr
 
 
 @dataclass(frozen=True)
