@@ -682,12 +682,35 @@ class TestSeveralConnections:
         assert lines[0][1].startswith("feed: disconnected: shard 1: ")
         assert lines[1][1] == "feed: open: shard 1"
 
+    def test_an_answer_has_the_id_of_the_connection_that_got_it(self, venue: FakeVenue) -> None:
+        dialect = wsclient.Generic(limits=wsclient.Limits(channels_per_connection=2))
+        venue.refuse_channel("d", "no such market")
+        with wsclient.connect(venue.url, dialect=dialect, **QUICK) as client:
+            client.subscribe("a", "b", "c")
+            client.unsubscribe("a")
+            ear = Ear(client)
+            with pytest.raises(wsclient.SubscriptionRejected):
+                client.subscribe("d")  # where there is room: on the older connection
+            client.subscribe("a")
+            rejected = ear.until(events.Rejected)
+            subscribed = ear.until(events.Subscribed)
+        assert (rejected.connection_id, subscribed.connection_id) == (1, 1)
+
+    def test_the_id_is_that_of_the_one_that_is_lost(
+        self, client: WebSocketClient, venue: FakeVenue
+    ) -> None:
+        ear = Ear(client)
+        venue.subscribers("a")[0].rst()
+        assert ear.until(events.Reconnecting).connection_id == 1
+
     def test_the_last_one_changes_the_state(self, venue: FakeVenue) -> None:
         with wsclient.connect(venue.url, **QUICK) as client:
             ear = Ear(client)
             venue.live[0].rst()
             assert ear.until(events.StateChanged).state == "backing off"
-            assert ear.until(events.Reconnecting).route == ""
+            reconnecting = ear.until(events.Reconnecting)
+            assert reconnecting.route == ""
+            assert "route" not in repr(reconnecting)
 
     def test_a_rotation_is_no_disconnect_in_the_log(
         self, venue: FakeVenue, caplog: pytest.LogCaptureFixture

@@ -8,9 +8,10 @@ some; for one that takes certain types only, it also means that others were emit
 shows only the type of an exception.
 
 A client may have several connections: see the page ``connections`` of the manual. The
-``connection_id`` is that of the connection that an event is about, by default that of the newest
-one (0 before the first). ``Connected``, ``Disconnected`` and ``Reconnecting`` are emitted for each
-connection, ``StateChanged``, ``Failing``, ``Recovered`` and ``Closed`` for the client.
+``connection_id`` is that of the connection that an event is about; for an event that is about none,
+that of the newest (0 before the first). ``Connected``, ``Disconnected`` and ``Reconnecting`` are
+emitted for each connection, ``StateChanged``, ``Failing``, ``Recovered`` and ``Closed`` for the
+client.
 
 The log is a listener too: each record about a client is made from an event.
 """
@@ -78,11 +79,12 @@ class Event:
 
 
 def _repr(event: Event) -> str:
-    """Return the ``repr`` of an event with an exception, of which it shows only the type.
+    """Return the ``repr`` of an event, without an empty ``route``, and only the type of exceptions.
 
     The exception's text may be long, or come from a user's ``__str__``.
     """
-    shown = ((f.name, getattr(event, f.name)) for f in fields(event) if f.repr)
+    shown = [(f.name, getattr(event, f.name)) for f in fields(event) if f.repr]
+    shown = [(name, value) for name, value in shown if name != "route" or value]
     values = (
         f"{name}={type(value).__name__ if isinstance(value, BaseException) else repr(value)}"
         for name, value in shown
@@ -114,6 +116,8 @@ class Connected(Event):
 
     attempt: int
     route: str = ""
+
+    __repr__ = _repr
 
 
 @dataclass(frozen=True)
@@ -151,6 +155,8 @@ class Reconnecting(Event):
     delay: float
     why: str
     route: str = ""
+
+    __repr__ = _repr
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,9 @@ def excerpt(raw: bytes) -> str:
 
 def one_line(text: str) -> str:
     """Return a venue's text for a log: at most 200 characters, without line breaks."""
-    return "".join(c if c.isprintable() else " " for c in text[:200])
+    if len(text) > 200:
+        text = f"{text[:197]}..."
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def text_of(error: BaseException) -> str:

@@ -54,6 +54,11 @@ def test_an_address_without_routes_has_no_other_ones(url: str, route: str) -> No
         ROUTES.address(url, route)
 
 
+def test_a_route_that_does_not_exist_is_not_blamed_on_the_address() -> None:
+    with pytest.raises(ConfigurationError, match=r"^there is no route 'x'"):
+        ROUTES.address("wss://a.example/v5/private", "x")
+
+
 def test_an_error_does_not_quote_the_address() -> None:
     with pytest.raises(ConfigurationError) as caught:
         ROUTES.address("wss://a.example/5ecret?key=5ecret", "me")

@@ -64,13 +64,13 @@ class Desk:
         assert token not in self.outcomes, f"{token!r} settled twice"
         self.outcomes[token] = error
 
-    def confirmed(self, channels: Sequence[str], now: float) -> None:
+    def confirmed(self, channels: Sequence[str], connection_id: int, now: float) -> None:
         self._confirmed += channels
 
-    def lost(self, channel: str, reason: str) -> None:
+    def lost(self, channel: str, reason: str, connection_id: int | None = None) -> None:
         self.losses.append((channel, reason))
 
-    def refused(self, channel: str, reason: str) -> None:
+    def refused(self, channel: str, reason: str, connection_id: int | None = None) -> None:
         self.refusals.append(channel)
 
     def missing(self, channel: str, connection_id: int) -> None:

@@ -155,7 +155,9 @@ def test_a_caller_who_rotates_may_lose_patience() -> None:
     rig = Rig(**SLOW).active("a")
     rig.rotate(timeout=3.0)
     rig.wait(3.0)
-    assert isinstance(rig.outcome("rotate"), WaitTimeout)
+    error = rig.outcome("rotate")
+    assert isinstance(error, WaitTimeout)
+    assert str(error).startswith("1 of 1 connection(s) not replaced")
     assert rig.ids() == [1, 2], "the rotation goes on"
 
 

@@ -134,7 +134,8 @@ def test_a_lone_surrogate_is_refused_before_it_is_sent() -> None:
 
 def test_a_venues_text_becomes_one_short_line() -> None:
     assert one_line("a\r\nb\x1b[0m") == "a  b [0m"
-    assert one_line("x" * 300) == "x" * 200
+    assert one_line("x" * 200) == "x" * 200
+    assert one_line("x" * 201) == "x" * 197 + "..."
 
 
 # --- values that a peek does not check -----------------------------------------------------------

@@ -121,14 +121,18 @@ class RouteAddresses:
     def address(self, url: str, route: str) -> str:
         """Return the address of ``route``, for a client with the address ``url``.
 
-        Raises ConfigurationError if ``url`` shows no route, so that the others are not known.
+        Raises ConfigurationError if there is no such route, or if ``url`` shows none, so that the
+        others are not known.
         """
         found = self._address.fullmatch(url)
         if route == (self._names[found[2]] if found else ""):
             return url
-        if found is None or route not in self._parts:
+        routes = ", ".join(self._parts)
+        if route not in self._parts:
+            raise ConfigurationError(f"there is no route {route!r}; the routes are {routes}")
+        if found is None:
             raise ConfigurationError(
                 f"the client's address does not show where the route {route!r} is: "
-                f"it must be the address of one of the routes {', '.join(self._parts)}"
+                f"it must be the address of one of the routes {routes}"
             )
         return f"{found[1]}{self._parts[route]}{found[3]}"

@@ -299,7 +299,7 @@ class Asked:
 
     def _report_confirmed(self, channels: Sequence[str], now: float) -> None:
         if channels:
-            self._outcomes.confirmed(channels, now)
+            self._outcomes.confirmed(channels, self.connection_id, now)
 
     def _deduce_refusals(self, request: Request) -> None:
         """Refuse the unanswered channels if there are as many refusals that named no channel."""

@@ -113,11 +113,11 @@ class Callers:
         ``connections`` are those that have not ended.
         """
         for token, (old, deadline) in list(self._rotating.items()):
-            error = None
-            if any(connection_id in connections for connection_id in old):
-                if now < deadline:
-                    continue
-                error = WaitTimeout("not all connections were replaced within the timeout")
+            left = sum(connection_id in connections for connection_id in old)
+            if left and now < deadline:
+                continue
+            what = f"{left} of {len(old)} connection(s) not replaced within the timeout; it goes on"
+            error = WaitTimeout(what) if left else None
             del self._rotating[token]
             self._output.settle(token, error)
 

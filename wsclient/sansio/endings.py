@@ -124,7 +124,8 @@ class Endings:
             self._upkeep.suspect(connection.id, slot.channels, now)
             if others and not (is_served or is_retired):  # its successor is being opened
                 why = f"{text}; its successor is being opened"
-                self._output.notify(Reconnecting, slot.attempts, 0.0, why, str(slot.key))
+                what = (slot.attempts, 0.0, why, str(slot.key))
+                self._output.notify(Reconnecting, *what, connection_id=connection.id)
         self._fleet.connections.end(connection)
         for other in others if connection.has_opened else ():
             self._ask_again(other)
@@ -189,7 +190,9 @@ class Endings:
             route = ""
             wait = f"{why}; next attempt {when}"
             self._output.report_state(State.BACKING_OFF.value, wait)
-        self._output.notify(Reconnecting, slot.attempts + 1, round(delay, 3), why, route)
+        what = (slot.attempts + 1, round(delay, 3), why, route)
+        about = None if but is None else but.id
+        self._output.notify(Reconnecting, *what, connection_id=about)
 
     # Failures.
 

@@ -36,14 +36,14 @@ class ChannelOutcomes:
     def settled(self, token: Any, error: SubscriptionError | None) -> None:
         self._output.settle(token, error)
 
-    def confirmed(self, channels: Sequence[str], now: float) -> None:
+    def confirmed(self, channels: Sequence[str], connection_id: int, now: float) -> None:
         upkeep = self.upkeep
         for channel in channels:
             entry = upkeep.wanted.get(channel)
             if entry is not None:
                 self._merge(entry)
             upkeep.confirmed(channel, now)
-        self._output.notify(Subscribed, tuple(channels))
+        self._output.notify(Subscribed, tuple(channels), connection_id=connection_id)
 
     def confirmed_beside(self, channel: str, connection_id: int) -> None:
         self.upkeep.channels.of(channel)
@@ -51,14 +51,16 @@ class ChannelOutcomes:
         self._overlaps.confirmed(channel, connection_id)
         self.upkeep.has_changed = True
 
-    def lost(self, channel: str, reason: str) -> None:
+    def lost(self, channel: str, reason: str, connection_id: int | None = None) -> None:
         self._counters.channels_lost += 1
-        self._output.notify(Rejected, channel, one_line(reason), True)
+        what = (channel, one_line(reason), True)
+        self._output.notify(Rejected, *what, connection_id=connection_id)
         self._output.deliver(self._lost_message(channel))
 
-    def refused(self, channel: str, reason: str) -> None:
+    def refused(self, channel: str, reason: str, connection_id: int | None = None) -> None:
         self._counters.channels_refused += 1
-        self._output.notify(Rejected, channel, one_line(reason), False)
+        what = (channel, one_line(reason), False)
+        self._output.notify(Rejected, *what, connection_id=connection_id)
 
     def left(self, channel: str, reason: str) -> None:
         self._output.notify_if_room(Unsubscribed, channel, reason)

@@ -137,7 +137,7 @@ class Settling:
             self._ended_before(entry)
         elif entry.state is PENDING and not self._outcomes.is_asked_beside(entry, self._id):
             report = self._outcomes.lost if entry.was_active else self._outcomes.refused
-            report(name, reason)
+            report(name, reason, self._id)
             self._wanted.remove(entry, reason, refused=True)
         elif self.lacks(entry):
             self.attempts.pop(name, None)
@@ -161,7 +161,7 @@ class Settling:
                     self.attempts.pop(channel, None)  # the answer to the other one counts
                     self._outcomes.declined(channel, self._id)
                 else:
-                    self._outcomes.refused(channel, silence)
+                    self._outcomes.refused(channel, silence, self._id)
                     self._wanted.remove(entry, silence)
                 self._undo(request, channel)
             elif not self._acknowledges:

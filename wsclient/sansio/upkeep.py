@@ -226,8 +226,9 @@ class Upkeep:
             asked = self._places.asked_of(channel)
             if asked is not None and self.wanted.is_active(channel):
                 why = f"the order book {channel!r} needs a new snapshot"
-                self._output.notify(Resubscribing, channel, "out of sync", why)
-                self.channels.overlaps.asked(channel, asked.connection_id)
+                on = asked.connection_id
+                self._output.notify(Resubscribing, channel, "out of sync", why, connection_id=on)
+                self.channels.overlaps.asked(channel, on)
                 asked.refresh(channel)
         for channel, seconds in self.first_messages.take(now):
             self._output.notify_if_room(NoData, channel, seconds)
@@ -247,7 +248,8 @@ class Upkeep:
                 lost[asked.connection_id] = ConnectionLost(why, reason="silent")
                 continue
             why = f"{name!r} has been silent for {self._stale_after:g} s"
-            self._output.notify(Resubscribing, name, "silent", why)
+            on = asked.connection_id
+            self._output.notify(Resubscribing, name, "silent", why, connection_id=on)
             channel.refreshed = True
             asked.refresh(name)
         return list(lost.items())

@@ -49,13 +49,16 @@ class Outcomes(Protocol):
     def settled(self, token: Any, error: SubscriptionError | None) -> None:
         """Note that a call is decided; ``error`` is None if its channels are as requested."""
 
-    def confirmed(self, channels: Sequence[str], now: float) -> None:
+    def confirmed(self, channels: Sequence[str], connection_id: int, now: float) -> None:
         """Note that the venue has confirmed ``channels``, which are now active."""
 
-    def lost(self, channel: str, reason: str) -> None:
-        """Note that the resubscription of a channel was refused. :meth:`removed` follows."""
+    def lost(self, channel: str, reason: str, connection_id: int | None = None) -> None:
+        """Note that the resubscription of a channel was refused. :meth:`removed` follows.
 
-    def refused(self, channel: str, reason: str) -> None:
+        ``connection_id`` is None if that was not on a connection.
+        """
+
+    def refused(self, channel: str, reason: str, connection_id: int | None = None) -> None:
         """Note that a channel that was never active was refused, or not answered in time."""
 
     def left(self, channel: str, reason: str) -> None:
