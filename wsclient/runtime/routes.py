@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from wsclient.checks import check_whole
@@ -32,10 +32,12 @@ class RouteFinder:
         dialect: Dialect,
         url: str | None,
         where: str,
+        mask: Callable[[str], str] = str,
         *,
         has_credentials: bool,
     ) -> None:
         self._dialect = dialect
+        self._mask = mask
         self._url = url
         self._where = where
         self._has_credentials = has_credentials
@@ -70,10 +72,13 @@ class RouteFinder:
         except KeyboardInterrupt:
             raise  # this is the caller's thread
         except ConfigurationError as error:
-            return ChannelRoute("", channel, one_line(str(error)))
+            return self._refusal(channel, str(error))
         except BaseException as error:  # noqa: BLE001 - SystemExit too: only this channel fails
-            return ChannelRoute("", channel, one_line(f"{type(error).__name__}: {text_of(error)}"))
+            return self._refusal(channel, f"{type(error).__name__}: {text_of(error)}")
         return ChannelRoute(route, wire)
+
+    def _refusal(self, channel: str, why: str) -> ChannelRoute:
+        return ChannelRoute("", channel, one_line(self._mask(why)))  # it may name the address
 
     def _learn(self, route: str) -> str:
         """Ask once about a route. Return its name as plain text."""
