@@ -32,6 +32,9 @@ class GenericProtocol(MarketProtocol):
     symbols = ("BTC-USD", "ETH-USD", "SOL-USD")
     gateway_time = re.compile(r'("gateway_time":)(\d+)')
 
+    #: A subclass need not call our constructor.
+    _has_gateway_time = False
+
     def __init__(self, *, gateway_time: bool = False) -> None:
         super().__init__()
         self._has_gateway_time = gateway_time
