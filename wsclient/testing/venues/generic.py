@@ -31,6 +31,7 @@ class GenericProtocol(MarketProtocol):
     patterns = ("{}", "ticker:{}")
     symbols = ("BTC-USD", "ETH-USD", "SOL-USD")
     gateway_time = re.compile(r'("gateway_time":)(\d+)')
+    _has_gateway_time = False
 
     def __init__(self, *, gateway_time: bool = False) -> None:
         super().__init__()
