@@ -176,6 +176,7 @@ from wsclient.dialect.books import BookFormat, BookUpdate, Levels, Row, Snapshot
 from wsclient.dialect.routes import RouteAddresses, Routing
 from wsclient.dialect.signing import from_base64, sign, sign_in_base64
 from wsclient.dialect.values import Credentials, Limits, RestRequest
+from wsclient.dialect.views import Views, Wrapped, amount, best
 from wsclient.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -203,7 +204,8 @@ from wsclient.stream.items import (
     Unhandled,
     Verb,
 )
-from wsclient.stream.timestamps import find_timestamp
+from wsclient.stream.timestamps import find_timestamp, nanoseconds
+from wsclient.views import Quote, Side, Trade
 
 __all__ = [  # noqa: RUF022 - the base class, what it takes and returns, errors, helpers
     "Dialect",
@@ -235,15 +237,23 @@ __all__ = [  # noqa: RUF022 - the base class, what it takes and returns, errors,
     "BookUpdate",
     "Snapshot",
     "Levels",
+    "Views",
+    "Wrapped",
+    "Trade",
+    "Quote",
+    "Side",
     "AuthenticationError",
     "ConfigurationError",
     "HandshakeRejected",
     "NotSupported",
     "Row",
     "levels",
+    "amount",
+    "best",
     "decoder",
     "find_timestamp",
     "from_base64",
+    "nanoseconds",
     "sign",
     "sign_in_base64",
 ]
