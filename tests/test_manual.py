@@ -39,7 +39,7 @@ from wsclient.cli import make_parser
 from wsclient.dialect import BookFormat, Counted, Dialect
 from wsclient.messages import GAP_REASONS, Message
 from wsclient.testing import FakeVenue, GenericProtocol, KrakenProtocol, venues
-from wsclient.testing.market import Depth, Instrument, Listing, Trade
+from wsclient.testing.market import Depth, Instrument, Listing, MarketTrade
 
 #: The files that run the blocks.
 TESTS = ("test_manual.py", "test_migration.py", "test_recipes.py", "test_troubleshooting.py")
@@ -132,7 +132,7 @@ def numbers_of(name: str, dialect: Dialect) -> str:
     if not numbered and "sequenced" in signature(type(dialect)).parameters:
         assert numbers_of(name, type(dialect)(sequenced=True)) == "books"
         return "option"
-    return {(Depth,): "books", (Trade,): "trades", (): "none"}[tuple(numbered)]
+    return {(Depth,): "books", (MarketTrade,): "trades", (): "none"}[tuple(numbered)]
 
 
 def test_the_table_of_features_is_that_of_the_code() -> None:

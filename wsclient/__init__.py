@@ -23,14 +23,16 @@ older code         WebSocketHandler
 own dialects       Dialect; the other classes for them are in wsclient.dialect
 errors             WSClientError is the base of all; help(wsclient.errors) shows the tree:
                    AuthenticationError, ClientClosed, ClientForked, ConfigurationError,
-                   ConnectError, ConnectTimeout, ConnectionLost, HandshakeRejected, NotConnected,
-                   NotSupported, OrderBookOutOfSync, OutcomeUnknown, QueueOverflow,
-                   ReconnectError, ReentrantCall, RequestRejected, SubscriptionError,
-                   SubscriptionRejected, SubscriptionTimeout, ThreadStartError, WaitTimeout
+                   ConnectError, ConnectTimeout, ConnectionLost, HandshakeRejected,
+                   InvalidMessage, NotConnected, NotSupported, OrderBookOutOfSync, OutcomeUnknown,
+                   QueueOverflow, ReconnectError, ReentrantCall, RequestRejected,
+                   SubscriptionError, SubscriptionRejected, SubscriptionTimeout, ThreadStartError,
+                   WaitTimeout
 
-The classes of wsclient.dialect, of the venues in wsclient.dialects, and the parts of
-``client.stats()`` in ``wsclient.stats`` can be imported from here too. Each name is imported when
-it is first used, so that ``import wsclient`` costs little.
+The classes of wsclient.dialect, of the venues in wsclient.dialects, the parts of ``client.stats()``
+in ``wsclient.stats``, and what messages return, Trade, Quote and PlainBookUpdate, can be imported
+from here too. Each name is imported when it is first used, so that ``import wsclient`` costs
+little.
 """
 
 from wsclient.version import __version__ as __version__
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
     from wsclient.dialect import Snapshot as Snapshot
     from wsclient.dialect import SubscribedChannels as SubscribedChannels
     from wsclient.dialect import Unhandled as Unhandled
+    from wsclient.dialect import Views as Views
     from wsclient.dialects.binance import Binance as Binance
     from wsclient.dialects.binance_futures import BinanceFutures as BinanceFutures
     from wsclient.dialects.bitfinex import Bitfinex as Bitfinex
@@ -93,6 +96,7 @@ if TYPE_CHECKING:
         ConnectionLost,
         ConnectTimeout,
         HandshakeRejected,
+        InvalidMessage,
         NotConnected,
         NotSupported,
         OrderBookOutOfSync,
@@ -124,6 +128,9 @@ if TYPE_CHECKING:
     from wsclient.telemetry.stats import Rate as Rate
     from wsclient.telemetry.stats import Stats
     from wsclient.verdicts import Verdict, classify
+    from wsclient.views import PlainBookUpdate as PlainBookUpdate
+    from wsclient.views import Quote as Quote
+    from wsclient.views import Trade as Trade
 
 __all__ = [
     "AuthenticationError",
@@ -139,6 +146,7 @@ __all__ = [
     "EventStream",
     "Gap",
     "HandshakeRejected",
+    "InvalidMessage",
     "Level",
     "Message",
     "NotConnected",
@@ -180,7 +188,7 @@ _NAMES = {
     "dialect": (
         "Ack BookFormat BookUpdate Counted Credentials DataFields Dialect Ended Ending Heartbeat "
         "Item Limits LinkedMessage LoginAccepted LoginRefused Notice Rejection Reply Respond "
-        "RestRequest Snapshot SubscribedChannels Unhandled"
+        "RestRequest Snapshot SubscribedChannels Unhandled Views"
     ),
     "dialects.binance": "Binance",
     "dialects.binance_futures": "BinanceFutures",
@@ -196,7 +204,7 @@ _NAMES = {
     "doctor.report": "Check Diagnosis",
     "errors": (
         "AuthenticationError ClientClosed ClientForked ConfigurationError ConnectError "
-        "ConnectTimeout ConnectionLost HandshakeRejected NotConnected NotSupported "
+        "ConnectTimeout ConnectionLost HandshakeRejected InvalidMessage NotConnected NotSupported "
         "OrderBookOutOfSync OutcomeUnknown QueueOverflow ReconnectError ReentrantCall "
         "RequestRejected SubscriptionError SubscriptionRejected SubscriptionTimeout "
         "ThreadStartError WSClientError WaitTimeout"
@@ -210,6 +218,7 @@ _NAMES = {
     "sansio.life": "State",
     "telemetry.stats": "ChannelStats ConnectionInfo Lag QueueStats Rate Stats",
     "verdicts": "Verdict classify",
+    "views": "PlainBookUpdate Quote Trade",
 }
 #: Modules that can be used after ``import wsclient`` alone, each with where it is.
 _MODULES = {

@@ -10,10 +10,10 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["PlainBookUpdate", "Quote", "Side", "Trade"]
+__all__ = ["PlainBookUpdate", "Quote", "Trade", "TradeSide"]
 
 #: The side of an order.
-Side = Literal["buy", "sell"]
+TradeSide = Literal["buy", "sell"]
 
 
 class Trade(msgspec.Struct, frozen=True, gc=False):
@@ -31,7 +31,7 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
     symbol: str
     price: Decimal
     size: Decimal
-    side: Side | None = None
+    side: TradeSide | None = None
     id: str | None = None
     time: int | None = None
     is_snapshot: bool = False

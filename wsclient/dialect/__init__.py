@@ -205,7 +205,7 @@ from wsclient.stream.items import (
     Verb,
 )
 from wsclient.stream.timestamps import find_timestamp, nanoseconds
-from wsclient.views import Quote, Side, Trade
+from wsclient.views import Quote, Trade, TradeSide
 
 __all__ = [  # noqa: RUF022 - the base class, what it takes and returns, errors, helpers
     "Dialect",
@@ -241,7 +241,7 @@ __all__ = [  # noqa: RUF022 - the base class, what it takes and returns, errors,
     "Wrapped",
     "Trade",
     "Quote",
-    "Side",
+    "TradeSide",
     "AuthenticationError",
     "ConfigurationError",
     "HandshakeRejected",

@@ -57,9 +57,9 @@ from wsclient.dialect import (
     Reply,
     RestRequest,
     Row,
-    Side,
     Snapshot,
     Trade,
+    TradeSide,
     Unhandled,
     Views,
     Wrapped,
@@ -220,7 +220,7 @@ class BinanceViews(Views):
             return None
         row = _trade(message.raw).data
         number = row.aggregate if kind == "aggTrade" else row.id
-        side: Side = "sell" if row.buyer_is_maker else "buy"
+        side: TradeSide = "sell" if row.buyer_is_maker else "buy"
         time = nanoseconds(row.time)
         return [
             Trade(

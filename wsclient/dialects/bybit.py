@@ -73,8 +73,8 @@ from wsclient.dialect import (
     Rejection,
     RouteAddresses,
     Row,
-    Side,
     Trade,
+    TradeSide,
     Unhandled,
     Views,
     Wrapped,
@@ -88,7 +88,7 @@ from wsclient.dialect import (
 __all__ = ["Bybit", "BybitBook", "BybitViews"]
 
 _RESTARTED = 1
-_SIDES: Mapping[str, Side] = {"Buy": "buy", "Sell": "sell"}
+_SIDES: Mapping[str, TradeSide] = {"Buy": "buy", "Sell": "sell"}
 #: The routes, and the ends of their addresses.
 _ROUTES = RouteAddresses(
     {
